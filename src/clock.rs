@@ -1,0 +1,88 @@
+//! Time for the scan: the monotonic clock of the machine, and a simulated one for tests and recipes.
+//!
+//! A moment is a `Duration` since an arbitrary start that never moves backwards. It is read once a
+//! cycle and passed on as `now`; nothing below the scan asks a clock itself, so a cycle can be
+//! replayed. Wall-clock time does not appear here: log lines and reports take it where they are written.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use nix::time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep};
+
+/// Where the scan gets its time from, and how it waits.
+pub trait Clock {
+    /// The present moment.
+    fn now(&self) -> Duration;
+
+    /// Returns at `deadline` or as soon after it as the system allows; at once if it has passed.
+    fn sleep_until(&self, deadline: Duration);
+}
+
+/// `CLOCK_MONOTONIC`, with absolute sleeps: a late wake-up does not delay the next one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MonotonicClock;
+
+impl Clock for MonotonicClock {
+    fn now(&self) -> Duration {
+        clock_gettime(ClockId::CLOCK_MONOTONIC)
+            .expect("CLOCK_MONOTONIC exists on every Linux")
+            .into()
+    }
+
+    fn sleep_until(&self, deadline: Duration) {
+        // A signal ends the sleep early; the deadline is absolute, so asking again is exact.
+        while clock_nanosleep(
+            ClockId::CLOCK_MONOTONIC,
+            ClockNanosleepFlags::TIMER_ABSTIME,
+            &deadline.into(),
+        ) == Err(nix::errno::Errno::EINTR)
+        {}
+    }
+}
+
+/// A clock that moves only when it is told to, or when somebody sleeps on it.
+#[derive(Debug, Default)]
+pub struct SimClock(Cell<Duration>);
+
+impl SimClock {
+    /// A clock that stands at `now`.
+    pub fn at(now: Duration) -> Self {
+        Self(Cell::new(now))
+    }
+
+    /// Moves the clock on by `step`.
+    pub fn advance(&self, step: Duration) {
+        self.0.set(self.0.get() + step);
+    }
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> Duration {
+        self.0.get()
+    }
+
+    fn sleep_until(&self, deadline: Duration) {
+        self.0.set(self.0.get().max(deadline));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sleeping_on_the_simulated_clock_moves_it_and_never_back() {
+        let clock = SimClock::at(Duration::from_secs(5));
+        clock.sleep_until(Duration::from_secs(7));
+        clock.sleep_until(Duration::from_secs(6));
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(clock.now(), Duration::from_millis(7001));
+    }
+
+    #[test]
+    fn the_machine_clock_reaches_its_deadline() {
+        let deadline = MonotonicClock.now() + Duration::from_millis(3);
+        MonotonicClock.sleep_until(deadline);
+        assert!(MonotonicClock.now() >= deadline);
+    }
+}

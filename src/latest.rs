@@ -1,0 +1,52 @@
+//! The latest value of something, from one writer to one reader, without either ever waiting.
+//!
+//! The scan writes its snapshot here each cycle and the daemon reads the newest one when it likes.
+//! Values in between are lost on purpose: what must not be lost is carried as a level with a
+//! generation in the value itself.
+
+/// The writing half.
+#[derive(Debug)]
+pub struct Writer<T: Send>(triple_buffer::Input<T>);
+
+/// The reading half.
+#[derive(Debug)]
+pub struct Reader<T: Send>(triple_buffer::Output<T>);
+
+/// A pair of halves that starts with copies of `first`; buffers keep their capacity from then on.
+pub fn latest<T: Clone + Send>(first: &T) -> (Writer<T>, Reader<T>) {
+    let (input, output) = triple_buffer::TripleBuffer::new(first).split();
+    (Writer(input), Reader(output))
+}
+
+impl<T: Send> Writer<T> {
+    /// Lets `fill` overwrite an old value in place, then makes it the newest.
+    ///
+    /// `fill` sees what was published some turns ago and must set every field.
+    pub fn publish(&mut self, fill: impl FnOnce(&mut T)) {
+        fill(self.0.input_buffer_mut());
+        self.0.publish();
+    }
+}
+
+impl<T: Send> Reader<T> {
+    /// The newest value.
+    pub fn read(&mut self) -> &T {
+        self.0.read()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reader_sees_the_newest_value_and_then_the_same_again() {
+        let (mut writer, mut reader) = latest(&0);
+        assert_eq!(*reader.read(), 0);
+        for n in 1..=3 {
+            writer.publish(|value| *value = n);
+        }
+        assert_eq!(*reader.read(), 3);
+        assert_eq!(*reader.read(), 3);
+    }
+}

@@ -1,0 +1,8 @@
+//! Camshaft: a soft-PLC daemon whose control programs are WebAssembly plugins.
+
+pub mod clock;
+pub mod driver;
+pub mod image;
+pub mod latest;
+pub mod plugin;
+pub mod variable;

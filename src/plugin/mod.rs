@@ -1,0 +1,160 @@
+//! Plugins: from a file in the watched folder to a program in the scan.
+//!
+//! This file holds what the rest of the house must know: identity, limits, refusals, traps. The
+//! machinery lies beside it: `folder.rs` watches the folder, `compile.rs` makes artifacts in a child
+//! process, `wasm.rs` and `stop.rs` run them, `abi.rs` is the contract with a guest.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The identity of a module: BLAKE3 of its bytes. What runs is decided by this, never by a time stamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ModuleHash(blake3::Hash);
+
+impl ModuleHash {
+    /// The identity of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(blake3::hash(bytes))
+    }
+}
+
+impl fmt::Display for ModuleHash {
+    /// The first 16 hexadecimal digits, or all 64 with `{:#}`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hex = self.0.to_hex();
+        f.write_str(if f.alternate() { &hex } else { &hex[..16] })
+    }
+}
+
+/// Counts instances: every one that is prepared gets the next number, so a late fact about an old
+/// instance cannot be taken for one about its successor.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct Generation(pub u64);
+
+/// Which compiler makes the artifacts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compiler {
+    /// Fast code; the default.
+    #[default]
+    Cranelift,
+    /// Compiles several times faster, the code runs at half the speed.
+    Singlepass,
+}
+
+/// What a module may be and an instance may use. Part of the configuration; the defaults are those
+/// of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// CPU time for start section, `_initialize` and `init` together.
+    pub init_budget: Duration,
+    /// Linear memory of one instance, in bytes.
+    pub memory_bytes: u64,
+    /// Elements in all tables of one instance.
+    pub table_elements: u32,
+    /// Guest stack in bytes.
+    pub stack_bytes: usize,
+    /// Size of the file in bytes.
+    pub module_bytes: u64,
+    /// Functions in one module.
+    pub functions: u32,
+    /// Log lines per second and program; also the burst.
+    pub log_lines_per_s: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            init_budget: Duration::from_millis(500),
+            memory_bytes: 16 << 20,
+            table_elements: 10_000,
+            stack_bytes: 256 << 10,
+            module_bytes: 16 << 20,
+            functions: 20_000,
+            log_lines_per_s: 100,
+        }
+    }
+}
+
+/// Which points a program may touch.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Grant {
+    /// Every point of that direction that is not granted to somebody by name.
+    #[default]
+    All,
+    /// These points and no others; the list may be empty.
+    Only(Vec<crate::image::PointId>),
+}
+
+/// How one program takes part in the scan: its entry in the configuration, or the defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Position in the order of polling: entries of the configuration come first, in their order.
+    pub order: u32,
+    /// Polled in every n-th cycle; at least 1.
+    pub every: u32,
+    /// CPU time for one poll.
+    pub poll_budget: Duration,
+    /// Inputs that it may read.
+    pub inputs: Grant,
+    /// Outputs that it may write.
+    pub outputs: Grant,
+    /// Held from the start, until an operator releases it.
+    pub hold: bool,
+}
+
+/// Why a module is not run: names the reason and the remedy. The module's name is added by whoever logs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What is wrong, for example `imports env.foo (i32) -> ()`.
+    pub reason: String,
+    /// What would be right, for example `offered are: ...`.
+    pub remedy: String,
+}
+
+impl Refusal {
+    /// A refusal with its remedy.
+    pub fn new(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { reason: reason.into(), remedy: remedy.into() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.reason, self.remedy)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// How a program failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trap {
+    /// What happened, for example `unreachable` or `budget of 2.5ms exceeded`.
+    pub kind: String,
+    /// The innermost function, if the module has a name section; otherwise its index as `#12`.
+    pub function: Option<String>,
+    /// Byte offset in the module, as `wasm-objdump` prints it.
+    pub offset: Option<u32>,
+    /// The cycle in which it happened; 0 before the first poll.
+    pub cycle: u64,
+}
+
+impl fmt::Display for Trap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.kind)?;
+        if let Some(function) = &self.function {
+            write!(f, " in {function}")?;
+        }
+        if let Some(offset) = self.offset {
+            write!(f, " at offset {offset:#x}")?;
+        }
+        write!(f, ", cycle {}", self.cycle)
+    }
+}
+
+impl std::error::Error for Trap {}
