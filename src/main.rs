@@ -1,3 +1,13 @@
 //! The `camshaft` command: parses arguments, runs one verb, prints the error chain, sets the exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use camshaft::plugin::compile;
+
+fn main() -> ExitCode {
+    // Before anything else: the worker handles hostile bytes and wants nothing set up.
+    if std::env::args().nth(1).as_deref() == Some(compile::WORKER_VERB) {
+        return compile::worker();
+    }
+    ExitCode::FAILURE
+}

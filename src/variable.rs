@@ -208,6 +208,14 @@ impl Variables {
         self.values.iter().zip(0u16..).map(|(&value, id)| (self.name(id), value))
     }
 
+    /// Those that are new or have another value than in `before`, an earlier copy of this table.
+    pub fn written_since(&self, before: &Self) -> Vec<(String, Variable)> {
+        self.iter()
+            .filter(|(name, value)| before.read(name) != Some(*value))
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.values.len()

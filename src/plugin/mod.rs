@@ -4,6 +4,19 @@
 //! machinery lies beside it: `folder.rs` watches the folder, `compile.rs` makes artifacts in a child
 //! process, `wasm.rs` and `stop.rs` run them, `abi.rs` is the contract with a guest.
 
+pub mod abi;
+mod bind;
+mod bulk;
+pub mod cache;
+pub mod check;
+pub mod compile;
+mod guest;
+pub mod program;
+pub mod stop;
+mod wasi;
+mod wasm;
+pub mod world;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -105,6 +118,20 @@ pub struct Settings {
     pub outputs: Grant,
     /// Held from the start, until an operator releases it.
     pub hold: bool,
+}
+
+impl Default for Settings {
+    /// For a plugin without an entry, at a period of 10 ms.
+    fn default() -> Self {
+        Self {
+            order: u32::MAX,
+            every: 1,
+            poll_budget: Duration::from_micros(2500),
+            inputs: Grant::All,
+            outputs: Grant::All,
+            hold: false,
+        }
+    }
 }
 
 /// Why a module is not run: names the reason and the remedy. The module's name is added by whoever logs it.

@@ -1,0 +1,406 @@
+//! The contract with a guest: the functions of module `env`, versions 0 and 1, and their codes.
+//!
+//! Each function takes the guest, its memory, and the arguments as they came; it checks everything
+//! before it changes anything, and answers with a [`Code`]. No argument may panic the host. Nothing
+//! here knows wasmer: `wasm.rs` binds these functions to an instance, `wasi.rs` has those of WASI.
+
+use super::guest::{Guest, Phase};
+use super::world::{Level, MAX_FILE_BYTES, MAX_LOG_BYTES, Message, Text};
+use crate::image::{Direction, PointId, Unfit, Value};
+use crate::variable::{Denied, MAX_NAME_BYTES, Variable, VariableKind};
+
+/// How a call went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Code {
+    /// Done.
+    Success = 0,
+    /// Bad pointer or length, bad level, text that is not UTF-8, a limit reached.
+    Error = 1,
+    /// Address out of bounds of the image.
+    OutOfBounds = 2,
+    /// No such variable or point.
+    Unknown = 3,
+    /// The variable or point exists with another type.
+    OtherType = 4,
+    /// Not granted to this plugin, or owned by another.
+    Denied = 5,
+}
+
+/// `Err` is every code but success.
+pub(super) type Outcome = Result<(), Code>;
+
+/// A guest's linear memory. Offsets and lengths are a guest's: they may be anything.
+pub(super) trait Memory {
+    /// Copies from the memory.
+    fn read(&self, at: u32, buffer: &mut [u8]) -> Outcome;
+
+    /// Copies into the memory; all or nothing.
+    fn write(&self, at: u32, bytes: &[u8]) -> Outcome;
+
+    /// Size in bytes.
+    fn len(&self) -> u64;
+
+    /// Whether `len` bytes at `at` lie within the memory.
+    fn check(&self, at: u32, len: u32) -> Outcome {
+        (u64::from(at) + u64::from(len) <= self.len()).then_some(()).ok_or(Code::Error)
+    }
+}
+
+/// Takes a name of a variable or point from the guest's memory.
+fn name<'a>(
+    memory: &impl Memory,
+    at: u32,
+    len: u32,
+    buffer: &'a mut [u8; MAX_NAME_BYTES],
+) -> Result<&'a str, Code> {
+    let buffer = buffer.get_mut(..len as usize).ok_or(Code::Error)?;
+    memory.read(at, buffer)?;
+    std::str::from_utf8(buffer).map_err(|_| Code::Error)
+}
+
+/// Takes a text from the guest's memory and cuts it to the room of `Text`.
+fn text<const N: usize>(memory: &impl Memory, at: u32, len: u32) -> Result<Text<N>, Code> {
+    memory.check(at, len)?;
+    let mut buffer = [0; N];
+    let taken = &mut buffer[..N.min(len as usize)];
+    memory.read(at, taken)?;
+    match std::str::from_utf8(taken) {
+        Ok(_) => {}
+        // The cut may have gone through a character.
+        Err(error) if error.error_len().is_none() && len as usize > N => {}
+        Err(_) => return Err(Code::Error),
+    }
+    let mut text = Text::default();
+    text.push(taken);
+    Ok(text)
+}
+
+/// `wasm_log(level, file, file_len, line, msg, msg_len)`
+pub(super) fn log(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    level: i32,
+    (file, file_len): (u32, u32),
+    line: i32,
+    (msg, msg_len): (u32, u32),
+) -> Outcome {
+    let level = match level {
+        0 => Level::Error,
+        1 => Level::Warn,
+        2 => Level::Info,
+        3 => Level::Debug,
+        4 => Level::Trace,
+        _ => return Err(Code::Error),
+    };
+    let file = text::<MAX_FILE_BYTES>(memory, file, file_len)?;
+    let text = text::<MAX_LOG_BYTES>(memory, msg, msg_len)?;
+    guest.say(Message::Said { level, file, line: line.cast_unsigned(), text });
+    Ok(())
+}
+
+/// The part of an image of `size` bytes that starts at `address`.
+fn range(address: u32, len: u32, size: usize) -> Result<std::ops::Range<usize>, Code> {
+    let end = u64::from(address) + u64::from(len);
+    if end > size as u64 {
+        return Err(Code::OutOfBounds);
+    }
+    Ok(address as usize..end as usize)
+}
+
+/// `wasm_read_input(address, buf, len)`
+pub(super) fn read_input(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    address: u32,
+    buf: u32,
+    len: u32,
+) -> Outcome {
+    let range = range(address, len, guest.world().inputs.bytes.len())?;
+    if !guest.may_read(range.clone()) {
+        return Err(Code::Denied);
+    }
+    memory.write(buf, &guest.world().inputs.bytes[range])
+}
+
+/// `wasm_read_output(address, buf, len)`
+pub(super) fn read_output(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    address: u32,
+    buf: u32,
+    len: u32,
+) -> Outcome {
+    let range = range(address, len, guest.world().outputs_before.len())?;
+    memory.write(buf, &guest.world().outputs_before[range])
+}
+
+/// `wasm_write_output(address, data, len)`
+///
+/// Every point that the bytes touch must be the program's own, whole bytes of bools included.
+pub(super) fn write_output(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    address: u32,
+    data: u32,
+    len: u32,
+) -> Outcome {
+    let range = range(address, len, guest.world().outputs.len())?;
+    memory.check(data, len)?;
+    if guest.phase == Phase::Init {
+        return Err(Code::Denied);
+    }
+    claim_all(guest, range.clone())?;
+    // In pieces of the stack: an image may be larger than what belongs there.
+    let mut piece = [0; 256];
+    for (n, at) in range.clone().step_by(piece.len()).enumerate() {
+        let piece = &mut piece[..256.min(range.end - at)];
+        memory.read(data + n as u32 * 256, piece)?;
+        for (at, &raw) in (at..).zip(piece.iter()) {
+            guest.scratch.stage(at, raw, 0xff);
+        }
+    }
+    Ok(())
+}
+
+/// Claims every output on these bytes, or none.
+fn claim_all(guest: &mut Guest, bytes: std::ops::Range<usize>) -> Outcome {
+    let points = std::sync::Arc::clone(&guest.world().points);
+    let ids = || bytes.clone().flat_map(|byte| points.at(Direction::Out, byte).iter().copied());
+    // Looking first keeps a refused write from taking half of what it asked for.
+    if let Some(refused) = ids().find(|&id| !guest.may_claim(id)) {
+        guest.claim(refused);
+        return Err(Code::Denied);
+    }
+    ids().for_each(|id| {
+        guest.claim(id);
+    });
+    Ok(())
+}
+
+/// `wasm_current_time(secs, nanos)`
+pub(super) fn current_time(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    secs: u32,
+    nanos: u32,
+) -> Outcome {
+    memory.check(nanos, 4)?;
+    let now = guest.world().now;
+    memory.write(secs, &now.as_secs().to_le_bytes())?;
+    memory.write(nanos, &now.subsec_nanos().to_le_bytes())
+}
+
+/// `wasm_variable_read_*(name, name_len, value)`
+pub(super) fn variable_read(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    (at, len): (u32, u32),
+    value: u32,
+    kind: VariableKind,
+) -> Outcome {
+    let mut buffer = [0; MAX_NAME_BYTES];
+    let name = name(memory, at, len, &mut buffer)?;
+    let variable = guest.world().variables.read(name).ok_or(Code::Unknown)?;
+    if variable.kind() != kind {
+        return Err(Code::OtherType);
+    }
+    match variable {
+        Variable::Boolean(on) => memory.write(value, &[on.into()]),
+        Variable::Int(number) => memory.write(value, &number.to_le_bytes()),
+        Variable::Double(number) => memory.write(value, &number.to_le_bytes()),
+    }
+}
+
+/// `wasm_variable_write_*(name, name_len, value)`
+pub(super) fn variable_write(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    (at, len): (u32, u32),
+    value: Variable,
+) -> Outcome {
+    let mut buffer = [0; MAX_NAME_BYTES];
+    let name = name(memory, at, len, &mut buffer)?;
+    guest.world().variables.write(name, value).map_err(|denied| match denied {
+        Denied::OtherType(_) => Code::OtherType,
+        Denied::Limit => Code::Error,
+    })
+}
+
+/// `wasm_point_find(name, name_len, id)`
+pub(super) fn point_find(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    (at, len): (u32, u32),
+    id: u32,
+) -> Outcome {
+    let mut buffer = [0; MAX_NAME_BYTES];
+    let name = name(memory, at, len, &mut buffer)?;
+    let found = guest.world().points.find(name).ok_or(Code::Unknown)?;
+    memory.write(id, &u32::from(found.0).to_le_bytes())
+}
+
+fn point_id(id: i32) -> Result<PointId, Code> {
+    u16::try_from(id).map(PointId).map_err(|_| Code::Unknown)
+}
+
+/// `wasm_point_read_*(id, value, quality)`; of an output, the value at the end of the last cycle.
+pub(super) fn point_read(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    id: i32,
+    value: u32,
+    quality: u32,
+    kind: VariableKind,
+) -> Outcome {
+    let id = point_id(id)?;
+    let readable = guest.may_read_point(id);
+    let world = guest.world();
+    let point = world.points.get(id).ok_or(Code::Unknown)?;
+    let image = match point.direction {
+        Direction::In if !readable => return Err(Code::Denied),
+        Direction::In => &world.inputs.bytes,
+        Direction::Out => &world.outputs_before,
+    };
+    if quality != 0 {
+        memory.check(quality, 1)?;
+    }
+    match (kind, point.read(image)) {
+        (VariableKind::Boolean, Value::Bool(on)) => memory.write(value, &[on.into()])?,
+        (VariableKind::Int, Value::Int(number)) => {
+            let number = i32::try_from(number).map_err(|_| Code::Error)?;
+            memory.write(value, &number.to_le_bytes())?;
+        }
+        (VariableKind::Double, Value::Int(number)) => {
+            memory.write(value, &(number as f64).to_le_bytes())?;
+        }
+        (VariableKind::Double, Value::Real(number)) => {
+            memory.write(value, &number.to_le_bytes())?;
+        }
+        _ => return Err(Code::OtherType),
+    }
+    if quality != 0 {
+        memory.write(quality, &[world.inputs.quality[id.index()] as u8])?;
+    }
+    Ok(())
+}
+
+/// `wasm_point_write_*(id, value)`
+pub(super) fn point_write(guest: &mut Guest, id: i32, value: Value) -> Outcome {
+    let id = point_id(id)?;
+    let init = guest.phase == Phase::Init;
+    let point = guest.world().points.get(id).ok_or(Code::Unknown)?;
+    if init || point.direction == Direction::In {
+        return Err(Code::Denied);
+    }
+    let raw = point.encode(value).map_err(|unfit| match unfit {
+        Unfit::WrongType(_) => Code::OtherType,
+        Unfit::OutOfRange(_) => Code::Error,
+    })?;
+    let (bytes, mask) = (point.bytes(), point.mask());
+    if !guest.claim(id) {
+        return Err(Code::Denied);
+    }
+    for (at, raw) in bytes.zip(raw) {
+        guest.scratch.stage(at, raw, mask);
+    }
+    Ok(())
+}
+
+/// `wasm_cycle(count, period_us)`
+pub(super) fn cycle(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    count: u32,
+    period_us: u32,
+) -> Outcome {
+    memory.check(period_us, 4)?;
+    let (cycle, period) = (guest.world().cycle, guest.world().period);
+    memory.write(count, &cycle.to_le_bytes())?;
+    let period = u32::try_from(period.as_micros()).unwrap_or(u32::MAX);
+    memory.write(period_us, &period.to_le_bytes())
+}
+
+/// A function that a module may import.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offer {
+    /// `env` or `wasi_snapshot_preview1`.
+    pub module: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// Its parameters: `i` is i32, `I` is i64, `d` is f64.
+    pub parameters: &'static str,
+    /// Whether it returns an i32; the others return nothing.
+    pub returns: bool,
+}
+
+/// The module of the contract's own functions.
+pub const ENV: &str = "env";
+
+/// An offered function of module `env` that answers with a [`Code`].
+const fn env(name: &'static str, parameters: &'static str) -> Offer {
+    Offer { module: ENV, name, parameters, returns: true }
+}
+
+/// Version 0 of the contract.
+pub const VERSION_0: &[Offer] = &[
+    env("wasm_log", "iiiiii"),
+    env("wasm_read_input", "iii"),
+    env("wasm_write_output", "iii"),
+    env("wasm_current_time", "ii"),
+    env("wasm_variable_read_boolean", "iii"),
+    env("wasm_variable_read_double", "iii"),
+    env("wasm_variable_read_int", "iii"),
+    env("wasm_variable_write_boolean", "iii"),
+    env("wasm_variable_write_double", "iid"),
+    env("wasm_variable_write_int", "iii"),
+];
+
+/// What version 1 adds, and AssemblyScript's `abort`.
+pub const VERSION_1: &[Offer] = &[
+    env("wasm_point_find", "iii"),
+    env("wasm_point_read_boolean", "iii"),
+    env("wasm_point_read_double", "iii"),
+    env("wasm_point_read_int", "iii"),
+    env("wasm_point_write_boolean", "ii"),
+    env("wasm_point_write_double", "id"),
+    env("wasm_point_write_int", "ii"),
+    env("wasm_read_output", "iii"),
+    env("wasm_cycle", "ii"),
+    env("wasm_state_write", "ii"),
+    env("wasm_state_read", "iii"),
+];
+
+/// AssemblyScript's default import: `abort(message, file, line, column)`.
+pub const ABORT: Offer = Offer { module: ENV, name: "abort", parameters: "iiii", returns: false };
+
+/// Everything that a module may import.
+pub fn offers() -> impl Iterator<Item = Offer> {
+    let own = VERSION_0.iter().chain(VERSION_1).copied();
+    own.chain([ABORT]).chain(super::wasi::offers())
+}
+
+/// `abort` of AssemblyScript: its strings are UTF-16 with their length in bytes four bytes before.
+pub(super) fn abort_message(memory: &impl Memory, at: u32) -> String {
+    const LONGEST: u32 = 512;
+    let mut len = [0; 4];
+    if at < 4 || memory.read(at - 4, &mut len).is_err() {
+        return String::new();
+    }
+    let mut bytes = vec![0; u32::from_le_bytes(len).min(LONGEST) as usize & !1];
+    if memory.read(at, &mut bytes).is_err() {
+        return String::new();
+    }
+    let units = bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+    char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
+}
+
+/// `wasm_state_write(data, len)`: allowed in `save` only, which is called when state is handed over.
+pub(super) fn state_write(_: &mut Guest) -> Outcome {
+    Err(Code::Denied)
+}
+
+/// `wasm_state_read(buf, len, read)`: allowed in `restore` only.
+pub(super) fn state_read(_: &mut Guest) -> Outcome {
+    Err(Code::Denied)
+}

@@ -1,0 +1,278 @@
+//! Binds the functions of the contract to an instance: one closure for each, with wasmer's types.
+//!
+//! What the functions do is in `abi.rs` and `wasi.rs`. Only what a module imports is made for it.
+
+use wasmer::{
+    Function, FunctionEnv, FunctionEnvMut, Imports, MemoryView, Module, RuntimeError, Store,
+};
+
+use super::abi::{self, Code, ENV, Memory, Outcome};
+use super::guest::{Farewell, Guest};
+use super::wasi::{self, BAD_DESCRIPTOR, Errno, UNSUPPORTED};
+use crate::image::Value;
+use crate::variable::{Variable, VariableKind};
+
+/// What every function of an instance can reach.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) guest: Guest,
+    /// The exported memory, once the instance exists.
+    pub(super) memory: Option<wasmer::Memory>,
+}
+
+/// Linear memory, bounds-checked by wasmer.
+struct View<'a>(MemoryView<'a>);
+
+impl Memory for View<'_> {
+    fn read(&self, at: u32, buffer: &mut [u8]) -> Outcome {
+        self.0.read(at.into(), buffer).map_err(|_| Code::Error)
+    }
+
+    fn write(&self, at: u32, bytes: &[u8]) -> Outcome {
+        self.0.write(at.into(), bytes).map_err(|_| Code::Error)
+    }
+
+    fn len(&self) -> u64 {
+        self.0.data_size()
+    }
+}
+
+type Context<'a> = FunctionEnvMut<'a, Host>;
+
+/// Runs a function of the contract; without a memory every pointer is bad.
+fn env(mut context: Context<'_>, call: impl FnOnce(&mut Guest, &View<'_>) -> Outcome) -> i32 {
+    let (host, store) = context.data_and_store_mut();
+    let Some(memory) = &host.memory else { return Code::Error as i32 };
+    let view = View(memory.view(&store));
+    call(&mut host.guest, &view).err().unwrap_or(Code::Success) as i32
+}
+
+/// Runs a function of WASI.
+fn preview1(
+    mut context: Context<'_>,
+    call: impl FnOnce(&mut Guest, &mut View<'_>) -> Result<(), Errno>,
+) -> i32 {
+    let (host, store) = context.data_and_store_mut();
+    let Some(memory) = &host.memory else { return Errno::Fault as i32 };
+    let mut view = View(memory.view(&store));
+    call(&mut host.guest, &mut view).map_or_else(|errno| errno as i32, |()| 0)
+}
+
+/// Ends the guest with words of its own.
+fn farewell(context: &mut Context<'_>, farewell: Farewell) -> RuntimeError {
+    context.data_mut().guest.farewell = Some(farewell);
+    RuntimeError::new("the guest ended itself")
+}
+
+/// The imports of `module`, which the check has found to be offered.
+pub(super) fn imports(module: &Module, store: &mut Store, host: &FunctionEnv<Host>) -> Imports {
+    let mut imports = Imports::new();
+    for import in module.imports() {
+        let function = match import.module() {
+            ENV => env_function(import.name(), store, host),
+            _ => wasi_function(import.name(), store, host),
+        };
+        if let Some(function) = function {
+            imports.define(import.module(), import.name(), function);
+        }
+    }
+    imports
+}
+
+/// A closure with the given arguments as a function of the instance. Pointers come as i32 and are
+/// unsigned from there on; so are lengths.
+macro_rules! function {
+    ($store:ident, $host:ident, $run:ident, ($($arg:ident: $ty:ty),*), $call:expr) => {
+        Function::new_typed_with_env($store, $host, |context: Context<'_>, $($arg: $ty),*| -> i32 {
+            $run(context, $call)
+        })
+    };
+}
+
+fn env_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Option<Function> {
+    if let Some(function) = point_function(name, store, host) {
+        return Some(function);
+    }
+    if let Some(function) = variable_function(name, store, host) {
+        return Some(function);
+    }
+    Some(match name {
+        "wasm_log" => function!(
+            store, host, env,
+            (level: i32, file: u32, file_len: u32, line: i32, msg: u32, msg_len: u32),
+            |g, m| abi::log(g, m, level, (file, file_len), line, (msg, msg_len))
+        ),
+        "wasm_read_input" => function!(store, host, env, (address: u32, buf: u32, len: u32),
+            |g, m| abi::read_input(g, m, address, buf, len)),
+        "wasm_write_output" => function!(store, host, env, (address: u32, data: u32, len: u32),
+            |g, m| abi::write_output(g, m, address, data, len)),
+        "wasm_read_output" => function!(store, host, env, (address: u32, buf: u32, len: u32),
+            |g, m| abi::read_output(g, m, address, buf, len)),
+        "wasm_current_time" => function!(store, host, env, (secs: u32, nanos: u32),
+            |g, m| abi::current_time(g, m, secs, nanos)),
+        "wasm_cycle" => function!(store, host, env, (count: u32, period: u32),
+            |g, m| abi::cycle(g, m, count, period)),
+        "wasm_state_write" => function!(store, host, env, (_data: u32, _len: u32),
+            |g, _| abi::state_write(g)),
+        "wasm_state_read" => function!(store, host, env, (_buf: u32, _len: u32, _read: u32),
+            |g, _| abi::state_read(g)),
+        "abort" => Function::new_typed_with_env(store, host, abort),
+        _ => return None,
+    })
+}
+
+fn variable_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Option<Function> {
+    macro_rules! read {
+        ($kind:expr) => {
+            function!(store, host, env, (name: u32, len: u32, value: u32),
+                |g, m| abi::variable_read(g, m, (name, len), value, $kind))
+        };
+    }
+    macro_rules! write {
+        ($ty:ty, $variable:expr) => {
+            function!(store, host, env, (name: u32, len: u32, value: $ty),
+                |g, m| abi::variable_write(g, m, (name, len), $variable(value)))
+        };
+    }
+    Some(match name {
+        "wasm_variable_read_boolean" => read!(VariableKind::Boolean),
+        "wasm_variable_read_double" => read!(VariableKind::Double),
+        "wasm_variable_read_int" => read!(VariableKind::Int),
+        "wasm_variable_write_boolean" => write!(i32, |on| Variable::Boolean(on != 0)),
+        "wasm_variable_write_double" => write!(f64, Variable::Double),
+        "wasm_variable_write_int" => write!(i32, Variable::Int),
+        _ => return None,
+    })
+}
+
+fn point_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Option<Function> {
+    macro_rules! read {
+        ($kind:expr) => {
+            function!(store, host, env, (id: i32, value: u32, quality: u32),
+                |g, m| abi::point_read(g, m, id, value, quality, $kind))
+        };
+    }
+    macro_rules! write {
+        ($ty:ty, $value:expr) => {
+            function!(store, host, env, (id: i32, value: $ty),
+                |g, _| abi::point_write(g, id, $value(value)))
+        };
+    }
+    Some(match name {
+        "wasm_point_find" => function!(store, host, env, (name: u32, len: u32, id: u32),
+            |g, m| abi::point_find(g, m, (name, len), id)),
+        "wasm_point_read_boolean" => read!(VariableKind::Boolean),
+        "wasm_point_read_double" => read!(VariableKind::Double),
+        "wasm_point_read_int" => read!(VariableKind::Int),
+        "wasm_point_write_boolean" => write!(i32, |on| Value::Bool(on != 0)),
+        "wasm_point_write_double" => write!(f64, Value::Real),
+        "wasm_point_write_int" => write!(i32, |number| Value::Int(i128::from(number))),
+        _ => return None,
+    })
+}
+
+fn wasi_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Option<Function> {
+    Some(match name {
+        "fd_write" => function!(
+            store, host, preview1, (fd: i32, buffers: u32, count: u32, written: u32),
+            |g, m| wasi::fd_write(g, m, fd, buffers, count, written)
+        ),
+        "clock_time_get" => function!(
+            store, host, preview1, (clock: i32, _precision: i64, time: u32),
+            |g, m| wasi::clock_time_get(g, m, clock, time)
+        ),
+        "random_get" => function!(store, host, preview1, (buffer: u32, len: u32),
+            |g, m| wasi::random_get(g, m, buffer, len)),
+        "args_sizes_get" | "environ_sizes_get" => function!(
+            store, host, preview1, (count: u32, size: u32), |_, m| wasi::no_sizes(m, count, size)
+        ),
+        "args_get" | "environ_get" => Function::new_typed(store, |_: u32, _: u32| 0i32),
+        "sched_yield" => Function::new_typed(store, || 0i32),
+        "proc_exit" => Function::new_typed_with_env(store, host, exit),
+        _ => {
+            let named = |offers: &[abi::Offer]| offers.iter().find(|o| o.name == name).copied();
+            let (offer, errno) = named(BAD_DESCRIPTOR)
+                .map(|offer| (offer, Errno::Badf))
+                .or_else(|| named(UNSUPPORTED).map(|offer| (offer, Errno::Nosys)))?;
+            refusal(store, offer.parameters, errno as i32)?
+        }
+    })
+}
+
+/// A function of WASI that only answers `errno`, whatever it is given.
+fn refusal(store: &mut Store, parameters: &str, errno: i32) -> Option<Function> {
+    macro_rules! constant {
+        ($($ty:ty),*) => { Function::new_typed(store, move |$(_: $ty),*| errno) };
+    }
+    Some(match parameters {
+        "i" => constant!(i32),
+        "ii" => constant!(i32, i32),
+        "iii" => constant!(i32, i32, i32),
+        "iiii" => constant!(i32, i32, i32, i32),
+        "iiiii" => constant!(i32, i32, i32, i32, i32),
+        "iiiiii" => constant!(i32, i32, i32, i32, i32, i32),
+        "iiiiiii" => constant!(i32, i32, i32, i32, i32, i32, i32),
+        "iII" => constant!(i32, i64, i64),
+        "iIIi" => constant!(i32, i64, i64, i32),
+        "iI" => constant!(i32, i64),
+        "iIii" => constant!(i32, i64, i32, i32),
+        "iiiIi" => constant!(i32, i32, i32, i64, i32),
+        "iiiiIIi" => constant!(i32, i32, i32, i32, i64, i64, i32),
+        "iiiiiIIii" => constant!(i32, i32, i32, i32, i32, i64, i64, i32, i32),
+        _ => return None,
+    })
+}
+
+fn exit(mut context: Context<'_>, code: i32) -> Result<(), RuntimeError> {
+    Err(farewell(&mut context, Farewell::Exit(code)))
+}
+
+fn abort(
+    mut context: Context<'_>,
+    message: u32,
+    _file: u32,
+    line: i32,
+    column: i32,
+) -> Result<(), RuntimeError> {
+    let (host, store) = context.data_and_store_mut();
+    let text = host
+        .memory
+        .as_ref()
+        .map_or_else(String::new, |memory| abi::abort_message(&View(memory.view(&store)), message));
+    let text = format!("{text} (line {line}, column {column})");
+    Err(farewell(&mut context, Farewell::Abort(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A function for one offer, from a module that imports just this.
+    #[test]
+    fn every_offer_binds_with_the_type_that_it_promises() {
+        let mut count = 0;
+        for offer in abi::offers() {
+            let mut store = Store::default();
+            let host = FunctionEnv::new(&mut store, super::super::wasm::tests::host());
+            let function = match offer.module {
+                ENV => env_function(offer.name, &mut store, &host),
+                _ => wasi_function(offer.name, &mut store, &host),
+            };
+            let ty = function.unwrap_or_else(|| panic!("{offer:?} is not bound")).ty(&store);
+            let letters: String = ty.params().iter().map(|ty| letter(*ty)).collect();
+            assert_eq!(letters, offer.parameters, "{offer:?}");
+            assert_eq!(ty.results().len(), usize::from(offer.returns), "{offer:?}");
+            count += 1;
+        }
+        assert_eq!(count, 10 + 11 + 1 + 46);
+    }
+
+    fn letter(ty: wasmer::Type) -> char {
+        match ty {
+            wasmer::Type::I32 => 'i',
+            wasmer::Type::I64 => 'I',
+            wasmer::Type::F64 => 'd',
+            other => panic!("{other} is in no offer"),
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! Whether a module keeps the contract and the limits, found without compiling or running it.
+//!
+//! This reads hostile bytes, so it runs in the compile worker only. The order is from cheap to
+//! dear: header, sections, counts, then full validation. Every refusal says what would be right.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use wasmer::sys::wasmparser::{
+    BinaryReaderError, Encoding, ExternalKind, FuncType, FunctionBody, Imports, MemoryType,
+    Operator, Parser, Payload, TableType, TypeRef, ValType, Validator, WasmFeatures,
+};
+
+use super::abi::{self, ENV, Offer};
+use super::{Limits, Refusal};
+
+/// Longest function body. A body compiles in time that grows faster than its length; what real
+/// compilers make stays far below.
+const MAX_BODY_BYTES: usize = 1 << 20;
+
+/// Most locals of one function, for the same reason.
+const MAX_LOCALS: u64 = 10_000;
+
+/// Deepest nesting of blocks, for the same reason.
+const MAX_NESTING: usize = 1_000;
+
+/// Most bytes of a page of linear memory.
+const PAGE: u64 = 64 << 10;
+
+/// What a module is, as `camshaft check` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The version of the contract that it needs: 0 or 1.
+    pub abi: u8,
+    /// Functions of its own.
+    pub functions: u32,
+    /// Bytes of linear memory at the start.
+    pub memory_bytes: u64,
+    /// What it imports, as `module.name`.
+    pub imports: Vec<String>,
+    /// Which of the contract's functions it exports.
+    pub exports: Vec<String>,
+}
+
+/// Language features that this host runs.
+fn features() -> WasmFeatures {
+    WasmFeatures::MUTABLE_GLOBAL
+        | WasmFeatures::SATURATING_FLOAT_TO_INT
+        | WasmFeatures::SIGN_EXTENSION
+        | WasmFeatures::REFERENCE_TYPES
+        | WasmFeatures::MULTI_VALUE
+        | WasmFeatures::BULK_MEMORY
+        | WasmFeatures::SIMD
+        | WasmFeatures::FLOATS
+        | WasmFeatures::EXTENDED_CONST
+        | WasmFeatures::GC_TYPES
+}
+
+/// Checks a module.
+///
+/// # Errors
+/// The first reason to refuse it.
+pub(super) fn check(bytes: &[u8], limits: &Limits) -> Result<Report, Refusal> {
+    header(bytes)?;
+    let mut outline = Outline::default();
+    for payload in Parser::new(0).parse_all(bytes) {
+        outline.take(payload.map_err(|error| malformed(&error))?, limits)?;
+    }
+    let mut validator = Validator::new_with_features(features());
+    validator.validate_all(bytes).map_err(|error| malformed(&error))?;
+    outline.imports_are_offered()?;
+    outline.exports_are_right()?;
+    Ok(outline.report())
+}
+
+/// Tells what a file is that is no module.
+fn header(bytes: &[u8]) -> Result<(), Refusal> {
+    const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+    const REMEDY: &str = "copy a core WebAssembly module here";
+    let text = bytes.trim_ascii_start();
+    let reason = match bytes {
+        [] => "the file is empty".to_string(),
+        _ if bytes.starts_with(MODULE) => return Ok(()),
+        [0, b'a', b's', b'm', _, _, 1, 0, ..] => {
+            return Err(Refusal::new(
+                "it is a WebAssembly component",
+                "build a core module instead, for example without wasm-tools component",
+            ));
+        }
+        [0, b'a', b's', b'm', version @ ..] if version.len() >= 4 => {
+            format!("its WebAssembly version is {:02x?}, not 1", &version[..4])
+        }
+        _ if MODULE.starts_with(bytes) => "the file is cut off within its header".to_string(),
+        [0x7f, b'E', b'L', b'F', ..] => "it is an ELF file, made for this machine's CPU".into(),
+        _ if text.starts_with(b"(module") || text.starts_with(b";;") => {
+            return Err(Refusal::new(
+                "it is WebAssembly text",
+                "translate it with `wat2wasm FILE` and copy the result",
+            ));
+        }
+        _ => {
+            let start = &bytes[..bytes.len().min(4)];
+            format!("it does not start with \\0asm but with {start:02x?}")
+        }
+    };
+    Err(Refusal::new(reason, REMEDY))
+}
+
+fn malformed(error: &BinaryReaderError) -> Refusal {
+    let reason = format!("not valid: {} (at offset {:#x})", error.message(), error.offset());
+    Refusal::new(
+        reason,
+        "this host runs WebAssembly 2.0: one 32-bit memory, no threads, tail calls, exceptions or GC; \
+         build without them, and copy the whole file",
+    )
+}
+
+/// What the sections say.
+#[derive(Debug, Default)]
+struct Outline {
+    types: Vec<FuncType>,
+    /// Index into `types` for each function, imported ones first.
+    functions: Vec<u32>,
+    imports: Vec<(String, String, TypeRef)>,
+    exports: BTreeMap<String, (ExternalKind, u32)>,
+    memories: Vec<MemoryType>,
+    own_functions: u32,
+    table_elements: u64,
+}
+
+impl Outline {
+    fn take(&mut self, payload: Payload<'_>, limits: &Limits) -> Result<(), Refusal> {
+        let bad = |error: BinaryReaderError| malformed(&error);
+        match payload {
+            Payload::Version { encoding: Encoding::Component, .. } => {
+                return Err(Refusal::new("it is a WebAssembly component", "build a core module"));
+            }
+            Payload::TypeSection(types) => {
+                for ty in types.into_iter_err_on_gc_types() {
+                    self.types.push(ty.map_err(bad)?);
+                }
+            }
+            Payload::ImportSection(imports) => {
+                for imports in imports {
+                    self.take_imports(imports.map_err(bad)?)?;
+                }
+            }
+            Payload::FunctionSection(functions) => {
+                self.own_functions = functions.count();
+                at_most(
+                    "functions",
+                    self.own_functions.into(),
+                    limits.functions.into(),
+                    "functions",
+                )?;
+                for ty in functions {
+                    self.functions.push(ty.map_err(bad)?);
+                }
+            }
+            Payload::MemorySection(memories) => {
+                for memory in memories {
+                    self.take_memory(memory.map_err(bad)?, limits)?;
+                }
+            }
+            Payload::TableSection(tables) => {
+                for table in tables {
+                    self.take_table(&table.map_err(bad)?.ty, limits)?;
+                }
+            }
+            Payload::ExportSection(exports) => {
+                for export in exports {
+                    let export = export.map_err(bad)?;
+                    self.exports.insert(export.name.into(), (export.kind, export.index));
+                }
+            }
+            Payload::CodeSectionEntry(body) => check_body(&body)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn take_imports(&mut self, imports: Imports<'_>) -> Result<(), Refusal> {
+        let Imports::Single(_, import) = imports else {
+            return Err(Refusal::new("compact imports are used", "build without that proposal"));
+        };
+        if let TypeRef::Func(ty) = import.ty {
+            self.functions.push(ty);
+        }
+        self.imports.push((import.module.into(), import.name.into(), import.ty));
+        Ok(())
+    }
+
+    fn take_memory(&mut self, memory: MemoryType, limits: &Limits) -> Result<(), Refusal> {
+        let refused = |what| Refusal::new(what, "one ordinary 32-bit memory is supported");
+        if memory.memory64 {
+            return Err(refused("it uses memory64"));
+        }
+        if memory.shared {
+            return Err(refused("it uses threads (a shared memory)"));
+        }
+        self.memories.push(memory);
+        if self.memories.len() > 1 {
+            return Err(refused("it has more than one memory"));
+        }
+        let bytes = memory.initial.saturating_mul(PAGE);
+        at_most("bytes of memory at the start", bytes, limits.memory_bytes, "memory")
+    }
+
+    fn take_table(&mut self, table: &TableType, limits: &Limits) -> Result<(), Refusal> {
+        self.table_elements = self.table_elements.saturating_add(table.initial);
+        at_most("table elements", self.table_elements, limits.table_elements.into(), "table")
+    }
+
+    fn imports_are_offered(&self) -> Result<(), Refusal> {
+        for (module, name, ty) in &self.imports {
+            let TypeRef::Func(ty) = ty else {
+                let what = match ty {
+                    TypeRef::Memory(_) => "a memory",
+                    TypeRef::Table(_) => "a table",
+                    TypeRef::Global(_) => "a global",
+                    _ => "something that is not a function",
+                };
+                return Err(Refusal::new(
+                    format!("imports {what} as {module}.{name}"),
+                    "only functions can be imported; define and export your own memory",
+                ));
+            };
+            let wanted = signature(self.ty(*ty)?);
+            let offer = abi::offers().find(|offer| offer.module == module && offer.name == name);
+            match offer {
+                Some(offer) if offered(offer) == wanted => {}
+                Some(offer) => {
+                    return Err(Refusal::new(
+                        format!("imports {module}.{name} {wanted}"),
+                        format!("that function is {}", offered(offer)),
+                    ));
+                }
+                None => {
+                    return Err(Refusal::new(
+                        format!("imports {module}.{name} {wanted}"),
+                        format!("offered are: {}", all_offers()),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn exports_are_right(&self) -> Result<(), Refusal> {
+        const POLL: &str = "poll";
+        if !self.exports.contains_key(POLL) {
+            return Err(Refusal::new(
+                "it does not export `poll`",
+                "export a function poll: () -> (); it is called once a cycle",
+            ));
+        }
+        for name in [POLL, "init", "_initialize", "save", "restore"] {
+            let Some(&(kind, index)) = self.exports.get(name) else { continue };
+            let ty = match kind {
+                ExternalKind::Func => self.functions.get(index as usize).copied(),
+                _ => None,
+            };
+            let found = match ty {
+                Some(ty) => signature(self.ty(ty)?),
+                None => "not a function".into(),
+            };
+            if found != "() -> ()" {
+                return Err(Refusal::new(
+                    format!("its export `{name}` is {found}"),
+                    "it must be a function () -> ()",
+                ));
+            }
+        }
+        if self.exports.contains_key("save") != self.exports.contains_key("restore") {
+            return Err(Refusal::new(
+                "it exports only one of `save` and `restore`",
+                "export both or neither",
+            ));
+        }
+        let has_memory = matches!(self.exports.get("memory"), Some((ExternalKind::Memory, _)));
+        let pointed = self.imports.iter().find(|(module, name, _)| takes_pointer(module, name));
+        if let (false, Some((module, name, _))) = (has_memory, pointed) {
+            return Err(Refusal::new(
+                format!("it imports {module}.{name}, which takes a pointer, but exports no memory"),
+                "export the memory under the name `memory`",
+            ));
+        }
+        Ok(())
+    }
+
+    fn ty(&self, index: u32) -> Result<&FuncType, Refusal> {
+        self.types
+            .get(index as usize)
+            .ok_or_else(|| Refusal::new("a type index is out of range", "copy the whole file"))
+    }
+
+    fn report(&self) -> Report {
+        let newer = |(_, name, _): &(String, String, TypeRef)| {
+            abi::VERSION_1.iter().any(|offer| offer.name == name)
+        };
+        let known = ["_initialize", "init", "memory", "poll", "restore", "save"];
+        Report {
+            abi: self.imports.iter().any(newer).into(),
+            functions: self.own_functions,
+            memory_bytes: self.memories.first().map_or(0, |memory| memory.initial * PAGE),
+            imports: self.imports.iter().map(|(m, n, _)| format!("{m}.{n}")).collect(),
+            exports: known
+                .iter()
+                .filter(|n| self.exports.contains_key(**n))
+                .map(|n| n.to_string())
+                .collect(),
+        }
+    }
+}
+
+fn at_most(what: &str, found: u64, limit: u64, key: &str) -> Result<(), Refusal> {
+    if found <= limit {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        format!("it has {found} {what}"),
+        format!("the limit is {limit} (plugins.{key} in the configuration)"),
+    ))
+}
+
+fn check_body(body: &FunctionBody<'_>) -> Result<(), Refusal> {
+    let bad = |error: BinaryReaderError| malformed(&error);
+    let refused = |what: String, limit: &str| {
+        let place = body.range().start;
+        Refusal::new(format!("the function at offset {place:#x} {what}"), limit)
+    };
+    let len = body.as_bytes().len();
+    if len > MAX_BODY_BYTES {
+        return Err(refused(format!("has {len} bytes"), "the limit is 1 MiB; split the function"));
+    }
+    let mut locals = 0u64;
+    for group in body.get_locals_reader().map_err(bad)? {
+        locals += u64::from(group.map_err(bad)?.0);
+    }
+    if locals > MAX_LOCALS {
+        return Err(refused(format!("has {locals} locals"), "the limit is 10000"));
+    }
+    let mut depth = 0usize;
+    for operator in body.get_operators_reader().map_err(bad)? {
+        match operator.map_err(bad)? {
+            Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => depth += 1,
+            Operator::End => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_NESTING {
+            return Err(refused(format!("nests over {MAX_NESTING} blocks"), "the limit is 1000"));
+        }
+    }
+    Ok(())
+}
+
+fn takes_pointer(module: &str, name: &str) -> bool {
+    const NO_POINTER: &[&str] = &[
+        "wasm_point_write_boolean",
+        "wasm_point_write_double",
+        "wasm_point_write_int",
+        "proc_exit",
+        "sched_yield",
+    ];
+    // `abort` takes one, but works without: then it has no message.
+    !(NO_POINTER.contains(&name) || module == ENV && name == "abort")
+}
+
+/// A function's type as people write it: `(i32, i32) -> i32`.
+fn signature(ty: &FuncType) -> String {
+    let list =
+        |types: &[ValType]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match ty.results() {
+        [one] => format!("({}) -> {one}", list(ty.params())),
+        results => format!("({}) -> ({})", list(ty.params()), list(results)),
+    }
+}
+
+fn offered(offer: Offer) -> String {
+    let parameters: Vec<_> = offer.parameters.chars().map(parameter).collect();
+    let result = if offer.returns { "i32" } else { "()" };
+    format!("({}) -> {result}", parameters.join(", "))
+}
+
+fn parameter(letter: char) -> &'static str {
+    match letter {
+        'i' => "i32",
+        'I' => "i64",
+        'd' => "f64",
+        _ => unreachable!("offers are written with these letters only"),
+    }
+}
+
+fn all_offers() -> String {
+    let own = abi::offers().filter(|offer| offer.module == ENV);
+    let names: Vec<_> = own.map(|offer| format!("env.{} {}", offer.name, offered(offer))).collect();
+    format!("{}, and the functions of wasi_snapshot_preview1", names.join(", "))
+}

@@ -1,0 +1,304 @@
+//! From a module's bytes to an artifact, in a child process with limits; and the cache of artifacts.
+//!
+//! Whatever parses or compiles a module is hostile ground: a valid file of a few megabytes can cost
+//! gigabytes and minutes. So this program starts itself again with a hidden verb, sends the module to
+//! that child, and takes either an artifact or a refusal back. The daemon itself never looks into a
+//! module. What a module must be is in `check.rs`.
+
+use std::io::{self, Read, Write};
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::process::{ExitCode, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, setrlimit};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use wasmer::sys::{CompilerConfig, Cranelift, EngineBuilder, Features, Singlepass};
+
+use super::cache::Cache;
+use super::check::{self, Report};
+use super::stop::StopFlag;
+use super::{Compiler, Limits, ModuleHash, Refusal};
+
+/// The hidden verb of the command line that makes a process a compile worker.
+pub const WORKER_VERB: &str = "compile-worker";
+
+/// CPU time of one compilation. A module at every limit of `check.rs` stays below it with Cranelift.
+const MAX_CPU: Duration = Duration::from_secs(20);
+
+/// Wall time of one compilation: far above the CPU time, because the worker runs only when nobody
+/// else wants the CPU.
+const MAX_WALL: Duration = Duration::from_secs(120);
+
+/// Address space of the worker: enough for a module at the limits, survivable on a 2 GB board.
+const MAX_ADDRESS_SPACE: u64 = 1 << 30;
+
+/// Largest artifact that is accepted: what a module at the size limit can become, with room.
+const MAX_ARTIFACT: u64 = 256 << 20;
+
+/// What the worker is to do, in front of the module on its standard input.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Job {
+    compiler: Compiler,
+    limits: Limits,
+    /// Only check, do not compile.
+    check_only: bool,
+}
+
+/// What the worker answers, in front of the artifact on its standard output.
+#[derive(Debug, Serialize, Deserialize)]
+enum Answer {
+    Done(Report),
+    Refused(Refusal),
+}
+
+/// A compiled module.
+#[derive(Debug, Clone)]
+pub struct Artifact {
+    /// Machine code, for this machine and this version of the program only.
+    pub bytes: Arc<[u8]>,
+    /// Whether it came from the cache.
+    pub cached: bool,
+}
+
+/// Makes artifacts.
+#[derive(Debug, Clone)]
+pub struct Workshop {
+    /// The program to start as worker: this one.
+    pub program: PathBuf,
+    /// Which compiler.
+    pub compiler: Compiler,
+    /// What a module may be.
+    pub limits: Limits,
+    /// Where artifacts are kept; `None` compiles every time.
+    pub cache: Option<Cache>,
+}
+
+impl Workshop {
+    /// The artifact of a module, from the cache or freshly compiled.
+    ///
+    /// # Errors
+    /// A refusal that says what is wrong with the module, or which limit its compilation broke.
+    pub async fn artifact(&self, hash: ModuleHash, module: Arc<[u8]>) -> Result<Artifact, Refusal> {
+        let key = super::cache::key(hash, self.compiler, &self.limits);
+        if let Some(cache) = self.cache.clone() {
+            let key = key.clone();
+            let found = tokio::task::spawn_blocking(move || cache.load(&key)).await;
+            if let Ok(Some(bytes)) = found {
+                return Ok(Artifact { bytes: bytes.into(), cached: true });
+            }
+        }
+        let (_, bytes) = self.work(&module, false).await?;
+        let bytes: Arc<[u8]> = bytes.into();
+        if let Some(cache) = self.cache.clone() {
+            let bytes = Arc::clone(&bytes);
+            // A cache that cannot be written costs time at the next start and nothing else; it says
+            // so itself.
+            tokio::task::spawn_blocking(move || cache.store(&key, &bytes));
+        }
+        Ok(Artifact { bytes, cached: false })
+    }
+
+    /// What a module is, without compiling it.
+    ///
+    /// # Errors
+    /// As [`Workshop::artifact`].
+    pub async fn check(&self, module: &[u8]) -> Result<Report, Refusal> {
+        Ok(self.work(module, true).await?.0)
+    }
+
+    async fn work(&self, module: &[u8], check_only: bool) -> Result<(Report, Vec<u8>), Refusal> {
+        let limit = self.limits.module_bytes;
+        if module.len() as u64 > limit {
+            return Err(Refusal::new(
+                format!("it has {} bytes", module.len()),
+                format!("the limit is {limit} (plugins.module in the configuration)"),
+            ));
+        }
+        let job = Job { compiler: self.compiler, limits: self.limits, check_only };
+        let exchange = tokio::time::timeout(MAX_WALL, self.exchange(job, module)).await;
+        let (status, output, complaint) = match exchange {
+            Ok(Ok(done)) => done,
+            Ok(Err(error)) => {
+                let reason = format!("the compile worker did not run: {error}");
+                return Err(Refusal::new(reason, "it is tried again with the next new file"));
+            }
+            Err(_) => return Err(too_dear("took too long", "time")),
+        };
+        parse(&output).unwrap_or_else(|| Err(died(status, &complaint)))
+    }
+
+    /// Runs one worker. Dropping the future kills it.
+    async fn exchange(
+        &self,
+        job: Job,
+        module: &[u8],
+    ) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
+        let mut child = tokio::process::Command::new(&self.program)
+            .arg(WORKER_VERB)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .env_clear()
+            .kill_on_drop(true)
+            .spawn()?;
+        let mut head = serde_json::to_vec(&job).expect("a job is plain numbers");
+        head.push(b'\n');
+        let mut stdin = child.stdin.take().expect("it was asked for above");
+        let stdout = child.stdout.take().expect("it was asked for above");
+        let stderr = child.stderr.take().expect("it was asked for above");
+        let send = async {
+            stdin.write_all(&head).await?;
+            stdin.write_all(module).await?;
+            drop(stdin);
+            io::Result::Ok(())
+        };
+        let mut output = Vec::new();
+        let mut complaint = Vec::new();
+        let mut answer = stdout.take(MAX_ARTIFACT);
+        let mut words = stderr.take(MAX_COMPLAINT);
+        // A worker that refuses early closes its input: what it says counts, not our broken pipe.
+        let (_, read, _) =
+            tokio::join!(send, answer.read_to_end(&mut output), words.read_to_end(&mut complaint));
+        read?;
+        Ok((child.wait().await?, output, complaint))
+    }
+}
+
+/// Most bytes of a dying worker's last words; one line of them is shown.
+const MAX_COMPLAINT: u64 = 4096;
+
+fn parse(output: &[u8]) -> Option<Result<(Report, Vec<u8>), Refusal>> {
+    let end = output.iter().position(|&byte| byte == b'\n')?;
+    match serde_json::from_slice(&output[..end]).ok()? {
+        Answer::Done(report) => Some(Ok((report, output[end + 1..].to_vec()))),
+        Answer::Refused(refusal) => Some(Err(refusal)),
+    }
+}
+
+fn too_dear(what: &str, limit: &str) -> Refusal {
+    Refusal::new(
+        format!("its compilation {what}"),
+        format!(
+            "the {limit} of the compile worker is limited; make the module smaller, split its \
+             largest functions, or try compiler = \"singlepass\""
+        ),
+    )
+}
+
+fn died(status: ExitStatus, complaint: &[u8]) -> Refusal {
+    use std::os::unix::process::ExitStatusExt;
+    let complaint = String::from_utf8_lossy(complaint);
+    let words = complaint.lines().next().unwrap_or_default();
+    match status.signal() {
+        Some(libc_sigxcpu) if libc_sigxcpu == nix::sys::signal::Signal::SIGXCPU as i32 => {
+            too_dear("used up its CPU time", "time")
+        }
+        _ if words.starts_with("memory allocation of") => too_dear("ran out of memory", "memory"),
+        Some(signal) => Refusal::new(
+            format!("its compilation was killed by signal {signal}"),
+            "copy the file again to try once more",
+        ),
+        None => Refusal::new(
+            format!("its compilation failed ({status}): {words}"),
+            "make the module smaller or build it with another toolchain",
+        ),
+    }
+}
+
+/// The life of a compile worker: one job from standard input, one answer on standard output.
+pub fn worker() -> ExitCode {
+    confine();
+    let mut input = Vec::new();
+    if io::stdin().lock().read_to_end(&mut input).is_err() {
+        return ExitCode::FAILURE;
+    }
+    let Some(end) = input.iter().position(|&byte| byte == b'\n') else {
+        return ExitCode::FAILURE;
+    };
+    let Ok(job) = serde_json::from_slice::<Job>(&input[..end]) else {
+        return ExitCode::FAILURE;
+    };
+    let (answer, artifact) = match work(job, &input[end + 1..]) {
+        Ok((report, artifact)) => (Answer::Done(report), artifact),
+        Err(refusal) => (Answer::Refused(refusal), Vec::new()),
+    };
+    let mut head = serde_json::to_vec(&answer).expect("an answer is plain text and numbers");
+    head.push(b'\n');
+    let mut out = io::stdout().lock();
+    match out.write_all(&head).and_then(|()| out.write_all(&artifact)).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Takes away what a compilation does not need. Each step is a bound on damage, not a condition of
+/// the work: where the system refuses one, the others still hold.
+fn confine() {
+    let cpu = MAX_CPU.as_secs();
+    let _ = setrlimit(Resource::RLIMIT_CPU, cpu, cpu + 1);
+    let _ = setrlimit(Resource::RLIMIT_AS, MAX_ADDRESS_SPACE, MAX_ADDRESS_SPACE);
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    let _ = setrlimit(Resource::RLIMIT_FSIZE, 0, 0);
+    // It ends with the daemon, and before it when memory runs out.
+    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    let idle = thread_priority::ThreadSchedulePolicy::Normal(
+        thread_priority::NormalThreadSchedulePolicy::Idle,
+    );
+    let _ = thread_priority::set_thread_priority_and_policy(
+        thread_priority::thread_native_id(),
+        thread_priority::ThreadPriority::Min,
+        idle,
+    );
+}
+
+fn work(job: Job, module: &[u8]) -> Result<(Report, Vec<u8>), Refusal> {
+    let report = check::check(module, &job.limits)?;
+    if job.check_only {
+        return Ok((report, Vec::new()));
+    }
+    Ok((report, compile(job.compiler, module)?))
+}
+
+fn compile(compiler: Compiler, module: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let one = NonZero::<usize>::MIN;
+    let stop_flag = Arc::new(StopFlag::default());
+    let builder = match compiler {
+        Compiler::Cranelift => {
+            let mut config = Cranelift::new();
+            config.num_threads(one);
+            config.push_middleware(stop_flag);
+            EngineBuilder::new(config)
+        }
+        Compiler::Singlepass => {
+            let mut config = Singlepass::new();
+            config.num_threads(one);
+            config.push_middleware(stop_flag);
+            EngineBuilder::new(config)
+        }
+    };
+    let failed = |error: &dyn std::fmt::Display| {
+        Refusal::new(
+            format!("it does not compile: {error}"),
+            "build it with another toolchain or optimisation level",
+        )
+    };
+    let engine: wasmer::Engine = builder.set_features(Some(features())).engine().into();
+    let module = wasmer::Module::new(&engine, module).map_err(|error| failed(&error))?;
+    Ok(module.serialize().map_err(|error| failed(&error))?.to_vec())
+}
+
+/// The same set as the one that `check.rs` validates against.
+fn features() -> Features {
+    let mut features = Features::none();
+    features
+        .bulk_memory(true)
+        .reference_types(true)
+        .simd(true)
+        .multi_value(true)
+        .extended_const(true);
+    features
+}

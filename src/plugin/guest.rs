@@ -1,0 +1,308 @@
+//! What the host keeps for one instance: its rights, its staged outputs, its log allowance.
+//!
+//! A guest writes into its own scratch; [`Guest::commit`] moves that into the world after a good
+//! poll and [`Guest::discard`] forgets it. The functions of the contract, which come in here, are in
+//! `abi.rs`. Nothing in this file allocates after construction.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::world::{Level, Line, MAX_LOG_BYTES, Message, Seat, Text, World};
+use super::{Grant, Settings};
+use crate::image::{Direction, PointId, Points};
+
+/// What a guest is doing; decides what it may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Start section, `_initialize` and `init`: output writes are refused.
+    Init,
+    /// A poll.
+    Poll,
+}
+
+/// Why a guest ended itself, told by the host function that it called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Farewell {
+    /// `proc_exit` with this code.
+    Exit(i32),
+    /// `env.abort` with this message.
+    Abort(String),
+}
+
+/// The host's side of one instance.
+#[derive(Debug)]
+pub(super) struct Guest {
+    /// Lent for the length of a call.
+    pub(super) world: Option<Box<World>>,
+    pub(super) phase: Phase,
+    pub(super) seat: Seat,
+    pub(super) farewell: Option<Farewell>,
+    /// Seeded by the plugin's name, so that a run can be repeated.
+    pub(super) random: fastrand::Rng,
+    /// What `fd_write` has been given of a line so far.
+    pub(super) printed: Text<MAX_LOG_BYTES>,
+    pub(super) scratch: Scratch,
+    rights: Rights,
+    pace: Pace,
+}
+
+impl Guest {
+    /// For the program on `seat`, with the rights of `settings`.
+    pub(super) fn new(
+        seat: Seat,
+        seed: u64,
+        settings: &Settings,
+        points: &Points,
+        log_lines_per_s: u32,
+    ) -> Self {
+        Self {
+            world: None,
+            phase: Phase::Init,
+            seat,
+            farewell: None,
+            random: fastrand::Rng::with_seed(seed),
+            printed: Text::default(),
+            scratch: Scratch::new(points.image_bytes(Direction::Out)),
+            rights: Rights::new(settings, points),
+            pace: Pace::new(log_lines_per_s),
+        }
+    }
+
+    /// The world; host functions run only while it is lent.
+    pub(super) fn world(&mut self) -> &mut World {
+        self.world.as_mut().expect("the world is lent for the length of every call")
+    }
+
+    /// Replaces the rights; what the program owns already is for the scan to settle.
+    pub(super) fn entitle(&mut self, settings: &Settings, points: &Points) {
+        self.rights = Rights::new(settings, points);
+    }
+
+    /// Whether the guest may read all of these bytes of the input image.
+    pub(super) fn may_read(&self, bytes: Range<usize>) -> bool {
+        self.rights.readable.as_ref().is_none_or(|readable| !readable[bytes].contains(&false))
+    }
+
+    /// Whether it may read this input point.
+    pub(super) fn may_read_point(&self, id: PointId) -> bool {
+        self.rights.inputs.as_ref().is_none_or(|inputs| inputs[id.index()])
+    }
+
+    /// Whether [`Guest::claim`] would succeed.
+    pub(super) fn may_claim(&mut self, id: PointId) -> bool {
+        let seat = self.seat;
+        let owner = self.world().owners[id.index()];
+        let granted = self.rights.outputs.as_ref().is_none_or(|outputs| outputs[id.index()]);
+        granted && owner.is_none_or(|owner| owner == seat)
+    }
+
+    /// Takes ownership of an output point, if it is granted and free. Says why not in the log, once.
+    pub(super) fn claim(&mut self, id: PointId) -> bool {
+        let seat = self.seat;
+        let granted = self.rights.outputs.as_ref().is_none_or(|outputs| outputs[id.index()]);
+        let owner = &mut self.world().owners[id.index()];
+        let message = match *owner {
+            _ if !granted => Message::NotGranted(id),
+            Some(other) if other != seat => Message::Owned(id, other),
+            _ => {
+                *owner = Some(seat);
+                return true;
+            }
+        };
+        if !std::mem::replace(&mut self.rights.denied[id.index()], true) {
+            let cycle = self.world().cycle;
+            self.world().log.push(Line { seat, cycle, message });
+        }
+        false
+    }
+
+    /// Logs what the guest says, unless it says too much.
+    pub(super) fn say(&mut self, message: Message) {
+        let now = self.world().now;
+        if self.pace.allows(now) {
+            self.tell_dropped();
+            let line = Line { seat: self.seat, cycle: self.world().cycle, message };
+            self.world().log.push(line);
+        }
+    }
+
+    /// Logs what has been printed of a line, if anything.
+    pub(super) fn flush(&mut self, level: Level) {
+        if !self.printed.is_empty() {
+            let text = std::mem::take(&mut self.printed);
+            self.say(Message::Said { level, file: Text::default(), line: 0, text });
+        }
+    }
+
+    /// Says how many lines were dropped, as soon as there is allowance again.
+    fn tell_dropped(&mut self) {
+        if self.pace.dropped > 0 {
+            let message = Message::Dropped(std::mem::take(&mut self.pace.dropped));
+            let line = Line { seat: self.seat, cycle: self.world().cycle, message };
+            self.world().log.push(line);
+        }
+    }
+
+    /// Makes everything that the guest did in a good poll count.
+    pub(super) fn commit(&mut self) {
+        if !self.printed.is_empty() {
+            self.flush(Level::Info);
+        }
+        let world = self.world.as_mut().expect("the world is lent for the length of every call");
+        self.scratch.move_to(&mut world.outputs);
+        world.variables.commit();
+        if self.pace.dropped > 0 && self.pace.has_allowance(world.now) {
+            self.tell_dropped();
+        }
+    }
+
+    /// Forgets what the guest did in a call that failed.
+    pub(super) fn discard(&mut self) {
+        self.flush(Level::Info);
+        self.tell_dropped();
+        self.scratch.clear();
+        self.world().variables.revert();
+    }
+}
+
+/// Output bytes that were written in this poll and do not count yet.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    bytes: Vec<u8>,
+    /// For each byte, the bits that were written.
+    written: Vec<u8>,
+    /// The part of the image outside which nothing was written.
+    touched: Range<usize>,
+}
+
+impl Scratch {
+    fn new(len: usize) -> Self {
+        Self { bytes: vec![0; len], written: vec![0; len], touched: len..0 }
+    }
+
+    /// Stages `bits` of `raw` at one byte.
+    pub(super) fn stage(&mut self, at: usize, raw: u8, bits: u8) {
+        self.bytes[at] = self.bytes[at] & !bits | raw & bits;
+        self.written[at] |= bits;
+        self.touched = self.touched.start.min(at)..self.touched.end.max(at + 1);
+    }
+
+    fn move_to(&mut self, outputs: &mut [u8]) {
+        for at in self.touched.clone() {
+            let bits = self.written[at];
+            outputs[at] = outputs[at] & !bits | self.bytes[at] & bits;
+        }
+        self.clear();
+    }
+
+    fn clear(&mut self) {
+        if !self.touched.is_empty() {
+            self.written[self.touched.clone()].fill(0);
+            self.touched = self.bytes.len()..0;
+        }
+    }
+}
+
+/// What a guest may touch; `None` means everything.
+#[derive(Debug)]
+struct Rights {
+    inputs: Option<Vec<bool>>,
+    /// For each byte of the input image.
+    readable: Option<Vec<bool>>,
+    outputs: Option<Vec<bool>>,
+    /// Outputs whose denial was logged.
+    denied: Vec<bool>,
+}
+
+impl Rights {
+    fn new(settings: &Settings, points: &Points) -> Self {
+        let list = |grant: &Grant| match grant {
+            Grant::All => None,
+            Grant::Only(ids) => {
+                let mut granted = vec![false; points.len()];
+                ids.iter().for_each(|id| granted[id.index()] = true);
+                Some(granted)
+            }
+        };
+        let inputs = list(&settings.inputs);
+        // A byte is readable when every point on it is: a bool must not give away its neighbours.
+        let readable = inputs.as_ref().map(|granted| {
+            let all = |byte| points.at(Direction::In, byte).iter().all(|id| granted[id.index()]);
+            (0..points.image_bytes(Direction::In)).map(all).collect()
+        });
+        Self {
+            inputs,
+            readable,
+            outputs: list(&settings.outputs),
+            denied: vec![false; points.len()],
+        }
+    }
+}
+
+/// The log allowance: a burst of one second's lines, then that many per second.
+#[derive(Debug)]
+struct Pace {
+    per_second: u32,
+    /// Time for which lines are saved up; one line costs `1s / per_second`.
+    credit: Duration,
+    seen: Duration,
+    dropped: u32,
+}
+
+impl Pace {
+    /// The burst: what may be saved up.
+    const FULL: Duration = Duration::from_secs(1);
+
+    fn new(per_second: u32) -> Self {
+        Self { per_second, credit: Self::FULL, seen: Duration::ZERO, dropped: 0 }
+    }
+
+    fn has_allowance(&mut self, now: Duration) -> bool {
+        let passed = now.saturating_sub(self.seen);
+        self.credit = (self.credit.saturating_add(passed)).min(Self::FULL);
+        self.seen = now;
+        self.per_second > 0 && self.credit >= Self::FULL / self.per_second
+    }
+
+    fn allows(&mut self, now: Duration) -> bool {
+        let allowed = self.has_allowance(now);
+        if allowed {
+            self.credit -= Self::FULL / self.per_second;
+        } else {
+            self.dropped = self.dropped.saturating_add(1);
+        }
+        allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scratch_moves_only_the_bits_that_were_written() {
+        let mut scratch = Scratch::new(4);
+        let mut outputs = [0xaa; 4];
+        scratch.stage(2, 0xff, 0b0000_0001);
+        scratch.stage(1, 0x0f, 0xff);
+        scratch.move_to(&mut outputs);
+        assert_eq!(outputs, [0xaa, 0x0f, 0xab, 0xaa]);
+        scratch.stage(0, 0, 0xff);
+        scratch.clear();
+        scratch.move_to(&mut outputs);
+        assert_eq!(outputs, [0xaa, 0x0f, 0xab, 0xaa]);
+    }
+
+    #[test]
+    fn the_pace_allows_a_burst_and_then_a_rate() {
+        let mut pace = Pace::new(10);
+        let allowed = |pace: &mut Pace, at_ms| {
+            (0..20).filter(|_| pace.allows(Duration::from_millis(at_ms))).count()
+        };
+        assert_eq!(allowed(&mut pace, 0), 10);
+        assert_eq!(allowed(&mut pace, 300), 3);
+        assert_eq!(allowed(&mut pace, 5000), 10);
+        assert_eq!(pace.dropped, 37);
+        assert!(!Pace::new(0).allows(Duration::ZERO));
+    }
+}

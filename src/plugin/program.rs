@@ -1,0 +1,153 @@
+//! A program: an instance with its name, its seat in the scan and its settings.
+//!
+//! [`Program::prepare`] runs off the scan and may take as long as the init budget allows; from then
+//! on the scan owns the program and calls [`Program::poll`] once a cycle. Who is prepared, and when,
+//! is the supervisor's business.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::compile::Artifact;
+use super::guest::Guest;
+use super::stop::{Lane, Timekeeper};
+use super::wasm::{Instance, Unprepared};
+use super::world::{Line, LogSink, Seat, World};
+use super::{Generation, Limits, ModuleHash, Refusal, Settings, Trap};
+use crate::image::Points;
+use crate::variable::Variable;
+
+/// What a preparation needs.
+#[derive(Debug)]
+pub struct Request {
+    /// The plugin's name.
+    pub name: Arc<str>,
+    /// Its place in the scan.
+    pub seat: Seat,
+    /// The module's identity.
+    pub hash: ModuleHash,
+    /// The number of the new instance.
+    pub generation: Generation,
+    /// How it takes part in the scan.
+    pub settings: Settings,
+}
+
+/// A program in the scan.
+#[derive(Debug)]
+pub struct Program {
+    /// The plugin's name.
+    pub name: Arc<str>,
+    /// Its place in the scan.
+    pub seat: Seat,
+    /// The module's identity.
+    pub hash: ModuleHash,
+    /// Which instance of the program this is.
+    pub generation: Generation,
+    /// How it takes part in the scan.
+    pub settings: Settings,
+    /// Polls that returned well.
+    pub polls: u64,
+    instance: Instance,
+}
+
+/// A program that is ready to take its seat.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The program.
+    pub program: Program,
+    /// Variables that its `init` wrote; they count from the swap on.
+    pub variables: Vec<(String, Variable)>,
+}
+
+/// How a preparation ended, and what the guest logged meanwhile.
+#[derive(Debug)]
+pub struct Preparation {
+    /// The program, or why there is none.
+    pub result: Result<Prepared, Refusal>,
+    /// Log lines of start section, `_initialize` and `init`.
+    pub lines: Vec<Line>,
+}
+
+impl Program {
+    /// Makes an instance of `artifact` and runs its `init` in a world of its own.
+    ///
+    /// `world` is a copy of the latest state with a listing log.
+    pub fn prepare(
+        request: Request,
+        artifact: &Artifact,
+        mut world: Box<World>,
+        limits: &Limits,
+        keeper: &Arc<Timekeeper>,
+    ) -> Preparation {
+        let seed = u64::from_le_bytes(
+            blake3::hash(request.name.as_bytes()).as_bytes()[..8]
+                .try_into()
+                .expect("a hash has more than eight bytes"),
+        );
+        let lines_per_s = limits.log_lines_per_s;
+        let guest = Guest::new(request.seat, seed, &request.settings, &world.points, lines_per_s);
+        let before = world.variables.clone();
+        let result;
+        (world, result) = Instance::prepare(&artifact.bytes, guest, world, limits, keeper);
+        let result = match result {
+            Ok(instance) => Ok(Prepared {
+                variables: world.variables.written_since(&before),
+                program: Self::new(request, instance),
+            }),
+            Err(Unprepared::Refused(refusal)) => Err(refusal),
+            Err(Unprepared::Trapped(trap)) => Err(Refusal::new(
+                format!("its start trapped: {trap}"),
+                "start section, _initialize and init must return within plugins.init_budget",
+            )),
+        };
+        let lines = match &mut world.log {
+            LogSink::List(lines) => std::mem::take(lines),
+            LogSink::Queue { .. } => Vec::new(),
+        };
+        Preparation { result, lines }
+    }
+
+    fn new(request: Request, instance: Instance) -> Self {
+        let Request { name, seat, hash, generation, settings } = request;
+        Self { name, seat, hash, generation, settings, polls: 0, instance }
+    }
+
+    /// One poll, which started at `started_ns` by [`super::stop::now_ns`]. What it wrote is in the
+    /// world when it returned well; otherwise nothing is.
+    pub fn poll(
+        &mut self,
+        world: Box<World>,
+        lane: &Lane,
+        started_ns: u64,
+    ) -> (Box<World>, Result<(), Trap>) {
+        let budget = self.settings.poll_budget;
+        let (world, result) = self.instance.poll(world, lane, started_ns, budget);
+        self.polls += u64::from(result.is_ok());
+        (world, result)
+    }
+
+    /// Takes new settings. Outputs that are no longer granted must be given up by the caller.
+    pub fn configure(&mut self, settings: Settings, points: &Points) {
+        self.instance.entitle(&settings, points);
+        self.settings = settings;
+    }
+
+    /// Size of its linear memory in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        self.instance.memory_bytes()
+    }
+
+    /// Whether its turn is in this cycle.
+    pub fn is_due(&self, cycle: u64) -> bool {
+        cycle.is_multiple_of(u64::from(self.settings.every.max(1)))
+    }
+
+    /// The place in the order of polling: configured order, then name.
+    pub fn rank(&self) -> (u32, &str) {
+        (self.settings.order, &self.name)
+    }
+
+    /// Its budget for one poll.
+    pub fn budget(&self) -> Duration {
+        self.settings.poll_budget
+    }
+}

@@ -1,0 +1,385 @@
+//! Time limits for guests: the stop flag in their code, and the timekeeper that raises it.
+//!
+//! [`StopFlag`] is a compiler middleware. It adds hidden globals to a module and has every function
+//! entry and every turn of a loop look at one of them, `stop`; when it is negative the guest traps.
+//! [`Timekeeper`] is a thread that makes it negative when a call has used up its CPU time. A call is
+//! armed by four plain stores, so a poll costs no system call. What a trap means is decided in
+//! `wasm.rs`; how long bulk operations are cut into pieces is in `bulk.rs`.
+//!
+//! `stop` counts the calls: every arming writes a fresh positive number, and the timekeeper only ever
+//! exchanges the number that it saw against the same number with its sign bit set. A stop that comes
+//! too late therefore meets another number and does nothing.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use wasmer::sys::vm::VMGlobalDefinition;
+use wasmer::sys::wasmparser::{BlockType, Operator};
+use wasmer::sys::{FunctionMiddleware, MiddlewareError, MiddlewareReaderState, ModuleMiddleware};
+use wasmer::{
+    ExportIndex, GlobalInit, GlobalType, LocalFunctionIndex, ModuleInfo, Mutability, Type,
+};
+
+use super::bulk;
+use super::wasm::START;
+use crate::clock::{Clock, MonotonicClock};
+
+/// A call that is not armed has this much time: the timekeeper then sleeps until it is woken.
+const NEVER_NS: u64 = u64::MAX;
+
+/// When CPU time is still missing, the timekeeper sleeps at least this long before it looks again;
+/// otherwise a thread that is preempted at the very end of its budget would make it spin.
+const SHORTEST_SLEEP_NS: u64 = 20_000;
+
+/// The longest sleep of the timekeeper; it would be woken anyway, this bounds a mistake.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// The hidden globals of one module, by index. `stop` is the last, where the host finds it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hidden {
+    pub(super) destination: u32,
+    pub(super) source: u32,
+    pub(super) length: u32,
+    scratch: u32,
+    stop: u32,
+}
+
+impl Hidden {
+    /// Looks at the flag and traps if the call is to end.
+    pub(super) fn check<'a>(self) -> [Operator<'a>; 6] {
+        [
+            Operator::GlobalGet { global_index: self.stop },
+            Operator::I32Const { value: 0 },
+            Operator::I32LtS,
+            Operator::If { blockty: BlockType::Empty },
+            Operator::Unreachable,
+            Operator::End,
+        ]
+    }
+
+    /// The check inside a loop. Without the store, Cranelift sees the load of the flag as redundant
+    /// with that of the function's entry and removes it, and the loop is never stopped.
+    pub(super) fn check_in_loop<'a>(self) -> impl Iterator<Item = Operator<'a>> {
+        self.check().into_iter().chain([
+            Operator::I32Const { value: 0 },
+            Operator::GlobalSet { global_index: self.scratch },
+        ])
+    }
+}
+
+/// The compiler middleware; one value for each compilation, because it remembers the module's globals.
+#[derive(Debug, Default)]
+pub struct StopFlag(Mutex<Option<Hidden>>);
+
+impl ModuleMiddleware for StopFlag {
+    fn transform_module_info(&self, info: &mut ModuleInfo) -> Result<(), MiddlewareError> {
+        if let Some(start) = info.start_function.take() {
+            info.exports.insert(START.into(), ExportIndex::Function(start));
+        }
+        let mut add = || {
+            info.global_initializers.push(GlobalInit::I32Const(0));
+            info.globals.push(GlobalType::new(Type::I32, Mutability::Var)).as_u32()
+        };
+        let hidden = Hidden {
+            destination: add(),
+            source: add(),
+            length: add(),
+            scratch: add(),
+            stop: add(),
+        };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(hidden);
+        Ok(())
+    }
+
+    fn generate_function_middleware<'a>(
+        &self,
+        _: LocalFunctionIndex,
+    ) -> Box<dyn FunctionMiddleware<'a> + 'a> {
+        let hidden = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Box::new(Checks {
+            hidden: hidden.expect("wasmer transforms the module before its functions"),
+            at_entry: true,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Checks {
+    hidden: Hidden,
+    at_entry: bool,
+}
+
+impl<'a> FunctionMiddleware<'a> for Checks {
+    fn feed(
+        &mut self,
+        operator: Operator<'a>,
+        state: &mut MiddlewareReaderState<'a>,
+    ) -> Result<(), MiddlewareError> {
+        if std::mem::take(&mut self.at_entry) {
+            state.extend(self.hidden.check());
+        }
+        match operator {
+            Operator::Loop { .. } => {
+                state.push_operator(operator);
+                state.extend(self.hidden.check_in_loop());
+            }
+            Operator::MemoryFill { mem } => state.extend(bulk::fill(self.hidden, mem)),
+            Operator::MemoryCopy { dst_mem, src_mem } => {
+                state.extend(bulk::copy(self.hidden, dst_mem, src_mem));
+            }
+            Operator::MemoryInit { data_index, mem } => {
+                state.extend(bulk::init(self.hidden, data_index, mem));
+            }
+            _ => state.push_operator(operator),
+        }
+        Ok(())
+    }
+}
+
+/// Where one instance keeps its `stop` global.
+///
+/// Filled in while the instance is being created; read by whichever thread runs it.
+#[derive(Debug, Default)]
+pub(super) struct StopCell(AtomicPtr<AtomicI32>);
+
+impl StopCell {
+    /// Takes the place of one of the instance's own globals. The last one is `stop`.
+    pub(super) fn take(&self, place: NonNull<VMGlobalDefinition>) {
+        // `val` is a union that starts with its i32, at an alignment of 16.
+        self.0.store(place.as_ptr().cast(), Ordering::Relaxed);
+    }
+
+    /// Whether the timekeeper has ended the call that was armed last.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.cell().is_some_and(|cell| cell.load(Ordering::Relaxed) < 0)
+    }
+
+    fn cell(&self) -> Option<&AtomicI32> {
+        // SAFETY: the place is a global inside the VMContext of the instance that owns this value
+        // (`wasm::Instance` keeps the two together and drops this one last), so it lives and does
+        // not move. It is aligned to 16 bytes. The guest's code reads it while others write it, one
+        // aligned 32-bit word at a time, which is what an atomic access compiles to here.
+        unsafe { self.0.load(Ordering::Relaxed).as_ref() }
+    }
+}
+
+/// What the timekeeper knows about one thread that runs guests. That thread writes, the timekeeper reads.
+#[derive(Debug)]
+struct Watched {
+    /// The flag of the call that is running; null between calls.
+    cell: AtomicPtr<AtomicI32>,
+    started_ns: AtomicU64,
+    allowed_ns: AtomicU64,
+    /// Wall time and CPU time of the thread at one instant before the call.
+    marked_ns: AtomicU64,
+    marked_cpu_ns: AtomicU64,
+    /// No call is armed before this moment.
+    idle_until_ns: AtomicU64,
+    /// No call is allowed less than this.
+    shortest_ns: AtomicU64,
+    cpu_clock: ClockId,
+}
+
+impl Watched {
+    /// Ends the call if it has used up its time; says when to look again.
+    fn look(&self, now_ns: u64) -> u64 {
+        let shortest = self.shortest_ns.load(Ordering::Relaxed);
+        // SAFETY: a running call's instance is alive. One that has ended since is alive too: it is
+        // dropped only after `Timekeeper::release`, which needs the lock that our caller holds.
+        let Some(cell) = (unsafe { self.cell.load(Ordering::Acquire).as_ref() }) else {
+            let earliest = now_ns.max(self.idle_until_ns.load(Ordering::Relaxed));
+            return earliest.saturating_add(shortest);
+        };
+        // First the number of the call, then its times: they were stored in the other order.
+        let call = cell.load(Ordering::Acquire);
+        let started = self.started_ns.load(Ordering::Relaxed);
+        let allowed = self.allowed_ns.load(Ordering::Relaxed);
+        if call < 0 {
+            return now_ns.saturating_add(shortest);
+        }
+        if now_ns < started.saturating_add(allowed) {
+            return started.saturating_add(allowed);
+        }
+        let used = self.used_ns(started);
+        if used < allowed {
+            return now_ns + (allowed - used).max(SHORTEST_SLEEP_NS);
+        }
+        let stopped = call | i32::MIN;
+        let _ = cell.compare_exchange(call, stopped, Ordering::Relaxed, Ordering::Relaxed);
+        now_ns.saturating_add(shortest)
+    }
+
+    /// CPU time that the call has used for certain.
+    ///
+    /// What the thread did between the mark and the start counts as if it had never been
+    /// preempted, so the result can be too small and is never too large.
+    fn used_ns(&self, started_ns: u64) -> u64 {
+        let before_start = started_ns.saturating_sub(self.marked_ns.load(Ordering::Relaxed));
+        let since_mark =
+            clock_ns(self.cpu_clock).saturating_sub(self.marked_cpu_ns.load(Ordering::Relaxed));
+        since_mark.saturating_sub(before_start)
+    }
+}
+
+/// One thread's place with the timekeeper. Made on that thread and used only there.
+#[derive(Debug)]
+pub struct Lane(Arc<Watched>);
+
+impl Lane {
+    /// Notes the thread's CPU time: once a cycle, because it is a system call.
+    pub fn mark(&self) {
+        self.0.marked_cpu_ns.store(clock_ns(self.0.cpu_clock), Ordering::Relaxed);
+        self.0.marked_ns.store(now_ns(), Ordering::Relaxed);
+    }
+
+    /// Promises that nothing will be armed before `moment`, so that the timekeeper may sleep.
+    pub fn idle_until(&self, moment: Duration) {
+        self.0.idle_until_ns.store(nanos(moment), Ordering::Relaxed);
+    }
+
+    /// Promises that no call will be allowed less than `budget`.
+    pub fn shortest(&self, budget: Duration) {
+        self.0.shortest_ns.store(nanos(budget), Ordering::Relaxed);
+    }
+
+    /// Starts the time of a call into the instance of `cell`, at `started_ns` by [`now_ns`].
+    pub(super) fn arm(&self, cell: &StopCell, started_ns: u64, budget: Duration) {
+        self.0.started_ns.store(started_ns, Ordering::Relaxed);
+        self.0.allowed_ns.store(nanos(budget), Ordering::Relaxed);
+        if let Some(cell) = cell.cell() {
+            let call = (cell.load(Ordering::Relaxed) & i32::MAX).wrapping_add(1) & i32::MAX;
+            cell.store(call, Ordering::Release);
+            self.0.cell.store(ptr::from_ref(cell).cast_mut(), Ordering::Release);
+        }
+    }
+
+    /// The call has ended.
+    pub(super) fn disarm(&self) {
+        self.0.cell.store(ptr::null_mut(), Ordering::Release);
+    }
+}
+
+/// The thread that ends calls. Dropping it ends the thread.
+#[derive(Debug)]
+pub struct Timekeeper {
+    lanes: Arc<Lanes>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The lanes, and the lock under which the timekeeper looks at them.
+#[derive(Debug, Default)]
+struct Lanes {
+    watched: Mutex<Vec<Weak<Watched>>>,
+    ended: AtomicBool,
+}
+
+impl Lanes {
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Watched>>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Timekeeper {
+    /// Starts the thread. `on_start` runs on it first: the place to raise its priority above that of
+    /// the threads that it watches, which could starve it otherwise.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub fn start(on_start: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+        let lanes = Arc::new(Lanes::default());
+        let shared = Arc::clone(&lanes);
+        let thread = thread::Builder::new().name("timekeeper".into()).spawn(move || {
+            on_start();
+            keep(&shared);
+        })?;
+        Ok(Self { lanes, thread: Some(thread) })
+    }
+
+    /// A lane for the calling thread.
+    pub fn lane(&self) -> Lane {
+        let watched = Arc::new(Watched {
+            cell: AtomicPtr::default(),
+            started_ns: AtomicU64::new(0),
+            allowed_ns: AtomicU64::new(0),
+            marked_ns: AtomicU64::new(0),
+            marked_cpu_ns: AtomicU64::new(0),
+            idle_until_ns: AtomicU64::new(0),
+            shortest_ns: AtomicU64::new(NEVER_NS),
+            cpu_clock: own_cpu_clock(),
+        });
+        let mut lanes = self.lanes.lock();
+        lanes.retain(|lane| lane.strong_count() > 0);
+        lanes.push(Arc::downgrade(&watched));
+        Lane(watched)
+    }
+
+    /// Makes the thread look at once: after a shorter budget was promised, or a call was armed
+    /// without any promise.
+    pub fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
+
+    /// Returns when the timekeeper no longer holds the address of any flag that is not armed. An
+    /// instance is dropped only after this, and never on the scan thread: it may wait for the lock.
+    pub(super) fn release(&self) {
+        drop(self.lanes.lock());
+    }
+}
+
+impl Drop for Timekeeper {
+    fn drop(&mut self) {
+        self.lanes.ended.store(true, Ordering::Relaxed);
+        self.wake();
+        if let Some(thread) = self.thread.take() {
+            // It has no way to panic; if it did, there is nothing left to end.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The timekeeper's life.
+fn keep(lanes: &Lanes) {
+    // 1 ns instead of the usual 50 us: a stop is to come on time. Without it we are only later.
+    let _ = nix::sys::prctl::set_timerslack(1);
+    while !lanes.ended.load(Ordering::Relaxed) {
+        let watched = lanes.lock();
+        let now = now_ns();
+        let looks = watched.iter().filter_map(Weak::upgrade).map(|lane| lane.look(now));
+        let next = looks.min().unwrap_or(NEVER_NS);
+        drop(watched);
+        let pause = Duration::from_nanos(next.saturating_sub(now_ns()));
+        thread::park_timeout(pause.min(LONGEST_SLEEP));
+    }
+}
+
+/// The machine's monotonic clock: budgets are real time even when the scan's clock is simulated.
+pub fn now_ns() -> u64 {
+    nanos(MonotonicClock.now())
+}
+
+/// Saturates after 584 years.
+fn nanos(duration: Duration) -> u64 {
+    let seconds = duration.as_secs().saturating_mul(1_000_000_000);
+    seconds.saturating_add(duration.subsec_nanos().into())
+}
+
+fn clock_ns(clock: ClockId) -> u64 {
+    // A thread that is gone has no clock any more; it runs no call either.
+    clock_gettime(clock).map_or(0, |time| nanos(time.into()))
+}
+
+/// The CPU clock of the calling thread, in a form that other threads can read: Linux packs the thread
+/// id and the kind of clock into the number (`MAKE_THREAD_CPUCLOCK` in the kernel's posix-timers.h).
+fn own_cpu_clock() -> ClockId {
+    const PER_THREAD: i32 = 4;
+    const SCHEDULED: i32 = 2;
+    ClockId::from_raw((!nix::unistd::gettid().as_raw() << 3) | PER_THREAD | SCHEDULED)
+}

@@ -1,0 +1,197 @@
+//! The subset of WASI preview 1 that lets plain toolchains work.
+//!
+//! Printing becomes log lines, the clock is the cycle's clock, random numbers come from a seeded
+//! generator, `proc_exit` is a trap; arguments and environment are empty. Every other function
+//! exists and answers `badf` or `nosys`: a plugin has no files, no sockets and no time of its own.
+
+use super::abi::{Memory, Offer};
+use super::guest::Guest;
+use super::world::Level;
+
+/// The module's name.
+pub(super) const WASI: &str = "wasi_snapshot_preview1";
+
+/// Error numbers of preview 1 that are used here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub(super) enum Errno {
+    /// Bad file descriptor.
+    Badf = 8,
+    /// Bad address.
+    Fault = 21,
+    /// Invalid argument.
+    Inval = 28,
+    /// Function not supported.
+    Nosys = 52,
+}
+
+/// Most buffers of one `fd_write` that are looked at; the caller learns how far it came.
+const MAX_BUFFERS: u32 = 16;
+
+/// Most bytes of one `fd_write` that are taken, for the same reason.
+const MAX_WRITE: u32 = 4096;
+
+/// Most random bytes of one call. Preview 1 knows no partial answer, so more is refused.
+const MAX_RANDOM: u32 = 64 << 10;
+
+const fn wasi(name: &'static str, parameters: &'static str) -> Offer {
+    Offer { module: WASI, name, parameters, returns: true }
+}
+
+/// Functions that do something.
+pub(super) const WORKING: &[Offer] = &[
+    wasi("fd_write", "iiii"),
+    wasi("clock_time_get", "iIi"),
+    wasi("random_get", "ii"),
+    wasi("args_get", "ii"),
+    wasi("args_sizes_get", "ii"),
+    wasi("environ_get", "ii"),
+    wasi("environ_sizes_get", "ii"),
+    wasi("sched_yield", ""),
+    Offer { module: WASI, name: "proc_exit", parameters: "i", returns: false },
+];
+
+/// Functions on file descriptors: there are none but 1 and 2, and those can only be written.
+pub(super) const BAD_DESCRIPTOR: &[Offer] = &[
+    wasi("fd_advise", "iIIi"),
+    wasi("fd_allocate", "iII"),
+    wasi("fd_close", "i"),
+    wasi("fd_datasync", "i"),
+    wasi("fd_fdstat_get", "ii"),
+    wasi("fd_fdstat_set_flags", "ii"),
+    wasi("fd_fdstat_set_rights", "iII"),
+    wasi("fd_filestat_get", "ii"),
+    wasi("fd_filestat_set_size", "iI"),
+    wasi("fd_filestat_set_times", "iIIi"),
+    wasi("fd_pread", "iiiIi"),
+    wasi("fd_prestat_get", "ii"),
+    wasi("fd_prestat_dir_name", "iii"),
+    wasi("fd_pwrite", "iiiIi"),
+    wasi("fd_read", "iiii"),
+    wasi("fd_readdir", "iiiIi"),
+    wasi("fd_renumber", "ii"),
+    wasi("fd_seek", "iIii"),
+    wasi("fd_sync", "i"),
+    wasi("fd_tell", "ii"),
+];
+
+/// Functions that do not exist here.
+pub(super) const UNSUPPORTED: &[Offer] = &[
+    wasi("clock_res_get", "ii"),
+    wasi("path_create_directory", "iii"),
+    wasi("path_filestat_get", "iiiii"),
+    wasi("path_filestat_set_times", "iiiiIIi"),
+    wasi("path_link", "iiiiiii"),
+    wasi("path_open", "iiiiiIIii"),
+    wasi("path_readlink", "iiiiii"),
+    wasi("path_remove_directory", "iii"),
+    wasi("path_rename", "iiiiii"),
+    wasi("path_symlink", "iiiii"),
+    wasi("path_unlink_file", "iii"),
+    wasi("poll_oneoff", "iiii"),
+    wasi("proc_raise", "i"),
+    wasi("sock_accept", "iii"),
+    wasi("sock_recv", "iiiiii"),
+    wasi("sock_send", "iiiii"),
+    wasi("sock_shutdown", "ii"),
+];
+
+/// Everything of preview 1.
+pub(super) fn offers() -> impl Iterator<Item = Offer> {
+    WORKING.iter().chain(BAD_DESCRIPTOR).chain(UNSUPPORTED).copied()
+}
+
+fn fault<T>(_: T) -> Errno {
+    Errno::Fault
+}
+
+/// `fd_write(fd, buffers, count, written)`: descriptor 1 logs at info, 2 at warn, line by line.
+pub(super) fn fd_write(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    fd: i32,
+    buffers: u32,
+    count: u32,
+    written: u32,
+) -> Result<(), Errno> {
+    let level = match fd {
+        1 => Level::Info,
+        2 => Level::Warn,
+        _ => return Err(Errno::Badf),
+    };
+    memory.check(written, 4).map_err(fault)?;
+    let mut taken = 0;
+    for n in 0..count.min(MAX_BUFFERS) {
+        let at = n.checked_mul(8).and_then(|offset| buffers.checked_add(offset));
+        let mut pair = [0; 8];
+        memory.read(at.ok_or(Errno::Fault)?, &mut pair).map_err(fault)?;
+        let (start, len) = pair.split_at(4);
+        let start = u32::from_le_bytes(start.try_into().expect("half of eight bytes"));
+        let len = u32::from_le_bytes(len.try_into().expect("half of eight bytes"));
+        memory.check(start, len).map_err(fault)?;
+        let part = len.min(MAX_WRITE - taken);
+        print(guest, memory, level, start, part);
+        taken += part;
+        if part < len {
+            break;
+        }
+    }
+    memory.write(written, &taken.to_le_bytes()).map_err(fault)
+}
+
+/// Adds `len` bytes, which lie within the memory, to the line that is being printed.
+fn print(guest: &mut Guest, memory: &impl Memory, level: Level, start: u32, len: u32) {
+    let mut piece = [0; 256];
+    for at in (0..len).step_by(piece.len()) {
+        let piece = &mut piece[..(len - at).min(256) as usize];
+        memory.read(start + at, piece).expect("the range was checked");
+        let mut lines = piece.split(|&byte| byte == b'\n').peekable();
+        while let Some(line) = lines.next() {
+            guest.printed.push(line);
+            if lines.peek().is_some() {
+                guest.flush(level);
+            }
+        }
+    }
+}
+
+/// `clock_time_get(clock, precision, time)`: every clock is the cycle's.
+pub(super) fn clock_time_get(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    clock: i32,
+    time: u32,
+) -> Result<(), Errno> {
+    if !(0..=3).contains(&clock) {
+        return Err(Errno::Inval);
+    }
+    let nanos = u64::try_from(guest.world().now.as_nanos()).unwrap_or(u64::MAX);
+    memory.write(time, &nanos.to_le_bytes()).map_err(fault)
+}
+
+/// `random_get(buffer, len)`
+pub(super) fn random_get(
+    guest: &mut Guest,
+    memory: &mut impl Memory,
+    buffer: u32,
+    len: u32,
+) -> Result<(), Errno> {
+    memory.check(buffer, len).map_err(fault)?;
+    if len > MAX_RANDOM {
+        return Err(Errno::Inval);
+    }
+    let mut piece = [0; 256];
+    for at in (0..len).step_by(piece.len()) {
+        let piece = &mut piece[..(len - at).min(256) as usize];
+        guest.random.fill(piece);
+        memory.write(buffer + at, piece).map_err(fault)?;
+    }
+    Ok(())
+}
+
+/// `args_sizes_get` and `environ_sizes_get`: nothing, of no length.
+pub(super) fn no_sizes(memory: &impl Memory, count: u32, size: u32) -> Result<(), Errno> {
+    memory.check(size, 4).map_err(fault)?;
+    memory.write(count, &[0; 4]).map_err(fault)?;
+    memory.write(size, &[0; 4]).map_err(fault)
+}

@@ -1,0 +1,360 @@
+//! Runs one instance of a module: prepares it off the scan, polls it on the scan, reports its traps.
+//!
+//! Each instance has an engine and a store of its own, because neither gives memory back before it is
+//! dropped. The module comes as an artifact that the compile worker has made; nothing is compiled
+//! here. Time limits are in `stop.rs`, the functions that a guest may call in `bind.rs`.
+#![allow(unsafe_code)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmer::sys::vm::{
+    TrapCode, VMConfig, VMGlobal, VMGlobalDefinition, VMMemory, VMMemoryDefinition, VMTable,
+    VMTableDefinition,
+};
+use wasmer::sys::{BaseTunables, EngineBuilder, NativeEngineExt, Tunables};
+use wasmer::{
+    Engine, FunctionEnv, GlobalType, InstantiationError, MemoryError, MemoryStyle, MemoryType,
+    Module, Pages, RuntimeError, Store, TableStyle, TableType, TypedFunction,
+};
+
+use super::bind::{self, Host};
+use super::guest::{Farewell, Guest, Phase};
+use super::stop::{Lane, StopCell, Timekeeper, now_ns};
+use super::world::World;
+use super::{Limits, Refusal, Settings, Trap};
+
+/// The name under which the compile worker exports a module's start function instead of letting the
+/// instantiation run it: so it runs under the budget, and with a memory to log from.
+pub(super) const START: &str = "camshaft:start";
+
+/// A finished instance.
+///
+/// The fields are dropped in this order: the store with its instance first, the place of its stop
+/// flag last.
+pub(super) struct Instance {
+    store: Store,
+    host: FunctionEnv<Host>,
+    poll: TypedFunction<(), ()>,
+    memory: Option<wasmer::Memory>,
+    stop: Arc<StopCell>,
+    keeper: Arc<Timekeeper>,
+}
+
+// SAFETY: `Store` is not `Send` because it holds raw pointers into its own heap objects and a boxed
+// callback. The pointers stay valid when the value moves, since they point at what the store owns
+// and nothing points at the store itself while no call is active; the callback (`on_called`) is never
+// set here. wasmer keeps nothing about a store in thread-local state between calls. Our own data in it
+// (`Host`) is `Send`, which the assertion below has the compiler check. An instance is used by one
+// thread at a time: it is owned, and every use takes `&mut self`.
+unsafe impl Send for Instance {}
+
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<Host>();
+};
+
+impl std::fmt::Debug for Instance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Instance").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.keeper.release();
+    }
+}
+
+/// Why a preparation failed.
+#[derive(Debug)]
+pub(super) enum Unprepared {
+    /// The module does not fit.
+    Refused(Refusal),
+    /// Its start section, `_initialize` or `init` trapped.
+    Trapped(Trap),
+}
+
+impl Instance {
+    /// Loads an artifact, instantiates it and runs its start section, `_initialize` and `init`, all
+    /// within the init budget. Gives the world back with what the guest has logged and written.
+    pub(super) fn prepare(
+        artifact: &[u8],
+        guest: Guest,
+        world: Box<World>,
+        limits: &Limits,
+        keeper: &Arc<Timekeeper>,
+    ) -> (Box<World>, Result<Self, Unprepared>) {
+        let stop = Arc::new(StopCell::default());
+        let mut engine: Engine = EngineBuilder::headless().engine().into();
+        engine.set_tunables(Bounds::new(limits, Arc::clone(&stop)));
+        // SAFETY: artifacts come from the compile worker of this very program. From the cache they
+        // come only after their checksum has been compared (`compile::Cache`), and the folder of the
+        // cache is private to the daemon's user.
+        let module = match unsafe { Module::deserialize(&engine, artifact) } {
+            Ok(module) => module,
+            Err(error) => {
+                let reason = format!("its artifact does not load: {error}");
+                let refusal = Refusal::new(reason, "clear the cache folder and try again");
+                return (world, Err(Unprepared::Refused(refusal)));
+            }
+        };
+        let mut store = Store::new(engine);
+        let host = FunctionEnv::new(&mut store, Host { guest, memory: None });
+        let imports = bind::imports(&module, &mut store, &host);
+        let instance = match wasmer::Instance::new(&mut store, &module, &imports) {
+            Ok(instance) => instance,
+            Err(error) => return (world, Err(not_instantiated(error))),
+        };
+        let memory = instance.exports.get_memory("memory").ok().cloned();
+        host.as_mut(&mut store).memory.clone_from(&memory);
+        let poll = match instance.exports.get_typed_function(&store, "poll") {
+            Ok(poll) => poll,
+            Err(error) => {
+                let refusal = Refusal::new(format!("export `poll`: {error}"), "it is () -> ()");
+                return (world, Err(Unprepared::Refused(refusal)));
+            }
+        };
+        let mut prepared = Self { store, host, poll, memory, stop, keeper: Arc::clone(keeper) };
+        let (world, result) = prepared.initialize(&instance, world, limits.init_budget);
+        (world, result.map(|()| prepared).map_err(Unprepared::Trapped))
+    }
+
+    fn initialize(
+        &mut self,
+        instance: &wasmer::Instance,
+        mut world: Box<World>,
+        budget: Duration,
+    ) -> (Box<World>, Result<(), Trap>) {
+        let lane = self.keeper.lane();
+        let end_ns = now_ns() + u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX);
+        for name in [START, "_initialize", "init"] {
+            let function = instance.exports.get_typed_function::<(), ()>(&self.store, name);
+            let Ok(function) = function else { continue };
+            let left = Duration::from_nanos(end_ns.saturating_sub(now_ns()));
+            lane.mark();
+            let keeper = Arc::clone(&self.keeper);
+            let result;
+            (world, result) =
+                self.call(&function, Phase::Init, world, &lane, now_ns(), left, || keeper.wake());
+            if let Err(trap) = result {
+                return (world, Err(trap));
+            }
+        }
+        (world, Ok(()))
+    }
+
+    /// Runs one poll that started at `started_ns`. Outputs and variables count when it returns well.
+    pub(super) fn poll(
+        &mut self,
+        world: Box<World>,
+        lane: &Lane,
+        started_ns: u64,
+        budget: Duration,
+    ) -> (Box<World>, Result<(), Trap>) {
+        // The function is two words; a clone does not allocate.
+        let poll = self.poll.clone();
+        self.call(&poll, Phase::Poll, world, lane, started_ns, budget, || {})
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one call, armed once; both callers are above")]
+    fn call(
+        &mut self,
+        function: &TypedFunction<(), ()>,
+        phase: Phase,
+        world: Box<World>,
+        lane: &Lane,
+        started_ns: u64,
+        budget: Duration,
+        armed: impl FnOnce(),
+    ) -> (Box<World>, Result<(), Trap>) {
+        let guest = &mut self.host.as_mut(&mut self.store).guest;
+        guest.world = Some(world);
+        guest.phase = phase;
+        lane.arm(&self.stop, started_ns, budget);
+        armed();
+        let store = &mut self.store;
+        let result = catch_unwind(AssertUnwindSafe(|| function.call(store)));
+        lane.disarm();
+        let guest = &mut self.host.as_mut(&mut self.store).guest;
+        let trap = match result {
+            Ok(Ok(())) => {
+                guest.commit();
+                None
+            }
+            Ok(Err(error)) => Some(describe(&error, guest, self.stop.is_stopped(), budget)),
+            Err(_) => Some(plain("panic in a host function")),
+        };
+        let world = guest.world.as_deref().map_or(0, |world| world.cycle);
+        let trap = trap.map(|trap| {
+            guest.discard();
+            Trap { cycle: world, ..trap }
+        });
+        let world =
+            guest.world.take().expect("the world was lent above and host functions keep it");
+        (world, trap.map_or(Ok(()), Err))
+    }
+
+    /// Size of the linear memory in bytes.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.memory.as_ref().map_or(0, |memory| memory.view(&self.store).data_size())
+    }
+
+    /// Gives the guest new rights.
+    pub(super) fn entitle(&mut self, settings: &Settings, points: &crate::image::Points) {
+        self.host.as_mut(&mut self.store).guest.entitle(settings, points);
+    }
+}
+
+fn plain(kind: impl Into<String>) -> Trap {
+    Trap { kind: kind.into(), function: None, offset: None, cycle: 0 }
+}
+
+/// What happened, from wasmer's error and from what we know ourselves.
+fn describe(error: &RuntimeError, guest: &mut Guest, stopped: bool, budget: Duration) -> Trap {
+    let kind = match (guest.farewell.take(), error.clone().to_trap()) {
+        (Some(Farewell::Exit(code)), _) => format!("proc_exit({code})"),
+        (Some(Farewell::Abort(message)), _) => format!("abort: {}", message.escape_debug()),
+        _ if stopped => format!("budget of {} exceeded", humantime::format_duration(budget)),
+        (None, Some(TrapCode::UnreachableCodeReached)) => "unreachable".into(),
+        (None, Some(TrapCode::StackOverflow)) => "stack overflow".into(),
+        (None, Some(code)) => code.message().into(),
+        (None, None) => error.message(),
+    };
+    let frame = error.trace().first();
+    let name = |frame: &wasmer::FrameInfo| match frame.function_name() {
+        Some(name) => name.to_string(),
+        None => format!("#{}", frame.func_index()),
+    };
+    Trap {
+        kind,
+        function: frame.map(name),
+        offset: frame.and_then(|frame| u32::try_from(frame.module_offset()).ok()),
+        cycle: 0,
+    }
+}
+
+fn not_instantiated(error: InstantiationError) -> Unprepared {
+    match error {
+        InstantiationError::Start(error) => Unprepared::Trapped(plain(error.message())),
+        other => Unprepared::Refused(Refusal::new(
+            format!("it cannot be instantiated: {other}"),
+            "its memory, tables and segments must fit the limits of the configuration",
+        )),
+    }
+}
+
+/// Wasmer's hooks for what an instance is made of: clamps memories and tables, and learns where the
+/// stop flag lies.
+struct Bounds {
+    base: BaseTunables,
+    memory: Pages,
+    table_elements: u32,
+    stop: Arc<StopCell>,
+    vm: VMConfig,
+}
+
+impl Bounds {
+    fn new(limits: &Limits, stop: Arc<StopCell>) -> Self {
+        let pages = limits.memory_bytes / wasmer::WASM_PAGE_SIZE as u64;
+        Self {
+            base: BaseTunables::new(),
+            memory: Pages(u32::try_from(pages).unwrap_or(u32::MAX)),
+            table_elements: limits.table_elements,
+            stop,
+            vm: VMConfig { wasm_stack_size: Some(limits.stack_bytes) },
+        }
+    }
+
+    fn memory(&self, asked: &MemoryType) -> Result<MemoryType, MemoryError> {
+        if asked.minimum > self.memory {
+            return Err(MemoryError::Generic(format!(
+                "{} pages are asked for, {} allowed",
+                asked.minimum.0, self.memory.0
+            )));
+        }
+        let maximum = asked.maximum.map_or(self.memory, |maximum| maximum.min(self.memory));
+        Ok(MemoryType { maximum: Some(maximum), ..*asked })
+    }
+
+    fn table(&self, asked: &TableType) -> Result<TableType, String> {
+        if asked.minimum > self.table_elements {
+            let (asked, allowed) = (asked.minimum, self.table_elements);
+            return Err(format!("{asked} table elements are asked for, {allowed} allowed"));
+        }
+        let maximum = asked.maximum.map_or(self.table_elements, |max| max.min(self.table_elements));
+        Ok(TableType { maximum: Some(maximum), ..*asked })
+    }
+}
+
+impl Tunables for Bounds {
+    fn memory_style(&self, memory: &MemoryType) -> MemoryStyle {
+        self.base.memory_style(memory)
+    }
+
+    fn table_style(&self, table: &TableType) -> TableStyle {
+        self.base.table_style(table)
+    }
+
+    fn create_host_memory(
+        &self,
+        ty: &MemoryType,
+        style: &MemoryStyle,
+    ) -> Result<VMMemory, MemoryError> {
+        self.base.create_host_memory(&self.memory(ty)?, style)
+    }
+
+    unsafe fn create_vm_memory(
+        &self,
+        ty: &MemoryType,
+        style: &MemoryStyle,
+        place: NonNull<VMMemoryDefinition>,
+    ) -> Result<VMMemory, MemoryError> {
+        // SAFETY: the caller's promise about the place is passed on.
+        unsafe { self.base.create_vm_memory(&self.memory(ty)?, style, place) }
+    }
+
+    fn create_host_table(&self, ty: &TableType, style: &TableStyle) -> Result<VMTable, String> {
+        self.base.create_host_table(&self.table(ty)?, style)
+    }
+
+    unsafe fn create_vm_table(
+        &self,
+        ty: &TableType,
+        style: &TableStyle,
+        place: NonNull<VMTableDefinition>,
+    ) -> Result<VMTable, String> {
+        // SAFETY: the caller's promise about the place is passed on.
+        unsafe { self.base.create_vm_table(&self.table(ty)?, style, place) }
+    }
+
+    unsafe fn create_vm_global(
+        &self,
+        ty: GlobalType,
+        place: NonNull<VMGlobalDefinition>,
+    ) -> Result<VMGlobal, String> {
+        self.stop.take(place);
+        // SAFETY: the caller's promise about the place is passed on.
+        unsafe { self.base.create_vm_global(ty, place) }
+    }
+
+    fn vmconfig(&self) -> &VMConfig {
+        &self.vm
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::world::Seat;
+    use super::*;
+    use crate::image::Points;
+
+    /// What an instance can reach, with nothing in it.
+    pub(in super::super) fn host() -> Host {
+        let points = Points::default();
+        let settings = Settings::default();
+        Host { guest: Guest::new(Seat(0), 0, &settings, &points, 1), memory: None }
+    }
+}

@@ -1,0 +1,230 @@
+//! What a program can see and touch during one call: the images, the variables, the time.
+//!
+//! The scan owns one [`World`] and lends it to each program in turn; between calls nobody has it but
+//! the scan. A program that is being prepared gets a copy of the latest snapshot instead. How a
+//! guest's requests are checked is in `guest.rs` and `abi.rs`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::image::{Direction, Inputs, PointId, Points, Safe, Value};
+use crate::variable::Variables;
+
+use super::Grant;
+
+/// The most programs at one time: a bound for every list that has an entry for each.
+pub const MAX_PROGRAMS: usize = 256;
+
+/// A program's place in the scan. It belongs to a plugin's name: a swap changes who sits on it, not
+/// what the program owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Seat(pub u16);
+
+/// Longest text of one log line in bytes; what is longer is cut there.
+pub const MAX_LOG_BYTES: usize = 1024;
+
+/// Longest file name in a log line in bytes.
+pub const MAX_FILE_BYTES: usize = 64;
+
+/// A short text with room of its own, because log lines are made inside a cycle.
+#[derive(Clone, Copy)]
+pub struct Text<const N: usize> {
+    bytes: [u8; N],
+    len: usize,
+}
+
+impl<const N: usize> Default for Text<N> {
+    fn default() -> Self {
+        Self { bytes: [0; N], len: 0 }
+    }
+}
+
+impl<const N: usize> Text<N> {
+    /// The text; a cut in the middle of a character drops that character.
+    pub fn as_str(&self) -> &str {
+        let bytes = &self.bytes[..self.len];
+        match std::str::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()])
+                .expect("valid up to there by what the error says"),
+        }
+    }
+
+    /// Adds as much of `more` as there is room for.
+    pub fn push(&mut self, more: &[u8]) {
+        let taken = more.len().min(N - self.len);
+        self.bytes[self.len..][..taken].copy_from_slice(&more[..taken]);
+        self.len += taken;
+    }
+
+    /// Whether nothing was put in.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether there is no more room.
+    pub fn is_full(&self) -> bool {
+        self.len == N
+    }
+}
+
+impl<const N: usize> std::fmt::Debug for Text<N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+/// How important a guest finds its line; the codes are those of `wasm_log`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are the levels")]
+pub enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// Something to be logged about a program, made on the scan thread and written elsewhere.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// Which program.
+    pub seat: Seat,
+    /// In which cycle; 0 before the first poll.
+    pub cycle: u64,
+    /// What there is to say.
+    pub message: Message,
+}
+
+/// What a [`Line`] says.
+#[derive(Debug, Clone)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a line has its room where it is: nothing is allocated"
+)]
+pub enum Message {
+    /// The guest's own words.
+    Said {
+        /// How important.
+        level: Level,
+        /// The guest's source file; may be empty.
+        file: Text<MAX_FILE_BYTES>,
+        /// The line in that file; 0 if unknown.
+        line: u32,
+        /// The words, as they came.
+        text: Text<MAX_LOG_BYTES>,
+    },
+    /// This many lines over the rate limit were dropped.
+    Dropped(u32),
+    /// It tried to write a point that is not granted to it.
+    NotGranted(PointId),
+    /// It tried to write a point that this other program owns.
+    Owned(PointId, Seat),
+}
+
+/// Where log lines go.
+#[derive(Debug)]
+pub enum LogSink {
+    /// To the thread that writes them out. A full queue drops the line and counts it.
+    Queue {
+        /// The way there.
+        queue: rtrb::Producer<Line>,
+        /// Lines that found no room.
+        lost: u64,
+    },
+    /// Into a list, for a program that is being prepared or tested.
+    List(Vec<Line>),
+}
+
+/// The longest list of lines from one preparation; the rate limit is lower unless configured otherwise.
+const MAX_LISTED_LINES: usize = 1000;
+
+impl LogSink {
+    /// Passes a line on, or drops it.
+    pub fn push(&mut self, line: Line) {
+        match self {
+            Self::Queue { queue, lost } => {
+                if queue.push(line).is_err() {
+                    *lost += 1;
+                }
+            }
+            Self::List(list) if list.len() < MAX_LISTED_LINES => list.push(line),
+            Self::List(_) => {}
+        }
+    }
+}
+
+/// What programs share.
+#[derive(Debug)]
+pub struct World {
+    /// The instant of this cycle: a program's clock.
+    pub now: Duration,
+    /// The number of this cycle; the first is 1.
+    pub cycle: u64,
+    /// The scan period.
+    pub period: Duration,
+    /// All points.
+    pub points: Arc<Points>,
+    /// The inputs as latched at the start of the cycle.
+    pub inputs: Inputs,
+    /// The outputs as committed so far.
+    pub outputs: Vec<u8>,
+    /// The outputs as they were at the end of the last cycle.
+    pub outputs_before: Vec<u8>,
+    /// Who owns each output, by [`PointId`].
+    pub owners: Vec<Option<Seat>>,
+    /// All variables.
+    pub variables: Variables,
+    /// Where log lines go.
+    pub log: LogSink,
+}
+
+impl World {
+    /// A world in which nothing has happened: inputs unread, outputs safe (or 0 where safe means
+    /// hold), nobody owns anything.
+    pub fn new(points: Arc<Points>, variables: Variables, period: Duration, log: LogSink) -> Self {
+        let mut outputs = vec![0; points.image_bytes(Direction::Out)];
+        for (_, point) in points.iter() {
+            if let Safe::Value(value) = point.safe {
+                write_safe(point, &mut outputs, value);
+            }
+        }
+        Self {
+            now: Duration::ZERO,
+            cycle: 0,
+            period,
+            inputs: Inputs::unread(&points),
+            outputs_before: outputs.clone(),
+            outputs,
+            owners: vec![None; points.len()],
+            variables,
+            log,
+            points,
+        }
+    }
+
+    /// Makes every output of `seat` safe and free for others.
+    pub fn vacate(&mut self, seat: Seat) {
+        self.give_up(seat, &Grant::Only(Vec::new()));
+    }
+
+    /// Makes those outputs of `seat` safe and free that `grant` does not name.
+    pub fn give_up(&mut self, seat: Seat, grant: &Grant) {
+        let Grant::Only(kept) = grant else { return };
+        for (id, point) in self.points.iter() {
+            let owner = &mut self.owners[id.index()];
+            if *owner == Some(seat) && !kept.contains(&id) {
+                *owner = None;
+                if let Safe::Value(value) = point.safe {
+                    write_safe(point, &mut self.outputs, value);
+                }
+            }
+        }
+    }
+}
+
+fn write_safe(point: &crate::image::Point, outputs: &mut [u8], value: Value) {
+    if point.direction == Direction::Out {
+        point.write(outputs, value).expect("the configuration has tried every safe value");
+    }
+}

@@ -1,0 +1,522 @@
+//! The scan: obey, read, run, write, publish. One thread, one cycle after the other.
+//!
+//! Nothing in a cycle waits, logs or allocates, except in a cycle that swaps or loses a program.
+//! Orders come down one bounded queue, what comes back goes up another, and at the end of each cycle
+//! there is one [`Snapshot`]. When cycles happen is in `pacer.rs`, on which thread in `thread.rs`,
+//! how long they took in `stats.rs`; who may run is decided by the supervisor, not here.
+
+pub mod pacer;
+pub mod stats;
+pub mod thread;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::driver::{Command, Driver, Fault};
+use crate::image::{Direction, Inputs, Points};
+use crate::latest;
+use crate::plugin::program::{Prepared, Program};
+use crate::plugin::stop::{Lane, Timekeeper, now_ns};
+use crate::plugin::world::{MAX_PROGRAMS, Seat, World};
+use crate::plugin::{Generation, Settings, Trap};
+use crate::variable::Variables;
+
+use stats::{Sample, What};
+
+/// Room in the queue of orders: one for each program, so that all can be installed at once.
+pub const MAX_ORDERS: usize = MAX_PROGRAMS;
+
+/// Most orders obeyed in one cycle: a flood of them must not stretch it.
+const ORDERS_PER_CYCLE: usize = 16;
+
+/// What the scan is told to do. Obeyed in order, between two cycles.
+#[derive(Debug)]
+pub enum Order {
+    /// Seat this program, in place of the one that sits there.
+    Install(Box<Prepared>),
+    /// Take the program from this seat; its outputs become safe.
+    Remove(Seat),
+    /// Give the program on this seat new settings.
+    Configure(Seat, Box<Settings>),
+    /// Pass a command to a device and send the answer up with this ticket.
+    Command {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// Index of the device.
+        device: usize,
+        /// What it is to do.
+        command: Command,
+    },
+    /// Take every program out and make every output safe; install nothing any more.
+    Halt,
+}
+
+/// What the scan gives back: whatever must not be dropped on its thread, and answers.
+#[derive(Debug)]
+pub enum Return {
+    /// A program that has left its seat, for whatever reason.
+    Program(Program),
+    /// A program that could not be seated.
+    Refused(Box<Prepared>),
+    /// Settings that were replaced or had nobody to go to.
+    Settings(Box<Settings>),
+    /// How a device took a command.
+    Answer {
+        /// From the order.
+        ticket: u64,
+        /// What the device said.
+        result: Result<(), &'static str>,
+    },
+}
+
+/// What is true about one program; a level that stays until another instance takes the seat.
+#[derive(Debug, Clone)]
+pub struct ProgramFact {
+    /// Whose seat.
+    pub seat: Seat,
+    /// Which instance.
+    pub generation: Generation,
+    /// Polls of this instance that returned well.
+    pub polls: u64,
+    /// The cycle in which it took its seat.
+    pub since_cycle: u64,
+    /// Linear memory in bytes; read when it took its seat and every [`MEMORY_CYCLES`].
+    pub memory_bytes: u64,
+    /// How it failed; it is no longer polled then.
+    pub trap: Option<Arc<Trap>>,
+}
+
+/// Looking at a memory's size costs more than a poll; once in so many cycles is often enough.
+pub const MEMORY_CYCLES: u64 = 64;
+
+/// What is true about one device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceFact {
+    /// How it fails at present.
+    pub fault: Option<Fault>,
+    /// Whether it is known to have the outputs of this cycle.
+    pub confirmed: bool,
+}
+
+/// The news of one cycle.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Number of the cycle; the first is 1, and 0 means that none has ended yet.
+    pub cycle: u64,
+    /// The cycle's instant on the scan's clock.
+    pub now: Duration,
+    /// Cycles that ended too late.
+    pub overruns: u64,
+    /// Cycles that did not take place because of overruns.
+    pub missed: u64,
+    /// Samples that found the queue full.
+    pub samples_lost: u64,
+    /// The inputs that the programs saw.
+    pub inputs: Inputs,
+    /// The outputs that the devices were given.
+    pub outputs: Vec<u8>,
+    /// By [`crate::image::PointId`].
+    pub owners: Vec<Option<Seat>>,
+    /// All variables.
+    pub variables: Variables,
+    /// Programs that run, in the order of polling, then those that trapped.
+    pub programs: Vec<ProgramFact>,
+    /// By index in the configuration.
+    pub devices: Vec<DeviceFact>,
+    /// Whether [`Order::Halt`] was obeyed.
+    pub halted: bool,
+}
+
+impl Snapshot {
+    /// What there is before the first cycle, with room for everything that may come.
+    pub fn first(world: &World, devices: usize) -> Self {
+        Self {
+            cycle: 0,
+            now: Duration::ZERO,
+            overruns: 0,
+            missed: 0,
+            samples_lost: 0,
+            inputs: world.inputs.clone(),
+            outputs: world.outputs.clone(),
+            owners: world.owners.clone(),
+            variables: world.variables.clone(),
+            programs: Vec::with_capacity(MAX_PROGRAMS),
+            devices: Vec::with_capacity(devices),
+            halted: false,
+        }
+    }
+
+    /// Whether every device is known to have the outputs of this cycle.
+    pub fn is_confirmed(&self) -> bool {
+        self.devices.iter().all(|device| device.confirmed)
+    }
+}
+
+/// The scan's ends of its queues.
+#[derive(Debug)]
+pub struct Ends {
+    /// Orders come down here.
+    pub orders: rtrb::Consumer<Order>,
+    /// What must not be dropped here goes up there.
+    pub returns: rtrb::Producer<Return>,
+    /// Measured times go up there.
+    pub samples: rtrb::Producer<Sample>,
+    /// The news of each cycle.
+    pub latest: latest::Writer<Snapshot>,
+}
+
+/// The other ends, for whoever directs the scan.
+#[derive(Debug)]
+pub struct Reins {
+    /// Orders go down here.
+    pub orders: rtrb::Producer<Order>,
+    /// What the scan gives back.
+    pub returns: rtrb::Consumer<Return>,
+    /// Measured times.
+    pub samples: rtrb::Consumer<Sample>,
+    /// The news of the latest cycle.
+    pub latest: latest::Reader<Snapshot>,
+}
+
+/// Queues between a scan and whoever directs it.
+pub fn queues(first: &Snapshot) -> (Ends, Reins) {
+    let (orders_in, orders) = rtrb::RingBuffer::new(MAX_ORDERS);
+    // Each order gives back at most one thing, and a trap one more.
+    let (returns, returns_out) = rtrb::RingBuffer::new(MAX_ORDERS + MAX_PROGRAMS);
+    let (samples, samples_out) = rtrb::RingBuffer::new(stats::MAX_SAMPLES);
+    let mut roomy = first.clone();
+    // A clone has no spare room, and the scan may not make any.
+    roomy.programs.reserve_exact(MAX_PROGRAMS);
+    let (writer, reader) = latest::latest(&roomy);
+    (
+        Ends { orders, returns, samples, latest: writer },
+        Reins { orders: orders_in, returns: returns_out, samples: samples_out, latest: reader },
+    )
+}
+
+/// Everything that a cycle works on.
+pub struct Scan {
+    /// Lent to each program in turn; `None` only during a poll.
+    world: Option<Box<World>>,
+    /// In the order of polling.
+    programs: Vec<Seated>,
+    /// Programs that trapped and have no successor yet.
+    down: Vec<ProgramFact>,
+    devices: Vec<Device>,
+    ends: Ends,
+    lane: Lane,
+    keeper: Arc<Timekeeper>,
+    halted: bool,
+    /// Set by whoever keeps the time, before each cycle.
+    pub overruns: u64,
+    /// Likewise.
+    pub missed: u64,
+    samples_lost: u64,
+}
+
+#[derive(Debug)]
+struct Seated {
+    program: Program,
+    since_cycle: u64,
+    memory_bytes: u64,
+}
+
+struct Device {
+    driver: Box<dyn Driver>,
+    fault: Option<Fault>,
+}
+
+impl Scan {
+    /// A scan of `devices` that has not begun. It must be made on the thread that will run it.
+    pub fn new(
+        world: Box<World>,
+        devices: Vec<Box<dyn Driver>>,
+        ends: Ends,
+        keeper: Arc<Timekeeper>,
+    ) -> Self {
+        let device = |driver| Device { driver, fault: None };
+        Self {
+            world: Some(world),
+            programs: Vec::with_capacity(MAX_PROGRAMS),
+            down: Vec::with_capacity(MAX_PROGRAMS),
+            devices: devices.into_iter().map(device).collect(),
+            ends,
+            lane: keeper.lane(),
+            keeper,
+            halted: false,
+            overruns: 0,
+            missed: 0,
+            samples_lost: 0,
+        }
+    }
+
+    /// One cycle, which takes place at `now`.
+    pub fn cycle(&mut self, now: Duration) {
+        self.obey(now);
+        self.read(now);
+        self.run();
+        self.write(now);
+        self.publish();
+    }
+
+    /// Carries out orders, at most one of which swaps a program.
+    fn obey(&mut self, now: Duration) {
+        let world = self.world();
+        world.now = now;
+        world.cycle += 1;
+        for _ in 0..ORDERS_PER_CYCLE {
+            // A return for the order, one for a trap of each program: there must be room before.
+            if self.ends.returns.slots() <= MAX_PROGRAMS {
+                break;
+            }
+            let Ok(order) = self.ends.orders.pop() else { break };
+            let swaps = matches!(order, Order::Install(_) | Order::Remove(_) | Order::Halt);
+            self.carry_out(order, now);
+            if swaps {
+                break;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, order: Order, now: Duration) {
+        match order {
+            Order::Install(prepared) => self.install(prepared),
+            Order::Remove(seat) => {
+                self.down.retain(|fact| fact.seat != seat);
+                if let Some(index) = self.index(seat) {
+                    self.vacate(index);
+                }
+            }
+            Order::Configure(seat, settings) => self.configure(seat, settings),
+            Order::Command { ticket, device, command } => {
+                let result = match self.devices.get_mut(device) {
+                    Some(device) => device.driver.command(now, &command),
+                    None => Err("there is no such device"),
+                };
+                self.give_back(Return::Answer { ticket, result });
+            }
+            Order::Halt => {
+                self.halted = true;
+                while !self.programs.is_empty() {
+                    self.vacate(0);
+                }
+            }
+        }
+    }
+
+    fn install(&mut self, prepared: Box<Prepared>) {
+        let seat = prepared.program.seat;
+        let old = self.index(seat);
+        if self.halted || (old.is_none() && self.programs.len() == MAX_PROGRAMS) {
+            self.give_back(Return::Refused(prepared));
+            return;
+        }
+        let Prepared { program, variables } = *prepared;
+        let world = self.world();
+        for (name, value) in variables {
+            // Since its `init` somebody may have made it with another type; then that one counts.
+            let _ = world.variables.write(&name, value);
+        }
+        world.variables.commit();
+        let since_cycle = world.cycle;
+        let memory_bytes = program.memory_bytes();
+        self.down.retain(|fact| fact.seat != seat);
+        if let Some(old) = old {
+            // The outputs stay as they are and go on belonging to the seat.
+            let old = self.programs.remove(old);
+            self.give_back(Return::Program(old.program));
+        }
+        let place = self.programs.partition_point(|other| other.program.rank() < program.rank());
+        self.programs.insert(place, Seated { program, since_cycle, memory_bytes });
+        self.promise_budgets();
+    }
+
+    fn configure(&mut self, seat: Seat, settings: Box<Settings>) {
+        if let Some(index) = self.index(seat) {
+            let mut seated = self.programs.remove(index);
+            let world = self.world();
+            seated.program.configure(*settings.clone(), &world.points);
+            world.give_up(seat, &settings.outputs);
+            let place = self.programs.partition_point(|p| p.program.rank() < seated.program.rank());
+            self.programs.insert(place, seated);
+            self.promise_budgets();
+        }
+        self.give_back(Return::Settings(settings));
+    }
+
+    /// Tells the timekeeper what the shortest budget is.
+    fn promise_budgets(&mut self) {
+        let budgets = self.programs.iter().map(|seated| seated.program.budget());
+        self.lane.shortest(budgets.min().unwrap_or(Duration::MAX));
+        self.keeper.wake();
+    }
+
+    /// Takes a program out and makes its outputs safe.
+    fn vacate(&mut self, index: usize) {
+        let program = self.programs.remove(index).program;
+        self.world().vacate(program.seat);
+        self.give_back(Return::Program(program));
+    }
+
+    /// Copies the newest inputs of every device.
+    fn read(&mut self, now: Duration) {
+        let world = self.world.as_mut().expect("the world is here between polls");
+        for device in &mut self.devices {
+            device.fault = device.driver.read(now, &mut world.inputs).err();
+        }
+    }
+
+    /// Polls every program whose turn it is.
+    fn run(&mut self) {
+        self.lane.mark();
+        let cycle = self.world().cycle;
+        let mut started_ns = now_ns();
+        let mut index = 0;
+        while index < self.programs.len() {
+            let program = &mut self.programs[index].program;
+            if !program.is_due(cycle) {
+                index += 1;
+                continue;
+            }
+            let world = self.world.take().expect("the world is here between polls");
+            let (world, result) = program.poll(world, &self.lane, started_ns);
+            let what = What::Poll(program.seat);
+            self.world = Some(world);
+            let ended_ns = now_ns();
+            self.record(what, ended_ns - started_ns);
+            started_ns = ended_ns;
+            match result {
+                Ok(()) => index += 1,
+                Err(trap) => self.lose(index, trap),
+            }
+        }
+    }
+
+    /// A program has trapped: out with it, in the same cycle.
+    fn lose(&mut self, index: usize, trap: Trap) {
+        let fact = Some(Arc::new(trap));
+        self.down.push(ProgramFact { trap: fact, ..self.programs[index].fact() });
+        self.vacate(index);
+    }
+
+    /// Gives every device its outputs.
+    fn write(&mut self, now: Duration) {
+        let world = self.world.as_mut().expect("the world is here between polls");
+        for device in &mut self.devices {
+            // Nobody could read and nobody can write: one fault says it.
+            device.fault = device.driver.write(now, &world.outputs).err().or(device.fault);
+        }
+        world.outputs_before.copy_from_slice(&world.outputs);
+    }
+
+    /// Says what happened.
+    fn publish(&mut self) {
+        let world = self.world.as_ref().expect("the world is here between polls");
+        if world.cycle.is_multiple_of(MEMORY_CYCLES) {
+            for seated in &mut self.programs {
+                seated.memory_bytes = seated.program.memory_bytes();
+            }
+        }
+        let (programs, down, devices) = (&self.programs, &self.down, &self.devices);
+        let (overruns, missed, lost) = (self.overruns, self.missed, self.samples_lost);
+        let halted = self.halted;
+        self.ends.latest.publish(|news| {
+            news.cycle = world.cycle;
+            news.now = world.now;
+            news.overruns = overruns;
+            news.missed = missed;
+            news.samples_lost = lost;
+            news.halted = halted;
+            news.inputs.bytes.copy_from_slice(&world.inputs.bytes);
+            news.inputs.quality.copy_from_slice(&world.inputs.quality);
+            news.outputs.copy_from_slice(&world.outputs);
+            news.owners.copy_from_slice(&world.owners);
+            news.variables.copy_from(&world.variables);
+            news.programs.clear();
+            news.programs.extend(programs.iter().map(Seated::fact));
+            let room = MAX_PROGRAMS - news.programs.len();
+            news.programs.extend(down.iter().take(room).cloned());
+            news.devices.clear();
+            news.devices.extend(devices.iter().map(Device::fact));
+        });
+    }
+
+    /// Writes the safe value of every output to every device: the last act of a scan that fails.
+    pub fn abandon(&mut self, now: Duration) {
+        if let Some(world) = &mut self.world {
+            (0..MAX_PROGRAMS as u16).for_each(|seat| world.vacate(Seat(seat)));
+            for device in &mut self.devices {
+                // There is nobody left to tell about a fault.
+                let _ = device.driver.write(now, &world.outputs);
+            }
+        }
+    }
+
+    /// Passes on a measured time.
+    pub fn record(&mut self, what: What, ns: u64) {
+        let sample = Sample { what, ns: u32::try_from(ns).unwrap_or(u32::MAX) };
+        if self.ends.samples.push(sample).is_err() {
+            self.samples_lost += 1;
+        }
+    }
+
+    /// The thread's lane with the timekeeper.
+    pub fn lane(&self) -> &Lane {
+        &self.lane
+    }
+
+    /// How many programs sit in the scan.
+    pub fn len(&self) -> usize {
+        self.programs.len()
+    }
+
+    /// Whether no program does.
+    pub fn is_empty(&self) -> bool {
+        self.programs.is_empty()
+    }
+
+    fn world(&mut self) -> &mut World {
+        self.world.as_mut().expect("the world is here between polls")
+    }
+
+    fn index(&self, seat: Seat) -> Option<usize> {
+        self.programs.iter().position(|seated| seated.program.seat == seat)
+    }
+
+    fn give_back(&mut self, thing: Return) {
+        // `obey` has looked for room, and each order and each program gives back one thing.
+        let full = self.ends.returns.push(thing).is_err();
+        debug_assert!(!full, "more came back than there are orders and programs");
+    }
+}
+
+impl Seated {
+    fn fact(&self) -> ProgramFact {
+        ProgramFact {
+            seat: self.program.seat,
+            generation: self.program.generation,
+            polls: self.program.polls,
+            since_cycle: self.since_cycle,
+            memory_bytes: self.memory_bytes,
+            trap: None,
+        }
+    }
+}
+
+impl Device {
+    fn fact(&self) -> DeviceFact {
+        DeviceFact { fault: self.fault, confirmed: self.driver.is_confirmed() }
+    }
+}
+
+/// A world that looks like `snapshot`, for a program that is being prepared.
+pub fn rehearsal(snapshot: &Snapshot, points: Arc<Points>, period: Duration) -> Box<World> {
+    let log = crate::plugin::world::LogSink::List(Vec::new());
+    let mut world = World::new(points, snapshot.variables.clone(), period, log);
+    debug_assert_eq!(world.points.image_bytes(Direction::In), snapshot.inputs.bytes.len());
+    world.now = snapshot.now;
+    world.inputs.clone_from(&snapshot.inputs);
+    world.outputs.clone_from(&snapshot.outputs);
+    world.outputs_before.clone_from(&snapshot.outputs);
+    Box::new(world)
+}

@@ -1,0 +1,73 @@
+//! When the next cycle begins: absolute deadlines on a grid, and what happens when one is missed.
+//!
+//! A cycle that ends after the next deadline is an overrun. The scan then skips to the next deadline
+//! that is still ahead and counts what it skipped; it never runs two cycles back to back to catch up,
+//! because programs would then see time stand still.
+
+use std::time::Duration;
+
+/// The grid of deadlines. Pure: the caller has the clock.
+#[derive(Debug, Clone, Copy)]
+pub struct Pacer {
+    period: Duration,
+    deadline: Duration,
+    overruns: u64,
+    missed: u64,
+}
+
+impl Pacer {
+    /// A grid on which the first cycle is due at `start`.
+    pub fn new(start: Duration, period: Duration) -> Self {
+        Self { period, deadline: start, overruns: 0, missed: 0 }
+    }
+
+    /// When the current cycle was due, or the next one after [`Pacer::advance`].
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// The current cycle ended at `end`: moves on to the next deadline that is not in the past.
+    pub fn advance(&mut self, end: Duration) {
+        self.deadline += self.period;
+        if end > self.deadline {
+            self.overruns += 1;
+            let behind = (end - self.deadline).as_nanos();
+            let skipped = behind.div_ceil(self.period.as_nanos());
+            let skipped = u32::try_from(skipped).unwrap_or(u32::MAX);
+            self.missed += u64::from(skipped);
+            self.deadline += self.period * skipped;
+        }
+    }
+
+    /// Cycles that ended after the deadline of the next one.
+    pub fn overruns(&self) -> u64 {
+        self.overruns
+    }
+
+    /// Cycles that did not take place because of them.
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A cycle of a 10 ms grid that was due at 100 ms ends at `end_ms`.
+    fn check(end_ms: u64, next_ms: u64, overruns: u64, missed: u64) {
+        let mut pacer = Pacer::new(Duration::from_millis(100), Duration::from_millis(10));
+        pacer.advance(Duration::from_millis(end_ms));
+        assert_eq!(pacer.deadline(), Duration::from_millis(next_ms), "end {end_ms}");
+        assert_eq!((pacer.overruns(), pacer.missed()), (overruns, missed), "end {end_ms}");
+    }
+
+    #[test]
+    fn an_overrun_skips_to_the_grid() {
+        check(101, 110, 0, 0);
+        check(110, 110, 0, 0);
+        check(111, 120, 1, 1);
+        check(120, 120, 1, 1);
+        check(155, 160, 1, 5);
+    }
+}

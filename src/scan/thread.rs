@@ -1,0 +1,171 @@
+//! The thread that runs the scan: its priority, its clock, and its last act when it fails.
+//!
+//! Real-time options are wishes: where the system refuses one, a warning says so once and the scan
+//! runs without it.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::unistd::Pid;
+use thread_priority::{
+    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+    set_thread_priority_and_policy, thread_native_id,
+};
+
+use super::pacer::Pacer;
+use super::stats::What;
+use super::{Ends, Scan};
+use crate::clock::{Clock, MonotonicClock};
+use crate::driver::Driver;
+use crate::plugin::stop::Timekeeper;
+use crate::plugin::world::World;
+
+/// The process's exit code when the scan panics: "internal software error" of sysexits.h.
+pub const EXIT_PANIC: i32 = 70;
+
+/// How the scan is paced and scheduled: the `[scan]` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Time from one cycle to the next.
+    pub period: Duration,
+    /// `SCHED_FIFO` priority, 1 to 98; the timekeeper gets one more.
+    pub priority: Option<u8>,
+    /// CPUs that the scan may run on; empty means all.
+    pub cpus: Vec<usize>,
+    /// Keep all memory of the process in RAM.
+    pub lock_memory: bool,
+}
+
+/// What the scan takes with it onto its thread.
+pub struct Cargo {
+    /// The world before the first cycle.
+    pub world: Box<World>,
+    /// All devices.
+    pub devices: Vec<Box<dyn Driver>>,
+    /// The scan's ends of the queues.
+    pub ends: Ends,
+}
+
+/// A running scan. Dropping it ends the thread after the current cycle, without making anything safe:
+/// that is what [`super::Order::Halt`] is for.
+#[derive(Debug)]
+pub struct Running {
+    end: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Starts the timekeeper, above the priority of the scan: a runaway poll would starve it otherwise.
+///
+/// # Errors
+/// When the system has no thread to give.
+pub fn timekeeper(settings: &Settings) -> io::Result<Arc<Timekeeper>> {
+    let priority = settings.priority;
+    let raise = move || {
+        if let Some(priority) = priority {
+            prioritise("the timekeeper", priority + 1);
+        }
+    };
+    Timekeeper::start(raise).map(Arc::new)
+}
+
+/// Starts the scan.
+///
+/// # Errors
+/// When the system has no thread to give.
+pub fn start(settings: Settings, cargo: Cargo, keeper: Arc<Timekeeper>) -> io::Result<Running> {
+    let end = Arc::new(AtomicBool::new(false));
+    let ended = Arc::clone(&end);
+    let thread = std::thread::Builder::new().name("scan".into()).spawn(move || {
+        schedule(&settings);
+        let mut scan = Scan::new(cargo.world, cargo.devices, cargo.ends, keeper);
+        let life = AssertUnwindSafe(|| run(&mut scan, settings.period, &MonotonicClock, &ended));
+        if catch_unwind(life).is_err() {
+            scan.abandon(MonotonicClock.now());
+            std::process::exit(EXIT_PANIC);
+        }
+    })?;
+    Ok(Running { end, thread: Some(thread) })
+}
+
+/// Runs cycles on the grid of `clock` until `ended`.
+pub fn run(scan: &mut Scan, period: Duration, clock: &impl Clock, ended: &AtomicBool) {
+    let mut pacer = Pacer::new(clock.now(), period);
+    while !ended.load(Ordering::Relaxed) {
+        scan.lane().idle_until(pacer.deadline());
+        clock.sleep_until(pacer.deadline());
+        let now = clock.now();
+        let late = now.saturating_sub(pacer.deadline());
+        scan.cycle(now);
+        let end = clock.now();
+        pacer.advance(end);
+        scan.overruns = pacer.overruns();
+        scan.missed = pacer.missed();
+        scan.record(What::Lateness, nanos(late));
+        scan.record(What::Work, nanos(end.saturating_sub(now)));
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Running {
+    /// Whether the thread still lives.
+    pub fn is_alive(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A panic has ended the process already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Asks for what `[scan]` wishes, on the calling thread.
+fn schedule(settings: &Settings) {
+    // 1 ns instead of 50 us: a cycle is to begin on time.
+    let _ = nix::sys::prctl::set_timerslack(1);
+    if settings.lock_memory
+        && let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)
+    {
+        refused("lock_memory", &error, "LimitMEMLOCK=infinity and CAP_IPC_LOCK");
+    }
+    if !settings.cpus.is_empty() {
+        let mut set = CpuSet::new();
+        let wanted = settings.cpus.iter().try_for_each(|&cpu| set.set(cpu));
+        if let Err(error) = wanted.and_then(|()| sched_setaffinity(Pid::from_raw(0), &set)) {
+            refused("cpu", &error, "a CPU that exists and is allowed");
+        }
+    }
+    if let Some(priority) = settings.priority {
+        prioritise("the scan", priority);
+    }
+}
+
+fn prioritise(who: &str, priority: u8) {
+    let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
+    let wanted =
+        priority.try_into().map_err(|_| "a priority of 1 to 98".to_string()).and_then(|p| {
+            let priority = ThreadPriority::Crossplatform(p);
+            set_thread_priority_and_policy(thread_native_id(), priority, policy)
+                .map_err(|error| format!("{error:?}"))
+        });
+    if let Err(error) = wanted {
+        tracing::warn!(%error, "scan.priority: {who} runs without; it needs CAP_SYS_NICE or LimitRTPRIO");
+    }
+}
+
+fn refused(key: &str, error: &nix::errno::Errno, needs: &str) {
+    tracing::warn!(%error, "scan.{key} is not granted and the scan runs without; it needs {needs}");
+}

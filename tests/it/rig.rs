@@ -1,0 +1,183 @@
+//! A scan on the bench: real modules, simulated time, and the reins in the test's hands.
+
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use camshaft::driver::Driver;
+use camshaft::image::{Direction, Kind, Point, Points, Safe, Value};
+use camshaft::plugin::compile::Workshop;
+use camshaft::plugin::program::{Prepared, Preparation, Program, Request};
+use camshaft::plugin::stop::Timekeeper;
+use camshaft::plugin::world::{Line, LogSink, Seat, World};
+use camshaft::plugin::{Compiler, Generation, Limits, ModuleHash, Refusal, Settings};
+use camshaft::scan::{self, Order, Reins, Return, Scan, Snapshot};
+use camshaft::variable::Variables;
+
+static RUNTIME: LazyLock<tokio::runtime::Runtime> =
+    LazyLock::new(|| tokio::runtime::Runtime::new().expect("a runtime starts"));
+
+/// Compiles with this build's own worker.
+pub fn workshop(limits: Limits) -> Workshop {
+    Workshop {
+        program: PathBuf::from(env!("CARGO_BIN_EXE_camshaft")),
+        compiler: Compiler::Cranelift,
+        limits,
+        cache: None,
+    }
+}
+
+/// Runs a future of the workshop.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    RUNTIME.block_on(future)
+}
+
+/// Bytes of a module written as text.
+pub fn wat(text: &str) -> Vec<u8> {
+    wat::parse_str(text).expect("the test's module is valid text")
+}
+
+/// A point at a byte of the image; a `.1` of its name is its bit.
+pub fn point(name: &str, direction: Direction, kind: Kind, byte: u32, bit: u8, safe: Safe) -> Point {
+    Point {
+        name: name.into(),
+        direction,
+        kind,
+        byte,
+        bit,
+        scale: 1.0,
+        offset: 0.0,
+        unit: String::new(),
+        safe,
+        device: 0,
+    }
+}
+
+/// Inputs `in.level` (f64 at 0) and `in.button` (8.0); outputs `out.valve` (f64 at 0, safe 7.5),
+/// `out.motor` (8.0, safe false), `out.lamp` (8.1, hold), `out.count` (u32 at 12, safe 0).
+pub fn points() -> Arc<Points> {
+    use Direction::{In, Out};
+    let off = Safe::Value(Value::Bool(false));
+    let all = vec![
+        point("in.level", In, Kind::F64, 0, 0, Safe::Hold),
+        point("in.button", In, Kind::Bool, 8, 0, Safe::Hold),
+        point("out.valve", Out, Kind::F64, 0, 0, Safe::Value(Value::Real(7.5))),
+        point("out.motor", Out, Kind::Bool, 8, 0, off),
+        point("out.lamp", Out, Kind::Bool, 8, 1, Safe::Hold),
+        point("out.count", Out, Kind::U32, 12, 0, Safe::Value(Value::Int(0))),
+    ];
+    Arc::new(Points::new(all, 16, 16))
+}
+
+/// A scan with its reins.
+pub struct Rig {
+    pub scan: Scan,
+    pub reins: Reins,
+    pub keeper: Arc<Timekeeper>,
+    pub points: Arc<Points>,
+    pub limits: Limits,
+    pub log: rtrb::Consumer<Line>,
+    pub now: Duration,
+    generation: u64,
+}
+
+/// The scan period on the bench.
+pub const PERIOD: Duration = Duration::from_millis(10);
+
+impl Rig {
+    pub fn new(points: Arc<Points>, devices: Vec<Box<dyn Driver>>) -> Self {
+        let (queue, log) = rtrb::RingBuffer::new(256);
+        let sink = LogSink::Queue { queue, lost: 0 };
+        let world = World::new(Arc::clone(&points), Variables::default(), PERIOD, sink);
+        let first = Snapshot::first(&world, devices.len());
+        let (ends, reins) = scan::queues(&first);
+        let keeper = Arc::new(Timekeeper::start(|| {}).expect("a thread starts"));
+        let scan = Scan::new(Box::new(world), devices, ends, Arc::clone(&keeper));
+        let limits = Limits::default();
+        let now = Duration::from_secs(1);
+        Self { scan, reins, keeper, points, limits, log, now, generation: 0 }
+    }
+
+    /// One cycle, a period after the last; the news of it.
+    pub fn cycle(&mut self) -> Snapshot {
+        self.step();
+        self.reins.latest.read().clone()
+    }
+
+    /// One cycle, without a look at the news.
+    pub fn step(&mut self) {
+        self.now += PERIOD;
+        self.scan.cycle(self.now);
+    }
+
+    /// Compiles and prepares a module.
+    pub fn prepare(
+        &mut self,
+        name: &str,
+        seat: u16,
+        module: &[u8],
+        settings: Settings,
+    ) -> Result<Prepared, Refusal> {
+        self.preparation(name, seat, module, settings)?.result
+    }
+
+    /// The same, with the guest's log lines.
+    pub fn preparation(
+        &mut self,
+        name: &str,
+        seat: u16,
+        module: &[u8],
+        settings: Settings,
+    ) -> Result<Preparation, Refusal> {
+        self.generation += 1;
+        let hash = ModuleHash::of(module);
+        let artifact = block_on(workshop(self.limits).artifact(hash, module.into()))?;
+        let snapshot = self.reins.latest.read().clone();
+        let world = scan::rehearsal(&snapshot, Arc::clone(&self.points), PERIOD);
+        let request = Request {
+            name: name.into(),
+            seat: Seat(seat),
+            hash,
+            generation: Generation(self.generation),
+            settings,
+        };
+        Ok(Program::prepare(request, &artifact, world, &self.limits, &self.keeper))
+    }
+
+    /// Prepares a module that is good, and seats it in one cycle.
+    pub fn install(&mut self, name: &str, seat: u16, text: &str, settings: Settings) -> Snapshot {
+        let prepared = self.prepare(name, seat, &wat(text), settings).expect("the module is good");
+        self.order(Order::Install(Box::new(prepared)));
+        self.cycle()
+    }
+
+    pub fn order(&mut self, order: Order) {
+        self.reins.orders.push(order).expect("the queue of orders has room");
+    }
+
+    /// Drops what came back, and says how many programs were among it.
+    pub fn programs_returned(&mut self) -> usize {
+        let mut programs = 0;
+        while let Ok(thing) = self.reins.returns.pop() {
+            programs += usize::from(matches!(thing, Return::Program(_)));
+        }
+        programs
+    }
+
+    /// The value of a point in a snapshot.
+    pub fn value(&self, snapshot: &Snapshot, name: &str) -> Value {
+        let point = &self.points[self.points.find(name).expect("the point exists")];
+        match point.direction {
+            Direction::In => point.read(&snapshot.inputs.bytes),
+            Direction::Out => point.read(&snapshot.outputs),
+        }
+    }
+}
+
+/// A program that counts its polls in `out.count`.
+pub const COUNTER: &str = r#"(module
+  (import "env" "wasm_write_output" (func $write (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "poll")
+    (i32.store (i32.const 16) (i32.add (i32.load (i32.const 16)) (i32.const 1)))
+    (drop (call $write (i32.const 12) (i32.const 16) (i32.const 4)))))"#;
