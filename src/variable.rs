@@ -98,7 +98,7 @@ pub enum Denied {
 }
 
 /// All variables. Ids count up in order of creation; none is ever removed while the daemon runs.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Variables {
     /// All names, one after the other.
     names: String,
@@ -123,6 +123,16 @@ impl Default for Variables {
             journal: Vec::with_capacity(MAX_VARIABLES),
             noted: Vec::with_capacity(MAX_VARIABLES),
         }
+    }
+}
+
+impl Clone for Variables {
+    /// By hand, because a derived copy would have no spare room.
+    fn clone(&self) -> Self {
+        let mut copy = Self::default();
+        copy.copy_from(self);
+        copy.journal.clone_from(&self.journal);
+        copy
     }
 }
 
@@ -226,7 +236,7 @@ impl Variables {
         self.values.is_empty()
     }
 
-    /// Becomes equal to `other`, without allocating.
+    /// Becomes equal to `other`, which has nothing uncommitted, without allocating.
     pub fn copy_from(&mut self, other: &Self) {
         let common = self.ends.last().copied().unwrap_or(0);
         if other.ends.get(..self.ends.len()) == Some(&self.ends) {

@@ -120,9 +120,9 @@ pub struct Snapshot {
     /// All variables.
     pub variables: Variables,
     /// Programs that run, in the order of polling, then those that trapped.
-    pub programs: Vec<ProgramFact>,
+    pub programs: Roomy<ProgramFact>,
     /// By index in the configuration.
-    pub devices: Vec<DeviceFact>,
+    pub devices: Roomy<DeviceFact>,
     /// Whether [`Order::Halt`] was obeyed.
     pub halted: bool,
 }
@@ -140,8 +140,8 @@ impl Snapshot {
             outputs: world.outputs.clone(),
             owners: world.owners.clone(),
             variables: world.variables.clone(),
-            programs: Vec::with_capacity(MAX_PROGRAMS),
-            devices: Vec::with_capacity(devices),
+            programs: Roomy::with_capacity(MAX_PROGRAMS),
+            devices: Roomy::with_capacity(devices),
             halted: false,
         }
     }
@@ -149,6 +149,32 @@ impl Snapshot {
     /// Whether every device is known to have the outputs of this cycle.
     pub fn is_confirmed(&self) -> bool {
         self.devices.iter().all(|device| device.confirmed)
+    }
+}
+
+/// A list whose copies keep its room, so that the scan can fill them without allocating.
+#[derive(Debug)]
+pub struct Roomy<T>(Vec<T>);
+
+impl<T> Roomy<T> {
+    fn with_capacity(capacity: usize) -> Self {
+        Self(Vec::with_capacity(capacity))
+    }
+}
+
+impl<T: Clone> Clone for Roomy<T> {
+    fn clone(&self) -> Self {
+        let mut copy = Self::with_capacity(self.0.capacity());
+        copy.0.extend_from_slice(&self.0);
+        copy
+    }
+}
+
+impl<T> std::ops::Deref for Roomy<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.0
     }
 }
 
@@ -184,10 +210,7 @@ pub fn queues(first: &Snapshot) -> (Ends, Reins) {
     // Each order gives back at most one thing, and a trap one more.
     let (returns, returns_out) = rtrb::RingBuffer::new(MAX_ORDERS + MAX_PROGRAMS);
     let (samples, samples_out) = rtrb::RingBuffer::new(stats::MAX_SAMPLES);
-    let mut roomy = first.clone();
-    // A clone has no spare room, and the scan may not make any.
-    roomy.programs.reserve_exact(MAX_PROGRAMS);
-    let (writer, reader) = latest::latest(&roomy);
+    let (writer, reader) = latest::latest(first);
     (
         Ends { orders, returns, samples, latest: writer },
         Reins { orders: orders_in, returns: returns_out, samples: samples_out, latest: reader },
@@ -432,12 +455,13 @@ impl Scan {
             news.outputs.copy_from_slice(&world.outputs);
             news.owners.copy_from_slice(&world.owners);
             news.variables.copy_from(&world.variables);
-            news.programs.clear();
-            news.programs.extend(programs.iter().map(Seated::fact));
-            let room = MAX_PROGRAMS - news.programs.len();
-            news.programs.extend(down.iter().take(room).cloned());
-            news.devices.clear();
-            news.devices.extend(devices.iter().map(Device::fact));
+            let facts = &mut news.programs.0;
+            facts.clear();
+            facts.extend(programs.iter().map(Seated::fact));
+            facts.extend(down.iter().take(MAX_PROGRAMS - programs.len()).cloned());
+            let facts = &mut news.devices.0;
+            facts.clear();
+            facts.extend(devices.iter().map(Device::fact));
         });
     }
 

@@ -2,5 +2,6 @@
 
 #![allow(unreachable_pub, reason = "nobody outside sees a test")]
 
+mod quiet;
 mod rig;
 mod scan;

@@ -1,0 +1,140 @@
+//! Measurements in pairs, so that a noisy machine disturbs both sides alike: `cargo bench`.
+//!
+//! Each line names what is measured, both figures and their ratio. Nothing here is a test: what must
+//! hold is tested in `tests/it`; this says how fast it holds.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints and may fail")]
+
+#[path = "../tests/it/rig.rs"]
+#[allow(dead_code, reason = "the tests use the rest")]
+mod rig;
+
+use std::time::{Duration, Instant};
+
+use camshaft::plugin::{ModuleHash, Settings};
+use rig::Rig;
+
+fn main() {
+    empty_poll();
+    if std::env::var_os("ONLY").is_some() { return; }
+    stop_flag();
+    runaway();
+}
+
+/// The best of many rounds of `run`, in nanoseconds for each of `count` turns: the least disturbed one.
+fn best(rounds: usize, count: u32, mut run: impl FnMut()) -> f64 {
+    let mut best = f64::INFINITY;
+    for _ in 0..rounds {
+        let started = Instant::now();
+        run();
+        best = best.min(started.elapsed().as_nanos() as f64 / f64::from(count));
+    }
+    best
+}
+
+fn bare(text: &str) -> (wasmer::Store, wasmer::Instance) {
+    let mut store = wasmer::Store::new(wasmer::sys::Cranelift::new());
+    let module = wasmer::Module::new(&store, rig::wat(text)).unwrap();
+    let instance = wasmer::Instance::new(&mut store, &module, &wasmer::Imports::new()).unwrap();
+    (store, instance)
+}
+
+/// One empty poll through the scan, everything included, against wasmer's bare typed call.
+fn empty_poll() {
+    const EMPTY: &str = r#"(module (func (export "poll")))"#;
+    const CALLS: u32 = 100_000;
+    let (mut store, instance) = bare(EMPTY);
+    let poll = instance.exports.get_typed_function::<(), ()>(&store, "poll").unwrap();
+    let mut one = || (0..CALLS).for_each(|_| poll.call(&mut store).unwrap());
+
+    const PROGRAMS: u16 = 100;
+    let mut rig = Rig::new(rig::points(), Vec::new());
+    let mut none = Rig::new(rig::points(), Vec::new());
+    for seat in 0..PROGRAMS {
+        rig.install(&format!("p{seat}"), seat, EMPTY, Settings::default());
+        rig.programs_returned();
+    }
+    let cycles = CALLS / u32::from(PROGRAMS);
+    let mut stats = |rig: &mut Rig| {
+        for _ in 0..cycles {
+            rig.step();
+            while rig.reins.samples.pop().is_ok() {}
+        }
+    };
+    let (mut bare, mut full, mut idle) = (f64::INFINITY, f64::INFINITY, f64::INFINITY);
+    for _ in 0..15 {
+        bare = bare.min(best(1, CALLS, &mut one));
+        full = full.min(best(1, CALLS, || stats(&mut rig)));
+        idle = idle.min(best(1, cycles, || stats(&mut none)));
+    }
+    println!("empty poll, 100 programs, cycle included: {full:.0} ns, bare typed call {bare:.0} ns, ratio {:.2}", full / bare);
+    println!("cycle without programs: {idle:.0} ns");
+}
+
+const SIEVE: &str = r#"(module (memory (export "memory") 17)
+  (func (export "poll") (local $i i32) (local $j i32)
+    (memory.fill (i32.const 0) (i32.const 1) (i32.const 1000000))
+    (local.set $i (i32.const 2))
+    (loop $outer
+      (if (i32.load8_u (local.get $i)) (then
+        (local.set $j (i32.mul (local.get $i) (local.get $i)))
+        (if (i32.lt_u (local.get $j) (i32.const 1000000)) (then
+          (loop $inner
+            (i32.store8 (local.get $j) (i32.const 0))
+            (local.set $j (i32.add (local.get $j) (local.get $i)))
+            (br_if $inner (i32.lt_u (local.get $j) (i32.const 1000000))))))))
+      (local.set $i (i32.add (local.get $i) (i32.const 1)))
+      (br_if $outer (i32.lt_u (local.get $i) (i32.const 1000))))))"#;
+
+const FIB: &str = r#"(module
+  (func $fib (param i32) (result i32)
+    (if (result i32) (i32.lt_u (local.get 0) (i32.const 2)) (then (local.get 0))
+      (else (i32.add (call $fib (i32.sub (local.get 0) (i32.const 1)))
+                     (call $fib (i32.sub (local.get 0) (i32.const 2)))))))
+  (func (export "poll") (drop (call $fib (i32.const 27)))))"#;
+
+/// What the stop flag costs a guest.
+fn stop_flag() {
+    for (name, text) in [("sieve of 1 000 000", SIEVE), ("fib(27)", FIB)] {
+        let (mut store, instance) = bare(text);
+        let poll = instance.exports.get_typed_function::<(), ()>(&store, "poll").unwrap();
+        let mut rig = Rig::new(rig::points(), Vec::new());
+        let budget = Duration::from_secs(10);
+        rig.install("p", 0, text, Settings { poll_budget: budget, ..Settings::default() });
+        let (mut with, mut without) = (f64::INFINITY, f64::INFINITY);
+        for _ in 0..30 {
+            without = without.min(best(1, 1, || poll.call(&mut store).unwrap()));
+            with = with.min(best(1, 1, || rig.step()));
+        }
+        println!(
+            "{name}: with stop flag {:.2} ms, without {:.2} ms, ratio {:.3}",
+            with / 1e6,
+            without / 1e6,
+            with / without
+        );
+    }
+}
+
+/// How long after its budget a runaway is stopped.
+fn runaway() {
+    const LOOP: &str = r#"(module (func (export "poll") (loop (br 0))))"#;
+    let mut rig = Rig::new(rig::points(), Vec::new());
+    let budget = Duration::from_millis(2);
+    let mut over: Vec<_> = (0..500)
+        .map(|_| {
+            let settings = Settings { poll_budget: budget, ..Settings::default() };
+            let prepared = rig.prepare("p", 0, &rig::wat(LOOP), settings).unwrap();
+            rig.order(camshaft::scan::Order::Install(Box::new(prepared)));
+            let started = Instant::now();
+            rig.step();
+            rig.programs_returned();
+            started.elapsed().saturating_sub(budget)
+        })
+        .collect();
+    over.sort();
+    println!(
+        "runaway of 2 ms, time over budget: p50 {:?}, p99 {:?}, max {:?}",
+        over[250], over[495], over[499]
+    );
+    let _ = ModuleHash::of(b"");
+}
