@@ -4,5 +4,7 @@ pub mod clock;
 pub mod driver;
 pub mod image;
 pub mod latest;
+pub mod log;
 pub mod plugin;
+pub mod systemd;
 pub mod variable;
