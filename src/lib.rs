@@ -4,6 +4,8 @@ pub mod clock;
 pub mod driver;
 pub mod image;
 pub mod latest;
+pub mod log;
 pub mod plugin;
 pub mod scan;
+pub mod systemd;
 pub mod variable;

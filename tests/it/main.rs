@@ -1,7 +1,10 @@
 //! Everything that needs more than one module: one binary, so that it is linked once.
 
 #![allow(unreachable_pub, reason = "nobody outside sees a test")]
+#![allow(clippy::unwrap_used, reason = "clippy exempts only functions marked as tests")]
 
+mod log;
 mod quiet;
 mod rig;
 mod scan;
+mod systemd;

@@ -1,0 +1,278 @@
+//! Talking to the service manager: readiness, status, reload and watchdog, as sd_notify(3) has it.
+//!
+//! Each message is one datagram to the socket named in `NOTIFY_SOCKET`. Without that variable every
+//! call here is a quiet no-op, so the daemon need not know who started it. Sending never blocks:
+//! what the service manager does not take now is kept and offered again with the next message.
+//!
+//! The protocol is written out here because the `sd-notify` crate reads the environment at each
+//! message (which a test cannot change safely), blocks, and knows no abstract sockets. This file
+//! takes no sockets from the manager (`LISTEN_FDS`), and it decides nothing: the daemon says when
+//! it is ready. The unit that goes with it is `systemd/camshaft.service`.
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+/// The longest status text in bytes. The manager ignores datagrams over 4096 bytes whole, and
+/// `systemctl status` shows the text on one line, so a quarter of that is plenty.
+const STATUS_BYTES_MAX: usize = 1024;
+
+/// How many messages wait for a manager that does not read. Two reloads and an end fit; older
+/// changes of state are overtaken by newer ones anyway.
+const UNSENT_MAX: usize = 8;
+
+/// Tells the service manager how the daemon is.
+#[derive(Debug)]
+pub struct Notifier {
+    /// Our socket and the manager's address; `None` when nobody wants to hear.
+    peer: Option<(UnixDatagram, SocketAddr)>,
+    /// What the manager has not taken yet, oldest first.
+    unsent: VecDeque<String>,
+    /// The last status text, so that the same one is not said twice.
+    status: String,
+}
+
+impl Notifier {
+    /// Speaks to the socket in `NOTIFY_SOCKET`; without one, or with one that cannot be used (which
+    /// is logged), to nobody.
+    pub fn from_env() -> Self {
+        let Some(address) = std::env::var_os("NOTIFY_SOCKET") else { return Self::silent() };
+        Self::to(&address).unwrap_or_else(|error| {
+            tracing::warn!(?address, %error, "NOTIFY_SOCKET cannot be used; systemd hears nothing");
+            Self::silent()
+        })
+    }
+
+    /// Speaks to the socket at `address`: a path, or `@name` for an abstract socket.
+    ///
+    /// # Errors
+    /// An address of another kind (`vsock:` is not for services) or too long for a socket.
+    pub fn to(address: &OsStr) -> io::Result<Self> {
+        let address = match address.as_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+            [b'/', ..] => SocketAddr::from_pathname(address)?,
+            _ => return Err(io::Error::other("neither an absolute path nor an @name")),
+        };
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { peer: Some((socket, address)), ..Self::silent() })
+    }
+
+    /// Speaks to nobody.
+    pub fn silent() -> Self {
+        Self { peer: None, unsent: VecDeque::new(), status: String::new() }
+    }
+
+    /// The daemon works, with this status: after the first full cycle, and at the end of **every**
+    /// reload, also of one that was refused (then `status` says why).
+    pub fn ready(&mut self, status: &str) {
+        self.say("READY=1", status);
+    }
+
+    /// The daemon takes its configuration anew; `ready` must follow.
+    ///
+    /// The time goes into the same datagram: systemd 253 and later tell by it that the reload came
+    /// after their SIGHUP (`Type=notify-reload`); 252 ignores it.
+    pub fn reloading(&mut self) {
+        let now: Duration = clock_gettime(ClockId::CLOCK_MONOTONIC)
+            .expect("CLOCK_MONOTONIC exists on every Linux")
+            .into();
+        self.post(format!("RELOADING=1\nMONOTONIC_USEC={}", now.as_micros()));
+    }
+
+    /// The daemon has begun its orderly stop.
+    pub fn stopping(&mut self, status: &str) {
+        self.say("STOPPING=1", status);
+    }
+
+    /// One line for `systemctl status`. Cheap to call often: it is sent only when it changed.
+    pub fn status(&mut self, text: &str) {
+        let text = one_line(text);
+        if text == self.status {
+            self.flush();
+        } else {
+            self.post(format!("STATUS={text}"));
+            self.status = text;
+        }
+    }
+
+    fn say(&mut self, state: &str, status: &str) {
+        self.status = one_line(status);
+        self.post(format!("{state}\nSTATUS={}", self.status));
+    }
+
+    fn post(&mut self, message: String) {
+        // Every message but RELOADING carries a status: one that waits alone is out of date.
+        if message.contains("STATUS=") {
+            self.unsent.retain(|waiting| !waiting.starts_with("STATUS="));
+        }
+        if self.unsent.len() == UNSENT_MAX {
+            self.unsent.pop_front();
+        }
+        self.unsent.push_back(message);
+        self.flush();
+    }
+
+    /// Offers what is unsent; true when nothing is left.
+    fn flush(&mut self) -> bool {
+        while let Some(message) = self.unsent.front() {
+            if self.send(message).is_err() {
+                return false;
+            }
+            self.unsent.pop_front();
+        }
+        true
+    }
+
+    /// One datagram. Errors are a full queue, or a manager that is away; both can pass.
+    fn send(&self, message: &str) -> io::Result<()> {
+        match &self.peer {
+            Some((socket, address)) => {
+                socket.send_to_addr(message.as_bytes(), address).map(|_whole_or_error| ())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Keeps the service manager's watchdog quiet for as long as the scan turns, and no longer.
+///
+/// It is fed with the scan's own cycle count: a helper thread that is alive beside a dead scan
+/// feeds nothing. The scan period must be shorter than [`Watchdog::interval`].
+#[derive(Debug)]
+pub struct Watchdog {
+    interval: Duration,
+    fed_cycle: u64,
+}
+
+impl Watchdog {
+    /// The watchdog that the service manager wants fed by this process, if any.
+    pub fn from_env() -> Option<Self> {
+        let variable = |name| std::env::var(name).ok();
+        let (timeout_us, pid) = (variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"));
+        Self::from_values(timeout_us.as_deref(), pid.as_deref(), std::process::id())
+    }
+
+    /// The same from the two variables and our own process number. As in sd_watchdog_enabled(3),
+    /// without a time limit there is no watchdog, and another process's is not ours to feed.
+    pub fn from_values(timeout_us: Option<&str>, pid: Option<&str>, own_pid: u32) -> Option<Self> {
+        let timeout_us: u64 = timeout_us?.parse().ok().filter(|&us| us > 0 && us < u64::MAX)?;
+        if pid.is_some_and(|pid| pid.parse() != Ok(own_pid)) {
+            return None;
+        }
+        // Twice in each time limit, as systemd asks for: one late message does no harm.
+        Some(Self { interval: Duration::from_micros(timeout_us) / 2, fed_cycle: 0 })
+    }
+
+    /// How often to call [`Watchdog::feed`].
+    pub fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// Whether the scan, now at `cycle`, has moved since it last earned the watchdog its feed.
+    pub fn is_due(&self, cycle: u64) -> bool {
+        cycle != self.fed_cycle
+    }
+
+    /// Feeds the watchdog if the scan has moved to another `cycle`; true when it was fed.
+    ///
+    /// A feed that the manager does not take at once is dropped: delivered later, it would vouch
+    /// for a scan that may have died meanwhile.
+    pub fn feed(&mut self, cycle: u64, notifier: &mut Notifier) -> bool {
+        let fed = self.is_due(cycle) && notifier.flush() && notifier.send("WATCHDOG=1").is_ok();
+        if fed {
+            self.fed_cycle = cycle;
+        }
+        fed
+    }
+}
+
+/// Whether our stderr goes to the journal, so that the log can go there with its fields.
+///
+/// systemd.exec(5): `JOURNAL_STREAM` holds device and inode of the stream. The comparison matters:
+/// whatever is started by hand from a service inherits the variable, but not the stream.
+pub fn journal_connected() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    nix::sys::stat::fstat(io::stderr())
+        .is_ok_and(|stderr| is_stream(&stream, stderr.st_dev, stderr.st_ino))
+}
+
+fn is_stream(journal_stream: &str, device: u64, inode: u64) -> bool {
+    journal_stream.split_once(':').is_some_and(|(stream_device, stream_inode)| {
+        stream_device.parse() == Ok(device) && stream_inode.parse() == Ok(inode)
+    })
+}
+
+/// A line break would end the field and let a text (a plugin's name, an error) speak as the daemon.
+fn one_line(text: &str) -> String {
+    text[..text.floor_char_boundary(STATUS_BYTES_MAX)].replace(['\n', '\r', '\0'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watchdog_is_ours_only_with_a_time_limit_and_our_process_number() {
+        let check = |timeout_us, pid, interval_us: Option<u64>| {
+            let interval = Watchdog::from_values(timeout_us, pid, 42).map(|w| w.interval());
+            assert_eq!(interval, interval_us.map(Duration::from_micros), "{timeout_us:?} {pid:?}");
+        };
+        check(Some("5000000"), Some("42"), Some(2_500_000));
+        check(Some("5000000"), None, Some(2_500_000));
+        check(Some("5000000"), Some("43"), None);
+        check(Some("5000000"), Some("all"), None);
+        check(Some("0"), None, None);
+        check(Some("soon"), None, None);
+        check(Some("18446744073709551615"), None, None);
+        check(None, Some("42"), None);
+    }
+
+    #[test]
+    fn the_watchdog_is_due_only_when_the_scan_has_moved() {
+        let mut watchdog = Watchdog::from_values(Some("2"), None, 1).unwrap();
+        let mut check = |cycle, fed| {
+            assert_eq!(watchdog.feed(cycle, &mut Notifier::silent()), fed, "cycle {cycle}");
+        };
+        check(0, false);
+        check(7, true);
+        check(7, false);
+        check(8, true);
+    }
+
+    #[test]
+    fn the_journal_is_recognised_by_device_and_inode() {
+        let check = |stream, expected| assert_eq!(is_stream(stream, 9, 1234), expected, "{stream}");
+        check("9:1234", true);
+        check("9:1235", false);
+        check("8:1234", false);
+        check("9", false);
+        check("9:", false);
+        check("", false);
+    }
+
+    #[test]
+    fn a_status_is_one_line_of_bounded_length() {
+        assert_eq!(one_line("2 run\nREADY=1"), "2 run READY=1");
+        assert_eq!(one_line(&"ä".repeat(5000)).len(), STATUS_BYTES_MAX);
+    }
+
+    #[test]
+    fn an_address_is_a_path_or_an_abstract_name() {
+        let check = |address: &str, ok| {
+            assert_eq!(Notifier::to(OsStr::new(address)).is_ok(), ok, "{address}");
+        };
+        check("/run/systemd/notify", true);
+        check("@name", true);
+        check("relative", false);
+        check("vsock:2:1234", false);
+        check("", false);
+        check(&format!("/{}", "x".repeat(200)), false);
+    }
+}

@@ -1,0 +1,86 @@
+//! What the log looks like in a file. There is one log in a process, so each case runs in a child.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
+
+use camshaft::log::{self, Settings};
+
+/// The child's part: logs at two levels, changes the level, logs again. In the run of all tests,
+/// which has no settings for it, it does nothing.
+#[test]
+fn child() {
+    let Ok(settings) = std::env::var("LOG_SETTINGS") else { return };
+    let settings: Settings = toml::from_str(&settings).unwrap();
+    let handle = log::start(&settings).unwrap();
+    for round in 1..=2 {
+        tracing::debug!(plugin = "tank", round, "quiet");
+        tracing::info!(plugin = "tank", round, "swapped");
+        handle.set_level(&"debug".parse().unwrap());
+    }
+    assert!(log::start(&settings).is_err());
+}
+
+/// The log of a child with these settings; `to_journal` says whether its stderr is said to be one.
+fn run(settings: &str, to_journal: bool) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stderr");
+    let stderr = File::create(&path).unwrap();
+    let of_file = stderr.metadata().unwrap();
+    // If not, then as when started by hand from a service: there is a journal, but elsewhere.
+    let inode = if to_journal { of_file.ino() } else { of_file.ino() + 1 };
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "log::child", "--nocapture"])
+        .env("LOG_SETTINGS", settings)
+        .env("JOURNAL_STREAM", format!("{}:{inode}", of_file.dev()))
+        .stdout(Stdio::null())
+        .stderr(stderr)
+        .status()
+        .unwrap();
+    let text = fs::read_to_string(path).unwrap();
+    assert!(status.success(), "{text}");
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Checks the log without its timestamps.
+fn check(settings: &str, expected: &[&str]) {
+    let lines = run(settings, false);
+    let untimed: Vec<&str> = lines.iter().map(|line| line.split_once(' ').unwrap().1).collect();
+    assert_eq!(untimed, expected, "{settings}");
+}
+
+#[test]
+fn text_in_a_file_has_no_colour_and_the_level_changes_live() {
+    let expected = [
+        " INFO it::log: swapped plugin=\"tank\" round=1",
+        "DEBUG it::log: quiet plugin=\"tank\" round=2",
+        " INFO it::log: swapped plugin=\"tank\" round=2",
+    ];
+    check("", &expected);
+    check("format = 'text'", &expected);
+    check("level = 'off'", &expected[1..]);
+}
+
+#[test]
+fn json_has_one_object_a_line_with_the_fields_at_its_top() {
+    let lines = run("format = 'json'", false);
+    assert_eq!(lines.len(), 3);
+    let first: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+    let fields = ["level", "message", "plugin"].map(|key| first[key].as_str().unwrap());
+    assert_eq!(fields, ["INFO", "swapped", "tank"]);
+    assert!(first["timestamp"].as_str().unwrap().ends_with('Z'));
+}
+
+#[test]
+fn without_a_journal_the_log_is_text_and_says_so() {
+    if std::path::Path::new("/run/systemd/journal/socket").exists() {
+        return; // The lines would really go to this machine's journal.
+    }
+    for (settings, to_journal) in [("", true), ("format = 'journal'", false)] {
+        let lines = run(settings, to_journal);
+        assert!(lines[0].contains("WARN camshaft::log: journald cannot be reached"), "{lines:?}");
+        assert_eq!(lines.len(), 4, "{lines:?}");
+    }
+    let warning = run("format = 'text'", true).into_iter().find(|line| line.contains("WARN"));
+    assert_eq!(warning, None);
+}

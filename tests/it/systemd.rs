@@ -1,0 +1,228 @@
+//! The service manager's side: what arrives at a real notification socket, and what systemd's own
+//! tools say about the unit. No manager is started; that the sandbox lets the daemon work is argued
+//! in the unit's comments and checked here against systemd's list of system calls.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use camshaft::systemd::{Notifier, Watchdog};
+
+const UNIT: &str = include_str!("../../systemd/camshaft.service");
+
+/// The manager's end of a notification socket.
+struct Manager {
+    socket: UnixDatagram,
+    address: String,
+    _dir: tempfile::TempDir,
+}
+
+impl Manager {
+    fn at_a_path() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        Self::listen(socket, path.to_str().unwrap().to_owned(), dir)
+    }
+
+    fn at_an_abstract_name() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        // The folder's random name serves as one that no other test has.
+        let name = format!("camshaft-test{}", dir.path().display());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        Self::listen(UnixDatagram::bind_addr(&address).unwrap(), format!("@{name}"), dir)
+    }
+
+    fn listen(socket: UnixDatagram, address: String, dir: tempfile::TempDir) -> Self {
+        // A datagram is there as soon as it is sent, so nobody has to wait for one.
+        socket.set_nonblocking(true).unwrap();
+        Self { socket, address, _dir: dir }
+    }
+
+    fn notifier(&self) -> Notifier {
+        Notifier::to(OsStr::new(&self.address)).unwrap()
+    }
+
+    /// Everything that has come since the last call.
+    fn received(&self) -> Vec<String> {
+        let mut buffer = [0; 4096];
+        let next = || match self.socket.recv(&mut buffer) {
+            Ok(length) => Some(String::from_utf8(buffer[..length].to_vec()).unwrap()),
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                None
+            }
+        };
+        std::iter::from_fn(next).collect()
+    }
+}
+
+#[test]
+fn a_life_is_told_in_these_datagrams() {
+    for manager in [Manager::at_a_path(), Manager::at_an_abstract_name()] {
+        let mut notifier = manager.notifier();
+        notifier.ready("2 programs run");
+        notifier.status("2 programs run");
+        notifier.status("1 program runs");
+        notifier.status("1 program runs");
+        notifier.stopping("outputs become safe");
+        let expected = [
+            "READY=1\nSTATUS=2 programs run",
+            "STATUS=1 program runs",
+            "STOPPING=1\nSTATUS=outputs become safe",
+        ];
+        assert_eq!(manager.received(), expected, "{}", manager.address);
+    }
+}
+
+#[test]
+fn a_reload_carries_its_time_in_the_same_datagram_and_ends_ready() {
+    let manager = Manager::at_a_path();
+    let mut notifier = manager.notifier();
+    let before = monotonic_us();
+    notifier.reloading();
+    let after = monotonic_us();
+    notifier.ready("reload refused: scan.period cannot change live");
+
+    let [reloading, ready] = manager.received().try_into().unwrap();
+    let time_us = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+    let time_us: u128 = time_us.parse().unwrap();
+    assert!((before..=after).contains(&time_us), "{before} <= {time_us} <= {after}");
+    assert_eq!(ready, "READY=1\nSTATUS=reload refused: scan.period cannot change live");
+}
+
+fn monotonic_us() -> u128 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
+    Duration::from(now).as_micros()
+}
+
+#[test]
+fn the_watchdog_hears_only_of_a_scan_that_moved() {
+    let manager = Manager::at_a_path();
+    let mut notifier = manager.notifier();
+    let mut watchdog = Watchdog::from_values(Some("5000000"), None, 1).unwrap();
+    let mut check = |cycle, expected: &[&str]| {
+        watchdog.feed(cycle, &mut notifier);
+        assert_eq!(manager.received(), expected, "cycle {cycle}");
+    };
+    check(0, &[]);
+    check(250, &["WATCHDOG=1"]);
+    check(250, &[]);
+    check(250, &[]);
+    check(251, &["WATCHDOG=1"]);
+}
+
+#[test]
+fn a_manager_that_does_not_read_blocks_nobody_and_misses_no_change_of_state() {
+    let manager = Manager::at_a_path();
+    let mut notifier = manager.notifier();
+    let mut watchdog = Watchdog::from_values(Some("5000000"), None, 1).unwrap();
+    let mut cycle = 0;
+    // The kernel's queue is short (net.unix.max_dgram_qlen, 10 to 512): fill it until it refuses.
+    loop {
+        cycle += 1;
+        if !watchdog.feed(cycle, &mut notifier) {
+            break;
+        }
+        assert!(cycle < 1_000_000, "the queue never fills");
+    }
+    notifier.ready("first");
+    for n in 0..100 {
+        notifier.status(&format!("status {n}"));
+    }
+    notifier.stopping("last");
+    assert!(!watchdog.feed(cycle + 1, &mut notifier), "a feed must not wait in a queue");
+
+    manager.received();
+    notifier.status("last");
+    assert_eq!(manager.received(), ["READY=1\nSTATUS=first", "STOPPING=1\nSTATUS=last"]);
+}
+
+#[test]
+fn a_manager_that_is_away_is_told_when_it_comes_back() {
+    let mut manager = Manager::at_a_path();
+    let mut notifier = manager.notifier();
+    std::fs::remove_file(&manager.address).unwrap();
+    notifier.ready("runs");
+    manager.socket = UnixDatagram::bind(&manager.address).unwrap();
+    manager.socket.set_nonblocking(true).unwrap();
+    notifier.status("runs");
+    assert_eq!(manager.received(), ["READY=1\nSTATUS=runs"]);
+}
+
+#[test]
+#[ignore = "needs systemd-analyze"]
+fn the_unit_is_without_errors_and_warnings() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("camshaft.service");
+    // The one thing in the unit that is there only after installation.
+    let unit =
+        UNIT.replace("=/usr/bin/camshaft ", concat!("=", env!("CARGO_BIN_EXE_camshaft"), " "));
+    assert_ne!(unit, UNIT);
+    std::fs::write(&path, unit).unwrap();
+    let output = systemd_analyze(&["verify", "--recursive-errors=no", path.to_str().unwrap()]);
+    // An unknown key is only a warning to systemd, with exit code 0.
+    let complaints = String::from_utf8(output.stderr).unwrap();
+    let ours: Vec<&str> = complaints.lines().filter(|line| line.contains("camshaft")).collect();
+    assert!(output.status.success() && ours.is_empty(), "{complaints}");
+}
+
+#[test]
+#[ignore = "needs systemd-analyze"]
+fn the_sandbox_is_rated_tight() {
+    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/camshaft.service");
+    let output = systemd_analyze(&["security", "--offline=true", "--no-pager", unit]);
+    let report = String::from_utf8(output.stdout).unwrap();
+    let (_, rating) = report.split_once("exposure level for camshaft.service: ").unwrap();
+    let rating: f64 = rating.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(rating <= 2.5, "{report}");
+}
+
+#[test]
+#[ignore = "needs systemd-analyze"]
+fn the_system_call_filter_lets_the_daemon_and_its_compile_child_work() {
+    let mut allowed = BTreeSet::new();
+    for filter in UNIT.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
+        match filter.strip_prefix('~') {
+            Some(refused) => allowed = &allowed - &system_calls(refused),
+            None => allowed.extend(system_calls(filter)),
+        }
+    }
+    // systemd allows these whatever the unit says.
+    allowed.extend(system_calls("@default"));
+    let check = |calls: &str, expected| {
+        for call in calls.split_whitespace() {
+            assert_eq!(allowed.contains(call), expected, "{call}");
+        }
+    };
+    check("sched_setscheduler sched_setattr sched_setaffinity mlockall", true); // the scan thread
+    check("clone3 vfork execve pipe2 wait4 waitid pidfd_open kill", true); // starting the child
+    check("setpriority prlimit64 setrlimit ioprio_set", true); // what the child does to itself
+    check("mmap mprotect munmap madvise sigaltstack rt_sigaction membarrier", true); // wasmer
+    check("inotify_add_watch renameat2 fsync epoll_wait memfd_create sendmsg", true); // the rest
+    check("chown fchownat setuid ptrace mount bpf io_uring_setup init_module add_key", false);
+}
+
+/// The system calls in a list of names and @sets, as this machine's systemd resolves them.
+fn system_calls(list: &str) -> BTreeSet<String> {
+    let mut calls = BTreeSet::new();
+    for word in list.split_whitespace() {
+        if word.starts_with('@') {
+            let output = systemd_analyze(&["syscall-filter", "--no-pager", word]);
+            let text = String::from_utf8(output.stdout).unwrap();
+            let members = text.lines().skip(1).filter(|line| !line.trim().starts_with('#'));
+            calls.extend(members.flat_map(system_calls));
+        } else {
+            calls.insert(word.to_owned());
+        }
+    }
+    calls
+}
+
+fn systemd_analyze(arguments: &[&str]) -> Output {
+    Command::new("systemd-analyze").args(arguments).output().expect("systemd-analyze is installed")
+}
