@@ -1,4 +1,5 @@
-//! Durations in configuration and requests: text with a unit, such as `"200ms"`, never a bare number.
+//! Durations in configuration and requests: text with a unit, such as `"200ms"`, never a bare
+//! number.
 //!
 //! For `#[serde(with = ...)]` on a field; the parsing itself is humantime's.
 

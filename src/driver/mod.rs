@@ -24,7 +24,8 @@ pub enum Config {
     Sim(sim::Config),
 }
 
-/// Builds the driver for device number `device` of the configuration. Reads files; not for the scan.
+/// Builds the driver for device number `device` of the configuration. Reads files; not for the
+/// scan.
 ///
 /// # Errors
 /// When the device cannot be what its configuration says.
@@ -38,7 +39,8 @@ pub fn open(
     }
 }
 
-/// Why a device cannot be opened. The name of the device and its file are added by whoever reports it.
+/// Why a device cannot be opened. The name of the device and its file are added by whoever reports
+/// it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenError {
     /// The key below the device such as `tank[0].level`, or a file with its line: `inputs.csv:3`.
@@ -68,7 +70,8 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
-/// How a device fails. It becomes state in the snapshot and the quality of its points, never a trap.
+/// How a device fails. It becomes state in the snapshot and the quality of its points, never a
+/// trap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Nobody answers.
@@ -116,9 +119,11 @@ pub trait Driver: Send {
 /// What an operator may ask of a device while it runs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
-    /// Give a simulated input this value. It holds, or becomes the state that the model goes on from.
+    /// Give a simulated input this value. It holds, or becomes the state that the model goes on
+    /// from.
     Set(PointId, Value),
-    /// Let the device fail in this way until `Clear`; replaces whatever failure there was or will be.
+    /// Let the device fail in this way until `Clear`; replaces whatever failure there was or will
+    /// be.
     Inject(Injection),
     /// Let the device be sound again; a failure planned in the configuration is cancelled.
     Clear,
@@ -138,7 +143,8 @@ pub enum Injection {
         #[serde(with = "duration")]
         delay: Duration,
     },
-    /// Inputs are random within their type and pass for `Good`; a float that is not a number is `Bad`.
+    /// Inputs are random within their type and pass for `Good`; a float that is not a number is
+    /// `Bad`.
     Garbage {
         /// The same seed gives the same garbage, read by read.
         #[serde(default)]

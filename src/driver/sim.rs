@@ -1,12 +1,14 @@
-//! A simulated plant behind a simulated wire: for the quick start, for tests, and to practise failures.
+//! A simulated plant behind a simulated wire: for the quick start, for tests, and to practise
+//! failures.
 //!
 //! ```text
 //!   output image --write--> wire --> plant: tanks, signals, loopbacks, script
 //!   input image  <--read--- wire <-----'
 //! ```
-//! `config.rs` is its stanza in TOML, `plant.rs` what is true in the field, `wire.rs` what of it can be
-//! seen and how it fails. Only `now` moves it: the same calls give the same values, and a jump in time
-//! is covered whole, with bounded work. It does not simulate single bits or bus timing.
+//! `config.rs` is its stanza in TOML, `plant.rs` what is true in the field, `wire.rs` what of it
+//! can be seen and how it fails. Only `now` moves it: the same calls give the same values, and a
+//! jump in time is covered whole, with bounded work. It does not simulate single bits or bus
+//! timing.
 
 mod config;
 mod delay;
@@ -44,8 +46,8 @@ impl Sim {
     /// The device number `device` of the configuration; reads its script.
     ///
     /// # Errors
-    /// When a point is missing, not ours, driven twice or of the wrong type, a number is out of range,
-    /// or the script cannot be read or played.
+    /// When a point is missing, not ours, driven twice or of the wrong type, a number is out of
+    /// range, or the script cannot be read or played.
     pub fn open(config: &Config, points: &Arc<Points>, device: usize) -> Result<Self, OpenError> {
         let plant = Plant::open(config, points, device)?;
         let wire = Wire::new(points, device);

@@ -225,7 +225,8 @@ where
 mod tests {
     use super::*;
 
-    /// The stanza as users write it, read as the driver's own table and as one with the `driver` key.
+    /// The stanza as users write it, read as the driver's own table and as one with the `driver`
+    /// key.
     #[test]
     fn the_whole_stanza_is_understood() {
         let text = r#"

@@ -1,16 +1,16 @@
 //! A line that hands on what it got, but later: a ring of frames, allocated once.
 //!
-//! The ring has a fixed number of slots whatever the delay and the period are. Frames that come faster
-//! than the slots allow share one, the newest winning: what arrives is late by exactly the delay, and
-//! a pulse shorter than a slot (a 64th of the delay) may be missed.
+//! The ring has a fixed number of slots whatever the delay and the period are. Frames that come
+//! faster than the slots allow share one, the newest winning: what arrives is late by exactly the
+//! delay, and a pulse shorter than a slot (a 64th of the delay) may be missed.
 
 use std::time::Duration;
 
 /// How finely a delay is divided: at a period of 10 ms every frame of a delay up to 640 ms is kept.
 const PARTS: u32 = 64;
 
-/// A frame lives for the delay, a slot is opened at most once per part of it: so many may be open at
-/// once, and two more for the ends.
+/// A frame lives for the delay, a slot is opened at most once per part of it: so many may be open
+/// at once, and two more for the ends.
 const SLOTS: usize = PARTS as usize + 2;
 
 /// Frames on their way.
@@ -128,5 +128,17 @@ mod tests {
         }
         assert_eq!(line.arrived(Duration::MAX, second).map(|(_, frame)| frame[0]), Some(199));
         assert!(line.arrived(Duration::MAX, second).is_none());
+    }
+
+    #[test]
+    fn a_line_that_nobody_empties_is_bounded_and_ends_with_the_newest() {
+        for delay in [Duration::ZERO, Duration::from_secs(1)] {
+            let mut line = Delay::new(1);
+            for byte in 0..200 {
+                line.send(Duration::from_secs(byte.into()), delay, &[byte]);
+                assert!(line.len <= SLOTS);
+            }
+            assert_eq!(line.arrived(Duration::MAX, delay).map(|(_, frame)| frame[0]), Some(199));
+        }
     }
 }

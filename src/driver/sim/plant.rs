@@ -1,6 +1,7 @@
 //! The simulated plant itself: the true value of every input, and the outputs that have arrived.
 //!
-//! It knows nothing of failing wires (`wire.rs`) and nothing of a clock: time passes when it is told so.
+//! It knows nothing of failing wires (`wire.rs`) and nothing of a clock: time passes when it is
+//! told so.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,10 +7,11 @@
 //! 1.5,   true,
 //! 2,     false,       21
 //! ```
-//! Each row holds from its time on; an empty cell keeps the value of the row above. Before the first row
-//! the inputs keep what they have, after the last one it holds. With `repeat` the time of the last row is
-//! the length of the script: there it begins again, and if its first row comes later than 0, the last row
-//! holds until then. The file is read and checked once, when the device is opened.
+//! Each row holds from its time on; an empty cell keeps the value of the row above. Before the
+//! first row the inputs keep what they have, after the last one it holds. With `repeat` the time of
+//! the last row is the length of the script: there it begins again, and if its first row comes
+//! later than 0, the last row holds until then. The file is read and checked once, when the device
+//! is opened.
 
 use std::fs::File;
 use std::io::Read;
@@ -138,8 +139,8 @@ fn parse(
     }
 }
 
-/// The line in which a record begins. The reader's own count stands before the blank lines and comments
-/// that it skips, so these are skipped again here.
+/// The line in which a record begins. The reader's own count stands before the blank lines and
+/// comments that it skips, so these are skipped again here.
 fn line_of(text: &str, row: &csv::StringRecord) -> u64 {
     let (start, line) = row.position().map_or((0, 1), |p| (p.byte() as usize, p.line()));
     let is_skipped = |line: &&str| line.trim().is_empty() || line.starts_with('#');
@@ -283,6 +284,8 @@ mod tests {
         refuse("time_s,int.in\n0,1\n1", 3, "1 cells; the header has 2");
         refuse("time_s,int.in\r\n0,1\r\n\r\n# note\r\n1,1,1\r\n", 5, "3 cells");
         refuse("time_s,int.in\nsoon,1", 2, "time_s is \"soon\"");
+        refuse("time_s,int.in\r\n0,x\r\n", 2, "a number");
+        refuse("\u{feff}time_s,int.in\n0,x\n", 2, "a number");
         refuse("time_s,int.in\n-1,1", 2, "time_s is \"-1\"");
         refuse("time_s,int.in\n0,1\n\n0,2", 4, "0 s after 0 s");
         refuse("time_s,int.in\n0,one", 2, "a number is wanted");
@@ -292,6 +295,8 @@ mod tests {
         refuse("time_s,bool.in\n0,2", 2, "true or false");
         let long = format!("time_s,int.in\n{}", "0,1\n".repeat(3));
         refuse(&long, 3, "later than the one above");
+        let rows: String = (0..=MAX_CELLS).map(|time| format!("{time},1\n")).collect();
+        refuse(&format!("time_s,int.in\n{rows}"), MAX_CELLS as u64 + 2, "too many cells");
         let (_, reason, _) = script("time_s,int.in\n0,1", true).map(|_| ()).unwrap_err();
         assert_eq!(reason, "the last row is at 0");
     }

@@ -1,7 +1,8 @@
 //! Signal generators: the value of an input as a function of time alone.
 //!
-//! Nothing is remembered from call to call, noise included: the same time gives the same value, however
-//! often and in whatever steps somebody looked before. A constant is no generator but a first value.
+//! Nothing is remembered from call to call, noise included: the same time gives the same value,
+//! however often and in whatever steps somebody looked before. A constant is no generator but a
+//! first value.
 
 use std::f64::consts::TAU;
 use std::time::Duration;
@@ -29,8 +30,8 @@ enum Shape {
 }
 
 impl Signal {
-    /// The generator of `config`, which stands under `key`; `None` for a constant, which is put into
-    /// `field` here and for good.
+    /// The generator of `config`, which stands under `key`; `None` for a constant, which is put
+    /// into `field` here and for good.
     pub(super) fn open(
         config: &config::Signal,
         key: &str,

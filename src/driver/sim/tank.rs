@@ -14,8 +14,8 @@ use crate::image::{PointId, Points, Value};
 /// below what a level sensor shows.
 const STEP: Duration = Duration::from_millis(100);
 
-/// The most steps in one call, so that waking from a long sleep cannot make an overrun. A longer time is
-/// covered whole, in longer steps; those lose accuracy only, see [`Tank::advance`].
+/// The most steps in one call, so that waking from a long sleep cannot make an overrun. A longer
+/// time is covered whole, in longer steps; those lose accuracy only, see [`Tank::advance`].
 const MAX_STEPS: u32 = 100;
 
 /// The fastest that a tank may fill or drain: a full tank in a millisecond.
@@ -99,11 +99,11 @@ impl Tank {
             .expect("0 and 100 fit the point, so everything between does");
     }
 
-    /// Integrates the level over `time` with the implicit Euler method: the drain of a step is that of
-    /// the level at its *end*, which is a quadratic equation for the root of the level.
+    /// Integrates the level over `time` with the implicit Euler method: the drain of a step is that
+    /// of the level at its *end*, which is a quadratic equation for the root of the level.
     ///
-    /// The explicit method is one line shorter, but swings below 0 and back when the step is long; this
-    /// one moves steadily towards the true resting level for steps of any length.
+    /// The explicit method is one line shorter, but swings below 0 and back when the step is long;
+    /// this one moves steadily towards the true resting level for steps of any length.
     fn advance(&mut self, time: Duration) {
         let steps = time.as_nanos().div_ceil(STEP.as_nanos()).min(MAX_STEPS.into()) as u32;
         if steps == 0 {
@@ -155,6 +155,13 @@ mod tests {
         check(36.0, 0.2, 600, 36.0);
         check(0.0, 0.2, 600, 36.0);
         check(100.0, 0.2, 600, 36.0);
+    }
+
+    #[test]
+    fn an_empty_tank_without_drain_stays_empty() {
+        let mut tank = Tank { drain_percent_per_s: 0.0, ..tank(0.0, 0.0) };
+        tank.advance(Duration::from_secs(1));
+        assert_eq!(tank.percent, 0.0, "and not 0 / 0");
     }
 
     #[test]

@@ -11,8 +11,8 @@ use super::delay::Delay;
 use crate::driver::{Fault, Injection};
 use crate::image::{Direction, Inputs, Kind, Point, PointId, Points, Quality, Value};
 
-/// Of eight random floats one is not a number or infinite: random bits alone give that too seldom (one in
-/// 2048 for f64) to practise with.
+/// Of eight random floats one is not a number or infinite: random bits alone give that too seldom
+/// (one in 2048 for f64) to practise with.
 const NOT_A_NUMBER_ONE_IN: u32 = 8;
 
 /// What travels between plant and images, and how well.
@@ -132,7 +132,8 @@ impl Wire {
         Ok(())
     }
 
-    /// Copies our inputs out of `from`; a float that is not a finite number is bad and keeps its value.
+    /// Copies our inputs out of `from`; a float that is not a finite number is bad and keeps its
+    /// value.
     fn show(&self, from: &[u8], inputs: &mut Inputs) {
         for id in &self.inputs {
             let point = &self.points[*id];
@@ -201,8 +202,8 @@ impl Wire {
         self.arrived = self.changed;
     }
 
-    /// Whether the plant has the outputs of the last write. Equal values alone would not prove it: others
-    /// may still be on their way between them.
+    /// Whether the plant has the outputs of the last write. Equal values alone would not prove it:
+    /// others may still be on their way between them.
     pub(super) fn is_confirmed(&self) -> bool {
         self.is_taken && self.failure != Some(Injection::Disconnect) && self.arrived >= self.changed
     }

@@ -114,3 +114,43 @@ pub(super) fn within(key: &str, number: f64, low: f64, high: f64) -> Result<f64,
     let wanted = format!("a number from {low} to {high} is wanted");
     Err(OpenError::new(key, format!("found {number}"), wanted))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::driver::sim::tests::{LOOP, TANK, points};
+
+    #[test]
+    fn mistakes_name_the_key() {
+        /// `toml` is refused with `expected`.
+        fn check(toml: &str, expected: &str) {
+            let config = toml::from_str(&format!("driver = \"sim\"\n{toml}")).unwrap();
+            let message = match crate::driver::open(&config, &points(), 0) {
+                Ok(_) => panic!("accepted: {toml}"),
+                Err(error) => error.to_string(),
+            };
+            assert!(message.contains(expected), "{toml}\nsays: {message}\nnot: {expected}");
+        }
+        let tank = |from: &str, to: &str| TANK.replace(from, to);
+        check(&tank("f64.in", "f46.in"), "tank[0].level: no point is named \"f46.in\"");
+        check(&tank("f64.in", "f46.in"), "nearest input of this device is \"f64.in\"");
+        check(&tank("f64.in", "foreign.in"), "belongs to another device");
+        check(&tank("f64.in", "bool.in"), "level: 0 for point \"bool.in\"; a bool is wanted");
+        check(&tank("f64.out", "int.in"), "tank[0].inflow: point \"int.in\" is not an output");
+        check(&tank("40.0", "140"), "tank[0].initial: found 140; a number from 0 to 100");
+        check(&tank("2.0", "nan"), "tank[0].drain_percent_per_s: found NaN");
+        check(&tank("6.0", "-1"), "tank[0].inflow_percent_per_s: found -1");
+        let both = format!("{TANK}{LOOP}");
+        check(&both, "loopback[2].to: point \"f64.in\" is driven by tank[0]");
+        check(&format!("{TANK}initial = {{ \"f64.in\" = 1 }}"), "initial.\"f64.in\": point");
+        check("initial = { \"int.in\" = 40000 }", "40000 for point \"int.in\"; the value");
+        let wire = "loopback = [{ from = \"int.out\", to = \"f32.in\" }]";
+        check(wire, "\"int.out\" is i16, \"f32.in\" is f32; both ends");
+        let signal = |rest: &str| format!("signal = [{{ point = \"int.in\", {rest} }}]");
+        check(&signal("shape = \"constant\", value = true"), "signal[0].value: true for point");
+        check(&signal("shape = \"ramp\", period = \"0s\""), "signal[0].period: found 0s");
+        check(&signal("shape = \"noise\", high = 40000"), "signal[0].high: 40000 for point");
+        check(&signal("shape = \"noise\", low = 2"), "signal[0].low: 2 is above 1");
+        check(&signal("shape = \"noise\", low = -inf"), "signal[0].low: found -inf");
+        check(&signal("shape = \"square\", period = \"1s\", duty = 2"), "signal[0].duty: found 2");
+    }
+}
