@@ -4,12 +4,74 @@
 //! for a wire does that elsewhere and hands over what it has. What a device *is* lies in the file
 //! of its kind: `sim.rs` is the simulated plant.
 
+pub mod sim;
+
+mod duration;
+
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::image::{Inputs, PointId, Value};
+use serde::{Deserialize, Serialize};
 
-/// How a device fails. It becomes state in the snapshot and the quality of its points, never a trap.
+use crate::image::{Inputs, PointId, Points, Value};
+
+/// Which kind of device, and what that kind has to know. In TOML the key `driver` names the kind.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(tag = "driver", rename_all = "lowercase")]
+pub enum Config {
+    /// A simulated plant.
+    Sim(sim::Config),
+}
+
+/// Builds the driver for device number `device` of the configuration. Reads files; not for the
+/// scan.
+///
+/// # Errors
+/// When the device cannot be what its configuration says.
+pub fn open(
+    config: &Config,
+    points: &Arc<Points>,
+    device: usize,
+) -> Result<Box<dyn Driver>, OpenError> {
+    match config {
+        Config::Sim(config) => Ok(Box::new(sim::Sim::open(config, points, device)?)),
+    }
+}
+
+/// Why a device cannot be opened. The name of the device and its file are added by whoever reports
+/// it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenError {
+    /// The key below the device such as `tank[0].level`, or a file with its line: `inputs.csv:3`.
+    pub place: String,
+    /// What was found there.
+    pub found: String,
+    /// What would be right.
+    pub wanted: String,
+}
+
+impl OpenError {
+    /// An error with its remedy.
+    pub fn new(
+        place: impl Into<String>,
+        found: impl Into<String>,
+        wanted: impl Into<String>,
+    ) -> Self {
+        Self { place: place.into(), found: found.into(), wanted: wanted.into() }
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; {}", self.place, self.found, self.wanted)
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// How a device fails. It becomes state in the snapshot and the quality of its points, never a
+/// trap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Nobody answers.
@@ -57,6 +119,35 @@ pub trait Driver: Send {
 /// What an operator may ask of a device while it runs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
-    /// Give a simulated input this value until the device's own model changes it.
+    /// Give a simulated input this value. It holds, or becomes the state that the model goes on
+    /// from.
     Set(PointId, Value),
+    /// Let the device fail in this way until `Clear`; replaces whatever failure there was or will
+    /// be.
+    Inject(Injection),
+    /// Let the device be sound again; a failure planned in the configuration is cancelled.
+    Clear,
+}
+
+/// A failure to practise with. In TOML and JSON the key `kind` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Injection {
+    /// Reads and writes fail; the inputs keep their values and are `Bad`.
+    Disconnect,
+    /// The inputs stand still and are `Uncertain`; outputs still arrive.
+    Freeze,
+    /// Inputs are seen late and outputs take effect late, both by `delay`.
+    Slow {
+        /// How late.
+        #[serde(with = "duration")]
+        delay: Duration,
+    },
+    /// Inputs are random within their type and pass for `Good`; a float that is not a number is
+    /// `Bad`.
+    Garbage {
+        /// The same seed gives the same garbage, read by read.
+        #[serde(default)]
+        seed: u64,
+    },
 }

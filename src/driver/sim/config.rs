@@ -1,0 +1,294 @@
+//! What the configuration says about a simulated device, in the form of a `[[device]]` table.
+//!
+//! Points are named, not yet resolved: `wiring.rs` does that and checks what needs the points. The
+//! shape of the TOML is checked here by serde, which refuses unknown keys.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+
+use crate::driver::{Injection, duration};
+use crate::image::Value;
+
+/// A simulated device. Inputs that nothing here drives keep what the operator sets.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Tanks; in TOML one table or a list of them.
+    #[serde(deserialize_with = "one_or_many")]
+    pub tank: Vec<Tank>,
+    /// Signal generators.
+    pub signal: Vec<Signal>,
+    /// Wires from outputs straight back to inputs.
+    pub loopback: Vec<Loopback>,
+    /// Inputs that follow a file.
+    pub script: Option<Script>,
+    /// A failure planned ahead.
+    pub fault: Option<Plan>,
+    /// First values of inputs that nothing drives; without an entry 0 or false.
+    pub initial: BTreeMap<String, Value>,
+}
+
+/// A tank with an inflow valve, a drain that is always open, and a level sensor.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tank {
+    /// The input that shows the level, in percent.
+    pub level: String,
+    /// The output that opens the valve: 0 to 100 percent, or a bool for shut and open.
+    pub inflow: String,
+    /// What runs off at a level of 100 %; less when lower, with the square root of the level.
+    pub drain_percent_per_s: f64,
+    /// What flows in through the open valve.
+    pub inflow_percent_per_s: f64,
+    /// Level at the start, in percent.
+    #[serde(default)]
+    pub initial: f64,
+}
+
+/// A generator for one input. A bool is on while the signal is above the middle of low and high.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(tag = "shape", rename_all = "lowercase", deny_unknown_fields)]
+#[allow(missing_docs, reason = "the fields mean the same in every shape: point, period, low, high")]
+pub enum Signal {
+    /// Always `value`.
+    Constant { point: String, value: Value },
+    /// Starts in the middle and rises.
+    Sine {
+        point: String,
+        #[serde(with = "duration")]
+        period: Duration,
+        #[serde(default)]
+        low: f64,
+        #[serde(default = "one")]
+        high: f64,
+    },
+    /// High for the share `duty` of each period (0 to 1), then low.
+    Square {
+        point: String,
+        #[serde(with = "duration")]
+        period: Duration,
+        #[serde(default = "half")]
+        duty: f64,
+        #[serde(default)]
+        low: f64,
+        #[serde(default = "one")]
+        high: f64,
+    },
+    /// From low to high in each period, then at once back to low.
+    Ramp {
+        point: String,
+        #[serde(with = "duration")]
+        period: Duration,
+        #[serde(default)]
+        low: f64,
+        #[serde(default = "one")]
+        high: f64,
+    },
+    /// Evenly spread between low and high; the same seed gives the same noise at the same time.
+    Noise {
+        point: String,
+        #[serde(default)]
+        seed: u64,
+        #[serde(default)]
+        low: f64,
+        #[serde(default = "one")]
+        high: f64,
+    },
+}
+
+/// High for half the period unless told otherwise.
+fn half() -> f64 {
+    0.5
+}
+
+/// The upper end of a signal unless told otherwise: with the lower end 0 it suits a bool.
+fn one() -> f64 {
+    1.0
+}
+
+/// A wire from an output to an input. The raw bits travel, so both have the same type.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Loopback {
+    /// An output of this device.
+    pub from: String,
+    /// An input of this device.
+    pub to: String,
+}
+
+/// Inputs that follow a CSV file; see `script.rs` for its form.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Script {
+    /// The file. Opened as it stands here: whoever loads the configuration makes it absolute.
+    pub file: PathBuf,
+    /// Starts again at the time of the last row; without it the last row holds.
+    #[serde(default)]
+    pub repeat: bool,
+}
+
+/// A failure that comes by itself, counted from the first call of the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "PlanFile")]
+pub struct Plan {
+    /// What happens.
+    pub injection: Injection,
+    /// When it begins.
+    pub after: Duration,
+    /// How long it lasts; for ever if `None`.
+    pub lasting: Option<Duration>,
+}
+
+impl Plan {
+    /// The failure at the time `elapsed`, if there is one then.
+    pub(super) fn at(&self, elapsed: Duration) -> Option<Injection> {
+        let since = elapsed.checked_sub(self.after)?;
+        self.lasting.is_none_or(|lasting| since < lasting).then_some(self.injection)
+    }
+}
+
+/// A plan as the file has it: flat, with keys that suit one kind only.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlanFile {
+    kind: Kind,
+    #[serde(default, with = "duration")]
+    after: Duration,
+    #[serde(default, deserialize_with = "duration::some")]
+    r#for: Option<Duration>,
+    #[serde(default, deserialize_with = "duration::some")]
+    delay: Option<Duration>,
+    seed: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Disconnect,
+    Freeze,
+    Slow,
+    Garbage,
+}
+
+impl TryFrom<PlanFile> for Plan {
+    type Error = &'static str;
+
+    fn try_from(file: PlanFile) -> Result<Self, Self::Error> {
+        let injection = match (file.kind, file.delay, file.seed) {
+            (Kind::Disconnect, None, None) => Injection::Disconnect,
+            (Kind::Freeze, None, None) => Injection::Freeze,
+            (Kind::Slow, Some(delay), None) => Injection::Slow { delay },
+            (Kind::Garbage, None, seed) => Injection::Garbage { seed: seed.unwrap_or_default() },
+            (Kind::Slow, None, _) => return Err("kind `slow` wants `delay`, such as \"200ms\""),
+            (Kind::Slow, _, Some(_)) => return Err("`seed` belongs to kind `garbage` only"),
+            (_, Some(_), _) => return Err("`delay` belongs to kind `slow` only"),
+            (_, None, Some(_)) => return Err("`seed` belongs to kind `garbage` only"),
+        };
+        Ok(Self { injection, after: file.after, lasting: file.r#for })
+    }
+}
+
+/// Reads one table, or a list of them. By hand, because an untagged enum would turn every mistake
+/// inside the table into "did not match any variant".
+fn one_or_many<'de, D, T>(from: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct OneOrMany<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrMany<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a table or a list of tables")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Vec<T>, A::Error> {
+            Ok(vec![T::deserialize(MapAccessDeserializer::new(map))?])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Vec<T>, A::Error> {
+            Vec::deserialize(SeqAccessDeserializer::new(list))
+        }
+    }
+    from.deserialize_any(OneOrMany(PhantomData))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The stanza as users write it, read as the driver's own table and as one with the `driver`
+    /// key.
+    #[test]
+    fn the_whole_stanza_is_understood() {
+        let text = r#"
+            tank = { level = "tank.level", inflow = "tank.inflow", drain_percent_per_s = 2.0,
+                     inflow_percent_per_s = 6, initial = 40.0 }
+            signal = [
+                { point = "a", shape = "sine", period = "10s", low = 0, high = 100 },
+                { point = "b", shape = "constant", value = true },
+                { point = "c", shape = "square", period = "1s 500ms" },
+                { point = "d", shape = "ramp", period = "3s", high = 7 },
+                { point = "e", shape = "noise", seed = 5 },
+            ]
+            loopback = [{ from = "out.point", to = "in.point" }]
+            script = { file = "inputs.csv", repeat = true }
+            fault = { kind = "slow", after = "10s", for = "5s", delay = "200ms" }
+            initial = { "button.estop_ok" = true, speed = 3 }
+        "#;
+        let plain: Config = toml::from_str(text).unwrap();
+        let tagged = toml::from_str(&format!("driver = \"sim\"\n{text}")).unwrap();
+        assert_eq!(crate::driver::Config::Sim(plain.clone()), tagged);
+        assert_eq!(plain.tank[0].inflow_percent_per_s, 6.0);
+        let (point, period) = ("c".into(), Duration::from_millis(1500));
+        let square = Signal::Square { point, period, duty: 0.5, low: 0.0, high: 1.0 };
+        assert_eq!(plain.signal[2], square);
+        let injection = Injection::Slow { delay: Duration::from_millis(200) };
+        let (after, lasting) = (Duration::from_secs(10), Some(Duration::from_secs(5)));
+        assert_eq!(plain.fault, Some(Plan { injection, after, lasting }));
+        assert_eq!(plain.initial["speed"], Value::Int(3));
+        assert_eq!(toml::from_str::<Config>("").unwrap(), Config::default());
+    }
+
+    /// `text` is refused with a message that contains `expected`.
+    fn check(text: &str, expected: &str) {
+        let message = toml::from_str::<Config>(text).unwrap_err().to_string();
+        assert!(message.contains(expected), "{text}\nsays: {message}\nnot: {expected}");
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        check("tnak = 1", "unknown field `tnak`");
+        check("tank = 1", "a table or a list of tables");
+        check("tank = { level = \"a\", inflwo = \"b\" }", "unknown field `inflwo`");
+        check("signal = [{ point = \"a\", shape = \"sin\" }]", "unknown variant `sin`");
+        check("signal = [{ point = \"a\", shape = \"sine\" }]", "missing field `period`");
+        check("signal = [{ point = \"a\", shape = \"noise\", duty = 1 }]", "unknown field `duty`");
+        let period = |period| format!("signal = [{{point=\"a\",shape=\"ramp\",period={period}}}]");
+        check(&period("5"), "a duration with its unit");
+        check(&period("\"5 apples\""), "\"5 apples\" is not a duration");
+        check("fault = { kind = \"slow\" }", "wants `delay`");
+        check("fault = { kind = \"freeze\", delay = \"1s\" }", "`delay` belongs to");
+        check("fault = { kind = \"slow\", delay = \"1s\", seed = 1 }", "`seed` belongs to");
+        check("fault = { kind = \"disconnect\", seed = 1 }", "`seed` belongs to");
+        check("fault = { kind = \"explode\" }", "unknown variant `explode`");
+    }
+
+    #[test]
+    fn a_plan_has_a_beginning_and_an_end() {
+        let injection = Injection::Freeze;
+        let second = Duration::from_secs(1);
+        let plan = Plan { injection, after: second, lasting: Some(second) };
+        let at = |millis| plan.at(Duration::from_millis(millis)).is_some();
+        assert_eq!([999, 1000, 1999, 2000].map(at), [false, true, true, false]);
+        assert!(Plan { lasting: None, ..plan }.at(Duration::MAX).is_some());
+    }
+}

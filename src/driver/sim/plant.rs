@@ -1,0 +1,136 @@
+//! The simulated plant itself: the true value of every input, and the outputs that have arrived.
+//!
+//! It knows nothing of failing wires (`wire.rs`) and nothing of a clock: time passes when it is
+//! told so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::Config;
+use super::script::Script;
+use super::signal::Signal;
+use super::tank::Tank;
+use super::wiring::{Wiring, fits};
+use crate::driver::OpenError;
+use crate::image::{Direction, PointId, Points, Unfit, Value};
+
+/// The models of one device and what they work on.
+#[derive(Debug)]
+pub(super) struct Plant {
+    points: Arc<Points>,
+    device: usize,
+    /// The outputs that have arrived, addressed as in the output image.
+    pub(super) outputs: Vec<u8>,
+    /// What the sensors see, addressed as in the input image.
+    field: Vec<u8>,
+    /// How far time has passed, from the first call of the device.
+    elapsed: Duration,
+    script: Option<Script>,
+    signals: Vec<Signal>,
+    loopbacks: Vec<(PointId, PointId)>,
+    tanks: Vec<Tank>,
+    /// Inputs that one of the models drives.
+    driven: Vec<PointId>,
+}
+
+impl Plant {
+    /// The plant of `config`, for device number `device`.
+    pub(super) fn open(
+        config: &Config,
+        points: &Arc<Points>,
+        device: usize,
+    ) -> Result<Self, OpenError> {
+        let mut wiring = Wiring::new(points, device);
+        let mut field = vec![0; points.image_bytes(Direction::In)];
+        let mut tanks = Vec::new();
+        for (index, tank) in config.tank.iter().enumerate() {
+            tanks.push(Tank::open(tank, &format!("tank[{index}]"), &mut wiring)?);
+        }
+        let mut signals = Vec::new();
+        for (index, signal) in config.signal.iter().enumerate() {
+            let key = format!("signal[{index}]");
+            signals.extend(Signal::open(signal, &key, &mut wiring, &mut field)?);
+        }
+        let mut loopbacks = Vec::new();
+        for (index, wire) in config.loopback.iter().enumerate() {
+            let key = format!("loopback[{index}]");
+            let (from, out) = wiring.output(&format!("{key}.from"), &wire.from)?;
+            let (to, input) = wiring.input(&format!("{key}.to"), &wire.to)?;
+            if out.kind != input.kind {
+                let found =
+                    format!("{:?} is {}, {:?} is {}", out.name, out.kind, input.name, input.kind);
+                return Err(OpenError::new(key, found, "both ends of a loopback have one type"));
+            }
+            loopbacks.push((from, to));
+        }
+        let script = match &config.script {
+            Some(script) => Some(Script::open(script, points, &mut wiring)?),
+            None => None,
+        };
+        for (name, value) in &config.initial {
+            let key = format!("initial.{name:?}");
+            let (_, point) = wiring.undriven_input(&key, name)?;
+            let value = fits(&key, point, *value)?;
+            point.write(&mut field, value).expect("just seen to fit");
+        }
+        let driven = wiring.into_driven();
+        Ok(Self {
+            points: Arc::clone(points),
+            device,
+            outputs: vec![0; points.image_bytes(Direction::Out)],
+            field,
+            elapsed: Duration::ZERO,
+            script,
+            signals,
+            loopbacks,
+            tanks,
+            driven,
+        })
+    }
+
+    /// Lets time pass up to `elapsed` and says what the sensors then see.
+    pub(super) fn pass(&mut self, elapsed: Duration) -> &[u8] {
+        let time = elapsed.saturating_sub(self.elapsed);
+        self.elapsed = self.elapsed.max(elapsed);
+        let (points, field) = (&*self.points, &mut self.field);
+        if let Some(script) = &self.script {
+            script.show(self.elapsed, points, field);
+        }
+        for signal in &self.signals {
+            signal.show(self.elapsed, points, field);
+        }
+        for tank in &mut self.tanks {
+            tank.pass(time, points, &self.outputs, field);
+        }
+        for (from, to) in &self.loopbacks {
+            let (from, to) = (&points[*from], &points[*to]);
+            let (source, mask) = (from.bytes(), to.mask());
+            for (byte, raw) in field[to.bytes()].iter_mut().zip(&self.outputs[source]) {
+                // Only a bool has its bit elsewhere; the shift by its own place is 0 for the rest.
+                let raw = raw >> from.bit << to.bit;
+                *byte = *byte & !mask | raw & mask;
+            }
+        }
+        &self.field
+    }
+
+    /// Gives an input a value by hand, or a model the state to go on from.
+    pub(super) fn set(&mut self, id: PointId, value: Value) -> Result<(), &'static str> {
+        let Some(point) = self.points.get(id).filter(|point| point.device == self.device) else {
+            return Err("the point is not one of this device");
+        };
+        if point.direction == Direction::Out {
+            return Err("the point is an output: programs write it, only inputs can be set");
+        }
+        if let Some(tank) = self.tanks.iter_mut().find(|tank| tank.shows(id)) {
+            return tank.fill_to(value);
+        }
+        if self.driven.contains(&id) {
+            return Err("a signal, script or loopback drives the point and would undo it at once");
+        }
+        point.write(&mut self.field, value).map_err(|unfit| match unfit {
+            Unfit::WrongType(_) => "the type is wrong: a bool wants true or false, others a number",
+            Unfit::OutOfRange(_) => "the value does not fit the type of the point",
+        })
+    }
+}

@@ -1,0 +1,323 @@
+//! Inputs that follow a CSV file.
+//!
+//! ```csv
+//! # a line that begins with # is skipped
+//! time_s,button.start,tank.temperature
+//! 0,     false,       20.5
+//! 1.5,   true,
+//! 2,     false,       21
+//! ```
+//! Each row holds from its time on; an empty cell keeps the value of the row above. Before the
+//! first row the inputs keep what they have, after the last one it holds. With `repeat` the time of
+//! the last row is the length of the script: there it begins again, and if its first row comes
+//! later than 0, the last row holds until then. The file is read and checked once, when the device
+//! is opened.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
+
+use super::config;
+use super::wiring::Wiring;
+use crate::driver::OpenError;
+use crate::image::{Kind, Point, PointId, Points, Value};
+
+/// The largest file: a row a second for a day with a dozen points has 5 MB.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// The most cells: 32 bytes each, so 16 MB.
+const MAX_CELLS: usize = 500_000;
+
+/// What the first column is called.
+const TIME: &str = "time_s";
+
+/// A file, checked and ready to be played.
+#[derive(Debug)]
+pub(super) struct Script {
+    points: Vec<PointId>,
+    /// Strictly rising.
+    times: Vec<Duration>,
+    /// One after the other the rows, each with a value for every point.
+    values: Vec<Value>,
+    repeat: bool,
+}
+
+impl Script {
+    /// Reads and checks the file of `config`.
+    pub(super) fn open(
+        config: &config::Script,
+        points: &Points,
+        wiring: &mut Wiring<'_>,
+    ) -> Result<Self, OpenError> {
+        let file = &config.file;
+        let text = text(file).map_err(|found| {
+            let wanted = format!("a readable CSV file of at most {} MiB", MAX_BYTES >> 20);
+            OpenError::new(file.display().to_string(), found, wanted)
+        })?;
+        parse(&text, config.repeat, points, wiring).map_err(|(line, found, wanted)| {
+            OpenError::new(format!("{}:{line}", file.display()), found, wanted)
+        })
+    }
+
+    /// Puts the values at the time `elapsed` into `field`.
+    pub(super) fn show(&self, elapsed: Duration, points: &Points, field: &mut [u8]) {
+        let Some(row) = self.row(elapsed) else { return };
+        let width = self.points.len();
+        for (id, value) in self.points.iter().zip(&self.values[row * width..]) {
+            points[*id].write(field, *value).expect("every cell was tried on its point");
+        }
+    }
+
+    /// The row that holds at the time `elapsed`.
+    fn row(&self, elapsed: Duration) -> Option<usize> {
+        let last = self.times.len() - 1;
+        let length = self.times[last];
+        if !self.repeat || elapsed < length {
+            return self.times.partition_point(|time| *time <= elapsed).checked_sub(1);
+        }
+        let nanos = elapsed.as_nanos() % length.as_nanos();
+        let after = self.times.partition_point(|time| time.as_nanos() <= nanos);
+        Some(after.checked_sub(1).unwrap_or(last))
+    }
+}
+
+/// The whole file, if it is not too large.
+fn text(file: &Path) -> Result<String, String> {
+    let open = File::open(file).map_err(|error| error.to_string())?;
+    let mut text = String::new();
+    let read = open.take(MAX_BYTES + 1).read_to_string(&mut text);
+    match read.map_err(|error| error.to_string())? as u64 {
+        bytes if bytes > MAX_BYTES => Err("the file is larger".into()),
+        _ => Ok(text),
+    }
+}
+
+/// Line, what was found there, what is wanted.
+type Mistake = (u64, String, String);
+
+fn mistake(line: u64, found: impl Into<String>, wanted: impl Into<String>) -> Mistake {
+    (line, found.into(), wanted.into())
+}
+
+fn parse(
+    text: &str,
+    repeat: bool,
+    points: &Points,
+    wiring: &mut Wiring<'_>,
+) -> Result<Script, Mistake> {
+    let mut rows = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .comment(Some(b'#'))
+        .trim(csv::Trim::All)
+        .from_reader(text.as_bytes());
+    let mut script = Script { points: Vec::new(), times: Vec::new(), values: Vec::new(), repeat };
+    let mut line = 1;
+    let mut row = csv::StringRecord::new();
+    let mut is_header = true;
+    while rows
+        .read_record(&mut row)
+        .map_err(|error| mistake(line, error.to_string(), "plain CSV"))?
+    {
+        line = line_of(text, &row);
+        if is_header {
+            script.points = header(&row, line, wiring)?;
+            is_header = false;
+        } else {
+            script.take(&row, line, points)?;
+        }
+    }
+    let wanted = format!("a header `{TIME},POINT,...` and at least one row are wanted");
+    match script.times.last() {
+        None => Err(mistake(line, "the script has no rows", wanted)),
+        Some(&Duration::ZERO) if repeat => {
+            let wanted = "with `repeat` the last row says when to begin again: a time above 0";
+            Err(mistake(line, "the last row is at 0", wanted))
+        }
+        Some(_) => Ok(script),
+    }
+}
+
+/// The line in which a record begins. The reader's own count stands before the blank lines and
+/// comments that it skips, so these are skipped again here.
+fn line_of(text: &str, row: &csv::StringRecord) -> u64 {
+    let (start, line) = row.position().map_or((0, 1), |p| (p.byte() as usize, p.line()));
+    let is_skipped = |line: &&str| line.trim().is_empty() || line.starts_with('#');
+    line + text[start..].lines().take_while(is_skipped).count() as u64
+}
+
+fn header(
+    row: &csv::StringRecord,
+    line: u64,
+    wiring: &mut Wiring<'_>,
+) -> Result<Vec<PointId>, Mistake> {
+    if row.get(0) != Some(TIME) || row.len() < 2 {
+        let found = format!("the header is {:?}", row.iter().collect::<Vec<_>>().join(","));
+        return Err(mistake(line, found, format!("`{TIME},POINT,...` is wanted")));
+    }
+    let point = |name| match wiring.input("script", name) {
+        Ok((id, _)) => Ok(id),
+        Err(error) => Err(mistake(line, error.found, error.wanted)),
+    };
+    row.iter().skip(1).map(point).collect()
+}
+
+impl Script {
+    /// Adds a row.
+    fn take(&mut self, row: &csv::StringRecord, line: u64, points: &Points) -> Result<(), Mistake> {
+        let width = self.points.len();
+        if row.len() != width + 1 {
+            let wanted = format!("the header has {}", width + 1);
+            return Err(mistake(line, format!("{} cells", row.len()), wanted));
+        }
+        if self.values.len() + width > MAX_CELLS {
+            let wanted = format!("at most {MAX_CELLS} cells are played: split the script");
+            return Err(mistake(line, "too many cells", wanted));
+        }
+        let time = row[0].parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
+        let Some(time) = time else {
+            let wanted = "seconds from the start are wanted, such as 1.5";
+            return Err(mistake(line, format!("{TIME} is {:?}", &row[0]), wanted));
+        };
+        if let Some(before) = self.times.last().filter(|before| time <= **before) {
+            let found = format!("{} s after {} s", time.as_secs_f64(), before.as_secs_f64());
+            return Err(mistake(line, found, "each row is later than the one above"));
+        }
+        for (column, id) in self.points.iter().enumerate() {
+            let (point, cell) = (&points[*id], &row[column + 1]);
+            let above = self.values.len().checked_sub(width).map(|index| self.values[index]);
+            let value = match above {
+                Some(above) if cell.is_empty() => above,
+                _ => parse_cell(cell, point).map_err(|wanted| {
+                    mistake(line, format!("{cell:?} for point {:?}", point.name), wanted)
+                })?,
+            };
+            self.values.push(value);
+        }
+        self.times.push(time);
+        Ok(())
+    }
+}
+
+/// The value of a cell, or what would be right.
+fn parse_cell(cell: &str, point: &Point) -> Result<Value, String> {
+    if cell.is_empty() {
+        return Err("the first row has a value for every point".into());
+    }
+    let value = match (point.kind, cell) {
+        (Kind::Bool, "true" | "1") => Value::Bool(true),
+        (Kind::Bool, "false" | "0") => Value::Bool(false),
+        (Kind::Bool, _) => return Err("true or false is wanted".into()),
+        _ => match (cell.parse(), cell.parse()) {
+            (Ok(whole), _) => Value::Int(whole),
+            (_, Ok(number)) => Value::Real(number),
+            _ => return Err("a number is wanted".into()),
+        },
+    };
+    point.encode(value).map_err(|unfit| unfit.to_string())?;
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::sim::tests::{BOOL_IN, INT_IN, points};
+
+    /// Parses `text` as a script for the test device.
+    fn script(text: &str, repeat: bool) -> Result<Script, Mistake> {
+        let points = points();
+        parse(text, repeat, &points, &mut Wiring::new(&points, 0))
+    }
+
+    const STEPS: &str = "time_s, int.in, bool.in\n1, 10, true\n2.5, 20,\n4, -5, false\n";
+
+    /// At `seconds` the script shows `expected`, starting from 99 and false.
+    fn check(text: &str, repeat: bool, seconds: f64, expected: (i128, bool)) {
+        let (script, points) = (script(text, repeat).unwrap(), points());
+        let mut field = vec![0; points.image_bytes(crate::image::Direction::In)];
+        points[INT_IN].write(&mut field, Value::Int(99)).unwrap();
+        script.show(Duration::from_secs_f64(seconds), &points, &mut field);
+        let shown = (points[INT_IN].read(&field), points[BOOL_IN].read(&field));
+        assert_eq!(shown, (Value::Int(expected.0), Value::Bool(expected.1)), "at {seconds}");
+    }
+
+    #[test]
+    fn rows_hold_from_their_time_on() {
+        check(STEPS, false, 0.999, (99, false));
+        check(STEPS, false, 1.0, (10, true));
+        check(STEPS, false, 2.499, (10, true));
+        check(STEPS, false, 2.5, (20, true));
+        check(STEPS, false, 4.0, (-5, false));
+        check(STEPS, false, 1e9, (-5, false));
+    }
+
+    #[test]
+    fn a_repeated_script_begins_again_at_its_last_row() {
+        check(STEPS, true, 0.5, (99, false));
+        check(STEPS, true, 3.9, (20, true));
+        check(STEPS, true, 4.5, (-5, false));
+        check(STEPS, true, 5.0, (10, true));
+        check(STEPS, true, 4e6 + 3.0, (20, true));
+        let blink = "time_s,int.in,bool.in\n0,1,1\n1,0,0\n2,0,0";
+        check(blink, true, 1.5, (0, false));
+        check(blink, true, 2.0, (1, true));
+        check(blink, true, 3.0, (0, false));
+    }
+
+    /// `text` is refused at `line`, for a reason that contains `found`.
+    fn refuse(text: &str, line: u64, found: &str) {
+        let (at, reason, remedy) = script(text, false).map(|_| text).unwrap_err();
+        assert_eq!(at, line, "{text}: {reason}; {remedy}");
+        assert!(format!("{reason}; {remedy}").contains(found), "{text}: {reason}; {remedy}");
+    }
+
+    #[test]
+    fn mistakes_have_a_line() {
+        refuse("", 1, "no rows");
+        refuse("time_s,int.in\n", 1, "no rows");
+        refuse("time,int.in\n0,1", 1, "the header is \"time,int.in\"");
+        refuse("time_s\n0", 1, "the header");
+        refuse("# note\n\ntime_s,int.inn\n0,1", 3, "no point is named \"int.inn\"");
+        refuse("time_s,int.in,int.in\n0,1,2", 1, "driven by script already");
+        refuse("time_s,int.out\n0,1", 1, "not an input");
+        refuse("time_s,int.in\n0,1\n1", 3, "1 cells; the header has 2");
+        refuse("time_s,int.in\r\n0,1\r\n\r\n# note\r\n1,1,1\r\n", 5, "3 cells");
+        refuse("time_s,int.in\nsoon,1", 2, "time_s is \"soon\"");
+        refuse("time_s,int.in\r\n0,x\r\n", 2, "a number");
+        refuse("\u{feff}time_s,int.in\n0,x\n", 2, "a number");
+        refuse("time_s,int.in\n-1,1", 2, "time_s is \"-1\"");
+        refuse("time_s,int.in\n0,1\n\n0,2", 4, "0 s after 0 s");
+        refuse("time_s,int.in\n0,one", 2, "a number is wanted");
+        refuse("time_s,int.in\n0,40000", 2, "\"40000\" for point \"int.in\"");
+        refuse("time_s,int.in\n0,nan", 2, "does not fit");
+        refuse("time_s,int.in\n0,", 2, "first row has a value");
+        refuse("time_s,bool.in\n0,2", 2, "true or false");
+        let long = format!("time_s,int.in\n{}", "0,1\n".repeat(3));
+        refuse(&long, 3, "later than the one above");
+        let rows: String = (0..=MAX_CELLS).map(|time| format!("{time},1\n")).collect();
+        refuse(&format!("time_s,int.in\n{rows}"), MAX_CELLS as u64 + 2, "too many cells");
+        let (_, reason, _) = script("time_s,int.in\n0,1", true).map(|_| ()).unwrap_err();
+        assert_eq!(reason, "the last row is at 0");
+    }
+
+    #[test]
+    fn the_file_is_named() {
+        let config = config::Script { file: "/nowhere/inputs.csv".into(), repeat: false };
+        let points = points();
+        let error = Script::open(&config, &points, &mut Wiring::new(&points, 0)).unwrap_err();
+        assert!(error.to_string().starts_with("/nowhere/inputs.csv: No such file"), "{error}");
+
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("inputs.csv");
+        std::fs::write(&file, "time_s,int.in\n0,x\n").unwrap();
+        let config = config::Script { file: file.clone(), repeat: false };
+        let error = Script::open(&config, &points, &mut Wiring::new(&points, 0)).unwrap_err();
+        assert_eq!(error.place, format!("{}:2", file.display()));
+
+        let large = File::create(&file).unwrap();
+        large.set_len(MAX_BYTES + 1).unwrap();
+        let error = Script::open(&config, &points, &mut Wiring::new(&points, 0)).unwrap_err();
+        assert_eq!(error.found, "the file is larger");
+    }
+}

@@ -1,0 +1,156 @@
+//! From names in the configuration to points: each exists, is ours, has the right direction, and no
+//! input is driven twice.
+//!
+//! Used while a device is opened and then dropped; nothing here runs in the scan.
+
+use std::collections::BTreeMap;
+
+use crate::driver::OpenError;
+use crate::image::{Direction, Point, PointId, Points, Value};
+
+/// The points of one device, and who drives its inputs.
+pub(super) struct Wiring<'a> {
+    points: &'a Points,
+    device: usize,
+    /// The key that drives an input.
+    driven: BTreeMap<PointId, String>,
+}
+
+impl<'a> Wiring<'a> {
+    pub(super) fn new(points: &'a Points, device: usize) -> Self {
+        Self { points, device, driven: BTreeMap::new() }
+    }
+
+    /// The output `name`, wanted by `key`.
+    pub(super) fn output(&self, key: &str, name: &str) -> Result<(PointId, &'a Point), OpenError> {
+        self.find(key, name, Direction::Out)
+    }
+
+    /// The input `name`, from now on driven by `key`.
+    pub(super) fn input(
+        &mut self,
+        key: &str,
+        name: &str,
+    ) -> Result<(PointId, &'a Point), OpenError> {
+        let (id, point) = self.undriven_input(key, name)?;
+        self.driven.insert(id, key.to_owned());
+        Ok((id, point))
+    }
+
+    /// The input `name`, which nobody drives so far.
+    pub(super) fn undriven_input(
+        &self,
+        key: &str,
+        name: &str,
+    ) -> Result<(PointId, &'a Point), OpenError> {
+        let (id, point) = self.find(key, name, Direction::In)?;
+        match self.driven.get(&id) {
+            None => Ok((id, point)),
+            Some(other) => {
+                let found = format!("point {name:?} is driven by {other} already");
+                Err(OpenError::new(key, found, "an input has one source: remove one of the two"))
+            }
+        }
+    }
+
+    /// The inputs that somebody drives, in order.
+    pub(super) fn into_driven(self) -> Vec<PointId> {
+        self.driven.into_keys().collect()
+    }
+
+    fn find(
+        &self,
+        key: &str,
+        name: &str,
+        direction: Direction,
+    ) -> Result<(PointId, &'a Point), OpenError> {
+        let word = match direction {
+            Direction::In => "input",
+            Direction::Out => "output",
+        };
+        let found = match self.points.find(name).map(|id| (id, &self.points[id])) {
+            None => format!("no point is named {name:?}"),
+            Some((_, point)) if point.device != self.device => {
+                format!("point {name:?} belongs to another device")
+            }
+            Some((_, point)) if point.direction != direction => {
+                format!("point {name:?} is not an {word}")
+            }
+            Some(found) => return Ok(found),
+        };
+        let ours = |p: &&Point| p.device == self.device && p.direction == direction;
+        let likeness = |p: &&Point| strsim::jaro_winkler(name, &p.name);
+        let nearest = self
+            .points
+            .iter()
+            .map(|(_, point)| point)
+            .filter(ours)
+            .max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+        let wanted = match nearest {
+            Some(nearest) => format!("the nearest {word} of this device is {:?}", nearest.name),
+            None => format!("this device has no {word}s: give it one"),
+        };
+        Err(OpenError::new(key, found, wanted))
+    }
+}
+
+/// Refuses a value that does not fit its point.
+pub(super) fn fits(key: &str, point: &Point, value: Value) -> Result<Value, OpenError> {
+    match point.encode(value) {
+        Ok(_) => Ok(value),
+        Err(unfit) => Err(OpenError::new(
+            key,
+            format!("{value} for point {:?}", point.name),
+            unfit.to_string(),
+        )),
+    }
+}
+
+/// Refuses a number outside `low..=high`; not-a-number is outside.
+pub(super) fn within(key: &str, number: f64, low: f64, high: f64) -> Result<f64, OpenError> {
+    if number >= low && number <= high {
+        return Ok(number);
+    }
+    let wanted = format!("a number from {low} to {high} is wanted");
+    Err(OpenError::new(key, format!("found {number}"), wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::driver::sim::tests::{LOOP, TANK, points};
+
+    #[test]
+    fn mistakes_name_the_key() {
+        /// `toml` is refused with `expected`.
+        fn check(toml: &str, expected: &str) {
+            let config = toml::from_str(&format!("driver = \"sim\"\n{toml}")).unwrap();
+            let message = match crate::driver::open(&config, &points(), 0) {
+                Ok(_) => panic!("accepted: {toml}"),
+                Err(error) => error.to_string(),
+            };
+            assert!(message.contains(expected), "{toml}\nsays: {message}\nnot: {expected}");
+        }
+        let tank = |from: &str, to: &str| TANK.replace(from, to);
+        check(&tank("f64.in", "f46.in"), "tank[0].level: no point is named \"f46.in\"");
+        check(&tank("f64.in", "f46.in"), "nearest input of this device is \"f64.in\"");
+        check(&tank("f64.in", "foreign.in"), "belongs to another device");
+        check(&tank("f64.in", "bool.in"), "level: 0 for point \"bool.in\"; a bool is wanted");
+        check(&tank("f64.out", "int.in"), "tank[0].inflow: point \"int.in\" is not an output");
+        check(&tank("40.0", "140"), "tank[0].initial: found 140; a number from 0 to 100");
+        check(&tank("2.0", "nan"), "tank[0].drain_percent_per_s: found NaN");
+        check(&tank("6.0", "-1"), "tank[0].inflow_percent_per_s: found -1");
+        let both = format!("{TANK}{LOOP}");
+        check(&both, "loopback[2].to: point \"f64.in\" is driven by tank[0]");
+        check(&format!("{TANK}initial = {{ \"f64.in\" = 1 }}"), "initial.\"f64.in\": point");
+        check("initial = { \"int.in\" = 40000 }", "40000 for point \"int.in\"; the value");
+        let wire = "loopback = [{ from = \"int.out\", to = \"f32.in\" }]";
+        check(wire, "\"int.out\" is i16, \"f32.in\" is f32; both ends");
+        let signal = |rest: &str| format!("signal = [{{ point = \"int.in\", {rest} }}]");
+        check(&signal("shape = \"constant\", value = true"), "signal[0].value: true for point");
+        check(&signal("shape = \"ramp\", period = \"0s\""), "signal[0].period: found 0s");
+        check(&signal("shape = \"noise\", high = 40000"), "signal[0].high: 40000 for point");
+        check(&signal("shape = \"noise\", low = 2"), "signal[0].low: 2 is above 1");
+        check(&signal("shape = \"noise\", low = -inf"), "signal[0].low: found -inf");
+        check(&signal("shape = \"square\", period = \"1s\", duty = 2"), "signal[0].duty: found 2");
+    }
+}
