@@ -18,7 +18,8 @@
  *         wasm_point_write_boolean(lamp, camshaft_good_boolean(button, false));
  *     }
  *
- *     clang --target=wasm32 -O2 -nostdlib -ffreestanding -Wl,--no-entry -o plugin.wasm plugin.c
+ *     clang --target=wasm32 -O2 -nostdlib -ffreestanding -Wl,--no-entry -Iplugins/sdk \
+ *         -o plugin.wasm plugin.c
  *
  * A plugin exports `poll` (once per cycle) and, if it likes: `init` (once, before the first poll;
  * inputs are readable, outputs are not writable yet), `save` and `restore` (a pair, called between two

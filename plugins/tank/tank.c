@@ -102,9 +102,9 @@ static double control(double error, double seconds) {
     double step = INTEGRAL_GAIN * error * seconds;
     double demand = GAIN * error + integral + step;
     double valve = clamp(demand, 0.0, 100.0);
-    /* Anti-windup: at an end of the valve only steps that lead away from that end count. */
-    bool is_winding_up = (demand > 100.0 && step > 0.0) || (demand < 0.0 && step < 0.0);
-    if (!is_winding_up) integral = clamp(integral + step, 0.0, 100.0);
+    /* Anti-windup: beyond an end of the valve the error can only push further out, so the integral
+     * stays as it is. */
+    if (demand == valve) integral = clamp(integral + step, 0.0, 100.0);
     return valve;
 }
 
