@@ -1,8 +1,8 @@
 ;; blinker: the point `lamp` changes every 500 ms.
 ;;
-;; Keeps no state but the point's id: whether the lamp is lit follows from the clock alone, so a swap
-;; or a restart does not disturb the rhythm. A missing point is logged once and looked for again in
-;; every poll.
+;; Keeps no state but the point's id: whether the lamp is lit follows from the clock alone, so a
+;; swap or a restart does not disturb the rhythm. A missing point is logged once and looked for
+;; again in every poll.
 (module $blinker
   (import "env" "wasm_log"
     (func $wasm_log (param i32 i32 i32 i32 i32 i32) (result i32)))

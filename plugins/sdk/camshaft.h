@@ -1,8 +1,8 @@
 /* camshaft.h: everything a Camshaft plugin in C or C++ needs, in one freestanding header.
  *
- * It declares what the host offers (ABI versions 0 and 1) under the host's own names, and adds thin
- * conveniences under `camshaft_` and `CAMSHAFT_`. It needs no libc, allocates nothing and formats no
- * text; a function that is not called is not imported.
+ * It declares what the host offers (ABI versions 0 and 1) under the host's own names, and adds
+ * thin conveniences under `camshaft_` and `CAMSHAFT_`. It needs no libc, allocates nothing and
+ * formats no text; a function that is not called is not imported.
  *
  *     #include "camshaft.h"
  *
@@ -22,10 +22,10 @@
  *         -o plugin.wasm plugin.c
  *
  * A plugin exports `poll` (once per cycle) and, if it likes: `init` (once, before the first poll;
- * inputs are readable, outputs are not writable yet), `save` and `restore` (a pair, called between two
- * cycles when a new version of the file takes over). All of them take and return nothing.
- * Inputs stand still during a poll; what a poll writes takes effect when it returns, and nothing of
- * it when it traps. `../tank/tank.c` is a complete example.
+ * inputs are readable, outputs are not writable yet), `save` and `restore` (a pair, called
+ * between two cycles when a new version of the file takes over). All of them take and return
+ * nothing. Inputs stand still during a poll; what a poll writes takes effect when it returns, and
+ * nothing of it when it traps. `../tank/tank.c` is a complete example.
  */
 #ifndef CAMSHAFT_H
 #define CAMSHAFT_H
@@ -43,12 +43,12 @@ extern "C" {
 
 #define CAMSHAFT_IMPORT(name) __attribute__((import_module("env"), import_name(name)))
 
-/* ---- Codes, levels, qualities ---------------------------------------------------------------- */
+/* ---- Codes, levels, qualities ------------------------------------------------------------ */
 
 /* What every function of the host returns. A call that fails changes nothing. */
 enum camshaft_code {
     CAMSHAFT_OK = 0,
-    CAMSHAFT_ERROR = 1,         /* bad pointer, length, level or value; not UTF-8; a limit reached */
+    CAMSHAFT_ERROR = 1,         /* bad pointer, length, level, value or text; a limit reached */
     CAMSHAFT_OUT_OF_BOUNDS = 2, /* the address lies outside the image */
     CAMSHAFT_UNKNOWN = 3,       /* no variable or point of that name or id */
     CAMSHAFT_OTHER_TYPE = 4,    /* it exists with another type */
@@ -74,7 +74,7 @@ enum camshaft_quality {
 /* An id that no point has: every call with it gives CAMSHAFT_UNKNOWN. */
 #define CAMSHAFT_NO_POINT UINT32_MAX
 
-/* ---- ABI version 0 --------------------------------------------------------------------------- */
+/* ---- ABI version 0 ----------------------------------------------------------------------- */
 
 /* Writes a log line. Text is UTF-8; a line is cut at 1 KiB and lines per second are limited. */
 CAMSHAFT_IMPORT("wasm_log")
@@ -110,13 +110,14 @@ int32_t wasm_variable_write_double(const char *name, uint32_t name_len, double v
 CAMSHAFT_IMPORT("wasm_variable_write_int")
 int32_t wasm_variable_write_int(const char *name, uint32_t name_len, int32_t value);
 
-/* ---- ABI version 1 --------------------------------------------------------------------------- */
+/* ---- ABI version 1 ----------------------------------------------------------------------- */
 
 /* Finds a point by its name in the configuration. Do it once, in `init`. */
 CAMSHAFT_IMPORT("wasm_point_find")
 int32_t wasm_point_find(const char *name, uint32_t name_len, uint32_t *id);
 
-/* Reads a point in its unit. `quality` receives one byte, an enum camshaft_quality; it may be NULL. */
+/* Reads a point in its unit. `quality` receives one byte, an enum camshaft_quality; it may be
+ * NULL. */
 CAMSHAFT_IMPORT("wasm_point_read_boolean")
 int32_t wasm_point_read_boolean(uint32_t id, bool *value, uint8_t *quality);
 CAMSHAFT_IMPORT("wasm_point_read_double")
@@ -140,8 +141,8 @@ int32_t wasm_read_output(uint32_t address, void *buf, uint32_t len);
 CAMSHAFT_IMPORT("wasm_cycle")
 int32_t wasm_cycle(uint64_t *count, uint32_t *period_us);
 
-/* Only in `save`: appends to the state that the next version of this plugin will find. At most 1 MiB
- * in all. Put a version number first. */
+/* Only in `save`: appends to the state that the next version of this plugin will find. At most
+ * 1 MiB in all. Put a version number first. */
 CAMSHAFT_IMPORT("wasm_state_write")
 int32_t wasm_state_write(const void *data, uint32_t len);
 
@@ -149,12 +150,13 @@ int32_t wasm_state_write(const void *data, uint32_t len);
 CAMSHAFT_IMPORT("wasm_state_read")
 int32_t wasm_state_read(void *buf, uint32_t len, int32_t *read);
 
-/* ---- Conveniences ---------------------------------------------------------------------------- */
+/* ---- Conveniences ------------------------------------------------------------------------ */
 
-/* A string literal as the two arguments (pointer, length); anything but a literal does not compile. */
+/* A string literal as the two arguments (pointer, length); anything but a literal does not
+ * compile. */
 #define CAMSHAFT_TEXT(literal) ("" literal ""), ((uint32_t)(sizeof(literal) - 1))
 
-/* One log line, a string literal, with its place in the source: CAMSHAFT_LOG_INFO("valve closed"). */
+/* Logs a string literal with its place in the source: CAMSHAFT_LOG_INFO("valve closed"). */
 #define CAMSHAFT_LOG(level, literal) \
     ((void)wasm_log((level), CAMSHAFT_TEXT(__FILE__), __LINE__, CAMSHAFT_TEXT(literal)))
 #define CAMSHAFT_LOG_ERROR(literal) CAMSHAFT_LOG(CAMSHAFT_LEVEL_ERROR, literal)
@@ -170,8 +172,8 @@ static inline uint32_t camshaft_point(const char *name, uint32_t name_len) {
     return wasm_point_find(name, name_len, &id) == CAMSHAFT_OK ? id : CAMSHAFT_NO_POINT;
 }
 
-/* The value of a point while it is good, and `otherwise` whenever it is not: bad or uncertain, not
- * found, not granted, of another type. Give the value on which nothing can move. */
+/* The value of a point while it is good, and `otherwise` whenever it is not: bad or uncertain,
+ * not found, not granted, of another type. Give the value on which nothing can move. */
 static inline bool camshaft_good_boolean(uint32_t point, bool otherwise) {
     bool value = otherwise;
     uint8_t quality = CAMSHAFT_BAD;
@@ -194,12 +196,18 @@ static inline int32_t camshaft_good_int(uint32_t point, int32_t otherwise) {
 }
 
 /* Variables by literal name; each gives the host's code. `value` is a pointer when reading. */
-#define CAMSHAFT_READ_BOOLEAN(name, value) wasm_variable_read_boolean(CAMSHAFT_TEXT(name), (value))
-#define CAMSHAFT_READ_DOUBLE(name, value) wasm_variable_read_double(CAMSHAFT_TEXT(name), (value))
-#define CAMSHAFT_READ_INT(name, value) wasm_variable_read_int(CAMSHAFT_TEXT(name), (value))
-#define CAMSHAFT_WRITE_BOOLEAN(name, value) wasm_variable_write_boolean(CAMSHAFT_TEXT(name), (value))
-#define CAMSHAFT_WRITE_DOUBLE(name, value) wasm_variable_write_double(CAMSHAFT_TEXT(name), (value))
-#define CAMSHAFT_WRITE_INT(name, value) wasm_variable_write_int(CAMSHAFT_TEXT(name), (value))
+#define CAMSHAFT_READ_BOOLEAN(name, value) \
+    wasm_variable_read_boolean(CAMSHAFT_TEXT(name), (value))
+#define CAMSHAFT_READ_DOUBLE(name, value) \
+    wasm_variable_read_double(CAMSHAFT_TEXT(name), (value))
+#define CAMSHAFT_READ_INT(name, value) \
+    wasm_variable_read_int(CAMSHAFT_TEXT(name), (value))
+#define CAMSHAFT_WRITE_BOOLEAN(name, value) \
+    wasm_variable_write_boolean(CAMSHAFT_TEXT(name), (value))
+#define CAMSHAFT_WRITE_DOUBLE(name, value) \
+    wasm_variable_write_double(CAMSHAFT_TEXT(name), (value))
+#define CAMSHAFT_WRITE_INT(name, value) \
+    wasm_variable_write_int(CAMSHAFT_TEXT(name), (value))
 
 /* The monotonic clock in nanoseconds, for differences between two polls; wraps after 584 years. */
 static inline uint64_t camshaft_now_ns(void) {

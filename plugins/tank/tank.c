@@ -2,12 +2,12 @@
  *
  * Reads the point `tank.level` (% full), writes the point `tank.inflow` (% open), and takes the
  * variable `tank.setpoint` (% full; created with DEFAULT_SETPOINT if nobody has). A PI controller
- * whose integral stops growing while the valve is at its end. Whenever the level cannot be believed,
- * the valve is closed. It logs when its state changes, not in every cycle.
+ * whose integral stops growing while the valve is at its end. Whenever the level cannot be
+ * believed, the valve is closed. It logs when its state changes, not in every cycle.
  */
 #include "../sdk/camshaft.h"
 
-/* Half full and a bit: far from both ends, so that a first look at the demo shows it working. */
+/* Half full and a bit: far from both ends, so a first look at the demo shows it working. */
 static const double DEFAULT_SETPOINT = 60.0;
 
 /* Valve % per % of level: an error of 25 % opens the valve fully. */
@@ -16,8 +16,8 @@ static const double GAIN = 4.0;
 /* Valve % per % of level and second: an integral time of 16 s, slower than a tank fills. */
 static const double INTEGRAL_GAIN = 0.25;
 
-/* The longest time between two polls that the integral believes, in seconds: after a pause the plant
- * has done things that this program did not see. */
+/* The longest time between two polls that the integral believes, in seconds: after a pause the
+ * plant has done things that this program did not see. */
 static const double LONGEST_STEP = 1.0;
 
 /* First byte of the saved state; counts up whenever its layout changes. */
@@ -56,8 +56,10 @@ static void enter(enum state next) {
     state = next;
     switch (next) {
     case NO_POINT:
-        if (level_point == CAMSHAFT_NO_POINT) CAMSHAFT_LOG_ERROR("no point tank.level: not configured, or not granted");
-        if (inflow_point == CAMSHAFT_NO_POINT) CAMSHAFT_LOG_ERROR("no point tank.inflow: not configured, or not granted");
+        if (level_point == CAMSHAFT_NO_POINT)
+            CAMSHAFT_LOG_ERROR("no point tank.level: not configured, or not granted");
+        if (inflow_point == CAMSHAFT_NO_POINT)
+            CAMSHAFT_LOG_ERROR("no point tank.inflow: not configured, or not granted");
         break;
     case NO_LEVEL: CAMSHAFT_LOG_WARN("tank.level is bad, valve closed"); break;
     case REFUSED: CAMSHAFT_LOG_ERROR("tank.inflow is not ours to write"); break;

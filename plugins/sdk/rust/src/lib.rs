@@ -29,12 +29,13 @@
 //! program!(Doorbell = Doorbell { button: None, lamp: None });
 //! ```
 //!
-//! In `Cargo.toml`: `crate-type = ["cdylib"]`, this crate with the feature `panic-handler`, and in the
-//! profile `panic = "abort"`. Then `cargo build --release --target wasm32-unknown-unknown`.
+//! In `Cargo.toml`: `crate-type = ["cdylib"]`, this crate with the feature `panic-handler`, and
+//! in the profile `panic = "abort"`. Then
+//! `cargo build --release --target wasm32-unknown-unknown`.
 //!
-//! Inputs stand still during a poll; what a poll writes takes effect when it returns, and nothing of
-//! it when it traps. The crate compiles with Rust 1.63. It does not hide the host: every call's error
-//! comes back as an [`Error`]. A complete plugin is `../../motor/motor.rs`.
+//! Inputs stand still during a poll; what a poll writes takes effect when it returns, and nothing
+//! of it when it traps. The crate compiles with Rust 1.63. It does not hide the host: every
+//! call's error comes back as an [`Error`]. A complete plugin is `../../motor/motor.rs`.
 
 #![no_std]
 #![warn(missing_docs)]

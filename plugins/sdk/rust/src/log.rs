@@ -7,7 +7,8 @@ use core::fmt::{self, Write};
 
 use crate::raw;
 
-/// Room for one formatted line, in bytes: ample for a sentence with values, small for a guest's stack.
+/// Room for one formatted line, in bytes: ample for a sentence with values, small for a guest's
+/// stack.
 const LINE_BYTES: usize = 256;
 
 /// How important a line is.
@@ -29,7 +30,7 @@ pub enum Level {
 /// Logs `text` as it is. The macros [`error!`](crate::error), [`warn!`](crate::warn),
 /// [`info!`](crate::info), [`debug!`](crate::debug) and [`trace!`](crate::trace) add file and line.
 pub fn log(level: Level, file: &str, line: u32, text: &str) {
-    // SAFETY: the host reads both texts and writes nothing. A refusal cannot be reported: it is a log.
+    // SAFETY: the host reads both texts and writes nothing. A refusal has nowhere to be reported.
     unsafe {
         raw::wasm_log(level as i32, file.as_ptr(), file.len(), line, text.as_ptr(), text.len());
     }

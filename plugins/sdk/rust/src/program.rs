@@ -59,8 +59,9 @@ impl<T> Single<T> {
     }
 }
 
-/// Exports a [`Program`] to the host: `program!(Type = initial value)`, where the value is a constant.
-/// With `stateful` before it, [`Stateful`] is exported too: `program!(stateful Type = value)`.
+/// Exports a [`Program`] to the host: `program!(Type = initial value)`, where the value is a
+/// constant. With `stateful` before it, [`Stateful`] is exported too:
+/// `program!(stateful Type = value)`.
 #[macro_export]
 macro_rules! program {
     (stateful $type:ty = $value:expr) => {
@@ -80,8 +81,8 @@ macro_rules! program {
     };
     ($type:ty = $value:expr, { $($more:item)* }) => {
         const _: () = {
-            // SAFETY of every `borrow`: only the host calls an export, never from within another one,
-            // and nobody else can name this value.
+            // SAFETY of every `borrow`: only the host calls an export, never from within another
+            // one, and nobody else can name this value.
             static PROGRAM: $crate::Single<$type> = $crate::Single::new($value);
             #[no_mangle]
             extern "C" fn init() {

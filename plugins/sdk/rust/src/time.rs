@@ -7,7 +7,8 @@ use crate::{check, raw, Error};
 /// The monotonic clock: the same instant during a whole poll. Its zero means nothing.
 pub fn now() -> Duration {
     let (mut secs, mut nanos) = (0u64, 0u32);
-    // SAFETY: the host writes one u64 and one u32, to two locals. It cannot fail: both lie in memory.
+    // SAFETY: the host writes one u64 and one u32, to two locals. They lie in memory, so it cannot
+    // fail.
     unsafe { raw::wasm_current_time(&mut secs, &mut nanos) };
     // The host keeps nanos below a second; saying so spares the panic that `new` has for the rest.
     Duration::new(secs, nanos % 1_000_000_000)
