@@ -1,0 +1,129 @@
+//! Points: typed values of the field, by name (ABI version 1).
+
+use core::marker::PhantomData;
+
+use crate::{check, raw, Error};
+
+/// How far a value can be believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quality {
+    /// Fresh from the device.
+    Good,
+    /// The last usable value, no longer fresh.
+    Uncertain,
+    /// Not to be used: never read, device lost, or not a number.
+    Bad,
+}
+
+impl Quality {
+    fn from_code(code: u8) -> Self {
+        match code {
+            0 => Self::Good,
+            1 => Self::Uncertain,
+            _ => Self::Bad,
+        }
+    }
+}
+
+/// A value and how far it can be believed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reading<T> {
+    /// The value, in the unit of the point.
+    pub value: T,
+    /// How far it can be believed.
+    pub quality: Quality,
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for bool {}
+    impl Sealed for f64 {}
+    impl Sealed for i32 {}
+}
+
+/// The types in which a point can be read and written: `bool`, `f64` and `i32`.
+pub trait PointType: sealed::Sealed + Copy {
+    #[doc(hidden)]
+    fn read(id: u32, quality: &mut u8) -> Result<Self, Error>;
+    #[doc(hidden)]
+    fn write(id: u32, value: Self) -> Result<(), Error>;
+}
+
+impl PointType for bool {
+    fn read(id: u32, quality: &mut u8) -> Result<Self, Error> {
+        let mut value = 0u8;
+        // SAFETY: the host writes one byte to each of the two.
+        check(unsafe { raw::wasm_point_read_boolean(id, &mut value, quality) })?;
+        Ok(value != 0)
+    }
+
+    fn write(id: u32, value: Self) -> Result<(), Error> {
+        // SAFETY: no pointer is passed.
+        check(unsafe { raw::wasm_point_write_boolean(id, i32::from(value)) })
+    }
+}
+
+impl PointType for f64 {
+    fn read(id: u32, quality: &mut u8) -> Result<Self, Error> {
+        let mut value = 0.0;
+        // SAFETY: the host writes one f64 and one byte.
+        check(unsafe { raw::wasm_point_read_double(id, &mut value, quality) })?;
+        Ok(value)
+    }
+
+    fn write(id: u32, value: Self) -> Result<(), Error> {
+        // SAFETY: no pointer is passed.
+        check(unsafe { raw::wasm_point_write_double(id, value) })
+    }
+}
+
+impl PointType for i32 {
+    fn read(id: u32, quality: &mut u8) -> Result<Self, Error> {
+        let mut value = 0;
+        // SAFETY: the host writes one i32 and one byte.
+        check(unsafe { raw::wasm_point_read_int(id, &mut value, quality) })?;
+        Ok(value)
+    }
+
+    fn write(id: u32, value: Self) -> Result<(), Error> {
+        // SAFETY: no pointer is passed.
+        check(unsafe { raw::wasm_point_write_int(id, value) })
+    }
+}
+
+/// A point that was found. Whether it really has the type `T` turns out at the first call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Point<T> {
+    id: u32,
+    of: PhantomData<T>,
+}
+
+/// Finds a point by its name in the configuration. Do it once, in `init`; it stays valid.
+pub fn point<T: PointType>(name: &str) -> Result<Point<T>, Error> {
+    let mut id = 0;
+    // SAFETY: the host reads `name.len()` bytes and writes one u32.
+    check(unsafe { raw::wasm_point_find(name.as_ptr(), name.len(), &mut id) })?;
+    Ok(Point { id, of: PhantomData })
+}
+
+impl<T: PointType> Point<T> {
+    /// The value with its quality.
+    pub fn read(self) -> Result<Reading<T>, Error> {
+        let mut quality = 0;
+        let value = T::read(self.id, &mut quality)?;
+        Ok(Reading { value, quality: Quality::from_code(quality) })
+    }
+
+    /// The value while its quality is good; `None` whenever it cannot be believed or read.
+    pub fn good(self) -> Option<T> {
+        match self.read() {
+            Ok(Reading { value, quality: Quality::Good }) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Stages `value`, in the unit of the point; [`Error::Generic`] if the point cannot hold it.
+    pub fn write(self, value: T) -> Result<(), Error> {
+        T::write(self.id, value)
+    }
+}
