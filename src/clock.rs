@@ -7,7 +7,9 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use nix::time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep};
+use rustix::io::Errno;
+use rustix::thread::clock_nanosleep_absolute;
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
 /// Where the scan gets its time from, and how it waits.
 pub trait Clock {
@@ -24,19 +26,17 @@ pub struct MonotonicClock;
 
 impl Clock for MonotonicClock {
     fn now(&self) -> Duration {
-        clock_gettime(ClockId::CLOCK_MONOTONIC)
-            .expect("CLOCK_MONOTONIC exists on every Linux")
-            .into()
+        let now = clock_gettime(ClockId::Monotonic);
+        Duration::new(now.tv_sec.cast_unsigned(), now.tv_nsec as u32)
     }
 
     fn sleep_until(&self, deadline: Duration) {
+        let deadline = Timespec {
+            tv_sec: deadline.as_secs().cast_signed(),
+            tv_nsec: deadline.subsec_nanos().into(),
+        };
         // A signal ends the sleep early; the deadline is absolute, so asking again is exact.
-        while clock_nanosleep(
-            ClockId::CLOCK_MONOTONIC,
-            ClockNanosleepFlags::TIMER_ABSTIME,
-            &deadline.into(),
-        ) == Err(nix::errno::Errno::EINTR)
-        {}
+        while clock_nanosleep_absolute(ClockId::Monotonic, &deadline) == Err(Errno::INTR) {}
     }
 }
 

@@ -35,12 +35,26 @@ pub(super) const START: &str = "camshaft:start";
 /// The fields are dropped in this order: the store with its instance first, the place of its stop
 /// flag last.
 pub(super) struct Instance {
-    store: Store,
-    host: FunctionEnv<Host>,
+    body: Body,
     poll: TypedFunction<(), ()>,
     memory: Option<wasmer::Memory>,
-    stop: Arc<StopCell>,
     keeper: Arc<Timekeeper>,
+}
+
+/// What a call into the instance works on.
+struct Body {
+    store: Store,
+    host: FunctionEnv<Host>,
+    stop: Arc<StopCell>,
+}
+
+/// What is special about one call.
+struct Call<'a> {
+    phase: Phase,
+    lane: &'a Lane,
+    /// By [`now_ns`].
+    started_ns: u64,
+    budget: Duration,
 }
 
 // SAFETY: `Store` is not `Send` because it holds raw pointers into its own heap objects and a boxed
@@ -117,7 +131,8 @@ impl Instance {
                 return (world, Err(Unprepared::Refused(refusal)));
             }
         };
-        let mut prepared = Self { store, host, poll, memory, stop, keeper: Arc::clone(keeper) };
+        let body = Body { store, host, stop };
+        let mut prepared = Self { body, poll, memory, keeper: Arc::clone(keeper) };
         let (world, result) = prepared.initialize(&instance, world, limits.init_budget);
         (world, result.map(|()| prepared).map_err(Unprepared::Trapped))
     }
@@ -131,14 +146,17 @@ impl Instance {
         let lane = self.keeper.lane();
         let end_ns = now_ns() + u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX);
         for name in [START, "_initialize", "init"] {
-            let function = instance.exports.get_typed_function::<(), ()>(&self.store, name);
+            let function = instance.exports.get_typed_function::<(), ()>(&self.body.store, name);
             let Ok(function) = function else { continue };
-            let left = Duration::from_nanos(end_ns.saturating_sub(now_ns()));
             lane.mark();
-            let keeper = Arc::clone(&self.keeper);
+            let started_ns = now_ns();
+            let budget = Duration::from_nanos(end_ns.saturating_sub(started_ns));
+            // The timekeeper may be asleep for long; it looks again when this is over.
+            lane.shortest(budget);
+            self.keeper.wake();
+            let call = Call { phase: Phase::Init, lane: &lane, started_ns, budget };
             let result;
-            (world, result) =
-                self.call(&function, Phase::Init, world, &lane, now_ns(), left, || keeper.wake());
+            (world, result) = self.body.call(&function, world, &call);
             if let Err(trap) = result {
                 return (world, Err(trap));
             }
@@ -154,57 +172,56 @@ impl Instance {
         started_ns: u64,
         budget: Duration,
     ) -> (Box<World>, Result<(), Trap>) {
-        // The function is two words; a clone does not allocate.
-        let poll = self.poll.clone();
-        self.call(&poll, Phase::Poll, world, lane, started_ns, budget, || {})
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "one call, armed once; both callers are above")]
-    fn call(
-        &mut self,
-        function: &TypedFunction<(), ()>,
-        phase: Phase,
-        world: Box<World>,
-        lane: &Lane,
-        started_ns: u64,
-        budget: Duration,
-        armed: impl FnOnce(),
-    ) -> (Box<World>, Result<(), Trap>) {
-        let guest = &mut self.host.as_mut(&mut self.store).guest;
-        guest.world = Some(world);
-        guest.phase = phase;
-        lane.arm(&self.stop, started_ns, budget);
-        armed();
-        let store = &mut self.store;
-        let result = catch_unwind(AssertUnwindSafe(|| function.call(store)));
-        lane.disarm();
-        let guest = &mut self.host.as_mut(&mut self.store).guest;
-        let trap = match result {
-            Ok(Ok(())) => {
-                guest.commit();
-                None
-            }
-            Ok(Err(error)) => Some(describe(&error, guest, self.stop.is_stopped(), budget)),
-            Err(_) => Some(plain("panic in a host function")),
-        };
-        let world = guest.world.as_deref().map_or(0, |world| world.cycle);
-        let trap = trap.map(|trap| {
-            guest.discard();
-            Trap { cycle: world, ..trap }
-        });
-        let world =
-            guest.world.take().expect("the world was lent above and host functions keep it");
-        (world, trap.map_or(Ok(()), Err))
+        let call = Call { phase: Phase::Poll, lane, started_ns, budget };
+        self.body.call(&self.poll, world, &call)
     }
 
     /// Size of the linear memory in bytes.
     pub(super) fn memory_bytes(&self) -> u64 {
-        self.memory.as_ref().map_or(0, |memory| memory.view(&self.store).data_size())
+        self.memory.as_ref().map_or(0, |memory| memory.view(&self.body.store).data_size())
     }
 
     /// Gives the guest new rights.
     pub(super) fn entitle(&mut self, settings: &Settings, points: &crate::image::Points) {
-        self.host.as_mut(&mut self.store).guest.entitle(settings, points);
+        self.body.guest().entitle(settings, points);
+    }
+}
+
+impl Body {
+    fn guest(&mut self) -> &mut Guest {
+        &mut self.host.as_mut(&mut self.store).guest
+    }
+
+    /// Lends the world to the guest, calls, and settles what the guest did.
+    fn call(
+        &mut self,
+        function: &TypedFunction<(), ()>,
+        world: Box<World>,
+        call: &Call<'_>,
+    ) -> (Box<World>, Result<(), Trap>) {
+        let guest = self.guest();
+        guest.world = Some(world);
+        guest.phase = call.phase;
+        call.lane.arm(&self.stop, call.started_ns, call.budget);
+        let store = &mut self.store;
+        let result = catch_unwind(AssertUnwindSafe(|| function.call(store)));
+        call.lane.disarm();
+        let stopped = self.stop.is_stopped();
+        let guest = self.guest();
+        let result = match result {
+            Ok(Ok(())) => {
+                guest.commit();
+                Ok(())
+            }
+            Ok(Err(error)) => Err(describe(&error, guest, stopped, call.budget)),
+            Err(_) => Err(plain("panic in a host function")),
+        };
+        let result = result.map_err(|trap| {
+            guest.discard();
+            Trap { cycle: guest.world().cycle, ..trap }
+        });
+        let world = guest.world.take().expect("it was lent above and host functions keep it");
+        (world, result)
     }
 }
 
