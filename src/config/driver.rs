@@ -75,8 +75,11 @@ pub(super) fn understand(
     let driver = device.driver.as_ref()?;
     let mut table = device.rest.value.clone();
     for point in &device.points {
-        if let (Some(name), Some(initial)) = (&point.name, &point.initial) {
-            add_initial(&mut table, &name.value, initial.value.clone());
+        if let (Some(name), Some(initial)) = (&point.name, &point.initial)
+            && add_initial(&mut table, &name.value, initial.value.clone())
+        {
+            let found = "a value here and in the `initial` of the device";
+            report.wrong_at(initial, found, "one of them");
         }
     }
     let mut is_shortened = false;
@@ -102,14 +105,23 @@ pub(super) fn understand(
     }
 }
 
-/// `initial` of a point is a short way to write an entry in the driver's table `initial`.
-fn add_initial<'t>(table: &mut DeTable<'t>, point: &str, value: Spanned<DeValue<'t>>) {
+/// `initial` of a point is a short way to write an entry in the driver's table `initial`; says
+/// whether that entry was there already.
+fn add_initial<'t>(table: &mut DeTable<'t>, point: &str, value: Spanned<DeValue<'t>>) -> bool {
+    use DeValue::{Boolean, Float, Integer};
+    if !matches!(value.get_ref(), Boolean(_) | Integer(_) | Float(_)) {
+        // Reported with the point.
+        return false;
+    }
     let span = value.span();
     let key = Spanned::new(span.clone(), Cow::Borrowed("initial"));
     let empty = || Spanned::new(span.clone(), DeValue::Table(DeTable::new()));
-    // Anything but a table is left for the driver to refuse.
-    if let DeValue::Table(initial) = table.entry(key).or_insert_with(empty).get_mut() {
-        initial.insert(Spanned::new(span, Cow::Owned(point.to_owned())), value);
+    match table.entry(key).or_insert_with(empty).get_mut() {
+        DeValue::Table(initial) => {
+            initial.insert(Spanned::new(span, Cow::Owned(point.to_owned())), value).is_some()
+        }
+        // Left for the driver to refuse.
+        _ => false,
     }
 }
 

@@ -270,6 +270,16 @@ fn drivers() {
         &["4: device[d].script.file: found nothing; right would be a value for this key"],
     );
     check(
+        "driver = 'sim'\ninitial = { p = 1 }\npoint = [\n\
+         { name = 'p', direction = 'in', type = 'u8', initial = 2 },\n\
+         { name = 'q', direction = 'in', type = 'u8', initial = 'x' }]\n",
+        &[
+            "6: device[d].point[p].initial: found a value here and in the `initial` of the device; \
+             right would be one of them",
+            "7: device[d].point[q].initial: found 'x'; right would be true, false or a number",
+        ],
+    );
+    check(
         "driver = 'sim'\ninitial = 5\n",
         &["4: device[d].initial: found invalid type: integer `5`; right would be a table"],
     );
