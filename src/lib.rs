@@ -1,6 +1,7 @@
 //! Camshaft: a soft-PLC daemon whose control programs are WebAssembly plugins.
 
 pub mod clock;
+pub mod config;
 pub mod driver;
 pub mod image;
 pub mod latest;

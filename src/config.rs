@@ -1,0 +1,288 @@
+//! The configuration: from a TOML file to settings that are true.
+//!
+//! Two layers. `ConfigFile` is what the file says: keys and types. [`Config`] is what follows from
+//! it, with defaults filled in, names resolved and everything checked against everything: once it
+//! is built, nothing is checked again. All that is wrong is reported at once, as [`Problems`]. What
+//! a driver's own keys mean is left to the driver, and whether the machine has the CPU, the folder
+//! or the rights is found out by those who use them.
+//!
+//! Read on in `file.rs` (all keys), `points.rs` and `layout.rs` (the image), `grant.rs` (who may do
+//! what), `check.rs` (ranges and defaults), `change.rs` (what differs after a reload).
+
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::image::Points;
+use crate::plugin::{self, Compiler, Grant, Limits};
+use crate::variable::Variable;
+
+mod change;
+mod check;
+mod driver;
+mod file;
+mod grant;
+mod layout;
+mod points;
+mod problem;
+mod read;
+#[cfg(test)]
+mod tests;
+
+pub use change::{changed_keys, is_live};
+pub use driver::{DriverConfig, SimConfig};
+pub use problem::{Problem, Problems};
+
+use check::Surroundings;
+use file::ConfigFile;
+use problem::Report;
+
+/// The largest configuration file: the most points there can be, at 512 bytes each.
+const MAX_FILE_BYTES: u64 = 4 << 20;
+
+/// Everything that is configured.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it came from.
+    pub path: PathBuf,
+    /// `[scan]`
+    pub scan: ScanSettings,
+    /// `[plugins]`
+    pub plugins: PluginsSettings,
+    /// The entries `[[plugin]]`, by the name of the file without `.wasm`, in their order.
+    pub programs: Vec<(String, plugin::Settings)>,
+    /// All points of all devices.
+    pub points: Arc<Points>,
+    /// The entries `[[device]]`, in their order: [`Point::device`](crate::image::Point) counts
+    /// here.
+    pub devices: Vec<Device>,
+    /// The entries `[[variable]]` with their first values, in their order.
+    pub variables: Vec<(String, Variable)>,
+    /// `[control]`
+    pub control: ControlSettings,
+    /// `[log]`
+    pub log: LogSettings,
+    /// Outputs of a plugin that has no list of its own.
+    unclaimed: Vec<crate::image::PointId>,
+}
+
+/// How the scan runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanSettings {
+    /// Time from one cycle to the next.
+    pub period: Duration,
+    /// `SCHED_FIFO` priority, 1 to 98; `None` for the ordinary scheduler.
+    pub priority: Option<u8>,
+    /// The CPUs that the scan may run on, in rising order; empty for all.
+    pub cpus: Vec<u32>,
+    /// Whether memory is locked against paging.
+    pub lock_memory: bool,
+}
+
+/// What all plugins share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginsSettings {
+    /// The watched folder.
+    pub dir: PathBuf,
+    /// Whether a plugin without a list of outputs gets every output that nobody was granted by
+    /// name.
+    pub grant_all: bool,
+    /// CPU time for one poll of a plugin that has no budget of its own.
+    pub poll_budget: Duration,
+    /// What a module may be and an instance may use.
+    pub limits: Limits,
+    /// When a program that traps is started again.
+    pub restart: Restart,
+    /// Which compiler makes the artifacts.
+    pub compiler: Compiler,
+    /// Where the artifacts are kept.
+    pub cache: PathBuf,
+}
+
+/// When a program that traps is started again. The first restart is at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restart {
+    /// Wait before the second restart; doubles from one to the next.
+    pub first: Duration,
+    /// The longest wait.
+    pub max: Duration,
+    /// So many traps within `within`, and the program is quarantined.
+    pub traps: u32,
+    /// How long a trap counts.
+    pub within: Duration,
+}
+
+impl Default for Restart {
+    /// A glitch costs one cycle, a program that cannot run costs little, and a minute decides.
+    fn default() -> Self {
+        Self {
+            first: Duration::from_millis(100),
+            max: Duration::from_secs(30),
+            traps: 5,
+            within: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A device in the field.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Device {
+    /// Its name, unique among devices.
+    pub name: String,
+    /// Its driver, with the settings of that driver.
+    pub driver: DriverConfig,
+}
+
+/// How people reach the daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlSettings {
+    /// Path of the unix socket.
+    pub socket: PathBuf,
+    /// Its mode: 0o600, or 0o660 to let its group in.
+    pub mode: u32,
+}
+
+/// How the daemon logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSettings {
+    /// How much.
+    pub level: Level,
+    /// In which form.
+    pub format: Format,
+}
+
+/// How much is logged: this and everything worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the levels of tracing")]
+pub enum Level {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// The journal's own if stderr goes there, text otherwise.
+    #[default]
+    Auto,
+    /// Readable lines.
+    Text,
+    /// One JSON object for each line.
+    Json,
+    /// Fields of journald.
+    Journal,
+}
+
+impl Config {
+    /// The settings of the plugin `name`, whether it has an entry or not.
+    ///
+    /// Without an entry it is polled in every cycle after those that have one, reads all inputs,
+    /// and writes the outputs that `[plugins] grant` leaves it.
+    pub fn settings(&self, name: &str) -> plugin::Settings {
+        let listed = self.programs.iter().find(|(listed, _)| listed == name);
+        listed.map_or_else(
+            || plugin::Settings {
+                order: self.programs.len() as u32,
+                every: 1,
+                poll_budget: self.plugins.poll_budget,
+                inputs: Grant::All,
+                outputs: Grant::Only(self.unclaimed.clone()),
+                hold: false,
+            },
+            |(_, settings)| settings.clone(),
+        )
+    }
+}
+
+/// Reads the configuration file at `path`.
+///
+/// # Errors
+/// Everything that is wrong with it, or that it cannot be read.
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    let text = read_text(path).map_err(|why| Problems::unreadable(path, &why))?;
+    parse(&text, path)
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let read = std::fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+    if read as u64 > MAX_FILE_BYTES {
+        let why = format!("it has more than {MAX_FILE_BYTES} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(text)
+}
+
+/// Reads a configuration from `text`, as if it were the file at `path`.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(text: &str, path: &Path) -> Result<Config, Problems> {
+    parse_with(text, path, &|name| std::env::var_os(name))
+}
+
+fn parse_with(
+    text: &str,
+    path: &Path,
+    env: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Config, Problems> {
+    let report = Report::new(text);
+    let here = Surroundings { folder: check::folder(path), env };
+    let config = read::document(text, &report, ConfigFile::read)
+        .and_then(|file| decide(&file, path, &here, &report));
+    config.ok_or_else(|| report.into_problems(path))
+}
+
+/// Turns what the file says into what is true; `None` if anything was reported.
+fn decide(
+    file: &ConfigFile<'_>,
+    path: &Path,
+    here: &Surroundings<'_>,
+    report: &Report<'_>,
+) -> Option<Config> {
+    let scan = check::scan(&file.scan, report);
+    let plugins = check::plugins(&file.plugins, scan.period, here, report);
+    let names = points::names(file, report);
+    let programs = grant::programs(&file.programs, &names, &plugins, scan.period, report);
+    let devices = devices(file, here, report);
+    let layout = layout::place(&file.devices, report);
+    let variables = check::variables(&file.variables, report);
+    let control = check::control(&file.control, here, report);
+    // Only now: `Points` takes nothing that is wrong.
+    report.is_clean().then(|| Config {
+        path: path.to_owned(),
+        scan,
+        plugins,
+        programs: programs.listed,
+        points: Arc::new(Points::new(layout.points, layout.input_bytes, layout.output_bytes)),
+        devices,
+        variables,
+        control,
+        log: check::log(&file.log),
+        unclaimed: programs.unclaimed,
+    })
+}
+
+fn devices(file: &ConfigFile<'_>, here: &Surroundings<'_>, report: &Report<'_>) -> Vec<Device> {
+    let mut lines = std::collections::HashMap::new();
+    let mut all = Vec::new();
+    for device in &file.devices {
+        let driver = driver::understand(device, &here.folder, report);
+        if let Some(name) = &device.name {
+            check::is_name(name, report);
+            check::once(name, &mut lines, "device", report);
+            all.extend(driver.map(|driver| Device { name: name.value.clone(), driver }));
+        }
+    }
+    all
+}

@@ -1,0 +1,158 @@
+//! The keys of a device that belong to its driver: handed over as a table, with its place in the
+//! file.
+//!
+//! Which keys there are is the driver's affair. This is the one place that knows the drivers by
+//! name.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, Deserializer, Error};
+
+use super::file::DeviceFile;
+use super::problem::{Report, nearest};
+use super::read::split;
+use crate::image::Value;
+
+/// The drivers that can be named.
+const DRIVERS: [&str; 1] = ["sim"];
+
+/// The settings of a driver.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DriverConfig {
+    /// A simulated plant.
+    Sim(SimConfig),
+}
+
+/// Stands in for the settings of the simulated plant: the keys, not yet understood.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SimConfig {
+    tank: Option<toml::Value>,
+    signal: Vec<toml::Value>,
+    loopback: Vec<toml::Value>,
+    script: Option<ScriptConfig>,
+    fault: Option<toml::Value>,
+    initial: BTreeMap<String, Value>,
+}
+
+/// Stands in for a script of the simulated plant.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScriptConfig {
+    file: std::path::PathBuf,
+    #[serde(default)]
+    repeat: bool,
+}
+
+/// Turns the keys of a driver into its settings; relative paths in them count from `folder`.
+fn driver_config(
+    driver: &str,
+    table: Spanned<DeTable<'_>>,
+    folder: &Path,
+) -> Result<Option<DriverConfig>, Error> {
+    match driver {
+        "sim" => {
+            let mut config = SimConfig::deserialize(Deserializer::from(table))?;
+            if let Some(script) = &mut config.script {
+                script.file = folder.join(&script.file);
+            }
+            Ok(Some(DriverConfig::Sim(config)))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The settings of a device's driver; `None` once a problem was reported.
+pub(super) fn understand(
+    device: &DeviceFile<'_>,
+    folder: &Path,
+    report: &Report<'_>,
+) -> Option<DriverConfig> {
+    let driver = device.driver.as_ref()?;
+    let mut table = device.rest.value.clone();
+    for point in &device.points {
+        if let (Some(name), Some(initial)) = (&point.name, &point.initial)
+            && add_initial(&mut table, &name.value, initial.value.clone())
+        {
+            let found = "a value here and in the `initial` of the device";
+            report.wrong_at(initial, found, "one of them");
+        }
+    }
+    let mut is_shortened = false;
+    loop {
+        match driver_config(&driver.value, Spanned::new(0..0, table.clone()), folder) {
+            Ok(Some(config)) => return Some(config),
+            Ok(None) => {
+                let near = nearest(&driver.value, DRIVERS).unwrap_or(DRIVERS[0]);
+                report.wrong_at(driver, format!("{:?}", driver.value), format!("{near:?}"));
+                return None;
+            }
+            // Serde stops at the first mistake: without that key it can go on to the next. But then
+            // a missing one may be the one that was dropped.
+            Err(error) if is_shortened && error.message().starts_with("missing field") => {
+                return None;
+            }
+            Err(error) => {
+                let blamed = explain(device, &error, report)?;
+                table.remove(blamed.as_str())?;
+                is_shortened = true;
+            }
+        }
+    }
+}
+
+/// `initial` of a point is a short way to write an entry in the driver's table `initial`; says
+/// whether that entry was there already.
+fn add_initial<'t>(table: &mut DeTable<'t>, point: &str, value: Spanned<DeValue<'t>>) -> bool {
+    use DeValue::{Boolean, Float, Integer};
+    if !matches!(value.get_ref(), Boolean(_) | Integer(_) | Float(_)) {
+        // Reported with the point.
+        return false;
+    }
+    let span = value.span();
+    let key = Spanned::new(span.clone(), Cow::Borrowed("initial"));
+    let empty = || Spanned::new(span.clone(), DeValue::Table(DeTable::new()));
+    match table.entry(key).or_insert_with(empty).get_mut() {
+        DeValue::Table(initial) => {
+            initial.insert(Spanned::new(span, Cow::Owned(point.to_owned())), value).is_some()
+        }
+        // Left for the driver to refuse.
+        _ => false,
+    }
+}
+
+/// Reports what the driver says about its keys; gives the key of the device that it blames.
+fn explain(device: &DeviceFile<'_>, error: &Error, report: &Report<'_>) -> Option<String> {
+    let line = match error.span() {
+        Some(span) if span.start > 0 => report.line(span.start),
+        _ => device.rest.line,
+    };
+    // The path is not to be had but from the printed form, as its last line: in `tank.level`.
+    let printed = error.to_string();
+    let path = printed.trim_end().rsplit_once("\nin `");
+    let path = path.and_then(|(_, path)| path.strip_suffix('`'));
+    let table = path.map_or(device.rest.key.clone(), |path| format!("{}.{path}", device.rest.key));
+    let top = path.map(|path| path.split('.').next().unwrap_or(path).to_owned());
+    let (found, right) = split(error.message());
+    let named = |start| Some(found.strip_prefix(start)?.strip_suffix('`')?.to_owned());
+    if let Some(missing) = named("missing field `") {
+        report.wrong(line, &format!("{table}.{missing}"), "nothing", "a value for this key");
+        return top;
+    }
+    let Some(unknown) = named("unknown field `") else {
+        // Serde's words for these two are not TOML's.
+        let right = right.unwrap_or("what the driver understands");
+        let right = right.replace("a map", "a table").replace("a sequence", "a list");
+        report.wrong(line, &table, found, right);
+        return top;
+    };
+    let listed = right.unwrap_or_default().split('`').skip(1).step_by(2);
+    let own = device.known.iter().copied().filter(|_| path.is_none());
+    let known: Vec<_> = own.chain(listed).collect();
+    report.unknown_key(line, &format!("{table}.{unknown}"), &unknown, &known);
+    top.or(Some(unknown))
+}

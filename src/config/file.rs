@@ -1,0 +1,373 @@
+//! What the file says: every key with its type, nothing decided, no defaults filled in.
+//!
+//! This is the one list of all keys. Whether the values make sense together is decided in
+//! `check.rs` (settings, variables), `points.rs`, and `grant.rs`; how text becomes keys is in
+//! `read.rs`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::Said;
+use super::read::Section;
+use super::{Format, Level};
+use crate::image::{Direction, Kind, Value};
+use crate::plugin::Compiler;
+use crate::variable::VariableKind;
+
+/// A key that may be absent.
+pub(super) type Maybe<T> = Option<Said<T>>;
+
+/// How messages describe the types that many keys share.
+const DURATION: &str = "a duration such as \"10ms\" or \"500us\"";
+const SIZE: &str = "a size such as \"16MiB\", \"64KiB\" or a number of bytes";
+const NAME: &str = "a name in quotes";
+const PATH: &str = "a path in quotes";
+const COUNT: &str = "a whole number, 0 or more";
+const SWITCH: &str = "true or false";
+const NUMBER: &str = "a number";
+const POINTS: &str = "a list of point names, such as [\"tank.level\"]";
+
+/// The whole file.
+pub(super) struct ConfigFile<'t> {
+    pub(super) scan: ScanFile,
+    pub(super) plugins: PluginsFile,
+    pub(super) programs: Vec<ProgramFile>,
+    pub(super) devices: Vec<DeviceFile<'t>>,
+    pub(super) variables: Vec<VariableFile>,
+    pub(super) control: ControlFile,
+    pub(super) log: LogFile,
+}
+
+/// `[scan]`
+pub(super) struct ScanFile {
+    pub(super) period: Maybe<Duration>,
+    pub(super) priority: Maybe<u32>,
+    pub(super) cpu: Maybe<Cpus>,
+    pub(super) lock_memory: Maybe<bool>,
+}
+
+/// `[plugins]`
+pub(super) struct PluginsFile {
+    pub(super) dir: Maybe<PathBuf>,
+    pub(super) grant: Maybe<GrantWord>,
+    pub(super) poll_budget: Maybe<Duration>,
+    pub(super) init_budget: Maybe<Duration>,
+    pub(super) memory: Maybe<Bytes>,
+    pub(super) table: Maybe<u64>,
+    pub(super) stack: Maybe<Bytes>,
+    pub(super) module: Maybe<Bytes>,
+    pub(super) functions: Maybe<u64>,
+    pub(super) log_rate: Maybe<u64>,
+    pub(super) restart: RestartFile,
+    pub(super) compiler: Maybe<Compiler>,
+    pub(super) cache: Maybe<PathBuf>,
+}
+
+/// `[plugins.restart]`
+pub(super) struct RestartFile {
+    pub(super) first: Maybe<Duration>,
+    pub(super) max: Maybe<Duration>,
+    pub(super) traps: Maybe<u64>,
+    pub(super) within: Maybe<Duration>,
+}
+
+/// `[[plugin]]`
+pub(super) struct ProgramFile {
+    pub(super) name: Maybe<String>,
+    pub(super) every: Maybe<u64>,
+    pub(super) poll_budget: Maybe<Duration>,
+    pub(super) inputs: Maybe<Vec<Spanned<String>>>,
+    pub(super) outputs: Maybe<Vec<Spanned<String>>>,
+    pub(super) hold: Maybe<bool>,
+}
+
+/// `[[device]]`
+pub(super) struct DeviceFile<'t> {
+    pub(super) name: Maybe<String>,
+    pub(super) driver: Maybe<String>,
+    pub(super) input: WindowFile,
+    pub(super) output: WindowFile,
+    pub(super) points: Vec<PointFile<'t>>,
+    /// The keys of the driver.
+    pub(super) rest: Said<DeTable<'t>>,
+    /// The keys that are not the driver's.
+    pub(super) known: Vec<&'static str>,
+}
+
+/// `input_start` and `input_bytes`, or the same for outputs.
+pub(super) struct WindowFile {
+    pub(super) start: Maybe<u64>,
+    pub(super) bytes: Maybe<u64>,
+}
+
+/// `[[device.point]]`
+pub(super) struct PointFile<'t> {
+    /// The table itself.
+    pub(super) place: Said<()>,
+    pub(super) name: Maybe<String>,
+    pub(super) direction: Maybe<Direction>,
+    pub(super) kind: Maybe<Kind>,
+    pub(super) address: Maybe<Address>,
+    pub(super) scale: Maybe<f64>,
+    pub(super) offset: Maybe<f64>,
+    pub(super) unit: Maybe<String>,
+    pub(super) safe: Maybe<SafeWord>,
+    /// Kept as it is, because it becomes a key of the driver.
+    pub(super) initial: Maybe<Spanned<DeValue<'t>>>,
+}
+
+/// `[[variable]]`
+pub(super) struct VariableFile {
+    pub(super) name: Maybe<String>,
+    pub(super) kind: Maybe<VariableKind>,
+    pub(super) initial: Maybe<Value>,
+}
+
+/// `[control]`
+pub(super) struct ControlFile {
+    pub(super) socket: Maybe<PathBuf>,
+    pub(super) mode: Maybe<ModeWord>,
+}
+
+/// `[log]`
+pub(super) struct LogFile {
+    pub(super) level: Maybe<Level>,
+    pub(super) format: Maybe<Format>,
+}
+
+/// `plugins.grant`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum GrantWord {
+    All,
+    None,
+}
+
+/// `control.mode`
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) enum ModeWord {
+    #[serde(rename = "0600")]
+    Owner,
+    #[serde(rename = "0660")]
+    Group,
+}
+
+/// `scan.cpu`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Cpus {
+    One(u32),
+    Many(Vec<u32>),
+}
+
+/// `safe` of a point.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(untagged)]
+pub(super) enum SafeWord {
+    Hold(HoldWord),
+    Value(Value),
+}
+
+/// The word that stands instead of a value.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum HoldWord {
+    Hold,
+}
+
+/// A size in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bytes(pub(super) u64);
+
+/// An address in the image; the bit is absent in plain byte addresses.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Address {
+    pub(super) byte: u64,
+    pub(super) bit: Option<u8>,
+}
+
+impl<'t> ConfigFile<'t> {
+    pub(super) fn read(file: &mut Section<'_, 't>) -> Self {
+        Self {
+            scan: file.section("scan", ScanFile::read),
+            plugins: file.section("plugins", PluginsFile::read),
+            programs: file.list("plugin", ProgramFile::read),
+            devices: file.list("device", DeviceFile::read),
+            variables: file.list("variable", VariableFile::read),
+            control: file.section("control", |control| ControlFile {
+                socket: control.take("socket", PATH),
+                mode: control.take("mode", "\"0600\" or \"0660\""),
+            }),
+            log: file.section("log", |log| LogFile {
+                level: log.take("level", "one of error, warn, info, debug, trace"),
+                format: log.take("format", "one of auto, text, json, journal"),
+            }),
+        }
+    }
+}
+
+impl ScanFile {
+    fn read(scan: &mut Section<'_, '_>) -> Self {
+        Self {
+            period: duration(scan, "period"),
+            priority: scan.take("priority", "a whole number from 1 to 98"),
+            cpu: scan.take("cpu", "a CPU number such as 1, or a list such as [1, 2]"),
+            lock_memory: scan.take("lock_memory", SWITCH),
+        }
+    }
+}
+
+impl PluginsFile {
+    fn read(plugins: &mut Section<'_, '_>) -> Self {
+        Self {
+            dir: plugins.take("dir", PATH),
+            grant: plugins.take("grant", "\"all\" or \"none\""),
+            poll_budget: duration(plugins, "poll_budget"),
+            init_budget: duration(plugins, "init_budget"),
+            memory: plugins.take("memory", SIZE),
+            table: plugins.take("table", COUNT),
+            stack: plugins.take("stack", SIZE),
+            module: plugins.take("module", SIZE),
+            functions: plugins.take("functions", COUNT),
+            log_rate: plugins.take("log_rate", COUNT),
+            restart: plugins.section("restart", |restart| RestartFile {
+                first: duration(restart, "first"),
+                max: duration(restart, "max"),
+                traps: restart.take("traps", COUNT),
+                within: duration(restart, "within"),
+            }),
+            compiler: plugins.take("compiler", "\"cranelift\" or \"singlepass\""),
+            cache: plugins.take("cache", PATH),
+        }
+    }
+}
+
+impl ProgramFile {
+    fn read(program: &mut Section<'_, '_>) -> Self {
+        Self {
+            name: program.need("name", NAME),
+            every: program.take("every", COUNT),
+            poll_budget: duration(program, "poll_budget"),
+            inputs: program.take("inputs", POINTS),
+            outputs: program.take("outputs", POINTS),
+            hold: program.take("hold", SWITCH),
+        }
+    }
+}
+
+impl<'t> DeviceFile<'t> {
+    fn read(device: &mut Section<'_, 't>) -> Self {
+        Self {
+            name: device.need("name", NAME),
+            driver: device.need("driver", "the name of a driver, such as \"sim\""),
+            input: WindowFile {
+                start: device.take("input_start", COUNT),
+                bytes: device.take("input_bytes", COUNT),
+            },
+            output: WindowFile {
+                start: device.take("output_start", COUNT),
+                bytes: device.take("output_bytes", COUNT),
+            },
+            points: device.list("point", PointFile::read),
+            known: device.known().to_vec(),
+            rest: Said { value: device.rest(), line: device.line, key: device.key.clone() },
+        }
+    }
+}
+
+impl<'t> PointFile<'t> {
+    fn read(point: &mut Section<'_, 't>) -> Self {
+        Self {
+            place: Said { value: (), line: point.line, key: point.key.clone() },
+            name: point.need("name", NAME),
+            direction: point.need("direction", "\"in\" or \"out\""),
+            kind: point.need("type", "one of bool, u8, i8, u16, i16, u32, i32, u64, i64, f32, f64"),
+            address: point.take("address", "a byte such as 3, or byte and bit such as \"3.1\""),
+            scale: point.take("scale", NUMBER),
+            offset: point.take("offset", NUMBER),
+            unit: point.take("unit", "a unit in quotes, such as \"l/min\""),
+            safe: point.take("safe", "true, false, a number or \"hold\""),
+            initial: point.raw("initial"),
+        }
+    }
+}
+
+impl VariableFile {
+    fn read(variable: &mut Section<'_, '_>) -> Self {
+        Self {
+            name: variable.need("name", NAME),
+            kind: variable.need("type", "one of boolean, int, double"),
+            initial: variable.take("initial", "true, false or a number"),
+        }
+    }
+}
+
+fn duration(section: &mut Section<'_, '_>, key: &'static str) -> Maybe<Duration> {
+    let text: Said<Text> = section.take(key, DURATION)?;
+    Some(Said { value: text.value.0, line: text.line, key: text.key })
+}
+
+/// A duration as people write it.
+struct Text(Duration);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        humantime::parse_duration(&text).map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(NumberOrText(
+            "a size",
+            |text| {
+                let (number, shift) = [("KiB", 10), ("MiB", 20), ("GiB", 30)]
+                    .into_iter()
+                    .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)))?;
+                number.trim_end().parse::<u64>().ok()?.checked_mul(1 << shift).map(Bytes)
+            },
+            Bytes,
+        ))
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(NumberOrText(
+            "an address",
+            |text| {
+                let (byte, bit) = match text.split_once('.') {
+                    Some((byte, bit)) => (byte, Some(bit.parse().ok().filter(|&bit| bit < 8)?)),
+                    None => (text, None),
+                };
+                Some(Address { byte: byte.parse().ok()?, bit })
+            },
+            |byte| Address { byte, bit: None },
+        ))
+    }
+}
+
+/// Takes a whole number, or a text that the first function understands.
+struct NumberOrText<T>(&'static str, fn(&str) -> Option<T>, fn(u64) -> T);
+
+impl<T> Visitor<'_> for NumberOrText<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
+        u64::try_from(number).map(self.2).map_err(E::custom)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        self.1(text).ok_or_else(|| E::custom(self.0))
+    }
+}

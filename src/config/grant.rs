@@ -1,0 +1,173 @@
+//! Who may do what, and for how long: the entries `[[plugin]]`.
+//!
+//! An output has one owner. Plugins without a list of outputs share those that nobody was granted
+//! by name, or get none; the choice is `[plugins] grant`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::PluginsSettings;
+use super::check::{budget, is_name, once, ranged, show_duration, show_number};
+use super::file::{Maybe, ProgramFile};
+use super::points::Names;
+use super::problem::{Report, Said, nearest};
+use crate::image::{Direction, PointId};
+use crate::plugin::{Grant, Settings};
+
+/// A program that is polled less often than every millionth cycle is not part of a scan.
+const MOST_EVERY: u64 = 1_000_000;
+
+/// The share of a period that all explicit budgets may take together, in percent: the rest is for
+/// devices, publishing, and the lateness of the wake-up.
+const MOST_BUDGETS_PERCENT: u32 = 80;
+
+/// All programs with an entry, and what the others get.
+pub(super) struct Programs {
+    pub(super) listed: Vec<(String, Settings)>,
+    /// Outputs for a plugin that has no list of its own.
+    pub(super) unclaimed: Vec<PointId>,
+}
+
+/// Decides all grants and budgets.
+pub(super) fn programs(
+    file: &[ProgramFile],
+    names: &Names<'_>,
+    plugins: &PluginsSettings,
+    period: Duration,
+    report: &Report<'_>,
+) -> Programs {
+    let mut lines = HashMap::new();
+    let mut granter = Granter { names, owners: HashMap::new(), report };
+    let mut listed = Vec::new();
+    for (order, program) in (0u32..).zip(file) {
+        let name = program.name.as_ref().map_or("a plugin without a name", |name| &name.value);
+        if let Some(name) = &program.name {
+            is_name(name, report);
+            once(name, &mut lines, "plugin", report);
+        }
+        let inputs = granter.points(&program.inputs, Direction::In, name);
+        let outputs = granter.points(&program.outputs, Direction::Out, name);
+        let settings = Settings {
+            order,
+            // The cast is safe: the range ends far below u32::MAX.
+            every: ranged(&program.every, 1..=MOST_EVERY, 1, show_number, report) as u32,
+            poll_budget: budget(&program.poll_budget, period, plugins.poll_budget, report),
+            inputs: inputs.map_or(Grant::All, Grant::Only),
+            outputs: outputs.map_or(Grant::All, Grant::Only),
+            hold: program.hold.as_ref().is_some_and(|said| said.value),
+        };
+        listed.push((name.to_owned(), settings));
+    }
+    sum_budgets(file, period, report);
+    let unclaimed = if plugins.grant_all { granter.unclaimed() } else { Vec::new() };
+    for (_, settings) in &mut listed {
+        if settings.outputs == Grant::All {
+            settings.outputs = Grant::Only(unclaimed.clone());
+        }
+    }
+    Programs { listed, unclaimed }
+}
+
+/// Hands out points by name.
+struct Granter<'f, 'r, 't> {
+    names: &'f Names<'f>,
+    /// Each output that was granted, with the owner's name and the line of the grant.
+    owners: HashMap<PointId, (String, usize)>,
+    report: &'r Report<'t>,
+}
+
+impl Granter<'_, '_, '_> {
+    fn points(
+        &mut self,
+        list: &Maybe<Vec<Spanned<String>>>,
+        direction: Direction,
+        plugin: &str,
+    ) -> Option<Vec<PointId>> {
+        let list = list.as_ref()?;
+        Some(
+            list.value
+                .iter()
+                .filter_map(|name| self.point(list, name, direction, plugin))
+                .collect(),
+        )
+    }
+
+    fn point<T>(
+        &mut self,
+        list: &Said<T>,
+        name: &Spanned<String>,
+        wanted: Direction,
+        plugin: &str,
+    ) -> Option<PointId> {
+        let line = self.report.line(name.span().start);
+        let name = name.get_ref();
+        let what = if wanted == Direction::In { "an input" } else { "an output" };
+        let Some(named) = self.names.get(name.as_str()) else {
+            let right = match nearest(name, self.known(wanted)) {
+                Some(near) => format!("{what}, such as {near:?}"),
+                None => format!("the name of {what} from [[device.point]]"),
+            };
+            self.report.wrong(line, &list.key, format!("{name:?}, which is no point"), right);
+            return None;
+        };
+        // A point whose direction is not known was reported already.
+        if named.direction.is_some_and(|direction| direction != wanted) {
+            let other = if wanted == Direction::In { "an output" } else { "an input" };
+            self.report.wrong(line, &list.key, format!("{name:?}, which is {other}"), what);
+            return None;
+        }
+        if wanted == Direction::Out {
+            if let Some((owner, first)) = self.owners.get(&named.id) {
+                let found = format!("{name:?}, already granted to {owner} on line {first}");
+                self.report.wrong(line, &list.key, found, "one owner for each output");
+                return None;
+            }
+            self.owners.insert(named.id, (plugin.to_owned(), line));
+        }
+        Some(named.id)
+    }
+
+    /// The names of all points of one direction, in a fixed order so that messages are the same
+    /// every time.
+    fn known(&self, wanted: Direction) -> Vec<&str> {
+        let known = self.names.iter().filter(|(_, named)| named.direction == Some(wanted));
+        let mut known: Vec<_> = known.map(|(name, _)| *name).collect();
+        known.sort_unstable();
+        known
+    }
+
+    /// Every output that was not granted to anybody, in configuration order.
+    fn unclaimed(&self) -> Vec<PointId> {
+        let outputs = self.names.values().filter(|named| named.direction == Some(Direction::Out));
+        let free = outputs.map(|named| named.id).filter(|id| !self.owners.contains_key(id));
+        let mut free: Vec<_> = free.collect();
+        free.sort_unstable();
+        free
+    }
+}
+
+/// Sees whether all explicit budgets fit into one period: in the worst case every program is polled
+/// in the same cycle, whatever its `every` is.
+fn sum_budgets(file: &[ProgramFile], period: Duration, report: &Report<'_>) {
+    let most = period * MOST_BUDGETS_PERCENT / 100;
+    let mut sum = Duration::ZERO;
+    let mut last = None;
+    for said in file.iter().filter_map(|program| program.poll_budget.as_ref()) {
+        if said.value > period {
+            // Reported for itself; the sum would only repeat it.
+            return;
+        }
+        sum += said.value;
+        last = Some(said);
+    }
+    if let (Some(said), true) = (last, sum > most) {
+        let found = format!("poll budgets that add up to {}", show_duration(sum));
+        let right = format!(
+            "at most {} together, {MOST_BUDGETS_PERCENT} % of the period",
+            show_duration(most)
+        );
+        report.wrong_at(said, found, right);
+    }
+}

@@ -1,0 +1,140 @@
+//! From what the file says about points to points that are true: types, scaling, safe values.
+//!
+//! Where each one lies in the image is decided in `layout.rs`, who may write it in `grant.rs`.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use toml::de::ValueDeserializer;
+
+use super::check::{is_name, once};
+use super::file::{ConfigFile, HoldWord, Maybe, PointFile, SafeWord};
+use super::problem::{Report, Said};
+use crate::image::{Direction, Kind, MAX_POINTS, Point, PointId, Safe, Unfit, Value};
+
+/// What is known of a point by its name, even when the rest of it is wrong.
+pub(super) struct Named {
+    pub(super) id: PointId,
+    /// `None` when the file has no good one.
+    pub(super) direction: Option<Direction>,
+}
+
+/// Every point by name.
+pub(super) type Names<'f> = HashMap<&'f str, Named>;
+
+/// Collects all names; reports bad and double ones, and too many.
+pub(super) fn names<'f>(file: &'f ConfigFile<'_>, report: &Report<'_>) -> Names<'f> {
+    let mut names = Names::new();
+    let mut lines = HashMap::new();
+    let all = file.devices.iter().flat_map(|device| &device.points);
+    for (index, point) in all.enumerate() {
+        if index == MAX_POINTS {
+            let right = format!("at most {MAX_POINTS} points");
+            report.wrong(point.place.line, "device.point", format!("point {}", index + 1), right);
+            break;
+        }
+        let Some(name) = &point.name else { continue };
+        is_name(name, report);
+        if once(name, &mut lines, "point", report) {
+            // The cast is safe: MAX_POINTS is below u16::MAX.
+            let id = PointId(index as u16);
+            let direction = point.direction.as_ref().map(|said| said.value);
+            names.insert(&name.value, Named { id, direction });
+        }
+    }
+    names
+}
+
+/// The point that `file` describes, at no place yet; `None` if something it needs is missing.
+pub(super) fn understand(
+    file: &PointFile<'_>,
+    device: usize,
+    report: &Report<'_>,
+) -> Option<Point> {
+    let (name, direction, kind) = (file.name.as_ref(), file.direction.as_ref(), file.kind.as_ref());
+    let mut point = Point {
+        name: name?.value.clone(),
+        direction: direction?.value,
+        kind: kind?.value,
+        byte: 0,
+        bit: 0,
+        scale: factor(&file.scale, kind?.value, 1.0, report),
+        offset: factor(&file.offset, kind?.value, 0.0, report),
+        unit: file.unit.as_ref().map(|said| said.value.clone()).unwrap_or_default(),
+        safe: Safe::Hold,
+        device,
+    };
+    match point.direction {
+        Direction::Out => point.safe = safe(file, &point, report),
+        Direction::In => unwanted(&file.safe, "`safe` on an input", "on an output", report),
+    }
+    initial(file, &point, report);
+    Some(point)
+}
+
+fn factor(said: &Maybe<f64>, kind: Kind, default: f64, report: &Report<'_>) -> f64 {
+    let Some(said) = said else { return default };
+    let is_scale = default != 0.0;
+    if kind == Kind::Bool {
+        report.wrong_at(said, said.value.to_string(), "no scaling: the point is a bool");
+    } else if !said.value.is_finite() || is_scale && !said.value.is_normal() {
+        let right = if is_scale { "a finite number other than 0" } else { "a finite number" };
+        report.wrong_at(said, said.value.to_string(), right);
+    } else {
+        return said.value;
+    }
+    default
+}
+
+fn safe(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> Safe {
+    match &file.safe {
+        // What is off does not move, light up or heat; a number has no such meaning.
+        None if point.kind == Kind::Bool => Safe::Value(Value::Bool(false)),
+        None => {
+            let key = format!("{}.safe", file.place.key);
+            let right = "safe = a value or \"hold\", because an output of numbers has no default";
+            report.wrong(file.place.line, &key, "nothing", right);
+            Safe::Hold
+        }
+        Some(Said { value: SafeWord::Hold(HoldWord::Hold), .. }) => Safe::Hold,
+        Some(said @ Said { value: SafeWord::Value(value), .. }) => {
+            fits(said, point, *value, report);
+            Safe::Value(*value)
+        }
+    }
+}
+
+fn initial(file: &PointFile<'_>, point: &Point, report: &Report<'_>) {
+    let Some(said) = &file.initial else { return };
+    if point.direction == Direction::Out {
+        return unwanted(&file.initial, "`initial` on an output", "on an input", report);
+    }
+    match Value::deserialize(ValueDeserializer::from(said.value.clone())) {
+        Ok(value) => fits(said, point, value, report),
+        Err(_) => {
+            let found = report.quote(said.value.span());
+            report.wrong_at(said, found, "true, false or a number");
+        }
+    }
+}
+
+fn unwanted<T>(said: &Maybe<T>, found: &str, right: &str, report: &Report<'_>) {
+    if let Some(said) = said {
+        report.wrong_at(said, found, format!("this key {right}"));
+    }
+}
+
+fn fits<T>(said: &Said<T>, point: &Point, value: Value, report: &Report<'_>) {
+    let right = match point.encode(value) {
+        Ok(_) => return,
+        Err(Unfit::WrongType(Kind::Bool)) => "true or false, for type bool".to_owned(),
+        Err(Unfit::WrongType(kind)) => format!("a number, for type {kind}"),
+        Err(Unfit::OutOfRange(kind)) if point.scale == 1.0 && point.offset == 0.0 => {
+            format!("a number that type {kind} can hold")
+        }
+        Err(Unfit::OutOfRange(kind)) => {
+            format!("a number that type {kind} can hold once scale and offset are undone")
+        }
+    };
+    report.wrong_at(said, value.to_string(), right);
+}

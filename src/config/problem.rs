@@ -1,0 +1,175 @@
+//! What is wrong with a configuration: each problem with its line, its key, what was found and what
+//! would be right.
+//!
+//! Nothing is decided here. `read.rs` and the checks report, and [`Problems`] is what `load`
+//! returns when there is at least one.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Line in the file, from 1; `None` when it concerns the file as a whole.
+    pub line: Option<usize>,
+    /// The key, such as `device[plant].point[tank.level].safe`; empty where no key could be read.
+    pub key: String,
+    /// What is there now.
+    pub found: String,
+    /// What to do about it: `right would be ...` or `did you mean ...?`.
+    pub remedy: String,
+}
+
+/// Everything that is wrong with one file, in order of its lines; never empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problems {
+    /// The file, as it was named when it was loaded.
+    pub file: PathBuf,
+    /// At least one.
+    pub list: Vec<Problem>,
+}
+
+impl fmt::Display for Problems {
+    /// One line for each: `FILE:LINE: KEY: found X; right would be Y`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.list.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{}:", self.file.display())?;
+            if let Some(line) = problem.line {
+                write!(f, "{line}:")?;
+            }
+            if !problem.key.is_empty() {
+                write!(f, " {}:", problem.key)?;
+            }
+            write!(f, " found {}; {}", problem.found, problem.remedy)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+impl Problems {
+    /// The one problem that the file cannot even be read.
+    pub(super) fn unreadable(file: &Path, why: &std::io::Error) -> Self {
+        let problem = Problem {
+            line: None,
+            key: String::new(),
+            found: format!("no readable file ({why})"),
+            remedy: "right would be a TOML file such as config/camshaft.toml".into(),
+        };
+        Self { file: file.to_owned(), list: vec![problem] }
+    }
+}
+
+/// Something of the file, with the place that a later check can point at.
+#[derive(Debug, Clone)]
+pub(super) struct Said<T> {
+    pub(super) value: T,
+    /// Line in the file, from 1.
+    pub(super) line: usize,
+    /// The whole key.
+    pub(super) key: String,
+}
+
+/// Collects problems, because a user wants to see all of them at once.
+pub(super) struct Report<'t> {
+    text: &'t str,
+    problems: RefCell<Vec<Problem>>,
+    /// Where the last look-up ended, as (offset, line): look-ups mostly walk forward.
+    last: Cell<(usize, usize)>,
+}
+
+impl<'t> Report<'t> {
+    pub(super) fn new(text: &'t str) -> Self {
+        Self { text, problems: RefCell::default(), last: Cell::new((0, 1)) }
+    }
+
+    /// The line, from 1, of a byte offset in the file.
+    pub(super) fn line(&self, offset: usize) -> usize {
+        let offset = offset.min(self.text.len());
+        let (start, line) = match self.last.get() {
+            (last, line) if last <= offset => (last, line),
+            _ => (0, 1),
+        };
+        let breaks = self.text.as_bytes()[start..offset].iter().filter(|&&byte| byte == b'\n');
+        let line = line + breaks.count();
+        self.last.set((offset, line));
+        line
+    }
+
+    /// What the file says in `span`, on one line and not too long for a message.
+    pub(super) fn quote(&self, span: std::ops::Range<usize>) -> String {
+        // Long enough for any sensible value, short enough for one line of a terminal.
+        const MOST_CHARS: usize = 40;
+        let text = self.text.get(span).unwrap_or_default();
+        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        if line.chars().count() <= MOST_CHARS {
+            return line;
+        }
+        line.chars().take(MOST_CHARS).chain("...".chars()).collect()
+    }
+
+    /// Notes that `found` is at this place and `right` would be right.
+    pub(super) fn wrong(
+        &self,
+        line: usize,
+        key: &str,
+        found: impl Into<String>,
+        right: impl fmt::Display,
+    ) {
+        self.push(line, key, found.into(), format!("right would be {right}"));
+    }
+
+    /// The same for something that was said.
+    pub(super) fn wrong_at<T>(
+        &self,
+        at: &Said<T>,
+        found: impl Into<String>,
+        right: impl fmt::Display,
+    ) {
+        self.wrong(at.line, &at.key, found, right);
+    }
+
+    /// Notes that a key is unknown, with the nearest of those that are known.
+    pub(super) fn unknown_key(&self, line: usize, key: &str, name: &str, known: &[&str]) {
+        let remedy = match nearest(name, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("right would be one of `{}`", known.join("`, `")),
+        };
+        self.push(line, key, "an unknown key".into(), remedy);
+    }
+
+    fn push(&self, line: usize, key: &str, found: String, remedy: String) {
+        let problem = Problem { line: Some(line), key: key.to_owned(), found, remedy };
+        self.problems.borrow_mut().push(problem);
+    }
+
+    /// Whether nothing is wrong so far.
+    pub(super) fn is_clean(&self) -> bool {
+        self.problems.borrow().is_empty()
+    }
+
+    /// All problems, in order of their lines.
+    pub(super) fn into_problems(self, file: &Path) -> Problems {
+        let mut list = self.problems.into_inner();
+        list.sort_by_key(|problem| problem.line);
+        Problems { file: file.to_owned(), list }
+    }
+}
+
+/// The known word that `word` is probably a slip of: at most a third of it is different.
+pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    let most = (word.chars().count() / 3).max(1);
+    known
+        .into_iter()
+        .map(|known| (strsim::damerau_levenshtein(word, known), known))
+        .filter(|&(distance, _)| distance <= most)
+        .min_by_key(|&(distance, _)| distance)
+        .map(|(_, known)| known)
+}

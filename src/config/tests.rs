@@ -1,0 +1,304 @@
+//! What good files mean: defaults, both examples, automatic places, grants, changes.
+//!
+//! Bad files are in `mistakes.rs`.
+
+use std::path::Path;
+
+use super::*;
+use crate::image::{Direction, Kind, MAX_IMAGE_BYTES, Point, PointId, Safe, Value};
+
+mod mistakes;
+
+/// Reads `text` in an environment where nothing but `HOME` is set.
+fn read(text: &str) -> Result<Config, Problems> {
+    read_in(text, &[("HOME", "/home/jo")])
+}
+
+fn read_in(text: &str, env: &[(&str, &str)]) -> Result<Config, Problems> {
+    let env = |name: &str| env.iter().find(|(set, _)| *set == name).map(|(_, value)| value.into());
+    parse_with(text, Path::new("etc/c.toml"), &env)
+}
+
+#[track_caller]
+fn good(text: &str) -> Config {
+    read(text).unwrap_or_else(|problems| panic!("{problems}\n{text}"))
+}
+
+/// A device with these points, each an inline table without its braces.
+fn plant(points: &[&str]) -> String {
+    let points = points.iter().map(|point| format!("  {{ {point} }},\n")).collect::<String>();
+    format!("[[device]]\nname = 'd'\ndriver = 'sim'\npoint = [\n{points}]\n")
+}
+
+#[test]
+fn an_empty_file_has_every_default() {
+    let config = good("");
+    let scan = ScanSettings {
+        period: Duration::from_millis(10),
+        priority: None,
+        cpus: vec![],
+        lock_memory: false,
+    };
+    assert_eq!(config.scan, scan);
+    let plugins = PluginsSettings {
+        dir: "etc/plugins".into(),
+        grant_all: true,
+        poll_budget: Duration::from_micros(2500),
+        limits: Limits::default(),
+        restart: Restart::default(),
+        compiler: Compiler::Cranelift,
+        cache: "/home/jo/.cache/camshaft".into(),
+    };
+    assert_eq!(config.plugins, plugins);
+    let control = ControlSettings { socket: "/run/camshaft/control.sock".into(), mode: 0o600 };
+    assert_eq!(config.control, control);
+    assert_eq!(config.log, LogSettings { level: Level::Info, format: Format::Auto });
+    assert!(config.points.is_empty() && config.devices.is_empty() && config.programs.is_empty());
+}
+
+#[test]
+fn every_key_is_heard() {
+    let config = good(
+        "[scan]\nperiod = '1ms'\npriority = 98\ncpu = [3, 1, 3]\nlock_memory = true\n\
+         [plugins]\ndir = '/p'\ngrant = 'none'\npoll_budget = '20us'\ninit_budget = '1s'\n\
+         memory = '64KiB'\ntable = 1\nstack = 8192\nmodule = '1 GiB'\nfunctions = 2\nlog_rate = 3\n\
+         restart = { first = '1s', max = '1m', traps = 9, within = '5m' }\n\
+         compiler = 'singlepass'\ncache = 'c'\n\
+         [control]\nsocket = 's'\nmode = '0660'\n[log]\nlevel = 'trace'\nformat = 'json'\n",
+    );
+    let (period, cpus) = (Duration::from_millis(1), vec![1, 3]);
+    assert_eq!(config.scan, ScanSettings { period, priority: Some(98), cpus, lock_memory: true });
+    let plugins = PluginsSettings {
+        dir: "/p".into(),
+        grant_all: false,
+        poll_budget: Duration::from_micros(20),
+        limits: Limits {
+            init_budget: Duration::from_secs(1),
+            memory_bytes: 64 << 10,
+            table_elements: 1,
+            stack_bytes: 8 << 10,
+            module_bytes: 1 << 30,
+            functions: 2,
+            log_lines_per_s: 3,
+        },
+        restart: Restart {
+            first: Duration::from_secs(1),
+            max: Duration::from_secs(60),
+            traps: 9,
+            within: Duration::from_secs(300),
+        },
+        compiler: Compiler::Singlepass,
+        cache: "etc/c".into(),
+    };
+    assert_eq!(config.plugins, plugins);
+    assert_eq!(config.control, ControlSettings { socket: "etc/s".into(), mode: 0o660 });
+    assert_eq!(config.log, LogSettings { level: Level::Trace, format: Format::Json });
+}
+
+#[test]
+fn default_places_follow_the_environment() {
+    let check = |env: &[(&str, &str)], cache: &str, socket: &str| {
+        let config = read_in("", env).unwrap();
+        assert_eq!(config.plugins.cache, Path::new(cache));
+        assert_eq!(config.control.socket, Path::new(socket));
+    };
+    let run = "/run/camshaft/control.sock";
+    check(&[], "/var/cache/camshaft", run);
+    check(&[("XDG_CACHE_HOME", "/x"), ("HOME", "/h")], "/x/camshaft", run);
+    check(&[("XDG_CACHE_HOME", "x"), ("HOME", "/h")], "/h/.cache/camshaft", run);
+    check(&[("CACHE_DIRECTORY", "/c:/d"), ("XDG_CACHE_HOME", "/x")], "/c", run);
+    check(&[("XDG_RUNTIME_DIR", "/u")], "/var/cache/camshaft", "/u/camshaft/control.sock");
+    let both = [("RUNTIME_DIRECTORY", "/r"), ("XDG_RUNTIME_DIR", "/u")];
+    check(&both, "/var/cache/camshaft", "/r/control.sock");
+}
+
+#[test]
+fn the_examples_load() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let quick = load(&folder.join("camshaft.toml")).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(quick.plugins.dir, folder.join("../plugins"));
+    let place = |name: &str| {
+        let point = &quick.points[quick.points.find(name).unwrap()];
+        (point.direction, point.kind, point.byte, point.bit, point.safe)
+    };
+    let (off, hold) = (Safe::Value(Value::Bool(false)), Safe::Hold);
+    assert_eq!(place("tank.level"), (Direction::In, Kind::F64, 0, 0, hold));
+    assert_eq!(place("button.estop_ok"), (Direction::In, Kind::Bool, 8, 2, hold));
+    let shut = Safe::Value(Value::Real(0.0));
+    assert_eq!(place("tank.inflow"), (Direction::Out, Kind::F64, 0, 0, shut));
+    assert_eq!(place("lamp"), (Direction::Out, Kind::Bool, 8, 1, off));
+    assert_eq!(quick.variables, [("tank.setpoint".to_owned(), Variable::Double(60.0))]);
+
+    let path = folder.join("production.toml");
+    let production = load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(production.plugins.cache, Path::new("/var/cache/camshaft"));
+    assert_eq!(production.points.image_bytes(Direction::In), 16);
+    assert_eq!(production.settings("stranger").outputs, Grant::Only(vec![]));
+    assert!(production.settings("blink").hold);
+}
+
+#[test]
+fn places_that_are_not_named_are_the_next_free_ones() {
+    let text = plant(&[
+        "name = 'a', direction = 'in', type = 'bool'",
+        "name = 'b', direction = 'in', type = 'u32'",
+        "name = 'c', direction = 'in', type = 'bool'",
+        "name = 'd', direction = 'in', type = 'u16'",
+        "name = 'e', direction = 'in', type = 'u8', address = 1",
+        "name = 'f', direction = 'out', type = 'f64', safe = 'hold'",
+    ]);
+    let second = plant(&["name = 'g', direction = 'in', type = 'u8'"]).replace("'d'", "'e'");
+    let config = good(&(text + &second));
+    let places: Vec<_> =
+        config.points.iter().map(|(_, point)| (&*point.name, point.byte, point.bit)).collect();
+    let expected =
+        [("a", 0, 0), ("b", 4, 0), ("c", 0, 1), ("d", 2, 0), ("e", 1, 0), ("f", 0, 0), ("g", 8, 0)];
+    assert_eq!(places, expected);
+    assert_eq!(config.points.image_bytes(Direction::In), 9);
+    assert_eq!(config.points.image_bytes(Direction::Out), 8);
+}
+
+/// Random devices, windows, types and addresses: whatever is accepted never overlaps and lies
+/// inside.
+#[test]
+fn accepted_points_never_overlap() {
+    let mut accepted = 0;
+    for seed in 0..2000 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let Ok(config) = read(&random_config(&mut random)) else { continue };
+        accepted += 1;
+        let points: Vec<&Point> = config.points.iter().map(|(_, point)| point).collect();
+        for (index, one) in points.iter().enumerate() {
+            assert!(one.bytes().end <= config.points.image_bytes(one.direction), "seed {seed}");
+            for other in &points[..index] {
+                let apart = one.direction != other.direction
+                    || one.bytes().end <= other.bytes().start
+                    || other.bytes().end <= one.bytes().start
+                    || one.mask() & other.mask() == 0;
+                assert!(apart, "seed {seed}: {one:?} {other:?}");
+            }
+        }
+    }
+    // Both outcomes must occur often, or this proves nothing.
+    assert!((500..1500).contains(&accepted), "{accepted} of 2000 accepted");
+}
+
+fn random_config(random: &mut fastrand::Rng) -> String {
+    let kinds = ["bool", "u8", "i16", "u32", "f32", "i64", "f64"];
+    let mut text = String::new();
+    for device in 0..random.u32(1..4) {
+        text += &format!("[[device]]\nname = 'd{device}'\ndriver = 'sim'\n");
+        if random.u8(..) < 40 {
+            text += &format!("input_start = {}\n", random.u32(..64));
+        }
+        if random.u8(..) < 40 {
+            text += &format!("output_bytes = {}\n", random.u32(16..64));
+        }
+        for point in 0..random.u32(..12) {
+            let kind = random.choice(kinds).unwrap();
+            let direction = random.choice(["in", "out\"\nsafe = \"hold"]).unwrap();
+            text += &format!(
+                "[[device.point]]\nname = 'p{device}.{point}'\n\
+                 type = '{kind}'\ndirection = \"{direction}\"\n"
+            );
+            match random.u8(..) {
+                0..60 => text += &format!("address = {}\n", random.u32(..100)),
+                60..80 if kind == "bool" => {
+                    text += &format!("address = '{}.{}'\n", random.u32(..100), random.u32(..8));
+                }
+                _ => {}
+            }
+        }
+    }
+    text
+}
+
+/// Files with random damage: there is an answer, never a panic.
+#[test]
+fn damaged_files_are_answered() {
+    let original = include_bytes!("../../config/production.toml");
+    for seed in 0..2000 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut bytes = original.to_vec();
+        for _ in 0..random.u32(1..6) {
+            let (from, to) = (random.usize(..bytes.len()), random.usize(..bytes.len()));
+            match random.u8(..4) {
+                0 => bytes[to] = bytes[from],
+                1 => bytes[to] = random.u8(b' '..=b'~'),
+                2 => drop(bytes.remove(to)),
+                _ => bytes.insert(to, random.u8(b'0'..=b'9')),
+            }
+        }
+        if let Err(problems) = read(&String::from_utf8_lossy(&bytes)) {
+            assert!(!problems.list.is_empty(), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn the_whole_image_can_be_filled() {
+    let device = |name: &str, bytes: u32| {
+        format!("[[device]]\nname = '{name}'\ndriver = 'sim'\ninput_bytes = {bytes}\n")
+    };
+    let text = device("a", MAX_IMAGE_BYTES - 8) + &device("b", 8);
+    let point = "[[device.point]]\nname = 'p'\ndirection = 'in'\ntype = 'f64'\n";
+    assert_eq!(good(&(text.clone() + point)).points[PointId(0)].byte, MAX_IMAGE_BYTES - 8);
+    let more = text + &device("c", 0) + point;
+    let problems = read(&more).expect_err("there is no byte left").to_string();
+    assert!(problems.contains("no free place for it in 0 bytes at 65536"), "{problems}");
+}
+
+const THREE: [&str; 3] = [
+    "name = 'i', direction = 'in', type = 'u8'",
+    "name = 'x', direction = 'out', type = 'bool'",
+    "name = 'y', direction = 'out', type = 'bool'",
+];
+
+#[test]
+fn grants_follow_the_entries() {
+    let text = plant(&THREE)
+        + "[[plugin]]\nname = 'a'\noutputs = ['x']\ninputs = ['i']\n\
+           [[plugin]]\nname = 'b'\nevery = 5\npoll_budget = '1ms'\n";
+    let only = |ids: &[u16]| Grant::Only(ids.iter().map(|&id| PointId(id)).collect());
+    for (grant, rest) in [("all", only(&[2])), ("none", only(&[]))] {
+        let config = good(&format!("plugins.grant = '{grant}'\n{text}"));
+        let a = config.settings("a");
+        assert_eq!((a.order, a.every, a.inputs, a.outputs), (0, 1, only(&[0]), only(&[1])));
+        let b = config.settings("b");
+        assert_eq!((b.order, b.every, b.inputs, b.outputs), (1, 5, Grant::All, rest.clone()));
+        assert_eq!(b.poll_budget, Duration::from_millis(1));
+        let c = config.settings("c");
+        assert_eq!((c.order, c.every, c.inputs, c.outputs), (2, 1, Grant::All, rest));
+        assert_eq!((c.poll_budget, c.hold), (Duration::from_micros(2500), false));
+    }
+}
+
+#[test]
+fn changes_are_named() {
+    let base = plant(&THREE) + "[[plugin]]\nname = 'a'\noutputs = ['x']\n";
+    let check = |from: &str, to: &str, live: &[&str], fixed: &[&str]| {
+        let keys = changed_keys(&good(&base), &good(&base.replace(from, to)));
+        let (found_live, found_fixed): (Vec<_>, Vec<_>) =
+            keys.iter().map(|key| &**key).partition(|key| is_live(key));
+        assert_eq!((&*found_live, &*found_fixed), (live, fixed));
+    };
+    check("", "", &[], &[]);
+    check("['x']", "['y']", &["plugin[a].outputs"], &[]);
+    check("'a'", "'a'\nhold = true\nevery = 2", &["plugin[a].every", "plugin[a].hold"], &[]);
+    check("'u8'", "'u16'", &[], &["device[d]"]);
+    check("'sim'", "'sim'\ninitial = { i = 1 }", &[], &["device[d]"]);
+    check("['x']", "['x']\n[[variable]]\nname = 'v'\ntype = 'int'", &[], &["variable[v]"]);
+    let other = "['x']\n[scan]\nperiod = '20ms'\n[log]\nlevel = 'warn'\nformat = 'text'";
+    check(
+        "['x']",
+        other,
+        &["plugin[a].poll_budget", "log.level"],
+        &["scan.period", "plugins.poll_budget", "log.format"],
+    );
+    check(
+        "[[plugin]]",
+        "[[plugin]]\nname = 'b'\n[[plugin]]",
+        &[],
+        &["plugin[a].order", "plugin[b].order"],
+    );
+}
