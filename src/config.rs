@@ -15,9 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::image::Points;
+use crate::log;
 use crate::plugin::{self, Compiler, Grant, Limits};
 use crate::variable::Variable;
 
@@ -34,7 +33,6 @@ mod read;
 mod tests;
 
 pub use change::{changed_keys, is_live};
-pub use driver::{DriverConfig, SimConfig};
 pub use problem::{Problem, Problems};
 
 use check::Surroundings;
@@ -65,7 +63,7 @@ pub struct Config {
     /// `[control]`
     pub control: ControlSettings,
     /// `[log]`
-    pub log: LogSettings,
+    pub log: log::Settings,
     /// Outputs of a plugin that has no list of its own.
     unclaimed: Vec<crate::image::PointId>,
 }
@@ -134,7 +132,7 @@ pub struct Device {
     /// Its name, unique among devices.
     pub name: String,
     /// Its driver, with the settings of that driver.
-    pub driver: DriverConfig,
+    pub driver: crate::driver::Config,
 }
 
 /// How people reach the daemon.
@@ -144,43 +142,6 @@ pub struct ControlSettings {
     pub socket: PathBuf,
     /// Its mode: 0o600, or 0o660 to let its group in.
     pub mode: u32,
-}
-
-/// How the daemon logs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogSettings {
-    /// How much.
-    pub level: Level,
-    /// In which form.
-    pub format: Format,
-}
-
-/// How much is logged: this and everything worse.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs, reason = "the levels of tracing")]
-pub enum Level {
-    Error,
-    Warn,
-    #[default]
-    Info,
-    Debug,
-    Trace,
-}
-
-/// The form of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// The journal's own if stderr goes there, text otherwise.
-    #[default]
-    Auto,
-    /// Readable lines.
-    Text,
-    /// One JSON object for each line.
-    Json,
-    /// Fields of journald.
-    Journal,
 }
 
 impl Config {
@@ -259,12 +220,18 @@ fn decide(
     let variables = check::variables(&file.variables, report);
     let control = check::control(&file.control, here, report);
     // Only now: `Points` takes nothing that is wrong.
+    if !report.is_clean() {
+        return None;
+    }
+    let points = Points::new(layout.points, layout.input_bytes, layout.output_bytes);
+    let points = Arc::new(points);
+    try_devices(&file.devices, &devices, &points, report);
     report.is_clean().then(|| Config {
         path: path.to_owned(),
         scan,
         plugins,
         programs: programs.listed,
-        points: Arc::new(Points::new(layout.points, layout.input_bytes, layout.output_bytes)),
+        points,
         devices,
         variables,
         control,
@@ -285,4 +252,19 @@ fn devices(file: &ConfigFile<'_>, here: &Surroundings<'_>, report: &Report<'_>) 
         }
     }
     all
+}
+
+/// Opens each device once, because only its driver can tell whether the points that it names exist.
+fn try_devices(
+    files: &[file::DeviceFile<'_>],
+    devices: &[Device],
+    points: &Arc<Points>,
+    report: &Report<'_>,
+) {
+    for (index, (file, device)) in files.iter().zip(devices).enumerate() {
+        if let Err(error) = crate::driver::open(&device.driver, points, index) {
+            let key = format!("{}.{}", file.rest.key, error.place);
+            report.wrong(file.rest.line, &key, error.found, error.wanted);
+        }
+    }
 }

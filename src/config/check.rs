@@ -13,8 +13,9 @@ use super::file::{
     ControlFile, Cpus, GrantWord, LogFile, Maybe, ModeWord, PluginsFile, ScanFile, VariableFile,
 };
 use super::problem::{Report, Said};
-use super::{ControlSettings, LogSettings, PluginsSettings, Restart, ScanSettings};
+use super::{ControlSettings, PluginsSettings, Restart, ScanSettings};
 use crate::image::Value;
+use crate::log;
 use crate::plugin::Limits;
 use crate::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variable, VariableKind};
 
@@ -318,9 +319,9 @@ pub(super) fn control(
     ControlSettings { socket, mode }
 }
 
-pub(super) fn log(file: &LogFile) -> LogSettings {
-    LogSettings {
-        level: file.level.as_ref().map(|said| said.value).unwrap_or_default(),
+pub(super) fn log(file: &LogFile) -> log::Settings {
+    log::Settings {
+        level: file.level.as_ref().map(|said| said.value.clone()).unwrap_or_default(),
         format: file.format.as_ref().map(|said| said.value).unwrap_or_default(),
     }
 }

@@ -5,7 +5,6 @@
 //! name.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -15,52 +14,24 @@ use toml::de::{DeTable, DeValue, Deserializer, Error};
 use super::file::DeviceFile;
 use super::problem::{Report, nearest};
 use super::read::split;
-use crate::image::Value;
+use crate::driver::{Config, sim};
 
 /// The drivers that can be named.
 const DRIVERS: [&str; 1] = ["sim"];
-
-/// The settings of a driver.
-#[derive(Debug, Clone, PartialEq)]
-pub enum DriverConfig {
-    /// A simulated plant.
-    Sim(SimConfig),
-}
-
-/// Stands in for the settings of the simulated plant: the keys, not yet understood.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SimConfig {
-    tank: Option<toml::Value>,
-    signal: Vec<toml::Value>,
-    loopback: Vec<toml::Value>,
-    script: Option<ScriptConfig>,
-    fault: Option<toml::Value>,
-    initial: BTreeMap<String, Value>,
-}
-
-/// Stands in for a script of the simulated plant.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ScriptConfig {
-    file: std::path::PathBuf,
-    #[serde(default)]
-    repeat: bool,
-}
 
 /// Turns the keys of a driver into its settings; relative paths in them count from `folder`.
 fn driver_config(
     driver: &str,
     table: Spanned<DeTable<'_>>,
     folder: &Path,
-) -> Result<Option<DriverConfig>, Error> {
+) -> Result<Option<Config>, Error> {
     match driver {
         "sim" => {
-            let mut config = SimConfig::deserialize(Deserializer::from(table))?;
+            let mut config = sim::Config::deserialize(Deserializer::from(table))?;
             if let Some(script) = &mut config.script {
                 script.file = folder.join(&script.file);
             }
-            Ok(Some(DriverConfig::Sim(config)))
+            Ok(Some(Config::Sim(config)))
         }
         _ => Ok(None),
     }
@@ -71,7 +42,7 @@ pub(super) fn understand(
     device: &DeviceFile<'_>,
     folder: &Path,
     report: &Report<'_>,
-) -> Option<DriverConfig> {
+) -> Option<Config> {
     let driver = device.driver.as_ref()?;
     let mut table = device.rest.value.clone();
     for point in &device.points {

@@ -14,8 +14,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::Said;
 use super::read::Section;
-use super::{Format, Level};
 use crate::image::{Direction, Kind, Value};
+use crate::log::{Format, Level};
 use crate::plugin::Compiler;
 use crate::variable::VariableKind;
 

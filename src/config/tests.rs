@@ -52,7 +52,7 @@ fn an_empty_file_has_every_default() {
     assert_eq!(config.plugins, plugins);
     let control = ControlSettings { socket: "/run/camshaft/control.sock".into(), mode: 0o600 };
     assert_eq!(config.control, control);
-    assert_eq!(config.log, LogSettings { level: Level::Info, format: Format::Auto });
+    assert_eq!(config.log, log::Settings::default());
     assert!(config.points.is_empty() && config.devices.is_empty() && config.programs.is_empty());
 }
 
@@ -92,7 +92,10 @@ fn every_key_is_heard() {
     };
     assert_eq!(config.plugins, plugins);
     assert_eq!(config.control, ControlSettings { socket: "etc/s".into(), mode: 0o660 });
-    assert_eq!(config.log, LogSettings { level: Level::Trace, format: Format::Json });
+    assert_eq!(
+        config.log,
+        log::Settings { level: "trace".parse().unwrap(), format: log::Format::Json }
+    );
 }
 
 #[test]
