@@ -57,7 +57,7 @@ fn empty_poll() {
             let started = Instant::now();
             (0..100).for_each(|_| rig.step());
             passed += started.elapsed();
-            while rig.reins.samples.pop().is_ok() {}
+            while rig.samples.pop().is_ok() {}
         }
         passed.as_nanos() as f64 / f64::from(CALLS)
     };

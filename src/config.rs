@@ -18,6 +18,8 @@ use std::time::Duration;
 use crate::image::Points;
 use crate::log;
 use crate::plugin::{self, Compiler, Grant, Limits};
+use crate::scan::thread;
+use crate::supervisor::RestartPolicy;
 use crate::variable::Variable;
 
 mod change;
@@ -48,7 +50,7 @@ pub struct Config {
     /// The file it came from.
     pub path: PathBuf,
     /// `[scan]`
-    pub scan: ScanSettings,
+    pub scan: thread::Settings,
     /// `[plugins]`
     pub plugins: PluginsSettings,
     /// The entries `[[plugin]]`, by the name of the file without `.wasm`, in their order.
@@ -68,19 +70,6 @@ pub struct Config {
     unclaimed: Vec<crate::image::PointId>,
 }
 
-/// How the scan runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScanSettings {
-    /// Time from one cycle to the next.
-    pub period: Duration,
-    /// `SCHED_FIFO` priority, 1 to 98; `None` for the ordinary scheduler.
-    pub priority: Option<u8>,
-    /// The CPUs that the scan may run on, in rising order; empty for all.
-    pub cpus: Vec<u32>,
-    /// Whether memory is locked against paging.
-    pub lock_memory: bool,
-}
-
 /// What all plugins share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginsSettings {
@@ -94,36 +83,11 @@ pub struct PluginsSettings {
     /// What a module may be and an instance may use.
     pub limits: Limits,
     /// When a program that traps is started again.
-    pub restart: Restart,
+    pub restart: RestartPolicy,
     /// Which compiler makes the artifacts.
     pub compiler: Compiler,
     /// Where the artifacts are kept.
     pub cache: PathBuf,
-}
-
-/// When a program that traps is started again. The first restart is at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Restart {
-    /// Wait before the second restart; doubles from one to the next.
-    pub first: Duration,
-    /// The longest wait.
-    pub max: Duration,
-    /// So many traps within `within`, and the program is quarantined.
-    pub traps: u32,
-    /// How long a trap counts.
-    pub within: Duration,
-}
-
-impl Default for Restart {
-    /// A glitch costs one cycle, a program that cannot run costs little, and a minute decides.
-    fn default() -> Self {
-        Self {
-            first: Duration::from_millis(100),
-            max: Duration::from_secs(30),
-            traps: 5,
-            within: Duration::from_secs(60),
-        }
-    }
 }
 
 /// A device in the field.
@@ -145,6 +109,18 @@ pub struct ControlSettings {
 }
 
 impl Config {
+    /// Takes over the settings of plugins from `new`, which has the same points. Who is polled in
+    /// which order stays as it was.
+    pub fn adopt_settings(&mut self, new: &Self) {
+        let order = |name: &str| self.settings(name).order;
+        let mut programs = new.programs.clone();
+        for (name, settings) in &mut programs {
+            settings.order = order(name);
+        }
+        self.programs = programs;
+        self.unclaimed.clone_from(&new.unclaimed);
+    }
+
     /// The settings of the plugin `name`, whether it has an entry or not.
     ///
     /// Without an entry it is polled in every cycle after those that have one, reads all inputs,

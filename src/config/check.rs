@@ -13,10 +13,12 @@ use super::file::{
     ControlFile, Cpus, GrantWord, LogFile, Maybe, ModeWord, PluginsFile, ScanFile, VariableFile,
 };
 use super::problem::{Report, Said};
-use super::{ControlSettings, PluginsSettings, Restart, ScanSettings};
+use super::{ControlSettings, PluginsSettings};
 use crate::image::Value;
 use crate::log;
 use crate::plugin::Limits;
+use crate::scan::thread;
+use crate::supervisor::RestartPolicy;
 use crate::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variable, VariableKind};
 
 /// Below 100 us the kernel's wake-up is most of a cycle; above 10 s a scan is no control.
@@ -166,7 +168,7 @@ pub(super) fn once<'f>(
     true
 }
 
-pub(super) fn scan(file: &ScanFile, report: &Report<'_>) -> ScanSettings {
+pub(super) fn scan(file: &ScanFile, report: &Report<'_>) -> thread::Settings {
     let mut cpus = match &file.cpu {
         None => Vec::new(),
         Some(Said { value: Cpus::One(cpu), .. }) => vec![*cpu],
@@ -181,7 +183,7 @@ pub(super) fn scan(file: &ScanFile, report: &Report<'_>) -> ScanSettings {
     cpus.sort_unstable();
     cpus.dedup();
     let given = file.priority.is_some();
-    ScanSettings {
+    thread::Settings {
         period: ranged(&file.period, PERIOD, DEFAULT_PERIOD, show_duration, report),
         priority: given.then(|| ranged(&file.priority, PRIORITY, 1, show_number, report) as u8),
         cpus,
@@ -249,21 +251,21 @@ fn limits(file: &PluginsFile, report: &Report<'_>) -> Limits {
     }
 }
 
-fn restart(file: &PluginsFile, report: &Report<'_>) -> Restart {
-    let (file, default) = (&file.restart, Restart::default());
-    let first = ranged(&file.first, RESTART, default.first, show_duration, report);
-    let max = ranged(&file.max, RESTART, default.max.max(first), show_duration, report);
+fn restart(file: &PluginsFile, report: &Report<'_>) -> RestartPolicy {
+    let (file, default) = (&file.restart, RestartPolicy::default());
+    let first = ranged(&file.first, RESTART, default.delay, show_duration, report);
+    let max = ranged(&file.max, RESTART, default.delay_max.max(first), show_duration, report);
     if let (Some(said), true) = (&file.max, max < first) {
         let right = format!("at least `first`, which is {}", show_duration(first));
         report.wrong_at(said, show_duration(max), right);
     }
     let traps = ranged(&file.traps, TRAPS, default.traps.into(), show_number, report);
-    Restart {
-        first,
-        max,
+    RestartPolicy {
+        delay: first,
+        delay_max: max,
         // The cast is safe: TRAPS ends far below u32::MAX.
         traps: traps as u32,
-        within: ranged(&file.within, RESTART, default.within, show_duration, report),
+        window: ranged(&file.within, RESTART, default.window, show_duration, report),
     }
 }
 

@@ -33,7 +33,7 @@ fn plant(points: &[&str]) -> String {
 #[test]
 fn an_empty_file_has_every_default() {
     let config = good("");
-    let scan = ScanSettings {
+    let scan = thread::Settings {
         period: Duration::from_millis(10),
         priority: None,
         cpus: vec![],
@@ -45,7 +45,7 @@ fn an_empty_file_has_every_default() {
         grant_all: true,
         poll_budget: Duration::from_micros(2500),
         limits: Limits::default(),
-        restart: Restart::default(),
+        restart: RestartPolicy::default(),
         compiler: Compiler::Cranelift,
         cache: "/home/jo/.cache/camshaft".into(),
     };
@@ -67,7 +67,10 @@ fn every_key_is_heard() {
          [control]\nsocket = 's'\nmode = '0660'\n[log]\nlevel = 'trace'\nformat = 'json'\n",
     );
     let (period, cpus) = (Duration::from_millis(1), vec![1, 3]);
-    assert_eq!(config.scan, ScanSettings { period, priority: Some(98), cpus, lock_memory: true });
+    assert_eq!(
+        config.scan,
+        thread::Settings { period, priority: Some(98), cpus, lock_memory: true }
+    );
     let plugins = PluginsSettings {
         dir: "/p".into(),
         grant_all: false,
@@ -81,11 +84,11 @@ fn every_key_is_heard() {
             functions: 2,
             log_lines_per_s: 3,
         },
-        restart: Restart {
-            first: Duration::from_secs(1),
-            max: Duration::from_secs(60),
+        restart: RestartPolicy {
+            delay: Duration::from_secs(1),
+            delay_max: Duration::from_secs(60),
             traps: 9,
-            within: Duration::from_secs(300),
+            window: Duration::from_secs(300),
         },
         compiler: Compiler::Singlepass,
         cache: "etc/c".into(),

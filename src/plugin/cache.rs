@@ -54,6 +54,11 @@ impl Cache {
         Ok(Self(folder.to_path_buf()))
     }
 
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.0
+    }
+
     /// The artifact with this key, if there is a whole one.
     pub(super) fn load(&self, key: &str) -> Option<Vec<u8>> {
         let path = self.0.join(key);

@@ -7,12 +7,14 @@
 
 use std::io::{self, Read, Write};
 use std::num::NonZero;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wasmer::sys::{CompilerConfig, Cranelift, EngineBuilder, Features, Singlepass};
@@ -110,12 +112,27 @@ impl Workshop {
     }
 
     async fn work(&self, module: &[u8], check_only: bool) -> Result<(Report, Vec<u8>), Refusal> {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..MAX_ATTEMPTS {
+            match self.attempt(module, check_only).await {
+                Err(Failed::ByAccident(_)) => tokio::time::sleep(pause).await,
+                Err(Failed::ByFault(refusal)) => return Err(refusal),
+                Ok(done) => return Ok(done),
+            }
+            pause *= 2;
+        }
+        self.attempt(module, check_only).await.map_err(|failed| match failed {
+            Failed::ByAccident(refusal) | Failed::ByFault(refusal) => refusal,
+        })
+    }
+
+    async fn attempt(&self, module: &[u8], check_only: bool) -> Result<(Report, Vec<u8>), Failed> {
         let limit = self.limits.module_bytes;
         if module.len() as u64 > limit {
-            return Err(Refusal::new(
+            return Err(Failed::ByFault(Refusal::new(
                 format!("it has {} bytes", module.len()),
                 format!("the limit is {limit} (plugins.module in the configuration)"),
-            ));
+            )));
         }
         let job = Job { compiler: self.compiler, limits: self.limits, check_only };
         let exchange = tokio::time::timeout(MAX_WALL, self.exchange(job, module)).await;
@@ -123,11 +140,15 @@ impl Workshop {
             Ok(Ok(done)) => done,
             Ok(Err(error)) => {
                 let reason = format!("the compile worker did not run: {error}");
-                return Err(Refusal::new(reason, "it is tried again with the next new file"));
+                return Err(Failed::ByAccident(Refusal::new(reason, ONCE_MORE)));
             }
-            Err(_) => return Err(too_dear("took too long", "time")),
+            Err(_) => return Err(Failed::ByFault(too_dear("took too long", "time"))),
         };
-        parse(&output).unwrap_or_else(|| Err(died(status, &complaint)))
+        match parse(&output) {
+            Some(Ok(done)) => Ok(done),
+            Some(Err(refusal)) => Err(Failed::ByFault(refusal)),
+            None => Err(died(status, &complaint)),
+        }
     }
 
     /// Runs one worker. Dropping the future kills it.
@@ -170,6 +191,24 @@ impl Workshop {
 /// Most bytes of a dying worker's last words; one line of them is shown.
 const MAX_COMPLAINT: u64 = 4096;
 
+/// Attempts at a compilation whose worker is killed from outside.
+const MAX_ATTEMPTS: u32 = 6;
+
+/// Before the second attempt; doubles from one to the next, 3 s in all.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// What helps after an accident.
+const ONCE_MORE: &str = "`camshaft restart NAME` tries once more";
+
+/// Why a worker gave no artifact.
+#[derive(Debug)]
+enum Failed {
+    /// The module is at fault.
+    ByFault(Refusal),
+    /// Something else is, and another attempt may succeed.
+    ByAccident(Refusal),
+}
+
 fn parse(output: &[u8]) -> Option<Result<(Report, Vec<u8>), Refusal>> {
     let end = output.iter().position(|&byte| byte == b'\n')?;
     match serde_json::from_slice(&output[..end]).ok()? {
@@ -188,23 +227,24 @@ fn too_dear(what: &str, limit: &str) -> Refusal {
     )
 }
 
-fn died(status: ExitStatus, complaint: &[u8]) -> Refusal {
-    use std::os::unix::process::ExitStatusExt;
+/// A worker has ended without an answer.
+fn died(status: ExitStatus, complaint: &[u8]) -> Failed {
     let complaint = String::from_utf8_lossy(complaint);
-    let words = complaint.lines().next().unwrap_or_default();
-    match status.signal() {
-        Some(libc_sigxcpu) if libc_sigxcpu == nix::sys::signal::Signal::SIGXCPU as i32 => {
-            too_dear("used up its CPU time", "time")
+    let words = complaint.lines().find(|line| !line.is_empty()).unwrap_or_default();
+    match status.signal().map(Signal::try_from) {
+        Some(Ok(Signal::SIGXCPU)) => Failed::ByFault(too_dear("used up its CPU time", "time")),
+        _ if words.starts_with("memory allocation of") => {
+            Failed::ByFault(too_dear("ran out of memory", "memory"))
         }
-        _ if words.starts_with("memory allocation of") => too_dear("ran out of memory", "memory"),
-        Some(signal) => Refusal::new(
-            format!("its compilation was killed by signal {signal}"),
-            "copy the file again to try once more",
-        ),
-        None => Refusal::new(
+        // Somebody's, or the kernel's when memory is short. The module may be innocent.
+        Some(Ok(Signal::SIGKILL | Signal::SIGTERM | Signal::SIGINT | Signal::SIGHUP)) => {
+            let reason = format!("its compilation was killed {MAX_ATTEMPTS} times");
+            Failed::ByAccident(Refusal::new(reason, ONCE_MORE))
+        }
+        _ => Failed::ByFault(Refusal::new(
             format!("its compilation failed ({status}): {words}"),
             "make the module smaller or build it with another toolchain",
-        ),
+        )),
     }
 }
 
@@ -243,7 +283,7 @@ fn confine() {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     let _ = setrlimit(Resource::RLIMIT_FSIZE, 0, 0);
     // It ends with the daemon, and before it when memory runs out.
-    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+    let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     let idle = thread_priority::ThreadSchedulePolicy::Normal(
         thread_priority::NormalThreadSchedulePolicy::Idle,

@@ -140,6 +140,14 @@ pub enum LogSink {
 const MAX_LISTED_LINES: usize = 1000;
 
 impl LogSink {
+    /// Lines that found no room.
+    pub fn lost(&self) -> u64 {
+        match self {
+            Self::Queue { lost, .. } => *lost,
+            Self::List(_) => 0,
+        }
+    }
+
     /// Passes a line on, or drops it.
     pub fn push(&mut self, line: Line) {
         match self {

@@ -80,6 +80,8 @@ pub struct ProgramFact {
     pub polls: u64,
     /// The cycle in which it took its seat.
     pub since_cycle: u64,
+    /// When that was, on the scan's clock.
+    pub since: Duration,
     /// Linear memory in bytes; read when it took its seat and every [`MEMORY_CYCLES`].
     pub memory_bytes: u64,
     /// How it failed; it is no longer polled then.
@@ -111,6 +113,8 @@ pub struct Snapshot {
     pub missed: u64,
     /// Samples that found the queue full.
     pub samples_lost: u64,
+    /// Log lines of guests that found their queue full.
+    pub lines_lost: u64,
     /// The inputs that the programs saw.
     pub inputs: Inputs,
     /// The outputs that the devices were given.
@@ -136,6 +140,7 @@ impl Snapshot {
             overruns: 0,
             missed: 0,
             samples_lost: 0,
+            lines_lost: 0,
             inputs: world.inputs.clone(),
             outputs: world.outputs.clone(),
             owners: world.owners.clone(),
@@ -198,14 +203,12 @@ pub struct Reins {
     pub orders: rtrb::Producer<Order>,
     /// What the scan gives back.
     pub returns: rtrb::Consumer<Return>,
-    /// Measured times.
-    pub samples: rtrb::Consumer<Sample>,
     /// The news of the latest cycle.
     pub latest: latest::Reader<Snapshot>,
 }
 
-/// Queues between a scan and whoever directs it.
-pub fn queues(first: &Snapshot) -> (Ends, Reins) {
+/// Queues between a scan and whoever directs it, and the one for measured times.
+pub fn queues(first: &Snapshot) -> (Ends, Reins, rtrb::Consumer<Sample>) {
     let (orders_in, orders) = rtrb::RingBuffer::new(MAX_ORDERS);
     // Each order gives back at most one thing, and a trap one more.
     let (returns, returns_out) = rtrb::RingBuffer::new(MAX_ORDERS + MAX_PROGRAMS);
@@ -213,7 +216,8 @@ pub fn queues(first: &Snapshot) -> (Ends, Reins) {
     let (writer, reader) = latest::latest(first);
     (
         Ends { orders, returns, samples, latest: writer },
-        Reins { orders: orders_in, returns: returns_out, samples: samples_out, latest: reader },
+        Reins { orders: orders_in, returns: returns_out, latest: reader },
+        samples_out,
     )
 }
 
@@ -241,6 +245,7 @@ pub struct Scan {
 struct Seated {
     program: Program,
     since_cycle: u64,
+    since: Duration,
     memory_bytes: u64,
 }
 
@@ -282,7 +287,8 @@ impl Scan {
         self.publish();
     }
 
-    /// Carries out orders, at most one of which swaps a program.
+    /// Carries out orders, at most one of which swaps or restarts a program. Programs that are new
+    /// may come several at a time: nobody's work is replaced, and a start with many is quick.
     fn obey(&mut self, now: Duration) {
         let world = self.world();
         world.now = now;
@@ -293,7 +299,11 @@ impl Scan {
                 break;
             }
             let Ok(order) = self.ends.orders.pop() else { break };
-            let swaps = matches!(order, Order::Install(_) | Order::Remove(_) | Order::Halt);
+            let swaps = match &order {
+                Order::Install(prepared) => !self.is_new(prepared.program.seat),
+                Order::Remove(_) | Order::Halt => true,
+                Order::Configure(..) | Order::Command { .. } => false,
+            };
             self.carry_out(order, now);
             if swaps {
                 break;
@@ -341,7 +351,7 @@ impl Scan {
             let _ = world.variables.write(&name, value);
         }
         world.variables.commit();
-        let since_cycle = world.cycle;
+        let (since_cycle, since) = (world.cycle, world.now);
         let memory_bytes = program.memory_bytes();
         self.down.retain(|fact| fact.seat != seat);
         if let Some(old) = old {
@@ -350,7 +360,7 @@ impl Scan {
             self.give_back(Return::Program(old.program));
         }
         let place = self.programs.partition_point(|other| other.program.rank() < program.rank());
-        self.programs.insert(place, Seated { program, since_cycle, memory_bytes });
+        self.programs.insert(place, Seated { program, since_cycle, since, memory_bytes });
         self.promise_budgets();
     }
 
@@ -449,6 +459,7 @@ impl Scan {
             news.overruns = overruns;
             news.missed = missed;
             news.samples_lost = lost;
+            news.lines_lost = world.log.lost();
             news.halted = halted;
             news.inputs.bytes.copy_from_slice(&world.inputs.bytes);
             news.inputs.quality.copy_from_slice(&world.inputs.quality);
@@ -507,6 +518,11 @@ impl Scan {
         self.programs.iter().position(|seated| seated.program.seat == seat)
     }
 
+    /// Whether nobody sits or sat on this seat.
+    fn is_new(&self, seat: Seat) -> bool {
+        self.index(seat).is_none() && self.down.iter().all(|fact| fact.seat != seat)
+    }
+
     fn give_back(&mut self, thing: Return) {
         // `obey` has looked for room, and each order and each program gives back one thing.
         let full = self.ends.returns.push(thing).is_err();
@@ -521,6 +537,7 @@ impl Seated {
             generation: self.program.generation,
             polls: self.program.polls,
             since_cycle: self.since_cycle,
+            since: self.since,
             memory_bytes: self.memory_bytes,
             trap: None,
         }

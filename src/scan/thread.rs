@@ -37,7 +37,7 @@ pub struct Settings {
     /// `SCHED_FIFO` priority, 1 to 98; the timekeeper gets one more.
     pub priority: Option<u8>,
     /// CPUs that the scan may run on; empty means all.
-    pub cpus: Vec<usize>,
+    pub cpus: Vec<u32>,
     /// Keep all memory of the process in RAM.
     pub lock_memory: bool,
 }
@@ -143,7 +143,7 @@ fn schedule(settings: &Settings) {
     }
     if !settings.cpus.is_empty() {
         let mut set = CpuSet::new();
-        let wanted = settings.cpus.iter().try_for_each(|&cpu| set.set(cpu));
+        let wanted = settings.cpus.iter().try_for_each(|&cpu| set.set(cpu as usize));
         if let Err(error) = wanted.and_then(|()| sched_setaffinity(Pid::from_raw(0), &set)) {
             refused("cpu", &error, "a CPU that exists and is allowed");
         }

@@ -80,6 +80,7 @@ pub fn points() -> Arc<Points> {
 pub struct Rig {
     pub scan: Scan,
     pub reins: Reins,
+    pub samples: rtrb::Consumer<camshaft::scan::stats::Sample>,
     pub keeper: Arc<Timekeeper>,
     pub points: Arc<Points>,
     pub limits: Limits,
@@ -97,12 +98,12 @@ impl Rig {
         let sink = LogSink::Queue { queue, lost: 0 };
         let world = World::new(Arc::clone(&points), Variables::default(), PERIOD, sink);
         let first = Snapshot::first(&world, devices.len());
-        let (ends, reins) = scan::queues(&first);
+        let (ends, reins, samples) = scan::queues(&first);
         let keeper = Arc::new(Timekeeper::start(|| {}).expect("a thread starts"));
         let scan = Scan::new(Box::new(world), devices, ends, Arc::clone(&keeper));
         let limits = Limits::default();
         let now = Duration::from_secs(1);
-        Self { scan, reins, keeper, points, limits, log, now, generation: 0 }
+        Self { scan, reins, samples, keeper, points, limits, log, now, generation: 0 }
     }
 
     /// One cycle, a period after the last; the news of it.

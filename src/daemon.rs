@@ -1,0 +1,486 @@
+//! The daemon: builds everything, then one loop over one kind of event, then an orderly stop.
+//!
+//! It decides nothing itself. The folder says what files there are, the supervisor what is to run,
+//! the loader makes programs of modules, the scan runs them; here the facts of each are carried to
+//! the others. Names, seats and modules are kept together in `roster.rs`, preparation is in
+//! `loader.rs`, live changes in `reload.rs`, answers for people in `answer.rs` and `view.rs`.
+
+mod answer;
+mod build;
+mod loader;
+mod reload;
+mod roster;
+mod view;
+
+use std::collections::HashMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep};
+
+use crate::clock::{Clock, MonotonicClock};
+use crate::config::Config;
+use crate::control::{Call, Reply, SwapView};
+use crate::log;
+use crate::plugin::folder::{Change, Watch};
+use crate::plugin::program::Request;
+use crate::plugin::world::{Level, Line, Message};
+use crate::plugin::{Refusal, Settings};
+use crate::scan::stats::Stats;
+use crate::scan::{self, Order, Reins, Return, thread};
+use crate::supervisor::{Action, Fact, Supervisor};
+use crate::systemd::{Notifier, Watchdog};
+
+pub use build::run;
+use loader::{Loaded, Loader, Module};
+use roster::{Ordered, Ready, Roster};
+
+/// How often the daemon looks at the scan's news: quick enough for a restart "at once", and a load of
+/// some microseconds fifty times a second.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Safe outputs must be written and confirmed within this time after SIGTERM; `TimeoutStopSec=` of
+/// the unit is longer.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A scan that has not moved for this time, and ten periods, is stuck: said once, and the watchdog
+/// goes hungry.
+const STUCK: Duration = Duration::from_secs(1);
+
+/// What the loop waits for.
+#[derive(Debug)]
+enum Event {
+    /// Something in the plugin folder changed.
+    Folder(Change),
+    /// A preparation has ended.
+    Loaded(Box<Loaded>),
+    /// Somebody asks for something.
+    Call(Call),
+    /// Time to look at the scan's news.
+    Tick,
+    /// SIGHUP: read the configuration again.
+    Reload,
+    /// SIGTERM or SIGINT.
+    Stop,
+}
+
+/// Everything the loop works with.
+struct Daemon {
+    config: Config,
+    log: log::Handle,
+    supervisor: Supervisor,
+    roster: Roster,
+    loader: Loader,
+    /// The scan's thread; `None` once it was ended.
+    scan: Option<thread::Running>,
+    reins: Reins,
+    /// What guests log.
+    lines: rtrb::Consumer<Line>,
+    stats: Stats,
+    folder: Watch,
+    /// Why the folder cannot be read at present.
+    folder_error: Option<String>,
+    /// Who waits for a device's answer, by ticket.
+    askers: HashMap<u64, oneshot::Sender<Reply>>,
+    last_ticket: u64,
+    notifier: Notifier,
+    watchdog: Option<Watchdog>,
+    started: Instant,
+    /// The latest cycle that was seen, and when.
+    pulse: (u64, Instant),
+    is_ready: bool,
+}
+
+impl Daemon {
+    /// Runs until it is told to stop.
+    async fn live(mut self, mut events: mpsc::Receiver<Event>) -> ExitCode {
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Folder(change) => self.folder_changed(change),
+                Event::Loaded(loaded) => self.loaded(*loaded),
+                Event::Call(call) => self.answer(call),
+                Event::Tick => self.look(),
+                Event::Reload => self.reload(),
+                Event::Stop => break,
+            }
+            self.pursue();
+        }
+        self.stop().await
+    }
+
+    fn folder_changed(&mut self, change: Change) {
+        match change {
+            Change::Present { name, hash, bytes, detected, path } => {
+                let is_new = self.supervisor.plugin(&name).is_none();
+                if let Err(refusal) = self.supervisor.folder(&name, Some(hash)) {
+                    refused(&name, &path.display(), &refusal);
+                    return;
+                }
+                if is_new && self.settings(&name).hold {
+                    // It was taken a moment ago, so it is known.
+                    let _ = self.supervisor.hold(&name);
+                }
+                let now = self.now();
+                if let Some(entry) = self.roster.enter(&name) {
+                    entry.detect = now.saturating_sub(detected);
+                    self.roster.modules.entry(hash).or_insert(Module::Bytes(bytes));
+                }
+            }
+            Change::Refused { name, path, refusal } => {
+                refused(&name, &path.display(), &refusal);
+                // A file whose name is no name cannot become a plugin; it was named above.
+                let _ = self.supervisor.folder_refused(&name, refusal);
+            }
+            Change::Gone { name } => {
+                // A name that is not known cannot go either.
+                let _ = self.supervisor.folder(&name, None);
+                tracing::info!(plugin = name, "{name}: its file is gone");
+            }
+            Change::FolderLost { error } => {
+                let folder = self.config.plugins.dir.display();
+                tracing::error!(%folder, error, "{folder} cannot be read: {error}; what runs goes on");
+                self.folder_error = Some(error);
+            }
+            Change::FolderBack => {
+                self.folder_error = None;
+                tracing::info!("the plugin folder can be read again");
+            }
+        }
+    }
+
+    fn loaded(&mut self, loaded: Loaded) {
+        loaded.lines.iter().for_each(|line| self.say(line));
+        let cached = loaded.artifact.as_ref().is_some_and(|artifact| artifact.cached);
+        if let Some(artifact) = loaded.artifact {
+            self.roster.modules.insert(loaded.hash, Module::Artifact(artifact));
+        }
+        let result = loaded.result.map(|program| {
+            if let Some(entry) = self.roster.get_mut(&loaded.name) {
+                let times = SwapView {
+                    detect_us: micros(entry.detect),
+                    compile_us: micros(loaded.compile),
+                    prepare_us: micros(loaded.prepare),
+                    cached,
+                    ..SwapView::default()
+                };
+                entry.ready = Some(Ready { program: Box::new(program), times });
+            }
+        });
+        self.supervisor.prepared(&loaded.name, loaded.generation, result);
+    }
+
+    /// Lets the supervisor compare what is so with what is wanted, and does what it says.
+    fn pursue(&mut self) {
+        let news = self.reins.latest.read();
+        let facts: Vec<_> = news
+            .programs
+            .iter()
+            .filter_map(|fact| {
+                let name = self.roster.name(fact.seat)?;
+                Some(Fact { name, generation: fact.generation, trap: fact.trap.clone() })
+            })
+            .collect();
+        let now = MonotonicClock.now();
+        for action in self.supervisor.step(now, &facts) {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Prepare { name, hash, generation } => {
+                let settings = self.settings(&name);
+                let points = self.config.points.clone();
+                let world =
+                    scan::rehearsal(self.reins.latest.read(), points, self.config.scan.period);
+                let module = self.roster.modules.get(&hash).cloned();
+                let Some((entry, module)) = self.roster.enter(&name).zip(module) else {
+                    let refusal = Refusal::new("its bytes are not at hand", "copy the file again");
+                    self.supervisor.prepared(&name, generation, Err(refusal));
+                    return;
+                };
+                let (name, seat) = (name.into(), entry.seat);
+                let request = Request { name, seat, hash, generation, settings };
+                self.loader.load(request, module, world);
+            }
+            Action::Install { name, generation } => {
+                if let Some(entry) = self.roster.get_mut(&name)
+                    && let Some(ready) = entry.ready.take()
+                {
+                    let missed = self.reins.latest.read().missed;
+                    let at = MonotonicClock.now();
+                    entry.ordered = Some(Ordered { generation, times: ready.times, at, missed });
+                    if let Err(rtrb::PushError::Full(order)) =
+                        self.reins.orders.push(Order::Install(ready.program))
+                        && let Order::Install(program) = order
+                    {
+                        // The supervisor asks again.
+                        entry.ready = Some(Ready { program, times: ready.times });
+                    }
+                }
+            }
+            Action::Discard { name, generation } => {
+                if let Some(entry) = self.roster.get_mut(&name) {
+                    entry.ready.take_if(|ready| ready.program.program.generation == generation);
+                }
+            }
+            Action::Stop { name } => {
+                if let Some(entry) = self.roster.get(&name) {
+                    // When the queue is full, the supervisor asks again.
+                    let _ = self.reins.orders.push(Order::Remove(entry.seat));
+                }
+            }
+            Action::Tell { name, note } => tell(&name, &note, &self.supervisor),
+        }
+    }
+
+    /// Looks at everything that the scan has put out.
+    fn look(&mut self) {
+        while let Ok(thing) = self.reins.returns.pop() {
+            self.take_back(thing);
+        }
+        while let Ok(line) = self.lines.pop() {
+            self.say(&line);
+        }
+        self.stats.collect();
+        self.settle_swaps();
+        self.forget_the_gone();
+        self.tell_the_manager();
+        self.folder_error.is_some().then(|| self.folder.poke());
+    }
+
+    fn take_back(&mut self, thing: Return) {
+        match thing {
+            // Dropped here, off the scan.
+            Return::Program(_) | Return::Settings(_) => {}
+            Return::Refused(prepared) => {
+                let program = &prepared.program;
+                let refusal = Refusal::new("the scan did not take it", "it is being stopped");
+                self.supervisor.prepared(&program.name, program.generation, Err(refusal));
+            }
+            Return::Answer { ticket, result } => self.device_answered(ticket, result),
+        }
+    }
+
+    /// Completes the times of swaps that have come true.
+    fn settle_swaps(&mut self) {
+        let news = self.reins.latest.read();
+        for fact in news.programs.iter() {
+            let Some(name) = self.roster.name(fact.seat).cloned() else { continue };
+            let Some(entry) = self.roster.get_mut(&name) else { continue };
+            let Some(done) = entry.ordered.take_if(|o| o.generation == fact.generation) else {
+                continue;
+            };
+            let swap = SwapView {
+                boundary_us: micros(fact.since.saturating_sub(done.at)),
+                missed_cycles: news.missed - done.missed,
+                ..done.times
+            };
+            entry.last_swap = Some(swap);
+            let SwapView { detect_us, compile_us, prepare_us, boundary_us, .. } = swap;
+            let (missed_cycles, cached, cycle) =
+                (swap.missed_cycles, swap.cached, fact.since_cycle);
+            tracing::info!(
+                plugin = &*name,
+                detect_us,
+                compile_us,
+                prepare_us,
+                boundary_us,
+                missed_cycles,
+                cached,
+                cycle,
+                "{name} took over in cycle {cycle}: detect {}, compile {}{}, prepare {}, boundary {}, missed cycles {missed_cycles}",
+                ms(detect_us),
+                ms(compile_us),
+                if cached { " (cached)" } else { "" },
+                ms(prepare_us),
+                ms(boundary_us),
+            );
+        }
+    }
+
+    /// Frees the seats, modules and histograms of plugins that nobody knows any more.
+    fn forget_the_gone(&mut self) {
+        let news = self.reins.latest.read();
+        let free = self.roster.retain(|name, seat| {
+            self.supervisor.plugin(name).is_some()
+                || news.programs.iter().any(|fact| fact.seat == seat)
+        });
+        free.into_iter().for_each(|seat| self.stats.forget(seat));
+        let mut used = Vec::new();
+        for (_, view) in self.supervisor.plugins() {
+            used.extend(view.file);
+            used.extend([view.running, view.next].into_iter().flatten().map(|v| v.hash));
+        }
+        self.roster.modules.retain(|hash, _| used.contains(hash));
+    }
+
+    /// Readiness, status line and watchdog of systemd.
+    fn tell_the_manager(&mut self) {
+        let news = self.reins.latest.read();
+        let cycle = news.cycle;
+        let running = news.programs.iter().filter(|fact| fact.trap.is_none()).count();
+        let status = format!("{running} programs run, {} overruns", news.overruns);
+        if cycle > self.pulse.0 {
+            self.pulse = (cycle, Instant::now());
+        }
+        if !self.is_ready && cycle > 0 {
+            self.is_ready = true;
+            self.notifier.ready(&status);
+        }
+        self.notifier.status(&status);
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.feed(cycle, &mut self.notifier);
+        }
+        let still = self.pulse.1.elapsed();
+        if still > STUCK.max(10 * self.config.scan.period) {
+            let seconds = still.as_secs();
+            tracing::error!(cycle, "the scan has not moved for {seconds} s");
+            self.pulse.1 = Instant::now();
+        }
+    }
+
+    /// Logs what a guest or its treatment has to say.
+    fn say(&self, line: &Line) {
+        let Some(name) = self.roster.name(line.seat) else { return };
+        let cycle = line.cycle;
+        match &line.message {
+            Message::Said { level, file, line, text } => {
+                let (text, file) = (printable(text.as_str()), printable(file.as_str()));
+                macro_rules! event {
+                    ($level:ident) => {
+                        tracing::$level!(plugin = &**name, cycle, file, line, "{name}: {text}")
+                    };
+                }
+                match level {
+                    Level::Error => event!(error),
+                    Level::Warn => event!(warn),
+                    Level::Info => event!(info),
+                    Level::Debug => event!(debug),
+                    Level::Trace => event!(trace),
+                }
+            }
+            Message::Dropped(lines) => {
+                tracing::warn!(
+                    plugin = &**name,
+                    cycle,
+                    lines,
+                    "{name}: {lines} log lines dropped, over plugins.log_rate"
+                );
+            }
+            Message::NotGranted(id) => {
+                let point = &self.config.points[*id].name;
+                tracing::warn!(
+                    plugin = &**name,
+                    cycle,
+                    point,
+                    "{name}: {point} is not granted to it; its writes are refused with code 5"
+                );
+            }
+            Message::Owned(id, seat) => {
+                let point = &self.config.points[*id].name;
+                let owner = self.roster.name(*seat).map_or("another plugin", |owner| owner);
+                tracing::warn!(
+                    plugin = &**name,
+                    cycle,
+                    point,
+                    owner,
+                    "{name}: {point} belongs to {owner}; writes are refused with code 5"
+                );
+            }
+        }
+    }
+
+    fn settings(&self, name: &str) -> Settings {
+        self.config.settings(name)
+    }
+
+    fn now(&self) -> Duration {
+        MonotonicClock.now()
+    }
+
+    /// Takes every program out, and waits until the devices have their safe outputs.
+    async fn stop(mut self) -> ExitCode {
+        self.notifier.stopping("programs out, outputs safe");
+        tracing::info!("stopping: programs out, outputs safe");
+        let deadline = Instant::now() + STOP_DEADLINE;
+        let mut is_told = false;
+        let confirmed = loop {
+            is_told = is_told || self.reins.orders.push(Order::Halt).is_ok();
+            while self.reins.returns.pop().is_ok() {}
+            let news = self.reins.latest.read();
+            if news.halted && news.is_confirmed() {
+                break true;
+            }
+            if Instant::now() >= deadline {
+                break false;
+            }
+            sleep(Duration::from_millis(1)).await;
+        };
+        while let Ok(line) = self.lines.pop() {
+            self.say(&line);
+        }
+        if confirmed {
+            tracing::info!("stopped; the devices have confirmed their safe outputs");
+            self.scan.take();
+            return ExitCode::SUCCESS;
+        }
+        tracing::error!("stopped; safe outputs are UNCONFIRMED after {STOP_DEADLINE:?}");
+        // A scan that hangs cannot be waited for; the process ends with it.
+        std::mem::forget(self.scan.take());
+        ExitCode::FAILURE
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Microseconds as milliseconds for people.
+fn ms(micros: u64) -> String {
+    format!("{:.1} ms", micros as f64 / 1000.0)
+}
+
+/// A guest's text is data: what could move a terminal's cursor is escaped.
+fn printable(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            safe.extend(c.escape_default());
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
+
+fn refused(name: &str, path: &dyn std::fmt::Display, refusal: &Refusal) {
+    let Refusal { reason, remedy } = refusal;
+    tracing::warn!(plugin = name, %path, reason, "{path} is not taken: {reason}; {remedy}");
+}
+
+/// Logs what the supervisor finds notable.
+fn tell(name: &str, note: &crate::supervisor::Note, supervisor: &Supervisor) {
+    use crate::supervisor::Note;
+    let trap = || {
+        let view = supervisor.plugin(name)?;
+        view.last_trap.map(ToString::to_string)
+    };
+    match note {
+        Note::Started(_) | Note::Stopped => tracing::info!(plugin = name, "{name}: {note}"),
+        Note::Refused(refusal) => {
+            let Refusal { reason, remedy } = refusal;
+            tracing::warn!(
+                plugin = name,
+                reason,
+                "{name}.wasm is refused: {reason}; {remedy}; what ran before goes on"
+            );
+        }
+        Note::Retrying { .. } => tracing::warn!(plugin = name, "{name}: {note}"),
+        Note::Restarting { .. } | Note::Quarantined { .. } | Note::StillQuarantined(_) => {
+            let trap = trap().unwrap_or_default();
+            tracing::error!(plugin = name, trap, "{name}: {trap}: {note}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Does what people ask for. What they only want to know is put together in `view.rs`.
+
+use std::path::{Path, PathBuf};
+
+use tokio::sync::oneshot;
+
+use super::Daemon;
+use crate::control::{Call, Code, Failure, Reply, Request, Response};
+use crate::driver::{Command, Injection};
+use crate::image::{Direction, Value};
+use crate::plugin::folder;
+use crate::plugin::{ModuleHash, Refusal};
+use crate::scan::Order;
+
+impl Daemon {
+    /// Answers a call, at once or when a device or the disk has answered.
+    pub(super) fn answer(&mut self, call: Call) {
+        let Call { request, reply } = call;
+        let answer = match request {
+            Request::Status => Ok(Response::Status(self.status())),
+            Request::Plugins => Ok(Response::Plugins(self.plugins())),
+            Request::Points => Ok(Response::Points(self.points())),
+            Request::Vars => Ok(Response::Vars(self.variables())),
+            Request::Hold { name } => {
+                let result = self.known(&name).and_then(|()| conflict(self.supervisor.hold(&name)));
+                self.ordered(&name, "held", result)
+            }
+            Request::Release { name } => {
+                let result =
+                    self.known(&name).and_then(|()| conflict(self.supervisor.release(&name)));
+                self.ordered(&name, "released", result)
+            }
+            Request::Restart { name } => {
+                let result =
+                    self.known(&name).and_then(|()| conflict(self.supervisor.restart(&name)));
+                self.ordered(&name, "restarted", result)
+            }
+            Request::Deploy { name, module } => {
+                let folder = self.config.plugins.dir.clone();
+                return answer_later(reply, move || deploy(&folder, name, &module));
+            }
+            Request::Remove { name } => match self.known(&name) {
+                Ok(()) => {
+                    let file = self.config.plugins.dir.join(format!("{name}.wasm"));
+                    return answer_later(reply, move || remove(&file));
+                }
+                Err(failure) => Err(failure),
+            },
+            Request::Set { point, value } => return self.set(&point, value, reply),
+            Request::Inject { device, injection } => {
+                return self.inject(&device, injection, reply);
+            }
+            Request::Clear { device } => return self.command(&device, Command::Clear, reply),
+        };
+        // Whoever asked may have left.
+        let _ = reply.send(answer);
+    }
+
+    fn known(&self, name: &str) -> Result<(), Failure> {
+        match self.supervisor.plugin(name) {
+            Some(_) => Ok(()),
+            None => Err(Failure::new(
+                Code::Unknown,
+                format!("there is no plugin {name:?}; `camshaft plugins` lists them"),
+            )),
+        }
+    }
+
+    /// The answer to an order about a plugin that was taken, or why it was not.
+    fn ordered(&mut self, name: &str, what: &str, result: Result<(), Failure>) -> Reply {
+        result?;
+        tracing::info!(plugin = name, "{name} is {what} by the operator");
+        let view = self.plugin_named(name);
+        Ok(view.map_or(Response::Done, |view| Response::Plugin(view)))
+    }
+
+    fn set(&mut self, name: &str, value: Value, reply: oneshot::Sender<Reply>) {
+        let points = &self.config.points;
+        let failure = match points.find(name) {
+            None => Failure::new(
+                Code::Unknown,
+                format!("there is no point {name:?}; `camshaft points` lists them"),
+            ),
+            Some(id) if points[id].direction == Direction::Out => Failure::new(
+                Code::Refused,
+                format!("{name} is an output; only inputs of simulated devices can be set"),
+            ),
+            Some(id) => match points[id].encode(value) {
+                Err(unfit) => Failure::new(Code::Invalid, format!("{name}: {unfit}")),
+                Ok(_) => {
+                    let device = points[id].device;
+                    return self.order_device(device, Command::Set(id, value), reply);
+                }
+            },
+        };
+        let _ = reply.send(Err(failure));
+    }
+
+    fn inject(
+        &mut self,
+        device: &str,
+        injection: serde_json::Value,
+        reply: oneshot::Sender<Reply>,
+    ) {
+        match serde_json::from_value::<Injection>(injection) {
+            Ok(injection) => self.command(device, Command::Inject(injection), reply),
+            Err(error) => {
+                let _ = reply.send(Err(Failure::new(Code::Invalid, error.to_string())));
+            }
+        }
+    }
+
+    fn command(&mut self, name: &str, command: Command, reply: oneshot::Sender<Reply>) {
+        match self.config.devices.iter().position(|device| device.name == name) {
+            Some(device) => self.order_device(device, command, reply),
+            None => {
+                let names: Vec<_> =
+                    self.config.devices.iter().map(|device| device.name.as_str()).collect();
+                let message = format!("there is no device {name:?}; there is {}", names.join(", "));
+                let _ = reply.send(Err(Failure::new(Code::Unknown, message)));
+            }
+        }
+    }
+
+    fn order_device(&mut self, device: usize, command: Command, reply: oneshot::Sender<Reply>) {
+        self.last_ticket += 1;
+        let ticket = self.last_ticket;
+        if self.reins.orders.push(Order::Command { ticket, device, command }).is_ok() {
+            self.askers.insert(ticket, reply);
+        } else {
+            let _ = reply.send(Err(Failure::new(Code::Busy, "the scan has too many orders")));
+        }
+    }
+
+    /// A device has answered a command.
+    pub(super) fn device_answered(&mut self, ticket: u64, result: Result<(), &'static str>) {
+        if let Some(reply) = self.askers.remove(&ticket) {
+            let answer = result.map(|()| Response::Done);
+            let _ = reply.send(answer.map_err(|why| Failure::new(Code::Refused, why)));
+        }
+    }
+}
+
+fn conflict(result: Result<(), Refusal>) -> Result<(), Failure> {
+    result.map_err(|refusal| Failure::new(Code::Refused, refusal.to_string()))
+}
+
+/// Lets a thread that may wait for the disk find the answer.
+fn answer_later(reply: oneshot::Sender<Reply>, work: impl FnOnce() -> Reply + Send + 'static) {
+    tokio::task::spawn_blocking(move || {
+        let _ = reply.send(work());
+    });
+}
+
+fn deploy(folder: &Path, name: String, module: &[u8]) -> Reply {
+    match folder::publish(folder, &name, module) {
+        Ok(()) => {
+            let hash = format!("{:#}", ModuleHash::of(module));
+            Ok(Response::Deployed { name, hash })
+        }
+        Err(error) => {
+            let message = format!("{name}.wasm cannot be written to {}: {error}", folder.display());
+            Err(Failure::new(Code::Internal, message))
+        }
+    }
+}
+
+fn remove(file: &PathBuf) -> Reply {
+    match std::fs::remove_file(file) {
+        Ok(()) => Ok(Response::Done),
+        Err(error) => {
+            let message = format!("{} cannot be removed: {error}", file.display());
+            Err(Failure::new(Code::Internal, message))
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! From a module to a program that is ready for its seat, in tasks of their own.
+//!
+//! Compilation is a child process, preparation a thread; both are waited for here and neither delays
+//! the daemon's loop. How many go on at once is limited, so that a slow module delays others only
+//! when it is not alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
+
+use super::Event;
+use crate::plugin::compile::{Artifact, Workshop};
+use crate::plugin::program::{Preparation, Prepared, Program, Request};
+use crate::plugin::stop::Timekeeper;
+use crate::plugin::world::{Line, World};
+use crate::plugin::{Generation, ModuleHash, Refusal};
+
+/// Compilations at once: one may be a monster, and the next shall still get through.
+const MAX_COMPILING: usize = 2;
+
+/// Preparations at once. Most take a millisecond, but an `init` that hangs takes its whole budget.
+const MAX_PREPARING: usize = 4;
+
+/// What is known of a module's code: its bytes, until there is an artifact.
+#[derive(Debug, Clone)]
+pub(super) enum Module {
+    /// As read from the folder.
+    Bytes(Arc<[u8]>),
+    /// As compiled.
+    Artifact(Artifact),
+}
+
+/// How a preparation ended.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) name: Arc<str>,
+    pub(super) hash: ModuleHash,
+    pub(super) generation: Generation,
+    pub(super) result: Result<Prepared, Refusal>,
+    /// What the guest logged meanwhile.
+    pub(super) lines: Vec<Line>,
+    /// What was compiled, for the next time.
+    pub(super) artifact: Option<Artifact>,
+    pub(super) compile: Duration,
+    pub(super) prepare: Duration,
+}
+
+/// Starts preparations.
+#[derive(Debug, Clone)]
+pub(super) struct Loader {
+    pub(super) workshop: Arc<Workshop>,
+    pub(super) keeper: Arc<Timekeeper>,
+    events: mpsc::Sender<Event>,
+    compiling: Arc<Semaphore>,
+    preparing: Arc<Semaphore>,
+}
+
+impl Loader {
+    pub(super) fn new(
+        workshop: Workshop,
+        keeper: Arc<Timekeeper>,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
+        Self {
+            workshop: Arc::new(workshop),
+            keeper,
+            events,
+            compiling: Arc::new(Semaphore::new(MAX_COMPILING)),
+            preparing: Arc::new(Semaphore::new(MAX_PREPARING)),
+        }
+    }
+
+    /// Prepares a program in the background; an [`Event::Loaded`] follows.
+    pub(super) fn load(&self, request: Request, module: Module, world: Box<World>) {
+        let loader = self.clone();
+        tokio::spawn(async move {
+            let loaded = loader.work(request, module, world).await;
+            // Nobody is there any more only when the daemon stops.
+            let _ = loader.events.send(Event::Loaded(Box::new(loaded))).await;
+        });
+    }
+
+    async fn work(&self, request: Request, module: Module, world: Box<World>) -> Loaded {
+        let started = Instant::now();
+        let (name, hash) = (Arc::clone(&request.name), request.hash);
+        let generation = request.generation;
+        let artifact = self.artifact(hash, module).await;
+        let compile = started.elapsed();
+        let started = Instant::now();
+        let (artifact, preparation) = match artifact {
+            Ok(artifact) => {
+                let preparation = self.prepare(request, artifact.clone(), world).await;
+                (Some(artifact), preparation)
+            }
+            Err(refusal) => (None, Preparation { result: Err(refusal), lines: Vec::new() }),
+        };
+        let Preparation { result, lines } = preparation;
+        let prepare = started.elapsed();
+        Loaded { name, hash, generation, result, lines, artifact, compile, prepare }
+    }
+
+    async fn artifact(&self, hash: ModuleHash, module: Module) -> Result<Artifact, Refusal> {
+        match module {
+            Module::Artifact(artifact) => Ok(artifact),
+            Module::Bytes(bytes) => {
+                let _permit = self.compiling.acquire().await;
+                self.workshop.artifact(hash, bytes).await
+            }
+        }
+    }
+
+    async fn prepare(
+        &self,
+        request: Request,
+        artifact: Artifact,
+        world: Box<World>,
+    ) -> Preparation {
+        let _permit = self.preparing.acquire().await;
+        let loader = self.clone();
+        let work = move || {
+            let limits = &loader.workshop.limits;
+            Program::prepare(request, &artifact, world, limits, &loader.keeper)
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Preparation {
+            result: Err(Refusal::new("its preparation panicked", "please report this module")),
+            lines: Vec::new(),
+        })
+    }
+}

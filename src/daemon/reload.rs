@@ -1,0 +1,89 @@
+//! SIGHUP: takes from the configuration what can change live, and refuses the rest by name.
+//!
+//! An invalid file changes nothing. Whatever happens, systemd hears READY again with the outcome.
+
+use super::Daemon;
+use crate::config::{self, Config};
+use crate::plugin::Settings;
+use crate::scan::Order;
+
+impl Daemon {
+    pub(super) fn reload(&mut self) {
+        self.notifier.reloading();
+        let outcome = match config::load(&self.config.path) {
+            Ok(new) => self.take_over(new),
+            Err(problems) => {
+                tracing::error!("the configuration stays as it was: {problems}");
+                "reload refused, the old configuration stays".to_string()
+            }
+        };
+        self.notifier.ready(&outcome);
+    }
+
+    /// Takes over what can change; says what was done.
+    fn take_over(&mut self, new: Config) -> String {
+        let changed = config::changed_keys(&self.config, &new);
+        // Grants are ids into the points of their own configuration: with other devices they would
+        // mean other points.
+        let points_differ = changed.iter().any(|key| key.starts_with("device["));
+        let (live, fixed): (Vec<_>, Vec<_>) = changed.into_iter().partition(|key| {
+            config::is_live(key) && !(points_differ && key.starts_with("plugin["))
+        });
+        for key in &fixed {
+            tracing::warn!(
+                key,
+                "{key} cannot change while the daemon runs; the old value stays until a restart"
+            );
+        }
+        if live.iter().any(|key| key == "log.level") {
+            self.log.set_level(&new.log.level);
+            self.config.log.level = new.log.level.clone();
+        }
+        if live.iter().any(|key| key.starts_with("plugin[")) {
+            self.take_settings(&new);
+        }
+        let outcome = match (live.as_slice(), fixed.as_slice()) {
+            ([], []) => "reloaded, nothing has changed".to_string(),
+            (live, []) => format!("reloaded: {}", live.join(", ")),
+            (live, fixed) => {
+                format!(
+                    "reloaded: {}; refused until a restart: {}",
+                    live.join(", "),
+                    fixed.join(", ")
+                )
+            }
+        };
+        tracing::info!("{outcome}");
+        outcome
+    }
+
+    fn take_settings(&mut self, new: &Config) {
+        let names: Vec<String> =
+            self.supervisor.plugins().map(|(name, _)| name.to_string()).collect();
+        let before: Vec<Settings> = names.iter().map(|name| self.settings(name)).collect();
+        self.config.adopt_settings(new);
+        for (name, before) in names.iter().zip(before) {
+            let after = self.settings(name);
+            if after == before {
+                continue;
+            }
+            if after.hold != before.hold {
+                let result = if after.hold {
+                    self.supervisor.hold(name)
+                } else {
+                    self.supervisor.release(name)
+                };
+                result.expect("the name comes from the supervisor");
+            }
+            if let Some(entry) = self.roster.get(name) {
+                let order = Order::Configure(entry.seat, Box::new(after));
+                if self.reins.orders.push(order).is_err() {
+                    tracing::error!(
+                        plugin = name,
+                        "{name}: its settings change with its next start only"
+                    );
+                }
+            }
+        }
+    }
+}

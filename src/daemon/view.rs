@@ -1,0 +1,188 @@
+//! Answers for people: what the parts know, in the form of `control`.
+
+use std::time::Duration;
+
+use super::Daemon;
+use crate::control::{
+    DeviceView, PluginState, PluginView, PointView, SafeView, StatusView, VarView, Want,
+};
+use crate::driver;
+use crate::image::{Direction, Kind, Point, PointId, Quality, Value};
+use crate::plugin::world::Seat;
+use crate::scan::{ProgramFact, Snapshot};
+use crate::supervisor::{self, View};
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A number that JSON can carry.
+fn finite(value: Value) -> Option<Value> {
+    match value {
+        Value::Real(number) if !number.is_finite() => None,
+        other => Some(other),
+    }
+}
+
+impl Daemon {
+    pub(super) fn status(&mut self) -> StatusView {
+        let plugins = self.plugins();
+        let devices = self.devices();
+        let news = self.reins.latest.read();
+        StatusView {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            uptime_s: self.started.elapsed().as_secs(),
+            config: self.config.path.display().to_string(),
+            socket: self.config.control.socket.display().to_string(),
+            folder: self.config.plugins.dir.display().to_string(),
+            folder_ok: self.folder_error.is_none(),
+            cache: self
+                .loader
+                .workshop
+                .cache
+                .as_ref()
+                .map(|cache| cache.folder().display().to_string()),
+            period_us: micros(self.config.scan.period),
+            cycle: news.cycle,
+            overruns: news.overruns,
+            missed: news.missed,
+            lateness: self.stats.lateness(),
+            work: self.stats.work(),
+            samples_lost: news.samples_lost,
+            log_lines_lost: news.lines_lost,
+            devices,
+            plugins,
+        }
+    }
+
+    fn devices(&mut self) -> Vec<DeviceView> {
+        let news = self.reins.latest.read();
+        let view = |(index, device): (usize, &crate::config::Device)| {
+            let fact = news.devices.get(index);
+            DeviceView {
+                name: device.name.clone(),
+                driver: match device.driver {
+                    driver::Config::Sim(_) => "sim".into(),
+                },
+                fault: fact.and_then(|fact| fact.fault).map(|fault| fault.to_string()),
+                confirmed: fact.is_some_and(|fact| fact.confirmed),
+            }
+        };
+        self.config.devices.iter().enumerate().map(view).collect()
+    }
+
+    /// All plugins in the order of polling.
+    pub(super) fn plugins(&mut self) -> Vec<PluginView> {
+        let news = self.reins.latest.read().clone();
+        let mut all: Vec<_> =
+            self.supervisor.plugins().map(|(name, view)| self.plugin(name, &view, &news)).collect();
+        all.sort_by_cached_key(|view| (self.settings(&view.name).order, view.name.clone()));
+        all
+    }
+
+    /// One plugin.
+    pub(super) fn plugin_named(&mut self, name: &str) -> Option<PluginView> {
+        let news = self.reins.latest.read().clone();
+        let view = self.supervisor.plugin(name)?;
+        Some(self.plugin(name, &view, &news))
+    }
+
+    fn plugin(&self, name: &str, view: &View<'_>, news: &Snapshot) -> PluginView {
+        let entry = self.roster.get(name);
+        let settings = self.settings(name);
+        let seat = entry.map(|entry| entry.seat);
+        let fact = seat.and_then(|seat| fact(news, seat));
+        let runs = fact.filter(|fact| fact.trap.is_none());
+        let restart_in_ms = match view.state {
+            supervisor::State::Backoff { restart_at } => {
+                Some(restart_at.saturating_sub(self.now()).as_millis() as u64)
+            }
+            _ => None,
+        };
+        let reason = view.refusal.map(ToString::to_string).or_else(|| {
+            let stands_still = view.state != supervisor::State::Running || view.quarantined;
+            view.last_trap.filter(|_| stands_still).map(ToString::to_string)
+        });
+        PluginView {
+            name: name.into(),
+            file: format!("{name}.wasm"),
+            want: match view.want {
+                supervisor::Want::Run => Want::Run,
+                supervisor::Want::Hold => Want::Hold,
+            },
+            state: state(view),
+            reason,
+            hash: runs.and(view.running).map(|version| format!("{:#}", version.hash)),
+            file_hash: view.file.map(|hash| format!("{hash:#}")),
+            generation: fact.map_or(0, |fact| fact.generation.0),
+            polls: fact.map_or(0, |fact| fact.polls),
+            traps: view.traps,
+            since_cycle: fact.map_or(0, |fact| fact.since_cycle),
+            restart_in_ms,
+            memory_bytes: runs.map_or(0, |fact| fact.memory_bytes),
+            budget_us: micros(settings.poll_budget),
+            every: settings.every,
+            poll: seat.map(|seat| self.stats.poll(seat)).unwrap_or_default(),
+            last_trap: view.last_trap.cloned(),
+            last_swap: entry.and_then(|entry| entry.last_swap),
+        }
+    }
+
+    pub(super) fn points(&mut self) -> Vec<PointView> {
+        let news = self.reins.latest.read();
+        let (config, roster) = (&self.config, &self.roster);
+        let view = |(id, point): (PointId, &Point)| {
+            let is_input = point.direction == Direction::In;
+            let image = if is_input { &news.inputs.bytes } else { &news.outputs };
+            let owner = news.owners[id.index()].and_then(|seat| roster.name(seat));
+            PointView {
+                name: point.name.clone(),
+                direction: point.direction,
+                kind: point.kind,
+                address: match point.kind {
+                    Kind::Bool => format!("{}.{}", point.byte, point.bit),
+                    _ => point.byte.to_string(),
+                },
+                value: finite(point.read(image)),
+                unit: point.unit.clone(),
+                quality: if is_input { news.inputs.quality[id.index()] } else { Quality::Good },
+                safe: (!is_input).then(|| SafeView::from(point.safe)),
+                owner: owner.map(|name| name.to_string()),
+                device: config.devices[point.device].name.clone(),
+            }
+        };
+        config.points.iter().map(view).collect()
+    }
+
+    pub(super) fn variables(&mut self) -> Vec<VarView> {
+        let news = self.reins.latest.read();
+        let mut all: Vec<_> = news
+            .variables
+            .iter()
+            .map(|(name, variable)| VarView {
+                name: name.into(),
+                kind: variable.kind(),
+                value: finite(variable.into()),
+            })
+            .collect();
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        all
+    }
+}
+
+fn fact(news: &Snapshot, seat: Seat) -> Option<&ProgramFact> {
+    news.programs.iter().find(|fact| fact.seat == seat)
+}
+
+fn state(view: &View<'_>) -> PluginState {
+    use supervisor::State;
+    match view.state {
+        State::Running => PluginState::Running,
+        State::Backoff { .. } => PluginState::Backoff,
+        State::Quarantined => PluginState::Quarantined,
+        State::Refused => PluginState::Refused,
+        State::Preparing | State::Starting => PluginState::Preparing,
+        State::Held | State::Stopped | State::Stopping => PluginState::Held,
+    }
+}
