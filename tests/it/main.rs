@@ -8,3 +8,4 @@ mod quiet;
 mod rig;
 mod scan;
 mod systemd;
+mod toolchain;
