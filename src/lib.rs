@@ -5,4 +5,5 @@ pub mod driver;
 pub mod image;
 pub mod latest;
 pub mod plugin;
+pub mod supervisor;
 pub mod variable;

@@ -7,7 +7,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+
+pub mod folder;
 
 /// The identity of a module: BLAKE3 of its bytes. What runs is decided by this, never by a time stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,6 +27,13 @@ impl fmt::Display for ModuleHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hex = self.0.to_hex();
         f.write_str(if f.alternate() { &hex } else { &hex[..16] })
+    }
+}
+
+impl Serialize for ModuleHash {
+    /// All 64 hexadecimal digits.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{self:#}"))
     }
 }
 

@@ -1,0 +1,315 @@
+//! Simulated folders in simulated time: what is done to the folder at which millisecond, and what
+//! is reported when.
+
+use super::*;
+
+/// A folder without a disk. Time stands still while something is done and jumps to what is due.
+struct Sim {
+    table: Table,
+    files: BTreeMap<String, (Entry, &'static str)>,
+    now: u64,
+    inode: u64,
+    log: Vec<String>,
+    /// The next so many readings find that the file moved.
+    moving: u32,
+    /// Readings fail with this.
+    error: Option<&'static str>,
+    readings: u32,
+}
+
+const MAX_BYTES: u64 = 100;
+
+impl Sim {
+    fn new() -> Self {
+        Self {
+            table: Table::new(MAX_BYTES),
+            files: BTreeMap::new(),
+            now: 0,
+            inode: 0,
+            log: Vec::new(),
+            moving: 0,
+            error: None,
+            readings: 0,
+        }
+    }
+
+    /// Lets time pass until `ms`, looking whenever something is due.
+    fn until(&mut self, ms: u64) -> &mut Self {
+        while let Some(due) = self.due().filter(|due| *due <= ms) {
+            assert!(due >= self.now, "due in the past means a busy loop");
+            self.now = due;
+            self.look(&[]);
+            assert!(self.due() != Some(due), "nothing came of the look at {due}");
+        }
+        self.now = ms;
+        self
+    }
+
+    fn due(&self) -> Option<u64> {
+        self.table.due().map(|due| u64::try_from(due.as_millis()).unwrap())
+    }
+
+    fn look(&mut self, renamed: &[&str]) {
+        let now = Duration::from_millis(self.now);
+        let entries = self.files.iter().map(|(name, (entry, _))| (name.clone(), entry.clone()));
+        let renamed = renamed.iter().map(|name| (*name).to_owned()).collect();
+        for order in self.table.look(now, entries.collect(), &renamed) {
+            let change = match order {
+                Order::Tell(change) => Some(change),
+                Order::Read { name, sample, .. } => {
+                    self.readings += 1;
+                    assert_eq!(sample, self.files[&name].0.sample);
+                    let bytes = self.files[&name].1.as_bytes();
+                    let outcome = if let Some(error) = self.error {
+                        Outcome::Failed(error.to_owned())
+                    } else if self.moving > 0 {
+                        self.moving -= 1;
+                        Outcome::Moved
+                    } else {
+                        Outcome::Bytes(ModuleHash::of(bytes), bytes.into())
+                    };
+                    self.table.read(now, &name, outcome)
+                }
+            };
+            if let Some(change) = change {
+                self.log.push(format!("{} {}", self.now, brief(&change)));
+            }
+        }
+    }
+
+    /// Writes in place, or creates.
+    fn write(&mut self, name: &str, text: &'static str) -> &mut Self {
+        let inode = self.files.get(name).map(|(entry, _)| entry.sample.ino);
+        let inode = inode.unwrap_or_else(|| self.next_inode());
+        self.put(name, text, inode, Kind::File);
+        self.look(&[]);
+        self
+    }
+
+    /// Renames a whole file in.
+    fn rename_in(&mut self, name: &str, text: &'static str) -> &mut Self {
+        let inode = self.next_inode();
+        self.put(name, text, inode, Kind::File);
+        self.look(&[name]);
+        self
+    }
+
+    /// Something that is not a regular file.
+    fn odd(&mut self, name: &str, kind: Kind) -> &mut Self {
+        let inode = self.next_inode();
+        self.put(name, "", inode, kind);
+        self.look(&[]);
+        self
+    }
+
+    fn remove(&mut self, name: &str) -> &mut Self {
+        self.files.remove(name).expect("the test put it there");
+        self.look(&[]);
+        self
+    }
+
+    fn put(&mut self, name: &str, text: &'static str, ino: u64, kind: Kind) {
+        let time = (0, i64::try_from(self.now).unwrap());
+        let size = text.len() as u64;
+        let sample = Sample { dev: 1, ino, size, mtime: time, ctime: time, kind };
+        let entry = Entry { path: format!("/p/{name}.wasm").into(), sample };
+        self.files.insert(name.to_owned(), (entry, text));
+    }
+
+    fn next_inode(&mut self) -> u64 {
+        self.inode += 1;
+        self.inode
+    }
+
+    #[track_caller]
+    fn reported(&mut self, expected: &[&str]) {
+        self.until(self.now + 5_000);
+        assert_eq!(self.log, expected);
+    }
+}
+
+fn brief(change: &Change) -> String {
+    match change {
+        Change::Present { name, bytes, detected, .. } => {
+            let text = String::from_utf8_lossy(bytes);
+            format!("{name} is {text} since {}", detected.as_millis())
+        }
+        Change::Refused { name, refusal, .. } => format!("{name} refused: {}", refusal.reason),
+        Change::Gone { name } => format!("{name} gone"),
+        Change::FolderLost { .. } | Change::FolderBack => panic!("not the table's business"),
+    }
+}
+
+#[test]
+fn a_new_file_settles() {
+    Sim::new().until(50).write("a", "one").reported(&["150 a is one since 50"]);
+}
+
+#[test]
+fn a_file_renamed_in_is_settled_at_once() {
+    Sim::new().until(50).rename_in("a", "one").reported(&["50 a is one since 50"]);
+    // The look that saw it first came before the hint.
+    let mut sim = Sim::new();
+    sim.write("a", "one").until(2).look(&["a"]);
+    sim.reported(&["2 a is one since 0"]);
+}
+
+#[test]
+fn a_growing_file_is_not_taken_however_long_it_takes() {
+    let mut sim = Sim::new();
+    for (n, text) in ["1", "12", "123", "1234"].into_iter().cycle().take(200).enumerate() {
+        sim.until(n as u64 * 90).write("a", text);
+    }
+    sim.reported(&["18010 a is 1234 since 0"]);
+}
+
+#[test]
+fn touching_cannot_keep_a_file_out() {
+    let mut sim = Sim::new();
+    for n in 0..50 {
+        sim.until(n * 40).write("a", "one");
+    }
+    sim.reported(&["1000 a is one since 0"]);
+    assert!(sim.readings <= 5, "{} readings", sim.readings);
+}
+
+#[test]
+fn the_same_bytes_again_are_not_reported() {
+    let mut sim = Sim::new();
+    sim.write("a", "one").until(1_000).write("a", "one").until(2_000).rename_in("a", "one");
+    sim.until(3_000).remove("a").until(3_400).write("a", "one");
+    sim.reported(&["100 a is one since 0"]);
+}
+
+#[test]
+fn new_bytes_are_reported() {
+    let mut sim = Sim::new();
+    sim.write("a", "one").until(1_000).write("a", "two").until(3_000).rename_in("a", "three");
+    sim.reported(&[
+        "100 a is one since 0",
+        "1100 a is two since 1000",
+        "3000 a is three since 3000",
+    ]);
+}
+
+#[test]
+fn a_file_that_moves_while_it_is_read_is_read_again() {
+    let mut sim = Sim::new();
+    sim.moving = 3;
+    sim.write("a", "one").reported(&["400 a is one since 0"]);
+}
+
+#[test]
+fn a_write_that_leaves_no_trace_is_found_by_the_second_reading() {
+    let mut sim = Sim::new();
+    sim.rename_in("a", "one");
+    sim.files.get_mut("a").unwrap().1 = "two";
+    sim.reported(&["0 a is one since 0", "2000 a is two since 2000"]);
+    assert_eq!(sim.due(), None, "a file that stays the same is left alone");
+}
+
+#[test]
+fn a_removal_counts_after_the_grace() {
+    Sim::new()
+        .write("a", "one")
+        .until(1_000)
+        .remove("a")
+        .reported(&["100 a is one since 0", "1500 a gone"]);
+    // Never reported, so not reported gone either.
+    Sim::new().write("a", "one").until(50).remove("a").reported(&[]);
+    // Deleted and created again, as editors do.
+    let mut sim = Sim::new();
+    sim.write("a", "one").until(1_000).remove("a").until(1_499).write("a", "two");
+    sim.reported(&["100 a is one since 0", "1599 a is two since 1499"]);
+}
+
+#[test]
+fn while_the_folder_is_lost_nothing_is_gone() {
+    let mut sim = Sim::new();
+    sim.write("a", "one").until(1_000).remove("a").until(1_400);
+    sim.table.pause();
+    sim.now = 60_000;
+    sim.look(&[]);
+    sim.reported(&["100 a is one since 0", "60500 a gone"]);
+}
+
+#[test]
+fn what_cannot_be_a_module_is_refused_once_and_unread() {
+    let check = |kind: Kind, expected: &str| {
+        let mut sim = Sim::new();
+        sim.odd("a", kind.clone()).until(1_000).odd("a", kind);
+        sim.reported(&[&format!("100 a refused: {expected}")]);
+        assert_eq!(sim.readings, 0);
+    };
+    check(Kind::Other("a named pipe"), "it is a named pipe");
+    check(Kind::Unreadable("no such file".to_owned()), "it cannot be read: no such file");
+    check(Kind::Misnamed, "a is no name for a plugin");
+}
+
+#[test]
+fn a_large_file_is_refused_unread_and_a_smaller_one_has_a_new_chance() {
+    let large: &'static str = Box::leak("x".repeat(101).into_boxed_str());
+    let mut sim = Sim::new();
+    sim.write("a", "one").until(1_000).write("a", large).until(2_000).write("a", "one");
+    sim.reported(&[
+        "100 a is one since 0",
+        "1100 a refused: the file has 101 bytes",
+        "2100 a is one since 2000",
+    ]);
+}
+
+#[test]
+fn an_unreadable_file_is_tried_again_and_told_once() {
+    let mut sim = Sim::new();
+    sim.error = Some("input/output error");
+    sim.write("a", "one").until(7_000);
+    sim.error = None;
+    sim.reported(&[
+        "100 a refused: it cannot be read: input/output error",
+        "8100 a is one since 8100",
+    ]);
+}
+
+#[test]
+fn of_two_names_that_differ_in_case_the_newer_is_refused() {
+    let mut sim = Sim::new();
+    sim.write("tank", "one").until(1_000).write("Tank", "two").until(2_000).write("tank", "three");
+    sim.until(3_000).remove("tank");
+    sim.reported(&[
+        "100 tank is one since 0",
+        "1100 Tank refused: its name differs from tank only in upper and lower case",
+        "2100 tank is three since 2000",
+        "3500 tank gone",
+        "3600 Tank is two since 3500",
+    ]);
+    // Both there from the start: the older file has the name.
+    let mut sim = Sim::new();
+    sim.put("tank", "new", 1, Kind::File);
+    sim.put("TANK", "old", 2, Kind::File);
+    sim.files.get_mut("tank").unwrap().0.sample.mtime = (1, 0);
+    sim.look(&[]);
+    sim.reported(&[
+        "100 TANK is old since 0",
+        "100 tank refused: its name differs from TANK only in upper and lower case",
+    ]);
+}
+
+#[test]
+fn plugins_are_limited_and_the_next_in_line_moves_up() {
+    let mut sim = Sim::new();
+    for n in 0..3 * MAX_PLUGINS {
+        sim.put(&format!("p{n:03}"), "one", n as u64, Kind::File);
+    }
+    sim.look(&[]);
+    sim.until(1_000);
+    let count = |sim: &Sim, text| sim.log.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(count(&sim, "is one"), MAX_PLUGINS);
+    assert_eq!(count(&sim, "refused: the folder holds 256 plugins already"), MAX_PLUGINS);
+    sim.log.clear();
+    sim.remove("p007");
+    sim.reported(&[
+        "1500 p007 gone",
+        "1600 p256 is one since 1500",
+        "1600 p512 refused: the folder holds 256 plugins already",
+    ]);
+}

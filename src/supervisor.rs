@@ -1,0 +1,395 @@
+//! The supervisor decides who may run.
+//!
+//! It is a pure function with a memory: levels go in (what the folder holds, what the operator
+//! wants, what the scan's newest snapshot says), orders come out. Seeing the same level twice
+//! changes nothing and a level that was never seen is not missed: generations tell instances
+//! apart.
+//!
+//! It deliberately reads no clock, touches no file and compiles nothing. It never waits for the
+//! scan: an order that has no visible effect is repeated after [`ORDER_REPEAT`]. It knows no
+//! probation and no rollback: a new version that loads replaces the old one for good.
+//!
+//! Next: `supervisor/plugin.rs` reconciles one plugin, `supervisor/history.rs` counts its traps.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use crate::plugin::folder::{MAX_PLUGINS, check_name};
+use crate::plugin::{Generation, ModuleHash, Refusal, Trap};
+
+mod history;
+mod plugin;
+mod quarantine;
+#[cfg(test)]
+mod tests;
+
+pub use history::RestartPolicy;
+use plugin::Plugin;
+use quarantine::Quarantine;
+
+/// An order without visible effect is given again after this time: ten cycles of the usual 10 ms,
+/// so a full order queue is retried soon and a slow scan is not flooded.
+pub const ORDER_REPEAT: Duration = Duration::from_millis(100);
+
+/// Entries in all: the plugins themselves, and as many that are still leaving the scan while
+/// others already take their places.
+const MAX_ENTRIES: usize = 2 * MAX_PLUGINS;
+
+/// What the operator wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Want {
+    /// Run whatever the folder holds.
+    #[default]
+    Run,
+    /// Run nothing, whatever the folder holds.
+    Hold,
+}
+
+/// What is so, as the operator sees it. It is read off the levels at every look, so it cannot
+/// disagree with them.
+///
+/// ```text
+///           file            prepared            in the snapshot
+///  Stopped ──────▶ Preparing ───────▶ Starting ─────────────────▶ Running
+///                    ▲ ▲ │ will not load                              │ trap
+///          new bytes │ │ ▼             restart_at                     ▼
+///                    │ │ Refused    ┌──────────────────────────── Backoff
+///                    │ └────────────┘                                 │ 5th trap
+///                    │      new bytes, release                        ▼
+///                    └────────────────────────────────────────── Quarantined
+///
+///  While Running, new bytes are prepared beside it: it stays Running, whatever comes of them.
+///  From every state: hold ▶ Stopping ▶ Held, file gone ▶ Stopping ▶ Stopped.
+///  A release goes on as if the file had just come.
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum State {
+    /// The folder holds no file of that name.
+    Stopped,
+    /// The operator wants it so; nothing is in the scan.
+    Held,
+    /// Being compiled and instantiated; nothing good is in the scan.
+    Preparing,
+    /// Prepared and ordered into the scan, not yet seen there.
+    Starting,
+    /// In the scan, polled. A next version may be on its way, see [`View::next`].
+    Running,
+    /// Trapped; a new instance is made at `restart_at`.
+    Backoff {
+        /// Monotonic time; as whole milliseconds in JSON.
+        #[serde(rename = "restart_at_ms", serialize_with = "as_millis")]
+        restart_at: Duration,
+    },
+    /// The file will not load, see [`View::refusal`], and nothing older is there to run.
+    Refused,
+    /// The file's module trapped too often and is not run again.
+    Quarantined,
+    /// Ordered out of the scan, still seen there.
+    Stopping,
+}
+
+/// One instance of one module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Version {
+    /// The module.
+    pub hash: ModuleHash,
+    /// The instance.
+    pub generation: Generation,
+}
+
+/// What the scan's newest snapshot says about one program. A snapshot names every program that
+/// is in the scan, trapped ones included.
+#[derive(Debug, Clone)]
+pub struct Fact<'a> {
+    /// The plugin's name.
+    pub name: &'a str,
+    /// The instance that is in the scan.
+    pub generation: Generation,
+    /// Set when that instance has trapped: it is polled no more and its outputs are safe.
+    pub trap: Option<Arc<Trap>>,
+}
+
+/// What is to be done. The daemon does it and need not remember that it did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Compile and instantiate off the scan, then answer with [`Supervisor::prepared`], always.
+    /// The hash is that of the file, or of the version that ran last: keep the bytes of both.
+    Prepare {
+        /// The plugin.
+        name: String,
+        /// The module.
+        hash: ModuleHash,
+        /// The number of the new instance.
+        generation: Generation,
+    },
+    /// Send the prepared instance to the scan, where it replaces the one of the same name.
+    /// Repeated until a snapshot shows it: nothing is to be done if it was sent before.
+    Install {
+        /// The plugin.
+        name: String,
+        /// The instance.
+        generation: Generation,
+    },
+    /// Take the plugin out of the scan. Repeated until no snapshot shows it any more.
+    Stop {
+        /// The plugin.
+        name: String,
+    },
+    /// Drop the instance if it is prepared and not sent yet; abandon its making if that is under
+    /// way.
+    Discard {
+        /// The plugin.
+        name: String,
+        /// The instance.
+        generation: Generation,
+    },
+    /// Write one log line.
+    Tell {
+        /// The plugin.
+        name: String,
+        /// What happened.
+        note: Note,
+    },
+}
+
+/// What is worth a log line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// Seen in the scan for the first time.
+    Started(Version),
+    /// Trapped; another instance is made.
+    Restarting {
+        /// Traps within the window, this one included.
+        trap: u32,
+        /// As many as lead to quarantine.
+        of: u32,
+        /// Time until then.
+        delay: Duration,
+    },
+    /// A module that ran before could not be made again; another attempt follows.
+    Retrying {
+        /// Time until then.
+        delay: Duration,
+    },
+    /// Trapped too often: not run again until new bytes or a release.
+    Quarantined {
+        /// The module.
+        hash: ModuleHash,
+        /// Traps within the window.
+        traps: u32,
+    },
+    /// Not run because its bytes are in quarantine from before.
+    StillQuarantined(ModuleHash),
+    /// Will not load; what runs is not touched.
+    Refused(Refusal),
+    /// Out of the scan, as ordered.
+    Stopped,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started(version) => {
+                write!(f, "running {} as instance {}", version.hash, version.generation.0)
+            }
+            Self::Restarting { trap, of, delay } if delay.is_zero() => {
+                write!(f, "trap {trap} of {of}, restarting at once")
+            }
+            Self::Restarting { trap, of, delay } => {
+                write!(f, "trap {trap} of {of}, restarting in {delay:?}")
+            }
+            Self::Retrying { delay } => write!(f, "trying again in {delay:?}"),
+            Self::Quarantined { hash, traps } => write!(
+                f,
+                "quarantined {hash} after {traps} traps; replace the file or release the plugin"
+            ),
+            Self::StillQuarantined(hash) => write!(
+                f,
+                "{hash} is in quarantine and not run; replace the file or release the plugin"
+            ),
+            Self::Refused(refusal) => write!(f, "refused, nothing changes: {refusal}"),
+            Self::Stopped => f.write_str("stopped"),
+        }
+    }
+}
+
+/// One plugin as status shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct View<'a> {
+    /// What the operator wants.
+    pub want: Want,
+    /// What is so.
+    #[serde(flatten)]
+    pub state: State,
+    /// The bytes that the folder holds, if they could be read.
+    pub file: Option<ModuleHash>,
+    /// The instance in the scan, trapped or not.
+    pub running: Option<Version>,
+    /// The instance on its way into the scan.
+    pub next: Option<Version>,
+    /// Whether the file's bytes are in quarantine. An older version may still run.
+    pub quarantined: bool,
+    /// Traps since the plugin is known.
+    pub traps: u64,
+    /// The last of them.
+    pub last_trap: Option<&'a Trap>,
+    /// Why the file as it is now was not taken over.
+    pub refusal: Option<&'a Refusal>,
+}
+
+/// Who may run. See the module's head.
+#[derive(Debug)]
+pub struct Supervisor {
+    policy: RestartPolicy,
+    plugins: BTreeMap<String, Plugin>,
+    desk: Desk,
+}
+
+/// What the plugins share while they are reconciled.
+#[derive(Debug, Default)]
+struct Desk {
+    /// The last generation that was given out.
+    generation: Generation,
+    quarantine: Quarantine,
+    /// Orders of this step. Between two steps it holds at most one for each late answer.
+    actions: Vec<Action>,
+}
+
+impl Supervisor {
+    /// A supervisor that knows no plugin yet.
+    pub fn new(policy: RestartPolicy) -> Self {
+        Self { policy, plugins: BTreeMap::new(), desk: Desk::default() }
+    }
+
+    /// The folder holds these settled bytes under that name, or none.
+    ///
+    /// # Errors
+    /// The plugin is one too many or misnamed.
+    pub fn folder(&mut self, name: &str, file: Option<ModuleHash>) -> Result<(), Refusal> {
+        match file {
+            Some(hash) => self.entry(name)?.holds(plugin::File::Bytes(hash)),
+            None => {
+                if let Some(plugin) = self.plugins.get_mut(name) {
+                    plugin.holds(plugin::File::Gone);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The folder holds something under that name that cannot be a module: too large, unreadable.
+    /// As with every refusal, what runs is not touched.
+    ///
+    /// # Errors
+    /// The plugin is one too many or misnamed.
+    pub fn folder_refused(&mut self, name: &str, refusal: Refusal) -> Result<(), Refusal> {
+        self.entry(name)?.holds(plugin::File::Unusable(refusal));
+        Ok(())
+    }
+
+    /// The operator wants the plugin out of the scan until a release. The file may come later.
+    ///
+    /// # Errors
+    /// The plugin is one too many or misnamed.
+    pub fn hold(&mut self, name: &str) -> Result<(), Refusal> {
+        self.entry(name)?.want = Want::Hold;
+        Ok(())
+    }
+
+    /// The operator wants the plugin to run; quarantine, backoff and refusal are forgotten.
+    ///
+    /// # Errors
+    /// There is no such plugin.
+    pub fn release(&mut self, name: &str) -> Result<(), Refusal> {
+        let plugin = self.plugins.get_mut(name).ok_or_else(|| unknown(name))?;
+        plugin.release();
+        self.desk.quarantine.release(name);
+        Ok(())
+    }
+
+    /// The operator wants a new instance of the same plugin, now. A refused file is tried again.
+    ///
+    /// # Errors
+    /// There is no such plugin, or it is held or in quarantine.
+    pub fn restart(&mut self, name: &str) -> Result<(), Refusal> {
+        let plugin = self.plugins.get_mut(name).ok_or_else(|| unknown(name))?;
+        let view = plugin.view(name, &self.desk);
+        if view.want == Want::Hold {
+            return Err(Refusal::new(format!("{name} is held"), "release it first"));
+        }
+        if view.state == State::Quarantined {
+            return Err(Refusal::new(format!("{name} is in quarantine"), "release it instead"));
+        }
+        plugin.restart();
+        Ok(())
+    }
+
+    /// The answer to [`Action::Prepare`]. A refusal may also follow [`Action::Install`], when the
+    /// instance was lost or the scan did not take it.
+    pub fn prepared(&mut self, name: &str, generation: Generation, result: Result<(), Refusal>) {
+        let made = result.is_ok();
+        let expected =
+            self.plugins.get_mut(name).is_some_and(|plugin| plugin.prepared(generation, result));
+        if made && !expected {
+            self.desk.actions.push(Action::Discard { name: name.to_owned(), generation });
+        }
+    }
+
+    /// Compares what is wanted with what is so. `now` is monotonic, `facts` is the newest
+    /// snapshot, complete. Call it whenever a level changed and at least every [`ORDER_REPEAT`].
+    pub fn step(&mut self, now: Duration, facts: &[Fact<'_>]) -> Vec<Action> {
+        let facts: BTreeMap<&str, &Fact<'_>> = facts.iter().map(|fact| (fact.name, fact)).collect();
+        for name in facts.keys() {
+            // Somebody runs whom nobody knows: an order that took effect after its plugin was
+            // forgotten. The entry has no file, so it is stopped like any other.
+            if !self.plugins.contains_key(*name) && self.plugins.len() < MAX_ENTRIES {
+                self.plugins.insert((*name).to_owned(), Plugin::default());
+            }
+        }
+        let Self { policy, plugins, desk } = self;
+        plugins.retain(|name, plugin| {
+            let mut turn = plugin::Turn { name, now, policy, desk };
+            plugin.step(facts.get(name.as_str()).copied(), &mut turn);
+            !plugin.is_forgettable()
+        });
+        std::mem::take(&mut self.desk.actions)
+    }
+
+    /// All plugins by name.
+    pub fn plugins(&self) -> impl Iterator<Item = (&str, View<'_>)> {
+        self.plugins.iter().map(|(name, plugin)| (name.as_str(), plugin.view(name, &self.desk)))
+    }
+
+    /// One plugin.
+    pub fn plugin(&self, name: &str) -> Option<View<'_>> {
+        self.plugins.get(name).map(|plugin| plugin.view(name, &self.desk))
+    }
+
+    fn entry(&mut self, name: &str) -> Result<&mut Plugin, Refusal> {
+        if !self.plugins.contains_key(name) {
+            check_name(name)?;
+            let taken = self.plugins.values().filter(|plugin| plugin.takes_a_place()).count();
+            if taken >= MAX_PLUGINS || self.plugins.len() >= MAX_ENTRIES {
+                return Err(Refusal::new(
+                    format!("there are {MAX_PLUGINS} plugins already"),
+                    "remove one, or release held ones that have no file",
+                ));
+            }
+        }
+        Ok(self.plugins.entry(name.to_owned()).or_default())
+    }
+}
+
+fn unknown(name: &str) -> Refusal {
+    Refusal::new(format!("there is no plugin {name:?}"), "`camshaft plugins` lists them")
+}
+
+fn as_millis<S: Serializer>(at: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(at.as_millis()).unwrap_or(u64::MAX))
+}

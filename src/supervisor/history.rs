@@ -1,0 +1,145 @@
+//! The traps of one module: how long to wait before the next instance, and when to give up.
+//!
+//! It counts for one hash at a time; new bytes begin a new history.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::plugin::ModuleHash;
+
+/// When a trapped program is started again, and when no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartPolicy {
+    /// Wait before the second restart; doubled for each further one. The first comes at once.
+    pub delay: Duration,
+    /// The longest wait.
+    pub delay_max: Duration,
+    /// So many traps within `window` put the module in quarantine; at least 1.
+    pub traps: u32,
+    /// The window for `traps`; as long without a trap makes the next restart a first one again.
+    pub window: Duration,
+}
+
+impl Default for RestartPolicy {
+    /// One cosmic ray costs one cycle; a broken module is given up within a second, a module that
+    /// fails only now and then is tried twice a minute for ever.
+    fn default() -> Self {
+        Self {
+            delay: Duration::from_millis(100),
+            delay_max: Duration::from_secs(30),
+            traps: 5,
+            window: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The recent traps of one module.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    /// Whose they are; `None` before the first instance is made.
+    pub(super) hash: Option<ModuleHash>,
+    /// No new instance before this moment.
+    pub(super) restart_at: Duration,
+    /// Traps within the window, oldest first; never more than `policy.traps`.
+    recent: VecDeque<Duration>,
+    /// Traps without a quiet window between them.
+    streak: u32,
+    last: Option<Duration>,
+}
+
+/// What a trap leads to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The trap was the n-th in the window; the next instance may be made after `delay`.
+    Restart { trap: u32, delay: Duration },
+    /// The trap was the n-th and the last.
+    Quarantine { traps: u32 },
+}
+
+impl History {
+    pub(super) fn of(hash: ModuleHash) -> Self {
+        Self { hash: Some(hash), ..Self::default() }
+    }
+
+    /// An instance trapped.
+    pub(super) fn trapped(&mut self, now: Duration, policy: &RestartPolicy) -> Verdict {
+        self.recent.retain(|trap| now.saturating_sub(*trap) < policy.window);
+        self.recent.push_back(now);
+        let trap = u32::try_from(self.recent.len()).unwrap_or(u32::MAX);
+        if trap >= policy.traps {
+            self.recent.clear();
+            return Verdict::Quarantine { traps: trap };
+        }
+        Verdict::Restart { trap, delay: self.postpone(now, policy) }
+    }
+
+    /// The next instance is made later than the last one was; returns how much.
+    pub(super) fn postpone(&mut self, now: Duration, policy: &RestartPolicy) -> Duration {
+        if self.last.is_some_and(|last| now.saturating_sub(last) >= policy.window) {
+            self.streak = 0;
+        }
+        self.last = Some(now);
+        self.streak = self.streak.saturating_add(1);
+        let delay = policy.delay_after(self.streak);
+        self.restart_at = now + delay;
+        delay
+    }
+}
+
+impl RestartPolicy {
+    /// The wait after the n-th trap in a row.
+    fn delay_after(&self, streak: u32) -> Duration {
+        match streak {
+            0 | 1 => Duration::ZERO,
+            // 2^31 times anything above a nanosecond is longer than any sensible limit.
+            n => self.delay.saturating_mul(1 << (n - 2).min(31)).min(self.delay_max),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_limit() {
+        let check = |streak, expected_ms| {
+            let delay = RestartPolicy::default().delay_after(streak);
+            assert_eq!(delay, Duration::from_millis(expected_ms), "after trap {streak}");
+        };
+        check(1, 0);
+        check(2, 100);
+        check(3, 200);
+        check(4, 400);
+        check(10, 25_600);
+        check(11, 30_000);
+        check(u32::MAX, 30_000);
+    }
+
+    #[test]
+    fn traps_lead_to_a_wait_or_to_quarantine() {
+        // Times of traps in seconds; what the last of them leads to.
+        let check = |times: &[u64], expected: Verdict| {
+            let mut history = History::default();
+            let mut verdict = None;
+            for time in times {
+                let now = Duration::from_secs(*time);
+                verdict = Some(history.trapped(now, &RestartPolicy::default()));
+            }
+            assert_eq!(verdict, Some(expected), "traps at {times:?}");
+        };
+        let restart =
+            |trap, delay_ms| Verdict::Restart { trap, delay: Duration::from_millis(delay_ms) };
+        check(&[7], restart(1, 0));
+        check(&[7, 8], restart(2, 100));
+        check(&[7, 8, 9, 10], restart(4, 400));
+        check(&[7, 8, 9, 10, 11], Verdict::Quarantine { traps: 5 });
+        check(&[0, 15, 30, 45, 59], Verdict::Quarantine { traps: 5 });
+        check(&[0, 15, 30, 45, 60], restart(4, 800));
+        check(&[0, 59], restart(2, 100));
+        check(&[0, 60], restart(1, 0));
+        check(&[0, 30, 60, 90, 120, 150, 180, 210, 240, 270, 300], restart(2, 30_000));
+    }
+}

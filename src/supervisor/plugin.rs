@@ -1,0 +1,389 @@
+//! One plugin: what the folder holds, what the scan shows, and the one thing that is under way.
+//!
+//! `observe` takes the levels in, `reconcile` gives the next order. Neither knows how it came to
+//! the present levels, so every path through lost, late and repeated facts ends in the same place.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::history::{History, RestartPolicy, Verdict};
+use super::{Action, Desk, Fact, Note, ORDER_REPEAT, Version, Want};
+use crate::plugin::{Generation, ModuleHash, Refusal, Trap};
+
+mod view;
+
+use view::InScan;
+
+/// Versions in the order queue that no snapshot has shown yet. More than a few are there only when
+/// the scan stands still; one that is forgotten shows up as a version that nobody wants.
+const MAX_ORDERED: usize = 8;
+
+/// An instance that no snapshot shows after this time is lost and made again. The scan takes one a
+/// cycle, so this is enough for a full folder at a period of 200 ms; should a slower one take it
+/// later after all, the new one replaces it, which costs a swap and no more.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the folder holds under a name.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) enum File {
+    #[default]
+    Gone,
+    Bytes(ModuleHash),
+    Unusable(Refusal),
+}
+
+/// The instance that is to be the next one in the scan.
+///
+/// ```text
+///            Prepare             Ok                 in the snapshot
+///   Nothing ─────────▶ Preparing ───▶ Ready: Install ───────────────▶ Nothing
+///      ▲                  │ Err        │ Err
+///      ├──── Failed ◀─────┴────────────┘
+///      └──── Discard: from Preparing and Ready, when it is no longer wanted; from Ready also
+///                     when the scan does not take it
+/// ```
+#[derive(Debug, Default)]
+enum Next {
+    #[default]
+    Nothing,
+    Preparing(Version),
+    /// Ordered into the scan again and again, next at `order_at`.
+    Ready {
+        version: Version,
+        order_at: Duration,
+        /// Set by the first order.
+        give_up_at: Option<Duration>,
+    },
+    /// Waits for the next step, which knows the time.
+    Failed(Version, Refusal),
+}
+
+impl Next {
+    fn version(&self) -> Option<Version> {
+        match self {
+            Self::Nothing | Self::Failed(..) => None,
+            Self::Preparing(version) | Self::Ready { version, .. } => Some(*version),
+        }
+    }
+}
+
+/// What the newest snapshot shows under a name.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    generation: Generation,
+    trapped: bool,
+}
+
+/// The last order to leave the scan.
+#[derive(Debug, Default)]
+struct Stop {
+    /// Instances up to this one leave because they were ordered to.
+    covers: Generation,
+    /// Not repeated before.
+    repeat_at: Duration,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Plugin {
+    pub(super) want: Want,
+    file: File,
+    next: Next,
+    seen: Option<Seen>,
+    /// Versions that are in the scan or in the queue to it, oldest first: gives `seen` its hash.
+    ordered: Vec<Version>,
+    stop: Stop,
+    /// The operator asked for a new instance and none was begun since.
+    restart: bool,
+    /// The module that ran last. It is restarted when the file is no good.
+    good: Option<ModuleHash>,
+    /// The module that will not load. Not tried again until new bytes, restart or release.
+    refused: Option<ModuleHash>,
+    /// Why the file as it is now was not taken over.
+    refusal: Option<Refusal>,
+    /// The quarantined module that the log was told about.
+    told: Option<ModuleHash>,
+    /// Traps of instances up to this one are counted.
+    counted: Generation,
+    history: History,
+    traps: u64,
+    last_trap: Option<Arc<Trap>>,
+}
+
+/// One plugin's turn in a step.
+pub(super) struct Turn<'a> {
+    pub(super) name: &'a str,
+    pub(super) now: Duration,
+    pub(super) policy: &'a RestartPolicy,
+    pub(super) desk: &'a mut Desk,
+}
+
+impl Turn<'_> {
+    fn order(&mut self, order: impl FnOnce(String) -> Action) {
+        self.desk.actions.push(order(self.name.to_owned()));
+    }
+
+    fn tell(&mut self, note: Note) {
+        self.order(|name| Action::Tell { name, note });
+    }
+}
+
+// What is said to it between two steps.
+impl Plugin {
+    pub(super) fn holds(&mut self, file: File) {
+        if self.file == file {
+            return;
+        }
+        self.refusal = match &file {
+            File::Unusable(refusal) => Some(refusal.clone()),
+            File::Gone | File::Bytes(_) => None,
+        };
+        if file == File::Gone {
+            self.good = None;
+            self.restart = false;
+        }
+        self.refused = None;
+        self.told = None;
+        self.file = file;
+    }
+
+    pub(super) fn release(&mut self) {
+        self.want = Want::Run;
+        self.history = History::default();
+        self.forget_refusal();
+    }
+
+    pub(super) fn restart(&mut self) {
+        self.restart = true;
+        self.history.restart_at = Duration::ZERO;
+        self.forget_refusal();
+    }
+
+    fn forget_refusal(&mut self) {
+        self.refused = None;
+        if !matches!(self.file, File::Unusable(_)) {
+            self.refusal = None;
+        }
+    }
+
+    /// Whether that instance is expected.
+    pub(super) fn prepared(&mut self, generation: Generation, result: Result<(), Refusal>) -> bool {
+        let Some(version) = self.next.version().filter(|next| next.generation == generation) else {
+            return false;
+        };
+        match (result, &self.next) {
+            (Err(refusal), _) => self.next = Next::Failed(version, refusal),
+            (Ok(()), Next::Preparing(_)) => {
+                self.next = Next::Ready { version, order_at: Duration::ZERO, give_up_at: None };
+            }
+            (Ok(()), _) => {} // said twice
+        }
+        true
+    }
+}
+
+// One step.
+impl Plugin {
+    pub(super) fn step(&mut self, fact: Option<&Fact<'_>>, turn: &mut Turn<'_>) {
+        match fact {
+            Some(fact) => self.observe(fact, turn),
+            None => self.observe_absence(turn),
+        }
+        match std::mem::take(&mut self.next) {
+            Next::Failed(version, refusal) => self.failed(version, refusal, turn),
+            next => self.next = next,
+        }
+        self.reconcile(turn);
+    }
+
+    fn observe(&mut self, fact: &Fact<'_>, turn: &mut Turn<'_>) {
+        let before = self.seen.map(|seen| seen.generation);
+        if before.is_some_and(|before| before > fact.generation) {
+            return; // an older snapshot than the last one
+        }
+        self.ordered.retain(|version| version.generation >= fact.generation);
+        self.seen = Some(Seen { generation: fact.generation, trapped: fact.trap.is_some() });
+        if matches!(self.next, Next::Ready { version, .. } if version.generation <= fact.generation)
+        {
+            self.next = Next::Nothing;
+        }
+        if before != Some(fact.generation)
+            && let Some(version) = self.running()
+        {
+            self.good = Some(version.hash);
+            if self.file == File::Bytes(version.hash) {
+                self.refusal = None;
+            }
+            turn.tell(Note::Started(version));
+        }
+        if let Some(trap) = &fact.trap {
+            self.trapped(fact.generation, trap, turn);
+        }
+    }
+
+    /// The snapshot does not show the plugin. If nobody sent it away, its end counts as a trap.
+    fn observe_absence(&mut self, turn: &mut Turn<'_>) {
+        let Some(seen) = self.seen else { return };
+        if seen.generation > self.stop.covers {
+            let kind = "left the scan without an order".to_owned();
+            let trap = Arc::new(Trap { kind, function: None, offset: None, cycle: 0 });
+            self.trapped(seen.generation, &trap, turn);
+        } else {
+            turn.tell(Note::Stopped);
+        }
+        self.seen = None;
+        self.ordered.retain(|version| version.generation > seen.generation);
+    }
+
+    fn trapped(&mut self, generation: Generation, trap: &Arc<Trap>, turn: &mut Turn<'_>) {
+        if generation <= self.counted {
+            return;
+        }
+        self.counted = generation;
+        self.traps += 1;
+        self.last_trap = Some(Arc::clone(trap));
+        if let Some(version) = self.running() {
+            self.count_trap(version.hash, turn);
+        }
+    }
+
+    fn count_trap(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
+        if self.history.hash != Some(hash) {
+            if self.next.version().is_some() {
+                return; // it is being replaced; its traps do not count against its successor
+            }
+            self.history = History::of(hash);
+        }
+        match self.history.trapped(turn.now, turn.policy) {
+            Verdict::Restart { trap, delay } => {
+                turn.tell(Note::Restarting { trap, of: turn.policy.traps, delay });
+            }
+            Verdict::Quarantine { traps } => {
+                turn.desk.quarantine.add(turn.name, hash);
+                self.told = Some(hash);
+                turn.tell(Note::Quarantined { hash, traps });
+            }
+        }
+    }
+
+    /// A module that ran before and cannot be made again meets a passing trouble of the machine
+    /// (a killed compiler, a full disk): it is tried again later, as often as it takes.
+    fn failed(&mut self, version: Version, refusal: Refusal, turn: &mut Turn<'_>) {
+        turn.tell(Note::Refused(refusal.clone()));
+        if self.file == File::Bytes(version.hash) {
+            self.refusal = Some(refusal);
+        }
+        if self.good != Some(version.hash) {
+            self.refused = Some(version.hash);
+        } else if self.in_scan() != InScan::Good {
+            let delay = self.history.postpone(turn.now, turn.policy);
+            turn.tell(Note::Retrying { delay });
+        }
+    }
+
+    fn reconcile(&mut self, turn: &mut Turn<'_>) {
+        if self.want == Want::Hold || self.file == File::Gone {
+            self.restart = false;
+            self.discard(turn);
+            self.stop(turn);
+            return;
+        }
+        self.tell_of_quarantine(turn);
+        let Some(hash) = self.target(turn.name, turn.desk) else {
+            self.discard(turn);
+            if self.seen.is_some_and(|seen| seen.trapped) {
+                self.stop(turn); // gives its memory and its points back
+            }
+            return;
+        };
+        if self.next.version().is_some_and(|next| next.hash != hash) {
+            self.discard(turn);
+        }
+        match &mut self.next {
+            Next::Nothing | Next::Failed(..) => self.prepare(hash, turn),
+            Next::Preparing(_) => self.restart = false, // it will be a new instance anyway
+            Next::Ready { version, order_at, give_up_at } => {
+                let version = *version;
+                let give_up_at = *give_up_at.get_or_insert(turn.now + PATIENCE);
+                let is_due = turn.now >= *order_at;
+                if is_due {
+                    *order_at = turn.now + ORDER_REPEAT;
+                }
+                self.restart = false;
+                if turn.now >= give_up_at {
+                    self.discard(turn);
+                    let delay = self.history.postpone(turn.now, turn.policy);
+                    turn.tell(Note::Retrying { delay });
+                } else if is_due {
+                    self.install(version, turn);
+                }
+            }
+        }
+    }
+
+    /// The module that should run: the file's, or the one that ran last if that is no good.
+    fn target(&self, name: &str, desk: &Desk) -> Option<ModuleHash> {
+        let is_good = |hash: &ModuleHash| {
+            self.refused != Some(*hash) && !desk.quarantine.contains(name, *hash)
+        };
+        self.file_hash().filter(is_good).or(self.good.filter(is_good))
+    }
+
+    fn prepare(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
+        let satisfied = self.in_scan() == InScan::Good
+            && self.running().is_some_and(|version| version.hash == hash);
+        if satisfied && !self.restart {
+            return;
+        }
+        if self.history.hash != Some(hash) {
+            self.history = History::of(hash);
+        }
+        if turn.now < self.history.restart_at {
+            return;
+        }
+        self.restart = false;
+        turn.desk.generation.0 += 1;
+        let generation = turn.desk.generation;
+        self.next = Next::Preparing(Version { hash, generation });
+        turn.order(|name| Action::Prepare { name, hash, generation });
+    }
+
+    fn install(&mut self, version: Version, turn: &mut Turn<'_>) {
+        if !self.ordered.contains(&version) {
+            if self.ordered.len() == MAX_ORDERED {
+                // The oldest but the one that is in the scan.
+                self.ordered.remove(usize::from(self.seen.is_some()));
+            }
+            self.ordered.push(version);
+        }
+        turn.order(|name| Action::Install { name, generation: version.generation });
+    }
+
+    fn discard(&mut self, turn: &mut Turn<'_>) {
+        if let Some(Version { generation, .. }) = self.next.version() {
+            turn.order(|name| Action::Discard { name, generation });
+        }
+        self.next = Next::Nothing;
+    }
+
+    /// Orders out of the scan what is there or on its way there.
+    fn stop(&mut self, turn: &mut Turn<'_>) {
+        let newest = self.ordered.last().map(|version| version.generation);
+        let Some(newest) = newest.max(self.seen.map(|seen| seen.generation)) else { return };
+        if newest <= self.stop.covers && turn.now < self.stop.repeat_at {
+            return;
+        }
+        self.stop = Stop { covers: newest, repeat_at: turn.now + ORDER_REPEAT };
+        if self.seen.is_none() {
+            self.ordered.clear(); // should one appear after all, it is stopped then
+        }
+        turn.order(|name| Action::Stop { name });
+    }
+
+    fn tell_of_quarantine(&mut self, turn: &mut Turn<'_>) {
+        let Some(hash) = self.file_hash() else { return };
+        if self.told != Some(hash) && turn.desk.quarantine.contains(turn.name, hash) {
+            self.told = Some(hash);
+            turn.tell(Note::StillQuarantined(hash));
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! Scripts for one plugin: what is said to the supervisor, and what it orders in the next step.
+
+use super::*;
+
+mod limits;
+mod random;
+mod traps;
+
+/// Runs a script of `command : expected orders` lines on the plugin `a`; files are letters. After
+/// each command comes one step.
+///
+/// `file A`, `file -`, `file bad`, `hold`, `release`, `restart`: the levels of the outside;
+/// `ok 1`, `fail 1`: answers to a prepare; `see 1`, `see 1 trap`, `see -`: the scan's snapshots
+/// from now on; `+100`: time passes, in ms; `is`: the state, what runs, and what comes next.
+#[track_caller]
+fn check(script: &str) {
+    let mut supervisor = Supervisor::new(RestartPolicy::default());
+    let mut now = Duration::from_secs(1000);
+    let mut seen: Option<(u64, Option<Arc<Trap>>)> = None;
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (command, expected) = line.split_once(':').expect("every line of a script has a colon");
+        let words: Vec<&str> = command.split_whitespace().collect();
+        match words[..] {
+            ["file", "-"] => supervisor.folder("a", None).unwrap(),
+            ["file", "bad"] => supervisor.folder_refused("a", Refusal::new("bad", "")).unwrap(),
+            ["file", text] => supervisor.folder("a", Some(hash(text))).unwrap(),
+            ["hold"] => supervisor.hold("a").unwrap(),
+            ["release"] => supervisor.release("a").unwrap(),
+            ["restart"] => supervisor.restart("a").unwrap(),
+            ["ok", n] => supervisor.prepared("a", generation(n), Ok(())),
+            ["fail", n] => {
+                supervisor.prepared("a", generation(n), Err(Refusal::new("no", "")));
+            }
+            ["see", "-"] => seen = None,
+            ["see", n] => seen = Some((generation(n).0, None)),
+            ["see", n, "trap"] => seen = Some((generation(n).0, Some(trap()))),
+            ["is"] => {
+                assert_eq!(state(&supervisor), expected.trim(), "state, script:{script}");
+                continue;
+            }
+            [time] => now += Duration::from_millis(time[1..].parse().unwrap()),
+            _ => panic!("unknown command {command:?}"),
+        }
+        let fact = seen.as_ref().map(|(generation, trap)| Fact {
+            name: "a",
+            generation: Generation(*generation),
+            trap: trap.clone(),
+        });
+        let actions: Vec<String> =
+            supervisor.step(now, fact.as_slice()).iter().map(brief).collect();
+        assert_eq!(actions.join(", "), expected.trim(), "after {command:?}, script:{script}");
+    }
+}
+
+fn hash(text: &str) -> ModuleHash {
+    ModuleHash::of(text.as_bytes())
+}
+
+fn letter(of: ModuleHash) -> &'static str {
+    ["A", "B", "C"].into_iter().find(|text| hash(text) == of).expect("scripts use A, B and C")
+}
+
+fn generation(text: &str) -> Generation {
+    Generation(text.parse().unwrap())
+}
+
+fn trap() -> Arc<Trap> {
+    Arc::new(Trap { kind: "unreachable".into(), function: None, offset: None, cycle: 7 })
+}
+
+fn brief(action: &Action) -> String {
+    match action {
+        Action::Prepare { hash, generation, .. } => {
+            format!("prepare {}{}", letter(*hash), generation.0)
+        }
+        Action::Install { generation, .. } => format!("install {}", generation.0),
+        Action::Stop { .. } => "stop".into(),
+        Action::Discard { generation, .. } => format!("discard {}", generation.0),
+        Action::Tell { note, .. } => match note {
+            Note::Started(version) => format!("'runs {}'", version.generation.0),
+            Note::Restarting { trap, of, delay } => {
+                format!("'trap {trap}/{of} {}ms'", delay.as_millis())
+            }
+            Note::Retrying { delay } => format!("'retry {}ms'", delay.as_millis()),
+            Note::Quarantined { hash, .. } => format!("'quarantined {}'", letter(*hash)),
+            Note::StillQuarantined(hash) => format!("'still quarantined {}'", letter(*hash)),
+            Note::Refused(_) => "'refused'".into(),
+            Note::Stopped => "'stopped'".into(),
+        },
+    }
+}
+
+fn state(supervisor: &Supervisor) -> String {
+    let Some(view) = supervisor.plugin("a") else { return "unknown".into() };
+    let version = |version: Version| format!("{}{}", letter(version.hash), version.generation.0);
+    let mut text = format!("{:?}", view.state).to_lowercase();
+    if let State::Backoff { .. } = view.state {
+        text.truncate("backoff".len());
+    }
+    if let Some(running) = view.running {
+        text += &format!(" {}", version(running));
+    }
+    if let Some(next) = view.next {
+        text += &format!(" next {}", version(next));
+    }
+    text + if view.quarantined { " file quarantined" } else { "" }
+        + if view.refusal.is_some() { " refusal" } else { "" }
+}
+
+#[test]
+fn a_file_becomes_a_program_and_goes() {
+    check(
+        "file A : prepare A1
+         is     : preparing next A1
+         +50    :
+         ok 1   : install 1
+         is     : starting next A1
+         see 1  : 'runs 1'
+         is     : running A1
+         file A :
+         file - : stop
+         is     : stopping A1
+         see -  : 'stopped'
+         is     : unknown",
+    );
+}
+
+#[test]
+fn the_same_snapshot_many_times_is_one_fact() {
+    check(
+        "file A     : prepare A1
+         ok 1       : install 1
+         see 1 trap : 'runs 1', 'trap 1/5 0ms', prepare A2
+         see 1 trap :
+         ok 2       : install 2
+         see 1 trap :
+         see 2      : 'runs 2'
+         see 1 trap :
+         see 2      :
+         is         : running A2",
+    );
+}
+
+#[test]
+fn orders_that_get_lost_are_repeated() {
+    check(
+        "file A : prepare A1
+         ok 1   : install 1
+         +99    :
+         +1     : install 1
+         +100   : install 1
+         see 1  : 'runs 1'
+         +100   :
+         file - : stop
+         +99    :
+         +1     : stop
+         see -  : 'stopped'
+         +100   :",
+    );
+}
+
+#[test]
+fn a_version_that_will_not_load_changes_nothing() {
+    check(
+        "file A     : prepare A1
+         ok 1       : install 1
+         see 1      : 'runs 1'
+         file B     : prepare B2
+         is         : running A1 next B2
+         fail 2     : 'refused'
+         is         : running A1 refusal
+         +90000     :
+         file bad   :
+         is         : running A1 refusal
+         see 1 trap : 'trap 1/5 0ms', prepare A3
+         ok 3       : install 3
+         see 3      : 'runs 3'
+         file A     :
+         is         : running A3
+         file B     : prepare B4
+         fail 4     : 'refused'
+         restart    : prepare B5
+         fail 5     : 'refused'
+         release    : prepare B6
+         ok 6       : install 6
+         see 6      : 'runs 6'
+         is         : running B6",
+    );
+    check(
+        "file A     : prepare A1
+         fail 1     : 'refused'
+         is         : refused refusal
+         +90000     :
+         file A     :
+         file B     : prepare B2",
+    );
+    check(
+        "file bad   :
+         is         : refused refusal
+         file -     :
+         is         : unknown",
+    );
+}
+
+#[test]
+fn a_module_that_ran_before_is_tried_again() {
+    check(
+        "file A     : prepare A1
+         ok 1       : install 1
+         see 1 trap : 'runs 1', 'trap 1/5 0ms', prepare A2
+         fail 2     : 'refused', 'retry 100ms'
+         is         : backoff A1 refusal
+         +100       : prepare A3
+         fail 3     : 'refused', 'retry 200ms'
+         +200       : prepare A4
+         ok 4       : install 4
+         see 4      : 'runs 4'
+         restart    : prepare A5
+         fail 5     : 'refused'
+         is         : running A4 refusal",
+    );
+}
+
+#[test]
+fn new_bytes_overtake_what_is_under_way() {
+    check(
+        "file A     : prepare A1
+         file B     : discard 1, prepare B2
+         ok 1       : discard 1
+         fail 1     :
+         ok 2       : install 2
+         file C     : discard 2, prepare C3
+         see 2      : 'runs 2'
+         ok 3       : install 3
+         see 3      : 'runs 3'
+         is         : running C3",
+    );
+    check(
+        "file A     : prepare A1
+         ok 1       : install 1
+         see 1      : 'runs 1'
+         file B     : prepare B2
+         file A     : discard 2
+         is         : running A1",
+    );
+    // New bytes end a backoff, and the old traps do not count against them.
+    check(
+        "file A     : prepare A1
+         ok 1       : install 1
+         see 1 trap : 'runs 1', 'trap 1/5 0ms', prepare A2
+         ok 2       : install 2
+         see 2 trap : 'runs 2', 'trap 2/5 100ms'
+         file B     : prepare B3
+         ok 3       : install 3
+         see 3 trap : 'runs 3', 'trap 1/5 0ms', prepare B4",
+    );
+}
+
+#[test]
+fn hold_outranks_the_folder() {
+    check(
+        "hold       :
+         is         : held
+         file A     :
+         is         : held
+         release    : prepare A1
+         hold       : discard 1
+         ok 1       : discard 1
+         release    : prepare A2
+         ok 2       : install 2
+         hold       : discard 2, stop
+         see 2      :
+         +100       : stop
+         is         : stopping
+         see -      : 'stopped'
+         file B     :
+         +90000     :
+         is         : held
+         release    : prepare B3
+         ok 3       : install 3
+         see 3      : 'runs 3'
+         hold       : stop
+         release    :
+         is         : running B3
+         see -      : 'stopped', prepare B4",
+    );
+    check(
+        "file A     : prepare A1
+         hold       : discard 1
+         file -     :
+         is         : held
+         file A     :
+         is         : held",
+    );
+}
+
+#[test]
+fn a_restart_makes_a_new_instance() {
+    check(
+        "file A     : prepare A1
+         restart    :
+         ok 1       : install 1
+         see 1      : 'runs 1'
+         restart    : prepare A2
+         is         : running A1 next A2
+         ok 2       : install 2
+         see 2      : 'runs 2'
+         +1000      :
+         see 2 trap : 'trap 1/5 0ms', prepare A3
+         ok 3       : install 3
+         see 3 trap : 'runs 3', 'trap 2/5 100ms'
+         restart    : prepare A4",
+    );
+}
+
+#[test]
+fn an_instance_that_was_lost_on_the_way_is_made_again() {
+    check(
+        "file A     : prepare A1
+         ok 1       : install 1
+         see 1 trap : 'runs 1', 'trap 1/5 0ms', prepare A2
+         ok 2       : install 2
+         fail 2     : 'refused', 'retry 100ms'
+         +100       : prepare A3",
+    );
+    check(
+        "file A     : prepare A1
+         ok 1       : install 1
+         +59999     : install 1
+         +1         : discard 1, 'retry 0ms'
+         +0         : prepare A2
+         ok 2       : install 2
+         see 2      : 'runs 2'",
+    );
+}
+
+#[test]
+fn a_program_that_nobody_knows_is_stopped() {
+    check(
+        "see 9      : stop
+         +100       : stop
+         see -      : 'stopped'
+         is         : unknown",
+    );
+}
