@@ -2,7 +2,8 @@
 //!
 //! It is a pure function with a memory: levels go in (what the folder holds, what the operator
 //! wants, what the scan's newest snapshot says), orders come out. Seeing the same level twice
-//! changes nothing, and a level that was never seen is not missed: generations tell instances apart.
+//! changes nothing and a level that was never seen is not missed: generations tell instances
+//! apart.
 //!
 //! It deliberately reads no clock, touches no file and compiles nothing. It never waits for the
 //! scan: an order that has no visible effect is repeated after [`ORDER_REPEAT`]. It knows no
@@ -10,7 +11,7 @@
 //!
 //! Next: `supervisor/plugin.rs` reconciles one plugin, `supervisor/history.rs` counts its traps.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,18 +23,17 @@ use crate::plugin::{Generation, ModuleHash, Refusal, Trap};
 
 mod history;
 mod plugin;
+mod quarantine;
 #[cfg(test)]
 mod tests;
 
 pub use history::RestartPolicy;
 use plugin::Plugin;
+use quarantine::Quarantine;
 
 /// An order without visible effect is given again after this time: ten cycles of the usual 10 ms,
 /// so a full order queue is retried soon and a slow scan is not flooded.
 pub const ORDER_REPEAT: Duration = Duration::from_millis(100);
-
-/// Quarantined modules that are remembered; the oldest is forgotten first. One for each plugin.
-pub const MAX_QUARANTINED: usize = MAX_PLUGINS;
 
 /// Entries in all: the plugins themselves, and as many that are still leaving the scan while
 /// others already take their places.
@@ -54,17 +54,18 @@ pub enum Want {
 /// disagree with them.
 ///
 /// ```text
-///            file            prepared           in the snapshot
-///  Stopped ───────▶ Preparing ───────▶ Starting ───────────────▶ Running ◀─┐ new bytes: stays
-///                    ▲  ▲  │ will not load       ┌───────────────┘  │      │ Running until the next
-///                    │  │  ▼                     │ trap             └──────┘ version is in the scan
-///          new bytes │  │ Refused                ▼
-///                    │  └───────────────────  Backoff ───────▶ Quarantined
-///                    │       restart_at              5th trap        │
-///                    └───────────────────────────────────────────────┘
-///                                         new bytes, release
-///  from every state:  hold ▶ Stopping ▶ Held      file gone ▶ Stopping ▶ Stopped
-///                     release: as if the file had just arrived
+///           file            prepared            in the snapshot
+///  Stopped ──────▶ Preparing ───────▶ Starting ─────────────────▶ Running
+///                    ▲ ▲ │ will not load                              │ trap
+///          new bytes │ │ ▼             restart_at                     ▼
+///                    │ │ Refused    ┌──────────────────────────── Backoff
+///                    │ └────────────┘                                 │ 5th trap
+///                    │      new bytes, release                        ▼
+///                    └────────────────────────────────────────── Quarantined
+///
+///  While Running, new bytes are prepared beside it: it stays Running, whatever comes of them.
+///  From every state: hold ▶ Stopping ▶ Held, file gone ▶ Stopping ▶ Stopped.
+///  A release goes on as if the file had just come.
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
@@ -140,7 +141,8 @@ pub enum Action {
         /// The plugin.
         name: String,
     },
-    /// Drop the instance if it is prepared and not sent yet; abandon its making if that is under way.
+    /// Drop the instance if it is prepared and not sent yet; abandon its making if that is under
+    /// way.
     Discard {
         /// The plugin.
         name: String,
@@ -254,8 +256,7 @@ pub struct Supervisor {
 struct Desk {
     /// The last generation that was given out.
     generation: Generation,
-    /// Modules that are not run under that name, oldest first; at most [`MAX_QUARANTINED`].
-    quarantine: VecDeque<(String, ModuleHash)>,
+    quarantine: Quarantine,
     /// Orders of this step. Between two steps it holds at most one for each late answer.
     actions: Vec<Action>,
 }
@@ -308,7 +309,7 @@ impl Supervisor {
     pub fn release(&mut self, name: &str) -> Result<(), Refusal> {
         let plugin = self.plugins.get_mut(name).ok_or_else(|| unknown(name))?;
         plugin.release();
-        self.desk.quarantine.retain(|(quarantined, _)| quarantined != name);
+        self.desk.quarantine.release(name);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Watches the plugin folder and says which settled bytes it holds.
 //!
-//! A thread of its own compares the folder with what was reported, at least every [`RESCAN`].
+//! A thread of its own compares the folder with what was reported, at least every two
+//! seconds.
 //! Events of the operating system are hints: any of them only makes the next look come sooner,
 //! since several ways to change a file raise none, and a full event queue loses some. This is the
 //! only file that names notify.
@@ -210,7 +211,7 @@ impl Mail {
         }
         self.dirty = true;
         self.uprooted |= event.paths.iter().any(|path| path == dir);
-        // Without the hint a renamed file is only settled a little later, so the limit costs nothing.
+        // Without the hint a renamed file is only settled a little later: the limit costs nothing.
         if let Some(name) = renamed_to(event)
             && self.renamed.len() < MAX_PLUGINS
         {
@@ -329,7 +330,7 @@ impl<R: FnMut(Change)> Keeper<R> {
                 if !was_told {
                     tracing::warn!(
                         dir = %self.dir.display(), %error,
-                        "no file events for the plugin folder, changes are noticed within {RESCAN:?}"
+                        "no events for the plugin folder, changes are noticed within {RESCAN:?}"
                     );
                 }
                 Hints::Unavailable
@@ -356,76 +357,4 @@ fn start_watcher(dir: &Path, inbox: &Arc<Inbox>) -> notify::Result<RecommendedWa
 }
 
 #[cfg(test)]
-mod tests {
-    use notify::event::{CreateKind, DataChange, Flag, RemoveKind};
-
-    use super::*;
-
-    #[test]
-    fn names() {
-        let check = |name: &str, is_valid| assert_eq!(check_name(name).is_ok(), is_valid, "{name}");
-        check("tank", true);
-        check("Tank-2_b.v1", true);
-        check(&"x".repeat(64), true);
-        check(&"x".repeat(65), false);
-        check("", false);
-        check(".hidden", false);
-        check("a b", false);
-        check("a/b", false);
-        check("pümpe", false);
-        check("line\nbreak", false);
-    }
-
-    /// Every kind of event that notify's table in the house's notes knows.
-    #[test]
-    fn events_become_hints() {
-        let check = |event: Event, dirty, uprooted, renamed: Option<&str>| {
-            let mut mail = Mail::default();
-            mail.hear(&event, Path::new("/p"));
-            assert_eq!((mail.dirty, mail.uprooted), (dirty, uprooted), "{event:?}");
-            assert_eq!(mail.renamed.first().map(String::as_str), renamed, "{event:?}");
-        };
-        let event = |kind, path: &str| Event::new(kind).add_path(path.into());
-        let name = |mode| EventKind::Modify(ModifyKind::Name(mode));
-        let open = EventKind::Access(AccessKind::Open(AccessMode::Any));
-        let closed = |mode| EventKind::Access(AccessKind::Close(mode));
-        check(event(open, "/p/a.wasm"), false, false, None);
-        check(event(closed(AccessMode::Read), "/p/a.wasm"), false, false, None);
-        check(event(closed(AccessMode::Write), "/p/a.wasm"), true, false, None);
-        check(event(EventKind::Create(CreateKind::File), "/p/a.wasm"), true, false, None);
-        let data = EventKind::Modify(ModifyKind::Data(DataChange::Any));
-        check(event(data, "/p/a.wasm"), true, false, None);
-        check(event(name(RenameMode::From), "/p/a.wasm"), true, false, None);
-        check(event(name(RenameMode::To), "/p/a.wasm"), true, false, Some("a"));
-        check(event(name(RenameMode::To), "/p/a.wasm.tmp"), true, false, None);
-        let both = event(name(RenameMode::Both), "/p/.a.tmp").add_path("/p/a.wasm".into());
-        check(both, true, false, Some("a"));
-        check(event(EventKind::Remove(RemoveKind::Folder), "/p"), true, true, None);
-        check(event(name(RenameMode::From), "/p"), true, true, None);
-        let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
-        check(overflow, true, false, None);
-    }
-
-    #[test]
-    fn any_number_of_events_takes_the_same_room() {
-        let mut mail = Mail::default();
-        for n in 0..10_000 {
-            let kind = EventKind::Modify(ModifyKind::Name(RenameMode::To));
-            mail.hear(&Event::new(kind).add_path(format!("/p/{n}.wasm").into()), Path::new("/p"));
-        }
-        assert!(mail.dirty);
-        assert_eq!(mail.renamed.len(), MAX_PLUGINS);
-    }
-
-    #[test]
-    fn hints_wait_for_the_gap_and_pokes_do_not() {
-        let inbox = Inbox::default();
-        let now = MonotonicClock.now();
-        let hour = Duration::from_secs(3600);
-        inbox.put(|mail| mail.dirty = true);
-        inbox.wait(now + Duration::from_millis(5), now + hour);
-        assert!(MonotonicClock.now() >= now + Duration::from_millis(5));
-        inbox.put(|mail| mail.poked = true);
-        assert!(inbox.wait(now + hour, now + hour).poked);
-    }
-}
+mod tests;

@@ -7,8 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::history::{History, RestartPolicy, Verdict};
-use super::{Action, Desk, Fact, MAX_QUARANTINED, Note, ORDER_REPEAT, State, Version, View, Want};
+use super::{Action, Desk, Fact, Note, ORDER_REPEAT, Version, Want};
 use crate::plugin::{Generation, ModuleHash, Refusal, Trap};
+
+mod view;
+
+use view::InScan;
 
 /// Versions in the order queue that no snapshot has shown yet. More than a few are there only when
 /// the scan stands still; one that is forgotten shows up as a version that nobody wants.
@@ -120,22 +124,6 @@ impl Turn<'_> {
 
     fn tell(&mut self, note: Note) {
         self.order(|name| Action::Tell { name, note });
-    }
-}
-
-impl Desk {
-    fn is_quarantined(&self, name: &str, hash: ModuleHash) -> bool {
-        self.quarantine.iter().any(|(of, quarantined)| *quarantined == hash && of == name)
-    }
-
-    fn quarantine(&mut self, name: &str, hash: ModuleHash) {
-        if self.is_quarantined(name, hash) {
-            return;
-        }
-        if self.quarantine.len() == MAX_QUARANTINED {
-            self.quarantine.pop_front();
-        }
-        self.quarantine.push_back((name.to_owned(), hash));
     }
 }
 
@@ -270,7 +258,7 @@ impl Plugin {
                 turn.tell(Note::Restarting { trap, of: turn.policy.traps, delay });
             }
             Verdict::Quarantine { traps } => {
-                turn.desk.quarantine(turn.name, hash);
+                turn.desk.quarantine.add(turn.name, hash);
                 self.told = Some(hash);
                 turn.tell(Note::Quarantined { hash, traps });
             }
@@ -334,8 +322,9 @@ impl Plugin {
 
     /// The module that should run: the file's, or the one that ran last if that is no good.
     fn target(&self, name: &str, desk: &Desk) -> Option<ModuleHash> {
-        let is_good =
-            |hash: &ModuleHash| self.refused != Some(*hash) && !desk.is_quarantined(name, *hash);
+        let is_good = |hash: &ModuleHash| {
+            self.refused != Some(*hash) && !desk.quarantine.contains(name, *hash)
+        };
         self.file_hash().filter(is_good).or(self.good.filter(is_good))
     }
 
@@ -392,91 +381,9 @@ impl Plugin {
 
     fn tell_of_quarantine(&mut self, turn: &mut Turn<'_>) {
         let Some(hash) = self.file_hash() else { return };
-        if self.told != Some(hash) && turn.desk.is_quarantined(turn.name, hash) {
+        if self.told != Some(hash) && turn.desk.quarantine.contains(turn.name, hash) {
             self.told = Some(hash);
             turn.tell(Note::StillQuarantined(hash));
-        }
-    }
-}
-
-/// What the snapshot shows, for decisions.
-#[derive(Debug, PartialEq, Eq)]
-enum InScan {
-    Nothing,
-    Good,
-    Trapped,
-}
-
-// What is so.
-impl Plugin {
-    /// The instance in the scan, if it is known what it is.
-    fn running(&self) -> Option<Version> {
-        let generation = self.seen?.generation;
-        self.ordered.iter().copied().find(|version| version.generation == generation)
-    }
-
-    fn file_hash(&self) -> Option<ModuleHash> {
-        match self.file {
-            File::Bytes(hash) => Some(hash),
-            File::Gone | File::Unusable(_) => None,
-        }
-    }
-
-    fn in_scan(&self) -> InScan {
-        match self.seen {
-            None => InScan::Nothing,
-            Some(Seen { trapped: true, .. }) => InScan::Trapped,
-            Some(Seen { trapped: false, .. }) => InScan::Good,
-        }
-    }
-
-    /// Whether it counts against the limit on plugins.
-    pub(super) fn takes_a_place(&self) -> bool {
-        self.want == Want::Hold || self.file != File::Gone
-    }
-
-    pub(super) fn is_forgettable(&self) -> bool {
-        !self.takes_a_place()
-            && self.seen.is_none()
-            && self.ordered.is_empty()
-            && matches!(self.next, Next::Nothing)
-    }
-
-    fn state(&self, name: &str, desk: &Desk) -> State {
-        let wanted = self.want == Want::Run && self.file != File::Gone;
-        match (self.in_scan(), &self.next) {
-            (InScan::Good, _) if wanted => State::Running,
-            (InScan::Good | InScan::Trapped, _) if !wanted => State::Stopping,
-            _ if self.want == Want::Hold => State::Held,
-            _ if self.file == File::Gone => State::Stopped,
-            (_, Next::Preparing(_)) => State::Preparing,
-            (_, Next::Ready { .. }) => State::Starting,
-            _ => match self.target(name, desk) {
-                Some(hash) if self.history.hash == Some(hash) => {
-                    State::Backoff { restart_at: self.history.restart_at }
-                }
-                Some(_) => State::Preparing, // in the next step
-                None if self.is_quarantined(name, desk) => State::Quarantined,
-                None => State::Refused,
-            },
-        }
-    }
-
-    fn is_quarantined(&self, name: &str, desk: &Desk) -> bool {
-        self.file_hash().is_some_and(|hash| desk.is_quarantined(name, hash))
-    }
-
-    pub(super) fn view(&self, name: &str, desk: &Desk) -> View<'_> {
-        View {
-            want: self.want,
-            state: self.state(name, desk),
-            file: self.file_hash(),
-            running: self.running(),
-            next: self.next.version(),
-            quarantined: self.is_quarantined(name, desk),
-            traps: self.traps,
-            last_trap: self.last_trap.as_deref(),
-            refusal: self.refusal.as_ref(),
         }
     }
 }

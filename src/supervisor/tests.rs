@@ -2,14 +2,16 @@
 
 use super::*;
 
+mod limits;
 mod random;
+mod traps;
 
 /// Runs a script of `command : expected orders` lines on the plugin `a`; files are letters. After
 /// each command comes one step.
 ///
 /// `file A`, `file -`, `file bad`, `hold`, `release`, `restart`: the levels of the outside;
-/// `ok 1`, `fail 1`: answers to a prepare; `see 1`, `see 1 trap`, `see -`: the scan's snapshots from
-/// now on; `+100`: time passes, in ms; `is`: the state, what runs, and what comes next.
+/// `ok 1`, `fail 1`: answers to a prepare; `see 1`, `see 1 trap`, `see -`: the scan's snapshots
+/// from now on; `+100`: time passes, in ms; `is`: the state, what runs, and what comes next.
 #[track_caller]
 fn check(script: &str) {
     let mut supervisor = Supervisor::new(RestartPolicy::default());
@@ -158,53 +160,6 @@ fn orders_that_get_lost_are_repeated() {
 }
 
 #[test]
-fn restarts_come_later_and_later_and_end_in_quarantine() {
-    check(
-        "file A     : prepare A1
-         ok 1       : install 1
-         see 1 trap : 'runs 1', 'trap 1/5 0ms', prepare A2
-         ok 2       : install 2
-         see 2 trap : 'runs 2', 'trap 2/5 100ms'
-         is         : backoff A2
-         +99        :
-         +1         : prepare A3
-         ok 3       : install 3
-         see 3 trap : 'runs 3', 'trap 3/5 200ms'
-         +200       : prepare A4
-         ok 4       : install 4
-         see 4 trap : 'runs 4', 'trap 4/5 400ms'
-         +400       : prepare A5
-         ok 5       : install 5
-         see 5 trap : 'runs 5', 'quarantined A', stop
-         see -      : 'stopped'
-         is         : quarantined file quarantined
-         +90000     :
-         file -     :
-         is         : unknown
-         file A     : 'still quarantined A'
-         file A     :
-         file B     : prepare B6
-         file A     : 'still quarantined A', discard 6
-         hold       :
-         release    : prepare A7
-         is         : preparing next A7",
-    );
-}
-
-#[test]
-fn a_minute_without_a_trap_is_forgiven() {
-    check(
-        "file A     : prepare A1
-         ok 1       : install 1
-         see 1 trap : 'runs 1', 'trap 1/5 0ms', prepare A2
-         ok 2       : install 2
-         see 2      : 'runs 2'
-         +60000     :
-         see 2 trap : 'trap 1/5 0ms', prepare A3",
-    );
-}
-
-#[test]
 fn a_version_that_will_not_load_changes_nothing() {
     check(
         "file A     : prepare A1
@@ -263,33 +218,6 @@ fn a_module_that_ran_before_is_tried_again() {
          restart    : prepare A5
          fail 5     : 'refused'
          is         : running A4 refusal",
-    );
-}
-
-#[test]
-fn an_old_version_is_not_swapped_for_quarantined_bytes() {
-    check(
-        "file A     : prepare A1
-         ok 1       : install 1
-         see 1 trap : 'runs 1', 'trap 1/5 0ms', prepare A2
-         ok 2       : install 2
-         see 2 trap : 'runs 2', 'trap 2/5 100ms'
-         +100       : prepare A3
-         ok 3       : install 3
-         see 3 trap : 'runs 3', 'trap 3/5 200ms'
-         +200       : prepare A4
-         ok 4       : install 4
-         see 4 trap : 'runs 4', 'trap 4/5 400ms'
-         +400       : prepare A5
-         ok 5       : install 5
-         see 5 trap : 'runs 5', 'quarantined A', stop
-         see -      : 'stopped'
-         file B     : prepare B6
-         ok 6       : install 6
-         see 6      : 'runs 6'
-         file A     : 'still quarantined A'
-         is         : running B6 file quarantined
-         see 6 trap : 'trap 1/5 0ms', prepare B7",
     );
 }
 
@@ -386,16 +314,6 @@ fn a_restart_makes_a_new_instance() {
 }
 
 #[test]
-fn a_program_that_vanishes_has_trapped() {
-    check(
-        "file A     : prepare A1
-         ok 1       : install 1
-         see 1      : 'runs 1'
-         see -      : 'trap 1/5 0ms', prepare A2",
-    );
-}
-
-#[test]
 fn an_instance_that_was_lost_on_the_way_is_made_again() {
     check(
         "file A     : prepare A1
@@ -424,85 +342,4 @@ fn a_program_that_nobody_knows_is_stopped() {
          see -      : 'stopped'
          is         : unknown",
     );
-}
-
-#[test]
-fn what_cannot_be_asked_for_is_refused() {
-    let mut supervisor = Supervisor::new(RestartPolicy::default());
-    let reason = |result: Result<(), Refusal>| result.unwrap_err().reason;
-    assert_eq!(reason(supervisor.release("a")), "there is no plugin \"a\"");
-    assert_eq!(reason(supervisor.restart("a")), "there is no plugin \"a\"");
-    assert_eq!(reason(supervisor.hold("a/b")), "\"a/b\" is no name for a plugin");
-    supervisor.hold("a").unwrap();
-    assert_eq!(reason(supervisor.restart("a")), "a is held");
-    supervisor.release("a").unwrap();
-    for _ in 0..5 {
-        supervisor.desk.quarantine.push_back(("a".to_owned(), hash("A")));
-    }
-    supervisor.folder("a", Some(hash("A"))).unwrap();
-    assert_eq!(reason(supervisor.restart("a")), "a is in quarantine");
-}
-
-#[test]
-fn plugins_are_limited() {
-    let mut supervisor = Supervisor::new(RestartPolicy::default());
-    let now = Duration::from_secs(1);
-    for n in 0..MAX_PLUGINS {
-        supervisor.folder(&format!("p{n}"), Some(hash("A"))).unwrap();
-    }
-    let refusal = supervisor.folder("more", Some(hash("A"))).unwrap_err();
-    assert_eq!(refusal.reason, "there are 256 plugins already");
-    assert!(supervisor.hold("more").is_err());
-    assert!(supervisor.plugin("more").is_none());
-    // One that is still leaving the scan does not take the place of the next.
-    let orders = supervisor.step(now, &[]);
-    assert_eq!(orders.len(), MAX_PLUGINS);
-    supervisor.folder("p7", None).unwrap();
-    supervisor.folder("more", Some(hash("A"))).unwrap();
-    // A scan that stands still cannot make the list grow for ever.
-    for n in 0..3 * MAX_PLUGINS {
-        let _ = supervisor.folder(&format!("q{n}"), Some(hash("A")));
-        supervisor.folder(&format!("q{n}"), None).unwrap();
-    }
-    assert!(supervisor.plugins().count() <= MAX_ENTRIES);
-}
-
-#[test]
-fn the_quarantine_forgets_the_oldest() {
-    let mut supervisor = Supervisor::new(RestartPolicy { traps: 1, ..RestartPolicy::default() });
-    for n in 1..=MAX_QUARANTINED as u64 + 3 {
-        supervisor.folder("a", Some(hash(&n.to_string()))).unwrap();
-        supervisor.step(Duration::from_secs(n), &[]);
-        supervisor.prepared("a", Generation(n), Ok(()));
-        supervisor.step(Duration::from_secs(n), &[]);
-        let fact = Fact { name: "a", generation: Generation(n), trap: Some(trap()) };
-        supervisor.step(Duration::from_secs(n), &[fact]);
-    }
-    assert_eq!(supervisor.desk.quarantine.len(), MAX_QUARANTINED);
-    assert_eq!(supervisor.desk.quarantine[0].1, hash("4"));
-}
-
-#[test]
-fn status_as_json() {
-    let mut supervisor = Supervisor::new(RestartPolicy::default());
-    supervisor.folder("a", Some(hash("A"))).unwrap();
-    let now = Duration::from_millis(1500);
-    supervisor.step(now, &[]);
-    supervisor.prepared("a", Generation(1), Ok(()));
-    supervisor.step(now, &[]);
-    let mut fact = Fact { name: "a", generation: Generation(1), trap: Some(trap()) };
-    supervisor.step(now, std::slice::from_ref(&fact));
-    supervisor.prepared("a", Generation(2), Ok(()));
-    supervisor.step(now, std::slice::from_ref(&fact));
-    fact.generation = Generation(2);
-    supervisor.step(now, &[fact]);
-    let json = serde_json::to_value(supervisor.plugin("a")).unwrap();
-    let full_hash = format!("{:#}", hash("A"));
-    let expected = serde_json::json!({
-        "want": "run", "state": "backoff", "restart_at_ms": 1600, "file": full_hash,
-        "running": {"hash": full_hash, "generation": 2}, "next": null, "quarantined": false,
-        "traps": 2, "refusal": null,
-        "last_trap": {"kind": "unreachable", "function": null, "offset": null, "cycle": 7},
-    });
-    assert_eq!(json, expected);
 }

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "nobody outside sees a test")]
 #![allow(clippy::unwrap_used, reason = "clippy exempts only functions marked as tests")]
 
+mod folder;
 mod log;
 mod quiet;
 mod rig;

@@ -227,7 +227,7 @@ mod tests {
         fs::write(&path, b"one").unwrap();
         let before = sample(&path).unwrap();
         assert!(
-            matches!(read(&path, &before), Outcome::Bytes(hash, _) if hash == ModuleHash::of(b"one"))
+            matches!(read(&path, &before), Outcome::Bytes(of, _) if of == ModuleHash::of(b"one"))
         );
         fs::write(&path, b"longer").unwrap();
         assert!(matches!(read(&path, &before), Outcome::Moved));

@@ -1,7 +1,7 @@
 //! Samples of the folder in, decisions out: when a file is settled, what is new about it.
 //!
 //! Pure: time is an argument and files are read by the caller, who is told which. A half-written
-//! module may well be a valid one, so a file is taken only after two equal samples [`SETTLE`] apart.
+//! module may well be valid, so a file is taken only after two equal samples [`SETTLE`] apart.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,0 +1,86 @@
+//! What is so with one plugin: read off the levels, for decisions and for status.
+
+use super::super::{Desk, State, Version, View, Want};
+use super::{File, Next, Plugin, Seen};
+use crate::plugin::ModuleHash;
+
+/// What the snapshot shows, for decisions.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum InScan {
+    Nothing,
+    Good,
+    Trapped,
+}
+
+impl Plugin {
+    /// The instance in the scan, if it is known what it is.
+    pub(super) fn running(&self) -> Option<Version> {
+        let generation = self.seen?.generation;
+        self.ordered.iter().copied().find(|version| version.generation == generation)
+    }
+
+    pub(super) fn file_hash(&self) -> Option<ModuleHash> {
+        match self.file {
+            File::Bytes(hash) => Some(hash),
+            File::Gone | File::Unusable(_) => None,
+        }
+    }
+
+    pub(super) fn in_scan(&self) -> InScan {
+        match self.seen {
+            None => InScan::Nothing,
+            Some(Seen { trapped: true, .. }) => InScan::Trapped,
+            Some(Seen { trapped: false, .. }) => InScan::Good,
+        }
+    }
+
+    /// Whether it counts against the limit on plugins.
+    pub(in super::super) fn takes_a_place(&self) -> bool {
+        self.want == Want::Hold || self.file != File::Gone
+    }
+
+    pub(in super::super) fn is_forgettable(&self) -> bool {
+        !self.takes_a_place()
+            && self.seen.is_none()
+            && self.ordered.is_empty()
+            && matches!(self.next, Next::Nothing)
+    }
+
+    fn state(&self, name: &str, desk: &Desk) -> State {
+        let wanted = self.want == Want::Run && self.file != File::Gone;
+        match (self.in_scan(), &self.next) {
+            (InScan::Good, _) if wanted => State::Running,
+            (InScan::Good | InScan::Trapped, _) if !wanted => State::Stopping,
+            _ if self.want == Want::Hold => State::Held,
+            _ if self.file == File::Gone => State::Stopped,
+            (_, Next::Preparing(_)) => State::Preparing,
+            (_, Next::Ready { .. }) => State::Starting,
+            _ => match self.target(name, desk) {
+                Some(hash) if self.history.hash == Some(hash) => {
+                    State::Backoff { restart_at: self.history.restart_at }
+                }
+                Some(_) => State::Preparing, // in the next step
+                None if self.is_quarantined(name, desk) => State::Quarantined,
+                None => State::Refused,
+            },
+        }
+    }
+
+    fn is_quarantined(&self, name: &str, desk: &Desk) -> bool {
+        self.file_hash().is_some_and(|hash| desk.quarantine.contains(name, hash))
+    }
+
+    pub(in super::super) fn view(&self, name: &str, desk: &Desk) -> View<'_> {
+        View {
+            want: self.want,
+            state: self.state(name, desk),
+            file: self.file_hash(),
+            running: self.running(),
+            next: self.next.version(),
+            quarantined: self.is_quarantined(name, desk),
+            traps: self.traps,
+            last_trap: self.last_trap.as_deref(),
+            refusal: self.refusal.as_ref(),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Limits, what is refused, and status as JSON.
+
+use super::super::quarantine::MAX_QUARANTINED;
+use super::*;
+
+#[test]
+fn what_cannot_be_asked_for_is_refused() {
+    let mut supervisor = Supervisor::new(RestartPolicy::default());
+    let reason = |result: Result<(), Refusal>| result.unwrap_err().reason;
+    assert_eq!(reason(supervisor.release("a")), "there is no plugin \"a\"");
+    assert_eq!(reason(supervisor.restart("a")), "there is no plugin \"a\"");
+    assert_eq!(reason(supervisor.hold("a/b")), "\"a/b\" is no name for a plugin");
+    supervisor.hold("a").unwrap();
+    assert_eq!(reason(supervisor.restart("a")), "a is held");
+    supervisor.release("a").unwrap();
+    supervisor.desk.quarantine.add("a", hash("A"));
+    supervisor.folder("a", Some(hash("A"))).unwrap();
+    assert_eq!(reason(supervisor.restart("a")), "a is in quarantine");
+}
+
+#[test]
+fn plugins_are_limited() {
+    let mut supervisor = Supervisor::new(RestartPolicy::default());
+    let now = Duration::from_secs(1);
+    for n in 0..MAX_PLUGINS {
+        supervisor.folder(&format!("p{n}"), Some(hash("A"))).unwrap();
+    }
+    let refusal = supervisor.folder("more", Some(hash("A"))).unwrap_err();
+    assert_eq!(refusal.reason, "there are 256 plugins already");
+    assert!(supervisor.hold("more").is_err());
+    assert!(supervisor.plugin("more").is_none());
+    // One that is still leaving the scan does not take the place of the next.
+    let orders = supervisor.step(now, &[]);
+    assert_eq!(orders.len(), MAX_PLUGINS);
+    supervisor.folder("p7", None).unwrap();
+    supervisor.folder("more", Some(hash("A"))).unwrap();
+    // A scan that stands still cannot make the list grow for ever.
+    for n in 0..3 * MAX_PLUGINS {
+        let _ = supervisor.folder(&format!("q{n}"), Some(hash("A")));
+        supervisor.folder(&format!("q{n}"), None).unwrap();
+    }
+    assert!(supervisor.plugins().count() <= MAX_ENTRIES);
+}
+
+#[test]
+fn the_quarantine_forgets_the_oldest() {
+    let mut supervisor = Supervisor::new(RestartPolicy { traps: 1, ..RestartPolicy::default() });
+    for n in 1..=MAX_QUARANTINED as u64 + 3 {
+        supervisor.folder("a", Some(hash(&n.to_string()))).unwrap();
+        supervisor.step(Duration::from_secs(n), &[]);
+        supervisor.prepared("a", Generation(n), Ok(()));
+        supervisor.step(Duration::from_secs(n), &[]);
+        let fact = Fact { name: "a", generation: Generation(n), trap: Some(trap()) };
+        supervisor.step(Duration::from_secs(n), &[fact]);
+    }
+    assert_eq!(supervisor.desk.quarantine.0.len(), MAX_QUARANTINED);
+    assert_eq!(supervisor.desk.quarantine.0[0].1, hash("4"));
+}
+
+#[test]
+fn status_as_json() {
+    let mut supervisor = Supervisor::new(RestartPolicy::default());
+    supervisor.folder("a", Some(hash("A"))).unwrap();
+    let now = Duration::from_millis(1500);
+    supervisor.step(now, &[]);
+    supervisor.prepared("a", Generation(1), Ok(()));
+    supervisor.step(now, &[]);
+    let mut fact = Fact { name: "a", generation: Generation(1), trap: Some(trap()) };
+    supervisor.step(now, std::slice::from_ref(&fact));
+    supervisor.prepared("a", Generation(2), Ok(()));
+    supervisor.step(now, std::slice::from_ref(&fact));
+    fact.generation = Generation(2);
+    supervisor.step(now, &[fact]);
+    let json = serde_json::to_value(supervisor.plugin("a")).unwrap();
+    let full_hash = format!("{:#}", hash("A"));
+    let expected = serde_json::json!({
+        "want": "run", "state": "backoff", "restart_at_ms": 1600, "file": full_hash,
+        "running": {"hash": full_hash, "generation": 2}, "next": null, "quarantined": false,
+        "traps": 2, "refusal": null,
+        "last_trap": {"kind": "unreachable", "function": null, "offset": null, "cycle": 7},
+    });
+    assert_eq!(json, expected);
+}

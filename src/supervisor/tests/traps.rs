@@ -1,0 +1,87 @@
+//! Scripts about programs that trap: backoff, quarantine.
+
+use super::check;
+
+#[test]
+fn restarts_come_later_and_later_and_end_in_quarantine() {
+    check(
+        "file A     : prepare A1
+         ok 1       : install 1
+         see 1 trap : 'runs 1', 'trap 1/5 0ms', prepare A2
+         ok 2       : install 2
+         see 2 trap : 'runs 2', 'trap 2/5 100ms'
+         is         : backoff A2
+         +99        :
+         +1         : prepare A3
+         ok 3       : install 3
+         see 3 trap : 'runs 3', 'trap 3/5 200ms'
+         +200       : prepare A4
+         ok 4       : install 4
+         see 4 trap : 'runs 4', 'trap 4/5 400ms'
+         +400       : prepare A5
+         ok 5       : install 5
+         see 5 trap : 'runs 5', 'quarantined A', stop
+         see -      : 'stopped'
+         is         : quarantined file quarantined
+         +90000     :
+         file -     :
+         is         : unknown
+         file A     : 'still quarantined A'
+         file A     :
+         file B     : prepare B6
+         file A     : 'still quarantined A', discard 6
+         hold       :
+         release    : prepare A7
+         is         : preparing next A7",
+    );
+}
+
+#[test]
+fn a_minute_without_a_trap_is_forgiven() {
+    check(
+        "file A     : prepare A1
+         ok 1       : install 1
+         see 1 trap : 'runs 1', 'trap 1/5 0ms', prepare A2
+         ok 2       : install 2
+         see 2      : 'runs 2'
+         +60000     :
+         see 2 trap : 'trap 1/5 0ms', prepare A3",
+    );
+}
+
+#[test]
+fn an_old_version_is_not_swapped_for_quarantined_bytes() {
+    check(
+        "file A     : prepare A1
+         ok 1       : install 1
+         see 1 trap : 'runs 1', 'trap 1/5 0ms', prepare A2
+         ok 2       : install 2
+         see 2 trap : 'runs 2', 'trap 2/5 100ms'
+         +100       : prepare A3
+         ok 3       : install 3
+         see 3 trap : 'runs 3', 'trap 3/5 200ms'
+         +200       : prepare A4
+         ok 4       : install 4
+         see 4 trap : 'runs 4', 'trap 4/5 400ms'
+         +400       : prepare A5
+         ok 5       : install 5
+         see 5 trap : 'runs 5', 'quarantined A', stop
+         see -      : 'stopped'
+         file B     : prepare B6
+         ok 6       : install 6
+         see 6      : 'runs 6'
+         file A     : 'still quarantined A'
+         is         : running B6 file quarantined
+         see 6 trap : 'trap 1/5 0ms', prepare B7",
+    );
+}
+
+#[test]
+fn a_program_that_vanishes_has_trapped() {
+    check(
+        "file A     : prepare A1
+         ok 1       : install 1
+         see 1      : 'runs 1'
+         see -      : 'trap 1/5 0ms', prepare A2",
+    );
+}
