@@ -71,7 +71,7 @@ impl Daemon {
         result?;
         tracing::info!(plugin = name, "{name} is {what} by the operator");
         let view = self.plugin_named(name);
-        Ok(view.map_or(Response::Done, |view| Response::Plugin(view)))
+        Ok(view.map_or(Response::Done, Response::Plugin))
     }
 
     fn set(&mut self, name: &str, value: Value, reply: oneshot::Sender<Reply>) {
