@@ -5,5 +5,6 @@ pub mod driver;
 pub mod image;
 pub mod latest;
 pub mod plugin;
+pub mod recipe;
 pub mod scan;
 pub mod variable;
