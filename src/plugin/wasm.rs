@@ -129,16 +129,17 @@ impl Instance {
         budget: Duration,
     ) -> (Box<World>, Result<(), Trap>) {
         let lane = self.keeper.lane();
-        let end_ns = now_ns() + u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX);
+        // One start for all of them, so that the CPU time of each counts towards the one budget.
+        lane.mark();
+        let started_ns = now_ns();
         for name in [START, "_initialize", "init"] {
             let function = instance.exports.get_typed_function::<(), ()>(&self.store, name);
             let Ok(function) = function else { continue };
-            let left = Duration::from_nanos(end_ns.saturating_sub(now_ns()));
-            lane.mark();
             let keeper = Arc::clone(&self.keeper);
+            let armed = || keeper.wake();
             let result;
             (world, result) =
-                self.call(&function, Phase::Init, world, &lane, now_ns(), left, || keeper.wake());
+                self.call(&function, Phase::Init, world, &lane, started_ns, budget, armed);
             if let Err(trap) = result {
                 return (world, Err(trap));
             }
