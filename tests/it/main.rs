@@ -2,6 +2,7 @@
 
 #![allow(unreachable_pub, reason = "nobody outside sees a test")]
 
+mod abi;
 mod recipe;
 mod rig;
 mod scan;
