@@ -69,6 +69,7 @@ pub mod image;
 pub mod latest;
 pub mod log;
 pub mod plugin;
+pub mod recipe;
 pub mod scan;
 pub mod supervisor;
 pub mod systemd;

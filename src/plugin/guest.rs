@@ -41,6 +41,8 @@ pub(super) struct Guest {
     pub(super) random: fastrand::Rng,
     /// What `fd_write` has been given of a line so far.
     pub(super) printed: Text<MAX_LOG_BYTES>,
+    /// How important that line is, by the descriptor that it was written to.
+    pub(super) printed_level: Level,
     pub(super) scratch: Scratch,
     rights: Rights,
     pace: Pace,
@@ -62,6 +64,7 @@ impl Guest {
             farewell: None,
             random: fastrand::Rng::with_seed(seed),
             printed: Text::default(),
+            printed_level: Level::Info,
             scratch: Scratch::new(points.image_bytes(Direction::Out)),
             rights: Rights::new(settings, points),
             pace: Pace::new(log_lines_per_s),
@@ -127,8 +130,9 @@ impl Guest {
     }
 
     /// Logs what has been printed of a line, if anything.
-    pub(super) fn flush(&mut self, level: Level) {
+    pub(super) fn flush(&mut self) {
         if !self.printed.is_empty() {
+            let level = self.printed_level;
             let text = std::mem::take(&mut self.printed);
             self.say(Message::Said { level, file: Text::default(), line: 0, text });
         }
@@ -145,9 +149,7 @@ impl Guest {
 
     /// Makes everything that the guest did in a good poll count.
     pub(super) fn commit(&mut self) {
-        if !self.printed.is_empty() {
-            self.flush(Level::Info);
-        }
+        self.flush();
         let world = self.world.as_mut().expect("the world is lent for the length of every call");
         self.scratch.move_to(&mut world.outputs);
         world.variables.commit();
@@ -158,7 +160,7 @@ impl Guest {
 
     /// Forgets what the guest did in a call that failed.
     pub(super) fn discard(&mut self) {
-        self.flush(Level::Info);
+        self.flush();
         self.tell_dropped();
         self.scratch.clear();
         self.world().variables.revert();

@@ -119,28 +119,37 @@ pub(super) fn fd_write(
         2 => Level::Warn,
         _ => return Err(Errno::Badf),
     };
+    // Everything is looked at before anything is printed: a failing call changes nothing.
     memory.check(written, 4).map_err(fault)?;
-    let mut taken = 0;
-    for n in 0..count.min(MAX_BUFFERS) {
-        let at = n.checked_mul(8).and_then(|offset| buffers.checked_add(offset));
-        let mut pair = [0; 8];
-        memory.read(at.ok_or(Errno::Fault)?, &mut pair).map_err(fault)?;
-        let (start, len) = pair.split_at(4);
-        let start = u32::from_le_bytes(start.try_into().expect("half of eight bytes"));
-        let len = u32::from_le_bytes(len.try_into().expect("half of eight bytes"));
+    memory.check(buffers, count.checked_mul(8).ok_or(Errno::Fault)?).map_err(fault)?;
+    let parts = || (0..count.min(MAX_BUFFERS)).map(|n| buffer(memory, buffers + 8 * n));
+    for part in parts() {
+        let (start, len) = part?;
         memory.check(start, len).map_err(fault)?;
-        let part = len.min(MAX_WRITE - taken);
-        print(guest, memory, level, start, part);
-        taken += part;
-        if part < len {
-            break;
-        }
+    }
+    if guest.printed_level != level {
+        guest.flush();
+        guest.printed_level = level;
+    }
+    let mut taken = 0;
+    for part in parts() {
+        let (start, len) = part?;
+        let len = len.min(MAX_WRITE - taken);
+        print(guest, memory, start, len);
+        taken += len;
     }
     memory.write(written, &taken.to_le_bytes()).map_err(fault)
 }
 
+/// Where a buffer of `fd_write` starts and how long it is, from its entry at `at`.
+fn buffer(memory: &impl Memory, at: u32) -> Result<(u32, u32), Errno> {
+    let mut word = [[0; 4]; 2];
+    memory.read(at, word.as_flattened_mut()).map_err(fault)?;
+    Ok((u32::from_le_bytes(word[0]), u32::from_le_bytes(word[1])))
+}
+
 /// Adds `len` bytes, which lie within the memory, to the line that is being printed.
-fn print(guest: &mut Guest, memory: &impl Memory, level: Level, start: u32, len: u32) {
+fn print(guest: &mut Guest, memory: &impl Memory, start: u32, len: u32) {
     let mut piece = [0; 256];
     for at in (0..len).step_by(piece.len()) {
         let piece = &mut piece[..(len - at).min(256) as usize];
@@ -149,7 +158,7 @@ fn print(guest: &mut Guest, memory: &impl Memory, level: Level, start: u32, len:
         while let Some(line) = lines.next() {
             guest.printed.push(line);
             if lines.peek().is_some() {
-                guest.flush(level);
+                guest.flush();
             }
         }
     }

@@ -144,16 +144,15 @@ impl Instance {
         budget: Duration,
     ) -> (Box<World>, Result<(), Trap>) {
         let lane = self.keeper.lane();
-        let end_ns = now_ns() + u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX);
+        // One start for all of them, so that the CPU time of each counts towards the one budget.
+        lane.mark();
+        let started_ns = now_ns();
+        // The timekeeper may be asleep for long; from now on it looks when this may be over.
+        lane.shortest(budget);
+        self.keeper.wake();
         for name in [START, "_initialize", "init"] {
             let function = instance.exports.get_typed_function::<(), ()>(&self.body.store, name);
             let Ok(function) = function else { continue };
-            lane.mark();
-            let started_ns = now_ns();
-            let budget = Duration::from_nanos(end_ns.saturating_sub(started_ns));
-            // The timekeeper may be asleep for long; it looks again when this is over.
-            lane.shortest(budget);
-            self.keeper.wake();
             let call = Call { phase: Phase::Init, lane: &lane, started_ns, budget };
             let result;
             (world, result) = self.body.call(&function, world, &call);

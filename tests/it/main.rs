@@ -2,12 +2,13 @@
 
 #![allow(unreachable_pub, reason = "nobody outside sees a test")]
 #![allow(clippy::unwrap_used, reason = "clippy exempts only functions marked as tests")]
-
 #![allow(clippy::print_stdout, reason = "tests print the figures that they see")]
 
+mod abi;
 mod folder;
 mod log;
 mod quiet;
+mod recipe;
 mod rig;
 mod scan;
 mod systemd;

@@ -1,0 +1,251 @@
+//! Recipes: a module run offline against what it should do, in virtual time.
+//!
+//! A recipe is a list of passes. Each pass sets the clock and the inputs, polls the module once and
+//! compares outputs, variables and log messages. Nothing is simulated but the module's surroundings:
+//! it is compiled, limited and stopped exactly as in the daemon, and a budget is real CPU time. There
+//! are no devices, no other programs and no restarts: after a trap a recipe is over.
+//!
+//! Where the format leaves it open: `init` runs at 0s with all inputs 0 (points of bad quality, as
+//! nothing was read yet) and the declared variables; its log messages count to the first pass.
+//! Input bytes that a pass does not give keep their value.
+//!
+//! `file.rs` reads a recipe, `report.rs` says how it went.
+
+mod file;
+mod head;
+mod report;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::image::{Inputs, Quality, Value};
+use crate::plugin::compile::{Artifact, Workshop};
+use crate::plugin::program::{Preparation, Program, Request};
+use crate::plugin::stop::{Lane, Timekeeper, now_ns};
+use crate::plugin::world::{Line, LogSink, Message, Seat, World};
+use crate::plugin::{Generation, Limits, ModuleHash, Settings};
+use crate::variable::{Variable, VariableKind};
+
+use file::{Pass, Recipe};
+pub use report::{Failure, Mismatch, Outcome, Report};
+
+/// What `wasm_cycle` tells as the scan period: that of the quick start. Passes need not keep to it.
+const PERIOD: Duration = Duration::from_millis(10);
+
+/// Runs a module against recipes, each in an instance of its own.
+///
+/// # Errors
+/// When a recipe cannot be read, or the module cannot be read or is refused. A module that does
+/// something else than a recipe expects is no error but a failed recipe in the report.
+pub fn run(workshop: &Workshop, module: &Path, recipes: &[PathBuf]) -> anyhow::Result<Report> {
+    run_within(workshop, module, recipes, Settings::default().poll_budget)
+}
+
+/// The same, with this much CPU time for each poll.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_within(
+    workshop: &Workshop,
+    module: &Path,
+    recipes: &[PathBuf],
+    budget: Duration,
+) -> anyhow::Result<Report> {
+    let read = |path: &PathBuf| Ok((path.display().to_string(), Recipe::read(path)?));
+    let recipes = recipes.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
+    let name = module.display().to_string();
+    let bytes = std::fs::read(module).with_context(|| name.clone())?;
+    let hash = ModuleHash::of(&bytes);
+    let artifact = compile(workshop, hash, bytes).with_context(|| name.clone())?;
+    let keeper = Timekeeper::start(|| {}).context("the timekeeper does not start")?;
+    let stem = module.file_stem().unwrap_or_default().to_string_lossy();
+    let bench = Bench {
+        plugin: stem.into(),
+        hash,
+        artifact,
+        limits: workshop.limits,
+        settings: Settings { poll_budget: budget, ..Settings::default() },
+        keeper: Arc::new(keeper),
+    };
+    let outcomes = recipes.into_iter().map(|(name, recipe)| bench.play(name, recipe)).collect();
+    Ok(Report::new(name, outcomes))
+}
+
+/// Compiles on a thread of its own, so that it does not matter whether the caller is within a runtime.
+fn compile(workshop: &Workshop, hash: ModuleHash, module: Vec<u8>) -> anyhow::Result<Artifact> {
+    let work = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(runtime.block_on(workshop.artifact(hash, module.into()))?)
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work).join().expect("nothing in a compilation panics on this side")
+    })
+}
+
+/// A module with everything that running it takes.
+struct Bench {
+    plugin: Arc<str>,
+    hash: ModuleHash,
+    artifact: Artifact,
+    limits: Limits,
+    settings: Settings,
+    keeper: Arc<Timekeeper>,
+}
+
+impl Bench {
+    /// Runs a fresh instance through a recipe.
+    fn play(&self, name: String, recipe: Recipe) -> Outcome {
+        let Recipe { points, variables, clear_outputs, passes } = recipe;
+        let points = Arc::new(points);
+        let world = || {
+            let log = LogSink::List(Vec::new());
+            Box::new(World::new(Arc::clone(&points), variables.clone(), PERIOD, log))
+        };
+        let request = Request {
+            name: Arc::clone(&self.plugin),
+            seat: Seat(0),
+            hash: self.hash,
+            generation: Generation(1),
+            settings: self.settings.clone(),
+        };
+        let mut outcome = Outcome::new(name, passes.len());
+        let Preparation { result, lines } =
+            Program::prepare(request, &self.artifact, world(), &self.limits, &self.keeper);
+        let prepared = match result {
+            Ok(prepared) => prepared,
+            Err(refusal) => {
+                outcome.refuse(&refusal);
+                return outcome;
+            }
+        };
+        let mut world = world();
+        world.log = LogSink::List(lines);
+        for (name, value) in prepared.variables {
+            let written = world.variables.write(&name, value);
+            written.expect("its `init` could write it into a table just like this");
+        }
+        world.variables.commit();
+        let lane = self.keeper.lane();
+        lane.shortest(self.settings.poll_budget);
+        self.keeper.wake();
+        let mut player = Player { program: prepared.program, world: Some(world), lane };
+        for (number, pass) in (1..).zip(&passes) {
+            let failure = player.play(number, pass, clear_outputs);
+            let is_over = failure.is_trap();
+            outcome.add(failure);
+            if is_over {
+                break;
+            }
+        }
+        outcome
+    }
+}
+
+/// A program in the middle of a recipe.
+struct Player {
+    program: Program,
+    /// `None` only during a poll.
+    world: Option<Box<World>>,
+    lane: Lane,
+}
+
+impl Player {
+    /// One pass; an empty failure if all is as expected.
+    fn play(&mut self, number: u64, pass: &Pass, clear_outputs: bool) -> Failure {
+        let mut mismatches = Vec::new();
+        let mut world = self.world.take().expect("the world is here between polls");
+        world.now = pass.elapsed;
+        world.cycle = number;
+        latch(&mut world.inputs, &pass.inputs);
+        if clear_outputs {
+            world.outputs.fill(0);
+        }
+        for (name, value) in &pass.set_variables.0 {
+            mismatches.extend(set(&mut world, name, *value));
+        }
+        self.lane.mark();
+        let (mut world, result) = self.program.poll(world, &self.lane, now_ns());
+        let is_trapped = result.is_err();
+        mismatches.extend(result.err().map(|trap| Mismatch::Trap { trap: trap.to_string() }));
+        if let Some(expected) = &pass.expected_log_messages {
+            mismatches.extend(compare_messages(expected, &world));
+        }
+        if let LogSink::List(lines) = &mut world.log {
+            lines.clear();
+        }
+        if !is_trapped {
+            mismatches.extend(report::compare_outputs(&pass.expected_outputs, &world.outputs));
+            for (name, expected) in &pass.expected_variables.0 {
+                mismatches.extend(compare_variable(&world, name, *expected));
+            }
+        }
+        let World { outputs_before, outputs, .. } = &mut *world;
+        outputs_before.copy_from_slice(outputs);
+        self.world = Some(world);
+        Failure { pass: number, elapsed: pass.elapsed, mismatches }
+    }
+}
+
+/// Gives the inputs their values; from now on every one has been read.
+fn latch(inputs: &mut Inputs, given: &[u8]) {
+    inputs.bytes[..given.len()].copy_from_slice(given);
+    inputs.quality.fill(Quality::Good);
+}
+
+/// Writes a variable as another program would; a new one gets the type that its value looks like.
+fn set(world: &mut World, name: &str, value: Value) -> Option<Mismatch> {
+    let kind = world.variables.read(name).map_or_else(|| apparent(value), Variable::kind);
+    let written = match Variable::from_value(kind, value) {
+        Some(variable) => world.variables.write(name, variable).is_ok(),
+        None => false,
+    };
+    world.variables.commit();
+    (!written).then(|| Mismatch::NotSet { name: name.into(), kind, value })
+}
+
+fn apparent(value: Value) -> VariableKind {
+    match value {
+        Value::Bool(_) => VariableKind::Boolean,
+        Value::Int(_) => VariableKind::Int,
+        Value::Real(_) => VariableKind::Double,
+    }
+}
+
+/// A number is equal to itself however it is written: 3 is what is expected of a double 3.0.
+fn compare_variable(world: &World, name: &str, expected: Value) -> Option<Mismatch> {
+    let got = world.variables.read(name);
+    let wanted = got.and_then(|got| Variable::from_value(got.kind(), expected));
+    let got = got.map(Value::from);
+    (wanted.map(Value::from) != got || got.is_none()).then(|| Mismatch::Variable {
+        name: name.into(),
+        expected,
+        got,
+    })
+}
+
+/// Every expected message once, and no other; the order does not count.
+fn compare_messages(expected: &[String], world: &World) -> Vec<Mismatch> {
+    let LogSink::List(lines) = &world.log else { return Vec::new() };
+    let mut missing: Vec<&String> = expected.iter().collect();
+    let mut unexpected = Vec::new();
+    for message in lines.iter().map(words) {
+        match missing.iter().position(|other| **other == message) {
+            Some(found) => drop(missing.remove(found)),
+            None => unexpected.push(Mismatch::Unexpected { message }),
+        }
+    }
+    let missing = missing.into_iter().map(|message| Mismatch::Missing { message: message.clone() });
+    missing.chain(unexpected).collect()
+}
+
+fn words(line: &Line) -> String {
+    match &line.message {
+        Message::Said { text, .. } => text.as_str().into(),
+        Message::Dropped(count) => format!("({count} lines over the log rate were dropped)"),
+        // There is one program, and everything is granted to it.
+        Message::NotGranted(_) | Message::Owned(..) => "(an output was denied)".into(),
+    }
+}

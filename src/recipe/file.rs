@@ -1,0 +1,340 @@
+//! A recipe as it lies on disk: JSON, read strictly, with every mistake named by its place.
+//!
+//! The file is read twice: first what holds for the whole recipe, then the passes, which are checked
+//! against it one by one. So a complaint about a pass names its number, line and column. Nothing is
+//! run here: that is in `recipe.rs`; what comes before the passes is in `head.rs`.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::marker::PhantomData;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::head::{Head, ImageSize};
+use crate::image::{Points, Value};
+use crate::variable::{MAX_NAME_BYTES, Variables};
+
+/// Largest recipe: a day of passes at one a second is half of it.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+
+/// A recipe that makes sense.
+#[derive(Debug)]
+pub(super) struct Recipe {
+    /// Points by which version 1 of the contract finds values; usually none.
+    pub(super) points: Points,
+    /// The variables that exist before `init`.
+    pub(super) variables: Variables,
+    /// Whether outputs are zeroed before each pass.
+    pub(super) clear_outputs: bool,
+    /// In order of time.
+    pub(super) passes: Vec<Pass>,
+}
+
+/// One poll: what goes in, and what is to come out.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pass {
+    /// The clock at this pass.
+    #[serde(deserialize_with = "duration")]
+    pub(super) elapsed: Duration,
+    /// The input image from address 0; what follows keeps its value.
+    #[serde(default)]
+    pub(super) inputs: Vec<u8>,
+    /// The output image from address 0; what follows is not compared.
+    #[serde(default)]
+    pub(super) expected_outputs: Vec<u8>,
+    /// Exactly what is logged, in any order; without it the log is not compared.
+    pub(super) expected_log_messages: Option<Vec<String>>,
+    /// Written before the poll, as if by another program.
+    #[serde(default)]
+    pub(super) set_variables: Named<Value>,
+    /// Compared after the poll.
+    #[serde(default)]
+    pub(super) expected_variables: Named<Value>,
+}
+
+impl Recipe {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// A chain that names the file, the pass, line and column, and what would be right.
+    pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = text(path).with_context(|| path.display().to_string())?;
+        Self::parse(&text).with_context(|| path.display().to_string())
+    }
+
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let head: Head = serde_json::from_str(text)?;
+        let points = head.points()?;
+        let variables = head.variables()?;
+        let mut json = serde_json::Deserializer::from_str(text);
+        let passes = Passes(&head.image).deserialize(&mut json)?;
+        Ok(Self { points, variables, clear_outputs: head.clear_outputs, passes })
+    }
+}
+
+fn text(path: &Path) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    ensure!(bytes.len() as u64 <= MAX_FILE_BYTES, "a recipe has at most {MAX_FILE_BYTES} bytes");
+    String::from_utf8(bytes).context("a recipe is JSON in UTF-8")
+}
+
+fn duration<'de, D: Deserializer<'de>>(json: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(json)?;
+    humantime::parse_duration(&text).map_err(|error| {
+        D::Error::custom(format!("elapsed \"{text}\": {error}; write it like \"50ms\" or \"1s\""))
+    })
+}
+
+/// A JSON object as a list in the order of the file, in which no name may occur twice.
+#[derive(Debug)]
+pub(super) struct Named<T>(pub(super) Vec<(String, T)>);
+
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        struct Entries<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = Named<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of names")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Named<T>, A::Error> {
+                let mut entries: Vec<(String, T)> = Vec::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    if entries.iter().any(|(other, _)| *other == name) {
+                        return Err(A::Error::custom(format!("`{name}` occurs twice")));
+                    }
+                    let value = map.next_value();
+                    let value =
+                        value.map_err(|error| A::Error::custom(format!("`{name}`: {error}")))?;
+                    entries.push((name, value));
+                }
+                Ok(Named(entries))
+            }
+        }
+        json.deserialize_map(Entries(PhantomData))
+    }
+}
+
+/// Takes the passes out of a recipe whose images have these sizes.
+struct Passes<'a>(&'a ImageSize);
+
+impl<'de> DeserializeSeed<'de> for Passes<'_> {
+    type Value = Vec<Pass>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Vec<Pass>, D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Passes<'_> {
+    type Value = Vec<Pass>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a recipe, {\"passes\": [...]}")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<Pass>, A::Error> {
+        let mut passes = Vec::new();
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "passes" => passes = map.next_value_seed(PassList(self.0))?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(passes)
+    }
+}
+
+struct PassList<'a>(&'a ImageSize);
+
+impl<'de> DeserializeSeed<'de> for PassList<'_> {
+    type Value = Vec<Pass>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Vec<Pass>, D::Error> {
+        json.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for PassList<'_> {
+    type Value = Vec<Pass>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of passes")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Pass>, A::Error> {
+        let mut passes: Vec<Pass> = Vec::new();
+        loop {
+            // serde_json finds line and column at the end of such a text and keeps them.
+            let numbered =
+                |problem: String| A::Error::custom(format!("pass {}: {problem}", passes.len() + 1));
+            let pass = list.next_element::<Pass>().map_err(|error| numbered(error.to_string()))?;
+            let Some(pass) = pass else { break };
+            check(&pass, passes.last(), self.0).map_err(numbered)?;
+            passes.push(pass);
+        }
+        if passes.is_empty() {
+            return Err(A::Error::custom("a recipe without passes tests nothing; write one"));
+        }
+        Ok(passes)
+    }
+}
+
+/// Whether a pass can follow the one before and fits the images.
+fn check(pass: &Pass, before: Option<&Pass>, image: &ImageSize) -> Result<(), String> {
+    let before = before.map_or(Duration::ZERO, |pass| pass.elapsed);
+    if pass.elapsed < before {
+        let (now, before) =
+            (humantime::format_duration(pass.elapsed), humantime::format_duration(before));
+        return Err(format!(
+            "elapsed {now} is before the {before} of the pass before; time does not go backwards"
+        ));
+    }
+    let names = pass.set_variables.0.iter().map(|(name, _)| name);
+    if let Some(name) = names.into_iter().find(|n| n.is_empty() || n.len() > MAX_NAME_BYTES) {
+        return Err(format!(
+            "set_variables: \"{name}\" is no name; it has 1 to {MAX_NAME_BYTES} bytes"
+        ));
+    }
+    let fits = |key: &str, image_key: &str, len: usize, size: u32| {
+        if len <= size as usize {
+            return Ok(());
+        }
+        Err(format!("{key} has {len} bytes, the image has {size}; raise image.{image_key}"))
+    };
+    fits("inputs", "inputs", pass.inputs.len(), image.inputs)?;
+    fits("expected_outputs", "outputs", pass.expected_outputs.len(), image.outputs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a recipe is refused with; the empty text if it is good.
+    fn check(text: &str, expected: &str) {
+        let problem = Recipe::parse(text).err().map(|error| format!("{error:#}"));
+        assert_eq!(problem.unwrap_or_default(), expected, "{text}");
+    }
+
+    fn check_pass(second: &str, expected: &str) {
+        check(&format!("{{\"passes\":[{{\"elapsed\":\"50ms\"}},\n{second}]}}"), expected);
+    }
+
+    #[test]
+    fn a_mistake_in_a_pass_is_named_with_its_place() {
+        let good = r#"{"elapsed":"1s","inputs":[1,2],"expected_outputs":[0,1],
+            "expected_log_messages":["Polling"],"set_variables":{"a":1,"b":true},
+            "expected_variables":{"c":1.5}}"#;
+        check_pass(good, "");
+        check_pass(
+            r#"{"elapsed":"1s","input":[1]}"#,
+            "pass 2: unknown field `input`, expected one of `elapsed`, `inputs`, \
+             `expected_outputs`, `expected_log_messages`, `set_variables`, `expected_variables` \
+             at line 2 column 23",
+        );
+        check_pass(
+            r#"{"elapsed":"1s","inputs":[1,256]}"#,
+            "pass 2: invalid value: integer `256`, expected u8 at line 2 column 31",
+        );
+        check_pass("{}", "pass 2: missing field `elapsed` at line 2 column 2");
+        check_pass(
+            r#"{"elapsed":"5"}"#,
+            "pass 2: elapsed \"5\": time unit needed, for example 5sec or 5ms; \
+             write it like \"50ms\" or \"1s\" at line 2 column 15",
+        );
+        check_pass(
+            r#"{"elapsed":"49ms"}"#,
+            "pass 2: elapsed 49ms is before the 50ms of the pass before; time does not go \
+             backwards at line 2 column 19",
+        );
+        check_pass(
+            r#"{"elapsed":"1s","set_variables":{"a":"x"}}"#,
+            "pass 2: `a`: invalid type: string \"x\", expected true, false or a number \
+             at line 2 column 40",
+        );
+        check_pass(
+            r#"{"elapsed":"1s","set_variables":{"a":1,"a":2}}"#,
+            "pass 2: `a` occurs twice at line 2 column 42",
+        );
+        check_pass(
+            r#"{"elapsed":"1s","set_variables":{"":1}}"#,
+            "pass 2: set_variables: \"\" is no name; it has 1 to 128 bytes at line 2 column 40",
+        );
+        check_pass(
+            &format!(r#"{{"elapsed":"1s","inputs":{:?}}}"#, [0; 65]),
+            "pass 2: inputs has 65 bytes, the image has 64; raise image.inputs \
+             at line 2 column 222",
+        );
+        check_pass(
+            "7",
+            "pass 2: invalid type: integer `7`, expected struct Pass at line 2 column 1",
+        );
+    }
+
+    #[test]
+    fn a_mistake_in_the_head_is_named() {
+        let check_head = |head: &str, expected: &str| {
+            check(&format!("{{{head},\n\"passes\":[{{\"elapsed\":\"0s\"}}]}}"), expected);
+        };
+        check_head(r#""clear_outputs":true,"image":{"inputs":0,"outputs":65536}"#, "");
+        check_head(
+            r#""image":{"outputs":65537}"#,
+            "an image has at most 65536 bytes at line 1 column 26",
+        );
+        check_head(
+            r#""pases":1"#,
+            "unknown field `pases`, expected one of `passes`, `image`, `clear_outputs`, \
+             `variables`, `points` at line 1 column 8",
+        );
+        check_head(r#""variables":{"a":{"type":"double","value":1},"b":{"type":"int"}}"#, "");
+        check_head(
+            r#""variables":{"a":{"type":"int","value":1.5}}"#,
+            "`a`: the value 1.5 is no int; write a whole number of 32 bits at line 1 column 45",
+        );
+        check_head(
+            r#""variables":{"a":{"type":"real"}}"#,
+            "`a`: unknown variant `real`, expected one of `boolean`, `int`, `double` \
+             at line 1 column 32",
+        );
+        let point = |rest: &str| format!(r#""points":[{{"name":"p","direction":"out",{rest}}}]"#);
+        check_head(&point(r#""type":"bool","address":"8.1""#), "");
+        check_head(
+            &point(r#""type":"bool","address":"8.8""#),
+            "\"8.8\" is no address; write \"8\", or \"8.1\" for a bit (0 to 7) at line 1 column 71",
+        );
+        check_head(
+            &point(r#""type":"f64","address":"60""#),
+            "points: `p` needs bytes 60..68 of the image, which has 64; raise image.outputs or \
+             lower its address",
+        );
+        check_head(
+            &point(r#""type":"u8","address":"3.1""#),
+            "points: `p` is a u8, which has no bits; write its address as \"3\"",
+        );
+        check_head(
+            &point(r#""type":"u8","address":"3","scale":0"#),
+            "points: `p` has a scale of 0; write a number other than 0",
+        );
+        check(
+            r#"{"passes":[]}"#,
+            "a recipe without passes tests nothing; write one at line 1 column 12",
+        );
+        check("{}", "missing field `passes` at line 1 column 2");
+        check("", "EOF while parsing a value at line 1 column 0");
+    }
+}

@@ -1,0 +1,193 @@
+//! What holds for a whole recipe: sizes of the images, variables and points that exist beforehand.
+//!
+//! The passes are in `file.rs`, which reads this first.
+
+use anyhow::{Context, ensure};
+use serde::de::{Error, IgnoredAny};
+use serde::{Deserialize, Deserializer};
+
+use super::file::Named;
+use crate::image::{Direction, Kind, MAX_IMAGE_BYTES, MAX_POINTS, Point, Points, Safe, Value};
+use crate::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variable, VariableKind, Variables};
+
+/// What holds for the whole recipe.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Head {
+    #[serde(rename = "passes")]
+    _passes: IgnoredAny,
+    #[serde(default)]
+    pub(super) image: ImageSize,
+    #[serde(default)]
+    pub(super) clear_outputs: bool,
+    #[serde(default)]
+    variables: Named<Declared>,
+    #[serde(default)]
+    points: Vec<DeclaredPoint>,
+}
+
+impl Head {
+    /// The variables that exist before `init`.
+    pub(super) fn variables(&self) -> anyhow::Result<Variables> {
+        let mut variables = Variables::default();
+        for (name, declared) in &self.variables.0 {
+            variables.write(name, declared.0).ok().with_context(|| {
+                format!(
+                    "variables: `{name}` cannot be declared: a name has 1 to {MAX_NAME_BYTES} \
+                     bytes, and there are at most {MAX_VARIABLES} variables"
+                )
+            })?;
+        }
+        variables.commit();
+        Ok(variables)
+    }
+
+    /// The points, each within its image.
+    pub(super) fn points(&self) -> anyhow::Result<Points> {
+        ensure!(self.points.len() <= MAX_POINTS, "points: there are at most {MAX_POINTS} points");
+        let mut points: Vec<Point> = Vec::new();
+        for point in self.points.iter().map(DeclaredPoint::point) {
+            let name = &point.name;
+            let twice = points.iter().any(|other| other.name == *name);
+            ensure!(!twice, "points: there are two points `{name}`; each needs a name of its own");
+            let (image, size) = match point.direction {
+                Direction::In => ("inputs", self.image.inputs),
+                Direction::Out => ("outputs", self.image.outputs),
+            };
+            ensure!(
+                point.bytes().end <= size as usize,
+                "points: `{name}` needs bytes {:?} of the image, which has {size}; \
+                 raise image.{image} or lower its address",
+                point.bytes()
+            );
+            ensure!(
+                point.bit == 0 || point.kind == Kind::Bool,
+                "points: `{name}` is a {}, which has no bits; write its address as \"{}\"",
+                point.kind,
+                point.byte
+            );
+            ensure!(
+                point.scale.is_finite() && point.scale != 0.0 && point.offset.is_finite(),
+                "points: `{name}` has a scale of {}; write a number other than 0",
+                point.scale
+            );
+            points.push(point);
+        }
+        Ok(Points::new(points, self.image.inputs as usize, self.image.outputs as usize))
+    }
+}
+
+/// Sizes of the images in bytes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ImageSize {
+    #[serde(deserialize_with = "image_bytes")]
+    pub(super) inputs: u32,
+    #[serde(deserialize_with = "image_bytes")]
+    pub(super) outputs: u32,
+}
+
+impl Default for ImageSize {
+    /// As the recipe format has it; room for most small programs.
+    fn default() -> Self {
+        Self { inputs: 64, outputs: 64 }
+    }
+}
+
+fn image_bytes<'de, D: Deserializer<'de>>(json: D) -> Result<u32, D::Error> {
+    let bytes = u32::deserialize(json)?;
+    if bytes > MAX_IMAGE_BYTES {
+        return Err(D::Error::custom(format!("an image has at most {MAX_IMAGE_BYTES} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// A variable that exists before `init`.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "TypedValue")]
+struct Declared(Variable);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TypedValue {
+    #[serde(rename = "type")]
+    kind: VariableKind,
+    value: Option<Value>,
+}
+
+impl TryFrom<TypedValue> for Declared {
+    type Error = String;
+
+    fn try_from(TypedValue { kind, value }: TypedValue) -> Result<Self, String> {
+        let Some(value) = value else { return Ok(Self(Variable::initial(kind))) };
+        Variable::from_value(kind, value)
+            .map(Self)
+            .ok_or_else(|| format!("the value {value} is no {kind}; {}", wanted(kind)))
+    }
+}
+
+/// What a value of this type looks like in JSON.
+pub(super) fn wanted(kind: VariableKind) -> &'static str {
+    match kind {
+        VariableKind::Boolean => "write true or false",
+        VariableKind::Int => "write a whole number of 32 bits",
+        VariableKind::Double => "write a number",
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeclaredPoint {
+    name: String,
+    direction: Direction,
+    #[serde(rename = "type")]
+    kind: Kind,
+    address: Address,
+    #[serde(default = "plain_scale")]
+    scale: f64,
+    #[serde(default)]
+    offset: f64,
+}
+
+fn plain_scale() -> f64 {
+    1.0
+}
+
+impl DeclaredPoint {
+    fn point(&self) -> Point {
+        Point {
+            name: self.name.clone(),
+            direction: self.direction,
+            kind: self.kind,
+            byte: self.address.byte,
+            bit: self.address.bit,
+            scale: self.scale,
+            offset: self.offset,
+            unit: String::new(),
+            safe: Safe::Hold,
+            device: 0,
+        }
+    }
+}
+
+/// `"8"` or, for a bool, `"8.1"`.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct Address {
+    byte: u32,
+    bit: u8,
+}
+
+impl TryFrom<String> for Address {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let (byte, bit) = text.split_once('.').unwrap_or((&text, "0"));
+        match (byte.parse(), bit.parse()) {
+            (Ok(byte), Ok(bit @ 0..=7)) if byte < MAX_IMAGE_BYTES => Ok(Self { byte, bit }),
+            _ => {
+                Err(format!("\"{text}\" is no address; write \"8\", or \"8.1\" for a bit (0 to 7)"))
+            }
+        }
+    }
+}

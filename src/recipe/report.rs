@@ -1,0 +1,238 @@
+//! How recipes went, for people and for other programs.
+//!
+//! Nothing here decides whether something is right, apart from comparing bytes; see `recipe.rs`.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use super::head::wanted;
+use crate::image::Value;
+use crate::plugin::Refusal;
+use crate::variable::VariableKind;
+
+/// Differing bytes that are listed for one pass: enough to see a pattern.
+const MAX_BYTES_SHOWN: usize = 16;
+
+/// Failed passes that are kept of one recipe: after one mistake most of the later ones fail too.
+const MAX_FAILURES: usize = 16;
+
+/// How a module did in all its recipes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// The module's file.
+    pub module: String,
+    /// In the order that was asked for.
+    pub recipes: Vec<Outcome>,
+    /// Recipes in which everything was as expected.
+    pub passed: usize,
+    /// The others.
+    pub failed: usize,
+}
+
+impl Report {
+    pub(super) fn new(module: String, recipes: Vec<Outcome>) -> Self {
+        let passed = recipes.iter().filter(|outcome| outcome.is_good()).count();
+        let failed = recipes.len() - passed;
+        Self { module, recipes, passed, failed }
+    }
+
+    /// Whether every recipe passed.
+    pub fn is_good(&self) -> bool {
+        self.failed == 0
+    }
+}
+
+/// How one recipe went.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Outcome {
+    /// The recipe's file.
+    pub recipe: String,
+    /// Passes that it has.
+    pub passes: usize,
+    /// Passes that were run; fewer after a trap.
+    pub played: usize,
+    /// Passes that failed.
+    pub failed: usize,
+    /// The first of them.
+    pub failures: Vec<Failure>,
+    /// Why the module did not get as far as the first pass.
+    pub refusal: Option<String>,
+}
+
+impl Outcome {
+    pub(super) fn new(recipe: String, passes: usize) -> Self {
+        Self { recipe, passes, played: 0, failed: 0, failures: Vec::new(), refusal: None }
+    }
+
+    pub(super) fn refuse(&mut self, refusal: &Refusal) {
+        self.refusal = Some(refusal.to_string());
+    }
+
+    /// Counts a pass.
+    pub(super) fn add(&mut self, failure: Failure) {
+        self.played += 1;
+        if !failure.mismatches.is_empty() {
+            self.failed += 1;
+            if self.failures.len() < MAX_FAILURES {
+                self.failures.push(failure);
+            }
+        }
+    }
+
+    /// Whether everything was as expected.
+    pub fn is_good(&self) -> bool {
+        self.refusal.is_none() && self.failed == 0
+    }
+}
+
+/// What was not as expected in one pass.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Failure {
+    /// Which pass; the first is 1.
+    pub pass: u64,
+    /// The clock at that pass.
+    #[serde(serialize_with = "as_text")]
+    pub elapsed: Duration,
+    /// What differs.
+    pub mismatches: Vec<Mismatch>,
+}
+
+impl Failure {
+    /// Whether the module is dead.
+    pub(super) fn is_trap(&self) -> bool {
+        self.mismatches.iter().any(|mismatch| matches!(mismatch, Mismatch::Trap { .. }))
+    }
+}
+
+fn as_text<S: Serializer>(duration: &Duration, json: S) -> Result<S::Ok, S::Error> {
+    json.collect_str(&humantime::format_duration(*duration))
+}
+
+/// One thing that is not as expected.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Mismatch {
+    /// The module failed.
+    Trap {
+        /// How.
+        trap: String,
+    },
+    /// A variable could not be set before the pass.
+    #[serde(rename = "not set")]
+    NotSet {
+        /// Its name.
+        name: String,
+        /// Its type, or the one that it would have got.
+        #[serde(rename = "type")]
+        kind: VariableKind,
+        /// What it was to become.
+        value: Value,
+    },
+    /// An output byte.
+    Output {
+        /// Its address in the image.
+        address: usize,
+        /// What the recipe says.
+        expected: u8,
+        /// What is there.
+        got: u8,
+    },
+    /// Output bytes beyond those that are listed.
+    More {
+        /// How many.
+        outputs: usize,
+    },
+    /// A variable.
+    Variable {
+        /// Its name.
+        name: String,
+        /// What the recipe says.
+        expected: Value,
+        /// What it is; `None` if it does not exist.
+        got: Option<Value>,
+    },
+    /// A message that was not logged.
+    Missing {
+        /// Its text.
+        message: String,
+    },
+    /// A message that the recipe does not name, or not so often.
+    Unexpected {
+        /// Its text.
+        message: String,
+    },
+}
+
+/// Every byte that differs from the expected ones, up to a limit.
+pub(super) fn compare_outputs(expected: &[u8], got: &[u8]) -> Vec<Mismatch> {
+    let pairs = expected.iter().zip(got).enumerate();
+    let mut differing = pairs.filter(|(_, (expected, got))| expected != got);
+    let listed = differing.by_ref().take(MAX_BYTES_SHOWN);
+    let output = |(address, (&expected, &got))| Mismatch::Output { address, expected, got };
+    let mut mismatches: Vec<_> = listed.map(output).collect();
+    let more = differing.count();
+    mismatches.extend((more > 0).then_some(Mismatch::More { outputs: more }));
+    mismatches
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Trap { trap } => write!(f, "trap: {trap}"),
+            Self::NotSet { name, kind, value } => {
+                write!(f, "variable `{name}` is of type {kind} and cannot be set to {value}; ")?;
+                f.write_str(wanted(*kind))
+            }
+            Self::Output { address, expected, got } => {
+                write!(f, "output {address}: expected {expected} ({expected:#04x}), ")?;
+                write!(f, "got {got} ({got:#04x})")
+            }
+            Self::More { outputs } => write!(f, "and {outputs} more outputs"),
+            Self::Variable { name, expected, got: Some(got) } => {
+                write!(f, "variable `{name}`: expected {expected}, got {got}")
+            }
+            Self::Variable { name, expected, got: None } => {
+                write!(f, "variable `{name}`: expected {expected}, but there is none")
+            }
+            Self::Missing { message } => write!(f, "missing message: {message:?}"),
+            Self::Unexpected { message } => write!(f, "unexpected message: {message:?}"),
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { recipe, passes, .. } = self;
+        if self.is_good() {
+            return writeln!(f, "ok    {recipe} ({passes} passes)");
+        }
+        writeln!(f, "FAIL  {recipe}")?;
+        if let Some(refusal) = &self.refusal {
+            writeln!(f, "  {refusal}")?;
+        }
+        for failure in &self.failures {
+            let elapsed = humantime::format_duration(failure.elapsed);
+            writeln!(f, "  pass {} at {elapsed}:", failure.pass)?;
+            for mismatch in &failure.mismatches {
+                writeln!(f, "    {mismatch}")?;
+            }
+        }
+        if self.failed > self.failures.len() {
+            writeln!(f, "  and {} more passes", self.failed - self.failures.len())?;
+        }
+        if self.played < self.passes {
+            writeln!(f, "  {} passes were not run", self.passes - self.played)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Report {
+    /// Ends with the line `N passed, M failed`, which counts recipes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.recipes.iter().try_for_each(|outcome| outcome.fmt(f))?;
+        write!(f, "{} passed, {} failed", self.passed, self.failed)
+    }
+}

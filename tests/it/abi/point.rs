@@ -1,0 +1,145 @@
+//! Points by name, with their scaling and quality.
+
+use super::*;
+
+#[test]
+fn points_are_found_by_name() {
+    let data: &[(u32, &[u8])] = &[(100, b"level"), (110, b"flow"), (120, b"flo\xff")];
+    let table = [
+        ("wasm_point_find 100 5 200", 0),
+        ("wasm_point_find 110 4 204", 0),
+        ("wasm_point_find 100 4 208", 3),
+        ("wasm_point_find 100 0 208", 3),
+        ("wasm_point_find 120 4 208", 1),
+        ("wasm_point_find 100 4 4294967295", 3),
+    ];
+    let (_, played) = check(data, &table);
+    assert_eq!(played.at(200), [0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn reading_scales_and_checks_the_type() {
+    let mut bench = Bench::new();
+    let inputs = &mut bench.world().inputs.bytes;
+    inputs[..8].copy_from_slice(&2.5f64.to_le_bytes());
+    inputs[8] = 0xfd;
+    inputs[10..12].copy_from_slice(&(-7i16).to_le_bytes());
+    inputs[12..].copy_from_slice(&0x8000_0000u32.to_le_bytes());
+    let table = [
+        ("wasm_point_read_double 0 200 0", 0),
+        ("wasm_point_read_boolean 0 300 0", 4),
+        ("wasm_point_read_int 0 300 0", 4),
+        ("wasm_point_read_boolean 1 208 0", 0),
+        ("wasm_point_read_int 1 300 0", 4),
+        ("wasm_point_read_double 1 300 0", 4),
+        ("wasm_point_read_double 2 216 0", 0),
+        // With scaling it is a number with a fraction.
+        ("wasm_point_read_int 2 300 0", 4),
+        ("wasm_point_read_double 3 224 0", 0),
+        // 2^31 does not fit 32 bits with a sign.
+        ("wasm_point_read_int 3 300 0", 1),
+        ("wasm_point_read_boolean 3 300 0", 4),
+        ("wasm_point_read_int -1 300 0", 3),
+        ("wasm_point_read_int 10 300 0", 3),
+        ("wasm_point_read_int 65536 300 0", 3),
+        ("wasm_point_read_int 2147483647 300 0", 3),
+        // The point, its type, the place of the value: the first that is wrong decides.
+        ("wasm_point_read_int 10 4294967295 0", 3),
+        ("wasm_point_read_boolean 0 4294967295 0", 4),
+        ("wasm_point_read_double 0 4294967295 0", 1),
+        ("wasm_point_read_double 0 300 4294967295", 1),
+    ];
+    let played = check_on(&mut bench, &[(208, &[9; 4])], &table);
+    assert_eq!(f64::from_le_bytes(played.at(200)), 2.5);
+    assert_eq!(played.at(208), [1, 9, 9, 9]);
+    assert_eq!(f64::from_le_bytes(played.at(216)), 6.5);
+    assert_eq!(f64::from_le_bytes(played.at(224)), 2_147_483_648.0);
+    assert_eq!(played.at(300), [0; 16]);
+    bench.world().inputs.bytes[15] = 0x7f;
+    let played = check_on(&mut bench, &[], &[("wasm_point_read_int 3 200 0", 0)]);
+    assert_eq!(i32::from_le_bytes(played.at(200)), 0x7f00_0000);
+}
+
+#[test]
+fn quality_comes_along_if_it_is_wanted() {
+    let mut bench = Bench::new();
+    let quality = &mut bench.world().inputs.quality;
+    (quality[1], quality[2]) = (Quality::Uncertain, Quality::Bad);
+    let table = [
+        ("wasm_point_read_double 0 200 300", 0),
+        ("wasm_point_read_boolean 1 200 302", 0),
+        ("wasm_point_read_double 2 200 304", 0),
+        ("wasm_point_read_double 2 200 0", 0),
+        // Outputs are what we say they are.
+        ("wasm_point_read_double 4 200 306", 0),
+    ];
+    let data: &[(u32, &[u8])] = &[(0, b"z"), (300, &[9; 8])];
+    let played = check_on(&mut bench, data, &table);
+    assert_eq!(played.at(300), [0, 9, 1, 9, 2, 9, 0, 9]);
+    assert_eq!(played.at(0), *b"z");
+}
+
+#[test]
+fn writing_unscales_and_checks_the_range() {
+    let table = [
+        ("wasm_point_write_double 4 -2.5", 0),
+        ("wasm_point_write_boolean 6 256", 0),
+        ("wasm_point_write_int 7 -128", 0),
+        ("wasm_point_write_double 8 6.5", 0),
+        ("wasm_point_write_int 9 3", 0),
+        ("wasm_point_write_boolean 4 1", 4),
+        ("wasm_point_write_int 5 1", 4),
+        ("wasm_point_write_double 5 1", 4),
+        ("wasm_point_write_boolean 7 1", 4),
+        ("wasm_point_write_int 7 128", 1),
+        ("wasm_point_write_int 7 -129", 1),
+        ("wasm_point_write_double 7 200.5", 1),
+        ("wasm_point_write_double 7 nan", 1),
+        ("wasm_point_write_double 7 inf", 1),
+        ("wasm_point_write_double 4 nan", 1),
+        ("wasm_point_write_double 4 -inf", 1),
+        ("wasm_point_write_double 9 1e300", 1),
+        ("wasm_point_write_double 8 1e10", 1),
+        ("wasm_point_write_int 8 2147483647", 1),
+        // Inputs belong to the field.
+        ("wasm_point_write_double 0 1", 5),
+        ("wasm_point_write_boolean 1 1", 5),
+        ("wasm_point_write_double 10 1", 3),
+        ("wasm_point_write_double -1 1", 3),
+        ("wasm_point_write_double 65540 1", 3),
+    ];
+    let (mut bench, _) = check(&[], &table);
+    let outputs = &bench.world().outputs;
+    assert_eq!(outputs[..8], (-2.5f64).to_le_bytes());
+    assert_eq!(outputs[8..12], [2, 0x80, 0xf9, 0xff]);
+    assert_eq!(outputs[12..16], 3.0f32.to_le_bytes());
+}
+
+#[test]
+fn bits_of_one_byte_do_not_disturb_each_other() {
+    let script = Script::poll(&[], &["wasm_point_write_boolean 6 1"])
+        .then(&["wasm_point_write_boolean 5 1", "wasm_point_read_boolean 6 200 0"])
+        .then(&["wasm_point_write_boolean 6 0", "wasm_point_read_boolean 6 201 0"])
+        .then(&["wasm_point_read_boolean 6 202 0", "wasm_point_read_boolean 5 203 0"]);
+    let mut bench = Bench::new();
+    let played = bench.play(&script);
+    assert_eq!(played.codes, [0; 7]);
+    // Of an output a poll reads what the last cycle ended with.
+    assert_eq!(played.at(200), [1, 1, 0, 1]);
+    assert_eq!(bench.world().outputs[8], 1);
+}
+
+#[test]
+fn a_module_without_memory_writes_points() {
+    let text = r#"(module
+        (import "env" "wasm_point_write_boolean" (func $write (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
+        (func (export "poll")
+          (if (i32.or (call $write (i32.const 6) (i32.const 1)) (call $yield))
+            (then unreachable))))"#;
+    let mut bench = Bench::new();
+    let prepared = bench.prepare(&wat(text), Settings::default()).result;
+    let mut program = bench.seat(prepared.unwrap());
+    assert_eq!(bench.poll(&mut program), Ok(()));
+    assert_eq!(bench.world().outputs[8], 2);
+}
