@@ -49,6 +49,19 @@ fn empty_poll() {
     let (mut store, instance) = bare(EMPTY);
     let poll = instance.exports.get_typed_function::<(), ()>(&store, "poll").unwrap();
     let mut one = || (0..CALLS).for_each(|_| poll.call(&mut store).unwrap());
+    // The same with as many instances as the scan has, which do not all fit the nearest cache.
+    let mut hundred: Vec<_> = (0..100)
+        .map(|_| {
+            let (store, instance) = bare(EMPTY);
+            let poll = instance.exports.get_typed_function::<(), ()>(&store, "poll").unwrap();
+            (store, poll)
+        })
+        .collect();
+    let mut round = || {
+        for _ in 0..CALLS / 100 {
+            hundred.iter_mut().for_each(|(store, poll)| poll.call(store).unwrap());
+        }
+    };
 
     // Emptying the queue of samples is another thread's work, so it is not timed.
     let cycles = |rig: &mut Rig, cycles: u32| {
@@ -70,21 +83,25 @@ fn empty_poll() {
         rig
     };
     let (mut none, mut single, mut many) = (scan(0), scan(1), scan(100));
-    let mut times = [f64::INFINITY; 4];
+    let mut times = [f64::INFINITY; 5];
     for _ in 0..15 {
         let now = [
             best(1, CALLS, &mut one),
             cycles(&mut none, CALLS),
             cycles(&mut single, CALLS),
             cycles(&mut many, CALLS / 100),
+            best(1, CALLS, &mut round),
         ];
         times.iter_mut().zip(now).for_each(|(best, now)| *best = best.min(now));
     }
-    let [bare, none, single, many] = times;
+    let [bare, none, single, many, round] = times;
     println!("wasmer's bare typed call {bare:.0} ns; a cycle without programs {none:.0} ns");
     let added = single - none;
     println!("what one empty poll adds to a cycle: {added:.0} ns, {:.2} of bare", added / bare);
-    println!("one of 100 polls, cycle included: {many:.0} ns, {:.2} of bare", many / bare);
+    println!(
+        "one of 100 polls, cycle included: {many:.0} ns; bare calls of 100 instances {round:.0} ns, ratio {:.2}",
+        many / round
+    );
 }
 
 const SIEVE: &str = r#"(module (memory (export "memory") 17)
