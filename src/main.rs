@@ -9,5 +9,5 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(compile::WORKER_VERB) {
         return compile::worker();
     }
-    ExitCode::FAILURE
+    camshaft::cli::main()
 }

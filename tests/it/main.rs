@@ -2,5 +2,6 @@
 
 #![allow(unreachable_pub, reason = "nobody outside sees a test")]
 
+mod control;
 mod rig;
 mod scan;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use camshaft::driver::Driver;
 use camshaft::image::{Direction, Kind, Point, Points, Safe, Value};
 use camshaft::plugin::compile::Workshop;
-use camshaft::plugin::program::{Prepared, Preparation, Program, Request};
+use camshaft::plugin::program::{Preparation, Prepared, Program, Request};
 use camshaft::plugin::stop::Timekeeper;
 use camshaft::plugin::world::{Line, LogSink, Seat, World};
 use camshaft::plugin::{Compiler, Generation, Limits, ModuleHash, Refusal, Settings};
@@ -38,7 +38,14 @@ pub fn wat(text: &str) -> Vec<u8> {
 }
 
 /// A point at a byte of the image; a `.1` of its name is its bit.
-pub fn point(name: &str, direction: Direction, kind: Kind, byte: u32, bit: u8, safe: Safe) -> Point {
+pub fn point(
+    name: &str,
+    direction: Direction,
+    kind: Kind,
+    byte: u32,
+    bit: u8,
+    safe: Safe,
+) -> Point {
     Point {
         name: name.into(),
         direction,

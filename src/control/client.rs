@@ -1,0 +1,293 @@
+//! The other end of the control socket: what the command line asks a daemon with.
+//!
+//! One connection for each request, every answer limited in size and time. What to do with answers
+//! is the caller's business; the interface is described in `mod.rs`.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper::{Method, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::{
+    Code, DeployedBody, ErrorBody, Failure, PluginView, PointView, SetBody, StatusView, VarView,
+};
+use crate::image::Value;
+
+/// A little more than the server gives itself and the daemon together, so that its own message
+/// about a lack of time arrives.
+const EXCHANGE_TIME: Duration = Duration::from_secs(70);
+
+/// Longest answer that is read: the points of the largest configuration make about 2 MiB.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
+
+/// Asks the daemon behind one socket.
+#[derive(Debug, Clone)]
+pub struct Client {
+    sockets: Vec<PathBuf>,
+}
+
+/// Why there is no answer, or not the one that was hoped for.
+#[derive(Debug)]
+pub enum Error {
+    /// Nobody answers on any of these sockets.
+    Unreachable(Vec<(PathBuf, io::Error)>),
+    /// The daemon says no.
+    Failed(Failure),
+    /// Somebody answers, but not as this program does.
+    Strange(PathBuf, String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(tried) => {
+                write!(f, "no daemon can be reached")?;
+                for (path, why) in tried {
+                    write!(f, "\n  tried {}: {}", path.display(), words(why))?;
+                }
+                if tried.iter().any(|(_, why)| why.kind() == io::ErrorKind::PermissionDenied) {
+                    return write!(f, "\nBecome a member of the socket's group, or its user.");
+                }
+                write!(
+                    f,
+                    "\nStart one with `camshaft run config/camshaft.toml`, or name the socket of \
+                     one that runs with --socket PATH."
+                )
+            }
+            Self::Failed(failure) => failure.fmt(f),
+            Self::Strange(path, what) => write!(f, "strange answer on {}: {what}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+fn words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "not there".into(),
+        io::ErrorKind::ConnectionRefused => "nobody listens".into(),
+        io::ErrorKind::PermissionDenied => "not allowed".into(),
+        _ => error.to_string(),
+    }
+}
+
+impl Client {
+    /// Asks the first of `sockets` on which somebody listens.
+    pub fn new(sockets: Vec<PathBuf>) -> Self {
+        Self { sockets }
+    }
+
+    /// Everything about the daemon.
+    ///
+    /// # Errors
+    /// As every function here: see [`Error`].
+    pub async fn status(&self) -> Result<StatusView, Error> {
+        self.fetch("/v1/status").await
+    }
+
+    /// All plugins.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn plugins(&self) -> Result<Vec<PluginView>, Error> {
+        self.fetch("/v1/plugins").await
+    }
+
+    /// One plugin; `None` when there is none of this name.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn plugin(&self, name: &str) -> Result<Option<PluginView>, Error> {
+        match self.fetch(&format!("/v1/plugins/{}", escaped(name))).await {
+            Ok(view) => Ok(Some(view)),
+            Err(Error::Failed(failure)) if failure.code == Code::Unknown => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All points.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn points(&self) -> Result<Vec<PointView>, Error> {
+        self.fetch("/v1/points").await
+    }
+
+    /// All variables.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn vars(&self) -> Result<Vec<VarView>, Error> {
+        self.fetch("/v1/vars").await
+    }
+
+    /// Does `action`, which is `hold`, `release` or `restart`, to a plugin.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn act(&self, name: &str, action: &str) -> Result<(), Error> {
+        let path = format!("/v1/plugins/{}/{action}", escaped(name));
+        self.exchange(Method::POST, &path, Bytes::new()).await.map(drop)
+    }
+
+    /// Puts a module into the plugin folder; gives the hash by which the daemon will know it.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn deploy(&self, name: &str, module: Bytes) -> Result<String, Error> {
+        let path = format!("/v1/plugins/{}", escaped(name));
+        let answer = self.exchange(Method::PUT, &path, module).await?;
+        Ok(self.parse::<DeployedBody>(&answer)?.hash)
+    }
+
+    /// Deletes a plugin's file.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn remove(&self, name: &str) -> Result<(), Error> {
+        let path = format!("/v1/plugins/{}", escaped(name));
+        self.exchange(Method::DELETE, &path, Bytes::new()).await.map(drop)
+    }
+
+    /// Gives a simulated input a value.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn set(&self, point: &str, value: Value) -> Result<(), Error> {
+        let path = format!("/v1/points/{}", escaped(point));
+        let body = serde_json::to_vec(&SetBody { value }).expect("a value is plain");
+        self.exchange(Method::PUT, &path, body.into()).await.map(drop)
+    }
+
+    /// Lets a simulated device fail.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn inject(&self, device: &str, injection: &serde_json::Value) -> Result<(), Error> {
+        let path = format!("/v1/devices/{}/fault", escaped(device));
+        self.exchange(Method::POST, &path, injection.to_string().into()).await.map(drop)
+    }
+
+    /// Lets a simulated device be sound again.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn clear(&self, device: &str) -> Result<(), Error> {
+        let path = format!("/v1/devices/{}/fault", escaped(device));
+        self.exchange(Method::DELETE, &path, Bytes::new()).await.map(drop)
+    }
+
+    async fn fetch<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        let answer = self.exchange(Method::GET, path, Bytes::new()).await?;
+        self.parse(&answer)
+    }
+
+    fn parse<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, Error> {
+        serde_json::from_slice(&answer.body)
+            .map_err(|error| Error::Strange(answer.socket.clone(), error.to_string()))
+    }
+
+    /// One request; the answer, if the daemon did what was asked.
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, Error> {
+        let (socket, stream) = self.connect().await?;
+        let strange = |what: String| Error::Strange(socket.clone(), what);
+        let (status, body) = timeout(EXCHANGE_TIME, converse(stream, method, path, body))
+            .await
+            .map_err(|_| strange(format!("none for {} s", EXCHANGE_TIME.as_secs())))?
+            .map_err(|error| strange(chain(&*error)))?;
+        if status.is_success() {
+            return Ok(Answer { socket, body });
+        }
+        match serde_json::from_slice::<ErrorBody>(&body) {
+            Ok(body) => Err(Error::Failed(body.error)),
+            Err(_) => Err(strange(format!("HTTP status {status}"))),
+        }
+    }
+
+    async fn connect(&self) -> Result<(PathBuf, UnixStream), Error> {
+        let mut tried = Vec::new();
+        for socket in &self.sockets {
+            match UnixStream::connect(socket).await {
+                Ok(stream) => return Ok((socket.clone(), stream)),
+                Err(error) => tried.push((socket.clone(), error)),
+            }
+        }
+        Err(Error::Unreachable(tried))
+    }
+}
+
+struct Answer {
+    socket: PathBuf,
+    body: Bytes,
+}
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+async fn converse(
+    stream: UnixStream,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<(StatusCode, Bytes), AnyError> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let request = hyper::Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, "camshaft")
+        .body(Full::new(body))?;
+    let answer = async move {
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await?.to_bytes();
+        Ok((head.status, body))
+    };
+    let mut answer = std::pin::pin!(answer);
+    tokio::select! {
+        result = &mut answer => return result,
+        // The connection reports its errors through the answer as well, and better.
+        _ = connection => {}
+    }
+    answer.await
+}
+
+/// An error with its causes on one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// A name as part of a path: what is no letter or digit by its hexadecimal code.
+fn escaped(name: &str) -> String {
+    let mut path = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"_-.".contains(&byte) {
+            path.push(byte.into());
+        } else {
+            path.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_escaped() {
+        fn check(name: &str, expected: &str) {
+            assert_eq!(escaped(name), expected);
+        }
+        check("tank.level-1_x", "tank.level-1_x");
+        check("a/b?c d", "a%2Fb%3Fc%20d");
+        check("ü", "%C3%BC");
+    }
+}

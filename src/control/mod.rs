@@ -1,0 +1,289 @@
+//! How people reach a running daemon: requests, answers, and the HTTP that carries them.
+//!
+//! This file holds the words: [`Request`], [`Response`], [`Failure`]. What an answer looks like is
+//! in
+//! `view.rs`; `server.rs` takes requests from a unix socket and passes each as a [`Call`] to the
+//! daemon, `client.rs` makes them. Nothing here knows the scan or the supervisor: who answers a
+//! call decides what is true.
+//!
+//! # The interface
+//! HTTP/1.1 with JSON bodies on a unix socket, one request a connection. Who may open the socket
+//! may do everything, so its mode is the only permission there is.
+//!
+//! | request | body | answer |
+//! |---|---|---|
+//! | `GET /v1` | | the list of routes |
+//! | `GET /v1/status` | | [`StatusView`] |
+//! | `GET /v1/plugins` | | list of [`PluginView`] |
+//! | `GET /v1/plugins/NAME` | | [`PluginView`] |
+//! | `PUT /v1/plugins/NAME` | the module's bytes | 202 and `{"name":...,"hash":...}` |
+//! | `DELETE /v1/plugins/NAME` | | `{"done":true}`: the file is gone, the program leaves |
+//! | `POST /v1/plugins/NAME/hold` | | `{"done":true}` or the [`PluginView`] |
+//! | `POST /v1/plugins/NAME/release` | | the same |
+//! | `POST /v1/plugins/NAME/restart` | | the same |
+//! | `GET /v1/points` | | list of [`PointView`] |
+//! | `PUT /v1/points/NAME` | `{"value":42.5}` | `{"done":true}` |
+//! | `GET /v1/vars` | | list of [`VarView`] |
+//! | `POST /v1/devices/NAME/fault` | `{"kind":"freeze"}` | `{"done":true}` |
+//! | `DELETE /v1/devices/NAME/fault` | | `{"done":true}` |
+//!
+//! A module that was put lies in the folder; what becomes of it is in the plugin's view. What does
+//! not succeed is answered with `{"error":{"code":...,"message":...}}`, see [`Code`].
+//!
+//! ```sh
+//! curl --unix-socket $XDG_RUNTIME_DIR/camshaft/control.sock http://camshaft/v1/status
+//! ```
+
+pub mod client;
+pub mod server;
+mod view;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use axum::body::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::image::Value;
+
+pub use view::{
+    DeviceView, HoldWord, PluginState, PluginView, PointView, SafeView, StatusView, SwapView,
+    VarView, Want,
+};
+
+/// Longest name of a plugin that can be deployed, in bytes. A file name may have 255; this leaves
+/// room for `.wasm` and for the temporary name beside it.
+pub const MAX_NAME_BYTES: usize = 128;
+
+/// What is asked of the daemon.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    /// Everything about the daemon: [`Response::Status`].
+    Status,
+    /// All plugins: [`Response::Plugins`].
+    Plugins,
+    /// Take this program out and keep it out: [`Response::Done`] or [`Response::Plugin`].
+    Hold {
+        /// Of the plugin.
+        name: String,
+    },
+    /// Let it run again, and forget its quarantine: [`Response::Done`] or [`Response::Plugin`].
+    Release {
+        /// Of the plugin.
+        name: String,
+    },
+    /// Replace the instance by a new one: [`Response::Done`] or [`Response::Plugin`].
+    Restart {
+        /// Of the plugin.
+        name: String,
+    },
+    /// Put these bytes into the plugin folder as `NAME.wasm`: [`Response::Deployed`].
+    Deploy {
+        /// Of the plugin, without `.wasm`; the server has checked it with [`is_plugin_name`].
+        name: String,
+        /// The file's content; not empty, not longer than the server's limit.
+        module: Bytes,
+    },
+    /// Delete the plugin's file: [`Response::Done`].
+    Remove {
+        /// Of the plugin.
+        name: String,
+    },
+    /// All points with their values: [`Response::Points`].
+    Points,
+    /// All variables: [`Response::Vars`].
+    Vars,
+    /// Give a simulated input a value: [`Response::Done`].
+    Set {
+        /// Name of the point.
+        point: String,
+        /// In the unit of the point.
+        value: Value,
+    },
+    /// Let a simulated device fail: [`Response::Done`].
+    Inject {
+        /// Name of the device.
+        device: String,
+        /// An object whose `kind` is a text; what else there is belongs to the driver, which is the
+        /// one to understand it.
+        injection: serde_json::Value,
+    },
+    /// Let a simulated device be sound again: [`Response::Done`].
+    Clear {
+        /// Name of the device.
+        device: String,
+    },
+}
+
+/// What the daemon answers.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "an answer is moved twice in its life")]
+pub enum Response {
+    /// To [`Request::Status`].
+    Status(StatusView),
+    /// To [`Request::Plugins`]; in the order of polling.
+    Plugins(Vec<PluginView>),
+    /// One plugin, as it is right after the request.
+    Plugin(PluginView),
+    /// To [`Request::Points`]; in the order of the configuration.
+    Points(Vec<PointView>),
+    /// To [`Request::Vars`]; by name.
+    Vars(Vec<VarView>),
+    /// To [`Request::Deploy`]: the bytes lie in the folder and are on the disk.
+    Deployed {
+        /// The plugin's name.
+        name: String,
+        /// BLAKE3 of the bytes, 64 hexadecimal digits. When [`PluginView::file_hash`] is this, the
+        /// daemon has seen the file.
+        hash: String,
+    },
+    /// It is done, or will be at the next cycle.
+    Done,
+}
+
+/// Why a request was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Which kind of failure, for programs.
+    pub code: Code,
+    /// What was found and what would be right, for people.
+    pub message: String,
+}
+
+/// The kinds of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Code {
+    /// There is no such plugin, point, device or route; HTTP 404.
+    Unknown,
+    /// The request makes no sense; HTTP 400, 405 or 413.
+    Invalid,
+    /// It makes sense, but not here or not now; HTTP 409.
+    Refused,
+    /// The daemon has too much to do or is stopping, try again; HTTP 503.
+    Busy,
+    /// A defect or a failing disk; HTTP 500.
+    Internal,
+}
+
+impl Failure {
+    /// A failure of this kind.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// How a request ended.
+pub type Reply = Result<Response, Failure>;
+
+/// A request on its way to the daemon.
+#[derive(Debug)]
+pub struct Call {
+    /// What is asked.
+    pub request: Request,
+    /// Where the answer goes. Whoever asked may have left; then nobody takes it.
+    pub reply: oneshot::Sender<Reply>,
+}
+
+/// The body of every answer that reports a failure.
+#[derive(Debug, Serialize, Deserialize)]
+struct ErrorBody {
+    error: Failure,
+}
+
+/// The answer to `PUT /v1/plugins/NAME`.
+#[derive(Debug, Serialize, Deserialize)]
+struct DeployedBody {
+    name: String,
+    hash: String,
+}
+
+/// The body of `PUT /v1/points/NAME`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetBody {
+    value: Value,
+}
+
+/// Whether a name can be typed on a command line and be the name of a file in the plugin folder:
+/// letters, digits, `_`, `-` and `.`, with `-` and `.` not first. A name with a slash never leaves
+/// the folder, because it is none.
+pub fn is_plugin_name(name: &str) -> bool {
+    name.len() <= MAX_NAME_BYTES
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
+}
+
+/// The socket of a daemon whose configuration names none: in `$RUNTIME_DIRECTORY`, which systemd
+/// sets for a service, in `$XDG_RUNTIME_DIR/camshaft`, or in `/run/camshaft`.
+pub fn default_socket() -> PathBuf {
+    likely_sockets().swap_remove(0)
+}
+
+/// Where a client looks for a daemon, best first. An operator with a session of his own may well
+/// mean the service of the machine, so that is the last of them.
+pub fn likely_sockets() -> Vec<PathBuf> {
+    sockets(|name| std::env::var_os(name))
+}
+
+fn sockets(var: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+    let folder = |name: &str| {
+        // Of the several that systemd may list, the first is ours.
+        let first = std::env::split_paths(&var(name)?).next()?;
+        first.is_absolute().then_some(first)
+    };
+    let session = folder("XDG_RUNTIME_DIR").map(|path| path.join("camshaft"));
+    let folders = [folder("RUNTIME_DIRECTORY"), session, Some("/run/camshaft".into())];
+    let mut all: Vec<_> =
+        folders.into_iter().flatten().map(|path| path.join("control.sock")).collect();
+    all.dedup();
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_is_where_the_surroundings_say() {
+        fn check(service: Option<&str>, session: Option<&str>, expected: &[&str]) {
+            let found = sockets(|name| {
+                let value = if name == "RUNTIME_DIRECTORY" { service } else { session };
+                value.map(OsString::from)
+            });
+            let expected: Vec<_> = expected.iter().map(PathBuf::from).collect();
+            assert_eq!(found, expected, "{service:?} {session:?}");
+        }
+        let run = "/run/camshaft/control.sock";
+        check(None, None, &[run]);
+        check(None, Some("/run/user/7"), &["/run/user/7/camshaft/control.sock", run]);
+        check(None, Some("relative"), &[run]);
+        check(None, Some(""), &[run]);
+        check(Some("/run/camshaft"), None, &[run]);
+        check(Some("/run/a:/run/b"), None, &["/run/a/control.sock", run]);
+    }
+
+    #[test]
+    fn a_plugin_name_is_a_harmless_file_name() {
+        fn check(name: &str, expected: bool) {
+            assert_eq!(is_plugin_name(name), expected, "{name:?}");
+        }
+        check("tank-level_2.old", true);
+        check("_x", true);
+        check(&"x".repeat(MAX_NAME_BYTES), true);
+        check(&"x".repeat(MAX_NAME_BYTES + 1), false);
+        for name in ["", ".", "..", ".hidden", "-x", "a/b", "../x", "a b", "a\0b", "ä", "a\n"] {
+            check(name, false);
+        }
+    }
+}

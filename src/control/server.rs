@@ -1,0 +1,113 @@
+//! The daemon's end of the control socket: HTTP in, [`Call`]s out.
+//!
+//! It parses and limits, and decides nothing: every request that makes sense goes to the daemon,
+//! which answers. Whoever may open the socket is trusted to operate, yet not to be correct: a slow,
+//! stuck or noisy client costs a connection for a while and never memory without a limit. The other
+//! end is
+//! `client.rs`; the routes are listed in `mod.rs`.
+
+mod route;
+mod socket;
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::Call;
+use route::Door;
+pub use socket::{BindError, Socket};
+
+/// Connections at a time; more wait in the kernel's queue. An operator, a monitor and a deploy are
+/// three.
+const MAX_CONNECTIONS: usize = 32;
+
+/// From a connection to the end of its request's head. It comes from the same machine, and whoever
+/// waits in the queue waits no longer than this for a stuck one to be closed.
+const HEAD_TIME: Duration = Duration::from_secs(2);
+
+/// Bytes of a request's head, and of the buffer of each connection.
+const MAX_HEAD_BYTES: usize = 16 << 10;
+
+/// The whole life of a connection: a module sent slowly, an answer of a busy daemon, and some more
+/// to read it. Ends those who never read what they asked for.
+const CONNECTION_TIME: Duration = Duration::from_secs(90);
+
+/// What running requests get to end, once the daemon stops.
+const FAREWELL_TIME: Duration = Duration::from_secs(1);
+
+/// Before another attempt to take a connection when the last failed, for want of file descriptors
+/// mostly.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Takes requests from `socket` and passes them to `calls` until `shutdown`; removes the socket
+/// then.
+///
+/// A module longer than `module_bytes` is refused. `calls` should have room for some requests; when
+/// it is full, clients wait.
+pub async fn serve(
+    socket: Socket,
+    module_bytes: u64,
+    calls: mpsc::Sender<Call>,
+    shutdown: impl Future<Output = ()>,
+) {
+    let routes = route::routes(Door::new(calls, module_bytes));
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    let mut is_failing = false;
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            stream = accept(&socket, &mut is_failing), if connections.len() < MAX_CONNECTIONS => {
+                if let Some(stream) = stream {
+                    connections.spawn(converse(stream, routes.clone()));
+                }
+            }
+        }
+    }
+    drop(socket);
+    let _ =
+        timeout(FAREWELL_TIME, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+/// The next connection; `None` after a failure, which is logged when it is the first in a row.
+async fn accept(socket: &Socket, is_failing: &mut bool) -> Option<UnixStream> {
+    match socket.accept().await {
+        Ok(stream) => {
+            *is_failing = false;
+            Some(stream)
+        }
+        Err(error) => {
+            complain(&error, is_failing);
+            sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+fn complain(error: &io::Error, is_failing: &mut bool) {
+    if !std::mem::replace(is_failing, true) {
+        tracing::warn!(%error, "the control socket takes no connections at present");
+    }
+}
+
+/// One connection: one request, one answer.
+async fn converse(stream: UnixStream, routes: axum::Router) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .keep_alive(false)
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    // How it ends concerns the client, who has seen it or is gone.
+    let _ = timeout(CONNECTION_TIME, connection).await;
+}

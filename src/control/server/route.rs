@@ -1,0 +1,374 @@
+//! The routes: what is asked by a path, a method and a body, and how answers are written.
+//!
+//! One short function a route; each ends in [`Door::ask`]. Limits of whole connections are in
+//! `server.rs`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts};
+use axum::response::{IntoResponse, Response as HttpResponse};
+use axum::routing::{get, post, put};
+use axum::{Router, routing::MethodRouter};
+use http_body_util::BodyExt;
+use serde::Serialize;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::super::{
+    Call, Code, DeployedBody, ErrorBody, Failure, MAX_NAME_BYTES, Request, Response, SetBody,
+    is_plugin_name,
+};
+
+/// Bytes of a body that is JSON: a fault with all its settings has some hundred.
+const MAX_JSON_BYTES: u64 = 64 << 10;
+
+/// From the head of a request to the end of its body: a module at the limit, written by a machine
+/// that has much else to do.
+const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// What the daemon gets to answer: putting a file on a slow card is the longest that it does.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+
+/// Modules that are received at one time: each is held in memory until it is written.
+const MAX_UPLOADS: usize = 1;
+
+/// What the routes share.
+#[derive(Debug, Clone)]
+pub(super) struct Door {
+    calls: mpsc::Sender<Call>,
+    module_bytes: u64,
+    uploads: Arc<Semaphore>,
+}
+
+impl Door {
+    /// Requests go to `calls`; modules have at most `module_bytes`.
+    pub(super) fn new(calls: mpsc::Sender<Call>, module_bytes: u64) -> Self {
+        Self { calls, module_bytes, uploads: Arc::new(Semaphore::new(MAX_UPLOADS)) }
+    }
+
+    /// Lets the daemon answer.
+    async fn ask(&self, request: Request) -> Result<Response, Refused> {
+        let stopping = || Failure::new(Code::Busy, "the daemon is stopping");
+        let exchange = async {
+            let (reply, answer) = oneshot::channel();
+            self.calls.send(Call { request, reply }).await.map_err(|_| stopping())?;
+            answer.await.map_err(|_| stopping())?
+        };
+        let silent = |_| {
+            let limit = ANSWER_TIME.as_secs();
+            Failure::new(Code::Busy, format!("the daemon has not answered for {limit} s"))
+        };
+        Ok(timeout(ANSWER_TIME, exchange).await.map_err(silent)??)
+    }
+}
+
+/// Every route with what it is for, as `GET /v1` lists them.
+const ROUTES: [(&str, &str); 14] = [
+    ("GET /v1", "this list"),
+    ("GET /v1/status", "everything about the daemon"),
+    ("GET /v1/plugins", "all plugins"),
+    ("GET /v1/plugins/NAME", "one plugin"),
+    ("PUT /v1/plugins/NAME", "put a module into the folder; the body is its bytes"),
+    ("DELETE /v1/plugins/NAME", "delete the plugin's file"),
+    ("POST /v1/plugins/NAME/hold", "take the program out and keep it out"),
+    ("POST /v1/plugins/NAME/release", "let it run again, quarantined or held"),
+    ("POST /v1/plugins/NAME/restart", "replace its instance by a new one"),
+    ("GET /v1/points", "all points with their values"),
+    ("PUT /v1/points/NAME", "set a simulated input; body {\"value\":42.5}"),
+    ("GET /v1/vars", "all variables"),
+    ("POST /v1/devices/NAME/fault", "let a simulated device fail; body {\"kind\":\"freeze\"}"),
+    ("DELETE /v1/devices/NAME/fault", "let it be sound again"),
+];
+
+/// What the server answers to, behind `door`.
+pub(super) fn routes(door: Door) -> Router {
+    Router::new()
+        .route("/v1", get(index))
+        .route("/v1/status", plain(|| Request::Status))
+        .route("/v1/plugins", plain(|| Request::Plugins))
+        .route("/v1/plugins/{name}", get(plugin).put(deploy).delete(remove))
+        .route("/v1/plugins/{name}/hold", named(|name| Request::Hold { name }))
+        .route("/v1/plugins/{name}/release", named(|name| Request::Release { name }))
+        .route("/v1/plugins/{name}/restart", named(|name| Request::Restart { name }))
+        .route("/v1/points", plain(|| Request::Points))
+        .route("/v1/points/{name}", put(set))
+        .route("/v1/vars", plain(|| Request::Vars))
+        .route("/v1/devices/{name}/fault", post(inject).delete(clear))
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(door)
+}
+
+/// A `GET` that needs nothing.
+fn plain(request: fn() -> Request) -> MethodRouter<Door> {
+    get(async move |State(door): State<Door>| door.ask(request()).await)
+}
+
+/// A `POST` that needs a name.
+fn named(request: fn(String) -> Request) -> MethodRouter<Door> {
+    post(async move |State(door): State<Door>, Name(name): Name| door.ask(request(name)).await)
+}
+
+async fn index() -> HttpResponse {
+    let routes: Vec<_> = ROUTES
+        .iter()
+        .map(|(route, what)| serde_json::json!({ "route": route, "what": what }))
+        .collect();
+    json(StatusCode::OK, &serde_json::json!({ "routes": routes }))
+}
+
+async fn plugin(State(door): State<Door>, Name(name): Name) -> Result<Response, Refused> {
+    // Few and cheap enough to look through all; the daemon then has one request less to know.
+    if let Response::Plugins(plugins) = door.ask(Request::Plugins).await?
+        && let Some(plugin) = plugins.into_iter().find(|plugin| plugin.name == name)
+    {
+        return Ok(Response::Plugin(plugin));
+    }
+    Err(Failure::new(Code::Unknown, format!("there is no plugin {name:?}")).into())
+}
+
+async fn deploy(
+    State(door): State<Door>,
+    Name(name): Name,
+    body: Body,
+) -> Result<Response, Refused> {
+    if !is_plugin_name(&name) {
+        return Err(invalid(format!(
+            "{name:?} cannot name a plugin; 1 to {MAX_NAME_BYTES} of the characters A-Z a-z 0-9 \
+             _ - . can, with - and . not first"
+        )));
+    }
+    let Ok(_turn) = door.uploads.try_acquire() else {
+        return Err(Failure::new(Code::Busy, "another module is being received; try again").into());
+    };
+    let limit = (door.module_bytes, "plugins.module in the configuration");
+    let module = read(body, limit, BODY_TIME).await?;
+    if module.is_empty() {
+        return Err(invalid("the body is empty; it must be the module's bytes"));
+    }
+    door.ask(Request::Deploy { name, module }).await
+}
+
+async fn remove(State(door): State<Door>, Name(name): Name) -> Result<Response, Refused> {
+    door.ask(Request::Remove { name }).await
+}
+
+async fn set(State(door): State<Door>, Name(point): Name, body: Body) -> Result<Response, Refused> {
+    let body = read_json(body).await?;
+    let SetBody { value } = serde_json::from_slice(&body).map_err(|error| {
+        invalid(format!("the body must be {{\"value\":...}} with true, false or a number: {error}"))
+    })?;
+    door.ask(Request::Set { point, value }).await
+}
+
+async fn inject(
+    State(door): State<Door>,
+    Name(device): Name,
+    body: Body,
+) -> Result<Response, Refused> {
+    let wanted = "the body must be an object such as {\"kind\":\"freeze\"}";
+    let body = read_json(body).await?;
+    let injection: serde_json::Value =
+        serde_json::from_slice(&body).map_err(|error| invalid(format!("{wanted}: {error}")))?;
+    if !injection.get("kind").is_some_and(serde_json::Value::is_string) {
+        return Err(invalid(wanted));
+    }
+    door.ask(Request::Inject { device, injection }).await
+}
+
+async fn clear(State(door): State<Door>, Name(device): Name) -> Result<Response, Refused> {
+    door.ask(Request::Clear { device }).await
+}
+
+async fn no_such_route(uri: Uri) -> Refused {
+    let path = uri.path();
+    Failure::new(Code::Unknown, format!("there is no {path}; GET /v1 lists what there is")).into()
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Refused {
+    let path = uri.path();
+    Refused {
+        status: StatusCode::METHOD_NOT_ALLOWED,
+        ..invalid(format!("{path} takes no {method}; GET /v1 lists what it takes"))
+    }
+}
+
+/// The name in a path.
+struct Name(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        let name: Result<Path<String>, PathRejection> =
+            Path::from_request_parts(parts, state).await;
+        match name {
+            Ok(Path(name)) => Ok(Self(name)),
+            Err(error) => Err(invalid(format!("the name in the path: {error}"))),
+        }
+    }
+}
+
+async fn read_json(body: Body) -> Result<Bytes, Refused> {
+    read(body, (MAX_JSON_BYTES, "fixed"), BODY_TIME).await
+}
+
+/// The whole body. Of one that is too long nothing is kept, but it is read to its end: a client
+/// looks for the answer only then. The limit comes with the place where it is set.
+async fn read(
+    mut body: Body,
+    (limit, set_by): (u64, &str),
+    time: Duration,
+) -> Result<Bytes, Refused> {
+    let collect = async {
+        let (mut bytes, mut length) = (Vec::new(), 0);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| invalid(format!("the body broke off: {error}")))?;
+            let Some(data) = frame.data_ref() else { continue };
+            length += data.len() as u64;
+            if length <= limit {
+                bytes.extend_from_slice(data);
+            } else {
+                bytes = Vec::new();
+            }
+        }
+        Ok::<_, Refused>((bytes, length))
+    };
+    let late = |_| Refused {
+        status: StatusCode::REQUEST_TIMEOUT,
+        ..invalid(format!("the body was not complete after {time:?}"))
+    };
+    let (bytes, length) = timeout(time, collect).await.map_err(late)??;
+    if length > limit {
+        return Err(Refused {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            ..invalid(format!("the body has {length} bytes; the limit is {limit} ({set_by})"))
+        });
+    }
+    Ok(bytes.into())
+}
+
+/// A failure with its HTTP status.
+#[derive(Debug)]
+struct Refused {
+    status: StatusCode,
+    failure: Failure,
+}
+
+fn invalid(message: impl Into<String>) -> Refused {
+    Failure::new(Code::Invalid, message).into()
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        let status = match failure.code {
+            Code::Unknown => StatusCode::NOT_FOUND,
+            Code::Invalid => StatusCode::BAD_REQUEST,
+            Code::Refused => StatusCode::CONFLICT,
+            Code::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self { status, failure }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> HttpResponse {
+        json(self.status, &ErrorBody { error: self.failure })
+    }
+}
+
+impl IntoResponse for Response {
+    fn into_response(self) -> HttpResponse {
+        let ok = StatusCode::OK;
+        match self {
+            Self::Status(view) => json(ok, &view),
+            Self::Plugins(views) => json(ok, &views),
+            Self::Plugin(view) => json(ok, &view),
+            Self::Points(views) => json(ok, &views),
+            Self::Vars(views) => json(ok, &views),
+            Self::Deployed { name, hash } => {
+                json(StatusCode::ACCEPTED, &DeployedBody { name, hash })
+            }
+            Self::Done => json(ok, &serde_json::json!({ "done": true })),
+        }
+    }
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
+    let mut text = serde_json::to_vec(body).expect("views have text keys and finite depth");
+    // People ask with curl, and their prompt belongs on a line of its own.
+    text.push(b'\n');
+    let mut response = (status, text).into_response();
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use hyper::body::Frame;
+
+    use super::*;
+
+    /// Sends its pieces, and then nothing more for ever.
+    struct Stuck(Vec<&'static [u8]>);
+
+    impl hyper::body::Body for Stuck {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            match self.0.pop() {
+                Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece.into())))),
+                None => Poll::Pending,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_has_a_limit_in_size_and_time() {
+        async fn check(body: Body, expected: Result<&[u8], (u16, &str)>) {
+            let found = read(body, (8, "here"), Duration::from_millis(20)).await;
+            match (&found, expected) {
+                (Ok(bytes), Ok(expected)) => assert_eq!(bytes, expected),
+                (Err(Refused { status, failure }), Err(expected)) => {
+                    assert_eq!((status.as_u16(), failure.message.as_str()), expected);
+                }
+                _ => panic!("{found:?} is not {expected:?}"),
+            }
+        }
+        let late = Err((408, "the body was not complete after 20ms"));
+        check(Body::empty(), Ok(b"")).await;
+        check(Body::from("12345678"), Ok(b"12345678")).await;
+        let long = Err((413, "the body has 9 bytes; the limit is 8 (here)"));
+        check(Body::from("123456789"), long).await;
+        check(Body::new(Stuck(vec![])), late).await;
+        check(Body::new(Stuck(vec![b"123", b"456"])), late).await;
+        check(Body::new(Stuck(vec![&[0; 1000], &[0; 1000]])), late).await;
+    }
+
+    #[test]
+    fn the_list_of_routes_names_each_one() {
+        let (calls, _) = mpsc::channel(1);
+        // Panics when a route is there twice.
+        let _ = routes(Door::new(calls, 1));
+        let source = include_str!("route.rs").split_once("mod tests").expect("this is it").0;
+        for (route, _) in ROUTES {
+            let (_, path) = route.split_once(' ').expect("a method and a path");
+            let path = format!("\"{}\"", path.replace("NAME", "{name}"));
+            assert!(source.contains(&path), "{route} is listed and not there");
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! What answers look like: plain data, the same for the JSON and for the command line.
+//!
+//! A field is never renamed or given another meaning under `/v1`; new ones may come. Durations are
+//! whole numbers with their unit at the end of the name, hashes are 64 hexadecimal digits. Nothing
+//! here is computed: the daemon fills it in.
+
+use serde::{Deserialize, Serialize};
+
+use crate::image::{Direction, Kind, Quality, Safe, Value};
+use crate::plugin::Trap;
+use crate::scan::stats::Summary;
+use crate::variable::VariableKind;
+
+/// Everything about the daemon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// Of the daemon, such as `0.1.0`.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Seconds since its start.
+    pub uptime_s: u64,
+    /// Path of the configuration.
+    pub config: String,
+    /// Path of the control socket.
+    pub socket: String,
+    /// Path of the watched folder.
+    pub folder: String,
+    /// Whether the folder can be read at present.
+    pub folder_ok: bool,
+    /// Folder of compiled modules; `null` when none is kept.
+    pub cache: Option<String>,
+    /// The scan period, in microseconds.
+    pub period_us: u64,
+    /// Number of the latest cycle; 0 before the first.
+    pub cycle: u64,
+    /// Cycles that ended after their deadline.
+    pub overruns: u64,
+    /// Cycles that did not take place because of overruns.
+    pub missed: u64,
+    /// From the deadline of a cycle to its beginning.
+    pub lateness: Summary,
+    /// From the beginning of a cycle to its end.
+    pub work: Summary,
+    /// Measured times that were dropped because the queue was full.
+    pub samples_lost: u64,
+    /// Log lines of programs that were dropped because there were too many.
+    pub log_lines_lost: u64,
+    /// In the order of the configuration.
+    pub devices: Vec<DeviceView>,
+    /// In the order of polling.
+    pub plugins: Vec<PluginView>,
+}
+
+/// One device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceView {
+    /// Its name.
+    pub name: String,
+    /// Which driver it has, such as `sim`.
+    pub driver: String,
+    /// How it fails at present, such as `disconnected`; `null` when it does not.
+    pub fault: Option<String>,
+    /// Whether it is known to have the outputs of the latest cycle.
+    pub confirmed: bool,
+}
+
+/// What the operator wants of a plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Want {
+    /// It shall run.
+    Run,
+    /// It shall not.
+    Hold,
+}
+
+/// What is so.
+///
+/// ```text
+///  new file -> Preparing -> Running <-> Backoff -> Quarantined
+///                  |           \___________|___________/
+///               Refused                  Held
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PluginState {
+    /// Its first instance is being compiled or started; nothing of it runs yet.
+    Preparing,
+    /// It is polled. A newer file may be in preparation or may have been refused meanwhile: compare
+    /// [`PluginView::hash`] with [`PluginView::file_hash`].
+    Running,
+    /// It trapped and will be started again; see [`PluginView::restart_in_ms`].
+    Backoff,
+    /// It trapped too often, and is not run until its file changes or it is released.
+    Quarantined,
+    /// The operator holds it.
+    Held,
+    /// The file cannot be run, and there is no older version that could.
+    Refused,
+}
+
+/// One plugin.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PluginView {
+    /// Its name: the file's, without `.wasm`.
+    pub name: String,
+    /// The file's name within the folder.
+    pub file: String,
+    /// What the operator wants.
+    pub want: Want,
+    /// What is so.
+    pub state: PluginState,
+    /// Why the bytes now in the file do not run, or how they last trapped; in words. Becomes `null`
+    /// when new bytes are seen in the file.
+    pub reason: Option<String>,
+    /// What runs; `null` when nothing does.
+    pub hash: Option<String>,
+    /// What is in the file, as last read; `null` before it was.
+    pub file_hash: Option<String>,
+    /// Number of the instance that runs or ran last; counts up over all plugins, 0 before the
+    /// first.
+    pub generation: u64,
+    /// Polls of this instance that returned well.
+    pub polls: u64,
+    /// Traps since the daemon's start, of all instances and versions.
+    pub traps: u64,
+    /// The cycle in which this instance took its seat; 0 when none has.
+    pub since_cycle: u64,
+    /// Milliseconds until the next start; only in backoff.
+    pub restart_in_ms: Option<u64>,
+    /// Its linear memory in bytes; 0 when nothing runs.
+    pub memory_bytes: u64,
+    /// CPU time for one poll, in microseconds.
+    pub budget_us: u64,
+    /// Polled in every n-th cycle.
+    pub every: u32,
+    /// How long its polls took.
+    pub poll: Summary,
+    /// The latest trap of any version.
+    pub last_trap: Option<Trap>,
+    /// The latest swap.
+    pub last_swap: Option<SwapView>,
+}
+
+/// The five times of a swap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SwapView {
+    /// From the file's change to the moment its bytes were read, in microseconds.
+    pub detect_us: u64,
+    /// Checking and compiling, or fetching from the cache, in microseconds.
+    pub compile_us: u64,
+    /// Making the instance and running its `init`, in microseconds.
+    pub prepare_us: u64,
+    /// From there to the cycle in which it took over, in microseconds.
+    pub boundary_us: u64,
+    /// Cycles that did not take place because of the swap.
+    pub missed_cycles: u64,
+    /// Whether the compiled module came from the cache.
+    pub cached: bool,
+}
+
+/// One point.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PointView {
+    /// Its name.
+    pub name: String,
+    /// `in` or `out`.
+    pub direction: Direction,
+    /// Its type in the image.
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// Byte in the image of that direction; with `.bit` for a bool, such as `8.1`.
+    pub address: String,
+    /// In its unit; `null` when it is not a number.
+    pub value: Option<Value>,
+    /// Unit for people; may be empty.
+    pub unit: String,
+    /// How far the value can be believed.
+    pub quality: Quality,
+    /// What an output becomes when nobody good owns it; `null` for an input.
+    pub safe: Option<SafeView>,
+    /// Name of the plugin that writes it; `null` when none does.
+    pub owner: Option<String>,
+    /// Name of its device.
+    pub device: String,
+}
+
+/// What an output becomes when nobody good owns it: a value, or the text `hold`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SafeView {
+    /// This value.
+    Value(Value),
+    /// The last one.
+    Hold(HoldWord),
+}
+
+/// The text `hold`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HoldWord {
+    /// The only one.
+    Hold,
+}
+
+impl From<Safe> for SafeView {
+    fn from(safe: Safe) -> Self {
+        match safe {
+            Safe::Hold => Self::Hold(HoldWord::Hold),
+            Safe::Value(value) => Self::Value(value),
+        }
+    }
+}
+
+/// One variable.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VarView {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: VariableKind,
+    /// Its value; `null` when it is not a number.
+    pub value: Option<Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_point_may_be_survives_json() {
+        fn check(value: Option<Value>, safe: Option<SafeView>, expected: &str) {
+            let point = PointView {
+                name: "p".into(),
+                direction: Direction::Out,
+                kind: Kind::F64,
+                address: "8".into(),
+                value,
+                unit: "°C".into(),
+                quality: Quality::Good,
+                safe,
+                owner: None,
+                device: "d".into(),
+            };
+            let text = serde_json::to_string(&point).unwrap();
+            assert!(text.contains(expected), "{text} has no {expected}");
+            assert_eq!(serde_json::from_str::<PointView>(&text).unwrap(), point);
+        }
+        let hold = Some(Safe::Hold.into());
+        check(Some(Value::Bool(true)), hold, r#""value":true"#);
+        check(Some(Value::Real(3.0)), hold, r#""safe":"hold""#);
+        check(Some(Value::Int(u64::MAX.into())), None, r#""value":18446744073709551615"#);
+        check(None, Some(Safe::Value(Value::Int(-7)).into()), r#""safe":-7"#);
+        check(None, Some(Safe::Value(Value::Bool(false)).into()), r#""safe":false"#);
+        // This is how a value that is no number is written, and it must be readable again.
+        assert_eq!(serde_json::to_string(&Value::Real(f64::NAN)).unwrap(), "null");
+    }
+}
