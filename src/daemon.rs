@@ -13,7 +13,6 @@ mod roster;
 mod view;
 
 use std::collections::HashMap;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -94,7 +93,7 @@ struct Daemon {
 
 impl Daemon {
     /// Runs until it is told to stop.
-    async fn live(mut self, mut events: mpsc::Receiver<Event>) -> ExitCode {
+    async fn live(mut self, mut events: mpsc::Receiver<Event>) -> anyhow::Result<()> {
         while let Some(event) = events.recv().await {
             match event {
                 Event::Folder(change) => self.folder_changed(change),
@@ -401,7 +400,7 @@ impl Daemon {
     }
 
     /// Takes every program out, and waits until the devices have their safe outputs.
-    async fn stop(mut self) -> ExitCode {
+    async fn stop(mut self) -> anyhow::Result<()> {
         self.notifier.stopping("programs out, outputs safe");
         tracing::info!("stopping: programs out, outputs safe");
         let deadline = Instant::now() + STOP_DEADLINE;
@@ -424,12 +423,11 @@ impl Daemon {
         if confirmed {
             tracing::info!("stopped; the devices have confirmed their safe outputs");
             self.scan.take();
-            return ExitCode::SUCCESS;
+            return Ok(());
         }
-        tracing::error!("stopped; safe outputs are UNCONFIRMED after {STOP_DEADLINE:?}");
         // A scan that hangs cannot be waited for; the process ends with it.
         std::mem::forget(self.scan.take());
-        ExitCode::FAILURE
+        anyhow::bail!("stopped, but safe outputs are UNCONFIRMED after {STOP_DEADLINE:?}")
     }
 }
 

@@ -60,6 +60,7 @@
 //! No state hand-over at a swap, no probation, no rollback, no RETAIN, no field bus, no web page: see
 //! the README. No instruction metering and no signals to stop a guest: `plugin/stop.rs` tells why.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;

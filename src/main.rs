@@ -9,7 +9,5 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(compile::WORKER_VERB) {
         return compile::worker();
     }
-    let path = std::env::args().nth(2).unwrap_or("config/camshaft.toml".into());
-    let config = camshaft::config::load(path.as_ref()).unwrap();
-    camshaft::daemon::run(config).unwrap()
+    camshaft::cli::main()
 }

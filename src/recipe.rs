@@ -35,20 +35,13 @@ pub use report::{Failure, Mismatch, Outcome, Report};
 /// What `wasm_cycle` tells as the scan period: that of the quick start. Passes need not keep to it.
 const PERIOD: Duration = Duration::from_millis(10);
 
-/// Runs a module against recipes, each in an instance of its own.
+/// Runs a module against recipes, each in an instance of its own, with this much CPU time for each
+/// poll.
 ///
 /// # Errors
 /// When a recipe cannot be read, or the module cannot be read or is refused. A module that does
 /// something else than a recipe expects is no error but a failed recipe in the report.
-pub fn run(workshop: &Workshop, module: &Path, recipes: &[PathBuf]) -> anyhow::Result<Report> {
-    run_within(workshop, module, recipes, Settings::default().poll_budget)
-}
-
-/// The same, with this much CPU time for each poll.
-///
-/// # Errors
-/// As [`run`].
-pub fn run_within(
+pub fn run(
     workshop: &Workshop,
     module: &Path,
     recipes: &[PathBuf],

@@ -1,7 +1,7 @@
 //! The other end of the control socket: what the command line asks a daemon with.
 //!
-//! One connection for each request, every answer limited in size and time. What to do with answers is
-//! the caller's business; the interface is described in `mod.rs`.
+//! One connection for each request, every answer limited in size and time. What to do with answers
+//! is the caller's business; the interface is described in `mod.rs`.
 
 use std::fmt;
 use std::io;
@@ -22,8 +22,8 @@ use super::{
 };
 use crate::image::Value;
 
-/// A little more than the server gives itself and the daemon together, so that its own message about
-/// a lack of time arrives.
+/// A little more than the server gives itself and the daemon together, so that its own message
+/// about a lack of time arrives.
 const EXCHANGE_TIME: Duration = Duration::from_secs(70);
 
 /// Longest answer that is read: the points of the largest configuration make about 2 MiB.

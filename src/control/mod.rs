@@ -1,13 +1,14 @@
 //! How people reach a running daemon: requests, answers, and the HTTP that carries them.
 //!
-//! This file holds the words: [`Request`], [`Response`], [`Failure`]. What an answer looks like is in
+//! This file holds the words: [`Request`], [`Response`], [`Failure`]. What an answer looks like is
+//! in
 //! `view.rs`; `server.rs` takes requests from a unix socket and passes each as a [`Call`] to the
-//! daemon, `client.rs` makes them. Nothing here knows the scan or the supervisor: who answers a call
-//! decides what is true.
+//! daemon, `client.rs` makes them. Nothing here knows the scan or the supervisor: who answers a
+//! call decides what is true.
 //!
 //! # The interface
-//! HTTP/1.1 with JSON bodies on a unix socket, one request a connection. Who may open the socket may
-//! do everything, so its mode is the only permission there is.
+//! HTTP/1.1 with JSON bodies on a unix socket, one request a connection. Who may open the socket
+//! may do everything, so its mode is the only permission there is.
 //!
 //! | request | body | answer |
 //! |---|---|---|
@@ -15,7 +16,7 @@
 //! | `GET /v1/status` | | [`StatusView`] |
 //! | `GET /v1/plugins` | | list of [`PluginView`] |
 //! | `GET /v1/plugins/NAME` | | [`PluginView`] |
-//! | `PUT /v1/plugins/NAME` | the module's bytes | 202 and `{"name":...,"hash":...}`: it lies in the folder; what becomes of it is in the plugin's view |
+//! | `PUT /v1/plugins/NAME` | the module's bytes | 202 and `{"name":...,"hash":...}` |
 //! | `DELETE /v1/plugins/NAME` | | `{"done":true}`: the file is gone, the program leaves |
 //! | `POST /v1/plugins/NAME/hold` | | `{"done":true}` or the [`PluginView`] |
 //! | `POST /v1/plugins/NAME/release` | | the same |
@@ -26,7 +27,8 @@
 //! | `POST /v1/devices/NAME/fault` | `{"kind":"freeze"}` | `{"done":true}` |
 //! | `DELETE /v1/devices/NAME/fault` | | `{"done":true}` |
 //!
-//! What does not succeed is answered with `{"error":{"code":...,"message":...}}`, see [`Code`].
+//! A module that was put lies in the folder; what becomes of it is in the plugin's view. What does
+//! not succeed is answered with `{"error":{"code":...,"message":...}}`, see [`Code`].
 //!
 //! ```sh
 //! curl --unix-socket $XDG_RUNTIME_DIR/camshaft/control.sock http://camshaft/v1/status
@@ -222,13 +224,7 @@ pub fn is_plugin_name(name: &str) -> bool {
         && name.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
 }
 
-/// The socket of a daemon whose configuration names none: in `$RUNTIME_DIRECTORY`, which systemd sets
-/// for a service, in `$XDG_RUNTIME_DIR/camshaft`, or in `/run/camshaft`.
-pub fn default_socket() -> PathBuf {
-    likely_sockets().swap_remove(0)
-}
-
-/// Where a client looks for a daemon, best first. An operator with a session of his own may well
+/// Where a client looks for a daemon, best first: where `config` puts the socket by default. An operator with a session of his own may well
 /// mean the service of the machine, so that is the last of them.
 pub fn likely_sockets() -> Vec<PathBuf> {
     sockets(|name| std::env::var_os(name))

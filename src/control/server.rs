@@ -1,8 +1,9 @@
 //! The daemon's end of the control socket: HTTP in, [`Call`]s out.
 //!
-//! It parses and limits, and decides nothing: every request that makes sense goes to the daemon, which
-//! answers. Whoever may open the socket is trusted to operate, yet not to be correct: a slow, stuck or
-//! noisy client costs a connection for a while and never memory without a limit. The other end is
+//! It parses and limits, and decides nothing: every request that makes sense goes to the daemon,
+//! which answers. Whoever may open the socket is trusted to operate, yet not to be correct: a slow,
+//! stuck or noisy client costs a connection for a while and never memory without a limit. The other
+//! end is
 //! `client.rs`; the routes are listed in `mod.rs`.
 
 mod route;
@@ -36,8 +37,8 @@ const HEAD_TIME: Duration = Duration::from_secs(2);
 /// Bytes of a request's head, and of the buffer of each connection.
 const MAX_HEAD_BYTES: usize = 16 << 10;
 
-/// The whole life of a connection: a module sent slowly, an answer of a busy daemon, and some more to
-/// read it. Ends those who never read what they asked for.
+/// The whole life of a connection: a module sent slowly, an answer of a busy daemon, and some more
+/// to read it. Ends those who never read what they asked for.
 const CONNECTION_TIME: Duration = Duration::from_secs(90);
 
 /// What running requests get to end, once the daemon stops.
@@ -47,7 +48,8 @@ const FAREWELL_TIME: Duration = Duration::from_secs(1);
 /// mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Takes requests from `socket` and passes them to `calls` until `shutdown`; removes the socket then.
+/// Takes requests from `socket` and passes them to `calls` until `shutdown`; removes the socket
+/// then.
 ///
 /// A module longer than `module_bytes` is refused. `calls` should have room for some requests; when
 /// it is full, clients wait.

@@ -118,7 +118,8 @@ pub struct PluginView {
     pub hash: Option<String>,
     /// What is in the file, as last read; `null` before it was.
     pub file_hash: Option<String>,
-    /// Number of the instance that runs or ran last; counts up over all plugins, 0 before the first.
+    /// Number of the instance that runs or ran last; counts up over all plugins, 0 before the
+    /// first.
     pub generation: u64,
     /// Polls of this instance that returned well.
     pub polls: u64,

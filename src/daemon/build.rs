@@ -1,7 +1,6 @@
 //! Starts the daemon: every part in the order in which they need each other, or none.
 
 use std::collections::HashMap;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,8 +39,9 @@ const MAX_CALLS: usize = 32;
 /// Runs the daemon on `config` until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// Whatever keeps it from starting; then nothing of it runs.
-pub fn run(config: Config) -> anyhow::Result<ExitCode> {
+/// Whatever keeps it from starting, and then nothing of it runs; or that the devices have not
+/// confirmed their safe outputs at the end.
+pub fn run(config: Config) -> anyhow::Result<()> {
     let log = log::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // The loop, and the control interface beside it; what blocks has threads of its own.
@@ -49,13 +49,13 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("the runtime does not start")?;
-    let code = runtime.block_on(start(config, log));
+    let outcome = runtime.block_on(start(config, log));
     // A preparation may hang in its budget; it ends with the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
-    code
+    outcome
 }
 
-async fn start(config: Config, log: log::Handle) -> anyhow::Result<ExitCode> {
+async fn start(config: Config, log: log::Handle) -> anyhow::Result<()> {
     // First of all: a signal during the start shall not leave half a daemon.
     let (events, inbox) = mpsc::channel(MAX_EVENTS);
     listen_to_signals(&events)?;
@@ -89,11 +89,11 @@ async fn start(config: Config, log: log::Handle) -> anyhow::Result<ExitCode> {
         log,
     };
     drop(events);
-    let code = daemon.live(inbox).await;
+    let outcome = daemon.live(inbox).await;
     // Dropping the sender ends the server, which removes its socket.
     drop::<oneshot::Sender<()>>(end);
     let _ = control.await;
-    Ok(code)
+    outcome
 }
 
 /// Turns signals into events. SIGUSR1 and SIGUSR2 would end the process by default; somebody's stray

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "tests print the figures that they see")]
 
 mod abi;
+mod control;
 mod folder;
 mod log;
 mod quiet;

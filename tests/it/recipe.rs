@@ -8,6 +8,9 @@ use camshaft::recipe::{self, Report};
 
 use crate::rig::{wat, workshop};
 
+/// CPU time for each poll: the default of the command line.
+const BUDGET: Duration = Duration::from_micros(2500);
+
 /// Copies inputs 0 and 1 to outputs 1 and 0, logs "Polling", counts its polls in the variable `n`,
 /// writes the clock's milliseconds to output 4, sets `seen` to double `level` plus a half. Traps when
 /// input 2 is 1, loops for ever when it is 2. Its `init` logs "Starting" and makes `n`.
@@ -51,7 +54,7 @@ fn run(module: &str, recipes: &[&str]) -> anyhow::Result<Report> {
         paths.push(folder.path().join(format!("{n}.json")));
         std::fs::write(&paths[n], text)?;
     }
-    recipe::run(&workshop(Limits::default()), &file, &paths)
+    recipe::run(&workshop(Limits::default()), &file, &paths, BUDGET)
 }
 
 /// The report with the folder's name taken out.
@@ -198,7 +201,8 @@ fn what_cannot_be_run_is_an_error_with_its_reason() {
     let (module, bad) = (folder.path().join("m.wasm"), folder.path().join("r.json"));
     let run = || {
         let recipes = [bad.clone()];
-        let error = recipe::run(&workshop(Limits::default()), &module, &recipes).unwrap_err();
+        let error =
+            recipe::run(&workshop(Limits::default()), &module, &recipes, BUDGET).unwrap_err();
         format!("{error:#}").replace(&folder.path().display().to_string(), "")
     };
     assert_eq!(run(), "/r.json: No such file or directory (os error 2)");
@@ -215,8 +219,7 @@ fn what_cannot_be_run_is_an_error_with_its_reason() {
     std::fs::write(&module, wat(trapping)).unwrap();
     let recipes = [bad.clone()];
     let budget = Duration::from_millis(1);
-    let report =
-        recipe::run_within(&workshop(Limits::default()), &module, &recipes, budget).unwrap();
+    let report = recipe::run(&workshop(Limits::default()), &module, &recipes, budget).unwrap();
     let refusal = report.recipes[0].refusal.clone().expect("it is refused");
     assert!(refusal.starts_with("its start trapped: unreachable in #0"), "{refusal}");
 }

@@ -80,7 +80,7 @@ pub fn points() -> Arc<Points> {
 pub struct Rig {
     pub scan: Scan,
     pub reins: Reins,
-    pub samples: rtrb::Consumer<camshaft::scan::stats::Sample>,
+    samples: rtrb::Consumer<camshaft::scan::stats::Sample>,
     pub keeper: Arc<Timekeeper>,
     pub points: Arc<Points>,
     pub limits: Limits,
@@ -161,6 +161,11 @@ impl Rig {
 
     pub fn order(&mut self, order: Order) {
         self.reins.orders.push(order).expect("the queue of orders has room");
+    }
+
+    /// Drops the measured times, and says how many there were.
+    pub fn samples_taken(&mut self) -> usize {
+        std::iter::from_fn(|| self.samples.pop().ok()).count()
     }
 
     /// Drops what came back, and says how many programs were among it.

@@ -16,6 +16,7 @@ fn settings(budget: Duration) -> Settings {
 fn a_program_is_polled_once_a_cycle_and_leaves_safe_outputs() {
     let mut rig = Rig::new(points(), Vec::new());
     rig.install("counter", 0, COUNTER, Settings::default());
+    assert_eq!(rig.samples_taken(), 1, "a time for each poll");
     for n in 2..10 {
         let news = rig.cycle();
         assert_eq!(rig.value(&news, "out.count"), Value::Int(n));

@@ -26,8 +26,8 @@ use super::super::{
 /// Bytes of a body that is JSON: a fault with all its settings has some hundred.
 const MAX_JSON_BYTES: u64 = 64 << 10;
 
-/// From the head of a request to the end of its body: a module at the limit, written by a machine that
-/// has much else to do.
+/// From the head of a request to the end of its body: a module at the limit, written by a machine
+/// that has much else to do.
 const BODY_TIME: Duration = Duration::from_secs(30);
 
 /// What the daemon gets to answer: putting a file on a slow card is the longest that it does.
@@ -145,7 +145,8 @@ async fn deploy(
     let Ok(_turn) = door.uploads.try_acquire() else {
         return Err(Failure::new(Code::Busy, "another module is being received; try again").into());
     };
-    let module = read(body, door.module_bytes, "plugins.module in the configuration").await?;
+    let limit = (door.module_bytes, "plugins.module in the configuration");
+    let module = read(body, limit, BODY_TIME).await?;
     if module.is_empty() {
         return Err(invalid("the body is empty; it must be the module's bytes"));
     }
@@ -213,31 +214,35 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
 }
 
 async fn read_json(body: Body) -> Result<Bytes, Refused> {
-    read(body, MAX_JSON_BYTES, "fixed").await
+    read(body, (MAX_JSON_BYTES, "fixed"), BODY_TIME).await
 }
 
 /// The whole body. Of one that is too long nothing is kept, but it is read to its end: a client
-/// looks for the answer only then.
-async fn read(mut body: Body, limit: u64, set_by: &str) -> Result<Bytes, Refused> {
+/// looks for the answer only then. The limit comes with the place where it is set.
+async fn read(
+    mut body: Body,
+    (limit, set_by): (u64, &str),
+    time: Duration,
+) -> Result<Bytes, Refused> {
     let collect = async {
         let (mut bytes, mut length) = (Vec::new(), 0);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| invalid(format!("the body broke off: {error}")))?;
-            if let Some(data) = frame.data_ref() {
-                length += data.len() as u64;
-                if length <= limit {
-                    bytes.extend_from_slice(data);
-                } else {
-                    bytes = Vec::new();
-                }
+            let Some(data) = frame.data_ref() else { continue };
+            length += data.len() as u64;
+            if length <= limit {
+                bytes.extend_from_slice(data);
+            } else {
+                bytes = Vec::new();
             }
         }
         Ok::<_, Refused>((bytes, length))
     };
-    let (bytes, length) = timeout(BODY_TIME, collect).await.map_err(|_| Refused {
+    let late = |_| Refused {
         status: StatusCode::REQUEST_TIMEOUT,
-        ..invalid(format!("the body was not complete after {} s", BODY_TIME.as_secs()))
-    })??;
+        ..invalid(format!("the body was not complete after {time:?}"))
+    };
+    let (bytes, length) = timeout(time, collect).await.map_err(late)??;
     if length > limit {
         return Err(Refused {
             status: StatusCode::PAYLOAD_TOO_LARGE,
@@ -248,6 +253,7 @@ async fn read(mut body: Body, limit: u64, set_by: &str) -> Result<Bytes, Refused
 }
 
 /// A failure with its HTTP status.
+#[derive(Debug)]
 struct Refused {
     status: StatusCode,
     failure: Failure,
@@ -301,4 +307,68 @@ fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use hyper::body::Frame;
+
+    use super::*;
+
+    /// Sends its pieces, and then nothing more for ever.
+    struct Stuck(Vec<&'static [u8]>);
+
+    impl hyper::body::Body for Stuck {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            match self.0.pop() {
+                Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece.into())))),
+                None => Poll::Pending,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_has_a_limit_in_size_and_time() {
+        async fn check(body: Body, expected: Result<&[u8], (u16, &str)>) {
+            let found = read(body, (8, "here"), Duration::from_millis(20)).await;
+            match (&found, expected) {
+                (Ok(bytes), Ok(expected)) => assert_eq!(bytes, expected),
+                (Err(Refused { status, failure }), Err(expected)) => {
+                    assert_eq!((status.as_u16(), failure.message.as_str()), expected);
+                }
+                _ => panic!("{found:?} is not {expected:?}"),
+            }
+        }
+        let late = Err((408, "the body was not complete after 20ms"));
+        check(Body::empty(), Ok(b"")).await;
+        check(Body::from("12345678"), Ok(b"12345678")).await;
+        let long = Err((413, "the body has 9 bytes; the limit is 8 (here)"));
+        check(Body::from("123456789"), long).await;
+        check(Body::new(Stuck(vec![])), late).await;
+        check(Body::new(Stuck(vec![b"123", b"456"])), late).await;
+        check(Body::new(Stuck(vec![&[0; 1000], &[0; 1000]])), late).await;
+    }
+
+    #[test]
+    fn the_list_of_routes_names_each_one() {
+        let (calls, _) = mpsc::channel(1);
+        // Panics when a route is there twice.
+        let _ = routes(Door::new(calls, 1));
+        let source = include_str!("route.rs").split_once("mod tests").expect("this is it").0;
+        for (route, _) in ROUTES {
+            let (_, path) = route.split_once(' ').expect("a method and a path");
+            let path = format!("\"{}\"", path.replace("NAME", "{name}"));
+            assert!(source.contains(&path), "{route} is listed and not there");
+        }
+    }
 }

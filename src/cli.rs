@@ -1,0 +1,358 @@
+//! The command line: one short function for each verb.
+//!
+//! Verbs that concern a running daemon are clients of its control socket and nothing more. The
+//! grammar and the help are in `cli/args.rs`, the look of tables in `cli/show.rs`, waiting for
+//! outcomes in `cli/outcome.rs`.
+
+mod args;
+mod check;
+mod outcome;
+mod screen;
+mod show;
+mod table;
+mod unit;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser};
+use tokio::signal::unix::SignalKind;
+
+use crate::config;
+use crate::control;
+use crate::control::client::{Client, Error};
+use crate::control::{PluginState, PluginView, Want};
+use crate::daemon;
+use crate::image::Value;
+use crate::plugin::compile::Workshop;
+use crate::plugin::{Compiler, Limits};
+use crate::recipe;
+use args::{Args, CONFIG, Deploy, List, Named, Reach, Test, Verb};
+use outcome::{Fate, ORDER_TIME};
+use screen::Screen;
+use table::plain;
+
+/// Between two pictures of `status --watch`: quick enough to follow, slow enough to read.
+const REDRAW: Duration = Duration::from_millis(500);
+
+/// How the program ends; listed in the help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    /// Nobody reads our output any more, and that is no failure.
+    Unread = 0,
+    Failure = 1,
+    Usage = 2,
+    /// `EX_UNAVAILABLE` of sysexits.h.
+    Unreachable = 69,
+    /// `EX_CONFIG` of sysexits.h; systemd shows it by this name.
+    Config = 78,
+}
+
+/// Why a verb failed.
+#[derive(Debug)]
+struct Failed {
+    exit: Exit,
+    /// Printed after `error: `, unless it is empty.
+    message: String,
+}
+
+type Outcome = Result<(), Failed>;
+
+impl Failed {
+    fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::Unreachable(_) => Self::new(Exit::Unreachable, error.to_string()),
+            Error::Failed(_) | Error::Strange(..) => {
+                Self::new(Exit::Failure, plain(&error.to_string()))
+            }
+        }
+    }
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::new(Exit::Unread, ""),
+            _ => Self::new(Exit::Failure, error.to_string()),
+        }
+    }
+}
+
+/// Parses the arguments, does what they say, and reports.
+pub fn main() -> ExitCode {
+    match perform(Args::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed { exit, message }) => {
+            if !message.is_empty() {
+                // Nobody may be there to read it; the exit code says it too.
+                let _ = writeln!(io::stderr(), "error: {message}");
+            }
+            ExitCode::from(exit as u8)
+        }
+    }
+}
+
+fn perform(verb: Option<Verb>) -> Outcome {
+    match verb {
+        None if check::is_config_here() => run(Path::new(CONFIG)),
+        None => Err(Failed::new(
+            Exit::Usage,
+            format!(
+                "there is no {CONFIG} here to run; name a configuration with `camshaft run FILE`, \
+                 or see `camshaft --help`"
+            ),
+        )),
+        Some(Verb::Run { config }) => run(&config),
+        Some(Verb::Test(what)) => test(&what),
+        Some(Verb::Completions { shell }) => completions(shell),
+        Some(Verb::Man { dir }) => man(dir.as_deref()),
+        Some(verb) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(ask(verb))
+        }
+    }
+}
+
+/// The verbs that wait for somebody.
+async fn ask(verb: Verb) -> Outcome {
+    let mut screen = Screen::new();
+    let screen = &mut screen;
+    match verb {
+        Verb::Check { files, json } => check::check(&files, json, screen).await,
+        Verb::Status { watch: true, list } => watch(&client(list.reach), screen).await,
+        Verb::Status { list, .. } => status(list, screen).await,
+        Verb::Plugins(list) => plugins(list, screen).await,
+        Verb::Points(list) => points(list, screen).await,
+        Verb::Vars(list) => vars(list, screen).await,
+        Verb::Hold(named) => hold(named, screen).await,
+        Verb::Release(named) => release(named, screen).await,
+        Verb::Restart(named) => restart(named, screen).await,
+        Verb::Deploy(what) => deploy(what, screen).await,
+        Verb::Remove(named) => remove(named, screen).await,
+        Verb::Set { point, value, reach } => set(&point, value, &client(reach), screen).await,
+        Verb::Fault { device, kind, settings, reach, .. } => {
+            fault(&device, kind, settings, &client(reach), screen).await
+        }
+        Verb::Run { .. } | Verb::Test(_) | Verb::Completions { .. } | Verb::Man { .. } => {
+            unreachable!("these wait for nobody and are done by the caller")
+        }
+    }
+}
+
+/// Where to ask: what the user says, what the environment says, the usual places.
+fn client(reach: Reach) -> Client {
+    let said = || std::env::var_os("CAMSHAFT_SOCKET").filter(|path| !path.is_empty());
+    Client::new(match reach.socket.or_else(|| said().map(PathBuf::from)) {
+        Some(socket) => vec![socket],
+        None => control::likely_sockets(),
+    })
+}
+
+/// Runs the daemon until it is told to stop.
+fn run(config: &Path) -> Outcome {
+    let config = config::load(config).map_err(|e| Failed::new(Exit::Config, e.to_string()))?;
+    daemon::run(config).map_err(failure)
+}
+
+/// Runs a module against recipes.
+fn test(what: &Test) -> Outcome {
+    let Test { module, recipes, budget, json } = what;
+    let workshop = workshop()?;
+    let report = recipe::run(&workshop, module, recipes, *budget).map_err(failure)?;
+    Screen::new().show(&report, *json, |report, _| format!("{report}\n"))?;
+    // The message is empty because all has been said.
+    if report.is_good() { Ok(()) } else { Err(Failed::new(Exit::Failure, "")) }
+}
+
+/// What compiles modules for verbs that work without a daemon: with the limits of the contract.
+fn workshop() -> Result<Workshop, Failed> {
+    Ok(Workshop {
+        program: std::env::current_exe()?,
+        compiler: Compiler::default(),
+        limits: Limits::default(),
+        cache: None,
+    })
+}
+
+/// An error with the chain of its causes.
+fn failure(error: anyhow::Error) -> Failed {
+    Failed::new(Exit::Failure, format!("{error:#}"))
+}
+
+async fn status(list: List, screen: &mut Screen) -> Outcome {
+    let view = client(list.reach).status().await?;
+    Ok(screen.show(&view, list.json, show::status)?)
+}
+
+/// Draws the status until Ctrl-C. A daemon that goes away may come back; one that never was there
+/// is an error.
+async fn watch(client: &Client, screen: &mut Screen) -> Outcome {
+    let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
+    let draw = async {
+        let mut frame = show::status(&client.status().await?, screen.paint);
+        loop {
+            screen.redraw(&frame)?;
+            tokio::time::sleep(REDRAW).await;
+            frame = match client.status().await {
+                Ok(view) => show::status(&view, screen.paint),
+                Err(error) => format!("{error}\n"),
+            };
+        }
+    };
+    tokio::select! {
+        result = draw => result,
+        _ = interrupt.recv() => Ok(()),
+    }
+}
+
+async fn plugins(list: List, screen: &mut Screen) -> Outcome {
+    let views = client(list.reach).plugins().await?;
+    Ok(screen.show(&views[..], list.json, show::plugins)?)
+}
+
+async fn points(list: List, screen: &mut Screen) -> Outcome {
+    let views = client(list.reach).points().await?;
+    Ok(screen.show(&views[..], list.json, show::points)?)
+}
+
+async fn vars(list: List, screen: &mut Screen) -> Outcome {
+    let views = client(list.reach).vars().await?;
+    Ok(screen.show(&views[..], list.json, show::vars)?)
+}
+
+async fn hold(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
+    let client = client(reach);
+    client.act(&name, "hold").await?;
+    let is_held = |view: &PluginView| view.state == PluginState::Held;
+    settle(&client, &name, "it shall be held", is_held, screen).await
+}
+
+async fn release(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
+    let client = client(reach);
+    let before = client.plugin(&name).await?.map(|view| view.state);
+    client.act(&name, "release").await?;
+    let is_released = |view: &PluginView| {
+        let is_new = Some(view.state) != before && view.state != PluginState::Preparing;
+        view.want == Want::Run && (view.state == PluginState::Running || is_new)
+    };
+    settle(&client, &name, "it shall run", is_released, screen).await
+}
+
+async fn restart(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
+    let client = client(reach);
+    let before = client.plugin(&name).await?.map(|view| view.generation);
+    client.act(&name, "restart").await?;
+    let is_new =
+        |view: &PluginView| Some(view.generation) != before && view.state != PluginState::Preparing;
+    settle(&client, &name, "it shall start anew", is_new, screen).await
+}
+
+/// Waits until `is_done`, then says what the plugin is.
+async fn settle(
+    client: &Client,
+    name: &str,
+    wanted: &str,
+    is_done: impl Fn(&PluginView) -> bool,
+    screen: &mut Screen,
+) -> Outcome {
+    let judge = |view: Option<&PluginView>| view.filter(|view| is_done(view)).cloned();
+    match outcome::watch(client, name, ORDER_TIME, judge).await? {
+        Ok(view) => Ok(screen.print(&format!("{}: {}\n", name, show::name(view.state)))?),
+        Err(seen) => Err(outcome::too_late(name, wanted, seen.as_ref())),
+    }
+}
+
+async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
+    let (client, file) = (client(what.reach), what.file.display().to_string());
+    let named = |error: &dyn Display| Failed::new(Exit::Failure, format!("{file}: {error}"));
+    let name = match what.name.or_else(|| what.file.file_stem()?.to_str().map(String::from)) {
+        Some(name) => name.strip_suffix(".wasm").map(String::from).unwrap_or(name),
+        None => return Err(named(&"give the plugin a name with --name")),
+    };
+    let module = std::fs::read(&what.file).map_err(|error| named(&error))?;
+    let before = client.plugin(&name).await?;
+    let hash = client.deploy(&name, module.into()).await?;
+    let version = show::short(&hash);
+    let runs = |view: &PluginView| view.state == PluginState::Running;
+    if before.filter(runs).and_then(|view| view.hash).as_ref() == Some(&hash) {
+        return Ok(screen.print(&format!("{name}: version {version} runs already\n"))?);
+    }
+    let judge = |view: Option<&PluginView>| outcome::fate(view?, &hash);
+    let text = match outcome::watch(&client, &name, what.timeout, judge).await? {
+        Ok(Fate::Runs(Some(swap))) => {
+            format!("{name}: version {version} runs\n  {}\n", show::swap(&swap))
+        }
+        Ok(Fate::Runs(None)) => format!("{name}: version {version} runs\n"),
+        Ok(Fate::Held) => format!(
+            "{name}: version {version} is in place but held; \
+             `camshaft release {name}` lets it run\n"
+        ),
+        Ok(Fate::Failed(reason)) => {
+            let message = format!("{name}: version {version} does not run: {}", plain(&reason));
+            return Err(Failed::new(Exit::Failure, message));
+        }
+        Err(seen) => {
+            let wanted = format!("version {version} shall run");
+            return Err(outcome::too_late(&name, &wanted, seen.as_ref()));
+        }
+    };
+    Ok(screen.print(&text)?)
+}
+
+async fn remove(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
+    let client = client(reach);
+    client.remove(&name).await?;
+    let is_gone = |view: Option<&PluginView>| view.is_none().then_some(());
+    match outcome::watch(&client, &name, ORDER_TIME, is_gone).await? {
+        Ok(()) => Ok(screen.print(&format!("{name}: removed\n"))?),
+        Err(seen) => Err(outcome::too_late(&name, "it shall leave", seen.as_ref())),
+    }
+}
+
+async fn set(point: &str, value: Value, client: &Client, screen: &mut Screen) -> Outcome {
+    client.set(point, value).await?;
+    Ok(screen.print(&format!("{point}: set to {value}\n"))?)
+}
+
+async fn fault(
+    device: &str,
+    kind: Option<String>,
+    settings: Vec<(String, serde_json::Value)>,
+    client: &Client,
+    screen: &mut Screen,
+) -> Outcome {
+    let Some(kind) = kind else {
+        client.clear(device).await?;
+        return Ok(screen.print(&format!("{device}: sound again\n"))?);
+    };
+    let mut injection = serde_json::Map::from_iter(settings);
+    injection.insert("kind".into(), kind.as_str().into());
+    client.inject(device, &injection.into()).await?;
+    Ok(screen.print(&format!("{device}: {kind} until `camshaft fault {device} --clear`\n"))?)
+}
+
+fn completions(shell: clap_complete::Shell) -> Outcome {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "camshaft", &mut script);
+    Ok(io::stdout().write_all(&script)?)
+}
+
+fn man(dir: Option<&Path>) -> Outcome {
+    match dir {
+        Some(dir) => Ok(clap_mangen::generate_to(Args::command(), dir)?),
+        None => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Args::command()).render(&mut page)?;
+            Ok(io::stdout().write_all(&page)?)
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The grammar of the command line, and the help that teaches it.
+//!
+//! What the verbs do is in `cli.rs`. Help, completions and the man page are all made from this.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as Group, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::image::Value;
+
+/// The configuration when none is named.
+pub(super) const CONFIG: &str = "config/camshaft.toml";
+
+/// Below every help.
+const AFTER: &str = "\
+Examples:
+  camshaft                          run the daemon on config/camshaft.toml
+  camshaft check my.toml tank.wasm  is this right? says so without running it
+  camshaft status --watch           what runs, and how fast
+  camshaft deploy tank.wasm         new code takes over between two scans
+  camshaft fault plant freeze       practise a failure on a simulated device
+
+Exit codes:
+  0   done
+  1   failed; standard error says why
+  2   the command line is wrong
+  69  no daemon can be reached
+  78  the configuration is wrong
+
+Environment:
+  CAMSHAFT_SOCKET  path of the control socket, as --socket
+  NO_COLOR         no colour even on a terminal";
+
+/// Below the help of `check`.
+const CHECK_HELP: &str = "\
+A file whose name ends in .toml is a configuration, every other one a module.
+
+Example:
+  camshaft check config/camshaft.toml plugins/*.wasm";
+
+/// Below the help of `deploy`.
+const DEPLOY_HELP: &str = "\
+The daemon writes the file whole or not at all, then treats it like any other new file.
+If the code cannot run, the old version goes on and the exit code is 1.
+
+Example:
+  camshaft deploy build/v2.wasm --name tank";
+
+/// Below the help of `set`.
+const SET_HELP: &str = "\
+Examples:
+  camshaft set button.start true
+  camshaft set tank.level 42.5";
+
+/// Below the help of `fault`.
+const FAULT_HELP: &str = "\
+Examples:
+  camshaft fault plant disconnect
+  camshaft fault plant slow delay=200ms
+  camshaft fault plant garbage seed=7
+  camshaft fault plant --clear";
+
+/// Below the help of `test`.
+const TEST_HELP: &str = "\
+Example:
+  camshaft test plugins/tank.wasm plugins/tank/tank.recipe.json";
+
+/// Below the help of `completions`.
+const COMPLETIONS_HELP: &str = "\
+Example:
+  camshaft completions bash > ~/.local/share/bash-completion/completions/camshaft";
+
+/// A soft-PLC daemon: control programs are WebAssembly plugins, swapped while the machine runs.
+#[derive(Debug, Parser)]
+#[command(name = "camshaft", version, after_help = AFTER, max_term_width = 100)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) verb: Option<Verb>,
+}
+
+/// How to find the daemon.
+#[derive(Debug, Group)]
+pub(super) struct Reach {
+    /// Control socket of the daemon [default: $CAMSHAFT_SOCKET, then the usual places]
+    #[arg(long, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+}
+
+/// One plugin of a daemon.
+#[derive(Debug, Group)]
+pub(super) struct Named {
+    /// Name of the plugin: its file without .wasm
+    pub(super) name: String,
+    #[command(flatten)]
+    pub(super) reach: Reach,
+}
+
+/// A list from a daemon.
+#[derive(Debug, Group)]
+pub(super) struct List {
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) reach: Reach,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Run the daemon until SIGTERM or Ctrl-C
+    Run {
+        /// Its configuration
+        #[arg(default_value = CONFIG)]
+        config: PathBuf,
+    },
+    /// Check configurations and modules without running anything
+    #[command(after_help = CHECK_HELP)]
+    Check {
+        /// Configurations and modules
+        #[arg(value_name = "FILE", default_value = CONFIG)]
+        files: Vec<PathBuf>,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what the daemon does: scan, devices, plugins
+    Status {
+        /// Redraw twice a second until Ctrl-C
+        #[arg(long, conflicts_with = "json")]
+        watch: bool,
+        #[command(flatten)]
+        list: List,
+    },
+    /// List plugins, their state and what is wrong with them
+    Plugins(List),
+    /// Take a program out and keep it out; its outputs become safe
+    Hold(Named),
+    /// Let a held or quarantined program run again
+    Release(Named),
+    /// Replace a program's instance by a new one of the same code
+    Restart(Named),
+    /// Put a module into the plugin folder and wait for the outcome
+    #[command(after_help = DEPLOY_HELP)]
+    Deploy(Deploy),
+    /// Delete a plugin's file; its program leaves and its outputs become safe
+    Remove(Named),
+    /// List points with value, quality and owner
+    Points(List),
+    /// List variables
+    Vars(List),
+    /// Give a simulated input a value
+    #[command(after_help = SET_HELP)]
+    Set {
+        /// Name of the point
+        point: String,
+        /// true, false, on, off or a number in the point's unit
+        #[arg(allow_negative_numbers = true, value_parser = value)]
+        value: Value,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Let a simulated device fail, or be sound again
+    #[command(after_help = FAULT_HELP)]
+    Fault {
+        /// Name of the device
+        device: String,
+        /// disconnect, freeze, slow or garbage
+        #[arg(required_unless_present = "clear", conflicts_with = "clear")]
+        kind: Option<String>,
+        /// Settings of that kind
+        #[arg(value_name = "KEY=VALUE", value_parser = setting, conflicts_with = "clear")]
+        settings: Vec<(String, serde_json::Value)>,
+        /// Let it be sound again
+        #[arg(long)]
+        clear: bool,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Run a module offline against recipes, in virtual time
+    #[command(after_help = TEST_HELP)]
+    Test(Test),
+    /// Print completions for a shell
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Print the man page
+    Man {
+        /// Write this page and one for each verb into a folder instead
+        #[arg(long, value_name = "FOLDER")]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// What to run offline.
+#[derive(Debug, Group)]
+pub(super) struct Test {
+    /// The module
+    pub(super) module: PathBuf,
+    /// What it is given and what it must do
+    #[arg(required = true, value_name = "RECIPE")]
+    pub(super) recipes: Vec<PathBuf>,
+    /// CPU time for each poll
+    #[arg(long, value_name = "TIME", default_value = "2500us",
+        value_parser = humantime::parse_duration)]
+    pub(super) budget: Duration,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// What to deploy.
+#[derive(Debug, Group)]
+pub(super) struct Deploy {
+    /// The module
+    pub(super) file: PathBuf,
+    /// Name of the plugin [default: the file's, without .wasm]
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// How long to wait for the outcome
+    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+    pub(super) timeout: Duration,
+    #[command(flatten)]
+    pub(super) reach: Reach,
+}
+
+/// A value as people type it.
+fn value(text: &str) -> Result<Value, &'static str> {
+    match text {
+        "on" => Ok(Value::Bool(true)),
+        "off" => Ok(Value::Bool(false)),
+        _ => serde_json::from_str(text).map_err(|_| "wanted is true, false, on, off or a number"),
+    }
+}
+
+/// `KEY=VALUE`; the value is a number, true, false, or else text.
+fn setting(text: &str) -> Result<(String, serde_json::Value), &'static str> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() && key != "kind" => {
+            Ok((key.into(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
+        }
+        _ => Err("wanted is KEY=VALUE, such as delay=200ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn values_are_read_as_people_type_them() {
+        fn check(text: &str, expected: Option<Value>) {
+            assert_eq!(value(text).ok(), expected, "{text}");
+        }
+        check("true", Some(Value::Bool(true)));
+        check("off", Some(Value::Bool(false)));
+        check("-5", Some(Value::Int(-5)));
+        check("42.5", Some(Value::Real(42.5)));
+        check("1e3", Some(Value::Real(1000.0)));
+        check("full", None);
+        check("", None);
+    }
+
+    #[test]
+    fn settings_are_pairs() {
+        fn check(text: &str, expected: Option<(&str, serde_json::Value)>) {
+            let expected = expected.map(|(key, value)| (key.to_string(), value));
+            assert_eq!(setting(text).ok(), expected, "{text}");
+        }
+        check("seed=7", Some(("seed", 7.into())));
+        check("delay=200ms", Some(("delay", "200ms".into())));
+        check("a=b=c", Some(("a", "b=c".into())));
+        check("kind=x", None);
+        check("=1", None);
+        check("seed", None);
+    }
+}

@@ -1,0 +1,232 @@
+//! Views as text: aligned columns with units.
+//!
+//! Pure: a view in, text out. The same facts for programs are the JSON of the view itself.
+
+use super::table::{Cell, Paint, Side, Style, Table, plain};
+use super::unit::{age_s, bytes, time_ns, time_us, value};
+use crate::control::{
+    DeviceView, PluginState, PluginView, PointView, SafeView, StatusView, SwapView, VarView,
+};
+use crate::image::{Direction, Quality};
+use crate::scan::stats::Summary;
+
+use Side::{Left, Right};
+
+/// Digits of a hash that people need to tell versions apart.
+const HASH_DIGITS: usize = 12;
+
+/// `camshaft status`.
+pub(super) fn status(view: &StatusView, paint: Paint) -> String {
+    let folder = if view.folder_ok { "" } else { " (cannot be read)" };
+    let cache = view.cache.as_deref().unwrap_or("none");
+    let mut text = format!(
+        "camshaft {}, pid {}, up {}\n\n",
+        plain(&view.version),
+        view.pid,
+        age_s(view.uptime_s)
+    );
+    let places = [
+        ("config", plain(&view.config)),
+        ("socket", plain(&view.socket)),
+        ("plugins", plain(&view.folder) + &paint.with(Style::Bad, folder)),
+        ("cache", plain(cache)),
+        ("period", time_us(view.period_us)),
+        ("cycle", view.cycle.to_string()),
+        ("overruns", format!("{}, cycles missed {}", view.overruns, view.missed)),
+    ];
+    for (label, found) in places {
+        text += &format!("{}  {found}\n", paint.with(Style::Dim, &format!("{label:<8}")));
+    }
+    if view.samples_lost + view.log_lines_lost > 0 {
+        let lost = format!("{} samples, {} log lines", view.samples_lost, view.log_lines_lost);
+        text += &format!("{}  {lost}\n", paint.with(Style::Warn, "lost    "));
+    }
+    text + "\n"
+        + &times(view, paint)
+        + "\n"
+        + &devices(&view.devices, paint)
+        + "\n"
+        + &plugins(&view.plugins, paint)
+}
+
+fn times(view: &StatusView, paint: Paint) -> String {
+    let head = [(Left, "SCAN"), (Right, "P50"), (Right, "P99"), (Right, "P99.9"), (Right, "MAX")];
+    let mut table = Table::new(head);
+    for (what, summary) in [("lateness", &view.lateness), ("work", &view.work)] {
+        let [p50, p99, p999, max] = four(summary);
+        table.row([what.into(), p50, p99, p999, max]);
+    }
+    table.render(paint)
+}
+
+/// p50, p99, p99.9 and max, or dashes when there is no sample.
+fn four(summary: &Summary) -> [Cell; 4] {
+    let Summary { count, p50_ns, p99_ns, p999_ns, max_ns } = *summary;
+    [p50_ns, p99_ns, p999_ns, max_ns]
+        .map(|ns| if count == 0 { "-".into() } else { time_ns(ns).into() })
+}
+
+fn devices(views: &[DeviceView], paint: Paint) -> String {
+    let head = [(Left, "DEVICE"), (Left, "DRIVER"), (Left, "STATE"), (Left, "OUTPUTS")];
+    let mut table = Table::new(head);
+    for view in views {
+        let state = match &view.fault {
+            None => Cell::styled(Style::Good, "ok"),
+            Some(fault) => Cell::styled(Style::Bad, fault),
+        };
+        let outputs = match view.confirmed {
+            true => "confirmed".into(),
+            false => Cell::styled(Style::Warn, "unconfirmed"),
+        };
+        table.row([Cell::from(&view.name), Cell::from(&view.driver), state, outputs]);
+    }
+    table.render(paint)
+}
+
+/// `camshaft plugins`: a line for each, and below them what is wrong.
+pub(super) fn plugins(views: &[PluginView], paint: Paint) -> String {
+    if views.is_empty() {
+        return "no plugins: copy a .wasm file into the folder, or camshaft deploy FILE\n".into();
+    }
+    let mut table = Table::new([
+        (Left, "PLUGIN"),
+        (Left, "STATE"),
+        (Left, "VERSION"),
+        (Right, "POLLS"),
+        (Right, "TRAPS"),
+        (Right, "P50"),
+        (Right, "P99"),
+        (Right, "MAX"),
+        (Right, "BUDGET"),
+        (Right, "MEMORY"),
+    ]);
+    for view in views {
+        let [p50, p99, _, max] = four(&view.poll);
+        let hash = view.hash.as_deref().or(view.file_hash.as_deref()).unwrap_or("-");
+        let traps = if view.traps > 0 { Style::Warn } else { Style::Plain };
+        table.row([
+            Cell::from(&view.name),
+            Cell::styled(style(view.state), state(view)),
+            short(hash).into(),
+            view.polls.to_string().into(),
+            Cell::styled(traps, view.traps.to_string()),
+            p50,
+            p99,
+            max,
+            time_us(view.budget_us).into(),
+            bytes(view.memory_bytes).into(),
+        ]);
+    }
+    let reasons = views.iter().filter_map(|view| Some((&view.name, view.reason.as_ref()?)));
+    let mut text = table.render(paint);
+    for (index, (name, reason)) in reasons.enumerate() {
+        let gap = if index == 0 { "\n" } else { "" };
+        let name = paint.with(Style::Warn, &plain(name));
+        text += &format!("{gap}{name}: {}\n", plain(reason));
+    }
+    text
+}
+
+/// The state in words, with what makes it special.
+fn state(view: &PluginView) -> String {
+    let other = view.file_hash.is_some() && view.hash != view.file_hash;
+    match (view.state, view.restart_in_ms) {
+        (PluginState::Backoff, Some(ms)) => {
+            format!("backoff, {} left", time_us(ms.saturating_mul(1_000)))
+        }
+        (PluginState::Running, _) if other => "running, not the file".into(),
+        (state, _) => name(state).into(),
+    }
+}
+
+/// A state as one word.
+pub(super) fn name(state: PluginState) -> &'static str {
+    match state {
+        PluginState::Preparing => "preparing",
+        PluginState::Running => "running",
+        PluginState::Backoff => "backoff",
+        PluginState::Quarantined => "quarantined",
+        PluginState::Held => "held",
+        PluginState::Refused => "refused",
+    }
+}
+
+fn style(state: PluginState) -> Style {
+    match state {
+        PluginState::Running => Style::Good,
+        PluginState::Preparing | PluginState::Backoff | PluginState::Held => Style::Warn,
+        PluginState::Quarantined | PluginState::Refused => Style::Bad,
+    }
+}
+
+/// The beginning of a hash.
+pub(super) fn short(hash: &str) -> &str {
+    hash.get(..HASH_DIGITS).unwrap_or(hash)
+}
+
+/// The times of a swap on one line.
+pub(super) fn swap(swap: &SwapView) -> String {
+    format!(
+        "detect {}, compile {}{}, prepare {}, boundary {}, cycles missed {}",
+        time_us(swap.detect_us),
+        time_us(swap.compile_us),
+        if swap.cached { " (cached)" } else { "" },
+        time_us(swap.prepare_us),
+        time_us(swap.boundary_us),
+        swap.missed_cycles
+    )
+}
+
+/// `camshaft points`.
+pub(super) fn points(views: &[PointView], paint: Paint) -> String {
+    let mut table = Table::new([
+        (Left, "POINT"),
+        (Left, "DIR"),
+        (Right, "VALUE"),
+        (Left, "UNIT"),
+        (Left, "QUALITY"),
+        (Left, "TYPE"),
+        (Right, "ADDRESS"),
+        (Right, "SAFE"),
+        (Left, "OWNER"),
+        (Left, "DEVICE"),
+    ]);
+    for view in views {
+        let (quality, style) = match view.quality {
+            Quality::Good => ("good", Style::Plain),
+            Quality::Uncertain => ("uncertain", Style::Warn),
+            Quality::Bad => ("bad", Style::Bad),
+        };
+        let safe = match view.safe {
+            None => "-".into(),
+            Some(SafeView::Hold(_)) => "hold".into(),
+            Some(SafeView::Value(safe)) => value(Some(safe)),
+        };
+        table.row([
+            Cell::from(&view.name),
+            if view.direction == Direction::In { "in" } else { "out" }.into(),
+            value(view.value).into(),
+            Cell::from(&view.unit),
+            Cell::styled(style, quality),
+            view.kind.to_string().into(),
+            Cell::from(&view.address),
+            safe.into(),
+            view.owner.as_deref().unwrap_or("-").into(),
+            Cell::from(&view.device),
+        ]);
+    }
+    table.render(paint)
+}
+
+/// `camshaft vars`.
+pub(super) fn vars(views: &[VarView], paint: Paint) -> String {
+    if views.is_empty() {
+        return "no variables\n".into();
+    }
+    let mut table = Table::new([(Left, "VARIABLE"), (Left, "TYPE"), (Right, "VALUE")]);
+    for view in views {
+        let row = [Cell::from(&view.name), view.kind.to_string().into(), value(view.value).into()];
+        table.row(row);
+    }
+    table.render(paint)
+}

@@ -1,0 +1,249 @@
+//! The binary: exact text, exit codes.
+
+use std::io::Read;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use super::*;
+
+const PLUGINS: &str = "\
+PLUGIN  STATE                 VERSION        POLLS  TRAPS      P50      P99     MAX   BUDGET   MEMORY
+tank    running               3f2a1b003f2a  123456      0  1.23 us  3.70 us  370 us  2.50 ms  128 KiB
+blink   backoff, 400 ms left  3f2a1b003f2a       9      2        -        -       -  2.50 ms      0 B
+
+blink: unreachable in poll at offset 0x2a, cycle 99
+";
+
+const STATUS: &str = "\
+camshaft 0.1.0, pid 4711, up 2h 5m
+
+config    config/camshaft.toml
+socket    /run/camshaft/control.sock
+plugins   plugins
+cache     /var/cache/camshaft
+period    10.0 ms
+cycle     750000
+overruns  2, cycles missed 3
+
+SCAN          P50      P99    P99.9      MAX
+lateness  56.0 us   168 us  1.68 ms  16.8 ms
+work      31.0 us  93.0 us   930 us  9.30 ms
+
+DEVICE  DRIVER  STATE         OUTPUTS
+plant   sim     ok            confirmed
+pump    sim     disconnected  unconfirmed
+
+";
+
+const POINTS: &str = "\
+POINT             DIR   VALUE  UNIT  QUALITY  TYPE  ADDRESS  SAFE  OWNER  DEVICE
+tank.level        in   42.123  %     good     f64         0     -  -      plant
+tank.temperature  in      nan  °C    bad      f64         8     -  -      plant
+lamp              out    true        good     bool      8.1  hold  blink  plant
+";
+
+const VARS: &str = "\
+VARIABLE  TYPE    VALUE
+counter   int        -7
+setpoint  double     50
+";
+
+#[tokio::test]
+async fn lists_are_tables() {
+    let stage = Stage::set().await;
+    stage.prints(&["plugins"], PLUGINS).await;
+    stage.prints(&["status"], &format!("{STATUS}{PLUGINS}")).await;
+    stage.prints(&["points"], POINTS).await;
+    stage.prints(&["vars"], VARS).await;
+    stage.facts().plugins.clear();
+    let none = "no plugins: copy a .wasm file into the folder, or camshaft deploy FILE\n";
+    stage.prints(&["plugins"], none).await;
+}
+
+#[tokio::test]
+async fn lists_are_json_on_request() {
+    async fn check<T: serde::de::DeserializeOwned>(stage: &Stage, verb: &str) -> T {
+        let output = stage.run(&[verb, "--json"]).await;
+        assert_eq!(output.status.code(), Some(0));
+        serde_json::from_slice(&output.stdout).expect(verb)
+    }
+    let stage = Stage::set().await;
+    let plugins = vec![tank(), blink()];
+    assert_eq!(check::<Vec<PluginView>>(&stage, "plugins").await, plugins);
+    assert_eq!(check::<StatusView>(&stage, "status").await, status(&plugins));
+    assert_eq!(check::<Vec<PointView>>(&stage, "points").await, points());
+    assert_eq!(check::<Vec<VarView>>(&stage, "vars").await, vars());
+}
+
+#[tokio::test]
+async fn orders_say_what_came_of_them() {
+    let stage = Stage::set().await;
+    stage.prints(&["hold", "tank"], "tank: held\n").await;
+    stage.prints(&["release", "tank"], "tank: running\n").await;
+    stage.prints(&["restart", "tank"], "tank: running\n").await;
+    stage.prints(&["remove", "tank"], "tank: removed\n").await;
+    stage.fails(&["hold", "tank"], "there is no plugin \"tank\"; there are tank, blink").await;
+    stage.prints(&["set", "level", "-4.5"], "level: set to -4.5\n").await;
+    stage.prints(&["set", "button", "on"], "button: set to true\n").await;
+    let why = "out.valve is an output; only inputs of simulated devices can be set";
+    stage.fails(&["set", "out.valve", "1"], why).await;
+    let text = "plant: slow until `camshaft fault plant --clear`\n";
+    stage.prints(&["fault", "plant", "slow", "delay=200ms", "n=7"], text).await;
+    stage.prints(&["fault", "plant", "--clear"], "plant: sound again\n").await;
+    let slow = serde_json::json!({ "kind": "slow", "delay": "200ms", "n": 7 });
+    let injected = Request::Inject { device: "plant".into(), injection: slow };
+    assert!(stage.facts().orders.contains(&injected));
+}
+
+#[tokio::test]
+async fn an_order_that_comes_to_nothing_fails() {
+    let stage = Stage::with(|facts, request| match request {
+        Request::Hold { .. } => Ok(Response::Done),
+        other => answer(facts, other),
+    })
+    .await;
+    let error = "tank: it shall be held, but so far it is running, version 3f2a1b003f2a";
+    stage.fails(&["hold", "tank"], error).await;
+}
+
+#[tokio::test]
+async fn a_deploy_waits_for_its_outcome() {
+    let stage = Stage::set().await;
+    let good = write(stage.folder.path(), "tank.wasm", b"good");
+    let bad = write(stage.folder.path(), "bad.wasm", b"bad");
+    let slow = write(stage.folder.path(), "slow", b"slow");
+    let version = |bytes: &[u8]| format!("{:#}", ModuleHash::of(bytes))[..12].to_string();
+    let (v_good, v_bad, v_slow) = (version(b"good"), version(b"bad"), version(b"slow"));
+
+    let text = format!(
+        "tank: version {v_good} runs\n  detect 12.3 ms, compile 3.41 ms (cached), prepare 210 us, \
+         boundary 6.10 ms, cycles missed 0\n"
+    );
+    stage.prints(&["deploy", &good], &text).await;
+    stage.prints(&["deploy", &good], &format!("tank: version {v_good} runs already\n")).await;
+    let error =
+        format!("tank: version {v_bad} does not run: it is \\u{{1b}}[31mtext\\nnot a module");
+    stage.fails(&["deploy", &bad, "--name", "tank"], &error).await;
+    let error = format!("slow: version {v_slow} shall run, but so far it is preparing");
+    stage.fails(&["deploy", &slow, "--timeout", "200ms"], &error).await;
+    let error = "\"-x\" cannot name a plugin; 1 to 128 of the characters A-Z a-z 0-9 _ - . can, \
+                 with - and . not first";
+    stage.fails(&["deploy", &good, "--name=-x"], error).await;
+    let long = write(stage.folder.path(), "long.wasm", &[0; 2000]);
+    let error = "the body has 2000 bytes; the limit is 1000 (plugins.module in the configuration)";
+    stage.fails(&["deploy", &long], error).await;
+    let absent = stage.folder.path().join("absent.wasm").display().to_string();
+    let error = format!("{absent}: No such file or directory (os error 2)");
+    stage.fails(&["deploy", &absent], &error).await;
+}
+
+#[tokio::test]
+async fn without_a_daemon_it_says_where_it_looked() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path().display();
+    let hint = "Start one with `camshaft run config/camshaft.toml`, or name the socket of one that \
+                runs with --socket PATH.\n";
+    let run = async |arguments: &[&str]| {
+        command(arguments).env("XDG_RUNTIME_DIR", folder.path()).output().await.unwrap()
+    };
+    let output = run(&["points", "--socket", &format!("{here}/x")]).await;
+    let error = format!("error: no daemon can be reached\n  tried {here}/x: not there\n{hint}");
+    check(output, 69, "", &error);
+    drop(std::os::unix::net::UnixListener::bind(folder.path().join("dead")).unwrap());
+    let output = run(&["hold", "x", "--socket", &format!("{here}/dead")]).await;
+    let error =
+        format!("error: no daemon can be reached\n  tried {here}/dead: nobody listens\n{hint}");
+    check(output, 69, "", &error);
+    let output = run(&["status", "--watch"]).await;
+    assert_eq!(output.status.code(), Some(69));
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains(&format!("tried {here}/camshaft/control.sock: not there\n")), "{error}");
+    assert!(error.contains("tried /run/camshaft/control.sock: "), "{error}");
+}
+
+#[tokio::test]
+async fn watching_goes_on_until_it_is_interrupted() {
+    let stage = Stage::set().await;
+    let mut child = stage.command(&["status", "--watch"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut frames = 0;
+    while frames < 3 {
+        let line = lines.next_line().await.unwrap().expect("it goes on");
+        assert!(!line.contains('\x1b'), "no colour into a pipe: {line:?}");
+        frames += usize::from(line == "camshaft 0.1.0, pid 4711, up 2h 5m");
+    }
+    let pid = nix::unistd::Pid::from_raw(child.id().expect("it runs") as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn nobody_reading_is_no_failure() {
+    let stage = Stage::set().await;
+    for arguments in [&["status"][..], &["points", "--json"], &["man"], &["status", "--watch"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = stage.command(arguments);
+        let child = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        check(child.wait_with_output().await.unwrap(), 0, "", "");
+    }
+}
+
+#[tokio::test]
+async fn modules_are_checked_without_a_daemon() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = write(folder.path(), "good.wasm", &crate::rig::wat(crate::rig::COUNTER));
+    let bad = write(folder.path(), "bad.wasm", b"(module)");
+    let toml = write(folder.path(), "broken.toml", b"[scan\n");
+    let absent = folder.path().join("absent.wasm").display().to_string();
+    let run = async |arguments: &[&str]| command(arguments).output().await.unwrap();
+    let text = format!(
+        "{good}: ok; ABI 0, 1 function, 64.0 KiB of memory, exports memory, poll, \
+         imports env.wasm_write_output\n"
+    );
+    check(run(&["check", &good]).await, 0, &text, "");
+    let text = format!(
+        "{text}{bad}: bad; it is WebAssembly text\n  translate it with `wat2wasm FILE` and copy \
+         the result\n{absent}: bad; No such file or directory (os error 2)\n"
+    );
+    check(run(&["check", &good, &bad, &absent]).await, 1, &text, "");
+    let output = run(&["check", "--json", &good, &bad, &toml]).await;
+    assert_eq!(output.status.code(), Some(78), "a broken configuration outweighs the rest");
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found[0]["ok"], true);
+    assert_eq!(found[0]["kind"], "module");
+    assert_eq!(found[0]["report"]["abi"], 0);
+    assert_eq!(found[1]["refusal"]["reason"], "it is WebAssembly text");
+    assert_eq!(found[2]["kind"], "config");
+    assert_eq!(found[2]["ok"], false);
+}
+
+#[tokio::test]
+async fn the_command_line_teaches_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = async |arguments: &[&str]| {
+        command(arguments).current_dir(folder.path()).output().await.unwrap()
+    };
+    let output = run(&[]).await;
+    let error = "error: there is no config/camshaft.toml here to run; name a configuration with \
+                 `camshaft run FILE`, or see `camshaft --help`\n";
+    check(output, 2, "", error);
+    for wrong in [&["explode"][..], &["set", "x", "full"], &["fault", "x"], &["hold"]] {
+        assert_eq!(run(wrong).await.status.code(), Some(2), "{wrong:?}");
+    }
+    let output = run(&["--help"]).await;
+    let help = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    for part in ["deploy tank.wasm", "69  no daemon can be reached", "CAMSHAFT_SOCKET"] {
+        assert!(help.contains(part), "{part}: {help}");
+    }
+    let script = String::from_utf8(run(&["completions", "bash"]).await.stdout).unwrap();
+    assert!(script.contains("deploy"), "{script}");
+    let page = String::from_utf8(run(&["man"]).await.stdout).unwrap();
+    assert!(page.contains(".TH camshaft 1"), "{page}");
+    assert_eq!(run(&["man", "--dir", "."]).await.status.code(), Some(0));
+    let mut page = String::new();
+    let file = std::fs::File::open(folder.path().join("camshaft-deploy.1"));
+    file.unwrap().read_to_string(&mut page).unwrap();
+    assert!(page.contains("timeout"), "{page}");
+}

@@ -1,0 +1,117 @@
+//! Clients that are stuck, noisy or hostile: they are shut out and nobody else notices.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::*;
+
+/// Sends bytes and reads until the server closes; an abrupt end counts as an end.
+async fn send(stage: &Stage, bytes: &[u8]) -> String {
+    let mut stream = UnixStream::connect(stage.path()).await.expect("somebody listens");
+    // The server may close before it has read everything.
+    let _ = stream.write_all(bytes).await;
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer))
+        .await
+        .expect("the server closes");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// A request written by hand; status and body of the answer.
+pub(super) async fn exchange(stage: &Stage, method: &str, path: &str, body: &str) -> (u16, String) {
+    let length = body.len();
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+    let answer = send(stage, (head + body).as_bytes()).await;
+    let status = answer.get(9..12).and_then(|code| code.parse().ok()).unwrap_or_default();
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_string());
+    (status, body.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn requests_that_make_no_sense_are_told_so() {
+    let stage = Stage::set().await;
+    let check = async |request: (&str, &str, &str), status: u16, message: &str| {
+        let (method, path, body) = request;
+        let (found, answer) = exchange(&stage, method, path, body).await;
+        let answer: serde_json::Value = serde_json::from_str(&answer).expect(&answer);
+        let said = answer["error"]["message"].as_str().unwrap_or_default().to_string();
+        assert_eq!((found, said.as_str()), (status, message), "{request:?}");
+    };
+    check(("GET", "/", ""), 404, "there is no /; GET /v1 lists what there is").await;
+    check(("GET", "/v2/x", ""), 404, "there is no /v2/x; GET /v1 lists what there is").await;
+    let message = "/v1/status takes no POST; GET /v1 lists what it takes";
+    check(("POST", "/v1/status", ""), 405, message).await;
+    let message = "the body must be {\"value\":...} with true, false or a number: EOF while \
+                   parsing a value at line 1 column 0";
+    check(("PUT", "/v1/points/p", ""), 400, message).await;
+    let message = "the body must be {\"value\":...} with true, false or a number: invalid type: \
+                   string \"x\", expected true, false or a number at line 1 column 12";
+    check(("PUT", "/v1/points/p", "{\"value\":\"x\"}"), 400, message).await;
+    let message = format!("the body has {} bytes; the limit is 65536 (fixed)", 100_000);
+    check(("PUT", "/v1/points/p", &"[".repeat(100_000)), 413, &message).await;
+    let (status, _) = exchange(&stage, "PUT", "/v1/points/p", &"[".repeat(60_000)).await;
+    assert_eq!(status, 400, "deep nesting is no danger");
+    let (status, _) = exchange(&stage, "POST", "/v1/plugins/%ff/hold", "").await;
+    assert_eq!(status, 400, "a name is text");
+    let (status, list) = exchange(&stage, "GET", "/v1", "").await;
+    assert_eq!(status, 200);
+    assert!(list.contains("PUT /v1/plugins/NAME"), "{list}");
+    assert_eq!(stage.facts().orders, []);
+}
+
+#[tokio::test]
+async fn noise_is_shut_out() {
+    let stage = Stage::set().await;
+    let mut seed = 1u64;
+    for length in [1, 100, 10_000, 1_000_000] {
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 56) as u8
+        })
+        .take(length)
+        .collect();
+        let answer = send(&stage, &noise).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{length}: {answer}");
+    }
+    let long = format!("GET /v1 HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(1_000_000));
+    let answer = send(&stage, long.as_bytes()).await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+    stage.client().status().await.expect("the daemon still answers");
+}
+
+#[tokio::test]
+async fn a_hundred_idle_connections_lock_nobody_out() {
+    let stage = Stage::set().await;
+    let mut idle = Vec::new();
+    for _ in 0..100 {
+        idle.push(UnixStream::connect(stage.path()).await.unwrap());
+    }
+    let mut slow = UnixStream::connect(stage.path()).await.unwrap();
+    slow.write_all(b"GET /v1/sta").await.unwrap();
+    stage.client().status().await.expect("it waits, and then it is served");
+    for stream in idle.iter_mut().chain([&mut slow]) {
+        let mut rest = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest));
+        read.await.expect("each is closed").ok();
+        assert!(!rest.starts_with(b"HTTP/1.1 2"), "{}", String::from_utf8_lossy(&rest));
+    }
+}
+
+#[tokio::test]
+async fn one_upload_at_a_time() {
+    let stage = Stage::set().await;
+    let mut slow = UnixStream::connect(stage.path()).await.unwrap();
+    let head = b"PUT /v1/plugins/x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\ngo";
+    slow.write_all(head).await.unwrap();
+    eventually("a busy server", async || {
+        let (status, body) = exchange(&stage, "PUT", "/v1/plugins/y", "good").await;
+        assert!(status == 202 || body.contains("another module is being received"), "{body}");
+        status == 503
+    })
+    .await;
+    slow.write_all(b"od").await.unwrap();
+    let mut answer = Vec::new();
+    slow.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 202"), "{}", String::from_utf8_lossy(&answer));
+    assert_eq!(exchange(&stage, "PUT", "/v1/plugins/y", "good").await.0, 202);
+}
