@@ -12,6 +12,7 @@ pub mod check;
 pub mod compile;
 mod guest;
 pub mod program;
+mod size;
 pub mod stop;
 mod wasi;
 mod wasm;
