@@ -4,5 +4,6 @@
 
 mod abi;
 mod recipe;
+mod refuse;
 mod rig;
 mod scan;
