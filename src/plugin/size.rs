@@ -1,8 +1,8 @@
 //! How much of everything a module may have.
 //!
 //! Each thing that a module lists costs time in the compile worker, and memory in the daemon for as
-//! long as an instance of it lives: 2.5 million names of functions, in a file of 15 MB, took 500 MB.
-//! Everything is counted here before it is read. What the things are is checked in `check.rs`.
+//! long as an instance of it lives: 2.5 million names of functions, in a file of 15 MB, took 500
+//! MB. Everything is counted here before it is read. What the things are is checked in `check.rs`.
 
 use wasmer::sys::wasmparser::{
     BinaryReaderError, CustomSectionReader, ElementItems, ElementSectionReader, FunctionBody,

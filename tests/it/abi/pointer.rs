@@ -4,8 +4,8 @@ use camshaft::plugin::abi::{self, Offer};
 
 use super::*;
 
-/// The functions that take pointers, with good arguments. In the pattern, a digit is a pointer to so
-/// many bytes, `s` a pointer to a text whose length `l` comes next, `v` neither.
+/// The functions that take pointers, with good arguments. In the pattern, a digit is a pointer to
+/// so many bytes, `s` a pointer to a text whose length `l` comes next, `v` neither.
 const POINTERS: &[(&str, &str, &str)] = &[
     ("wasm_log", "vslvsl", "2 100 4 7 100 4"),
     ("wasm_read_input", "vsl", "0 200 8"),

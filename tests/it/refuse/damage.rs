@@ -28,7 +28,8 @@ const GOOD: &str = r#"(module $good
   (func $begin (memory.init $late (i32.const 200) (i32.const 0) (i32.const 5)))
   (func $double (type $step) (i32.shl (local.get 0) (i32.const 1)))
   (func $half (type $step) (i32.shr_u (local.get 0) (i32.const 1)))
-  (func (export "init") (drop (call $print (i32.const 1) (i32.const 107) (i32.const 1) (i32.const 0))))
+  (func (export "init")
+    (drop (call $print (i32.const 1) (i32.const 107) (i32.const 1) (i32.const 0))))
   (func (export "poll") (local $n i32) (local $f f64)
     (local.set $n (i32.const 20))
     (loop $again
