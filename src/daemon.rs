@@ -3,13 +3,15 @@
 //! It decides nothing itself. The folder says what files there are, the supervisor what is to run,
 //! the loader makes programs of modules, the scan runs them; here the facts of each are carried to
 //! the others. Names, seats and modules are kept together in `roster.rs`, preparation is in
-//! `loader.rs`, live changes in `reload.rs`, answers for people in `answer.rs` and `view.rs`.
+//! `loader.rs`, live changes in `reload.rs`, the log in `say.rs`, answers for people in `answer.rs` and
+//! `view.rs`.
 
 mod answer;
 mod build;
 mod loader;
 mod reload;
 mod roster;
+mod say;
 mod view;
 
 use std::collections::HashMap;
@@ -24,7 +26,7 @@ use crate::control::{Call, Reply, SwapView};
 use crate::log;
 use crate::plugin::folder::{Change, Watch};
 use crate::plugin::program::Request;
-use crate::plugin::world::{Level, Line, Message};
+use crate::plugin::world::Line;
 use crate::plugin::{Refusal, Settings};
 use crate::scan::stats::Stats;
 use crate::scan::{self, Order, Reins, Return, thread};
@@ -34,6 +36,7 @@ use crate::systemd::{Notifier, Watchdog};
 pub use build::run;
 use loader::{Loaded, Loader, Module};
 use roster::{Ordered, Ready, Roster};
+use say::{refused, tell};
 
 /// How often the daemon looks at the scan's news: quick enough for a restart "at once", and a load of
 /// some microseconds fifty times a second.
@@ -341,57 +344,6 @@ impl Daemon {
         }
     }
 
-    /// Logs what a guest or its treatment has to say.
-    fn say(&self, line: &Line) {
-        let Some(name) = self.roster.name(line.seat) else { return };
-        let cycle = line.cycle;
-        match &line.message {
-            Message::Said { level, file, line, text } => {
-                let (text, file) = (printable(text.as_str()), printable(file.as_str()));
-                macro_rules! event {
-                    ($level:ident) => {
-                        tracing::$level!(plugin = &**name, cycle, file, line, "{name}: {text}")
-                    };
-                }
-                match level {
-                    Level::Error => event!(error),
-                    Level::Warn => event!(warn),
-                    Level::Info => event!(info),
-                    Level::Debug => event!(debug),
-                    Level::Trace => event!(trace),
-                }
-            }
-            Message::Dropped(lines) => {
-                tracing::warn!(
-                    plugin = &**name,
-                    cycle,
-                    lines,
-                    "{name}: {lines} log lines dropped, over plugins.log_rate"
-                );
-            }
-            Message::NotGranted(id) => {
-                let point = &self.config.points[*id].name;
-                tracing::warn!(
-                    plugin = &**name,
-                    cycle,
-                    point,
-                    "{name}: {point} is not granted to it; its writes are refused with code 5"
-                );
-            }
-            Message::Owned(id, seat) => {
-                let point = &self.config.points[*id].name;
-                let owner = self.roster.name(*seat).map_or("another plugin", |owner| owner);
-                tracing::warn!(
-                    plugin = &**name,
-                    cycle,
-                    point,
-                    owner,
-                    "{name}: {point} belongs to {owner}; writes are refused with code 5"
-                );
-            }
-        }
-    }
-
     fn settings(&self, name: &str) -> Settings {
         self.config.settings(name)
     }
@@ -439,47 +391,4 @@ fn micros(duration: Duration) -> u64 {
 /// Microseconds as milliseconds for people.
 fn ms(micros: u64) -> String {
     format!("{:.1} ms", micros as f64 / 1000.0)
-}
-
-/// A guest's text is data: what could move a terminal's cursor is escaped.
-fn printable(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            safe.extend(c.escape_default());
-        } else {
-            safe.push(c);
-        }
-    }
-    safe
-}
-
-fn refused(name: &str, path: &dyn std::fmt::Display, refusal: &Refusal) {
-    let Refusal { reason, remedy } = refusal;
-    tracing::warn!(plugin = name, %path, reason, "{path} is not taken: {reason}; {remedy}");
-}
-
-/// Logs what the supervisor finds notable.
-fn tell(name: &str, note: &crate::supervisor::Note, supervisor: &Supervisor) {
-    use crate::supervisor::Note;
-    let trap = || {
-        let view = supervisor.plugin(name)?;
-        view.last_trap.map(ToString::to_string)
-    };
-    match note {
-        Note::Started(_) | Note::Stopped => tracing::info!(plugin = name, "{name}: {note}"),
-        Note::Refused(refusal) => {
-            let Refusal { reason, remedy } = refusal;
-            tracing::warn!(
-                plugin = name,
-                reason,
-                "{name}.wasm is refused: {reason}; {remedy}; what ran before goes on"
-            );
-        }
-        Note::Retrying { .. } => tracing::warn!(plugin = name, "{name}: {note}"),
-        Note::Restarting { .. } | Note::Quarantined { .. } | Note::StillQuarantined(_) => {
-            let trap = trap().unwrap_or_default();
-            tracing::error!(plugin = name, trap, "{name}: {trap}: {note}");
-        }
-    }
 }

@@ -1,0 +1,194 @@
+//! A point: a typed place in an image, and how its value is read from and written to the bytes.
+
+use std::ops::Range;
+
+use super::{Direction, Kind, Safe, Unfit, Value};
+
+/// One input or output value, named in the configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point {
+    /// Its name, unique among all points.
+    pub name: String,
+    /// Which image it lies in.
+    pub direction: Direction,
+    /// Its type in the image.
+    pub kind: Kind,
+    /// First byte in that image.
+    pub byte: u32,
+    /// Bit within the byte, 0 to 7; 0 for everything but a bool.
+    pub bit: u8,
+    /// Factor from the raw number to the value; never 0.
+    pub scale: f64,
+    /// Added after scaling.
+    pub offset: f64,
+    /// Unit for people, such as `l/min`; may be empty.
+    pub unit: String,
+    /// What an output becomes when nobody good owns it; `Hold` for inputs, where it means nothing.
+    pub safe: Safe,
+    /// Index of its device in the configuration.
+    pub device: usize,
+}
+
+impl Point {
+    /// The bytes of the image that this point touches.
+    pub fn bytes(&self) -> Range<usize> {
+        let start = self.byte as usize;
+        start..start + self.kind.size() as usize
+    }
+
+    /// The bits of its byte that a bool occupies; all bits for every other type.
+    pub fn mask(&self) -> u8 {
+        match self.kind {
+            Kind::Bool => 1 << self.bit,
+            _ => 0xff,
+        }
+    }
+
+    /// Whether the raw number is the value itself.
+    fn is_plain(&self) -> bool {
+        self.scale == 1.0 && self.offset == 0.0
+    }
+
+    /// The value that `image` holds for this point.
+    pub fn read(&self, image: &[u8]) -> Value {
+        let bytes = &image[self.bytes()];
+        match self.kind {
+            Kind::Bool => Value::Bool(bytes[0] & self.mask() != 0),
+            Kind::F32 => {
+                let raw = f32::from_le_bytes(bytes.try_into().expect("an f32 has four bytes"));
+                Value::Real(self.scaled(f64::from(raw)))
+            }
+            Kind::F64 => {
+                let raw = f64::from_le_bytes(bytes.try_into().expect("an f64 has eight bytes"));
+                Value::Real(self.scaled(raw))
+            }
+            _ if self.is_plain() => Value::Int(self.raw_int(bytes)),
+            _ => Value::Real(self.scaled(self.raw_int(bytes) as f64)),
+        }
+    }
+
+    fn scaled(&self, raw: f64) -> f64 {
+        raw * self.scale + self.offset
+    }
+
+    fn raw_int(&self, bytes: &[u8]) -> i128 {
+        let mut wide = [0u8; 16];
+        if self.kind.is_signed() && bytes[bytes.len() - 1] & 0x80 != 0 {
+            wide = [0xff; 16];
+        }
+        wide[..bytes.len()].copy_from_slice(bytes);
+        i128::from_le_bytes(wide)
+    }
+
+    /// The raw bytes for `value`: as many as the type has, from the front. A bool gives its bit in place.
+    ///
+    /// Integers are rounded half to even after the scaling is undone.
+    ///
+    /// # Errors
+    /// When the value is of the wrong sort, not a number, or outside the range of the type.
+    pub fn encode(&self, value: Value) -> Result<[u8; 8], Unfit> {
+        let mut bytes = [0u8; 8];
+        match (self.kind, value) {
+            (Kind::Bool, Value::Bool(on)) => bytes[0] = u8::from(on) << self.bit,
+            (Kind::Bool, _) | (_, Value::Bool(_)) => return Err(Unfit::WrongType(self.kind)),
+            (_, Value::Int(raw)) if self.is_plain() && self.kind.range().is_some() => {
+                bytes = self.encode_int(raw)?;
+            }
+            (_, Value::Int(value)) => return self.encode(Value::Real(value as f64)),
+            (kind, Value::Real(value)) => {
+                let raw = (value - self.offset) / self.scale;
+                if !raw.is_finite() {
+                    return Err(Unfit::OutOfRange(kind));
+                }
+                match kind {
+                    Kind::F64 => bytes = raw.to_le_bytes(),
+                    Kind::F32 if (raw as f32).is_finite() => {
+                        bytes[..4].copy_from_slice(&(raw as f32).to_le_bytes());
+                    }
+                    Kind::F32 => return Err(Unfit::OutOfRange(kind)),
+                    _ => bytes = self.encode_int(raw.round_ties_even() as i128)?,
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn encode_int(&self, raw: i128) -> Result<[u8; 8], Unfit> {
+        let (low, high) = self.kind.range().ok_or(Unfit::WrongType(self.kind))?;
+        if raw < low || raw > high {
+            return Err(Unfit::OutOfRange(self.kind));
+        }
+        // Two's complement: the low eight bytes carry every type up to 64 bits.
+        Ok((raw as u64).to_le_bytes())
+    }
+
+    /// Puts `value` into `image`; nothing else in the image changes.
+    ///
+    /// # Errors
+    /// As [`Point::encode`]; then the image is untouched.
+    pub fn write(&self, image: &mut [u8], value: Value) -> Result<(), Unfit> {
+        let raw = self.encode(value)?;
+        let mask = self.mask();
+        for (byte, raw) in image[self.bytes()].iter_mut().zip(raw) {
+            *byte = *byte & !mask | raw & mask;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(kind: Kind, scale: f64, offset: f64) -> Point {
+        Point {
+            name: "p".into(),
+            direction: Direction::Out,
+            kind,
+            byte: 1,
+            bit: if kind == Kind::Bool { 3 } else { 0 },
+            scale,
+            offset,
+            unit: String::new(),
+            safe: Safe::Hold,
+            device: 0,
+        }
+    }
+
+    /// Writes `value` into a point and reads it back.
+    fn check(kind: Kind, scale: f64, offset: f64, value: Value, expected: Result<Value, Unfit>) {
+        let point = point(kind, scale, offset);
+        let mut image = [0u8; 10];
+        let written = point.write(&mut image, value);
+        assert_eq!(written.map(|()| point.read(&image)), expected, "{kind} {value}");
+        assert_eq!((image[0], image[9]), (0, 0), "{kind} {value}: wrote beside the point");
+    }
+
+    #[test]
+    fn values_survive_the_image() {
+        use Value::{Bool, Int, Real};
+        check(Kind::Bool, 1.0, 0.0, Bool(true), Ok(Bool(true)));
+        check(Kind::Bool, 1.0, 0.0, Int(1), Err(Unfit::WrongType(Kind::Bool)));
+        check(Kind::U8, 1.0, 0.0, Bool(true), Err(Unfit::WrongType(Kind::U8)));
+        check(Kind::U8, 1.0, 0.0, Int(255), Ok(Int(255)));
+        check(Kind::U8, 1.0, 0.0, Int(256), Err(Unfit::OutOfRange(Kind::U8)));
+        check(Kind::U8, 1.0, 0.0, Int(-1), Err(Unfit::OutOfRange(Kind::U8)));
+        check(Kind::I16, 1.0, 0.0, Int(-2), Ok(Int(-2)));
+        check(Kind::I16, 0.1, 0.0, Real(-12.3), Ok(Real(-12.3)));
+        check(Kind::U16, 0.5, 10.0, Real(10.75), Ok(Real(11.0)));
+        check(Kind::U16, 0.5, 10.0, Real(9.0), Err(Unfit::OutOfRange(Kind::U16)));
+        check(Kind::U64, 1.0, 0.0, Int(u64::MAX.into()), Ok(Int(u64::MAX.into())));
+        check(Kind::I64, 1.0, 0.0, Int(i64::MIN.into()), Ok(Int(i64::MIN.into())));
+        check(Kind::F32, 1.0, 0.0, Real(1e300), Err(Unfit::OutOfRange(Kind::F32)));
+        check(Kind::F64, 1.0, 0.0, Real(f64::NAN), Err(Unfit::OutOfRange(Kind::F64)));
+        check(Kind::F64, 1.0, 0.0, Int(3), Ok(Real(3.0)));
+        check(Kind::I32, 1.0, 0.0, Real(2.5), Ok(Int(2)));
+    }
+
+    #[test]
+    fn a_bool_leaves_its_neighbours_alone() {
+        let mut image = [0, 0b1111_0111, 0];
+        point(Kind::Bool, 1.0, 0.0).write(&mut image, Value::Bool(true)).unwrap();
+        assert_eq!(image, [0, 0xff, 0]);
+    }
+}
