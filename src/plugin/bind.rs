@@ -6,8 +6,9 @@ use wasmer::{
     Function, FunctionEnv, FunctionEnvMut, Imports, MemoryView, Module, RuntimeError, Store,
 };
 
-use super::abi::{self, Code, ENV, Memory, Outcome};
+use super::abi::{self, Code, Memory, Outcome};
 use super::guest::{Farewell, Guest};
+use super::offer::{ENV, Offer};
 use super::wasi::{self, BAD_DESCRIPTOR, Errno, UNSUPPORTED};
 use crate::image::Value;
 use crate::variable::{Variable, VariableKind};
@@ -195,7 +196,7 @@ fn wasi_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Opt
         "sched_yield" => Function::new_typed(store, || 0i32),
         "proc_exit" => Function::new_typed_with_env(store, host, exit),
         _ => {
-            let named = |offers: &[abi::Offer]| offers.iter().find(|o| o.name == name).copied();
+            let named = |offers: &[Offer]| offers.iter().find(|o| o.name == name).copied();
             let (offer, errno) = named(BAD_DESCRIPTOR)
                 .map(|offer| (offer, Errno::Badf))
                 .or_else(|| named(UNSUPPORTED).map(|offer| (offer, Errno::Nosys)))?;
@@ -250,13 +251,14 @@ fn abort(
 
 #[cfg(test)]
 mod tests {
+    use super::super::offer;
     use super::*;
 
     /// A function for one offer, from a module that imports just this.
     #[test]
     fn every_offer_binds_with_the_type_that_it_promises() {
         let mut count = 0;
-        for offer in abi::offers() {
+        for offer in offer::offers() {
             let mut store = Store::default();
             let host = FunctionEnv::new(&mut store, super::super::wasm::tests::host());
             let function = match offer.module {

@@ -12,7 +12,7 @@ use wasmer::sys::wasmparser::{
     TypeRef, ValType, Validator, WasmFeatures,
 };
 
-use super::abi::{self, ENV, Offer};
+use super::offer::{self, ENV, Offer};
 use super::size::{Size, at_most};
 use super::{Limits, Refusal};
 
@@ -203,7 +203,7 @@ impl Outline {
                 ));
             };
             let wanted = signature(self.ty(*ty)?);
-            let offer = abi::offers().find(|offer| offer.module == module && offer.name == name);
+            let offer = offer::offers().find(|offer| offer.module == module && offer.name == name);
             match offer {
                 Some(offer) if offered(offer) == wanted => {}
                 Some(offer) => {
@@ -273,7 +273,7 @@ impl Outline {
 
     fn report(&self) -> Report {
         let newer = |(_, name, _): &(String, String, TypeRef)| {
-            abi::VERSION_1.iter().any(|offer| offer.name == name)
+            offer::VERSION_1.iter().any(|offer| offer.name == name)
         };
         let known = ["_initialize", "init", "memory", "poll", "restore", "save"];
         Report {
@@ -328,7 +328,7 @@ fn parameter(letter: char) -> &'static str {
 }
 
 fn all_offers() -> String {
-    let own = abi::offers().filter(|offer| offer.module == ENV);
+    let own = offer::offers().filter(|offer| offer.module == ENV);
     let names: Vec<_> = own.map(|offer| format!("env.{} {}", offer.name, offered(offer))).collect();
     format!("{}, and the functions of wasi_snapshot_preview1", names.join(", "))
 }

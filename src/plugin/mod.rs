@@ -2,9 +2,10 @@
 //!
 //! This file holds what the rest of the house must know: identity, limits, refusals, traps. The
 //! machinery lies beside it: `folder.rs` watches the folder, `compile.rs` makes artifacts in a child
-//! process, `wasm.rs` and `stop.rs` run them, `abi.rs` is the contract with a guest.
+//! process, `wasm.rs` and `stop.rs` run them. The contract with a guest is listed in `offer.rs` and
+//! carried out in `abi.rs`.
 
-pub mod abi;
+mod abi;
 mod bind;
 mod bulk;
 pub mod cache;
@@ -12,6 +13,7 @@ pub mod check;
 pub mod compile;
 pub mod folder;
 mod guest;
+pub mod offer;
 pub mod program;
 mod size;
 pub mod stop;

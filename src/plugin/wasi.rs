@@ -4,8 +4,9 @@
 //! generator, `proc_exit` is a trap; arguments and environment are empty. Every other function
 //! exists and answers `badf` or `nosys`: a plugin has no files, no sockets and no time of its own.
 
-use super::abi::{Memory, Offer};
+use super::abi::Memory;
 use super::guest::Guest;
+use super::offer::Offer;
 use super::world::Level;
 
 /// The module's name.

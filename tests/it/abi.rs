@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camshaft::image::{Direction, Kind, Points, Quality, Safe};
-use camshaft::plugin::abi::{self, Offer};
+use camshaft::plugin::offer::{self, Offer};
 use camshaft::plugin::program::{Preparation, Prepared, Program, Request};
 use camshaft::plugin::stop::{Lane, Timekeeper, now_ns};
 use camshaft::plugin::world::{Line, LogSink, Message, Seat, World};
@@ -82,7 +82,7 @@ impl Script {
 
     fn module(&self) -> Vec<u8> {
         let mut text = String::from("(module\n");
-        abi::offers().for_each(|offer| text += &import(offer));
+        offer::offers().for_each(|offer| text += &import(offer));
         text += "(memory (export \"memory\") 1) (global $n (mut i32) (i32.const 0))\n";
         for (at, bytes) in &self.data {
             let bytes: String = bytes.iter().map(|byte| format!("\\{byte:02x}")).collect();
@@ -134,7 +134,7 @@ fn instructions(call: &str, code: u32) -> String {
     }
     let mut words = call.split_whitespace();
     let name = words.next().expect("a call has a name");
-    let offer = abi::offers().find(|offer| offer.name == name);
+    let offer = offer::offers().find(|offer| offer.name == name);
     let offer = offer.unwrap_or_else(|| panic!("{name} is not offered"));
     let words: Vec<_> = words.collect();
     assert_eq!(words.len(), offer.parameters.len(), "{call}: the number of arguments");

@@ -1,6 +1,6 @@
 //! Bad pointers and lengths, to every function: a code, no trap, and nothing changed.
 
-use camshaft::plugin::abi::{self, Offer};
+use camshaft::plugin::offer::{self, Offer};
 
 use super::*;
 
@@ -119,7 +119,7 @@ fn every_function_with_a_pointer_is_in_the_table() {
         "environ_get",
     ];
     let refusing = |offer: &Offer| refusals().iter().any(|(call, _)| call.starts_with(offer.name));
-    for offer in abi::offers().filter(|offer| !refusing(offer)) {
+    for offer in offer::offers().filter(|offer| !refusing(offer)) {
         let known = POINTERS.iter().any(|(name, ..)| *name == offer.name);
         assert!(known || WITHOUT.contains(&offer.name), "{offer:?} is not tested");
     }
@@ -136,7 +136,7 @@ fn refusals() -> Vec<(String, i32)> {
         let code = if offer.name.starts_with("fd_") { 8 } else { 52 };
         (format!("{}{}", offer.name, " -1".repeat(offer.parameters.len())), code)
     };
-    abi::offers().filter(kept).map(call).collect()
+    offer::offers().filter(kept).map(call).collect()
 }
 
 #[test]

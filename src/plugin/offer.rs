@@ -1,0 +1,62 @@
+//! What a module may import: names and types of every function, for the check and for its refusals.
+//!
+//! What the functions do is in `abi.rs` and `wasi.rs`; how they are bound, in `bind.rs`.
+
+/// A function that a module may import.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offer {
+    /// `env` or `wasi_snapshot_preview1`.
+    pub module: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// Its parameters: `i` is i32, `I` is i64, `d` is f64.
+    pub parameters: &'static str,
+    /// Whether it returns an i32; the others return nothing.
+    pub returns: bool,
+}
+
+/// The module of the contract's own functions.
+pub const ENV: &str = "env";
+
+/// An offered function of module `env` that answers with a [`Code`].
+const fn env(name: &'static str, parameters: &'static str) -> Offer {
+    Offer { module: ENV, name, parameters, returns: true }
+}
+
+/// Version 0 of the contract.
+pub const VERSION_0: &[Offer] = &[
+    env("wasm_log", "iiiiii"),
+    env("wasm_read_input", "iii"),
+    env("wasm_write_output", "iii"),
+    env("wasm_current_time", "ii"),
+    env("wasm_variable_read_boolean", "iii"),
+    env("wasm_variable_read_double", "iii"),
+    env("wasm_variable_read_int", "iii"),
+    env("wasm_variable_write_boolean", "iii"),
+    env("wasm_variable_write_double", "iid"),
+    env("wasm_variable_write_int", "iii"),
+];
+
+/// What version 1 adds, and AssemblyScript's `abort`.
+pub const VERSION_1: &[Offer] = &[
+    env("wasm_point_find", "iii"),
+    env("wasm_point_read_boolean", "iii"),
+    env("wasm_point_read_double", "iii"),
+    env("wasm_point_read_int", "iii"),
+    env("wasm_point_write_boolean", "ii"),
+    env("wasm_point_write_double", "id"),
+    env("wasm_point_write_int", "ii"),
+    env("wasm_read_output", "iii"),
+    env("wasm_cycle", "ii"),
+    env("wasm_state_write", "ii"),
+    env("wasm_state_read", "iii"),
+];
+
+/// AssemblyScript's default import: `abort(message, file, line, column)`.
+pub const ABORT: Offer = Offer { module: ENV, name: "abort", parameters: "iiii", returns: false };
+
+/// Everything that a module may import.
+pub fn offers() -> impl Iterator<Item = Offer> {
+    let own = VERSION_0.iter().chain(VERSION_1).copied();
+    own.chain([ABORT]).chain(super::wasi::offers())
+}
