@@ -12,5 +12,6 @@ mod quiet;
 mod recipe;
 mod rig;
 mod scan;
+mod simulation;
 mod systemd;
 mod toolchain;
