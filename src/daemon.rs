@@ -157,7 +157,8 @@ impl Daemon {
         let result = loaded.result.map(|program| {
             if let Some(entry) = self.roster.get_mut(&loaded.name) {
                 let times = SwapView {
-                    detect_us: micros(entry.detect),
+                    // A restart of the same file detects nothing.
+                    detect_us: micros(std::mem::take(&mut entry.detect)),
                     compile_us: micros(loaded.compile),
                     prepare_us: micros(loaded.prepare),
                     cached,

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tracing::level_filters::LevelFilter;
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::{Registry, reload};
@@ -138,8 +138,18 @@ fn output(format: Format) -> (Output, Option<io::Error>) {
 fn text() -> Output {
     // The NO_COLOR convention (no-color.org): set and not empty means no.
     let wants_color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let layer = tracing_subscriber::fmt::layer().with_timer(Timestamp).with_writer(io::stderr);
-    layer.with_ansi(wants_color && io::stderr().is_terminal()).boxed()
+    // For people: the message says everything, and the other forms have the fields.
+    let message_only = debug_fn(|writer, field, value| match field.name() {
+        "message" => write!(writer, "{value:?}"),
+        _ => Ok(()),
+    });
+    tracing_subscriber::fmt::layer()
+        .with_timer(Timestamp)
+        .with_target(false)
+        .fmt_fields(message_only)
+        .with_writer(io::stderr)
+        .with_ansi(wants_color && io::stderr().is_terminal())
+        .boxed()
 }
 
 fn json() -> Output {

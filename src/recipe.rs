@@ -1,9 +1,10 @@
 //! Recipes: a module run offline against what it should do, in virtual time.
 //!
 //! A recipe is a list of passes. Each pass sets the clock and the inputs, polls the module once and
-//! compares outputs, variables and log messages. Nothing is simulated but the module's surroundings:
-//! it is compiled, limited and stopped exactly as in the daemon, and a budget is real CPU time. There
-//! are no devices, no other programs and no restarts: after a trap a recipe is over.
+//! compares outputs, variables and log messages. Nothing is simulated but the module's
+//! surroundings: it is compiled, limited and stopped exactly as in the daemon, and a budget is real
+//! CPU time. There are no devices, no other programs and no restarts: after a trap a recipe is
+//! over.
 //!
 //! Where the format leaves it open: `init` runs at 0s with all inputs 0 (points of bad quality, as
 //! nothing was read yet) and the declared variables; its log messages count to the first pass.
@@ -67,7 +68,8 @@ pub fn run(
     Ok(Report::new(name, outcomes))
 }
 
-/// Compiles on a thread of its own, so that it does not matter whether the caller is within a runtime.
+/// Compiles on a thread of its own, so that it does not matter whether the caller is within a
+/// runtime.
 fn compile(workshop: &Workshop, hash: ModuleHash, module: Vec<u8>) -> anyhow::Result<Artifact> {
     let work = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -96,7 +96,7 @@ async fn accept(socket: &Socket, is_failing: &mut bool) -> Option<UnixStream> {
 
 fn complain(error: &io::Error, is_failing: &mut bool) {
     if !std::mem::replace(is_failing, true) {
-        tracing::warn!(%error, "the control socket takes no connections at present");
+        tracing::warn!(%error, "the control socket takes no connections at present: {error}");
     }
 }
 

@@ -66,7 +66,7 @@ impl Cache {
         let whole = bytes.len() > CHECKSUM
             && blake3::hash(&bytes[CHECKSUM..]).as_bytes()[..] == bytes[..CHECKSUM];
         if !whole {
-            tracing::warn!(file = %path.display(), "a cached artifact is damaged; it is made again");
+            tracing::warn!(file = %path.display(), "the cached artifact {} is damaged; it is made again", path.display());
             // What cannot be deleted is found damaged again next time.
             let _ = fs::remove_file(&path);
             return None;
@@ -81,7 +81,7 @@ impl Cache {
     pub(super) fn store(&self, key: &str, artifact: &[u8]) {
         if let Err(error) = self.try_store(key, artifact) {
             let folder = self.0.display();
-            tracing::warn!(%folder, %error, "an artifact could not be cached; it is compiled again at the next start");
+            tracing::warn!(%folder, %error, "an artifact could not be cached in {folder}: {error}; it is compiled again at the next start");
         }
         self.make_room();
     }

@@ -1,28 +1,20 @@
 //! Whether a module keeps the contract and the limits, found without compiling or running it.
 //!
-//! This reads hostile bytes, so it runs in the compile worker only. The order is from cheap to
-//! dear: header, sections, counts, then full validation. Every refusal says what would be right.
+//! This reads hostile bytes, so it runs in the compile worker only. The order is from cheap to dear:
+//! header, counts (in `size.rs`) with sections, then full validation. Every refusal says what would
+//! be right.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use wasmer::sys::wasmparser::{
-    BinaryReaderError, Encoding, ExternalKind, FuncType, FunctionBody, Imports, MemoryType,
-    Operator, Parser, Payload, TableType, TypeRef, ValType, Validator, WasmFeatures,
+    BinaryReaderError, Encoding, ExternalKind, FuncType, Imports, MemoryType, Parser, Payload,
+    TypeRef, ValType, Validator, WasmFeatures,
 };
 
 use super::abi::{self, ENV, Offer};
+use super::size::{Size, at_most};
 use super::{Limits, Refusal};
-
-/// Longest function body. A body compiles in time that grows faster than its length; what real
-/// compilers make stays far below.
-const MAX_BODY_BYTES: usize = 1 << 20;
-
-/// Most locals of one function, for the same reason.
-const MAX_LOCALS: u64 = 10_000;
-
-/// Deepest nesting of blocks, for the same reason.
-const MAX_NESTING: usize = 1_000;
 
 /// Most bytes of a page of linear memory.
 const PAGE: u64 = 64 << 10;
@@ -62,9 +54,12 @@ fn features() -> WasmFeatures {
 /// The first reason to refuse it.
 pub(super) fn check(bytes: &[u8], limits: &Limits) -> Result<Report, Refusal> {
     header(bytes)?;
+    let mut size = Size::default();
     let mut outline = Outline::default();
     for payload in Parser::new(0).parse_all(bytes) {
-        outline.take(payload.map_err(|error| malformed(&error))?, limits)?;
+        let payload = payload.map_err(|error| malformed(&error))?;
+        size.take(&payload, limits)?;
+        outline.take(payload, limits)?;
     }
     let mut validator = Validator::new_with_features(features());
     validator.validate_all(bytes).map_err(|error| malformed(&error))?;
@@ -106,7 +101,7 @@ fn header(bytes: &[u8]) -> Result<(), Refusal> {
     Err(Refusal::new(reason, REMEDY))
 }
 
-fn malformed(error: &BinaryReaderError) -> Refusal {
+pub(super) fn malformed(error: &BinaryReaderError) -> Refusal {
     let reason = format!("not valid: {} (at offset {:#x})", error.message(), error.offset());
     Refusal::new(
         reason,
@@ -125,7 +120,6 @@ struct Outline {
     exports: BTreeMap<String, (ExternalKind, u32)>,
     memories: Vec<MemoryType>,
     own_functions: u32,
-    table_elements: u64,
 }
 
 impl Outline {
@@ -147,12 +141,6 @@ impl Outline {
             }
             Payload::FunctionSection(functions) => {
                 self.own_functions = functions.count();
-                at_most(
-                    "functions",
-                    self.own_functions.into(),
-                    limits.functions.into(),
-                    "functions",
-                )?;
                 for ty in functions {
                     self.functions.push(ty.map_err(bad)?);
                 }
@@ -162,18 +150,12 @@ impl Outline {
                     self.take_memory(memory.map_err(bad)?, limits)?;
                 }
             }
-            Payload::TableSection(tables) => {
-                for table in tables {
-                    self.take_table(&table.map_err(bad)?.ty, limits)?;
-                }
-            }
             Payload::ExportSection(exports) => {
                 for export in exports {
                     let export = export.map_err(bad)?;
                     self.exports.insert(export.name.into(), (export.kind, export.index));
                 }
             }
-            Payload::CodeSectionEntry(body) => check_body(&body)?,
             _ => {}
         }
         Ok(())
@@ -204,11 +186,6 @@ impl Outline {
         }
         let bytes = memory.initial.saturating_mul(PAGE);
         at_most("bytes of memory at the start", bytes, limits.memory_bytes, "memory")
-    }
-
-    fn take_table(&mut self, table: &TableType, limits: &Limits) -> Result<(), Refusal> {
-        self.table_elements = self.table_elements.saturating_add(table.initial);
-        at_most("table elements", self.table_elements, limits.table_elements.into(), "table")
     }
 
     fn imports_are_offered(&self) -> Result<(), Refusal> {
@@ -311,47 +288,6 @@ impl Outline {
                 .collect(),
         }
     }
-}
-
-fn at_most(what: &str, found: u64, limit: u64, key: &str) -> Result<(), Refusal> {
-    if found <= limit {
-        return Ok(());
-    }
-    Err(Refusal::new(
-        format!("it has {found} {what}"),
-        format!("the limit is {limit} (plugins.{key} in the configuration)"),
-    ))
-}
-
-fn check_body(body: &FunctionBody<'_>) -> Result<(), Refusal> {
-    let bad = |error: BinaryReaderError| malformed(&error);
-    let refused = |what: String, limit: &str| {
-        let place = body.range().start;
-        Refusal::new(format!("the function at offset {place:#x} {what}"), limit)
-    };
-    let len = body.as_bytes().len();
-    if len > MAX_BODY_BYTES {
-        return Err(refused(format!("has {len} bytes"), "the limit is 1 MiB; split the function"));
-    }
-    let mut locals = 0u64;
-    for group in body.get_locals_reader().map_err(bad)? {
-        locals += u64::from(group.map_err(bad)?.0);
-    }
-    if locals > MAX_LOCALS {
-        return Err(refused(format!("has {locals} locals"), "the limit is 10000"));
-    }
-    let mut depth = 0usize;
-    for operator in body.get_operators_reader().map_err(bad)? {
-        match operator.map_err(bad)? {
-            Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => depth += 1,
-            Operator::End => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > MAX_NESTING {
-            return Err(refused(format!("nests over {MAX_NESTING} blocks"), "the limit is 1000"));
-        }
-    }
-    Ok(())
 }
 
 fn takes_pointer(module: &str, name: &str) -> bool {

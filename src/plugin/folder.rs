@@ -310,6 +310,7 @@ impl<R: FnMut(Change)> Keeper<R> {
 
     fn lose(&mut self, error: &io::Error) {
         self.table.pause();
+        // The same folder may come back from a remount, and the kernel's watch would not.
         self.hints = Hints::Untried;
         if !std::mem::replace(&mut self.is_lost, true) {
             (self.report)(Change::FolderLost { error: error.to_string() });

@@ -24,7 +24,7 @@ use super::bind::{self, Host};
 use super::guest::{Farewell, Guest, Phase};
 use super::stop::{Lane, StopCell, Timekeeper, now_ns};
 use super::world::World;
-use super::{Limits, Refusal, Settings, Trap};
+use super::{Limits, Refusal, Settings, Trap, legible};
 
 /// The name under which the compile worker exports a module's start function instead of letting the
 /// instantiation run it: so it runs under the budget, and with a memory to log from.
@@ -228,11 +228,15 @@ fn plain(kind: impl Into<String>) -> Trap {
     Trap { kind: kind.into(), function: None, offset: None, cycle: 0 }
 }
 
+/// Most bytes of a guest's own words in a trap. Names of functions are rarely longer, and a message
+/// of `abort` is cut before it comes here.
+const MAX_WORDS: usize = 1024;
+
 /// What happened, from wasmer's error and from what we know ourselves.
 fn describe(error: &RuntimeError, guest: &mut Guest, stopped: bool, budget: Duration) -> Trap {
     let kind = match (guest.farewell.take(), error.clone().to_trap()) {
         (Some(Farewell::Exit(code)), _) => format!("proc_exit({code})"),
-        (Some(Farewell::Abort(message)), _) => format!("abort: {}", message.escape_debug()),
+        (Some(Farewell::Abort(message)), _) => format!("abort: {}", legible(&message, MAX_WORDS)),
         _ if stopped => format!("budget of {} exceeded", humantime::format_duration(budget)),
         (None, Some(TrapCode::UnreachableCodeReached)) => "unreachable".into(),
         (None, Some(TrapCode::StackOverflow)) => "stack overflow".into(),
@@ -241,7 +245,7 @@ fn describe(error: &RuntimeError, guest: &mut Guest, stopped: bool, budget: Dura
     };
     let frame = error.trace().first();
     let name = |frame: &wasmer::FrameInfo| match frame.function_name() {
-        Some(name) => name.to_string(),
+        Some(name) => legible(name, MAX_WORDS),
         None => format!("#{}", frame.func_index()),
     };
     Trap {
@@ -254,7 +258,11 @@ fn describe(error: &RuntimeError, guest: &mut Guest, stopped: bool, budget: Dura
 
 fn not_instantiated(error: InstantiationError) -> Unprepared {
     match error {
-        InstantiationError::Start(error) => Unprepared::Trapped(plain(error.message())),
+        // No start section runs in an instantiation; what traps there are segments.
+        InstantiationError::Start(error) => Unprepared::Refused(Refusal::new(
+            format!("it cannot be instantiated: {}", error.message()),
+            "its data and element segments must lie within its memory and tables",
+        )),
         other => Unprepared::Refused(Refusal::new(
             format!("it cannot be instantiated: {other}"),
             "its memory, tables and segments must fit the limits of the configuration",

@@ -1,8 +1,8 @@
 //! A recipe as it lies on disk: JSON, read strictly, with every mistake named by its place.
 //!
-//! The file is read twice: first what holds for the whole recipe, then the passes, which are checked
-//! against it one by one. So a complaint about a pass names its number, line and column. Nothing is
-//! run here: that is in `recipe.rs`; what comes before the passes is in `head.rs`.
+//! The file is read twice: first what holds for the whole recipe, then the passes, which are
+//! checked against it one by one. So a complaint about a pass names its number, line and column.
+//! Nothing is run here: that is in `recipe.rs`; what comes before the passes is in `head.rs`.
 
 use std::fmt;
 use std::fs::File;

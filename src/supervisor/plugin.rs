@@ -141,7 +141,7 @@ impl Plugin {
             self.good = None;
             self.restart = false;
         }
-        self.refused = None;
+        self.forget_failure();
         self.told = None;
         self.file = file;
     }
@@ -159,9 +159,17 @@ impl Plugin {
     }
 
     fn forget_refusal(&mut self) {
-        self.refused = None;
+        self.forget_failure();
         if !matches!(self.file, File::Unusable(_)) {
             self.refusal = None;
+        }
+    }
+
+    /// Also the one that the next step has yet to hear of: it came before what is said now.
+    fn forget_failure(&mut self) {
+        self.refused = None;
+        if let Next::Failed(..) = self.next {
+            self.next = Next::Nothing;
         }
     }
 

@@ -343,3 +343,14 @@ fn a_program_that_nobody_knows_is_stopped() {
          is         : unknown",
     );
 }
+
+#[test]
+fn a_release_is_not_lost_against_an_older_failure() {
+    let mut supervisor = Supervisor::new(RestartPolicy::default());
+    supervisor.folder("a", Some(hash("A"))).unwrap();
+    supervisor.step(Duration::ZERO, &[]);
+    supervisor.prepared("a", Generation(1), Err(Refusal::new("no", "")));
+    supervisor.release("a").unwrap();
+    let actions: Vec<String> = supervisor.step(Duration::ZERO, &[]).iter().map(brief).collect();
+    assert_eq!(actions, ["prepare A2"]);
+}

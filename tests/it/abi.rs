@@ -1,8 +1,8 @@
 //! The contract with a guest, function by function and code by code.
 //!
-//! A [`Script`] is a list of calls as text, `wasm_read_input 0 200 8`; it becomes a module that makes
-//! them and keeps each answer. [`Bench`] runs it like a scan does, without the scan. What needs more
-//! than one program in a real scan is in `abi/shared.rs`.
+//! A [`Script`] is a list of calls as text, `wasm_read_input 0 200 8`; it becomes a module that
+//! makes them and keeps each answer. [`Bench`] runs it like a scan does, without the scan. What
+//! needs more than one program in a real scan is in `abi/shared.rs`.
 
 mod init;
 mod log;
@@ -103,9 +103,8 @@ impl Script {
             text +=
                 &format!("(if (i32.eq (global.get $n) (i32.const {n})) (then\n{body}return))\n");
         }
-        text += &format!(
-            "(drop (call $wasm_write_output (i32.const {IMAGE}) (i32.const 0) (i32.const {MEMORY})))))"
-        );
+        let show = format!("(i32.const {IMAGE}) (i32.const 0) (i32.const {MEMORY})");
+        text += &format!("(drop (call $wasm_write_output {show}))))");
         assert!(self.calls().count() <= MAX_CALLS, "too many calls for one script");
         wat(&text)
     }
@@ -127,7 +126,8 @@ fn ty(letter: char) -> &'static str {
     }
 }
 
-/// A call like `wasm_cycle 8 16` that keeps its answer at `code`; what starts with `(` stays as it is.
+/// A call like `wasm_cycle 8 16` that keeps its answer at `code`; what starts with `(` stays as it
+/// is.
 fn instructions(call: &str, code: u32) -> String {
     if call.starts_with('(') {
         return call.into();
@@ -181,8 +181,8 @@ fn said(line: &Line) -> String {
 /// What a call answers before it was made.
 const NOT_REACHED: i32 = 77;
 
-/// Points of the tests. Inputs: `level` (f64 at 0), `button` (8.0), `small` (i16 at 10, half a unit a
-/// step, from 10), `big` (u32 at 12). Outputs: `valve` (f64 at 0), `motor` (8.0), `lamp` (8.1),
+/// Points of the tests. Inputs: `level` (f64 at 0), `button` (8.0), `small` (i16 at 10, half a unit
+/// a step, from 10), `big` (u32 at 12). Outputs: `valve` (f64 at 0), `motor` (8.0), `lamp` (8.1),
 /// `small.out` (i8 at 9), `scaled` (i16 at 10, like `small`), `flow` (f32 at 12); none is safe.
 fn points() -> Arc<Points> {
     use Direction::{In, Out};

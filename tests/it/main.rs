@@ -10,6 +10,7 @@ mod folder;
 mod log;
 mod quiet;
 mod recipe;
+mod refuse;
 mod rig;
 mod scan;
 mod simulation;

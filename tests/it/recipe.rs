@@ -12,8 +12,8 @@ use crate::rig::{wat, workshop};
 const BUDGET: Duration = Duration::from_micros(2500);
 
 /// Copies inputs 0 and 1 to outputs 1 and 0, logs "Polling", counts its polls in the variable `n`,
-/// writes the clock's milliseconds to output 4, sets `seen` to double `level` plus a half. Traps when
-/// input 2 is 1, loops for ever when it is 2. Its `init` logs "Starting" and makes `n`.
+/// writes the clock's milliseconds to output 4, sets `seen` to double `level` plus a half. Traps
+/// when input 2 is 1, loops for ever when it is 2. Its `init` logs "Starting" and makes `n`.
 const DEMO: &str = r#"(module
   (import "env" "wasm_log" (func $log (param i32 i32 i32 i32 i32 i32) (result i32)))
   (import "env" "wasm_read_input" (func $read (param i32 i32 i32) (result i32)))
@@ -26,7 +26,8 @@ const DEMO: &str = r#"(module
   (memory (export "memory") 1)
   (data (i32.const 100) "PollingStartingnlevelseen")
   (func (export "init")
-    (drop (call $log (i32.const 2) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 107) (i32.const 8)))
+    (drop (call $log (i32.const 2) (i32.const 0) (i32.const 0) (i32.const 0)
+      (i32.const 107) (i32.const 8)))
     (drop (call $set (i32.const 115) (i32.const 1) (i32.const 0))))
   (func (export "poll")
     (drop (call $read (i32.const 0) (i32.const 0) (i32.const 3)))
@@ -38,11 +39,13 @@ const DEMO: &str = r#"(module
     (i32.store (i32.const 20) (i32.div_u (i32.load (i32.const 16)) (i32.const 1000000)))
     (drop (call $write (i32.const 4) (i32.const 20) (i32.const 4)))
     (drop (call $get (i32.const 115) (i32.const 1) (i32.const 24)))
-    (drop (call $set (i32.const 115) (i32.const 1) (i32.add (i32.load (i32.const 24)) (i32.const 1))))
+    (drop (call $set (i32.const 115) (i32.const 1)
+      (i32.add (i32.load (i32.const 24)) (i32.const 1))))
     (drop (call $getd (i32.const 116) (i32.const 5) (i32.const 32)))
     (drop (call $setd (i32.const 121) (i32.const 4)
       (f64.add (f64.load (i32.const 32)) (f64.const 0.5))))
-    (drop (call $log (i32.const 2) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 100) (i32.const 7)))))"#;
+    (drop (call $log (i32.const 2) (i32.const 0) (i32.const 0) (i32.const 0)
+      (i32.const 100) (i32.const 7)))))"#;
 
 /// Runs `module` against recipes, which get the names `0.json`, `1.json` and so on.
 fn run(module: &str, recipes: &[&str]) -> anyhow::Result<Report> {

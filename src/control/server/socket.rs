@@ -71,20 +71,14 @@ impl std::error::Error for BindError {}
 impl Socket {
     /// Makes the socket `path` with permissions `mode`, such as `0o600`.
     ///
-    /// A socket that a dead daemon has left is replaced. A missing folder is made, for this user
-    /// alone, when it is to be directly in `$XDG_RUNTIME_DIR`; elsewhere whoever administers the
-    /// machine decides about folders.
+    /// A socket that a dead daemon has left is replaced. Its folder is made if that is missing; the
+    /// folder's folder must be there, because whoever administers the machine decides about it.
     ///
     /// # Errors
     /// See [`BindError`].
     pub async fn bind(path: &Path, mode: u32) -> Result<Self, BindError> {
-        let session = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        Self::bind_in(path, mode, session.as_deref()).await
-    }
-
-    async fn bind_in(path: &Path, mode: u32, session: Option<&Path>) -> Result<Self, BindError> {
         let io = |error| BindError::Io(path.to_owned(), error);
-        make_folder(path, session)?;
+        make_folder(path, mode)?;
         clear(path).await?;
         let socket = UnixSocket::new_stream().map_err(io)?;
         socket.bind(path).map_err(io)?;
@@ -117,21 +111,19 @@ impl Drop for Socket {
     }
 }
 
-fn make_folder(path: &Path, session: Option<&Path>) -> Result<(), BindError> {
+/// Makes the folder for whom the socket's `mode` lets in.
+fn make_folder(path: &Path, mode: u32) -> Result<(), BindError> {
     let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
         return Ok(());
     };
-    if folder.exists() {
-        return Ok(());
+    let mode = if mode & 0o060 == 0 { 0o700 } else { 0o750 };
+    match fs::DirBuilder::new().mode(mode).create(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(BindError::NoFolder(path.to_owned()))
+        }
+        made => made.map_err(|error| BindError::Io(path.to_owned(), error)),
     }
-    if session.is_none() || folder.parent() != session {
-        return Err(BindError::NoFolder(path.to_owned()));
-    }
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|error| BindError::Io(path.to_owned(), error))
 }
 
 /// Removes the socket of a daemon that is dead: one on which nobody listens.
@@ -166,26 +158,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_folder_is_made_in_the_session_alone() {
-        let session = tempfile::tempdir().unwrap();
-        let path = session.path().join("camshaft/control.sock");
-        let refused = Socket::bind_in(&path, 0o600, None).await;
+    async fn the_folder_is_made_but_not_the_folder_of_the_folder() {
+        let run = tempfile::tempdir().unwrap();
+        let refused = Socket::bind(&run.path().join("a/b/control.sock"), 0o600).await;
         assert!(matches!(refused, Err(BindError::NoFolder(_))), "{refused:?}");
-        let deep = session.path().join("a/b/control.sock");
-        let refused = Socket::bind_in(&deep, 0o600, Some(session.path())).await;
-        assert!(matches!(refused, Err(BindError::NoFolder(_))), "{refused:?}");
-        let socket = Socket::bind_in(&path, 0o660, Some(session.path())).await.unwrap();
-        assert_eq!(mode_of(path.parent().unwrap()), 0o700);
-        assert_eq!(mode_of(socket.path()), 0o660);
-        drop(socket);
-        assert!(!path.exists(), "it is removed at the end");
+        for (name, mode, expected) in [("own", 0o600, 0o700), ("group", 0o660, 0o750)] {
+            let path = run.path().join(name).join("control.sock");
+            let socket = Socket::bind(&path, mode).await.unwrap();
+            assert_eq!(mode_of(path.parent().unwrap()), expected);
+            assert_eq!(mode_of(socket.path()), mode);
+            drop(socket);
+            assert!(!path.exists(), "it is removed at the end");
+        }
     }
 
     #[tokio::test]
     async fn only_the_socket_of_a_dead_daemon_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
-        let bind = || Socket::bind_in(&path, 0o600, None);
+        let bind = || Socket::bind(&path, 0o600);
         let first = bind().await.unwrap();
         assert!(matches!(bind().await, Err(BindError::InUse(_))));
         drop(first);

@@ -179,11 +179,14 @@ fn open_alone(path: &Path, name: &str) -> io::Result<File> {
     }
     // The one before us may have renamed it between our opening and our locking: then this is
     // the published plugin itself.
-    let is_ours = sample(path).is_some_and(|now| match file.metadata() {
-        Ok(meta) => (now.dev, now.ino, now.kind) == (meta.dev(), meta.ino(), Kind::File),
-        Err(_) => false,
-    });
-    if is_ours { Ok(file) } else { Err(busy()) }
+    if is_at(&file, path)? { Ok(file) } else { Err(busy()) }
+}
+
+/// Whether the open file is a regular one and still has that name.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let meta = file.metadata()?;
+    let id = (meta.dev(), meta.ino(), Kind::File);
+    Ok(sample(path).is_some_and(|now| (now.dev, now.ino, now.kind) == id))
 }
 
 #[cfg(test)]
@@ -260,6 +263,12 @@ mod tests {
         drop(other);
         publish(dir.path(), "a", b"two").unwrap();
         assert_eq!(fs::read(dir.path().join("a.wasm")).unwrap(), b"two");
+
+        // One that opened the temporary file before it was renamed holds the published plugin.
+        let file = open_alone(&temporary, "a").unwrap();
+        assert!(is_at(&file, &temporary).unwrap());
+        fs::rename(&temporary, dir.path().join("a.wasm")).unwrap();
+        assert!(!is_at(&file, &temporary).unwrap());
 
         // A directory in the way: the file system says no, and nothing is left behind.
         fs::create_dir(dir.path().join("b.wasm")).unwrap();

@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use super::super::quarantine::MAX_QUARANTINED;
 use super::*;
 
-const SEED: u64 = 0x00ca_d5af;
+/// With this one, a release got lost against a failure that had come before it.
+const SEED: u64 = 9;
 const STEPS: u64 = 100_000;
 /// A quiet time comes after so many steps; it ends with a look at what has become of everything.
 const QUIET_EVERY: u64 = 500;
@@ -291,6 +292,9 @@ fn whatever_happens_the_rules_hold_and_the_end_is_right() {
         "settled refused",
         "settled running",
     ] {
-        assert!(world.counts.get(what).is_some_and(|count| *count >= 10), "too few: {what}");
+        assert!(
+            world.counts.get(what).is_some_and(|count| *count >= 10),
+            "too few: {what}, seed {SEED}"
+        );
     }
 }

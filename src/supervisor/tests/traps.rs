@@ -85,3 +85,17 @@ fn a_program_that_vanishes_has_trapped() {
          see -      : 'trap 1/5 0ms', prepare A2",
     );
 }
+
+#[test]
+fn traps_of_a_version_that_is_being_replaced_do_not_count() {
+    check(
+        "file A     : prepare A1
+         ok 1       : install 1
+         see 1      : 'runs 1'
+         file B     : prepare B2
+         see 1 trap :
+         is         : preparing A1 next B2
+         ok 2       : install 2
+         see 2 trap : 'runs 2', 'trap 1/5 0ms', prepare B3",
+    );
+}

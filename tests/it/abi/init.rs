@@ -98,3 +98,30 @@ fn the_budget_holds_for_everything_before_the_first_poll_together() {
         assert!(refusal.starts_with(words), "{refusal}");
     }
 }
+
+#[test]
+fn segments_must_lie_within_their_memory_and_table() {
+    let refusal = |fields: &str| {
+        let text = format!("(module {fields} (func $f (export \"poll\")))");
+        let preparation = Bench::new().prepare(&wat(&text), Settings::default());
+        preparation.result.expect_err(fields).to_string()
+    };
+    let remedy = "its data and element segments must lie within its memory and tables";
+    let data = refusal("(memory 1) (data (i32.const 65536) \"x\")");
+    assert_eq!(data, format!("it cannot be instantiated: out of bounds memory access; {remedy}"));
+    let elements = refusal("(table 1 funcref) (elem (i32.const 1) func $f)");
+    let words = "undefined element: out of bounds table access";
+    assert_eq!(elements, format!("it cannot be instantiated: {words}; {remedy}"));
+}
+
+#[test]
+fn the_name_of_a_function_cannot_disturb_the_log() {
+    let long = "x".repeat(5000);
+    let text = format!("(module (func $\"bad\\1b[31m{long}\" (export \"poll\") unreachable))");
+    let mut bench = Bench::new();
+    let prepared = bench.prepare(&wat(&text), Settings::default()).result;
+    let mut program = bench.seat(prepared.unwrap());
+    let name = bench.poll(&mut program).unwrap_err().function.expect("it has a name");
+    assert!(name.starts_with("bad\\u{1b}[31mxxx"), "{name}");
+    assert!(name.len() < 1100 && name.ends_with("x…"), "{name}");
+}

@@ -4,8 +4,8 @@ use camshaft::plugin::abi::{self, Offer};
 
 use super::*;
 
-/// The functions that take pointers, with good arguments. In the pattern, a digit is a pointer to so
-/// many bytes, `s` a pointer to a text whose length `l` comes next, `v` neither.
+/// The functions that take pointers, with good arguments. In the pattern, a digit is a pointer to
+/// so many bytes, `s` a pointer to a text whose length `l` comes next, `v` neither.
 const POINTERS: &[(&str, &str, &str)] = &[
     ("wasm_log", "vslvsl", "2 100 4 7 100 4"),
     ("wasm_read_input", "vsl", "0 200 8"),
@@ -43,14 +43,15 @@ fn bad_pointers(size: u32) -> [u32; 6] {
 fn bad_calls() -> Vec<(String, i32)> {
     let mut calls = Vec::new();
     for (name, pattern, good) in POINTERS {
-        let good: Vec<u32> = good.split(' ').map(|word| word.parse().unwrap()).collect();
+        let good: Vec<u32> =
+            good.split(' ').map(|word| word.parse().expect("it is a number")).collect();
         let error = if name.starts_with("wasm_") { 1 } else { 21 };
         for (index, kind) in pattern.char_indices() {
             let bad: Vec<u32> = match kind {
                 'v' => continue,
                 's' => bad_pointers(good[index + 1]).into(),
                 'l' => vec![MEMORY - good[index - 1] + 1, 0x8000_0000, !0],
-                digit => bad_pointers(digit.to_digit(10).unwrap()).into(),
+                digit => bad_pointers(digit.to_digit(10).expect("it is a digit")).into(),
             };
             for value in bad {
                 let mut arguments = good.clone();

@@ -8,7 +8,8 @@ use super::*;
 use crate::rig::{Rig, points};
 
 /// A program that writes its `value` to `out.count` (at 12), keeps the code in the variable `code`,
-/// and adds one to the variable `chain`, whose new value goes to the variable `mine`; `more` follows.
+/// and adds one to the variable `chain`, whose new value goes to the variable `mine`; `more`
+/// follows.
 fn program(value: i32, code: &str, mine: &str, more: &str) -> String {
     format!(
         r#"(module

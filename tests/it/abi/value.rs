@@ -78,7 +78,8 @@ fn variables_answer_with_their_codes() {
             ("wasm_variable_write_boolean 109 5 1", 4),
             ("wasm_variable_read_int 130 2 200", 1),
             ("wasm_variable_write_int 130 2 1", 1),
-            // The first thing that is wrong decides: the name, the variable, the place of the value.
+            // The first thing that is wrong decides: the name, the variable, the place of the
+            // value.
             ("wasm_variable_read_int 120 3 4294967295", 3),
             ("wasm_variable_read_int 100 4 4294967295", 4),
             ("wasm_variable_read_int 130 2 4294967295", 1),

@@ -1,0 +1,162 @@
+//! How much of everything a module may have.
+//!
+//! Each thing that a module lists costs time in the compile worker, and memory in the daemon for as
+//! long as an instance of it lives: 2.5 million names of functions, in a file of 15 MB, took 500
+//! MB. Everything is counted here before it is read. What the things are is checked in `check.rs`.
+
+use wasmer::sys::wasmparser::{
+    BinaryReaderError, CustomSectionReader, ElementItems, ElementSectionReader, FunctionBody,
+    KnownCustom, Name, Operator, Payload, TableSectionReader,
+};
+
+use super::check::malformed;
+use super::{Limits, Refusal};
+
+/// Longest function body. A body compiles in time that grows faster than its length; what real
+/// compilers make stays far below.
+const MAX_BODY_BYTES: usize = 1 << 20;
+
+/// Most locals of one function, for the same reason.
+const MAX_LOCALS: u64 = 10_000;
+
+/// Deepest nesting of blocks, for the same reason.
+const MAX_NESTING: usize = 1_000;
+
+/// Most types, imports, exports, globals, tables, segments and custom sections, each. As many as
+/// functions are allowed by default, because some linkers export them all.
+const MAX_ENTRIES: u32 = 20_000;
+
+/// What has been counted so far.
+#[derive(Debug, Default)]
+pub(super) struct Size {
+    table_elements: u64,
+    segment_elements: u64,
+    custom_sections: u64,
+    function_names: u64,
+}
+
+impl Size {
+    /// Counts a part of the module.
+    pub(super) fn take(&mut self, payload: &Payload<'_>, limits: &Limits) -> Result<(), Refusal> {
+        match payload {
+            Payload::TypeSection(types) => entries("types", types.count()),
+            Payload::ImportSection(imports) => entries("imports", imports.count()),
+            Payload::GlobalSection(globals) => entries("globals", globals.count()),
+            Payload::ExportSection(exports) => entries("exports", exports.count()),
+            Payload::DataSection(segments) => entries("data segments", segments.count()),
+            Payload::FunctionSection(functions) => {
+                let count = functions.count().into();
+                at_most("functions", count, limits.functions.into(), "functions")
+            }
+            Payload::TableSection(tables) => self.take_tables(tables, limits),
+            Payload::ElementSection(segments) => self.take_elements(segments, limits),
+            Payload::CodeSectionEntry(body) => check_body(body),
+            Payload::CustomSection(custom) => self.take_custom(custom, limits),
+            _ => Ok(()),
+        }
+    }
+
+    fn take_tables(
+        &mut self,
+        tables: &TableSectionReader<'_>,
+        limits: &Limits,
+    ) -> Result<(), Refusal> {
+        entries("tables", tables.count())?;
+        for table in tables.clone() {
+            let initial = table.map_err(|error| malformed(&error))?.ty.initial;
+            self.table_elements = self.table_elements.saturating_add(initial);
+        }
+        at_most("table elements", self.table_elements, limits.table_elements.into(), "table")
+    }
+
+    fn take_elements(
+        &mut self,
+        segments: &ElementSectionReader<'_>,
+        limits: &Limits,
+    ) -> Result<(), Refusal> {
+        entries("element segments", segments.count())?;
+        for segment in segments.clone() {
+            let count = match segment.map_err(|error| malformed(&error))?.items {
+                ElementItems::Functions(items) => items.count(),
+                ElementItems::Expressions(_, items) => items.count(),
+            };
+            self.segment_elements += u64::from(count);
+            let limit = limits.table_elements.into();
+            at_most("elements in segments", self.segment_elements, limit, "table")?;
+        }
+        Ok(())
+    }
+
+    fn take_custom(
+        &mut self,
+        custom: &CustomSectionReader<'_>,
+        limits: &Limits,
+    ) -> Result<(), Refusal> {
+        self.custom_sections += 1;
+        entries("custom sections", u32::try_from(self.custom_sections).unwrap_or(u32::MAX))?;
+        let KnownCustom::Name(names) = custom.as_known() else { return Ok(()) };
+        // Names that cannot be read are no mistake: nothing depends on them.
+        for names in names.into_iter().map_while(Result::ok) {
+            if let Name::Function(names) = names {
+                self.function_names += u64::from(names.count());
+            }
+        }
+        let limit = u64::from(limits.functions) + u64::from(MAX_ENTRIES);
+        if self.function_names > limit {
+            return Err(Refusal::new(
+                format!("it has {} names of functions", self.function_names),
+                format!("the limit is {limit}; strip its name section"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn entries(what: &str, found: u32) -> Result<(), Refusal> {
+    if found <= MAX_ENTRIES {
+        return Ok(());
+    }
+    Err(Refusal::new(format!("it has {found} {what}"), format!("the limit is {MAX_ENTRIES}")))
+}
+
+/// A limit of the configuration, where it is called `plugins.key`.
+pub(super) fn at_most(what: &str, found: u64, limit: u64, key: &str) -> Result<(), Refusal> {
+    if found <= limit {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        format!("it has {found} {what}"),
+        format!("the limit is {limit} (plugins.{key} in the configuration)"),
+    ))
+}
+
+fn check_body(body: &FunctionBody<'_>) -> Result<(), Refusal> {
+    let bad = |error: BinaryReaderError| malformed(&error);
+    let refused = |what: String, limit: &str| {
+        let place = body.range().start;
+        Refusal::new(format!("the function at offset {place:#x} {what}"), limit)
+    };
+    let len = body.as_bytes().len();
+    if len > MAX_BODY_BYTES {
+        return Err(refused(format!("has {len} bytes"), "the limit is 1 MiB; split the function"));
+    }
+    let mut locals = 0u64;
+    for group in body.get_locals_reader().map_err(bad)? {
+        locals += u64::from(group.map_err(bad)?.0);
+    }
+    if locals > MAX_LOCALS {
+        return Err(refused(format!("has {locals} locals"), "the limit is 10000"));
+    }
+    let mut depth = 0usize;
+    for operator in body.get_operators_reader().map_err(bad)? {
+        match operator.map_err(bad)? {
+            Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => depth += 1,
+            Operator::End => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_NESTING {
+            return Err(refused(format!("nests over {MAX_NESTING} blocks"), "the limit is 1000"));
+        }
+    }
+    Ok(())
+}
