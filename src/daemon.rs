@@ -167,7 +167,11 @@ impl Daemon {
                     cached,
                     ..SwapView::default()
                 };
-                entry.ready = Some(Ready { program: Box::new(program), times });
+                // One that was discarded may come late, after its successor.
+                let newer = |ready: &Ready| ready.generation() > loaded.generation;
+                if !entry.ready.as_ref().is_some_and(newer) {
+                    entry.ready = Some(Ready { program: Box::new(program), times });
+                }
             }
         });
         self.supervisor.prepared(&loaded.name, loaded.generation, result);
@@ -208,9 +212,13 @@ impl Daemon {
                 self.loader.load(request, module, world);
             }
             Action::Install { name, generation } => {
+                let settings = self.settings(&name);
                 if let Some(entry) = self.roster.get_mut(&name)
-                    && let Some(ready) = entry.ready.take()
+                    && let Some(mut ready) =
+                        entry.ready.take_if(|ready| ready.generation() == generation)
                 {
+                    // A reload may have changed them since the preparation began.
+                    ready.program.program.configure(settings, &self.config.points);
                     let missed = self.reins.latest.read().missed;
                     let at = MonotonicClock.now();
                     entry.ordered = Some(Ordered { generation, times: ready.times, at, missed });
@@ -225,7 +233,7 @@ impl Daemon {
             }
             Action::Discard { name, generation } => {
                 if let Some(entry) = self.roster.get_mut(&name) {
-                    entry.ready.take_if(|ready| ready.program.program.generation == generation);
+                    entry.ready.take_if(|ready| ready.generation() == generation);
                 }
             }
             Action::Stop { name } => {
@@ -311,6 +319,11 @@ impl Daemon {
                 || news.programs.iter().any(|fact| fact.seat == seat)
         });
         free.into_iter().for_each(|seat| self.stats.forget(seat));
+        for fact in news.programs.iter().filter(|fact| self.roster.name(fact.seat).is_none()) {
+            // It was still in the queue when its plugin was forgotten, and no order to stop it had
+            // room behind it. A full queue is not a worry: the next look asks again.
+            let _ = self.reins.orders.push(Order::Remove(fact.seat));
+        }
         let mut used = Vec::new();
         for (_, view) in self.supervisor.plugins() {
             used.extend(view.file);

@@ -33,6 +33,12 @@ pub(super) struct Ready {
     pub(super) times: SwapView,
 }
 
+impl Ready {
+    pub(super) fn generation(&self) -> Generation {
+        self.program.program.generation
+    }
+}
+
 /// An ordered swap with the times so far.
 #[derive(Debug)]
 pub(super) struct Ordered {

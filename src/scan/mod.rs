@@ -355,8 +355,10 @@ impl Scan {
         let memory_bytes = program.memory_bytes();
         self.down.retain(|fact| fact.seat != seat);
         if let Some(old) = old {
-            // The outputs stay as they are and go on belonging to the seat.
+            // The outputs stay as they are and go on belonging to the seat, unless the settings have
+            // changed since the old one was prepared: what is not granted any more becomes safe.
             let old = self.programs.remove(old);
+            self.world().give_up(seat, &program.settings.outputs);
             self.give_back(Return::Program(old.program));
         }
         let place = self.programs.partition_point(|other| other.program.rank() < program.rank());

@@ -13,5 +13,6 @@ mod recipe;
 mod refuse;
 mod rig;
 mod scan;
+mod simulation;
 mod systemd;
 mod toolchain;

@@ -80,7 +80,7 @@ pub fn points() -> Arc<Points> {
 pub struct Rig {
     pub scan: Scan,
     pub reins: Reins,
-    samples: rtrb::Consumer<camshaft::scan::stats::Sample>,
+    pub samples: rtrb::Consumer<camshaft::scan::stats::Sample>,
     pub keeper: Arc<Timekeeper>,
     pub points: Arc<Points>,
     pub limits: Limits,

@@ -1,0 +1,154 @@
+//! A seeded simulation: the real scan, the real supervisor and simulated devices in simulated time,
+//! with everything going wrong at random, and the invariants of `lib.rs` asserted in every cycle.
+//!
+//! `simulation/house.rs` makes the trouble, `daemon.rs` carries it about, `guest.rs` is the program and `model.rs` a shadow of the
+//! scan that says what should come of it; `plant.rs` does the same for the devices, `invariants.rs`
+//! compares. A failure prints
+//! its seed: `CAMSHAFT_SEED=7 cargo test --release --test it simulation` repeats it.
+
+mod daemon;
+mod guest;
+mod house;
+mod invariants;
+mod model;
+mod plant;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use camshaft::plugin::{Limits, ModuleHash};
+
+use crate::rig::{Rig, block_on, wat, workshop};
+use guest::VERSIONS;
+use house::{House, Module};
+use invariants::cycle;
+
+/// Fixed, so that two runs of the tests do the same.
+const SEEDS: [u64; 3] = [1, 0xca25_4af7, 0x2026];
+/// Of each seed; quiet times come on top.
+const CYCLES: u64 = 100_000;
+/// A quiet time comes after so many cycles.
+const QUIET_EVERY: u64 = 2_000;
+/// Longer than any wait of the supervisor.
+const QUIET_CYCLES: u64 = 500;
+
+#[test]
+fn whatever_happens_the_invariants_hold_in_every_cycle() {
+    let modules: Arc<[Module]> = VERSIONS.iter().map(|version| module(*version)).collect();
+    let seeds = match std::env::var("CAMSHAFT_SEED") {
+        Ok(seed) => vec![seed.parse().expect("CAMSHAFT_SEED is a number")],
+        Err(_) => SEEDS.to_vec(),
+    };
+    let mut counts = BTreeMap::new();
+    for seed in &seeds {
+        for (what, count) in life(*seed, &modules) {
+            *counts.entry(what).or_insert(0) += count;
+        }
+    }
+    println!("{counts:?}");
+    // A world in which one of these hardly ever happens proves little about it.
+    for what in EVENTS {
+        let count = counts.get(*what).copied().unwrap_or(0);
+        assert!(count >= 5, "too few: {count} x {what}");
+    }
+}
+
+/// Everything that must have happened.
+const EVENTS: &[&str] = &[
+    "clear",
+    "compiler killed",
+    "configure",
+    "cycle",
+    "discard",
+    "endless",
+    "file",
+    "file gone",
+    "flood",
+    "hold",
+    "inject",
+    "install",
+    "nobody takes anything back",
+    "nonsense",
+    "prepare",
+    "queue full",
+    "quiet",
+    "release",
+    "removed by nobody",
+    "restart",
+    "settled gone",
+    "settled held",
+    "settled quarantined",
+    "settled refused",
+    "settled running",
+    "stop",
+    "stranger",
+    "swap",
+    "tell",
+    "time skipped",
+    "trap",
+];
+
+fn module(version: guest::Version) -> Module {
+    let bytes = wat(&version.wat());
+    let hash = ModuleHash::of(&bytes);
+    let artifact = block_on(workshop(Limits::default()).artifact(hash, bytes.into()));
+    Module { version, hash, artifact: artifact.expect("the module is good") }
+}
+
+/// Says where it happened when an assertion fails.
+struct Life {
+    seed: u64,
+    house: House,
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("seed {}, cycle {}", self.seed, self.house.model.world.cycle);
+            self.house.events.iter().for_each(|event| println!("  {event}"));
+        }
+    }
+}
+
+/// A whole life of a daemon, up to its halt. Gives how often what happened.
+fn life(seed: u64, modules: &Arc<[Module]>) -> BTreeMap<&'static str, u64> {
+    let points = plant::points();
+    let mut rig = Rig::new(Arc::clone(&points), plant::devices(&points));
+    // Every line counts here; how many may pass is tested elsewhere.
+    rig.limits.log_lines_per_s = 1_000_000;
+    let mut life = Life { seed, house: House::new(rig, Arc::clone(modules), seed) };
+    let house = &mut life.house;
+    for n in 1..=CYCLES {
+        house.disturb();
+        if !house.one_in(3) {
+            house.pursue(house.rig.now);
+        }
+        cycle(house);
+        if n % QUIET_EVERY == 0 {
+            settle(house);
+        }
+    }
+    while !house.halt() {
+        cycle(house);
+    }
+    house.is_quiet = true;
+    for _ in 0..100 {
+        house.pursue(house.rig.now);
+        cycle(house);
+    }
+    assert!(house.model.is_halted && house.model.seated.is_empty());
+    std::mem::take(&mut house.counts)
+}
+
+fn settle(house: &mut House) {
+    house.calm_down();
+    let mut actions = 0;
+    for n in 0..QUIET_CYCLES {
+        let count = house.pursue(house.rig.now);
+        actions = if n < QUIET_CYCLES / 2 { 0 } else { actions + count };
+        cycle(house);
+    }
+    house.assert_settled();
+    assert_eq!(actions, 0, "still busy after {} quiet cycles", QUIET_CYCLES / 2);
+    house.is_quiet = false;
+}

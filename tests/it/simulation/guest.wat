@@ -1,0 +1,158 @@
+;; The program of the simulation; guest.rs says what it does and fills in the braces.
+;; Memory: 0 cycle, 8 period, 16 seconds, 24 nanoseconds, 32 orders, 40 value, 44 quality,
+;; 48 variable, 64 outputs; from 100 names, from 200 bytes for raw writes.
+(module
+  (import "env" "wasm_cycle" (func $cycle (param i32 i32) (result i32)))
+  (import "env" "wasm_current_time" (func $time (param i32 i32) (result i32)))
+  (import "env" "wasm_read_input" (func $input (param i32 i32 i32) (result i32)))
+  (import "env" "wasm_point_read_int" (func $sensor (param i32 i32 i32) (result i32)))
+  (import "env" "wasm_variable_read_int" (func $get (param i32 i32 i32) (result i32)))
+  (import "env" "wasm_variable_write_int" (func $set (param i32 i32 i32) (result i32)))
+  (import "env" "wasm_variable_write_double" (func $setd (param i32 i32 f64) (result i32)))
+  (import "env" "wasm_point_write_int" (func $out (param i32 i32) (result i32)))
+  (import "env" "wasm_point_write_boolean" (func $outb (param i32 i32) (result i32)))
+  (import "env" "wasm_write_output" (func $raw (param i32 i32 i32) (result i32)))
+  (import "env" "wasm_read_output" (func $back (param i32 i32 i32) (result i32)))
+  (import "env" "wasm_log" (func $log (param i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 100) "chain")
+  (data (i32.const 110) "mix0")
+  (data (i32.const 120) "boot0")
+  (data (i32.const 130) "fold0")
+  (data (i32.const 200) "{raw}")
+  (global $id (mut i32) (i32.const 0))
+  (global $r (mut i32) (i32.const 0))
+  (global $fold (mut i32) (i32.const 0))
+
+  (func $mix (param $x i32) (result i32)
+    (local.set $x (i32.mul (i32.xor (local.get $x) (i32.shr_u (local.get $x) (i32.const 16)))
+                           (i32.const 0x7feb352d)))
+    (local.set $x (i32.mul (i32.xor (local.get $x) (i32.shr_u (local.get $x) (i32.const 15)))
+                           (i32.const 0x846ca68b)))
+    (i32.xor (local.get $x) (i32.shr_u (local.get $x) (i32.const 16))))
+
+  (func $take (param $number i32)
+    (global.set $fold
+      (i32.add (i32.mul (global.get $fold) (i32.const 31)) (local.get $number))))
+
+  ;; The bits of $r from bit $at on.
+  (func $bits (param $at i32) (param $mask i32) (result i32)
+    (i32.and (i32.shr_u (global.get $r) (local.get $at)) (local.get $mask)))
+
+  (func $deep (param $n i32) (result i32)
+    (i32.add (call $deep (local.get $n)) (i32.const 1)))
+
+  (func $trap (param $place i32)
+    (local $t i32)
+    (local.set $t (call $mix (i32.add (global.get $r) (i32.const {salt}))))
+    (if (i32.ge_s (i32.load (i32.const 32)) (i32.const 0)) (then (return)))
+    (if (i32.and (local.get $t) (i32.const {trap_mask})) (then (return)))
+    (if (i32.ne (i32.and (i32.shr_u (local.get $t) (i32.const 16)) (i32.const 3))
+                (local.get $place))
+      (then (return)))
+    {endless}
+    (local.set $t (i32.and (i32.shr_u (local.get $t) (i32.const 18)) (i32.const 7)))
+    (if (i32.eq (local.get $t) (i32.const 1))
+      (then (drop (i32.div_s (i32.const 1) (i32.sub (local.get $t) (i32.const 1))))))
+    (if (i32.eq (local.get $t) (i32.const 2))
+      (then (drop (i32.load (i32.const 65536)))))
+    (if (i32.eq (local.get $t) (i32.const 3))
+      (then (drop (call $deep (i32.const 0)))))
+    (if (i32.eq (local.get $t) (i32.const 4))
+      (then (call $exit (i32.const 3))))
+    unreachable)
+
+  (func $sense (param $point i32)
+    (local $code i32)
+    (local.set $code (call $sensor (local.get $point) (i32.const 40) (i32.const 44)))
+    (call $take (local.get $code))
+    (if (i32.eqz (local.get $code)) (then
+      (call $take (i32.load (i32.const 40)))
+      (call $take (i32.load8_u (i32.const 44))))))
+
+  (func $write (param $which i32) (param $turn i32)
+    (local $number i32)
+    (local.set $number
+      (i32.shr_s (global.get $r) (i32.add (local.get $turn) (i32.const 5))))
+    (if (call $bits (i32.add (local.get $turn) (i32.const 1)) (i32.const 1))
+      (then (local.set $number (i32.and (local.get $number) (i32.const 0x7f)))))
+    (call $take
+      (if (result i32)
+          (i32.and (i32.eq (i32.and (local.get $which) (i32.const 6)) (i32.const 2))
+                   (call $bits (local.get $turn) (i32.const 1)))
+        (then (call $outb (i32.add (local.get $which) (i32.const 12))
+                          (call $bits (i32.add (local.get $turn) (i32.const 16))
+                                      (i32.const 1))))
+        (else (call $out (i32.add (local.get $which) (i32.const 12))
+                         (i32.or (local.get $number) (i32.const 1)))))))
+
+  (func (export "init")
+    (local $n i32)
+    (loop $next
+      (if (i32.eqz (call $input (i32.mul (local.get $n) (i32.const 4)) (i32.const 32)
+                                (i32.const 4)))
+        (then (global.set $id (local.get $n))))
+      (local.set $n (i32.add (local.get $n) (i32.const 1)))
+      (br_if $next (i32.lt_u (local.get $n) (i32.const 8))))
+    (i32.store8 (i32.const 124) (i32.add (global.get $id) (i32.const 48)))
+    (i32.store8 (i32.const 134) (i32.add (global.get $id) (i32.const 48)))
+    (drop (call $get (i32.const 100) (i32.const 5) (i32.const 48)))
+    (drop (call $set (i32.const 120) (i32.const 5)
+                     (i32.add (i32.load (i32.const 48)) (i32.const {salt}))))
+    (call $take (call $raw (i32.const 0) (i32.const 200) (i32.const 1)))
+    {unable})
+
+  (func (export "poll")
+    (local $n i32)
+    (call $take (call $cycle (i32.const 0) (i32.const 8)))
+    (call $take (i32.load (i32.const 0)))
+    (call $take (call $time (i32.const 16) (i32.const 24)))
+    (call $take (i32.load (i32.const 16)))
+    (call $take (i32.load (i32.const 24)))
+    (drop (call $input (i32.mul (global.get $id) (i32.const 4)) (i32.const 32) (i32.const 4)))
+    (global.set $r
+      (call $mix (i32.xor (i32.load (i32.const 32))
+        (call $mix (i32.add (i32.load (i32.const 0)) (i32.const {salt}))))))
+    (call $sense (i32.const 8))
+    (call $sense (i32.const 9))
+    (call $sense (i32.const 10))
+    (call $trap (i32.const 0))
+
+    (i32.store (i32.const 48) (i32.const 0))
+    (drop (call $get (i32.const 100) (i32.const 5) (i32.const 48)))
+    (call $take (call $set (i32.const 100) (i32.const 5)
+      (i32.add (i32.mul (i32.load (i32.const 48)) (i32.const 31))
+               (i32.add (global.get $id) (i32.const 1)))))
+    (call $take (call $get (i32.const 100) (i32.const 5) (i32.const 48)))
+    (call $take (i32.load (i32.const 48)))
+    (i32.store8 (i32.const 113) (i32.add (call $bits (i32.const 4) (i32.const 3))
+                                         (i32.const 48)))
+    (call $take {mix})
+    (call $trap (i32.const 1))
+
+    (loop $next
+      (call $write
+        (call $bits (i32.add (i32.const 8) (i32.mul (local.get $n) (i32.const 3)))
+                    (i32.const 7))
+        (local.get $n))
+      (local.set $n (i32.add (local.get $n) (i32.const 1)))
+      (br_if $next (i32.lt_u (local.get $n) (i32.const 3))))
+    (if (call $bits (i32.const 20) (i32.const 1)) (then
+      (call $take (call $raw
+        (call $bits (i32.const 21) (i32.const 31))
+        (i32.add (i32.const 200) (call $bits (i32.const 21) (i32.const 7)))
+        (call $bits (i32.const 26) (i32.const 7))))))
+    (call $trap (i32.const 2))
+
+    (call $take (call $back (i32.const 0) (i32.const 64) (i32.const 24)))
+    (local.set $n (i32.const 64))
+    (loop $next
+      (call $take (i32.load (local.get $n)))
+      (local.set $n (i32.add (local.get $n) (i32.const 4)))
+      (br_if $next (i32.lt_u (local.get $n) (i32.const 88))))
+    (if (i32.eqz (call $bits (i32.const 28) (i32.const 3))) (then
+      (call $take (call $log (i32.const 2) (i32.const 0) (i32.const 0) (i32.const 0)
+                             (i32.const 100) (i32.const 5)))))
+    (drop (call $set (i32.const 130) (i32.const 5) (global.get $fold)))
+    (call $trap (i32.const 3))))

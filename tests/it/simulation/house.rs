@@ -1,0 +1,309 @@
+//! The world around the scan of the simulation: a folder, an operator and devices that fail.
+//!
+//! What the daemon makes of it is in `daemon.rs`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use camshaft::driver::{Command, Injection};
+use camshaft::image::{PointId, Value};
+use camshaft::plugin::compile::Artifact;
+use camshaft::plugin::program::Prepared;
+use camshaft::plugin::world::Seat;
+use camshaft::plugin::{Generation, Grant, ModuleHash, Refusal, Settings, Trap};
+use camshaft::scan::{MAX_ORDERS, Order};
+use camshaft::supervisor::{RestartPolicy, Supervisor};
+
+use super::guest::{MAY_TRAP, VERSIONS, Version};
+use super::model::{self, Model};
+use super::plant::{BACK, LAMP, OUT, OUTPUTS, PROGRAMS, RAMP};
+use crate::rig::Rig;
+
+pub const NAMES: [&str; PROGRAMS] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+
+/// Short waits, so that a quiet time of some seconds is long enough for all of them.
+pub const POLICY: RestartPolicy = RestartPolicy {
+    delay: Duration::from_millis(100),
+    delay_max: Duration::from_secs(1),
+    traps: 3,
+    window: Duration::from_secs(4),
+};
+
+/// The last of these events are shown when something goes wrong.
+const SHOWN_EVENTS: usize = 20;
+
+/// A module that can be put into the folder.
+pub struct Module {
+    pub version: Version,
+    pub hash: ModuleHash,
+    pub artifact: Artifact,
+}
+
+/// A preparation under way.
+pub struct Preparing {
+    pub until_cycle: u64,
+    pub name: &'static str,
+    pub generation: Generation,
+    pub result: Result<Ready, Refusal>,
+}
+
+/// The same program for the scan and for the model.
+pub struct Ready {
+    pub program: Box<Prepared>,
+    pub model: Box<model::Prepared>,
+}
+
+/// What the daemon saw of a program in its last look at the news.
+pub struct Seen {
+    pub seat: Seat,
+    pub generation: Generation,
+    pub trap: Option<Arc<Trap>>,
+}
+
+pub struct House {
+    pub rig: Rig,
+    pub model: Model,
+    pub random: fastrand::Rng,
+    pub modules: Arc<[Module]>,
+    pub supervisor: Supervisor,
+    /// Which module the folder holds under a name.
+    pub files: BTreeMap<&'static str, usize>,
+    pub settings: BTreeMap<&'static str, Settings>,
+    /// Who has which seat.
+    pub seats: Vec<Option<&'static str>>,
+    pub preparing: Vec<Preparing>,
+    pub ready: BTreeMap<&'static str, Ready>,
+    /// Commands that an operator repeats until they are in the queue.
+    pub asked: Vec<(usize, Command)>,
+    pub seen: Vec<Seen>,
+    pub ticket: u64,
+    /// Nobody takes back what the scan returns before this cycle.
+    pub lazy_until: u64,
+    /// The queue of orders is filled with commands in every cycle before this one.
+    pub flood_until: u64,
+    pub is_quiet: bool,
+    /// Programs that came back.
+    pub returned: u64,
+    /// Instances whose settings changed while they sat in the scan or were on their way.
+    pub reconfigured: Vec<Generation>,
+    pub events: Vec<String>,
+    pub counts: BTreeMap<&'static str, u64>,
+}
+
+impl House {
+    pub fn new(rig: Rig, modules: Arc<[Module]>, seed: u64) -> Self {
+        let mut house = Self {
+            model: Model::new(&rig.points),
+            rig,
+            random: fastrand::Rng::with_seed(seed),
+            modules,
+            supervisor: Supervisor::new(POLICY),
+            files: BTreeMap::new(),
+            settings: BTreeMap::new(),
+            seats: vec![None; PROGRAMS],
+            preparing: Vec::new(),
+            ready: BTreeMap::new(),
+            asked: Vec::new(),
+            seen: Vec::new(),
+            ticket: 0,
+            lazy_until: 0,
+            flood_until: 0,
+            is_quiet: false,
+            returned: 0,
+            reconfigured: Vec::new(),
+            events: Vec::new(),
+            counts: BTreeMap::new(),
+        };
+        for name in NAMES {
+            let settings = house.any_settings(name);
+            house.settings.insert(name, settings);
+        }
+        house
+    }
+
+    pub fn note(&mut self, what: &'static str, more: impl std::fmt::Display) {
+        self.count(what);
+        if self.events.len() == SHOWN_EVENTS {
+            self.events.remove(0);
+        }
+        self.events.push(format!("cycle {}: {what} {more}", self.model.world.cycle));
+    }
+
+    pub fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    pub fn one_in(&mut self, n: u32) -> bool {
+        self.random.u32(..n) == 0
+    }
+
+    fn any_settings(&mut self, name: &str) -> Settings {
+        let own = NAMES.iter().position(|other| *other == name).expect("one of ours");
+        let sensors = [BACK, LAMP, RAMP].into_iter().filter(|_| self.random.bool());
+        let inputs = [PointId(own as u16)].into_iter().chain(sensors).collect();
+        let outputs = match self.random.u32(..4) {
+            0 => Grant::All,
+            _ => {
+                let outputs = (OUT..OUT + OUTPUTS).map(PointId);
+                Grant::Only(outputs.filter(|_| self.random.bool()).collect())
+            }
+        };
+        Settings {
+            order: self.random.u32(..4),
+            every: [1, 1, 1, 1, 2, 3, 7][self.random.usize(..7)],
+            poll_budget: Duration::from_millis(5),
+            inputs: Grant::Only(inputs),
+            outputs,
+            hold: false,
+        }
+    }
+}
+
+// The world outside.
+impl House {
+    /// Somebody does something, perhaps.
+    pub fn disturb(&mut self) {
+        let name = NAMES[self.random.usize(..NAMES.len())];
+        match self.random.u32(..400) {
+            0..8 => self.copy_in(name),
+            8..10 => self.take_away(name),
+            10 => {
+                self.note("hold", name);
+                self.supervisor.hold(name).expect("few plugins");
+            }
+            11..14 => {
+                self.note("release", name);
+                let _ = self.supervisor.release(name); // unknown names are told so
+            }
+            14..20 => {
+                self.note("restart", name);
+                let _ = self.supervisor.restart(name); // held ones are told so
+            }
+            20..30 => self.reconfigure(name),
+            30..34 => {
+                let injection = self.any_injection();
+                let device = self.random.usize(..2);
+                self.note("inject", format_args!("{injection:?} into {device}"));
+                self.asked.push((device, Command::Inject(injection)));
+            }
+            34..42 => {
+                let device = self.random.usize(..2);
+                self.note("clear", device);
+                self.asked.push((device, Command::Clear));
+            }
+            42..140 => {
+                let allows = if self.one_in(3) { MAY_TRAP } else { 0 };
+                let command = self.random.u32(..) & !MAY_TRAP | allows;
+                let id = self.random.usize(..PROGRAMS);
+                self.tell(id, command);
+            }
+            140..143 => {
+                self.note("nonsense", "");
+                let device = self.random.usize(..3);
+                let point = PointId(self.random.u16(8..24));
+                self.asked.push((device, Command::Set(point, Value::Int(1))));
+            }
+            143 if self.one_in(2) => {
+                self.note("flood", "");
+                self.flood_until = self.model.world.cycle + self.random.u64(1..40);
+            }
+            144 if self.one_in(2) => {
+                self.note("nobody takes anything back", "");
+                self.lazy_until = self.model.world.cycle + self.random.u64(40..120);
+                if self.one_in(2) {
+                    self.flood_until = self.lazy_until;
+                }
+            }
+            145 if self.one_in(4) => {
+                let seat = Seat(self.random.u16(..PROGRAMS as u16));
+                self.note("removed by nobody", format_args!("{seat:?}"));
+                self.order(Order::Remove(seat), model::Order::Remove(seat));
+            }
+            _ => {}
+        }
+        if self.model.world.cycle < self.flood_until {
+            // What is ordered now waits for long, and what is wanted changes meanwhile.
+            match self.random.u32(..4) {
+                0 => self.take_away(name),
+                1 => self.copy_in(name),
+                _ => {}
+            }
+            self.flood();
+        }
+    }
+
+    fn copy_in(&mut self, name: &'static str) {
+        // The good ones are more frequent.
+        let module = [0, 0, 0, 1, 1, 1, 2, 2, 3, 4][self.random.usize(..10)];
+        self.files.insert(name, module);
+        let hash = self.modules[module].hash;
+        self.note("file", format_args!("{name} is {}", VERSIONS[module].name));
+        self.supervisor.folder(name, Some(hash)).expect("few plugins");
+    }
+
+    fn take_away(&mut self, name: &'static str) {
+        self.files.remove(name);
+        self.note("file gone", name);
+        self.supervisor.folder(name, None).expect("a name goes");
+    }
+
+    fn reconfigure(&mut self, name: &'static str) {
+        let settings = self.any_settings(name);
+        self.note("configure", format_args!("{name}: {settings:?}"));
+        self.settings.insert(name, settings.clone());
+        let Some(seat) = self.seat(name) else { return };
+        if self.one_in(4) {
+            return; // it counts from the next start
+        }
+        let on_its_way = self.model.orders.iter().filter_map(|order| match order {
+            model::Order::Install(prepared) => Some(&prepared.program),
+            _ => None,
+        });
+        let known = self.model.seated.iter().chain(on_its_way).filter(|p| p.seat == seat);
+        self.reconfigured.extend(known.map(|program| program.generation));
+        // When the queue is full, they are those of the next start.
+        self.order(
+            Order::Configure(seat, Box::new(settings.clone())),
+            model::Order::Configure(seat, settings),
+        );
+    }
+
+    fn any_injection(&mut self) -> Injection {
+        let delay_ms = [0, 5, 30, 100, 400][self.random.usize(..5)];
+        match self.random.u32(..4) {
+            0 => Injection::Disconnect,
+            1 => Injection::Freeze,
+            2 => Injection::Slow { delay: Duration::from_millis(delay_ms) },
+            _ => Injection::Garbage { seed: self.random.u64(..) },
+        }
+    }
+
+    /// Gives the program with this number its orders.
+    fn tell(&mut self, id: usize, command: u32) {
+        let value = Value::Int(command.into());
+        self.asked.push((0, Command::Set(PointId(id as u16), value)));
+    }
+
+    /// Fills the queue of orders to the brim.
+    fn flood(&mut self) {
+        while self.model.orders.len() < MAX_ORDERS {
+            let command = Command::Set(PointId(0), Value::Int(self.random.u16(..).into()));
+            assert!(self.command(0, command));
+        }
+    }
+
+    /// From now on nobody disturbs anything.
+    pub fn calm_down(&mut self) {
+        self.note("quiet", "");
+        self.is_quiet = true;
+        self.lazy_until = 0;
+        self.flood_until = 0;
+        self.asked.clear();
+        self.asked.extend([(0, Command::Clear), (1, Command::Clear)]);
+        for id in 0..PROGRAMS {
+            let command = self.random.u32(..) & !MAY_TRAP;
+            self.tell(id, command);
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! What must be true after every cycle of the simulation.
+//!
+//! First the whole snapshot is compared with the model. Then each invariant of `lib.rs` is asserted
+//! again from the news alone, as far as it can be: so a mistake that scan and model share is seen,
+//! and what is broken has a name.
+
+use std::time::Duration;
+
+use camshaft::driver::{Fault, Injection};
+use camshaft::image::{Direction, Quality, Safe};
+use camshaft::plugin::Generation;
+use camshaft::plugin::world::{Message, Seat};
+use camshaft::scan::Snapshot;
+use camshaft::scan::stats::{Sample, What};
+use camshaft::variable::Variable;
+
+use super::guest::{CHAIN, FOLD, is_granted, link};
+use super::house::House;
+use super::model::{Back, Model, Said, Seated};
+use crate::rig::PERIOD;
+
+/// What was true after the last cycle.
+struct Before {
+    cycle: u64,
+    outputs: Vec<u8>,
+    owners: Vec<Option<Seat>>,
+    /// Of each program in the news, trapped or not: its seat, instance and polls.
+    programs: Vec<(Seat, Generation, u64)>,
+    chain: i32,
+    folds: Vec<Option<Variable>>,
+}
+
+impl Before {
+    fn of(news: &Snapshot) -> Self {
+        let programs = news.programs.iter();
+        Self {
+            cycle: news.cycle,
+            outputs: news.outputs.clone(),
+            owners: news.owners.clone(),
+            programs: programs.map(|fact| (fact.seat, fact.generation, fact.polls)).collect(),
+            chain: chain(news),
+            folds: FOLD.iter().map(|name| news.variables.read(name)).collect(),
+        }
+    }
+
+    fn polls(&self, seat: Seat, generation: Generation) -> Option<u64> {
+        let found = self.programs.iter().find(|(s, g, _)| (*s, *g) == (seat, generation));
+        found.map(|(_, _, polls)| *polls)
+    }
+}
+
+fn chain(news: &Snapshot) -> i32 {
+    match news.variables.read(CHAIN) {
+        Some(Variable::Int(chain)) => chain,
+        _ => 0,
+    }
+}
+
+/// One cycle of scan and model, and everything that must be true after it.
+pub fn cycle(house: &mut House) {
+    let before = Before::of(house.rig.reins.latest.read());
+    if !house.is_quiet && house.one_in(50) {
+        house.note("time skipped", "");
+        house.rig.now += PERIOD * house.random.u32(1..6);
+    }
+    house.rig.now += PERIOD;
+    let now = house.rig.now;
+    house.rig.scan.cycle(now);
+    let news = house.rig.reins.latest.read();
+    house.model.cycle(now, &news.inputs);
+
+    assert_eq!(news.cycle, before.cycle + 1, "cycles are counted one by one");
+    assert_it_is_the_model(house, now);
+    assert_samples(&mut house.rig.samples, &house.model.polled);
+    let news = house.rig.reins.latest.read().clone();
+    assert_owners(&news, &house.model);
+    assert_nothing_became_0(&before, &news, &house.model);
+    assert_losses_are_safe(&before, &news, &house.model);
+    assert_one_change(&before, &news);
+    assert_polls(&before, &news, house);
+    assert_quality(&news, &house.model);
+    assert_nobody_is_lost(house);
+    count_events(&before, house);
+}
+
+/// The snapshot is what the shadow of the scan says.
+fn assert_it_is_the_model(house: &mut House, now: Duration) {
+    let House { rig, model, .. } = house;
+    assert_eq!(rig.scan.len(), model.seated.len(), "programs in the scan");
+    let news = rig.reins.latest.read();
+    let world = &model.world;
+    assert_eq!((news.cycle, news.now, news.halted), (world.cycle, now, model.is_halted));
+    assert_eq!(news.inputs, world.inputs, "inputs");
+    assert_eq!(news.outputs, world.outputs, "outputs");
+    assert_eq!(news.owners, world.owners, "owners");
+    let variables = world.variables.iter().copied();
+    assert!(news.variables.iter().eq(variables), "{:?}", world.variables);
+    let programs = model.seated.iter().chain(&model.down);
+    assert_eq!(news.programs.len(), programs.clone().count());
+    for (fact, program) in news.programs.iter().zip(programs) {
+        let found = (fact.seat, fact.generation, fact.polls, fact.since_cycle, fact.since);
+        let (seat, generation) = (program.seat, program.generation);
+        let wanted = (seat, generation, program.polls, program.since_cycle, program.since);
+        assert_eq!(found, wanted, "{}", program.name);
+        assert_eq!(fact.memory_bytes, 65_536);
+        let trap = fact.trap.as_ref().map(|trap| (&*trap.kind, trap.cycle));
+        assert_eq!(trap, program.trap, "{}", program.name);
+    }
+    for (fact, (device, fault)) in news.devices.iter().zip(&model.devices) {
+        assert_eq!((fact.fault, fact.confirmed), (*fault, device.is_confirmed()));
+    }
+    let mut lines = Vec::new();
+    while let Ok(line) = rig.log.pop() {
+        assert_eq!(line.cycle, world.cycle);
+        let said = match line.message {
+            Message::Said { text, .. } if text.as_str() == CHAIN => Said::Words,
+            Message::NotGranted(id) => Said::NotGranted(id),
+            Message::Owned(id, owner) => Said::Owned(id, owner),
+            other => panic!("nobody says {other:?}"),
+        };
+        lines.push((line.seat, said));
+    }
+    assert_eq!(lines, world.lines, "log lines");
+}
+
+/// Every owner is in the scan, and the output is granted to it.
+fn assert_owners(news: &Snapshot, model: &Model) {
+    for (id, point) in model.points.iter() {
+        let Some(owner) = news.owners[id.index()] else { continue };
+        assert_eq!(point.direction, Direction::Out, "{}", point.name);
+        let sits = news.programs.iter().any(|fact| fact.seat == owner && fact.trap.is_none());
+        assert!(sits, "{} belongs to {owner:?}, who is not there", point.name);
+        let owner = model.seated.iter().find(|program| program.seat == owner);
+        let granted = owner.is_some_and(|owner| is_granted(&owner.settings.outputs, id));
+        assert!(granted, "{} belongs to somebody without a grant", point.name);
+    }
+}
+
+/// What nobody owns has its safe value or keeps what it had; no number becomes 0.
+fn assert_nothing_became_0(before: &Before, news: &Snapshot, model: &Model) {
+    for (id, point) in model.points.iter() {
+        if point.direction == Direction::In {
+            continue;
+        }
+        let value = point.read(&news.outputs);
+        if news.owners[id.index()].is_none() {
+            let expected = match point.safe {
+                Safe::Value(safe) => safe,
+                Safe::Hold => point.read(&before.outputs),
+            };
+            assert_eq!(value, expected, "{} is nobody's", point.name);
+        }
+        let is_0 = |image: &[u8]| {
+            point.mask() == 0xff && image[point.bytes()] == [0; 8][..point.bytes().len()]
+        };
+        assert!(!is_0(&news.outputs) || is_0(&before.outputs), "{} became 0", point.name);
+        assert!(!is_0(&news.outputs) || point.safe == Safe::Hold, "{} is 0", point.name);
+    }
+}
+
+/// The outputs of a program that has just trapped are safe or already another's, and what its last
+/// poll wrote is nowhere.
+fn assert_losses_are_safe(before: &Before, news: &Snapshot, model: &Model) {
+    for program in model.down.iter().filter(|p| p.trap.is_some_and(|(_, at)| at == news.cycle)) {
+        let fact = news.programs.iter().find(|fact| fact.generation == program.generation);
+        assert!(fact.is_some_and(|fact| fact.trap.is_some()), "{} has trapped", program.name);
+        let id = program.instance.id;
+        assert_eq!(news.variables.read(FOLD[id]), before.folds[id], "its variable");
+        for (id, point) in model.points.iter() {
+            if before.owners[id.index()] != Some(program.seat) {
+                continue;
+            }
+            match (news.owners[id.index()], point.safe) {
+                (Some(owner), _) => assert_ne!(owner, program.seat, "{}", point.name),
+                (None, Safe::Value(safe)) => assert_eq!(point.read(&news.outputs), safe),
+                (None, Safe::Hold) => {
+                    assert_eq!(point.read(&news.outputs), point.read(&before.outputs));
+                }
+            }
+        }
+    }
+}
+
+/// At most one program is swapped, restarted or removed in one cycle.
+fn assert_one_change(before: &Before, news: &Snapshot) {
+    let is_there = |seat, generation| {
+        news.programs.iter().any(|fact| (fact.seat, fact.generation) == (seat, generation))
+    };
+    let gone = before.programs.iter().filter(|(seat, generation, _)| !is_there(*seat, *generation));
+    let gone: Vec<_> = gone.collect();
+    assert!(gone.len() <= 1 || news.halted, "these left at once: {gone:?}");
+}
+
+/// Everybody whose turn it was has been polled once, in order, and nobody else.
+fn assert_polls(before: &Before, news: &Snapshot, house: &House) {
+    let mut chain_now = before.chain;
+    for fact in news.programs.iter().filter(|fact| fact.trap.is_none()) {
+        let mut programs = house.model.seated.iter();
+        let program = programs.find(|p| p.seat == fact.seat).expect("the model has it too");
+        let is_due = news.cycle.is_multiple_of(program.settings.every.into());
+        let polls = before.polls(fact.seat, fact.generation).unwrap_or(0);
+        assert_eq!(fact.polls, polls + u64::from(is_due), "polls of {}", program.name);
+        if !house.reconfigured.contains(&fact.generation) {
+            let every = u64::from(program.settings.every);
+            let turns = news.cycle / every - (fact.since_cycle - 1) / every;
+            assert_eq!(fact.polls, turns, "{}: one in each cycle of its own", program.name);
+        }
+        if is_due {
+            chain_now = link(chain_now, program.instance.id);
+        }
+    }
+    assert_eq!(chain(news), chain_now, "later programs see what earlier ones committed");
+}
+
+/// Every poll, good or trapped, was measured; nothing else was.
+fn assert_samples(samples: &mut rtrb::Consumer<Sample>, polled: &[Seat]) {
+    let mut found = Vec::new();
+    while let Ok(sample) = samples.pop() {
+        match sample.what {
+            What::Poll(seat) => found.push(seat),
+            What::Lateness | What::Work => panic!("the thread measures these, not the scan"),
+        }
+    }
+    assert_eq!(found, polled, "polls in this cycle");
+}
+
+/// Inputs are bad or uncertain exactly while their device is at fault; garbage passes for good, and
+/// what is late is good once it comes.
+fn assert_quality(news: &Snapshot, model: &Model) {
+    for ((device, _), fact) in model.devices.iter().zip(news.devices.iter()) {
+        let is_lost = device.failure == Some(Injection::Disconnect);
+        assert_eq!(fact.fault, is_lost.then_some(Fault::Disconnected));
+        for (id, point) in device.ours(Direction::In) {
+            let quality = news.inputs.quality[id.index()];
+            let is_right = match device.failure {
+                None => quality == Quality::Good,
+                Some(Injection::Disconnect) => quality == Quality::Bad,
+                Some(Injection::Freeze) => quality != Quality::Good,
+                Some(Injection::Slow { .. }) => true,
+                Some(Injection::Garbage { .. }) => quality != Quality::Uncertain,
+            };
+            assert!(is_right, "{} is {quality:?} with {:?}", point.name, device.failure);
+        }
+    }
+}
+
+/// Every program that was installed sits in the scan, or came back, or is on its way back.
+fn assert_nobody_is_lost(house: &House) {
+    let model = &house.model;
+    let on_its_way = model.returns.iter().filter(|back| matches!(back, Back::Program(_))).count();
+    let elsewhere = house.returned + on_its_way as u64;
+    assert_eq!(elsewhere, model.installed - model.seated.len() as u64, "programs are lost");
+}
+
+fn count_events(before: &Before, house: &mut House) {
+    let cycle = house.model.world.cycle;
+    house.count("cycle");
+    let is_new = |program: &&Seated| program.since_cycle == cycle;
+    for program in house.model.seated.clone().iter().filter(is_new) {
+        if before.programs.iter().any(|(seat, ..)| *seat == program.seat) {
+            house.note("swap", program.name);
+        }
+    }
+    for program in house.model.down.clone() {
+        match program.trap {
+            Some((kind, at)) if at == cycle => {
+                let is_endless = kind.starts_with("budget");
+                let what = if is_endless { "endless" } else { "trap" };
+                house.note(what, format_args!("{}: {kind}", program.name));
+            }
+            _ => {}
+        }
+    }
+}
