@@ -3,8 +3,10 @@
 //! Nothing in a cycle waits, logs or allocates, except in a cycle that swaps or loses a program.
 //! Orders come down one bounded queue, what comes back goes up another, and at the end of each cycle
 //! there is one [`Snapshot`]. When cycles happen is in `pacer.rs`, on which thread in `thread.rs`,
-//! how long they took in `stats.rs`; who may run is decided by the supervisor, not here.
+//! how long they took in `stats.rs`, and what goes down and comes up in `exchange.rs`; who may run is
+//! decided by the supervisor, not here.
 
+mod exchange;
 pub mod pacer;
 pub mod stats;
 pub mod thread;
@@ -12,214 +14,20 @@ pub mod thread;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::driver::{Command, Driver, Fault};
-use crate::image::{Direction, Inputs, Points};
-use crate::latest;
+use crate::driver::{Driver, Fault};
 use crate::plugin::program::{Prepared, Program};
 use crate::plugin::stop::{Lane, Timekeeper, now_ns};
 use crate::plugin::world::{MAX_PROGRAMS, Seat, World};
-use crate::plugin::{Generation, Settings, Trap};
-use crate::variable::Variables;
+use crate::plugin::{Settings, Trap};
 
+pub use exchange::{
+    DeviceFact, Ends, MAX_ORDERS, MEMORY_CYCLES, Order, ProgramFact, Reins, Return, Snapshot,
+    queues, rehearsal,
+};
 use stats::{Sample, What};
-
-/// Room in the queue of orders: one for each program, so that all can be installed at once.
-pub const MAX_ORDERS: usize = MAX_PROGRAMS;
 
 /// Most orders obeyed in one cycle: a flood of them must not stretch it.
 const ORDERS_PER_CYCLE: usize = 16;
-
-/// What the scan is told to do. Obeyed in order, between two cycles.
-#[derive(Debug)]
-pub enum Order {
-    /// Seat this program, in place of the one that sits there.
-    Install(Box<Prepared>),
-    /// Take the program from this seat; its outputs become safe.
-    Remove(Seat),
-    /// Give the program on this seat new settings.
-    Configure(Seat, Box<Settings>),
-    /// Pass a command to a device and send the answer up with this ticket.
-    Command {
-        /// Comes back with the answer.
-        ticket: u64,
-        /// Index of the device.
-        device: usize,
-        /// What it is to do.
-        command: Command,
-    },
-    /// Take every program out and make every output safe; install nothing any more.
-    Halt,
-}
-
-/// What the scan gives back: whatever must not be dropped on its thread, and answers.
-#[derive(Debug)]
-pub enum Return {
-    /// A program that has left its seat, for whatever reason.
-    Program(Program),
-    /// A program that could not be seated.
-    Refused(Box<Prepared>),
-    /// Settings that were replaced or had nobody to go to.
-    Settings(Box<Settings>),
-    /// How a device took a command.
-    Answer {
-        /// From the order.
-        ticket: u64,
-        /// What the device said.
-        result: Result<(), &'static str>,
-    },
-}
-
-/// What is true about one program; a level that stays until another instance takes the seat.
-#[derive(Debug, Clone)]
-pub struct ProgramFact {
-    /// Whose seat.
-    pub seat: Seat,
-    /// Which instance.
-    pub generation: Generation,
-    /// Polls of this instance that returned well.
-    pub polls: u64,
-    /// The cycle in which it took its seat.
-    pub since_cycle: u64,
-    /// When that was, on the scan's clock.
-    pub since: Duration,
-    /// Linear memory in bytes; read when it took its seat and every [`MEMORY_CYCLES`].
-    pub memory_bytes: u64,
-    /// How it failed; it is no longer polled then.
-    pub trap: Option<Arc<Trap>>,
-}
-
-/// Looking at a memory's size costs more than a poll; once in so many cycles is often enough.
-pub const MEMORY_CYCLES: u64 = 64;
-
-/// What is true about one device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DeviceFact {
-    /// How it fails at present.
-    pub fault: Option<Fault>,
-    /// Whether it is known to have the outputs of this cycle.
-    pub confirmed: bool,
-}
-
-/// The news of one cycle.
-#[derive(Debug, Clone)]
-pub struct Snapshot {
-    /// Number of the cycle; the first is 1, and 0 means that none has ended yet.
-    pub cycle: u64,
-    /// The cycle's instant on the scan's clock.
-    pub now: Duration,
-    /// Cycles that ended too late.
-    pub overruns: u64,
-    /// Cycles that did not take place because of overruns.
-    pub missed: u64,
-    /// Samples that found the queue full.
-    pub samples_lost: u64,
-    /// Log lines of guests that found their queue full.
-    pub lines_lost: u64,
-    /// The inputs that the programs saw.
-    pub inputs: Inputs,
-    /// The outputs that the devices were given.
-    pub outputs: Vec<u8>,
-    /// By [`crate::image::PointId`].
-    pub owners: Vec<Option<Seat>>,
-    /// All variables.
-    pub variables: Variables,
-    /// Programs that run, in the order of polling, then those that trapped.
-    pub programs: Roomy<ProgramFact>,
-    /// By index in the configuration.
-    pub devices: Roomy<DeviceFact>,
-    /// Whether [`Order::Halt`] was obeyed.
-    pub halted: bool,
-}
-
-impl Snapshot {
-    /// What there is before the first cycle, with room for everything that may come.
-    pub fn first(world: &World, devices: usize) -> Self {
-        Self {
-            cycle: 0,
-            now: Duration::ZERO,
-            overruns: 0,
-            missed: 0,
-            samples_lost: 0,
-            lines_lost: 0,
-            inputs: world.inputs.clone(),
-            outputs: world.outputs.clone(),
-            owners: world.owners.clone(),
-            variables: world.variables.clone(),
-            programs: Roomy::with_capacity(MAX_PROGRAMS),
-            devices: Roomy::with_capacity(devices),
-            halted: false,
-        }
-    }
-
-    /// Whether every device is known to have the outputs of this cycle.
-    pub fn is_confirmed(&self) -> bool {
-        self.devices.iter().all(|device| device.confirmed)
-    }
-}
-
-/// A list whose copies keep its room, so that the scan can fill them without allocating.
-#[derive(Debug)]
-pub struct Roomy<T>(Vec<T>);
-
-impl<T> Roomy<T> {
-    fn with_capacity(capacity: usize) -> Self {
-        Self(Vec::with_capacity(capacity))
-    }
-}
-
-impl<T: Clone> Clone for Roomy<T> {
-    fn clone(&self) -> Self {
-        let mut copy = Self::with_capacity(self.0.capacity());
-        copy.0.extend_from_slice(&self.0);
-        copy
-    }
-}
-
-impl<T> std::ops::Deref for Roomy<T> {
-    type Target = [T];
-
-    fn deref(&self) -> &[T] {
-        &self.0
-    }
-}
-
-/// The scan's ends of its queues.
-#[derive(Debug)]
-pub struct Ends {
-    /// Orders come down here.
-    pub orders: rtrb::Consumer<Order>,
-    /// What must not be dropped here goes up there.
-    pub returns: rtrb::Producer<Return>,
-    /// Measured times go up there.
-    pub samples: rtrb::Producer<Sample>,
-    /// The news of each cycle.
-    pub latest: latest::Writer<Snapshot>,
-}
-
-/// The other ends, for whoever directs the scan.
-#[derive(Debug)]
-pub struct Reins {
-    /// Orders go down here.
-    pub orders: rtrb::Producer<Order>,
-    /// What the scan gives back.
-    pub returns: rtrb::Consumer<Return>,
-    /// The news of the latest cycle.
-    pub latest: latest::Reader<Snapshot>,
-}
-
-/// Queues between a scan and whoever directs it, and the one for measured times.
-pub fn queues(first: &Snapshot) -> (Ends, Reins, rtrb::Consumer<Sample>) {
-    let (orders_in, orders) = rtrb::RingBuffer::new(MAX_ORDERS);
-    // Each order gives back at most one thing, and a trap one more.
-    let (returns, returns_out) = rtrb::RingBuffer::new(MAX_ORDERS + MAX_PROGRAMS);
-    let (samples, samples_out) = rtrb::RingBuffer::new(stats::MAX_SAMPLES);
-    let (writer, reader) = latest::latest(first);
-    (
-        Ends { orders, returns, samples, latest: writer },
-        Reins { orders: orders_in, returns: returns_out, latest: reader },
-        samples_out,
-    )
-}
 
 /// Everything that a cycle works on.
 pub struct Scan {
@@ -468,11 +276,11 @@ impl Scan {
             news.outputs.copy_from_slice(&world.outputs);
             news.owners.copy_from_slice(&world.owners);
             news.variables.copy_from(&world.variables);
-            let facts = &mut news.programs.0;
+            let facts = news.programs.list();
             facts.clear();
             facts.extend(programs.iter().map(Seated::fact));
             facts.extend(down.iter().take(MAX_PROGRAMS - programs.len()).cloned());
-            let facts = &mut news.devices.0;
+            let facts = news.devices.list();
             facts.clear();
             facts.extend(devices.iter().map(Device::fact));
         });
@@ -550,16 +358,4 @@ impl Device {
     fn fact(&self) -> DeviceFact {
         DeviceFact { fault: self.fault, confirmed: self.driver.is_confirmed() }
     }
-}
-
-/// A world that looks like `snapshot`, for a program that is being prepared.
-pub fn rehearsal(snapshot: &Snapshot, points: Arc<Points>, period: Duration) -> Box<World> {
-    let log = crate::plugin::world::LogSink::List(Vec::new());
-    let mut world = World::new(points, snapshot.variables.clone(), period, log);
-    debug_assert_eq!(world.points.image_bytes(Direction::In), snapshot.inputs.bytes.len());
-    world.now = snapshot.now;
-    world.inputs.clone_from(&snapshot.inputs);
-    world.outputs.clone_from(&snapshot.outputs);
-    world.outputs_before.clone_from(&snapshot.outputs);
-    Box::new(world)
 }

@@ -119,7 +119,7 @@ fn due(
     delay: Duration,
 ) -> Option<(Duration, Vec<u8>)> {
     let arrived = frames.iter().take_while(|(sent, _)| *sent + delay <= now).count();
-    frames.drain(..arrived).last()
+    frames.drain(..arrived).next_back()
 }
 
 impl Mirror {
