@@ -15,4 +15,5 @@ mod rig;
 mod scan;
 mod simulation;
 mod systemd;
+mod tidy;
 mod toolchain;
