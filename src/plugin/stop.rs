@@ -170,8 +170,8 @@ impl StopCell {
     }
 }
 
-/// What the timekeeper knows about one thread that runs guests. That thread writes, the timekeeper
-/// reads.
+/// What the timekeeper knows about one thread that runs guests. That thread writes and the
+/// timekeeper reads, unless a field says otherwise.
 #[derive(Debug)]
 struct Watched {
     /// The flag of the call that is running; null between calls.
@@ -185,6 +185,8 @@ struct Watched {
     idle_until_ns: AtomicU64,
     /// No call is allowed less than this.
     shortest_ns: AtomicU64,
+    /// When the timekeeper last ended a call; the timekeeper writes this one.
+    stopped_ns: AtomicU64,
     cpu_clock: ClockId,
 }
 
@@ -212,6 +214,7 @@ impl Watched {
         if used < allowed {
             return now_ns + (allowed - used).max(SHORTEST_SLEEP_NS);
         }
+        self.stopped_ns.store(self::now_ns(), Ordering::Relaxed);
         let stopped = call | i32::MIN;
         let _ = cell.compare_exchange(call, stopped, Ordering::Relaxed, Ordering::Relaxed);
         now_ns.saturating_add(shortest)
@@ -248,6 +251,11 @@ impl Lane {
     /// Promises that no call will be allowed less than `budget`.
     pub fn shortest(&self, budget: Duration) {
         self.0.shortest_ns.store(nanos(budget), Ordering::Relaxed);
+    }
+
+    /// When the timekeeper last ended a call of this thread, by [`now_ns`]; 0 if it never did.
+    pub fn stopped_ns(&self) -> u64 {
+        self.0.stopped_ns.load(Ordering::Relaxed)
     }
 
     /// Starts the time of a call into the instance of `cell`, at `started_ns` by [`now_ns`].
@@ -313,6 +321,7 @@ impl Timekeeper {
             marked_cpu_ns: AtomicU64::new(0),
             idle_until_ns: AtomicU64::new(0),
             shortest_ns: AtomicU64::new(NEVER_NS),
+            stopped_ns: AtomicU64::new(0),
             cpu_clock: own_cpu_clock(),
         });
         let mut lanes = self.lanes.lock();

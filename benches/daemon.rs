@@ -1,0 +1,154 @@
+//! Measurements of the whole daemon: `cargo bench --bench daemon`.
+//!
+//! How long a file that is renamed into the folder takes to its first poll, how long a start with a
+//! hundred plugins takes, and how much memory three idle plugins need.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints and may fail")]
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use camshaft::control::client::Client;
+use camshaft::control::{PluginView, StatusView};
+use camshaft::plugin::ModuleHash;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Longest wait for anything; what is measured takes a fraction of a second.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The quick start's period.
+const CONFIG: &str = r#"[scan]
+period = "10ms"
+[plugins]
+dir = "plugins"
+cache = "cache"
+[control]
+socket = "control.sock"
+"#;
+
+fn main() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("plugins")).unwrap();
+    fs::write(folder.path().join("camshaft.toml"), CONFIG).unwrap();
+    rename_to_first_poll(folder.path());
+    hundred_plugins(folder.path());
+    three_idle_plugins(folder.path());
+}
+
+/// A daemon in a folder; ended when dropped.
+struct Daemon<'a> {
+    folder: &'a Path,
+    child: Child,
+    client: Client,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl<'a> Daemon<'a> {
+    fn start(folder: &'a Path) -> Self {
+        let log = fs::File::create(folder.join("log")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_camshaft"))
+            .arg("run")
+            .arg(folder.join("camshaft.toml"))
+            .stderr(log)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let client = Client::new(vec![folder.join("control.sock")]);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { folder, child, client, runtime }
+    }
+
+    /// Renames a module into the plugin folder.
+    fn drop_in(&self, name: &str, module: &[u8]) -> String {
+        drop_in(self.folder, name, module);
+        format!("{:#}", ModuleHash::of(module))
+    }
+
+    /// Asks for the status until it is as wanted.
+    fn wait(&self, is_so: impl Fn(&StatusView) -> bool) {
+        let started = Instant::now();
+        while !self.runtime.block_on(self.client.status()).is_ok_and(|status| is_so(&status)) {
+            assert!(started.elapsed() < LIMIT, "not within {LIMIT:?}");
+            sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// From the rename of a module to its first poll, seen from outside.
+    fn first_poll(&self, name: &str, module: &[u8]) -> Duration {
+        let started = Instant::now();
+        let hash = self.drop_in(name, module);
+        let polled = |view: &PluginView| view.hash.as_ref() == Some(&hash) && view.polls > 0;
+        self.wait(|status| status.plugins.iter().any(polled));
+        started.elapsed()
+    }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn drop_in(folder: &Path, name: &str, module: &[u8]) {
+    let half = folder.join("plugins").join(format!(".{name}.tmp"));
+    fs::write(&half, module).unwrap();
+    fs::rename(half, folder.join("plugins").join(format!("{name}.wasm"))).unwrap();
+}
+
+/// A module of about 1 KB that differs from every other `n`.
+fn module(n: usize) -> Vec<u8> {
+    let filler = "x".repeat(800);
+    let text = format!(
+        r#"(module (memory (export "memory") 1) (data (i32.const 0) "{filler}")
+           (func (export "poll") (i32.store (i32.const 1000) (i32.const {n}))))"#
+    );
+    wat::parse_str(text).unwrap()
+}
+
+fn rename_to_first_poll(folder: &Path) {
+    const TIMES: usize = 50;
+    let daemon = Daemon::start(folder);
+    daemon.wait(|_| true);
+    println!("rename-in of a module of {} bytes to its first poll, at 10 ms:", module(0).len());
+    for (name, what) in [("cold", "empty cache"), ("warm", "cached")] {
+        let mut times: Vec<_> = (0..TIMES).map(|n| daemon.first_poll(name, &module(n))).collect();
+        times.sort();
+        println!("  {what}: p50 {:?}, p99 {:?}", times[TIMES / 2], times[TIMES * 99 / 100]);
+    }
+}
+
+fn hundred_plugins(folder: &Path) {
+    let plugins = folder.join("plugins");
+    fs::remove_dir_all(&plugins).unwrap();
+    fs::create_dir(&plugins).unwrap();
+    for n in 0..100 {
+        drop_in(folder, &format!("p{n:02}"), &module(1000 + n));
+    }
+    for what in ["empty", "warm"] {
+        let started = Instant::now();
+        let daemon = Daemon::start(folder);
+        let all = |status: &StatusView| {
+            status.plugins.iter().filter(|plugin| plugin.polls > 0).count() == 100
+        };
+        daemon.wait(all);
+        println!("100 plugins start from a cache that is {what}: {:?}", started.elapsed());
+    }
+    fs::remove_dir_all(&plugins).unwrap();
+    fs::create_dir(&plugins).unwrap();
+}
+
+fn three_idle_plugins(folder: &Path) {
+    for n in 0..3 {
+        drop_in(folder, &format!("p{n}"), &module(n));
+    }
+    let daemon = Daemon::start(folder);
+    daemon.wait(|status| status.plugins.iter().filter(|plugin| plugin.polls > 0).count() == 3);
+    sleep(Duration::from_secs(3));
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.child.id())).unwrap();
+    let rss = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    println!("3 plugins idle: {rss}");
+}
