@@ -121,7 +121,7 @@ pub(super) fn tell(name: &str, note: &Note, supervisor: &Supervisor) {
         Note::Retrying { .. } => tracing::warn!(plugin = name, "{name}: {note}"),
         Note::Restarting { .. } | Note::Quarantined { .. } | Note::StillQuarantined(_) => {
             let trap = trap().unwrap_or_default();
-            tracing::error!(plugin = name, trap, "{name}: {trap}: {note}");
+            tracing::error!(plugin = name, trap, "{name}.wasm: {trap}: {note}");
         }
     }
 }

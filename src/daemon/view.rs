@@ -29,9 +29,10 @@ fn finite(value: Value) -> Option<Value> {
 
 impl Daemon {
     pub(super) fn status(&mut self) -> StatusView {
-        let plugins = self.plugins();
-        let devices = self.devices();
-        let news = self.reins.latest.read();
+        // One instant for everything in the answer: polls can then be compared with cycles.
+        let news = self.reins.latest.read().clone();
+        let plugins = self.plugins_in(&news);
+        let devices = self.devices(&news);
         StatusView {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
@@ -59,8 +60,7 @@ impl Daemon {
         }
     }
 
-    fn devices(&mut self) -> Vec<DeviceView> {
-        let news = self.reins.latest.read();
+    fn devices(&self, news: &Snapshot) -> Vec<DeviceView> {
         let view = |(index, device): (usize, &crate::config::Device)| {
             let fact = news.devices.get(index);
             DeviceView {
@@ -78,8 +78,12 @@ impl Daemon {
     /// All plugins in the order of polling.
     pub(super) fn plugins(&mut self) -> Vec<PluginView> {
         let news = self.reins.latest.read().clone();
+        self.plugins_in(&news)
+    }
+
+    fn plugins_in(&self, news: &Snapshot) -> Vec<PluginView> {
         let mut all: Vec<_> =
-            self.supervisor.plugins().map(|(name, view)| self.plugin(name, &view, &news)).collect();
+            self.supervisor.plugins().map(|(name, view)| self.plugin(name, &view, news)).collect();
         all.sort_by_cached_key(|view| (self.settings(&view.name).order, view.name.clone()));
         all
     }

@@ -5,15 +5,21 @@
 #![allow(clippy::print_stdout, reason = "tests print the figures that they see")]
 
 mod abi;
+mod budget;
 mod control;
+mod daemon;
+mod evil;
 mod folder;
+mod hostile;
 mod log;
 mod quiet;
 mod recipe;
 mod refuse;
 mod rig;
 mod scan;
+mod service;
 mod simulation;
 mod systemd;
 mod tidy;
 mod toolchain;
+mod weather;

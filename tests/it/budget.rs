@@ -1,0 +1,180 @@
+//! Budgets are CPU time: load beside the scan stops no healthy program, and nothing saves a runaway.
+//!
+//! In this process, without real-time priority, with as many other busy threads as there are CPUs and
+//! two at least. How hostile modules fare in a whole daemon is in `hostile.rs`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use camshaft::plugin::program::{Program, Request};
+use camshaft::plugin::world::Seat;
+use camshaft::plugin::{Generation, ModuleHash, Settings};
+use camshaft::scan::{self, Order};
+
+use crate::rig::{PERIOD, Rig, block_on, points, wat, workshop};
+
+/// Short, so that a slice of another thread is many times longer.
+const BUDGET: Duration = Duration::from_micros(300);
+
+/// Threads that use all the CPU time they get, until they are dropped.
+struct Hogs {
+    end: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Hogs {
+    /// They end by themselves after this time, come what may.
+    const LIMIT: Duration = Duration::from_secs(120);
+
+    fn start() -> Self {
+        let end = Arc::new(AtomicBool::new(false));
+        let cpus = thread::available_parallelism().map_or(2, |cpus| cpus.get().max(2));
+        let hog = |end: Arc<AtomicBool>| {
+            move || {
+                let started = Instant::now();
+                while !end.load(Ordering::Relaxed) && started.elapsed() < Self::LIMIT {}
+            }
+        };
+        let threads = (0..cpus).map(|_| thread::spawn(hog(Arc::clone(&end)))).collect();
+        Self { end, threads }
+    }
+}
+
+impl Drop for Hogs {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        self.threads.drain(..).for_each(|hog| hog.join().expect("a hog only counts"));
+    }
+}
+
+/// A program that turns a loop so often in each poll, and writes a result.
+fn busy(turns: u64) -> String {
+    format!(
+        r#"(module
+  (import "env" "wasm_write_output" (func $write (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "poll") (local $n i64) (local $x i64)
+    (local.set $n (i64.const {turns}))
+    (loop $again
+      (local.set $x (i64.add (i64.mul (local.get $x) (i64.const 6364136223846793005)) (local.get $n)))
+      (br_if $again (i64.ne (local.tee $n (i64.sub (local.get $n) (i64.const 1))) (i64.const 0))))
+    (i64.store (i32.const 0) (local.get $x))
+    (drop (call $write (i32.const 12) (i32.const 0) (i32.const 4)))))"#
+    )
+}
+
+fn settings(budget: Duration) -> Settings {
+    Settings { poll_budget: budget, ..Settings::default() }
+}
+
+fn percentile(sorted: &[Duration], of_thousand: usize) -> Duration {
+    sorted[(sorted.len() - 1) * of_thousand / 1000]
+}
+
+/// Turns of the loop that take about a tenth of the budget.
+fn calibrated() -> u64 {
+    const PROBE: u64 = 20_000;
+    let mut rig = Rig::new(points(), Vec::new());
+    rig.install("probe", 0, &busy(PROBE), settings(Duration::from_secs(1)));
+    let timed = |_| {
+        let started = Instant::now();
+        rig.step();
+        started.elapsed()
+    };
+    // The quickest was not disturbed.
+    let quickest = (0..2000).map(timed).min().expect("there are some");
+    let turns = PROBE * BUDGET.as_nanos() as u64 / 10 / quickest.as_nanos() as u64;
+    println!("{PROBE} turns take {quickest:?}; {turns} are a tenth of {BUDGET:?}");
+    turns
+}
+
+#[test]
+fn a_program_with_a_tenth_of_its_budget_is_never_stopped() {
+    const POLLS: usize = 100_000;
+    let mut rig = Rig::new(points(), Vec::new());
+    rig.install("tenth", 0, &busy(calibrated()), settings(BUDGET));
+    let hogs = Hogs::start();
+    let started = Instant::now();
+    let mut times = Vec::with_capacity(POLLS);
+    for poll in 0..POLLS {
+        let before = Instant::now();
+        rig.step();
+        times.push(before.elapsed());
+        // Nobody else empties the queue here.
+        while rig.samples.pop().is_ok() {}
+        let news = rig.reins.latest.read();
+        let trap = &news.programs[0].trap;
+        assert!(trap.is_none(), "stopped in poll {poll} after {:?}: {trap:?}", times[poll]);
+    }
+    drop(hogs);
+    let preempted = times.iter().filter(|time| **time > BUDGET).count();
+    times.sort_unstable();
+    println!(
+        "{POLLS} polls in {:.1?}; wall time p50 {:?}, p99 {:?}, p99.9 {:?}, max {:?}; {preempted} took \
+         longer than the budget by the wall clock",
+        started.elapsed(),
+        percentile(&times, 500),
+        percentile(&times, 990),
+        percentile(&times, 999),
+        percentile(&times, 1000)
+    );
+    assert!(preempted > 0, "the load was too light to prove anything");
+}
+
+/// Polls `count` new instances of an endless loop, one after the other; how long each took over its
+/// budget, sorted.
+fn runaways(count: u64) -> Vec<Duration> {
+    let mut rig = Rig::new(points(), Vec::new());
+    let module = wat("(module (func (export \"poll\") (loop (br 0))))");
+    let hash = ModuleHash::of(&module);
+    let artifact = block_on(workshop(rig.limits).artifact(hash, module.into())).unwrap();
+    let mut over = Vec::new();
+    for n in 1..=count {
+        let snapshot = rig.reins.latest.read().clone();
+        let world = scan::rehearsal(&snapshot, Arc::clone(&rig.points), PERIOD);
+        let request = Request {
+            name: "runaway".into(),
+            seat: Seat(0),
+            hash,
+            generation: Generation(n),
+            settings: settings(BUDGET),
+        };
+        let prepared = Program::prepare(request, &artifact, world, &rig.limits, &rig.keeper);
+        rig.order(Order::Install(Box::new(prepared.result.unwrap())));
+        let started = Instant::now();
+        rig.step();
+        let time = started.elapsed();
+        assert!(time >= BUDGET, "stopped too early, after {time:?}");
+        over.push(time - BUDGET);
+        let news = rig.reins.latest.read();
+        let trap = news.programs[0].trap.as_ref().expect("it is stopped");
+        assert!(trap.kind.contains("budget"), "{trap}");
+        assert_eq!(rig.programs_returned(), 1);
+    }
+    over.sort_unstable();
+    over
+}
+
+#[test]
+fn a_runaway_is_stopped() {
+    let show = |what: &str, over: &[Duration]| {
+        println!(
+            "{} runaways {what}: over the budget of {BUDGET:?} p50 {:?}, p99 {:?}, max {:?}",
+            over.len(),
+            percentile(over, 500),
+            percentile(over, 990),
+            percentile(over, 1000)
+        );
+    };
+    let quiet = runaways(500);
+    show("with no load of ours", &quiet);
+    let hogs = Hogs::start();
+    let loaded = runaways(500);
+    drop(hogs);
+    show("beside the hogs", &loaded);
+    // The promise of 1 ms at p99 is for an idle machine, which this one may not be.
+    assert!(percentile(&quiet, 500) < Duration::from_millis(1));
+    assert!(percentile(&loaded, 1000) < Duration::from_secs(5));
+}

@@ -1,0 +1,156 @@
+//! Where a daemon lives: its configuration, its plugin folder, its cache, and mounts if need be.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use camshaft::plugin::ModuleHash;
+use tempfile::TempDir;
+
+use super::WITNESS;
+use crate::rig::wat;
+
+/// Only one plant at a time: their figures would spoil each other.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// A folder with everything that a daemon needs.
+pub struct Plant {
+    /// Unmounted before the folder is removed.
+    mounts: Vec<Mount>,
+    dir: TempDir,
+    _alone: MutexGuard<'static, ()>,
+}
+
+/// What differs between plants, as lines of TOML.
+#[derive(Clone, Copy, Default)]
+pub struct Keys<'a> {
+    /// Of `[plugins]`.
+    pub plugins: &'a str,
+    /// Further tables.
+    pub tables: &'a str,
+    /// `log.level`; `info` if empty.
+    pub level: &'a str,
+    /// `plugins.init_budget`; 100 ms if empty.
+    pub init_budget: &'a str,
+}
+
+impl Plant {
+    /// A plant with the witness in its plugin folder.
+    pub fn new(keys: Keys<'_>) -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = tempfile::tempdir().unwrap();
+        let plant = Self { mounts: Vec::new(), dir, _alone: alone };
+        fs::create_dir(plant.plugins()).unwrap();
+        plant.configure(keys);
+        plant.drop_in("witness", &wat(WITNESS));
+        plant
+    }
+
+    /// Writes the configuration.
+    pub fn configure(&self, keys: Keys<'_>) {
+        fn or<'a>(key: &'a str, default: &'a str) -> &'a str {
+            if key.is_empty() { default } else { key }
+        }
+        let text = CONFIG
+            .replace("@PLUGINS", keys.plugins)
+            .replace("@TABLES", keys.tables)
+            .replace("@LEVEL", or(keys.level, "info"))
+            .replace("@INIT_BUDGET", or(keys.init_budget, "100ms"));
+        fs::write(self.path("camshaft.toml"), text).unwrap();
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn plugins(&self) -> PathBuf {
+        self.path("plugins")
+    }
+
+    pub fn cache(&self) -> PathBuf {
+        self.path("cache")
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.plugins().join(format!("{name}.wasm"))
+    }
+
+    /// Puts a module into the folder as it should be done: under another name first.
+    pub fn drop_in(&self, name: &str, bytes: &[u8]) -> String {
+        let half = self.plugins().join(format!(".{name}.tmp"));
+        fs::write(&half, bytes).unwrap();
+        fs::rename(half, self.file(name)).unwrap();
+        format!("{:#}", ModuleHash::of(bytes))
+    }
+
+    /// Mounts an empty file system of this size on a folder. Needs the right to mount.
+    pub fn mount(&mut self, folder: PathBuf, size: &str) {
+        fs::create_dir_all(&folder).unwrap();
+        let options = format!("size={size},mode=0700");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&folder);
+        assert!(mount.status().unwrap().success(), "a tmpfs can be mounted");
+        self.mounts.push(Mount(folder));
+    }
+}
+
+/// A mounted file system.
+struct Mount(PathBuf);
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Lazily: the daemon may still hold it for a moment.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Makes a mounted file system read-only, or writable again.
+pub fn remount(folder: &Path, mode: &str) {
+    let option = format!("remount,{mode}");
+    let status = Command::new("mount").args(["-o", &option]).arg(folder).status().unwrap();
+    assert!(status.success(), "remounting {} {mode}", folder.display());
+}
+
+/// Three traps lead to quarantine, soon one after the other, so that tests are quick. Where a
+/// real-time priority is to be had, other work on the machine disturbs the figures less.
+const CONFIG: &str = r#"[scan]
+period = "1ms"
+priority = 50
+
+[plugins]
+dir = "plugins"
+cache = "cache"
+poll_budget = "250us"
+init_budget = "@INIT_BUDGET"
+@PLUGINS
+restart = { first = "10ms", max = "50ms", traps = 3 }
+
+[[plugin]]
+name = "witness"
+poll_budget = "200us"
+outputs = ["witness.polls", "witness.cycle", "witness.gaps", "witness.broken", "witness.marks", "witness.stale"]
+
+[[device]]
+name = "plant"
+driver = "sim"
+point = [
+  { name = "evil.input", direction = "in", type = "u32", address = 0 },
+  { name = "witness.polls", direction = "out", type = "u32", address = 0, safe = 0 },
+  { name = "witness.cycle", direction = "out", type = "u32", address = 4, safe = 0 },
+  { name = "witness.gaps", direction = "out", type = "u32", address = 8, safe = 0 },
+  { name = "witness.broken", direction = "out", type = "u32", address = 12, safe = 0 },
+  { name = "witness.marks", direction = "out", type = "u32", address = 16, safe = 0 },
+  { name = "witness.stale", direction = "out", type = "u32", address = 20, safe = 0 },
+  { name = "evil.mark", direction = "out", type = "u32", address = 24, safe = 7 },
+  { name = "evil.cycle", direction = "out", type = "u32", address = 28, safe = 0 },
+]
+
+@TABLES
+[control]
+socket = "control.sock"
+
+[log]
+level = "@LEVEL"
+format = "json"
+"#;

@@ -1,0 +1,156 @@
+//! The well-behaved program, and whether it suffers from what happens beside it.
+//!
+//! It watches from within the scan what no observer outside could: whether it was polled in every
+//! cycle, and what others left in the outputs. The machine has other work too, so cycles that were
+//! missed are compared with an equal time in which nothing happened.
+
+use std::time::{Duration, Instant};
+
+use camshaft::control::PluginState;
+use camshaft::image::Value;
+
+use super::{Daemon, LIMIT, wait};
+use crate::rig::block_on;
+
+/// A run that is disturbed by other work is tried again so often.
+const ATTEMPTS: u32 = 3;
+
+/// Cycles and what became of them in some time.
+#[derive(Debug, Clone, Copy)]
+struct Figures {
+    time: Duration,
+    cycles: u64,
+    overruns: u64,
+    missed: u64,
+}
+
+/// Runs `work` and asserts that the scan went on: the witness is the same instance, and was polled
+/// in every single cycle.
+pub fn through<T>(daemon: &Daemon, what: &str, work: impl FnOnce() -> T) -> T {
+    let (figures, result) = observed(daemon, what, work);
+    println!("{what}: {figures}, {:?}", daemon.usage());
+    result
+}
+
+/// The same, and asserts that no more cycles are missed than without the work. `work` gets the
+/// number of the attempt.
+pub fn beside_the_witness(daemon: &Daemon, what: &str, mut work: impl FnMut(u32)) {
+    let mut disturbed = Vec::new();
+    for attempt in 1..=ATTEMPTS {
+        let (with, ()) = observed(daemon, what, || work(attempt));
+        let (without, ()) = observed(daemon, what, || {
+            let end = Instant::now() + with.time;
+            wait("the control interval", LIMIT * 4, || (Instant::now() >= end).then_some(()));
+        });
+        let usage = daemon.usage();
+        println!("{what}, attempt {attempt}: {with}; without it {without}; {usage:?}");
+        // One in a thousand is what the machine itself does to a quiet daemon.
+        if with.missed <= without.missed + 2 + with.cycles / 1000 {
+            return;
+        }
+        disturbed.push(format!("{with}; without it {without}"));
+    }
+    panic!("{what}: cycles were missed in every attempt: {disturbed:#?}");
+}
+
+fn observed<T>(daemon: &Daemon, what: &str, work: impl FnOnce() -> T) -> (Figures, T) {
+    let generation = daemon.plugin("witness").expect("it runs").generation;
+    let started = Instant::now();
+    let before = daemon.status();
+    let result = work();
+    let after = daemon.status();
+    unharmed(daemon);
+    let figures = Figures {
+        time: started.elapsed(),
+        cycles: after.cycle - before.cycle,
+        overruns: after.overruns - before.overruns,
+        missed: after.missed - before.missed,
+    };
+    assert!(figures.cycles > 0, "{what}: the cycle count moves");
+    assert_eq!(daemon.plugin("witness").expect("it runs").generation, generation, "{what}");
+    (figures, result)
+}
+
+/// Asserts that the present witness was polled in every cycle since it took its seat.
+pub fn unharmed(daemon: &Daemon) {
+    let status = daemon.status();
+    let view = status.plugins.iter().find(|view| view.name == "witness").expect("it runs");
+    assert_eq!(status.pid, daemon.pid());
+    assert_eq!((view.traps, view.state), (0, PluginState::Running), "{view:#?}");
+    assert_eq!(view.polls, status.cycle - view.since_cycle + 1, "a poll for every cycle");
+    let seen = daemon.witness();
+    assert_eq!(seen.gaps, 0, "{seen:?}");
+    assert_eq!(seen.broken, 0, "an output of a poll that trapped was seen: {seen:?}");
+}
+
+impl std::fmt::Display for Figures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { time, cycles, overruns, missed } = self;
+        write!(f, "{cycles} cycles in {time:.1?}, {overruns} overruns, {missed} missed")
+    }
+}
+
+impl Daemon {
+    /// What the witness saw so far, in one snapshot.
+    pub fn witness(&self) -> Testimony {
+        let points = block_on(self.client.points()).expect("the daemon answers");
+        let of = |name: &str| {
+            let point = points.iter().find(|point| point.name == name).expect("it is configured");
+            match point.value {
+                Some(Value::Int(number)) => u64::try_from(number).expect("it is unsigned"),
+                other => panic!("{name} is {other:?}"),
+            }
+        };
+        Testimony {
+            polls: of("witness.polls"),
+            gaps: of("witness.gaps"),
+            broken: of("witness.broken"),
+            marks: of("witness.marks"),
+            stale: of("witness.stale"),
+            mark: of("evil.mark"),
+        }
+    }
+}
+
+/// What the witness saw.
+#[derive(Debug, Clone, Copy)]
+pub struct Testimony {
+    /// Its polls.
+    pub polls: u64,
+    /// Times that it was not polled in the cycle after the last one.
+    pub gaps: u64,
+    /// Cycles that left 100 or more in `evil.mark`, which only a trapped poll ever writes.
+    pub broken: u64,
+    /// Cycles that left 99 there.
+    pub marks: u64,
+    /// Cycles that did not leave their own number in `evil.cycle`.
+    pub stale: u64,
+    /// What is in `evil.mark` now.
+    pub mark: u64,
+}
+
+/// The well-behaved program. It is polled first, and sees what the cycle before has left.
+pub const WITNESS: &str = r#"(module
+  (import "env" "wasm_cycle" (func $cycle (param i32 i32) (result i32)))
+  (import "env" "wasm_read_output" (func $read (param i32 i32 i32) (result i32)))
+  (import "env" "wasm_write_output" (func $write (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func $count (param $at i32) (param $if i32)
+    (i32.store (local.get $at) (i32.add (i32.load (local.get $at)) (local.get $if))))
+  (func (export "poll") (local $last i32)
+    (local.set $last (i32.load (i32.const 4)))
+    (drop (call $cycle (i32.const 64) (i32.const 72)))
+    (drop (call $read (i32.const 24) (i32.const 80) (i32.const 8)))
+    (call $count (i32.const 0) (i32.const 1))
+    (i32.store (i32.const 4) (i32.load (i32.const 64)))
+    (call $count (i32.const 8)
+      (i32.and (i32.ne (local.get $last) (i32.const 0))
+        (i32.ne (i32.add (local.get $last) (i32.const 1)) (i32.load (i32.const 64)))))
+    (call $count (i32.const 12) (i32.ge_u (i32.load (i32.const 80)) (i32.const 100)))
+    (call $count (i32.const 16) (i32.eq (i32.load (i32.const 80)) (i32.const 99)))
+    (call $count (i32.const 20)
+      (i32.ne (i32.load (i32.const 84)) (i32.sub (i32.load (i32.const 64)) (i32.const 1))))
+    (drop (call $write (i32.const 0) (i32.const 0) (i32.const 24)))))"#;
+
+/// `evil.mark` when nobody good owns it.
+pub const SAFE_MARK: u64 = 7;

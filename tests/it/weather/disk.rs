@@ -1,0 +1,164 @@
+//! Bad weather for files: the cache, the disk, the plugin folder.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use camshaft::control::PluginView;
+
+use super::{quiet, slow, version};
+use crate::daemon::{
+    Daemon, Keys, LIMIT, Plant, SAFE_MARK, WITNESS, remount, through, unharmed, wait,
+};
+use crate::rig::{block_on, wat};
+
+#[test]
+fn a_damaged_cache_is_made_again() {
+    let daemon = Daemon::start(Keys::default());
+    for number in 0..7 {
+        let hash = daemon.drop_in(&format!("quiet-{number}"), &quiet(number));
+        daemon.wait_running(&format!("quiet-{number}"), &hash);
+    }
+    let cached = || fs::read_dir(daemon.cache()).unwrap().flatten().map(|entry| entry.path());
+    let mut files: Vec<_> = wait("all are cached", LIMIT, || {
+        Some(cached().collect()).filter(|f: &Vec<_>| f.len() == 8)
+    });
+    files.sort();
+    let (status, _, plant) = daemon.stop();
+    assert!(status.success());
+    let whole = fs::read(&files[0]).unwrap();
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 0x10;
+    fs::write(&files[0], flipped).unwrap();
+    fs::write(&files[1], &fs::read(&files[1]).unwrap()[..100]).unwrap();
+    fs::write(&files[2], b"").unwrap();
+    fs::write(&files[3], vec![0x90; 100_000]).unwrap();
+    fs::write(&files[4], &whole).unwrap(); // whole, and another module's
+    fs::remove_file(&files[5]).unwrap();
+    fs::create_dir(&files[5]).unwrap();
+
+    let daemon = Daemon::on(plant);
+    through(&daemon, "damaged cache", || {
+        let runs = |view: &PluginView| view.polls > 0 && view.last_swap.is_some();
+        let names: Vec<_> =
+            (0..7).map(|n| format!("quiet-{n}")).chain(["witness".into()]).collect();
+        let views: Vec<_> = names.iter().map(|n| daemon.wait_for(n, "running", runs)).collect();
+        let from_cache = views.iter().filter(|view| view.last_swap.unwrap().cached).count();
+        println!("  {from_cache} of 8 came from the cache");
+        assert!(from_cache >= 2, "the sound ones are used");
+        assert!(from_cache <= 3, "the damaged ones are not");
+        let damaged = daemon.log().iter().filter(|l| l.message.contains("is damaged")).count();
+        assert!(damaged >= 4, "{damaged} lines about damage");
+    });
+}
+
+/// A file with all the bytes that a file system has left.
+fn fill(folder: &Path) -> PathBuf {
+    let ballast = folder.join(".ballast");
+    let mut bytes = 1 << 20;
+    let mut file = fs::File::options().append(true).create(true).open(&ballast).unwrap();
+    while bytes > 0 {
+        if file.write_all(&vec![1; bytes]).is_err() {
+            bytes /= 2;
+        }
+    }
+    ballast
+}
+
+#[test]
+#[ignore = "needs root for a tmpfs"]
+fn a_full_disk_stops_no_machine() {
+    let mut plant = Plant::new(Keys::default());
+    plant.mount(plant.plugins(), "256k");
+    plant.mount(plant.cache(), "64k");
+    plant.drop_in("witness", &wat(WITNESS));
+    let cache_ballast = fill(&plant.cache());
+    let daemon = Daemon::on(plant);
+    through(&daemon, "full disk", || {
+        let hash = daemon.drop_in("quiet", &quiet(1));
+        daemon.wait_running("quiet", &hash);
+        daemon.wait_log("", &["could not be cached"]);
+
+        let ballast = fill(&daemon.plugins());
+        let refused = block_on(daemon.client.deploy("quiet", quiet(2).into())).unwrap_err();
+        println!("  deploy on a full disk: {refused}");
+        assert!(refused.to_string().contains("No space left"), "{refused}");
+        let half = fs::write(daemon.file("quiet"), slow(20, 0));
+        println!("  a careless copy: {half:?}");
+        let view = daemon.wait_for("quiet", "refused and running", |view| view.reason.is_some());
+        assert_eq!(view.hash, Some(hash), "what ran before goes on");
+        println!("  what it left: {:?}", view.reason);
+        let left: Vec<_> =
+            fs::read_dir(daemon.plugins()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left.len(), 3, "ballast and two plugins: {left:?}");
+
+        fs::remove_file(ballast).unwrap();
+        fs::remove_file(cache_ballast).unwrap();
+        let hash = block_on(daemon.client.deploy("quiet", quiet(4).into())).unwrap();
+        daemon.wait_running("quiet", &hash);
+        wait("it is cached", LIMIT, || fs::read_dir(daemon.cache()).unwrap().next().map(drop));
+    });
+}
+
+#[test]
+#[ignore = "needs root for a tmpfs"]
+fn read_only_folders_stop_no_machine() {
+    let mut plant = Plant::new(Keys::default());
+    plant.mount(plant.plugins(), "1m");
+    plant.mount(plant.cache(), "1m");
+    plant.drop_in("witness", &wat(WITNESS));
+    let hash = plant.drop_in("quiet", &quiet(1));
+    remount(&plant.plugins(), "ro");
+    remount(&plant.cache(), "ro");
+    let daemon = Daemon::on(plant);
+    through(&daemon, "read-only folders", || {
+        daemon.wait_running("quiet", &hash);
+        let refused = block_on(daemon.client.deploy("quiet", quiet(2).into())).unwrap_err();
+        println!("  deploy into a read-only folder: {refused}");
+        assert!(refused.to_string().contains("Read-only file system"), "{refused}");
+        let refused = block_on(daemon.client.remove("quiet")).unwrap_err();
+        assert!(refused.to_string().contains("Read-only file system"), "{refused}");
+        assert_eq!(daemon.plugin("quiet").unwrap().hash, Some(hash));
+        assert!(daemon.status().folder_ok);
+        remount(&daemon.plugins(), "rw");
+        remount(&daemon.cache(), "rw");
+        let hash = block_on(daemon.client.deploy("quiet", quiet(3).into())).unwrap();
+        daemon.wait_running("quiet", &hash);
+        wait("it is cached", LIMIT, || fs::read_dir(daemon.cache()).unwrap().next().map(drop));
+    });
+}
+
+#[test]
+fn the_folder_may_go_and_come_back() {
+    let daemon = Daemon::start(Keys::default());
+    let away = daemon.path("away");
+    through(&daemon, "moved folder", || {
+        fs::rename(daemon.plugins(), &away).unwrap();
+        wait("the loss is seen", LIMIT, || (!daemon.status().folder_ok).then_some(()));
+        daemon.wait_log("", &["cannot be read", "what runs goes on"]);
+        fs::rename(&away, daemon.plugins()).unwrap();
+        wait("the return is seen", LIMIT, || daemon.status().folder_ok.then_some(()));
+    });
+    through(&daemon, "another folder of the same name", || {
+        fs::create_dir(&away).unwrap();
+        fs::copy(daemon.file("witness"), away.join("witness.wasm")).unwrap();
+        fs::remove_dir_all(daemon.plugins()).unwrap();
+        wait("the loss is seen", LIMIT, || (!daemon.status().folder_ok).then_some(()));
+        fs::rename(&away, daemon.plugins()).unwrap();
+        wait("the return is seen", LIMIT, || daemon.status().folder_ok.then_some(()));
+        let dropped = Instant::now();
+        let hash = daemon.drop_in("version", &version(1));
+        daemon.wait_running("version", &hash);
+        println!("  a plugin in the new folder runs after {:.0?}", dropped.elapsed());
+    });
+    fs::remove_dir_all(daemon.plugins()).unwrap();
+    fs::create_dir(daemon.plugins()).unwrap();
+    daemon.wait_gone("version");
+    daemon.wait_gone("witness");
+    let seen = daemon.witness();
+    assert_eq!((seen.polls, seen.mark), (0, SAFE_MARK), "outputs are safe: {seen:?}");
+    let hash = daemon.drop_in("witness", &wat(WITNESS));
+    daemon.wait_running("witness", &hash);
+    unharmed(&daemon);
+}
