@@ -184,13 +184,14 @@ impl House {
             Request { name: name.into(), seat, hash, generation, settings: settings.clone() };
         let news = self.rig.reins.latest.read();
         let (chain, boot) = (news.variables.read(CHAIN), news.variables.clone());
+        let inputs = news.inputs.bytes.clone();
         let world = scan::rehearsal(news, Arc::clone(&self.rig.points), PERIOD);
         let Rig { limits, keeper, .. } = &self.rig;
         let result = Program::prepare(request, &module.artifact, world, limits, keeper).result;
         assert_eq!(result.is_err(), module.version.is_unable, "{:?}", module.version);
         let id = NAMES.iter().position(|n| *n == name).expect("one of ours");
         let (instance, wrote) =
-            Instance::new(id, module.version, chain, &self.rig.points, &settings);
+            Instance::new(id, module.version, &inputs, chain, &self.rig.points, &settings);
         let variable = Some(wrote).filter(|(name, value)| boot.read(name) != Some(*value));
         let program = Seated {
             name,
@@ -225,6 +226,9 @@ impl House {
         }
         self.note("install", format_args!("{name} {}", generation.0));
         self.order(Order::Install(ready.program), model::Order::Install(ready.model));
+        if !self.is_quiet && self.one_in(100) {
+            self.forget_on_its_way(name);
+        }
     }
 
     /// After a quiet time everything is as folder and operator want it.

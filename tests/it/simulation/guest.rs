@@ -99,6 +99,8 @@ pub struct Instance {
     pub id: usize,
     version: Version,
     fold: i32,
+    /// Its orders as it last could read them: on a seat that was given away it may not.
+    command: u32,
     points: Arc<Points>,
     inputs: Grant,
     outputs: Grant,
@@ -113,15 +115,15 @@ struct Poll<'a> {
     world: &'a mut World,
     /// Byte, value and mask of everything written.
     staged: Vec<(usize, u8, u8)>,
-    command: u32,
     r: u32,
 }
 
 impl Instance {
-    /// After `init`, which found `chain` like this; and the variable that it wrote.
+    /// After `init`, which found these inputs and `chain` like this; and the variable that it wrote.
     pub fn new(
         id: usize,
         version: Version,
+        inputs: &[u8],
         chain: Option<Variable>,
         points: &Arc<Points>,
         settings: &Settings,
@@ -134,6 +136,7 @@ impl Instance {
             id,
             version,
             fold: 5, // output writes are refused in `init`
+            command: word(inputs, 4 * id) as u32,
             points: Arc::clone(points),
             inputs: Grant::All,
             outputs: Grant::All,
@@ -152,7 +155,7 @@ impl Instance {
     /// One poll; what it wrote is in `world` when it returns well. Otherwise the kind of trap.
     pub fn poll(&mut self, seat: Seat, world: &mut World) -> Result<(), &'static str> {
         let variables = world.variables.clone();
-        let mut poll = Poll { me: self, seat, world, staged: Vec::new(), command: 0, r: 0 };
+        let mut poll = Poll { me: self, seat, world, staged: Vec::new(), r: 0 };
         let result = poll.run();
         let staged = poll.staged;
         match result {
@@ -183,8 +186,10 @@ impl Poll<'_> {
         self.take(0);
         self.take(now.as_secs() as i32);
         self.take(now.subsec_nanos() as i32);
-        self.command = word(&self.world.inputs.bytes, 4 * id) as u32;
-        self.r = mix(self.command ^ mix(cycle.wrapping_add(version.salt)));
+        if is_granted(&self.me.inputs, PointId(id as u16)) {
+            self.me.command = word(&self.world.inputs.bytes, 4 * id) as u32;
+        }
+        self.r = mix(self.me.command ^ mix(cycle.wrapping_add(version.salt)));
         let r = self.r;
         for sensor in [BACK, LAMP, RAMP] {
             self.sense(sensor);
@@ -234,7 +239,7 @@ impl Poll<'_> {
     fn trap(&self, place: u32) -> Result<(), &'static str> {
         let Version { salt, trap_mask, is_endless, .. } = self.me.version;
         let t = mix(self.r.wrapping_add(salt));
-        if self.command & MAY_TRAP == 0 || t & trap_mask != 0 || t >> 16 & 3 != place {
+        if self.me.command & MAY_TRAP == 0 || t & trap_mask != 0 || t >> 16 & 3 != place {
             return Ok(());
         }
         Err(match t >> 18 & 7 {

@@ -221,8 +221,15 @@ impl House {
             }
             145 if self.one_in(4) => {
                 let seat = Seat(self.random.u16(..PROGRAMS as u16));
-                self.note("removed by nobody", format_args!("{seat:?}"));
-                self.order(Order::Remove(seat), model::Order::Remove(seat));
+                // Only one that the supervisor knows of: it waits a minute for any other.
+                let is_known = self.seen.iter().any(|seen| {
+                    let mut seated = self.model.seated.iter();
+                    seated.any(|p| (p.seat, p.generation) == (seat, seen.generation))
+                });
+                if is_known && self.model.orders.is_empty() {
+                    self.note("removed by nobody", format_args!("{seat:?}"));
+                    self.order(Order::Remove(seat), model::Order::Remove(seat));
+                }
             }
             _ => {}
         }
@@ -287,6 +294,13 @@ impl House {
     fn tell(&mut self, id: usize, command: u32) {
         let value = Value::Int(command.into());
         self.asked.push((0, Command::Set(PointId(id as u16), value)));
+    }
+
+    /// The file goes while its program waits in a queue that has no room to stop it again.
+    pub fn forget_on_its_way(&mut self, name: &'static str) {
+        self.take_away(name);
+        self.flood();
+        self.flood_until = self.model.world.cycle + 10;
     }
 
     /// Fills the queue of orders to the brim.

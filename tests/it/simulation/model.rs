@@ -231,22 +231,23 @@ impl Model {
             self.give_up(seat, Some(&program.settings));
         }
         (program.since_cycle, program.since) = (self.world.cycle, self.world.now);
-        self.seated.push(program);
-        self.sort();
+        self.take_place(program);
         replaces
     }
 
-    fn sort(&mut self) {
-        self.seated.sort_by_key(|program| (program.settings.order, program.name));
+    fn take_place(&mut self, program: Seated) {
+        let rank = |program: &Seated| (program.settings.order, program.name);
+        let place = self.seated.iter().take_while(|other| rank(other) < rank(&program)).count();
+        self.seated.insert(place, program);
     }
 
     fn configure(&mut self, seat: Seat, settings: Settings) {
         if let Some(index) = self.index(seat) {
             self.give_up(seat, Some(&settings));
-            let program = &mut self.seated[index];
+            let mut program = self.seated.remove(index);
             program.instance.entitle(&settings);
             program.settings = settings;
-            self.sort();
+            self.take_place(program);
         }
         self.returns.push_back(Back::Settings);
     }
