@@ -2,12 +2,63 @@
 //!
 //! Each line makes sense by its message alone; its fields repeat the facts for machines.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::Daemon;
+use crate::driver::Fault;
 use crate::plugin::Refusal;
 use crate::plugin::world::{Level, Line, Message};
 use crate::supervisor::{Note, Supervisor};
 
+/// At most one line about overruns in this time: a plant under load must not fill its log.
+const OVERRUN_PAUSE: Duration = Duration::from_secs(10);
+
+/// What the operator was told last, so that only changes are said.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// By index in the configuration.
+    faults: Vec<Option<Fault>>,
+    overruns: u64,
+    missed: u64,
+    lines_lost: u64,
+    overruns_at: Option<Instant>,
+}
+
 impl Daemon {
+    /// Says what has changed about devices, overruns and lost log lines.
+    pub(super) fn tell_the_operator(&mut self) {
+        let (news, told) = (self.reins.latest.read(), &mut self.told);
+        told.faults.resize(news.devices.len(), None);
+        for ((device, fact), told) in
+            self.config.devices.iter().zip(news.devices.iter()).zip(&mut told.faults)
+        {
+            let name = &device.name;
+            match fact.fault {
+                same if same == *told => {}
+                Some(fault) => tracing::error!(device = name, %fault, "device {name}: {fault}"),
+                None => tracing::info!(device = name, "device {name} answers again"),
+            }
+            *told = fact.fault;
+        }
+        let quiet = told.overruns_at.is_none_or(|at| at.elapsed() >= OVERRUN_PAUSE);
+        if quiet && (news.overruns, news.lines_lost) != (told.overruns, told.lines_lost) {
+            let overruns = news.overruns - told.overruns;
+            let missed = news.missed - told.missed;
+            let lost = news.lines_lost - told.lines_lost;
+            if overruns > 0 {
+                tracing::warn!(overruns, missed, "{overruns} overruns, {missed} cycles missed");
+            }
+            if lost > 0 {
+                tracing::warn!(lost, "{lost} log lines of programs were lost, too many at once");
+            }
+            told.overruns_at = Some(Instant::now());
+            (told.overruns, told.missed) = (news.overruns, news.missed);
+            told.lines_lost = news.lines_lost;
+        }
+    }
+
     /// Logs what a guest or its treatment has to say.
     pub(super) fn say(&self, line: &Line) {
         let Some(name) = self.roster.name(line.seat) else { return };

@@ -1,7 +1,8 @@
 //! Time limits for guests: the stop flag in their code, and the timekeeper that raises it.
 //!
 //! [`StopFlag`] is a compiler middleware. It adds hidden globals to a module and has every function
-//! entry and every turn of a loop look at one of them, `stop`; when it is negative the guest traps.
+//! entry, every turn of a loop and every call to the host look at one of them, `stop`; when it is
+//! negative the guest traps. A call that returns after its flag was raised has failed all the same.
 //! [`Timekeeper`] is a thread that makes it negative when a call has used up its CPU time. A call is
 //! armed by four plain stores, so a poll costs no system call. What a trap means is decided in
 //! `wasm.rs`; how long bulk operations are cut into pieces is in `bulk.rs`.
@@ -48,6 +49,8 @@ pub(super) struct Hidden {
     pub(super) length: u32,
     scratch: u32,
     stop: u32,
+    /// Functions below this index are the host's.
+    imported: u32,
 }
 
 impl Hidden {
@@ -61,6 +64,24 @@ impl Hidden {
             Operator::Unreachable,
             Operator::End,
         ]
+    }
+
+    /// Whether an operation runs the host's code. A function without a loop may be nothing but a
+    /// long row of these, so each is a place to stop.
+    fn leaves_the_guest(self, operator: &Operator<'_>) -> bool {
+        match operator {
+            Operator::Call { function_index } => *function_index < self.imported,
+            Operator::CallIndirect { .. }
+            | Operator::MemoryFill { .. }
+            | Operator::MemoryCopy { .. }
+            | Operator::MemoryInit { .. }
+            | Operator::MemoryGrow { .. }
+            | Operator::TableFill { .. }
+            | Operator::TableCopy { .. }
+            | Operator::TableInit { .. }
+            | Operator::TableGrow { .. } => true,
+            _ => false,
+        }
     }
 
     /// The check inside a loop. Without the store, Cranelift sees the load of the flag as redundant
@@ -82,6 +103,7 @@ impl ModuleMiddleware for StopFlag {
         if let Some(start) = info.start_function.take() {
             info.exports.insert(START.into(), ExportIndex::Function(start));
         }
+        let imported = u32::try_from(info.num_imported_functions).unwrap_or(u32::MAX);
         let mut add = || {
             info.global_initializers.push(GlobalInit::I32Const(0));
             info.globals.push(GlobalType::new(Type::I32, Mutability::Var)).as_u32()
@@ -92,6 +114,7 @@ impl ModuleMiddleware for StopFlag {
             length: add(),
             scratch: add(),
             stop: add(),
+            imported,
         };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(hidden);
         Ok(())
@@ -122,6 +145,9 @@ impl<'a> FunctionMiddleware<'a> for Checks {
         state: &mut MiddlewareReaderState<'a>,
     ) -> Result<(), MiddlewareError> {
         if std::mem::take(&mut self.at_entry) {
+            state.extend(self.hidden.check());
+        }
+        if self.hidden.leaves_the_guest(&operator) {
             state.extend(self.hidden.check());
         }
         match operator {
@@ -238,8 +264,9 @@ pub struct Lane(Arc<Watched>);
 impl Lane {
     /// Notes the thread's CPU time: once a cycle, because it is a system call.
     pub fn mark(&self) {
-        self.0.marked_cpu_ns.store(clock_ns(self.0.cpu_clock), Ordering::Relaxed);
+        // In this order: CPU time that passes between the two then counts as none of the call's.
         self.0.marked_ns.store(now_ns(), Ordering::Relaxed);
+        self.0.marked_cpu_ns.store(clock_ns(self.0.cpu_clock), Ordering::Relaxed);
     }
 
     /// Promises that nothing will be armed before `moment`, so that the timekeeper may sleep.
