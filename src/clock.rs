@@ -1,8 +1,10 @@
-//! Time for the scan: the monotonic clock of the machine, and a simulated one for tests and recipes.
+//! Time for the scan: the monotonic clock of the machine, and a simulated one for tests and
+//! recipes.
 //!
 //! A moment is a `Duration` since an arbitrary start that never moves backwards. It is read once a
 //! cycle and passed on as `now`; nothing below the scan asks a clock itself, so a cycle can be
-//! replayed. Wall-clock time does not appear here: log lines and reports take it where they are written.
+//! replayed. Wall-clock time does not appear here: log lines and reports take it where they are
+//! written.
 
 use std::cell::Cell;
 use std::time::Duration;

@@ -3,8 +3,8 @@
 //! It decides nothing itself. The folder says what files there are, the supervisor what is to run,
 //! the loader makes programs of modules, the scan runs them; here the facts of each are carried to
 //! the others. Names, seats and modules are kept together in `roster.rs`, preparation is in
-//! `loader.rs`, live changes in `reload.rs`, the log in `say.rs`, answers for people in `answer.rs` and
-//! `view.rs`.
+//! `loader.rs`, live changes in `reload.rs`, the log in `say.rs`, answers for people in `answer.rs`
+//! and `view.rs`.
 
 mod answer;
 mod build;
@@ -39,8 +39,8 @@ use loader::{Loaded, Loader, Module};
 use roster::{Ordered, Ready, Roster};
 use say::{Told, refused, tell};
 
-/// How often the daemon looks at the scan's news: quick enough for a restart "at once", and a load of
-/// some microseconds fifty times a second.
+/// How often the daemon looks at the scan's news: quick enough for a restart "at once", and a load
+/// of some microseconds fifty times a second.
 const TICK: Duration = Duration::from_millis(20);
 
 /// Safe outputs must be written and confirmed within this time after SIGTERM; `TimeoutStopSec=` of
@@ -142,7 +142,11 @@ impl Daemon {
             }
             Change::FolderLost { error } => {
                 let folder = self.config.plugins.dir.display();
-                tracing::error!(%folder, error, "{folder} cannot be read: {error}; what runs goes on");
+                tracing::error!(
+                    %folder,
+                    error,
+                    "{folder} cannot be read: {error}; what runs goes on"
+                );
                 self.folder_error = Some(error);
             }
             Change::FolderBack => {
@@ -306,25 +310,7 @@ impl Daemon {
                 ..done.times
             };
             entry.last_swap = Some(swap);
-            let SwapView { detect_us, compile_us, prepare_us, boundary_us, .. } = swap;
-            let (missed_cycles, cached, cycle) =
-                (swap.missed_cycles, swap.cached, fact.since_cycle);
-            tracing::info!(
-                plugin = &*name,
-                detect_us,
-                compile_us,
-                prepare_us,
-                boundary_us,
-                missed_cycles,
-                cached,
-                cycle,
-                "{name} took over in cycle {cycle}: detect {}, compile {}{}, prepare {}, boundary {}, missed cycles {missed_cycles}",
-                ms(detect_us),
-                ms(compile_us),
-                if cached { " (cached)" } else { "" },
-                ms(prepare_us),
-                ms(boundary_us),
-            );
+            say::took_over(&name, swap, fact.since_cycle);
         }
     }
 
@@ -420,9 +406,4 @@ impl Daemon {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// Microseconds as milliseconds for people.
-fn ms(micros: u64) -> String {
-    format!("{:.1} ms", micros as f64 / 1000.0)
 }

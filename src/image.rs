@@ -2,8 +2,8 @@
 //!
 //! Inputs and outputs are two little-endian byte spaces (IEC 61131-3 calls them %I and %Q). A point
 //! names a typed place in one of them; its value is read and written in `image/point.rs`. This file
-//! knows no device and no plugin; who may write what is decided in `plugin`, and when values move is
-//! decided in `scan`.
+//! knows no device and no plugin; who may write what is decided in `plugin`, and when values move
+//! is decided in `scan`.
 
 mod point;
 

@@ -1,12 +1,12 @@
-//! Camshaft: a soft-PLC daemon. Control programs are WebAssembly plugins: drop a `.wasm` file into a
-//! folder and it runs; replace the file and the new code takes over between two scans; break it and
-//! nothing else notices.
+//! Camshaft: a soft-PLC daemon. Control programs are WebAssembly plugins: drop a `.wasm` file into
+//! a folder and it runs; replace the file and the new code takes over between two scans; break it
+//! and nothing else notices.
 //!
 //! > A **scan** runs on one thread: read every device, run every program, write every device, say
 //! > what happened. A **supervisor** on the other side decides who may run. **Orders go down one
 //! > bounded queue; news comes up as one snapshot.** Nothing the scan thread does can wait, and
-//! > nothing that waits is done on the scan thread. Everything that touches the world stands behind a
-//! > small border: the traits [`clock::Clock`] and [`driver::Driver`], and the type
+//! > nothing that waits is done on the scan thread. Everything that touches the world stands behind
+//! > a small border: the traits [`clock::Clock`] and [`driver::Driver`], and the type
 //! > [`plugin::program::Program`].
 //!
 //! # Floors
@@ -16,49 +16,54 @@
 //! |---|---|---|
 //! | 7 | `main`, [`cli`] | the command line: one short function for each verb |
 //! | 6 | [`daemon`] | builds everything, one loop over one kind of event, orderly stop |
-//! | 5 | [`control`], [`recipe`] | how people reach a running daemon; how a module is tested offline |
+//! | 5 | [`control`], [`recipe`] | how people reach a daemon; how a module is tested offline |
 //! | 4 | [`config`] | what the file says, and then what is true |
 //! | 3 | [`supervisor`] | who may run: pure, drawn |
 //! | 2 | [`scan`] | obey, read, run, write, publish; when, and on which thread |
-//! | 1 | [`driver`], [`plugin`], [`log`] | devices; modules from the folder to a poll; where the log goes |
+//! | 1 | [`driver`], [`plugin`], [`log`] | devices; modules up to a poll; where the log goes |
 //! | 0 | [`image`], [`variable`], [`clock`], [`latest`], [`systemd`] | words and tools |
 //!
 //! # A value's walk
-//! device → [`driver::Driver::read`] → input image with quality → [`plugin::program::Program::poll`],
-//! which writes into a scratch → commit → output image → [`driver::Driver::write`] → device. At the end
-//! of the cycle one [`scan::Snapshot`] goes to the daemon, and from there to the command line. `now` is
-//! read once a cycle and is an argument from there on; programs see that instant as their clock.
+//! device → [`driver::Driver::read`] → input image with quality →
+//! [`plugin::program::Program::poll`], which writes into a scratch → commit → output image →
+//! [`driver::Driver::write`] → device. At the end of the cycle one [`scan::Snapshot`] goes to the
+//! daemon, and from there to the command line. `now` is read once a cycle and is an argument from
+//! there on; programs see that instant as their clock.
 //!
 //! # A plugin's walk
 //! [`plugin::folder`] sees a file, lets it settle, reads it once and names it by its hash →
-//! [`supervisor`] asks for it → [`plugin::compile`] checks and compiles it in a child process, or takes
-//! the artifact from [`plugin::cache`] → [`plugin::program`] makes an instance and runs its `init`, all
-//! off the scan → [`scan::Order::Install`] → it takes its seat at a cycle boundary, and the instance
-//! that sat there is dropped on another thread. Until that cycle the running version is not touched.
+//! [`supervisor`] asks for it → [`plugin::compile`] checks and compiles it in a child process, or
+//! takes the artifact from [`plugin::cache`] → [`plugin::program`] makes an instance and runs its
+//! `init`, all off the scan → [`scan::Order::Install`] → it takes its seat at a cycle boundary, and
+//! the instance that sat there is dropped on another thread. Until that cycle the running version
+//! is not touched.
 //!
 //! # Invariants
-//! 1. The scan thread never waits on anyone, never logs and never allocates inside a cycle, except in
-//!    a cycle that swaps or loses a program. Guests' log lines go into a bounded queue that another
-//!    thread writes out. At most one program is swapped or restarted in a cycle; retired instances are
-//!    dropped on another thread.
-//! 2. A poll that does not return in its budget is stopped within the budget plus 1 ms; the cycle goes
-//!    on. Budgets count CPU time.
-//! 3. A program writes into its own scratch. Outputs and variables count only after a good poll. On a
-//!    trap they are dropped and the program's outputs become safe in the same cycle.
+//! 1. The scan thread never waits on anyone, never logs and never allocates inside a cycle, except
+//!    in a cycle that swaps or loses a program. Guests' log lines go into a bounded queue that
+//!    another thread writes out. At most one program is swapped or restarted in a cycle; retired
+//!    instances are dropped on another thread.
+//! 2. A poll that does not return in its budget is stopped within the budget plus 1 ms; the cycle
+//!    goes on. Budgets count CPU time.
+//! 3. A program writes into its own scratch. Outputs and variables count only after a good poll. On
+//!    a trap they are dropped and the program's outputs become safe in the same cycle.
 //! 4. An output point has one owner at a time. Nothing ever becomes 0 by accident.
 //! 5. Hostile bytes cannot hurt the daemon: whatever parses or compiles a module runs in a child
 //!    process with limits.
-//! 6. Every queue, list, file, message, name and retry has a written limit and a reason for its value.
-//! 7. The supervisor never waits for the scan. Facts travel as levels with generations, not as edges
-//!    that can be lost.
-//! 8. Files are hints: what is running is decided by content hash, never by an event or a time stamp.
+//! 6. Every queue, list, file, message, name and retry has a written limit and a reason for its
+//!    value.
+//! 7. The supervisor never waits for the scan. Facts travel as levels with generations, not as
+//!    edges that can be lost.
+//! 8. Files are hints: what is running is decided by content hash, never by an event or a time
+//!    stamp.
 //! 9. `unsafe` is denied for the package and allowed in two small files, `plugin/stop.rs` and
 //!    `plugin/wasm.rs`, each use with a SAFETY paragraph.
 //! 10. The systemd watchdog is fed only when the cycle count has moved.
 //!
 //! # What is not here
-//! No state hand-over at a swap, no probation, no rollback, no RETAIN, no field bus, no web page: see
-//! the README. No instruction metering and no signals to stop a guest: `plugin/stop.rs` tells why.
+//! No state hand-over at a swap, no probation, no rollback, no RETAIN, no field bus, no web page:
+//! see the README. No instruction metering and no signals to stop a guest: `plugin/stop.rs` tells
+//! why.
 
 pub mod cli;
 pub mod clock;

@@ -1,4 +1,7 @@
-//! The `camshaft` command: parses arguments, runs one verb, prints the error chain, sets the exit code.
+//! The `camshaft` command: parses arguments, runs one verb, prints the error chain, sets the exit
+//! code. The verbs are in `cli.rs`; the map of the house is in `lib.rs`.
+//!
+//! The compile worker is this program too, under a verb of its own.
 
 use std::process::ExitCode;
 

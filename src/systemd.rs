@@ -44,7 +44,11 @@ impl Notifier {
     pub fn from_env() -> Self {
         let Some(address) = std::env::var_os("NOTIFY_SOCKET") else { return Self::silent() };
         Self::to(&address).unwrap_or_else(|error| {
-            tracing::warn!(?address, %error, "NOTIFY_SOCKET ({address:?}) cannot be used: {error}; systemd hears nothing");
+            tracing::warn!(
+                ?address,
+                %error,
+                "NOTIFY_SOCKET ({address:?}) cannot be used: {error}; systemd hears nothing"
+            );
             Self::silent()
         })
     }

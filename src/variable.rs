@@ -1,14 +1,15 @@
 //! Variables: named, typed values that the host owns and programs share.
 //!
-//! A program's writes are provisional until its poll has returned: [`Variables::commit`] keeps them,
-//! [`Variables::revert`] undoes them. Everything is allocated in advance, because writes happen
-//! inside a cycle. Who is polling is not known here; polls come one after the other.
+//! A program's writes are provisional until its poll has returned: [`Variables::commit`] keeps
+//! them, [`Variables::revert`] undoes them. Everything is allocated in advance, because writes
+//! happen inside a cycle. Who is polling is not known here; polls come one after the other.
 
 use serde::{Deserialize, Serialize};
 
 use crate::image::Value;
 
-/// The most variables at one time; with [`MAX_NAME_BYTES`] this bounds the table to 128 KiB of names.
+/// The most variables at one time; with [`MAX_NAME_BYTES`] this bounds the table to 128 KiB of
+/// names.
 pub const MAX_VARIABLES: usize = 1024;
 
 /// The longest name of a variable, in bytes.
@@ -74,7 +75,8 @@ impl Variable {
         }
     }
 
-    /// `value` as a variable of `kind`, if it is one: an int must fit 32 bits, a double takes any number.
+    /// `value` as a variable of `kind`, if it is one: an int must fit 32 bits, a double takes any
+    /// number.
     pub fn from_value(kind: VariableKind, value: Value) -> Option<Self> {
         match (kind, value) {
             (VariableKind::Boolean, Value::Bool(value)) => Some(Self::Boolean(value)),
@@ -154,7 +156,8 @@ impl Variables {
     /// Writes `value`, creating the variable if it is new; provisional until the next commit.
     ///
     /// # Errors
-    /// When it has another type, or the table or the name has reached its limit; nothing changes then.
+    /// When it has another type, or the table or the name has reached its limit; nothing changes
+    /// then.
     pub fn write(&mut self, name: &str, value: Variable) -> Result<(), Denied> {
         match self.position(name) {
             Ok(found) => {

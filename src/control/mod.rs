@@ -224,8 +224,9 @@ pub fn is_plugin_name(name: &str) -> bool {
         && name.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
 }
 
-/// Where a client looks for a daemon, best first: where `config` puts the socket by default. An operator with a session of his own may well
-/// mean the service of the machine, so that is the last of them.
+/// Where a client looks for a daemon, best first: where `config` puts the socket by default. An
+/// operator with a session of his own may well mean the service of the machine, so that is the last
+/// of them.
 pub fn likely_sockets() -> Vec<PathBuf> {
     sockets(|name| std::env::var_os(name))
 }

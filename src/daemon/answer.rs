@@ -1,4 +1,7 @@
-//! Does what people ask for. What they only want to know is put together in `view.rs`.
+//! Does what people ask for, or says why not.
+//!
+//! A request is answered at once, but for a device's answer, which the scan sends up. What people
+//! only want to know is put together in `view.rs`; how they reach the daemon is in `control`.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,4 +1,7 @@
 //! Starts the daemon: every part in the order in which they need each other, or none.
+//!
+//! What can go wrong here ends the start with one chain of reasons; later troubles are state. What
+//! the parts say to each other from then on is in `daemon.rs`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -98,8 +101,8 @@ async fn start(config: Config, log: log::Handle) -> anyhow::Result<()> {
     outcome
 }
 
-/// Turns signals into events. SIGUSR1 and SIGUSR2 would end the process by default; somebody's stray
-/// one must not, so they are caught and do nothing.
+/// Turns signals into events. SIGUSR1 and SIGUSR2 would end the process by default; somebody's
+/// stray one must not, so they are caught and do nothing.
 fn listen_to_signals(events: &mpsc::Sender<Event>) -> anyhow::Result<()> {
     type Make = fn() -> Option<Event>;
     let all: [(SignalKind, Make); 5] = [
@@ -152,7 +155,11 @@ fn workshop(config: &Config) -> anyhow::Result<Workshop> {
     let cache = Cache::open(folder)
         .inspect_err(|error| {
             let folder = folder.display();
-            tracing::warn!(%folder, %error, "plugins.cache: {folder} cannot be used ({error}); every start compiles");
+            tracing::warn!(
+                %folder,
+                %error,
+                "plugins.cache: {folder} cannot be used ({error}); every start compiles"
+            );
         })
         .ok();
     Ok(Workshop {
@@ -222,6 +229,7 @@ fn introduce(config: &Config) {
     );
     tracing::info!("plugins are taken from {folder}; the control socket is {socket}");
     tracing::info!(
-        "try in another terminal: camshaft status, camshaft points, or copy a .wasm file into {folder}"
+        "try in another terminal: camshaft status, camshaft points, or copy a .wasm file into \
+         {folder}"
     );
 }

@@ -1,8 +1,8 @@
 //! From a module to a program that is ready for its seat, in tasks of their own.
 //!
-//! Compilation is a child process, preparation a thread; both are waited for here and neither delays
-//! the daemon's loop. How many go on at once is limited, so that a slow module delays others only
-//! when it is not alone.
+//! Compilation is a child process, preparation a thread; both are waited for here and neither
+//! delays the daemon's loop. How many go on at once is limited, so that a slow module delays others
+//! only when it is not alone.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Who is who: names and seats, modules and swaps, put together from what the parts know.
 //!
-//! Nothing is decided here. An entry begins when the folder shows a name and ends when the supervisor
-//! has forgotten it and the scan has nobody on its seat.
+//! Nothing is decided here. An entry begins when the folder shows a name and ends when the
+//! supervisor has forgotten it and the scan has nobody on its seat.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Daemon;
+use crate::control::SwapView;
 use crate::driver::Fault;
 use crate::plugin::Refusal;
 use crate::plugin::world::{Level, Line, Message};
@@ -111,6 +112,29 @@ impl Daemon {
     }
 }
 
+/// The one line of a swap: its five times.
+pub(super) fn took_over(name: &str, swap: SwapView, cycle: u64) {
+    let SwapView { detect_us, compile_us, prepare_us, boundary_us, .. } = swap;
+    let SwapView { missed_cycles, cached, .. } = swap;
+    tracing::info!(
+        plugin = name,
+        detect_us,
+        compile_us,
+        prepare_us,
+        boundary_us,
+        missed_cycles,
+        cached,
+        cycle,
+        "{name} took over in cycle {cycle}: detect {}, compile {}{}, prepare {}, \
+         boundary {}, missed cycles {missed_cycles}",
+        ms(detect_us),
+        ms(compile_us),
+        if cached { " (cached)" } else { "" },
+        ms(prepare_us),
+        ms(boundary_us),
+    );
+}
+
 /// A guest's text is data: what could move a terminal's cursor is escaped.
 fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
@@ -151,4 +175,9 @@ pub(super) fn tell(name: &str, note: &Note, supervisor: &Supervisor) {
             tracing::error!(plugin = name, trap, "{name}.wasm: {trap}: {note}");
         }
     }
+}
+
+/// Microseconds as milliseconds for people.
+fn ms(micros: u64) -> String {
+    format!("{:.1} ms", micros as f64 / 1000.0)
 }

@@ -1,4 +1,7 @@
 //! Answers for people: what the parts know, in the form of `control`.
+//!
+//! Nothing is changed here. What people ask to be done is in `answer.rs`, how their answers look on
+//! a terminal in `cli`.
 
 use std::time::Duration;
 

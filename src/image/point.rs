@@ -1,4 +1,7 @@
 //! A point: a typed place in an image, and how its value is read from and written to the bytes.
+//!
+//! It does not know whose it is: ownership and grants are in `plugin`, addresses come from the
+//! configuration. All points together are `Points`, in `image.rs`.
 
 use std::ops::Range;
 
@@ -80,7 +83,8 @@ impl Point {
         i128::from_le_bytes(wide)
     }
 
-    /// The raw bytes for `value`: as many as the type has, from the front. A bool gives its bit in place.
+    /// The raw bytes for `value`: as many as the type has, from the front. A bool gives its bit in
+    /// place.
     ///
     /// Integers are rounded half to even after the scaling is undone.
     ///

@@ -336,7 +336,8 @@ pub(super) fn abort_message(memory: &impl Memory, at: u32) -> String {
     char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
 }
 
-/// `wasm_state_write(data, len)`: allowed in `save` only, which is called when state is handed over.
+/// `wasm_state_write(data, len)`: allowed in `save` only, which is called when state is handed
+/// over.
 pub(super) fn state_write(_: &mut Guest) -> Outcome {
     Err(Code::Denied)
 }

@@ -83,7 +83,8 @@ fn with_operands<'a>(h: Hidden, whole: &Operator<'a>, body: Code<'a>) -> Code<'a
     .concat()
 }
 
-/// Pieces from the front, as long as more than one is left; `moving` are the addresses that advance.
+/// Pieces from the front, as long as more than one is left; `moving` are the addresses that
+/// advance.
 fn forward<'a>(h: Hidden, whole: &Operator<'a>, moving: &[u32]) -> Code<'a> {
     let mut step = vec![value(h.destination), value(h.source), piece(), whole.clone()];
     for &address in moving {

@@ -1,9 +1,9 @@
 //! Artifacts on disk, so that a restart does not compile again.
 //!
-//! Loading an artifact is as trusting as loading a shared library, and wasmer checks nothing: a file
-//! with flipped bits loads and runs. So the folder is private to the daemon's user, every file
-//! carries a checksum that is compared first, and any doubt deletes the file. Nothing depends on the
-//! cache: without it a module is compiled once more.
+//! Loading an artifact is as trusting as loading a shared library, and wasmer checks nothing: a
+//! file with flipped bits loads and runs. So the folder is private to the daemon's user, every file
+//! carries a checksum that is compared first, and any doubt deletes the file. Nothing depends on
+//! the cache: without it a module is compiled once more.
 
 use std::fs;
 use std::io::{self, Write};
@@ -66,7 +66,8 @@ impl Cache {
         let whole = bytes.len() > CHECKSUM
             && blake3::hash(&bytes[CHECKSUM..]).as_bytes()[..] == bytes[..CHECKSUM];
         if !whole {
-            tracing::warn!(file = %path.display(), "the cached artifact {} is damaged; it is made again", path.display());
+            let file = path.display();
+            tracing::warn!(%file, "the cached artifact {file} is damaged; it is made again");
             // What cannot be deleted is found damaged again next time.
             let _ = fs::remove_file(&path);
             return None;
@@ -81,7 +82,12 @@ impl Cache {
     pub(super) fn store(&self, key: &str, artifact: &[u8]) {
         if let Err(error) = self.try_store(key, artifact) {
             let folder = self.0.display();
-            tracing::warn!(%folder, %error, "an artifact could not be cached in {folder}: {error}; it is compiled again at the next start");
+            tracing::warn!(
+                %folder,
+                %error,
+                "an artifact could not be cached in {folder}: {error}; it is compiled again at the \
+                 next start"
+            );
         }
         self.make_room();
     }

@@ -1,8 +1,8 @@
 //! Whether a module keeps the contract and the limits, found without compiling or running it.
 //!
-//! This reads hostile bytes, so it runs in the compile worker only. The order is from cheap to dear:
-//! header, counts (in `size.rs`) with sections, then full validation. Every refusal says what would
-//! be right.
+//! This reads hostile bytes, so it runs in the compile worker only. The order is from cheap to
+//! dear: header, counts (in `size.rs`) with sections, then full validation. Every refusal says what
+//! would be right.
 
 use std::collections::BTreeMap;
 
@@ -105,8 +105,8 @@ pub(super) fn malformed(error: &BinaryReaderError) -> Refusal {
     let reason = format!("not valid: {} (at offset {:#x})", error.message(), error.offset());
     Refusal::new(
         reason,
-        "this host runs WebAssembly 2.0: one 32-bit memory, no threads, tail calls, exceptions or GC; \
-         build without them, and copy the whole file",
+        "this host runs WebAssembly 2.0: one 32-bit memory, no threads, tail calls, exceptions or \
+         GC; build without them, and copy the whole file",
     )
 }
 

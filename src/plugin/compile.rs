@@ -1,9 +1,10 @@
-//! From a module's bytes to an artifact, in a child process with limits; and the cache of artifacts.
+//! From a module's bytes to an artifact, in a child process with limits; and the cache of
+//! artifacts.
 //!
 //! Whatever parses or compiles a module is hostile ground: a valid file of a few megabytes can cost
-//! gigabytes and minutes. So this program starts itself again with a hidden verb, sends the module to
-//! that child, and takes either an artifact or a refusal back. The daemon itself never looks into a
-//! module. What a module must be is in `check.rs`.
+//! gigabytes and minutes. So this program starts itself again with a hidden verb, sends the module
+//! to that child, and takes either an artifact or a refusal back. The daemon itself never looks
+//! into a module. What a module must be is in `check.rs`.
 
 use std::io::{self, Read, Write};
 use std::num::NonZero;
@@ -27,7 +28,8 @@ use super::{Compiler, Limits, ModuleHash, Refusal};
 /// The hidden verb of the command line that makes a process a compile worker.
 pub const WORKER_VERB: &str = "compile-worker";
 
-/// CPU time of one compilation. A module at every limit of `check.rs` stays below it with Cranelift.
+/// CPU time of one compilation. A module at every limit of `check.rs` stays below it with
+/// Cranelift.
 const MAX_CPU: Duration = Duration::from_secs(20);
 
 /// Wall time of one compilation: far above the CPU time, because the worker runs only when nobody

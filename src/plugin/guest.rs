@@ -1,8 +1,8 @@
 //! What the host keeps for one instance: its rights, its staged outputs, its log allowance.
 //!
 //! A guest writes into its own scratch; [`Guest::commit`] moves that into the world after a good
-//! poll and [`Guest::discard`] forgets it. The functions of the contract, which come in here, are in
-//! `abi.rs`. Nothing in this file allocates after construction.
+//! poll and [`Guest::discard`] forgets it. The functions of the contract, which come in here, are
+//! in `abi.rs`. Nothing in this file allocates after construction.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -99,7 +99,8 @@ impl Guest {
         granted && owner.is_none_or(|owner| owner == seat)
     }
 
-    /// Takes ownership of an output point, if it is granted and free. Says why not in the log, once.
+    /// Takes ownership of an output point, if it is granted and free. Says why not in the log,
+    /// once.
     pub(super) fn claim(&mut self, id: PointId) -> bool {
         let seat = self.seat;
         let granted = self.rights.outputs.as_ref().is_none_or(|outputs| outputs[id.index()]);

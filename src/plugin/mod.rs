@@ -1,9 +1,9 @@
 //! Plugins: from a file in the watched folder to a program in the scan.
 //!
 //! This file holds what the rest of the house must know: identity, limits, refusals, traps. The
-//! machinery lies beside it: `folder.rs` watches the folder, `compile.rs` makes artifacts in a child
-//! process, `wasm.rs` and `stop.rs` run them. The contract with a guest is listed in `offer.rs` and
-//! carried out in `abi.rs`.
+//! machinery lies beside it: `folder.rs` watches the folder, `compile.rs` makes artifacts in a
+//! child process, `wasm.rs` and `stop.rs` run them. The contract with a guest is listed in
+//! `offer.rs` and carried out in `abi.rs`.
 
 mod abi;
 mod bind;
@@ -26,7 +26,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// The identity of a module: BLAKE3 of its bytes. What runs is decided by this, never by a time stamp.
+/// The identity of a module: BLAKE3 of its bytes. What runs is decided by this, never by a time
+/// stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ModuleHash(blake3::Hash);
 
@@ -145,7 +146,8 @@ impl Default for Settings {
     }
 }
 
-/// Why a module is not run: names the reason and the remedy. The module's name is added by whoever logs it.
+/// Why a module is not run: names the reason and the remedy. The module's name is added by whoever
+/// logs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// What is wrong, for example `imports env.foo (i32) -> ()`.

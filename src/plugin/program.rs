@@ -1,8 +1,8 @@
 //! A program: an instance with its name, its seat in the scan and its settings.
 //!
 //! [`Program::prepare`] runs off the scan and may take as long as the init budget allows; from then
-//! on the scan owns the program and calls [`Program::poll`] once a cycle. Who is prepared, and when,
-//! is the supervisor's business.
+//! on the scan owns the program and calls [`Program::poll`] once a cycle. Who is prepared, and
+//! when, is the supervisor's business.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,9 +7,9 @@
 //! armed by four plain stores, so a poll costs no system call. What a trap means is decided in
 //! `wasm.rs`; how long bulk operations are cut into pieces is in `bulk.rs`.
 //!
-//! `stop` counts the calls: every arming writes a fresh positive number, and the timekeeper only ever
-//! exchanges the number that it saw against the same number with its sign bit set. A stop that comes
-//! too late therefore meets another number and does nothing.
+//! `stop` counts the calls: every arming writes a fresh positive number, and the timekeeper only
+//! ever exchanges the number that it saw against the same number with its sign bit set. A stop that
+//! comes too late therefore meets another number and does nothing.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -94,7 +94,8 @@ impl Hidden {
     }
 }
 
-/// The compiler middleware; one value for each compilation, because it remembers the module's globals.
+/// The compiler middleware; one value for each compilation, because it remembers the module's
+/// globals.
 #[derive(Debug, Default)]
 pub struct StopFlag(Mutex<Option<Hidden>>);
 
@@ -195,8 +196,8 @@ impl StopCell {
     }
 }
 
-/// What the timekeeper knows about one thread that runs guests. That thread writes and the timekeeper
-/// reads, unless a field says otherwise.
+/// What the timekeeper knows about one thread that runs guests. That thread writes and the
+/// timekeeper reads, unless a field says otherwise.
 #[derive(Debug)]
 struct Watched {
     /// The flag of the call that is running; null between calls.
@@ -322,8 +323,8 @@ impl Lanes {
 }
 
 impl Timekeeper {
-    /// Starts the thread. `on_start` runs on it first: the place to raise its priority above that of
-    /// the threads that it watches, which could starve it otherwise.
+    /// Starts the thread. `on_start` runs on it first: the place to raise its priority above that
+    /// of the threads that it watches, which could starve it otherwise.
     ///
     /// # Errors
     /// When the system has no thread to give.
@@ -413,8 +414,9 @@ fn clock_ns(clock: ClockId) -> u64 {
     clock_gettime(clock).map_or(0, |time| nanos(time.into()))
 }
 
-/// The CPU clock of the calling thread, in a form that other threads can read: Linux packs the thread
-/// id and the kind of clock into the number (`MAKE_THREAD_CPUCLOCK` in the kernel's posix-timers.h).
+/// The CPU clock of the calling thread, in a form that other threads can read: Linux packs the
+/// thread id and the kind of clock into the number (`MAKE_THREAD_CPUCLOCK` in the kernel's
+/// posix-timers.h).
 fn own_cpu_clock() -> ClockId {
     const PER_THREAD: i32 = 4;
     const SCHEDULED: i32 = 2;

@@ -1,8 +1,9 @@
-//! Runs one instance of a module: prepares it off the scan, polls it on the scan, reports its traps.
+//! Runs one instance of a module: prepares it off the scan, polls it on the scan, reports its
+//! traps.
 //!
-//! Each instance has an engine and a store of its own, because neither gives memory back before it is
-//! dropped. The module comes as an artifact that the compile worker has made; nothing is compiled
-//! here. Time limits are in `stop.rs`, the functions that a guest may call in `bind.rs`.
+//! Each instance has an engine and a store of its own, because neither gives memory back before it
+//! is dropped. The module comes as an artifact that the compile worker has made; nothing is
+//! compiled here. Time limits are in `stop.rs`, the functions that a guest may call in `bind.rs`.
 #![allow(unsafe_code)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -59,10 +60,10 @@ struct Call<'a> {
 
 // SAFETY: `Store` is not `Send` because it holds raw pointers into its own heap objects and a boxed
 // callback. The pointers stay valid when the value moves, since they point at what the store owns
-// and nothing points at the store itself while no call is active; the callback (`on_called`) is never
-// set here. wasmer keeps nothing about a store in thread-local state between calls. Our own data in it
-// (`Host`) is `Send`, which the assertion below has the compiler check. An instance is used by one
-// thread at a time: it is owned, and every use takes `&mut self`.
+// and nothing points at the store itself while no call is active; the callback (`on_called`) is
+// never set here. wasmer keeps nothing about a store in thread-local state between calls. Our own
+// data in it (`Host`) is `Send`, which the assertion below has the compiler check. An instance is
+// used by one thread at a time: it is owned, and every use takes `&mut self`.
 unsafe impl Send for Instance {}
 
 const _: () = {
@@ -105,8 +106,8 @@ impl Instance {
         let mut engine: Engine = EngineBuilder::headless().engine().into();
         engine.set_tunables(Bounds::new(limits, Arc::clone(&stop)));
         // SAFETY: artifacts come from the compile worker of this very program. From the cache they
-        // come only after their checksum has been compared (`compile::Cache`), and the folder of the
-        // cache is private to the daemon's user.
+        // come only after their checksum has been compared (`compile::Cache`), and the folder of
+        // the cache is private to the daemon's user.
         let module = match unsafe { Module::deserialize(&engine, artifact) } {
             Ok(module) => module,
             Err(error) => {
@@ -163,7 +164,8 @@ impl Instance {
         (world, Ok(()))
     }
 
-    /// Runs one poll that started at `started_ns`. Outputs and variables count when it returns well.
+    /// Runs one poll that started at `started_ns`. Outputs and variables count when it returns
+    /// well.
     pub(super) fn poll(
         &mut self,
         world: Box<World>,

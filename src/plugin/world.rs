@@ -1,7 +1,7 @@
 //! What a program can see and touch during one call: the images, the variables, the time.
 //!
-//! The scan owns one [`World`] and lends it to each program in turn; between calls nobody has it but
-//! the scan. A program that is being prepared gets a copy of the latest snapshot instead. How a
+//! The scan owns one [`World`] and lends it to each program in turn; between calls nobody has it
+//! but the scan. A program that is being prepared gets a copy of the latest snapshot instead. How a
 //! guest's requests are checked is in `guest.rs` and `abi.rs`.
 
 use std::sync::Arc;
@@ -136,7 +136,8 @@ pub enum LogSink {
     List(Vec<Line>),
 }
 
-/// The longest list of lines from one preparation; the rate limit is lower unless configured otherwise.
+/// The longest list of lines from one preparation; the rate limit is lower unless configured
+/// otherwise.
 const MAX_LISTED_LINES: usize = 1000;
 
 impl LogSink {

@@ -1,7 +1,8 @@
-//! What goes down to the scan and what comes up from it: orders, returns, the snapshot, their queues.
+//! What goes down to the scan and what comes up from it: orders, returns, the snapshot, their
+//! queues.
 //!
-//! All of it is bounded and made in advance, because the scan's side may not allocate. What the scan
-//! does with it is in `mod.rs`; the other side is the daemon.
+//! All of it is bounded and made in advance, because the scan's side may not allocate. What the
+//! scan does with it is in `mod.rs`; the other side is the daemon.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -1,10 +1,10 @@
 //! The scan: obey, read, run, write, publish. One thread, one cycle after the other.
 //!
 //! Nothing in a cycle waits, logs or allocates, except in a cycle that swaps or loses a program.
-//! Orders come down one bounded queue, what comes back goes up another, and at the end of each cycle
-//! there is one [`Snapshot`]. When cycles happen is in `pacer.rs`, on which thread in `thread.rs`,
-//! how long they took in `stats.rs`, and what goes down and comes up in `exchange.rs`; who may run is
-//! decided by the supervisor, not here.
+//! Orders come down one bounded queue, what comes back goes up another, and at the end of each
+//! cycle there is one [`Snapshot`]. When cycles happen is in `pacer.rs`, on which thread in
+//! `thread.rs`, how long they took in `stats.rs`, and what goes down and comes up in `exchange.rs`;
+//! who may run is decided by the supervisor, not here.
 
 mod exchange;
 pub mod pacer;
@@ -168,8 +168,9 @@ impl Scan {
         let memory_bytes = program.memory_bytes();
         self.down.retain(|fact| fact.seat != seat);
         if let Some(old) = old {
-            // The outputs stay as they are and go on belonging to the seat, unless the settings have
-            // changed since the old one was prepared: what is not granted any more becomes safe.
+            // The outputs stay as they are and go on belonging to the seat, unless the settings
+            // have changed since the old one was prepared: what is not granted any more becomes
+            // safe.
             let old = self.programs.remove(old);
             self.world().give_up(seat, &program.settings.outputs);
             self.give_back(Return::Program(old.program));

@@ -1,8 +1,8 @@
 //! When the next cycle begins: absolute deadlines on a grid, and what happens when one is missed.
 //!
-//! A cycle that ends after the next deadline is an overrun. The scan then skips to the next deadline
-//! that is still ahead and counts what it skipped; it never runs two cycles back to back to catch up,
-//! because programs would then see time stand still.
+//! A cycle that ends after the next deadline is an overrun. The scan then skips to the next
+//! deadline that is still ahead and counts what it skipped; it never runs two cycles back to back
+//! to catch up, because programs would then see time stand still.
 
 use std::time::Duration;
 

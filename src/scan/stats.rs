@@ -1,7 +1,8 @@
 //! How long things took: samples from the scan, collected into histograms on another thread.
 //!
 //! The scan pushes a number into a bounded queue and forgets it; sorting it into a histogram, and
-//! reading percentiles, is done here, off the scan. A full queue drops samples and the count says so.
+//! reading percentiles, is done here, off the scan. A full queue drops samples and the count says
+//! so.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};

@@ -52,8 +52,8 @@ pub struct Cargo {
     pub ends: Ends,
 }
 
-/// A running scan. Dropping it ends the thread after the current cycle, without making anything safe:
-/// that is what [`super::Order::Halt`] is for.
+/// A running scan. Dropping it ends the thread after the current cycle, without making anything
+/// safe: that is what [`super::Order::Halt`] is for.
 #[derive(Debug)]
 pub struct Running {
     end: Arc<AtomicBool>,
@@ -162,10 +162,16 @@ fn prioritise(who: &str, priority: u8) {
                 .map_err(|error| format!("{error:?}"))
         });
     if let Err(error) = wanted {
-        tracing::warn!(%error, "scan.priority: {who} runs without ({error}); it needs CAP_SYS_NICE or LimitRTPRIO");
+        tracing::warn!(
+            %error,
+            "scan.priority: {who} runs without ({error}); it needs CAP_SYS_NICE or LimitRTPRIO"
+        );
     }
 }
 
 fn refused(key: &str, error: &nix::errno::Errno, needs: &str) {
-    tracing::warn!(%error, "scan.{key} is not granted ({error}) and the scan runs without; it needs {needs}");
+    tracing::warn!(
+        %error,
+        "scan.{key} is not granted ({error}) and the scan runs without; it needs {needs}"
+    );
 }

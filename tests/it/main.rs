@@ -20,5 +20,6 @@ mod scan;
 mod service;
 mod simulation;
 mod systemd;
+mod tidy;
 mod toolchain;
 mod weather;

@@ -1,8 +1,23 @@
-//! The scan allocates nothing in a cycle without a swap or a trap, whatever the guests do.
+//! The scan allocates nothing in a cycle without a swap or a trap, whatever guests and devices do.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use camshaft::driver::{self, Command, Injection, sim};
 use camshaft::plugin::Settings;
+use camshaft::plugin::world::Message;
+use camshaft::scan::Order;
 
 use crate::rig::{COUNTER, Rig, points};
+use crate::simulation::plant;
+
+/// So many cycles, each of which must not allocate.
+fn assert_quiet(rig: &mut Rig, cycles: u64, when: &str) {
+    for n in 0..cycles {
+        let info = allocation_counter::measure(|| rig.step());
+        assert_eq!(info.count_total, 0, "{when}: cycle {n} allocated {} bytes", info.bytes_total);
+    }
+}
 
 /// Uses every sort of host function: log, print, random, time, variables, points, images, state.
 const BUSY: &str = r#"(module
@@ -55,8 +70,7 @@ fn a_cycle_without_a_swap_allocates_nothing() {
     rig.step();
     let mut lines = 0;
     for n in 0..500 {
-        let info = allocation_counter::measure(|| rig.step());
-        assert_eq!(info.count_total, 0, "cycle {n} allocated {} bytes", info.bytes_total);
+        assert_quiet(&mut rig, 1, &format!("busy guests, {n}"));
         while rig.log.pop().is_ok() {
             lines += 1;
         }
@@ -65,4 +79,115 @@ fn a_cycle_without_a_swap_allocates_nothing() {
     let news = rig.cycle();
     assert!(news.programs.iter().all(|fact| fact.trap.is_none()), "{:?}", news.programs);
     assert!(news.variables.len() > 100, "{} variables", news.variables.len());
+}
+
+#[test]
+fn simulated_devices_allocate_nothing_however_they_fail() {
+    let tank = sim::Config {
+        tank: vec![sim::Tank {
+            level: "in.level".into(),
+            inflow: "out.valve".into(),
+            drain_percent_per_s: 1.0,
+            inflow_percent_per_s: 2.0,
+            initial: 50.0,
+        }],
+        loopback: vec![sim::Loopback { from: "out.motor".into(), to: "in.button".into() }],
+        ..sim::Config::default()
+    };
+    let tank_points = points();
+    let tank = driver::open(&driver::Config::Sim(tank), &tank_points, 0).unwrap();
+    let plant_points = plant::points();
+    let plant = plant::devices(&plant_points);
+    for (points, devices) in [(tank_points, vec![tank]), (plant_points, plant)] {
+        let count = devices.len();
+        let mut rig = Rig::new(Arc::clone(&points), devices);
+        rig.install("counter", 0, COUNTER, Settings::default());
+        rig.step();
+        for command in failures() {
+            for device in 0..count {
+                let command = command.clone();
+                rig.order(Order::Command { ticket: 0, device, command });
+            }
+            // The cycles that obey are among them, and all that was late arrives.
+            assert_quiet(&mut rig, 100, &format!("{command:?}"));
+            let fault = rig.reins.latest.read().devices[0].fault;
+            let is_lost = command == Command::Inject(Injection::Disconnect);
+            assert_eq!(fault.is_some(), is_lost, "{command:?} was obeyed");
+            rig.programs_returned();
+        }
+    }
+}
+
+/// Every kind of failure, and none, one after the other.
+fn failures() -> Vec<Command> {
+    let slow = |ms| Command::Inject(Injection::Slow { delay: Duration::from_millis(ms) });
+    vec![
+        Command::Inject(Injection::Disconnect),
+        Command::Inject(Injection::Freeze),
+        slow(0),
+        slow(25),
+        slow(400),
+        Command::Inject(Injection::Garbage { seed: 7 }),
+        Command::Clear,
+    ]
+}
+
+/// Traps in its tenth poll.
+const MORTAL: &str = r#"(module
+  (global $n (mut i32) (i32.const 0))
+  (func (export "poll")
+    (global.set $n (i32.add (global.get $n) (i32.const 1)))
+    (if (i32.eq (global.get $n) (i32.const 10)) (then unreachable))))"#;
+
+#[test]
+fn a_trap_may_allocate_and_the_next_cycle_may_not() {
+    let mut rig = Rig::new(points(), Vec::new());
+    rig.install("counter", 0, COUNTER, Settings::default());
+    rig.install("mortal", 1, MORTAL, Settings::default());
+    assert_quiet(&mut rig, 8, "before the trap");
+    let news = rig.cycle();
+    assert_eq!(news.programs.iter().filter(|fact| fact.trap.is_some()).count(), 1);
+    // The news still tells of it, in each of the buffers.
+    assert_quiet(&mut rig, 100, "after the trap");
+    // The same seat again: what was told about the trap goes.
+    rig.install("mortal", 1, MORTAL, Settings::default());
+    assert_quiet(&mut rig, 8, "after the restart");
+}
+
+/// Logs five lines and prints one in each poll.
+const TALKER: &str = r#"(module
+  (import "env" "wasm_log" (func $log (param i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $print (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 100) "hello\0aworld\0a")
+  (data (i32.const 200) "\64\00\00\00\0c\00\00\00")
+  (func (export "poll")
+    (local $n i32)
+    (loop $next
+      (drop (call $log (i32.const 2) (i32.const 100) (i32.const 5) (i32.const 1)
+                       (i32.const 100) (i32.const 5)))
+      (local.set $n (i32.add (local.get $n) (i32.const 1)))
+      (br_if $next (i32.lt_u (local.get $n) (i32.const 5))))
+    (drop (call $print (i32.const 1) (i32.const 200) (i32.const 1) (i32.const 300)))))"#;
+
+#[test]
+fn lines_over_the_limit_and_lines_that_nobody_takes_allocate_nothing() {
+    let mut rig = Rig::new(points(), Vec::new());
+    rig.install("talker", 0, TALKER, Settings::default());
+    rig.step();
+    // Seven lines a cycle at 100 cycles a second, of which 100 lines a second may pass.
+    let (mut said, mut dropped) = (0, 0);
+    for _ in 0..500 {
+        assert_quiet(&mut rig, 1, "over the limit");
+        while let Ok(line) = rig.log.pop() {
+            match line.message {
+                Message::Dropped(lines) => dropped += lines,
+                _ => said += 1,
+            }
+        }
+    }
+    assert!((500..700).contains(&said) && dropped > 2_500, "{said} said, {dropped} dropped");
+    // Nobody takes them: the queue fills up, and the rest is lost and counted.
+    assert_quiet(&mut rig, 500, "the queue is full");
+    assert!(rig.cycle().lines_lost > 100);
 }

@@ -11,7 +11,7 @@ mod guest;
 mod house;
 mod invariants;
 mod model;
-mod plant;
+pub mod plant;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

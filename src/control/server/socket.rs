@@ -40,8 +40,8 @@ impl fmt::Display for BindError {
         match self {
             Self::InUse(path) => write!(
                 f,
-                "another daemon answers on the control socket {}; stop it, or give this one another \
-                 control.socket in its configuration",
+                "another daemon answers on the control socket {}; stop it, or give this one \
+                 another control.socket in its configuration",
                 path.display()
             ),
             Self::NoSocket(path) => write!(

@@ -1,4 +1,6 @@
 //! What is so with one plugin: read off the levels, for decisions and for status.
+//!
+//! Nothing is remembered here and nothing decided: that is in `plugin.rs`.
 
 use super::super::{Desk, State, Version, View, Want};
 use super::{File, Next, Plugin, Seen};
