@@ -47,10 +47,6 @@ const TICK: Duration = Duration::from_millis(20);
 /// the unit is longer.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
-/// A scan that has not moved for this time, and ten periods, is stuck: said once, and the watchdog
-/// goes hungry.
-const STUCK: Duration = Duration::from_secs(1);
-
 /// What the loop waits for.
 #[derive(Debug)]
 enum Event {
@@ -334,33 +330,6 @@ impl Daemon {
             used.extend([view.running, view.next].into_iter().flatten().map(|v| v.hash));
         }
         self.roster.modules.retain(|hash, _| used.contains(hash));
-    }
-
-    /// Readiness, status line and watchdog of systemd.
-    fn tell_the_manager(&mut self) {
-        let news = self.reins.latest.read();
-        let cycle = news.cycle;
-        let running = news.programs.iter().filter(|fact| fact.trap.is_none()).count();
-        let status = format!("{running} programs run, {} overruns", news.overruns);
-        if cycle > self.pulse.0 {
-            self.pulse = (cycle, Instant::now());
-        }
-        if !self.is_ready && cycle > 0 {
-            self.is_ready = true;
-            self.notifier.ready(&status);
-        }
-        if self.is_ready {
-            self.notifier.status(&status);
-        }
-        if let Some(watchdog) = &mut self.watchdog {
-            watchdog.feed(cycle, &mut self.notifier);
-        }
-        let still = self.pulse.1.elapsed();
-        if still > STUCK.max(10 * self.config.scan.period) {
-            let seconds = still.as_secs();
-            tracing::error!(cycle, "the scan has not moved for {seconds} s");
-            self.pulse.1 = Instant::now();
-        }
     }
 
     fn settings(&self, name: &str) -> Settings {

@@ -163,7 +163,7 @@ impl Loader {
     }
 }
 
-/// Reads a file that was read before; other bytes are another module, and the folder tells of those.
+/// Reads a file that was read before. Other bytes are another module; the folder tells of those.
 async fn reread(path: PathBuf, hash: ModuleHash) -> Result<Arc<[u8]>, Refusal> {
     let name = path.display().to_string();
     let read = move || match std::fs::metadata(&path)?.is_file() {

@@ -1,4 +1,5 @@
-//! What the log says about plugins: their own lines, and what happens to them.
+//! What the log and the service manager are told: guests' own lines, what happens to plugins and
+//! devices, how the scan is.
 //!
 //! Each line makes sense by its message alone; its fields repeat the facts for machines.
 
@@ -26,6 +27,10 @@ pub(super) struct Told {
     lines_lost: u64,
     overruns_at: Option<Instant>,
 }
+
+/// A scan that has not moved for this time, and ten periods, is stuck: said once, and the watchdog
+/// goes hungry.
+const STUCK: Duration = Duration::from_secs(1);
 
 impl Daemon {
     /// Says what has changed about devices, overruns and lost log lines.
@@ -57,6 +62,33 @@ impl Daemon {
             told.overruns_at = Some(Instant::now());
             (told.overruns, told.missed) = (news.overruns, news.missed);
             told.lines_lost = news.lines_lost;
+        }
+    }
+
+    /// Readiness, status line and watchdog of systemd.
+    pub(super) fn tell_the_manager(&mut self) {
+        let news = self.reins.latest.read();
+        let cycle = news.cycle;
+        let running = news.programs.iter().filter(|fact| fact.trap.is_none()).count();
+        let status = format!("{running} programs run, {} overruns", news.overruns);
+        if cycle > self.pulse.0 {
+            self.pulse = (cycle, Instant::now());
+        }
+        if !self.is_ready && cycle > 0 {
+            self.is_ready = true;
+            self.notifier.ready(&status);
+        }
+        if self.is_ready {
+            self.notifier.status(&status);
+        }
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.feed(cycle, &mut self.notifier);
+        }
+        let still = self.pulse.1.elapsed();
+        if still > STUCK.max(10 * self.config.scan.period) {
+            let seconds = still.as_secs();
+            tracing::error!(cycle, "the scan has not moved for {seconds} s");
+            self.pulse.1 = Instant::now();
         }
     }
 

@@ -22,7 +22,7 @@ use wasmer::sys::{CompilerConfig, Cranelift, EngineBuilder, Features, Singlepass
 
 use super::cache::Cache;
 use super::check::{self, Report};
-use super::stop::StopFlag;
+use super::flag::StopFlag;
 use super::{Compiler, Limits, ModuleHash, Refusal};
 
 /// The hidden verb of the command line that makes a process a compile worker.
@@ -216,7 +216,7 @@ enum Failed {
     ByAccident(Refusal),
 }
 
-/// Takes an answer apart; `None` when it is not whole, because the worker was killed while it wrote.
+/// Takes an answer apart; `None` when it is not whole: the worker was killed while it wrote.
 fn parse(output: &[u8]) -> Option<Result<(Report, Vec<u8>), Refusal>> {
     let end = output.iter().position(|&byte| byte == b'\n')?;
     match serde_json::from_slice(&output[..end]).ok()? {

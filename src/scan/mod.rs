@@ -98,8 +98,8 @@ impl Scan {
     }
 
     /// Carries out orders, at most one of which swaps or restarts a program. Programs that are new
-    /// may come several at a time: nobody's work is replaced, and a start with many is quick. When a
-    /// halt is on its way, everything in front of it is over at once.
+    /// may come several at a time: nobody's work is replaced, and a start with many is quick. When
+    /// a halt is on its way, everything in front of it is over at once.
     fn obey(&mut self, now: Duration) {
         let world = self.world();
         world.now = now;
@@ -297,8 +297,8 @@ impl Scan {
         if let Some(world) = &mut self.world {
             (0..MAX_PROGRAMS as u16).for_each(|seat| world.vacate(Seat(seat)));
             for device in &mut self.devices {
-                // There is nobody left to tell about a fault, and the next device shall get its turn
-                // even if this one's driver is what panicked.
+                // There is nobody left to tell about a fault, and the next device shall get its
+                // turn even if this one's driver is what panicked.
                 let write = || device.driver.write(now, &world.outputs);
                 let _ = catch_unwind(AssertUnwindSafe(write));
             }
