@@ -43,6 +43,7 @@ const UNSAFE: [&str; 2] = ["src/plugin/stop.rs", "src/plugin/wasm.rs"];
 const WASMER: [&str; 8] = [
     "src/plugin/bind.rs",
     "src/plugin/bulk.rs",
+    "src/plugin/flag.rs",
     "src/plugin/cache.rs",
     "src/plugin/check.rs",
     "src/plugin/compile.rs",
