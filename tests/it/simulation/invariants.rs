@@ -86,6 +86,12 @@ pub fn cycle(house: &mut House) {
 /// The snapshot is what the shadow of the scan says.
 fn assert_it_is_the_model(house: &mut House, now: Duration) {
     let House { rig, model, .. } = house;
+    let news = rig.reins.latest.read();
+    let traps = news.programs.iter().filter_map(|fact| fact.trap.as_ref());
+    let expected = model.down.iter().filter_map(|program| program.trap);
+    let same = traps.clone().map(|trap| (&*trap.kind, trap.cycle)).eq(expected.clone());
+    let (traps, expected): (Vec<_>, Vec<_>) = (traps.collect(), expected.collect());
+    assert!(same, "traps: {traps:?} instead of {expected:?}");
     assert_eq!(rig.scan.len(), model.seated.len(), "programs in the scan");
     let news = rig.reins.latest.read();
     let world = &model.world;
