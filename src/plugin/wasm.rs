@@ -237,7 +237,7 @@ fn plain(kind: impl Into<String>) -> Trap {
 const MAX_WORDS: usize = 1024;
 
 fn over(budget: Duration) -> String {
-    format!("budget of {budget:?} exceeded")
+    format!("budget of {} exceeded", humantime::format_duration(budget))
 }
 
 /// What happened, from wasmer's error and from what we know ourselves.
