@@ -15,6 +15,7 @@ mod say;
 mod view;
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -36,7 +37,7 @@ use crate::systemd::{Notifier, Watchdog};
 pub use build::run;
 use loader::{Loaded, Loader, Module};
 use roster::{Ordered, Ready, Roster};
-use say::{refused, tell};
+use say::{Told, refused, tell};
 
 /// How often the daemon looks at the scan's news: quick enough for a restart "at once", and a load
 /// of some microseconds fifty times a second.
@@ -45,10 +46,6 @@ const TICK: Duration = Duration::from_millis(20);
 /// Safe outputs must be written and confirmed within this time after SIGTERM; `TimeoutStopSec=` of
 /// the unit is longer.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
-
-/// A scan that has not moved for this time, and ten periods, is stuck: said once, and the watchdog
-/// goes hungry.
-const STUCK: Duration = Duration::from_secs(1);
 
 /// What the loop waits for.
 #[derive(Debug)]
@@ -91,6 +88,7 @@ struct Daemon {
     started: Instant,
     /// The latest cycle that was seen, and when.
     pulse: (u64, Instant),
+    told: Told,
     is_ready: bool,
 }
 
@@ -108,20 +106,18 @@ impl Daemon {
             }
             self.pursue();
         }
+        // Whoever waits for room in the queue of events would wait for ever.
+        drop(events);
         self.stop().await
     }
 
     fn folder_changed(&mut self, change: Change) {
         match change {
             Change::Present { name, hash, bytes, detected, path } => {
-                let is_new = self.supervisor.plugin(&name).is_none();
+                self.meet(&name);
                 if let Err(refusal) = self.supervisor.folder(&name, Some(hash)) {
                     refused(&name, &path.display(), &refusal);
                     return;
-                }
-                if is_new && self.settings(&name).hold {
-                    // It was taken a moment ago, so it is known.
-                    let _ = self.supervisor.hold(&name);
                 }
                 let now = self.now();
                 if let Some(entry) = self.roster.enter(&name) {
@@ -131,6 +127,7 @@ impl Daemon {
             }
             Change::Refused { name, path, refusal } => {
                 refused(&name, &path.display(), &refusal);
+                self.meet(&name);
                 // A file whose name is no name cannot become a plugin; it was named above.
                 let _ = self.supervisor.folder_refused(&name, refusal);
             }
@@ -155,11 +152,23 @@ impl Daemon {
         }
     }
 
+    /// A name that is seen for the first time is held if the configuration says so.
+    fn meet(&mut self, name: &str) {
+        if self.supervisor.plugin(name).is_none() && self.settings(name).hold {
+            // What is no name, or one too many, is refused with the file.
+            let _ = self.supervisor.hold(name);
+        }
+    }
+
     fn loaded(&mut self, loaded: Loaded) {
         loaded.lines.iter().for_each(|line| self.say(line));
         let cached = loaded.artifact.as_ref().is_some_and(|artifact| artifact.cached);
-        if let Some(artifact) = loaded.artifact {
-            self.roster.modules.insert(loaded.hash, Module::Artifact(artifact));
+        match (loaded.artifact, &loaded.result) {
+            (Some(artifact), Ok(_)) => {
+                self.roster.modules.insert(loaded.hash, Module::Artifact(artifact));
+            }
+            // Bytes that nobody runs are not worth their memory; another try reads the file again.
+            _ => drop(self.roster.modules.remove(&loaded.hash)),
         }
         let result = loaded.result.map(|program| {
             if let Some(entry) = self.roster.get_mut(&loaded.name) {
@@ -205,15 +214,17 @@ impl Daemon {
                 let points = self.config.points.clone();
                 let world =
                     scan::rehearsal(self.reins.latest.read(), points, self.config.scan.period);
+                let file = self.config.plugins.dir.join(format!("{name}.wasm"));
                 let module = self.roster.modules.get(&hash).cloned();
-                let Some((entry, module)) = self.roster.enter(&name).zip(module) else {
-                    let refusal = Refusal::new("its bytes are not at hand", "copy the file again");
+                let module = module.unwrap_or(Module::File(file));
+                let Some(entry) = self.roster.enter(&name) else {
+                    let refusal = Refusal::new("all seats are taken", "remove another plugin");
                     self.supervisor.prepared(&name, generation, Err(refusal));
                     return;
                 };
                 let (name, seat) = (name.into(), entry.seat);
                 let request = Request { name, seat, hash, generation, settings };
-                self.loader.load(request, module, world);
+                entry.loading.replace(self.loader.load(request, module, world));
             }
             Action::Install { name, generation } => {
                 let settings = self.settings(&name);
@@ -238,6 +249,7 @@ impl Daemon {
             Action::Discard { name, generation } => {
                 if let Some(entry) = self.roster.get_mut(&name) {
                     entry.ready.take_if(|ready| ready.generation() == generation);
+                    entry.loading.abandon(generation);
                 }
             }
             Action::Stop { name } => {
@@ -260,6 +272,7 @@ impl Daemon {
         }
         self.stats.collect();
         self.settle_swaps();
+        self.tell_the_operator();
         self.forget_the_gone();
         self.tell_the_manager();
         self.folder_error.is_some().then(|| self.folder.poke());
@@ -313,34 +326,10 @@ impl Daemon {
         let mut used = Vec::new();
         for (_, view) in self.supervisor.plugins() {
             used.extend(view.file);
+            used.extend(view.good);
             used.extend([view.running, view.next].into_iter().flatten().map(|v| v.hash));
         }
         self.roster.modules.retain(|hash, _| used.contains(hash));
-    }
-
-    /// Readiness, status line and watchdog of systemd.
-    fn tell_the_manager(&mut self) {
-        let news = self.reins.latest.read();
-        let cycle = news.cycle;
-        let running = news.programs.iter().filter(|fact| fact.trap.is_none()).count();
-        let status = format!("{running} programs run, {} overruns", news.overruns);
-        if cycle > self.pulse.0 {
-            self.pulse = (cycle, Instant::now());
-        }
-        if !self.is_ready && cycle > 0 {
-            self.is_ready = true;
-            self.notifier.ready(&status);
-        }
-        self.notifier.status(&status);
-        if let Some(watchdog) = &mut self.watchdog {
-            watchdog.feed(cycle, &mut self.notifier);
-        }
-        let still = self.pulse.1.elapsed();
-        if still > STUCK.max(10 * self.config.scan.period) {
-            let seconds = still.as_secs();
-            tracing::error!(cycle, "the scan has not moved for {seconds} s");
-            self.pulse.1 = Instant::now();
-        }
     }
 
     fn settings(&self, name: &str) -> Settings {
@@ -357,6 +346,7 @@ impl Daemon {
         tracing::info!("stopping: programs out, outputs safe");
         let deadline = Instant::now() + STOP_DEADLINE;
         let mut is_told = false;
+        self.reins.halting.store(true, Ordering::Relaxed);
         let confirmed = loop {
             is_told = is_told || self.reins.orders.push(Order::Halt).is_ok();
             while self.reins.returns.pop().is_ok() {}

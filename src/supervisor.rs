@@ -233,6 +233,8 @@ pub struct View<'a> {
     pub running: Option<Version>,
     /// The instance on its way into the scan.
     pub next: Option<Version>,
+    /// The module that ran last; it is restarted when the file is no good.
+    pub good: Option<ModuleHash>,
     /// Whether the file's bytes are in quarantine. An older version may still run.
     pub quarantined: bool,
     /// Traps since the plugin is known.

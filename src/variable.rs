@@ -58,6 +58,14 @@ impl Variable {
         }
     }
 
+    /// Whether it is the same, bit for bit: not a number is the same as itself.
+    fn is_same(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Double(one), Self::Double(other)) => one.to_bits() == other.to_bits(),
+            _ => self == other,
+        }
+    }
+
     /// The value that a new variable of `kind` has before anybody writes it.
     pub const fn initial(kind: VariableKind) -> Self {
         match kind {
@@ -224,7 +232,7 @@ impl Variables {
     /// Those that are new or have another value than in `before`, an earlier copy of this table.
     pub fn written_since(&self, before: &Self) -> Vec<(String, Variable)> {
         self.iter()
-            .filter(|(name, value)| before.read(name) != Some(*value))
+            .filter(|(name, value)| !before.read(name).is_some_and(|old| old.is_same(*value)))
             .map(|(name, value)| (name.to_owned(), value))
             .collect()
     }

@@ -21,8 +21,9 @@ use crate::scan::thread;
 use crate::supervisor::RestartPolicy;
 use crate::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variable, VariableKind};
 
-/// Below 100 us the kernel's wake-up is most of a cycle; above 10 s a scan is no control.
-const PERIOD: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_secs(10);
+/// Below 100 us the kernel's wake-up is most of a cycle; above 1 s a scan would be too slow for the
+/// watchdog, and for safe outputs within the stop deadline.
+const PERIOD: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_secs(1);
 
 /// 10 ms: what most controllers use, and a hundred times the wake-up of an ordinary kernel.
 const DEFAULT_PERIOD: Duration = Duration::from_millis(10);

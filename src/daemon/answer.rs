@@ -3,14 +3,17 @@
 //! A request is answered at once, but for a device's answer, which the scan sends up. What people
 //! only want to know is put together in `view.rs`; how they reach the daemon is in `control`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
+use axum::body::Bytes;
 use tokio::sync::oneshot;
 
 use super::Daemon;
 use crate::control::{Call, Code, Failure, Reply, Request, Response};
 use crate::driver::{Command, Injection};
 use crate::image::{Direction, Value};
+use crate::plugin::compile::Workshop;
 use crate::plugin::folder;
 use crate::plugin::{ModuleHash, Refusal};
 use crate::scan::Order;
@@ -40,7 +43,12 @@ impl Daemon {
             }
             Request::Deploy { name, module } => {
                 let folder = self.config.plugins.dir.clone();
-                return answer_later(reply, move || deploy(&folder, name, &module));
+                let workshop = Arc::clone(&self.loader.workshop);
+                tokio::spawn(async move {
+                    let answer = deploy(&workshop, folder, name, module).await;
+                    let _ = reply.send(answer);
+                });
+                return;
             }
             Request::Remove { name } => match self.known(&name) {
                 Ok(()) => {
@@ -155,14 +163,20 @@ fn answer_later(reply: oneshot::Sender<Reply>, work: impl FnOnce() -> Reply + Se
     });
 }
 
-fn deploy(folder: &Path, name: String, module: &[u8]) -> Reply {
-    match folder::publish(folder, &name, module) {
-        Ok(()) => {
-            let hash = format!("{:#}", ModuleHash::of(module));
-            Ok(Response::Deployed { name, hash })
-        }
+/// Puts a module into the folder, once it is known to be one: a slip must not replace a good file.
+async fn deploy(workshop: &Workshop, folder: PathBuf, name: String, module: Bytes) -> Reply {
+    if let Err(refusal) = workshop.check(&module).await {
+        return Err(Failure::new(Code::Refused, format!("{name} stays as it is: {refusal}")));
+    }
+    let hash = format!("{:#}", ModuleHash::of(&module));
+    let shown = folder.display().to_string();
+    let file = name.clone();
+    let publish = move || folder::publish(&folder, &file, &module);
+    let written = tokio::task::spawn_blocking(publish).await;
+    match written.unwrap_or_else(|panic| Err(std::io::Error::other(panic))) {
+        Ok(()) => Ok(Response::Deployed { name, hash }),
         Err(error) => {
-            let message = format!("{name}.wasm cannot be written to {}: {error}", folder.display());
+            let message = format!("{name}.wasm cannot be written to {shown}: {error}");
             Err(Failure::new(Code::Internal, message))
         }
     }

@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::loader::Loader;
 use super::roster::Roster;
+use super::say::Told;
 use super::{Daemon, Event, TICK};
 use crate::config::Config;
 use crate::control::server::{self, Socket};
@@ -30,8 +31,8 @@ use crate::supervisor::Supervisor;
 use crate::systemd::{Notifier, Watchdog};
 use crate::variable::Variables;
 
-/// Room for guests' log lines between two ticks.
-const MAX_LINES: usize = 256;
+/// Room for guests' log lines between two ticks, 1.2 MB: ten programs may say their burst at once.
+const MAX_LINES: usize = 1024;
 
 /// Room for events; folder and loader wait when it is full, and lose nothing.
 const MAX_EVENTS: usize = 64;
@@ -87,6 +88,7 @@ async fn start(config: Config, log: log::Handle) -> anyhow::Result<()> {
         watchdog: Watchdog::from_env(),
         started: Instant::now(),
         pulse: (0, Instant::now()),
+        told: Told::default(),
         is_ready: false,
         config,
         log,

@@ -4,10 +4,12 @@
 //! delays the daemon's loop. How many go on at once is limited, so that a slow module delays others
 //! only when it is not alone.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::Event;
@@ -30,6 +32,35 @@ pub(super) enum Module {
     Bytes(Arc<[u8]>),
     /// As compiled.
     Artifact(Artifact),
+    /// Not at hand any more, because it was refused before.
+    File(PathBuf),
+}
+
+/// A preparation under way. There is one at most for each plugin: a new one, or dropping this, ends
+/// the task and the compile worker of the old.
+#[derive(Debug, Default)]
+pub(super) struct Loading(Option<(Generation, AbortHandle)>);
+
+impl Loading {
+    /// Ends the preparation of this instance, if that is the one under way.
+    pub(super) fn abandon(&mut self, generation: Generation) {
+        if self.0.as_ref().is_some_and(|(current, _)| *current == generation) {
+            self.replace(Self::default());
+        }
+    }
+
+    /// Ends what is under way, in favour of another.
+    pub(super) fn replace(&mut self, other: Self) {
+        *self = other;
+    }
+}
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        if let Some((_, task)) = &self.0 {
+            task.abort();
+        }
+    }
 }
 
 /// How a preparation ended.
@@ -73,13 +104,15 @@ impl Loader {
     }
 
     /// Prepares a program in the background; an [`Event::Loaded`] follows.
-    pub(super) fn load(&self, request: Request, module: Module, world: Box<World>) {
+    pub(super) fn load(&self, request: Request, module: Module, world: Box<World>) -> Loading {
         let loader = self.clone();
-        tokio::spawn(async move {
+        let generation = request.generation;
+        let task = tokio::spawn(async move {
             let loaded = loader.work(request, module, world).await;
             // Nobody is there any more only when the daemon stops.
             let _ = loader.events.send(Event::Loaded(Box::new(loaded))).await;
         });
+        Loading(Some((generation, task.abort_handle())))
     }
 
     async fn work(&self, request: Request, module: Module, world: Box<World>) -> Loaded {
@@ -102,13 +135,13 @@ impl Loader {
     }
 
     async fn artifact(&self, hash: ModuleHash, module: Module) -> Result<Artifact, Refusal> {
-        match module {
-            Module::Artifact(artifact) => Ok(artifact),
-            Module::Bytes(bytes) => {
-                let _permit = self.compiling.acquire().await;
-                self.workshop.artifact(hash, bytes).await
-            }
-        }
+        let bytes = match module {
+            Module::Artifact(artifact) => return Ok(artifact),
+            Module::Bytes(bytes) => bytes,
+            Module::File(path) => reread(path, hash).await?,
+        };
+        let _permit = self.compiling.acquire().await;
+        self.workshop.artifact(hash, bytes).await
     }
 
     async fn prepare(
@@ -127,5 +160,20 @@ impl Loader {
             result: Err(Refusal::new("its preparation panicked", "please report this module")),
             lines: Vec::new(),
         })
+    }
+}
+
+/// Reads a file that was read before. Other bytes are another module; the folder tells of those.
+async fn reread(path: PathBuf, hash: ModuleHash) -> Result<Arc<[u8]>, Refusal> {
+    let name = path.display().to_string();
+    let read = move || match std::fs::metadata(&path)?.is_file() {
+        true => std::fs::read(&path),
+        false => Err(std::io::Error::other("it is no file any more")),
+    };
+    let read = tokio::task::spawn_blocking(read).await;
+    match read.unwrap_or_else(|panic| Err(std::io::Error::other(panic))) {
+        Ok(bytes) if ModuleHash::of(&bytes) == hash => Ok(bytes.into()),
+        Ok(_) => Err(Refusal::new(format!("{name} holds other bytes by now"), "they come next")),
+        Err(error) => Err(Refusal::new(format!("{name}: {error}"), "copy the file again")),
     }
 }

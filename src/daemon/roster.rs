@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::loader::Module;
+use super::loader::{Loading, Module};
 use crate::control::SwapView;
 use crate::plugin::program::Prepared;
 use crate::plugin::world::{MAX_PROGRAMS, Seat};
@@ -24,6 +24,8 @@ pub(super) struct Entry {
     /// A swap that was ordered and not yet seen.
     pub(super) ordered: Option<Ordered>,
     pub(super) last_swap: Option<SwapView>,
+    /// The preparation under way.
+    pub(super) loading: Loading,
 }
 
 /// A prepared program with the times so far.
@@ -79,6 +81,7 @@ impl Roster {
                 ready: None,
                 ordered: None,
                 last_swap: None,
+                loading: Loading::default(),
             };
             self.entries.insert(name, entry);
         }

@@ -1,14 +1,97 @@
-//! What the log says about plugins: their own lines, and what happens to them.
+//! What the log and the service manager are told: guests' own lines, what happens to plugins and
+//! devices, how the scan is.
 //!
 //! Each line makes sense by its message alone; its fields repeat the facts for machines.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::Daemon;
 use crate::control::SwapView;
+use crate::driver::Fault;
 use crate::plugin::Refusal;
 use crate::plugin::world::{Level, Line, Message};
 use crate::supervisor::{Note, Supervisor};
 
+/// At most one line about overruns in this time: a plant under load must not fill its log.
+const OVERRUN_PAUSE: Duration = Duration::from_secs(10);
+
+/// What the operator was told last, so that only changes are said.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// By index in the configuration.
+    faults: Vec<Option<Fault>>,
+    overruns: u64,
+    missed: u64,
+    lines_lost: u64,
+    overruns_at: Option<Instant>,
+}
+
+/// A scan that has not moved for this time, and ten periods, is stuck: said once, and the watchdog
+/// goes hungry.
+const STUCK: Duration = Duration::from_secs(1);
+
 impl Daemon {
+    /// Says what has changed about devices, overruns and lost log lines.
+    pub(super) fn tell_the_operator(&mut self) {
+        let (news, told) = (self.reins.latest.read(), &mut self.told);
+        told.faults.resize(news.devices.len(), None);
+        for ((device, fact), told) in
+            self.config.devices.iter().zip(news.devices.iter()).zip(&mut told.faults)
+        {
+            let name = &device.name;
+            match fact.fault {
+                same if same == *told => {}
+                Some(fault) => tracing::error!(device = name, %fault, "device {name}: {fault}"),
+                None => tracing::info!(device = name, "device {name} answers again"),
+            }
+            *told = fact.fault;
+        }
+        let quiet = told.overruns_at.is_none_or(|at| at.elapsed() >= OVERRUN_PAUSE);
+        if quiet && (news.overruns, news.lines_lost) != (told.overruns, told.lines_lost) {
+            let overruns = news.overruns - told.overruns;
+            let missed = news.missed - told.missed;
+            let lost = news.lines_lost - told.lines_lost;
+            if overruns > 0 {
+                tracing::warn!(overruns, missed, "{overruns} overruns, {missed} cycles missed");
+            }
+            if lost > 0 {
+                tracing::warn!(lost, "{lost} log lines of programs were lost, too many at once");
+            }
+            told.overruns_at = Some(Instant::now());
+            (told.overruns, told.missed) = (news.overruns, news.missed);
+            told.lines_lost = news.lines_lost;
+        }
+    }
+
+    /// Readiness, status line and watchdog of systemd.
+    pub(super) fn tell_the_manager(&mut self) {
+        let news = self.reins.latest.read();
+        let cycle = news.cycle;
+        let running = news.programs.iter().filter(|fact| fact.trap.is_none()).count();
+        let status = format!("{running} programs run, {} overruns", news.overruns);
+        if cycle > self.pulse.0 {
+            self.pulse = (cycle, Instant::now());
+        }
+        if !self.is_ready && cycle > 0 {
+            self.is_ready = true;
+            self.notifier.ready(&status);
+        }
+        if self.is_ready {
+            self.notifier.status(&status);
+        }
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.feed(cycle, &mut self.notifier);
+        }
+        let still = self.pulse.1.elapsed();
+        if still > STUCK.max(10 * self.config.scan.period) {
+            let seconds = still.as_secs();
+            tracing::error!(cycle, "the scan has not moved for {seconds} s");
+            self.pulse.1 = Instant::now();
+        }
+    }
+
     /// Logs what a guest or its treatment has to say.
     pub(super) fn say(&self, line: &Line) {
         let Some(name) = self.roster.name(line.seat) else { return };

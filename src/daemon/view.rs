@@ -185,11 +185,12 @@ fn fact(news: &Snapshot, seat: Seat) -> Option<&ProgramFact> {
 fn state(view: &View<'_>) -> PluginState {
     use supervisor::State;
     match view.state {
-        State::Running => PluginState::Running,
+        // It is polled, or its outputs are not yet safe, until it was seen to be out.
+        State::Running | State::Stopping => PluginState::Running,
         State::Backoff { .. } => PluginState::Backoff,
         State::Quarantined => PluginState::Quarantined,
         State::Refused => PluginState::Refused,
         State::Preparing | State::Starting => PluginState::Preparing,
-        State::Held | State::Stopped | State::Stopping => PluginState::Held,
+        State::Held | State::Stopped => PluginState::Held,
     }
 }

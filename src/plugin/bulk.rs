@@ -9,7 +9,7 @@
 
 use wasmer::sys::wasmparser::{BlockType, Operator};
 
-use super::stop::Hidden;
+use super::flag::Hidden;
 
 /// Bytes between two looks at the stop flag: touching 64 KiB of fresh memory takes microseconds.
 const PIECE: i32 = 64 << 10;

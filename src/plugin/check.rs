@@ -95,7 +95,7 @@ fn header(bytes: &[u8]) -> Result<(), Refusal> {
         }
         _ => {
             let start = &bytes[..bytes.len().min(4)];
-            format!("it does not start with \\0asm but with {start:02x?}")
+            format!("it does not start with \\0asm but with \"{}\"", start.escape_ascii())
         }
     };
     Err(Refusal::new(reason, REMEDY))

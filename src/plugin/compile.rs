@@ -22,7 +22,7 @@ use wasmer::sys::{CompilerConfig, Cranelift, EngineBuilder, Features, Singlepass
 
 use super::cache::Cache;
 use super::check::{self, Report};
-use super::stop::StopFlag;
+use super::flag::StopFlag;
 use super::{Compiler, Limits, ModuleHash, Refusal};
 
 /// The hidden verb of the command line that makes a process a compile worker.
@@ -54,7 +54,8 @@ struct Job {
 /// What the worker answers, in front of the artifact on its standard output.
 #[derive(Debug, Serialize, Deserialize)]
 enum Answer {
-    Done(Report),
+    /// The length of the artifact that follows, in bytes.
+    Done(Report, usize),
     Refused(Refusal),
 }
 
@@ -144,7 +145,11 @@ impl Workshop {
                 let reason = format!("the compile worker did not run: {error}");
                 return Err(Failed::ByAccident(Refusal::new(reason, ONCE_MORE)));
             }
-            Err(_) => return Err(Failed::ByFault(too_dear("took too long", "time"))),
+            // Its CPU time is limited far below, so others had the CPU.
+            Err(_) => {
+                let reason = format!("its compilation did not end within {MAX_WALL:?}");
+                return Err(Failed::ByAccident(Refusal::new(reason, ONCE_MORE)));
+            }
         };
         match parse(&output) {
             Some(Ok(done)) => Ok(done),
@@ -211,10 +216,14 @@ enum Failed {
     ByAccident(Refusal),
 }
 
+/// Takes an answer apart; `None` when it is not whole: the worker was killed while it wrote.
 fn parse(output: &[u8]) -> Option<Result<(Report, Vec<u8>), Refusal>> {
     let end = output.iter().position(|&byte| byte == b'\n')?;
     match serde_json::from_slice(&output[..end]).ok()? {
-        Answer::Done(report) => Some(Ok((report, output[end + 1..].to_vec()))),
+        Answer::Done(report, len) => {
+            let artifact = &output[end + 1..];
+            (artifact.len() == len).then(|| Ok((report, artifact.to_vec())))
+        }
         Answer::Refused(refusal) => Some(Err(refusal)),
     }
 }
@@ -264,7 +273,7 @@ pub fn worker() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let (answer, artifact) = match work(job, &input[end + 1..]) {
-        Ok((report, artifact)) => (Answer::Done(report), artifact),
+        Ok((report, artifact)) => (Answer::Done(report, artifact.len()), artifact),
         Err(refusal) => (Answer::Refused(refusal), Vec::new()),
     };
     let mut head = serde_json::to_vec(&answer).expect("an answer is plain text and numbers");

@@ -2,8 +2,8 @@
 //!
 //! This file holds what the rest of the house must know: identity, limits, refusals, traps. The
 //! machinery lies beside it: `folder.rs` watches the folder, `compile.rs` makes artifacts in a
-//! child process, `wasm.rs` and `stop.rs` run them. The contract with a guest is listed in
-//! `offer.rs` and carried out in `abi.rs`.
+//! child process, `wasm.rs` runs them, `stop.rs` ends what runs too long. The contract
+//! with a guest is listed in `offer.rs` and carried out in `abi.rs`.
 
 mod abi;
 mod bind;
@@ -11,6 +11,7 @@ mod bulk;
 pub mod cache;
 pub mod check;
 pub mod compile;
+mod flag;
 pub mod folder;
 mod guest;
 pub mod offer;

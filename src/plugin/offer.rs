@@ -18,7 +18,7 @@ pub struct Offer {
 /// The module of the contract's own functions.
 pub const ENV: &str = "env";
 
-/// An offered function of module `env` that answers with a [`Code`].
+/// An offered function of module `env` that answers with a [`Code`](super::abi::Code).
 const fn env(name: &'static str, parameters: &'static str) -> Offer {
     Offer { module: ENV, name, parameters, returns: true }
 }

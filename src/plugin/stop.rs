@@ -1,10 +1,9 @@
-//! Time limits for guests: the stop flag in their code, and the timekeeper that raises it.
+//! Time limits for guests: the timekeeper that raises the stop flag in their code.
 //!
-//! [`StopFlag`] is a compiler middleware. It adds hidden globals to a module and has every function
-//! entry and every turn of a loop look at one of them, `stop`; when it is negative the guest traps.
-//! [`Timekeeper`] is a thread that makes it negative when a call has used up its CPU time. A call
-//! is armed by four plain stores, so a poll costs no system call. What a trap means is decided in
-//! `wasm.rs`; how long bulk operations are cut into pieces is in `bulk.rs`.
+//! The code of a guest looks at its flag at every turn (`flag.rs`). [`Timekeeper`] is a thread that
+//! raises it when a call has used up its CPU time. A call is armed by four plain stores, so a poll
+//! costs no system call. A call that returns after its flag was raised has failed all the same;
+//! what a trap means is decided in `wasm.rs`.
 //!
 //! `stop` counts the calls: every arming writes a fresh positive number, and the timekeeper only
 //! ever exchanges the number that it saw against the same number with its sign bit set. A stop that
@@ -20,14 +19,7 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 use wasmer::sys::vm::VMGlobalDefinition;
-use wasmer::sys::wasmparser::{BlockType, Operator};
-use wasmer::sys::{FunctionMiddleware, MiddlewareError, MiddlewareReaderState, ModuleMiddleware};
-use wasmer::{
-    ExportIndex, GlobalInit, GlobalType, LocalFunctionIndex, ModuleInfo, Mutability, Type,
-};
 
-use super::bulk;
-use super::wasm::START;
 use crate::clock::{Clock, MonotonicClock};
 
 /// A call that is not armed has this much time: the timekeeper then sleeps until it is woken.
@@ -39,109 +31,6 @@ const SHORTEST_SLEEP_NS: u64 = 20_000;
 
 /// The longest sleep of the timekeeper; it would be woken anyway, this bounds a mistake.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
-
-/// The hidden globals of one module, by index. `stop` is the last, where the host finds it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Hidden {
-    pub(super) destination: u32,
-    pub(super) source: u32,
-    pub(super) length: u32,
-    scratch: u32,
-    stop: u32,
-}
-
-impl Hidden {
-    /// Looks at the flag and traps if the call is to end.
-    pub(super) fn check<'a>(self) -> [Operator<'a>; 6] {
-        [
-            Operator::GlobalGet { global_index: self.stop },
-            Operator::I32Const { value: 0 },
-            Operator::I32LtS,
-            Operator::If { blockty: BlockType::Empty },
-            Operator::Unreachable,
-            Operator::End,
-        ]
-    }
-
-    /// The check inside a loop. Without the store, Cranelift sees the load of the flag as redundant
-    /// with that of the function's entry and removes it, and the loop is never stopped.
-    pub(super) fn check_in_loop<'a>(self) -> impl Iterator<Item = Operator<'a>> {
-        self.check().into_iter().chain([
-            Operator::I32Const { value: 0 },
-            Operator::GlobalSet { global_index: self.scratch },
-        ])
-    }
-}
-
-/// The compiler middleware; one value for each compilation, because it remembers the module's
-/// globals.
-#[derive(Debug, Default)]
-pub struct StopFlag(Mutex<Option<Hidden>>);
-
-impl ModuleMiddleware for StopFlag {
-    fn transform_module_info(&self, info: &mut ModuleInfo) -> Result<(), MiddlewareError> {
-        if let Some(start) = info.start_function.take() {
-            info.exports.insert(START.into(), ExportIndex::Function(start));
-        }
-        let mut add = || {
-            info.global_initializers.push(GlobalInit::I32Const(0));
-            info.globals.push(GlobalType::new(Type::I32, Mutability::Var)).as_u32()
-        };
-        let hidden = Hidden {
-            destination: add(),
-            source: add(),
-            length: add(),
-            scratch: add(),
-            stop: add(),
-        };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(hidden);
-        Ok(())
-    }
-
-    fn generate_function_middleware<'a>(
-        &self,
-        _: LocalFunctionIndex,
-    ) -> Box<dyn FunctionMiddleware<'a> + 'a> {
-        let hidden = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Box::new(Checks {
-            hidden: hidden.expect("wasmer transforms the module before its functions"),
-            at_entry: true,
-        })
-    }
-}
-
-#[derive(Debug)]
-struct Checks {
-    hidden: Hidden,
-    at_entry: bool,
-}
-
-impl<'a> FunctionMiddleware<'a> for Checks {
-    fn feed(
-        &mut self,
-        operator: Operator<'a>,
-        state: &mut MiddlewareReaderState<'a>,
-    ) -> Result<(), MiddlewareError> {
-        if std::mem::take(&mut self.at_entry) {
-            state.extend(self.hidden.check());
-        }
-        match operator {
-            Operator::Loop { .. } => {
-                state.push_operator(operator);
-                state.extend(self.hidden.check_in_loop());
-            }
-            Operator::MemoryFill { mem } => state.extend(bulk::fill(self.hidden, mem)),
-            Operator::MemoryCopy { dst_mem, src_mem } => {
-                state.extend(bulk::copy(self.hidden, dst_mem, src_mem));
-            }
-            Operator::MemoryInit { data_index, mem } => {
-                state.extend(bulk::init(self.hidden, data_index, mem));
-            }
-            _ => state.push_operator(operator),
-        }
-        Ok(())
-    }
-}
 
 /// Where one instance keeps its `stop` global.
 ///
@@ -239,8 +128,9 @@ pub struct Lane(Arc<Watched>);
 impl Lane {
     /// Notes the thread's CPU time: once a cycle, because it is a system call.
     pub fn mark(&self) {
-        self.0.marked_cpu_ns.store(clock_ns(self.0.cpu_clock), Ordering::Relaxed);
+        // In this order: CPU time that passes between the two then counts as none of the call's.
         self.0.marked_ns.store(now_ns(), Ordering::Relaxed);
+        self.0.marked_cpu_ns.store(clock_ns(self.0.cpu_clock), Ordering::Relaxed);
     }
 
     /// Promises that nothing will be armed before `moment`, so that the timekeeper may sleep.

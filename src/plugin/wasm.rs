@@ -210,10 +210,12 @@ impl Body {
         let stopped = self.stop.is_stopped();
         let guest = self.guest();
         let result = match result {
-            Ok(Ok(())) => {
+            Ok(Ok(())) if !stopped => {
                 guest.commit();
                 Ok(())
             }
+            // It came back by itself, after its time.
+            Ok(Ok(())) => Err(plain(over(call.budget))),
             Ok(Err(error)) => Err(describe(&error, guest, stopped, call.budget)),
             Err(_) => Err(plain("panic in a host function")),
         };
@@ -234,12 +236,16 @@ fn plain(kind: impl Into<String>) -> Trap {
 /// of `abort` is cut before it comes here.
 const MAX_WORDS: usize = 1024;
 
+fn over(budget: Duration) -> String {
+    format!("budget of {} exceeded", humantime::format_duration(budget))
+}
+
 /// What happened, from wasmer's error and from what we know ourselves.
 fn describe(error: &RuntimeError, guest: &mut Guest, stopped: bool, budget: Duration) -> Trap {
     let kind = match (guest.farewell.take(), error.clone().to_trap()) {
         (Some(Farewell::Exit(code)), _) => format!("proc_exit({code})"),
         (Some(Farewell::Abort(message)), _) => format!("abort: {}", legible(&message, MAX_WORDS)),
-        _ if stopped => format!("budget of {} exceeded", humantime::format_duration(budget)),
+        _ if stopped => over(budget),
         (None, Some(TrapCode::UnreachableCodeReached)) => "unreachable".into(),
         (None, Some(TrapCode::StackOverflow)) => "stack overflow".into(),
         (None, Some(code)) => code.message().into(),

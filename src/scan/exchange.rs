@@ -5,6 +5,7 @@
 //! scan does with it is in `mod.rs`; the other side is the daemon.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::stats::{self, Sample};
@@ -189,6 +190,8 @@ pub struct Ends {
     pub samples: rtrb::Producer<Sample>,
     /// The news of each cycle.
     pub latest: latest::Writer<Snapshot>,
+    /// Raised when a halt is on its way: nothing in front of it is worth a cycle any more.
+    pub halting: Arc<AtomicBool>,
 }
 
 /// The other ends, for whoever directs the scan.
@@ -200,6 +203,8 @@ pub struct Reins {
     pub returns: rtrb::Consumer<Return>,
     /// The news of the latest cycle.
     pub latest: latest::Reader<Snapshot>,
+    /// Raise this before an [`Order::Halt`]: it then waits for no swap in front of it.
+    pub halting: Arc<AtomicBool>,
 }
 
 /// Queues between a scan and whoever directs it, and the one for measured times.
@@ -209,9 +214,10 @@ pub fn queues(first: &Snapshot) -> (Ends, Reins, rtrb::Consumer<Sample>) {
     let (returns, returns_out) = rtrb::RingBuffer::new(MAX_ORDERS + MAX_PROGRAMS);
     let (samples, samples_out) = rtrb::RingBuffer::new(stats::MAX_SAMPLES);
     let (writer, reader) = latest::latest(first);
+    let halting = Arc::new(AtomicBool::new(false));
     (
-        Ends { orders, returns, samples, latest: writer },
-        Reins { orders: orders_in, returns: returns_out, latest: reader },
+        Ends { orders, returns, samples, latest: writer, halting: Arc::clone(&halting) },
+        Reins { orders: orders_in, returns: returns_out, latest: reader, halting },
         samples_out,
     )
 }

@@ -11,7 +11,9 @@ pub mod pacer;
 pub mod stats;
 pub mod thread;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::driver::{Driver, Fault};
@@ -96,12 +98,14 @@ impl Scan {
     }
 
     /// Carries out orders, at most one of which swaps or restarts a program. Programs that are new
-    /// may come several at a time: nobody's work is replaced, and a start with many is quick.
+    /// may come several at a time: nobody's work is replaced, and a start with many is quick. When
+    /// a halt is on its way, everything in front of it is over at once.
     fn obey(&mut self, now: Duration) {
         let world = self.world();
         world.now = now;
         world.cycle += 1;
-        for _ in 0..ORDERS_PER_CYCLE {
+        let halting = self.ends.halting.load(Ordering::Relaxed);
+        for _ in 0..if halting { MAX_ORDERS } else { ORDERS_PER_CYCLE } {
             // A return for the order, one for a trap of each program: there must be room before.
             if self.ends.returns.slots() <= MAX_PROGRAMS {
                 break;
@@ -113,7 +117,7 @@ impl Scan {
                 Order::Configure(..) | Order::Command { .. } => false,
             };
             self.carry_out(order, now);
-            if swaps {
+            if swaps && !halting {
                 break;
             }
         }
@@ -148,7 +152,8 @@ impl Scan {
     fn install(&mut self, prepared: Box<Prepared>) {
         let seat = prepared.program.seat;
         let old = self.index(seat);
-        if self.halted || (old.is_none() && self.programs.len() == MAX_PROGRAMS) {
+        let halting = self.halted || self.ends.halting.load(Ordering::Relaxed);
+        if halting || (old.is_none() && self.programs.len() == MAX_PROGRAMS) {
             self.give_back(Return::Refused(prepared));
             return;
         }
@@ -292,8 +297,10 @@ impl Scan {
         if let Some(world) = &mut self.world {
             (0..MAX_PROGRAMS as u16).for_each(|seat| world.vacate(Seat(seat)));
             for device in &mut self.devices {
-                // There is nobody left to tell about a fault.
-                let _ = device.driver.write(now, &world.outputs);
+                // There is nobody left to tell about a fault, and the next device shall get its
+                // turn even if this one's driver is what panicked.
+                let write = || device.driver.write(now, &world.outputs);
+                let _ = catch_unwind(AssertUnwindSafe(write));
             }
         }
     }

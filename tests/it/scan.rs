@@ -1,12 +1,16 @@
 //! The scan with real modules and simulated time.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use camshaft::image::Value;
+use camshaft::clock::SimClock;
+use camshaft::driver::{Command, Driver, Fault};
+use camshaft::image::{Inputs, Value};
 use camshaft::plugin::{Settings, world::Seat};
-use camshaft::scan::Order;
+use camshaft::scan::{Order, thread};
 
-use crate::rig::{COUNTER, Rig, points};
+use crate::rig::{COUNTER, PERIOD, Rig, points, wat};
 
 fn settings(budget: Duration) -> Settings {
     Settings { poll_budget: budget, ..Settings::default() }
@@ -29,8 +33,11 @@ fn a_program_is_polled_once_a_cycle_and_leaves_safe_outputs() {
 
 #[test]
 fn an_endless_loop_is_stopped_and_its_outputs_are_safe_in_the_same_cycle() {
+    // A long row of host calls, each of them short, without any loop.
+    let row = "(drop (call $random (i32.const 0) (i32.const 65536)))".repeat(2000);
     let bodies = [
         "(loop (br 0))",
+        &row,
         "(loop (memory.fill (i32.const 0) (i32.const 1) (i32.const 1048576)) (br 0))",
         "(loop (memory.copy (i32.const 0) (i32.const 65536) (i32.const 917504)) (br 0))",
         "(loop (drop (call $write (i32.const 12) (i32.const 16) (i32.const 4))) (br 0))",
@@ -41,6 +48,7 @@ fn an_endless_loop_is_stopped_and_its_outputs_are_safe_in_the_same_cycle() {
         let text = format!(
             r#"(module
             (import "env" "wasm_write_output" (func $write (param i32 i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
             (memory (export "memory") 16)
             (func $deep (param i32) (call $deep (local.get 0)))
             (func (export "poll")
@@ -52,7 +60,59 @@ fn an_endless_loop_is_stopped_and_its_outputs_are_safe_in_the_same_cycle() {
         let started = Instant::now();
         let news = rig.install("runaway", n as u16, &text, settings(budget));
         let trap = news.programs.last().and_then(|fact| fact.trap.clone()).expect("a trap");
+        let body = &body[..body.len().min(60)];
         println!("{body}: {trap} after {:?}", started.elapsed());
+        let expected =
+            if n == bodies.len() - 1 { "stack overflow" } else { "budget of 2ms exceeded" };
+        assert_eq!(trap.kind, expected, "{body}");
         assert_eq!(rig.value(&news, "out.valve"), Value::Real(7.5), "{body}");
     }
+}
+
+/// Ends the scan after so many cycles, which must be exactly a period apart.
+struct Last {
+    cycles: u32,
+    ended: Arc<AtomicBool>,
+    read: Vec<Duration>,
+}
+
+impl Driver for Last {
+    fn read(&mut self, now: Duration, _: &mut Inputs) -> Result<(), Fault> {
+        if let Some(before) = self.read.last() {
+            assert_eq!(now - *before, PERIOD, "cycle {}", self.read.len());
+        }
+        self.read.push(now);
+        self.ended.store(self.read.len() >= self.cycles as usize, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn write(&mut self, _: Duration, _: &[u8]) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn command(&mut self, _: Duration, _: &Command) -> Result<(), &'static str> {
+        Err("it takes no commands")
+    }
+
+    fn is_confirmed(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn the_scan_runs_on_a_simulated_clock_as_fast_as_it_can() {
+    const CYCLES: u32 = 20_000;
+    let ended = Arc::new(AtomicBool::new(false));
+    let last = Last { cycles: CYCLES, ended: Arc::clone(&ended), read: Vec::new() };
+    let mut rig = Rig::new(points(), vec![Box::new(last)]);
+    let prepared = rig.prepare("counter", 0, &wat(COUNTER), Settings::default()).unwrap();
+    rig.order(Order::Install(Box::new(prepared)));
+    let started = Instant::now();
+    thread::run(&mut rig.scan, PERIOD, &SimClock::default(), &ended);
+    let passed = started.elapsed();
+    println!("{CYCLES} cycles of {PERIOD:?} in {passed:?}");
+    let news = rig.reins.latest.read().clone();
+    assert_eq!((news.cycle, news.overruns), (CYCLES.into(), 0));
+    assert_eq!(news.now, PERIOD * (CYCLES - 1));
+    assert_eq!(rig.value(&news, "out.count"), Value::Int(CYCLES.into()));
 }

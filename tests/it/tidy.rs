@@ -40,9 +40,10 @@ const NEIGHBOURS: [(&str, &str); 2] = [
 const UNSAFE: [&str; 2] = ["src/plugin/stop.rs", "src/plugin/wasm.rs"];
 
 /// Files that may name wasmer: to run modules, to compile them, and to check them.
-const WASMER: [&str; 8] = [
+const WASMER: [&str; 9] = [
     "src/plugin/bind.rs",
     "src/plugin/bulk.rs",
+    "src/plugin/flag.rs",
     "src/plugin/cache.rs",
     "src/plugin/check.rs",
     "src/plugin/compile.rs",

@@ -67,8 +67,8 @@ fn ranges() {
     let check_one = |section: &str, line: &str, expected: &str| {
         check(&format!("[{section}]\n{line}\n"), &[&format!("2: {section}.{expected}")]);
     };
-    check_one("scan", "period = '99us'", "period: found 99us; right would be from 100us to 10s");
-    check_one("scan", "period = '11s'", "period: found 11s; right would be from 100us to 10s");
+    check_one("scan", "period = '99us'", "period: found 99us; right would be from 100us to 1s");
+    check_one("scan", "period = '11s'", "period: found 11s; right would be from 100us to 1s");
     check_one("scan", "priority = 99", "priority: found 99; right would be from 1 to 98");
     check_one(
         "scan",

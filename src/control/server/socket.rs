@@ -58,8 +58,8 @@ impl fmt::Display for BindError {
             ),
             Self::Io(path, error) => write!(
                 f,
-                "the control socket {} cannot be made: {error}; set control.socket to a path where \
-                 this user may write",
+                "the control socket {} cannot be made: {error}; set XDG_RUNTIME_DIR to a folder of \
+                 this user, or control.socket to a path where this user may write",
                 path.display()
             ),
         }

@@ -79,6 +79,7 @@ impl Plugin {
             file: self.file_hash(),
             running: self.running(),
             next: self.next.version(),
+            good: self.good,
             quarantined: self.is_quarantined(name, desk),
             traps: self.traps,
             last_trap: self.last_trap.as_deref(),

@@ -75,7 +75,8 @@ fn status_as_json() {
     let full_hash = format!("{:#}", hash("A"));
     let expected = serde_json::json!({
         "want": "run", "state": "backoff", "restart_at_ms": 1600, "file": full_hash,
-        "running": {"hash": full_hash, "generation": 2}, "next": null, "quarantined": false,
+        "running": {"hash": full_hash, "generation": 2}, "next": null, "good": full_hash,
+        "quarantined": false,
         "traps": 2, "refusal": null,
         "last_trap": {"kind": "unreachable", "function": null, "offset": null, "cycle": 7},
     });

@@ -128,7 +128,7 @@ restart = { first = "10ms", max = "50ms", traps = 3 }
 
 [[plugin]]
 name = "witness"
-poll_budget = "200us"
+poll_budget = "700us"
 outputs = ["witness.polls", "witness.cycle", "witness.gaps", "witness.broken", "witness.marks", "witness.stale"]
 
 [[device]]

