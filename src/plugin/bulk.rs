@@ -104,8 +104,7 @@ fn backward<'a>(h: Hidden, whole: &Operator<'a>) -> Code<'a> {
 /// `loop { check; step; length -= PIECE; if length > PIECE continue }`
 fn repeat<'a>(h: Hidden, step: Code<'a>) -> Code<'a> {
     [
-        vec![Operator::Loop { blockty: BlockType::Empty }],
-        h.check_in_loop().collect(),
+        h.begin_loop(Operator::Loop { blockty: BlockType::Empty }, 0),
         step,
         vec![value(h.length), piece(), Operator::I32Sub, set(h.length)],
         vec![value(h.length), piece(), Operator::I32GtU, Operator::BrIf { relative_depth: 0 }],

@@ -32,7 +32,7 @@ pub struct Cache(PathBuf);
 pub(super) fn key(module: ModuleHash, compiler: Compiler, limits: &Limits) -> String {
     let mut hasher = blake3::Hasher::new();
     let target = wasmer::sys::Target::default();
-    let build = (env!("CARGO_PKG_VERSION"), WASMER, target);
+    let build = (env!("CARGO_PKG_VERSION"), WASMER, super::flag::FORM, target);
     hasher.update(format!("{module:#} {compiler:?} {limits:?} {build:?}").as_bytes());
     hasher.finalize().to_hex().to_string()
 }

@@ -58,15 +58,24 @@ impl Hidden {
         }
     }
 
-    /// The check inside a loop. Without the store, Cranelift sees the load of the flag as redundant
-    /// with that of the function's entry and removes it, and the loop is never stopped.
-    pub(super) fn check_in_loop<'a>(self) -> impl Iterator<Item = Operator<'a>> {
-        self.check().into_iter().chain([
-            Operator::I32Const { value: 0 },
+    /// The beginning of a loop, which looks at the flag at every turn.
+    ///
+    /// Without the store in front of it, Cranelift sees the load of the flag as redundant with an
+    /// earlier one, of the function's entry or of another loop, and removes it: the loop is never
+    /// stopped. `mark` makes the stores of one function differ, lest they be redundant in turn. The
+    /// store stands outside because inside it would cost a tight loop as much again.
+    pub(super) fn begin_loop(self, begin: Operator<'_>, mark: i32) -> Vec<Operator<'_>> {
+        let store = [
+            Operator::I32Const { value: mark },
             Operator::GlobalSet { global_index: self.scratch },
-        ])
+        ];
+        store.into_iter().chain([begin]).chain(self.check()).collect()
     }
 }
+
+/// Counts the forms that the added code has had, because compiled modules are kept: raise it with
+/// every change here or in `bulk.rs`.
+pub(super) const FORM: u32 = 2;
 
 /// The compiler middleware; one value for each compilation, because it remembers the module's
 /// globals.
@@ -103,6 +112,7 @@ impl ModuleMiddleware for StopFlag {
         Box::new(Checks {
             hidden: hidden.expect("wasmer transforms the module before its functions"),
             at_entry: true,
+            loops: 0,
         })
     }
 }
@@ -111,6 +121,8 @@ impl ModuleMiddleware for StopFlag {
 struct Checks {
     hidden: Hidden,
     at_entry: bool,
+    /// Loops of this function so far.
+    loops: i32,
 }
 
 impl<'a> FunctionMiddleware<'a> for Checks {
@@ -127,8 +139,8 @@ impl<'a> FunctionMiddleware<'a> for Checks {
         }
         match operator {
             Operator::Loop { .. } => {
-                state.push_operator(operator);
-                state.extend(self.hidden.check_in_loop());
+                self.loops = self.loops.wrapping_add(1);
+                state.extend(&self.hidden.begin_loop(operator, self.loops));
             }
             Operator::MemoryFill { mem } => state.extend(bulk::fill(self.hidden, mem)),
             Operator::MemoryCopy { dst_mem, src_mem } => {

@@ -118,7 +118,7 @@ impl Program {
         world: Box<World>,
         lane: &Lane,
         started_ns: u64,
-    ) -> (Box<World>, Result<(), Trap>) {
+    ) -> (Box<World>, Result<(), Arc<Trap>>) {
         let budget = self.settings.poll_budget;
         let (world, result) = self.instance.poll(world, lane, started_ns, budget);
         self.polls += u64::from(result.is_ok());

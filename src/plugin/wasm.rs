@@ -89,7 +89,7 @@ pub(super) enum Unprepared {
     /// The module does not fit.
     Refused(Refusal),
     /// Its start section, `_initialize` or `init` trapped.
-    Trapped(Trap),
+    Trapped(Arc<Trap>),
 }
 
 impl Instance {
@@ -143,7 +143,7 @@ impl Instance {
         instance: &wasmer::Instance,
         mut world: Box<World>,
         budget: Duration,
-    ) -> (Box<World>, Result<(), Trap>) {
+    ) -> (Box<World>, Result<(), Arc<Trap>>) {
         let lane = self.keeper.lane();
         // One start for all of them, so that the CPU time of each counts towards the one budget.
         lane.mark();
@@ -172,7 +172,7 @@ impl Instance {
         lane: &Lane,
         started_ns: u64,
         budget: Duration,
-    ) -> (Box<World>, Result<(), Trap>) {
+    ) -> (Box<World>, Result<(), Arc<Trap>>) {
         let call = Call { phase: Phase::Poll, lane, started_ns, budget };
         self.body.call(&self.poll, world, &call)
     }
@@ -199,7 +199,7 @@ impl Body {
         function: &TypedFunction<(), ()>,
         world: Box<World>,
         call: &Call<'_>,
-    ) -> (Box<World>, Result<(), Trap>) {
+    ) -> (Box<World>, Result<(), Arc<Trap>>) {
         let guest = self.guest();
         guest.world = Some(world);
         guest.phase = call.phase;
@@ -221,7 +221,8 @@ impl Body {
         };
         let result = result.map_err(|trap| {
             guest.discard();
-            Trap { cycle: guest.world().cycle, ..trap }
+            // Behind a pointer: a result as large as a trap costs every good poll its way up.
+            Arc::new(Trap { cycle: guest.world().cycle, ..trap })
         });
         let world = guest.world.take().expect("it was lent above and host functions keep it");
         (world, result)

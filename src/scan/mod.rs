@@ -242,9 +242,8 @@ impl Scan {
     }
 
     /// A program has trapped: out with it, in the same cycle.
-    fn lose(&mut self, index: usize, trap: Trap) {
-        let fact = Some(Arc::new(trap));
-        self.down.push(ProgramFact { trap: fact, ..self.programs[index].fact() });
+    fn lose(&mut self, index: usize, trap: Arc<Trap>) {
+        self.down.push(ProgramFact { trap: Some(trap), ..self.programs[index].fact() });
         self.vacate(index);
     }
 

@@ -61,15 +61,17 @@ pub struct Running {
 }
 
 /// Starts the timekeeper, above the priority of the scan: a runaway poll would starve it otherwise.
+/// Where the scan has no real-time priority the timekeeper still tries for the lowest one, so that a
+/// stop need not wait for the time slice of the very thread that it is to stop.
 ///
 /// # Errors
 /// When the system has no thread to give.
 pub fn timekeeper(settings: &Settings) -> io::Result<Arc<Timekeeper>> {
     let priority = settings.priority;
-    let raise = move || {
-        if let Some(priority) = priority {
-            prioritise("the timekeeper", priority + 1);
-        }
+    let raise = move || match priority {
+        Some(priority) => warn_refused("the timekeeper", prioritise(priority + 1)),
+        // Nobody wished for it, so nobody is warned that it is refused.
+        None => drop(prioritise(1)),
     };
     Timekeeper::start(raise).map(Arc::new)
 }
@@ -149,19 +151,20 @@ fn schedule(settings: &Settings) {
         }
     }
     if let Some(priority) = settings.priority {
-        prioritise("the scan", priority);
+        warn_refused("the scan", prioritise(priority));
     }
 }
 
-fn prioritise(who: &str, priority: u8) {
+fn prioritise(priority: u8) -> Result<(), String> {
     let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
-    let wanted =
-        priority.try_into().map_err(|_| "a priority of 1 to 98".to_string()).and_then(|p| {
-            let priority = ThreadPriority::Crossplatform(p);
-            set_thread_priority_and_policy(thread_native_id(), priority, policy)
-                .map_err(|error| format!("{error:?}"))
-        });
-    if let Err(error) = wanted {
+    let priority = priority.try_into().map_err(|_| "a priority of 1 to 98".to_string())?;
+    let priority = ThreadPriority::Crossplatform(priority);
+    set_thread_priority_and_policy(thread_native_id(), priority, policy)
+        .map_err(|error| format!("{error:?}"))
+}
+
+fn warn_refused(who: &str, wish: Result<(), String>) {
+    if let Err(error) = wish {
         tracing::warn!(
             %error,
             "scan.priority: {who} runs without ({error}); it needs CAP_SYS_NICE or LimitRTPRIO"

@@ -291,7 +291,7 @@ impl Bench {
         let World { outputs_before, outputs, .. } = &mut *world;
         outputs_before.copy_from_slice(outputs);
         self.world = Some(world);
-        result
+        result.map_err(|trap| (*trap).clone())
     }
 
     /// Runs a script that prepares well to its end.

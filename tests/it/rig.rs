@@ -11,7 +11,7 @@ use camshaft::plugin::program::{Preparation, Prepared, Program, Request};
 use camshaft::plugin::stop::Timekeeper;
 use camshaft::plugin::world::{Line, LogSink, Seat, World};
 use camshaft::plugin::{Compiler, Generation, Limits, ModuleHash, Refusal, Settings};
-use camshaft::scan::{self, Order, Reins, Return, Scan, Snapshot};
+use camshaft::scan::{self, Order, Reins, Return, Scan, Snapshot, thread};
 use camshaft::variable::Variables;
 
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =
@@ -99,7 +99,13 @@ impl Rig {
         let world = World::new(Arc::clone(&points), Variables::default(), PERIOD, sink);
         let first = Snapshot::first(&world, devices.len());
         let (ends, reins, samples) = scan::queues(&first);
-        let keeper = Arc::new(Timekeeper::start(|| {}).expect("a thread starts"));
+        let settings = thread::Settings {
+            period: PERIOD,
+            priority: None,
+            cpus: Vec::new(),
+            lock_memory: false,
+        };
+        let keeper = thread::timekeeper(&settings).expect("a thread starts");
         let scan = Scan::new(Box::new(world), devices, ends, Arc::clone(&keeper));
         let limits = Limits::default();
         let now = Duration::from_secs(1);

@@ -37,6 +37,14 @@ fn an_endless_loop_is_stopped_and_its_outputs_are_safe_in_the_same_cycle() {
     let row = "(drop (call $random (i32.const 0) (i32.const 65536)))".repeat(2000);
     let bodies = [
         "(loop (br 0))",
+        "(loop (loop (br 0)))",
+        "(loop (loop (br 1)))",
+        // One after the other: only the last never ends.
+        "(loop) (loop) (loop (br 0))",
+        "(loop (br_if 0 (i32.lt_u (global.get $n) (call $next)))) (loop (br 0))",
+        "(if (i32.eqz (global.get $n)) (then (loop (br 0))))",
+        "(loop $l (if (i32.eqz (call $next)) (then (br $l)) (else (loop (br $l)))))",
+        "(loop (global.set $n (i32.add (global.get $n) (i32.const 1))) (br 0))",
         &row,
         "(loop (memory.fill (i32.const 0) (i32.const 1) (i32.const 1048576)) (br 0))",
         "(loop (memory.copy (i32.const 0) (i32.const 65536) (i32.const 917504)) (br 0))",
@@ -50,6 +58,8 @@ fn an_endless_loop_is_stopped_and_its_outputs_are_safe_in_the_same_cycle() {
             (import "env" "wasm_write_output" (func $write (param i32 i32 i32) (result i32)))
             (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
             (memory (export "memory") 16)
+            (global $n (mut i32) (i32.const 0))
+            (func $next (result i32) (global.get $n))
             (func $deep (param i32) (call $deep (local.get 0)))
             (func (export "poll")
               (f64.store (i32.const 0) (f64.const 99))
