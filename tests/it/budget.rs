@@ -12,7 +12,6 @@ use camshaft::plugin::program::{Program, Request};
 use camshaft::plugin::world::Seat;
 use camshaft::plugin::{Generation, ModuleHash, Settings};
 use camshaft::scan::{self, Order};
-use nix::time::{ClockId, clock_gettime};
 
 use crate::rig::{PERIOD, Rig, block_on, points, wat, workshop};
 
@@ -91,35 +90,24 @@ fn calibrated() -> u64 {
     turns
 }
 
-/// CPU time of this thread, as the kernel accounts for it.
-fn cpu_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("every thread has this clock").into()
-}
-
-/// A virtual machine whose host is busy charges a poll for time in which it did not run: 1.6 ms for
-/// 30 us of work were seen. A stop is then right by the only clock there is, so each stop is held
-/// against that clock; few of them may be the machine's fault.
+/// Nor when the machine is a virtual one, whose kernel charges a poll also for time in which it did
+/// not run: 1.6 ms for 30 us of work were seen.
 #[test]
 fn a_program_with_a_tenth_of_its_budget_is_never_stopped() {
     const POLLS: usize = 100_000;
-    const MOST_OVERCHARGED: usize = 20;
     let text = busy(calibrated());
     let mut rig = Rig::new(points(), Vec::new());
     rig.install("tenth", 0, &text, settings(BUDGET));
     let hogs = Hogs::start();
-    let (mut times, mut overcharged) = (Vec::with_capacity(POLLS), Vec::new());
+    let mut times = Vec::with_capacity(POLLS);
     while times.len() < POLLS {
-        let (wall, cpu) = (Instant::now(), cpu_time());
+        let started = Instant::now();
         rig.step();
-        let cpu = cpu_time() - cpu;
-        times.push(wall.elapsed());
+        times.push(started.elapsed());
         // Nobody else empties the queue here.
         while rig.samples.pop().is_ok() {}
         if let Some(trap) = &rig.reins.latest.read().programs[0].trap {
-            assert!(cpu >= BUDGET, "{trap} in poll {}, which used {cpu:?}", times.len());
-            overcharged.push(cpu);
-            rig.install("tenth", 0, &text, settings(BUDGET));
-            rig.programs_returned();
+            panic!("{trap} in poll {}, which took {:?}", times.len(), times.last());
         }
     }
     drop(hogs);
@@ -127,14 +115,13 @@ fn a_program_with_a_tenth_of_its_budget_is_never_stopped() {
     times.sort_unstable();
     println!(
         "{POLLS} polls: wall time p50 {:?}, p99 {:?}, p99.9 {:?}, max {:?}; {preempted} took longer than \
-         {BUDGET:?} by the wall clock; charged with as much CPU time, and stopped: {overcharged:?}",
+         {BUDGET:?} by the wall clock",
         percentile(&times, 500),
         percentile(&times, 990),
         percentile(&times, 999),
         percentile(&times, 1000)
     );
-    assert!(preempted > overcharged.len(), "the load was too light to prove anything");
-    assert!(overcharged.len() <= MOST_OVERCHARGED, "{overcharged:?}");
+    assert!(preempted > 0, "the load was too light to prove anything");
 }
 
 /// Polls `count` new instances of an endless loop, one after the other; how long each took over its
