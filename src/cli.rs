@@ -30,6 +30,7 @@ use crate::image::Value;
 use crate::plugin::compile::Workshop;
 use crate::plugin::{Compiler, Limits};
 use crate::recipe;
+use crate::text::nearest;
 use args::{Args, CONFIG, Deploy, List, Named, Reach, Test, Verb};
 use outcome::{Fate, ORDER_TIME};
 use screen::Screen;
@@ -138,7 +139,7 @@ async fn ask(verb: Verb) -> Outcome {
         Verb::Restart(named) => restart(named, screen).await,
         Verb::Deploy(what) => deploy(what, screen).await,
         Verb::Remove(named) => remove(named, screen).await,
-        Verb::Set { point, value, reach } => set(&point, value, &client(reach), screen).await,
+        Verb::Set { name, value, reach } => set(&name, value, &client(reach), screen).await,
         Verb::Fault { device, kind, settings, reach, .. } => {
             fault(&device, kind, settings, &client(reach), screen).await
         }
@@ -318,9 +319,29 @@ async fn remove(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
     }
 }
 
-async fn set(point: &str, value: Value, client: &Client, screen: &mut Screen) -> Outcome {
-    client.set(point, value).await?;
-    Ok(screen.print(&format!("{point}: set to {value}\n"))?)
+async fn set(name: &str, value: Value, client: &Client, screen: &mut Screen) -> Outcome {
+    let (points, vars) = (client.points().await?, client.vars().await?);
+    let is_point = points.iter().any(|point| point.name == name);
+    let is_var = vars.iter().any(|var| var.name == name);
+    let note = if is_point && is_var { " (the point; a variable has that name too)" } else { "" };
+    let result = match (is_point, is_var) {
+        (true, _) => client.set(name, value).await,
+        (false, true) => client.set_var(name, value).await,
+        (false, false) => {
+            let points = points.iter().map(|point| &*point.name);
+            let remedy = match nearest(name, points.chain(vars.iter().map(|var| &*var.name))) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => "`camshaft points` and `camshaft vars` list them".into(),
+            };
+            let message = format!("there is no point or variable {name:?}; {remedy}");
+            return Err(Failed::new(Exit::Failure, message));
+        }
+    };
+    result.map_err(|error| {
+        let failed = Failed::from(error);
+        Failed { message: failed.message + note, ..failed }
+    })?;
+    Ok(screen.print(&format!("{name}: set to {value}{note}\n"))?)
 }
 
 async fn fault(

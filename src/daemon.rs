@@ -80,7 +80,7 @@ struct Daemon {
     folder: Watch,
     /// Why the folder cannot be read at present.
     folder_error: Option<String>,
-    /// Who waits for a device's answer, by ticket.
+    /// Who waits for the scan's answer, by ticket.
     askers: HashMap<u64, oneshot::Sender<Reply>>,
     last_ticket: u64,
     notifier: Notifier,
@@ -287,7 +287,9 @@ impl Daemon {
                 let refusal = Refusal::new("the scan did not take it", "it is being stopped");
                 self.supervisor.prepared(&program.name, program.generation, Err(refusal));
             }
-            Return::Answer { ticket, result } => self.device_answered(ticket, result),
+            Return::Answer { ticket, result } | Return::VariablesSet { ticket, result, .. } => {
+                self.answered(ticket, result);
+            }
         }
     }
 

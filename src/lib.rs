@@ -21,7 +21,7 @@
 //! | 3 | [`supervisor`] | who may run: pure, drawn |
 //! | 2 | [`scan`] | obey, read, run, write, publish; when, and on which thread |
 //! | 1 | [`driver`], [`plugin`], [`log`] | devices; modules up to a poll; where the log goes |
-//! | 0 | [`image`], [`variable`], [`clock`], [`latest`], [`systemd`] | words and tools |
+//! | 0 | [`image`], [`variable`], [`clock`], [`latest`], [`systemd`], [`text`] | words and tools |
 //!
 //! # A value's walk
 //! device → [`driver::Driver::read`] → input image with quality →
@@ -79,4 +79,5 @@ pub mod recipe;
 pub mod scan;
 pub mod supervisor;
 pub mod systemd;
+pub mod text;
 pub mod variable;

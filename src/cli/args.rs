@@ -50,9 +50,13 @@ Example:
 
 /// Below the help of `set`.
 const SET_HELP: &str = "\
+A variable that a program writes in every cycle has its own value again a cycle later.
+Where a point and a variable have the same name, the point is set.
+
 Examples:
   camshaft set button.start true
-  camshaft set tank.level 42.5";
+  camshaft set tank.level 42.5
+  camshaft set heater.setpoint 60";
 
 /// Below the help of `fault`.
 const FAULT_HELP: &str = "\
@@ -150,12 +154,12 @@ pub(super) enum Verb {
     Points(List),
     /// List variables
     Vars(List),
-    /// Give a simulated input a value
+    /// Give a simulated input or a variable a value
     #[command(after_help = SET_HELP)]
     Set {
-        /// Name of the point
-        point: String,
-        /// true, false, on, off or a number in the point's unit
+        /// Name of the point or variable
+        name: String,
+        /// true, false, on, off or a number, for a point in its unit
         #[arg(allow_negative_numbers = true, value_parser = value)]
         value: Value,
         #[command(flatten)]

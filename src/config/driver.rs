@@ -12,9 +12,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer, Error};
 
 use super::file::DeviceFile;
-use super::problem::{Report, nearest};
+use super::problem::Report;
 use super::read::split;
 use crate::driver::{Config, sim};
+use crate::text::nearest;
 
 /// The drivers that can be named.
 const DRIVERS: [&str; 1] = ["sim"];

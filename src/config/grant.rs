@@ -12,9 +12,10 @@ use super::PluginsSettings;
 use super::check::{budget, is_name, once, ranged, show_duration, show_number};
 use super::file::{Maybe, ProgramFile};
 use super::points::Names;
-use super::problem::{Report, Said, nearest};
+use super::problem::{Report, Said};
 use crate::image::{Direction, PointId};
 use crate::plugin::{Grant, Settings};
+use crate::text::nearest;
 
 /// A program that is polled less often than every millionth cycle is not part of a scan.
 const MOST_EVERY: u64 = 1_000_000;

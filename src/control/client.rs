@@ -163,9 +163,20 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn set(&self, point: &str, value: Value) -> Result<(), Error> {
-        let path = format!("/v1/points/{}", escaped(point));
+        self.put(&format!("/v1/points/{}", escaped(point)), value).await
+    }
+
+    /// Gives a variable a value.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn set_var(&self, name: &str, value: Value) -> Result<(), Error> {
+        self.put(&format!("/v1/vars/{}", escaped(name)), value).await
+    }
+
+    async fn put(&self, path: &str, value: Value) -> Result<(), Error> {
         let body = serde_json::to_vec(&SetBody { value }).expect("a value is plain");
-        self.exchange(Method::PUT, &path, body.into()).await.map(drop)
+        self.exchange(Method::PUT, path, body.into()).await.map(drop)
     }
 
     /// Lets a simulated device fail.

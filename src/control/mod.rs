@@ -24,6 +24,7 @@
 //! | `GET /v1/points` | | list of [`PointView`] |
 //! | `PUT /v1/points/NAME` | `{"value":42.5}` | `{"done":true}` |
 //! | `GET /v1/vars` | | list of [`VarView`] |
+//! | `PUT /v1/vars/NAME` | `{"value":42.5}` | `{"done":true}`: the variable has that value |
 //! | `POST /v1/devices/NAME/fault` | `{"kind":"freeze"}` | `{"done":true}` |
 //! | `DELETE /v1/devices/NAME/fault` | | `{"done":true}` |
 //!
@@ -102,6 +103,13 @@ pub enum Request {
         /// In the unit of the point.
         value: Value,
     },
+    /// Give a variable a value: [`Response::Done`], once it has it.
+    SetVar {
+        /// Of the variable.
+        name: String,
+        /// Of the variable's type.
+        value: Value,
+    },
     /// Let a simulated device fail: [`Response::Done`].
     Inject {
         /// Name of the device.
@@ -156,7 +164,7 @@ pub struct Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Code {
-    /// There is no such plugin, point, device or route; HTTP 404.
+    /// There is no such plugin, point, variable, device or route; HTTP 404.
     Unknown,
     /// The request makes no sense; HTTP 400, 405 or 413.
     Invalid,
@@ -208,7 +216,7 @@ struct DeployedBody {
     hash: String,
 }
 
-/// The body of `PUT /v1/points/NAME`.
+/// The body of `PUT /v1/points/NAME` and `PUT /v1/vars/NAME`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SetBody {

@@ -1,7 +1,8 @@
 //! Does what people ask for, or says why not.
 //!
-//! A request is answered at once, but for a device's answer, which the scan sends up. What people
-//! only want to know is put together in `view.rs`; how they reach the daemon is in `control`.
+//! A request is answered at once, but for what only the scan can answer, which it sends up. What
+//! people only want to know is put together in `view.rs`; how they reach the daemon is in
+//! `control`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use crate::plugin::compile::Workshop;
 use crate::plugin::folder;
 use crate::plugin::{ModuleHash, Refusal};
 use crate::scan::Order;
+use crate::text::nearest;
+use crate::variable::Variable;
 
 impl Daemon {
     /// Answers a call, at once or when a device or the disk has answered.
@@ -58,6 +61,7 @@ impl Daemon {
                 Err(failure) => Err(failure),
             },
             Request::Set { point, value } => return self.set(&point, value, reply),
+            Request::SetVar { name, value } => return self.set_variable(name, value, reply),
             Request::Inject { device, injection } => {
                 return self.inject(&device, injection, reply);
             }
@@ -88,10 +92,7 @@ impl Daemon {
     fn set(&mut self, name: &str, value: Value, reply: oneshot::Sender<Reply>) {
         let points = &self.config.points;
         let failure = match points.find(name) {
-            None => Failure::new(
-                Code::Unknown,
-                format!("there is no point {name:?}; `camshaft points` lists them"),
-            ),
+            None => unknown("point", name, points.iter().map(|(_, point)| &*point.name)),
             Some(id) if points[id].direction == Direction::Out => Failure::new(
                 Code::Refused,
                 format!("{name} is an output; only inputs of simulated devices can be set"),
@@ -101,6 +102,24 @@ impl Daemon {
                 Ok(_) => {
                     let device = points[id].device;
                     return self.order_device(device, Command::Set(id, value), reply);
+                }
+            },
+        };
+        let _ = reply.send(Err(failure));
+    }
+
+    fn set_variable(&mut self, name: String, value: Value, reply: oneshot::Sender<Reply>) {
+        let variables = &self.reins.latest.read().variables;
+        let failure = match variables.read(&name).map(Variable::kind) {
+            None => unknown("variable", &name, variables.iter().map(|(name, _)| name)),
+            Some(kind) => match Variable::from_value(kind, value) {
+                None => Failure::new(
+                    Code::Invalid,
+                    format!("{name}: the variable is of type {kind}, which {value} is not"),
+                ),
+                Some(value) => {
+                    let values = vec![(name, value)];
+                    return self.order(reply, |ticket| Order::SetVariables { ticket, values });
                 }
             },
         };
@@ -134,22 +153,37 @@ impl Daemon {
     }
 
     fn order_device(&mut self, device: usize, command: Command, reply: oneshot::Sender<Reply>) {
+        self.order(reply, |ticket| Order::Command { ticket, device, command });
+    }
+
+    /// Sends an order to the scan whose answer `reply` waits for.
+    fn order(&mut self, reply: oneshot::Sender<Reply>, order: impl FnOnce(u64) -> Order) {
         self.last_ticket += 1;
         let ticket = self.last_ticket;
-        if self.reins.orders.push(Order::Command { ticket, device, command }).is_ok() {
+        if self.reins.orders.push(order(ticket)).is_ok() {
             self.askers.insert(ticket, reply);
         } else {
             let _ = reply.send(Err(Failure::new(Code::Busy, "the scan has too many orders")));
         }
     }
 
-    /// A device has answered a command.
-    pub(super) fn device_answered(&mut self, ticket: u64, result: Result<(), &'static str>) {
+    /// The scan has answered an order.
+    pub(super) fn answered(&mut self, ticket: u64, result: Result<(), &'static str>) {
         if let Some(reply) = self.askers.remove(&ticket) {
             let answer = result.map(|()| Response::Done);
             let _ = reply.send(answer.map_err(|why| Failure::new(Code::Refused, why)));
         }
     }
+}
+
+/// There is no such thing; perhaps one of the `known` was meant.
+fn unknown<'k>(what: &str, name: &str, known: impl Iterator<Item = &'k str>) -> Failure {
+    let remedy = match nearest(name, known) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None if what == "point" => "`camshaft points` lists them".into(),
+        None => "`camshaft vars` lists them".into(),
+    };
+    Failure::new(Code::Unknown, format!("there is no {what} {name:?}; {remedy}"))
 }
 
 fn conflict(result: Result<(), Refusal>) -> Result<(), Failure> {

@@ -15,7 +15,7 @@ use crate::latest;
 use crate::plugin::program::{Prepared, Program};
 use crate::plugin::world::{LogSink, MAX_PROGRAMS, Seat, World};
 use crate::plugin::{Generation, Settings, Trap};
-use crate::variable::Variables;
+use crate::variable::{Variable, Variables};
 
 /// Room in the queue of orders: one for each program, so that all can be installed at once.
 pub const MAX_ORDERS: usize = MAX_PROGRAMS;
@@ -38,6 +38,15 @@ pub enum Order {
         /// What it is to do.
         command: Command,
     },
+    /// Write these variables, all or none, and send the answer up with this ticket. One that is
+    /// new is created.
+    SetVariables {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// Names and values, at most [`crate::variable::MAX_VARIABLES`] of them; they come back
+        /// as well, because the scan may not free them.
+        values: Vec<(String, Variable)>,
+    },
     /// Take every program out and make every output safe; install nothing any more.
     Halt,
 }
@@ -56,6 +65,15 @@ pub enum Return {
         /// From the order.
         ticket: u64,
         /// What the device said.
+        result: Result<(), &'static str>,
+    },
+    /// What became of an [`Order::SetVariables`].
+    VariablesSet {
+        /// From the order.
+        ticket: u64,
+        /// From the order, untouched.
+        values: Vec<(String, Variable)>,
+        /// Why none of them was written.
         result: Result<(), &'static str>,
     },
 }

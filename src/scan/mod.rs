@@ -21,6 +21,7 @@ use crate::plugin::program::{Prepared, Program};
 use crate::plugin::stop::{Lane, Timekeeper, now_ns};
 use crate::plugin::world::{MAX_PROGRAMS, Seat, World};
 use crate::plugin::{Settings, Trap};
+use crate::variable::{Denied, Variable};
 
 pub use exchange::{
     DeviceFact, Ends, MAX_ORDERS, MEMORY_CYCLES, Order, ProgramFact, Reins, Return, Snapshot,
@@ -97,9 +98,10 @@ impl Scan {
         self.publish();
     }
 
-    /// Carries out orders, at most one of which swaps or restarts a program. Programs that are new
-    /// may come several at a time: nobody's work is replaced, and a start with many is quick. When
-    /// a halt is on its way, everything in front of it is over at once.
+    /// Carries out orders, at most one of which swaps or restarts a program or writes variables,
+    /// of which there may be many. Programs that are new may come several at a time: nobody's work
+    /// is replaced, and a start with many is quick. When a halt is on its way, everything in front
+    /// of it is over at once.
     fn obey(&mut self, now: Duration) {
         let world = self.world();
         world.now = now;
@@ -113,7 +115,7 @@ impl Scan {
             let Ok(order) = self.ends.orders.pop() else { break };
             let swaps = match &order {
                 Order::Install(prepared) => !self.is_new(prepared.program.seat),
-                Order::Remove(_) | Order::Halt => true,
+                Order::Remove(_) | Order::Halt | Order::SetVariables { .. } => true,
                 Order::Configure(..) | Order::Command { .. } => false,
             };
             self.carry_out(order, now);
@@ -139,6 +141,10 @@ impl Scan {
                     None => Err("there is no such device"),
                 };
                 self.give_back(Return::Answer { ticket, result });
+            }
+            Order::SetVariables { ticket, values } => {
+                let result = self.set_variables(&values);
+                self.give_back(Return::VariablesSet { ticket, values, result });
             }
             Order::Halt => {
                 self.halted = true;
@@ -191,6 +197,20 @@ impl Scan {
             self.promise_budgets();
         }
         self.give_back(Return::Settings(settings));
+    }
+
+    /// Writes all of these, or none.
+    fn set_variables(&mut self, values: &[(String, Variable)]) -> Result<(), &'static str> {
+        let variables = &mut self.world().variables;
+        let result = values.iter().try_for_each(|(name, value)| variables.write(name, *value));
+        match result {
+            Ok(()) => variables.commit(),
+            Err(_) => variables.revert(),
+        }
+        result.map_err(|denied| match denied {
+            Denied::OtherType(_) => "the variable has another type",
+            Denied::Limit => "there are too many variables, or the name is empty or too long",
+        })
     }
 
     /// Tells the timekeeper what the shortest budget is.

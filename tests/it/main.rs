@@ -15,6 +15,7 @@ mod log;
 mod quiet;
 mod recipe;
 mod refuse;
+mod regression;
 mod rig;
 mod scan;
 mod service;

@@ -8,7 +8,8 @@ use camshaft::clock::SimClock;
 use camshaft::driver::{Command, Driver, Fault};
 use camshaft::image::{Inputs, Value};
 use camshaft::plugin::{Settings, world::Seat};
-use camshaft::scan::{Order, thread};
+use camshaft::scan::{MAX_ORDERS, Order, Return, thread};
+use camshaft::variable::Variable;
 
 use crate::rig::{COUNTER, PERIOD, Rig, points, wat};
 
@@ -76,6 +77,36 @@ fn an_endless_loop_is_stopped_and_its_outputs_are_safe_in_the_same_cycle() {
             if n == bodies.len() - 1 { "stack overflow" } else { "budget of 2ms exceeded" };
         assert_eq!(trap.kind, expected, "{body}");
         assert_eq!(rig.value(&news, "out.valve"), Value::Real(7.5), "{body}");
+    }
+}
+
+#[test]
+fn variables_are_set_all_or_none_and_their_names_come_back() {
+    let mut rig = Rig::new(points(), Vec::new());
+    let (int, real) = (Variable::Int(7), Variable::Double(0.5));
+    let good = vec![("a".to_string(), int), ("b".to_string(), real)];
+    let bad = vec![("c".to_string(), int), ("a".to_string(), real)];
+    let full = vec![("d".to_string(), int), (String::new(), int)];
+    for (ticket, values) in (1..).zip([&good, &bad, &full]) {
+        rig.order(Order::SetVariables { ticket, values: values.clone() });
+    }
+    rig.step();
+    assert_eq!(rig.reins.orders.slots(), MAX_ORDERS - 2, "one a cycle");
+    rig.step();
+    let news = rig.cycle();
+    assert_eq!(news.variables.iter().collect::<Vec<_>>(), [("a", int), ("b", real)]);
+    let expected = [
+        (1, good, Ok(())),
+        (2, bad, Err("the variable has another type")),
+        (3, full, Err("there are too many variables, or the name is empty or too long")),
+    ];
+    for expected in expected {
+        match rig.reins.returns.pop() {
+            Ok(Return::VariablesSet { ticket, values, result }) => {
+                assert_eq!((ticket, values, result), expected);
+            }
+            other => panic!("{other:?} instead of {expected:?}"),
+        }
     }
 }
 

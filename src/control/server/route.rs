@@ -22,6 +22,7 @@ use super::super::{
     Call, Code, DeployedBody, ErrorBody, Failure, MAX_NAME_BYTES, Request, Response, SetBody,
     is_plugin_name,
 };
+use crate::image::Value;
 
 /// Bytes of a body that is JSON: a fault with all its settings has some hundred.
 const MAX_JSON_BYTES: u64 = 64 << 10;
@@ -67,7 +68,7 @@ impl Door {
 }
 
 /// Every route with what it is for, as `GET /v1` lists them.
-const ROUTES: [(&str, &str); 14] = [
+const ROUTES: [(&str, &str); 15] = [
     ("GET /v1", "this list"),
     ("GET /v1/status", "everything about the daemon"),
     ("GET /v1/plugins", "all plugins"),
@@ -80,6 +81,7 @@ const ROUTES: [(&str, &str); 14] = [
     ("GET /v1/points", "all points with their values"),
     ("PUT /v1/points/NAME", "set a simulated input; body {\"value\":42.5}"),
     ("GET /v1/vars", "all variables"),
+    ("PUT /v1/vars/NAME", "set a variable; body {\"value\":42.5}"),
     ("POST /v1/devices/NAME/fault", "let a simulated device fail; body {\"kind\":\"freeze\"}"),
     ("DELETE /v1/devices/NAME/fault", "let it be sound again"),
 ];
@@ -97,6 +99,7 @@ pub(super) fn routes(door: Door) -> Router {
         .route("/v1/points", plain(|| Request::Points))
         .route("/v1/points/{name}", put(set))
         .route("/v1/vars", plain(|| Request::Vars))
+        .route("/v1/vars/{name}", put(set_variable))
         .route("/v1/devices/{name}/fault", post(inject).delete(clear))
         .fallback(no_such_route)
         .method_not_allowed_fallback(wrong_method)
@@ -158,11 +161,17 @@ async fn remove(State(door): State<Door>, Name(name): Name) -> Result<Response, 
 }
 
 async fn set(State(door): State<Door>, Name(point): Name, body: Body) -> Result<Response, Refused> {
-    let body = read_json(body).await?;
-    let SetBody { value } = serde_json::from_slice(&body).map_err(|error| {
-        invalid(format!("the body must be {{\"value\":...}} with true, false or a number: {error}"))
-    })?;
+    let value = read_value(body).await?;
     door.ask(Request::Set { point, value }).await
+}
+
+async fn set_variable(
+    State(door): State<Door>,
+    Name(name): Name,
+    body: Body,
+) -> Result<Response, Refused> {
+    let value = read_value(body).await?;
+    door.ask(Request::SetVar { name, value }).await
 }
 
 async fn inject(
@@ -211,6 +220,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
             Err(error) => Err(invalid(format!("the name in the path: {error}"))),
         }
     }
+}
+
+async fn read_value(body: Body) -> Result<Value, Refused> {
+    let body = read_json(body).await?;
+    let SetBody { value } = serde_json::from_slice(&body).map_err(|error| {
+        invalid(format!("the body must be {{\"value\":...}} with true, false or a number: {error}"))
+    })?;
+    Ok(value)
 }
 
 async fn read_json(body: Body) -> Result<Bytes, Refused> {

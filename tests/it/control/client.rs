@@ -33,6 +33,7 @@ async fn orders_arrive_as_they_were_given() {
     client.remove("tank").await.unwrap();
     client.set("tank.level", Value::Real(42.0)).await.unwrap();
     client.set("strange / name", Value::Int(-1)).await.unwrap();
+    client.set_var("set/point", Value::Bool(true)).await.unwrap();
     client.inject("plant", &injection).await.unwrap();
     client.clear("plant").await.unwrap();
     assert_eq!(hash, format!("{:#}", ModuleHash::of(b"good")));
@@ -44,6 +45,7 @@ async fn orders_arrive_as_they_were_given() {
         Request::Remove { name: name() },
         Request::Set { point: "tank.level".into(), value: Value::Real(42.0) },
         Request::Set { point: "strange / name".into(), value: Value::Int(-1) },
+        Request::SetVar { name: "set/point".into(), value: Value::Bool(true) },
         Request::Inject { device: "plant".into(), injection },
         Request::Clear { device: "plant".into() },
     ];

@@ -83,16 +83,46 @@ async fn orders_say_what_came_of_them() {
     stage.prints(&["restart", "tank"], "tank: running\n").await;
     stage.prints(&["remove", "tank"], "tank: removed\n").await;
     stage.fails(&["hold", "tank"], "there is no plugin \"tank\"; there are tank, blink").await;
-    stage.prints(&["set", "level", "-4.5"], "level: set to -4.5\n").await;
-    stage.prints(&["set", "button", "on"], "button: set to true\n").await;
-    let why = "out.valve is an output; only inputs of simulated devices can be set";
-    stage.fails(&["set", "out.valve", "1"], why).await;
     let text = "plant: slow until `camshaft fault plant --clear`\n";
     stage.prints(&["fault", "plant", "slow", "delay=200ms", "n=7"], text).await;
     stage.prints(&["fault", "plant", "--clear"], "plant: sound again\n").await;
     let slow = serde_json::json!({ "kind": "slow", "delay": "200ms", "n": 7 });
     let injected = Request::Inject { device: "plant".into(), injection: slow };
     assert!(stage.facts().orders.contains(&injected));
+}
+
+#[tokio::test]
+async fn a_name_that_is_set_is_a_point_or_a_variable() {
+    let stage = Stage::with(|facts, request| match request {
+        Request::Vars => {
+            let lamp = VarView { name: "lamp".into(), ..vars()[0].clone() };
+            Ok(Response::Vars([vars(), vec![lamp]].concat()))
+        }
+        Request::Set { ref point, value: Value::Int(_) } if point == "lamp" => {
+            Err(Failure::new(Code::Invalid, "lamp: a bool is wanted: true or false"))
+        }
+        other => answer(facts, other),
+    })
+    .await;
+    stage.prints(&["set", "tank.level", "-4.5"], "tank.level: set to -4.5\n").await;
+    stage.prints(&["set", "setpoint", "60"], "setpoint: set to 60\n").await;
+    let both = " (the point; a variable has that name too)";
+    stage.prints(&["set", "lamp", "on"], &format!("lamp: set to true{both}\n")).await;
+    let why = format!("lamp: a bool is wanted: true or false{both}");
+    stage.fails(&["set", "lamp", "1"], &why).await;
+    let why = "there is no point or variable \"tank.levle\"; did you mean \"tank.level\"?";
+    stage.fails(&["set", "tank.levle", "1"], why).await;
+    let why = "there is no point or variable \"setpiont\"; did you mean \"setpoint\"?";
+    stage.fails(&["set", "setpiont", "1"], why).await;
+    let why = "there is no point or variable \"motor\"; \
+               `camshaft points` and `camshaft vars` list them";
+    stage.fails(&["set", "motor", "1"], why).await;
+    let expected = [
+        Request::Set { point: "tank.level".into(), value: Value::Real(-4.5) },
+        Request::SetVar { name: "setpoint".into(), value: Value::Int(60) },
+        Request::Set { point: "lamp".into(), value: Value::Bool(true) },
+    ];
+    assert_eq!(stage.facts().orders, expected);
 }
 
 #[tokio::test]

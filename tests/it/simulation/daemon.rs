@@ -117,6 +117,7 @@ impl House {
                 Return::Answer { ticket, result } => {
                     Back::Answer { ticket: *ticket, is_good: result.is_ok() }
                 }
+                Return::VariablesSet { .. } => panic!("nobody here sets variables"),
             };
             self.returned += u64::from(matches!(thing, Return::Program(_)));
             assert_eq!(Some(back), self.model.returns.pop_front(), "what came back");
