@@ -40,9 +40,9 @@
 //!
 //! # Invariants
 //! 1. The scan thread never waits on anyone, never logs and never allocates inside a cycle, except
-//!    in a cycle that swaps or loses a program. Guests' log lines go into a bounded queue that
-//!    another thread writes out. At most one program is swapped or restarted in a cycle; retired
-//!    instances are dropped on another thread.
+//!    in a cycle that swaps or loses a program or gives one new settings. Guests' log lines go into
+//!    a bounded queue that another thread writes out. At most one program is swapped, restarted or
+//!    given new settings in a cycle; retired instances are dropped on another thread.
 //! 2. A poll that does not return in its budget is stopped within the budget plus 1 ms; the cycle
 //!    goes on. Budgets count CPU time.
 //! 3. A program writes into its own scratch. Outputs and variables count only after a good poll. On

@@ -1,6 +1,7 @@
 //! The scan: obey, read, run, write, publish. One thread, one cycle after the other.
 //!
-//! Nothing in a cycle waits, logs or allocates, except in a cycle that swaps or loses a program.
+//! Nothing in a cycle waits, logs or allocates, except in a cycle that swaps, loses or configures a
+//! program.
 //! Orders come down one bounded queue, what comes back goes up another, and at the end of each
 //! cycle there is one [`Snapshot`]. When cycles happen is in `pacer.rs`, on which thread in
 //! `thread.rs`, how long they took in `stats.rs`, and what goes down and comes up in `exchange.rs`;
@@ -98,10 +99,10 @@ impl Scan {
         self.publish();
     }
 
-    /// Carries out orders, at most one of which swaps or restarts a program or writes variables,
-    /// of which there may be many. Programs that are new may come several at a time: nobody's work
-    /// is replaced, and a start with many is quick. When a halt is on its way, everything in front
-    /// of it is over at once.
+    /// Carries out orders, up to the first one that swaps, restarts or configures a program, which
+    /// allocates, or writes variables, of which there may be many. Programs that are new may come
+    /// several at a time: nobody's work is replaced, and a start with many is quick. When a halt
+    /// is on its way, everything in front of it is over at once.
     fn obey(&mut self, now: Duration) {
         let world = self.world();
         world.now = now;
@@ -113,13 +114,14 @@ impl Scan {
                 break;
             }
             let Ok(order) = self.ends.orders.pop() else { break };
-            let swaps = match &order {
+            let is_heavy = match &order {
                 Order::Install(prepared) => !self.is_new(prepared.program.seat),
-                Order::Remove(_) | Order::Halt | Order::SetVariables { .. } => true,
-                Order::Configure(..) | Order::Command { .. } => false,
+                Order::Command { .. } => false,
+                Order::Remove(_) | Order::Configure(..) | Order::Halt => true,
+                Order::SetVariables { .. } => true,
             };
             self.carry_out(order, now);
-            if swaps && !halting {
+            if is_heavy && !halting {
                 break;
             }
         }

@@ -80,6 +80,20 @@ fn an_endless_loop_is_stopped_and_its_outputs_are_safe_in_the_same_cycle() {
     }
 }
 
+/// A storm of reloads once put sixteen of them into one cycle.
+#[test]
+fn one_program_a_cycle_gets_new_settings() {
+    let mut rig = Rig::new(points(), Vec::new());
+    rig.install("counter", 0, COUNTER, Settings::default());
+    for _ in 0..5 {
+        rig.order(Order::Configure(Seat(0), Box::default()));
+    }
+    for left in (0..5).rev() {
+        rig.step();
+        assert_eq!(rig.reins.orders.slots(), MAX_ORDERS - left);
+    }
+}
+
 #[test]
 fn variables_are_set_all_or_none_and_their_names_come_back() {
     let mut rig = Rig::new(points(), Vec::new());

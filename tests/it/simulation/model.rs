@@ -183,7 +183,10 @@ impl Model {
                     let is_good = device.is_some_and(|(device, _)| device.command(now, &command));
                     self.returns.push_back(Back::Answer { ticket, is_good });
                 }
-                Order::Configure(seat, settings) => self.configure(seat, settings),
+                Order::Configure(seat, settings) => {
+                    self.configure(seat, settings);
+                    return;
+                }
                 Order::Remove(seat) => {
                     self.down.retain(|program| program.seat != seat);
                     if let Some(index) = self.index(seat) {
