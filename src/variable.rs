@@ -58,14 +58,6 @@ impl Variable {
         }
     }
 
-    /// Whether it is the same, bit for bit: not a number is the same as itself.
-    fn is_same(self, other: Self) -> bool {
-        match (self, other) {
-            (Self::Double(one), Self::Double(other)) => one.to_bits() == other.to_bits(),
-            _ => self == other,
-        }
-    }
-
     /// The value that a new variable of `kind` has before anybody writes it.
     pub const fn initial(kind: VariableKind) -> Self {
         match kind {
@@ -229,12 +221,11 @@ impl Variables {
         self.values.iter().zip(0u16..).map(|(&value, id)| (self.name(id), value))
     }
 
-    /// Those that are new or have another value than in `before`, an earlier copy of this table.
-    pub fn written_since(&self, before: &Self) -> Vec<(String, Variable)> {
-        self.iter()
-            .filter(|(name, value)| !before.read(name).is_some_and(|old| old.is_same(*value)))
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect()
+    /// What was written since the last commit, in order of the first write; whether that changed
+    /// anything makes no difference.
+    pub fn written(&self) -> Vec<(String, Variable)> {
+        let entry = |&(id, _): &(u16, _)| (self.name(id).to_owned(), self.values[usize::from(id)]);
+        self.journal.iter().map(entry).collect()
     }
 
     /// How many there are.
@@ -310,6 +301,22 @@ mod tests {
         assert_eq!(variables.write(&long, Variable::Int(0)), Err(Denied::Limit));
         assert_eq!(variables.write("", Variable::Int(0)), Err(Denied::Limit));
         assert!(variables.is_empty());
+    }
+
+    #[test]
+    fn what_was_written_counts_whatever_the_value() {
+        let mut variables = Variables::default();
+        variables.write("same", Variable::Int(1)).unwrap();
+        variables.write("other", Variable::Int(1)).unwrap();
+        variables.commit();
+        variables.write("new", Variable::Double(f64::NAN)).unwrap();
+        variables.write("same", Variable::Int(2)).unwrap();
+        variables.write("same", Variable::Int(1)).unwrap();
+        let written = variables.written();
+        assert_eq!(written[1..], [("same".to_string(), Variable::Int(1))]);
+        assert_eq!((written[0].0.as_str(), written.len()), ("new", 2));
+        variables.commit();
+        assert_eq!(variables.written(), []);
     }
 
     #[test]

@@ -148,12 +148,15 @@ impl Guest {
         }
     }
 
-    /// Makes everything that the guest did in a good poll count.
+    /// Makes everything that the guest did in a good poll count. What it writes before its first
+    /// poll stays provisional, so that whoever prepares it sees what that was.
     pub(super) fn commit(&mut self) {
         self.flush();
         let world = self.world.as_mut().expect("the world is lent for the length of every call");
         self.scratch.move_to(&mut world.outputs);
-        world.variables.commit();
+        if self.phase == Phase::Poll {
+            world.variables.commit();
+        }
         if self.pace.dropped > 0 && self.pace.has_allowance(world.now) {
             self.tell_dropped();
         }

@@ -54,7 +54,7 @@ pub struct Program {
 pub struct Prepared {
     /// The program.
     pub program: Program,
-    /// Variables that its `init` wrote; they count from the swap on.
+    /// Variables that its `init` wrote, whatever they were before; they count from the swap on.
     pub variables: Vec<(String, Variable)>,
 }
 
@@ -85,12 +85,11 @@ impl Program {
         );
         let lines_per_s = limits.log_lines_per_s;
         let guest = Guest::new(request.seat, seed, &request.settings, &world.points, lines_per_s);
-        let before = world.variables.clone();
         let result;
         (world, result) = Instance::prepare(&artifact.bytes, guest, world, limits, keeper);
         let result = match result {
             Ok(instance) => Ok(Prepared {
-                variables: world.variables.written_since(&before),
+                variables: world.variables.written(),
                 program: Self::new(request, instance),
             }),
             Err(Unprepared::Refused(refusal)) => Err(refusal),

@@ -73,6 +73,17 @@ fn the_start_section_comes_first_and_init_last() {
     assert_eq!(written.unwrap(), ["starter", "initialize", "init"]);
 }
 
+/// It was compared with a copy, which may be older than what the scan has by then.
+#[test]
+fn what_init_writes_counts_even_if_it_is_what_was_there() {
+    let script =
+        Script::default().data(&[(100, b"speed")]).init(&["wasm_variable_write_int 100 5 7"]);
+    let mut bench = Bench::new();
+    assert_eq!(bench.world().variables.read("speed"), Some(Variable::Int(7)));
+    let prepared = bench.prepare(&script.module(), Settings::default()).result.unwrap();
+    assert_eq!(prepared.variables, [("speed".to_string(), Variable::Int(7))]);
+}
+
 #[test]
 fn a_trap_anywhere_before_the_first_poll_is_a_refusal() {
     for (n, count) in [(0, 1), (1, 2), (2, 3)] {

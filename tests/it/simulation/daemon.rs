@@ -184,7 +184,7 @@ impl House {
         let request =
             Request { name: name.into(), seat, hash, generation, settings: settings.clone() };
         let news = self.rig.reins.latest.read();
-        let (chain, boot) = (news.variables.read(CHAIN), news.variables.clone());
+        let chain = news.variables.read(CHAIN);
         let inputs = news.inputs.bytes.clone();
         let world = scan::rehearsal(news, Arc::clone(&self.rig.points), PERIOD);
         let Rig { limits, keeper, .. } = &self.rig;
@@ -193,7 +193,7 @@ impl House {
         let id = NAMES.iter().position(|n| *n == name).expect("one of ours");
         let (instance, wrote) =
             Instance::new(id, module.version, &inputs, chain, &self.rig.points, &settings);
-        let variable = Some(wrote).filter(|(name, value)| boot.read(name) != Some(*value));
+        let variable = Some(wrote);
         let program = Seated {
             name,
             seat,
