@@ -80,7 +80,7 @@ pub struct Limits {
     pub init_budget: Duration,
     /// Linear memory of one instance, in bytes.
     pub memory_bytes: u64,
-    /// Elements in all tables of one instance.
+    /// Elements in all tables of one instance together.
     pub table_elements: u32,
     /// Guest stack in bytes.
     pub stack_bytes: usize,

@@ -9,6 +9,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use wasmer::sys::vm::{
@@ -104,7 +105,6 @@ impl Instance {
     ) -> (Box<World>, Result<Self, Unprepared>) {
         let stop = Arc::new(StopCell::default());
         let mut engine: Engine = EngineBuilder::headless().engine().into();
-        engine.set_tunables(Bounds::new(limits, Arc::clone(&stop)));
         // SAFETY: artifacts come from the compile worker of this very program. From the cache they
         // come only after their checksum has been compared (`compile::Cache`), and the folder of
         // the cache is private to the daemon's user.
@@ -116,6 +116,7 @@ impl Instance {
                 return (world, Err(Unprepared::Refused(refusal)));
             }
         };
+        engine.set_tunables(Bounds::new(limits, &module, Arc::clone(&stop)));
         let mut store = Store::new(engine);
         let host = FunctionEnv::new(&mut store, Host { guest, memory: None });
         let imports = bind::imports(&module, &mut store, &host);
@@ -285,17 +286,27 @@ struct Bounds {
     base: BaseTunables,
     memory: Pages,
     table_elements: u32,
+    /// Elements that all tables of the module have from the start.
+    minimum_elements: u64,
+    /// Elements by which its tables may still grow. What a table may take is reserved for it when
+    /// it is made.
+    spare_elements: AtomicU32,
     stop: Arc<StopCell>,
     vm: VMConfig,
 }
 
 impl Bounds {
-    fn new(limits: &Limits, stop: Arc<StopCell>) -> Self {
+    fn new(limits: &Limits, module: &Module, stop: Arc<StopCell>) -> Self {
         let pages = limits.memory_bytes / wasmer::WASM_PAGE_SIZE as u64;
+        let minimum_elements = module.info().tables.values().map(|table| u64::from(table.minimum));
+        let minimum_elements = minimum_elements.sum();
+        let spare = u64::from(limits.table_elements).saturating_sub(minimum_elements);
         Self {
             base: BaseTunables::new(),
             memory: Pages(u32::try_from(pages).unwrap_or(u32::MAX)),
             table_elements: limits.table_elements,
+            minimum_elements,
+            spare_elements: AtomicU32::new(u32::try_from(spare).unwrap_or(u32::MAX)),
             stop,
             vm: VMConfig { wasm_stack_size: Some(limits.stack_bytes) },
         }
@@ -312,13 +323,20 @@ impl Bounds {
         Ok(MemoryType { maximum: Some(maximum), ..*asked })
     }
 
+    /// The first elements of every table are its own; a table without a maximum may take all that
+    /// is left beyond those.
     fn table(&self, asked: &TableType) -> Result<TableType, String> {
-        if asked.minimum > self.table_elements {
-            let (asked, allowed) = (asked.minimum, self.table_elements);
-            return Err(format!("{asked} table elements are asked for, {allowed} allowed"));
+        let (minimum, allowed) = (self.minimum_elements, self.table_elements);
+        if minimum > allowed.into() {
+            return Err(format!(
+                "its tables have {minimum} elements, plugins.table allows {allowed} in all"
+            ));
         }
-        let maximum = asked.maximum.map_or(self.table_elements, |max| max.min(self.table_elements));
-        Ok(TableType { maximum: Some(maximum), ..*asked })
+        let wish = asked.maximum.unwrap_or(u32::MAX).saturating_sub(asked.minimum);
+        let spare = self.spare_elements.load(Ordering::Relaxed);
+        // An instance is made by one thread.
+        self.spare_elements.store(spare.saturating_sub(wish), Ordering::Relaxed);
+        Ok(TableType { maximum: Some(asked.minimum + wish.min(spare)), ..*asked })
     }
 }
 

@@ -125,6 +125,40 @@ fn segments_must_lie_within_their_memory_and_table() {
     assert_eq!(elements, format!("it cannot be instantiated: {words}; {remedy}"));
 }
 
+/// The limit held for each of them.
+#[test]
+fn all_tables_of_an_instance_share_the_limit() {
+    let mut bench = Bench::new();
+    bench.limits.table_elements = 100;
+    let mut prepare = |tables: &str, init: &str| {
+        let text =
+            format!("(module {tables} (func (export \"init\") {init}) (func (export \"poll\")))");
+        bench.prepare(&wat(&text), Settings::default()).result.map(drop)
+    };
+    // Traps unless the table grows by so many and then by none.
+    let grow = |table: &str, by: u32| {
+        let grow = |by| format!("(table.grow {table} (ref.null func) (i32.const {by}))");
+        let is = |found, wanted| {
+            format!("(if (i32.ne {found} (i32.const {wanted})) (then unreachable))")
+        };
+        let fails = is(grow(1), -1);
+        format!(
+            "(drop {}) (if (i32.eq {} (i32.const -1)) (then unreachable)) {fails}",
+            grow(0),
+            grow(by)
+        )
+    };
+    let one = "(table $a 10 funcref)";
+    prepare(one, &grow("$a", 90)).unwrap();
+    // The last one keeps what it has from the start, and the second what it may take.
+    let three = "(table $b 10 20 funcref) (table $a 10 funcref) (table $c 10 funcref)";
+    let all = grow("$c", 0) + &grow("$a", 60) + &grow("$b", 10);
+    prepare(three, &all).unwrap();
+    prepare("(table $a 60 funcref) (table $b 40 funcref)", &(grow("$a", 0) + &grow("$b", 0)))
+        .unwrap();
+    prepare(three, &grow("$a", 61)).unwrap_err();
+}
+
 #[test]
 fn the_name_of_a_function_cannot_disturb_the_log() {
     let long = "x".repeat(5000);
