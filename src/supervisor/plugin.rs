@@ -298,8 +298,10 @@ impl Plugin {
         self.tell_of_quarantine(turn);
         let Some(hash) = self.target(turn.name, turn.desk) else {
             self.discard(turn);
-            if self.seen.is_some_and(|seen| seen.trapped) {
-                self.stop(turn); // gives its memory and its points back
+            match self.in_scan() {
+                InScan::Nothing | InScan::Good => {}
+                // Gives its memory and its points back.
+                InScan::Trapped | InScan::Stranger => self.stop(turn),
             }
             return;
         };

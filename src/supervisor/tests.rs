@@ -107,6 +107,32 @@ fn state(supervisor: &Supervisor) -> String {
         + if view.refusal.is_some() { " refusal" } else { "" }
 }
 
+/// A seat that was given to another name may still get a program that was on its way.
+#[test]
+fn a_stranger_on_its_seat_is_not_taken_for_a_refused_plugin() {
+    check(
+        "file bad :
+         is       : refused refusal
+         see 7    : stop
+         is       : refused refusal
+         +100     : stop
+         see -    : 'stopped'
+         file A   : prepare A1
+         fail 1   : 'refused'
+         see 8    : stop
+         see -    : 'stopped'",
+    );
+    // With something of its own to run it is replaced.
+    check(
+        "file A : prepare A1
+         see 0  :
+         is     : preparing next A1
+         ok 1   : install 1
+         see 1  : 'runs 1'
+         is     : running A1",
+    );
+}
+
 #[test]
 fn a_file_becomes_a_program_and_goes() {
     check(

@@ -12,6 +12,9 @@ pub(super) enum InScan {
     Nothing,
     Good,
     Trapped,
+    /// An instance that was never ordered under this name: its order waited in the queue while its
+    /// plugin was forgotten and the seat was given to another.
+    Stranger,
 }
 
 impl Plugin {
@@ -32,7 +35,8 @@ impl Plugin {
         match self.seen {
             None => InScan::Nothing,
             Some(Seen { trapped: true, .. }) => InScan::Trapped,
-            Some(Seen { trapped: false, .. }) => InScan::Good,
+            Some(_) if self.running().is_none() => InScan::Stranger,
+            Some(_) => InScan::Good,
         }
     }
 
@@ -52,7 +56,7 @@ impl Plugin {
         let wanted = self.want == Want::Run && self.file != File::Gone;
         match (self.in_scan(), &self.next) {
             (InScan::Good, _) if wanted => State::Running,
-            (InScan::Good | InScan::Trapped, _) if !wanted => State::Stopping,
+            (InScan::Good | InScan::Trapped | InScan::Stranger, _) if !wanted => State::Stopping,
             _ if self.want == Want::Hold => State::Held,
             _ if self.file == File::Gone => State::Stopped,
             (_, Next::Preparing(_)) => State::Preparing,
