@@ -271,6 +271,7 @@ impl Daemon {
             self.say(&line);
         }
         self.stats.collect();
+        self.order_settings();
         self.settle_swaps();
         self.tell_the_operator();
         self.forget_the_gone();

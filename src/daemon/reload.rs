@@ -75,15 +75,21 @@ impl Daemon {
                 };
                 result.expect("the name comes from the supervisor");
             }
-            if let Some(entry) = self.roster.get(name) {
-                let order = Order::Configure(entry.seat, Box::new(after));
-                if self.reins.orders.push(order).is_err() {
-                    tracing::error!(
-                        plugin = name,
-                        "{name}: its settings change with its next start only"
-                    );
-                }
+            if let Some(entry) = self.roster.get_mut(name) {
+                entry.is_outdated = true;
             }
+        }
+    }
+
+    /// Orders the settings that the scan does not have yet. When the queue is full, the next look
+    /// goes on.
+    pub(super) fn order_settings(&mut self) {
+        for (name, entry) in self.roster.iter_mut().filter(|(_, entry)| entry.is_outdated) {
+            let settings = Box::new(self.config.settings(name));
+            if self.reins.orders.push(Order::Configure(entry.seat, settings)).is_err() {
+                return;
+            }
+            entry.is_outdated = false;
         }
     }
 }

@@ -1,10 +1,17 @@
 //! One test for each defect that was found in a running daemon, named after it.
 
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
 use camshaft::control::Code;
 use camshaft::control::client::Error;
 use camshaft::image::Value;
 
-use crate::daemon::{Daemon, Keys};
+use nix::sys::signal::Signal;
+
+use crate::daemon::{Daemon, Keys, LIMIT, Plant, wait};
 use crate::rig::block_on;
 
 #[test]
@@ -26,4 +33,35 @@ fn a_variable_can_be_set() {
     assert_eq!(set("setpiont", Value::Int(1)), Err((Code::Unknown, why.into())));
     let why = "there is no variable \"motor\"; `camshaft vars` lists them";
     assert_eq!(set("motor", Value::Int(1)), Err((Code::Unknown, why.into())));
+}
+
+/// The queue of orders was full when the configuration was read again, and that was all.
+#[test]
+fn settings_that_find_the_queue_full_are_ordered_later() {
+    let plant = Plant::new(Keys::default());
+    let file = plant.path("camshaft.toml");
+    let slow = fs::read_to_string(&file).unwrap().replace("\"1ms\"", "\"200ms\"");
+    fs::write(&file, &slow).unwrap();
+    let daemon = Daemon::on(plant);
+    fs::write(&file, slow.replace("\"700us\"", "\"700us\"\nevery = 1000000")).unwrap();
+    // Somebody gives orders faster than sixteen in each cycle and waits for no answer.
+    let is_full = || {
+        let mut stream = UnixStream::connect(daemon.path("control.sock")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(2))).unwrap();
+        let body = "{\"value\":1}";
+        let head =
+            "PUT /v1/points/evil.input HTTP/1.1\r\nhost: camshaft\r\ncontent-length: 11\r\n\r\n";
+        stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).is_ok() && answer.ends_with(b"503")
+    };
+    wait("a full queue", LIMIT, || is_full().then_some(()));
+    daemon.kill(Signal::SIGHUP);
+    daemon.wait_log("", &["reloaded: plugin[witness].every"]);
+    let polls = || daemon.status().plugins[0].polls;
+    wait("polls only in every millionth cycle", LIMIT, || {
+        let before = polls();
+        std::thread::sleep(Duration::from_secs(1));
+        (polls() == before).then_some(())
+    });
 }
