@@ -34,7 +34,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-pub use change::{changed_keys, is_live};
+pub use change::{Change, How, changes};
 pub use problem::{Problem, Problems};
 
 use check::Surroundings;

@@ -4,6 +4,9 @@
 //! here. Mind that grants hold ids of their own configuration's points: when a `device[...]`
 //! differs, those of the new one mean nothing to the running scan.
 
+use std::collections::BTreeSet;
+use std::fmt;
+
 use super::{Config, Device};
 use crate::image::Point;
 use crate::plugin::Grant;
@@ -11,38 +14,71 @@ use crate::plugin::Grant;
 /// The settings of a program that can change between two cycles. `order` cannot.
 const LIVE_OF_PLUGIN: [&str; 5] = ["every", "poll_budget", "inputs", "outputs", "hold"];
 
-/// Whether a key of [`changed_keys`] can change while the daemon runs.
-pub fn is_live(key: &str) -> bool {
-    let plugin = key.strip_prefix("plugin[").and_then(|rest| rest.rsplit_once("]."));
-    key == "log.level" || plugin.is_some_and(|(_, key)| LIVE_OF_PLUGIN.contains(&key))
+/// One difference between two configurations. Displays as `plugin[tank].every changed`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The key, such as `scan.period`, or an entry, such as `device[plant]` (with its points).
+    pub key: String,
+    /// What became of it.
+    pub how: How,
 }
 
-/// The keys whose values differ, such as `scan.period`, `device[plant]` (with its points) or
-/// `plugin[level].outputs`, section by section. An entry that is new or gone is compared with what
-/// the plugin has without one.
-pub fn changed_keys(old: &Config, new: &Config) -> Vec<String> {
-    let mut keys = Vec::new();
-    scan_and_plugins(old, new, &mut keys);
-    programs(old, new, &mut keys);
+/// What became of a key or an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// The entry is new.
+    Added,
+    /// The entry is gone.
+    Removed,
+    /// It is another than before.
+    Changed,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = match self.how {
+            How::Added => "added",
+            How::Removed => "removed",
+            How::Changed => "changed",
+        };
+        write!(f, "{} {how}", self.key)
+    }
+}
+
+impl Change {
+    /// Whether it can be done while the daemon runs.
+    pub fn is_live(&self) -> bool {
+        let key = self.key.strip_prefix("plugin[").and_then(|rest| rest.rsplit_once(']'));
+        let is_live =
+            |key: &str| key.strip_prefix('.').is_none_or(|key| LIVE_OF_PLUGIN.contains(&key));
+        self.key == "log.level" || key.is_some_and(|(_, key)| is_live(key))
+    }
+}
+
+/// What differs, section by section. A plugin's entry that is new or gone is one difference,
+/// whatever it says; so is the place of one in the order of polling, but only if it comes before
+/// or after others than it did.
+pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
+    let mut all = Vec::new();
+    scan_and_plugins(old, new, &mut all);
+    programs(old, new, &mut all);
     let devices = names(old, new, |config| config.devices.iter().map(|device| &device.name));
-    keys.extend(
-        devices
-            .into_iter()
-            .filter(|name| device(old, name) != device(new, name))
-            .map(|name| format!("device[{name}]")),
+    all.extend(
+        devices.into_iter().filter_map(|name| {
+            entry(format!("device[{name}]"), device(old, name), device(new, name))
+        }),
     );
     let variables = names(old, new, |config| config.variables.iter().map(|(name, _)| name));
     let find = |config: &Config, name: &str| {
         config.variables.iter().find(|(other, _)| other == name).map(|(_, value)| *value)
     };
-    keys.extend(
-        variables
-            .into_iter()
-            .filter(|name| find(old, name) != find(new, name))
-            .map(|name| format!("variable[{name}]")),
+    all.extend(
+        variables.into_iter().filter_map(|name| {
+            entry(format!("variable[{name}]"), find(old, name), find(new, name))
+        }),
     );
     note(
-        &mut keys,
+        &mut all,
         "control.",
         [
             ("socket", old.control.socket != new.control.socket),
@@ -50,22 +86,35 @@ pub fn changed_keys(old: &Config, new: &Config) -> Vec<String> {
         ],
     );
     note(
-        &mut keys,
+        &mut all,
         "log.",
         [("level", old.log.level != new.log.level), ("format", old.log.format != new.log.format)],
     );
-    keys
+    all
 }
 
-fn note<const N: usize>(keys: &mut Vec<String>, section: &str, differing: [(&str, bool); N]) {
+/// How an entry differs, if it does.
+fn entry<T: PartialEq>(key: String, old: Option<T>, new: Option<T>) -> Option<Change> {
+    let how = match (old, new) {
+        (None, None) => return None,
+        (None, Some(_)) => How::Added,
+        (Some(_), None) => How::Removed,
+        (Some(old), Some(new)) if old == new => return None,
+        (Some(_), Some(_)) => How::Changed,
+    };
+    Some(Change { key, how })
+}
+
+fn note<const N: usize>(all: &mut Vec<Change>, section: &str, differing: [(&str, bool); N]) {
     let differing = differing.into_iter().filter(|(_, differs)| *differs);
-    keys.extend(differing.map(|(key, _)| format!("{section}{key}")));
+    let change = |(key, _)| Change { key: format!("{section}{key}"), how: How::Changed };
+    all.extend(differing.map(change));
 }
 
-fn scan_and_plugins(old: &Config, new: &Config, keys: &mut Vec<String>) {
+fn scan_and_plugins(old: &Config, new: &Config, all: &mut Vec<Change>) {
     let (a, b) = (&old.scan, &new.scan);
     note(
-        keys,
+        all,
         "scan.",
         [
             ("period", a.period != b.period),
@@ -77,7 +126,7 @@ fn scan_and_plugins(old: &Config, new: &Config, keys: &mut Vec<String>) {
     let (a, b) = (&old.plugins, &new.plugins);
     let (c, d) = (&a.limits, &b.limits);
     note(
-        keys,
+        all,
         "plugins.",
         [
             ("dir", a.dir != b.dir),
@@ -97,14 +146,19 @@ fn scan_and_plugins(old: &Config, new: &Config, keys: &mut Vec<String>) {
     );
 }
 
-fn programs(old: &Config, new: &Config, keys: &mut Vec<String>) {
+fn programs(old: &Config, new: &Config, all: &mut Vec<Change>) {
     for name in names(old, new, |config| config.programs.iter().map(|(name, _)| name)) {
+        let listed = |config: &Config| has(config, name).then_some(());
+        all.extend(entry(format!("plugin[{name}]"), listed(old), listed(new)));
+        if !has(old, name) || !has(new, name) {
+            continue;
+        }
         let (a, b) = (old.settings(name), new.settings(name));
         note(
-            keys,
+            all,
             &format!("plugin[{name}]."),
             [
-                ("order", a.order != b.order),
+                ("order", before(name, old, new) != before(name, new, old)),
                 ("every", a.every != b.every),
                 ("poll_budget", a.poll_budget != b.poll_budget),
                 ("inputs", granted(old, &a.inputs) != granted(new, &b.inputs)),
@@ -113,6 +167,17 @@ fn programs(old: &Config, new: &Config, keys: &mut Vec<String>) {
             ],
         );
     }
+}
+
+/// Whether the plugin has an entry.
+fn has(config: &Config, name: &str) -> bool {
+    config.programs.iter().any(|(listed, _)| listed == name)
+}
+
+/// The entries in front of this one that the other configuration has as well, by name.
+fn before<'c>(name: &str, config: &'c Config, other: &Config) -> BTreeSet<&'c str> {
+    let listed = config.programs.iter().map(|(listed, _)| &**listed);
+    listed.take_while(|listed| *listed != name).filter(|listed| has(other, listed)).collect()
 }
 
 /// The names of granted points, which mean the same in both configurations; `None` for all.

@@ -283,28 +283,42 @@ fn grants_follow_the_entries() {
 fn changes_are_named() {
     let base = plant(&THREE) + "[[plugin]]\nname = 'a'\noutputs = ['x']\n";
     let check = |from: &str, to: &str, live: &[&str], fixed: &[&str]| {
-        let keys = changed_keys(&good(&base), &good(&base.replace(from, to)));
+        let changes = changes(&good(&base), &good(&base.replace(from, to)));
         let (found_live, found_fixed): (Vec<_>, Vec<_>) =
-            keys.iter().map(|key| &**key).partition(|key| is_live(key));
-        assert_eq!((&*found_live, &*found_fixed), (live, fixed));
+            changes.iter().partition(|change| change.is_live());
+        let words = |all: Vec<&Change>| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(words(found_live), live);
+        assert_eq!(words(found_fixed), fixed);
     };
     check("", "", &[], &[]);
-    check("['x']", "['y']", &["plugin[a].outputs"], &[]);
-    check("'a'", "'a'\nhold = true\nevery = 2", &["plugin[a].every", "plugin[a].hold"], &[]);
-    check("'u8'", "'u16'", &[], &["device[d]"]);
-    check("'sim'", "'sim'\ninitial = { i = 1 }", &[], &["device[d]"]);
-    check("['x']", "['x']\n[[variable]]\nname = 'v'\ntype = 'int'", &[], &["variable[v]"]);
+    check("['x']", "['y']", &["plugin[a].outputs changed"], &[]);
+    check(
+        "'a'",
+        "'a'\nhold = true\nevery = 2",
+        &["plugin[a].every changed", "plugin[a].hold changed"],
+        &[],
+    );
+    check("'u8'", "'u16'", &[], &["device[d] changed"]);
+    check("'sim'", "'sim'\ninitial = { i = 1 }", &[], &["device[d] changed"]);
+    check("['x']", "['x']\n[[variable]]\nname = 'v'\ntype = 'int'", &[], &["variable[v] added"]);
     let other = "['x']\n[scan]\nperiod = '20ms'\n[log]\nlevel = 'warn'\nformat = 'text'";
     check(
         "['x']",
         other,
-        &["plugin[a].poll_budget", "log.level"],
-        &["scan.period", "plugins.poll_budget", "log.format"],
+        &["plugin[a].poll_budget changed", "log.level changed"],
+        &["scan.period changed", "plugins.poll_budget changed", "log.format changed"],
     );
+    // Nobody else comes before anybody else.
+    check("[[plugin]]", "[[plugin]]\nname = 'b'\n[[plugin]]", &["plugin[b] added"], &[]);
+    let three =
+        "[[plugin]]\nname = 'a'\nevery = 2\n[[plugin]]\nname = 'b'\n[[plugin]]\nname = 'c'\n";
+    let check = |new: &str, expected: &[&str]| {
+        let changes = changes(&good(three), &good(new));
+        assert_eq!(changes.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
+    };
+    check("[[plugin]]\nname = 'b'\n[[plugin]]\nname = 'c'\n", &["plugin[a] removed"]);
     check(
-        "[[plugin]]",
-        "[[plugin]]\nname = 'b'\n[[plugin]]",
-        &[],
-        &["plugin[a].order", "plugin[b].order"],
+        "[[plugin]]\nname = 'c'\n[[plugin]]\nname = 'b'\n",
+        &["plugin[a] removed", "plugin[b].order changed", "plugin[c].order changed"],
     );
 }

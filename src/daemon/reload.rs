@@ -3,7 +3,7 @@
 //! An invalid file changes nothing. Whatever happens, systemd hears READY again with the outcome.
 
 use super::Daemon;
-use crate::config::{self, Config};
+use crate::config::{self, Change, Config};
 use crate::plugin::Settings;
 use crate::scan::Order;
 
@@ -22,35 +22,32 @@ impl Daemon {
 
     /// Takes over what can change; says what was done.
     fn take_over(&mut self, new: Config) -> String {
-        let changed = config::changed_keys(&self.config, &new);
+        let changed = config::changes(&self.config, &new);
         // Grants are ids into the points of their own configuration: with other devices they would
         // mean other points.
-        let points_differ = changed.iter().any(|key| key.starts_with("device["));
-        let (live, fixed): (Vec<_>, Vec<_>) = changed.into_iter().partition(|key| {
-            config::is_live(key) && !(points_differ && key.starts_with("plugin["))
+        let points_differ = changed.iter().any(|change| change.key.starts_with("device["));
+        let (live, fixed): (Vec<_>, Vec<_>) = changed.into_iter().partition(|change| {
+            change.is_live() && !(points_differ && change.key.starts_with("plugin["))
         });
-        for key in &fixed {
-            tracing::warn!(
-                key,
-                "{key} cannot change while the daemon runs; the old value stays until a restart"
-            );
+        for change in &fixed {
+            let key = &*change.key;
+            tracing::warn!(key, "{change}: that counts after a restart only, until then what was");
         }
-        if live.iter().any(|key| key == "log.level") {
+        if live.iter().any(|change| change.key == "log.level") {
             self.log.set_level(&new.log.level);
             self.config.log.level = new.log.level.clone();
         }
-        if live.iter().any(|key| key.starts_with("plugin[")) {
+        if live.iter().any(|change| change.key.starts_with("plugin[")) {
             self.take_settings(&new);
         }
+        let list =
+            |all: &[Change]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let outcome = match (live.as_slice(), fixed.as_slice()) {
             ([], []) => "reloaded, nothing has changed".to_string(),
-            (live, []) => format!("reloaded: {}", live.join(", ")),
+            (live, []) => format!("reloaded: {}", list(live)),
+            ([], fixed) => format!("reloaded, but refused until a restart: {}", list(fixed)),
             (live, fixed) => {
-                format!(
-                    "reloaded: {}; refused until a restart: {}",
-                    live.join(", "),
-                    fixed.join(", ")
-                )
+                format!("reloaded: {}; refused until a restart: {}", list(live), list(fixed))
             }
         };
         tracing::info!("{outcome}");
