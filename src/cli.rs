@@ -30,11 +30,10 @@ use crate::image::Value;
 use crate::plugin::compile::Workshop;
 use crate::plugin::{Compiler, Limits};
 use crate::recipe;
-use crate::text::nearest;
+use crate::text::{legible, nearest};
 use args::{Args, CONFIG, Deploy, List, Named, Reach, Test, Verb};
 use outcome::{Fate, ORDER_TIME};
 use screen::Screen;
-use table::plain;
 
 /// Between two pictures of `status --watch`: quick enough to follow, slow enough to read.
 const REDRAW: Duration = Duration::from_millis(500);
@@ -73,7 +72,7 @@ impl From<Error> for Failed {
         match &error {
             Error::Unreachable(_) => Self::new(Exit::Unreachable, error.to_string()),
             Error::Failed(_) | Error::Strange(..) => {
-                Self::new(Exit::Failure, plain(&error.to_string()))
+                Self::new(Exit::Failure, legible(&error.to_string()))
             }
         }
     }
@@ -298,7 +297,7 @@ async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
              `camshaft release {name}` lets it run\n"
         ),
         Ok(Fate::Failed(reason)) => {
-            let message = format!("{name}: version {version} does not run: {}", plain(&reason));
+            let message = format!("{name}: version {version} does not run: {}", legible(&reason));
             return Err(Failed::new(Exit::Failure, message));
         }
         Err(seen) => {

@@ -1,7 +1,32 @@
-//! Text for people: the word that somebody probably meant.
+//! Text for people: words of strangers that are safe to show, and the word that somebody probably
+//! meant.
 //!
 //! Only what several floors need in the same form. How a message is put together is decided where
 //! it is said.
+
+/// `text` without power over a terminal or a log: nothing in it moves a cursor, turns the direction
+/// of writing or begins a new line. Names, messages and reasons may come from anybody's file.
+pub fn legible(text: &str) -> String {
+    legible_up_to(usize::MAX, text)
+}
+
+/// The same, cut before it has more than `max` bytes.
+pub fn legible_up_to(max: usize, text: &str) -> String {
+    let mut words = String::new();
+    for c in text.chars() {
+        let len = words.len();
+        match c {
+            '"' | '\'' | '\\' => words.push(c),
+            _ => words.extend(c.escape_debug()),
+        }
+        if words.len() > max {
+            words.truncate(len);
+            words.push('…');
+            break;
+        }
+    }
+    words
+}
 
 /// The known word that `word` is probably a slip of: at most a third of it is different.
 pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
@@ -17,6 +42,20 @@ pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_strangers_say_cannot_disturb_a_terminal() {
+        let check = |text: &str, expected: &str| assert_eq!(legible_up_to(10, text), expected);
+        check("it's \"ü\"\\", "it's \"ü\"\\");
+        check("a\nb\x1b[", "a\\nb\\u{1b}…");
+        check("\u{202e}", "\\u{202e}");
+        check("1234567890", "1234567890");
+        check("12345678901", "1234567890…");
+        check("123456789ü", "123456789…");
+        check("12345678\x1b9", "12345678…");
+        assert_eq!(legible("a\x1b[2Jb\n\u{9b}"), "a\\u{1b}[2Jb\\n\\u{9b}");
+        assert_eq!(legible("grün °C"), "grün °C");
+    }
 
     #[test]
     fn a_slip_is_near_and_another_word_is_not() {

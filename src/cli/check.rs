@@ -9,12 +9,13 @@ use serde::Serialize;
 
 use super::args::CONFIG;
 use super::screen::Screen;
-use super::table::{Style, plain};
+use super::table::Style;
 use super::unit::bytes;
 use super::{Exit, Failed, Outcome, workshop};
 use crate::config;
 use crate::plugin::Refusal;
 use crate::plugin::check::Report;
+use crate::text::legible;
 
 /// What was found about one file.
 #[derive(Debug, Serialize)]
@@ -109,22 +110,22 @@ async fn module(file: &Path) -> Result<(bool, Verdict), Failed> {
 }
 
 fn words(finding: &Finding, screen: &Screen) -> String {
-    let file = plain(&finding.file);
+    let file = legible(&finding.file);
     let good = screen.paint.with(Style::Good, "ok");
     let bad = screen.paint.with(Style::Bad, "bad");
     match &finding.verdict {
         Verdict::Config { text, .. } if !finding.ok => {
-            let lines = text.lines().map(|line| format!("  {}\n", plain(line)));
+            let lines = text.lines().map(|line| format!("  {}\n", legible(line)));
             format!("{file}: {bad}\n{}", lines.collect::<String>())
         }
         Verdict::Module { report: Some(report), .. } => {
-            format!("{file}: {good}; {}\n", plain(&describe(report)))
+            format!("{file}: {good}; {}\n", legible(&describe(report)))
         }
         Verdict::Module { refusal: Some(refusal), .. } => {
             let Refusal { reason, remedy } = refusal;
-            format!("{file}: {bad}; {}\n  {}\n", plain(reason), plain(remedy))
+            format!("{file}: {bad}; {}\n  {}\n", legible(reason), legible(remedy))
         }
-        Verdict::Unreadable { error } => format!("{file}: {bad}; {}\n", plain(error)),
+        Verdict::Unreadable { error } => format!("{file}: {bad}; {}\n", legible(error)),
         Verdict::Config { .. } | Verdict::Module { .. } => format!("{file}: {good}\n"),
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! Pure: a view in, text out. The same facts for programs are the JSON of the view itself.
 
-use super::table::{Cell, Paint, Side, Style, Table, plain};
+use super::table::{Cell, Paint, Side, Style, Table};
 use super::unit::{age_s, bytes, time_ns, time_us, value};
 use crate::control::{
     DeviceView, PluginState, PluginView, PointView, SafeView, StatusView, SwapView, VarView,
 };
 use crate::image::{Direction, Quality};
 use crate::scan::stats::Summary;
+use crate::text::legible;
 
 use Side::{Left, Right};
 
@@ -21,15 +22,15 @@ pub(super) fn status(view: &StatusView, paint: Paint) -> String {
     let cache = view.cache.as_deref().unwrap_or("none");
     let mut text = format!(
         "camshaft {}, pid {}, up {}\n\n",
-        plain(&view.version),
+        legible(&view.version),
         view.pid,
         age_s(view.uptime_s)
     );
     let places = [
-        ("config", plain(&view.config)),
-        ("socket", plain(&view.socket)),
-        ("plugins", plain(&view.folder) + &paint.with(Style::Bad, folder)),
-        ("cache", plain(cache)),
+        ("config", legible(&view.config)),
+        ("socket", legible(&view.socket)),
+        ("plugins", legible(&view.folder) + &paint.with(Style::Bad, folder)),
+        ("cache", legible(cache)),
         ("period", time_us(view.period_us)),
         ("cycle", view.cycle.to_string()),
         ("overruns", format!("{}, cycles missed {}", view.overruns, view.missed)),
@@ -121,8 +122,8 @@ pub(super) fn plugins(views: &[PluginView], paint: Paint) -> String {
     let mut text = table.render(paint);
     for (index, (name, reason)) in reasons.enumerate() {
         let gap = if index == 0 { "\n" } else { "" };
-        let name = paint.with(Style::Warn, &plain(name));
-        text += &format!("{gap}{name}: {}\n", plain(reason));
+        let name = paint.with(Style::Warn, &legible(name));
+        text += &format!("{gap}{name}: {}\n", legible(reason));
     }
     text
 }

@@ -2,6 +2,8 @@
 //!
 //! Only how text is set out; what is in it comes from `show.rs`, and it is printed by `screen.rs`.
 
+use crate::text::legible;
+
 /// Between two columns.
 const GAP: &str = "  ";
 
@@ -56,7 +58,7 @@ pub(super) struct Cell {
 impl Cell {
     /// A cell in a style of its own.
     pub(super) fn styled(style: Style, text: impl AsRef<str>) -> Self {
-        Self { text: plain(text.as_ref()), style }
+        Self { text: legible(text.as_ref()), style }
     }
 }
 
@@ -111,20 +113,6 @@ impl<const N: usize> Table<N> {
     }
 }
 
-/// `text` without power over the terminal: names and reasons come from files that anybody may have
-/// made.
-pub(super) fn plain(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            safe.extend(c.escape_default());
-        } else {
-            safe.push(c);
-        }
-    }
-    safe
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,11 +139,5 @@ mod tests {
             bare = bare.replace(code, "");
         }
         assert_eq!(bare, table().render(Paint(false)));
-    }
-
-    #[test]
-    fn text_has_no_power_over_the_terminal() {
-        assert_eq!(plain("a\x1b[2Jb\n\u{9b}"), "a\\u{1b}[2Jb\\n\\u{9b}");
-        assert_eq!(plain("grün °C"), "grün °C");
     }
 }

@@ -13,6 +13,7 @@ use crate::driver::Fault;
 use crate::plugin::Refusal;
 use crate::plugin::world::{Level, Line, Message};
 use crate::supervisor::{Note, Supervisor};
+use crate::text::legible;
 
 /// At most one line about overruns in this time: a plant under load must not fill its log.
 const OVERRUN_PAUSE: Duration = Duration::from_secs(10);
@@ -98,7 +99,7 @@ impl Daemon {
         let cycle = line.cycle;
         match &line.message {
             Message::Said { level, file, line, text } => {
-                let (text, file) = (printable(text.as_str()), printable(file.as_str()));
+                let (text, file) = (legible(text.as_str()), legible(file.as_str()));
                 macro_rules! event {
                     ($level:ident) => {
                         tracing::$level!(plugin = &**name, cycle, file, line, "{name}: {text}")
@@ -165,19 +166,6 @@ pub(super) fn took_over(name: &str, swap: SwapView, cycle: u64) {
         ms(prepare_us),
         ms(boundary_us),
     );
-}
-
-/// A guest's text is data: what could move a terminal's cursor is escaped.
-fn printable(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            safe.extend(c.escape_default());
-        } else {
-            safe.push(c);
-        }
-    }
-    safe
 }
 
 pub(super) fn refused(name: &str, path: &dyn std::fmt::Display, refusal: &Refusal) {

@@ -27,6 +27,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::text::legible_up_to;
+
 /// The identity of a module: BLAKE3 of its bytes. What runs is decided by this, never by a time
 /// stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -163,27 +165,8 @@ const MAX_REASON_BYTES: usize = 512;
 impl Refusal {
     /// A refusal with its remedy. What the reason quotes is made legible.
     pub fn new(reason: impl AsRef<str>, remedy: impl Into<String>) -> Self {
-        Self { reason: legible(reason.as_ref(), MAX_REASON_BYTES), remedy: remedy.into() }
+        Self { reason: legible_up_to(MAX_REASON_BYTES, reason.as_ref()), remedy: remedy.into() }
     }
-}
-
-/// The words of a guest for people: nothing in them moves a cursor or begins a new line, and what
-/// goes beyond `max` bytes is cut.
-fn legible(text: &str, max: usize) -> String {
-    let mut words = String::new();
-    for c in text.chars() {
-        let len = words.len();
-        match c {
-            '"' | '\'' | '\\' => words.push(c),
-            _ => words.extend(c.escape_debug()),
-        }
-        if words.len() > max {
-            words.truncate(len);
-            words.push('…');
-            break;
-        }
-    }
-    words
 }
 
 impl fmt::Display for Refusal {
@@ -221,20 +204,3 @@ impl fmt::Display for Trap {
 }
 
 impl std::error::Error for Trap {}
-
-#[cfg(test)]
-mod tests {
-    use super::legible;
-
-    #[test]
-    fn what_a_guest_says_cannot_disturb_a_terminal() {
-        let check = |text: &str, expected: &str| assert_eq!(legible(text, 10), expected);
-        check("it's \"ü\"\\", "it's \"ü\"\\");
-        check("a\nb\x1b[", "a\\nb\\u{1b}…");
-        check("\u{202e}", "\\u{202e}");
-        check("1234567890", "1234567890");
-        check("12345678901", "1234567890…");
-        check("123456789ü", "123456789…");
-        check("12345678\x1b9", "12345678…");
-    }
-}

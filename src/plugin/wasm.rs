@@ -26,7 +26,8 @@ use super::bind::{self, Host};
 use super::guest::{Farewell, Guest, Phase};
 use super::stop::{Lane, StopCell, Timekeeper, now_ns};
 use super::world::World;
-use super::{Limits, Refusal, Settings, Trap, legible};
+use super::{Limits, Refusal, Settings, Trap};
+use crate::text::legible_up_to;
 
 /// The name under which the compile worker exports a module's start function instead of letting the
 /// instantiation run it: so it runs under the budget, and with a memory to log from.
@@ -246,7 +247,9 @@ fn over(budget: Duration) -> String {
 fn describe(error: &RuntimeError, guest: &mut Guest, stopped: bool, budget: Duration) -> Trap {
     let kind = match (guest.farewell.take(), error.clone().to_trap()) {
         (Some(Farewell::Exit(code)), _) => format!("proc_exit({code})"),
-        (Some(Farewell::Abort(message)), _) => format!("abort: {}", legible(&message, MAX_WORDS)),
+        (Some(Farewell::Abort(message)), _) => {
+            format!("abort: {}", legible_up_to(MAX_WORDS, &message))
+        }
         _ if stopped => over(budget),
         (None, Some(TrapCode::UnreachableCodeReached)) => "unreachable".into(),
         (None, Some(TrapCode::StackOverflow)) => "stack overflow".into(),
@@ -255,7 +258,7 @@ fn describe(error: &RuntimeError, guest: &mut Guest, stopped: bool, budget: Dura
     };
     let frame = error.trace().first();
     let name = |frame: &wasmer::FrameInfo| match frame.function_name() {
-        Some(name) => legible(name, MAX_WORDS),
+        Some(name) => legible_up_to(MAX_WORDS, name),
         None => format!("#{}", frame.func_index()),
     };
     Trap {
