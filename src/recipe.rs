@@ -241,6 +241,7 @@ fn words(line: &Line) -> String {
         Message::Said { text, .. } => text.as_str().into(),
         Message::Dropped(count) => format!("({count} lines over the log rate were dropped)"),
         // There is one program, and everything is granted to it.
+        Message::NoPoint(name) => format!("(there is no point {name:?})"),
         Message::NotGranted(_) | Message::Owned(..) => "(an output was denied)".into(),
     }
 }

@@ -30,9 +30,12 @@ pub fn legible_up_to(max: usize, text: &str) -> String {
 
 /// The known word that `word` is probably a slip of: at most a third of it is different.
 pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-    let most = (word.chars().count() / 3).max(1);
+    let len = word.chars().count();
+    let most = (len / 3).max(1);
     known
         .into_iter()
+        // So many letters are missing at least, and counting them is quick.
+        .filter(|known| known.chars().count().abs_diff(len) <= most)
         .map(|known| (strsim::damerau_levenshtein(word, known), known))
         .filter(|&(distance, _)| distance <= most)
         .min_by_key(|&(distance, _)| distance)

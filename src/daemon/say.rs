@@ -13,7 +13,7 @@ use crate::driver::Fault;
 use crate::plugin::Refusal;
 use crate::plugin::world::{Level, Line, Message};
 use crate::supervisor::{Note, Supervisor};
-use crate::text::legible;
+use crate::text::{legible, nearest};
 
 /// At most one line about overruns in this time: a plant under load must not fill its log.
 const OVERRUN_PAUSE: Duration = Duration::from_secs(10);
@@ -112,6 +112,20 @@ impl Daemon {
                     Level::Debug => event!(debug),
                     Level::Trace => event!(trace),
                 }
+            }
+            Message::NoPoint(point) => {
+                let point = point.as_str();
+                let points = self.config.points.iter().map(|(_, point)| &*point.name);
+                let remedy = match nearest(point, points) {
+                    Some(near) => format!("did you mean {near:?}?"),
+                    None => "`camshaft points` lists them".into(),
+                };
+                tracing::warn!(
+                    plugin = &**name,
+                    cycle,
+                    point,
+                    "{name}: there is no point {point:?}; {remedy}"
+                );
             }
             Message::Dropped(lines) => {
                 tracing::warn!(

@@ -236,7 +236,13 @@ pub(super) fn point_find(
 ) -> Outcome {
     let mut buffer = [0; MAX_NAME_BYTES];
     let name = name(memory, at, len, &mut buffer)?;
-    let found = guest.world().points.find(name).ok_or(Code::Unknown)?;
+    let Some(found) = guest.world().points.find(name) else {
+        // A guest that goes on without the point does nothing, and its author wonders why.
+        let mut text = Text::default();
+        text.push(name.as_bytes());
+        guest.say(Message::NoPoint(text));
+        return Err(Code::Unknown);
+    };
     memory.write(id, &u32::from(found.0).to_le_bytes())
 }
 

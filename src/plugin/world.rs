@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::image::{Direction, Inputs, PointId, Points, Safe, Value};
-use crate::variable::Variables;
+use crate::variable::{MAX_NAME_BYTES, Variables};
 
 use super::Grant;
 
@@ -114,6 +114,8 @@ pub enum Message {
         /// The words, as they came.
         text: Text<MAX_LOG_BYTES>,
     },
+    /// It looked for a point of this name, and there is none.
+    NoPoint(Text<MAX_NAME_BYTES>),
     /// This many lines over the rate limit were dropped.
     Dropped(u32),
     /// It tried to write a point that is not granted to it.

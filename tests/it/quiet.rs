@@ -53,6 +53,7 @@ const BUSY: &str = r#"(module
     (drop (call $write (i32.const 122) (i32.const 5) (global.get $n)))
     (drop (call $var (i32.const 122) (i32.const 5) (i32.const 340)))
     (drop (call $find (i32.const 112) (i32.const 9) (i32.const 344)))
+    (drop (call $find (i32.const 100) (i32.const 5) (i32.const 348)))
     (drop (call $set (i32.load (i32.const 344)) (f64.const 3)))
     (drop (call $get (i32.const 0) (i32.const 352) (i32.const 360)))
     (drop (call $state (i32.const 0) (i32.const 8)))

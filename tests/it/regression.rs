@@ -12,7 +12,7 @@ use camshaft::image::Value;
 use nix::sys::signal::Signal;
 
 use crate::daemon::{Daemon, Keys, LIMIT, Plant, wait};
-use crate::rig::block_on;
+use crate::rig::{block_on, wat};
 
 #[test]
 fn a_variable_can_be_set() {
@@ -64,4 +64,27 @@ fn settings_that_find_the_queue_full_are_ordered_later() {
         std::thread::sleep(Duration::from_secs(1));
         (polls() == before).then_some(())
     });
+}
+
+/// Looks for a point that is not there, under two names, and does not mind.
+const MISTAKEN: &str = r#"(module
+  (import "env" "wasm_point_find" (func $find (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "evil.inptunothing")
+  (func (export "init")
+    (drop (call $find (i32.const 0) (i32.const 10) (i32.const 100)))
+    (drop (call $find (i32.const 10) (i32.const 7) (i32.const 100))))
+  (func (export "poll")))"#;
+
+/// The code was all that said so.
+#[test]
+fn a_misspelt_point_is_named_in_the_log() {
+    let daemon = Daemon::start(Keys::default());
+    daemon.drop_in("mistaken", &wat(MISTAKEN));
+    let line = daemon.wait_log("mistaken", &["evil.inptu"]);
+    let expected = "mistaken: there is no point \"evil.inptu\"; did you mean \"evil.input\"?";
+    assert_eq!(line.message, expected);
+    let line = daemon.wait_log("mistaken", &["nothing"]);
+    let expected = "mistaken: there is no point \"nothing\"; `camshaft points` lists them";
+    assert_eq!(line.message, expected);
 }
