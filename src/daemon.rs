@@ -274,6 +274,7 @@ impl Daemon {
         self.order_settings();
         self.settle_swaps();
         self.tell_the_operator();
+        self.tell_of_owners();
         self.forget_the_gone();
         self.tell_the_manager();
         self.folder_error.is_some().then(|| self.folder.poke());

@@ -3,6 +3,7 @@
 //!
 //! Each line makes sense by its message alone; its fields repeat the facts for machines.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -27,7 +28,17 @@ pub(super) struct Told {
     missed: u64,
     lines_lost: u64,
     overruns_at: Option<Instant>,
+    /// The last owner of each point.
+    owners: Vec<Option<Arc<str>>>,
+    owners_at: Option<Instant>,
 }
+
+/// At most so many lines about owners in [`OWNERS_PAUSE`]: two programs may pass all outputs to and
+/// fro for ever. What is not said is said later, if it is still so.
+const OWNERS_LINES: usize = 10;
+
+/// See [`OWNERS_LINES`].
+const OWNERS_PAUSE: Duration = Duration::from_secs(1);
 
 /// A scan that has not moved for this time, and ten periods, is stuck: said once, and the watchdog
 /// goes hungry.
@@ -63,6 +74,39 @@ impl Daemon {
             told.overruns_at = Some(Instant::now());
             (told.overruns, told.missed) = (news.overruns, news.missed);
             told.lines_lost = news.lines_lost;
+        }
+    }
+
+    /// Says which outputs have another owner than the last that they had.
+    pub(super) fn tell_of_owners(&mut self) {
+        let (news, told) = (self.reins.latest.read(), &mut self.told);
+        if told.owners_at.is_some_and(|at| at.elapsed() < OWNERS_PAUSE) {
+            return;
+        }
+        told.owners.resize(news.owners.len(), None);
+        let mut lines = 0;
+        let owners = news.owners.iter().zip(&mut told.owners);
+        for ((_, point), (seat, last)) in self.config.points.iter().zip(owners) {
+            let Some(owner) = seat.and_then(|seat| self.roster.name(seat)) else { continue };
+            let point = &*point.name;
+            match last {
+                Some(last) if last == owner => continue,
+                Some(_) if lines == OWNERS_LINES => continue,
+                Some(last) => {
+                    lines += 1;
+                    tracing::warn!(
+                        plugin = &**owner,
+                        point,
+                        before = &**last,
+                        "{point} belongs to {owner} now, and to {last} before"
+                    );
+                }
+                None => {}
+            }
+            *last = Some(Arc::clone(owner));
+        }
+        if lines > 0 {
+            told.owners_at = Some(Instant::now());
         }
     }
 

@@ -88,3 +88,31 @@ fn a_misspelt_point_is_named_in_the_log() {
     let expected = "mistaken: there is no point \"nothing\"; `camshaft points` lists them";
     assert_eq!(line.message, expected);
 }
+
+/// Writes 1 to `evil.mark` in each poll.
+const MARKER: &str = r#"(module
+  (import "env" "wasm_write_output" (func $write (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\01")
+  (func (export "poll") (drop (call $write (i32.const 24) (i32.const 0) (i32.const 4)))))"#;
+
+/// Nobody was told whose an output was.
+#[test]
+fn an_output_that_gets_another_owner_is_named_in_the_log() {
+    let daemon = Daemon::start(Keys::default());
+    daemon.drop_in("first", &wat(MARKER));
+    let owned_by = |name: &str| {
+        wait(&format!("{name} owns evil.mark"), LIMIT, || {
+            let points = block_on(daemon.client.points()).unwrap();
+            let mark = points.into_iter().find(|point| point.name == "evil.mark").unwrap();
+            (mark.owner.as_deref() == Some(name)).then_some(())
+        });
+    };
+    owned_by("first");
+    daemon.drop_in("second", &wat(MARKER));
+    daemon.remove("first");
+    owned_by("second");
+    daemon.wait_log("second", &["evil.mark belongs to second now, and to first before"]);
+    let moves = daemon.log().into_iter().filter(|line| line.message.contains(" now, and to "));
+    assert_eq!(moves.count(), 1, "the first owner is no news");
+}
