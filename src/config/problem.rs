@@ -17,6 +17,10 @@ use crate::text::nearest;
 pub struct Problem {
     /// Line in the file, from 1; `None` when it concerns the file as a whole.
     pub line: Option<usize>,
+    /// Column in that line, in characters from 1; of a mistake in the syntax only, because any
+    /// other is found by its key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<usize>,
     /// The key, such as `device[plant].point[tank.level].safe`; empty where no key could be read.
     pub key: String,
     /// What is there now.
@@ -35,7 +39,8 @@ pub struct Problems {
 }
 
 impl fmt::Display for Problems {
-    /// One line for each: `FILE:LINE: KEY: found X; right would be Y`.
+    /// One line for each: `FILE:LINE: KEY: found X; right would be Y`, or `FILE:LINE:COLUMN: found`
+    /// and so on.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.list.iter().enumerate() {
             if index > 0 {
@@ -44,6 +49,9 @@ impl fmt::Display for Problems {
             write!(f, "{}:", self.file.display())?;
             if let Some(line) = problem.line {
                 write!(f, "{line}:")?;
+            }
+            if let Some(column) = problem.column {
+                write!(f, "{column}:")?;
             }
             if !problem.key.is_empty() {
                 write!(f, " {}:", problem.key)?;
@@ -61,6 +69,7 @@ impl Problems {
     pub(super) fn unreadable(file: &Path, why: &std::io::Error) -> Self {
         let problem = Problem {
             line: None,
+            column: None,
             key: String::new(),
             found: format!("no readable file ({why})"),
             remedy: "right would be a TOML file such as config/camshaft.toml".into(),
@@ -128,6 +137,21 @@ impl<'t> Report<'t> {
         self.push(line, key, found.into(), format!("right would be {right}"));
     }
 
+    /// Notes a mistake in the syntax at a byte offset in the file.
+    pub(super) fn unreadable(&self, offset: usize, found: &str, right: &str) {
+        let offset = offset.min(self.text.len());
+        let before = self.text.get(..offset).unwrap_or_default();
+        let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
+        let problem = Problem {
+            line: Some(self.line(offset)),
+            column: Some(column),
+            key: String::new(),
+            found: found.into(),
+            remedy: format!("right would be {right}"),
+        };
+        self.problems.borrow_mut().push(problem);
+    }
+
     /// The same for something that was said.
     pub(super) fn wrong_at<T>(
         &self,
@@ -148,7 +172,8 @@ impl<'t> Report<'t> {
     }
 
     fn push(&self, line: usize, key: &str, found: String, remedy: String) {
-        let problem = Problem { line: Some(line), key: key.to_owned(), found, remedy };
+        let key = key.to_owned();
+        let problem = Problem { line: Some(line), column: None, key, found, remedy };
         self.problems.borrow_mut().push(problem);
     }
 

@@ -23,17 +23,20 @@ pub(super) struct Section<'a, 't> {
     known: Vec<&'static str>,
 }
 
-/// Reads `text` as one section; syntax errors are reported and end the reading.
+/// Reads `text` as one section; the first mistake in its syntax is reported and ends the
+/// reading.
 pub(super) fn document<'a, 't, T>(
     text: &'t str,
     report: &'a Report<'t>,
     read: impl FnOnce(&mut Section<'a, 't>) -> T,
 ) -> Option<T> {
     let (table, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        let line = report.line(error.span().map_or(0, |span| span.start));
-        let (found, right) = split(error.message());
-        report.wrong(line, "", found, right.unwrap_or("valid TOML"));
+    let place = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
+    // Only the first: the others are mostly what the parser makes of the rest after it.
+    if let Some(error) = errors.iter().min_by_key(|error| place(error)) {
+        let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+        let (found, right) = split(&message);
+        report.unreadable(place(error), found, right.unwrap_or("valid TOML"));
     }
     errors.is_empty().then(|| Section::new(report, table.into_inner(), 1, String::new()).read(read))
 }

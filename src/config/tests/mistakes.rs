@@ -57,9 +57,14 @@ fn keys_and_types() {
     );
     check(
         "[scan]\nperiod = \n",
-        &["2: found string values must be quoted; right would be literal string"],
+        &["2:10: found string values must be quoted; right would be literal string"],
     );
-    check("[scan]\n[log]\n[scan]\n", &["3: found duplicate key; right would be valid TOML"]);
+    check("[scan]\n[log]\n[scan]\n", &["3:2: found duplicate key; right would be valid TOML"]);
+    // One mistake, and the parser finds several.
+    check(
+        "[scan\nperiod = '1ms\ncpu = [1, ]]\n",
+        &["1:6: found unclosed table; right would be `]`"],
+    );
 }
 
 #[test]
