@@ -67,8 +67,55 @@ impl Screen {
         if !self.is_terminal {
             return self.print(&format!("{frame}\n"));
         }
+        let width = match rustix::termios::tcgetwinsize(&self.out) {
+            // A line that fills the last column would lose it to the clearing behind its end.
+            Ok(size) if size.ws_col > 1 => usize::from(size.ws_col) - 1,
+            _ => usize::MAX,
+        };
+        let frame = cut(frame, width);
         // To the top, each line cleared behind its end and the rest below: no flicker.
         let lines = frame.replace('\n', "\x1b[K\n");
         self.print(&format!("\x1b[H{lines}\x1b[J"))
+    }
+}
+
+/// Lines of at most `width` characters, because one that wraps moves all below it. What colours
+/// them is kept.
+fn cut(frame: &str, width: usize) -> String {
+    let (mut column, mut is_code) = (0, false);
+    let is_kept = |c: &char| match c {
+        '\n' => {
+            column = 0;
+            true
+        }
+        '\x1b' => {
+            is_code = true;
+            true
+        }
+        'm' if is_code => {
+            is_code = false;
+            true
+        }
+        _ if is_code => true,
+        _ => {
+            column += 1;
+            column <= width
+        }
+    };
+    frame.chars().filter(is_kept).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_cut_and_colours_end() {
+        fn check(frame: &str, expected: &str) {
+            assert_eq!(cut(frame, 4), expected, "{frame:?}");
+        }
+        check("1234\n12345\n\n123456\n", "1234\n1234\n\n1234\n");
+        check("12\x1b[31m345\x1b[0m6\n°°°°°\n", "12\x1b[31m34\x1b[0m\n°°°°\n");
+        assert_eq!(cut("1234567\n", usize::MAX), "1234567\n");
     }
 }
