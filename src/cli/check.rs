@@ -35,6 +35,8 @@ enum Verdict {
     Config {
         /// What is wrong; empty when nothing is.
         problems: Vec<config::Problem>,
+        /// What is worth knowing although nothing is wrong.
+        notes: Vec<String>,
         /// The same in words, a line for each.
         #[serde(skip)]
         text: String,
@@ -89,12 +91,23 @@ async fn examine(file: &Path) -> Result<Finding, Failed> {
 /// Loads a configuration as the daemon would.
 fn config(file: &Path) -> (bool, Verdict) {
     match config::load(file) {
-        Ok(_) => (true, Verdict::Config { problems: Vec::new(), text: String::new() }),
+        Ok(config) => {
+            let (problems, text) = (Vec::new(), String::new());
+            (true, Verdict::Config { problems, notes: notes(&config), text })
+        }
         Err(problems) => {
             let text = problems.to_string();
-            (false, Verdict::Config { problems: problems.list, text })
+            (false, Verdict::Config { problems: problems.list, notes: Vec::new(), text })
         }
     }
+}
+
+/// What the machine does not have yet.
+fn notes(config: &config::Config) -> Vec<String> {
+    let dir = &config.plugins.dir;
+    let shown = dir.display();
+    let note = format!("plugins.dir: there is no {shown} yet; it is created at the start");
+    (!dir.exists()).then_some(note).into_iter().collect()
 }
 
 /// Lets the compile worker look at a module, with the limits of the contract.
@@ -118,6 +131,10 @@ fn words(finding: &Finding, screen: &Screen) -> String {
             let lines = text.lines().map(|line| format!("  {}\n", legible(line)));
             format!("{file}: {bad}\n{}", lines.collect::<String>())
         }
+        Verdict::Config { notes, .. } => {
+            let lines = notes.iter().map(|note| format!("  note: {}\n", legible(note)));
+            format!("{file}: {good}\n{}", lines.collect::<String>())
+        }
         Verdict::Module { report: Some(report), .. } => {
             format!("{file}: {good}; {}\n", legible(&describe(report)))
         }
@@ -126,7 +143,7 @@ fn words(finding: &Finding, screen: &Screen) -> String {
             format!("{file}: {bad}; {}\n  {}\n", legible(reason), legible(remedy))
         }
         Verdict::Unreadable { error } => format!("{file}: {bad}; {}\n", legible(error)),
-        Verdict::Config { .. } | Verdict::Module { .. } => format!("{file}: {good}\n"),
+        Verdict::Module { .. } => format!("{file}: {good}\n"),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::time::Duration;
 
 use camshaft::control::Code;
@@ -115,4 +116,23 @@ fn an_output_that_gets_another_owner_is_named_in_the_log() {
     daemon.wait_log("second", &["evil.mark belongs to second now, and to first before"]);
     let moves = daemon.log().into_iter().filter(|line| line.message.contains(" now, and to "));
     assert_eq!(moves.count(), 1, "the first owner is no news");
+}
+
+/// A misspelt folder looked like a good one.
+#[test]
+fn a_check_notes_that_the_plugin_folder_is_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("camshaft.toml");
+    fs::write(&file, "[plugins]\ndir = 'programs'\n").unwrap();
+    let check = || {
+        let command = Command::new(env!("CARGO_BIN_EXE_camshaft")).arg("check").arg(&file).output();
+        let output = command.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (shown, folder) = (file.display(), dir.path().join("programs"));
+    let note = format!("there is no {} yet; it is created at the start", folder.display());
+    assert_eq!(check(), format!("{shown}: ok\n  note: plugins.dir: {note}\n"));
+    fs::create_dir(folder).unwrap();
+    assert_eq!(check(), format!("{shown}: ok\n"));
 }
