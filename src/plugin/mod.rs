@@ -18,6 +18,7 @@ pub mod offer;
 pub mod program;
 mod size;
 pub mod stop;
+mod tables;
 mod wasi;
 mod wasm;
 pub mod world;

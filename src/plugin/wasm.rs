@@ -9,7 +9,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use wasmer::sys::vm::{
@@ -25,6 +24,7 @@ use wasmer::{
 use super::bind::{self, Host};
 use super::guest::{Farewell, Guest, Phase};
 use super::stop::{Lane, StopCell, Timekeeper, now_ns};
+use super::tables::Tables;
 use super::world::World;
 use super::{Limits, Refusal, Settings, Trap};
 use crate::text::legible_up_to;
@@ -288,12 +288,7 @@ fn not_instantiated(error: InstantiationError) -> Unprepared {
 struct Bounds {
     base: BaseTunables,
     memory: Pages,
-    table_elements: u32,
-    /// Elements that all tables of the module have from the start.
-    minimum_elements: u64,
-    /// Elements by which its tables may still grow. What a table may take is reserved for it when
-    /// it is made.
-    spare_elements: AtomicU32,
+    tables: Tables,
     stop: Arc<StopCell>,
     vm: VMConfig,
 }
@@ -301,15 +296,10 @@ struct Bounds {
 impl Bounds {
     fn new(limits: &Limits, module: &Module, stop: Arc<StopCell>) -> Self {
         let pages = limits.memory_bytes / wasmer::WASM_PAGE_SIZE as u64;
-        let minimum_elements = module.info().tables.values().map(|table| u64::from(table.minimum));
-        let minimum_elements = minimum_elements.sum();
-        let spare = u64::from(limits.table_elements).saturating_sub(minimum_elements);
         Self {
             base: BaseTunables::new(),
             memory: Pages(u32::try_from(pages).unwrap_or(u32::MAX)),
-            table_elements: limits.table_elements,
-            minimum_elements,
-            spare_elements: AtomicU32::new(u32::try_from(spare).unwrap_or(u32::MAX)),
+            tables: Tables::new(limits.table_elements, module),
             stop,
             vm: VMConfig { wasm_stack_size: Some(limits.stack_bytes) },
         }
@@ -324,22 +314,6 @@ impl Bounds {
         }
         let maximum = asked.maximum.map_or(self.memory, |maximum| maximum.min(self.memory));
         Ok(MemoryType { maximum: Some(maximum), ..*asked })
-    }
-
-    /// The first elements of every table are its own; a table without a maximum may take all that
-    /// is left beyond those.
-    fn table(&self, asked: &TableType) -> Result<TableType, String> {
-        let (minimum, allowed) = (self.minimum_elements, self.table_elements);
-        if minimum > allowed.into() {
-            return Err(format!(
-                "its tables have {minimum} elements, plugins.table allows {allowed} in all"
-            ));
-        }
-        let wish = asked.maximum.unwrap_or(u32::MAX).saturating_sub(asked.minimum);
-        let spare = self.spare_elements.load(Ordering::Relaxed);
-        // An instance is made by one thread.
-        self.spare_elements.store(spare.saturating_sub(wish), Ordering::Relaxed);
-        Ok(TableType { maximum: Some(asked.minimum + wish.min(spare)), ..*asked })
     }
 }
 
@@ -371,7 +345,7 @@ impl Tunables for Bounds {
     }
 
     fn create_host_table(&self, ty: &TableType, style: &TableStyle) -> Result<VMTable, String> {
-        self.base.create_host_table(&self.table(ty)?, style)
+        self.base.create_host_table(&self.tables.next(ty)?, style)
     }
 
     unsafe fn create_vm_table(
@@ -381,7 +355,7 @@ impl Tunables for Bounds {
         place: NonNull<VMTableDefinition>,
     ) -> Result<VMTable, String> {
         // SAFETY: the caller's promise about the place is passed on.
-        unsafe { self.base.create_vm_table(&self.table(ty)?, style, place) }
+        unsafe { self.base.create_vm_table(&self.tables.next(ty)?, style, place) }
     }
 
     unsafe fn create_vm_global(

@@ -41,7 +41,7 @@ const NEIGHBOURS: [(&str, &str); 2] = [
 const UNSAFE: [&str; 2] = ["src/plugin/stop.rs", "src/plugin/wasm.rs"];
 
 /// Files that may name wasmer: to run modules, to compile them, and to check them.
-const WASMER: [&str; 9] = [
+const WASMER: [&str; 10] = [
     "src/plugin/bind.rs",
     "src/plugin/bulk.rs",
     "src/plugin/flag.rs",
@@ -50,6 +50,7 @@ const WASMER: [&str; 9] = [
     "src/plugin/compile.rs",
     "src/plugin/size.rs",
     "src/plugin/stop.rs",
+    "src/plugin/tables.rs",
     "src/plugin/wasm.rs",
 ];
 
