@@ -1,8 +1,9 @@
 //! How large the tables of one instance may become, all together.
 //!
-//! Each keeps the elements that it has from the start, and what it may take beyond those is reserved
-//! for it when it is made, in order. Bounds of the memory, and wasmer's hooks for both, are in
-//! `wasm.rs`; that a module asks for too much from the start is mostly found earlier, in `size.rs`.
+//! Each keeps the elements that it has from the start, and what it may take beyond those is
+//! reserved for it when it is made, in order. Bounds of the memory, and wasmer's hooks for both,
+//! are in `wasm.rs`; that a module asks for too much from the start is mostly found earlier, in
+//! `size.rs`.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
