@@ -21,7 +21,7 @@
 //! | 3 | [`supervisor`] | who may run: pure, drawn |
 //! | 2 | [`scan`] | obey, read, run, write, publish; when, and on which thread |
 //! | 1 | [`driver`], [`plugin`], [`log`] | devices; modules up to a poll; where the log goes |
-//! | 0 | [`image`], [`variable`], [`clock`], [`latest`], [`systemd`], [`text`] | words and tools |
+//! | 0 | [`image`], [`variable`], [`clock`], [`latest`], [`journal`], [`systemd`], [`text`] | tools |
 //!
 //! # A value's walk
 //! device → [`driver::Driver::read`] → input image with quality →
@@ -72,6 +72,7 @@ pub mod control;
 pub mod daemon;
 pub mod driver;
 pub mod image;
+pub mod journal;
 pub mod latest;
 pub mod log;
 pub mod plugin;

@@ -25,6 +25,7 @@ const FLOORS: [(&str, u8); 17] = [
     ("variable", 0),
     ("clock", 0),
     ("latest", 0),
+    ("journal", 0),
     ("systemd", 0),
     ("text", 0),
 ];
