@@ -3,12 +3,13 @@
 //! It decides nothing itself. The folder says what files there are, the supervisor what is to run,
 //! the loader makes programs of modules, the scan runs them; here the facts of each are carried to
 //! the others. Names, seats and modules are kept together in `roster.rs`, preparation is in
-//! `loader.rs`, live changes in `reload.rs`, the log in `say.rs`, answers for people in `answer.rs`
-//! and `view.rs`.
+//! `loader.rs`, live changes in `reload.rs`, the log in `say.rs`, receipts in `record.rs`, answers
+//! for people in `answer.rs` and `view.rs`.
 
 mod answer;
 mod build;
 mod loader;
+mod record;
 mod reload;
 mod roster;
 mod say;
@@ -23,12 +24,12 @@ use tokio::time::{Instant, sleep};
 
 use crate::clock::{Clock, MonotonicClock};
 use crate::config::Config;
-use crate::control::{Call, Reply, SwapView};
+use crate::control::{By, Call, Reply, SwapView};
 use crate::log;
 use crate::plugin::folder::{Change, Watch};
 use crate::plugin::program::Request;
 use crate::plugin::world::Line;
-use crate::plugin::{Refusal, Settings};
+use crate::plugin::{ModuleHash, Refusal, Settings};
 use crate::scan::stats::Stats;
 use crate::scan::{self, Order, Reins, Return, thread};
 use crate::supervisor::{Action, Fact, Supervisor};
@@ -36,8 +37,9 @@ use crate::systemd::{Notifier, Watchdog};
 
 pub use build::run;
 use loader::{Loaded, Loader, Module};
+use record::Record;
 use roster::{Ordered, Ready, Roster};
-use say::{Told, refused, tell};
+use say::{Told, refused};
 
 /// How often the daemon looks at the scan's news: quick enough for a restart "at once", and a load
 /// of some microseconds fifty times a second.
@@ -54,6 +56,8 @@ enum Event {
     Folder(Change),
     /// A preparation has ended.
     Loaded(Box<Loaded>),
+    /// A module was not even put into the folder.
+    TurnedAway { name: String, hash: ModuleHash, refusal: Refusal },
     /// Somebody asks for something.
     Call(Call),
     /// Time to look at the scan's news.
@@ -89,6 +93,7 @@ struct Daemon {
     /// The latest cycle that was seen, and when.
     pulse: (u64, Instant),
     told: Told,
+    record: Record,
     is_ready: bool,
 }
 
@@ -99,6 +104,9 @@ impl Daemon {
             match event {
                 Event::Folder(change) => self.folder_changed(change),
                 Event::Loaded(loaded) => self.loaded(*loaded),
+                Event::TurnedAway { name, hash, refusal } => {
+                    self.record.refused(&name, Some(hash), &refusal);
+                }
                 Event::Call(call) => self.answer(call),
                 Event::Tick => self.look(),
                 Event::Reload => self.reload(),
@@ -117,6 +125,7 @@ impl Daemon {
                 self.meet(&name);
                 if let Err(refusal) = self.supervisor.folder(&name, Some(hash)) {
                     refused(&name, &path.display(), &refusal);
+                    self.record.refused(&name, Some(hash), &refusal);
                     return;
                 }
                 let now = self.now();
@@ -127,6 +136,7 @@ impl Daemon {
             }
             Change::Refused { name, path, refusal } => {
                 refused(&name, &path.display(), &refusal);
+                self.record.refused(&name, None, &refusal);
                 self.meet(&name);
                 // A file whose name is no name cannot become a plugin; it was named above.
                 let _ = self.supervisor.folder_refused(&name, refusal);
@@ -134,6 +144,7 @@ impl Daemon {
             Change::Gone { name } => {
                 // A name that is not known cannot go either.
                 let _ = self.supervisor.folder(&name, None);
+                self.record.removed(&name);
                 tracing::info!(plugin = name, "{name}: its file is gone");
             }
             Change::FolderLost { error } => {
@@ -156,7 +167,9 @@ impl Daemon {
     fn meet(&mut self, name: &str) {
         if self.supervisor.plugin(name).is_none() && self.settings(name).hold {
             // What is no name, or one too many, is refused with the file.
-            let _ = self.supervisor.hold(name);
+            if self.supervisor.hold(name).is_ok() {
+                self.record.held(name, By::Configuration);
+            }
         }
     }
 
@@ -235,8 +248,9 @@ impl Daemon {
                     // A reload may have changed them since the preparation began.
                     ready.program.program.configure(settings, &self.config.points);
                     let missed = self.reins.latest.read().missed;
-                    let at = MonotonicClock.now();
-                    entry.ordered = Some(Ordered { generation, times: ready.times, at, missed });
+                    let (times, at) = (ready.times, MonotonicClock.now());
+                    let hash = ready.program.program.hash;
+                    entry.ordered = Some(Ordered { hash, generation, times, at, missed });
                     if let Err(rtrb::PushError::Full(order)) =
                         self.reins.orders.push(Order::Install(ready.program))
                         && let Order::Install(program) = order
@@ -258,7 +272,7 @@ impl Daemon {
                     let _ = self.reins.orders.push(Order::Remove(entry.seat));
                 }
             }
-            Action::Tell { name, note } => tell(&name, &note, &self.supervisor),
+            Action::Tell { name, note } => self.note(&name, &note),
         }
     }
 
@@ -295,22 +309,26 @@ impl Daemon {
         }
     }
 
-    /// Completes the times of swaps that have come true.
+    /// Completes the times of swaps that have come true; records them, and traps.
     fn settle_swaps(&mut self) {
         let news = self.reins.latest.read();
+        self.record.cycle = news.cycle;
         for fact in news.programs.iter() {
             let Some(name) = self.roster.name(fact.seat).cloned() else { continue };
             let Some(entry) = self.roster.get_mut(&name) else { continue };
-            let Some(done) = entry.ordered.take_if(|o| o.generation == fact.generation) else {
-                continue;
-            };
-            let swap = SwapView {
-                boundary_us: micros(fact.since.saturating_sub(done.at)),
-                missed_cycles: news.missed - done.missed,
-                ..done.times
-            };
-            entry.last_swap = Some(swap);
-            say::took_over(&name, swap, fact.since_cycle);
+            if let Some(done) = entry.ordered.take_if(|o| o.generation == fact.generation) {
+                let swap = SwapView {
+                    boundary_us: micros(fact.since.saturating_sub(done.at)),
+                    missed_cycles: news.missed - done.missed,
+                    ..done.times
+                };
+                entry.last_swap = Some(swap);
+                say::took_over(&name, swap, fact.since_cycle);
+                self.record.took_over(&name, done.hash, swap, fact.since_cycle);
+            }
+            if let Some(trap) = &fact.trap {
+                self.record.trapped(&name, fact.generation, trap);
+            }
         }
     }
 
@@ -322,6 +340,7 @@ impl Daemon {
                 || news.programs.iter().any(|fact| fact.seat == seat)
         });
         free.into_iter().for_each(|seat| self.stats.forget(seat));
+        self.record.forget(|name| self.supervisor.plugin(name).is_some());
         for fact in news.programs.iter().filter(|fact| self.roster.name(fact.seat).is_none()) {
             // It was still in the queue when its plugin was forgotten, and no order to stop it had
             // room behind it. A full queue is not a worry: the next look asks again.

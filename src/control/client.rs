@@ -18,9 +18,11 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::{
-    Code, DeployedBody, ErrorBody, Failure, PluginView, PointView, SetBody, StatusView, VarView,
+    Code, DeployedBody, ErrorBody, Failure, PluginView, PointView, Receipt, SetBody, StatusView,
+    VarView,
 };
 use crate::image::Value;
+use crate::journal::Entry;
 
 /// A little more than the server gives itself and the daemon together, so that its own message
 /// about a lack of time arrives.
@@ -128,6 +130,19 @@ impl Client {
     /// See [`Error`].
     pub async fn vars(&self) -> Result<Vec<VarView>, Error> {
         self.fetch("/v1/vars").await
+    }
+
+    /// What became of a plugin, or of all: the newest `limit` receipts, oldest first.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn history(
+        &self,
+        name: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Entry<Receipt>>, Error> {
+        let whose = name.map(|name| format!("/plugins/{}", escaped(name))).unwrap_or_default();
+        self.fetch(&format!("/v1{whose}/history?limit={limit}")).await
     }
 
     /// Does `action`, which is `hold`, `release` or `restart`, to a plugin.

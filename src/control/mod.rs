@@ -21,12 +21,17 @@
 //! | `POST /v1/plugins/NAME/hold` | | `{"done":true}` or the [`PluginView`] |
 //! | `POST /v1/plugins/NAME/release` | | the same |
 //! | `POST /v1/plugins/NAME/restart` | | the same |
+//! | `GET /v1/plugins/NAME/history` | | list of [`Receipt`]s, also of a plugin that is long gone |
+//! | `GET /v1/history` | | the same of all plugins |
 //! | `GET /v1/points` | | list of [`PointView`] |
 //! | `PUT /v1/points/NAME` | `{"value":42.5}` | `{"done":true}` |
 //! | `GET /v1/vars` | | list of [`VarView`] |
 //! | `PUT /v1/vars/NAME` | `{"value":42.5}` | `{"done":true}`: the variable has that value |
 //! | `POST /v1/devices/NAME/fault` | `{"kind":"freeze"}` | `{"done":true}` |
 //! | `DELETE /v1/devices/NAME/fault` | | `{"done":true}` |
+//!
+//! A history is a list of journal [`Entry`]s, oldest first: a receipt with `seq` and `time`. It has
+//! the newest 1000, or fewer with `?limit=20`; of what lies further back the journal's files tell.
 //!
 //! A module that was put lies in the folder; what becomes of it is in the plugin's view. What does
 //! not succeed is answered with `{"error":{"code":...,"message":...}}`, see [`Code`].
@@ -36,6 +41,7 @@
 //! ```
 
 pub mod client;
+mod receipt;
 pub mod server;
 mod view;
 
@@ -48,7 +54,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::image::Value;
+use crate::journal::Entry;
 
+pub use receipt::{By, Event, Receipt};
 pub use view::{
     DeviceView, HoldWord, PluginState, PluginView, PointView, SafeView, StatusView, SwapView,
     VarView, Want,
@@ -57,6 +65,10 @@ pub use view::{
 /// Longest name of a plugin that can be deployed, in bytes. A file name may have 255; this leaves
 /// room for `.wasm` and for the temporary name beside it.
 pub const MAX_NAME_BYTES: usize = 128;
+
+/// Receipts in one answer: more than anybody reads, and with the longest texts still less than a
+/// client takes.
+pub const MAX_RECEIPTS: usize = 1000;
 
 /// What is asked of the daemon.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,6 +103,13 @@ pub enum Request {
     Remove {
         /// Of the plugin.
         name: String,
+    },
+    /// What became of plugins: [`Response::History`].
+    History {
+        /// Of this plugin; `None` for all.
+        name: Option<String>,
+        /// As many of the newest; the server has checked that it is 1 to [`MAX_RECEIPTS`].
+        limit: usize,
     },
     /// All points with their values: [`Response::Points`].
     Points,
@@ -135,6 +154,8 @@ pub enum Response {
     Plugins(Vec<PluginView>),
     /// One plugin, as it is right after the request.
     Plugin(PluginView),
+    /// To [`Request::History`]; oldest first.
+    History(Vec<Entry<Receipt>>),
     /// To [`Request::Points`]; in the order of the configuration.
     Points(Vec<PointView>),
     /// To [`Request::Vars`]; by name.

@@ -30,6 +30,9 @@ pub struct StatusView {
     pub folder_ok: bool,
     /// Folder of compiled modules; `null` when none is kept.
     pub cache: Option<String>,
+    /// Why the history would be lost with the daemon: what is wrong with its folder or disk; `null`
+    /// when it is written.
+    pub history_trouble: Option<String>,
     /// The scan period, in microseconds.
     pub period_us: u64,
     /// Number of the latest cycle; 0 before the first.

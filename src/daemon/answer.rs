@@ -5,16 +5,15 @@
 //! `control`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use axum::body::Bytes;
 use tokio::sync::oneshot;
 
 use super::Daemon;
-use crate::control::{Call, Code, Failure, Reply, Request, Response};
+use super::loader::Loader;
+use crate::control::{By, Call, Code, Failure, Reply, Request, Response};
 use crate::driver::{Command, Injection};
 use crate::image::{Direction, Value};
-use crate::plugin::compile::Workshop;
 use crate::plugin::folder;
 use crate::plugin::{ModuleHash, Refusal};
 use crate::scan::Order;
@@ -30,25 +29,31 @@ impl Daemon {
             Request::Plugins => Ok(Response::Plugins(self.plugins())),
             Request::Points => Ok(Response::Points(self.points())),
             Request::Vars => Ok(Response::Vars(self.variables())),
+            Request::History { name, limit } => {
+                Ok(Response::History(self.record.newest(limit, name.as_deref())))
+            }
             Request::Hold { name } => {
                 let result = self.known(&name).and_then(|()| conflict(self.supervisor.hold(&name)));
+                result.is_ok().then(|| self.record.held(&name, By::Operator));
                 self.ordered(&name, "held", result)
             }
             Request::Release { name } => {
                 let result =
                     self.known(&name).and_then(|()| conflict(self.supervisor.release(&name)));
+                result.is_ok().then(|| self.record.released(&name, By::Operator));
                 self.ordered(&name, "released", result)
             }
             Request::Restart { name } => {
                 let result =
                     self.known(&name).and_then(|()| conflict(self.supervisor.restart(&name)));
+                result.is_ok().then(|| self.record.afresh(&name));
                 self.ordered(&name, "restarted", result)
             }
             Request::Deploy { name, module } => {
                 let folder = self.config.plugins.dir.clone();
-                let workshop = Arc::clone(&self.loader.workshop);
+                let loader = self.loader.clone();
                 tokio::spawn(async move {
-                    let answer = deploy(&workshop, folder, name, module).await;
+                    let answer = deploy(&loader, folder, name, module).await;
                     let _ = reply.send(answer);
                 });
                 return;
@@ -198,11 +203,14 @@ fn answer_later(reply: oneshot::Sender<Reply>, work: impl FnOnce() -> Reply + Se
 }
 
 /// Puts a module into the folder, once it is known to be one: a slip must not replace a good file.
-async fn deploy(workshop: &Workshop, folder: PathBuf, name: String, module: Bytes) -> Reply {
-    if let Err(refusal) = workshop.check(&module).await {
-        return Err(Failure::new(Code::Refused, format!("{name} stays as it is: {refusal}")));
+async fn deploy(loader: &Loader, folder: PathBuf, name: String, module: Bytes) -> Reply {
+    let hash = ModuleHash::of(&module);
+    if let Err(refusal) = loader.workshop.check(&module).await {
+        let failure = Failure::new(Code::Refused, format!("{name} stays as it is: {refusal}"));
+        loader.turned_away(name, hash, refusal).await;
+        return Err(failure);
     }
-    let hash = format!("{:#}", ModuleHash::of(&module));
+    let hash = format!("{hash:#}");
     let shown = folder.display().to_string();
     let file = name.clone();
     let publish = move || folder::publish(&folder, &file, &module);

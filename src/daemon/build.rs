@@ -4,6 +4,8 @@
 //! the parts say to each other from then on is in `daemon.rs`.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +15,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::loader::Loader;
+use super::record::Record;
 use super::roster::Roster;
 use super::say::Told;
 use super::{Daemon, Event, TICK};
 use crate::config::Config;
+use crate::control::Receipt;
 use crate::control::server::{self, Socket};
 use crate::driver::{self, Driver};
+use crate::journal::Journal;
 use crate::log;
 use crate::plugin::cache::Cache;
 use crate::plugin::compile::Workshop;
@@ -89,6 +94,7 @@ async fn start(config: Config, log: log::Handle) -> anyhow::Result<()> {
         started: Instant::now(),
         pulse: (0, Instant::now()),
         told: Told::default(),
+        record: Record::new(open_journal()),
         is_ready: false,
         config,
         log,
@@ -171,6 +177,35 @@ fn workshop(config: &Config) -> anyhow::Result<Workshop> {
     })
 }
 
+/// The journal of receipts: on the disk, or in memory where that cannot be.
+fn open_journal() -> Journal<Receipt> {
+    let is_root = nix::unistd::geteuid().is_root();
+    let Some(folder) = state_dir(|name| std::env::var_os(name), is_root) else {
+        let why = "in memory only; set STATE_DIRECTORY or HOME to give it a folder";
+        tracing::warn!("the history is kept {why}");
+        return Journal::in_memory(why);
+    };
+    Journal::open(&folder).unwrap_or_else(|error| {
+        let folder = folder.display();
+        let why = format!("in memory only; {folder} cannot be used: {error}");
+        tracing::warn!(%folder, %error, "the history is kept {why}");
+        Journal::in_memory(why)
+    })
+}
+
+/// Where a daemon keeps what must survive it: systemd's folder, the user's, or the machine's.
+fn state_dir(var: impl Fn(&str) -> Option<OsString>, is_root: bool) -> Option<PathBuf> {
+    let folder = |name: &str| {
+        // Of the several that systemd may list, the first is ours.
+        let first = std::env::split_paths(&var(name)?).next()?;
+        first.is_absolute().then_some(first)
+    };
+    let users = || Some(folder("HOME")?.join(".local/state/camshaft"));
+    folder("STATE_DIRECTORY")
+        .or_else(|| Some(folder("XDG_STATE_HOME")?.join("camshaft")))
+        .or_else(|| if is_root { Some("/var/lib/camshaft".into()) } else { users() })
+}
+
 fn watch_folder(config: &Config, events: &mpsc::Sender<Event>) -> anyhow::Result<folder::Watch> {
     let dir = &config.plugins.dir;
     let events = events.clone();
@@ -232,4 +267,30 @@ fn introduce(config: &Config) {
         "try in another terminal: camshaft status, camshaft points, or copy a .wasm file into \
          {folder}"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_lies_where_the_surroundings_say() {
+        fn check(vars: &[(&str, &str)], expected: Option<&str>, as_root: &str) {
+            let var = |name: &str| {
+                let (_, value) = vars.iter().find(|(key, _)| *key == name)?;
+                Some(OsString::from(value))
+            };
+            assert_eq!(state_dir(var, false), expected.map(PathBuf::from), "{vars:?}");
+            assert_eq!(state_dir(var, true), Some(PathBuf::from(as_root)), "{vars:?}");
+        }
+        let (service, machine) = ("/var/lib/x", "/var/lib/camshaft");
+        let home = ("HOME", "/h");
+        check(&[], None, machine);
+        check(&[home], Some("/h/.local/state/camshaft"), machine);
+        check(&[home, ("XDG_STATE_HOME", "/s")], Some("/s/camshaft"), "/s/camshaft");
+        check(&[home, ("XDG_STATE_HOME", "s")], Some("/h/.local/state/camshaft"), machine);
+        let both = [("STATE_DIRECTORY", "/var/lib/x:/var/lib/x/plugins"), ("XDG_STATE_HOME", "/s")];
+        check(&both, Some(service), service);
+        check(&[("STATE_DIRECTORY", ""), ("HOME", "")], None, machine);
+    }
 }

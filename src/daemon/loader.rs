@@ -115,6 +115,12 @@ impl Loader {
         Loading(Some((generation, task.abort_handle())))
     }
 
+    /// Tells that a module was not put into the folder.
+    pub(super) async fn turned_away(&self, name: String, hash: ModuleHash, refusal: Refusal) {
+        // Nobody is there any more only when the daemon stops.
+        let _ = self.events.send(Event::TurnedAway { name, hash, refusal }).await;
+    }
+
     async fn work(&self, request: Request, module: Module, world: Box<World>) -> Loaded {
         let started = Instant::now();
         let (name, hash) = (Arc::clone(&request.name), request.hash);

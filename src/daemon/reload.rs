@@ -4,6 +4,7 @@
 
 use super::Daemon;
 use crate::config::{self, Change, Config};
+use crate::control::By;
 use crate::plugin::Settings;
 use crate::scan::Order;
 
@@ -66,8 +67,10 @@ impl Daemon {
             }
             if after.hold != before.hold {
                 let result = if after.hold {
+                    self.record.held(name, By::Configuration);
                     self.supervisor.hold(name)
                 } else {
+                    self.record.released(name, By::Configuration);
                     self.supervisor.release(name)
                 };
                 result.expect("the name comes from the supervisor");

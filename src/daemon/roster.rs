@@ -46,6 +46,7 @@ impl Ready {
 /// An ordered swap with the times so far.
 #[derive(Debug)]
 pub(super) struct Ordered {
+    pub(super) hash: ModuleHash,
     pub(super) generation: Generation,
     pub(super) times: SwapView,
     /// On the scan's clock.

@@ -47,6 +47,7 @@ impl Daemon {
                 .cache
                 .as_ref()
                 .map(|cache| cache.folder().display().to_string()),
+            history_trouble: self.record.trouble(),
             period_us: micros(self.config.scan.period),
             cycle: news.cycle,
             overruns: news.overruns,

@@ -12,11 +12,12 @@ use std::time::Duration;
 use camshaft::control::client::Client;
 use camshaft::control::server::{Socket, serve};
 use camshaft::control::{
-    Call, Code, DeviceView, Failure, PluginState, PluginView, PointView, Reply, Request, Response,
-    StatusView, SwapView, VarView, Want,
+    By, Call, Code, DeviceView, Event, Failure, PluginState, PluginView, PointView, Receipt, Reply,
+    Request, Response, StatusView, SwapView, VarView, Want,
 };
 use camshaft::image::{Direction, Kind, Quality, Safe, Value};
-use camshaft::plugin::ModuleHash;
+use camshaft::journal::Entry;
+use camshaft::plugin::{ModuleHash, Trap};
 use camshaft::scan::stats::Summary;
 use camshaft::variable::VariableKind;
 use tokio::sync::{mpsc, oneshot};
@@ -128,6 +129,12 @@ fn answer(facts: &mut Facts, request: Request) -> Reply {
         Request::Plugins => return Ok(Response::Plugins(facts.plugins.clone())),
         Request::Points => return Ok(Response::Points(points())),
         Request::Vars => return Ok(Response::Vars(vars())),
+        Request::History { name, limit } => {
+            let mut receipts = receipts();
+            receipts.retain(|entry| name.as_ref().is_none_or(|name| entry.what.plugin == *name));
+            receipts.drain(..receipts.len().saturating_sub(*limit));
+            return Ok(Response::History(receipts));
+        }
         _ => facts.orders.push(request.clone()),
     }
     match request {
@@ -266,6 +273,7 @@ fn status(plugins: &[PluginView]) -> StatusView {
         work: summary(31_000),
         samples_lost: 0,
         log_lines_lost: 0,
+        history_trouble: None,
         devices: vec![device("plant", None), device("pump", Some("disconnected"))],
         plugins: plugins.to_vec(),
     }
@@ -312,6 +320,47 @@ fn vars() -> Vec<VarView> {
         var("counter", VariableKind::Int, Value::Int(-7)),
         var("setpoint", VariableKind::Double, Value::Real(50.0)),
     ]
+}
+
+/// One of each kind.
+fn receipts() -> Vec<Entry<Receipt>> {
+    let swap = SwapView {
+        detect_us: 12_300,
+        compile_us: 3_410,
+        prepare_us: 210,
+        boundary_us: 6_100,
+        missed_cycles: 1,
+        cached: false,
+    };
+    let trap = Trap {
+        kind: "unreachable".into(),
+        function: Some("poll".into()),
+        offset: Some(42),
+        cycle: 990,
+    };
+    let (reason, remedy) = ("imports env.\x1b[2J".to_string(), "import less".to_string());
+    let quarantined = Event::Quarantined { reason: "5 traps in a short time".into() };
+    // Plugin, cycle, version, version before, event.
+    let all = [
+        ("tank", 17, "a", "", Event::Started { swap }),
+        ("tank", 900, "b", "a", Event::Swapped { swap: SwapView { cached: true, ..swap } }),
+        ("tank", 950, "c", "b", Event::Refused { reason, remedy, count: 1 }),
+        ("tank", 990, "b", "b", Event::Trapped { trap: trap.clone(), count: 1 }),
+        ("tank", 991, "b", "b", Event::Restarted { swap: SwapView::default() }),
+        ("tank", 990, "b", "b", Event::Trapped { trap, count: 8 }),
+        ("tank", 1_050, "b", "b", quarantined),
+        ("tank", 1_051, "b", "b", Event::Stopped),
+        ("blink-led", 1_200, "", "", Event::Held { by: By::Configuration }),
+        ("tank", 750_000, "", "", Event::Released { by: By::Operator }),
+        ("tank", 750_010, "", "", Event::Removed),
+    ];
+    let hash = |letter: &str| (!letter.is_empty()).then(|| letter.repeat(64));
+    let entry = |(index, (plugin, cycle, new, old, event)): (usize, (&str, _, _, _, _))| Entry {
+        seq: 41 + index as u64,
+        time: format!("2026-01-31T12:00:{index:02}.250Z"),
+        what: Receipt { plugin: plugin.into(), cycle, hash: hash(new), old_hash: hash(old), event },
+    };
+    all.into_iter().enumerate().map(entry).collect()
 }
 
 /// Waits until `done`, but not for ever.

@@ -19,8 +19,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::super::{
-    Call, Code, DeployedBody, ErrorBody, Failure, MAX_NAME_BYTES, Request, Response, SetBody,
-    is_plugin_name,
+    Call, Code, DeployedBody, ErrorBody, Failure, MAX_NAME_BYTES, MAX_RECEIPTS, Request, Response,
+    SetBody, is_plugin_name,
 };
 use crate::image::Value;
 
@@ -68,7 +68,7 @@ impl Door {
 }
 
 /// Every route with what it is for, as `GET /v1` lists them.
-const ROUTES: [(&str, &str); 15] = [
+const ROUTES: [(&str, &str); 17] = [
     ("GET /v1", "this list"),
     ("GET /v1/status", "everything about the daemon"),
     ("GET /v1/plugins", "all plugins"),
@@ -78,6 +78,8 @@ const ROUTES: [(&str, &str); 15] = [
     ("POST /v1/plugins/NAME/hold", "take the program out and keep it out"),
     ("POST /v1/plugins/NAME/release", "let it run again, quarantined or held"),
     ("POST /v1/plugins/NAME/restart", "replace its instance by a new one"),
+    ("GET /v1/plugins/NAME/history", "what became of it; the newest 1000, or ?limit=20"),
+    ("GET /v1/history", "what became of all plugins"),
     ("GET /v1/points", "all points with their values"),
     ("PUT /v1/points/NAME", "set a simulated input; body {\"value\":42.5}"),
     ("GET /v1/vars", "all variables"),
@@ -96,6 +98,8 @@ pub(super) fn routes(door: Door) -> Router {
         .route("/v1/plugins/{name}/hold", named(|name| Request::Hold { name }))
         .route("/v1/plugins/{name}/release", named(|name| Request::Release { name }))
         .route("/v1/plugins/{name}/restart", named(|name| Request::Restart { name }))
+        .route("/v1/plugins/{name}/history", get(plugin_history))
+        .route("/v1/history", get(history))
         .route("/v1/points", plain(|| Request::Points))
         .route("/v1/points/{name}", put(set))
         .route("/v1/vars", plain(|| Request::Vars))
@@ -132,6 +136,18 @@ async fn plugin(State(door): State<Door>, Name(name): Name) -> Result<Response, 
         return Ok(Response::Plugin(plugin));
     }
     Err(Failure::new(Code::Unknown, format!("there is no plugin {name:?}")).into())
+}
+
+async fn history(State(door): State<Door>, Limit(limit): Limit) -> Result<Response, Refused> {
+    door.ask(Request::History { name: None, limit }).await
+}
+
+async fn plugin_history(
+    State(door): State<Door>,
+    Name(name): Name,
+    Limit(limit): Limit,
+) -> Result<Response, Refused> {
+    door.ask(Request::History { name: Some(name), limit }).await
 }
 
 async fn deploy(
@@ -230,6 +246,21 @@ async fn read_value(body: Body) -> Result<Value, Refused> {
     Ok(value)
 }
 
+/// `?limit=20`: as many, and as many as there may be without it.
+struct Limit(usize);
+
+impl<S: Send + Sync> FromRequestParts<S> for Limit {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        let Some(query) = parts.uri.query() else { return Ok(Self(MAX_RECEIPTS)) };
+        let limit = query.strip_prefix("limit=").and_then(|limit| limit.parse().ok());
+        limit.filter(|limit| (1..=MAX_RECEIPTS).contains(limit)).map(Self).ok_or_else(|| {
+            invalid(format!("?{query} makes no sense; ?limit=1 to ?limit={MAX_RECEIPTS} do"))
+        })
+    }
+}
+
 async fn read_json(body: Body) -> Result<Bytes, Refused> {
     read(body, (MAX_JSON_BYTES, "fixed"), BODY_TIME).await
 }
@@ -306,6 +337,7 @@ impl IntoResponse for Response {
             Self::Status(view) => json(ok, &view),
             Self::Plugins(views) => json(ok, &views),
             Self::Plugin(view) => json(ok, &view),
+            Self::History(receipts) => json(ok, &receipts),
             Self::Points(views) => json(ok, &views),
             Self::Vars(views) => json(ok, &views),
             Self::Deployed { name, hash } => {

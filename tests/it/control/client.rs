@@ -18,6 +18,9 @@ async fn views_arrive_as_they_were_sent() {
     assert_eq!(client.plugin("no/such one").await.unwrap(), None);
     assert_eq!(client.points().await.unwrap(), points());
     assert_eq!(client.vars().await.unwrap(), vars());
+    assert_eq!(client.history(None, 1000).await.unwrap(), receipts());
+    assert_eq!(client.history(Some("tank"), 1).await.unwrap(), receipts()[10..]);
+    assert_eq!(client.history(Some("no/such one"), 1).await.unwrap(), []);
 }
 
 #[tokio::test]

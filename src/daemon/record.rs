@@ -1,0 +1,307 @@
+//! Keeps the receipts: what became of each plugin, in the journal.
+//!
+//! The scan's facts say who took over and who trapped, the supervisor's notes who is refused or in
+//! quarantine, people and files the rest. Here each becomes one receipt, and a long row of the same
+//! becomes few: a program that traps every half a minute for a month must not flush the rest of the
+//! story out of the journal. What a receipt looks like is in `control/receipt.rs`, where it is kept
+//! in `journal.rs`; the log is told in `say.rs`.
+
+use std::collections::HashMap;
+
+use super::Daemon;
+use super::say::tell;
+use crate::control::{By, Event, Receipt, SwapView};
+use crate::journal::{Entry, Journal};
+use crate::plugin::{Generation, ModuleHash, Refusal, Trap};
+use crate::supervisor::{Note, View};
+
+/// So many of a row have a receipt each: as many traps as lead to quarantine by default. After them
+/// those have one whose number is a power of two, so that a row of a million leaves 20.
+const TOLD_IN_FULL: u64 = 5;
+
+impl Daemon {
+    /// Logs and records what the supervisor finds notable.
+    pub(super) fn note(&mut self, name: &str, note: &Note) {
+        tell(name, note, &self.supervisor);
+        // Who took over or trapped comes before what was made of it.
+        self.settle_swaps();
+        if let Some(view) = self.supervisor.plugin(name) {
+            self.record.noted(name, note, &view);
+        }
+    }
+}
+
+/// The journal, and what was in it last about each plugin.
+#[derive(Debug)]
+pub(super) struct Record {
+    journal: Journal<Receipt>,
+    plugins: HashMap<String, Story>,
+    /// The newest cycle that was seen.
+    pub(super) cycle: u64,
+}
+
+/// What the receipts of one plugin have come to.
+#[derive(Debug, Default)]
+struct Story {
+    /// The version in the scan, trapped or not.
+    runs: Option<ModuleHash>,
+    /// Traps of instances up to this one are counted.
+    counted: Generation,
+    /// Traps of the version in the scan, without anything else between them but its restarts.
+    traps: u64,
+    /// The version that was refused last, and how often in a row.
+    refused: Option<(Option<ModuleHash>, u64)>,
+}
+
+impl Record {
+    pub(super) fn new(journal: Journal<Receipt>) -> Self {
+        Self { journal, plugins: HashMap::new(), cycle: 0 }
+    }
+
+    /// The newest receipts of this plugin, or of all.
+    pub(super) fn newest(&self, limit: usize, name: Option<&str>) -> Vec<Entry<Receipt>> {
+        self.journal.newest(limit, |receipt| name.is_none_or(|name| receipt.plugin == name))
+    }
+
+    /// Why receipts would be lost with the daemon.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.journal.trouble()
+    }
+
+    /// An instance of this version has taken its seat in that cycle.
+    pub(super) fn took_over(&mut self, name: &str, hash: ModuleHash, swap: SwapView, cycle: u64) {
+        let story = self.story(name);
+        let before = story.runs.replace(hash);
+        story.refused = None;
+        let event = match before {
+            None => Event::Started { swap },
+            Some(before) if before == hash => {
+                if !is_told(story.traps) {
+                    return;
+                }
+                Event::Restarted { swap }
+            }
+            Some(_) => Event::Swapped { swap },
+        };
+        if before != Some(hash) {
+            story.traps = 0;
+        }
+        self.add(name, cycle, Some(hash), before, event);
+    }
+
+    /// The instance in the scan has trapped. Said at every look, recorded once.
+    pub(super) fn trapped(&mut self, name: &str, generation: Generation, trap: &Trap) {
+        let story = self.story(name);
+        if generation <= story.counted {
+            return;
+        }
+        story.counted = generation;
+        story.traps += 1;
+        let (count, hash) = (story.traps, story.runs);
+        if is_told(count) {
+            let event = Event::Trapped { trap: trap.clone(), count };
+            self.add(name, trap.cycle, hash, hash, event);
+        }
+    }
+
+    /// This version is not run.
+    pub(super) fn refused(&mut self, name: &str, hash: Option<ModuleHash>, refusal: &Refusal) {
+        let story = self.story(name);
+        let row = story.refused.filter(|(refused, _)| *refused == hash).map_or(0, |(_, n)| n);
+        let count = row + 1;
+        story.refused = Some((hash, count));
+        let runs = story.runs;
+        if is_told(count) {
+            let Refusal { reason, remedy } = refusal.clone();
+            let event = Event::Refused { reason, remedy, count };
+            self.add(name, self.cycle, hash, runs, event);
+        }
+    }
+
+    /// The supervisor finds this notable; the view is the plugin's right after it.
+    pub(super) fn noted(&mut self, name: &str, note: &Note, view: &View<'_>) {
+        match note {
+            Note::Refused(refusal) => {
+                // Another than the file's can only be the version that ran last.
+                let is_the_file = view.refusal == Some(refusal);
+                self.refused(name, if is_the_file { view.file } else { view.good }, refusal);
+            }
+            Note::Quarantined { hash, traps } => {
+                self.quarantined(name, *hash, format!("{traps} traps in a short time"));
+            }
+            Note::StillQuarantined(hash) => {
+                self.quarantined(name, *hash, "these bytes are in quarantine from before".into());
+            }
+            Note::Stopped => {
+                let runs = self.story(name).runs.take();
+                self.add(name, self.cycle, runs, runs, Event::Stopped);
+            }
+            Note::Started(_) | Note::Restarting { .. } | Note::Retrying { .. } => {}
+        }
+    }
+
+    fn quarantined(&mut self, name: &str, hash: ModuleHash, reason: String) {
+        let runs = self.story(name).runs;
+        self.add(name, self.cycle, Some(hash), runs, Event::Quarantined { reason });
+    }
+
+    /// The plugin is held.
+    pub(super) fn held(&mut self, name: &str, by: By) {
+        self.ordered(name, Event::Held { by });
+    }
+
+    /// The plugin is released.
+    pub(super) fn released(&mut self, name: &str, by: By) {
+        self.ordered(name, Event::Released { by });
+    }
+
+    /// A script may say the same every minute; the first time is enough.
+    fn ordered(&mut self, name: &str, event: Event) {
+        self.afresh(name);
+        let runs = self.story(name).runs;
+        let is_meant = |receipt: &Receipt| {
+            // That it stops is what an order to hold it leads to, and no news in between.
+            receipt.plugin == name && receipt.event != Event::Stopped
+        };
+        let last = self.journal.newest(1, is_meant).pop();
+        if last.is_none_or(|last| last.what.event != event) {
+            self.add(name, self.cycle, runs, runs, event);
+        }
+    }
+
+    /// The operator has a new start in mind: traps and refusals count from one again.
+    pub(super) fn afresh(&mut self, name: &str) {
+        let story = self.story(name);
+        (story.traps, story.refused) = (0, None);
+    }
+
+    /// The plugin's file is gone.
+    pub(super) fn removed(&mut self, name: &str) {
+        let runs = self.story(name).runs;
+        self.add(name, self.cycle, runs, runs, Event::Removed);
+    }
+
+    /// Ends the stories of plugins that nobody knows any more; their receipts stay.
+    pub(super) fn forget(&mut self, is_known: impl Fn(&str) -> bool) {
+        self.plugins.retain(|name, _| is_known(name));
+    }
+
+    fn story(&mut self, name: &str) -> &mut Story {
+        self.plugins.entry(name.to_owned()).or_default()
+    }
+
+    fn add(
+        &mut self,
+        name: &str,
+        cycle: u64,
+        hash: Option<ModuleHash>,
+        old_hash: Option<ModuleHash>,
+        event: Event,
+    ) {
+        let digits = |hash: Option<ModuleHash>| hash.map(|hash| format!("{hash:#}"));
+        let (hash, old_hash) = (digits(hash), digits(old_hash));
+        self.journal.add(Receipt { plugin: name.to_owned(), cycle, hash, old_hash, event });
+    }
+}
+
+/// Whether the n-th of a row has a receipt.
+fn is_told(n: u64) -> bool {
+    n <= TOLD_IN_FULL || n.is_power_of_two()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(version: &str) -> ModuleHash {
+        ModuleHash::of(version.as_bytes())
+    }
+
+    fn record() -> Record {
+        Record::new(Journal::in_memory("a test"))
+    }
+
+    /// What was recorded: kinds with the count of the row, if they have one.
+    fn story(record: &Record) -> Vec<String> {
+        let kind = |entry: Entry<Receipt>| match entry.what.event {
+            Event::Started { .. } => "started".into(),
+            Event::Swapped { .. } => "swapped".into(),
+            Event::Restarted { .. } => "restarted".into(),
+            Event::Refused { count, .. } => format!("refused {count}"),
+            Event::Trapped { count, .. } => format!("trapped {count}"),
+            Event::Quarantined { .. } => "quarantined".into(),
+            Event::Held { .. } => "held".into(),
+            Event::Released { .. } => "released".into(),
+            Event::Removed => "removed".into(),
+            Event::Stopped => "stopped".into(),
+        };
+        record.newest(usize::MAX, None).into_iter().map(kind).collect()
+    }
+
+    fn trap(record: &mut Record, generation: u64) {
+        let kind = "unreachable".into();
+        let trap = Trap { kind, function: None, offset: None, cycle: generation };
+        record.trapped("x", Generation(generation), &trap);
+    }
+
+    #[test]
+    fn a_take_over_is_named_by_what_was_there() {
+        let mut record = record();
+        for version in ["one", "one", "two"] {
+            record.took_over("x", hash(version), SwapView::default(), 7);
+        }
+        record.forget(|_| false);
+        record.took_over("x", hash("two"), SwapView::default(), 9);
+        assert_eq!(story(&record), ["started", "restarted", "swapped", "started"]);
+        let receipt = &record.newest(2, Some("x"))[0].what;
+        assert_eq!(receipt.hash, Some(format!("{:#}", hash("two"))));
+        assert_eq!(receipt.old_hash, Some(format!("{:#}", hash("one"))));
+        assert_eq!((receipt.plugin.as_str(), receipt.cycle), ("x", 7));
+        assert_eq!(record.newest(9, Some("y")), []);
+    }
+
+    #[test]
+    fn a_crash_loop_does_not_flush_the_story_out() {
+        let mut record = record();
+        record.took_over("x", hash("one"), SwapView::default(), 0);
+        for generation in 1..=1_000_000 {
+            trap(&mut record, generation);
+            trap(&mut record, generation); // seen again
+            record.took_over("x", hash("one"), SwapView::default(), generation);
+        }
+        let told = story(&record);
+        assert_eq!(told.len(), 1 + 2 * (5 + 17), "{told:?}");
+        assert_eq!(told[..3], ["started", "trapped 1", "restarted"]);
+        assert_eq!(told[10..13], ["restarted", "trapped 8", "restarted"]);
+        // New bytes, or a new start, are told in full again.
+        record.took_over("x", hash("two"), SwapView::default(), 0);
+        trap(&mut record, 1_000_001);
+        record.afresh("x");
+        trap(&mut record, 1_000_002);
+        assert_eq!(story(&record)[told.len()..], ["swapped", "trapped 1", "trapped 1"]);
+    }
+
+    #[test]
+    fn a_row_of_refusals_is_told_as_few() {
+        let mut record = record();
+        let refusal = Refusal::new("no room", "make some");
+        (0..1000).for_each(|_| record.refused("x", Some(hash("one")), &refusal));
+        assert_eq!(story(&record).len(), 5 + 7, "and 8, 16, ... 512");
+        record.refused("x", Some(hash("two")), &refusal);
+        record.refused("x", None, &refusal);
+        assert_eq!(story(&record)[12..], ["refused 1", "refused 1"]);
+    }
+
+    #[test]
+    fn the_same_order_again_is_no_news() {
+        let mut record = record();
+        record.held("x", By::Configuration);
+        record.held("x", By::Operator);
+        record.add("x", 7, None, None, Event::Stopped);
+        record.held("x", By::Operator);
+        record.held("y", By::Operator);
+        record.released("x", By::Operator);
+        record.released("x", By::Operator);
+        assert_eq!(story(&record), ["held", "held", "stopped", "held", "released"]);
+    }
+}
