@@ -6,6 +6,7 @@
 
 mod args;
 mod check;
+mod history;
 mod outcome;
 mod screen;
 mod show;
@@ -31,7 +32,7 @@ use crate::plugin::compile::Workshop;
 use crate::plugin::{Compiler, Limits};
 use crate::recipe;
 use crate::text::{legible, nearest};
-use args::{Args, CONFIG, Deploy, List, Named, Reach, Test, Verb};
+use args::{Args, CONFIG, Deploy, History, List, Named, Reach, Test, Verb};
 use outcome::{Fate, ORDER_TIME};
 use screen::Screen;
 
@@ -131,6 +132,7 @@ async fn ask(verb: Verb) -> Outcome {
         Verb::Status { watch: true, list } => watch(&client(list.reach), screen).await,
         Verb::Status { list, .. } => status(list, screen).await,
         Verb::Plugins(list) => plugins(list, screen).await,
+        Verb::History(what) => history(what, screen).await,
         Verb::Points(list) => points(list, screen).await,
         Verb::Vars(list) => vars(list, screen).await,
         Verb::Hold(named) => hold(named, screen).await,
@@ -217,6 +219,11 @@ async fn watch(client: &Client, screen: &mut Screen) -> Outcome {
 async fn plugins(list: List, screen: &mut Screen) -> Outcome {
     let views = client(list.reach).plugins().await?;
     Ok(screen.show(&views[..], list.json, show::plugins)?)
+}
+
+async fn history(History { name, limit, list }: History, screen: &mut Screen) -> Outcome {
+    let receipts = client(list.reach).history(name.as_deref(), limit).await?;
+    Ok(screen.show(&receipts[..], list.json, history::table)?)
 }
 
 async fn points(list: List, screen: &mut Screen) -> Outcome {

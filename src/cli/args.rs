@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args as Group, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::control::MAX_RECEIPTS;
 use crate::image::Value;
 
 /// The configuration when none is named.
@@ -20,6 +21,7 @@ Examples:
   camshaft check my.toml tank.wasm  is this right? says so without running it
   camshaft status --watch           what runs, and how fast
   camshaft deploy tank.wasm         new code takes over between two scans
+  camshaft history tank             what became of it, and when
   camshaft fault plant freeze       practise a failure on a simulated device
 
 Exit codes:
@@ -47,6 +49,16 @@ If the code cannot run, the old version goes on and the exit code is 1.
 
 Example:
   camshaft deploy build/v2.wasm --name tank";
+
+/// Below the help of `history`.
+const HISTORY_HELP: &str = "\
+Oldest first, newest last, in UTC. Of a long row of the same traps or refusals only the first five
+are listed, and then those whose number in the row is a power of two.
+
+Examples:
+  camshaft history
+  camshaft history tank -n 100
+  camshaft history --json -n 1000 | jq '.[] | select(.kind == \"refused\")'";
 
 /// Below the help of `set`.
 const SET_HELP: &str = "\
@@ -139,6 +151,9 @@ pub(super) enum Verb {
     },
     /// List plugins, their state and what is wrong with them
     Plugins(List),
+    /// List what became of plugins: starts, swaps, refusals, traps, quarantines, orders
+    #[command(after_help = HISTORY_HELP)]
+    History(History),
     /// Take a program out and keep it out; its outputs become safe
     Hold(Named),
     /// Let a held or quarantined program run again
@@ -231,6 +246,24 @@ pub(super) struct Deploy {
     pub(super) reach: Reach,
 }
 
+/// Whose history, and how much of it.
+#[derive(Debug, Group)]
+pub(super) struct History {
+    /// Name of a plugin, also of one that is long gone [default: all]
+    pub(super) name: Option<String>,
+    /// As many of the newest, at most 1000
+    #[arg(short = 'n', long, value_name = "N", default_value = "20", value_parser = limit)]
+    pub(super) limit: usize,
+    #[command(flatten)]
+    pub(super) list: List,
+}
+
+/// How many receipts to list.
+fn limit(text: &str) -> Result<usize, String> {
+    let wanted = || format!("wanted is a number from 1 to {MAX_RECEIPTS}");
+    text.parse().ok().filter(|limit| (1..=MAX_RECEIPTS).contains(limit)).ok_or_else(wanted)
+}
+
 /// A value as people type it.
 fn value(text: &str) -> Result<Value, &'static str> {
     match text {
@@ -273,6 +306,16 @@ mod tests {
         check("1e3", Some(Value::Real(1000.0)));
         check("full", None);
         check("", None);
+    }
+
+    #[test]
+    fn a_history_has_an_end() {
+        fn check(text: &str, expected: Option<usize>) {
+            assert_eq!(limit(text).ok(), expected, "{text}");
+        }
+        check("1", Some(1));
+        check("1000", Some(1000));
+        ["0", "1001", "-1", "all", ""].iter().for_each(|text| check(text, None));
     }
 
     #[test]

@@ -42,6 +42,10 @@ pub(super) fn status(view: &StatusView, paint: Paint) -> String {
         let lost = format!("{} samples, {} log lines", view.samples_lost, view.log_lines_lost);
         text += &format!("{}  {lost}\n", paint.with(Style::Warn, "lost    "));
     }
+    if let Some(trouble) = &view.history_trouble {
+        let label = paint.with(Style::Bad, "history ");
+        text += &format!("{label}  not written: {}\n", plain(trouble));
+    }
     text + "\n"
         + &times(view, paint)
         + "\n"

@@ -60,6 +60,52 @@ async fn lists_are_tables() {
     stage.prints(&["plugins"], none).await;
 }
 
+const HISTORY: &str = "\
+TIME (UTC)               PLUGIN     WHAT         VERSION        CYCLE  DETAILS
+2026-01-31 12:00:00.250  tank       started      aaaaaaaaaaaa      17  detect 12.3 ms, compile 3.41 ms, prepare 210 us, boundary 6.10 ms, cycles missed 1
+2026-01-31 12:00:01.250  tank       swapped      bbbbbbbbbbbb     900  replaces aaaaaaaaaaaa: detect 12.3 ms, compile 3.41 ms (cached), prepare 210 us, boundary 6.10 ms, cycles missed 1
+2026-01-31 12:00:02.250  tank       refused      cccccccccccc     950  imports env.\\u{1b}[2J; import less; bbbbbbbbbbbb goes on
+2026-01-31 12:00:03.250  tank       trapped      bbbbbbbbbbbb     990  unreachable in poll at offset 0x2a, cycle 990
+2026-01-31 12:00:04.250  tank       restarted    bbbbbbbbbbbb     991  detect 0 ns, compile 0 ns, prepare 0 ns, boundary 0 ns, cycles missed 0
+2026-01-31 12:00:05.250  tank       trapped      bbbbbbbbbbbb     990  unreachable in poll at offset 0x2a, cycle 990 (no. 8 in a row)
+2026-01-31 12:00:06.250  tank       quarantined  bbbbbbbbbbbb    1050  5 traps in a short time
+2026-01-31 12:00:07.250  tank       stopped      bbbbbbbbbbbb    1051  out of the scan, its outputs are safe
+2026-01-31 12:00:08.250  blink-led  held         -               1200  by the configuration
+2026-01-31 12:00:09.250  tank       released     -             750000  by the operator
+2026-01-31 12:00:10.250  tank       removed      -             750010  its file is gone
+";
+
+#[tokio::test]
+async fn a_history_is_a_table() {
+    let stage = Stage::set().await;
+    stage.prints(&["history", "-n", "1000"], HISTORY).await;
+    let line = "2026-01-31 12:00:08.250  blink-led  held  -         1200  by the configuration\n";
+    let head = "TIME (UTC)               PLUGIN     WHAT  VERSION  CYCLE  DETAILS\n";
+    stage.prints(&["history", "blink-led"], &format!("{head}{line}")).await;
+    stage.prints(&["history", "nobody"], "no history\n").await;
+    let output = stage.run(&["history", "tank", "--json", "-n", "2"]).await;
+    let found: Vec<Entry<Receipt>> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found, receipts()[9..]);
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found[0]["kind"], "released");
+    assert_eq!(found[0]["seq"], 50);
+}
+
+#[tokio::test]
+async fn a_history_that_is_not_written_is_an_alarm() {
+    let stage = Stage::with(|facts, request| match request {
+        Request::Status => Ok(Response::Status(StatusView {
+            history_trouble: Some("/x: No space left on device (os error 28)".into()),
+            ..status(&facts.plugins)
+        })),
+        other => answer(facts, other),
+    })
+    .await;
+    let alarm = "history   not written: /x: No space left on device (os error 28)\n";
+    let expected = STATUS.replace("\n\nSCAN", &format!("\n{alarm}\nSCAN"));
+    stage.prints(&["status"], &format!("{expected}{PLUGINS}")).await;
+}
+
 #[tokio::test]
 async fn lists_are_json_on_request() {
     async fn check<T: serde::de::DeserializeOwned>(stage: &Stage, verb: &str) -> T {

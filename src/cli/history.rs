@@ -1,0 +1,75 @@
+//! `camshaft history`: receipts as text, one line each, oldest first.
+//!
+//! Pure, as `show.rs`. Times are those of the daemon's wall clock in UTC, the same for everybody
+//! who looks.
+
+use super::show::{short, swap};
+use super::table::{Cell, Paint, Side, Style, Table};
+use crate::control::{By, Event, Receipt};
+use crate::journal::Entry;
+
+use Side::{Left, Right};
+
+/// The receipts as a table.
+pub(super) fn table(receipts: &[Entry<Receipt>], paint: Paint) -> String {
+    if receipts.is_empty() {
+        return "no history\n".into();
+    }
+    let mut table = Table::new([
+        (Left, "TIME (UTC)"),
+        (Left, "PLUGIN"),
+        (Left, "WHAT"),
+        (Left, "VERSION"),
+        (Right, "CYCLE"),
+        (Left, "DETAILS"),
+    ]);
+    for Entry { time, what: receipt, .. } in receipts {
+        let (style, kind, details) = told(receipt);
+        table.row([
+            time.replace('T', " ").trim_end_matches('Z').into(),
+            Cell::from(&receipt.plugin),
+            Cell::styled(style, kind),
+            receipt.hash.as_deref().map_or("-", short).into(),
+            receipt.cycle.to_string().into(),
+            details.into(),
+        ]);
+    }
+    table.render(paint)
+}
+
+/// How an event looks, its name, and the rest of it in words.
+fn told(receipt: &Receipt) -> (Style, &'static str, String) {
+    let old = receipt.old_hash.as_deref().map(short);
+    match &receipt.event {
+        Event::Started { swap: times } => (Style::Good, "started", swap(times)),
+        Event::Swapped { swap: times } => {
+            let old = old.unwrap_or("another version");
+            (Style::Good, "swapped", format!("replaces {old}: {}", swap(times)))
+        }
+        Event::Restarted { swap: times } => (Style::Good, "restarted", swap(times)),
+        Event::Refused { reason, remedy, count } => {
+            let goes_on = old.map(|old| format!("; {old} goes on")).unwrap_or_default();
+            let details = format!("{reason}; {remedy}{goes_on}{}", in_a_row(*count));
+            (Style::Bad, "refused", details)
+        }
+        Event::Trapped { trap, count } => {
+            (Style::Bad, "trapped", format!("{trap}{}", in_a_row(*count)))
+        }
+        Event::Quarantined { reason } => (Style::Bad, "quarantined", reason.clone()),
+        Event::Held { by } => (Style::Warn, "held", who(*by).into()),
+        Event::Released { by } => (Style::Plain, "released", who(*by).into()),
+        Event::Removed => (Style::Warn, "removed", "its file is gone".into()),
+        Event::Stopped => (Style::Warn, "stopped", "out of the scan, its outputs are safe".into()),
+    }
+}
+
+fn in_a_row(count: u64) -> String {
+    if count > 1 { format!(" (no. {count} in a row)") } else { String::new() }
+}
+
+fn who(by: By) -> &'static str {
+    match by {
+        By::Operator => "by the operator",
+        By::Configuration => "by the configuration",
+    }
+}
