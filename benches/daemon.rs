@@ -54,6 +54,7 @@ impl<'a> Daemon<'a> {
             .arg(folder.join("camshaft.toml"))
             .stderr(log)
             .stdin(Stdio::null())
+            .env("STATE_DIRECTORY", folder.join("state"))
             .spawn()
             .unwrap();
         let client = Client::new(vec![folder.join("control.sock")]);

@@ -77,6 +77,8 @@ impl Daemon {
             .stdout(Stdio::null())
             .stderr(log)
             .env_remove("NOTIFY_SOCKET")
+            // What it keeps lies in the plant, not in the user's home.
+            .env("STATE_DIRECTORY", plant.state())
             .envs(environment.iter().copied())
             .spawn()
             .unwrap();

@@ -10,6 +10,7 @@ mod control;
 mod daemon;
 mod evil;
 mod folder;
+mod history;
 mod hostile;
 mod log;
 mod quiet;

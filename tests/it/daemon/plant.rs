@@ -72,6 +72,10 @@ impl Plant {
         self.path("cache")
     }
 
+    pub fn state(&self) -> PathBuf {
+        self.path("state")
+    }
+
     pub fn file(&self, name: &str) -> PathBuf {
         self.plugins().join(format!("{name}.wasm"))
     }

@@ -103,6 +103,38 @@ fn a_full_disk_stops_no_machine() {
 
 #[test]
 #[ignore = "needs root for a tmpfs"]
+fn a_history_waits_for_room() {
+    let mut plant = Plant::new(Keys::default());
+    plant.mount(plant.state(), "64k");
+    let ballast = fill(&plant.state());
+    let daemon = Daemon::on(plant);
+    let trouble = || daemon.status().history_trouble;
+    through(&daemon, "no room for the history", || {
+        let why = wait("the alarm", LIMIT, trouble);
+        println!("  {why}");
+        assert!(why.ends_with("/state: No space left on device (os error 28)"), "{why}");
+        for number in 0..20 {
+            let hash = daemon.drop_in("quiet", &quiet(number));
+            daemon.wait_running("quiet", &hash);
+        }
+        let is_told =
+            |line: &crate::daemon::LogLine| line.message.contains("history is not written");
+        assert_eq!(daemon.log().iter().filter(|line| is_told(line)).count(), 1, "said once");
+        fs::remove_file(&ballast).unwrap();
+        wait("the end of the alarm", LIMIT, || trouble().is_none().then_some(()));
+        daemon.wait_log("", &["the history is written again"]);
+    });
+    let before = block_on(daemon.client.history(Some("quiet"), 1000)).unwrap();
+    assert_eq!(before.len(), 20);
+    let (status, _, plant) = daemon.stop();
+    assert!(status.success());
+    let daemon = Daemon::on(plant);
+    let after = block_on(daemon.client.history(Some("quiet"), 1000)).unwrap();
+    assert_eq!(after[..20], before, "nothing was lost");
+}
+
+#[test]
+#[ignore = "needs root for a tmpfs"]
 fn read_only_folders_stop_no_machine() {
     let mut plant = Plant::new(Keys::default());
     plant.mount(plant.plugins(), "1m");

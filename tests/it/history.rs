@@ -1,0 +1,171 @@
+//! Receipts of a real daemon: the story of a plugin, told after restarts and by the binary.
+
+use std::fs;
+use std::process::Command;
+
+use camshaft::control::{By, Event, PluginState, Receipt};
+use camshaft::journal::Entry;
+use camshaft::plugin::ModuleHash;
+
+use crate::daemon::{Daemon, Keys, LIMIT, Plant, wait};
+use crate::rig::{block_on, wat};
+
+fn version(number: u32) -> Vec<u8> {
+    wat(&format!("(module (global i32 (i32.const {number})) (func (export \"poll\")))"))
+}
+
+fn hex(bytes: &[u8]) -> Option<String> {
+    Some(format!("{:#}", ModuleHash::of(bytes)))
+}
+
+/// What the binary prints.
+fn history(daemon: &Daemon, arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_camshaft"));
+    command.arg("history").args(arguments).arg("--socket").arg(daemon.path("control.sock"));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn receipts(daemon: &Daemon, name: &str) -> Vec<Entry<Receipt>> {
+    serde_json::from_str(&history(daemon, &[name, "--json", "-n", "1000"])).unwrap()
+}
+
+/// Waits until the last receipt of `tank` is of this kind.
+fn wait_for(daemon: &Daemon, kind: &str) {
+    wait(&format!("a receipt: {kind}"), LIMIT, || {
+        let all = history(daemon, &["tank"]);
+        let last = all.lines().last()?.split_whitespace().nth(3)?.to_owned();
+        (last == kind).then_some(())
+    });
+}
+
+/// Lets `tank` live through everything; gives the versions: two good ones, two bad, one that traps.
+fn live(daemon: &Daemon) -> [Vec<u8>; 5] {
+    let trapping = wat("(module (func $bad (export \"poll\") unreachable))");
+    let [one, two] = [version(1), version(2)];
+    let bad = wat("(module (import \"env\" \"nonsense\" (func)) (func (export \"poll\")))");
+    block_on(daemon.client.deploy("tank", one.clone().into())).unwrap();
+    wait_for(daemon, "started");
+    block_on(daemon.client.deploy("tank", two.clone().into())).unwrap();
+    wait_for(daemon, "swapped");
+    block_on(daemon.client.deploy("tank", "garbage".into())).unwrap_err();
+    wait_for(daemon, "refused");
+    daemon.drop_in("tank", &bad);
+    let is_refused = || (receipts(daemon, "tank").len() == 4).then_some(());
+    wait("the second refusal", LIMIT, is_refused);
+    for _ in 0..2 {
+        block_on(daemon.client.act("tank", "hold")).unwrap();
+        wait_for(daemon, "stopped");
+    }
+    daemon.drop_in("tank", &two);
+    daemon.wait_for("tank", "seen", |view| view.file_hash == hex(&two));
+    block_on(daemon.client.act("tank", "release")).unwrap();
+    wait_for(daemon, "started");
+    daemon.drop_in("tank", &trapping);
+    daemon.wait_for("tank", "quarantined", |view| view.state == PluginState::Quarantined);
+    wait_for(daemon, "stopped");
+    daemon.remove("tank");
+    daemon.wait_gone("tank");
+    [one, two, b"garbage".to_vec(), bad, trapping]
+}
+
+#[test]
+fn a_history_tells_the_story_of_a_plugin() {
+    let daemon = Daemon::start(Keys::default());
+    let [one, two, garbage, bad, trapping] = live(&daemon);
+    let found = receipts(&daemon, "tank");
+    let kind = |entry: &Entry<Receipt>| {
+        let json = serde_json::to_value(entry).unwrap();
+        json["kind"].as_str().unwrap().to_owned()
+    };
+    let expected = [
+        ("started", hex(&one), None),
+        ("swapped", hex(&two), hex(&one)),
+        ("refused", hex(&garbage), hex(&two)),
+        ("refused", hex(&bad), hex(&two)),
+        ("held", hex(&two), hex(&two)),
+        ("stopped", hex(&two), hex(&two)),
+        ("released", None, None),
+        ("started", hex(&two), None),
+        ("swapped", hex(&trapping), hex(&two)),
+        ("trapped", hex(&trapping), hex(&trapping)),
+        ("restarted", hex(&trapping), hex(&trapping)),
+        ("trapped", hex(&trapping), hex(&trapping)),
+        ("restarted", hex(&trapping), hex(&trapping)),
+        ("trapped", hex(&trapping), hex(&trapping)),
+        ("quarantined", hex(&trapping), hex(&trapping)),
+        ("stopped", hex(&trapping), hex(&trapping)),
+        ("removed", None, None),
+    ];
+    let story: Vec<_> =
+        found.iter().map(|e| (kind(e), e.what.hash.clone(), e.what.old_hash.clone())).collect();
+    assert_eq!(story, expected.map(|(kind, hash, old)| (kind.to_owned(), hash, old)));
+    check_details(&found);
+
+    // The table has the same, in the same order.
+    let table = history(&daemon, &["tank", "-n", "100"]);
+    let whats: Vec<_> =
+        table.lines().skip(1).map(|line| line.split_whitespace().nth(3).unwrap()).collect();
+    assert_eq!(whats, story.iter().map(|(kind, ..)| kind.as_str()).collect::<Vec<_>>());
+    assert_eq!(history(&daemon, &["tank", "-n", "3"]).lines().count(), 4);
+    assert!(history(&daemon, &[]).contains("witness"), "all plugins");
+    assert_eq!(daemon.status().history_trouble, None);
+}
+
+/// What the receipts of `live` say beside kind and hashes.
+fn check_details(found: &[Entry<Receipt>]) {
+    let event = |index: usize| &found[index].what.event;
+    let Event::Swapped { swap } = event(1) else { panic!("{:?}", event(1)) };
+    assert!(swap.compile_us > 0 && swap.prepare_us > 0, "{swap:?}");
+    let Event::Refused { reason, remedy, count: 1 } = event(3) else { panic!("{:?}", event(3)) };
+    assert!(reason.contains("env.nonsense") && !remedy.is_empty(), "{reason}; {remedy}");
+    let by = By::Operator;
+    assert_eq!((event(4), event(6)), (&Event::Held { by }, &Event::Released { by }));
+    let Event::Trapped { trap, count: 1 } = event(9) else { panic!("{:?}", event(9)) };
+    assert_eq!((trap.kind.as_str(), trap.function.as_deref()), ("unreachable", Some("bad")));
+    assert!(trap.offset.is_some() && trap.cycle == found[9].what.cycle, "{trap:?}");
+    assert!(matches!(event(13), Event::Trapped { count: 3, .. }), "{:?}", event(13));
+    assert_eq!(event(14), &Event::Quarantined { reason: "3 traps in a short time".into() });
+    assert!(found.is_sorted_by(|one, two| one.seq < two.seq && one.time <= two.time));
+}
+
+#[test]
+fn a_history_survives_stops_kills_and_damage() {
+    let daemon = Daemon::start(Keys::default());
+    live(&daemon);
+    let before = receipts(&daemon, "tank");
+    let (status, _, plant) = daemon.stop();
+    assert!(status.success());
+    let daemon = Daemon::on(plant);
+    assert_eq!(receipts(&daemon, "tank"), before, "of a plugin that nobody knows any more");
+    let last = |daemon: &Daemon| receipts(daemon, "witness").pop().unwrap();
+    let number = last(&daemon).seq;
+    assert!(number > before.last().unwrap().seq);
+
+    let file = daemon.state().join("history.jsonl");
+    let read = || fs::read_to_string(&file).unwrap();
+    wait("it is written", LIMIT, || read().contains(&format!("{{\"seq\":{number},")).then_some(()));
+    let daemon = daemon.kill_and_restart();
+    assert_eq!(receipts(&daemon, "tank"), before);
+    assert_eq!(last(&daemon).seq, number + 1);
+
+    let (_, _, plant) = daemon.stop();
+    let text = read().replace("\"kind\":\"held\"", "\"kind\":\"hold\"");
+    fs::write(&file, &text[..text.len() - 10]).unwrap();
+    let daemon = Daemon::on(plant);
+    let left: Vec<_> = before.iter().filter(|entry| entry.seq != before[4].seq).cloned().collect();
+    assert_eq!(receipts(&daemon, "tank"), left, "all but the damaged one");
+    assert_eq!(last(&daemon).seq, number + 1, "the one that was cut off");
+}
+
+#[test]
+fn without_a_folder_it_is_kept_in_memory() {
+    let plant = Plant::new(Keys::default());
+    fs::write(plant.state(), "a file").unwrap();
+    let daemon = Daemon::on(plant);
+    let why = daemon.status().history_trouble.unwrap();
+    assert!(why.starts_with("in memory only; ") && why.contains("cannot be used"), "{why}");
+    daemon.wait_log("", &["the history is kept in memory only"]);
+    assert_eq!(receipts(&daemon, "witness").len(), 1);
+}
