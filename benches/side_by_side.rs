@@ -57,7 +57,11 @@ fn empty_poll() {
             poll.call(&mut store).unwrap();
         });
     };
-    let mut asking = || (0..CALLS).for_each(|_| drop(std::hint::black_box(kernel())));
+    let mut asking = || {
+        (0..CALLS).for_each(|_| {
+            std::hint::black_box(kernel());
+        });
+    };
     // The same with as many instances as the scan has, which do not all fit the nearest cache.
     let mut hundred: Vec<_> = (0..100)
         .map(|_| {

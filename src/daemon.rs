@@ -309,29 +309,6 @@ impl Daemon {
         }
     }
 
-    /// Completes the times of swaps that have come true; records them, and traps.
-    fn settle_swaps(&mut self) {
-        let news = self.reins.latest.read();
-        self.record.cycle = news.cycle;
-        for fact in news.programs.iter() {
-            let Some(name) = self.roster.name(fact.seat).cloned() else { continue };
-            let Some(entry) = self.roster.get_mut(&name) else { continue };
-            if let Some(done) = entry.ordered.take_if(|o| o.generation == fact.generation) {
-                let swap = SwapView {
-                    boundary_us: micros(fact.since.saturating_sub(done.at)),
-                    missed_cycles: news.missed - done.missed,
-                    ..done.times
-                };
-                entry.last_swap = Some(swap);
-                say::took_over(&name, swap, fact.since_cycle);
-                self.record.took_over(&name, done.hash, swap, fact.since_cycle);
-            }
-            if let Some(trap) = &fact.trap {
-                self.record.trapped(&name, fact.generation, trap);
-            }
-        }
-    }
-
     /// Frees the seats, modules and histograms of plugins that nobody knows any more.
     fn forget_the_gone(&mut self) {
         let news = self.reins.latest.read();

@@ -44,7 +44,7 @@ pub(super) fn status(view: &StatusView, paint: Paint) -> String {
     }
     if let Some(trouble) = &view.history_trouble {
         let label = paint.with(Style::Bad, "history ");
-        text += &format!("{label}  not written: {}\n", plain(trouble));
+        text += &format!("{label}  not written: {}\n", legible(trouble));
     }
     text + "\n"
         + &times(view, paint)

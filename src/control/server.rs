@@ -6,6 +6,7 @@
 //! end is
 //! `client.rs`; the routes are listed in `mod.rs`.
 
+mod body;
 mod route;
 mod socket;
 

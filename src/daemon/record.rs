@@ -8,8 +8,8 @@
 
 use std::collections::HashMap;
 
-use super::Daemon;
-use super::say::tell;
+use super::say::{self, tell};
+use super::{Daemon, micros};
 use crate::control::{By, Event, Receipt, SwapView};
 use crate::journal::{Entry, Journal};
 use crate::plugin::{Generation, ModuleHash, Refusal, Trap};
@@ -27,6 +27,29 @@ impl Daemon {
         self.settle_swaps();
         if let Some(view) = self.supervisor.plugin(name) {
             self.record.noted(name, note, &view);
+        }
+    }
+
+    /// Completes the times of swaps that have come true; records them, and traps.
+    pub(super) fn settle_swaps(&mut self) {
+        let news = self.reins.latest.read();
+        self.record.cycle = news.cycle;
+        for fact in news.programs.iter() {
+            let Some(name) = self.roster.name(fact.seat).cloned() else { continue };
+            let Some(entry) = self.roster.get_mut(&name) else { continue };
+            if let Some(done) = entry.ordered.take_if(|o| o.generation == fact.generation) {
+                let swap = SwapView {
+                    boundary_us: micros(fact.since.saturating_sub(done.at)),
+                    missed_cycles: news.missed - done.missed,
+                    ..done.times
+                };
+                entry.last_swap = Some(swap);
+                say::took_over(&name, swap, fact.since_cycle);
+                self.record.took_over(&name, done.hash, swap, fact.since_cycle);
+            }
+            if let Some(trap) = &fact.trap {
+                self.record.trapped(&name, fact.generation, trap);
+            }
         }
     }
 }

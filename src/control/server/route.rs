@@ -1,35 +1,25 @@
 //! The routes: what is asked by a path, a method and a body, and how answers are written.
 //!
-//! One short function a route; each ends in [`Door::ask`]. Limits of whole connections are in
-//! `server.rs`.
+//! One short function a route; each ends in [`Door::ask`]. How names and bodies are read is in
+//! `body.rs`, limits of whole connections are in `server.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
-use axum::extract::rejection::PathRejection;
-use axum::extract::{FromRequestParts, Path, State};
-use axum::http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts};
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response as HttpResponse};
 use axum::routing::{get, post, put};
 use axum::{Router, routing::MethodRouter};
-use http_body_util::BodyExt;
 use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::super::{
-    Call, Code, DeployedBody, ErrorBody, Failure, MAX_NAME_BYTES, MAX_RECEIPTS, Request, Response,
-    SetBody, is_plugin_name,
+    Call, Code, DeployedBody, ErrorBody, Failure, MAX_NAME_BYTES, Request, Response, is_plugin_name,
 };
-use crate::image::Value;
-
-/// Bytes of a body that is JSON: a fault with all its settings has some hundred.
-const MAX_JSON_BYTES: u64 = 64 << 10;
-
-/// From the head of a request to the end of its body: a module at the limit, written by a machine
-/// that has much else to do.
-const BODY_TIME: Duration = Duration::from_secs(30);
+use super::body::{BODY_TIME, Limit, Name, read, read_json, read_value};
 
 /// What the daemon gets to answer: putting a file on a slow card is the longest that it does.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
@@ -222,92 +212,15 @@ async fn wrong_method(method: Method, uri: Uri) -> Refused {
     }
 }
 
-/// The name in a path.
-struct Name(String);
-
-impl<S: Send + Sync> FromRequestParts<S> for Name {
-    type Rejection = Refused;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
-        let name: Result<Path<String>, PathRejection> =
-            Path::from_request_parts(parts, state).await;
-        match name {
-            Ok(Path(name)) => Ok(Self(name)),
-            Err(error) => Err(invalid(format!("the name in the path: {error}"))),
-        }
-    }
-}
-
-async fn read_value(body: Body) -> Result<Value, Refused> {
-    let body = read_json(body).await?;
-    let SetBody { value } = serde_json::from_slice(&body).map_err(|error| {
-        invalid(format!("the body must be {{\"value\":...}} with true, false or a number: {error}"))
-    })?;
-    Ok(value)
-}
-
-/// `?limit=20`: as many, and as many as there may be without it.
-struct Limit(usize);
-
-impl<S: Send + Sync> FromRequestParts<S> for Limit {
-    type Rejection = Refused;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
-        let Some(query) = parts.uri.query() else { return Ok(Self(MAX_RECEIPTS)) };
-        let limit = query.strip_prefix("limit=").and_then(|limit| limit.parse().ok());
-        limit.filter(|limit| (1..=MAX_RECEIPTS).contains(limit)).map(Self).ok_or_else(|| {
-            invalid(format!("?{query} makes no sense; ?limit=1 to ?limit={MAX_RECEIPTS} do"))
-        })
-    }
-}
-
-async fn read_json(body: Body) -> Result<Bytes, Refused> {
-    read(body, (MAX_JSON_BYTES, "fixed"), BODY_TIME).await
-}
-
-/// The whole body. Of one that is too long nothing is kept, but it is read to its end: a client
-/// looks for the answer only then. The limit comes with the place where it is set.
-async fn read(
-    mut body: Body,
-    (limit, set_by): (u64, &str),
-    time: Duration,
-) -> Result<Bytes, Refused> {
-    let collect = async {
-        let (mut bytes, mut length) = (Vec::new(), 0);
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| invalid(format!("the body broke off: {error}")))?;
-            let Some(data) = frame.data_ref() else { continue };
-            length += data.len() as u64;
-            if length <= limit {
-                bytes.extend_from_slice(data);
-            } else {
-                bytes = Vec::new();
-            }
-        }
-        Ok::<_, Refused>((bytes, length))
-    };
-    let late = |_| Refused {
-        status: StatusCode::REQUEST_TIMEOUT,
-        ..invalid(format!("the body was not complete after {time:?}"))
-    };
-    let (bytes, length) = timeout(time, collect).await.map_err(late)??;
-    if length > limit {
-        return Err(Refused {
-            status: StatusCode::PAYLOAD_TOO_LARGE,
-            ..invalid(format!("the body has {length} bytes; the limit is {limit} ({set_by})"))
-        });
-    }
-    Ok(bytes.into())
-}
-
 /// A failure with its HTTP status.
 #[derive(Debug)]
-struct Refused {
-    status: StatusCode,
-    failure: Failure,
+pub(super) struct Refused {
+    pub(super) status: StatusCode,
+    pub(super) failure: Failure,
 }
 
-fn invalid(message: impl Into<String>) -> Refused {
+/// A request that makes no sense.
+pub(super) fn invalid(message: impl Into<String>) -> Refused {
     Failure::new(Code::Invalid, message).into()
 }
 
@@ -360,53 +273,7 @@ fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
-
-    use hyper::body::Frame;
-
     use super::*;
-
-    /// Sends its pieces, and then nothing more for ever.
-    struct Stuck(Vec<&'static [u8]>);
-
-    impl hyper::body::Body for Stuck {
-        type Data = Bytes;
-        type Error = Infallible;
-
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-            match self.0.pop() {
-                Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece.into())))),
-                None => Poll::Pending,
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_body_has_a_limit_in_size_and_time() {
-        async fn check(body: Body, expected: Result<&[u8], (u16, &str)>) {
-            let found = read(body, (8, "here"), Duration::from_millis(20)).await;
-            match (&found, expected) {
-                (Ok(bytes), Ok(expected)) => assert_eq!(bytes, expected),
-                (Err(Refused { status, failure }), Err(expected)) => {
-                    assert_eq!((status.as_u16(), failure.message.as_str()), expected);
-                }
-                _ => panic!("{found:?} is not {expected:?}"),
-            }
-        }
-        let late = Err((408, "the body was not complete after 20ms"));
-        check(Body::empty(), Ok(b"")).await;
-        check(Body::from("12345678"), Ok(b"12345678")).await;
-        let long = Err((413, "the body has 9 bytes; the limit is 8 (here)"));
-        check(Body::from("123456789"), long).await;
-        check(Body::new(Stuck(vec![])), late).await;
-        check(Body::new(Stuck(vec![b"123", b"456"])), late).await;
-        check(Body::new(Stuck(vec![&[0; 1000], &[0; 1000]])), late).await;
-    }
 
     #[test]
     fn the_list_of_routes_names_each_one() {

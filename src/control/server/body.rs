@@ -1,0 +1,156 @@
+//! What a request says: the name in its path, the limit in its query, its body.
+//!
+//! Everything is bounded in size and time, because anybody who may open the socket may send
+//! anything. What is done with it is in `route.rs`.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, Path};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use http_body_util::BodyExt;
+use tokio::time::timeout;
+
+use super::super::{MAX_RECEIPTS, SetBody};
+use super::route::{Refused, invalid};
+use crate::image::Value;
+
+/// Bytes of a body that is JSON: a fault with all its settings has some hundred.
+const MAX_JSON_BYTES: u64 = 64 << 10;
+
+/// From the head of a request to the end of its body: a module at the limit, written by a machine
+/// that has much else to do.
+pub(super) const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// The name in a path.
+pub(super) struct Name(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        let name: Result<Path<String>, PathRejection> =
+            Path::from_request_parts(parts, state).await;
+        match name {
+            Ok(Path(name)) => Ok(Self(name)),
+            Err(error) => Err(invalid(format!("the name in the path: {error}"))),
+        }
+    }
+}
+
+/// A body `{"value":...}`.
+pub(super) async fn read_value(body: Body) -> Result<Value, Refused> {
+    let body = read_json(body).await?;
+    let SetBody { value } = serde_json::from_slice(&body).map_err(|error| {
+        invalid(format!("the body must be {{\"value\":...}} with true, false or a number: {error}"))
+    })?;
+    Ok(value)
+}
+
+/// `?limit=20`: as many, and as many as there may be without it.
+pub(super) struct Limit(pub(super) usize);
+
+impl<S: Send + Sync> FromRequestParts<S> for Limit {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        let Some(query) = parts.uri.query() else { return Ok(Self(MAX_RECEIPTS)) };
+        let limit = query.strip_prefix("limit=").and_then(|limit| limit.parse().ok());
+        limit.filter(|limit| (1..=MAX_RECEIPTS).contains(limit)).map(Self).ok_or_else(|| {
+            invalid(format!("?{query} makes no sense; ?limit=1 to ?limit={MAX_RECEIPTS} do"))
+        })
+    }
+}
+
+/// A body that is JSON, as it came.
+pub(super) async fn read_json(body: Body) -> Result<Bytes, Refused> {
+    read(body, (MAX_JSON_BYTES, "fixed"), BODY_TIME).await
+}
+
+/// The whole body. Of one that is too long nothing is kept, but it is read to its end: a client
+/// looks for the answer only then. The limit comes with the place where it is set.
+pub(super) async fn read(
+    mut body: Body,
+    (limit, set_by): (u64, &str),
+    time: Duration,
+) -> Result<Bytes, Refused> {
+    let collect = async {
+        let (mut bytes, mut length) = (Vec::new(), 0);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| invalid(format!("the body broke off: {error}")))?;
+            let Some(data) = frame.data_ref() else { continue };
+            length += data.len() as u64;
+            if length <= limit {
+                bytes.extend_from_slice(data);
+            } else {
+                bytes = Vec::new();
+            }
+        }
+        Ok::<_, Refused>((bytes, length))
+    };
+    let late = |_| Refused {
+        status: StatusCode::REQUEST_TIMEOUT,
+        ..invalid(format!("the body was not complete after {time:?}"))
+    };
+    let (bytes, length) = timeout(time, collect).await.map_err(late)??;
+    if length > limit {
+        return Err(Refused {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            ..invalid(format!("the body has {length} bytes; the limit is {limit} ({set_by})"))
+        });
+    }
+    Ok(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use hyper::body::Frame;
+
+    use super::*;
+
+    /// Sends its pieces, and then nothing more for ever.
+    struct Stuck(Vec<&'static [u8]>);
+
+    impl hyper::body::Body for Stuck {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            match self.0.pop() {
+                Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece.into())))),
+                None => Poll::Pending,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_has_a_limit_in_size_and_time() {
+        async fn check(body: Body, expected: Result<&[u8], (u16, &str)>) {
+            let found = read(body, (8, "here"), Duration::from_millis(20)).await;
+            match (&found, expected) {
+                (Ok(bytes), Ok(expected)) => assert_eq!(bytes, expected),
+                (Err(Refused { status, failure }), Err(expected)) => {
+                    assert_eq!((status.as_u16(), failure.message.as_str()), expected);
+                }
+                _ => panic!("{found:?} is not {expected:?}"),
+            }
+        }
+        let late = Err((408, "the body was not complete after 20ms"));
+        check(Body::empty(), Ok(b"")).await;
+        check(Body::from("12345678"), Ok(b"12345678")).await;
+        let long = Err((413, "the body has 9 bytes; the limit is 8 (here)"));
+        check(Body::from("123456789"), long).await;
+        check(Body::new(Stuck(vec![])), late).await;
+        check(Body::new(Stuck(vec![b"123", b"456"])), late).await;
+        check(Body::new(Stuck(vec![&[0; 1000], &[0; 1000]])), late).await;
+    }
+}
