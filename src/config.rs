@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::image::Points;
 use crate::log;
-use crate::plugin::{self, Compiler, Grant, Limits};
+use crate::plugin::{self, Compiler, Grant, Limits, SwapPolicy};
 use crate::scan::thread;
 use crate::supervisor::RestartPolicy;
 use crate::variable::Variable;
@@ -84,6 +84,8 @@ pub struct PluginsSettings {
     pub limits: Limits,
     /// When a program that traps is started again.
     pub restart: RestartPolicy,
+    /// How a new version takes over from the one that runs.
+    pub swap: SwapPolicy,
     /// Which compiler makes the artifacts.
     pub compiler: Compiler,
     /// Where the artifacts are kept.
@@ -135,6 +137,7 @@ impl Config {
                 inputs: Grant::All,
                 outputs: Grant::Only(self.unclaimed.clone()),
                 hold: false,
+                swap: self.plugins.swap,
             },
             |(_, settings)| settings.clone(),
         )

@@ -31,7 +31,7 @@ use crate::plugin::program::Request;
 use crate::plugin::world::Line;
 use crate::plugin::{ModuleHash, Refusal, Settings};
 use crate::scan::stats::Stats;
-use crate::scan::{self, Order, Reins, Return, thread};
+use crate::scan::{self, MAX_ORDERS, Order, Reins, Return, thread};
 use crate::supervisor::{Action, Fact, Supervisor};
 use crate::systemd::{Notifier, Watchdog};
 
@@ -211,7 +211,15 @@ impl Daemon {
             .iter()
             .filter_map(|fact| {
                 let name = self.roster.name(fact.seat)?;
-                Some(Fact { name, generation: fact.generation, trap: fact.trap.clone() })
+                let beaten = fact.beaten.as_ref();
+                Some(Fact {
+                    name,
+                    generation: fact.generation,
+                    trap: fact.trap.clone(),
+                    standby: fact.standby,
+                    beaten: beaten
+                        .and_then(|beaten| Some((beaten.generation, beaten.trap.clone()?))),
+                })
             })
             .collect();
         let now = MonotonicClock.now();
@@ -298,9 +306,11 @@ impl Daemon {
         match thing {
             // Dropped here, off the scan.
             Return::Program(_) | Return::Settings(_) => {}
-            Return::Refused(prepared) => {
+            Return::Refused(prepared, refusal) => {
                 let program = &prepared.program;
-                let refusal = Refusal::new("the scan did not take it", "it is being stopped");
+                let refusal = refusal.unwrap_or_else(|| {
+                    Refusal::new("the scan did not take it", "it is being stopped")
+                });
                 self.supervisor.prepared(&program.name, program.generation, Err(refusal));
             }
             Return::Answer { ticket, result } | Return::VariablesSet { ticket, result, .. } => {
@@ -312,8 +322,11 @@ impl Daemon {
     /// Frees the seats, modules and histograms of plugins that nobody knows any more.
     fn forget_the_gone(&mut self) {
         let news = self.reins.latest.read();
+        // A program may still be in the queue, on its way to its seat: nobody else gets it before.
+        let on_the_way = self.reins.orders.slots() < MAX_ORDERS;
         let free = self.roster.retain(|name, seat| {
-            self.supervisor.plugin(name).is_some()
+            on_the_way
+                || self.supervisor.plugin(name).is_some()
                 || news.programs.iter().any(|fact| fact.seat == seat)
         });
         free.into_iter().for_each(|seat| self.stats.forget(seat));

@@ -21,7 +21,8 @@
 //! | 3 | [`supervisor`] | who may run: pure, drawn |
 //! | 2 | [`scan`] | obey, read, run, write, publish; when, and on which thread |
 //! | 1 | [`driver`], [`plugin`], [`log`] | devices; modules up to a poll; where the log goes |
-//! | 0 | [`image`], [`variable`], [`clock`], [`latest`], [`journal`], [`systemd`], [`text`] | tools |
+//! | 0 | [`image`], [`variable`], [`clock`], [`latest`] | what a cycle works on |
+//! | 0 | [`journal`], [`systemd`], [`text`] | tools |
 //!
 //! # A value's walk
 //! device → [`driver::Driver::read`] → input image with quality →
@@ -34,9 +35,9 @@
 //! [`plugin::folder`] sees a file, lets it settle, reads it once and names it by its hash →
 //! [`supervisor`] asks for it → [`plugin::compile`] checks and compiles it in a child process, or
 //! takes the artifact from [`plugin::cache`] → [`plugin::program`] makes an instance and runs its
-//! `init`, all off the scan → [`scan::Order::Install`] → it takes its seat at a cycle boundary, and
-//! the instance that sat there is dropped on another thread. Until that cycle the running version
-//! is not touched.
+//! `init`, all off the scan → [`scan::Order::Install`] → at a cycle boundary `save` of the running
+//! version and its own `restore`, and it takes the seat. On probation the version before stands by;
+//! after it, that is dropped on another thread. Whatever fails, the running version goes on.
 //!
 //! # Invariants
 //! 1. The scan thread never waits on anyone, never logs and never allocates inside a cycle, except
@@ -61,9 +62,8 @@
 //! 10. The systemd watchdog is fed only when the cycle count has moved.
 //!
 //! # What is not here
-//! No state hand-over at a swap, no probation, no rollback, no RETAIN, no field bus, no web page:
-//! see the README. No instruction metering and no signals to stop a guest: `plugin/stop.rs` tells
-//! why.
+//! No field bus and no web page: see the README. No instruction metering and no signals to stop a
+//! guest: `plugin/stop.rs` tells why.
 
 pub mod cli;
 pub mod clock;

@@ -6,13 +6,12 @@
 //! apart.
 //!
 //! It deliberately reads no clock, touches no file and compiles nothing. It never waits for the
-//! scan: an order that has no visible effect is repeated after [`ORDER_REPEAT`]. It knows no
-//! probation and no rollback: a new version that loads replaces the old one for good.
+//! scan: an order that has no visible effect is repeated after [`ORDER_REPEAT`]. A version that
+//! traps on probation is taken back by the scan itself, at once; here that is a fact like others.
 //!
 //! Next: `supervisor/plugin.rs` reconciles one plugin, `supervisor/history.rs` counts its traps.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,12 +21,14 @@ use crate::plugin::folder::{MAX_PLUGINS, check_name};
 use crate::plugin::{Generation, ModuleHash, Refusal, Trap};
 
 mod history;
+mod note;
 mod plugin;
 mod quarantine;
 #[cfg(test)]
 mod tests;
 
 pub use history::RestartPolicy;
+pub use note::Note;
 use plugin::Plugin;
 use quarantine::Quarantine;
 
@@ -63,7 +64,8 @@ pub enum Want {
 ///                    │      new bytes, release                        ▼
 ///                    └────────────────────────────────────────── Quarantined
 ///
-///  While Running, new bytes are prepared beside it: it stays Running, whatever comes of them.
+///  While Running, new bytes are prepared beside it: it stays Running, whatever comes of them. When
+///  they trap on probation the version before is Running again, and they are quarantined.
 ///  From every state: hold ▶ Stopping ▶ Held, file gone ▶ Stopping ▶ Stopped.
 ///  A release goes on as if the file had just come.
 /// ```
@@ -113,6 +115,10 @@ pub struct Fact<'a> {
     pub generation: Generation,
     /// Set when that instance has trapped: it is polled no more and its outputs are safe.
     pub trap: Option<Arc<Trap>>,
+    /// Its predecessor, as long as that may resume.
+    pub standby: Option<Generation>,
+    /// The newer instance that trapped on probation, so that this one resumed.
+    pub beaten: Option<(Generation, Arc<Trap>)>,
 }
 
 /// What is to be done. The daemon does it and need not remember that it did.
@@ -156,67 +162,6 @@ pub enum Action {
         /// What happened.
         note: Note,
     },
-}
-
-/// What is worth a log line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Note {
-    /// Seen in the scan for the first time.
-    Started(Version),
-    /// Trapped; another instance is made.
-    Restarting {
-        /// Traps within the window, this one included.
-        trap: u32,
-        /// As many as lead to quarantine.
-        of: u32,
-        /// Time until then.
-        delay: Duration,
-    },
-    /// A module that ran before could not be made again; another attempt follows.
-    Retrying {
-        /// Time until then.
-        delay: Duration,
-    },
-    /// Trapped too often: not run again until new bytes or a release.
-    Quarantined {
-        /// The module.
-        hash: ModuleHash,
-        /// Traps within the window.
-        traps: u32,
-    },
-    /// Not run because its bytes are in quarantine from before.
-    StillQuarantined(ModuleHash),
-    /// Will not load; what runs is not touched.
-    Refused(Refusal),
-    /// Out of the scan, as ordered.
-    Stopped,
-}
-
-impl fmt::Display for Note {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Started(version) => {
-                write!(f, "running {} as instance {}", version.hash, version.generation.0)
-            }
-            Self::Restarting { trap, of, delay } if delay.is_zero() => {
-                write!(f, "trap {trap} of {of}, restarting at once")
-            }
-            Self::Restarting { trap, of, delay } => {
-                write!(f, "trap {trap} of {of}, restarting in {delay:?}")
-            }
-            Self::Retrying { delay } => write!(f, "trying again in {delay:?}"),
-            Self::Quarantined { hash, traps } => write!(
-                f,
-                "quarantined {hash} after {traps} traps; replace the file or release the plugin"
-            ),
-            Self::StillQuarantined(hash) => write!(
-                f,
-                "{hash} is in quarantine and not run; replace the file or release the plugin"
-            ),
-            Self::Refused(refusal) => write!(f, "refused, nothing changes: {refusal}"),
-            Self::Stopped => f.write_str("stopped"),
-        }
-    }
 }
 
 /// One plugin as status shows it.

@@ -186,6 +186,22 @@ impl Variables {
         }
     }
 
+    /// Ids of the variables that were written since the last commit.
+    pub(crate) fn uncommitted(&self) -> impl Iterator<Item = u16> {
+        self.journal.iter().map(|(id, _)| *id)
+    }
+
+    /// All values, by id.
+    pub(crate) fn values(&self) -> &[Variable] {
+        &self.values
+    }
+
+    /// Gives the variable `id` a value that it had before.
+    pub(crate) fn put_back(&mut self, id: u16, value: Variable) {
+        self.note(id, Some(self.values[usize::from(id)]));
+        self.values[usize::from(id)] = value;
+    }
+
     /// Keeps everything written since the last commit.
     pub fn commit(&mut self) {
         for (id, _) in self.journal.drain(..) {

@@ -59,6 +59,9 @@ fn told(receipt: &Receipt) -> (Style, &'static str, String) {
         Event::Held { by } => (Style::Warn, "held", who(*by).into()),
         Event::Released { by } => (Style::Plain, "released", who(*by).into()),
         Event::Removed => (Style::Warn, "removed", "its file is gone".into()),
+        Event::Rollback => {
+            (Style::Bad, "rollback", "the version before runs again, with its state".into())
+        }
         Event::Stopped => (Style::Warn, "stopped", "out of the scan, its outputs are safe".into()),
     }
 }

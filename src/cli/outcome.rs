@@ -105,6 +105,7 @@ pub(super) mod tests {
                 file_hash: some(file),
                 generation: 1,
                 polls: 0,
+                probation: false,
                 traps: 0,
                 since_cycle: 0,
                 restart_in_ms: None,

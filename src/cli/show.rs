@@ -140,6 +140,7 @@ fn state(view: &PluginView) -> String {
             format!("backoff, {} left", time_us(ms.saturating_mul(1_000)))
         }
         (PluginState::Running, _) if other => "running, not the file".into(),
+        (PluginState::Running, _) if view.probation => "running, on probation".into(),
         (state, _) => name(state).into(),
     }
 }
@@ -171,14 +172,16 @@ pub(super) fn short(hash: &str) -> &str {
 
 /// The times of a swap on one line.
 pub(super) fn swap(swap: &SwapView) -> String {
+    let state = swap.state_bytes.map(|bytes| format!(", {bytes} bytes of state"));
     format!(
-        "detect {}, compile {}{}, prepare {}, boundary {}, cycles missed {}",
+        "detect {}, compile {}{}, prepare {}, boundary {}, cycles missed {}{}",
         time_us(swap.detect_us),
         time_us(swap.compile_us),
         if swap.cached { " (cached)" } else { "" },
         time_us(swap.prepare_us),
         time_us(swap.boundary_us),
-        swap.missed_cycles
+        swap.missed_cycles,
+        state.unwrap_or_default()
     )
 }
 

@@ -140,6 +140,7 @@ fn scan_and_plugins(old: &Config, new: &Config, all: &mut Vec<Change>) {
             ("functions", c.functions != d.functions),
             ("log_rate", c.log_lines_per_s != d.log_lines_per_s),
             ("restart", a.restart != b.restart),
+            ("swap", a.swap != b.swap),
             ("compiler", a.compiler != b.compiler),
             ("cache", a.cache != b.cache),
         ],

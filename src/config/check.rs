@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file::{
-    ControlFile, Cpus, GrantWord, LogFile, Maybe, ModeWord, PluginsFile, ScanFile, VariableFile,
+    ControlFile, Cpus, GrantWord, LogFile, Maybe, ModeWord, PluginsFile, ScanFile, SwapFile,
+    VariableFile,
 };
 use super::problem::{Report, Said};
 use super::{ControlSettings, PluginsSettings};
 use crate::image::Value;
 use crate::log;
-use crate::plugin::Limits;
+use crate::plugin::{Limits, SwapPolicy};
 use crate::scan::thread;
 use crate::supervisor::RestartPolicy;
 use crate::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variable, VariableKind};
@@ -64,6 +65,9 @@ const RESTART: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3
 
 /// Every trap in the window is remembered.
 const TRAPS: RangeInclusive<u64> = 1..=100;
+
+/// As many as there are numbers for.
+const PROBATION_POLLS: RangeInclusive<u64> = 0..=u32::MAX as u64;
 
 /// Bytes of a socket path in `sockaddr_un`, less the final zero.
 const MOST_SOCKET_BYTES: usize = 107;
@@ -204,6 +208,7 @@ pub(super) fn plugins(
         poll_budget: budget(&file.poll_budget, period, period / 4, report),
         limits: limits(file, report),
         restart: restart(file, report),
+        swap: swap(&file.swap, period, report),
         compiler: file.compiler.as_ref().map(|said| said.value).unwrap_or_default(),
         cache: here.path(&file.cache, here.cache()),
     }
@@ -267,6 +272,18 @@ fn restart(file: &PluginsFile, report: &Report<'_>) -> RestartPolicy {
         // The cast is safe: TRAPS ends far below u32::MAX.
         traps: traps as u32,
         window: ranged(&file.within, RESTART, default.window, show_duration, report),
+    }
+}
+
+fn swap(file: &SwapFile, period: Duration, report: &Report<'_>) -> SwapPolicy {
+    let default = SwapPolicy::default();
+    let polls = ranged(&file.polls, PROBATION_POLLS, default.polls.into(), show_number, report);
+    SwapPolicy {
+        budget: budget(&file.budget, period, period / 2, report),
+        probation: ranged(&file.probation, RESTART, default.probation, show_duration, report),
+        // The cast is safe: PROBATION_POLLS ends at u32::MAX.
+        polls: polls as u32,
+        rollback_state: file.rollback_state.as_ref().map(|said| said.value).unwrap_or_default(),
     }
 }
 

@@ -16,7 +16,7 @@ use super::problem::Said;
 use super::read::Section;
 use crate::image::{Direction, Kind, Value};
 use crate::log::{Format, Level};
-use crate::plugin::Compiler;
+use crate::plugin::{Compiler, RollbackState};
 use crate::variable::VariableKind;
 
 /// A key that may be absent.
@@ -64,6 +64,7 @@ pub(super) struct PluginsFile {
     pub(super) functions: Maybe<u64>,
     pub(super) log_rate: Maybe<u64>,
     pub(super) restart: RestartFile,
+    pub(super) swap: SwapFile,
     pub(super) compiler: Maybe<Compiler>,
     pub(super) cache: Maybe<PathBuf>,
 }
@@ -74,6 +75,14 @@ pub(super) struct RestartFile {
     pub(super) max: Maybe<Duration>,
     pub(super) traps: Maybe<u64>,
     pub(super) within: Maybe<Duration>,
+}
+
+/// `[plugins.swap]`
+pub(super) struct SwapFile {
+    pub(super) budget: Maybe<Duration>,
+    pub(super) probation: Maybe<Duration>,
+    pub(super) polls: Maybe<u64>,
+    pub(super) rollback_state: Maybe<RollbackState>,
 }
 
 /// `[[plugin]]`
@@ -240,6 +249,12 @@ impl PluginsFile {
                 max: duration(restart, "max"),
                 traps: restart.take("traps", COUNT),
                 within: duration(restart, "within"),
+            }),
+            swap: plugins.section("swap", |swap| SwapFile {
+                budget: duration(swap, "budget"),
+                probation: duration(swap, "probation"),
+                polls: swap.take("polls", COUNT),
+                rollback_state: swap.take("rollback_state", "\"current\" or \"snapshot\""),
             }),
             compiler: plugins.take("compiler", "\"cranelift\" or \"singlepass\""),
             cache: plugins.take("cache", PATH),

@@ -58,6 +58,7 @@ pub(super) fn programs(
             inputs: inputs.map_or(Grant::All, Grant::Only),
             outputs: outputs.map_or(Grant::All, Grant::Only),
             hold: program.hold.as_ref().is_some_and(|said| said.value),
+            swap: plugins.swap,
         };
         listed.push((name.to_owned(), settings));
     }

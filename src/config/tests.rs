@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::*;
 use crate::image::{Direction, Kind, MAX_IMAGE_BYTES, Point, PointId, Safe, Value};
+use crate::plugin::RollbackState;
 
 mod mistakes;
 
@@ -46,6 +47,7 @@ fn an_empty_file_has_every_default() {
         poll_budget: Duration::from_micros(2500),
         limits: Limits::default(),
         restart: RestartPolicy::default(),
+        swap: SwapPolicy::default(),
         compiler: Compiler::Cranelift,
         cache: "/home/jo/.cache/camshaft".into(),
     };
@@ -63,6 +65,7 @@ fn every_key_is_heard() {
          [plugins]\ndir = '/p'\ngrant = 'none'\npoll_budget = '20us'\ninit_budget = '1s'\n\
          memory = '64KiB'\ntable = 1\nstack = 8192\nmodule = '1 GiB'\nfunctions = 2\nlog_rate = 3\n\
          restart = { first = '1s', max = '1m', traps = 9, within = '5m' }\n\
+         swap = { budget = '600us', probation = '1m', polls = 7, rollback_state = 'snapshot' }\n\
          compiler = 'singlepass'\ncache = 'c'\n\
          [control]\nsocket = 's'\nmode = '0660'\n[log]\nlevel = 'trace'\nformat = 'json'\n",
     );
@@ -89,6 +92,12 @@ fn every_key_is_heard() {
             delay_max: Duration::from_secs(60),
             traps: 9,
             window: Duration::from_secs(300),
+        },
+        swap: SwapPolicy {
+            budget: Duration::from_micros(600),
+            probation: Duration::from_secs(60),
+            polls: 7,
+            rollback_state: RollbackState::Snapshot,
         },
         compiler: Compiler::Singlepass,
         cache: "etc/c".into(),
@@ -306,7 +315,12 @@ fn changes_are_named() {
         "['x']",
         other,
         &["plugin[a].poll_budget changed", "log.level changed"],
-        &["scan.period changed", "plugins.poll_budget changed", "log.format changed"],
+        &[
+            "scan.period changed",
+            "plugins.poll_budget changed",
+            "plugins.swap changed",
+            "log.format changed",
+        ],
     );
     // Nobody else comes before anybody else.
     check("[[plugin]]", "[[plugin]]\nname = 'b'\n[[plugin]]", &["plugin[b] added"], &[]);

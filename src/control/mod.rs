@@ -1,10 +1,8 @@
 //! How people reach a running daemon: requests, answers, and the HTTP that carries them.
 //!
 //! This file holds the words: [`Request`], [`Response`], [`Failure`]. What an answer looks like is
-//! in
-//! `view.rs`; `server.rs` takes requests from a unix socket and passes each as a [`Call`] to the
-//! daemon, `client.rs` makes them. Nothing here knows the scan or the supervisor: who answers a
-//! call decides what is true.
+//! in `view.rs`; `server.rs` takes requests from a unix socket and passes each as a [`Call`] to the
+//! daemon, `client.rs` makes them. Who answers a call decides what is true; nothing here knows.
 //!
 //! # The interface
 //! HTTP/1.1 with JSON bodies on a unix socket, one request a connection. Who may open the socket

@@ -66,6 +66,9 @@ pub enum Event {
         /// has a receipt, nor has the restart after it: see [`Event::Refused`].
         count: u64,
     },
+    /// The version before runs again, with its state, because its successor trapped on probation:
+    /// here the hash is that of the version that runs again, and the old one that of its successor.
+    Rollback,
     /// This version is not run again until new bytes or a release.
     Quarantined {
         /// Why.
@@ -113,10 +116,17 @@ mod tests {
             assert_eq!(serde_json::from_str::<Receipt>(&text).unwrap(), receipt);
         }
         let trap = Trap { kind: "unreachable".into(), function: None, offset: Some(9), cycle: 7 };
-        let swap = SwapView { compile_us: u64::MAX, cached: true, ..SwapView::default() };
+        let swap = SwapView {
+            compile_us: u64::MAX,
+            cached: true,
+            state_bytes: Some(4),
+            variables_carried: 3,
+            ..SwapView::default()
+        };
         let times = r#""detect_us":0,"compile_us":18446744073709551615,"prepare_us":0,"#;
-        let rest = r#""boundary_us":0,"missed_cycles":0,"cached":true"#;
-        let expected = format!(r#""kind":"swapped","swap":{{{times}{rest}}}"#);
+        let rest = r#""boundary_us":0,"missed_cycles":0,"cached":true,"state_bytes":4,"#;
+        let state = r#""variables_carried":3,"variables_new":0,"variables_dropped":0"#;
+        let expected = format!(r#""kind":"swapped","swap":{{{times}{rest}{state}}}"#);
         check(Event::Swapped { swap }, &expected);
         let how = r#"{"kind":"unreachable","function":null,"offset":9,"cycle":7}"#;
         let expected = format!(r#""kind":"trapped","trap":{how},"count":2"#);

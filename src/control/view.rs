@@ -126,6 +126,8 @@ pub struct PluginView {
     pub generation: u64,
     /// Polls of this instance that returned well.
     pub polls: u64,
+    /// Whether it is on probation: the version before resumes if it traps now.
+    pub probation: bool,
     /// Traps since the daemon's start, of all instances and versions.
     pub traps: u64,
     /// The cycle in which this instance took its seat; 0 when none has.
@@ -161,6 +163,18 @@ pub struct SwapView {
     pub missed_cycles: u64,
     /// Whether the compiled module came from the cache.
     pub cached: bool,
+    /// Size of the state that the version before handed over; `null` if the new one began without.
+    #[serde(default)]
+    pub state_bytes: Option<u64>,
+    /// Variables that were there before.
+    #[serde(default)]
+    pub variables_carried: u64,
+    /// Variables that its `init` has made.
+    #[serde(default)]
+    pub variables_new: u64,
+    /// Variables that its `init` wrote in vain, because they have another type.
+    #[serde(default)]
+    pub variables_dropped: u64,
 }
 
 /// One point.

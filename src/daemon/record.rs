@@ -25,22 +25,27 @@ impl Daemon {
         tell(name, note, &self.supervisor);
         // Who took over or trapped comes before what was made of it.
         self.settle_swaps();
-        if let Some(view) = self.supervisor.plugin(name) {
-            self.record.noted(name, note, &view);
-        }
+        self.record.noted(name, note, self.supervisor.plugin(name).as_ref());
     }
 
     /// Completes the times of swaps that have come true; records them, and traps.
     pub(super) fn settle_swaps(&mut self) {
         let news = self.reins.latest.read();
         self.record.cycle = news.cycle;
-        for fact in news.programs.iter() {
+        // Who was taken back has been there before who runs now.
+        let facts = news.programs.iter().flat_map(|fact| [fact.beaten.as_deref(), Some(fact)]);
+        for fact in facts.flatten() {
             let Some(name) = self.roster.name(fact.seat).cloned() else { continue };
             let Some(entry) = self.roster.get_mut(&name) else { continue };
             if let Some(done) = entry.ordered.take_if(|o| o.generation == fact.generation) {
+                let takeover = &fact.takeover;
                 let swap = SwapView {
                     boundary_us: micros(fact.since.saturating_sub(done.at)),
                     missed_cycles: news.missed - done.missed,
+                    state_bytes: takeover.state_bytes,
+                    variables_carried: takeover.variables_carried,
+                    variables_new: takeover.variables_new,
+                    variables_dropped: takeover.variables_dropped,
                     ..done.times
                 };
                 entry.last_swap = Some(swap);
@@ -68,8 +73,9 @@ pub(super) struct Record {
 struct Story {
     /// The version in the scan, trapped or not.
     runs: Option<ModuleHash>,
-    /// Traps of instances up to this one are counted.
-    counted: Generation,
+    /// Instances whose traps are counted: the last, and the last before it. After a rollback both
+    /// are in the scan's news, the newer one as beaten.
+    counted: [Generation; 2],
     /// Traps of the version in the scan, without anything else between them but its restarts.
     traps: u64,
     /// The version that was refused last, and how often in a row.
@@ -115,10 +121,10 @@ impl Record {
     /// The instance in the scan has trapped. Said at every look, recorded once.
     pub(super) fn trapped(&mut self, name: &str, generation: Generation, trap: &Trap) {
         let story = self.story(name);
-        if generation <= story.counted {
+        if story.counted.contains(&generation) {
             return;
         }
-        story.counted = generation;
+        story.counted = [generation, story.counted[0]];
         story.traps += 1;
         let (count, hash) = (story.traps, story.runs);
         if is_told(count) {
@@ -141,19 +147,27 @@ impl Record {
         }
     }
 
-    /// The supervisor finds this notable; the view is the plugin's right after it.
-    pub(super) fn noted(&mut self, name: &str, note: &Note, view: &View<'_>) {
+    /// The supervisor finds this notable; the view is the plugin's right after it, if it is not
+    /// forgotten by then.
+    pub(super) fn noted(&mut self, name: &str, note: &Note, view: Option<&View<'_>>) {
         match note {
             Note::Refused(refusal) => {
                 // Another than the file's can only be the version that ran last.
-                let is_the_file = view.refusal == Some(refusal);
-                self.refused(name, if is_the_file { view.file } else { view.good }, refusal);
+                let hash = view.and_then(|view| match view.refusal == Some(refusal) {
+                    true => view.file,
+                    false => view.good,
+                });
+                self.refused(name, hash, refusal);
             }
             Note::Quarantined { hash, traps } => {
                 self.quarantined(name, *hash, format!("{traps} traps in a short time"));
             }
             Note::StillQuarantined(hash) => {
                 self.quarantined(name, *hash, "these bytes are in quarantine from before".into());
+            }
+            Note::RolledBack { from, to } => {
+                self.story(name).runs = Some(*to);
+                self.add(name, self.cycle, Some(*to), Some(*from), Event::Rollback);
             }
             Note::Stopped => {
                 let runs = self.story(name).runs.take();
@@ -257,6 +271,7 @@ mod tests {
             Event::Released { .. } => "released".into(),
             Event::Removed => "removed".into(),
             Event::Stopped => "stopped".into(),
+            Event::Rollback => "rollback".into(),
         };
         record.newest(usize::MAX, None).into_iter().map(kind).collect()
     }

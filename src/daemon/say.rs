@@ -248,7 +248,10 @@ pub(super) fn tell(name: &str, note: &Note, supervisor: &Supervisor) {
             );
         }
         Note::Retrying { .. } => tracing::warn!(plugin = name, "{name}: {note}"),
-        Note::Restarting { .. } | Note::Quarantined { .. } | Note::StillQuarantined(_) => {
+        Note::Restarting { .. }
+        | Note::Quarantined { .. }
+        | Note::StillQuarantined(_)
+        | Note::RolledBack { .. } => {
             let trap = trap().unwrap_or_default();
             tracing::error!(plugin = name, trap, "{name}.wasm: {trap}: {note}");
         }

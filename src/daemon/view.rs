@@ -125,6 +125,7 @@ impl Daemon {
             file_hash: view.file.map(|hash| format!("{hash:#}")),
             generation: fact.map_or(0, |fact| fact.generation.0),
             polls: fact.map_or(0, |fact| fact.polls),
+            probation: runs.is_some_and(|fact| fact.standby.is_some()),
             traps: view.traps,
             since_cycle: fact.map_or(0, |fact| fact.since_cycle),
             restart_in_ms,

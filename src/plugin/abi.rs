@@ -147,7 +147,7 @@ pub(super) fn write_output(
 ) -> Outcome {
     let range = range(address, len, guest.world().outputs.len())?;
     memory.check(data, len)?;
-    if guest.phase == Phase::Init {
+    if guest.phase != Phase::Poll {
         return Err(Code::Denied);
     }
     claim_all(guest, range.clone())?;
@@ -221,6 +221,9 @@ pub(super) fn variable_write(
 ) -> Outcome {
     let mut buffer = [0; MAX_NAME_BYTES];
     let name = name(memory, at, len, &mut buffer)?;
+    if guest.phase == Phase::Save {
+        return Err(Code::Denied);
+    }
     guest.world().variables.write(name, value).map_err(|denied| match denied {
         Denied::OtherType(_) => Code::OtherType,
         Denied::Limit => Code::Error,
@@ -294,9 +297,9 @@ pub(super) fn point_read(
 /// `wasm_point_write_*(id, value)`
 pub(super) fn point_write(guest: &mut Guest, id: i32, value: Value) -> Outcome {
     let id = point_id(id)?;
-    let init = guest.phase == Phase::Init;
+    let polled = guest.phase == Phase::Poll;
     let point = guest.world().points.get(id).ok_or(Code::Unknown)?;
-    if init || point.direction == Direction::In {
+    if !polled || point.direction == Direction::In {
         return Err(Code::Denied);
     }
     let raw = point.encode(value).map_err(|unfit| match unfit {
@@ -342,13 +345,31 @@ pub(super) fn abort_message(memory: &impl Memory, at: u32) -> String {
     char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
 }
 
-/// `wasm_state_write(data, len)`: allowed in `save` only, which is called when state is handed
-/// over.
-pub(super) fn state_write(_: &mut Guest) -> Outcome {
-    Err(Code::Denied)
+/// `wasm_state_write(data, len)`, in `save` only
+pub(super) fn state_write(guest: &mut Guest, memory: &impl Memory, data: u32, len: u32) -> Outcome {
+    if guest.phase != Phase::Save {
+        return Err(Code::Denied);
+    }
+    memory.check(data, len)?;
+    let room = guest.state.grow(len as usize).ok_or(Code::Error)?;
+    memory.read(data, room).inspect_err(|_| guest.state.shrink(len as usize))
 }
 
-/// `wasm_state_read(buf, len, read)`: allowed in `restore` only.
-pub(super) fn state_read(_: &mut Guest) -> Outcome {
-    Err(Code::Denied)
+/// `wasm_state_read(buf, len, read)`, in `restore` only; at the end of the state it reads 0 bytes
+pub(super) fn state_read(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    buf: u32,
+    len: u32,
+    read: u32,
+) -> Outcome {
+    if guest.phase != Phase::Restore {
+        return Err(Code::Denied);
+    }
+    memory.check(read, 4)?;
+    let next = guest.state.next(len as usize);
+    memory.write(buf, next)?;
+    let taken = next.len();
+    guest.state.advance(taken);
+    memory.write(read, &(taken as u32).to_le_bytes())
 }

@@ -13,6 +13,7 @@ use wasmer::{
 };
 
 use super::bulk;
+use super::checkpoint::GLOBAL;
 use super::wasm::START;
 
 /// The hidden globals of one module, by index. `stop` is the last, where the host finds it.
@@ -75,7 +76,7 @@ impl Hidden {
 
 /// Counts the forms that the added code has had, because compiled modules are kept: raise it with
 /// every change here or in `bulk.rs`.
-pub(super) const FORM: u32 = 2;
+pub(super) const FORM: u32 = 3;
 
 /// The compiler middleware; one value for each compilation, because it remembers the module's
 /// globals.
@@ -86,6 +87,13 @@ impl ModuleMiddleware for StopFlag {
     fn transform_module_info(&self, info: &mut ModuleInfo) -> Result<(), MiddlewareError> {
         if let Some(start) = info.start_function.take() {
             info.exports.insert(START.into(), ExportIndex::Function(start));
+        }
+        // The guest's own, which a checkpoint takes along; the hidden ones come after them.
+        for (index, global) in info.globals.iter().skip(info.num_imported_globals) {
+            if global.mutability == Mutability::Var {
+                let name = format!("{GLOBAL}{}", index.as_u32());
+                info.exports.insert(name, ExportIndex::Global(index));
+            }
         }
         let imported = u32::try_from(info.num_imported_functions).unwrap_or(u32::MAX);
         let mut add = || {

@@ -7,9 +7,11 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use super::state::State;
 use super::world::{Level, Line, MAX_LOG_BYTES, Message, Seat, Text, World};
 use super::{Grant, Settings};
 use crate::image::{Direction, PointId, Points};
+use crate::variable::MAX_VARIABLES;
 
 /// What a guest is doing; decides what it may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +20,10 @@ pub(super) enum Phase {
     Init,
     /// A poll.
     Poll,
+    /// `save`: nothing is written but the state.
+    Save,
+    /// `restore`: variables may be written, outputs not.
+    Restore,
 }
 
 /// Why a guest ended itself, told by the host function that it called.
@@ -44,6 +50,10 @@ pub(super) struct Guest {
     /// How important that line is, by the descriptor that it was written to.
     pub(super) printed_level: Level,
     pub(super) scratch: Scratch,
+    /// In `save` and `restore`.
+    pub(super) state: State,
+    /// Ids of the variables that its polls have written; only kept while somebody may want to know.
+    wrote: Option<Vec<bool>>,
     rights: Rights,
     pace: Pace,
 }
@@ -66,6 +76,8 @@ impl Guest {
             printed: Text::default(),
             printed_level: Level::Info,
             scratch: Scratch::new(points.image_bytes(Direction::Out)),
+            state: State::default(),
+            wrote: None,
             rights: Rights::new(settings, points),
             pace: Pace::new(log_lines_per_s),
         }
@@ -78,7 +90,8 @@ impl Guest {
 
     /// Replaces the rights; what the program owns already is for the scan to settle.
     pub(super) fn entitle(&mut self, settings: &Settings, points: &Points) {
-        self.rights = Rights::new(settings, points);
+        let claimed = std::mem::take(&mut self.rights.claimed);
+        self.rights = Rights { claimed, ..Rights::new(settings, points) };
     }
 
     /// Whether the guest may read all of these bytes of the input image.
@@ -110,6 +123,7 @@ impl Guest {
             Some(other) if other != seat => Message::Owned(id, other),
             _ => {
                 *owner = Some(seat);
+                self.rights.claimed[id.index()] = true;
                 return true;
             }
         };
@@ -118,6 +132,23 @@ impl Guest {
             self.world().log.push(Line { seat, cycle, message });
         }
         false
+    }
+
+    /// The outputs that this instance has claimed.
+    pub(super) fn claimed(&self) -> Vec<PointId> {
+        let claimed = self.rights.claimed.iter().zip(0u16..).filter(|(claimed, _)| **claimed);
+        claimed.map(|(_, id)| PointId(id)).collect()
+    }
+
+    /// From now on remembers which variables its polls write.
+    pub(super) fn trace_variables(&mut self) {
+        self.wrote = Some(vec![false; MAX_VARIABLES]);
+    }
+
+    /// Ids of the variables that its polls have written since; forgets them.
+    pub(super) fn take_written(&mut self) -> Vec<u16> {
+        let wrote = self.wrote.take().unwrap_or_default();
+        wrote.iter().zip(0u16..).filter(|(wrote, _)| **wrote).map(|(_, id)| id).collect()
     }
 
     /// Logs what the guest says, unless it says too much.
@@ -155,6 +186,9 @@ impl Guest {
         let world = self.world.as_mut().expect("the world is lent for the length of every call");
         self.scratch.move_to(&mut world.outputs);
         if self.phase == Phase::Poll {
+            if let Some(wrote) = &mut self.wrote {
+                world.variables.uncommitted().for_each(|id| wrote[usize::from(id)] = true);
+            }
             world.variables.commit();
         }
         if self.pace.dropped > 0 && self.pace.has_allowance(world.now) {
@@ -218,6 +252,8 @@ struct Rights {
     outputs: Option<Vec<bool>>,
     /// Outputs whose denial was logged.
     denied: Vec<bool>,
+    /// Outputs that it has claimed.
+    claimed: Vec<bool>,
 }
 
 impl Rights {
@@ -241,6 +277,7 @@ impl Rights {
             readable,
             outputs: list(&settings.outputs),
             denied: vec![false; points.len()],
+            claimed: vec![false; points.len()],
         }
     }
 }

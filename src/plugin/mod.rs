@@ -10,6 +10,7 @@ mod bind;
 mod bulk;
 pub mod cache;
 pub mod check;
+mod checkpoint;
 pub mod compile;
 mod flag;
 pub mod folder;
@@ -17,8 +18,10 @@ mod guest;
 pub mod offer;
 pub mod program;
 mod size;
+mod state;
 pub mod stop;
 mod tables;
+mod trap;
 mod wasi;
 mod wasm;
 pub mod world;
@@ -119,6 +122,44 @@ pub enum Grant {
     Only(Vec<crate::image::PointId>),
 }
 
+/// How a new version takes over from one that runs, and how long it is on probation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SwapPolicy {
+    /// CPU time for `save` of the old and `restore` of the new version, both together.
+    pub budget: Duration,
+    /// The old version stays ready at least so long.
+    pub probation: Duration,
+    /// And until the new one has been polled so often.
+    pub polls: u32,
+    /// What the old version finds when it has to resume.
+    pub rollback_state: RollbackState,
+}
+
+/// What an old version finds when it resumes because the new one failed. Its own memory is always
+/// as it was at the swap: nobody has touched it, and what a failed version would save is not to be
+/// trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RollbackState {
+    /// The variables as they are now.
+    #[default]
+    Current,
+    /// The variables that the new version has written, as they were at the swap.
+    Snapshot,
+}
+
+impl Default for SwapPolicy {
+    /// For a period of 10 ms: half of it for the hand-over.
+    fn default() -> Self {
+        Self {
+            budget: Duration::from_millis(5),
+            probation: Duration::from_secs(5),
+            polls: 100,
+            rollback_state: RollbackState::Current,
+        }
+    }
+}
+
 /// How one program takes part in the scan: its entry in the configuration, or the defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -134,6 +175,8 @@ pub struct Settings {
     pub outputs: Grant,
     /// Held from the start, until an operator releases it.
     pub hold: bool,
+    /// How its versions take over from each other.
+    pub swap: SwapPolicy,
 }
 
 impl Default for Settings {
@@ -146,6 +189,7 @@ impl Default for Settings {
             inputs: Grant::All,
             outputs: Grant::All,
             hold: false,
+            swap: SwapPolicy::default(),
         }
     }
 }

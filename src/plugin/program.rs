@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use super::compile::Artifact;
 use super::guest::Guest;
-use super::stop::{Lane, Timekeeper};
+use super::stop::{Lane, Timekeeper, now_ns};
 use super::wasm::{Instance, Unprepared};
 use super::world::{Line, LogSink, Seat, World};
 use super::{Generation, Limits, ModuleHash, Refusal, Settings, Trap};
-use crate::image::Points;
-use crate::variable::Variable;
+use crate::image::{PointId, Points};
+use crate::variable::{Variable, Variables};
 
 /// What a preparation needs.
 #[derive(Debug)]
@@ -56,6 +56,35 @@ pub struct Prepared {
     pub program: Program,
     /// Variables that its `init` wrote, whatever they were before; they count from the swap on.
     pub variables: Vec<(String, Variable)>,
+}
+
+/// What a program found when it took its seat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Takeover {
+    /// Size of the state that it was handed; `None` if it began without.
+    pub state_bytes: Option<u64>,
+    /// Variables that were there before.
+    pub variables_carried: u64,
+    /// Variables that its `init` has made.
+    pub variables_new: u64,
+    /// Variables that its `init` wrote and that have another type, so that the write did not count.
+    pub variables_dropped: u64,
+}
+
+impl Prepared {
+    /// Writes the variables that its `init` has written, without committing them. Since then
+    /// somebody may have made one with another type; then that one counts.
+    pub fn bring_variables(&self, variables: &mut Variables) -> Takeover {
+        let carried = variables.len();
+        let write = |(name, value): &&(String, Variable)| variables.write(name, *value).is_ok();
+        let written = self.variables.iter().filter(write).count();
+        Takeover {
+            state_bytes: None,
+            variables_carried: carried as u64,
+            variables_new: (variables.len() - carried) as u64,
+            variables_dropped: (self.variables.len() - written) as u64,
+        }
+    }
 }
 
 /// How a preparation ended, and what the guest logged meanwhile.
@@ -124,9 +153,61 @@ impl Program {
         (world, result)
     }
 
+    /// Lets a successor take over: `save` here if both know how to hand over, then the variables of
+    /// its `init`, then its `restore`; `save` and `restore` together within its budget. What was
+    /// written to variables is left uncommitted.
+    ///
+    /// # Errors
+    /// Why the successor must not take over. This program is then as it was before.
+    pub fn hand_over(
+        &mut self,
+        to: &mut Prepared,
+        mut world: Box<World>,
+        lane: &Lane,
+    ) -> (Box<World>, Result<Takeover, Refusal>) {
+        if !self.instance.hands_over() || !to.program.instance.hands_over() {
+            let takeover = to.bring_variables(&mut world.variables);
+            return (world, Ok(takeover));
+        }
+        let (budget, started_ns) = (to.program.settings.swap.budget, now_ns());
+        let refused = |whose: &str, trap: Arc<Trap>| {
+            let remedy = "mend the plugin, or give plugins.swap.budget more time";
+            Err(Refusal::new(format!("{whose} failed: {trap}"), remedy))
+        };
+        let (mut world, saved) = self.instance.save(world, lane, started_ns, budget);
+        let state = match saved {
+            Ok(state) => state,
+            Err(trap) => return (world, refused("`save` of the running version", trap)),
+        };
+        let mut takeover = to.bring_variables(&mut world.variables);
+        takeover.state_bytes = Some(state.len() as u64);
+        let successor = &mut to.program.instance;
+        let (world, restored) = successor.restore(state, world, lane, started_ns, budget);
+        let result = match restored {
+            Ok(()) => Ok(takeover),
+            Err(trap) => refused("its `restore`", trap),
+        };
+        (world, result)
+    }
+
+    /// The outputs that this instance has claimed.
+    pub fn claimed(&mut self) -> Vec<PointId> {
+        self.instance.guest().claimed()
+    }
+
+    /// From now on remembers which variables its polls write.
+    pub fn trace_variables(&mut self) {
+        self.instance.guest().trace_variables();
+    }
+
+    /// Ids of the variables that its polls have written since; forgets them.
+    pub fn take_written(&mut self) -> Vec<u16> {
+        self.instance.guest().take_written()
+    }
+
     /// Takes new settings. Outputs that are no longer granted must be given up by the caller.
     pub fn configure(&mut self, settings: Settings, points: &Points) {
-        self.instance.entitle(&settings, points);
+        self.instance.guest().entitle(&settings, points);
         self.settings = settings;
     }
 
@@ -146,8 +227,8 @@ impl Program {
         (self.settings.order, &self.name)
     }
 
-    /// Its budget for one poll.
-    pub fn budget(&self) -> Duration {
-        self.settings.poll_budget
+    /// The shortest budget of a call into it.
+    pub fn shortest_budget(&self) -> Duration {
+        self.settings.poll_budget.min(self.settings.swap.budget)
     }
 }

@@ -12,22 +12,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wasmer::sys::vm::{
-    TrapCode, VMConfig, VMGlobal, VMGlobalDefinition, VMMemory, VMMemoryDefinition, VMTable,
+    VMConfig, VMGlobal, VMGlobalDefinition, VMMemory, VMMemoryDefinition, VMTable,
     VMTableDefinition,
 };
 use wasmer::sys::{BaseTunables, EngineBuilder, NativeEngineExt, Tunables};
 use wasmer::{
-    Engine, FunctionEnv, GlobalType, InstantiationError, MemoryError, MemoryStyle, MemoryType,
-    Module, Pages, RuntimeError, Store, TableStyle, TableType, TypedFunction,
+    Engine, FunctionEnv, GlobalType, MemoryError, MemoryStyle, MemoryType, Module, Pages, Store,
+    TableStyle, TableType, TypedFunction,
 };
 
 use super::bind::{self, Host};
-use super::guest::{Farewell, Guest, Phase};
+use super::checkpoint::Parts;
+use super::guest::{Guest, Phase};
+use super::state::{MAX_STATE_BYTES, State};
 use super::stop::{Lane, StopCell, Timekeeper, now_ns};
 use super::tables::Tables;
+use super::trap::{describe, not_instantiated, over, plain};
 use super::world::World;
-use super::{Limits, Refusal, Settings, Trap};
-use crate::text::legible_up_to;
+use super::{Limits, Refusal, Trap};
 
 /// The name under which the compile worker exports a module's start function instead of letting the
 /// instantiation run it: so it runs under the budget, and with a memory to log from.
@@ -40,7 +42,9 @@ pub(super) const START: &str = "camshaft:start";
 pub(super) struct Instance {
     body: Body,
     poll: TypedFunction<(), ()>,
-    memory: Option<wasmer::Memory>,
+    /// `save` and `restore`, if it has them.
+    hand_over: Option<[TypedFunction<(), ()>; 2]>,
+    parts: Parts,
     keeper: Arc<Timekeeper>,
 }
 
@@ -123,7 +127,7 @@ impl Instance {
         let imports = bind::imports(&module, &mut store, &host);
         let instance = match wasmer::Instance::new(&mut store, &module, &imports) {
             Ok(instance) => instance,
-            Err(error) => return (world, Err(not_instantiated(error))),
+            Err(error) => return (world, Err(Unprepared::Refused(not_instantiated(&error)))),
         };
         let memory = instance.exports.get_memory("memory").ok().cloned();
         host.as_mut(&mut store).memory.clone_from(&memory);
@@ -134,8 +138,12 @@ impl Instance {
                 return (world, Err(Unprepared::Refused(refusal)));
             }
         };
+        let optional = |name| instance.exports.get_typed_function(&store, name).ok();
+        let hand_over = optional("save").zip(optional("restore")).map(<[_; 2]>::from);
+        let parts = Parts::of(&instance.exports, memory);
         let body = Body { store, host, stop };
-        let mut prepared = Self { body, poll, memory, keeper: Arc::clone(keeper) };
+        let keeper = Arc::clone(keeper);
+        let mut prepared = Self { body, poll, hand_over, parts, keeper };
         let (world, result) = prepared.initialize(&instance, world, limits.init_budget);
         (world, result.map(|()| prepared).map_err(Unprepared::Trapped))
     }
@@ -179,14 +187,63 @@ impl Instance {
         self.body.call(&self.poll, world, &call)
     }
 
-    /// Size of the linear memory in bytes.
-    pub(super) fn memory_bytes(&self) -> u64 {
-        self.memory.as_ref().map_or(0, |memory| memory.view(&self.body.store).data_size())
+    /// Whether it has `save` and `restore`.
+    pub(super) fn hands_over(&self) -> bool {
+        self.hand_over.is_some()
     }
 
-    /// Gives the guest new rights.
-    pub(super) fn entitle(&mut self, settings: &Settings, points: &crate::image::Points) {
-        self.body.guest().entitle(settings, points);
+    /// Runs `save`, which is to have returned within `budget` from `started_ns`; gives the state. A
+    /// `save` that fails leaves no trace in the instance.
+    pub(super) fn save(
+        &mut self,
+        world: Box<World>,
+        lane: &Lane,
+        started_ns: u64,
+        budget: Duration,
+    ) -> (Box<World>, Result<Vec<u8>, Arc<Trap>>) {
+        let Some([save, _]) = &self.hand_over else { return (world, Ok(Vec::new())) };
+        let before = self.parts.checkpoint(&mut self.body.store);
+        let call = Call { phase: Phase::Save, lane, started_ns, budget };
+        let (world, result) = self.body.call(save, world, &call);
+        let state = std::mem::take(&mut self.body.guest().state);
+        let result = match result {
+            Ok(()) if state.overflowed => {
+                let kind = format!("its state has more than {MAX_STATE_BYTES} bytes");
+                Err(Arc::new(Trap { cycle: world.cycle, ..plain(kind) }))
+            }
+            other => other,
+        };
+        if result.is_err() {
+            self.parts.rewind(&mut self.body.store, before);
+        }
+        (world, result.map(|()| state.into_bytes()))
+    }
+
+    /// Runs `restore` on the state that another version has saved, as [`Instance::save`] does.
+    pub(super) fn restore(
+        &mut self,
+        state: Vec<u8>,
+        world: Box<World>,
+        lane: &Lane,
+        started_ns: u64,
+        budget: Duration,
+    ) -> (Box<World>, Result<(), Arc<Trap>>) {
+        let Some([_, restore]) = &self.hand_over else { return (world, Ok(())) };
+        self.body.guest().state = State::new(state);
+        let call = Call { phase: Phase::Restore, lane, started_ns, budget };
+        let (world, result) = self.body.call(restore, world, &call);
+        self.body.guest().state = State::default();
+        (world, result)
+    }
+
+    /// Size of the linear memory in bytes.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.parts.memory_bytes(&self.body.store)
+    }
+
+    /// The host's side of it.
+    pub(super) fn guest(&mut self) -> &mut Guest {
+        self.body.guest()
     }
 }
 
@@ -228,58 +285,6 @@ impl Body {
         });
         let world = guest.world.take().expect("it was lent above and host functions keep it");
         (world, result)
-    }
-}
-
-fn plain(kind: impl Into<String>) -> Trap {
-    Trap { kind: kind.into(), function: None, offset: None, cycle: 0 }
-}
-
-/// Most bytes of a guest's own words in a trap. Names of functions are rarely longer, and a message
-/// of `abort` is cut before it comes here.
-const MAX_WORDS: usize = 1024;
-
-fn over(budget: Duration) -> String {
-    format!("budget of {} exceeded", humantime::format_duration(budget))
-}
-
-/// What happened, from wasmer's error and from what we know ourselves.
-fn describe(error: &RuntimeError, guest: &mut Guest, stopped: bool, budget: Duration) -> Trap {
-    let kind = match (guest.farewell.take(), error.clone().to_trap()) {
-        (Some(Farewell::Exit(code)), _) => format!("proc_exit({code})"),
-        (Some(Farewell::Abort(message)), _) => {
-            format!("abort: {}", legible_up_to(MAX_WORDS, &message))
-        }
-        _ if stopped => over(budget),
-        (None, Some(TrapCode::UnreachableCodeReached)) => "unreachable".into(),
-        (None, Some(TrapCode::StackOverflow)) => "stack overflow".into(),
-        (None, Some(code)) => code.message().into(),
-        (None, None) => error.message(),
-    };
-    let frame = error.trace().first();
-    let name = |frame: &wasmer::FrameInfo| match frame.function_name() {
-        Some(name) => legible_up_to(MAX_WORDS, name),
-        None => format!("#{}", frame.func_index()),
-    };
-    Trap {
-        kind,
-        function: frame.map(name),
-        offset: frame.and_then(|frame| u32::try_from(frame.module_offset()).ok()),
-        cycle: 0,
-    }
-}
-
-fn not_instantiated(error: InstantiationError) -> Unprepared {
-    match error {
-        // No start section runs in an instantiation; what traps there are segments.
-        InstantiationError::Start(error) => Unprepared::Refused(Refusal::new(
-            format!("it cannot be instantiated: {}", error.message()),
-            "its data and element segments must lie within its memory and tables",
-        )),
-        other => Unprepared::Refused(Refusal::new(
-            format!("it cannot be instantiated: {other}"),
-            "its memory, tables and segments must fit the limits of the configuration",
-        )),
     }
 }
 

@@ -12,13 +12,17 @@ use super::stats::{self, Sample};
 use crate::driver::{Command, Fault};
 use crate::image::{Direction, Inputs, Points};
 use crate::latest;
-use crate::plugin::program::{Prepared, Program};
+use crate::plugin::program::{Prepared, Program, Takeover};
 use crate::plugin::world::{LogSink, MAX_PROGRAMS, Seat, World};
-use crate::plugin::{Generation, Settings, Trap};
+use crate::plugin::{Generation, Refusal, Settings, Trap};
 use crate::variable::{Variable, Variables};
 
 /// Room in the queue of orders: one for each program, so that all can be installed at once.
 pub const MAX_ORDERS: usize = MAX_PROGRAMS;
+
+/// The most that may come back in one cycle: from each seat two versions at a halt, and one more
+/// when its poll fails or its probation ends.
+pub(super) const RETURNS_PER_CYCLE: usize = 3 * MAX_PROGRAMS;
 
 /// What the scan is told to do. Obeyed in order, between two cycles.
 #[derive(Debug)]
@@ -56,8 +60,9 @@ pub enum Order {
 pub enum Return {
     /// A program that has left its seat, for whatever reason.
     Program(Program),
-    /// A program that could not be seated.
-    Refused(Box<Prepared>),
+    /// A program that was not seated: the version before would not hand over its state or it would
+    /// not take it; without a reason, because the scan is being stopped.
+    Refused(Box<Prepared>, Option<Refusal>),
     /// Settings that were replaced or had nobody to go to.
     Settings(Box<Settings>),
     /// How a device took a command.
@@ -95,6 +100,14 @@ pub struct ProgramFact {
     pub memory_bytes: u64,
     /// How it failed; it is no longer polled then.
     pub trap: Option<Arc<Trap>>,
+    /// How it took its seat.
+    pub takeover: Takeover,
+    /// Whether its probation is over.
+    pub is_proven: bool,
+    /// The version before, as long as that is ready to resume.
+    pub standby: Option<Generation>,
+    /// The newest version that this one has replaced again, because it trapped on probation.
+    pub beaten: Option<Arc<ProgramFact>>,
 }
 
 /// Looking at a memory's size costs more than a poll; once in so many cycles is often enough.
@@ -228,8 +241,7 @@ pub struct Reins {
 /// Queues between a scan and whoever directs it, and the one for measured times.
 pub fn queues(first: &Snapshot) -> (Ends, Reins, rtrb::Consumer<Sample>) {
     let (orders_in, orders) = rtrb::RingBuffer::new(MAX_ORDERS);
-    // Each order gives back at most one thing, and a trap one more.
-    let (returns, returns_out) = rtrb::RingBuffer::new(MAX_ORDERS + MAX_PROGRAMS);
+    let (returns, returns_out) = rtrb::RingBuffer::new(MAX_ORDERS + RETURNS_PER_CYCLE);
     let (samples, samples_out) = rtrb::RingBuffer::new(stats::MAX_SAMPLES);
     let (writer, reader) = latest::latest(first);
     let halting = Arc::new(AtomicBool::new(false));

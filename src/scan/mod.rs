@@ -1,15 +1,15 @@
 //! The scan: obey, read, run, write, publish. One thread, one cycle after the other.
 //!
 //! Nothing in a cycle waits, logs or allocates, except in a cycle that swaps, loses or configures a
-//! program.
-//! Orders come down one bounded queue, what comes back goes up another, and at the end of each
-//! cycle there is one [`Snapshot`]. When cycles happen is in `pacer.rs`, on which thread in
-//! `thread.rs`, how long they took in `stats.rs`, and what goes down and comes up in `exchange.rs`;
-//! who may run is decided by the supervisor, not here.
+//! program. Orders come down one bounded queue, what comes back goes up another, and at the end of
+//! each cycle there is one [`Snapshot`]. When cycles happen is in `pacer.rs`, on which thread in
+//! `thread.rs`, how long they took in `stats.rs`, what goes down and comes up in `exchange.rs`, how
+//! a program takes its seat from another in `swap.rs`. Who may run is decided by the supervisor.
 
 mod exchange;
 pub mod pacer;
 pub mod stats;
+mod swap;
 pub mod thread;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,17 +18,17 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::driver::{Driver, Fault};
-use crate::plugin::program::{Prepared, Program};
 use crate::plugin::stop::{Lane, Timekeeper, now_ns};
 use crate::plugin::world::{MAX_PROGRAMS, Seat, World};
-use crate::plugin::{Settings, Trap};
 use crate::variable::{Denied, Variable};
 
+use exchange::RETURNS_PER_CYCLE;
 pub use exchange::{
     DeviceFact, Ends, MAX_ORDERS, MEMORY_CYCLES, Order, ProgramFact, Reins, Return, Snapshot,
     queues, rehearsal,
 };
 use stats::{Sample, What};
+use swap::Seated;
 
 /// Most orders obeyed in one cycle: a flood of them must not stretch it.
 const ORDERS_PER_CYCLE: usize = 16;
@@ -51,14 +51,6 @@ pub struct Scan {
     /// Likewise.
     pub missed: u64,
     samples_lost: u64,
-}
-
-#[derive(Debug)]
-struct Seated {
-    program: Program,
-    since_cycle: u64,
-    since: Duration,
-    memory_bytes: u64,
 }
 
 struct Device {
@@ -94,7 +86,7 @@ impl Scan {
     pub fn cycle(&mut self, now: Duration) {
         self.obey(now);
         self.read(now);
-        self.run();
+        self.run(now);
         self.write(now);
         self.publish();
     }
@@ -107,10 +99,9 @@ impl Scan {
         let world = self.world();
         world.now = now;
         world.cycle += 1;
-        let halting = self.ends.halting.load(Ordering::Relaxed);
+        let halting = self.is_halting();
         for _ in 0..if halting { MAX_ORDERS } else { ORDERS_PER_CYCLE } {
-            // A return for the order, one for a trap of each program: there must be room before.
-            if self.ends.returns.slots() <= MAX_PROGRAMS {
+            if self.ends.returns.slots() < RETURNS_PER_CYCLE {
                 break;
             }
             let Ok(order) = self.ends.orders.pop() else { break };
@@ -157,50 +148,6 @@ impl Scan {
         }
     }
 
-    fn install(&mut self, prepared: Box<Prepared>) {
-        let seat = prepared.program.seat;
-        let old = self.index(seat);
-        let halting = self.halted || self.ends.halting.load(Ordering::Relaxed);
-        if halting || (old.is_none() && self.programs.len() == MAX_PROGRAMS) {
-            self.give_back(Return::Refused(prepared));
-            return;
-        }
-        let Prepared { program, variables } = *prepared;
-        let world = self.world();
-        for (name, value) in variables {
-            // Since its `init` somebody may have made it with another type; then that one counts.
-            let _ = world.variables.write(&name, value);
-        }
-        world.variables.commit();
-        let (since_cycle, since) = (world.cycle, world.now);
-        let memory_bytes = program.memory_bytes();
-        self.down.retain(|fact| fact.seat != seat);
-        if let Some(old) = old {
-            // The outputs stay as they are and go on belonging to the seat, unless the settings
-            // have changed since the old one was prepared: what is not granted any more becomes
-            // safe.
-            let old = self.programs.remove(old);
-            self.world().give_up(seat, &program.settings.outputs);
-            self.give_back(Return::Program(old.program));
-        }
-        let place = self.programs.partition_point(|other| other.program.rank() < program.rank());
-        self.programs.insert(place, Seated { program, since_cycle, since, memory_bytes });
-        self.promise_budgets();
-    }
-
-    fn configure(&mut self, seat: Seat, settings: Box<Settings>) {
-        if let Some(index) = self.index(seat) {
-            let mut seated = self.programs.remove(index);
-            let world = self.world();
-            seated.program.configure(*settings.clone(), &world.points);
-            world.give_up(seat, &settings.outputs);
-            let place = self.programs.partition_point(|p| p.program.rank() < seated.program.rank());
-            self.programs.insert(place, seated);
-            self.promise_budgets();
-        }
-        self.give_back(Return::Settings(settings));
-    }
-
     /// Writes all of these, or none.
     fn set_variables(&mut self, values: &[(String, Variable)]) -> Result<(), &'static str> {
         let variables = &mut self.world().variables;
@@ -215,18 +162,16 @@ impl Scan {
         })
     }
 
-    /// Tells the timekeeper what the shortest budget is.
-    fn promise_budgets(&mut self) {
-        let budgets = self.programs.iter().map(|seated| seated.program.budget());
-        self.lane.shortest(budgets.min().unwrap_or(Duration::MAX));
-        self.keeper.wake();
+    /// Whether nothing is to be seated any more.
+    fn is_halting(&self) -> bool {
+        self.halted || self.ends.halting.load(Ordering::Relaxed)
     }
 
-    /// Takes a program out and makes its outputs safe.
-    fn vacate(&mut self, index: usize) {
-        let program = self.programs.remove(index).program;
-        self.world().vacate(program.seat);
-        self.give_back(Return::Program(program));
+    /// Tells the timekeeper what the shortest budget is.
+    fn promise_budgets(&mut self) {
+        let budgets = self.programs.iter().map(|seated| seated.program.shortest_budget());
+        self.lane.shortest(budgets.min().unwrap_or(Duration::MAX));
+        self.keeper.wake();
     }
 
     /// Copies the newest inputs of every device.
@@ -238,7 +183,7 @@ impl Scan {
     }
 
     /// Polls every program whose turn it is.
-    fn run(&mut self) {
+    fn run(&mut self, now: Duration) {
         self.lane.mark();
         let cycle = self.world().cycle;
         let mut started_ns = now_ns();
@@ -257,16 +202,16 @@ impl Scan {
             self.record(what, ended_ns - started_ns);
             started_ns = ended_ns;
             match result {
-                Ok(()) => index += 1,
-                Err(trap) => self.lose(index, trap),
+                Ok(()) => {
+                    let seated = &self.programs[index];
+                    if !seated.is_proven && seated.has_proved_itself(now) {
+                        self.prove(index);
+                    }
+                    index += 1;
+                }
+                Err(trap) => index += usize::from(self.lose(index, trap)),
             }
         }
-    }
-
-    /// A program has trapped: out with it, in the same cycle.
-    fn lose(&mut self, index: usize, trap: Arc<Trap>) {
-        self.down.push(ProgramFact { trap: Some(trap), ..self.programs[index].fact() });
-        self.vacate(index);
     }
 
     /// Gives every device its outputs.
@@ -366,20 +311,6 @@ impl Scan {
         // `obey` has looked for room, and each order and each program gives back one thing.
         let full = self.ends.returns.push(thing).is_err();
         debug_assert!(!full, "more came back than there are orders and programs");
-    }
-}
-
-impl Seated {
-    fn fact(&self) -> ProgramFact {
-        ProgramFact {
-            seat: self.program.seat,
-            generation: self.program.generation,
-            polls: self.program.polls,
-            since_cycle: self.since_cycle,
-            since: self.since,
-            memory_bytes: self.memory_bytes,
-            trap: None,
-        }
     }
 }
 

@@ -61,8 +61,8 @@ pub struct Running {
 }
 
 /// Starts the timekeeper, above the priority of the scan: a runaway poll would starve it otherwise.
-/// Where the scan has no real-time priority the timekeeper still tries for the lowest one, so that a
-/// stop need not wait for the time slice of the very thread that it is to stop.
+/// Where the scan has no real-time priority the timekeeper still tries for the lowest one, so that
+/// a stop need not wait for the time slice of the very thread that it is to stop.
 ///
 /// # Errors
 /// When the system has no thread to give.

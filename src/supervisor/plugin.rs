@@ -1,15 +1,16 @@
 //! One plugin: what the folder holds, what the scan shows, and the one thing that is under way.
 //!
-//! `observe` takes the levels in, `reconcile` gives the next order. Neither knows how it came to
+//! `observe.rs` takes the levels in, `reconcile` gives the next order. Neither knows how it came to
 //! the present levels, so every path through lost, late and repeated facts ends in the same place.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::history::{History, RestartPolicy, Verdict};
+use super::history::{History, RestartPolicy};
 use super::{Action, Desk, Fact, Note, ORDER_REPEAT, Version, Want};
 use crate::plugin::{Generation, ModuleHash, Refusal, Trap};
 
+mod observe;
 mod view;
 
 use view::InScan;
@@ -102,8 +103,10 @@ pub(super) struct Plugin {
     refusal: Option<Refusal>,
     /// The quarantined module that the log was told about.
     told: Option<ModuleHash>,
-    /// Traps of instances up to this one are counted.
+    /// The trap of this instance is counted.
     counted: Generation,
+    /// Instances up to this one that were taken back are counted.
+    beaten: Generation,
     history: History,
     traps: u64,
     last_trap: Option<Arc<Trap>>,
@@ -203,76 +206,6 @@ impl Plugin {
         self.reconcile(turn);
     }
 
-    fn observe(&mut self, fact: &Fact<'_>, turn: &mut Turn<'_>) {
-        let before = self.seen.map(|seen| seen.generation);
-        if before.is_some_and(|before| before > fact.generation) {
-            return; // an older snapshot than the last one
-        }
-        self.ordered.retain(|version| version.generation >= fact.generation);
-        self.seen = Some(Seen { generation: fact.generation, trapped: fact.trap.is_some() });
-        if matches!(self.next, Next::Ready { version, .. } if version.generation <= fact.generation)
-        {
-            self.next = Next::Nothing;
-        }
-        if before != Some(fact.generation)
-            && let Some(version) = self.running()
-        {
-            self.good = Some(version.hash);
-            if self.file == File::Bytes(version.hash) {
-                self.refusal = None;
-            }
-            turn.tell(Note::Started(version));
-        }
-        if let Some(trap) = &fact.trap {
-            self.trapped(fact.generation, trap, turn);
-        }
-    }
-
-    /// The snapshot does not show the plugin. If nobody sent it away, its end counts as a trap.
-    fn observe_absence(&mut self, turn: &mut Turn<'_>) {
-        let Some(seen) = self.seen else { return };
-        if seen.generation > self.stop.covers {
-            let kind = "left the scan without an order".to_owned();
-            let trap = Arc::new(Trap { kind, function: None, offset: None, cycle: 0 });
-            self.trapped(seen.generation, &trap, turn);
-        } else {
-            turn.tell(Note::Stopped);
-        }
-        self.seen = None;
-        self.ordered.retain(|version| version.generation > seen.generation);
-    }
-
-    fn trapped(&mut self, generation: Generation, trap: &Arc<Trap>, turn: &mut Turn<'_>) {
-        if generation <= self.counted {
-            return;
-        }
-        self.counted = generation;
-        self.traps += 1;
-        self.last_trap = Some(Arc::clone(trap));
-        if let Some(version) = self.running() {
-            self.count_trap(version.hash, turn);
-        }
-    }
-
-    fn count_trap(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
-        if self.history.hash != Some(hash) {
-            if self.next.version().is_some() {
-                return; // it is being replaced; its traps do not count against its successor
-            }
-            self.history = History::of(hash);
-        }
-        match self.history.trapped(turn.now, turn.policy) {
-            Verdict::Restart { trap, delay } => {
-                turn.tell(Note::Restarting { trap, of: turn.policy.traps, delay });
-            }
-            Verdict::Quarantine { traps } => {
-                turn.desk.quarantine.add(turn.name, hash);
-                self.told = Some(hash);
-                turn.tell(Note::Quarantined { hash, traps });
-            }
-        }
-    }
-
     /// A module that ran before and cannot be made again meets a passing trouble of the machine
     /// (a killed compiler, a full disk): it is tried again later, as often as it takes.
     fn failed(&mut self, version: Version, refusal: Refusal, turn: &mut Turn<'_>) {
@@ -360,8 +293,10 @@ impl Plugin {
     fn install(&mut self, version: Version, turn: &mut Turn<'_>) {
         if !self.ordered.contains(&version) {
             if self.ordered.len() == MAX_ORDERED {
-                // The oldest but the one that is in the scan.
-                self.ordered.remove(usize::from(self.seen.is_some()));
+                // The oldest but those that are in the scan.
+                let seen = self.seen.map(|seen| seen.generation);
+                let waiting = |version: &Version| Some(version.generation) > seen;
+                self.ordered.remove(self.ordered.iter().position(waiting).unwrap_or(0));
             }
             self.ordered.push(version);
         }

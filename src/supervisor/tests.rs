@@ -16,7 +16,7 @@ mod traps;
 fn check(script: &str) {
     let mut supervisor = Supervisor::new(RestartPolicy::default());
     let mut now = Duration::from_secs(1000);
-    let mut seen: Option<(u64, Option<Arc<Trap>>)> = None;
+    let mut seen: Option<Fact<'static>> = None;
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (command, expected) = line.split_once(':').expect("every line of a script has a colon");
         let words: Vec<&str> = command.split_whitespace().collect();
@@ -32,8 +32,12 @@ fn check(script: &str) {
                 supervisor.prepared("a", generation(n), Err(Refusal::new("no", "")));
             }
             ["see", "-"] => seen = None,
-            ["see", n] => seen = Some((generation(n).0, None)),
-            ["see", n, "trap"] => seen = Some((generation(n).0, Some(trap()))),
+            ["see", n] => seen = Some(fact(n)),
+            ["see", n, "trap"] => seen = Some(Fact { trap: Some(trap()), ..fact(n) }),
+            ["see", n, "after", m] => seen = Some(Fact { standby: Some(generation(m)), ..fact(n) }),
+            ["see", n, "beat", m] => {
+                seen = Some(Fact { beaten: Some((generation(m), trap())), ..fact(n) });
+            }
             ["is"] => {
                 assert_eq!(state(&supervisor), expected.trim(), "state, script:{script}");
                 continue;
@@ -41,15 +45,14 @@ fn check(script: &str) {
             [time] => now += Duration::from_millis(time[1..].parse().unwrap()),
             _ => panic!("unknown command {command:?}"),
         }
-        let fact = seen.as_ref().map(|(generation, trap)| Fact {
-            name: "a",
-            generation: Generation(*generation),
-            trap: trap.clone(),
-        });
         let actions: Vec<String> =
-            supervisor.step(now, fact.as_slice()).iter().map(brief).collect();
+            supervisor.step(now, seen.as_slice()).iter().map(brief).collect();
         assert_eq!(actions.join(", "), expected.trim(), "after {command:?}, script:{script}");
     }
+}
+
+fn fact(n: &str) -> Fact<'static> {
+    Fact { name: "a", generation: generation(n), trap: None, standby: None, beaten: None }
 }
 
 fn hash(text: &str) -> ModuleHash {
@@ -84,6 +87,9 @@ fn brief(action: &Action) -> String {
             Note::Retrying { delay } => format!("'retry {}ms'", delay.as_millis()),
             Note::Quarantined { hash, .. } => format!("'quarantined {}'", letter(*hash)),
             Note::StillQuarantined(hash) => format!("'still quarantined {}'", letter(*hash)),
+            Note::RolledBack { from, to } => {
+                format!("'back from {} to {}'", letter(*from), letter(*to))
+            }
             Note::Refused(_) => "'refused'".into(),
             Note::Stopped => "'stopped'".into(),
         },

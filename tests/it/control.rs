@@ -195,6 +195,8 @@ fn deployed(facts: &mut Facts, name: String, module: &[u8]) -> Response {
                 boundary_us: 6_100,
                 missed_cycles: 0,
                 cached: true,
+                state_bytes: Some(4),
+                ..SwapView::default()
             });
         }
         b"bad" => plugin.reason = Some("it is \x1b[31mtext\nnot a module".into()),
@@ -219,6 +221,7 @@ fn tank() -> PluginView {
         file_hash: Some("3f2a1b00".repeat(8)),
         generation: 3,
         polls: 123_456,
+        probation: false,
         traps: 0,
         since_cycle: 17,
         restart_in_ms: None,
@@ -331,6 +334,7 @@ fn receipts() -> Vec<Entry<Receipt>> {
         boundary_us: 6_100,
         missed_cycles: 1,
         cached: false,
+        ..SwapView::default()
     };
     let trap = Trap {
         kind: "unreachable".into(),

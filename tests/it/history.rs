@@ -40,9 +40,11 @@ fn wait_for(daemon: &Daemon, kind: &str) {
     });
 }
 
-/// Lets `tank` live through everything; gives the versions: two good ones, two bad, one that traps.
-fn live(daemon: &Daemon) -> [Vec<u8>; 5] {
+/// Lets `tank` live through everything; gives the versions: two good ones, two bad, one that traps after
+/// another, one that traps by itself.
+fn live(daemon: &Daemon) -> [Vec<u8>; 6] {
     let trapping = wat("(module (func $bad (export \"poll\") unreachable))");
+    let early = wat("(module (func $bad (export \"poll\") nop unreachable))");
     let [one, two] = [version(1), version(2)];
     let bad = wat("(module (import \"env\" \"nonsense\" (func)) (func (export \"poll\")))");
     block_on(daemon.client.deploy("tank", one.clone().into())).unwrap();
@@ -62,18 +64,22 @@ fn live(daemon: &Daemon) -> [Vec<u8>; 5] {
     daemon.wait_for("tank", "seen", |view| view.file_hash == hex(&two));
     block_on(daemon.client.act("tank", "release")).unwrap();
     wait_for(daemon, "started");
+    daemon.drop_in("tank", &early);
+    wait_for(daemon, "rollback");
+    daemon.remove("tank");
+    wait_for(daemon, "stopped");
     daemon.drop_in("tank", &trapping);
     daemon.wait_for("tank", "quarantined", |view| view.state == PluginState::Quarantined);
     wait_for(daemon, "stopped");
     daemon.remove("tank");
     daemon.wait_gone("tank");
-    [one, two, b"garbage".to_vec(), bad, trapping]
+    [one, two, b"garbage".to_vec(), bad, early, trapping]
 }
 
 #[test]
 fn a_history_tells_the_story_of_a_plugin() {
     let daemon = Daemon::start(Keys::default());
-    let [one, two, garbage, bad, trapping] = live(&daemon);
+    let [one, two, garbage, bad, early, trapping] = live(&daemon);
     let found = receipts(&daemon, "tank");
     let kind = |entry: &Entry<Receipt>| {
         let json = serde_json::to_value(entry).unwrap();
@@ -88,7 +94,12 @@ fn a_history_tells_the_story_of_a_plugin() {
         ("stopped", hex(&two), hex(&two)),
         ("released", None, None),
         ("started", hex(&two), None),
-        ("swapped", hex(&trapping), hex(&two)),
+        ("swapped", hex(&early), hex(&two)),
+        ("trapped", hex(&early), hex(&early)),
+        ("rollback", hex(&two), hex(&early)),
+        ("removed", hex(&two), hex(&two)),
+        ("stopped", hex(&two), hex(&two)),
+        ("started", hex(&trapping), None),
         ("trapped", hex(&trapping), hex(&trapping)),
         ("restarted", hex(&trapping), hex(&trapping)),
         ("trapped", hex(&trapping), hex(&trapping)),
@@ -109,7 +120,7 @@ fn a_history_tells_the_story_of_a_plugin() {
         table.lines().skip(1).map(|line| line.split_whitespace().nth(3).unwrap()).collect();
     assert_eq!(whats, story.iter().map(|(kind, ..)| kind.as_str()).collect::<Vec<_>>());
     assert_eq!(history(&daemon, &["tank", "-n", "3"]).lines().count(), 4);
-    assert!(history(&daemon, &[]).contains("witness"), "all plugins");
+    assert!(history(&daemon, &["-n", "100"]).contains("witness"), "all plugins");
     assert_eq!(daemon.status().history_trouble, None);
 }
 
@@ -125,8 +136,8 @@ fn check_details(found: &[Entry<Receipt>]) {
     let Event::Trapped { trap, count: 1 } = event(9) else { panic!("{:?}", event(9)) };
     assert_eq!((trap.kind.as_str(), trap.function.as_deref()), ("unreachable", Some("bad")));
     assert!(trap.offset.is_some() && trap.cycle == found[9].what.cycle, "{trap:?}");
-    assert!(matches!(event(13), Event::Trapped { count: 3, .. }), "{:?}", event(13));
-    assert_eq!(event(14), &Event::Quarantined { reason: "3 traps in a short time".into() });
+    assert!(matches!(event(18), Event::Trapped { count: 3, .. }), "{:?}", event(18));
+    assert_eq!(event(19), &Event::Quarantined { reason: "3 traps in a short time".into() });
     assert!(found.is_sorted_by(|one, two| one.seq < two.seq && one.time <= two.time));
 }
 

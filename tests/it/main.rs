@@ -21,6 +21,7 @@ mod rig;
 mod scan;
 mod service;
 mod simulation;
+mod swap;
 mod systemd;
 mod tidy;
 mod toolchain;

@@ -42,9 +42,10 @@ const NEIGHBOURS: [(&str, &str); 2] = [
 const UNSAFE: [&str; 2] = ["src/plugin/stop.rs", "src/plugin/wasm.rs"];
 
 /// Files that may name wasmer: to run modules, to compile them, and to check them.
-const WASMER: [&str; 10] = [
+const WASMER: [&str; 12] = [
     "src/plugin/bind.rs",
     "src/plugin/bulk.rs",
+    "src/plugin/checkpoint.rs",
     "src/plugin/flag.rs",
     "src/plugin/cache.rs",
     "src/plugin/check.rs",
@@ -52,6 +53,7 @@ const WASMER: [&str; 10] = [
     "src/plugin/size.rs",
     "src/plugin/stop.rs",
     "src/plugin/tables.rs",
+    "src/plugin/trap.rs",
     "src/plugin/wasm.rs",
 ];
 

@@ -50,7 +50,13 @@ fn the_quarantine_forgets_the_oldest() {
         supervisor.step(Duration::from_secs(n), &[]);
         supervisor.prepared("a", Generation(n), Ok(()));
         supervisor.step(Duration::from_secs(n), &[]);
-        let fact = Fact { name: "a", generation: Generation(n), trap: Some(trap()) };
+        let fact = Fact {
+            name: "a",
+            generation: Generation(n),
+            trap: Some(trap()),
+            standby: None,
+            beaten: None,
+        };
         supervisor.step(Duration::from_secs(n), &[fact]);
     }
     assert_eq!(supervisor.desk.quarantine.0.len(), MAX_QUARANTINED);
@@ -65,7 +71,13 @@ fn status_as_json() {
     supervisor.step(now, &[]);
     supervisor.prepared("a", Generation(1), Ok(()));
     supervisor.step(now, &[]);
-    let mut fact = Fact { name: "a", generation: Generation(1), trap: Some(trap()) };
+    let mut fact = Fact {
+        name: "a",
+        generation: Generation(1),
+        trap: Some(trap()),
+        standby: None,
+        beaten: None,
+    };
     supervisor.step(now, std::slice::from_ref(&fact));
     supervisor.prepared("a", Generation(2), Ok(()));
     supervisor.step(now, std::slice::from_ref(&fact));

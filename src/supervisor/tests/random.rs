@@ -207,6 +207,8 @@ impl World {
                 name,
                 generation: instance.generation,
                 trap: trap.clone(),
+                standby: None,
+                beaten: None,
             })
             .collect();
         let actions = supervisor.step(self.now, &facts);

@@ -193,7 +193,7 @@ async fn a_deploy_waits_for_its_outcome() {
 
     let text = format!(
         "tank: version {v_good} runs\n  detect 12.3 ms, compile 3.41 ms (cached), prepare 210 us, \
-         boundary 6.10 ms, cycles missed 0\n"
+         boundary 6.10 ms, cycles missed 0, 4 bytes of state\n"
     );
     stage.prints(&["deploy", &good], &text).await;
     stage.prints(&["deploy", &good], &format!("tank: version {v_good} runs already\n")).await;

@@ -80,7 +80,13 @@ impl House {
             .iter()
             .filter_map(|seen| {
                 let name = self.seats[usize::from(seen.seat.0)]?;
-                Some(Fact { name, generation: seen.generation, trap: seen.trap.clone() })
+                Some(Fact {
+                    name,
+                    generation: seen.generation,
+                    trap: seen.trap.clone(),
+                    standby: None,
+                    beaten: None,
+                })
             })
             .collect();
         let actions = self.supervisor.step(now, &facts);
@@ -112,7 +118,7 @@ impl House {
         while let Ok(thing) = self.rig.reins.returns.pop() {
             let back = match &thing {
                 Return::Program(program) => Back::Program(program.generation),
-                Return::Refused(prepared) => Back::Refused(prepared.program.generation),
+                Return::Refused(prepared, _) => Back::Refused(prepared.program.generation),
                 Return::Settings(_) => Back::Settings,
                 Return::Answer { ticket, result } => {
                     Back::Answer { ticket: *ticket, is_good: result.is_ok() }

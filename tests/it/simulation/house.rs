@@ -11,7 +11,7 @@ use camshaft::image::{PointId, Value};
 use camshaft::plugin::compile::Artifact;
 use camshaft::plugin::program::Prepared;
 use camshaft::plugin::world::Seat;
-use camshaft::plugin::{Generation, Grant, ModuleHash, Refusal, Settings, Trap};
+use camshaft::plugin::{Generation, Grant, ModuleHash, Refusal, Settings, SwapPolicy, Trap};
 use camshaft::scan::{MAX_ORDERS, Order};
 use camshaft::supervisor::{RestartPolicy, Supervisor};
 
@@ -154,6 +154,7 @@ impl House {
             }
         };
         Settings {
+            swap: SwapPolicy { probation: Duration::ZERO, polls: 0, ..SwapPolicy::default() },
             order: self.random.u32(..4),
             every: [1, 1, 1, 1, 2, 3, 7][self.random.usize(..7)],
             poll_budget: POLL_BUDGET,

@@ -21,7 +21,10 @@ use super::plant::Mirror;
 const ORDERS_PER_CYCLE: usize = 16;
 
 /// Room for what comes back, as `scan` has it.
-const MAX_RETURNS: usize = MAX_ORDERS + MAX_PROGRAMS;
+const MAX_RETURNS: usize = MAX_ORDERS + RETURNS_PER_CYCLE;
+
+/// From each seat two versions, and one more that fails or has proved itself.
+const RETURNS_PER_CYCLE: usize = 3 * MAX_PROGRAMS;
 
 /// What a program says, or what is said about it.
 #[derive(Debug, Clone, PartialEq)]
@@ -173,7 +176,7 @@ impl Model {
 
     fn obey(&mut self, now: Duration) {
         for _ in 0..ORDERS_PER_CYCLE {
-            if MAX_RETURNS - self.returns.len() <= MAX_PROGRAMS {
+            if MAX_RETURNS - self.returns.len() < RETURNS_PER_CYCLE {
                 return;
             }
             let Some(order) = self.orders.pop_front() else { return };

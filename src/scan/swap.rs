@@ -1,0 +1,255 @@
+//! How a program takes its seat: a hand-over from the version before, a time of probation, and the
+//! way back.
+//!
+//! A new version takes over between two cycles. It gets the state of the running one if both know
+//! how to hand it over, and the outputs stay as they are; if anything of that fails, the running
+//! one goes on and has not noticed. From then on the old version stands by until the new one has
+//! proved itself; when the new one traps before that, the old one is polled again from the next
+//! cycle on. Who is to be installed is decided by the supervisor; the polls are in `mod.rs`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{ProgramFact, Return, Scan};
+use crate::plugin::program::{Prepared, Program, Takeover};
+use crate::plugin::world::{MAX_PROGRAMS, Seat, World};
+use crate::plugin::{Grant, RollbackState, Settings, Trap};
+use crate::variable::Variable;
+
+/// A program on its seat.
+#[derive(Debug)]
+pub(super) struct Seated {
+    pub(super) program: Program,
+    since_cycle: u64,
+    since: Duration,
+    pub(super) memory_bytes: u64,
+    takeover: Takeover,
+    /// Whether its probation is over.
+    pub(super) is_proven: bool,
+    standby: Option<Box<Standby>>,
+    /// The version that this one has replaced again.
+    beaten: Option<Arc<ProgramFact>>,
+}
+
+/// The version before, ready to resume.
+#[derive(Debug)]
+struct Standby {
+    seated: Seated,
+    /// All variables at the swap, by id; empty if they are not to be put back.
+    variables: Vec<Variable>,
+}
+
+impl Seated {
+    pub(super) fn fact(&self) -> ProgramFact {
+        ProgramFact {
+            seat: self.program.seat,
+            generation: self.program.generation,
+            polls: self.program.polls,
+            since_cycle: self.since_cycle,
+            since: self.since,
+            memory_bytes: self.memory_bytes,
+            trap: None,
+            takeover: self.takeover,
+            is_proven: self.is_proven,
+            standby: self.standby.as_ref().map(|standby| standby.seated.program.generation),
+            beaten: self.beaten.clone(),
+        }
+    }
+
+    /// Whether it has been good for long enough, now that it was polled at `now`.
+    pub(super) fn has_proved_itself(&self, now: Duration) -> bool {
+        let policy = &self.program.settings.swap;
+        self.program.polls >= u64::from(policy.polls)
+            && now.saturating_sub(self.since) >= policy.probation
+    }
+
+    fn configure(&mut self, settings: &Settings, world: &World) {
+        self.program.configure(settings.clone(), &world.points);
+        if let Some(standby) = &mut self.standby {
+            standby.seated.configure(settings, world);
+        }
+    }
+}
+
+impl Scan {
+    pub(super) fn install(&mut self, prepared: Box<Prepared>) {
+        let seat = prepared.program.seat;
+        let halting = self.is_halting();
+        match self.index(seat) {
+            _ if halting => self.give_back(Return::Refused(prepared, None)),
+            Some(old) if self.programs[old].program.hash == prepared.program.hash => {
+                self.restart(old, prepared);
+            }
+            Some(old) => self.swap(old, prepared),
+            None if self.programs.len() == MAX_PROGRAMS => {
+                self.give_back(Return::Refused(prepared, None));
+            }
+            None => {
+                let takeover = self.bring_variables(&prepared);
+                self.seat(prepared.program, takeover, None);
+            }
+        }
+    }
+
+    /// A new instance of the same code begins anew, without the state of the old one.
+    fn restart(&mut self, old: usize, prepared: Box<Prepared>) {
+        let takeover = self.bring_variables(&prepared);
+        let program = prepared.program;
+        let old = self.programs.remove(old);
+        // The outputs stay as they are and go on belonging to the seat, unless the settings have
+        // changed since the old one was prepared: what is not granted any more becomes safe.
+        self.world().give_up(program.seat, &program.settings.outputs);
+        self.retire(old);
+        self.seat(program, takeover, None);
+    }
+
+    /// New code takes over, with the state of the old; or it does not, and the old one goes on.
+    fn swap(&mut self, old: usize, mut prepared: Box<Prepared>) {
+        let policy = prepared.program.settings.swap;
+        let before = match policy.rollback_state {
+            RollbackState::Current => Vec::new(),
+            RollbackState::Snapshot => self.world().variables.values().to_vec(),
+        };
+        let world = self.world.take().expect("the world is here between polls");
+        self.lane.mark();
+        let running = &mut self.programs[old].program;
+        let (world, result) = running.hand_over(&mut prepared, world, &self.lane);
+        self.world = Some(world);
+        let takeover = match result {
+            Ok(takeover) => takeover,
+            Err(refusal) => {
+                self.world().variables.revert();
+                self.give_back(Return::Refused(prepared, Some(refusal)));
+                return;
+            }
+        };
+        self.world().variables.commit();
+        let mut program = prepared.program;
+        let mut old = self.programs.remove(old);
+        self.world().give_up(program.seat, &program.settings.outputs);
+        // Who has not proved itself is no version to come back to while an older one is there.
+        let standby = match old.standby.take() {
+            Some(older) if !old.is_proven => {
+                self.retire(old);
+                older
+            }
+            _ => Box::new(Standby { seated: old, variables: Vec::new() }),
+        };
+        let mut standby = Some(standby);
+        if policy.probation.is_zero() && policy.polls == 0 {
+            self.retire(standby.take().expect("it was put there above").seated);
+        } else if let (Some(standby), RollbackState::Snapshot) =
+            (&mut standby, policy.rollback_state)
+        {
+            program.trace_variables();
+            standby.variables = before;
+        }
+        self.seat(program, takeover, standby);
+    }
+
+    fn bring_variables(&mut self, prepared: &Prepared) -> Takeover {
+        let variables = &mut self.world().variables;
+        let takeover = prepared.bring_variables(variables);
+        variables.commit();
+        takeover
+    }
+
+    fn seat(&mut self, program: Program, takeover: Takeover, standby: Option<Box<Standby>>) {
+        let (since_cycle, since) = (self.world().cycle, self.world().now);
+        self.down.retain(|fact| fact.seat != program.seat);
+        let seated = Seated {
+            since_cycle,
+            since,
+            memory_bytes: program.memory_bytes(),
+            takeover,
+            is_proven: false,
+            standby,
+            beaten: None,
+            program,
+        };
+        self.insert(seated);
+    }
+
+    fn insert(&mut self, seated: Seated) {
+        let rank = seated.program.rank();
+        let place = self.programs.partition_point(|other| other.program.rank() < rank);
+        self.programs.insert(place, seated);
+        self.promise_budgets();
+    }
+
+    pub(super) fn configure(&mut self, seat: Seat, settings: Box<Settings>) {
+        if let Some(index) = self.index(seat) {
+            let mut seated = self.programs.remove(index);
+            let world = self.world();
+            seated.configure(&settings, world);
+            world.give_up(seat, &settings.outputs);
+            self.insert(seated);
+        }
+        self.give_back(Return::Settings(settings));
+    }
+
+    /// The program's probation is over: the version before is let go, and with it the outputs that
+    /// only that one has written. They would otherwise keep their last value for ever.
+    pub(super) fn prove(&mut self, index: usize) {
+        let seated = &mut self.programs[index];
+        seated.is_proven = true;
+        let Some(standby) = seated.standby.take() else { return };
+        seated.program.take_written();
+        self.retire(standby.seated);
+        self.keep_claimed(index);
+    }
+
+    /// The program has trapped. If it was on probation the version before resumes in the next
+    /// cycle, with the outputs as they are; otherwise it is out, and its outputs are safe. Gives
+    /// whether somebody still sits there.
+    pub(super) fn lose(&mut self, index: usize, trap: Arc<Trap>) -> bool {
+        let seated = &mut self.programs[index];
+        let standby = seated.standby.take();
+        let fact = ProgramFact { trap: Some(trap), beaten: None, ..seated.fact() };
+        let Some(standby) = standby else {
+            self.down.push(fact);
+            self.vacate(index);
+            return false;
+        };
+        let Standby { seated: old, variables } = *standby;
+        let mut loser = std::mem::replace(seated, old);
+        seated.beaten = Some(Arc::new(fact));
+        if !variables.is_empty() {
+            let wrote = loser.program.take_written();
+            let world = self.world();
+            for id in wrote {
+                // A variable that the loser has made has no value to go back to.
+                if let Some(&value) = variables.get(usize::from(id)) {
+                    world.variables.put_back(id, value);
+                }
+            }
+            world.variables.commit();
+        }
+        self.give_back(Return::Program(loser.program));
+        self.keep_claimed(index);
+        self.promise_budgets();
+        true
+    }
+
+    /// Makes those outputs of a seat safe that its present program has never claimed.
+    fn keep_claimed(&mut self, index: usize) {
+        let program = &mut self.programs[index].program;
+        let (seat, claimed) = (program.seat, program.claimed());
+        self.world().give_up(seat, &Grant::Only(claimed));
+    }
+
+    /// Takes a program out and makes its outputs safe.
+    pub(super) fn vacate(&mut self, index: usize) {
+        let seated = self.programs.remove(index);
+        self.world().vacate(seated.program.seat);
+        self.retire(seated);
+    }
+
+    /// Gives back what is not to be dropped here, the version before included.
+    fn retire(&mut self, seated: Seated) {
+        if let Some(standby) = seated.standby {
+            self.give_back(Return::Program(standby.seated.program));
+        }
+        self.give_back(Return::Program(seated.program));
+    }
+}

@@ -1,0 +1,82 @@
+//! What the supervisor finds worth a log line, and in which words.
+//!
+//! It decides nothing and is told to nobody here: the daemon logs it and keeps a receipt.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::Version;
+use crate::plugin::{ModuleHash, Refusal};
+
+/// What is worth a log line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// Seen in the scan for the first time.
+    Started(Version),
+    /// Trapped; another instance is made.
+    Restarting {
+        /// Traps within the window, this one included.
+        trap: u32,
+        /// As many as lead to quarantine.
+        of: u32,
+        /// Time until then.
+        delay: Duration,
+    },
+    /// A module that ran before could not be made again; another attempt follows.
+    Retrying {
+        /// Time until then.
+        delay: Duration,
+    },
+    /// Trapped too often: not run again until new bytes or a release.
+    Quarantined {
+        /// The module.
+        hash: ModuleHash,
+        /// Traps within the window.
+        traps: u32,
+    },
+    /// Not run because its bytes are in quarantine from before.
+    StillQuarantined(ModuleHash),
+    /// Trapped on probation: the version before runs again.
+    RolledBack {
+        /// The module that trapped; it is in quarantine.
+        from: ModuleHash,
+        /// The module that runs.
+        to: ModuleHash,
+    },
+    /// Will not load; what runs is not touched.
+    Refused(Refusal),
+    /// Out of the scan, as ordered.
+    Stopped,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started(version) => {
+                write!(f, "running {} as instance {}", version.hash, version.generation.0)
+            }
+            Self::Restarting { trap, of, delay } if delay.is_zero() => {
+                write!(f, "trap {trap} of {of}, restarting at once")
+            }
+            Self::Restarting { trap, of, delay } => {
+                write!(f, "trap {trap} of {of}, restarting in {delay:?}")
+            }
+            Self::Retrying { delay } => write!(f, "trying again in {delay:?}"),
+            Self::Quarantined { hash, traps } => write!(
+                f,
+                "quarantined {hash} after {traps} traps; replace the file or release the plugin"
+            ),
+            Self::StillQuarantined(hash) => write!(
+                f,
+                "{hash} is in quarantine and not run; replace the file or release the plugin"
+            ),
+            Self::RolledBack { from, to } => write!(
+                f,
+                "rolled back to {to}, which goes on with its state; {from} is in quarantine until \
+                 the file changes or the plugin is released"
+            ),
+            Self::Refused(refusal) => write!(f, "refused, nothing changes: {refusal}"),
+            Self::Stopped => f.write_str("stopped"),
+        }
+    }
+}

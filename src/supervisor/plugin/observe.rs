@@ -1,0 +1,117 @@
+//! Takes in what the newest snapshot shows of one plugin: who runs, who trapped, who was taken
+//! back.
+//!
+//! What is to be done about it is decided in `plugin.rs`, from the levels that are left here.
+
+use std::sync::Arc;
+
+use super::super::history::{History, Verdict};
+use super::super::{Fact, Note};
+use super::{File, Next, Plugin, Seen, Turn};
+use crate::plugin::{Generation, ModuleHash, Trap};
+
+impl Plugin {
+    pub(super) fn observe(&mut self, fact: &Fact<'_>, turn: &mut Turn<'_>) {
+        let before = self.seen.map(|seen| seen.generation);
+        // Whoever was taken back is newer than who runs now.
+        let beaten = fact.beaten.as_ref().map(|(generation, _)| *generation);
+        let newest = beaten.map_or(fact.generation, |beaten| beaten.max(fact.generation));
+        if before.is_some_and(|before| before > newest) {
+            return; // an older snapshot than the last one
+        }
+        if let Some((generation, trap)) = &fact.beaten {
+            self.taken_back(*generation, fact.generation, trap, turn);
+        }
+        let oldest = fact.standby.unwrap_or(fact.generation);
+        self.ordered
+            .retain(|version| version.generation >= oldest && Some(version.generation) != beaten);
+        self.seen = Some(Seen { generation: fact.generation, trapped: fact.trap.is_some() });
+        if matches!(self.next, Next::Ready { version, .. } if version.generation <= newest) {
+            self.next = Next::Nothing;
+        }
+        if before != Some(fact.generation)
+            && let Some(version) = self.running()
+        {
+            self.good = Some(version.hash);
+            if self.file == File::Bytes(version.hash) {
+                self.refusal = None;
+            }
+            if newest == fact.generation {
+                turn.tell(Note::Started(version));
+            }
+        }
+        if let Some(trap) = &fact.trap {
+            self.trapped(fact.generation, trap, turn);
+        }
+    }
+
+    /// The scan has taken an instance back, and `resumed` runs again.
+    fn taken_back(
+        &mut self,
+        generation: Generation,
+        resumed: Generation,
+        trap: &Arc<Trap>,
+        turn: &mut Turn<'_>,
+    ) {
+        if generation <= self.beaten {
+            return;
+        }
+        self.beaten = generation;
+        self.traps += 1;
+        self.last_trap = Some(Arc::clone(trap));
+        let hash = |generation| {
+            let version = self.ordered.iter().find(|version| version.generation == generation);
+            version.map(|version| version.hash)
+        };
+        if let (Some(from), Some(to)) = (hash(generation), hash(resumed)) {
+            turn.desk.quarantine.add(turn.name, from);
+            self.told = Some(from);
+            turn.tell(Note::RolledBack { from, to });
+        }
+    }
+
+    /// The snapshot does not show the plugin. If nobody sent it away, its end counts as a trap.
+    pub(super) fn observe_absence(&mut self, turn: &mut Turn<'_>) {
+        let Some(seen) = self.seen else { return };
+        if seen.generation > self.stop.covers {
+            let kind = "left the scan without an order".to_owned();
+            let trap = Arc::new(Trap { kind, function: None, offset: None, cycle: 0 });
+            self.trapped(seen.generation, &trap, turn);
+        } else {
+            turn.tell(Note::Stopped);
+        }
+        self.seen = None;
+        self.ordered.retain(|version| version.generation > seen.generation);
+    }
+
+    fn trapped(&mut self, generation: Generation, trap: &Arc<Trap>, turn: &mut Turn<'_>) {
+        if generation == self.counted {
+            return;
+        }
+        self.counted = generation;
+        self.traps += 1;
+        self.last_trap = Some(Arc::clone(trap));
+        if let Some(version) = self.running() {
+            self.count_trap(version.hash, turn);
+        }
+    }
+
+    fn count_trap(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
+        if self.history.hash != Some(hash) {
+            if self.next.version().is_some() {
+                return; // it is being replaced; its traps do not count against its successor
+            }
+            self.history = History::of(hash);
+        }
+        match self.history.trapped(turn.now, turn.policy) {
+            Verdict::Restart { trap, delay } => {
+                turn.tell(Note::Restarting { trap, of: turn.policy.traps, delay });
+            }
+            Verdict::Quarantine { traps } => {
+                turn.desk.quarantine.add(turn.name, hash);
+                self.told = Some(hash);
+                turn.tell(Note::Quarantined { hash, traps });
+            }
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! A new version takes over: with the state of the old one, on probation, and back again.
+//!
+//! At the border of the scan, with real modules and simulated time. Swaps of a whole daemon are in
+//! `weather/swap.rs`, random ones in `simulation.rs`.
+
+use std::time::Duration;
+
+use camshaft::image::Value;
+use camshaft::plugin::{RollbackState, Settings, SwapPolicy};
+use camshaft::scan::{Order, ProgramFact, Return, Snapshot};
+use camshaft::variable::Variable;
+
+use crate::rig::{Rig, points, wat};
+
+/// A program that counts its polls three times: in its memory, which only a hand-over carries on, in
+/// the variable `count`, and in a global for itself. The first is written to `out.count`.
+struct Version {
+    /// Makes the bytes differ.
+    number: u32,
+    save: &'static str,
+    restore: &'static str,
+    /// Runs in each poll, where the global `$polls` is 1 in the first.
+    poll: &'static str,
+}
+
+/// One that hands over as it should.
+const GOOD: Version = Version {
+    number: 0,
+    save: "(drop (call $state_write (i32.const 16) (i32.const 4)))",
+    restore: "(drop (call $state_read (i32.const 16) (i32.const 4) (i32.const 24)))
+              (if (i32.ne (i32.load (i32.const 24)) (i32.const 4)) (then (unreachable)))",
+    poll: "",
+};
+
+impl Version {
+    fn bytes(&self) -> Vec<u8> {
+        let Self { number, save, restore, poll } = self;
+        wat(&format!(
+            r#"(module
+  (import "env" "wasm_state_write" (func $state_write (param i32 i32) (result i32)))
+  (import "env" "wasm_state_read" (func $state_read (param i32 i32 i32) (result i32)))
+  (import "env" "wasm_write_output" (func $write (param i32 i32 i32) (result i32)))
+  (import "env" "wasm_variable_read_int" (func $get (param i32 i32 i32) (result i32)))
+  (import "env" "wasm_variable_write_int" (func $set (param i32 i32 i32) (result i32)))
+  (import "env" "abort" (func $abort (param i32 i32 i32 i32)))
+  (memory (export "memory") 2)
+  (data (i32.const 100) "count")
+  (global $polls (mut i32) (i32.const 0))
+  (global (mut i32) (i32.const {number}))
+  (func (export "save") {save})
+  (func (export "restore") {restore})
+  (func (export "poll")
+    (global.set $polls (i32.add (global.get $polls) (i32.const 1)))
+    (i32.store (i32.const 16) (i32.add (i32.load (i32.const 16)) (i32.const 1)))
+    (drop (call $write (i32.const 12) (i32.const 16) (i32.const 4)))
+    (drop (call $get (i32.const 100) (i32.const 5) (i32.const 32)))
+    (drop (call $set (i32.const 100) (i32.const 5)
+      (i32.add (i32.load (i32.const 32)) (i32.const 1))))
+    {poll}))"#
+        ))
+    }
+}
+
+/// Ten polls of probation are enough for most of these tests.
+fn settings() -> Settings {
+    let swap = SwapPolicy {
+        budget: Duration::from_millis(2),
+        probation: Duration::ZERO,
+        polls: 10,
+        ..SwapPolicy::default()
+    };
+    Settings { poll_budget: Duration::from_millis(5), swap, ..Settings::default() }
+}
+
+/// A scan in which a good version runs since some cycles.
+fn running(settings: &Settings) -> Rig {
+    let mut rig = Rig::new(points(), Vec::new());
+    order(&mut rig, &GOOD, settings);
+    (0..20).for_each(|_| drop(rig.cycle()));
+    assert!(the_one(&rig.cycle()).is_proven);
+    rig
+}
+
+fn order(rig: &mut Rig, version: &Version, settings: &Settings) {
+    let prepared = rig.prepare("p", 0, &version.bytes(), settings.clone()).expect("it is good");
+    rig.order(Order::Install(Box::new(prepared)));
+}
+
+fn the_one(news: &Snapshot) -> &ProgramFact {
+    assert_eq!(news.programs.len(), 1);
+    &news.programs[0]
+}
+
+fn counts(rig: &Rig, news: &Snapshot) -> (i128, i128) {
+    let Value::Int(output) = rig.value(news, "out.count") else { panic!("it is an int") };
+    let Some(Variable::Int(variable)) = news.variables.read("count") else { panic!("likewise") };
+    (output, variable.into())
+}
+
+/// The same as of the last cycle.
+fn now(rig: &mut Rig) -> (i128, i128) {
+    let news = rig.reins.latest.read().clone();
+    counts(rig, &news)
+}
+
+#[test]
+fn nothing_is_lost_over_a_thousand_swaps() {
+    let mut rig = running(&settings());
+    let (mut output, mut variable) = now(&mut rig);
+    for number in 1..=1000 {
+        order(&mut rig, &Version { number, ..GOOD }, &settings());
+        for _ in 0..3 {
+            let news = rig.cycle();
+            (output, variable) = (output + 1, variable + 1);
+            assert_eq!(counts(&rig, &news), (output, variable), "in swap {number}");
+            let fact = the_one(&news);
+            assert_eq!(fact.takeover.state_bytes, Some(4));
+        }
+        // None of them proves itself, so the first stays ready all the time.
+        assert_eq!(rig.programs_returned(), usize::from(number > 1));
+    }
+    let fact = the_one(rig.reins.latest.read()).clone();
+    assert_eq!(fact.standby.map(|generation| generation.0), Some(1));
+}
+
+/// What a version that fails is refused for: the running one goes on and has not noticed.
+#[track_caller]
+fn refused(version: &Version, reason: &str) {
+    let mut rig = running(&settings());
+    let before = now(&mut rig);
+    order(&mut rig, version, &settings());
+    let news = rig.cycle();
+    let refusal =
+        std::iter::from_fn(|| rig.reins.returns.pop().ok()).find_map(|thing| match thing {
+            Return::Refused(_, refusal) => refusal,
+            _ => None,
+        });
+    let found = refusal.expect("it is refused").reason;
+    assert!(found.contains(reason), "{found}");
+    let fact = the_one(&news);
+    assert_eq!((fact.generation.0, fact.standby, fact.beaten.is_none()), (1, None, true));
+    assert_eq!(counts(&rig, &news), (before.0 + 1, before.1 + 1));
+    // Nor does it notice later, or in another attempt.
+    for number in 2..52 {
+        order(&mut rig, &Version { number, ..GOOD }, &settings());
+        let news = rig.cycle();
+        assert_eq!(the_one(&news).takeover.state_bytes, Some(4));
+        rig.programs_returned();
+    }
+    let news = rig.cycle();
+    assert_eq!(counts(&rig, &news), (before.0 + 52, before.1 + 52));
+}
+
+#[test]
+fn a_restore_that_fails_changes_nothing() {
+    let spoiled = "(drop (call $set (i32.const 100) (i32.const 5) (i32.const 7777)))";
+    let fails = |restore: String| Version { number: 1, restore: restore.leak(), ..GOOD };
+    refused(&fails(format!("{spoiled} (unreachable)")), "its `restore` failed: unreachable");
+    refused(&fails(format!("{spoiled} (loop (br 0))")), "its `restore` failed: budget of 2ms");
+    let abort = "(call $abort (i32.const 0) (i32.const 0) (i32.const 3) (i32.const 4))";
+    refused(
+        &fails(format!("{spoiled} {abort}")),
+        "its `restore` failed: abort:  (line 3, column 4)",
+    );
+}
+
+#[test]
+fn a_save_that_fails_leaves_no_trace() {
+    // It has spoiled its memory, a global and a variable before it fails.
+    let spoil = "(i32.store (i32.const 16) (i32.const 5555))
+        (global.set $polls (i32.const -100))
+        (drop (call $set (i32.const 100) (i32.const 5) (i32.const 7777)))";
+    let ends = [
+        ("(unreachable)", "`save` of the running version failed: unreachable"),
+        ("(loop (br 0))", "`save` of the running version failed: budget of 2ms exceeded"),
+        // 17 times the whole of its memory, which is more than a state may be.
+        (
+            "(local $n i32) (local.set $n (i32.const 17))
+             (loop (drop (call $state_write (i32.const 0) (i32.const 65536)))
+               (br_if 0 (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))",
+            "failed: its state has more than 1048576 bytes",
+        ),
+    ];
+    for (end, reason) in ends {
+        let (locals, end) = end.split_at(end.find("(local.set").unwrap_or(0));
+        let bad = Version { number: 1, save: format!("{locals}{spoil}{end}").leak(), ..GOOD };
+        let mut rig = Rig::new(points(), Vec::new());
+        order(&mut rig, &bad, &settings());
+        (0..20).for_each(|_| drop(rig.cycle()));
+        let before = now(&mut rig);
+        for n in 1..=3 {
+            order(&mut rig, &GOOD, &settings());
+            let news = rig.cycle();
+            let Ok(Return::Refused(_, Some(refusal))) = rig.reins.returns.pop() else {
+                panic!("it is refused");
+            };
+            assert!(refusal.reason.contains(reason), "{refusal}");
+            assert_eq!(counts(&rig, &news), (before.0 + n, before.1 + n), "{refusal}");
+            assert_eq!(the_one(&news).polls, 20 + n as u64);
+        }
+    }
+}
+
+#[test]
+fn a_version_that_traps_on_probation_goes_and_the_one_before_goes_on() {
+    for trap_in in [1, 2, 10] {
+        let poll =
+            format!("(if (i32.eq (global.get $polls) (i32.const {trap_in})) (then (unreachable)))");
+        let bad = Version { number: 1, poll: poll.leak(), ..GOOD };
+        let mut rig = running(&settings());
+        let before = now(&mut rig);
+        order(&mut rig, &bad, &settings());
+        let mut news = rig.cycle();
+        for n in 1..trap_in {
+            assert_eq!(counts(&rig, &news).0, before.0 + n);
+            assert_eq!(the_one(&news).standby.map(|generation| generation.0), Some(1));
+            news = rig.cycle();
+        }
+        // The cycle of the trap: nothing of it counts, and no output is safe or 0.
+        let trapped = (before.0 + trap_in - 1, before.1 + trap_in - 1);
+        assert_eq!(counts(&rig, &news), trapped, "trap in poll {trap_in}");
+        let fact = the_one(&news);
+        assert_eq!((fact.generation.0, fact.standby, fact.trap.is_none()), (1, None, true));
+        let beaten = fact.beaten.as_ref().expect("it was taken back");
+        assert_eq!(
+            (beaten.generation.0, beaten.trap.as_ref().unwrap().kind.as_str()),
+            (2, "unreachable")
+        );
+        assert_eq!(rig.programs_returned(), 1);
+        // From the next cycle on: its own memory as at the swap, the variable as it is now.
+        for n in 1..=20 {
+            let news = rig.cycle();
+            assert_eq!(counts(&rig, &news), (before.0 + n, trapped.1 + n));
+        }
+        // It has proved itself before; a trap of its own is a trap.
+        assert!(the_one(&rig.cycle()).is_proven);
+    }
+}
+
+#[test]
+fn variables_go_back_too_if_that_is_wanted() {
+    let mut settings = settings();
+    settings.swap.rollback_state = RollbackState::Snapshot;
+    let poll = "(if (i32.eq (global.get $polls) (i32.const 5)) (then (unreachable)))";
+    let mut rig = running(&settings);
+    let before = now(&mut rig);
+    order(&mut rig, &Version { number: 1, poll, ..GOOD }, &settings);
+    (0..5).for_each(|_| drop(rig.cycle()));
+    let news = rig.cycle();
+    assert_eq!(counts(&rig, &news), (before.0 + 1, before.1 + 1));
+}
+
+#[test]
+fn outputs_of_the_old_version_alone_are_kept_on_probation_and_safe_after_it() {
+    let valve = "(f64.store (i32.const 40) (f64.const 33))
+        (drop (call $write (i32.const 0) (i32.const 40) (i32.const 8)))";
+    let mut rig = Rig::new(points(), Vec::new());
+    order(&mut rig, &Version { number: 1, poll: valve, ..GOOD }, &settings());
+    (0..20).for_each(|_| drop(rig.cycle()));
+    order(&mut rig, &GOOD, &settings());
+    for n in 1..=10 {
+        let news = rig.cycle();
+        let expected = if n < 10 { 33.0 } else { 7.5 };
+        assert_eq!(rig.value(&news, "out.valve"), Value::Real(expected), "poll {n}");
+    }
+    assert_eq!(rig.programs_returned(), 1);
+    let owner = rig.points.find("out.valve").map(|id| rig.reins.latest.read().owners[id.index()]);
+    assert_eq!(owner, Some(None));
+}
+
+#[test]
+fn a_new_instance_of_the_same_code_begins_anew() {
+    let mut rig = running(&settings());
+    let before = now(&mut rig);
+    order(&mut rig, &GOOD, &settings());
+    let news = rig.cycle();
+    assert_eq!(counts(&rig, &news), (1, before.1 + 1));
+    assert_eq!(the_one(&news).standby, None);
+    assert_eq!(rig.programs_returned(), 1);
+}
