@@ -6,6 +6,7 @@
 
 mod args;
 mod check;
+mod deploy;
 mod history;
 mod outcome;
 mod screen;
@@ -13,7 +14,6 @@ mod show;
 mod table;
 mod unit;
 
-use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,8 +32,8 @@ use crate::plugin::compile::Workshop;
 use crate::plugin::{Compiler, Limits};
 use crate::recipe;
 use crate::text::{legible, nearest};
-use args::{Args, CONFIG, Deploy, History, List, Named, Reach, Test, Verb};
-use outcome::{Fate, ORDER_TIME};
+use args::{Args, CONFIG, History, List, Named, Reach, Test, Verb};
+use outcome::ORDER_TIME;
 use screen::Screen;
 
 /// Between two pictures of `status --watch`: quick enough to follow, slow enough to read.
@@ -138,7 +138,8 @@ async fn ask(verb: Verb) -> Outcome {
         Verb::Hold(named) => hold(named, screen).await,
         Verb::Release(named) => release(named, screen).await,
         Verb::Restart(named) => restart(named, screen).await,
-        Verb::Deploy(what) => deploy(what, screen).await,
+        Verb::Deploy(what) => deploy::deploy(what, screen).await,
+        Verb::Rollback(what) => deploy::roll_back(what, screen).await,
         Verb::Remove(named) => remove(named, screen).await,
         Verb::Set { name, value, reach } => set(&name, value, &client(reach), screen).await,
         Verb::Fault { device, kind, settings, reach, .. } => {
@@ -276,43 +277,6 @@ async fn settle(
         Ok(view) => Ok(screen.print(&format!("{}: {}\n", name, show::name(view.state)))?),
         Err(seen) => Err(outcome::too_late(name, wanted, seen.as_ref())),
     }
-}
-
-async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
-    let (client, file) = (client(what.reach), what.file.display().to_string());
-    let named = |error: &dyn Display| Failed::new(Exit::Failure, format!("{file}: {error}"));
-    let name = match what.name.or_else(|| what.file.file_stem()?.to_str().map(String::from)) {
-        Some(name) => name.strip_suffix(".wasm").map(String::from).unwrap_or(name),
-        None => return Err(named(&"give the plugin a name with --name")),
-    };
-    let module = std::fs::read(&what.file).map_err(|error| named(&error))?;
-    let before = client.plugin(&name).await?;
-    let hash = client.deploy(&name, module.into()).await?;
-    let version = show::short(&hash);
-    let runs = |view: &PluginView| view.state == PluginState::Running;
-    if before.filter(runs).and_then(|view| view.hash).as_ref() == Some(&hash) {
-        return Ok(screen.print(&format!("{name}: version {version} runs already\n"))?);
-    }
-    let judge = |view: Option<&PluginView>| outcome::fate(view?, &hash);
-    let text = match outcome::watch(&client, &name, what.timeout, judge).await? {
-        Ok(Fate::Runs(Some(swap))) => {
-            format!("{name}: version {version} runs\n  {}\n", show::swap(&swap))
-        }
-        Ok(Fate::Runs(None)) => format!("{name}: version {version} runs\n"),
-        Ok(Fate::Held) => format!(
-            "{name}: version {version} is in place but held; \
-             `camshaft release {name}` lets it run\n"
-        ),
-        Ok(Fate::Failed(reason)) => {
-            let message = format!("{name}: version {version} does not run: {}", legible(&reason));
-            return Err(Failed::new(Exit::Failure, message));
-        }
-        Err(seen) => {
-            let wanted = format!("version {version} shall run");
-            return Err(outcome::too_late(&name, &wanted, seen.as_ref()));
-        }
-    };
-    Ok(screen.print(&text)?)
 }
 
 async fn remove(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {

@@ -8,6 +8,7 @@
 
 mod answer;
 mod build;
+mod keep;
 mod loader;
 mod record;
 mod reload;
@@ -28,6 +29,7 @@ use crate::control::{By, Call, Reply, SwapView};
 use crate::log;
 use crate::plugin::folder::{Change, Watch};
 use crate::plugin::program::Request;
+use crate::plugin::versions::Versions;
 use crate::plugin::world::Line;
 use crate::plugin::{ModuleHash, Refusal, Settings};
 use crate::scan::stats::Stats;
@@ -82,6 +84,8 @@ struct Daemon {
     lines: rtrb::Consumer<Line>,
     stats: Stats,
     folder: Watch,
+    /// Where good versions are kept; `None` without a state folder.
+    versions: Option<Versions>,
     /// Why the folder cannot be read at present.
     folder_error: Option<String>,
     /// Who waits for the scan's answer, by ticket.
@@ -298,6 +302,7 @@ impl Daemon {
         self.tell_the_operator();
         self.tell_of_owners();
         self.forget_the_gone();
+        self.keep_the_good();
         self.tell_the_manager();
         self.folder_error.is_some().then(|| self.folder.poke());
     }

@@ -47,7 +47,8 @@
 //! 2. A poll that does not return in its budget is stopped within the budget plus 1 ms; the cycle
 //!    goes on. Budgets count CPU time.
 //! 3. A program writes into its own scratch. Outputs and variables count only after a good poll. On
-//!    a trap they are dropped and the program's outputs become safe in the same cycle.
+//!    a trap they are dropped and the program's outputs become safe in the same cycle; on probation
+//!    they stay as they are, and the version before is polled from the next cycle on.
 //! 4. An output point has one owner at a time. Nothing ever becomes 0 by accident.
 //! 5. Hostile bytes cannot hurt the daemon: whatever parses or compiles a module runs in a child
 //!    process with limits.

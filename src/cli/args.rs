@@ -60,6 +60,15 @@ Examples:
   camshaft history tank -n 100
   camshaft history --json -n 1000 | jq '.[] | select(.kind == \"refused\")'";
 
+/// Below the help of `rollback`.
+const ROLLBACK_HELP: &str = "\
+The last five versions of each plugin that have survived their probation are kept. One that traps on
+probation is taken back without you; this is for the day after. State is handed over as in any swap.
+
+Examples:
+  camshaft rollback tank
+  camshaft rollback tank --to 3f2a1b";
+
 /// Below the help of `set`.
 const SET_HELP: &str = "\
 A variable that a program writes in every cycle has its own value again a cycle later.
@@ -163,6 +172,9 @@ pub(super) enum Verb {
     /// Put a module into the plugin folder and wait for the outcome
     #[command(after_help = DEPLOY_HELP)]
     Deploy(Deploy),
+    /// Put the version before the present one back, and wait for the outcome
+    #[command(after_help = ROLLBACK_HELP)]
+    Rollback(Rollback),
     /// Delete a plugin's file; its program leaves and its outputs become safe
     Remove(Named),
     /// List points with value, quality and owner
@@ -239,6 +251,21 @@ pub(super) struct Deploy {
     /// Name of the plugin [default: the file's, without .wasm]
     #[arg(long)]
     pub(super) name: Option<String>,
+    /// How long to wait for the outcome
+    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+    pub(super) timeout: Duration,
+    #[command(flatten)]
+    pub(super) reach: Reach,
+}
+
+/// What to go back to.
+#[derive(Debug, Group)]
+pub(super) struct Rollback {
+    /// Name of the plugin
+    pub(super) name: String,
+    /// How the hash of the wanted version begins [default: the newest other one that is kept]
+    #[arg(long)]
+    pub(super) to: Option<String>,
     /// How long to wait for the outcome
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub(super) timeout: Duration,

@@ -164,6 +164,18 @@ impl Client {
         Ok(self.parse::<DeployedBody>(&answer)?.hash)
     }
 
+    /// Puts a kept version back into the plugin folder: the one whose hash begins with `to`, or the
+    /// newest other one; gives its hash.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn roll_back(&self, name: &str, to: Option<&str>) -> Result<String, Error> {
+        let query = to.map(|to| format!("?to={}", escaped(to))).unwrap_or_default();
+        let path = format!("/v1/plugins/{}/rollback{query}", escaped(name));
+        let answer = self.exchange(Method::POST, &path, Bytes::new()).await?;
+        Ok(self.parse::<DeployedBody>(&answer)?.hash)
+    }
+
     /// Deletes a plugin's file.
     ///
     /// # Errors

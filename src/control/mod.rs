@@ -21,6 +21,7 @@
 //! | `POST /v1/plugins/NAME/restart` | | the same |
 //! | `GET /v1/plugins/NAME/history` | | list of [`Receipt`]s, also of a plugin that is long gone |
 //! | `GET /v1/history` | | the same of all plugins |
+//! | `POST /v1/plugins/NAME/rollback?to=HASH` | | 202 as for `PUT`: a kept version is put back |
 //! | `GET /v1/points` | | list of [`PointView`] |
 //! | `PUT /v1/points/NAME` | `{"value":42.5}` | `{"done":true}` |
 //! | `GET /v1/vars` | | list of [`VarView`] |
@@ -96,6 +97,13 @@ pub enum Request {
         name: String,
         /// The file's content; not empty, not longer than the server's limit.
         module: Bytes,
+    },
+    /// Put a kept version of the plugin into the folder: [`Response::Deployed`].
+    Rollback {
+        /// Of the plugin.
+        name: String,
+        /// How its hash begins; the newest other one without it.
+        to: Option<String>,
     },
     /// Delete the plugin's file: [`Response::Done`].
     Remove {

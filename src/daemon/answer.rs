@@ -58,6 +58,7 @@ impl Daemon {
                 });
                 return;
             }
+            Request::Rollback { name, to } => return self.roll_back(name, to, reply),
             Request::Remove { name } => match self.known(&name) {
                 Ok(()) => {
                     let file = self.config.plugins.dir.join(format!("{name}.wasm"));
@@ -196,7 +197,10 @@ fn conflict(result: Result<(), Refusal>) -> Result<(), Failure> {
 }
 
 /// Lets a thread that may wait for the disk find the answer.
-fn answer_later(reply: oneshot::Sender<Reply>, work: impl FnOnce() -> Reply + Send + 'static) {
+pub(super) fn answer_later(
+    reply: oneshot::Sender<Reply>,
+    work: impl FnOnce() -> Reply + Send + 'static,
+) {
     tokio::task::spawn_blocking(move || {
         let _ = reply.send(work());
     });

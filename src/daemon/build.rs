@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use crate::plugin::cache::Cache;
 use crate::plugin::compile::Workshop;
 use crate::plugin::folder;
 use crate::plugin::stop::Timekeeper;
+use crate::plugin::versions::Versions;
 use crate::plugin::world::{Line, LogSink, World};
 use crate::scan::stats::Stats;
 use crate::scan::{self, Reins, Snapshot, thread};
@@ -77,6 +78,8 @@ async fn start(config: Config, log: log::Handle) -> anyhow::Result<()> {
     let (end, ended) = oneshot::channel();
     let control = listen_to_people(socket, &config, &events, ended);
     tick(&events);
+    let is_root = nix::unistd::geteuid().is_root();
+    let state = state_dir(|name| std::env::var_os(name), is_root);
     let daemon = Daemon {
         supervisor: Supervisor::new(config.plugins.restart),
         roster: Roster::default(),
@@ -94,7 +97,8 @@ async fn start(config: Config, log: log::Handle) -> anyhow::Result<()> {
         started: Instant::now(),
         pulse: (0, Instant::now()),
         told: Told::default(),
-        record: Record::new(open_journal()),
+        record: Record::new(open_journal(state.as_deref())),
+        versions: state.map(|folder| Versions::new(folder.join("versions"))),
         is_ready: false,
         config,
         log,
@@ -178,14 +182,13 @@ fn workshop(config: &Config) -> anyhow::Result<Workshop> {
 }
 
 /// The journal of receipts: on the disk, or in memory where that cannot be.
-fn open_journal() -> Journal<Receipt> {
-    let is_root = nix::unistd::geteuid().is_root();
-    let Some(folder) = state_dir(|name| std::env::var_os(name), is_root) else {
+fn open_journal(folder: Option<&Path>) -> Journal<Receipt> {
+    let Some(folder) = folder else {
         let why = "in memory only; set STATE_DIRECTORY or HOME to give it a folder";
         tracing::warn!("the history is kept {why}");
         return Journal::in_memory(why);
     };
-    Journal::open(&folder).unwrap_or_else(|error| {
+    Journal::open(folder).unwrap_or_else(|error| {
         let folder = folder.display();
         let why = format!("in memory only; {folder} cannot be used: {error}");
         tracing::warn!(%folder, %error, "the history is kept {why}");

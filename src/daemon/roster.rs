@@ -26,6 +26,8 @@ pub(super) struct Entry {
     /// A swap that was ordered and not yet seen.
     pub(super) ordered: Option<Ordered>,
     pub(super) last_swap: Option<SwapView>,
+    /// The version that was kept last, or was to be.
+    pub(super) kept: Option<ModuleHash>,
     /// The preparation under way.
     pub(super) loading: Loading,
 }
@@ -85,6 +87,7 @@ impl Roster {
                 is_outdated: false,
                 ordered: None,
                 last_swap: None,
+                kept: None,
                 loading: Loading::default(),
             };
             self.entries.insert(name, entry);

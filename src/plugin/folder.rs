@@ -30,6 +30,7 @@ mod disk;
 mod settle;
 
 pub use disk::publish;
+pub(super) use disk::put;
 use settle::{Order, Table};
 
 /// Plugins in one folder; more are refused. A hundred is the largest plant this is measured with.

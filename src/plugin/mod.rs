@@ -22,6 +22,7 @@ mod state;
 pub mod stop;
 mod tables;
 mod trap;
+pub mod versions;
 mod wasi;
 mod wasm;
 pub mod world;
@@ -42,6 +43,11 @@ impl ModuleHash {
     /// The identity of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(blake3::hash(bytes))
+    }
+
+    /// The identity that these 64 hexadecimal digits mean.
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        blake3::Hash::from_hex(digits).ok().map(Self)
     }
 }
 

@@ -387,7 +387,7 @@ pub(super) mod tests {
     /// What an instance can reach, with nothing in it.
     pub(in super::super) fn host() -> Host {
         let points = Points::default();
-        let settings = Settings::default();
+        let settings = crate::plugin::Settings::default();
         Host { guest: Guest::new(Seat(0), 0, &settings, &points, 1), memory: None }
     }
 }

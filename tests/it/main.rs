@@ -18,6 +18,7 @@ mod recipe;
 mod refuse;
 mod regression;
 mod rig;
+mod rollback;
 mod scan;
 mod service;
 mod simulation;

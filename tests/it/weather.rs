@@ -26,17 +26,38 @@ const STOP_LIMIT: Duration = Duration::from_secs(8);
 /// Longer than all attempts at one compilation take, so that some are given up.
 const STORM: Duration = Duration::from_secs(4);
 
-/// A module of its own for each number. It writes the cycle's number into `evil.cycle`.
+/// A program that writes the number of each cycle into `evil.cycle`, and counts its polls in its
+/// memory, which goes along at a swap, and in a variable. Both must agree with the cycles since its
+/// first one; otherwise it leaves 100 in `evil.mark`.
 fn version(number: u32) -> Vec<u8> {
     wat(&format!(
         r#"(module
   (import "env" "wasm_cycle" (func $cycle (param i32 i32) (result i32)))
   (import "env" "wasm_write_output" (func $write (param i32 i32 i32) (result i32)))
+  (import "env" "wasm_variable_read_int" (func $get (param i32 i32 i32) (result i32)))
+  (import "env" "wasm_variable_write_int" (func $set (param i32 i32 i32) (result i32)))
+  (import "env" "wasm_state_write" (func $state_write (param i32 i32) (result i32)))
+  (import "env" "wasm_state_read" (func $state_read (param i32 i32 i32) (result i32)))
   (memory (export "memory") 1)
   (data (i32.const 100) "version {number}")
+  (func (export "save") (drop (call $state_write (i32.const 16) (i32.const 8))))
+  (func (export "restore")
+    (drop (call $state_read (i32.const 16) (i32.const 8) (i32.const 24))))
   (func (export "poll")
     (drop (call $cycle (i32.const 0) (i32.const 8)))
-    (drop (call $write (i32.const 28) (i32.const 0) (i32.const 4)))))"#
+    (drop (call $write (i32.const 28) (i32.const 0) (i32.const 4)))
+    (if (i32.eqz (i32.load (i32.const 16)))
+      (then (i32.store (i32.const 20) (i32.sub (i32.load (i32.const 0)) (i32.const 1)))))
+    (i32.store (i32.const 16) (i32.add (i32.load (i32.const 16)) (i32.const 1)))
+    (drop (call $get (i32.const 100) (i32.const 7) (i32.const 32)))
+    (i32.store (i32.const 32) (i32.add (i32.load (i32.const 32)) (i32.const 1)))
+    (drop (call $set (i32.const 100) (i32.const 7) (i32.load (i32.const 32))))
+    (i32.store (i32.const 40) (i32.const 100))
+    (if (i32.or
+          (i32.ne (i32.load (i32.const 16)) (i32.load (i32.const 32)))
+          (i32.ne (i32.load (i32.const 16))
+            (i32.sub (i32.load (i32.const 0)) (i32.load (i32.const 20)))))
+      (then (drop (call $write (i32.const 24) (i32.const 40) (i32.const 4)))))))"#
     ))
 }
 

@@ -64,6 +64,23 @@ impl<S: Send + Sync> FromRequestParts<S> for Limit {
     }
 }
 
+/// `?to=3f2a1b`: how a hash begins.
+pub(super) struct To(pub(super) Option<String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for To {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        let Some(query) = parts.uri.query() else { return Ok(Self(None)) };
+        let hash = query
+            .strip_prefix("to=")
+            .filter(|hash| !hash.is_empty() && hash.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        let hash =
+            hash.ok_or_else(|| invalid(format!("?{query} makes no sense; ?to=3f2a1b does")))?;
+        Ok(Self(Some(hash.to_ascii_lowercase())))
+    }
+}
+
 /// A body that is JSON, as it came.
 pub(super) async fn read_json(body: Body) -> Result<Bytes, Refused> {
     read(body, (MAX_JSON_BYTES, "fixed"), BODY_TIME).await

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::super::{
     Call, Code, DeployedBody, ErrorBody, Failure, MAX_NAME_BYTES, Request, Response, is_plugin_name,
 };
-use super::body::{BODY_TIME, Limit, Name, read, read_json, read_value};
+use super::body::{BODY_TIME, Limit, Name, To, read, read_json, read_value};
 
 /// What the daemon gets to answer: putting a file on a slow card is the longest that it does.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
@@ -58,7 +58,7 @@ impl Door {
 }
 
 /// Every route with what it is for, as `GET /v1` lists them.
-const ROUTES: [(&str, &str); 17] = [
+const ROUTES: [(&str, &str); 18] = [
     ("GET /v1", "this list"),
     ("GET /v1/status", "everything about the daemon"),
     ("GET /v1/plugins", "all plugins"),
@@ -68,6 +68,7 @@ const ROUTES: [(&str, &str); 17] = [
     ("POST /v1/plugins/NAME/hold", "take the program out and keep it out"),
     ("POST /v1/plugins/NAME/release", "let it run again, quarantined or held"),
     ("POST /v1/plugins/NAME/restart", "replace its instance by a new one"),
+    ("POST /v1/plugins/NAME/rollback", "put back the version before, or that of ?to=HASH"),
     ("GET /v1/plugins/NAME/history", "what became of it; the newest 1000, or ?limit=20"),
     ("GET /v1/history", "what became of all plugins"),
     ("GET /v1/points", "all points with their values"),
@@ -88,6 +89,7 @@ pub(super) fn routes(door: Door) -> Router {
         .route("/v1/plugins/{name}/hold", named(|name| Request::Hold { name }))
         .route("/v1/plugins/{name}/release", named(|name| Request::Release { name }))
         .route("/v1/plugins/{name}/restart", named(|name| Request::Restart { name }))
+        .route("/v1/plugins/{name}/rollback", post(rollback))
         .route("/v1/plugins/{name}/history", get(plugin_history))
         .route("/v1/history", get(history))
         .route("/v1/points", plain(|| Request::Points))
@@ -160,6 +162,14 @@ async fn deploy(
         return Err(invalid("the body is empty; it must be the module's bytes"));
     }
     door.ask(Request::Deploy { name, module }).await
+}
+
+async fn rollback(
+    State(door): State<Door>,
+    Name(name): Name,
+    To(to): To,
+) -> Result<Response, Refused> {
+    door.ask(Request::Rollback { name, to }).await
 }
 
 async fn remove(State(door): State<Door>, Name(name): Name) -> Result<Response, Refused> {

@@ -141,9 +141,17 @@ fn try_read(path: &Path, expected: &Sample) -> io::Result<Option<Arc<[u8]>>> {
 /// (`WouldBlock`), or the file system says no; then the plugin is what it was.
 pub fn publish(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     check_name(name).map_err(|refusal| io::Error::new(io::ErrorKind::InvalidInput, refusal))?;
-    let temporary = dir.join(format!(".{name}.wasm.tmp"));
+    put(dir, &format!("{name}.wasm"), bytes)
+}
+
+/// The same under any name of a file, which the caller answers for.
+///
+/// # Errors
+/// As for [`publish`], the rules for names apart.
+pub(in super::super) fn put(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = dir.join(format!(".{name}.tmp"));
     let file = open_alone(&temporary, name)?;
-    let published = write_and_rename(&file, bytes, &temporary, &dir.join(format!("{name}.wasm")));
+    let published = write_and_rename(&file, bytes, &temporary, &dir.join(name));
     if published.is_err() {
         let _ = fs::remove_file(&temporary); // half a file, or already gone
     }

@@ -1,0 +1,188 @@
+//! The last good versions of each plugin, kept on the disk: what an operator can go back to.
+//!
+//! A folder for each plugin, and in it a file for each version: a number that counts up, and the
+//! hash. What is read is held against that hash, so a damaged file is no version. Which version is
+//! good, and when to go back, is decided by others.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use super::ModuleHash;
+use super::folder::{check_name, put};
+
+/// Versions of one plugin: the one that runs, and a few deploys that turned out to be wrong.
+const MOST_VERSIONS: usize = 5;
+
+/// Bytes of all versions of all plugins: a small board's flash has room for that, and it is enough
+/// for a thousand plugins of the usual size.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// The folder of all versions.
+#[derive(Debug, Clone)]
+pub struct Versions(PathBuf);
+
+/// One kept version.
+#[derive(Debug)]
+struct Kept {
+    path: PathBuf,
+    number: u64,
+    hash: ModuleHash,
+    bytes: u64,
+}
+
+impl Versions {
+    /// Those in the folder `dir`, which need not exist.
+    pub fn new(dir: PathBuf) -> Self {
+        Self(dir)
+    }
+
+    /// Keeps this module as the newest good version of the plugin `name`. The oldest ones of this
+    /// plugin, and then of all, make room for it.
+    ///
+    /// # Errors
+    /// The name breaks the rules, or the file system says no; older versions are still there then.
+    pub fn keep(&self, name: &str, module: &[u8]) -> io::Result<()> {
+        check_name(name).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
+        let hash = ModuleHash::of(module);
+        let before = kept(&self.0.join(name))?;
+        let newest = before.last();
+        if newest.is_some_and(|newest| newest.hash == hash) {
+            return Ok(());
+        }
+        let number = newest.map_or(1, |newest| newest.number + 1);
+        let dir = self.0.join(name);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        put(&dir, &format!("{number:010}-{hash:#}.wasm"), module)?;
+        let again = before.iter().filter(|kept| kept.hash == hash);
+        let others: Vec<_> = before.iter().filter(|kept| kept.hash != hash).collect();
+        let too_many = others.len().saturating_sub(MOST_VERSIONS - 1);
+        for old in again.chain(others.into_iter().take(too_many)) {
+            fs::remove_file(&old.path)?;
+        }
+        self.shrink(&dir)
+    }
+
+    /// Removes the oldest versions until all together are small enough, but none of those in `dir`.
+    fn shrink(&self, dir: &Path) -> io::Result<()> {
+        let mut all = Vec::new();
+        for folder in fs::read_dir(&self.0)? {
+            all.extend(kept(&folder?.path())?);
+        }
+        let mut bytes: u64 = all.iter().map(|kept| kept.bytes).sum();
+        let age = |kept: &Kept| fs::metadata(&kept.path).and_then(|about| about.modified()).ok();
+        all.retain(|kept| !kept.path.starts_with(dir));
+        all.sort_by_cached_key(age);
+        for old in all {
+            if bytes <= MOST_BYTES {
+                break;
+            }
+            fs::remove_file(&old.path)?;
+            bytes -= old.bytes;
+        }
+        Ok(())
+    }
+
+    /// The versions of the plugin `name`, the newest first.
+    ///
+    /// # Errors
+    /// The folder cannot be read. One that does not exist has no versions.
+    pub fn list(&self, name: &str) -> io::Result<Vec<ModuleHash>> {
+        if check_name(name).is_err() {
+            return Ok(Vec::new());
+        }
+        Ok(kept(&self.0.join(name))?.iter().rev().map(|kept| kept.hash).collect())
+    }
+
+    /// The bytes of one version.
+    ///
+    /// # Errors
+    /// It is not there, cannot be read, or is damaged.
+    pub fn read(&self, name: &str, hash: ModuleHash) -> io::Result<Vec<u8>> {
+        let all = kept(&self.0.join(name))?;
+        let found = all.iter().find(|kept| kept.hash == hash).ok_or(io::ErrorKind::NotFound)?;
+        let module = fs::read(&found.path)?;
+        if ModuleHash::of(&module) != hash {
+            let why = format!("{} is damaged", found.path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        Ok(module)
+    }
+}
+
+/// The versions in the folder of one plugin, the oldest first. What is not named like one is none.
+fn kept(dir: &Path) -> io::Result<Vec<Kept>> {
+    let files = match fs::read_dir(dir) {
+        Ok(files) => files,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut all = Vec::new();
+    for file in files {
+        let file = file?;
+        let name = file.file_name();
+        let parts = name.to_str().and_then(|name| name.strip_suffix(".wasm")?.split_once('-'));
+        let Some((number, hash)) = parts else { continue };
+        if let (Ok(number), Some(hash)) = (number.parse(), ModuleHash::from_hex(hash)) {
+            all.push(Kept { path: file.path(), number, hash, bytes: file.metadata()?.len() });
+        }
+    }
+    all.sort_by_key(|kept| kept.number);
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hashes(modules: &[&[u8]]) -> Vec<ModuleHash> {
+        modules.iter().map(|module| ModuleHash::of(module)).collect()
+    }
+
+    #[test]
+    fn the_last_five_are_kept_each_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions::new(dir.path().join("versions"));
+        assert_eq!(versions.list("a").unwrap(), []);
+        for module in [b"1", b"2", b"3", b"3", b"1", b"4", b"5", b"6"] {
+            versions.keep("a", module).unwrap();
+        }
+        versions.keep("b", b"1").unwrap();
+        assert_eq!(versions.list("a").unwrap(), hashes(&[b"6", b"5", b"4", b"1", b"3"]));
+        assert_eq!(versions.list("b").unwrap(), hashes(&[b"1"]));
+        assert_eq!(versions.read("a", ModuleHash::of(b"1")).unwrap(), b"1");
+        let gone = versions.read("a", ModuleHash::of(b"2")).unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+        assert!(versions.keep("../a", b"1").is_err());
+        assert_eq!(versions.list("../a").unwrap(), []);
+    }
+
+    #[test]
+    fn a_damaged_version_is_none_and_strangers_are_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions::new(dir.path().into());
+        versions.keep("a", b"good").unwrap();
+        let all = kept(&dir.path().join("a")).unwrap();
+        fs::write(&all[0].path, b"goof").unwrap();
+        for name in ["x", "1-2.wasm", ".0000000002-aa.wasm.tmp", "-.wasm"] {
+            fs::write(dir.path().join("a").join(name), b"").unwrap();
+        }
+        assert_eq!(versions.list("a").unwrap(), hashes(&[b"good"]));
+        let damaged = versions.read("a", ModuleHash::of(b"good")).unwrap_err();
+        assert!(damaged.to_string().ends_with("is damaged"), "{damaged}");
+    }
+
+    #[test]
+    fn all_together_have_a_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions::new(dir.path().into());
+        for n in 0..9u8 {
+            versions.keep("old", &[n]).unwrap();
+        }
+        let large = vec![0; MOST_BYTES as usize];
+        versions.keep("large", &large).unwrap();
+        assert_eq!(versions.list("old").unwrap(), []);
+        assert_eq!(versions.list("large").unwrap().len(), 1);
+    }
+}
