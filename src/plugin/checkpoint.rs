@@ -29,8 +29,12 @@ pub(super) struct Checkpoint {
 
 impl Parts {
     /// Those of the instance with these exports.
-    pub(super) fn of(exports: &Exports, memory: Option<Memory>) -> Self {
-        let globals = exports.iter().globals().filter(|(name, _)| name.starts_with(GLOBAL));
+    pub(super) fn of(exports: &Exports, memory: Option<Memory>, store: &Store) -> Self {
+        // A module may export anything under such a name, and what is constant cannot be put back.
+        let is_ours = |(name, global): &(&String, &Global)| {
+            name.starts_with(GLOBAL) && global.ty(store).mutability.is_mutable()
+        };
+        let globals = exports.iter().globals().filter(is_ours);
         Self { memory, globals: globals.map(|(_, global)| global.clone()).collect() }
     }
 

@@ -140,7 +140,7 @@ impl Instance {
         };
         let optional = |name| instance.exports.get_typed_function(&store, name).ok();
         let hand_over = optional("save").zip(optional("restore")).map(<[_; 2]>::from);
-        let parts = Parts::of(&instance.exports, memory);
+        let parts = Parts::of(&instance.exports, memory, &store);
         let body = Body { store, host, stop };
         let keeper = Arc::clone(keeper);
         let mut prepared = Self { body, poll, hand_over, parts, keeper };
