@@ -14,7 +14,7 @@ use super::{Daemon, LIMIT, wait};
 use crate::rig::block_on;
 
 /// A run that is disturbed by other work is tried again so often.
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 5;
 
 /// Cycles of a thousand that a busy machine may take from a scan with real-time priority, and from
 /// one that has to share its CPU with the rest of the daemon and with the test.
