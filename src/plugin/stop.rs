@@ -13,8 +13,8 @@
 //! for time in which the host ran something else: 1.6 ms for a poll of 30 us were seen, and healthy
 //! programs were stopped for it. So when the clock says that the time is over, the timekeeper asks
 //! for proof: a `membarrier` interrupts every CPU that runs this process and returns when each has
-//! answered, and a CPU that the host has put aside answers when it runs again. Only after
-//! [`PROOFS`] of them, each in a slice of its own, has the call had its time for certain.
+//! answered, and a CPU that the host has put aside answers when it runs again. Only after `PROOFS`
+//! of them, each in a slice of its own, has the call had its time for certain.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -95,9 +95,10 @@ struct Watched {
     shortest_ns: AtomicU64,
     /// When the timekeeper last ended a call; the timekeeper writes this one.
     stopped_ns: AtomicU64,
-    /// The timekeeper's own notes: when the call that is over its time started, and how often that
-    /// was proved.
+    /// The timekeeper's own notes: when the call that is over its time started, how much it had
+    /// used at the last proof, and how many proofs there were.
     late_ns: AtomicU64,
+    proved_ns: AtomicU64,
     proofs: AtomicU32,
     cpu_clock: ClockId,
 }
@@ -126,7 +127,7 @@ impl Watched {
         if used < allowed {
             return now_ns + (allowed - used).max(SHORTEST_SLEEP_NS);
         }
-        if self.proved(started) < PROOFS {
+        if self.proved(started, used) < PROOFS {
             return self::now_ns() + SLICE_NS;
         }
         self.stopped_ns.store(self::now_ns(), Ordering::Relaxed);
@@ -135,13 +136,20 @@ impl Watched {
         now_ns.saturating_add(shortest)
     }
 
-    /// How often it is now proved that the call from `started_ns` runs beyond its time.
-    fn proved(&self, started_ns: u64) -> u32 {
+    /// How often it is now proved that the call from `started_ns`, which has used `used_ns` of CPU
+    /// time, runs beyond its budget.
+    fn proved(&self, started_ns: u64, used_ns: u64) -> u32 {
         if self.late_ns.swap(started_ns, Ordering::Relaxed) != started_ns {
             self.proofs.store(0, Ordering::Relaxed);
+            self.proved_ns.store(0, Ordering::Relaxed);
+        }
+        // Nobody waits for the answer of a thread that is preempted; it has used nothing meanwhile.
+        if used_ns < self.proved_ns.load(Ordering::Relaxed) + SLICE_NS / 2 {
+            return self.proofs.load(Ordering::Relaxed);
         }
         // Where the kernel has no such call, the slices alone must do.
         let _ = membarrier(MembarrierCommand::PrivateExpedited);
+        self.proved_ns.store(self.used_ns(started_ns), Ordering::Relaxed);
         self.proofs.fetch_add(1, Ordering::Relaxed) + 1
     }
 
@@ -252,6 +260,7 @@ impl Timekeeper {
             shortest_ns: AtomicU64::new(NEVER_NS),
             stopped_ns: AtomicU64::new(0),
             late_ns: AtomicU64::new(NEVER_NS),
+            proved_ns: AtomicU64::new(0),
             proofs: AtomicU32::new(0),
             cpu_clock: own_cpu_clock(),
         });

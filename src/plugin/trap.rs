@@ -1,7 +1,7 @@
 //! How a guest failed, or why there is none, in words: from wasmer's error and from what the host
 //! knows itself.
 //!
-//! The type is [`Trap`](super::Trap); who may see it, and what it leads to, is decided elsewhere.
+//! The type is `Trap` of `mod.rs`; who may see it, and what it leads to, is decided elsewhere.
 
 use std::time::Duration;
 
