@@ -9,6 +9,7 @@ mod check;
 mod deploy;
 mod history;
 mod outcome;
+mod replay;
 mod screen;
 mod show;
 mod table;
@@ -114,6 +115,7 @@ fn perform(verb: Option<Verb>) -> Outcome {
         )),
         Some(Verb::Run { config }) => run(&config),
         Some(Verb::Test(what)) => test(&what),
+        Some(Verb::Replay(what)) => replay::replay(&what),
         Some(Verb::Completions { shell }) => completions(shell),
         Some(Verb::Man { dir }) => man(dir.as_deref()),
         Some(verb) => {
@@ -145,7 +147,11 @@ async fn ask(verb: Verb) -> Outcome {
         Verb::Fault { device, kind, settings, reach, .. } => {
             fault(&device, kind, settings, &client(reach), screen).await
         }
-        Verb::Run { .. } | Verb::Test(_) | Verb::Completions { .. } | Verb::Man { .. } => {
+        Verb::Run { .. }
+        | Verb::Test(_)
+        | Verb::Replay(_)
+        | Verb::Completions { .. }
+        | Verb::Man { .. } => {
             unreachable!("these wait for nobody and are done by the caller")
         }
     }

@@ -64,6 +64,8 @@ pub struct Config {
     pub variables: Vec<(String, Variable)>,
     /// `[control]`
     pub control: ControlSettings,
+    /// `[crash]`
+    pub crash: CrashSettings,
     /// `[log]`
     pub log: log::Settings,
     /// Outputs of a plugin that has no list of its own.
@@ -108,6 +110,13 @@ pub struct ControlSettings {
     pub socket: PathBuf,
     /// Its mode: 0o600, or 0o660 to let its group in.
     pub mode: u32,
+}
+
+/// Reports of programs that trap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CrashSettings {
+    /// Whether programs keep what such a report needs.
+    pub record: bool,
 }
 
 impl Config {
@@ -214,6 +223,7 @@ fn decide(
         devices,
         variables,
         control,
+        crash: CrashSettings { record: file.crash.record.as_ref().is_none_or(|said| said.value) },
         log: check::log(&file.log),
         unclaimed: programs.unclaimed,
     })

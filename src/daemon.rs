@@ -8,20 +8,21 @@
 
 mod answer;
 mod build;
+mod crash;
 mod keep;
 mod loader;
 mod record;
 mod reload;
 mod roster;
 mod say;
+mod stop;
 mod view;
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::clock::{Clock, MonotonicClock};
 use crate::config::Config;
@@ -33,11 +34,12 @@ use crate::plugin::versions::Versions;
 use crate::plugin::world::Line;
 use crate::plugin::{ModuleHash, Refusal, Settings};
 use crate::scan::stats::Stats;
-use crate::scan::{self, MAX_ORDERS, Order, Reins, Return, thread};
+use crate::scan::{MAX_ORDERS, Order, Reins, Return, thread};
 use crate::supervisor::{Action, Fact, Supervisor};
 use crate::systemd::{Notifier, Watchdog};
 
 pub use build::run;
+use crash::Crashes;
 use loader::{Loaded, Loader, Module};
 use record::Record;
 use roster::{Ordered, Ready, Roster};
@@ -46,10 +48,6 @@ use say::{Told, refused};
 /// How often the daemon looks at the scan's news: quick enough for a restart "at once", and a load
 /// of some microseconds fifty times a second.
 const TICK: Duration = Duration::from_millis(20);
-
-/// Safe outputs must be written and confirmed within this time after SIGTERM; `TimeoutStopSec=` of
-/// the unit is longer.
-const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What the loop waits for.
 #[derive(Debug)]
@@ -83,6 +81,7 @@ struct Daemon {
     /// What guests log.
     lines: rtrb::Consumer<Line>,
     stats: Stats,
+    crashes: Crashes,
     folder: Watch,
     /// Where good versions are kept; `None` without a state folder.
     versions: Option<Versions>,
@@ -179,6 +178,9 @@ impl Daemon {
 
     fn loaded(&mut self, loaded: Loaded) {
         loaded.lines.iter().for_each(|line| self.say(line));
+        if let Some(remains) = loaded.remains {
+            self.bury_unborn(&loaded.name, loaded.hash, *remains);
+        }
         let cached = loaded.artifact.as_ref().is_some_and(|artifact| artifact.cached);
         match (loaded.artifact, &loaded.result) {
             (Some(artifact), Ok(_)) => {
@@ -236,9 +238,7 @@ impl Daemon {
         match action {
             Action::Prepare { name, hash, generation } => {
                 let settings = self.settings(&name);
-                let points = self.config.points.clone();
-                let world =
-                    scan::rehearsal(self.reins.latest.read(), points, self.config.scan.period);
+                let world = self.rehearsal();
                 let file = self.config.plugins.dir.join(format!("{name}.wasm"));
                 let module = self.roster.modules.get(&hash).cloned();
                 let module = module.unwrap_or(Module::File(file));
@@ -309,14 +309,16 @@ impl Daemon {
 
     fn take_back(&mut self, thing: Return) {
         match thing {
+            Return::Program(program) => self.bury(program),
             // Dropped here, off the scan.
-            Return::Program(_) | Return::Settings(_) => {}
+            Return::Settings(_) => {}
             Return::Refused(prepared, refusal) => {
                 let program = &prepared.program;
                 let refusal = refusal.unwrap_or_else(|| {
                     Refusal::new("the scan did not take it", "it is being stopped")
                 });
                 self.supervisor.prepared(&program.name, program.generation, Err(refusal));
+                self.bury(prepared.program);
             }
             Return::Answer { ticket, result } | Return::VariablesSet { ticket, result, .. } => {
                 self.answered(ticket, result);
@@ -356,38 +358,6 @@ impl Daemon {
 
     fn now(&self) -> Duration {
         MonotonicClock.now()
-    }
-
-    /// Takes every program out, and waits until the devices have their safe outputs.
-    async fn stop(mut self) -> anyhow::Result<()> {
-        self.notifier.stopping("programs out, outputs safe");
-        tracing::info!("stopping: programs out, outputs safe");
-        let deadline = Instant::now() + STOP_DEADLINE;
-        let mut is_told = false;
-        self.reins.halting.store(true, Ordering::Relaxed);
-        let confirmed = loop {
-            is_told = is_told || self.reins.orders.push(Order::Halt).is_ok();
-            while self.reins.returns.pop().is_ok() {}
-            let news = self.reins.latest.read();
-            if news.halted && news.is_confirmed() {
-                break true;
-            }
-            if Instant::now() >= deadline {
-                break false;
-            }
-            sleep(Duration::from_millis(1)).await;
-        };
-        while let Ok(line) = self.lines.pop() {
-            self.say(&line);
-        }
-        if confirmed {
-            tracing::info!("stopped; the devices have confirmed their safe outputs");
-            self.scan.take();
-            return Ok(());
-        }
-        // A scan that hangs cannot be waited for; the process ends with it.
-        std::mem::forget(self.scan.take());
-        anyhow::bail!("stopped, but safe outputs are UNCONFIRMED after {STOP_DEADLINE:?}")
     }
 }
 

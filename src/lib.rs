@@ -16,7 +16,7 @@
 //! |---|---|---|
 //! | 7 | `main`, [`cli`] | the command line: one short function for each verb |
 //! | 6 | [`daemon`] | builds everything, one loop over one kind of event, orderly stop |
-//! | 5 | [`control`], [`recipe`] | how people reach a daemon; how a module is tested offline |
+//! | 5 | [`control`], [`recipe`], [`crash`] | reaching a daemon; tests offline; reports of traps |
 //! | 4 | [`config`] | what the file says, and then what is true |
 //! | 3 | [`supervisor`] | who may run: pure, drawn |
 //! | 2 | [`scan`] | obey, read, run, write, publish; when, and on which thread |
@@ -37,7 +37,8 @@
 //! takes the artifact from [`plugin::cache`] → [`plugin::program`] makes an instance and runs its
 //! `init`, all off the scan → [`scan::Order::Install`] → at a cycle boundary `save` of the running
 //! version and its own `restore`, and it takes the seat. On probation the version before stands by;
-//! after it, that is dropped on another thread. Whatever fails, the running version goes on.
+//! after it, that is dropped on another thread. Whatever fails, the running version goes
+//! on. A program that traps comes back whole, and [`crash`] makes a report of it.
 //!
 //! # Invariants
 //! 1. The scan thread never waits on anyone, never logs and never allocates inside a cycle, except
@@ -70,6 +71,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod crash;
 pub mod daemon;
 pub mod driver;
 pub mod image;

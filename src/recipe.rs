@@ -107,7 +107,7 @@ impl Bench {
             settings: self.settings.clone(),
         };
         let mut outcome = Outcome::new(name, passes.len());
-        let Preparation { result, lines } =
+        let Preparation { result, lines, .. } =
             Program::prepare(request, &self.artifact, world(), &self.limits, &self.keeper);
         let prepared = match result {
             Ok(prepared) => prepared,

@@ -92,6 +92,13 @@ const TEST_HELP: &str = "\
 Example:
   camshaft test plugins/tank.wasm plugins/tank/tank.recipe.json";
 
+/// Below the help of `replay`.
+const REPLAY_HELP: &str = "\
+The exit code is 0 when the module traps again at the same place, and 1 when it does not.
+
+Example:
+  camshaft replay /var/lib/camshaft/crash/tank-4711-0123456789abcdef.crash";
+
 /// Below the help of `completions`.
 const COMPLETIONS_HELP: &str = "\
 Example:
@@ -212,6 +219,9 @@ pub(super) enum Verb {
     /// Run a module offline against recipes, in virtual time
     #[command(after_help = TEST_HELP)]
     Test(Test),
+    /// Run a crash report again, offline: does the module trap at the same place?
+    #[command(after_help = REPLAY_HELP)]
+    Replay(Replay),
     /// Print completions for a shell
     #[command(after_help = COMPLETIONS_HELP)]
     Completions {
@@ -239,6 +249,22 @@ pub(super) struct Test {
         value_parser = humantime::parse_duration)]
     pub(super) budget: Duration,
     /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// What to run again.
+#[derive(Debug, Group)]
+pub(super) struct Replay {
+    /// The report
+    pub(super) report: PathBuf,
+    /// The module, if the report has none
+    #[arg(long, value_name = "FILE")]
+    pub(super) module: Option<PathBuf>,
+    /// How many of the last cycles to show
+    #[arg(long, value_name = "N", default_value = "10")]
+    pub(super) cycles: usize,
+    /// Print JSON, for programs
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -85,6 +85,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
             ("mode", old.control.mode != new.control.mode),
         ],
     );
+    note(&mut all, "crash.", [("record", old.crash != new.crash)]);
     note(
         &mut all,
         "log.",

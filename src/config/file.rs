@@ -40,6 +40,7 @@ pub(super) struct ConfigFile<'t> {
     pub(super) devices: Vec<DeviceFile<'t>>,
     pub(super) variables: Vec<VariableFile>,
     pub(super) control: ControlFile,
+    pub(super) crash: CrashFile,
     pub(super) log: LogFile,
 }
 
@@ -143,6 +144,11 @@ pub(super) struct ControlFile {
     pub(super) mode: Maybe<ModeWord>,
 }
 
+/// `[crash]`
+pub(super) struct CrashFile {
+    pub(super) record: Maybe<bool>,
+}
+
 /// `[log]`
 pub(super) struct LogFile {
     pub(super) level: Maybe<Level>,
@@ -212,6 +218,8 @@ impl<'t> ConfigFile<'t> {
                 socket: control.take("socket", PATH),
                 mode: control.take("mode", "\"0600\" or \"0660\""),
             }),
+            crash: file
+                .section("crash", |crash| CrashFile { record: crash.take("record", SWITCH) }),
             log: file.section("log", |log| LogFile {
                 level: log.take("level", "one of error, warn, info, debug, trace"),
                 format: log.take("format", "one of auto, text, json, journal"),

@@ -54,6 +54,7 @@ fn an_empty_file_has_every_default() {
     assert_eq!(config.plugins, plugins);
     let control = ControlSettings { socket: "/run/camshaft/control.sock".into(), mode: 0o600 };
     assert_eq!(config.control, control);
+    assert_eq!(config.crash, CrashSettings { record: true });
     assert_eq!(config.log, log::Settings::default());
     assert!(config.points.is_empty() && config.devices.is_empty() && config.programs.is_empty());
 }
@@ -67,7 +68,8 @@ fn every_key_is_heard() {
          restart = { first = '1s', max = '1m', traps = 9, within = '5m' }\n\
          swap = { budget = '600us', probation = '1m', polls = 7, rollback_state = 'snapshot' }\n\
          compiler = 'singlepass'\ncache = 'c'\n\
-         [control]\nsocket = 's'\nmode = '0660'\n[log]\nlevel = 'trace'\nformat = 'json'\n",
+         [control]\nsocket = 's'\nmode = '0660'\n[crash]\nrecord = false\n\
+         [log]\nlevel = 'trace'\nformat = 'json'\n",
     );
     let (period, cpus) = (Duration::from_millis(1), vec![1, 3]);
     assert_eq!(
@@ -104,6 +106,7 @@ fn every_key_is_heard() {
     };
     assert_eq!(config.plugins, plugins);
     assert_eq!(config.control, ControlSettings { socket: "etc/s".into(), mode: 0o660 });
+    assert_eq!(config.crash, CrashSettings { record: false });
     assert_eq!(
         config.log,
         log::Settings { level: "trace".parse().unwrap(), format: log::Format::Json }

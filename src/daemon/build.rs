@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::crash::Crashes;
 use super::loader::Loader;
 use super::record::Record;
 use super::roster::Roster;
@@ -88,6 +89,10 @@ async fn start(config: Config, log: log::Handle) -> anyhow::Result<()> {
         reins,
         lines,
         stats: Stats::new(samples),
+        // Without a state folder a report is refused with this one's name.
+        crashes: Crashes::new(
+            state.clone().unwrap_or_else(|| "/var/lib/camshaft".into()).join("crash"),
+        ),
         folder,
         folder_error: None,
         askers: HashMap::new(),

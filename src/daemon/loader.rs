@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::Event;
 use crate::plugin::compile::{Artifact, Workshop};
 use crate::plugin::program::{Preparation, Prepared, Program, Request};
+use crate::plugin::record::Remains;
 use crate::plugin::stop::Timekeeper;
 use crate::plugin::world::{Line, World};
 use crate::plugin::{Generation, ModuleHash, Refusal};
@@ -72,6 +73,8 @@ pub(super) struct Loaded {
     pub(super) result: Result<Prepared, Refusal>,
     /// What the guest logged meanwhile.
     pub(super) lines: Vec<Line>,
+    /// What is left of a guest whose start trapped.
+    pub(super) remains: Option<Box<Remains>>,
     /// What was compiled, for the next time.
     pub(super) artifact: Option<Artifact>,
     pub(super) compile: Duration,
@@ -133,11 +136,13 @@ impl Loader {
                 let preparation = self.prepare(request, artifact.clone(), world).await;
                 (Some(artifact), preparation)
             }
-            Err(refusal) => (None, Preparation { result: Err(refusal), lines: Vec::new() }),
+            Err(refusal) => {
+                (None, Preparation { result: Err(refusal), lines: Vec::new(), remains: None })
+            }
         };
-        let Preparation { result, lines } = preparation;
+        let Preparation { result, lines, remains } = preparation;
         let prepare = started.elapsed();
-        Loaded { name, hash, generation, result, lines, artifact, compile, prepare }
+        Loaded { name, hash, generation, result, lines, remains, artifact, compile, prepare }
     }
 
     async fn artifact(&self, hash: ModuleHash, module: Module) -> Result<Artifact, Refusal> {
@@ -165,6 +170,7 @@ impl Loader {
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Preparation {
             result: Err(Refusal::new("its preparation panicked", "please report this module")),
             lines: Vec::new(),
+            remains: None,
         })
     }
 }

@@ -1,6 +1,9 @@
 //! Binds the functions of the contract to an instance: one closure for each, with wasmer's types.
 //!
 //! What the functions do is in `abi.rs` and `wasi.rs`. Only what a module imports is made for it.
+//! Here the tape is written as well: each call, and what it moves between host and memory.
+
+use std::cell::RefCell;
 
 use wasmer::{
     Function, FunctionEnv, FunctionEnvMut, Imports, MemoryView, Module, RuntimeError, Store,
@@ -9,6 +12,8 @@ use wasmer::{
 use super::abi::{self, Code, Memory, Outcome};
 use super::guest::{Farewell, Guest};
 use super::offer::{ENV, Offer};
+use super::replay::{self, Player};
+use super::tape::{Tag, Tape};
 use super::wasi::{self, BAD_DESCRIPTOR, Errno, UNSUPPORTED};
 use crate::image::Value;
 use crate::variable::{Variable, VariableKind};
@@ -19,18 +24,25 @@ pub(super) struct Host {
     pub(super) guest: Guest,
     /// The exported memory, once the instance exists.
     pub(super) memory: Option<wasmer::Memory>,
+    pub(super) tape: Tape,
+    /// In a replay, who answers in place of the contract.
+    pub(super) player: Option<Player>,
 }
 
-/// Linear memory, bounds-checked by wasmer.
-struct View<'a>(MemoryView<'a>);
+/// Linear memory, bounds-checked by wasmer, and the tape that notes what is moved.
+struct View<'a>(MemoryView<'a>, RefCell<&'a mut Tape>);
 
 impl Memory for View<'_> {
     fn read(&self, at: u32, buffer: &mut [u8]) -> Outcome {
-        self.0.read(at.into(), buffer).map_err(|_| Code::Error)
+        self.0.read(at.into(), buffer).map_err(|_| Code::Error)?;
+        self.1.borrow_mut().taken(at, buffer);
+        Ok(())
     }
 
     fn write(&self, at: u32, bytes: &[u8]) -> Outcome {
-        self.0.write(at.into(), bytes).map_err(|_| Code::Error)
+        self.0.write(at.into(), bytes).map_err(|_| Code::Error)?;
+        self.1.borrow_mut().given(at, bytes);
+        Ok(())
     }
 
     fn len(&self) -> u64 {
@@ -41,27 +53,82 @@ impl Memory for View<'_> {
 type Context<'a> = FunctionEnvMut<'a, Host>;
 
 /// Runs a function of the contract; without a memory every pointer is bad.
-fn env(mut context: Context<'_>, call: impl FnOnce(&mut Guest, &View<'_>) -> Outcome) -> i32 {
+fn env(
+    mut context: Context<'_>,
+    tag: Tag,
+    words: &[u64],
+    call: impl FnOnce(&mut Guest, &View<'_>) -> Outcome,
+) -> i32 {
     let (host, store) = context.data_and_store_mut();
-    let Some(memory) = &host.memory else { return Code::Error as i32 };
-    let view = View(memory.view(&store));
-    call(&mut host.guest, &view).err().unwrap_or(Code::Success) as i32
+    let Host { guest, memory, tape, .. } = host;
+    tape.call(tag, words);
+    let code = memory.as_ref().map_or(Code::Error, |memory| {
+        let view = View(memory.view(&store), RefCell::new(tape));
+        call(guest, &view).err().unwrap_or(Code::Success)
+    });
+    tape.answer(code as i32);
+    code as i32
 }
 
 /// Runs a function of the contract that takes no pointer, so that a module needs no memory for it.
-fn unpointed(mut context: Context<'_>, call: impl FnOnce(&mut Guest, ()) -> Outcome) -> i32 {
-    call(&mut context.data_mut().guest, ()).err().unwrap_or(Code::Success) as i32
+fn unpointed(
+    mut context: Context<'_>,
+    tag: Tag,
+    words: &[u64],
+    call: impl FnOnce(&mut Guest, ()) -> Outcome,
+) -> i32 {
+    let host = context.data_mut();
+    host.tape.call(tag, words);
+    let code = call(&mut host.guest, ()).err().unwrap_or(Code::Success) as i32;
+    host.tape.answer(code);
+    code
 }
 
 /// Runs a function of WASI.
 fn preview1(
     mut context: Context<'_>,
+    tag: Tag,
+    words: &[u64],
     call: impl FnOnce(&mut Guest, &mut View<'_>) -> Result<(), Errno>,
 ) -> i32 {
     let (host, store) = context.data_and_store_mut();
-    let Some(memory) = &host.memory else { return Errno::Fault as i32 };
-    let mut view = View(memory.view(&store));
-    call(&mut host.guest, &mut view).map_or_else(|errno| errno as i32, |()| 0)
+    let Host { guest, memory, tape, .. } = host;
+    tape.call(tag, words);
+    let code = memory.as_ref().map_or(Errno::Fault as i32, |memory| {
+        let mut view = View(memory.view(&store), RefCell::new(tape));
+        call(guest, &mut view).map_or_else(|errno| errno as i32, |()| 0)
+    });
+    tape.answer(code);
+    code
+}
+
+/// An argument as a tape has it: its bits.
+trait Word {
+    fn word(self) -> u64;
+}
+
+impl Word for u32 {
+    fn word(self) -> u64 {
+        self.into()
+    }
+}
+
+impl Word for i32 {
+    fn word(self) -> u64 {
+        self.cast_unsigned().into()
+    }
+}
+
+impl Word for i64 {
+    fn word(self) -> u64 {
+        self.cast_unsigned()
+    }
+}
+
+impl Word for f64 {
+    fn word(self) -> u64 {
+        self.to_bits()
+    }
 }
 
 /// Ends the guest with words of its own.
@@ -73,8 +140,10 @@ fn farewell(context: &mut Context<'_>, farewell: Farewell) -> RuntimeError {
 /// The imports of `module`, which the check has found to be offered.
 pub(super) fn imports(module: &Module, store: &mut Store, host: &FunctionEnv<Host>) -> Imports {
     let mut imports = Imports::new();
+    let is_replay = host.as_ref(store).player.is_some();
     for import in module.imports() {
         let function = match import.module() {
+            _ if is_replay && is_on_tape(import.name()) => replay::function(&import, store, host),
             ENV => env_function(import.name(), store, host),
             _ => wasi_function(import.name(), store, host),
         };
@@ -85,17 +154,30 @@ pub(super) fn imports(module: &Module, store: &mut Store, host: &FunctionEnv<Hos
     imports
 }
 
+/// Whether a call of this function is on the tape. The others always answer the same, or end the
+/// guest with what it says itself.
+fn is_on_tape(name: &str) -> bool {
+    let mut answering = wasi::WORKING.iter().filter(|offer| !offer.parameters.is_empty());
+    let is_constant = matches!(name, "args_get" | "environ_get" | "proc_exit");
+    name.starts_with("wasm_") || (answering.any(|offer| offer.name == name) && !is_constant)
+}
+
 /// A closure with the given arguments as a function of the instance. Pointers come as i32 and are
 /// unsigned from there on; so are lengths.
 macro_rules! function {
-    ($store:ident, $host:ident, $run:ident, ($($arg:ident: $ty:ty),*), $call:expr) => {
-        Function::new_typed_with_env($store, $host, |context: Context<'_>, $($arg: $ty),*| -> i32 {
-            $run(context, $call)
-        })
+    ($store:ident, $host:ident, $tag:ident, $run:ident, ($($arg:ident: $ty:ty),*), $call:expr) => {
+        Function::new_typed_with_env(
+            $store,
+            $host,
+            move |context: Context<'_>, $($arg: $ty),*| -> i32 {
+                $run(context, $tag, &[$($arg.word()),*], $call)
+            },
+        )
     };
 }
 
 fn env_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Option<Function> {
+    let tag = Tag::of(ENV, name);
     if let Some(function) = point_function(name, store, host) {
         return Some(function);
     }
@@ -104,23 +186,25 @@ fn env_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Opti
     }
     Some(match name {
         "wasm_log" => function!(
-            store, host, env,
+            store, host, tag, env,
             (level: i32, file: u32, file_len: u32, line: i32, msg: u32, msg_len: u32),
             |g, m| abi::log(g, m, level, (file, file_len), line, (msg, msg_len))
         ),
-        "wasm_read_input" => function!(store, host, env, (address: u32, buf: u32, len: u32),
+        "wasm_read_input" => function!(store, host, tag, env, (address: u32, buf: u32, len: u32),
             |g, m| abi::read_input(g, m, address, buf, len)),
-        "wasm_write_output" => function!(store, host, env, (address: u32, data: u32, len: u32),
-            |g, m| abi::write_output(g, m, address, data, len)),
-        "wasm_read_output" => function!(store, host, env, (address: u32, buf: u32, len: u32),
+        "wasm_write_output" => {
+            function!(store, host, tag, env, (address: u32, data: u32, len: u32),
+            |g, m| abi::write_output(g, m, address, data, len))
+        }
+        "wasm_read_output" => function!(store, host, tag, env, (address: u32, buf: u32, len: u32),
             |g, m| abi::read_output(g, m, address, buf, len)),
-        "wasm_current_time" => function!(store, host, env, (secs: u32, nanos: u32),
+        "wasm_current_time" => function!(store, host, tag, env, (secs: u32, nanos: u32),
             |g, m| abi::current_time(g, m, secs, nanos)),
-        "wasm_cycle" => function!(store, host, env, (count: u32, period: u32),
+        "wasm_cycle" => function!(store, host, tag, env, (count: u32, period: u32),
             |g, m| abi::cycle(g, m, count, period)),
-        "wasm_state_write" => function!(store, host, env, (data: u32, len: u32),
+        "wasm_state_write" => function!(store, host, tag, env, (data: u32, len: u32),
             |g, m| abi::state_write(g, m, data, len)),
-        "wasm_state_read" => function!(store, host, env, (buf: u32, len: u32, read: u32),
+        "wasm_state_read" => function!(store, host, tag, env, (buf: u32, len: u32, read: u32),
             |g, m| abi::state_read(g, m, buf, len, read)),
         "abort" => Function::new_typed_with_env(store, host, abort),
         _ => return None,
@@ -128,15 +212,16 @@ fn env_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Opti
 }
 
 fn variable_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Option<Function> {
+    let tag = Tag::of(ENV, name);
     macro_rules! read {
         ($kind:expr) => {
-            function!(store, host, env, (name: u32, len: u32, value: u32),
+            function!(store, host, tag, env, (name: u32, len: u32, value: u32),
                 |g, m| abi::variable_read(g, m, (name, len), value, $kind))
         };
     }
     macro_rules! write {
         ($ty:ty, $variable:expr) => {
-            function!(store, host, env, (name: u32, len: u32, value: $ty),
+            function!(store, host, tag, env, (name: u32, len: u32, value: $ty),
                 |g, m| abi::variable_write(g, m, (name, len), $variable(value)))
         };
     }
@@ -152,20 +237,21 @@ fn variable_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) ->
 }
 
 fn point_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Option<Function> {
+    let tag = Tag::of(ENV, name);
     macro_rules! read {
         ($kind:expr) => {
-            function!(store, host, env, (id: i32, value: u32, quality: u32),
+            function!(store, host, tag, env, (id: i32, value: u32, quality: u32),
                 |g, m| abi::point_read(g, m, id, value, quality, $kind))
         };
     }
     macro_rules! write {
         ($ty:ty, $value:expr) => {
-            function!(store, host, unpointed, (id: i32, value: $ty),
+            function!(store, host, tag, unpointed, (id: i32, value: $ty),
                 |g, ()| abi::point_write(g, id, $value(value)))
         };
     }
     Some(match name {
-        "wasm_point_find" => function!(store, host, env, (name: u32, len: u32, id: u32),
+        "wasm_point_find" => function!(store, host, tag, env, (name: u32, len: u32, id: u32),
             |g, m| abi::point_find(g, m, (name, len), id)),
         "wasm_point_read_boolean" => read!(VariableKind::Boolean),
         "wasm_point_read_double" => read!(VariableKind::Double),
@@ -178,19 +264,21 @@ fn point_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Op
 }
 
 fn wasi_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Option<Function> {
+    let tag = Tag::of(wasi::WASI, name);
     Some(match name {
         "fd_write" => function!(
-            store, host, preview1, (fd: i32, buffers: u32, count: u32, written: u32),
+            store, host, tag, preview1, (fd: i32, buffers: u32, count: u32, written: u32),
             |g, m| wasi::fd_write(g, m, fd, buffers, count, written)
         ),
         "clock_time_get" => function!(
-            store, host, preview1, (clock: i32, _precision: i64, time: u32),
+            store, host, tag, preview1, (clock: i32, precision: i64, time: u32),
             |g, m| wasi::clock_time_get(g, m, clock, time)
         ),
-        "random_get" => function!(store, host, preview1, (buffer: u32, len: u32),
+        "random_get" => function!(store, host, tag, preview1, (buffer: u32, len: u32),
             |g, m| wasi::random_get(g, m, buffer, len)),
         "args_sizes_get" | "environ_sizes_get" => function!(
-            store, host, preview1, (count: u32, size: u32), |_, m| wasi::no_sizes(m, count, size)
+            store, host, tag, preview1, (count: u32, size: u32),
+            |_, m| wasi::no_sizes(m, count, size)
         ),
         "args_get" | "environ_get" => Function::new_typed(store, |_: u32, _: u32| 0i32),
         "sched_yield" => Function::new_typed(store, || 0i32),
@@ -241,10 +329,10 @@ fn abort(
     column: i32,
 ) -> Result<(), RuntimeError> {
     let (host, store) = context.data_and_store_mut();
-    let text = host
-        .memory
-        .as_ref()
-        .map_or_else(String::new, |memory| abi::abort_message(&View(memory.view(&store)), message));
+    let Host { memory, tape, .. } = host;
+    let text = memory.as_ref().map_or_else(String::new, |memory| {
+        abi::abort_message(&View(memory.view(&store), RefCell::new(tape)), message)
+    });
     let text = format!("{text} (line {line}, column {column})");
     Err(farewell(&mut context, Farewell::Abort(text)))
 }

@@ -13,17 +13,28 @@ use super::{Grant, Settings};
 use crate::image::{Direction, PointId, Points};
 use crate::variable::MAX_VARIABLES;
 
-/// What a guest is doing; decides what it may do.
+/// What a guest is doing; decides what it may do. The numbers are those on a tape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
+pub enum Phase {
     /// Start section, `_initialize` and `init`: output writes are refused.
-    Init,
+    Init = 0,
     /// A poll.
     Poll,
     /// `save`: nothing is written but the state.
     Save,
     /// `restore`: variables may be written, outputs not.
     Restore,
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Init => "its start",
+            Self::Poll => "poll",
+            Self::Save => "save",
+            Self::Restore => "restore",
+        })
+    }
 }
 
 /// Why a guest ended itself, told by the host function that it called.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::compile::Artifact;
 use super::guest::Guest;
+use super::record::Remains;
 use super::stop::{Lane, Timekeeper, now_ns};
 use super::wasm::{Instance, Unprepared};
 use super::world::{Line, LogSink, Seat, World};
@@ -94,6 +95,8 @@ pub struct Preparation {
     pub result: Result<Prepared, Refusal>,
     /// Log lines of start section, `_initialize` and `init`.
     pub lines: Vec<Line>,
+    /// What is left of a guest whose start trapped.
+    pub remains: Option<Box<Remains>>,
 }
 
 impl Program {
@@ -116,22 +119,26 @@ impl Program {
         let guest = Guest::new(request.seat, seed, &request.settings, &world.points, lines_per_s);
         let result;
         (world, result) = Instance::prepare(&artifact.bytes, guest, world, limits, keeper);
+        let mut remains = None;
         let result = match result {
             Ok(instance) => Ok(Prepared {
                 variables: world.variables.written(),
                 program: Self::new(request, instance),
             }),
             Err(Unprepared::Refused(refusal)) => Err(refusal),
-            Err(Unprepared::Trapped(trap)) => Err(Refusal::new(
-                format!("its start trapped: {trap}"),
-                "start section, _initialize and init must return within plugins.init_budget",
-            )),
+            Err(Unprepared::Trapped(trap, left)) => {
+                remains = left;
+                Err(Refusal::new(
+                    format!("its start trapped: {trap}"),
+                    "start section, _initialize and init must return within plugins.init_budget",
+                ))
+            }
         };
         let lines = match &mut world.log {
             LogSink::List(lines) => std::mem::take(lines),
             LogSink::Queue { .. } => Vec::new(),
         };
-        Preparation { result, lines }
+        Preparation { result, lines, remains }
     }
 
     fn new(request: Request, instance: Instance) -> Self {
@@ -188,6 +195,21 @@ impl Program {
             Err(trap) => refused("its `restore`", trap),
         };
         (world, result)
+    }
+
+    /// How it failed, if it did.
+    pub fn trap(&self) -> Option<&Trap> {
+        self.instance.fall().map(|fall| &*fall.trap)
+    }
+
+    /// Whether it failed because its time was over.
+    pub fn is_over(&self) -> bool {
+        self.instance.fall().is_some_and(|fall| fall.is_over)
+    }
+
+    /// What is left of it, if it failed.
+    pub fn remains(self) -> Option<Remains> {
+        self.instance.remains()
     }
 
     /// The outputs that this instance has claimed.

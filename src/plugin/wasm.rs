@@ -24,12 +24,15 @@ use wasmer::{
 use super::bind::{self, Host};
 use super::checkpoint::Parts;
 use super::guest::{Guest, Phase};
-use super::state::{MAX_STATE_BYTES, State};
+use super::record::{self, Fall, Recorder, Remains};
 use super::stop::{Lane, StopCell, Timekeeper, now_ns};
 use super::tables::Tables;
+use super::tape::Tape;
 use super::trap::{describe, not_instantiated, over, plain};
 use super::world::World;
 use super::{Limits, Refusal, Trap};
+
+mod hand_over;
 
 /// The name under which the compile worker exports a module's start function instead of letting the
 /// instantiation run it: so it runs under the budget, and with a memory to log from.
@@ -45,6 +48,8 @@ pub(super) struct Instance {
     /// `save` and `restore`, if it has them.
     hand_over: Option<[TypedFunction<(), ()>; 2]>,
     parts: Parts,
+    /// Keeps checkpoints for a report, unless nothing is recorded.
+    recorder: Option<Recorder>,
     keeper: Arc<Timekeeper>,
 }
 
@@ -53,6 +58,8 @@ struct Body {
     store: Store,
     host: FunctionEnv<Host>,
     stop: Arc<StopCell>,
+    /// How the last call ended that did not end well.
+    fall: Option<Box<Fall>>,
 }
 
 /// What is special about one call.
@@ -94,13 +101,14 @@ impl Drop for Instance {
 pub(super) enum Unprepared {
     /// The module does not fit.
     Refused(Refusal),
-    /// Its start section, `_initialize` or `init` trapped.
-    Trapped(Arc<Trap>),
+    /// Its start section, `_initialize` or `init` trapped; with what is left of it.
+    Trapped(Arc<Trap>, Option<Box<Remains>>),
 }
 
 impl Instance {
     /// Loads an artifact, instantiates it and runs its start section, `_initialize` and `init`, all
     /// within the init budget. Gives the world back with what the guest has logged and written.
+    /// In a world that is recorded, a report can be made of its end.
     pub(super) fn prepare(
         artifact: &[u8],
         guest: Guest,
@@ -108,47 +116,63 @@ impl Instance {
         limits: &Limits,
         keeper: &Arc<Timekeeper>,
     ) -> (Box<World>, Result<Self, Unprepared>) {
+        let (seat, records) = (guest.seat, world.is_recorded);
+        let host = Host { guest, memory: None, tape: Tape::new(records), player: None };
+        let (mut prepared, instance) = match Self::make(artifact, host, limits, keeper) {
+            Ok(made) => made,
+            Err(refusal) => return (world, Err(Unprepared::Refused(refusal))),
+        };
+        let (world, result) = prepared.initialize(&instance, world, limits.init_budget);
+        if let Err(trap) = result {
+            let remains = prepared.remains().filter(|_| records).map(Box::new);
+            return (world, Err(Unprepared::Trapped(trap, remains)));
+        }
+        if records {
+            let position = prepared.host().tape.position();
+            let (parts, store) = (&prepared.parts, &mut prepared.body.store);
+            prepared.recorder = Some(Recorder::new(parts, store, position, seat));
+        }
+        (world, Ok(prepared))
+    }
+
+    /// Loads an artifact and instantiates it; nothing of it runs yet.
+    pub(super) fn make(
+        artifact: &[u8],
+        host: Host,
+        limits: &Limits,
+        keeper: &Arc<Timekeeper>,
+    ) -> Result<(Self, wasmer::Instance), Refusal> {
         let stop = Arc::new(StopCell::default());
         let mut engine: Engine = EngineBuilder::headless().engine().into();
         // SAFETY: artifacts come from the compile worker of this very program. From the cache they
         // come only after their checksum has been compared (`compile::Cache`), and the folder of
         // the cache is private to the daemon's user.
-        let module = match unsafe { Module::deserialize(&engine, artifact) } {
-            Ok(module) => module,
-            Err(error) => {
-                let reason = format!("its artifact does not load: {error}");
-                let refusal = Refusal::new(reason, "clear the cache folder and try again");
-                return (world, Err(Unprepared::Refused(refusal)));
-            }
-        };
+        let module = unsafe { Module::deserialize(&engine, artifact) }.map_err(|error| {
+            let reason = format!("its artifact does not load: {error}");
+            Refusal::new(reason, "clear the cache folder and try again")
+        })?;
         engine.set_tunables(Bounds::new(limits, &module, Arc::clone(&stop)));
         let mut store = Store::new(engine);
-        let host = FunctionEnv::new(&mut store, Host { guest, memory: None });
+        let host = FunctionEnv::new(&mut store, host);
         let imports = bind::imports(&module, &mut store, &host);
-        let instance = match wasmer::Instance::new(&mut store, &module, &imports) {
-            Ok(instance) => instance,
-            Err(error) => return (world, Err(Unprepared::Refused(not_instantiated(&error)))),
-        };
+        let instance = wasmer::Instance::new(&mut store, &module, &imports)
+            .map_err(|error| not_instantiated(&error))?;
         let memory = instance.exports.get_memory("memory").ok().cloned();
         host.as_mut(&mut store).memory.clone_from(&memory);
-        let poll = match instance.exports.get_typed_function(&store, "poll") {
-            Ok(poll) => poll,
-            Err(error) => {
-                let refusal = Refusal::new(format!("export `poll`: {error}"), "it is () -> ()");
-                return (world, Err(Unprepared::Refused(refusal)));
-            }
-        };
+        let poll = instance
+            .exports
+            .get_typed_function(&store, "poll")
+            .map_err(|error| Refusal::new(format!("export `poll`: {error}"), "it is () -> ()"))?;
         let optional = |name| instance.exports.get_typed_function(&store, name).ok();
         let hand_over = optional("save").zip(optional("restore")).map(<[_; 2]>::from);
         let parts = Parts::of(&instance.exports, memory, &store);
-        let body = Body { store, host, stop };
+        let body = Body { store, host, stop, fall: None };
         let keeper = Arc::clone(keeper);
-        let mut prepared = Self { body, poll, hand_over, parts, keeper };
-        let (world, result) = prepared.initialize(&instance, world, limits.init_budget);
-        (world, result.map(|()| prepared).map_err(Unprepared::Trapped))
+        Ok((Self { body, poll, hand_over, parts, recorder: None, keeper }, instance))
     }
 
-    fn initialize(
+    /// Runs its start section, `_initialize` and `init`.
+    pub(super) fn initialize(
         &mut self,
         instance: &wasmer::Instance,
         mut world: Box<World>,
@@ -184,56 +208,39 @@ impl Instance {
         budget: Duration,
     ) -> (Box<World>, Result<(), Arc<Trap>>) {
         let call = Call { phase: Phase::Poll, lane, started_ns, budget };
-        self.body.call(&self.poll, world, &call)
-    }
-
-    /// Whether it has `save` and `restore`.
-    pub(super) fn hands_over(&self) -> bool {
-        self.hand_over.is_some()
-    }
-
-    /// Runs `save`, which is to have returned within `budget` from `started_ns`; gives the state. A
-    /// `save` that fails leaves no trace in the instance.
-    pub(super) fn save(
-        &mut self,
-        world: Box<World>,
-        lane: &Lane,
-        started_ns: u64,
-        budget: Duration,
-    ) -> (Box<World>, Result<Vec<u8>, Arc<Trap>>) {
-        let Some([save, _]) = &self.hand_over else { return (world, Ok(Vec::new())) };
-        let before = self.parts.checkpoint(&mut self.body.store);
-        let call = Call { phase: Phase::Save, lane, started_ns, budget };
-        let (world, result) = self.body.call(save, world, &call);
-        let state = std::mem::take(&mut self.body.guest().state);
-        let result = match result {
-            Ok(()) if state.overflowed => {
-                let kind = format!("its state has more than {MAX_STATE_BYTES} bytes");
-                Err(Arc::new(Trap { cycle: world.cycle, ..plain(kind) }))
+        let (world, result) = self.body.call(&self.poll, world, &call);
+        if let (Ok(()), Some(recorder)) = (&result, &mut self.recorder) {
+            let Body { store, host, .. } = &mut self.body;
+            let tape = &host.as_ref(store).tape;
+            if recorder.is_due(tape) {
+                let position = tape.position();
+                recorder.take(&self.parts, store, position);
             }
-            other => other,
-        };
-        if result.is_err() {
-            self.parts.rewind(&mut self.body.store, before);
         }
-        (world, result.map(|()| state.into_bytes()))
+        (world, result)
     }
 
-    /// Runs `restore` on the state that another version has saved, as [`Instance::save`] does.
-    pub(super) fn restore(
-        &mut self,
-        state: Vec<u8>,
-        world: Box<World>,
-        lane: &Lane,
-        started_ns: u64,
-        budget: Duration,
-    ) -> (Box<World>, Result<(), Arc<Trap>>) {
-        let Some([_, restore]) = &self.hand_over else { return (world, Ok(())) };
-        self.body.guest().state = State::new(state);
-        let call = Call { phase: Phase::Restore, lane, started_ns, budget };
-        let (world, result) = self.body.call(restore, world, &call);
-        self.body.guest().state = State::default();
-        (world, result)
+    /// How it ended, if it did not end well.
+    pub(super) fn fall(&self) -> Option<&Fall> {
+        self.body.fall.as_deref()
+    }
+
+    /// What is left of it, if it did not end well.
+    pub(super) fn remains(mut self) -> Option<Remains> {
+        let fall = *self.body.fall.take()?;
+        let recorder = self.recorder.take();
+        let Body { store, host, .. } = &self.body;
+        Some(Remains::new(fall, recorder, &host.as_ref(store).tape, &self.parts, store))
+    }
+
+    /// What its functions can reach.
+    pub(super) fn host(&mut self) -> &mut Host {
+        self.body.host.as_mut(&mut self.body.store)
+    }
+
+    /// What it consists of.
+    pub(super) fn parts(&mut self) -> (&Parts, &mut Store) {
+        (&self.parts, &mut self.body.store)
     }
 
     /// Size of the linear memory in bytes.
@@ -259,15 +266,21 @@ impl Body {
         world: Box<World>,
         call: &Call<'_>,
     ) -> (Box<World>, Result<(), Arc<Trap>>) {
-        let guest = self.guest();
-        guest.world = Some(world);
-        guest.phase = call.phase;
+        let host = self.host.as_mut(&mut self.store);
+        host.tape.begin(call.phase, world.cycle, world.now);
+        if let Some(player) = &mut host.player {
+            player.begin(call.phase);
+        }
+        host.guest.world = Some(world);
+        host.guest.phase = call.phase;
         call.lane.arm(&self.stop, call.started_ns, call.budget);
         let store = &mut self.store;
         let result = catch_unwind(AssertUnwindSafe(|| function.call(store)));
         call.lane.disarm();
         let stopped = self.stop.is_stopped();
-        let guest = self.guest();
+        let Host { guest, tape, player, .. } = self.host.as_mut(&mut self.store);
+        tape.end();
+        let mut frames = Vec::new();
         let result = match result {
             Ok(Ok(())) if !stopped => {
                 guest.commit();
@@ -275,14 +288,23 @@ impl Body {
             }
             // It came back by itself, after its time.
             Ok(Ok(())) => Err(plain(over(call.budget))),
-            Ok(Err(error)) => Err(describe(&error, guest, stopped, call.budget)),
+            Ok(Err(error)) => {
+                frames = record::frames(&error);
+                Err(describe(&error, guest, stopped, call.budget))
+            }
             Err(_) => Err(plain("panic in a host function")),
         };
         let result = result.map_err(|trap| {
             guest.discard();
             // Behind a pointer: a result as large as a trap costs every good poll its way up.
-            Arc::new(Trap { cycle: guest.world().cycle, ..trap })
+            let trap = Arc::new(Trap { cycle: guest.world().cycle, ..trap });
+            let is_over = trap.kind == over(call.budget);
+            self.fall = Some(Box::new(Fall { trap: Arc::clone(&trap), frames, is_over }));
+            trap
         });
+        if let Some(player) = player {
+            player.end(result.as_ref().err().map(|trap| &**trap));
+        }
         let world = guest.world.take().expect("it was lent above and host functions keep it");
         (world, result)
     }
@@ -388,6 +410,7 @@ pub(super) mod tests {
     pub(in super::super) fn host() -> Host {
         let points = Points::default();
         let settings = crate::plugin::Settings::default();
-        Host { guest: Guest::new(Seat(0), 0, &settings, &points, 1), memory: None }
+        let guest = Guest::new(Seat(0), 0, &settings, &points, 1);
+        Host { guest, memory: None, tape: Tape::default(), player: None }
     }
 }

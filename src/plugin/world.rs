@@ -188,6 +188,8 @@ pub struct World {
     pub variables: Variables,
     /// Where log lines go.
     pub log: LogSink,
+    /// Whether programs that begin here keep a tape, for a report of their end.
+    pub is_recorded: bool,
 }
 
 impl World {
@@ -210,6 +212,7 @@ impl World {
             owners: vec![None; points.len()],
             variables,
             log,
+            is_recorded: true,
             points,
         }
     }

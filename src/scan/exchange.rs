@@ -57,6 +57,7 @@ pub enum Order {
 
 /// What the scan gives back: whatever must not be dropped on its thread, and answers.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "the scan may not allocate a box for a program")]
 pub enum Return {
     /// A program that has left its seat, for whatever reason.
     Program(Program),

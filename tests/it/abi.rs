@@ -305,7 +305,7 @@ impl Bench {
         let calls = script.calls().count();
         let unreached: Vec<u8> = NOT_REACHED.to_le_bytes().repeat(calls);
         script.data.push((CODES, unreached));
-        let Preparation { result, mut lines } = self.prepare(&script.module(), settings);
+        let Preparation { result, mut lines, .. } = self.prepare(&script.module(), settings);
         let mut program = self.seat(result?);
         let results = script.polls.iter().map(|_| self.poll(&mut program)).collect();
         let LogSink::List(list) = &mut self.world().log else { panic!("the log is a list") };

@@ -7,6 +7,7 @@
 mod abi;
 mod budget;
 mod control;
+mod crash;
 mod daemon;
 mod evil;
 mod folder;

@@ -86,6 +86,8 @@ pub struct Rig {
     pub limits: Limits,
     pub log: rtrb::Consumer<Line>,
     pub now: Duration,
+    /// Whether programs are prepared for a report of their end.
+    pub is_recorded: bool,
     generation: u64,
 }
 
@@ -109,7 +111,18 @@ impl Rig {
         let scan = Scan::new(Box::new(world), devices, ends, Arc::clone(&keeper));
         let limits = Limits::default();
         let now = Duration::from_secs(1);
-        Self { scan, reins, samples, keeper, points, limits, log, now, generation: 0 }
+        Self {
+            scan,
+            reins,
+            samples,
+            keeper,
+            points,
+            limits,
+            log,
+            now,
+            is_recorded: true,
+            generation: 0,
+        }
     }
 
     /// One cycle, a period after the last; the news of it.
@@ -147,7 +160,8 @@ impl Rig {
         let hash = ModuleHash::of(module);
         let artifact = block_on(workshop(self.limits).artifact(hash, module.into()))?;
         let snapshot = self.reins.latest.read().clone();
-        let world = scan::rehearsal(&snapshot, Arc::clone(&self.points), PERIOD);
+        let mut world = scan::rehearsal(&snapshot, Arc::clone(&self.points), PERIOD);
+        world.is_recorded = self.is_recorded;
         let request = Request {
             name: name.into(),
             seat: Seat(seat),

@@ -15,6 +15,7 @@ const FLOORS: [(&str, u8); 18] = [
     ("daemon", 6),
     ("control", 5),
     ("recipe", 5),
+    ("crash", 5),
     ("config", 4),
     ("supervisor", 3),
     ("scan", 2),
@@ -42,14 +43,16 @@ const NEIGHBOURS: [(&str, &str); 2] = [
 const UNSAFE: [&str; 2] = ["src/plugin/stop.rs", "src/plugin/wasm.rs"];
 
 /// Files that may name wasmer: to run modules, to compile them, and to check them.
-const WASMER: [&str; 12] = [
+const WASMER: [&str; 14] = [
     "src/plugin/bind.rs",
     "src/plugin/bulk.rs",
-    "src/plugin/checkpoint.rs",
     "src/plugin/flag.rs",
     "src/plugin/cache.rs",
     "src/plugin/check.rs",
+    "src/plugin/checkpoint.rs",
     "src/plugin/compile.rs",
+    "src/plugin/record.rs",
+    "src/plugin/replay.rs",
     "src/plugin/size.rs",
     "src/plugin/stop.rs",
     "src/plugin/tables.rs",

@@ -61,7 +61,7 @@ fn start(bodies: [&str; 3], limits: Limits) -> (Vec<String>, Result<Vec<String>,
     );
     let mut bench = Bench::new();
     bench.limits = limits;
-    let Preparation { result, lines } = bench.prepare(&wat(&text), Settings::default());
+    let Preparation { result, lines, .. } = bench.prepare(&wat(&text), Settings::default());
     let names = |prepared: Prepared| prepared.variables.into_iter().map(|(name, _)| name).collect();
     (lines.iter().map(said).collect(), result.map(names).map_err(|refusal| refusal.to_string()))
 }

@@ -1,0 +1,115 @@
+//! `camshaft replay`: what a crash report tells, and whether the crash comes again.
+//!
+//! What a replay proves is decided in `crash`; here it becomes text.
+
+use super::args::Replay;
+use super::screen::Screen;
+use super::table::{Paint, Side, Style, Table};
+use super::{Exit, Failed, Outcome, failure, workshop};
+use crate::crash::{self, Judgement, Report, Verdict};
+use crate::plugin::record::Frame;
+use crate::text::{legible, legible_up_to};
+
+/// Frames of a backtrace that are shown: a recursion shows itself in fewer.
+const MAX_FRAMES: usize = 16;
+
+/// Longest cell in the table of cycles, so that a row stays a row.
+const MAX_CELL: usize = 120;
+
+/// Runs a report again.
+pub(super) fn replay(what: &Replay) -> Outcome {
+    let Replay { report, module, cycles, json } = what;
+    let name = report.display();
+    let failed = |why: &dyn std::fmt::Display| {
+        Failed::new(Exit::Failure, format!("{name}: {}", legible(&why.to_string())))
+    };
+    let report = Report::read(report).map_err(|why| failed(&why))?;
+    let module =
+        match module {
+            Some(file) => Some(std::fs::read(file).map_err(|error| {
+                Failed::new(Exit::Failure, format!("{}: {error}", file.display()))
+            })?),
+            None => None,
+        };
+    let judgement = crash::replay(&workshop()?, &report, module, *cycles).map_err(|error| {
+        let Failed { message, .. } = failure(error);
+        failed(&message)
+    })?;
+    Screen::new().show(&judgement, *json, show)?;
+    match judgement.verdict {
+        Verdict::Reproduced => Ok(()),
+        // The message is empty because all has been said.
+        Verdict::Diverged | Verdict::Undecided => Err(Failed::new(Exit::Failure, "")),
+    }
+}
+
+fn show(judgement: &Judgement, paint: Paint) -> String {
+    let Judgement { plugin, hash, written, trap, frames, sections, calls, .. } = judgement;
+    let places = [
+        ("plugin", legible(plugin)),
+        ("module", legible(hash)),
+        ("written", legible(written)),
+        ("trap", legible(&trap.to_string())),
+    ];
+    let label = |label: &str| paint.with(Style::Dim, &format!("{label:<8}"));
+    let mut text = String::new();
+    for (name, found) in places {
+        text += &format!("{}  {found}\n", label(name));
+    }
+    text += "\n";
+    text += &backtrace(frames, paint);
+    text += &cycles(judgement, paint);
+    text += &format!(
+        "{}  {sections} calls, in which it called the host {calls} times\n",
+        label("replay")
+    );
+    let same = match judgement.same_memory {
+        Some(true) => Some("the same at the end, byte by byte"),
+        Some(false) => Some("not the same at the end"),
+        None => None,
+    };
+    if let Some(same) = same {
+        text += &format!("{}  {same}\n", label("memory"));
+    }
+    let style = match judgement.verdict {
+        Verdict::Reproduced => Style::Good,
+        Verdict::Diverged => Style::Bad,
+        Verdict::Undecided => Style::Warn,
+    };
+    text + &format!("{}  {}\n", label("verdict"), paint.with(style, &legible(&judgement.words)))
+}
+
+fn backtrace(frames: &[Frame], paint: Paint) -> String {
+    let head = [(Side::Right, "FRAME"), (Side::Left, "FUNCTION"), (Side::Right, "OFFSET")];
+    let mut table = Table::new(head);
+    for (n, frame) in frames.iter().take(MAX_FRAMES).enumerate() {
+        table.row([
+            n.to_string().into(),
+            (&frame.function).into(),
+            format!("{:#x}", frame.offset).into(),
+        ]);
+    }
+    let more = frames.len().saturating_sub(MAX_FRAMES);
+    let more = if more > 0 { format!("       and {more} more\n") } else { String::new() };
+    if frames.is_empty() { String::new() } else { table.render(paint) + &more + "\n" }
+}
+
+fn cycles(judgement: &Judgement, paint: Paint) -> String {
+    let head = [
+        (Side::Right, "CYCLE"),
+        (Side::Right, "TIME"),
+        (Side::Left, "READ"),
+        (Side::Left, "WROTE"),
+    ];
+    let mut table = Table::new(head);
+    for cycle in &judgement.cycles {
+        let cell = |words: &[String]| legible_up_to(MAX_CELL, &words.join(" "));
+        table.row([
+            cycle.cycle.to_string().into(),
+            format!("{:.3} s", cycle.now.as_secs_f64()).into(),
+            cell(&cycle.got).into(),
+            cell(&cycle.did).into(),
+        ]);
+    }
+    if judgement.cycles.is_empty() { String::new() } else { table.render(paint) + "\n" }
+}

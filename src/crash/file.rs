@@ -1,0 +1,167 @@
+//! The format of a report: one line of JSON, the parts whose lengths it gives, and a BLAKE3 of all.
+//!
+//! A report may come from anybody's machine, so nothing in it is believed: it is whole, its lengths
+//! fit, its numbers are in range, or it is refused with the reason.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{FORMAT, Head, PictureHead, Report, StartHead, VERSION};
+use crate::plugin::ModuleHash;
+use crate::plugin::checkpoint::Picture;
+use crate::plugin::tape::{self, Section};
+
+/// The largest report that is read: a module and a memory at their limits, and a long list of
+/// points.
+pub(super) const MAX_REPORT: u64 = 48 << 20;
+
+/// The longest head: the most points that a configuration can have, at 256 bytes each.
+const MAX_HEAD: usize = 8 << 20;
+
+/// Bytes of the checksum at the end.
+const CHECKSUM: usize = blake3::OUT_LEN;
+
+/// The range of a guest's stack that the sandbox takes, in bytes.
+const STACK: std::ops::RangeInclusive<usize> = 8 << 10..=100 << 20;
+
+/// The longest budget of a poll that makes sense, and the longest that a replay waits for an end.
+const MAX_BUDGET: Duration = Duration::from_secs(60);
+
+/// The part of the head that every version has.
+#[derive(Deserialize)]
+struct Identity {
+    format: String,
+    version: u32,
+    camshaft: String,
+}
+
+impl Report {
+    /// Writes it.
+    ///
+    /// # Errors
+    /// When that cannot be done.
+    pub fn write(&self, to: &mut impl Write) -> std::io::Result<()> {
+        let mut head = serde_json::to_vec(&self.head)?;
+        head.push(b'\n');
+        let module = self.module.as_deref().unwrap_or_default();
+        let parts = [&head[..], module, &self.tape, &self.checkpoint, &self.memory];
+        let mut hasher = blake3::Hasher::new();
+        for part in parts {
+            hasher.update(part);
+            to.write_all(part)?;
+        }
+        to.write_all(hasher.finalize().as_bytes())
+    }
+
+    /// Reads the report at `path`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)
+            .and_then(|file| file.take(MAX_REPORT + 1).read_to_end(&mut bytes))
+            .map_err(|error| error.to_string())?;
+        if bytes.len() as u64 > MAX_REPORT {
+            return Err(format!("no report has more than {MAX_REPORT} bytes"));
+        }
+        Self::parse(&bytes)
+    }
+
+    /// Reads a report.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let is_ours = bytes.starts_with(format!("{{\"format\":\"{FORMAT}\"").as_bytes());
+        if !is_ours {
+            return Err("it is no crash report".into());
+        }
+        let (body, checksum) = bytes
+            .len()
+            .checked_sub(CHECKSUM)
+            .and_then(|len| bytes.split_at_checked(len))
+            .ok_or("it is cut: its end is missing")?;
+        if blake3::hash(body).as_bytes()[..] != *checksum {
+            return Err("it is cut or damaged: its checksum is another; copy it once more".into());
+        }
+        let end = body.iter().take(MAX_HEAD).position(|&byte| byte == b'\n');
+        let (line, rest) = body.split_at(end.ok_or("its head has no end")?);
+        let json = |error: serde_json::Error| format!("its head makes no sense: {error}");
+        let Identity { format, version, camshaft } = serde_json::from_slice(line).map_err(json)?;
+        if (&*format, version) != (FORMAT, VERSION) {
+            return Err(format!(
+                "it has version {version} of the format, from camshaft {camshaft}; this camshaft \
+                 reads version {VERSION}"
+            ));
+        }
+        let head: Head = serde_json::from_slice(line).map_err(json)?;
+        Self::assemble(head, &rest[1..])
+    }
+
+    fn assemble(head: Head, mut rest: &[u8]) -> Result<Self, String> {
+        let mut part = |len: usize, what: &str| {
+            let (part, after) = rest.split_at_checked(len).ok_or(format!("its {what} is cut"))?;
+            rest = after;
+            Ok::<_, String>(part.to_vec())
+        };
+        let lengths = head.lengths;
+        let module = part(lengths.module, "module")?;
+        let tape = part(lengths.tape, "tape")?;
+        let checkpoint = part(lengths.checkpoint, "checkpoint")?;
+        let memory = part(lengths.memory, "memory")?;
+        if !rest.is_empty() {
+            return Err(format!("it has {} bytes more than its head says", rest.len()));
+        }
+        let module = (!module.is_empty()).then_some(module);
+        let report = Self { head, module, tape, checkpoint, memory };
+        report.check()?;
+        Ok(report)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let Head { hash, limits, poll_budget, start, memory, .. } = &self.head;
+        if let Some(module) = &self.module
+            && format!("{:#}", ModuleHash::of(module)) != *hash
+        {
+            return Err("its module is not the one that its head names".into());
+        }
+        let fits = |picture: &PictureHead, bytes: &[u8]| {
+            picture.blocks.len().checked_mul(Picture::BLOCK) == Some(bytes.len())
+                && picture.bytes <= limits.memory_bytes.max(Picture::BLOCK as u64)
+        };
+        if !fits(memory, &self.memory) {
+            return Err("its memory has another size than its head says".into());
+        }
+        if let StartHead::Checkpoint { memory, tape_at, .. } = start
+            && (!fits(memory, &self.checkpoint) || *tape_at > self.tape.len())
+        {
+            return Err("its checkpoint has another size than its head says".into());
+        }
+        if !STACK.contains(&limits.stack_bytes) || *poll_budget > MAX_BUDGET {
+            return Err("its limits are out of range".into());
+        }
+        self.sections().map(drop)
+    }
+
+    /// The tape; each section comes with its place.
+    pub(super) fn sections(&self) -> Result<Vec<(usize, Section)>, String> {
+        let ours = tape::functions();
+        let number = |name: &String| ours.iter().position(|own| own == name);
+        let numbers: Vec<_> = self.head.functions.iter().map(number).collect();
+        let mut sections = tape::parse(&self.tape)?;
+        for called in sections.iter_mut().flat_map(|(_, section)| &mut section.calls) {
+            let function = usize::from(called.function);
+            let found = numbers.get(function).copied().flatten();
+            let found = found.and_then(|number| u8::try_from(number).ok());
+            called.function = found.ok_or_else(|| {
+                let name = self.head.functions.get(function).map_or("a function", |name| name);
+                format!("its tape has {name:?}, which this camshaft does not know")
+            })?;
+        }
+        Ok(sections)
+    }
+}

@@ -1,0 +1,157 @@
+//! A tape in words: what a program was given and what it did, cycle by cycle.
+//!
+//! Bytes of an image are shown as the points that they are; where there is none, as they are. What
+//! only says what time it is, or what is said to the log, is left out.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{PointHead, Report};
+use crate::image::{Direction, Point, Quality, Value};
+use crate::plugin::tape::{Called, Phase, Section, name};
+use crate::text::legible;
+
+/// Bytes that are shown of a row of them.
+const SHOWN: usize = 16;
+
+/// One poll.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cycle {
+    /// In which cycle.
+    pub cycle: u64,
+    /// The program's clock in that cycle.
+    pub now: Duration,
+    /// What it read, such as `tank.level=42.5`.
+    pub got: Vec<String>,
+    /// What it wrote.
+    pub did: Vec<String>,
+    /// It did more than the tape has.
+    pub is_cut: bool,
+}
+
+/// The last polls of a report, at most `most`.
+///
+/// # Errors
+/// When its tape makes no sense.
+pub fn history(report: &Report, most: usize) -> Result<Vec<Cycle>, String> {
+    let sections = report.sections()?;
+    let polls = sections.iter().filter(|(_, section)| section.phase == Phase::Poll);
+    let mut cycles: Vec<_> =
+        polls.rev().take(most).map(|(_, section)| cycle(section, &report.head.points)).collect();
+    cycles.reverse();
+    Ok(cycles)
+}
+
+fn cycle(section: &Section, points: &[PointHead]) -> Cycle {
+    let Section { cycle, now, is_cut, .. } = *section;
+    let (mut got, mut did) = (Vec::new(), Vec::new());
+    for called in &section.calls {
+        let Some((is_read, words)) = words(called, points) else { continue };
+        let list = if is_read { &mut got } else { &mut did };
+        let words =
+            if called.code == 0 { words } else { format!("{words} (code {})", called.code) };
+        list.push(legible(&words));
+    }
+    Cycle { cycle, now, got, did, is_cut }
+}
+
+/// Whether the program has read or written, and what.
+fn words(called: &Called, points: &[PointHead]) -> Option<(bool, String)> {
+    let argument = |n: usize| called.arguments.get(n).copied().unwrap_or(0);
+    let taken: Vec<u8> = called.taken.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
+    let given = called.given.first().map_or(&[][..], |(_, bytes)| bytes);
+    let function = name(called.function);
+    let image = |letter, direction, bytes: &[u8]| {
+        bytes_of_image(letter, direction, argument(0), argument(2), bytes, points)
+    };
+    Some(match function {
+        "wasm_read_input" => (true, image('I', Direction::In, given)),
+        "wasm_read_output" => (true, image('Q', Direction::Out, given)),
+        "wasm_write_output" => (false, image('Q', Direction::Out, &taken)),
+        "random_get" => (true, format!("random {}", hex(given))),
+        _ => {
+            let (what, kind) = function.strip_prefix("wasm_")?.rsplit_once('_')?;
+            let point = || match points.get(argument(0) as usize) {
+                Some(point) => point.name.clone(),
+                None => format!("point {}", argument(0)),
+            };
+            let variable = || String::from_utf8_lossy(&taken).into_owned();
+            match what {
+                "point_read" => {
+                    let quality = called.given.get(1).and_then(|(_, quality)| quality.first());
+                    let quality = quality.filter(|quality| **quality != Quality::Good as u8);
+                    let note = quality.map_or("", |quality| match *quality {
+                        quality if quality == Quality::Bad as u8 => " bad",
+                        _ => " uncertain",
+                    });
+                    (true, format!("{}={}{note}", point(), value(kind, given)))
+                }
+                "point_write" => (false, format!("{}={}", point(), number(kind, argument(1)))),
+                "variable_read" => (true, format!("{}={}", variable(), value(kind, given))),
+                "variable_write" => {
+                    (false, format!("{}={}", variable(), number(kind, argument(2))))
+                }
+                _ => return None,
+            }
+        }
+    })
+}
+
+/// A value as the host gave it.
+fn value(kind: &str, bytes: &[u8]) -> String {
+    match (kind, bytes) {
+        ("boolean", [on]) => (*on != 0).to_string(),
+        ("int", &[a, b, c, d]) => i32::from_le_bytes([a, b, c, d]).to_string(),
+        ("double", bytes) => match bytes.try_into() {
+            Ok(bytes) => f64::from_le_bytes(bytes).to_string(),
+            Err(_) => "?".into(),
+        },
+        _ => "?".into(),
+    }
+}
+
+/// A value as the program gave it.
+fn number(kind: &str, word: u64) -> String {
+    match kind {
+        "boolean" => (word != 0).to_string(),
+        "double" => f64::from_bits(word).to_string(),
+        _ => (word as u32).cast_signed().to_string(),
+    }
+}
+
+/// The points within these bytes, or the bytes themselves if there are none.
+fn bytes_of_image(
+    letter: char,
+    direction: Direction,
+    address: u64,
+    len: u64,
+    bytes: &[u8],
+    points: &[PointHead],
+) -> String {
+    let there = |point: &&PointHead| point.direction == direction;
+    let found = points.iter().filter(there).filter_map(|point| {
+        let start = u64::from(point.byte).checked_sub(address)?;
+        let alone: Point = point.alone();
+        let bytes = bytes.get(usize::try_from(start).ok()?..)?;
+        let bytes = bytes.get(..alone.bytes().len())?;
+        Some(format!("{}={}", point.name, show(alone.read(bytes))))
+    });
+    let found: Vec<_> = found.collect();
+    match found.is_empty() {
+        true => format!("%{letter}{address}..{}={}", address.saturating_add(len), hex(bytes)),
+        false => found.join(" "),
+    }
+}
+
+fn show(value: Value) -> String {
+    value.to_string()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text: String = bytes.iter().take(SHOWN).map(|byte| format!("{byte:02x}")).collect();
+    if bytes.len() > SHOWN {
+        text.push('…');
+    }
+    text
+}

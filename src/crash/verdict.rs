@@ -1,0 +1,196 @@
+//! The replay of a report, and what it proves.
+//!
+//! A trap is reproduced when the same kind of trap comes at the same place, after the same calls.
+//! Where it is the time that was over, no two runs stop at the same place: then it is reproduced
+//! when all calls are the same and the poll does not end in its budget either.
+
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow, bail};
+use serde::Serialize;
+
+use super::{Cycle, Head, Report, StartHead, history, join};
+use crate::plugin::checkpoint::Noted;
+use crate::plugin::compile::{Artifact, Workshop};
+use crate::plugin::record::Frame;
+use crate::plugin::replay::{self, Divergence, Ending, Played, Reel};
+use crate::plugin::stop::Timekeeper;
+use crate::plugin::tape::Phase;
+use crate::plugin::{ModuleHash, Trap};
+
+/// What a replay proves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It failed again, in the same way.
+    Reproduced,
+    /// It did something else.
+    Diverged,
+    /// The tape does not tell: it ends too early, or begins too late.
+    Undecided,
+}
+
+/// How a replay went.
+#[derive(Debug, Clone, Serialize)]
+pub struct Judgement {
+    /// What it proves.
+    pub verdict: Verdict,
+    /// The same in words.
+    pub words: String,
+    /// The plugin's name.
+    pub plugin: String,
+    /// BLAKE3 of the module.
+    pub hash: String,
+    /// When the report was written.
+    pub written: String,
+    /// The trap that it tells of.
+    pub trap: Trap,
+    /// Its backtrace, from the innermost call on.
+    pub frames: Vec<Frame>,
+    /// Calls into the module that were played.
+    pub sections: usize,
+    /// Calls of the module to its host that were the same.
+    pub calls: usize,
+    /// Whether the memory is the same byte by byte at the end; unknown when the time was over.
+    pub same_memory: Option<bool>,
+    /// The last polls before the trap.
+    pub cycles: Vec<Cycle>,
+}
+
+/// Runs the module of a report on its tape; `cycles` polls are told of. A `module` counts if the
+/// report has none.
+///
+/// # Errors
+/// When the module is not at hand, is not the right one, or cannot be run.
+pub fn replay(
+    workshop: &Workshop,
+    report: &Report,
+    module: Option<Vec<u8>>,
+    cycles: usize,
+) -> anyhow::Result<Judgement> {
+    let head = &report.head;
+    let cycles = history(report, cycles).map_err(|why| anyhow!(why))?;
+    let judgement = |verdict, words, sections, calls, same_memory| Judgement {
+        verdict,
+        words,
+        plugin: head.plugin.clone(),
+        hash: head.hash.clone(),
+        written: head.written.clone(),
+        trap: head.trap.clone(),
+        frames: head.frames.clone(),
+        sections,
+        calls,
+        same_memory,
+        cycles,
+    };
+    let Some(reel) = reel(report)? else {
+        let StartHead::Nowhere { reason } = &head.start else { bail!("its tape is empty") };
+        let words = format!("cannot be played: {reason}");
+        return Ok(judgement(Verdict::Undecided, words, 0, 0, None));
+    };
+    let (hash, module) = the_module(report, module)?;
+    let workshop = Workshop { limits: head.limits, compiler: head.compiler, ..workshop.clone() };
+    let artifact = compile(&workshop, hash, module)?;
+    let keeper = Arc::new(Timekeeper::start(|| {}).context("the timekeeper does not start")?);
+    let last = reel.sections.len();
+    let Played { ending, sections, calls, memory } =
+        replay::replay(&artifact, reel, &head.limits, &keeper)?;
+    let (verdict, words) = judge(head, &ending, sections == last);
+    let same_memory = (verdict == Verdict::Reproduced && !head.is_over).then(|| {
+        let recorded = join(&head.memory, &report.memory);
+        recorded.is_same(&memory)
+    });
+    Ok(judgement(verdict, words, sections, calls, same_memory))
+}
+
+/// What is to be played; nothing if it cannot be.
+fn reel(report: &Report) -> anyhow::Result<Option<Reel>> {
+    let head = &report.head;
+    let (from, noted) = match &head.start {
+        StartHead::Birth => (0, None),
+        StartHead::Nowhere { .. } => return Ok(None),
+        StartHead::Checkpoint { tape_at, memory, globals } => {
+            let picture = join(memory, &report.checkpoint);
+            (*tape_at, Some(Noted { picture, globals: globals.clone() }))
+        }
+    };
+    let sections = report.sections().map_err(|why| anyhow!(why))?;
+    let sections: Vec<_> =
+        sections.into_iter().filter(|(at, _)| *at >= from).map(|(_, section)| section).collect();
+    let Some(last) = sections.last() else { return Ok(None) };
+    let budget = match last.phase {
+        Phase::Init => head.limits.init_budget,
+        _ => head.poll_budget,
+    };
+    Ok(Some(Reel { noted, sections, is_over: head.is_over, budget }))
+}
+
+fn the_module(report: &Report, module: Option<Vec<u8>>) -> anyhow::Result<(ModuleHash, Vec<u8>)> {
+    let head = &report.head;
+    let Some(module) = report.module.clone().or(module) else {
+        bail!(
+            "the module was not at hand when the report was written ({}, hash {}); give it with \
+             --module FILE",
+            head.path.display(),
+            head.hash
+        );
+    };
+    let hash = ModuleHash::of(&module);
+    if format!("{hash:#}") != head.hash {
+        bail!("the module has the hash {hash:#}; the report is about {}", head.hash);
+    }
+    Ok((hash, module))
+}
+
+/// Compiles on a thread of its own, so that it does not matter whether the caller is within a
+/// runtime.
+fn compile(workshop: &Workshop, hash: ModuleHash, module: Vec<u8>) -> anyhow::Result<Artifact> {
+    let work = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(runtime.block_on(workshop.artifact(hash, module.into()))?)
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work).join().expect("nothing in a compilation panics on this side")
+    })
+}
+
+fn judge(head: &Head, ending: &Ending, is_at_end: bool) -> (Verdict, String) {
+    let recorded = &head.trap;
+    match ending {
+        Ending::Diverged(Divergence { cycle, phase, call, did, tape }) => {
+            let place = match phase {
+                Phase::Init => "in its start".to_string(),
+                Phase::Poll => format!("in cycle {cycle}"),
+                Phase::Save | Phase::Restore => format!("in cycle {cycle}, in {phase}"),
+            };
+            let words = format!("diverged {place} at call {call}: {did}, the tape has {tape}");
+            (Verdict::Diverged, words)
+        }
+        Ending::Beyond if head.is_over => (
+            Verdict::Reproduced,
+            "reproduced: it did all that is on the tape and did not come to an end".into(),
+        ),
+        Ending::Beyond => (
+            Verdict::Undecided,
+            "the same up to the end of the tape, which could not hold all of the last call".into(),
+        ),
+        Ending::Trapped { is_over: true, .. } if head.is_over => {
+            (Verdict::Reproduced, format!("reproduced: {}", recorded.kind))
+        }
+        Ending::Trapped { trap, .. } if is_at_end && **trap == *recorded => {
+            (Verdict::Reproduced, format!("reproduced: {trap}"))
+        }
+        Ending::Trapped { trap, .. } => {
+            (Verdict::Diverged, format!("diverged: it trapped elsewhere: {trap}"))
+        }
+        Ending::Returned(took) if head.is_over => {
+            let words = format!(
+                "diverged: the last call came to an end this time, after {took:.1?} by the clock; \
+                 its budget is {:.1?} of CPU time",
+                head.poll_budget
+            );
+            (Verdict::Diverged, words)
+        }
+        Ending::Returned(_) => (Verdict::Diverged, "diverged: it did not trap this time".into()),
+    }
+}

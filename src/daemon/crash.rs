@@ -1,0 +1,188 @@
+//! Reports of programs that trapped, written off the loop and off the scan.
+//!
+//! The scan gives a lost program back whole. Here it is decided whether a report is made of it, so
+//! that a crash loop does not write to the disk for ever; what is in a report and where it goes is
+//! in `crash.rs` of the house.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::Daemon;
+use crate::config::Config;
+use crate::crash::{About, Report, Shelf};
+use crate::plugin::program::Program;
+use crate::plugin::record::Remains;
+use crate::plugin::world::World;
+use crate::plugin::{ModuleHash, Trap};
+use crate::scan;
+
+/// The same trap of the same module is reported once in this time: a crash loop under the restart
+/// policy traps up to every 30 s, and its reports would all tell the same.
+const PAUSE: Duration = Duration::from_secs(600);
+
+/// Reports under way. Each holds a program and a copy of its memory, up to 50 MB; when a plant
+/// falls down as a whole, the first few tell why.
+const MAX_UNDER_WAY: usize = 4;
+
+/// Traps that are remembered for [`PAUSE`]. When there are more, nothing further is reported for a
+/// while: a machine with so many different traps needs no more reports.
+const MAX_REMEMBERED: usize = 64;
+
+/// Which traps are the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Kind {
+    name: String,
+    hash: ModuleHash,
+    function: Option<String>,
+    offset: Option<u32>,
+}
+
+impl Kind {
+    /// A program whose time was over was stopped somewhere; it would be another place every time.
+    fn of(name: &str, hash: ModuleHash, trap: &Trap, is_over: bool) -> Self {
+        let place = Some(trap).filter(|_| !is_over);
+        let function = place.and_then(|trap| trap.function.clone());
+        Self { name: name.into(), hash, function, offset: place.and_then(|trap| trap.offset) }
+    }
+}
+
+/// What there is for reports.
+#[derive(Debug)]
+pub(super) struct Crashes {
+    shelf: Arc<Shelf>,
+    under_way: Arc<Semaphore>,
+    reported: HashMap<Kind, Instant>,
+}
+
+impl Crashes {
+    /// With reports in `folder`.
+    pub(super) fn new(folder: PathBuf) -> Self {
+        Self {
+            shelf: Arc::new(Shelf::new(folder)),
+            under_way: Arc::new(Semaphore::new(MAX_UNDER_WAY)),
+            reported: HashMap::new(),
+        }
+    }
+
+    /// Whether this trap is to be reported now; then it is not for a while.
+    fn is_news(&mut self, kind: Kind, now: Instant) -> bool {
+        self.reported.retain(|_, at| now.duration_since(*at) < PAUSE);
+        if self.reported.contains_key(&kind) || self.reported.len() == MAX_REMEMBERED {
+            return false;
+        }
+        self.reported.insert(kind, now);
+        true
+    }
+}
+
+impl Daemon {
+    /// A world for a program that is to be prepared.
+    pub(super) fn rehearsal(&mut self) -> Box<World> {
+        let Config { points, scan, crash, .. } = &self.config;
+        let points = Arc::clone(points);
+        let mut world = scan::rehearsal(self.reins.latest.read(), points, scan.period);
+        world.is_recorded = crash.record;
+        world
+    }
+
+    /// Makes a report of a program that has trapped; drops any other.
+    pub(super) fn bury(&mut self, program: Program) {
+        let Some(trap) = program.trap() else { return };
+        let (kind, polls) =
+            (Kind::of(&program.name, program.hash, trap, program.is_over()), program.polls);
+        let settings = program.settings.clone();
+        let about = About { polls, settings, ..self.about(&program.name, program.hash) };
+        self.report(about, kind, || program.remains());
+    }
+
+    /// Makes a report of a program whose start trapped.
+    pub(super) fn bury_unborn(&mut self, name: &str, hash: ModuleHash, remains: Remains) {
+        let kind = Kind::of(name, hash, &remains.trap, remains.is_over);
+        self.report(self.about(name, hash), kind, || Some(remains));
+    }
+
+    fn about(&self, name: &str, hash: ModuleHash) -> About {
+        let plugins = &self.config.plugins;
+        About {
+            plugin: name.into(),
+            hash,
+            polls: 0,
+            settings: self.settings(name),
+            limits: plugins.limits,
+            compiler: plugins.compiler,
+            path: plugins.dir.join(format!("{name}.wasm")),
+        }
+    }
+
+    fn report(
+        &mut self,
+        about: About,
+        kind: Kind,
+        remains: impl FnOnce() -> Option<Remains> + Send + 'static,
+    ) {
+        if !self.config.crash.record {
+            return;
+        }
+        let Ok(permit) = Arc::clone(&self.crashes.under_way).try_acquire_owned() else { return };
+        if !self.crashes.is_news(kind, Instant::now()) {
+            return;
+        }
+        let (shelf, points) = (Arc::clone(&self.crashes.shelf), Arc::clone(&self.config.points));
+        tokio::task::spawn_blocking(move || {
+            let name = about.plugin.clone();
+            let module = module(&about.path, about.limits.module_bytes);
+            let Some(remains) = remains() else { return };
+            let report = Report::new(about, remains, &points, module);
+            match shelf.put(&report) {
+                Ok(path) => {
+                    let report = path.display();
+                    tracing::warn!(
+                        plugin = name,
+                        %report,
+                        "{name}: its crash report is {report}; `camshaft replay` runs it again"
+                    );
+                }
+                Err(error) => {
+                    tracing::warn!(plugin = name, %error, "{name}: no crash report: {error}");
+                }
+            }
+            drop(permit);
+        });
+    }
+}
+
+/// The bytes of a file, if there are not too many. Another version may lie there by now; whoever
+/// asks compares the hash.
+fn module(path: &Path, most: u64) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).ok()?;
+    // Opening a pipe would wait for ever, but the folder takes no pipes.
+    file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    file.take(most + 1).read_to_end(&mut bytes).ok()?;
+    (bytes.len() as u64 <= most).then_some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_trap_is_news_once_in_ten_minutes_and_floods_are_none() {
+        let mut crashes = Crashes::new(PathBuf::new());
+        let hash = ModuleHash::of(b"");
+        let kind = |offset| Kind { name: "p".into(), hash, function: None, offset: Some(offset) };
+        let start = Instant::now();
+        assert!(crashes.is_news(kind(1), start));
+        assert!(!crashes.is_news(kind(1), start + PAUSE / 2));
+        assert!(crashes.is_news(kind(2), start + PAUSE / 2));
+        assert!(crashes.is_news(kind(1), start + PAUSE));
+        let news = (0..1000).filter(|n| crashes.is_news(kind(*n), start + PAUSE)).count();
+        assert_eq!(news, MAX_REMEMBERED - 2);
+    }
+}

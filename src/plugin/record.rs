@@ -1,0 +1,183 @@
+//! What is kept of a program while it runs, so that its end can be looked into: checkpoints from
+//! which its tape can be played, and what is left when it has trapped.
+//!
+//! There are two checkpoints, taken in turn after every hundredth poll: when the program traps, at
+//! least one of them has some polls behind it. What a tape holds is in `tape.rs`; the report that
+//! is made of all this, in `crash.rs`.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use wasmer::{RuntimeError, Store};
+
+use super::Trap;
+use super::checkpoint::{Noted, Parts, Picture, Room};
+use super::tape::Tape;
+use super::world::Seat;
+use crate::text::legible_up_to;
+
+/// From one checkpoint to the next: even at a period of 1 ms the dearest copy, some 50 us, costs
+/// less than a thousandth of the time.
+const POLLS: u32 = 100;
+
+/// A tape that is filled faster needs them sooner: two such stretches and a bit must fit.
+const STRETCH_BYTES: u64 = 48 << 10;
+
+/// But not sooner than this: a copy in every cycle would be dear.
+const FEWEST_POLLS: u32 = 10;
+
+/// Frames of a backtrace, from the innermost on. A deep recursion repeats itself, and what began it
+/// is among the exports.
+const MAX_FRAMES: usize = 64;
+
+/// Longest name of a function in a backtrace; generics of Rust and C++ can fill pages.
+const MAX_NAME: usize = 256;
+
+/// Most of a memory that a report takes: the default limit of an instance.
+pub(super) const MAX_MEMORY: usize = 16 << 20;
+
+/// One call in a backtrace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// Its name, or its index as `#12`.
+    pub function: String,
+    /// Its index in the module.
+    pub index: u32,
+    /// Byte offset in the module.
+    pub offset: u32,
+}
+
+/// The backtrace of an error.
+pub(super) fn frames(error: &RuntimeError) -> Vec<Frame> {
+    let frame = |frame: &wasmer::FrameInfo| Frame {
+        function: frame.function_name().map_or_else(
+            || format!("#{}", frame.func_index()),
+            |name| legible_up_to(MAX_NAME, name),
+        ),
+        index: frame.func_index(),
+        offset: u32::try_from(frame.module_offset()).unwrap_or(u32::MAX),
+    };
+    error.trace().iter().take(MAX_FRAMES).map(frame).collect()
+}
+
+/// How a call ended that did not end well.
+#[derive(Debug, Clone)]
+pub(super) struct Fall {
+    pub(super) trap: Arc<Trap>,
+    pub(super) frames: Vec<Frame>,
+    /// Its time was over.
+    pub(super) is_over: bool,
+}
+
+/// Decides when a checkpoint is due, and keeps two.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    /// The older one first, each with its place on the tape; without one there is nothing in it.
+    rooms: Vec<(Option<u64>, Room)>,
+    polls: u32,
+}
+
+impl Recorder {
+    /// For an instance that has run its `init`, with a first checkpoint if it fits.
+    pub(super) fn new(parts: &Parts, store: &mut Store, position: u64, seat: Seat) -> Self {
+        let mut room = Room::new(parts);
+        let mut rooms = Vec::new();
+        if parts.note(store, &mut room) {
+            rooms = vec![(None, Room::new(parts)), (Some(position), room)];
+        }
+        // Programs that start together shall not take their checkpoints in the same cycle.
+        Self { rooms, polls: u32::from(seat.0) * 37 % POLLS }
+    }
+
+    /// A poll has ended well: whether a checkpoint is due.
+    pub(super) fn is_due(&mut self, tape: &Tape) -> bool {
+        self.polls += 1;
+        let newest = || self.rooms.last().and_then(|(at, _)| *at);
+        self.polls >= FEWEST_POLLS
+            && newest().is_some_and(|at| self.polls >= POLLS || tape.since(at) >= STRETCH_BYTES)
+    }
+
+    /// Takes a checkpoint in place of the older one. A memory that has outgrown its room is not
+    /// tried again.
+    pub(super) fn take(&mut self, parts: &Parts, store: &mut Store, position: u64) {
+        self.polls = 0;
+        if let [(at, room), _] = &mut self.rooms[..] {
+            *at = parts.note(store, room).then_some(position);
+            self.rooms.swap(0, 1);
+        }
+    }
+}
+
+/// From where a tape can be played.
+#[derive(Debug, Clone)]
+pub enum Start {
+    /// From the very beginning: all is on the tape.
+    Birth,
+    /// From a checkpoint.
+    Checkpoint {
+        /// Bytes of the tape before it.
+        tape_at: usize,
+        /// What the instance knew then.
+        noted: Noted,
+    },
+    /// It cannot, for this reason.
+    Nowhere(String),
+}
+
+/// What is left of a program that has trapped.
+#[derive(Debug, Clone)]
+pub struct Remains {
+    /// How it failed.
+    pub trap: Arc<Trap>,
+    /// Where, from the innermost call on.
+    pub frames: Vec<Frame>,
+    /// Whether its time was over.
+    pub is_over: bool,
+    /// What it was given and did, for [`super::tape::parse`]; the last section is the end.
+    pub tape: Vec<u8>,
+    /// From where that can be played.
+    pub start: Start,
+    /// Its memory after the trap.
+    pub memory: Picture,
+}
+
+impl Remains {
+    /// Of an instance that ended with `fall`.
+    pub(super) fn new(
+        fall: Fall,
+        recorder: Option<Recorder>,
+        tape: &Tape,
+        parts: &Parts,
+        store: &Store,
+    ) -> Self {
+        let start = match recorder {
+            _ if !tape.is_on() => {
+                Start::Nowhere("the [crash] section has it record nothing".into())
+            }
+            _ if tape.reaches(0) => Start::Birth,
+            None => Start::Nowhere("its start did more than its tape holds".into()),
+            Some(recorder) if recorder.rooms.is_empty() => Start::Nowhere(TOO_LARGE.into()),
+            Some(recorder) => {
+                let mut rooms = recorder.rooms.into_iter();
+                let noted = rooms.find_map(|(at, room)| {
+                    let at = at.filter(|at| tape.reaches(*at))?;
+                    Some((tape.exported_before(at), room.into_noted()))
+                });
+                match noted {
+                    Some((tape_at, noted)) => Start::Checkpoint { tape_at, noted },
+                    None => Start::Nowhere(TOO_MUCH.into()),
+                }
+            }
+        };
+        let Fall { trap, frames, is_over } = fall;
+        let memory = parts.picture(store, MAX_MEMORY);
+        Self { trap, frames, is_over, tape: tape.export(), start, memory }
+    }
+}
+
+const TOO_LARGE: &str = "it uses more memory than a checkpoint holds (256 KiB of at most 2 MiB), \
+                         and its tape does not reach back to its start";
+
+const TOO_MUCH: &str = "its tape does not reach back to a checkpoint: either its last polls \
+                        exchanged more with the host than a tape holds, or its memory has outgrown \
+                        a checkpoint (256 KiB in use, of at most 2 MiB)";

@@ -1,0 +1,369 @@
+//! Plays a tape: runs a module again on what a program was given, and compares what it asks for.
+//!
+//! In a replay every host function is the same one: it compares the call with the next on the tape,
+//! gives the guest the bytes and the code that it was given then, and ends the run at the first
+//! difference. So nothing of the plant is needed, neither points nor grants nor variables. Where
+//! the tape comes from is in `tape.rs` and `record.rs`; what the outcome means, in `crash.rs`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmer::{
+    ExternType, Function, FunctionEnv, FunctionEnvMut, ImportType, MemoryView, RuntimeError, Store,
+    Value,
+};
+
+use super::bind::Host;
+use super::checkpoint::{Noted, Picture};
+use super::compile::Artifact;
+use super::guest::Guest;
+use super::record::{Fall, Frame, MAX_MEMORY};
+use super::stop::{Lane, Timekeeper, now_ns};
+use super::tape::{Called, Phase, Section, Tag, Tape};
+use super::wasm::Instance;
+use super::world::{LogSink, Seat, World};
+use super::{Limits, Refusal, Settings, Trap, offer};
+use crate::image::Points;
+use crate::variable::Variables;
+
+/// CPU time for a call that ended in its budget when it was recorded: this machine may be slower,
+/// and a replay that goes another way shall end all the same.
+const GENEROUS: Duration = Duration::from_secs(10);
+
+/// Bytes that are shown where two rows of them differ.
+const SHOWN: usize = 16;
+
+/// What is played.
+#[derive(Debug)]
+pub struct Reel {
+    /// What the instance knew before; `None` begins with a new one.
+    pub noted: Option<Noted>,
+    /// From there on; the last is the one that trapped.
+    pub sections: Vec<Section>,
+    /// The time of the last one was over.
+    pub is_over: bool,
+    /// CPU time of the last one.
+    pub budget: Duration,
+}
+
+/// Where a replay left its tape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Divergence {
+    /// In which cycle; 0 before the first poll.
+    pub cycle: u64,
+    /// In which kind of call into the guest.
+    pub phase: Phase,
+    /// At which call to the host, counted from 1.
+    pub call: usize,
+    /// What the module did.
+    pub did: String,
+    /// What is on the tape instead.
+    pub tape: String,
+}
+
+/// How a replay ended.
+#[derive(Debug, Clone)]
+pub enum Ending {
+    /// In a trap, in the last section and after all calls on the tape.
+    Trapped {
+        /// Which.
+        trap: Arc<Trap>,
+        /// Where.
+        frames: Vec<Frame>,
+        /// Its time was over.
+        is_over: bool,
+    },
+    /// All on the tape was the same, and it went on to do more than is on it.
+    Beyond,
+    /// The last call into the guest returned well, after this time.
+    Returned(Duration),
+    /// It did something else.
+    Diverged(Divergence),
+}
+
+/// A replay.
+#[derive(Debug)]
+pub struct Played {
+    /// How it ended.
+    pub ending: Ending,
+    /// Calls into the guest that were played.
+    pub sections: usize,
+    /// Calls to the host that were the same.
+    pub calls: usize,
+    /// The memory at the end.
+    pub memory: Picture,
+}
+
+/// Answers a guest from the tape.
+#[derive(Debug)]
+pub(super) struct Player {
+    sections: Vec<Section>,
+    /// Calls into the guest so far.
+    begun: usize,
+    /// Calls to the host in the last of them.
+    made: usize,
+    /// Calls to the host in all.
+    calls: usize,
+    divergence: Option<Divergence>,
+    is_over: bool,
+    is_beyond: bool,
+}
+
+impl Player {
+    /// A call into the guest begins.
+    pub(super) fn begin(&mut self, phase: Phase) {
+        self.begun += 1;
+        self.made = 0;
+        match self.section().map(|section| section.phase) {
+            Some(recorded) if recorded == phase => {}
+            Some(recorded) => self.diverge(format!("{phase} was run"), format!("{recorded}")),
+            None => self.diverge(format!("{phase} was run"), "its end".into()),
+        }
+    }
+
+    /// The number of the next call into the guest, if there is to be one.
+    fn next(&self) -> Option<usize> {
+        let goes_on = self.divergence.is_none() && self.begun < self.sections.len();
+        goes_on.then_some(self.begun)
+    }
+
+    /// It has ended, in a trap or by itself. Whatever is left on the tape was not done.
+    pub(super) fn end(&mut self, trap: Option<&Trap>) {
+        let Some(section) = self.section() else { return };
+        let is_last = self.begun == self.sections.len();
+        let next = section.calls.get(self.made).map(describe);
+        let stays_open = is_last && self.is_over && trap.is_some();
+        match (trap, next) {
+            (None, Some(next)) => self.diverge("it returned".into(), next),
+            (Some(trap), Some(next)) if !stays_open => {
+                self.diverge(format!("it trapped ({trap})"), next)
+            }
+            (Some(trap), None) if !is_last => {
+                self.diverge(format!("it trapped ({trap})"), "a good end".into())
+            }
+            _ => {}
+        }
+    }
+
+    fn section(&self) -> Option<&Section> {
+        self.sections.get(self.begun.checked_sub(1)?)
+    }
+
+    fn diverge(&mut self, did: String, tape: String) {
+        if self.divergence.is_some() || self.is_beyond {
+            return;
+        }
+        let section = self.section().or(self.sections.last());
+        let (cycle, phase) = section.map_or((0, Phase::Init), |s| (s.cycle, s.phase));
+        self.divergence = Some(Divergence { cycle, phase, call: self.made + 1, did, tape });
+    }
+
+    /// Answers a call to the host as it was answered then; `None` ends the guest.
+    fn answer(&mut self, id: u8, words: Vec<u64>, memory: Option<&MemoryView<'_>>) -> Option<i32> {
+        if self.divergence.is_some() || self.is_beyond {
+            return None;
+        }
+        let is_last = self.begun == self.sections.len();
+        let section = self.section()?;
+        let did = Called { function: id, arguments: words, ..nothing() };
+        let Some(called) = section.calls.get(self.made) else {
+            match is_last && (self.is_over || section.is_cut) {
+                true => self.is_beyond = true,
+                false => self.diverge(called_it(&did), "no more calls".into()),
+            }
+            return None;
+        };
+        if (called.function, &called.arguments) != (id, &did.arguments) {
+            let tape = describe(called);
+            self.diverge(called_it(&did), tape);
+            return None;
+        }
+        let code = called.code;
+        if let Err((did, tape)) = exchange(called, memory) {
+            let call = describe(called);
+            self.diverge(format!("it called {call} {did}"), format!("{call} {tape}"));
+            return None;
+        }
+        self.made += 1;
+        self.calls += 1;
+        Some(code)
+    }
+}
+
+/// Compares what the guest has in its memory for the host, and gives it what it was given; or says
+/// what it has, and what is on the tape.
+fn exchange(called: &Called, memory: Option<&MemoryView<'_>>) -> Result<(), (String, String)> {
+    let lost = |_| ("has less memory".to_string(), "goes beyond it".to_string());
+    let Some(memory) = memory else {
+        return if called.taken.is_empty() && called.given.is_empty() {
+            Ok(())
+        } else {
+            Err(("has no memory".into(), "has one".into()))
+        };
+    };
+    for (at, bytes) in &called.taken {
+        let mut present = vec![0; bytes.len()];
+        memory.read(u64::from(*at), &mut present).map_err(lost)?;
+        if present != *bytes {
+            return Err((format!("with {}", hex(&present)), format!("with {}", hex(bytes))));
+        }
+    }
+    for (at, bytes) in &called.given {
+        memory.write(u64::from(*at), bytes).map_err(lost)?;
+    }
+    Ok(())
+}
+
+fn called_it(called: &Called) -> String {
+    format!("it called {}", describe(called))
+}
+
+fn nothing() -> Called {
+    Called { function: 0, arguments: vec![], taken: vec![], given: vec![], code: 0 }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text: String = bytes.iter().take(SHOWN).map(|byte| format!("{byte:02x}")).collect();
+    if bytes.len() > SHOWN {
+        text += &format!("… ({} bytes)", bytes.len());
+    }
+    text
+}
+
+/// A call as its author would write it.
+pub fn describe(called: &Called) -> String {
+    let Some(offer) = offer::offers().nth(called.function.into()) else {
+        return format!("function {}", called.function);
+    };
+    let word = |(word, ty): (&u64, char)| match ty {
+        'd' => format!("{}", f64::from_bits(*word)),
+        _ => word.to_string(),
+    };
+    let arguments: Vec<_> =
+        called.arguments.iter().zip(offer.parameters.chars()).map(word).collect();
+    format!("{}({})", offer.name, arguments.join(", "))
+}
+
+/// The function of an import in a replay.
+pub(super) fn function(
+    import: &ImportType,
+    store: &mut Store,
+    host: &FunctionEnv<Host>,
+) -> Option<Function> {
+    let ExternType::Function(ty) = import.ty() else { return None };
+    let tag = Tag::of(import.module(), import.name());
+    let answer = move |mut context: FunctionEnvMut<'_, Host>, arguments: &[Value]| {
+        let words = arguments.iter().map(bits).collect();
+        let (host, store) = context.data_and_store_mut();
+        let view = host.memory.as_ref().map(|memory| memory.view(&store));
+        let player = host.player.as_mut();
+        match player.and_then(|player| player.answer(tag.id, words, view.as_ref())) {
+            Some(code) => Ok(vec![Value::I32(code)]),
+            None => Err(RuntimeError::new("the replay is over")),
+        }
+    };
+    Some(Function::new_with_env(store, host, ty.clone(), answer))
+}
+
+fn bits(value: &Value) -> u64 {
+    match value {
+        Value::I32(number) => number.cast_unsigned().into(),
+        Value::I64(number) => number.cast_unsigned(),
+        Value::F64(number) => number.to_bits(),
+        // No offer takes anything else.
+        _ => 0,
+    }
+}
+
+/// Runs a module on a tape.
+///
+/// # Errors
+/// When the module or the checkpoint does not fit the limits.
+pub fn replay(
+    artifact: &Artifact,
+    reel: Reel,
+    limits: &Limits,
+    keeper: &Arc<Timekeeper>,
+) -> Result<Played, Refusal> {
+    let Reel { noted, sections, is_over, budget } = reel;
+    let last = sections.len();
+    let allowed = |n: usize| if n >= last && is_over { budget } else { GENEROUS };
+    let points = Arc::new(Points::default());
+    let guest = Guest::new(Seat(0), 0, &Settings::default(), &points, 0);
+    let (begun, made, calls) = (0, 0, 0);
+    let (divergence, is_beyond) = (None, false);
+    let steps: Vec<_> = sections.iter().map(|s| (s.phase, s.cycle, s.now)).collect();
+    let player = Player { sections, begun, made, calls, divergence, is_over, is_beyond };
+    let host = Host { guest, memory: None, tape: Tape::default(), player: Some(player) };
+    let (mut instance, exports) = Instance::make(&artifact.bytes, host, limits, keeper)?;
+    let lane = keeper.lane();
+    lane.shortest(budget);
+    keeper.wake();
+    let log = LogSink::List(Vec::new());
+    let mut world = Box::new(World::new(points, Variables::default(), Duration::ZERO, log));
+    let mut started = Instant::now();
+    let mut result = Ok(());
+    match noted {
+        Some(noted) => {
+            let (parts, store) = instance.parts();
+            parts.put_back(store, &noted).map_err(|why| {
+                Refusal::new(why, "a report counts for its own module and limits only")
+            })?;
+        }
+        None => {
+            let inits = steps.iter().filter(|(phase, ..)| *phase == Phase::Init).count();
+            let time = allowed(inits);
+            (world, result) = instance.initialize(&exports, world, time);
+        }
+    }
+    while result.is_ok()
+        && let Some(begun) = instance.host().player.as_ref().and_then(Player::next)
+    {
+        let (phase, cycle, now) = steps[begun];
+        (world.cycle, world.now) = (cycle, now);
+        let time = allowed(begun + 1);
+        started = Instant::now();
+        lane.mark();
+        (world, result) = step(&mut instance, phase, world, &lane, time);
+    }
+    Ok(played(instance, result, started.elapsed()))
+}
+
+type Step = (Box<World>, Result<(), Arc<Trap>>);
+
+/// One call into the guest. A recorded start that the module does not have is found out by the
+/// player.
+fn step(
+    instance: &mut Instance,
+    phase: Phase,
+    world: Box<World>,
+    lane: &Lane,
+    time: Duration,
+) -> Step {
+    match phase {
+        Phase::Init | Phase::Poll => instance.poll(world, lane, now_ns(), time),
+        Phase::Save => {
+            let (world, result) = instance.save(world, lane, now_ns(), time);
+            (world, result.map(drop))
+        }
+        Phase::Restore => instance.restore(Vec::new(), world, lane, now_ns(), time),
+    }
+}
+
+fn played(mut instance: Instance, result: Result<(), Arc<Trap>>, took: Duration) -> Played {
+    let fall = instance.fall().cloned();
+    let (parts, store) = instance.parts();
+    let memory = parts.picture(store, MAX_MEMORY);
+    let player = instance.host().player.take();
+    let player = player.expect("it was put there when the instance was made");
+    let ending = match (player.divergence, result, fall) {
+        (Some(divergence), ..) => Ending::Diverged(divergence),
+        (None, Err(_), _) if player.is_beyond => Ending::Beyond,
+        (None, Err(trap), Some(Fall { frames, is_over, .. })) => {
+            Ending::Trapped { trap, frames, is_over }
+        }
+        (None, Err(trap), None) => Ending::Trapped { trap, frames: Vec::new(), is_over: false },
+        (None, Ok(()), _) => Ending::Returned(took),
+    };
+    Played { ending, sections: player.begun, calls: player.calls, memory }
+}

@@ -1,0 +1,67 @@
+//! `save` and `restore` of one instance.
+//!
+//! When they are called, and what comes of a failure, is in `program.rs` and in the scan's `swap.rs`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::Trap;
+use super::super::guest::Phase;
+use super::super::state::{MAX_STATE_BYTES, State};
+use super::super::stop::Lane;
+use super::super::trap::plain;
+use super::super::world::World;
+use super::{Call, Instance};
+
+impl Instance {
+    /// Whether it has `save` and `restore`.
+    pub(in super::super) fn hands_over(&self) -> bool {
+        self.hand_over.is_some()
+    }
+
+    /// Runs `save`, which is to have returned within `budget` from `started_ns`; gives the state. A
+    /// `save` that fails leaves no trace in the instance.
+    pub(in super::super) fn save(
+        &mut self,
+        world: Box<World>,
+        lane: &Lane,
+        started_ns: u64,
+        budget: Duration,
+    ) -> (Box<World>, Result<Vec<u8>, Arc<Trap>>) {
+        let Some([save, _]) = &self.hand_over else { return (world, Ok(Vec::new())) };
+        let before = self.parts.checkpoint(&mut self.body.store);
+        let call = Call { phase: Phase::Save, lane, started_ns, budget };
+        let (world, result) = self.body.call(save, world, &call);
+        let state = std::mem::take(&mut self.body.guest().state);
+        let result = match result {
+            Ok(()) if state.overflowed => {
+                let kind = format!("its state has more than {MAX_STATE_BYTES} bytes");
+                Err(Arc::new(Trap { cycle: world.cycle, ..plain(kind) }))
+            }
+            other => other,
+        };
+        if result.is_err() {
+            let is_whole = self.parts.rewind(&mut self.body.store, before);
+            self.body.fall = None;
+            self.host().tape.forget(is_whole);
+        }
+        (world, result.map(|()| state.into_bytes()))
+    }
+
+    /// Runs `restore` on the state that another version has saved, as [`Instance::save`] does.
+    pub(in super::super) fn restore(
+        &mut self,
+        state: Vec<u8>,
+        world: Box<World>,
+        lane: &Lane,
+        started_ns: u64,
+        budget: Duration,
+    ) -> (Box<World>, Result<(), Arc<Trap>>) {
+        let Some([_, restore]) = &self.hand_over else { return (world, Ok(())) };
+        self.body.guest().state = State::new(state);
+        let call = Call { phase: Phase::Restore, lane, started_ns, budget };
+        let (world, result) = self.body.call(restore, world, &call);
+        self.body.guest().state = State::default();
+        (world, result)
+    }
+}
