@@ -1,10 +1,9 @@
 //! What an instance knows, set aside and put back: its memory and its mutable globals.
 //!
-//! For a call that may fail and must then leave no trace, such as `save`: a trap in the middle
-//! leaves a stack pointer where it was and a heap half changed. And for a replay, which begins at
-//! such a point: there the copy goes into room made in advance, because it is taken in a cycle.
-//! Tables are not taken along, and a memory that has grown stays so. Who needs it is in `wasm.rs`
-//! and `record.rs`.
+//! For a call that must leave no trace, such as `save`: a trap in the middle leaves a stack pointer
+//! where it was and a heap half changed. And for a replay, which begins at such a point: there the
+//! copy goes into room made in advance, because it is taken in a cycle. Tables are not taken along,
+//! and a memory that has grown stays so. Who needs it is in `wasm.rs` and `record.rs`.
 
 use serde::{Deserialize, Serialize};
 use wasmer::{Exports, Global, Memory, MemoryView, Store, Type, Value, WASM_PAGE_SIZE};
@@ -38,6 +37,8 @@ pub(super) struct Parts {
 pub(super) struct Checkpoint {
     memory: Option<Vec<u8>>,
     globals: Vec<Value>,
+    /// Nothing was too large for it.
+    pub(super) is_whole: bool,
 }
 
 impl Parts {
@@ -65,19 +66,18 @@ impl Parts {
         let small = self.memory.as_ref().filter(|_| self.memory_bytes(store) <= MOST_BYTES);
         let memory = small.and_then(|memory| memory.view(store).copy_to_vec().ok());
         let globals = self.globals.iter().map(|global| global.get(store)).collect();
-        Checkpoint { memory, globals }
+        let is_whole = memory.is_some() || self.memory.is_none();
+        Checkpoint { memory, globals, is_whole }
     }
 
-    /// Puts them back; whether that was all there is.
-    pub(super) fn rewind(&self, store: &mut Store, to: Checkpoint) -> bool {
-        let is_whole = self.memory.is_none() || to.memory.is_some();
+    /// Puts them back.
+    pub(super) fn rewind(&self, store: &mut Store, to: Checkpoint) {
         if let (Some(memory), Some(bytes)) = (&self.memory, to.memory) {
             memory.view(store).write(0, &bytes).expect("a memory never shrinks");
         }
         for (global, value) in self.globals.iter().zip(to.globals) {
             global.set(store, value).expect("it is mutable and had this value");
         }
-        is_whole
     }
 
     /// Copies them into `room` without allocating; whether they fit.

@@ -11,7 +11,7 @@ use super::state::State;
 use super::world::{Level, Line, MAX_LOG_BYTES, Message, Seat, Text, World};
 use super::{Grant, Settings};
 use crate::image::{Direction, PointId, Points};
-use crate::variable::MAX_VARIABLES;
+use crate::variable::{MAX_VARIABLES, Variables};
 
 /// What a guest is doing; decides what it may do. The numbers are those on a tape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,10 +99,15 @@ impl Guest {
         self.world.as_mut().expect("the world is lent for the length of every call")
     }
 
-    /// Replaces the rights; what the program owns already is for the scan to settle.
+    /// Replaces the rights; what the program owns already is for the scan to settle. A claim on
+    /// what is granted no more has ended, even if it is granted again later.
     pub(super) fn entitle(&mut self, settings: &Settings, points: &Points) {
-        let claimed = std::mem::take(&mut self.rights.claimed);
-        self.rights = Rights { claimed, ..Rights::new(settings, points) };
+        let mut claimed = std::mem::take(&mut self.rights.claimed);
+        let rights = Rights::new(settings, points);
+        if let Some(granted) = &rights.outputs {
+            claimed.iter_mut().zip(granted).for_each(|(claimed, granted)| *claimed &= granted);
+        }
+        self.rights = Rights { claimed, ..rights };
     }
 
     /// Whether the guest may read all of these bytes of the input image.
@@ -151,9 +156,11 @@ impl Guest {
         claimed.map(|(_, id)| PointId(id)).collect()
     }
 
-    /// From now on remembers which variables its polls write.
-    pub(super) fn trace_variables(&mut self) {
-        self.wrote = Some(vec![false; MAX_VARIABLES]);
+    /// From now on remembers which variables its polls write, and which of these are not committed.
+    pub(super) fn trace_variables(&mut self, variables: &Variables) {
+        let mut wrote = vec![false; MAX_VARIABLES];
+        variables.uncommitted().for_each(|id| wrote[usize::from(id)] = true);
+        self.wrote = Some(wrote);
     }
 
     /// Ids of the variables that its polls have written since; forgets them.

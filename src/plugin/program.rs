@@ -60,7 +60,7 @@ pub struct Prepared {
 }
 
 /// What a program found when it took its seat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Takeover {
     /// Size of the state that it was handed; `None` if it began without.
     pub state_bytes: Option<u64>,
@@ -217,12 +217,13 @@ impl Program {
         self.instance.guest().claimed()
     }
 
-    /// From now on remembers which variables its polls write.
-    pub fn trace_variables(&mut self) {
-        self.instance.guest().trace_variables();
+    /// From now on remembers which variables its polls write, and which it has just written in a
+    /// hand-over that is not committed yet.
+    pub fn trace_variables(&mut self, variables: &Variables) {
+        self.instance.guest().trace_variables(variables);
     }
 
-    /// Ids of the variables that its polls have written since; forgets them.
+    /// Ids of the variables that it has written since; forgets them.
     pub fn take_written(&mut self) -> Vec<u16> {
         self.instance.guest().take_written()
     }

@@ -1,9 +1,8 @@
-//! Runs one instance of a module: prepares it off the scan, polls it on the scan, reports its
-//! traps.
+//! Runs one instance of a module: prepares it off the scan, polls it on the scan, reports traps.
 //!
 //! Each instance has an engine and a store of its own, because neither gives memory back before it
-//! is dropped. The module comes as an artifact that the compile worker has made; nothing is
-//! compiled here. Time limits are in `stop.rs`, the functions that a guest may call in `bind.rs`.
+//! is dropped. The module comes as an artifact; nothing is compiled here. Time limits are in
+//! `stop.rs`, the functions that a guest may call in `bind.rs`.
 #![allow(unsafe_code)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -334,10 +333,9 @@ impl Bounds {
 
     fn memory(&self, asked: &MemoryType) -> Result<MemoryType, MemoryError> {
         if asked.minimum > self.memory {
-            return Err(MemoryError::Generic(format!(
-                "{} pages are asked for, {} allowed",
-                asked.minimum.0, self.memory.0
-            )));
+            let (asked, allowed) = (asked.minimum.0, self.memory.0);
+            let why = format!("{asked} pages are asked for, {allowed} allowed");
+            return Err(MemoryError::Generic(why));
         }
         let maximum = asked.maximum.map_or(self.memory, |maximum| maximum.min(self.memory));
         Ok(MemoryType { maximum: Some(maximum), ..*asked })

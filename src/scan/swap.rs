@@ -75,6 +75,14 @@ impl Scan {
     pub(super) fn install(&mut self, prepared: Box<Prepared>) {
         let seat = prepared.program.seat;
         let halting = self.is_halting();
+        // A stranger was still on its way when its plugin was forgotten and its seat given to this
+        // one: another plugin's state and outputs are not for it.
+        if let Some(old) = self.index(seat)
+            && self.programs[old].program.name != prepared.program.name
+            && !halting
+        {
+            self.vacate(old);
+        }
         match self.index(seat) {
             _ if halting => self.give_back(Return::Refused(prepared, None)),
             Some(old) if self.programs[old].program.hash == prepared.program.hash => {
@@ -123,27 +131,36 @@ impl Scan {
                 return;
             }
         };
-        self.world().variables.commit();
         let mut program = prepared.program;
+        let is_on_probation = !policy.probation.is_zero() || policy.polls > 0;
+        let variables = &mut self.world().variables;
+        if is_on_probation && policy.rollback_state == RollbackState::Snapshot {
+            program.trace_variables(variables);
+        }
+        variables.commit();
         let mut old = self.programs.remove(old);
         self.world().give_up(program.seat, &program.settings.outputs);
         // Who has not proved itself is no version to come back to while an older one is there.
-        let standby = match old.standby.take() {
+        let mut standby = match old.standby.take() {
             Some(older) if !old.is_proven => {
                 self.retire(old);
                 older
             }
             _ => Box::new(Standby { seated: old, variables: Vec::new() }),
         };
-        let mut standby = Some(standby);
-        if policy.probation.is_zero() && policy.polls == 0 {
-            self.retire(standby.take().expect("it was put there above").seated);
-        } else if let (Some(standby), RollbackState::Snapshot) =
-            (&mut standby, policy.rollback_state)
-        {
-            program.trace_variables();
-            standby.variables = before;
+        // Settings belong to the seat: with those of its own time it might resume in the wrong
+        // place of the order, and own what is not granted any more.
+        if standby.seated.program.settings != program.settings {
+            let world = self.world.as_ref().expect("the world is here between polls");
+            standby.seated.configure(&program.settings, world);
         }
+        standby.variables = before;
+        let standby = if is_on_probation {
+            Some(standby)
+        } else {
+            self.retire(standby.seated);
+            None
+        };
         self.seat(program, takeover, standby);
     }
 
@@ -205,7 +222,7 @@ impl Scan {
     pub(super) fn lose(&mut self, index: usize, trap: Arc<Trap>) -> bool {
         let seated = &mut self.programs[index];
         let standby = seated.standby.take();
-        let fact = ProgramFact { trap: Some(trap), beaten: None, ..seated.fact() };
+        let fact = ProgramFact { trap: Some(trap), ..seated.fact() };
         let Some(standby) = standby else {
             self.down.push(fact);
             self.vacate(index);
@@ -213,7 +230,8 @@ impl Scan {
         };
         let Standby { seated: old, variables } = *standby;
         let mut loser = std::mem::replace(seated, old);
-        seated.beaten = Some(Arc::new(fact));
+        // A row of them would be a list without end.
+        seated.beaten = Some(Arc::new(ProgramFact { beaten: None, ..fact }));
         if !variables.is_empty() {
             let wrote = loser.program.take_written();
             let world = self.world();

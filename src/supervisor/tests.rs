@@ -3,6 +3,7 @@
 use super::*;
 
 mod limits;
+mod probation;
 mod random;
 mod traps;
 

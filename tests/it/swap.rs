@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use camshaft::image::Value;
-use camshaft::plugin::{RollbackState, Settings, SwapPolicy};
+use camshaft::plugin::world::Seat;
+use camshaft::plugin::{Grant, RollbackState, Settings, SwapPolicy};
 use camshaft::scan::{Order, ProgramFact, Return, Snapshot};
 use camshaft::variable::Variable;
 
@@ -279,4 +280,85 @@ fn a_new_instance_of_the_same_code_begins_anew() {
     assert_eq!(counts(&rig, &news), (1, before.1 + 1));
     assert_eq!(the_one(&news).standby, None);
     assert_eq!(rig.programs_returned(), 1);
+}
+
+/// What a version is like that writes `out.valve` in its first poll only.
+const VALVE_ONCE: &str = "(if (i32.eq (global.get $polls) (i32.const 1)) (then
+    (f64.store (i32.const 40) (f64.const 33))
+    (drop (call $write (i32.const 0) (i32.const 40) (i32.const 8)))))";
+
+/// And one that traps in its second poll, when it has written it.
+const VALVE_AND_TRAP: &str = "(f64.store (i32.const 40) (f64.const 44))
+    (drop (call $write (i32.const 0) (i32.const 40) (i32.const 8)))
+    (if (i32.eq (global.get $polls) (i32.const 2)) (then (unreachable)))";
+
+fn valve(rig: &Rig, news: &Snapshot) -> (Value, bool) {
+    let id = rig.points.find("out.valve").expect("there is one");
+    (rig.value(news, "out.valve"), news.owners[id.index()].is_some())
+}
+
+#[test]
+fn a_good_save_leaves_no_trace_either() {
+    let spoils = "(drop (call $state_write (i32.const 16) (i32.const 4)))
+        (i32.store (i32.const 16) (i32.const 5555))
+        (global.set $polls (i32.const -100))";
+    let poll = "(if (i32.lt_s (global.get $polls) (i32.const 0)) (then (unreachable)))";
+    let mut rig = Rig::new(points(), Vec::new());
+    order(&mut rig, &Version { number: 1, save: spoils, poll, ..GOOD }, &settings());
+    (0..20).for_each(|_| drop(rig.cycle()));
+    let before = now(&mut rig);
+    // The successor does not take it.
+    order(&mut rig, &Version { number: 2, restore: "(unreachable)", ..GOOD }, &settings());
+    let news = rig.cycle();
+    assert_eq!(counts(&rig, &news), (before.0 + 1, before.1 + 1));
+    // It does, and traps.
+    order(&mut rig, &Version { number: 3, poll: "(unreachable)", ..GOOD }, &settings());
+    rig.cycle();
+    let news = rig.cycle();
+    assert_eq!(counts(&rig, &news), (before.0 + 2, before.1 + 2));
+}
+
+#[test]
+fn variables_that_a_restore_wrote_go_back_too() {
+    let mut settings = settings();
+    settings.swap.rollback_state = RollbackState::Snapshot;
+    let restore = "(drop (call $set (i32.const 100) (i32.const 5) (i32.const 7777)))";
+    let mut rig = running(&settings);
+    let before = now(&mut rig);
+    order(&mut rig, &Version { number: 1, restore, poll: "(unreachable)", ..GOOD }, &settings);
+    let news = rig.cycle();
+    assert_eq!(counts(&rig, &news), before);
+}
+
+#[test]
+fn who_resumes_has_the_settings_of_today() {
+    let mut rig = Rig::new(points(), Vec::new());
+    let first = VALVE_ONCE.replace("i32.eq ", "i32.ge_s ").leak();
+    order(&mut rig, &Version { number: 1, poll: first, ..GOOD }, &settings());
+    (0..20).for_each(|_| drop(rig.cycle()));
+    let outputs = Grant::Only(vec![rig.points.find("out.count").expect("there is one")]);
+    let bad = Version { number: 2, poll: VALVE_AND_TRAP, ..GOOD };
+    order(&mut rig, &bad, &Settings { outputs, ..settings() });
+    (0..5).for_each(|_| drop(rig.cycle()));
+    let news = rig.cycle();
+    assert!(the_one(&news).beaten.is_some());
+    assert_eq!(valve(&rig, &news), (Value::Real(7.5), false));
+}
+
+#[test]
+fn a_claim_ends_with_its_grant() {
+    let mut rig = Rig::new(points(), Vec::new());
+    order(&mut rig, &Version { number: 1, poll: VALVE_ONCE, ..GOOD }, &settings());
+    (0..20).for_each(|_| drop(rig.cycle()));
+    let nothing = Settings { outputs: Grant::Only(Vec::new()), ..settings() };
+    for settings in [nothing, settings()] {
+        rig.order(Order::Configure(Seat(0), Box::new(settings)));
+        rig.cycle();
+    }
+    order(&mut rig, &Version { number: 2, poll: VALVE_AND_TRAP, ..GOOD }, &settings());
+    let news = rig.cycle();
+    assert_eq!(valve(&rig, &news), (Value::Real(44.0), true));
+    let news = rig.cycle();
+    assert!(the_one(&news).beaten.is_some());
+    assert_eq!(valve(&rig, &news), (Value::Real(7.5), false));
 }

@@ -1,7 +1,7 @@
 //! Reads an exported tape: what a guest was given and what it did, call by call.
 //!
-//! Its bytes may come from anybody's file, so nothing in them is believed. How they are written is in
-//! `tape.rs`.
+//! Its bytes may come from anybody's file, so nothing in them is believed. How they are written is
+//! in `tape.rs`.
 
 use std::time::Duration;
 

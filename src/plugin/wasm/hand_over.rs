@@ -1,6 +1,6 @@
 //! `save` and `restore` of one instance.
 //!
-//! When they are called, and what comes of a failure, is in `program.rs` and in the scan's `swap.rs`.
+//! When they are called, and what comes of a failure, is in `program.rs` and in `scan/swap.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +19,9 @@ impl Instance {
         self.hand_over.is_some()
     }
 
-    /// Runs `save`, which is to have returned within `budget` from `started_ns`; gives the state. A
-    /// `save` that fails leaves no trace in the instance.
+    /// Runs `save`, which is to have returned within `budget` from `started_ns`; gives the state.
+    /// It leaves no trace in the instance, which may yet have to go on: after a `restore` that
+    /// fails, or a rollback. With a large memory only one that fails is undone, and only half.
     pub(in super::super) fn save(
         &mut self,
         world: Box<World>,
@@ -40,8 +41,10 @@ impl Instance {
             }
             other => other,
         };
-        if result.is_err() {
-            let is_whole = self.parts.rewind(&mut self.body.store, before);
+        // Half of a good one must not be undone: what is in the globals belongs to the memory.
+        let is_whole = before.is_whole;
+        if result.is_err() || is_whole {
+            self.parts.rewind(&mut self.body.store, before);
             self.body.fall = None;
             self.host().tape.forget(is_whole);
         }

@@ -22,9 +22,12 @@ impl Plugin {
         if let Some((generation, trap)) = &fact.beaten {
             self.taken_back(*generation, fact.generation, trap, turn);
         }
-        let oldest = fact.standby.unwrap_or(fact.generation);
-        self.ordered
-            .retain(|version| version.generation >= oldest && Some(version.generation) != beaten);
+        // What is older than the newest has left the scan, but for the one that may resume. With
+        // those in between, a row of versions on probation would push that one out of the list.
+        let stays = [Some(fact.generation), fact.standby];
+        self.ordered.retain(|version| {
+            version.generation > newest || stays.contains(&Some(version.generation))
+        });
         self.seen = Some(Seen { generation: fact.generation, trapped: fact.trap.is_some() });
         if matches!(self.next, Next::Ready { version, .. } if version.generation <= newest) {
             self.next = Next::Nothing;
@@ -63,10 +66,15 @@ impl Plugin {
             let version = self.ordered.iter().find(|version| version.generation == generation);
             version.map(|version| version.hash)
         };
-        if let (Some(from), Some(to)) = (hash(generation), hash(resumed)) {
+        if let Some(from) = hash(generation) {
+            // Nobody ordered a stranger, and nobody will miss it: it is stopped like any other.
+            let note = match hash(resumed) {
+                Some(to) => Note::RolledBack { from, to },
+                None => Note::Quarantined { hash: from, traps: 1 },
+            };
             turn.desk.quarantine.add(turn.name, from);
             self.told = Some(from);
-            turn.tell(Note::RolledBack { from, to });
+            turn.tell(note);
         }
     }
 

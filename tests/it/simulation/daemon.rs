@@ -2,6 +2,7 @@
 //! compile worker's answers coming late or never, and gives every order to scan and model alike.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use camshaft::driver::Command;
@@ -9,7 +10,8 @@ use camshaft::plugin::program::{Program, Request};
 use camshaft::plugin::world::Seat;
 use camshaft::plugin::{Generation, ModuleHash, Refusal};
 use camshaft::scan::{self, MAX_ORDERS, Order, Return};
-use camshaft::supervisor::{Action, Fact, State, Want};
+use camshaft::supervisor::{Action, Fact, Note, State, Want};
+use camshaft::variable::Variable;
 
 use super::guest::{CHAIN, Instance};
 use super::house::{House, NAMES, Preparing, Ready, Seen};
@@ -39,7 +41,22 @@ impl House {
         )
     }
 
+    pub fn set_variables(&mut self, values: Vec<(&'static str, Variable)>) -> bool {
+        self.ticket += 1;
+        let ticket = self.ticket;
+        let named = values.iter().map(|(name, value)| (name.to_string(), *value)).collect();
+        self.order(
+            Order::SetVariables { ticket, values: named },
+            model::Order::SetVariables { ticket, values },
+        )
+    }
+
+    /// Some raise the flag first, so that nothing in front of the order counts any more.
     pub fn halt(&mut self) -> bool {
+        if self.random.bool() {
+            self.model.is_halting = true;
+            self.rig.reins.halting.store(true, Ordering::Relaxed);
+        }
         self.order(Order::Halt, model::Order::Halt)
     }
 
@@ -63,6 +80,8 @@ impl House {
             seat: fact.seat,
             generation: fact.generation,
             trap: fact.trap.clone(),
+            standby: fact.standby,
+            beaten: fact.beaten.clone(),
         });
         self.seen = seen.collect();
         if self.model.world.cycle >= self.lazy_until {
@@ -80,16 +99,20 @@ impl House {
             .iter()
             .filter_map(|seen| {
                 let name = self.seats[usize::from(seen.seat.0)]?;
+                let beaten = seen.beaten.as_ref();
                 Some(Fact {
                     name,
                     generation: seen.generation,
                     trap: seen.trap.clone(),
-                    standby: None,
-                    beaten: None,
+                    standby: seen.standby,
+                    beaten: beaten
+                        .and_then(|beaten| Some((beaten.generation, beaten.trap.clone()?))),
                 })
             })
             .collect();
+        let banned = self.banned_now();
         let actions = self.supervisor.step(now, &facts);
+        self.banned.extend(banned);
         let count = actions.len();
         actions.into_iter().for_each(|action| self.act(action));
         for seat in 0..self.seats.len() {
@@ -101,6 +124,17 @@ impl House {
         }
         self.expel_strangers();
         count
+    }
+
+    /// Modules that ran, as the supervisor knows, and that it is about to see taken back.
+    fn banned_now(&self) -> Vec<(&'static str, ModuleHash)> {
+        let lost = self.seen.iter().filter_map(|seen| {
+            let name = self.seats[usize::from(seen.seat.0)]?;
+            let running = self.supervisor.plugin(name)?.running?;
+            let beaten = seen.beaten.as_ref()?.generation;
+            (running.generation == beaten).then_some((name, running.hash))
+        });
+        lost.collect()
     }
 
     /// A program whose order was still in the queue when everybody had forgotten it.
@@ -118,15 +152,27 @@ impl House {
         while let Ok(thing) = self.rig.reins.returns.pop() {
             let back = match &thing {
                 Return::Program(program) => Back::Program(program.generation),
-                Return::Refused(prepared, _) => Back::Refused(prepared.program.generation),
+                Return::Refused(prepared, refusal) => {
+                    let reason = refusal.as_ref().map(|refusal| without_place(&refusal.reason));
+                    Back::Refused(prepared.program.generation, reason)
+                }
                 Return::Settings(_) => Back::Settings,
                 Return::Answer { ticket, result } => {
                     Back::Answer { ticket: *ticket, is_good: result.is_ok() }
                 }
-                Return::VariablesSet { .. } => panic!("nobody here sets variables"),
+                Return::VariablesSet { ticket, result, .. } => {
+                    Back::VariablesSet { ticket: *ticket, is_good: result.is_ok() }
+                }
             };
-            self.returned += u64::from(matches!(thing, Return::Program(_)));
             assert_eq!(Some(back), self.model.returns.pop_front(), "what came back");
+            match thing {
+                Return::Program(_) => self.returned += 1,
+                Return::Refused(prepared, Some(refusal)) => {
+                    let Program { name, generation, .. } = &prepared.program;
+                    self.supervisor.prepared(name, *generation, Err(refusal));
+                }
+                _ => {}
+            }
         }
         assert_eq!(self.model.returns.pop_front(), None, "something did not come back");
     }
@@ -151,6 +197,7 @@ impl House {
         match action {
             Action::Prepare { name, hash, generation } => {
                 let name = known(&name);
+                assert!(!self.banned.contains(&(name, hash)), "{name} was taken back");
                 let until_cycle = self.model.world.cycle + self.random.u64(1..20);
                 let result = self.prepare(name, hash, generation);
                 self.note("prepare", format_args!("{name} as {}", generation.0));
@@ -170,7 +217,11 @@ impl House {
                     self.order(Order::Remove(seat), model::Order::Remove(seat));
                 }
             }
-            Action::Tell { name, note } => self.note("tell", format_args!("{name}: {note}")),
+            Action::Tell { name, note } => {
+                let is_rollback = matches!(note, Note::RolledBack { .. });
+                let what = if is_rollback { "tell of a rollback" } else { "tell" };
+                self.note(what, format_args!("{name}: {note}"));
+            }
         }
     }
 
@@ -210,6 +261,10 @@ impl House {
             since_cycle: 0,
             since: Duration::ZERO,
             trap: None,
+            takeover: None,
+            is_proven: false,
+            standby: None,
+            beaten: None,
         };
         let model = Box::new(model::Prepared { program, variable });
         result.map(|program| Ready { program: Box::new(program), model })
@@ -278,4 +333,10 @@ impl House {
             self.note(state, name);
         }
     }
+}
+
+/// A reason without the place in the module and the cycle.
+fn without_place(reason: &str) -> String {
+    let ends = [" in #", " at offset", ", cycle"].into_iter().filter_map(|word| reason.find(word));
+    reason[..ends.min().unwrap_or(reason.len())].to_owned()
 }

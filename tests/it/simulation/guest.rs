@@ -2,11 +2,13 @@
 //!
 //! One poll reads its orders, the clock, sensors and the last outputs, writes shared variables and a
 //! few outputs, and traps now and then, in one of four places. Everything that the host answers is
-//! folded into one number, which ends up in a variable: a wrong code anywhere shows there.
+//! folded into one number, which ends up in a variable: a wrong code anywhere shows there. It counts
+//! its polls twice: in its memory, which only a hand-over carries on, and in a variable.
 //!
 //! An instance learns who it is from what it may read: of the inputs `cmd0` to `cmd7` only its own
-//! is granted. So one module serves every name.
+//! is granted. So one module serves every name. What makes versions differ is in `version.rs`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use camshaft::image::{Direction, Kind, Point, PointId, Points, Quality};
@@ -16,40 +18,13 @@ use camshaft::variable::Variable;
 
 use super::model::{Said, World};
 use super::plant::{BACK, LAMP, OUT, OUT_BYTES, PROGRAMS, RAMP};
-
-/// What makes one version of the program different from the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Version {
-    pub name: &'static str,
-    salt: u32,
-    /// It traps when all these bits of a random number are 0, and its orders allow it.
-    trap_mask: u32,
-    /// Instead of a trap, it does not return.
-    is_endless: bool,
-    /// Writes the variables `mix0` to `mix3` as doubles instead of ints.
-    is_double: bool,
-    /// Its `init` traps.
-    pub is_unable: bool,
-}
-
-const fn version(name: &'static str, salt: u32, trap_mask: u32) -> Version {
-    Version { name, salt, trap_mask, is_endless: false, is_double: false, is_unable: false }
-}
-
-pub const VERSIONS: [Version; 5] = [
-    version("good", 0x1111, 0xff),
-    Version { is_double: true, ..version("better", 0x2222, 0xff) },
-    version("flaky", 0x3333, 0x0f),
-    // Seldom, because each time takes a whole budget.
-    Version { is_endless: true, ..version("stuck", 0x4444, 0x1ff) },
-    Version { is_unable: true, ..version("unable", 0x5555, 0xff) },
-];
+use super::version::{Failure, HandOver, Version};
 
 /// Orders with this bit allow traps.
 pub const MAY_TRAP: u32 = 1 << 31;
 
 /// Bytes for raw writes: none is 0, so no number becomes 0 by them.
-const RAW: [u8; 16] = *b"\x55\xaa\x33\xcc\x0f\xf0\x11\x22\x44\x88\x77\xee\xdd\xbb\x99\x66";
+pub const RAW: [u8; 16] = *b"\x55\xaa\x33\xcc\x0f\xf0\x11\x22\x44\x88\x77\xee\xdd\xbb\x99\x66";
 
 /// The names of the variables.
 pub const CHAIN: &str = "chain";
@@ -58,29 +33,20 @@ pub const BOOT: [&str; PROGRAMS] =
     ["boot0", "boot1", "boot2", "boot3", "boot4", "boot5", "boot6", "boot7"];
 pub const FOLD: [&str; PROGRAMS] =
     ["fold0", "fold1", "fold2", "fold3", "fold4", "fold5", "fold6", "fold7"];
+/// What the last good `restore` found in its state.
+pub const HANDED: [&str; PROGRAMS] =
+    ["back0", "back1", "back2", "back3", "back4", "back5", "back6", "back7"];
+/// Polls as the program's memory has them.
+pub const COUNT: [&str; PROGRAMS] =
+    ["count0", "count1", "count2", "count3", "count4", "count5", "count6", "count7"];
+/// Polls as the variable itself has them.
+pub const TALLY: [&str; PROGRAMS] =
+    ["tally0", "tally1", "tally2", "tally3", "tally4", "tally5", "tally6", "tally7"];
 
-impl Version {
-    /// The module as text.
-    pub fn wat(&self) -> String {
-        let Self { salt, trap_mask, .. } = self;
-        let mix = match self.is_double {
-            true => {
-                "(call $setd (i32.const 110) (i32.const 4) (f64.convert_i32_s (global.get $r)))"
-            }
-            false => "(call $set (i32.const 110) (i32.const 4) (global.get $r))",
-        };
-        let endless = if self.is_endless { "(loop (br 0))" } else { "" };
-        let unable = if self.is_unable { "unreachable" } else { "" };
-        let raw: String = RAW.iter().map(|byte| format!("\\{byte:02x}")).collect();
-        include_str!("guest.wat")
-            .replace("{salt}", &salt.to_string())
-            .replace("{trap_mask}", &trap_mask.to_string())
-            .replace("{mix}", mix)
-            .replace("{endless}", endless)
-            .replace("{unable}", unable)
-            .replace("{raw}", &raw)
-    }
-}
+/// What one version hands to the next: its polls, and what it has folded.
+pub type State = [i32; 2];
+/// Its size in bytes.
+pub const STATE_BYTES: u64 = 8;
 
 fn mix(mut x: u32) -> u32 {
     x = (x ^ x >> 16).wrapping_mul(0x7feb_352d);
@@ -97,8 +63,11 @@ pub fn link(chain: i32, id: usize) -> i32 {
 #[derive(Debug, Clone)]
 pub struct Instance {
     pub id: usize,
-    version: Version,
+    pub version: Version,
     fold: i32,
+    /// Polls of this instance, and polls of it and of all whose state it has.
+    polls: u32,
+    count: i32,
     /// Its orders as it last could read them: on a seat that was given away it may not.
     command: u32,
     points: Arc<Points>,
@@ -106,6 +75,10 @@ pub struct Instance {
     outputs: Grant,
     /// Outputs whose refusal was logged.
     told: Vec<PointId>,
+    /// Outputs that it ever owned.
+    pub claimed: BTreeSet<PointId>,
+    /// Variables that it has written since it took over.
+    pub wrote: BTreeSet<&'static str>,
 }
 
 /// One poll on its way.
@@ -136,11 +109,15 @@ impl Instance {
             id,
             version,
             fold: 5, // output writes are refused in `init`
+            polls: 0,
+            count: 0,
             command: word(inputs, 4 * id) as u32,
             points: Arc::clone(points),
             inputs: Grant::All,
             outputs: Grant::All,
             told: Vec::new(),
+            claimed: BTreeSet::new(),
+            wrote: BTreeSet::new(),
         };
         instance.entitle(settings);
         (instance, (BOOT[id], boot))
@@ -150,16 +127,20 @@ impl Instance {
         self.inputs = settings.inputs.clone();
         self.outputs = settings.outputs.clone();
         self.told.clear();
+        self.claimed.retain(|id| is_granted(&settings.outputs, *id));
     }
 
     /// One poll; what it wrote is in `world` when it returns well. Otherwise the kind of trap.
     pub fn poll(&mut self, seat: Seat, world: &mut World) -> Result<(), &'static str> {
         let variables = world.variables.clone();
+        world.written.clear();
+        (self.polls, self.count) = (self.polls + 1, self.count.wrapping_add(1));
         let mut poll = Poll { me: self, seat, world, staged: Vec::new(), r: 0 };
         let result = poll.run();
         let staged = poll.staged;
         match result {
             Ok(()) => {
+                self.wrote.extend(world.written.drain(..));
                 for (at, raw, mask) in staged {
                     world.outputs[at] = world.outputs[at] & !mask | raw & mask;
                 }
@@ -168,6 +149,41 @@ impl Instance {
         }
         result
     }
+
+    /// Whether it knows how to hand over.
+    pub fn hands_over(&self) -> bool {
+        self.version.hand_over != HandOver::Unknown
+    }
+
+    /// The state for a successor. It is the same as before, whatever comes of it.
+    pub fn save(&self, seat: Seat, world: &mut World) -> Result<State, Failure> {
+        world.say(seat, Said::Words);
+        // A variable, an output and somebody's state are refused, the first half goes out.
+        let fold = [5, 5, 5, 0].into_iter().fold(self.fold, folded);
+        match self.version.hand_over.fails_to_save(self.count) {
+            Some(failure) => Err(failure),
+            None => Ok([self.count, fold]),
+        }
+    }
+
+    /// Takes the state of the version before. What it wrote counts if all goes well.
+    pub fn restore(&mut self, [count, fold]: State, world: &mut World) -> Result<(), Failure> {
+        let first = [0, 4];
+        let second = [0, 4, fold];
+        let nothing_more = [0, 0];
+        let denied = [5, 5];
+        for number in [&first[..], &second, &nothing_more, &denied].into_iter().flatten() {
+            self.fold = folded(self.fold, *number);
+        }
+        self.count = count;
+        let code = world.write(HANDED[self.id], Variable::Int(count));
+        self.fold = folded(self.fold, code);
+        self.version.hand_over.fails_to_restore(count).map_or(Ok(()), Err)
+    }
+}
+
+fn folded(fold: i32, number: i32) -> i32 {
+    fold.wrapping_mul(31).wrapping_add(number)
 }
 
 pub fn is_granted(grant: &Grant, id: PointId) -> bool {
@@ -227,19 +243,31 @@ impl Poll<'_> {
             self.world.say(self.seat, Said::Words);
             self.take(0);
         }
-        let fold = self.me.fold;
+        let Instance { fold, count, .. } = *self.me;
+        self.world.write(COUNT[id], Variable::Int(count));
+        let tally = match self.world.read(TALLY[id]) {
+            Some(Variable::Int(tally)) => tally,
+            _ => 0,
+        };
+        self.world.write(TALLY[id], Variable::Int(tally.wrapping_add(1)));
         self.world.write(FOLD[id], Variable::Int(fold));
         self.trap(3)
     }
 
     fn take(&mut self, number: i32) {
-        self.me.fold = self.me.fold.wrapping_mul(31).wrapping_add(number);
+        self.me.fold = folded(self.me.fold, number);
     }
 
     fn trap(&self, place: u32) -> Result<(), &'static str> {
-        let Version { salt, trap_mask, is_endless, .. } = self.me.version;
+        let Version { salt, trap_mask, trap_at, is_endless, .. } = self.me.version;
         let t = mix(self.r.wrapping_add(salt));
-        if self.me.command & MAY_TRAP == 0 || t & trap_mask != 0 || t >> 16 & 3 != place {
+        if self.me.command & MAY_TRAP == 0 {
+            return Ok(());
+        }
+        if place == 2 && self.me.polls == trap_at {
+            return Err("unreachable");
+        }
+        if t & trap_mask != 0 || t >> 16 & 3 != place {
             return Ok(());
         }
         Err(match t >> 18 & 7 {
@@ -333,6 +361,7 @@ impl Poll<'_> {
     fn claim(&mut self, id: PointId) -> bool {
         if self.may_claim(id) {
             self.world.owners[id.index()] = Some(self.seat);
+            self.me.claimed.insert(id);
             return true;
         }
         if !self.me.told.contains(&id) {

@@ -1,6 +1,7 @@
 ;; The program of the simulation; guest.rs says what it does and fills in the braces.
-;; Memory: 0 cycle, 8 period, 16 seconds, 24 nanoseconds, 32 orders, 40 value, 44 quality,
-;; 48 variable, 64 outputs; from 100 names, from 200 bytes for raw writes.
+;; Memory: 0 cycle, 8 period, 16 seconds, 24 nanoseconds, 32 orders, 40 value, 44 quality or how
+;; much was read, 48 variable and first number of a state, 52 second number of a state, 64 outputs;
+;; from 100 names, from 200 bytes for raw writes.
 (module
   (import "env" "wasm_cycle" (func $cycle (param i32 i32) (result i32)))
   (import "env" "wasm_current_time" (func $time (param i32 i32) (result i32)))
@@ -14,16 +15,24 @@
   (import "env" "wasm_write_output" (func $raw (param i32 i32 i32) (result i32)))
   (import "env" "wasm_read_output" (func $back (param i32 i32 i32) (result i32)))
   (import "env" "wasm_log" (func $log (param i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "wasm_state_write" (func $give (param i32 i32) (result i32)))
+  (import "env" "wasm_state_read" (func $receive (param i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
   (memory (export "memory") 1)
   (data (i32.const 100) "chain")
   (data (i32.const 110) "mix0")
   (data (i32.const 120) "boot0")
   (data (i32.const 130) "fold0")
+  (data (i32.const 140) "back0")
+  (data (i32.const 150) "count0")
+  (data (i32.const 160) "tally0")
   (data (i32.const 200) "{raw}")
   (global $id (mut i32) (i32.const 0))
   (global $r (mut i32) (i32.const 0))
   (global $fold (mut i32) (i32.const 0))
+  ;; Polls of this instance, and polls of it and of all whose state it has.
+  (global $polls (mut i32) (i32.const 0))
+  (global $count (mut i32) (i32.const 0))
 
   (func $mix (param $x i32) (result i32)
     (local.set $x (i32.mul (i32.xor (local.get $x) (i32.shr_u (local.get $x) (i32.const 16)))
@@ -47,6 +56,9 @@
     (local $t i32)
     (local.set $t (call $mix (i32.add (global.get $r) (i32.const {salt}))))
     (if (i32.ge_s (i32.load (i32.const 32)) (i32.const 0)) (then (return)))
+    (if (i32.and (i32.eq (local.get $place) (i32.const 2))
+                 (i32.eq (global.get $polls) (i32.const {trap_at})))
+      (then (unreachable)))
     (if (i32.and (local.get $t) (i32.const {trap_mask})) (then (return)))
     (if (i32.ne (i32.and (i32.shr_u (local.get $t) (i32.const 16)) (i32.const 3))
                 (local.get $place))
@@ -97,14 +109,21 @@
       (br_if $next (i32.lt_u (local.get $n) (i32.const 8))))
     (i32.store8 (i32.const 124) (i32.add (global.get $id) (i32.const 48)))
     (i32.store8 (i32.const 134) (i32.add (global.get $id) (i32.const 48)))
+    (i32.store8 (i32.const 144) (i32.add (global.get $id) (i32.const 48)))
+    (i32.store8 (i32.const 155) (i32.add (global.get $id) (i32.const 48)))
+    (i32.store8 (i32.const 165) (i32.add (global.get $id) (i32.const 48)))
     (drop (call $get (i32.const 100) (i32.const 5) (i32.const 48)))
     (drop (call $set (i32.const 120) (i32.const 5)
                      (i32.add (i32.load (i32.const 48)) (i32.const {salt}))))
     (call $take (call $raw (i32.const 0) (i32.const 200) (i32.const 1)))
     {unable})
 
+  {hand_over}
+
   (func (export "poll")
     (local $n i32)
+    (global.set $polls (i32.add (global.get $polls) (i32.const 1)))
+    (global.set $count (i32.add (global.get $count) (i32.const 1)))
     (call $take (call $cycle (i32.const 0) (i32.const 8)))
     (call $take (i32.load (i32.const 0)))
     (call $take (call $time (i32.const 16) (i32.const 24)))
@@ -154,5 +173,10 @@
     (if (i32.eqz (call $bits (i32.const 28) (i32.const 3))) (then
       (call $take (call $log (i32.const 2) (i32.const 0) (i32.const 0) (i32.const 0)
                              (i32.const 100) (i32.const 5)))))
+    (drop (call $set (i32.const 150) (i32.const 6) (global.get $count)))
+    (i32.store (i32.const 48) (i32.const 0))
+    (drop (call $get (i32.const 160) (i32.const 6) (i32.const 48)))
+    (drop (call $set (i32.const 160) (i32.const 6)
+      (i32.add (i32.load (i32.const 48)) (i32.const 1))))
     (drop (call $set (i32.const 130) (i32.const 5) (global.get $fold)))
     (call $trap (i32.const 3))))

@@ -11,13 +11,16 @@ use camshaft::image::{PointId, Value};
 use camshaft::plugin::compile::Artifact;
 use camshaft::plugin::program::Prepared;
 use camshaft::plugin::world::Seat;
-use camshaft::plugin::{Generation, Grant, ModuleHash, Refusal, Settings, SwapPolicy, Trap};
-use camshaft::scan::{MAX_ORDERS, Order};
+use camshaft::plugin::{Generation, ModuleHash, Refusal, Settings, Trap};
+use camshaft::scan::{MAX_ORDERS, Order, ProgramFact};
 use camshaft::supervisor::{RestartPolicy, Supervisor};
+use camshaft::variable::Variable;
 
-use super::guest::{MAY_TRAP, VERSIONS, Version};
+use super::guest::{MAY_TRAP, MIX};
 use super::model::{self, Model};
-use super::plant::{BACK, LAMP, OUT, OUTPUTS, PROGRAMS, RAMP};
+use super::plant::PROGRAMS;
+use super::swaps::Memory;
+use super::version::{VERSIONS, Version};
 use crate::rig::Rig;
 
 pub const NAMES: [&str; PROGRAMS] = ["a", "b", "c", "d", "e", "f", "g", "h"];
@@ -30,9 +33,8 @@ pub const POLICY: RestartPolicy = RestartPolicy {
     window: Duration::from_secs(4),
 };
 
-/// Some thousand times what a poll takes: a virtual machine's kernel counts the time that its host
-/// takes from it as the thread's own, and a poll stopped for that is not what is tested here.
-const POLL_BUDGET: Duration = Duration::from_millis(50);
+/// Cycles from one version to the next of somebody who is busy; a preparation takes up to 20.
+const AUTHOR_EVERY: u64 = 25;
 
 /// The last of these events are shown when something goes wrong.
 const SHOWN_EVENTS: usize = 20;
@@ -63,6 +65,8 @@ pub struct Seen {
     pub seat: Seat,
     pub generation: Generation,
     pub trap: Option<Arc<Trap>>,
+    pub standby: Option<Generation>,
+    pub beaten: Option<Arc<ProgramFact>>,
 }
 
 pub struct House {
@@ -81,12 +85,16 @@ pub struct House {
     /// Commands that an operator repeats until they are in the queue.
     pub asked: Vec<(usize, Command)>,
     pub seen: Vec<Seen>,
+    /// Modules that were taken back, under their names, until a release.
+    pub banned: Vec<(&'static str, ModuleHash)>,
     pub ticket: u64,
     /// Nobody takes back what the scan returns before this cycle.
     pub lazy_until: u64,
+    pub author: Option<Author>,
     /// The queue of orders is filled with commands in every cycle before this one.
     pub flood_until: u64,
     pub is_quiet: bool,
+    pub memory: Memory,
     /// Programs that came back.
     pub returned: u64,
     /// Instances whose settings changed while they sat in the scan or were on their way.
@@ -110,10 +118,13 @@ impl House {
             ready: BTreeMap::new(),
             asked: Vec::new(),
             seen: Vec::new(),
+            banned: Vec::new(),
             ticket: 0,
             lazy_until: 0,
+            author: None,
             flood_until: 0,
             is_quiet: false,
+            memory: Memory::default(),
             returned: 0,
             reconfigured: Vec::new(),
             events: Vec::new(),
@@ -141,28 +152,12 @@ impl House {
     pub fn one_in(&mut self, n: u32) -> bool {
         self.random.u32(..n) == 0
     }
+}
 
-    fn any_settings(&mut self, name: &str) -> Settings {
-        let own = NAMES.iter().position(|other| *other == name).expect("one of ours");
-        let sensors = [BACK, LAMP, RAMP].into_iter().filter(|_| self.random.bool());
-        let inputs = [PointId(own as u16)].into_iter().chain(sensors).collect();
-        let outputs = match self.random.u32(..4) {
-            0 => Grant::All,
-            _ => {
-                let outputs = (OUT..OUT + OUTPUTS).map(PointId);
-                Grant::Only(outputs.filter(|_| self.random.bool()).collect())
-            }
-        };
-        Settings {
-            swap: SwapPolicy { probation: Duration::ZERO, polls: 0, ..SwapPolicy::default() },
-            order: self.random.u32(..4),
-            every: [1, 1, 1, 1, 2, 3, 7][self.random.usize(..7)],
-            poll_budget: POLL_BUDGET,
-            inputs: Grant::Only(inputs),
-            outputs,
-            hold: false,
-        }
-    }
+/// Somebody who saves a file again and again.
+pub struct Author {
+    pub name: &'static str,
+    pub until_cycle: u64,
 }
 
 // The world outside.
@@ -180,6 +175,7 @@ impl House {
             11..14 => {
                 self.note("release", name);
                 let _ = self.supervisor.release(name); // unknown names are told so
+                self.banned.retain(|(banned, _)| *banned != name);
             }
             14..20 => {
                 self.note("restart", name);
@@ -220,7 +216,13 @@ impl House {
                     self.flood_until = self.lazy_until;
                 }
             }
-            145 if self.one_in(4) => {
+            145 if self.one_in(2) => {
+                let until_cycle = self.model.world.cycle + self.random.u64(100..500);
+                self.note("busy author", name);
+                self.author = Some(Author { name, until_cycle });
+            }
+            146..150 => self.set_some_variables(),
+            150 if self.one_in(4) => {
                 let seat = Seat(self.random.u16(..PROGRAMS as u16));
                 // Only one that the supervisor knows of: it waits a minute for any other.
                 let is_known = self.seen.iter().any(|seen| {
@@ -233,6 +235,15 @@ impl House {
                 }
             }
             _ => {}
+        }
+        self.author.take_if(|author| author.until_cycle <= self.model.world.cycle);
+        if let Some(Author { name, .. }) = self.author
+            && self.model.world.cycle.is_multiple_of(AUTHOR_EVERY)
+        {
+            // It always differs from the one before, and is good more often than not.
+            let before = self.files.get(name).copied();
+            let module = [0, 1, 7].into_iter().find(|module| Some(*module) != before);
+            self.put(name, module.expect("one of three differs"));
         }
         if self.model.world.cycle < self.flood_until {
             // What is ordered now waits for long, and what is wanted changes meanwhile.
@@ -247,7 +258,14 @@ impl House {
 
     fn copy_in(&mut self, name: &'static str) {
         // The good ones are more frequent.
-        let module = [0, 0, 0, 1, 1, 1, 2, 2, 3, 4][self.random.usize(..10)];
+        let module = match self.random.usize(..2 * VERSIONS.len()) {
+            n if n < VERSIONS.len() => n,
+            n => n % 2,
+        };
+        self.put(name, module);
+    }
+
+    fn put(&mut self, name: &'static str, module: usize) {
         self.files.insert(name, module);
         let hash = self.modules[module].hash;
         self.note("file", format_args!("{name} is {}", VERSIONS[module].name));
@@ -272,13 +290,33 @@ impl House {
             model::Order::Install(prepared) => Some(&prepared.program),
             _ => None,
         });
-        let known = self.model.seated.iter().chain(on_its_way).filter(|p| p.seat == seat);
+        let standing = self.model.seated.iter().filter_map(|p| p.standby.as_deref());
+        let standing = standing.map(|standby| &standby.program);
+        let known = self.model.seated.iter().chain(standing).chain(on_its_way);
+        let known = known.filter(|program| program.seat == seat);
         self.reconfigured.extend(known.map(|program| program.generation));
         // When the queue is full, they are those of the next start.
         self.order(
             Order::Configure(seat, Box::new(settings.clone())),
             model::Order::Configure(seat, settings),
         );
+    }
+
+    /// All of them or none: one may have another type, or a name that is none.
+    fn set_some_variables(&mut self) {
+        let value = |random: &mut fastrand::Rng| match random.bool() {
+            true => Variable::Int(random.i32(..)),
+            false => Variable::Double(random.f64()),
+        };
+        let mut values = vec![(MIX[self.random.usize(..4)], value(&mut self.random))];
+        if self.random.bool() {
+            values.push(("by hand", Variable::Int(self.random.i32(..))));
+        }
+        if self.random.bool() {
+            values.push((MIX[self.random.usize(..4)], value(&mut self.random)));
+        }
+        self.note("set variables", format_args!("{values:?}"));
+        self.set_variables(values);
     }
 
     fn any_injection(&mut self) -> Injection {
@@ -318,6 +356,7 @@ impl House {
         self.is_quiet = true;
         self.lazy_until = 0;
         self.flood_until = 0;
+        self.author = None;
         self.asked.clear();
         self.asked.extend([(0, Command::Clear), (1, Command::Clear)]);
         for id in 0..PROGRAMS {

@@ -14,20 +14,23 @@ use camshaft::scan::Snapshot;
 use camshaft::scan::stats::{Sample, What};
 use camshaft::variable::Variable;
 
-use super::guest::{CHAIN, FOLD, is_granted, link};
+use super::guest::{CHAIN, FOLD, TALLY, is_granted, link};
 use super::house::House;
 use super::model::{Back, Model, Said, Seated};
+use super::swaps::{assert_rollbacks_keep_outputs, int, is_rolled_back};
 use crate::rig::PERIOD;
 
 /// What was true after the last cycle.
-struct Before {
+pub struct Before {
     cycle: u64,
-    outputs: Vec<u8>,
-    owners: Vec<Option<Seat>>,
-    /// Of each program in the news, trapped or not: its seat, instance and polls.
-    programs: Vec<(Seat, Generation, u64)>,
+    pub outputs: Vec<u8>,
+    pub owners: Vec<Option<Seat>>,
+    /// Of each program in the news, trapped or not: its seat, itself and who stands by.
+    pub programs: Vec<(Seat, Generation, Option<Generation>)>,
     chain: i32,
     folds: Vec<Option<Variable>>,
+    /// The variables that count polls.
+    pub tallies: Vec<i32>,
 }
 
 impl Before {
@@ -37,22 +40,11 @@ impl Before {
             cycle: news.cycle,
             outputs: news.outputs.clone(),
             owners: news.owners.clone(),
-            programs: programs.map(|fact| (fact.seat, fact.generation, fact.polls)).collect(),
-            chain: chain(news),
+            programs: programs.map(|fact| (fact.seat, fact.generation, fact.standby)).collect(),
+            chain: int(news, CHAIN),
             folds: FOLD.iter().map(|name| news.variables.read(name)).collect(),
+            tallies: TALLY.iter().map(|name| int(news, name)).collect(),
         }
-    }
-
-    fn polls(&self, seat: Seat, generation: Generation) -> Option<u64> {
-        let found = self.programs.iter().find(|(s, g, _)| (*s, *g) == (seat, generation));
-        found.map(|(_, _, polls)| *polls)
-    }
-}
-
-fn chain(news: &Snapshot) -> i32 {
-    match news.variables.read(CHAIN) {
-        Some(Variable::Int(chain)) => chain,
-        _ => 0,
     }
 }
 
@@ -77,7 +69,9 @@ pub fn cycle(house: &mut House) {
     assert_nothing_became_0(&before, &news, &house.model);
     assert_losses_are_safe(&before, &news, &house.model);
     assert_one_change(&before, &news);
+    assert_rollbacks_keep_outputs(&before, &news, &house.model);
     assert_polls(&before, &news, house);
+    house.memory.compare(&before, &news, &house.model);
     assert_quality(&news, &house.model);
     assert_nobody_is_lost(house);
     count_events(&before, house);
@@ -99,8 +93,9 @@ fn assert_it_is_the_model(house: &mut House, now: Duration) {
     assert_eq!(news.inputs, world.inputs, "inputs");
     assert_eq!(news.outputs, world.outputs, "outputs");
     assert_eq!(news.owners, world.owners, "owners");
-    let variables = world.variables.iter().copied();
-    assert!(news.variables.iter().eq(variables), "{:?}", world.variables);
+    let differ = news.variables.iter().zip(&world.variables).find(|(is, ought)| is != *ought);
+    assert_eq!(differ, None, "variables");
+    assert_eq!(news.variables.len(), world.variables.len(), "variables");
     let programs = model.seated.iter().chain(&model.down);
     assert_eq!(news.programs.len(), programs.clone().count());
     for (fact, program) in news.programs.iter().zip(programs) {
@@ -111,6 +106,15 @@ fn assert_it_is_the_model(house: &mut House, now: Duration) {
         assert_eq!(fact.memory_bytes, 65_536);
         let trap = fact.trap.as_ref().map(|trap| (&*trap.kind, trap.cycle));
         assert_eq!(trap, program.trap, "{}", program.name);
+        assert_eq!(Some(fact.takeover), program.takeover, "{}", program.name);
+        assert_eq!(fact.is_proven, program.is_proven, "{}", program.name);
+        let standby = program.standby.as_ref().map(|standby| standby.program.generation);
+        assert_eq!(fact.standby, standby, "{}", program.name);
+        let beaten = fact.beaten.as_ref().map(|beaten| {
+            let trap = beaten.trap.as_ref().expect("it was taken back because it trapped");
+            (beaten.generation, &*trap.kind, trap.cycle)
+        });
+        assert_eq!(beaten, program.beaten, "{}", program.name);
     }
     for (fact, (device, fault)) in news.devices.iter().zip(&model.devices) {
         assert_eq!((fact.fault, fact.confirmed), (*fault, device.is_confirmed()));
@@ -189,26 +193,33 @@ fn assert_losses_are_safe(before: &Before, news: &Snapshot, model: &Model) {
     }
 }
 
-/// At most one program is swapped, restarted or removed in one cycle.
+/// At most one program is swapped, restarted or removed in one cycle; whoever resumes comes on top.
 fn assert_one_change(before: &Before, news: &Snapshot) {
-    let is_there = |seat, generation| {
-        news.programs.iter().any(|fact| (fact.seat, fact.generation) == (seat, generation))
+    let is_there = |seat, generation, standby| {
+        news.programs.iter().any(|fact| {
+            let resumes = Some(fact.generation) == standby && is_rolled_back(fact, news);
+            fact.seat == seat && (fact.generation == generation || resumes)
+        })
     };
-    let gone = before.programs.iter().filter(|(seat, generation, _)| !is_there(*seat, *generation));
+    let gone = before.programs.iter();
+    let gone = gone.filter(|(seat, generation, standby)| !is_there(*seat, *generation, *standby));
     let gone: Vec<_> = gone.collect();
     assert!(gone.len() <= 1 || news.halted, "these left at once: {gone:?}");
 }
 
-/// Everybody whose turn it was has been polled once, in order, and nobody else.
+/// Everybody whose turn it was has been polled once, in order, and nobody else. In the cycle of a
+/// rollback that was the one that trapped.
 fn assert_polls(before: &Before, news: &Snapshot, house: &House) {
     let mut chain_now = before.chain;
     for fact in news.programs.iter().filter(|fact| fact.trap.is_none()) {
         let mut programs = house.model.seated.iter();
         let program = programs.find(|p| p.seat == fact.seat).expect("the model has it too");
-        let is_due = news.cycle.is_multiple_of(program.settings.every.into());
-        let polls = before.polls(fact.seat, fact.generation).unwrap_or(0);
+        let is_rolled_back = is_rolled_back(fact, news);
+        let is_due = news.cycle.is_multiple_of(program.settings.every.into()) && !is_rolled_back;
+        let polls = house.memory.polls(fact.generation);
         assert_eq!(fact.polls, polls + u64::from(is_due), "polls of {}", program.name);
-        if !house.reconfigured.contains(&fact.generation) {
+        // Whoever has beaten another was not polled in the meantime.
+        if fact.beaten.is_none() && !house.reconfigured.contains(&fact.generation) {
             let every = u64::from(program.settings.every);
             let turns = news.cycle / every - (fact.since_cycle - 1) / every;
             assert_eq!(fact.polls, turns, "{}: one in each cycle of its own", program.name);
@@ -217,7 +228,10 @@ fn assert_polls(before: &Before, news: &Snapshot, house: &House) {
             chain_now = link(chain_now, program.instance.id);
         }
     }
-    assert_eq!(chain(news), chain_now, "later programs see what earlier ones committed");
+    // Everybody writes it, so it goes back when variables do.
+    if !house.model.happened("variables rolled back") {
+        assert_eq!(int(news, CHAIN), chain_now, "later programs see what earlier ones committed");
+    }
 }
 
 /// Every poll, good or trapped, was measured; nothing else was.
@@ -257,12 +271,17 @@ fn assert_nobody_is_lost(house: &House) {
     let model = &house.model;
     let on_its_way = model.returns.iter().filter(|back| matches!(back, Back::Program(_))).count();
     let elsewhere = house.returned + on_its_way as u64;
-    assert_eq!(elsewhere, model.installed - model.seated.len() as u64, "programs are lost");
+    let standing = model.seated.iter().filter(|program| program.standby.is_some()).count();
+    let present = (model.seated.len() + standing) as u64;
+    assert_eq!(elsewhere, model.installed - present, "programs are lost");
 }
 
 fn count_events(before: &Before, house: &mut House) {
     let cycle = house.model.world.cycle;
     house.count("cycle");
+    for (what, who) in std::mem::take(&mut house.model.events) {
+        house.note(what, who);
+    }
     let is_new = |program: &&Seated| program.since_cycle == cycle;
     for program in house.model.seated.clone().iter().filter(is_new) {
         if before.programs.iter().any(|(seat, ..)| *seat == program.seat) {

@@ -1,7 +1,10 @@
 //! What the scan ought to do, written from the documentation: a shadow of it, in plain lists.
 //!
 //! It is given the same orders as the scan and ends every cycle with the world that the scan should
-//! then show. It knows no engine, no buffers and no time limits.
+//! then show. It knows no engine, no buffers and no time limits. Who sits where, and who stands by,
+//! is in `model/seat.rs`.
+
+mod seat;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,22 +12,21 @@ use std::time::Duration;
 
 use camshaft::driver::{Command, Fault};
 use camshaft::image::{Direction, Inputs, PointId, Points, Safe};
+use camshaft::plugin::program::Takeover;
 use camshaft::plugin::world::{MAX_PROGRAMS, Seat};
 use camshaft::plugin::{Generation, Settings};
 use camshaft::scan::MAX_ORDERS;
 use camshaft::variable::Variable;
 
-use super::guest::{Instance, is_granted};
+use super::guest::Instance;
 use super::plant::Mirror;
 
 /// Orders in one cycle, as `scan` has it.
 const ORDERS_PER_CYCLE: usize = 16;
 
-/// Room for what comes back, as `scan` has it.
-const MAX_RETURNS: usize = MAX_ORDERS + RETURNS_PER_CYCLE;
-
-/// From each seat two versions, and one more that fails or has proved itself.
+/// The most that comes back in one cycle, and the room for it, as `scan` has them.
 const RETURNS_PER_CYCLE: usize = 3 * MAX_PROGRAMS;
+const MAX_RETURNS: usize = MAX_ORDERS + RETURNS_PER_CYCLE;
 
 /// What a program says, or what is said about it.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +46,8 @@ pub struct World {
     pub owners: Vec<Option<Seat>>,
     /// In order of creation.
     pub variables: Vec<(&'static str, Variable)>,
+    /// Their names, once for each good write, until somebody wants to know.
+    pub written: Vec<&'static str>,
     /// Of this cycle.
     pub lines: Vec<(Seat, Said)>,
 }
@@ -60,6 +64,7 @@ impl World {
             Some((_, old)) if old.kind() == value.kind() => *old = value,
             Some(_) => return 4,
         }
+        self.written.push(name);
         0
     }
 
@@ -79,8 +84,21 @@ pub struct Seated {
     pub polls: u64,
     pub since_cycle: u64,
     pub since: Duration,
-    /// How it ended.
+    /// How it ended, and in which cycle.
     pub trap: Option<(&'static str, u64)>,
+    pub takeover: Option<Takeover>,
+    pub is_proven: bool,
+    pub standby: Option<Box<Standby>>,
+    /// The version that it has replaced again, and how and when that ended.
+    pub beaten: Option<(Generation, &'static str, u64)>,
+}
+
+/// The version before, ready to resume.
+#[derive(Debug, Clone)]
+pub struct Standby {
+    pub program: Seated,
+    /// What its rollback puts back, if the successor has written it.
+    pub variables: Vec<(&'static str, Variable)>,
 }
 
 /// A program on its way, with the variable that its `init` wrote.
@@ -94,6 +112,7 @@ pub enum Order {
     Remove(Seat),
     Configure(Seat, Settings),
     Command { ticket: u64, device: usize, command: Command },
+    SetVariables { ticket: u64, values: Vec<(&'static str, Variable)> },
     Halt,
 }
 
@@ -101,9 +120,17 @@ pub enum Order {
 #[derive(Debug, PartialEq)]
 pub enum Back {
     Program(Generation),
-    Refused(Generation),
+    /// With the beginning of the reason, if there is one.
+    Refused(Generation, Option<String>),
     Settings,
-    Answer { ticket: u64, is_good: bool },
+    Answer {
+        ticket: u64,
+        is_good: bool,
+    },
+    VariablesSet {
+        ticket: u64,
+        is_good: bool,
+    },
 }
 
 pub struct Model {
@@ -117,12 +144,14 @@ pub struct Model {
     pub orders: VecDeque<Order>,
     pub returns: VecDeque<Back>,
     pub is_halted: bool,
+    /// Raised by whoever is about to order a halt.
+    pub is_halting: bool,
+    /// What happened in this cycle.
+    pub events: Vec<(&'static str, String)>,
     /// Orders `Install` that were obeyed.
     pub installed: u64,
     /// Seats polled in this cycle, in order.
     pub polled: Vec<Seat>,
-    /// Traps so far.
-    pub traps: u64,
 }
 
 impl Model {
@@ -143,6 +172,7 @@ impl Model {
                 outputs,
                 owners: vec![None; points.len()],
                 variables: Vec::new(),
+                written: Vec::new(),
                 lines: Vec::new(),
             },
             seated: Vec::new(),
@@ -151,9 +181,10 @@ impl Model {
             orders: VecDeque::new(),
             returns: VecDeque::new(),
             is_halted: false,
+            is_halting: false,
+            events: Vec::new(),
             installed: 0,
             polled: Vec::new(),
-            traps: 0,
         }
     }
 
@@ -163,6 +194,7 @@ impl Model {
         self.world.cycle += 1;
         self.world.lines.clear();
         self.polled.clear();
+        self.events.clear();
         self.obey(now);
         for (device, fault) in &mut self.devices {
             *fault = device.read(now, seen, &mut self.world.inputs);
@@ -174,109 +206,55 @@ impl Model {
         self.world.before.clone_from(&self.world.outputs);
     }
 
+    /// An order that replaces or takes away is the last one of its cycle, unless all of it is to end
+    /// anyway.
     fn obey(&mut self, now: Duration) {
-        for _ in 0..ORDERS_PER_CYCLE {
+        let is_ending = self.is_halting || self.is_halted;
+        for _ in 0..if is_ending { MAX_ORDERS } else { ORDERS_PER_CYCLE } {
             if MAX_RETURNS - self.returns.len() < RETURNS_PER_CYCLE {
                 return;
             }
             let Some(order) = self.orders.pop_front() else { return };
-            match order {
-                Order::Command { ticket, device, command } => {
-                    let device = self.devices.get_mut(device);
-                    let is_good = device.is_some_and(|(device, _)| device.command(now, &command));
-                    self.returns.push_back(Back::Answer { ticket, is_good });
-                }
-                Order::Configure(seat, settings) => {
-                    self.configure(seat, settings);
-                    return;
-                }
-                Order::Remove(seat) => {
-                    self.down.retain(|program| program.seat != seat);
-                    if let Some(index) = self.index(seat) {
-                        self.vacate(index);
-                    }
-                    return;
-                }
-                Order::Halt => {
-                    self.is_halted = true;
-                    while !self.seated.is_empty() {
-                        self.vacate(0);
-                    }
-                    return;
-                }
-                Order::Install(prepared) => {
-                    if self.install(*prepared) {
-                        return;
-                    }
-                }
+            if self.carry_out(order, now) && !is_ending {
+                return;
             }
         }
     }
 
-    fn index(&self, seat: Seat) -> Option<usize> {
-        self.seated.iter().position(|program| program.seat == seat)
-    }
-
-    /// Whether it takes somebody's place.
-    fn install(&mut self, prepared: Prepared) -> bool {
-        let Prepared { mut program, variable } = prepared;
-        let seat = program.seat;
-        let replaces = self.seated.iter().chain(&self.down).any(|other| other.seat == seat);
-        if self.is_halted {
-            self.returns.push_back(Back::Refused(program.generation));
-            return replaces;
-        }
-        self.installed += 1;
-        if let Some((name, value)) = variable {
-            self.world.write(name, value);
-        }
-        self.down.retain(|other| other.seat != seat);
-        if let Some(index) = self.index(seat) {
-            let old = self.seated.remove(index);
-            self.returns.push_back(Back::Program(old.generation));
-            self.give_up(seat, Some(&program.settings));
-        }
-        (program.since_cycle, program.since) = (self.world.cycle, self.world.now);
-        self.take_place(program);
-        replaces
-    }
-
-    fn take_place(&mut self, program: Seated) {
-        let rank = |program: &Seated| (program.settings.order, program.name);
-        let place = self.seated.iter().take_while(|other| rank(other) < rank(&program)).count();
-        self.seated.insert(place, program);
-    }
-
-    fn configure(&mut self, seat: Seat, settings: Settings) {
-        if let Some(index) = self.index(seat) {
-            self.give_up(seat, Some(&settings));
-            let mut program = self.seated.remove(index);
-            program.instance.entitle(&settings);
-            program.settings = settings;
-            self.take_place(program);
-        }
-        self.returns.push_back(Back::Settings);
-    }
-
-    fn vacate(&mut self, index: usize) -> Seated {
-        let program = self.seated.remove(index);
-        self.give_up(program.seat, None);
-        self.returns.push_back(Back::Program(program.generation));
-        program
-    }
-
-    /// Frees the outputs of a seat that are not granted any more, and makes them safe.
-    fn give_up(&mut self, seat: Seat, settings: Option<&Settings>) {
-        for (id, point) in self.points.iter() {
-            let is_kept = settings.is_some_and(|settings| is_granted(&settings.outputs, id));
-            if self.world.owners[id.index()] != Some(seat) || is_kept {
-                continue;
+    /// Whether that was enough for one cycle.
+    fn carry_out(&mut self, order: Order, now: Duration) -> bool {
+        match order {
+            Order::Command { ticket, device, command } => {
+                let device = self.devices.get_mut(device);
+                let is_good = device.is_some_and(|(device, _)| device.command(now, &command));
+                self.returns.push_back(Back::Answer { ticket, is_good });
+                return false;
             }
-            self.world.owners[id.index()] = None;
-            if let Safe::Value(value) = point.safe {
-                point.write(&mut self.world.outputs, value).expect("safe values fit");
+            Order::SetVariables { ticket, values } => {
+                let before = self.world.variables.clone();
+                let codes = values.iter().map(|(name, value)| self.world.write(name, *value));
+                let is_good = codes.fold(0, i32::max) == 0;
+                if !is_good {
+                    self.world.variables = before;
+                }
+                self.returns.push_back(Back::VariablesSet { ticket, is_good });
             }
+            Order::Configure(seat, settings) => self.configure(seat, &settings),
+            Order::Remove(seat) => {
+                self.down.retain(|program| program.seat != seat);
+                if let Some(index) = self.index(seat) {
+                    self.vacate(index);
+                }
+            }
+            Order::Halt => {
+                self.is_halted = true;
+                while !self.seated.is_empty() {
+                    self.vacate(0);
+                }
+            }
+            Order::Install(prepared) => return self.install(*prepared),
         }
+        true
     }
 
     fn run(&mut self) {
@@ -291,14 +269,10 @@ impl Model {
             match program.instance.poll(program.seat, &mut self.world) {
                 Ok(()) => {
                     program.polls += 1;
+                    self.judge(index);
                     index += 1;
                 }
-                Err(kind) => {
-                    let mut program = self.vacate(index);
-                    program.trap = Some((kind, self.world.cycle));
-                    self.down.push(program);
-                    self.traps += 1;
-                }
+                Err(kind) => index += usize::from(self.lose(index, kind)),
             }
         }
     }

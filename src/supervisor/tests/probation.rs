@@ -1,0 +1,66 @@
+//! Versions that are taken back.
+
+use std::fmt::Write as _;
+
+use super::check;
+
+#[test]
+fn a_version_that_was_taken_back_is_not_run_again_before_a_release() {
+    check(
+        "file A : prepare A1
+         ok 1 : install 1
+         see 1 : 'runs 1'
+         file B : prepare B2
+         ok 2 : install 2
+         see 2 after 1 : 'runs 2'
+         see 1 beat 2 : 'back from B to A'
+         is : running A1 file quarantined
+         see 1 beat 2 :
+         +1000 :
+         file A :
+         file B : 'still quarantined B'
+         release : prepare B3
+         ok 3 : install 3
+         see 3 after 1 : 'runs 3'
+         is : running B3",
+    );
+}
+
+/// The list of what was ordered is short, and once lost its oldest entry to them.
+#[test]
+fn the_version_that_stands_by_is_known_after_a_row_of_others() {
+    let mut script = "file A : prepare A1
+                      ok 1 : install 1
+                      see 1 : 'runs 1'\n"
+        .to_string();
+    for n in 2..=20 {
+        let file = if n % 2 == 0 { "B" } else { "C" };
+        write!(
+            script,
+            "file {file} : prepare {file}{n}
+             ok {n} : install {n}
+             see {n} after 1 : 'runs {n}'\n"
+        )
+        .unwrap();
+    }
+    script += "see 1 beat 20 : 'back from B to A'
+               is : running A1 file quarantined";
+    check(&script);
+}
+
+/// Its order to leave was lost in a full queue, and then it stood by. It was swapped in again and
+/// again, without a pause and without a word.
+#[test]
+fn a_version_that_a_stranger_has_beaten_is_not_tried_for_ever() {
+    check(
+        "file A : prepare A1
+         ok 1 : install 1
+         file - : discard 1, stop
+         file B : prepare B2
+         ok 2 : install 2
+         see 2 after 1 : 'runs 2'
+         see 1 beat 2 : 'quarantined B', stop
+         see - : 'stopped'
+         is : quarantined file quarantined",
+    );
+}

@@ -1,0 +1,36 @@
+;; How the program of the simulation hands over; version.rs says who has it and how it may fail.
+;; A state is two numbers: how often it was polled, and what it folded, this call included.
+
+  ;; Whatever it does to itself must leave no trace, whether it fails or not.
+  (func (export "save")
+    (local $count i32)
+    (local.set $count (global.get $count))
+    (call $take (call $set (i32.const 140) (i32.const 5) (i32.const 1)))
+    (call $take (call $outb (i32.const 15) (i32.const 1)))
+    (call $take (call $receive (i32.const 48) (i32.const 4) (i32.const 44)))
+    (i32.store (i32.const 48) (local.get $count))
+    (call $take (call $give (i32.const 48) (i32.const 4)))
+    (i32.store (i32.const 52) (global.get $fold))
+    (call $take (call $give (i32.const 52) (i32.const 4)))
+    (drop (call $log (i32.const 2) (i32.const 0) (i32.const 0) (i32.const 0)
+                     (i32.const 100) (i32.const 5)))
+    (global.set $count (i32.const -1000))
+    (i32.store8 (i32.const 100) (i32.const 120))
+    {save})
+
+  ;; Reads the state in pieces, the last one too long.
+  (func (export "restore")
+    (local $count i32)
+    (call $take (call $receive (i32.const 48) (i32.const 4) (i32.const 44)))
+    (call $take (i32.load (i32.const 44)))
+    (call $take (call $receive (i32.const 52) (i32.const 12) (i32.const 44)))
+    (call $take (i32.load (i32.const 44)))
+    (call $take (i32.load (i32.const 52)))
+    (call $take (call $receive (i32.const 52) (i32.const 12) (i32.const 44)))
+    (call $take (i32.load (i32.const 44)))
+    (local.set $count (i32.load (i32.const 48)))
+    (global.set $count (local.get $count))
+    (call $take (call $outb (i32.const 15) (i32.const 1)))
+    (call $take (call $give (i32.const 48) (i32.const 4)))
+    (call $take (call $set (i32.const 140) (i32.const 5) (local.get $count)))
+    {restore})
