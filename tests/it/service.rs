@@ -93,7 +93,7 @@ fn a_reload_is_announced_and_ends_well_whatever_the_file_says() {
     daemon.wait_for("other", "running", |view| view.state == PluginState::Running);
     daemon.configure(Keys { tables, level: "debug", ..Keys::default() });
     let held = reload(&manager);
-    assert!(held.contains("plugin[other].hold"), "{held}");
+    assert!(held.contains("plugin[other] added"), "{held}");
     daemon.wait_for("other", "held", |view| view.state == PluginState::Held);
     daemon.stop();
 }
