@@ -33,6 +33,7 @@ mod problem;
 mod read;
 #[cfg(test)]
 mod tests;
+mod word;
 
 pub use change::{Change, How, changes};
 pub use problem::{Problem, Problems};

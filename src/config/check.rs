@@ -9,11 +9,9 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::file::{
-    ControlFile, Cpus, GrantWord, LogFile, Maybe, ModeWord, PluginsFile, ScanFile, SwapFile,
-    VariableFile,
-};
+use super::file::{ControlFile, LogFile, Maybe, PluginsFile, ScanFile, SwapFile, VariableFile};
 use super::problem::{Report, Said};
+use super::word::{Bytes, Cpus, GrantWord, ModeWord};
 use super::{ControlSettings, PluginsSettings};
 use crate::image::Value;
 use crate::log;
@@ -233,7 +231,7 @@ pub(super) fn budget(
 
 fn limits(file: &PluginsFile, report: &Report<'_>) -> Limits {
     let bytes = |said: &Maybe<_>, range, default| {
-        let said = said.as_ref().map(|said: &Said<super::file::Bytes>| Said {
+        let said = said.as_ref().map(|said: &Said<Bytes>| Said {
             value: said.value.0,
             line: said.line,
             key: said.key.clone(),

@@ -5,9 +5,10 @@
 
 use std::ops::Range;
 
-use super::file::{Address, DeviceFile, Maybe, PointFile, WindowFile};
+use super::file::{DeviceFile, Maybe, PointFile, WindowFile};
 use super::points::understand;
 use super::problem::{Report, Said};
+use super::word::Address;
 use crate::image::{Direction, Kind, MAX_IMAGE_BYTES, MAX_POINTS, Point};
 
 /// All points in their places. Meaningless once a problem was reported.

@@ -8,8 +8,9 @@ use serde::Deserialize;
 use toml::de::ValueDeserializer;
 
 use super::check::{is_name, once};
-use super::file::{ConfigFile, HoldWord, Maybe, PointFile, SafeWord};
+use super::file::{ConfigFile, Maybe, PointFile};
 use super::problem::{Report, Said};
+use super::word::{HoldWord, SafeWord};
 use crate::image::{Direction, Kind, MAX_POINTS, Point, PointId, Safe, Unfit, Value};
 
 /// What is known of a point by its name, even when the rest of it is wrong.

@@ -1,0 +1,123 @@
+//! What values may look like in the file: words, sizes, durations and addresses as people write
+//! them.
+//!
+//! Each is a type that only its own values can become; whether a value makes sense for its key is
+//! decided in `check.rs` and `points.rs`. Which key takes which is in `file.rs`.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
+
+use crate::image::Value;
+
+/// `plugins.grant`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum GrantWord {
+    All,
+    None,
+}
+
+/// `control.mode`
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) enum ModeWord {
+    #[serde(rename = "0600")]
+    Owner,
+    #[serde(rename = "0660")]
+    Group,
+}
+
+/// `scan.cpu`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Cpus {
+    One(u32),
+    Many(Vec<u32>),
+}
+
+/// `safe` of a point.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(untagged)]
+pub(super) enum SafeWord {
+    Hold(HoldWord),
+    Value(Value),
+}
+
+/// The word that stands instead of a value.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum HoldWord {
+    Hold,
+}
+
+/// A size in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bytes(pub(super) u64);
+
+/// An address in the image; the bit is absent in plain byte addresses.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Address {
+    pub(super) byte: u64,
+    pub(super) bit: Option<u8>,
+}
+
+/// A duration as people write it.
+pub(super) struct Text(pub(super) Duration);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        humantime::parse_duration(&text).map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(NumberOrText(
+            "a size",
+            |text| {
+                let (number, shift) = [("KiB", 10), ("MiB", 20), ("GiB", 30)]
+                    .into_iter()
+                    .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)))?;
+                number.trim_end().parse::<u64>().ok()?.checked_mul(1 << shift).map(Bytes)
+            },
+            Bytes,
+        ))
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(NumberOrText(
+            "an address",
+            |text| {
+                let (byte, bit) = match text.split_once('.') {
+                    Some((byte, bit)) => (byte, Some(bit.parse().ok().filter(|&bit| bit < 8)?)),
+                    None => (text, None),
+                };
+                Some(Address { byte: byte.parse().ok()?, bit })
+            },
+            |byte| Address { byte, bit: None },
+        ))
+    }
+}
+
+/// Takes a whole number, or a text that the first function understands.
+struct NumberOrText<T>(&'static str, fn(&str) -> Option<T>, fn(u64) -> T);
+
+impl<T> Visitor<'_> for NumberOrText<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
+        u64::try_from(number).map(self.2).map_err(E::custom)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        self.1(text).ok_or_else(|| E::custom(self.0))
+    }
+}
