@@ -2,12 +2,14 @@
 //!
 //! Verbs that concern a running daemon are clients of its control socket and nothing more. The
 //! grammar and the help are in `cli/args.rs`, the look of tables in `cli/show.rs`, waiting for
-//! outcomes in `cli/outcome.rs`.
+//! outcomes in `cli/outcome.rs`, verbs for the machine as a whole in `cli/machine.rs`.
 
 mod args;
 mod check;
 mod deploy;
+mod help;
 mod history;
+mod machine;
 mod outcome;
 mod replay;
 mod screen;
@@ -105,7 +107,7 @@ pub fn main() -> ExitCode {
 
 fn perform(verb: Option<Verb>) -> Outcome {
     match verb {
-        None if check::is_config_here() => run(Path::new(CONFIG)),
+        None if check::is_config_here() => run(Path::new(CONFIG), false),
         None => Err(Failed::new(
             Exit::Usage,
             format!(
@@ -113,7 +115,7 @@ fn perform(verb: Option<Verb>) -> Outcome {
                  or see `camshaft --help`"
             ),
         )),
-        Some(Verb::Run { config }) => run(&config),
+        Some(Verb::Run { config, no_plugins }) => run(&config, no_plugins),
         Some(Verb::Test(what)) => test(&what),
         Some(Verb::Replay(what)) => replay::replay(&what),
         Some(Verb::Completions { shell }) => completions(shell),
@@ -139,7 +141,12 @@ async fn ask(verb: Verb) -> Outcome {
         Verb::Vars(list) => vars(list, screen).await,
         Verb::Hold(named) => hold(named, screen).await,
         Verb::Release(named) => release(named, screen).await,
-        Verb::Restart(named) => restart(named, screen).await,
+        Verb::Restart { name: Some(name), reach, .. } => {
+            restart(Named { name, reach }, screen).await
+        }
+        Verb::Restart { reach, .. } => machine::restart_cold(&client(reach), screen).await,
+        Verb::Reset { reach, .. } => machine::reset_retain(&client(reach), screen).await,
+        Verb::Recover(reach) => machine::recover(&client(reach), screen).await,
         Verb::Deploy(what) => deploy::deploy(what, screen).await,
         Verb::Rollback(what) => deploy::roll_back(what, screen).await,
         Verb::Remove(named) => remove(named, screen).await,
@@ -167,9 +174,9 @@ fn client(reach: Reach) -> Client {
 }
 
 /// Runs the daemon until it is told to stop.
-fn run(config: &Path) -> Outcome {
+fn run(config: &Path, no_plugins: bool) -> Outcome {
     let config = config::load(config).map_err(|e| Failed::new(Exit::Config, e.to_string()))?;
-    daemon::run(config).map_err(failure)
+    daemon::run(config, no_plugins).map_err(failure)
 }
 
 /// Runs a module against recipes.

@@ -18,6 +18,7 @@ use std::time::Duration;
 use crate::image::Points;
 use crate::log;
 use crate::plugin::{self, Compiler, Grant, Limits, SwapPolicy};
+use crate::retain::OnCorrupt;
 use crate::scan::thread;
 use crate::supervisor::RestartPolicy;
 use crate::variable::Variable;
@@ -63,6 +64,10 @@ pub struct Config {
     pub devices: Vec<Device>,
     /// The entries `[[variable]]` with their first values, in their order.
     pub variables: Vec<(String, Variable)>,
+    /// `[state]`
+    pub state: StateSettings,
+    /// `[retain]`
+    pub retain: RetainSettings,
     /// `[control]`
     pub control: ControlSettings,
     /// `[crash]`
@@ -102,6 +107,24 @@ pub struct Device {
     pub name: String,
     /// Its driver, with the settings of that driver.
     pub driver: crate::driver::Config,
+}
+
+/// Where the daemon keeps what shall outlive it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateSettings {
+    /// A folder of this daemon alone.
+    pub dir: PathBuf,
+}
+
+/// Variables that outlive the daemon.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RetainSettings {
+    /// The variables marked `retain = true` with their first values, in their order.
+    pub variables: Vec<(String, Variable)>,
+    /// A change of theirs is on disk after this time at the latest, and that of one write.
+    pub flush: Duration,
+    /// What to do when no whole file is left.
+    pub on_corrupt: OnCorrupt,
 }
 
 /// How people reach the daemon.
@@ -187,7 +210,8 @@ fn parse_with(
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Config, Problems> {
     let report = Report::new(text);
-    let here = Surroundings { folder: check::folder(path), env };
+    let is_root = nix::unistd::geteuid().is_root();
+    let here = Surroundings { folder: check::folder(path), env, is_root };
     let config = read::document(text, &report, ConfigFile::read)
         .and_then(|file| decide(&file, path, &here, &report));
     config.ok_or_else(|| report.into_problems(path))
@@ -207,6 +231,7 @@ fn decide(
     let devices = devices(file, here, report);
     let layout = layout::place(&file.devices, report);
     let variables = check::variables(&file.variables, report);
+    let retain = check::retain(&file.retain, &file.variables, &variables, report);
     let control = check::control(&file.control, here, report);
     // Only now: `Points` takes nothing that is wrong.
     if !report.is_clean() {
@@ -223,6 +248,8 @@ fn decide(
         points,
         devices,
         variables,
+        state: check::state(&file.state, here),
+        retain,
         control,
         crash: CrashSettings { record: file.crash.record.as_ref().is_none_or(|said| said.value) },
         log: check::log(&file.log),

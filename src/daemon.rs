@@ -4,7 +4,8 @@
 //! the loader makes programs of modules, the scan runs them; here the facts of each are carried to
 //! the others. Names, seats and modules are kept together in `roster.rs`, preparation is in
 //! `loader.rs`, live changes in `reload.rs`, the log in `say.rs`, receipts in `record.rs`, answers
-//! for people in `answer.rs` and `view.rs`.
+//! for people in `answer.rs` and `view.rs`, what outlives the daemon in `keep.rs`, `retain.rs`,
+//! `reset.rs` and `recovery.rs`, the end in `stop.rs`.
 
 mod answer;
 mod build;
@@ -12,7 +13,10 @@ mod crash;
 mod keep;
 mod loader;
 mod record;
+mod recovery;
 mod reload;
+mod reset;
+mod retain;
 mod roster;
 mod say;
 mod stop;
@@ -26,7 +30,7 @@ use tokio::time::Instant;
 
 use crate::clock::{Clock, MonotonicClock};
 use crate::config::Config;
-use crate::control::{By, Call, Reply, SwapView};
+use crate::control::{Call, Reply, SwapView};
 use crate::log;
 use crate::plugin::folder::{Change, Watch};
 use crate::plugin::program::Request;
@@ -42,6 +46,9 @@ pub use build::run;
 use crash::Crashes;
 use loader::{Loaded, Loader, Module};
 use record::Record;
+use recovery::Recovery;
+use reset::Reset;
+use retain::Retain;
 use roster::{Ordered, Ready, Roster};
 use say::{Told, refused};
 
@@ -62,6 +69,8 @@ enum Event {
     Call(Call),
     /// Time to look at the scan's news.
     Tick,
+    /// Time to write retained variables, if they have changed.
+    Flush,
     /// SIGHUP: read the configuration again.
     Reload,
     /// SIGTERM or SIGINT.
@@ -87,6 +96,9 @@ struct Daemon {
     versions: Option<Versions>,
     /// Why the folder cannot be read at present.
     folder_error: Option<String>,
+    retain: Retain,
+    reset: Option<Reset>,
+    recovery: Recovery,
     /// Who waits for the scan's answer, by ticket.
     askers: HashMap<u64, oneshot::Sender<Reply>>,
     last_ticket: u64,
@@ -112,6 +124,7 @@ impl Daemon {
                 }
                 Event::Call(call) => self.answer(call),
                 Event::Tick => self.look(),
+                Event::Flush => self.keep(),
                 Event::Reload => self.reload(),
                 Event::Stop => break,
             }
@@ -162,16 +175,6 @@ impl Daemon {
             Change::FolderBack => {
                 self.folder_error = None;
                 tracing::info!("the plugin folder can be read again");
-            }
-        }
-    }
-
-    /// A name that is seen for the first time is held if the configuration says so.
-    fn meet(&mut self, name: &str) {
-        if self.supervisor.plugin(name).is_none() && self.settings(name).hold {
-            // What is no name, or one too many, is refused with the file.
-            if self.supervisor.hold(name).is_ok() {
-                self.record.held(name, By::Configuration);
             }
         }
     }
@@ -298,6 +301,7 @@ impl Daemon {
         }
         self.stats.collect();
         self.order_settings();
+        self.pursue_reset();
         self.settle_swaps();
         self.tell_the_operator();
         self.tell_of_owners();
@@ -320,7 +324,9 @@ impl Daemon {
                 self.supervisor.prepared(&program.name, program.generation, Err(refusal));
                 self.bury(prepared.program);
             }
-            Return::Answer { ticket, result } | Return::VariablesSet { ticket, result, .. } => {
+            Return::Answer { ticket, result } => self.answered(ticket, result),
+            Return::VariablesSet { ticket, cycle, result, .. } => {
+                self.variables_set(ticket, cycle, result);
                 self.answered(ticket, result);
             }
         }

@@ -58,11 +58,13 @@ pub struct Journal<T> {
 }
 
 impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
-    /// Opens the journal in this folder, which is made if it is not there: for its owner alone.
+    /// Opens the journal in this folder, which is made if it is not there: for its owner alone. Two
+    /// journals in one folder would mix their numbers, and rotate each other's files away: whoever
+    /// opens it has the folder to itself, as the lock of the state directory grants.
     ///
     /// # Errors
-    /// When the folder cannot be made, read or written, or another process has the journal open. A
-    /// full disk is not one: what is recorded is written when there is room.
+    /// When the folder cannot be made, read or written. A full disk is not one: what is recorded is
+    /// written when there is room.
     pub fn open(folder: &Path) -> io::Result<Self> {
         let (text, pen) = disk::open(folder)?;
         let mut entries: VecDeque<Entry<T>> = entries(&text).collect();

@@ -21,8 +21,9 @@
 //! | 3 | [`supervisor`] | who may run: pure, drawn |
 //! | 2 | [`scan`] | obey, read, run, write, publish; when, and on which thread |
 //! | 1 | [`driver`], [`plugin`], [`log`] | devices; modules up to a poll; where the log goes |
+//! | 1 | [`retain`] | values that outlive the daemon |
 //! | 0 | [`image`], [`variable`], [`clock`], [`latest`] | what a cycle works on |
-//! | 0 | [`journal`], [`systemd`], [`text`] | tools |
+//! | 0 | [`journal`], [`state`], [`systemd`], [`text`] | tools |
 //!
 //! # A value's walk
 //! device → [`driver::Driver::read`] → input image with quality →
@@ -39,6 +40,13 @@
 //! version and its own `restore`, and it takes the seat. On probation the version before stands by;
 //! after it, that is dropped on another thread. Whatever fails, the running version goes
 //! on. A program that traps comes back whole, and [`crash`] makes a report of it.
+//!
+//! # What outlives the daemon
+//! [`scan::Snapshot`] → the variables marked `retain = true`, if they have changed → a thread that
+//! may wait for the disk → [`retain`], two files in the directory of [`state`], of which the newest
+//! whole one is read at the next start, before the first cycle. The same directory has the
+//! [`journal`] of what became of plugins, and the record of abnormal ends: too many lead to
+//! recovery, in which no plugin is run.
 //!
 //! # Invariants
 //! 1. The scan thread never waits on anyone, never logs and never allocates inside a cycle, except
@@ -80,7 +88,9 @@ pub mod latest;
 pub mod log;
 pub mod plugin;
 pub mod recipe;
+pub mod retain;
 pub mod scan;
+pub mod state;
 pub mod supervisor;
 pub mod systemd;
 pub mod text;

@@ -58,6 +58,14 @@ impl Variable {
         }
     }
 
+    /// Whether it is the same, bit for bit: not a number is the same as itself.
+    pub fn is_same(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Double(one), Self::Double(other)) => one.to_bits() == other.to_bits(),
+            _ => self == other,
+        }
+    }
+
     /// The value that a new variable of `kind` has before anybody writes it.
     pub const fn initial(kind: VariableKind) -> Self {
         match kind {

@@ -1,6 +1,7 @@
 //! The grammar of the command line, and the help that teaches it.
 //!
-//! What the verbs do is in `cli.rs`. Help, completions and the man page are all made from this.
+//! What the verbs do is in `cli.rs`. Help, completions and the man page are all made from this;
+//! what stands below the help of each verb is in `help.rs`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +9,10 @@ use std::time::Duration;
 use clap::{Args as Group, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::help::{
+    CHECK_HELP, COMPLETIONS_HELP, DEPLOY_HELP, FAULT_HELP, HISTORY_HELP, REPLAY_HELP, RESET_HELP,
+    RESTART_HELP, ROLLBACK_HELP, RUN_HELP, SET_HELP, TEST_HELP,
+};
 use crate::control::MAX_RECEIPTS;
 use crate::image::Value;
 
@@ -34,75 +39,6 @@ Exit codes:
 Environment:
   CAMSHAFT_SOCKET  path of the control socket, as --socket
   NO_COLOR         no colour even on a terminal";
-
-/// Below the help of `check`.
-const CHECK_HELP: &str = "\
-A file whose name ends in .toml is a configuration, every other one a module.
-
-Example:
-  camshaft check config/camshaft.toml plugins/*.wasm";
-
-/// Below the help of `deploy`.
-const DEPLOY_HELP: &str = "\
-The daemon writes the file whole or not at all, then treats it like any other new file.
-If the code cannot run, the old version goes on and the exit code is 1.
-
-Example:
-  camshaft deploy build/v2.wasm --name tank";
-
-/// Below the help of `history`.
-const HISTORY_HELP: &str = "\
-Oldest first, newest last, in UTC. Of a long row of the same traps or refusals only the first five
-are listed, and then those whose number in the row is a power of two.
-
-Examples:
-  camshaft history
-  camshaft history tank -n 100
-  camshaft history --json -n 1000 | jq '.[] | select(.kind == \"refused\")'";
-
-/// Below the help of `rollback`.
-const ROLLBACK_HELP: &str = "\
-The last five versions of each plugin that have survived their probation are kept. One that traps on
-probation is taken back without you; this is for the day after. State is handed over as in any swap.
-
-Examples:
-  camshaft rollback tank
-  camshaft rollback tank --to 3f2a1b";
-
-/// Below the help of `set`.
-const SET_HELP: &str = "\
-A variable that a program writes in every cycle has its own value again a cycle later.
-Where a point and a variable have the same name, the point is set.
-
-Examples:
-  camshaft set button.start true
-  camshaft set tank.level 42.5
-  camshaft set heater.setpoint 60";
-
-/// Below the help of `fault`.
-const FAULT_HELP: &str = "\
-Examples:
-  camshaft fault plant disconnect
-  camshaft fault plant slow delay=200ms
-  camshaft fault plant garbage seed=7
-  camshaft fault plant --clear";
-
-/// Below the help of `test`.
-const TEST_HELP: &str = "\
-Example:
-  camshaft test plugins/tank.wasm plugins/tank/tank.recipe.json";
-
-/// Below the help of `replay`.
-const REPLAY_HELP: &str = "\
-The exit code is 0 when the module traps again at the same place, and 1 when it does not.
-
-Example:
-  camshaft replay /var/lib/camshaft/crash/tank-4711-0123456789abcdef.crash";
-
-/// Below the help of `completions`.
-const COMPLETIONS_HELP: &str = "\
-Example:
-  camshaft completions bash > ~/.local/share/bash-completion/completions/camshaft";
 
 /// A soft-PLC daemon: control programs are WebAssembly plugins, swapped while the machine runs.
 #[derive(Debug, Parser)]
@@ -142,10 +78,14 @@ pub(super) struct List {
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Run the daemon until SIGTERM or Ctrl-C
+    #[command(after_help = RUN_HELP)]
     Run {
         /// Its configuration
         #[arg(default_value = CONFIG)]
         config: PathBuf,
+        /// Run no plugin before `camshaft recover`: scan, devices and safe outputs only
+        #[arg(long)]
+        no_plugins: bool,
     },
     /// Check configurations and modules without running anything
     #[command(after_help = CHECK_HELP)]
@@ -174,8 +114,29 @@ pub(super) enum Verb {
     Hold(Named),
     /// Let a held or quarantined program run again
     Release(Named),
-    /// Replace a program's instance by a new one of the same code
-    Restart(Named),
+    /// Replace a program's instance by a new one of the same code, or restart the machine cold
+    #[command(after_help = RESTART_HELP)]
+    Restart {
+        /// Name of the plugin: its file without .wasm
+        #[arg(required_unless_present = "cold", conflicts_with = "cold")]
+        name: Option<String>,
+        /// Restart all programs, with all variables at their initial values
+        #[arg(long)]
+        cold: bool,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Give retained variables their initial values, also on disk
+    #[command(after_help = RESET_HELP)]
+    Reset {
+        /// Say what is to be reset
+        #[arg(long, required = true)]
+        retain: bool,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// End recovery: let the plugins run
+    Recover(Reach),
     /// Put a module into the plugin folder and wait for the outcome
     #[command(after_help = DEPLOY_HELP)]
     Deploy(Deploy),

@@ -31,6 +31,7 @@ pub(super) fn status(view: &StatusView, paint: Paint) -> String {
         ("socket", legible(&view.socket)),
         ("plugins", legible(&view.folder) + &paint.with(Style::Bad, folder)),
         ("cache", legible(cache)),
+        ("state", legible(view.state.as_deref().unwrap_or("none, it cannot be used"))),
         ("period", time_us(view.period_us)),
         ("cycle", view.cycle.to_string()),
         ("overruns", format!("{}, cycles missed {}", view.overruns, view.missed)),
@@ -42,6 +43,7 @@ pub(super) fn status(view: &StatusView, paint: Paint) -> String {
         let lost = format!("{} samples, {} log lines", view.samples_lost, view.log_lines_lost);
         text += &format!("{}  {lost}\n", paint.with(Style::Warn, "lost    "));
     }
+    text += &machine(view, paint);
     if let Some(trouble) = &view.history_trouble {
         let label = paint.with(Style::Bad, "history ");
         text += &format!("{label}  not written: {}\n", legible(trouble));
@@ -52,6 +54,28 @@ pub(super) fn status(view: &StatusView, paint: Paint) -> String {
         + &devices(&view.devices, paint)
         + "\n"
         + &plugins(&view.plugins, paint)
+}
+
+/// Recovery and retained values: a line for each that concerns this machine.
+fn machine(view: &StatusView, paint: Paint) -> String {
+    let mut text = String::new();
+    let mut line = |style, label: &str, found: &str| {
+        text += &format!("{}  {}\n", paint.with(style, &format!("{label:<8}")), legible(found));
+    };
+    if let Some(reason) = &view.recovery {
+        line(Style::Bad, "recovery", &format!("{reason}; `camshaft recover` lets plugins run"));
+    }
+    let Some(retain) = &view.retain else { return text };
+    let (variables, writes) = (retain.variables, retain.writes);
+    let found = format!("{variables} variables, {writes} writes, {}", bytes(retain.bytes));
+    line(Style::Dim, "retain", &found);
+    if let (Some(seconds), Some(reason)) = (retain.failing_s, &retain.reason) {
+        line(Style::Bad, "retain", &format!("failing since {}: {reason}", age_s(seconds)));
+    }
+    if let Some(alarm) = &retain.alarm {
+        line(Style::Bad, "retain", alarm);
+    }
+    text
 }
 
 fn times(view: &StatusView, paint: Paint) -> String {

@@ -72,10 +72,20 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     let find = |config: &Config, name: &str| {
         config.variables.iter().find(|(other, _)| other == name).map(|(_, value)| *value)
     };
-    all.extend(
-        variables.into_iter().filter_map(|name| {
-            entry(format!("variable[{name}]"), find(old, name), find(new, name))
-        }),
+    // Marking it is a change of the entry.
+    let is_kept = |config: &Config, name: &str| {
+        config.retain.variables.iter().any(|(other, _)| other == name)
+    };
+    let variable = |config, name| Some((find(config, name)?, is_kept(config, name)));
+    all.extend(variables.into_iter().filter_map(|name| {
+        entry(format!("variable[{name}]"), variable(old, name), variable(new, name))
+    }));
+    let (a, b) = (&old.retain, &new.retain);
+    note(&mut all, "state.", [("dir", old.state.dir != new.state.dir)]);
+    note(
+        &mut all,
+        "retain.",
+        [("flush", a.flush != b.flush), ("on_corrupt", a.on_corrupt != b.on_corrupt)],
     );
     note(
         &mut all,

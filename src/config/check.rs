@@ -1,4 +1,5 @@
-//! Ranges, names and defaults: from single keys to `scan`, `plugins`, `control`, `log`, variables.
+//! Ranges, names and defaults: from single keys to `scan`, `plugins`, `retain`, `state`, `control`,
+//! `log`, variables.
 //!
 //! Points are in `points.rs` and `layout.rs`, grants and budgets of programs in `grant.rs`.
 
@@ -9,10 +10,12 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::file::{ControlFile, LogFile, Maybe, PluginsFile, ScanFile, SwapFile, VariableFile};
+use super::file::{
+    ControlFile, LogFile, Maybe, PluginsFile, RetainFile, ScanFile, SwapFile, VariableFile,
+};
 use super::problem::{Report, Said};
 use super::word::{Bytes, Cpus, GrantWord, ModeWord};
-use super::{ControlSettings, PluginsSettings};
+use super::{ControlSettings, PluginsSettings, RetainSettings, StateSettings};
 use crate::image::Value;
 use crate::log;
 use crate::plugin::{Limits, SwapPolicy};
@@ -67,6 +70,12 @@ const TRAPS: RangeInclusive<u64> = 1..=100;
 /// As many as there are numbers for.
 const PROBATION_POLLS: RangeInclusive<u64> = 0..=u32::MAX as u64;
 
+/// Quicker than a disk can flush makes no sense; what is written once an hour is nearly not kept.
+const FLUSH: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_secs(3600);
+
+/// 5 s: 6 million writes a year at most, and no more is lost than an operator remembers.
+const DEFAULT_FLUSH: Duration = Duration::from_secs(5);
+
 /// Bytes of a socket path in `sockaddr_un`, less the final zero.
 const MOST_SOCKET_BYTES: usize = 107;
 
@@ -76,6 +85,8 @@ pub(super) struct Surroundings<'e> {
     pub(super) folder: PathBuf,
     /// Looks up an environment variable.
     pub(super) env: &'e dyn Fn(&str) -> Option<OsString>,
+    /// Whether this is the machine's own daemon and not that of somebody with a home.
+    pub(super) is_root: bool,
 }
 
 impl Surroundings<'_> {
@@ -95,6 +106,14 @@ impl Surroundings<'_> {
             .or_else(|| Some(self.var("XDG_CACHE_HOME")?.join("camshaft")))
             .or_else(|| Some(self.var("HOME")?.join(".cache/camshaft")))
             .unwrap_or_else(|| "/var/cache/camshaft".into())
+    }
+
+    fn state(&self) -> PathBuf {
+        let home = || self.var("HOME").filter(|_| !self.is_root);
+        self.var("STATE_DIRECTORY")
+            .or_else(|| Some(self.var("XDG_STATE_HOME")?.join("camshaft")))
+            .or_else(|| Some(home()?.join(".local/state/camshaft")))
+            .unwrap_or_else(|| "/var/lib/camshaft".into())
     }
 
     fn socket(&self) -> PathBuf {
@@ -317,6 +336,31 @@ fn understood(kind: VariableKind, said: &Said<Value>, report: &Report<'_>) -> Op
         report.wrong_at(said, said.value.to_string(), right);
     }
     value
+}
+
+pub(super) fn state(dir: &Maybe<PathBuf>, here: &Surroundings<'_>) -> StateSettings {
+    StateSettings { dir: here.path(dir, here.state()) }
+}
+
+/// `declared` are the same variables with their first values.
+pub(super) fn retain(
+    file: &RetainFile,
+    variables: &[VariableFile],
+    declared: &[(String, Variable)],
+    report: &Report<'_>,
+) -> RetainSettings {
+    let is_retained = |name: &str| {
+        let is_it = |variable: &&VariableFile| {
+            variable.name.as_ref().is_some_and(|said| said.value == name)
+        };
+        let found = variables.iter().find(is_it).and_then(|variable| variable.retain.as_ref());
+        found.is_some_and(|said| said.value)
+    };
+    RetainSettings {
+        variables: declared.iter().filter(|(name, _)| is_retained(name)).cloned().collect(),
+        flush: ranged(&file.flush, FLUSH, DEFAULT_FLUSH, show_duration, report),
+        on_corrupt: file.on_corrupt.as_ref().map(|said| said.value).unwrap_or_default(),
+    }
 }
 
 pub(super) fn control(

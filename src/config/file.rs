@@ -16,6 +16,7 @@ use super::word::{Address, Bytes, Cpus, GrantWord, ModeWord, SafeWord, Text};
 use crate::image::{Direction, Kind, Value};
 use crate::log::{Format, Level};
 use crate::plugin::{Compiler, RollbackState};
+use crate::retain::OnCorrupt;
 use crate::variable::VariableKind;
 
 /// A key that may be absent.
@@ -38,6 +39,8 @@ pub(super) struct ConfigFile<'t> {
     pub(super) programs: Vec<ProgramFile>,
     pub(super) devices: Vec<DeviceFile<'t>>,
     pub(super) variables: Vec<VariableFile>,
+    pub(super) state: Maybe<PathBuf>,
+    pub(super) retain: RetainFile,
     pub(super) control: ControlFile,
     pub(super) crash: CrashFile,
     pub(super) log: LogFile,
@@ -135,6 +138,13 @@ pub(super) struct VariableFile {
     pub(super) name: Maybe<String>,
     pub(super) kind: Maybe<VariableKind>,
     pub(super) initial: Maybe<Value>,
+    pub(super) retain: Maybe<bool>,
+}
+
+/// `[retain]`
+pub(super) struct RetainFile {
+    pub(super) flush: Maybe<Duration>,
+    pub(super) on_corrupt: Maybe<OnCorrupt>,
 }
 
 /// `[control]`
@@ -162,6 +172,11 @@ impl<'t> ConfigFile<'t> {
             programs: file.list("plugin", ProgramFile::read),
             devices: file.list("device", DeviceFile::read),
             variables: file.list("variable", VariableFile::read),
+            state: file.section("state", |state| state.take("dir", PATH)),
+            retain: file.section("retain", |retain| RetainFile {
+                flush: duration(retain, "flush"),
+                on_corrupt: retain.take("on_corrupt", "\"cold\" or \"refuse\""),
+            }),
             control: file.section("control", |control| ControlFile {
                 socket: control.take("socket", PATH),
                 mode: control.take("mode", "\"0600\" or \"0660\""),
@@ -274,6 +289,7 @@ impl VariableFile {
             name: variable.need("name", NAME),
             kind: variable.need("type", "one of boolean, int, double"),
             initial: variable.take("initial", "true, false or a number"),
+            retain: variable.take("retain", SWITCH),
         }
     }
 }

@@ -56,6 +56,12 @@ fn an_empty_file_has_every_default() {
     assert_eq!(config.control, control);
     assert_eq!(config.crash, CrashSettings { record: true });
     assert_eq!(config.log, log::Settings::default());
+    let retain = RetainSettings {
+        variables: vec![],
+        flush: Duration::from_secs(5),
+        on_corrupt: OnCorrupt::Cold,
+    };
+    assert_eq!(config.retain, retain);
     assert!(config.points.is_empty() && config.devices.is_empty() && config.programs.is_empty());
 }
 
@@ -68,6 +74,9 @@ fn every_key_is_heard() {
          restart = { first = '1s', max = '1m', traps = 9, within = '5m' }\n\
          swap = { budget = '600us', probation = '1m', polls = 7, rollback_state = 'snapshot' }\n\
          compiler = 'singlepass'\ncache = 'c'\n\
+         [[variable]]\nname = 'v'\ntype = 'int'\n\
+         [[variable]]\nname = 'k'\ntype = 'int'\ninitial = 7\nretain = true\n\
+         [state]\ndir = 'st'\n[retain]\nflush = '5ms'\non_corrupt = 'refuse'\n\
          [control]\nsocket = 's'\nmode = '0660'\n[crash]\nrecord = false\n\
          [log]\nlevel = 'trace'\nformat = 'json'\n",
     );
@@ -107,6 +116,12 @@ fn every_key_is_heard() {
     assert_eq!(config.plugins, plugins);
     assert_eq!(config.control, ControlSettings { socket: "etc/s".into(), mode: 0o660 });
     assert_eq!(config.crash, CrashSettings { record: false });
+    let retain = RetainSettings {
+        variables: vec![("k".into(), Variable::Int(7))],
+        flush: Duration::from_millis(5),
+        on_corrupt: OnCorrupt::Refuse,
+    };
+    assert_eq!((config.state.dir, config.retain), ("etc/st".into(), retain));
     assert_eq!(
         config.log,
         log::Settings { level: "trace".parse().unwrap(), format: log::Format::Json }
@@ -266,6 +281,24 @@ fn the_whole_image_can_be_filled() {
     assert!(problems.contains("no free place for it in 0 bytes at 65536"), "{problems}");
 }
 
+#[test]
+fn the_state_directory_follows_the_environment_and_the_user() {
+    let check = |is_root: bool, vars: &[(&str, &str)], expected: &str| {
+        let env = |name: &str| {
+            vars.iter().find(|(set, _)| *set == name).map(|(_, value)| OsString::from(value))
+        };
+        let here = Surroundings { folder: PathBuf::new(), env: &env, is_root };
+        assert_eq!(check::state(&None, &here).dir, Path::new(expected), "{is_root} {vars:?}");
+    };
+    let home = ("HOME", "/h");
+    check(false, &[], "/var/lib/camshaft");
+    check(false, &[home], "/h/.local/state/camshaft");
+    check(true, &[home], "/var/lib/camshaft");
+    check(true, &[home, ("XDG_STATE_HOME", "/x")], "/x/camshaft");
+    check(false, &[home, ("XDG_STATE_HOME", "/x")], "/x/camshaft");
+    check(false, &[home, ("STATE_DIRECTORY", "/s:/s/plugins"), ("XDG_STATE_HOME", "/x")], "/s");
+}
+
 const THREE: [&str; 3] = [
     "name = 'i', direction = 'in', type = 'u8'",
     "name = 'x', direction = 'out', type = 'bool'",
@@ -293,7 +326,8 @@ fn grants_follow_the_entries() {
 
 #[test]
 fn changes_are_named() {
-    let base = plant(&THREE) + "[[plugin]]\nname = 'a'\noutputs = ['x']\n";
+    let base = plant(&THREE)
+        + "[[plugin]]\nname = 'a'\noutputs = ['x']\n[[variable]]\nname = 'k'\ntype = 'int'\n";
     let check = |from: &str, to: &str, live: &[&str], fixed: &[&str]| {
         let changes = changes(&good(&base), &good(&base.replace(from, to)));
         let (found_live, found_fixed): (Vec<_>, Vec<_>) =
@@ -313,6 +347,10 @@ fn changes_are_named() {
     check("'u8'", "'u16'", &[], &["device[d] changed"]);
     check("'sim'", "'sim'\ninitial = { i = 1 }", &[], &["device[d] changed"]);
     check("['x']", "['x']\n[[variable]]\nname = 'v'\ntype = 'int'", &[], &["variable[v] added"]);
+    check("'k'", "'k'\nretain = true", &[], &["variable[k] changed"]);
+    let state = "['x']\n[state]\ndir = '/s'\n[retain]\nflush = '1s'\non_corrupt = 'refuse'";
+    let fixed = ["state.dir changed", "retain.flush changed", "retain.on_corrupt changed"];
+    check("['x']", state, &[], &fixed);
     let other = "['x']\n[scan]\nperiod = '20ms'\n[log]\nlevel = 'warn'\nformat = 'text'";
     check(
         "['x']",

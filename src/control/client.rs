@@ -154,6 +154,30 @@ impl Client {
         self.exchange(Method::POST, &path, Bytes::new()).await.map(drop)
     }
 
+    /// Gives every variable its initial value and starts all programs anew.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn restart_cold(&self) -> Result<(), Error> {
+        self.exchange(Method::POST, "/v1/restart/cold", Bytes::new()).await.map(drop)
+    }
+
+    /// Gives every retained variable its initial value.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn reset_retain(&self) -> Result<(), Error> {
+        self.exchange(Method::DELETE, "/v1/retain", Bytes::new()).await.map(drop)
+    }
+
+    /// Ends recovery.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn recover(&self) -> Result<(), Error> {
+        self.exchange(Method::POST, "/v1/recover", Bytes::new()).await.map(drop)
+    }
+
     /// Puts a module into the plugin folder; gives the hash by which the daemon will know it.
     ///
     /// # Errors

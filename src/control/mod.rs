@@ -16,16 +16,16 @@
 //! | `GET /v1/plugins/NAME` | | [`PluginView`] |
 //! | `PUT /v1/plugins/NAME` | the module's bytes | 202 and `{"name":...,"hash":...}` |
 //! | `DELETE /v1/plugins/NAME` | | `{"done":true}`: the file is gone, the program leaves |
-//! | `POST /v1/plugins/NAME/hold` | | `{"done":true}` or the [`PluginView`] |
-//! | `POST /v1/plugins/NAME/release` | | the same |
-//! | `POST /v1/plugins/NAME/restart` | | the same |
-//! | `GET /v1/plugins/NAME/history` | | list of [`Receipt`]s, also of a plugin that is long gone |
-//! | `GET /v1/history` | | the same of all plugins |
+//! | `POST /v1/plugins/NAME/hold` (`release`, `restart`) | | `{"done":true}` or [`PluginView`] |
+//! | `GET /v1/history`, `/v1/plugins/NAME/history` | | [`Receipt`]s, also of plugins long gone |
 //! | `POST /v1/plugins/NAME/rollback?to=HASH` | | 202 as for `PUT`: a kept version is put back |
 //! | `GET /v1/points` | | list of [`PointView`] |
 //! | `PUT /v1/points/NAME` | `{"value":42.5}` | `{"done":true}` |
 //! | `GET /v1/vars` | | list of [`VarView`] |
 //! | `PUT /v1/vars/NAME` | `{"value":42.5}` | `{"done":true}`: the variable has that value |
+//! | `DELETE /v1/retain` | | `{"done":true}`: retained variables have their initial values |
+//! | `POST /v1/restart/cold` | | `{"done":true}`: all have, and all programs start anew |
+//! | `POST /v1/recover` | | `{"done":true}`: the end of recovery |
 //! | `POST /v1/devices/NAME/fault` | `{"kind":"freeze"}` | `{"done":true}` |
 //! | `DELETE /v1/devices/NAME/fault` | | `{"done":true}` |
 //!
@@ -57,8 +57,8 @@ use crate::journal::Entry;
 
 pub use receipt::{By, Event, Receipt};
 pub use view::{
-    DeviceView, HoldWord, PluginState, PluginView, PointView, SafeView, StatusView, SwapView,
-    VarView, Want,
+    DeviceView, HoldWord, PluginState, PluginView, PointView, RetainView, SafeView, StatusView,
+    SwapView, VarView, Want,
 };
 
 /// Longest name of a plugin that can be deployed, in bytes. A file name may have 255; this leaves
@@ -91,6 +91,13 @@ pub enum Request {
         /// Of the plugin.
         name: String,
     },
+    /// Take every program out, give every variable its initial value, in memory and on disk, and
+    /// start the programs anew: [`Response::Done`] once the variables have them.
+    RestartCold,
+    /// Give every retained variable its initial value, in memory and on disk: [`Response::Done`].
+    ResetRetain,
+    /// Let the plugins run that are held for recovery: [`Response::Done`].
+    Recover,
     /// Put these bytes into the plugin folder as `NAME.wasm`: [`Response::Deployed`].
     Deploy {
         /// Of the plugin, without `.wasm`; the server has checked it with [`is_plugin_name`].

@@ -33,6 +33,8 @@ pub struct StatusView {
     /// Why the history would be lost with the daemon: what is wrong with its folder or disk; `null`
     /// when it is written.
     pub history_trouble: Option<String>,
+    /// Path of the state directory; `null` when it cannot be used.
+    pub state: Option<String>,
     /// The scan period, in microseconds.
     pub period_us: u64,
     /// Number of the latest cycle; 0 before the first.
@@ -49,10 +51,31 @@ pub struct StatusView {
     pub samples_lost: u64,
     /// Log lines of programs that were dropped because there were too many.
     pub log_lines_lost: u64,
+    /// Why no plugin is run until somebody says `camshaft recover`; `null` when they may run.
+    pub recovery: Option<String>,
+    /// The retained variables; `null` when none is marked so.
+    pub retain: Option<RetainView>,
     /// In the order of the configuration.
     pub devices: Vec<DeviceView>,
     /// In the order of polling.
     pub plugins: Vec<PluginView>,
+}
+
+/// Values that outlive the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetainView {
+    /// How many variables are marked.
+    pub variables: u64,
+    /// Writes to the disk, since the first file was made.
+    pub writes: u64,
+    /// Bytes of these writes.
+    pub bytes: u64,
+    /// Whole seconds for which nothing could be written; `null` when it can.
+    pub failing_s: Option<u64>,
+    /// Why nothing can be written.
+    pub reason: Option<String>,
+    /// What was wrong with the files at the start, and what was done; `null` when nothing was.
+    pub alarm: Option<String>,
 }
 
 /// One device.

@@ -35,12 +35,19 @@ impl Daemon {
             Request::Hold { name } => {
                 let result = self.known(&name).and_then(|()| conflict(self.supervisor.hold(&name)));
                 result.is_ok().then(|| self.record.held(&name, By::Operator));
+                self.recovery.forget(&name);
                 self.ordered(&name, "held", result)
             }
             Request::Release { name } => {
+                if self.is_emptying() {
+                    let message = "a cold restart is under way; try again when it is over";
+                    let _ = reply.send(Err(Failure::new(Code::Busy, message)));
+                    return;
+                }
                 let result =
                     self.known(&name).and_then(|()| conflict(self.supervisor.release(&name)));
                 result.is_ok().then(|| self.record.released(&name, By::Operator));
+                self.recovery.forget(&name);
                 self.ordered(&name, "released", result)
             }
             Request::Restart { name } => {
@@ -49,6 +56,9 @@ impl Daemon {
                 result.is_ok().then(|| self.record.afresh(&name));
                 self.ordered(&name, "restarted", result)
             }
+            Request::RestartCold => return self.restart_cold(reply),
+            Request::ResetRetain => return self.reset_retain(reply),
+            Request::Recover => return self.recover(reply),
             Request::Deploy { name, module } => {
                 let folder = self.config.plugins.dir.clone();
                 let loader = self.loader.clone();

@@ -4,8 +4,6 @@
 //! the parts say to each other from then on is in `daemon.rs`.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +15,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::crash::Crashes;
 use super::loader::Loader;
 use super::record::Record;
+use super::recovery::{self, Recovery};
+use super::retain::Retain;
 use super::roster::Roster;
 use super::say::Told;
 use super::{Daemon, Event, TICK};
@@ -34,9 +34,10 @@ use crate::plugin::versions::Versions;
 use crate::plugin::world::{Line, LogSink, World};
 use crate::scan::stats::Stats;
 use crate::scan::{self, Reins, Snapshot, thread};
+use crate::state::Folder;
 use crate::supervisor::Supervisor;
 use crate::systemd::{Notifier, Watchdog};
-use crate::variable::Variables;
+use crate::variable::{Variable, Variables};
 
 /// Room for guests' log lines between two ticks, 1.2 MB: ten programs may say their burst at once.
 const MAX_LINES: usize = 1024;
@@ -49,10 +50,12 @@ const MAX_CALLS: usize = 32;
 
 /// Runs the daemon on `config` until SIGTERM or SIGINT.
 ///
+/// With `no_plugins` it begins in recovery: none is run before an operator says so.
+///
 /// # Errors
 /// Whatever keeps it from starting, and then nothing of it runs; or that the devices have not
 /// confirmed their safe outputs at the end.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(config: Config, no_plugins: bool) -> anyhow::Result<()> {
     let log = log::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // The loop, and the control interface beside it; what blocks has threads of its own.
@@ -60,27 +63,49 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("the runtime does not start")?;
-    let outcome = runtime.block_on(start(config, log));
+    let outcome = runtime.block_on(start(config, log, no_plugins));
     // A preparation may hang in its budget; it ends with the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
     outcome
 }
 
-async fn start(config: Config, log: log::Handle) -> anyhow::Result<()> {
+async fn start(config: Config, log: log::Handle, no_plugins: bool) -> anyhow::Result<()> {
     // First of all: a signal during the start shall not leave half a daemon.
     let (events, inbox) = mpsc::channel(MAX_EVENTS);
     listen_to_signals(&events)?;
     let socket = Socket::bind(&config.control.socket, config.control.mode).await?;
+    let state = open_state(&config)?;
+    let folder = state.as_ref().ok();
+    let retain = Retain::load(&config, folder)?;
+    let recovery = recovery::begin(folder, no_plugins);
+    let record = Record::new(open_journal(&state));
+    let outcome = live(config, log, (events, inbox), socket, (retain, recovery, record)).await;
+    recovery::end(folder);
+    outcome
+}
+
+/// What the daemon's loop waits for, from both sides.
+type Events = (mpsc::Sender<Event>, mpsc::Receiver<Event>);
+
+/// Builds the rest, and runs it to its end.
+async fn live(
+    config: Config,
+    log: log::Handle,
+    (events, inbox): Events,
+    socket: Socket,
+    (retain, recovery, record): (Retain, Recovery, Record),
+) -> anyhow::Result<()> {
     let keeper = thread::timekeeper(&config.scan).context("the timekeeper does not start")?;
-    let (scan, reins, samples, lines) = start_scan(&config, Arc::clone(&keeper))?;
+    let (scan, reins, samples, lines) = start_scan(&config, retain.restored(), keeper.clone())?;
     let loader = Loader::new(workshop(&config)?, keeper, events.clone());
     introduce(&config);
     let folder = watch_folder(&config, &events)?;
     let (end, ended) = oneshot::channel();
     let control = listen_to_people(socket, &config, &events, ended);
-    tick(&events);
-    let is_root = nix::unistd::geteuid().is_root();
-    let state = state_dir(|name| std::env::var_os(name), is_root);
+    tick(&events, TICK, || Event::Tick);
+    if !retain.initial().is_empty() {
+        tick(&events, config.retain.flush, || Event::Flush);
+    }
     let daemon = Daemon {
         supervisor: Supervisor::new(config.plugins.restart),
         roster: Roster::default(),
@@ -89,12 +114,13 @@ async fn start(config: Config, log: log::Handle) -> anyhow::Result<()> {
         reins,
         lines,
         stats: Stats::new(samples),
-        // Without a state folder a report is refused with this one's name.
-        crashes: Crashes::new(
-            state.clone().unwrap_or_else(|| "/var/lib/camshaft".into()).join("crash"),
-        ),
+        crashes: Crashes::new(config.state.dir.join("crash")),
         folder,
         folder_error: None,
+        retain,
+        reset: None,
+        versions: recovery.folder().map(|folder| Versions::new(folder.join("versions"))),
+        recovery,
         askers: HashMap::new(),
         last_ticket: 0,
         notifier: Notifier::from_env(),
@@ -102,8 +128,7 @@ async fn start(config: Config, log: log::Handle) -> anyhow::Result<()> {
         started: Instant::now(),
         pulse: (0, Instant::now()),
         told: Told::default(),
-        record: Record::new(open_journal(state.as_deref())),
-        versions: state.map(|folder| Versions::new(folder.join("versions"))),
+        record,
         is_ready: false,
         config,
         log,
@@ -145,14 +170,44 @@ fn listen_to_signals(events: &mpsc::Sender<Event>) -> anyhow::Result<()> {
 
 type Scanning = (thread::Running, Reins, rtrb::Consumer<scan::stats::Sample>, rtrb::Consumer<Line>);
 
-fn start_scan(config: &Config, keeper: Arc<Timekeeper>) -> anyhow::Result<Scanning> {
+/// The state directory, or why there is none.
+type State = Result<Arc<Folder>, String>;
+
+/// Opens the state directory. Without one nothing outlives the daemon, which is an error only if
+/// something should.
+fn open_state(config: &Config) -> anyhow::Result<State> {
+    let (dir, marked) = (config.state.dir.display(), config.retain.variables.len());
+    match Folder::open(&config.state.dir) {
+        Ok(folder) => Ok(Ok(Arc::new(folder))),
+        Err(error) if marked == 0 => {
+            let why = format!("{dir} cannot be used: {error}");
+            tracing::warn!(
+                %dir,
+                %error,
+                "state.dir: {why}; abnormal ends are not counted, and the history is kept in \
+                 memory only"
+            );
+            Ok(Err(why))
+        }
+        Err(error) => Err(error).with_context(|| {
+            format!("state.dir: {dir} cannot be used, and {marked} variables are to be retained")
+        }),
+    }
+}
+
+/// `restored` are the variables that have another value than their initial one.
+fn start_scan(
+    config: &Config,
+    restored: &[(String, Variable)],
+    keeper: Arc<Timekeeper>,
+) -> anyhow::Result<Scanning> {
     let mut devices: Vec<Box<dyn Driver>> = Vec::new();
     for (index, device) in config.devices.iter().enumerate() {
         let opened = driver::open(&device.driver, &config.points, index);
         devices.push(opened.with_context(|| format!("device {} does not open", device.name))?);
     }
     let mut variables = Variables::default();
-    for (name, value) in &config.variables {
+    for (name, value) in config.variables.iter().chain(restored) {
         variables.write(name, *value).expect("the configuration has checked names and number");
     }
     variables.commit();
@@ -187,11 +242,11 @@ fn workshop(config: &Config) -> anyhow::Result<Workshop> {
 }
 
 /// The journal of receipts: on the disk, or in memory where that cannot be.
-fn open_journal(folder: Option<&Path>) -> Journal<Receipt> {
-    let Some(folder) = folder else {
-        let why = "in memory only; set STATE_DIRECTORY or HOME to give it a folder";
-        tracing::warn!("the history is kept {why}");
-        return Journal::in_memory(why);
+fn open_journal(state: &State) -> Journal<Receipt> {
+    let folder = match state {
+        Ok(folder) => folder.path(),
+        // It was told when the folder did not open.
+        Err(why) => return Journal::in_memory(format!("in memory only; {why}")),
     };
     Journal::open(folder).unwrap_or_else(|error| {
         let folder = folder.display();
@@ -199,19 +254,6 @@ fn open_journal(folder: Option<&Path>) -> Journal<Receipt> {
         tracing::warn!(%folder, %error, "the history is kept {why}");
         Journal::in_memory(why)
     })
-}
-
-/// Where a daemon keeps what must survive it: systemd's folder, the user's, or the machine's.
-fn state_dir(var: impl Fn(&str) -> Option<OsString>, is_root: bool) -> Option<PathBuf> {
-    let folder = |name: &str| {
-        // Of the several that systemd may list, the first is ours.
-        let first = std::env::split_paths(&var(name)?).next()?;
-        first.is_absolute().then_some(first)
-    };
-    let users = || Some(folder("HOME")?.join(".local/state/camshaft"));
-    folder("STATE_DIRECTORY")
-        .or_else(|| Some(folder("XDG_STATE_HOME")?.join("camshaft")))
-        .or_else(|| if is_root { Some("/var/lib/camshaft".into()) } else { users() })
 }
 
 fn watch_folder(config: &Config, events: &mpsc::Sender<Event>) -> anyhow::Result<folder::Watch> {
@@ -249,12 +291,13 @@ fn listen_to_people(
     tokio::spawn(server::serve(socket, module_bytes, calls, ended))
 }
 
-fn tick(events: &mpsc::Sender<Event>) {
+/// Sends an event at once, and then at these intervals.
+fn tick(events: &mpsc::Sender<Event>, period: Duration, event: fn() -> Event) {
     let events = events.clone();
-    let mut ticks = interval(TICK);
+    let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tokio::spawn(async move {
-        while events.send(Event::Tick).await.is_ok() {
+        while events.send(event()).await.is_ok() {
             ticks.tick().await;
         }
     });
@@ -275,30 +318,4 @@ fn introduce(config: &Config) {
         "try in another terminal: camshaft status, camshaft points, or copy a .wasm file into \
          {folder}"
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn state_lies_where_the_surroundings_say() {
-        fn check(vars: &[(&str, &str)], expected: Option<&str>, as_root: &str) {
-            let var = |name: &str| {
-                let (_, value) = vars.iter().find(|(key, _)| *key == name)?;
-                Some(OsString::from(value))
-            };
-            assert_eq!(state_dir(var, false), expected.map(PathBuf::from), "{vars:?}");
-            assert_eq!(state_dir(var, true), Some(PathBuf::from(as_root)), "{vars:?}");
-        }
-        let (service, machine) = ("/var/lib/x", "/var/lib/camshaft");
-        let home = ("HOME", "/h");
-        check(&[], None, machine);
-        check(&[home], Some("/h/.local/state/camshaft"), machine);
-        check(&[home, ("XDG_STATE_HOME", "/s")], Some("/s/camshaft"), "/s/camshaft");
-        check(&[home, ("XDG_STATE_HOME", "s")], Some("/h/.local/state/camshaft"), machine);
-        let both = [("STATE_DIRECTORY", "/var/lib/x:/var/lib/x/plugins"), ("XDG_STATE_HOME", "/s")];
-        check(&both, Some(service), service);
-        check(&[("STATE_DIRECTORY", ""), ("HOME", "")], None, machine);
-    }
 }

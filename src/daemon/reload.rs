@@ -4,7 +4,6 @@
 
 use super::Daemon;
 use crate::config::{self, Change, Config};
-use crate::control::By;
 use crate::plugin::Settings;
 use crate::scan::Order;
 
@@ -66,14 +65,7 @@ impl Daemon {
                 continue;
             }
             if after.hold != before.hold {
-                let result = if after.hold {
-                    self.record.held(name, By::Configuration);
-                    self.supervisor.hold(name)
-                } else {
-                    self.record.released(name, By::Configuration);
-                    self.supervisor.release(name)
-                };
-                result.expect("the name comes from the supervisor");
+                self.hold_as_configured(name, after.hold);
             }
             if let Some(entry) = self.roster.get_mut(name) {
                 entry.is_outdated = true;

@@ -115,7 +115,13 @@ impl Daemon {
         let news = self.reins.latest.read();
         let cycle = news.cycle;
         let running = news.programs.iter().filter(|fact| fact.trap.is_none()).count();
-        let status = format!("{running} programs run, {} overruns", news.overruns);
+        let mut status = format!("{running} programs run, {} overruns", news.overruns);
+        if let Some(reason) = self.recovery.reason() {
+            status = format!("RECOVERY, `camshaft recover` ends it: {reason}; {status}");
+        }
+        if let Some(reason) = self.retain.failure() {
+            status = format!("{status}, retained values CANNOT BE WRITTEN: {reason}");
+        }
         if cycle > self.pulse.0 {
             self.pulse = (cycle, Instant::now());
         }

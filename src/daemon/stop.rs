@@ -1,6 +1,7 @@
-//! The orderly stop: programs out, safe outputs written, and the devices' word that they have them.
+//! The orderly stop: programs out, outputs safe and confirmed, the last values kept.
 //!
-//! It is bounded: a scan or a device that hangs keeps nobody waiting, and the exit says so.
+//! It does not wait for ever: what has not come true by the deadline is said, and the process ends.
+//! That an end was orderly is recorded in `recovery.rs`; what is kept then is in `retain.rs`.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -37,6 +38,7 @@ impl Daemon {
         while let Ok(line) = self.lines.pop() {
             self.say(&line);
         }
+        self.keep_last().await;
         if confirmed {
             tracing::info!("stopped; the devices have confirmed their safe outputs");
             self.scan.take();

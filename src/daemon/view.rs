@@ -48,6 +48,9 @@ impl Daemon {
                 .as_ref()
                 .map(|cache| cache.folder().display().to_string()),
             history_trouble: self.record.trouble(),
+            state: self.recovery.folder().map(|folder| folder.display().to_string()),
+            recovery: self.recovery.reason().map(str::to_owned),
+            retain: self.retain.view(),
             period_us: micros(self.config.scan.period),
             cycle: news.cycle,
             overruns: news.overruns,
@@ -108,7 +111,11 @@ impl Daemon {
             }
             _ => None,
         };
-        let reason = view.refusal.map(ToString::to_string).or_else(|| {
+        let parked = self.recovery.is_parked(name).then(|| match self.recovery.is_on() {
+            true => "held for recovery".to_owned(),
+            false => "held for a cold restart".to_owned(),
+        });
+        let reason = view.refusal.map(ToString::to_string).or(parked).or_else(|| {
             let stands_still = view.state != supervisor::State::Running || view.quarantined;
             view.last_trap.filter(|_| stands_still).map(ToString::to_string)
         });

@@ -24,10 +24,6 @@ const CURRENT: &str = "history.jsonl";
 /// The one before.
 const FORMER: &str = "history.1.jsonl";
 
-/// Held by the process that writes here: two would mix their numbers, and rotate each other's
-/// files away.
-const LOCK: &str = "history.lock";
-
 /// Most bytes of one file: a thousand receipts and more, which is weeks of a plant that is worked
 /// on every day, and two of them are a megabyte of a small card.
 pub(super) const MAX_FILE_BYTES: u64 = 512 << 10;
@@ -86,12 +82,6 @@ impl Drop for Pen {
 /// What the folder's files say, oldest first, and a pen to write more.
 pub(super) fn open(folder: &Path) -> io::Result<(Vec<u8>, Pen)> {
     make(folder)?;
-    let options = OpenOptions::new().write(true).create(true).mode(0o600).clone();
-    let lock = options.open(folder.join(LOCK))?;
-    lock.try_lock().map_err(|error| match error {
-        fs::TryLockError::WouldBlock => io::Error::other("another daemon keeps its history there"),
-        fs::TryLockError::Error(error) => error,
-    })?;
     let mut text = read(&folder.join(FORMER))?;
     text.push(b'\n');
     text.append(&mut read(&folder.join(CURRENT))?);
@@ -106,8 +96,6 @@ pub(super) fn open(folder: &Path) -> io::Result<(Vec<u8>, Pen)> {
     };
     std::thread::Builder::new().name("journal".into()).spawn(move || {
         writer.work(&inbox);
-        // Not left to closing: a child between fork and exec has the file open as well.
-        let _ = lock.unlock();
         drop::<SyncSender<()>>(alive);
     })?;
     Ok((text, Pen { lines: Some(lines), trouble, ended }))

@@ -79,6 +79,8 @@ pub enum Return {
         ticket: u64,
         /// From the order, untouched.
         values: Vec<(String, Variable)>,
+        /// The cycle that began with them.
+        cycle: u64,
         /// Why none of them was written.
         result: Result<(), &'static str>,
     },

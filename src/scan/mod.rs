@@ -137,7 +137,8 @@ impl Scan {
             }
             Order::SetVariables { ticket, values } => {
                 let result = self.set_variables(&values);
-                self.give_back(Return::VariablesSet { ticket, values, result });
+                let cycle = self.world().cycle;
+                self.give_back(Return::VariablesSet { ticket, values, cycle, result });
             }
             Order::Halt => {
                 self.halted = true;

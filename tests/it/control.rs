@@ -13,7 +13,7 @@ use camshaft::control::client::Client;
 use camshaft::control::server::{Socket, serve};
 use camshaft::control::{
     By, Call, Code, DeviceView, Event, Failure, PluginState, PluginView, PointView, Receipt, Reply,
-    Request, Response, StatusView, SwapView, VarView, Want,
+    Request, Response, RetainView, StatusView, SwapView, VarView, Want,
 };
 use camshaft::image::{Direction, Kind, Quality, Safe, Value};
 use camshaft::journal::Entry;
@@ -268,6 +268,16 @@ fn status(plugins: &[PluginView]) -> StatusView {
         folder: "plugins".into(),
         folder_ok: true,
         cache: Some("/var/cache/camshaft".into()),
+        state: Some("/var/lib/camshaft".into()),
+        recovery: Some("3 abnormal ends within 10 min".into()),
+        retain: Some(RetainView {
+            variables: 3,
+            writes: 1200,
+            bytes: 240 << 10,
+            failing_s: Some(7_500),
+            reason: Some("No space left on device".into()),
+            alarm: Some("retain.a: torn".into()),
+        }),
         period_us: 10_000,
         cycle: 750_000,
         overruns: 2,

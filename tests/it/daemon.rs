@@ -41,6 +41,29 @@ pub fn wait<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>)
     }
 }
 
+/// Starts the binary in a plant, and waits for nothing.
+pub fn launch(
+    plant: &Plant,
+    log: &Path,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> Child {
+    let log = fs::File::options().create(true).append(true).open(log).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_camshaft"))
+        .arg("run")
+        .arg(plant.path("camshaft.toml"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .env_remove("NOTIFY_SOCKET")
+        // What it keeps lies in the plant, not in the user's home.
+        .env("STATE_DIRECTORY", plant.state())
+        .envs(environment.iter().copied())
+        .spawn()
+        .unwrap()
+}
+
 /// A running daemon. Dropping it ends it.
 pub struct Daemon {
     plant: Option<Plant>,
@@ -69,26 +92,30 @@ impl Daemon {
 
     /// The same with these variables in its environment.
     pub fn within(plant: Plant, environment: &[(&str, &str)]) -> Self {
-        let log = fs::File::options().create(true).append(true).open(plant.path("log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_camshaft"))
-            .arg("run")
-            .arg(plant.path("camshaft.toml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .env_remove("NOTIFY_SOCKET")
-            // What it keeps lies in the plant, not in the user's home.
-            .env("STATE_DIRECTORY", plant.state())
-            .envs(environment.iter().copied())
-            .spawn()
-            .unwrap();
+        Self::up(plant, &[], environment, |status| {
+            status.plugins.iter().any(|p| p.name == "witness" && p.polls > 0)
+        })
+    }
+
+    /// Starts the daemon with these arguments and waits until it scans; nothing need run in it.
+    pub fn idle(plant: Plant, arguments: &[&str]) -> Self {
+        Self::up(plant, arguments, &[], |status| status.cycle > 0)
+    }
+
+    /// Starts the daemon and waits until its status is as wanted.
+    pub fn up(
+        plant: Plant,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        is_up: impl Fn(&StatusView) -> bool,
+    ) -> Self {
+        let child = launch(&plant, &plant.path("log"), arguments, environment);
         let client = Client::new(vec![plant.path("control.sock")]);
         let mut daemon = Self { plant: Some(plant), child, client };
-        wait("the witness runs", LIMIT, || {
+        wait("the daemon is up", LIMIT, || {
             let ended = daemon.child.try_wait().unwrap();
             assert!(ended.is_none(), "the daemon ended: {ended:?}\n{}", daemon.log_text());
-            let status = block_on(daemon.client.status()).ok()?;
-            status.plugins.iter().any(|p| p.name == "witness" && p.polls > 0).then_some(())
+            block_on(daemon.client.status()).ok().filter(|status| is_up(status))
         });
         daemon
     }
@@ -109,11 +136,16 @@ impl Daemon {
         (status, started.elapsed(), self.plant.take().expect("only this takes it"))
     }
 
-    /// Kills the daemon without a warning, and starts another in the same place.
-    pub fn kill_and_restart(mut self) -> Self {
+    /// Kills the daemon without a warning.
+    pub fn slay(mut self) -> Plant {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        Self::on(self.plant.take().expect("only this takes it"))
+        self.plant.take().expect("only this takes it")
+    }
+
+    /// The same, and starts another in the same place.
+    pub fn kill_and_restart(self) -> Self {
+        Self::on(self.slay())
     }
 
     pub fn status(&self) -> StatusView {

@@ -110,18 +110,60 @@ fn variables_are_set_all_or_none_and_their_names_come_back() {
     let news = rig.cycle();
     assert_eq!(news.variables.iter().collect::<Vec<_>>(), [("a", int), ("b", real)]);
     let expected = [
-        (1, good, Ok(())),
-        (2, bad, Err("the variable has another type")),
-        (3, full, Err("there are too many variables, or the name is empty or too long")),
+        (1, good, 1, Ok(())),
+        (2, bad, 2, Err("the variable has another type")),
+        (3, full, 3, Err("there are too many variables, or the name is empty or too long")),
     ];
     for expected in expected {
         match rig.reins.returns.pop() {
-            Ok(Return::VariablesSet { ticket, values, result }) => {
-                assert_eq!((ticket, values, result), expected);
+            Ok(Return::VariablesSet { ticket, values, cycle, result }) => {
+                assert_eq!((ticket, values, cycle, result), expected);
             }
             other => panic!("{other:?} instead of {expected:?}"),
         }
     }
+}
+
+#[test]
+fn outputs_are_safe_until_the_first_poll_of_their_owner_has_returned() {
+    let mut rig = Rig::new(points(), Vec::new());
+    // Safe as `points` has it, and 0 where safe means hold: nothing was there before.
+    let is_safe = |rig: &Rig, news: &camshaft::scan::Snapshot| {
+        assert_eq!(rig.value(news, "out.valve"), Value::Real(7.5));
+        assert_eq!(rig.value(news, "out.motor"), Value::Bool(false));
+        assert_eq!(rig.value(news, "out.count"), Value::Int(0));
+        assert!(news.owners.iter().all(Option::is_none), "{:?}", news.owners);
+    };
+    let writes = |more: &str| {
+        format!(
+            r#"(module
+            (import "env" "wasm_write_output" (func $write (param i32 i32 i32) (result i32)))
+            (memory (export "memory") 1)
+            (func $all (f64.store (i32.const 0) (f64.const 99)) (i32.store (i32.const 12) (i32.const 3))
+              (i32.store8 (i32.const 8) (i32.const 3))
+              (drop (call $write (i32.const 0) (i32.const 0) (i32.const 16))))
+            (func (export "init") (call $all))
+            (func (export "poll") (call $all) {more}))"#
+        )
+    };
+    for _ in 0..3 {
+        let news = rig.cycle();
+        is_safe(&rig, &news);
+    }
+    // It sits there, its `init` has tried to write, and its turn has not come.
+    let rare = Settings { every: 20, ..Settings::default() };
+    let mut news = rig.install("rare", 0, &writes(""), rare);
+    while news.programs[0].polls == 0 {
+        assert!(news.cycle < 20, "it is polled in cycle 20");
+        is_safe(&rig, &news);
+        news = rig.cycle();
+    }
+    assert_eq!(rig.value(&news, "out.valve"), Value::Real(99.0));
+
+    let mut rig = Rig::new(points(), Vec::new());
+    let news = rig.install("unable", 0, &writes("unreachable"), Settings::default());
+    assert!(news.programs[0].trap.is_some());
+    is_safe(&rig, &news);
 }
 
 /// Ends the scan after so many cycles, which must be exactly a period apart.

@@ -17,7 +17,7 @@ use crate::daemon::{Daemon, Keys, LIMIT, log_lines, through, unharmed, wait};
 use crate::evil::binary;
 use crate::rig::{block_on, wat};
 
-mod disk;
+pub mod disk;
 mod swap;
 
 /// The daemon promises to stop within 5 s; the rest is for a busy machine.

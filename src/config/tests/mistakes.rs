@@ -56,6 +56,17 @@ fn keys_and_types() {
         ],
     );
     check(
+        "[state]\ndir = 1\n[retain]\nflush = '1ms'\non_corrupt = 'zero'\ndir = '/x'\n\
+         [[variable]]\nname = 'v'\ntype = 'int'\nretain = 'yes'\n",
+        &[
+            "2: state.dir: found 1; right would be a path in quotes",
+            "4: retain.flush: found 1ms; right would be from 5ms to 1h",
+            "5: retain.on_corrupt: found 'zero'; right would be \"cold\" or \"refuse\"",
+            "6: retain.dir: found an unknown key; right would be one of `flush`, `on_corrupt`",
+            "10: variable[v].retain: found 'yes'; right would be true or false",
+        ],
+    );
+    check(
         "[scan]\nperiod = \n",
         &["2:10: found string values must be quoted; right would be literal string"],
     );

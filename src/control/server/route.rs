@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response as HttpResponse};
-use axum::routing::{get, post, put};
+use axum::routing::{MethodFilter, get, on, post, put};
 use axum::{Router, routing::MethodRouter};
 use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -58,7 +58,7 @@ impl Door {
 }
 
 /// Every route with what it is for, as `GET /v1` lists them.
-const ROUTES: [(&str, &str); 18] = [
+const ROUTES: [(&str, &str); 21] = [
     ("GET /v1", "this list"),
     ("GET /v1/status", "everything about the daemon"),
     ("GET /v1/plugins", "all plugins"),
@@ -75,6 +75,9 @@ const ROUTES: [(&str, &str); 18] = [
     ("PUT /v1/points/NAME", "set a simulated input; body {\"value\":42.5}"),
     ("GET /v1/vars", "all variables"),
     ("PUT /v1/vars/NAME", "set a variable; body {\"value\":42.5}"),
+    ("DELETE /v1/retain", "give retained variables their initial values, also on disk"),
+    ("POST /v1/restart/cold", "give all variables their initial values, start all programs anew"),
+    ("POST /v1/recover", "end recovery: let the plugins run"),
     ("POST /v1/devices/NAME/fault", "let a simulated device fail; body {\"kind\":\"freeze\"}"),
     ("DELETE /v1/devices/NAME/fault", "let it be sound again"),
 ];
@@ -96,6 +99,9 @@ pub(super) fn routes(door: Door) -> Router {
         .route("/v1/points/{name}", put(set))
         .route("/v1/vars", plain(|| Request::Vars))
         .route("/v1/vars/{name}", put(set_variable))
+        .route("/v1/retain", order(MethodFilter::DELETE, || Request::ResetRetain))
+        .route("/v1/restart/cold", order(MethodFilter::POST, || Request::RestartCold))
+        .route("/v1/recover", order(MethodFilter::POST, || Request::Recover))
         .route("/v1/devices/{name}/fault", post(inject).delete(clear))
         .fallback(no_such_route)
         .method_not_allowed_fallback(wrong_method)
@@ -105,6 +111,11 @@ pub(super) fn routes(door: Door) -> Router {
 /// A `GET` that needs nothing.
 fn plain(request: fn() -> Request) -> MethodRouter<Door> {
     get(async move |State(door): State<Door>| door.ask(request()).await)
+}
+
+/// An order that needs nothing.
+fn order(method: MethodFilter, request: fn() -> Request) -> MethodRouter<Door> {
+    on(method, async move |State(door): State<Door>| door.ask(request()).await)
 }
 
 /// A `POST` that needs a name.

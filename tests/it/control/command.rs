@@ -21,9 +21,14 @@ config    config/camshaft.toml
 socket    /run/camshaft/control.sock
 plugins   plugins
 cache     /var/cache/camshaft
+state     /var/lib/camshaft
 period    10.0 ms
 cycle     750000
 overruns  2, cycles missed 3
+recovery  3 abnormal ends within 10 min; `camshaft recover` lets plugins run
+retain    3 variables, 1200 writes, 240 KiB
+retain    failing since 2h 5m: No space left on device
+retain    retain.a: torn
 
 SCAN          P50      P99    P99.9      MAX
 lateness  56.0 us   168 us  1.68 ms  16.8 ms
@@ -172,6 +177,21 @@ async fn a_name_that_is_set_is_a_point_or_a_variable() {
 }
 
 #[tokio::test]
+async fn some_orders_are_for_the_whole_machine() {
+    let stage = Stage::set().await;
+    let cold = "restarted cold: variables have their initial values, programs start\n";
+    stage.prints(&["restart", "--cold"], cold).await;
+    let reset = "retained variables have their initial values, also on disk\n";
+    stage.prints(&["reset", "--retain"], reset).await;
+    stage.prints(&["recover"], "recovery is over: plugins start\n").await;
+    let orders = [Request::RestartCold, Request::ResetRetain, Request::Recover];
+    assert_eq!(stage.facts().orders, orders);
+    for wrong in [&["restart"][..], &["restart", "tank", "--cold"]] {
+        assert_eq!(stage.run(wrong).await.status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_order_that_comes_to_nothing_fails() {
     let stage = Stage::with(|facts, request| match request {
         Request::Hold { .. } => Ok(Response::Done),
@@ -304,7 +324,7 @@ async fn the_command_line_teaches_itself() {
     let error = "error: there is no config/camshaft.toml here to run; name a configuration with \
                  `camshaft run FILE`, or see `camshaft --help`\n";
     check(output, 2, "", error);
-    for wrong in [&["explode"][..], &["set", "x", "full"], &["fault", "x"], &["hold"]] {
+    for wrong in [&["explode"][..], &["set", "x", "full"], &["fault", "x"], &["hold"], &["reset"]] {
         assert_eq!(run(wrong).await.status.code(), Some(2), "{wrong:?}");
     }
     let output = run(&["--help"]).await;

@@ -160,8 +160,9 @@ impl House {
                 Return::Answer { ticket, result } => {
                     Back::Answer { ticket: *ticket, is_good: result.is_ok() }
                 }
-                Return::VariablesSet { ticket, result, .. } => {
-                    Back::VariablesSet { ticket: *ticket, is_good: result.is_ok() }
+                Return::VariablesSet { ticket, cycle, result, .. } => {
+                    let (ticket, cycle) = (*ticket, *cycle);
+                    Back::VariablesSet { ticket, cycle, is_good: result.is_ok() }
                 }
             };
             assert_eq!(Some(back), self.model.returns.pop_front(), "what came back");

@@ -129,6 +129,7 @@ pub enum Back {
     },
     VariablesSet {
         ticket: u64,
+        cycle: u64,
         is_good: bool,
     },
 }
@@ -237,7 +238,8 @@ impl Model {
                 if !is_good {
                     self.world.variables = before;
                 }
-                self.returns.push_back(Back::VariablesSet { ticket, is_good });
+                let cycle = self.world.cycle;
+                self.returns.push_back(Back::VariablesSet { ticket, cycle, is_good });
             }
             Order::Configure(seat, settings) => self.configure(seat, &settings),
             Order::Remove(seat) => {

@@ -54,7 +54,7 @@ fn a_damaged_cache_is_made_again() {
 }
 
 /// A file with all the bytes that a file system has left.
-fn fill(folder: &Path) -> PathBuf {
+pub fn fill(folder: &Path) -> PathBuf {
     let ballast = folder.join(".ballast");
     let mut bytes = 1 << 20;
     let mut file = fs::File::options().append(true).create(true).open(&ballast).unwrap();

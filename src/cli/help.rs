@@ -1,0 +1,95 @@
+//! What stands below the help of a verb: what its one line cannot say, and examples.
+//!
+//! The grammar, and the line of each verb and flag, are in `args.rs`; whether an example works is
+//! not tested here.
+
+/// Below the help of `check`.
+pub(super) const CHECK_HELP: &str = "\
+A file whose name ends in .toml is a configuration, every other one a module.
+
+Example:
+  camshaft check config/camshaft.toml plugins/*.wasm";
+
+/// Below the help of `deploy`.
+pub(super) const DEPLOY_HELP: &str = "\
+The daemon writes the file whole or not at all, then treats it like any other new file.
+If the code cannot run, the old version goes on and the exit code is 1.
+
+Example:
+  camshaft deploy build/v2.wasm --name tank";
+
+/// Below the help of `history`.
+pub(super) const HISTORY_HELP: &str = "\
+Oldest first, newest last, in UTC. Of a long row of the same traps or refusals only the first five
+are listed, and then those whose number in the row is a power of two.
+
+Examples:
+  camshaft history
+  camshaft history tank -n 100
+  camshaft history --json -n 1000 | jq '.[] | select(.kind == \"refused\")'";
+
+/// Below the help of `rollback`.
+pub(super) const ROLLBACK_HELP: &str = "\
+The last five versions of each plugin that have survived their probation are kept. One that traps on
+probation is taken back without you; this is for the day after. State is handed over as in any swap.
+
+Examples:
+  camshaft rollback tank
+  camshaft rollback tank --to 3f2a1b";
+
+/// Below the help of `run`.
+pub(super) const RUN_HELP: &str = "\
+Recovery: with --no-plugins, or after 3 abnormal ends within 10 minutes, the scan runs with its
+devices, every output is safe, and no plugin is run until somebody says `camshaft recover`. An
+end is abnormal when it was no orderly stop: a watchdog, a panic, a kill, or a power cut.";
+
+/// Below the help of `restart`.
+pub(super) const RESTART_HELP: &str = "\
+--cold concerns the whole machine. Every program is taken out and every output becomes safe; all
+variables get their initial values, retained ones also on disk (one that no [[variable]]
+declares gets false or 0); then all programs that are not held start anew.
+
+Examples:
+  camshaft restart tank
+  camshaft restart --cold";
+
+/// Below the help of `reset`.
+pub(super) const RESET_HELP: &str = "\
+Retained variables get their initial values, in memory between two cycles and in both files on
+disk. Programs go on running: one that keeps a value in its own memory may write it again. To
+start those anew as well, use `camshaft restart --cold`.";
+
+/// Below the help of `set`.
+pub(super) const SET_HELP: &str = "\
+A variable that a program writes in every cycle has its own value again a cycle later.
+Where a point and a variable have the same name, the point is set.
+
+Examples:
+  camshaft set button.start true
+  camshaft set tank.level 42.5
+  camshaft set heater.setpoint 60";
+
+/// Below the help of `fault`.
+pub(super) const FAULT_HELP: &str = "\
+Examples:
+  camshaft fault plant disconnect
+  camshaft fault plant slow delay=200ms
+  camshaft fault plant garbage seed=7
+  camshaft fault plant --clear";
+
+/// Below the help of `test`.
+pub(super) const TEST_HELP: &str = "\
+Example:
+  camshaft test plugins/tank.wasm plugins/tank/tank.recipe.json";
+
+/// Below the help of `completions`.
+pub(super) const COMPLETIONS_HELP: &str = "\
+Example:
+  camshaft completions bash > ~/.local/share/bash-completion/completions/camshaft";
+
+/// Below the help of `replay`.
+pub(super) const REPLAY_HELP: &str = "\
+The exit code is 0 when the module traps again at the same place, and 1 when it does not.
+
+Example:
+  camshaft replay /var/lib/camshaft/crash/tank-4711-0123456789abcdef.crash";

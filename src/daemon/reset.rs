@@ -1,0 +1,198 @@
+//! Variables back to their initial values: `reset --retain`, and `restart --cold` for the machine.
+//!
+//! ```text
+//!  restart --cold                no program in the scan          obeyed
+//!  ─────────────▶ Emptying ───────────────▶ Ready ───▶ Ordered ────────▶ Written
+//!                              reset --retain ▲                             │ in the snapshot
+//!                              ───────────────┘                             ▼
+//!                                                   answer ◀──────────── Saving
+//! ```
+//! One at a time. The order waits until the scan is empty, because a program that is still polled
+//! would write its values again; programs come back only when the values are on disk, because a
+//! power cut must not bring the old ones back. Every stage ends within [`LIMIT`] in all.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::Daemon;
+use crate::control::{Code, Failure, Reply, Response};
+use crate::scan::{MAX_ORDERS, Order};
+use crate::supervisor::Want;
+use crate::variable::Variable;
+
+/// For all stages together. The scan loses one program in a cycle, so this is enough for a full
+/// folder at a period of 100 ms; whoever asked waits for 30 s.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A reset under way.
+#[derive(Debug)]
+pub(super) struct Reset {
+    is_cold: bool,
+    stage: Stage,
+    until: Instant,
+    reply: oneshot::Sender<Reply>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Stage {
+    /// Programs are leaving. In this cycle nothing was there and nothing on its way there.
+    Emptying { empty_in: Option<u64> },
+    /// The order can be given.
+    Ready,
+    /// The order was given with this ticket.
+    Ordered(u64),
+    /// It was obeyed in this cycle.
+    Written(u64),
+    /// The disk is being told.
+    Saving,
+}
+
+impl Daemon {
+    /// Takes every program out, resets every variable, and starts the programs anew.
+    pub(super) fn restart_cold(&mut self, reply: oneshot::Sender<Reply>) {
+        let running = self.supervisor.plugins().filter(|(_, view)| view.want == Want::Run);
+        let names: Vec<_> = running.map(|(name, _)| name.to_owned()).collect();
+        if self.begin(true, Stage::Emptying { empty_in: None }, reply) {
+            tracing::warn!("cold restart by the operator: programs out, outputs safe");
+            names.iter().for_each(|name| self.park(name));
+        }
+    }
+
+    /// Resets the retained variables, under the programs that run.
+    pub(super) fn reset_retain(&mut self, reply: oneshot::Sender<Reply>) {
+        if self.retain.initial().is_empty() {
+            let message = "no variable is marked retain = true, so there is nothing to reset";
+            let _ = reply.send(Err(Failure::new(Code::Refused, message)));
+        } else if self.begin(false, Stage::Ready, reply) {
+            tracing::warn!("reset of the retained variables by the operator");
+        }
+    }
+
+    fn begin(&mut self, is_cold: bool, stage: Stage, reply: oneshot::Sender<Reply>) -> bool {
+        if self.reset.is_some() {
+            let message = "another reset is under way; try again when it is over";
+            let _ = reply.send(Err(Failure::new(Code::Busy, message)));
+            return false;
+        }
+        self.reset = Some(Reset { is_cold, stage, until: Instant::now() + LIMIT, reply });
+        true
+    }
+
+    /// Whether programs must stay out until a cold restart is over.
+    pub(super) fn is_emptying(&self) -> bool {
+        self.reset.as_ref().is_some_and(|reset| reset.is_cold)
+    }
+
+    /// The scan has answered an order to set variables, in this cycle.
+    pub(super) fn variables_set(
+        &mut self,
+        ticket: u64,
+        cycle: u64,
+        result: Result<(), &'static str>,
+    ) {
+        let is_ours = |reset: &&mut Reset| reset.stage == Stage::Ordered(ticket);
+        // Otherwise somebody else's order, or of a reset that was given up.
+        let Some(reset) = self.reset.as_mut().filter(is_ours) else { return };
+        match result {
+            Ok(()) => reset.stage = Stage::Written(cycle),
+            Err(why) => self.end_reset(Err(Failure::new(Code::Internal, why))),
+        }
+    }
+
+    /// Goes on with a reset as far as it can go now.
+    pub(super) fn pursue_reset(&mut self) {
+        self.retain.collect();
+        let Some(Reset { stage, until, .. }) = self.reset else { return };
+        let Some(next) = self.next_stage(stage) else {
+            let saved = match self.retain.failure() {
+                None => Ok(Response::Done),
+                Some(reason) => Err(Failure::new(
+                    Code::Internal,
+                    format!(
+                        "the variables have their initial values, but the files may still have \
+                         the old ones: {reason}; it is tried again every {:?}",
+                        self.config.retain.flush
+                    ),
+                )),
+            };
+            return self.end_reset(saved);
+        };
+        if Instant::now() >= until {
+            let seconds = LIMIT.as_secs();
+            let message =
+                format!("given up after {seconds} s in the stage {next:?}; see `camshaft status`");
+            return self.end_reset(Err(Failure::new(Code::Busy, message)));
+        }
+        if let Some(reset) = &mut self.reset {
+            reset.stage = next;
+        }
+    }
+
+    /// The stage that follows, or the same; `None` at the end.
+    fn next_stage(&mut self, stage: Stage) -> Option<Stage> {
+        let news = self.reins.latest.read();
+        let (cycle, is_empty) = (news.cycle, news.programs.is_empty());
+        match stage {
+            Stage::Emptying { empty_in } => {
+                let is_empty = is_empty && self.reins.orders.slots() == MAX_ORDERS;
+                match empty_in.filter(|_| is_empty) {
+                    // What was taken from the queue in that cycle or the next shows by now.
+                    Some(since) if cycle > since + 1 => Some(Stage::Ready),
+                    Some(since) => Some(Stage::Emptying { empty_in: Some(since) }),
+                    None => Some(Stage::Emptying { empty_in: is_empty.then_some(cycle) }),
+                }
+            }
+            Stage::Ready => {
+                self.last_ticket += 1;
+                let (ticket, values) = (self.last_ticket, self.initial_values());
+                let order = Order::SetVariables { ticket, values };
+                let is_ordered = self.reins.orders.push(order).is_ok();
+                Some(if is_ordered { Stage::Ordered(ticket) } else { Stage::Ready })
+            }
+            Stage::Ordered(_) => Some(stage),
+            Stage::Written(written) if cycle < written || self.retain.is_writing() => Some(stage),
+            Stage::Written(_) if self.retain.initial().is_empty() => None,
+            Stage::Written(_) => {
+                self.retain.clear();
+                Some(Stage::Saving)
+            }
+            Stage::Saving => self.retain.is_writing().then_some(stage),
+        }
+    }
+
+    /// What the order is to write. A variable that no `[[variable]]` declares was made by a
+    /// program; it gets what a new one of its type has.
+    ///
+    /// The scan writes all or none, and none of these can be denied: every declared variable was
+    /// made at the start, none is ever removed, and a type is for life.
+    fn initial_values(&mut self) -> Vec<(String, Variable)> {
+        if !self.is_emptying() {
+            return self.retain.initial().to_vec();
+        }
+        let declared: HashMap<_, _> = self.config.variables.iter().cloned().collect();
+        let initial = |(name, value): (&str, Variable)| {
+            let made = Variable::initial(value.kind());
+            (name.to_owned(), declared.get(name).copied().unwrap_or(made))
+        };
+        self.reins.latest.read().variables.iter().map(initial).collect()
+    }
+
+    fn end_reset(&mut self, answer: Reply) {
+        let Some(reset) = self.reset.take() else { return };
+        match &answer {
+            Ok(_) => {
+                self.retain.forget_alarm();
+                tracing::info!("the variables have their initial values");
+            }
+            Err(failure) => tracing::error!("the reset has failed: {failure}"),
+        }
+        if reset.is_cold && !self.recovery.is_on() {
+            self.unpark();
+        }
+        // Whoever asked may have left.
+        let _ = reset.reply.send(answer);
+    }
+}

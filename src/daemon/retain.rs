@@ -1,0 +1,313 @@
+//! Retained variables: restored at the start, written when they have changed, and at the end.
+//!
+//! What is written is one snapshot, so the values of one cycle. The scan only publishes it as ever;
+//! a thread that may wait for the disk writes it, one write at a time, and the daemon's loop never
+//! waits for that. The files are made in `retain.rs`, the operator's reset is in `reset.rs`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+
+use super::Daemon;
+use crate::config::Config;
+use crate::control::RetainView;
+use crate::retain::{self, Found, OnCorrupt, Store};
+use crate::state::Folder;
+use crate::variable::{Variable, Variables};
+
+/// For the last write before the exit. With the 5 s of the stop itself, and the 2 s that the
+/// journal gets for its last lines, it stays below the 10 s that the unit allows.
+const LAST_WRITE: Duration = Duration::from_secs(2);
+
+/// A write that takes longer than this is an alarm, though it may still succeed: a card that is
+/// wearing out stalls for seconds.
+const STALLED: Duration = Duration::from_secs(10);
+
+/// The retained variables, and what is known of their files.
+#[derive(Debug, Default)]
+pub(super) struct Retain {
+    /// Names and initial values, in the order of the configuration.
+    variables: Arc<[(String, Variable)]>,
+    /// The values that the files had at the start.
+    restored: Vec<(String, Variable)>,
+    /// `None` when no variable is marked.
+    store: Option<Store>,
+    /// The write under way; its thread is the only one that touches the files.
+    writing: Option<Writing>,
+    /// What the newest file holds, by index; `None` when it is not just that.
+    disk: Option<Vec<Variable>>,
+    /// What was wrong with the files at the start.
+    alarm: Option<String>,
+    /// Since when nothing can be written, and why.
+    failing: Option<(Instant, String)>,
+}
+
+/// A write under way.
+#[derive(Debug)]
+struct Writing {
+    since: Instant,
+    end: oneshot::Receiver<Written>,
+}
+
+/// How a write ended.
+#[derive(Debug)]
+struct Written {
+    store: Store,
+    values: Vec<Variable>,
+    result: std::io::Result<()>,
+}
+
+impl Retain {
+    /// Reads the files. There is a folder whenever a variable is marked.
+    ///
+    /// # Errors
+    /// When no file is whole and the configuration says to refuse then.
+    pub(super) fn load(config: &Config, folder: Option<&Arc<Folder>>) -> anyhow::Result<Self> {
+        let settings = &config.retain;
+        let Some(folder) = folder.filter(|_| !settings.variables.is_empty()) else {
+            return Ok(Self::default());
+        };
+        let found = retain::look(folder.path());
+        let store = Store::new(Arc::clone(folder), &found);
+        let mut retain = Self { variables: settings.variables.clone().into(), ..Self::default() };
+        retain.judge(&found, &store, settings.on_corrupt)?;
+        if let Some((place, generation)) = found.newest {
+            retain.restored = retain.fitting(generation.values);
+            let is_same = |((name, _), (other, _)): (&(String, _), &(String, _))| name == other;
+            let is_whole = retain.restored.len() == retain.variables.len()
+                && retain.restored.iter().zip(retain.variables.iter()).all(is_same);
+            if is_whole && found.damaged.is_empty() {
+                retain.disk = Some(retain.restored.iter().map(|(_, value)| *value).collect());
+            }
+            let (count, number) = (retain.restored.len(), generation.number);
+            let file = folder.path().join(retain::FILES[place]);
+            tracing::info!(
+                count,
+                number,
+                "{count} retained values are restored from {}, write {number}",
+                file.display()
+            );
+        }
+        retain.store = Some(store);
+        Ok(retain)
+    }
+
+    /// Raises the alarm about damaged files, or refuses them.
+    fn judge(&mut self, found: &Found, store: &Store, on_corrupt: OnCorrupt) -> anyhow::Result<()> {
+        if found.damaged.is_empty() {
+            return Ok(());
+        }
+        let damage =
+            |(path, damage): &(std::path::PathBuf, _)| format!("{}: {damage}", path.display());
+        let damage = found.damaged.iter().map(damage).collect::<Vec<_>>().join("; ");
+        let done = match &found.newest {
+            Some((_, generation)) => {
+                format!("the values of write {} are used, they may be older", generation.number)
+            }
+            None if on_corrupt == OnCorrupt::Refuse => bail!(
+                "no retained values are whole, and retain.on_corrupt is \"refuse\": {damage}. Put \
+                 a good copy there; or delete the file to start with the initial values; or set \
+                 on_corrupt = \"cold\""
+            ),
+            None => "cold start: the variables have their initial values".to_owned(),
+        };
+        let alarm = format!("{damage}; {done}");
+        tracing::error!("retain: {alarm}");
+        self.alarm = Some(alarm);
+        for (path, _) in &found.damaged {
+            // Where it stays it is written over by and by, which is as good for us.
+            let _ = store.set_aside(path);
+        }
+        Ok(())
+    }
+
+    /// The values whose variable is still marked and has their type, in the order of the
+    /// configuration; a line is logged for each of the others.
+    fn fitting(&self, values: Vec<(String, Variable)>) -> Vec<(String, Variable)> {
+        let place = |name: &str| self.variables.iter().position(|(other, _)| other == name);
+        let mut fitting = Vec::new();
+        for (name, value) in values {
+            let (kind, found) = (value.kind(), place(&name));
+            match found.map(|at| (at, self.variables[at].1.kind())) {
+                Some((at, declared)) if declared == kind => fitting.push((at, name, value)),
+                Some((_, declared)) => tracing::warn!(
+                    variable = name,
+                    "the retained value of {name} is dropped: it is of type {kind}, and the \
+                     variable is {declared} now"
+                ),
+                None => tracing::warn!(
+                    variable = name,
+                    "the retained value of {name} is dropped: no variable of this name is marked \
+                     retain = true"
+                ),
+            }
+        }
+        fitting.sort_by_key(|(at, ..)| *at);
+        fitting.into_iter().map(|(_, name, value)| (name, value)).collect()
+    }
+
+    /// What the variables are at the start instead of their initial values.
+    pub(super) fn restored(&self) -> &[(String, Variable)] {
+        &self.restored
+    }
+
+    /// Names and initial values.
+    pub(super) fn initial(&self) -> &[(String, Variable)] {
+        &self.variables
+    }
+
+    /// Whether a write is under way.
+    pub(super) fn is_writing(&self) -> bool {
+        self.writing.is_some()
+    }
+
+    /// Why nothing can be written.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failing.as_ref().map(|(_, reason)| reason.as_str())
+    }
+
+    /// The values of a snapshot, if they are not those on the disk.
+    fn changed(&self, variables: &Variables) -> Option<Vec<Variable>> {
+        // Every one of them was made at the start and none is ever removed.
+        let value = |(name, initial): &(String, _)| variables.read(name).unwrap_or(*initial);
+        let values: Vec<_> = self.variables.iter().map(value).collect();
+        let is_same = |disk: &Vec<Variable>| {
+            disk.iter().zip(&values).all(|(disk, value)| disk.is_same(*value))
+        };
+        (!self.disk.as_ref().is_some_and(is_same)).then_some(values)
+    }
+
+    /// Lets a thread write the initial values into both files: none of the old ones is left.
+    pub(super) fn clear(&mut self) {
+        let values = self.variables.iter().map(|(_, initial)| *initial).collect();
+        self.write(values, retain::FILES.len());
+    }
+
+    fn write(&mut self, values: Vec<Variable>, times: usize) {
+        let Some(mut store) = self.store.clone() else { return };
+        let variables = Arc::clone(&self.variables);
+        let (done, end) = oneshot::channel();
+        tokio::task::spawn_blocking(move || {
+            let result = (0..times).try_for_each(|_| {
+                let pairs: Vec<_> = variables.iter().zip(&values).map(pair_of).collect();
+                store.write(pairs.into_iter())
+            });
+            // Nobody waits any more only when the daemon has stopped.
+            let _ = done.send(Written { store, values, result });
+        });
+        self.writing = Some(Writing { since: Instant::now(), end });
+    }
+
+    /// Takes note of a write that has ended.
+    pub(super) fn collect(&mut self) {
+        let Some(writing) = &mut self.writing else { return };
+        match writing.end.try_recv() {
+            Err(oneshot::error::TryRecvError::Empty) => {
+                if writing.since.elapsed() > STALLED {
+                    self.fails(format!("the disk has not taken a write for {STALLED:?}"));
+                }
+            }
+            Ok(written) => self.ended(Some(written)),
+            Err(oneshot::error::TryRecvError::Closed) => self.ended(None),
+        }
+    }
+
+    fn ended(&mut self, written: Option<Written>) {
+        self.writing = None;
+        let reason = match written {
+            Some(Written { store, values, result: Ok(()) }) => {
+                (self.store, self.disk) = (Some(store), Some(values));
+                if self.failing.take().is_some() {
+                    tracing::info!("retained values can be written again, and are on disk");
+                }
+                return;
+            }
+            Some(Written { result: Err(error), store, .. }) => {
+                // Of two writes the first may have succeeded.
+                self.store = Some(store);
+                self.disk = None;
+                error.to_string()
+            }
+            None => "the thread that writes has panicked".to_owned(),
+        };
+        self.fails(reason);
+    }
+
+    fn fails(&mut self, reason: String) {
+        if self.failure() != Some(&reason) {
+            tracing::error!(
+                reason,
+                "retained values cannot be written: {reason}; it is tried again"
+            );
+        }
+        let since = self.failing.take().map_or_else(Instant::now, |(since, _)| since);
+        self.failing = Some((since, reason));
+    }
+
+    /// The operator has seen what was wrong and has made the values right.
+    pub(super) fn forget_alarm(&mut self) {
+        self.alarm = None;
+    }
+
+    /// Writes the last values, unless they are on disk, and waits for it, but not for long.
+    async fn write_last(&mut self, variables: &Variables) {
+        let work = async {
+            if let Some(writing) = self.writing.take() {
+                self.ended(writing.end.await.ok());
+            }
+            if self.store.is_some()
+                && let Some(values) = self.changed(variables)
+            {
+                self.write(values, 1);
+            }
+            if let Some(writing) = self.writing.take() {
+                self.ended(writing.end.await.ok());
+            }
+        };
+        if timeout(LAST_WRITE, work).await.is_err() {
+            tracing::error!(
+                "the last retained values are not on disk: it has not taken them for \
+                 {LAST_WRITE:?}; those of the write before count"
+            );
+        }
+    }
+
+    /// For people; `None` when no variable is marked.
+    pub(super) fn view(&self) -> Option<RetainView> {
+        let store = self.store.as_ref()?;
+        Some(RetainView {
+            variables: self.variables.len() as u64,
+            writes: store.writes,
+            bytes: store.bytes,
+            failing_s: self.failing.as_ref().map(|(since, _)| since.elapsed().as_secs()),
+            reason: self.failure().map(str::to_owned),
+            alarm: self.alarm.clone(),
+        })
+    }
+}
+
+fn pair_of<'v>(((name, _), value): (&'v (String, Variable), &Variable)) -> (&'v str, Variable) {
+    (name, *value)
+}
+
+impl Daemon {
+    /// Begins to write the retained variables of the newest snapshot, if they have changed and no
+    /// write is under way.
+    pub(super) fn keep(&mut self) {
+        self.retain.collect();
+        if self.retain.store.is_some()
+            && !self.retain.is_writing()
+            && let Some(values) = self.retain.changed(&self.reins.latest.read().variables)
+        {
+            self.retain.write(values, 1);
+        }
+    }
+
+    /// Writes the retained variables of the last snapshot.
+    pub(super) async fn keep_last(&mut self) {
+        self.retain.write_last(&self.reins.latest.read().variables).await;
+    }
+}

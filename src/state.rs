@@ -1,0 +1,168 @@
+//! The state directory: where a daemon keeps what shall outlive it.
+//!
+//! It belongs to one daemon at a time, which holds a lock for as long as it lives, and a file in it
+//! is replaced whole or not at all: written beside, flushed, renamed, and the folder flushed. What
+//! the files hold is the business of those who own them: `retain.rs`, `daemon/recovery.rs`, and
+//! `journal/disk.rs`, whose files grow instead. Where the directory is says the configuration,
+//! `[state] dir`.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The file whose lock says that a daemon lives here; it holds the number of its process.
+const LOCK: &str = "lock";
+
+/// A process number has at most 10 digits; the rest is for whoever writes something else there.
+const MAX_LOCK_BYTES: u64 = 32;
+
+/// A state directory that is ours until this is dropped.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    /// The lock goes with its process, also by a kill or a power cut.
+    lock: File,
+}
+
+impl Folder {
+    /// Opens the directory, makes it if it is not there, and locks it.
+    ///
+    /// # Errors
+    /// When it cannot be made or written, when others may write into it, or when another daemon
+    /// uses it.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        let mode = fs::metadata(path)?.mode();
+        if mode & 0o022 != 0 {
+            let mode = mode & 0o7777;
+            return Err(io::Error::other(format!(
+                "others may write into it, its mode is {mode:04o}; chmod go-w would be right"
+            )));
+        }
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path.join(LOCK))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) => {
+                let mut owner = String::new();
+                // Without the number the message is as true, and less of use.
+                let _ = lock.take(MAX_LOCK_BYTES).read_to_string(&mut owner);
+                return Err(io::Error::new(
+                    io::ErrorKind::ResourceBusy,
+                    format!(
+                        "another camshaft, process {}, uses it; give each daemon a [state] dir of \
+                         its own",
+                        owner.trim()
+                    ),
+                ));
+            }
+        }
+        // Only for people and for the message above: a full disk is met later, by what matters.
+        let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
+        Ok(Self { path: path.to_owned(), lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Replaces the file `name` by these bytes. Once it has returned they outlive a power cut; if
+    /// it fails, the old file is as it was, or the new one is whole.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        // One name for all attempts: what a kill leaves behind goes with the next.
+        let half = self.path.join(format!("{name}.tmp"));
+        let target = self.path.join(name);
+        let _ = fs::remove_file(&half);
+        let written = (|| {
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&half, &target)
+        })();
+        if written.is_err() {
+            // It may not even exist; a full disk must not stay full for it.
+            let _ = fs::remove_file(&half);
+        }
+        written?;
+        File::open(&self.path)?.sync_all()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Not left to closing: a child between fork and exec has the file open as well.
+        let _ = self.lock.unlock();
+    }
+}
+
+/// The content of a file, if it has at most `most` bytes; `None` if there is no such file.
+///
+/// # Errors
+/// Whatever the disk says, or that it is longer.
+pub fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    let read = file.take(most + 1).read_to_end(&mut bytes)?;
+    if read as u64 > most {
+        return Err(io::Error::other(format!("it has more than {most} bytes")));
+    }
+    Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_has_one_daemon_and_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        let folder = Folder::open(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+        let error = Folder::open(&path).unwrap_err().to_string();
+        let owner = format!("another camshaft, process {}, uses it", std::process::id());
+        assert!(error.contains(&owner), "{error}");
+        drop(folder);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o770)).unwrap();
+        let error = Folder::open(&path).unwrap_err().to_string();
+        assert!(error.contains("its mode is 0770; chmod go-w"), "{error}");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
+        Folder::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_read_up_to_its_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        let path = folder.path().join("f");
+        assert_eq!(read(&path, 9).unwrap(), None);
+        folder.replace("f", b"one").unwrap();
+        fs::write(folder.path().join("f.tmp"), b"left by a kill, and longer").unwrap();
+        folder.replace("f", b"two").unwrap();
+        assert_eq!(read(&path, 3).unwrap().as_deref(), Some(&b"two"[..]));
+        assert_eq!(read(&path, 2).unwrap_err().to_string(), "it has more than 2 bytes");
+        assert!(!folder.path().join("f.tmp").exists());
+        assert_eq!(fs::metadata(path).unwrap().mode() & 0o777, 0o600);
+        fs::create_dir(folder.path().join("d")).unwrap();
+        folder.replace("d", b"no").unwrap_err();
+        assert!(!folder.path().join("d.tmp").exists(), "a failure leaves nothing behind");
+    }
+}
