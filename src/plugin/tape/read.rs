@@ -25,7 +25,7 @@ pub struct Section {
 /// A call of a host function, as it was recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Called {
-    /// Number of the function, see [`functions`].
+    /// Number of the function, see [`super::functions`].
     pub function: u8,
     /// Its arguments as bits.
     pub arguments: Vec<u64>,
