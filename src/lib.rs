@@ -72,7 +72,7 @@
 //! 10. The systemd watchdog is fed only when the cycle count has moved.
 //!
 //! # What is not here
-//! No field bus and no web page: see the README. No instruction metering and no signals to stop a
+//! No field bus and no web page: see the README. No instruction metering and no signal that stops a
 //! guest: `plugin/stop.rs` tells why.
 
 pub mod cli;

@@ -53,6 +53,16 @@ fn remove(daemon: &Daemon, name: &str, fate: Fate) {
 }
 
 fn suffer_all(daemon: &Daemon, all: &[Evil], attempt: u32) -> BTreeMap<String, PluginView> {
+    suffer_within(MAX_RSS_KIB, daemon, all, attempt)
+}
+
+/// The same where the daemon may use more.
+fn suffer_within(
+    most_kib: u64,
+    daemon: &Daemon,
+    all: &[Evil],
+    attempt: u32,
+) -> BTreeMap<String, PluginView> {
     let mut views = BTreeMap::new();
     for evil in all {
         let started = Instant::now();
@@ -64,7 +74,7 @@ fn suffer_all(daemon: &Daemon, all: &[Evil], attempt: u32) -> BTreeMap<String, P
         views.insert(evil.name.clone(), view);
     }
     let (usage, seen) = (daemon.usage(), daemon.witness());
-    assert!(usage.peak_kib < MAX_RSS_KIB, "{usage:?}");
+    assert!(usage.peak_kib < most_kib, "{usage:?}");
     assert_eq!(seen.broken, 0, "an output of a poll that trapped was seen: {seen:?}");
     unharmed(daemon);
     views
@@ -92,8 +102,10 @@ fn what_never_returns_is_stopped() {
 fn fills_and_copies_of_64_mib_are_stopped() {
     let daemon = Daemon::start(Keys { plugins: "memory = \"128MiB\"", ..Keys::default() });
     let all = evil::large_fills();
+    // They are allowed more than others, and so is a report of one.
+    let most_kib = MAX_RSS_KIB + (128 << 10);
     beside_the_witness(&daemon, "large fills", |attempt| {
-        suffer_all(&daemon, &all, attempt);
+        suffer_within(most_kib, &daemon, &all, attempt);
     });
 }
 
