@@ -11,11 +11,11 @@
 //!
 //! The CPU clock alone does not stop a call. The kernel charges a thread also for interrupts that
 //! it handles meanwhile, and on a virtual machine for time in which the host ran something else:
-//! 1.6 ms for a poll of 30 us were seen, and healthy programs were stopped for it. So when the clock
-//! says that the time is over, the timekeeper asks for proof, by a signal to the thread. Its handler
-//! does nothing but count, and it runs when the thread's own code does. Only after `PROOFS` answers,
-//! each in a slice of its own, has the call had its time for certain. The signal stops nothing and
-//! traps nothing; that is done by the flag alone.
+//! 1.6 ms for a poll of 30 us were seen, and healthy programs were stopped for it. So when the
+//! clock says that the time is over, the timekeeper asks for proof, by a signal to the thread. Its
+//! handler does nothing but count, and it runs when the thread's own code does. Only after `PROOFS`
+//! answers, each in a slice of its own, has the call had its time for certain. The signal stops
+//! nothing and traps nothing; that is done by the flag alone.
 #![allow(unsafe_code)]
 
 use std::io;
