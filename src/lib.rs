@@ -67,8 +67,8 @@
 //!    edges that can be lost.
 //! 8. Files are hints: what is running is decided by content hash, never by an event or a time
 //!    stamp.
-//! 9. `unsafe` is denied for the package and allowed in two small files, `plugin/stop.rs` and
-//!    `plugin/wasm.rs`, each use with a SAFETY paragraph.
+//! 9. `unsafe` is denied for the package and allowed in three small files, `plugin/stop.rs`,
+//!    `plugin/stop/proof.rs` and `plugin/wasm.rs`, each use with a SAFETY paragraph.
 //! 10. The systemd watchdog is fed only when the cycle count has moved.
 //!
 //! # What is not here

@@ -9,30 +9,25 @@
 //! ever exchanges the number that it saw. A stop that comes too late therefore meets another number
 //! and does nothing.
 //!
-//! The CPU clock alone does not stop a call. The kernel charges a thread also for interrupts that
-//! it handles meanwhile, and on a virtual machine for time in which the host ran something else:
-//! 1.6 ms for a poll of 30 us were seen, and healthy programs were stopped for it. So when the
-//! clock says that the time is over, the timekeeper asks for proof, by a signal to the thread. Its
-//! handler does nothing but count, and it runs when the thread's own code does. Only after `PROOFS`
-//! answers, each in a slice of its own, has the call had its time for certain. The signal stops
-//! nothing and traps nothing; that is done by the flag alone.
+//! The CPU clock alone does not stop a call: when it says that the time is over, the timekeeper
+//! asks for proof (`stop/proof.rs`).
 #![allow(unsafe_code)]
 
 use std::io;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::libc;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::gettid;
 use wasmer::sys::vm::VMGlobalDefinition;
 
+use self::proof::{Inquiry, SLICE_NS};
 use crate::clock::{Clock, MonotonicClock};
+
+mod proof;
 
 /// A call that is not armed has this much time: the timekeeper then sleeps until it is woken.
 const NEVER_NS: u64 = u64::MAX;
@@ -40,49 +35,6 @@ const NEVER_NS: u64 = u64::MAX;
 /// When CPU time is still missing, the timekeeper sleeps at least this long before it looks again;
 /// otherwise a thread that is preempted at the very end of its budget would make it spin.
 const SHORTEST_SLEEP_NS: u64 = 20_000;
-
-/// From one question to the next.
-const SLICE_NS: u64 = 50_000;
-
-/// As many answers leave a call 0.1 ms of its own time beyond its budget, which a healthy one needs
-/// to finish after its CPU was away, and most of the promised millisecond to a late timekeeper.
-const PROOFS: u32 = 3;
-
-/// The question. Nobody else in the process uses it, and a stray one is ignored by default.
-const QUESTION: Signal = Signal::SIGURG;
-
-/// Answers by thread, counted by the handler of [`QUESTION`] and read by timekeepers. Two threads
-/// that share a place only prove too much for each other, which is as good as no proof at all.
-static ANSWERS: [AtomicU32; 64] = [const { AtomicU32::new(0) }; 64];
-
-fn answers_of(thread: i32) -> &'static AtomicU32 {
-    &ANSWERS[thread.cast_unsigned() as usize % ANSWERS.len()]
-}
-
-/// The handler: async-signal-safe, because a look at the thread's number and an addition is all.
-extern "C" fn answer(_: i32) {
-    answers_of(gettid().as_raw()).fetch_add(1, Ordering::Relaxed);
-}
-
-/// Has the question answered from now on.
-fn listen() -> io::Result<()> {
-    static ONCE: OnceLock<Result<(), Errno>> = OnceLock::new();
-    let listen = || {
-        // On the thread's signal stack, which wasmer gives it: a guest's own may be nearly full.
-        let flags = SaFlags::SA_RESTART | SaFlags::SA_ONSTACK;
-        let action = SigAction::new(SigHandler::Handler(answer), flags, SigSet::empty());
-        // SAFETY: the handler is async-signal-safe, see there.
-        unsafe { sigaction(QUESTION, &action) }.map(drop)
-    };
-    Ok((*ONCE.get_or_init(listen))?)
-}
-
-/// Asks a thread of this process, which may have ended.
-fn ask(thread: i32) {
-    let (process, signal) = (std::process::id(), QUESTION as i32);
-    // SAFETY: a system call with three numbers, which touches no memory of ours.
-    let _ = unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) };
-}
 
 /// Lanes that have not come to the timekeeper's notice yet: a few preparations go on at once, and
 /// each wakes it.
@@ -135,12 +87,7 @@ struct Watched {
     shortest_ns: AtomicU64,
     /// When the timekeeper last ended a call; the timekeeper writes this one.
     stopped_ns: AtomicU64,
-    /// The timekeeper's own notes: when the call that is over its time started, how many answers
-    /// the thread had given at the last look, and how often there was a new one.
-    late_ns: AtomicU64,
-    answers: AtomicU32,
-    proofs: AtomicU32,
-    thread: i32,
+    inquiry: Inquiry,
     cpu_clock: ClockId,
 }
 
@@ -168,27 +115,13 @@ impl Watched {
         if used < allowed {
             return now_ns + (allowed - used).max(SHORTEST_SLEEP_NS);
         }
-        if self.proved(started) < PROOFS {
+        if !self.inquiry.is_proved(started) {
             return self::now_ns() + SLICE_NS;
         }
         self.stopped_ns.store(self::now_ns(), Ordering::Relaxed);
         let stopped = call | i32::MIN;
         let _ = cell.compare_exchange(call, stopped, Ordering::Relaxed, Ordering::Relaxed);
         now_ns.saturating_add(shortest)
-    }
-
-    /// How often it is now proved that the call from `started_ns` runs beyond its budget; asks
-    /// once more.
-    fn proved(&self, started_ns: u64) -> u32 {
-        let answers = answers_of(self.thread).load(Ordering::Relaxed);
-        let before = self.answers.swap(answers, Ordering::Relaxed);
-        if self.late_ns.swap(started_ns, Ordering::Relaxed) != started_ns {
-            self.proofs.store(0, Ordering::Relaxed);
-        } else if before != answers {
-            self.proofs.fetch_add(1, Ordering::Relaxed);
-        }
-        ask(self.thread);
-        self.proofs.load(Ordering::Relaxed)
     }
 
     /// CPU time that the call has used for certain.
@@ -276,7 +209,7 @@ impl Timekeeper {
     /// # Errors
     /// When the system has no thread to give, or no signal.
     pub fn start(on_start: impl FnOnce() + Send + 'static) -> io::Result<Self> {
-        listen()?;
+        proof::listen()?;
         let shared = Arc::new(Shared::default());
         let (arrivals, arrived) = rtrb::RingBuffer::new(MAX_ARRIVALS);
         let theirs = Arc::clone(&shared);
@@ -298,10 +231,7 @@ impl Timekeeper {
             idle_until_ns: AtomicU64::new(0),
             shortest_ns: AtomicU64::new(NEVER_NS),
             stopped_ns: AtomicU64::new(0),
-            late_ns: AtomicU64::new(NEVER_NS),
-            answers: AtomicU32::new(0),
-            proofs: AtomicU32::new(0),
-            thread: gettid().as_raw(),
+            inquiry: Inquiry::about_this_thread(),
             cpu_clock: own_cpu_clock(),
         });
         let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);

@@ -42,7 +42,7 @@ const NEIGHBOURS: [(&str, &str); 2] = [
 ];
 
 /// Files that may contain unsafe code.
-const UNSAFE: [&str; 2] = ["src/plugin/stop.rs", "src/plugin/wasm.rs"];
+const UNSAFE: [&str; 3] = ["src/plugin/stop.rs", "src/plugin/stop/proof.rs", "src/plugin/wasm.rs"];
 
 /// Files that may name wasmer: to run modules, to compile them, and to check them.
 const WASMER: [&str; 14] = [

@@ -2,8 +2,8 @@
 //!
 //! Each test lets something happen beside the witness of `daemon/witness.rs`, and then looks whether
 //! it was polled in every cycle and whether the daemon's state is right. Here are processes and
-//! signals; files are in `weather/disk.rs`, a thousand swaps in `weather/swap.rs`. Modules are
-//! harmless here, `hostile.rs` has the others.
+//! signals; files are in `weather/disk.rs`, memory in `weather/memory.rs`, a thousand swaps in
+//! `weather/swap.rs`. Modules are harmless here, `hostile.rs` has the others.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -18,6 +18,7 @@ use crate::evil::binary;
 use crate::rig::{block_on, wat};
 
 pub mod disk;
+mod memory;
 mod swap;
 
 /// The daemon promises to stop within 5 s; the rest is for a busy machine.

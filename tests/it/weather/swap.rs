@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::version;
-use crate::daemon::{Daemon, Keys, LIMIT, beside_the_witness, wait};
+use crate::daemon::{Daemon, Keys, LIMIT, beside_the_witness, unharmed, wait};
 
 /// Swaps in one attempt; `CAMSHAFT_SWAPS` in the environment says otherwise.
 const SWAPS: u32 = 1000;
@@ -40,6 +40,7 @@ fn a_thousand_swaps_miss_no_poll_and_leave_nothing_behind() {
             "  from order to cycle: p50 {p50} us, max {max} us; {missed} cycles missed in between"
         );
         usages.iter().for_each(|usage| println!("  {usage:?}"));
+        unharmed(&daemon);
         let seen = daemon.witness();
         assert_eq!(seen.broken, 0, "a count was lost or came twice: {seen:?}");
         assert_eq!(seen.stale, stale, "one of the versions was polled in every cycle: {seen:?}");
