@@ -14,9 +14,10 @@ use crate::image::{Direction, PointId, Points};
 use crate::variable::{MAX_VARIABLES, Variables};
 
 /// What a guest is doing; decides what it may do. The numbers are those on a tape.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Start section, `_initialize` and `init`: output writes are refused.
+    #[default]
     Init = 0,
     /// A poll.
     Poll,

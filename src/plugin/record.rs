@@ -89,12 +89,13 @@ impl Recorder {
         Self { rooms, polls: u32::from(seat.0) * 37 % POLLS }
     }
 
-    /// A poll has ended well: whether a checkpoint is due.
-    pub(super) fn is_due(&mut self, tape: &Tape) -> bool {
+    /// A poll has ended well: whether a checkpoint is due. `since` says how many bytes the tape has
+    /// from a position on.
+    pub(super) fn is_due(&mut self, since: impl FnOnce(u64) -> u64) -> bool {
         self.polls += 1;
         let newest = || self.rooms.last().and_then(|(at, _)| *at);
         self.polls >= FEWEST_POLLS
-            && newest().is_some_and(|at| self.polls >= POLLS || tape.since(at) >= STRETCH_BYTES)
+            && newest().is_some_and(|at| self.polls >= POLLS || since(at) >= STRETCH_BYTES)
     }
 
     /// Takes a checkpoint in place of the older one. A memory that has outgrown its room is not

@@ -4,10 +4,11 @@
 //! So it is enough to note, for each call into the guest, every call that it makes to the host:
 //! which one, with which arguments, the bytes that the host took from its memory and put there, and
 //! the code. Nothing here knows what the functions mean. A tape is a ring of bytes with room made
-//! in advance: old sections fall out whole, and nothing allocates.
+//! in advance: old sections fall out whole, and nothing allocates. Polls that call nothing are only
+//! counted, and a row of them becomes one section.
 //!
 //! `bind.rs` writes it, `record.rs` decides from where it can be played, `tape/read.rs` reads it
-//! back, `replay.rs` plays it.
+//! back, `replay.rs` plays it; `tape/row.rs` counts the polls that call nothing.
 
 use std::time::Duration;
 
@@ -15,8 +16,12 @@ pub use super::guest::Phase;
 use super::offer::{self, Offer};
 
 mod read;
+mod row;
+#[cfg(test)]
+mod tests;
 
 pub use read::{Called, Section, parse};
+use row::Row;
 
 /// Room of one tape. Two stretches of 100 polls fit with 600 bytes each, some twenty host calls; a
 /// hundred programs have 12 MB.
@@ -77,12 +82,26 @@ pub(super) struct Tape {
     section: u64,
     /// Where the open entry begins.
     entry: u64,
+    /// The call into the guest that is going on.
+    call: Begun,
     is_open: bool,
+    /// The head of the open section is there.
+    is_begun: bool,
     is_within_call: bool,
     is_cut: bool,
     is_talk: bool,
     /// Behind the last section that is not whole.
     sound_from: u64,
+    /// Polls that are not on the ring yet.
+    row: Row,
+}
+
+/// The beginning of a call into the guest.
+#[derive(Debug, Default, Clone, Copy)]
+struct Begun {
+    phase: Phase,
+    cycle: u64,
+    now: Duration,
 }
 
 impl Tape {
@@ -98,7 +117,8 @@ impl Tape {
     }
 
     /// Where the next section will begin.
-    pub(super) fn position(&self) -> u64 {
+    pub(super) fn position(&mut self) -> u64 {
+        self.put_row();
         self.tail
     }
 
@@ -121,15 +141,9 @@ impl Tape {
             // What is missing of the last section was not the end after all.
             self.sound_from = self.tail;
         }
-        self.section = self.tail;
-        (self.is_open, self.is_cut, self.is_within_call) = (true, false, false);
-        let nanos = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-        self.entry = self.tail;
-        let mut head = [0; HEAD];
-        head[4] = phase as u8;
-        head[5..13].copy_from_slice(&cycle.to_le_bytes());
-        head[13..].copy_from_slice(&nanos.to_le_bytes());
-        self.push(&[&head]);
+        self.call = Begun { phase, cycle, now };
+        (self.is_open, self.is_begun, self.is_cut, self.is_within_call) =
+            (true, false, false, false);
     }
 
     /// It has ended, in whatever way. A section that fell short counts as the last thing on the
@@ -138,9 +152,45 @@ impl Tape {
         if !std::mem::take(&mut self.is_open) {
             return;
         }
+        if !self.is_begun {
+            if self.call.phase == Phase::Poll {
+                self.count();
+                return;
+            }
+            self.put_head();
+        }
         if self.is_within_call {
             self.cut();
         }
+        self.close();
+    }
+
+    /// The poll that has ended called nothing.
+    fn count(&mut self) {
+        if !self.row.takes(&self.call) {
+            self.put_row();
+        }
+        self.row.add(self.call);
+    }
+
+    /// Writes the row, if there is one.
+    fn put_row(&mut self) {
+        if let Some((section, len)) = self.row.section() {
+            self.row = Row::default();
+            self.section = self.tail;
+            self.push(&[&section[..len]]);
+        }
+    }
+
+    /// Begins a section, after the row before it.
+    fn put_head(&mut self) {
+        self.put_row();
+        (self.section, self.entry, self.is_begun) = (self.tail, self.tail, true);
+        self.push(&[&self.call.head(self.call.phase as u8)]);
+    }
+
+    /// Writes the length of the open section.
+    fn close(&mut self) {
         let len = (self.tail - self.section) as u32;
         for (byte, at) in len.to_le_bytes().into_iter().zip(self.section..) {
             self.ring[place(at)] = byte;
@@ -162,6 +212,9 @@ impl Tape {
     pub(super) fn call(&mut self, tag: Tag, words: &[u64]) {
         if !self.is_open || self.is_cut {
             return;
+        }
+        if !self.is_begun {
+            self.put_head();
         }
         (self.entry, self.is_within_call, self.is_talk) = (self.tail, true, tag.is_talk);
         let mut head = [0; 2 + 9 * LONGEST];
@@ -209,7 +262,11 @@ impl Tape {
 
     /// Everything from the oldest section on.
     pub(super) fn export(&self) -> Vec<u8> {
-        (self.head..self.tail).map(|at| self.ring[place(at)]).collect()
+        let mut bytes: Vec<u8> = (self.head..self.tail).map(|at| self.ring[place(at)]).collect();
+        if let Some((section, len)) = self.row.section() {
+            bytes.extend(&section[..len]);
+        }
+        bytes
     }
 
     /// What of [`Tape::export`] lies before `position`.
@@ -248,6 +305,21 @@ impl Tape {
     }
 }
 
+impl Begun {
+    /// The head of its section, still without the length.
+    fn head(&self, kind: u8) -> [u8; HEAD] {
+        let mut head = [0; HEAD];
+        head[4] = kind;
+        head[5..13].copy_from_slice(&self.cycle.to_le_bytes());
+        head[13..].copy_from_slice(&nanos(self.now).to_le_bytes());
+        head
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Where a position lies in the ring.
 fn place(position: u64) -> usize {
     // Of a power of two: as quick as a mask.
@@ -268,105 +340,5 @@ fn number(mut value: u64, to: &mut [u8]) -> usize {
             return len;
         }
         value >>= 7;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const READ: Tag = Tag { id: 1, is_talk: false };
-    const TALK: Tag = Tag { id: 0, is_talk: true };
-
-    /// A poll with calls of random sizes; what should be on the tape.
-    fn poll(tape: &mut Tape, cycle: u64, random: &mut fastrand::Rng, largest: usize) -> Section {
-        let now = Duration::from_nanos(random.u64(..));
-        tape.begin(Phase::Poll, cycle, now);
-        let calls = (0..random.usize(..4)).map(|_| {
-            let arguments: Vec<u64> = (0..3).map(|_| random.u64(..) >> random.u32(..64)).collect();
-            let bytes: Vec<u8> = (0..random.usize(..largest)).map(|_| random.u8(..)).collect();
-            let (at, code) = (random.u32(..), random.i32(..));
-            tape.call(READ, &arguments);
-            tape.taken(at, &bytes);
-            tape.given(at / 2, &bytes);
-            tape.answer(code);
-            let (taken, given) = (vec![(at, bytes.clone())], vec![(at / 2, bytes)]);
-            Called { function: 1, arguments, taken, given, code }
-        });
-        let calls = calls.collect();
-        tape.end();
-        Section { phase: Phase::Poll, cycle, now, is_cut: false, calls }
-    }
-
-    #[test]
-    fn the_newest_sections_are_there_whole() {
-        let mut random = fastrand::Rng::with_seed(7);
-        for largest in [1, 10, 1000, 9000] {
-            let (mut tape, mut all) = (Tape::new(true), Vec::new());
-            for cycle in 0..5000 {
-                all.push(poll(&mut tape, cycle, &mut random, largest));
-                if cycle % 97 == 0 {
-                    let exported = tape.export();
-                    assert!(exported.len() <= TAPE_BYTES);
-                    let found = parse(&exported).unwrap();
-                    let newest = &all[all.len() - found.len()..];
-                    assert!(found.iter().map(|(_, section)| section).eq(newest));
-                    // A section that fell out made room for another.
-                    let is_full = exported.len() > TAPE_BYTES - 4 * (2 * largest + 100);
-                    assert!(found.len() == all.len() || is_full, "{}", exported.len());
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_section_that_is_too_large_is_cut_after_a_whole_call() {
-        let mut tape = Tape::new(true);
-        let before = tape.position();
-        tape.begin(Phase::Poll, 1, Duration::ZERO);
-        for n in 0..100_000 {
-            tape.call(READ, &[n]);
-            tape.given(0, &[1, 2, 3]);
-            tape.answer(0);
-        }
-        tape.end();
-        assert!(tape.reaches(before), "it may be the last");
-        let found = parse(&tape.export()).unwrap();
-        let [(0, section)] = &found[..] else { panic!("{} sections", found.len()) };
-        assert!(section.is_cut && section.calls.len() > 5000);
-        assert_eq!(section.calls.last().unwrap().given, [(0, vec![1, 2, 3])]);
-        tape.begin(Phase::Poll, 2, Duration::ZERO);
-        tape.end();
-        assert!(!tape.reaches(before), "it was not the last");
-        assert!(tape.reaches(tape.position()));
-    }
-
-    #[test]
-    fn words_for_the_log_are_not_kept_and_what_was_undone_is_forgotten() {
-        let mut tape = Tape::new(true);
-        let poll = |tape: &mut Tape, phase| {
-            tape.begin(phase, 1, Duration::ZERO);
-            tape.call(TALK, &[2]);
-            tape.taken(0, b"words");
-            tape.answer(0);
-            tape.end();
-        };
-        poll(&mut tape, Phase::Poll);
-        poll(&mut tape, Phase::Save);
-        tape.forget(true);
-        let found = parse(&tape.export()).unwrap();
-        assert_eq!(found.len(), 1);
-        assert!(found[0].1.calls[0].taken.is_empty() && tape.reaches(0));
-        poll(&mut tape, Phase::Save);
-        tape.forget(false);
-        assert!(!tape.reaches(0));
-    }
-
-    #[test]
-    fn a_tape_that_is_off_holds_nothing() {
-        let mut tape = Tape::new(false);
-        poll(&mut tape, 1, &mut fastrand::Rng::with_seed(1), 100);
-        tape.forget(true);
-        assert!(tape.export().is_empty() && !tape.reaches(0));
     }
 }

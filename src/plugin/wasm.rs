@@ -210,9 +210,8 @@ impl Instance {
         let (world, result) = self.body.call(&self.poll, world, &call);
         if let (Ok(()), Some(recorder)) = (&result, &mut self.recorder) {
             let Body { store, host, .. } = &mut self.body;
-            let tape = &host.as_ref(store).tape;
-            if recorder.is_due(tape) {
-                let position = tape.position();
+            if recorder.is_due(|position| host.as_ref(store).tape.since(position)) {
+                let position = host.as_mut(store).tape.position();
                 recorder.take(&self.parts, store, position);
             }
         }

@@ -273,6 +273,19 @@ fn a_long_life_is_played_from_a_checkpoint() {
     assert!(judgement.cycles.len() >= 100, "{}", judgement.cycles.len());
 }
 
+#[test]
+fn a_life_without_a_word_to_the_host_comes_again() {
+    let module = wat(r#"(module (memory (export "memory") 1)
+      (func (export "poll")
+        (i32.store (i32.const 8) (i32.add (i32.load (i32.const 8)) (i32.const 1)))
+        (if (i32.eq (i32.load (i32.const 8)) (i32.const 1234)) (then unreachable))))"#);
+    let judgement = check(&module, 2000, "unreachable");
+    assert_eq!((judgement.sections, judgement.calls), (1234, 0), "all of it is on the tape");
+    let cycles: Vec<_> = judgement.cycles.iter().map(|cycle| cycle.cycle).collect();
+    assert!(cycles.len() >= 100 && cycles.windows(2).all(|pair| pair[0] + 1 == pair[1]));
+    assert_eq!(cycles.last(), Some(&judgement.trap.cycle));
+}
+
 /// As a Rust program has it: more than a megabyte, most of which is a stack that nobody has used.
 #[test]
 fn a_memory_that_is_mostly_empty_has_checkpoints() {

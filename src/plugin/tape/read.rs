@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::row::{LONGEST_ROW, ROW};
 use super::{ANSWER, CUT, GIVEN, HEAD, LONGEST, Phase, TAKEN};
 
 /// A call into the guest, as it was recorded.
@@ -37,46 +38,44 @@ pub struct Called {
     pub code: i32,
 }
 
-/// Reads an exported tape; each section comes with the place where it begins.
+/// Reads an exported tape; each section comes with the place where it begins. Polls of one row have
+/// the same place, and of their times only the first and the last are exact.
 ///
 /// # Errors
 /// Where it makes no sense.
 pub fn parse(tape: &[u8]) -> Result<Vec<(usize, Section)>, String> {
-    let mut sections = Vec::new();
+    let mut found = Vec::new();
     let mut at = 0;
     while at < tape.len() {
         let wrong = || format!("the section at byte {at} of its tape makes no sense");
         let rest = &tape[at..];
         let len = rest.first_chunk().map_or(0, |len| u32::from_le_bytes(*len) as usize);
-        let section = rest.get(..len).and_then(section).ok_or_else(wrong)?;
-        sections.push((at, section));
+        let sections = rest.get(..len).and_then(sections).ok_or_else(wrong)?;
+        found.extend(sections.into_iter().map(|section| (at, section)));
         at += len;
     }
-    Ok(sections)
+    Ok(found)
 }
 
-fn section(bytes: &[u8]) -> Option<Section> {
+/// The one section in these bytes, or a row of them.
+fn sections(bytes: &[u8]) -> Option<Vec<Section>> {
     let (head, entries) = bytes.split_at_checked(HEAD)?;
     let word = |at: usize| head[at..].first_chunk().map(|word| u64::from_le_bytes(*word));
+    let (cycle, now) = (word(5)?, Duration::from_nanos(word(13)?));
+    let mut reader = Reader(entries);
     let phase = match head[4] & !CUT {
         0 => Phase::Init,
         1 => Phase::Poll,
         2 => Phase::Save,
         3 => Phase::Restore,
+        ROW => return reader.row(cycle, now),
         _ => return None,
     };
-    let mut reader = Reader(entries);
     let mut calls = Vec::new();
     while !reader.0.is_empty() {
         calls.push(reader.called()?);
     }
-    Some(Section {
-        phase,
-        cycle: word(5)?,
-        now: Duration::from_nanos(word(13)?),
-        is_cut: head[4] & CUT != 0,
-        calls,
-    })
+    Some(vec![Section { phase, cycle, now, is_cut: head[4] & CUT != 0, calls }])
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -106,6 +105,19 @@ impl<'a> Reader<'a> {
         let (bytes, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
         Some((at, bytes))
+    }
+
+    /// The polls of a row whose first one was in this cycle, at this time.
+    fn row(&mut self, cycle: u64, now: Duration) -> Option<Vec<Section>> {
+        let polls = u32::try_from(self.number()?).ok().filter(|n| (1..=LONGEST_ROW).contains(n))?;
+        let (stride, nanos) = (self.number()?, self.number()?);
+        let poll = |n: u32| {
+            let cycle = cycle.checked_add(stride.checked_mul(n.into())?)?;
+            let passed = u128::from(nanos) * u128::from(n) / u128::from(polls - 1).max(1);
+            let now = now.checked_add(Duration::from_nanos(u64::try_from(passed).ok()?))?;
+            Some(Section { phase: Phase::Poll, cycle, now, is_cut: false, calls: Vec::new() })
+        };
+        self.0.is_empty().then(|| (0..polls).map(poll).collect())?
     }
 
     fn called(&mut self) -> Option<Called> {

@@ -1,0 +1,122 @@
+//! The tape holds what was written on it.
+
+use super::*;
+
+const READ: Tag = Tag { id: 1, is_talk: false };
+const TALK: Tag = Tag { id: 0, is_talk: true };
+
+/// A poll with calls of random sizes; what should be on the tape.
+fn poll(tape: &mut Tape, cycle: u64, random: &mut fastrand::Rng, largest: usize) -> Section {
+    let now = Duration::from_micros(10 * cycle);
+    tape.begin(Phase::Poll, cycle, now);
+    let calls = (0..random.usize(..4)).map(|_| {
+        let arguments: Vec<u64> = (0..3).map(|_| random.u64(..) >> random.u32(..64)).collect();
+        let bytes: Vec<u8> = (0..random.usize(..largest)).map(|_| random.u8(..)).collect();
+        let (at, code) = (random.u32(..), random.i32(..));
+        tape.call(READ, &arguments);
+        tape.taken(at, &bytes);
+        tape.given(at / 2, &bytes);
+        tape.answer(code);
+        let (taken, given) = (vec![(at, bytes.clone())], vec![(at / 2, bytes)]);
+        Called { function: 1, arguments, taken, given, code }
+    });
+    let calls = calls.collect();
+    tape.end();
+    Section { phase: Phase::Poll, cycle, now, is_cut: false, calls }
+}
+
+#[test]
+fn the_newest_sections_are_there_whole() {
+    let mut random = fastrand::Rng::with_seed(7);
+    for largest in [1, 10, 1000, 9000] {
+        let (mut tape, mut all) = (Tape::new(true), Vec::new());
+        for cycle in 0..5000 {
+            all.push(poll(&mut tape, cycle, &mut random, largest));
+            if cycle % 97 == 0 {
+                let exported = tape.export();
+                // A row may still be on its way.
+                assert!(exported.len() < TAPE_BYTES + HEAD + 3 * LONGEST);
+                let found = parse(&exported).unwrap();
+                let newest = &all[all.len() - found.len()..];
+                assert!(found.iter().map(|(_, section)| section).eq(newest));
+                // A section that fell out made room for another.
+                let is_full = exported.len() > TAPE_BYTES - 4 * (2 * largest + 100);
+                assert!(found.len() == all.len() || is_full, "{}", exported.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_section_that_is_too_large_is_cut_after_a_whole_call() {
+    let mut tape = Tape::new(true);
+    let before = tape.position();
+    tape.begin(Phase::Poll, 1, Duration::ZERO);
+    for n in 0..100_000 {
+        tape.call(READ, &[n]);
+        tape.given(0, &[1, 2, 3]);
+        tape.answer(0);
+    }
+    tape.end();
+    assert!(tape.reaches(before), "it may be the last");
+    let found = parse(&tape.export()).unwrap();
+    let [(0, section)] = &found[..] else { panic!("{} sections", found.len()) };
+    assert!(section.is_cut && section.calls.len() > 5000);
+    assert_eq!(section.calls.last().unwrap().given, [(0, vec![1, 2, 3])]);
+    tape.begin(Phase::Poll, 2, Duration::ZERO);
+    tape.end();
+    assert!(!tape.reaches(before), "it was not the last");
+    let position = tape.position();
+    assert!(tape.reaches(position));
+}
+
+#[test]
+fn words_for_the_log_are_not_kept_and_what_was_undone_is_forgotten() {
+    let mut tape = Tape::new(true);
+    let poll = |tape: &mut Tape, phase| {
+        tape.begin(phase, 1, Duration::ZERO);
+        tape.call(TALK, &[2]);
+        tape.taken(0, b"words");
+        tape.answer(0);
+        tape.end();
+    };
+    poll(&mut tape, Phase::Poll);
+    poll(&mut tape, Phase::Save);
+    tape.forget(true);
+    let found = parse(&tape.export()).unwrap();
+    assert_eq!(found.len(), 1);
+    assert!(found[0].1.calls[0].taken.is_empty() && tape.reaches(0));
+    poll(&mut tape, Phase::Save);
+    tape.forget(false);
+    assert!(!tape.reaches(0));
+}
+
+#[test]
+fn polls_that_call_nothing_are_told_one_by_one() {
+    let (mut tape, mut expected) = (Tape::new(true), Vec::new());
+    let mut quiet = |tape: &mut Tape, cycle: u64| {
+        let now = Duration::from_millis(10 * cycle);
+        tape.begin(Phase::Poll, cycle, now);
+        tape.end();
+        expected.push(Section { phase: Phase::Poll, cycle, now, is_cut: false, calls: vec![] });
+    };
+    (7..1007).for_each(|cycle| quiet(&mut tape, cycle));
+    let of_one_kind = tape.export().len();
+    assert!(of_one_kind < 10 * (HEAD + 3 * LONGEST), "{of_one_kind} bytes");
+    // Every third cycle from now on, and with a gap.
+    (1009..1300).step_by(3).chain([2000]).for_each(|cycle| quiet(&mut tape, cycle));
+    let position = tape.position();
+    (2001..2003).for_each(|cycle| quiet(&mut tape, cycle));
+    let found = parse(&tape.export()).unwrap();
+    assert!(found.iter().map(|(_, section)| section).eq(&expected));
+    let after = found.iter().filter(|(at, _)| *at >= tape.exported_before(position));
+    assert_eq!(after.count(), 2, "a row ends where somebody notes the place");
+}
+
+#[test]
+fn a_tape_that_is_off_holds_nothing() {
+    let mut tape = Tape::new(false);
+    poll(&mut tape, 1, &mut fastrand::Rng::with_seed(1), 100);
+    tape.forget(true);
+    assert!(tape.export().is_empty() && !tape.reaches(0));
+}
