@@ -147,6 +147,8 @@ async fn ask(verb: Verb) -> Outcome {
         Verb::Restart { reach, .. } => machine::restart_cold(&client(reach), screen).await,
         Verb::Reset { reach, .. } => machine::reset_retain(&client(reach), screen).await,
         Verb::Recover(reach) => machine::recover(&client(reach), screen).await,
+        Verb::Reload(list) => machine::reload(list, screen).await,
+        Verb::Diff(list) => machine::diff(list, screen).await,
         Verb::Deploy(what) => deploy::deploy(what, screen).await,
         Verb::Rollback(what) => deploy::roll_back(what, screen).await,
         Verb::Remove(named) => remove(named, screen).await,

@@ -7,10 +7,10 @@
 //! or the rights is found out by those who use them.
 //!
 //! Read on in `file.rs` (all keys), `points.rs` and `layout.rs` (the image), `grant.rs` (who may do
-//! what), `check.rs` (ranges and defaults), `change.rs` (what differs after a reload).
+//! what), `check.rs` (ranges and defaults), `change.rs` (what differs after a reload), `disk.rs`
+//! (the file).
 
 use std::ffi::OsString;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,7 @@ use crate::variable::Variable;
 
 mod change;
 mod check;
+mod disk;
 mod driver;
 mod file;
 mod grant;
@@ -36,21 +37,21 @@ mod read;
 mod tests;
 mod word;
 
-pub use change::{Change, How, changes};
+pub use change::{Change, Effect, How, changes};
+pub use disk::Stamp;
 pub use problem::{Problem, Problems};
 
 use check::Surroundings;
 use file::ConfigFile;
 use problem::Report;
 
-/// The largest configuration file: the most points there can be, at 512 bytes each.
-const MAX_FILE_BYTES: u64 = 4 << 20;
-
 /// Everything that is configured.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The file it came from.
     pub path: PathBuf,
+    /// That file's state when it was read; `None` if it was never a file.
+    pub stamp: Option<Stamp>,
     /// `[scan]`
     pub scan: thread::Settings,
     /// `[plugins]`
@@ -144,16 +145,39 @@ pub struct CrashSettings {
 }
 
 impl Config {
-    /// Takes over the settings of plugins from `new`, which has the same points. Who is polled in
-    /// which order stays as it was.
-    pub fn adopt_settings(&mut self, new: &Self) {
-        let order = |name: &str| self.settings(name).order;
-        let mut programs = new.programs.clone();
-        for (name, settings) in &mut programs {
-            settings.order = order(name);
+    /// Takes over from `new` what of its `changes` can change live. A variable that is gone keeps
+    /// its value until the next restart.
+    pub fn adopt(&mut self, new: &Self, changes: &[Change]) {
+        for change in changes.iter().filter(|change| change.is_live()) {
+            let (section, name) = match change.key.split_once('[') {
+                Some((section, rest)) => (section, rest.split(']').next().unwrap_or_default()),
+                None => (&*change.key, ""),
+            };
+            match section {
+                "scan.period" => self.scan.period = new.scan.period,
+                "plugins.grant" => self.plugins.grant_all = new.plugins.grant_all,
+                "plugins.poll_budget" => self.plugins.poll_budget = new.plugins.poll_budget,
+                "plugins.restart" => self.plugins.restart = new.plugins.restart,
+                "plugins.swap" => self.plugins.swap = new.plugins.swap,
+                "log.level" => self.log.level.clone_from(&new.log.level),
+                "device" => {
+                    let theirs = new.devices.iter().find(|device| device.name == name);
+                    let ours = self.devices.iter_mut().find(|device| device.name == name);
+                    ours.zip(theirs).into_iter().for_each(|(ours, theirs)| ours.clone_from(theirs));
+                }
+                "variable" => {
+                    self.variables.retain(|(ours, _)| ours != name);
+                    let theirs = new.variables.iter().find(|(theirs, _)| theirs == name);
+                    self.variables.extend(theirs.cloned());
+                }
+                _ => {}
+            }
         }
-        self.programs = programs;
-        self.unclaimed.clone_from(&new.unclaimed);
+        // What a plugin may do follows from several keys, and means nothing with other points.
+        if !change::is_replaced(changes) {
+            self.programs.clone_from(&new.programs);
+            self.unclaimed.clone_from(&new.unclaimed);
+        }
     }
 
     /// The settings of the plugin `name`, whether it has an entry or not.
@@ -182,18 +206,8 @@ impl Config {
 /// # Errors
 /// Everything that is wrong with it, or that it cannot be read.
 pub fn load(path: &Path) -> Result<Config, Problems> {
-    let text = read_text(path).map_err(|why| Problems::unreadable(path, &why))?;
-    parse(&text, path)
-}
-
-fn read_text(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let read = std::fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
-    if read as u64 > MAX_FILE_BYTES {
-        let why = format!("it has more than {MAX_FILE_BYTES} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
-    }
-    Ok(text)
+    let (text, stamp) = disk::text(path).map_err(|why| Problems::unreadable(path, &why))?;
+    parse(&text, path).map(|config| Config { stamp: Some(stamp), ..config })
 }
 
 /// Reads a configuration from `text`, as if it were the file at `path`.
@@ -242,6 +256,7 @@ fn decide(
     try_devices(&file.devices, &devices, &points, report);
     report.is_clean().then(|| Config {
         path: path.to_owned(),
+        stamp: None,
         scan,
         plugins,
         programs: programs.listed,

@@ -47,6 +47,7 @@ use crash::Crashes;
 use loader::{Loaded, Loader, Module};
 use record::Record;
 use recovery::Recovery;
+use reload::{Cause, Reload};
 use reset::Reset;
 use retain::Retain;
 use roster::{Ordered, Ready, Roster};
@@ -71,8 +72,8 @@ enum Event {
     Tick,
     /// Time to write retained variables, if they have changed.
     Flush,
-    /// SIGHUP: read the configuration again.
-    Reload,
+    /// Read the configuration again.
+    Reload(Cause),
     /// SIGTERM or SIGINT.
     Stop,
 }
@@ -99,6 +100,7 @@ struct Daemon {
     retain: Retain,
     reset: Option<Reset>,
     recovery: Recovery,
+    reload: Reload,
     /// Who waits for the scan's answer, by ticket.
     askers: HashMap<u64, oneshot::Sender<Reply>>,
     last_ticket: u64,
@@ -125,7 +127,7 @@ impl Daemon {
                 Event::Call(call) => self.answer(call),
                 Event::Tick => self.look(),
                 Event::Flush => self.keep(),
-                Event::Reload => self.reload(),
+                Event::Reload(cause) => self.reload(cause),
                 Event::Stop => break,
             }
             self.pursue();
@@ -300,7 +302,7 @@ impl Daemon {
             self.say(&line);
         }
         self.stats.collect();
-        self.order_settings();
+        self.pursue_reload();
         self.pursue_reset();
         self.settle_swaps();
         self.tell_the_operator();
@@ -314,8 +316,7 @@ impl Daemon {
     fn take_back(&mut self, thing: Return) {
         match thing {
             Return::Program(program) => self.bury(program),
-            // Dropped here, off the scan.
-            Return::Settings(_) => {}
+            Return::Refitted(refit) => self.refitted(&refit),
             Return::Refused(prepared, refusal) => {
                 let program = &prepared.program;
                 let refusal = refusal.unwrap_or_else(|| {

@@ -214,6 +214,11 @@ impl Supervisor {
         Self { policy, plugins: BTreeMap::new(), desk: Desk::default() }
     }
 
+    /// From now on plugins are restarted by this one. What is decided stays so.
+    pub fn set_policy(&mut self, policy: RestartPolicy) {
+        self.policy = policy;
+    }
+
     /// The folder holds these settled bytes under that name, or none.
     ///
     /// # Errors

@@ -10,8 +10,8 @@ use clap::{Args as Group, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::help::{
-    CHECK_HELP, COMPLETIONS_HELP, DEPLOY_HELP, FAULT_HELP, HISTORY_HELP, REPLAY_HELP, RESET_HELP,
-    RESTART_HELP, ROLLBACK_HELP, RUN_HELP, SET_HELP, TEST_HELP,
+    CHECK_HELP, COMPLETIONS_HELP, DEPLOY_HELP, DIFF_HELP, FAULT_HELP, HISTORY_HELP, RELOAD_HELP,
+    REPLAY_HELP, RESET_HELP, RESTART_HELP, ROLLBACK_HELP, RUN_HELP, SET_HELP, TEST_HELP,
 };
 use crate::control::MAX_RECEIPTS;
 use crate::image::Value;
@@ -137,6 +137,12 @@ pub(super) enum Verb {
     },
     /// End recovery: let the plugins run
     Recover(Reach),
+    /// Read the configuration file again and take over what can change live
+    #[command(after_help = RELOAD_HELP)]
+    Reload(List),
+    /// Show what a reload would do
+    #[command(after_help = DIFF_HELP)]
+    Diff(List),
     /// Put a module into the plugin folder and wait for the outcome
     #[command(after_help = DEPLOY_HELP)]
     Deploy(Deploy),

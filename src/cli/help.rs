@@ -53,6 +53,22 @@ Examples:
   camshaft restart tank
   camshaft restart --cold";
 
+/// Below the help of `reload`.
+pub(super) const RELOAD_HELP: &str = "\
+The daemon watches the file and does this by itself a moment after it was saved; so does SIGHUP.
+All of the file is checked first. What is wrong changes nothing, and the last good configuration
+stays in force. Period, budgets, plugins, variables and the settings of a device change between
+two cycles; other points, and what is tied to the process, count after a restart.
+
+Examples:
+  camshaft diff
+  camshaft reload";
+
+/// Below the help of `diff`.
+pub(super) const DIFF_HELP: &str = "\
+Compares the file on disk with what is in force in the daemon. Nothing is changed. To look at a
+file before it is put in place, use `camshaft check`.";
+
 /// Below the help of `reset`.
 pub(super) const RESET_HELP: &str = "\
 Retained variables get their initial values, in memory between two cycles and in both files on

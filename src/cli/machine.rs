@@ -1,11 +1,14 @@
 //! Verbs that concern the whole machine: a cold restart, a reset of retained values, the end of
-//! recovery.
+//! recovery, its configuration.
 //!
 //! The daemon answers when the variables have their values; what becomes of each program then is in
 //! `camshaft plugins`. What the verbs mean is said by the help, in `args.rs`.
 
-use super::Outcome;
+use super::args::List;
 use super::screen::Screen;
+use super::table::{Cell, Paint, Side, Style, Table};
+use super::{Outcome, client};
+use crate::control::ChangeView;
 use crate::control::client::Client;
 
 /// `camshaft restart --cold`.
@@ -24,4 +27,33 @@ pub(super) async fn reset_retain(client: &Client, screen: &mut Screen) -> Outcom
 pub(super) async fn recover(client: &Client, screen: &mut Screen) -> Outcome {
     client.recover().await?;
     Ok(screen.print("recovery is over: plugins start\n")?)
+}
+
+/// `camshaft reload`.
+pub(super) async fn reload(list: List, screen: &mut Screen) -> Outcome {
+    let changes = client(list.reach).reload().await?;
+    Ok(screen.show(&changes[..], list.json, |changes, paint| table(changes, "IS", paint))?)
+}
+
+/// `camshaft diff`.
+pub(super) async fn diff(list: List, screen: &mut Screen) -> Outcome {
+    let changes = client(list.reach).diff().await?;
+    Ok(screen.show(&changes[..], list.json, |changes, paint| table(changes, "WOULD BE", paint))?)
+}
+
+/// Changes of the configuration, and whether they are in force or would be.
+fn table(changes: &[ChangeView], head: &'static str, paint: Paint) -> String {
+    if changes.is_empty() {
+        return "the file says what is in force\n".into();
+    }
+    let mut table = Table::new([(Side::Left, "KEY"), (Side::Left, "CHANGE"), (Side::Left, head)]);
+    for ChangeView { key, how, effect } in changes {
+        let force = match &**effect {
+            "live" => Cell::styled(Style::Good, "in force"),
+            "device" => Cell::styled(Style::Good, "in force, the device begins anew"),
+            _ => Cell::styled(Style::Warn, "in force after a restart of the daemon"),
+        };
+        table.row([Cell::from(key), Cell::from(how), force]);
+    }
+    table.render(paint)
 }

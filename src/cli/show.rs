@@ -36,6 +36,16 @@ pub(super) fn status(view: &StatusView, paint: Paint) -> String {
         ("cycle", view.cycle.to_string()),
         ("overruns", format!("{}, cycles missed {}", view.overruns, view.missed)),
     ];
+    if let Some(why) = &view.config_refused {
+        let label = paint.with(Style::Bad, "config  ");
+        text += &format!("{label}  REFUSED, the last good one stays in force\n");
+        why.lines().for_each(|line| text += &format!("{label}  {}\n", legible(line)));
+    }
+    if !view.config_waiting.is_empty() {
+        let label = paint.with(Style::Warn, "config  ");
+        let waiting = view.config_waiting.join(", ");
+        text += &format!("{label}  after a restart: {}\n", legible(&waiting));
+    }
     for (label, found) in places {
         text += &format!("{}  {found}\n", paint.with(Style::Dim, &format!("{label:<8}")));
     }

@@ -1,8 +1,7 @@
 //! What differs between two configurations, and what of it can change while the daemon runs.
 //!
-//! For a reload: it applies what can change live and refuses the rest by name. Nothing is applied
-//! here. Mind that grants hold ids of their own configuration's points: when a `device[...]`
-//! differs, those of the new one mean nothing to the running scan.
+//! For a reload and for `camshaft diff`. Nothing is applied here: [`Config::adopt`] takes over what
+//! can change live, `daemon/reload.rs` carries it to those whom it concerns.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,16 +10,25 @@ use super::{Config, Device};
 use crate::image::Point;
 use crate::plugin::Grant;
 
-/// The settings of a program that can change between two cycles. `order` cannot.
-const LIVE_OF_PLUGIN: [&str; 5] = ["every", "poll_budget", "inputs", "outputs", "hold"];
+/// What can change between two cycles, beside plugins, devices and variables.
+const LIVE: [&str; 6] = [
+    "scan.period",
+    "plugins.grant",
+    "plugins.poll_budget",
+    "plugins.restart",
+    "plugins.swap",
+    "log.level",
+];
 
 /// One difference between two configurations. Displays as `plugin[tank].every changed`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The key, such as `scan.period`, or an entry, such as `device[plant]` (with its points).
+    /// The key, such as `scan.period`, or an entry, such as `device[plant]`.
     pub key: String,
     /// What became of it.
     pub how: How,
+    /// What it takes to do it.
+    pub effect: Effect,
 }
 
 /// What became of a key or an entry.
@@ -34,24 +42,53 @@ pub enum How {
     Changed,
 }
 
+/// What it takes to do a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It counts from the next cycle on.
+    Live,
+    /// This device begins anew, between two cycles; the others go on.
+    Device,
+    /// It counts after a restart of the daemon.
+    Restart,
+}
+
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Added => "added",
+            Self::Removed => "removed",
+            Self::Changed => "changed",
+        })
+    }
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Live => "live",
+            Self::Device => "device",
+            Self::Restart => "restart",
+        })
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let how = match self.how {
-            How::Added => "added",
-            How::Removed => "removed",
-            How::Changed => "changed",
-        };
-        write!(f, "{} {how}", self.key)
+        write!(f, "{} {}", self.key, self.how)
     }
 }
 
 impl Change {
+    fn new(key: String, how: How) -> Self {
+        let is_live = LIVE.contains(&&*key) || key.starts_with("plugin[");
+        let effect = if is_live { Effect::Live } else { Effect::Restart };
+        Self { key, how, effect }
+    }
+
     /// Whether it can be done while the daemon runs.
     pub fn is_live(&self) -> bool {
-        let key = self.key.strip_prefix("plugin[").and_then(|rest| rest.rsplit_once(']'));
-        let is_live =
-            |key: &str| key.strip_prefix('.').is_none_or(|key| LIVE_OF_PLUGIN.contains(&key));
-        self.key == "log.level" || key.is_some_and(|(_, key)| is_live(key))
+        self.effect != Effect::Restart
     }
 }
 
@@ -62,24 +99,8 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     let mut all = Vec::new();
     scan_and_plugins(old, new, &mut all);
     programs(old, new, &mut all);
-    let devices = names(old, new, |config| config.devices.iter().map(|device| &device.name));
-    all.extend(
-        devices.into_iter().filter_map(|name| {
-            entry(format!("device[{name}]"), device(old, name), device(new, name))
-        }),
-    );
-    let variables = names(old, new, |config| config.variables.iter().map(|(name, _)| name));
-    let find = |config: &Config, name: &str| {
-        config.variables.iter().find(|(other, _)| other == name).map(|(_, value)| *value)
-    };
-    // Marking it is a change of the entry.
-    let is_kept = |config: &Config, name: &str| {
-        config.retain.variables.iter().any(|(other, _)| other == name)
-    };
-    let variable = |config, name| Some((find(config, name)?, is_kept(config, name)));
-    all.extend(variables.into_iter().filter_map(|name| {
-        entry(format!("variable[{name}]"), variable(old, name), variable(new, name))
-    }));
+    devices(old, new, &mut all);
+    variables(old, new, &mut all);
     let (a, b) = (&old.retain, &new.retain);
     note(&mut all, "state.", [("dir", old.state.dir != new.state.dir)]);
     note(
@@ -101,7 +122,61 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
         "log.",
         [("level", old.log.level != new.log.level), ("format", old.log.format != new.log.format)],
     );
+    if is_replaced(&all) {
+        // Programs know points by number and address. With others in the image these would mean
+        // something else, so nothing that may have to do with them is taken over.
+        for change in all.iter_mut().filter(|change| change.key != "log.level") {
+            change.effect = Effect::Restart;
+        }
+    }
     all
+}
+
+/// Whether the points are others than before.
+pub(super) fn is_replaced(changes: &[Change]) -> bool {
+    changes.iter().any(|change| change.key.starts_with("device[") && !change.is_live())
+}
+
+fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
+    for name in names(old, new, |config| config.devices.iter().map(|device| &device.name)) {
+        let key = format!("device[{name}]");
+        let (Some((a, theirs)), Some((b, ours))) = (device(old, name), device(new, name)) else {
+            let listed = |config| device(config, name).map(drop);
+            all.extend(entry(key, listed(old), listed(new)));
+            continue;
+        };
+        if theirs != ours {
+            all.push(Change::new(format!("{key}.points"), How::Changed));
+        }
+        if a != b {
+            all.push(Change { key, how: How::Changed, effect: Effect::Device });
+        }
+    }
+}
+
+fn variables(old: &Config, new: &Config, all: &mut Vec<Change>) {
+    let find = |config: &Config, name: &str| {
+        config.variables.iter().find(|(other, _)| other == name).map(|(_, value)| *value)
+    };
+    let is_kept = |config: &Config, name: &str| {
+        config.retain.variables.iter().any(|(other, _)| other == name)
+    };
+    // Marking it is a change of the entry.
+    let variable = |config, name: &str| Some((find(config, name)?, is_kept(config, name)));
+    for name in names(old, new, |config| config.variables.iter().map(|(name, _)| name)) {
+        let (a, b) = (variable(old, name), variable(new, name));
+        // Who keeps values on the disk is told at the start which; and a value has one type.
+        let is_plain = |side: Option<(_, bool)>| side.is_none_or(|(_, is_kept)| !is_kept);
+        let kinds = (a.map(|(value, _)| value.kind()), b.map(|(value, _)| value.kind()));
+        let is_same_kind =
+            matches!(kinds, (Some(a), Some(b)) if a == b) || a.is_none() || b.is_none();
+        let effect = match is_plain(a) && is_plain(b) && is_same_kind {
+            true => Effect::Live,
+            false => Effect::Restart,
+        };
+        let change = entry(format!("variable[{name}]"), a, b);
+        all.extend(change.map(|change| Change { effect, ..change }));
+    }
 }
 
 /// How an entry differs, if it does.
@@ -113,12 +188,12 @@ fn entry<T: PartialEq>(key: String, old: Option<T>, new: Option<T>) -> Option<Ch
         (Some(old), Some(new)) if old == new => return None,
         (Some(_), Some(_)) => How::Changed,
     };
-    Some(Change { key, how })
+    Some(Change::new(key, how))
 }
 
 fn note<const N: usize>(all: &mut Vec<Change>, section: &str, differing: [(&str, bool); N]) {
     let differing = differing.into_iter().filter(|(_, differs)| *differs);
-    let change = |(key, _)| Change { key: format!("{section}{key}"), how: How::Changed };
+    let change = |(key, _)| Change::new(format!("{section}{key}"), How::Changed);
     all.extend(differing.map(change));
 }
 

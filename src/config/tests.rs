@@ -344,9 +344,11 @@ fn changes_are_named() {
         &["plugin[a].every changed", "plugin[a].hold changed"],
         &[],
     );
-    check("'u8'", "'u16'", &[], &["device[d] changed"]);
-    check("'sim'", "'sim'\ninitial = { i = 1 }", &[], &["device[d] changed"]);
-    check("['x']", "['x']\n[[variable]]\nname = 'v'\ntype = 'int'", &[], &["variable[v] added"]);
+    check("'u8'", "'u16'", &[], &["device[d].points changed"]);
+    check("'sim'", "'sim'\ninitial = { i = 1 }", &["device[d] changed"], &[]);
+    check("['x']", "['x']\n[[variable]]\nname = 'v'\ntype = 'int'", &["variable[v] added"], &[]);
+    check("'k'\ntype = 'int'", "'k'\ntype = 'double'", &[], &["variable[k] changed"]);
+    check("'k'\ntype = 'int'", "'k'\ntype = 'int'\ninitial = 3", &["variable[k] changed"], &[]);
     check("'k'", "'k'\nretain = true", &[], &["variable[k] changed"]);
     let state = "['x']\n[state]\ndir = '/s'\n[retain]\nflush = '1s'\non_corrupt = 'refuse'";
     let fixed = ["state.dir changed", "retain.flush changed", "retain.on_corrupt changed"];
@@ -355,14 +357,21 @@ fn changes_are_named() {
     check(
         "['x']",
         other,
-        &["plugin[a].poll_budget changed", "log.level changed"],
         &[
             "scan.period changed",
             "plugins.poll_budget changed",
             "plugins.swap changed",
-            "log.format changed",
+            "plugin[a].poll_budget changed",
+            "log.level changed",
         ],
+        &["log.format changed"],
     );
+    // With other points nothing else can change that might have to do with them.
+    let replaced = base.replace("'u8'", "'u16'") + "[scan]\nperiod = '20ms'\n[log]\nlevel = 'warn'";
+    let changes_of_all = changes(&good(&base), &good(&replaced));
+    let live: Vec<_> = changes_of_all.iter().filter(|change| change.is_live()).collect();
+    assert_eq!(live.iter().map(ToString::to_string).collect::<Vec<_>>(), ["log.level changed"]);
+    assert!(changes_of_all.iter().any(|change| change.key == "scan.period"));
     // Nobody else comes before anybody else.
     check("[[plugin]]", "[[plugin]]\nname = 'b'\n[[plugin]]", &["plugin[b] added"], &[]);
     let three =

@@ -18,8 +18,8 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::{
-    Code, DeployedBody, ErrorBody, Failure, PluginView, PointView, Receipt, SetBody, StatusView,
-    VarView,
+    ChangeView, Code, DeployedBody, ErrorBody, Failure, PluginView, PointView, Receipt, SetBody,
+    StatusView, VarView,
 };
 use crate::image::Value;
 use crate::journal::Entry;
@@ -168,6 +168,23 @@ impl Client {
     /// See [`Error`].
     pub async fn reset_retain(&self) -> Result<(), Error> {
         self.exchange(Method::DELETE, "/v1/retain", Bytes::new()).await.map(drop)
+    }
+
+    /// Has the configuration read again; gives its changes, those that can be so in force.
+    ///
+    /// # Errors
+    /// See [`Error`]; also when the file is wrong.
+    pub async fn reload(&self) -> Result<Vec<ChangeView>, Error> {
+        let answer = self.exchange(Method::POST, "/v1/config/reload", Bytes::new()).await?;
+        self.parse(&answer)
+    }
+
+    /// What a reload would do.
+    ///
+    /// # Errors
+    /// See [`Error`]; also when the file is wrong.
+    pub async fn diff(&self) -> Result<Vec<ChangeView>, Error> {
+        self.fetch("/v1/config/diff").await
     }
 
     /// Ends recovery.

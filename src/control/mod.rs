@@ -26,8 +26,8 @@
 //! | `DELETE /v1/retain` | | `{"done":true}`: retained variables have their initial values |
 //! | `POST /v1/restart/cold` | | `{"done":true}`: all have, and all programs start anew |
 //! | `POST /v1/recover` | | `{"done":true}`: the end of recovery |
-//! | `POST /v1/devices/NAME/fault` | `{"kind":"freeze"}` | `{"done":true}` |
-//! | `DELETE /v1/devices/NAME/fault` | | `{"done":true}` |
+//! | `GET /v1/config/diff`, `POST /v1/config/reload` | | list of [`ChangeView`] |
+//! | `POST /v1/devices/NAME/fault` (`DELETE`) | `{"kind":"freeze"}` | `{"done":true}` |
 //!
 //! A history is a list of journal [`Entry`]s, oldest first: a receipt with `seq` and `time`. It has
 //! the newest 1000, or fewer with `?limit=20`; of what lies further back the journal's files tell.
@@ -57,8 +57,8 @@ use crate::journal::Entry;
 
 pub use receipt::{By, Event, Receipt};
 pub use view::{
-    DeviceView, HoldWord, PluginState, PluginView, PointView, RetainView, SafeView, StatusView,
-    SwapView, VarView, Want,
+    ChangeView, DeviceView, HoldWord, PluginState, PluginView, PointView, RetainView, SafeView,
+    StatusView, SwapView, VarView, Want,
 };
 
 /// Longest name of a plugin that can be deployed, in bytes. A file name may have 255; this leaves
@@ -98,6 +98,10 @@ pub enum Request {
     ResetRetain,
     /// Let the plugins run that are held for recovery: [`Response::Done`].
     Recover,
+    /// Read the configuration again: [`Response::Changes`], once what can change live has.
+    Reload,
+    /// What that would do: [`Response::Changes`].
+    Diff,
     /// Put these bytes into the plugin folder as `NAME.wasm`: [`Response::Deployed`].
     Deploy {
         /// Of the plugin, without `.wasm`; the server has checked it with [`is_plugin_name`].
@@ -181,6 +185,8 @@ pub enum Response {
         /// daemon has seen the file.
         hash: String,
     },
+    /// To [`Request::Reload`] and [`Request::Diff`]: how the file differs from what is in force.
+    Changes(Vec<ChangeView>),
     /// It is done, or will be at the next cycle.
     Done,
 }

@@ -22,6 +22,11 @@ pub struct StatusView {
     pub uptime_s: u64,
     /// Path of the configuration.
     pub config: String,
+    /// What is wrong with that file since it was changed, so that the last good configuration
+    /// stays in force; `null` when nothing is.
+    pub config_refused: Option<String>,
+    /// What that file says that counts after a restart only, such as `control.mode changed`.
+    pub config_waiting: Vec<String>,
     /// Path of the control socket.
     pub socket: String,
     /// Path of the watched folder.
@@ -59,6 +64,18 @@ pub struct StatusView {
     pub devices: Vec<DeviceView>,
     /// In the order of polling.
     pub plugins: Vec<PluginView>,
+}
+
+/// One difference between the configuration file and what is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeView {
+    /// A key such as `scan.period`, or an entry such as `device[plant]`.
+    pub key: String,
+    /// `added`, `removed` or `changed`.
+    pub how: String,
+    /// `live`: it counts from the next cycle on; `device`: this device alone begins anew;
+    /// `restart`: it counts after a restart of the daemon.
+    pub effect: String,
 }
 
 /// Values that outlive the daemon.

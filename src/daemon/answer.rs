@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::Daemon;
 use super::loader::Loader;
+use super::reload::Cause;
 use crate::control::{By, Call, Code, Failure, Reply, Request, Response};
 use crate::driver::{Command, Injection};
 use crate::image::{Direction, Value};
@@ -59,6 +60,8 @@ impl Daemon {
             Request::RestartCold => return self.restart_cold(reply),
             Request::ResetRetain => return self.reset_retain(reply),
             Request::Recover => return self.recover(reply),
+            Request::Reload => return self.reload(Cause::Operator(reply)),
+            Request::Diff => self.differences(),
             Request::Deploy { name, module } => {
                 let folder = self.config.plugins.dir.clone();
                 let loader = self.loader.clone();

@@ -16,6 +16,7 @@ use super::crash::Crashes;
 use super::loader::Loader;
 use super::record::Record;
 use super::recovery::{self, Recovery};
+use super::reload::{self, Cause, Reload};
 use super::retain::Retain;
 use super::roster::Roster;
 use super::say::Told;
@@ -103,6 +104,7 @@ async fn live(
     let (end, ended) = oneshot::channel();
     let control = listen_to_people(socket, &config, &events, ended);
     tick(&events, TICK, || Event::Tick);
+    tokio::spawn(reload::watch_file(config.path.clone(), config.stamp, events.clone()));
     if !retain.initial().is_empty() {
         tick(&events, config.retain.flush, || Event::Flush);
     }
@@ -121,6 +123,7 @@ async fn live(
         reset: None,
         versions: recovery.folder().map(|folder| Versions::new(folder.join("versions"))),
         recovery,
+        reload: Reload::default(),
         askers: HashMap::new(),
         last_ticket: 0,
         notifier: Notifier::from_env(),
@@ -148,7 +151,7 @@ fn listen_to_signals(events: &mpsc::Sender<Event>) -> anyhow::Result<()> {
     let all: [(SignalKind, Make); 5] = [
         (SignalKind::terminate(), || Some(Event::Stop)),
         (SignalKind::interrupt(), || Some(Event::Stop)),
-        (SignalKind::hangup(), || Some(Event::Reload)),
+        (SignalKind::hangup(), || Some(Event::Reload(Cause::Signal))),
         (SignalKind::user_defined1(), || None),
         (SignalKind::user_defined2(), || None),
     ];

@@ -1,87 +1,302 @@
-//! SIGHUP: takes from the configuration what can change live, and refuses the rest by name.
+//! A changed configuration file: what of it counts at once, what waits for a restart, and what is
+//! said as long as it is wrong.
 //!
-//! An invalid file changes nothing. Whatever happens, systemd hears READY again with the outcome.
+//! All of a file is read, checked and made ready before anything changes; what can change live then
+//! does so between two cycles. A file that is wrong changes nothing: the last good configuration
+//! stays, and the log and the status say so until the file is right. A reload is asked for by
+//! SIGHUP, by an operator or by the file itself (`watch_file`). What can change live is decided in
+//! `config/change.rs`, and how the scan does it in `scan/refit.rs`.
 
-use super::Daemon;
-use crate::config::{self, Change, Config};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep};
+
+use super::{Daemon, Event};
+use crate::config::{self, Change, Config, Effect, Stamp};
+use crate::control::{ChangeView, Code, Failure, Reply, Response};
+use crate::driver;
 use crate::plugin::Settings;
-use crate::scan::Order;
+use crate::scan::{Order, Refit};
+use crate::variable::Variable;
+
+/// How often the log repeats that the file is refused.
+const REMINDER: Duration = Duration::from_secs(60);
+
+/// How often the file is looked at. It has settled when two looks in a row find it the same.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Who asked for a reload.
+#[derive(Debug)]
+pub(super) enum Cause {
+    /// SIGHUP.
+    Signal,
+    /// The file is another than before.
+    File,
+    /// Somebody who waits for the outcome.
+    Operator(oneshot::Sender<Reply>),
+}
+
+/// What there is to know about the file.
+#[derive(Debug, Default)]
+pub(super) struct Reload {
+    /// Its state at the last reload.
+    seen: Option<Stamp>,
+    /// What is wrong with it; the last good configuration stays meanwhile.
+    refused: Option<String>,
+    /// When that was said last.
+    said: Option<Instant>,
+    /// What it says that waits for a restart.
+    waiting: Vec<String>,
+    /// What the scan has not taken over yet.
+    flight: Option<Flight>,
+    /// Who asked for another one meanwhile.
+    next: Option<Cause>,
+}
+
+/// A reload on its way through the scan.
+#[derive(Debug)]
+struct Flight {
+    ticket: u64,
+    /// Until the scan's queue has room.
+    unsent: Option<Box<Refit>>,
+    reply: Option<oneshot::Sender<Reply>>,
+    changes: Vec<ChangeView>,
+}
+
+impl Reload {
+    /// What is wrong with the file, if it is refused.
+    pub(super) fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
+    }
+
+    /// Lets somebody wait for the reload that is under way. One that follows it serves all.
+    fn wait(&mut self, cause: Cause) {
+        match (&self.next, cause) {
+            (Some(Cause::Operator(_)), Cause::Operator(reply)) => {
+                let message = "another reload is under way; try again";
+                let _ = reply.send(Err(Failure::new(Code::Busy, message)));
+            }
+            (Some(Cause::Operator(_)), _) => {}
+            (_, cause) => self.next = Some(cause),
+        }
+    }
+
+    /// What the file says that waits for a restart.
+    pub(super) fn waiting(&self) -> &[String] {
+        &self.waiting
+    }
+}
 
 impl Daemon {
-    pub(super) fn reload(&mut self) {
+    /// Reads the file again and takes over what it says. systemd hears READY with the outcome.
+    pub(super) fn reload(&mut self, cause: Cause) {
+        if self.reload.flight.is_some() {
+            return self.reload.wait(cause);
+        }
+        let now = Stamp::of(&self.config.path);
+        let before = std::mem::replace(&mut self.reload.seen, now);
+        if now == before && matches!(cause, Cause::File) {
+            // Somebody else has asked for it since the file was written.
+            return;
+        }
         self.notifier.reloading();
-        let outcome = match config::load(&self.config.path) {
-            Ok(new) => self.take_over(new),
-            Err(problems) => {
-                tracing::error!("the configuration stays as it was: {problems}");
+        let reply = match cause {
+            Cause::Operator(reply) => Some(reply),
+            Cause::Signal | Cause::File => None,
+        };
+        let outcome = match self.plan() {
+            Ok((new, changes, refit)) => self.take_over(&new, &changes, refit, reply),
+            Err(why) => {
+                if let Some(reply) = reply {
+                    let _ = reply.send(Err(Failure::new(Code::Refused, why.clone())));
+                }
+                self.refuse(why);
                 "reload refused, the old configuration stays".to_string()
             }
         };
         self.notifier.ready(&outcome);
     }
 
+    /// What a reload would do now.
+    pub(super) fn differences(&mut self) -> Reply {
+        let refused = |why| Failure::new(Code::Refused, why);
+        let (_, changes, _) = self.plan().map_err(refused)?;
+        Ok(Response::Changes(changes.iter().map(view).collect()))
+    }
+
+    /// Makes everything ready for what the file says, or finds why that cannot be.
+    fn plan(&mut self) -> Result<(Config, Vec<Change>, Refit), String> {
+        let new = config::load(&self.config.path).map_err(|problems| problems.to_string())?;
+        let changes = config::changes(&self.config, &new);
+        let mut refit = Refit::default();
+        let points = &self.config.points;
+        for change in &changes {
+            let key = &change.key;
+            let is_ours = |name: &str| match key.split_once('[') {
+                Some((_, rest)) => rest.strip_suffix(']') == Some(name),
+                None => false,
+            };
+            if change.effect == Effect::Device {
+                let index = self.config.devices.iter().position(|device| is_ours(&device.name));
+                let device = new.devices.iter().find(|device| is_ours(&device.name));
+                for (index, device) in index.into_iter().zip(device) {
+                    let opened = driver::open(&device.driver, points, index);
+                    let opened = opened.map_err(|error| format!("{key} does not open: {error}"))?;
+                    refit.devices.push((index, opened));
+                }
+            }
+            if change.is_live() && key.starts_with("variable[") {
+                let declared = new.variables.iter().find(|(name, _)| is_ours(name));
+                refit.variables.extend(declared.cloned());
+            }
+        }
+        let present = &self.reins.latest.read().variables;
+        for (name, value) in &refit.variables {
+            if let Some(other) = present.read(name).map(Variable::kind)
+                && other != value.kind()
+            {
+                return Err(format!(
+                    "variable[{name}].type: found {}, but a program has made it with the type \
+                     {other}; right would be that",
+                    value.kind()
+                ));
+            }
+        }
+        Ok((new, changes, refit))
+    }
+
     /// Takes over what can change; says what was done.
-    fn take_over(&mut self, new: Config) -> String {
-        let changed = config::changes(&self.config, &new);
-        // Grants are ids into the points of their own configuration: with other devices they would
-        // mean other points.
-        let points_differ = changed.iter().any(|change| change.key.starts_with("device["));
-        let (live, fixed): (Vec<_>, Vec<_>) = changed.into_iter().partition(|change| {
-            change.is_live() && !(points_differ && change.key.starts_with("plugin["))
-        });
+    fn take_over(
+        &mut self,
+        new: &Config,
+        changes: &[Change],
+        refit: Refit,
+        reply: Option<oneshot::Sender<Reply>>,
+    ) -> String {
+        self.reload.refused = None;
+        let (live, fixed): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.is_live());
         for change in &fixed {
             let key = &*change.key;
             tracing::warn!(key, "{change}: that counts after a restart only, until then what was");
         }
-        if live.iter().any(|change| change.key == "log.level") {
-            self.log.set_level(&new.log.level);
-            self.config.log.level = new.log.level.clone();
-        }
-        if live.iter().any(|change| change.key.starts_with("plugin[")) {
-            self.take_settings(&new);
-        }
-        let list =
-            |all: &[Change]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let outcome = match (live.as_slice(), fixed.as_slice()) {
-            ([], []) => "reloaded, nothing has changed".to_string(),
-            (live, []) => format!("reloaded: {}", list(live)),
-            ([], fixed) => format!("reloaded, but refused until a restart: {}", list(fixed)),
-            (live, fixed) => {
-                format!("reloaded: {}; refused until a restart: {}", list(live), list(fixed))
-            }
-        };
+        self.reload.waiting = fixed.iter().map(ToString::to_string).collect();
+        let outcome = outcome(&live, &fixed);
         tracing::info!("{outcome}");
+        if !live.is_empty() {
+            self.adopt(new, changes, refit, reply);
+        } else if let Some(reply) = reply {
+            let _ = reply.send(Ok(Response::Changes(changes.iter().map(view).collect())));
+        }
         outcome
     }
 
-    fn take_settings(&mut self, new: &Config) {
+    /// Makes the new configuration the daemon's own, and orders it of the scan.
+    fn adopt(
+        &mut self,
+        new: &Config,
+        changes: &[Change],
+        mut refit: Refit,
+        reply: Option<oneshot::Sender<Reply>>,
+    ) {
         let names: Vec<String> =
             self.supervisor.plugins().map(|(name, _)| name.to_string()).collect();
         let before: Vec<Settings> = names.iter().map(|name| self.settings(name)).collect();
-        self.config.adopt_settings(new);
+        self.config.adopt(new, changes);
+        self.log.set_level(&self.config.log.level);
+        self.supervisor.set_policy(self.config.plugins.restart);
         for (name, before) in names.iter().zip(before) {
             let after = self.settings(name);
-            if after == before {
-                continue;
-            }
             if after.hold != before.hold {
                 self.hold_as_configured(name, after.hold);
             }
-            if let Some(entry) = self.roster.get_mut(name) {
-                entry.is_outdated = true;
+            if after != before
+                && let Some(entry) = self.roster.get(name)
+            {
+                refit.settings.push((entry.seat, after));
             }
+        }
+        self.last_ticket += 1;
+        let ticket = self.last_ticket;
+        (refit.ticket, refit.period) = (ticket, self.config.scan.period);
+        let unsent = Some(Box::new(refit));
+        let changes = changes.iter().map(view).collect();
+        self.reload.flight = Some(Flight { ticket, unsent, reply, changes });
+        self.pursue_reload();
+    }
+
+    /// Orders what the scan's queue had no room for, and repeats what is wrong with the file.
+    pub(super) fn pursue_reload(&mut self) {
+        if let Some(flight) = &mut self.reload.flight
+            && let Some(refit) = flight.unsent.take()
+            && let Err(rtrb::PushError::Full(Order::Refit(refit))) =
+                self.reins.orders.push(Order::Refit(refit))
+        {
+            flight.unsent = Some(refit);
+        }
+        if self.reload.said.is_some_and(|said| said.elapsed() >= REMINDER)
+            && let Some(why) = self.reload.refused.clone()
+        {
+            self.refuse(why);
         }
     }
 
-    /// Orders the settings that the scan does not have yet. When the queue is full, the next look
-    /// goes on.
-    pub(super) fn order_settings(&mut self) {
-        for (name, entry) in self.roster.iter_mut().filter(|(_, entry)| entry.is_outdated) {
-            let settings = Box::new(self.config.settings(name));
-            if self.reins.orders.push(Order::Configure(entry.seat, settings)).is_err() {
+    /// The scan has taken over what it was ordered. Drivers that were replaced end here.
+    pub(super) fn refitted(&mut self, refit: &Refit) {
+        let is_it = |flight: &mut Flight| flight.ticket == refit.ticket;
+        let Some(flight) = self.reload.flight.take_if(is_it) else { return };
+        if let Some(reply) = flight.reply {
+            let _ = reply.send(Ok(Response::Changes(flight.changes)));
+        }
+        if let Some(cause) = self.reload.next.take() {
+            self.reload(cause);
+        }
+    }
+
+    fn refuse(&mut self, why: String) {
+        tracing::error!("the configuration stays as it was: {why}");
+        self.reload.refused = Some(why);
+        self.reload.said = Some(Instant::now());
+    }
+}
+
+fn outcome(live: &[&Change], fixed: &[&Change]) -> String {
+    let list = |all: &[&Change]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match (live, fixed) {
+        ([], []) => "reloaded, nothing has changed".to_string(),
+        (live, []) => format!("reloaded: {}", list(live)),
+        ([], fixed) => format!("reloaded, but refused until a restart: {}", list(fixed)),
+        (live, fixed) => {
+            format!("reloaded: {}; refused until a restart: {}", list(live), list(fixed))
+        }
+    }
+}
+
+fn view(change: &Change) -> ChangeView {
+    let Change { key, how, effect } = change;
+    ChangeView { key: key.clone(), how: how.to_string(), effect: effect.to_string() }
+}
+
+/// Tells the daemon whenever the file is another than `seen` and has settled. An editor that writes
+/// it in two steps, or puts another in its place, is one change.
+pub(super) async fn watch_file(
+    path: PathBuf,
+    mut seen: Option<Stamp>,
+    events: mpsc::Sender<Event>,
+) {
+    let mut before = seen;
+    loop {
+        sleep(LOOK).await;
+        let file = path.clone();
+        let Ok(now) = spawn_blocking(move || Stamp::of(&file)).await else { return };
+        if now != seen && now == before {
+            seen = now;
+            if events.send(Event::Reload(Cause::File)).await.is_err() {
                 return;
             }
-            entry.is_outdated = false;
         }
+        before = now;
     }
 }

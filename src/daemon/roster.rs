@@ -21,8 +21,6 @@ pub(super) struct Entry {
     pub(super) detect: Duration,
     /// A program that is ready and not yet ordered into the scan.
     pub(super) ready: Option<Ready>,
-    /// Its settings have changed since the scan was told them last.
-    pub(super) is_outdated: bool,
     /// A swap that was ordered and not yet seen.
     pub(super) ordered: Option<Ordered>,
     pub(super) last_swap: Option<SwapView>,
@@ -84,7 +82,6 @@ impl Roster {
                 seat: Seat(free as u16),
                 detect: Duration::ZERO,
                 ready: None,
-                is_outdated: false,
                 ordered: None,
                 last_swap: None,
                 kept: None,
@@ -101,11 +98,6 @@ impl Roster {
 
     pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut Entry> {
         self.entries.get_mut(name)
-    }
-
-    /// All of them, by name.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&Arc<str>, &mut Entry)> {
-        self.entries.iter_mut()
     }
 
     /// The name of whoever sits there.

@@ -38,6 +38,8 @@ impl Daemon {
             pid: std::process::id(),
             uptime_s: self.started.elapsed().as_secs(),
             config: self.config.path.display().to_string(),
+            config_refused: self.reload.refused().map(str::to_owned),
+            config_waiting: self.reload.waiting().to_vec(),
             socket: self.config.control.socket.display().to_string(),
             folder: self.config.plugins.dir.display().to_string(),
             folder_ok: self.folder_error.is_none(),

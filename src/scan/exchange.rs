@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::stats::{self, Sample};
-use crate::driver::{Command, Fault};
+use crate::driver::{Command, Driver, Fault};
 use crate::image::{Direction, Inputs, Points};
 use crate::latest;
 use crate::plugin::program::{Prepared, Program, Takeover};
@@ -31,8 +31,8 @@ pub enum Order {
     Install(Box<Prepared>),
     /// Take the program from this seat; its outputs become safe.
     Remove(Seat),
-    /// Give the program on this seat new settings.
-    Configure(Seat, Box<Settings>),
+    /// Take over a new configuration, all of it between the same two cycles.
+    Refit(Box<Refit>),
     /// Pass a command to a device and send the answer up with this ticket.
     Command {
         /// Comes back with the answer.
@@ -55,6 +55,35 @@ pub enum Order {
     Halt,
 }
 
+/// A new configuration, as far as it concerns the scan: made ready elsewhere, because the scan may
+/// neither open a device nor free one.
+#[derive(Default)]
+pub struct Refit {
+    /// Comes back with it.
+    pub ticket: u64,
+    /// Time from one cycle to the next.
+    pub period: Duration,
+    /// New settings for the programs on these seats; whoever has left since needs none.
+    pub settings: Vec<(Seat, Settings)>,
+    /// Devices that begin anew, by index. The others are not touched.
+    pub devices: Vec<(usize, Box<dyn Driver>)>,
+    /// Variables that are created with these values, where there is none of the name yet.
+    pub variables: Vec<(String, Variable)>,
+}
+
+impl std::fmt::Debug for Refit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let devices: Vec<_> = self.devices.iter().map(|(index, _)| index).collect();
+        f.debug_struct("Refit")
+            .field("ticket", &self.ticket)
+            .field("period", &self.period)
+            .field("settings", &self.settings)
+            .field("devices", &devices)
+            .field("variables", &self.variables)
+            .finish()
+    }
+}
+
 /// What the scan gives back: whatever must not be dropped on its thread, and answers.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "the scan may not allocate a box for a program")]
@@ -64,8 +93,9 @@ pub enum Return {
     /// A program that was not seated: the version before would not hand over its state or it would
     /// not take it; without a reason, because the scan is being stopped.
     Refused(Box<Prepared>, Option<Refusal>),
-    /// Settings that were replaced or had nobody to go to.
-    Settings(Box<Settings>),
+    /// A new configuration is in force. What it brought comes back, with drivers that were
+    /// replaced in place of those that replaced them.
+    Refitted(Box<Refit>),
     /// How a device took a command.
     Answer {
         /// From the order.

@@ -4,10 +4,12 @@
 //! program. Orders come down one bounded queue, what comes back goes up another, and at the end of
 //! each cycle there is one [`Snapshot`]. When cycles happen is in `pacer.rs`, on which thread in
 //! `thread.rs`, how long they took in `stats.rs`, what goes down and comes up in `exchange.rs`, how
-//! a program takes its seat from another in `swap.rs`. Who may run is decided by the supervisor.
+//! a program takes its seat from another in `swap.rs`, a new configuration in `refit.rs`. Who may
+//! run is decided by the supervisor.
 
 mod exchange;
 pub mod pacer;
+mod refit;
 pub mod stats;
 mod swap;
 pub mod thread;
@@ -24,8 +26,8 @@ use crate::variable::{Denied, Variable};
 
 use exchange::RETURNS_PER_CYCLE;
 pub use exchange::{
-    DeviceFact, Ends, MAX_ORDERS, MEMORY_CYCLES, Order, ProgramFact, Reins, Return, Snapshot,
-    queues, rehearsal,
+    DeviceFact, Ends, MAX_ORDERS, MEMORY_CYCLES, Order, ProgramFact, Refit, Reins, Return,
+    Snapshot, queues, rehearsal,
 };
 use stats::{Sample, What};
 use swap::Seated;
@@ -108,7 +110,7 @@ impl Scan {
             let is_heavy = match &order {
                 Order::Install(prepared) => !self.is_new(prepared.program.seat),
                 Order::Command { .. } => false,
-                Order::Remove(_) | Order::Configure(..) | Order::Halt => true,
+                Order::Remove(_) | Order::Refit(_) | Order::Halt => true,
                 Order::SetVariables { .. } => true,
             };
             self.carry_out(order, now);
@@ -127,7 +129,7 @@ impl Scan {
                     self.vacate(index);
                 }
             }
-            Order::Configure(seat, settings) => self.configure(seat, settings),
+            Order::Refit(refit) => self.refit(refit),
             Order::Command { ticket, device, command } => {
                 let result = match self.devices.get_mut(device) {
                     Some(device) => device.driver.command(now, &command),
@@ -283,6 +285,14 @@ impl Scan {
     /// The thread's lane with the timekeeper.
     pub fn lane(&self) -> &Lane {
         &self.lane
+    }
+
+    /// Time from one cycle to the next.
+    ///
+    /// # Panics
+    /// In the middle of a cycle.
+    pub fn period(&self) -> Duration {
+        self.world.as_ref().expect("the world is here between polls").period
     }
 
     /// How many programs sit in the scan.

@@ -21,6 +21,11 @@ impl Pacer {
         Self { period, deadline: start, overruns: 0, missed: 0 }
     }
 
+    /// The grid has this distance from the current deadline on.
+    pub fn set_period(&mut self, period: Duration) {
+        self.period = period;
+    }
+
     /// When the current cycle was due, or the next one after [`Pacer::advance`].
     pub fn deadline(&self) -> Duration {
         self.deadline
@@ -60,6 +65,18 @@ mod tests {
         pacer.advance(Duration::from_millis(end_ms));
         assert_eq!(pacer.deadline(), Duration::from_millis(next_ms), "end {end_ms}");
         assert_eq!((pacer.overruns(), pacer.missed()), (overruns, missed), "end {end_ms}");
+    }
+
+    #[test]
+    fn a_new_period_counts_from_the_current_deadline_on() {
+        let ms = Duration::from_millis;
+        let mut pacer = Pacer::new(ms(100), ms(10));
+        pacer.set_period(ms(25));
+        pacer.advance(ms(101));
+        assert_eq!((pacer.deadline(), pacer.missed()), (ms(125), 0));
+        pacer.set_period(ms(1));
+        pacer.advance(ms(130));
+        assert_eq!((pacer.deadline(), pacer.missed()), (ms(130), 4));
     }
 
     #[test]

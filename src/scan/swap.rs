@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::{ProgramFact, Return, Scan};
 use crate::plugin::program::{Prepared, Program, Takeover};
-use crate::plugin::world::{MAX_PROGRAMS, Seat, World};
+use crate::plugin::world::{MAX_PROGRAMS, World};
 use crate::plugin::{Grant, RollbackState, Settings, Trap};
 use crate::variable::Variable;
 
@@ -63,7 +63,7 @@ impl Seated {
             && now.saturating_sub(self.since) >= policy.probation
     }
 
-    fn configure(&mut self, settings: &Settings, world: &World) {
+    pub(super) fn configure(&mut self, settings: &Settings, world: &World) {
         self.program.configure(settings.clone(), &world.points);
         if let Some(standby) = &mut self.standby {
             standby.seated.configure(settings, world);
@@ -187,22 +187,11 @@ impl Scan {
         self.insert(seated);
     }
 
-    fn insert(&mut self, seated: Seated) {
+    pub(super) fn insert(&mut self, seated: Seated) {
         let rank = seated.program.rank();
         let place = self.programs.partition_point(|other| other.program.rank() < rank);
         self.programs.insert(place, seated);
         self.promise_budgets();
-    }
-
-    pub(super) fn configure(&mut self, seat: Seat, settings: Box<Settings>) {
-        if let Some(index) = self.index(seat) {
-            let mut seated = self.programs.remove(index);
-            let world = self.world();
-            seated.configure(&settings, world);
-            world.give_up(seat, &settings.outputs);
-            self.insert(seated);
-        }
-        self.give_back(Return::Settings(settings));
     }
 
     /// The program's probation is over: the version before is let go, and with it the outputs that

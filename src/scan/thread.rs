@@ -105,6 +105,7 @@ pub fn run(scan: &mut Scan, period: Duration, clock: &impl Clock, ended: &Atomic
         let late = now.saturating_sub(pacer.deadline());
         scan.cycle(now);
         let end = clock.now();
+        pacer.set_period(scan.period());
         pacer.advance(end);
         scan.overruns = pacer.overruns();
         scan.missed = pacer.missed();

@@ -264,6 +264,8 @@ fn status(plugins: &[PluginView]) -> StatusView {
         pid: 4711,
         uptime_s: 7_500,
         config: "config/camshaft.toml".into(),
+        config_refused: None,
+        config_waiting: Vec::new(),
         socket: "/run/camshaft/control.sock".into(),
         folder: "plugins".into(),
         folder_ok: true,

@@ -18,6 +18,7 @@ mod quiet;
 mod recipe;
 mod refuse;
 mod regression;
+mod reload;
 mod retain;
 mod rig;
 mod rollback;

@@ -11,7 +11,7 @@ use camshaft::plugin::program::{Preparation, Prepared, Program, Request};
 use camshaft::plugin::stop::Timekeeper;
 use camshaft::plugin::world::{Line, LogSink, Seat, World};
 use camshaft::plugin::{Compiler, Generation, Limits, ModuleHash, Refusal, Settings};
-use camshaft::scan::{self, Order, Reins, Return, Scan, Snapshot, thread};
+use camshaft::scan::{self, Order, Refit, Reins, Return, Scan, Snapshot, thread};
 use camshaft::variable::Variables;
 
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =
@@ -93,6 +93,12 @@ pub struct Rig {
 
 /// The scan period on the bench.
 pub const PERIOD: Duration = Duration::from_millis(10);
+
+/// New settings for one program, and nothing else that is new.
+pub fn configure(seat: Seat, settings: Settings) -> Order {
+    let settings = vec![(seat, settings)];
+    Order::Refit(Box::new(Refit { period: PERIOD, settings, ..Refit::default() }))
+}
 
 impl Rig {
     pub fn new(points: Arc<Points>, devices: Vec<Box<dyn Driver>>) -> Self {

@@ -11,7 +11,7 @@ use camshaft::plugin::{Settings, world::Seat};
 use camshaft::scan::{MAX_ORDERS, Order, Return, thread};
 use camshaft::variable::Variable;
 
-use crate::rig::{COUNTER, PERIOD, Rig, points, wat};
+use crate::rig::{COUNTER, PERIOD, Rig, configure, points, wat};
 
 fn settings(budget: Duration) -> Settings {
     Settings { poll_budget: budget, ..Settings::default() }
@@ -86,7 +86,7 @@ fn one_program_a_cycle_gets_new_settings() {
     let mut rig = Rig::new(points(), Vec::new());
     rig.install("counter", 0, COUNTER, Settings::default());
     for _ in 0..5 {
-        rig.order(Order::Configure(Seat(0), Box::default()));
+        rig.order(configure(Seat(0), Settings::default()));
     }
     for left in (0..5).rev() {
         rig.step();

@@ -11,7 +11,7 @@ use camshaft::plugin::{Grant, RollbackState, Settings, SwapPolicy};
 use camshaft::scan::{Order, ProgramFact, Return, Snapshot};
 use camshaft::variable::Variable;
 
-use crate::rig::{Rig, points, wat};
+use crate::rig::{Rig, configure, points, wat};
 
 /// A program that counts its polls three times: in its memory, which only a hand-over carries on, in
 /// the variable `count`, and in a global for itself. The first is written to `out.count`.
@@ -352,7 +352,7 @@ fn a_claim_ends_with_its_grant() {
     (0..20).for_each(|_| drop(rig.cycle()));
     let nothing = Settings { outputs: Grant::Only(Vec::new()), ..settings() };
     for settings in [nothing, settings()] {
-        rig.order(Order::Configure(Seat(0), Box::new(settings)));
+        rig.order(configure(Seat(0), settings));
         rig.cycle();
     }
     order(&mut rig, &Version { number: 2, poll: VALVE_AND_TRAP, ..GOOD }, &settings());

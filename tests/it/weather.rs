@@ -2,7 +2,7 @@
 //!
 //! Each test lets something happen beside the witness of `daemon/witness.rs`, and then looks whether
 //! it was polled in every cycle and whether the daemon's state is right. Here are processes and
-//! signals; files are in `weather/disk.rs`, memory in `weather/memory.rs`, a thousand swaps in
+//! signals; files are in `weather/disk.rs`, the configuration in `weather/config.rs`, memory in `weather/memory.rs`, a thousand swaps in
 //! `weather/swap.rs`. Modules are harmless here, `hostile.rs` has the others.
 
 use std::fs;
@@ -17,6 +17,7 @@ use crate::daemon::{Daemon, Keys, LIMIT, log_lines, through, unharmed, wait};
 use crate::evil::binary;
 use crate::rig::{block_on, wat};
 
+mod config;
 pub mod disk;
 mod memory;
 mod swap;

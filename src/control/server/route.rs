@@ -58,7 +58,7 @@ impl Door {
 }
 
 /// Every route with what it is for, as `GET /v1` lists them.
-const ROUTES: [(&str, &str); 21] = [
+const ROUTES: [(&str, &str); 23] = [
     ("GET /v1", "this list"),
     ("GET /v1/status", "everything about the daemon"),
     ("GET /v1/plugins", "all plugins"),
@@ -78,6 +78,8 @@ const ROUTES: [(&str, &str); 21] = [
     ("DELETE /v1/retain", "give retained variables their initial values, also on disk"),
     ("POST /v1/restart/cold", "give all variables their initial values, start all programs anew"),
     ("POST /v1/recover", "end recovery: let the plugins run"),
+    ("POST /v1/config/reload", "read the configuration again; what can change live does"),
+    ("GET /v1/config/diff", "what that would do"),
     ("POST /v1/devices/NAME/fault", "let a simulated device fail; body {\"kind\":\"freeze\"}"),
     ("DELETE /v1/devices/NAME/fault", "let it be sound again"),
 ];
@@ -102,6 +104,8 @@ pub(super) fn routes(door: Door) -> Router {
         .route("/v1/retain", order(MethodFilter::DELETE, || Request::ResetRetain))
         .route("/v1/restart/cold", order(MethodFilter::POST, || Request::RestartCold))
         .route("/v1/recover", order(MethodFilter::POST, || Request::Recover))
+        .route("/v1/config/reload", order(MethodFilter::POST, || Request::Reload))
+        .route("/v1/config/diff", plain(|| Request::Diff))
         .route("/v1/devices/{name}/fault", post(inject).delete(clear))
         .fallback(no_such_route)
         .method_not_allowed_fallback(wrong_method)
@@ -274,6 +278,7 @@ impl IntoResponse for Response {
             Self::History(receipts) => json(ok, &receipts),
             Self::Points(views) => json(ok, &views),
             Self::Vars(views) => json(ok, &views),
+            Self::Changes(views) => json(ok, &views),
             Self::Deployed { name, hash } => {
                 json(StatusCode::ACCEPTED, &DeployedBody { name, hash })
             }

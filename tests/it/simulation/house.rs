@@ -21,7 +21,7 @@ use super::model::{self, Model};
 use super::plant::PROGRAMS;
 use super::swaps::Memory;
 use super::version::{VERSIONS, Version};
-use crate::rig::Rig;
+use crate::rig::{Rig, configure};
 
 pub const NAMES: [&str; PROGRAMS] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
@@ -296,10 +296,7 @@ impl House {
         let known = known.filter(|program| program.seat == seat);
         self.reconfigured.extend(known.map(|program| program.generation));
         // When the queue is full, they are those of the next start.
-        self.order(
-            Order::Configure(seat, Box::new(settings.clone())),
-            model::Order::Configure(seat, settings),
-        );
+        self.order(configure(seat, settings.clone()), model::Order::Configure(seat, settings));
     }
 
     /// All of them or none: one may have another type, or a name that is none.

@@ -1,0 +1,186 @@
+//! A new configuration in a running scan, and the commands that show it and ask for it.
+//!
+//! Fifty edits of which many are wrong are in `weather/config.rs`, what differs between two files
+//! in the library's own tests.
+
+use std::fs;
+use std::process::{Command as Process, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use camshaft::driver::{Command, Driver, Fault};
+use camshaft::image::{Inputs, Value};
+use camshaft::plugin::Settings;
+use camshaft::plugin::world::Seat;
+use camshaft::scan::{Order, Refit, Return};
+use camshaft::variable::Variable;
+
+use crate::daemon::{Daemon, Keys, LIMIT, wait};
+use crate::rig::{COUNTER, PERIOD, Rig, points};
+
+/// A device that counts how often it was read, outside as well.
+struct Tally(u32, Arc<AtomicU32>);
+
+impl Driver for Tally {
+    fn read(&mut self, _: Duration, _: &mut Inputs) -> Result<(), Fault> {
+        self.0 += 1;
+        self.1.store(self.0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn write(&mut self, _: Duration, _: &[u8]) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn command(&mut self, _: Duration, _: &Command) -> Result<(), &'static str> {
+        Err("it only counts")
+    }
+
+    fn is_confirmed(&self) -> bool {
+        true
+    }
+}
+
+fn tally() -> (Box<dyn Driver>, Arc<AtomicU32>) {
+    let seen = Arc::new(AtomicU32::new(0));
+    (Box::new(Tally(0, Arc::clone(&seen))), seen)
+}
+
+/// Leaves the period that it is told, in microseconds, in `out.count`.
+const PERIOD_TELLER: &str = r#"(module
+  (import "env" "wasm_cycle" (func $cycle (param i32 i32) (result i32)))
+  (import "env" "wasm_write_output" (func $write (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "poll")
+    (drop (call $cycle (i32.const 0) (i32.const 8)))
+    (drop (call $write (i32.const 12) (i32.const 8) (i32.const 4)))))"#;
+
+#[test]
+fn a_device_that_changes_begins_anew_and_the_others_go_on() {
+    let ([first, second, third], seen): ([_; 3], Vec<_>) = {
+        let (drivers, seen): (Vec<_>, Vec<_>) = (0..3).map(|_| tally()).unzip();
+        (drivers.try_into().ok().unwrap(), seen)
+    };
+    let mut rig = Rig::new(points(), vec![first, second]);
+    rig.install("counter", 0, COUNTER, Settings::default());
+    (0..9).for_each(|_| rig.step());
+    let before = seen[0].load(Ordering::Relaxed);
+    rig.programs_returned();
+    rig.order(Order::Refit(Box::new(Refit {
+        ticket: 7,
+        period: PERIOD,
+        devices: vec![(1, third), (9, tally().0)],
+        ..Refit::default()
+    })));
+    let news = rig.cycle();
+    let counts: Vec<_> = seen.iter().map(|seen| seen.load(Ordering::Relaxed)).collect();
+    assert_eq!(counts, [before + 1, before, 1], "read in this very cycle");
+    assert_eq!(news.programs[0].polls, u64::from(before + 1), "the program was polled as before");
+    let Ok(Return::Refitted(refit)) = rig.reins.returns.pop() else { panic!("it comes back") };
+    assert_eq!((refit.ticket, refit.devices.len()), (7, 2), "with what was replaced");
+}
+
+#[test]
+fn all_of_it_counts_from_the_same_cycle_on() {
+    let mut rig = Rig::new(points(), Vec::new());
+    rig.install("a", 0, PERIOD_TELLER, Settings { order: 0, ..Settings::default() });
+    rig.install("b", 1, COUNTER, Settings { order: 1, ..Settings::default() });
+    let news = rig.cycle();
+    let order: Vec<_> = news.programs.iter().map(|fact| fact.seat).collect();
+    assert_eq!(order, [Seat(0), Seat(1)]);
+    let polls = news.programs[1].polls;
+    let (int, real) = (Variable::Int(7), Variable::Double(0.5));
+    rig.order(Order::Refit(Box::new(Refit {
+        period: Duration::from_millis(25),
+        settings: vec![
+            (Seat(0), Settings { order: 2, ..Settings::default() }),
+            (Seat(1), Settings { order: 1, every: 1_000_000, ..Settings::default() }),
+            (Seat(5), Settings::default()),
+        ],
+        variables: vec![("new".into(), int)],
+        ..Refit::default()
+    })));
+    let news = rig.cycle();
+    let order: Vec<_> = news.programs.iter().map(|fact| fact.seat).collect();
+    assert_eq!(order, [Seat(1), Seat(0)], "they are polled in the new order");
+    assert_eq!(news.programs[0].polls, polls, "its turn comes later now");
+    assert_eq!(rig.value(&news, "out.count"), Value::Int(25_000), "a guest sees the new period");
+    assert_eq!(news.variables.read("new"), Some(int));
+    // What is there already is left as it is.
+    let variables = vec![("new".to_string(), real), ("newer".to_string(), real)];
+    rig.order(Order::Refit(Box::new(Refit { period: PERIOD, variables, ..Refit::default() })));
+    let news = rig.cycle();
+    assert_eq!(news.variables.read("new"), Some(int));
+    assert_eq!(news.variables.read("newer"), Some(real));
+}
+
+fn camshaft(daemon: &Daemon, verb: &str) -> Output {
+    let mut command = Process::new(env!("CARGO_BIN_EXE_camshaft"));
+    command.arg(verb).arg("--socket").arg(daemon.path("control.sock")).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Cycles in half a second.
+fn rate(daemon: &Daemon) -> u64 {
+    let (before, started) = (daemon.status().cycle, Instant::now());
+    wait("half a second", LIMIT, || {
+        (started.elapsed() >= Duration::from_millis(500)).then_some(())
+    });
+    daemon.status().cycle - before
+}
+
+#[test]
+fn diff_tells_what_reload_does_and_a_wrong_file_changes_nothing() {
+    let daemon = Daemon::start(Keys::default());
+    let file = daemon.path("camshaft.toml");
+    let plain = fs::read_to_string(&file).unwrap();
+    let unchanged = camshaft(&daemon, "diff");
+    assert!(unchanged.status.success() && text(&unchanged.stdout).contains("what is in force"));
+
+    assert!(rate(&daemon) > 250, "its period is 1 ms");
+    let slower = plain
+        .replace("\"1ms\"", "\"20ms\"")
+        .replace("\"sim\"\n", "\"sim\"\ninitial = { \"evil.input\" = 5 }\n")
+        .replace("format = \"json\"", "format = \"json\"\n[crash]\nrecord = false");
+    fs::write(&file, &slower).unwrap();
+    let told = text(&camshaft(&daemon, "diff").stdout);
+    let expected = [
+        "scan.period    changed  in force\n",
+        "device[plant]  changed  in force, the device begins anew\n",
+        "crash.record   changed  in force after a restart of the daemon\n",
+    ];
+    expected.iter().for_each(|line| assert!(told.contains(line), "{line:?} is not in\n{told}"));
+    let done = camshaft(&daemon, "reload");
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    let (head, rows) = told.split_once('\n').unwrap();
+    assert!(head.contains("WOULD BE"), "{head}");
+    assert_eq!(text(&done.stdout).split_once('\n').unwrap().1, rows);
+    assert!((10..100).contains(&rate(&daemon)), "its period is 20 ms");
+    assert_eq!(daemon.status().config_waiting, ["crash.record changed"]);
+
+    fs::write(&file, slower.replace("[scan]", "[scan]\nperoid = 3")).unwrap();
+    for verb in ["diff", "reload"] {
+        let refused = camshaft(&daemon, verb);
+        let said = text(&refused.stderr);
+        assert!(
+            !refused.status.success() && said.contains("camshaft.toml:2: scan.peroid"),
+            "{said}"
+        );
+    }
+    let status = text(&camshaft(&daemon, "status").stdout);
+    assert!(status.contains("REFUSED") && status.contains("scan.peroid"), "{status}");
+    assert!(status.contains("crash.record changed"), "{status}");
+    // Put right again, it is found without a word to the daemon.
+    fs::write(&file, &plain).unwrap();
+    wait("the file is read again", LIMIT, || {
+        let status = daemon.status();
+        (status.config_refused.is_none() && status.period_us == 1000).then_some(())
+    });
+    assert!(daemon.status().config_waiting.is_empty());
+    assert!(rate(&daemon) > 250, "its period is 1 ms again");
+    daemon.wait_log("", &["reloaded: scan.period changed"]);
+}
