@@ -53,7 +53,7 @@ pub fn run(
     let name = module.display().to_string();
     let bytes = std::fs::read(module).with_context(|| name.clone())?;
     let hash = ModuleHash::of(&bytes);
-    let artifact = compile(workshop, hash, bytes).with_context(|| name.clone())?;
+    let artifact = workshop.artifact_now(hash, bytes).with_context(|| name.clone())?;
     let keeper = Timekeeper::start(|| {}).context("the timekeeper does not start")?;
     let stem = module.file_stem().unwrap_or_default().to_string_lossy();
     let bench = Bench {
@@ -66,18 +66,6 @@ pub fn run(
     };
     let outcomes = recipes.into_iter().map(|(name, recipe)| bench.play(name, recipe)).collect();
     Ok(Report::new(name, outcomes))
-}
-
-/// Compiles on a thread of its own, so that it does not matter whether the caller is within a
-/// runtime.
-fn compile(workshop: &Workshop, hash: ModuleHash, module: Vec<u8>) -> anyhow::Result<Artifact> {
-    let work = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(runtime.block_on(workshop.artifact(hash, module.into()))?)
-    };
-    std::thread::scope(|scope| {
-        scope.spawn(work).join().expect("nothing in a compilation panics on this side")
-    })
 }
 
 /// A module with everything that running it takes.

@@ -83,19 +83,7 @@ impl Folder {
         // One name for all attempts: what a kill leaves behind goes with the next.
         let half = self.path.join(format!("{name}.tmp"));
         let target = self.path.join(name);
-        let _ = fs::remove_file(&half);
-        let written = (|| {
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&half, &target)
-        })();
-        if written.is_err() {
-            // It may not even exist; a full disk must not stay full for it.
-            let _ = fs::remove_file(&half);
-        }
-        written?;
+        put_whole(&half, &target, |file| file.write_all(bytes))?;
         File::open(&self.path)?.sync_all()
     }
 }
@@ -105,6 +93,32 @@ impl Drop for Folder {
         // Not left to closing: a child between fork and exec has the file open as well.
         let _ = self.lock.unlock();
     }
+}
+
+/// Puts a private file in place of `target`, whole or not at all: `write` fills a new file of the
+/// name `half`, which is flushed and renamed. That the name outlives a power cut takes a flush of
+/// the folder as well.
+///
+/// # Errors
+/// Whatever `write` or the disk says; then nothing is left of the new file.
+pub fn put_whole(
+    half: &Path,
+    target: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    // One that a kill has left would be in the way.
+    let _ = fs::remove_file(half);
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(half)?;
+        write(&mut file)?;
+        file.sync_all()?;
+        fs::rename(half, target)
+    })();
+    if written.is_err() {
+        // It may not even exist; a full disk must not stay full for it.
+        let _ = fs::remove_file(half);
+    }
+    written
 }
 
 /// The content of a file, if it has at most `most` bytes; `None` if there is no such file.

@@ -4,12 +4,13 @@
 //! there whole or not at all.
 
 use std::fs;
-use std::io::{self, BufWriter};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::Report;
+use crate::state::put_whole;
 
 /// Reports that are kept: enough for every plugin of a plant to crash in a night, and few enough to
 /// look through.
@@ -46,15 +47,13 @@ impl Shelf {
         let hash = head.hash.get(..16).unwrap_or(&head.hash);
         let name = format!("{}-{}-{hash}.{EXTENSION}", head.plugin, head.trap.cycle);
         let (half, path) = (self.folder.join(format!(".{name}.tmp")), self.folder.join(name));
-        let written = write(report, &half).and_then(|()| {
-            fs::rename(&half, &path)?;
-            // The name is on disk only when the folder is.
-            fs::File::open(&self.folder)?.sync_all()
+        let written = put_whole(&half, &path, |file| {
+            let mut buffered = BufWriter::new(file);
+            report.write(&mut buffered)?;
+            buffered.flush()
         });
-        if written.is_err() {
-            // A full disk must not fill further.
-            let _ = fs::remove_file(&half);
-        }
+        // The name is on disk only when the folder is.
+        let written = written.and_then(|()| fs::File::open(&self.folder)?.sync_all());
         self.make_room(&path);
         written.map(|()| path)
     }
@@ -87,13 +86,4 @@ impl Shelf {
             }
         }
     }
-}
-
-fn write(report: &Report, half: &Path) -> io::Result<()> {
-    // One that a power failure has left would be in the way.
-    let _ = fs::remove_file(half);
-    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(half)?;
-    let mut buffered = BufWriter::new(file);
-    report.write(&mut buffered)?;
-    buffered.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{Cycle, Head, Report, StartHead, history, join};
 use crate::plugin::checkpoint::Noted;
-use crate::plugin::compile::{Artifact, Workshop};
+use crate::plugin::compile::Workshop;
 use crate::plugin::record::Frame;
 use crate::plugin::replay::{self, Divergence, Ending, Played, Reel};
 use crate::plugin::stop::Timekeeper;
@@ -90,7 +90,7 @@ pub fn replay(
     };
     let (hash, module) = the_module(report, module)?;
     let workshop = Workshop { limits: head.limits, compiler: head.compiler, ..workshop.clone() };
-    let artifact = compile(&workshop, hash, module)?;
+    let artifact = workshop.artifact_now(hash, module)?;
     let keeper = Arc::new(Timekeeper::start(|| {}).context("the timekeeper does not start")?);
     let last = reel.sections.len();
     let Played { ending, sections, calls, memory } =
@@ -140,18 +140,6 @@ fn the_module(report: &Report, module: Option<Vec<u8>>) -> anyhow::Result<(Modul
         bail!("the module has the hash {hash:#}; the report is about {}", head.hash);
     }
     Ok((hash, module))
-}
-
-/// Compiles on a thread of its own, so that it does not matter whether the caller is within a
-/// runtime.
-fn compile(workshop: &Workshop, hash: ModuleHash, module: Vec<u8>) -> anyhow::Result<Artifact> {
-    let work = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(runtime.block_on(workshop.artifact(hash, module.into()))?)
-    };
-    std::thread::scope(|scope| {
-        scope.spawn(work).join().expect("nothing in a compilation panics on this side")
-    })
 }
 
 fn judge(head: &Head, ending: &Ending, is_at_end: bool) -> (Verdict, String) {

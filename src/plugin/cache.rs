@@ -7,11 +7,12 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::{Compiler, Limits, ModuleHash};
+use crate::state::put_whole;
 
 /// Most bytes that are kept; the files used longest ago go first. A hundred plugins of a few
 /// kilobytes need about 10 MB.
@@ -96,19 +97,10 @@ impl Cache {
         // Two preparations of one module may store at the same time: each has a file of its own.
         let unique = fastrand::u64(..);
         let half = self.0.join(format!("{key}.{unique:016x}.tmp"));
-        let written = (|| {
-            let mut file =
-                fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?;
+        put_whole(&half, &self.0.join(key), |file| {
             file.write_all(blake3::hash(artifact).as_bytes())?;
-            file.write_all(artifact)?;
-            file.sync_all()?;
-            fs::rename(&half, self.0.join(key))
-        })();
-        if written.is_err() {
-            // The half file may not even exist; a full disk must not fill further.
-            let _ = fs::remove_file(&half);
-        }
-        written
+            file.write_all(artifact)
+        })
     }
 
     /// Deletes the files used longest ago until the rest is within the limit.

@@ -106,6 +106,21 @@ impl Workshop {
         Ok(Artifact { bytes, cached: false })
     }
 
+    /// The same for who can wait: on a thread of its own, so that it does not matter whether the
+    /// caller is within a runtime.
+    ///
+    /// # Errors
+    /// As [`Workshop::artifact`]; or when the system has no runtime to give.
+    pub fn artifact_now(&self, hash: ModuleHash, module: Vec<u8>) -> anyhow::Result<Artifact> {
+        let work = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            Ok(runtime.block_on(self.artifact(hash, module.into()))?)
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(work).join().expect("nothing in a compilation panics on this side")
+        })
+    }
+
     /// What a module is, without compiling it.
     ///
     /// # Errors

@@ -5,24 +5,51 @@ use std::fmt::Write as _;
 use super::check;
 
 #[test]
-fn a_version_that_was_taken_back_is_not_run_again_before_a_release() {
+fn a_version_that_traps_on_probation_is_quarantined_and_the_one_before_runs_again() {
     check(
-        "file A : prepare A1
-         ok 1 : install 1
-         see 1 : 'runs 1'
-         file B : prepare B2
-         ok 2 : install 2
-         see 2 after 1 : 'runs 2'
-         see 1 beat 2 : 'back from B to A'
-         is : running A1 file quarantined
-         see 1 beat 2 :
-         +1000 :
-         file A :
-         file B : 'still quarantined B'
-         release : prepare B3
-         ok 3 : install 3
-         see 3 after 1 : 'runs 3'
-         is : running B3",
+        "file A         : prepare A1
+         ok 1           : install 1
+         see 1          : 'runs 1'
+         file B         : prepare B2
+         ok 2           : install 2
+         see 2 after 1  : 'runs 2'
+         is             : running B2
+         see 1 beat 2   : 'back from B to A'
+         is             : running A1 file quarantined
+         see 1 beat 2   :
+         +90000         :
+         file A         :
+         file B         : 'still quarantined B'
+         file C         : prepare C3
+         ok 3           : install 3
+         see 1 beat 3   : 'back from C to A'
+         is             : running A1 file quarantined
+         file B         : 'still quarantined B'
+         release        : prepare B4
+         ok 4           : install 4
+         see 4 after 1  : 'runs 4'
+         see 4          :
+         is             : running B4
+         see 4 trap     : 'trap 1/5 0ms', prepare B5
+         is             : preparing B4 next B5",
+    );
+}
+
+#[test]
+fn a_version_that_resumed_is_restarted_and_stopped_like_any_other() {
+    check(
+        "file A         : prepare A1
+         ok 1           : install 1
+         see 1          : 'runs 1'
+         file B         : prepare B2
+         ok 2           : install 2
+         see 1 beat 2   : 'back from B to A'
+         see 1 trap     : 'trap 1/5 0ms', prepare A3
+         ok 3           : install 3
+         see 3          : 'runs 3'
+         file -         : stop
+         see -          : 'stopped'
+         is             : unknown",
     );
 }
 

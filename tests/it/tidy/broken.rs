@@ -1,0 +1,93 @@
+//! Each rule on snippets that keep it and snippets that break it.
+
+use super::{
+    FLOORS, INVARIANTS, Rule, columns, file_name, file_size, floors, function_size, header,
+    libraries, map, unsafe_code,
+};
+
+#[test]
+fn every_rule_finds_what_breaks_it() {
+    // The findings of one rule in one text, all of which must be there.
+    let check = |rule: Rule, path: &str, text: &str, expected: &[&str]| {
+        let found = rule(path, text);
+        assert_eq!(found.len(), expected.len(), "{path}: {text}\n{found:?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.contains(expected), "{found} lacks {expected}");
+        }
+    };
+    let code = "src/scan/mod.rs";
+
+    check(floors, code, "use crate::plugin::Trap;\nuse crate::scan::Order;", &[]);
+    check(floors, code, "\nuse crate::supervisor;", &["2: `scan` (floor 2) must not know"]);
+    check(floors, code, "/// See [`crate::daemon::run`].", &["`daemon`"]);
+    check(
+        floors,
+        code,
+        "use crate::{image::{Point, Kind}, config::{self, Config}};",
+        &["`config`"],
+    );
+    check(floors, "src/driver/sim.rs", "use crate::plugin::Trap;", &["`plugin` (floor 1)"]);
+    check(floors, "src/recipe.rs", "use crate::control::View;", &["`control` (floor 5)"]);
+    check(floors, "src/image.rs", "use crate::variable::Variable;", &["`variable` (floor 0)"]);
+    check(floors, "src/main.rs", "fn main() { camshaft::cli::run() }", &[]);
+    check(floors, "src/attic.rs", "", &["`attic` has no floor"]);
+    check(floors, code, "use crate::attic::Box;", &["crate::attic has no floor"]);
+    check(floors, "src/plugin/abi.rs", "use super::super::image;", &["leaves `plugin`"]);
+    check(floors, "src/plugin/abi.rs", "use super::guest;", &[]);
+    let test = "#[cfg(test)]\nmod tests {\n    use super::super::guest;\n}\n";
+    check(floors, "src/plugin/abi.rs", test, &[]);
+
+    check(header, code, "//! One\n//! two\n//! three\n", &[]);
+    check(header, code, "//! One\n//! two\nuse x;\n", &["has 2 lines"]);
+    check(header, code, "use x;\n//! One\n//! two\n//! three\n", &["has 0 lines"]);
+    check(header, code, &"//! more\n".repeat(41), &["has 41 lines"]);
+    check(header, "src/config/tests.rs", "//! One.\n", &[]);
+    check(header, "src/config/tests.rs", "use x;\n", &["has 0 lines"]);
+
+    check(columns, code, &format!("{}\n//{}", "ä".repeat(100), "x".repeat(99)), &["2: 101"]);
+
+    check(file_size, code, &"x\n".repeat(400), &[]);
+    check(file_size, code, &"x\n".repeat(401), &["401 lines"]);
+    check(file_size, "src/config/tests.rs", &"x\n".repeat(401), &[]);
+    let tests = "#[cfg(test)]\nmod tests {\n    const BRACE: char = '}';\n    fn x() {}\n}\n";
+    check(file_size, code, &format!("{}{tests}", "x\n".repeat(400)), &[]);
+    check(file_size, code, &format!("{tests}{}", "x\n".repeat(401)), &["401 lines"]);
+
+    let long = |lines| format!("fn long(x: [u8; 4]) {{\n{}}}\n", "    \"}\"; // }\n".repeat(lines));
+    check(function_size, "src/log.rs", &long(68), &[]);
+    check(function_size, "src/log.rs", &long(69), &["1: `long` has 71 lines"]);
+    check(function_size, code, &format!("\n{}", long(9)).replace("long", "cycle"), &["`cycle`"]);
+    check(function_size, code, "trait T {\n    fn none(&self);\n    fn one(&self) {}\n}\n", &[]);
+
+    let stop = "src/plugin/stop.rs";
+    check(unsafe_code, stop, "// SAFETY: it is alive.\n// Really.\nlet x = unsafe { y };", &[]);
+    check(unsafe_code, stop, "// It is alive.\nlet x = unsafe { y };", &["2: unsafe without"]);
+    check(unsafe_code, stop, "\nunsafe impl Send for X {}", &["2: unsafe without"]);
+    check(unsafe_code, stop, "unsafe fn x() {}", &[]);
+    check(unsafe_code, code, "// SAFETY: it is alive.\nunsafe { y }", &["2: unsafe code is not"]);
+    check(unsafe_code, code, "#![allow(unsafe_code)]", &["1: unsafe code is not"]);
+    check(unsafe_code, code, "// unsafe\nlet unsafe_word = \"unsafe\";", &[]);
+
+    check(libraries, code, "use wasmer::Store;", &["1: names wasmer"]);
+    check(libraries, "src/plugin/wasm.rs", "use wasmer::Store;", &[]);
+    check(libraries, code, "// as wasmer does\nlet x = \"wasmer\";", &[]);
+    check(libraries, code, "use notify::Watcher;", &["1: names notify"]);
+    check(libraries, code, "notify::recommended_watcher(x);", &["1: names notify"]);
+    check(libraries, "src/plugin/folder/disk.rs", "use notify::Watcher;", &[]);
+    check(libraries, code, "self.notify();", &[]);
+
+    check(file_name, "src/plugin/helpers.rs", "", &["`helpers`"]);
+    check(file_name, "src/common/mod.rs", "", &["`common`"]);
+    check(file_name, code, "", &[]);
+}
+
+#[test]
+fn the_map_must_name_every_invariant_and_every_module() {
+    let rows = FLOORS.map(|(module, floor)| format!("//! | {floor} | [`{module}`] |\n")).concat();
+    let invariants: String = (1..=INVARIANTS).map(|n| format!("//! {n}. It holds.\n")).collect();
+    let good = format!("//! # Floors\n{rows}//!\n//! # Invariants\n{invariants}");
+    assert_eq!(map("src/lib.rs", &good), [""; 0]);
+    let bad = good.replace("//! 7. It holds.\n", "").replace("`latest`", "`earliest`");
+    let expected = ["1: invariant 7 is missing", "1: `latest` is not on floor 0 of the map"];
+    assert_eq!(map("src/lib.rs", &bad), expected);
+}
