@@ -156,7 +156,7 @@ impl House {
                     let reason = refusal.as_ref().map(|refusal| without_place(&refusal.reason));
                     Back::Refused(prepared.program.generation, reason)
                 }
-                Return::Refitted(_) => Back::Settings,
+                Return::Refitted(_) => Back::Refitted,
                 Return::Answer { ticket, result } => {
                     Back::Answer { ticket: *ticket, is_good: result.is_ok() }
                 }

@@ -12,7 +12,7 @@ use camshaft::plugin::compile::Artifact;
 use camshaft::plugin::program::Prepared;
 use camshaft::plugin::world::Seat;
 use camshaft::plugin::{Generation, ModuleHash, Refusal, Settings, Trap};
-use camshaft::scan::{MAX_ORDERS, Order, ProgramFact};
+use camshaft::scan::{MAX_ORDERS, Order, ProgramFact, Refit};
 use camshaft::supervisor::{RestartPolicy, Supervisor};
 use camshaft::variable::Variable;
 
@@ -21,7 +21,7 @@ use super::model::{self, Model};
 use super::plant::PROGRAMS;
 use super::swaps::Memory;
 use super::version::{VERSIONS, Version};
-use crate::rig::{Rig, configure};
+use crate::rig::{PERIOD, Rig};
 
 pub const NAMES: [&str; PROGRAMS] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
@@ -278,13 +278,22 @@ impl House {
         self.supervisor.folder(name, None).expect("a name goes");
     }
 
+    /// A reload: new settings for this plugin and perhaps for others, perhaps a new variable.
     fn reconfigure(&mut self, name: &'static str) {
-        let settings = self.any_settings(name);
-        self.note("configure", format_args!("{name}: {settings:?}"));
-        self.settings.insert(name, settings.clone());
-        let Some(seat) = self.seat(name) else { return };
-        if self.one_in(4) {
-            return; // it counts from the next start
+        let mut names = vec![name];
+        let others = self.settings.keys().copied().filter(|other| *other != name);
+        let others: Vec<_> = others.filter(|_| self.random.u32(..4) == 0).collect();
+        names.extend(others);
+        let mut settings = Vec::new();
+        for name in names {
+            let new = self.any_settings(name);
+            self.note("configure", format_args!("{name}: {new:?}"));
+            self.settings.insert(name, new.clone());
+            let Some(seat) = self.seat(name) else { continue };
+            if self.one_in(4) {
+                continue; // it counts from the next start
+            }
+            settings.push((seat, new));
         }
         let on_its_way = self.model.orders.iter().filter_map(|order| match order {
             model::Order::Install(prepared) => Some(&prepared.program),
@@ -293,10 +302,21 @@ impl House {
         let standing = self.model.seated.iter().filter_map(|p| p.standby.as_deref());
         let standing = standing.map(|standby| &standby.program);
         let known = self.model.seated.iter().chain(standing).chain(on_its_way);
-        let known = known.filter(|program| program.seat == seat);
+        let known = known.filter(|program| settings.iter().any(|(seat, _)| *seat == program.seat));
         self.reconfigured.extend(known.map(|program| program.generation));
+        let mut variables = Vec::new();
+        if self.one_in(3) {
+            let value = Variable::Int(self.random.i32(..));
+            variables.push((["declared", "by hand", MIX[0]][self.random.usize(..3)], value));
+        }
+        let refit = Refit {
+            period: PERIOD,
+            settings: settings.clone(),
+            variables: variables.iter().map(|(name, value)| (name.to_string(), *value)).collect(),
+            ..Refit::default()
+        };
         // When the queue is full, they are those of the next start.
-        self.order(configure(seat, settings.clone()), model::Order::Configure(seat, settings));
+        self.order(Order::Refit(Box::new(refit)), model::Order::Refit { settings, variables });
     }
 
     /// All of them or none: one may have another type, or a name that is none.

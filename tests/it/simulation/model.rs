@@ -110,7 +110,7 @@ pub struct Prepared {
 pub enum Order {
     Install(Box<Prepared>),
     Remove(Seat),
-    Configure(Seat, Settings),
+    Refit { settings: Vec<(Seat, Settings)>, variables: Vec<(&'static str, Variable)> },
     Command { ticket: u64, device: usize, command: Command },
     SetVariables { ticket: u64, values: Vec<(&'static str, Variable)> },
     Halt,
@@ -122,7 +122,7 @@ pub enum Back {
     Program(Generation),
     /// With the beginning of the reason, if there is one.
     Refused(Generation, Option<String>),
-    Settings,
+    Refitted,
     Answer {
         ticket: u64,
         is_good: bool,
@@ -241,7 +241,15 @@ impl Model {
                 let cycle = self.world.cycle;
                 self.returns.push_back(Back::VariablesSet { ticket, cycle, is_good });
             }
-            Order::Configure(seat, settings) => self.configure(seat, &settings),
+            Order::Refit { settings, variables } => {
+                for (name, value) in variables {
+                    if self.world.read(name).is_none() {
+                        self.world.write(name, value);
+                    }
+                }
+                settings.iter().for_each(|(seat, settings)| self.configure(*seat, settings));
+                self.returns.push_back(Back::Refitted);
+            }
             Order::Remove(seat) => {
                 self.down.retain(|program| program.seat != seat);
                 if let Some(index) = self.index(seat) {

@@ -181,7 +181,6 @@ impl Model {
             }
             self.take_place(program);
         }
-        self.returns.push_back(Back::Settings);
     }
 
     /// The program has polled well; was that the last poll of its probation?
