@@ -265,10 +265,12 @@ pub(super) fn vars(views: &[VarView], paint: Paint) -> String {
     if views.is_empty() {
         return "no variables\n".into();
     }
-    let mut table = Table::new([(Left, "VARIABLE"), (Left, "TYPE"), (Right, "VALUE")]);
+    let head = [(Left, "VARIABLE"), (Left, "TYPE"), (Right, "VALUE"), (Left, "RETAIN")];
+    let mut table = Table::new(head);
     for view in views {
-        let row = [Cell::from(&view.name), view.kind.to_string().into(), value(view.value).into()];
-        table.row(row);
+        let kept = if view.retain { "yes" } else { "" };
+        let kind = view.kind.to_string().into();
+        table.row([Cell::from(&view.name), kind, value(view.value).into(), kept.into()]);
     }
     table.render(paint)
 }

@@ -280,6 +280,8 @@ pub struct VarView {
     pub kind: VariableKind,
     /// Its value; `null` when it is not a number.
     pub value: Option<Value>,
+    /// Whether it is kept on the disk.
+    pub retain: bool,
 }
 
 #[cfg(test)]

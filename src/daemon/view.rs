@@ -174,6 +174,7 @@ impl Daemon {
     }
 
     pub(super) fn variables(&mut self) -> Vec<VarView> {
+        let kept = &self.config.retain.variables;
         let news = self.reins.latest.read();
         let mut all: Vec<_> = news
             .variables
@@ -182,6 +183,7 @@ impl Daemon {
                 name: name.into(),
                 kind: variable.kind(),
                 value: finite(variable.into()),
+                retain: kept.iter().any(|(kept, _)| kept == name),
             })
             .collect();
         all.sort_by(|one, other| one.name.cmp(&other.name));

@@ -330,7 +330,12 @@ fn points() -> Vec<PointView> {
 }
 
 fn vars() -> Vec<VarView> {
-    let var = |name: &str, kind, value| VarView { name: name.into(), kind, value: Some(value) };
+    let var = |name: &str, kind, value| VarView {
+        name: name.into(),
+        kind,
+        value: Some(value),
+        retain: name == "setpoint",
+    };
     vec![
         var("counter", VariableKind::Int, Value::Int(-7)),
         var("setpoint", VariableKind::Double, Value::Real(50.0)),

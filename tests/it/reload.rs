@@ -108,7 +108,8 @@ fn all_of_it_counts_from_the_same_cycle_on() {
     assert_eq!(rig.value(&news, "out.count"), Value::Int(25_000), "a guest sees the new period");
     assert_eq!(news.variables.read("new"), Some(int));
     // What is there already is left as it is.
-    let variables = vec![("new".to_string(), real), ("newer".to_string(), real)];
+    let other = Variable::Int(8);
+    let variables = vec![("new".to_string(), other), ("newer".to_string(), real)];
     rig.order(Order::Refit(Box::new(Refit { period: PERIOD, variables, ..Refit::default() })));
     let news = rig.cycle();
     assert_eq!(news.variables.read("new"), Some(int));

@@ -48,9 +48,9 @@ lamp              out    true        good     bool      8.1  hold  blink  plant
 ";
 
 const VARS: &str = "\
-VARIABLE  TYPE    VALUE
+VARIABLE  TYPE    VALUE  RETAIN
 counter   int        -7
-setpoint  double     50
+setpoint  double     50  yes
 ";
 
 #[tokio::test]
