@@ -33,6 +33,7 @@ mod layout;
 mod points;
 mod problem;
 mod read;
+mod swap;
 #[cfg(test)]
 mod tests;
 mod word;
@@ -80,7 +81,7 @@ pub struct Config {
 }
 
 /// What all plugins share.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PluginsSettings {
     /// The watched folder.
     pub dir: PathBuf,

@@ -3,9 +3,9 @@
 //! It decides nothing itself. The folder says what files there are, the supervisor what is to run,
 //! the loader makes programs of modules, the scan runs them; here the facts of each are carried to
 //! the others. Names, seats and modules are kept together in `roster.rs`, preparation is in
-//! `loader.rs`, live changes in `reload.rs`, the log in `say.rs`, receipts in `record.rs`, answers
-//! for people in `answer.rs` and `view.rs`, what outlives the daemon in `keep.rs`, `retain.rs`,
-//! `reset.rs` and `recovery.rs`, the end in `stop.rs`.
+//! `loader.rs`, trials in `shadow.rs`, live changes in `reload.rs`, the log in `say.rs`, receipts
+//! in `record.rs`, answers for people in `answer.rs` and `view.rs`, what outlives the daemon in
+//! `keep.rs`, `retain.rs`, `reset.rs` and `recovery.rs`, the end in `stop.rs`.
 
 mod answer;
 mod build;
@@ -19,6 +19,7 @@ mod reset;
 mod retain;
 mod roster;
 mod say;
+mod shadow;
 mod stop;
 mod view;
 
@@ -34,6 +35,7 @@ use crate::control::{Call, Reply, SwapView};
 use crate::log;
 use crate::plugin::folder::{Change, Watch};
 use crate::plugin::program::Request;
+use crate::plugin::shadow::Feed;
 use crate::plugin::versions::Versions;
 use crate::plugin::world::Line;
 use crate::plugin::{ModuleHash, Refusal, Settings};
@@ -64,6 +66,8 @@ enum Event {
     Folder(Change),
     /// A preparation has ended.
     Loaded(Box<Loaded>),
+    /// A shadow run wants to be fed.
+    Feed(Feed),
     /// A module was not even put into the folder.
     TurnedAway { name: String, hash: ModuleHash, refusal: Refusal },
     /// Somebody asks for something.
@@ -85,6 +89,8 @@ struct Daemon {
     supervisor: Supervisor,
     roster: Roster,
     loader: Loader,
+    /// Shadow runs that the scan does not know of yet.
+    feeds: Vec<Feed>,
     /// The scan's thread; `None` once it was ended.
     scan: Option<thread::Running>,
     reins: Reins,
@@ -121,6 +127,10 @@ impl Daemon {
             match event {
                 Event::Folder(change) => self.folder_changed(change),
                 Event::Loaded(loaded) => self.loaded(*loaded),
+                Event::Feed(feed) => {
+                    self.feeds.push(feed);
+                    self.order_feeds();
+                }
                 Event::TurnedAway { name, hash, refusal } => {
                     self.record.refused(&name, Some(hash), &refusal);
                 }
@@ -182,6 +192,7 @@ impl Daemon {
     }
 
     fn loaded(&mut self, loaded: Loaded) {
+        self.tell_of_shadow(&loaded);
         loaded.lines.iter().for_each(|line| self.say(line));
         if let Some(remains) = loaded.remains {
             self.bury_unborn(&loaded.name, loaded.hash, *remains);
@@ -243,7 +254,7 @@ impl Daemon {
         match action {
             Action::Prepare { name, hash, generation } => {
                 let settings = self.settings(&name);
-                let world = self.rehearsal();
+                let (world, is_tried) = (self.rehearsal(), self.is_to_be_tried(&name, hash));
                 let file = self.config.plugins.dir.join(format!("{name}.wasm"));
                 let module = self.roster.modules.get(&hash).cloned();
                 let module = module.unwrap_or(Module::File(file));
@@ -254,7 +265,7 @@ impl Daemon {
                 };
                 let (name, seat) = (name.into(), entry.seat);
                 let request = Request { name, seat, hash, generation, settings };
-                entry.loading.replace(self.loader.load(request, module, world));
+                entry.loading.replace(self.loader.load(request, module, world, is_tried));
             }
             Action::Install { name, generation } => {
                 let settings = self.settings(&name);
@@ -303,6 +314,7 @@ impl Daemon {
         }
         self.stats.collect();
         self.pursue_reload();
+        self.order_feeds();
         self.pursue_reset();
         self.settle_swaps();
         self.tell_the_operator();
@@ -317,6 +329,8 @@ impl Daemon {
         match thing {
             Return::Program(program) => self.bury(program),
             Return::Refitted(refit) => self.refitted(&refit),
+            // Dropped here, off the scan.
+            Return::Feed(_) => {}
             Return::Refused(prepared, refusal) => {
                 let program = &prepared.program;
                 let refusal = refusal.unwrap_or_else(|| {

@@ -36,9 +36,10 @@
 //! [`plugin::folder`] sees a file, lets it settle, reads it once and names it by its hash →
 //! [`supervisor`] asks for it → [`plugin::compile`] checks and compiles it in a child process, or
 //! takes the artifact from [`plugin::cache`] → [`plugin::program`] makes an instance and runs its
-//! `init`, all off the scan → [`scan::Order::Install`] → at a cycle boundary `save` of the running
-//! version and its own `restore`, and it takes the seat. On probation the version before stands by;
-//! after it, that is dropped on another thread. Whatever fails, the running version goes
+//! `init`, all off the scan → if that is wanted, [`plugin::shadow`] lets another instance poll
+//! beside the running version → [`scan::Order::Install`] → at a cycle boundary `save` of the
+//! running version and its own `restore`, and it takes the seat. On probation the version before
+//! stands by; after it, that is dropped on another thread. Whatever fails, the running version goes
 //! on. A program that traps comes back whole, and [`crash`] makes a report of it.
 //!
 //! # What outlives the daemon
@@ -50,9 +51,10 @@
 //!
 //! # Invariants
 //! 1. The scan thread never waits on anyone, never logs and never allocates inside a cycle, except
-//!    in a cycle that swaps or loses a program or gives one new settings. Guests' log lines go into
-//!    a bounded queue that another thread writes out. At most one program is swapped, restarted or
-//!    given new settings in a cycle; retired instances are dropped on another thread.
+//!    in a cycle that swaps or loses a program, gives one new settings or begins its shadow run.
+//!    Guests' log lines go into a bounded queue that another thread writes out. At most one program
+//!    is swapped, restarted, given new settings or given a shadow in a cycle; retired instances are
+//!    dropped on another thread.
 //! 2. A poll that does not return in its budget is stopped within the budget plus 1 ms; the cycle
 //!    goes on. Budgets count CPU time.
 //! 3. A program writes into its own scratch. Outputs and variables count only after a good poll. On

@@ -7,6 +7,7 @@ use super::show::{short, swap};
 use super::table::{Cell, Paint, Side, Style, Table};
 use crate::control::{By, Event, Receipt};
 use crate::journal::Entry;
+use crate::plugin::shadow::Report;
 
 use Side::{Left, Right};
 
@@ -42,14 +43,16 @@ fn told(receipt: &Receipt) -> (Style, &'static str, String) {
     let old = receipt.old_hash.as_deref().map(short);
     match &receipt.event {
         Event::Started { swap: times } => (Style::Good, "started", swap(times)),
-        Event::Swapped { swap: times } => {
+        Event::Swapped { swap: times, shadow } => {
             let old = old.unwrap_or("another version");
-            (Style::Good, "swapped", format!("replaces {old}: {}", swap(times)))
+            let details = format!("replaces {old}: {}{}", swap(times), tried(shadow.as_ref()));
+            (Style::Good, "swapped", details)
         }
         Event::Restarted { swap: times } => (Style::Good, "restarted", swap(times)),
-        Event::Refused { reason, remedy, count } => {
+        Event::Refused { reason, remedy, count, shadow } => {
             let goes_on = old.map(|old| format!("; {old} goes on")).unwrap_or_default();
-            let details = format!("{reason}; {remedy}{goes_on}{}", in_a_row(*count));
+            let (row, tried) = (in_a_row(*count), tried(shadow.as_ref()));
+            let details = format!("{reason}; {remedy}{goes_on}{row}{tried}");
             (Style::Bad, "refused", details)
         }
         Event::Trapped { trap, count } => {
@@ -64,6 +67,10 @@ fn told(receipt: &Receipt) -> (Style, &'static str, String) {
         }
         Event::Stopped => (Style::Warn, "stopped", "out of the scan, its outputs are safe".into()),
     }
+}
+
+fn tried(shadow: Option<&Report>) -> String {
+    shadow.map(|report| format!("; {report}")).unwrap_or_default()
 }
 
 fn in_a_row(count: u64) -> String {

@@ -1,7 +1,8 @@
 //! Ranges, names and defaults: from single keys to `scan`, `plugins`, `retain`, `state`, `control`,
 //! `log`, variables.
 //!
-//! Points are in `points.rs` and `layout.rs`, grants and budgets of programs in `grant.rs`.
+//! Points are in `points.rs` and `layout.rs`, grants and budgets of programs in `grant.rs`,
+//! `plugins.swap` in `swap.rs`.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -10,15 +11,14 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::file::{
-    ControlFile, LogFile, Maybe, PluginsFile, RetainFile, ScanFile, SwapFile, VariableFile,
-};
+use super::file::{ControlFile, LogFile, Maybe, PluginsFile, RetainFile, ScanFile, VariableFile};
 use super::problem::{Report, Said};
+use super::swap::swap;
 use super::word::{Bytes, Cpus, GrantWord, ModeWord};
 use super::{ControlSettings, PluginsSettings, RetainSettings, StateSettings};
 use crate::image::Value;
 use crate::log;
-use crate::plugin::{Limits, SwapPolicy};
+use crate::plugin::Limits;
 use crate::scan::thread;
 use crate::supervisor::RestartPolicy;
 use crate::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variable, VariableKind};
@@ -62,13 +62,10 @@ const FUNCTIONS: RangeInclusive<u64> = 1..=1_000_000;
 const LOG_RATE: RangeInclusive<u64> = 0..=10_000;
 
 /// Longer waits are an operator's business: hold and release.
-const RESTART: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
+pub(super) const RESTART: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 
 /// Every trap in the window is remembered.
 const TRAPS: RangeInclusive<u64> = 1..=100;
-
-/// As many as there are numbers for.
-const PROBATION_POLLS: RangeInclusive<u64> = 0..=u32::MAX as u64;
 
 /// Quicker than a disk can flush makes no sense; what is written once an hour is nearly not kept.
 const FLUSH: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_secs(3600);
@@ -289,18 +286,6 @@ fn restart(file: &PluginsFile, report: &Report<'_>) -> RestartPolicy {
         // The cast is safe: TRAPS ends far below u32::MAX.
         traps: traps as u32,
         window: ranged(&file.within, RESTART, default.window, show_duration, report),
-    }
-}
-
-fn swap(file: &SwapFile, period: Duration, report: &Report<'_>) -> SwapPolicy {
-    let default = SwapPolicy::default();
-    let polls = ranged(&file.polls, PROBATION_POLLS, default.polls.into(), show_number, report);
-    SwapPolicy {
-        budget: budget(&file.budget, period, period / 2, report),
-        probation: ranged(&file.probation, RESTART, default.probation, show_duration, report),
-        // The cast is safe: PROBATION_POLLS ends at u32::MAX.
-        polls: polls as u32,
-        rollback_state: file.rollback_state.as_ref().map(|said| said.value).unwrap_or_default(),
     }
 }
 

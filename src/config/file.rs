@@ -86,6 +86,9 @@ pub(super) struct SwapFile {
     pub(super) probation: Maybe<Duration>,
     pub(super) polls: Maybe<u64>,
     pub(super) rollback_state: Maybe<RollbackState>,
+    pub(super) shadow: Maybe<u64>,
+    pub(super) admit_ratio: Maybe<f64>,
+    pub(super) require_equal: Maybe<bool>,
 }
 
 /// `[[plugin]]`
@@ -226,6 +229,9 @@ impl PluginsFile {
                 probation: duration(swap, "probation"),
                 polls: swap.take("polls", COUNT),
                 rollback_state: swap.take("rollback_state", "\"current\" or \"snapshot\""),
+                shadow: swap.take("shadow", COUNT),
+                admit_ratio: swap.take("admit_ratio", NUMBER),
+                require_equal: swap.take("require_equal", SWITCH),
             }),
             compiler: plugins.take("compiler", "\"cranelift\" or \"singlepass\""),
             cache: plugins.take("cache", PATH),

@@ -72,7 +72,8 @@ fn every_key_is_heard() {
          [plugins]\ndir = '/p'\ngrant = 'none'\npoll_budget = '20us'\ninit_budget = '1s'\n\
          memory = '64KiB'\ntable = 1\nstack = 8192\nmodule = '1 GiB'\nfunctions = 2\nlog_rate = 3\n\
          restart = { first = '1s', max = '1m', traps = 9, within = '5m' }\n\
-         swap = { budget = '600us', probation = '1m', polls = 7, rollback_state = 'snapshot' }\n\
+         swap = { budget = '600us', probation = '1m', polls = 7, rollback_state = 'snapshot',\n\
+         shadow = 9, admit_ratio = 0.5, require_equal = true }\n\
          compiler = 'singlepass'\ncache = 'c'\n\
          [[variable]]\nname = 'v'\ntype = 'int'\n\
          [[variable]]\nname = 'k'\ntype = 'int'\ninitial = 7\nretain = true\n\
@@ -109,6 +110,9 @@ fn every_key_is_heard() {
             probation: Duration::from_secs(60),
             polls: 7,
             rollback_state: RollbackState::Snapshot,
+            shadow: 9,
+            admit_ratio: 0.5,
+            require_equal: true,
         },
         compiler: Compiler::Singlepass,
         cache: "etc/c".into(),

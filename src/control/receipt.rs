@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SwapView;
 use crate::plugin::Trap;
+use crate::plugin::shadow::Report;
 
 /// Something that became of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,9 @@ pub enum Event {
     Swapped {
         /// The times it took.
         swap: SwapView,
+        /// What its shadow run has found; not there if it had none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shadow: Option<Report>,
     },
     /// A new instance of the same version took over: after a trap, or because the operator wanted
     /// it.
@@ -57,6 +61,9 @@ pub enum Event {
         /// How often the same version was refused in a row. Of a long row not each has a receipt:
         /// the first five do, and then those whose count is a power of two.
         count: u64,
+        /// What its shadow run has found; not there if it had none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shadow: Option<Report>,
     },
     /// It trapped: its outputs are safe until it is restarted.
     Trapped {
@@ -127,7 +134,7 @@ mod tests {
         let rest = r#""boundary_us":0,"missed_cycles":0,"cached":true,"state_bytes":4,"#;
         let state = r#""variables_carried":3,"variables_new":0,"variables_dropped":0"#;
         let expected = format!(r#""kind":"swapped","swap":{{{times}{rest}{state}}}"#);
-        check(Event::Swapped { swap }, &expected);
+        check(Event::Swapped { swap, shadow: None }, &expected);
         let how = r#"{"kind":"unreachable","function":null,"offset":9,"cycle":7}"#;
         let expected = format!(r#""kind":"trapped","trap":{how},"count":2"#);
         check(Event::Trapped { trap, count: 2 }, &expected);

@@ -112,6 +112,7 @@ async fn live(
         supervisor: Supervisor::new(config.plugins.restart),
         roster: Roster::default(),
         loader,
+        feeds: Vec::new(),
         scan: Some(scan),
         reins,
         lines,

@@ -5,7 +5,7 @@
 //! only when it is not alone.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
@@ -16,6 +16,7 @@ use super::Event;
 use crate::plugin::compile::{Artifact, Workshop};
 use crate::plugin::program::{Preparation, Prepared, Program, Request};
 use crate::plugin::record::Remains;
+use crate::plugin::shadow::{MAX_SHADOWS, Outcome, Report, Shadow};
 use crate::plugin::stop::Timekeeper;
 use crate::plugin::world::{Line, World};
 use crate::plugin::{Generation, ModuleHash, Refusal};
@@ -25,6 +26,9 @@ const MAX_COMPILING: usize = 2;
 
 /// Preparations at once. Most take a millisecond, but an `init` that hangs takes its whole budget.
 const MAX_PREPARING: usize = 4;
+
+/// Shadow runs of one version, where the machine was too busy to show that it is equal.
+const MAX_ATTEMPTS: usize = 3;
 
 /// What is known of a module's code: its bytes, until there is an artifact.
 #[derive(Debug, Clone)]
@@ -75,6 +79,8 @@ pub(super) struct Loaded {
     pub(super) lines: Vec<Line>,
     /// What is left of a guest whose start trapped.
     pub(super) remains: Option<Box<Remains>>,
+    /// What its shadow run has found, if it had one.
+    pub(super) shadow: Option<Report>,
     /// What was compiled, for the next time.
     pub(super) artifact: Option<Artifact>,
     pub(super) compile: Duration,
@@ -89,6 +95,7 @@ pub(super) struct Loader {
     events: mpsc::Sender<Event>,
     compiling: Arc<Semaphore>,
     preparing: Arc<Semaphore>,
+    trying: Arc<Semaphore>,
 }
 
 impl Loader {
@@ -103,15 +110,23 @@ impl Loader {
             events,
             compiling: Arc::new(Semaphore::new(MAX_COMPILING)),
             preparing: Arc::new(Semaphore::new(MAX_PREPARING)),
+            trying: Arc::new(Semaphore::new(MAX_SHADOWS)),
         }
     }
 
-    /// Prepares a program in the background; an [`Event::Loaded`] follows.
-    pub(super) fn load(&self, request: Request, module: Module, world: Box<World>) -> Loading {
+    /// Prepares a program in the background, and tries it in the shadow of the one that runs if
+    /// that is wanted; an [`Event::Loaded`] follows.
+    pub(super) fn load(
+        &self,
+        request: Request,
+        module: Module,
+        world: Box<World>,
+        is_tried: bool,
+    ) -> Loading {
         let loader = self.clone();
         let generation = request.generation;
         let task = tokio::spawn(async move {
-            let loaded = loader.work(request, module, world).await;
+            let loaded = loader.work(request, module, world, is_tried).await;
             // Nobody is there any more only when the daemon stops.
             let _ = loader.events.send(Event::Loaded(Box::new(loaded))).await;
         });
@@ -124,25 +139,89 @@ impl Loader {
         let _ = self.events.send(Event::TurnedAway { name, hash, refusal }).await;
     }
 
-    async fn work(&self, request: Request, module: Module, world: Box<World>) -> Loaded {
+    async fn work(
+        &self,
+        request: Request,
+        module: Module,
+        world: Box<World>,
+        is_tried: bool,
+    ) -> Loaded {
         let started = Instant::now();
         let (name, hash) = (Arc::clone(&request.name), request.hash);
         let generation = request.generation;
         let artifact = self.artifact(hash, module).await;
         let compile = started.elapsed();
         let started = Instant::now();
+        let mut trial = None;
         let (artifact, preparation) = match artifact {
             Ok(artifact) => {
+                let again = is_tried.then(|| (request.clone(), world.twin()));
                 let preparation = self.prepare(request, artifact.clone(), world).await;
+                trial = again.filter(|_| preparation.result.is_ok());
                 (Some(artifact), preparation)
             }
             Err(refusal) => {
                 (None, Preparation { result: Err(refusal), lines: Vec::new(), remains: None })
             }
         };
-        let Preparation { result, lines, remains } = preparation;
+        let Preparation { mut result, lines, mut remains } = preparation;
         let prepare = started.elapsed();
-        Loaded { name, hash, generation, result, lines, remains, artifact, compile, prepare }
+        let mut shadow = None;
+        if let (Some((request, world)), Some(artifact)) = (trial, artifact.clone()) {
+            let outcome = self.attempt(request, artifact, world).await;
+            shadow = Some(outcome.report);
+            remains = outcome.remains;
+            result = outcome.result.and(result);
+        }
+        Loaded {
+            name,
+            hash,
+            generation,
+            result,
+            lines,
+            remains,
+            shadow,
+            artifact,
+            compile,
+            prepare,
+        }
+    }
+
+    /// Lets another instance poll in the shadow of the version that runs.
+    async fn attempt(&self, request: Request, artifact: Artifact, world: Box<World>) -> Outcome {
+        let _permit = self.trying.acquire().await;
+        // Dropped together with this task: then nobody waits for the thread any more.
+        let wanted = Arc::new(());
+        let (loader, wants) = (self.clone(), Arc::downgrade(&wanted));
+        let work = move || {
+            let once = || loader.attempt_once(request.clone(), &artifact, world.twin(), &wants);
+            let is_over = |outcome: &Outcome| !outcome.is_unproved;
+            let last = MAX_ATTEMPTS - 1;
+            (0..last).map(|_| once()).find(is_over).unwrap_or_else(once)
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
+            let refusal = Refusal::new("its shadow run panicked", "please report this module");
+            Outcome::refused(refusal, None)
+        })
+    }
+
+    fn attempt_once(
+        &self,
+        request: Request,
+        artifact: &Artifact,
+        world: Box<World>,
+        wanted: &Weak<()>,
+    ) -> Outcome {
+        let (limits, twin) = (&self.workshop.limits, world.twin());
+        let made = Program::prepare(request, artifact, twin, limits, &self.keeper);
+        let shadow = match made.result {
+            Ok(prepared) => Shadow::new(prepared, world),
+            Err(refusal) => return Outcome::refused(refusal, made.remains),
+        };
+        let (feed, frames) = shadow.feed();
+        // Nobody is there any more only when the daemon stops.
+        let _ = self.events.blocking_send(Event::Feed(feed));
+        shadow.run(frames, &self.keeper, wanted)
     }
 
     async fn artifact(&self, hash: ModuleHash, module: Module) -> Result<Artifact, Refusal> {

@@ -12,6 +12,7 @@ use super::say::{self, tell};
 use super::{Daemon, micros};
 use crate::control::{By, Event, Receipt, SwapView};
 use crate::journal::{Entry, Journal};
+use crate::plugin::shadow::Report;
 use crate::plugin::{Generation, ModuleHash, Refusal, Trap};
 use crate::supervisor::{Note, View};
 
@@ -80,6 +81,15 @@ struct Story {
     traps: u64,
     /// The version that was refused last, and how often in a row.
     refused: Option<(Option<ModuleHash>, u64)>,
+    /// What the latest shadow run has found, until its version takes over or is refused.
+    tried: Option<(ModuleHash, Report)>,
+}
+
+impl Story {
+    /// Takes what the shadow run of this version has found.
+    fn shadow_of(&mut self, hash: ModuleHash) -> Option<Report> {
+        self.tried.take_if(|(tried, _)| *tried == hash).map(|(_, report)| report)
+    }
 }
 
 impl Record {
@@ -97,6 +107,11 @@ impl Record {
         self.journal.trouble()
     }
 
+    /// This version has polled in the shadow of the one that runs.
+    pub(super) fn tried(&mut self, name: &str, hash: ModuleHash, report: Report) {
+        self.story(name).tried = Some((hash, report));
+    }
+
     /// An instance of this version has taken its seat in that cycle.
     pub(super) fn took_over(&mut self, name: &str, hash: ModuleHash, swap: SwapView, cycle: u64) {
         let story = self.story(name);
@@ -110,7 +125,7 @@ impl Record {
                 }
                 Event::Restarted { swap }
             }
-            Some(_) => Event::Swapped { swap },
+            Some(_) => Event::Swapped { swap, shadow: story.shadow_of(hash) },
         };
         if before != Some(hash) {
             story.traps = 0;
@@ -140,9 +155,10 @@ impl Record {
         let count = row + 1;
         story.refused = Some((hash, count));
         let runs = story.runs;
+        let shadow = hash.and_then(|hash| story.shadow_of(hash));
         if is_told(count) {
             let Refusal { reason, remedy } = refusal.clone();
-            let event = Event::Refused { reason, remedy, count };
+            let event = Event::Refused { reason, remedy, count, shadow };
             self.add(name, self.cycle, hash, runs, event);
         }
     }

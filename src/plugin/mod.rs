@@ -19,6 +19,7 @@ pub mod offer;
 pub mod program;
 pub mod record;
 pub mod replay;
+pub mod shadow;
 mod size;
 mod state;
 pub mod stop;
@@ -131,8 +132,8 @@ pub enum Grant {
     Only(Vec<crate::image::PointId>),
 }
 
-/// How a new version takes over from one that runs, and how long it is on probation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a new version takes over from one that runs, and how long it is on trial before and after.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SwapPolicy {
     /// CPU time for `save` of the old and `restore` of the new version, both together.
     pub budget: Duration,
@@ -142,6 +143,12 @@ pub struct SwapPolicy {
     pub polls: u32,
     /// What the old version finds when it has to resume.
     pub rollback_state: RollbackState,
+    /// Before the swap it polls in the shadow of the running one so often; 0 for not at all.
+    pub shadow: u32,
+    /// The part of its poll budget that its p99 in the shadow run must not exceed.
+    pub admit_ratio: f64,
+    /// Whether its outputs must be the same as those of the running one.
+    pub require_equal: bool,
 }
 
 /// What an old version finds when it resumes because the new one failed. Its own memory is always
@@ -165,12 +172,15 @@ impl Default for SwapPolicy {
             probation: Duration::from_secs(5),
             polls: 100,
             rollback_state: RollbackState::Current,
+            shadow: 0,
+            admit_ratio: 0.7,
+            require_equal: false,
         }
     }
 }
 
 /// How one program takes part in the scan: its entry in the configuration, or the defaults.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// Position in the order of polling: entries of the configuration come first, in their order.
     pub order: u32,

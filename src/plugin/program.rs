@@ -18,7 +18,7 @@ use crate::image::{PointId, Points};
 use crate::variable::{Variable, Variables};
 
 /// What a preparation needs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Request {
     /// The plugin's name.
     pub name: Arc<str>,
@@ -86,6 +86,15 @@ impl Prepared {
             variables_dropped: (self.variables.len() - written) as u64,
         }
     }
+}
+
+/// What `save` has come to: the state, or how it failed.
+pub type Saved = Result<Vec<u8>, Arc<Trap>>;
+
+/// Why a version must not take over: `save` or `restore` has failed.
+pub(super) fn refused_hand_over(whose: &str, trap: &Trap) -> Refusal {
+    let remedy = "mend the plugin, or give plugins.swap.budget more time";
+    Refusal::new(format!("{whose} failed: {trap}"), remedy)
 }
 
 /// How a preparation ended, and what the guest logged meanwhile.
@@ -177,10 +186,7 @@ impl Program {
             return (world, Ok(takeover));
         }
         let (budget, started_ns) = (to.program.settings.swap.budget, now_ns());
-        let refused = |whose: &str, trap: Arc<Trap>| {
-            let remedy = "mend the plugin, or give plugins.swap.budget more time";
-            Err(Refusal::new(format!("{whose} failed: {trap}"), remedy))
-        };
+        let refused = |whose: &str, trap: Arc<Trap>| Err(refused_hand_over(whose, &trap));
         let (mut world, saved) = self.instance.save(world, lane, started_ns, budget);
         let state = match saved {
             Ok(state) => state,
@@ -195,6 +201,31 @@ impl Program {
             Err(trap) => refused("its `restore`", trap),
         };
         (world, result)
+    }
+
+    /// Whether it has `save` and `restore`.
+    pub fn hands_over(&self) -> bool {
+        self.instance.hands_over()
+    }
+
+    /// The state that it would hand over now, if it does; it goes on as if it had not been asked.
+    pub fn spare_state(&mut self, world: Box<World>, lane: &Lane) -> (Box<World>, Option<Saved>) {
+        if !self.hands_over() {
+            return (world, None);
+        }
+        let budget = self.settings.swap.budget;
+        let (world, state) = self.instance.save(world, lane, now_ns(), budget);
+        (world, Some(state))
+    }
+
+    /// Takes such a state of another version.
+    pub(super) fn restore(
+        &mut self,
+        state: Vec<u8>,
+        world: Box<World>,
+        lane: &Lane,
+    ) -> (Box<World>, Result<(), Arc<Trap>>) {
+        self.instance.restore(state, world, lane, now_ns(), self.settings.swap.budget)
     }
 
     /// How it failed, if it did.

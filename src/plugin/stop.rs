@@ -301,6 +301,11 @@ pub fn now_ns() -> u64 {
     nanos(MonotonicClock.now())
 }
 
+/// CPU time that the calling thread has used: a system call.
+pub(super) fn thread_cpu_ns() -> u64 {
+    clock_ns(ClockId::CLOCK_THREAD_CPUTIME_ID)
+}
+
 /// Saturates after 584 years.
 fn nanos(duration: Duration) -> u64 {
     let seconds = duration.as_secs().saturating_mul(1_000_000_000);

@@ -217,6 +217,23 @@ impl World {
         }
     }
 
+    /// The same once more, with a listing log.
+    pub fn twin(&self) -> Box<Self> {
+        Box::new(Self {
+            now: self.now,
+            cycle: self.cycle,
+            period: self.period,
+            points: Arc::clone(&self.points),
+            inputs: self.inputs.clone(),
+            outputs: self.outputs.clone(),
+            outputs_before: self.outputs_before.clone(),
+            owners: self.owners.clone(),
+            variables: self.variables.clone(),
+            log: LogSink::List(Vec::new()),
+            is_recorded: self.is_recorded,
+        })
+    }
+
     /// Makes every output of `seat` safe and free for others.
     pub fn vacate(&mut self, seat: Seat) {
         self.give_up(seat, &Grant::Only(Vec::new()));

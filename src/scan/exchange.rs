@@ -13,6 +13,7 @@ use crate::driver::{Command, Driver, Fault};
 use crate::image::{Direction, Inputs, Points};
 use crate::latest;
 use crate::plugin::program::{Prepared, Program, Takeover};
+use crate::plugin::shadow::{Feed, MAX_FEEDS};
 use crate::plugin::world::{LogSink, MAX_PROGRAMS, Seat, World};
 use crate::plugin::{Generation, Refusal, Settings, Trap};
 use crate::variable::{Variable, Variables};
@@ -21,8 +22,8 @@ use crate::variable::{Variable, Variables};
 pub const MAX_ORDERS: usize = MAX_PROGRAMS;
 
 /// The most that may come back in one cycle: from each seat two versions at a halt, and one more
-/// when its poll fails or its probation ends.
-pub(super) const RETURNS_PER_CYCLE: usize = 3 * MAX_PROGRAMS;
+/// when its poll fails or its probation ends; and every shadow run.
+pub(super) const RETURNS_PER_CYCLE: usize = 3 * MAX_PROGRAMS + MAX_FEEDS;
 
 /// What the scan is told to do. Obeyed in order, between two cycles.
 #[derive(Debug)]
@@ -33,6 +34,9 @@ pub enum Order {
     Remove(Seat),
     /// Take over a new configuration, all of it between the same two cycles.
     Refit(Box<Refit>),
+    /// Feed a shadow run of a new version with what the running one polls. It comes back when
+    /// either ends, or at once if nobody else runs there.
+    Shadow(Feed),
     /// Pass a command to a device and send the answer up with this ticket.
     Command {
         /// Comes back with the answer.
@@ -96,6 +100,8 @@ pub enum Return {
     /// A new configuration is in force. What it brought comes back, with drivers that were
     /// replaced in place of those that replaced them.
     Refitted(Box<Refit>),
+    /// A shadow run that gets no more frames.
+    Feed(Feed),
     /// How a device took a command.
     Answer {
         /// From the order.

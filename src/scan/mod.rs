@@ -1,15 +1,17 @@
 //! The scan: obey, read, run, write, publish. One thread, one cycle after the other.
 //!
 //! Nothing in a cycle waits, logs or allocates, except in a cycle that swaps, loses or configures a
-//! program. Orders come down one bounded queue, what comes back goes up another, and at the end of
-//! each cycle there is one [`Snapshot`]. When cycles happen is in `pacer.rs`, on which thread in
-//! `thread.rs`, how long they took in `stats.rs`, what goes down and comes up in `exchange.rs`, how
-//! a program takes its seat from another in `swap.rs`, a new configuration in `refit.rs`. Who may
-//! run is decided by the supervisor.
+//! program, or begins its shadow run. Orders come down one bounded queue, what comes back goes up
+//! another, and at the end of each cycle there is one [`Snapshot`]. When cycles happen is in
+//! `pacer.rs`, on which thread in `thread.rs`, how long they took in `stats.rs`, what goes down and
+//! comes up in `exchange.rs`, how a program takes its seat from another in `swap.rs`, a new
+//! configuration in `refit.rs`, and what the shadow of a program gets to see in `shadow.rs`. Who
+//! may run is decided by the supervisor.
 
 mod exchange;
 pub mod pacer;
 mod refit;
+mod shadow;
 pub mod stats;
 mod swap;
 pub mod thread;
@@ -20,6 +22,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::driver::{Driver, Fault};
+use crate::plugin::shadow::{Feed, MAX_FEEDS};
 use crate::plugin::stop::{Lane, Timekeeper, now_ns};
 use crate::plugin::world::{MAX_PROGRAMS, Seat, World};
 use crate::variable::{Denied, Variable};
@@ -43,6 +46,8 @@ pub struct Scan {
     programs: Vec<Seated>,
     /// Programs that trapped and have no successor yet.
     down: Vec<ProgramFact>,
+    /// Shadow runs of new versions.
+    feeds: Vec<Feed>,
     devices: Vec<Device>,
     ends: Ends,
     lane: Lane,
@@ -73,6 +78,7 @@ impl Scan {
             world: Some(world),
             programs: Vec::with_capacity(MAX_PROGRAMS),
             down: Vec::with_capacity(MAX_PROGRAMS),
+            feeds: Vec::with_capacity(MAX_FEEDS),
             devices: devices.into_iter().map(device).collect(),
             ends,
             lane: keeper.lane(),
@@ -93,10 +99,10 @@ impl Scan {
         self.publish();
     }
 
-    /// Carries out orders, up to the first one that swaps, restarts or configures a program, which
-    /// allocates, or writes variables, of which there may be many. Programs that are new may come
-    /// several at a time: nobody's work is replaced, and a start with many is quick. When a halt
-    /// is on its way, everything in front of it is over at once.
+    /// Carries out orders, up to the first one that swaps, restarts or configures a program or
+    /// begins a shadow run, which allocates, or writes variables, of which there may be many.
+    /// Programs that are new may come several at a time: nobody's work is replaced, and a start
+    /// with many is quick. When a halt is on its way, everything in front of it is over at once.
     fn obey(&mut self, now: Duration) {
         let world = self.world();
         world.now = now;
@@ -111,7 +117,7 @@ impl Scan {
                 Order::Install(prepared) => !self.is_new(prepared.program.seat),
                 Order::Command { .. } => false,
                 Order::Remove(_) | Order::Refit(_) | Order::Halt => true,
-                Order::SetVariables { .. } => true,
+                Order::Shadow(_) | Order::SetVariables { .. } => true,
             };
             self.carry_out(order, now);
             if is_heavy && !halting {
@@ -130,6 +136,7 @@ impl Scan {
                 }
             }
             Order::Refit(refit) => self.refit(refit),
+            Order::Shadow(feed) => self.begin_feed(feed),
             Order::Command { ticket, device, command } => {
                 let result = match self.devices.get_mut(device) {
                     Some(device) => device.driver.command(now, &command),
@@ -187,17 +194,21 @@ impl Scan {
 
     /// Polls every program whose turn it is.
     fn run(&mut self, now: Duration) {
+        self.end_feeds();
         self.lane.mark();
         let cycle = self.world().cycle;
         let mut started_ns = now_ns();
         let mut index = 0;
         while index < self.programs.len() {
-            let program = &mut self.programs[index].program;
-            if !program.is_due(cycle) {
+            if !self.programs[index].program.is_due(cycle) {
                 index += 1;
                 continue;
             }
+            if !self.feeds.is_empty() {
+                self.feed_before(index);
+            }
             let world = self.world.take().expect("the world is here between polls");
+            let program = &mut self.programs[index].program;
             let (world, result) = program.poll(world, &self.lane, started_ns);
             let what = What::Poll(program.seat);
             self.world = Some(world);
@@ -206,6 +217,9 @@ impl Scan {
             started_ns = ended_ns;
             match result {
                 Ok(()) => {
+                    if !self.feeds.is_empty() {
+                        self.feed_after(index);
+                    }
                     let seated = &self.programs[index];
                     if !seated.is_proven && seated.has_proved_itself(now) {
                         self.prove(index);

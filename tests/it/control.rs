@@ -17,6 +17,7 @@ use camshaft::control::{
 };
 use camshaft::image::{Direction, Kind, Quality, Safe, Value};
 use camshaft::journal::Entry;
+use camshaft::plugin::shadow::{Difference, Report};
 use camshaft::plugin::{ModuleHash, Trap};
 use camshaft::scan::stats::Summary;
 use camshaft::variable::VariableKind;
@@ -359,13 +360,32 @@ fn receipts() -> Vec<Entry<Receipt>> {
         offset: Some(42),
         cycle: 990,
     };
+    let tried = Report {
+        polls: 30,
+        compared: 30,
+        differing: 2,
+        p99_ns: 12_340,
+        differences: vec![Difference {
+            point: "tank.valve".into(),
+            cycle: 890,
+            running: "5".into(),
+            shadow: "6".into(),
+        }],
+        ..Report::default()
+    };
     let (reason, remedy) = ("imports env.\x1b[2J".to_string(), "import less".to_string());
     let quarantined = Event::Quarantined { reason: "5 traps in a short time".into() };
     // Plugin, cycle, version, version before, event.
     let all = [
         ("tank", 17, "a", "", Event::Started { swap }),
-        ("tank", 900, "b", "a", Event::Swapped { swap: SwapView { cached: true, ..swap } }),
-        ("tank", 950, "c", "b", Event::Refused { reason, remedy, count: 1 }),
+        (
+            "tank",
+            900,
+            "b",
+            "a",
+            Event::Swapped { swap: SwapView { cached: true, ..swap }, shadow: Some(tried) },
+        ),
+        ("tank", 950, "c", "b", Event::Refused { reason, remedy, count: 1, shadow: None }),
         ("tank", 990, "b", "b", Event::Trapped { trap: trap.clone(), count: 1 }),
         ("tank", 991, "b", "b", Event::Restarted { swap: SwapView::default() }),
         ("tank", 990, "b", "b", Event::Trapped { trap, count: 8 }),

@@ -127,9 +127,11 @@ fn a_history_tells_the_story_of_a_plugin() {
 /// What the receipts of `live` say beside kind and hashes.
 fn check_details(found: &[Entry<Receipt>]) {
     let event = |index: usize| &found[index].what.event;
-    let Event::Swapped { swap } = event(1) else { panic!("{:?}", event(1)) };
+    let Event::Swapped { swap, shadow: None } = event(1) else { panic!("{:?}", event(1)) };
     assert!(swap.compile_us > 0 && swap.prepare_us > 0, "{swap:?}");
-    let Event::Refused { reason, remedy, count: 1 } = event(3) else { panic!("{:?}", event(3)) };
+    let Event::Refused { reason, remedy, count: 1, shadow: None } = event(3) else {
+        panic!("{:?}", event(3))
+    };
     assert!(reason.contains("env.nonsense") && !remedy.is_empty(), "{reason}; {remedy}");
     let by = By::Operator;
     assert_eq!((event(4), event(6)), (&Event::Held { by }, &Event::Released { by }));

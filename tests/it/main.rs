@@ -24,6 +24,7 @@ mod rig;
 mod rollback;
 mod scan;
 mod service;
+mod shadow;
 mod simulation;
 mod swap;
 mod systemd;

@@ -19,6 +19,24 @@ const LAMP: &str = "name = 'lamp', direction = 'out', type = 'bool'";
 const VALVE: &str = "name = 'valve', direction = 'out', type = 'u8', safe = 0";
 
 #[test]
+fn shadow_runs() {
+    let right = "right would be above 0 and at most 1, such as 0.7";
+    for (found, ratio) in [("0", "0.0"), ("1.5", "1.5"), ("-1", "-1"), ("NaN", "nan")] {
+        check(
+            &format!("[plugins.swap]\nadmit_ratio = {ratio}\n"),
+            &[&format!("2: plugins.swap.admit_ratio: found {found}; {right}")],
+        );
+    }
+    check(
+        "[plugins.swap]\nshadow = 100001\nrequire_equal = 1\n",
+        &[
+            "2: plugins.swap.shadow: found 100001; right would be from 0 to 100000",
+            "3: plugins.swap.require_equal: found 1; right would be true or false",
+        ],
+    );
+}
+
+#[test]
 fn keys_and_types() {
     check(
         "[scan]\nperid = '1ms'\n",

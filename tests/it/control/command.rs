@@ -68,7 +68,7 @@ async fn lists_are_tables() {
 const HISTORY: &str = "\
 TIME (UTC)               PLUGIN     WHAT         VERSION        CYCLE  DETAILS
 2026-01-31 12:00:00.250  tank       started      aaaaaaaaaaaa      17  detect 12.3 ms, compile 3.41 ms, prepare 210 us, boundary 6.10 ms, cycles missed 1
-2026-01-31 12:00:01.250  tank       swapped      bbbbbbbbbbbb     900  replaces aaaaaaaaaaaa: detect 12.3 ms, compile 3.41 ms (cached), prepare 210 us, boundary 6.10 ms, cycles missed 1
+2026-01-31 12:00:01.250  tank       swapped      bbbbbbbbbbbb     900  replaces aaaaaaaaaaaa: detect 12.3 ms, compile 3.41 ms (cached), prepare 210 us, boundary 6.10 ms, cycles missed 1; shadow run of 30 polls, p99 12.3µs, outputs differ in 2 cycles, first tank.valve in cycle 890: running 5, shadow 6
 2026-01-31 12:00:02.250  tank       refused      cccccccccccc     950  imports env.\\u{1b}[2J; import less; bbbbbbbbbbbb goes on
 2026-01-31 12:00:03.250  tank       trapped      bbbbbbbbbbbb     990  unreachable in poll at offset 0x2a, cycle 990
 2026-01-31 12:00:04.250  tank       restarted    bbbbbbbbbbbb     991  detect 0 ns, compile 0 ns, prepare 0 ns, boundary 0 ns, cycles missed 0

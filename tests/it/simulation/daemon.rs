@@ -157,6 +157,7 @@ impl House {
                     Back::Refused(prepared.program.generation, reason)
                 }
                 Return::Refitted(_) => Back::Refitted,
+                Return::Feed(_) => unreachable!("nobody has ordered a shadow run"),
                 Return::Answer { ticket, result } => {
                     Back::Answer { ticket: *ticket, is_good: result.is_ok() }
                 }

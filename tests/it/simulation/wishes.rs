@@ -50,6 +50,7 @@ impl House {
             probation: Duration::from_millis(probation_ms),
             polls: [0, 0, 1, 2, 10, 50][self.random.usize(..6)],
             rollback_state,
+            ..SwapPolicy::default()
         }
     }
 }

@@ -1,0 +1,71 @@
+//! What a shadow run has found, for receipts, the log and people.
+//!
+//! Plain data. What follows from it is decided in `run.rs`.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Differences that are kept: the first few tell what is wrong.
+pub const MAX_DIFFERENCES: usize = 8;
+
+/// What a shadow run has found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Report {
+    /// Polls of the new version that returned well.
+    pub polls: u64,
+    /// Polls whose outputs were compared: after the first that was left out, none is.
+    pub compared: u64,
+    /// Polls of the running version that were left out, because the machine was too busy.
+    pub dropped: u64,
+    /// Cycles in which an output differed.
+    pub differing: u64,
+    /// 99 % of the polls took at most this CPU time, in nanoseconds.
+    pub p99_ns: u64,
+    /// Size of the state that it began with; `null` if it began without.
+    pub state_bytes: Option<u64>,
+    /// The first differences, at most [`MAX_DIFFERENCES`].
+    pub differences: Vec<Difference>,
+    /// Why it ended before all polls were made; `null` if it did not.
+    pub cut_short: Option<String>,
+}
+
+/// An output that the two versions gave different values.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// The point's name.
+    pub point: String,
+    /// In which cycle.
+    pub cycle: u64,
+    /// Its value after the poll of the running version, as people see it.
+    pub running: String,
+    /// The same of the new version.
+    pub shadow: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { point, cycle, running, shadow } = self;
+        write!(f, "{point} in cycle {cycle}: running {running}, shadow {shadow}")
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let p99 = Duration::from_nanos(self.p99_ns);
+        write!(f, "shadow run of {} polls, p99 {p99:.1?}, ", self.polls)?;
+        match (self.differing, self.differences.first()) {
+            (n, Some(first)) => write!(f, "outputs differ in {n} cycles, first {first}")?,
+            _ => write!(f, "outputs equal in {}", self.compared)?,
+        }
+        if self.dropped > 0 {
+            write!(f, ", {} polls left out", self.dropped)?;
+        }
+        if let Some(why) = &self.cut_short {
+            write!(f, ", cut short: {why}")?;
+        }
+        Ok(())
+    }
+}

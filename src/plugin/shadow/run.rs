@@ -1,0 +1,373 @@
+//! The shadow's own thread: polls on frames, compares, measures, judges.
+//!
+//! It is an instance that is thrown away afterwards. Its outputs go into a world of its own, which
+//! is as the running version's was before each poll, but for the outputs and for variables that
+//! only the new version has. What is compared is the value that each output has after a poll, bit
+//! for bit: of all that the seat owns, and those that only the shadow has written.
+
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::super::program::{Prepared, Saved, refused_hand_over};
+use super::super::record::Remains;
+use super::super::stop::{Lane, Timekeeper, now_ns, thread_cpu_ns};
+use super::super::world::World;
+use super::super::{Refusal, Trap};
+use super::report::{Difference, MAX_DIFFERENCES, Report};
+use super::{Feed, Frame, Frames, feed};
+use crate::clock::{Clock, MonotonicClock};
+use crate::image::{Direction, Point, PointId, Safe};
+use crate::variable::Variable;
+
+/// Without a frame for this time, and twenty of its cycles, nothing more is to be expected. A start
+/// with many plugins keeps the scan busy for some seconds before it obeys.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between two looks for a frame: a quarter of a period, within these bounds.
+const PAUSE: [Duration; 2] = [Duration::from_micros(100), Duration::from_millis(5)];
+
+/// A new version on trial.
+#[derive(Debug)]
+pub struct Shadow {
+    prepared: Prepared,
+    /// `None` only during a call.
+    world: Option<Box<World>>,
+    report: Report,
+    /// CPU time of each poll.
+    times_ns: Vec<u64>,
+    /// Number of the last poll of the running version that was seen.
+    seen: u64,
+    /// Variables that only this version has, with their values.
+    own: Vec<(String, Variable)>,
+}
+
+/// What became of a shadow run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What it has found.
+    pub report: Report,
+    /// Whether the version is admitted.
+    pub result: Result<(), Refusal>,
+    /// Whether it is refused only because polls were left out: another run may show more.
+    pub is_unproved: bool,
+    /// What is left of an instance that trapped.
+    pub remains: Option<Box<Remains>>,
+}
+
+impl Outcome {
+    /// Of a run that did not begin.
+    pub fn refused(refusal: Refusal, remains: Option<Box<Remains>>) -> Self {
+        Self { report: Report::default(), result: Err(refusal), is_unproved: false, remains }
+    }
+}
+
+impl Shadow {
+    /// For an instance that is used for nothing else, and a world like the one it will see.
+    pub fn new(prepared: Prepared, world: Box<World>) -> Self {
+        Self {
+            prepared,
+            world: Some(world),
+            report: Report::default(),
+            times_ns: Vec::new(),
+            seen: 0,
+            own: Vec::new(),
+        }
+    }
+
+    /// What the scan needs for it, and what comes from there.
+    pub fn feed(&self) -> (Feed, Frames) {
+        let program = &self.prepared.program;
+        let world = self.world.as_ref().expect("the world is here between calls");
+        let (mut feed, frames) = feed(&program.name, program.seat, program.hash, world);
+        feed.takes_state = program.hands_over();
+        (feed, frames)
+    }
+
+    /// Polls on the frames until there were enough, none come any more, or nobody holds the other
+    /// end of `wanted`. Blocks.
+    pub fn run(
+        mut self,
+        mut frames: Frames,
+        keeper: &Arc<Timekeeper>,
+        wanted: &Weak<()>,
+    ) -> Outcome {
+        let lane = keeper.lane();
+        lane.shortest(self.prepared.program.shortest_budget());
+        keeper.wake();
+        let polls = u64::from(self.prepared.program.settings.swap.shadow);
+        let turn = self.turn();
+        let expected = turn.saturating_mul(u32::try_from(polls).unwrap_or(u32::MAX));
+        let end = expected.saturating_mul(4).saturating_add(PATIENCE);
+        let started = Instant::now();
+        while self.report.polls < polls {
+            let next = match started.elapsed() < end {
+                true => self.next(&mut frames, &lane, wanted),
+                false => Err("the scan is too slow"),
+            };
+            let mut frame = match next {
+                Ok(frame) => frame,
+                Err(why) => {
+                    self.report.cut_short = Some(why.into());
+                    break;
+                }
+            };
+            if let Err(refusal) = self.step(&mut frame, &lane) {
+                return self.refused(refusal);
+            }
+            if self.report.polls == polls {
+                self.compare_silence(&frame);
+            }
+            if self.is_unproved() {
+                self.report.cut_short = Some("the machine is too busy".into());
+                break;
+            }
+            // There is room for every frame that there is.
+            let _ = frames.free.push(frame);
+        }
+        self.report.p99_ns = p99(&mut self.times_ns);
+        let result = self.judge();
+        let is_unproved = self.is_unproved() && self.report.differing == 0;
+        Outcome { report: self.report, result, is_unproved, remains: None }
+    }
+
+    /// Time from one poll to the next.
+    fn turn(&self) -> Duration {
+        let world = self.world.as_ref().expect("the world is here between calls");
+        world.period.saturating_mul(self.prepared.program.settings.every)
+    }
+
+    fn next(
+        &self,
+        frames: &mut Frames,
+        lane: &Lane,
+        wanted: &Weak<()>,
+    ) -> Result<Box<Frame>, &'static str> {
+        let turn = self.turn();
+        let pause = (turn / 4).clamp(PAUSE[0], PAUSE[1]);
+        let patience = turn.saturating_mul(20).saturating_add(PATIENCE);
+        let started = Instant::now();
+        loop {
+            // In this order: what was laid in before the end is still taken.
+            let is_over = frames.filled.is_abandoned();
+            match frames.filled.pop() {
+                Ok(frame) => return Ok(frame),
+                Err(_) if is_over => return Err("the version that ran is not there any more"),
+                Err(_) if wanted.strong_count() == 0 => return Err("it is not wanted any more"),
+                Err(_) if started.elapsed() > patience => return Err("the scan gave no frames"),
+                Err(_) => {}
+            }
+            lane.idle_until(MonotonicClock.now() + pause);
+            thread::sleep(pause);
+        }
+    }
+
+    /// One poll on one frame.
+    fn step(&mut self, frame: &mut Frame, lane: &Lane) -> Result<(), Refusal> {
+        let is_first = self.seen == 0;
+        if !is_first {
+            self.report.dropped += frame.poll.saturating_sub(self.seen + 1);
+        }
+        self.seen = frame.poll;
+        self.enter(frame, is_first);
+        lane.mark();
+        if is_first {
+            self.take_over(frame.state.take(), lane)?;
+        }
+        let world = self.world.take().expect("the world is here between calls");
+        let cpu_ns = thread_cpu_ns();
+        let (world, result) = self.prepared.program.poll(world, lane, now_ns());
+        self.times_ns.push(thread_cpu_ns().saturating_sub(cpu_ns));
+        let own = world.variables.iter().skip(frame.variables.len());
+        self.own = own.map(|(name, value)| (name.to_owned(), value)).collect();
+        self.world = Some(world);
+        result.map_err(|trap| trapped(self.report.polls + 1, &trap))?;
+        self.report.polls += 1;
+        // A program with a state of its own may differ after a gap and be as good.
+        if self.report.dropped == 0 {
+            self.report.compared += 1;
+            self.compare(frame);
+        }
+        Ok(())
+    }
+
+    /// Makes the world what it was before the poll of the running version.
+    fn enter(&mut self, frame: &Frame, is_first: bool) {
+        let world = self.world.as_mut().expect("the world is here between calls");
+        (world.cycle, world.now) = (frame.cycle, frame.now);
+        world.inputs.clone_from(&frame.inputs);
+        world.outputs_before.copy_from_slice(&frame.outputs_before);
+        world.owners.copy_from_slice(&frame.owners);
+        if is_first {
+            world.outputs.copy_from_slice(&frame.outputs_before);
+        }
+        world.variables.copy_from(&frame.variables);
+        for (name, value) in self.own.drain(..) {
+            if world.variables.read(&name).is_none() {
+                // If the table is full by now, the new version does without as it would later.
+                let _ = world.variables.write(&name, value);
+            }
+        }
+        world.variables.commit();
+    }
+
+    /// As at a swap: the variables of its `init`, then the state.
+    fn take_over(&mut self, state: Option<Saved>, lane: &Lane) -> Result<(), Refusal> {
+        let mut world = self.world.take().expect("the world is here between calls");
+        self.prepared.bring_variables(&mut world.variables);
+        let mut result = Ok(());
+        match state {
+            None => {}
+            Some(Err(trap)) => {
+                result = Err(refused_hand_over("`save` of the running version", &trap))
+            }
+            Some(Ok(state)) => {
+                self.report.state_bytes = Some(state.len() as u64);
+                let restored;
+                (world, restored) = self.prepared.program.restore(state, world, lane);
+                result = restored.map_err(|trap| refused_hand_over("its `restore`", &trap));
+            }
+        }
+        world.variables.commit();
+        self.world = Some(world);
+        result
+    }
+
+    /// Notes the outputs that differ.
+    fn compare(&mut self, frame: &Frame) {
+        let world = self.world.as_ref().expect("the world is here between calls");
+        let program = &mut self.prepared.program;
+        let (seat, claimed) = (program.seat, program.claimed());
+        let mut differs = false;
+        for (id, point) in world.points.iter().filter(is_output) {
+            let is_meant = match frame.owners[id.index()] {
+                Some(owner) => owner == seat,
+                None => claimed.contains(&id),
+            };
+            if is_meant && !is_same(point, &frame.outputs, &world.outputs) {
+                differs = true;
+                note(&mut self.report, frame, point, point.read(&world.outputs).to_string());
+            }
+        }
+        self.report.differing += u64::from(differs);
+    }
+
+    /// Outputs that only the running version writes become safe when the new one has proved itself:
+    /// that is a difference as well, unless their value is the safe one.
+    fn compare_silence(&mut self, frame: &Frame) {
+        let world = self.world.as_ref().expect("the world is here between calls");
+        let program = &mut self.prepared.program;
+        let (seat, claimed) = (program.seat, program.claimed());
+        let mut differs = false;
+        for (id, point) in world.points.iter().filter(is_output) {
+            let Safe::Value(safe) = point.safe else { continue };
+            let is_meant = frame.owners[id.index()] == Some(seat) && !claimed.contains(&id);
+            let mut outputs = frame.outputs.clone();
+            point.write(&mut outputs, safe).expect("the configuration has tried every safe value");
+            if is_meant && !is_same(point, &frame.outputs, &outputs) {
+                differs = true;
+                note(
+                    &mut self.report,
+                    frame,
+                    point,
+                    format!("never written, so {safe} in the end"),
+                );
+            }
+        }
+        self.report.differing += u64::from(differs);
+    }
+
+    /// Whether polls were left out, so that what is required can no longer be shown.
+    fn is_unproved(&self) -> bool {
+        self.prepared.program.settings.swap.require_equal && self.report.dropped > 0
+    }
+
+    /// Whether the version may take over after what was found. A run that was cut short says too
+    /// little about times.
+    fn judge(&self) -> Result<(), Refusal> {
+        let settings = &self.prepared.program.settings;
+        let (report, policy) = (&self.report, &settings.swap);
+        let most = settings.poll_budget.mul_f64(policy.admit_ratio);
+        let p99 = Duration::from_nanos(report.p99_ns);
+        if report.cut_short.is_none() && p99 > most {
+            let (budget, ratio) = (settings.poll_budget, policy.admit_ratio);
+            let reason = format!(
+                "in its shadow run a poll took {p99:.1?} (p99 of {}), more than {ratio} of its \
+                 budget of {budget:?}",
+                report.polls
+            );
+            let remedy = "make it faster, or change poll_budget or plugins.swap.admit_ratio";
+            return Err(Refusal::new(reason, remedy));
+        }
+        if !policy.require_equal {
+            return Ok(());
+        }
+        let remedy = "plugins.swap.require_equal wants the same outputs; mend it or set that to \
+                      false";
+        if let Some(first) = report.differences.first() {
+            let (n, of) = (report.differing, report.compared);
+            let reason = format!("in its shadow run outputs differ in {n} of {of} cycles: {first}");
+            return Err(Refusal::new(reason, remedy));
+        }
+        if self.is_unproved() {
+            let n = report.dropped;
+            let reason = format!(
+                "in its shadow run {n} polls were left out, so it is not proved \
+                                  equal; the machine was too busy"
+            );
+            return Err(Refusal::new(reason, "release the plugin to try again"));
+        }
+        Ok(())
+    }
+
+    fn refused(mut self, refusal: Refusal) -> Outcome {
+        self.report.p99_ns = p99(&mut self.times_ns);
+        let remains = self.prepared.program.remains().map(Box::new);
+        Outcome { report: self.report, result: Err(refusal), is_unproved: false, remains }
+    }
+}
+
+fn trapped(poll: u64, trap: &Trap) -> Refusal {
+    let reason = format!("it trapped in poll {poll} of its shadow run: {trap}");
+    Refusal::new(reason, "mend the plugin")
+}
+
+fn is_output((_, point): &(PointId, &Point)) -> bool {
+    point.direction == Direction::Out
+}
+
+/// Whether the bits of a point are the same in both images.
+fn is_same(point: &Point, one: &[u8], other: &[u8]) -> bool {
+    point.bytes().all(|at| (one[at] ^ other[at]) & point.mask() == 0)
+}
+
+fn note(report: &mut Report, frame: &Frame, point: &Point, shadow: String) {
+    if report.differences.len() < MAX_DIFFERENCES {
+        let running = point.read(&frame.outputs).to_string();
+        let (point, cycle) = (point.name.clone(), frame.cycle);
+        report.differences.push(Difference { point, cycle, running, shadow });
+    }
+}
+
+/// The time that 99 % of these are within; 0 if there are none.
+fn p99(times: &mut [u64]) -> u64 {
+    times.sort_unstable();
+    let rank = (times.len() * 99).div_ceil(100);
+    rank.checked_sub(1).map_or(0, |index| times[index])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_p99_leaves_one_in_a_hundred_out() {
+        let check =
+            |n: u64, expected| assert_eq!(p99(&mut (1..=n).rev().collect::<Vec<_>>()), expected);
+        check(0, 0);
+        check(1, 1);
+        check(99, 99);
+        check(100, 99);
+        check(1000, 990);
+    }
+}

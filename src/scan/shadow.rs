@@ -1,0 +1,63 @@
+//! Feeds shadow runs: lays what a program saw and did in a poll into frames made in advance.
+//!
+//! Nothing here waits for a shadow or allocates, but for the cycle in which one begins: then the
+//! running version saves its state, as for a hand-over, and goes on as if it had not. What is done
+//! with the frames is in `plugin/shadow.rs`.
+
+use super::{Return, Scan};
+use crate::plugin::shadow::{Feed, MAX_FEEDS};
+
+impl Scan {
+    /// From now on feeds this one, if another version of its plugin runs.
+    pub(super) fn begin_feed(&mut self, mut feed: Feed) {
+        let index = self.index(feed.seat).filter(|&index| {
+            let program = &self.programs[index].program;
+            program.name == feed.name && program.hash != feed.hash
+        });
+        let Some(index) = index.filter(|_| !self.is_halting() && self.feeds.len() < MAX_FEEDS)
+        else {
+            return self.give_back(Return::Feed(feed));
+        };
+        let mut world = self.world.take().expect("the world is here between polls");
+        let program = &mut self.programs[index].program;
+        let mut state = None;
+        if feed.takes_state {
+            self.lane.mark();
+            (world, state) = program.spare_state(world, &self.lane);
+        }
+        self.world = Some(world);
+        feed.begin(program.generation, state);
+        self.feeds.push(feed);
+    }
+
+    /// Gives back the feeds that nobody wants any more, or whose program is gone.
+    pub(super) fn end_feeds(&mut self) {
+        for at in (0..self.feeds.len()).rev() {
+            let feed = &self.feeds[at];
+            let is_it = |program: &super::Seated| program.program.generation == feed.generation();
+            if feed.is_over() || !self.programs.iter().any(is_it) {
+                let feed = self.feeds.swap_remove(at);
+                self.give_back(Return::Feed(feed));
+            }
+        }
+    }
+
+    /// Before the poll of this program.
+    pub(super) fn feed_before(&mut self, index: usize) {
+        let generation = self.programs[index].program.generation;
+        let world = self.world.as_ref().expect("the world is here between polls");
+        self.feeds
+            .iter_mut()
+            .filter(|f| f.generation() == generation)
+            .for_each(|f| f.before(world));
+    }
+
+    /// After it, if it was good.
+    pub(super) fn feed_after(&mut self, index: usize) {
+        let program = &self.programs[index].program;
+        let world = self.world.as_ref().expect("the world is here between polls");
+        for feed in self.feeds.iter_mut().filter(|f| f.generation() == program.generation) {
+            feed.after(program.polls, world);
+        }
+    }
+}
