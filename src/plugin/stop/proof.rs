@@ -5,7 +5,9 @@
 //! the work of bringing back pages of this program that it had thrown out: 1.6 ms for a poll of
 //! 30 us were seen, and healthy programs were stopped for it. So the timekeeper asks a late call's
 //! thread, by a signal whose handler does nothing but count. It runs when the thread's own code
-//! does, and an answer that comes after a page fault is told apart.
+//! does, and an answer that comes after a wait for a page on the disk is told apart. A page that is
+//! new or only has to be mapped again takes no wait: it is the guest's own time, in which it may
+//! use up all of its memory.
 //!
 //! The signal stops nothing and traps nothing. What is proved here, and what follows, is for
 //! `stop.rs` to say.
@@ -24,52 +26,49 @@ use nix::unistd::gettid;
 /// From one question to the next.
 pub(super) const SLICE_NS: u64 = 20_000;
 
-/// So many answers, each in a slice of its own, leave a call at least 0.1 ms beyond its budget:
+/// So many answers in a row, each in a slice of its own, leave a call at least 0.1 ms beyond its budget:
 /// more than a healthy one needs to finish, however often it was interrupted.
 const ENOUGH: u32 = 5;
 
-/// Answers that prove it even if there was a page fault before each: a call that uses a new page of
-/// its memory at every turn must end too. A healthy one touches fewer pages of this program.
+/// Answers that prove it even if there was a wait before each: a call that waits at every turn must
+/// end too. A healthy one touches fewer pages of this program.
 const ENOUGH_AT_LEAST: u32 = 64;
 
 /// The question. Nobody else in the process uses it, and a stray one is ignored by default.
 const QUESTION: Signal = Signal::SIGURG;
 
-/// What one thread has answered so far. Its handler writes, timekeepers read.
+/// What one thread has answered so far. Its handler counts, timekeepers read and begin a new row.
 #[derive(Debug)]
 struct Answers {
     all: AtomicU32,
-    /// Those before which it had no page fault since the answer before.
+    /// The newest ones in a row between which it had not waited for a page.
     steady: AtomicU32,
-    /// Its page faults, and waits in them, until the last answer.
-    disturbances: AtomicI64,
+    /// How often it had waited until the last answer.
+    waits: AtomicI64,
 }
 
 /// By thread. Two threads that share a place only prove too much or too little for each other: as
 /// good as no proof at all, or late.
 static ANSWERS: [Answers; 64] = [const {
-    Answers { all: AtomicU32::new(0), steady: AtomicU32::new(0), disturbances: AtomicI64::new(0) }
+    Answers { all: AtomicU32::new(0), steady: AtomicU32::new(0), waits: AtomicI64::new(0) }
 }; 64];
 
 impl Answers {
     fn of(thread: i32) -> &'static Self {
         &ANSWERS[thread.cast_unsigned() as usize % ANSWERS.len()]
     }
-
-    fn count(&self) -> (u32, u32) {
-        (self.all.load(Ordering::Relaxed), self.steady.load(Ordering::Relaxed))
-    }
 }
 
 /// The handler: async-signal-safe, because two looks at the thread and a few stores are all.
 extern "C" fn answer(_: i32) {
     let answers = Answers::of(gettid().as_raw());
-    // A fault counts when it is over, and may be interrupted before; what it waited counts then.
-    let disturbances = getrusage(UsageWho::RUSAGE_THREAD).map_or(0, |usage| {
-        usage.major_page_faults() + usage.minor_page_faults() + usage.voluntary_context_switches()
-    });
-    if answers.disturbances.swap(disturbances, Ordering::Relaxed) == disturbances {
+    // A fault counts when it is over, and may be interrupted before; that it waited counts then.
+    let waits = getrusage(UsageWho::RUSAGE_THREAD)
+        .map_or(0, |usage| usage.major_page_faults() + usage.voluntary_context_switches());
+    if answers.waits.swap(waits, Ordering::Relaxed) == waits {
         answers.steady.fetch_add(1, Ordering::Relaxed);
+    } else {
+        answers.steady.store(0, Ordering::Relaxed);
     }
     answers.all.fetch_add(1, Ordering::Relaxed);
 }
@@ -96,9 +95,8 @@ pub(super) struct Inquiry {
     thread: i32,
     /// When the call in question started.
     call_ns: AtomicU64,
-    /// What had been answered when it was first asked about.
+    /// How many answers there were when it was first asked about.
     all: AtomicU32,
-    steady: AtomicU32,
 }
 
 impl Inquiry {
@@ -108,7 +106,6 @@ impl Inquiry {
             thread: gettid().as_raw(),
             call_ns: AtomicU64::new(u64::MAX),
             all: AtomicU32::new(0),
-            steady: AtomicU32::new(0),
         }
     }
 
@@ -116,14 +113,15 @@ impl Inquiry {
     /// since the first question about it; asks once more. For the timekeeper alone, and not twice
     /// in a slice.
     pub(super) fn is_proved(&self, started_ns: u64) -> bool {
-        let (all, steady) = Answers::of(self.thread).count();
+        let answers = Answers::of(self.thread);
+        let all = answers.all.load(Ordering::Relaxed);
         if self.call_ns.swap(started_ns, Ordering::Relaxed) != started_ns {
             self.all.store(all, Ordering::Relaxed);
-            self.steady.store(steady, Ordering::Relaxed);
+            answers.steady.store(0, Ordering::Relaxed);
         }
         self.ask();
-        let since = |now: u32, then: &AtomicU32| now.wrapping_sub(then.load(Ordering::Relaxed));
-        since(steady, &self.steady) >= ENOUGH || since(all, &self.all) >= ENOUGH_AT_LEAST
+        answers.steady.load(Ordering::Relaxed) >= ENOUGH
+            || all.wrapping_sub(self.all.load(Ordering::Relaxed)) >= ENOUGH_AT_LEAST
     }
 
     /// Asks the thread, which may have ended.
