@@ -26,8 +26,8 @@ use nix::unistd::gettid;
 /// From one question to the next.
 pub(super) const SLICE_NS: u64 = 20_000;
 
-/// So many answers in a row, each in a slice of its own, leave a call at least 0.1 ms beyond its budget:
-/// more than a healthy one needs to finish, however often it was interrupted.
+/// So many answers in a row, each in a slice of its own, leave a call at least 0.1 ms beyond its
+/// budget: more than a healthy one needs to finish, however often it was interrupted.
 const ENOUGH: u32 = 5;
 
 /// Answers that prove it even if there was a wait before each: a call that waits at every turn must
