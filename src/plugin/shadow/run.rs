@@ -258,13 +258,15 @@ impl Shadow {
         let world = self.world.as_ref().expect("the world is here between calls");
         let program = &mut self.prepared.program;
         let (seat, claimed) = (program.seat, program.claimed());
+        let mut outputs = frame.outputs.clone();
         let mut differs = false;
         for (id, point) in world.points.iter().filter(is_output) {
             let Safe::Value(safe) = point.safe else { continue };
-            let is_meant = frame.owners[id.index()] == Some(seat) && !claimed.contains(&id);
-            let mut outputs = frame.outputs.clone();
+            if frame.owners[id.index()] != Some(seat) || claimed.contains(&id) {
+                continue;
+            }
             point.write(&mut outputs, safe).expect("the configuration has tried every safe value");
-            if is_meant && !is_same(point, &frame.outputs, &outputs) {
+            if !is_same(point, &frame.outputs, &outputs) {
                 differs = true;
                 note(
                     &mut self.report,
@@ -312,8 +314,8 @@ impl Shadow {
         if self.is_unproved() {
             let n = report.dropped;
             let reason = format!(
-                "in its shadow run {n} polls were left out, so it is not proved \
-                                  equal; the machine was too busy"
+                "in its shadow run {n} polls were left out, so it is not proved equal; the machine \
+                 was too busy"
             );
             return Err(Refusal::new(reason, "release the plugin to try again"));
         }
