@@ -1,13 +1,14 @@
 //! Proof that a call which seems late really ran its own code all the time.
 //!
 //! The CPU clock alone proves nothing. The kernel charges a thread also for interrupts that it
-//! handles meanwhile, on a virtual machine for time in which the host ran something else, and for
-//! the work of bringing back pages of this program that it had thrown out: 1.6 ms for a poll of
-//! 30 us were seen, and healthy programs were stopped for it. So the timekeeper asks a late call's
-//! thread, by a signal whose handler does nothing but count. It runs when the thread's own code
-//! does, and an answer that comes after a wait for a page on the disk is told apart. A page that is
-//! new or only has to be mapped again takes no wait: it is the guest's own time, in which it may
-//! use up all of its memory.
+//! handles meanwhile, for the work of bringing back pages of this program that it had thrown out,
+//! and on a virtual machine for time in which the host did the same to the machine's own memory:
+//! 1.6 ms for a poll of 30 us were seen, and healthy programs were stopped for it. So the
+//! timekeeper asks a late call's thread, by a signal whose handler does little but read the clock.
+//! It runs when the thread's own code does. Time from one answer to the next is the call's own if
+//! the answer came at once and after no wait for a page on the disk. A page that is new or only has
+//! to be mapped again takes no wait: it is the guest's own time, in which it may use up all of its
+//! memory.
 //!
 //! The signal stops nothing and traps nothing. What is proved here, and what follows, is for
 //! `stop.rs` to say.
@@ -23,54 +24,88 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::gettid;
 
+use super::now_ns;
+
 /// From one question to the next.
 pub(super) const SLICE_NS: u64 = 20_000;
 
-/// So many answers in a row, each in a slice of its own, leave a call at least 0.1 ms beyond its
-/// budget: more than a healthy one needs to finish, however often it was interrupted.
-const ENOUGH: u32 = 5;
+/// A call that ran so long without a break, beyond its budget, is late: more than a healthy one
+/// needs to finish, however often it was interrupted.
+const ENOUGH_NS: u64 = 250_000;
 
-/// Answers that prove it even if there was a wait before each: a call that waits at every turn must
+/// An answer that comes later than this after the one before tells of a break. On a quiet machine
+/// one comes every 47 us (the median of 3 000).
+const LONGEST_STRETCH_NS: u64 = 150_000;
+
+/// Answers that prove it even if there was a break before each: a call that waits at every turn must
 /// end too. A healthy one touches fewer pages of this program.
-const ENOUGH_AT_LEAST: u32 = 64;
+const ENOUGH_ANSWERS: u32 = 64;
 
 /// The question. Nobody else in the process uses it, and a stray one is ignored by default.
 const QUESTION: Signal = Signal::SIGURG;
 
-/// What one thread has answered so far. Its handler counts, timekeepers read and begin a new row.
+/// What one thread has answered so far. Its handler writes; a timekeeper reads, and begins anew.
 #[derive(Debug)]
 struct Answers {
-    all: AtomicU32,
-    /// The newest ones in a row between which it had not waited for a page.
-    steady: AtomicU32,
-    /// How often it had waited until the last answer.
+    count: AtomicU32,
+    /// How long the thread has run without a break until the last answer.
+    steady_ns: AtomicU64,
+    /// When the last answer was given, by [`now_ns`].
+    given_ns: AtomicU64,
+    /// How often it had waited until then.
     waits: AtomicI64,
 }
 
 /// By thread. Two threads that share a place only prove too much or too little for each other: as
 /// good as no proof at all, or late.
-static ANSWERS: [Answers; 64] = [const {
-    Answers { all: AtomicU32::new(0), steady: AtomicU32::new(0), waits: AtomicI64::new(0) }
-}; 64];
+static ANSWERS: [Answers; 64] = [const { Answers::none() }; 64];
 
 impl Answers {
+    const fn none() -> Self {
+        Self {
+            count: AtomicU32::new(0),
+            steady_ns: AtomicU64::new(0),
+            given_ns: AtomicU64::new(0),
+            waits: AtomicI64::new(0),
+        }
+    }
+
     fn of(thread: i32) -> &'static Self {
         &ANSWERS[thread.cast_unsigned() as usize % ANSWERS.len()]
     }
+
+    /// Takes one down: given at `now_ns`, by a thread that had waited so often.
+    fn take(&self, now_ns: u64, waits: i64) {
+        let stretch = now_ns.saturating_sub(self.given_ns.load(Ordering::Relaxed));
+        let waited = self.waits.swap(waits, Ordering::Relaxed) != waits;
+        if waited || stretch > LONGEST_STRETCH_NS {
+            self.steady_ns.store(0, Ordering::Relaxed);
+        } else {
+            self.steady_ns.fetch_add(stretch, Ordering::Relaxed);
+        }
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.given_ns.store(now_ns, Ordering::Relaxed);
+    }
+
+    /// Forgets when the last one was given: what was before is not of the next call.
+    fn begin_anew(&self) {
+        self.steady_ns.store(0, Ordering::Relaxed);
+        self.given_ns.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether they prove that a call is late, of which the first `before` are not.
+    fn prove(&self, before: u32) -> bool {
+        self.steady_ns.load(Ordering::Relaxed) >= ENOUGH_NS
+            || self.count.load(Ordering::Relaxed).wrapping_sub(before) >= ENOUGH_ANSWERS
+    }
 }
 
-/// The handler: async-signal-safe, because two looks at the thread and a few stores are all.
+/// The handler: async-signal-safe, because three looks at the system and a few stores are all.
 extern "C" fn answer(_: i32) {
-    let answers = Answers::of(gettid().as_raw());
     // A fault counts when it is over, and may be interrupted before; that it waited counts then.
     let waits = getrusage(UsageWho::RUSAGE_THREAD)
         .map_or(0, |usage| usage.major_page_faults() + usage.voluntary_context_switches());
-    if answers.waits.swap(waits, Ordering::Relaxed) == waits {
-        answers.steady.fetch_add(1, Ordering::Relaxed);
-    } else {
-        answers.steady.store(0, Ordering::Relaxed);
-    }
-    answers.all.fetch_add(1, Ordering::Relaxed);
+    Answers::of(gettid().as_raw()).take(now_ns(), waits);
 }
 
 /// Has questions answered from now on.
@@ -96,7 +131,7 @@ pub(super) struct Inquiry {
     /// When the call in question started.
     call_ns: AtomicU64,
     /// How many answers there were when it was first asked about.
-    all: AtomicU32,
+    before: AtomicU32,
 }
 
 impl Inquiry {
@@ -105,7 +140,7 @@ impl Inquiry {
         Self {
             thread: gettid().as_raw(),
             call_ns: AtomicU64::new(u64::MAX),
-            all: AtomicU32::new(0),
+            before: AtomicU32::new(0),
         }
     }
 
@@ -114,14 +149,12 @@ impl Inquiry {
     /// in a slice.
     pub(super) fn is_proved(&self, started_ns: u64) -> bool {
         let answers = Answers::of(self.thread);
-        let all = answers.all.load(Ordering::Relaxed);
         if self.call_ns.swap(started_ns, Ordering::Relaxed) != started_ns {
-            self.all.store(all, Ordering::Relaxed);
-            answers.steady.store(0, Ordering::Relaxed);
+            self.before.store(answers.count.load(Ordering::Relaxed), Ordering::Relaxed);
+            answers.begin_anew();
         }
         self.ask();
-        answers.steady.load(Ordering::Relaxed) >= ENOUGH
-            || all.wrapping_sub(self.all.load(Ordering::Relaxed)) >= ENOUGH_AT_LEAST
+        answers.prove(self.before.load(Ordering::Relaxed))
     }
 
     /// Asks the thread, which may have ended.
@@ -129,5 +162,49 @@ impl Inquiry {
         let (process, signal) = (std::process::id(), QUESTION as i32);
         // SAFETY: a system call with three numbers, which touches no memory of ours.
         let _ = unsafe { libc::syscall(libc::SYS_tgkill, process, self.thread, signal) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many answers it takes: each so long after the one before, with or without a wait.
+    fn answers_needed(mut next: impl FnMut(u32) -> (u64, bool)) -> u32 {
+        let answers = Answers::none();
+        let (mut now_ns, mut waits) = (1_000_000_000, 0);
+        (1..)
+            .find(|n| {
+                let (stretch_ns, waited) = next(*n);
+                now_ns += stretch_ns;
+                waits += i64::from(waited);
+                answers.take(now_ns, waits);
+                answers.prove(0)
+            })
+            .expect("some number does")
+    }
+
+    #[test]
+    fn answers_prove_only_as_long_as_there_is_no_break() {
+        // The first one begins.
+        assert_eq!(answers_needed(|_| (50_000, false)), 6);
+        // Questions in a heap are no time.
+        assert_eq!(answers_needed(|n| (if n % 2 == 0 { 0 } else { 50_000 }, false)), 11);
+        // A machine that stands still again and again, and a thread that waits again and again.
+        assert_eq!(answers_needed(|_| (360_000, false)), ENOUGH_ANSWERS);
+        assert_eq!(answers_needed(|n| (50_000, n % 4 == 0)), ENOUGH_ANSWERS);
+        // After one break they begin anew.
+        assert_eq!(answers_needed(|n| (50_000, n == 5)), 10);
+        assert_eq!(answers_needed(|n| (if n == 5 { 1_600_000 } else { 50_000 }, false)), 10);
+    }
+
+    #[test]
+    fn what_is_of_another_call_proves_nothing() {
+        let answers = Answers::none();
+        (0..6).for_each(|n| answers.take(1_000_000 + n * 50_000, 0));
+        assert!(answers.prove(0));
+        answers.begin_anew();
+        answers.take(1_300_000, 0);
+        assert!(!answers.prove(6));
     }
 }
