@@ -20,11 +20,13 @@ use crate::text::legible_up_to;
 /// less than a thousandth of the time.
 const POLLS: u32 = 100;
 
-/// A tape that is filled faster needs them sooner: two such stretches and a bit must fit.
-const STRETCH_BYTES: u64 = 48 << 10;
+/// A tape that is filled faster needs them sooner: two such stretches must fit, each with the polls
+/// up to the next look at it.
+const STRETCH_BYTES: u64 = 24 << 10;
 
-/// But not sooner than this: a copy in every cycle would be dear.
-const FEWEST_POLLS: u32 = 10;
+/// So many polls from one look at the tape to the next. A copy in every cycle would be dear, and
+/// the looks themselves take as long as a small poll does.
+const LOOK_POLLS: u32 = 10;
 
 /// Frames of a backtrace, from the innermost on. A deep recursion repeats itself, and what began it
 /// is among the exports.
@@ -94,7 +96,7 @@ impl Recorder {
     pub(super) fn is_due(&mut self, since: impl FnOnce(u64) -> u64) -> bool {
         self.polls += 1;
         let newest = || self.rooms.last().and_then(|(at, _)| *at);
-        self.polls >= FEWEST_POLLS
+        self.polls.is_multiple_of(LOOK_POLLS)
             && newest().is_some_and(|at| self.polls >= POLLS || since(at) >= STRETCH_BYTES)
     }
 
