@@ -37,8 +37,8 @@ const ENOUGH_NS: u64 = 250_000;
 /// one comes every 47 us (the median of 3 000).
 const LONGEST_STRETCH_NS: u64 = 150_000;
 
-/// Answers that prove it even if there was a break before each: a call that waits at every turn must
-/// end too. A healthy one touches fewer pages of this program.
+/// Answers that prove it even if there was a break before each: a call that waits at every turn
+/// must end too. A healthy one touches fewer pages of this program.
 const ENOUGH_ANSWERS: u32 = 64;
 
 /// The question. Nobody else in the process uses it, and a stray one is ignored by default.
