@@ -5,8 +5,8 @@
 //! and on a virtual machine for time in which the host did the same to the machine's own memory:
 //! 1.6 ms for a poll of 30 us were seen, and healthy programs were stopped for it. So the
 //! timekeeper asks a late call's thread, by a signal whose handler does little but read the clock.
-//! It runs when the thread's own code does. Time from one answer to the next is the call's own if
-//! the answer came at once and after no wait for a page on the disk. A page that is new or only has
+//! It runs when the thread's own code does. Time from one answer to the next counts as the call's
+//! own if it is short and there was no wait for a page on the disk. A page that is new or only has
 //! to be mapped again takes no wait: it is the guest's own time, in which it may use up all of its
 //! memory.
 //!
@@ -29,12 +29,12 @@ use super::now_ns;
 /// From one question to the next.
 pub(super) const SLICE_NS: u64 = 20_000;
 
-/// A call that ran so long without a break, beyond its budget, is late: more than a healthy one
-/// needs to finish, however often it was interrupted.
+/// A call that ran so long without a break, after the CPU clock said that its time was over, is
+/// late. A healthy one that was charged too much and has less than this left to run ends before.
 const ENOUGH_NS: u64 = 250_000;
 
-/// An answer that comes later than this after the one before tells of a break. On a quiet machine
-/// one comes every 47 us (the median of 3 000).
+/// An answer that comes later than this after the one before tells of a break; shorter breaks pass
+/// for running. On a quiet machine one comes every 47 us (the median of 3 000).
 const LONGEST_STRETCH_NS: u64 = 150_000;
 
 /// Answers that prove it even if there was a break before each: a call that waits at every turn
@@ -47,6 +47,7 @@ const QUESTION: Signal = Signal::SIGURG;
 /// What one thread has answered so far. Its handler writes; a timekeeper reads, and begins anew.
 #[derive(Debug)]
 struct Answers {
+    /// To questions about the call in question.
     count: AtomicU32,
     /// How long the thread has run without a break until the last answer.
     steady_ns: AtomicU64,
@@ -87,16 +88,17 @@ impl Answers {
         self.given_ns.store(now_ns, Ordering::Relaxed);
     }
 
-    /// Forgets when the last one was given: what was before is not of the next call.
+    /// Forgets them, and when the last one was given: what was before is not of the next call.
     fn begin_anew(&self) {
+        self.count.store(0, Ordering::Relaxed);
         self.steady_ns.store(0, Ordering::Relaxed);
         self.given_ns.store(0, Ordering::Relaxed);
     }
 
-    /// Whether they prove that a call is late, of which the first `before` are not.
-    fn prove(&self, before: u32) -> bool {
+    /// Whether they prove that the call is late.
+    fn prove(&self) -> bool {
         self.steady_ns.load(Ordering::Relaxed) >= ENOUGH_NS
-            || self.count.load(Ordering::Relaxed).wrapping_sub(before) >= ENOUGH_ANSWERS
+            || self.count.load(Ordering::Relaxed) >= ENOUGH_ANSWERS
     }
 }
 
@@ -130,18 +132,12 @@ pub(super) struct Inquiry {
     thread: i32,
     /// When the call in question started.
     call_ns: AtomicU64,
-    /// How many answers there were when it was first asked about.
-    before: AtomicU32,
 }
 
 impl Inquiry {
     /// About the calling thread.
     pub(super) fn about_this_thread() -> Self {
-        Self {
-            thread: gettid().as_raw(),
-            call_ns: AtomicU64::new(u64::MAX),
-            before: AtomicU32::new(0),
-        }
+        Self { thread: gettid().as_raw(), call_ns: AtomicU64::new(u64::MAX) }
     }
 
     /// Whether it is proved by now that the call from `started_ns` ran its own code for some time
@@ -150,11 +146,10 @@ impl Inquiry {
     pub(super) fn is_proved(&self, started_ns: u64) -> bool {
         let answers = Answers::of(self.thread);
         if self.call_ns.swap(started_ns, Ordering::Relaxed) != started_ns {
-            self.before.store(answers.count.load(Ordering::Relaxed), Ordering::Relaxed);
             answers.begin_anew();
         }
         self.ask();
-        answers.prove(self.before.load(Ordering::Relaxed))
+        answers.prove()
     }
 
     /// Asks the thread, which may have ended.
@@ -179,7 +174,7 @@ mod tests {
                 now_ns += stretch_ns;
                 waits += i64::from(waited);
                 answers.take(now_ns, waits);
-                answers.prove(0)
+                answers.prove()
             })
             .expect("some number does")
     }
@@ -202,9 +197,9 @@ mod tests {
     fn what_is_of_another_call_proves_nothing() {
         let answers = Answers::none();
         (0..6).for_each(|n| answers.take(1_000_000 + n * 50_000, 0));
-        assert!(answers.prove(0));
+        assert!(answers.prove());
         answers.begin_anew();
         answers.take(1_300_000, 0);
-        assert!(!answers.prove(6));
+        assert!(!answers.prove());
     }
 }
