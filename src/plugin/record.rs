@@ -20,12 +20,11 @@ use crate::text::legible_up_to;
 /// less than a thousandth of the time.
 const POLLS: u32 = 100;
 
-/// A tape that is filled faster needs them sooner: two such stretches must fit, each with the polls
-/// up to the next look at it.
-const STRETCH_BYTES: u64 = 24 << 10;
+/// A tape that is filled faster needs them sooner: two such stretches and a bit must fit.
+const STRETCH_BYTES: u64 = 48 << 10;
 
 /// So many polls from one look at the tape to the next. A copy in every cycle would be dear, and
-/// the looks themselves take as long as a small poll does.
+/// what a look needs is seldom at hand.
 const LOOK_POLLS: u32 = 10;
 
 /// Frames of a backtrace, from the innermost on. A deep recursion repeats itself, and what began it
@@ -96,8 +95,11 @@ impl Recorder {
     pub(super) fn is_due(&mut self, since: impl FnOnce(u64) -> u64) -> bool {
         self.polls += 1;
         let newest = || self.rooms.last().and_then(|(at, _)| *at);
+        // At the next look it would be too late.
+        let is_filled =
+            |bytes| bytes + bytes / u64::from(self.polls) * u64::from(LOOK_POLLS) >= STRETCH_BYTES;
         self.polls.is_multiple_of(LOOK_POLLS)
-            && newest().is_some_and(|at| self.polls >= POLLS || since(at) >= STRETCH_BYTES)
+            && newest().is_some_and(|at| self.polls >= POLLS || is_filled(since(at)))
     }
 
     /// Takes a checkpoint in place of the older one. A memory that has outgrown its room is not
