@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::driver::MAX_DEVICES;
 use crate::image::Points;
 use crate::log;
 use crate::plugin::{self, Compiler, Grant, Limits, SwapPolicy};
@@ -38,7 +39,7 @@ mod swap;
 mod tests;
 mod word;
 
-pub use change::{Change, Effect, How, changes};
+pub use change::{Change, Effect, How, Place, changes};
 pub use disk::Stamp;
 pub use problem::{Problem, Problems};
 
@@ -150,34 +151,31 @@ impl Config {
     /// its value until the next restart.
     pub fn adopt(&mut self, new: &Self, changes: &[Change]) {
         for change in changes.iter().filter(|change| change.is_live()) {
-            let (section, name) = match change.key.split_once('[') {
-                Some((section, rest)) => (section, rest.split(']').next().unwrap_or_default()),
-                None => (&*change.key, ""),
-            };
-            match section {
-                "scan.period" => self.scan.period = new.scan.period,
-                "plugins.grant" => self.plugins.grant_all = new.plugins.grant_all,
-                "plugins.poll_budget" => self.plugins.poll_budget = new.plugins.poll_budget,
-                "plugins.restart" => self.plugins.restart = new.plugins.restart,
-                "plugins.swap" => self.plugins.swap = new.plugins.swap,
-                "log.level" => self.log.level.clone_from(&new.log.level),
-                "device" => {
-                    let theirs = new.devices.iter().find(|device| device.name == name);
-                    let ours = self.devices.iter_mut().find(|device| device.name == name);
-                    ours.zip(theirs).into_iter().for_each(|(ours, theirs)| ours.clone_from(theirs));
+            match &change.place {
+                Place::Key("scan.period") => self.scan.period = new.scan.period,
+                Place::Key("plugins.grant") => self.plugins.grant_all = new.plugins.grant_all,
+                Place::Key("plugins.poll_budget") => {
+                    self.plugins.poll_budget = new.plugins.poll_budget;
                 }
-                "variable" => {
+                Place::Key("plugins.restart") => self.plugins.restart = new.plugins.restart,
+                Place::Key("plugins.swap") => self.plugins.swap = new.plugins.swap,
+                Place::Key("log.level") => self.log.level.clone_from(&new.log.level),
+                Place::Variable(name) => {
                     self.variables.retain(|(ours, _)| ours != name);
                     let theirs = new.variables.iter().find(|(theirs, _)| theirs == name);
                     self.variables.extend(theirs.cloned());
                 }
-                _ => {}
+                Place::Key(_) | Place::Plugin(..) | Place::Device(..) | Place::Point(..) => {}
             }
         }
-        // What a plugin may do follows from several keys, and means nothing with other points.
-        if !change::is_replaced(changes) {
+        // What follows from several keys is taken over as a whole, or not at all.
+        if !change::has_moved(changes) {
             self.programs.clone_from(&new.programs);
             self.unclaimed.clone_from(&new.unclaimed);
+            if change::has_other_devices(changes) {
+                self.devices.clone_from(&new.devices);
+                self.points = Arc::clone(&new.points);
+            }
         }
     }
 
@@ -207,8 +205,17 @@ impl Config {
 /// # Errors
 /// Everything that is wrong with it, or that it cannot be read.
 pub fn load(path: &Path) -> Result<Config, Problems> {
+    load_after(&Points::default(), path)
+}
+
+/// The same while these points are in force: those that stay keep their ids.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_after(before: &Points, path: &Path) -> Result<Config, Problems> {
     let (text, stamp) = disk::text(path).map_err(|why| Problems::unreadable(path, &why))?;
-    parse(&text, path).map(|config| Config { stamp: Some(stamp), ..config })
+    let config = parse_with(&text, path, before, &|name| std::env::var_os(name))?;
+    Ok(Config { stamp: Some(stamp), ..config })
 }
 
 /// Reads a configuration from `text`, as if it were the file at `path`.
@@ -216,17 +223,18 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(text: &str, path: &Path) -> Result<Config, Problems> {
-    parse_with(text, path, &|name| std::env::var_os(name))
+    parse_with(text, path, &Points::default(), &|name| std::env::var_os(name))
 }
 
 fn parse_with(
     text: &str,
     path: &Path,
+    before: &Points,
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Config, Problems> {
     let report = Report::new(text);
     let is_root = nix::unistd::geteuid().is_root();
-    let here = Surroundings { folder: check::folder(path), env, is_root };
+    let here = Surroundings { folder: check::folder(path), env, before, is_root };
     let config = read::document(text, &report, ConfigFile::read)
         .and_then(|file| decide(&file, path, &here, &report));
     config.ok_or_else(|| report.into_problems(path))
@@ -241,7 +249,7 @@ fn decide(
 ) -> Option<Config> {
     let scan = check::scan(&file.scan, report);
     let plugins = check::plugins(&file.plugins, scan.period, here, report);
-    let names = points::names(file, report);
+    let names = points::names(file, here.before, report);
     let programs = grant::programs(&file.programs, &names, &plugins, scan.period, report);
     let devices = devices(file, here, report);
     let layout = layout::place(&file.devices, report);
@@ -252,8 +260,11 @@ fn decide(
     if !report.is_clean() {
         return None;
     }
-    let points = Points::new(layout.points, layout.input_bytes, layout.output_bytes);
-    let points = Arc::new(points);
+    let points: Vec<_> = layout.points.into_iter().map(|p| (names[&*p.name].id, p)).collect();
+    let ids = points.iter().map(|(id, _)| id.index() + 1).max().unwrap_or(0);
+    let ids = ids.max(here.before.ids());
+    let names = devices.iter().map(|device| device.name.clone()).collect();
+    let points = Arc::new(Points::numbered(points, ids, names, layout.image_bytes));
     try_devices(&file.devices, &devices, &points, report);
     report.is_clean().then(|| Config {
         path: path.to_owned(),
@@ -276,6 +287,10 @@ fn decide(
 fn devices(file: &ConfigFile<'_>, here: &Surroundings<'_>, report: &Report<'_>) -> Vec<Device> {
     let mut lines = std::collections::HashMap::new();
     let mut all = Vec::new();
+    if let Some(device) = file.devices.get(MAX_DEVICES) {
+        let found = format!("device {}", MAX_DEVICES + 1);
+        report.wrong(device.rest.line, "device", found, format!("at most {MAX_DEVICES} devices"));
+    }
     for device in &file.devices {
         let driver = driver::understand(device, &here.folder, report);
         if let Some(name) = &device.name {

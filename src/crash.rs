@@ -204,11 +204,14 @@ impl Report {
     }
 }
 
-/// The names of granted points; `None` for all.
+/// The names of granted points, as far as they are still there; `None` for all.
 fn granted(grant: &Grant, points: &Points) -> Option<Vec<String>> {
     match grant {
         Grant::All => None,
-        Grant::Only(ids) => Some(ids.iter().map(|&id| points[id].name.clone()).collect()),
+        Grant::Only(ids) => {
+            let names = ids.iter().filter_map(|&id| Some(points.get(id)?.name.clone()));
+            Some(names.collect())
+        }
     }
 }
 

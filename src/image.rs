@@ -205,11 +205,18 @@ impl PointId {
     }
 }
 
-/// All points of a configuration; fixed from then on and shared by everybody.
+/// All points of a configuration, and the names of its devices; fixed from then on and shared by
+/// everybody.
+///
+/// A point keeps its id as long as the daemon runs and the configuration names it: programs may
+/// have asked for it once and for all. The id of one that is gone is not given away again, so ids
+/// can have gaps.
 #[derive(Debug, Default)]
 pub struct Points {
-    all: Vec<Point>,
+    /// By id; `None` where there is no such point any more.
+    all: Vec<Option<Point>>,
     by_name: HashMap<String, PointId>,
+    devices: Vec<String>,
     input_bytes: usize,
     output_bytes: usize,
     /// For each byte of the output image, the points that touch it.
@@ -219,23 +226,39 @@ pub struct Points {
 }
 
 impl Points {
-    /// Collects `all`; the images have the given sizes in bytes.
+    /// Collects `all`, with ids in this order; the images have the given sizes in bytes.
     ///
     /// # Panics
     /// When a point lies outside the image, a name occurs twice, or there are more than
     /// [`MAX_POINTS`]: the configuration has refused all that before.
     pub fn new(all: Vec<Point>, input_bytes: usize, output_bytes: usize) -> Self {
-        assert!(all.len() <= MAX_POINTS, "the configuration limits points");
+        let ids = all.len();
+        let all = (0..).map(PointId).zip(all).collect();
+        Self::numbered(all, ids, Vec::new(), [input_bytes, output_bytes])
+    }
+
+    /// The same with ids of the caller's choice, each once and below `ids`, and with the names of
+    /// the devices that [`Point::device`] counts.
+    ///
+    /// # Panics
+    /// As [`Points::new`].
+    pub fn numbered(
+        all: Vec<(PointId, Point)>,
+        ids: usize,
+        devices: Vec<String>,
+        [input_bytes, output_bytes]: [usize; 2],
+    ) -> Self {
+        assert!(ids <= MAX_POINTS, "the configuration limits points");
         let mut points = Self {
+            all: vec![None; ids],
             by_name: HashMap::with_capacity(all.len()),
+            devices,
             input_bytes,
             output_bytes,
             input_owners: vec![Vec::new(); input_bytes],
             output_owners: vec![Vec::new(); output_bytes],
-            all: Vec::new(),
         };
-        for (index, point) in all.iter().enumerate() {
-            let id = PointId(index as u16);
+        for (id, point) in all {
             let twice = points.by_name.insert(point.name.clone(), id);
             assert!(twice.is_none(), "the configuration refuses double names");
             let owners = match point.direction {
@@ -245,34 +268,45 @@ impl Points {
             for byte in point.bytes() {
                 owners[byte].push(id);
             }
+            points.all[id.index()] = Some(point);
         }
-        points.all = all;
         points
     }
 
-    /// Every point with its id, in configuration order.
+    /// Every point with its id.
     pub fn iter(&self) -> impl Iterator<Item = (PointId, &Point)> {
-        (0u16..).map(PointId).zip(&self.all)
+        let all = (0u16..).map(PointId).zip(&self.all);
+        all.filter_map(|(id, point)| Some((id, point.as_ref()?)))
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.all.len()
+        self.by_name.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
+        self.by_name.is_empty()
+    }
+
+    /// The length of a list with a place for each id, those of points that are gone included.
+    pub fn ids(&self) -> usize {
+        self.all.len()
     }
 
     /// The point with this id, if there is one.
     pub fn get(&self, id: PointId) -> Option<&Point> {
-        self.all.get(id.index())
+        self.all.get(id.index())?.as_ref()
     }
 
     /// The id of the point with this name.
     pub fn find(&self, name: &str) -> Option<PointId> {
         self.by_name.get(name).copied()
+    }
+
+    /// The names of the devices, in the order that [`Point::device`] counts.
+    pub fn devices(&self) -> &[String] {
+        &self.devices
     }
 
     /// The points that touch one byte of an image.
@@ -296,7 +330,7 @@ impl std::ops::Index<PointId> for Points {
     type Output = Point;
 
     fn index(&self, id: PointId) -> &Point {
-        &self.all[id.index()]
+        self.get(id).expect("whoever indexes has the id of a point that is there")
     }
 }
 
@@ -312,13 +346,10 @@ pub struct Inputs {
 impl Inputs {
     /// All zero, and every input `Bad`: nothing has been read yet.
     pub fn unread(points: &Points) -> Self {
-        let quality = |(_, point): (_, &Point)| match point.direction {
-            Direction::In => Quality::Bad,
-            Direction::Out => Quality::Good,
-        };
-        Self {
-            bytes: vec![0; points.image_bytes(Direction::In)],
-            quality: points.iter().map(quality).collect(),
+        let mut quality = vec![Quality::Good; points.ids()];
+        for (id, _) in points.iter().filter(|(_, point)| point.direction == Direction::In) {
+            quality[id.index()] = Quality::Bad;
         }
+        Self { bytes: vec![0; points.image_bytes(Direction::In)], quality }
     }
 }

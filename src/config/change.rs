@@ -10,7 +10,7 @@ use super::{Config, Device};
 use crate::image::Point;
 use crate::plugin::Grant;
 
-/// What can change between two cycles, beside plugins, devices and variables.
+/// The keys outside of entries that can change between two cycles.
 const LIVE: [&str; 6] = [
     "scan.period",
     "plugins.grant",
@@ -23,12 +23,41 @@ const LIVE: [&str; 6] = [
 /// One difference between two configurations. Displays as `plugin[tank].every changed`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The key, such as `scan.period`, or an entry, such as `device[plant]`.
-    pub key: String,
+    /// Where.
+    pub place: Place,
     /// What became of it.
     pub how: How,
     /// What it takes to do it.
     pub effect: Effect,
+}
+
+/// A place in a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A key with its section, such as `scan.period`.
+    Key(&'static str),
+    /// The entry of this plugin, or one key of it.
+    Plugin(String, Option<&'static str>),
+    /// The entry of this device, or one key of it.
+    Device(String, Option<&'static str>),
+    /// A key of this point.
+    Point(String, &'static str),
+    /// The entry of this variable.
+    Variable(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(key) => f.write_str(key),
+            Self::Plugin(name, None) => write!(f, "plugin[{name}]"),
+            Self::Plugin(name, Some(key)) => write!(f, "plugin[{name}].{key}"),
+            Self::Device(name, None) => write!(f, "device[{name}]"),
+            Self::Device(name, Some(key)) => write!(f, "device[{name}].{key}"),
+            Self::Point(name, key) => write!(f, "point[{name}].{key}"),
+            Self::Variable(name) => write!(f, "variable[{name}]"),
+        }
+    }
 }
 
 /// What became of a key or an entry.
@@ -75,15 +104,19 @@ impl fmt::Display for Effect {
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.key, self.how)
+        write!(f, "{} {}", self.place, self.how)
     }
 }
 
 impl Change {
-    fn new(key: String, how: How) -> Self {
-        let is_live = LIVE.contains(&&*key) || key.starts_with("plugin[");
-        let effect = if is_live { Effect::Live } else { Effect::Restart };
-        Self { key, how, effect }
+    fn new(place: Place, how: How) -> Self {
+        let effect = match &place {
+            Place::Key(key) if LIVE.contains(key) => Effect::Live,
+            Place::Key(_) | Place::Point(..) => Effect::Restart,
+            Place::Device(..) => Effect::Device,
+            Place::Plugin(..) | Place::Variable(_) => Effect::Live,
+        };
+        Self { place, how, effect }
     }
 
     /// Whether it can be done while the daemon runs.
@@ -102,55 +135,56 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     devices(old, new, &mut all);
     variables(old, new, &mut all);
     let (a, b) = (&old.retain, &new.retain);
-    note(&mut all, "state.", [("dir", old.state.dir != new.state.dir)]);
-    note(
-        &mut all,
-        "retain.",
-        [("flush", a.flush != b.flush), ("on_corrupt", a.on_corrupt != b.on_corrupt)],
-    );
-    note(
-        &mut all,
-        "control.",
-        [
-            ("socket", old.control.socket != new.control.socket),
-            ("mode", old.control.mode != new.control.mode),
-        ],
-    );
-    note(&mut all, "crash.", [("record", old.crash != new.crash)]);
-    note(
-        &mut all,
-        "log.",
-        [("level", old.log.level != new.log.level), ("format", old.log.format != new.log.format)],
-    );
-    if is_replaced(&all) {
-        // Programs know points by number and address. With others in the image these would mean
-        // something else, so nothing that may have to do with them is taken over.
-        for change in all.iter_mut().filter(|change| change.key != "log.level") {
+    let keys = [
+        ("state.dir", old.state.dir != new.state.dir),
+        ("retain.flush", a.flush != b.flush),
+        ("retain.on_corrupt", a.on_corrupt != b.on_corrupt),
+        ("control.socket", old.control.socket != new.control.socket),
+        ("control.mode", old.control.mode != new.control.mode),
+        ("crash.record", old.crash != new.crash),
+        ("log.level", old.log.level != new.log.level),
+        ("log.format", old.log.format != new.log.format),
+    ];
+    note(&mut all, keys, Place::Key);
+    if has_moved(&all) {
+        // Programs know points by address. With others there the addresses would mean something
+        // else, so nothing that may have to do with them is taken over.
+        for change in all.iter_mut().filter(|change| change.place != Place::Key("log.level")) {
             change.effect = Effect::Restart;
         }
     }
     all
 }
 
-/// Whether the points are others than before.
-pub(super) fn is_replaced(changes: &[Change]) -> bool {
-    changes.iter().any(|change| change.key.starts_with("device[") && !change.is_live())
+/// Whether a point lies elsewhere than before, or is of another type.
+pub(super) fn has_moved(changes: &[Change]) -> bool {
+    changes.iter().any(|change| matches!(change.place, Place::Point(..)))
+}
+
+/// Whether a device is another than before, or has other points.
+pub(super) fn has_other_devices(changes: &[Change]) -> bool {
+    changes.iter().any(|change| matches!(change.place, Place::Device(..)))
 }
 
 fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
     for name in names(old, new, |config| config.devices.iter().map(|device| &device.name)) {
-        let key = format!("device[{name}]");
+        let place = |key| Place::Device(name.clone(), key);
         let (Some((a, theirs)), Some((b, ours))) = (device(old, name), device(new, name)) else {
             let listed = |config| device(config, name).map(drop);
-            all.extend(entry(key, listed(old), listed(new)));
+            all.extend(entry(place(None), listed(old), listed(new)));
             continue;
         };
-        if theirs != ours {
-            all.push(Change::new(format!("{key}.points"), How::Changed));
-        }
-        if a != b {
-            all.push(Change { key, how: How::Changed, effect: Effect::Device });
-        }
+        note(all, [(None, a != b), (Some("points"), theirs != ours)], place);
+    }
+    for (_, point) in new.points.iter() {
+        let Some(id) = old.points.find(&point.name) else { continue };
+        let before = &old.points[id];
+        let keys = [
+            ("direction", before.direction != point.direction),
+            ("type", before.kind != point.kind),
+            ("address", (before.byte, before.bit) != (point.byte, point.bit)),
+        ];
+        note(all, keys, |key| Place::Point(point.name.clone(), key));
     }
 }
 
@@ -174,13 +208,13 @@ fn variables(old: &Config, new: &Config, all: &mut Vec<Change>) {
             true => Effect::Live,
             false => Effect::Restart,
         };
-        let change = entry(format!("variable[{name}]"), a, b);
+        let change = entry(Place::Variable(name.clone()), a, b);
         all.extend(change.map(|change| Change { effect, ..change }));
     }
 }
 
 /// How an entry differs, if it does.
-fn entry<T: PartialEq>(key: String, old: Option<T>, new: Option<T>) -> Option<Change> {
+fn entry<T: PartialEq>(place: Place, old: Option<T>, new: Option<T>) -> Option<Change> {
     let how = match (old, new) {
         (None, None) => return None,
         (None, Some(_)) => How::Added,
@@ -188,71 +222,67 @@ fn entry<T: PartialEq>(key: String, old: Option<T>, new: Option<T>) -> Option<Ch
         (Some(old), Some(new)) if old == new => return None,
         (Some(_), Some(_)) => How::Changed,
     };
-    Some(Change::new(key, how))
+    Some(Change::new(place, how))
 }
 
-fn note<const N: usize>(all: &mut Vec<Change>, section: &str, differing: [(&str, bool); N]) {
-    let differing = differing.into_iter().filter(|(_, differs)| *differs);
-    let change = |(key, _)| Change::new(format!("{section}{key}"), How::Changed);
-    all.extend(differing.map(change));
+/// Those of the keys that differ.
+fn note<K, const N: usize>(
+    all: &mut Vec<Change>,
+    keys: [(K, bool); N],
+    place: impl Fn(K) -> Place,
+) {
+    let differing = keys.into_iter().filter(|(_, differs)| *differs);
+    all.extend(differing.map(|(key, _)| Change::new(place(key), How::Changed)));
 }
 
 fn scan_and_plugins(old: &Config, new: &Config, all: &mut Vec<Change>) {
     let (a, b) = (&old.scan, &new.scan);
-    note(
-        all,
-        "scan.",
-        [
-            ("period", a.period != b.period),
-            ("priority", a.priority != b.priority),
-            ("cpu", a.cpus != b.cpus),
-            ("lock_memory", a.lock_memory != b.lock_memory),
-        ],
-    );
+    let keys = [
+        ("scan.period", a.period != b.period),
+        ("scan.priority", a.priority != b.priority),
+        ("scan.cpu", a.cpus != b.cpus),
+        ("scan.lock_memory", a.lock_memory != b.lock_memory),
+    ];
+    note(all, keys, Place::Key);
     let (a, b) = (&old.plugins, &new.plugins);
     let (c, d) = (&a.limits, &b.limits);
-    note(
-        all,
-        "plugins.",
-        [
-            ("dir", a.dir != b.dir),
-            ("grant", a.grant_all != b.grant_all),
-            ("poll_budget", a.poll_budget != b.poll_budget),
-            ("init_budget", c.init_budget != d.init_budget),
-            ("memory", c.memory_bytes != d.memory_bytes),
-            ("table", c.table_elements != d.table_elements),
-            ("stack", c.stack_bytes != d.stack_bytes),
-            ("module", c.module_bytes != d.module_bytes),
-            ("functions", c.functions != d.functions),
-            ("log_rate", c.log_lines_per_s != d.log_lines_per_s),
-            ("restart", a.restart != b.restart),
-            ("swap", a.swap != b.swap),
-            ("compiler", a.compiler != b.compiler),
-            ("cache", a.cache != b.cache),
-        ],
-    );
+    let keys = [
+        ("plugins.dir", a.dir != b.dir),
+        ("plugins.grant", a.grant_all != b.grant_all),
+        ("plugins.poll_budget", a.poll_budget != b.poll_budget),
+        ("plugins.init_budget", c.init_budget != d.init_budget),
+        ("plugins.memory", c.memory_bytes != d.memory_bytes),
+        ("plugins.table", c.table_elements != d.table_elements),
+        ("plugins.stack", c.stack_bytes != d.stack_bytes),
+        ("plugins.module", c.module_bytes != d.module_bytes),
+        ("plugins.functions", c.functions != d.functions),
+        ("plugins.log_rate", c.log_lines_per_s != d.log_lines_per_s),
+        ("plugins.restart", a.restart != b.restart),
+        ("plugins.swap", a.swap != b.swap),
+        ("plugins.compiler", a.compiler != b.compiler),
+        ("plugins.cache", a.cache != b.cache),
+    ];
+    note(all, keys, Place::Key);
 }
 
 fn programs(old: &Config, new: &Config, all: &mut Vec<Change>) {
     for name in names(old, new, |config| config.programs.iter().map(|(name, _)| name)) {
+        let place = |key| Place::Plugin(name.clone(), key);
         let listed = |config: &Config| has(config, name).then_some(());
-        all.extend(entry(format!("plugin[{name}]"), listed(old), listed(new)));
+        all.extend(entry(place(None), listed(old), listed(new)));
         if !has(old, name) || !has(new, name) {
             continue;
         }
         let (a, b) = (old.settings(name), new.settings(name));
-        note(
-            all,
-            &format!("plugin[{name}]."),
-            [
-                ("order", before(name, old, new) != before(name, new, old)),
-                ("every", a.every != b.every),
-                ("poll_budget", a.poll_budget != b.poll_budget),
-                ("inputs", granted(old, &a.inputs) != granted(new, &b.inputs)),
-                ("outputs", granted(old, &a.outputs) != granted(new, &b.outputs)),
-                ("hold", a.hold != b.hold),
-            ],
-        );
+        let keys = [
+            ("order", before(name, old, new) != before(name, new, old)),
+            ("every", a.every != b.every),
+            ("poll_budget", a.poll_budget != b.poll_budget),
+            ("inputs", granted(old, &a.inputs) != granted(new, &b.inputs)),
+            ("outputs", granted(old, &a.outputs) != granted(new, &b.outputs)),
+            ("hold", a.hold != b.hold),
+        ];
+        note(all, keys, |key| place(Some(key)));
     }
 }
 
@@ -275,11 +305,13 @@ fn granted<'c>(config: &'c Config, grant: &Grant) -> Option<Vec<&'c str>> {
     }
 }
 
-/// A device with its points.
-fn device<'c>(config: &'c Config, name: &str) -> Option<(&'c Device, Vec<&'c Point>)> {
+/// A device with its points, wherever it stands among the others.
+fn device<'c>(config: &'c Config, name: &str) -> Option<(&'c Device, Vec<Point>)> {
     let index = config.devices.iter().position(|device| device.name == name)?;
-    let points = config.points.iter().map(|(_, point)| point);
-    Some((&config.devices[index], points.filter(|point| point.device == index).collect()))
+    let points = config.points.iter().filter(|(_, point)| point.device == index);
+    let mut points: Vec<_> = points.map(|(_, p)| Point { device: 0, ..p.clone() }).collect();
+    points.sort_by(|one, other| one.name.cmp(&other.name));
+    Some((&config.devices[index], points))
 }
 
 /// All names of both configurations, each once: the old ones first.

@@ -16,7 +16,7 @@ use super::problem::{Report, Said};
 use super::swap::swap;
 use super::word::{Bytes, Cpus, GrantWord, ModeWord};
 use super::{ControlSettings, PluginsSettings, RetainSettings, StateSettings};
-use crate::image::Value;
+use crate::image::{Points, Value};
 use crate::log;
 use crate::plugin::Limits;
 use crate::scan::thread;
@@ -82,6 +82,8 @@ pub(super) struct Surroundings<'e> {
     pub(super) folder: PathBuf,
     /// Looks up an environment variable.
     pub(super) env: &'e dyn Fn(&str) -> Option<OsString>,
+    /// The points in force, if a daemon runs already.
+    pub(super) before: &'e Points,
     /// Whether this is the machine's own daemon and not that of somebody with a home.
     pub(super) is_root: bool,
 }

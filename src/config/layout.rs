@@ -14,8 +14,8 @@ use crate::image::{Direction, Kind, MAX_IMAGE_BYTES, MAX_POINTS, Point};
 /// All points in their places. Meaningless once a problem was reported.
 pub(super) struct Layout {
     pub(super) points: Vec<Point>,
-    pub(super) input_bytes: usize,
-    pub(super) output_bytes: usize,
+    /// Of the inputs and of the outputs.
+    pub(super) image_bytes: [usize; 2],
 }
 
 /// A point with its stanza.
@@ -49,9 +49,9 @@ pub(super) fn place(devices: &[DeviceFile<'_>], report: &Report<'_>) -> Layout {
             items.push(Item { file, point, place });
         }
     }
-    let input_bytes = place_in(Direction::In, devices, &mut items, report);
-    let output_bytes = place_in(Direction::Out, devices, &mut items, report);
-    Layout { points: items.into_iter().map(|item| item.point).collect(), input_bytes, output_bytes }
+    let image_bytes = [Direction::In, Direction::Out]
+        .map(|direction| place_in(direction, devices, &mut items, report));
+    Layout { points: items.into_iter().map(|item| item.point).collect(), image_bytes }
 }
 
 /// Decides all places in one image; gives its size in bytes.

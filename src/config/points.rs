@@ -11,7 +11,7 @@ use super::check::{is_name, once};
 use super::file::{ConfigFile, Maybe, PointFile};
 use super::problem::{Report, Said};
 use super::word::{HoldWord, SafeWord};
-use crate::image::{Direction, Kind, MAX_POINTS, Point, PointId, Safe, Unfit, Value};
+use crate::image::{Direction, Kind, MAX_POINTS, Point, PointId, Points, Safe, Unfit, Value};
 
 /// What is known of a point by its name, even when the rest of it is wrong.
 pub(super) struct Named {
@@ -23,22 +23,38 @@ pub(super) struct Named {
 /// Every point by name.
 pub(super) type Names<'f> = HashMap<&'f str, Named>;
 
-/// Collects all names; reports bad and double ones, and too many.
-pub(super) fn names<'f>(file: &'f ConfigFile<'_>, report: &Report<'_>) -> Names<'f> {
+/// Collects all names; reports bad and double ones, and too many. A point that was there `before`
+/// keeps its id.
+pub(super) fn names<'f>(
+    file: &'f ConfigFile<'_>,
+    before: &Points,
+    report: &Report<'_>,
+) -> Names<'f> {
     let mut names = Names::new();
     let mut lines = HashMap::new();
+    let mut next = before.ids();
     let all = file.devices.iter().flat_map(|device| &device.points);
     for (index, point) in all.enumerate() {
+        let line = point.place.line;
         if index == MAX_POINTS {
             let right = format!("at most {MAX_POINTS} points");
-            report.wrong(point.place.line, "device.point", format!("point {}", index + 1), right);
+            report.wrong(line, "device.point", format!("point {}", index + 1), right);
             break;
         }
         let Some(name) = &point.name else { continue };
         is_name(name, report);
         if once(name, &mut lines, "point", report) {
-            // The cast is safe: MAX_POINTS is below u16::MAX.
-            let id = PointId(index as u16);
+            let id = before.find(&name.value).unwrap_or_else(|| {
+                next += 1;
+                // The cast is safe: MAX_POINTS is below u16::MAX.
+                PointId((next - 1).min(MAX_POINTS) as u16)
+            });
+            if id.index() == MAX_POINTS {
+                let found = format!("one more than {MAX_POINTS} with those that were there once");
+                let right = "a restart of the daemon, which forgets those";
+                report.wrong(line, "device.point", found, right);
+                break;
+            }
             let direction = point.direction.as_ref().map(|said| said.value);
             names.insert(&name.value, Named { id, direction });
         }

@@ -1,6 +1,6 @@
 //! What good files mean: defaults, both examples, automatic places, grants, changes.
 //!
-//! Bad files are in `mistakes.rs`.
+//! Bad files are in `mistakes.rs`, files that take the place of others in `reload.rs`.
 
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use crate::image::{Direction, Kind, MAX_IMAGE_BYTES, Point, PointId, Safe, Value
 use crate::plugin::RollbackState;
 
 mod mistakes;
+mod reload;
 
 /// Reads `text` in an environment where nothing but `HOME` is set.
 fn read(text: &str) -> Result<Config, Problems> {
@@ -17,7 +18,7 @@ fn read(text: &str) -> Result<Config, Problems> {
 
 fn read_in(text: &str, env: &[(&str, &str)]) -> Result<Config, Problems> {
     let env = |name: &str| env.iter().find(|(set, _)| *set == name).map(|(_, value)| value.into());
-    parse_with(text, Path::new("etc/c.toml"), &env)
+    parse_with(text, Path::new("etc/c.toml"), &Points::default(), &env)
 }
 
 #[track_caller]
@@ -291,7 +292,8 @@ fn the_state_directory_follows_the_environment_and_the_user() {
         let env = |name: &str| {
             vars.iter().find(|(set, _)| *set == name).map(|(_, value)| OsString::from(value))
         };
-        let here = Surroundings { folder: PathBuf::new(), env: &env, is_root };
+        let here =
+            Surroundings { folder: PathBuf::new(), env: &env, before: &Points::default(), is_root };
         assert_eq!(check::state(&None, &here).dir, Path::new(expected), "{is_root} {vars:?}");
     };
     let home = ("HOME", "/h");
@@ -348,7 +350,7 @@ fn changes_are_named() {
         &["plugin[a].every changed", "plugin[a].hold changed"],
         &[],
     );
-    check("'u8'", "'u16'", &[], &["device[d].points changed"]);
+    check("'u8'", "'u16'", &[], &["device[d].points changed", "point[i].type changed"]);
     check("'sim'", "'sim'\ninitial = { i = 1 }", &["device[d] changed"], &[]);
     check("['x']", "['x']\n[[variable]]\nname = 'v'\ntype = 'int'", &["variable[v] added"], &[]);
     check("'k'\ntype = 'int'", "'k'\ntype = 'double'", &[], &["variable[k] changed"]);
@@ -370,12 +372,12 @@ fn changes_are_named() {
         ],
         &["log.format changed"],
     );
-    // With other points nothing else can change that might have to do with them.
+    // With moved points nothing else can change that might have to do with them.
     let replaced = base.replace("'u8'", "'u16'") + "[scan]\nperiod = '20ms'\n[log]\nlevel = 'warn'";
     let changes_of_all = changes(&good(&base), &good(&replaced));
     let live: Vec<_> = changes_of_all.iter().filter(|change| change.is_live()).collect();
     assert_eq!(live.iter().map(ToString::to_string).collect::<Vec<_>>(), ["log.level changed"]);
-    assert!(changes_of_all.iter().any(|change| change.key == "scan.period"));
+    assert!(changes_of_all.iter().any(|change| change.place == Place::Key("scan.period")));
     // Nobody else comes before anybody else.
     check("[[plugin]]", "[[plugin]]\nname = 'b'\n[[plugin]]", &["plugin[b] added"], &[]);
     let three =

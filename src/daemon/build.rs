@@ -218,7 +218,7 @@ fn start_scan(
     let (queue, lines) = rtrb::RingBuffer::new(MAX_LINES);
     let log = LogSink::Queue { queue, lost: 0 };
     let world = World::new(Arc::clone(&config.points), variables, config.scan.period, log);
-    let (ends, reins, samples) = scan::queues(&Snapshot::first(&world, devices.len()));
+    let (ends, reins, samples) = scan::queues(&Snapshot::first(&world));
     let cargo = thread::Cargo { world: Box::new(world), devices, ends };
     let scan = thread::start(config.scan.clone(), cargo, keeper);
     Ok((scan.context("the scan does not start")?, reins, samples, lines))

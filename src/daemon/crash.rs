@@ -84,9 +84,8 @@ impl Crashes {
 impl Daemon {
     /// A world for a program that is to be prepared.
     pub(super) fn rehearsal(&mut self) -> Box<World> {
-        let Config { points, scan, crash, .. } = &self.config;
-        let points = Arc::clone(points);
-        let mut world = scan::rehearsal(self.reins.latest.read(), points, scan.period);
+        let Config { scan, crash, .. } = &self.config;
+        let mut world = scan::rehearsal(self.reins.latest.read(), scan.period);
         world.is_recorded = crash.record;
         world
     }

@@ -8,6 +8,7 @@
 //! `config/change.rs`, and how the scan does it in `scan/refit.rs`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -15,12 +16,13 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use super::{Daemon, Event};
-use crate::config::{self, Change, Config, Effect, Stamp};
+use crate::config::{self, Change, Config, Device, Effect, Place, Stamp};
 use crate::control::{ChangeView, Code, Failure, Reply, Response};
 use crate::driver;
+use crate::image::Points;
 use crate::plugin::Settings;
-use crate::scan::{Order, Refit};
-use crate::variable::Variable;
+use crate::scan::{Field, Order, Refit, Slot};
+use crate::variable::{MAX_VARIABLES, Variable, Variables};
 
 /// How often the log repeats that the file is refused.
 const REMINDER: Duration = Duration::from_secs(60);
@@ -44,24 +46,24 @@ pub(super) enum Cause {
 pub(super) struct Reload {
     /// Its state at the last reload.
     seen: Option<Stamp>,
-    /// What is wrong with it; the last good configuration stays meanwhile.
-    refused: Option<String>,
-    /// When that was said last.
-    said: Option<Instant>,
+    /// What is wrong with it, and when that was said last; the last good configuration stays
+    /// meanwhile.
+    refused: Option<(String, Instant)>,
     /// What it says that waits for a restart.
     waiting: Vec<String>,
     /// What the scan has not taken over yet.
     flight: Option<Flight>,
     /// Who asked for another one meanwhile.
     next: Option<Cause>,
+    /// Points that were in force once and that somebody still looks at. They are kept until nobody
+    /// does, because the scan may not be the one that frees them.
+    past: Vec<Arc<Points>>,
 }
 
 /// A reload on its way through the scan.
 #[derive(Debug)]
 struct Flight {
     ticket: u64,
-    /// Until the scan's queue has room.
-    unsent: Option<Box<Refit>>,
     reply: Option<oneshot::Sender<Reply>>,
     changes: Vec<ChangeView>,
 }
@@ -69,7 +71,7 @@ struct Flight {
 impl Reload {
     /// What is wrong with the file, if it is refused.
     pub(super) fn refused(&self) -> Option<&str> {
-        self.refused.as_deref()
+        self.refused.as_ref().map(|(why, _)| &**why)
     }
 
     /// Lets somebody wait for the reload that is under way. One that follows it serves all.
@@ -93,7 +95,7 @@ impl Reload {
 impl Daemon {
     /// Reads the file again and takes over what it says. systemd hears READY with the outcome.
     pub(super) fn reload(&mut self, cause: Cause) {
-        if self.reload.flight.is_some() {
+        if self.reload.flight.is_some() || self.reins.orders.is_full() {
             return self.reload.wait(cause);
         }
         let now = Stamp::of(&self.config.path);
@@ -129,42 +131,15 @@ impl Daemon {
 
     /// Makes everything ready for what the file says, or finds why that cannot be.
     fn plan(&mut self) -> Result<(Config, Vec<Change>, Refit), String> {
-        let new = config::load(&self.config.path).map_err(|problems| problems.to_string())?;
-        let changes = config::changes(&self.config, &new);
-        let mut refit = Refit::default();
-        let points = &self.config.points;
-        for change in &changes {
-            let key = &change.key;
-            let is_ours = |name: &str| match key.split_once('[') {
-                Some((_, rest)) => rest.strip_suffix(']') == Some(name),
-                None => false,
-            };
-            if change.effect == Effect::Device {
-                let index = self.config.devices.iter().position(|device| is_ours(&device.name));
-                let device = new.devices.iter().find(|device| is_ours(&device.name));
-                for (index, device) in index.into_iter().zip(device) {
-                    let opened = driver::open(&device.driver, points, index);
-                    let opened = opened.map_err(|error| format!("{key} does not open: {error}"))?;
-                    refit.devices.push((index, opened));
-                }
-            }
-            if change.is_live() && key.starts_with("variable[") {
-                let declared = new.variables.iter().find(|(name, _)| is_ours(name));
-                refit.variables.extend(declared.cloned());
-            }
-        }
-        let present = &self.reins.latest.read().variables;
-        for (name, value) in &refit.variables {
-            if let Some(other) = present.read(name).map(Variable::kind)
-                && other != value.kind()
-            {
-                return Err(format!(
-                    "variable[{name}].type: found {}, but a program has made it with the type \
-                     {other}; right would be that",
-                    value.kind()
-                ));
-            }
-        }
+        let before = &self.config;
+        let new = config::load_after(&before.points, &before.path)
+            .map_err(|problems| problems.to_string())?;
+        let changes = config::changes(before, &new);
+        let refit = Refit {
+            field: field(before, &new, &changes)?,
+            variables: variables(&new, &changes, &self.reins.latest.read().variables)?,
+            ..Refit::default()
+        };
         Ok((new, changes, refit))
     }
 
@@ -179,8 +154,8 @@ impl Daemon {
         self.reload.refused = None;
         let (live, fixed): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.is_live());
         for change in &fixed {
-            let key = &*change.key;
-            tracing::warn!(key, "{change}: that counts after a restart only, until then what was");
+            let key = &change.place;
+            tracing::warn!(%key, "{change}: that counts after a restart only, until then what was");
         }
         self.reload.waiting = fixed.iter().map(ToString::to_string).collect();
         let outcome = outcome(&live, &fixed);
@@ -221,45 +196,97 @@ impl Daemon {
         self.last_ticket += 1;
         let ticket = self.last_ticket;
         (refit.ticket, refit.period) = (ticket, self.config.scan.period);
-        let unsent = Some(Box::new(refit));
+        let ordered = self.reins.orders.push(Order::Refit(Box::new(refit)));
+        debug_assert!(ordered.is_ok(), "`reload` has looked for room");
         let changes = changes.iter().map(view).collect();
-        self.reload.flight = Some(Flight { ticket, unsent, reply, changes });
-        self.pursue_reload();
+        self.reload.flight = Some(Flight { ticket, reply, changes });
     }
 
-    /// Orders what the scan's queue had no room for, and repeats what is wrong with the file.
+    /// Begins a reload that had to wait, repeats what is wrong with the file, and frees points that
+    /// nobody looks at any more.
     pub(super) fn pursue_reload(&mut self) {
-        if let Some(flight) = &mut self.reload.flight
-            && let Some(refit) = flight.unsent.take()
-            && let Err(rtrb::PushError::Full(Order::Refit(refit))) =
-                self.reins.orders.push(Order::Refit(refit))
+        if self.reload.flight.is_none()
+            && let Some(cause) = self.reload.next.take()
         {
-            flight.unsent = Some(refit);
+            self.reload(cause);
         }
-        if self.reload.said.is_some_and(|said| said.elapsed() >= REMINDER)
-            && let Some(why) = self.reload.refused.clone()
+        if let Some((why, said)) = &self.reload.refused
+            && said.elapsed() >= REMINDER
         {
-            self.refuse(why);
+            self.refuse(why.clone());
         }
+        self.reload.past.retain(|points| Arc::strong_count(points) > 1);
     }
 
     /// The scan has taken over what it was ordered. Drivers that were replaced end here.
-    pub(super) fn refitted(&mut self, refit: &Refit) {
+    pub(super) fn refitted(&mut self, refit: Refit) {
+        self.reload.past.extend(refit.field.map(|field| field.points));
         let is_it = |flight: &mut Flight| flight.ticket == refit.ticket;
         let Some(flight) = self.reload.flight.take_if(is_it) else { return };
         if let Some(reply) = flight.reply {
             let _ = reply.send(Ok(Response::Changes(flight.changes)));
         }
-        if let Some(cause) = self.reload.next.take() {
-            self.reload(cause);
-        }
     }
 
     fn refuse(&mut self, why: String) {
         tracing::error!("the configuration stays as it was: {why}");
-        self.reload.refused = Some(why);
-        self.reload.said = Some(Instant::now());
+        self.reload.refused = Some((why, Instant::now()));
     }
+}
+
+/// The points and devices of `new`, if there are other devices than before: those that go on, and
+/// those that begin anew, opened.
+fn field(before: &Config, new: &Config, changes: &[Change]) -> Result<Option<Field>, String> {
+    let is_changed = |name: &str| {
+        let is_it = |place: &Place| matches!(place, Place::Device(device, _) if device == name);
+        changes.iter().any(|change| change.is_live() && is_it(&change.place))
+    };
+    let slot = |(index, device): (usize, &Device)| {
+        let place = before.devices.iter().position(|other| other.name == device.name);
+        if let Some(place) = place.filter(|_| !is_changed(&device.name)) {
+            return Ok(Slot::Kept(place));
+        }
+        let opened = driver::open(&device.driver, &new.points, index);
+        let opened = opened.map_err(|e| format!("device[{}] does not open: {e}", device.name))?;
+        Ok(Slot::Opened(opened))
+    };
+    if !changes.iter().any(|change| change.effect == Effect::Device) {
+        return Ok(None);
+    }
+    let devices = new.devices.iter().enumerate().map(slot).collect::<Result<_, String>>()?;
+    Ok(Some(Field { points: Arc::clone(&new.points), devices, gone: Vec::new() }))
+}
+
+/// The variables that `new` adds to those that are `present`.
+fn variables(
+    new: &Config,
+    changes: &[Change],
+    present: &Variables,
+) -> Result<Vec<(String, Variable)>, String> {
+    let is_live = |name: &str| {
+        let is_it = |place: &Place| matches!(place, Place::Variable(variable) if variable == name);
+        changes.iter().any(|change| change.is_live() && is_it(&change.place))
+    };
+    let declared = new.variables.iter().filter(|(name, _)| is_live(name));
+    let declared: Vec<_> = declared.cloned().collect();
+    for (name, value) in &declared {
+        let (kind, found) = (value.kind(), present.read(name).map(Variable::kind));
+        if let Some(found) = found.filter(|found| *found != kind) {
+            return Err(format!(
+                "variable[{name}].type: found {kind}, but a program has made it with the type \
+                 {found}; right would be that"
+            ));
+        }
+    }
+    let more = declared.iter().filter(|(name, _)| present.read(name).is_none()).count();
+    let room = MAX_VARIABLES - present.len();
+    if more > room {
+        return Err(format!(
+            "[[variable]]: found {more} that are new, but with those that programs have made there \
+             is room for {room} more; right would be at most that many, or a restart"
+        ));
+    }
+    Ok(declared)
 }
 
 fn outcome(live: &[&Change], fixed: &[&Change]) -> String {
@@ -275,8 +302,8 @@ fn outcome(live: &[&Change], fixed: &[&Change]) -> String {
 }
 
 fn view(change: &Change) -> ChangeView {
-    let Change { key, how, effect } = change;
-    ChangeView { key: key.clone(), how: how.to_string(), effect: effect.to_string() }
+    let Change { place, how, effect } = change;
+    ChangeView { key: place.to_string(), how: how.to_string(), effect: effect.to_string() }
 }
 
 /// Tells the daemon whenever the file is another than `seen` and has settled. An editor that writes

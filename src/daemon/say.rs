@@ -3,6 +3,7 @@
 //!
 //! Each line makes sense by its message alone; its fields repeat the facts for machines.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use super::Daemon;
 use crate::control::SwapView;
 use crate::driver::Fault;
+use crate::image::PointId;
 use crate::plugin::Refusal;
 use crate::plugin::world::{Level, Line, Message};
 use crate::supervisor::{Note, Supervisor};
@@ -22,13 +24,13 @@ const OVERRUN_PAUSE: Duration = Duration::from_secs(10);
 /// What the operator was told last, so that only changes are said.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    /// By index in the configuration.
-    faults: Vec<Option<Fault>>,
+    /// Of the devices that have one, by name.
+    faults: BTreeMap<String, Fault>,
     overruns: u64,
     missed: u64,
     lines_lost: u64,
     overruns_at: Option<Instant>,
-    /// The last owner of each point.
+    /// The last owner of each point, by id.
     owners: Vec<Option<Arc<str>>>,
     owners_at: Option<Instant>,
 }
@@ -48,18 +50,18 @@ impl Daemon {
     /// Says what has changed about devices, overruns and lost log lines.
     pub(super) fn tell_the_operator(&mut self) {
         let (news, told) = (self.reins.latest.read(), &mut self.told);
-        told.faults.resize(news.devices.len(), None);
-        for ((device, fact), told) in
-            self.config.devices.iter().zip(news.devices.iter()).zip(&mut told.faults)
-        {
-            let name = &device.name;
+        for (name, fact) in news.points.devices().iter().zip(news.devices.iter()) {
+            let before = match fact.fault {
+                Some(fault) => told.faults.insert(name.clone(), fault),
+                None => told.faults.remove(name),
+            };
             match fact.fault {
-                same if same == *told => {}
+                same if same == before => {}
                 Some(fault) => tracing::error!(device = name, %fault, "device {name}: {fault}"),
                 None => tracing::info!(device = name, "device {name} answers again"),
             }
-            *told = fact.fault;
         }
+        told.faults.retain(|name, _| news.points.devices().contains(name));
         let quiet = told.overruns_at.is_none_or(|at| at.elapsed() >= OVERRUN_PAUSE);
         if quiet && (news.overruns, news.lines_lost) != (told.overruns, told.lines_lost) {
             let overruns = news.overruns - told.overruns;
@@ -85,8 +87,8 @@ impl Daemon {
         }
         told.owners.resize(news.owners.len(), None);
         let mut lines = 0;
-        let owners = news.owners.iter().zip(&mut told.owners);
-        for ((_, point), (seat, last)) in self.config.points.iter().zip(owners) {
+        for (id, point) in news.points.iter() {
+            let (seat, last) = (news.owners[id.index()], &mut told.owners[id.index()]);
             let Some(owner) = seat.and_then(|seat| self.roster.name(seat)) else { continue };
             let point = &*point.name;
             match last {
@@ -143,6 +145,11 @@ impl Daemon {
         }
     }
 
+    /// The name of a point, which may have gone since somebody spoke of it.
+    fn point(&self, id: PointId) -> &str {
+        self.config.points.get(id).map_or("a point that is gone", |point| &point.name)
+    }
+
     /// Logs what a guest or its treatment has to say.
     pub(super) fn say(&self, line: &Line) {
         let Some(name) = self.roster.name(line.seat) else { return };
@@ -186,7 +193,7 @@ impl Daemon {
                 );
             }
             Message::NotGranted(id) => {
-                let point = &self.config.points[*id].name;
+                let point = self.point(*id);
                 tracing::warn!(
                     plugin = &**name,
                     cycle,
@@ -195,7 +202,7 @@ impl Daemon {
                 );
             }
             Message::Owned(id, seat) => {
-                let point = &self.config.points[*id].name;
+                let point = self.point(*id);
                 let owner = self.roster.name(*seat).map_or("another plugin", |owner| owner);
                 tracing::warn!(
                     plugin = &**name,

@@ -67,8 +67,9 @@ impl Daemon {
     }
 
     fn devices(&self, news: &Snapshot) -> Vec<DeviceView> {
-        let view = |(index, device): (usize, &crate::config::Device)| {
-            let fact = news.devices.get(index);
+        let view = |device: &crate::config::Device| {
+            let index = news.points.devices().iter().position(|name| *name == device.name);
+            let fact = index.and_then(|index| news.devices.get(index));
             DeviceView {
                 name: device.name.clone(),
                 driver: match device.driver {
@@ -78,7 +79,7 @@ impl Daemon {
                 confirmed: fact.is_some_and(|fact| fact.confirmed),
             }
         };
-        self.config.devices.iter().enumerate().map(view).collect()
+        self.config.devices.iter().map(view).collect()
     }
 
     /// All plugins in the order of polling.
@@ -149,7 +150,7 @@ impl Daemon {
 
     pub(super) fn points(&mut self) -> Vec<PointView> {
         let news = self.reins.latest.read();
-        let (config, roster) = (&self.config, &self.roster);
+        let (points, roster) = (&news.points, &self.roster);
         let view = |(id, point): (PointId, &Point)| {
             let is_input = point.direction == Direction::In;
             let image = if is_input { &news.inputs.bytes } else { &news.outputs };
@@ -167,10 +168,10 @@ impl Daemon {
                 quality: if is_input { news.inputs.quality[id.index()] } else { Quality::Good },
                 safe: (!is_input).then(|| SafeView::from(point.safe)),
                 owner: owner.map(|name| name.to_string()),
-                device: config.devices[point.device].name.clone(),
+                device: points.devices()[point.device].clone(),
             }
         };
-        config.points.iter().map(view).collect()
+        points.iter().map(view).collect()
     }
 
     pub(super) fn variables(&mut self) -> Vec<VarView> {

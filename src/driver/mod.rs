@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::{Inputs, PointId, Points, Value};
 
+/// The most devices in one configuration. Each is called twice in every cycle.
+pub const MAX_DEVICES: usize = 256;
+
 /// Which kind of device, and what that kind has to know. In TOML the key `driver` names the kind.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "driver", rename_all = "lowercase")]
@@ -93,6 +96,9 @@ impl fmt::Display for Fault {
 }
 
 /// One device. Calls come from the scan thread only: none may wait, allocate or log.
+///
+/// The images may be of another length than when the device was opened, because others have come or
+/// gone since. Its own points are where they were, with the same ids.
 pub trait Driver: Send {
     /// Copies the newest inputs of this device into the image and sets the quality of its points.
     ///

@@ -126,6 +126,19 @@ impl Point {
         Ok((raw as u64).to_le_bytes())
     }
 
+    /// Zeroes its bits in `image`; nothing else in the image changes.
+    pub fn clear(&self, image: &mut [u8]) {
+        let mask = self.mask();
+        image[self.bytes()].iter_mut().for_each(|byte| *byte &= !mask);
+    }
+
+    /// Whether it lies in the same place as another one, with the same type: whoever goes by the
+    /// address does not notice the difference.
+    pub fn is_in_place_of(&self, other: &Self) -> bool {
+        let place = |point: &Self| (point.direction, point.kind, point.byte, point.bit);
+        place(self) == place(other)
+    }
+
     /// Puts `value` into `image`; nothing else in the image changes.
     ///
     /// # Errors

@@ -104,11 +104,17 @@ impl Guest {
     /// what is granted no more has ended, even if it is granted again later.
     pub(super) fn entitle(&mut self, settings: &Settings, points: &Points) {
         let mut claimed = std::mem::take(&mut self.rights.claimed);
+        claimed.resize(points.ids(), false);
         let rights = Rights::new(settings, points);
         if let Some(granted) = &rights.outputs {
             claimed.iter_mut().zip(granted).for_each(|(claimed, granted)| *claimed &= granted);
         }
         self.rights = Rights { claimed, ..rights };
+        let output_bytes = points.image_bytes(Direction::Out);
+        if self.scratch.bytes.len() != output_bytes {
+            // Nothing is staged between two calls.
+            self.scratch = Scratch::new(output_bytes);
+        }
     }
 
     /// Whether the guest may read all of these bytes of the input image.
@@ -280,8 +286,10 @@ impl Rights {
         let list = |grant: &Grant| match grant {
             Grant::All => None,
             Grant::Only(ids) => {
-                let mut granted = vec![false; points.len()];
-                ids.iter().for_each(|id| granted[id.index()] = true);
+                let mut granted = vec![false; points.ids()];
+                // A grant may be older than the points.
+                let there = ids.iter().filter(|id| points.get(**id).is_some());
+                there.for_each(|id| granted[id.index()] = true);
                 Some(granted)
             }
         };
@@ -295,8 +303,8 @@ impl Rights {
             inputs,
             readable,
             outputs: list(&settings.outputs),
-            denied: vec![false; points.len()],
-            claimed: vec![false; points.len()],
+            denied: vec![false; points.ids()],
+            claimed: vec![false; points.ids()],
         }
     }
 }

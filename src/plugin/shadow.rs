@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::program::Saved;
 use super::world::{Seat, World};
 use super::{Generation, ModuleHash};
-use crate::image::Inputs;
+use crate::image::{Inputs, Points};
 use crate::variable::Variables;
 
 pub use report::{Difference, MAX_DIFFERENCES, Report};
@@ -81,6 +81,8 @@ pub struct Feed {
     pub takes_state: bool,
     /// The instance that is watched.
     generation: Generation,
+    /// The points that its frames have room for.
+    points: Arc<Points>,
     /// The frame of the poll that is next or under way.
     frame: Box<Frame>,
     filled: rtrb::Producer<Box<Frame>>,
@@ -97,6 +99,11 @@ impl Feed {
     /// The instance that it is about.
     pub fn generation(&self) -> Generation {
         self.generation
+    }
+
+    /// Whether its frames are of this world, and not of one that had other points.
+    pub fn fits(&self, world: &World) -> bool {
+        Arc::ptr_eq(&self.points, &world.points)
     }
 
     /// Whether nobody wants frames any more.
@@ -143,6 +150,7 @@ fn feed(name: &Arc<str>, seat: Seat, hash: ModuleHash, world: &World) -> (Feed, 
         hash,
         takes_state: false,
         generation: Generation::default(),
+        points: Arc::clone(&world.points),
         frame: Frame::new(world),
         filled,
         free,

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::image::{Direction, Inputs, PointId, Points, Safe, Value};
+use crate::image::{Direction, Inputs, PointId, Points, Quality, Safe, Value};
 use crate::variable::{MAX_NAME_BYTES, Variables};
 
 use super::Grant;
@@ -209,7 +209,7 @@ impl World {
             inputs: Inputs::unread(&points),
             outputs_before: outputs.clone(),
             outputs,
-            owners: vec![None; points.len()],
+            owners: vec![None; points.ids()],
             variables,
             log,
             is_recorded: true,
@@ -251,6 +251,48 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Makes every output safe and free that `points` do not have any more: before others take
+    /// over, so that its device can still be told.
+    pub fn leave_out(&mut self, points: &Points) {
+        for (id, point) in self.points.iter().filter(|(id, _)| points.get(*id).is_none()) {
+            self.owners[id.index()] = None;
+            if let Safe::Value(value) = point.safe {
+                write_safe(point, &mut self.outputs, value);
+            }
+        }
+    }
+
+    /// Takes over other points; gives back those before. A point that is among both has stayed in
+    /// its place, and keeps its value and its owner. One that is new is unread or safe.
+    pub fn take_points(&mut self, points: Arc<Points>) -> Arc<Points> {
+        let before = std::mem::replace(&mut self.points, points);
+        let points = &self.points;
+        for (id, point) in before.iter().filter(|(id, _)| points.get(*id).is_none()) {
+            match point.direction {
+                Direction::In => point.clear(&mut self.inputs.bytes),
+                Direction::Out => point.clear(&mut self.outputs),
+            }
+            self.inputs.quality[id.index()] = Quality::Good;
+        }
+        self.owners.resize(points.ids(), None);
+        self.inputs.quality.resize(points.ids(), Quality::Good);
+        self.inputs.bytes.resize(points.image_bytes(Direction::In), 0);
+        self.outputs.resize(points.image_bytes(Direction::Out), 0);
+        for (id, point) in points.iter() {
+            match (point.direction, point.safe) {
+                (Direction::In, _) if before.get(id).is_none() => {
+                    self.inputs.quality[id.index()] = Quality::Bad;
+                }
+                (Direction::Out, Safe::Value(value)) if self.owners[id.index()].is_none() => {
+                    write_safe(point, &mut self.outputs, value);
+                }
+                _ => {}
+            }
+        }
+        self.outputs_before.clone_from(&self.outputs);
+        before
     }
 }
 

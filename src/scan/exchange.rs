@@ -9,8 +9,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::stats::{self, Sample};
-use crate::driver::{Command, Driver, Fault};
-use crate::image::{Direction, Inputs, Points};
+use crate::driver::{Command, Driver, Fault, MAX_DEVICES};
+use crate::image::{Inputs, Points};
 use crate::latest;
 use crate::plugin::program::{Prepared, Program, Takeover};
 use crate::plugin::shadow::{Feed, MAX_FEEDS};
@@ -60,8 +60,8 @@ pub enum Order {
 }
 
 /// A new configuration, as far as it concerns the scan: made ready elsewhere, because the scan may
-/// neither open a device nor free one.
-#[derive(Default)]
+/// neither open a device nor free one. What it replaces goes back in it.
+#[derive(Debug, Default)]
 pub struct Refit {
     /// Comes back with it.
     pub ticket: u64,
@@ -69,21 +69,36 @@ pub struct Refit {
     pub period: Duration,
     /// New settings for the programs on these seats; whoever has left since needs none.
     pub settings: Vec<(Seat, Settings)>,
-    /// Devices that begin anew, by index. The others are not touched.
-    pub devices: Vec<(usize, Box<dyn Driver>)>,
+    /// Other points and devices, if there are such.
+    pub field: Option<Field>,
     /// Variables that are created with these values, where there is none of the name yet.
     pub variables: Vec<(String, Variable)>,
 }
 
-impl std::fmt::Debug for Refit {
+/// The points and the devices that they are of.
+pub struct Field {
+    /// All points. Those that stay have their ids and their places.
+    pub points: Arc<Points>,
+    /// All devices, in the order that a point's `device` counts. Comes back empty.
+    pub devices: Vec<Slot>,
+    /// Comes back with the drivers that have been replaced or have left.
+    pub gone: Vec<Box<dyn Driver>>,
+}
+
+/// Where a device comes from.
+pub enum Slot {
+    /// It goes on, and was at this place before.
+    Kept(usize),
+    /// It begins anew.
+    Opened(Box<dyn Driver>),
+}
+
+impl std::fmt::Debug for Field {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let devices: Vec<_> = self.devices.iter().map(|(index, _)| index).collect();
-        f.debug_struct("Refit")
-            .field("ticket", &self.ticket)
-            .field("period", &self.period)
-            .field("settings", &self.settings)
-            .field("devices", &devices)
-            .field("variables", &self.variables)
+        f.debug_struct("Field")
+            .field("points", &self.points.len())
+            .field("devices", &self.devices.len())
+            .field("gone", &self.gone.len())
             .finish()
     }
 }
@@ -97,8 +112,7 @@ pub enum Return {
     /// A program that was not seated: the version before would not hand over its state or it would
     /// not take it; without a reason, because the scan is being stopped.
     Refused(Box<Prepared>, Option<Refusal>),
-    /// A new configuration is in force. What it brought comes back, with drivers that were
-    /// replaced in place of those that replaced them.
+    /// A new configuration is in force. What it brought comes back, with what it replaced.
     Refitted(Box<Refit>),
     /// A shadow run that gets no more frames.
     Feed(Feed),
@@ -176,6 +190,8 @@ pub struct Snapshot {
     pub samples_lost: u64,
     /// Log lines of guests that found their queue full.
     pub lines_lost: u64,
+    /// The points that all the rest is about.
+    pub points: Arc<Points>,
     /// The inputs that the programs saw.
     pub inputs: Inputs,
     /// The outputs that the devices were given.
@@ -186,15 +202,15 @@ pub struct Snapshot {
     pub variables: Variables,
     /// Programs that run, in the order of polling, then those that trapped.
     pub programs: Roomy<ProgramFact>,
-    /// By index in the configuration.
+    /// In the order of [`Points::devices`].
     pub devices: Roomy<DeviceFact>,
     /// Whether [`Order::Halt`] was obeyed.
     pub halted: bool,
 }
 
 impl Snapshot {
-    /// What there is before the first cycle, with room for everything that may come.
-    pub fn first(world: &World, devices: usize) -> Self {
+    /// What there is before the first cycle, with room for all programs and devices that may come.
+    pub fn first(world: &World) -> Self {
         Self {
             cycle: 0,
             now: Duration::ZERO,
@@ -202,12 +218,13 @@ impl Snapshot {
             missed: 0,
             samples_lost: 0,
             lines_lost: 0,
+            points: Arc::clone(&world.points),
             inputs: world.inputs.clone(),
             outputs: world.outputs.clone(),
             owners: world.owners.clone(),
             variables: world.variables.clone(),
             programs: Roomy::with_capacity(MAX_PROGRAMS),
-            devices: Roomy::with_capacity(devices),
+            devices: Roomy::with_capacity(MAX_DEVICES),
             halted: false,
         }
     }
@@ -292,10 +309,10 @@ pub fn queues(first: &Snapshot) -> (Ends, Reins, rtrb::Consumer<Sample>) {
 }
 
 /// A world that looks like `snapshot`, for a program that is being prepared.
-pub fn rehearsal(snapshot: &Snapshot, points: Arc<Points>, period: Duration) -> Box<World> {
+pub fn rehearsal(snapshot: &Snapshot, period: Duration) -> Box<World> {
     let log = LogSink::List(Vec::new());
+    let points = Arc::clone(&snapshot.points);
     let mut world = World::new(points, snapshot.variables.clone(), period, log);
-    debug_assert_eq!(world.points.image_bytes(Direction::In), snapshot.inputs.bytes.len());
     world.now = snapshot.now;
     world.inputs.clone_from(&snapshot.inputs);
     world.outputs.clone_from(&snapshot.outputs);

@@ -29,8 +29,8 @@ use crate::variable::{Denied, Variable};
 
 use exchange::RETURNS_PER_CYCLE;
 pub use exchange::{
-    DeviceFact, Ends, MAX_ORDERS, MEMORY_CYCLES, Order, ProgramFact, Refit, Reins, Return,
-    Snapshot, queues, rehearsal,
+    DeviceFact, Ends, Field, MAX_ORDERS, MEMORY_CYCLES, Order, ProgramFact, Refit, Reins, Return,
+    Slot, Snapshot, queues, rehearsal,
 };
 use stats::{Sample, What};
 use swap::Seated;
@@ -135,7 +135,7 @@ impl Scan {
                     self.vacate(index);
                 }
             }
-            Order::Refit(refit) => self.refit(refit),
+            Order::Refit(refit) => self.refit(refit, now),
             Order::Shadow(feed) => self.begin_feed(feed),
             Order::Command { ticket, device, command } => {
                 let result = match self.devices.get_mut(device) {
@@ -260,10 +260,15 @@ impl Scan {
             news.samples_lost = lost;
             news.lines_lost = world.log.lost();
             news.halted = halted;
-            news.inputs.bytes.copy_from_slice(&world.inputs.bytes);
-            news.inputs.quality.copy_from_slice(&world.inputs.quality);
-            news.outputs.copy_from_slice(&world.outputs);
-            news.owners.copy_from_slice(&world.owners);
+            if !Arc::ptr_eq(&news.points, &world.points) {
+                // Whoever ordered the new ones keeps the old until nobody else does.
+                news.points = Arc::clone(&world.points);
+            }
+            // These allocate only when there are more points than before.
+            news.inputs.bytes.clone_from(&world.inputs.bytes);
+            news.inputs.quality.clone_from(&world.inputs.quality);
+            news.outputs.clone_from(&world.outputs);
+            news.owners.clone_from(&world.owners);
             news.variables.copy_from(&world.variables);
             let facts = news.programs.list();
             facts.clear();

@@ -1,14 +1,16 @@
 //! A new configuration takes the place of the one before, between two cycles.
 //!
 //! All that it brings was made ready elsewhere and counts from the same cycle on: no program sees
-//! half of it. What a device or a program without a change does is not touched, and neither are
-//! outputs, variables and the memories of programs. What can change so is decided in
+//! half of it. What a device or a program without a change does is not touched, and neither are the
+//! points that stay, variables and the memories of programs. What can change so is decided in
 //! `config/change.rs`; opening a new device and freeing an old one is the daemon's work.
 
-use super::{Refit, Return, Scan};
+use std::time::Duration;
+
+use super::{Device, Field, Refit, Return, Scan, Slot};
 
 impl Scan {
-    pub(super) fn refit(&mut self, mut refit: Box<Refit>) {
+    pub(super) fn refit(&mut self, mut refit: Box<Refit>, now: Duration) {
         let world = self.world();
         world.period = refit.period;
         for (name, value) in &refit.variables {
@@ -18,11 +20,10 @@ impl Scan {
             }
         }
         world.variables.commit();
-        for (index, driver) in &mut refit.devices {
-            if let Some(device) = self.devices.get_mut(*index) {
-                std::mem::swap(&mut device.driver, driver);
-                device.fault = None;
-            }
+        if let Some(field) = &mut refit.field {
+            self.world().leave_out(&field.points);
+            self.exchange_devices(field, now);
+            self.exchange_points(field);
         }
         for (seat, settings) in &refit.settings {
             let Some(index) = self.index(*seat) else { continue };
@@ -33,5 +34,40 @@ impl Scan {
             self.insert(seated);
         }
         self.give_back(Return::Refitted(refit));
+    }
+
+    /// Puts the devices in their new places. The last that one hears which leaves or begins anew is
+    /// that the outputs which are gone are safe.
+    fn exchange_devices(&mut self, field: &mut Field, now: Duration) {
+        let before = std::mem::take(&mut self.devices);
+        let mut before: Vec<_> = before.into_iter().map(Some).collect();
+        for slot in field.devices.drain(..) {
+            let device = match slot {
+                Slot::Kept(place) => before.get_mut(place).and_then(Option::take),
+                Slot::Opened(driver) => Some(Device { driver, fault: None }),
+            };
+            self.devices.extend(device);
+        }
+        let outputs = &self.world.as_ref().expect("the world is here between polls").outputs;
+        for mut device in before.into_iter().flatten() {
+            // Nobody is left to tell about a fault.
+            let _ = device.driver.write(now, outputs);
+            field.gone.push(device.driver);
+        }
+    }
+
+    /// Lets the world and every program have the new points. Shadow runs end: their frames have no
+    /// place for others.
+    fn exchange_points(&mut self, field: &mut Field) {
+        while let Some(feed) = self.feeds.pop() {
+            self.give_back(Return::Feed(feed));
+        }
+        let world = self.world.as_mut().expect("the world is here between polls");
+        let points = std::sync::Arc::clone(&field.points);
+        field.points = world.take_points(points);
+        for seated in &mut self.programs {
+            let settings = seated.program.settings.clone();
+            seated.configure(&settings, world);
+        }
     }
 }

@@ -14,8 +14,9 @@ impl Scan {
             let program = &self.programs[index].program;
             program.name == feed.name && program.hash != feed.hash
         });
-        let Some(index) = index.filter(|_| !self.is_halting() && self.feeds.len() < MAX_FEEDS)
-        else {
+        let may_begin =
+            !self.is_halting() && self.feeds.len() < MAX_FEEDS && feed.fits(self.world());
+        let Some(index) = index.filter(|_| may_begin) else {
             return self.give_back(Return::Feed(feed));
         };
         let mut world = self.world.take().expect("the world is here between polls");

@@ -134,7 +134,7 @@ fn runaways(count: u64) -> Vec<Duration> {
     let mut over = Vec::new();
     for n in 1..=count {
         let snapshot = rig.reins.latest.read().clone();
-        let world = scan::rehearsal(&snapshot, Arc::clone(&rig.points), PERIOD);
+        let world = scan::rehearsal(&snapshot, PERIOD);
         let request = Request {
             name: "runaway".into(),
             seat: Seat(0),

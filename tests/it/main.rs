@@ -10,6 +10,7 @@ mod control;
 mod crash;
 mod daemon;
 mod evil;
+mod field;
 mod folder;
 mod history;
 mod hostile;

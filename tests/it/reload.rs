@@ -13,7 +13,7 @@ use camshaft::driver::{Command, Driver, Fault};
 use camshaft::image::{Inputs, Value};
 use camshaft::plugin::Settings;
 use camshaft::plugin::world::Seat;
-use camshaft::scan::{Order, Refit, Return};
+use camshaft::scan::{Field, Order, Refit, Return, Slot};
 use camshaft::variable::Variable;
 
 use crate::daemon::{Daemon, Keys, LIMIT, wait};
@@ -70,7 +70,11 @@ fn a_device_that_changes_begins_anew_and_the_others_go_on() {
     rig.order(Order::Refit(Box::new(Refit {
         ticket: 7,
         period: PERIOD,
-        devices: vec![(1, third), (9, tally().0)],
+        field: Some(Field {
+            points: points(),
+            devices: vec![Slot::Kept(0), Slot::Opened(third)],
+            gone: Vec::new(),
+        }),
         ..Refit::default()
     })));
     let news = rig.cycle();
@@ -78,7 +82,8 @@ fn a_device_that_changes_begins_anew_and_the_others_go_on() {
     assert_eq!(counts, [before + 1, before, 1], "read in this very cycle");
     assert_eq!(news.programs[0].polls, u64::from(before + 1), "the program was polled as before");
     let Ok(Return::Refitted(refit)) = rig.reins.returns.pop() else { panic!("it comes back") };
-    assert_eq!((refit.ticket, refit.devices.len()), (7, 2), "with what was replaced");
+    let gone = refit.field.map_or(0, |field| field.gone.len());
+    assert_eq!((refit.ticket, gone), (7, 1), "with what was replaced");
 }
 
 #[test]

@@ -105,7 +105,7 @@ impl Rig {
         let (queue, log) = rtrb::RingBuffer::new(256);
         let sink = LogSink::Queue { queue, lost: 0 };
         let world = World::new(Arc::clone(&points), Variables::default(), PERIOD, sink);
-        let first = Snapshot::first(&world, devices.len());
+        let first = Snapshot::first(&world);
         let (ends, reins, samples) = scan::queues(&first);
         let settings = thread::Settings {
             period: PERIOD,
@@ -166,7 +166,7 @@ impl Rig {
         let hash = ModuleHash::of(module);
         let artifact = block_on(workshop(self.limits).artifact(hash, module.into()))?;
         let snapshot = self.reins.latest.read().clone();
-        let mut world = scan::rehearsal(&snapshot, Arc::clone(&self.points), PERIOD);
+        let mut world = scan::rehearsal(&snapshot, PERIOD);
         world.is_recorded = self.is_recorded;
         let request = Request {
             name: name.into(),

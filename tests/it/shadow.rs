@@ -73,7 +73,7 @@ fn running(body: &str) -> Rig {
 fn shadow(rig: &mut Rig, module: &[u8], settings: Settings) -> Shadow {
     let prepared = rig.prepare("p", 0, module, settings).expect("it is good");
     let snapshot = rig.reins.latest.read().clone();
-    Shadow::new(prepared, scan::rehearsal(&snapshot, Arc::clone(&rig.points), PERIOD))
+    Shadow::new(prepared, scan::rehearsal(&snapshot, PERIOD))
 }
 
 fn count(rig: &mut Rig) -> i128 {
@@ -323,7 +323,7 @@ fn a_shadow_run_ends_with_the_version_that_it_watches() {
     outcome.result.expect("that is not its fault");
     let report = &outcome.report;
     assert_eq!((report.polls, report.differing), (5, 0), "{report:?}");
-    assert!(report.cut_short.as_ref().unwrap().contains("not there any more"), "{report:?}");
+    assert!(report.cut_short.as_ref().unwrap().contains("is gone"), "{report:?}");
     // It traps.
     let mortal = "(if (i32.eq (global.get $polls) (i32.const 35)) (then (unreachable)))";
     let outcome = tried(&mut running(mortal), &version("nop"), settings(), |_, _| {});

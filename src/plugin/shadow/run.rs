@@ -152,7 +152,9 @@ impl Shadow {
             let is_over = frames.filled.is_abandoned();
             match frames.filled.pop() {
                 Ok(frame) => return Ok(frame),
-                Err(_) if is_over => return Err("the version that ran is not there any more"),
+                Err(_) if is_over => {
+                    return Err("the version that ran is gone, or the points are others");
+                }
                 Err(_) if wanted.strong_count() == 0 => return Err("it is not wanted any more"),
                 Err(_) if started.elapsed() > patience => return Err("the scan gave no frames"),
                 Err(_) => {}

@@ -1,7 +1,6 @@
 //! The daemon of the simulation, around the real supervisor: it does as `daemon.rs` does, with the
 //! compile worker's answers coming late or never, and gives every order to scan and model alike.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -245,7 +244,7 @@ impl House {
         let news = self.rig.reins.latest.read();
         let chain = news.variables.read(CHAIN);
         let inputs = news.inputs.bytes.clone();
-        let world = scan::rehearsal(news, Arc::clone(&self.rig.points), PERIOD);
+        let world = scan::rehearsal(news, PERIOD);
         let Rig { limits, keeper, .. } = &self.rig;
         let result = Program::prepare(request, &module.artifact, world, limits, keeper).result;
         assert_eq!(result.is_err(), module.version.is_unable, "{:?}", module.version);

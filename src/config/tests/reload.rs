@@ -1,0 +1,104 @@
+//! A file read while the points of another are in force.
+
+use super::*;
+use crate::image::MAX_POINTS;
+
+fn after(before: &Config, text: &str) -> Result<Config, Problems> {
+    let env = |name: &str| (name == "HOME").then(|| "/home/jo".into());
+    parse_with(text, Path::new("etc/c.toml"), &before.points, &env)
+}
+
+/// Reads `text` after `before` and takes over what can change; says what that was, and what waits.
+fn adopt(before: &Config, text: &str) -> (Config, Vec<String>, Vec<String>) {
+    let new = after(before, text).unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+    let changes = changes(before, &new);
+    let (live, fixed): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.is_live());
+    let words = |all: Vec<&Change>| all.iter().map(ToString::to_string).collect();
+    let mut config = before.clone();
+    config.adopt(&new, &changes);
+    (config, words(live), words(fixed))
+}
+
+fn numbers(config: &Config) -> Vec<(u16, &str, u32)> {
+    config.points.iter().map(|(id, point)| (id.0, &*point.name, point.byte)).collect()
+}
+
+const A: &str = "name = 'a', direction = 'in', type = 'u8'";
+const B: &str = "name = 'b', direction = 'in', type = 'u8', address = 1";
+const C: &str = "name = 'c', direction = 'in', type = 'u8', address = 2";
+
+#[test]
+fn points_keep_their_numbers_and_none_is_given_twice() {
+    let first = good(&plant(&[A, B]));
+    let (second, live, fixed) = adopt(&first, &plant(&[A, C]));
+    assert_eq!((live, fixed), (vec!["device[d].points changed".to_string()], vec![]));
+    assert_eq!(numbers(&second), [(0, "a", 0), (2, "c", 2)]);
+    let text = plant(&[B, A, C]) + "[[plugin]]\nname = 'p'\ninputs = ['b', 'c']\n";
+    let (third, ..) = adopt(&second, &text);
+    assert_eq!(numbers(&third), [(0, "a", 0), (2, "c", 2), (3, "b", 1)]);
+    let granted = vec![PointId(3), PointId(2)];
+    assert_eq!(third.settings("p").inputs, Grant::Only(granted), "grants go by the new numbers");
+    // With the last one gone, its number is still not free.
+    let (fourth, ..) = adopt(&third, &plant(&[A, C]));
+    assert_eq!(fourth.points.ids(), 4);
+    assert_eq!(numbers(&adopt(&fourth, &plant(&[A, B])).0), [(0, "a", 0), (4, "b", 1)]);
+}
+
+#[test]
+fn a_point_that_would_move_keeps_all_back() {
+    let base = plant(&[A, "name = 'x', direction = 'in', type = 'u8'"]);
+    let other = plant(&["name = 'n', direction = 'in', type = 'u8'", A]);
+    let text = other + "[scan]\nperiod = '20ms'\n[log]\nlevel = 'warn'\n";
+    let (config, live, fixed) = adopt(&good(&base), &text);
+    assert_eq!(live, ["log.level changed"]);
+    assert!(fixed.contains(&"point[a].address changed".to_string()), "{fixed:?}");
+    assert!(fixed.contains(&"scan.period changed".to_string()), "{fixed:?}");
+    assert_eq!(numbers(&config), [(0, "a", 0), (1, "x", 1)]);
+    assert_eq!(config.scan.period, Duration::from_millis(10));
+    let (_, _, fixed) = adopt(
+        &good(&base),
+        &base.replace("'in', type = 'u8' },\n]", "'out', type = 'i8', safe = 0 },\n]"),
+    );
+    let expected =
+        ["point[x].direction changed", "point[x].type changed", "point[x].address changed"];
+    assert_eq!(fixed[1..], expected);
+}
+
+#[test]
+fn devices_come_and_go_and_only_those_that_changed_are_named() {
+    let second = "[[device]]\nname = 'e'\ndriver = 'sim'\npoint = [\n\
+                  { name = 'y', direction = 'in', type = 'u8', address = 9 },\n]\n";
+    let base = good(&(plant(&[A]) + second));
+    let (config, live, fixed) = adopt(&base, second);
+    assert_eq!((live, fixed), (vec!["device[d] removed".to_string()], vec![]));
+    assert_eq!(
+        (config.points.devices(), numbers(&config)),
+        (&["e".to_string()][..], vec![(1, "y", 9)])
+    );
+    assert_eq!(config.points[PointId(1)].device, 0);
+    let scaled = plant(&["name = 'a', direction = 'in', type = 'u8', scale = 2, unit = 'V'"]);
+    let (config, live, _) = adopt(&config, &format!("{second}{scaled}"));
+    assert_eq!(live, ["device[d] added"]);
+    assert_eq!(numbers(&config), [(1, "y", 9), (2, "a", 10)]);
+    let unscaled = plant(&["name = 'a', direction = 'in', type = 'u8', unit = 'V'"]);
+    let (_, live, fixed) = adopt(&config, &format!("{second}{unscaled}"));
+    assert_eq!((live, fixed), (vec!["device[d].points changed".to_string()], vec![]));
+}
+
+#[test]
+fn numbers_run_out_in_the_end() {
+    let many = |from: usize, to: usize| {
+        let points =
+            (from..to).map(|n| format!("{{ name = 'p{n}', direction = 'in', type = 'bool' }},\n"));
+        format!(
+            "[[device]]\nname = 'd'\ndriver = 'sim'\npoint = [\n{}]\n",
+            points.collect::<String>()
+        )
+    };
+    let config = good(&many(0, MAX_POINTS - 1));
+    let (config, ..) = adopt(&config, &many(MAX_POINTS - 1, MAX_POINTS));
+    let problem = after(&config, &many(MAX_POINTS, MAX_POINTS + 1)).unwrap_err().to_string();
+    assert!(problem.contains("with those that were there once"), "{problem}");
+    assert!(after(&config, &many(0, 1)).is_err(), "it is a new one by now");
+    assert!(after(&config, &many(MAX_POINTS - 1, MAX_POINTS)).is_ok());
+}

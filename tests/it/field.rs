@@ -1,0 +1,233 @@
+//! Other points and devices in a running scan: what stays is not touched, what goes is safe, what
+//! comes is there from the first cycle on.
+//!
+//! How a file with other points is found to be good or not is in the library's own tests, and a row
+//! of such files in `weather/config.rs`.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use camshaft::driver::{Command, Driver, Fault};
+use camshaft::image::{Direction, Inputs, Kind, Point, PointId, Points, Quality, Safe, Value};
+use camshaft::plugin::world::Seat;
+use camshaft::plugin::{Grant, Settings};
+use camshaft::scan::{Field, Order, Refit, Return, Slot, Snapshot};
+
+use crate::rig::{COUNTER, PERIOD, Rig, point, points};
+
+/// A device that tells what it was given last, and makes all of its inputs good.
+#[derive(Clone, Default)]
+struct Terminal {
+    inputs: Vec<PointId>,
+    given: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Terminal {
+    fn given(&self) -> Vec<u8> {
+        self.given.lock().unwrap().clone()
+    }
+
+    fn driver(&self) -> Box<dyn Driver> {
+        Box::new(self.clone())
+    }
+}
+
+impl Driver for Terminal {
+    fn read(&mut self, _: Duration, inputs: &mut Inputs) -> Result<(), Fault> {
+        self.inputs.iter().for_each(|id| inputs.quality[id.index()] = Quality::Good);
+        Ok(())
+    }
+
+    fn write(&mut self, _: Duration, outputs: &[u8]) -> Result<(), Fault> {
+        outputs.clone_into(&mut self.given.lock().unwrap());
+        Ok(())
+    }
+
+    fn command(&mut self, _: Duration, _: &Command) -> Result<(), &'static str> {
+        Err("it only shows")
+    }
+
+    fn is_confirmed(&self) -> bool {
+        true
+    }
+}
+
+/// Counts its polls in `out.count`, whose id it asks for once, and in the four bytes at address 0;
+/// leaves in the byte at 8 what became of the first.
+const CLERK: &str = r#"(module
+  (import "env" "wasm_write_output" (func $write (param i32 i32 i32) (result i32)))
+  (import "env" "wasm_point_find" (func $find (param i32 i32 i32) (result i32)))
+  (import "env" "wasm_point_write_int" (func $set (param i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 32) "out.count")
+  (global $polls (mut i32) (i32.const 0))
+  (func (export "poll")
+    (global.set $polls (i32.add (global.get $polls) (i32.const 1)))
+    (if (i32.eq (global.get $polls) (i32.const 1))
+      (then (drop (call $find (i32.const 32) (i32.const 9) (i32.const 16)))))
+    (i32.store8 (i32.const 24) (call $set (i32.load (i32.const 16)) (global.get $polls)))
+    (i32.store (i32.const 20) (global.get $polls))
+    (drop (call $write (i32.const 0) (i32.const 20) (i32.const 4)))
+    (drop (call $write (i32.const 8) (i32.const 24) (i32.const 1)))))"#;
+
+/// Writes 1 and 2 into the words at addresses 0 and 4, each by itself.
+const BOTH: &str = r#"(module
+  (import "env" "wasm_write_output" (func $write (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\01\00\00\00\02\00\00\00")
+  (func (export "poll")
+    (drop (call $write (i32.const 0) (i32.const 0) (i32.const 4)))
+    (drop (call $write (i32.const 4) (i32.const 4) (i32.const 4)))))"#;
+
+const SAFE: Safe = Safe::Value(Value::Int(77));
+
+/// An u32.
+fn word(name: &str, direction: Direction, byte: u32) -> Point {
+    let safe = if direction == Direction::Out { SAFE } else { Safe::Hold };
+    point(name, direction, Kind::U32, byte, 0, safe)
+}
+
+/// `out.at`, `out.code` and `out.count`, and those after them; all of one device.
+fn table(count: bool, more: Vec<(u16, Point)>) -> Arc<Points> {
+    let out = Direction::Out;
+    let code = point("out.code", out, Kind::U8, 8, 0, Safe::Value(Value::Int(77)));
+    let mut all = vec![(0, word("out.at", out, 0)), (1, code)];
+    all.extend(count.then(|| (2, word("out.count", out, 4))));
+    all.extend(more);
+    let size = |direction| {
+        let ours = all.iter().filter(|(_, point)| point.direction == direction);
+        ours.map(|(_, point)| point.bytes().end).max().unwrap_or(0)
+    };
+    let bytes = [size(Direction::In), size(out)];
+    let ids = all.iter().map(|(id, _)| usize::from(*id) + 1).max().unwrap().max(3);
+    let all = all.into_iter().map(|(id, point)| (PointId(id), point)).collect();
+    Arc::new(Points::numbered(all, ids, vec!["panel".into()], bytes))
+}
+
+fn value(news: &Snapshot, name: &str) -> Value {
+    let point = &news.points[news.points.find(name).expect("the point exists")];
+    match point.direction {
+        Direction::In => point.read(&news.inputs.bytes),
+        Direction::Out => point.read(&news.outputs),
+    }
+}
+
+fn owner(news: &Snapshot, name: &str) -> Option<Seat> {
+    news.owners[news.points.find(name).unwrap().index()]
+}
+
+/// One cycle that begins with these.
+fn refit(rig: &mut Rig, points: &Arc<Points>, devices: Vec<Slot>) -> (Snapshot, Box<Refit>) {
+    rig.programs_returned();
+    let field = Field { points: Arc::clone(points), devices, gone: Vec::new() };
+    rig.order(Order::Refit(Box::new(Refit {
+        period: PERIOD,
+        field: Some(field),
+        ..Refit::default()
+    })));
+    let news = rig.cycle();
+    let Ok(Return::Refitted(refit)) = rig.reins.returns.pop() else { panic!("it comes back") };
+    (news, refit)
+}
+
+#[test]
+fn points_that_stay_keep_their_values_while_others_come_and_go() {
+    let (old, new) = (Terminal::default(), Terminal::default());
+    let before = table(true, Vec::new());
+    let mut rig = Rig::new(Arc::clone(&before), vec![old.driver()]);
+    rig.install("clerk", 0, CLERK, Settings::default());
+    (0..4).for_each(|_| rig.step());
+
+    // Two come, behind the others in both images.
+    let more =
+        vec![(3, word("in.new", Direction::In, 60)), (4, word("out.new", Direction::Out, 96))];
+    let points = table(true, more);
+    let (news, back) = refit(&mut rig, &points, vec![Slot::Opened(new.driver())]);
+    assert_eq!(value(&news, "out.at"), Value::Int(6), "it was polled in every cycle");
+    assert_eq!(value(&news, "out.count"), Value::Int(6), "the id that it knows is good");
+    assert_eq!(value(&news, "out.new"), Value::Int(77), "it is safe from the beginning");
+    assert_eq!((value(&news, "in.new"), news.inputs.quality[3]), (Value::Int(0), Quality::Bad));
+    assert_eq!((owner(&news, "out.count"), owner(&news, "out.new")), (Some(Seat(0)), None));
+    assert_eq!(new.given(), news.outputs);
+    assert_eq!(old.given().len(), 9, "it was never given what it does not know");
+    let field = back.field.expect("it had other points");
+    assert!(Arc::ptr_eq(&field.points, &before) && field.gone.len() == 1, "what it replaced");
+
+    // `out.count` goes, and with it what the program has written there.
+    let points = table(false, vec![(4, word("out.new", Direction::Out, 96))]);
+    let (news, _) = refit(&mut rig, &points, vec![Slot::Opened(old.driver())]);
+    assert_eq!(new.given()[4..8], 77u32.to_le_bytes(), "the last that its device heard is safe");
+    assert_eq!(news.outputs[4..8], [0; 4], "nothing is left of it");
+    assert_eq!(value(&news, "out.at"), Value::Int(7));
+    assert!(news.inputs.bytes.is_empty(), "no input is left");
+    (0..3).for_each(|_| rig.step());
+    let news = rig.cycle();
+    assert_eq!(value(&news, "out.at"), Value::Int(11), "the program goes on without");
+    assert_eq!(value(&news, "out.code"), Value::Int(3), "there is no such point any more");
+
+    // It comes back with another id: the program would have to ask again.
+    let points = table(false, vec![(5, word("out.count", Direction::Out, 4))]);
+    let (news, _) = refit(&mut rig, &points, vec![Slot::Kept(0)]);
+    assert_eq!(
+        (value(&news, "out.at"), value(&news, "out.count")),
+        (Value::Int(12), Value::Int(77))
+    );
+    assert_eq!(value(&news, "out.code"), Value::Int(3));
+    assert_eq!(owner(&news, "out.count"), None);
+}
+
+#[test]
+fn a_device_that_goes_is_told_that_its_outputs_are_safe_and_the_others_keep_running() {
+    let (first, second) = (Terminal::default(), Terminal::default());
+    let of = |devices: &[(&str, u32)]| {
+        let out = |(device, (name, byte)): (usize, &(&str, u32))| {
+            let id = PointId((byte / 4) as u16);
+            (id, Point { device, ..word(name, Direction::Out, *byte) })
+        };
+        let all = devices.iter().enumerate().map(out).collect();
+        let names = devices.iter().map(|(name, _)| (*name).to_owned()).collect();
+        Arc::new(Points::numbered(all, 2, names, [0, 8]))
+    };
+    let both = of(&[("a", 0), ("b", 4)]);
+    let mut rig = Rig::new(both, vec![first.driver(), second.driver()]);
+    rig.install("clerk", 0, BOTH, Settings::default());
+    rig.step();
+    assert_eq!(first.given(), [[1, 0, 0, 0], [2, 0, 0, 0]].concat());
+    let (news, _) = refit(&mut rig, &of(&[("b", 4)]), vec![Slot::Kept(1)]);
+    assert_eq!(first.given(), [[77, 0, 0, 0], [2, 0, 0, 0]].concat());
+    assert_eq!(news.devices.len(), 1);
+    rig.step();
+    assert_eq!(first.given()[0], 77, "nobody speaks to it any more");
+    assert_eq!(second.given()[4..], [2, 0, 0, 0]);
+}
+
+#[test]
+fn an_output_that_nobody_owns_follows_its_safe_value() {
+    let table = |safe| {
+        let all = vec![point("out.a", Direction::Out, Kind::U32, 0, 0, safe)];
+        Arc::new(Points::new(all, 0, 4))
+    };
+    let int = |n| Safe::Value(Value::Int(n));
+    let mut rig = Rig::new(table(int(5)), Vec::new());
+    assert_eq!(value(&rig.cycle(), "out.a"), Value::Int(5));
+    let (news, _) = refit(&mut rig, &table(int(6)), Vec::new());
+    assert_eq!(value(&news, "out.a"), Value::Int(6));
+    let (news, _) = refit(&mut rig, &table(Safe::Hold), Vec::new());
+    assert_eq!(value(&news, "out.a"), Value::Int(6), "it holds");
+}
+
+#[test]
+fn rights_go_by_what_is_there() {
+    let mut rig = Rig::new(points(), Vec::new());
+    let outputs = Grant::Only(vec![PointId(3), PointId(5)]);
+    rig.install("counter", 0, COUNTER, Settings { outputs, ..Settings::default() });
+    assert_eq!(owner(&rig.cycle(), "out.count"), Some(Seat(0)));
+    // It still says that it may write number 5, and another has come that it may not.
+    let all = points().iter().take(5).map(|(id, point)| (id, point.clone())).collect::<Vec<_>>();
+    let other = word("out.other", Direction::Out, 12);
+    let all = [all, vec![(PointId(6), other)]].concat();
+    let table = Arc::new(Points::numbered(all, 7, vec!["panel".into()], [16, 16]));
+    let (news, _) = refit(&mut rig, &table, Vec::new());
+    assert_eq!((value(&news, "out.other"), owner(&news, "out.other")), (Value::Int(77), None));
+    assert!(news.programs[0].trap.is_none());
+}
