@@ -21,6 +21,7 @@ use crate::log;
 use crate::plugin::{self, Compiler, Grant, Limits, SwapPolicy};
 use crate::retain::OnCorrupt;
 use crate::scan::thread;
+use crate::stamp::Stamp;
 use crate::supervisor::RestartPolicy;
 use crate::variable::Variable;
 
@@ -40,7 +41,6 @@ mod tests;
 mod word;
 
 pub use change::{Change, Effect, How, Place, changes};
-pub use disk::Stamp;
 pub use problem::{Problem, Problems};
 
 use check::Surroundings;

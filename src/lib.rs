@@ -23,7 +23,7 @@
 //! | 1 | [`driver`], [`plugin`], [`log`] | devices; modules up to a poll; where the log goes |
 //! | 1 | [`retain`] | values that outlive the daemon |
 //! | 0 | [`image`], [`variable`], [`clock`], [`latest`] | what a cycle works on |
-//! | 0 | [`journal`], [`state`], [`systemd`], [`text`] | tools |
+//! | 0 | [`journal`], [`stamp`], [`state`], [`systemd`], [`text`] | tools |
 //!
 //! # A value's walk
 //! device → [`driver::Driver::read`] → input image with quality →
@@ -51,10 +51,10 @@
 //!
 //! # Invariants
 //! 1. The scan thread never waits on anyone, never logs and never allocates inside a cycle, except
-//!    in a cycle that swaps or loses a program, gives one new settings or begins its shadow run.
-//!    Guests' log lines go into a bounded queue that another thread writes out. At most one program
-//!    is swapped, restarted, given new settings or given a shadow in a cycle; retired instances are
-//!    dropped on another thread.
+//!    in a cycle that swaps or loses a program, begins a shadow run, or takes over a configuration;
+//!    if that has more points, also in the two cycles after it. Guests' log lines go into a bounded
+//!    queue that another thread writes out. At most one of these is done in a cycle; retired
+//!    instances are dropped on another thread.
 //! 2. A poll that does not return in its budget is stopped within the budget plus 1 ms; the cycle
 //!    goes on. Budgets count CPU time.
 //! 3. A program writes into its own scratch. Outputs and variables count only after a good poll. On
@@ -92,6 +92,7 @@ pub mod plugin;
 pub mod recipe;
 pub mod retain;
 pub mod scan;
+pub mod stamp;
 pub mod state;
 pub mod supervisor;
 pub mod systemd;

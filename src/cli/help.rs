@@ -57,8 +57,10 @@ Examples:
 pub(super) const RELOAD_HELP: &str = "\
 The daemon watches the file and does this by itself a moment after it was saved; so does SIGHUP.
 All of the file is checked first. What is wrong changes nothing, and the last good configuration
-stays in force. Period, budgets, plugins, variables and the settings of a device change between
-two cycles; other points, and what is tied to the process, count after a restart.
+stays in force. Period, budgets, plugins, variables, devices and their points change between two
+cycles. A device that changed begins anew, the others go on; an output that goes is made safe
+first. What is tied to the process counts after a restart, and so does the whole file if a point
+would move to another address or type, because programs go by these.
 
 Examples:
   camshaft diff

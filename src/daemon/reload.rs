@@ -16,12 +16,13 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use super::{Daemon, Event};
-use crate::config::{self, Change, Config, Device, Effect, Place, Stamp};
+use crate::config::{self, Change, Config, Device, Effect, Place};
 use crate::control::{ChangeView, Code, Failure, Reply, Response};
 use crate::driver;
 use crate::image::Points;
 use crate::plugin::Settings;
 use crate::scan::{Field, Order, Refit, Slot};
+use crate::stamp::Stamp;
 use crate::variable::{MAX_VARIABLES, Variable, Variables};
 
 /// How often the log repeats that the file is refused.

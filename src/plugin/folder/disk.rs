@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use nix::fcntl::OFlag;
 use super::settle::{Entry, Kind, Outcome, Sample};
 use super::{MAX_NAME, check_name};
 use crate::plugin::ModuleHash;
+use crate::stamp::Stamp;
 
 /// Names read from the folder in one look. A folder with more of them is not a plugin folder; those
 /// that are known already are looked at all the same.
@@ -97,14 +98,7 @@ impl Sample {
         } else {
             Kind::Other("a device")
         };
-        Self {
-            dev: meta.dev(),
-            ino: meta.ino(),
-            size: meta.size(),
-            mtime: (meta.mtime(), meta.mtime_nsec()),
-            ctime: (meta.ctime(), meta.ctime_nsec()),
-            kind,
-        }
+        Self { stamp: Stamp::from(meta), kind }
     }
 }
 
@@ -126,9 +120,9 @@ fn try_read(path: &Path, expected: &Sample) -> io::Result<Option<Arc<[u8]>>> {
     if Sample::of(&file.metadata()?) != *expected {
         return Ok(None);
     }
-    let Ok(size) = usize::try_from(expected.size) else { return Ok(None) };
+    let Ok(size) = usize::try_from(expected.stamp.bytes) else { return Ok(None) };
     let mut bytes = Vec::with_capacity(size);
-    (&file).take(expected.size + 1).read_to_end(&mut bytes)?;
+    (&file).take(expected.stamp.bytes + 1).read_to_end(&mut bytes)?;
     let is_same = bytes.len() == size && sample(path).as_ref() == Some(expected);
     Ok(is_same.then(|| bytes.into()))
 }
@@ -192,9 +186,11 @@ fn open_alone(path: &Path, name: &str) -> io::Result<File> {
 
 /// Whether the open file is a regular one and still has that name.
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    let meta = file.metadata()?;
-    let id = (meta.dev(), meta.ino(), Kind::File);
-    Ok(sample(path).is_some_and(|now| (now.dev, now.ino, now.kind) == id))
+    let open = Stamp::from(&file.metadata()?);
+    Ok(sample(path).is_some_and(|now| {
+        let there = now.stamp;
+        now.kind == Kind::File && (there.device, there.inode) == (open.device, open.inode)
+    }))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::{Change, MAX_PLUGINS, misnamed};
 use crate::plugin::{ModuleHash, Refusal};
+use crate::stamp::Stamp;
 
 /// Two equal samples so far apart make a settled file: writers pause for less, people do not wait
 /// longer.
@@ -40,12 +41,7 @@ pub(super) struct Entry {
 /// Equal samples mean the same contents, as far as a file system can tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sample {
-    pub(super) dev: u64,
-    pub(super) ino: u64,
-    pub(super) size: u64,
-    /// Seconds and nanoseconds, as the file system has them.
-    pub(super) mtime: (i64, i64),
-    pub(super) ctime: (i64, i64),
+    pub(super) stamp: Stamp,
     pub(super) kind: Kind,
 }
 
@@ -209,7 +205,7 @@ impl Table {
             .collect();
         let mut by_age: Vec<_> =
             entries.iter_mut().filter(|(_, entry)| entry.sample.kind.is_claim()).collect();
-        by_age.sort_by_key(|(name, entry)| (entry.sample.mtime, (*name).clone()));
+        by_age.sort_by_key(|(name, entry)| (entry.sample.stamp.modified, (*name).clone()));
         for (name, entry) in by_age {
             let lower = name.to_ascii_lowercase();
             match claims.get(&lower) {
@@ -245,7 +241,9 @@ impl Row {
             return;
         }
         let size_since = match self.phase {
-            Phase::Settling { size_since, .. } if self.sample.size == sample.size => size_since,
+            Phase::Settling { size_since, .. } if self.sample.stamp.bytes == sample.stamp.bytes => {
+                size_since
+            }
             _ => now,
         };
         if matches!(self.phase, Phase::Settled { .. }) {
@@ -324,10 +322,11 @@ impl Row {
 
 /// Why such a file is not even opened.
 fn refusal(name: &str, sample: &Sample, max_bytes: u64) -> Option<Refusal> {
+    let bytes = sample.stamp.bytes;
     Some(match &sample.kind {
-        Kind::File if sample.size <= max_bytes => return None,
+        Kind::File if bytes <= max_bytes => return None,
         Kind::File => Refusal::new(
-            format!("the file has {} bytes", sample.size),
+            format!("the file has {bytes} bytes"),
             format!("at most {max_bytes} are allowed; strip debug sections, or raise the limit"),
         ),
         Kind::Other(what) => {

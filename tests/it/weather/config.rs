@@ -20,32 +20,55 @@ struct Said {
     input: u32,
     /// Variables `v0`, `v1` and so on; one that is there stays.
     variables: u32,
+    /// The points `p0` to `p7` that there are, by bit.
+    points: u8,
+    /// Whether there is a second device, in front of the other.
+    annex: bool,
 }
 
 impl Said {
     fn random(random: &mut fastrand::Rng, before: Self) -> Self {
         let mut said = before;
-        match random.u32(..4) {
+        match random.u32(..6) {
             0 => said.period_us = random.u64(8..=12) * 1000,
             1 => said.budget_us = random.u64(500..=900),
             2 => said.input = random.u32(1..1000),
+            3 => said.points = random.u8(..),
+            4 => said.annex = !said.annex,
             _ => said.variables += 1,
         }
         said
     }
 
     fn text(self, plain: &str) -> String {
-        let Self { period_us, budget_us, input, variables } = self;
+        let Self { period_us, budget_us, input, variables, points, annex } = self;
         let declared: String = (0..variables)
             .map(|n| format!("[[variable]]\nname = \"v{n}\"\ntype = \"int\"\ninitial = {n}\n"))
             .collect();
+        let points: String = (0..8)
+            .filter(|n| points >> n & 1 == 1)
+            .map(|n| {
+                let address = 32 + 4 * n;
+                format!("  {{ name = \"p{n}\", direction = \"out\", type = \"u32\", address = {address}, safe = {n} }},\n")
+            })
+            .collect();
         plain
+            .replace("[[device]]", if annex { ANNEX } else { "[[device]]" })
+            .replace("  { name = \"evil.cycle\"", &format!("{points}  {{ name = \"evil.cycle\""))
             .replace("period = \"1ms\"", &format!("period = \"{period_us}us\""))
             .replace("\"700us\"", &format!("\"{budget_us}us\""))
             .replace("\"sim\"\n", &format!("\"sim\"\ninitial = {{ \"evil.input\" = {input} }}\n"))
             .replace("[control]", &format!("{declared}[control]"))
     }
 }
+
+/// In front of the one device that there always is.
+const ANNEX: &str = r#"[[device]]
+name = "annex"
+driver = 'sim'
+point = [{ name = "annex.input", direction = "in", type = "u8", address = 100 }]
+
+[[device]]"#;
 
 /// Makes a good text wrong.
 fn spoil(text: &str, random: &mut fastrand::Rng) -> Vec<u8> {
@@ -77,12 +100,20 @@ fn in_force(daemon: &Daemon) -> Said {
     let Some(Value::Int(input)) = input.value else { panic!("{input:?}") };
     let variables = block_on(daemon.client.vars()).unwrap();
     let is_declared = |name: &str| name.strip_prefix('v').is_some_and(|n| n.parse::<u32>().is_ok());
+    // What nobody owns is safe.
+    let is_there = |n: &u8| {
+        points.iter().any(|point| {
+            point.name == format!("p{n}") && point.value == Some(Value::Int((*n).into()))
+        })
+    };
     let declared = variables.iter().filter(|variable| is_declared(&variable.name)).count();
     Said {
         period_us: status.period_us,
         budget_us: daemon.plugin("witness").unwrap().budget_us,
         input: u32::try_from(input).unwrap(),
         variables: u32::try_from(declared).unwrap(),
+        points: (0..8).filter(is_there).map(|n| 1 << n).sum(),
+        annex: points.iter().any(|point| point.device == "annex"),
     }
 }
 
@@ -90,7 +121,8 @@ fn in_force(daemon: &Daemon) -> Said {
 fn fifty_edits_miss_no_cycle_and_the_last_good_one_is_in_force() {
     let plant = Plant::new(Keys::default());
     let plain = fs::read_to_string(plant.path("camshaft.toml")).unwrap();
-    let mut good = Said { period_us: 10_000, budget_us: 700, input: 1, variables: 0 };
+    let mut good =
+        Said { period_us: 10_000, budget_us: 700, input: 1, variables: 0, points: 0, annex: false };
     fs::write(plant.path("camshaft.toml"), good.text(&plain)).unwrap();
     let daemon = Daemon::on(plant);
     // A program with a state of its own, which goes on through all of it.

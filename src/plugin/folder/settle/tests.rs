@@ -79,7 +79,7 @@ impl Sim {
 
     /// Writes in place, or creates.
     fn write(&mut self, name: &str, text: &'static str) -> &mut Self {
-        let inode = self.files.get(name).map(|(entry, _)| entry.sample.ino);
+        let inode = self.files.get(name).map(|(entry, _)| entry.sample.stamp.inode);
         let inode = inode.unwrap_or_else(|| self.next_inode());
         self.put(name, text, inode, Kind::File);
         self.look(&[]);
@@ -108,10 +108,11 @@ impl Sim {
         self
     }
 
-    fn put(&mut self, name: &str, text: &'static str, ino: u64, kind: Kind) {
+    fn put(&mut self, name: &str, text: &'static str, inode: u64, kind: Kind) {
         let time = (0, i64::try_from(self.now).unwrap());
-        let size = text.len() as u64;
-        let sample = Sample { dev: 1, ino, size, mtime: time, ctime: time, kind };
+        let bytes = text.len() as u64;
+        let stamp = Stamp { device: 1, inode, bytes, modified: time, changed: time };
+        let sample = Sample { stamp, kind };
         let entry = Entry { path: format!("/p/{name}.wasm").into(), sample };
         self.files.insert(name.to_owned(), (entry, text));
     }
@@ -286,7 +287,7 @@ fn of_two_names_that_differ_in_case_the_newer_is_refused() {
     let mut sim = Sim::new();
     sim.put("tank", "new", 1, Kind::File);
     sim.put("TANK", "old", 2, Kind::File);
-    sim.files.get_mut("tank").unwrap().0.sample.mtime = (1, 0);
+    sim.files.get_mut("tank").unwrap().0.sample.stamp.modified = (1, 0);
     sim.look(&[]);
     sim.reported(&[
         "100 TANK is old since 0",
