@@ -12,8 +12,9 @@ mod rig;
 
 use std::time::{Duration, Instant};
 
-use camshaft::plugin::Settings;
+use camshaft::plugin::compile::Artifact;
 use camshaft::plugin::stop::now_ns;
+use camshaft::plugin::{Limits, ModuleHash, Settings};
 use camshaft::scan::Order;
 use nix::time::{ClockId, clock_gettime};
 use rig::Rig;
@@ -179,9 +180,17 @@ fn runaway() {
     let budget = Duration::from_millis(2);
     let settings = Settings { poll_budget: budget, ..Settings::default() };
     let (mut over, mut after, mut report) = (Vec::new(), Vec::new(), Vec::new());
-    let mut poll = |text: &str| {
-        let prepared = rig.prepare("p", 0, &rig::wat(text), settings.clone()).unwrap();
-        rig.order(Order::Install(Box::new(prepared)));
+    // Compiled in advance: the end of a compiler would be a load beside the poll.
+    let compiled = |text: &str| {
+        let module = rig::wat(text);
+        let hash = ModuleHash::of(&module);
+        let workshop = rig::workshop(Limits::default());
+        (hash, rig::block_on(workshop.artifact(hash, module.into())).unwrap())
+    };
+    let (endless, trapping) = (compiled(LOOP), compiled(TRAP));
+    let mut poll = |(hash, artifact): &(ModuleHash, Artifact)| {
+        let prepared = rig.instance("p", 0, (*hash, artifact), settings.clone());
+        rig.order(Order::Install(Box::new(prepared.result.unwrap())));
         let started = Instant::now();
         rig.step();
         let passed = started.elapsed();
@@ -190,10 +199,10 @@ fn runaway() {
         (passed, since_flag)
     };
     for _ in 0..TIMES {
-        let (passed, since_flag) = poll(LOOP);
+        let (passed, since_flag) = poll(&endless);
         over.push(passed.saturating_sub(budget));
         after.push(since_flag);
-        report.push(poll(TRAP).0);
+        report.push(poll(&trapping).0);
     }
     let line = |what, times: &mut Vec<Duration>| {
         times.sort();

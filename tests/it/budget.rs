@@ -8,12 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use camshaft::plugin::program::{Program, Request};
-use camshaft::plugin::world::Seat;
-use camshaft::plugin::{Generation, ModuleHash, Settings};
-use camshaft::scan::{self, Order};
+use camshaft::plugin::{ModuleHash, Settings};
+use camshaft::scan::Order;
 
-use crate::rig::{PERIOD, Rig, block_on, points, wat, workshop};
+use crate::rig::{Rig, block_on, points, wat, workshop};
 
 /// Short, so that a slice of another thread is many times longer.
 const BUDGET: Duration = Duration::from_micros(300);
@@ -132,17 +130,8 @@ fn runaways(count: u64) -> Vec<Duration> {
     let hash = ModuleHash::of(&module);
     let artifact = block_on(workshop(rig.limits).artifact(hash, module.into())).unwrap();
     let mut over = Vec::new();
-    for n in 1..=count {
-        let snapshot = rig.reins.latest.read().clone();
-        let world = scan::rehearsal(&snapshot, PERIOD);
-        let request = Request {
-            name: "runaway".into(),
-            seat: Seat(0),
-            hash,
-            generation: Generation(n),
-            settings: settings(BUDGET),
-        };
-        let prepared = Program::prepare(request, &artifact, world, &rig.limits, &rig.keeper);
+    for _ in 0..count {
+        let prepared = rig.instance("runaway", 0, (hash, &artifact), settings(BUDGET));
         rig.order(Order::Install(Box::new(prepared.result.unwrap())));
         let started = Instant::now();
         rig.step();

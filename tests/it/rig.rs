@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use camshaft::driver::Driver;
 use camshaft::image::{Direction, Kind, Point, Points, Safe, Value};
-use camshaft::plugin::compile::Workshop;
+use camshaft::plugin::compile::{Artifact, Workshop};
 use camshaft::plugin::program::{Preparation, Prepared, Program, Request};
 use camshaft::plugin::stop::Timekeeper;
 use camshaft::plugin::world::{Line, LogSink, Seat, World};
@@ -162,11 +162,21 @@ impl Rig {
         module: &[u8],
         settings: Settings,
     ) -> Result<Preparation, Refusal> {
-        self.generation += 1;
         let hash = ModuleHash::of(module);
         let artifact = block_on(workshop(self.limits).artifact(hash, module.into()))?;
-        let snapshot = self.reins.latest.read().clone();
-        let mut world = scan::rehearsal(&snapshot, PERIOD);
+        Ok(self.instance(name, seat, (hash, &artifact), settings))
+    }
+
+    /// The same for a module that was compiled before.
+    pub fn instance(
+        &mut self,
+        name: &str,
+        seat: u16,
+        (hash, artifact): (ModuleHash, &Artifact),
+        settings: Settings,
+    ) -> Preparation {
+        self.generation += 1;
+        let mut world = scan::rehearsal(self.reins.latest.read(), PERIOD);
         world.is_recorded = self.is_recorded;
         let request = Request {
             name: name.into(),
@@ -175,7 +185,7 @@ impl Rig {
             generation: Generation(self.generation),
             settings,
         };
-        Ok(Program::prepare(request, &artifact, world, &self.limits, &self.keeper))
+        Program::prepare(request, artifact, world, &self.limits, &self.keeper)
     }
 
     /// Prepares a module that is good, and seats it in one cycle.

@@ -4,11 +4,12 @@
 //! handles meanwhile, for the work of bringing back pages of this program that it had thrown out,
 //! and on a virtual machine for time in which the host did the same to the machine's own memory:
 //! 1.6 ms for a poll of 30 us were seen, and healthy programs were stopped for it. So the
-//! timekeeper asks a late call's thread, by a signal whose handler does little but read the clock.
-//! It runs when the thread's own code does. Time from one answer to the next counts as the call's
-//! own if it is short and there was no wait for a page on the disk. A page that is new or only has
-//! to be mapped again takes no wait: it is the guest's own time, in which it may use up all of its
-//! memory.
+//! timekeeper asks a late call's thread, by a signal whose handler does little but read clocks. It
+//! runs when the thread's own code does. CPU time from one answer to the next counts as the call's
+//! own if it is short, if the thread had the CPU for most of that time, and if there was no wait
+//! for a page on the disk. A thread that is sent off again and again pays for every switch and gets
+//! nothing done. A page that is new or only has to be mapped again takes no wait: it is the guest's
+//! own time, in which it may use up all of its memory.
 //!
 //! The signal stops nothing and traps nothing. What is proved here, and what follows, is for
 //! `stop.rs` to say.
@@ -24,7 +25,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::gettid;
 
-use super::now_ns;
+use super::{now_ns, thread_cpu_ns};
 
 /// From one question to the next.
 pub(super) const SLICE_NS: u64 = 20_000;
@@ -33,11 +34,11 @@ pub(super) const SLICE_NS: u64 = 20_000;
 /// late. A healthy one that was charged too much and has less than this left to run ends before.
 const ENOUGH_NS: u64 = 250_000;
 
-/// An answer that comes later than this after the one before tells of a break; shorter breaks pass
-/// for running. On a quiet machine one comes every 47 us (the median of 3 000).
+/// More CPU time than this from one answer to the next tells of a break; shorter breaks pass for
+/// running. On a quiet machine an answer comes every 47 us (the median of 3 000).
 const LONGEST_STRETCH_NS: u64 = 150_000;
 
-/// Answers that prove it even if there was a break before each: a call that waits at every turn
+/// Answers that prove it even if none of the time between them counts: a call that waits at every turn
 /// must end too. A healthy one touches fewer pages of this program.
 const ENOUGH_ANSWERS: u32 = 64;
 
@@ -53,6 +54,8 @@ struct Answers {
     steady_ns: AtomicU64,
     /// When the last answer was given, by [`now_ns`].
     given_ns: AtomicU64,
+    /// CPU time that the thread had used until then.
+    used_ns: AtomicU64,
     /// How often it had waited until then.
     waits: AtomicI64,
 }
@@ -67,6 +70,7 @@ impl Answers {
             count: AtomicU32::new(0),
             steady_ns: AtomicU64::new(0),
             given_ns: AtomicU64::new(0),
+            used_ns: AtomicU64::new(0),
             waits: AtomicI64::new(0),
         }
     }
@@ -75,17 +79,19 @@ impl Answers {
         &ANSWERS[thread.cast_unsigned() as usize % ANSWERS.len()]
     }
 
-    /// Takes one down: given at `now_ns`, by a thread that had waited so often.
-    fn take(&self, now_ns: u64, waits: i64) {
-        let stretch = now_ns.saturating_sub(self.given_ns.load(Ordering::Relaxed));
+    /// Takes one down: given at `now_ns`, by a thread that had used so much CPU time and waited so
+    /// often.
+    fn take(&self, now_ns: u64, used_ns: u64, waits: i64) {
+        let since =
+            |last: &AtomicU64, now| u64::saturating_sub(now, last.swap(now, Ordering::Relaxed));
+        let (passed, used) = (since(&self.given_ns, now_ns), since(&self.used_ns, used_ns));
         let waited = self.waits.swap(waits, Ordering::Relaxed) != waits;
-        if waited || stretch > LONGEST_STRETCH_NS {
+        if waited || used > LONGEST_STRETCH_NS {
             self.steady_ns.store(0, Ordering::Relaxed);
-        } else {
-            self.steady_ns.fetch_add(stretch, Ordering::Relaxed);
+        } else if used > passed / 2 {
+            self.steady_ns.fetch_add(used, Ordering::Relaxed);
         }
         self.count.fetch_add(1, Ordering::Relaxed);
-        self.given_ns.store(now_ns, Ordering::Relaxed);
     }
 
     /// Forgets them, and when the last one was given: what was before is not of the next call.
@@ -93,6 +99,7 @@ impl Answers {
         self.count.store(0, Ordering::Relaxed);
         self.steady_ns.store(0, Ordering::Relaxed);
         self.given_ns.store(0, Ordering::Relaxed);
+        self.used_ns.store(0, Ordering::Relaxed);
     }
 
     /// Whether they prove that the call is late.
@@ -107,7 +114,7 @@ extern "C" fn answer(_: i32) {
     // A fault counts when it is over, and may be interrupted before; that it waited counts then.
     let waits = getrusage(UsageWho::RUSAGE_THREAD)
         .map_or(0, |usage| usage.major_page_faults() + usage.voluntary_context_switches());
-    Answers::of(gettid().as_raw()).take(now_ns(), waits);
+    Answers::of(gettid().as_raw()).take(now_ns(), thread_cpu_ns(), waits);
 }
 
 /// Has questions answered from now on.
@@ -164,16 +171,22 @@ impl Inquiry {
 mod tests {
     use super::*;
 
-    /// How many answers it takes: each so long after the one before, with or without a wait.
+    /// How many answers it takes: each after so much CPU time, with or without a wait.
     fn answers_needed(mut next: impl FnMut(u32) -> (u64, bool)) -> u32 {
+        answers_needed_of(|n| (0, next(n)))
+    }
+
+    /// The same, with time besides in which the thread was sent off.
+    fn answers_needed_of(mut next: impl FnMut(u32) -> (u64, (u64, bool))) -> u32 {
         let answers = Answers::none();
-        let (mut now_ns, mut waits) = (1_000_000_000, 0);
+        let (mut now_ns, mut used_ns, mut waits) = (7_000_000_000, 1_000_000_000, 0);
         (1..)
             .find(|n| {
-                let (stretch_ns, waited) = next(*n);
-                now_ns += stretch_ns;
+                let (off_ns, (stretch_ns, waited)) = next(*n);
+                now_ns += off_ns + stretch_ns;
+                used_ns += stretch_ns;
                 waits += i64::from(waited);
-                answers.take(now_ns, waits);
+                answers.take(now_ns, used_ns, waits);
                 answers.prove()
             })
             .expect("some number does")
@@ -194,12 +207,21 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_that_hardly_gets_the_cpu_proves_nothing() {
+        assert_eq!(answers_needed_of(|_| (20_000, (50_000, false))), 6);
+        assert_eq!(answers_needed_of(|_| (60_000, (50_000, false))), ENOUGH_ANSWERS);
+        // What it had proved before is not forgotten.
+        let off = |n| if n % 2 == 0 { 3_000_000 } else { 0 };
+        assert_eq!(answers_needed_of(|n| (off(n), (50_000, false))), 11);
+    }
+
+    #[test]
     fn what_is_of_another_call_proves_nothing() {
         let answers = Answers::none();
-        (0..6).for_each(|n| answers.take(1_000_000 + n * 50_000, 0));
+        (0..6).for_each(|n| answers.take(1_000_000 + n * 50_000, n * 50_000, 0));
         assert!(answers.prove());
         answers.begin_anew();
-        answers.take(1_300_000, 0);
+        answers.take(1_300_000, 300_000, 0);
         assert!(!answers.prove());
     }
 }
