@@ -12,7 +12,7 @@ use camshaft::plugin::stop::Timekeeper;
 use camshaft::plugin::world::{Line, LogSink, Seat, World};
 use camshaft::plugin::{Compiler, Generation, Limits, ModuleHash, Refusal, Settings};
 use camshaft::scan::{self, Order, Refit, Reins, Return, Scan, Snapshot, thread};
-use camshaft::variable::Variables;
+use camshaft::variable::{Variable, Variables};
 
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =
     LazyLock::new(|| tokio::runtime::Runtime::new().expect("a runtime starts"));
@@ -102,9 +102,23 @@ pub fn configure(seat: Seat, settings: Settings) -> Order {
 
 impl Rig {
     pub fn new(points: Arc<Points>, devices: Vec<Box<dyn Driver>>) -> Self {
+        Self::with_variables(points, devices, &[])
+    }
+
+    /// The same with variables that are there from the start.
+    pub fn with_variables(
+        points: Arc<Points>,
+        devices: Vec<Box<dyn Driver>>,
+        restored: &[(&str, Variable)],
+    ) -> Self {
         let (queue, log) = rtrb::RingBuffer::new(256);
         let sink = LogSink::Queue { queue, lost: 0 };
-        let world = World::new(Arc::clone(&points), Variables::default(), PERIOD, sink);
+        let mut variables = Variables::default();
+        for (name, value) in restored {
+            variables.write(name, *value).expect("they are few, with good names");
+        }
+        variables.commit();
+        let world = World::new(Arc::clone(&points), variables, PERIOD, sink);
         let first = Snapshot::first(&world);
         let (ends, reins, samples) = scan::queues(&first);
         let settings = thread::Settings {

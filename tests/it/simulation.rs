@@ -4,7 +4,8 @@
 //! `simulation/house.rs` makes the trouble, `daemon.rs` carries it about, `guest.rs` is the program
 //! in the versions of `version.rs`, and `model.rs` a shadow of the scan that says what should come
 //! of it; `plant.rs` does the same for the devices. `invariants.rs` compares, `swaps.rs` what a swap
-//! and a rollback must keep. A failure prints its seed:
+//! and a rollback must keep. `state.rs` has what outlives a trap and a kill, `shadows.rs` the shadow
+//! runs. A failure prints its seed:
 //! `CAMSHAFT_SEED=7 cargo test --release --test it simulation` repeats it.
 
 mod daemon;
@@ -13,6 +14,8 @@ mod house;
 mod invariants;
 mod model;
 pub mod plant;
+mod shadows;
+mod state;
 mod swaps;
 mod version;
 mod wishes;
@@ -26,12 +29,16 @@ use crate::rig::{Rig, block_on, wat, workshop};
 use guest::RAW;
 use house::{House, Module};
 use invariants::cycle;
+use state::Disk;
 use version::{VERSIONS, Version};
 
 /// Fixed, so that two runs of the tests do the same.
 const SEEDS: [u64; 7] = [1, 2, 3, 18, 110, 0xca25_4af7, 0x2026];
-/// Of each seed; quiet times come on top.
-const CYCLES: u64 = 40_000;
+/// The daemon's lives of each seed. It is killed at the end of each but the last, and the next one
+/// begins with what was retained.
+const LIVES: u64 = 2;
+/// Of each life; quiet times come on top.
+const CYCLES: u64 = 20_000;
 /// A quiet time comes after so many cycles.
 const QUIET_EVERY: u64 = 2_000;
 /// Longer than any wait of the supervisor.
@@ -41,12 +48,12 @@ const QUIET_CYCLES: u64 = 500;
 fn whatever_happens_the_invariants_hold_in_every_cycle() {
     let modules: Arc<[Module]> = VERSIONS.iter().map(|version| module(*version)).collect();
     if let Ok(seed) = std::env::var("CAMSHAFT_SEED") {
-        println!("{:?}", life(seed.parse().expect("CAMSHAFT_SEED is a number"), &modules));
+        println!("{:?}", lives(seed.parse().expect("CAMSHAFT_SEED is a number"), &modules));
         return;
     }
     let mut counts = BTreeMap::new();
     for seed in SEEDS {
-        for (what, count) in life(seed, &modules) {
+        for (what, count) in lives(seed, &modules) {
             *counts.entry(what).or_insert(0) += count;
         }
     }
@@ -78,8 +85,13 @@ const EVENTS: &[&str] = &[
     "inject",
     "install",
     "nobody takes anything back",
+    "new point",
     "nonsense",
+    "other field",
     "out on probation",
+    "point gone",
+    "played again",
+    "power cut",
     "prepare",
     "proved",
     "queue full",
@@ -90,6 +102,7 @@ const EVENTS: &[&str] = &[
     "restart",
     "restart alone",
     "restart on probation",
+    "retain",
     "rollback",
     "set variables",
     "settled gone",
@@ -97,6 +110,8 @@ const EVENTS: &[&str] = &[
     "settled quarantined",
     "settled refused",
     "settled running",
+    "shadow",
+    "shadow begun",
     "stop",
     "swap",
     "swap on probation",
@@ -110,33 +125,54 @@ const EVENTS: &[&str] = &[
 fn module(version: Version) -> Module {
     let bytes = wat(&version.wat(&RAW));
     let hash = ModuleHash::of(&bytes);
-    let artifact = block_on(workshop(Limits::default()).artifact(hash, bytes.into()));
-    Module { version, hash, artifact: artifact.expect("the module is good") }
+    let artifact = block_on(workshop(Limits::default()).artifact(hash, bytes.clone().into()));
+    Module { version, hash, artifact: artifact.expect("the module is good"), bytes }
 }
 
 /// Says where it happened when an assertion fails.
 struct Life {
     seed: u64,
+    number: u64,
     house: House,
 }
 
 impl Drop for Life {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("seed {}, cycle {}", self.seed, self.house.model.world.cycle);
+            let cycle = self.house.model.world.cycle;
+            println!("seed {}, life {}, cycle {cycle}", self.seed, self.number);
             self.house.events.iter().for_each(|event| println!("  {event}"));
         }
     }
 }
 
-/// A whole life of a daemon, up to its halt. Gives how often what happened.
-fn life(seed: u64, modules: &Arc<[Module]>) -> BTreeMap<&'static str, u64> {
+/// A daemon that is killed and started again, and then halted. Gives how often what happened.
+fn lives(seed: u64, modules: &Arc<[Module]>) -> BTreeMap<&'static str, u64> {
+    let (mut disk, mut counts) = (Disk::new(), BTreeMap::new());
+    for number in 1..=LIVES {
+        let mut life = begin(seed, number, modules, disk);
+        live(&mut life.house);
+        if number == LIVES {
+            halt(&mut life.house);
+        }
+        for (what, count) in std::mem::take(&mut life.house.counts) {
+            *counts.entry(what).or_insert(0) += count;
+        }
+        disk = std::mem::replace(&mut life.house.disk, Disk::new());
+    }
+    counts
+}
+
+fn begin(seed: u64, number: u64, modules: &Arc<[Module]>, disk: Disk) -> Life {
     let points = plant::points();
-    let mut rig = Rig::new(Arc::clone(&points), plant::devices(&points));
+    let mut rig = Rig::with_variables(Arc::clone(&points), plant::devices(&points), &disk.kept);
     // Every line counts here; how many may pass is tested elsewhere.
     rig.limits.log_lines_per_s = 1_000_000;
-    let mut life = Life { seed, house: House::new(rig, Arc::clone(modules), seed) };
-    let house = &mut life.house;
+    let house = House::new(rig, Arc::clone(modules), seed ^ number << 40, disk);
+    Life { seed, number, house }
+}
+
+fn live(house: &mut House) {
     for n in 1..=CYCLES {
         house.disturb();
         if !house.one_in(3) {
@@ -147,6 +183,9 @@ fn life(seed: u64, modules: &Arc<[Module]>) -> BTreeMap<&'static str, u64> {
             settle(house);
         }
     }
+}
+
+fn halt(house: &mut House) {
     while !house.halt() {
         cycle(house);
     }
@@ -156,7 +195,6 @@ fn life(seed: u64, modules: &Arc<[Module]>) -> BTreeMap<&'static str, u64> {
         cycle(house);
     }
     assert!(house.model.is_halted && house.model.seated.is_empty());
-    std::mem::take(&mut house.counts)
 }
 
 fn settle(house: &mut House) {

@@ -38,8 +38,8 @@ const ENOUGH_NS: u64 = 250_000;
 /// running. On a quiet machine an answer comes every 47 us (the median of 3 000).
 const LONGEST_STRETCH_NS: u64 = 150_000;
 
-/// Answers that prove it even if none of the time between them counts: a call that waits at every turn
-/// must end too. A healthy one touches fewer pages of this program.
+/// Answers that prove it even if no time between them counts: a call that waits at every turn must
+/// end too. A healthy one touches fewer pages of this program.
 const ENOUGH_ANSWERS: u32 = 64;
 
 /// The question. Nobody else in the process uses it, and a stray one is ignored by default.

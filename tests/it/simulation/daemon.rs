@@ -156,7 +156,7 @@ impl House {
                     Back::Refused(prepared.program.generation, reason)
                 }
                 Return::Refitted(_) => Back::Refitted,
-                Return::Feed(_) => unreachable!("nobody has ordered a shadow run"),
+                Return::Feed(_) => Back::Feed,
                 Return::Answer { ticket, result } => {
                     Back::Answer { ticket: *ticket, is_good: result.is_ok() }
                 }
@@ -167,7 +167,10 @@ impl House {
             };
             assert_eq!(Some(back), self.model.returns.pop_front(), "what came back");
             match thing {
-                Return::Program(_) => self.returned += 1,
+                Return::Program(program) => {
+                    self.returned += 1;
+                    self.play(program);
+                }
                 Return::Refused(prepared, Some(refusal)) => {
                     let Program { name, generation, .. } = &prepared.program;
                     self.supervisor.prepared(name, *generation, Err(refusal));
@@ -249,8 +252,7 @@ impl House {
         let result = Program::prepare(request, &module.artifact, world, limits, keeper).result;
         assert_eq!(result.is_err(), module.version.is_unable, "{:?}", module.version);
         let id = NAMES.iter().position(|n| *n == name).expect("one of ours");
-        let (instance, wrote) =
-            Instance::new(id, module.version, &inputs, chain, &self.rig.points, &settings);
+        let (instance, wrote) = Instance::new(id, module.version, &inputs, chain, &settings);
         let variable = Some(wrote);
         let program = Seated {
             name,

@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use camshaft::image::{Direction, Kind, Point, PointId, Points, Quality};
+use camshaft::image::{Direction, Kind, Point, PointId, Quality};
 use camshaft::plugin::world::Seat;
 use camshaft::plugin::{Grant, Settings};
 use camshaft::variable::Variable;
@@ -70,7 +70,6 @@ pub struct Instance {
     count: i32,
     /// Its orders as it last could read them: on a seat that was given away it may not.
     command: u32,
-    points: Arc<Points>,
     inputs: Grant,
     outputs: Grant,
     /// Outputs whose refusal was logged.
@@ -98,7 +97,6 @@ impl Instance {
         version: Version,
         inputs: &[u8],
         chain: Option<Variable>,
-        points: &Arc<Points>,
         settings: &Settings,
     ) -> (Self, (&'static str, Variable)) {
         let Variable::Int(chain) = chain.unwrap_or(Variable::Int(0)) else {
@@ -112,7 +110,6 @@ impl Instance {
             polls: 0,
             count: 0,
             command: word(inputs, 4 * id) as u32,
-            points: Arc::clone(points),
             inputs: Grant::All,
             outputs: Grant::All,
             told: Vec::new(),
@@ -305,7 +302,7 @@ impl Poll<'_> {
 
     fn write(&mut self, which: u16, turn: u32) {
         let id = PointId(OUT + which);
-        let points = Arc::clone(&self.me.points);
+        let points = Arc::clone(&self.world.points);
         let point = &points[id];
         let r = self.r;
         let raw = if point.kind == Kind::Bool {
@@ -330,7 +327,7 @@ impl Poll<'_> {
 
     fn raw(&mut self, address: usize, first: usize, len: usize) {
         let bytes = address..address + len;
-        let points = Arc::clone(&self.me.points);
+        let points = Arc::clone(&self.world.points);
         let mut touched = Vec::new();
         for at in bytes.clone() {
             let on_it = points.iter().filter(|(_, point)| {
@@ -338,7 +335,7 @@ impl Poll<'_> {
             });
             touched.extend(on_it.map(|(id, _)| id));
         }
-        let code = if bytes.end > OUT_BYTES {
+        let code = if bytes.end > self.world.outputs.len() {
             2
         } else if let Some(refused) = touched.iter().find(|&&id| !self.may_claim(id)) {
             self.claim(*refused);

@@ -12,13 +12,15 @@ use camshaft::plugin::compile::Artifact;
 use camshaft::plugin::program::Prepared;
 use camshaft::plugin::world::Seat;
 use camshaft::plugin::{Generation, ModuleHash, Refusal, Settings, Trap};
-use camshaft::scan::{MAX_ORDERS, Order, ProgramFact, Refit};
+use camshaft::scan::{Field, MAX_ORDERS, Order, ProgramFact, Refit, Slot};
 use camshaft::supervisor::{RestartPolicy, Supervisor};
 use camshaft::variable::Variable;
 
 use super::guest::{MAY_TRAP, MIX};
-use super::model::{self, Model};
-use super::plant::PROGRAMS;
+use super::model::{self, Annex, Model};
+use super::plant::{self, ANNEX, ANNEX_POINTS, PROGRAMS};
+use super::shadows::Run;
+use super::state::Disk;
 use super::swaps::Memory;
 use super::version::{VERSIONS, Version};
 use crate::rig::{PERIOD, Rig};
@@ -44,6 +46,7 @@ pub struct Module {
     pub version: Version,
     pub hash: ModuleHash,
     pub artifact: Artifact,
+    pub bytes: Vec<u8>,
 }
 
 /// A preparation under way.
@@ -84,10 +87,14 @@ pub struct House {
     pub ready: BTreeMap<&'static str, Ready>,
     /// Commands that an operator repeats until they are in the queue.
     pub asked: Vec<(usize, Command)>,
+    pub shadows: Vec<Run>,
+    pub disk: Disk,
     pub seen: Vec<Seen>,
     /// Modules that were taken back, under their names, until a release.
     pub banned: Vec<(&'static str, ModuleHash)>,
     pub ticket: u64,
+    /// Points of the third device, as the last order has them.
+    pub annex: u32,
     /// Nobody takes back what the scan returns before this cycle.
     pub lazy_until: u64,
     pub author: Option<Author>,
@@ -104,9 +111,10 @@ pub struct House {
 }
 
 impl House {
-    pub fn new(rig: Rig, modules: Arc<[Module]>, seed: u64) -> Self {
+    /// With the variables that `disk` has kept.
+    pub fn new(rig: Rig, modules: Arc<[Module]>, seed: u64, disk: Disk) -> Self {
         let mut house = Self {
-            model: Model::new(&rig.points),
+            model: Model::new(&rig.points, &disk.kept),
             rig,
             random: fastrand::Rng::with_seed(seed),
             modules,
@@ -117,9 +125,12 @@ impl House {
             preparing: Vec::new(),
             ready: BTreeMap::new(),
             asked: Vec::new(),
+            shadows: Vec::new(),
+            disk,
             seen: Vec::new(),
             banned: Vec::new(),
             ticket: 0,
+            annex: 0,
             lazy_until: 0,
             author: None,
             flood_until: 0,
@@ -184,12 +195,12 @@ impl House {
             20..30 => self.reconfigure(name),
             30..34 => {
                 let injection = self.any_injection();
-                let device = self.random.usize(..2);
+                let device = self.random.usize(..3);
                 self.note("inject", format_args!("{injection:?} into {device}"));
                 self.asked.push((device, Command::Inject(injection)));
             }
             34..42 => {
-                let device = self.random.usize(..2);
+                let device = self.random.usize(..3);
                 self.note("clear", device);
                 self.asked.push((device, Command::Clear));
             }
@@ -201,8 +212,8 @@ impl House {
             }
             140..143 => {
                 self.note("nonsense", "");
-                let device = self.random.usize(..3);
-                let point = PointId(self.random.u16(8..24));
+                let device = self.random.usize(..4);
+                let point = PointId(self.random.u16(8..40));
                 self.asked.push((device, Command::Set(point, Value::Int(1))));
             }
             143 if self.one_in(2) => {
@@ -222,6 +233,9 @@ impl House {
                 self.author = Some(Author { name, until_cycle });
             }
             146..150 => self.set_some_variables(),
+            151..154 => self.try_beside(name),
+            154..156 => self.end_a_shadow(),
+            156 if self.one_in(2) => self.flush(),
             150 if self.one_in(4) => {
                 let seat = Seat(self.random.u16(..PROGRAMS as u16));
                 // Only one that the supervisor knows of: it waits a minute for any other.
@@ -309,14 +323,48 @@ impl House {
             let value = Variable::Int(self.random.i32(..));
             variables.push((["declared", "by hand", MIX[0]][self.random.usize(..3)], value));
         }
+        let (field, copy) = self.any_field().unzip();
         let refit = Refit {
+            ticket: 0,
             period: PERIOD,
             settings: settings.clone(),
+            field,
             variables: variables.iter().map(|(name, value)| (name.to_string(), *value)).collect(),
-            ..Refit::default()
         };
         // When the queue is full, they are those of the next start.
-        self.order(Order::Refit(Box::new(refit)), model::Order::Refit { settings, variables });
+        let copy = model::Order::Refit { settings, variables, field: copy };
+        self.order(Order::Refit(Box::new(refit)), copy);
+    }
+
+    /// Perhaps the third device comes, goes, begins anew or has other points; if there is room for
+    /// the order.
+    fn any_field(&mut self) -> Option<(Field, model::Field)> {
+        if !self.one_in(3) || self.model.orders.len() == MAX_ORDERS {
+            return None;
+        }
+        let before = self.annex;
+        self.annex = match self.random.u32(..4) {
+            0 => 0,
+            1 => before,
+            _ => self.random.u32(..1 << ANNEX_POINTS),
+        };
+        let points = plant::with_annex(&self.rig.points, self.annex);
+        let annex = match self.annex {
+            0 => Annex::Gone,
+            same if same == before && self.random.bool() => Annex::Kept,
+            _ => Annex::Opened,
+        };
+        let mask = self.annex;
+        self.note("other field", format_args!("{mask:b}, {annex:?}"));
+        let mut devices = vec![Slot::Kept(0), Slot::Kept(1)];
+        devices.extend(match annex {
+            Annex::Gone => None,
+            Annex::Kept => Some(Slot::Kept(ANNEX)),
+            Annex::Opened => Some(Slot::Opened(plant::annex(&points))),
+        });
+        self.rig.points = Arc::clone(&points);
+        let copy = model::Field { points: Arc::clone(&points), annex };
+        Some((Field { points, devices, gone: Vec::new() }, copy))
     }
 
     /// All of them or none: one may have another type, or a name that is none.
@@ -374,8 +422,9 @@ impl House {
         self.lazy_until = 0;
         self.flood_until = 0;
         self.author = None;
+        self.model.over.extend(self.shadows.drain(..).map(|run| run.number));
         self.asked.clear();
-        self.asked.extend([(0, Command::Clear), (1, Command::Clear)]);
+        self.asked.extend((0..3).map(|device| (device, Command::Clear)));
         for id in 0..PROGRAMS {
             let command = self.random.u32(..) & !MAY_TRAP;
             self.tell(id, command);

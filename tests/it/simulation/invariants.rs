@@ -4,10 +4,11 @@
 //! again from the news alone, as far as it can be: so a mistake that scan and model share is seen,
 //! and what is broken has a name.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use camshaft::driver::{Fault, Injection};
-use camshaft::image::{Direction, Quality, Safe};
+use camshaft::image::{Direction, Points, Quality, Safe};
 use camshaft::plugin::Generation;
 use camshaft::plugin::world::{Message, Seat};
 use camshaft::scan::Snapshot;
@@ -23,6 +24,7 @@ use crate::rig::PERIOD;
 /// What was true after the last cycle.
 pub struct Before {
     cycle: u64,
+    pub points: Arc<Points>,
     pub outputs: Vec<u8>,
     pub owners: Vec<Option<Seat>>,
     /// Of each program in the news, trapped or not: its seat, itself and who stands by.
@@ -38,6 +40,7 @@ impl Before {
         let programs = news.programs.iter();
         Self {
             cycle: news.cycle,
+            points: Arc::clone(&news.points),
             outputs: news.outputs.clone(),
             owners: news.owners.clone(),
             programs: programs.map(|fact| (fact.seat, fact.generation, fact.standby)).collect(),
@@ -90,6 +93,7 @@ fn assert_it_is_the_model(house: &mut House, now: Duration) {
     let news = rig.reins.latest.read();
     let world = &model.world;
     assert_eq!((news.cycle, news.now, news.halted), (world.cycle, now, model.is_halted));
+    assert!(Arc::ptr_eq(&news.points, &world.points), "points");
     assert_eq!(news.inputs, world.inputs, "inputs");
     assert_eq!(news.outputs, world.outputs, "outputs");
     assert_eq!(news.owners, world.owners, "owners");
@@ -116,6 +120,7 @@ fn assert_it_is_the_model(house: &mut House, now: Duration) {
         });
         assert_eq!(beaten, program.beaten, "{}", program.name);
     }
+    assert_eq!(news.devices.len(), model.devices.len(), "devices");
     for (fact, (device, fault)) in news.devices.iter().zip(&model.devices) {
         assert_eq!((fact.fault, fact.confirmed), (*fault, device.is_confirmed()));
     }
@@ -135,7 +140,7 @@ fn assert_it_is_the_model(house: &mut House, now: Duration) {
 
 /// Every owner is in the scan, and the output is granted to it.
 fn assert_owners(news: &Snapshot, model: &Model) {
-    for (id, point) in model.points.iter() {
+    for (id, point) in model.world.points.iter() {
         let Some(owner) = news.owners[id.index()] else { continue };
         assert_eq!(point.direction, Direction::Out, "{}", point.name);
         let sits = news.programs.iter().any(|fact| fact.seat == owner && fact.trap.is_none());
@@ -148,14 +153,16 @@ fn assert_owners(news: &Snapshot, model: &Model) {
 
 /// What nobody owns has its safe value or keeps what it had; no number becomes 0.
 fn assert_nothing_became_0(before: &Before, news: &Snapshot, model: &Model) {
-    for (id, point) in model.points.iter() {
+    for (id, point) in model.world.points.iter() {
         if point.direction == Direction::In {
             continue;
         }
         let value = point.read(&news.outputs);
+        let is_new = before.points.get(id).is_none();
         if news.owners[id.index()].is_none() {
             let expected = match point.safe {
                 Safe::Value(safe) => safe,
+                Safe::Hold if is_new => continue,
                 Safe::Hold => point.read(&before.outputs),
             };
             assert_eq!(value, expected, "{} is nobody's", point.name);
@@ -163,7 +170,8 @@ fn assert_nothing_became_0(before: &Before, news: &Snapshot, model: &Model) {
         let is_0 = |image: &[u8]| {
             point.mask() == 0xff && image[point.bytes()] == [0; 8][..point.bytes().len()]
         };
-        assert!(!is_0(&news.outputs) || is_0(&before.outputs), "{} became 0", point.name);
+        let was_0 = is_new || is_0(&before.outputs);
+        assert!(!is_0(&news.outputs) || was_0, "{} became 0", point.name);
         assert!(!is_0(&news.outputs) || point.safe == Safe::Hold, "{} is 0", point.name);
     }
 }
@@ -178,8 +186,8 @@ fn assert_losses_are_safe(before: &Before, news: &Snapshot, model: &Model) {
         // A stranger that has not been expelled yet may have the same name.
         let is_alone = model.seated.iter().all(|other| other.instance.id != id);
         assert!(!is_alone || news.variables.read(FOLD[id]) == before.folds[id], "its variable");
-        for (id, point) in model.points.iter() {
-            if before.owners[id.index()] != Some(program.seat) {
+        for (id, point) in model.world.points.iter() {
+            if before.owners.get(id.index()) != Some(&Some(program.seat)) {
                 continue;
             }
             match (news.owners[id.index()], point.safe) {

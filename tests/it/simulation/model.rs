@@ -4,6 +4,8 @@
 //! then show. It knows no engine, no buffers and no time limits. Who sits where, and who stands by,
 //! is in `model/seat.rs`.
 
+mod feed;
+mod field;
 mod seat;
 
 use std::collections::VecDeque;
@@ -20,6 +22,7 @@ use camshaft::variable::Variable;
 
 use super::guest::Instance;
 use super::plant::Mirror;
+use super::version::Version;
 
 /// Orders in one cycle, as `scan` has it.
 const ORDERS_PER_CYCLE: usize = 16;
@@ -40,6 +43,7 @@ pub enum Said {
 pub struct World {
     pub now: Duration,
     pub cycle: u64,
+    pub points: Arc<Points>,
     pub inputs: Inputs,
     pub outputs: Vec<u8>,
     pub before: Vec<u8>,
@@ -110,10 +114,46 @@ pub struct Prepared {
 pub enum Order {
     Install(Box<Prepared>),
     Remove(Seat),
-    Refit { settings: Vec<(Seat, Settings)>, variables: Vec<(&'static str, Variable)> },
-    Command { ticket: u64, device: usize, command: Command },
-    SetVariables { ticket: u64, values: Vec<(&'static str, Variable)> },
+    Refit {
+        settings: Vec<(Seat, Settings)>,
+        variables: Vec<(&'static str, Variable)>,
+        field: Option<Field>,
+    },
+    Command {
+        ticket: u64,
+        device: usize,
+        command: Command,
+    },
+    SetVariables {
+        ticket: u64,
+        values: Vec<(&'static str, Variable)>,
+    },
+    Shadow(Feed),
     Halt,
+}
+
+/// The scan's end of a shadow run.
+pub struct Feed {
+    pub number: u64,
+    pub name: &'static str,
+    pub seat: Seat,
+    pub version: Version,
+    pub points: Arc<Points>,
+    /// The instance that is watched, once it has begun.
+    pub generation: Generation,
+}
+
+/// Other points, and what becomes of the third device.
+pub struct Field {
+    pub points: Arc<Points>,
+    pub annex: Annex,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Annex {
+    Kept,
+    Opened,
+    Gone,
 }
 
 /// What comes back.
@@ -123,6 +163,7 @@ pub enum Back {
     /// With the beginning of the reason, if there is one.
     Refused(Generation, Option<String>),
     Refitted,
+    Feed,
     Answer {
         ticket: u64,
         is_good: bool,
@@ -135,12 +176,14 @@ pub enum Back {
 }
 
 pub struct Model {
-    pub points: Arc<Points>,
     pub world: World,
     /// In the order of polling.
     pub seated: Vec<Seated>,
     /// Those that trapped, in that order.
     pub down: Vec<Seated>,
+    pub feeds: Vec<Feed>,
+    /// Numbers of feeds that nobody wants any more.
+    pub over: Vec<u64>,
     pub devices: Vec<(Mirror, Option<Fault>)>,
     pub orders: VecDeque<Order>,
     pub returns: VecDeque<Back>,
@@ -156,7 +199,8 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn new(points: &Arc<Points>) -> Self {
+    /// Nothing has happened yet; these variables are there from before.
+    pub fn new(points: &Arc<Points>, variables: &[(&'static str, Variable)]) -> Self {
         let mut outputs = vec![0; points.image_bytes(Direction::Out)];
         for (_, point) in points.iter().filter(|(_, point)| point.direction == Direction::Out) {
             if let Safe::Value(value) = point.safe {
@@ -164,20 +208,22 @@ impl Model {
             }
         }
         Self {
-            points: Arc::clone(points),
             world: World {
                 now: Duration::ZERO,
                 cycle: 0,
+                points: Arc::clone(points),
                 inputs: Inputs::unread(points),
                 before: outputs.clone(),
                 outputs,
-                owners: vec![None; points.len()],
-                variables: Vec::new(),
+                owners: vec![None; points.ids()],
+                variables: variables.to_vec(),
                 written: Vec::new(),
                 lines: Vec::new(),
             },
             seated: Vec::new(),
             down: Vec::new(),
+            feeds: Vec::new(),
+            over: Vec::new(),
             devices: (0..2).map(|n| (Mirror::new(points, n), None)).collect(),
             orders: VecDeque::new(),
             returns: VecDeque::new(),
@@ -241,11 +287,14 @@ impl Model {
                 let cycle = self.world.cycle;
                 self.returns.push_back(Back::VariablesSet { ticket, cycle, is_good });
             }
-            Order::Refit { settings, variables } => {
+            Order::Refit { settings, variables, field } => {
                 for (name, value) in variables {
                     if self.world.read(name).is_none() {
                         self.world.write(name, value);
                     }
+                }
+                if let Some(field) = field {
+                    self.take_over(field);
                 }
                 settings.iter().for_each(|(seat, settings)| self.configure(*seat, settings));
                 self.returns.push_back(Back::Refitted);
@@ -262,12 +311,14 @@ impl Model {
                     self.vacate(0);
                 }
             }
+            Order::Shadow(feed) => self.begin_feed(feed),
             Order::Install(prepared) => return self.install(*prepared),
         }
         true
     }
 
     fn run(&mut self) {
+        self.end_feeds();
         let mut index = 0;
         while index < self.seated.len() {
             let program = &mut self.seated[index];

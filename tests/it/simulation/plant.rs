@@ -23,7 +23,6 @@ pub const NOISE: PointId = PointId(11);
 
 /// The first of eight outputs.
 pub const OUT: u16 = 12;
-pub const OUTPUTS: u16 = 8;
 pub const OUT_BYTES: usize = 24;
 /// The outputs that are echoed.
 const BACK_FROM: usize = 16;
@@ -31,6 +30,55 @@ const LAMP_FROM: usize = 15;
 
 /// The largest and smallest value of noise and ramp.
 const SWING: f64 = 100.0;
+
+/// Points of a third device, which come and go. They lie behind all others, so that only raw writes
+/// reach them.
+pub const ANNEX_POINTS: u32 = 6;
+
+/// Where that device stands.
+pub const ANNEX: usize = 2;
+
+fn annex_point(n: u32) -> Point {
+    use Direction::{In, Out};
+    let safe = |value| Safe::Value(value);
+    let point = match n {
+        0 => point("x0", Out, Kind::U32, 24, 0, safe(Value::Int(77))),
+        1 => point("x1", Out, Kind::I16, 28, 0, Safe::Hold),
+        2 => point("x2", Out, Kind::Bool, 30, 2, safe(Value::Bool(true))),
+        3 => point("x3", Out, Kind::F64, 32, 0, safe(Value::Real(3.5))),
+        4 => point("y0", In, Kind::U32, 56, 0, Safe::Hold),
+        5 => point("y1", In, Kind::Bool, 60, 1, Safe::Hold),
+        _ => unreachable!("there are no more"),
+    };
+    Point { device: ANNEX, ..point }
+}
+
+/// The points of the first two devices, and those of the third that `mask` names. Those that are
+/// there `before` keep their ids.
+pub fn with_annex(before: &Points, mask: u32) -> Arc<Points> {
+    let base = before.iter().filter(|(_, point)| point.device != ANNEX);
+    let mut all: Vec<_> = base.map(|(id, point)| (id, point.clone())).collect();
+    let mut ids = before.ids();
+    for n in (0..ANNEX_POINTS).filter(|n| mask >> n & 1 == 1) {
+        let point = annex_point(n);
+        let id = before.find(&point.name).unwrap_or_else(|| {
+            ids += 1;
+            PointId(ids as u16 - 1)
+        });
+        all.push((id, point));
+    }
+    let bytes = [Direction::In, Direction::Out].map(|direction| {
+        let ours = all.iter().filter(|(_, point)| point.direction == direction);
+        ours.map(|(_, point)| point.bytes().end).max().expect("the first two have some")
+    });
+    Arc::new(Points::numbered(all, ids, Vec::new(), bytes))
+}
+
+/// The third device: its inputs stand still, its outputs are taken.
+pub fn annex(points: &Arc<Points>) -> Box<dyn Driver> {
+    let config = driver::Config::Sim(sim::Config::default());
+    driver::open(&config, points, ANNEX).expect("the annex is right")
+}
 
 pub fn points() -> Arc<Points> {
     use Direction::{In, Out};
@@ -129,8 +177,8 @@ impl Mirror {
             device,
             failure: None,
             field: vec![0; points.image_bytes(Direction::In)],
-            has: vec![0; OUT_BYTES],
-            sent: vec![0; OUT_BYTES],
+            has: vec![0; points.image_bytes(Direction::Out)],
+            sent: vec![0; points.image_bytes(Direction::Out)],
             changed: Duration::ZERO,
             arrived: Duration::ZERO,
             late_in: Vec::new(),
@@ -151,11 +199,10 @@ impl Mirror {
         self.deliver(now);
         match command {
             Command::Set(id, value) => {
-                let good = self.device == 0 && id.index() < PROGRAMS;
-                if good {
-                    self.points[*id].write(&mut self.field, *value).expect("commands fit");
-                }
-                return good;
+                let inputs: Vec<_> = self.ours(Direction::In).map(|(id, _)| id).collect();
+                // All inputs of device 1 are driven.
+                let good = self.device != 1 && inputs.contains(id);
+                return good && self.points[*id].write(&mut self.field, *value).is_ok();
             }
             Command::Inject(injection) => self.fail(Some(*injection)),
             Command::Clear => self.fail(None),
@@ -186,10 +233,12 @@ impl Mirror {
     /// Brings `inputs` to what they ought to be; `seen` is what the scan says they are.
     pub fn read(&mut self, now: Duration, seen: &Inputs, inputs: &mut Inputs) -> Option<Fault> {
         self.deliver(now);
-        let (back, from) = (&self.points[BACK], &self.points[PointId(BACK_FROM as u16)]);
-        self.field[back.bytes()].copy_from_slice(&self.has[from.bytes()]);
-        let on = self.points[PointId(LAMP_FROM as u16)].read(&self.has);
-        self.points[LAMP].write(&mut self.field, on).expect("a bool fits a bool");
+        if self.device == 1 {
+            let (back, from) = (&self.points[BACK], &self.points[PointId(BACK_FROM as u16)]);
+            self.field[back.bytes()].copy_from_slice(&self.has[from.bytes()]);
+            let on = self.points[PointId(LAMP_FROM as u16)].read(&self.has);
+            self.points[LAMP].write(&mut self.field, on).expect("a bool fits a bool");
+        }
         match self.failure {
             None => self.show(&self.field, seen, inputs),
             Some(Injection::Disconnect) => self.worsen(Quality::Bad, inputs),
@@ -250,7 +299,7 @@ impl Mirror {
         if self.failure == Some(Injection::Disconnect) {
             return Some(Fault::Disconnected);
         }
-        let mut frame = vec![0; OUT_BYTES];
+        let mut frame = vec![0; self.sent.len()];
         self.ours(Direction::Out).for_each(|(_, point)| copy(point, image, &mut frame));
         if frame != self.sent {
             self.sent = frame;

@@ -111,11 +111,12 @@ impl Memory {
 /// the poll that failed.
 pub fn assert_rollbacks_keep_outputs(before: &Before, news: &Snapshot, model: &Model) {
     for fact in news.programs.iter().filter(|fact| is_rolled_back(fact, news)) {
-        for (id, point) in model.points.iter() {
+        for (id, point) in model.world.points.iter() {
             if news.owners[id.index()] != Some(fact.seat) {
                 continue;
             }
-            assert_eq!(before.owners[id.index()], Some(fact.seat), "{} by a trap", point.name);
+            let owner = before.owners.get(id.index()).copied().flatten();
+            assert_eq!(owner, Some(fact.seat), "{} by a trap", point.name);
             for at in point.bytes() {
                 let changed = (news.outputs[at] ^ before.outputs[at]) & point.mask();
                 assert_eq!(changed, 0, "{} has changed in a rollback", point.name);

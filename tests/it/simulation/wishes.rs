@@ -2,13 +2,14 @@
 //!
 //! Who asks for them, and when, is in `house.rs`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use camshaft::image::PointId;
+use camshaft::image::{Direction, PointId};
 use camshaft::plugin::{Grant, RollbackState, Settings, SwapPolicy};
 
 use super::house::{House, NAMES};
-use super::plant::{BACK, LAMP, OUT, OUTPUTS, RAMP};
+use super::plant::{BACK, LAMP, RAMP};
 
 /// For a poll, and for a hand-over. Some thousand times what either takes: a virtual machine's
 /// kernel counts the time that its host takes from it as the thread's own, and a call stopped for
@@ -23,7 +24,9 @@ impl House {
         let outputs = match self.random.u32(..4) {
             0 => Grant::All,
             _ => {
-                let outputs = (OUT..OUT + OUTPUTS).map(PointId);
+                let points = Arc::clone(&self.rig.points);
+                let outputs = points.iter().filter(|(_, point)| point.direction == Direction::Out);
+                let outputs = outputs.map(|(id, _)| id);
                 Grant::Only(outputs.filter(|_| self.random.bool()).collect())
             }
         };

@@ -27,7 +27,7 @@ impl Prepared {
 }
 
 impl Seated {
-    fn configure(&mut self, settings: &Settings) {
+    pub(super) fn configure(&mut self, settings: &Settings) {
         self.instance.entitle(settings);
         self.settings = settings.clone();
     }
@@ -249,7 +249,8 @@ impl Model {
 
     /// Frees the outputs of a seat that are not granted any more, and makes them safe.
     fn give_up(&mut self, seat: Seat, grant: &Grant) {
-        for (id, point) in self.points.iter() {
+        let points = std::sync::Arc::clone(&self.world.points);
+        for (id, point) in points.iter() {
             if self.world.owners[id.index()] != Some(seat) || is_granted(grant, id) {
                 continue;
             }

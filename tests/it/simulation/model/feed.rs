@@ -1,0 +1,44 @@
+//! Shadow runs in the model: who is fed, and when that ends.
+
+use std::sync::Arc;
+
+use camshaft::plugin::shadow::MAX_FEEDS;
+
+use super::super::version::HandOver;
+use super::{Back, Feed, Model};
+
+impl Model {
+    /// A feed begins if another version of its plugin runs among the same points.
+    pub(super) fn begin_feed(&mut self, mut feed: Feed) {
+        let index = self.index(feed.seat).filter(|index| {
+            let program = &self.seated[*index];
+            program.name == feed.name && program.instance.version != feed.version
+        });
+        let may_begin = !self.is_halted
+            && !self.is_halting
+            && self.feeds.len() < MAX_FEEDS
+            && Arc::ptr_eq(&feed.points, &self.world.points);
+        let Some(index) = index.filter(|_| may_begin) else {
+            return self.returns.push_back(Back::Feed);
+        };
+        let program = &self.seated[index];
+        feed.generation = program.generation;
+        if feed.version.hand_over != HandOver::Unknown && program.instance.hands_over() {
+            // It is asked for its state, and goes on as before, whatever comes of that.
+            let _ = program.instance.save(program.seat, &mut self.world);
+        }
+        self.events.push(("shadow begun", feed.name.to_owned()));
+        self.feeds.push(feed);
+    }
+
+    /// Those that nobody wants any more, or whose program has left, come back.
+    pub(super) fn end_feeds(&mut self) {
+        let before = self.feeds.len();
+        let (seated, over) = (&self.seated, &self.over);
+        self.feeds.retain(|feed| {
+            let is_there = seated.iter().any(|program| program.generation == feed.generation);
+            is_there && !over.contains(&feed.number)
+        });
+        self.returns.extend((self.feeds.len()..before).map(|_| Back::Feed));
+    }
+}

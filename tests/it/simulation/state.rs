@@ -1,0 +1,125 @@
+//! What outlives a program and a daemon in the simulation: reports of traps, each played again, and
+//! retained variables, with the power cut while they are written.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use camshaft::crash::{self, About, Report, Verdict};
+use camshaft::plugin::Compiler;
+use camshaft::plugin::program::Program;
+use camshaft::retain::{Store, look};
+use camshaft::state::Folder;
+use camshaft::variable::Variable;
+use tempfile::TempDir;
+
+use super::guest::{CHAIN, MIX, TALLY};
+use super::house::House;
+use crate::rig::workshop;
+
+/// The variables that are retained.
+const KEPT: [&str; 5] = [CHAIN, MIX[0], MIX[1], TALLY[0], "declared"];
+
+/// Reports of one day that are played: a replay takes as long as thousands of cycles.
+const REPLAYS: u64 = 12;
+
+/// A state directory.
+pub struct Disk {
+    folder: Arc<Folder>,
+    store: Store,
+    /// The newest values that were written whole.
+    pub kept: Vec<(&'static str, Variable)>,
+    dir: TempDir,
+}
+
+impl Disk {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().expect("there is room for one");
+        let folder = Arc::new(Folder::open(dir.path()).expect("it is ours"));
+        let store = Store::new(Arc::clone(&folder), &look(dir.path()));
+        Self { folder, store, kept: Vec::new(), dir }
+    }
+
+    /// The files with retained values.
+    fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let files = fs::read_dir(self.dir.path()).unwrap().map(|file| file.unwrap().path());
+        let files = files.filter(|path| path.file_name().is_some_and(|name| name != "lock"));
+        files.map(|path| (path.clone(), fs::read(&path).unwrap())).collect()
+    }
+
+    /// Writes these, and perhaps loses the power over it. Gives whether it did.
+    fn write(&mut self, values: Vec<(&'static str, Variable)>, random: &mut fastrand::Rng) -> bool {
+        let before = self.files();
+        self.store.write(values.iter().copied()).expect("the disk is good");
+        let is_cut = random.u32(..3) == 0;
+        if is_cut {
+            let new = self.files().into_iter().find(|file| !before.contains(file));
+            let (path, mut bytes) = new.expect("a generation differs from all before");
+            let at = random.usize(..bytes.len());
+            match random.bool() {
+                true => bytes.truncate(at),
+                false => bytes[at] ^= 1 << random.u32(..8),
+            }
+            fs::write(path, bytes).unwrap();
+            let found = look(self.dir.path());
+            assert_eq!(found.damaged.len(), 1, "it is seen: {found:?}");
+            self.store = Store::new(Arc::clone(&self.folder), &found);
+        } else {
+            self.kept = values;
+        }
+        is_cut
+    }
+
+    /// What a start finds is what was last written whole.
+    fn assert_whole(&self) {
+        let newest = look(self.dir.path()).newest.map(|(_, generation)| generation.values);
+        let found = newest.unwrap_or_default();
+        let found: Vec<_> = found.iter().map(|(name, value)| (&**name, *value)).collect();
+        assert!(
+            found.len() == self.kept.len()
+                && found.iter().zip(&self.kept).all(|(a, b)| a.0 == b.0 && a.1.is_same(b.1)),
+            "{found:?} instead of {:?}",
+            self.kept
+        );
+    }
+}
+
+impl House {
+    /// Retained values go to the disk.
+    pub fn flush(&mut self) {
+        let news = self.rig.reins.latest.read();
+        let values = KEPT.into_iter().filter_map(|name| Some((name, news.variables.read(name)?)));
+        let values = values.collect();
+        let is_cut = self.disk.write(values, &mut self.random);
+        self.disk.assert_whole();
+        self.note(if is_cut { "power cut" } else { "retain" }, "");
+    }
+
+    /// A report of a program that has trapped traps again in the same place.
+    pub fn play(&mut self, program: Program) {
+        if program.trap().is_none() || program.is_over() || !self.one_in(4) {
+            return;
+        }
+        if self.counts.get("played again").is_some_and(|count| *count >= REPLAYS) {
+            return;
+        }
+        let module = self.modules.iter().find(|m| m.hash == program.hash).expect("one of ours");
+        let about = About {
+            plugin: program.name.to_string(),
+            hash: program.hash,
+            polls: program.polls,
+            settings: program.settings.clone(),
+            limits: self.rig.limits,
+            compiler: Compiler::Cranelift,
+            path: "plugins/p.wasm".into(),
+        };
+        let remains = program.remains().expect("it has trapped");
+        let report = Report::new(about, remains, &self.rig.points, Some(module.bytes.clone()));
+        let mut file = Vec::new();
+        report.write(&mut file).expect("there is room");
+        let report = Report::parse(&file).expect("it was just written");
+        let judgement = crash::replay(&workshop(self.rig.limits), &report, None, 10).unwrap();
+        assert_eq!(judgement.verdict, Verdict::Reproduced, "{}", judgement.words);
+        self.note("played again", &judgement.trap);
+    }
+}
