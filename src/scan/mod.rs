@@ -177,10 +177,11 @@ impl Scan {
         self.halted || self.ends.halting.load(Ordering::Relaxed)
     }
 
-    /// Tells the timekeeper what the shortest budget is.
-    fn promise_budgets(&mut self) {
+    /// Tells the timekeeper what the shortest budget is: of all that sit here, and of one that does
+    /// not yet.
+    fn promise_budgets(&mut self, joining: Duration) {
         let budgets = self.programs.iter().map(|seated| seated.program.shortest_budget());
-        self.lane.shortest(budgets.min().unwrap_or(Duration::MAX));
+        self.lane.shortest(budgets.fold(joining, Duration::min));
         self.keeper.wake();
     }
 

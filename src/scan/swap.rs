@@ -118,6 +118,7 @@ impl Scan {
             RollbackState::Current => Vec::new(),
             RollbackState::Snapshot => self.world().variables.values().to_vec(),
         };
+        self.promise_budgets(prepared.program.shortest_budget());
         let world = self.world.take().expect("the world is here between polls");
         self.lane.mark();
         let running = &mut self.programs[old].program;
@@ -191,7 +192,7 @@ impl Scan {
         let rank = seated.program.rank();
         let place = self.programs.partition_point(|other| other.program.rank() < rank);
         self.programs.insert(place, seated);
-        self.promise_budgets();
+        self.promise_budgets(Duration::MAX);
     }
 
     /// The program's probation is over: the version before is let go, and with it the outputs that
@@ -234,7 +235,7 @@ impl Scan {
         }
         self.give_back(Return::Program(loser.program));
         self.keep_claimed(index);
-        self.promise_budgets();
+        self.promise_budgets(Duration::MAX);
         true
     }
 

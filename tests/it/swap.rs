@@ -3,7 +3,7 @@
 //! At the border of the scan, with real modules and simulated time. Swaps of a whole daemon are in
 //! `weather/swap.rs`, random ones in `simulation.rs`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use camshaft::image::Value;
 use camshaft::plugin::world::Seat;
@@ -104,6 +104,23 @@ fn counts(rig: &Rig, news: &Snapshot) -> (i128, i128) {
 fn now(rig: &mut Rig) -> (i128, i128) {
     let news = rig.reins.latest.read().clone();
     counts(rig, &news)
+}
+
+/// The version that runs has all the time in the world, the new one has not.
+#[test]
+fn the_budget_of_a_hand_over_is_that_of_the_new_version() {
+    let ample = |settings: Settings| {
+        let swap = SwapPolicy { budget: Duration::from_secs(1), ..settings.swap };
+        Settings { poll_budget: Duration::from_secs(1), swap, ..settings }
+    };
+    let mut rig = running(&ample(settings()));
+    let endless = Version { number: 1, restore: "(loop (br 0))", ..GOOD };
+    order(&mut rig, &endless, &settings());
+    let started = Instant::now();
+    let news = rig.cycle();
+    let passed = started.elapsed();
+    assert!(passed < Duration::from_millis(500), "it was stopped after {passed:?}");
+    assert_eq!(news.programs[0].polls, 22, "the old one goes on");
 }
 
 #[test]
