@@ -40,7 +40,7 @@ mod swap;
 mod tests;
 mod word;
 
-pub use change::{Change, Effect, How, Place, changes};
+pub use change::{Change, Effect, How, Place, changes, has_other_field};
 pub use problem::{Problem, Problems};
 
 use check::Surroundings;
@@ -172,7 +172,7 @@ impl Config {
         if !change::has_moved(changes) {
             self.programs.clone_from(&new.programs);
             self.unclaimed.clone_from(&new.unclaimed);
-            if change::has_other_devices(changes) {
+            if has_other_field(changes) {
                 self.devices.clone_from(&new.devices);
                 self.points = Arc::clone(&new.points);
             }

@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::image::{Direction, Kind, Point, Points, Safe};
+use crate::image::{Direction, Kind, Point, PointId, Points, Safe};
 use crate::plugin::checkpoint::{Number, Picture};
 use crate::plugin::record::{Frame, Remains, Start};
 use crate::plugin::{Compiler, Grant, Limits, ModuleHash, Settings, Trap, tape};
@@ -76,7 +76,8 @@ pub struct Head {
     /// Names of the functions on the tape, in the order of their numbers.
     functions: Vec<String>,
     /// All points.
-    points: Vec<PointHead>,
+    /// By id; those that were gone already are `null`.
+    points: Vec<Option<PointHead>>,
     /// From where the tape can be played.
     start: StartHead,
     /// The memory after the trap.
@@ -195,7 +196,9 @@ impl Report {
             compiler: about.compiler,
             path: about.path,
             functions: tape::functions(),
-            points: points.iter().map(|(_, point)| PointHead::of(point)).collect(),
+            points: (0..points.ids() as u16)
+                .map(|id| points.get(PointId(id)).map(PointHead::of))
+                .collect(),
             start,
             memory: memory_head,
             lengths,

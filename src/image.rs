@@ -199,7 +199,7 @@ pub enum Quality {
 pub struct PointId(pub u16);
 
 impl PointId {
-    /// The id as an index into lists that have one entry for each point.
+    /// The id as an index into lists that have a place for each, [`Points::ids`] long.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
@@ -339,7 +339,7 @@ impl std::ops::Index<PointId> for Points {
 pub struct Inputs {
     /// The byte space.
     pub bytes: Vec<u8>,
-    /// One entry for each point, by [`PointId`]; entries of outputs stay `Good`.
+    /// By [`PointId`], one for each of [`Points::ids`]; entries of outputs stay `Good`.
     pub quality: Vec<Quality>,
 }
 

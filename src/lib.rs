@@ -52,9 +52,9 @@
 //! # Invariants
 //! 1. The scan thread never waits on anyone, never logs and never allocates inside a cycle, except
 //!    in a cycle that swaps or loses a program, begins a shadow run, or takes over a configuration;
-//!    if that has more points, also in the two cycles after it. Guests' log lines go into a bounded
-//!    queue that another thread writes out. At most one of these is done in a cycle; retired
-//!    instances are dropped on another thread.
+//!    if that has more points, also once for each of the three snapshots when its turn comes.
+//!    At most one of these is done in a cycle; retired instances are dropped on another thread.
+//!    Guests' log lines go into a bounded queue that another thread writes out.
 //! 2. A poll that does not return in its budget is stopped within the budget plus 1 ms; the cycle
 //!    goes on. Budgets count CPU time.
 //! 3. A program writes into its own scratch. Outputs and variables count only after a good poll. On

@@ -112,7 +112,8 @@ int32_t wasm_variable_write_int(const char *name, uint32_t name_len, int32_t val
 
 /* ---- ABI version 1 ----------------------------------------------------------------------- */
 
-/* Finds a point by its name in the configuration. Do it once, in `init`. */
+/* Finds a point by its name in the configuration. Do it once, in `init`: the id stays valid as long
+ * as the configuration has that point. One that comes back later has to be found again. */
 CAMSHAFT_IMPORT("wasm_point_find")
 int32_t wasm_point_find(const char *name, uint32_t name_len, uint32_t *id);
 

@@ -48,9 +48,10 @@ fn table(changes: &[ChangeView], head: &'static str, paint: Paint) -> String {
     }
     let mut table = Table::new([(Side::Left, "KEY"), (Side::Left, "CHANGE"), (Side::Left, head)]);
     for ChangeView { key, how, effect } in changes {
-        let force = match &**effect {
-            "live" => Cell::styled(Style::Good, "in force"),
-            "device" => Cell::styled(Style::Good, "in force, the device begins anew"),
+        let force = match (&**effect, &**how) {
+            ("live", _) | ("device", "removed") => Cell::styled(Style::Good, "in force"),
+            ("device", "added") => Cell::styled(Style::Good, "in force, the device begins"),
+            ("device", _) => Cell::styled(Style::Good, "in force, the device begins anew"),
             _ => Cell::styled(Style::Warn, "in force after a restart of the daemon"),
         };
         table.row([Cell::from(key), Cell::from(how), force]);

@@ -7,11 +7,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::{Config, Device};
-use crate::image::Point;
+use crate::image::{Direction, Point, Points};
 use crate::plugin::Grant;
 
 /// The keys outside of entries that can change between two cycles.
-const LIVE: [&str; 6] = [
+const LIVE: [&str; 8] = [
+    "device.order",
+    "device.bytes",
     "scan.period",
     "plugins.grant",
     "plugins.poll_budget",
@@ -76,7 +78,7 @@ pub enum How {
 pub enum Effect {
     /// It counts from the next cycle on.
     Live,
-    /// This device begins anew, between two cycles; the others go on.
+    /// This device begins, begins anew or ends between two cycles; the others go on.
     Device,
     /// It counts after a restart of the daemon.
     Restart,
@@ -156,14 +158,19 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     all
 }
 
-/// Whether a point lies elsewhere than before, or is of another type.
+/// Whether a point lies elsewhere than before or is of another type, or a new one lies where
+/// another one was.
 pub(super) fn has_moved(changes: &[Change]) -> bool {
     changes.iter().any(|change| matches!(change.place, Place::Point(..)))
 }
 
-/// Whether a device is another than before, or has other points.
-pub(super) fn has_other_devices(changes: &[Change]) -> bool {
-    changes.iter().any(|change| matches!(change.place, Place::Device(..)))
+/// Whether a device becomes another than before, stands elsewhere or has other points.
+pub fn has_other_field(changes: &[Change]) -> bool {
+    let is_field = |place: &Place| match place {
+        Place::Key(key) => key.starts_with("device."),
+        place => matches!(place, Place::Device(..)),
+    };
+    changes.iter().any(|change| change.is_live() && is_field(&change.place))
 }
 
 fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
@@ -176,8 +183,26 @@ fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
         };
         note(all, [(None, a != b), (Some("points"), theirs != ours)], place);
     }
+    let order = |config: &Config, other: &Config| -> Vec<String> {
+        let names = config.devices.iter().map(|device| &device.name);
+        names.filter(|name| device(other, name).is_some()).cloned().collect()
+    };
+    let bytes = |config: &Config| {
+        [Direction::In, Direction::Out].map(|direction| config.points.image_bytes(direction))
+    };
+    let is_other_field = all.iter().any(|change| matches!(change.place, Place::Device(..)));
+    let keys = [
+        ("device.order", order(old, new) != order(new, old)),
+        // Where a device has come or gone that is no news.
+        ("device.bytes", !is_other_field && bytes(old) != bytes(new)),
+    ];
+    note(all, keys, Place::Key);
     for (_, point) in new.points.iter() {
-        let Some(id) = old.points.find(&point.name) else { continue };
+        let Some(id) = old.points.find(&point.name) else {
+            let taken = [("address", is_on_another(point, &old.points))];
+            note(all, taken, |key| Place::Point(point.name.clone(), key));
+            continue;
+        };
         let before = &old.points[id];
         let keys = [
             ("direction", before.direction != point.direction),
@@ -186,6 +211,18 @@ fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
         ];
         note(all, keys, |key| Place::Point(point.name.clone(), key));
     }
+}
+
+/// Whether a new point lies where another one was, without being the same for those who go by the
+/// address.
+fn is_on_another(point: &Point, before: &Points) -> bool {
+    let len = before.image_bytes(point.direction);
+    let bytes = point.bytes().filter(|byte| *byte < len);
+    let there = bytes.flat_map(|byte| before.at(point.direction, byte));
+    there.map(|id| &before[*id]).any(|other| {
+        // Bools share bytes.
+        point.mask() & other.mask() != 0 && !point.is_in_place_of(other)
+    })
 }
 
 fn variables(old: &Config, new: &Config, all: &mut Vec<Change>) {

@@ -43,7 +43,7 @@ pub fn history(report: &Report, most: usize) -> Result<Vec<Cycle>, String> {
     Ok(cycles)
 }
 
-fn cycle(section: &Section, points: &[PointHead]) -> Cycle {
+fn cycle(section: &Section, points: &[Option<PointHead>]) -> Cycle {
     let Section { cycle, now, is_cut, .. } = *section;
     let (mut got, mut did) = (Vec::new(), Vec::new());
     for called in &section.calls {
@@ -57,7 +57,7 @@ fn cycle(section: &Section, points: &[PointHead]) -> Cycle {
 }
 
 /// Whether the program has read or written, and what.
-fn words(called: &Called, points: &[PointHead]) -> Option<(bool, String)> {
+fn words(called: &Called, points: &[Option<PointHead>]) -> Option<(bool, String)> {
     let argument = |n: usize| called.arguments.get(n).copied().unwrap_or(0);
     let taken: Vec<u8> = called.taken.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
     let given = called.given.first().map_or(&[][..], |(_, bytes)| bytes);
@@ -73,8 +73,8 @@ fn words(called: &Called, points: &[PointHead]) -> Option<(bool, String)> {
         _ => {
             let (what, kind) = function.strip_prefix("wasm_")?.rsplit_once('_')?;
             let point = || match points.get(argument(0) as usize) {
-                Some(point) => point.name.clone(),
-                None => format!("point {}", argument(0)),
+                Some(Some(point)) => point.name.clone(),
+                Some(None) | None => format!("point {}", argument(0)),
             };
             let variable = || String::from_utf8_lossy(&taken).into_owned();
             match what {
@@ -127,10 +127,10 @@ fn bytes_of_image(
     address: u64,
     len: u64,
     bytes: &[u8],
-    points: &[PointHead],
+    points: &[Option<PointHead>],
 ) -> String {
     let there = |point: &&PointHead| point.direction == direction;
-    let found = points.iter().filter(there).filter_map(|point| {
+    let found = points.iter().flatten().filter(there).filter_map(|point| {
         let start = u64::from(point.byte).checked_sub(address)?;
         let alone: Point = point.alone();
         let bytes = bytes.get(usize::try_from(start).ok()?..)?;

@@ -16,12 +16,12 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use super::{Daemon, Event};
-use crate::config::{self, Change, Config, Device, Effect, Place};
+use crate::config::{self, Change, Config, Device, Place};
 use crate::control::{ChangeView, Code, Failure, Reply, Response};
 use crate::driver;
 use crate::image::Points;
 use crate::plugin::Settings;
-use crate::scan::{Field, Order, Refit, Slot};
+use crate::scan::{Field, Gone, Order, Refit, Slot};
 use crate::stamp::Stamp;
 use crate::variable::{MAX_VARIABLES, Variable, Variables};
 
@@ -82,7 +82,8 @@ impl Reload {
                 let message = "another reload is under way; try again";
                 let _ = reply.send(Err(Failure::new(Code::Busy, message)));
             }
-            (Some(Cause::Operator(_)), _) => {}
+            // The file tells nothing that whoever waits already would not find.
+            (Some(Cause::Operator(_)), _) | (Some(_), Cause::File) => {}
             (_, cause) => self.next = Some(cause),
         }
     }
@@ -221,7 +222,20 @@ impl Daemon {
 
     /// The scan has taken over what it was ordered. Drivers that were replaced end here.
     pub(super) fn refitted(&mut self, refit: Refit) {
-        self.reload.past.extend(refit.field.map(|field| field.points));
+        if let Some(Field { points, gone, .. }) = refit.field {
+            for Gone { place, fault, .. } in gone {
+                let device = points.devices().get(place).map_or("", |name| name);
+                if let Some(fault) = fault {
+                    tracing::error!(
+                        device,
+                        %fault,
+                        "device {device} was not told that the outputs which it has no more are \
+                         safe: {fault}; look after them by hand"
+                    );
+                }
+            }
+            self.reload.past.push(points);
+        }
         let is_it = |flight: &mut Flight| flight.ticket == refit.ticket;
         let Some(flight) = self.reload.flight.take_if(is_it) else { return };
         if let Some(reply) = flight.reply {
@@ -251,7 +265,7 @@ fn field(before: &Config, new: &Config, changes: &[Change]) -> Result<Option<Fie
         let opened = opened.map_err(|e| format!("device[{}] does not open: {e}", device.name))?;
         Ok(Slot::Opened(opened))
     };
-    if !changes.iter().any(|change| change.effect == Effect::Device) {
+    if !config::has_other_field(changes) {
         return Ok(None);
     }
     let devices = new.devices.iter().enumerate().map(slot).collect::<Result<_, String>>()?;

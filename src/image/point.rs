@@ -28,7 +28,7 @@ pub struct Point {
     pub unit: String,
     /// What an output becomes when nobody good owns it; `Hold` for inputs, where it means nothing.
     pub safe: Safe,
-    /// Index of its device in the configuration.
+    /// Its device's place in [`Points::devices`](super::Points::devices).
     pub device: usize,
 }
 

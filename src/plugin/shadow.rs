@@ -10,6 +10,7 @@ mod report;
 mod run;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::program::Saved;
@@ -83,6 +84,8 @@ pub struct Feed {
     generation: Generation,
     /// The points that its frames have room for.
     points: Arc<Points>,
+    /// Set when the world has other points by now.
+    is_outdated: Arc<AtomicBool>,
     /// The frame of the poll that is next or under way.
     frame: Box<Frame>,
     filled: rtrb::Producer<Box<Frame>>,
@@ -101,9 +104,14 @@ impl Feed {
         self.generation
     }
 
-    /// Whether its frames are of this world, and not of one that had other points.
+    /// Whether its frames are of this world, and not of one that had other points. Its run is told
+    /// if they are not.
     pub fn fits(&self, world: &World) -> bool {
-        Arc::ptr_eq(&self.points, &world.points)
+        let fits = Arc::ptr_eq(&self.points, &world.points);
+        if !fits {
+            self.is_outdated.store(true, Ordering::Relaxed);
+        }
+        fits
     }
 
     /// Whether nobody wants frames any more.
@@ -137,6 +145,7 @@ impl Feed {
 pub struct Frames {
     filled: rtrb::Consumer<Box<Frame>>,
     free: rtrb::Producer<Box<Frame>>,
+    is_outdated: Arc<AtomicBool>,
 }
 
 /// Both ends, with all frames that there will be; `world` says how large they are.
@@ -144,6 +153,7 @@ fn feed(name: &Arc<str>, seat: Seat, hash: ModuleHash, world: &World) -> (Feed, 
     let (filled, filled_out) = rtrb::RingBuffer::new(FRAMES);
     let (mut free_in, free) = rtrb::RingBuffer::new(FRAMES);
     while free_in.push(Frame::new(world)).is_ok() {}
+    let is_outdated = Arc::new(AtomicBool::new(false));
     let feed = Feed {
         name: Arc::clone(name),
         seat,
@@ -151,9 +161,10 @@ fn feed(name: &Arc<str>, seat: Seat, hash: ModuleHash, world: &World) -> (Feed, 
         takes_state: false,
         generation: Generation::default(),
         points: Arc::clone(&world.points),
+        is_outdated: Arc::clone(&is_outdated),
         frame: Frame::new(world),
         filled,
         free,
     };
-    (feed, Frames { filled: filled_out, free: free_in })
+    (feed, Frames { filled: filled_out, free: free_in, is_outdated })
 }

@@ -264,6 +264,20 @@ impl World {
         }
     }
 
+    /// The outputs as the device at this place is to have them last, before `points` take over:
+    /// those that are another device's then are safe for this one.
+    pub fn without_device(&self, place: usize, points: &Points) -> Vec<u8> {
+        let mut outputs = self.outputs.clone();
+        let name = self.points.devices().get(place);
+        for (id, point) in self.points.iter().filter(|(_, point)| point.device == place) {
+            let stays = points.get(id).is_some_and(|new| points.devices().get(new.device) == name);
+            if let (false, Safe::Value(value)) = (stays, point.safe) {
+                write_safe(point, &mut outputs, value);
+            }
+        }
+        outputs
+    }
+
     /// Takes over other points; gives back those before. A point that is among both has stayed in
     /// its place, and keeps its value and its owner. One that is new is unread or safe.
     pub fn take_points(&mut self, points: Arc<Points>) -> Arc<Points> {
@@ -281,14 +295,18 @@ impl World {
         self.inputs.bytes.resize(points.image_bytes(Direction::In), 0);
         self.outputs.resize(points.image_bytes(Direction::Out), 0);
         for (id, point) in points.iter() {
-            match (point.direction, point.safe) {
-                (Direction::In, _) if before.get(id).is_none() => {
+            let is_new = before.get(id).is_none();
+            match point.direction {
+                Direction::In if is_new => {
+                    point.clear(&mut self.inputs.bytes);
                     self.inputs.quality[id.index()] = Quality::Bad;
                 }
-                (Direction::Out, Safe::Value(value)) if self.owners[id.index()].is_none() => {
-                    write_safe(point, &mut self.outputs, value);
-                }
+                // A program may have written where no point was.
+                Direction::Out if is_new => point.clear(&mut self.outputs),
                 _ => {}
+            }
+            if let (Safe::Value(value), None) = (point.safe, self.owners[id.index()]) {
+                write_safe(point, &mut self.outputs, value);
             }
         }
         self.outputs_before.clone_from(&self.outputs);

@@ -81,8 +81,18 @@ pub struct Field {
     pub points: Arc<Points>,
     /// All devices, in the order that a point's `device` counts. Comes back empty.
     pub devices: Vec<Slot>,
-    /// Comes back with the drivers that have been replaced or have left.
-    pub gone: Vec<Box<dyn Driver>>,
+    /// Comes back with those that have been replaced or have left.
+    pub gone: Vec<Gone>,
+}
+
+/// A device that begins anew or is not there any more.
+pub struct Gone {
+    /// Its place among the devices before.
+    pub place: usize,
+    /// To be dropped where that may take time.
+    pub driver: Box<dyn Driver>,
+    /// Why it could not be told that those of its outputs are safe that it has no more.
+    pub fault: Option<Fault>,
 }
 
 /// Where a device comes from.

@@ -1,12 +1,12 @@
 //! The scan: obey, read, run, write, publish. One thread, one cycle after the other.
 //!
 //! Nothing in a cycle waits, logs or allocates, except in a cycle that swaps, loses or configures a
-//! program, or begins its shadow run. Orders come down one bounded queue, what comes back goes up
-//! another, and at the end of each cycle there is one [`Snapshot`]. When cycles happen is in
-//! `pacer.rs`, on which thread in `thread.rs`, how long they took in `stats.rs`, what goes down and
-//! comes up in `exchange.rs`, how a program takes its seat from another in `swap.rs`, a new
-//! configuration in `refit.rs`, and what the shadow of a program gets to see in `shadow.rs`. Who
-//! may run is decided by the supervisor.
+//! program, or begins its shadow run, and where there are more points than before. Orders come down
+//! one bounded queue, what comes back goes up another, and at the end of each cycle there is one
+//! [`Snapshot`]. When cycles happen is in `pacer.rs`, on which thread in `thread.rs`, how long they
+//! took in `stats.rs`, what goes down and comes up in `exchange.rs`, how a program takes its seat
+//! from another in `swap.rs`, a new configuration in `refit.rs`, and what the shadow of a program
+//! gets to see in `shadow.rs`. Who may run is decided by the supervisor.
 
 mod exchange;
 pub mod pacer;
@@ -29,8 +29,8 @@ use crate::variable::{Denied, Variable};
 
 use exchange::RETURNS_PER_CYCLE;
 pub use exchange::{
-    DeviceFact, Ends, Field, MAX_ORDERS, MEMORY_CYCLES, Order, ProgramFact, Refit, Reins, Return,
-    Slot, Snapshot, queues, rehearsal,
+    DeviceFact, Ends, Field, Gone, MAX_ORDERS, MEMORY_CYCLES, Order, ProgramFact, Refit, Reins,
+    Return, Slot, Snapshot, queues, rehearsal,
 };
 use stats::{Sample, What};
 use swap::Seated;

@@ -5,9 +5,12 @@
 //! points that stay, variables and the memories of programs. What can change so is decided in
 //! `config/change.rs`; opening a new device and freeing an old one is the daemon's work.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Device, Field, Refit, Return, Scan, Slot};
+use super::{Device, Field, Gone, Refit, Return, Scan, Slot};
+use crate::plugin::Settings;
+use crate::plugin::world::Seat;
 
 impl Scan {
     pub(super) fn refit(&mut self, mut refit: Box<Refit>, now: Duration) {
@@ -23,7 +26,7 @@ impl Scan {
         if let Some(field) = &mut refit.field {
             self.world().leave_out(&field.points);
             self.exchange_devices(field, now);
-            self.exchange_points(field);
+            self.exchange_points(field, &refit.settings);
         }
         for (seat, settings) in &refit.settings {
             let Some(index) = self.index(*seat) else { continue };
@@ -37,7 +40,7 @@ impl Scan {
     }
 
     /// Puts the devices in their new places. The last that one hears which leaves or begins anew is
-    /// that the outputs which are gone are safe.
+    /// that the outputs which it has no more are safe.
     fn exchange_devices(&mut self, field: &mut Field, now: Duration) {
         let before = std::mem::take(&mut self.devices);
         let mut before: Vec<_> = before.into_iter().map(Some).collect();
@@ -46,28 +49,30 @@ impl Scan {
                 Slot::Kept(place) => before.get_mut(place).and_then(Option::take),
                 Slot::Opened(driver) => Some(Device { driver, fault: None }),
             };
+            debug_assert!(device.is_some(), "whoever keeps a device knows where it is");
             self.devices.extend(device);
         }
-        let outputs = &self.world.as_ref().expect("the world is here between polls").outputs;
-        for mut device in before.into_iter().flatten() {
-            // Nobody is left to tell about a fault.
-            let _ = device.driver.write(now, outputs);
-            field.gone.push(device.driver);
+        let world = self.world.as_ref().expect("the world is here between polls");
+        for (place, device) in before.into_iter().enumerate() {
+            let Some(Device { mut driver, .. }) = device else { continue };
+            let outputs = world.without_device(place, &field.points);
+            let fault = driver.write(now, &outputs).err();
+            field.gone.push(Gone { place, driver, fault });
         }
     }
 
-    /// Lets the world and every program have the new points. Shadow runs end: their frames have no
-    /// place for others.
-    fn exchange_points(&mut self, field: &mut Field) {
-        while let Some(feed) = self.feeds.pop() {
-            self.give_back(Return::Feed(feed));
-        }
+    /// Lets the world and every program have the new points; who gets new `settings` is left to
+    /// these. Shadow runs end: their frames have no place for others.
+    fn exchange_points(&mut self, field: &mut Field, settings: &[(Seat, Settings)]) {
         let world = self.world.as_mut().expect("the world is here between polls");
-        let points = std::sync::Arc::clone(&field.points);
+        let points = Arc::clone(&field.points);
         field.points = world.take_points(points);
         for seated in &mut self.programs {
-            let settings = seated.program.settings.clone();
-            seated.configure(&settings, world);
+            if settings.iter().all(|(seat, _)| *seat != seated.program.seat) {
+                let settings = seated.program.settings.clone();
+                seated.configure(&settings, world);
+            }
         }
+        self.end_all_feeds();
     }
 }

@@ -43,6 +43,14 @@ impl Scan {
         }
     }
 
+    /// Gives back all feeds, because the points are others now.
+    pub(super) fn end_all_feeds(&mut self) {
+        while let Some(feed) = self.feeds.pop() {
+            feed.fits(self.world());
+            self.give_back(Return::Feed(feed));
+        }
+    }
+
     /// Before the poll of this program.
     pub(super) fn feed_before(&mut self, index: usize) {
         let generation = self.programs[index].program.generation;

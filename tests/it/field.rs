@@ -7,10 +7,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use camshaft::crash::{self, About, Report};
 use camshaft::driver::{Command, Driver, Fault};
 use camshaft::image::{Direction, Inputs, Kind, Point, PointId, Points, Quality, Safe, Value};
 use camshaft::plugin::world::Seat;
-use camshaft::plugin::{Grant, Settings};
+use camshaft::plugin::{Compiler, Grant, Settings};
 use camshaft::scan::{Field, Order, Refit, Return, Slot, Snapshot};
 
 use crate::rig::{COUNTER, PERIOD, Rig, point, points};
@@ -49,6 +50,27 @@ impl Driver for Terminal {
 
     fn is_confirmed(&self) -> bool {
         true
+    }
+}
+
+/// A device that takes nothing.
+struct Deaf;
+
+impl Driver for Deaf {
+    fn read(&mut self, _: Duration, _: &mut Inputs) -> Result<(), Fault> {
+        Err(Fault::Timeout)
+    }
+
+    fn write(&mut self, _: Duration, _: &[u8]) -> Result<(), Fault> {
+        Err(Fault::Timeout)
+    }
+
+    fn command(&mut self, _: Duration, _: &Command) -> Result<(), &'static str> {
+        Err("it is deaf")
+    }
+
+    fn is_confirmed(&self) -> bool {
+        false
     }
 }
 
@@ -199,6 +221,79 @@ fn a_device_that_goes_is_told_that_its_outputs_are_safe_and_the_others_keep_runn
     rig.step();
     assert_eq!(first.given()[0], 77, "nobody speaks to it any more");
     assert_eq!(second.given()[4..], [2, 0, 0, 0]);
+}
+
+#[test]
+fn an_output_that_another_device_takes_over_is_safe_for_the_one_before() {
+    let (old, new) = (Terminal::default(), Terminal::default());
+    let of = |device: &str| {
+        let all = vec![(PointId(0), word("out.at", Direction::Out, 0))];
+        Arc::new(Points::numbered(all, 1, vec![device.into()], [0, 12]))
+    };
+    let mut rig = Rig::new(of("rack1"), vec![old.driver()]);
+    rig.install("clerk", 0, CLERK, Settings::default());
+    let (news, back) = refit(&mut rig, &of("rack2"), vec![Slot::Opened(new.driver())]);
+    assert_eq!(old.given()[..4], 77u32.to_le_bytes());
+    assert_eq!(new.given()[..4], 2u32.to_le_bytes(), "it goes on as it was");
+    assert_eq!(owner(&news, "out.at"), Some(Seat(0)));
+    let gone = back.field.unwrap().gone;
+    assert_eq!((gone[0].place, gone[0].fault), (0, None));
+    // One that cannot be told is named.
+    let (_, back) = refit(&mut rig, &of("rack3"), vec![Slot::Opened(Box::new(Deaf))]);
+    assert_eq!(back.field.unwrap().gone[0].fault, None);
+    let (_, back) = refit(&mut rig, &of("rack4"), vec![Slot::Opened(old.driver())]);
+    assert_eq!(back.field.unwrap().gone[0].fault, Some(Fault::Timeout));
+}
+
+/// A program may write where no point is; an output that comes there later is not its own.
+#[test]
+fn a_new_output_that_holds_begins_at_0() {
+    let table = |held: bool| {
+        let mut all = vec![(PointId(0), word("out.at", Direction::Out, 8))];
+        let hold = point("out.hold", Direction::Out, Kind::U32, 0, 0, Safe::Hold);
+        all.extend(held.then_some((PointId(1), hold)));
+        Arc::new(Points::numbered(all, 2, vec!["panel".into()], [0, 12]))
+    };
+    let mut rig = Rig::new(table(false), Vec::new());
+    let outputs = Grant::Only(vec![PointId(0)]);
+    let news = rig.install("both", 0, BOTH, Settings { outputs, ..Settings::default() });
+    assert_eq!(news.outputs[..4], [1, 0, 0, 0], "it wrote there");
+    let (news, _) = refit(&mut rig, &table(true), Vec::new());
+    assert_eq!((value(&news, "out.hold"), owner(&news, "out.hold")), (Value::Int(0), None));
+}
+
+/// The id of a point that is gone is not another's in a report either.
+#[test]
+fn a_report_names_points_by_their_ids() {
+    let all = vec![(PointId(3), word("out.count", Direction::Out, 4))];
+    let gapped = Arc::new(Points::numbered(all, 4, vec!["panel".into()], [0, 12]));
+    let mut rig = Rig::new(Arc::clone(&gapped), Vec::new());
+    let mortal = CLERK.replace(
+        "(i32.store (i32.const 20) (global.get $polls))",
+        "(if (i32.eq (global.get $polls) (i32.const 3)) (then (unreachable)))",
+    );
+    rig.install("clerk", 0, &mortal, Settings::default());
+    (0..3).for_each(|_| rig.step());
+    let program = loop {
+        match rig.reins.returns.pop().expect("it has trapped") {
+            Return::Program(program) => break program,
+            _ => {}
+        }
+    };
+    let about = About {
+        plugin: "clerk".into(),
+        hash: program.hash,
+        polls: program.polls,
+        settings: program.settings.clone(),
+        limits: rig.limits,
+        compiler: Compiler::Cranelift,
+        path: "plugins/clerk.wasm".into(),
+    };
+    let report = Report::new(about, program.remains().unwrap(), &gapped, None);
+    let mut file = Vec::new();
+    report.write(&mut file).unwrap();
+    let cycles = crash::history(&Report::parse(&file).unwrap(), 3).unwrap();
+    assert!(cycles[1].did.contains(&"out.count=2".to_string()), "{cycles:?}");
 }
 
 #[test]

@@ -16,8 +16,8 @@ use camshaft::plugin::world::Seat;
 use camshaft::scan::{Field, Order, Refit, Return, Slot};
 use camshaft::variable::Variable;
 
-use crate::daemon::{Daemon, Keys, LIMIT, wait};
-use crate::rig::{COUNTER, PERIOD, Rig, points};
+use crate::daemon::{Daemon, Keys, LIMIT, Plant, wait};
+use crate::rig::{COUNTER, PERIOD, Rig, block_on, points, wat};
 
 /// A device that counts how often it was read, outside as well.
 struct Tally(u32, Arc<AtomicU32>);
@@ -189,4 +189,41 @@ fn diff_tells_what_reload_does_and_a_wrong_file_changes_nothing() {
     assert!(daemon.status().config_waiting.is_empty());
     assert!(rate(&daemon) > 250, "its period is 1 ms again");
     daemon.wait_log("", &["reloaded: scan.period changed"]);
+}
+
+/// Looks for `new.out` once, in its `init`, and writes 5 there.
+const SEEKER: &str = r#"(module
+  (import "env" "wasm_point_find" (func $find (param i32 i32 i32) (result i32)))
+  (import "env" "wasm_point_write_int" (func $set (param i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "new.out")
+  (func (export "init") (drop (call $find (i32.const 0) (i32.const 7) (i32.const 16))))
+  (func (export "poll") (drop (call $set (i32.load (i32.const 16)) (i32.const 5)))))"#;
+
+#[test]
+fn a_plugin_that_is_let_go_together_with_a_new_point_finds_it() {
+    let plant = Plant::new(Keys::default());
+    let file = plant.path("camshaft.toml");
+    let plain = fs::read_to_string(&file).unwrap();
+    let held =
+        plain.replace("[[device]]", "[[plugin]]\nname = \"seeker\"\nhold = true\n\n[[device]]");
+    // Its period is longer than what is done meanwhile.
+    let held = held.replace("\"1ms\"", "\"200ms\"");
+    fs::write(&file, &held).unwrap();
+    let daemon = Daemon::on(plant);
+    daemon.drop_in("seeker", &wat(SEEKER));
+    wait("it is known", LIMIT, || daemon.plugin("seeker"));
+    let point =
+        r#"  { name = "new.out", direction = "out", type = "u8", address = 40, safe = 1 },"#;
+    let free = held
+        .replace("hold = true\n", "")
+        .replace("  { name = \"evil.input\"", &format!("{point}\n  {{ name = \"evil.input\""));
+    fs::write(&file, free).unwrap();
+    let done = camshaft(&daemon, "reload");
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    wait("it writes to the point", LIMIT, || {
+        let points = block_on(daemon.client.points()).unwrap();
+        let point = points.iter().find(|point| point.name == "new.out").unwrap();
+        (point.value == Some(Value::Int(5))).then_some(())
+    });
 }

@@ -11,7 +11,7 @@ use camshaft::image::Value;
 use camshaft::plugin::shadow::{Difference, Frames, Outcome, Report, Shadow};
 use camshaft::plugin::world::Seat;
 use camshaft::plugin::{Settings, SwapPolicy};
-use camshaft::scan::{self, Order, Return};
+use camshaft::scan::{self, Field, Order, Refit, Return};
 
 use crate::daemon::{Daemon, Keys, LIMIT, wait};
 use crate::rig::{PERIOD, Rig, block_on, points, wat};
@@ -313,6 +313,23 @@ fn polls_that_were_left_out_are_no_difference_and_no_proof() {
 }
 
 #[test]
+fn a_version_is_refused_if_the_points_change_in_its_shadow_run() {
+    let mut rig = running("");
+    let outcome = tried(&mut rig, &version("nop"), settings(), |rig, n| {
+        if n == 5 {
+            let field = Field { points: points(), devices: Vec::new(), gone: Vec::new() };
+            rig.order(Order::Refit(Box::new(Refit {
+                period: PERIOD,
+                field: Some(field),
+                ..Refit::default()
+            })));
+        }
+    });
+    assert!(refusal(&outcome).contains("points have changed after 5 polls"), "{outcome:?}");
+    assert!(rig.cycle().programs[0].trap.is_none(), "the running one goes on");
+}
+
+#[test]
 fn a_shadow_run_ends_with_the_version_that_it_watches() {
     let mut rig = running("");
     let outcome = tried(&mut rig, &version("nop"), settings(), |rig, n| {
@@ -323,7 +340,7 @@ fn a_shadow_run_ends_with_the_version_that_it_watches() {
     outcome.result.expect("that is not its fault");
     let report = &outcome.report;
     assert_eq!((report.polls, report.differing), (5, 0), "{report:?}");
-    assert!(report.cut_short.as_ref().unwrap().contains("is gone"), "{report:?}");
+    assert!(report.cut_short.as_ref().unwrap().contains("not there any more"), "{report:?}");
     // It traps.
     let mortal = "(if (i32.eq (global.get $polls) (i32.const 35)) (then (unreachable)))";
     let outcome = tried(&mut running(mortal), &version("nop"), settings(), |_, _| {});

@@ -65,6 +65,41 @@ fn a_point_that_would_move_keeps_all_back() {
 }
 
 #[test]
+fn a_new_point_may_lie_where_one_was_only_if_it_is_the_same_by_address() {
+    let base = good(&plant(&[A, B]));
+    let renamed = B.replace("'b'", "'c'");
+    let (config, live, fixed) = adopt(&base, &plant(&[A, &renamed]));
+    assert_eq!((live, fixed), (vec!["device[d].points changed".to_string()], vec![]));
+    assert_eq!(numbers(&config), [(0, "a", 0), (2, "c", 1)]);
+    for (kind, address) in [("'u16'", "0"), ("'i8'", "1"), ("'bool'", "\"1.3\""), ("'u32'", "0")] {
+        let other = format!("name = 'c', direction = 'in', type = {kind}, address = {address}");
+        let (_, live, fixed) = adopt(&base, &plant(&[&other]));
+        assert!(
+            live.is_empty() && fixed.contains(&"point[c].address changed".to_string()),
+            "{fixed:?}"
+        );
+    }
+}
+
+#[test]
+fn the_order_and_the_bytes_of_devices_are_changes() {
+    let device = |name: &str, byte: u8, more: &str| {
+        format!(
+            "[[device]]\nname = '{name}'\ndriver = 'sim'\n{more}point = [\n\
+             {{ name = '{name}', direction = 'in', type = 'u8', address = {byte} }},\n]\n"
+        )
+    };
+    let base = good(&(device("a", 0, "") + &device("b", 8, "")));
+    let (config, live, fixed) = adopt(&base, &(device("b", 8, "") + &device("a", 0, "")));
+    assert_eq!((live, fixed), (vec!["device.order changed".to_string()], vec![]));
+    assert_eq!(config.points.devices(), ["b", "a"]);
+    let longer = device("a", 0, "") + &device("b", 8, "input_bytes = 16\n");
+    let (config, live, fixed) = adopt(&base, &longer);
+    assert_eq!((live, fixed), (vec!["device.bytes changed".to_string()], vec![]));
+    assert!(config.points.image_bytes(Direction::In) > base.points.image_bytes(Direction::In));
+}
+
+#[test]
 fn devices_come_and_go_and_only_those_that_changed_are_named() {
     let second = "[[device]]\nname = 'e'\ndriver = 'sim'\npoint = [\n\
                   { name = 'y', direction = 'in', type = 'u8', address = 9 },\n]\n";

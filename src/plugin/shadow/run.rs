@@ -5,6 +5,7 @@
 //! only the new version has. What is compared is the value that each output has after a poll, bit
 //! for bit: of all that the seat owns, and those that only the shadow has written.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -126,6 +127,13 @@ impl Shadow {
             let _ = frames.free.push(frame);
         }
         self.report.p99_ns = p99(&mut self.times_ns);
+        if self.report.polls < polls && frames.is_outdated.load(Ordering::Relaxed) {
+            let reason = format!(
+                "the points have changed after {} polls of its shadow run",
+                self.report.polls
+            );
+            return self.refused(Refusal::new(reason, "release the plugin to try again"));
+        }
         let result = self.judge();
         let is_unproved = self.is_unproved() && self.report.differing == 0;
         Outcome { report: self.report, result, is_unproved, remains: None }
@@ -153,7 +161,7 @@ impl Shadow {
             match frames.filled.pop() {
                 Ok(frame) => return Ok(frame),
                 Err(_) if is_over => {
-                    return Err("the version that ran is gone, or the points are others");
+                    return Err("the version that ran is not there any more");
                 }
                 Err(_) if wanted.strong_count() == 0 => return Err("it is not wanted any more"),
                 Err(_) if started.elapsed() > patience => return Err("the scan gave no frames"),

@@ -30,8 +30,8 @@ use super::{now_ns, thread_cpu_ns};
 /// From one question to the next.
 pub(super) const SLICE_NS: u64 = 20_000;
 
-/// A call that ran so long without a break, after the CPU clock said that its time was over, is
-/// late. A healthy one that was charged too much and has less than this left to run ends before.
+/// A call that ran so long since its last break, after the CPU clock said that its time was over,
+/// is late. A healthy one that was charged too much and has less than this left to run ends before.
 const ENOUGH_NS: u64 = 250_000;
 
 /// More CPU time than this from one answer to the next tells of a break; shorter breaks pass for
@@ -50,7 +50,7 @@ const QUESTION: Signal = Signal::SIGURG;
 struct Answers {
     /// To questions about the call in question.
     count: AtomicU32,
-    /// How long the thread has run without a break until the last answer.
+    /// How long the thread has run since the last break, as far as that counts.
     steady_ns: AtomicU64,
     /// When the last answer was given, by [`now_ns`].
     given_ns: AtomicU64,

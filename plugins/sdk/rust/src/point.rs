@@ -98,7 +98,8 @@ pub struct Point<T> {
     of: PhantomData<T>,
 }
 
-/// Finds a point by its name in the configuration. Do it once, in `init`; it stays valid.
+/// Finds a point by its name in the configuration. Do it once, in `init`: it stays valid as
+/// long as the configuration has that point. One that comes back later has to be found again.
 pub fn point<T: PointType>(name: &str) -> Result<Point<T>, Error> {
     let mut id = 0;
     // SAFETY: the host reads `name.len()` bytes and writes one u32.

@@ -35,7 +35,9 @@ impl Model {
                 (Direction::Out, Safe::Value(safe)) => {
                     point.write(&mut world.outputs, safe).expect("safe values fit");
                 }
-                (Direction::Out, Safe::Hold) => {}
+                (Direction::Out, Safe::Hold) => {
+                    point.bytes().for_each(|at| world.outputs[at] &= !point.mask());
+                }
             }
             self.events.push(("new point", point.name.clone()));
         }
