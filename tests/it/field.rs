@@ -11,7 +11,7 @@ use camshaft::crash::{self, About, Report};
 use camshaft::driver::{Command, Driver, Fault};
 use camshaft::image::{Direction, Inputs, Kind, Point, PointId, Points, Quality, Safe, Value};
 use camshaft::plugin::world::Seat;
-use camshaft::plugin::{Compiler, Grant, Settings};
+use camshaft::plugin::{Compiler, Grant, Limits, Settings};
 use camshaft::scan::{Field, Order, Refit, Return, Slot, Snapshot};
 
 use crate::rig::{COUNTER, PERIOD, Rig, point, points};
@@ -274,18 +274,18 @@ fn a_report_names_points_by_their_ids() {
     );
     rig.install("clerk", 0, &mortal, Settings::default());
     (0..3).for_each(|_| rig.step());
-    let program = loop {
-        match rig.reins.returns.pop().expect("it has trapped") {
-            Return::Program(program) => break program,
-            _ => {}
-        }
-    };
+    let mut returned = std::iter::from_fn(|| rig.reins.returns.pop().ok());
+    let program = returned.find_map(|thing| match thing {
+        Return::Program(program) => Some(program),
+        _ => None,
+    });
+    let program = program.expect("it has trapped");
     let about = About {
         plugin: "clerk".into(),
         hash: program.hash,
         polls: program.polls,
         settings: program.settings.clone(),
-        limits: rig.limits,
+        limits: Limits::default(),
         compiler: Compiler::Cranelift,
         path: "plugins/clerk.wasm".into(),
     };
