@@ -12,9 +12,8 @@ mod rig;
 
 use std::time::{Duration, Instant};
 
-use camshaft::plugin::compile::Artifact;
 use camshaft::plugin::stop::now_ns;
-use camshaft::plugin::{Limits, ModuleHash, Settings};
+use camshaft::plugin::{Limits, Settings};
 use camshaft::scan::Order;
 use nix::time::{ClockId, clock_gettime};
 use rig::Rig;
@@ -181,15 +180,10 @@ fn runaway() {
     let settings = Settings { poll_budget: budget, ..Settings::default() };
     let (mut over, mut after, mut report) = (Vec::new(), Vec::new(), Vec::new());
     // Compiled in advance: the end of a compiler would be a load beside the poll.
-    let compiled = |text: &str| {
-        let module = rig::wat(text);
-        let hash = ModuleHash::of(&module);
-        let workshop = rig::workshop(Limits::default());
-        (hash, rig::block_on(workshop.artifact(hash, module.into())).unwrap())
-    };
+    let compiled = |text| rig::compiled(&rig::wat(text), Limits::default()).unwrap();
     let (endless, trapping) = (compiled(LOOP), compiled(TRAP));
-    let mut poll = |(hash, artifact): &(ModuleHash, Artifact)| {
-        let prepared = rig.instance("p", 0, (*hash, artifact), settings.clone());
+    let mut poll = |module| {
+        let prepared = rig.instance("p", 0, module, settings.clone());
         rig.order(Order::Install(Box::new(prepared.result.unwrap())));
         let started = Instant::now();
         rig.step();

@@ -261,10 +261,9 @@ fn decide(
         return None;
     }
     let points: Vec<_> = layout.points.into_iter().map(|p| (names[&*p.name].id, p)).collect();
-    let ids = points.iter().map(|(id, _)| id.index() + 1).max().unwrap_or(0);
-    let ids = ids.max(here.before.ids());
     let names = devices.iter().map(|device| device.name.clone()).collect();
-    let points = Arc::new(Points::numbered(points, ids, names, layout.image_bytes));
+    let used = here.before.ids();
+    let points = Arc::new(Points::numbered(points, used, names, layout.image_bytes));
     try_devices(&file.devices, &devices, &points, report);
     report.is_clean().then(|| Config {
         path: path.to_owned(),

@@ -75,8 +75,7 @@ pub struct Head {
     pub path: PathBuf,
     /// Names of the functions on the tape, in the order of their numbers.
     functions: Vec<String>,
-    /// All points.
-    /// By id; those that were gone already are `null`.
+    /// All points by id; those that were gone already are `null`.
     points: Vec<Option<PointHead>>,
     /// From where the tape can be played.
     start: StartHead,

@@ -232,22 +232,22 @@ impl Points {
     /// When a point lies outside the image, a name occurs twice, or there are more than
     /// [`MAX_POINTS`]: the configuration has refused all that before.
     pub fn new(all: Vec<Point>, input_bytes: usize, output_bytes: usize) -> Self {
-        let ids = all.len();
         let all = (0..).map(PointId).zip(all).collect();
-        Self::numbered(all, ids, Vec::new(), [input_bytes, output_bytes])
+        Self::numbered(all, 0, Vec::new(), [input_bytes, output_bytes])
     }
 
-    /// The same with ids of the caller's choice, each once and below `ids`, and with the names of
-    /// the devices that [`Point::device`] counts.
+    /// The same with ids of the caller's choice, each once, and with the names of the devices that
+    /// [`Point::device`] counts. The first `used` ids are not free, even if no point has them now.
     ///
     /// # Panics
     /// As [`Points::new`].
     pub fn numbered(
         all: Vec<(PointId, Point)>,
-        ids: usize,
+        used: usize,
         devices: Vec<String>,
         [input_bytes, output_bytes]: [usize; 2],
     ) -> Self {
+        let ids = all.iter().map(|(id, _)| id.index() + 1).fold(used, usize::max);
         assert!(ids <= MAX_POINTS, "the configuration limits points");
         let mut points = Self {
             all: vec![None; ids],

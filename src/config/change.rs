@@ -166,9 +166,8 @@ pub(super) fn has_moved(changes: &[Change]) -> bool {
 
 /// Whether a device becomes another than before, stands elsewhere or has other points.
 pub fn has_other_field(changes: &[Change]) -> bool {
-    let is_field = |place: &Place| match place {
-        Place::Key(key) => key.starts_with("device."),
-        place => matches!(place, Place::Device(..)),
+    let is_field = |place: &Place| {
+        matches!(place, Place::Device(..) | Place::Key("device.order" | "device.bytes"))
     };
     changes.iter().any(|change| change.is_live() && is_field(&change.place))
 }
@@ -183,9 +182,10 @@ fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
         };
         note(all, [(None, a != b), (Some("points"), theirs != ours)], place);
     }
+    // Of those that are in both.
     let order = |config: &Config, other: &Config| -> Vec<String> {
-        let names = config.devices.iter().map(|device| &device.name);
-        names.filter(|name| device(other, name).is_some()).cloned().collect()
+        let (ours, theirs) = (config.points.devices(), other.points.devices());
+        ours.iter().filter(|name| theirs.contains(name)).cloned().collect()
     };
     let bytes = |config: &Config| {
         [Direction::In, Direction::Out].map(|direction| config.points.image_bytes(direction))

@@ -44,17 +44,21 @@ pub(super) fn names<'f>(
         let Some(name) = &point.name else { continue };
         is_name(name, report);
         if once(name, &mut lines, "point", report) {
-            let id = before.find(&name.value).unwrap_or_else(|| {
-                next += 1;
-                // The cast is safe: MAX_POINTS is below u16::MAX.
-                PointId((next - 1).min(MAX_POINTS) as u16)
-            });
-            if id.index() == MAX_POINTS {
-                let found = format!("one more than {MAX_POINTS} with those that were there once");
-                let right = "a restart of the daemon, which forgets those";
-                report.wrong(line, "device.point", found, right);
-                break;
-            }
+            let id = match before.find(&name.value) {
+                Some(id) => id,
+                None if next == MAX_POINTS => {
+                    let found =
+                        format!("one more than {MAX_POINTS} with those that were there once");
+                    let right = "a restart of the daemon, which forgets those";
+                    report.wrong(line, "device.point", found, right);
+                    break;
+                }
+                None => {
+                    next += 1;
+                    // The cast is safe: MAX_POINTS is below u16::MAX.
+                    PointId((next - 1) as u16)
+                }
+            };
             let direction = point.direction.as_ref().map(|said| said.value);
             names.insert(&name.value, Named { id, direction });
         }

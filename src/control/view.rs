@@ -73,9 +73,8 @@ pub struct ChangeView {
     pub key: String,
     /// `added`, `removed` or `changed`.
     pub how: String,
-    /// `live`: it counts from the next cycle on; `device`: this device alone begins, begins
-    /// anew or ends;
-    /// `restart`: it counts after a restart of the daemon.
+    /// `live`: it counts from the next cycle on; `device`: this device alone begins, begins anew or
+    /// ends; `restart`: it counts after a restart of the daemon.
     pub effect: String,
 }
 

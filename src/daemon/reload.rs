@@ -224,15 +224,14 @@ impl Daemon {
     pub(super) fn refitted(&mut self, refit: Refit) {
         if let Some(Field { points, gone, .. }) = refit.field {
             for Gone { place, fault, .. } in gone {
-                let device = points.devices().get(place).map_or("", |name| name);
-                if let Some(fault) = fault {
-                    tracing::error!(
-                        device,
-                        %fault,
-                        "device {device} was not told that the outputs which it has no more are \
-                         safe: {fault}; look after them by hand"
-                    );
-                }
+                let Some(fault) = fault else { continue };
+                let device = &*points.devices()[place];
+                tracing::error!(
+                    device,
+                    %fault,
+                    "device {device} was not told that the outputs which it has no more are safe: \
+                     {fault}; look after them by hand"
+                );
             }
             self.reload.past.push(points);
         }

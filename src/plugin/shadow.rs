@@ -104,14 +104,14 @@ impl Feed {
         self.generation
     }
 
-    /// Whether its frames are of this world, and not of one that had other points. Its run is told
-    /// if they are not.
+    /// Whether its frames are of this world, and not of one that had other points.
     pub fn fits(&self, world: &World) -> bool {
-        let fits = Arc::ptr_eq(&self.points, &world.points);
-        if !fits {
-            self.is_outdated.store(true, Ordering::Relaxed);
-        }
-        fits
+        Arc::ptr_eq(&self.points, &world.points)
+    }
+
+    /// Tells its run that they are not.
+    pub fn outdate(&self) {
+        self.is_outdated.store(true, Ordering::Relaxed);
     }
 
     /// Whether nobody wants frames any more.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::image::{Direction, Inputs, PointId, Points, Quality, Safe, Value};
+use crate::image::{Direction, Inputs, Point, PointId, Points, Quality, Safe};
 use crate::variable::{MAX_NAME_BYTES, Variables};
 
 use super::Grant;
@@ -198,9 +198,7 @@ impl World {
     pub fn new(points: Arc<Points>, variables: Variables, period: Duration, log: LogSink) -> Self {
         let mut outputs = vec![0; points.image_bytes(Direction::Out)];
         for (_, point) in points.iter() {
-            if let Safe::Value(value) = point.safe {
-                write_safe(point, &mut outputs, value);
-            }
+            make_safe(point, &mut outputs);
         }
         Self {
             now: Duration::ZERO,
@@ -246,9 +244,7 @@ impl World {
             let owner = &mut self.owners[id.index()];
             if *owner == Some(seat) && !kept.contains(&id) {
                 *owner = None;
-                if let Safe::Value(value) = point.safe {
-                    write_safe(point, &mut self.outputs, value);
-                }
+                make_safe(point, &mut self.outputs);
             }
         }
     }
@@ -258,9 +254,7 @@ impl World {
     pub fn leave_out(&mut self, points: &Points) {
         for (id, point) in self.points.iter().filter(|(id, _)| points.get(*id).is_none()) {
             self.owners[id.index()] = None;
-            if let Safe::Value(value) = point.safe {
-                write_safe(point, &mut self.outputs, value);
-            }
+            make_safe(point, &mut self.outputs);
         }
     }
 
@@ -271,8 +265,8 @@ impl World {
         let name = self.points.devices().get(place);
         for (id, point) in self.points.iter().filter(|(_, point)| point.device == place) {
             let stays = points.get(id).is_some_and(|new| points.devices().get(new.device) == name);
-            if let (false, Safe::Value(value)) = (stays, point.safe) {
-                write_safe(point, &mut outputs, value);
+            if !stays {
+                make_safe(point, &mut outputs);
             }
         }
         outputs
@@ -305,8 +299,8 @@ impl World {
                 Direction::Out if is_new => point.clear(&mut self.outputs),
                 _ => {}
             }
-            if let (Safe::Value(value), None) = (point.safe, self.owners[id.index()]) {
-                write_safe(point, &mut self.outputs, value);
+            if self.owners[id.index()].is_none() {
+                make_safe(point, &mut self.outputs);
             }
         }
         self.outputs_before.clone_from(&self.outputs);
@@ -314,8 +308,9 @@ impl World {
     }
 }
 
-fn write_safe(point: &crate::image::Point, outputs: &mut [u8], value: Value) {
-    if point.direction == Direction::Out {
+/// Gives an output its safe value, if it has one.
+fn make_safe(point: &Point, outputs: &mut [u8]) {
+    if let (Direction::Out, Safe::Value(value)) = (point.direction, point.safe) {
         point.write(outputs, value).expect("the configuration has tried every safe value");
     }
 }

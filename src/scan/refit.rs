@@ -62,7 +62,7 @@ impl Scan {
     }
 
     /// Lets the world and every program have the new points; who gets new `settings` is left to
-    /// these. Shadow runs end: their frames have no place for others.
+    /// these.
     fn exchange_points(&mut self, field: &mut Field, settings: &[(Seat, Settings)]) {
         let world = self.world.as_mut().expect("the world is here between polls");
         let points = Arc::clone(&field.points);
@@ -73,6 +73,5 @@ impl Scan {
                 seated.configure(&settings, world);
             }
         }
-        self.end_all_feeds();
     }
 }

@@ -17,7 +17,7 @@ impl Scan {
         let may_begin =
             !self.is_halting() && self.feeds.len() < MAX_FEEDS && feed.fits(self.world());
         let Some(index) = index.filter(|_| may_begin) else {
-            return self.give_back(Return::Feed(feed));
+            return self.end_feed(feed);
         };
         let mut world = self.world.take().expect("the world is here between polls");
         let program = &mut self.programs[index].program;
@@ -31,24 +31,25 @@ impl Scan {
         self.feeds.push(feed);
     }
 
-    /// Gives back the feeds that nobody wants any more, or whose program is gone.
+    /// Gives back the feeds that nobody wants any more, whose program is gone, or whose frames have
+    /// no place for the points that there are now.
     pub(super) fn end_feeds(&mut self) {
         for at in (0..self.feeds.len()).rev() {
             let feed = &self.feeds[at];
+            let world = self.world.as_ref().expect("the world is here between polls");
             let is_it = |program: &super::Seated| program.program.generation == feed.generation();
-            if feed.is_over() || !self.programs.iter().any(is_it) {
+            if feed.is_over() || !feed.fits(world) || !self.programs.iter().any(is_it) {
                 let feed = self.feeds.swap_remove(at);
-                self.give_back(Return::Feed(feed));
+                self.end_feed(feed);
             }
         }
     }
 
-    /// Gives back all feeds, because the points are others now.
-    pub(super) fn end_all_feeds(&mut self) {
-        while let Some(feed) = self.feeds.pop() {
-            feed.fits(self.world());
-            self.give_back(Return::Feed(feed));
+    fn end_feed(&mut self, feed: Feed) {
+        if !feed.fits(self.world()) {
+            feed.outdate();
         }
+        self.give_back(Return::Feed(feed));
     }
 
     /// Before the poll of this program.

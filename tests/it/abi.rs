@@ -22,10 +22,10 @@ use camshaft::plugin::offer::{self, Offer};
 use camshaft::plugin::program::{Preparation, Prepared, Program, Request};
 use camshaft::plugin::stop::{Lane, Timekeeper, now_ns};
 use camshaft::plugin::world::{Line, LogSink, Message, Seat, World};
-use camshaft::plugin::{Generation, Limits, ModuleHash, Refusal, Settings, Trap};
+use camshaft::plugin::{Generation, Limits, Refusal, Settings, Trap};
 use camshaft::variable::{Variable, Variables};
 
-use crate::rig::{PERIOD, block_on, point, wat, workshop};
+use crate::rig::{PERIOD, compiled, point, wat};
 
 /// Size of the guest's memory, one page.
 const MEMORY: u32 = 65536;
@@ -252,9 +252,8 @@ impl Bench {
 
     /// Prepares a module for the next seat in a copy of the world.
     fn prepare(&mut self, module: &[u8], settings: Settings) -> Preparation {
-        let hash = ModuleHash::of(module);
-        let artifact = block_on(workshop(self.limits).artifact(hash, module.into()));
-        let artifact = artifact.unwrap_or_else(|refusal| panic!("{refusal}"));
+        let compiled = compiled(module, self.limits);
+        let (hash, artifact) = compiled.unwrap_or_else(|refusal| panic!("{refusal}"));
         let (name, seat) = (self.name.into(), Seat(self.seat));
         self.seat += 1;
         let limits = self.limits;

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use camshaft::plugin::{ModuleHash, Settings};
+use camshaft::plugin::Settings;
 use camshaft::scan::Order;
 
-use crate::rig::{Rig, block_on, points, wat, workshop};
+use crate::rig::{Rig, compiled, points, wat};
 
 /// Short, so that a slice of another thread is many times longer.
 const BUDGET: Duration = Duration::from_micros(300);
@@ -127,11 +127,10 @@ fn a_program_with_a_tenth_of_its_budget_is_never_stopped() {
 fn runaways(count: u64) -> Vec<Duration> {
     let mut rig = Rig::new(points(), Vec::new());
     let module = wat("(module (func (export \"poll\") (loop (br 0))))");
-    let hash = ModuleHash::of(&module);
-    let artifact = block_on(workshop(rig.limits).artifact(hash, module.into())).unwrap();
+    let module = compiled(&module, rig.limits).unwrap();
     let mut over = Vec::new();
     for _ in 0..count {
-        let prepared = rig.instance("runaway", 0, (hash, &artifact), settings(BUDGET));
+        let prepared = rig.instance("runaway", 0, &module, settings(BUDGET));
         rig.order(Order::Install(Box::new(prepared.result.unwrap())));
         let started = Instant::now();
         rig.step();

@@ -160,13 +160,13 @@ fn written(rig: &Rig, about: About, remains: Remains, module: Option<&[u8]>) -> 
 }
 
 /// The report of a program's end.
-fn report_bytes(rig: &Rig, program: Program, module: Option<&[u8]>) -> Vec<u8> {
+pub fn report_bytes(rig: &Rig, program: Program, module: Option<&[u8]>) -> Vec<u8> {
     let about = About { polls: program.polls, ..about(rig, program.hash, &program.settings) };
     written(rig, about, program.remains().expect("it has trapped"), module)
 }
 
 /// Plays a report as it comes from a file.
-fn play(bytes: &[u8]) -> Judgement {
+pub fn play(bytes: &[u8]) -> Judgement {
     let report = Report::parse(bytes).unwrap();
     crash::replay(&workshop(report.head.limits), &report, None, 1000).unwrap()
 }

@@ -7,19 +7,20 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use camshaft::crash::{self, About, Report};
+use camshaft::crash::{self, Report};
 use camshaft::driver::{Command, Driver, Fault};
 use camshaft::image::{Direction, Inputs, Kind, Point, PointId, Points, Quality, Safe, Value};
 use camshaft::plugin::world::Seat;
-use camshaft::plugin::{Compiler, Grant, Limits, Settings};
+use camshaft::plugin::{Grant, Settings};
 use camshaft::scan::{Field, Order, Refit, Return, Slot, Snapshot};
 
+use crate::crash::report_bytes;
 use crate::rig::{COUNTER, PERIOD, Rig, point, points};
 
-/// A device that tells what it was given last, and makes all of its inputs good.
+/// A device that tells what it was given last, unless it takes nothing.
 #[derive(Clone, Default)]
 struct Terminal {
-    inputs: Vec<PointId>,
+    fault: Option<Fault>,
     given: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -34,14 +35,15 @@ impl Terminal {
 }
 
 impl Driver for Terminal {
-    fn read(&mut self, _: Duration, inputs: &mut Inputs) -> Result<(), Fault> {
-        self.inputs.iter().for_each(|id| inputs.quality[id.index()] = Quality::Good);
-        Ok(())
+    fn read(&mut self, _: Duration, _: &mut Inputs) -> Result<(), Fault> {
+        self.fault.map_or(Ok(()), Err)
     }
 
     fn write(&mut self, _: Duration, outputs: &[u8]) -> Result<(), Fault> {
-        outputs.clone_into(&mut self.given.lock().unwrap());
-        Ok(())
+        if self.fault.is_none() {
+            outputs.clone_into(&mut self.given.lock().unwrap());
+        }
+        self.fault.map_or(Ok(()), Err)
     }
 
     fn command(&mut self, _: Duration, _: &Command) -> Result<(), &'static str> {
@@ -49,28 +51,7 @@ impl Driver for Terminal {
     }
 
     fn is_confirmed(&self) -> bool {
-        true
-    }
-}
-
-/// A device that takes nothing.
-struct Deaf;
-
-impl Driver for Deaf {
-    fn read(&mut self, _: Duration, _: &mut Inputs) -> Result<(), Fault> {
-        Err(Fault::Timeout)
-    }
-
-    fn write(&mut self, _: Duration, _: &[u8]) -> Result<(), Fault> {
-        Err(Fault::Timeout)
-    }
-
-    fn command(&mut self, _: Duration, _: &Command) -> Result<(), &'static str> {
-        Err("it is deaf")
-    }
-
-    fn is_confirmed(&self) -> bool {
-        false
+        self.fault.is_none()
     }
 }
 
@@ -121,9 +102,8 @@ fn table(count: bool, more: Vec<(u16, Point)>) -> Arc<Points> {
         ours.map(|(_, point)| point.bytes().end).max().unwrap_or(0)
     };
     let bytes = [size(Direction::In), size(out)];
-    let ids = all.iter().map(|(id, _)| usize::from(*id) + 1).max().unwrap().max(3);
     let all = all.into_iter().map(|(id, point)| (PointId(id), point)).collect();
-    Arc::new(Points::numbered(all, ids, vec!["panel".into()], bytes))
+    Arc::new(Points::numbered(all, 3, vec!["panel".into()], bytes))
 }
 
 fn value(news: &Snapshot, name: &str) -> Value {
@@ -239,7 +219,8 @@ fn an_output_that_another_device_takes_over_is_safe_for_the_one_before() {
     let gone = back.field.unwrap().gone;
     assert_eq!((gone[0].place, gone[0].fault), (0, None));
     // One that cannot be told is named.
-    let (_, back) = refit(&mut rig, &of("rack3"), vec![Slot::Opened(Box::new(Deaf))]);
+    let deaf = Terminal { fault: Some(Fault::Timeout), ..Terminal::default() };
+    let (_, back) = refit(&mut rig, &of("rack3"), vec![Slot::Opened(deaf.driver())]);
     assert_eq!(back.field.unwrap().gone[0].fault, None);
     let (_, back) = refit(&mut rig, &of("rack4"), vec![Slot::Opened(old.driver())]);
     assert_eq!(back.field.unwrap().gone[0].fault, Some(Fault::Timeout));
@@ -280,19 +261,8 @@ fn a_report_names_points_by_their_ids() {
         _ => None,
     });
     let program = program.expect("it has trapped");
-    let about = About {
-        plugin: "clerk".into(),
-        hash: program.hash,
-        polls: program.polls,
-        settings: program.settings.clone(),
-        limits: Limits::default(),
-        compiler: Compiler::Cranelift,
-        path: "plugins/clerk.wasm".into(),
-    };
-    let report = Report::new(about, program.remains().unwrap(), &gapped, None);
-    let mut file = Vec::new();
-    report.write(&mut file).unwrap();
-    let cycles = crash::history(&Report::parse(&file).unwrap(), 3).unwrap();
+    let report = Report::parse(&report_bytes(&rig, program, None)).unwrap();
+    let cycles = crash::history(&report, 3).unwrap();
     assert!(cycles[1].did.contains(&"out.count=2".to_string()), "{cycles:?}");
 }
 

@@ -27,6 +27,12 @@ pub fn workshop(limits: Limits) -> Workshop {
     }
 }
 
+/// A module by its hash, compiled.
+pub fn compiled(module: &[u8], limits: Limits) -> Result<(ModuleHash, Artifact), Refusal> {
+    let hash = ModuleHash::of(module);
+    Ok((hash, block_on(workshop(limits).artifact(hash, module.into()))?))
+}
+
 /// Runs a future of the workshop.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     RUNTIME.block_on(future)
@@ -176,9 +182,8 @@ impl Rig {
         module: &[u8],
         settings: Settings,
     ) -> Result<Preparation, Refusal> {
-        let hash = ModuleHash::of(module);
-        let artifact = block_on(workshop(self.limits).artifact(hash, module.into()))?;
-        Ok(self.instance(name, seat, (hash, &artifact), settings))
+        let compiled = compiled(module, self.limits)?;
+        Ok(self.instance(name, seat, &compiled, settings))
     }
 
     /// The same for a module that was compiled before.
@@ -186,7 +191,7 @@ impl Rig {
         &mut self,
         name: &str,
         seat: u16,
-        (hash, artifact): (ModuleHash, &Artifact),
+        (hash, artifact): &(ModuleHash, Artifact),
         settings: Settings,
     ) -> Preparation {
         self.generation += 1;
@@ -195,7 +200,7 @@ impl Rig {
         let request = Request {
             name: name.into(),
             seat: Seat(seat),
-            hash,
+            hash: *hash,
             generation: Generation(self.generation),
             settings,
         };

@@ -23,9 +23,9 @@ mod wishes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use camshaft::plugin::{Limits, ModuleHash};
+use camshaft::plugin::Limits;
 
-use crate::rig::{Rig, block_on, wat, workshop};
+use crate::rig::{Rig, compiled, wat};
 use guest::RAW;
 use house::{House, Module};
 use invariants::cycle;
@@ -124,9 +124,8 @@ const EVENTS: &[&str] = &[
 
 fn module(version: Version) -> Module {
     let bytes = wat(&version.wat(&RAW));
-    let hash = ModuleHash::of(&bytes);
-    let artifact = block_on(workshop(Limits::default()).artifact(hash, bytes.clone().into()));
-    Module { version, hash, artifact: artifact.expect("the module is good"), bytes }
+    let (hash, artifact) = compiled(&bytes, Limits::default()).expect("the module is good");
+    Module { version, hash, artifact, bytes }
 }
 
 /// Says where it happened when an assertion fails.

@@ -127,11 +127,9 @@ impl Shadow {
             let _ = frames.free.push(frame);
         }
         self.report.p99_ns = p99(&mut self.times_ns);
-        if self.report.polls < polls && frames.is_outdated.load(Ordering::Relaxed) {
-            let reason = format!(
-                "the points have changed after {} polls of its shadow run",
-                self.report.polls
-            );
+        let done = self.report.polls;
+        if done < polls && frames.is_outdated.load(Ordering::Relaxed) {
+            let reason = format!("the points have changed after {done} polls of its shadow run");
             return self.refused(Refusal::new(reason, "release the plugin to try again"));
         }
         let result = self.judge();
@@ -160,9 +158,7 @@ impl Shadow {
             let is_over = frames.filled.is_abandoned();
             match frames.filled.pop() {
                 Ok(frame) => return Ok(frame),
-                Err(_) if is_over => {
-                    return Err("the version that ran is not there any more");
-                }
+                Err(_) if is_over => return Err("the version that ran is not there any more"),
                 Err(_) if wanted.strong_count() == 0 => return Err("it is not wanted any more"),
                 Err(_) if started.elapsed() > patience => return Err("the scan gave no frames"),
                 Err(_) => {}

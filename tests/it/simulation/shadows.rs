@@ -1,12 +1,14 @@
 //! Shadow runs of the simulation, as far as the scan knows them: feeds that begin, are filled, and
 //! come back. What a shadow makes of its frames is tested in `shadow.rs` of the tests.
 
+use std::sync::Arc;
+
 use camshaft::plugin::Generation;
 use camshaft::plugin::program::{Program, Request};
 use camshaft::plugin::shadow::{Frames, Shadow};
 use camshaft::scan::{self, Order};
 
-use super::house::{House, NAMES};
+use super::house::House;
 use super::model;
 use crate::rig::{PERIOD, Rig};
 
@@ -40,10 +42,10 @@ impl House {
         self.ticket += 1;
         let copy = model::Feed {
             number: self.ticket,
-            name: NAMES.into_iter().find(|other| *other == name).expect("one of ours"),
+            name,
             seat,
             version: module.version,
-            points: std::sync::Arc::clone(&news.points),
+            points: Arc::clone(&news.points),
             generation,
         };
         self.note("shadow", name);

@@ -5,8 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use camshaft::crash::{self, About, Report, Verdict};
-use camshaft::plugin::Compiler;
+use camshaft::crash::Verdict;
 use camshaft::plugin::program::Program;
 use camshaft::retain::{Store, look};
 use camshaft::state::Folder;
@@ -15,7 +14,7 @@ use tempfile::TempDir;
 
 use super::guest::{CHAIN, MIX, TALLY};
 use super::house::House;
-use crate::rig::workshop;
+use crate::crash::{play, report_bytes};
 
 /// The variables that are retained.
 const KEPT: [&str; 5] = [CHAIN, MIX[0], MIX[1], TALLY[0], "declared"];
@@ -104,21 +103,7 @@ impl House {
             return;
         }
         let module = self.modules.iter().find(|m| m.hash == program.hash).expect("one of ours");
-        let about = About {
-            plugin: program.name.to_string(),
-            hash: program.hash,
-            polls: program.polls,
-            settings: program.settings.clone(),
-            limits: self.rig.limits,
-            compiler: Compiler::Cranelift,
-            path: "plugins/p.wasm".into(),
-        };
-        let remains = program.remains().expect("it has trapped");
-        let report = Report::new(about, remains, &self.rig.points, Some(module.bytes.clone()));
-        let mut file = Vec::new();
-        report.write(&mut file).expect("there is room");
-        let report = Report::parse(&file).expect("it was just written");
-        let judgement = crash::replay(&workshop(self.rig.limits), &report, None, 10).unwrap();
+        let judgement = play(&report_bytes(&self.rig, program, Some(&module.bytes)));
         assert_eq!(judgement.verdict, Verdict::Reproduced, "{}", judgement.words);
         self.note("played again", &judgement.trap);
     }

@@ -31,13 +31,13 @@ impl Model {
         self.feeds.push(feed);
     }
 
-    /// Those that nobody wants any more, or whose program has left, come back.
+    /// Those that nobody wants any more, whose program has left or that have other points come back.
     pub(super) fn end_feeds(&mut self) {
         let before = self.feeds.len();
-        let (seated, over) = (&self.seated, &self.over);
+        let (seated, over, points) = (&self.seated, &self.over, &self.world.points);
         self.feeds.retain(|feed| {
             let is_there = seated.iter().any(|program| program.generation == feed.generation);
-            is_there && !over.contains(&feed.number)
+            is_there && Arc::ptr_eq(&feed.points, points) && !over.contains(&feed.number)
         });
         self.returns.extend((self.feeds.len()..before).map(|_| Back::Feed));
     }

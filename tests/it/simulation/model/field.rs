@@ -8,7 +8,7 @@ use std::sync::Arc;
 use camshaft::image::{Direction, Quality, Safe};
 
 use super::super::plant::{ANNEX, Mirror};
-use super::{Annex, Back, Field, Model};
+use super::{Annex, Field, Model};
 
 impl Model {
     pub(super) fn take_over(&mut self, field: Field) {
@@ -48,7 +48,6 @@ impl Model {
         if field.annex == Annex::Opened {
             self.devices.push((Mirror::new(&points, ANNEX), None));
         }
-        self.returns.extend(self.feeds.drain(..).map(|_| Back::Feed));
         for program in &mut self.seated {
             program.configure(&program.settings.clone());
             if let Some(standby) = &mut program.standby {
