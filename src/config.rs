@@ -301,7 +301,7 @@ fn devices(file: &ConfigFile<'_>, here: &Surroundings<'_>, report: &Report<'_>) 
     all
 }
 
-/// Opens each device once, because only its driver can tell whether the points that it names exist.
+/// Asks each driver whether it could be, because only it can tell whether what it names exists.
 fn try_devices(
     files: &[file::DeviceFile<'_>],
     devices: &[Device],
@@ -309,9 +309,18 @@ fn try_devices(
     report: &Report<'_>,
 ) {
     for (index, (file, device)) in files.iter().zip(devices).enumerate() {
-        if let Err(error) = crate::driver::open(&device.driver, points, index) {
-            let key = format!("{}.{}", file.rest.key, error.place);
-            report.wrong(file.rest.line, &key, error.found, error.wanted);
+        let Err(error) = crate::driver::check(&device.driver, points, index) else { continue };
+        let (mut line, mut key) = (file.rest.line, file.rest.key.clone());
+        let is_it = |point: &&file::PointFile<'_>| {
+            point.name.as_ref().is_some_and(|said| Some(&said.value) == error.point.as_ref())
+        };
+        if let Some(point) = file.points.iter().find(is_it) {
+            line = point.at.as_ref().map_or(point.place.line, |said| said.line);
+            key = format!("{}.at", point.place.key);
         }
+        if !error.place.is_empty() {
+            key = format!("{key}.{}", error.place);
+        }
+        report.wrong(line, &key, error.found, error.wanted);
     }
 }

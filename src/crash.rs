@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::image::{Direction, Kind, Point, PointId, Points, Safe};
+use crate::image::{Direction, Kind, Point, PointId, Points};
 use crate::plugin::checkpoint::{Number, Picture};
 use crate::plugin::record::{Frame, Remains, Start};
 use crate::plugin::{Compiler, Grant, Limits, ModuleHash, Settings, Trap, tape};
@@ -239,7 +239,6 @@ impl PointHead {
     /// The point at the start of an image of its own.
     fn alone(&self) -> Point {
         let Self { name, direction, kind, bit, scale, offset, .. } = self.clone();
-        let (unit, safe) = (String::new(), Safe::Hold);
-        Point { name, direction, kind, byte: 0, bit, scale, offset, unit, safe, device: 0 }
+        Point { bit, scale, offset, ..Point::new(name, direction, kind) }
     }
 }

@@ -3,13 +3,14 @@
 //! It decides nothing itself. The folder says what files there are, the supervisor what is to run,
 //! the loader makes programs of modules, the scan runs them; here the facts of each are carried to
 //! the others. Names, seats and modules are kept together in `roster.rs`, preparation is in
-//! `loader.rs`, trials in `shadow.rs`, live changes in `reload.rs`, the log in `say.rs`, receipts
+//! `loader.rs`, trials in `shadow.rs`, live changes in `reload.rs`, devices in `device.rs`, the log in `say.rs`, receipts
 //! in `record.rs`, answers for people in `answer.rs` and `view.rs`, what outlives the daemon in
 //! `keep.rs`, `retain.rs`, `reset.rs` and `recovery.rs`, the end in `stop.rs`.
 
 mod answer;
 mod build;
 mod crash;
+mod device;
 mod keep;
 mod loader;
 mod record;
@@ -46,6 +47,7 @@ use crate::systemd::{Notifier, Watchdog};
 
 pub use build::run;
 use crash::Crashes;
+use device::Devices;
 use loader::{Loaded, Loader, Module};
 use record::Record;
 use recovery::Recovery;
@@ -98,6 +100,7 @@ struct Daemon {
     lines: rtrb::Consumer<Line>,
     stats: Stats,
     crashes: Crashes,
+    devices: Devices,
     folder: Watch,
     /// Where good versions are kept; `None` without a state folder.
     versions: Option<Versions>,
@@ -313,6 +316,7 @@ impl Daemon {
             self.say(&line);
         }
         self.stats.collect();
+        self.devices.show(self.reins.latest.read());
         self.pursue_reload();
         self.order_feeds();
         self.pursue_reset();

@@ -6,14 +6,17 @@
 //! is decided in `scan`.
 
 mod point;
+mod quality;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::time::Duration;
 
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
-pub use point::Point;
+pub use point::{Point, Raw};
+pub use quality::{Class, Freshness, Quality};
 
 /// The largest image in either direction: 64 KiB, so that a byte address fits 16 bits everywhere.
 pub const MAX_IMAGE_BYTES: u32 = 64 * 1024;
@@ -181,17 +184,14 @@ pub enum Safe {
     Value(Value),
 }
 
-/// How far a value can be believed; the codes are those of `wasm_point_read_*`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[repr(u8)]
-pub enum Quality {
-    /// Fresh from the device.
-    Good = 0,
-    /// The last usable value, no longer fresh.
-    Uncertain = 1,
-    /// Not to be used: never read, device lost, or not a number.
-    Bad = 2,
+/// What a program is given in place of an input that is bad.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum OnBad {
+    /// The last value that was good.
+    #[default]
+    Keep,
+    /// This value, in the unit of the point; its quality is [`Quality::Substitute`].
+    Value(Value),
 }
 
 /// A point's place in [`Points`]; small and copyable, for queues and the guest.
@@ -341,15 +341,33 @@ pub struct Inputs {
     pub bytes: Vec<u8>,
     /// By [`PointId`], one for each of [`Points::ids`]; entries of outputs stay `Good`.
     pub quality: Vec<Quality>,
+    /// When each was good last, on the scan's clock; by [`PointId`].
+    pub good_at: Vec<Duration>,
 }
 
 impl Inputs {
-    /// All zero, and every input `Bad`: nothing has been read yet.
+    /// All zero, and every input `Waiting`: nothing has been read yet.
     pub fn unread(points: &Points) -> Self {
         let mut quality = vec![Quality::Good; points.ids()];
         for (id, _) in points.iter().filter(|(_, point)| point.direction == Direction::In) {
-            quality[id.index()] = Quality::Bad;
+            quality[id.index()] = Quality::Waiting;
         }
-        Self { bytes: vec![0; points.image_bytes(Direction::In)], quality }
+        let good_at = vec![Duration::ZERO; points.ids()];
+        Self { bytes: vec![0; points.image_bytes(Direction::In)], quality, good_at }
+    }
+
+    /// Notes what a driver knows of an input at `now`, whose value it has put into the image if
+    /// that is good.
+    pub fn note(&mut self, id: PointId, quality: Quality, now: Duration) {
+        self.quality[id.index()] = quality;
+        if quality.class() == Class::Good {
+            self.good_at[id.index()] = now;
+        }
+    }
+
+    /// Makes an input this bad, if it is not worse already.
+    pub fn degrade(&mut self, id: PointId, quality: Quality) {
+        let worst = self.quality[id.index()].max(quality);
+        self.quality[id.index()] = worst;
     }
 }

@@ -7,7 +7,7 @@ use super::unit::{age_s, bytes, time_ns, time_us, value};
 use crate::control::{
     DeviceView, PluginState, PluginView, PointView, SafeView, StatusView, SwapView, VarView,
 };
-use crate::image::{Direction, Quality};
+use crate::image::{Class, Direction};
 use crate::scan::stats::Summary;
 use crate::text::legible;
 
@@ -235,9 +235,9 @@ pub(super) fn points(views: &[PointView], paint: Paint) -> String {
     ]);
     for view in views {
         let (quality, style) = match view.quality {
-            Quality::Good => ("good", Style::Plain),
-            Quality::Uncertain => ("uncertain", Style::Warn),
-            Quality::Bad => ("bad", Style::Bad),
+            Class::Good => ("good", Style::Plain),
+            Class::Uncertain => ("uncertain", Style::Warn),
+            Class::Bad => ("bad", Style::Bad),
         };
         let safe = match view.safe {
             None => "-".into(),

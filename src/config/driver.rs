@@ -14,11 +14,11 @@ use toml::de::{DeTable, DeValue, Deserializer, Error};
 use super::file::DeviceFile;
 use super::problem::Report;
 use super::read::split;
-use crate::driver::{Config, sim};
+use crate::driver::{Config, file, sim};
 use crate::text::nearest;
 
 /// The drivers that can be named.
-const DRIVERS: [&str; 1] = ["sim"];
+const DRIVERS: [&str; 2] = ["sim", "file"];
 
 /// Turns the keys of a driver into its settings; relative paths in them count from `folder`.
 fn driver_config(
@@ -34,6 +34,9 @@ fn driver_config(
             }
             Ok(Some(Config::Sim(config)))
         }
+        "file" => {
+            file::Config::deserialize(Deserializer::from(table)).map(|c| Some(Config::File(c)))
+        }
         _ => Ok(None),
     }
 }
@@ -47,11 +50,16 @@ pub(super) fn understand(
     let driver = device.driver.as_ref()?;
     let mut table = device.rest.value.clone();
     for point in &device.points {
-        if let (Some(name), Some(initial)) = (&point.name, &point.initial)
-            && add_initial(&mut table, &name.value, initial.value.clone())
-        {
-            let found = "a value here and in the `initial` of the device";
-            report.wrong_at(initial, found, "one of them");
+        let Some(name) = &point.name else { continue };
+        // What is no value was reported with the point.
+        let initial = point.initial.as_ref().filter(|said| is_value(said.value.get_ref()));
+        for (key, said) in [("initial", initial), ("at", point.at.as_ref())] {
+            if let Some(said) = said
+                && add_entry(&mut table, key, &name.value, said.value.clone())
+            {
+                let found = format!("a value here and in the `{key}` of the device");
+                report.wrong_at(said, found, "one of them");
+            }
         }
     }
     let mut is_shortened = false;
@@ -77,24 +85,39 @@ pub(super) fn understand(
     }
 }
 
-/// `initial` of a point is a short way to write an entry in the driver's table `initial`; says
-/// whether that entry was there already.
-fn add_initial<'t>(table: &mut DeTable<'t>, point: &str, value: Spanned<DeValue<'t>>) -> bool {
-    use DeValue::{Boolean, Float, Integer};
-    if !matches!(value.get_ref(), Boolean(_) | Integer(_) | Float(_)) {
-        // Reported with the point.
-        return false;
-    }
+fn is_value(value: &DeValue<'_>) -> bool {
+    matches!(value, DeValue::Boolean(_) | DeValue::Float(_) | DeValue::Integer(_))
+}
+
+/// The keys `initial` and `at` of a point are a short way to write an entry in the driver's table
+/// of that name; says whether that entry was there already.
+fn add_entry<'t>(
+    table: &mut DeTable<'t>,
+    key: &'static str,
+    point: &str,
+    value: Spanned<DeValue<'t>>,
+) -> bool {
     let span = value.span();
-    let key = Spanned::new(span.clone(), Cow::Borrowed("initial"));
+    let key = Spanned::new(span.clone(), Cow::Borrowed(key));
     let empty = || Spanned::new(span.clone(), DeValue::Table(DeTable::new()));
     match table.entry(key).or_insert_with(empty).get_mut() {
-        DeValue::Table(initial) => {
-            initial.insert(Spanned::new(span, Cow::Owned(point.to_owned())), value).is_some()
+        DeValue::Table(entries) => {
+            entries.insert(Spanned::new(span, Cow::Owned(point.to_owned())), value).is_some()
         }
         // Left for the driver to refuse.
         _ => false,
     }
+}
+
+/// The whole name of a key of the driver. What is below `at` was said with a point.
+fn whole_key(device: &DeviceFile<'_>, path: &str) -> String {
+    let of_point = |point: &super::file::PointFile<'_>| {
+        let below = path.strip_prefix("at.")?.strip_prefix(&*point.name.as_ref()?.value)?;
+        let is_it = below.is_empty() || below.starts_with('.');
+        is_it.then(|| format!("{}.at{below}", point.place.key))
+    };
+    let found = device.points.iter().find_map(of_point);
+    found.unwrap_or_else(|| format!("{}.{path}", device.rest.key))
 }
 
 /// Reports what the driver says about its keys; gives the key of the device that it blames.
@@ -107,7 +130,7 @@ fn explain(device: &DeviceFile<'_>, error: &Error, report: &Report<'_>) -> Optio
     let printed = error.to_string();
     let path = printed.trim_end().rsplit_once("\nin `");
     let path = path.and_then(|(_, path)| path.strip_suffix('`'));
-    let table = path.map_or(device.rest.key.clone(), |path| format!("{}.{path}", device.rest.key));
+    let table = path.map_or(device.rest.key.clone(), |path| whole_key(device, path));
     let top = path.map(|path| path.split('.').next().unwrap_or(path).to_owned());
     let (found, right) = split(error.message());
     let named = |start| Some(found.strip_prefix(start)?.strip_suffix('`')?.to_owned());

@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::Said;
 use super::read::Section;
-use super::word::{Address, Bytes, Cpus, GrantWord, ModeWord, SafeWord, Text};
+use super::word::{Address, Bytes, Cpus, GrantWord, ModeWord, OnBadWord, SafeWord, Text};
 use crate::image::{Direction, Kind, Value};
 use crate::log::{Format, Level};
 use crate::plugin::{Compiler, RollbackState};
@@ -132,8 +132,14 @@ pub(super) struct PointFile<'t> {
     pub(super) offset: Maybe<f64>,
     pub(super) unit: Maybe<String>,
     pub(super) safe: Maybe<SafeWord>,
+    pub(super) hold_for: Maybe<Duration>,
+    pub(super) stale_after: Maybe<Duration>,
+    pub(super) bad_after: Maybe<Duration>,
+    pub(super) on_bad: Maybe<OnBadWord>,
     /// Kept as it is, because it becomes a key of the driver.
     pub(super) initial: Maybe<Spanned<DeValue<'t>>>,
+    /// Likewise: where the device has it.
+    pub(super) at: Maybe<Spanned<DeValue<'t>>>,
 }
 
 /// `[[variable]]`
@@ -284,7 +290,12 @@ impl<'t> PointFile<'t> {
             offset: point.take("offset", NUMBER),
             unit: point.take("unit", "a unit in quotes, such as \"l/min\""),
             safe: point.take("safe", "true, false, a number or \"hold\""),
+            hold_for: duration(point, "hold_for"),
+            stale_after: duration(point, "stale_after"),
+            bad_after: duration(point, "bad_after"),
+            on_bad: point.take("on_bad", "\"keep\", true, false or a number"),
             initial: point.raw("initial"),
+            at: point.raw("at"),
         }
     }
 }

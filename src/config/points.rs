@@ -3,15 +3,19 @@
 //! Where each one lies in the image is decided in `layout.rs`, who may write it in `grant.rs`.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use serde::Deserialize;
 use toml::de::ValueDeserializer;
 
-use super::check::{is_name, once};
+use super::check::{is_name, once, ranged, show_duration};
 use super::file::{ConfigFile, Maybe, PointFile};
 use super::problem::{Report, Said};
-use super::word::{HoldWord, SafeWord};
-use crate::image::{Direction, Kind, MAX_POINTS, Point, PointId, Points, Safe, Unfit, Value};
+use super::word::{HoldWord, KeepWord, OnBadWord, SafeWord};
+use crate::image::{
+    Direction, Freshness, Kind, MAX_POINTS, OnBad, Point, PointId, Points, Safe, Unfit, Value,
+};
 
 /// What is known of a point by its name, even when the rest of it is wrong.
 pub(super) struct Named {
@@ -74,20 +78,26 @@ pub(super) fn understand(
 ) -> Option<Point> {
     let (name, direction, kind) = (file.name.as_ref(), file.direction.as_ref(), file.kind.as_ref());
     let mut point = Point {
-        name: name?.value.clone(),
-        direction: direction?.value,
-        kind: kind?.value,
-        byte: 0,
-        bit: 0,
         scale: factor(&file.scale, kind?.value, 1.0, report),
         offset: factor(&file.offset, kind?.value, 0.0, report),
         unit: file.unit.as_ref().map(|said| said.value.clone()).unwrap_or_default(),
-        safe: Safe::Hold,
         device,
+        ..Point::new(name?.value.clone(), direction?.value, kind?.value)
     };
     match point.direction {
-        Direction::Out => point.safe = safe(file, &point, report),
-        Direction::In => unwanted(&file.safe, "`safe` on an input", "on an output", report),
+        Direction::Out => {
+            point.safe = safe(file, &point, report);
+            point.hold_for = hold_for(file, &point, report);
+            unwanted(&file.stale_after, "`stale_after` on an output", "on an input", report);
+            unwanted(&file.bad_after, "`bad_after` on an output", "on an input", report);
+            unwanted(&file.on_bad, "`on_bad` on an output", "on an input", report);
+        }
+        Direction::In => {
+            unwanted(&file.safe, "`safe` on an input", "on an output", report);
+            unwanted(&file.hold_for, "`hold_for` on an input", "on an output", report);
+            point.freshness = freshness(file, report);
+            point.on_bad = on_bad(file, &point, report);
+        }
     }
     initial(file, &point, report);
     Some(point)
@@ -121,6 +131,45 @@ fn safe(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> Safe {
         Some(said @ Said { value: SafeWord::Value(value), .. }) => {
             fits(said, point, *value, report);
             Safe::Value(*value)
+        }
+    }
+}
+
+/// Longer than this nobody waits for an output to become safe.
+const MOST_HOLD_FOR: Duration = Duration::from_secs(3600);
+
+/// From the shortest scan period to a day.
+const AGE: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_secs(24 * 3600);
+
+fn hold_for(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> Duration {
+    if point.safe == Safe::Hold {
+        let right = "with a value in `safe`, which it delays; \"hold\" is for ever";
+        unwanted(&file.hold_for, "`hold_for` with safe = \"hold\"", right, report);
+    }
+    let range = Duration::ZERO..=MOST_HOLD_FOR;
+    ranged(&file.hold_for, range, Duration::ZERO, show_duration, report)
+}
+
+fn freshness(file: &PointFile<'_>, report: &Report<'_>) -> Freshness {
+    let age = |said: &Maybe<Duration>| {
+        said.as_ref().map(|_| ranged(said, AGE, *AGE.end(), show_duration, report))
+    };
+    let (stale_after, bad_after) = (age(&file.stale_after), age(&file.bad_after));
+    if let (Some(said), Some(stale), Some(bad)) = (&file.bad_after, stale_after, bad_after)
+        && bad < stale
+    {
+        let right = format!("at least `stale_after`, which is {}", show_duration(stale));
+        report.wrong_at(said, show_duration(bad), right);
+    }
+    Freshness { stale_after, bad_after }
+}
+
+fn on_bad(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> OnBad {
+    match &file.on_bad {
+        None | Some(Said { value: OnBadWord::Keep(KeepWord::Keep), .. }) => OnBad::Keep,
+        Some(said @ Said { value: OnBadWord::Value(value), .. }) => {
+            fits(said, point, *value, report);
+            OnBad::Value(*value)
         }
     }
 }

@@ -51,6 +51,21 @@ pub(super) enum HoldWord {
     Hold,
 }
 
+/// `on_bad` of a point.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(untagged)]
+pub(super) enum OnBadWord {
+    Keep(KeepWord),
+    Value(Value),
+}
+
+/// The word that stands instead of a value.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum KeepWord {
+    Keep,
+}
+
 /// A size in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bytes(pub(super) u64);

@@ -6,7 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::image::{Direction, Kind, Quality, Safe, Value};
+use crate::driver::Part;
+use crate::image::{Class, Direction, Kind, Quality, Safe, Value};
 use crate::plugin::Trap;
 use crate::scan::stats::Summary;
 use crate::variable::VariableKind;
@@ -96,7 +97,7 @@ pub struct RetainView {
 }
 
 /// One device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeviceView {
     /// Its name.
     pub name: String,
@@ -106,6 +107,8 @@ pub struct DeviceView {
     pub fault: Option<String>,
     /// Whether it is known to have the outputs of the latest cycle.
     pub confirmed: bool,
+    /// Its parts, such as the units on a bus; empty if it has none that are worth telling of.
+    pub parts: Vec<Part>,
 }
 
 /// What the operator wants of a plugin.
@@ -234,7 +237,15 @@ pub struct PointView {
     /// Unit for people; may be empty.
     pub unit: String,
     /// How far the value can be believed.
-    pub quality: Quality,
+    pub quality: Class,
+    /// Why; of an output, whether it is forced.
+    pub reason: Quality,
+    /// The same as a status code of OPC UA.
+    pub opc_ua: u32,
+    /// Milliseconds since it was good last; `null` for an output, and for an input that never was.
+    pub age_ms: Option<u64>,
+    /// Whether the device is known to have this value of an output; `null` for an input.
+    pub confirmed: Option<bool>,
     /// What an output becomes when nobody good owns it; `null` for an input.
     pub safe: Option<SafeView>,
     /// Name of the plugin that writes it; `null` when none does.
@@ -298,7 +309,11 @@ mod tests {
                 address: "8".into(),
                 value,
                 unit: "°C".into(),
-                quality: Quality::Good,
+                quality: Class::Good,
+                reason: Quality::Good,
+                opc_ua: 0,
+                age_ms: None,
+                confirmed: Some(true),
                 safe,
                 owner: None,
                 device: "d".into(),

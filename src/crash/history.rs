@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{PointHead, Report};
-use crate::image::{Direction, Point, Quality, Value};
+use crate::image::{Class, Direction, Point, Value};
 use crate::plugin::tape::{Called, Phase, Section, name};
 use crate::text::legible;
 
@@ -80,9 +80,9 @@ fn words(called: &Called, points: &[Option<PointHead>]) -> Option<(bool, String)
             match what {
                 "point_read" => {
                     let quality = called.given.get(1).and_then(|(_, quality)| quality.first());
-                    let quality = quality.filter(|quality| **quality != Quality::Good as u8);
+                    let quality = quality.filter(|quality| **quality != Class::Good as u8);
                     let note = quality.map_or("", |quality| match *quality {
-                        quality if quality == Quality::Bad as u8 => " bad",
+                        quality if quality == Class::Bad as u8 => " bad",
                         _ => " uncertain",
                     });
                     (true, format!("{}={}{note}", point(), value(kind, given)))

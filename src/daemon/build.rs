@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::crash::Crashes;
+use super::device::Devices;
 use super::loader::Loader;
 use super::record::Record;
 use super::recovery::{self, Recovery};
@@ -97,7 +98,9 @@ async fn live(
     (retain, recovery, record): (Retain, Recovery, Record),
 ) -> anyhow::Result<()> {
     let keeper = thread::timekeeper(&config.scan).context("the timekeeper does not start")?;
-    let (scan, reins, samples, lines) = start_scan(&config, retain.restored(), keeper.clone())?;
+    let mut devices = Devices::new();
+    let scanning = start_scan(&config, retain.restored(), keeper.clone(), &mut devices)?;
+    let (scan, reins, samples, lines) = scanning;
     let loader = Loader::new(workshop(&config)?, keeper, events.clone());
     introduce(&config);
     let folder = watch_folder(&config, &events)?;
@@ -118,6 +121,7 @@ async fn live(
         lines,
         stats: Stats::new(samples),
         crashes: Crashes::new(config.state.dir.join("crash")),
+        devices,
         folder,
         folder_error: None,
         retain,
@@ -204,11 +208,14 @@ fn start_scan(
     config: &Config,
     restored: &[(String, Variable)],
     keeper: Arc<Timekeeper>,
+    opened: &mut Devices,
 ) -> anyhow::Result<Scanning> {
     let mut devices: Vec<Box<dyn Driver>> = Vec::new();
     for (index, device) in config.devices.iter().enumerate() {
-        let opened = driver::open(&device.driver, &config.points, index);
-        devices.push(opened.with_context(|| format!("device {} does not open", device.name))?);
+        let driver = driver::open(&device.driver, &config.points, index, opened.exports());
+        let driver = driver.with_context(|| format!("device {} does not open", device.name))?;
+        opened.add(&device.name, &*driver);
+        devices.push(driver);
     }
     let mut variables = Variables::default();
     for (name, value) in config.variables.iter().chain(restored) {

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use super::{Daemon, Event};
 use crate::config::{self, Change, Config, Device, Place};
 use crate::control::{ChangeView, Code, Failure, Reply, Response};
-use crate::driver;
+use crate::driver::{self, export::Exports};
 use crate::image::Points;
 use crate::plugin::Settings;
 use crate::scan::{Field, Gone, Order, Refit, Slot};
@@ -127,22 +127,25 @@ impl Daemon {
     /// What a reload would do now.
     pub(super) fn differences(&mut self) -> Reply {
         let refused = |why| Failure::new(Code::Refused, why);
-        let (_, changes, _) = self.plan().map_err(refused)?;
+        let (_, changes, _) = self.compare().map_err(refused)?;
         Ok(Response::Changes(changes.iter().map(view).collect()))
     }
 
-    /// Makes everything ready for what the file says, or finds why that cannot be.
-    fn plan(&mut self) -> Result<(Config, Vec<Change>, Refit), String> {
+    /// Reads the file, and what of it is new; or finds why that cannot be.
+    fn compare(&mut self) -> Result<(Config, Vec<Change>, Vec<(String, Variable)>), String> {
         let before = &self.config;
         let new = config::load_after(&before.points, &before.path)
             .map_err(|problems| problems.to_string())?;
         let changes = config::changes(before, &new);
-        let refit = Refit {
-            field: field(before, &new, &changes)?,
-            variables: variables(&new, &changes, &self.reins.latest.read().variables)?,
-            ..Refit::default()
-        };
-        Ok((new, changes, refit))
+        let variables = variables(&new, &changes, &self.reins.latest.read().variables)?;
+        Ok((new, changes, variables))
+    }
+
+    /// Makes everything ready for what the file says, or finds why that cannot be.
+    fn plan(&mut self) -> Result<(Config, Vec<Change>, Refit), String> {
+        let (new, changes, variables) = self.compare()?;
+        let field = field(&self.config, &new, &changes, self.devices.exports())?;
+        Ok((new, changes, Refit { field, variables, ..Refit::default() }))
     }
 
     /// Takes over what can change; says what was done.
@@ -195,6 +198,14 @@ impl Daemon {
                 refit.settings.push((entry.seat, after));
             }
         }
+        if let Some(field) = &refit.field {
+            for (device, slot) in self.config.devices.iter().zip(&field.devices) {
+                if let Slot::Opened(driver) = slot {
+                    self.devices.add(&device.name, &**driver);
+                }
+            }
+            self.devices.retain(|name| self.config.devices.iter().any(|d| d.name == name));
+        }
         self.last_ticket += 1;
         let ticket = self.last_ticket;
         (refit.ticket, refit.period) = (ticket, self.config.scan.period);
@@ -223,7 +234,9 @@ impl Daemon {
     /// The scan has taken over what it was ordered. Drivers that were replaced end here.
     pub(super) fn refitted(&mut self, refit: Refit) {
         if let Some(Field { points, gone, .. }) = refit.field {
-            for Gone { place, fault, .. } in gone {
+            for Gone { place, driver, fault } in gone {
+                // It may wait for its device to take the last outputs.
+                spawn_blocking(move || drop(driver));
                 let Some(fault) = fault else { continue };
                 let device = &*points.devices()[place];
                 tracing::error!(
@@ -250,7 +263,12 @@ impl Daemon {
 
 /// The points and devices of `new`, if there are other devices than before: those that go on, and
 /// those that begin anew, opened.
-fn field(before: &Config, new: &Config, changes: &[Change]) -> Result<Option<Field>, String> {
+fn field(
+    before: &Config,
+    new: &Config,
+    changes: &[Change],
+    exports: &Exports,
+) -> Result<Option<Field>, String> {
     let is_changed = |name: &str| {
         let is_it = |place: &Place| matches!(place, Place::Device(device, _) if device == name);
         changes.iter().any(|change| change.is_live() && is_it(&change.place))
@@ -260,7 +278,7 @@ fn field(before: &Config, new: &Config, changes: &[Change]) -> Result<Option<Fie
         if let Some(place) = place.filter(|_| !is_changed(&device.name)) {
             return Ok(Slot::Kept(place));
         }
-        let opened = driver::open(&device.driver, &new.points, index);
+        let opened = driver::open(&device.driver, &new.points, index, exports);
         let opened = opened.map_err(|e| format!("device[{}] does not open: {e}", device.name))?;
         Ok(Slot::Opened(opened))
     };

@@ -9,8 +9,7 @@ use super::Daemon;
 use crate::control::{
     DeviceView, PluginState, PluginView, PointView, SafeView, StatusView, VarView, Want,
 };
-use crate::driver;
-use crate::image::{Direction, Kind, Point, PointId, Quality, Value};
+use crate::image::{Direction, Kind, Point, PointId, Value};
 use crate::plugin::world::Seat;
 use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{self, View};
@@ -72,11 +71,10 @@ impl Daemon {
             let fact = index.and_then(|index| news.devices.get(index));
             DeviceView {
                 name: device.name.clone(),
-                driver: match device.driver {
-                    driver::Config::Sim(_) => "sim".into(),
-                },
+                driver: device.driver.driver().into(),
                 fault: fact.and_then(|fact| fact.fault).map(|fault| fault.to_string()),
                 confirmed: fact.is_some_and(|fact| fact.confirmed),
+                parts: self.devices.parts(&device.name),
             }
         };
         self.config.devices.iter().map(view).collect()
@@ -155,6 +153,9 @@ impl Daemon {
             let is_input = point.direction == Direction::In;
             let image = if is_input { &news.inputs.bytes } else { &news.outputs };
             let owner = news.owners[id.index()].and_then(|seat| roster.name(seat));
+            let quality = news.inputs.quality[id.index()];
+            let good_at = news.inputs.good_at[id.index()];
+            let age = (!good_at.is_zero()).then(|| news.now.saturating_sub(good_at));
             PointView {
                 name: point.name.clone(),
                 direction: point.direction,
@@ -165,7 +166,11 @@ impl Daemon {
                 },
                 value: finite(point.read(image)),
                 unit: point.unit.clone(),
-                quality: if is_input { news.inputs.quality[id.index()] } else { Quality::Good },
+                quality: quality.class(),
+                reason: quality,
+                opc_ua: quality.opc_ua(),
+                age_ms: age.filter(|_| is_input).map(|age| age.as_millis() as u64),
+                confirmed: (!is_input).then(|| !news.unconfirmed[id.index()]),
                 safe: (!is_input).then(|| SafeView::from(point.safe)),
                 owner: owner.map(|name| name.to_string()),
                 device: points.devices()[point.device].clone(),

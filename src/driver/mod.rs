@@ -1,12 +1,18 @@
 //! A device in the field, seen by the scan: read it, write it, command it, ask whether it followed.
 //!
 //! Every function here runs on the scan thread, so it copies and returns: a driver that has to wait
-//! for a wire does that elsewhere and hands over what it has. What a device *is* lies in the file
-//! of its kind: `sim.rs` is the simulated plant.
+//! for a wire does that elsewhere and hands over what it has: `link.rs`. What a device *is* lies in
+//! the file of its kind: `sim.rs` is the simulated plant, `file.rs` a folder of numbers. What of the controller a device shows to
+//! other systems comes from `export.rs`; what the status tells of a device's parts is in
+//! `monitor.rs`.
 
+pub mod export;
+pub mod file;
 pub mod sim;
 
 mod duration;
+mod link;
+mod monitor;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,36 +22,74 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::{Inputs, PointId, Points, Value};
 
+use export::Exports;
+use link::Link;
+pub use monitor::{Monitor, Part};
+
 /// The most devices in one configuration. Each is called twice in every cycle.
 pub const MAX_DEVICES: usize = 256;
 
 /// Which kind of device, and what that kind has to know. In TOML the key `driver` names the kind.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(tag = "driver", rename_all = "lowercase")]
+#[serde(tag = "driver", rename_all = "snake_case")]
 pub enum Config {
     /// A simulated plant.
     Sim(sim::Config),
+    /// Files whose text is a number, such as those of sysfs.
+    File(file::Config),
 }
 
-/// Builds the driver for device number `device` of the configuration. Reads files; not for the
-/// scan.
+impl Config {
+    /// The name of the driver, as the key `driver` has it.
+    pub fn driver(&self) -> &'static str {
+        match self {
+            Self::Sim(_) => "sim",
+            Self::File(_) => "file",
+        }
+    }
+}
+
+/// Whether device number `device` of the configuration can be what it says, without touching the
+/// field. Reads files.
 ///
 /// # Errors
-/// When the device cannot be what its configuration says.
+/// When it cannot.
+pub fn check(config: &Config, points: &Arc<Points>, device: usize) -> Result<(), OpenError> {
+    match config {
+        Config::Sim(config) => sim::Sim::open(config, points, device).map(drop),
+        Config::File(config) => file::Files::plan(config, points, device).map(drop),
+    }
+}
+
+/// Builds the driver for device number `device` of the configuration, which from then on works on
+/// its wire. Not for the scan.
+///
+/// # Errors
+/// When the device cannot be what its configuration says, or the system has no thread to give.
+/// That a device does not answer is no error: it may later.
 pub fn open(
     config: &Config,
     points: &Arc<Points>,
     device: usize,
+    _exports: &Exports,
 ) -> Result<Box<dyn Driver>, OpenError> {
-    match config {
-        Config::Sim(config) => Ok(Box::new(sim::Sim::open(config, points, device)?)),
-    }
+    let link = match config {
+        Config::Sim(config) => return Ok(Box::new(sim::Sim::open(config, points, device)?)),
+        Config::File(config) => {
+            let files = file::Files::plan(config, points, device)?;
+            Link::start(points, device, files.freshness(), files)
+        }
+    };
+    let failed = |error| OpenError::new("driver", format!("{error}"), "threads and descriptors");
+    Ok(Box::new(link.map_err(failed)?))
 }
 
 /// Why a device cannot be opened. The name of the device and its file are added by whoever reports
 /// it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenError {
+    /// The name of the point whose key `at` is meant; `place` is below that key then.
+    pub point: Option<String>,
     /// The key below the device such as `tank[0].level`, or a file with its line: `inputs.csv:3`.
     pub place: String,
     /// What was found there.
@@ -61,12 +105,28 @@ impl OpenError {
         found: impl Into<String>,
         wanted: impl Into<String>,
     ) -> Self {
-        Self { place: place.into(), found: found.into(), wanted: wanted.into() }
+        Self { point: None, place: place.into(), found: found.into(), wanted: wanted.into() }
+    }
+
+    /// The same about a point: `key` is below its key `at`, or empty for that as a whole.
+    pub fn at(
+        point: impl Into<String>,
+        key: impl Into<String>,
+        found: impl Into<String>,
+        wanted: impl Into<String>,
+    ) -> Self {
+        Self { point: Some(point.into()), ..Self::new(key, found, wanted) }
     }
 }
 
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(point) = &self.point {
+            write!(f, "point[{point}].at")?;
+            if !self.place.is_empty() {
+                f.write_str(".")?;
+            }
+        }
         write!(f, "{}: {}; {}", self.place, self.found, self.wanted)
     }
 }
@@ -120,6 +180,21 @@ pub trait Driver: Send {
 
     /// Whether the device is known to have the outputs of the last `write`.
     fn is_confirmed(&self) -> bool;
+
+    /// The same for one of them. Not called while [`Driver::is_confirmed`].
+    fn is_confirmed_at(&self, _output: PointId) -> bool {
+        self.is_confirmed()
+    }
+
+    /// It will be dropped soon, which may wait for the device: whoever has several tells all of them
+    /// first.
+    fn leave(&mut self) {}
+
+    /// Where the device's parts can be looked at, if it has any. Called once, before the scan has
+    /// the driver.
+    fn monitor(&self) -> Option<Monitor> {
+        None
+    }
 }
 
 /// What an operator may ask of a device while it runs.

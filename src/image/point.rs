@@ -4,8 +4,9 @@
 //! configuration. All points together are `Points`, in `image.rs`.
 
 use std::ops::Range;
+use std::time::Duration;
 
-use super::{Direction, Kind, Safe, Unfit, Value};
+use super::{Direction, Freshness, Kind, OnBad, Safe, Unfit, Value};
 
 /// One input or output value, named in the configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,11 +29,40 @@ pub struct Point {
     pub unit: String,
     /// What an output becomes when nobody good owns it; `Hold` for inputs, where it means nothing.
     pub safe: Safe,
+    /// How long an output keeps its value before it becomes safe; zero for at once.
+    pub hold_for: Duration,
+    /// When an input is no longer fresh.
+    pub freshness: Freshness,
+    /// What programs are given for an input that is bad.
+    pub on_bad: OnBad,
     /// Its device's place in [`Points::devices`](super::Points::devices).
     pub device: usize,
 }
 
+/// The bytes of one value: little endian, from the front, as many as its type has; a bool is 0 or
+/// 1. The same wherever the point lies.
+pub type Raw = [u8; 8];
+
 impl Point {
+    /// A plain point at the start of an image, of device 0: nothing is scaled, an output holds.
+    pub fn new(name: impl Into<String>, direction: Direction, kind: Kind) -> Self {
+        Self {
+            name: name.into(),
+            direction,
+            kind,
+            byte: 0,
+            bit: 0,
+            scale: 1.0,
+            offset: 0.0,
+            unit: String::new(),
+            safe: Safe::Hold,
+            hold_for: Duration::ZERO,
+            freshness: Freshness::default(),
+            on_bad: OnBad::Keep,
+            device: 0,
+        }
+    }
+
     /// The bytes of the image that this point touches.
     pub fn bytes(&self) -> Range<usize> {
         let start = self.byte as usize;
@@ -54,17 +84,19 @@ impl Point {
 
     /// The value that `image` holds for this point.
     pub fn read(&self, image: &[u8]) -> Value {
-        let bytes = &image[self.bytes()];
+        self.value_of(&self.raw(image))
+    }
+
+    /// The value of these bytes.
+    pub fn value_of(&self, raw: &Raw) -> Value {
+        let bytes = &raw[..self.kind.size() as usize];
         match self.kind {
-            Kind::Bool => Value::Bool(bytes[0] & self.mask() != 0),
+            Kind::Bool => Value::Bool(raw[0] != 0),
             Kind::F32 => {
                 let raw = f32::from_le_bytes(bytes.try_into().expect("an f32 has four bytes"));
                 Value::Real(self.scaled(f64::from(raw)))
             }
-            Kind::F64 => {
-                let raw = f64::from_le_bytes(bytes.try_into().expect("an f64 has eight bytes"));
-                Value::Real(self.scaled(raw))
-            }
+            Kind::F64 => Value::Real(self.scaled(f64::from_le_bytes(*raw))),
             _ if self.is_plain() => Value::Int(self.raw_int(bytes)),
             _ => Value::Real(self.scaled(self.raw_int(bytes) as f64)),
         }
@@ -126,6 +158,44 @@ impl Point {
         Ok((raw as u64).to_le_bytes())
     }
 
+    /// The bytes of its value in `image`, wherever they lie there.
+    pub fn raw(&self, image: &[u8]) -> Raw {
+        let mut raw = [0; 8];
+        let bytes = &image[self.bytes()];
+        match self.kind {
+            Kind::Bool => raw[0] = u8::from(bytes[0] & self.mask() != 0),
+            _ => raw[..bytes.len()].copy_from_slice(bytes),
+        }
+        raw
+    }
+
+    /// Puts such bytes into `image`; nothing else in the image changes.
+    pub fn put_raw(&self, image: &mut [u8], raw: &Raw) {
+        let at = self.bytes();
+        match self.kind {
+            Kind::Bool => {
+                let bit = if raw[0] == 0 { 0 } else { self.mask() };
+                image[at.start] = image[at.start] & !self.mask() | bit;
+            }
+            _ => {
+                let len = at.len();
+                image[at].copy_from_slice(&raw[..len]);
+            }
+        }
+    }
+
+    /// Such bytes for `value`.
+    ///
+    /// # Errors
+    /// As [`Point::encode`].
+    pub fn raw_of(&self, value: Value) -> Result<Raw, Unfit> {
+        let mut raw = self.encode(value)?;
+        if self.kind == Kind::Bool {
+            raw[0] >>= self.bit;
+        }
+        Ok(raw)
+    }
+
     /// Zeroes its bits in `image`; nothing else in the image changes.
     pub fn clear(&self, image: &mut [u8]) {
         let mask = self.mask();
@@ -158,18 +228,8 @@ mod tests {
     use super::*;
 
     fn point(kind: Kind, scale: f64, offset: f64) -> Point {
-        Point {
-            name: "p".into(),
-            direction: Direction::Out,
-            kind,
-            byte: 1,
-            bit: if kind == Kind::Bool { 3 } else { 0 },
-            scale,
-            offset,
-            unit: String::new(),
-            safe: Safe::Hold,
-            device: 0,
-        }
+        let bit = if kind == Kind::Bool { 3 } else { 0 };
+        Point { byte: 1, bit, scale, offset, ..Point::new("p", Direction::Out, kind) }
     }
 
     /// Writes `value` into a point and reads it back.
@@ -179,6 +239,12 @@ mod tests {
         let written = point.write(&mut image, value);
         assert_eq!(written.map(|()| point.read(&image)), expected, "{kind} {value}");
         assert_eq!((image[0], image[9]), (0, 0), "{kind} {value}: wrote beside the point");
+        if let (Ok(expected), Ok(raw)) = (expected, point.raw_of(value)) {
+            assert_eq!((point.raw(&image), point.value_of(&raw)), (raw, expected));
+            let mut copy = [0u8; 10];
+            point.put_raw(&mut copy, &raw);
+            assert_eq!(copy, image, "{kind} {value}");
+        }
     }
 
     #[test]

@@ -289,7 +289,7 @@ pub(super) fn point_read(
         _ => return Err(Code::OtherType),
     }
     if quality != 0 {
-        memory.write(quality, &[world.inputs.quality[id.index()] as u8])?;
+        memory.write(quality, &[world.inputs.quality[id.index()].class() as u8])?;
     }
     Ok(())
 }

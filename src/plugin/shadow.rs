@@ -132,6 +132,7 @@ impl Feed {
         (frame.poll, frame.cycle, frame.now) = (poll, world.cycle, world.now);
         frame.inputs.bytes.copy_from_slice(&world.inputs.bytes);
         frame.inputs.quality.copy_from_slice(&world.inputs.quality);
+        frame.inputs.good_at.copy_from_slice(&world.inputs.good_at);
         frame.outputs_before.copy_from_slice(&world.outputs_before);
         frame.outputs.copy_from_slice(&world.outputs);
         frame.owners.copy_from_slice(&world.owners);

@@ -286,6 +286,7 @@ impl World {
         }
         self.owners.resize(points.ids(), None);
         self.inputs.quality.resize(points.ids(), Quality::Good);
+        self.inputs.good_at.resize(points.ids(), Duration::ZERO);
         self.inputs.bytes.resize(points.image_bytes(Direction::In), 0);
         self.outputs.resize(points.image_bytes(Direction::Out), 0);
         for (id, point) in points.iter() {
@@ -293,7 +294,7 @@ impl World {
             match point.direction {
                 Direction::In if is_new => {
                     point.clear(&mut self.inputs.bytes);
-                    self.inputs.quality[id.index()] = Quality::Bad;
+                    self.inputs.quality[id.index()] = Quality::Waiting;
                 }
                 // A program may have written where no point was.
                 Direction::Out if is_new => point.clear(&mut self.outputs),

@@ -7,7 +7,7 @@ use serde::de::{Error, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
 use super::file::Named;
-use crate::image::{Direction, Kind, MAX_IMAGE_BYTES, MAX_POINTS, Point, Points, Safe, Value};
+use crate::image::{Direction, Kind, MAX_IMAGE_BYTES, MAX_POINTS, Point, Points, Value};
 use crate::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variable, VariableKind, Variables};
 
 /// What holds for the whole recipe.
@@ -156,16 +156,11 @@ fn plain_scale() -> f64 {
 impl DeclaredPoint {
     fn point(&self) -> Point {
         Point {
-            name: self.name.clone(),
-            direction: self.direction,
-            kind: self.kind,
             byte: self.address.byte,
             bit: self.address.bit,
             scale: self.scale,
             offset: self.offset,
-            unit: String::new(),
-            safe: Safe::Hold,
-            device: 0,
+            ..Point::new(self.name.clone(), self.direction, self.kind)
         }
     }
 }

@@ -208,6 +208,8 @@ pub struct Snapshot {
     pub outputs: Vec<u8>,
     /// By [`crate::image::PointId`].
     pub owners: Vec<Option<Seat>>,
+    /// Which outputs a device is not known to have; by [`crate::image::PointId`].
+    pub unconfirmed: Vec<bool>,
     /// All variables.
     pub variables: Variables,
     /// Programs that run, in the order of polling, then those that trapped.
@@ -232,6 +234,7 @@ impl Snapshot {
             inputs: world.inputs.clone(),
             outputs: world.outputs.clone(),
             owners: world.owners.clone(),
+            unconfirmed: vec![false; world.owners.len()],
             variables: world.variables.clone(),
             programs: Roomy::with_capacity(MAX_PROGRAMS),
             devices: Roomy::with_capacity(MAX_DEVICES),

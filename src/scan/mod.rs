@@ -22,6 +22,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::driver::{Driver, Fault};
+use crate::image::{Direction, Points};
 use crate::plugin::shadow::{Feed, MAX_FEEDS};
 use crate::plugin::stop::{Lane, Timekeeper, now_ns};
 use crate::plugin::world::{MAX_PROGRAMS, Seat, World};
@@ -268,8 +269,10 @@ impl Scan {
             // These allocate only when there are more points than before.
             news.inputs.bytes.clone_from(&world.inputs.bytes);
             news.inputs.quality.clone_from(&world.inputs.quality);
+            news.inputs.good_at.clone_from(&world.inputs.good_at);
             news.outputs.clone_from(&world.outputs);
             news.owners.clone_from(&world.owners);
+            mark_unconfirmed(devices, &world.points, &mut news.unconfirmed);
             news.variables.copy_from(&world.variables);
             let facts = news.programs.list();
             facts.clear();
@@ -292,6 +295,11 @@ impl Scan {
                 let _ = catch_unwind(AssertUnwindSafe(write));
             }
         }
+    }
+
+    /// Tells every device that it will be dropped.
+    pub fn leave_field(&mut self) {
+        self.devices.iter_mut().for_each(|device| device.driver.leave());
     }
 
     /// Passes on a measured time.
@@ -342,6 +350,19 @@ impl Scan {
         // `obey` has looked for room, and each order and each program gives back one thing.
         let full = self.ends.returns.push(thing).is_err();
         debug_assert!(!full, "more came back than there are orders and programs");
+    }
+}
+
+/// Marks the outputs that a device is not known to have.
+fn mark_unconfirmed(devices: &[Device], points: &Points, marks: &mut Vec<bool>) {
+    marks.clear();
+    marks.resize(points.ids(), false);
+    if devices.iter().all(|device| device.driver.is_confirmed()) {
+        return;
+    }
+    for (id, point) in points.iter().filter(|(_, point)| point.direction == Direction::Out) {
+        let driver = &devices[point.device].driver;
+        marks[id.index()] = !driver.is_confirmed() && !driver.is_confirmed_at(id);
     }
 }
 

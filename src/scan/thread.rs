@@ -91,6 +91,7 @@ pub fn start(settings: Settings, cargo: Cargo, keeper: Arc<Timekeeper>) -> io::R
             scan.abandon(MonotonicClock.now());
             std::process::exit(EXIT_PANIC);
         }
+        scan.leave_field();
     })?;
     Ok(Running { end, thread: Some(thread) })
 }

@@ -15,7 +15,7 @@ use camshaft::control::{
     By, Call, Code, DeviceView, Event, Failure, PluginState, PluginView, PointView, Receipt, Reply,
     Request, Response, RetainView, StatusView, SwapView, VarView, Want,
 };
-use camshaft::image::{Direction, Kind, Quality, Safe, Value};
+use camshaft::image::{Class, Direction, Kind, Quality, Safe, Value};
 use camshaft::journal::Entry;
 use camshaft::plugin::shadow::{Difference, Report};
 use camshaft::plugin::{ModuleHash, Trap};
@@ -259,6 +259,7 @@ fn status(plugins: &[PluginView]) -> StatusView {
         driver: "sim".into(),
         fault: fault.map(String::from),
         confirmed: fault.is_none(),
+        parts: Vec::new(),
     };
     StatusView {
         version: "0.1.0".into(),
@@ -303,7 +304,11 @@ fn points() -> Vec<PointView> {
         address: "0".into(),
         value: Some(Value::Real(42.123_456)),
         unit: "%".into(),
-        quality: Quality::Good,
+        quality: Class::Good,
+        reason: Quality::Good,
+        opc_ua: 0,
+        age_ms: None,
+        confirmed: Some(true),
         safe: None,
         owner: None,
         device: "plant".into(),
@@ -313,7 +318,11 @@ fn points() -> Vec<PointView> {
         address: "8".into(),
         value: None,
         unit: "°C".into(),
-        quality: Quality::Bad,
+        quality: Class::Bad,
+        reason: Quality::NoComm,
+        opc_ua: 0x8031_0000,
+        age_ms: Some(1500),
+        confirmed: None,
         ..input.clone()
     };
     let lamp = PointView {

@@ -148,7 +148,7 @@ fn points_that_stay_keep_their_values_while_others_come_and_go() {
     assert_eq!(value(&news, "out.at"), Value::Int(6), "it was polled in every cycle");
     assert_eq!(value(&news, "out.count"), Value::Int(6), "the id that it knows is good");
     assert_eq!(value(&news, "out.new"), Value::Int(77), "it is safe from the beginning");
-    assert_eq!((value(&news, "in.new"), news.inputs.quality[3]), (Value::Int(0), Quality::Bad));
+    assert_eq!((value(&news, "in.new"), news.inputs.quality[3]), (Value::Int(0), Quality::Waiting));
     assert_eq!((owner(&news, "out.count"), owner(&news, "out.new")), (Some(Seat(0)), None));
     assert_eq!(new.given(), news.outputs);
     assert_eq!(old.given().len(), 9, "it was never given what it does not know");

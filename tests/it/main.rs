@@ -9,6 +9,7 @@ mod budget;
 mod control;
 mod crash;
 mod daemon;
+mod device;
 mod evil;
 mod field;
 mod folder;

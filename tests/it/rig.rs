@@ -52,18 +52,7 @@ pub fn point(
     bit: u8,
     safe: Safe,
 ) -> Point {
-    Point {
-        name: name.into(),
-        direction,
-        kind,
-        byte,
-        bit,
-        scale: 1.0,
-        offset: 0.0,
-        unit: String::new(),
-        safe,
-        device: 0,
-    }
+    Point { byte, bit, safe, ..Point::new(name, direction, kind) }
 }
 
 /// Inputs `in.level` (f64 at 0) and `in.button` (8.0); outputs `out.valve` (f64 at 0, safe 7.5),

@@ -16,10 +16,11 @@ const FOREIGN_OUT: PointId = PointId(8);
 
 /// Device 0 with some points of each direction, and one bool of device 1 in the same byte each.
 pub(super) fn points() -> Arc<Points> {
-    let point = |name: &str, direction, kind, byte, bit, device| {
-        let (name, unit) = (name.to_owned(), String::new());
-        let (scale, offset, safe) = (1.0, 0.0, Safe::Hold);
-        Point { name, direction, kind, byte, bit, scale, offset, unit, safe, device }
+    let point = |name: &str, direction, kind, byte, bit, device| Point {
+        byte,
+        bit,
+        device,
+        ..Point::new(name, direction, kind)
     };
     use Direction::{In, Out};
     let all = vec![
@@ -57,7 +58,8 @@ impl Bench {
     fn new(toml: &str) -> Self {
         let points = points();
         let config = toml::from_str(&format!("driver = \"sim\"\n{toml}")).unwrap();
-        let device = crate::driver::open(&config, &points, 0).unwrap();
+        let device =
+            crate::driver::open(&config, &points, 0, &crate::driver::export::exports().1).unwrap();
         let inputs = Inputs::unread(&points);
         let outputs = vec![0; points.image_bytes(Direction::Out)];
         Self { points, device, inputs, outputs }
@@ -116,7 +118,7 @@ fn the_first_read_shows_initial_values_and_touches_nothing_foreign() {
     bench.check(BOOL_IN, Value::Bool(true), Quality::Good);
     bench.check(INT_IN, Value::Int(-7), Quality::Good);
     bench.check(F32_IN, Value::Real(0.0), Quality::Good);
-    bench.check(FOREIGN_IN, Value::Bool(true), Quality::Bad);
+    bench.check(FOREIGN_IN, Value::Bool(true), Quality::Waiting);
 }
 
 #[test]
@@ -183,7 +185,7 @@ fn a_loopback_carries_bits_and_not_a_number_is_bad() {
         bench.outputs[3..11].copy_from_slice(&nonsense.to_le_bytes());
         bench.write(10).unwrap();
         bench.read(20).unwrap();
-        bench.check(F64_IN, Value::Real(1.5), Quality::Bad);
+        bench.check(F64_IN, Value::Real(1.5), Quality::Sensor);
         bench.check(INT_IN, Value::Int(-300), Quality::Good);
     }
     bench.output(F64_OUT, Value::Real(2.5));
@@ -236,9 +238,9 @@ fn a_lost_device_keeps_values_and_says_so() {
     assert_eq!(bench.write(10), Err(Fault::Disconnected));
     assert_eq!(bench.read(20), Err(Fault::Disconnected));
     for id in INPUTS {
-        assert_eq!(bench.quality(id), Quality::Bad);
+        assert_eq!(bench.quality(id), Quality::NoComm);
     }
-    bench.check(INT_IN, Value::Int(5), Quality::Bad);
+    bench.check(INT_IN, Value::Int(5), Quality::NoComm);
 
     bench.order(20, Command::Clear);
     assert!(!bench.device.is_confirmed(), "the last write was lost");
@@ -255,7 +257,7 @@ fn frozen_inputs_stand_while_the_plant_goes_on() {
     let mut bench = Bench::new(LOOP);
     bench.order(0, Command::Inject(Injection::Freeze));
     bench.read(0).unwrap();
-    bench.check(INT_IN, Value::Int(0), Quality::Bad);
+    bench.check(INT_IN, Value::Int(0), Quality::Waiting);
     bench.order(0, Command::Clear);
     bench.read(0).unwrap();
 
@@ -264,7 +266,7 @@ fn frozen_inputs_stand_while_the_plant_goes_on() {
     bench.write(0).unwrap();
     assert!(bench.device.is_confirmed(), "outputs arrive");
     bench.read(10).unwrap();
-    bench.check(INT_IN, Value::Int(0), Quality::Uncertain);
+    bench.check(INT_IN, Value::Int(0), Quality::Stale);
     bench.order(10, Command::Clear);
     bench.read(20).unwrap();
     bench.check(INT_IN, Value::Int(5), Quality::Good);
@@ -280,7 +282,7 @@ fn a_slow_device_is_late_both_ways() {
     for millis in (0..1000).step_by(10) {
         bench.read(millis).unwrap();
         let expected = match millis {
-            0..200 => (Value::Int(0), Quality::Uncertain),
+            0..200 => (Value::Int(0), Quality::Stale),
             200..400 => (Value::Int(0), Quality::Good),
             _ => (Value::Int(5), Quality::Good),
         };
@@ -325,7 +327,7 @@ fn garbage_passes_for_good_except_what_is_not_a_number() {
             let bytes = bench.points[id].bytes();
             let Value::Real(number) = bench.value(id) else { panic!("a float") };
             assert!(number.is_finite());
-            if bench.quality(id) == Quality::Bad {
+            if bench.quality(id) == Quality::Sensor {
                 bad += 1;
                 assert_eq!(bench.inputs.bytes[bytes.clone()], before.bytes[bytes], "kept");
             }

@@ -106,27 +106,27 @@ impl Wire {
         inputs: &mut Inputs,
     ) -> Result<(), Fault> {
         match self.failure {
-            None => self.show(field, inputs),
+            None => self.show(now, field, inputs),
             Some(Injection::Disconnect) => {
-                self.degrade(inputs, Quality::Bad);
+                self.degrade(inputs, Quality::NoComm);
                 return Err(Fault::Disconnected);
             }
-            Some(Injection::Freeze) => self.degrade(inputs, Quality::Uncertain),
+            Some(Injection::Freeze) => self.degrade(inputs, Quality::Stale),
             Some(Injection::Slow { delay }) => {
                 self.late_inputs.send(now, delay, &field[self.input_bytes.clone()]);
                 if let Some((_, frame)) = self.late_inputs.arrived(now, delay) {
                     self.received[self.input_bytes.clone()].copy_from_slice(frame);
                 }
                 match self.late_inputs.has_delivered() {
-                    true => self.show(&self.received, inputs),
-                    false => self.degrade(inputs, Quality::Uncertain),
+                    true => self.show(now, &self.received, inputs),
+                    false => self.degrade(inputs, Quality::Stale),
                 }
             }
             Some(Injection::Garbage { .. }) => {
                 for id in &self.inputs {
                     babble(&mut self.garbage, &self.points[*id], &mut self.received);
                 }
-                self.show(&self.received, inputs);
+                self.show(now, &self.received, inputs);
             }
         }
         Ok(())
@@ -134,29 +134,23 @@ impl Wire {
 
     /// Copies our inputs out of `from`; a float that is not a finite number is bad and keeps its
     /// value.
-    fn show(&self, from: &[u8], inputs: &mut Inputs) {
+    fn show(&self, now: Duration, from: &[u8], inputs: &mut Inputs) {
         for id in &self.inputs {
             let point = &self.points[*id];
             let is_nonsense =
                 matches!(point.read(from), Value::Real(number) if !number.is_finite());
             if is_nonsense {
-                inputs.quality[id.index()] = Quality::Bad;
+                inputs.note(*id, Quality::Sensor, now);
                 continue;
             }
-            let mask = point.mask();
-            for (byte, raw) in inputs.bytes[point.bytes()].iter_mut().zip(&from[point.bytes()]) {
-                *byte = *byte & !mask | raw & mask;
-            }
-            inputs.quality[id.index()] = Quality::Good;
+            point.put_raw(&mut inputs.bytes, &point.raw(from));
+            inputs.note(*id, Quality::Good, now);
         }
     }
 
     /// Makes our inputs this bad, if they are not worse already.
     fn degrade(&self, inputs: &mut Inputs, quality: Quality) {
-        for id in &self.inputs {
-            let worst = inputs.quality[id.index()].max(quality);
-            inputs.quality[id.index()] = worst;
-        }
+        self.inputs.iter().for_each(|id| inputs.degrade(*id, quality));
     }
 
     /// Sends the output image towards the plant.

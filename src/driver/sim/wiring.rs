@@ -124,7 +124,7 @@ mod tests {
         /// `toml` is refused with `expected`.
         fn check(toml: &str, expected: &str) {
             let config = toml::from_str(&format!("driver = \"sim\"\n{toml}")).unwrap();
-            let message = match crate::driver::open(&config, &points(), 0) {
+            let message = match crate::driver::check(&config, &points(), 0) {
                 Ok(_) => panic!("accepted: {toml}"),
                 Err(error) => error.to_string(),
             };

@@ -64,7 +64,7 @@ fn reading_scales_and_checks_the_type() {
 fn quality_comes_along_if_it_is_wanted() {
     let mut bench = Bench::new();
     let quality = &mut bench.world().inputs.quality;
-    (quality[1], quality[2]) = (Quality::Uncertain, Quality::Bad);
+    (quality[1], quality[2]) = (Quality::Stale, Quality::NoComm);
     let table = [
         ("wasm_point_read_double 0 200 300", 0),
         ("wasm_point_read_boolean 1 200 302", 0),

@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use camshaft::image::{Direction, Kind, Point, PointId, Quality};
+use camshaft::image::{Class, Direction, Kind, Point, PointId};
 use camshaft::plugin::world::Seat;
 use camshaft::plugin::{Grant, Settings};
 use camshaft::variable::Variable;
@@ -287,10 +287,10 @@ impl Poll<'_> {
             RAMP => i16::from_le_bytes([bytes[40], bytes[41]]).into(),
             _ => return self.take(4), // a bool is no int
         };
-        let quality = match self.world.inputs.quality[id.index()] {
-            Quality::Good => 0,
-            Quality::Uncertain => 1,
-            Quality::Bad => 2,
+        let quality = match self.world.inputs.quality[id.index()].class() {
+            Class::Good => 0,
+            Class::Uncertain => 1,
+            Class::Bad => 2,
         };
         [0, value, quality].into_iter().for_each(|number| self.take(number));
     }

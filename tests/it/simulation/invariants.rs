@@ -264,10 +264,10 @@ fn assert_quality(news: &Snapshot, model: &Model) {
             let quality = news.inputs.quality[id.index()];
             let is_right = match device.failure {
                 None => quality == Quality::Good,
-                Some(Injection::Disconnect) => quality == Quality::Bad,
+                Some(Injection::Disconnect) => quality == Quality::NoComm,
                 Some(Injection::Freeze) => quality != Quality::Good,
                 Some(Injection::Slow { .. }) => true,
-                Some(Injection::Garbage { .. }) => quality != Quality::Uncertain,
+                Some(Injection::Garbage { .. }) => quality != Quality::Stale,
             };
             assert!(is_right, "{} is {quality:?} with {:?}", point.name, device.failure);
         }

@@ -77,7 +77,7 @@ pub fn with_annex(before: &Points, mask: u32) -> Arc<Points> {
 /// The third device: its inputs stand still, its outputs are taken.
 pub fn annex(points: &Arc<Points>) -> Box<dyn Driver> {
     let config = driver::Config::Sim(sim::Config::default());
-    driver::open(&config, points, ANNEX).expect("the annex is right")
+    driver::open(&config, points, ANNEX, &driver::export::exports().1).expect("the annex is right")
 }
 
 pub fn points() -> Arc<Points> {
@@ -127,7 +127,8 @@ pub fn devices(points: &Arc<Points>) -> Vec<Box<dyn Driver>> {
         .into_iter()
         .enumerate()
         .map(|(n, config)| {
-            driver::open(&driver::Config::Sim(config), points, n).expect("the plant is right")
+            driver::open(&driver::Config::Sim(config), points, n, &driver::export::exports().1)
+                .expect("the plant is right")
         })
         .collect()
 }
@@ -241,8 +242,8 @@ impl Mirror {
         }
         match self.failure {
             None => self.show(&self.field, seen, inputs),
-            Some(Injection::Disconnect) => self.worsen(Quality::Bad, inputs),
-            Some(Injection::Freeze) => self.worsen(Quality::Uncertain, inputs),
+            Some(Injection::Disconnect) => self.worsen(Quality::NoComm, inputs),
+            Some(Injection::Freeze) => self.worsen(Quality::Stale, inputs),
             Some(Injection::Slow { delay }) => {
                 self.late_in.push((now, self.field.clone()));
                 if let Some((_, frame)) = due(&mut self.late_in, now, delay) {
@@ -250,10 +251,15 @@ impl Mirror {
                 }
                 match &self.received {
                     Some(received) => self.show(received, seen, inputs),
-                    None => self.worsen(Quality::Uncertain, inputs),
+                    None => self.worsen(Quality::Stale, inputs),
                 }
             }
             Some(Injection::Garbage { .. }) => self.babble(seen, inputs),
+        }
+        for (id, _) in self.ours(Direction::In) {
+            if inputs.quality[id.index()] == Quality::Good {
+                inputs.good_at[id.index()] = now;
+            }
         }
         (self.failure == Some(Injection::Disconnect)).then_some(Fault::Disconnected)
     }
@@ -287,7 +293,7 @@ impl Mirror {
     fn babble(&self, seen: &Inputs, inputs: &mut Inputs) {
         for (id, point) in self.ours(Direction::In) {
             let quality = seen.quality[id.index()];
-            assert!(quality == Quality::Good || (quality == Quality::Bad && id == NOISE));
+            assert!(quality == Quality::Good || (quality == Quality::Sensor && id == NOISE));
             inputs.quality[id.index()] = quality;
             if quality == Quality::Good {
                 copy(point, &seen.bytes, &mut inputs.bytes);

@@ -28,10 +28,11 @@ impl Model {
         world.inputs.bytes.resize(points.image_bytes(Direction::In), 0);
         world.outputs.resize(points.image_bytes(Direction::Out), 0);
         world.inputs.quality.resize(points.ids(), Quality::Good);
+        world.inputs.good_at.resize(points.ids(), std::time::Duration::ZERO);
         world.owners.resize(points.ids(), None);
         for (id, point) in points.iter().filter(|(id, _)| before.get(*id).is_none()) {
             match (point.direction, point.safe) {
-                (Direction::In, _) => world.inputs.quality[id.index()] = Quality::Bad,
+                (Direction::In, _) => world.inputs.quality[id.index()] = Quality::Waiting,
                 (Direction::Out, Safe::Value(safe)) => {
                     point.write(&mut world.outputs, safe).expect("safe values fit");
                 }

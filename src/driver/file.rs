@@ -1,0 +1,272 @@
+//! Files whose text is a number: sysfs, iio, hwmon, PWM, anything that a program writes.
+//!
+//! ```toml
+//! [[device]]
+//! name = "board"
+//! driver = "file"
+//! period = "500ms"
+//! [[device.point]]
+//! name = "board.temperature"
+//! direction = "in"
+//! type = "i32"
+//! scale = 0.001
+//! unit = "°C"
+//! at = { path = "/sys/class/thermal/thermal_zone0/temp" }
+//! ```
+//! Inputs are read once in a period, each by a thread that may wait: a sensor that hangs costs only
+//! its own point, whose value ages. Outputs are written when they change, and confirmed when the
+//! kernel has taken them. The number in the file is the raw one; scale and offset are the point's.
+//! It does not watch files and does not find them: hwmon numbers its chips anew at each boot, so
+//! name them by their device, such as `/sys/devices/.../hwmon/hwmon*/temp1_input` resolved once.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::link::{Serve, Side};
+use super::{Fault, OpenError, Part, duration};
+use crate::image::{Direction, Freshness, Kind, Point, PointId, Points, Quality, Raw};
+
+/// Quicker than this the threads would do nothing else; slower is no measurement.
+const PERIOD: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(3600);
+
+/// The longest text of a number: more digits than any type has.
+const MAX_TEXT: u64 = 64;
+
+/// A `[[device]]` of this driver.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Between two readings of a file.
+    #[serde(default = "second", with = "duration")]
+    pub period: Duration,
+    /// Where each point is.
+    #[serde(default)]
+    pub at: BTreeMap<String, At>,
+}
+
+fn second() -> Duration {
+    Duration::from_secs(1)
+}
+
+/// The key `at` of a point.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct At {
+    /// The file, absolute.
+    pub path: PathBuf,
+}
+
+/// All files of one device.
+#[derive(Debug)]
+pub(super) struct Files {
+    period: Duration,
+    inputs: Vec<Spot>,
+    outputs: Vec<Spot>,
+}
+
+/// A point and its file.
+#[derive(Debug)]
+struct Spot {
+    id: PointId,
+    point: Point,
+    path: Arc<Path>,
+    /// What is under way: a number read, or a number written.
+    work: Option<JoinHandle<io::Result<Raw>>>,
+    /// Why it failed last.
+    trouble: Option<String>,
+}
+
+impl Files {
+    /// Finds the file of each point of device number `device`.
+    ///
+    /// # Errors
+    /// When a point has none, or one is of no point.
+    pub(super) fn plan(config: &Config, points: &Points, device: usize) -> Result<Self, OpenError> {
+        if !PERIOD.contains(&config.period) {
+            let found = format!("{:?}", config.period);
+            return Err(OpenError::new("period", found, "from 1ms to 1h"));
+        }
+        let mut files = Self { period: config.period, inputs: Vec::new(), outputs: Vec::new() };
+        for (id, point) in points.iter().filter(|(_, point)| point.device == device) {
+            let wanted = "{ path = \"/sys/...\" }";
+            let at = config.at.get(&point.name);
+            let at = at.ok_or_else(|| OpenError::at(&point.name, "", "nothing", wanted))?;
+            if !at.path.is_absolute() {
+                let found = format!("{}", at.path.display());
+                return Err(OpenError::at(
+                    &point.name,
+                    "path",
+                    found,
+                    "an absolute path",
+                ));
+            }
+            let path = Arc::from(&*at.path);
+            let spot = Spot { id, point: point.clone(), path, work: None, trouble: None };
+            match point.direction {
+                Direction::In => files.inputs.push(spot),
+                Direction::Out => files.outputs.push(spot),
+            }
+        }
+        Ok(files)
+    }
+
+    /// How long a value is believed: three readings, and ten until it is bad.
+    pub(super) fn freshness(&self) -> Freshness {
+        let bad = (10 * self.period).max(Duration::from_secs(2));
+        Freshness { stale_after: Some(3 * self.period), bad_after: Some(bad) }
+    }
+
+    /// Takes what was read and starts to read again.
+    async fn read(&mut self, side: &mut Side) {
+        for spot in &mut self.inputs {
+            if let Some(read) = spot.finished().await {
+                match read {
+                    Ok(raw) => side.put(spot.id, raw),
+                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                        side.spoil(spot.id, Quality::Sensor);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        side.spoil(spot.id, Quality::NoComm);
+                    }
+                    Err(_) => side.spoil(spot.id, Quality::Device),
+                }
+            }
+            if spot.work.is_none() {
+                let (path, point) = (Arc::clone(&spot.path), spot.point.clone());
+                spot.work = Some(spawn_blocking(move || read(&path, &point)));
+            }
+        }
+    }
+
+    /// Writes the outputs that the files do not have.
+    async fn write(&mut self, side: &mut Side) {
+        for spot in &mut self.outputs {
+            match spot.finished().await {
+                Some(Ok(raw)) => side.confirm(spot.id, raw),
+                Some(Err(_)) => side.doubt(spot.id),
+                None => {}
+            }
+            let Some(wanted) = side.wanted(spot.id) else { continue };
+            if spot.work.is_none() && !side.has(spot.id, wanted) {
+                let (path, point) = (Arc::clone(&spot.path), spot.point.clone());
+                spot.work = Some(spawn_blocking(move || write(&path, &point, wanted)));
+            }
+        }
+    }
+
+    /// Makes all of it known.
+    fn publish(&self, side: &mut Side) {
+        let spots = || self.inputs.iter().chain(&self.outputs);
+        // An output that does not change finds nothing out.
+        let asked = if self.inputs.is_empty() { &self.outputs } else { &self.inputs };
+        let is_dead = asked.iter().all(|spot| spot.trouble.is_some());
+        side.fault((is_dead && !asked.is_empty()).then_some(Fault::Disconnected));
+        let part = |spot: &Spot| Part {
+            name: spot.point.name.clone(),
+            ok: spot.trouble.is_none(),
+            state: spot.trouble.clone().unwrap_or_else(|| spot.path.display().to_string()),
+            facts: Vec::new(),
+        };
+        side.show(spots().map(part).collect());
+        side.publish();
+    }
+}
+
+impl Serve for Files {
+    async fn serve(&mut self, side: &mut Side) {
+        // Writes are short, and are looked after as soon as they can be over.
+        const WRITTEN: Duration = Duration::from_millis(1);
+        let mut readings = interval(self.period);
+        readings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.write(side).await;
+            self.publish(side);
+            let is_writing = self.outputs.iter().any(|spot| spot.work.is_some());
+            tokio::select! {
+                _ = readings.tick() => self.read(side).await,
+                () = side.changed() => {}
+                () = tokio::time::sleep(WRITTEN), if is_writing => {}
+            }
+        }
+    }
+}
+
+impl Spot {
+    /// The outcome of the work under way, if that is over.
+    async fn finished(&mut self) -> Option<io::Result<Raw>> {
+        let work = self.work.take_if(|work| work.is_finished())?;
+        let outcome = work.await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+        let why = |error: &io::Error| format!("{}: {error}", self.path.display());
+        self.trouble = outcome.as_ref().err().map(why);
+        Some(outcome)
+    }
+}
+
+fn read(path: &Path, point: &Point) -> io::Result<Raw> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_TEXT).read_to_string(&mut text)?;
+    parse(&text, point.kind).ok_or_else(|| {
+        let message = format!("{:?} is no {}", text.trim(), point.kind);
+        io::Error::new(io::ErrorKind::InvalidData, message)
+    })
+}
+
+/// The raw bytes of a number in text; a bool is 0 or another number.
+fn parse(text: &str, kind: Kind) -> Option<Raw> {
+    let plain = |kind| Point::new("", Direction::In, kind);
+    let text = text.trim();
+    let value = match kind {
+        Kind::Bool => crate::image::Value::Bool(text.parse::<i64>().ok()? != 0),
+        Kind::F32 | Kind::F64 => crate::image::Value::Real(text.parse().ok()?),
+        _ => crate::image::Value::Int(text.parse().ok()?),
+    };
+    plain(kind).raw_of(value).ok()
+}
+
+fn write(path: &Path, point: &Point, raw: Raw) -> io::Result<Raw> {
+    let plain = Point::new("", Direction::Out, point.kind);
+    let text = match plain.value_of(&raw) {
+        crate::image::Value::Bool(on) => u8::from(on).to_string(),
+        number => number.to_string(),
+    };
+    // Without truncation: files of sysfs have none, and of others the number is the first line.
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    file.write_all(format!("{text}\n").as_bytes())?;
+    Ok(raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_of_their_type() {
+        fn check(text: &str, kind: Kind, expected: Option<&[u8]>) {
+            let raw = parse(text, kind);
+            let expected = expected.map(|bytes| {
+                let mut raw = [0; 8];
+                raw[..bytes.len()].copy_from_slice(bytes);
+                raw
+            });
+            assert_eq!(raw, expected, "{text:?} as {kind}");
+        }
+        check("42500\n", Kind::I32, Some(&42_500i32.to_le_bytes()));
+        check(" -3 ", Kind::I8, Some(&[0xfd]));
+        check("300", Kind::U8, None);
+        check("1.5", Kind::F64, Some(&1.5f64.to_le_bytes()));
+        check("nan", Kind::F64, None);
+        check("1", Kind::Bool, Some(&[1]));
+        check("0", Kind::Bool, Some(&[0]));
+        check("", Kind::I32, None);
+        check("12 apples", Kind::I32, None);
+    }
+}

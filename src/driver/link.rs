@@ -1,0 +1,292 @@
+//! A slow driver looks like a fast one: the scan's side of a device that is served elsewhere.
+//!
+//! ```text
+//!   scan thread                       thread of this device
+//!   Link::read   <--- News (triple buffer) ---  Side::publish   <-- wire
+//!   Link::write  ---- Wants (triple buffer) --> Side::wanted    --> wire
+//!                ---- a bell, if they differ -> Side::changed
+//! ```
+//! Whoever knows a wire implements [`Serve`] and gets a thread with an async runtime of its own, so
+//! what hangs there hangs alone. The scan only copies: it waits for nobody, and what it has not
+//! heard of for too long is stale, whatever the reason. `link/side.rs` is the other end. Times are
+//! those of [`MonotonicClock`](crate::clock::MonotonicClock) on both sides.
+
+mod side;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use nix::unistd::{pipe2, write};
+use tokio::sync::Notify;
+
+use super::{Command, Driver, Fault, Monitor};
+use crate::image::{Direction, Freshness, Inputs, PointId, Points, Quality, Raw};
+use crate::latest::{self, Reader, Writer};
+
+pub(super) use side::Side;
+
+/// How long a device that leaves has to take its last outputs: as long as an operator waits for a
+/// reload without wondering.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Between two attempts of a thread whose work has ended or panicked.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What serves a device on its wire.
+pub(super) trait Serve: Send + 'static {
+    /// Serves until it is dropped in the middle. If it returns or panics it is called again after
+    /// a second; meanwhile the device is at fault.
+    fn serve(&mut self, side: &mut Side) -> impl Future<Output = ()>;
+}
+
+/// What the device's thread knows.
+#[derive(Debug, Clone)]
+struct News {
+    fault: Option<Fault>,
+    /// In the order of [`Link::inputs`].
+    inputs: Vec<Reading>,
+    /// What the device is known to have, in the order of [`Link::outputs`].
+    confirmed: Vec<Option<Raw>>,
+}
+
+/// What is known of one input.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    /// As it was when it was good last.
+    raw: Raw,
+    quality: Quality,
+    /// When it was good last; `None` if never.
+    good_at: Option<Duration>,
+}
+
+/// What the scan wants of the device: its outputs, in the order of [`Link::outputs`].
+#[derive(Debug, Clone)]
+struct Wants(Vec<Raw>);
+
+/// What both sides look at.
+#[derive(Debug)]
+struct Shared {
+    /// How often the scan has written; 0 before the first time.
+    beats: AtomicU64,
+    /// Outputs that the device is not known to have, as far as the thread has heard. The thread
+    /// writes.
+    missing: AtomicUsize,
+    /// Set by whoever drops the link.
+    ended: AtomicBool,
+    end: Notify,
+    /// Set by the thread when its work has ended, until it works again.
+    is_down: AtomicBool,
+}
+
+/// The scan's side.
+#[derive(Debug)]
+pub(super) struct Link {
+    points: Arc<Points>,
+    inputs: Vec<(PointId, Freshness)>,
+    outputs: Vec<PointId>,
+    news: Reader<News>,
+    wants: Writer<Wants>,
+    /// What was passed on last.
+    wanted: Vec<Raw>,
+    /// Which of the outputs are not confirmed, in their order.
+    missing: Vec<bool>,
+    /// Rung when outputs differ: a byte into a pipe, which does not wait if that is full.
+    bell: OwnedFd,
+    shared: Arc<Shared>,
+    monitor: Monitor,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Link {
+    /// Starts the thread that serves the points of device number `device`. An input without limits
+    /// of its own is as fresh as `freshness` says of it.
+    ///
+    /// # Errors
+    /// When the system has no thread or no descriptor to give.
+    pub(super) fn start(
+        points: &Arc<Points>,
+        device: usize,
+        freshness: Freshness,
+        worker: impl Serve,
+    ) -> io::Result<Self> {
+        let ours = |direction| {
+            let ours = points.iter().filter(move |(_, point)| point.device == device);
+            ours.filter(move |(_, point)| point.direction == direction).map(|(id, _)| id)
+        };
+        let limits =
+            |id: PointId| points[id].freshness.or(freshness.stale_after, freshness.bad_after);
+        let inputs: Vec<_> = ours(Direction::In).map(|id| (id, limits(id))).collect();
+        let outputs: Vec<_> = ours(Direction::Out).collect();
+        let unread = Reading { raw: [0; 8], quality: Quality::Waiting, good_at: None };
+        let (confirmed, reading) = (vec![None; outputs.len()], vec![unread; inputs.len()]);
+        let first = News { fault: None, inputs: reading, confirmed };
+        let (told, news) = latest::latest(&first);
+        let wanted = vec![[0; 8]; outputs.len()];
+        let (wants, wishes) = latest::latest(&Wants(wanted.clone()));
+        let (heard, bell) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        let shared = Arc::new(Shared {
+            beats: AtomicU64::new(0),
+            missing: AtomicUsize::new(outputs.len()),
+            ended: AtomicBool::new(false),
+            end: Notify::new(),
+            is_down: AtomicBool::new(false),
+        });
+        let monitor = Monitor::default();
+        let ids = [inputs.iter().map(|(id, _)| *id).collect(), outputs.clone()];
+        let side = Side::new(points, ids, first, (told, wishes, heard), &shared, &monitor);
+        let name = points.devices().get(device).cloned().unwrap_or_default();
+        let thread = start_thread(name, side, worker, Arc::clone(&shared))?;
+        Ok(Self {
+            points: Arc::clone(points),
+            missing: vec![true; outputs.len()],
+            inputs,
+            outputs,
+            news,
+            wants,
+            wanted,
+            bell,
+            shared,
+            monitor,
+            thread: Some(thread),
+        })
+    }
+
+    fn compare(&mut self) {
+        let news = self.news.read();
+        for ((missing, wanted), has) in
+            self.missing.iter_mut().zip(&self.wanted).zip(&news.confirmed)
+        {
+            *missing = *has != Some(*wanted);
+        }
+    }
+}
+
+impl Driver for Link {
+    fn read(&mut self, now: Duration, inputs: &mut Inputs) -> Result<(), Fault> {
+        let is_down = self.shared.is_down.load(Ordering::Relaxed);
+        let news = self.news.read();
+        for ((id, freshness), reading) in self.inputs.iter().zip(&news.inputs) {
+            let mut quality = reading.quality;
+            if let Some(good_at) = reading.good_at {
+                self.points[*id].put_raw(&mut inputs.bytes, &reading.raw);
+                inputs.good_at[id.index()] = good_at;
+                quality = freshness.judge(quality, now.saturating_sub(good_at));
+            }
+            if is_down {
+                quality = quality.max(Quality::NoComm);
+            }
+            inputs.quality[id.index()] = quality;
+        }
+        match news.fault {
+            _ if is_down => Err(Fault::Disconnected),
+            Some(fault) => Err(fault),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&mut self, _: Duration, outputs: &[u8]) -> Result<(), Fault> {
+        let mut differs = self.shared.beats.load(Ordering::Relaxed) == 0;
+        for (id, wanted) in self.outputs.iter().zip(&mut self.wanted) {
+            let raw = self.points[*id].raw(outputs);
+            differs |= raw != *wanted;
+            *wanted = raw;
+        }
+        if differs {
+            self.wants.publish(|wants| wants.0.copy_from_slice(&self.wanted));
+        }
+        // Only now: whoever sees the first beat finds what is wanted.
+        self.shared.beats.fetch_add(1, Ordering::Release);
+        if differs {
+            // Fails only when the pipe is full, and then the bell rings already.
+            let _ = write(&self.bell, &[1]);
+        }
+        self.compare();
+        Ok(())
+    }
+
+    fn command(&mut self, _: Duration, _: &Command) -> Result<(), &'static str> {
+        Err("only simulated devices take commands; `camshaft force` gives a point of a real one \
+             another value")
+    }
+
+    fn is_confirmed(&self) -> bool {
+        !self.missing.contains(&true)
+    }
+
+    fn is_confirmed_at(&self, output: PointId) -> bool {
+        let at = self.outputs.iter().position(|id| *id == output);
+        at.is_none_or(|at| !self.missing[at])
+    }
+
+    fn leave(&mut self) {
+        self.shared.ended.store(true, Ordering::Relaxed);
+        self.shared.end.notify_one();
+    }
+
+    fn monitor(&self) -> Option<Monitor> {
+        Some(self.monitor.clone())
+    }
+}
+
+impl Drop for Link {
+    /// Waits for the thread, which has [`FAREWELL`] to bring the last outputs to the device.
+    fn drop(&mut self) {
+        self.leave();
+        if let Some(thread) = self.thread.take() {
+            // It catches its panics.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn start_thread(
+    name: String,
+    mut side: Side,
+    mut worker: impl Serve,
+    shared: Arc<Shared>,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Linux shows 15 bytes of it.
+    std::thread::Builder::new().name(format!("dev {name}")).spawn(move || {
+        while !shared.ended.load(Ordering::Relaxed) {
+            let life = async {
+                tokio::select! {
+                    () = worker.serve(&mut side) => {}
+                    () = farewell(&shared) => {}
+                }
+            };
+            let panicked = catch_unwind(AssertUnwindSafe(|| runtime.block_on(life))).is_err();
+            if shared.ended.load(Ordering::Relaxed) {
+                break;
+            }
+            shared.is_down.store(true, Ordering::Relaxed);
+            side.lose_all();
+            let how = if panicked { "has panicked, which is a defect" } else { "has ended" };
+            tracing::error!(device = name, "device {name}: its driver {how}; it begins anew");
+            // Cut short by the end.
+            runtime.block_on(async {
+                let _ = tokio::time::timeout(AGAIN, shared.end.notified()).await;
+            });
+            shared.is_down.store(false, Ordering::Relaxed);
+        }
+        // What blocks there ends when it ends; nobody waits for it.
+        runtime.shutdown_background();
+    })
+}
+
+/// Returns when the link was dropped and the device has its last outputs, or will not have them.
+async fn farewell(shared: &Shared) {
+    shared.end.notified().await;
+    let all_there = async {
+        while shared.missing.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let _ = tokio::time::timeout(FAREWELL, all_there).await;
+}

@@ -1,0 +1,176 @@
+//! The device's side of a link: what whoever serves a wire works with.
+//!
+//! It collects what comes from the wire and makes all of it visible to the scan at once, and it
+//! knows what the scan wants. It knows no wire.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::unix::pipe;
+
+use super::{News, Reading, Shared, Wants};
+use crate::clock::{Clock, MonotonicClock};
+use crate::driver::{Fault, Monitor, Part};
+use crate::image::{Point, PointId, Points, Quality, Raw};
+use crate::latest::{Reader, Writer};
+
+/// How often it looks whether outputs differ where it cannot hear of it.
+const WITHOUT_BELL: Duration = Duration::from_millis(10);
+
+/// The device's side of a link.
+#[derive(Debug)]
+pub(in crate::driver) struct Side {
+    points: Arc<Points>,
+    /// The place of each input and of each output in their lists.
+    places: HashMap<PointId, usize>,
+    outputs: Vec<PointId>,
+    news: News,
+    told: Writer<News>,
+    wishes: Reader<Wants>,
+    bell: Bell,
+    shared: Arc<Shared>,
+    monitor: Monitor,
+}
+
+/// The end of the pipe that rings; a runtime knows it only from the first use on.
+#[derive(Debug)]
+enum Bell {
+    Unused(OwnedFd),
+    Used(pipe::Receiver),
+    /// The runtime would not have it.
+    Mute,
+}
+
+impl Side {
+    pub(super) fn new(
+        points: &Arc<Points>,
+        [inputs, outputs]: [Vec<PointId>; 2],
+        news: News,
+        (told, wishes, bell): (Writer<News>, Reader<Wants>, OwnedFd),
+        shared: &Arc<Shared>,
+        monitor: &Monitor,
+    ) -> Self {
+        let numbered = |ids: &[PointId]| ids.iter().copied().zip(0..).collect::<Vec<_>>();
+        Self {
+            points: Arc::clone(points),
+            places: numbered(&inputs).into_iter().chain(numbered(&outputs)).collect(),
+            outputs,
+            news,
+            told,
+            wishes,
+            bell: Bell::Unused(bell),
+            shared: Arc::clone(shared),
+            monitor: monitor.clone(),
+        }
+    }
+
+    /// A point of this device.
+    pub(in crate::driver) fn point(&self, id: PointId) -> &Point {
+        &self.points[id]
+    }
+
+    fn reading(&mut self, input: PointId) -> &mut Reading {
+        &mut self.news.inputs[self.places[&input]]
+    }
+
+    /// An input has just been read, and is good.
+    pub(in crate::driver) fn put(&mut self, input: PointId, raw: Raw) {
+        self.put_as(input, raw, Quality::Good);
+    }
+
+    /// The same for a value that can be used, though perhaps not quite.
+    pub(in crate::driver) fn put_as(&mut self, input: PointId, raw: Raw, quality: Quality) {
+        let good_at = Some(MonotonicClock.now());
+        *self.reading(input) = Reading { raw, quality, good_at };
+    }
+
+    /// An input is known to be this bad; its value stays what it was. A mere silence need not be
+    /// told: values age.
+    pub(in crate::driver) fn spoil(&mut self, input: PointId, quality: Quality) {
+        self.reading(input).quality = quality;
+    }
+
+    /// The device has taken this value of an output.
+    pub(in crate::driver) fn confirm(&mut self, output: PointId, raw: Raw) {
+        self.news.confirmed[self.places[&output]] = Some(raw);
+    }
+
+    /// Whether the device is known to have this value of an output.
+    pub(in crate::driver) fn has(&self, output: PointId, raw: Raw) -> bool {
+        self.news.confirmed[self.places[&output]] == Some(raw)
+    }
+
+    /// Nobody knows any more what the device has of an output.
+    pub(in crate::driver) fn doubt(&mut self, output: PointId) {
+        self.news.confirmed[self.places[&output]] = None;
+    }
+
+    /// How the device as a whole fails, or that it does not.
+    pub(in crate::driver) fn fault(&mut self, fault: Option<Fault>) {
+        self.news.fault = fault;
+    }
+
+    /// Makes everything above visible to the scan, all of it in the same cycle.
+    pub(in crate::driver) fn publish(&mut self) {
+        let Self { news, told, wishes, shared, .. } = self;
+        let wants = wishes.read();
+        let missing =
+            wants.0.iter().zip(&news.confirmed).filter(|(want, has)| **has != Some(**want));
+        shared.missing.store(missing.count(), Ordering::Relaxed);
+        told.publish(|old| old.clone_from(news));
+    }
+
+    /// What the scan wants an output to be; `None` before its first cycle, when nothing is to be
+    /// written.
+    pub(in crate::driver) fn wanted(&mut self, output: PointId) -> Option<Raw> {
+        let place = self.places[&output];
+        (self.beats() > 0).then(|| self.wishes.read().0[place])
+    }
+
+    /// How often the scan has written: whether it still moves.
+    pub(in crate::driver) fn beats(&self) -> u64 {
+        self.shared.beats.load(Ordering::Acquire)
+    }
+
+    /// Waits until the scan wants something else than when this returned last. It may return once
+    /// too often, and is safe to drop.
+    pub(in crate::driver) async fn changed(&mut self) {
+        if let Bell::Unused(_) = self.bell
+            && let Bell::Unused(bell) = std::mem::replace(&mut self.bell, Bell::Mute)
+            && let Ok(receiver) = pipe::Receiver::from_owned_fd(bell)
+        {
+            self.bell = Bell::Used(receiver);
+        }
+        let Bell::Used(bell) = &self.bell else {
+            return tokio::time::sleep(WITHOUT_BELL).await;
+        };
+        // As many rings as there were are one.
+        let mut rings = [0; 256];
+        if bell.readable().await.is_err() || matches!(bell.try_read(&mut rings), Ok(0)) {
+            // The link is gone, and whoever drops it ends this soon.
+            tokio::time::sleep(WITHOUT_BELL).await;
+        }
+    }
+
+    /// What the status shows of the device's parts.
+    pub(in crate::driver) fn show(&self, parts: Vec<Part>) {
+        self.monitor.set(parts);
+    }
+
+    /// Nothing is known any more.
+    pub(super) fn lose_all(&mut self) {
+        self.news.inputs.iter_mut().for_each(|reading| reading.quality = Quality::NoComm);
+        self.news.confirmed.fill(None);
+        self.news.fault = Some(Fault::Disconnected);
+        self.publish();
+        self.news.fault = None;
+    }
+
+    /// All outputs of this device.
+    pub(in crate::driver) fn outputs(&self) -> &[PointId] {
+        &self.outputs
+    }
+}

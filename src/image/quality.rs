@@ -1,0 +1,151 @@
+//! How far a value can be believed, and why.
+//!
+//! A program mostly asks for the [`Class`] only; people and other systems get the reason and its
+//! code of OPC UA. When a value becomes stale is in the point ([`Freshness`]); who finds out is the
+//! device's driver. Nothing here changes a value: a bad one stays what it was last.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How far a value can be believed, in three words; the codes are those of `wasm_point_read_*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum Class {
+    /// Fresh from the device.
+    Good = 0,
+    /// The last usable value, no longer fresh, or one that stands in for it.
+    Uncertain = 1,
+    /// Not to be used.
+    Bad = 2,
+}
+
+/// The same with the reason; of two that are true at once the later in this list counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Quality {
+    /// Fresh from the device.
+    Good,
+    /// An operator forces it.
+    Forced,
+    /// The last usable value, older than it should be.
+    Stale,
+    /// What the configuration has for it while the device gives nothing good: `on_bad`.
+    Substitute,
+    /// Never read since the start.
+    Waiting,
+    /// The device says that this value is no measurement, or it is not a finite number.
+    Sensor,
+    /// The device says that it has failed.
+    Device,
+    /// The device does not know what it was asked for: a mistake in the configuration.
+    Config,
+    /// The device does not answer.
+    NoComm,
+}
+
+impl Quality {
+    /// Good, uncertain or bad.
+    pub const fn class(self) -> Class {
+        match self {
+            Self::Good | Self::Forced => Class::Good,
+            Self::Stale | Self::Substitute => Class::Uncertain,
+            Self::Waiting | Self::Sensor | Self::Device | Self::Config | Self::NoComm => Class::Bad,
+        }
+    }
+
+    /// The status code of OPC UA (OPC 10000-8, data access, and OPC 10000-4 for `Waiting`).
+    pub const fn opc_ua(self) -> u32 {
+        match self {
+            Self::Good => 0x0000_0000,
+            Self::Forced => 0x0096_0000,
+            Self::Stale => 0x4090_0000,
+            Self::Substitute => 0x4091_0000,
+            Self::Waiting => 0x8032_0000,
+            Self::Sensor => 0x808C_0000,
+            Self::Device => 0x808B_0000,
+            Self::Config => 0x8089_0000,
+            Self::NoComm => 0x8031_0000,
+        }
+    }
+
+    /// As the JSON says it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Forced => "forced",
+            Self::Stale => "stale",
+            Self::Substitute => "substitute",
+            Self::Waiting => "waiting",
+            Self::Sensor => "sensor",
+            Self::Device => "device",
+            Self::Config => "config",
+            Self::NoComm => "no_comm",
+        }
+    }
+}
+
+/// When a value that was good is no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Freshness {
+    /// At this age it is [`Quality::Stale`]; `None` leaves that to the driver.
+    pub stale_after: Option<Duration>,
+    /// At this age it is [`Quality::NoComm`]; `None` leaves that to the driver.
+    pub bad_after: Option<Duration>,
+}
+
+impl Freshness {
+    /// These limits where the configuration has none.
+    pub fn or(self, stale_after: Option<Duration>, bad_after: Option<Duration>) -> Self {
+        Self {
+            stale_after: self.stale_after.or(stale_after),
+            bad_after: self.bad_after.or(bad_after),
+        }
+    }
+
+    /// What `quality` is worth when the value has this age.
+    pub fn judge(self, quality: Quality, age: Duration) -> Quality {
+        if self.bad_after.is_some_and(|limit| age >= limit) {
+            quality.max(Quality::NoComm)
+        } else if self.stale_after.is_some_and(|limit| age >= limit) {
+            quality.max(Quality::Stale)
+        } else {
+            quality
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_age() {
+        fn check(quality: Quality, age_ms: u64, expected: Quality) {
+            let limit = |ms| Some(Duration::from_millis(ms));
+            let fresh = Freshness { stale_after: limit(300), ..Freshness::default() };
+            let judged = fresh.or(limit(1), limit(2000)).judge(quality, limit(age_ms).unwrap());
+            assert_eq!(judged, expected, "{quality:?} after {age_ms} ms");
+        }
+        check(Quality::Good, 299, Quality::Good);
+        check(Quality::Good, 300, Quality::Stale);
+        check(Quality::Good, 2000, Quality::NoComm);
+        check(Quality::Sensor, 1000, Quality::Sensor);
+        check(Quality::Sensor, 2000, Quality::NoComm);
+        let never = Freshness::default();
+        assert_eq!(never.judge(Quality::Good, Duration::MAX), Quality::Good);
+    }
+
+    #[test]
+    fn codes_are_of_their_class() {
+        use Quality::{Config, Device, Forced, Good, NoComm, Sensor, Stale, Substitute, Waiting};
+        for quality in [Good, Forced, Stale, Substitute, Waiting, Sensor, Device, Config, NoComm] {
+            // The two highest bits are the severity (OPC 10000-4, 7.39).
+            assert_eq!(quality.opc_ua() >> 30, quality.class() as u32, "{quality:?}");
+            let json = serde_json::to_string(&quality).unwrap();
+            assert_eq!(json, format!("{:?}", quality.word()));
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Devices with a thread of their own, seen from the scan's side, against real files and peers.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use camshaft::clock::{Clock, MonotonicClock};
+use camshaft::config;
+use camshaft::driver::export::{Export, exports};
+use camshaft::driver::{self, Driver, Fault};
+use camshaft::image::{Direction, Inputs, Point, PointId, Points, Quality, Safe, Value};
+use tokio::sync::watch;
+
+mod file;
+
+/// The longest that anything on a bench takes, on a machine that does other things as well.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One device of a configuration, with somebody who does what the scan would do.
+pub struct Bench {
+    pub points: Arc<Points>,
+    pub driver: Box<dyn Driver>,
+    pub inputs: Inputs,
+    pub outputs: Vec<u8>,
+    pub fault: Option<Fault>,
+    /// What the device may show of the rest.
+    pub shown: watch::Sender<Arc<Export>>,
+}
+
+impl Bench {
+    /// Opens the only device of `toml`, with safe outputs.
+    pub fn open(toml: &str) -> Self {
+        let config =
+            config::parse(toml, Path::new("/bench.toml")).unwrap_or_else(|e| panic!("{e}"));
+        let (shown, exports) = exports();
+        let points = config.points;
+        let driver = driver::open(&config.devices[0].driver, &points, 0, &exports).unwrap();
+        let mut outputs = vec![0; points.image_bytes(Direction::Out)];
+        for (_, point) in points.iter() {
+            if let (Direction::Out, Safe::Value(safe)) = (point.direction, point.safe) {
+                point.write(&mut outputs, safe).unwrap();
+            }
+        }
+        let inputs = Inputs::unread(&points);
+        Self { driver, inputs, outputs, fault: None, shown, points }
+    }
+
+    /// What the scan does once a cycle.
+    pub fn cycle(&mut self) {
+        let now = MonotonicClock.now();
+        let read = self.driver.read(now, &mut self.inputs).err();
+        self.fault = self.driver.write(now, &self.outputs).err().or(read);
+    }
+
+    /// Cycles until something is so.
+    #[track_caller]
+    pub fn until(&mut self, what: &str, is_so: impl Fn(&mut Self) -> bool) {
+        let started = Instant::now();
+        loop {
+            self.cycle();
+            if is_so(self) {
+                return;
+            }
+            let inputs: Vec<_> = self.all_inputs();
+            assert!(started.elapsed() < PATIENCE, "{what}: not so; {inputs:?} {:?}", self.fault);
+            sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Cycles for so long.
+    pub fn pass(&mut self, time: Duration) {
+        let started = Instant::now();
+        while started.elapsed() < time {
+            self.cycle();
+            sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn id(&self, name: &str) -> PointId {
+        self.points.find(name).unwrap_or_else(|| panic!("no point {name}"))
+    }
+
+    pub fn point(&self, name: &str) -> &Point {
+        &self.points[self.id(name)]
+    }
+
+    /// Value and quality of an input.
+    pub fn input(&self, name: &str) -> (Value, Quality) {
+        let id = self.id(name);
+        (self.points[id].read(&self.inputs.bytes), self.inputs.quality[id.index()])
+    }
+
+    fn all_inputs(&self) -> Vec<(String, Value, Quality)> {
+        let inputs = self.points.iter().filter(|(_, point)| point.direction == Direction::In);
+        let all = inputs.map(|(id, point)| {
+            let value = point.read(&self.inputs.bytes);
+            (point.name.clone(), value, self.inputs.quality[id.index()])
+        });
+        all.collect()
+    }
+
+    /// Gives an output a value, from the next cycle on.
+    pub fn output(&mut self, name: &str, value: Value) {
+        let point = self.points[self.id(name)].clone();
+        point.write(&mut self.outputs, value).unwrap();
+    }
+
+    /// Whether the device is known to have an output.
+    pub fn is_confirmed(&self, name: &str) -> bool {
+        self.driver.is_confirmed() || self.driver.is_confirmed_at(self.id(name))
+    }
+}

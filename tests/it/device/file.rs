@@ -1,0 +1,120 @@
+//! Files whose text is a number.
+
+use std::fs;
+use std::time::Duration;
+
+use camshaft::driver::Fault;
+use camshaft::image::{Quality, Value};
+
+use super::Bench;
+
+/// A sensor, a switch, a fan and a lamp in a folder.
+fn bench(folder: &std::path::Path) -> Bench {
+    for (name, text) in [("temp", "42500\n"), ("door", "1"), ("pwm", "0"), ("led", "0")] {
+        fs::write(folder.join(name), text).unwrap();
+    }
+    Bench::open(&toml(folder))
+}
+
+fn toml(folder: &std::path::Path) -> String {
+    let at = |name: &str| format!("at = {{ path = {:?} }}", folder.join(name));
+    format!(
+        r#"
+        [[device]]
+        name = "board"
+        driver = "file"
+        period = "5ms"
+        point = [
+          {{ name = "temp", direction = "in", type = "i32", scale = 0.001, stale_after = "200ms",
+             bad_after = "400ms", {} }},
+          {{ name = "door", direction = "in", type = "bool", {} }},
+          {{ name = "fan", direction = "out", type = "u8", safe = 255, {} }},
+          {{ name = "lamp", direction = "out", type = "bool", {} }},
+        ]
+        "#,
+        at("temp"),
+        at("door"),
+        at("pwm"),
+        at("led")
+    )
+}
+
+#[test]
+fn numbers_come_and_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = bench(folder.path());
+    assert_eq!(bench.input("temp"), (Value::Real(0.0), Quality::Waiting));
+    let text = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+    assert_eq!(text("pwm"), "0", "nothing is written before the first cycle");
+    bench.until("both are read", |bench| {
+        bench.input("temp") == (Value::Real(42.5), Quality::Good)
+            && bench.input("door") == (Value::Bool(true), Quality::Good)
+    });
+    bench.until("safe outputs are confirmed", |bench| bench.driver.is_confirmed());
+    assert_eq!((text("pwm"), text("led")), ("255\n".into(), "0\n".into()));
+    bench.output("fan", Value::Int(7));
+    bench.output("lamp", Value::Bool(true));
+    bench.cycle();
+    assert!(!bench.is_confirmed("fan"), "the file cannot have it yet");
+    bench.until("the files have it", |bench| bench.driver.is_confirmed());
+    assert_eq!(text("led"), "1\n");
+    assert!(text("pwm").starts_with("7\n"));
+}
+
+#[test]
+fn what_is_no_number_or_is_gone_keeps_its_value() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = bench(folder.path());
+    let temp = folder.path().join("temp");
+    bench.until("it is read", |bench| bench.input("temp").1 == Quality::Good);
+    fs::write(&temp, "hot").unwrap();
+    bench.until("it is no number", |bench| bench.input("temp").1 == Quality::Sensor);
+    assert_eq!(bench.input("temp").0, Value::Real(42.5));
+    assert_eq!(bench.input("door"), (Value::Bool(true), Quality::Good));
+    fs::remove_file(&temp).unwrap();
+    bench.until("it is gone", |bench| bench.input("temp").1 == Quality::NoComm);
+    assert_eq!((bench.input("temp").0, bench.fault), (Value::Real(42.5), None));
+    fs::write(&temp, "-1000").unwrap();
+    bench.until("it is back", |bench| bench.input("temp") == (Value::Real(-1.0), Quality::Good));
+    fs::remove_dir_all(folder.path()).unwrap();
+    bench.output("fan", Value::Int(9));
+    bench.until("all is gone", |bench| bench.fault == Some(Fault::Disconnected));
+    assert!(!bench.is_confirmed("fan"));
+}
+
+#[test]
+fn a_file_that_hangs_costs_only_its_own_point() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = bench(folder.path());
+    bench.until("it is read", |bench| bench.input("temp").1 == Quality::Good);
+    // Whoever opens a pipe that nobody writes to waits for ever.
+    let temp = folder.path().join("temp");
+    fs::remove_file(&temp).unwrap();
+    nix::unistd::mkfifo(&temp, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    bench.until("it is stale", |bench| bench.input("temp").1 == Quality::Stale);
+    bench.until("it is bad", |bench| bench.input("temp").1 == Quality::NoComm);
+    fs::write(folder.path().join("door"), "0").unwrap();
+    bench.until("the other one goes on", |bench| {
+        bench.input("door") == (Value::Bool(false), Quality::Good)
+    });
+    let (started, dropped) = (std::time::Instant::now(), bench);
+    drop(dropped);
+    assert!(started.elapsed() < Duration::from_secs(3), "nobody waits for it");
+}
+
+#[test]
+fn mistakes_name_the_point() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = toml(folder.path());
+    let check = |text: &str, expected: &str| {
+        let problems = camshaft::config::parse(text, std::path::Path::new("f.toml")).unwrap_err();
+        assert!(problems.to_string().contains(expected), "{problems}\nnot: {expected}");
+    };
+    let path = format!("{:?}", folder.path().join("temp"));
+    check(&good.replace(&path, "\"temp\""), "f.toml:8: device[board].point[temp].at.path: found");
+    check(&good.replace(&path, "7"), "device[board].point[temp].at.path: found");
+    check(&good.replace(&format!("{{ path = {path} }}"), "{ pth = 1 }"), "did you mean `path`?");
+    check(&good.replace("5ms", "0s"), "device[board].period: found 0ns; right would be from 1ms");
+    let bare = good.replace(&format!("at = {{ path = {path} }}"), "");
+    check(&bare, "device[board].point[temp].at: found nothing; right would be { path");
+}
