@@ -3,7 +3,7 @@
 //!
 //! Each line makes sense by its message alone; its fields repeat the facts for machines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ pub(super) struct Told {
     missed: u64,
     lines_lost: u64,
     overruns_at: Option<Instant>,
+    /// Programs whose outputs are safe because they lack something.
+    pub(super) degraded: BTreeSet<Arc<str>>,
     /// The last owner of each point, by id.
     owners: Vec<Option<Arc<str>>>,
     owners_at: Option<Instant>,
@@ -118,6 +120,9 @@ impl Daemon {
         let cycle = news.cycle;
         let running = news.programs.iter().filter(|fact| fact.trap.is_none()).count();
         let mut status = format!("{running} programs run, {} overruns", news.overruns);
+        if !news.forces.is_empty() {
+            status = format!("{} FORCED, {status}", news.forces.len());
+        }
         if let Some(reason) = self.recovery.reason() {
             status = format!("RECOVERY, `camshaft recover` ends it: {reason}; {status}");
         }
