@@ -2,9 +2,9 @@
 //!
 //! Every function here runs on the scan thread, so it copies and returns: a driver that has to wait
 //! for a wire does that elsewhere and hands over what it has: `link.rs`. What a device *is* lies in
-//! the file of its kind: `sim.rs` is the simulated plant, `file.rs` a folder of numbers. What of the controller a device shows to
-//! other systems comes from `export.rs`; what the status tells of a device's parts is in
-//! `monitor.rs`.
+//! the file of its kind: `sim.rs` is the simulated plant, `file.rs` has files with numbers. What
+//! of the controller a device shows to other systems comes from `export.rs`; what the status tells
+//! of a device's parts is in `monitor.rs`.
 
 pub mod export;
 pub mod file;
@@ -186,8 +186,8 @@ pub trait Driver: Send {
         self.is_confirmed()
     }
 
-    /// It will be dropped soon, which may wait for the device: whoever has several tells all of them
-    /// first.
+    /// It will be dropped soon, which may wait for the device: whoever has several tells all of
+    /// them first.
     fn leave(&mut self) {}
 
     /// Where the device's parts can be looked at, if it has any. Called once, before the scan has

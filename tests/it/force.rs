@@ -15,6 +15,8 @@ use camshaft::scan::{Order, Return, Snapshot};
 
 use crate::rig::{PERIOD, Rig, point, wat};
 
+mod daemon;
+
 const LEVEL: PointId = PointId(0);
 const VALVE: PointId = PointId(1);
 const LAMP: PointId = PointId(2);
