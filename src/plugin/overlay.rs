@@ -141,6 +141,11 @@ impl Overlay {
         }
     }
 
+    /// Whether any program lacks something, or will soon.
+    pub fn is_lacking(&self) -> bool {
+        !self.lacking.is_empty()
+    }
+
     /// Since when the outputs of this program are safe because it lacks something.
     pub fn degraded(&self, seat: Seat, now: Duration) -> Option<Duration> {
         let since = self.lacking.iter().find(|(other, _)| *other == seat)?.1;

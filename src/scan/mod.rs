@@ -56,6 +56,8 @@ pub struct Scan {
     lane: Lane,
     keeper: Arc<Timekeeper>,
     halted: bool,
+    /// Whether a program requires an input; it may have left meanwhile.
+    is_demanding: bool,
     /// Set by whoever keeps the time, before each cycle.
     pub overruns: u64,
     /// Likewise.
@@ -87,6 +89,7 @@ impl Scan {
             lane: keeper.lane(),
             keeper,
             halted: false,
+            is_demanding: false,
             overruns: 0,
             missed: 0,
             samples_lost: 0,
