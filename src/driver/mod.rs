@@ -8,6 +8,7 @@
 
 pub mod export;
 pub mod file;
+pub mod modbus;
 pub mod sim;
 
 mod duration;
