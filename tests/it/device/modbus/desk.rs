@@ -67,11 +67,18 @@ pub struct Answer {
     pub reply: Option<Vec<u8>>,
     /// Done to the whole frame before it is sent.
     pub spoil: fn(&mut Vec<u8>),
+    /// Whether a late one has the number of the request that came last.
+    pub is_renumbered: bool,
 }
 
 impl Answer {
     pub fn now(reply: &[u8]) -> Self {
-        Self { after: Duration::ZERO, reply: Some(reply.to_vec()), spoil: |_| {} }
+        Self {
+            after: Duration::ZERO,
+            reply: Some(reply.to_vec()),
+            spoil: |_| {},
+            is_renumbered: false,
+        }
     }
 
     pub fn never() -> Self {
@@ -80,6 +87,10 @@ impl Answer {
 
     pub fn late(self, after: Duration) -> Self {
         Self { after, ..self }
+    }
+
+    pub fn renumbered(self) -> Self {
+        Self { is_renumbered: true, ..self }
     }
 
     pub fn spoiled(self, spoil: fn(&mut Vec<u8>)) -> Self {
@@ -167,6 +178,7 @@ fn serve(
     all: &Mutex<Vec<Asked>>,
 ) {
     stream.set_nodelay(true).unwrap();
+    let newest = Arc::new(Mutex::new([0; 2]));
     while let Some((tid, unit, function, bytes)) = request(frames, &mut stream) {
         let asked = {
             let mut all = all.lock().unwrap();
@@ -174,7 +186,8 @@ fn serve(
             all.push(asked.clone());
             asked
         };
-        let Answer { after, reply, spoil } = (clerk.lock().unwrap())(&asked);
+        *newest.lock().unwrap() = tid;
+        let Answer { after, reply, spoil, is_renumbered } = (clerk.lock().unwrap())(&asked);
         let Some(reply) = reply else { continue };
         let mut frame = frame(frames, tid, unit, &reply);
         spoil(&mut frame);
@@ -184,9 +197,12 @@ fn serve(
             }
             continue;
         }
-        let mut later = stream.try_clone().unwrap();
+        let (mut later, newest) = (stream.try_clone().unwrap(), newest.clone());
         spawn(move || {
             sleep(after);
+            if is_renumbered {
+                frame[..2].copy_from_slice(&*newest.lock().unwrap());
+            }
             // Whoever asked may be gone.
             let _ = later.write_all(&frame);
         });

@@ -40,7 +40,7 @@ fn mistakes_name_their_place_and_a_remedy() {
         "device[bus].unit[vfd].id: found 248; right would be from 1 to 247",
     );
     check("id = 3", "id = 256", "device[bus]");
-    check("turnaround", "turn", "did you mean `turnaround`?");
+    check("turnaround", "turnaruond", "did you mean `turnaround`?");
     check("5ms", "20s", "unit[vfd].turnaround: found 20s; right would be from 0s to 10s");
     check("unit = \"vfd\", table", "unit = \"vdf\", table", "group[fast].unit: found \"vdf\"");
     check("max = 16", "max = 126", "group[fast].max: found 126; right would be from 4 to 125");
