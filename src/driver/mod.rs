@@ -2,18 +2,20 @@
 //!
 //! Every function here runs on the scan thread, so it copies and returns: a driver that has to wait
 //! for a wire does that elsewhere and hands over what it has: `link.rs`. What a device *is* lies in
-//! the file of its kind: `sim.rs` is the simulated plant, `file.rs` has files with numbers. What
-//! of the controller a device shows to other systems comes from `export.rs`; what the status tells
-//! of a device's parts is in `monitor.rs`.
+//! the file of its kind, such as `sim.rs`, the simulated plant. What of the controller a device
+//! shows to other systems comes from `export.rs`; what the status tells of a device's parts is in
+//! `monitor.rs`.
 
 pub mod export;
 pub mod file;
+pub mod modbus;
 pub mod sim;
 
 mod duration;
 mod link;
 mod monitor;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +39,8 @@ pub enum Config {
     Sim(sim::Config),
     /// Files whose text is a number, such as those of sysfs.
     File(file::Config),
+    /// Units on a Modbus.
+    Modbus(modbus::Config),
 }
 
 impl Config {
@@ -45,6 +49,7 @@ impl Config {
         match self {
             Self::Sim(_) => "sim",
             Self::File(_) => "file",
+            Self::Modbus(_) => "modbus",
         }
     }
 }
@@ -58,6 +63,7 @@ pub fn check(config: &Config, points: &Arc<Points>, device: usize) -> Result<(),
     match config {
         Config::Sim(config) => sim::Sim::open(config, points, device).map(drop),
         Config::File(config) => file::Files::plan(config, points, device).map(drop),
+        Config::Modbus(config) => modbus::Client::plan(config, points, device).map(drop),
     }
 }
 
@@ -78,6 +84,12 @@ pub fn open(
         Config::File(config) => {
             let files = file::Files::plan(config, points, device)?;
             Link::start(points, device, files.freshness(), files)
+        }
+        Config::Modbus(config) => {
+            let client = modbus::Client::plan(config, points, device)?;
+            let limits: HashMap<_, _> =
+                points.iter().map(|(id, _)| (id, client.freshness(id))).collect();
+            Link::start_with(points, device, |id| limits[&id], client)
         }
     };
     let failed = |error| OpenError::new("driver", format!("{error}"), "threads and descriptors");
