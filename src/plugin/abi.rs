@@ -8,7 +8,7 @@ pub(super) mod point;
 
 use super::guest::{Guest, Phase};
 use super::world::{Level, MAX_FILE_BYTES, MAX_LOG_BYTES, Message, Text};
-use crate::image::{Direction, PointId, Unfit, Value};
+use crate::image::Direction;
 use crate::variable::{Denied, MAX_NAME_BYTES, Variable, VariableKind};
 
 /// How a call went.

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 mod file;
 mod modbus;
+mod tank;
 
 /// The longest that anything on a bench takes, on a machine that does other things as well.
 const PATIENCE: Duration = Duration::from_secs(20);
