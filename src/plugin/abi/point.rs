@@ -19,9 +19,11 @@ pub(in crate::plugin) fn find(
     let name = name(memory, at, len, &mut buffer)?;
     let Some(found) = guest.world().points.find(name) else {
         // A guest that goes on without the point does nothing, and its author wonders why.
-        let mut text = Text::default();
-        text.push(name.as_bytes());
-        guest.say(Message::NoPoint(text));
+        if guest.misses(name) {
+            let mut text = Text::default();
+            text.push(name.as_bytes());
+            guest.say(Message::NoPoint(text));
+        }
         return Err(Code::Unknown);
     };
     memory.write(id, &u32::from(found.0).to_le_bytes())
