@@ -35,6 +35,9 @@ pub(super) use side::Side;
 /// reload without wondering.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// Enough for a TLS handshake, four times over. With `lock_memory` all of it is in RAM.
+const STACK_BYTES: usize = 512 * 1024;
+
 /// Between two attempts of a thread whose work has ended or panicked.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -266,9 +269,13 @@ fn start_thread(
     mut worker: impl Serve,
     shared: Arc<Shared>,
 ) -> io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // Linux shows 15 bytes of it.
-    std::thread::Builder::new().name(format!("dev {name}")).spawn(move || {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .thread_stack_size(STACK_BYTES)
+        .enable_all()
+        .build()?;
+    // Linux shows 15 bytes of the name.
+    let thread = std::thread::Builder::new().name(format!("dev {name}")).stack_size(STACK_BYTES);
+    thread.spawn(move || {
         while !shared.ended.load(Ordering::Relaxed) {
             let life = async {
                 tokio::select! {
