@@ -9,12 +9,14 @@
 pub mod export;
 pub mod file;
 pub mod modbus;
+pub mod modbus_server;
 pub mod sim;
 
 mod duration;
 mod link;
 mod monitor;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +40,8 @@ pub enum Config {
     Sim(sim::Config),
     /// Files whose text is a number, such as those of sysfs.
     File(file::Config),
+    /// Modbus TCP for SCADA, which asks.
+    ModbusServer(modbus_server::Config),
 }
 
 impl Config {
@@ -46,6 +50,7 @@ impl Config {
         match self {
             Self::Sim(_) => "sim",
             Self::File(_) => "file",
+            Self::ModbusServer(_) => "modbus_server",
         }
     }
 }
@@ -59,6 +64,10 @@ pub fn check(config: &Config, points: &Arc<Points>, device: usize) -> Result<(),
     match config {
         Config::Sim(config) => sim::Sim::open(config, points, device).map(drop),
         Config::File(config) => file::Files::plan(config, points, device).map(drop),
+        Config::ModbusServer(config) => {
+            let (_, exports) = export::exports();
+            modbus_server::Server::plan(config, points, device, &exports).map(drop)
+        }
     }
 }
 
@@ -72,13 +81,19 @@ pub fn open(
     config: &Config,
     points: &Arc<Points>,
     device: usize,
-    _exports: &Exports,
+    exports: &Exports,
 ) -> Result<Box<dyn Driver>, OpenError> {
     let link = match config {
         Config::Sim(config) => return Ok(Box::new(sim::Sim::open(config, points, device)?)),
         Config::File(config) => {
             let files = file::Files::plan(config, points, device)?;
             Link::start(points, device, files.freshness(), files)
+        }
+        Config::ModbusServer(config) => {
+            let server = modbus_server::Server::plan(config, points, device, exports)?;
+            let freshness: HashMap<_, _> =
+                points.iter().map(|(id, _)| (id, server.freshness(id))).collect();
+            Link::start_each(points, device, |id| freshness[&id], server)
         }
     };
     let failed = |error| OpenError::new("driver", format!("{error}"), "threads and descriptors");
