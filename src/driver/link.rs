@@ -115,14 +115,14 @@ impl Link {
         freshness: Freshness,
         worker: impl Serve,
     ) -> io::Result<Self> {
-        Self::start_each(points, device, |_| freshness, worker)
+        Self::start_with(points, device, |_| freshness, worker)
     }
 
-    /// The same where each input has a freshness of its own.
+    /// The same with a freshness for each input.
     ///
     /// # Errors
     /// As [`Link::start`].
-    pub(super) fn start_each(
+    pub(super) fn start_with(
         points: &Arc<Points>,
         device: usize,
         freshness: impl Fn(PointId) -> Freshness,

@@ -2,7 +2,8 @@
 //!
 //! Every function here runs on the scan thread, so it copies and returns: a driver that has to wait
 //! for a wire does that elsewhere and hands over what it has: `link.rs`. What a device *is* lies in
-//! the file of its kind: `sim.rs` is the simulated plant, `file.rs` a folder of numbers. What of the controller a device shows to
+//! the file of its kind: `sim.rs` is the simulated plant, `file.rs` a folder of numbers,
+//! `modbus.rs` units on a bus. What of the controller a device shows to
 //! other systems comes from `export.rs`; what the status tells of a device's parts is in
 //! `monitor.rs`.
 
@@ -40,6 +41,8 @@ pub enum Config {
     Sim(sim::Config),
     /// Files whose text is a number, such as those of sysfs.
     File(file::Config),
+    /// Units on a Modbus.
+    Modbus(modbus::Config),
     /// Modbus TCP for SCADA, which asks.
     ModbusServer(modbus_server::Config),
 }
@@ -50,6 +53,7 @@ impl Config {
         match self {
             Self::Sim(_) => "sim",
             Self::File(_) => "file",
+            Self::Modbus(_) => "modbus",
             Self::ModbusServer(_) => "modbus_server",
         }
     }
@@ -64,6 +68,7 @@ pub fn check(config: &Config, points: &Arc<Points>, device: usize) -> Result<(),
     match config {
         Config::Sim(config) => sim::Sim::open(config, points, device).map(drop),
         Config::File(config) => file::Files::plan(config, points, device).map(drop),
+        Config::Modbus(config) => modbus::Client::plan(config, points, device).map(drop),
         Config::ModbusServer(config) => {
             let (_, exports) = export::exports();
             modbus_server::Server::plan(config, points, device, &exports).map(drop)
@@ -89,11 +94,17 @@ pub fn open(
             let files = file::Files::plan(config, points, device)?;
             Link::start(points, device, files.freshness(), files)
         }
+        Config::Modbus(config) => {
+            let client = modbus::Client::plan(config, points, device)?;
+            let limits: HashMap<_, _> =
+                points.iter().map(|(id, _)| (id, client.freshness(id))).collect();
+            Link::start_with(points, device, |id| limits[&id], client)
+        }
         Config::ModbusServer(config) => {
             let server = modbus_server::Server::plan(config, points, device, exports)?;
-            let freshness: HashMap<_, _> =
+            let limits: HashMap<_, _> =
                 points.iter().map(|(id, _)| (id, server.freshness(id))).collect();
-            Link::start_each(points, device, |id| freshness[&id], server)
+            Link::start_with(points, device, |id| limits[&id], server)
         }
     };
     let failed = |error| OpenError::new("driver", format!("{error}"), "threads and descriptors");

@@ -41,7 +41,6 @@ use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, interval, sleep};
 
 pub use command::{At, Expires};
-pub use request::Table;
 pub use shown::{OnBad, Show};
 pub use source::Source;
 

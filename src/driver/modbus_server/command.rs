@@ -12,11 +12,11 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 
 use super::map::Form;
-use super::request::Table;
 use super::seen::{Instead, Seen};
 use super::shown::form;
 use crate::driver::OpenError;
 use crate::driver::modbus::register::{Byte, Order};
+use crate::driver::modbus::request::Table;
 use crate::image::{Direction, Freshness, Kind, Point, PointId, Quality, Raw, Value};
 
 /// Quicker than this nobody can repeat a command over a network; slower than a day is for ever.

@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use super::request::{Exception, Table};
+use super::request::Exception;
 use crate::driver::modbus::register::{Layout, MAX_REGISTERS, NotFinite};
+use crate::driver::modbus::request::Table;
 use crate::image::Raw;
 
 /// How a value lies in its cells.

@@ -9,10 +9,11 @@ use std::time::Duration;
 use super::Config;
 use super::command::Command;
 use super::map::{Clash, Form, Map, Slot};
-use super::request::{Exception, Request, Table, cells_read, cells_written, refused};
+use super::request::{Exception, Request, cells_read, cells_written, refused};
 use super::shown::Shown;
 use crate::driver::OpenError;
 use crate::driver::export::Export;
+use crate::driver::modbus::request::Table;
 use crate::image::{MAX_POINTS, Point, PointId, Points, Raw};
 use crate::variable::MAX_VARIABLES;
 

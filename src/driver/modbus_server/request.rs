@@ -6,38 +6,7 @@
 //! the byte count of a write on faith, so that a short frame makes it panic, refuses a write of 123
 //! registers, which the protocol allows, and lets counts of 0 pass.
 
-use serde::Deserialize;
-
-/// The four spaces of addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Table {
-    /// Bits that can be written: functions 1, 5 and 15.
-    Coil,
-    /// Bits that can be read: function 2.
-    Discrete,
-    /// Registers that can be written: functions 3, 6 and 16.
-    Holding,
-    /// Registers that can be read: function 4.
-    Input,
-}
-
-impl Table {
-    /// Whether its cells are single bits.
-    pub(super) const fn is_bits(self) -> bool {
-        matches!(self, Self::Coil | Self::Discrete)
-    }
-
-    /// As the configuration has it.
-    pub(super) const fn word(self) -> &'static str {
-        match self {
-            Self::Coil => "coil",
-            Self::Discrete => "discrete",
-            Self::Holding => "holding",
-            Self::Input => "input",
-        }
-    }
-}
+use crate::driver::modbus::request::Table;
 
 /// Why a request is refused, with its code (chapter 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,8 @@
 //! | bad | what `on_bad` says | what `on_bad` says |
 //! | bad, and never was good | what `on_bad` says, but nothing to keep: exception 4 | the same |
 
-use super::request::{Exception, Table};
+use super::request::Exception;
+use crate::driver::modbus::request::Table;
 use crate::image::{Class, Quality, Raw};
 
 /// What is known of a value.

@@ -9,11 +9,11 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::map::Form;
-use super::request::Table;
 use super::seen::{Instead, Seen};
 use crate::driver::OpenError;
 use crate::driver::export::Export;
 use crate::driver::modbus::register::{Byte, Layout, Order};
+use crate::driver::modbus::request::Table;
 use crate::image::{Direction, Kind, Point, Points, Quality, Value};
 
 /// The daemon fills the export some ten times a second. One this old comes from a scan that stands
