@@ -14,7 +14,9 @@ use tokio::sync::watch;
 
 mod file;
 mod peer;
+mod proxy;
 mod server;
+mod weather;
 
 /// The longest that anything on a bench takes, on a machine that does other things as well.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -78,6 +78,35 @@ impl Drop for PyClient {
     }
 }
 
+/// pymodbus as a server, `tests/peers/modbus_server.py`.
+pub struct PyServer {
+    pub port: u16,
+    child: Child,
+}
+
+impl PyServer {
+    /// Starts it with these units.
+    pub fn start(units: &[u8]) -> Self {
+        let mut child = Command::new(python())
+            .arg(script("modbus_server.py"))
+            .args(units.iter().map(ToString::to_string))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python starts; tests/run installs it");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { port: line.trim().parse().expect("it prints its port"), child }
+    }
+}
+
+impl Drop for PyServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// What mbpoll prints for one poll, or complains about.
 pub fn mbpoll(port: u16, arguments: &str) -> String {
     let done = Command::new("mbpoll")
