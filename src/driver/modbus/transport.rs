@@ -101,7 +101,10 @@ impl Transport {
     /// When nothing comes that is the reply to this request, or the unit refuses. After
     /// [`WireError::Closed`] the transport is of no more use.
     pub async fn transact(&mut self, request: &Request) -> Result<Reply, WireError> {
-        sleep_until(self.quiet_until).await;
+        // A timer of tokio takes up to a millisecond also when its time has come already.
+        if self.quiet_until > Instant::now() {
+            sleep_until(self.quiet_until).await;
+        }
         let started = Instant::now();
         let outcome = if self.line.is_rtu() {
             self.transact_rtu(request, started).await
