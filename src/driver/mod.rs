@@ -17,7 +17,6 @@ mod duration;
 mod link;
 mod monitor;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,9 +95,9 @@ pub fn open(
         }
         Config::Modbus(config) => {
             let client = modbus::Client::plan(config, points, device)?;
-            let limits: HashMap<_, _> =
-                points.iter().map(|(id, _)| (id, client.freshness(id))).collect();
-            Link::start_with(points, device, |id| limits[&id], client)
+            let known = client.freshness();
+            let limits = |id| known.get(&id).copied().unwrap_or_default();
+            Link::start_with(points, device, limits, client)
         }
         Config::ModbusServer(config) => {
             let server = modbus_server::Server::plan(config, points, device, exports)?;

@@ -107,7 +107,9 @@ impl Client {
         let now = self.now();
         let read = &mut self.reads[n];
         read.is_made = true;
-        read.due = again(read.due, read.period, now);
+        let (due, missed) = again(read.due, read.period, now);
+        read.due = due;
+        self.units[unit].counters.miss(missed);
         read.silences = if is_silence(&outcome) { read.silences.saturating_add(1) } else { 0 };
         let refusal = match &outcome {
             Ok(reply) => {
@@ -167,7 +169,14 @@ impl Client {
         }
         let now = self.now();
         let write = &mut self.writes[n];
-        write.tried(now, outcome.is_ok().then_some(wanted));
+        if write.tried(now, outcome.is_ok().then_some(wanted)) {
+            let (name, point, writes) = (&self.name, &write.name, write.writes);
+            tracing::warn!(
+                device = name,
+                "device {name}: {point} was written {writes} times within a day, which is more than \
+                 `warn_writes_per_day` allows"
+            );
+        }
         let trouble = outcome.as_ref().err().map(ToString::to_string);
         let pause = match &outcome {
             Ok(_) => Duration::ZERO,
@@ -195,7 +204,7 @@ impl Client {
     async fn beat(&mut self, transport: &mut Transport, side: &mut Side) -> Result<(), Over> {
         let now = self.now();
         let Some(beat) = &mut self.beat else { return Ok(()) };
-        beat.due = again(beat.due, beat.period, now);
+        (beat.due, _) = again(beat.due, beat.period, now);
         let beats = side.beats();
         if beats == beat.seen {
             return Ok(());
@@ -331,6 +340,7 @@ fn is_silence(outcome: &Result<Reply, WireError>) -> bool {
     match outcome {
         Ok(_) => false,
         Err(WireError::Exception(code)) => Refusal::of(*code) == Refusal::Absent,
+        Err(WireError::Doubtful) => false,
         Err(_) => true,
     }
 }

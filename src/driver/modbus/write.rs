@@ -11,6 +11,8 @@ use super::register::MAX_REGISTERS;
 use super::request::{Ask, Reply, Request};
 use crate::image::{PointId, Raw};
 
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// When an output is written besides the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Policy {
@@ -42,6 +44,11 @@ pub(super) struct Write {
     pub(super) tried_at: Duration,
     /// Not to be written sooner.
     pub(super) not_before: Duration,
+    /// How many writes in a day are too many, if that is of interest.
+    pub(super) warn_above: Option<u32>,
+    /// Writes since `day`, which is a day ago at most.
+    pub(super) writes: u32,
+    pub(super) day: Duration,
     /// For people: the point.
     pub(super) name: String,
     /// Why it was not taken the last time.
@@ -59,11 +66,16 @@ impl Write {
         Some(due.max(self.not_before))
     }
 
-    /// It was written, and taken or not.
-    pub(super) fn tried(&mut self, now: Duration, acked: Option<Raw>) {
+    /// It was written, and taken or not. Says whether that has just become too often for a day.
+    pub(super) fn tried(&mut self, now: Duration, acked: Option<Raw>) -> bool {
+        if now.saturating_sub(self.day) >= DAY {
+            (self.day, self.writes) = (now, 0);
+        }
+        self.writes = self.writes.saturating_add(1);
         self.acked = acked;
         self.tried_at = now;
         self.not_before = now + self.policy.min_interval;
+        self.warn_above.is_some_and(|most| self.writes == most.saturating_add(1))
     }
 
     /// The request that writes this.
@@ -121,6 +133,9 @@ mod tests {
             acked: None,
             tried_at: Duration::ZERO,
             not_before: Duration::ZERO,
+            warn_above: None,
+            writes: 0,
+            day: Duration::ZERO,
             name: "p".into(),
             trouble: None,
         }
@@ -151,5 +166,16 @@ mod tests {
         check(Policy { on_change: false, ..refresh }, Some(150), Some(150));
         check(Policy { min_interval: 20 * MS, ..on_change }, None, Some(120));
         check(Policy { min_interval: 70 * MS, ..refresh }, Some(170), Some(170));
+    }
+
+    #[test]
+    fn too_many_writes_in_a_day_are_said_once() {
+        let mut write = write(Policy { on_change: true, refresh: None, min_interval: MS });
+        write.warn_above = Some(2);
+        let mut said = Vec::new();
+        for hour in [0, 1, 2, 3, 25, 26, 27, 28] {
+            said.push(write.tried(Duration::from_secs(3600 * hour), None));
+        }
+        assert_eq!(said, [false, false, true, false, false, false, true, false]);
     }
 }
