@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::client::{BACKOFF, Client};
+use super::line::Target;
 use super::request::{Reply, Request, WireError};
 use super::schedule::{Job, again};
 use super::transport::Transport;
@@ -283,10 +284,14 @@ impl Client {
         self.silence.grows(unit);
         let mut others = self.units.iter().enumerate().filter(|(n, _)| *n != unit);
         let others = others.any(|(_, other)| !other.breaker.is_offline());
-        match !self.line.is_rtu() && self.silence.is_of_connection(others) {
-            true => Err(Over(format!("{DEAF} requests in a row were not answered"))),
-            false => Ok(()),
-        }
+        let is_over = match self.line.target {
+            Target::Tcp(..) => self.silence.is_of_connection(others),
+            // Silence is common on a line, and who begins anew forgets what is owed. But where
+            // nobody at all is left, it may be the server before the line that has gone.
+            Target::RtuOverTcp(..) => !others && self.units[unit].breaker.is_offline(),
+            Target::Rtu(..) => false,
+        };
+        if is_over { Err(Over("nobody answers over it".into())) } else { Ok(()) }
     }
 
     fn heed_answer(&mut self, unit: usize, side: &mut Side) {
