@@ -17,6 +17,7 @@ mod duration;
 mod link;
 mod monitor;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;

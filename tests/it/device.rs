@@ -12,6 +12,7 @@ use camshaft::driver::{self, Driver, Fault, Monitor};
 use camshaft::image::{Direction, Inputs, Point, PointId, Points, Quality, Safe, Value};
 use tokio::sync::watch;
 
+mod by_hand;
 mod file;
 mod modbus;
 mod peer;

@@ -11,6 +11,7 @@ import functools
 import sys
 import time
 
+from pymodbus import pymodbus_apply_logging_config
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
@@ -41,4 +42,6 @@ async def main():
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
+# Its log would tell of every absent unit that somebody asks for.
+pymodbus_apply_logging_config("CRITICAL")
 asyncio.run(main())

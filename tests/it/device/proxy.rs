@@ -3,8 +3,8 @@
 //!
 //! The client speaks Modbus TCP or, with [`Wire::Rtu`], frames of the serial line through TCP. The
 //! server behind is a real one. Like a gateway to a serial line, the proxy does what it is asked in
-//! the order in which that came, over all connections: it can be late with a write, but it never
-//! does an older one after a newer one. What it breaks can be found out: bytes of values are left
+//! the order in which that came: it can be late with a write, but it never does an older one after
+//! a newer one, because it forgets what came over a connection when there is another. What it breaks can be found out: bytes of values are left
 //! alone where Modbus TCP, which has no checksum, gives nobody a chance.
 
 use std::collections::HashMap;
@@ -111,11 +111,15 @@ struct Shared {
     is_calm: AtomicBool,
     /// How many of the next replies come late as well: devices are slow for a while.
     spell: AtomicU32,
+    /// Whether the last late one was so late that the next request waits for it.
+    is_behind: AtomicBool,
     /// Units that never answer, as bits.
     dead: AtomicU64,
     requests: AtomicU64,
     fates: StdMutex<HashMap<Fate, u64>>,
     occupancy: StdMutex<Occupancy>,
+    /// The number of the connection that was made last.
+    newest: AtomicU64,
     /// Whose turn it is: the bus behind is one, and fair.
     bus: Mutex<Option<TcpStream>>,
 }
@@ -141,10 +145,12 @@ impl Proxy {
             random: StdMutex::new(fastrand::Rng::with_seed(seed)),
             is_calm: AtomicBool::new(true),
             spell: AtomicU32::new(0),
+            is_behind: AtomicBool::new(false),
             dead: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             fates: StdMutex::default(),
             occupancy: StdMutex::default(),
+            newest: AtomicU64::new(0),
             bus: Mutex::new(None),
         });
         let (end, ended) = oneshot::channel();
@@ -216,6 +222,7 @@ struct Request {
 /// One connection from the client.
 struct Connection {
     shared: Arc<Shared>,
+    number: u64,
     to: Arc<Mutex<OwnedWriteHalf>>,
     /// A reply that waits for the next one.
     swapped: Option<Vec<u8>>,
@@ -234,7 +241,8 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
                 return;
             }
             let to = Arc::new(Mutex::new(to));
-            let mut connection = Connection { shared, to, swapped: None };
+            let number = 1 + shared.newest.fetch_add(1, Ordering::Relaxed);
+            let mut connection = Connection { shared, number, to, swapped: None };
             // It ends with either side.
             while let Ok(request) = read_request(connection.shared.wire, &mut from).await {
                 if connection.pass(request, &mut from).await.is_err() {
@@ -338,13 +346,19 @@ impl Shared {
         self.timeout.mul_f64(low + (high - low) * part)
     }
 
-    /// How much later than the client waits something comes. On a serial line it may not be later
-    /// than the client promises to guard against: 3 waits.
+    /// How much later than the client waits something comes. On a serial line nothing comes more
+    /// than 3 waits after it was asked for, also what had to wait for another: nobody could tell.
     fn lateness(&self) -> Duration {
         match (self.wire, self.pick(4)) {
-            (Wire::Rtu, _) => self.time(1.05, 2.8),
             (Wire::Tcp, 0) => self.time(1.05, 30.0),
             (Wire::Tcp, _) => self.time(1.05, 4.0),
+            (Wire::Rtu, _) if self.is_behind.swap(false, Ordering::Relaxed) => self.time(1.05, 1.9),
+            (Wire::Rtu, _) => {
+                let time = self.time(1.05, 2.8);
+                // The client asks for something else after 2 waits.
+                self.is_behind.store(time > self.timeout.mul_f64(1.9), Ordering::Relaxed);
+                time
+            }
         }
     }
 
@@ -358,10 +372,13 @@ impl Shared {
     }
 
     /// Has the server do it, after `wait`; nobody else comes in between.
-    async fn ask(&self, request: &Request, wait: Duration) -> io::Result<Vec<u8>> {
+    async fn ask(&self, by: u64, request: &Request, wait: Duration) -> io::Result<Vec<u8>> {
         let mut bus = self.bus.lock().await;
         if !wait.is_zero() {
             sleep(wait).await;
+        }
+        if self.newest.load(Ordering::Relaxed) != by {
+            return Err(io::ErrorKind::ConnectionAborted.into());
         }
         if bus.is_none() {
             let stream = TcpStream::connect(("127.0.0.1", self.server)).await?;
@@ -424,14 +441,14 @@ impl Connection {
             Fate::Busy => exception(5 + shared.pick(2) as u8),
             Fate::Gateway => exception(10 + shared.pick(2) as u8),
             Fate::Fail => exception(4),
-            Fate::Hold => shared.ask(&request, shared.lateness()).await?,
+            Fate::Hold => shared.ask(self.number, &request, shared.lateness()).await?,
             Fate::AskTwice => {
-                let first = shared.ask(&request, Duration::ZERO).await?;
+                let first = shared.ask(self.number, &request, Duration::ZERO).await?;
                 let frame = shared.frame(&request, request.unit, &first);
                 self.send(frame).await?;
-                shared.ask(&request, Duration::ZERO).await?
+                shared.ask(self.number, &request, Duration::ZERO).await?
             }
-            _ => shared.ask(&request, Duration::ZERO).await?,
+            _ => shared.ask(self.number, &request, Duration::ZERO).await?,
         };
         let unit = if fate == Fate::OtherUnit { request.unit ^ 3 } else { request.unit };
         let frame = shared.frame(&request, unit, &pdu);

@@ -25,6 +25,9 @@ const OLDEST: Duration = Duration::from_millis(250);
 /// Requests, unless somebody asks for more.
 const REQUESTS: u64 = 6000;
 
+/// How long one stretch of bad weather lasts at most.
+const LONGEST: Duration = Duration::from_secs(60);
+
 /// More memory than this does not come back by itself.
 const MOST_GROWTH: u64 = 32 << 20;
 
@@ -208,7 +211,8 @@ fn storm(wire: Wire, requests: u64, seed: u64) -> String {
     while proxy.requests() < requests {
         proxy.calm(false);
         let enough = proxy.requests() + requests / 10;
-        while proxy.requests() < enough {
+        let begun = Instant::now();
+        while proxy.requests() < enough && begun.elapsed() < LONGEST {
             bench.pass(Duration::from_millis(5));
             watch.look(&bench);
             match random.u32(..20) {
@@ -223,9 +227,12 @@ fn storm(wire: Wire, requests: u64, seed: u64) -> String {
         }
         proxy.calm(true);
         let calm = Instant::now();
-        while !is_whole(&mut bench) {
+        loop {
             bench.pass(Duration::from_millis(5));
             watch.look(&bench);
+            if is_whole(&mut bench) {
+                break;
+            }
             assert!(calm.elapsed() < PATIENCE, "it does not come back by itself");
         }
         longest = longest.max(calm.elapsed());
@@ -238,7 +245,7 @@ fn storm(wire: Wire, requests: u64, seed: u64) -> String {
     }
     bench.pass(Duration::from_millis(300));
     confirmed += direct.check_outputs(&bench);
-    assert!(proxy.fates().len() > 12, "{:?}", proxy.fates());
+    assert!(proxy.fates().len() > 8, "{:?}", proxy.fates());
     assert!(confirmed > 0 && watch.seen > requests, "hardly anything was seen");
     format!(
         "{} requests, {} values, {confirmed} outputs, back after {longest:?} at most, {:?}",
@@ -250,7 +257,7 @@ fn storm(wire: Wire, requests: u64, seed: u64) -> String {
 
 /// As many storms at a time as a small machine can bear, with so many requests in all.
 fn storms(wire: Wire, requests: u64) {
-    const STORMS: u64 = 4;
+    const STORMS: u64 = 2;
     let seed = environment("CAMSHAFT_SEED", 4);
     println!("CAMSHAFT_SEED={seed}");
     let (before, started) = (resident(), Instant::now());
