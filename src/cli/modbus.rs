@@ -7,12 +7,14 @@
 use std::time::{Duration, Instant};
 
 use clap::{Args as Group, Subcommand};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::help::{MODBUS_READ_HELP, MODBUS_SCAN_HELP, MODBUS_WRITE_HELP};
 use super::screen::Screen;
 use super::table::{Cell, Paint, Side, Table as Columns};
+use super::unit::time_us;
 use super::{Exit, Failed, Outcome};
 use crate::driver::modbus::line::{Line, Parity, Serial, Target};
 use crate::driver::modbus::register::{Layout, MAX_REGISTERS, Order};
@@ -339,6 +341,14 @@ async fn write(what: Writing, screen: &mut Screen) -> Outcome {
     Ok(screen.print(&format!("unit {unit} has acknowledged {place}: {value}{hex}\n"))?)
 }
 
+/// A unit that answers.
+#[derive(Debug, Serialize)]
+struct Found {
+    unit: u8,
+    answer: String,
+    took_us: u64,
+}
+
 async fn scan(what: Scanning, screen: &mut Screen) -> Outcome {
     let Scanning { bus, from, to, json } = what;
     let mut line = bus.line()?;
@@ -362,16 +372,15 @@ async fn scan(what: Scanning, screen: &mut Screen) -> Outcome {
             }
             Err(why) => why.to_string(),
         };
-        found.push((unit, answer, started.elapsed()));
+        found.push(Found { unit, answer, took_us: started.elapsed().as_micros() as u64 });
     }
     if json {
-        let unit = |(unit, answer, took): &(u8, String, Duration)| json!({ "unit": unit, "answer": answer, "took_us": took.as_micros() as u64 });
-        screen.json(&found.iter().map(unit).collect::<Vec<_>>())?;
+        screen.json(&found)?;
     } else if !found.is_empty() {
         let mut columns = Columns::new([(Right, "UNIT"), (Right, "TOOK"), (Left, "ANSWER")]);
-        for (unit, answer, took) in &found {
-            let took = super::unit::time_us(took.as_micros() as u64);
-            columns.row([Cell::from(unit.to_string()), took.into(), answer.as_str().into()]);
+        for Found { unit, answer, took_us } in &found {
+            let took = Cell::from(time_us(*took_us));
+            columns.row([Cell::from(unit.to_string()), took, answer.as_str().into()]);
         }
         screen.print(&columns.render(screen.paint))?;
     }
