@@ -43,6 +43,7 @@ mod load;
 mod place;
 mod plan;
 mod read;
+mod refusal;
 mod schedule;
 mod unit;
 mod write;

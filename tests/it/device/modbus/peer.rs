@@ -226,8 +226,11 @@ fn a_dead_unit_beside_a_live_one_on_a_serial_line() {
     // On a line a silence costs twice the wait: 160 ms of every 3.2 s.
     let mut bench = units(&peer, UNITS);
     bench.until("it is known", |bench| state(bench, "second") == "offline");
-    assert_eq!(bench.input("two"), (Value::Int(0), Quality::NoComm));
-    assert_eq!((bench.input("two.online"), bench.fault), ((Value::Bool(false), GOOD), None));
+    bench.until("programs see it", |bench| {
+        bench.input("two") == (Value::Int(0), Quality::NoComm)
+            && bench.input("two.online") == (Value::Bool(false), GOOD)
+    });
+    assert_eq!(bench.fault, None);
     let (before, dead_before) = (peer.functions(1).len(), peer.functions(2).len());
     bench.pass(Duration::from_secs(20));
     let (live, dead) = (peer.functions(1).len() - before, peer.functions(2).len() - dead_before);
