@@ -21,6 +21,8 @@
 //! | `POST /v1/plugins/NAME/rollback?to=HASH` | | 202 as for `PUT`: a kept version is put back |
 //! | `GET /v1/points` | | list of [`PointView`] |
 //! | `PUT /v1/points/NAME` | `{"value":42.5}` | `{"done":true}` |
+//! | `GET /v1/forces` | | list of [`ForceView`] |
+//! | `PUT /v1/forces/NAME`, `DELETE` of it or all | [`ForceOrder`] | `{"done":true}` |
 //! | `GET /v1/vars` | | list of [`VarView`] |
 //! | `PUT /v1/vars/NAME` | `{"value":42.5}` | `{"done":true}`: the variable has that value |
 //! | `DELETE /v1/retain` | | `{"done":true}`: retained variables have their initial values |
@@ -29,17 +31,16 @@
 //! | `GET /v1/config/diff`, `POST /v1/config/reload` | | list of [`ChangeView`] |
 //! | `POST /v1/devices/NAME/fault` (`DELETE`) | `{"kind":"freeze"}` | `{"done":true}` |
 //!
-//! A history is a list of journal [`Entry`]s, oldest first: a receipt with `seq` and `time`. It has
-//! the newest 1000, or fewer with `?limit=20`; of what lies further back the journal's files tell.
-//!
-//! A module that was put lies in the folder; what becomes of it is in the plugin's view. What does
-//! not succeed is answered with `{"error":{"code":...,"message":...}}`, see [`Code`].
+//! A history is a list of journal [`Entry`]s, oldest first: the newest 1000, or fewer with
+//! `?limit=20`. A module that was put lies in the folder; what becomes of it is in the plugin's
+//! view. What fails is answered with `{"error":{"code":...,"message":...}}`, see [`Code`].
 //!
 //! ```sh
 //! curl --unix-socket $XDG_RUNTIME_DIR/camshaft/control.sock http://camshaft/v1/status
 //! ```
 
 pub mod client;
+mod force;
 mod receipt;
 pub mod server;
 mod view;
@@ -55,6 +56,9 @@ use tokio::sync::oneshot;
 use crate::image::Value;
 use crate::journal::Entry;
 
+pub use force::{
+    DEFAULT_FORCE, ForceOrder, ForceView, MAX_FORCE, MAX_OWNER_BYTES, MAX_REASON_BYTES,
+};
 pub use receipt::{By, Event, Receipt};
 pub use view::{
     ChangeView, DeviceView, HoldWord, PluginState, PluginView, PointView, RetainView, SafeView,
@@ -139,6 +143,20 @@ pub enum Request {
         /// In the unit of the point.
         value: Value,
     },
+    /// What is forced: [`Response::Forces`].
+    Forces,
+    /// Force a point: [`Response::Done`], once it is in force.
+    Force {
+        /// Name of the point.
+        point: String,
+        /// Its value, for how long, by whom and why.
+        order: ForceOrder,
+    },
+    /// End a force: [`Response::Done`].
+    Unforce {
+        /// Name of the point; `None` for all that are forced.
+        point: Option<String>,
+    },
     /// Give a variable a value: [`Response::Done`], once it has it.
     SetVar {
         /// Of the variable.
@@ -175,6 +193,8 @@ pub enum Response {
     History(Vec<Entry<Receipt>>),
     /// To [`Request::Points`]; in the order of the configuration.
     Points(Vec<PointView>),
+    /// To [`Request::Forces`]; in the order in which they were ordered.
+    Forces(Vec<ForceView>),
     /// To [`Request::Vars`]; by name.
     Vars(Vec<VarView>),
     /// To [`Request::Deploy`]: the bytes lie in the folder and are on the disk.

@@ -2,9 +2,8 @@
 //!
 //! Every function here runs on the scan thread, so it copies and returns: a driver that has to wait
 //! for a wire does that elsewhere and hands over what it has: `link.rs`. What a device *is* lies in
-//! the file of its kind: `sim.rs` is the simulated plant, `file.rs` a folder of numbers,
-//! `modbus.rs` units on a bus. What of the controller a device shows to
-//! other systems comes from `export.rs`; what the status tells of a device's parts is in
+//! the file of its kind, such as `sim.rs`, the simulated plant. What of the controller a device
+//! shows to other systems comes from `export.rs`; what the status tells of a device's parts is in
 //! `monitor.rs`.
 
 pub mod export;
@@ -213,8 +212,8 @@ pub trait Driver: Send {
         self.is_confirmed()
     }
 
-    /// It will be dropped soon, which may wait for the device: whoever has several tells all of them
-    /// first.
+    /// It will be dropped soon, which may wait for the device: whoever has several tells all of
+    /// them first.
     fn leave(&mut self) {}
 
     /// Where the device's parts can be looked at, if it has any. Called once, before the scan has

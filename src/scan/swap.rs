@@ -22,6 +22,8 @@ pub(super) struct Seated {
     pub(super) program: Program,
     since_cycle: u64,
     since: Duration,
+    /// Whether it lacks an input that it requires.
+    pub(super) degraded: bool,
     pub(super) memory_bytes: u64,
     takeover: Takeover,
     /// Whether its probation is over.
@@ -47,6 +49,7 @@ impl Seated {
             polls: self.program.polls,
             since_cycle: self.since_cycle,
             since: self.since,
+            degraded: self.degraded,
             memory_bytes: self.memory_bytes,
             trap: None,
             takeover: self.takeover,
@@ -178,6 +181,7 @@ impl Scan {
         let seated = Seated {
             since_cycle,
             since,
+            degraded: false,
             memory_bytes: program.memory_bytes(),
             takeover,
             is_proven: false,
@@ -192,6 +196,8 @@ impl Scan {
         let rank = seated.program.rank();
         let place = self.programs.partition_point(|other| other.program.rank() < rank);
         self.programs.insert(place, seated);
+        let mut programs = self.programs.iter();
+        self.is_demanding = programs.any(|seated| !seated.program.settings.requires.is_empty());
         self.promise_budgets(Duration::MAX);
     }
 
@@ -212,7 +218,7 @@ impl Scan {
     pub(super) fn lose(&mut self, index: usize, trap: Arc<Trap>) -> bool {
         let seated = &mut self.programs[index];
         let standby = seated.standby.take();
-        let fact = ProgramFact { trap: Some(trap), ..seated.fact() };
+        let fact = ProgramFact { trap: Some(trap), degraded: false, ..seated.fact() };
         let Some(standby) = standby else {
             self.down.push(fact);
             self.vacate(index);
@@ -220,6 +226,8 @@ impl Scan {
         };
         let Standby { seated: old, variables } = *standby;
         let mut loser = std::mem::replace(seated, old);
+        // What is lacking lacks whichever version is polled.
+        seated.degraded = loser.degraded;
         // A row of them would be a list without end.
         seated.beaten = Some(Arc::new(ProgramFact { beaten: None, ..fact }));
         if !variables.is_empty() {

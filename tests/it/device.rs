@@ -18,6 +18,7 @@ mod modbus;
 mod peer;
 mod proxy;
 mod server;
+mod tank;
 mod weather;
 
 /// The longest that anything on a bench takes, on a machine that does other things as well.

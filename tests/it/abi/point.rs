@@ -79,6 +79,49 @@ fn quality_comes_along_if_it_is_wanted() {
     assert_eq!(played.at(0), *b"z");
 }
 
+/// A plugin that looked for its points in every poll filled the log for ever.
+#[test]
+fn a_point_that_is_not_there_is_told_of_once() {
+    let looks = ["wasm_point_find 100 5 200", "wasm_point_find 101 4 200"];
+    let script = Script::poll(&[(100, b"zlost")], &looks).then(&looks).then(&looks);
+    let played = Bench::new().play(&script);
+    assert_eq!(played.codes, [3; 6]);
+    let missed: Vec<_> = played
+        .lines
+        .iter()
+        .map(|line| match &line.message {
+            Message::NoPoint(name) => name.as_str().to_owned(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(missed, ["zlost", "lost"]);
+}
+
+#[test]
+fn the_reason_and_the_age_can_be_asked_for() {
+    let mut bench = Bench::new();
+    let world = bench.world();
+    world.now = Duration::from_millis(5000);
+    let inputs = &mut world.inputs;
+    (inputs.quality[0], inputs.good_at[0]) = (Quality::Stale, Duration::from_millis(3750));
+    (inputs.quality[1], inputs.good_at[1]) = (Quality::Waiting, Duration::ZERO);
+    let table = [
+        ("wasm_point_quality 0 200 204", 0),
+        ("wasm_point_quality 1 208 212", 0),
+        ("wasm_point_quality 4 216 220", 0),
+        ("wasm_point_quality 10 300 300", 3),
+        ("wasm_point_quality -1 300 300", 3),
+        ("wasm_degraded 224", 0),
+    ];
+    let data: &[(u32, &[u8])] = &[(216, &[9; 9])];
+    let played = check_on(&mut bench, data, &table);
+    let numbers: [u8; 25] = played.at(200);
+    let number = |at: usize| u32::from_le_bytes(numbers[at..at + 4].try_into().unwrap());
+    assert_eq!((number(0), number(4)), (0x4090_0000, 1250 + PERIOD.as_millis() as u32));
+    assert_eq!((number(8), number(12)), (0x8032_0000, u32::MAX));
+    assert_eq!((number(16), number(20), numbers[24]), (0, 0, 0));
+}
+
 #[test]
 fn writing_unscales_and_checks_the_range() {
     let table = [
