@@ -12,6 +12,7 @@ mod force;
 mod help;
 mod history;
 mod machine;
+mod modbus;
 mod outcome;
 mod replay;
 mod screen;
@@ -161,6 +162,7 @@ async fn ask(verb: Verb) -> Outcome {
         Verb::Fault { device, kind, settings, reach, .. } => {
             fault(&device, kind, settings, &client(reach), screen).await
         }
+        Verb::Modbus(verb) => modbus::modbus(verb, screen).await,
         Verb::Run { .. }
         | Verb::Test(_)
         | Verb::Replay(_)

@@ -14,6 +14,7 @@ use super::help::{
     RELOAD_HELP, REPLAY_HELP, RESET_HELP, RESTART_HELP, ROLLBACK_HELP, RUN_HELP, SET_HELP,
     TEST_HELP,
 };
+use super::modbus::Modbus;
 use crate::control::MAX_RECEIPTS;
 use crate::image::Value;
 
@@ -197,6 +198,9 @@ pub(super) enum Verb {
     /// Run a crash report again, offline: does the module trap at the same place?
     #[command(after_help = REPLAY_HELP)]
     Replay(Replay),
+    /// Read, write and find the units of a Modbus, by hand and without a daemon
+    #[command(subcommand)]
+    Modbus(Modbus),
     /// Print completions for a shell
     #[command(after_help = COMPLETIONS_HELP)]
     Completions {
@@ -331,7 +335,7 @@ fn limit(text: &str) -> Result<usize, String> {
 }
 
 /// A value as people type it.
-fn value(text: &str) -> Result<Value, &'static str> {
+pub(super) fn value(text: &str) -> Result<Value, &'static str> {
     match text {
         "on" => Ok(Value::Bool(true)),
         "off" => Ok(Value::Bool(false)),

@@ -124,3 +124,33 @@ The exit code is 0 when the module traps again at the same place, and 1 when it 
 
 Example:
   camshaft replay /var/lib/camshaft/crash/tank-4711-0123456789abcdef.crash";
+
+/// Below the help of `modbus read`.
+pub(super) const MODBUS_READ_HELP: &str = "\
+Registers are shown in hexadecimal digits, and as values of the type in every order that their
+bytes can have on the wire; A is the most significant byte. The right order is the column that
+makes sense.
+
+Examples:
+  camshaft modbus read tcp://10.0.0.7 holding 0 4
+  camshaft modbus read tcp://10.0.0.7:1502 --unit 3 input 100 2 --type f32
+  camshaft modbus read rtu:///dev/ttyUSB0 --baud 9600 --parity none --stop-bits 2 coil 0 16";
+
+/// Below the help of `modbus write`.
+pub(super) const MODBUS_WRITE_HELP: &str = "\
+What is printed the unit has acknowledged; whether it keeps it, only reading tells.
+
+Examples:
+  camshaft modbus write tcp://10.0.0.7 holding 100 421
+  camshaft modbus write tcp://10.0.0.7 holding 101 -1.25 --type f32 --order CDAB
+  camshaft modbus write tcp://10.0.0.7 coil 0 on --single";
+
+/// Below the help of `modbus scan`.
+pub(super) const MODBUS_SCAN_HELP: &str = "\
+Each unit is asked once for holding register 0, and has 200ms to answer if --timeout says nothing
+else; an exception is an answer, unless a gateway gives it for a unit that it does not reach. On a
+serial line a unit that is absent takes twice as long.
+
+Examples:
+  camshaft modbus scan tcp://10.0.0.7
+  camshaft modbus scan rtu:///dev/ttyUSB0 --baud 9600 --to 32";

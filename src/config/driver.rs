@@ -14,11 +14,11 @@ use toml::de::{DeTable, DeValue, Deserializer, Error};
 use super::file::DeviceFile;
 use super::problem::Report;
 use super::read::split;
-use crate::driver::{Config, file, modbus, sim};
+use crate::driver::{Config, file, modbus, modbus_server, sim};
 use crate::text::nearest;
 
 /// The drivers that can be named.
-const DRIVERS: [&str; 3] = ["sim", "file", "modbus"];
+const DRIVERS: [&str; 4] = ["sim", "file", "modbus", "modbus_server"];
 
 /// Turns the keys of a driver into its settings; relative paths in them count from `folder`.
 fn driver_config(
@@ -40,6 +40,8 @@ fn driver_config(
         "modbus" => {
             modbus::Config::deserialize(Deserializer::from(table)).map(|c| Some(Config::Modbus(c)))
         }
+        "modbus_server" => modbus_server::Config::deserialize(Deserializer::from(table))
+            .map(|c| Some(Config::ModbusServer(c))),
         _ => Ok(None),
     }
 }

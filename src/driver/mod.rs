@@ -9,12 +9,14 @@
 pub mod export;
 pub mod file;
 pub mod modbus;
+pub mod modbus_server;
 pub mod sim;
 
 mod duration;
 mod link;
 mod monitor;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +42,8 @@ pub enum Config {
     File(file::Config),
     /// Units on a Modbus.
     Modbus(modbus::Config),
+    /// Modbus TCP for SCADA, which asks.
+    ModbusServer(modbus_server::Config),
 }
 
 impl Config {
@@ -49,6 +53,7 @@ impl Config {
             Self::Sim(_) => "sim",
             Self::File(_) => "file",
             Self::Modbus(_) => "modbus",
+            Self::ModbusServer(_) => "modbus_server",
         }
     }
 }
@@ -63,6 +68,10 @@ pub fn check(config: &Config, points: &Arc<Points>, device: usize) -> Result<(),
         Config::Sim(config) => sim::Sim::open(config, points, device).map(drop),
         Config::File(config) => file::Files::plan(config, points, device).map(drop),
         Config::Modbus(config) => modbus::Client::plan(config, points, device).map(drop),
+        Config::ModbusServer(config) => {
+            let (_, exports) = export::exports();
+            modbus_server::Server::plan(config, points, device, &exports).map(drop)
+        }
     }
 }
 
@@ -76,7 +85,7 @@ pub fn open(
     config: &Config,
     points: &Arc<Points>,
     device: usize,
-    _exports: &Exports,
+    exports: &Exports,
 ) -> Result<Box<dyn Driver>, OpenError> {
     let link = match config {
         Config::Sim(config) => return Ok(Box::new(sim::Sim::open(config, points, device)?)),
@@ -89,6 +98,12 @@ pub fn open(
             let known = client.freshness();
             let limits = |id| known.get(&id).copied().unwrap_or_default();
             Link::start_with(points, device, limits, client)
+        }
+        Config::ModbusServer(config) => {
+            let server = modbus_server::Server::plan(config, points, device, exports)?;
+            let limits: HashMap<_, _> =
+                points.iter().map(|(id, _)| (id, server.freshness(id))).collect();
+            Link::start_with(points, device, |id| limits[&id], server)
         }
     };
     let failed = |error| OpenError::new("driver", format!("{error}"), "threads and descriptors");

@@ -43,6 +43,7 @@ mod load;
 mod place;
 mod plan;
 mod read;
+mod refusal;
 mod schedule;
 mod unit;
 mod write;
@@ -202,6 +203,8 @@ pub struct At {
     pub single: Option<bool>,
     /// Whether an output counts as taken only when it was read back.
     pub readback: Option<bool>,
+    /// Warns when an output is written more often in a day: memory that keeps values wears out.
+    pub warn_writes_per_day: Option<u32>,
     /// What an input tells of its unit, in place of a place on it.
     pub diagnostic: Option<diagnostic::Diagnostic>,
 }

@@ -12,9 +12,14 @@ use camshaft::driver::{self, Driver, Fault, Monitor};
 use camshaft::image::{Direction, Inputs, Point, PointId, Points, Quality, Safe, Value};
 use tokio::sync::watch;
 
+mod by_hand;
 mod file;
 mod modbus;
+mod peer;
+mod proxy;
+mod server;
 mod tank;
+mod weather;
 
 /// The longest that anything on a bench takes, on a machine that does other things as well.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -23,8 +23,8 @@ use crate::driver::link::{Serve, Side};
 use crate::driver::{Fault, Part};
 use crate::image::{Freshness, PointId};
 
-/// Between two attempts to connect, the first time and at most. A device that has just started needs
-/// about half a second; one that is gone for the night shall not fill anybody's log.
+/// Between two attempts to connect, the first time and at most. A device that has just started
+/// needs about half a second; one that is gone for the night shall not keep anybody busy.
 pub(super) const BACKOFF: (Duration, Duration) =
     (Duration::from_millis(500), Duration::from_secs(30));
 
@@ -103,8 +103,8 @@ impl Serve for Client {
 }
 
 impl Client {
-    /// How long the values of inputs are believed. What the driver itself knows does not age, and is
-    /// not in it.
+    /// How long the values of inputs are believed. What the driver itself knows does not age, and
+    /// is not in it.
     pub(in crate::driver) fn freshness(&self) -> HashMap<PointId, Freshness> {
         let of_read = |read: &Read| {
             let freshness = read.freshness(self.line.timeout(&read.request));
@@ -174,7 +174,7 @@ impl Client {
             (read.due, read.is_made, read.silences) = (now, false, 0);
         }
         for write in self.writes.iter_mut().filter(|write| write.unit == unit) {
-            (write.acked, write.not_before) = (None, now);
+            (write.acked, write.not_before, write.refused) = (None, now, None);
         }
     }
 
@@ -241,8 +241,9 @@ impl Client {
             true => is_silent.then_some(Fault::Timeout),
         });
         let units = self.units.iter().map(|unit| unit.part(is_connected));
-        side.show(std::iter::once(self.part()).chain(units).collect());
+        let parts = std::iter::once(self.part()).chain(units).collect();
         side.publish();
+        side.show(parts);
     }
 
     /// The connection, as the status shows it.

@@ -64,6 +64,7 @@ pub(super) struct Counters {
     crc: u64,
     garbage: u64,
     doubtful: u64,
+    missed: u64,
     exceptions: BTreeMap<u8, u64>,
     round_trips: Histogram<u64>,
     /// What it has taken of the bus since the window began.
@@ -81,6 +82,7 @@ impl Counters {
             crc: 0,
             garbage: 0,
             doubtful: 0,
+            missed: 0,
             exceptions: BTreeMap::new(),
             round_trips: round_trips.expect("the bounds are constants that go together"),
             busy: Duration::ZERO,
@@ -113,6 +115,11 @@ impl Counters {
         }
     }
 
+    /// So many times something was not read because others had the bus, or nobody answered.
+    pub(super) fn miss(&mut self, periods: u32) {
+        self.missed += u64::from(periods);
+    }
+
     /// Computes the share of the bus anew if it was long enough ago.
     pub(super) fn measure(&mut self, now: Duration) {
         let window = now.saturating_sub(self.since);
@@ -131,6 +138,7 @@ impl Counters {
             ("crc", self.crc as f64),
             ("garbage", self.garbage as f64),
             ("doubtful", self.doubtful as f64),
+            ("missed_periods", self.missed as f64),
             ("rtt_p50_us", quantile(0.5)),
             ("rtt_p99_us", quantile(0.99)),
             ("rtt_max_us", self.round_trips.max() as f64),

@@ -1,81 +1,53 @@
 //! One job on a bus: what is asked, and what follows from the answer or its absence.
 //!
 //! An answer is a fact, also when it is an exception; its absence says something of the unit, and
-//! perhaps of the connection. What follows from an exception depends on its code alone
-//! ([`Refusal`]), and never is it a value. When jobs are done is decided in `schedule.rs`.
+//! perhaps of the connection. What follows from an exception is in `refusal.rs`. When jobs are done
+//! is decided in `schedule.rs`.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::client::{BACKOFF, Client};
+use super::line::Target;
+use super::read::Read;
+use super::refusal::{BUSY_AGAIN, CONFIG_AGAIN, Refusal, SILENT_AGAIN};
 use super::request::{Reply, Request, WireError};
 use super::schedule::{Job, again};
 use super::transport::Transport;
+use super::unit::Unit;
 use crate::driver::link::Side;
 use crate::image::Quality;
 
-/// How long what a unit does not understand is left alone: somebody has to change it first.
-const CONFIG_AGAIN: Duration = Duration::from_secs(60);
-
-/// How long a unit that says it is busy is left alone.
-const BUSY_AGAIN: Duration = Duration::from_millis(100);
-
-/// How long an output that a unit cannot take is left alone.
-const DEVICE_AGAIN: Duration = Duration::from_secs(1);
-
-/// What nobody answers, though the unit answers other requests, waits this many times as long as it
-/// has cost: the rest of the bus goes on.
-const SILENT_AGAIN: u32 = 4;
-
-/// So many requests in a row that nobody answers are the end of a TCP connection.
+/// So many requests in a row that nobody answers are the end of a TCP connection, if they were to
+/// as many units as there are, or to [`DEAF_UNITS`].
 const DEAF: u32 = 2;
+
+/// So many units do not go absent at once. Fewer may: then the answer of another shows that the
+/// connection is sound, and a new one would only cut the others off.
+const DEAF_UNITS: usize = 3;
 
 /// The connection is over, and why.
 #[derive(Debug)]
 pub(super) struct Over(pub(super) String);
 
-/// What an exception means for whoever asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refusal {
-    /// The unit does not have what is asked for: the configuration is wrong.
-    Config,
-    /// The unit has failed.
-    Device,
-    /// Not now.
-    Busy,
-    /// The gateway does not reach the unit.
-    Absent,
-}
-
-impl Refusal {
-    const fn of(code: u8) -> Self {
-        match code {
-            1..=3 => Self::Config,
-            5 | 6 => Self::Busy,
-            10 | 11 => Self::Absent,
-            _ => Self::Device,
-        }
-    }
-}
-
 /// Requests in a row that nobody answered, over the whole connection.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
     requests: u32,
-    /// The unit that was asked, or `None` if there were several.
-    only: Option<usize>,
+    units: BTreeSet<usize>,
 }
 
 impl Silence {
     /// Another one.
     fn grows(&mut self, unit: usize) {
-        self.only = (self.requests == 0 || self.only == Some(unit)).then_some(unit);
         self.requests += 1;
+        self.units.insert(unit);
     }
 
-    /// Whether the connection and not a unit must be the reason. One unit among others may be
-    /// absent: then the next answer of another shows it. `others` says whether there is any.
-    fn is_of_connection(&self, others: bool) -> bool {
-        self.requests >= DEAF && (self.only.is_none() || !others)
+    /// Whether the connection and not a unit must be the reason. `others` are the units that are
+    /// believed to be there and have not been asked since somebody answered.
+    fn is_of_connection(&self, others: usize) -> bool {
+        self.requests >= DEAF && (others == 0 || self.units.len() >= DEAF_UNITS)
     }
 }
 
@@ -107,38 +79,16 @@ impl Client {
         let now = self.now();
         let read = &mut self.reads[n];
         read.is_made = true;
-        read.due = again(read.due, read.period, now);
+        let (due, missed) = again(read.due, read.period, now);
+        read.due = due;
+        self.units[unit].counters.miss(missed);
         read.silences = if is_silence(&outcome) { read.silences.saturating_add(1) } else { 0 };
-        let refusal = match &outcome {
-            Ok(reply) => {
-                read.take(reply, side);
-                None
-            }
-            Err(WireError::Exception(code)) => Some((Refusal::of(*code), *code)),
-            Err(_) => {
-                // A frame can get lost; what never comes shall not take the time of the rest.
-                if read.silences > 1 {
-                    read.due = read.due.max(now + SILENT_AGAIN * (now - started));
-                }
-                None
-            }
-        };
-        match refusal {
-            Some((Refusal::Config, _)) => {
-                read.spoil(Quality::Config, side);
-                read.due = now + CONFIG_AGAIN;
-            }
-            Some((Refusal::Device, _)) => read.spoil(Quality::Device, side),
-            // The values only age.
-            Some((Refusal::Busy, _)) => read.due = now + BUSY_AGAIN,
-            Some((Refusal::Absent, _)) | None => {}
+        if read.silences > 1 {
+            // A frame can get lost; what never comes shall not take the time of the rest.
+            read.due = read.due.max(now + SILENT_AGAIN * (now - started));
         }
-        let trouble =
-            refusal.filter(|(refusal, _)| matches!(refusal, Refusal::Config | Refusal::Device));
-        let trouble = trouble.map(|(_, code)| code);
-        // Silence and a busy unit say nothing about what it was.
-        if (trouble.is_some() || outcome.is_ok()) && trouble != read.trouble {
-            read.trouble = trouble;
+        let is_told = heed_reply(read, &outcome, now, side);
+        if is_told {
             say(&self.name, &self.reads[n].name, outcome.as_ref().err());
         }
         self.settle(unit, side);
@@ -167,22 +117,22 @@ impl Client {
         }
         let now = self.now();
         let write = &mut self.writes[n];
-        write.tried(now, outcome.is_ok().then_some(wanted));
-        let trouble = outcome.as_ref().err().map(ToString::to_string);
-        let pause = match &outcome {
-            Ok(_) => Duration::ZERO,
-            Err(WireError::Exception(code)) => match Refusal::of(*code) {
-                Refusal::Config => CONFIG_AGAIN,
-                Refusal::Busy => BUSY_AGAIN,
-                Refusal::Device | Refusal::Absent => DEVICE_AGAIN,
-            },
-            Err(_) => SILENT_AGAIN * (now - started),
-        };
-        write.not_before = write.not_before.max(now + pause);
-        match outcome {
-            Ok(_) => side.confirm(id, wanted),
-            Err(_) => side.doubt(id),
+        if write.tried(now, outcome.is_ok().then_some(wanted)) {
+            let (name, point, writes) = (&self.name, &write.name, write.writes);
+            tracing::warn!(
+                device = name,
+                "device {name}: {point} was written {writes} times within a day; \
+                 `warn_writes_per_day` says that is too often"
+            );
         }
+        match &outcome {
+            Ok(_) => side.confirm(id, wanted),
+            Err(error) => {
+                write.put_off(wanted, now, now - started, error);
+                side.doubt(id);
+            }
+        }
+        let trouble = outcome.as_ref().err().map(ToString::to_string);
         if trouble != write.trouble {
             write.trouble = trouble;
             say(&self.name, &self.writes[n].name, outcome.as_ref().err());
@@ -195,7 +145,7 @@ impl Client {
     async fn beat(&mut self, transport: &mut Transport, side: &mut Side) -> Result<(), Over> {
         let now = self.now();
         let Some(beat) = &mut self.beat else { return Ok(()) };
-        beat.due = again(beat.due, beat.period, now);
+        (beat.due, _) = again(beat.due, beat.period, now);
         let beats = side.beats();
         if beats == beat.seen {
             return Ok(());
@@ -272,12 +222,20 @@ impl Client {
             return Ok(());
         }
         self.silence.grows(unit);
-        let mut others = self.units.iter().enumerate().filter(|(n, _)| *n != unit);
-        let others = others.any(|(_, other)| !other.breaker.is_offline());
-        match !self.line.is_rtu() && self.silence.is_of_connection(others) {
-            true => Err(Over(format!("{DEAF} requests in a row were not answered"))),
-            false => Ok(()),
-        }
+        let is_other =
+            |(n, it): &(usize, &Unit)| !it.breaker.is_offline() && !self.silence.units.contains(n);
+        let is_over = match self.line.target {
+            Target::Tcp(..) => {
+                let others = self.units.iter().enumerate().filter(is_other).count();
+                self.silence.is_of_connection(others)
+            }
+            // Silence is common on a line, and who begins anew forgets what is owed. But where no
+            // unit at all is left, it may be the server before the line that has gone.
+            Target::RtuOverTcp(..) => self.units.iter().all(|unit| unit.breaker.is_offline()),
+            Target::Rtu(..) => false,
+        };
+        let why = || Over(format!("{} requests in a row were not answered", self.silence.requests));
+        if is_over { Err(why()) } else { Ok(()) }
     }
 
     fn heed_answer(&mut self, unit: usize, side: &mut Side) {
@@ -326,6 +284,40 @@ impl Client {
     }
 }
 
+/// What a reply to a read says of its points, if it says anything: silence and a busy unit let
+/// them age. Says whether people want to know.
+fn heed_reply(
+    read: &mut Read,
+    outcome: &Result<Reply, WireError>,
+    now: Duration,
+    side: &mut Side,
+) -> bool {
+    let trouble = match outcome {
+        Ok(reply) => {
+            read.take(reply, side);
+            None
+        }
+        Err(WireError::Exception(code)) => match Refusal::of(*code) {
+            Refusal::Config => {
+                read.spoil(Quality::Config, side);
+                read.due = now + CONFIG_AGAIN;
+                Some(*code)
+            }
+            Refusal::Device => {
+                read.spoil(Quality::Device, side);
+                Some(*code)
+            }
+            Refusal::Busy => {
+                read.due = now + BUSY_AGAIN;
+                return false;
+            }
+            Refusal::Absent => return false,
+        },
+        Err(_) => return false,
+    };
+    std::mem::replace(&mut read.trouble, trouble) != trouble
+}
+
 /// Whether the unit has not been heard, or not understood.
 fn is_silence(outcome: &Result<Reply, WireError>) -> bool {
     match outcome {
@@ -341,5 +333,25 @@ fn say(device: &str, what: &str, error: Option<&WireError>) {
     match error {
         Some(error) => tracing::warn!(device, "device {device}: {what}: {error}"),
         None => tracing::info!(device, "device {device}: {what}: works again"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_of_the_connection_when_nobody_else_could_answer() {
+        fn check(units: &[usize], others: usize, expected: bool) {
+            let mut silence = Silence::default();
+            units.iter().for_each(|unit| silence.grows(*unit));
+            assert_eq!(silence.is_of_connection(others), expected, "{units:?}, {others} others");
+        }
+        check(&[0], 0, false);
+        check(&[0, 0], 0, true);
+        check(&[0, 1], 0, true);
+        check(&[0, 0, 0, 0], 1, false);
+        check(&[0, 1, 0, 1], 1, false);
+        check(&[0, 1, 2], 9, true);
     }
 }

@@ -55,6 +55,7 @@ impl Use {
                 "min_interval",
                 "single",
                 "readback",
+                "warn_writes_per_day",
             ],
             Self::Diagnostic => &["unit", "diagnostic"],
         }
@@ -87,6 +88,7 @@ impl Use {
             ("min_interval", at.min_interval.is_some()),
             ("single", at.single.is_some()),
             ("readback", at.readback.is_some()),
+            ("warn_writes_per_day", at.warn_writes_per_day.is_some()),
             ("diagnostic", at.diagnostic.is_some()),
         ];
         let odd = said.into_iter().find(|(key, is_said)| *is_said && !self.keys().contains(key));

@@ -257,6 +257,10 @@ fn write(
         acked: None,
         tried_at: Duration::ZERO,
         not_before: Duration::ZERO,
+        refused: None,
+        warn_above: at.warn_writes_per_day,
+        writes: 0,
+        day: Duration::ZERO,
         name: point.name.clone(),
         trouble: None,
     })

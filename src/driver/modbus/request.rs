@@ -373,6 +373,30 @@ mod tests {
     }
 
     #[test]
+    fn random_bytes_are_no_reply_and_no_panic() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let requests = [
+            read(Table::Holding, 1),
+            read(Table::Coil, 2000),
+            write(&[1], true),
+            write(&[1, 2], false),
+            coil(true, false),
+        ];
+        for _ in 0..20_000 {
+            let request = &requests[random.usize(..requests.len())];
+            let length = [random.usize(..8), request.reply_len()][random.usize(..2)];
+            let mut bytes: Vec<u8> = (0..length).map(|_| random.u8(..)).collect();
+            if let (Some(first), true) = (bytes.first_mut(), random.bool()) {
+                *first = request.function();
+            }
+            if let Ok(reply) = request.reply(&bytes) {
+                let is_exact = bytes.len() == request.reply_len() && bytes[0] == request.function();
+                assert!(is_exact, "{bytes:x?} is {reply:?} to {request:?}");
+            }
+        }
+    }
+
+    #[test]
     fn some_replies_cannot_be_told_apart() {
         let at = |address, count| {
             let ask = Ask::Read { table: Table::Holding, address, count };

@@ -85,12 +85,12 @@ impl Schedule {
     }
 }
 
-/// When something that was due is due again: in the same rhythm, without the times that have passed
-/// already.
-pub(super) fn again(due: Duration, period: Duration, now: Duration) -> Duration {
+/// When something that was due is due again, in the same rhythm, and how many times have passed
+/// meanwhile: these are dropped.
+pub(super) fn again(due: Duration, period: Duration, now: Duration) -> (Duration, u32) {
     let late = now.saturating_sub(due);
     let missed = (late.as_nanos() / period.as_nanos().max(1)).min(u128::from(u32::MAX)) as u32;
-    due + period * missed + period
+    (due + period * missed + period, missed)
 }
 
 #[cfg(test)]
@@ -140,13 +140,14 @@ mod tests {
 
     #[test]
     fn missed_periods_are_dropped() {
-        fn check(due: u32, now: u32, expected: u32) {
-            assert_eq!(again(MS * due, 100 * MS, MS * now), MS * expected, "{due} at {now}");
+        fn check(due: u32, now: u32, expected: u32, missed: u32) {
+            let next = again(MS * due, 100 * MS, MS * now);
+            assert_eq!(next, (MS * expected, missed), "{due} at {now}");
         }
-        check(0, 0, 100);
-        check(100, 130, 200);
-        check(100, 199, 200);
-        check(100, 200, 300);
-        check(100, 950, 1000);
+        check(0, 0, 100, 0);
+        check(100, 130, 200, 0);
+        check(100, 199, 200, 0);
+        check(100, 200, 300, 1);
+        check(100, 950, 1000, 8);
     }
 }

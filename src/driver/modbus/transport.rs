@@ -31,12 +31,12 @@ const HEADER: usize = 7;
 /// nothing but talk.
 const MAX_NOISE: usize = 64 * 1024;
 
-/// How many replies may be owed at a time. Each was waited for as long as a unit may take, so what is
-/// older than these does not come any more.
+/// How many replies may be owed at a time. Each was waited for as long as a unit may take, so what
+/// is older than these does not come any more.
 const MAX_OWED: usize = 8;
 
-/// No reply comes later than this many times as long as a unit may take. Here lies the limit of what
-/// can be known on a line whose replies have no number.
+/// No reply comes later than this many times as long as a unit may take. Here lies the limit of
+/// what can be known on a line whose replies have no number.
 const LATEST: u32 = 3;
 
 /// A cable that is pulled is found out after 15 + 3 * 5 s of silence, and as soon with something
@@ -101,7 +101,10 @@ impl Transport {
     /// When nothing comes that is the reply to this request, or the unit refuses. After
     /// [`WireError::Closed`] the transport is of no more use.
     pub async fn transact(&mut self, request: &Request) -> Result<Reply, WireError> {
-        sleep_until(self.quiet_until).await;
+        // A timer of tokio takes up to a millisecond also when its time has come already.
+        if self.quiet_until > Instant::now() {
+            sleep_until(self.quiet_until).await;
+        }
         let started = Instant::now();
         let outcome = if self.line.is_rtu() {
             self.transact_rtu(request, started).await
@@ -170,8 +173,8 @@ impl Transport {
             let frame = self.receive_tcp(deadline).await?;
             let tid = u16::from_be_bytes([frame[0], frame[1]]);
             if tid != self.tid {
-                // Too late, for a request that was given up. If nothing else is owed, nothing is now;
-                // of two debts this may have paid the other one, whatever its number says.
+                // Too late, for a request that was given up. If nothing else is owed, nothing is
+                // now; of two debts this may have paid the other one, whatever its number says.
                 if let [(owed, _)] = self.owed[..]
                     && owed == tid
                 {

@@ -7,9 +7,12 @@
 use std::time::Duration;
 
 use super::place::Place;
+use super::refusal::{BUSY_AGAIN, CONFIG_AGAIN, DEVICE_AGAIN, Refusal, SILENT_AGAIN};
 use super::register::MAX_REGISTERS;
-use super::request::{Ask, Reply, Request};
+use super::request::{Ask, Reply, Request, WireError};
 use crate::image::{PointId, Raw};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// When an output is written besides the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +45,14 @@ pub(super) struct Write {
     pub(super) tried_at: Duration,
     /// Not to be written sooner.
     pub(super) not_before: Duration,
+    /// A value that the unit has refused, and until when it is not tried again. Another one is: it
+    /// may be the safe one.
+    pub(super) refused: Option<(Raw, Duration)>,
+    /// How many writes in a day are too many, if that is of interest.
+    pub(super) warn_above: Option<u32>,
+    /// Writes since `day`, which is a day ago at most.
+    pub(super) writes: u32,
+    pub(super) day: Duration,
     /// For people: the point.
     pub(super) name: String,
     /// Why it was not taken the last time.
@@ -52,18 +63,42 @@ impl Write {
     /// Since or from when it is to be written, if the scan wants this.
     pub(super) fn due(&self, wanted: Raw) -> Option<Duration> {
         let Policy { on_change, refresh, .. } = self.policy;
-        let Some(acked) = self.acked else { return Some(self.not_before) };
+        let refused = self.refused.filter(|(refused, _)| *refused == wanted);
+        let not_before = refused.map_or(self.not_before, |(_, until)| until.max(self.not_before));
+        let Some(acked) = self.acked else { return Some(not_before) };
         let refresh = refresh.map(|refresh| self.tried_at + refresh);
-        let change = (on_change && acked != wanted).then_some(self.not_before);
+        let change = (on_change && acked != wanted).then_some(not_before);
         let due = change.into_iter().chain(refresh).min()?;
-        Some(due.max(self.not_before))
+        Some(due.max(not_before))
     }
 
-    /// It was written, and taken or not.
-    pub(super) fn tried(&mut self, now: Duration, acked: Option<Raw>) {
+    /// It was written, and taken or not. Says whether that has just become too often for a day.
+    pub(super) fn tried(&mut self, now: Duration, acked: Option<Raw>) -> bool {
+        if now.saturating_sub(self.day) >= DAY {
+            (self.day, self.writes) = (now, 0);
+        }
+        self.writes = self.writes.saturating_add(1);
         self.acked = acked;
         self.tried_at = now;
         self.not_before = now + self.policy.min_interval;
+        self.warn_above.is_some_and(|most| self.writes == most.saturating_add(1))
+    }
+
+    /// It was not taken, after so long, for this reason: not to be written again too soon.
+    pub(super) fn put_off(&mut self, raw: Raw, now: Duration, cost: Duration, why: &WireError) {
+        let pause = match why {
+            WireError::Exception(code) => match Refusal::of(*code) {
+                Refusal::Config => CONFIG_AGAIN,
+                Refusal::Busy => BUSY_AGAIN,
+                Refusal::Device | Refusal::Absent => DEVICE_AGAIN,
+            },
+            _ => {
+                let pause = (SILENT_AGAIN * cost).max(DEVICE_AGAIN);
+                self.not_before = self.not_before.max(now + pause);
+                pause
+            }
+        };
+        self.refused = Some((raw, now + pause));
     }
 
     /// The request that writes this.
@@ -121,6 +156,10 @@ mod tests {
             acked: None,
             tried_at: Duration::ZERO,
             not_before: Duration::ZERO,
+            refused: None,
+            warn_above: None,
+            writes: 0,
+            day: Duration::ZERO,
             name: "p".into(),
             trouble: None,
         }
@@ -151,5 +190,34 @@ mod tests {
         check(Policy { on_change: false, ..refresh }, Some(150), Some(150));
         check(Policy { min_interval: 20 * MS, ..on_change }, None, Some(120));
         check(Policy { min_interval: 70 * MS, ..refresh }, Some(170), Some(170));
+    }
+
+    #[test]
+    fn a_refused_value_waits_and_another_does_not() {
+        let on = |on: u8| [on, 0, 0, 0, 0, 0, 0, 0];
+        fn check(write: &Write, wanted: Raw, expected: Duration) {
+            assert_eq!(write.due(wanted), Some(expected), "{wanted:?}");
+        }
+        let mut write = write(Policy { on_change: true, refresh: None, min_interval: MS });
+        write.tried(10 * MS, None);
+        write.put_off(on(1), 10 * MS, MS, &WireError::Exception(3));
+        check(&write, on(1), 60_010 * MS);
+        check(&write, on(0), 11 * MS);
+        write.put_off(on(1), 10 * MS, MS, &WireError::Exception(6));
+        check(&write, on(1), 110 * MS);
+        write.put_off(on(1), 10 * MS, 500 * MS, &WireError::Timeout);
+        check(&write, on(1), 2010 * MS);
+        check(&write, on(0), 2010 * MS);
+    }
+
+    #[test]
+    fn too_many_writes_in_a_day_are_said_once() {
+        let mut write = write(Policy { on_change: true, refresh: None, min_interval: MS });
+        write.warn_above = Some(2);
+        let mut said = Vec::new();
+        for hour in [0, 1, 2, 3, 25, 26, 27, 28] {
+            said.push(write.tried(Duration::from_secs(3600 * hour), None));
+        }
+        assert_eq!(said, [false, false, true, false, false, false, true, false]);
     }
 }

@@ -74,6 +74,26 @@ fn nothing_is_written_before_the_first_cycle_and_then_what_is_safe() {
 }
 
 #[test]
+fn a_value_that_is_refused_does_not_hold_up_the_safe_one() {
+    let desk = Desk::open(Frames::Tcp, |asked: &Asked| match (asked.function, asked.bytes[3]) {
+        (6, 99) => asked.refused(3),
+        _ => asked.sound(|address| address),
+    });
+    let point = r#"point = [{ name = "out", direction = "out", type = "u16", safe = 7,
+        at = { unit = "u", address = 50, single = true } }]"#;
+    let mut bench = bench(&desk.url(), &format!("{ONE_UNIT}{point}"));
+    bench.until("it is safe", |bench| bench.is_confirmed("out"));
+    bench.output("out", Value::Int(99));
+    desk.until_cycling(&mut bench, "it is refused", |all| all.iter().any(|it| it.bytes[3] == 99));
+    bench.pass(Duration::from_millis(200));
+    assert!(!bench.is_confirmed("out"));
+    let asked = desk.all().iter().filter(|it| it.bytes[3] == 99).count();
+    assert_eq!(asked, 1, "it is not tried again for a minute");
+    bench.output("out", Value::Int(7));
+    bench.until("the safe one is there", |bench| bench.is_confirmed("out"));
+}
+
+#[test]
 fn only_an_exact_echo_confirms() {
     // The unit repeats another value than was written.
     let desk = Desk::open(Frames::Tcp, |asked: &Asked| match asked.function {
@@ -173,7 +193,7 @@ fn a_gateway_without_the_unit_loses_the_unit_and_not_the_connection() {
 
 const TWO_UNITS: &str = r#"
     timeout = "20ms"
-    unit = [{ name = "first", id = 1, probe = "1s" }, { name = "second", id = 2, probe = "1s" }]
+    unit = [{ name = "first", id = 1 }, { name = "second", id = 2, probe = "1500ms" }]
     group = [
       { name = "one", unit = "first", table = "input", period = "2ms" },
       { name = "two", unit = "second", table = "input", period = "2ms" },
@@ -199,13 +219,13 @@ fn a_dead_unit_costs_the_others_next_to_nothing() {
         });
         let mut bench = bench(&desk.url(), TWO_UNITS);
         bench.until("the dead one is known to be", |bench| state(bench, "second") == "offline");
-        assert_eq!(bench.input("two").1, Quality::NoComm);
+        bench.until("its value is bad", |bench| bench.input("two").1 == Quality::NoComm);
         let (started, before) = (Instant::now(), desk.all().len());
         // Long enough for the status to have measured a whole window.
-        bench.pass(Duration::from_millis(11_500));
+        bench.pass(Duration::from_millis(6500));
         let since: Vec<_> = desk.all().split_off(before);
         let probes = since.iter().filter(|asked| asked.unit == 2).count();
-        assert!((8..=16).contains(&probes), "{frames:?}: {probes} probes in 11.5 s");
+        assert!((3..=6).contains(&probes), "{frames:?}: {probes} probes in 6.5 s");
         let load = fact(&bench, "second", "load_percent");
         assert!(load > 0.0 && load <= 5.0, "{frames:?}: the dead unit takes {load} % of the bus");
         let rate = (since.len() - probes) as f64 / started.elapsed().as_secs_f64();
@@ -218,7 +238,9 @@ fn a_dead_unit_costs_the_others_next_to_nothing() {
         bench.until("it comes back", |bench| {
             bench.input("two") == (Value::Int(6), GOOD) && bench.is_confirmed("out")
         });
-        assert_eq!(fact(&bench, "", "connections"), 1.0, "{frames:?}: nobody was cut off");
+        // One more if this machine has stood still for two waits, but not one for each probe.
+        let connections = fact(&bench, "", "connections");
+        assert!(connections <= 2.0, "{frames:?}: the others were cut off {connections} times");
     }
 }
 
