@@ -102,12 +102,7 @@ impl Files {
             let at = at.ok_or_else(|| OpenError::at(&point.name, "", "nothing", wanted))?;
             if !at.path.is_absolute() {
                 let found = format!("{}", at.path.display());
-                return Err(OpenError::at(
-                    &point.name,
-                    "path",
-                    found,
-                    "an absolute path",
-                ));
+                return Err(OpenError::at(&point.name, "path", found, "an absolute path"));
             }
             let path = Arc::from(&*at.path);
             let spot = Spot { id, point: point.clone(), path, work: None, trouble: None };

@@ -8,6 +8,7 @@
 
 pub mod export;
 pub mod file;
+pub mod gpio;
 pub mod sim;
 
 mod duration;
@@ -37,6 +38,8 @@ pub enum Config {
     Sim(sim::Config),
     /// Files whose text is a number, such as those of sysfs.
     File(file::Config),
+    /// GPIO lines of this machine.
+    Gpio(gpio::Config),
 }
 
 impl Config {
@@ -45,6 +48,7 @@ impl Config {
         match self {
             Self::Sim(_) => "sim",
             Self::File(_) => "file",
+            Self::Gpio(_) => "gpio",
         }
     }
 }
@@ -58,6 +62,7 @@ pub fn check(config: &Config, points: &Arc<Points>, device: usize) -> Result<(),
     match config {
         Config::Sim(config) => sim::Sim::open(config, points, device).map(drop),
         Config::File(config) => file::Files::plan(config, points, device).map(drop),
+        Config::Gpio(config) => gpio::Board::plan(config, points, device).map(drop),
     }
 }
 
@@ -78,6 +83,10 @@ pub fn open(
         Config::File(config) => {
             let files = file::Files::plan(config, points, device)?;
             Link::start(points, device, files.freshness(), files)
+        }
+        Config::Gpio(config) => {
+            let board = gpio::Board::plan(config, points, device)?;
+            Link::start(points, device, board.freshness(), board)
         }
     };
     let failed = |error| OpenError::new("driver", format!("{error}"), "threads and descriptors");

@@ -13,6 +13,7 @@ use camshaft::image::{Direction, Inputs, Point, PointId, Points, Quality, Safe, 
 use tokio::sync::watch;
 
 mod file;
+mod gpio;
 
 /// The longest that anything on a bench takes, on a machine that does other things as well.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,367 @@
+//! GPIO lines: real chips of the kernel's gpio-sim, and no chip at all.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use camshaft::driver::{Fault, Part};
+use camshaft::image::{Quality, Value};
+use gpiosim::{Bank, Level, Sim};
+
+use super::Bench;
+
+mod machine;
+
+/// Everything that needs a chip. On a machine without gpio-sim it runs in a Linux of its own.
+#[test]
+#[ignore = "needs the kernel's gpio-sim"]
+fn lines_of_the_kernel() {
+    if !machine::has_gpio_sim() {
+        eprintln!("this kernel has no gpio-sim; the same test runs in another one:");
+        return machine::run_in_guest("device::gpio::lines_of_the_kernel");
+    }
+    eprintln!("gpio-sim of Linux {}", machine::kernel());
+    let all: [(&str, fn()); 10] = [
+        ("levels_come_and_outputs_go", levels_come_and_outputs_go),
+        ("nothing_is_touched_before_the_first_cycle", nothing_is_touched_before_the_first_cycle),
+        (
+            "a_chip_costs_one_request_for_each_direction",
+            a_chip_costs_one_request_for_each_direction,
+        ),
+        ("every_pulse_is_seen_for_a_cycle", every_pulse_is_seen_for_a_cycle),
+        ("a_counter_loses_nothing", a_counter_loses_nothing),
+        ("bounces_do_not_count", bounces_do_not_count),
+        ("a_line_in_use_leaves_the_others_alone", a_line_in_use_leaves_the_others_alone),
+        ("a_chip_goes_and_comes_back", a_chip_goes_and_comes_back),
+        ("a_reload_does_not_move_a_relay", a_reload_does_not_move_a_relay),
+        ("the_last_value_is_there_at_the_end", the_last_value_is_there_at_the_end),
+    ];
+    for (name, test) in all {
+        let started = Instant::now();
+        test();
+        eprintln!("{name}: ok, {:?}", started.elapsed());
+    }
+}
+
+/// A chip of eight lines, the last two with names.
+fn chip(label: &str) -> Sim {
+    let mut bank = Bank::new(8, label);
+    bank.name(6, &format!("{label}-six")).name(7, &format!("{label}-seven"));
+    gpiosim::builder().with_name(label).with_bank(&bank).live().unwrap()
+}
+
+fn pull(sim: &Sim, offset: u32, is_high: bool) {
+    let level = if is_high { Level::High } else { Level::Low };
+    sim.chips()[0].set_pull(offset, level).unwrap();
+}
+
+fn is_high(sim: &Sim, offset: u32) -> bool {
+    sim.chips()[0].get_level(offset).unwrap() == Level::High
+}
+
+/// A device with these points: name, direction, type, the rest of `at` on this chip.
+fn toml(label: &str, points: &[(&str, &str, &str, &str)]) -> String {
+    let point = |(name, direction, kind, at): &(&str, &str, &str, &str)| {
+        let chip = if at.starts_with("line") { "" } else { &format!("chip = \"{label}\", ") };
+        format!(
+            "[[device.point]]\nname = \"{name}\"\ndirection = \"{direction}\"\ntype = \"{kind}\"\n\
+             at = {{ {chip}{at} }}\n"
+        )
+    };
+    let head = "[[device]]\nname = \"board\"\ndriver = \"gpio\"\n";
+    points.iter().map(point).fold(head.to_owned(), |all, point| all + &point)
+}
+
+fn parts(bench: &Bench) -> Vec<Part> {
+    bench.driver.monitor().unwrap().parts()
+}
+
+/// What the status shows of a line.
+fn part(bench: &Bench, name: &str) -> Part {
+    let part = parts(bench).into_iter().find(|part| part.name == name);
+    part.unwrap_or_else(|| panic!("no part {name}"))
+}
+
+fn good(bench: &Bench, name: &str, value: bool) -> bool {
+    bench.input(name) == (Value::Bool(value), Quality::Good)
+}
+
+fn levels_come_and_outputs_go() {
+    let sim = chip("levels");
+    let points = [
+        ("plain", "in", "bool", "offset = 0"),
+        ("low", "in", "bool", "offset = 1, active_low = true"),
+        ("named", "in", "bool", "line = \"levels-six\""),
+        ("relay", "out", "bool", "offset = 2"),
+        ("inverse", "out", "bool", "offset = 3, active_low = true, drive = \"open_drain\""),
+    ];
+    let mut bench = Bench::open(&toml("levels", &points));
+    bench.until("all is as pulled", |bench| {
+        good(bench, "plain", false) && good(bench, "low", true) && good(bench, "named", false)
+    });
+    for (offset, name, expected) in [(0, "plain", true), (1, "low", false), (6, "named", true)] {
+        pull(&sim, offset, true);
+        bench.until(name, |bench| good(bench, name, expected));
+    }
+    bench.until("outputs are there", |bench| bench.driver.is_confirmed());
+    assert!(!is_high(&sim, 2) && is_high(&sim, 3));
+    bench.output("relay", Value::Bool(true));
+    bench.output("inverse", Value::Bool(true));
+    bench.cycle();
+    bench.until("outputs are there", |bench| bench.driver.is_confirmed());
+    assert!(is_high(&sim, 2) && !is_high(&sim, 3));
+    bench.until("the status knows", |bench| parts(bench).iter().all(|part| part.ok));
+    assert!(part(&bench, "plain").state.ends_with("line 0, edges"), "{:?}", parts(&bench));
+    assert_eq!(bench.fault, None);
+}
+
+fn nothing_is_touched_before_the_first_cycle() {
+    let sim = chip("early");
+    let points = [("in", "in", "bool", "offset = 0"), ("safe", "out", "bool", "offset = 1")];
+    let toml = toml("early", &points).replace("offset = 1", "offset = 1, active_low = true");
+    let mut bench = Bench::open(&toml);
+    let waits = |bench: &Bench| part(bench, "safe").state == "waits for the first cycle";
+    let started = Instant::now();
+    while !(parts(&bench).iter().any(|part| part.ok) && waits(&bench)) {
+        assert!(started.elapsed() < super::PATIENCE, "{:?}", parts(&bench));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(!is_high(&sim, 1), "it is still an input");
+    bench.cycle();
+    bench.until("it is an output", |bench| bench.driver.is_confirmed());
+    assert!(is_high(&sim, 1), "false, and that is high");
+}
+
+/// How many requests for lines this process has.
+fn requests() -> usize {
+    let links = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let targets = links.filter_map(|link| fs::read_link(link.path()).ok());
+    targets.filter(|target| target.to_string_lossy().contains("gpio-line")).count()
+}
+
+fn a_chip_costs_one_request_for_each_direction() {
+    let _sim = chip("whole");
+    let points = [
+        ("a", "in", "bool", "offset = 0, mode = \"latched\""),
+        ("b", "in", "bool", "offset = 1, bias = \"pull_down\", debounce = \"1ms\""),
+        ("c", "in", "u32", "offset = 2, mode = \"counter\""),
+        ("d", "out", "bool", "offset = 3"),
+        ("e", "out", "bool", "offset = 4, drive = \"open_source\""),
+    ];
+    let before = requests();
+    let mut bench = Bench::open(&toml("whole", &points));
+    bench.until("outputs are there", |bench| bench.driver.is_confirmed());
+    bench.until("inputs are there", |bench| bench.input("c").1 == Quality::Good);
+    assert_eq!(requests() - before, 2);
+    drop(bench);
+    assert_eq!(requests(), before);
+}
+
+fn every_pulse_is_seen_for_a_cycle() {
+    const PULSES: usize = 100;
+    let sim = chip("pulses");
+    let points = [
+        ("pulse", "in", "bool", "offset = 0, mode = \"latched\""),
+        ("dip", "in", "bool", "offset = 1, mode = \"latched\", edge = \"falling\""),
+    ];
+    pull(&sim, 1, true);
+    let mut bench = Bench::open(&toml("pulses", &points));
+    bench.until("both rest", |bench| good(bench, "pulse", false) && good(bench, "dip", true));
+    for n in 0..PULSES {
+        // Far shorter than a cycle, and nobody looks meanwhile.
+        pull(&sim, 0, true);
+        pull(&sim, 0, false);
+        pull(&sim, 1, false);
+        pull(&sim, 1, true);
+        bench.until(&format!("pulse {n}"), |bench| good(bench, "pulse", true));
+        bench.until(&format!("pulse {n} is over"), |bench| good(bench, "pulse", false));
+        bench.until(&format!("dip {n} is over"), |bench| good(bench, "dip", true));
+    }
+    // A scan that stands still sees what has happened meanwhile.
+    pull(&sim, 1, false);
+    pull(&sim, 1, true);
+    std::thread::sleep(Duration::from_millis(100));
+    bench.cycle();
+    assert!(good(&bench, "dip", false));
+}
+
+fn a_counter_loses_nothing() {
+    let sim = chip("counter");
+    let points = [
+        ("rising", "in", "u32", "offset = 0, mode = \"counter\""),
+        ("both", "in", "u32", "offset = 1, mode = \"counter\", edge = \"both\""),
+    ];
+    // Read so seldom that the kernel's buffer runs over when it storms.
+    let toml = toml("counter", &points).replace("\"gpio\"", "\"gpio\"\nperiod = \"500ms\"");
+    let mut bench = Bench::open(&toml);
+    let zero = (Value::Int(0), Quality::Good);
+    bench.until("both are there", |bench| {
+        bench.input("rising") == zero && bench.input("both") == zero
+    });
+    let dropped = |bench: &Bench| {
+        let facts = part(bench, "both").facts;
+        facts.iter().find(|(name, _)| name == "edges_dropped").map_or(0.0, |fact| fact.1)
+    };
+    let mut pulses = 0;
+    while dropped(&bench) == 0.0 && pulses < 20_000 {
+        for offset in [0, 1] {
+            pull(&sim, offset, true);
+            pull(&sim, offset, false);
+        }
+        pulses += 1;
+    }
+    let counted = |bench: &Bench, name: &str| bench.input(name).0;
+    bench.until("all is counted", |bench| {
+        counted(bench, "rising") == Value::Int(pulses)
+            && counted(bench, "both") == Value::Int(2 * pulses)
+    });
+    let dropped = dropped(&bench);
+    eprintln!("{pulses} pulses at each of two lines; {dropped} edges had no room in the kernel");
+    assert!(dropped > 0.0, "this was no storm");
+}
+
+fn bounces_do_not_count() {
+    let sim = chip("bounce");
+    let points = [("c", "in", "u32", "offset = 0, mode = \"counter\", debounce = \"50ms\"")];
+    let mut bench = Bench::open(&toml("bounce", &points));
+    bench.until("it is there", |bench| bench.input("c").1 == Quality::Good);
+    for _ in 0..20 {
+        pull(&sim, 0, true);
+        pull(&sim, 0, false);
+    }
+    pull(&sim, 0, true);
+    bench.until("it counts one", |bench| bench.input("c").0 == Value::Int(1));
+    bench.pass(Duration::from_millis(200));
+    assert_eq!(bench.input("c").0, Value::Int(1));
+}
+
+fn a_line_in_use_leaves_the_others_alone() {
+    let sim = chip("shared");
+    let other = gpiocdev::Request::builder()
+        .on_chip(sim.chips()[0].dev_path())
+        .with_consumer("somebody else")
+        .with_line(1)
+        .as_output(gpiocdev::line::Value::Active)
+        .request()
+        .unwrap();
+    let points = [
+        ("a", "out", "bool", "offset = 0"),
+        ("taken", "out", "bool", "offset = 1"),
+        ("in", "in", "bool", "offset = 2"),
+        ("absent", "in", "bool", "offset = 99"),
+    ];
+    let mut bench = Bench::open(&toml("shared", &points));
+    bench.output("a", Value::Bool(true));
+    bench.until("the others work", |bench| {
+        bench.is_confirmed("a") && good(bench, "in", false) && is_high(&sim, 0)
+    });
+    assert!(!bench.is_confirmed("taken") && is_high(&sim, 1));
+    assert_eq!(bench.input("absent").1, Quality::NoComm);
+    let state = |bench: &Bench, name: &str| part(bench, name).state;
+    bench.until("the status knows", |bench| !state(bench, "absent").is_empty());
+    let path = sim.chips()[0].dev_path().display().to_string();
+    let expected = format!("{path} line 1 is in use by \"somebody else\"");
+    assert_eq!(state(&bench, "taken"), expected);
+    assert_eq!(state(&bench, "absent"), "there is no line 99 on \"shared\"");
+    drop(other);
+    bench.until("it is free", |bench| bench.is_confirmed("taken"));
+    assert!(!is_high(&sim, 1) && is_high(&sim, 0));
+}
+
+fn a_chip_goes_and_comes_back() {
+    let sim = chip("usb");
+    let points = [("in", "in", "bool", "offset = 0"), ("out", "out", "bool", "offset = 1")];
+    let mut bench = Bench::open(&toml("usb", &points));
+    pull(&sim, 0, true);
+    bench.until("it works", |bench| good(bench, "in", true) && bench.driver.is_confirmed());
+    drop(sim);
+    bench.until("it is gone", |bench| {
+        bench.input("in") == (Value::Bool(true), Quality::NoComm) && !bench.is_confirmed("out")
+    });
+    bench.until("all of it", |bench| bench.fault == Some(Fault::Disconnected));
+    bench.output("out", Value::Bool(true));
+    bench.pass(Duration::from_millis(300));
+    assert!(!bench.is_confirmed("out"));
+    let sim = chip("usb");
+    bench.until("it is back", |bench| good(bench, "in", false) && bench.driver.is_confirmed());
+    assert!(is_high(&sim, 1), "with what the scan wants now");
+    assert_eq!(bench.fault, None);
+}
+
+fn a_reload_does_not_move_a_relay() {
+    let sim = chip("reload");
+    let points = [("a", "out", "bool", "offset = 0"), ("b", "in", "bool", "offset = 1")];
+    let mut old = Bench::open(&toml("reload", &points));
+    old.output("a", Value::Bool(true));
+    old.until("it is on", |bench| bench.driver.is_confirmed() && good(bench, "b", false));
+    // The next one has a line more, which is free already.
+    let more = [points[0], points[1], ("c", "out", "bool", "offset = 2")];
+    let before = requests();
+    let mut new = Bench::open(&toml("reload", &more));
+    new.output("a", Value::Bool(true));
+    new.output("c", Value::Bool(true));
+    new.pass(Duration::from_millis(100));
+    assert!(!new.driver.is_confirmed() && is_high(&sim, 0));
+    drop(old);
+    new.until("the next one has it", |bench| {
+        bench.driver.is_confirmed() && good(bench, "b", false)
+    });
+    assert!(is_high(&sim, 0) && is_high(&sim, 2));
+    assert_eq!(requests(), before, "all outputs in one request, all inputs in the other");
+}
+
+fn the_last_value_is_there_at_the_end() {
+    let sim = chip("end");
+    let mut bench = Bench::open(&toml("end", &[("out", "out", "bool", "offset = 0")]));
+    bench.output("out", Value::Bool(true));
+    bench.until("it is on", |bench| bench.driver.is_confirmed());
+    assert!(is_high(&sim, 0));
+    bench.output("out", Value::Bool(false));
+    bench.cycle();
+    drop(bench);
+    assert!(!is_high(&sim, 0), "what was written last is what stays");
+    // Nobody has the line any more.
+    let points = [("in", "in", "bool", "offset = 0")];
+    let mut bench = Bench::open(&toml("end", &points));
+    bench.until("it is free", |bench| good(bench, "in", false));
+}
+
+#[test]
+fn without_a_chip_it_goes_on_trying_and_says_why() {
+    let points = [("in", "in", "bool", "offset = 0"), ("out", "out", "bool", "offset = 1")];
+    let mut bench = Bench::open(&toml("no such chip", &points));
+    bench.until("it has tried", |bench| bench.fault == Some(Fault::Disconnected));
+    assert_eq!(bench.input("in"), (Value::Bool(false), Quality::NoComm));
+    assert!(!bench.is_confirmed("out"));
+    bench.until("the status says why", |bench| {
+        let is_said = |part: &Part| part.state.starts_with("there is no chip \"no such chip\"");
+        parts(bench).iter().all(|part| is_said(part) && !part.ok)
+    });
+    // Nobody waits for a chip at the end for longer than for any device.
+    let started = Instant::now();
+    drop(bench);
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+}
+
+#[test]
+fn mistakes_name_the_point() {
+    let good =
+        toml("soc", &[("a", "in", "bool", "offset = 0"), ("b", "out", "bool", "offset = 1")]);
+    let check = |text: &str, expected: &str| {
+        let problems = camshaft::config::parse(text, Path::new("g.toml")).unwrap_err();
+        assert!(problems.to_string().contains(expected), "{problems}\nnot: {expected}");
+    };
+    let at = "g.toml:8: device[board].point[a].at";
+    check(&good.replace("offset = 0", "ofset = 0"), "did you mean `offset`?");
+    check(&good.replace("offset = 0", "offset = 0, mode = \"sometimes\""), at);
+    check(&good.replace("offset = 0", "offset = -1"), at);
+    check(
+        &good.replace("offset = 0", "offset = 1"),
+        "device[board].point[b].at: found the line of a",
+    );
+    check(
+        &good.replace("offset = 0", "offset = 0, debounce = \"1h\""),
+        ".at.debounce: found 3600s",
+    );
+    check(&good.replace("\"gpio\"", "\"gpio\"\nperiod = \"1us\""), "period: found 1µs");
+}
