@@ -95,6 +95,8 @@ fn levels_come_and_outputs_go() {
         ("relay", "out", "bool", "offset = 2"),
         ("inverse", "out", "bool", "offset = 3, active_low = true, drive = \"open_drain\""),
     ];
+    // What an open drain lets go of needs somebody who pulls.
+    pull(&sim, 3, true);
     let mut bench = Bench::open(&toml("levels", &points));
     bench.until("all is as pulled", |bench| {
         good(bench, "plain", false) && good(bench, "low", true) && good(bench, "named", false)
