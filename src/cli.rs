@@ -2,11 +2,13 @@
 //!
 //! Verbs that concern a running daemon are clients of its control socket and nothing more. The
 //! grammar and the help are in `cli/args.rs`, the look of tables in `cli/show.rs`, waiting for
-//! outcomes in `cli/outcome.rs`, verbs for the machine as a whole in `cli/machine.rs`.
+//! outcomes in `cli/outcome.rs`, verbs for the machine as a whole in `cli/machine.rs`, forces in
+//! `cli/force.rs`.
 
 mod args;
 mod check;
 mod deploy;
+mod force;
 mod help;
 mod history;
 mod machine;
@@ -153,6 +155,9 @@ async fn ask(verb: Verb) -> Outcome {
         Verb::Rollback(what) => deploy::roll_back(what, screen).await,
         Verb::Remove(named) => remove(named, screen).await,
         Verb::Set { name, value, reach } => set(&name, value, &client(reach), screen).await,
+        Verb::Force(what) => force::force(what, screen).await,
+        Verb::Unforce(what) => force::unforce(what, screen).await,
+        Verb::Forces(list) => force::forces(list, screen).await,
         Verb::Fault { device, kind, settings, reach, .. } => {
             fault(&device, kind, settings, &client(reach), screen).await
         }

@@ -194,6 +194,8 @@ impl Config {
                 outputs: Grant::Only(self.unclaimed.clone()),
                 hold: false,
                 swap: self.plugins.swap,
+                requires: Vec::new(),
+                requires_timeout: Duration::ZERO,
             },
             |(_, settings)| settings.clone(),
         )

@@ -3,7 +3,7 @@
 //! It decides nothing itself. The folder says what files there are, the supervisor what is to run,
 //! the loader makes programs of modules, the scan runs them; here the facts of each are carried to
 //! the others. Names, seats and modules are kept together in `roster.rs`, preparation is in
-//! `loader.rs`, trials in `shadow.rs`, live changes in `reload.rs`, devices in `device.rs`, the log in `say.rs`, receipts
+//! `loader.rs`, trials in `shadow.rs`, live changes in `reload.rs`, devices in `device.rs`, forces in `force.rs`, the log in `say.rs`, receipts
 //! in `record.rs`, answers for people in `answer.rs` and `view.rs`, what outlives the daemon in
 //! `keep.rs`, `retain.rs`, `reset.rs` and `recovery.rs`, the end in `stop.rs`.
 
@@ -11,6 +11,7 @@ mod answer;
 mod build;
 mod crash;
 mod device;
+mod force;
 mod keep;
 mod loader;
 mod record;
@@ -48,6 +49,7 @@ use crate::systemd::{Notifier, Watchdog};
 pub use build::run;
 use crash::Crashes;
 use device::Devices;
+use force::Forces;
 use loader::{Loaded, Loader, Module};
 use record::Record;
 use recovery::Recovery;
@@ -101,6 +103,7 @@ struct Daemon {
     stats: Stats,
     crashes: Crashes,
     devices: Devices,
+    forces: Forces,
     folder: Watch,
     /// Where good versions are kept; `None` without a state folder.
     versions: Option<Versions>,
@@ -323,6 +326,8 @@ impl Daemon {
         self.settle_swaps();
         self.tell_the_operator();
         self.tell_of_owners();
+        self.tell_of_lacks();
+        self.settle_forces();
         self.forget_the_gone();
         self.keep_the_good();
         self.tell_the_manager();

@@ -165,8 +165,8 @@ impl Player {
                 mismatches.extend(compare_variable(&world, name, *expected));
             }
         }
-        let World { outputs_before, outputs, .. } = &mut *world;
-        outputs_before.copy_from_slice(outputs);
+        let World { driven, outputs, .. } = &mut *world;
+        driven.copy_from_slice(outputs);
         self.world = Some(world);
         Failure { pass: number, elapsed: pass.elapsed, mismatches }
     }

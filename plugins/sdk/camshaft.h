@@ -134,7 +134,17 @@ int32_t wasm_point_write_double(uint32_t id, double value);
 CAMSHAFT_IMPORT("wasm_point_write_int")
 int32_t wasm_point_write_int(uint32_t id, int32_t value);
 
-/* Copies bytes of the output image as committed at the end of the last cycle. */
+/* Why an input is as good as it is, as a status code of OPC UA: 0 is good; the two highest bits are
+ * the enum camshaft_quality. `age_ms` is how long ago it was good last, UINT32_MAX if never. */
+CAMSHAFT_IMPORT("wasm_point_quality")
+int32_t wasm_point_quality(uint32_t id, uint32_t *status, uint32_t *age_ms);
+
+/* Whether an input that the configuration `requires` for this plugin is bad: then its outputs are
+ * safe, whatever it writes. */
+CAMSHAFT_IMPORT("wasm_degraded")
+int32_t wasm_degraded(bool *degraded);
+
+/* Copies bytes of the output image as the devices had it at the end of the last cycle. */
 CAMSHAFT_IMPORT("wasm_read_output")
 int32_t wasm_read_output(uint32_t address, void *buf, uint32_t len);
 

@@ -10,8 +10,9 @@ use clap::{Args as Group, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::help::{
-    CHECK_HELP, COMPLETIONS_HELP, DEPLOY_HELP, DIFF_HELP, FAULT_HELP, HISTORY_HELP, RELOAD_HELP,
-    REPLAY_HELP, RESET_HELP, RESTART_HELP, ROLLBACK_HELP, RUN_HELP, SET_HELP, TEST_HELP,
+    CHECK_HELP, COMPLETIONS_HELP, DEPLOY_HELP, DIFF_HELP, FAULT_HELP, FORCE_HELP, HISTORY_HELP,
+    RELOAD_HELP, REPLAY_HELP, RESET_HELP, RESTART_HELP, ROLLBACK_HELP, RUN_HELP, SET_HELP,
+    TEST_HELP,
 };
 use crate::control::MAX_RECEIPTS;
 use crate::image::Value;
@@ -166,6 +167,13 @@ pub(super) enum Verb {
         #[command(flatten)]
         reach: Reach,
     },
+    /// Give a point a value whatever its device or program says, for a while
+    #[command(after_help = FORCE_HELP)]
+    Force(Force),
+    /// End a force
+    Unforce(Unforce),
+    /// List what is forced, by whom, for how long and why
+    Forces(List),
     /// Let a simulated device fail, or be sound again
     #[command(after_help = FAULT_HELP)]
     Fault {
@@ -201,6 +209,44 @@ pub(super) enum Verb {
         #[arg(long, value_name = "FOLDER")]
         dir: Option<PathBuf>,
     },
+}
+
+/// What to force.
+#[derive(Debug, Group)]
+pub(super) struct Force {
+    /// Name of the point, an input or an output
+    pub(super) point: String,
+    /// true, false, on, off or a number, in the unit of the point
+    #[arg(allow_negative_numbers = true, value_parser = value)]
+    pub(super) value: Value,
+    /// For how long, at most 7 days
+    #[arg(long = "for", value_name = "TIME", default_value = "15m",
+        value_parser = humantime::parse_duration)]
+    pub(super) lasting: Duration,
+    /// Until somebody ends it, or the daemon ends
+    #[arg(long, conflicts_with = "lasting")]
+    pub(super) forever: bool,
+    /// Who answers for it [default: who is logged in]
+    #[arg(long)]
+    pub(super) owner: Option<String>,
+    /// Why, for those who find it
+    #[arg(long, default_value = "")]
+    pub(super) reason: String,
+    #[command(flatten)]
+    pub(super) reach: Reach,
+}
+
+/// Which force to end.
+#[derive(Debug, Group)]
+pub(super) struct Unforce {
+    /// Name of the point
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(super) point: Option<String>,
+    /// End every force
+    #[arg(long)]
+    pub(super) all: bool,
+    #[command(flatten)]
+    pub(super) reach: Reach,
 }
 
 /// What to run offline.

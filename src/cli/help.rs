@@ -87,6 +87,19 @@ Examples:
   camshaft set tank.level 42.5
   camshaft set heater.setpoint 60";
 
+/// Below the help of `force`.
+pub(super) const FORCE_HELP: &str = "\
+A forced input is what programs see, a forced output what the device gets; both say so. What the
+device or the program says meanwhile counts again when the force ends. Safe outranks a force: an
+output whose program is held, has trapped or lacks an input is safe, forced or not. A force stays
+when its program is swapped, and ends with the daemon.
+
+Examples:
+  camshaft force pump.run true --for 10m --reason 'test of the seal'
+  camshaft force tank.level 80 --forever --owner ann
+  camshaft forces
+  camshaft unforce --all";
+
 /// Below the help of `fault`.
 pub(super) const FAULT_HELP: &str = "\
 Examples:

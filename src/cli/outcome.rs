@@ -105,6 +105,7 @@ pub(super) mod tests {
                 file_hash: some(file),
                 generation: 1,
                 polls: 0,
+                degraded: false,
                 probation: false,
                 traps: 0,
                 since_cycle: 0,

@@ -3,11 +3,11 @@
 //! Pure: a view in, text out. The same facts for programs are the JSON of the view itself.
 
 use super::table::{Cell, Paint, Side, Style, Table};
-use super::unit::{age_s, bytes, time_ns, time_us, value};
+use super::unit::{age_ms, age_s, bytes, time_ns, time_us, value};
 use crate::control::{
     DeviceView, PluginState, PluginView, PointView, SafeView, StatusView, SwapView, VarView,
 };
-use crate::image::{Class, Direction};
+use crate::image::{Class, Direction, Quality};
 use crate::scan::stats::Summary;
 use crate::text::legible;
 
@@ -52,6 +52,10 @@ pub(super) fn status(view: &StatusView, paint: Paint) -> String {
     if view.samples_lost + view.log_lines_lost > 0 {
         let lost = format!("{} samples, {} log lines", view.samples_lost, view.log_lines_lost);
         text += &format!("{}  {lost}\n", paint.with(Style::Warn, "lost    "));
+    }
+    if view.forces > 0 {
+        let label = paint.with(Style::Warn, "forces  ");
+        text += &format!("{label}  {} points are forced: camshaft forces\n", view.forces);
     }
     text += &machine(view, paint);
     if let Some(trouble) = &view.history_trouble {
@@ -119,7 +123,27 @@ fn devices(views: &[DeviceView], paint: Paint) -> String {
         };
         table.row([Cell::from(&view.name), Cell::from(&view.driver), state, outputs]);
     }
-    table.render(paint)
+    table.render(paint) + &parts(views, paint)
+}
+
+/// Units on a bus, sessions, files: a line for each, if there are any.
+fn parts(views: &[DeviceView], paint: Paint) -> String {
+    let head = [(Left, "PART"), (Left, "OF"), (Left, "STATE"), (Left, "FACTS")];
+    let mut table = Table::new(head);
+    let all = views.iter().flat_map(|view| view.parts.iter().map(move |part| (view, part)));
+    let mut is_empty = true;
+    for (view, part) in all {
+        is_empty = false;
+        let style = if part.ok { Style::Plain } else { Style::Bad };
+        let facts = part.facts.iter().map(|(name, value)| format!("{name} {value}"));
+        table.row([
+            Cell::from(&part.name),
+            Cell::from(&view.name),
+            Cell::styled(style, legible(&part.state)),
+            legible(&facts.collect::<Vec<_>>().join(", ")).into(),
+        ]);
+    }
+    if is_empty { String::new() } else { format!("\n{}", table.render(paint)) }
 }
 
 /// `camshaft plugins`: a line for each, and below them what is wrong.
@@ -174,6 +198,7 @@ fn state(view: &PluginView) -> String {
             format!("backoff, {} left", time_us(ms.saturating_mul(1_000)))
         }
         (PluginState::Running, _) if other => "running, not the file".into(),
+        (PluginState::Running, _) if view.degraded => "running, degraded".into(),
         (PluginState::Running, _) if view.probation => "running, on probation".into(),
         (state, _) => name(state).into(),
     }
@@ -227,6 +252,7 @@ pub(super) fn points(views: &[PointView], paint: Paint) -> String {
         (Right, "VALUE"),
         (Left, "UNIT"),
         (Left, "QUALITY"),
+        (Right, "AGE"),
         (Left, "TYPE"),
         (Right, "ADDRESS"),
         (Right, "SAFE"),
@@ -234,11 +260,6 @@ pub(super) fn points(views: &[PointView], paint: Paint) -> String {
         (Left, "DEVICE"),
     ]);
     for view in views {
-        let (quality, style) = match view.quality {
-            Class::Good => ("good", Style::Plain),
-            Class::Uncertain => ("uncertain", Style::Warn),
-            Class::Bad => ("bad", Style::Bad),
-        };
         let safe = match view.safe {
             None => "-".into(),
             Some(SafeView::Hold(_)) => "hold".into(),
@@ -249,7 +270,8 @@ pub(super) fn points(views: &[PointView], paint: Paint) -> String {
             if view.direction == Direction::In { "in" } else { "out" }.into(),
             value(view.value).into(),
             Cell::from(&view.unit),
-            Cell::styled(style, quality),
+            quality(view),
+            view.age_ms.map_or("-".into(), age_ms).into(),
             view.kind.to_string().into(),
             Cell::from(&view.address),
             safe.into(),
@@ -258,6 +280,19 @@ pub(super) fn points(views: &[PointView], paint: Paint) -> String {
         ]);
     }
     table.render(paint)
+}
+
+/// How far a value can be believed, with the reason where there is one; of an output, whether the
+/// device has it.
+fn quality(view: &PointView) -> Cell {
+    let reason = view.reason.word();
+    match view.quality {
+        Class::Good if view.reason == Quality::Forced => Cell::styled(Style::Warn, reason),
+        Class::Good if view.confirmed == Some(false) => Cell::styled(Style::Warn, "unconfirmed"),
+        Class::Good => reason.into(),
+        Class::Uncertain => Cell::styled(Style::Warn, format!("uncertain, {reason}")),
+        Class::Bad => Cell::styled(Style::Bad, format!("bad, {reason}")),
+    }
 }
 
 /// `camshaft vars`.

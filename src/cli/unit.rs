@@ -40,6 +40,11 @@ pub(super) fn age_s(s: u64) -> String {
     }
 }
 
+/// How old a value is: to the millisecond at first.
+pub(super) fn age_ms(ms: u64) -> String {
+    if ms < 60_000 { time_us(ms.saturating_mul(1_000)) } else { age_s(ms / 1_000) }
+}
+
 /// A value of a point or variable: at most three places after the point, so that columns are calm.
 pub(super) fn value(value: Option<Value>) -> String {
     match value {

@@ -8,7 +8,7 @@ use std::fmt;
 
 use super::{Config, Device};
 use crate::image::{Direction, Point, Points};
-use crate::plugin::Grant;
+use crate::plugin::{Grant, Settings};
 
 /// The keys outside of entries that can change between two cycles.
 const LIVE: [&str; 8] = [
@@ -318,6 +318,8 @@ fn programs(old: &Config, new: &Config, all: &mut Vec<Change>) {
             ("inputs", granted(old, &a.inputs) != granted(new, &b.inputs)),
             ("outputs", granted(old, &a.outputs) != granted(new, &b.outputs)),
             ("hold", a.hold != b.hold),
+            ("requires", required(old, &a) != required(new, &b)),
+            ("requires_timeout", a.requires_timeout != b.requires_timeout),
         ];
         note(all, keys, |key| place(Some(key)));
     }
@@ -340,6 +342,11 @@ fn granted<'c>(config: &'c Config, grant: &Grant) -> Option<Vec<&'c str>> {
         Grant::All => None,
         Grant::Only(ids) => Some(ids.iter().map(|&id| &*config.points[id].name).collect()),
     }
+}
+
+/// The names of required points.
+fn required<'c>(config: &'c Config, settings: &Settings) -> Vec<&'c str> {
+    settings.requires.iter().map(|&id| &*config.points[id].name).collect()
 }
 
 /// A device with its points, wherever it stands among the others.

@@ -99,6 +99,8 @@ pub(super) struct ProgramFile {
     pub(super) inputs: Maybe<Vec<Spanned<String>>>,
     pub(super) outputs: Maybe<Vec<Spanned<String>>>,
     pub(super) hold: Maybe<bool>,
+    pub(super) requires: Maybe<Vec<Spanned<String>>>,
+    pub(super) requires_timeout: Maybe<Duration>,
 }
 
 /// `[[device]]`
@@ -254,6 +256,8 @@ impl ProgramFile {
             inputs: program.take("inputs", POINTS),
             outputs: program.take("outputs", POINTS),
             hold: program.take("hold", SWITCH),
+            requires: program.take("requires", POINTS),
+            requires_timeout: duration(program, "requires_timeout"),
         }
     }
 }

@@ -59,6 +59,8 @@ pub(super) fn programs(
             outputs: outputs.map_or(Grant::All, Grant::Only),
             hold: program.hold.as_ref().is_some_and(|said| said.value),
             swap: plugins.swap,
+            requires: granter.points(&program.requires, Direction::In, name).unwrap_or_default(),
+            requires_timeout: requires_timeout(program, report),
         };
         listed.push((name.to_owned(), settings));
     }
@@ -70,6 +72,18 @@ pub(super) fn programs(
         }
     }
     Programs { listed, unclaimed }
+}
+
+/// Longer than this nobody controls anything without knowing what it does.
+const MOST_TIMEOUT: Duration = Duration::from_secs(3600);
+
+fn requires_timeout(program: &ProgramFile, report: &Report<'_>) -> Duration {
+    if let (Some(said), None) = (&program.requires_timeout, &program.requires) {
+        let found = "a timeout and nothing that is required";
+        report.wrong_at(said, found, "`requires` with the names of inputs beside it");
+    }
+    let range = Duration::ZERO..=MOST_TIMEOUT;
+    ranged(&program.requires_timeout, range, Duration::ZERO, show_duration, report)
 }
 
 /// Hands out points by name.

@@ -18,8 +18,8 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::{
-    ChangeView, Code, DeployedBody, ErrorBody, Failure, PluginView, PointView, Receipt, SetBody,
-    StatusView, VarView,
+    ChangeView, Code, DeployedBody, ErrorBody, Failure, ForceOrder, ForceView, PluginView,
+    PointView, Receipt, SetBody, StatusView, VarView,
 };
 use crate::image::Value;
 use crate::journal::Entry;
@@ -240,6 +240,34 @@ impl Client {
     /// See [`Error`].
     pub async fn set_var(&self, name: &str, value: Value) -> Result<(), Error> {
         self.put(&format!("/v1/vars/{}", escaped(name)), value).await
+    }
+
+    /// What is forced.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn forces(&self) -> Result<Vec<ForceView>, Error> {
+        self.fetch("/v1/forces").await
+    }
+
+    /// Forces a point.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn force(&self, point: &str, order: &ForceOrder) -> Result<(), Error> {
+        let body = serde_json::to_vec(order).expect("an order is plain");
+        let path = format!("/v1/forces/{}", escaped(point));
+        self.exchange(Method::PUT, &path, body.into()).await.map(drop)
+    }
+
+    /// Ends the force of a point, or all of them.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn unforce(&self, point: Option<&str>) -> Result<(), Error> {
+        let one = point.map(|point| format!("/{}", escaped(point))).unwrap_or_default();
+        let path = format!("/v1/forces{one}");
+        self.exchange(Method::DELETE, &path, Bytes::new()).await.map(drop)
     }
 
     async fn put(&self, path: &str, value: Value) -> Result<(), Error> {

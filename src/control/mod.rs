@@ -21,6 +21,9 @@
 //! | `POST /v1/plugins/NAME/rollback?to=HASH` | | 202 as for `PUT`: a kept version is put back |
 //! | `GET /v1/points` | | list of [`PointView`] |
 //! | `PUT /v1/points/NAME` | `{"value":42.5}` | `{"done":true}` |
+//! | `GET /v1/forces` | | list of [`ForceView`] |
+//! | `PUT /v1/forces/NAME` | [`ForceOrder`] | `{"done":true}`: the point is forced |
+//! | `DELETE /v1/forces/NAME`, `DELETE /v1/forces` | | `{"done":true}`: it, or none, is |
 //! | `GET /v1/vars` | | list of [`VarView`] |
 //! | `PUT /v1/vars/NAME` | `{"value":42.5}` | `{"done":true}`: the variable has that value |
 //! | `DELETE /v1/retain` | | `{"done":true}`: retained variables have their initial values |
@@ -40,6 +43,7 @@
 //! ```
 
 pub mod client;
+mod force;
 mod receipt;
 pub mod server;
 mod view;
@@ -55,6 +59,9 @@ use tokio::sync::oneshot;
 use crate::image::Value;
 use crate::journal::Entry;
 
+pub use force::{
+    DEFAULT_FORCE, ForceOrder, ForceView, MAX_FORCE, MAX_OWNER_BYTES, MAX_REASON_BYTES,
+};
 pub use receipt::{By, Event, Receipt};
 pub use view::{
     ChangeView, DeviceView, HoldWord, PluginState, PluginView, PointView, RetainView, SafeView,
@@ -139,6 +146,20 @@ pub enum Request {
         /// In the unit of the point.
         value: Value,
     },
+    /// What is forced: [`Response::Forces`].
+    Forces,
+    /// Force a point: [`Response::Done`], once it is in force.
+    Force {
+        /// Name of the point.
+        point: String,
+        /// Its value, for how long, by whom and why.
+        order: ForceOrder,
+    },
+    /// End a force: [`Response::Done`].
+    Unforce {
+        /// Name of the point; `None` for all that are forced.
+        point: Option<String>,
+    },
     /// Give a variable a value: [`Response::Done`], once it has it.
     SetVar {
         /// Of the variable.
@@ -175,6 +196,8 @@ pub enum Response {
     History(Vec<Entry<Receipt>>),
     /// To [`Request::Points`]; in the order of the configuration.
     Points(Vec<PointView>),
+    /// To [`Request::Forces`]; in the order in which they were ordered.
+    Forces(Vec<ForceView>),
     /// To [`Request::Vars`]; by name.
     Vars(Vec<VarView>),
     /// To [`Request::Deploy`]: the bytes lie in the folder and are on the disk.

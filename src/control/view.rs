@@ -57,6 +57,8 @@ pub struct StatusView {
     pub samples_lost: u64,
     /// Log lines of programs that were dropped because there were too many.
     pub log_lines_lost: u64,
+    /// Points that are forced.
+    pub forces: u64,
     /// Why no plugin is run until somebody says `camshaft recover`; `null` when they may run.
     pub recovery: Option<String>,
     /// The retained variables; `null` when none is marked so.
@@ -169,6 +171,8 @@ pub struct PluginView {
     pub generation: u64,
     /// Polls of this instance that returned well.
     pub polls: u64,
+    /// Whether an input is bad that it requires, so that its outputs are safe.
+    pub degraded: bool,
     /// Whether it is on probation: the version before resumes if it traps now.
     pub probation: bool,
     /// Traps since the daemon's start, of all instances and versions.

@@ -79,6 +79,9 @@ impl Daemon {
                 }
                 Err(failure) => Err(failure),
             },
+            Request::Forces => self.forces(),
+            Request::Force { point, order } => return self.force(&point, order, reply),
+            Request::Unforce { point } => return self.unforce(point.as_deref(), reply),
             Request::Set { point, value } => return self.set(&point, value, reply),
             Request::SetVar { name, value } => return self.set_variable(name, value, reply),
             Request::Inject { device, injection } => {
@@ -176,7 +179,11 @@ impl Daemon {
     }
 
     /// Sends an order to the scan whose answer `reply` waits for.
-    fn order(&mut self, reply: oneshot::Sender<Reply>, order: impl FnOnce(u64) -> Order) {
+    pub(super) fn order(
+        &mut self,
+        reply: oneshot::Sender<Reply>,
+        order: impl FnOnce(u64) -> Order,
+    ) {
         self.last_ticket += 1;
         let ticket = self.last_ticket;
         if self.reins.orders.push(order(ticket)).is_ok() {
@@ -196,7 +203,7 @@ impl Daemon {
 }
 
 /// There is no such thing; perhaps one of the `known` was meant.
-fn unknown<'k>(what: &str, name: &str, known: impl Iterator<Item = &'k str>) -> Failure {
+pub(super) fn unknown<'k>(what: &str, name: &str, known: impl Iterator<Item = &'k str>) -> Failure {
     let remedy = match nearest(name, known) {
         Some(near) => format!("did you mean {near:?}?"),
         None if what == "point" => "`camshaft points` lists them".into(),

@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::crash::Crashes;
 use super::device::Devices;
+use super::force::Forces;
 use super::loader::Loader;
 use super::record::Record;
 use super::recovery::{self, Recovery};
@@ -122,6 +123,7 @@ async fn live(
         stats: Stats::new(samples),
         crashes: Crashes::new(config.state.dir.join("crash")),
         devices,
+        forces: Forces::default(),
         folder,
         folder_error: None,
         retain,

@@ -3,18 +3,20 @@
 //!
 //! Each line makes sense by its message alone; its fields repeat the facts for machines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Daemon;
+use super::stop::unconfirmed;
 use crate::control::SwapView;
 use crate::driver::Fault;
 use crate::image::PointId;
 use crate::plugin::Refusal;
 use crate::plugin::world::{Level, Line, Message};
+use crate::scan::Snapshot;
 use crate::supervisor::{Note, Supervisor};
 use crate::text::{legible, nearest};
 
@@ -26,13 +28,44 @@ const OVERRUN_PAUSE: Duration = Duration::from_secs(10);
 pub(super) struct Told {
     /// Of the devices that have one, by name.
     faults: BTreeMap<String, Fault>,
+    /// Since when outputs are not confirmed, and whether that was said.
+    doubt: Option<(Instant, bool)>,
     overruns: u64,
     missed: u64,
     lines_lost: u64,
     overruns_at: Option<Instant>,
+    /// Programs whose outputs are safe because they lack something.
+    pub(super) degraded: BTreeSet<Arc<str>>,
     /// The last owner of each point, by id.
     owners: Vec<Option<Arc<str>>>,
     owners_at: Option<Instant>,
+}
+
+/// A device that has not confirmed its outputs for this time is worth a line: longer than any
+/// healthy bus takes, shorter than an operator waits for.
+const DOUBT: Duration = Duration::from_secs(2);
+
+impl Told {
+    /// Says that outputs are not confirmed, and when they are again.
+    fn tell_of_doubt(&mut self, news: &Snapshot) {
+        match (news.is_confirmed(), self.doubt) {
+            (true, Some((_, true))) => {
+                tracing::info!("every device has confirmed its outputs again");
+                self.doubt = None;
+            }
+            (true, _) => self.doubt = None,
+            (false, None) => self.doubt = Some((Instant::now(), false)),
+            (false, Some((since, false))) if since.elapsed() >= DOUBT => {
+                let outputs = unconfirmed(news);
+                tracing::error!(
+                    outputs,
+                    "outputs are UNCONFIRMED, their devices may not have them: {outputs}"
+                );
+                self.doubt = Some((since, true));
+            }
+            (false, Some(_)) => {}
+        }
+    }
 }
 
 /// At most so many lines about owners in [`OWNERS_PAUSE`]: two programs may pass all outputs to and
@@ -61,6 +94,7 @@ impl Daemon {
                 None => tracing::info!(device = name, "device {name} answers again"),
             }
         }
+        told.tell_of_doubt(news);
         told.faults.retain(|name, _| news.points.devices().contains(name));
         let quiet = told.overruns_at.is_none_or(|at| at.elapsed() >= OVERRUN_PAUSE);
         if quiet && (news.overruns, news.lines_lost) != (told.overruns, told.lines_lost) {
@@ -118,6 +152,9 @@ impl Daemon {
         let cycle = news.cycle;
         let running = news.programs.iter().filter(|fact| fact.trap.is_none()).count();
         let mut status = format!("{running} programs run, {} overruns", news.overruns);
+        if !news.forces.is_empty() {
+            status = format!("{} FORCED, {status}", news.forces.len());
+        }
         if let Some(reason) = self.recovery.reason() {
             status = format!("RECOVERY, `camshaft recover` ends it: {reason}; {status}");
         }

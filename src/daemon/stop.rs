@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::Daemon;
-use crate::scan::Order;
+use crate::image::Point;
+use crate::scan::{Order, Snapshot};
 
 /// Safe outputs must be written and confirmed within this time after SIGTERM; `TimeoutStopSec=` of
 /// the unit is longer.
@@ -46,6 +47,27 @@ impl Daemon {
         }
         // A scan that hangs cannot be waited for; the process ends with it.
         std::mem::forget(self.scan.take());
-        anyhow::bail!("stopped, but safe outputs are UNCONFIRMED after {STOP_DEADLINE:?}")
+        let unconfirmed = unconfirmed(self.reins.latest.read());
+        anyhow::bail!(
+            "stopped, but safe outputs are UNCONFIRMED after {STOP_DEADLINE:?}: {unconfirmed}; look \
+             after them by hand"
+        )
+    }
+}
+
+/// The outputs that a device is not known to have, by name and device; the first few of them.
+pub(super) fn unconfirmed(news: &Snapshot) -> String {
+    /// More fit no line of a log.
+    const NAMED: usize = 10;
+    let points = news.points.iter().filter(|(id, _)| news.unconfirmed[id.index()]);
+    let device = |point: &Point| news.points.devices().get(point.device).map_or("?", |name| name);
+    let mut names: Vec<_> =
+        points.map(|(_, point)| format!("{} of {}", point.name, device(point))).collect();
+    let more = names.len().saturating_sub(NAMED);
+    names.truncate(NAMED);
+    match (names.is_empty(), more) {
+        (true, _) => "the scan does not answer".into(),
+        (false, 0) => names.join(", "),
+        (false, more) => format!("{} and {more} more", names.join(", ")),
     }
 }

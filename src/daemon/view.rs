@@ -19,7 +19,7 @@ fn micros(duration: Duration) -> u64 {
 }
 
 /// A number that JSON can carry.
-fn finite(value: Value) -> Option<Value> {
+pub(super) fn finite(value: Value) -> Option<Value> {
     match value {
         Value::Real(number) if !number.is_finite() => None,
         other => Some(other),
@@ -60,6 +60,7 @@ impl Daemon {
             work: self.stats.work(),
             samples_lost: news.samples_lost,
             log_lines_lost: news.lines_lost,
+            forces: news.forces.len() as u64,
             devices,
             plugins,
         }
@@ -133,6 +134,7 @@ impl Daemon {
             file_hash: view.file.map(|hash| format!("{hash:#}")),
             generation: fact.map_or(0, |fact| fact.generation.0),
             polls: fact.map_or(0, |fact| fact.polls),
+            degraded: runs.is_some_and(|fact| fact.degraded),
             probation: runs.is_some_and(|fact| fact.standby.is_some()),
             traps: view.traps,
             since_cycle: fact.map_or(0, |fact| fact.since_cycle),

@@ -39,8 +39,8 @@ pub struct Point {
     pub device: usize,
 }
 
-/// The bytes of one value: little endian, from the front, as many as its type has; a bool is 0 or
-/// 1. The same wherever the point lies.
+/// The bytes of one value: little endian, from the front, as many as its type has, and then zeroes;
+/// a bool is 0 or 1. The same wherever the point lies.
 pub type Raw = [u8; 8];
 
 impl Point {
@@ -193,6 +193,8 @@ impl Point {
         if self.kind == Kind::Bool {
             raw[0] >>= self.bit;
         }
+        // Two values are the same exactly if their bytes are.
+        raw[self.kind.size() as usize..].fill(0);
         Ok(raw)
     }
 

@@ -131,8 +131,8 @@ pub(super) fn read_output(
     buf: u32,
     len: u32,
 ) -> Outcome {
-    let range = range(address, len, guest.world().outputs_before.len())?;
-    memory.write(buf, &guest.world().outputs_before[range])
+    let range = range(address, len, guest.world().driven.len())?;
+    memory.write(buf, &guest.world().driven[range])
 }
 
 /// `wasm_write_output(address, data, len)`
@@ -269,7 +269,7 @@ pub(super) fn point_read(
     let image = match point.direction {
         Direction::In if !readable => return Err(Code::Denied),
         Direction::In => &world.inputs.bytes,
-        Direction::Out => &world.outputs_before,
+        Direction::Out => &world.driven,
     };
     if quality != 0 {
         memory.check(quality, 1)?;
@@ -292,6 +292,44 @@ pub(super) fn point_read(
         memory.write(quality, &[world.inputs.quality[id.index()].class() as u8])?;
     }
     Ok(())
+}
+
+/// `wasm_point_quality(id, status, age_ms)`: why an input is as good as it is, as a status code of
+/// OPC UA, and how long ago it was good last; [`u32::MAX`] for longer than that can say, or never.
+pub(super) fn point_quality(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    id: i32,
+    status: u32,
+    age_ms: u32,
+) -> Outcome {
+    let id = point_id(id)?;
+    let readable = guest.may_read_point(id);
+    let world = guest.world();
+    let point = world.points.get(id).ok_or(Code::Unknown)?;
+    if point.direction == Direction::In && !readable {
+        return Err(Code::Denied);
+    }
+    memory.check(age_ms, 4)?;
+    let good_at = world.inputs.good_at[id.index()];
+    let age = match point.direction {
+        Direction::Out => 0,
+        Direction::In if good_at.is_zero() => u32::MAX,
+        Direction::In => {
+            u32::try_from(world.now.saturating_sub(good_at).as_millis()).unwrap_or(u32::MAX)
+        }
+    };
+    memory.write(status, &world.inputs.quality[id.index()].opc_ua().to_le_bytes())?;
+    memory.write(age_ms, &age.to_le_bytes())
+}
+
+/// `wasm_degraded(degraded)`: whether an input is missing that the program requires, so that its
+/// outputs are safe whatever it writes.
+pub(super) fn degraded(guest: &mut Guest, memory: &impl Memory, degraded: u32) -> Outcome {
+    let seat = guest.seat;
+    let world = guest.world();
+    let is_so = world.overlay.degraded(seat, world.now).is_some();
+    memory.write(degraded, &[is_so.into()])
 }
 
 /// `wasm_point_write_*(id, value)`

@@ -202,6 +202,8 @@ fn env_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Opti
             |g, m| abi::current_time(g, m, secs, nanos)),
         "wasm_cycle" => function!(store, host, tag, env, (count: u32, period: u32),
             |g, m| abi::cycle(g, m, count, period)),
+        "wasm_degraded" => function!(store, host, tag, env, (degraded: u32),
+            |g, m| abi::degraded(g, m, degraded)),
         "wasm_state_write" => function!(store, host, tag, env, (data: u32, len: u32),
             |g, m| abi::state_write(g, m, data, len)),
         "wasm_state_read" => function!(store, host, tag, env, (buf: u32, len: u32, read: u32),
@@ -253,6 +255,10 @@ fn point_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Op
     Some(match name {
         "wasm_point_find" => function!(store, host, tag, env, (name: u32, len: u32, id: u32),
             |g, m| abi::point_find(g, m, (name, len), id)),
+        "wasm_point_quality" => {
+            function!(store, host, tag, env, (id: i32, status: u32, age_ms: u32),
+            |g, m| abi::point_quality(g, m, id, status, age_ms))
+        }
         "wasm_point_read_boolean" => read!(VariableKind::Boolean),
         "wasm_point_read_double" => read!(VariableKind::Double),
         "wasm_point_read_int" => read!(VariableKind::Int),

@@ -16,6 +16,7 @@ mod flag;
 pub mod folder;
 mod guest;
 pub mod offer;
+pub mod overlay;
 pub mod program;
 pub mod record;
 pub mod replay;
@@ -196,6 +197,10 @@ pub struct Settings {
     pub hold: bool,
     /// How its versions take over from each other.
     pub swap: SwapPolicy,
+    /// Inputs without which it cannot do its work: while one of them is bad, its outputs are safe.
+    pub requires: Vec<crate::image::PointId>,
+    /// For how long one of them may be bad before that.
+    pub requires_timeout: Duration,
 }
 
 impl Default for Settings {
@@ -209,6 +214,8 @@ impl Default for Settings {
             outputs: Grant::All,
             hold: false,
             swap: SwapPolicy::default(),
+            requires: Vec::new(),
+            requires_timeout: Duration::ZERO,
         }
     }
 }

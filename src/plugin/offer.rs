@@ -50,6 +50,8 @@ pub const VERSION_1: &[Offer] = &[
     env("wasm_cycle", "ii"),
     env("wasm_state_write", "ii"),
     env("wasm_state_read", "iii"),
+    env("wasm_point_quality", "iii"),
+    env("wasm_degraded", "i"),
 ];
 
 /// AssemblyScript's default import: `abort(message, file, line, column)`.

@@ -42,10 +42,14 @@ struct Frame {
     cycle: u64,
     now: Duration,
     inputs: Inputs,
-    /// Before the poll; all the rest is the same before and after, or as it was after.
+    /// Before the poll, as is the next; all the rest is the same before and after, or as it was
+    /// after.
     variables: Variables,
+    committed: Vec<u8>,
+    /// Whether the running version lacks an input that it requires.
+    is_degraded: bool,
     /// At the end of the last cycle.
-    outputs_before: Vec<u8>,
+    driven: Vec<u8>,
     outputs: Vec<u8>,
     owners: Vec<Option<Seat>>,
     /// In the first frame, the state of the running version before the poll, if it hands one over.
@@ -61,7 +65,9 @@ impl Frame {
             inputs: world.inputs.clone(),
             // A copy, so that its memory is there before a cycle writes to it.
             variables: world.variables.clone(),
-            outputs_before: world.outputs_before.clone(),
+            committed: world.outputs.clone(),
+            is_degraded: false,
+            driven: world.driven.clone(),
             outputs: world.outputs.clone(),
             owners: world.owners.clone(),
             state: None,
@@ -122,6 +128,8 @@ impl Feed {
     /// Notes what is there before a poll.
     pub fn before(&mut self, world: &World) {
         self.frame.variables.copy_from(&world.variables);
+        self.frame.committed.copy_from_slice(&world.outputs);
+        self.frame.is_degraded = world.overlay.degraded(self.seat, world.now).is_some();
     }
 
     /// Notes the rest after it, and lets the frame go. A poll for which no frame is free is left
@@ -133,7 +141,7 @@ impl Feed {
         frame.inputs.bytes.copy_from_slice(&world.inputs.bytes);
         frame.inputs.quality.copy_from_slice(&world.inputs.quality);
         frame.inputs.good_at.copy_from_slice(&world.inputs.good_at);
-        frame.outputs_before.copy_from_slice(&world.outputs_before);
+        frame.driven.copy_from_slice(&world.driven);
         frame.outputs.copy_from_slice(&world.outputs);
         frame.owners.copy_from_slice(&world.owners);
         let full = self.filled.push(frame).is_err();

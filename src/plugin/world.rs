@@ -7,10 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::image::{Direction, Inputs, Point, PointId, Points, Quality, Safe};
+use crate::image::{Direction, Inputs, PointId, Points, Quality};
 use crate::variable::{MAX_NAME_BYTES, Variables};
 
 use super::Grant;
+use super::overlay::{Overlay, make_safe};
 
 /// The most programs at one time: a bound for every list that has an entry for each.
 pub const MAX_PROGRAMS: usize = 256;
@@ -180,8 +181,10 @@ pub struct World {
     pub inputs: Inputs,
     /// The outputs as committed so far.
     pub outputs: Vec<u8>,
-    /// The outputs as they were at the end of the last cycle.
-    pub outputs_before: Vec<u8>,
+    /// The outputs as the devices were given them at the end of the last cycle.
+    pub driven: Vec<u8>,
+    /// What stands over the values of devices and programs.
+    pub overlay: Overlay,
     /// Who owns each output, by [`PointId`].
     pub owners: Vec<Option<Seat>>,
     /// All variables.
@@ -205,7 +208,8 @@ impl World {
             cycle: 0,
             period,
             inputs: Inputs::unread(&points),
-            outputs_before: outputs.clone(),
+            driven: outputs.clone(),
+            overlay: Overlay::new(&points),
             outputs,
             owners: vec![None; points.ids()],
             variables,
@@ -224,7 +228,8 @@ impl World {
             points: Arc::clone(&self.points),
             inputs: self.inputs.clone(),
             outputs: self.outputs.clone(),
-            outputs_before: self.outputs_before.clone(),
+            driven: self.driven.clone(),
+            overlay: Overlay::new(&self.points),
             owners: self.owners.clone(),
             variables: self.variables.clone(),
             log: LogSink::List(Vec::new()),
@@ -232,21 +237,45 @@ impl World {
         })
     }
 
-    /// Makes every output of `seat` safe and free for others.
+    /// Makes every output of `seat` free for others, and safe: at once, or after the time that it
+    /// is to hold.
     pub fn vacate(&mut self, seat: Seat) {
         self.give_up(seat, &Grant::Only(Vec::new()));
+        self.overlay.lacks(seat, None);
     }
 
-    /// Makes those outputs of `seat` safe and free that `grant` does not name.
+    /// The same for those outputs of `seat` that `grant` does not name.
     pub fn give_up(&mut self, seat: Seat, grant: &Grant) {
         let Grant::Only(kept) = grant else { return };
         for (id, point) in self.points.iter() {
             let owner = &mut self.owners[id.index()];
             if *owner == Some(seat) && !kept.contains(&id) {
                 *owner = None;
-                make_safe(point, &mut self.outputs);
+                self.overlay.leave(self.now, id, point, &mut self.outputs);
             }
         }
+    }
+
+    /// Shows the inputs as the devices left them, so that they can go on from there.
+    pub fn uncover_inputs(&mut self) {
+        self.overlay.uncover(&self.points, &mut self.inputs);
+    }
+
+    /// Lays over the inputs what stands over them.
+    pub fn cover_inputs(&mut self) {
+        self.overlay.cover(self.now, &self.points, &mut self.inputs);
+    }
+
+    /// Settles what the devices are given in this cycle: [`World::driven`].
+    pub fn drive(&mut self) {
+        let Self { now, points, owners, outputs, driven, inputs, overlay, .. } = self;
+        overlay.drive(*now, points, owners, (outputs, driven), &mut inputs.quality);
+    }
+
+    /// Makes every output safe that is on its way there.
+    pub fn hurry(&mut self) {
+        self.overlay.hurry(&self.points, &mut self.outputs);
+        self.overlay.unforce(None);
     }
 
     /// Makes every output safe and free that `points` do not have any more: before others take
@@ -284,6 +313,7 @@ impl World {
             }
             self.inputs.quality[id.index()] = Quality::Good;
         }
+        self.overlay.take_points(points);
         self.owners.resize(points.ids(), None);
         self.inputs.quality.resize(points.ids(), Quality::Good);
         self.inputs.good_at.resize(points.ids(), Duration::ZERO);
@@ -304,14 +334,7 @@ impl World {
                 make_safe(point, &mut self.outputs);
             }
         }
-        self.outputs_before.clone_from(&self.outputs);
+        self.driven.clone_from(&self.outputs);
         before
-    }
-}
-
-/// Gives an output its safe value, if it has one.
-fn make_safe(point: &Point, outputs: &mut [u8]) {
-    if let (Direction::Out, Safe::Value(value)) = (point.direction, point.safe) {
-        point.write(outputs, value).expect("the configuration has tried every safe value");
     }
 }

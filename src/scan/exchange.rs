@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use super::stats::{self, Sample};
 use crate::driver::{Command, Driver, Fault, MAX_DEVICES};
-use crate::image::{Inputs, Points};
+use crate::image::{Inputs, PointId, Points};
 use crate::latest;
+use crate::plugin::overlay::{Force, MAX_FORCES};
 use crate::plugin::program::{Prepared, Program, Takeover};
 use crate::plugin::shadow::{Feed, MAX_FEEDS};
 use crate::plugin::world::{LogSink, MAX_PROGRAMS, Seat, World};
@@ -55,7 +56,22 @@ pub enum Order {
         /// as well, because the scan may not free them.
         values: Vec<(String, Variable)>,
     },
-    /// Take every program out and make every output safe; install nothing any more.
+    /// Give a point this value, whatever its device or program says, and send the answer up with
+    /// this ticket.
+    Force {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// What is forced, and for how long.
+        force: Force,
+    },
+    /// End the force of this point, or all of them.
+    Unforce {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// Which; `None` for all.
+        point: Option<PointId>,
+    },
+    /// Take every program out and make every output safe, without forces; install nothing any more.
     Halt,
 }
 
@@ -159,6 +175,8 @@ pub struct ProgramFact {
     pub since_cycle: u64,
     /// When that was, on the scan's clock.
     pub since: Duration,
+    /// Whether it lacks an input that it requires, so that its outputs are safe.
+    pub degraded: bool,
     /// Linear memory in bytes; read when it took its seat and every [`MEMORY_CYCLES`].
     pub memory_bytes: u64,
     /// How it failed; it is no longer polled then.
@@ -216,6 +234,8 @@ pub struct Snapshot {
     pub programs: Roomy<ProgramFact>,
     /// In the order of [`Points::devices`].
     pub devices: Roomy<DeviceFact>,
+    /// What is forced.
+    pub forces: Roomy<Force>,
     /// Whether [`Order::Halt`] was obeyed.
     pub halted: bool,
 }
@@ -238,6 +258,7 @@ impl Snapshot {
             variables: world.variables.clone(),
             programs: Roomy::with_capacity(MAX_PROGRAMS),
             devices: Roomy::with_capacity(MAX_DEVICES),
+            forces: Roomy::with_capacity(MAX_FORCES),
             halted: false,
         }
     }
@@ -329,6 +350,6 @@ pub fn rehearsal(snapshot: &Snapshot, period: Duration) -> Box<World> {
     world.now = snapshot.now;
     world.inputs.clone_from(&snapshot.inputs);
     world.outputs.clone_from(&snapshot.outputs);
-    world.outputs_before.clone_from(&snapshot.outputs);
+    world.driven.clone_from(&snapshot.outputs);
     Box::new(world)
 }

@@ -5,12 +5,13 @@
 //! one bounded queue, what comes back goes up another, and at the end of each cycle there is one
 //! [`Snapshot`]. When cycles happen is in `pacer.rs`, on which thread in `thread.rs`, how long they
 //! took in `stats.rs`, what goes down and comes up in `exchange.rs`, how a program takes its seat
-//! from another in `swap.rs`, a new configuration in `refit.rs`, and what the shadow of a program
+//! from another in `swap.rs`, a new configuration in `refit.rs`, what becomes of one that lacks an input in `require.rs`, and what the shadow of a program
 //! gets to see in `shadow.rs`. Who may run is decided by the supervisor.
 
 mod exchange;
 pub mod pacer;
 mod refit;
+mod require;
 mod shadow;
 pub mod stats;
 mod swap;
@@ -116,7 +117,7 @@ impl Scan {
             let Ok(order) = self.ends.orders.pop() else { break };
             let is_heavy = match &order {
                 Order::Install(prepared) => !self.is_new(prepared.program.seat),
-                Order::Command { .. } => false,
+                Order::Command { .. } | Order::Force { .. } | Order::Unforce { .. } => false,
                 Order::Remove(_) | Order::Refit(_) | Order::Halt => true,
                 Order::Shadow(_) | Order::SetVariables { .. } => true,
             };
@@ -150,11 +151,23 @@ impl Scan {
                 let cycle = self.world().cycle;
                 self.give_back(Return::VariablesSet { ticket, values, cycle, result });
             }
+            Order::Force { ticket, force } => {
+                let result = match self.world().points.get(force.point) {
+                    Some(_) => self.world().overlay.force(force),
+                    None => Err("the point is gone"),
+                };
+                self.give_back(Return::Answer { ticket, result });
+            }
+            Order::Unforce { ticket, point } => {
+                self.world().overlay.unforce(point);
+                self.give_back(Return::Answer { ticket, result: Ok(()) });
+            }
             Order::Halt => {
                 self.halted = true;
                 while !self.programs.is_empty() {
                     self.vacate(0);
                 }
+                self.world().hurry();
             }
         }
     }
@@ -189,14 +202,17 @@ impl Scan {
     /// Copies the newest inputs of every device.
     fn read(&mut self, now: Duration) {
         let world = self.world.as_mut().expect("the world is here between polls");
+        world.uncover_inputs();
         for device in &mut self.devices {
             device.fault = device.driver.read(now, &mut world.inputs).err();
         }
+        world.cover_inputs();
     }
 
     /// Polls every program whose turn it is.
     fn run(&mut self, now: Duration) {
         self.end_feeds();
+        self.examine(now);
         self.lane.mark();
         let cycle = self.world().cycle;
         let mut started_ns = now_ns();
@@ -236,11 +252,11 @@ impl Scan {
     /// Gives every device its outputs.
     fn write(&mut self, now: Duration) {
         let world = self.world.as_mut().expect("the world is here between polls");
+        world.drive();
         for device in &mut self.devices {
             // Nobody could read and nobody can write: one fault says it.
-            device.fault = device.driver.write(now, &world.outputs).err().or(device.fault);
+            device.fault = device.driver.write(now, &world.driven).err().or(device.fault);
         }
-        world.outputs_before.copy_from_slice(&world.outputs);
     }
 
     /// Says what happened.
@@ -270,7 +286,7 @@ impl Scan {
             news.inputs.bytes.clone_from(&world.inputs.bytes);
             news.inputs.quality.clone_from(&world.inputs.quality);
             news.inputs.good_at.clone_from(&world.inputs.good_at);
-            news.outputs.clone_from(&world.outputs);
+            news.outputs.clone_from(&world.driven);
             news.owners.clone_from(&world.owners);
             mark_unconfirmed(devices, &world.points, &mut news.unconfirmed);
             news.variables.copy_from(&world.variables);
@@ -281,6 +297,9 @@ impl Scan {
             let facts = news.devices.list();
             facts.clear();
             facts.extend(devices.iter().map(Device::fact));
+            let forces = news.forces.list();
+            forces.clear();
+            forces.extend_from_slice(world.overlay.forces());
         });
     }
 
@@ -288,10 +307,12 @@ impl Scan {
     pub fn abandon(&mut self, now: Duration) {
         if let Some(world) = &mut self.world {
             (0..MAX_PROGRAMS as u16).for_each(|seat| world.vacate(Seat(seat)));
+            world.hurry();
+            world.drive();
             for device in &mut self.devices {
                 // There is nobody left to tell about a fault, and the next device shall get its
                 // turn even if this one's driver is what panicked.
-                let write = || device.driver.write(now, &world.outputs);
+                let write = || device.driver.write(now, &world.driven);
                 let _ = catch_unwind(AssertUnwindSafe(write));
             }
         }

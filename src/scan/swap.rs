@@ -22,6 +22,8 @@ pub(super) struct Seated {
     pub(super) program: Program,
     since_cycle: u64,
     since: Duration,
+    /// Whether it lacks an input that it requires.
+    pub(super) degraded: bool,
     pub(super) memory_bytes: u64,
     takeover: Takeover,
     /// Whether its probation is over.
@@ -47,6 +49,7 @@ impl Seated {
             polls: self.program.polls,
             since_cycle: self.since_cycle,
             since: self.since,
+            degraded: self.degraded,
             memory_bytes: self.memory_bytes,
             trap: None,
             takeover: self.takeover,
@@ -178,6 +181,7 @@ impl Scan {
         let seated = Seated {
             since_cycle,
             since,
+            degraded: false,
             memory_bytes: program.memory_bytes(),
             takeover,
             is_proven: false,

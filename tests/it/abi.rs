@@ -287,8 +287,8 @@ impl Bench {
         world.now += PERIOD;
         self.lane.mark();
         let (mut world, result) = program.poll(world, &self.lane, now_ns());
-        let World { outputs_before, outputs, .. } = &mut *world;
-        outputs_before.copy_from_slice(outputs);
+        let World { driven, outputs, .. } = &mut *world;
+        driven.copy_from_slice(outputs);
         self.world = Some(world);
         result.map_err(|trap| (*trap).clone())
     }

@@ -13,6 +13,7 @@ mod device;
 mod evil;
 mod field;
 mod folder;
+mod force;
 mod history;
 mod hostile;
 mod log;

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use camshaft::config;
 use camshaft::driver::{self, Command, Injection, sim};
 use camshaft::plugin::Settings;
+use camshaft::plugin::overlay::Force;
 use camshaft::plugin::world::Message;
 use camshaft::scan::Order;
 use camshaft::variable::Variable;
@@ -138,6 +140,68 @@ fn simulated_devices_allocate_nothing_however_they_fail() {
             rig.programs_returned();
         }
     }
+}
+
+/// Writes another number to `led` and `pump` in every poll.
+const RESTLESS: &str = r#"(module
+  (import "env" "wasm_write_output" (func $write (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "poll")
+    (i32.store (i32.const 0) (i32.add (i32.load (i32.const 0)) (i32.const 1)))
+    (drop (call $write (i32.const 0) (i32.const 0) (i32.const 4)))))"#;
+
+#[test]
+fn forces_substitutes_and_devices_with_a_thread_allocate_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| format!("{:?}", folder.path().join(name));
+    let toml = format!(
+        r#"
+        [[device]]
+        name = "board"
+        driver = "file"
+        period = "1ms"
+        point = [
+          {{ name = "temp", direction = "in", type = "i32", on_bad = 7, at = {{ path = {} }} }},
+          {{ name = "door", direction = "in", type = "bool", at = {{ path = {} }} }},
+          {{ name = "led", direction = "out", type = "u16", safe = 0, at = {{ path = {} }} }},
+          {{ name = "pump", direction = "out", type = "u16", safe = 0, hold_for = "55ms",
+             at = {{ path = {} }} }},
+        ]"#,
+        path("temp"),
+        path("door"),
+        path("led"),
+        path("pump")
+    );
+    let config = config::parse(&toml, std::path::Path::new("/quiet.toml")).unwrap();
+    let (points, exports) = (config.points, driver::export::exports().1);
+    let driver = driver::open(&config.devices[0].driver, &points, 0, &exports).unwrap();
+    let mut rig = Rig::new(Arc::clone(&points), vec![driver]);
+    let id = |name| points.find(name).unwrap();
+    let requires = vec![id("door")];
+    rig.install("restless", 0, RESTLESS, Settings { requires, ..Settings::default() });
+    rig.step();
+    for (ticket, name) in (0..).zip(["temp", "door", "led", "pump"]) {
+        let until = Some(rig.now + Duration::from_millis(200 + 100 * ticket));
+        let force = Force { point: id(name), raw: [1; 8], until };
+        rig.order(Order::Force { ticket, force });
+    }
+    // They come, and end one after the other; the files come meanwhile.
+    assert_quiet(&mut rig, 10, "forced");
+    assert!(!rig.cycle().programs[0].degraded, "the door is forced, which is good enough");
+    ["temp", "door", "led", "pump"]
+        .iter()
+        .for_each(|n| std::fs::write(folder.path().join(n), "1").unwrap());
+    assert_quiet(&mut rig, 100, "the forces end");
+    assert_eq!(rig.cycle().forces.len(), 0);
+    std::fs::remove_file(folder.path().join("door")).unwrap();
+    for _ in 0..2000 {
+        assert_quiet(&mut rig, 1, "the door is gone");
+        std::thread::sleep(Duration::from_millis(1));
+        if rig.reins.latest.read().programs[0].degraded {
+            return assert_quiet(&mut rig, 100, "degraded");
+        }
+    }
+    panic!("the program requires the door");
 }
 
 /// Every kind of failure, and none, one after the other.

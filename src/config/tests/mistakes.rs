@@ -37,6 +37,75 @@ fn shadow_runs() {
 }
 
 #[test]
+fn what_becomes_of_bad_inputs_and_of_outputs_that_nobody_owns() {
+    let input = |more: &str| plant(&[&format!("{LEVEL}, {more}")]);
+    let output = |more: &str| plant(&[&format!("{VALVE}, {more}")]);
+    let check_one = |text: String, expected: &str| check(&text, &[expected]);
+    check_one(
+        input("on_bad = 'zero'"),
+        "5: device[d].point[level].on_bad: found 'zero'; right would be \"keep\", true, false or a \
+         number",
+    );
+    check_one(
+        input("on_bad = true"),
+        "5: device[d].point[level].on_bad: found true; right would be a number, for type f64",
+    );
+    check_one(
+        input("stale_after = '2s', bad_after = '1s'"),
+        "5: device[d].point[level].bad_after: found 1s; right would be at least `stale_after`, \
+         which is 2s",
+    );
+    check_one(
+        input("stale_after = '0s'"),
+        "5: device[d].point[level].stale_after: found 0s; right would be from 100us to 1day",
+    );
+    check_one(
+        input("hold_for = '1s'"),
+        "5: device[d].point[level].hold_for: found `hold_for` on an input; right would be this key \
+         on an output",
+    );
+    check_one(
+        output("on_bad = 1"),
+        "5: device[d].point[valve].on_bad: found `on_bad` on an output; right would be this key on \
+         an input",
+    );
+    check_one(
+        output("hold_for = '2h'"),
+        "5: device[d].point[valve].hold_for: found 2h; right would be from 0s to 1h",
+    );
+    check_one(
+        plant(&["name = 'lamp', direction = 'out', type = 'bool', safe = 'hold', hold_for = '1s'"]),
+        "5: device[d].point[lamp].hold_for: found `hold_for` with safe = \"hold\"; right would be \
+         this key with a value in `safe`, which it delays; \"hold\" is for ever",
+    );
+    check_one(
+        input("at = { path = '/x' }"),
+        "5: device[d].at: found an unknown key; right would be one of `name`, `driver`, \
+         `input_start`, `input_bytes`, `output_start`, `output_bytes`, `point`, `tank`, `signal`, \
+         `loopback`, `script`, `fault`, `initial`",
+    );
+}
+
+#[test]
+fn what_a_plugin_requires() {
+    let text = |more: &str| plant(&[LEVEL, LAMP]) + "[[plugin]]\nname = 'p'\n" + more;
+    check(
+        &text("requires = ['lamp', 'levle']\nrequires_timeout = '2h'\n"),
+        &[
+            "10: plugin[p].requires: found \"lamp\", which is an output; right would be an input",
+            "10: plugin[p].requires: found \"levle\", which is no point; right would be an input, \
+             such as \"level\"",
+            "11: plugin[p].requires_timeout: found 2h; right would be from 0s to 1h",
+        ],
+    );
+    check(
+        &text("requires_timeout = '1s'\n"),
+        &["10: plugin[p].requires_timeout: found a timeout and nothing that is required; \
+           right would be `requires` with the names of inputs beside it"],
+    );
+}
+
+#[test]
 fn keys_and_types() {
     check(
         "[scan]\nperid = '1ms'\n",

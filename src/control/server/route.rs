@@ -58,7 +58,7 @@ impl Door {
 }
 
 /// Every route with what it is for, as `GET /v1` lists them.
-const ROUTES: [(&str, &str); 23] = [
+const ROUTES: [(&str, &str); 27] = [
     ("GET /v1", "this list"),
     ("GET /v1/status", "everything about the daemon"),
     ("GET /v1/plugins", "all plugins"),
@@ -73,6 +73,10 @@ const ROUTES: [(&str, &str); 23] = [
     ("GET /v1/history", "what became of all plugins"),
     ("GET /v1/points", "all points with their values"),
     ("PUT /v1/points/NAME", "set a simulated input; body {\"value\":42.5}"),
+    ("GET /v1/forces", "what is forced"),
+    ("PUT /v1/forces/NAME", "force a point; body {\"value\":1,\"owner\":\"ann\",\"for_ms\":60000}"),
+    ("DELETE /v1/forces/NAME", "end the force of a point"),
+    ("DELETE /v1/forces", "end every force"),
     ("GET /v1/vars", "all variables"),
     ("PUT /v1/vars/NAME", "set a variable; body {\"value\":42.5}"),
     ("DELETE /v1/retain", "give retained variables their initial values, also on disk"),
@@ -99,6 +103,8 @@ pub(super) fn routes(door: Door) -> Router {
         .route("/v1/history", get(history))
         .route("/v1/points", plain(|| Request::Points))
         .route("/v1/points/{name}", put(set))
+        .route("/v1/forces", plain(|| Request::Forces).delete(unforce_all))
+        .route("/v1/forces/{name}", put(force).delete(unforce))
         .route("/v1/vars", plain(|| Request::Vars))
         .route("/v1/vars/{name}", put(set_variable))
         .route("/v1/retain", order(MethodFilter::DELETE, || Request::ResetRetain))
@@ -196,6 +202,27 @@ async fn set(State(door): State<Door>, Name(point): Name, body: Body) -> Result<
     door.ask(Request::Set { point, value }).await
 }
 
+async fn force(
+    State(door): State<Door>,
+    Name(point): Name,
+    body: Body,
+) -> Result<Response, Refused> {
+    let body = read_json(body).await?;
+    let order = serde_json::from_slice(&body).map_err(|error| {
+        let wanted = "the body must be an object such as {\"value\":true,\"owner\":\"ann\"}";
+        invalid(format!("{wanted}: {error}"))
+    })?;
+    door.ask(Request::Force { point, order }).await
+}
+
+async fn unforce(State(door): State<Door>, Name(point): Name) -> Result<Response, Refused> {
+    door.ask(Request::Unforce { point: Some(point) }).await
+}
+
+async fn unforce_all(State(door): State<Door>) -> Result<Response, Refused> {
+    door.ask(Request::Unforce { point: None }).await
+}
+
 async fn set_variable(
     State(door): State<Door>,
     Name(name): Name,
@@ -278,6 +305,7 @@ impl IntoResponse for Response {
             Self::History(receipts) => json(ok, &receipts),
             Self::Points(views) => json(ok, &views),
             Self::Vars(views) => json(ok, &views),
+            Self::Forces(views) => json(ok, &views),
             Self::Changes(views) => json(ok, &views),
             Self::Deployed { name, hash } => {
                 json(StatusCode::ACCEPTED, &DeployedBody { name, hash })

@@ -1,7 +1,7 @@
 //! The simulated device as the scan sees it: through `Driver`, with a clock made of numbers.
 
 use super::*;
-use crate::image::{Direction, Kind, Point, PointId, Quality, Safe, Value};
+use crate::image::{Direction, Kind, Point, PointId, Quality, Value};
 
 /// The points of the test device; the places are their order in [`points`].
 pub(super) const BOOL_IN: PointId = PointId(0);

@@ -202,10 +202,12 @@ impl Shadow {
         let world = self.world.as_mut().expect("the world is here between calls");
         (world.cycle, world.now) = (frame.cycle, frame.now);
         world.inputs.clone_from(&frame.inputs);
-        world.outputs_before.copy_from_slice(&frame.outputs_before);
+        world.driven.copy_from_slice(&frame.driven);
         world.owners.copy_from_slice(&frame.owners);
+        let seat = self.prepared.program.seat;
+        world.overlay.lacks(seat, frame.is_degraded.then_some(frame.now));
         if is_first {
-            world.outputs.copy_from_slice(&frame.outputs_before);
+            world.outputs.copy_from_slice(&frame.committed);
         }
         world.variables.copy_from(&frame.variables);
         for (name, value) in self.own.drain(..) {

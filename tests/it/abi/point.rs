@@ -80,6 +80,31 @@ fn quality_comes_along_if_it_is_wanted() {
 }
 
 #[test]
+fn the_reason_and_the_age_can_be_asked_for() {
+    let mut bench = Bench::new();
+    let world = bench.world();
+    world.now = Duration::from_millis(5000);
+    let inputs = &mut world.inputs;
+    (inputs.quality[0], inputs.good_at[0]) = (Quality::Stale, Duration::from_millis(3750));
+    (inputs.quality[1], inputs.good_at[1]) = (Quality::Waiting, Duration::ZERO);
+    let table = [
+        ("wasm_point_quality 0 200 204", 0),
+        ("wasm_point_quality 1 208 212", 0),
+        ("wasm_point_quality 4 216 220", 0),
+        ("wasm_point_quality 10 300 300", 3),
+        ("wasm_point_quality -1 300 300", 3),
+        ("wasm_degraded 224", 0),
+    ];
+    let data: &[(u32, &[u8])] = &[(216, &[9; 9])];
+    let played = check_on(&mut bench, data, &table);
+    let numbers: [u8; 25] = played.at(200);
+    let number = |at: usize| u32::from_le_bytes(numbers[at..at + 4].try_into().unwrap());
+    assert_eq!((number(0), number(4)), (0x4090_0000, 1250 + PERIOD.as_millis() as u32));
+    assert_eq!((number(8), number(12)), (0x8032_0000, u32::MAX));
+    assert_eq!((number(16), number(20), numbers[24]), (0, 0, 0));
+}
+
+#[test]
 fn writing_unscales_and_checks_the_range() {
     let table = [
         ("wasm_point_write_double 4 -2.5", 0),

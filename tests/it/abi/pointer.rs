@@ -21,6 +21,8 @@ const POINTERS: &[(&str, &str, &str)] = &[
     ("wasm_point_read_boolean", "v11", "1 200 208"),
     ("wasm_point_read_double", "v81", "0 200 208"),
     ("wasm_point_read_int", "v41", "3 200 208"),
+    ("wasm_point_quality", "v44", "0 200 208"),
+    ("wasm_degraded", "1", "200"),
     ("wasm_read_output", "vsl", "0 200 8"),
     ("wasm_cycle", "84", "200 208"),
     ("fd_write", "v8v4", "1 120 1 200"),

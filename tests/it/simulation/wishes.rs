@@ -38,6 +38,7 @@ impl House {
             inputs: Grant::Only(inputs),
             outputs,
             hold: false,
+            ..Settings::default()
         }
     }
 

@@ -52,7 +52,7 @@ mod variable;
 
 pub use image::{read_input, read_output, write_output};
 pub use log::{log, log_args, Level};
-pub use point::{point, Point, PointType, Quality, Reading};
+pub use point::{is_degraded, point, Point, PointType, Quality, Reading};
 pub use program::{read_state, write_state, Program, Single, Stateful};
 pub use time::{cycle, now, Cycle};
 pub use variable::{read_variable, write_variable, VariableType};

@@ -98,6 +98,15 @@ pub struct Point<T> {
     of: PhantomData<T>,
 }
 
+/// Whether an input that the configuration `requires` for this plugin is bad: then its outputs are
+/// safe, whatever it writes.
+pub fn is_degraded() -> Result<bool, Error> {
+    let mut degraded = 0u8;
+    // SAFETY: the host writes one byte.
+    check(unsafe { raw::wasm_degraded(&mut degraded) })?;
+    Ok(degraded != 0)
+}
+
 /// Finds a point by its name in the configuration. Do it once, in `init`: it stays valid as
 /// long as the configuration has that point. One that comes back later has to be found again.
 pub fn point<T: PointType>(name: &str) -> Result<Point<T>, Error> {
@@ -113,6 +122,15 @@ impl<T: PointType> Point<T> {
         let mut quality = 0;
         let value = T::read(self.id, &mut quality)?;
         Ok(Reading { value, quality: Quality::from_code(quality) })
+    }
+
+    /// Why it is as good as it is, as a status code of OPC UA, and how long ago it was good last,
+    /// in milliseconds; `u32::MAX` if never.
+    pub fn status(self) -> Result<(u32, u32), Error> {
+        let (mut status, mut age_ms) = (0, 0);
+        // SAFETY: the host writes one u32 to each of the two.
+        check(unsafe { raw::wasm_point_quality(self.id, &mut status, &mut age_ms) })?;
+        Ok((status, age_ms))
     }
 
     /// The value while its quality is good; `None` whenever it cannot be believed or read.

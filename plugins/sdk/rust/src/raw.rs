@@ -32,6 +32,9 @@ extern "C" {
     pub(crate) fn wasm_point_write_double(id: u32, value: f64) -> i32;
     pub(crate) fn wasm_point_write_int(id: u32, value: i32) -> i32;
 
+    pub(crate) fn wasm_point_quality(id: u32, status: *mut u32, age_ms: *mut u32) -> i32;
+    pub(crate) fn wasm_degraded(degraded: *mut u8) -> i32;
+
     pub(crate) fn wasm_read_output(address: u32, buf: *mut u8, len: usize) -> i32;
     pub(crate) fn wasm_cycle(count: *mut u64, period_us: *mut u32) -> i32;
     pub(crate) fn wasm_state_write(data: *const u8, len: usize) -> i32;

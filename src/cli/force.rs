@@ -1,0 +1,79 @@
+//! `camshaft force`, `unforce` and `forces`: values that an operator stands in for.
+
+use super::args::{Force, List, Unforce};
+use super::screen::Screen;
+use super::table::{Cell, Paint, Side, Style, Table};
+use super::unit::{age_s, value};
+use super::{Outcome, client};
+use crate::control::{ForceOrder, ForceView};
+
+use Side::{Left, Right};
+
+pub(super) async fn force(what: Force, screen: &mut Screen) -> Outcome {
+    let Force { point, value, lasting, forever, owner, reason, reach } = what;
+    let owner = owner.unwrap_or_else(whoever);
+    let for_ms = (!forever).then(|| u64::try_from(lasting.as_millis()).unwrap_or(u64::MAX));
+    let order = ForceOrder { value, for_ms, forever, owner, reason };
+    let client = client(reach);
+    client.force(&point, &order).await?;
+    let how_long = match forever {
+        true => "until `camshaft unforce` or the end of the daemon".to_owned(),
+        false => format!("for {}", humantime::format_duration(lasting)),
+    };
+    screen.print(&format!("{point}: forced to {value} {how_long}\n"))?;
+    let forces = client.forces().await?;
+    if forces.iter().any(|view| view.point == point && !view.active) {
+        let waits = "no healthy program owns it now, and safe outranks a force: it waits";
+        screen.print(&format!("{point}: {waits}\n"))?;
+    }
+    Ok(())
+}
+
+pub(super) async fn unforce(what: Unforce, screen: &mut Screen) -> Outcome {
+    client(what.reach).unforce(what.point.as_deref()).await?;
+    let point = what.point.as_deref().unwrap_or("every point");
+    Ok(screen.print(&format!("{point}: not forced any more\n"))?)
+}
+
+pub(super) async fn forces(list: List, screen: &mut Screen) -> Outcome {
+    let views = client(list.reach).forces().await?;
+    Ok(screen.show(&views[..], list.json, table)?)
+}
+
+fn table(views: &[ForceView], paint: Paint) -> String {
+    if views.is_empty() {
+        return "nothing is forced\n".into();
+    }
+    let mut table = Table::new([
+        (Left, "POINT"),
+        (Right, "VALUE"),
+        (Left, "STATE"),
+        (Right, "LEFT"),
+        (Left, "OWNER"),
+        (Left, "SINCE"),
+        (Left, "REASON"),
+    ]);
+    for view in views {
+        let state = match view.active {
+            true => Cell::styled(Style::Warn, "forced"),
+            false => Cell::styled(Style::Dim, "safe outranks it"),
+        };
+        table.row([
+            Cell::from(&view.point),
+            value(view.value).into(),
+            state,
+            view.left_ms.map_or("-".into(), |ms| age_s(ms / 1000)).into(),
+            Cell::from(&view.owner),
+            Cell::from(&view.since),
+            Cell::from(&view.reason),
+        ]);
+    }
+    table.render(paint)
+}
+
+/// Who sits at the terminal, as far as the environment knows.
+fn whoever() -> String {
+    let named = |name| std::env::var(name).ok().filter(|name: &String| !name.is_empty());
+    let uid = || format!("uid {}", nix::unistd::getuid());
+    named("SUDO_USER").or_else(|| named("USER")).unwrap_or_else(uid)
+}

@@ -1,0 +1,186 @@
+//! Forces: who ordered them, for how long and why; and a line in the log for each beginning and
+//! end.
+//!
+//! The scan knows the values and ends a force on time by itself. Here its news are compared with
+//! what people have ordered. Nothing of it outlives the daemon.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::oneshot;
+
+use super::Daemon;
+use super::answer::unknown;
+use super::view::finite;
+use crate::control::{
+    Code, DEFAULT_FORCE, Failure, ForceOrder, ForceView, MAX_FORCE, MAX_OWNER_BYTES,
+    MAX_REASON_BYTES, Reply, Response,
+};
+use crate::image::{Class, PointId, Quality};
+use crate::plugin::overlay::Force;
+use crate::scan::Order;
+use crate::text::legible;
+
+/// What the operators have ordered.
+#[derive(Debug, Default)]
+pub(super) struct Forces(BTreeMap<PointId, Noted>);
+
+/// What is known of one force beside its value.
+#[derive(Debug)]
+struct Noted {
+    owner: String,
+    reason: String,
+    since: SystemTime,
+    /// The newest cycle when it was ordered.
+    cycle: u64,
+    /// Whether the scan has said that it is there.
+    is_seen: bool,
+}
+
+impl Daemon {
+    pub(super) fn force(&mut self, name: &str, order: ForceOrder, reply: oneshot::Sender<Reply>) {
+        match self.understand(name, &order) {
+            Ok(force) => {
+                let ForceOrder { value, owner, reason, .. } = order;
+                let cycle = self.reins.latest.read().cycle;
+                let (owner, reason) = (legible(&owner), legible(&reason));
+                let how_long = force.until.map_or("until it is ended".to_owned(), |until| {
+                    let left = until.saturating_sub(self.now()).as_secs();
+                    format!("for {}", humantime::format_duration(Duration::from_secs(left)))
+                });
+                tracing::warn!(
+                    audit = "force",
+                    point = name,
+                    owner,
+                    reason,
+                    "{name} is forced to {value} by {owner} {how_long}: {reason}"
+                );
+                let since = SystemTime::now();
+                let noted = Noted { owner, reason, since, cycle, is_seen: false };
+                self.forces.0.insert(force.point, noted);
+                self.order(reply, |ticket| Order::Force { ticket, force });
+            }
+            Err(failure) => drop(reply.send(Err(failure))),
+        }
+    }
+
+    /// What the scan is to be told.
+    fn understand(&mut self, name: &str, order: &ForceOrder) -> Result<Force, Failure> {
+        let invalid = |message: String| Err(Failure::new(Code::Invalid, message));
+        let points = &self.config.points;
+        let Some(point) = points.find(name) else {
+            return Err(unknown("point", name, points.iter().map(|(_, point)| &*point.name)));
+        };
+        let raw = match points[point].raw_of(order.value) {
+            Ok(raw) => raw,
+            Err(unfit) => return invalid(format!("{name}: {unfit}")),
+        };
+        if order.owner.is_empty() || order.owner.len() > MAX_OWNER_BYTES {
+            return invalid(format!("an owner of 1 to {MAX_OWNER_BYTES} bytes is wanted"));
+        }
+        if order.reason.len() > MAX_REASON_BYTES {
+            return invalid(format!("a reason of at most {MAX_REASON_BYTES} bytes is wanted"));
+        }
+        let lasting = order.for_ms.map_or(DEFAULT_FORCE, Duration::from_millis);
+        let until = match (order.forever, order.for_ms) {
+            (true, Some(_)) => return invalid("either for_ms or forever is wanted".into()),
+            (true, None) => None,
+            (false, _) if lasting.is_zero() || lasting > MAX_FORCE => {
+                return invalid("a time up to 7 days is wanted, or forever".into());
+            }
+            (false, _) => Some(self.now() + lasting),
+        };
+        Ok(Force { point, raw, until })
+    }
+
+    /// Ends the force of a point, or all of them.
+    pub(super) fn unforce(&mut self, name: Option<&str>, reply: oneshot::Sender<Reply>) {
+        let forces = &self.reins.latest.read().forces;
+        let points = &self.config.points;
+        let point = name.and_then(|name| points.find(name));
+        if let Some(name) = name
+            && !forces.iter().any(|force| Some(force.point) == point)
+        {
+            let forced = forces.iter().filter_map(|force| points.get(force.point));
+            let failure = match point {
+                None => unknown("point", name, forced.map(|point| &*point.name)),
+                Some(_) => Failure::new(Code::Unknown, format!("{name} is not forced")),
+            };
+            let _ = reply.send(Err(failure));
+            return;
+        }
+        self.forces.0.retain(|id, _| point.is_some_and(|point| point != *id));
+        let what = name.unwrap_or("every point");
+        tracing::warn!(audit = "unforce", point = what, "{what} is not forced any more");
+        self.order(reply, |ticket| Order::Unforce { ticket, point });
+    }
+
+    /// The forces, in the order in which they were ordered.
+    pub(super) fn forces(&mut self) -> Reply {
+        let news = self.reins.latest.read();
+        let now = news.now;
+        let view = |force: &Force| {
+            let (point, noted) = (news.points.get(force.point)?, self.forces.0.get(&force.point));
+            let is_active = news.inputs.quality[force.point.index()] == Quality::Forced;
+            Some(ForceView {
+                point: point.name.clone(),
+                value: finite(point.value_of(&force.raw)),
+                active: is_active,
+                left_ms: force.until.map(|until| until.saturating_sub(now).as_millis() as u64),
+                owner: noted.map(|noted| noted.owner.clone()).unwrap_or_default(),
+                reason: noted.map(|noted| noted.reason.clone()).unwrap_or_default(),
+                since: noted
+                    .map(|noted| humantime::format_rfc3339_seconds(noted.since).to_string())
+                    .unwrap_or_default(),
+            })
+        };
+        Ok(Response::Forces(news.forces.iter().filter_map(view).collect()))
+    }
+
+    /// Says which forces have ended by themselves.
+    pub(super) fn settle_forces(&mut self) {
+        let news = self.reins.latest.read();
+        self.forces.0.retain(|id, noted| {
+            let is_there = news.forces.iter().any(|force| force.point == *id);
+            noted.is_seen |= is_there;
+            if is_there || news.cycle < noted.cycle + 2 {
+                return true;
+            }
+            if noted.is_seen {
+                let point = news.points.get(*id).map_or("a point that is gone", |p| &p.name);
+                let owner = &*noted.owner;
+                tracing::warn!(audit = "unforce", point, owner, "the force of {point} is over");
+            }
+            false
+        });
+    }
+
+    /// Says which programs have begun or ceased to lack something.
+    pub(super) fn tell_of_lacks(&mut self) {
+        let (news, told) = (self.reins.latest.read(), &mut self.told.degraded);
+        for fact in news.programs.iter() {
+            let Some(name) = self.roster.name(fact.seat) else { continue };
+            let before = told.contains(name);
+            if fact.degraded && !before {
+                let required = self.config.settings(name).requires;
+                let bad = required.iter().filter(|id| {
+                    let quality = news.inputs.quality.get(id.index());
+                    quality.is_none_or(|quality| quality.class() == Class::Bad)
+                });
+                let bad: Vec<_> =
+                    bad.filter_map(|id| Some(&*self.config.points.get(*id)?.name)).collect();
+                let bad = bad.join(", ");
+                tracing::error!(
+                    plugin = &**name,
+                    bad,
+                    "{name} requires {bad}, which is bad: its outputs are safe until it is back"
+                );
+                told.insert(name.clone());
+            } else if !fact.degraded && before {
+                tracing::info!(plugin = &**name, "{name} has what it requires; its outputs count");
+                told.remove(name);
+            }
+        }
+        told.retain(|name| self.roster.get(name).is_some());
+    }
+}
