@@ -14,11 +14,11 @@ use toml::de::{DeTable, DeValue, Deserializer, Error};
 use super::file::DeviceFile;
 use super::problem::Report;
 use super::read::split;
-use crate::driver::{Config, file, gpio, sim};
+use crate::driver::{Config, file, gpio, modbus, sim};
 use crate::text::nearest;
 
 /// The drivers that can be named.
-const DRIVERS: [&str; 3] = ["sim", "file", "gpio"];
+const DRIVERS: [&str; 4] = ["sim", "file", "gpio", "modbus"];
 
 /// Turns the keys of a driver into its settings; relative paths in them count from `folder`.
 fn driver_config(
@@ -39,6 +39,9 @@ fn driver_config(
         }
         "gpio" => {
             gpio::Config::deserialize(Deserializer::from(table)).map(|c| Some(Config::Gpio(c)))
+        }
+        "modbus" => {
+            modbus::Config::deserialize(Deserializer::from(table)).map(|c| Some(Config::Modbus(c)))
         }
         _ => Ok(None),
     }

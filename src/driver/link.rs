@@ -115,12 +115,27 @@ impl Link {
         freshness: Freshness,
         worker: impl Serve,
     ) -> io::Result<Self> {
+        Self::start_with(points, device, |_| freshness, worker)
+    }
+
+    /// The same with a freshness for each input.
+    ///
+    /// # Errors
+    /// As [`Link::start`].
+    pub(super) fn start_with(
+        points: &Arc<Points>,
+        device: usize,
+        freshness: impl Fn(PointId) -> Freshness,
+        worker: impl Serve,
+    ) -> io::Result<Self> {
         let ours = |direction| {
             let ours = points.iter().filter(move |(_, point)| point.device == device);
             ours.filter(move |(_, point)| point.direction == direction).map(|(id, _)| id)
         };
-        let limits =
-            |id: PointId| points[id].freshness.or(freshness.stale_after, freshness.bad_after);
+        let limits = |id: PointId| {
+            let usual = freshness(id);
+            points[id].freshness.or(usual.stale_after, usual.bad_after)
+        };
         let inputs: Vec<_> = ours(Direction::In).map(|id| (id, limits(id))).collect();
         let outputs: Vec<_> = ours(Direction::Out).collect();
         let unread = Reading { raw: [0; 8], quality: Quality::Waiting, good_at: None };

@@ -2,19 +2,22 @@
 //!
 //! Every function here runs on the scan thread, so it copies and returns: a driver that has to wait
 //! for a wire does that elsewhere and hands over what it has: `link.rs`. What a device *is* lies in
-//! the file of its kind: `sim.rs` is the simulated plant, `file.rs` a folder of numbers. What of the controller a device shows to
+//! the file of its kind: `sim.rs` is the simulated plant, `file.rs` a folder of numbers,
+//! `modbus.rs` units on a bus. What of the controller a device shows to
 //! other systems comes from `export.rs`; what the status tells of a device's parts is in
 //! `monitor.rs`.
 
 pub mod export;
 pub mod file;
 pub mod gpio;
+pub mod modbus;
 pub mod sim;
 
 mod duration;
 mod link;
 mod monitor;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +43,8 @@ pub enum Config {
     File(file::Config),
     /// GPIO lines of this machine.
     Gpio(gpio::Config),
+    /// Units on a Modbus.
+    Modbus(modbus::Config),
 }
 
 impl Config {
@@ -49,6 +54,7 @@ impl Config {
             Self::Sim(_) => "sim",
             Self::File(_) => "file",
             Self::Gpio(_) => "gpio",
+            Self::Modbus(_) => "modbus",
         }
     }
 }
@@ -63,6 +69,7 @@ pub fn check(config: &Config, points: &Arc<Points>, device: usize) -> Result<(),
         Config::Sim(config) => sim::Sim::open(config, points, device).map(drop),
         Config::File(config) => file::Files::plan(config, points, device).map(drop),
         Config::Gpio(config) => gpio::Board::plan(config, points, device).map(drop),
+        Config::Modbus(config) => modbus::Client::plan(config, points, device).map(drop),
     }
 }
 
@@ -87,6 +94,12 @@ pub fn open(
         Config::Gpio(config) => {
             let board = gpio::Board::plan(config, points, device)?;
             Link::start(points, device, board.freshness(), board)
+        }
+        Config::Modbus(config) => {
+            let client = modbus::Client::plan(config, points, device)?;
+            let limits: HashMap<_, _> =
+                points.iter().map(|(id, _)| (id, client.freshness(id))).collect();
+            Link::start_with(points, device, |id| limits[&id], client)
         }
     };
     let failed = |error| OpenError::new("driver", format!("{error}"), "threads and descriptors");

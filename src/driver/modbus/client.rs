@@ -1,0 +1,259 @@
+//! The loop that works on one bus: connect, choose what is next, do it, and begin anew when the
+//! connection is lost.
+//!
+//! One request is under way at a time, so everything here is plain sequence. What one job does, and
+//! what follows from its outcome, is in `exchange.rs`; everything that can be decided without a
+//! wire is decided in `schedule.rs`, `breaker.rs` and `write.rs`.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+use super::diagnostic::Diagnostic;
+use super::exchange::Silence;
+use super::line::Line;
+use super::read::Read;
+use super::request::{Ask, Request, Table};
+use super::schedule::{Due, Job, Next, Schedule};
+use super::transport::Transport;
+use super::unit::Unit;
+use super::write::Write;
+use crate::driver::link::{Serve, Side};
+use crate::driver::{Fault, Part};
+use crate::image::{Freshness, PointId};
+
+/// Between two attempts to connect, the first time and at most. A device that has just started needs
+/// about half a second; one that is gone for the night shall not fill anybody's log.
+pub(super) const BACKOFF: (Duration, Duration) =
+    (Duration::from_millis(500), Duration::from_secs(30));
+
+/// How often the status and the diagnostic points are made anew.
+const SHOW: Duration = Duration::from_secs(1);
+
+/// A bus and all that is on it.
+#[derive(Debug)]
+pub(in crate::driver) struct Client {
+    /// The device, for people.
+    pub(super) name: String,
+    pub(super) line: Line,
+    pub(super) retries: u8,
+    pub(super) units: Vec<Unit>,
+    pub(super) reads: Vec<Read>,
+    pub(super) writes: Vec<Write>,
+    pub(super) beat: Option<Beat>,
+    pub(super) diagnostics: Vec<(PointId, usize, Diagnostic)>,
+    pub(super) schedule: Schedule,
+    pub(super) silence: Silence,
+    /// What all times here count from.
+    pub(super) epoch: Instant,
+    /// When the status is made anew.
+    pub(super) show_at: Duration,
+    /// How long to wait before the next attempt to connect.
+    pub(super) backoff: Duration,
+    /// How often a connection was made.
+    pub(super) connections: u64,
+    /// Why there is no connection; also before the first.
+    pub(super) unconnected: Option<String>,
+    /// What part of a serial line it was planned to use.
+    pub(super) planned_load: Option<f64>,
+}
+
+/// A place that toggles as long as the scan moves.
+#[derive(Debug)]
+pub(super) struct Beat {
+    pub(super) unit: usize,
+    /// Its address on the bus.
+    pub(super) unit_id: u8,
+    pub(super) table: Table,
+    pub(super) address: u16,
+    pub(super) period: Duration,
+    pub(super) due: Duration,
+    /// What it has been made last.
+    pub(super) on: bool,
+    /// How often the scan had moved then.
+    pub(super) seen: u64,
+    /// Why it was not taken the last time.
+    pub(super) trouble: Option<String>,
+}
+
+impl Beat {
+    /// The request that writes it as it is now.
+    pub(super) fn request(&self) -> Request {
+        let Self { address, on, .. } = *self;
+        let ask = match self.table {
+            Table::Coil => Ask::WriteCoil { address, on, single: true },
+            _ => Ask::WriteRegisters { address, values: vec![on.into()], single: true },
+        };
+        Request { unit: self.unit_id, ask }
+    }
+}
+
+impl Serve for Client {
+    async fn serve(&mut self, side: &mut Side) {
+        loop {
+            let mut transport = self.connect(side).await;
+            self.begin(side);
+            let why = self.work(&mut transport, side).await;
+            drop(transport);
+            self.lost(why, side);
+            self.wait().await;
+        }
+    }
+}
+
+impl Client {
+    /// How long the values of an input are believed. What the driver itself knows does not age.
+    pub(in crate::driver) fn freshness(&self, input: PointId) -> Freshness {
+        let is_in = |read: &&Read| read.spots.iter().any(|spot| spot.id == input);
+        let read = self.reads.iter().find(is_in);
+        read.map(|read| read.freshness(self.line.timeout(&read.request))).unwrap_or_default()
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    /// Tries until there is a connection.
+    async fn connect(&mut self, side: &mut Side) -> Transport {
+        loop {
+            match Transport::open(&self.line).await {
+                Ok(transport) => return transport,
+                Err(error) => self.lost(error.to_string(), side),
+            }
+            self.wait().await;
+        }
+    }
+
+    /// Waits before the next attempt, longer each time until somebody has answered.
+    async fn wait(&mut self) {
+        let jitter = 0.8 + 0.4 * fastrand::f64();
+        sleep(self.backoff.mul_f64(jitter)).await;
+        self.backoff = (2 * self.backoff).min(BACKOFF.1);
+    }
+
+    /// There is a connection: everything is read, then everything is written.
+    fn begin(&mut self, side: &mut Side) {
+        let now = self.now();
+        self.connections += 1;
+        if self.unconnected.take().is_some() {
+            tracing::info!(
+                device = self.name,
+                "device {}: connected to {}",
+                self.name,
+                self.line.target
+            );
+        }
+        self.silence = Silence::default();
+        for unit in 0..self.units.len() {
+            self.units[unit].breaker.reconnected(now);
+            self.start_over(unit, now);
+        }
+        self.show(side);
+    }
+
+    /// There is none any more, or still none.
+    fn lost(&mut self, why: String, side: &mut Side) {
+        if self.unconnected.as_ref() != Some(&why) {
+            let (name, target) = (&self.name, &self.line.target);
+            tracing::warn!(device = name, "device {name}: no connection to {target}: {why}");
+        }
+        self.unconnected = Some(why);
+        for output in side.outputs().to_vec() {
+            side.doubt(output);
+        }
+        self.show(side);
+    }
+
+    /// Reads everything of a unit as soon as possible, and writes its outputs after that.
+    pub(super) fn start_over(&mut self, unit: usize, now: Duration) {
+        for read in self.reads.iter_mut().filter(|read| read.unit == unit) {
+            (read.due, read.is_made, read.silences) = (now, false, 0);
+        }
+        for write in self.writes.iter_mut().filter(|write| write.unit == unit) {
+            (write.acked, write.not_before) = (None, now);
+        }
+    }
+
+    /// Works until the connection is over, and says why.
+    async fn work(&mut self, transport: &mut Transport, side: &mut Side) -> String {
+        loop {
+            if self.show_at <= self.now() {
+                self.show(side);
+            }
+            match self.next(side) {
+                Next::Now(job) => {
+                    if let Err(over) = self.perform(job, transport, side).await {
+                        return over.0;
+                    }
+                }
+                Next::At(at) => {
+                    let idle = at.min(self.show_at).saturating_sub(self.now());
+                    tokio::select! {
+                        () = side.changed() => {}
+                        () = sleep(idle) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn next(&mut self, side: &mut Side) -> Next {
+        let now = self.now();
+        let Self { units, reads, writes, beat, schedule, .. } = self;
+        let is_online = |unit: usize| units[unit].breaker.is_online();
+        let beat = beat.iter().filter(|beat| is_online(beat.unit));
+        let beat = beat.map(|beat| Due { at: beat.due, unit: beat.unit, job: Job::Beat });
+        let writes = writes.iter().enumerate().filter(|(_, write)| is_online(write.unit));
+        let writes = writes.filter_map(|(n, write)| {
+            let at = write.due(side.wanted(write.id)?)?;
+            Some(Due { at, unit: write.unit, job: Job::Write(n) })
+        });
+        let present = |read: &Read| !units[read.unit].breaker.is_offline();
+        let reads = reads.iter().enumerate().filter(|(_, read)| present(read));
+        let reads = reads.map(|(n, read)| Due { at: read.due, unit: read.unit, job: Job::Read(n) });
+        let probes = units
+            .iter()
+            .enumerate()
+            .filter_map(|(unit, it)| Some(Due { at: it.probe_at()?, unit, job: Job::Probe(unit) }));
+        schedule.next(now, writes.chain(beat), reads.chain(probes))
+    }
+
+    /// Makes known how the bus and its units are.
+    pub(super) fn show(&mut self, side: &mut Side) {
+        let now = self.now();
+        self.show_at = now + SHOW;
+        let is_connected = self.unconnected.is_none();
+        for unit in &mut self.units {
+            unit.counters.measure(now);
+        }
+        for (id, unit, what) in &self.diagnostics {
+            let (kind, unit) = (side.point(*id).kind, &self.units[*unit]);
+            let is_online = is_connected && unit.breaker.is_online();
+            side.put(*id, unit.counters.raw(*what, kind, is_online));
+        }
+        let is_silent = self.units.iter().all(|unit| unit.breaker.is_offline());
+        side.fault(match is_connected {
+            false => Some(Fault::Disconnected),
+            true => is_silent.then_some(Fault::Timeout),
+        });
+        let units = self.units.iter().map(|unit| unit.part(is_connected));
+        side.show(std::iter::once(self.part()).chain(units).collect());
+        side.publish();
+    }
+
+    /// The connection, as the status shows it.
+    fn part(&self) -> Part {
+        let planned = self.planned_load.map(|load| ("planned_load_percent".into(), 100.0 * load));
+        let state = match &self.unconnected {
+            None => "connected".to_owned(),
+            Some(why) => format!("not connected: {why}"),
+        };
+        let facts = [("connections".to_owned(), self.connections as f64)];
+        Part {
+            name: self.line.target.to_string(),
+            ok: self.unconnected.is_none(),
+            state,
+            facts: facts.into_iter().chain(planned).collect(),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! How much of a serial line a configuration needs.
+//!
+//! Counted is what must pass over the wire: request, reply, the gap after each, and the pause of
+//! the unit. How long units think is not known before, so what is left has to do for that, for
+//! retries and for outputs that change.
+
+use std::time::Duration;
+
+use super::client::{Beat, Client};
+use super::line::Line;
+use super::request::Request;
+
+/// The most that a line may be planned to be in use. Above that one lost frame makes everything
+/// late.
+pub(super) const MOST: f64 = 0.8;
+
+/// The part of the line that is in use, 1 for all; `None` if its speed is not known.
+pub(super) fn load(client: &Client) -> Option<f64> {
+    client.line.serial?;
+    let pause = |unit: usize| client.units[unit].turnaround;
+    let share = |request: &Request, unit, period: Duration| {
+        time(&client.line, request, pause(unit)).as_secs_f64() / period.as_secs_f64()
+    };
+    let reads = client.reads.iter().map(|read| share(&read.request, read.unit, read.period));
+    let writes = client.writes.iter().filter_map(|write| {
+        let refresh = write.policy.refresh?;
+        let read = write.readback.then(|| share(&write.read_request(), write.unit, refresh));
+        Some(share(&write.request([0; 8]), write.unit, refresh) + read.unwrap_or(0.0))
+    });
+    let beat = client.beat.iter().map(|beat: &Beat| share(&beat.request(), beat.unit, beat.period));
+    Some(reads.chain(writes).chain(beat).sum())
+}
+
+/// How long a request keeps the line from others.
+fn time(line: &Line, request: &Request, turnaround: Duration) -> Duration {
+    line.time(request) + line.gap() + line.gap().max(turnaround)
+}

@@ -1,0 +1,119 @@
+//! What is read with one request, and how points are gathered into such requests.
+//!
+//! The points of one request become visible together. Places that nobody wants are read only if the
+//! configuration allows it: many devices refuse a request that touches what they do not have. When
+//! a request is made is decided in `schedule.rs`.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::register::Layout;
+use super::request::{Reply, Request};
+use crate::driver::link::Side;
+use crate::image::{Freshness, PointId, Quality};
+
+/// A request that is made again and again.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// Place of the unit in the list of all.
+    pub(super) unit: usize,
+    pub(super) request: Request,
+    pub(super) period: Duration,
+    /// When it is made next.
+    pub(super) due: Duration,
+    /// Whether it was made since the unit came.
+    pub(super) is_made: bool,
+    /// How often in a row nobody answered it.
+    pub(super) silences: u8,
+    pub(super) spots: Vec<Spot>,
+    /// For people: the group and where it reads.
+    pub(super) name: String,
+    /// The exception that was answered last.
+    pub(super) trouble: Option<u8>,
+}
+
+/// A point in the reply.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spot {
+    pub(super) id: PointId,
+    /// Its first place, counted from that of the request.
+    pub(super) offset: usize,
+    /// How it lies in registers; bits need none.
+    pub(super) layout: Option<Layout>,
+}
+
+impl Read {
+    /// Takes the values out of a reply, which is as long as the request wants it.
+    pub(super) fn take(&self, reply: &Reply, side: &mut Side) {
+        for spot in &self.spots {
+            match (reply, spot.layout) {
+                (Reply::Registers(registers), Some(layout)) => {
+                    match layout.read(&registers[spot.offset..]) {
+                        Ok(raw) => side.put(spot.id, raw),
+                        Err(_) => side.spoil(spot.id, Quality::Sensor),
+                    }
+                }
+                (Reply::Bits(bits), None) => {
+                    side.put(spot.id, [u8::from(bits[spot.offset]), 0, 0, 0, 0, 0, 0, 0]);
+                }
+                // A reply is of the sort of its request, and so are the spots.
+                _ => {}
+            }
+        }
+    }
+
+    /// All its points are known to be this bad.
+    pub(super) fn spoil(&self, quality: Quality, side: &mut Side) {
+        self.spots.iter().for_each(|spot| side.spoil(spot.id, quality));
+    }
+
+    /// How long its values are believed: three readings and a wait, and ten until they are bad.
+    pub(super) fn freshness(&self, timeout: Duration) -> Freshness {
+        let bad = (10 * self.period).max(Duration::from_secs(2));
+        Freshness { stale_after: Some(3 * self.period + timeout), bad_after: Some(bad) }
+    }
+}
+
+/// Gathers places, each whole, into as few requests as possible: no more than `gap` places that
+/// nobody wants between two, and no more than `max` in one request.
+pub(super) fn gather(mut places: Vec<Range<u32>>, gap: u32, max: u32) -> Vec<Range<u32>> {
+    places.sort_by_key(|place| (place.start, place.end));
+    let mut requests: Vec<Range<u32>> = Vec::new();
+    for place in places {
+        match requests.last_mut() {
+            Some(last)
+                if place.start <= last.end + gap && place.end.max(last.end) - last.start <= max =>
+            {
+                last.end = last.end.max(place.end);
+            }
+            _ => requests.push(place),
+        }
+    }
+    requests
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_gathered_as_far_as_that_is_allowed() {
+        fn check(places: &[(u32, u32)], gap: u32, max: u32, expected: &[(u32, u32)]) {
+            let ranges = places.iter().map(|(start, end)| *start..*end).collect();
+            let requests = gather(ranges, gap, max);
+            let found: Vec<_> = requests.iter().map(|r| (r.start, r.end)).collect();
+            assert_eq!(found, expected, "{places:?}, gap {gap}, max {max}");
+        }
+        check(&[], 0, 125, &[]);
+        check(&[(0, 2), (2, 4)], 0, 125, &[(0, 4)]);
+        check(&[(4, 5), (0, 2), (2, 4)], 0, 125, &[(0, 5)]);
+        check(&[(0, 2), (3, 4)], 0, 125, &[(0, 2), (3, 4)]);
+        check(&[(0, 2), (3, 4)], 1, 125, &[(0, 4)]);
+        check(&[(0, 2), (4, 6)], 1, 125, &[(0, 2), (4, 6)]);
+        check(&[(0, 2), (2, 4), (4, 6)], 0, 4, &[(0, 4), (4, 6)]);
+        check(&[(0, 2), (2, 4), (4, 6)], 9, 5, &[(0, 4), (4, 6)]);
+        check(&[(0, 4), (1, 2), (1, 2)], 0, 4, &[(0, 4)]);
+        check(&[(0, 1), (0, 4)], 0, 125, &[(0, 4)]);
+        check(&[(65535, 65536)], 100, 125, &[(65535, 65536)]);
+    }
+}

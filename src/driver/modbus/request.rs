@@ -1,0 +1,390 @@
+//! One request to one unit, as bytes, and what may count as its reply.
+//!
+//! Requests are made by `rmodbus`. Replies are read here, because there anything with another
+//! function code passes for an exception, a byte count may be too large, and a TCP frame of more
+//! than 255 bytes (124 registers and more) is refused: for a controller a reply is either exactly
+//! what was asked for, or nothing. Nothing here waits; that is `transport.rs`.
+
+use std::fmt;
+
+use rmodbus::client::ModbusRequest;
+use rmodbus::{ErrorKind, ModbusProto};
+use serde::Deserialize;
+
+/// The most registers that one read may ask for (Modbus application protocol 1.1b3, 6.3).
+pub const MAX_REGISTERS: u16 = 125;
+
+/// The most coils or discrete inputs that one read may ask for (the same, 6.1).
+pub const MAX_BITS: u16 = 2000;
+
+/// What is added to a function code to say that this is an exception.
+const EXCEPTION: u8 = 0x80;
+
+/// The four tables of a unit, each with addresses of its own from 0 to 65535.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Table {
+    /// Bits that can be written; function codes 1, 5 and 15.
+    Coil,
+    /// Bits that cannot; function code 2.
+    Discrete,
+    /// Registers that can be written; function codes 3, 6 and 16.
+    Holding,
+    /// Registers that cannot; function code 4.
+    Input,
+}
+
+impl Table {
+    /// Whether it has bits and not registers.
+    pub const fn is_bits(self) -> bool {
+        matches!(self, Self::Coil | Self::Discrete)
+    }
+
+    /// The most places that one read may ask for.
+    pub const fn most(self) -> u16 {
+        if self.is_bits() { MAX_BITS } else { MAX_REGISTERS }
+    }
+
+    /// As the configuration has it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Coil => "coil",
+            Self::Discrete => "discrete",
+            Self::Holding => "holding",
+            Self::Input => "input",
+        }
+    }
+}
+
+/// What is asked of a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// So many places of a table.
+    Read {
+        /// Which table.
+        table: Table,
+        /// The first place, counted from 0.
+        address: u16,
+        /// How many.
+        count: u16,
+    },
+    /// One coil, with function code 5 or 15.
+    WriteCoil {
+        /// Which one, counted from 0.
+        address: u16,
+        /// What it becomes.
+        on: bool,
+        /// For devices that lack function code 15.
+        single: bool,
+    },
+    /// Holding registers, with function code 16, or 6 for one.
+    WriteRegisters {
+        /// The first one, counted from 0.
+        address: u16,
+        /// What they become.
+        values: Vec<u16>,
+        /// Function code 6, for devices that lack 16; only for one register.
+        single: bool,
+    },
+}
+
+/// One request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The unit on the bus.
+    pub unit: u8,
+    /// What is asked of it.
+    pub ask: Ask,
+}
+
+/// What a unit has answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// As many registers as were asked for.
+    Registers(Vec<u16>),
+    /// As many bits as were asked for.
+    Bits(Vec<bool>),
+    /// It has taken exactly what was written.
+    Written,
+}
+
+/// How a request ended without a reply that counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WireError {
+    /// Nobody answered in time.
+    Timeout,
+    /// The unit, or the gateway before it, refuses, with this code.
+    Exception(u8),
+    /// The checksum of the answer is wrong.
+    Crc,
+    /// An answer that cannot be the one to this request.
+    Garbage(&'static str),
+    /// The connection is over; another one is needed.
+    Closed(String),
+}
+
+impl fmt::Display for WireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout => f.write_str("no answer in time"),
+            Self::Exception(code) => write!(f, "exception {code} ({})", exception(*code)),
+            Self::Crc => f.write_str("an answer with a wrong checksum"),
+            Self::Garbage(what) => write!(f, "an answer that makes no sense: {what}"),
+            Self::Closed(why) => write!(f, "the connection is over: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for WireError {}
+
+/// What an exception code means (Modbus application protocol 1.1b3, 7).
+pub const fn exception(code: u8) -> &'static str {
+    match code {
+        1 => "illegal function",
+        2 => "illegal data address",
+        3 => "illegal data value",
+        4 => "server device failure",
+        5 => "acknowledge, still working",
+        6 => "server device busy",
+        8 => "memory parity error",
+        10 => "gateway path unavailable",
+        11 => "gateway target device failed to respond",
+        _ => "unknown",
+    }
+}
+
+impl Request {
+    /// The function code.
+    pub const fn function(&self) -> u8 {
+        match &self.ask {
+            Ask::Read { table: Table::Coil, .. } => 1,
+            Ask::Read { table: Table::Discrete, .. } => 2,
+            Ask::Read { table: Table::Holding, .. } => 3,
+            Ask::Read { table: Table::Input, .. } => 4,
+            Ask::WriteCoil { single: true, .. } => 5,
+            Ask::WriteRegisters { single: true, .. } => 6,
+            Ask::WriteCoil { single: false, .. } => 15,
+            Ask::WriteRegisters { single: false, .. } => 16,
+        }
+    }
+
+    /// The bytes of the request on a serial line, with its checksum.
+    ///
+    /// # Errors
+    /// When it is longer than a frame can be.
+    pub fn rtu(&self) -> Result<Vec<u8>, ErrorKind> {
+        self.frame(ModbusRequest::new(self.unit, ModbusProto::Rtu))
+    }
+
+    /// The bytes of the request over TCP as transaction `tid`.
+    ///
+    /// # Errors
+    /// When it is longer than a frame can be.
+    pub fn tcp(&self, tid: u16) -> Result<Vec<u8>, ErrorKind> {
+        self.frame(ModbusRequest::new_tcp_udp(self.unit, tid))
+    }
+
+    fn frame(&self, mut maker: ModbusRequest) -> Result<Vec<u8>, ErrorKind> {
+        let mut frame = Vec::with_capacity(260);
+        let to = &mut frame;
+        match &self.ask {
+            Ask::Read { table, address, count } => match table {
+                Table::Coil => maker.generate_get_coils(*address, *count, to),
+                Table::Discrete => maker.generate_get_discretes(*address, *count, to),
+                Table::Holding => maker.generate_get_holdings(*address, *count, to),
+                Table::Input => maker.generate_get_inputs(*address, *count, to),
+            },
+            Ask::WriteCoil { address, on, single: true } => {
+                maker.generate_set_coil(*address, *on, to)
+            }
+            Ask::WriteCoil { address, on, single: false } => {
+                maker.generate_set_coils_bulk(*address, &[*on], to)
+            }
+            Ask::WriteRegisters { address, values, single: true } if values.len() == 1 => {
+                maker.generate_set_holding(*address, values[0], to)
+            }
+            Ask::WriteRegisters { single: true, .. } => Err(ErrorKind::OOB),
+            Ask::WriteRegisters { address, values, single: false } => {
+                maker.generate_set_holdings_bulk(*address, values, to)
+            }
+        }?;
+        Ok(frame)
+    }
+
+    /// How many bytes the reply has from the function code on, without a checksum, unless it is an
+    /// exception.
+    pub const fn reply_len(&self) -> usize {
+        match &self.ask {
+            Ask::Read { .. } => 2 + self.data_len(),
+            Ask::WriteCoil { .. } | Ask::WriteRegisters { .. } => 5,
+        }
+    }
+
+    /// How many bytes of values the reply has.
+    const fn data_len(&self) -> usize {
+        match &self.ask {
+            Ask::Read { table, count, .. } if table.is_bits() => (*count as usize).div_ceil(8),
+            Ask::Read { count, .. } => *count as usize * 2,
+            Ask::WriteCoil { .. } | Ask::WriteRegisters { .. } => 0,
+        }
+    }
+
+    /// Whether a reply to this one would also pass for a reply to the other, though something else
+    /// is asked. The reply to a read names no address, that to a write of many no values, and an
+    /// exception nothing at all.
+    pub fn is_mistakable_for(&self, other: &Self, is_exception: bool) -> bool {
+        let is_read = matches!(self.ask, Ask::Read { .. });
+        let is_alike =
+            self.reply_len() == other.reply_len() && (is_read || self.echo() == other.echo());
+        let addressee = |of: &Self| (of.unit, of.function());
+        self != other && addressee(self) == addressee(other) && (is_exception || is_alike)
+    }
+
+    /// What these bytes say, from the function code on and without a checksum.
+    ///
+    /// # Errors
+    /// When the unit refuses, or they are anything else than the reply to exactly this request.
+    pub fn reply(&self, bytes: &[u8]) -> Result<Reply, WireError> {
+        match *bytes {
+            [function, code] if function == self.function() | EXCEPTION => {
+                return Err(WireError::Exception(code));
+            }
+            [function, ..] if function != self.function() => {
+                return Err(WireError::Garbage("another function code"));
+            }
+            _ if bytes.len() != self.reply_len() => {
+                return Err(WireError::Garbage("another length"));
+            }
+            _ => {}
+        }
+        let Ask::Read { table, count, .. } = &self.ask else {
+            let echo = self.echo();
+            let is_echo = bytes[1..] == echo;
+            return is_echo.then_some(Reply::Written).ok_or(WireError::Garbage("another echo"));
+        };
+        if usize::from(bytes[1]) != self.data_len() {
+            return Err(WireError::Garbage("another byte count"));
+        }
+        let data = &bytes[2..];
+        if table.is_bits() {
+            let bit = |n: usize| data[n / 8] >> (n % 8) & 1 == 1;
+            return Ok(Reply::Bits((0..usize::from(*count)).map(bit).collect()));
+        }
+        let registers = data.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+        Ok(Reply::Registers(registers.collect()))
+    }
+
+    /// What a unit repeats of a write: the address, and the value or how many.
+    fn echo(&self) -> [u8; 4] {
+        let (address, second) = match &self.ask {
+            Ask::WriteCoil { address, on, single: true } => {
+                (*address, if *on { 0xff00 } else { 0 })
+            }
+            Ask::WriteCoil { address, single: false, .. } => (*address, 1),
+            Ask::WriteRegisters { address, values, single: true } => (*address, values[0]),
+            // A frame has been made of it, so there are not many.
+            Ask::WriteRegisters { address, values, single: false } => {
+                (*address, values.len() as u16)
+            }
+            Ask::Read { address, count, .. } => (*address, *count),
+        };
+        let ([a, b], [c, d]) = (address.to_be_bytes(), second.to_be_bytes());
+        [a, b, c, d]
+    }
+}
+
+/// The checksum of a frame on a serial line, low byte first (Modbus over serial line 1.02, 6.2.2).
+/// That of a whole frame with its checksum is 0.
+pub fn crc(bytes: &[u8]) -> u16 {
+    let step = |crc: u16, _| if crc & 1 == 1 { crc >> 1 ^ 0xa001 } else { crc >> 1 };
+    bytes.iter().fold(0xffff, |crc, byte| (0..8).fold(crc ^ u16::from(*byte), step))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(table: Table, count: u16) -> Request {
+        Request { unit: 4, ask: Ask::Read { table, address: 10, count } }
+    }
+
+    fn write(values: &[u16], single: bool) -> Request {
+        let ask = Ask::WriteRegisters { address: 10, values: values.to_vec(), single };
+        Request { unit: 4, ask }
+    }
+
+    fn coil(on: bool, single: bool) -> Request {
+        Request { unit: 4, ask: Ask::WriteCoil { address: 10, on, single } }
+    }
+
+    #[test]
+    fn requests_are_those_of_the_specification() {
+        fn check(request: Request, from_function: &[u8]) {
+            let rtu = request.rtu().unwrap();
+            assert_eq!(rtu[1..rtu.len() - 2], *from_function, "{request:?}");
+            assert_eq!((rtu[0], crc(&rtu)), (4, 0), "{request:?}: {rtu:x?}");
+            let tcp = request.tcp(0x1234).unwrap();
+            let length = from_function.len() as u8 + 1;
+            assert_eq!(tcp[..7], [0x12, 0x34, 0, 0, 0, length, 4], "{request:?}");
+            assert_eq!(tcp[7..], *from_function, "{request:?}");
+            assert_eq!(from_function[0], request.function());
+        }
+        check(read(Table::Coil, 13), &[1, 0, 10, 0, 13]);
+        check(read(Table::Discrete, 2000), &[2, 0, 10, 7, 0xd0]);
+        check(read(Table::Holding, 125), &[3, 0, 10, 0, 125]);
+        check(read(Table::Input, 1), &[4, 0, 10, 0, 1]);
+        check(coil(true, true), &[5, 0, 10, 0xff, 0]);
+        check(coil(false, true), &[5, 0, 10, 0, 0]);
+        check(write(&[0x1234], true), &[6, 0, 10, 0x12, 0x34]);
+        check(coil(true, false), &[15, 0, 10, 0, 1, 1, 1]);
+        check(write(&[1, 0x203], false), &[16, 0, 10, 0, 2, 4, 0, 1, 2, 3]);
+        assert!(write(&[1, 2], true).rtu().is_err(), "function code 6 has one register");
+    }
+
+    #[test]
+    fn a_reply_is_exactly_what_was_asked_for() {
+        fn check(request: Request, bytes: &[u8], expected: Result<Reply, WireError>) {
+            assert_eq!(request.reply(bytes), expected, "{bytes:x?} to {request:?}");
+        }
+        let garbage = |what| Err(WireError::Garbage(what));
+        let registers = |values: &[u16]| Ok(Reply::Registers(values.to_vec()));
+        check(read(Table::Holding, 2), &[3, 4, 1, 2, 3, 4], registers(&[0x102, 0x304]));
+        check(read(Table::Holding, 2), &[3, 2, 1, 2, 3, 4], garbage("another byte count"));
+        check(read(Table::Holding, 2), &[3, 2, 1, 2], garbage("another length"));
+        check(read(Table::Holding, 2), &[4, 4, 1, 2, 3, 4], garbage("another function code"));
+        check(read(Table::Holding, 2), &[0x83, 2], Err(WireError::Exception(2)));
+        check(read(Table::Holding, 2), &[0x84, 2], garbage("another function code"));
+        check(read(Table::Holding, 2), &[0x83, 2, 0], garbage("another function code"));
+        check(read(Table::Holding, 2), &[], garbage("another length"));
+        let bits = [true, false, false, false, false, false, false, true, true];
+        check(read(Table::Coil, 9), &[1, 2, 0x81, 0xff], Ok(Reply::Bits(bits.to_vec())));
+        check(read(Table::Discrete, 9), &[2, 1, 0x81], garbage("another length"));
+        check(coil(true, true), &[5, 0, 10, 0xff, 0], Ok(Reply::Written));
+        check(coil(true, true), &[5, 0, 10, 0, 0], garbage("another echo"));
+        check(coil(true, false), &[15, 0, 10, 0, 1], Ok(Reply::Written));
+        check(write(&[7], true), &[6, 0, 10, 0, 7], Ok(Reply::Written));
+        check(write(&[7], true), &[6, 0, 11, 0, 7], garbage("another echo"));
+        check(write(&[7, 8], false), &[16, 0, 10, 0, 2], Ok(Reply::Written));
+        check(write(&[7, 8], false), &[16, 0, 10, 0, 1], garbage("another echo"));
+        check(write(&[7, 8], false), &[0x90, 4], Err(WireError::Exception(4)));
+    }
+
+    #[test]
+    fn some_replies_cannot_be_told_apart() {
+        let at = |address, count| {
+            let ask = Ask::Read { table: Table::Holding, address, count };
+            Request { unit: 4, ask }
+        };
+        fn check(one: &Request, other: &Request, by_values: bool, by_exception: bool) {
+            let is_mistakable = |is_exception| one.is_mistakable_for(other, is_exception);
+            assert_eq!((is_mistakable(false), is_mistakable(true)), (by_values, by_exception));
+        }
+        check(&at(1, 2), &at(3, 2), true, true);
+        check(&at(1, 2), &at(1, 2), false, false); // it would be right as well
+        check(&at(1, 2), &at(3, 3), false, true);
+        check(&at(1, 2), &Request { unit: 5, ..at(3, 2) }, false, false);
+        check(&write(&[1], true), &write(&[2], true), false, true); // the echo has the value
+        check(&write(&[1], false), &write(&[2], false), true, true);
+        check(&coil(true, false), &coil(false, false), true, true);
+    }
+}

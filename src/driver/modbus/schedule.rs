@@ -1,0 +1,152 @@
+//! Whose turn it is on a bus: writes before reads, whoever has waited longest first, units in turn.
+//!
+//! Nothing is queued: everything that could be done says since when, and one is chosen. Who waits
+//! too long has missed its period, and that is all. It knows no wire and no clock.
+
+use std::time::Duration;
+
+/// So many writes may follow each other while a read is due. A controller that only writes would
+/// be blind.
+const WRITE_BURST: u8 = 4;
+
+/// Something that can be done on a bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Job {
+    /// Write this output.
+    Write(usize),
+    /// Show the unit that the scan moves.
+    Beat,
+    /// Make this read.
+    Read(usize),
+    /// Ask this unit whether it is back.
+    Probe(usize),
+}
+
+/// A job, its unit, and since when it is due.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Due {
+    pub(super) at: Duration,
+    pub(super) unit: usize,
+    pub(super) job: Job,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// This, now.
+    Now(Job),
+    /// Nothing until then.
+    At(Duration),
+}
+
+/// What has been chosen until now, as far as that matters.
+#[derive(Debug, Default)]
+pub(super) struct Schedule {
+    /// Writes in a row.
+    burst: u8,
+    /// How many reads were chosen.
+    turn: u64,
+    /// The last turn of each unit.
+    turns: Vec<u64>,
+}
+
+impl Schedule {
+    /// For so many units.
+    pub(super) fn new(units: usize) -> Self {
+        Self { turns: vec![0; units], ..Self::default() }
+    }
+
+    /// Chooses among all that is or will be due; `writes` and `reads` have one entry for each thing
+    /// at most.
+    pub(super) fn next(
+        &mut self,
+        now: Duration,
+        writes: impl Iterator<Item = Due>,
+        reads: impl Iterator<Item = Due>,
+    ) -> Next {
+        let write = writes.min_by_key(|due| due.at);
+        let read = reads.min_by_key(|due| (due.at, self.turns[due.unit]));
+        let is_due = |due: &Due| due.at <= now;
+        let (due_write, due_read) = (write.filter(is_due), read.filter(is_due));
+        if let Some(write) = due_write
+            && (self.burst < WRITE_BURST || due_read.is_none())
+        {
+            self.burst = self.burst.saturating_add(1);
+            return Next::Now(write.job);
+        }
+        self.burst = 0;
+        if let Some(read) = due_read {
+            self.turn += 1;
+            self.turns[read.unit] = self.turn;
+            return Next::Now(read.job);
+        }
+        let soonest = write.iter().chain(&read).map(|due| due.at).min();
+        Next::At(soonest.unwrap_or(Duration::MAX))
+    }
+}
+
+/// When something that was due is due again: in the same rhythm, without the times that have passed
+/// already.
+pub(super) fn again(due: Duration, period: Duration, now: Duration) -> Duration {
+    let late = now.saturating_sub(due);
+    let missed = (late.as_nanos() / period.as_nanos().max(1)).min(u128::from(u32::MAX)) as u32;
+    due + period * missed + period
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn dues(list: &[(u32, usize, Job)]) -> impl Iterator<Item = Due> {
+        list.iter().map(|(at, unit, job)| Due { at: MS * *at, unit: *unit, job: *job })
+    }
+
+    #[test]
+    fn whoever_waits_longest_is_next() {
+        use Job::{Probe, Read, Write};
+        fn check(now: u32, writes: &[(u32, usize, Job)], reads: &[(u32, usize, Job)], next: Next) {
+            let chosen = Schedule::new(3).next(MS * now, dues(writes), dues(reads));
+            assert_eq!(chosen, next, "at {now}: {writes:?} {reads:?}");
+        }
+        check(0, &[], &[], Next::At(Duration::MAX));
+        check(5, &[], &[(7, 0, Read(0)), (6, 1, Read(1))], Next::At(6 * MS));
+        check(5, &[(8, 0, Write(0))], &[(9, 0, Read(0))], Next::At(8 * MS));
+        check(9, &[], &[(7, 0, Read(0)), (6, 1, Probe(1))], Next::Now(Probe(1)));
+        check(9, &[(9, 0, Write(0))], &[(1, 0, Read(0))], Next::Now(Write(0)));
+        check(9, &[(9, 0, Write(0)), (3, 0, Write(1))], &[], Next::Now(Write(1)));
+    }
+
+    #[test]
+    fn units_take_turns_and_reads_are_not_starved() {
+        let mut schedule = Schedule::new(3);
+        let reads = [0, 1, 2].map(|unit| (0, unit, Job::Read(unit)));
+        let mut turns = Vec::new();
+        for _ in 0..6 {
+            turns.push(schedule.next(MS, dues(&[]), dues(&reads)));
+        }
+        assert_eq!(turns[..3], [0, 1, 2].map(|unit| Next::Now(Job::Read(unit))));
+        assert_eq!(turns[..3], turns[3..]);
+        let mut schedule = Schedule::new(1);
+        let mut jobs = String::new();
+        for _ in 0..10 {
+            let write = dues(&[(1, 0, Job::Write(0))]).collect::<Vec<_>>();
+            let next = schedule.next(MS, write.into_iter(), dues(&[(1, 0, Job::Read(0))]));
+            jobs.push(if next == Next::Now(Job::Read(0)) { 'r' } else { 'w' });
+        }
+        assert_eq!(jobs, "wwwwrwwwwr");
+    }
+
+    #[test]
+    fn missed_periods_are_dropped() {
+        fn check(due: u32, now: u32, expected: u32) {
+            assert_eq!(again(MS * due, 100 * MS, MS * now), MS * expected, "{due} at {now}");
+        }
+        check(0, 0, 100);
+        check(100, 130, 200);
+        check(100, 199, 200);
+        check(100, 200, 300);
+        check(100, 950, 1000);
+    }
+}

@@ -1,0 +1,155 @@
+//! An output on a unit: when it is to be written, and what the unit is known to have.
+//!
+//! It is written once whenever the unit has come, and then as the configuration says; it never asks
+//! for what the scan has not wanted yet. Writing is an absolute value, so that it may be repeated.
+//! Who writes is `client.rs`.
+
+use std::time::Duration;
+
+use super::place::Place;
+use super::register::MAX_REGISTERS;
+use super::request::{Ask, Reply, Request};
+use crate::image::{PointId, Raw};
+
+/// When an output is written besides the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Policy {
+    /// Whether it is written when it changes, and not only at `refresh`.
+    pub(super) on_change: bool,
+    /// After how long it is written again though it is the same.
+    pub(super) refresh: Option<Duration>,
+    /// The least time between two writes.
+    pub(super) min_interval: Duration,
+}
+
+/// An output.
+#[derive(Debug)]
+pub(super) struct Write {
+    pub(super) id: PointId,
+    /// Place of the unit in the list of all.
+    pub(super) unit: usize,
+    /// Its address on the bus.
+    pub(super) unit_id: u8,
+    pub(super) place: Place,
+    pub(super) policy: Policy,
+    /// Function codes 5 and 6.
+    pub(super) single: bool,
+    /// Whether it is read after it was written.
+    pub(super) readback: bool,
+    /// What the unit has acknowledged; `None` when nobody knows what it has.
+    pub(super) acked: Option<Raw>,
+    /// When that was, or was tried.
+    pub(super) tried_at: Duration,
+    /// Not to be written sooner.
+    pub(super) not_before: Duration,
+    /// For people: the point.
+    pub(super) name: String,
+    /// Why it was not taken the last time.
+    pub(super) trouble: Option<String>,
+}
+
+impl Write {
+    /// Since or from when it is to be written, if the scan wants this.
+    pub(super) fn due(&self, wanted: Raw) -> Option<Duration> {
+        let Policy { on_change, refresh, .. } = self.policy;
+        let Some(acked) = self.acked else { return Some(self.not_before) };
+        let refresh = refresh.map(|refresh| self.tried_at + refresh);
+        let change = (on_change && acked != wanted).then_some(self.not_before);
+        let due = change.into_iter().chain(refresh).min()?;
+        Some(due.max(self.not_before))
+    }
+
+    /// It was written, and taken or not.
+    pub(super) fn tried(&mut self, now: Duration, acked: Option<Raw>) {
+        self.acked = acked;
+        self.tried_at = now;
+        self.not_before = now + self.policy.min_interval;
+    }
+
+    /// The request that writes this.
+    pub(super) fn request(&self, raw: Raw) -> Request {
+        let Place { address, layout, .. } = self.place;
+        let ask = match layout {
+            None => Ask::WriteCoil { address, on: raw[0] != 0, single: self.single },
+            Some(layout) => {
+                let mut registers = [0; MAX_REGISTERS];
+                layout.write(raw, &mut registers);
+                let values = registers[..layout.registers()].to_vec();
+                Ask::WriteRegisters { address, values, single: self.single }
+            }
+        };
+        Request { unit: self.unit_id, ask }
+    }
+
+    /// The request that reads what the unit has.
+    pub(super) fn read_request(&self) -> Request {
+        let Place { table, address, .. } = self.place;
+        let ask = Ask::Read { table, address, count: self.place.count() };
+        Request { unit: self.unit_id, ask }
+    }
+
+    /// Whether what was read is what was written.
+    pub(super) fn is_there(&self, raw: Raw, read: &Reply) -> bool {
+        match (self.request(raw).ask, read) {
+            (Ask::WriteCoil { on, .. }, Reply::Bits(bits)) => bits[..] == [on],
+            (Ask::WriteRegisters { values, .. }, Reply::Registers(registers)) => {
+                values == *registers
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::modbus::request::Table;
+    use crate::image::{Direction, Kind, Point, Points};
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn write(policy: Policy) -> Write {
+        let points = Points::new(vec![Point::new("p", Direction::Out, Kind::Bool)], 0, 1);
+        Write {
+            id: points.find("p").unwrap(),
+            unit: 0,
+            unit_id: 1,
+            place: Place { table: Table::Coil, address: 0, layout: None },
+            policy,
+            single: true,
+            readback: false,
+            acked: None,
+            tried_at: Duration::ZERO,
+            not_before: Duration::ZERO,
+            name: "p".into(),
+            trouble: None,
+        }
+    }
+
+    #[test]
+    fn outputs_are_written_when_they_say() {
+        let on = |on: u8| [on, 0, 0, 0, 0, 0, 0, 0];
+        // An output that was taken as 1 after 100 ms.
+        let check = |policy: Policy, same: Option<u32>, other: Option<u32>| {
+            let mut write = write(policy);
+            assert_eq!(write.due(on(0)), Some(Duration::ZERO), "once in any case");
+            write.tried(100 * MS, Some(on(1)));
+            let due = |wanted| write.due(on(wanted));
+            assert_eq!(
+                (due(1), due(0)),
+                (same.map(|d| MS * d), other.map(|d| MS * d)),
+                "{policy:?}"
+            );
+            write.tried(100 * MS, None);
+            let again = Some(100 * MS + policy.min_interval);
+            assert_eq!(write.due(on(1)), again, "it was not taken: {policy:?}");
+        };
+        let on_change = Policy { on_change: true, refresh: None, min_interval: Duration::ZERO };
+        check(on_change, None, Some(100));
+        let refresh = Policy { refresh: Some(50 * MS), ..on_change };
+        check(refresh, Some(150), Some(100));
+        check(Policy { on_change: false, ..refresh }, Some(150), Some(150));
+        check(Policy { min_interval: 20 * MS, ..on_change }, None, Some(120));
+        check(Policy { min_interval: 70 * MS, ..refresh }, Some(170), Some(170));
+    }
+}
