@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::Board;
+use super::board::Board;
 use super::chip::{Survey, consumer};
 use super::held::{Held, Seat, errno};
 use crate::driver::link::Side;
-use crate::image::{Direction, Quality, Raw};
+use crate::image::{Direction, Quality};
 
 /// The kernel's limit (`GPIO_V2_LINES_MAX`): a call carries one bit for each line.
 const MAX_LINES: usize = 64;
@@ -160,20 +160,14 @@ impl Board {
     /// Requests lines together or, where that fails, in halves: what is wrong with one of them is
     /// that one's alone in the end.
     fn take(&mut self, chip: &Path, seats: &[Seat], side: &mut Side) {
-        let lines = &self.lines;
-        let mut wanted = |seat: &Seat| match &lines[seat.line] {
-            line if line.direction == Direction::Out => side.wanted(line.id).unwrap_or_default(),
-            _ => Raw::default(),
-        };
-        let levels: Vec<Raw> = seats.iter().map(&mut wanted).collect();
+        let outputs = seats.iter().map(|seat| &self.lines[seat.line]);
+        let outputs = outputs.filter(|line| line.direction == Direction::Out);
+        let levels = side.wanted_together(outputs.map(|line| line.id));
         match Held::take(&self.consumer(), chip, seats, &self.lines, &levels) {
             Ok(held) => {
+                seats.iter().for_each(|seat| self.lines[seat.line].take());
                 for (seat, level) in seats.iter().zip(levels) {
-                    let line = &mut self.lines[seat.line];
-                    line.take();
-                    if line.direction == Direction::Out {
-                        side.confirm(line.id, level);
-                    }
+                    side.confirm(self.lines[seat.line].id, level);
                 }
                 self.held.push(held);
             }

@@ -42,7 +42,7 @@ pub(super) struct Seat {
 }
 
 impl Held {
-    /// Requests lines; outputs get these levels in the same step.
+    /// Requests lines; outputs get `levels`, which are none for inputs, in the same step.
     pub(super) fn take(
         consumer: &str,
         chip: &Path,
@@ -52,9 +52,9 @@ impl Held {
     ) -> Result<Self> {
         let mut config = Config::default();
         config.on_chip(chip);
-        for (seat, level) in seats.iter().zip(levels) {
+        for (n, seat) in seats.iter().enumerate() {
             let mut line = lines[seat.line].config.clone();
-            line.value = Some(Value::from(level[0]));
+            line.value = levels.get(n).map(|level| Value::from(level[0]));
             config.with_line(seat.offset).from_line_config(&line);
         }
         let mut request = Request::from_config(config);

@@ -231,8 +231,8 @@ impl Sense {
     }
 }
 
-/// A latched line asks for one sort of edge only: asked for both, the kernel looks at the level when
-/// its thread gets to it, and takes the start of a short pulse for an end.
+/// A latched line asks for one sort of edge only: asked for both, the kernel looks at the level as
+/// soon as its thread gets to it, and takes the start of a short pulse for its end.
 fn edge_detection(mode: Mode, edge: Edge) -> EdgeDetection {
     match (mode, edge) {
         (Mode::Level, _) | (_, Edge::Both) => EdgeDetection::BothEdges,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gpiocdev::line::EdgeKind;
 
 use super::*;
-use crate::driver::gpio::{Board, Config};
+use crate::driver::gpio::{Board, Config, Drive};
 use crate::image::Points;
 
 /// The plan of one point with this key `at`.
@@ -122,7 +122,7 @@ fn mistakes_name_the_key() {
     }
     let mode = |mode, edge| At { mode: Some(mode), edge, ..at_17() };
     let debounce = |micros| At { debounce: Some(Duration::from_micros(micros)), ..at_17() };
-    let drive = At { drive: Some(super::super::Drive::OpenDrain), ..at_17() };
+    let drive = At { drive: Some(Drive::OpenDrain), ..at_17() };
     check(In, Kind::U8, at_17(), ": type u8 of the point; type bool for this line");
     let counter = ": type bool of the point; type u32 for this line";
     check(In, Kind::Bool, mode(Mode::Counter, None), counter);

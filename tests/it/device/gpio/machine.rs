@@ -60,7 +60,7 @@ pub fn run_in_guest(test: &str) {
         match heard.recv_timeout(LIMIT) {
             Ok(line) => match line.trim().strip_prefix("verdict: ") {
                 Some(verdict) => break verdict.to_owned(),
-                None => eprintln!("| {}", line.trim_end()),
+                None => println!("| {}", line.trim_end()),
             },
             Err(RecvTimeoutError::Timeout) => panic!("the guest says nothing for {LIMIT:?}"),
             Err(RecvTimeoutError::Disconnected) => panic!("the guest ended without a verdict"),
