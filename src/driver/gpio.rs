@@ -4,7 +4,7 @@
 //! [[device]]
 //! name = "board"
 //! driver = "gpio"
-//! period = "1ms"                       # how often levels are read when no edge tells
+//! period = "10ms"                      # levels are read at each edge, and this often
 //! [[device.point]]
 //! name = "button"
 //! direction = "in"
@@ -27,8 +27,8 @@
 //! `rising`, `falling`, `both`) from 0 at its start and wraps: programs take differences.
 //!
 //! `gpio/board.rs` is the loop, `gpio/line.rs` the meaning of one line, `gpio/chip.rs` finds it,
-//! `gpio/claim.rs` gets lines from the kernel and tries again, `gpio/held.rs` is what it has given. Not here: sysfs, global
-//! numbers, pulse width, and keeping a line over a restart of the daemon.
+//! `gpio/claim.rs` gets lines from the kernel and tries again, `gpio/held.rs` is what it has given.
+//! Not here: sysfs, global numbers, pulse width, and keeping a line over a restart of the daemon.
 
 mod board;
 mod chip;
@@ -50,16 +50,17 @@ pub(super) use board::Board;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Between two readings of the levels.
-    #[serde(default = "millisecond", with = "duration")]
+    /// Between two readings of the levels. With edges it only keeps them fresh; a chip that tells
+    /// no edges is seen through it.
+    #[serde(default = "ten_milliseconds", with = "duration")]
     pub period: Duration,
     /// Where each point is.
     #[serde(default)]
     pub at: BTreeMap<String, At>,
 }
 
-fn millisecond() -> Duration {
-    Duration::from_millis(1)
+fn ten_milliseconds() -> Duration {
+    Duration::from_millis(10)
 }
 
 /// The key `at` of a point.

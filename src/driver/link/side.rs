@@ -130,7 +130,8 @@ impl Side {
         (self.beats() > 0).then(|| self.wishes.read().0[place])
     }
 
-    /// What one cycle of the scan wanted several outputs to be, in their order. Not before its first.
+    /// What one cycle of the scan wanted several outputs to be, in their order. Not to be asked
+    /// before its first.
     pub(in crate::driver) fn wanted_together(
         &mut self,
         outputs: impl Iterator<Item = PointId>,
