@@ -25,13 +25,14 @@ fn lines_of_the_kernel() {
         return machine::run_in_guest("device::gpio::lines_of_the_kernel");
     }
     println!("gpio-sim of Linux {}", machine::kernel());
-    let all: [(&str, fn()); 11] = [
+    let all: [(&str, fn()); 12] = [
         ("levels_come_and_outputs_go", levels_come_and_outputs_go),
         ("nothing_is_touched_before_the_first_cycle", nothing_is_touched_before_the_first_cycle),
         (
             "a_chip_costs_one_request_for_each_direction",
             a_chip_costs_one_request_for_each_direction,
         ),
+        ("more_lines_than_a_request_holds_are_two", more_lines_than_a_request_holds_are_two),
         ("every_pulse_is_seen_for_a_cycle", every_pulse_is_seen_for_a_cycle),
         ("a_counter_counts_each_edge_of_its_sort", a_counter_counts_each_edge_of_its_sort),
         ("a_counter_outlives_a_full_buffer", a_counter_outlives_a_full_buffer),
@@ -81,6 +82,14 @@ fn toml(label: &str, points: &[(&str, &str, &str, &str)]) -> String {
     };
     let head = "[[device]]\nname = \"board\"\ndriver = \"gpio\"\n";
     points.iter().map(point).fold(head.to_owned(), |all, point| all + &point)
+}
+
+/// An input of that number on this chip.
+fn numbered(label: &str, offset: u32, kind: &str, more: &str) -> String {
+    format!(
+        "[[device.point]]\nname = \"p{offset}\"\ndirection = \"in\"\ntype = \"{kind}\"\n\
+         at = {{ chip = \"{label}\", offset = {offset}{more} }}\n"
+    )
 }
 
 fn parts(bench: &Bench) -> Vec<Part> {
@@ -170,6 +179,26 @@ fn a_chip_costs_one_request_for_each_direction() {
     assert_eq!(requests(), before);
 }
 
+/// A kernel that has no interrupts left for the second request reads its levels only.
+fn more_lines_than_a_request_holds_are_two() {
+    const LINES: u32 = 100;
+    let bank = Bank::new(LINES, "wide");
+    let sim = gpiosim::builder().with_name("wide").with_bank(&bank).live().unwrap();
+    let inputs: String = (0..LINES).map(|offset| numbered("wide", offset, "bool", "")).collect();
+    let before = requests();
+    let mut bench = Bench::open(&(toml("wide", &[]) + &inputs));
+    let name = |offset| format!("p{offset}");
+    for is_odd in [true, false] {
+        (0..LINES).for_each(|offset| pull(&sim, offset, (offset % 2 == 1) == is_odd));
+        bench.until("all are as pulled", |bench| {
+            (0..LINES).all(|offset| good(bench, &name(offset), (offset % 2 == 1) == is_odd))
+        });
+    }
+    assert_eq!(requests() - before, 2);
+    let polled = parts(&bench).iter().filter(|part| part.state.ends_with("polled")).count();
+    println!("{polled} of {LINES} lines tell no edges");
+}
+
 fn every_pulse_is_seen_for_a_cycle() {
     const PULSES: usize = 100;
     let sim = chip("pulses");
@@ -239,17 +268,10 @@ fn a_counter_outlives_a_full_buffer() {
     nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &one).unwrap();
     let bank = Bank::new(LINES, "storm");
     let sim = gpiosim::builder().with_name("storm").with_bank(&bank).live().unwrap();
-    let name = |offset| format!("c{offset}");
-    let mut text = toml("storm", &[]);
-    for offset in 0..LINES {
-        let at =
-            format!("chip = \"storm\", offset = {offset}, mode = \"counter\", edge = \"both\"");
-        text += &format!(
-            "[[device.point]]\nname = \"c{offset}\"\ndirection = \"in\"\ntype = \"u32\"\n\
-             at = {{ {at} }}\n"
-        );
-    }
-    let mut bench = Bench::open(&text);
+    let name = |offset| format!("p{offset}");
+    let more = ", mode = \"counter\", edge = \"both\"";
+    let lines: String = (0..LINES).map(|offset| numbered("storm", offset, "u32", more)).collect();
+    let mut bench = Bench::open(&(toml("storm", &[]) + &lines));
     let all = |bench: &Bench, count| {
         (0..LINES).all(|offset| bench.input(&name(offset)) == (Value::Int(count), Quality::Good))
     };
