@@ -3,9 +3,10 @@
 //! It decides nothing itself. The folder says what files there are, the supervisor what is to run,
 //! the loader makes programs of modules, the scan runs them; here the facts of each are carried to
 //! the others. Names, seats and modules are kept together in `roster.rs`, preparation is in
-//! `loader.rs`, trials in `shadow.rs`, live changes in `reload.rs`, devices in `device.rs`, forces in `force.rs`, the log in `say.rs`, receipts
-//! in `record.rs`, answers for people in `answer.rs` and `view.rs`, what outlives the daemon in
-//! `keep.rs`, `retain.rs`, `reset.rs` and `recovery.rs`, the end in `stop.rs`.
+//! `loader.rs`, trials in `shadow.rs`, live changes in `reload.rs`, devices in `device.rs`, forces
+//! in `force.rs`, the log in `say.rs`, receipts in `record.rs`, answers for people in `answer.rs`
+//! and `view.rs`, what outlives the daemon in `keep.rs`, `retain.rs`, `reset.rs` and `recovery.rs`,
+//! the end in `stop.rs`.
 
 mod answer;
 mod build;

@@ -26,11 +26,14 @@
 //! | 0 | [`journal`], [`stamp`], [`state`], [`systemd`], [`text`] | tools |
 //!
 //! # A value's walk
-//! device → [`driver::Driver::read`] → input image with quality →
+//! wire → a thread of the device's own → a triple buffer → [`driver::Driver::read`] → input image
+//! with quality and age → [`plugin::overlay`], where forces stand over devices →
 //! [`plugin::program::Program::poll`], which writes into a scratch → commit → output image →
-//! [`driver::Driver::write`] → device. At the end of the cycle one [`scan::Snapshot`] goes to the
-//! daemon, and from there to the command line. `now` is read once a cycle and is an argument from
-//! there on; programs see that instant as their clock.
+//! [`plugin::overlay`] again, safe over force over program → [`driver::Driver::write`] → a triple
+//! buffer and a bell → wire → the device's answer, which confirms the output. At the end of the
+//! cycle one [`scan::Snapshot`] goes to the daemon, and from there to the command line and, as
+//! [`driver::export::Export`], to SCADA and brokers. `now` is read once a cycle and is an argument
+//! from there on; programs see that instant as their clock.
 //!
 //! # A plugin's walk
 //! [`plugin::folder`] sees a file, lets it settle, reads it once and names it by its hash →
@@ -49,6 +52,20 @@
 //! [`journal`] of what became of plugins, and the record of abnormal ends: too many lead to
 //! recovery, in which no plugin is run.
 //!
+//! # What fails, and what becomes of it
+//! | what happens | its program | its outputs | the others |
+//! |---|---|---|---|
+//! | trap, or over its budget | restarted, later and later | safe in the same cycle | untouched |
+//! | the 5th trap in 60 s | quarantined | safe | untouched |
+//! | a swap is refused | goes on in its old version | as they were | untouched |
+//! | trap on probation | the old version from the next cycle on | as they were | untouched |
+//! | a device is silent | polled; quality says it | unconfirmed | untouched |
+//! | a required input is bad | polled, and told that it is degraded | safe | untouched |
+//! | a driver hangs or panics | polled; inputs age and are bad | unconfirmed | untouched |
+//! | the disk is full | runs | as they were | untouched |
+//! | the scan panics | ended | safe, then exit 70 | ended; systemd restarts all |
+//! | the daemon is killed | ended | as the devices' own watchdogs have it | likewise |
+//!
 //! # Invariants
 //! 1. The scan thread never waits on anyone, never logs and never allocates inside a cycle, except
 //!    in a cycle that swaps or loses a program, begins a shadow run, or takes over a configuration;
@@ -59,7 +76,8 @@
 //!    goes on. Budgets count CPU time.
 //! 3. A program writes into its own scratch. Outputs and variables count only after a good poll. On
 //!    a trap they are dropped and the program's outputs become safe in the same cycle; on probation
-//!    they stay as they are, and the version before is polled from the next cycle on.
+//!    they stay as they are, and the version before is polled from the next cycle on. Precedence:
+//!    safe, then force, then program.
 //! 4. An output point has one owner at a time. Nothing ever becomes 0 by accident.
 //! 5. Hostile bytes cannot hurt the daemon: whatever parses or compiles a module runs in a child
 //!    process with limits.
@@ -74,7 +92,7 @@
 //! 10. The systemd watchdog is fed only when the cycle count has moved.
 //!
 //! # What is not here
-//! No field bus and no web page: see the README. No instruction metering and no signal that stops a
+//! No web page: see the README. No instruction metering and no signal that stops a
 //! guest: `plugin/stop.rs` tells why.
 
 pub mod cli;

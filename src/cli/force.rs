@@ -1,4 +1,7 @@
 //! `camshaft force`, `unforce` and `forces`: values that an operator stands in for.
+//!
+//! What a force does, and to whom it yields, is in `plugin/overlay.rs`; the order itself in
+//! `control/force.rs`.
 
 use super::args::{Force, List, Unforce};
 use super::screen::Screen;

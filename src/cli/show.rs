@@ -7,7 +7,7 @@ use super::unit::{age_ms, age_s, bytes, time_ns, time_us, value};
 use crate::control::{
     DeviceView, PluginState, PluginView, PointView, SafeView, StatusView, SwapView, VarView,
 };
-use crate::image::{Class, Direction, Quality};
+use crate::image::{Class, Direction, Quality, Value};
 use crate::scan::stats::Summary;
 use crate::text::legible;
 
@@ -135,7 +135,10 @@ fn parts(views: &[DeviceView], paint: Paint) -> String {
     for (view, part) in all {
         is_empty = false;
         let style = if part.ok { Style::Plain } else { Style::Bad };
-        let facts = part.facts.iter().map(|(name, value)| format!("{name} {value}"));
+        // What has not happened is in the JSON.
+        let facts = part.facts.iter().filter(|(_, number)| *number != 0.0);
+        let facts =
+            facts.map(|(name, number)| format!("{name} {}", value(Some(Value::Real(*number)))));
         table.row([
             Cell::from(&part.name),
             Cell::from(&view.name),

@@ -173,6 +173,10 @@ fn the_examples_load() {
     assert_eq!(production.points.image_bytes(Direction::In), 16);
     assert_eq!(production.settings("stranger").outputs, Grant::Only(vec![]));
     assert!(production.settings("blink").hold);
+
+    let path = folder.join("modbus.toml");
+    let modbus = load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(modbus.devices[0].driver.driver(), "modbus");
 }
 
 #[test]

@@ -22,8 +22,7 @@
 //! | `GET /v1/points` | | list of [`PointView`] |
 //! | `PUT /v1/points/NAME` | `{"value":42.5}` | `{"done":true}` |
 //! | `GET /v1/forces` | | list of [`ForceView`] |
-//! | `PUT /v1/forces/NAME` | [`ForceOrder`] | `{"done":true}`: the point is forced |
-//! | `DELETE /v1/forces/NAME`, `DELETE /v1/forces` | | `{"done":true}`: it, or none, is |
+//! | `PUT /v1/forces/NAME`, `DELETE` of it or all | [`ForceOrder`] | `{"done":true}` |
 //! | `GET /v1/vars` | | list of [`VarView`] |
 //! | `PUT /v1/vars/NAME` | `{"value":42.5}` | `{"done":true}`: the variable has that value |
 //! | `DELETE /v1/retain` | | `{"done":true}`: retained variables have their initial values |
@@ -32,11 +31,9 @@
 //! | `GET /v1/config/diff`, `POST /v1/config/reload` | | list of [`ChangeView`] |
 //! | `POST /v1/devices/NAME/fault` (`DELETE`) | `{"kind":"freeze"}` | `{"done":true}` |
 //!
-//! A history is a list of journal [`Entry`]s, oldest first: a receipt with `seq` and `time`. It has
-//! the newest 1000, or fewer with `?limit=20`; of what lies further back the journal's files tell.
-//!
-//! A module that was put lies in the folder; what becomes of it is in the plugin's view. What does
-//! not succeed is answered with `{"error":{"code":...,"message":...}}`, see [`Code`].
+//! A history is a list of journal [`Entry`]s, oldest first: the newest 1000, or fewer with
+//! `?limit=20`. A module that was put lies in the folder; what becomes of it is in the plugin's
+//! view. What fails is answered with `{"error":{"code":...,"message":...}}`, see [`Code`].
 //!
 //! ```sh
 //! curl --unix-socket $XDG_RUNTIME_DIR/camshaft/control.sock http://camshaft/v1/status

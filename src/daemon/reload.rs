@@ -94,6 +94,9 @@ impl Reload {
     }
 }
 
+/// What the file says, how that differs from what is in force, and the variables that are new.
+type Compared = (Config, Vec<Change>, Vec<(String, Variable)>);
+
 impl Daemon {
     /// Reads the file again and takes over what it says. systemd hears READY with the outcome.
     pub(super) fn reload(&mut self, cause: Cause) {
@@ -132,7 +135,7 @@ impl Daemon {
     }
 
     /// Reads the file, and what of it is new; or finds why that cannot be.
-    fn compare(&mut self) -> Result<(Config, Vec<Change>, Vec<(String, Variable)>), String> {
+    fn compare(&mut self) -> Result<Compared, String> {
         let before = &self.config;
         let new = config::load_after(&before.points, &before.path)
             .map_err(|problems| problems.to_string())?;

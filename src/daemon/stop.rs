@@ -49,8 +49,8 @@ impl Daemon {
         std::mem::forget(self.scan.take());
         let unconfirmed = unconfirmed(self.reins.latest.read());
         anyhow::bail!(
-            "stopped, but safe outputs are UNCONFIRMED after {STOP_DEADLINE:?}: {unconfirmed}; look \
-             after them by hand"
+            "stopped, but safe outputs are UNCONFIRMED after {STOP_DEADLINE:?}: {unconfirmed}; \
+             look after them by hand"
         )
     }
 }
@@ -60,7 +60,8 @@ pub(super) fn unconfirmed(news: &Snapshot) -> String {
     /// More fit no line of a log.
     const NAMED: usize = 10;
     let points = news.points.iter().filter(|(id, _)| news.unconfirmed[id.index()]);
-    let device = |point: &Point| news.points.devices().get(point.device).map_or("?", |name| name);
+    let devices = news.points.devices();
+    let device = |point: &Point| devices.get(point.device).map_or("?", |name| name);
     let mut names: Vec<_> =
         points.map(|(_, point)| format!("{} of {}", point.name, device(point))).collect();
     let more = names.len().saturating_sub(NAMED);

@@ -2,9 +2,8 @@
 //!
 //! Every function here runs on the scan thread, so it copies and returns: a driver that has to wait
 //! for a wire does that elsewhere and hands over what it has: `link.rs`. What a device *is* lies in
-//! the file of its kind: `sim.rs` is the simulated plant, `file.rs` a folder of numbers,
-//! `modbus.rs` units on a bus. What of the controller a device shows to
-//! other systems comes from `export.rs`; what the status tells of a device's parts is in
+//! the file of its kind, such as `sim.rs`, the simulated plant. What of the controller a device
+//! shows to other systems comes from `export.rs`; what the status tells of a device's parts is in
 //! `monitor.rs`.
 
 pub mod export;
@@ -17,7 +16,6 @@ mod duration;
 mod link;
 mod monitor;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,9 +95,9 @@ pub fn open(
         }
         Config::Modbus(config) => {
             let client = modbus::Client::plan(config, points, device)?;
-            let limits: HashMap<_, _> =
-                points.iter().map(|(id, _)| (id, client.freshness(id))).collect();
-            Link::start_with(points, device, |id| limits[&id], client)
+            let known = client.freshness();
+            let limits = |id| known.get(&id).copied().unwrap_or_default();
+            Link::start_with(points, device, limits, client)
         }
     };
     let failed = |error| OpenError::new("driver", format!("{error}"), "threads and descriptors");
@@ -208,8 +206,8 @@ pub trait Driver: Send {
         self.is_confirmed()
     }
 
-    /// It will be dropped soon, which may wait for the device: whoever has several tells all of them
-    /// first.
+    /// It will be dropped soon, which may wait for the device: whoever has several tells all of
+    /// them first.
     fn leave(&mut self) {}
 
     /// Where the device's parts can be looked at, if it has any. Called once, before the scan has

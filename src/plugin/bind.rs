@@ -203,7 +203,7 @@ fn env_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Opti
         "wasm_cycle" => function!(store, host, tag, env, (count: u32, period: u32),
             |g, m| abi::cycle(g, m, count, period)),
         "wasm_degraded" => function!(store, host, tag, env, (degraded: u32),
-            |g, m| abi::degraded(g, m, degraded)),
+            |g, m| abi::point::degraded(g, m, degraded)),
         "wasm_state_write" => function!(store, host, tag, env, (data: u32, len: u32),
             |g, m| abi::state_write(g, m, data, len)),
         "wasm_state_read" => function!(store, host, tag, env, (buf: u32, len: u32, read: u32),
@@ -243,21 +243,21 @@ fn point_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Op
     macro_rules! read {
         ($kind:expr) => {
             function!(store, host, tag, env, (id: i32, value: u32, quality: u32),
-                |g, m| abi::point_read(g, m, id, value, quality, $kind))
+                |g, m| abi::point::read(g, m, id, value, quality, $kind))
         };
     }
     macro_rules! write {
         ($ty:ty, $value:expr) => {
             function!(store, host, tag, unpointed, (id: i32, value: $ty),
-                |g, ()| abi::point_write(g, id, $value(value)))
+                |g, ()| abi::point::write(g, id, $value(value)))
         };
     }
     Some(match name {
         "wasm_point_find" => function!(store, host, tag, env, (name: u32, len: u32, id: u32),
-            |g, m| abi::point_find(g, m, (name, len), id)),
+            |g, m| abi::point::find(g, m, (name, len), id)),
         "wasm_point_quality" => {
             function!(store, host, tag, env, (id: i32, status: u32, age_ms: u32),
-            |g, m| abi::point_quality(g, m, id, status, age_ms))
+            |g, m| abi::point::quality(g, m, id, status, age_ms))
         }
         "wasm_point_read_boolean" => read!(VariableKind::Boolean),
         "wasm_point_read_double" => read!(VariableKind::Double),
@@ -365,7 +365,7 @@ mod tests {
             assert_eq!(ty.results().len(), usize::from(offer.returns), "{offer:?}");
             count += 1;
         }
-        assert_eq!(count, 10 + 11 + 1 + 46);
+        assert_eq!(count, 10 + 13 + 1 + 46);
     }
 
     fn letter(ty: wasmer::Type) -> char {

@@ -4,6 +4,8 @@
 //! poll and [`Guest::discard`] forgets it. The functions of the contract, which come in here, are
 //! in `abi.rs`. Nothing in this file allocates after construction.
 
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -68,7 +70,13 @@ pub(super) struct Guest {
     wrote: Option<Vec<bool>>,
     rights: Rights,
     pace: Pace,
+    /// Hashes of the names that it has looked for in vain, the newest first.
+    missed: [u64; MISSED],
 }
+
+/// So many names of points that are not there are told of once only; with more of them the
+/// allowance for log lines is what bounds it.
+const MISSED: usize = 16;
 
 impl Guest {
     /// For the program on `seat`, with the rights of `settings`.
@@ -92,6 +100,7 @@ impl Guest {
             wrote: None,
             rights: Rights::new(settings, points),
             pace: Pace::new(log_lines_per_s),
+            missed: [0; MISSED],
         }
     }
 
@@ -174,6 +183,20 @@ impl Guest {
     pub(super) fn take_written(&mut self) -> Vec<u16> {
         let wrote = self.wrote.take().unwrap_or_default();
         wrote.iter().zip(0u16..).filter(|(wrote, _)| **wrote).map(|(_, id)| id).collect()
+    }
+
+    /// Whether it looks for the first time for this point that is not there. It may look in every
+    /// poll, and once is enough to say so.
+    pub(super) fn misses(&mut self, name: &str) -> bool {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let hash = hasher.finish();
+        let is_new = !self.missed.contains(&hash);
+        if is_new {
+            self.missed.rotate_right(1);
+            self.missed[0] = hash;
+        }
+        is_new
     }
 
     /// Logs what the guest says, unless it says too much.

@@ -9,7 +9,9 @@
 use std::time::Duration;
 
 use super::world::{MAX_PROGRAMS, Seat};
-use crate::image::{Class, Direction, Inputs, OnBad, Point, PointId, Points, Quality, Raw, Safe};
+use crate::image::{
+    Class, Direction, Freshness, Inputs, OnBad, Point, PointId, Points, Quality, Raw, Safe,
+};
 
 /// The most forces at one time: each costs every cycle, and more nobody keeps in mind.
 pub const MAX_FORCES: usize = 64;
@@ -29,6 +31,8 @@ pub struct Force {
 #[derive(Debug, Default)]
 pub struct Overlay {
     forces: Vec<Force>,
+    /// Inputs whose age the configuration limits.
+    aging: Vec<(PointId, Freshness)>,
     /// Inputs that have something to stand in for them.
     substitutes: Vec<(PointId, Raw)>,
     /// What is below, of each input that has something over it; in the order in which it was laid.
@@ -69,10 +73,14 @@ impl Overlay {
                 Some((id, point.raw_of(value).expect("the configuration has tried the value")))
             }
         };
+        let limited = |(id, point): (PointId, &Point)| {
+            (point.freshness != Freshness::default()).then_some((id, point.freshness))
+        };
+        self.aging = points.iter().filter_map(limited).collect();
         self.substitutes = points.iter().filter_map(substitute).collect();
         let outputs = points.iter().filter(|(_, point)| point.direction == Direction::Out).count();
-        // An input has at most a substitute and a force.
-        self.covered.reserve(self.substitutes.len() + MAX_FORCES);
+        // An input has at most its age, a substitute and a force.
+        self.covered.reserve(self.aging.len() + self.substitutes.len() + MAX_FORCES);
         self.leaving.reserve(outputs);
         self.kept.reserve(outputs);
     }
@@ -110,9 +118,9 @@ impl Overlay {
         }
     }
 
-    /// Lays substitutes over inputs that are bad, and forces over whatever is there.
+    /// Lets inputs age, and lays substitutes over those that are bad, and forces over any.
     pub fn cover(&mut self, now: Duration, points: &Points, inputs: &mut Inputs) {
-        let Self { forces, substitutes, covered, .. } = self;
+        let Self { forces, aging, substitutes, covered, .. } = self;
         forces.retain(|force| force.until.is_none_or(|until| now < until));
         let mut lay = |inputs: &mut Inputs, id: PointId, raw: &Raw, quality| {
             let point = &points[id];
@@ -120,6 +128,14 @@ impl Overlay {
             point.put_raw(&mut inputs.bytes, raw);
             inputs.quality[id.index()] = quality;
         };
+        for (id, freshness) in aging {
+            let (quality, good_at) = (inputs.quality[id.index()], inputs.good_at[id.index()]);
+            let judged = freshness.judge(quality, now.saturating_sub(good_at));
+            if judged != quality {
+                let raw = points[*id].raw(&inputs.bytes);
+                lay(inputs, *id, &raw, judged);
+            }
+        }
         for (id, raw) in substitutes {
             if inputs.quality[id.index()].class() == Class::Bad {
                 lay(inputs, *id, raw, Quality::Substitute);
@@ -139,6 +155,11 @@ impl Overlay {
             (Some(at), None) => drop(self.lacking.swap_remove(at)),
             (None, Some(from)) => self.lacking.push((seat, from)),
         }
+    }
+
+    /// Whether any program lacks something, or will soon.
+    pub fn is_lacking(&self) -> bool {
+        !self.lacking.is_empty()
     }
 
     /// Since when the outputs of this program are safe because it lacks something.

@@ -251,6 +251,9 @@ impl World {
             let owner = &mut self.owners[id.index()];
             if *owner == Some(seat) && !kept.contains(&id) {
                 *owner = None;
+                // What the device was given last counts, whatever the program wrote under a force
+                // or while its outputs were safe.
+                point.put_raw(&mut self.outputs, &point.raw(&self.driven));
                 self.overlay.leave(self.now, id, point, &mut self.outputs);
             }
         }
@@ -309,7 +312,10 @@ impl World {
         for (id, point) in before.iter().filter(|(id, _)| points.get(*id).is_none()) {
             match point.direction {
                 Direction::In => point.clear(&mut self.inputs.bytes),
-                Direction::Out => point.clear(&mut self.outputs),
+                Direction::Out => {
+                    point.clear(&mut self.outputs);
+                    point.clear(&mut self.driven);
+                }
             }
             self.inputs.quality[id.index()] = Quality::Good;
         }
@@ -319,6 +325,7 @@ impl World {
         self.inputs.good_at.resize(points.ids(), Duration::ZERO);
         self.inputs.bytes.resize(points.image_bytes(Direction::In), 0);
         self.outputs.resize(points.image_bytes(Direction::Out), 0);
+        self.driven.resize(points.image_bytes(Direction::Out), 0);
         for (id, point) in points.iter() {
             let is_new = before.get(id).is_none();
             match point.direction {
@@ -330,11 +337,13 @@ impl World {
                 Direction::Out if is_new => point.clear(&mut self.outputs),
                 _ => {}
             }
-            if self.owners[id.index()].is_none() {
+            if self.owners[id.index()].is_none() && is_new {
                 make_safe(point, &mut self.outputs);
             }
+            if is_new && point.direction == Direction::Out {
+                point.put_raw(&mut self.driven, &point.raw(&self.outputs));
+            }
         }
-        self.driven.clone_from(&self.outputs);
         before
     }
 }

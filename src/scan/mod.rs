@@ -5,8 +5,9 @@
 //! one bounded queue, what comes back goes up another, and at the end of each cycle there is one
 //! [`Snapshot`]. When cycles happen is in `pacer.rs`, on which thread in `thread.rs`, how long they
 //! took in `stats.rs`, what goes down and comes up in `exchange.rs`, how a program takes its seat
-//! from another in `swap.rs`, a new configuration in `refit.rs`, what becomes of one that lacks an input in `require.rs`, and what the shadow of a program
-//! gets to see in `shadow.rs`. Who may run is decided by the supervisor.
+//! from another in `swap.rs`, a new configuration in `refit.rs`, what becomes of one that lacks an
+//! input in `require.rs`, and what the shadow of a program gets to see in `shadow.rs`. Who may run
+//! is decided by the supervisor.
 
 mod exchange;
 pub mod pacer;
@@ -55,6 +56,8 @@ pub struct Scan {
     lane: Lane,
     keeper: Arc<Timekeeper>,
     halted: bool,
+    /// Whether a program requires an input; it may have left meanwhile.
+    is_demanding: bool,
     /// Set by whoever keeps the time, before each cycle.
     pub overruns: u64,
     /// Likewise.
@@ -86,6 +89,7 @@ impl Scan {
             lane: keeper.lane(),
             keeper,
             halted: false,
+            is_demanding: false,
             overruns: 0,
             missed: 0,
             samples_lost: 0,

@@ -13,11 +13,12 @@ impl Scan {
     /// Finds out who lacks something in this cycle.
     pub(super) fn examine(&mut self, now: Duration) {
         let world = self.world.as_mut().expect("the world is here between polls");
+        if !self.is_demanding && !world.overlay.is_lacking() {
+            // Mostly nobody requires anything, and a look at each program costs as much as a poll.
+            return;
+        }
         for seated in &mut self.programs {
             let settings = &seated.program.settings;
-            if settings.requires.is_empty() && !seated.degraded {
-                continue;
-            }
             let qualities = &world.inputs.quality;
             // A point that has just gone is missing too.
             let is_bad = |quality: Option<&_>| {

@@ -196,6 +196,8 @@ impl Scan {
         let rank = seated.program.rank();
         let place = self.programs.partition_point(|other| other.program.rank() < rank);
         self.programs.insert(place, seated);
+        let mut programs = self.programs.iter();
+        self.is_demanding = programs.any(|seated| !seated.program.settings.requires.is_empty());
         self.promise_budgets(Duration::MAX);
     }
 
@@ -216,7 +218,7 @@ impl Scan {
     pub(super) fn lose(&mut self, index: usize, trap: Arc<Trap>) -> bool {
         let seated = &mut self.programs[index];
         let standby = seated.standby.take();
-        let fact = ProgramFact { trap: Some(trap), ..seated.fact() };
+        let fact = ProgramFact { trap: Some(trap), degraded: false, ..seated.fact() };
         let Some(standby) = standby else {
             self.down.push(fact);
             self.vacate(index);
@@ -224,6 +226,8 @@ impl Scan {
         };
         let Standby { seated: old, variables } = *standby;
         let mut loser = std::mem::replace(seated, old);
+        // What is lacking lacks whichever version is polled.
+        seated.degraded = loser.degraded;
         // A row of them would be a list without end.
         seated.beaten = Some(Arc::new(ProgramFact { beaten: None, ..fact }));
         if !variables.is_empty() {

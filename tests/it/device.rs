@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use camshaft::clock::{Clock, MonotonicClock};
 use camshaft::config;
 use camshaft::driver::export::{Export, exports};
-use camshaft::driver::{self, Driver, Fault};
+use camshaft::driver::{self, Driver, Fault, Monitor};
 use camshaft::image::{Direction, Inputs, Point, PointId, Points, Quality, Safe, Value};
 use tokio::sync::watch;
 
 mod file;
 mod gpio;
+mod modbus;
+mod tank;
 
 /// The longest that anything on a bench takes, on a machine that does other things as well.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -25,6 +27,8 @@ pub struct Bench {
     pub inputs: Inputs,
     pub outputs: Vec<u8>,
     pub fault: Option<Fault>,
+    /// What the status shows of the device's parts.
+    pub monitor: Monitor,
     /// What the device may show of the rest.
     pub shown: watch::Sender<Arc<Export>>,
 }
@@ -44,7 +48,8 @@ impl Bench {
             }
         }
         let inputs = Inputs::unread(&points);
-        Self { driver, inputs, outputs, fault: None, shown, points }
+        let monitor = driver.monitor().unwrap_or_default();
+        Self { driver, inputs, outputs, fault: None, monitor, shown, points }
     }
 
     /// What the scan does once a cycle.

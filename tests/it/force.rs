@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use camshaft::driver::{Command, Driver, Fault};
 use camshaft::image::{
-    Direction, Inputs, Kind, OnBad, Point, PointId, Points, Quality, Safe, Value,
+    Direction, Freshness, Inputs, Kind, OnBad, Point, PointId, Points, Quality, Safe, Value,
 };
 use camshaft::plugin::Settings;
 use camshaft::plugin::overlay::{Force, MAX_FORCES};
@@ -14,6 +14,8 @@ use camshaft::plugin::world::Seat;
 use camshaft::scan::{Order, Return, Snapshot};
 
 use crate::rig::{PERIOD, Rig, point, wat};
+
+mod daemon;
 
 const LEVEL: PointId = PointId(0);
 const VALVE: PointId = PointId(1);
@@ -24,7 +26,9 @@ const PUMP: PointId = PointId(3);
 /// `pump` (i32, safe -1 after 50 ms).
 fn points(on_bad: OnBad) -> Arc<Points> {
     use Direction::{In, Out};
-    let level = Point { on_bad, ..point("level", In, Kind::I32, 0, 0, Safe::Hold) };
+    let ms = |ms| Some(Duration::from_millis(ms));
+    let freshness = Freshness { stale_after: ms(1000), bad_after: ms(2000) };
+    let level = Point { on_bad, freshness, ..point("level", In, Kind::I32, 0, 0, Safe::Hold) };
     let pump = Point {
         hold_for: Duration::from_millis(50),
         ..point("pump", Out, Kind::I32, 8, 0, Safe::Value(Value::Int(-1)))
@@ -283,6 +287,22 @@ fn a_bad_input_has_its_substitute_and_nothing_becomes_0_by_accident() {
     let news = bench.bad().check([5, 5, 5, 5]);
     assert_eq!(news.inputs.quality[0], Quality::NoComm, "the last good value, and it says so");
     assert_eq!(news.now - news.inputs.good_at[0], PERIOD, "and how old it is");
+}
+
+#[test]
+fn a_value_that_stands_still_is_stale_and_then_bad() {
+    let mut bench = Bench::plain();
+    bench.field.0.lock().unwrap().quality = Some(Quality::Good);
+    let mut quality = |cycles: u64| {
+        (0..cycles).for_each(|_| drop(bench.check([5, 5, 5, 5])));
+        bench.check([5, 5, 5, 5]).inputs.quality[0]
+    };
+    assert_eq!(
+        [98, 0, 98, 0].map(&mut quality),
+        [Quality::Good, Quality::Stale, Quality::Stale, Quality::NoComm]
+    );
+    bench.level(6).check([6, 6, 6, 6]);
+    assert_eq!(bench.check([6, 6, 6, 6]).inputs.quality[0], Quality::Good);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! what follows from its outcome, is in `exchange.rs`; everything that can be decided without a
 //! wire is decided in `schedule.rs`, `breaker.rs` and `write.rs`.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
@@ -102,11 +103,14 @@ impl Serve for Client {
 }
 
 impl Client {
-    /// How long the values of an input are believed. What the driver itself knows does not age.
-    pub(in crate::driver) fn freshness(&self, input: PointId) -> Freshness {
-        let is_in = |read: &&Read| read.spots.iter().any(|spot| spot.id == input);
-        let read = self.reads.iter().find(is_in);
-        read.map(|read| read.freshness(self.line.timeout(&read.request))).unwrap_or_default()
+    /// How long the values of inputs are believed. What the driver itself knows does not age, and is
+    /// not in it.
+    pub(in crate::driver) fn freshness(&self) -> HashMap<PointId, Freshness> {
+        let of_read = |read: &Read| {
+            let freshness = read.freshness(self.line.timeout(&read.request));
+            read.spots.iter().map(move |spot| (spot.id, freshness)).collect::<Vec<_>>()
+        };
+        self.reads.iter().flat_map(of_read).collect()
     }
 
     pub(super) fn now(&self) -> Duration {

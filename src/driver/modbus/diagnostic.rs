@@ -63,6 +63,7 @@ pub(super) struct Counters {
     timeouts: u64,
     crc: u64,
     garbage: u64,
+    doubtful: u64,
     exceptions: BTreeMap<u8, u64>,
     round_trips: Histogram<u64>,
     /// What it has taken of the bus since the window began.
@@ -79,6 +80,7 @@ impl Counters {
             timeouts: 0,
             crc: 0,
             garbage: 0,
+            doubtful: 0,
             exceptions: BTreeMap::new(),
             round_trips: round_trips.expect("the bounds are constants that go together"),
             busy: Duration::ZERO,
@@ -105,6 +107,7 @@ impl Counters {
             Err(WireError::Timeout) => self.timeouts += 1,
             Err(WireError::Crc) => self.crc += 1,
             Err(WireError::Garbage(_)) => self.garbage += 1,
+            Err(WireError::Doubtful) => self.doubtful += 1,
             // A code is one byte, so there are not many.
             Err(WireError::Exception(code)) => *self.exceptions.entry(*code).or_default() += 1,
         }
@@ -127,6 +130,7 @@ impl Counters {
             ("timeouts", self.timeouts as f64),
             ("crc", self.crc as f64),
             ("garbage", self.garbage as f64),
+            ("doubtful", self.doubtful as f64),
             ("rtt_p50_us", quantile(0.5)),
             ("rtt_p99_us", quantile(0.99)),
             ("rtt_max_us", self.round_trips.max() as f64),

@@ -331,6 +331,7 @@ fn is_silence(outcome: &Result<Reply, WireError>) -> bool {
     match outcome {
         Ok(_) => false,
         Err(WireError::Exception(code)) => Refusal::of(*code) == Refusal::Absent,
+        Err(WireError::Doubtful) => false,
         Err(_) => true,
     }
 }

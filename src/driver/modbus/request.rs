@@ -119,6 +119,8 @@ pub enum WireError {
     Crc,
     /// An answer that cannot be the one to this request.
     Garbage(&'static str),
+    /// An answer that may be the late one to another request.
+    Doubtful,
     /// The connection is over; another one is needed.
     Closed(String),
 }
@@ -130,6 +132,7 @@ impl fmt::Display for WireError {
             Self::Exception(code) => write!(f, "exception {code} ({})", exception(*code)),
             Self::Crc => f.write_str("an answer with a wrong checksum"),
             Self::Garbage(what) => write!(f, "an answer that makes no sense: {what}"),
+            Self::Doubtful => f.write_str("an answer that may be late and to another request"),
             Self::Closed(why) => write!(f, "the connection is over: {why}"),
         }
     }

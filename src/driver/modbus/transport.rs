@@ -3,9 +3,11 @@
 //! What makes this more than sending and receiving is the reply that comes too late. Over TCP each
 //! frame has the number of its transaction: one with another number is dropped, and the wait goes
 //! on. On a serial line nothing tells the reply to one read from that to another of the same
-//! length, so after a silence the line is listened to and emptied, and **the first reply that the
-//! late one could be mistaken for is thrown away** and asked for anew by whoever wants it. Nothing
-//! is tried twice here: retries, schedules and who is believed are in `client.rs`.
+//! length, and there are gateways (and servers) that put the number of the newest request on
+//! whatever their unit says. So a silence is remembered: **the next reply of that unit which the
+//! late one could be mistaken for is thrown away**, and the line is listened to until no reply can
+//! be under way any more. A reply of another shape shows that as well, since units answer in turn.
+//! Nothing is tried twice here: retries and who is believed are in `exchange.rs`.
 
 use std::io;
 use std::time::Duration;
@@ -29,9 +31,13 @@ const HEADER: usize = 7;
 /// nothing but talk.
 const MAX_NOISE: usize = 64 * 1024;
 
-/// How many replies may be owed at a time. Each was waited for twice as long as a unit may take, so
-/// what is older than these does not come any more.
+/// How many replies may be owed at a time. Each was waited for as long as a unit may take, so what is
+/// older than these does not come any more.
 const MAX_OWED: usize = 8;
+
+/// No reply comes later than this many times as long as a unit may take. Here lies the limit of what
+/// can be known on a line whose replies have no number.
+const LATEST: u32 = 3;
 
 /// A cable that is pulled is found out after 15 + 3 * 5 s of silence, and as soon with something
 /// under way.
@@ -52,8 +58,8 @@ pub struct Transport {
     received: Vec<u8>,
     /// When the next frame may be sent.
     quiet_until: Instant,
-    /// On a serial line, requests whose reply has not come, but may yet.
-    owed: Vec<Request>,
+    /// Requests whose reply has not come, but may yet, with the number of their transaction.
+    owed: Vec<(u16, Request)>,
     /// From the request handed over to its reply read, of the last that had one.
     round_trip: Duration,
 }
@@ -96,13 +102,50 @@ impl Transport {
     /// [`WireError::Closed`] the transport is of no more use.
     pub async fn transact(&mut self, request: &Request) -> Result<Reply, WireError> {
         sleep_until(self.quiet_until).await;
+        let started = Instant::now();
         let outcome = if self.line.is_rtu() {
-            self.transact_rtu(request).await
+            self.transact_rtu(request, started).await
         } else {
-            self.transact_tcp(request).await
+            self.transact_tcp(request, started).await
+        };
+        let outcome = match outcome {
+            Ok(_) | Err(WireError::Exception(_)) => {
+                self.round_trip = started.elapsed();
+                self.believe(request, started, outcome).await
+            }
+            Err(WireError::Closed(_)) => outcome,
+            Err(_) => self.remember(request).await.and(outcome),
         };
         self.rest(Duration::ZERO);
         outcome
+    }
+
+    /// Something was answered: whether it can be meant for this request.
+    async fn believe(
+        &mut self,
+        request: &Request,
+        started: Instant,
+        outcome: Result<Reply, WireError>,
+    ) -> Result<Reply, WireError> {
+        let ours = self.owed.extract_if(.., |(_, owed)| owed.unit == request.unit);
+        let owed: Vec<_> = ours.map(|(_, owed)| owed).collect();
+        let is_doubtful = |owed| request.is_mistakable_for(owed, outcome.is_err());
+        let is_doubtful = owed.iter().any(is_doubtful);
+        if is_doubtful || owed.contains(request) {
+            // Of two replies one is still to come.
+            self.listen(started + LATEST * self.line.timeout(request)).await?;
+        }
+        if is_doubtful { Err(WireError::Doubtful) } else { outcome }
+    }
+
+    /// Nothing was answered that makes sense: it may come yet.
+    async fn remember(&mut self, request: &Request) -> Result<(), WireError> {
+        self.owed.truncate(MAX_OWED - 1);
+        self.owed.insert(0, (self.tid, request.clone()));
+        if self.line.is_rtu() {
+            self.listen(Instant::now() + self.line.timeout(request)).await?;
+        }
+        Ok(())
     }
 
     /// Lets the bus be quiet for so long from now, or for the usual gap if that is longer.
@@ -115,21 +158,30 @@ impl Transport {
         self.round_trip
     }
 
-    async fn transact_tcp(&mut self, request: &Request) -> Result<Reply, WireError> {
+    async fn transact_tcp(
+        &mut self,
+        request: &Request,
+        started: Instant,
+    ) -> Result<Reply, WireError> {
         self.tid = self.tid.wrapping_add(1);
-        let started = Instant::now();
         let deadline = started + self.line.timeout(request);
         self.send(request.tcp(self.tid), deadline).await?;
         loop {
             let frame = self.receive_tcp(deadline).await?;
-            if frame[..2] != self.tid.to_be_bytes() {
-                continue; // too late, for a request that was given up
-            }
-            self.round_trip = started.elapsed();
-            if frame[6] != request.unit {
+            let tid = u16::from_be_bytes([frame[0], frame[1]]);
+            if tid != self.tid {
+                // Too late, for a request that was given up. If nothing else is owed, nothing is now;
+                // of two debts this may have paid the other one, whatever its number says.
+                if let [(owed, _)] = self.owed[..]
+                    && owed == tid
+                {
+                    self.owed.clear();
+                }
+            } else if frame[6] != request.unit {
                 return Err(WireError::Garbage("another unit"));
+            } else {
+                return request.reply(&frame[HEADER..]);
             }
-            return request.reply(&frame[HEADER..]);
         }
     }
 
@@ -153,38 +205,17 @@ impl Transport {
         Err(WireError::Timeout)
     }
 
-    async fn transact_rtu(&mut self, request: &Request) -> Result<Reply, WireError> {
-        self.empty().await?;
-        let started = Instant::now();
+    async fn transact_rtu(
+        &mut self,
+        request: &Request,
+        started: Instant,
+    ) -> Result<Reply, WireError> {
+        // What has come since the last reply is nobody's.
+        self.drain(started).await?;
         let deadline = started + self.line.timeout(request);
         self.send(request.rtu(), deadline).await?;
-        let outcome = match self.receive_rtu(request, deadline).await {
-            Ok(frame) => request.reply(&frame[1..frame.len() - 2]),
-            Err(error) => Err(error),
-        };
-        let late_guard = self.line.timeout(request);
-        if let Ok(_) | Err(WireError::Exception(_)) = outcome {
-            self.round_trip = started.elapsed();
-            let owed: Vec<_> = self.owed.extract_if(.., |owed| owed.unit == request.unit).collect();
-            if owed.is_empty() {
-                return outcome;
-            }
-            // Another reply is still to come, and which one this was nobody can tell.
-            self.drain(late_guard).await?;
-            let may_be = |owed: &Request| request.is_mistakable_for(owed, outcome.is_err());
-            return match owed.iter().any(may_be) {
-                true => Err(WireError::Garbage("it may be late and meant for another request")),
-                false => outcome,
-            };
-        }
-        if let Err(WireError::Closed(_)) = outcome {
-            return outcome;
-        }
-        self.owed.retain(|owed| owed != request);
-        self.owed.truncate(MAX_OWED - 1);
-        self.owed.insert(0, request.clone());
-        self.drain(late_guard).await?;
-        outcome
+        let frame = self.receive_rtu(request, deadline).await?;
+        request.reply(&frame[1..frame.len() - 2])
     }
 
     /// A frame of the length that this request is answered with, or that of an exception, with a
@@ -234,14 +265,22 @@ impl Transport {
         }
     }
 
-    /// Throws away what has come until now.
-    async fn empty(&mut self) -> Result<(), WireError> {
-        self.drain(Duration::ZERO).await
+    /// Listens until then, and drops what comes.
+    async fn listen(&mut self, until: Instant) -> Result<(), WireError> {
+        if self.line.is_rtu() {
+            return self.drain(until).await;
+        }
+        loop {
+            match self.receive_tcp(until).await {
+                Ok(_) => {}
+                Err(WireError::Timeout) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
-    /// Listens for so long and throws away what comes.
-    async fn drain(&mut self, time: Duration) -> Result<(), WireError> {
-        let until = Instant::now() + time;
+    /// The same without any heed of frames.
+    async fn drain(&mut self, until: Instant) -> Result<(), WireError> {
         let mut noise = 0;
         let mut bytes = [0; 256];
         // What is there already is read even if no time is left.

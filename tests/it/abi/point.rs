@@ -79,6 +79,24 @@ fn quality_comes_along_if_it_is_wanted() {
     assert_eq!(played.at(0), *b"z");
 }
 
+/// A plugin that looked for its points in every poll filled the log for ever.
+#[test]
+fn a_point_that_is_not_there_is_told_of_once() {
+    let looks = ["wasm_point_find 100 5 200", "wasm_point_find 101 4 200"];
+    let script = Script::poll(&[(100, b"zlost")], &looks).then(&looks).then(&looks);
+    let played = Bench::new().play(&script);
+    assert_eq!(played.codes, [3; 6]);
+    let missed: Vec<_> = played
+        .lines
+        .iter()
+        .map(|line| match &line.message {
+            Message::NoPoint(name) => name.as_str().to_owned(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(missed, ["zlost", "lost"]);
+}
+
 #[test]
 fn the_reason_and_the_age_can_be_asked_for() {
     let mut bench = Bench::new();

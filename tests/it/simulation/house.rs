@@ -233,6 +233,7 @@ impl House {
                 self.author = Some(Author { name, until_cycle });
             }
             146..150 => self.set_some_variables(),
+            157..163 => self.force_something(),
             151..154 => self.try_beside(name),
             154..156 => self.end_a_shadow(),
             156 if self.one_in(2) => self.flush(),

@@ -6,6 +6,7 @@
 
 mod feed;
 mod field;
+mod overlay;
 mod seat;
 
 use std::collections::VecDeque;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camshaft::driver::{Command, Fault};
-use camshaft::image::{Direction, Inputs, PointId, Points, Safe};
+use camshaft::image::{Direction, Inputs, PointId, Points, Raw, Safe};
 use camshaft::plugin::program::Takeover;
 use camshaft::plugin::world::{MAX_PROGRAMS, Seat};
 use camshaft::plugin::{Generation, Settings};
@@ -23,6 +24,7 @@ use camshaft::variable::Variable;
 use super::guest::Instance;
 use super::plant::Mirror;
 use super::version::Version;
+use overlay::Overlay;
 
 /// Orders in one cycle, as `scan` has it.
 const ORDERS_PER_CYCLE: usize = 16;
@@ -48,6 +50,7 @@ pub struct World {
     pub outputs: Vec<u8>,
     pub before: Vec<u8>,
     pub owners: Vec<Option<Seat>>,
+    pub overlay: Overlay,
     /// In order of creation.
     pub variables: Vec<(&'static str, Variable)>,
     /// Their names, once for each good write, until somebody wants to know.
@@ -127,6 +130,16 @@ pub enum Order {
     SetVariables {
         ticket: u64,
         values: Vec<(&'static str, Variable)>,
+    },
+    Force {
+        ticket: u64,
+        point: PointId,
+        raw: Raw,
+        until: Option<Duration>,
+    },
+    Unforce {
+        ticket: u64,
+        point: Option<PointId>,
     },
     Shadow(Feed),
     Halt,
@@ -216,6 +229,7 @@ impl Model {
                 before: outputs.clone(),
                 outputs,
                 owners: vec![None; points.ids()],
+                overlay: Overlay::default(),
                 variables: variables.to_vec(),
                 written: Vec::new(),
                 lines: Vec::new(),
@@ -247,10 +261,10 @@ impl Model {
             *fault = device.read(now, seen, &mut self.world.inputs);
         }
         self.run();
+        self.world.drive();
         for (device, fault) in &mut self.devices {
-            *fault = device.write(now, &self.world.outputs).or(*fault);
+            *fault = device.write(now, &self.world.before).or(*fault);
         }
-        self.world.before.clone_from(&self.world.outputs);
     }
 
     /// An order that replaces or takes away is the last one of its cycle, unless all of it is to end
@@ -275,6 +289,20 @@ impl Model {
                 let device = self.devices.get_mut(device);
                 let is_good = device.is_some_and(|(device, _)| device.command(now, &command));
                 self.returns.push_back(Back::Answer { ticket, is_good });
+                return false;
+            }
+            Order::Force { ticket, point, raw, until } => {
+                let is_good = self.world.points.get(point).is_some();
+                if is_good {
+                    self.unforce(Some(point));
+                    self.world.overlay.forces.push((point, raw, until));
+                }
+                self.returns.push_back(Back::Answer { ticket, is_good });
+                return false;
+            }
+            Order::Unforce { ticket, point } => {
+                self.unforce(point);
+                self.returns.push_back(Back::Answer { ticket, is_good: true });
                 return false;
             }
             Order::SetVariables { ticket, values } => {
@@ -310,6 +338,7 @@ impl Model {
                 while !self.seated.is_empty() {
                     self.vacate(0);
                 }
+                self.hurry();
             }
             Order::Shadow(feed) => self.begin_feed(feed),
             Order::Install(prepared) => return self.install(*prepared),
@@ -319,6 +348,7 @@ impl Model {
 
     fn run(&mut self) {
         self.end_feeds();
+        self.examine();
         let mut index = 0;
         while index < self.seated.len() {
             let program = &mut self.seated[index];

@@ -94,7 +94,14 @@ pub fn points() -> Arc<Points> {
         on(1, point("ramp", In, Kind::I16, 40, 0, Hold)),
         on(1, point("noise", In, Kind::F64, 48, 0, Hold)),
         // No safe value is 0, so that a 0 gives itself away. Two bools of two devices in one byte.
-        on(0, point("q0", Out, Kind::U8, 0, 0, safe(Value::Int(11)))),
+        // This one keeps its value for a while.
+        on(
+            0,
+            Point {
+                hold_for: Duration::from_millis(70),
+                ..point("q0", Out, Kind::U8, 0, 0, safe(Value::Int(11)))
+            },
+        ),
         on(0, point("q1", Out, Kind::I16, 2, 0, safe(Value::Int(-222)))),
         on(0, point("q2", Out, Kind::Bool, 1, 0, safe(Value::Bool(true)))),
         on(1, point("q3", Out, Kind::Bool, 1, 5, Hold)),

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camshaft::image::{Direction, PointId};
+use camshaft::plugin::overlay::Force;
 use camshaft::plugin::{Grant, RollbackState, Settings, SwapPolicy};
+use camshaft::scan::Order;
 
 use super::house::{House, NAMES};
-use super::plant::{BACK, LAMP, RAMP};
+use super::model;
+use super::plant::{BACK, LAMP, NOISE, OUT, RAMP};
 
 /// For a poll, and for a hand-over. Some thousand times what either takes: a virtual machine's
 /// kernel counts the time that its host takes from it as the thread's own, and a call stopped for
@@ -38,8 +41,51 @@ impl House {
             inputs: Grant::Only(inputs),
             outputs,
             hold: false,
-            ..Settings::default()
+            requires: self.any_requirements(),
+            requires_timeout: Duration::from_millis([0, 0, 50, 500][self.random.usize(..4)]),
         }
+    }
+
+    /// An operator forces an output, or ends a force, or all of them.
+    pub fn force_something(&mut self) {
+        self.ticket += 1;
+        let (ticket, now) = (self.ticket, self.rig.now);
+        let point = PointId(self.random.u16(OUT..OUT + 8));
+        match self.random.u32(..8) {
+            0 => {
+                self.note("unforce", "all");
+                let order = Order::Unforce { ticket, point: None };
+                self.order(order, model::Order::Unforce { ticket, point: None });
+            }
+            1..3 => {
+                self.note("unforce", format_args!("{point:?}"));
+                let point = Some(point);
+                let order = Order::Unforce { ticket, point };
+                self.order(order, model::Order::Unforce { ticket, point });
+            }
+            _ => {
+                let last = PointId(OUT + 8);
+                // Seldom one that is not there.
+                let point = if self.one_in(20) { last } else { point };
+                let mut raw = [1; 8];
+                if let Some(point) = self.rig.points.get(point) {
+                    raw[point.kind.size() as usize..].fill(0);
+                }
+                let lasting = Duration::from_millis(self.random.u64(..3000));
+                let until = (!self.one_in(4)).then_some(now + lasting);
+                self.note("force", format_args!("{point:?} until {until:?}"));
+                let force = Force { point, raw, until };
+                let copy = model::Order::Force { ticket, point, raw, until };
+                self.order(Order::Force { ticket, force }, copy);
+            }
+        }
+    }
+
+    /// Mostly nothing; otherwise one or two inputs of devices that fail now and then.
+    fn any_requirements(&mut self) -> Vec<PointId> {
+        let inputs = [PointId(0), BACK, LAMP, RAMP, NOISE];
+        let count = [0, 0, 0, 1, 2][self.random.usize(..5)];
+        (0..count).map(|_| inputs[self.random.usize(..inputs.len())]).collect()
     }
 
     /// From no probation at all to one that ends in no quiet time.

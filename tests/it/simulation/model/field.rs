@@ -21,12 +21,16 @@ impl Model {
                 Direction::Out => &mut world.outputs,
             };
             point.bytes().for_each(|at| image[at] &= !point.mask());
+            if point.direction == Direction::Out {
+                point.bytes().for_each(|at| world.before[at] &= !point.mask());
+            }
             world.owners[id.index()] = None;
             world.inputs.quality[id.index()] = Quality::Good;
             self.events.push(("point gone", point.name.clone()));
         }
         world.inputs.bytes.resize(points.image_bytes(Direction::In), 0);
         world.outputs.resize(points.image_bytes(Direction::Out), 0);
+        world.before.resize(points.image_bytes(Direction::Out), 0);
         world.inputs.quality.resize(points.ids(), Quality::Good);
         world.inputs.good_at.resize(points.ids(), std::time::Duration::ZERO);
         world.owners.resize(points.ids(), None);
@@ -40,9 +44,11 @@ impl Model {
                     point.bytes().for_each(|at| world.outputs[at] &= !point.mask());
                 }
             }
+            if point.direction == Direction::Out {
+                point.put_raw(&mut world.before, &point.raw(&world.outputs));
+            }
             self.events.push(("new point", point.name.clone()));
         }
-        world.before.clone_from(&world.outputs);
         if field.annex != Annex::Kept {
             self.devices.truncate(ANNEX);
         }

@@ -3,7 +3,6 @@
 //! Written from what `scan/swap.rs` promises, not from how it does it: a hand-over works on copies,
 //! which are thrown away if it fails.
 
-use camshaft::image::Safe;
 use camshaft::plugin::program::Takeover;
 use camshaft::plugin::world::Seat;
 use camshaft::plugin::{Grant, RollbackState, Settings};
@@ -226,6 +225,7 @@ impl Model {
     pub(super) fn vacate(&mut self, index: usize) -> Seated {
         let program = self.seated.remove(index);
         self.give_up(program.seat, &Grant::Only(Vec::new()));
+        self.world.overlay.lacking.remove(&program.seat);
         if program.standby.is_some() {
             self.event("out on probation", &program);
         }
@@ -250,14 +250,12 @@ impl Model {
     /// Frees the outputs of a seat that are not granted any more, and makes them safe.
     fn give_up(&mut self, seat: Seat, grant: &Grant) {
         let points = std::sync::Arc::clone(&self.world.points);
-        for (id, point) in points.iter() {
+        for (id, _) in points.iter() {
             if self.world.owners[id.index()] != Some(seat) || is_granted(grant, id) {
                 continue;
             }
             self.world.owners[id.index()] = None;
-            if let Safe::Value(value) = point.safe {
-                point.write(&mut self.world.outputs, value).expect("safe values fit");
-            }
+            self.world.leave(id);
         }
     }
 }

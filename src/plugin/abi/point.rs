@@ -1,0 +1,139 @@
+//! Points by name, with quality: what version 1 of the contract adds for the field.
+//!
+//! Reading and writing by address, which version 0 has, is in `abi.rs`.
+
+use super::{Code, Memory, Outcome, name};
+use crate::image::{Direction, PointId, Unfit, Value};
+use crate::plugin::guest::{Guest, Phase};
+use crate::plugin::world::{Message, Text};
+use crate::variable::{MAX_NAME_BYTES, VariableKind};
+
+/// `wasm_point_find(name, name_len, id)`
+pub(in crate::plugin) fn find(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    (at, len): (u32, u32),
+    id: u32,
+) -> Outcome {
+    let mut buffer = [0; MAX_NAME_BYTES];
+    let name = name(memory, at, len, &mut buffer)?;
+    let Some(found) = guest.world().points.find(name) else {
+        // A guest that goes on without the point does nothing, and its author wonders why.
+        if guest.misses(name) {
+            let mut text = Text::default();
+            text.push(name.as_bytes());
+            guest.say(Message::NoPoint(text));
+        }
+        return Err(Code::Unknown);
+    };
+    memory.write(id, &u32::from(found.0).to_le_bytes())
+}
+
+fn point_id(id: i32) -> Result<PointId, Code> {
+    u16::try_from(id).map(PointId).map_err(|_| Code::Unknown)
+}
+
+/// `wasm_point_read_*(id, value, quality)`; of an output, the value at the end of the last cycle.
+pub(in crate::plugin) fn read(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    id: i32,
+    value: u32,
+    quality: u32,
+    kind: VariableKind,
+) -> Outcome {
+    let id = point_id(id)?;
+    let readable = guest.may_read_point(id);
+    let world = guest.world();
+    let point = world.points.get(id).ok_or(Code::Unknown)?;
+    let image = match point.direction {
+        Direction::In if !readable => return Err(Code::Denied),
+        Direction::In => &world.inputs.bytes,
+        Direction::Out => &world.driven,
+    };
+    if quality != 0 {
+        memory.check(quality, 1)?;
+    }
+    match (kind, point.read(image)) {
+        (VariableKind::Boolean, Value::Bool(on)) => memory.write(value, &[on.into()])?,
+        (VariableKind::Int, Value::Int(number)) => {
+            let number = i32::try_from(number).map_err(|_| Code::Error)?;
+            memory.write(value, &number.to_le_bytes())?;
+        }
+        (VariableKind::Double, Value::Int(number)) => {
+            memory.write(value, &(number as f64).to_le_bytes())?;
+        }
+        (VariableKind::Double, Value::Real(number)) => {
+            memory.write(value, &number.to_le_bytes())?;
+        }
+        _ => return Err(Code::OtherType),
+    }
+    if quality != 0 {
+        memory.write(quality, &[world.inputs.quality[id.index()].class() as u8])?;
+    }
+    Ok(())
+}
+
+/// `wasm_point_quality(id, status, age_ms)`: why an input is as good as it is, as a status code of
+/// OPC UA, and how long ago it was good last; [`u32::MAX`] for longer than that can say, or never.
+pub(in crate::plugin) fn quality(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    id: i32,
+    status: u32,
+    age_ms: u32,
+) -> Outcome {
+    let id = point_id(id)?;
+    let readable = guest.may_read_point(id);
+    let world = guest.world();
+    let point = world.points.get(id).ok_or(Code::Unknown)?;
+    if point.direction == Direction::In && !readable {
+        return Err(Code::Denied);
+    }
+    memory.check(age_ms, 4)?;
+    let good_at = world.inputs.good_at[id.index()];
+    let age = match point.direction {
+        Direction::Out => 0,
+        Direction::In if good_at.is_zero() => u32::MAX,
+        Direction::In => {
+            u32::try_from(world.now.saturating_sub(good_at).as_millis()).unwrap_or(u32::MAX)
+        }
+    };
+    memory.write(status, &world.inputs.quality[id.index()].opc_ua().to_le_bytes())?;
+    memory.write(age_ms, &age.to_le_bytes())
+}
+
+/// `wasm_degraded(degraded)`: whether an input is missing that the program requires, so that its
+/// outputs are safe whatever it writes.
+pub(in crate::plugin) fn degraded(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    degraded: u32,
+) -> Outcome {
+    let seat = guest.seat;
+    let world = guest.world();
+    let is_so = world.overlay.degraded(seat, world.now).is_some();
+    memory.write(degraded, &[is_so.into()])
+}
+
+/// `wasm_point_write_*(id, value)`
+pub(in crate::plugin) fn write(guest: &mut Guest, id: i32, value: Value) -> Outcome {
+    let id = point_id(id)?;
+    let polled = guest.phase == Phase::Poll;
+    let point = guest.world().points.get(id).ok_or(Code::Unknown)?;
+    if !polled || point.direction == Direction::In {
+        return Err(Code::Denied);
+    }
+    let raw = point.encode(value).map_err(|unfit| match unfit {
+        Unfit::WrongType(_) => Code::OtherType,
+        Unfit::OutOfRange(_) => Code::Error,
+    })?;
+    let (bytes, mask) = (point.bytes(), point.mask());
+    if !guest.claim(id) {
+        return Err(Code::Denied);
+    }
+    for (at, raw) in bytes.zip(raw) {
+        guest.scratch.stage(at, raw, mask);
+    }
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! The whole daemon keeps the level of a tank behind a Modbus server that somebody else has written.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use camshaft::control::PointView;
+use camshaft::image::{Quality, Value};
+
+use crate::daemon::{Daemon, Keys, Plant, wait};
+use crate::rig::block_on;
+
+/// The tank of `tests/peers/tank.py`.
+struct Tank {
+    child: Child,
+    answers: BufReader<std::process::ChildStdout>,
+    url: String,
+}
+
+impl Tank {
+    fn start(kind: &str, port: u16) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let peers = std::env::var_os("CAMSHAFT_PEERS").map(PathBuf::from);
+        let python = peers.unwrap_or_else(|| root.join("target/peers")).join("python/bin/python");
+        let mut child = Command::new(python)
+            .arg(root.join("tests/peers/tank.py"))
+            .arg(kind)
+            .args((kind == "tcp").then(|| port.to_string()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("`tests/run` has installed pymodbus");
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        let mut tank = Self { child, answers, url: String::new() };
+        tank.url = match tank.answer::<Option<String>>() {
+            Some(path) => format!("rtu://{path}"),
+            None => format!("tcp://127.0.0.1:{port}"),
+        };
+        tank
+    }
+
+    fn answer<T: serde::de::DeserializeOwned>(&mut self) -> T {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).expect("the tank answers")
+    }
+
+    /// Level in percent, valve in thousandths.
+    fn look(&mut self) -> (f64, u16) {
+        writeln!(self.child.stdin.as_ref().unwrap()).unwrap();
+        self.answer()
+    }
+}
+
+impl Drop for Tank {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// A daemon with the tank's controller, and this tank in the field.
+fn daemon(tank: &Tank) -> Daemon {
+    let tables = format!(
+        r#"
+        [[device]]
+        name = "field"
+        driver = "modbus"
+        connect = "{}"
+        {}
+        timeout = "100ms"
+        unit = [ {{ name = "tank", id = 1, probe = "500ms" }} ]
+        group = [ {{ name = "fast", unit = "tank", table = "input", period = "20ms" }} ]
+        point = [
+          {{ name = "tank.level", direction = "in", type = "u16", scale = 0.01, unit = "%",
+             at = {{ group = "fast", address = 0 }} }},
+          {{ name = "tank.inflow", direction = "out", type = "u16", scale = 0.1, unit = "%", safe = 0,
+             at = {{ unit = "tank", address = 0 }} }},
+        ]"#,
+        tank.url,
+        if tank.url.starts_with("rtu:") { "baud = 115200" } else { "" },
+    );
+    let plant = Plant::new(Keys { tables: &tables, ..Keys::default() });
+    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins/tank.wasm");
+    std::fs::copy(module, plant.plugins().join("tank.wasm")).unwrap();
+    Daemon::on(plant)
+}
+
+fn point(daemon: &Daemon, name: &str) -> PointView {
+    let points = block_on(daemon.client.points()).unwrap();
+    points.into_iter().find(|view| view.name == name).unwrap()
+}
+
+fn level(daemon: &Daemon) -> (f64, Quality) {
+    let view = point(daemon, "tank.level");
+    let Some(Value::Real(level)) = view.value else { panic!("{view:?}") };
+    (level, view.reason)
+}
+
+/// Waits until the level is where the controller keeps it.
+fn wait_for_setpoint(daemon: &Daemon, tank: &mut Tank) {
+    let about = |level: f64| (57.0..64.0).contains(&level);
+    wait("the level is at its setpoint of 60 %", Duration::from_secs(60), || {
+        let (seen, quality) = level(daemon);
+        let (real, valve) = tank.look();
+        (quality == Quality::Good && about(seen) && about(real) && valve > 0).then_some(())
+    });
+    assert_eq!(point(daemon, "tank.inflow").owner.as_deref(), Some("tank"));
+}
+
+#[test]
+#[ignore = "needs pymodbus"]
+fn a_tank_over_tcp_is_controlled_lost_and_controlled_again() {
+    let port = free_port();
+    let mut tank = Tank::start("tcp", port);
+    let daemon = daemon(&tank);
+    wait_for_setpoint(&daemon, &mut tank);
+    let before = daemon.status();
+    drop(tank);
+    wait("the level is bad, and keeps its value", Duration::from_secs(20), || {
+        let (level, quality) = level(&daemon);
+        assert!(level > 50.0, "nothing becomes 0 by accident: {level}");
+        (quality == Quality::NoComm).then_some(())
+    });
+    wait("nobody knows what the valve has", Duration::from_secs(20), || {
+        let status = daemon.status();
+        let device = status.devices.iter().find(|device| device.name == "field").unwrap();
+        let is_doubted = point(&daemon, "tank.inflow").confirmed == Some(false);
+        (is_doubted && !device.confirmed && device.fault.is_some()).then_some(())
+    });
+    wait("the log names it", Duration::from_secs(20), || {
+        let said = |words: &str| daemon.log().iter().any(|line| line.message.contains(words));
+        (said("UNCONFIRMED") && said("tank.inflow of field")).then_some(())
+    });
+    let mut tank = Tank::start("tcp", port);
+    wait_for_setpoint(&daemon, &mut tank);
+    let after = daemon.status();
+    let witness = |status: &camshaft::control::StatusView| {
+        status.plugins.iter().find(|plugin| plugin.name == "witness").unwrap().polls
+    };
+    let cycles = after.cycle - before.cycle;
+    assert_eq!(witness(&after) - witness(&before), cycles, "the scan has not noticed");
+    let (status, ..) = daemon.stop();
+    assert_eq!(status.code(), Some(0), "safe outputs are confirmed");
+    assert_eq!(tank.look().1, 0, "the valve is shut");
+}
+
+#[test]
+#[ignore = "needs pymodbus"]
+fn a_tank_on_a_serial_line_is_controlled() {
+    let mut tank = Tank::start("rtu", 0);
+    let daemon = daemon(&tank);
+    wait_for_setpoint(&daemon, &mut tank);
+    let (status, ..) = daemon.stop();
+    assert_eq!(status.code(), Some(0), "safe outputs are confirmed");
+    assert_eq!(tank.look().1, 0, "the valve is shut");
+}

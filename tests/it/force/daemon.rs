@@ -1,0 +1,108 @@
+//! Forces as an operator orders and sees them, on a running daemon.
+
+use std::process::Command;
+use std::time::Duration;
+
+use camshaft::image::{Class, Quality, Value};
+
+use crate::daemon::{Daemon, Keys, wait};
+use crate::rig::block_on;
+
+const EXTRA: &str = r#"
+[[device]]
+name = "extra"
+driver = "sim"
+point = [
+  { name = "extra.in", direction = "in", type = "u8", initial = 1 },
+  { name = "extra.out", direction = "out", type = "i32", safe = 3 },
+]
+"#;
+
+/// Runs the command line against the daemon: exit code, standard output, standard error.
+fn run(daemon: &Daemon, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_camshaft"))
+        .args(arguments)
+        .arg("--socket")
+        .arg(daemon.path("control.sock"))
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// Value, class and reason of a point.
+fn point(daemon: &Daemon, name: &str) -> (Option<Value>, Class, Quality) {
+    let points = block_on(daemon.client.points()).unwrap();
+    let view = points.into_iter().find(|view| view.name == name).unwrap();
+    (view.value, view.quality, view.reason)
+}
+
+fn said(daemon: &Daemon, words: &str) {
+    wait(words, Duration::from_secs(10), || {
+        daemon.log().iter().any(|line| line.message.contains(words)).then_some(())
+    });
+}
+
+#[test]
+fn a_force_has_an_owner_a_reason_and_an_end() {
+    let daemon = Daemon::start(Keys { tables: EXTRA, ..Keys::default() });
+    let forced = run(
+        &daemon,
+        &["force", "extra.in", "40", "--for", "10m", "--owner", "ann", "--reason", "a test"],
+    );
+    assert_eq!(forced, (Some(0), "extra.in: forced to 40 for 10m\n".into(), String::new()));
+    wait("it is forced", Duration::from_secs(5), || {
+        let is_so = (Some(Value::Int(40)), Class::Good, Quality::Forced);
+        (point(&daemon, "extra.in") == is_so).then_some(())
+    });
+    said(&daemon, "extra.in is forced to 40 by ann for");
+    // What the device says meanwhile counts afterwards.
+    assert_eq!(run(&daemon, &["set", "extra.in", "7"]).0, Some(0));
+    let waits = "extra.out: forced to -5 until `camshaft unforce` or the end of the daemon\n\
+                 extra.out: no healthy program owns it now, and safe outranks a force: it waits\n";
+    let forced = run(&daemon, &["force", "extra.out", "-5", "--forever", "--owner", "bob"]);
+    assert_eq!(forced, (Some(0), waits.into(), String::new()));
+    assert_eq!(point(&daemon, "extra.out").0, Some(Value::Int(3)));
+    let (_, table, _) = run(&daemon, &["forces"]);
+    let lines: Vec<_> = table.lines().collect();
+    assert_eq!(lines.len(), 3, "{table}");
+    assert!(lines[1].starts_with("extra.in      40  forced"), "{table}");
+    assert!(lines[1].ends_with("  a test") && lines[1].contains("  ann  "), "{table}");
+    assert!(lines[2].starts_with("extra.out     -5  safe outranks it       -  bob  "), "{table}");
+    assert_eq!(daemon.status().forces, 2);
+    assert!(run(&daemon, &["status"]).1.contains("forces    2 points are forced"));
+    assert_eq!(run(&daemon, &["unforce", "extra.in"]).1, "extra.in: not forced any more\n");
+    wait("the device is seen again", Duration::from_secs(5), || {
+        let is_so = (Some(Value::Int(7)), Class::Good, Quality::Good);
+        (point(&daemon, "extra.in") == is_so).then_some(())
+    });
+    run(&daemon, &["force", "extra.in", "9", "--for", "200ms", "--owner", "ann"]);
+    said(&daemon, "the force of extra.in is over");
+    assert_eq!(point(&daemon, "extra.in").0, Some(Value::Int(7)));
+    assert_eq!(run(&daemon, &["unforce", "--all"]).0, Some(0));
+    wait("nothing is forced", Duration::from_secs(5), || {
+        (run(&daemon, &["forces"]).1 == "nothing is forced\n").then_some(())
+    });
+}
+
+#[test]
+fn what_cannot_be_forced_is_said() {
+    let daemon = Daemon::start(Keys { tables: EXTRA, ..Keys::default() });
+    let fails = |arguments: &[&str], expected: &str| {
+        let (code, out, error) = run(&daemon, arguments);
+        assert_eq!((code, &*out), (Some(1), ""), "{arguments:?}");
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+    };
+    fails(
+        &["force", "extra.inn", "1"],
+        "there is no point \"extra.inn\"; did you mean \"extra.in\"?",
+    );
+    fails(&["force", "extra.in", "300"], "extra.in: the value does not fit type u8");
+    fails(&["force", "extra.in", "true"], "extra.in: a number is wanted, for type u8");
+    fails(&["force", "extra.in", "1", "--for", "8d"], "a time up to 7 days is wanted, or forever");
+    fails(&["force", "extra.in", "1", "--owner", ""], "an owner of 1 to 64 bytes is wanted");
+    fails(&["unforce", "extra.in"], "extra.in is not forced");
+    let (code, _, error) = run(&daemon, &["force", "extra.in", "1", "--for", "1m", "--forever"]);
+    assert_eq!(code, Some(2), "{error}");
+    assert_eq!(daemon.status().forces, 0);
+}
