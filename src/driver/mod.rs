@@ -8,6 +8,7 @@
 
 pub mod export;
 pub mod file;
+pub mod gpio;
 pub mod modbus;
 pub mod modbus_server;
 pub mod sim;
@@ -40,6 +41,8 @@ pub enum Config {
     Sim(sim::Config),
     /// Files whose text is a number, such as those of sysfs.
     File(file::Config),
+    /// GPIO lines of this machine.
+    Gpio(gpio::Config),
     /// Units on a Modbus.
     Modbus(modbus::Config),
     /// Modbus TCP for SCADA, which asks.
@@ -52,6 +55,7 @@ impl Config {
         match self {
             Self::Sim(_) => "sim",
             Self::File(_) => "file",
+            Self::Gpio(_) => "gpio",
             Self::Modbus(_) => "modbus",
             Self::ModbusServer(_) => "modbus_server",
         }
@@ -67,6 +71,7 @@ pub fn check(config: &Config, points: &Arc<Points>, device: usize) -> Result<(),
     match config {
         Config::Sim(config) => sim::Sim::open(config, points, device).map(drop),
         Config::File(config) => file::Files::plan(config, points, device).map(drop),
+        Config::Gpio(config) => gpio::Board::plan(config, points, device).map(drop),
         Config::Modbus(config) => modbus::Client::plan(config, points, device).map(drop),
         Config::ModbusServer(config) => {
             let (_, exports) = export::exports();
@@ -92,6 +97,10 @@ pub fn open(
         Config::File(config) => {
             let files = file::Files::plan(config, points, device)?;
             Link::start(points, device, files.freshness(), files)
+        }
+        Config::Gpio(config) => {
+            let board = gpio::Board::plan(config, points, device)?;
+            Link::start(points, device, board.freshness(), board)
         }
         Config::Modbus(config) => {
             let client = modbus::Client::plan(config, points, device)?;

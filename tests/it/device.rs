@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 mod by_hand;
 mod file;
+mod gpio;
 mod modbus;
 mod peer;
 mod proxy;
@@ -119,5 +120,20 @@ impl Bench {
     /// Whether the device is known to have an output.
     pub fn is_confirmed(&self, name: &str) -> bool {
         self.driver.is_confirmed() || self.driver.is_confirmed_at(self.id(name))
+    }
+}
+
+/// What a user copies from `config/` works as it is.
+#[test]
+fn every_example_is_right() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let examples: Vec<_> = files.filter(|file| file.extension() == Some("toml".as_ref())).collect();
+    assert!(examples.len() >= 4, "{examples:?}");
+    for file in examples {
+        let text = std::fs::read_to_string(&file).unwrap();
+        if let Err(problems) = config::parse(&text, &file) {
+            panic!("{problems}");
+        }
     }
 }
