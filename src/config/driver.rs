@@ -14,11 +14,11 @@ use toml::de::{DeTable, DeValue, Deserializer, Error};
 use super::file::DeviceFile;
 use super::problem::Report;
 use super::read::split;
-use crate::driver::{Config, file, sim};
+use crate::driver::{Config, file, mqtt, sim};
 use crate::text::nearest;
 
 /// The drivers that can be named.
-const DRIVERS: [&str; 2] = ["sim", "file"];
+const DRIVERS: [&str; 3] = ["sim", "file", "mqtt"];
 
 /// Turns the keys of a driver into its settings; relative paths in them count from `folder`.
 fn driver_config(
@@ -36,6 +36,11 @@ fn driver_config(
         }
         "file" => {
             file::Config::deserialize(Deserializer::from(table)).map(|c| Some(Config::File(c)))
+        }
+        "mqtt" => {
+            let mut config = mqtt::Config::deserialize(Deserializer::from(table))?;
+            config.settle(folder);
+            Ok(Some(Config::Mqtt(Box::new(config))))
         }
         _ => Ok(None),
     }

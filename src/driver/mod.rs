@@ -8,6 +8,7 @@
 
 pub mod export;
 pub mod file;
+pub mod mqtt;
 pub mod sim;
 
 mod duration;
@@ -37,6 +38,8 @@ pub enum Config {
     Sim(sim::Config),
     /// Files whose text is a number, such as those of sysfs.
     File(file::Config),
+    /// A broker of MQTT 5.
+    Mqtt(Box<mqtt::Config>),
 }
 
 impl Config {
@@ -45,6 +48,7 @@ impl Config {
         match self {
             Self::Sim(_) => "sim",
             Self::File(_) => "file",
+            Self::Mqtt(_) => "mqtt",
         }
     }
 }
@@ -58,6 +62,9 @@ pub fn check(config: &Config, points: &Arc<Points>, device: usize) -> Result<(),
     match config {
         Config::Sim(config) => sim::Sim::open(config, points, device).map(drop),
         Config::File(config) => file::Files::plan(config, points, device).map(drop),
+        Config::Mqtt(config) => {
+            mqtt::Mqtt::plan(config, points, device, &export::exports().1).map(drop)
+        }
     }
 }
 
@@ -71,13 +78,17 @@ pub fn open(
     config: &Config,
     points: &Arc<Points>,
     device: usize,
-    _exports: &Exports,
+    exports: &Exports,
 ) -> Result<Box<dyn Driver>, OpenError> {
     let link = match config {
         Config::Sim(config) => return Ok(Box::new(sim::Sim::open(config, points, device)?)),
         Config::File(config) => {
             let files = file::Files::plan(config, points, device)?;
             Link::start(points, device, files.freshness(), files)
+        }
+        Config::Mqtt(config) => {
+            let mqtt = mqtt::Mqtt::plan(config, points, device, exports)?;
+            Link::start(points, device, mqtt.freshness(), mqtt)
         }
     };
     let failed = |error| OpenError::new("driver", format!("{error}"), "threads and descriptors");
