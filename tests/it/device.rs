@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use camshaft::clock::{Clock, MonotonicClock};
 use camshaft::config;
 use camshaft::driver::export::{Export, exports};
-use camshaft::driver::{self, Driver, Fault};
+use camshaft::driver::{self, Driver, Fault, Part};
 use camshaft::image::{Direction, Inputs, Point, PointId, Points, Quality, Safe, Value};
 use tokio::sync::watch;
 
 mod file;
+mod mqtt;
 
 /// The longest that anything on a bench takes, on a machine that does other things as well.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -62,8 +63,8 @@ impl Bench {
             if is_so(self) {
                 return;
             }
-            let inputs: Vec<_> = self.all_inputs();
-            assert!(started.elapsed() < PATIENCE, "{what}: not so; {inputs:?} {:?}", self.fault);
+            let is_late = started.elapsed() >= PATIENCE;
+            assert!(!is_late, "{what}: not so; {:?} {:?}", self.all_inputs(), self.told());
             sleep(Duration::from_millis(1));
         }
     }
@@ -98,6 +99,11 @@ impl Bench {
             (point.name.clone(), value, self.inputs.quality[id.index()])
         });
         all.collect()
+    }
+
+    /// What the status shows.
+    fn told(&self) -> (Option<Fault>, Vec<Part>) {
+        (self.fault, self.driver.monitor().map(|monitor| monitor.parts()).unwrap_or_default())
     }
 
     /// Gives an output a value, from the next cycle on.
