@@ -66,6 +66,8 @@ struct Reading {
     quality: Quality,
     /// When it was good last; `None` if never.
     good_at: Option<Duration>,
+    /// When it ends, if it does: a command that is worth something for a time.
+    ends_at: Option<Duration>,
 }
 
 /// What the scan wants of the device: its outputs, in the order of [`Link::outputs`].
@@ -141,7 +143,8 @@ impl Link {
         };
         let inputs: Vec<_> = ours(Direction::In).map(|id| (id, limits(id))).collect();
         let outputs: Vec<_> = ours(Direction::Out).collect();
-        let unread = Reading { raw: [0; 8], quality: Quality::Waiting, good_at: None };
+        let unread =
+            Reading { raw: [0; 8], quality: Quality::Waiting, good_at: None, ends_at: None };
         let (confirmed, reading) = (vec![None; outputs.len()], vec![unread; inputs.len()]);
         let first = News { fault: None, inputs: reading, confirmed };
         let (told, news) = latest::latest(&first);
@@ -196,7 +199,7 @@ impl Driver for Link {
                 inputs.good_at[id.index()] = good_at;
                 quality = freshness.judge(quality, now.saturating_sub(good_at));
             }
-            if is_down {
+            if is_down || reading.ends_at.is_some_and(|ends_at| now >= ends_at) {
                 quality = quality.max(Quality::NoComm);
             }
             inputs.quality[id.index()] = quality;

@@ -11,6 +11,7 @@ pub mod file;
 pub mod gpio;
 pub mod modbus;
 pub mod modbus_server;
+pub mod mqtt;
 pub mod sim;
 
 mod duration;
@@ -47,6 +48,8 @@ pub enum Config {
     Modbus(modbus::Config),
     /// Modbus TCP for SCADA, which asks.
     ModbusServer(modbus_server::Config),
+    /// A broker of MQTT 5.
+    Mqtt(Box<mqtt::Config>),
 }
 
 impl Config {
@@ -58,6 +61,7 @@ impl Config {
             Self::Gpio(_) => "gpio",
             Self::Modbus(_) => "modbus",
             Self::ModbusServer(_) => "modbus_server",
+            Self::Mqtt(_) => "mqtt",
         }
     }
 }
@@ -76,6 +80,9 @@ pub fn check(config: &Config, points: &Arc<Points>, device: usize) -> Result<(),
         Config::ModbusServer(config) => {
             let (_, exports) = export::exports();
             modbus_server::Server::plan(config, points, device, &exports).map(drop)
+        }
+        Config::Mqtt(config) => {
+            mqtt::Mqtt::plan(config, points, device, &export::exports().1).map(drop)
         }
     }
 }
@@ -113,6 +120,10 @@ pub fn open(
             let limits: HashMap<_, _> =
                 points.iter().map(|(id, _)| (id, server.freshness(id))).collect();
             Link::start_with(points, device, |id| limits[&id], server)
+        }
+        Config::Mqtt(config) => {
+            let mqtt = mqtt::Mqtt::plan(config, points, device, exports)?;
+            Link::start(points, device, mqtt.freshness(), mqtt)
         }
     };
     let failed = |error| OpenError::new("driver", format!("{error}"), "threads and descriptors");

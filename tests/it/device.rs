@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use camshaft::clock::{Clock, MonotonicClock};
 use camshaft::config;
 use camshaft::driver::export::{Export, exports};
-use camshaft::driver::{self, Driver, Fault, Monitor};
+use camshaft::driver::{self, Driver, Fault, Monitor, Part};
 use camshaft::image::{Direction, Inputs, Point, PointId, Points, Quality, Safe, Value};
 use tokio::sync::watch;
 
@@ -16,6 +16,7 @@ mod by_hand;
 mod file;
 mod gpio;
 mod modbus;
+mod mqtt;
 mod peer;
 mod proxy;
 mod server;
@@ -73,8 +74,8 @@ impl Bench {
             if is_so(self) {
                 return;
             }
-            let inputs: Vec<_> = self.all_inputs();
-            assert!(started.elapsed() < PATIENCE, "{what}: not so; {inputs:?} {:?}", self.fault);
+            let is_late = started.elapsed() >= PATIENCE;
+            assert!(!is_late, "{what}: not so; {:?} {:?}", self.all_inputs(), self.told());
             sleep(Duration::from_millis(1));
         }
     }
@@ -109,6 +110,11 @@ impl Bench {
             (point.name.clone(), value, self.inputs.quality[id.index()])
         });
         all.collect()
+    }
+
+    /// What the status shows.
+    fn told(&self) -> (Option<Fault>, Vec<Part>) {
+        (self.fault, self.monitor.parts())
     }
 
     /// Gives an output a value, from the next cycle on.

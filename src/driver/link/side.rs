@@ -84,7 +84,14 @@ impl Side {
     /// The same for a value that can be used, though perhaps not quite.
     pub(in crate::driver) fn put_as(&mut self, input: PointId, raw: Raw, quality: Quality) {
         let good_at = Some(MonotonicClock.now());
-        *self.reading(input) = Reading { raw, quality, good_at };
+        *self.reading(input) = Reading { raw, quality, good_at, ends_at: None };
+    }
+
+    /// The same for a value that is worth nothing any more at an instant of
+    /// [`MonotonicClock`]: the scan sees to that, whatever becomes of this thread.
+    pub(in crate::driver) fn put_until(&mut self, input: PointId, raw: Raw, end: Duration) {
+        self.put(input, raw);
+        self.reading(input).ends_at = Some(end);
     }
 
     /// An input is known to be this bad; its value stays what it was. A mere silence need not be
