@@ -658,7 +658,7 @@ fn the_example_is_seen_and_commanded_by_scada() {
     let camshaft = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_camshaft"));
         command.args(arguments).current_dir(&folder).env_remove("NOTIFY_SOCKET");
-        places.iter().for_each(|place| drop(command.env(place, folder.path())));
+        command.envs(places.map(|place| (place, folder.path())));
         command.env("CAMSHAFT_SOCKET", folder.path().join("control.sock")).stderr(Stdio::null());
         command
     };
