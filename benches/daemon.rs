@@ -4,20 +4,18 @@
 //! hundred plugins takes, and how much memory three idle plugins need.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints and may fail")]
+#![allow(unreachable_pub, reason = "nobody outside sees a bench")]
+
+mod running;
+
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use camshaft::control::client::Client;
 use camshaft::control::{PluginView, StatusView};
 use camshaft::plugin::ModuleHash;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
-/// Longest wait for anything; what is measured takes a fraction of a second.
-const LIMIT: Duration = Duration::from_secs(30);
+use running::{Daemon, drop_in};
 
 /// The quick start's period.
 const CONFIG: &str = r#"[scan]
@@ -38,66 +36,14 @@ fn main() {
     three_idle_plugins(folder.path());
 }
 
-/// A daemon in a folder; ended when dropped.
-struct Daemon<'a> {
-    folder: &'a Path,
-    child: Child,
-    client: Client,
-    runtime: tokio::runtime::Runtime,
-}
-
-impl<'a> Daemon<'a> {
-    fn start(folder: &'a Path) -> Self {
-        let log = fs::File::create(folder.join("log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_camshaft"))
-            .arg("run")
-            .arg(folder.join("camshaft.toml"))
-            .stderr(log)
-            .stdin(Stdio::null())
-            .env("STATE_DIRECTORY", folder.join("state"))
-            .spawn()
-            .unwrap();
-        let client = Client::new(vec![folder.join("control.sock")]);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { folder, child, client, runtime }
-    }
-
-    /// Renames a module into the plugin folder.
-    fn drop_in(&self, name: &str, module: &[u8]) -> String {
-        drop_in(self.folder, name, module);
-        format!("{:#}", ModuleHash::of(module))
-    }
-
-    /// Asks for the status until it is as wanted.
-    fn wait(&self, is_so: impl Fn(&StatusView) -> bool) {
-        let started = Instant::now();
-        while !self.runtime.block_on(self.client.status()).is_ok_and(|status| is_so(&status)) {
-            assert!(started.elapsed() < LIMIT, "not within {LIMIT:?}");
-            sleep(Duration::from_micros(200));
-        }
-    }
-
-    /// From the rename of a module to its first poll, seen from outside.
-    fn first_poll(&self, name: &str, module: &[u8]) -> Duration {
-        let started = Instant::now();
-        let hash = self.drop_in(name, module);
-        let polled = |view: &PluginView| view.hash.as_ref() == Some(&hash) && view.polls > 0;
-        self.wait(|status| status.plugins.iter().any(polled));
-        started.elapsed()
-    }
-}
-
-impl Drop for Daemon<'_> {
-    fn drop(&mut self) {
-        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-fn drop_in(folder: &Path, name: &str, module: &[u8]) {
-    let half = folder.join("plugins").join(format!(".{name}.tmp"));
-    fs::write(&half, module).unwrap();
-    fs::rename(half, folder.join("plugins").join(format!("{name}.wasm"))).unwrap();
+/// From the rename of a module to its first poll, seen from outside.
+fn first_poll(daemon: &Daemon, folder: &Path, name: &str, module: &[u8]) -> Duration {
+    let started = Instant::now();
+    drop_in(folder, name, module);
+    let hash = format!("{:#}", ModuleHash::of(module));
+    let polled = |view: &PluginView| view.hash.as_ref() == Some(&hash) && view.polls > 0;
+    daemon.wait(|status| status.plugins.iter().any(polled));
+    started.elapsed()
 }
 
 /// A module of about 1 KB that differs from every other `n`.
@@ -116,7 +62,8 @@ fn rename_to_first_poll(folder: &Path) {
     daemon.wait(|_| true);
     println!("rename-in of a module of {} bytes to its first poll, at 10 ms:", module(0).len());
     for (name, what) in [("cold", "empty cache"), ("warm", "cached")] {
-        let mut times: Vec<_> = (0..TIMES).map(|n| daemon.first_poll(name, &module(n))).collect();
+        let mut times: Vec<_> =
+            (0..TIMES).map(|n| first_poll(&daemon, folder, name, &module(n))).collect();
         times.sort();
         println!("  {what}: p50 {:?}, p99 {:?}", times[TIMES / 2], times[TIMES * 99 / 100]);
     }
@@ -149,7 +96,7 @@ fn three_idle_plugins(folder: &Path) {
     let daemon = Daemon::start(folder);
     daemon.wait(|status| status.plugins.iter().filter(|plugin| plugin.polls > 0).count() == 3);
     sleep(Duration::from_secs(3));
-    let status = fs::read_to_string(format!("/proc/{}/status", daemon.child.id())).unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap();
     let rss = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
     println!("3 plugins idle: {rss}");
 }

@@ -5,8 +5,8 @@
 //! the others. Names, seats and modules are kept together in `roster.rs`, preparation is in
 //! `loader.rs`, trials in `shadow.rs`, live changes in `reload.rs`, devices in `device.rs`, forces
 //! in `force.rs`, the log in `say.rs`, receipts in `record.rs`, answers for people in `answer.rs`
-//! and `view.rs`, what outlives the daemon in `keep.rs`, `retain.rs`, `reset.rs` and `recovery.rs`,
-//! the end in `stop.rs`.
+//! and `view.rs`, what outlives the daemon in `keep.rs`, `recall.rs`, `retain.rs`, `reset.rs` and
+//! `recovery.rs`, the end in `stop.rs`.
 
 mod answer;
 mod build;
@@ -15,6 +15,7 @@ mod device;
 mod force;
 mod keep;
 mod loader;
+mod recall;
 mod record;
 mod recovery;
 mod reload;
@@ -168,6 +169,7 @@ impl Daemon {
                     entry.detect = now.saturating_sub(detected);
                     self.roster.modules.entry(hash).or_insert(Module::Bytes(bytes));
                 }
+                self.fall_back(&name);
             }
             Change::Refused { name, path, refusal } => {
                 refused(&name, &path.display(), &refusal);

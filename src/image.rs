@@ -339,7 +339,8 @@ impl std::ops::Index<PointId> for Points {
 pub struct Inputs {
     /// The byte space.
     pub bytes: Vec<u8>,
-    /// By [`PointId`], one for each of [`Points::ids`]; entries of outputs stay `Good`.
+    /// By [`PointId`], one for each of [`Points::ids`]; those of outputs say
+    /// whether they are forced.
     pub quality: Vec<Quality>,
     /// When each was good last, on the scan's clock; by [`PointId`].
     pub good_at: Vec<Duration>,

@@ -265,6 +265,24 @@ impl Supervisor {
         Ok(())
     }
 
+    /// These bytes were in quarantine under that name before the daemon was started.
+    pub fn recall(&mut self, name: &str, hash: ModuleHash) {
+        self.desk.quarantine.add(name, hash);
+    }
+
+    /// Whether these bytes are in quarantine under that name.
+    pub fn is_quarantined(&self, name: &str, hash: ModuleHash) -> bool {
+        self.desk.quarantine.contains(name, hash)
+    }
+
+    /// This version is known to be good, if none has run under that name yet: it runs where the
+    /// file is no good.
+    pub fn fall_back(&mut self, name: &str, hash: ModuleHash) {
+        if let Some(plugin) = self.plugins.get_mut(name) {
+            plugin.fall_back(hash);
+        }
+    }
+
     /// The operator wants a new instance of the same plugin, now. A refused file is tried again.
     ///
     /// # Errors

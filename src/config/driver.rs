@@ -14,11 +14,11 @@ use toml::de::{DeTable, DeValue, Deserializer, Error};
 use super::file::DeviceFile;
 use super::problem::Report;
 use super::read::split;
-use crate::driver::{Config, file, modbus, modbus_server, sim};
+use crate::driver::{Config, file, gpio, modbus, modbus_server, mqtt, sim};
 use crate::text::nearest;
 
 /// The drivers that can be named.
-const DRIVERS: [&str; 4] = ["sim", "file", "modbus", "modbus_server"];
+const DRIVERS: [&str; 6] = ["sim", "file", "gpio", "modbus", "modbus_server", "mqtt"];
 
 /// Turns the keys of a driver into its settings; relative paths in them count from `folder`.
 fn driver_config(
@@ -37,11 +37,19 @@ fn driver_config(
         "file" => {
             file::Config::deserialize(Deserializer::from(table)).map(|c| Some(Config::File(c)))
         }
+        "gpio" => {
+            gpio::Config::deserialize(Deserializer::from(table)).map(|c| Some(Config::Gpio(c)))
+        }
         "modbus" => {
             modbus::Config::deserialize(Deserializer::from(table)).map(|c| Some(Config::Modbus(c)))
         }
         "modbus_server" => modbus_server::Config::deserialize(Deserializer::from(table))
             .map(|c| Some(Config::ModbusServer(c))),
+        "mqtt" => {
+            let mut config = mqtt::Config::deserialize(Deserializer::from(table))?;
+            config.settle(folder);
+            Ok(Some(Config::Mqtt(Box::new(config))))
+        }
         _ => Ok(None),
     }
 }

@@ -16,6 +16,7 @@ use super::crash::Crashes;
 use super::device::Devices;
 use super::force::Forces;
 use super::loader::Loader;
+use super::recall::recall;
 use super::record::Record;
 use super::recovery::{self, Recovery};
 use super::reload::{self, Cause, Reload};
@@ -112,8 +113,10 @@ async fn live(
     if !retain.initial().is_empty() {
         tick(&events, config.retain.flush, || Event::Flush);
     }
+    let mut supervisor = Supervisor::new(config.plugins.restart);
+    recall(&record.newest(usize::MAX, None), &mut supervisor);
     let daemon = Daemon {
-        supervisor: Supervisor::new(config.plugins.restart),
+        supervisor,
         roster: Roster::default(),
         loader,
         feeds: Vec::new(),

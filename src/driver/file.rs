@@ -16,11 +16,12 @@
 //! Inputs are read once in a period, each by a thread that may wait: a sensor that hangs costs only
 //! its own point, whose value ages. Outputs are written when they change, and confirmed when the
 //! kernel has taken them. The number in the file is the raw one; scale and offset are the point's.
-//! It does not watch files and does not find them: hwmon numbers its chips anew at each boot, so
-//! name them by their device, such as `/sys/devices/.../hwmon/hwmon*/temp1_input` resolved once.
+//! One name in a path may have one `*`, because hwmon numbers its chips anew at each start:
+//! `/sys/devices/platform/coretemp.0/hwmon/hwmon*/temp1_input`. It stands for whatever is there
+//! whenever the file is opened; two files that match are a mistake. This watches no files.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,7 +62,7 @@ fn second() -> Duration {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct At {
-    /// The file, absolute.
+    /// The file, absolute, perhaps with one `*`.
     pub path: PathBuf,
 }
 
@@ -104,6 +105,10 @@ impl Files {
                 let found = format!("{}", at.path.display());
                 return Err(OpenError::at(&point.name, "path", found, "an absolute path"));
             }
+            if at.path.to_string_lossy().matches('*').count() > 1 {
+                let found = format!("{}", at.path.display());
+                return Err(OpenError::at(&point.name, "path", found, "one `*` at most"));
+            }
             let path = Arc::from(&*at.path);
             let spot = Spot { id, point: point.clone(), path, work: None, trouble: None };
             match point.direction {
@@ -131,6 +136,9 @@ impl Files {
                     }
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
                         side.spoil(spot.id, Quality::NoComm);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::InvalidFilename => {
+                        side.spoil(spot.id, Quality::Config);
                     }
                     Err(_) => side.spoil(spot.id, Quality::Device),
                 }
@@ -206,9 +214,36 @@ impl Spot {
     }
 }
 
+/// The file that a path means now.
+fn find(path: &Path) -> io::Result<PathBuf> {
+    let text = path.to_string_lossy();
+    let Some((before, after)) = text.split_once('*') else { return Ok(path.to_owned()) };
+    let (folder, start) = before.rsplit_once('/').unwrap_or_default();
+    let (end, below) = after.split_once('/').unwrap_or((after, ""));
+    let mut found = Vec::new();
+    for entry in fs::read_dir(format!("{folder}/"))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let middle = name.to_str().and_then(|name| name.strip_prefix(start)?.strip_suffix(end));
+        // Joined with nothing it would get a slash.
+        let file = if below.is_empty() { entry.path() } else { entry.path().join(below) };
+        if middle.is_some() && file.exists() {
+            found.push(file);
+        }
+    }
+    match &found[..] {
+        [file] => Ok(file.clone()),
+        [] => Err(io::Error::new(io::ErrorKind::NotFound, "no file matches")),
+        [first, second, ..] => {
+            let message = format!("{} and {} match", first.display(), second.display());
+            Err(io::Error::new(io::ErrorKind::InvalidFilename, message))
+        }
+    }
+}
+
 fn read(path: &Path, point: &Point) -> io::Result<Raw> {
     let mut text = String::new();
-    File::open(path)?.take(MAX_TEXT).read_to_string(&mut text)?;
+    File::open(find(path)?)?.take(MAX_TEXT).read_to_string(&mut text)?;
     parse(&text, point.kind).ok_or_else(|| {
         let message = format!("{:?} is no {}", text.trim(), point.kind);
         io::Error::new(io::ErrorKind::InvalidData, message)
@@ -234,7 +269,7 @@ fn write(path: &Path, point: &Point, raw: Raw) -> io::Result<Raw> {
         number => number.to_string(),
     };
     // Without truncation: files of sysfs have none, and of others the number is the first line.
-    let mut file = OpenOptions::new().write(true).open(path)?;
+    let mut file = OpenOptions::new().write(true).open(find(path)?)?;
     file.write_all(format!("{text}\n").as_bytes())?;
     Ok(raw)
 }
@@ -242,6 +277,29 @@ fn write(path: &Path, point: &Point, raw: Raw) -> io::Result<Raw> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_star_stands_for_what_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["hwmon3/temp1_input", "hwmon4/in0_input", "fan"] {
+            fs::create_dir_all(path(name).parent().unwrap()).unwrap();
+            fs::write(path(name), "1").unwrap();
+        }
+        let check = |pattern: &str, expected: Result<&str, io::ErrorKind>| {
+            let found = find(&path(pattern)).map_err(|error| error.kind());
+            assert_eq!(found, expected.map(path), "{pattern}");
+        };
+        check("fan", Ok("fan"));
+        check("none", Ok("none"));
+        check("hwmon*/temp1_input", Ok("hwmon3/temp1_input"));
+        check("hwmon3/temp*_input", Ok("hwmon3/temp1_input"));
+        check("*n", Ok("fan"));
+        check("fan*fan", Err(io::ErrorKind::NotFound));
+        check("hwmon*/temp2_input", Err(io::ErrorKind::NotFound));
+        check("hwmon*", Err(io::ErrorKind::InvalidFilename));
+        check("none/*", Err(io::ErrorKind::NotFound));
+    }
 
     #[test]
     fn numbers_are_of_their_type() {

@@ -35,6 +35,9 @@ pub(super) use side::Side;
 /// reload without wondering.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// Enough for a TLS handshake, four times over. With `lock_memory` all of it is in RAM.
+const STACK_BYTES: usize = 512 * 1024;
+
 /// Between two attempts of a thread whose work has ended or panicked.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -63,6 +66,8 @@ struct Reading {
     quality: Quality,
     /// When it was good last; `None` if never.
     good_at: Option<Duration>,
+    /// When it ends, if it does: a command that is worth something for a time.
+    ends_at: Option<Duration>,
 }
 
 /// What the scan wants of the device: its outputs, in the order of [`Link::outputs`].
@@ -138,7 +143,8 @@ impl Link {
         };
         let inputs: Vec<_> = ours(Direction::In).map(|id| (id, limits(id))).collect();
         let outputs: Vec<_> = ours(Direction::Out).collect();
-        let unread = Reading { raw: [0; 8], quality: Quality::Waiting, good_at: None };
+        let unread =
+            Reading { raw: [0; 8], quality: Quality::Waiting, good_at: None, ends_at: None };
         let (confirmed, reading) = (vec![None; outputs.len()], vec![unread; inputs.len()]);
         let first = News { fault: None, inputs: reading, confirmed };
         let (told, news) = latest::latest(&first);
@@ -193,7 +199,7 @@ impl Driver for Link {
                 inputs.good_at[id.index()] = good_at;
                 quality = freshness.judge(quality, now.saturating_sub(good_at));
             }
-            if is_down {
+            if is_down || reading.ends_at.is_some_and(|ends_at| now >= ends_at) {
                 quality = quality.max(Quality::NoComm);
             }
             inputs.quality[id.index()] = quality;
@@ -266,9 +272,13 @@ fn start_thread(
     mut worker: impl Serve,
     shared: Arc<Shared>,
 ) -> io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // Linux shows 15 bytes of it.
-    std::thread::Builder::new().name(format!("dev {name}")).spawn(move || {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .thread_stack_size(STACK_BYTES)
+        .enable_all()
+        .build()?;
+    // Linux shows 15 bytes of the name.
+    let thread = std::thread::Builder::new().name(format!("dev {name}")).stack_size(STACK_BYTES);
+    thread.spawn(move || {
         while !shared.ended.load(Ordering::Relaxed) {
             let life = async {
                 tokio::select! {

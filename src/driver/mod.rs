@@ -8,8 +8,10 @@
 
 pub mod export;
 pub mod file;
+pub mod gpio;
 pub mod modbus;
 pub mod modbus_server;
+pub mod mqtt;
 pub mod sim;
 
 mod duration;
@@ -40,10 +42,14 @@ pub enum Config {
     Sim(sim::Config),
     /// Files whose text is a number, such as those of sysfs.
     File(file::Config),
+    /// GPIO lines of this machine.
+    Gpio(gpio::Config),
     /// Units on a Modbus.
     Modbus(modbus::Config),
     /// Modbus TCP for SCADA, which asks.
     ModbusServer(modbus_server::Config),
+    /// A broker of MQTT 5.
+    Mqtt(Box<mqtt::Config>),
 }
 
 impl Config {
@@ -52,8 +58,10 @@ impl Config {
         match self {
             Self::Sim(_) => "sim",
             Self::File(_) => "file",
+            Self::Gpio(_) => "gpio",
             Self::Modbus(_) => "modbus",
             Self::ModbusServer(_) => "modbus_server",
+            Self::Mqtt(_) => "mqtt",
         }
     }
 }
@@ -67,10 +75,14 @@ pub fn check(config: &Config, points: &Arc<Points>, device: usize) -> Result<(),
     match config {
         Config::Sim(config) => sim::Sim::open(config, points, device).map(drop),
         Config::File(config) => file::Files::plan(config, points, device).map(drop),
+        Config::Gpio(config) => gpio::Board::plan(config, points, device).map(drop),
         Config::Modbus(config) => modbus::Client::plan(config, points, device).map(drop),
         Config::ModbusServer(config) => {
             let (_, exports) = export::exports();
             modbus_server::Server::plan(config, points, device, &exports).map(drop)
+        }
+        Config::Mqtt(config) => {
+            mqtt::Mqtt::plan(config, points, device, &export::exports().1).map(drop)
         }
     }
 }
@@ -93,6 +105,10 @@ pub fn open(
             let files = file::Files::plan(config, points, device)?;
             Link::start(points, device, files.freshness(), files)
         }
+        Config::Gpio(config) => {
+            let board = gpio::Board::plan(config, points, device)?;
+            Link::start(points, device, board.freshness(), board)
+        }
         Config::Modbus(config) => {
             let client = modbus::Client::plan(config, points, device)?;
             let known = client.freshness();
@@ -104,6 +120,10 @@ pub fn open(
             let limits: HashMap<_, _> =
                 points.iter().map(|(id, _)| (id, server.freshness(id))).collect();
             Link::start_with(points, device, |id| limits[&id], server)
+        }
+        Config::Mqtt(config) => {
+            let mqtt = mqtt::Mqtt::plan(config, points, device, exports)?;
+            Link::start(points, device, mqtt.freshness(), mqtt)
         }
     };
     let failed = |error| OpenError::new("driver", format!("{error}"), "threads and descriptors");

@@ -263,6 +263,11 @@ impl Plugin {
         }
     }
 
+    /// See [`Supervisor::fall_back`](super::Supervisor::fall_back).
+    pub(super) fn fall_back(&mut self, hash: ModuleHash) {
+        self.good.get_or_insert(hash);
+    }
+
     /// The module that should run: the file's, or the one that ran last if that is no good.
     fn target(&self, name: &str, desk: &Desk) -> Option<ModuleHash> {
         let is_good = |hash: &ModuleHash| {

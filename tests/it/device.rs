@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 use camshaft::clock::{Clock, MonotonicClock};
 use camshaft::config;
 use camshaft::driver::export::{Export, exports};
-use camshaft::driver::{self, Driver, Fault, Monitor};
+use camshaft::driver::{self, Driver, Fault, Monitor, Part};
 use camshaft::image::{Direction, Inputs, Point, PointId, Points, Quality, Safe, Value};
 use tokio::sync::watch;
 
 mod by_hand;
 mod file;
+mod gpio;
 mod modbus;
+mod mqtt;
 mod peer;
 mod proxy;
 mod server;
@@ -72,8 +74,8 @@ impl Bench {
             if is_so(self) {
                 return;
             }
-            let inputs: Vec<_> = self.all_inputs();
-            assert!(started.elapsed() < PATIENCE, "{what}: not so; {inputs:?} {:?}", self.fault);
+            let is_late = started.elapsed() >= PATIENCE;
+            assert!(!is_late, "{what}: not so; {:?} {:?}", self.all_inputs(), self.told());
             sleep(Duration::from_millis(1));
         }
     }
@@ -110,6 +112,11 @@ impl Bench {
         all.collect()
     }
 
+    /// What the status shows.
+    fn told(&self) -> (Option<Fault>, Vec<Part>) {
+        (self.fault, self.monitor.parts())
+    }
+
     /// Gives an output a value, from the next cycle on.
     pub fn output(&mut self, name: &str, value: Value) {
         let point = self.points[self.id(name)].clone();
@@ -119,5 +126,20 @@ impl Bench {
     /// Whether the device is known to have an output.
     pub fn is_confirmed(&self, name: &str) -> bool {
         self.driver.is_confirmed() || self.driver.is_confirmed_at(self.id(name))
+    }
+}
+
+/// What a user copies from `config/` works as it is.
+#[test]
+fn every_example_is_right() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let examples: Vec<_> = files.filter(|file| file.extension() == Some("toml".as_ref())).collect();
+    assert!(examples.len() >= 4, "{examples:?}");
+    for file in examples {
+        let text = std::fs::read_to_string(&file).unwrap();
+        if let Err(problems) = config::parse(&text, &file) {
+            panic!("{problems}");
+        }
     }
 }

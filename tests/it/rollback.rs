@@ -95,3 +95,25 @@ fn an_operator_goes_back_to_a_version_that_was_good() {
     assert!(back.status.success(), "{back:?}");
     daemon.wait_running("tank", &format!("{:#}", ModuleHash::of(&version(3, ""))));
 }
+
+/// A daemon that was started again ran what had been taken back.
+#[test]
+fn quarantine_outlives_the_daemon_and_the_kept_version_runs() {
+    let daemon = Daemon::start(Keys { plugins: PROBATION, ..Keys::default() });
+    let good = run(&daemon, &version(1, ""));
+    let bad = version(2, "(if (i32.eq (global.get $n) (i32.const 5)) (then (unreachable)))");
+    let bad_hash = daemon.drop_in("tank", &bad);
+    daemon.wait_log("tank", &["unreachable", "rolled back to"]);
+    let (_, _, plant) = daemon.stop();
+    let daemon = Daemon::on(plant);
+    let view = daemon.wait_running("tank", &good);
+    daemon.wait_log("tank", &["in quarantine from before", "runs instead"]);
+    assert_eq!((view.file_hash.as_ref(), view.traps), (Some(&bad_hash), 0));
+    // A release is a new chance, which it does not take.
+    let released = Command::new(env!("CARGO_BIN_EXE_camshaft"))
+        .args(["release", "tank", "--socket"])
+        .arg(daemon.path("control.sock"))
+        .status();
+    assert!(released.unwrap().success());
+    daemon.wait_for("tank", "tried again", |view| view.traps > 0);
+}

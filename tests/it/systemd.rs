@@ -13,6 +13,7 @@ use std::time::Duration;
 use camshaft::systemd::{Notifier, Watchdog};
 
 const UNIT: &str = include_str!("../../systemd/camshaft.service");
+const DEVICES: &str = include_str!("../../systemd/devices.conf");
 
 /// The manager's end of a notification socket.
 struct Manager {
@@ -154,32 +155,47 @@ fn a_manager_that_is_away_is_told_when_it_comes_back() {
     assert_eq!(manager.received(), ["READY=1\nSTATUS=runs"]);
 }
 
-#[test]
-#[ignore = "needs systemd-analyze"]
-fn the_unit_is_without_errors_and_warnings() {
+/// The unit in a folder, alone or with the drop-in for devices. What is there only after
+/// installation is named by where it is now.
+fn installed(with_devices: bool) -> (tempfile::TempDir, String) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("camshaft.service");
-    // The one thing in the unit that is there only after installation.
     let unit =
         UNIT.replace("=/usr/bin/camshaft ", concat!("=", env!("CARGO_BIN_EXE_camshaft"), " "));
     assert_ne!(unit, UNIT);
-    std::fs::write(&path, unit).unwrap();
-    let output = systemd_analyze(&["verify", "--recursive-errors=no", path.to_str().unwrap()]);
-    // An unknown key is only a warning to systemd, with exit code 0.
-    let complaints = String::from_utf8(output.stderr).unwrap();
-    let ours: Vec<&str> = complaints.lines().filter(|line| line.contains("camshaft")).collect();
-    assert!(output.status.success() && ours.is_empty(), "{complaints}");
+    // The tools read drop-ins from the manager's folders only: what a drop-in says comes last, so it
+    // can stand at the end as well.
+    let (body, install) = unit.split_once("[Install]").unwrap();
+    let devices = if with_devices { DEVICES } else { "" };
+    std::fs::write(&path, format!("{body}{devices}\n[Install]{install}")).unwrap();
+    (dir, path.to_str().unwrap().to_owned())
+}
+
+#[test]
+#[ignore = "needs systemd-analyze"]
+fn the_unit_is_without_errors_and_warnings() {
+    for with_devices in [false, true] {
+        let (_dir, path) = installed(with_devices);
+        let output = systemd_analyze(&["verify", "--recursive-errors=no", &path]);
+        // An unknown key is only a warning to systemd, with exit code 0.
+        let complaints = String::from_utf8(output.stderr).unwrap();
+        let ours: Vec<_> = complaints.lines().filter(|line| line.contains("camshaft")).collect();
+        assert!(output.status.success() && ours.is_empty(), "{complaints}");
+    }
 }
 
 #[test]
 #[ignore = "needs systemd-analyze"]
 fn the_sandbox_is_rated_tight() {
-    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/camshaft.service");
-    let output = systemd_analyze(&["security", "--offline=true", "--no-pager", unit]);
-    let report = String::from_utf8(output.stdout).unwrap();
-    let (_, rating) = report.split_once("exposure level for camshaft.service: ").unwrap();
-    let rating: f64 = rating.split_whitespace().next().unwrap().parse().unwrap();
-    assert!(rating <= 2.5, "{report}");
+    for with_devices in [false, true] {
+        let (_dir, path) = installed(with_devices);
+        let output = systemd_analyze(&["security", "--offline=true", "--no-pager", &path]);
+        let report = String::from_utf8(output.stdout).unwrap();
+        let (_, rating) = report.split_once("exposure level for camshaft.service: ").unwrap();
+        let rating: f64 = rating.split_whitespace().next().unwrap().parse().unwrap();
+        println!("exposure with_devices={with_devices}: {rating}");
+        assert!(rating <= 2.5, "{report}");
+    }
 }
 
 #[test]

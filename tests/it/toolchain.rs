@@ -14,8 +14,8 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Where `tests/run` has put the compilers that are no Debian packages.
-fn peer(path: &str) -> PathBuf {
+/// Where `tests/run` has put the peers that are no Debian packages.
+pub fn peer(path: &str) -> PathBuf {
     let peers = std::env::var_os("CAMSHAFT_PEERS").map(PathBuf::from);
     peers.unwrap_or_else(|| root().join("target/peers")).join(path)
 }

@@ -84,7 +84,14 @@ impl Side {
     /// The same for a value that can be used, though perhaps not quite.
     pub(in crate::driver) fn put_as(&mut self, input: PointId, raw: Raw, quality: Quality) {
         let good_at = Some(MonotonicClock.now());
-        *self.reading(input) = Reading { raw, quality, good_at };
+        *self.reading(input) = Reading { raw, quality, good_at, ends_at: None };
+    }
+
+    /// The same for a value that is worth nothing any more at an instant of
+    /// [`MonotonicClock`]: the scan sees to that, whatever becomes of this thread.
+    pub(in crate::driver) fn put_until(&mut self, input: PointId, raw: Raw, end: Duration) {
+        self.put(input, raw);
+        self.reading(input).ends_at = Some(end);
     }
 
     /// An input is known to be this bad; its value stays what it was. A mere silence need not be
@@ -130,6 +137,16 @@ impl Side {
         (self.beats() > 0).then(|| self.wishes.read().0[place])
     }
 
+    /// What one cycle of the scan wanted several outputs to be, in their order. Not to be asked
+    /// before its first.
+    pub(in crate::driver) fn wanted_together(
+        &mut self,
+        outputs: impl Iterator<Item = PointId>,
+    ) -> Vec<Raw> {
+        let wants = self.wishes.read();
+        outputs.map(|output| wants.0[self.places[&output]]).collect()
+    }
+
     /// How often the scan has written: whether it still moves.
     pub(in crate::driver) fn beats(&self) -> u64 {
         self.shared.beats.load(Ordering::Acquire)
@@ -172,5 +189,45 @@ impl Side {
     /// All outputs of this device.
     pub(in crate::driver) fn outputs(&self) -> &[PointId] {
         &self.outputs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::Driver;
+    use crate::driver::link::{Link, Serve};
+    use crate::image::{Direction, Freshness, Kind};
+
+    /// Compares two outputs that the scan always changes together.
+    struct Twins {
+        outputs: [PointId; 2],
+        told: std::sync::mpsc::Sender<bool>,
+    }
+
+    impl Serve for Twins {
+        async fn serve(&mut self, side: &mut Side) {
+            side.changed().await;
+            let are_equal = (0..200_000).all(|_| {
+                let both = side.wanted_together(self.outputs.into_iter());
+                both[0] == both[1]
+            });
+            self.told.send(are_equal).unwrap();
+            std::future::pending::<()>().await;
+        }
+    }
+
+    #[test]
+    fn outputs_asked_for_together_are_of_one_cycle() {
+        let point = |name, byte| Point { byte, ..Point::new(name, Direction::Out, Kind::U8) };
+        let points = Arc::new(Points::new(vec![point("a", 0), point("b", 1)], 0, 2));
+        let (told, heard) = std::sync::mpsc::channel();
+        let twins = Twins { outputs: [PointId(0), PointId(1)], told };
+        let mut link = Link::start(&points, 0, Freshness::default(), twins).unwrap();
+        let verdict = (0u32..).find_map(|n| {
+            link.write(Duration::ZERO, &[n as u8; 2]).unwrap();
+            heard.try_recv().ok()
+        });
+        assert_eq!(verdict, Some(true));
     }
 }

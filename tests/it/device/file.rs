@@ -83,6 +83,26 @@ fn what_is_no_number_or_is_gone_keeps_its_value() {
 }
 
 #[test]
+fn a_chip_may_have_another_number_each_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let toml = toml(folder.path()).replace("/temp\"", "/hwmon*/temp\"");
+    let mut bench = Bench::open(&toml);
+    let chip = |n| folder.path().join(format!("hwmon{n}"));
+    let write = |n, text: &str| {
+        fs::create_dir_all(chip(n)).unwrap();
+        fs::write(chip(n).join("temp"), text).unwrap();
+    };
+    write(1, "1000");
+    bench.until("it is read", |bench| bench.input("temp") == (Value::Real(1.0), Quality::Good));
+    fs::rename(chip(1), chip(7)).unwrap();
+    write(7, "2000");
+    bench.until("it is found", |bench| bench.input("temp") == (Value::Real(2.0), Quality::Good));
+    write(8, "3000");
+    bench.until("there are two", |bench| bench.input("temp").1 == Quality::Config);
+    assert_eq!(bench.input("temp").0, Value::Real(2.0));
+}
+
+#[test]
 fn a_file_that_hangs_costs_only_its_own_point() {
     let folder = tempfile::tempdir().unwrap();
     let mut bench = bench(folder.path());
@@ -112,6 +132,7 @@ fn mistakes_name_the_point() {
     };
     let path = format!("{:?}", folder.path().join("temp"));
     check(&good.replace(&path, "\"temp\""), "f.toml:8: device[board].point[temp].at.path: found");
+    check(&good.replace(&path, "\"/a*/b*\""), "found /a*/b*; right would be one `*` at most");
     check(&good.replace(&path, "7"), "device[board].point[temp].at.path: found");
     check(&good.replace(&format!("{{ path = {path} }}"), "{ pth = 1 }"), "did you mean `path`?");
     check(&good.replace("5ms", "0s"), "device[board].period: found 0ns; right would be from 1ms");

@@ -1,0 +1,216 @@
+//! All lines of one device, and the loop that works with them.
+//!
+//! Once in a period, and whenever the kernel tells of an edge or the scan wants something else, all
+//! inputs are read, outputs that differ are written, and the scan is told of all of it at once. How
+//! lines come to be held and come back is in `claim.rs`.
+
+use std::future::poll_fn;
+use std::ops::RangeInclusive;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Config;
+use super::claim::Retry;
+use super::held::{self, Held};
+use super::line::Line;
+use crate::driver::link::{Serve, Side};
+use crate::driver::{Fault, OpenError};
+use crate::image::{Direction, Freshness, Points};
+
+/// The runtime counts milliseconds; slower is no level that anybody waits for.
+const PERIOD: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
+
+/// So many edges at once are a storm: then only the next period is looked at, so that a line that
+/// buzzes costs a bounded part of a CPU. Counters lose nothing by it.
+const STORM: usize = 256;
+
+/// How often the status is brought up to date. People read it.
+const SHOWN_EVERY: Duration = Duration::from_millis(200);
+
+/// All lines of one device.
+#[derive(Debug)]
+pub(in crate::driver) struct Board {
+    /// Its name, which the kernel shows as that of the lines' consumer, too.
+    pub(super) device: String,
+    period: Duration,
+    pub(super) lines: Vec<Line>,
+    pub(super) held: Vec<Held>,
+    pub(super) retry: Retry,
+    /// What was logged last of the lines that are not to be had.
+    told: Option<String>,
+    shown_at: Option<Instant>,
+}
+
+impl Board {
+    /// Finds out what each point of device number `device` is to be; looks at no chip.
+    ///
+    /// # Errors
+    /// When a point has no line, two have the same, or a key does not go with the others.
+    pub(in crate::driver) fn plan(
+        config: &Config,
+        points: &Points,
+        device: usize,
+    ) -> Result<Self, OpenError> {
+        if !PERIOD.contains(&config.period) {
+            let found = format!("{:?}", config.period);
+            return Err(OpenError::new("period", found, "from 1ms to 60s"));
+        }
+        let mut lines: Vec<Line> = Vec::new();
+        for (id, point) in points.iter().filter(|(_, point)| point.device == device) {
+            let wanted = "{ line = \"GPIO17\" } or { chip = \"gpiochip0\", offset = 17 }";
+            let at = config.at.get(&point.name);
+            let at = at.ok_or_else(|| OpenError::at(&point.name, "", "nothing", wanted))?;
+            let line = Line::plan(id, point, at)?;
+            if let Some(twin) = lines.iter().find(|twin| twin.place == line.place) {
+                let found = format!("the line of {}", twin.name);
+                return Err(OpenError::at(&point.name, "", found, "a line for each point"));
+            }
+            lines.push(line);
+        }
+        Ok(Self {
+            device: points.devices().get(device).cloned().unwrap_or_default(),
+            period: config.period,
+            lines,
+            held: Vec::new(),
+            retry: Retry::default(),
+            told: None,
+            shown_at: None,
+        })
+    }
+
+    /// How long a value is believed: three readings, and ten until it is bad; two seconds at least,
+    /// because the expander at the end of a slow bus is read more slowly than asked for.
+    pub(in crate::driver) fn freshness(&self) -> Freshness {
+        let bad = (10 * self.period).max(Duration::from_secs(2));
+        let stale = (3 * self.period).max(Duration::from_millis(100));
+        Freshness { stale_after: Some(stale), bad_after: Some(bad) }
+    }
+
+    /// Reads edges and levels of all inputs; says how many edges there were.
+    fn read(&mut self, side: &mut Side) -> usize {
+        let (Self { lines, held, .. }, beats) = (self, side.beats());
+        let mut edges = 0;
+        held.retain_mut(|held| {
+            if held.direction == Direction::Out {
+                return true;
+            }
+            let read = held.edges(lines).and_then(|count| {
+                edges += count;
+                held.levels()
+            });
+            for seat in &held.seats {
+                let line = &mut lines[seat.line];
+                match &read {
+                    Ok(levels) => {
+                        let level = levels.get(seat.offset).is_some_and(bool::from);
+                        side.put(line.id, line.sense(level, beats));
+                    }
+                    Err(error) => side.spoil(line.id, held::quality(error)),
+                }
+            }
+            held.survives(read.err(), lines)
+        });
+        edges
+    }
+
+    /// Writes what the lines do not have, all outputs of a request at once.
+    fn write(&mut self, side: &mut Side) {
+        let Self { lines, held, .. } = self;
+        held.retain(|held| {
+            if held.direction == Direction::In {
+                return true;
+            }
+            let outputs = || held.seats.iter().map(|seat| lines[seat.line].id);
+            let wanted = side.wanted_together(outputs());
+            if outputs().zip(&wanted).all(|(id, raw)| side.has(id, *raw)) {
+                return true;
+            }
+            let written = held.write(&wanted);
+            for (seat, raw) in held.seats.iter().zip(wanted) {
+                match &written {
+                    Ok(()) => side.confirm(lines[seat.line].id, raw),
+                    Err(_) => side.doubt(lines[seat.line].id),
+                }
+            }
+            held.survives(written.err(), lines)
+        });
+    }
+
+    /// Looks whether the chips of the outputs are still there: writing finds out only when there is
+    /// something to write, and older kernels do not wake who waits for a chip that has gone.
+    fn probe(&mut self, side: &mut Side) {
+        let Self { lines, held, .. } = self;
+        held.retain(|held| {
+            let error = match held.direction {
+                Direction::Out => held.levels().err().filter(held::is_gone),
+                Direction::In => return true,
+            };
+            if error.is_some() {
+                held.seats.iter().for_each(|seat| side.doubt(lines[seat.line].id));
+            }
+            error.is_none() || held.survives(error, lines)
+        });
+    }
+
+    /// Makes all of it known.
+    fn publish(&mut self, side: &mut Side) {
+        let is_shown_again = self.shown_at.is_none_or(|at| at.elapsed() >= SHOWN_EVERY);
+        if is_shown_again {
+            self.probe(side);
+        }
+        let in_trouble = self.lines.iter().filter(|line| line.trouble.is_some()).count();
+        let is_dead = self.held.is_empty() && in_trouble > 0;
+        side.fault(is_dead.then_some(Fault::Disconnected));
+        side.publish();
+        let beats = side.beats();
+        self.lines.iter_mut().for_each(|line| line.published(beats));
+        self.say(in_trouble);
+        if is_shown_again {
+            self.shown_at = Some(Instant::now());
+            side.show(self.lines.iter().map(Line::part).collect());
+        }
+    }
+
+    /// Logs what has become of lines that are not to be had, if that is news.
+    fn say(&mut self, in_trouble: usize) {
+        let device = &self.device;
+        let first = self.lines.iter().find_map(|line| Some((&line.name, line.trouble.as_ref()?)));
+        let Some((name, why)) = first else {
+            if self.told.take().is_some() {
+                tracing::info!(device, "device {device}: all GPIO lines are there");
+            }
+            return;
+        };
+        let said = format!("{in_trouble} of {} GPIO lines; {name}: {why}", self.lines.len());
+        if self.told.as_ref() != Some(&said) {
+            tracing::warn!(device, "device {device}: not to be had are {said}");
+            self.told = Some(said);
+        }
+    }
+}
+
+impl Serve for Board {
+    async fn serve(&mut self, side: &mut Side) {
+        let mut readings = interval(self.period);
+        readings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_stormy = false;
+        loop {
+            self.claim(side);
+            is_stormy = self.read(side) >= STORM || is_stormy;
+            self.write(side);
+            self.publish(side);
+            let held = &self.held;
+            let edges = poll_fn(|context| {
+                let mut rings = held.iter().map(|held| held.poll_edges(context));
+                if rings.any(|rings| rings) { Poll::Ready(()) } else { Poll::Pending }
+            });
+            tokio::select! {
+                _ = readings.tick() => is_stormy = false,
+                () = edges, if !is_stormy => {}
+                () = side.changed() => {}
+            }
+        }
+    }
+}

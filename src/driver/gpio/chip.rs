@@ -1,0 +1,173 @@
+//! Which chips there are, and where on them a line is that the configuration names.
+//!
+//! Chips are looked at anew at each attempt, because an expander at USB comes and goes and may be
+//! another number each time. It requests nothing; that is in `claim.rs`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use gpiocdev::line::Info;
+use gpiocdev::{Error, chip};
+
+use super::line::Place;
+
+/// A chip with its lines.
+#[derive(Debug, Default)]
+pub(super) struct Chip {
+    pub(super) path: PathBuf,
+    name: String,
+    label: String,
+    lines: Vec<Info>,
+}
+
+/// What there is now.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    chips: Vec<Chip>,
+    /// The chips that do not let themselves be looked at, with the reason.
+    refused: Vec<String>,
+}
+
+impl Survey {
+    /// Looks at all chips.
+    pub(super) fn take() -> Result<Self, Error> {
+        let mut survey = Self::default();
+        for path in chip::chips()? {
+            match Chip::open(&path) {
+                Ok(chip) => survey.chips.push(chip),
+                Err(error) => survey.refused.push(format!("{}: {error}", path.display())),
+            }
+        }
+        Ok(survey)
+    }
+
+    /// The chip and the line at `place`.
+    ///
+    /// # Errors
+    /// Says why there is none, or not only one.
+    pub(super) fn find(&self, place: &Place) -> Result<(&Chip, &Info), String> {
+        let (chip, what) = match place {
+            Place::Named(chip, line) => (chip.as_ref(), format!("line {line:?}")),
+            Place::Numbered(chip, offset) => (Some(chip), format!("line {offset}")),
+        };
+        let chips: Vec<_> =
+            self.chips.iter().filter(|known| chip.is_none_or(|chip| known.is(chip))).collect();
+        let Some(called) = chip else { return one(&chips, place, &what) };
+        match chips[..] {
+            [] => Err(self.without(&format!("there is no chip {called:?}"))),
+            [_] => one(&chips, place, &format!("{what} on {called:?}")),
+            [first, second, ..] => {
+                let (first, second) = (&first.name, &second.name);
+                Err(format!("{first} and {second} are both called {called:?}"))
+            }
+        }
+    }
+
+    /// A reason, with what could not be looked at.
+    fn without(&self, why: &str) -> String {
+        match (&self.refused[..], self.chips.len()) {
+            ([], 0) => format!("{why}, nor any other: no /dev/gpiochip*"),
+            ([], _) => why.to_owned(),
+            (refused, _) => format!("{why}; {}", refused.join("; ")),
+        }
+    }
+}
+
+/// The line at `place` on one of `chips`.
+fn one<'c>(chips: &[&'c Chip], place: &Place, what: &str) -> Result<(&'c Chip, &'c Info), String> {
+    let is_it = |info: &Info| match place {
+        Place::Named(_, name) => info.name == *name,
+        Place::Numbered(_, offset) => info.offset == *offset,
+    };
+    let on = |chip: &&'c Chip| {
+        let chip = *chip;
+        chip.lines.iter().filter(|info| is_it(info)).map(move |info| (chip, info)).collect()
+    };
+    let found: Vec<(&Chip, &Info)> = chips.iter().flat_map(|chip| -> Vec<_> { on(chip) }).collect();
+    match found[..] {
+        [one] => Ok(one),
+        [] => Err(format!("there is no {what}")),
+        [(first, at), (second, too), ..] => Err(format!(
+            "{what} is line {} of {} and line {} of {}: say which with `chip` and `offset`",
+            at.offset, first.name, too.offset, second.name
+        )),
+    }
+}
+
+impl Chip {
+    fn open(path: &Path) -> Result<Self, Error> {
+        let chip = chip::Chip::from_path(path)?;
+        let info = chip.info()?;
+        let lines = chip.line_info_iter()?.collect::<Result<_, _>>()?;
+        Ok(Self { path: path.to_owned(), name: info.name, label: info.label, lines })
+    }
+
+    /// Whether `called` is its label, its name, or a link to its file.
+    fn is(&self, called: &str) -> bool {
+        let is_file = || fs::canonicalize(called).is_ok_and(|path| path == self.path);
+        called == self.label || called == self.name || called.starts_with('/') && is_file()
+    }
+}
+
+/// Who has a line that is in use.
+pub(super) fn consumer(info: &Info) -> String {
+    match &*info.consumer {
+        "" => "the kernel".to_owned(),
+        consumer => format!("{consumer:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chip(number: usize, label: &str, names: &[&str]) -> Chip {
+        let line = |(offset, name): (u32, &&str)| Info {
+            offset,
+            name: (*name).to_owned(),
+            ..Info::default()
+        };
+        Chip {
+            path: format!("/dev/gpiochip{number}").into(),
+            name: format!("gpiochip{number}"),
+            label: label.to_owned(),
+            lines: (0..).zip(names).map(line).collect(),
+        }
+    }
+
+    #[test]
+    fn lines_are_found_by_name_or_by_number() {
+        let chips = vec![
+            chip(0, "soc", &["GPIO0", "GPIO1", ""]),
+            chip(1, "expander", &["A", "GPIO1", "A"]),
+            chip(2, "twin", &["X"]),
+            chip(3, "twin", &["Y"]),
+        ];
+        let survey = Survey { chips, refused: Vec::new() };
+        let check = |chip: Option<&str>, line: Result<u32, &str>, expected: Result<&str, &str>| {
+            let chip = chip.map(str::to_owned);
+            let place = match line {
+                Ok(offset) => Place::Numbered(chip.unwrap(), offset),
+                Err(name) => Place::Named(chip, name.to_owned()),
+            };
+            let found =
+                survey.find(&place).map(|(chip, info)| format!("{}:{}", chip.name, info.offset));
+            assert_eq!(found.as_deref().map_err(|why| &**why), expected, "{place:?}");
+        };
+        check(None, Err("GPIO0"), Ok("gpiochip0:0"));
+        check(Some("soc"), Err("GPIO1"), Ok("gpiochip0:1"));
+        check(Some("gpiochip1"), Ok(2), Ok("gpiochip1:2"));
+        check(None, Err("Y"), Ok("gpiochip3:0"));
+        let both = "line \"GPIO1\" is line 1 of gpiochip0 and line 1 of gpiochip1: say which with \
+                    `chip` and `offset`";
+        check(None, Err("GPIO1"), Err(both));
+        let both = "line \"A\" on \"expander\" is line 0 of gpiochip1 and line 2 of gpiochip1: \
+                    say which with `chip` and `offset`";
+        check(Some("expander"), Err("A"), Err(both));
+        check(None, Err("GPIO9"), Err("there is no line \"GPIO9\""));
+        check(Some("soc"), Ok(3), Err("there is no line 3 on \"soc\""));
+        check(Some("usb"), Ok(3), Err("there is no chip \"usb\""));
+        let both = "gpiochip2 and gpiochip3 are both called \"twin\"";
+        check(Some("twin"), Ok(0), Err(both));
+    }
+}

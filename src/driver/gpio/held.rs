@@ -1,0 +1,151 @@
+//! Lines that the kernel has given, in one request: read in one call, written in one call.
+//!
+//! Dropped, they are released; the kernel then promises nothing about outputs any more, most chips
+//! leave them as they are. What the levels mean is in `line.rs`.
+
+use std::path::{Path, PathBuf};
+use std::task::{Context, Poll};
+
+use gpiocdev::line::{Offset, Value, Values};
+use gpiocdev::request::Config;
+use gpiocdev::{Error, Request, Result};
+use gpiocdev_uapi::Error as CallError;
+use nix::errno::Errno;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::line::Line;
+use crate::image::{Direction, Quality, Raw};
+
+/// The edges that the kernel keeps until they are read: its most for one request, for whatever
+/// comes while the thread has no CPU. What is lost then is counted, see [`Line::edge`].
+const KERNEL_EDGES: u32 = 1024;
+
+/// So many edges are read at once: 3 KiB.
+const READ_EDGES: usize = 64;
+
+/// Lines of one chip and one direction.
+#[derive(Debug)]
+pub(super) struct Held {
+    request: AsyncFd<Request>,
+    /// The chip's file.
+    pub(super) chip: PathBuf,
+    pub(super) direction: Direction,
+    pub(super) seats: Vec<Seat>,
+}
+
+/// A line's place in the list of lines, and on the chip.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seat {
+    pub(super) line: usize,
+    pub(super) offset: Offset,
+}
+
+impl Held {
+    /// Requests lines; outputs get `levels`, which are none for inputs, in the same step.
+    pub(super) fn take(
+        consumer: &str,
+        chip: &Path,
+        seats: &[Seat],
+        lines: &[Line],
+        levels: &[Raw],
+    ) -> Result<Self> {
+        let mut config = Config::default();
+        config.on_chip(chip);
+        for (n, seat) in seats.iter().enumerate() {
+            let mut line = lines[seat.line].config.clone();
+            line.value = levels.get(n).map(|level| Value::from(level[0]));
+            config.with_line(seat.offset).from_line_config(&line);
+        }
+        let mut request = Request::from_config(config);
+        let direction = lines[seats[0].line].direction;
+        request.with_consumer(consumer);
+        if direction == Direction::In {
+            request.with_kernel_event_buffer_size(KERNEL_EDGES);
+        }
+        let request = request.request()?;
+        #[expect(deprecated, reason = "its heir is unsafe; a Request keeps its one descriptor")]
+        let request = AsyncFd::with_interest(request, Interest::READABLE)?;
+        Ok(Self { request, chip: chip.to_owned(), direction, seats: seats.to_vec() })
+    }
+
+    /// Whether edges have come since it was asked last, or the chip has gone. If not, `context` is
+    /// woken.
+    pub(super) fn poll_edges(&self, context: &mut Context<'_>) -> bool {
+        match self.request.poll_read_ready(context) {
+            Poll::Ready(Ok(mut ready)) => {
+                ready.clear_ready();
+                true
+            }
+            // The period has to do.
+            Poll::Ready(Err(_)) | Poll::Pending => false,
+        }
+    }
+
+    /// Tells the lines of the edges that have come; says how many. No more than the kernel's buffer
+    /// holds: the rest comes next time.
+    pub(super) fn edges(&self, lines: &mut [Line]) -> Result<usize> {
+        let request = self.request.get_ref();
+        let size = request.edge_event_u64_size();
+        let mut buffer = Vec::new();
+        let mut count = 0;
+        while count < KERNEL_EDGES as usize && request.has_edge_event()? {
+            buffer.resize(READ_EDGES * size, 0);
+            let read = request.read_edge_events_into_slice(&mut buffer)?;
+            for event in buffer[..read].chunks_exact(size) {
+                let event = request.edge_event_from_slice(event)?;
+                for seat in self.seats.iter().filter(|seat| seat.offset == event.offset) {
+                    lines[seat.line].edge(&event);
+                }
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    /// What all lines are, at one instant.
+    pub(super) fn levels(&self) -> Result<Values> {
+        let mut levels = Values::default();
+        self.request.get_ref().values(&mut levels)?;
+        Ok(levels)
+    }
+
+    /// Sets all lines, in the order of the seats.
+    pub(super) fn write(&self, levels: &[Raw]) -> Result<()> {
+        let mut values = Values::default();
+        for (seat, level) in self.seats.iter().zip(levels) {
+            values.set(seat.offset, Value::from(level[0]));
+        }
+        self.request.get_ref().set_values(&values)
+    }
+
+    /// Tells the lines how a call has ended; says whether this can still be used.
+    pub(super) fn survives(&self, error: Option<Error>, lines: &mut [Line]) -> bool {
+        let is_alive = !error.as_ref().is_some_and(is_gone);
+        let trouble = error.map(|error| format!("{}: {error}", self.chip.display()));
+        for seat in &self.seats {
+            let line = &mut lines[seat.line];
+            line.is_held = is_alive;
+            line.trouble.clone_from(&trouble);
+        }
+        is_alive
+    }
+}
+
+/// The system's number of an error, if it has one.
+pub(super) fn errno(error: &Error) -> Option<Errno> {
+    match error {
+        Error::Os(errno) | Error::Uapi(_, CallError::Os(errno)) => Some(Errno::from_raw(errno.0)),
+        _ => None,
+    }
+}
+
+/// Whether the chip is no longer there: nothing will come of this request any more.
+pub(super) fn is_gone(error: &Error) -> bool {
+    matches!(errno(error), Some(Errno::ENODEV))
+}
+
+/// What a failure to read makes of an input.
+pub(super) fn quality(error: &Error) -> Quality {
+    if is_gone(error) { Quality::NoComm } else { Quality::Device }
+}

@@ -1,0 +1,269 @@
+//! One line: what the configuration says of it, and what its levels and edges mean to the scan.
+//!
+//! Pure: it is told of levels, edges and beats of the scan, and gives raw values. It does not know
+//! how to ask the kernel; that is in `held.rs`.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gpiocdev::line::{self as kernel, EdgeDetection, EdgeEvent, Offset};
+
+use super::{At, Edge, Mode};
+use crate::driver::{OpenError, Part};
+use crate::image::{Direction, Kind, Point, PointId, Raw};
+
+/// The kernel counts microseconds; what rests longer than this is waited for by a program.
+const DEBOUNCE: RangeInclusive<Duration> = Duration::from_micros(1)..=Duration::from_secs(1);
+
+/// The longest name of a chip or a line that the kernel has, without its final zero.
+const MAX_NAME: usize = 31;
+
+/// Where a line is, as the configuration says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A line of this name, on this chip or on any.
+    Named(Option<String>, String),
+    /// The line with this offset on a chip of this label or name.
+    Numbered(String, Offset),
+}
+
+/// One line.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) id: PointId,
+    /// The point's name.
+    pub(super) name: String,
+    pub(super) direction: Direction,
+    pub(super) place: Place,
+    /// What the kernel is asked for.
+    pub(super) config: kernel::Config,
+    sense: Sense,
+    /// Where it was found: the chip's file and the offset there.
+    pub(super) found: Option<(PathBuf, Offset)>,
+    pub(super) is_held: bool,
+    /// Why it does not do what it should.
+    pub(super) trouble: Option<String>,
+    /// Edges that the kernel has seen.
+    edges: u64,
+    /// Those of them that its buffer had no room for.
+    dropped: u64,
+    /// The kernel's number of the last edge since the line was requested; counts from 1, wraps.
+    last: u32,
+}
+
+/// What is made of an input.
+#[derive(Debug, PartialEq)]
+enum Sense {
+    Level,
+    /// Shows `pulse` from the edge on until the scan has read it: a cycle that begins after it was
+    /// published ends with the second beat from then on, the first may belong to one that began
+    /// before.
+    Latched {
+        pulse: bool,
+        latch: Latch,
+    },
+    Counter,
+}
+
+/// ```text
+///   Open --edge--> Sprung --published--> Shown(until) --beats reach it--> Open
+///                  ^---------edge-------------'
+/// ```
+#[derive(Debug, PartialEq, Clone, Copy)]
+enum Latch {
+    Open,
+    Sprung,
+    Shown { until: u64 },
+}
+
+impl Line {
+    /// The line of `point`.
+    pub(super) fn plan(id: PointId, point: &Point, at: &At) -> Result<Self, OpenError> {
+        let wrong = |key: &str, found: &dyn std::fmt::Display, wanted: &str| {
+            OpenError::at(&point.name, key, found.to_string(), wanted)
+        };
+        let mut config = kernel::Config {
+            active_low: at.active_low,
+            bias: at.bias.map(Into::into),
+            ..kernel::Config::default()
+        };
+        let (mut sense, mut kind) = (Sense::Level, Kind::Bool);
+        if point.direction == Direction::Out {
+            let only_in = [
+                ("mode", at.mode.is_some()),
+                ("edge", at.edge.is_some()),
+                ("debounce", at.debounce.is_some()),
+            ];
+            if let Some((key, _)) = only_in.into_iter().find(|(_, is_said)| *is_said) {
+                return Err(wrong(key, &"an output", "this key at inputs only"));
+            }
+            config.direction = Some(kernel::Direction::Output);
+            config.drive = at.drive.map(Into::into);
+        } else {
+            if at.drive.is_some() {
+                return Err(wrong("drive", &"an input", "this key at outputs only"));
+            }
+            if let Some(long) = at.debounce.filter(|time| !DEBOUNCE.contains(time)) {
+                return Err(wrong("debounce", &format!("{long:?}"), "from 1us to 1s"));
+            }
+            config.direction = Some(kernel::Direction::Input);
+            config.debounce_period = at.debounce;
+            let mode = at.mode.unwrap_or_default();
+            sense = Sense::new(mode, at.edge)
+                .map_err(|(key, found, wanted)| OpenError::at(&point.name, key, found, wanted))?;
+            config.edge_detection = Some(edge_detection(mode, at.edge.unwrap_or_default()));
+            if sense == Sense::Counter {
+                kind = Kind::U32;
+            }
+        }
+        if point.kind != kind {
+            let found = format!("type {} of the point", point.kind);
+            return Err(wrong("", &found, &format!("type {kind} for this line")));
+        }
+        Ok(Self {
+            id,
+            name: point.name.clone(),
+            direction: point.direction,
+            place: place(point, at)?,
+            config,
+            sense,
+            found: None,
+            is_held: false,
+            trouble: None,
+            edges: 0,
+            dropped: 0,
+            last: 0,
+        })
+    }
+
+    /// Whether it makes do with being read now and then.
+    pub(super) fn can_do_without_edges(&self) -> bool {
+        self.sense == Sense::Level
+    }
+
+    /// It has been requested: the kernel counts anew.
+    pub(super) fn take(&mut self) {
+        (self.is_held, self.trouble, self.last) = (true, None, 0);
+    }
+
+    /// An edge of this line. The kernel gives each line's edges numbers before it puts them into a
+    /// buffer that may be full, so what was dropped is counted nevertheless.
+    pub(super) fn edge(&mut self, event: &EdgeEvent) {
+        let passed = event.line_seqno.wrapping_sub(self.last);
+        self.last = event.line_seqno;
+        self.edges += u64::from(passed);
+        self.dropped += u64::from(passed.saturating_sub(1));
+        if let Sense::Latched { latch, .. } = &mut self.sense {
+            *latch = Latch::Sprung;
+        }
+    }
+
+    /// What the scan is to see while the line is at `level` and the scan has written `beats` times.
+    pub(super) fn sense(&mut self, level: bool, beats: u64) -> Raw {
+        let mut raw = Raw::default();
+        match &mut self.sense {
+            Sense::Level => raw[0] = u8::from(level),
+            Sense::Latched { pulse, latch } => {
+                if let Latch::Shown { until } = *latch
+                    && beats >= until
+                {
+                    *latch = Latch::Open;
+                }
+                raw[0] = u8::from(if *latch == Latch::Open { level } else { *pulse });
+            }
+            // The low half: that is what wrapping means.
+            Sense::Counter => raw[..4].copy_from_slice(&self.edges.to_le_bytes()[..4]),
+        }
+        raw
+    }
+
+    /// What was sensed is visible to the scan, which since then has written `beats` times.
+    pub(super) fn published(&mut self, beats: u64) {
+        if let Sense::Latched { latch, .. } = &mut self.sense
+            && *latch == Latch::Sprung
+        {
+            *latch = Latch::Shown { until: beats + 2 };
+        }
+    }
+
+    /// What the status shows of it.
+    pub(super) fn part(&self) -> Part {
+        let state = match (&self.trouble, &self.found) {
+            (Some(why), _) => why.clone(),
+            (None, Some((chip, offset))) if self.is_held => {
+                let mode = if self.config.edge_detection.is_some() { "edges" } else { "polled" };
+                let mode = if self.direction == Direction::Out { "output" } else { mode };
+                format!("{} line {offset}, {mode}", chip.display())
+            }
+            _ => "waits for the first cycle".to_owned(),
+        };
+        let mut facts = Vec::new();
+        if self.config.edge_detection.is_some() {
+            facts.push(("edges".to_owned(), self.edges as f64));
+            facts.push(("edges_dropped".to_owned(), self.dropped as f64));
+        }
+        if self.sense == Sense::Counter {
+            facts.push(("wraps".to_owned(), (self.edges >> 32) as f64));
+        }
+        Part { name: self.name.clone(), ok: self.is_held && self.trouble.is_none(), state, facts }
+    }
+}
+
+impl Sense {
+    fn new(
+        mode: Mode,
+        edge: Option<Edge>,
+    ) -> Result<Self, (&'static str, &'static str, &'static str)> {
+        match (mode, edge) {
+            (Mode::Level, None) => Ok(Self::Level),
+            (Mode::Level, Some(_)) => {
+                Err(("edge", "a level", "this key with mode latched or counter"))
+            }
+            (Mode::Latched, Some(Edge::Both)) => {
+                Err(("edge", "both", "rising for pulses, or falling for dips"))
+            }
+            (Mode::Latched, edge) => {
+                Ok(Self::Latched { pulse: edge != Some(Edge::Falling), latch: Latch::Open })
+            }
+            (Mode::Counter, _) => Ok(Self::Counter),
+        }
+    }
+}
+
+/// A latched line asks for one sort of edge only: asked for both, the kernel looks at the level as
+/// soon as its thread gets to it, and takes the start of a short pulse for its end.
+fn edge_detection(mode: Mode, edge: Edge) -> EdgeDetection {
+    match (mode, edge) {
+        (Mode::Level, _) | (_, Edge::Both) => EdgeDetection::BothEdges,
+        (_, Edge::Rising) => EdgeDetection::RisingEdge,
+        (_, Edge::Falling) => EdgeDetection::FallingEdge,
+    }
+}
+
+fn place(point: &Point, at: &At) -> Result<Place, OpenError> {
+    for (key, name) in [("line", &at.line), ("chip", &at.chip)] {
+        if let Some(name) = name
+            && !(1..=MAX_NAME).contains(&name.len())
+        {
+            let wanted = format!("a name of 1 to {MAX_NAME} bytes");
+            return Err(OpenError::at(&point.name, key, format!("{name:?}"), wanted));
+        }
+    }
+    match (&at.line, &at.chip, at.offset) {
+        (Some(line), chip, None) => Ok(Place::Named(chip.clone(), line.clone())),
+        (None, Some(chip), Some(offset)) => Ok(Place::Numbered(chip.clone(), offset)),
+        (Some(_), _, Some(_)) => {
+            Err(OpenError::at(&point.name, "offset", "a line by its name, too", "one of them"))
+        }
+        (None, None, Some(_)) => {
+            Err(OpenError::at(&point.name, "chip", "nothing", "the chip that the offset is on"))
+        }
+        (None, _, None) => {
+            Err(OpenError::at(&point.name, "line", "nothing", "a line, or a chip and an offset"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+//! What lines make of their configuration, of levels and of edges.
+
+use std::sync::Arc;
+
+use gpiocdev::line::EdgeKind;
+
+use super::*;
+use crate::driver::gpio::{Board, Config, Drive};
+use crate::image::Points;
+
+/// The plan of one point with this key `at`.
+fn plan(direction: Direction, kind: Kind, at: At) -> Result<Line, OpenError> {
+    Line::plan(PointId(0), &Point::new("p", direction, kind), &at)
+}
+
+fn at_17() -> At {
+    At { line: Some("GPIO17".into()), ..At::default() }
+}
+
+fn input(mode: Mode, edge: Edge) -> Line {
+    let kind = if mode == Mode::Counter { Kind::U32 } else { Kind::Bool };
+    plan(Direction::In, kind, At { mode: Some(mode), edge: Some(edge), ..at_17() }).unwrap()
+}
+
+fn event(line_seqno: u32) -> EdgeEvent {
+    EdgeEvent { timestamp_ns: 0, kind: EdgeKind::Rising, offset: 17, seqno: 0, line_seqno }
+}
+
+#[test]
+fn a_pulse_is_shown_until_a_whole_cycle_has_seen_it() {
+    fn check(edge: Edge, rest: bool) {
+        let mut line = input(Mode::Latched, edge);
+        let seen = |line: &mut Line, beats| line.sense(rest, beats)[0] != u8::from(rest);
+        assert!(!seen(&mut line, 7), "nothing has happened yet");
+        // It comes and goes between two looks at the level.
+        line.edge(&event(1));
+        assert!(seen(&mut line, 7));
+        // The scan wrote while this was published: its read of that cycle was too early.
+        line.published(8);
+        assert!(seen(&mut line, 8));
+        assert!(seen(&mut line, 9), "this beat is of a cycle that may have read before");
+        assert!(!seen(&mut line, 10), "this one is of a cycle that has read after");
+        line.published(10);
+        // A second one while the first is shown begins the wait anew.
+        line.edge(&event(2));
+        line.published(10);
+        line.edge(&event(3));
+        line.published(11);
+        assert!(seen(&mut line, 12));
+        assert!(!seen(&mut line, 13));
+    }
+    check(Edge::Rising, false);
+    check(Edge::Falling, true);
+}
+
+#[test]
+fn a_scan_that_stands_still_misses_no_pulse() {
+    let mut line = input(Mode::Latched, Edge::Rising);
+    line.edge(&event(1));
+    for _ in 0..1000 {
+        assert_eq!(line.sense(false, 5)[0], 1);
+        line.published(5);
+    }
+}
+
+#[test]
+fn edges_that_the_buffer_dropped_are_counted() {
+    let mut line = input(Mode::Counter, Edge::Both);
+    line.take();
+    let count = |line: &mut Line| u32::from_le_bytes(line.sense(false, 0)[..4].try_into().unwrap());
+    line.edge(&event(1));
+    line.edge(&event(2));
+    assert_eq!(count(&mut line), 2);
+    line.edge(&event(1000));
+    assert_eq!(count(&mut line), 1000);
+    assert_eq!(line.dropped, 997);
+    // Requested again after the chip was gone: the kernel begins anew, the counter does not.
+    line.take();
+    line.edge(&event(3));
+    assert_eq!(count(&mut line), 1003);
+}
+
+#[test]
+fn a_counter_wraps_at_32_bits_and_tells_how_often() {
+    let mut line = input(Mode::Counter, Edge::Rising);
+    line.edge(&event(u32::MAX));
+    line.edge(&event(0));
+    line.edge(&event(1));
+    assert_eq!(line.sense(false, 0), [1, 0, 0, 0, 0, 0, 0, 0]);
+    let wraps = line.part().facts.into_iter().find(|(name, _)| name == "wraps");
+    assert_eq!(wraps.unwrap().1, 1.0);
+}
+
+#[test]
+fn a_latched_line_asks_for_one_sort_of_edge() {
+    let asked = |mode, edge| input(mode, edge).config.edge_detection;
+    assert_eq!(asked(Mode::Latched, Edge::Rising), Some(EdgeDetection::RisingEdge));
+    assert_eq!(asked(Mode::Latched, Edge::Falling), Some(EdgeDetection::FallingEdge));
+    assert_eq!(asked(Mode::Counter, Edge::Both), Some(EdgeDetection::BothEdges));
+    let level = plan(Direction::In, Kind::Bool, at_17()).unwrap();
+    assert_eq!(level.config.edge_detection, Some(EdgeDetection::BothEdges));
+}
+
+#[test]
+fn mistakes_name_the_key() {
+    fn check(direction: Direction, kind: Kind, at: At, expected: &str) {
+        let error = plan(direction, kind, at).unwrap_err();
+        assert_eq!(error.to_string(), format!("point[p].at{expected}"));
+    }
+    use Direction::{In, Out};
+    let numbered =
+        |chip: Option<&str>, offset| At { chip: chip.map(str::to_owned), offset, ..At::default() };
+    let places = [
+        (At::default(), ".line: nothing; a line, or a chip and an offset"),
+        (numbered(Some("soc"), None), ".line: nothing; a line, or a chip and an offset"),
+        (numbered(None, Some(3)), ".chip: nothing; the chip that the offset is on"),
+        (numbered(Some(""), Some(3)), ".chip: \"\"; a name of 1 to 31 bytes"),
+        (At { offset: Some(3), ..at_17() }, ".offset: a line by its name, too; one of them"),
+    ];
+    for (at, expected) in places {
+        check(In, Kind::Bool, at, expected);
+    }
+    let mode = |mode, edge| At { mode: Some(mode), edge, ..at_17() };
+    let debounce = |micros| At { debounce: Some(Duration::from_micros(micros)), ..at_17() };
+    let drive = At { drive: Some(Drive::OpenDrain), ..at_17() };
+    check(In, Kind::U8, at_17(), ": type u8 of the point; type bool for this line");
+    let counter = ": type bool of the point; type u32 for this line";
+    check(In, Kind::Bool, mode(Mode::Counter, None), counter);
+    check(Out, Kind::U32, at_17(), ": type u32 of the point; type bool for this line");
+    check(In, Kind::Bool, drive, ".drive: an input; this key at outputs only");
+    let counter = mode(Mode::Counter, None);
+    check(Out, Kind::Bool, counter, ".mode: an output; this key at inputs only");
+    check(Out, Kind::Bool, debounce(5), ".debounce: an output; this key at inputs only");
+    check(In, Kind::Bool, debounce(0), ".debounce: 0ns; from 1us to 1s");
+    check(In, Kind::Bool, debounce(1_000_001), ".debounce: 1.000001s; from 1us to 1s");
+    let edge = ".edge: a level; this key with mode latched or counter";
+    check(In, Kind::Bool, mode(Mode::Level, Some(Edge::Rising)), edge);
+    let edge = ".edge: both; rising for pulses, or falling for dips";
+    check(In, Kind::Bool, mode(Mode::Latched, Some(Edge::Both)), edge);
+}
+
+#[test]
+fn two_points_have_two_lines() {
+    let point = |name| Point::new(name, Direction::In, Kind::Bool);
+    let mut second = point("b");
+    second.byte = 1;
+    let points = Arc::new(Points::new(vec![point("a"), second], 2, 0));
+    let at = [("a".to_owned(), at_17()), ("b".to_owned(), at_17())].into();
+    let config = Config { period: Duration::from_millis(1), at };
+    let error = Board::plan(&config, &points, 0).unwrap_err().to_string();
+    assert_eq!(error, "point[b].at: the line of a; a line for each point");
+}

@@ -1,0 +1,278 @@
+//! Commands: values that others send to inputs of this device, each of which is worth something
+//! for a limited time only.
+//!
+//! How long is the point's key `expires`, or less if the sender says so: by the message expiry
+//! interval of MQTT 5, of which the broker passes on what is left, or by an instant in the payload.
+//! The end is judged on the scan's side in every cycle, so a thread that hangs here cannot prolong
+//! a command. What is no value of the point is refused: the value before it goes on to its own end.
+
+use std::str;
+use std::time::{Duration, SystemTime};
+
+use serde::Deserialize;
+
+use crate::clock::{Clock, MonotonicClock};
+use crate::driver::Part;
+use crate::driver::link::Side;
+use crate::image::{Kind, Point, PointId, Quality, Value};
+
+/// The longest payload of one command: a JSON object with a number and an instant is a tenth of it.
+const MAX_TEXT: usize = 1024;
+
+/// An input that others may give a value to.
+#[derive(Debug)]
+pub(super) struct Command {
+    pub(super) id: PointId,
+    pub(super) point: Point,
+    /// A topic, or the name of a metric.
+    pub(super) address: String,
+    /// How long a value is worth something.
+    pub(super) expires: Duration,
+    /// Why one was refused, if none was good since.
+    refused: Option<String>,
+    /// Whether the log has had it since the connection began.
+    is_said: bool,
+    /// A value has arrived since the scan was told last.
+    is_untold: bool,
+}
+
+/// All of a device, and what became of them.
+#[derive(Debug, Default)]
+pub(super) struct Commands {
+    pub(super) all: Vec<Command>,
+    /// Refused ones.
+    pub(super) refused: u64,
+    /// Those that a later one took the place of before the scan could see them.
+    pub(super) superseded: u64,
+    /// Whether the log has had a message that is of no command.
+    is_said: bool,
+}
+
+/// What somebody said.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Said {
+    pub(super) value: Value,
+    /// When, by the sender's clock.
+    pub(super) sent: Option<SystemTime>,
+    /// How much longer it is meant.
+    pub(super) expires: Option<Duration>,
+}
+
+/// A payload in JSON.
+#[derive(Deserialize)]
+struct Told {
+    value: Value,
+    time: Option<String>,
+}
+
+impl Commands {
+    pub(super) fn new(all: Vec<Command>) -> Self {
+        Self { all, ..Self::default() }
+    }
+
+    /// Obeys command number `at`, or refuses it.
+    pub(super) fn take(&mut self, at: usize, said: Result<Said, String>, side: &mut Side) {
+        let command = &mut self.all[at];
+        let was_untold = command.is_untold;
+        match said.and_then(|said| command.take(said, side)) {
+            Ok(()) => self.superseded += u64::from(was_untold),
+            Err(why) => {
+                self.refused += 1;
+                command.say(&why);
+                command.refused = Some(why);
+            }
+        }
+    }
+
+    /// Refuses a whole message, of which nothing can be understood.
+    pub(super) fn refuse(&mut self, topic: &str, why: &str) {
+        self.refused += 1;
+        if !std::mem::replace(&mut self.is_said, true) {
+            tracing::warn!(topic, "a message on {topic} is refused: {why}");
+        }
+    }
+
+    /// The scan has been told of all of them.
+    pub(super) fn told(&mut self) {
+        self.all.iter_mut().for_each(|command| command.is_untold = false);
+    }
+
+    /// Another connection: what is wrong there is worth a line again.
+    pub(super) fn begin(&mut self) {
+        self.is_said = false;
+        self.all.iter_mut().for_each(|command| command.is_said = false);
+    }
+
+    /// Those that were refused last.
+    pub(super) fn parts(&self) -> impl Iterator<Item = Part> {
+        self.all.iter().filter_map(|command| {
+            let state = format!("refused: {}", command.refused.as_ref()?);
+            Some(Part { name: command.point.name.clone(), ok: false, state, facts: Vec::new() })
+        })
+    }
+}
+
+impl Command {
+    pub(super) fn new(id: PointId, point: &Point, address: &str, expires: Duration) -> Self {
+        Self {
+            id,
+            point: point.clone(),
+            address: address.to_owned(),
+            expires,
+            refused: None,
+            is_said: false,
+            is_untold: false,
+        }
+    }
+
+    /// The broker does not let us hear it.
+    pub(super) fn is_denied(&mut self, why: &str, side: &mut Side) {
+        side.spoil(self.id, Quality::Config);
+        let why = format!("the broker refuses the subscription: {why}");
+        self.say(&why);
+        self.refused = Some(why);
+    }
+
+    fn say(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.is_said, true) {
+            let (point, topic) = (&self.point.name, &self.address);
+            tracing::warn!(point, topic, "a command to {point} on {topic} is refused: {why}");
+        }
+    }
+
+    /// Gives the point this value, for as long as it is worth something.
+    ///
+    /// # Errors
+    /// Says why it is none for this point.
+    fn take(&mut self, said: Said, side: &mut Side) -> Result<(), String> {
+        let left = self.left(said, SystemTime::now())?;
+        let value = whole(said.value, &self.point);
+        let raw = self.point.raw_of(value).map_err(|unfit| format!("{}: {unfit}", said.value))?;
+        side.put_until(self.id, raw, MonotonicClock.now() + left);
+        self.refused = None;
+        self.is_untold = true;
+        Ok(())
+    }
+
+    /// How much longer it counts.
+    fn left(&self, said: Said, now: SystemTime) -> Result<Duration, String> {
+        // A sender whose clock is ahead has sent it just now.
+        let age = said.sent.and_then(|sent| now.duration_since(sent).ok()).unwrap_or_default();
+        let meant = said.expires.unwrap_or(Duration::MAX);
+        let left = meant.min(self.expires.saturating_sub(age));
+        if left.is_zero() {
+            return Err(format!("it had expired, {age:?} after it was sent"));
+        }
+        Ok(left)
+    }
+}
+
+/// 2.0 is as good as 2 for an integer; 2.5 is left to be refused.
+fn whole(value: Value, point: &Point) -> Value {
+    let is_plain = point.scale == 1.0 && point.offset == 0.0;
+    let is_integer = !matches!(point.kind, Kind::Bool | Kind::F32 | Kind::F64);
+    match value {
+        // 2^63 and below are exact enough to be told apart from their neighbours by the range.
+        Value::Real(real) if is_integer && is_plain => match real.fract() == 0.0 {
+            true => Value::Int(real as i128),
+            false => Value::Real(f64::NAN),
+        },
+        Value::Int(int) if point.kind == Kind::Bool && (0..=1).contains(&int) => {
+            Value::Bool(int == 1)
+        }
+        value => value,
+    }
+}
+
+impl Said {
+    /// Reads a payload: a number, `true` or `false`, or `{"value": x, "time": "..."}`, where the
+    /// time of RFC 3339 may be left out.
+    ///
+    /// # Errors
+    /// Says what it is instead.
+    pub(super) fn parse(payload: &[u8], expires: Option<Duration>) -> Result<Self, String> {
+        if payload.len() > MAX_TEXT {
+            return Err(format!("{} bytes are too long for a value", payload.len()));
+        }
+        let text = str::from_utf8(payload).map_err(|_| "it is no text".to_owned())?.trim();
+        let no_value = || format!("{text:?} is no value");
+        if !text.starts_with('{') {
+            let value = serde_json::from_str(text).map_err(|_| no_value())?;
+            return Ok(Self { value, sent: None, expires });
+        }
+        let told: Told = serde_json::from_str(text).map_err(|_| no_value())?;
+        let instant = |time: String| {
+            humantime::parse_rfc3339(&time).map_err(|_| format!("{time:?} is no time of RFC 3339"))
+        };
+        Ok(Self { value: told.value, sent: told.time.map(instant).transpose()?, expires })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Direction;
+
+    fn said(payload: &str) -> Result<Value, String> {
+        Said::parse(payload.as_bytes(), None).map(|said| said.value)
+    }
+
+    #[test]
+    fn payloads_are_values() {
+        assert_eq!(said("12.5"), Ok(Value::Real(12.5)));
+        assert_eq!(said(" -3\n"), Ok(Value::Int(-3)));
+        assert_eq!(said("true"), Ok(Value::Bool(true)));
+        assert_eq!(said(r#"{"value": 1e3, "unit": "rpm"}"#), Ok(Value::Real(1000.0)));
+        for bad in ["", "NaN", "1e999", "twelve", "[1]", "{}", "{\"value\": null}", "1 2", "\"1\""]
+        {
+            assert_eq!(said(bad), Err(format!("{:?} is no value", bad.trim())));
+        }
+        assert_eq!(
+            said(r#"{"value":1,"time":"now"}"#).unwrap_err(),
+            "\"now\" is no time of RFC 3339"
+        );
+        assert_eq!(Said::parse(&[0xff], None).unwrap_err(), "it is no text");
+        assert!(said(&"1".repeat(2000)).unwrap_err().contains("too long"));
+    }
+
+    #[test]
+    fn a_command_counts_for_the_shortest_of_its_limits() {
+        fn check(age_s: i64, meant_s: Option<u64>, expected_s: Option<u64>) {
+            let point = Point::new("p", Direction::In, Kind::F64);
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+            let sent = Some(SystemTime::UNIX_EPOCH + Duration::from_secs((1000 - age_s) as u64));
+            let said =
+                Said { value: Value::Int(1), sent, expires: meant_s.map(Duration::from_secs) };
+            let command = Command::new(PointId(0), &point, "t", Duration::from_secs(10));
+            let left = command.left(said, now).ok();
+            assert_eq!(left, expected_s.map(Duration::from_secs), "{age_s} {meant_s:?}");
+        }
+        check(0, None, Some(10));
+        check(4, None, Some(6));
+        check(4, Some(3), Some(3));
+        check(4, Some(30), Some(6));
+        check(10, None, None);
+        check(10, Some(30), None);
+        check(0, Some(0), None);
+        check(-5, None, Some(10));
+    }
+
+    #[test]
+    fn numbers_are_of_the_points_type() {
+        let point = |kind| Point::new("p", Direction::In, kind);
+        let check = |kind, value, expected: Option<Value>| {
+            let point = point(kind);
+            let raw = point.raw_of(whole(value, &point)).ok();
+            assert_eq!(raw.map(|raw| point.value_of(&raw)), expected, "{kind} {value}");
+        };
+        check(Kind::U8, Value::Real(2.0), Some(Value::Int(2)));
+        check(Kind::U8, Value::Real(2.5), None);
+        check(Kind::U8, Value::Int(256), None);
+        check(Kind::U8, Value::Real(1e30), None);
+        check(Kind::Bool, Value::Int(1), Some(Value::Bool(true)));
+        check(Kind::Bool, Value::Int(2), None);
+        check(Kind::F32, Value::Int(3), Some(Value::Real(3.0)));
+        check(Kind::F32, Value::Real(1e300), None);
+        check(Kind::I32, Value::Bool(true), None);
+    }
+}

@@ -1,0 +1,153 @@
+//! Topics of one's own choice: a value each, as text.
+//!
+//! The other way to speak over the same session is `sparkplug.rs`.
+
+use std::collections::HashMap;
+
+use rumqttc::{LastWill, Publish, RetainForwardRule, SubscribeFilterInput};
+use tokio::time::Instant;
+
+use super::command::{Commands, Said};
+use super::publish::{Item, Text};
+use super::session::{Dialect, FULL, Heard, Line, Outgoing};
+use super::{Message, qos};
+use crate::driver::Part;
+use crate::driver::export::Export;
+use crate::driver::link::Side;
+
+/// What is said and heard.
+#[derive(Debug)]
+pub(super) struct Plain {
+    will: Option<Message>,
+    birth: Option<Message>,
+    /// Whether the birth has been said on this connection.
+    is_born: bool,
+    topics: Vec<Topic>,
+    /// How many of them were due when there was no more room.
+    waiting: usize,
+    subscriptions: Vec<Subscription>,
+    /// The number of the command of each topic.
+    commands: HashMap<String, usize>,
+}
+
+/// An item with a topic of its own.
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub(super) item: Item,
+    pub(super) qos: u8,
+    pub(super) retain: bool,
+    pub(super) text: Text,
+    /// No point and no variable has its name.
+    pub(super) is_unknown: bool,
+}
+
+/// How a command is listened to, in the order of the commands.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) topic: String,
+    pub(super) qos: u8,
+    /// Whether what the broker has kept counts.
+    pub(super) retained: bool,
+}
+
+impl Topic {
+    fn is_due(&self, export: &Export, now: Instant) -> bool {
+        let due = |shown| self.item.due(&shown, now);
+        export.find(&self.item.name).and_then(due).is_some_and(|due| due <= now)
+    }
+}
+
+impl Plain {
+    pub(super) fn new(
+        [will, birth]: [Option<Message>; 2],
+        topics: Vec<Topic>,
+        subscriptions: Vec<Subscription>,
+    ) -> Self {
+        let numbered = subscriptions.iter().map(|said| said.topic.clone()).zip(0..);
+        let commands = numbered.collect();
+        Self { will, birth, is_born: false, topics, waiting: 0, subscriptions, commands }
+    }
+}
+
+impl Dialect for Plain {
+    fn will(&self) -> Option<LastWill> {
+        let Message { topic, payload, qos: level, retain } = self.will.as_ref()?;
+        Some(LastWill::new(topic, payload.as_str(), qos(*level), *retain, None))
+    }
+
+    fn forget(&mut self) {
+        self.is_born = false;
+        self.topics.iter_mut().for_each(|topic| topic.item.forget());
+    }
+
+    fn filters(&self) -> Vec<SubscribeFilterInput> {
+        let filter = |said: &Subscription| {
+            let rule = match said.retained {
+                true => RetainForwardRule::OnEverySubscribe,
+                false => RetainForwardRule::Never,
+            };
+            SubscribeFilterInput::new(&said.topic, qos(said.qos)).retain_forward_rule(rule)
+        };
+        self.subscriptions.iter().map(filter).collect()
+    }
+
+    fn denied(&mut self, filter: usize, why: &str, commands: &mut Commands, side: &mut Side) {
+        commands.all[filter].is_denied(why, side);
+    }
+
+    fn hear(&mut self, said: &Publish, commands: &mut Commands, side: &mut Side) -> Heard {
+        let topic = String::from_utf8_lossy(&said.topic);
+        let Some(&at) = self.commands.get(&*topic) else {
+            commands.refuse(&topic, "nobody has asked for it");
+            return Heard::Done;
+        };
+        // The broker was asked for none, but a broker of the version before does not know how.
+        if said.retain && !self.subscriptions[at].retained {
+            return Heard::Done;
+        }
+        commands.take(at, Said::parse(&said.payload, super::session::left(said)), side);
+        Heard::Done
+    }
+
+    fn speak(&mut self, line: &mut Line, export: &Export, now: Instant) -> Option<Instant> {
+        if let Some(birth) = self.birth.as_ref().filter(|_| !self.is_born) {
+            let Message { topic, payload, qos, retain } = birth;
+            let payload = payload.as_bytes().to_vec();
+            if !line.say(Outgoing { topic, qos: *qos, retain: *retain, payload }) {
+                return Some(now + FULL);
+            }
+        }
+        self.is_born = true;
+        let mut next: Option<Instant> = None;
+        for at in 0..self.topics.len() {
+            let Topic { item, qos, retain, text, is_unknown } = &mut self.topics[at];
+            let shown = export.find(&item.name);
+            *is_unknown = shown.is_none() && export.cycle > 0;
+            let Some(shown) = shown else { continue };
+            if item.due(&shown, now).is_some_and(|due| due <= now) {
+                let (topic, payload) = (&item.address, text.write(&shown));
+                if !line.say(Outgoing { topic, qos: *qos, retain: *retain, payload }) {
+                    // Whoever had to wait is the first the next time.
+                    self.topics.rotate_left(at);
+                    self.waiting =
+                        self.topics.iter().filter(|topic| topic.is_due(export, now)).count();
+                    return Some(now + FULL);
+                }
+                item.said(&shown, now);
+            }
+            next = next.into_iter().chain(item.due(&shown, now)).min();
+        }
+        self.waiting = 0;
+        next
+    }
+
+    fn unsaid(&self) -> usize {
+        let unsaid = self.topics.iter().filter(|topic| topic.item.is_unsaid()).count();
+        unsaid.max(self.waiting)
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        let unknown = self.topics.iter().filter(|topic| topic.is_unknown);
+        unknown.map(|topic| super::unknown(&topic.item.name)).collect()
+    }
+}

@@ -1,0 +1,218 @@
+//! From the keys of a device to what is said and heard; a mistake is named with its remedy.
+//!
+//! Everything is checked here but the broker itself, which is `broker.rs`'s affair. Whether a name
+//! that is shown exists is not: variables come and go.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::command::Command;
+use super::config::{At, Config, Message, Publication};
+use super::plain::{Plain, Subscription, Topic};
+use super::publish::{Item, Rule};
+use super::session::Dialect;
+use super::sparkplug::{self, Node};
+use crate::driver::OpenError;
+use crate::image::{Direction, Point, PointId, Points};
+
+/// The most values of one device; each costs a look at every change.
+const MAX_PUBLISH: usize = 4096;
+
+/// The longest topic. The protocol has 65535 bytes; people do not write more than this.
+const MAX_TOPIC: usize = 1024;
+
+/// Periods and ends: the scan's news come some ten times a second, and what is said once a day is
+/// a report.
+const PERIOD: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(10)..=Duration::from_secs(86_400);
+
+/// What a value waits for after it was said, if nothing else is: a value that trembles shall not
+/// fill the line.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How what a command holds is said back.
+const ON_CHANGE: Rule = Rule::Change { deadband: 0.0, min_interval: MIN_INTERVAL, refresh: None };
+
+/// How values and commands are put on the wire, and the commands.
+pub(super) type Planned = (Box<dyn Dialect>, Vec<Command>);
+
+/// A mistake below a point or a list's entry: the key, what is there, what would be right.
+struct Wrong(&'static str, String, &'static str);
+
+impl Wrong {
+    fn at(self, point: &Point) -> OpenError {
+        OpenError::at(&point.name, self.0, self.1, self.2)
+    }
+
+    fn of(self, place: &str) -> OpenError {
+        OpenError::new(format!("{place}.{}", self.0), self.1, self.2)
+    }
+}
+
+/// Understands what device number `device` says and hears.
+///
+/// # Errors
+/// When something of it cannot be.
+pub(super) fn plan(config: &Config, points: &Points, device: usize) -> Result<Planned, OpenError> {
+    if config.publish.len() > MAX_PUBLISH {
+        let found = format!("{} values", config.publish.len());
+        return Err(OpenError::new("publish", found, format!("at most {MAX_PUBLISH}")));
+    }
+    let ours = points.iter().filter(|(_, point)| point.device == device);
+    let ours = ours.map(|(id, point)| heard(config, id, point)).collect::<Result<_, _>>()?;
+    match &config.sparkplug {
+        Some(node) => metrics(config, node, ours),
+        None => topics(config, ours),
+    }
+}
+
+/// A point of this device, which is a command.
+struct Ours<'c> {
+    id: PointId,
+    point: &'c Point,
+    at: &'c At,
+}
+
+fn heard<'c>(config: &'c Config, id: PointId, point: &'c Point) -> Result<Ours<'c>, OpenError> {
+    let name = &point.name;
+    if point.direction == Direction::Out {
+        let wanted = "an input, which takes commands; what others shall see stands in `publish`";
+        return Err(OpenError::at(name, "", "an output", wanted));
+    }
+    let wanted = "{ topic = \"...\", expires = \"10s\" }";
+    let at = config.at.get(name).ok_or_else(|| OpenError::at(name, "", "nothing", wanted))?;
+    if !PERIOD.contains(&at.expires) {
+        let found = format!("{:?}", at.expires);
+        return Err(OpenError::at(name, "expires", found, "from 10ms to 1d"));
+    }
+    Ok(Ours { id, point, at })
+}
+
+/// Topics of one's own.
+fn topics(config: &Config, ours: Vec<Ours<'_>>) -> Result<Planned, OpenError> {
+    for (key, message) in [("will", &config.will), ("birth", &config.birth)] {
+        if let Some(Message { topic, qos, .. }) = message {
+            check_topic(topic, *qos).map_err(|wrong| wrong.of(key))?;
+        }
+    }
+    let (mut topics, mut used) = (Vec::new(), HashSet::new());
+    for (n, said) in config.publish.iter().enumerate() {
+        let place = format!("publish[{n}]");
+        let (topic, qos) = (said.topic.as_deref().unwrap_or_default(), said.qos.unwrap_or(1));
+        check_topic(topic, qos).map_err(|wrong| wrong.of(&place))?;
+        if said.metric.is_some() {
+            return Err(Wrong("metric", "a name".into(), "nothing without `sparkplug`").of(&place));
+        }
+        if !used.insert(topic) {
+            return Err(Wrong("topic", format!("{topic:?} again"), "a topic for each").of(&place));
+        }
+        topics.push(Topic {
+            item: Item::new(&said.name, topic, said.rule().map_err(|wrong| wrong.of(&place))?),
+            qos,
+            retain: said.retain.unwrap_or(false),
+            text: said.payload.unwrap_or_default(),
+            is_unknown: false,
+        });
+    }
+    let (mut commands, mut subscriptions) = (Vec::new(), Vec::new());
+    for Ours { id, point, at } in ours {
+        let (topic, qos) = (at.topic.as_deref().unwrap_or_default(), at.qos.unwrap_or(1));
+        check_topic(topic, qos).map_err(|wrong| wrong.at(point))?;
+        if at.metric.is_some() {
+            return Err(Wrong("metric", "a name".into(), "nothing without `sparkplug`").at(point));
+        }
+        if !used.insert(topic) {
+            let found = format!("{topic:?}, which is published or another command's");
+            return Err(Wrong("topic", found, "a topic for each").at(point));
+        }
+        commands.push(Command::new(id, point, topic, at.expires));
+        let retained = at.retained.unwrap_or(false);
+        subscriptions.push(Subscription { topic: topic.to_owned(), qos, retained });
+    }
+    let fixed = [config.will.clone(), config.birth.clone()];
+    Ok((Box::new(Plain::new(fixed, topics, subscriptions)), commands))
+}
+
+/// The topics and certificates of Sparkplug.
+fn metrics(
+    config: &Config,
+    node: &sparkplug::Config,
+    ours: Vec<Ours<'_>>,
+) -> Result<Planned, OpenError> {
+    const GIVEN: &str = "nothing, because Sparkplug has its own";
+    node.check()?;
+    for (key, message) in [("will", &config.will), ("birth", &config.birth)] {
+        if message.is_some() {
+            return Err(OpenError::new(key, "a message", GIVEN));
+        }
+    }
+    let (mut items, mut used, mut commands) = (Vec::new(), HashSet::new(), Vec::new());
+    let again = |metric: &str| Wrong("metric", format!("{metric:?} again"), "a name for each");
+    for Ours { id, point, at } in ours {
+        let given = [("topic", at.topic.is_some()), ("qos", at.qos.is_some())];
+        let given = given.into_iter().chain([("retained", at.retained.is_some())]);
+        if let Some((key, _)) = given.into_iter().find(|(_, is_given)| *is_given) {
+            return Err(Wrong(key, "a value".into(), GIVEN).at(point));
+        }
+        let metric = at.metric.as_ref().unwrap_or(&point.name);
+        if !used.insert(metric) {
+            return Err(again(metric).at(point));
+        }
+        items.push(Item::new(&point.name, metric, ON_CHANGE));
+        commands.push(Command::new(id, point, metric, at.expires));
+    }
+    for (n, said) in config.publish.iter().enumerate() {
+        let place = format!("publish[{n}]");
+        let given = [("topic", said.topic.is_some()), ("qos", said.qos.is_some())];
+        let others = [("retain", said.retain.is_some()), ("payload", said.payload.is_some())];
+        if let Some((key, _)) = given.into_iter().chain(others).find(|(_, is_given)| *is_given) {
+            return Err(Wrong(key, "a value".into(), GIVEN).of(&place));
+        }
+        let metric = said.metric.as_ref().unwrap_or(&said.name);
+        if !used.insert(metric) {
+            return Err(again(metric).of(&place));
+        }
+        items.push(Item::new(&said.name, metric, said.rule().map_err(|wrong| wrong.of(&place))?));
+    }
+    Ok((Box::new(Node::new(node.clone(), items)), commands))
+}
+
+impl Publication {
+    fn rule(&self) -> Result<Rule, Wrong> {
+        let Self { deadband, min_interval, refresh, every, .. } = *self;
+        if let Some(deadband) = deadband.filter(|band| !(0.0..f64::INFINITY).contains(band)) {
+            return Err(Wrong("deadband", format!("{deadband:?}"), "a number from 0"));
+        }
+        for (key, time) in [("min_interval", min_interval), ("refresh", refresh), ("every", every)]
+        {
+            if let Some(time) = time.filter(|time| !PERIOD.contains(time)) {
+                return Err(Wrong(key, format!("{time:?}"), "from 10ms to 1d"));
+            }
+        }
+        let on_change = deadband.is_some() || min_interval.is_some() || refresh.is_some();
+        match every {
+            Some(_) if on_change => {
+                let found = "a period, and a key about changes".into();
+                Err(Wrong("every", found, "either, because with it changes are not looked at"))
+            }
+            Some(period) => Ok(Rule::Cyclic(period)),
+            None => Ok(Rule::Change {
+                deadband: deadband.unwrap_or(0.0),
+                min_interval: min_interval.unwrap_or(MIN_INTERVAL),
+                refresh,
+            }),
+        }
+    }
+}
+
+/// Whether it is a name, and not a pattern (MQTT 5, 4.7).
+fn check_topic(topic: &str, qos: u8) -> Result<(), Wrong> {
+    let is_name = !topic.is_empty() && topic.len() <= MAX_TOPIC && !topic.starts_with('$');
+    if !is_name || topic.contains(|c: char| "+#".contains(c) || c.is_control()) {
+        return Err(Wrong("topic", format!("{topic:?}"), "a topic without + and #"));
+    }
+    if qos > 1 {
+        return Err(Wrong("qos", qos.to_string(), "0 or 1"));
+    }
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! What is published, and when: pure decisions over what is shown and what was said last.
+//!
+//! An item knows what it said last and nothing of a queue: while nobody can be told, values come
+//! and go, and afterwards the newest is said. So an outage of any length costs no memory. How it is
+//! put into words, as text or for Sparkplug, is elsewhere, except for the text.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::driver::export::Shown;
+use crate::image::{Class, Quality, Value};
+
+/// How a value is written into a message of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Text {
+    /// `{"value":1.5,"quality":"good","opc_ua":0,"time":"2026-11-26T18:00:00.000Z"}`
+    #[default]
+    Json,
+    /// `1.5`; of a bad value the word of its quality, which nobody takes for a number.
+    Value,
+}
+
+/// When a value is said again.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Rule {
+    /// When it differs.
+    Change {
+        /// By more than this, if it is a number.
+        deadband: f64,
+        /// But not sooner than this after the last time.
+        min_interval: Duration,
+        /// And after this in any case.
+        refresh: Option<Duration>,
+    },
+    /// So often.
+    Cyclic(Duration),
+}
+
+/// One value that is published.
+#[derive(Debug)]
+pub(super) struct Item {
+    /// Of the point or variable.
+    pub(super) name: String,
+    /// A topic, or the name of a metric.
+    pub(super) address: String,
+    pub(super) rule: Rule,
+    /// What was said last on this connection.
+    last: Option<Spoken>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Spoken {
+    value: Value,
+    quality: Quality,
+    at: Instant,
+}
+
+impl Item {
+    pub(super) fn new(name: &str, address: &str, rule: Rule) -> Self {
+        Self { name: name.to_owned(), address: address.to_owned(), rule, last: None }
+    }
+
+    /// When it is to be said, as things stand; `None` for not until something changes.
+    pub(super) fn due(&self, shown: &Shown, now: Instant) -> Option<Instant> {
+        let Some(last) = &self.last else { return Some(now) };
+        match self.rule {
+            Rule::Cyclic(period) => Some(last.at + period),
+            Rule::Change { deadband, min_interval, refresh } => {
+                let changed = last.differs(shown, deadband).then_some(last.at + min_interval);
+                let refreshed = refresh.map(|refresh| last.at + refresh);
+                changed.into_iter().chain(refreshed).min()
+            }
+        }
+    }
+
+    /// It has been said.
+    pub(super) fn said(&mut self, shown: &Shown, now: Instant) {
+        self.last = Some(Spoken { value: shown.value, quality: shown.quality, at: now });
+    }
+
+    /// Nobody has heard it yet.
+    pub(super) fn forget(&mut self) {
+        self.last = None;
+    }
+
+    /// Whether it has never been said on this connection.
+    pub(super) fn is_unsaid(&self) -> bool {
+        self.last.is_none()
+    }
+}
+
+impl Spoken {
+    fn differs(&self, shown: &Shown, deadband: f64) -> bool {
+        if self.quality != shown.quality {
+            return true;
+        }
+        let number = |value| match value {
+            Value::Bool(_) => None,
+            Value::Int(int) => Some(int as f64),
+            Value::Real(real) => Some(real),
+        };
+        match (number(self.value), number(shown.value)) {
+            (Some(old), Some(new)) if deadband > 0.0 => {
+                (new - old).abs() > deadband || old.is_nan() != new.is_nan()
+            }
+            // Two that are no number are the same one.
+            (Some(old), Some(new)) if old.is_nan() && new.is_nan() => false,
+            _ => self.value != shown.value,
+        }
+    }
+}
+
+impl Text {
+    /// The payload of a value.
+    pub(super) fn write(self, shown: &Shown) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Told {
+            value: Option<Value>,
+            quality: &'static str,
+            opc_ua: u32,
+            time: Option<String>,
+        }
+        match self {
+            Self::Json => {
+                let Shown { value, quality, at } = *shown;
+                let (word, opc_ua) = (quality.word(), quality.opc_ua());
+                // What was never read is null, and not 0.
+                let is_read = quality != Quality::Waiting;
+                let (value, time) = (is_read.then_some(value), is_read.then(|| time(at)));
+                let told = Told { value, quality: word, opc_ua, time };
+                serde_json::to_vec(&told).expect("numbers and words are always JSON")
+            }
+            Self::Value if shown.quality.class() == Class::Bad => shown.quality.word().into(),
+            Self::Value => shown.value.to_string().into(),
+        }
+    }
+}
+
+/// RFC 3339, in milliseconds.
+fn time(at: SystemTime) -> String {
+    humantime::format_rfc3339_millis(at).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(value: Value, quality: Quality) -> Shown {
+        Shown { value, quality, at: SystemTime::UNIX_EPOCH + Duration::from_millis(1500) }
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// When a value is due that was said as 10.0 at 0 ms, in milliseconds.
+    fn due(rule: Rule, value: Value, quality: Quality) -> Option<u128> {
+        let start = Instant::now();
+        let mut item = Item::new("p", "t", rule);
+        let first = shown(Value::Real(10.0), Quality::Good);
+        assert_eq!(item.due(&first, start), Some(start), "the first time at once");
+        item.said(&first, start);
+        let due = item.due(&shown(value, quality), start);
+        due.map(|due| (due - start).as_millis())
+    }
+
+    #[test]
+    fn values_are_said_when_they_differ() {
+        use Quality::{Good, Stale};
+        use Value::Real;
+        let rule = |deadband, refresh| Rule::Change { deadband, min_interval: ms(100), refresh };
+        assert_eq!(due(rule(0.0, None), Real(10.0), Good), None);
+        assert_eq!(due(rule(0.0, None), Real(10.1), Good), Some(100));
+        assert_eq!(due(rule(0.5, None), Real(10.5), Good), None);
+        assert_eq!(due(rule(0.5, None), Real(9.4), Good), Some(100));
+        assert_eq!(due(rule(0.5, None), Real(10.0), Stale), Some(100));
+        assert_eq!(due(rule(0.5, None), Real(f64::NAN), Good), Some(100));
+        assert_eq!(due(rule(0.5, Some(ms(5000))), Real(10.0), Good), Some(5000));
+        assert_eq!(due(rule(0.5, Some(ms(5000))), Real(12.0), Good), Some(100));
+        assert_eq!(due(Rule::Cyclic(ms(70)), Real(10.0), Good), Some(70));
+        assert_eq!(due(rule(0.5, None), Value::Bool(true), Good), Some(100));
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_said_once() {
+        let rule = Rule::Change { deadband: 0.0, min_interval: ms(0), refresh: None };
+        let (mut item, now) = (Item::new("p", "t", rule), Instant::now());
+        let none = shown(Value::Real(f64::NAN), Quality::Good);
+        item.said(&none, now);
+        assert_eq!(item.due(&none, now), None);
+        item.forget();
+        assert_eq!(item.due(&none, now), Some(now));
+    }
+
+    #[test]
+    fn bad_values_are_said_as_such() {
+        fn check(text: Text, value: Value, quality: Quality, expected: &str) {
+            let payload = text.write(&shown(value, quality));
+            assert_eq!(String::from_utf8(payload).unwrap(), expected);
+        }
+        let (json, value) = (Text::Json, Text::Value);
+        let good = r#"{"value":1.5,"quality":"good","opc_ua":0,"time":"1970-01-01T00:00:01.500Z"}"#;
+        check(json, Value::Real(1.5), Quality::Good, good);
+        let bad = good.replace("1.5,", "7,").replace("good", "no_comm");
+        let bad = &bad.replace(":0,", ":2150694912,");
+        check(json, Value::Int(7), Quality::NoComm, bad);
+        let none =
+            r#"{"value":null,"quality":"good","opc_ua":0,"time":"1970-01-01T00:00:01.500Z"}"#;
+        check(json, Value::Real(f64::NAN), Quality::Good, none);
+        let unread = r#"{"value":null,"quality":"waiting","opc_ua":2150760448,"time":null}"#;
+        check(json, Value::Int(0), Quality::Waiting, unread);
+        check(value, Value::Int(0), Quality::Waiting, "waiting");
+        check(value, Value::Real(1.5), Quality::Good, "1.5");
+        check(value, Value::Int(u64::MAX.into()), Quality::Stale, "18446744073709551615");
+        check(value, Value::Bool(false), Quality::Good, "false");
+        check(value, Value::Bool(false), Quality::NoComm, "no_comm");
+    }
+}

@@ -1,0 +1,235 @@
+//! The payload of Sparkplug B on the wire, as far as an edge node needs it.
+//!
+//! The numbers of the fields and types are those of the Sparkplug 3.0 specification, chapter 6.
+//! Templates, data sets and metadata are not here: a decoder skips what it does not know, and a
+//! metric that has only such a value counts as one without. What is said with it is in
+//! `sparkplug.rs`.
+
+use prost::Message;
+
+use crate::image::{Kind, Point, Quality, Value};
+
+/// The type of a metric. The numbers are those of the specification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+pub(super) enum DataType {
+    Unknown = 0,
+    Int8 = 1,
+    Int16 = 2,
+    Int32 = 3,
+    Int64 = 4,
+    UInt8 = 5,
+    UInt16 = 6,
+    UInt32 = 7,
+    UInt64 = 8,
+    Float = 9,
+    Double = 10,
+    Boolean = 11,
+}
+
+/// A whole message.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Payload {
+    /// When it was sent, in milliseconds since 1970.
+    #[prost(uint64, optional, tag = "1")]
+    pub(super) timestamp: Option<u64>,
+    #[prost(message, repeated, tag = "2")]
+    pub(super) metrics: Vec<Metric>,
+    /// Its number, 0 to 255; not in an NDEATH and not in commands.
+    #[prost(uint64, optional, tag = "3")]
+    pub(super) seq: Option<u64>,
+}
+
+/// One value in it.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Metric {
+    /// In a birth, and in what has no alias.
+    #[prost(string, optional, tag = "1")]
+    pub(super) name: Option<String>,
+    /// Stands for the name once a birth has had both.
+    #[prost(uint64, optional, tag = "2")]
+    pub(super) alias: Option<u64>,
+    /// When the value was read, in milliseconds since 1970.
+    #[prost(uint64, optional, tag = "3")]
+    pub(super) timestamp: Option<u64>,
+    #[prost(uint32, optional, tag = "4")]
+    pub(super) datatype: Option<u32>,
+    #[prost(bool, optional, tag = "7")]
+    pub(super) is_null: Option<bool>,
+    #[prost(message, optional, tag = "9")]
+    pub(super) properties: Option<PropertySet>,
+    #[prost(oneof = "Held", tags = "10, 11, 12, 13, 14")]
+    pub(super) value: Option<Held>,
+}
+
+/// The value of a metric as the wire has it.
+#[derive(Clone, Copy, PartialEq, prost::Oneof)]
+pub(super) enum Held {
+    #[prost(uint32, tag = "10")]
+    Int(u32),
+    #[prost(uint64, tag = "11")]
+    Long(u64),
+    #[prost(float, tag = "12")]
+    Float(f32),
+    #[prost(double, tag = "13")]
+    Double(f64),
+    #[prost(bool, tag = "14")]
+    Boolean(bool),
+}
+
+/// What else is known of a metric: names and, in the same order, values.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct PropertySet {
+    #[prost(string, repeated, tag = "1")]
+    pub(super) keys: Vec<String>,
+    #[prost(message, repeated, tag = "2")]
+    pub(super) values: Vec<PropertyValue>,
+}
+
+/// Only the sort of value that the quality has.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct PropertyValue {
+    #[prost(uint32, optional, tag = "1")]
+    pub(super) datatype: Option<u32>,
+    #[prost(uint32, optional, tag = "3")]
+    pub(super) int_value: Option<u32>,
+}
+
+impl DataType {
+    /// Of a point, as its value is shown: scaled numbers are floats.
+    pub(super) fn of(point: &Point) -> Self {
+        if point.kind != Kind::Bool && (point.scale != 1.0 || point.offset != 0.0) {
+            return Self::Double;
+        }
+        match point.kind {
+            Kind::Bool => Self::Boolean,
+            Kind::U8 => Self::UInt8,
+            Kind::I8 => Self::Int8,
+            Kind::U16 => Self::UInt16,
+            Kind::I16 => Self::Int16,
+            Kind::U32 => Self::UInt32,
+            Kind::I32 => Self::Int32,
+            Kind::U64 => Self::UInt64,
+            Kind::I64 => Self::Int64,
+            Kind::F32 => Self::Float,
+            Kind::F64 => Self::Double,
+        }
+    }
+
+    /// The bits of an integer type.
+    const fn bits(self) -> u32 {
+        match self {
+            Self::Int8 | Self::UInt8 => 8,
+            Self::Int16 | Self::UInt16 => 16,
+            Self::Int32 | Self::UInt32 => 32,
+            _ => 64,
+        }
+    }
+
+    /// A value of this type on the wire; `None` if it is not of this type. Negative integers are
+    /// two's complements of their own width, which is what every decoder takes.
+    pub(super) fn hold(self, value: Value) -> Option<Held> {
+        Some(match (self, value) {
+            (Self::Boolean, Value::Bool(on)) => Held::Boolean(on),
+            (Self::Double, Value::Real(real)) => Held::Double(real),
+            (Self::Float, Value::Real(real)) => Held::Float(real as f32),
+            (Self::Int64 | Self::UInt64, Value::Int(int)) => Held::Long(int as u64),
+            (Self::Boolean | Self::Double | Self::Float | Self::Unknown, _) => return None,
+            (_, Value::Int(int)) => {
+                Held::Int((int as u64 & (u64::MAX >> (64 - self.bits()))) as u32)
+            }
+            _ => return None,
+        })
+    }
+
+    /// The value that the wire holds for a metric of this type.
+    pub(super) fn value(self, held: Held) -> Option<Value> {
+        let raw = match (self, held) {
+            (Self::Boolean, Held::Boolean(on)) => return Some(Value::Bool(on)),
+            (Self::Double, Held::Double(real)) => return Some(Value::Real(real)),
+            (Self::Float, Held::Float(real)) => return Some(Value::Real(real.into())),
+            (Self::Boolean | Self::Double | Self::Float | Self::Unknown, _) => return None,
+            (_, Held::Int(raw)) => u64::from(raw),
+            (_, Held::Long(raw)) => raw,
+            _ => return None,
+        };
+        // Some senders extend the sign beyond the width of the type, others do not.
+        let unused = 64 - self.bits();
+        Some(Value::Int(match self {
+            Self::Int8 | Self::Int16 | Self::Int32 | Self::Int64 => {
+                ((raw << unused) as i64 >> unused).into()
+            }
+            _ => (raw << unused >> unused).into(),
+        }))
+    }
+}
+
+impl PropertySet {
+    /// The property `Quality`: 192 for good, 500 for stale, 0 for bad. There are no others.
+    pub(super) fn quality(quality: Quality) -> Self {
+        use crate::image::Class;
+        let code = match quality.class() {
+            Class::Good => 192,
+            Class::Uncertain => 500,
+            Class::Bad => 0,
+        };
+        let datatype = Some(DataType::Int32 as u32);
+        let value = PropertyValue { datatype, int_value: Some(code) };
+        Self { keys: vec!["Quality".into()], values: vec![value] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_survive_the_wire() {
+        fn check(datatype: DataType, value: Value, held: Option<Held>) {
+            assert_eq!(datatype.hold(value), held, "{datatype:?} {value}");
+            if let Some(held) = held {
+                assert_eq!(datatype.value(held), Some(value), "{datatype:?} {held:?}");
+            }
+        }
+        check(DataType::Boolean, Value::Bool(true), Some(Held::Boolean(true)));
+        check(DataType::Int8, Value::Int(-2), Some(Held::Int(0xfe)));
+        check(DataType::UInt8, Value::Int(254), Some(Held::Int(0xfe)));
+        check(DataType::Int16, Value::Int(-2), Some(Held::Int(0xfffe)));
+        check(DataType::Int32, Value::Int(-2), Some(Held::Int(0xffff_fffe)));
+        check(DataType::UInt32, Value::Int(u32::MAX.into()), Some(Held::Int(u32::MAX)));
+        check(DataType::Int64, Value::Int(-2), Some(Held::Long(u64::MAX - 1)));
+        check(DataType::UInt64, Value::Int(u64::MAX.into()), Some(Held::Long(u64::MAX)));
+        check(DataType::Double, Value::Real(0.1), Some(Held::Double(0.1)));
+        check(DataType::Float, Value::Real(0.5), Some(Held::Float(0.5)));
+        check(DataType::Double, Value::Int(1), None);
+        check(DataType::Int8, Value::Bool(true), None);
+        assert_eq!(DataType::Int8.value(Held::Int(0xffff_fffe)), Some(Value::Int(-2)));
+        assert_eq!(DataType::Int32.value(Held::Double(1.0)), None);
+    }
+
+    /// The bytes of a message written down by hand, from the table of the specification.
+    #[test]
+    fn the_numbers_of_the_fields_are_those_of_the_specification() {
+        let metric = Metric {
+            name: Some("a".into()),
+            alias: Some(1),
+            timestamp: Some(2),
+            datatype: Some(DataType::Int8 as u32),
+            is_null: None,
+            properties: Some(PropertySet::quality(Quality::Good)),
+            value: Some(Held::Int(5)),
+        };
+        let payload = Payload { timestamp: Some(3), metrics: vec![metric], seq: Some(4) };
+        let quality = b"\x0a\x07Quality\x12\x05\x08\x03\x18\xc0\x01";
+        let mut metric = b"\x0a\x01a\x10\x01\x18\x02\x20\x01\x4a".to_vec();
+        metric.push(quality.len() as u8);
+        metric.extend(quality);
+        metric.extend(b"\x50\x05");
+        let mut expected = b"\x08\x03\x12".to_vec();
+        expected.push(metric.len() as u8);
+        expected.extend(metric);
+        expected.extend(b"\x18\x04");
+        assert_eq!(payload.encode_to_vec(), expected);
+        assert_eq!(Payload::decode(&*expected), Ok(payload));
+    }
+}

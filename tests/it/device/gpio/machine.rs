@@ -1,0 +1,78 @@
+//! A machine that has gpio-sim: this one, or a Linux as a user's process that sees the same files.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+/// From the start of that Linux to the end of the tests there; they take some ten seconds.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// Whether this kernel has gpio-sim, and we may use it.
+pub fn has_gpio_sim() -> bool {
+    let is_root = nix::unistd::geteuid().is_root();
+    // Loading it mounts configfs, too, where systemd runs. Without a modprobe it is not to be had.
+    let _ = is_root.then(|| Command::new("modprobe").arg("gpio-sim").output());
+    is_root && Path::new("/sys/kernel/config/gpio-sim").is_dir()
+}
+
+/// Ended when dropped.
+struct Guest(Child);
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // Both fail only if it is over already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs one test of this binary in a Linux that has gpio-sim; prints what that prints.
+pub fn run_in_guest(test: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let peers = std::env::var_os("CAMSHAFT_PEERS").map(PathBuf::from);
+    let linux = peers.unwrap_or_else(|| root.join("target/peers")).join("linux/linux");
+    assert!(linux.is_file(), "no {}: tests/run builds it", linux.display());
+    let this = std::env::current_exe().unwrap();
+    let init = root.join("tests/it/device/gpio/init.sh");
+    let child = Command::new(&linux)
+        .args(["mem=1G", "root=none", "rootfstype=hostfs", "rootflags=/", "ro", "quiet"])
+        // A kernel that panics ends.
+        .args(["con=null", "con0=fd:0,fd:1", "panic=-1"])
+        .arg(format!("init={}", init.display()))
+        // What the kernel does not know becomes an environment variable of init.
+        .args([format!("TESTS={}", this.display()), format!("TEST={test}")])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut guest = Guest(child);
+    let output = BufReader::new(guest.0.stdout.take().unwrap());
+    let (lines, heard) = mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        // The end of the guest ends this.
+        output.lines().map_while(Result::ok).try_for_each(|line| lines.send(line))
+    });
+    let verdict = loop {
+        match heard.recv_timeout(LIMIT) {
+            Ok(line) => match line.trim().strip_prefix("verdict: ") {
+                Some(verdict) => break verdict.to_owned(),
+                None => println!("| {}", line.trim_end()),
+            },
+            Err(RecvTimeoutError::Timeout) => panic!("the guest says nothing for {LIMIT:?}"),
+            Err(RecvTimeoutError::Disconnected) => panic!("the guest ended without a verdict"),
+        }
+    };
+    drop(guest);
+    drop(heard);
+    let _ = reader.join();
+    assert_eq!(verdict, "0", "{test} fails in the guest");
+}
+
+/// What kernel this is.
+pub fn kernel() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap().trim().to_owned()
+}

@@ -1,0 +1,399 @@
+//! A broker: values go out, commands come in, against a real Mosquitto.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use camshaft::config;
+use camshaft::driver::Part;
+use camshaft::driver::export::Export;
+use camshaft::image::{Direction, Inputs, Kind, Point, Points, Quality, Value};
+
+use super::{Bench, PATIENCE};
+use mosquitto::Mosquitto;
+
+mod daemon;
+mod mosquitto;
+mod secure;
+mod sparkplug;
+mod weather;
+
+/// The points of a plant that is shown.
+struct Plant {
+    points: Arc<Points>,
+    inputs: Inputs,
+    cycle: u64,
+}
+
+impl Plant {
+    fn new() -> Self {
+        Self::with("spare")
+    }
+
+    /// With one more of this name.
+    fn with(name: &str) -> Self {
+        let point = |name, kind, byte| Point { byte, ..Point::new(name, Direction::In, kind) };
+        let all = vec![
+            point("tank.level", Kind::F64, 0),
+            point("count", Kind::I8, 8),
+            point("door", Kind::Bool, 9),
+            point("speed", Kind::I16, 10),
+            point(name, Kind::U64, 16),
+        ];
+        let points = Arc::new(Points::new(all, 24, 0));
+        let mut inputs = Inputs::unread(&points);
+        inputs.quality.fill(Quality::Good);
+        Self { points, inputs, cycle: 0 }
+    }
+
+    fn set(&mut self, name: &str, value: Value, quality: Quality) {
+        let id = self.points.find(name).unwrap();
+        self.points[id].write(&mut self.inputs.bytes, value).unwrap();
+        self.inputs.quality[id.index()] = quality;
+    }
+
+    /// Shows all of it, as the daemon does.
+    fn show(&mut self, bench: &Bench) {
+        self.cycle += 1;
+        let export = Export {
+            cycle: self.cycle,
+            wall: SystemTime::now(),
+            points: Arc::clone(&self.points),
+            inputs: self.inputs.clone(),
+            ..Export::default()
+        };
+        bench.shown.send(Arc::new(export)).unwrap();
+    }
+
+    /// Shows a level.
+    fn level(&mut self, bench: &Bench, level: f64) {
+        self.set("tank.level", Value::Real(level), Quality::Good);
+        self.show(bench);
+    }
+}
+
+/// A device at a broker, with further keys and points.
+fn toml(port: u16, keys: &str, points: &str) -> String {
+    format!(
+        r#"
+        [[device]]
+        name = "broker"
+        driver = "mqtt"
+        connect = "mqtt://127.0.0.1:{port}"
+        client_id = "bench"
+        keep_alive = "1s"
+        connect_timeout = "1s"
+        {keys}
+        point = [{points}]
+        "#
+    )
+}
+
+/// A command to a number, with further keys below `at`.
+fn command(name: &str, kind: &str, expires: &str, keys: &str) -> String {
+    format!(
+        "{{ name = \"{name}\", direction = \"in\", type = \"{kind}\", \
+         at = {{ topic = \"set/{name}\", expires = \"{expires}\" {keys} }} }},"
+    )
+}
+
+/// What the status shows of the session.
+fn session(bench: &Bench) -> Part {
+    bench.driver.monitor().unwrap().parts().into_iter().next().unwrap_or_default()
+}
+
+fn fact(bench: &Bench, name: &str) -> f64 {
+    let facts = session(bench).facts;
+    facts.iter().find(|(fact, _)| fact == name).map_or(-1.0, |(_, value)| *value)
+}
+
+fn connected(bench: &mut Bench) {
+    bench.until("it is connected", |bench| session(bench).state == "connected");
+}
+
+/// A message in JSON without its time.
+fn json(value: &str, quality: &str, opc_ua: u32) -> String {
+    format!("{{\"value\":{value},\"quality\":\"{quality}\",\"opc_ua\":{opc_ua},\"time\":")
+}
+
+#[test]
+#[ignore = "needs mosquitto"]
+fn values_are_said_when_they_change_and_kept_for_those_who_come_later() {
+    let broker = Mosquitto::start();
+    let ear = broker.listen("plant/#");
+    let mut bench = Bench::open(&toml(
+        broker.port,
+        r#"publish = [
+          { name = "tank.level", topic = "plant/level", retain = true, deadband = 0.5,
+            min_interval = "10ms" },
+          { name = "count", topic = "plant/count", payload = "value", qos = 0 },
+          { name = "nothing", topic = "plant/nothing" },
+        ]"#,
+        "",
+    ));
+    let mut plant = Plant::new();
+    plant.set("count", Value::Int(-3), Quality::Good);
+    plant.level(&bench, 10.0);
+    let level = ear.next("plant/level", &mut bench);
+    assert!(level.payload.starts_with(&json("10.0", "good", 0)), "{level:?}");
+    assert_eq!((level.retain, level.qos), (true, 1));
+    let time = level.payload.rsplit('"').nth(1).unwrap();
+    let age = SystemTime::now().duration_since(humantime::parse_rfc3339(time).unwrap());
+    assert!(age.unwrap() < Duration::from_secs(60), "{time}");
+    let count = ear.next("plant/count", &mut bench);
+    assert_eq!((&*count.payload, count.retain, count.qos), ("-3", false, 0));
+
+    // Within the deadband nobody hears of it, beyond it everybody.
+    plant.level(&bench, 10.4);
+    bench.pass(Duration::from_millis(50));
+    plant.level(&bench, 10.6);
+    let level = ear.next("plant/level", &mut bench);
+    assert!(level.payload.starts_with(&json("10.6", "good", 0)), "{level:?}");
+
+    // What is bad is said as such, with the value that it had.
+    plant.set("tank.level", Value::Real(10.6), Quality::NoComm);
+    plant.set("count", Value::Int(-3), Quality::Sensor);
+    plant.show(&bench);
+    let level = ear.next("plant/level", &mut bench);
+    assert!(level.payload.starts_with(&json("10.6", "no_comm", 0x8031_0000)), "{level:?}");
+    assert_eq!(ear.next("plant/count", &mut bench).payload, "sensor");
+
+    let late = broker.listen("plant/#");
+    let level = late.next("plant/level", &mut bench);
+    assert!(level.retain && level.payload.contains("no_comm"), "{level:?}");
+    bench.until("what is not there is told", |bench| {
+        let parts = bench.driver.monitor().unwrap().parts();
+        parts.iter().any(|part| part.name == "nothing" && !part.ok)
+    });
+    assert_eq!(late.heard("plant/count"), 0, "that one is not kept");
+    assert_eq!((ear.heard("plant/level"), ear.heard("plant/nothing")), (3, 0));
+}
+
+#[test]
+#[ignore = "needs mosquitto"]
+fn values_are_said_in_time() {
+    let broker = Mosquitto::start();
+    let ear = broker.listen("plant/#");
+    let mut bench = Bench::open(&toml(
+        broker.port,
+        r#"publish = [
+          { name = "tank.level", topic = "plant/cyclic", every = "50ms" },
+          { name = "tank.level", topic = "plant/refreshed", refresh = "100ms" },
+          { name = "tank.level", topic = "plant/slow", min_interval = "400ms" },
+        ]"#,
+        "",
+    ));
+    let mut plant = Plant::new();
+    plant.level(&bench, 0.0);
+    ear.next("plant/cyclic", &mut bench);
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(2) {
+        plant.level(&bench, started.elapsed().as_secs_f64());
+        bench.pass(Duration::from_millis(20));
+    }
+    let heard = |topic: &str| ear.heard(&format!("plant/{topic}"));
+    // 40, 20 (it changes as well) and 5; a busy machine is late, and never early.
+    assert!((20..=43).contains(&heard("cyclic")), "{}", heard("cyclic"));
+    assert!((10..=23).contains(&heard("refreshed")), "{}", heard("refreshed"));
+    assert!((3..=7).contains(&heard("slow")), "{}", heard("slow"));
+    let before = [heard("cyclic"), heard("refreshed"), heard("slow")];
+    // The last change is said when its time has come, and then there is nothing more to say.
+    bench.pass(Duration::from_secs(1));
+    assert!((10..=23).contains(&(heard("cyclic") - before[0])), "{before:?}");
+    assert!((5..=13).contains(&(heard("refreshed") - before[1])), "{before:?}");
+    assert!(heard("slow") - before[2] <= 1, "{before:?}");
+}
+
+#[test]
+#[ignore = "needs mosquitto"]
+fn the_broker_says_when_we_come_and_go() {
+    let broker = Mosquitto::start();
+    let ear = broker.listen("plant/status");
+    let keys = r#"
+        will = { topic = "plant/status", payload = "offline", retain = true }
+        birth = { topic = "plant/status", payload = "online", retain = true }"#;
+    let mut bench = Bench::open(&toml(broker.port, keys, ""));
+    let online = ear.next("plant/status", &mut bench);
+    assert_eq!((&*online.payload, online.retain, online.qos), ("online", true, 1));
+    drop(bench);
+    let offline = ear.wait("plant/status");
+    assert_eq!((&*offline.payload, offline.retain, offline.qos), ("offline", true, 1));
+}
+
+#[test]
+#[ignore = "needs mosquitto"]
+fn a_command_ends() {
+    let broker = Mosquitto::start();
+    let points = command("speed", "f64", "600ms", "") + &command("count", "u8", "20s", ", qos = 0");
+    let mut bench = Bench::open(&toml(broker.port, "", &points));
+    connected(&mut bench);
+    assert_eq!(bench.input("speed"), (Value::Real(0.0), Quality::Waiting));
+
+    // By its own end. The scan judges at every cycle, so there is none after it.
+    let said = Instant::now();
+    broker.say("set/speed", "42.5", &[]);
+    bench.until("it has come", |bench| bench.input("speed").1 == Quality::Good);
+    assert_eq!(bench.input("speed").0, Value::Real(42.5));
+    let seen = Instant::now();
+    let end = lasts(&mut bench, "speed");
+    assert!(end >= said + Duration::from_millis(600), "not before");
+    assert!(end <= seen + Duration::from_millis(600) + BUSY, "{:?}", end - seen);
+    assert_eq!(bench.input("speed"), (Value::Real(42.5), Quality::NoComm), "the value stays");
+
+    // Sooner, if its sender says so, in either way.
+    broker.say("set/count", "7", &["-D", "publish", "message-expiry-interval", "1"]);
+    bench.until("it has come", |bench| bench.input("count") == (Value::Int(7), Quality::Good));
+    let seen = Instant::now();
+    assert!(lasts(&mut bench, "count") <= seen + Duration::from_secs(1) + BUSY);
+    let early = SystemTime::now() - Duration::from_millis(19_000);
+    let early = humantime::format_rfc3339_millis(early);
+    broker.say("set/count", &format!("{{\"value\":8,\"time\":\"{early}\"}}"), &[]);
+    bench.until("it has come", |bench| bench.input("count") == (Value::Int(8), Quality::Good));
+    let seen = Instant::now();
+    assert!(lasts(&mut bench, "count") <= seen + Duration::from_secs(1) + BUSY);
+
+    // One that had ended before it came never counts.
+    let late = humantime::format_rfc3339_millis(SystemTime::now() - Duration::from_secs(20));
+    broker.say("set/count", &format!("{{\"value\":9,\"time\":\"{late}\"}}"), &[]);
+    bench.until("it is refused", |bench| {
+        assert_eq!(bench.input("count").1, Quality::NoComm);
+        fact(bench, "refused") == 1.0
+    });
+    assert_eq!(bench.input("count").0, Value::Int(8));
+}
+
+/// Between two cycles of a bench on a busy machine.
+const BUSY: Duration = Duration::from_millis(100);
+
+/// Cycles until an input is bad; the instant of the last cycle in which it was good.
+fn lasts(bench: &mut Bench, name: &str) -> Instant {
+    let started = Instant::now();
+    loop {
+        let now = Instant::now();
+        assert!(now - started < PATIENCE, "{name} does not end: {:?}", bench.input(name));
+        bench.cycle();
+        if bench.input(name).1 == Quality::NoComm {
+            return now;
+        }
+        assert_eq!(bench.input(name).1, Quality::Good);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+#[ignore = "needs mosquitto"]
+fn what_the_broker_has_kept_is_no_command_unless_it_is_wanted() {
+    let broker = Mosquitto::start();
+    broker.say("set/old", "1", &["-r"]);
+    broker.say("set/kept", "2", &["-r"]);
+    // It is worth something for 4 s, of which it waits some here.
+    let kept = Instant::now();
+    let expiry = ["-r", "-D", "publish", "message-expiry-interval", "4"];
+    broker.say("set/ending", "3", &expiry);
+    broker.say("set/lost", "4", &[]);
+    let points = [
+        command("old", "i32", "10s", ""),
+        command("kept", "i32", "10s", ", retained = true"),
+        command("ending", "i32", "10s", ", retained = true"),
+        command("lost", "i32", "10s", ", retained = true"),
+        command("mark", "i32", "10s", ""),
+    ];
+    std::thread::sleep(Duration::from_millis(1100));
+    let mut bench = Bench::open(&toml(broker.port, "", &points.concat()));
+    bench.until("they have come", |bench| {
+        bench.input("kept") == (Value::Int(2), Quality::Good)
+            && bench.input("ending") == (Value::Int(3), Quality::Good)
+    });
+    let end = lasts(&mut bench, "ending");
+    // Mosquitto counts in whole seconds.
+    assert!(end <= kept + Duration::from_secs(5) + BUSY, "{:?}", end - kept);
+    assert!(end >= kept + Duration::from_secs(2), "{:?}", end - kept);
+    broker.say("set/mark", "5", &[]);
+    bench.until("the mark has come", |bench| bench.input("mark").1 == Quality::Good);
+    assert_eq!(bench.input("old"), (Value::Int(0), Quality::Waiting));
+    assert_eq!(bench.input("lost"), (Value::Int(0), Quality::Waiting));
+    // Live, it is one, though the broker keeps it as well.
+    broker.say("set/old", "6", &["-r"]);
+    bench.until("it has come", |bench| bench.input("old") == (Value::Int(6), Quality::Good));
+}
+
+#[test]
+#[ignore = "needs mosquitto"]
+fn what_is_no_value_is_refused() {
+    let broker = Mosquitto::start();
+    let points = command("count", "u8", "20s", "") + &command("run", "bool", "20s", "");
+    let mut bench = Bench::open(&toml(broker.port, "", &points));
+    connected(&mut bench);
+    broker.say("set/count", "200", &[]);
+    broker.say("set/run", "{\"value\":true}", &[]);
+    bench.until("they have come", |bench| {
+        bench.input("count") == (Value::Int(200), Quality::Good)
+            && bench.input("run") == (Value::Bool(true), Quality::Good)
+    });
+    for bad in ["256", "-1", "2.5", "true", "twelve", "", "{\"value\":\"1\"}", &"9".repeat(5000)] {
+        broker.say("set/count", bad, &[]);
+    }
+    broker.say("set/run", "7", &[]);
+    // More than the broker may send at once: it does not come at all.
+    broker.say("set/count", &"1".repeat(70_000), &[]);
+    bench.until("they are counted", |bench| fact(bench, "refused") == 9.0);
+    assert_eq!(bench.input("count"), (Value::Int(200), Quality::Good));
+    assert_eq!(bench.input("run"), (Value::Bool(true), Quality::Good));
+    let parts = bench.driver.monitor().unwrap().parts();
+    let part = parts.iter().find(|part| part.name == "run").unwrap();
+    assert_eq!(part.state, "refused: 7: a bool is wanted: true or false");
+    broker.say("set/count", "201", &[]);
+    broker.say("set/run", "0", &[]);
+    bench.until("good ones go on", |bench| {
+        bench.input("count").0 == Value::Int(201) && bench.input("run").0 == Value::Bool(false)
+    });
+    bench.until("nothing is wrong", |bench| bench.driver.monitor().unwrap().parts().len() == 1);
+    assert_eq!(fact(&bench, "reconnects"), 0.0);
+}
+
+#[test]
+fn the_examples_are_right() {
+    for name in ["mqtt.toml", "sparkplug.toml"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        config::parse(&text, &path).unwrap_or_else(|problems| panic!("{problems}"));
+    }
+}
+
+#[test]
+fn mistakes_have_a_remedy() {
+    fn check(from: &str, to: &str, expected: &str) {
+        let keys = r#"
+        will = { topic = "status", payload = "off" }
+        publish = [{ name = "tank.level", topic = "level", deadband = 0.5 }]"#;
+        let good = toml(1883, keys, &command("speed", "f64", "1s", ""));
+        let parse = |text: &str| config::parse(text, Path::new("/etc/m.toml"));
+        parse(&good).unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(good.contains(from), "{from}");
+        let found = parse(&good.replacen(from, to, 1)).unwrap_err().to_string();
+        assert!(found.contains(expected), "{found}\nnot: {expected}");
+    }
+    check("mqtt://", "http://", "connect: found \"http://127.0.0.1:1883\"; right would be mqtt://");
+    check("mqtt://", "mqtts://", "ca: found nothing; right would be the certificates");
+    check("keep_alive = \"1s\"", "keep_alive = \"10ms\"", "right would be from 1s to 65535s");
+    check("keep_alive = \"1s\"", "ca = \"ca.pem\"", "ca: found a file; right would be nothing");
+    check("\"bench\"", "\"\"", "client_id: found 0 bytes");
+    check("topic = \"level\"", "topic = \"level/#\"", "publish[0].topic: found \"level/#\"");
+    check("topic = \"level\",", "", "publish[0].topic: found \"\"");
+    check("topic = \"level\"", "topic = \"set/speed\"", "point[speed].at.topic: found");
+    check("deadband = 0.5", "deadband = -1.0", "publish[0].deadband: found -1.0");
+    check("deadband = 0.5", "deadband = 1, every = \"1s\"", "publish[0].every");
+    check("deadband = 0.5", "refresh = \"1ms\"", "publish[0].refresh: found 1ms");
+    check("deadband = 0.5", "qos = 2", "publish[0].qos: found 2; right would be 0 or 1");
+    check("deadband = 0.5", "metric = \"a\"", "publish[0].metric");
+    check("topic = \"status\"", "topic = \"$SYS/x\"", "will.topic: found \"$SYS/x\"");
+    check("expires = \"1s\"", "expires = \"0s\"", "point[speed].at.expires: found 0ns");
+    check("expires = \"1s\"", "expire = \"1s\"", "did you mean `expires`?");
+    check(", expires = \"1s\"", "", "point[speed].at.expires: found nothing");
+    let out = "safe = 0, direction = \"out\"";
+    check("direction = \"in\"", out, "point[speed].at: found an output; right would be an input");
+    let node = "sparkplug = { group = \"g/h\", node = \"n\" }";
+    check("will = { topic = \"status\", payload = \"off\" }", node, "sparkplug.group: found");
+    let node = "sparkplug = { group = \"g\", node = \"n\" }";
+    check("will = { topic = \"status\", payload = \"off\" }", node, "at.topic: found a value");
+}
