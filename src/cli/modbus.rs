@@ -47,7 +47,7 @@ pub(super) enum Modbus {
 /// Where a bus is, and how it speaks.
 #[derive(Debug, Group)]
 pub(super) struct Bus {
-    /// tcp://HOST[:PORT], rtu:///dev/... or rtu+tcp://HOST:PORT
+    /// tcp://HOST or tcp://HOST:PORT, rtu:///dev/..., rtu+tcp://HOST:PORT
     target: Target,
     /// How long to wait for an answer
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]

@@ -7,13 +7,14 @@
 //! a newer one, because it forgets what came over a connection when there is another. What it breaks can be found out: bytes of values are left
 //! alone where Modbus TCP, which has no checksum, gives nobody a chance.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use camshaft::clock::{Clock, MonotonicClock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -102,6 +103,12 @@ struct Occupancy {
     by_unit: HashMap<u8, Duration>,
 }
 
+/// What is read: unit, function and first address.
+pub type Asked = (u8, u8, u16);
+
+/// So many instants are remembered of each read.
+const MEMORY: usize = 256;
+
 struct Shared {
     wire: Wire,
     server: u16,
@@ -118,6 +125,8 @@ struct Shared {
     requests: AtomicU64,
     fates: StdMutex<HashMap<Fate, u64>>,
     occupancy: StdMutex<Occupancy>,
+    /// When each read was asked for, on the clock of the machine.
+    arrivals: StdMutex<HashMap<Asked, VecDeque<Duration>>>,
     /// The number of the connection that was made last.
     newest: AtomicU64,
     /// Whose turn it is: the bus behind is one, and fair.
@@ -150,6 +159,7 @@ impl Proxy {
             requests: AtomicU64::new(0),
             fates: StdMutex::default(),
             occupancy: StdMutex::default(),
+            arrivals: StdMutex::default(),
             newest: AtomicU64::new(0),
             bus: Mutex::new(None),
         });
@@ -182,6 +192,11 @@ impl Proxy {
         self.shared.dead.fetch_and(!(1 << unit), Ordering::Relaxed);
     }
 
+    /// What the client speaks.
+    pub fn wire(&self) -> Wire {
+        self.shared.wire
+    }
+
     /// How many requests have come.
     pub fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::Relaxed)
@@ -190,6 +205,12 @@ impl Proxy {
     /// What has happened how often.
     pub fn fates(&self) -> HashMap<Fate, u64> {
         self.shared.fates.lock().unwrap().clone()
+    }
+
+    /// When a read was asked for last before that instant, if it is remembered.
+    pub fn asked(&self, read: Asked, before: Duration) -> Option<Duration> {
+        let arrivals = self.shared.arrivals.lock().unwrap();
+        arrivals.get(&read)?.iter().rev().find(|at| **at <= before).copied()
     }
 
     /// What part of the bus a unit has taken since it was asked last.
@@ -362,7 +383,13 @@ impl Shared {
         }
     }
 
-    fn note(&self, unit: u8) {
+    fn note(&self, Request { unit, pdu, .. }: &Request) {
+        let unit = *unit;
+        let mut arrivals = self.arrivals.lock().unwrap();
+        let read = (unit, pdu[0], u16::from_be_bytes([pdu[1], pdu[2]]));
+        let arrivals = arrivals.entry(read).or_default();
+        arrivals.push_back(MonotonicClock.now());
+        arrivals.drain(..arrivals.len().saturating_sub(MEMORY));
         self.requests.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         let mut occupancy = self.occupancy.lock().unwrap();
@@ -428,7 +455,7 @@ impl Connection {
     /// Lets a request and its reply meet their fate.
     async fn pass(&mut self, request: Request, from: &mut OwnedReadHalf) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
-        shared.note(request.unit);
+        shared.note(&request);
         if shared.dead.load(Ordering::Relaxed) & 1 << request.unit != 0 {
             return Ok(());
         }

@@ -3,6 +3,8 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,6 +17,7 @@ use serde_json::json;
 
 use super::peer::{PyClient, mbpoll};
 use super::{Bench, PATIENCE};
+use crate::daemon::wait;
 
 /// A server that shows a plant, and takes commands.
 const SCADA: &str = r#"
@@ -628,4 +631,58 @@ fn mistakes_name_their_place() {
     );
     check("127.0.0.1:0", "localhost", "device[scada].listen");
     check("unit = 1", "units = 1", "did you mean `unit`?");
+}
+
+/// A daemon that is ended with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+#[ignore = "needs pymodbus"]
+fn the_example_is_seen_and_commanded_by_scada() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let text = std::fs::read_to_string(root.join("config/modbus_server.toml")).unwrap();
+    let text = text
+        .replace("../plugins", root.join("plugins").to_str().unwrap())
+        .replace("127.0.0.1:1502", &format!("127.0.0.1:{port}"));
+    std::fs::write(folder.path().join("scada.toml"), text).unwrap();
+    let places = ["STATE_DIRECTORY", "CACHE_DIRECTORY", "RUNTIME_DIRECTORY"];
+    let camshaft = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_camshaft"));
+        command.args(arguments).current_dir(&folder).env_remove("NOTIFY_SOCKET");
+        command.envs(places.map(|place| (place, folder.path())));
+        command.env("CAMSHAFT_SOCKET", folder.path().join("control.sock")).stderr(Stdio::null());
+        command
+    };
+    let _daemon = Running(camshaft(&["run", "scada.toml"]).stdout(Stdio::null()).spawn().unwrap());
+    let listens = || TcpStream::connect(("127.0.0.1", port)).ok();
+    wait("the server listens", PATIENCE, listens);
+    let mut client = PyClient::connect(port);
+    let mut level = || {
+        let read = client.value(0, 2, "FLOAT32", "big").as_f64()?;
+        let quality = client.read("input_registers", 2, 1);
+        (quality == json!([0])).then_some(read)
+    };
+    let first = wait("a level is shown", PATIENCE, &mut level);
+    wait("it moves", PATIENCE, || level().filter(|level| (level - first).abs() > 0.5));
+    assert!((0.0..=100.0).contains(&first), "{first}");
+    let setpoint = client.value(5, 2, "FLOAT32", "big");
+    assert_eq!(setpoint, json!(60.0), "a variable");
+    client.ask(&json!({ "call": "write_register", "address": 100, "value": 601 }));
+    assert_eq!(client.read("holding_registers", 100, 2), json!([601, 0]));
+    let has_it = || {
+        let points = camshaft(&["points"]).output().unwrap();
+        let points = String::from_utf8_lossy(&points.stdout).into_owned();
+        let line = points.lines().find(|line| line.starts_with("scada.setpoint"))?.to_owned();
+        (line.contains("60.1") && line.contains("good")).then_some(())
+    };
+    wait("the controller has the command", PATIENCE, has_it);
 }
