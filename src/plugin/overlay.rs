@@ -178,6 +178,11 @@ impl Overlay {
         }
     }
 
+    /// Whether this output keeps its value for a while although nobody owns it.
+    pub fn is_leaving(&self, id: PointId) -> bool {
+        self.leaving.iter().any(|(leaving, _)| *leaving == id)
+    }
+
     /// Makes those outputs safe that were left, without waiting any longer.
     pub fn hurry(&mut self, points: &Points, outputs: &mut [u8]) {
         self.leaving.drain(..).for_each(|(id, _)| make_safe(&points[id], outputs));

@@ -337,7 +337,8 @@ impl World {
                 Direction::Out if is_new => point.clear(&mut self.outputs),
                 _ => {}
             }
-            if self.owners[id.index()].is_none() && is_new {
+            // One that still holds for a while is made safe when that is over.
+            if self.owners[id.index()].is_none() && !self.overlay.is_leaving(id) {
                 make_safe(point, &mut self.outputs);
             }
             if is_new && point.direction == Direction::Out {

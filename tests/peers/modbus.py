@@ -13,16 +13,15 @@ import asyncio
 import functools
 import json
 import logging
-import os
 import sys
-import threading
-import tty
 
 from pymodbus import FramerType
 from pymodbus.client.mixin import ModbusClientMixin
 from pymodbus.constants import ExcCodes
 from pymodbus.server import ModbusSerialServer, ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
+
+from terminals import terminals
 
 FUNCTIONS = {"coil": (1, 15), "discrete": (2, 15), "holding": (3, 16), "input": (4, 16)}
 
@@ -47,22 +46,6 @@ def device(unit):
     bits = [SimData(0, values=[False] * 1008, datatype=DataType.BITS)]
     blocks = (bits, list(bits), registers, list(registers))
     return SimDevice(unit, simdata=blocks, action=functools.partial(action, unit))
-
-
-def terminals():
-    """Two terminals, what is written to one being read from the other."""
-    near, near_end = os.openpty()
-    far, far_end = os.openpty()
-    for end in (near, near_end, far, far_end):
-        tty.setraw(end)
-
-    def carry(source, target):
-        while True:
-            os.write(target, os.read(source, 256))
-
-    threading.Thread(target=carry, args=(near, far), daemon=True).start()
-    threading.Thread(target=carry, args=(far, near), daemon=True).start()
-    return os.ttyname(near_end), os.ttyname(far_end)
 
 
 async def obey(server, order):

@@ -11,34 +11,17 @@ with level and valve.
 import asyncio
 import json
 import logging
-import os
 import sys
-import threading
-import tty
 
 from pymodbus import FramerType
 from pymodbus.server import ModbusSerialServer, ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+from terminals import terminals
+
 STEP_S = 0.005
 SPEED = 10
 DRAIN, INFLOW = 1.0, 5.0  # percent a second, at a full tank and an open valve
-
-
-def terminals():
-    """Two terminals, what is written to one being read from the other."""
-    near, near_end = os.openpty()
-    far, far_end = os.openpty()
-    for end in (near, near_end, far, far_end):
-        tty.setraw(end)
-
-    def carry(source, target):
-        while True:
-            os.write(target, os.read(source, 256))
-
-    threading.Thread(target=carry, args=(near, far), daemon=True).start()
-    threading.Thread(target=carry, args=(far, near), daemon=True).start()
-    return os.ttyname(near_end), os.ttyname(far_end)
 
 
 async def valve(server):

@@ -6,7 +6,8 @@
 //! length, and there are gateways (and servers) that put the number of the newest request on
 //! whatever their unit says. So a silence is remembered: **the next reply of that unit which the
 //! late one could be mistaken for is thrown away**, and the line is listened to until no reply can
-//! be under way any more. A reply of another shape shows that as well, since units answer in turn.
+//! be under way any more. A reply of another shape is no proof by itself, because a gateway may let
+//! one overtake the other: the late one must have had its time as well.
 //! Nothing is tried twice here: retries and who is believed are in `exchange.rs`.
 
 use std::io;
@@ -48,6 +49,16 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
+/// A request whose reply has not come, but may yet.
+#[derive(Debug)]
+struct Owed {
+    /// The number of its transaction.
+    tid: u16,
+    request: Request,
+    /// From then on it does not come any more, if the unit has answered something else.
+    until: Instant,
+}
+
 /// An open connection.
 pub struct Transport {
     stream: Box<dyn Stream>,
@@ -58,8 +69,8 @@ pub struct Transport {
     received: Vec<u8>,
     /// When the next frame may be sent.
     quiet_until: Instant,
-    /// Requests whose reply has not come, but may yet, with the number of their transaction.
-    owed: Vec<(u16, Request)>,
+    /// Requests whose reply has not come, but may yet; the newest first.
+    owed: Vec<Owed>,
     /// From the request handed over to its reply read, of the last that had one.
     round_trip: Duration,
 }
@@ -117,7 +128,7 @@ impl Transport {
                 self.believe(request, started, outcome).await
             }
             Err(WireError::Closed(_)) => outcome,
-            Err(_) => self.remember(request).await.and(outcome),
+            Err(_) => self.remember(request, started).await.and(outcome),
         };
         self.rest(Duration::ZERO);
         outcome
@@ -130,21 +141,26 @@ impl Transport {
         started: Instant,
         outcome: Result<Reply, WireError>,
     ) -> Result<Reply, WireError> {
-        let ours = self.owed.extract_if(.., |(_, owed)| owed.unit == request.unit);
-        let owed: Vec<_> = ours.map(|(_, owed)| owed).collect();
-        let is_doubtful = |owed| request.is_mistakable_for(owed, outcome.is_err());
-        let is_doubtful = owed.iter().any(is_doubtful);
-        if is_doubtful || owed.contains(request) {
+        let ours = || self.owed.iter().filter(|owed| owed.request.unit == request.unit);
+        let is_doubtful = |owed: &Owed| request.is_mistakable_for(&owed.request, outcome.is_err());
+        let is_doubtful = ours().any(is_doubtful);
+        if is_doubtful || ours().any(|owed| owed.request == *request) {
             // Of two replies one is still to come.
             self.listen(started + LATEST * self.line.timeout(request)).await?;
+            self.owed.retain(|owed| owed.request.unit != request.unit);
+        } else {
+            // The unit has answered since, and what a gateway holds back has had its time.
+            let now = Instant::now();
+            self.owed.retain(|owed| owed.request.unit != request.unit || now < owed.until);
         }
         if is_doubtful { Err(WireError::Doubtful) } else { outcome }
     }
 
     /// Nothing was answered that makes sense: it may come yet.
-    async fn remember(&mut self, request: &Request) -> Result<(), WireError> {
+    async fn remember(&mut self, request: &Request, started: Instant) -> Result<(), WireError> {
         self.owed.truncate(MAX_OWED - 1);
-        self.owed.insert(0, (self.tid, request.clone()));
+        let until = started + LATEST * self.line.timeout(request);
+        self.owed.insert(0, Owed { tid: self.tid, request: request.clone(), until });
         if self.line.is_rtu() {
             self.listen(Instant::now() + self.line.timeout(request)).await?;
         }
@@ -175,7 +191,7 @@ impl Transport {
             if tid != self.tid {
                 // Too late, for a request that was given up. If nothing else is owed, nothing is
                 // now; of two debts this may have paid the other one, whatever its number says.
-                if let [(owed, _)] = self.owed[..]
+                if let [Owed { tid: owed, .. }] = self.owed[..]
                     && owed == tid
                 {
                     self.owed.clear();

@@ -8,9 +8,7 @@ use serde_json::{Value, json};
 
 /// Python with the packages that `tests/run` has installed.
 pub fn python() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let peers = std::env::var_os("CAMSHAFT_PEERS").map(PathBuf::from);
-    peers.unwrap_or_else(|| root.join("target/peers")).join("python/bin/python")
+    crate::toolchain::peer("python/bin/python")
 }
 
 /// A script of `tests/peers`.

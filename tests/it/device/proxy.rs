@@ -4,8 +4,9 @@
 //! The client speaks Modbus TCP or, with [`Wire::Rtu`], frames of the serial line through TCP. The
 //! server behind is a real one. Like a gateway to a serial line, the proxy does what it is asked in
 //! the order in which that came: it can be late with a write, but it never does an older one after
-//! a newer one, because it forgets what came over a connection when there is another. What it breaks can be found out: bytes of values are left
-//! alone where Modbus TCP, which has no checksum, gives nobody a chance.
+//! a newer one, because it forgets what came over a connection when there is another. What it breaks
+//! can be found out: bytes of values are left alone where Modbus TCP, which has no checksum, gives
+//! nobody a chance.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -19,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, oneshot};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// What happens to a request and its reply, and how often in 10 000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -85,6 +86,9 @@ const FATES: [(Fate, u32); 18] = [
     (Fate::Close, 3),
     (Fate::Deafen, 3),
 ];
+
+/// The longest that the server itself takes, on a machine with other work.
+const SOUND: Duration = Duration::from_secs(5);
 
 /// In 100: connections that are taken and never answered.
 const STILLBORN: u32 = 10;
@@ -412,7 +416,16 @@ impl Shared {
             stream.set_nodelay(true)?;
             *bus = Some(stream);
         }
-        let stream = bus.as_mut().unwrap();
+        let answer = timeout(SOUND, Self::exchange(bus.as_mut().unwrap(), request)).await;
+        let answer = answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        if answer.is_err() {
+            // Whoever comes next shall not wait for it as well.
+            *bus = None;
+        }
+        answer
+    }
+
+    async fn exchange(stream: &mut TcpStream, request: &Request) -> io::Result<Vec<u8>> {
         let [a, b] = (request.pdu.len() as u16 + 1).to_be_bytes();
         let frame = [&[0x77, 0x77, 0, 0, a, b, request.unit], &request.pdu[..]].concat();
         stream.write_all(&frame).await?;

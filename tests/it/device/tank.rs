@@ -2,13 +2,14 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use camshaft::control::PointView;
 use camshaft::image::{Quality, Value};
 
+use super::peer::{python, script};
 use crate::daemon::{Daemon, Keys, Plant, wait};
 use crate::rig::block_on;
 
@@ -21,11 +22,8 @@ struct Tank {
 
 impl Tank {
     fn start(kind: &str, port: u16) -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let peers = std::env::var_os("CAMSHAFT_PEERS").map(PathBuf::from);
-        let python = peers.unwrap_or_else(|| root.join("target/peers")).join("python/bin/python");
-        let mut child = Command::new(python)
-            .arg(root.join("tests/peers/tank.py"))
+        let mut child = Command::new(python())
+            .arg(script("tank.py"))
             .arg(kind)
             .args((kind == "tcp").then(|| port.to_string()))
             .stdin(Stdio::piped())

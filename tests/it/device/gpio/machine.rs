@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
@@ -32,8 +32,7 @@ impl Drop for Guest {
 /// Runs one test of this binary in a Linux that has gpio-sim; prints what that prints.
 pub fn run_in_guest(test: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let peers = std::env::var_os("CAMSHAFT_PEERS").map(PathBuf::from);
-    let linux = peers.unwrap_or_else(|| root.join("target/peers")).join("linux/linux");
+    let linux = crate::toolchain::peer("linux/linux");
     assert!(linux.is_file(), "no {}: tests/run builds it", linux.display());
     let this = std::env::current_exe().unwrap();
     let init = root.join("tests/it/device/gpio/init.sh");

@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use camshaft::driver::Fault;
 use camshaft::image::{Quality, Value};
 use serde_json::{Value as Json, json};
 
+use super::super::peer::{python, script};
 use super::{Bench, GOOD, bench, fact, state};
 
 /// A server in a process of its own, `tests/peers/modbus.py`.
@@ -30,11 +30,8 @@ impl Peer {
     }
 
     fn start_at(kind: &str, port: u16) -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let peers = std::env::var_os("CAMSHAFT_PEERS").map(PathBuf::from);
-        let python = peers.unwrap_or_else(|| root.join("target/peers")).join("python/bin/python");
-        let mut child = Command::new(python)
-            .arg(root.join("tests/peers/modbus.py"))
+        let mut child = Command::new(python())
+            .arg(script("modbus.py"))
             .args([kind, &port.to_string()][..if kind == "rtu" { 1 } else { 2 }].iter())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
