@@ -206,7 +206,7 @@ impl Daemon {
 
     /// Waits for a line about a plugin that contains all of these words.
     pub fn wait_log(&self, plugin: &str, words: &[&str]) -> LogLine {
-        wait(&format!("a log line of {plugin} with {words:?}"), Duration::from_secs(10), || {
+        wait(&format!("a log line of {plugin} with {words:?}"), LIMIT, || {
             let is_it = |line: &LogLine| {
                 line.plugin == plugin && words.iter().all(|word| line.message.contains(word))
             };

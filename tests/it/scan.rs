@@ -67,14 +67,15 @@ fn an_endless_loop_is_stopped_and_its_outputs_are_safe_in_the_same_cycle() {
               (drop (call $write (i32.const 0) (i32.const 0) (i32.const 8)))
               {body}))"#
         );
-        let budget = Duration::from_millis(2);
+        // The stack is new memory, which a busy machine may be slow to give.
+        let is_deep = n == bodies.len() - 1;
+        let budget = Duration::from_millis(if is_deep { 1000 } else { 2 });
         let started = Instant::now();
         let news = rig.install("runaway", n as u16, &text, settings(budget));
         let trap = news.programs.last().and_then(|fact| fact.trap.clone()).expect("a trap");
         let body = &body[..body.len().min(60)];
         println!("{body}: {trap} after {:?}", started.elapsed());
-        let expected =
-            if n == bodies.len() - 1 { "stack overflow" } else { "budget of 2ms exceeded" };
+        let expected = if is_deep { "stack overflow" } else { "budget of 2ms exceeded" };
         assert_eq!(trap.kind, expected, "{body}");
         assert_eq!(rig.value(&news, "out.valve"), Value::Real(7.5), "{body}");
     }
