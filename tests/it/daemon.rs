@@ -206,12 +206,17 @@ impl Daemon {
 
     /// Waits for a line about a plugin that contains all of these words.
     pub fn wait_log(&self, plugin: &str, words: &[&str]) -> LogLine {
-        wait(&format!("a log line of {plugin} with {words:?}"), LIMIT, || {
-            let is_it = |line: &LogLine| {
-                line.plugin == plugin && words.iter().all(|word| line.message.contains(word))
-            };
-            self.log().into_iter().find(is_it)
-        })
+        let is_it = |line: &LogLine| {
+            line.plugin == plugin && words.iter().all(|word| line.message.contains(word))
+        };
+        let started = Instant::now();
+        while started.elapsed() < LIMIT {
+            if let Some(line) = self.log().into_iter().find(is_it) {
+                return line;
+            }
+            thread::sleep(PAUSE);
+        }
+        panic!("no log line of {plugin} with {words:?} within {LIMIT:?}\n{}", self.log_text());
     }
 
     /// What the kernel says about the process.
