@@ -1,48 +1,92 @@
-//! Modbus peers that we did not write: pymodbus as a client, and mbpoll.
+//! Peers that we did not write: the scripts of `tests/peers`, most of them of pymodbus, and mbpoll.
+//!
+//! A script is a process that is spoken with in lines of JSON. What is asked of it and what has to
+//! come of that is in the tests beside this file.
 
+use std::fmt::Display;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// Python with the packages that `tests/run` has installed.
-pub fn python() -> PathBuf {
-    crate::toolchain::peer("python/bin/python")
+/// Starts a script of `tests/peers`, with the packages that `tests/run` has installed. Its standard
+/// input and output are pipes.
+pub fn python(script: &str, arguments: &[String]) -> Child {
+    Command::new(crate::toolchain::peer("python/bin/python"))
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(script))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python starts; tests/run installs it")
 }
 
-/// A script of `tests/peers`.
-pub fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(name)
-}
-
-/// pymodbus as a client.
-pub struct PyClient {
+/// A script that answers every line with a line. Dropping it ends it.
+pub struct Script {
     child: Child,
     to: ChildStdin,
     from: BufReader<ChildStdout>,
+    /// What it was asked last, at first its name.
+    asked: String,
 }
+
+impl Script {
+    pub fn start(name: &str, arguments: &[String]) -> Self {
+        let mut child = python(name, arguments);
+        let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Self { child, to, from: BufReader::new(from), asked: name.to_owned() }
+    }
+
+    /// Starts one that serves units, with how it is reached: over `tcp` or `rtu+tcp` on this port,
+    /// or by `rtu` on a serial line, whose path it says.
+    pub fn serving(name: &str, kind: &str, port: u16) -> (Self, String) {
+        let mut arguments = vec![kind.to_owned()];
+        arguments.extend((kind != "rtu").then(|| port.to_string()));
+        let mut script = Self::start(name, &arguments);
+        let url = match script.answer::<Option<String>>() {
+            Some(path) => format!("rtu://{path}"),
+            None => format!("{kind}://127.0.0.1:{port}"),
+        };
+        (script, url)
+    }
+
+    /// The next line that it says.
+    pub fn answer<T: DeserializeOwned>(&mut self) -> T {
+        let mut line = String::new();
+        self.from.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line:?} to {}", self.asked))
+    }
+
+    /// Says a line, and gives the answer.
+    pub fn ask<T: DeserializeOwned>(&mut self, request: impl Display) -> T {
+        self.asked = request.to_string();
+        writeln!(self.to, "{}", self.asked).unwrap();
+        self.answer()
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// pymodbus as a client, `tests/peers/modbus_client.py`.
+pub struct PyClient(Script);
 
 impl PyClient {
     /// Starts it and connects to a port of this machine.
     pub fn connect(port: u16) -> Self {
-        let mut child = Command::new(python())
-            .arg(script("modbus_client.py"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python starts; tests/run installs it");
-        let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let mut client = Self { child, to, from: BufReader::new(from) };
+        let mut client = Self(Script::start("modbus_client.py", &[]));
         assert_eq!(client.ask(&json!({ "connect": port })), json!({ "connected": true }));
         client
     }
 
     pub fn ask(&mut self, request: &Value) -> Value {
-        writeln!(self.to, "{request}").unwrap();
-        let mut line = String::new();
-        self.from.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line:?} to {request}"))
+        self.0.ask(request)
     }
 
     /// Reads cells; registers come as numbers, bits as bools.
@@ -69,39 +113,19 @@ impl PyClient {
     }
 }
 
-impl Drop for PyClient {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// pymodbus as a server, `tests/peers/modbus_server.py`.
 pub struct PyServer {
     pub port: u16,
-    child: Child,
+    /// It lives as long as this.
+    _script: Script,
 }
 
 impl PyServer {
     /// Starts it with these units.
     pub fn start(units: &[u8]) -> Self {
-        let mut child = Command::new(python())
-            .arg(script("modbus_server.py"))
-            .args(units.iter().map(ToString::to_string))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python starts; tests/run installs it");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { port: line.trim().parse().expect("it prints its port"), child }
-    }
-}
-
-impl Drop for PyServer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let units: Vec<_> = units.iter().map(ToString::to_string).collect();
+        let mut script = Script::start("modbus_server.py", &units);
+        Self { port: script.answer(), _script: script }
     }
 }
 

@@ -1,61 +1,35 @@
-//! The whole daemon keeps the level of a tank behind a Modbus server that somebody else has written.
+//! The whole daemon keeps the level of a tank behind a Modbus server that somebody else has
+//! written.
+//!
+//! The controller is `plugins/tank.wasm`, the tank `tests/peers/tank.py`. The driver alone is tried
+//! in `modbus.rs`.
 
-use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use camshaft::control::PointView;
 use camshaft::image::{Quality, Value};
 
-use super::peer::{python, script};
+use super::peer::Script;
 use crate::daemon::{Daemon, Keys, Plant, wait};
 use crate::rig::block_on;
 
 /// The tank of `tests/peers/tank.py`.
 struct Tank {
-    child: Child,
-    answers: BufReader<std::process::ChildStdout>,
+    script: Script,
     url: String,
 }
 
 impl Tank {
     fn start(kind: &str, port: u16) -> Self {
-        let mut child = Command::new(python())
-            .arg(script("tank.py"))
-            .arg(kind)
-            .args((kind == "tcp").then(|| port.to_string()))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("`tests/run` has installed pymodbus");
-        let answers = BufReader::new(child.stdout.take().unwrap());
-        let mut tank = Self { child, answers, url: String::new() };
-        tank.url = match tank.answer::<Option<String>>() {
-            Some(path) => format!("rtu://{path}"),
-            None => format!("tcp://127.0.0.1:{port}"),
-        };
-        tank
-    }
-
-    fn answer<T: serde::de::DeserializeOwned>(&mut self) -> T {
-        let mut line = String::new();
-        self.answers.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).expect("the tank answers")
+        let (script, url) = Script::serving("tank.py", kind, port);
+        Self { script, url }
     }
 
     /// Level in percent, valve in thousandths.
     fn look(&mut self) -> (f64, u16) {
-        writeln!(self.child.stdin.as_ref().unwrap()).unwrap();
-        self.answer()
-    }
-}
-
-impl Drop for Tank {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.script.ask("")
     }
 }
 

@@ -1,8 +1,9 @@
 //! Sparkplug B, as another implementation of it understands us.
+//!
+//! Its bytes are made and tried in `src/driver/mqtt`; plain MQTT is in `../mqtt.rs`.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::{Arc, Mutex};
 use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant, SystemTime};
@@ -12,10 +13,10 @@ use serde_json::{Value as Json, json};
 
 use super::mosquitto::Mosquitto;
 use super::{Plant, connected, fact, lasts, session, toml};
+use crate::device::peer::python;
 use crate::device::{Bench, PATIENCE};
-use crate::toolchain::peer;
 
-/// `tests/peers/sparkplug.py`. Dropping it ends it.
+/// `tests/peers/sparkplug.py`, which speaks unasked, so that a thread listens. Dropping it ends it.
 struct Host {
     child: Child,
     heard: Arc<Mutex<Vec<Json>>>,
@@ -25,13 +26,7 @@ struct Host {
 
 impl Host {
     fn at(broker: &Mosquitto) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/sparkplug.py");
-        let mut child = Command::new(peer("python/bin/python"))
-            .args([script.as_os_str(), broker.port.to_string().as_ref()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the peer's python starts");
+        let mut child = python("sparkplug.py", &[broker.port.to_string()]);
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let heard: Arc<Mutex<Vec<Json>>> = Arc::default();
         let hears = Arc::clone(&heard);
