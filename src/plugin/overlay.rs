@@ -103,11 +103,9 @@ impl Overlay {
         Ok(())
     }
 
-    /// Ends the force of a point, or all of them; says whether there was one.
-    pub fn unforce(&mut self, point: Option<PointId>) -> bool {
-        let before = self.forces.len();
+    /// Ends the force of a point, or all of them.
+    pub fn unforce(&mut self, point: Option<PointId>) {
         self.forces.retain(|force| point.is_some_and(|point| force.point != point));
-        self.forces.len() < before
     }
 
     /// Shows the inputs as the devices gave them, so that these find what they left.

@@ -293,7 +293,7 @@ impl World {
     /// The outputs as the device at this place is to have them last, before `points` take over:
     /// those that are another device's then are safe for this one.
     pub fn without_device(&self, place: usize, points: &Points) -> Vec<u8> {
-        let mut outputs = self.outputs.clone();
+        let mut outputs = self.driven.clone();
         let name = self.points.devices().get(place);
         for (id, point) in self.points.iter().filter(|(_, point)| point.device == place) {
             let stays = points.get(id).is_some_and(|new| points.devices().get(new.device) == name);

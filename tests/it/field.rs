@@ -10,6 +10,7 @@ use std::time::Duration;
 use camshaft::crash::{self, Report};
 use camshaft::driver::{Command, Driver, Fault};
 use camshaft::image::{Direction, Inputs, Kind, Point, PointId, Points, Quality, Safe, Value};
+use camshaft::plugin::overlay::Force;
 use camshaft::plugin::world::Seat;
 use camshaft::plugin::{Grant, Settings};
 use camshaft::scan::{Field, Order, Refit, Return, Slot, Snapshot};
@@ -224,6 +225,24 @@ fn an_output_that_another_device_takes_over_is_safe_for_the_one_before() {
     assert_eq!(back.field.unwrap().gone[0].fault, None);
     let (_, back) = refit(&mut rig, &of("rack4"), vec![Slot::Opened(old.driver())]);
     assert_eq!(back.field.unwrap().gone[0].fault, Some(Fault::Timeout));
+}
+
+/// What a device hears last of an output that stays is what it was given, and not what a program
+/// wrote below that.
+#[test]
+fn a_device_that_begins_anew_hears_nothing_new_before() {
+    let (old, new) = (Terminal::default(), Terminal::default());
+    let points = table(true, Vec::new());
+    let mut rig = Rig::new(Arc::clone(&points), vec![old.driver()]);
+    rig.install("clerk", 0, CLERK, Settings::default());
+    let raw = points[PointId(2)].raw_of(Value::Int(4000)).unwrap();
+    let force = Force { point: PointId(2), raw, until: None };
+    rig.order(Order::Force { ticket: 1, force });
+    rig.step();
+    assert_eq!(old.given()[4..8], 4000u32.to_le_bytes());
+    refit(&mut rig, &points, vec![Slot::Opened(new.driver())]);
+    assert_eq!(old.given()[4..8], 4000u32.to_le_bytes(), "the force stands to the end");
+    assert_eq!(new.given()[4..8], 4000u32.to_le_bytes());
 }
 
 /// A program may write where no point is; an output that comes there later is not its own.
