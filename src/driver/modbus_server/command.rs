@@ -23,6 +23,10 @@ use crate::image::{Direction, Freshness, Kind, Point, PointId, Quality, Raw, Val
 const EXPIRES: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(24 * 3600);
 
+/// The part of the step from one whole number to the next by which a limit may be missed: more than
+/// doubles are off, and less than anybody means.
+const STEP: f64 = 1e-6;
+
 /// The key `at` of a point.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -138,11 +142,14 @@ impl Command {
         Freshness { stale_after: None, bad_after: self.expires }
     }
 
-    /// Whether it may have this value.
+    /// Whether it may have this value. At a limit it may, though 1023 * 0.1 is a little more than
+    /// 102.3.
     pub(super) fn is_in_range(&self, raw: &Raw) -> bool {
         let value = number(self.point.value_of(raw));
-        self.min.is_none_or(|min| value >= number(min))
-            && self.max.is_none_or(|max| value <= number(max))
+        let is_float = matches!(self.point.kind, Kind::F32 | Kind::F64);
+        let slack = if is_float { 0.0 } else { self.point.scale.abs() * STEP };
+        self.min.is_none_or(|min| value >= number(min) - slack)
+            && self.max.is_none_or(|max| value <= number(max) + slack)
     }
 
     /// Remembers what was written.
@@ -228,6 +235,11 @@ mod tests {
         check(305, true);
         check(306, false);
         check(0xffff, false);
+        let point = Point { scale: 0.1, ..Point::new("c", Direction::In, Kind::U16) };
+        let at = At { max: Some(Value::Real(102.3)), min: None, ..at };
+        let (command, _) = Command::plan(PointId(0), &point, &at).unwrap();
+        assert!(command.is_in_range(&[0xff, 3, 0, 0, 0, 0, 0, 0]), "1023");
+        assert!(!command.is_in_range(&[0, 4, 0, 0, 0, 0, 0, 0]), "1024");
     }
 
     #[test]

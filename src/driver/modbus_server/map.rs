@@ -91,7 +91,13 @@ pub(super) enum Clash<T> {
     With(T),
 }
 
-impl<T: Copy> Map<T> {
+/// What lies in cells.
+pub(super) trait Item: Copy {
+    /// Whether it may have other bits of the same register. Whoever writes it writes all of them.
+    fn goes_with(self, other: Self) -> bool;
+}
+
+impl<T: Item> Map<T> {
     pub(super) fn new() -> Self {
         Self { tables: Default::default() }
     }
@@ -114,8 +120,9 @@ impl<T: Copy> Map<T> {
             table.insert(address, Slot { cells, items: vec![(item, form)] });
             return Ok(());
         }
-        let in_the_way = slot.items.iter().find(|(_, other)| {
-            !(form.can_share() && other.can_share()) || form.mask() & other.mask() != 0
+        let in_the_way = slot.items.iter().find(|(other, its)| {
+            let can_share = form.can_share() && its.can_share() && item.goes_with(*other);
+            !can_share || form.mask() & its.mask() != 0
         });
         match in_the_way {
             Some((other, _)) => Err(Clash::With(*other)),
@@ -138,7 +145,7 @@ impl<T: Copy> Map<T> {
     ) -> Result<Vec<(usize, &Slot<T>)>, Exception> {
         let (mut next, mut found) = (0, Vec::new());
         for (address, slot) in self.tables[table as usize].range(start..) {
-            if next == count || usize::from(address - start) != next {
+            if next >= count || usize::from(address - start) != next {
                 break;
             }
             found.push((next, slot));
@@ -153,6 +160,13 @@ mod tests {
     use super::*;
     use crate::driver::modbus::register::{Byte, Order};
     use crate::image::Kind;
+
+    impl Item for u8 {
+        /// Even with even, and odd with odd.
+        fn goes_with(self, other: Self) -> bool {
+            self % 2 == other % 2
+        }
+    }
 
     fn whole(kind: Kind) -> Form {
         Form::Registers(Layout::new(kind, None, None, None).unwrap())
@@ -179,9 +193,10 @@ mod tests {
         add(8, whole(Kind::U64), 5, Err(Clash::With(1)));
         add(8, whole(Kind::F32), 6, Ok(()));
         add(12, bit(3), 7, Ok(()));
-        add(12, bit(4), 8, Ok(()));
+        add(12, bit(4), 9, Ok(()));
+        add(12, bit(5), 8, Err(Clash::With(7)));
         add(12, bit(3), 9, Err(Clash::With(7)));
-        add(12, half(Byte::Lo), 10, Err(Clash::With(7)));
+        add(12, half(Byte::Lo), 11, Err(Clash::With(7)));
         add(12, half(Byte::Hi), 11, Ok(()));
         add(12, whole(Kind::U16), 12, Err(Clash::With(7)));
         add(0xffff, whole(Kind::U16), 13, Ok(()));
@@ -193,13 +208,13 @@ mod tests {
     fn only_whole_values_without_holes_are_found() {
         let mut map = Map::new();
         for (at, form, item) in
-            [(4, whole(Kind::U32), 1), (6, bit(0), 2), (6, bit(9), 3), (8, whole(Kind::F64), 4)]
+            [(4, whole(Kind::U32), 1), (6, bit(0), 2), (6, bit(9), 4), (8, whole(Kind::F64), 5)]
         {
             map.add((Table::Holding, at), form, item).unwrap();
         }
-        let check = |start, count, expected: Option<&[(usize, i32)]>| {
+        let check = |start, count, expected: Option<&[(usize, u8)]>| {
             let found = map.within(Table::Holding, start, count).map(|slots| {
-                let items = |(at, slot): &(usize, &Slot<i32>)| {
+                let items = |(at, slot): &(usize, &Slot<u8>)| {
                     let at = *at;
                     slot.items.iter().map(move |(item, _)| (at, *item)).collect::<Vec<_>>()
                 };
@@ -208,8 +223,8 @@ mod tests {
             assert_eq!(found.ok().as_deref(), expected, "{start} {count}");
         };
         check(4, 2, Some(&[(0, 1)]));
-        check(4, 3, Some(&[(0, 1), (2, 2), (2, 3)]));
-        check(8, 4, Some(&[(0, 4)]));
+        check(4, 3, Some(&[(0, 1), (2, 2), (2, 4)]));
+        check(8, 4, Some(&[(0, 5)]));
         check(4, 1, None);
         check(5, 1, None);
         check(5, 2, None);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Config;
 use super::command::Command;
-use super::map::{Clash, Form, Map, Slot};
+use super::map::{self, Clash, Form, Map, Slot};
 use super::request::{Exception, Request, cells_read, cells_written, refused};
 use super::shown::Shown;
 use crate::driver::OpenError;
@@ -31,6 +31,13 @@ enum Item {
     Command(usize),
     /// Its companion.
     CommandQuality(usize),
+}
+
+impl map::Item for Item {
+    /// A register of which a part is only shown cannot be written at all.
+    fn goes_with(self, other: Self) -> bool {
+        matches!(self, Self::Command(_)) == matches!(other, Self::Command(_))
+    }
 }
 
 /// What can be read and written.
