@@ -237,17 +237,10 @@ impl Daemon {
     /// The scan has taken over what it was ordered. Drivers that were replaced end here.
     pub(super) fn refitted(&mut self, refit: Refit) {
         if let Some(Field { points, gone, .. }) = refit.field {
-            for Gone { place, driver, fault } in gone {
+            for gone in gone {
+                let points = Arc::clone(&points);
                 // It may wait for its device to take the last outputs.
-                spawn_blocking(move || drop(driver));
-                let Some(fault) = fault else { continue };
-                let device = &*points.devices()[place];
-                tracing::error!(
-                    device,
-                    %fault,
-                    "device {device} was not told that the outputs which it has no more are safe: \
-                     {fault}; look after them by hand"
-                );
+                spawn_blocking(move || part_with(gone, &points));
             }
             self.reload.past.push(points);
         }
@@ -262,6 +255,24 @@ impl Daemon {
         tracing::error!("the configuration stays as it was: {why}");
         self.reload.refused = Some((why, Instant::now()));
     }
+}
+
+/// Lets go of a device that is not in the field any more, and says which outputs it is not known to
+/// have as they are to stay.
+fn part_with(gone: Gone, points: &Points) {
+    let Gone { place, mut driver, fault } = gone;
+    let unconfirmed = driver.finish();
+    if fault.is_none() && unconfirmed.is_empty() {
+        return;
+    }
+    let device = &*points.devices()[place];
+    let names: Vec<_> = unconfirmed.iter().map(|id| &*points[*id].name).collect();
+    let why = fault.map_or_else(|| names.join(", "), |fault| fault.to_string());
+    tracing::error!(
+        device,
+        "device {device} leaves, and that its last outputs are there is UNCONFIRMED: {why}; look \
+         after them by hand"
+    );
 }
 
 /// The points and devices of `new`, if there are other devices than before: those that go on, and

@@ -77,10 +77,18 @@ struct Wants(Vec<Raw>);
 /// What both sides look at.
 #[derive(Debug)]
 struct Shared {
-    /// How often the scan has written; 0 before the first time.
+    /// How often the scan has written; 0 before the first time. The scan writes.
     beats: AtomicU64,
-    /// Outputs that the device is not known to have, as far as the thread has heard. The thread
-    /// writes.
+    /// When it wrote last, in nanoseconds. The scan writes.
+    cycle_ns: AtomicU64,
+    /// From one cycle to the next, in nanoseconds; 0 until that is known. The scan writes.
+    period_ns: AtomicU64,
+    /// How often the scan has wanted something else than before. The scan writes, when that is to
+    /// be seen.
+    turn: AtomicU64,
+    /// The turn of which the thread has counted `missing`. The thread writes.
+    heard: AtomicU64,
+    /// Outputs that the device was not known to have then. The thread writes.
     missing: AtomicUsize,
     /// Set by whoever drops the link.
     ended: AtomicBool,
@@ -153,6 +161,10 @@ impl Link {
         let (heard, bell) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         let shared = Arc::new(Shared {
             beats: AtomicU64::new(0),
+            cycle_ns: AtomicU64::new(0),
+            period_ns: AtomicU64::new(0),
+            turn: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
             missing: AtomicUsize::new(outputs.len()),
             ended: AtomicBool::new(false),
             end: Notify::new(),
@@ -211,7 +223,8 @@ impl Driver for Link {
         }
     }
 
-    fn write(&mut self, _: Duration, outputs: &[u8]) -> Result<(), Fault> {
+    fn write(&mut self, now: Duration, outputs: &[u8]) -> Result<(), Fault> {
+        self.shared.cycle_ns.store(nanos(now), Ordering::Relaxed);
         let mut differs = self.shared.beats.load(Ordering::Relaxed) == 0;
         for (id, wanted) in self.outputs.iter().zip(&mut self.wanted) {
             let raw = self.points[*id].raw(outputs);
@@ -220,6 +233,7 @@ impl Driver for Link {
         }
         if differs {
             self.wants.publish(|wants| wants.0.copy_from_slice(&self.wanted));
+            self.shared.turn.fetch_add(1, Ordering::Release);
         }
         // Only now: whoever sees the first beat finds what is wanted.
         self.shared.beats.fetch_add(1, Ordering::Release);
@@ -229,6 +243,10 @@ impl Driver for Link {
         }
         self.compare();
         Ok(())
+    }
+
+    fn pace(&mut self, period: Duration) {
+        self.shared.period_ns.store(nanos(period), Ordering::Relaxed);
     }
 
     fn command(&mut self, _: Duration, _: &Command) -> Result<(), &'static str> {
@@ -250,6 +268,17 @@ impl Driver for Link {
         self.shared.end.notify_one();
     }
 
+    fn finish(&mut self) -> Vec<PointId> {
+        self.leave();
+        if let Some(thread) = self.thread.take() {
+            // It catches its panics.
+            let _ = thread.join();
+        }
+        self.compare();
+        let outputs = self.outputs.iter().zip(&self.missing);
+        outputs.filter(|(_, is_missing)| **is_missing).map(|(id, _)| *id).collect()
+    }
+
     fn monitor(&self) -> Option<Monitor> {
         Some(self.monitor.clone())
     }
@@ -258,12 +287,13 @@ impl Driver for Link {
 impl Drop for Link {
     /// Waits for the thread, which has [`FAREWELL`] to bring the last outputs to the device.
     fn drop(&mut self) {
-        self.leave();
-        if let Some(thread) = self.thread.take() {
-            // It catches its panics.
-            let _ = thread.join();
-        }
+        self.finish();
     }
+}
+
+/// Saturates after 584 years.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn start_thread(
@@ -308,8 +338,12 @@ fn start_thread(
 /// Returns when the link was dropped and the device has its last outputs, or will not have them.
 async fn farewell(shared: &Shared) {
     shared.end.notified().await;
+    let is_there = || {
+        let is_heard = shared.heard.load(Ordering::Acquire) == shared.turn.load(Ordering::Acquire);
+        is_heard && shared.missing.load(Ordering::Relaxed) == 0
+    };
     let all_there = async {
-        while shared.missing.load(Ordering::Relaxed) > 0 {
+        while !is_there() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

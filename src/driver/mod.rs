@@ -218,6 +218,9 @@ pub trait Driver: Send {
     /// A fault; the scan writes again in the next cycle.
     fn write(&mut self, now: Duration, outputs: &[u8]) -> Result<(), Fault>;
 
+    /// How long it is from one cycle to the next: told before the first, and when it has changed.
+    fn pace(&mut self, _period: Duration) {}
+
     /// Does what an operator asks of a simulated device. Real devices refuse.
     ///
     /// # Errors
@@ -235,6 +238,12 @@ pub trait Driver: Send {
     /// It will be dropped soon, which may wait for the device: whoever has several tells all of
     /// them first.
     fn leave(&mut self) {}
+
+    /// Waits until the device has the outputs that it was given last, or will not have them, and
+    /// gives those that it is not known to have. For whoever drops it, and not for the scan.
+    fn finish(&mut self) -> Vec<PointId> {
+        Vec::new()
+    }
 
     /// Where the device's parts can be looked at, if it has any. Called once, before the scan has
     /// the driver.

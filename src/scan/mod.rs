@@ -9,6 +9,7 @@
 //! input in `require.rs`, and what the shadow of a program gets to see in `shadow.rs`. Who may run
 //! is decided by the supervisor.
 
+mod device;
 mod exchange;
 pub mod pacer;
 mod refit;
@@ -23,13 +24,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::driver::{Driver, Fault};
-use crate::image::{Direction, Points};
+use crate::driver::Driver;
 use crate::plugin::shadow::{Feed, MAX_FEEDS};
 use crate::plugin::stop::{Lane, Timekeeper, now_ns};
 use crate::plugin::world::{MAX_PROGRAMS, Seat, World};
 use crate::variable::{Denied, Variable};
 
+use device::{Device, mark_unconfirmed};
 use exchange::RETURNS_PER_CYCLE;
 pub use exchange::{
     DeviceFact, Ends, Field, Gone, MAX_ORDERS, MEMORY_CYCLES, Order, ProgramFact, Refit, Reins,
@@ -65,11 +66,6 @@ pub struct Scan {
     samples_lost: u64,
 }
 
-struct Device {
-    driver: Box<dyn Driver>,
-    fault: Option<Fault>,
-}
-
 impl Scan {
     /// A scan of `devices` that has not begun. It must be made on the thread that will run it.
     pub fn new(
@@ -78,7 +74,8 @@ impl Scan {
         ends: Ends,
         keeper: Arc<Timekeeper>,
     ) -> Self {
-        let device = |driver| Device { driver, fault: None };
+        let period = world.period;
+        let device = |driver| Device::new(driver, period);
         Self {
             world: Some(world),
             programs: Vec::with_capacity(MAX_PROGRAMS),
@@ -308,18 +305,21 @@ impl Scan {
     }
 
     /// Writes the safe value of every output to every device: the last act of a scan that fails.
-    pub fn abandon(&mut self, now: Duration) {
-        if let Some(world) = &mut self.world {
-            (0..MAX_PROGRAMS as u16).for_each(|seat| world.vacate(Seat(seat)));
-            world.hurry();
-            world.drive();
-            for device in &mut self.devices {
-                // There is nobody left to tell about a fault, and the next device shall get its
-                // turn even if this one's driver is what panicked.
-                let write = || device.driver.write(now, &world.driven);
-                let _ = catch_unwind(AssertUnwindSafe(write));
-            }
+    /// Says whether all of them have it, which may take some turns.
+    pub fn abandon(&mut self, now: Duration) -> bool {
+        let Some(world) = &mut self.world else { return true };
+        (0..MAX_PROGRAMS as u16).for_each(|seat| world.vacate(Seat(seat)));
+        world.hurry();
+        world.drive();
+        let mut is_confirmed = true;
+        for device in &mut self.devices {
+            // There is nobody left to tell about a fault, and the next device shall get its turn
+            // even if this one's driver is what panicked.
+            let write = || device.driver.write(now, &world.driven);
+            let written = catch_unwind(AssertUnwindSafe(write));
+            is_confirmed &= written.is_err() || device.driver.is_confirmed();
         }
+        is_confirmed
     }
 
     /// Tells every device that it will be dropped.
@@ -375,24 +375,5 @@ impl Scan {
         // `obey` has looked for room, and each order and each program gives back one thing.
         let full = self.ends.returns.push(thing).is_err();
         debug_assert!(!full, "more came back than there are orders and programs");
-    }
-}
-
-/// Marks the outputs that a device is not known to have.
-fn mark_unconfirmed(devices: &[Device], points: &Points, marks: &mut Vec<bool>) {
-    marks.clear();
-    marks.resize(points.ids(), false);
-    if devices.iter().all(|device| device.driver.is_confirmed()) {
-        return;
-    }
-    for (id, point) in points.iter().filter(|(_, point)| point.direction == Direction::Out) {
-        let driver = &devices[point.device].driver;
-        marks[id.index()] = !driver.is_confirmed() && !driver.is_confirmed_at(id);
-    }
-}
-
-impl Device {
-    fn fact(&self) -> DeviceFact {
-        DeviceFact { fault: self.fault, confirmed: self.driver.is_confirmed() }
     }
 }

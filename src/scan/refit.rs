@@ -14,8 +14,8 @@ use crate::plugin::world::Seat;
 
 impl Scan {
     pub(super) fn refit(&mut self, mut refit: Box<Refit>, now: Duration) {
-        let world = self.world();
-        world.period = refit.period;
+        let (world, period) = (self.world(), refit.period);
+        world.period = period;
         for (name, value) in &refit.variables {
             if world.variables.read(name).is_none() {
                 // Who ordered it has looked for room, and its values are valid.
@@ -28,6 +28,7 @@ impl Scan {
             self.exchange_devices(field, now);
             self.exchange_points(field, &refit.settings);
         }
+        self.devices.iter_mut().for_each(|device| device.driver.pace(period));
         for (seat, settings) in &refit.settings {
             let Some(index) = self.index(*seat) else { continue };
             let mut seated = self.programs.remove(index);
@@ -42,12 +43,13 @@ impl Scan {
     /// Puts the devices in their new places. The last that one hears which leaves or begins anew is
     /// that the outputs which it has no more are safe.
     fn exchange_devices(&mut self, field: &mut Field, now: Duration) {
+        let period = self.period();
         let before = std::mem::take(&mut self.devices);
         let mut before: Vec<_> = before.into_iter().map(Some).collect();
         for slot in field.devices.drain(..) {
             let device = match slot {
                 Slot::Kept(place) => before.get_mut(place).and_then(Option::take),
-                Slot::Opened(driver) => Some(Device { driver, fault: None }),
+                Slot::Opened(driver) => Some(Device::new(driver, period)),
             };
             debug_assert!(device.is_some(), "whoever keeps a device knows where it is");
             self.devices.extend(device);

@@ -29,6 +29,10 @@ use crate::plugin::world::World;
 /// The process's exit code when the scan panics: "internal software error" of sysexits.h.
 pub const EXIT_PANIC: i32 = 70;
 
+/// How long a scan that fails waits for its devices to take their safe outputs. The restart, which
+/// waits for this, writes them again.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// How the scan is paced and scheduled: the `[scan]` section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -88,7 +92,11 @@ pub fn start(settings: Settings, cargo: Cargo, keeper: Arc<Timekeeper>) -> io::R
         let mut scan = Scan::new(cargo.world, cargo.devices, cargo.ends, keeper);
         let life = AssertUnwindSafe(|| run(&mut scan, settings.period, &MonotonicClock, &ended));
         if catch_unwind(life).is_err() {
-            scan.abandon(MonotonicClock.now());
+            let end = MonotonicClock.now() + FAREWELL;
+            // Devices have threads of their own, which need the CPU.
+            while !scan.abandon(MonotonicClock.now()) && MonotonicClock.now() < end {
+                std::thread::sleep(Duration::from_millis(1));
+            }
             std::process::exit(EXIT_PANIC);
         }
         scan.leave_field();

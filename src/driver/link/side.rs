@@ -123,10 +123,13 @@ impl Side {
     /// Makes everything above visible to the scan, all of it in the same cycle.
     pub(in crate::driver) fn publish(&mut self) {
         let Self { news, told, wishes, shared, .. } = self;
+        // In this order: what is wanted then is of that turn, or newer.
+        let turn = shared.turn.load(Ordering::Acquire);
         let wants = wishes.read();
         let missing =
             wants.0.iter().zip(&news.confirmed).filter(|(want, has)| **has != Some(**want));
         shared.missing.store(missing.count(), Ordering::Relaxed);
+        shared.heard.store(turn, Ordering::Release);
         told.publish(|old| old.clone_from(news));
     }
 
@@ -150,6 +153,18 @@ impl Side {
     /// How often the scan has written: whether it still moves.
     pub(in crate::driver) fn beats(&self) -> u64 {
         self.shared.beats.load(Ordering::Acquire)
+    }
+
+    /// How long it is until the scan reads its inputs again, and from one such time to the next;
+    /// `None` while that is not known.
+    pub(in crate::driver) fn next_cycle(&self) -> Option<(Duration, Duration)> {
+        let period_ns = self.shared.period_ns.load(Ordering::Relaxed);
+        let last = Duration::from_nanos(self.shared.cycle_ns.load(Ordering::Relaxed));
+        let passed = MonotonicClock.now().saturating_sub(last);
+        // It has missed some if that is longer than a period, and keeps to the grid.
+        let into_ns = passed.as_nanos().checked_rem(period_ns.into())? as u64;
+        let period = Duration::from_nanos(period_ns);
+        Some((period - Duration::from_nanos(into_ns), period))
     }
 
     /// Waits until the scan wants something else than when this returned last. It may return once
