@@ -37,6 +37,7 @@ pub mod transport;
 mod bounds;
 mod breaker;
 mod client;
+mod debt;
 mod diagnostic;
 mod exchange;
 mod load;

@@ -91,10 +91,16 @@ impl Beat {
 
 impl Serve for Client {
     async fn serve(&mut self, side: &mut Side) {
+        let mut silent_at = None;
         loop {
             let mut transport = self.connect(side).await;
+            if let Some(until) = silent_at.filter(|_| self.line.is_rtu()) {
+                // The line is the same as before: nothing on it says what it belongs to.
+                transport.quiet_until(until);
+            }
             self.begin(side);
             let why = self.work(&mut transport, side).await;
+            silent_at = transport.silent_at();
             drop(transport);
             self.lost(why, side);
             self.wait().await;
@@ -122,7 +128,13 @@ impl Client {
         loop {
             match Transport::open(&self.line).await {
                 Ok(transport) => return transport,
-                Err(error) => self.lost(error.to_string(), side),
+                Err(error) => {
+                    let why = error.to_string();
+                    for unit in 0..self.units.len() {
+                        self.heed_silence(unit, &why, side);
+                    }
+                    self.lost(why, side);
+                }
             }
             self.wait().await;
         }
@@ -150,7 +162,11 @@ impl Client {
         self.silence = Silence::default();
         for unit in 0..self.units.len() {
             self.units[unit].breaker.reconnected(now);
+            self.units[unit].answered.clear();
             self.start_over(unit, now);
+        }
+        if let Some(beat) = &mut self.beat {
+            beat.due = now;
         }
         self.show(side);
     }
@@ -168,13 +184,16 @@ impl Client {
         self.show(side);
     }
 
-    /// Reads everything of a unit as soon as possible, and writes its outputs after that.
+    /// Reads everything of a unit as soon as possible, and writes its outputs after that. What was
+    /// silent before comes last: nobody shall wait for it again.
     pub(super) fn start_over(&mut self, unit: usize, now: Duration) {
         for read in self.reads.iter_mut().filter(|read| read.unit == unit) {
-            (read.due, read.is_made, read.silences) = (now, false, 0);
+            let last = Duration::from_millis(read.silences.into());
+            (read.due, read.is_made) = (now + last, false);
         }
         for write in self.writes.iter_mut().filter(|write| write.unit == unit) {
-            (write.acked, write.not_before, write.refused) = (None, now, None);
+            (write.acked, write.refused) = (None, None);
+            (write.not_before, write.spaced_until) = (now, now);
         }
     }
 
@@ -184,7 +203,7 @@ impl Client {
             if self.show_at <= self.now() {
                 self.show(side);
             }
-            match self.next(side) {
+            match self.next(transport, side) {
                 Next::Now(job) => {
                     if let Err(over) = self.perform(job, transport, side).await {
                         return over.0;
@@ -194,27 +213,37 @@ impl Client {
                     let idle = at.min(self.show_at).saturating_sub(self.now());
                     tokio::select! {
                         () = side.changed() => {}
-                        () = sleep(idle) => {}
+                        () = transport.idle(idle) => {}
                     }
                 }
             }
         }
     }
 
-    fn next(&mut self, side: &mut Side) -> Next {
+    fn next(&mut self, transport: &Transport, side: &mut Side) -> Next {
         let now = self.now();
+        // Whoever could be deceived waits, and lets the others pass.
+        let free = |at: Duration, request: &dyn Fn() -> Request| {
+            let busy =
+                if transport.is_busy() { transport.busy_for(&request()) } else { Duration::ZERO };
+            if busy.is_zero() { at } else { at.max(now + busy) }
+        };
         let Self { units, reads, writes, beat, schedule, .. } = self;
         let is_online = |unit: usize| units[unit].breaker.is_online();
         let beat = beat.iter().filter(|beat| is_online(beat.unit));
         let beat = beat.map(|beat| Due { at: beat.due, unit: beat.unit, job: Job::Beat });
         let writes = writes.iter().enumerate().filter(|(_, write)| is_online(write.unit));
         let writes = writes.filter_map(|(n, write)| {
-            let at = write.due(side.wanted(write.id)?)?;
+            let wanted = side.wanted(write.id)?;
+            let at = free(write.due(wanted)?, &|| write.request(wanted));
             Some(Due { at, unit: write.unit, job: Job::Write(n) })
         });
         let present = |read: &Read| !units[read.unit].breaker.is_offline();
         let reads = reads.iter().enumerate().filter(|(_, read)| present(read));
-        let reads = reads.map(|(n, read)| Due { at: read.due, unit: read.unit, job: Job::Read(n) });
+        let reads = reads.map(|(n, read)| {
+            let at = free(read.due, &|| read.request.clone());
+            Due { at, unit: read.unit, job: Job::Read(n) }
+        });
         let probes = units
             .iter()
             .enumerate()

@@ -105,7 +105,7 @@ impl Counters {
             self.round_trips.saturating_record(round_trip);
         }
         match outcome {
-            Ok(_) | Err(WireError::Closed(_)) => {}
+            Ok(_) | Err(WireError::Closed(_) | WireError::Differs) => {}
             Err(WireError::Timeout) => self.timeouts += 1,
             Err(WireError::Crc) => self.crc += 1,
             Err(WireError::Garbage(_)) => self.garbage += 1,
@@ -159,11 +159,14 @@ impl Counters {
             Diagnostic::Crc => self.crc + self.garbage,
             Diagnostic::Exceptions => self.exceptions.values().sum(),
             Diagnostic::RttUs => self.round_trips.value_at_quantile(0.5),
-            Diagnostic::LoadPercent => self.load_percent as u64,
+            Diagnostic::LoadPercent => self.load_percent.round() as u64,
         };
         let number = if kind == Kind::U32 { number.min(u32::MAX.into()) } else { number };
-        let plain = Point::new("", Direction::In, kind);
-        plain.raw_of(Value::Int(number.into())).unwrap_or_default()
+        let value = match (what, kind) {
+            (Diagnostic::LoadPercent, Kind::F64) => Value::Real(self.load_percent),
+            _ => Value::Int(number.into()),
+        };
+        Point::new("", Direction::In, kind).raw_of(value).unwrap_or_default()
     }
 }
 
@@ -202,5 +205,9 @@ mod tests {
         assert_eq!(raw(Diagnostic::Online, Kind::Bool)[0], 1);
         assert_eq!(raw(Diagnostic::Crc, Kind::U32), 2u64.to_le_bytes());
         assert_eq!(raw(Diagnostic::Exceptions, Kind::F64), 2f64.to_le_bytes());
+        counters.load_percent = 0.75;
+        let raw = |kind| counters.raw(Diagnostic::LoadPercent, kind, true);
+        assert_eq!(raw(Kind::F64), 0.75f64.to_le_bytes());
+        assert_eq!(raw(Kind::U32)[0], 1);
     }
 }

@@ -12,7 +12,7 @@ use super::line::Target;
 use super::read::Read;
 use super::refusal::{BUSY_AGAIN, CONFIG_AGAIN, Refusal, SILENT_AGAIN};
 use super::request::{Reply, Request, WireError};
-use super::schedule::{Job, again};
+use super::schedule::{Cycles, Job, again};
 use super::transport::Transport;
 use super::unit::Unit;
 use crate::driver::link::Side;
@@ -75,18 +75,25 @@ impl Client {
     ) -> Result<(), Over> {
         let (unit, request) = (self.reads[n].unit, self.reads[n].request.clone());
         let started = self.now();
-        let outcome = self.ask(unit, &request, self.retries, transport, side).await?;
+        let asked = self.ask(unit, &request, self.retries, transport, side).await;
         let now = self.now();
         let read = &mut self.reads[n];
-        read.is_made = true;
-        let (due, missed) = again(read.due, read.period, now);
-        read.due = due;
-        self.units[unit].counters.miss(missed);
-        read.silences = if is_silence(&outcome) { read.silences.saturating_add(1) } else { 0 };
-        if read.silences > 1 {
-            // A frame can get lost; what never comes shall not take the time of the rest.
-            read.due = read.due.max(now + SILENT_AGAIN * (now - started));
+        read.heard(asked.as_ref().map_or(true, is_silence));
+        let outcome = asked?;
+        if outcome.is_ok() {
+            let pause = self.units[unit].turnaround.max(self.line.gap());
+            read.took(transport.round_trip() + pause);
         }
+        // What is doubted is asked for again, as soon as that is of use.
+        read.is_made = outcome != Err(WireError::Doubtful);
+        if read.is_made {
+            let (due, missed) = again(read.due, read.period, now);
+            self.units[unit].counters.miss(missed);
+            let due = self.ahead(n, due, side);
+            let is_online = self.units[unit].breaker.is_online();
+            self.reads[n].put_off(due, now + SILENT_AGAIN * (now - started), is_online);
+        }
+        let read = &mut self.reads[n];
         let is_told = heed_reply(read, &outcome, now, side);
         if is_told {
             say(&self.name, &self.reads[n].name, outcome.as_ref().err());
@@ -94,6 +101,17 @@ impl Client {
         self.settle(unit, side);
         side.publish();
         Ok(())
+    }
+
+    /// When a read that is due then is best begun, as the scan goes. Those that are made as often,
+    /// or more often, may have their turn before it.
+    fn ahead(&self, n: usize, due: Duration, side: &Side) -> Duration {
+        let Some((wait, every)) = side.next_cycle() else { return due };
+        let (one, period) = (self.now() + wait, self.reads[n].period);
+        let is_beside =
+            |read: &&Read| read.period <= period && self.units[read.unit].breaker.is_online();
+        let time = self.reads.iter().filter(is_beside).map(|read| read.time).sum();
+        Cycles { one, every }.ahead(due, period, time)
     }
 
     async fn write(
@@ -106,13 +124,18 @@ impl Client {
         let (unit, id) = (write.unit, write.id);
         let Some(wanted) = side.wanted(id) else { return Ok(()) };
         let (request, check) = (write.request(wanted), write.read_request());
+        if !side.has(id, wanted) {
+            // From the first byte on it may have this.
+            side.doubt(id);
+            side.publish();
+        }
         let started = self.now();
         let mut outcome = self.ask(unit, &request, self.retries, transport, side).await?;
         if outcome.is_ok() && self.writes[n].readback {
             let read = self.ask(unit, &check, self.retries, transport, side).await?;
             outcome = read.and_then(|reply| match self.writes[n].is_there(wanted, &reply) {
                 true => Ok(reply),
-                false => Err(WireError::Garbage("it has not become what was written")),
+                false => Err(WireError::Differs),
             });
         }
         let now = self.now();
@@ -163,16 +186,23 @@ impl Client {
         Ok(())
     }
 
-    /// Asks whether a unit is there. What it says does not matter.
+    /// Asks whether a unit is there. What it says does not matter, and it may never have answered
+    /// some of what it is asked, so each has its turn.
     async fn probe(
         &mut self,
         unit: usize,
         transport: &mut Transport,
         side: &mut Side,
     ) -> Result<(), Over> {
-        let request = self.units[unit].probe_request.clone();
-        // Its outcome has been heeded by `ask`.
-        let _ = self.ask(unit, &request, 0, transport, side).await?;
+        let ours = self.reads.iter().enumerate().filter(|(_, read)| read.unit == unit);
+        let n = ours.min_by_key(|(_, read)| read.silences).map(|(n, _)| n);
+        let request = n.map_or(&self.units[unit].probe_request, |n| &self.reads[n].request).clone();
+        let asked = self.ask(unit, &request, 0, transport, side).await;
+        if let Some(n) = n {
+            self.reads[n].heard(asked.as_ref().map_or(true, is_silence));
+        }
+        // What follows from its outcome has been done by `ask`.
+        let _ = asked?;
         self.settle(unit, side);
         Ok(())
     }
@@ -198,14 +228,19 @@ impl Client {
             it.asked_at = self.epoch.elapsed();
             it.counters.count(&outcome, transport.round_trip(), started.elapsed());
             transport.rest(it.turnaround);
-            if is_silence(&outcome) {
-                self.heed_silence(unit, &outcome, side);
-            } else {
+            let is_missed = is_silence(&outcome) && it.is_missed_by(request);
+            if matches!(outcome, Ok(_) | Err(WireError::Exception(_))) && !is_silence(&outcome) {
+                it.answered.insert(request.kind());
+            }
+            if is_missed {
+                self.heed_silence(unit, &why(&outcome), side);
+            } else if !is_silence(&outcome) {
                 self.heed_answer(unit, side);
             }
-            self.heed_connection(unit, &outcome)?;
-            let is_answered = matches!(outcome, Ok(_) | Err(WireError::Exception(_)));
-            if retries == 0 || is_answered || self.units[unit].breaker.is_offline() {
+            self.heed_connection(unit, is_missed, &outcome)?;
+            let is_unclear =
+                matches!(outcome, Err(WireError::Timeout | WireError::Crc | WireError::Garbage(_)));
+            if retries == 0 || !is_unclear || self.units[unit].breaker.is_offline() {
                 return Ok(outcome);
             }
             retries -= 1;
@@ -215,10 +250,14 @@ impl Client {
     fn heed_connection(
         &mut self,
         unit: usize,
+        is_missed: bool,
         outcome: &Result<Reply, WireError>,
     ) -> Result<(), Over> {
         if !matches!(outcome, Err(WireError::Timeout)) {
             (self.silence, self.backoff) = (Silence::default(), BACKOFF.0);
+            return Ok(());
+        }
+        if !is_missed {
             return Ok(());
         }
         self.silence.grows(unit);
@@ -247,12 +286,12 @@ impl Client {
         }
     }
 
-    fn heed_silence(&mut self, unit: usize, outcome: &Result<Reply, WireError>, side: &mut Side) {
+    pub(super) fn heed_silence(&mut self, unit: usize, why: &str, side: &mut Side) {
         let now = self.now();
         if !self.units[unit].breaker.silent(now, fastrand::f64()) {
             return;
         }
-        let why = outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        self.units[unit].answered.clear();
         let (name, it) = (&self.name, &self.units[unit]);
         tracing::warn!(
             device = name,
@@ -316,6 +355,10 @@ fn heed_reply(
         Err(_) => return false,
     };
     std::mem::replace(&mut read.trouble, trouble) != trouble
+}
+
+fn why(outcome: &Result<Reply, WireError>) -> String {
+    outcome.as_ref().err().map(ToString::to_string).unwrap_or_default()
 }
 
 /// Whether the unit has not been heard, or not understood.

@@ -3,7 +3,7 @@
 //! Everything is checked here, and nothing is touched: `camshaft check` ends here as well. After
 //! that nobody asks again whether a unit exists or an address fits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::bounds::{PERIOD, beat, check_groups, check_units, line};
@@ -21,7 +21,7 @@ use super::unit::Unit;
 use super::write::{Policy, Write};
 use super::{At, Config, GroupConfig, UnitConfig, When};
 use crate::driver::OpenError;
-use crate::image::{Point, PointId, Points};
+use crate::image::{Point, PointId, Points, Safe};
 
 impl Client {
     /// Finds the place of each point of device number `device`.
@@ -141,6 +141,7 @@ impl Client {
                 period: group.period,
                 due: Duration::ZERO,
                 is_made: false,
+                time: Duration::ZERO,
                 silences: 0,
                 spots: ours.map(spot).collect(),
                 name: format!("group {}, {} from {address}", group.name, group.table.word()),
@@ -194,6 +195,7 @@ impl Client {
                 counters: Counters::new(),
                 asked_at: Duration::ZERO,
                 is_unread: read.is_none(),
+                answered: HashSet::new(),
             });
         }
     }
@@ -246,6 +248,10 @@ fn write(
         return misfit("refresh", "nothing".into(), "how often it is written, as it is cyclic");
     }
     let min_interval = at.min_interval.unwrap_or_default();
+    let safe = match point.safe {
+        Safe::Value(value) => point.raw_of(value).ok(),
+        Safe::Hold => None,
+    };
     Ok(Write {
         id,
         unit,
@@ -257,6 +263,8 @@ fn write(
         acked: None,
         tried_at: Duration::ZERO,
         not_before: Duration::ZERO,
+        spaced_until: Duration::ZERO,
+        safe,
         refused: None,
         warn_above: at.warn_writes_per_day,
         writes: 0,

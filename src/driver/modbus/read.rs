@@ -23,6 +23,8 @@ pub(super) struct Read {
     pub(super) due: Duration,
     /// Whether it was made since the unit came.
     pub(super) is_made: bool,
+    /// How long it has taken lately, at most.
+    pub(super) time: Duration,
     /// How often in a row nobody answered it.
     pub(super) silences: u8,
     pub(super) spots: Vec<Spot>,
@@ -60,6 +62,29 @@ impl Read {
                 _ => {}
             }
         }
+    }
+
+    /// It has taken so long. A longer time counts at once, a shorter one little by little.
+    pub(super) fn took(&mut self, time: Duration) {
+        self.time = time.max(self.time - self.time / 32);
+    }
+
+    /// Somebody has answered it, or not.
+    pub(super) fn heard(&mut self, is_silent: bool) {
+        self.silences = if is_silent { self.silences.saturating_add(1) } else { 0 };
+    }
+
+    /// It is due at `due` in its rhythm, or at `pause` if it shall wait because nobody answers.
+    pub(super) fn put_off(&mut self, due: Duration, pause: Duration, is_online: bool) {
+        self.due = match (self.silences, is_online) {
+            // A frame can get lost.
+            (0, _) | (1, true) => due,
+            // What never comes shall not take the time of the rest.
+            (_, true) => due.max(pause),
+            // And whoever is waited for shall not be left alone for a long period.
+            (1, false) => due.min(pause),
+            (_, false) => pause,
+        };
     }
 
     /// All its points are known to be this bad.

@@ -121,6 +121,8 @@ pub enum WireError {
     Garbage(&'static str),
     /// An answer that may be the late one to another request.
     Doubtful,
+    /// It was written, and is not what is read there.
+    Differs,
     /// The connection is over; another one is needed.
     Closed(String),
 }
@@ -133,6 +135,7 @@ impl fmt::Display for WireError {
             Self::Crc => f.write_str("an answer with a wrong checksum"),
             Self::Garbage(what) => write!(f, "an answer that makes no sense: {what}"),
             Self::Doubtful => f.write_str("an answer that may be late and to another request"),
+            Self::Differs => f.write_str("what is read there is not what was written"),
             Self::Closed(why) => write!(f, "the connection is over: {why}"),
         }
     }
@@ -156,7 +159,18 @@ pub const fn exception(code: u8) -> &'static str {
     }
 }
 
+/// A request but for the values that it writes: unit, function code and first place.
+pub(super) type Kind = (u8, u8, u16);
+
 impl Request {
+    /// What it is but for the values that it writes.
+    pub(super) const fn kind(&self) -> Kind {
+        let (Ask::Read { address, .. }
+        | Ask::WriteCoil { address, .. }
+        | Ask::WriteRegisters { address, .. }) = self.ask;
+        (self.unit, self.function(), address)
+    }
+
     /// The function code.
     pub const fn function(&self) -> u8 {
         match &self.ask {

@@ -1,7 +1,8 @@
 //! Whose turn it is on a bus: writes before reads, whoever has waited longest first, units in turn.
 //!
 //! Nothing is queued: everything that could be done says since when, and one is chosen. Who waits
-//! too long has missed its period, and that is all. It knows no wire and no clock.
+//! too long has missed its period, and that is all. Reads are begun so that they end just before
+//! the scan looks. It knows no wire and no clock.
 
 use std::time::Duration;
 
@@ -93,6 +94,36 @@ pub(super) fn again(due: Duration, period: Duration, now: Duration) -> (Duration
     (due + period * missed + period, missed)
 }
 
+/// How much earlier than a read takes it is begun, for its values to be there in time: the timers
+/// of tokio count milliseconds, and threads have to be woken.
+const HASTE: Duration = Duration::from_micros(1500);
+
+/// The scan's cycles, as far as a bus heeds them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cycles {
+    /// Any of them.
+    pub(super) one: Duration,
+    /// From one to the next.
+    pub(super) every: Duration,
+}
+
+impl Cycles {
+    /// When to begin what is due at `due` in every `period` and takes `time`, so that it ends just
+    /// before a cycle: values are not old then when a program sees them. If the cycles do not
+    /// divide the period, at `due`.
+    pub(super) fn ahead(self, due: Duration, period: Duration, time: Duration) -> Duration {
+        let every = self.every.as_nanos();
+        if !period.as_nanos().is_multiple_of(every) {
+            return due;
+        }
+        // How long before or after a cycle it would end; only the place between two counts.
+        let end = due + time + HASTE;
+        let into = (end.as_nanos() % every + every - self.one.as_nanos() % every) % every;
+        let nanos = |nanos: u128| Duration::from_nanos(nanos as u64);
+        if into <= every / 2 { due.saturating_sub(nanos(into)) } else { due + nanos(every - into) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,5 +180,27 @@ mod tests {
         check(100, 199, 200, 0);
         check(100, 200, 300, 1);
         check(100, 950, 1000, 8);
+    }
+
+    #[test]
+    fn reads_end_just_before_a_cycle_where_that_can_be() {
+        /// A cycle is at 1000 ms and every 10 ms; the read takes 500 us.
+        fn check(due_us: u64, period_ms: u32, begins_us: u64) {
+            let cycles = Cycles { one: 1000 * MS, every: 10 * MS };
+            let due = Duration::from_micros(due_us);
+            let begins = cycles.ahead(due, period_ms * MS, MS / 2);
+            assert_eq!(begins, Duration::from_micros(begins_us), "{due_us}, {period_ms}");
+        }
+        for period in [10, 100, 1000] {
+            check(998_000, period, 998_000);
+            check(1_003_000, period, 998_000);
+            check(1_003_001, period, 1_008_000);
+            check(1_007_000, period, 1_008_000);
+            check(1_009_000, period, 1_008_000);
+            check(518_000, period, 518_000);
+        }
+        for period in [1, 5, 7, 15, 105] {
+            check(1_003_000, period, 1_003_000);
+        }
     }
 }

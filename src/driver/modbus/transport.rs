@@ -2,12 +2,8 @@
 //!
 //! What makes this more than sending and receiving is the reply that comes too late. Over TCP each
 //! frame has the number of its transaction: one with another number is dropped, and the wait goes
-//! on. On a serial line nothing tells the reply to one read from that to another of the same
-//! length, and there are gateways (and servers) that put the number of the newest request on
-//! whatever their unit says. So a silence is remembered: **the next reply of that unit which the
-//! late one could be mistaken for is thrown away**, and the line is listened to until no reply can
-//! be under way any more. A reply of another shape is no proof by itself, because a gateway may let
-//! one overtake the other: the late one must have had its time as well.
+//! on. On a serial line there is a pause after each silence, in which whatever comes is thrown away.
+//! What still may pass for the reply to something else is remembered in `debt.rs`.
 //! Nothing is tried twice here: retries and who is believed are in `exchange.rs`.
 
 use std::io;
@@ -19,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_serial::SerialPortBuilderExt;
 
+use super::debt::Debts;
 use super::line::{Line, Parity, Serial, Target};
 use super::request::{Reply, Request, WireError, crc};
 
@@ -31,10 +28,6 @@ const HEADER: usize = 7;
 /// How much that nobody asked for is thrown away at a time before a device counts as one that does
 /// nothing but talk.
 const MAX_NOISE: usize = 64 * 1024;
-
-/// How many replies may be owed at a time. Each was waited for as long as a unit may take, so what
-/// is older than these does not come any more.
-const MAX_OWED: usize = 8;
 
 /// No reply comes later than this many times as long as a unit may take. Here lies the limit of
 /// what can be known on a line whose replies have no number.
@@ -49,16 +42,6 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// A request whose reply has not come, but may yet.
-#[derive(Debug)]
-struct Owed {
-    /// The number of its transaction.
-    tid: u16,
-    request: Request,
-    /// From then on it does not come any more, if the unit has answered something else.
-    until: Instant,
-}
-
 /// An open connection.
 pub struct Transport {
     stream: Box<dyn Stream>,
@@ -69,8 +52,8 @@ pub struct Transport {
     received: Vec<u8>,
     /// When the next frame may be sent.
     quiet_until: Instant,
-    /// Requests whose reply has not come, but may yet; the newest first.
-    owed: Vec<Owed>,
+    /// Replies that have not come, but may yet.
+    debts: Debts,
     /// From the request handed over to its reply read, of the last that had one.
     round_trip: Duration,
 }
@@ -100,18 +83,54 @@ impl Transport {
             tid: 0,
             received: Vec::with_capacity(MAX_FRAME),
             quiet_until: Instant::now() + line.gap(),
-            owed: Vec::new(),
+            debts: Debts::default(),
             round_trip: Duration::ZERO,
         })
     }
 
-    /// Sends a request and waits for its reply, no longer than a unit may take. Not to be dropped
-    /// half-way unless the transport is dropped as well.
+    /// Whether [`Transport::busy_for`] has something to say.
+    pub fn is_busy(&self) -> bool {
+        self.debts.is_waited_for()
+    }
+
+    /// For how long something may come that could pass for the reply to this request, though it is
+    /// another: so long it is better not asked.
+    pub fn busy_for(&self, request: &Request) -> Duration {
+        let busy_until = self.debts.busy_until(request);
+        busy_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+    }
+
+    /// When nothing that was asked for can come any more.
+    pub fn silent_at(&self) -> Option<Instant> {
+        self.debts.end()
+    }
+
+    /// Nothing is sent before.
+    pub fn quiet_until(&mut self, until: Instant) {
+        self.quiet_until = self.quiet_until.max(until);
+    }
+
+    /// Lets time pass, and takes what comes late meanwhile. May be dropped half-way.
+    pub async fn idle(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while self.debts.is_waited_for() && !self.line.is_rtu() {
+            match self.receive_tcp(until).await {
+                Ok(frame) => self.debts.pay(tid(&frame)),
+                // Whoever sends next finds out.
+                Err(_) => break,
+            }
+        }
+        sleep_until(until).await;
+    }
+
+    /// Sends a request and waits for its reply, no longer than a unit may take, and before that
+    /// until it may be sent. Not to be dropped half-way unless the transport is dropped as well.
     ///
     /// # Errors
     /// When nothing comes that is the reply to this request, or the unit refuses. After
     /// [`WireError::Closed`] the transport is of no more use.
     pub async fn transact(&mut self, request: &Request) -> Result<Reply, WireError> {
+        self.quiet_until(Instant::now() + self.busy_for(request));
         // A timer of tokio takes up to a millisecond also when its time has come already.
         if self.quiet_until > Instant::now() {
             sleep_until(self.quiet_until).await;
@@ -122,49 +141,24 @@ impl Transport {
         } else {
             self.transact_tcp(request, started).await
         };
+        let latest = started + LATEST * self.line.timeout(request);
         let outcome = match outcome {
             Ok(_) | Err(WireError::Exception(_)) => {
                 self.round_trip = started.elapsed();
-                self.believe(request, started, outcome).await
+                let is_doubtful =
+                    self.debts.settle(request, outcome.is_err(), Instant::now(), latest);
+                if is_doubtful { Err(WireError::Doubtful) } else { outcome }
             }
-            Err(WireError::Closed(_)) => outcome,
-            Err(_) => self.remember(request, started).await.and(outcome),
+            Err(why) => {
+                self.debts.owe(self.tid, request.clone(), latest);
+                if self.line.is_rtu() && !matches!(why, WireError::Closed(_)) {
+                    self.drain(Instant::now() + self.line.timeout(request)).await?;
+                }
+                Err(why)
+            }
         };
         self.rest(Duration::ZERO);
         outcome
-    }
-
-    /// Something was answered: whether it can be meant for this request.
-    async fn believe(
-        &mut self,
-        request: &Request,
-        started: Instant,
-        outcome: Result<Reply, WireError>,
-    ) -> Result<Reply, WireError> {
-        let ours = || self.owed.iter().filter(|owed| owed.request.unit == request.unit);
-        let is_doubtful = |owed: &Owed| request.is_mistakable_for(&owed.request, outcome.is_err());
-        let is_doubtful = ours().any(is_doubtful);
-        if is_doubtful || ours().any(|owed| owed.request == *request) {
-            // Of two replies one is still to come.
-            self.listen(started + LATEST * self.line.timeout(request)).await?;
-            self.owed.retain(|owed| owed.request.unit != request.unit);
-        } else {
-            // The unit has answered since, and what a gateway holds back has had its time.
-            let now = Instant::now();
-            self.owed.retain(|owed| owed.request.unit != request.unit || now < owed.until);
-        }
-        if is_doubtful { Err(WireError::Doubtful) } else { outcome }
-    }
-
-    /// Nothing was answered that makes sense: it may come yet.
-    async fn remember(&mut self, request: &Request, started: Instant) -> Result<(), WireError> {
-        self.owed.truncate(MAX_OWED - 1);
-        let until = started + LATEST * self.line.timeout(request);
-        self.owed.insert(0, Owed { tid: self.tid, request: request.clone(), until });
-        if self.line.is_rtu() {
-            self.listen(Instant::now() + self.line.timeout(request)).await?;
-        }
-        Ok(())
     }
 
     /// Lets the bus be quiet for so long from now, or for the usual gap if that is longer.
@@ -187,19 +181,21 @@ impl Transport {
         self.send(request.tcp(self.tid), deadline).await?;
         loop {
             let frame = self.receive_tcp(deadline).await?;
-            let tid = u16::from_be_bytes([frame[0], frame[1]]);
-            if tid != self.tid {
-                // Too late, for a request that was given up. If nothing else is owed, nothing is
-                // now; of two debts this may have paid the other one, whatever its number says.
-                if let [Owed { tid: owed, .. }] = self.owed[..]
-                    && owed == tid
-                {
-                    self.owed.clear();
-                }
-            } else if frame[6] != request.unit {
-                return Err(WireError::Garbage("another unit"));
-            } else {
-                return request.reply(&frame[HEADER..]);
+            if tid(&frame) != self.tid {
+                // Too late, for a request that was given up.
+                self.debts.pay(tid(&frame));
+                continue;
+            }
+            let (unit, bytes) = (frame[6], &frame[HEADER..]);
+            let reply = match unit == request.unit {
+                true => request.reply(bytes),
+                false => Err(WireError::Garbage("another unit")),
+            };
+            // A gateway may have given the number of this request to one that is late.
+            let is_late =
+                matches!(reply, Err(WireError::Garbage(_))) && self.debts.owes(unit, bytes);
+            if !is_late {
+                return reply;
             }
         }
     }
@@ -284,21 +280,7 @@ impl Transport {
         }
     }
 
-    /// Listens until then, and drops what comes.
-    async fn listen(&mut self, until: Instant) -> Result<(), WireError> {
-        if self.line.is_rtu() {
-            return self.drain(until).await;
-        }
-        loop {
-            match self.receive_tcp(until).await {
-                Ok(_) => {}
-                Err(WireError::Timeout) => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// The same without any heed of frames.
+    /// Listens until then, and drops what comes, without any heed of frames.
     async fn drain(&mut self, until: Instant) -> Result<(), WireError> {
         let mut noise = 0;
         let mut bytes = [0; 256];
@@ -311,6 +293,11 @@ impl Transport {
         }
         Ok(())
     }
+}
+
+/// The number of the transaction that a frame over TCP belongs to.
+fn tid(frame: &[u8]) -> u16 {
+    u16::from_be_bytes([frame[0], frame[1]])
 }
 
 /// How many bytes came; none is the end.

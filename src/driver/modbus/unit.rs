@@ -3,11 +3,12 @@
 //! What belongs to a unit and not to one of its points. How its health changes is in `breaker.rs`,
 //! what is counted in `diagnostic.rs`.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::breaker::{Breaker, Health};
 use super::diagnostic::Counters;
-use super::request::Request;
+use super::request::{Kind, Request};
 use crate::driver::Part;
 
 /// A unit.
@@ -28,9 +29,18 @@ pub(super) struct Unit {
     pub(super) asked_at: Duration,
     /// Whether nothing is read from it regularly.
     pub(super) is_unread: bool,
+    /// What it has answered since there is a connection and it is there: no more than it can be
+    /// asked for.
+    pub(super) answered: HashSet<Kind>,
 }
 
 impl Unit {
+    /// Whether silence to this says that the unit is not there. Many units do not answer at all what
+    /// they do not have: if this was never answered and something else was, it says nothing.
+    pub(super) fn is_missed_by(&self, request: &Request) -> bool {
+        self.answered.is_empty() || self.answered.contains(&request.kind())
+    }
+
     /// When it is to be asked whether it is there.
     pub(super) fn probe_at(&self) -> Option<Duration> {
         match self.breaker.health() {

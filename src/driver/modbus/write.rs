@@ -45,6 +45,10 @@ pub(super) struct Write {
     pub(super) tried_at: Duration,
     /// Not to be written sooner.
     pub(super) not_before: Duration,
+    /// The same because of the least time between two writes, which its safe value need not keep.
+    pub(super) spaced_until: Duration,
+    /// Its safe value, if it has one.
+    pub(super) safe: Option<Raw>,
     /// A value that the unit has refused, and until when it is not tried again. Another one is: it
     /// may be the safe one.
     pub(super) refused: Option<(Raw, Duration)>,
@@ -63,11 +67,14 @@ impl Write {
     /// Since or from when it is to be written, if the scan wants this.
     pub(super) fn due(&self, wanted: Raw) -> Option<Duration> {
         let Policy { on_change, refresh, .. } = self.policy;
+        let is_urgent = self.safe == Some(wanted) && self.acked != Some(wanted);
+        let spaced = if is_urgent { Duration::ZERO } else { self.spaced_until };
         let refused = self.refused.filter(|(refused, _)| *refused == wanted);
         let not_before = refused.map_or(self.not_before, |(_, until)| until.max(self.not_before));
+        let not_before = not_before.max(spaced);
         let Some(acked) = self.acked else { return Some(not_before) };
         let refresh = refresh.map(|refresh| self.tried_at + refresh);
-        let change = (on_change && acked != wanted).then_some(not_before);
+        let change = ((on_change || is_urgent) && acked != wanted).then_some(not_before);
         let due = change.into_iter().chain(refresh).min()?;
         Some(due.max(not_before))
     }
@@ -80,7 +87,7 @@ impl Write {
         self.writes = self.writes.saturating_add(1);
         self.acked = acked;
         self.tried_at = now;
-        self.not_before = now + self.policy.min_interval;
+        (self.not_before, self.spaced_until) = (now, now + self.policy.min_interval);
         self.warn_above.is_some_and(|most| self.writes == most.saturating_add(1))
     }
 
@@ -156,6 +163,8 @@ mod tests {
             acked: None,
             tried_at: Duration::ZERO,
             not_before: Duration::ZERO,
+            spaced_until: Duration::ZERO,
+            safe: None,
             refused: None,
             warn_above: None,
             writes: 0,
@@ -208,6 +217,22 @@ mod tests {
         write.put_off(on(1), 10 * MS, 500 * MS, &WireError::Timeout);
         check(&write, on(1), 2010 * MS);
         check(&write, on(0), 2010 * MS);
+    }
+
+    #[test]
+    fn the_safe_value_waits_for_no_interval() {
+        let on = |on: u8| [on, 0, 0, 0, 0, 0, 0, 0];
+        let policy = Policy { on_change: false, refresh: Some(90 * MS), min_interval: 70 * MS };
+        let mut write = Write { safe: Some(on(0)), ..write(policy) };
+        write.tried(100 * MS, Some(on(1)));
+        assert_eq!(write.due(on(0)), Some(100 * MS));
+        assert_eq!(write.due(on(2)), Some(190 * MS));
+        write.tried(110 * MS, Some(on(0)));
+        assert_eq!(write.due(on(0)), Some(200 * MS), "it is there");
+        // Who does not answer is not asked all the time for that.
+        write.tried(110 * MS, None);
+        write.put_off(on(0), 110 * MS, 500 * MS, &WireError::Timeout);
+        assert_eq!(write.due(on(0)), Some(2110 * MS));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod desk;
 mod late;
 mod mistakes;
 mod peer;
+mod silence;
 
 /// A bench with these units, groups and points behind `connect`.
 fn bench(connect: &str, rest: &str) -> Bench {
