@@ -55,6 +55,8 @@ pub(in crate::driver) struct Client {
     pub(super) connections: u64,
     /// Why there is no connection; also before the first.
     pub(super) unconnected: Option<String>,
+    /// Why there was none, as people were told; until somebody has answered over another.
+    pub(super) told: Option<String>,
     /// What part of a serial line it was planned to use.
     pub(super) planned_load: Option<f64>,
 }
@@ -151,14 +153,7 @@ impl Client {
     fn begin(&mut self, side: &mut Side) {
         let now = self.now();
         self.connections += 1;
-        if self.unconnected.take().is_some() {
-            tracing::info!(
-                device = self.name,
-                "device {}: connected to {}",
-                self.name,
-                self.line.target
-            );
-        }
+        self.unconnected = None;
         self.silence = Silence::default();
         for unit in 0..self.units.len() {
             self.units[unit].breaker.reconnected(now);
@@ -173,15 +168,24 @@ impl Client {
 
     /// There is none any more, or still none.
     fn lost(&mut self, why: String, side: &mut Side) {
-        if self.unconnected.as_ref() != Some(&why) {
+        if self.told.as_ref() != Some(&why) {
             let (name, target) = (&self.name, &self.line.target);
             tracing::warn!(device = name, "device {name}: no connection to {target}: {why}");
+            self.told = Some(why.clone());
         }
         self.unconnected = Some(why);
         for output in side.outputs().to_vec() {
             side.doubt(output);
         }
         self.show(side);
+    }
+
+    /// Somebody has answered: only then a connection is worth a word.
+    pub(super) fn tell_connected(&mut self) {
+        if self.told.take().is_some() {
+            let (name, target) = (&self.name, &self.line.target);
+            tracing::info!(device = name, "device {name}: connected to {target}");
+        }
     }
 
     /// Reads everything of a unit as soon as possible, and writes its outputs after that. What was

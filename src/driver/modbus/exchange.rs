@@ -255,6 +255,7 @@ impl Client {
     ) -> Result<(), Over> {
         if !matches!(outcome, Err(WireError::Timeout)) {
             (self.silence, self.backoff) = (Silence::default(), BACKOFF.0);
+            self.tell_connected();
             return Ok(());
         }
         if !is_missed {

@@ -52,6 +52,7 @@ impl Client {
             backoff: BACKOFF.0,
             connections: 0,
             unconnected: None,
+            told: None,
             planned_load: None,
         };
         let mut inputs: Vec<Vec<(PointId, Place)>> = vec![Vec::new(); config.group.len()];
