@@ -20,9 +20,10 @@
 //! `/sys/devices/platform/coretemp.0/hwmon/hwmon*/temp1_input`. It stands for whatever is there
 //! whenever the file is opened; two files that match are a mistake. This watches no files.
 
+mod number;
+
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,14 +34,11 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::link::{Serve, Side};
 use super::{Fault, OpenError, Part, duration};
-use crate::image::{Direction, Freshness, Kind, Point, PointId, Points, Quality, Raw};
+use crate::image::{Direction, Freshness, Point, PointId, Points, Quality, Raw};
 
 /// Quicker than this the threads would do nothing else; slower is no measurement.
 const PERIOD: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(3600);
-
-/// The longest text of a number: more digits than any type has.
-const MAX_TEXT: u64 = 64;
 
 /// A `[[device]]` of this driver.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -145,7 +143,7 @@ impl Files {
             }
             if spot.work.is_none() {
                 let (path, point) = (Arc::clone(&spot.path), spot.point.clone());
-                spot.work = Some(spawn_blocking(move || read(&path, &point)));
+                spot.work = Some(spawn_blocking(move || number::read(&path, &point)));
             }
         }
     }
@@ -161,7 +159,7 @@ impl Files {
             let Some(wanted) = side.wanted(spot.id) else { continue };
             if spot.work.is_none() && !side.has(spot.id, wanted) {
                 let (path, point) = (Arc::clone(&spot.path), spot.point.clone());
-                spot.work = Some(spawn_blocking(move || write(&path, &point, wanted)));
+                spot.work = Some(spawn_blocking(move || number::write(&path, &point, wanted)));
             }
         }
     }
@@ -211,115 +209,5 @@ impl Spot {
         let why = |error: &io::Error| format!("{}: {error}", self.path.display());
         self.trouble = outcome.as_ref().err().map(why);
         Some(outcome)
-    }
-}
-
-/// The file that a path means now.
-fn find(path: &Path) -> io::Result<PathBuf> {
-    let text = path.to_string_lossy();
-    let Some((before, after)) = text.split_once('*') else { return Ok(path.to_owned()) };
-    let (folder, start) = before.rsplit_once('/').unwrap_or_default();
-    let (end, below) = after.split_once('/').unwrap_or((after, ""));
-    let mut found = Vec::new();
-    for entry in fs::read_dir(format!("{folder}/"))? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let middle = name.to_str().and_then(|name| name.strip_prefix(start)?.strip_suffix(end));
-        // Joined with nothing it would get a slash.
-        let file = if below.is_empty() { entry.path() } else { entry.path().join(below) };
-        if middle.is_some() && file.exists() {
-            found.push(file);
-        }
-    }
-    match &found[..] {
-        [file] => Ok(file.clone()),
-        [] => Err(io::Error::new(io::ErrorKind::NotFound, "no file matches")),
-        [first, second, ..] => {
-            let message = format!("{} and {} match", first.display(), second.display());
-            Err(io::Error::new(io::ErrorKind::InvalidFilename, message))
-        }
-    }
-}
-
-fn read(path: &Path, point: &Point) -> io::Result<Raw> {
-    let mut text = String::new();
-    File::open(find(path)?)?.take(MAX_TEXT).read_to_string(&mut text)?;
-    parse(&text, point.kind).ok_or_else(|| {
-        let message = format!("{:?} is no {}", text.trim(), point.kind);
-        io::Error::new(io::ErrorKind::InvalidData, message)
-    })
-}
-
-/// The raw bytes of a number in text; a bool is 0 or another number.
-fn parse(text: &str, kind: Kind) -> Option<Raw> {
-    let plain = |kind| Point::new("", Direction::In, kind);
-    let text = text.trim();
-    let value = match kind {
-        Kind::Bool => crate::image::Value::Bool(text.parse::<i64>().ok()? != 0),
-        Kind::F32 | Kind::F64 => crate::image::Value::Real(text.parse().ok()?),
-        _ => crate::image::Value::Int(text.parse().ok()?),
-    };
-    plain(kind).raw_of(value).ok()
-}
-
-fn write(path: &Path, point: &Point, raw: Raw) -> io::Result<Raw> {
-    let plain = Point::new("", Direction::Out, point.kind);
-    let text = match plain.value_of(&raw) {
-        crate::image::Value::Bool(on) => u8::from(on).to_string(),
-        number => number.to_string(),
-    };
-    // Without truncation: files of sysfs have none, and of others the number is the first line.
-    let mut file = OpenOptions::new().write(true).open(find(path)?)?;
-    file.write_all(format!("{text}\n").as_bytes())?;
-    Ok(raw)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_star_stands_for_what_is_there() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        for name in ["hwmon3/temp1_input", "hwmon4/in0_input", "fan"] {
-            fs::create_dir_all(path(name).parent().unwrap()).unwrap();
-            fs::write(path(name), "1").unwrap();
-        }
-        let check = |pattern: &str, expected: Result<&str, io::ErrorKind>| {
-            let found = find(&path(pattern)).map_err(|error| error.kind());
-            assert_eq!(found, expected.map(path), "{pattern}");
-        };
-        check("fan", Ok("fan"));
-        check("none", Ok("none"));
-        check("hwmon*/temp1_input", Ok("hwmon3/temp1_input"));
-        check("hwmon3/temp*_input", Ok("hwmon3/temp1_input"));
-        check("*n", Ok("fan"));
-        check("fan*fan", Err(io::ErrorKind::NotFound));
-        check("hwmon*/temp2_input", Err(io::ErrorKind::NotFound));
-        check("hwmon*", Err(io::ErrorKind::InvalidFilename));
-        check("none/*", Err(io::ErrorKind::NotFound));
-    }
-
-    #[test]
-    fn numbers_are_of_their_type() {
-        fn check(text: &str, kind: Kind, expected: Option<&[u8]>) {
-            let raw = parse(text, kind);
-            let expected = expected.map(|bytes| {
-                let mut raw = [0; 8];
-                raw[..bytes.len()].copy_from_slice(bytes);
-                raw
-            });
-            assert_eq!(raw, expected, "{text:?} as {kind}");
-        }
-        check("42500\n", Kind::I32, Some(&42_500i32.to_le_bytes()));
-        check(" -3 ", Kind::I8, Some(&[0xfd]));
-        check("300", Kind::U8, None);
-        check("1.5", Kind::F64, Some(&1.5f64.to_le_bytes()));
-        check("nan", Kind::F64, None);
-        check("1", Kind::Bool, Some(&[1]));
-        check("0", Kind::Bool, Some(&[0]));
-        check("", Kind::I32, None);
-        check("12 apples", Kind::I32, None);
     }
 }
