@@ -16,6 +16,7 @@
 //! Inputs are read once in a period, each by a thread that may wait: a sensor that hangs costs only
 //! its own point, whose value ages. Outputs are written when they change, and confirmed when the
 //! kernel has taken them. The number in the file is the raw one; scale and offset are the point's.
+//! It is the first line: see `file/number.rs`.
 //! One name in a path may have one `*`, because hwmon numbers its chips anew at each start:
 //! `/sys/devices/platform/coretemp.0/hwmon/hwmon*/temp1_input`. It stands for whatever is there
 //! whenever the file is opened; two files that match are a mistake. This watches no files.
@@ -142,8 +143,8 @@ impl Files {
                 }
             }
             if spot.work.is_none() {
-                let (path, point) = (Arc::clone(&spot.path), spot.point.clone());
-                spot.work = Some(spawn_blocking(move || number::read(&path, &point)));
+                let (path, kind) = (Arc::clone(&spot.path), spot.point.kind);
+                spot.work = Some(spawn_blocking(move || number::read(&path, kind)));
             }
         }
     }
@@ -158,8 +159,8 @@ impl Files {
             }
             let Some(wanted) = side.wanted(spot.id) else { continue };
             if spot.work.is_none() && !side.has(spot.id, wanted) {
-                let (path, point) = (Arc::clone(&spot.path), spot.point.clone());
-                spot.work = Some(spawn_blocking(move || number::write(&path, &point, wanted)));
+                let (path, kind) = (Arc::clone(&spot.path), spot.point.kind);
+                spot.work = Some(spawn_blocking(move || number::write(&path, kind, wanted)));
             }
         }
     }

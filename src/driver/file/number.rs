@@ -1,13 +1,18 @@
 //! A number in a file: found, read, written. All of this may wait, so threads of its own do it.
+//!
+//! The number is the first line. What follows is ignored, because `write` does not truncate: files
+//! of sysfs have nothing to truncate, and in others "7\n" over "255\n" leaves "7\n5\n". So whoever
+//! reads sees a whole number at any moment.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use crate::image::{Direction, Kind, Point, Raw};
+use crate::image::{Direction, Kind, Point, Raw, Value};
 
-/// The longest text of a number: more digits than any type has.
-const MAX_TEXT: u64 = 64;
+/// The longest line with a number: more digits than any type has. The first bytes of a longer one
+/// may be another number, so it is none.
+const MAX_LINE: usize = 64;
 
 /// The file that a path means now.
 fn find(path: &Path) -> io::Result<PathBuf> {
@@ -36,13 +41,17 @@ fn find(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-pub(super) fn read(path: &Path, point: &Point) -> io::Result<Raw> {
-    let mut text = String::new();
-    File::open(find(path)?)?.take(MAX_TEXT).read_to_string(&mut text)?;
-    parse(&text, point.kind).ok_or_else(|| {
-        let message = format!("{:?} is no {}", text.trim(), point.kind);
-        io::Error::new(io::ErrorKind::InvalidData, message)
-    })
+/// The number in a file.
+pub(super) fn read(path: &Path, kind: Kind) -> io::Result<Raw> {
+    let wrong = |message| io::Error::new(io::ErrorKind::InvalidData, message);
+    let mut start = Vec::new();
+    File::open(find(path)?)?.take(MAX_LINE as u64 + 1).read_to_end(&mut start)?;
+    let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if line.len() > MAX_LINE {
+        return Err(wrong(format!("a line of more than {MAX_LINE} bytes is no number")));
+    }
+    let text = String::from_utf8_lossy(line);
+    parse(&text, kind).ok_or_else(|| wrong(format!("{:?} is no {kind}", text.trim())))
 }
 
 /// The raw bytes of a number in text; a bool is 0 or another number.
@@ -50,20 +59,19 @@ fn parse(text: &str, kind: Kind) -> Option<Raw> {
     let plain = |kind| Point::new("", Direction::In, kind);
     let text = text.trim();
     let value = match kind {
-        Kind::Bool => crate::image::Value::Bool(text.parse::<i64>().ok()? != 0),
-        Kind::F32 | Kind::F64 => crate::image::Value::Real(text.parse().ok()?),
-        _ => crate::image::Value::Int(text.parse().ok()?),
+        Kind::Bool => Value::Bool(text.parse::<i64>().ok()? != 0),
+        Kind::F32 | Kind::F64 => Value::Real(text.parse().ok()?),
+        _ => Value::Int(text.parse().ok()?),
     };
     plain(kind).raw_of(value).ok()
 }
 
-pub(super) fn write(path: &Path, point: &Point, raw: Raw) -> io::Result<Raw> {
-    let plain = Point::new("", Direction::Out, point.kind);
-    let text = match plain.value_of(&raw) {
-        crate::image::Value::Bool(on) => u8::from(on).to_string(),
+/// Writes a number.
+pub(super) fn write(path: &Path, kind: Kind, raw: Raw) -> io::Result<Raw> {
+    let text = match Point::new("", Direction::Out, kind).value_of(&raw) {
+        Value::Bool(on) => u8::from(on).to_string(),
         number => number.to_string(),
     };
-    // Without truncation: files of sysfs have none, and of others the number is the first line.
     let mut file = OpenOptions::new().write(true).open(find(path)?)?;
     file.write_all(format!("{text}\n").as_bytes())?;
     Ok(raw)

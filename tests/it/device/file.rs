@@ -122,6 +122,31 @@ fn a_file_that_hangs_costs_only_its_own_point() {
     assert!(started.elapsed() < Duration::from_secs(3), "nobody waits for it");
 }
 
+/// A file of outputs is written without truncation, and may be read as an input, too.
+#[test]
+fn a_number_is_the_first_line_and_is_never_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let pwm = format!("{:?}", folder.path().join("pwm"));
+    let door = format!("{:?}", folder.path().join("door"));
+    fs::write(folder.path().join("pwm"), "0").unwrap();
+    let toml = toml(folder.path()).replace(&door, &pwm);
+    let toml =
+        toml.replace("direction = \"in\", type = \"bool\"", "direction = \"in\", type = \"u8\"");
+    let mut bench = Bench::open(&toml);
+    let has = |bench: &mut Bench, value| bench.input("door") == (Value::Int(value), Quality::Good);
+    bench.until("the safe value is read", |bench| has(bench, 255));
+    bench.output("fan", Value::Int(7));
+    bench.until("the shorter one is read", |bench| has(bench, 7));
+    // Its first 64 bytes are another number.
+    let long = format!("{}5", "0".repeat(64));
+    fs::write(folder.path().join("temp"), &long[1..]).unwrap();
+    let temp = |bench: &Bench| bench.input("temp");
+    bench.until("64 are read", |bench| temp(bench) == (Value::Real(0.005), Quality::Good));
+    fs::write(folder.path().join("temp"), long + "\n").unwrap();
+    bench.until("65 are too many", |bench| temp(bench).1 == Quality::Sensor);
+    assert_eq!(temp(&bench).0, Value::Real(0.005));
+}
+
 #[test]
 fn mistakes_name_the_point() {
     let folder = tempfile::tempdir().unwrap();
