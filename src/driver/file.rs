@@ -13,13 +13,16 @@
 //! unit = "°C"
 //! at = { path = "/sys/class/thermal/thermal_zone0/temp" }
 //! ```
-//! Inputs are read once in a period, each by a thread that may wait: a sensor that hangs costs only
-//! its own point, whose value ages. Outputs are written when they change, and confirmed when the
-//! kernel has taken them. The number in the file is the raw one; scale and offset are the point's.
-//! It is the first line: see `file/number.rs`.
-//! One name in a path may have one `*`, because hwmon numbers its chips anew at each start:
-//! `/sys/devices/platform/coretemp.0/hwmon/hwmon*/temp1_input`. It stands for whatever is there
-//! whenever the file is opened; two files that match are a mistake. This watches no files.
+//! Inputs are read once in a period, each by a thread that may wait, and are there as soon as that
+//! has ended: a sensor that hangs costs only its own point, whose value ages. Outputs are written
+//! when they change, and confirmed when the kernel has taken them. A write that fails is tried
+//! again after a period, and at once if something else is wanted.
+//!
+//! The number in the file is the raw one; scale and offset are the point's. It is the first line:
+//! see `file/number.rs`. One name in a path may have one `*`, because hwmon numbers its chips anew
+//! at each start: `/sys/devices/platform/coretemp.0/hwmon/hwmon*/temp1_input`. It stands for
+//! whatever is there whenever the file is opened; two files that match are a mistake. This watches
+//! no files.
 
 mod number;
 
@@ -30,7 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::link::{Serve, Side};
@@ -40,6 +43,14 @@ use crate::image::{Direction, Freshness, Point, PointId, Points, Quality, Raw};
 /// Quicker than this the threads would do nothing else; slower is no measurement.
 const PERIOD: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(3600);
+
+/// Outputs are looked after once in a period, within these limits: what fails is not worth more
+/// attempts, and what has come back is not to stand still for longer, however rarely inputs are
+/// read.
+const LOOKED_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
+
+/// No value is stale before: on a machine that does other things, a thread may get its CPU so late.
+const STALE: Duration = Duration::from_millis(100);
 
 /// A `[[device]]` of this driver.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -71,6 +82,10 @@ pub(super) struct Files {
     period: Duration,
     inputs: Vec<Spot>,
     outputs: Vec<Spot>,
+    /// What is under way: one piece of work for a spot at most.
+    work: JoinSet<io::Result<Outcome>>,
+    /// Whether the status has to be brought up to date.
+    is_news: bool,
 }
 
 /// A point and its file.
@@ -79,10 +94,19 @@ struct Spot {
     id: PointId,
     point: Point,
     path: Arc<Path>,
-    /// What is under way: a number read, or a number written.
-    work: Option<JoinHandle<io::Result<Raw>>>,
+    /// What is under way.
+    work: Option<Id>,
     /// Why it failed last.
     trouble: Option<String>,
+    /// What was written last, or was not to be written, since the output was looked after.
+    tried: Option<Raw>,
+}
+
+/// What has come of a piece of work.
+#[derive(Debug)]
+enum Outcome {
+    Read(Raw),
+    Written(Raw),
 }
 
 impl Files {
@@ -95,7 +119,7 @@ impl Files {
             let found = format!("{:?}", config.period);
             return Err(OpenError::new("period", found, "from 1ms to 1h"));
         }
-        let mut files = Self { period: config.period, inputs: Vec::new(), outputs: Vec::new() };
+        let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
         for (id, point) in points.iter().filter(|(_, point)| point.device == device) {
             let wanted = "{ path = \"/sys/...\" }";
             let at = config.at.get(&point.name);
@@ -108,107 +132,167 @@ impl Files {
                 let found = format!("{}", at.path.display());
                 return Err(OpenError::at(&point.name, "path", found, "one `*` at most"));
             }
-            let path = Arc::from(&*at.path);
-            let spot = Spot { id, point: point.clone(), path, work: None, trouble: None };
-            match point.direction {
-                Direction::In => files.inputs.push(spot),
-                Direction::Out => files.outputs.push(spot),
-            }
+            let spots = match point.direction {
+                Direction::In => &mut inputs,
+                Direction::Out => &mut outputs,
+            };
+            spots.push(Spot::new(id, point, &at.path));
         }
-        Ok(files)
+        Ok(Self { period: config.period, inputs, outputs, work: JoinSet::new(), is_news: true })
     }
 
     /// How long a value is believed: three readings, and ten until it is bad.
     pub(super) fn freshness(&self) -> Freshness {
         let bad = (10 * self.period).max(Duration::from_secs(2));
-        Freshness { stale_after: Some(3 * self.period), bad_after: Some(bad) }
+        let stale = (3 * self.period).max(STALE);
+        Freshness { stale_after: Some(stale), bad_after: Some(bad) }
     }
 
-    /// Takes what was read and starts to read again.
-    async fn read(&mut self, side: &mut Side) {
-        for spot in &mut self.inputs {
-            if let Some(read) = spot.finished().await {
-                match read {
-                    Ok(raw) => side.put(spot.id, raw),
-                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                        side.spoil(spot.id, Quality::Sensor);
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                        side.spoil(spot.id, Quality::NoComm);
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::InvalidFilename => {
-                        side.spoil(spot.id, Quality::Config);
-                    }
-                    Err(_) => side.spoil(spot.id, Quality::Device),
-                }
-            }
-            if spot.work.is_none() {
-                let (path, kind) = (Arc::clone(&spot.path), spot.point.kind);
-                spot.work = Some(spawn_blocking(move || number::read(&path, kind)));
-            }
+    /// Starts to read the inputs.
+    fn read(&mut self) {
+        for spot in self.inputs.iter_mut().filter(|spot| spot.work.is_none()) {
+            let kind = spot.point.kind;
+            spot.start(&mut self.work, move |path| number::read(path, kind).map(Outcome::Read));
         }
     }
 
-    /// Writes the outputs that the files do not have.
-    async fn write(&mut self, side: &mut Side) {
-        for spot in &mut self.outputs {
-            match spot.finished().await {
-                Some(Ok(raw)) => side.confirm(spot.id, raw),
-                Some(Err(_)) => side.doubt(spot.id),
-                None => {}
-            }
+    /// Starts to write the outputs that the files do not have.
+    fn write(&mut self, side: &mut Side) {
+        for spot in self.outputs.iter_mut().filter(|spot| spot.work.is_none()) {
             let Some(wanted) = side.wanted(spot.id) else { continue };
-            if spot.work.is_none() && !side.has(spot.id, wanted) {
-                let (path, kind) = (Arc::clone(&spot.path), spot.point.kind);
-                spot.work = Some(spawn_blocking(move || number::write(&path, kind, wanted)));
+            if side.has(spot.id, wanted) || spot.tried == Some(wanted) {
+                continue;
             }
+            spot.tried = Some(wanted);
+            let kind = spot.point.kind;
+            spot.start(&mut self.work, move |path| {
+                number::write(path, kind, wanted).map(Outcome::Written)
+            });
+        }
+    }
+
+    /// Lets outputs that failed be tried again.
+    fn look_after(&mut self) {
+        for spot in &mut self.outputs {
+            spot.tried = None;
+        }
+    }
+
+    /// Takes what has come of work that has ended, or panicked.
+    fn take(&mut self, ended: Result<(Id, io::Result<Outcome>), JoinError>, side: &mut Side) {
+        let (work, outcome) =
+            ended.unwrap_or_else(|panic| (panic.id(), Err(io::Error::other(panic))));
+        let mut spots = self.inputs.iter_mut().chain(&mut self.outputs);
+        let Some(spot) = spots.find(|spot| spot.work == Some(work)) else { return };
+        spot.work = None;
+        let why = |error: &io::Error| format!("{}: {error}", spot.path.display());
+        let trouble = outcome.as_ref().err().map(why);
+        self.is_news |= spot.trouble != trouble;
+        spot.trouble = trouble;
+        match outcome {
+            Ok(Outcome::Read(raw)) => side.put(spot.id, raw),
+            Ok(Outcome::Written(raw)) => side.confirm(spot.id, raw),
+            Err(error) if spot.point.direction == Direction::In => {
+                side.spoil(spot.id, quality(&error));
+            }
+            Err(_) => side.doubt(spot.id),
         }
     }
 
     /// Makes all of it known.
-    fn publish(&self, side: &mut Side) {
+    fn publish(&mut self, side: &mut Side) {
         let spots = || self.inputs.iter().chain(&self.outputs);
-        // An output that does not change finds nothing out.
+        // Outputs find out only when they are looked after.
         let asked = if self.inputs.is_empty() { &self.outputs } else { &self.inputs };
         let is_dead = asked.iter().all(|spot| spot.trouble.is_some());
         side.fault((is_dead && !asked.is_empty()).then_some(Fault::Disconnected));
-        let part = |spot: &Spot| Part {
-            name: spot.point.name.clone(),
-            ok: spot.trouble.is_none(),
-            state: spot.trouble.clone().unwrap_or_else(|| spot.path.display().to_string()),
-            facts: Vec::new(),
-        };
-        side.show(spots().map(part).collect());
         side.publish();
+        if self.is_news {
+            side.show(spots().map(Spot::part).collect());
+            self.is_news = false;
+        }
     }
 }
 
 impl Serve for Files {
     async fn serve(&mut self, side: &mut Side) {
-        // Writes are short, and are looked after as soon as they can be over.
-        const WRITTEN: Duration = Duration::from_millis(1);
+        let [least, most] = LOOKED_AFTER;
         let mut readings = interval(self.period);
+        let mut looks = interval(self.period.clamp(least, most));
         readings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.write(side).await;
+            self.write(side);
             self.publish(side);
-            let is_writing = self.outputs.iter().any(|spot| spot.work.is_some());
             tokio::select! {
-                _ = readings.tick() => self.read(side).await,
+                _ = readings.tick(), if !self.inputs.is_empty() => self.read(),
+                _ = looks.tick(), if !self.outputs.is_empty() => self.look_after(),
+                Some(ended) = self.work.join_next_with_id() => {
+                    self.take(ended, side);
+                    while let Some(ended) = self.work.try_join_next_with_id() {
+                        self.take(ended, side);
+                    }
+                }
                 () = side.changed() => {}
-                () = tokio::time::sleep(WRITTEN), if is_writing => {}
             }
         }
     }
 }
 
 impl Spot {
-    /// The outcome of the work under way, if that is over.
-    async fn finished(&mut self) -> Option<io::Result<Raw>> {
-        let work = self.work.take_if(|work| work.is_finished())?;
-        let outcome = work.await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
-        let why = |error: &io::Error| format!("{}: {error}", self.path.display());
-        self.trouble = outcome.as_ref().err().map(why);
-        Some(outcome)
+    fn new(id: PointId, point: &Point, path: &Path) -> Self {
+        let (point, path) = (point.clone(), Arc::from(path));
+        Self { id, point, path, work: None, trouble: None, tried: None }
+    }
+
+    /// Lets a thread that may wait do something with the file.
+    fn start(
+        &mut self,
+        all: &mut JoinSet<io::Result<Outcome>>,
+        work: impl FnOnce(&Path) -> io::Result<Outcome> + Send + 'static,
+    ) {
+        let path = Arc::clone(&self.path);
+        self.work = Some(all.spawn_blocking(move || work(&path)).id());
+    }
+
+    /// What the status shows of it.
+    fn part(&self) -> Part {
+        Part {
+            name: self.point.name.clone(),
+            ok: self.trouble.is_none(),
+            state: self.trouble.clone().unwrap_or_else(|| self.path.display().to_string()),
+            facts: Vec::new(),
+        }
+    }
+}
+
+/// What a failure to read makes of an input.
+fn quality(error: &io::Error) -> Quality {
+    match error.kind() {
+        io::ErrorKind::InvalidData => Quality::Sensor,
+        io::ErrorKind::NotFound => Quality::NoComm,
+        io::ErrorKind::InvalidFilename => Quality::Config,
+        _ => Quality::Device,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_believed_for_a_while() {
+        fn check(period_ms: u64, stale_ms: u64, bad_ms: u64) {
+            let config =
+                Config { period: Duration::from_millis(period_ms), at: BTreeMap::default() };
+            let points = Points::new(Vec::new(), 0, 0);
+            let known = Files::plan(&config, &points, 0).unwrap().freshness();
+            let limit = |ms| Some(Duration::from_millis(ms));
+            assert_eq!((known.stale_after, known.bad_after), (limit(stale_ms), limit(bad_ms)));
+        }
+        check(1, 100, 2000);
+        check(33, 100, 2000);
+        check(34, 102, 2000);
+        check(1000, 3000, 10_000);
     }
 }
