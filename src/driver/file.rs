@@ -16,7 +16,9 @@
 //! Inputs are read once in a period, each by a thread that may wait, and are there as soon as that
 //! has ended: a sensor that hangs costs only its own point, whose value ages. Outputs are written
 //! when they change, and confirmed when the kernel has taken them. A write that fails is tried
-//! again after a period, and at once if something else is wanted.
+//! again after a period, and at once if something else is wanted. As often it is looked whether the
+//! file is still the one that was written: the file of a device that has come back has the kernel's
+//! default, so another file is written again. Whoever writes into the same file stays unnoticed.
 //!
 //! The number in the file is the raw one; scale and offset are the point's. It is the first line:
 //! see `file/number.rs`. One name in a path may have one `*`, because hwmon numbers its chips anew
@@ -32,6 +34,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use number::Identity;
 use serde::Deserialize;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
@@ -100,13 +103,17 @@ struct Spot {
     trouble: Option<String>,
     /// What was written last, or was not to be written, since the output was looked after.
     tried: Option<Raw>,
+    /// The file that has what is confirmed.
+    written: Option<Identity>,
 }
 
 /// What has come of a piece of work.
 #[derive(Debug)]
 enum Outcome {
     Read(Raw),
-    Written(Raw),
+    Written(Raw, Identity),
+    /// This file is there.
+    Seen(Identity),
 }
 
 impl Files {
@@ -166,15 +173,19 @@ impl Files {
             spot.tried = Some(wanted);
             let kind = spot.point.kind;
             spot.start(&mut self.work, move |path| {
-                number::write(path, kind, wanted).map(Outcome::Written)
+                let file = number::write(path, kind, wanted)?;
+                Ok(Outcome::Written(wanted, file))
             });
         }
     }
 
-    /// Lets outputs that failed be tried again.
+    /// Lets outputs that failed be tried again, and starts to look for the files of the others.
     fn look_after(&mut self) {
         for spot in &mut self.outputs {
             spot.tried = None;
+            if spot.work.is_none() && spot.written.is_some() {
+                spot.start(&mut self.work, |path| number::look(path).map(Outcome::Seen));
+            }
         }
     }
 
@@ -191,11 +202,18 @@ impl Files {
         spot.trouble = trouble;
         match outcome {
             Ok(Outcome::Read(raw)) => side.put(spot.id, raw),
-            Ok(Outcome::Written(raw)) => side.confirm(spot.id, raw),
+            Ok(Outcome::Written(raw, file)) => {
+                spot.written = Some(file);
+                side.confirm(spot.id, raw);
+            }
+            Ok(Outcome::Seen(file)) if spot.written == Some(file) => {}
             Err(error) if spot.point.direction == Direction::In => {
                 side.spoil(spot.id, quality(&error));
             }
-            Err(_) => side.doubt(spot.id),
+            Ok(Outcome::Seen(_)) | Err(_) => {
+                spot.written = None;
+                side.doubt(spot.id);
+            }
         }
     }
 
@@ -242,7 +260,7 @@ impl Serve for Files {
 impl Spot {
     fn new(id: PointId, point: &Point, path: &Path) -> Self {
         let (point, path) = (point.clone(), Arc::from(path));
-        Self { id, point, path, work: None, trouble: None, tried: None }
+        Self { id, point, path, work: None, trouble: None, tried: None, written: None }
     }
 
     /// Lets a thread that may wait do something with the file.

@@ -6,13 +6,30 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::image::{Direction, Kind, Point, Raw, Value};
 
 /// The longest line with a number: more digits than any type has. The first bytes of a longer one
 /// may be another number, so it is none.
 const MAX_LINE: usize = 64;
+
+/// Which file it is. A file system may give the number of a file that has gone to the next one, so
+/// the time at which it began is part of it, where the file system knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    number: u64,
+    began: Option<SystemTime>,
+}
+
+impl From<fs::Metadata> for Identity {
+    fn from(known: fs::Metadata) -> Self {
+        Self { device: known.dev(), number: known.ino(), began: known.created().ok() }
+    }
+}
 
 /// The file that a path means now.
 fn find(path: &Path) -> io::Result<PathBuf> {
@@ -66,15 +83,20 @@ fn parse(text: &str, kind: Kind) -> Option<Raw> {
     plain(kind).raw_of(value).ok()
 }
 
-/// Writes a number.
-pub(super) fn write(path: &Path, kind: Kind, raw: Raw) -> io::Result<Raw> {
+/// Writes a number; says into which file.
+pub(super) fn write(path: &Path, kind: Kind, raw: Raw) -> io::Result<Identity> {
     let text = match Point::new("", Direction::Out, kind).value_of(&raw) {
         Value::Bool(on) => u8::from(on).to_string(),
         number => number.to_string(),
     };
     let mut file = OpenOptions::new().write(true).open(find(path)?)?;
     file.write_all(format!("{text}\n").as_bytes())?;
-    Ok(raw)
+    Ok(file.metadata()?.into())
+}
+
+/// Which file there is now.
+pub(super) fn look(path: &Path) -> io::Result<Identity> {
+    Ok(fs::metadata(find(path)?)?.into())
 }
 
 #[cfg(test)]

@@ -215,6 +215,28 @@ fn another_value_is_written_at_once_after_a_failure() {
 }
 
 #[test]
+fn an_output_is_written_again_when_its_file_is_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = bench(folder.path());
+    let pwm = folder.path().join("pwm");
+    let has_it = || fs::read_to_string(&pwm).is_ok_and(|text| text == "255\n");
+    bench.until("it is there", |bench| bench.driver.is_confirmed());
+    // In one step, as a device that is bound again is faster than anybody looks.
+    fs::write(folder.path().join("new"), "0").unwrap();
+    fs::rename(folder.path().join("new"), &pwm).unwrap();
+    bench.until("the new one has it", |bench| has_it() && bench.driver.is_confirmed());
+    fs::remove_file(&pwm).unwrap();
+    bench.until("it is gone", |bench| !bench.is_confirmed("fan"));
+    assert!(bench.is_confirmed("lamp"));
+    fs::write(&pwm, "0").unwrap();
+    bench.until("it is back", |bench| has_it() && bench.driver.is_confirmed());
+    // A file system may give the same number to the next file.
+    fs::remove_file(&pwm).unwrap();
+    fs::write(&pwm, "0").unwrap();
+    bench.until("it is the next one", |bench| has_it() && bench.driver.is_confirmed());
+}
+
+#[test]
 fn mistakes_name_the_point() {
     let folder = tempfile::tempdir().unwrap();
     let good = toml(folder.path());
