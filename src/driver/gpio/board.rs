@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::Config;
 use super::claim::Retry;
@@ -22,9 +22,13 @@ use crate::image::{Direction, Freshness, Points};
 /// The runtime counts milliseconds; slower is no level that anybody waits for.
 const PERIOD: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 
-/// So many edges at once are a storm: then only the next period is looked at, so that a line that
-/// buzzes costs a bounded part of a CPU. Counters lose nothing by it.
+/// So many edges at once are a storm: then edges wait for a while, so that a line that buzzes costs
+/// a bounded part of a CPU. Counters lose nothing by it.
 const STORM: usize = 256;
+
+/// The longest while that edges wait, however long the period is: nobody wonders about so short a
+/// delay, and to read what has come meanwhile takes far less.
+const CALM: Duration = Duration::from_millis(10);
 
 /// How often the status is brought up to date. People read it.
 const SHOWN_EVERY: Duration = Duration::from_millis(200);
@@ -195,20 +199,29 @@ impl Serve for Board {
     async fn serve(&mut self, side: &mut Side) {
         let mut readings = interval(self.period);
         readings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut is_stormy = false;
+        let mut calm_at: Option<tokio::time::Instant> = None;
         loop {
             self.claim(side);
-            is_stormy = self.read(side) >= STORM || is_stormy;
+            if self.read(side) >= STORM {
+                calm_at = Some(tokio::time::Instant::now() + self.period.min(CALM));
+            }
             self.write(side);
             self.publish(side);
+            calm_at.take_if(|calm_at| tokio::time::Instant::now() >= *calm_at);
             let held = &self.held;
             let edges = poll_fn(|context| {
                 let mut rings = held.iter().map(|held| held.poll_edges(context));
                 if rings.any(|rings| rings) { Poll::Ready(()) } else { Poll::Pending }
             });
+            let edges = async {
+                if let Some(calm_at) = calm_at {
+                    sleep_until(calm_at).await;
+                }
+                edges.await;
+            };
             tokio::select! {
-                _ = readings.tick() => is_stormy = false,
-                () = edges, if !is_stormy => {}
+                _ = readings.tick() => {}
+                () = edges => {}
                 () = side.changed() => {}
             }
         }
