@@ -26,6 +26,9 @@
 //! one cycle (`edge = "falling"`: a dip); or a `"counter"` of type u32 that counts edges (`edge`:
 //! `rising`, `falling`, `both`) from 0 at its start and wraps: programs take differences.
 //!
+//! The lines of one device are served in turn: a chip that answers slowly, such as an expander on
+//! I2C, holds up the others, so it should be a device of its own.
+//!
 //! `gpio/board.rs` is the loop, `gpio/line.rs` the meaning of one line, `gpio/chip.rs` finds it,
 //! `gpio/claim.rs` gets lines from the kernel and tries again, `gpio/held.rs` is what it has given.
 //! Not here: sysfs, global numbers, pulse width, and keeping a line over a restart of the daemon.

@@ -1,8 +1,9 @@
 //! All lines of one device, and the loop that works with them.
 //!
-//! Once in a period, and whenever the kernel tells of an edge or the scan wants something else, all
-//! inputs are read, outputs that differ are written, and the scan is told of all of it at once. How
-//! lines come to be held and come back is in `claim.rs`.
+//! Once in a period, and whenever the kernel tells of an edge or the scan wants something else,
+//! outputs that differ are written, all inputs are read, and the scan is told of all of it at once.
+//! Outputs come first, so that inputs on a chip that is stuck do not hold them up. How lines come
+//! to be held and come back is in `claim.rs`.
 
 use std::future::poll_fn;
 use std::ops::RangeInclusive;
@@ -201,11 +202,11 @@ impl Serve for Board {
         readings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut calm_at: Option<tokio::time::Instant> = None;
         loop {
+            self.write(side);
             self.claim(side);
             if self.read(side) >= STORM {
                 calm_at = Some(tokio::time::Instant::now() + self.period.min(CALM));
             }
-            self.write(side);
             self.publish(side);
             calm_at.take_if(|calm_at| tokio::time::Instant::now() >= *calm_at);
             let held = &self.held;
