@@ -30,14 +30,16 @@
 //! I2C, holds up the others, so it should be a device of its own.
 //!
 //! `gpio/board.rs` is the loop, `gpio/line.rs` the meaning of one line, `gpio/chip.rs` finds it,
-//! `gpio/claim.rs` gets lines from the kernel and tries again, `gpio/held.rs` is what it has given.
-//! Not here: sysfs, global numbers, pulse width, and keeping a line over a restart of the daemon.
+//! `gpio/claim.rs` gets lines from the kernel and tries again, `gpio/held.rs` is what it has given,
+//! `gpio/notice.rs` what the log is told. Not here: sysfs, global numbers, pulse width, and keeping
+//! a line over a restart of the daemon.
 
 mod board;
 mod chip;
 mod claim;
 mod held;
 mod line;
+mod notice;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

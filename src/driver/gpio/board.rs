@@ -3,7 +3,7 @@
 //! Once in a period, and whenever the kernel tells of an edge or the scan wants something else,
 //! outputs that differ are written, all inputs are read, and the scan is told of all of it at once.
 //! Outputs come first, so that inputs on a chip that is stuck do not hold them up. How lines come
-//! to be held and come back is in `claim.rs`.
+//! to be held and come back is in `claim.rs`, what the log is told in `notice.rs`.
 
 use std::future::poll_fn;
 use std::ops::RangeInclusive;
@@ -16,6 +16,7 @@ use super::Config;
 use super::claim::Retry;
 use super::held::{self, Held};
 use super::line::Line;
+use super::notice::{News, Notice};
 use crate::driver::link::{Serve, Side};
 use crate::driver::{Fault, OpenError};
 use crate::image::{Direction, Freshness, Points};
@@ -43,8 +44,7 @@ pub(in crate::driver) struct Board {
     pub(super) lines: Vec<Line>,
     pub(super) held: Vec<Held>,
     pub(super) retry: Retry,
-    /// What was logged last of the lines that are not to be had.
-    told: Option<String>,
+    notice: Notice,
     shown_at: Option<Instant>,
 }
 
@@ -80,7 +80,7 @@ impl Board {
             lines,
             held: Vec::new(),
             retry: Retry::default(),
-            told: None,
+            notice: Notice::default(),
             shown_at: None,
         })
     }
@@ -171,27 +171,30 @@ impl Board {
         side.publish();
         let beats = side.beats();
         self.lines.iter_mut().for_each(|line| line.published(beats));
-        self.say(in_trouble);
+        self.say();
         if is_shown_again {
             self.shown_at = Some(Instant::now());
             side.show(self.lines.iter().map(Line::part).collect());
         }
     }
 
-    /// Logs what has become of lines that are not to be had, if that is news.
-    fn say(&mut self, in_trouble: usize) {
+    /// Logs what has become of lines in trouble, if that is news.
+    fn say(&mut self) {
         let device = &self.device;
-        let first = self.lines.iter().find_map(|line| Some((&line.name, line.trouble.as_ref()?)));
-        let Some((name, why)) = first else {
-            if self.told.take().is_some() {
-                tracing::info!(device, "device {device}: all GPIO lines are there");
-            }
-            return;
+        let all = self.lines.len();
+        let count = |is_held: bool, what: &str| {
+            let is_meant = |line: &&Line| line.is_held == is_held && line.trouble.is_some();
+            let first = self.lines.iter().find(is_meant)?;
+            let (number, why) =
+                (self.lines.iter().filter(is_meant).count(), first.trouble.as_ref()?);
+            Some(format!("{what} {number} of {all} GPIO lines; {}: {why}", first.name))
         };
-        let said = format!("{in_trouble} of {} GPIO lines; {name}: {why}", self.lines.len());
-        if self.told.as_ref() != Some(&said) {
-            tracing::warn!(device, "device {device}: not to be had are {said}");
-            self.told = Some(said);
+        let troubles = [count(false, "not to be had are"), count(true, "held, but at fault are")];
+        let trouble = troubles.into_iter().flatten().reduce(|both, one| both + "; " + &one);
+        match self.notice.hear(trouble, Instant::now()) {
+            Some(News::Trouble(what)) => tracing::warn!(device, "device {device}: {what}"),
+            Some(News::Over) => tracing::info!(device, "device {device}: all GPIO lines are there"),
+            None => {}
         }
     }
 }
