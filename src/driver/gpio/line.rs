@@ -58,7 +58,7 @@ enum Sense {
     Level,
     /// Shows `pulse` from the edge on until the scan has read it: a cycle that begins after it was
     /// published ends with the second beat from then on, the first may belong to one that began
-    /// before.
+    /// before. Only what was sensed is published: without the levels nothing is.
     Latched {
         pulse: bool,
         latch: Latch,
@@ -67,13 +67,14 @@ enum Sense {
 }
 
 /// ```text
-///   Open --edge--> Sprung --published--> Shown(until) --beats reach it--> Open
-///                  ^---------edge-------------'
+///   Open --edge--> Sprung --sensed--> Sensed --published--> Shown(until) --beats reach it--> Open
+///                  ^-------edge---------'---------edge-----------'
 /// ```
 #[derive(Debug, PartialEq, Clone, Copy)]
 enum Latch {
     Open,
     Sprung,
+    Sensed,
     Shown { until: u64 },
 }
 
@@ -159,7 +160,8 @@ impl Line {
         }
     }
 
-    /// What the scan is to see while the line is at `level` and the scan has written `beats` times.
+    /// What the scan is to see while the line is at `level` and the scan has written `beats` times;
+    /// to be put before it is told of the next publication.
     pub(super) fn sense(&mut self, level: bool, beats: u64) -> Raw {
         let mut raw = Raw::default();
         match &mut self.sense {
@@ -169,6 +171,9 @@ impl Line {
                     && beats >= until
                 {
                     *latch = Latch::Open;
+                }
+                if *latch == Latch::Sprung {
+                    *latch = Latch::Sensed;
                 }
                 raw[0] = u8::from(if *latch == Latch::Open { level } else { *pulse });
             }
@@ -181,7 +186,7 @@ impl Line {
     /// What was sensed is visible to the scan, which since then has written `beats` times.
     pub(super) fn published(&mut self, beats: u64) {
         if let Sense::Latched { latch, .. } = &mut self.sense
-            && *latch == Latch::Sprung
+            && *latch == Latch::Sensed
         {
             *latch = Latch::Shown { until: beats + 2 };
         }

@@ -42,10 +42,11 @@ fn a_pulse_is_shown_until_a_whole_cycle_has_seen_it() {
         assert!(!seen(&mut line, 10), "this one is of a cycle that has read after");
         line.published(10);
         // A second one while the first is shown begins the wait anew.
-        line.edge(&event(2));
-        line.published(10);
-        line.edge(&event(3));
-        line.published(11);
+        for n in [2, 3] {
+            line.edge(&event(n));
+            assert!(seen(&mut line, 8 + u64::from(n)));
+            line.published(8 + u64::from(n));
+        }
         assert!(seen(&mut line, 12));
         assert!(!seen(&mut line, 13));
     }
@@ -61,6 +62,21 @@ fn a_scan_that_stands_still_misses_no_pulse() {
         assert_eq!(line.sense(false, 5)[0], 1);
         line.published(5);
     }
+}
+
+/// The kernel told of the edge, and then would not tell the levels.
+#[test]
+fn a_pulse_that_was_not_sensed_counts_as_not_shown() {
+    let mut line = input(Mode::Latched, Edge::Rising);
+    line.edge(&event(1));
+    line.published(5);
+    assert_eq!(line.sense(false, 100)[0], 1);
+    // Another one after the levels, before they are published.
+    line.edge(&event(2));
+    line.published(100);
+    assert_eq!(line.sense(false, 200)[0], 1);
+    line.published(200);
+    assert_eq!(line.sense(false, 202)[0], 0);
 }
 
 #[test]
