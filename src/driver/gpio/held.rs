@@ -53,7 +53,7 @@ impl Held {
         let mut config = Config::default();
         config.on_chip(chip);
         for (n, seat) in seats.iter().enumerate() {
-            let mut line = lines[seat.line].config.clone();
+            let mut line = lines[seat.line].config();
             line.value = levels.get(n).map(|level| Value::from(level[0]));
             config.with_line(seat.offset).from_line_config(&line);
         }

@@ -36,8 +36,10 @@ pub(super) struct Line {
     pub(super) name: String,
     pub(super) direction: Direction,
     pub(super) place: Place,
-    /// What the kernel is asked for.
-    pub(super) config: kernel::Config,
+    /// What the kernel is to be asked for.
+    config: kernel::Config,
+    /// Whether it was requested without edges, or is about to be: it is read every period only.
+    is_without_edges: bool,
     sense: Sense,
     /// Where it was found: the chip's file and the offset there.
     pub(super) found: Option<(PathBuf, Offset)>,
@@ -128,6 +130,7 @@ impl Line {
             direction: point.direction,
             place: place(point, at)?,
             config,
+            is_without_edges: false,
             sense,
             found: None,
             is_held: false,
@@ -138,9 +141,38 @@ impl Line {
         })
     }
 
-    /// Whether it makes do with being read now and then.
-    pub(super) fn can_do_without_edges(&self) -> bool {
-        self.sense == Sense::Level
+    /// What the kernel is asked for.
+    pub(super) fn config(&self) -> kernel::Config {
+        let mut config = self.config.clone();
+        config.edge_detection = self.edge_detection();
+        config
+    }
+
+    fn edge_detection(&self) -> Option<EdgeDetection> {
+        self.config.edge_detection.filter(|_| !self.is_without_edges)
+    }
+
+    /// It is to be requested with edges, as planned.
+    pub(super) fn want_edges(&mut self) {
+        self.is_without_edges = false;
+    }
+
+    /// It is to be requested without edges, if it makes do with being read now and then; says
+    /// whether that is news.
+    pub(super) fn give_up_edges(&mut self) -> bool {
+        let is_news = self.sense == Sense::Level && self.edge_detection().is_some();
+        self.is_without_edges |= is_news;
+        is_news
+    }
+
+    /// The key because of which it cannot be had from a chip that tells no edges, if there is one:
+    /// most chips leave it to the kernel to debounce, which needs the edges, too.
+    pub(super) fn needs_edges(&self) -> Option<&'static str> {
+        match (&self.sense, self.config.debounce_period) {
+            (Sense::Latched { .. } | Sense::Counter, _) => Some("mode"),
+            (Sense::Level, Some(_)) => Some("debounce"),
+            (Sense::Level, None) => None,
+        }
     }
 
     /// It has been requested: the kernel counts anew.
@@ -197,14 +229,14 @@ impl Line {
         let state = match (&self.trouble, &self.found) {
             (Some(why), _) => why.clone(),
             (None, Some((chip, offset))) if self.is_held => {
-                let mode = if self.config.edge_detection.is_some() { "edges" } else { "polled" };
+                let mode = if self.edge_detection().is_some() { "edges" } else { "polled" };
                 let mode = if self.direction == Direction::Out { "output" } else { mode };
                 format!("{} line {offset}, {mode}", chip.display())
             }
             _ => "waits for the first cycle".to_owned(),
         };
         let mut facts = Vec::new();
-        if self.config.edge_detection.is_some() {
+        if self.edge_detection().is_some() {
             facts.push(("edges".to_owned(), self.edges as f64));
             facts.push(("edges_dropped".to_owned(), self.dropped as f64));
         }

@@ -109,12 +109,33 @@ fn a_counter_wraps_at_32_bits_and_tells_how_often() {
 
 #[test]
 fn a_latched_line_asks_for_one_sort_of_edge() {
-    let asked = |mode, edge| input(mode, edge).config.edge_detection;
+    let asked = |mode, edge| input(mode, edge).config().edge_detection;
     assert_eq!(asked(Mode::Latched, Edge::Rising), Some(EdgeDetection::RisingEdge));
     assert_eq!(asked(Mode::Latched, Edge::Falling), Some(EdgeDetection::FallingEdge));
     assert_eq!(asked(Mode::Counter, Edge::Both), Some(EdgeDetection::BothEdges));
     let level = plan(Direction::In, Kind::Bool, at_17()).unwrap();
-    assert_eq!(level.config.edge_detection, Some(EdgeDetection::BothEdges));
+    assert_eq!(level.config().edge_detection, Some(EdgeDetection::BothEdges));
+}
+
+#[test]
+fn only_a_level_gives_up_edges_and_wants_them_again() {
+    let at = At { debounce: Some(Duration::from_millis(1)), ..at_17() };
+    let mut level = plan(Direction::In, Kind::Bool, at).unwrap();
+    assert!(level.give_up_edges());
+    assert!(!level.give_up_edges(), "they are given up already");
+    assert_eq!(level.config().edge_detection, None);
+    assert_eq!(level.needs_edges(), Some("debounce"));
+    level.want_edges();
+    assert_eq!(level.config().edge_detection, Some(EdgeDetection::BothEdges));
+    for mode in [Mode::Latched, Mode::Counter] {
+        let mut line = input(mode, Edge::Rising);
+        assert!(!line.give_up_edges());
+        assert_eq!(line.config().edge_detection, Some(EdgeDetection::RisingEdge));
+        assert_eq!(line.needs_edges(), Some("mode"));
+    }
+    let mut relay = plan(Direction::Out, Kind::Bool, at_17()).unwrap();
+    assert!(!relay.give_up_edges());
+    assert_eq!(relay.needs_edges(), None);
 }
 
 #[test]
