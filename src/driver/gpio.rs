@@ -24,7 +24,9 @@
 //!
 //! An input is a `mode = "level"`; or `"latched"`, which shows even the shortest pulse for at least
 //! one cycle (`edge = "falling"`: a dip); or a `"counter"` of type u32 that counts edges (`edge`:
-//! `rising`, `falling`, `both`) from 0 at its start and wraps: programs take differences.
+//! `rising`, `falling`, `both`) and wraps: programs take differences. It begins anew at 0 when its
+//! device is opened again, by a reload that changes it or a restart, and while it is bad edges pass
+//! unseen; so a program takes the first good value after a bad one as its new base.
 //!
 //! The lines of one device are served in turn: a chip that answers slowly, such as an expander on
 //! I2C, holds up the others, so it should be a device of its own.
