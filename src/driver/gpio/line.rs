@@ -50,6 +50,9 @@ pub(super) struct Line {
     edges: u64,
     /// Those of them that its buffer had no room for.
     dropped: u64,
+    /// The same of all lines that were requested with this one. If these are more than those that
+    /// are known of each line, some line has had no edge since.
+    dropped_together: u64,
     /// The kernel's number of the last edge since the line was requested; counts from 1, wraps.
     last: u32,
 }
@@ -137,6 +140,7 @@ impl Line {
             trouble: None,
             edges: 0,
             dropped: 0,
+            dropped_together: 0,
             last: 0,
         })
     }
@@ -192,6 +196,11 @@ impl Line {
         }
     }
 
+    /// The kernel had no room for so many edges of the lines that were requested with this one.
+    pub(super) fn miss(&mut self, dropped: u32) {
+        self.dropped_together += u64::from(dropped);
+    }
+
     /// What the scan is to see while the line is at `level` and the scan has written `beats` times;
     /// to be put before it is told of the next publication.
     pub(super) fn sense(&mut self, level: bool, beats: u64) -> Raw {
@@ -239,6 +248,7 @@ impl Line {
         if self.edge_detection().is_some() {
             facts.push(("edges".to_owned(), self.edges as f64));
             facts.push(("edges_dropped".to_owned(), self.dropped as f64));
+            facts.push(("request_edges_dropped".to_owned(), self.dropped_together as f64));
         }
         if self.sense == Sense::Counter {
             facts.push(("wraps".to_owned(), (self.edges >> 32) as f64));

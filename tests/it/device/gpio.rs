@@ -307,12 +307,15 @@ fn a_counter_outlives_a_full_buffer() {
     let (sim, mut bench) = counters(LINES, "10ms");
     storm(&sim, LINES, EDGES);
     bench.until("all is counted", |bench| all_count(bench, LINES, EDGES));
-    let dropped = |bench: &Bench| -> f64 {
+    let facts = |bench: &Bench, fact: &str| -> Vec<f64> {
         let facts = parts(bench).into_iter().flat_map(|part| part.facts);
-        facts.filter(|(name, _)| name == "edges_dropped").map(|fact| fact.1).sum()
+        facts.filter(|(name, _)| name == fact).map(|fact| fact.1).collect()
     };
+    let dropped = |bench: &Bench| facts(bench, "edges_dropped").iter().sum::<f64>();
     bench.until("some had no room", |bench| dropped(bench) > 0.0);
     println!("{} edges in a storm, {} had no room", EDGES * i128::from(LINES), dropped(&bench));
+    // Each line has had a later edge, so nothing is unknown.
+    assert_eq!(facts(&bench, "request_edges_dropped"), vec![dropped(&bench); LINES as usize]);
 }
 
 fn bounces_do_not_count() {
