@@ -24,17 +24,24 @@
 //!
 //! An input is a `mode = "level"`; or `"latched"`, which shows even the shortest pulse for at least
 //! one cycle (`edge = "falling"`: a dip); or a `"counter"` of type u32 that counts edges (`edge`:
-//! `rising`, `falling`, `both`) from 0 at its start and wraps: programs take differences.
+//! `rising`, `falling`, `both`) and wraps: programs take differences. It begins anew at 0 when its
+//! device is opened again, by a reload that changes it or a restart, and while it is bad edges pass
+//! unseen; so a program takes the first good value after a bad one as its new base.
+//!
+//! The lines of one device are served in turn: a chip that answers slowly, such as an expander on
+//! I2C, holds up the others, so it should be a device of its own.
 //!
 //! `gpio/board.rs` is the loop, `gpio/line.rs` the meaning of one line, `gpio/chip.rs` finds it,
-//! `gpio/claim.rs` gets lines from the kernel and tries again, `gpio/held.rs` is what it has given.
-//! Not here: sysfs, global numbers, pulse width, and keeping a line over a restart of the daemon.
+//! `gpio/claim.rs` gets lines from the kernel and tries again, `gpio/held.rs` is what it has given,
+//! `gpio/notice.rs` what the log is told. Not here: sysfs, global numbers, pulse width, and keeping
+//! a line over a restart of the daemon.
 
 mod board;
 mod chip;
 mod claim;
 mod held;
 mod line;
+mod notice;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,20 +1,22 @@
 //! All lines of one device, and the loop that works with them.
 //!
-//! Once in a period, and whenever the kernel tells of an edge or the scan wants something else, all
-//! inputs are read, outputs that differ are written, and the scan is told of all of it at once. How
-//! lines come to be held and come back is in `claim.rs`.
+//! Once in a period, and whenever the kernel tells of an edge or the scan wants something else,
+//! outputs that differ are written, all inputs are read, and the scan is told of all of it at once.
+//! Outputs come first, so that inputs on a chip that is stuck do not hold them up. How lines come
+//! to be held and come back is in `claim.rs`, what the log is told in `notice.rs`.
 
 use std::future::poll_fn;
 use std::ops::RangeInclusive;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::Config;
 use super::claim::Retry;
 use super::held::{self, Held};
 use super::line::Line;
+use super::notice::{News, Notice};
 use crate::driver::link::{Serve, Side};
 use crate::driver::{Fault, OpenError};
 use crate::image::{Direction, Freshness, Points};
@@ -22,9 +24,13 @@ use crate::image::{Direction, Freshness, Points};
 /// The runtime counts milliseconds; slower is no level that anybody waits for.
 const PERIOD: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 
-/// So many edges at once are a storm: then only the next period is looked at, so that a line that
-/// buzzes costs a bounded part of a CPU. Counters lose nothing by it.
+/// So many edges at once are a storm: then edges wait for a while, so that a line that buzzes costs
+/// a bounded part of a CPU. Counters lose nothing by it.
 const STORM: usize = 256;
+
+/// The longest while that edges wait, however long the period is: nobody wonders about so short a
+/// delay, and to read what has come meanwhile takes far less.
+const CALM: Duration = Duration::from_millis(10);
 
 /// How often the status is brought up to date. People read it.
 const SHOWN_EVERY: Duration = Duration::from_millis(200);
@@ -38,8 +44,7 @@ pub(in crate::driver) struct Board {
     pub(super) lines: Vec<Line>,
     pub(super) held: Vec<Held>,
     pub(super) retry: Retry,
-    /// What was logged last of the lines that are not to be had.
-    told: Option<String>,
+    notice: Notice,
     shown_at: Option<Instant>,
 }
 
@@ -75,7 +80,7 @@ impl Board {
             lines,
             held: Vec::new(),
             retry: Retry::default(),
-            told: None,
+            notice: Notice::default(),
             shown_at: None,
         })
     }
@@ -166,27 +171,30 @@ impl Board {
         side.publish();
         let beats = side.beats();
         self.lines.iter_mut().for_each(|line| line.published(beats));
-        self.say(in_trouble);
+        self.say();
         if is_shown_again {
             self.shown_at = Some(Instant::now());
             side.show(self.lines.iter().map(Line::part).collect());
         }
     }
 
-    /// Logs what has become of lines that are not to be had, if that is news.
-    fn say(&mut self, in_trouble: usize) {
+    /// Logs what has become of lines in trouble, if that is news.
+    fn say(&mut self) {
         let device = &self.device;
-        let first = self.lines.iter().find_map(|line| Some((&line.name, line.trouble.as_ref()?)));
-        let Some((name, why)) = first else {
-            if self.told.take().is_some() {
-                tracing::info!(device, "device {device}: all GPIO lines are there");
-            }
-            return;
+        let all = self.lines.len();
+        let count = |is_held: bool, what: &str| {
+            let is_meant = |line: &&Line| line.is_held == is_held && line.trouble.is_some();
+            let first = self.lines.iter().find(is_meant)?;
+            let (number, why) =
+                (self.lines.iter().filter(is_meant).count(), first.trouble.as_ref()?);
+            Some(format!("{what} {number} of {all} GPIO lines; {}: {why}", first.name))
         };
-        let said = format!("{in_trouble} of {} GPIO lines; {name}: {why}", self.lines.len());
-        if self.told.as_ref() != Some(&said) {
-            tracing::warn!(device, "device {device}: not to be had are {said}");
-            self.told = Some(said);
+        let troubles = [count(false, "not to be had are"), count(true, "held, but at fault are")];
+        let trouble = troubles.into_iter().flatten().reduce(|both, one| both + "; " + &one);
+        match self.notice.hear(trouble, Instant::now()) {
+            Some(News::Trouble(what)) => tracing::warn!(device, "device {device}: {what}"),
+            Some(News::Over) => tracing::info!(device, "device {device}: all GPIO lines are there"),
+            None => {}
         }
     }
 }
@@ -195,20 +203,29 @@ impl Serve for Board {
     async fn serve(&mut self, side: &mut Side) {
         let mut readings = interval(self.period);
         readings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut is_stormy = false;
+        let mut calm_at: Option<tokio::time::Instant> = None;
         loop {
-            self.claim(side);
-            is_stormy = self.read(side) >= STORM || is_stormy;
             self.write(side);
+            self.claim(side);
+            if self.read(side) >= STORM {
+                calm_at = Some(tokio::time::Instant::now() + self.period.min(CALM));
+            }
             self.publish(side);
+            calm_at.take_if(|calm_at| tokio::time::Instant::now() >= *calm_at);
             let held = &self.held;
             let edges = poll_fn(|context| {
                 let mut rings = held.iter().map(|held| held.poll_edges(context));
                 if rings.any(|rings| rings) { Poll::Ready(()) } else { Poll::Pending }
             });
+            let edges = async {
+                if let Some(calm_at) = calm_at {
+                    sleep_until(calm_at).await;
+                }
+                edges.await;
+            };
             tokio::select! {
-                _ = readings.tick() => is_stormy = false,
-                () = edges, if !is_stormy => {}
+                _ = readings.tick() => {}
+                () = edges => {}
                 () = side.changed() => {}
             }
         }

@@ -52,10 +52,16 @@ impl Survey {
         };
         let chips: Vec<_> =
             self.chips.iter().filter(|known| chip.is_none_or(|chip| known.is(chip))).collect();
-        let Some(called) = chip else { return one(&chips, place, &what) };
+        let Some(called) = chip else {
+            let absent = || self.without(&format!("there is no {what}"));
+            return one(&chips, place, &what)?.ok_or_else(absent);
+        };
         match chips[..] {
             [] => Err(self.without(&format!("there is no chip {called:?}"))),
-            [_] => one(&chips, place, &format!("{what} on {called:?}")),
+            [_] => {
+                let what = format!("{what} on {called:?}");
+                one(&chips, place, &what)?.ok_or_else(|| format!("there is no {what}"))
+            }
             [first, second, ..] => {
                 let (first, second) = (&first.name, &second.name);
                 Err(format!("{first} and {second} are both called {called:?}"))
@@ -63,7 +69,7 @@ impl Survey {
         }
     }
 
-    /// A reason, with what could not be looked at.
+    /// Why something is not there, with what could not be looked at: it may be there.
     fn without(&self, why: &str) -> String {
         match (&self.refused[..], self.chips.len()) {
             ([], 0) => format!("{why}, nor any other: no /dev/gpiochip*"),
@@ -73,8 +79,12 @@ impl Survey {
     }
 }
 
-/// The line at `place` on one of `chips`.
-fn one<'c>(chips: &[&'c Chip], place: &Place, what: &str) -> Result<(&'c Chip, &'c Info), String> {
+/// The line at `place` on one of `chips`, if it is there, and only once.
+fn one<'c>(
+    chips: &[&'c Chip],
+    place: &Place,
+    what: &str,
+) -> Result<Option<(&'c Chip, &'c Info)>, String> {
     let is_it = |info: &Info| match place {
         Place::Named(_, name) => info.name == *name,
         Place::Numbered(_, offset) => info.offset == *offset,
@@ -85,8 +95,8 @@ fn one<'c>(chips: &[&'c Chip], place: &Place, what: &str) -> Result<(&'c Chip, &
     };
     let found: Vec<(&Chip, &Info)> = chips.iter().flat_map(|chip| -> Vec<_> { on(chip) }).collect();
     match found[..] {
-        [one] => Ok(one),
-        [] => Err(format!("there is no {what}")),
+        [one] => Ok(Some(one)),
+        [] => Ok(None),
         [(first, at), (second, too), ..] => Err(format!(
             "{what} is line {} of {} and line {} of {}: say which with `chip` and `offset`",
             at.offset, first.name, too.offset, second.name
@@ -169,5 +179,33 @@ mod tests {
         check(Some("usb"), Ok(3), Err("there is no chip \"usb\""));
         let both = "gpiochip2 and gpiochip3 are both called \"twin\"";
         check(Some("twin"), Ok(0), Err(both));
+    }
+
+    #[test]
+    fn what_could_not_be_looked_at_is_told_with_what_is_not_there() {
+        let soc = || chip(0, "soc", &["A", "B"]);
+        let refused = || vec!["/dev/gpiochip1: EACCES".to_owned()];
+        let check = |chips: Vec<Chip>, refused: Vec<String>, place: Place, expected: &str| {
+            let why = Survey { chips, refused }.find(&place).map(|_| ()).unwrap_err();
+            assert_eq!(why, expected, "{place:?}");
+        };
+        let named = |chip: Option<&str>| Place::Named(chip.map(str::to_owned), "GPIO17".into());
+        let absent = "there is no line \"GPIO17\"";
+        check(vec![soc()], vec![], named(None), absent);
+        check(vec![soc()], refused(), named(None), &format!("{absent}; /dev/gpiochip1: EACCES"));
+        check(vec![], refused(), named(None), &format!("{absent}; /dev/gpiochip1: EACCES"));
+        let none = "nor any other: no /dev/gpiochip*";
+        check(vec![], vec![], named(None), &format!("{absent}, {none}"));
+        // With its chip, it is not there.
+        check(vec![soc()], refused(), named(Some("soc")), &format!("{absent} on \"soc\""));
+        let chip = "there is no chip \"usb\"";
+        check(vec![], vec![], named(Some("usb")), &format!("{chip}, {none}"));
+        check(vec![], refused(), named(Some("usb")), &format!("{chip}; /dev/gpiochip1: EACCES"));
+        // What is there is there.
+        assert!(
+            Survey { chips: vec![soc()], refused: refused() }
+                .find(&Place::Named(None, "A".into()))
+                .is_ok()
+        );
     }
 }

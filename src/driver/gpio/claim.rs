@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use gpiocdev::Error;
 use nix::errno::Errno;
 
 use super::board::Board;
@@ -101,6 +102,7 @@ impl Board {
                 Ok((chip, offset)) => {
                     let is_output = self.lines[line].direction == Direction::Out;
                     self.lines[line].found = Some((chip.clone(), offset));
+                    self.lines[line].want_edges();
                     free.entry((chip, is_output)).or_default().push(Seat { line, offset });
                 }
                 Err((predecessor, why)) => {
@@ -158,47 +160,46 @@ impl Board {
     }
 
     /// Requests lines together or, where that fails, in halves: what is wrong with one of them is
-    /// that one's alone in the end.
+    /// that one's alone in the end. A chip without interrupts tells no edges: levels are read every
+    /// period then, until they are claimed again.
     fn take(&mut self, chip: &Path, seats: &[Seat], side: &mut Side) {
-        let outputs = seats.iter().map(|seat| &self.lines[seat.line]);
-        let outputs = outputs.filter(|line| line.direction == Direction::Out);
-        let levels = side.wanted_together(outputs.map(|line| line.id));
-        match Held::take(&self.consumer(), chip, seats, &self.lines, &levels) {
-            Ok(held) => {
-                seats.iter().for_each(|seat| self.lines[seat.line].take());
-                for (seat, level) in seats.iter().zip(levels) {
-                    side.confirm(self.lines[seat.line].id, level);
-                }
-                self.held.push(held);
-            }
-            Err(error) if errno(&error) == Some(Errno::ENXIO) && self.give_up_edges(seats) => {
-                self.take(chip, seats, side);
-            }
-            Err(_) if seats.len() > 1 => {
-                let (left, right) = seats.split_at(seats.len() / 2);
-                self.take(chip, left, side);
-                self.take(chip, right, side);
-            }
-            Err(error) => {
-                let no_edges = errno(&error) == Some(Errno::ENXIO);
-                let hint = if no_edges { "; it tells no edges" } else { "" };
-                let why = format!("{} line {}: {error}{hint}", chip.display(), seats[0].offset);
-                self.lack(seats[0].line, why, side);
-            }
+        let mut taken = self.try_to_take(chip, seats, side);
+        if taken.as_ref().is_err_and(is_about_edges) && self.give_up_edges(seats) {
+            taken = self.try_to_take(chip, seats, side);
+        }
+        let Err(error) = taken else { return };
+        // That it tells none may be true of a half.
+        seats.iter().for_each(|seat| self.lines[seat.line].want_edges());
+        if let [seat] = seats {
+            let key = self.lines[seat.line].needs_edges().filter(|_| is_about_edges(&error));
+            let hint = key.map(|key| format!("; perhaps it tells no edges, which `{key}` needs"));
+            let hint = hint.unwrap_or_default();
+            let why = format!("{} line {}: {error}{hint}", chip.display(), seat.offset);
+            self.lack(seat.line, why, side);
+        } else {
+            let (left, right) = seats.split_at(seats.len() / 2);
+            self.take(chip, left, side);
+            self.take(chip, right, side);
         }
     }
 
-    /// A chip without interrupts tells no edges: levels are read every period then. Says whether
-    /// there was something to give up.
-    fn give_up_edges(&mut self, seats: &[Seat]) -> bool {
-        let mut has_given_up = false;
-        for seat in seats {
-            let line = &mut self.lines[seat.line];
-            if line.can_do_without_edges() {
-                has_given_up |= line.config.edge_detection.take().is_some();
-            }
+    fn try_to_take(&mut self, chip: &Path, seats: &[Seat], side: &mut Side) -> Result<(), Error> {
+        let outputs = seats.iter().map(|seat| &self.lines[seat.line]);
+        let outputs = outputs.filter(|line| line.direction == Direction::Out);
+        let levels = side.wanted_together(outputs.map(|line| line.id));
+        let held = Held::take(&self.consumer(), chip, seats, &self.lines, &levels)?;
+        seats.iter().for_each(|seat| self.lines[seat.line].take());
+        for (seat, level) in seats.iter().zip(levels) {
+            side.confirm(self.lines[seat.line].id, level);
         }
-        has_given_up
+        self.held.push(held);
+        Ok(())
+    }
+
+    /// Says whether there was something to give up.
+    fn give_up_edges(&mut self, seats: &[Seat]) -> bool {
+        let given_up = seats.iter().filter(|seat| self.lines[seat.line].give_up_edges());
+        given_up.count() > 0
     }
 
     /// A line is not to be had.
@@ -210,4 +211,10 @@ impl Board {
             Direction::Out => side.doubt(line.id),
         }
     }
+}
+
+/// Whether a request may have failed because of edges: a chip without interrupts is told by ENXIO,
+/// and one whose interrupts cannot be had for edges of this sort by EINVAL.
+fn is_about_edges(error: &Error) -> bool {
+    matches!(errno(error), Some(Errno::ENXIO | Errno::EINVAL))
 }

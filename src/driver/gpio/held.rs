@@ -32,6 +32,8 @@ pub(super) struct Held {
     pub(super) chip: PathBuf,
     pub(super) direction: Direction,
     pub(super) seats: Vec<Seat>,
+    /// The kernel's number of the last edge, over all lines; counts from 1, wraps.
+    last: u32,
 }
 
 /// A line's place in the list of lines, and on the chip.
@@ -53,7 +55,7 @@ impl Held {
         let mut config = Config::default();
         config.on_chip(chip);
         for (n, seat) in seats.iter().enumerate() {
-            let mut line = lines[seat.line].config.clone();
+            let mut line = lines[seat.line].config();
             line.value = levels.get(n).map(|level| Value::from(level[0]));
             config.with_line(seat.offset).from_line_config(&line);
         }
@@ -66,7 +68,7 @@ impl Held {
         let request = request.request()?;
         #[expect(deprecated, reason = "its heir is unsafe; a Request keeps its one descriptor")]
         let request = AsyncFd::with_interest(request, Interest::READABLE)?;
-        Ok(Self { request, chip: chip.to_owned(), direction, seats: seats.to_vec() })
+        Ok(Self { request, chip: chip.to_owned(), direction, seats: seats.to_vec(), last: 0 })
     }
 
     /// Whether edges have come since it was asked last, or the chip has gone. If not, `context` is
@@ -84,7 +86,7 @@ impl Held {
 
     /// Tells the lines of the edges that have come; says how many. No more than the kernel's buffer
     /// holds: the rest comes next time.
-    pub(super) fn edges(&self, lines: &mut [Line]) -> Result<usize> {
+    pub(super) fn edges(&mut self, lines: &mut [Line]) -> Result<usize> {
         let request = self.request.get_ref();
         let size = request.edge_event_u64_size();
         let mut buffer = Vec::new();
@@ -94,8 +96,14 @@ impl Held {
             let read = request.read_edge_events_into_slice(&mut buffer)?;
             for event in buffer[..read].chunks_exact(size) {
                 let event = request.edge_event_from_slice(event)?;
-                for seat in self.seats.iter().filter(|seat| seat.offset == event.offset) {
-                    lines[seat.line].edge(&event);
+                let dropped = event.seqno.wrapping_sub(self.last).saturating_sub(1);
+                self.last = event.seqno;
+                for seat in &self.seats {
+                    let line = &mut lines[seat.line];
+                    line.miss(dropped);
+                    if seat.offset == event.offset {
+                        line.edge(&event);
+                    }
                 }
                 count += 1;
             }

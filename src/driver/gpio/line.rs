@@ -36,8 +36,10 @@ pub(super) struct Line {
     pub(super) name: String,
     pub(super) direction: Direction,
     pub(super) place: Place,
-    /// What the kernel is asked for.
-    pub(super) config: kernel::Config,
+    /// What the kernel is to be asked for.
+    config: kernel::Config,
+    /// Whether it was requested without edges, or is about to be: it is read every period only.
+    is_without_edges: bool,
     sense: Sense,
     /// Where it was found: the chip's file and the offset there.
     pub(super) found: Option<(PathBuf, Offset)>,
@@ -48,6 +50,9 @@ pub(super) struct Line {
     edges: u64,
     /// Those of them that its buffer had no room for.
     dropped: u64,
+    /// The same of all lines that were requested with this one. If these are more than those that
+    /// are known of each line, some line has had no edge since.
+    dropped_together: u64,
     /// The kernel's number of the last edge since the line was requested; counts from 1, wraps.
     last: u32,
 }
@@ -58,7 +63,7 @@ enum Sense {
     Level,
     /// Shows `pulse` from the edge on until the scan has read it: a cycle that begins after it was
     /// published ends with the second beat from then on, the first may belong to one that began
-    /// before.
+    /// before. Only what was sensed is published: without the levels nothing is.
     Latched {
         pulse: bool,
         latch: Latch,
@@ -67,13 +72,14 @@ enum Sense {
 }
 
 /// ```text
-///   Open --edge--> Sprung --published--> Shown(until) --beats reach it--> Open
-///                  ^---------edge-------------'
+///   Open --edge--> Sprung --sensed--> Sensed --published--> Shown(until) --beats reach it--> Open
+///                  ^-------edge---------'---------edge-----------'
 /// ```
 #[derive(Debug, PartialEq, Clone, Copy)]
 enum Latch {
     Open,
     Sprung,
+    Sensed,
     Shown { until: u64 },
 }
 
@@ -127,19 +133,50 @@ impl Line {
             direction: point.direction,
             place: place(point, at)?,
             config,
+            is_without_edges: false,
             sense,
             found: None,
             is_held: false,
             trouble: None,
             edges: 0,
             dropped: 0,
+            dropped_together: 0,
             last: 0,
         })
     }
 
-    /// Whether it makes do with being read now and then.
-    pub(super) fn can_do_without_edges(&self) -> bool {
-        self.sense == Sense::Level
+    /// What the kernel is asked for.
+    pub(super) fn config(&self) -> kernel::Config {
+        let mut config = self.config.clone();
+        config.edge_detection = self.edge_detection();
+        config
+    }
+
+    fn edge_detection(&self) -> Option<EdgeDetection> {
+        self.config.edge_detection.filter(|_| !self.is_without_edges)
+    }
+
+    /// It is to be requested with edges, as planned.
+    pub(super) fn want_edges(&mut self) {
+        self.is_without_edges = false;
+    }
+
+    /// It is to be requested without edges, if it makes do with being read now and then; says
+    /// whether that is news.
+    pub(super) fn give_up_edges(&mut self) -> bool {
+        let is_news = self.sense == Sense::Level && self.edge_detection().is_some();
+        self.is_without_edges |= is_news;
+        is_news
+    }
+
+    /// The key because of which it cannot be had from a chip that tells no edges, if there is one:
+    /// most chips leave it to the kernel to debounce, which needs the edges, too.
+    pub(super) fn needs_edges(&self) -> Option<&'static str> {
+        match (&self.sense, self.config.debounce_period) {
+            (Sense::Latched { .. } | Sense::Counter, _) => Some("mode"),
+            (Sense::Level, Some(_)) => Some("debounce"),
+            (Sense::Level, None) => None,
+        }
     }
 
     /// It has been requested: the kernel counts anew.
@@ -159,7 +196,13 @@ impl Line {
         }
     }
 
-    /// What the scan is to see while the line is at `level` and the scan has written `beats` times.
+    /// The kernel had no room for so many edges of the lines that were requested with this one.
+    pub(super) fn miss(&mut self, dropped: u32) {
+        self.dropped_together += u64::from(dropped);
+    }
+
+    /// What the scan is to see while the line is at `level` and the scan has written `beats` times;
+    /// to be put before it is told of the next publication.
     pub(super) fn sense(&mut self, level: bool, beats: u64) -> Raw {
         let mut raw = Raw::default();
         match &mut self.sense {
@@ -169,6 +212,9 @@ impl Line {
                     && beats >= until
                 {
                     *latch = Latch::Open;
+                }
+                if *latch == Latch::Sprung {
+                    *latch = Latch::Sensed;
                 }
                 raw[0] = u8::from(if *latch == Latch::Open { level } else { *pulse });
             }
@@ -181,7 +227,7 @@ impl Line {
     /// What was sensed is visible to the scan, which since then has written `beats` times.
     pub(super) fn published(&mut self, beats: u64) {
         if let Sense::Latched { latch, .. } = &mut self.sense
-            && *latch == Latch::Sprung
+            && *latch == Latch::Sensed
         {
             *latch = Latch::Shown { until: beats + 2 };
         }
@@ -192,16 +238,17 @@ impl Line {
         let state = match (&self.trouble, &self.found) {
             (Some(why), _) => why.clone(),
             (None, Some((chip, offset))) if self.is_held => {
-                let mode = if self.config.edge_detection.is_some() { "edges" } else { "polled" };
+                let mode = if self.edge_detection().is_some() { "edges" } else { "polled" };
                 let mode = if self.direction == Direction::Out { "output" } else { mode };
                 format!("{} line {offset}, {mode}", chip.display())
             }
             _ => "waits for the first cycle".to_owned(),
         };
         let mut facts = Vec::new();
-        if self.config.edge_detection.is_some() {
+        if self.edge_detection().is_some() {
             facts.push(("edges".to_owned(), self.edges as f64));
             facts.push(("edges_dropped".to_owned(), self.dropped as f64));
+            facts.push(("request_edges_dropped".to_owned(), self.dropped_together as f64));
         }
         if self.sense == Sense::Counter {
             facts.push(("wraps".to_owned(), (self.edges >> 32) as f64));

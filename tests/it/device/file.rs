@@ -123,6 +123,120 @@ fn a_file_that_hangs_costs_only_its_own_point() {
 }
 
 #[test]
+fn a_number_is_there_as_soon_as_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("temp"), "1000").unwrap();
+    let mut bench = Bench::open(&toml(folder.path()).replace("5ms", "1h"));
+    bench.until("it is read", |bench| bench.input("temp") == (Value::Real(1.0), Quality::Good));
+}
+
+/// A file of outputs is written without truncation, and may be read as an input, too.
+#[test]
+fn a_number_is_the_first_line_and_is_never_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let pwm = format!("{:?}", folder.path().join("pwm"));
+    let door = format!("{:?}", folder.path().join("door"));
+    fs::write(folder.path().join("pwm"), "0").unwrap();
+    let toml = toml(folder.path()).replace(&door, &pwm);
+    let toml =
+        toml.replace("direction = \"in\", type = \"bool\"", "direction = \"in\", type = \"u8\"");
+    let mut bench = Bench::open(&toml);
+    let has = |bench: &mut Bench, value| bench.input("door") == (Value::Int(value), Quality::Good);
+    bench.until("the safe value is read", |bench| has(bench, 255));
+    bench.output("fan", Value::Int(7));
+    bench.until("the shorter one is read", |bench| has(bench, 7));
+    // Its first 64 bytes are another number.
+    let long = format!("{}5", "0".repeat(64));
+    fs::write(folder.path().join("temp"), &long[1..]).unwrap();
+    let temp = |bench: &Bench| bench.input("temp");
+    bench.until("64 are read", |bench| temp(bench) == (Value::Real(0.005), Quality::Good));
+    fs::write(folder.path().join("temp"), long + "\n").unwrap();
+    bench.until("65 are too many", |bench| temp(bench).1 == Quality::Sensor);
+    assert_eq!(temp(&bench).0, Value::Real(0.005));
+}
+
+/// How often the thread of a device has begun to wait.
+fn waits(device: &str) -> u64 {
+    let threads = fs::read_dir("/proc/self/task").unwrap().flatten().map(|thread| thread.path());
+    let is_its = |folder: &std::path::PathBuf| {
+        let name = fs::read_to_string(folder.join("comm")).unwrap_or_default();
+        name.trim_end() == format!("dev {device}")
+    };
+    let folder = threads.into_iter().find(is_its).unwrap();
+    let status = fs::read_to_string(folder.join("status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+/// A write costs something when it begins and when it ends, not in between or ever again.
+#[test]
+fn a_write_that_fails_or_hangs_keeps_nobody_busy() {
+    const TIME: Duration = Duration::from_secs(1);
+    let check = |device: &str, prepare: fn(&std::path::Path)| {
+        let folder = tempfile::tempdir().unwrap();
+        let name = format!("\"{device}\"");
+        let toml = toml(folder.path()).replace("\"board\"", &name).replace("5ms", "1h");
+        fs::write(folder.path().join("led"), "0").unwrap();
+        prepare(&folder.path().join("pwm"));
+        let mut bench = Bench::open(&toml);
+        bench.until("the other one is there", |bench| bench.is_confirmed("lamp"));
+        let before = waits(device);
+        bench.pass(TIME);
+        assert!(!bench.is_confirmed("fan"));
+        let waits = waits(device) - before;
+        println!("{device}: the thread waits {waits} times in {TIME:?}");
+        assert!(waits < 100, "{device}: {waits} times in {TIME:?}");
+    };
+    check("fails", |_| {});
+    check("hangs", |pwm| nix::unistd::mkfifo(pwm, nix::sys::stat::Mode::S_IRWXU).unwrap());
+}
+
+#[test]
+fn another_value_is_written_at_once_after_a_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(&toml(folder.path()).replace("5ms", "1h"));
+    let pwm = folder.path().join("pwm");
+    let fails = |bench: &Bench| bench.monitor.parts().iter().any(|p| p.name == "fan" && !p.ok);
+    bench.until("it cannot be written", |bench| fails(bench));
+    let started = std::time::Instant::now();
+    for n in 0..5 {
+        fs::write(&pwm, "0").unwrap();
+        bench.output("fan", Value::Int(2 * n));
+        bench.until("it is written", |bench| bench.is_confirmed("fan"));
+        fs::remove_file(&pwm).unwrap();
+        bench.output("fan", Value::Int(2 * n + 1));
+        bench.cycle();
+        bench.until("it fails again", |bench| fails(bench) && !bench.is_confirmed("fan"));
+    }
+    // An attempt that nothing has called for comes every second.
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    fs::write(&pwm, "0").unwrap();
+    bench.until("it comes without being called", |bench| bench.is_confirmed("fan"));
+}
+
+#[test]
+fn an_output_is_written_again_when_its_file_is_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = bench(folder.path());
+    let pwm = folder.path().join("pwm");
+    let has_it = || fs::read_to_string(&pwm).is_ok_and(|text| text == "255\n");
+    bench.until("it is there", |bench| bench.driver.is_confirmed());
+    // In one step, as a device that is bound again is faster than anybody looks.
+    fs::write(folder.path().join("new"), "0").unwrap();
+    fs::rename(folder.path().join("new"), &pwm).unwrap();
+    bench.until("the new one has it", |bench| has_it() && bench.driver.is_confirmed());
+    fs::remove_file(&pwm).unwrap();
+    bench.until("it is gone", |bench| !bench.is_confirmed("fan"));
+    assert!(bench.is_confirmed("lamp"));
+    fs::write(&pwm, "0").unwrap();
+    bench.until("it is back", |bench| has_it() && bench.driver.is_confirmed());
+    // A file system may give the same number to the next file.
+    fs::remove_file(&pwm).unwrap();
+    fs::write(&pwm, "0").unwrap();
+    bench.until("it is the next one", |bench| has_it() && bench.driver.is_confirmed());
+}
+
+#[test]
 fn mistakes_name_the_point() {
     let folder = tempfile::tempdir().unwrap();
     let good = toml(folder.path());

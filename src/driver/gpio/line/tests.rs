@@ -42,10 +42,11 @@ fn a_pulse_is_shown_until_a_whole_cycle_has_seen_it() {
         assert!(!seen(&mut line, 10), "this one is of a cycle that has read after");
         line.published(10);
         // A second one while the first is shown begins the wait anew.
-        line.edge(&event(2));
-        line.published(10);
-        line.edge(&event(3));
-        line.published(11);
+        for n in [2, 3] {
+            line.edge(&event(n));
+            assert!(seen(&mut line, 8 + u64::from(n)));
+            line.published(8 + u64::from(n));
+        }
         assert!(seen(&mut line, 12));
         assert!(!seen(&mut line, 13));
     }
@@ -61,6 +62,21 @@ fn a_scan_that_stands_still_misses_no_pulse() {
         assert_eq!(line.sense(false, 5)[0], 1);
         line.published(5);
     }
+}
+
+/// The kernel told of the edge, and then would not tell the levels.
+#[test]
+fn a_pulse_that_was_not_sensed_counts_as_not_shown() {
+    let mut line = input(Mode::Latched, Edge::Rising);
+    line.edge(&event(1));
+    line.published(5);
+    assert_eq!(line.sense(false, 100)[0], 1);
+    // Another one after the levels, before they are published.
+    line.edge(&event(2));
+    line.published(100);
+    assert_eq!(line.sense(false, 200)[0], 1);
+    line.published(200);
+    assert_eq!(line.sense(false, 202)[0], 0);
 }
 
 #[test]
@@ -93,12 +109,33 @@ fn a_counter_wraps_at_32_bits_and_tells_how_often() {
 
 #[test]
 fn a_latched_line_asks_for_one_sort_of_edge() {
-    let asked = |mode, edge| input(mode, edge).config.edge_detection;
+    let asked = |mode, edge| input(mode, edge).config().edge_detection;
     assert_eq!(asked(Mode::Latched, Edge::Rising), Some(EdgeDetection::RisingEdge));
     assert_eq!(asked(Mode::Latched, Edge::Falling), Some(EdgeDetection::FallingEdge));
     assert_eq!(asked(Mode::Counter, Edge::Both), Some(EdgeDetection::BothEdges));
     let level = plan(Direction::In, Kind::Bool, at_17()).unwrap();
-    assert_eq!(level.config.edge_detection, Some(EdgeDetection::BothEdges));
+    assert_eq!(level.config().edge_detection, Some(EdgeDetection::BothEdges));
+}
+
+#[test]
+fn only_a_level_gives_up_edges_and_wants_them_again() {
+    let at = At { debounce: Some(Duration::from_millis(1)), ..at_17() };
+    let mut level = plan(Direction::In, Kind::Bool, at).unwrap();
+    assert!(level.give_up_edges());
+    assert!(!level.give_up_edges(), "they are given up already");
+    assert_eq!(level.config().edge_detection, None);
+    assert_eq!(level.needs_edges(), Some("debounce"));
+    level.want_edges();
+    assert_eq!(level.config().edge_detection, Some(EdgeDetection::BothEdges));
+    for mode in [Mode::Latched, Mode::Counter] {
+        let mut line = input(mode, Edge::Rising);
+        assert!(!line.give_up_edges());
+        assert_eq!(line.config().edge_detection, Some(EdgeDetection::RisingEdge));
+        assert_eq!(line.needs_edges(), Some("mode"));
+    }
+    let mut relay = plan(Direction::Out, Kind::Bool, at_17()).unwrap();
+    assert!(!relay.give_up_edges());
+    assert_eq!(relay.needs_edges(), None);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -23,8 +24,11 @@ struct Guest(Child);
 
 impl Drop for Guest {
     fn drop(&mut self) {
+        // Its own processes are processes here, too, in its group. What is left of them would keep
+        // our pipe open for ever.
+        let group = nix::unistd::Pid::from_raw(self.0.id() as i32);
         // Both fail only if it is over already.
-        let _ = self.0.kill();
+        let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
         let _ = self.0.wait();
     }
 }
@@ -46,6 +50,7 @@ pub fn run_in_guest(test: &str) {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
+        .process_group(0)
         .spawn()
         .unwrap();
     let mut guest = Guest(child);

@@ -1,0 +1,150 @@
+//! A number in a file: found, read, written. All of this may wait, so threads of its own do it.
+//!
+//! The number is the first line. What follows is ignored, because `write` does not truncate: files
+//! of sysfs have nothing to truncate, and in others "7\n" over "255\n" leaves "7\n5\n". So whoever
+//! reads sees a whole number at any moment.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::image::{Direction, Kind, Point, Raw, Value};
+
+/// The longest line with a number: more digits than any type has. The first bytes of a longer one
+/// may be another number, so it is none.
+const MAX_LINE: usize = 64;
+
+/// Which file it is. A file system may give the number of a file that has gone to the next one, so
+/// the time at which it began is part of it, where the file system knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    number: u64,
+    began: Option<SystemTime>,
+}
+
+impl From<fs::Metadata> for Identity {
+    fn from(known: fs::Metadata) -> Self {
+        Self { device: known.dev(), number: known.ino(), began: known.created().ok() }
+    }
+}
+
+/// The file that a path means now.
+fn find(path: &Path) -> io::Result<PathBuf> {
+    let text = path.to_string_lossy();
+    let Some((before, after)) = text.split_once('*') else { return Ok(path.to_owned()) };
+    let (folder, start) = before.rsplit_once('/').unwrap_or_default();
+    let (end, below) = after.split_once('/').unwrap_or((after, ""));
+    let mut found = Vec::new();
+    for entry in fs::read_dir(format!("{folder}/"))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let middle = name.to_str().and_then(|name| name.strip_prefix(start)?.strip_suffix(end));
+        // Joined with nothing it would get a slash.
+        let file = if below.is_empty() { entry.path() } else { entry.path().join(below) };
+        if middle.is_some() && file.exists() {
+            found.push(file);
+        }
+    }
+    match &found[..] {
+        [file] => Ok(file.clone()),
+        [] => Err(io::Error::new(io::ErrorKind::NotFound, "no file matches")),
+        [first, second, ..] => {
+            let message = format!("{} and {} match", first.display(), second.display());
+            Err(io::Error::new(io::ErrorKind::InvalidFilename, message))
+        }
+    }
+}
+
+/// The number in a file.
+pub(super) fn read(path: &Path, kind: Kind) -> io::Result<Raw> {
+    let wrong = |message| io::Error::new(io::ErrorKind::InvalidData, message);
+    let mut start = Vec::new();
+    File::open(find(path)?)?.take(MAX_LINE as u64 + 1).read_to_end(&mut start)?;
+    let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if line.len() > MAX_LINE {
+        return Err(wrong(format!("a line of more than {MAX_LINE} bytes is no number")));
+    }
+    let text = String::from_utf8_lossy(line);
+    parse(&text, kind).ok_or_else(|| wrong(format!("{:?} is no {kind}", text.trim())))
+}
+
+/// The raw bytes of a number in text; a bool is 0 or another number.
+fn parse(text: &str, kind: Kind) -> Option<Raw> {
+    let plain = |kind| Point::new("", Direction::In, kind);
+    let text = text.trim();
+    let value = match kind {
+        Kind::Bool => Value::Bool(text.parse::<i64>().ok()? != 0),
+        Kind::F32 | Kind::F64 => Value::Real(text.parse().ok()?),
+        _ => Value::Int(text.parse().ok()?),
+    };
+    plain(kind).raw_of(value).ok()
+}
+
+/// Writes a number; says into which file.
+pub(super) fn write(path: &Path, kind: Kind, raw: Raw) -> io::Result<Identity> {
+    let text = match Point::new("", Direction::Out, kind).value_of(&raw) {
+        Value::Bool(on) => u8::from(on).to_string(),
+        number => number.to_string(),
+    };
+    let mut file = OpenOptions::new().write(true).open(find(path)?)?;
+    file.write_all(format!("{text}\n").as_bytes())?;
+    Ok(file.metadata()?.into())
+}
+
+/// Which file there is now.
+pub(super) fn look(path: &Path) -> io::Result<Identity> {
+    Ok(fs::metadata(find(path)?)?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_what_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["hwmon3/temp1_input", "hwmon4/in0_input", "fan"] {
+            fs::create_dir_all(path(name).parent().unwrap()).unwrap();
+            fs::write(path(name), "1").unwrap();
+        }
+        let check = |pattern: &str, expected: Result<&str, io::ErrorKind>| {
+            let found = find(&path(pattern)).map_err(|error| error.kind());
+            assert_eq!(found, expected.map(path), "{pattern}");
+        };
+        check("fan", Ok("fan"));
+        check("none", Ok("none"));
+        check("hwmon*/temp1_input", Ok("hwmon3/temp1_input"));
+        check("hwmon3/temp*_input", Ok("hwmon3/temp1_input"));
+        check("*n", Ok("fan"));
+        check("fan*fan", Err(io::ErrorKind::NotFound));
+        check("hwmon*/temp2_input", Err(io::ErrorKind::NotFound));
+        check("hwmon*", Err(io::ErrorKind::InvalidFilename));
+        check("none/*", Err(io::ErrorKind::NotFound));
+    }
+
+    #[test]
+    fn numbers_are_of_their_type() {
+        fn check(text: &str, kind: Kind, expected: Option<&[u8]>) {
+            let raw = parse(text, kind);
+            let expected = expected.map(|bytes| {
+                let mut raw = [0; 8];
+                raw[..bytes.len()].copy_from_slice(bytes);
+                raw
+            });
+            assert_eq!(raw, expected, "{text:?} as {kind}");
+        }
+        check("42500\n", Kind::I32, Some(&42_500i32.to_le_bytes()));
+        check(" -3 ", Kind::I8, Some(&[0xfd]));
+        check("300", Kind::U8, None);
+        check("1.5", Kind::F64, Some(&1.5f64.to_le_bytes()));
+        check("nan", Kind::F64, None);
+        check("1", Kind::Bool, Some(&[1]));
+        check("0", Kind::Bool, Some(&[0]));
+        check("", Kind::I32, None);
+        check("12 apples", Kind::I32, None);
+    }
+}
