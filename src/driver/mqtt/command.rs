@@ -186,7 +186,7 @@ fn whole(value: Value, point: &Point) -> Value {
 
 impl Said {
     /// Reads a payload: a number, `true` or `false`, or `{"value": x, "time": "..."}`, where the
-    /// time of RFC 3339 may be left out.
+    /// time, which is of RFC 3339 and in UTC, may be left out.
     ///
     /// # Errors
     /// Says what it is instead.
@@ -201,11 +201,24 @@ impl Said {
             return Ok(Self { value, sent: None, expires });
         }
         let told: Told = serde_json::from_str(text).map_err(|_| no_value())?;
-        let instant = |time: String| {
-            humantime::parse_rfc3339(&time).map_err(|_| format!("{time:?} is no time of RFC 3339"))
-        };
-        Ok(Self { value: told.value, sent: told.time.map(instant).transpose()?, expires })
+        let sent = told.time.as_deref().map(instant).transpose()?;
+        Ok(Self { value: told.value, sent, expires })
     }
+}
+
+/// Reads a time of RFC 3339 that is in UTC, as the library wants it.
+fn instant(time: &str) -> Result<SystemTime, String> {
+    humantime::parse_rfc3339(time).map_err(|_| {
+        // The end may be an offset, as +01:00.
+        let local = time.len().checked_sub(6).and_then(|at| time.split_at_checked(at));
+        let is_local = local.is_some_and(|(local, offset)| {
+            offset.starts_with(['+', '-']) && humantime::parse_rfc3339(&format!("{local}Z")).is_ok()
+        });
+        match is_local {
+            true => format!("{time:?} must be in UTC, with a Z at its end"),
+            false => format!("{time:?} is no time of RFC 3339"),
+        }
+    })
 }
 
 #[cfg(test)]
@@ -227,10 +240,15 @@ mod tests {
         {
             assert_eq!(said(bad), Err(format!("{:?} is no value", bad.trim())));
         }
-        assert_eq!(
-            said(r#"{"value":1,"time":"now"}"#).unwrap_err(),
-            "\"now\" is no time of RFC 3339"
-        );
+        let timed = |time: &str| said(&format!("{{\"value\":1,\"time\":{time:?}}}"));
+        assert_eq!(timed("2026-11-28T08:00:00.5Z"), Ok(Value::Int(1)));
+        for bad in ["now", "2026-11-28T08:00:00+01", "+01:00", "ü+01:00", "2026-11-28"] {
+            assert_eq!(timed(bad), Err(format!("{bad:?} is no time of RFC 3339")));
+        }
+        for local in ["2026-11-28T08:00:00+01:00", "2026-11-28T08:00:00.123-00:30"] {
+            let wanted = format!("{local:?} must be in UTC, with a Z at its end");
+            assert_eq!(timed(local), Err(wanted));
+        }
         assert_eq!(Said::parse(&[0xff], None).unwrap_err(), "it is no text");
         assert!(said(&"1".repeat(2000)).unwrap_err().contains("too long"));
     }
