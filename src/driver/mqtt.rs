@@ -31,6 +31,7 @@
 mod broker;
 mod command;
 mod config;
+mod dial;
 mod loss;
 mod plain;
 mod plan;
