@@ -17,7 +17,7 @@ use crate::driver::link::Side;
 use crate::image::{Kind, Point, PointId, Quality, Value};
 
 /// The longest payload of one command: a JSON object with a number and an instant is a tenth of it.
-const MAX_TEXT: usize = 1024;
+pub(super) const MAX_TEXT: usize = 1024;
 
 /// An input that others may give a value to.
 #[derive(Debug)]

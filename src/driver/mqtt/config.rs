@@ -118,10 +118,12 @@ pub struct At {
     pub metric: Option<String>,
     /// At most once, or at least once.
     pub qos: Option<u8>,
-    /// How long a command counts after it was sent.
+    /// How long a command counts: from the instant that its sender gives it, and without one from
+    /// when it came.
     #[serde(with = "duration")]
     pub expires: Duration,
-    /// Whether a message counts that the broker has kept, which may be from last year.
+    /// Whether a message counts that the broker has kept, which may be from last year. One that
+    /// has been here does not count again.
     pub retained: Option<bool>,
 }
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use rumqttc::{LastWill, Publish, RetainForwardRule, SubscribeFilterInput};
 use tokio::time::Instant;
 
-use super::command::{Commands, Said};
+use super::command::{Commands, MAX_TEXT, Said};
 use super::publish::{Item, Text};
 use super::session::{Dialect, FULL, Heard, Line, Outgoing};
 use super::{Message, qos};
@@ -48,6 +48,32 @@ pub(super) struct Subscription {
     pub(super) qos: u8,
     /// Whether what the broker has kept counts.
     pub(super) retained: bool,
+    /// If so, the last payload that came live, and the last that the broker had kept.
+    known: [Option<Vec<u8>>; 2],
+}
+
+impl Subscription {
+    pub(super) fn new(topic: &str, qos: u8, retained: bool) -> Self {
+        Self { topic: topic.to_owned(), qos, retained, known: [None, None] }
+    }
+
+    /// Whether a message is a command, and not one that has been here.
+    ///
+    /// What the broker has kept it sends again on each connection. It would take the place of a
+    /// newer command, and be good again after it has ended.
+    fn is_news(&mut self, said: &Publish) -> bool {
+        if !self.retained {
+            // The broker was asked for none, but one of the version before does not know how.
+            return !said.retain;
+        }
+        if said.retain && self.known.iter().flatten().any(|known| *known == said.payload) {
+            return false;
+        }
+        // What is longer is refused, as often as it comes.
+        let known = (said.payload.len() <= MAX_TEXT).then(|| said.payload.to_vec());
+        self.known[usize::from(said.retain)] = known;
+        true
+    }
 }
 
 impl Topic {
@@ -101,11 +127,9 @@ impl Dialect for Plain {
             commands.refuse(&topic, "nobody has asked for it");
             return Heard::Done;
         };
-        // The broker was asked for none, but a broker of the version before does not know how.
-        if said.retain && !self.subscriptions[at].retained {
-            return Heard::Done;
+        if self.subscriptions[at].is_news(said) {
+            commands.take(at, Said::parse(&said.payload, super::session::left(said)), side);
         }
-        commands.take(at, Said::parse(&said.payload, super::session::left(said)), side);
         Heard::Done
     }
 

@@ -126,8 +126,7 @@ fn topics(config: &Config, ours: Vec<Ours<'_>>) -> Result<Planned, OpenError> {
             return Err(Wrong("topic", found, "a topic for each").at(point));
         }
         commands.push(Command::new(id, point, topic, at.expires));
-        let retained = at.retained.unwrap_or(false);
-        subscriptions.push(Subscription { topic: topic.to_owned(), qos, retained });
+        subscriptions.push(Subscription::new(topic, qos, at.retained.unwrap_or(false)));
     }
     let fixed = [config.will.clone(), config.birth.clone()];
     Ok((Box::new(Plain::new(fixed, topics, subscriptions)), commands))
