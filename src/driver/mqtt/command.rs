@@ -30,6 +30,10 @@ pub(super) struct Command {
     pub(super) expires: Duration,
     /// Why one was refused, if none was good since.
     refused: Option<String>,
+    /// Why the broker does not let us hear it.
+    denied: Option<String>,
+    /// It has had a value since the start.
+    has_value: bool,
     /// Whether the log has had it since the connection began.
     is_said: bool,
     /// A value has arrived since the scan was told last.
@@ -103,11 +107,12 @@ impl Commands {
         self.all.iter_mut().for_each(|command| command.is_said = false);
     }
 
-    /// Those that were refused last.
+    /// Those that cannot be heard, and those that were refused last.
     pub(super) fn parts(&self) -> impl Iterator<Item = Part> {
         self.all.iter().filter_map(|command| {
-            let state = format!("refused: {}", command.refused.as_ref()?);
-            Some(Part { name: command.point.name.clone(), ok: false, state, facts: Vec::new() })
+            let why = command.denied.as_ref().or(command.refused.as_ref())?;
+            let (name, state) = (command.point.name.clone(), format!("refused: {why}"));
+            Some(Part { name, ok: false, state, facts: Vec::new() })
         })
     }
 }
@@ -120,17 +125,28 @@ impl Command {
             address: address.to_owned(),
             expires,
             refused: None,
+            denied: None,
+            has_value: false,
             is_said: false,
             is_untold: false,
         }
     }
 
     /// The broker does not let us hear it.
-    pub(super) fn is_denied(&mut self, why: &str, side: &mut Side) {
+    pub(super) fn deny(&mut self, why: &str, side: &mut Side) {
         side.spoil(self.id, Quality::Config);
         let why = format!("the broker refuses the subscription: {why}");
         self.say(&why);
-        self.refused = Some(why);
+        self.denied = Some(why);
+    }
+
+    /// The broker lets us hear it, if perhaps it did not before.
+    pub(super) fn allow(&mut self, side: &mut Side) {
+        if self.denied.take().is_some() {
+            // What it had before counts until its end, which the scan knows.
+            let quality = if self.has_value { Quality::Good } else { Quality::Waiting };
+            side.spoil(self.id, quality);
+        }
     }
 
     fn say(&mut self, why: &str) {
@@ -150,6 +166,7 @@ impl Command {
         let raw = self.point.raw_of(value).map_err(|unfit| format!("{}: {unfit}", said.value))?;
         side.put_until(self.id, raw, MonotonicClock.now() + left);
         self.refused = None;
+        self.has_value = true;
         self.is_untold = true;
         Ok(())
     }

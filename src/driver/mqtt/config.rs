@@ -31,10 +31,11 @@ pub struct Config {
     /// Its private key.
     pub key: Option<PathBuf>,
     /// After so long without a word we ask whether the broker is there, and after as long again
-    /// without an answer it is not. It waits half as long again for us (MQTT 5, 3.1.2.10).
+    /// without an answer it is not. It waits half as long again for us (MQTT 5, 3.1.2.10). If it
+    /// wants another time when it welcomes us, that counts.
     #[serde(default = "half_a_minute", with = "duration")]
     pub keep_alive: Duration,
-    /// The longest that a connection takes to begin.
+    /// The longest that a connection takes to begin, and then the answer to a subscription.
     #[serde(default = "five_seconds", with = "duration")]
     pub connect_timeout: Duration,
     /// What the broker says when it loses us.

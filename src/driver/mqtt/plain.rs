@@ -8,8 +8,9 @@ use rumqttc::{LastWill, Publish, RetainForwardRule, SubscribeFilterInput};
 use tokio::time::Instant;
 
 use super::command::{Commands, MAX_TEXT, Said};
+use super::line::{FULL, Line, Outgoing};
 use super::publish::{Item, Text};
-use super::session::{Dialect, FULL, Heard, Line, Outgoing};
+use super::session::{Dialect, Heard};
 use super::{Message, qos};
 use crate::driver::Part;
 use crate::driver::export::Export;
@@ -37,8 +38,6 @@ pub(super) struct Topic {
     pub(super) qos: u8,
     pub(super) retain: bool,
     pub(super) text: Text,
-    /// No point and no variable has its name.
-    pub(super) is_unknown: bool,
 }
 
 /// How a command is listened to, in the order of the commands.
@@ -96,13 +95,14 @@ impl Plain {
 }
 
 impl Dialect for Plain {
-    fn will(&self) -> Option<LastWill> {
+    fn will(&mut self) -> Option<LastWill> {
         let Message { topic, payload, qos: level, retain } = self.will.as_ref()?;
         Some(LastWill::new(topic, payload.as_str(), qos(*level), *retain, None))
     }
 
     fn forget(&mut self) {
         self.is_born = false;
+        self.waiting = 0;
         self.topics.iter_mut().for_each(|topic| topic.item.forget());
     }
 
@@ -117,8 +117,12 @@ impl Dialect for Plain {
         self.subscriptions.iter().map(filter).collect()
     }
 
+    fn granted(&mut self, filter: usize, commands: &mut Commands, side: &mut Side) {
+        commands.all[filter].allow(side);
+    }
+
     fn denied(&mut self, filter: usize, why: &str, commands: &mut Commands, side: &mut Side) {
-        commands.all[filter].is_denied(why, side);
+        commands.all[filter].deny(why, side);
     }
 
     fn hear(&mut self, said: &Publish, commands: &mut Commands, side: &mut Side) -> Heard {
@@ -144,9 +148,9 @@ impl Dialect for Plain {
         self.is_born = true;
         let mut next: Option<Instant> = None;
         for at in 0..self.topics.len() {
-            let Topic { item, qos, retain, text, is_unknown } = &mut self.topics[at];
+            let Topic { item, qos, retain, text } = &mut self.topics[at];
             let shown = export.find(&item.name);
-            *is_unknown = shown.is_none() && export.cycle > 0;
+            item.is_unknown = shown.is_none() && export.cycle > 0;
             let Some(shown) = shown else { continue };
             if item.due(&shown, now).is_some_and(|due| due <= now) {
                 let (topic, payload) = (&item.address, text.write(&shown));
@@ -171,7 +175,7 @@ impl Dialect for Plain {
     }
 
     fn parts(&self) -> Vec<Part> {
-        let unknown = self.topics.iter().filter(|topic| topic.is_unknown);
+        let unknown = self.topics.iter().filter(|topic| topic.item.is_unknown);
         unknown.map(|topic| super::unknown(&topic.item.name)).collect()
     }
 }

@@ -111,7 +111,6 @@ fn topics(config: &Config, ours: Vec<Ours<'_>>) -> Result<Planned, OpenError> {
             qos,
             retain: said.retain.unwrap_or(false),
             text: said.payload.unwrap_or_default(),
-            is_unknown: false,
         });
     }
     let (mut commands, mut subscriptions) = (Vec::new(), Vec::new());

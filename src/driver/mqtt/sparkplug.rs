@@ -23,8 +23,9 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::command::{Commands, Said};
+use super::line::{FULL, Line, Outgoing};
 use super::publish::Item;
-use super::session::{Dialect, FULL, Heard, Line, Outgoing};
+use super::session::{Dialect, Heard};
 use crate::driver::export::{Export, Shown};
 use crate::driver::link::Side;
 use crate::driver::{OpenError, Part};
@@ -240,7 +241,7 @@ impl Node {
 }
 
 impl Dialect for Node {
-    fn will(&self) -> Option<LastWill> {
+    fn will(&mut self) -> Option<LastWill> {
         let now = millis(SystemTime::now());
         let bdseq = Metric {
             name: Some(BDSEQ.to_owned()),
@@ -254,7 +255,7 @@ impl Dialect for Node {
         Some(LastWill::new(topic, death.encode_to_vec(), QoS::AtLeastOnce, false, None))
     }
 
-    fn was_tried(&mut self) {
+    fn next_session(&mut self) {
         self.bdseq = self.bdseq.wrapping_add(1);
     }
 
@@ -278,10 +279,12 @@ impl Dialect for Node {
         filters
     }
 
+    fn granted(&mut self, _: usize, commands: &mut Commands, side: &mut Side) {
+        commands.all.iter_mut().for_each(|command| command.allow(side));
+    }
+
     fn denied(&mut self, _: usize, why: &str, commands: &mut Commands, side: &mut Side) {
-        for command in &mut commands.all {
-            command.is_denied(why, side);
-        }
+        commands.all.iter_mut().for_each(|command| command.deny(why, side));
     }
 
     fn hear(&mut self, said: &Publish, commands: &mut Commands, side: &mut Side) -> Heard {
