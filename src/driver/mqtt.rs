@@ -31,10 +31,13 @@
 mod broker;
 mod command;
 mod config;
+mod dial;
+mod line;
 mod loss;
 mod plain;
 mod plan;
 mod publish;
+mod pulse;
 mod session;
 pub mod sparkplug;
 
@@ -46,8 +49,10 @@ use crate::image::{Freshness, Points};
 use broker::Broker;
 use command::Commands;
 pub use config::{At, Config, Message, Publication};
+use line::Ledger;
 pub use publish::Text;
-use session::{Dialect, State, Tally};
+use pulse::Pulse;
+use session::{Dialect, State};
 
 /// A client of a broker.
 #[derive(Debug)]
@@ -58,8 +63,14 @@ pub(super) struct Mqtt {
     dialect: Box<dyn Dialect>,
     commands: Commands,
     exports: Exports,
-    tally: Tally,
+    /// What became of what was said.
+    ledger: Ledger,
+    /// Messages that were heard since the start, and connections.
+    received: u64,
+    connections: u64,
     state: State,
+    /// Of the connection that there is.
+    pulse: Option<Pulse>,
     /// How the connection was lost last, until there is another.
     trouble: Option<String>,
 }
@@ -83,8 +94,11 @@ impl Mqtt {
             dialect,
             commands: Commands::new(commands),
             exports: exports.clone(),
-            tally: Tally::default(),
+            ledger: Ledger::default(),
+            received: 0,
+            connections: 0,
             state: State::default(),
+            pulse: None,
             trouble: None,
         })
     }

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use camshaft::clock::SimClock;
-use camshaft::driver::{Command, Driver, Fault};
+use camshaft::config;
+use camshaft::driver::export::exports;
+use camshaft::driver::{self, Command, Driver, Fault};
 use camshaft::image::{Inputs, Value};
 use camshaft::plugin::{Settings, world::Seat};
 use camshaft::scan::{MAX_ORDERS, Order, Return, thread};
@@ -213,4 +215,35 @@ fn the_scan_runs_on_a_simulated_clock_as_fast_as_it_can() {
     assert_eq!((news.cycle, news.overruns), (CYCLES.into(), 0));
     assert_eq!(news.now, PERIOD * (CYCLES - 1));
     assert_eq!(rig.value(&news, "out.count"), Value::Int(CYCLES.into()));
+}
+
+/// The process ended before the threads of its devices had written anything.
+#[test]
+fn a_scan_that_fails_waits_until_its_devices_are_safe() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("count");
+    std::fs::write(&file, "9\n").unwrap();
+    let device = format!(
+        "[[device]]\nname = \"d\"\ndriver = \"file\"\nperiod = \"1m\"\n\
+         point = [{{ name = \"out.count\", direction = \"out\", type = \"u32\", safe = 77, \
+         at = {{ path = {file:?} }} }}]"
+    );
+    let config = config::parse(&device, folder.path()).unwrap();
+    let (_, exports) = exports();
+    let device = &config.devices[0].driver;
+    let driver = driver::open(device, &config.points, 0, &exports).unwrap();
+    let mut rig = Rig::new(Arc::clone(&config.points), vec![driver]);
+    let text = COUNTER.replace("(i32.const 12)", "(i32.const 0)");
+    rig.install("counter", 0, &text, Settings::default());
+    let is_written = |value: &str| std::fs::read_to_string(&file).is_ok_and(|text| text == value);
+    let started = Instant::now();
+    while !is_written("1\n") {
+        assert!(started.elapsed() < Duration::from_secs(20), "the device has its first output");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    while !rig.scan.abandon(rig.now) {
+        assert!(started.elapsed() < Duration::from_secs(20), "the device is never safe");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(is_written("77\n"), "it says so, and is not");
 }

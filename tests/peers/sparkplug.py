@@ -5,8 +5,9 @@
 Decodes with pysparkplug, whose protobuf code is made from the definition of Eclipse Tahu, so that
 nothing of what Camshaft's own code believes about the format is in here. Each message on `spBv1.0/#`
 becomes a line of JSON on stdout, in the order in which they come. Each line of JSON on stdin is
-published: `{"topic", "metrics": [...]}` as a command, `{"topic", "text", "retain"}` as it is,
-`{"topic", "hex"}` as these bytes.
+published: `{"topic", "metrics": [...]}` as a command, `{"topic", "raw": [...]}` as one whose metrics
+have these fields of the wire and no others, `{"topic", "text", "retain"}` as it is, `{"topic",
+"hex"}` as these bytes.
 """
 
 import json
@@ -89,6 +90,11 @@ def command(metrics):
     return NCmd(timestamp=now, metrics=tuple(all_of_it)).encode(include_dtypes=True)
 
 
+def raw_command(metrics):
+    metrics = [protobuf.Metric(**metric) for metric in metrics]
+    return protobuf.Payload(timestamp=int(time.time() * 1000), metrics=metrics).SerializeToString()
+
+
 def main():
     client = mqtt.Client(client_id="host")
     client.on_connect = lambda *_: client.subscribe("spBv1.0/#", qos=1)
@@ -101,6 +107,8 @@ def main():
         said = json.loads(line)
         if "metrics" in said:
             payload = command(said["metrics"])
+        elif "raw" in said:
+            payload = raw_command(said["raw"])
         else:
             payload = bytes.fromhex(said["hex"]) if "hex" in said else said["text"]
         client.publish(said["topic"], payload, retain=said.get("retain", False))

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::{ConnectProperties, LastWill, MqttOptions, NetworkOptions, TlsConfiguration};
+use rumqttc::{ConnectProperties, LastWill, MqttOptions, TlsConfiguration};
 use rumqttc::{IncomingPacketSizeLimit, Transport};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use super::Config;
+use super::{Config, dial};
 use crate::driver::OpenError;
 
 /// The protocol has whole seconds in 16 bits. Shorter, and pings would be most of the traffic.
@@ -98,9 +98,8 @@ impl Broker {
     pub(super) fn options(&self, will: Option<LastWill>) -> Result<MqttOptions, OpenError> {
         let broker = rumqttc::Broker::tcp(self.host.clone(), self.port);
         let mut options = MqttOptions::new(self.client_id.clone(), broker);
-        let mut network = NetworkOptions::new();
-        network.set_tcp_nodelay(true);
-        network.set_connection_timeout(self.connect_timeout.as_secs().max(1));
+        let (host, port, limit) = (self.host.clone(), self.port, self.connect_timeout);
+        options.set_socket_connector(move |_, _| dial::dial(host.clone(), port, limit));
         let properties = ConnectProperties {
             session_expiry_interval: Some(0),
             receive_maximum: Some(MAX_UNDER_WAY),
@@ -111,7 +110,6 @@ impl Broker {
             .set_keep_alive(u16::try_from(self.keep_alive.as_secs()).unwrap_or(u16::MAX))
             .set_clean_start(true)
             .set_connect_timeout(self.connect_timeout)
-            .set_network_options(network)
             .set_connect_properties(properties)
             .set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(MAX_PACKET))
             .set_outgoing_inflight_upper_limit(MAX_UNDER_WAY);

@@ -17,7 +17,7 @@ use crate::driver::link::Side;
 use crate::image::{Kind, Point, PointId, Quality, Value};
 
 /// The longest payload of one command: a JSON object with a number and an instant is a tenth of it.
-const MAX_TEXT: usize = 1024;
+pub(super) const MAX_TEXT: usize = 1024;
 
 /// An input that others may give a value to.
 #[derive(Debug)]
@@ -30,6 +30,10 @@ pub(super) struct Command {
     pub(super) expires: Duration,
     /// Why one was refused, if none was good since.
     refused: Option<String>,
+    /// Why the broker does not let us hear it.
+    denied: Option<String>,
+    /// It has had a value since the start.
+    has_value: bool,
     /// Whether the log has had it since the connection began.
     is_said: bool,
     /// A value has arrived since the scan was told last.
@@ -103,11 +107,12 @@ impl Commands {
         self.all.iter_mut().for_each(|command| command.is_said = false);
     }
 
-    /// Those that were refused last.
+    /// Those that cannot be heard, and those that were refused last.
     pub(super) fn parts(&self) -> impl Iterator<Item = Part> {
         self.all.iter().filter_map(|command| {
-            let state = format!("refused: {}", command.refused.as_ref()?);
-            Some(Part { name: command.point.name.clone(), ok: false, state, facts: Vec::new() })
+            let why = command.denied.as_ref().or(command.refused.as_ref())?;
+            let (name, state) = (command.point.name.clone(), format!("refused: {why}"));
+            Some(Part { name, ok: false, state, facts: Vec::new() })
         })
     }
 }
@@ -120,17 +125,28 @@ impl Command {
             address: address.to_owned(),
             expires,
             refused: None,
+            denied: None,
+            has_value: false,
             is_said: false,
             is_untold: false,
         }
     }
 
     /// The broker does not let us hear it.
-    pub(super) fn is_denied(&mut self, why: &str, side: &mut Side) {
+    pub(super) fn deny(&mut self, why: &str, side: &mut Side) {
         side.spoil(self.id, Quality::Config);
         let why = format!("the broker refuses the subscription: {why}");
         self.say(&why);
-        self.refused = Some(why);
+        self.denied = Some(why);
+    }
+
+    /// The broker lets us hear it, if perhaps it did not before.
+    pub(super) fn allow(&mut self, side: &mut Side) {
+        if self.denied.take().is_some() {
+            // What it had before counts until its end, which the scan knows.
+            let quality = if self.has_value { Quality::Good } else { Quality::Waiting };
+            side.spoil(self.id, quality);
+        }
     }
 
     fn say(&mut self, why: &str) {
@@ -150,6 +166,7 @@ impl Command {
         let raw = self.point.raw_of(value).map_err(|unfit| format!("{}: {unfit}", said.value))?;
         side.put_until(self.id, raw, MonotonicClock.now() + left);
         self.refused = None;
+        self.has_value = true;
         self.is_untold = true;
         Ok(())
     }
@@ -186,7 +203,7 @@ fn whole(value: Value, point: &Point) -> Value {
 
 impl Said {
     /// Reads a payload: a number, `true` or `false`, or `{"value": x, "time": "..."}`, where the
-    /// time of RFC 3339 may be left out.
+    /// time, which is of RFC 3339 and in UTC, may be left out.
     ///
     /// # Errors
     /// Says what it is instead.
@@ -201,11 +218,24 @@ impl Said {
             return Ok(Self { value, sent: None, expires });
         }
         let told: Told = serde_json::from_str(text).map_err(|_| no_value())?;
-        let instant = |time: String| {
-            humantime::parse_rfc3339(&time).map_err(|_| format!("{time:?} is no time of RFC 3339"))
-        };
-        Ok(Self { value: told.value, sent: told.time.map(instant).transpose()?, expires })
+        let sent = told.time.as_deref().map(instant).transpose()?;
+        Ok(Self { value: told.value, sent, expires })
     }
+}
+
+/// Reads a time of RFC 3339 that is in UTC, as the library wants it.
+fn instant(time: &str) -> Result<SystemTime, String> {
+    humantime::parse_rfc3339(time).map_err(|_| {
+        // The end may be an offset, as +01:00.
+        let local = time.len().checked_sub(6).and_then(|at| time.split_at_checked(at));
+        let is_local = local.is_some_and(|(local, offset)| {
+            offset.starts_with(['+', '-']) && humantime::parse_rfc3339(&format!("{local}Z")).is_ok()
+        });
+        match is_local {
+            true => format!("{time:?} must be in UTC, with a Z at its end"),
+            false => format!("{time:?} is no time of RFC 3339"),
+        }
+    })
 }
 
 #[cfg(test)]
@@ -227,10 +257,15 @@ mod tests {
         {
             assert_eq!(said(bad), Err(format!("{:?} is no value", bad.trim())));
         }
-        assert_eq!(
-            said(r#"{"value":1,"time":"now"}"#).unwrap_err(),
-            "\"now\" is no time of RFC 3339"
-        );
+        let timed = |time: &str| said(&format!("{{\"value\":1,\"time\":{time:?}}}"));
+        assert_eq!(timed("2026-11-28T08:00:00.5Z"), Ok(Value::Int(1)));
+        for bad in ["now", "2026-11-28T08:00:00+01", "+01:00", "ü+01:00", "2026-11-28"] {
+            assert_eq!(timed(bad), Err(format!("{bad:?} is no time of RFC 3339")));
+        }
+        for local in ["2026-11-28T08:00:00+01:00", "2026-11-28T08:00:00.123-00:30"] {
+            let wanted = format!("{local:?} must be in UTC, with a Z at its end");
+            assert_eq!(timed(local), Err(wanted));
+        }
         assert_eq!(Said::parse(&[0xff], None).unwrap_err(), "it is no text");
         assert!(said(&"1".repeat(2000)).unwrap_err().contains("too long"));
     }

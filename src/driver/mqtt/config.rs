@@ -31,10 +31,11 @@ pub struct Config {
     /// Its private key.
     pub key: Option<PathBuf>,
     /// After so long without a word we ask whether the broker is there, and after as long again
-    /// without an answer it is not. It waits half as long again for us (MQTT 5, 3.1.2.10).
+    /// without an answer it is not. It waits half as long again for us (MQTT 5, 3.1.2.10). If it
+    /// wants another time when it welcomes us, that counts.
     #[serde(default = "half_a_minute", with = "duration")]
     pub keep_alive: Duration,
-    /// The longest that a connection takes to begin.
+    /// The longest that a connection takes to begin, and then the answer to a subscription.
     #[serde(default = "five_seconds", with = "duration")]
     pub connect_timeout: Duration,
     /// What the broker says when it loses us.
@@ -118,10 +119,12 @@ pub struct At {
     pub metric: Option<String>,
     /// At most once, or at least once.
     pub qos: Option<u8>,
-    /// How long a command counts after it was sent.
+    /// How long a command counts: from the instant that its sender gives it, and without one from
+    /// when it came.
     #[serde(with = "duration")]
     pub expires: Duration,
-    /// Whether a message counts that the broker has kept, which may be from last year.
+    /// Whether a message counts that the broker has kept, which may be from last year. One that
+    /// has been here does not count again.
     pub retained: Option<bool>,
 }
 

@@ -1,10 +1,12 @@
 //! Why a connection has ended, in words for people, and what follows for the next one.
 //!
-//! The words stand in the log and the status. What is done about it is `session.rs`'s affair.
+//! The words stand in the log and the status. The library wraps what the system or TLS says in its
+//! own layers, which are taken off here. What is done about a loss is `session.rs`'s affair.
 
 use std::borrow::Cow;
+use std::io;
 
-use rumqttc::{ConnectionError, DisconnectReasonCode, StateError};
+use rumqttc::{ConnectionError, DisconnectReasonCode, Error, StateError};
 
 /// Why a connection has ended.
 #[derive(Debug, PartialEq)]
@@ -26,29 +28,87 @@ impl From<ConnectionError> for Loss {
     fn from(error: ConnectionError) -> Self {
         match error {
             // Before the first packet of MQTT; later ones come as errors of its state.
-            ConnectionError::Io(error) => Self::new(error.to_string(), false),
+            ConnectionError::Io(error) => Self::new(failed(&error), false),
             ConnectionError::Tls(error) => Self::new(format!("TLS: {error}"), false),
-            ConnectionError::Timeout(_) => Self::new("no answer within connect_timeout", true),
+            ConnectionError::Timeout(_) => Self::new(NO_ANSWER, true),
             ConnectionError::ConnectionRefused(code) => {
                 Self::new(format!("the broker refuses us: {code:?}"), true)
             }
-            ConnectionError::MqttState(StateError::AwaitPingResp) => {
-                Self::new("no answer within keep_alive", true)
-            }
+            ConnectionError::NotConnAck(_) => Self::new("the broker does not welcome us", true),
+            ConnectionError::MqttState(error) => error.into(),
+            error => Self::new(error.to_string(), true),
+        }
+    }
+}
+
+impl From<StateError> for Loss {
+    fn from(error: StateError) -> Self {
+        let why: Cow<'static, str> = match error {
+            StateError::AwaitPingResp => "no answer within keep_alive".into(),
             // Also what is left of a DISCONNECT without properties, which MQTT 5 (3.14.2.2.1)
             // allows and the library does not: Mosquitto sends such.
-            ConnectionError::MqttState(StateError::ConnectionAborted) => {
-                Self::new("the broker has hung up", true)
-            }
-            ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) => {
+            StateError::ConnectionAborted => "the broker has hung up".into(),
+            StateError::ServerDisconnect { reason_code, .. } => {
                 let was_replaced = reason_code == DisconnectReasonCode::SessionTakenOver;
                 let why = match was_replaced {
                     true => "another client has our client_id".into(),
                     false => format!("the broker throws us out: {reason_code:?}"),
                 };
-                Self { was_replaced, ..Self::new(why, true) }
+                return Self { was_replaced, ..Self::new(why, true) };
             }
-            error => Self::new(error.to_string(), true),
+            StateError::Io(error) | StateError::Deserialization(Error::Io(error)) => {
+                failed(&error).into()
+            }
+            StateError::OutgoingPacketTooLarge { pkt_size, max } => {
+                format!("a message of {pkt_size} bytes; the broker takes {max}").into()
+            }
+            StateError::Deserialization(Error::PayloadSizeLimitExceeded { pkt_size, max }) => {
+                format!("the broker sends a message of {pkt_size} bytes; we take {max}").into()
+            }
+            StateError::Unsolicited(_) => "the broker answers what was never said".into(),
+            StateError::Deserialization(error) => {
+                format!("what comes is no MQTT 5: {error}").into()
+            }
+            error => error.to_string().into(),
+        };
+        Self::new(why, true)
+    }
+}
+
+/// Within that the connection has to begin.
+pub(super) const NO_ANSWER: &str = "no answer within connect_timeout";
+
+/// What the system says, or TLS through it.
+fn failed(error: &io::Error) -> String {
+    let is_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+    format!("{}{error}", if is_tls { "TLS: " } else { "" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_told_in_plain_words() {
+        fn check(error: StateError, expected: &str) {
+            let loss = Loss::from(ConnectionError::MqttState(error));
+            assert_eq!(loss, Loss::new(expected.to_owned(), true));
         }
+        let reset = || io::Error::from_raw_os_error(104);
+        let expected = "Connection reset by peer (os error 104)";
+        check(StateError::Deserialization(Error::Io(reset())), expected);
+        check(StateError::Io(reset()), expected);
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::UnknownCA);
+        let alert = io::Error::new(io::ErrorKind::InvalidData, alert);
+        let expected = "TLS: received fatal alert: UnknownCA";
+        check(StateError::Deserialization(Error::Io(alert)), expected);
+        let large = StateError::OutgoingPacketTooLarge { pkt_size: 300, max: 256 };
+        check(large, "a message of 300 bytes; the broker takes 256");
+        let large = Error::PayloadSizeLimitExceeded { pkt_size: 70_000, max: 65_536 };
+        let large = StateError::Deserialization(large);
+        check(large, "the broker sends a message of 70000 bytes; we take 65536");
+        let malformed = StateError::Deserialization(Error::InvalidPacketType(15));
+        check(malformed, "what comes is no MQTT 5: Invalid packet type = 15");
+        check(StateError::Unsolicited(7), "the broker answers what was never said");
     }
 }

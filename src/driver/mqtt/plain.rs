@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use rumqttc::{LastWill, Publish, RetainForwardRule, SubscribeFilterInput};
 use tokio::time::Instant;
 
-use super::command::{Commands, Said};
+use super::command::{Commands, MAX_TEXT, Said};
+use super::line::{FULL, Line, Outgoing};
 use super::publish::{Item, Text};
-use super::session::{Dialect, FULL, Heard, Line, Outgoing};
+use super::session::{Dialect, Heard};
 use super::{Message, qos};
 use crate::driver::Part;
 use crate::driver::export::Export;
@@ -37,8 +38,6 @@ pub(super) struct Topic {
     pub(super) qos: u8,
     pub(super) retain: bool,
     pub(super) text: Text,
-    /// No point and no variable has its name.
-    pub(super) is_unknown: bool,
 }
 
 /// How a command is listened to, in the order of the commands.
@@ -48,6 +47,32 @@ pub(super) struct Subscription {
     pub(super) qos: u8,
     /// Whether what the broker has kept counts.
     pub(super) retained: bool,
+    /// If so, the last payload that came live, and the last that the broker had kept.
+    known: [Option<Vec<u8>>; 2],
+}
+
+impl Subscription {
+    pub(super) fn new(topic: &str, qos: u8, retained: bool) -> Self {
+        Self { topic: topic.to_owned(), qos, retained, known: [None, None] }
+    }
+
+    /// Whether a message is a command, and not one that has been here.
+    ///
+    /// What the broker has kept it sends again on each connection. It would take the place of a
+    /// newer command, and be good again after it has ended.
+    fn is_news(&mut self, said: &Publish) -> bool {
+        if !self.retained {
+            // The broker was asked for none, but one of the version before does not know how.
+            return !said.retain;
+        }
+        if said.retain && self.known.iter().flatten().any(|known| *known == said.payload) {
+            return false;
+        }
+        // What is longer is refused, as often as it comes.
+        let known = (said.payload.len() <= MAX_TEXT).then(|| said.payload.to_vec());
+        self.known[usize::from(said.retain)] = known;
+        true
+    }
 }
 
 impl Topic {
@@ -70,13 +95,14 @@ impl Plain {
 }
 
 impl Dialect for Plain {
-    fn will(&self) -> Option<LastWill> {
+    fn will(&mut self) -> Option<LastWill> {
         let Message { topic, payload, qos: level, retain } = self.will.as_ref()?;
         Some(LastWill::new(topic, payload.as_str(), qos(*level), *retain, None))
     }
 
     fn forget(&mut self) {
         self.is_born = false;
+        self.waiting = 0;
         self.topics.iter_mut().for_each(|topic| topic.item.forget());
     }
 
@@ -91,8 +117,12 @@ impl Dialect for Plain {
         self.subscriptions.iter().map(filter).collect()
     }
 
+    fn granted(&mut self, filter: usize, commands: &mut Commands, side: &mut Side) {
+        commands.all[filter].allow(side);
+    }
+
     fn denied(&mut self, filter: usize, why: &str, commands: &mut Commands, side: &mut Side) {
-        commands.all[filter].is_denied(why, side);
+        commands.all[filter].deny(why, side);
     }
 
     fn hear(&mut self, said: &Publish, commands: &mut Commands, side: &mut Side) -> Heard {
@@ -101,11 +131,9 @@ impl Dialect for Plain {
             commands.refuse(&topic, "nobody has asked for it");
             return Heard::Done;
         };
-        // The broker was asked for none, but a broker of the version before does not know how.
-        if said.retain && !self.subscriptions[at].retained {
-            return Heard::Done;
+        if self.subscriptions[at].is_news(said) {
+            commands.take(at, Said::parse(&said.payload, super::session::left(said)), side);
         }
-        commands.take(at, Said::parse(&said.payload, super::session::left(said)), side);
         Heard::Done
     }
 
@@ -120,9 +148,9 @@ impl Dialect for Plain {
         self.is_born = true;
         let mut next: Option<Instant> = None;
         for at in 0..self.topics.len() {
-            let Topic { item, qos, retain, text, is_unknown } = &mut self.topics[at];
+            let Topic { item, qos, retain, text } = &mut self.topics[at];
             let shown = export.find(&item.name);
-            *is_unknown = shown.is_none() && export.cycle > 0;
+            item.is_unknown = shown.is_none() && export.cycle > 0;
             let Some(shown) = shown else { continue };
             if item.due(&shown, now).is_some_and(|due| due <= now) {
                 let (topic, payload) = (&item.address, text.write(&shown));
@@ -147,7 +175,7 @@ impl Dialect for Plain {
     }
 
     fn parts(&self) -> Vec<Part> {
-        let unknown = self.topics.iter().filter(|topic| topic.is_unknown);
+        let unknown = self.topics.iter().filter(|topic| topic.item.is_unknown);
         unknown.map(|topic| super::unknown(&topic.item.name)).collect()
     }
 }

@@ -111,7 +111,6 @@ fn topics(config: &Config, ours: Vec<Ours<'_>>) -> Result<Planned, OpenError> {
             qos,
             retain: said.retain.unwrap_or(false),
             text: said.payload.unwrap_or_default(),
-            is_unknown: false,
         });
     }
     let (mut commands, mut subscriptions) = (Vec::new(), Vec::new());
@@ -126,8 +125,7 @@ fn topics(config: &Config, ours: Vec<Ours<'_>>) -> Result<Planned, OpenError> {
             return Err(Wrong("topic", found, "a topic for each").at(point));
         }
         commands.push(Command::new(id, point, topic, at.expires));
-        let retained = at.retained.unwrap_or(false);
-        subscriptions.push(Subscription { topic: topic.to_owned(), qos, retained });
+        subscriptions.push(Subscription::new(topic, qos, at.retained.unwrap_or(false)));
     }
     let fixed = [config.will.clone(), config.birth.clone()];
     Ok((Box::new(Plain::new(fixed, topics, subscriptions)), commands))
@@ -147,7 +145,6 @@ fn metrics(
         }
     }
     let (mut items, mut used, mut commands) = (Vec::new(), HashSet::new(), Vec::new());
-    let again = |metric: &str| Wrong("metric", format!("{metric:?} again"), "a name for each");
     for Ours { id, point, at } in ours {
         let given = [("topic", at.topic.is_some()), ("qos", at.qos.is_some())];
         let given = given.into_iter().chain([("retained", at.retained.is_some())]);
@@ -155,9 +152,7 @@ fn metrics(
             return Err(Wrong(key, "a value".into(), GIVEN).at(point));
         }
         let metric = at.metric.as_ref().unwrap_or(&point.name);
-        if !used.insert(metric) {
-            return Err(again(metric).at(point));
-        }
+        check_metric(metric, &mut used).map_err(|wrong| wrong.at(point))?;
         items.push(Item::new(&point.name, metric, ON_CHANGE));
         commands.push(Command::new(id, point, metric, at.expires));
     }
@@ -169,9 +164,7 @@ fn metrics(
             return Err(Wrong(key, "a value".into(), GIVEN).of(&place));
         }
         let metric = said.metric.as_ref().unwrap_or(&said.name);
-        if !used.insert(metric) {
-            return Err(again(metric).of(&place));
-        }
+        check_metric(metric, &mut used).map_err(|wrong| wrong.of(&place))?;
         items.push(Item::new(&said.name, metric, said.rule().map_err(|wrong| wrong.of(&place))?));
     }
     Ok((Box::new(Node::new(node.clone(), items)), commands))
@@ -203,6 +196,18 @@ impl Publication {
             }),
         }
     }
+}
+
+/// Whether a metric can have this name, which none before it has.
+fn check_metric<'c>(metric: &'c str, used: &mut HashSet<&'c str>) -> Result<(), Wrong> {
+    if !sparkplug::is_free(metric) {
+        let wanted = "a name that is not one of Sparkplug's own: bdSeq, Node Control/Rebirth";
+        return Err(Wrong("metric", format!("{metric:?}"), wanted));
+    }
+    if !used.insert(metric) {
+        return Err(Wrong("metric", format!("{metric:?} again"), "a name for each"));
+    }
+    Ok(())
 }
 
 /// Whether it is a name, and not a pattern (MQTT 5, 4.7).

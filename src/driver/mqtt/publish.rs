@@ -47,6 +47,8 @@ pub(super) struct Item {
     /// A topic, or the name of a metric.
     pub(super) address: String,
     pub(super) rule: Rule,
+    /// No point and no variable has its name.
+    pub(super) is_unknown: bool,
     /// What was said last on this connection.
     last: Option<Spoken>,
 }
@@ -60,7 +62,8 @@ struct Spoken {
 
 impl Item {
     pub(super) fn new(name: &str, address: &str, rule: Rule) -> Self {
-        Self { name: name.to_owned(), address: address.to_owned(), rule, last: None }
+        let (name, address) = (name.to_owned(), address.to_owned());
+        Self { name, address, rule, is_unknown: false, last: None }
     }
 
     /// When it is to be said, as things stand; `None` for not until something changes.
@@ -86,9 +89,9 @@ impl Item {
         self.last = None;
     }
 
-    /// Whether it has never been said on this connection.
+    /// Whether there is something to say of it that was never said on this connection.
     pub(super) fn is_unsaid(&self) -> bool {
-        self.last.is_none()
+        self.last.is_none() && !self.is_unknown
     }
 }
 

@@ -3,14 +3,15 @@
 //! ```text
 //!             +--------------------- rest: 0.5 s, doubling to 30 s <-------------+
 //!             v                                                                  |
-//!   connect: TCP, TLS, CONNECT --> subscribe --> speak and hear --> lost, stuck, thrown out
+//!   connect: TCP, TLS, CONNECT --> subscribe --> speak and hear --> lost, silent, thrown out
 //!             |                        |                                         ^
 //!             +------------------------+-----------------------------------------+
 //! ```
 //! Nothing of a connection outlives it, neither here nor at the broker: no session, no queue, no
 //! packet that waits for its acknowledgement. What others shall see is said anew on the next one,
 //! as it is then. So an outage costs no memory, and a command cannot have waited for us. What is
-//! said and how it is understood is a [`Dialect`]'s affair: `plain.rs` and `sparkplug.rs`.
+//! said and how it is understood is a [`Dialect`]'s affair: `plain.rs` and `sparkplug.rs`. How long
+//! a silent broker is believed in is in `pulse.rs`.
 //!
 //! The library's `poll` loses packets if it is dropped while it writes, so it is never dropped: the
 //! same future is waited for until it is done, whatever else happens meanwhile.
@@ -20,25 +21,19 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::{AsyncClient, Event, EventLoop, LastWill, Packet, Publish, PublishOptions, SubAck};
-use rumqttc::{SubscribeFilterInput, SubscribeReasonCode};
+use rumqttc::{AsyncClient, ConnAck, Event, EventLoop, LastWill, Packet, Publish, SubAck};
+use rumqttc::{Outgoing, SubscribeFilterInput, SubscribeReasonCode};
 use tokio::select;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
+use super::Mqtt;
 use super::command::Commands;
+use super::line::{Line, QUEUE};
 use super::loss::Loss;
-use super::{Mqtt, qos};
+use super::pulse::{Due, Pulse};
 use crate::driver::export::{Export, Exports};
 use crate::driver::link::{Serve, Side};
 use crate::driver::{Fault, Part};
-
-/// Messages that wait for the library to take them, which it does as fast as the broker. As many as
-/// make some thousand a second with the pause of [`FULL`]; not more, because whatever waits here is
-/// older than what could be said now.
-const QUEUE: usize = 128;
-
-/// How soon a full queue is tried again.
-pub(super) const FULL: Duration = Duration::from_millis(20);
 
 /// The first rest between two connections, and the longest.
 const REST: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(30)];
@@ -56,13 +51,17 @@ const SHOW: Duration = Duration::from_millis(250);
 /// Subscriptions in one packet, which keeps it below the limits of brokers on small machines.
 const FILTERS: usize = 32;
 
+/// What we ask the broker not to send us any more, which it never has: it answers that, and the
+/// library has no ping that could be asked for. Our own filters are names, and this is a pattern.
+const NEVER_HEARD: &str = "camshaft/never/+";
+
 /// How values and commands are put on the wire.
 pub(super) trait Dialect: Send + std::fmt::Debug {
     /// What the broker is to say when the connection that begins now is lost.
-    fn will(&self) -> Option<LastWill>;
+    fn will(&mut self) -> Option<LastWill>;
 
-    /// The broker may have heard of that connection.
-    fn was_tried(&mut self) {}
+    /// The broker may have heard of that connection: the next one is another.
+    fn next_session(&mut self) {}
 
     /// It is gone: whatever was said, nobody knows it any more.
     fn forget(&mut self);
@@ -70,7 +69,10 @@ pub(super) trait Dialect: Send + std::fmt::Debug {
     /// What to listen to, before anything is said.
     fn filters(&self) -> Vec<SubscribeFilterInput>;
 
-    /// The broker has refused one of the filters.
+    /// The broker lets us hear what comes by this filter.
+    fn granted(&mut self, filter: usize, commands: &mut Commands, side: &mut Side);
+
+    /// It does not.
     fn denied(&mut self, filter: usize, why: &str, commands: &mut Commands, side: &mut Side);
 
     /// Somebody has said something.
@@ -80,7 +82,13 @@ pub(super) trait Dialect: Send + std::fmt::Debug {
     /// noticed without.
     fn speak(&mut self, line: &mut Line, export: &Export, now: Instant) -> Option<Instant>;
 
-    /// Values whose newest state nobody has heard, as far as is known.
+    /// Whom it waits for before it says anything.
+    fn waits_for(&self) -> Option<String> {
+        None
+    }
+
+    /// Values whose newest state nobody has heard, because there is no connection or no room for
+    /// them. Names that nothing has are not among them.
     fn unsaid(&self) -> usize;
 
     /// What the status shows of mistakes.
@@ -96,28 +104,6 @@ pub(super) enum Heard {
     Answer,
     /// The connection is to be given up.
     Leave(&'static str),
-}
-
-/// A message to be said.
-pub(super) struct Outgoing<'a> {
-    pub(super) topic: &'a str,
-    pub(super) qos: u8,
-    pub(super) retain: bool,
-    pub(super) payload: Vec<u8>,
-}
-
-/// The way to the broker.
-pub(super) struct Line<'a> {
-    client: &'a AsyncClient,
-    published: &'a mut u64,
-}
-
-/// What has been counted since the start.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    published: u64,
-    received: u64,
-    connections: u64,
 }
 
 /// How far a connection is.
@@ -137,12 +123,13 @@ impl Serve for Mqtt {
         let [mut rest, longest] = REST;
         // It may have been interrupted in the middle.
         self.dialect.forget();
+        self.dialect.next_session();
         self.state = State::Connecting;
         loop {
             let began = Instant::now();
             let loss = self.connection(side).await;
             if loss.was_tried {
-                self.dialect.was_tried();
+                self.dialect.next_session();
             }
             if began.elapsed() >= STEADY {
                 [rest, _] = REST;
@@ -165,24 +152,29 @@ impl Mqtt {
             Ok(options) => options,
             Err(error) => return Loss::new(error.to_string(), false),
         };
-        // Within this something is heard or said, if only a ping.
-        let patience = self.broker.keep_alive + self.broker.connect_timeout;
+        self.pulse = None;
         let (client, events) = AsyncClient::builder(options).capacity(QUEUE).build();
-        let mut step = pin!(step(Box::new(events), patience));
+        let mut step = pin!(step(Box::new(events)));
         let mut shows = interval(SHOW);
         shows.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut look, mut tell): (Option<Instant>, Option<Instant>) = (None, None);
         let at = |instant: Option<Instant>| sleep_until(instant.unwrap_or_else(Instant::now));
         loop {
+            let alarm = self.pulse.map(|pulse| pulse.next());
             select! {
                 (events, event) = &mut step => {
-                    step.set(self::step(events, patience));
+                    step.set(self::step(events));
                     match self.happen(event, &client, side) {
                         Ok(true) => look = Some(Instant::now()),
                         Ok(false) => {}
                         Err(loss) => return loss,
                     }
                     tell = tell.or_else(|| Some(Instant::now() + SETTLE));
+                }
+                () = at(alarm), if alarm.is_some() => {
+                    if let Err(loss) = self.examine(&client) {
+                        return loss;
+                    }
                 }
                 () = changed(&mut self.exports) => look = Some(Instant::now()),
                 () = at(look), if look.is_some() => look = self.look(&client),
@@ -196,13 +188,28 @@ impl Mqtt {
         }
     }
 
+    /// Asks a silent broker for a word, or gives it up.
+    fn examine(&mut self, client: &AsyncClient) -> Result<(), Loss> {
+        let Some(pulse) = &mut self.pulse else { return Ok(()) };
+        match pulse.due(Instant::now()) {
+            Due::Nothing => {}
+            Due::Ask => {
+                // Without room for it others wait as well, and it is given up in time.
+                let _ = client.try_unsubscribe(NEVER_HEARD);
+                pulse.asked();
+            }
+            Due::Lost(why) => return Err(Loss::new(why, true)),
+        }
+        Ok(())
+    }
+
     /// Says what is due.
     fn look(&mut self, client: &AsyncClient) -> Option<Instant> {
         if self.state != State::Connected {
             return None;
         }
         let export = Arc::clone(&self.exports.borrow_and_update());
-        let mut line = Line { client, published: &mut self.tally.published };
+        let mut line = Line { client, ledger: &mut self.ledger };
         self.dialect.speak(&mut line, &export, Instant::now())
     }
 
@@ -213,27 +220,55 @@ impl Mqtt {
         client: &AsyncClient,
         side: &mut Side,
     ) -> Result<bool, Loss> {
-        match event? {
-            Event::Incoming(Packet::ConnAck(_)) => {
-                self.tally.connections += 1;
-                self.commands.begin();
-                self.state = State::Subscribing(0);
-                self.subscribe(client, side)
-            }
+        let event = event?;
+        if let (Event::Incoming(_), Some(pulse)) = (&event, &mut self.pulse) {
+            pulse.heard(Instant::now());
+        }
+        match event {
+            Event::Incoming(Packet::ConnAck(welcome)) => self.begin(&welcome, client, side),
             Event::Incoming(Packet::SubAck(answer)) => {
                 self.answered(&answer, side);
                 self.subscribe(client, side)
             }
+            Event::Incoming(Packet::PubAck(answer)) => {
+                self.ledger.acknowledged(&answer);
+                Ok(false)
+            }
             Event::Incoming(Packet::Publish(said)) => {
-                self.tally.received += 1;
+                self.received += 1;
                 match self.dialect.hear(&said, &mut self.commands, side) {
                     Heard::Done => Ok(false),
                     Heard::Answer => Ok(true),
                     Heard::Leave(why) => Err(Loss::new(why, true)),
                 }
             }
+            Event::Outgoing(sent) => {
+                self.ledger.sent(&sent);
+                if let (Outgoing::PingReq, Some(pulse)) = (sent, &mut self.pulse) {
+                    pulse.asked();
+                }
+                Ok(false)
+            }
             _ => Ok(false),
         }
+    }
+
+    /// The broker welcomes us.
+    fn begin(
+        &mut self,
+        welcome: &ConnAck,
+        client: &AsyncClient,
+        side: &mut Side,
+    ) -> Result<bool, Loss> {
+        // Its word counts (MQTT 5, 3.2.2.3.14); 0 means that it will never ask for ours.
+        let theirs = welcome.properties.as_ref().and_then(|given| given.server_keep_alive);
+        let theirs = theirs.filter(|seconds| *seconds > 0).map(u64::from).map(Duration::from_secs);
+        self.pulse = Some(Pulse::new(theirs.unwrap_or(self.broker.keep_alive), Instant::now()));
+        self.connections += 1;
+        self.ledger.begin(welcome);
+        self.commands.begin();
+        self.state = State::Subscribing(0);
+        self.subscribe(client, side)
     }
 
     /// Asks for the next filters. When all are answered the rest begins: nobody shall hear of us
@@ -242,6 +277,10 @@ impl Mqtt {
         let State::Subscribing(answered) = self.state else { return Ok(false) };
         let filters: Vec<_> =
             self.dialect.filters().into_iter().skip(answered).take(FILTERS).collect();
+        let answer_by = Instant::now() + self.broker.connect_timeout;
+        if let Some(pulse) = &mut self.pulse {
+            pulse.expect((!filters.is_empty()).then_some(answer_by));
+        }
         if filters.is_empty() {
             self.state = State::Connected;
             let (device, broker) = (&self.name, &self.broker);
@@ -258,8 +297,10 @@ impl Mqtt {
     fn answered(&mut self, answer: &SubAck, side: &mut Side) {
         let State::Subscribing(answered) = &mut self.state else { return };
         for (filter, code) in (*answered..).zip(&answer.return_codes) {
-            if !matches!(code, SubscribeReasonCode::Success(_)) {
-                self.dialect.denied(filter, &format!("{code:?}"), &mut self.commands, side);
+            let (dialect, commands) = (&mut self.dialect, &mut self.commands);
+            match code {
+                SubscribeReasonCode::Success(_) => dialect.granted(filter, commands, side),
+                why => dialect.denied(filter, &format!("{why:?}"), commands, side),
             }
         }
         *answered += answer.return_codes.len();
@@ -282,24 +323,26 @@ impl Mqtt {
     }
 
     fn show(&self, side: &Side) {
-        let Tally { published, received, connections } = self.tally;
         let Commands { refused, superseded, .. } = self.commands;
-        let state = match self.state {
-            State::Connecting => "connecting".to_owned(),
-            State::Subscribing(_) => "subscribing".to_owned(),
-            State::Connected => "connected".to_owned(),
-            State::Lost => self.trouble.clone().unwrap_or_default(),
+        let waits_for = self.dialect.waits_for();
+        let ok = self.state == State::Connected && waits_for.is_none();
+        let state = match (self.state, waits_for) {
+            (State::Connecting, _) => "connecting".to_owned(),
+            (State::Subscribing(_), _) => "subscribing".to_owned(),
+            (State::Connected, Some(whom)) => format!("waiting for {whom}"),
+            (State::Connected, None) => "connected".to_owned(),
+            (State::Lost, _) => self.trouble.clone().unwrap_or_default(),
         };
         let facts = [
-            ("published", published),
-            ("received", received),
+            ("published", self.ledger.published),
+            ("denied", self.ledger.denied),
+            ("received", self.received),
             ("refused", refused),
             ("superseded", superseded),
             ("queue", self.dialect.unsaid() as u64),
-            ("reconnects", connections.saturating_sub(1)),
+            ("reconnects", self.connections.saturating_sub(1)),
         ];
         let facts = facts.map(|(name, count)| (name.to_owned(), count as f64)).into();
-        let ok = self.state == State::Connected;
         let session = Part { name: "broker".into(), ok, state, facts };
         let parts = std::iter::once(session).chain(self.commands.parts());
         side.show(parts.chain(self.dialect.parts()).collect());
@@ -314,25 +357,9 @@ async fn changed(exports: &mut Exports) {
 }
 
 /// The next event, and the loop that it came from.
-async fn step(
-    mut events: Box<EventLoop>,
-    patience: Duration,
-) -> (Box<EventLoop>, Result<Event, Loss>) {
-    let event = match timeout(patience, events.poll()).await {
-        Ok(event) => event.map_err(Loss::from),
-        Err(_) => Err(Loss::new("the broker takes nothing more", true)),
-    };
+async fn step(mut events: Box<EventLoop>) -> (Box<EventLoop>, Result<Event, Loss>) {
+    let event = events.poll().await.map_err(Loss::from);
     (events, event)
-}
-
-impl Line<'_> {
-    /// Gives a message to the library; `false` if there is no room.
-    pub(super) fn say(&mut self, said: Outgoing<'_>) -> bool {
-        let options = PublishOptions::new(qos(said.qos)).retain(said.retain);
-        let has_room = self.client.try_publish(said.topic, said.payload, options).is_ok();
-        *self.published += u64::from(has_room);
-        has_room
-    }
 }
 
 /// How much longer its sender means it.

@@ -8,6 +8,7 @@
 //! ```
 //! The broker's will is the NDEATH; it has the bdSeq of the birth that it ends, which is another on
 //! each connection. With a `device` the metrics are that device's and the node has none of its own.
+//! Births are the longest messages, so there is at most one a second, whoever asks for how many.
 //! Values are said when they differ, all of an instant in one message, under the aliases of the
 //! birth. Commands are metrics as well: what they hold is said back.
 //!
@@ -23,38 +24,26 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::command::{Commands, Said};
+use super::line::{FULL, Line, Outgoing};
 use super::publish::Item;
-use super::session::{Dialect, FULL, Heard, Line, Outgoing};
-use crate::driver::export::{Export, Shown};
+use super::session::{Dialect, Heard};
+use crate::driver::Part;
+use crate::driver::export::Export;
 use crate::driver::link::Side;
-use crate::driver::{OpenError, Part};
-use crate::image::{Quality, Value};
-use payload::{DataType, Held, Metric, Payload, PropertySet};
+pub use config::Config;
+pub(super) use config::is_free;
+use config::{BDSEQ, REBIRTH};
+use metric::{datatype, instant, metric, millis, named, value};
+use payload::{DataType, Held, Metric, Payload};
 
+mod bdseq;
+mod config;
+mod metric;
 mod payload;
 
-/// The metric that is written to ask for a birth.
-const REBIRTH: &str = "Node Control/Rebirth";
-
-/// The metric that joins a death to its birth.
-const BDSEQ: &str = "bdSeq";
-
-/// The longest name of a node and the like, in bytes: three of them are a topic.
-const MAX_NAME: usize = 256;
-
-/// The key `sparkplug`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// The group that the node is in.
-    pub group: String,
-    /// The node, unique in its group.
-    pub node: String,
-    /// The device whose metrics they are; without it they are the node's own.
-    pub device: Option<String>,
-    /// The host without which nothing is said.
-    pub primary_host: Option<String>,
-}
+/// Between two births. A host that asks again has not read the one before; many hosts that ask at
+/// once are answered by the same one.
+const BETWEEN_BIRTHS: Duration = Duration::from_secs(1);
 
 /// An edge node.
 #[derive(Debug)]
@@ -63,90 +52,75 @@ pub(super) struct Node {
     metrics: Vec<Item>,
     /// The number of each metric, which is its alias; the commands are the first of them.
     by_name: HashMap<String, usize>,
-    /// Of this connection.
-    bdseq: u8,
+    /// Of this connection, or of the one to come; `None` until that has a will.
+    bdseq: Option<u8>,
     /// Of the next message.
     seq: u8,
-    /// What the birth has said of each metric; `None` before it.
+    /// What the birth has said of each metric; `None` before it, and when another is wanted.
     born: Option<Vec<Option<DataType>>>,
+    /// When the last birth of this connection was.
+    born_at: Option<Instant>,
+    /// How many metrics were due when there was no more room.
+    waiting: usize,
     /// What the primary host has said last, and when by its clock.
-    host: Option<State>,
+    host: Option<HostState>,
+    /// Topics that the broker does not let us hear, and why.
+    denied: Vec<(String, String)>,
 }
 
 /// The payload of a STATE message.
 #[derive(Debug, Clone, Copy, Deserialize)]
-struct State {
+struct HostState {
     online: bool,
     timestamp: u64,
-}
-
-impl Config {
-    /// The names become levels of topics.
-    pub(super) fn check(&self) -> Result<(), OpenError> {
-        let names = [
-            ("group", Some(&self.group)),
-            ("node", Some(&self.node)),
-            ("device", self.device.as_ref()),
-            ("primary_host", self.primary_host.as_ref()),
-        ];
-        for (key, name) in names {
-            let is_wrong = |c: char| "/+#".contains(c) || c.is_control();
-            if name.is_some_and(|name| {
-                !(1..=MAX_NAME).contains(&name.len()) || name.contains(is_wrong)
-            }) {
-                let (key, found) = (format!("sparkplug.{key}"), format!("{name:?}"));
-                return Err(OpenError::new(key, found, "a name without /, + and #"));
-            }
-        }
-        Ok(())
-    }
-
-    /// The topic of a message of this sort from or to the node, or its device if it has one.
-    fn topic(&self, sort: char, verb: &str) -> String {
-        let Self { group, node, device, .. } = self;
-        let device = device.as_ref().filter(|_| sort == 'D').map(|device| format!("/{device}"));
-        format!("spBv1.0/{group}/{sort}{verb}/{node}{}", device.unwrap_or_default())
-    }
-
-    /// The sort of message that the metrics are in.
-    fn sort(&self) -> char {
-        if self.device.is_some() { 'D' } else { 'N' }
-    }
-
-    fn state_topic(&self) -> Option<String> {
-        self.primary_host.as_ref().map(|host| format!("spBv1.0/STATE/{host}"))
-    }
 }
 
 impl Node {
     /// The metrics begin with those of the commands, in their order.
     pub(super) fn new(config: Config, metrics: Vec<Item>) -> Self {
         let by_name = metrics.iter().map(|metric| metric.address.clone()).zip(0..).collect();
-        Self { config, metrics, by_name, bdseq: 0, seq: 0, born: None, host: None }
+        Self {
+            config,
+            metrics,
+            by_name,
+            bdseq: None,
+            seq: 0,
+            born: None,
+            born_at: None,
+            waiting: 0,
+            host: None,
+            denied: Vec::new(),
+        }
     }
 
-    /// Says who we are and all there is. If there is no room for it, everything is said again.
-    fn birth(&mut self, types: Vec<Option<DataType>>, line: &mut Line, export: &Export) -> bool {
+    /// The metric that joins the death of this connection to its births.
+    fn bdseq(&mut self) -> Metric {
+        let Config { group, node, .. } = &self.config;
+        let number = *self.bdseq.get_or_insert_with(|| bdseq::next(group, node));
+        named(BDSEQ, DataType::Int64, Held::Long(number.into()))
+    }
+
+    /// Says who we are and all there is, or nothing at all if there is no room for all of it.
+    fn birth(
+        &mut self,
+        types: Vec<Option<DataType>>,
+        line: &mut Line,
+        export: &Export,
+        now: Instant,
+    ) -> bool {
+        self.born = None;
         self.seq = 0;
-        let now = SystemTime::now();
-        let plain = |name: &str, datatype: DataType, value| Metric {
-            name: Some(name.to_owned()),
-            timestamp: Some(millis(now)),
-            datatype: Some(datatype as u32),
-            value: Some(value),
-            ..Metric::default()
-        };
-        let mut node = vec![
-            plain(BDSEQ, DataType::Int64, Held::Long(self.bdseq.into())),
-            plain(REBIRTH, DataType::Boolean, Held::Boolean(false)),
-        ];
-        let named = |at: usize| {
+        if !line.has_room(1 + usize::from(self.config.device.is_some())) {
+            return false;
+        }
+        let mut node = vec![self.bdseq(), named(REBIRTH, DataType::Boolean, Held::Boolean(false))];
+        let born = |at: usize| {
             let (item, datatype) = (&self.metrics[at], types[at]?);
             let metric = metric(at, &export.find(&item.name)?, datatype);
             let name = Some(item.address.clone());
             Some(Metric { name, datatype: Some(datatype as u32), ..metric })
         };
-        let metrics: Vec<_> = (0..self.metrics.len()).filter_map(named).collect();
+        let metrics: Vec<_> = (0..self.metrics.len()).filter_map(born).collect();
         let is_said = if self.config.device.is_some() {
             self.say('N', "BIRTH", node, line) && self.say('D', "BIRTH", metrics, line)
         } else {
@@ -154,13 +128,12 @@ impl Node {
             self.say('N', "BIRTH", node, line)
         };
         if is_said {
-            let now = Instant::now();
             for item in &mut self.metrics {
                 if let Some(shown) = export.find(&item.name) {
                     item.said(&shown, now);
                 }
             }
-            self.born = Some(types);
+            (self.born, self.born_at) = (Some(types), Some(now));
         }
         is_said
     }
@@ -181,6 +154,32 @@ impl Node {
         is_said
     }
 
+    /// Says what is due; `false` if there is no room.
+    fn data(
+        &mut self,
+        types: &[Option<DataType>],
+        line: &mut Line,
+        export: &Export,
+        now: Instant,
+    ) -> bool {
+        let (mut said, mut data) = (Vec::new(), Vec::new());
+        for (at, item) in self.metrics.iter().enumerate() {
+            let (Some(shown), Some(datatype)) = (export.find(&item.name), types[at]) else {
+                continue;
+            };
+            if item.due(&shown, now).is_some_and(|due| due <= now) {
+                data.push(metric(at, &shown, datatype));
+                said.push((at, shown));
+            }
+        }
+        if !data.is_empty() && !self.say(self.config.sort(), "DATA", data, line) {
+            self.waiting = said.len();
+            return false;
+        }
+        said.into_iter().for_each(|(at, shown)| self.metrics[at].said(&shown, now));
+        true
+    }
+
     /// Obeys, metric by metric.
     fn obey(&mut self, said: &Publish, commands: &mut Commands, side: &mut Side) -> Heard {
         let topic = String::from_utf8_lossy(&said.topic);
@@ -195,6 +194,7 @@ impl Node {
         for metric in payload.metrics {
             if metric.name.as_deref() == Some(REBIRTH) {
                 if metric.value == Some(Held::Boolean(true)) {
+                    // Until then nothing else is said, as the specification has it.
                     self.born = None;
                     heard = Heard::Answer;
                 }
@@ -221,7 +221,7 @@ impl Node {
 
     /// The primary host comes or goes.
     fn attend(&mut self, said: &Publish, commands: &mut Commands) -> Heard {
-        let Ok(state) = serde_json::from_slice::<State>(&said.payload) else {
+        let Ok(state) = serde_json::from_slice::<HostState>(&said.payload) else {
             let topic = String::from_utf8_lossy(&said.topic);
             commands.refuse(&topic, "it is no STATE such as {\"online\":true,\"timestamp\":0}");
             return Heard::Done;
@@ -237,142 +237,118 @@ impl Node {
             _ => Heard::Done,
         }
     }
+
+    /// What we listen to, and whether commands to the metrics come by it.
+    fn topics(&self) -> Vec<(String, bool)> {
+        let sort = self.config.sort();
+        let mut topics = vec![(self.config.topic('N', "CMD"), sort == 'N')];
+        if sort == 'D' {
+            topics.push((self.config.topic('D', "CMD"), true));
+        }
+        topics.extend(self.config.state_topic().map(|topic| (topic, false)));
+        topics
+    }
 }
 
 impl Dialect for Node {
-    fn will(&self) -> Option<LastWill> {
-        let now = millis(SystemTime::now());
-        let bdseq = Metric {
-            name: Some(BDSEQ.to_owned()),
-            timestamp: Some(now),
-            datatype: Some(DataType::Int64 as u32),
-            value: Some(Held::Long(self.bdseq.into())),
-            ..Metric::default()
-        };
-        let death = Payload { timestamp: Some(now), metrics: vec![bdseq], seq: None };
+    fn will(&mut self) -> Option<LastWill> {
+        let metrics = vec![self.bdseq()];
+        let timestamp = Some(millis(SystemTime::now()));
+        let death = Payload { timestamp, metrics, seq: None }.encode_to_vec();
         let topic = self.config.topic('N', "DEATH");
-        Some(LastWill::new(topic, death.encode_to_vec(), QoS::AtLeastOnce, false, None))
+        Some(LastWill::new(topic, death, QoS::AtLeastOnce, false, None))
     }
 
-    fn was_tried(&mut self) {
-        self.bdseq = self.bdseq.wrapping_add(1);
+    fn next_session(&mut self) {
+        self.bdseq = None;
     }
 
     fn forget(&mut self) {
-        self.born = None;
-        self.host = None;
+        (self.born, self.born_at, self.host) = (None, None, None);
+        self.waiting = 0;
+        self.denied.clear();
         self.metrics.iter_mut().for_each(Item::forget);
     }
 
     fn filters(&self) -> Vec<SubscribeFilterInput> {
-        let live = |topic| {
-            SubscribeFilterInput::new(topic, QoS::AtLeastOnce)
-                .retain_forward_rule(RetainForwardRule::Never)
-        };
-        let mut filters = vec![live(self.config.topic('N', "CMD"))];
-        if self.config.device.is_some() {
-            filters.push(live(self.config.topic('D', "CMD")));
-        }
         let state = self.config.state_topic();
-        filters.extend(state.map(|topic| SubscribeFilterInput::new(topic, QoS::AtLeastOnce)));
-        filters
+        let filter = |(topic, _): (String, bool)| {
+            // The specification has no retained commands. A STATE is retained.
+            let rule = match state.as_ref() == Some(&topic) {
+                true => RetainForwardRule::OnEverySubscribe,
+                false => RetainForwardRule::Never,
+            };
+            SubscribeFilterInput::new(topic, QoS::AtLeastOnce).retain_forward_rule(rule)
+        };
+        self.topics().into_iter().map(filter).collect()
     }
 
-    fn denied(&mut self, _: usize, why: &str, commands: &mut Commands, side: &mut Side) {
-        for command in &mut commands.all {
-            command.is_denied(why, side);
+    fn granted(&mut self, filter: usize, commands: &mut Commands, side: &mut Side) {
+        if let Some((_, true)) = self.topics().get(filter) {
+            commands.all.iter_mut().for_each(|command| command.allow(side));
         }
+    }
+
+    fn denied(&mut self, filter: usize, why: &str, commands: &mut Commands, side: &mut Side) {
+        let Some((topic, has_commands)) = self.topics().into_iter().nth(filter) else { return };
+        tracing::warn!(topic, "the broker refuses the subscription to {topic}: {why}");
+        if has_commands {
+            commands.all.iter_mut().for_each(|command| command.deny(why, side));
+        }
+        self.denied.push((topic, why.to_owned()));
     }
 
     fn hear(&mut self, said: &Publish, commands: &mut Commands, side: &mut Side) -> Heard {
         if self.config.state_topic().is_some_and(|topic| said.topic == topic) {
             return self.attend(said, commands);
         }
-        // The specification has no retained commands.
         if said.retain { Heard::Done } else { self.obey(said, commands, side) }
     }
 
+    fn waits_for(&self) -> Option<String> {
+        let host = self.config.primary_host.as_ref()?;
+        let is_there = self.host.is_some_and(|host| host.online);
+        (!is_there).then(|| format!("primary host {host}"))
+    }
+
     fn speak(&mut self, line: &mut Line, export: &Export, now: Instant) -> Option<Instant> {
-        let has_host = self.host.is_some_and(|host| host.online);
-        if export.cycle == 0 || (self.config.primary_host.is_some() && !has_host) {
+        if export.cycle == 0 || self.waits_for().is_some() {
             return None;
         }
+        self.waiting = 0;
         let types: Vec<_> = self.metrics.iter().map(|item| datatype(export, &item.name)).collect();
-        if self.born.as_ref() != Some(&types) {
-            if !self.birth(types, line, export) {
-                return Some(now + FULL);
-            }
-            return self.next(export, now);
+        for (item, datatype) in self.metrics.iter_mut().zip(&types) {
+            item.is_unknown = datatype.is_none();
         }
-        let (mut said, mut data) = (Vec::new(), Vec::new());
-        for (at, item) in self.metrics.iter().enumerate() {
-            let (Some(shown), Some(datatype)) = (export.find(&item.name), types[at]) else {
-                continue;
-            };
-            if item.due(&shown, now).is_some_and(|due| due <= now) {
-                data.push(metric(at, &shown, datatype));
-                said.push((at, shown));
-            }
+        if self.born.as_ref() == Some(&types) {
+            let has_room = self.data(&types, line, export, now);
+            return if has_room { self.next(export, now) } else { Some(now + FULL) };
         }
-        if !data.is_empty() && !self.say(self.config.sort(), "DATA", data, line) {
+        let soonest = self.born_at.map(|born_at| born_at + BETWEEN_BIRTHS);
+        if soonest.is_some_and(|soonest| now < soonest) {
+            return soonest;
+        }
+        let known = types.iter().flatten().count();
+        if !self.birth(types, line, export, now) {
+            self.waiting = known;
             return Some(now + FULL);
         }
-        said.into_iter().for_each(|(at, shown)| self.metrics[at].said(&shown, now));
         self.next(export, now)
     }
 
     fn unsaid(&self) -> usize {
-        self.metrics.iter().filter(|item| item.is_unsaid()).count()
+        self.metrics.iter().filter(|item| item.is_unsaid()).count().max(self.waiting)
     }
 
     fn parts(&self) -> Vec<Part> {
-        let Some(born) = &self.born else { return Vec::new() };
-        let types = self.metrics.iter().zip(born);
-        let unknown = types.filter(|(_, datatype)| datatype.is_none());
-        unknown.map(|(item, _)| super::unknown(&item.name)).collect()
+        let denied = self.denied.iter().map(|(topic, why)| {
+            let state = format!("the broker refuses the subscription: {why}");
+            Part { name: topic.clone(), ok: false, state, facts: Vec::new() }
+        });
+        let unknown = self.metrics.iter().filter(|item| item.is_unknown);
+        denied.chain(unknown.map(|item| super::unknown(&item.name))).collect()
     }
 }
 
-/// The type of a point or variable; `None` if nothing has this name.
-fn datatype(export: &Export, name: &str) -> Option<DataType> {
-    if let Some(id) = export.points.find(name) {
-        return Some(DataType::of(&export.points[id]));
-    }
-    Some(match export.find(name)?.value {
-        Value::Bool(_) => DataType::Boolean,
-        Value::Int(_) => DataType::Int32,
-        Value::Real(_) => DataType::Double,
-    })
-}
-
-/// A metric under its alias. What was never read has no value, instead of a 0.
-fn metric(alias: usize, shown: &Shown, datatype: DataType) -> Metric {
-    let value = datatype.hold(shown.value).filter(|_| shown.quality != Quality::Waiting);
-    Metric {
-        alias: Some(alias as u64),
-        timestamp: Some(millis(shown.at)),
-        is_null: value.is_none().then_some(true),
-        properties: Some(PropertySet::quality(shown.quality)),
-        value,
-        ..Metric::default()
-    }
-}
-
-/// The value of a metric; if it does not say of which type, it is of `expected`.
-fn value(metric: &Metric, expected: DataType) -> Result<Value, String> {
-    let held = metric.value.ok_or("it has no value that is understood")?;
-    let said = metric.datatype.and_then(|said| DataType::try_from(said as i32).ok());
-    let datatype = said.filter(|said| *said != DataType::Unknown).unwrap_or(expected);
-    datatype.value(held).ok_or_else(|| format!("{held:?} is no value of type {datatype:?}"))
-}
-
-fn millis(at: SystemTime) -> u64 {
-    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn instant(millis: u64) -> SystemTime {
-    // What no clock can show is ahead of all of them.
-    let since = Duration::from_millis(millis);
-    SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or_else(SystemTime::now)
-}
+#[cfg(test)]
+mod tests;

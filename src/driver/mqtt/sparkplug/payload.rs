@@ -5,6 +5,8 @@
 //! metric that has only such a value counts as one without. What is said with it is in
 //! `sparkplug.rs`.
 
+use std::fmt;
+
 use prost::Message;
 
 use crate::image::{Kind, Point, Quality, Value};
@@ -77,6 +79,18 @@ pub(super) enum Held {
     Boolean(bool),
 }
 
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Int(raw) => write!(f, "{raw}"),
+            Self::Long(raw) => write!(f, "{raw}"),
+            Self::Float(real) => write!(f, "{real:?}"),
+            Self::Double(real) => write!(f, "{real:?}"),
+            Self::Boolean(on) => write!(f, "{on}"),
+        }
+    }
+}
+
 /// What else is known of a metric: names and, in the same order, values.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct PropertySet {
@@ -142,26 +156,36 @@ impl DataType {
         })
     }
 
-    /// The value that the wire holds for a metric of this type.
+    /// The value that the wire holds for a metric of this type; `None` if it is none of this type,
+    /// because of its sort or because it is too large: what does not fit is never cut off.
     pub(super) fn value(self, held: Held) -> Option<Value> {
-        let raw = match (self, held) {
+        let (raw, wire_bits) = match (self, held) {
             (Self::Boolean, Held::Boolean(on)) => return Some(Value::Bool(on)),
             (Self::Double, Held::Double(real)) => return Some(Value::Real(real)),
             (Self::Float, Held::Float(real)) => return Some(Value::Real(real.into())),
             (Self::Boolean | Self::Double | Self::Float | Self::Unknown, _) => return None,
-            (_, Held::Int(raw)) => u64::from(raw),
-            (_, Held::Long(raw)) => raw,
+            (_, Held::Int(raw)) => (u64::from(raw), 32),
+            (_, Held::Long(raw)) => (raw, 64),
             _ => return None,
         };
-        // Some senders extend the sign beyond the width of the type, others do not.
-        let unused = 64 - self.bits();
-        Some(Value::Int(match self {
+        let bits = self.bits();
+        let is_within = raw.checked_shr(bits).unwrap_or(0) == 0;
+        let value = match self {
+            // Some senders extend the sign to the width of the wire's field, others do not.
             Self::Int8 | Self::Int16 | Self::Int32 | Self::Int64 => {
-                ((raw << unused) as i64 >> unused).into()
+                let value = signed(raw, bits);
+                (is_within || signed(raw, wire_bits) == value).then_some(value.into())
             }
-            _ => (raw << unused >> unused).into(),
-        }))
+            _ => is_within.then_some(raw.into()),
+        };
+        value.map(Value::Int)
     }
+}
+
+/// The lowest bits as a two's complement.
+const fn signed(raw: u64, bits: u32) -> i64 {
+    let unused = 64 - bits;
+    (raw << unused) as i64 >> unused
 }
 
 impl PropertySet {
@@ -203,8 +227,34 @@ mod tests {
         check(DataType::Float, Value::Real(0.5), Some(Held::Float(0.5)));
         check(DataType::Double, Value::Int(1), None);
         check(DataType::Int8, Value::Bool(true), None);
-        assert_eq!(DataType::Int8.value(Held::Int(0xffff_fffe)), Some(Value::Int(-2)));
         assert_eq!(DataType::Int32.value(Held::Double(1.0)), None);
+    }
+
+    #[test]
+    fn integers_are_whole_or_none() {
+        fn check(datatype: DataType, held: Held, expected: Option<i128>) {
+            let found = datatype.value(held);
+            assert_eq!(found, expected.map(Value::Int), "{datatype:?} {held:?}");
+        }
+        check(DataType::UInt8, Held::Int(255), Some(255));
+        check(DataType::UInt8, Held::Int(300), None);
+        check(DataType::UInt8, Held::Int(u32::MAX), None);
+        check(DataType::UInt16, Held::Long(65_536), None);
+        check(DataType::UInt32, Held::Long(u64::from(u32::MAX)), Some(u32::MAX.into()));
+        check(DataType::UInt64, Held::Long(u64::MAX), Some(u64::MAX.into()));
+        // The sign may be extended to the width of the field, and no other way.
+        check(DataType::Int8, Held::Int(0xfe), Some(-2));
+        check(DataType::Int8, Held::Int(0xffff_fffe), Some(-2));
+        check(DataType::Int8, Held::Int(0xfffe), None);
+        check(DataType::Int8, Held::Int(-200_i32 as u32), None);
+        check(DataType::Int16, Held::Int(70_000), None);
+        check(DataType::Int16, Held::Long(-2_i64 as u64), Some(-2));
+        check(DataType::Int16, Held::Long(0xffff_fffe), None);
+        check(DataType::Int16, Held::Long(1_700_000_000_000), None);
+        check(DataType::Int32, Held::Long(-40_000_i64 as u64), Some(-40_000));
+        check(DataType::Int32, Held::Long(1 << 32), None);
+        check(DataType::Int64, Held::Int(7), Some(7));
+        check(DataType::Int64, Held::Long(u64::MAX), Some(-1));
     }
 
     /// The bytes of a message written down by hand, from the table of the specification.

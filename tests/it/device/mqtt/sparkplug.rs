@@ -12,20 +12,22 @@ use camshaft::image::{Quality, Value};
 use serde_json::{Value as Json, json};
 
 use super::mosquitto::Mosquitto;
-use super::{Plant, connected, fact, lasts, session, toml};
+use super::{Plant, fact, lasts, session, toml};
 use crate::device::peer::python;
 use crate::device::{Bench, PATIENCE};
 
 /// `tests/peers/sparkplug.py`, which speaks unasked, so that a thread listens. Dropping it ends it.
 struct Host {
     child: Child,
+    /// The node that it talks with. Each test has another: their numbers are the process's.
+    node: &'static str,
     heard: Arc<Mutex<Vec<Json>>>,
     /// How many messages were taken out.
     taken: usize,
 }
 
 impl Host {
-    fn at(broker: &Mosquitto) -> Self {
+    fn at(broker: &Mosquitto, node: &'static str) -> Self {
         let mut child = python("sparkplug.py", &[broker.port.to_string()]);
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let heard: Arc<Mutex<Vec<Json>>> = Arc::default();
@@ -35,7 +37,7 @@ impl Host {
                 hears.lock().unwrap().push(serde_json::from_str(&line).unwrap());
             }
         });
-        let mut host = Self { child, heard, taken: 0 };
+        let mut host = Self { child, node, heard, taken: 0 };
         let started = Instant::now();
         while host.take().is_none() {
             assert!(started.elapsed() < PATIENCE, "the peer is not ready");
@@ -57,14 +59,16 @@ impl Host {
         None
     }
 
-    /// The next message, which must be of this topic, at most once and not kept.
+    /// The next message, which must be of this sort, at most once and not kept.
     #[track_caller]
-    fn next(&mut self, topic: &str, bench: &mut Bench) -> Json {
+    fn next(&mut self, verb: &str, bench: &mut Bench) -> Json {
+        let device = if verb.starts_with('D') { "/plc" } else { "" };
+        let topic = format!("spBv1.0/plant/{verb}/{}{device}", self.node);
         let started = Instant::now();
         loop {
             bench.cycle();
             if let Some(line) = self.take() {
-                assert_eq!(line["topic"], topic, "{line}");
+                assert_eq!(line["topic"], *topic, "{line}");
                 assert_eq!((&line["retain"], &line["error"]), (&json!(0), &Json::Null), "{line}");
                 let qos = u8::from(topic.contains("DEATH"));
                 assert_eq!(line["qos"], qos, "{line}");
@@ -80,7 +84,14 @@ impl Host {
     }
 
     fn command(&mut self, metrics: &Json) {
-        self.say(&json!({ "topic": "spBv1.0/plant/NCMD/line1", "metrics": metrics }));
+        let topic = format!("spBv1.0/plant/NCMD/{}", self.node);
+        self.say(&json!({ "topic": topic, "metrics": metrics }));
+    }
+
+    /// One metric with the fields that the wire has for it, and no others.
+    fn raw(&mut self, metric: &Json) {
+        let topic = format!("spBv1.0/plant/NCMD/{}", self.node);
+        self.say(&json!({ "topic": topic, "raw": [metric] }));
     }
 }
 
@@ -92,7 +103,7 @@ impl Drop for Host {
 }
 
 const NODE: &str = r#"
-  sparkplug = { group = "plant", node = "line1" }
+  sparkplug = { group = "plant", node = "NODE" }
   publish = [
     { name = "tank.level", deadband = 0.5, min_interval = "10ms" },
     { name = "count", metric = "Counters/Parts", min_interval = "10ms" },
@@ -104,9 +115,9 @@ const SPEED: &str = r#"
   { name = "speed", direction = "in", type = "i16",
     at = { metric = "Drive/Speed", expires = "2s" } }"#;
 
-const BIRTH: &str = "spBv1.0/plant/NBIRTH/line1";
-const DATA: &str = "spBv1.0/plant/NDATA/line1";
-const DEATH: &str = "spBv1.0/plant/NDEATH/line1";
+const BIRTH: &str = "NBIRTH";
+const DATA: &str = "NDATA";
+const DEATH: &str = "NDEATH";
 
 /// A metric of a payload by its name, without instants and what the wire has of it.
 fn metric(payload: &Json, name: &str) -> Json {
@@ -121,16 +132,16 @@ fn names(payload: &Json) -> Vec<&str> {
     metrics.iter().map(|metric| metric["name"].as_str().unwrap()).collect()
 }
 
-fn bench(broker: &Mosquitto, node: &str) -> Bench {
-    Bench::open(&toml(broker.port, node, SPEED))
+fn bench(broker: &Mosquitto, host: &Host, keys: &str) -> Bench {
+    Bench::open(&toml(broker.port, &keys.replace("NODE", host.node), SPEED))
 }
 
 #[test]
 #[ignore = "needs mosquitto and pysparkplug"]
 fn a_node_is_born_speaks_and_dies() {
     let broker = Mosquitto::start();
-    let mut host = Host::at(&broker);
-    let mut bench = bench(&broker, NODE);
+    let mut host = Host::at(&broker, "line1");
+    let mut bench = bench(&broker, &host, NODE);
     let mut plant = Plant::new();
     plant.set("count", Value::Int(-3), Quality::Stale);
     plant.set("door", Value::Bool(false), Quality::Waiting);
@@ -156,6 +167,9 @@ fn a_node_is_born_speaks_and_dies() {
         assert!(metric["alias"].is_null() || aliases.insert(metric["alias"].as_u64()), "{metric}");
     }
     assert_eq!(aliases.len(), 4);
+    bench.until("all is said, and what is not there does not wait", |bench| {
+        fact(bench, "published") == 1.0 && fact(bench, "queue") == 0.0
+    });
 
     // Only what has changed, under its alias; the next number each time, and 0 after 255.
     plant.set("door", Value::Bool(true), Quality::Good);
@@ -186,8 +200,8 @@ fn a_node_is_born_speaks_and_dies() {
 #[ignore = "needs mosquitto and pysparkplug"]
 fn a_node_is_born_again_when_it_is_asked_to() {
     let mut broker = Mosquitto::start();
-    let mut host = Host::at(&broker);
-    let mut bench = bench(&broker, NODE);
+    let mut host = Host::at(&broker, "line2");
+    let mut bench = bench(&broker, &host, NODE);
     let mut plant = Plant::new();
     plant.level(&bench, 10.0);
     host.next(BIRTH, &mut bench);
@@ -230,8 +244,8 @@ impl Host {
 #[ignore = "needs mosquitto and pysparkplug"]
 fn commands_are_metrics() {
     let broker = Mosquitto::start();
-    let mut host = Host::at(&broker);
-    let mut bench = bench(&broker, NODE);
+    let mut host = Host::at(&broker, "line3");
+    let mut bench = bench(&broker, &host, NODE);
     let mut plant = Plant::new();
     plant.level(&bench, 10.0);
     let birth = host.next(BIRTH, &mut bench);
@@ -266,9 +280,17 @@ fn commands_are_metrics() {
     host.command(&json!([{ "name": "Drive/Speed", "type": "STRING", "value": "1" }]));
     host.command(&json!([{ "name": "Drive/Speed", "type": "INT32", "value": 40_000 }]));
     host.command(&json!([{ "name": "tank.level", "type": "DOUBLE", "value": 1.0 }]));
-    host.say(&json!({ "topic": "spBv1.0/plant/NCMD/line1", "hex": "0aff" }));
+    host.say(&json!({ "topic": "spBv1.0/plant/NCMD/line3", "hex": "0aff" }));
     bench.until("they are refused", |bench| fact(bench, "refused") == 6.0);
+    // What does not fit is not cut off, and what is null is not 0.
+    host.raw(&json!({ "name": "Drive/Speed", "int_value": 70_000 }));
+    host.raw(&json!({ "name": "Drive/Speed", "long_value": now }));
+    host.raw(&json!({ "name": "Drive/Speed", "datatype": 13, "long_value": 5 }));
+    host.raw(&json!({ "name": "Drive/Speed", "is_null": true, "int_value": 0 }));
+    bench.until("they are refused", |bench| fact(bench, "refused") == 10.0);
     assert_eq!(bench.input("speed"), (Value::Int(44), Quality::NoComm));
+    host.raw(&json!({ "name": "Drive/Speed", "int_value": 45 }));
+    bench.until("it has come", |bench| bench.input("speed") == (Value::Int(45), Quality::Good));
     host.command(&json!([{ "name": "Drive/Speed", "type": "INT32", "value": 46 }]));
     bench.until("it has come", |bench| bench.input("speed") == (Value::Int(46), Quality::Good));
 }
@@ -277,21 +299,21 @@ fn commands_are_metrics() {
 #[ignore = "needs mosquitto and pysparkplug"]
 fn a_device_has_a_birth_of_its_own() {
     let broker = Mosquitto::start();
-    let mut host = Host::at(&broker);
-    let node = NODE.replace("node = \"line1\"", "node = \"line1\", device = \"plc\"");
-    let mut bench = bench(&broker, &node);
+    let mut host = Host::at(&broker, "line4");
+    let node = NODE.replace("\"NODE\"", "\"NODE\", device = \"plc\"");
+    let mut bench = bench(&broker, &host, &node);
     let mut plant = Plant::new();
     plant.level(&bench, 10.0);
     let birth = host.next(BIRTH, &mut bench);
     assert_eq!((names(&birth), &birth["seq"]), (vec!["bdSeq", "Node Control/Rebirth"], &json!(0)));
-    let birth = host.next("spBv1.0/plant/DBIRTH/line1/plc", &mut bench);
+    let birth = host.next("DBIRTH", &mut bench);
     assert_eq!(names(&birth), ["Drive/Speed", "tank.level", "Counters/Parts", "door"]);
     assert_eq!(birth["seq"], 1);
     plant.level(&bench, 20.0);
-    let data = host.next("spBv1.0/plant/DDATA/line1/plc", &mut bench);
+    let data = host.next("DDATA", &mut bench);
     assert_eq!((names(&data), &data["seq"]), (vec!["tank.level"], &json!(2)));
     let speed = json!([{ "name": "Drive/Speed", "type": "INT16", "value": 5 }]);
-    host.say(&json!({ "topic": "spBv1.0/plant/DCMD/line1/plc", "metrics": speed }));
+    host.say(&json!({ "topic": "spBv1.0/plant/DCMD/line4/plc", "metrics": speed }));
     bench.until("it has come", |bench| bench.input("speed") == (Value::Int(5), Quality::Good));
 }
 
@@ -299,11 +321,12 @@ fn a_device_has_a_birth_of_its_own() {
 #[ignore = "needs mosquitto and pysparkplug"]
 fn nothing_is_said_without_the_primary_host() {
     let broker = Mosquitto::start();
-    let mut host = Host::at(&broker);
-    let node = NODE.replace("node = \"line1\"", "node = \"line1\", primary_host = \"scada\"");
-    let mut bench = bench(&broker, &node);
+    let mut host = Host::at(&broker, "line5");
+    let node = NODE.replace("\"NODE\"", "\"NODE\", primary_host = \"scada\"");
+    let mut bench = bench(&broker, &host, &node);
     let mut plant = Plant::new();
-    connected(&mut bench);
+    let waits = "waiting for primary host scada";
+    bench.until("it waits", |bench| session(bench).state == waits);
     plant.level(&bench, 10.0);
     let state = |online: bool, timestamp: u64| {
         let text = json!({ "online": online, "timestamp": timestamp }).to_string();
@@ -315,6 +338,7 @@ fn nothing_is_said_without_the_primary_host() {
     host.say(&state(true, 2000));
     let birth = host.next(BIRTH, &mut bench);
     assert_eq!(metric(&birth, "bdSeq"), json!(["INT64", 0, null]));
+    bench.until("it is told", |bench| session(bench).state == "connected");
     // The farewell of an earlier life comes late.
     host.say(&state(false, 1500));
     plant.level(&bench, 20.0);
@@ -327,4 +351,25 @@ fn nothing_is_said_without_the_primary_host() {
     let birth = host.next(BIRTH, &mut bench);
     assert_eq!(metric(&birth, "bdSeq"), json!(["INT64", 1, null]));
     assert_eq!(metric(&birth, "tank.level"), json!(["DOUBLE", 20.0, 192]));
+}
+
+#[test]
+#[ignore = "needs mosquitto and pysparkplug"]
+fn a_node_that_is_opened_again_is_another_session() {
+    let broker = Mosquitto::start();
+    let mut host = Host::at(&broker, "line6");
+    let mut old = bench(&broker, &host, NODE);
+    let mut plant = Plant::new();
+    plant.level(&old, 10.0);
+    let birth = host.next(BIRTH, &mut old);
+    assert_eq!(metric(&birth, "bdSeq"), json!(["INT64", 0, null]));
+    // As a reload does it: the old one goes when the new one is there.
+    let keys = NODE.replace("NODE", host.node);
+    let mut new = Bench::open(&toml(broker.port, &keys, SPEED).replace("\"bench\"", "\"new\""));
+    plant.level(&new, 10.0);
+    let birth = host.next(BIRTH, &mut new);
+    assert_eq!(metric(&birth, "bdSeq"), json!(["INT64", 1, null]));
+    drop(old);
+    let death = host.next(DEATH, &mut new);
+    assert_eq!(metric(&death, "bdSeq"), json!(["INT64", 0, null]), "not that of the new one");
 }

@@ -1,0 +1,73 @@
+//! The socket to a broker, set up so that a cable which is pulled is noticed.
+//!
+//! The library can open one as well, but knows neither keepalive nor the timeout of what is under
+//! way. TLS and MQTT on it are the library's. How long a broker may be silent on a good connection
+//! is in `pulse.rs`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+
+use super::loss::NO_ANSWER;
+
+/// A cable that is pulled is found out after 15 + 3 * 5 s of silence, and as soon with something
+/// under way. The same as for Modbus.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(15), Duration::from_secs(5), 3);
+
+/// Connects to the first address of a host that takes us, within this limit.
+///
+/// # Errors
+/// When none does; why is that of the last.
+pub(super) async fn dial(host: String, port: u16, limit: Duration) -> io::Result<TcpStream> {
+    let found: Vec<SocketAddr> = lookup_host((host.as_str(), port)).await?.collect();
+    // One that swallows whatever is sent to it leaves time for the others.
+    let share = limit / u32::try_from(found.len().max(1)).unwrap_or(u32::MAX);
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for address in found {
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return set_up(&stream).map(|()| stream),
+            Ok(Err(error)) => failure = error,
+            Err(_) => failure = io::Error::new(io::ErrorKind::TimedOut, NO_ANSWER),
+        }
+    }
+    Err(failure)
+}
+
+fn set_up(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let (idle, interval, probes) = KEEPALIVE;
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval);
+    socket.set_tcp_keepalive(&keepalive.with_retries(probes))?;
+    socket.set_tcp_user_timeout(Some(idle + interval * probes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_notices_a_pulled_cable() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let stream = dial("localhost".into(), port, Duration::from_secs(5)).await.unwrap();
+            let socket = SockRef::from(&stream);
+            assert!(socket.keepalive().unwrap() && stream.nodelay().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(15));
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(5));
+            assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(30)));
+            drop(listener);
+            let refused = dial("127.0.0.1".into(), port, Duration::from_secs(5)).await;
+            assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        });
+    }
+}

@@ -1,0 +1,44 @@
+//! The numbers that join deaths to births.
+//!
+//! A death that comes late must not be taken for that of a newer connection, so no two connections
+//! of a node have the same number. That holds longer than a [`Node`](super::Node) lives: when a
+//! configuration is loaded again the new one connects while the broker still knows the old one. So
+//! the count is the process's. It is not kept on the disk: the first connection after a start says
+//! 0, as the specification has it.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+/// So many nodes are remembered: more than a configuration has devices, four times over, so that
+/// one which is not remembered any more has not been here for long.
+const MAX_NODES: usize = 4 * crate::driver::MAX_DEVICES;
+
+/// The next number of each node that this process has ever been, by group and name. Only the
+/// threads of devices come here, once for each connection.
+static NEXT: Mutex<BTreeMap<(String, String), u8>> = Mutex::new(BTreeMap::new());
+
+/// The number of another connection.
+pub(super) fn next(group: &str, node: &str) -> u8 {
+    let mut all = NEXT.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = (group.to_owned(), node.to_owned());
+    if all.len() >= MAX_NODES && !all.contains_key(&key) {
+        all.pop_first();
+    }
+    let next = all.entry(key).or_default();
+    let number = *next;
+    *next = number.wrapping_add(1);
+    number
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_node_counts_for_itself() {
+        let of = |node| next("bdseq.rs", node);
+        assert_eq!([of("a"), of("a"), of("b"), of("a")], [0, 1, 0, 2]);
+        assert!((0..=255).all(|number| of("c") == number));
+        assert_eq!(of("c"), 0, "the specification has 0 to 255");
+    }
+}

@@ -1,0 +1,104 @@
+//! From points and variables to metrics, and from commands to values.
+//!
+//! How a metric lies on the wire is in `payload.rs`, when it is said in `sparkplug.rs`.
+
+use std::time::{Duration, SystemTime};
+
+use super::payload::{DataType, Held, Metric, PropertySet};
+use crate::driver::export::{Export, Shown};
+use crate::image::{Quality, Value};
+
+/// The type of a point or variable; `None` if nothing has this name.
+pub(super) fn datatype(export: &Export, name: &str) -> Option<DataType> {
+    if let Some(id) = export.points.find(name) {
+        return Some(DataType::of(&export.points[id]));
+    }
+    Some(match export.find(name)?.value {
+        Value::Bool(_) => DataType::Boolean,
+        Value::Int(_) => DataType::Int32,
+        Value::Real(_) => DataType::Double,
+    })
+}
+
+/// A metric under its alias. What was never read has no value, instead of a 0.
+pub(super) fn metric(alias: usize, shown: &Shown, datatype: DataType) -> Metric {
+    let value = datatype.hold(shown.value).filter(|_| shown.quality != Quality::Waiting);
+    Metric {
+        alias: Some(alias as u64),
+        timestamp: Some(millis(shown.at)),
+        is_null: value.is_none().then_some(true),
+        properties: Some(PropertySet::quality(shown.quality)),
+        value,
+        ..Metric::default()
+    }
+}
+
+/// A metric of the node itself, which has no alias.
+pub(super) fn named(name: &str, datatype: DataType, value: Held) -> Metric {
+    Metric {
+        name: Some(name.to_owned()),
+        timestamp: Some(millis(SystemTime::now())),
+        datatype: Some(datatype as u32),
+        value: Some(value),
+        ..Metric::default()
+    }
+}
+
+/// The value of a metric; if it does not say of which type, it is of `expected`.
+pub(super) fn value(metric: &Metric, expected: DataType) -> Result<Value, String> {
+    if metric.is_null == Some(true) {
+        return Err("it is null".into());
+    }
+    let held = metric.value.ok_or("it has no value that is understood")?;
+    let datatype = match metric.datatype.unwrap_or_default() {
+        0 => expected,
+        number => i32::try_from(number)
+            .ok()
+            .and_then(|number| DataType::try_from(number).ok())
+            .ok_or_else(|| format!("its type, number {number}, is no number and no boolean"))?,
+    };
+    datatype.value(held).ok_or_else(|| format!("{held} is no {datatype:?}"))
+}
+
+pub(super) fn millis(at: SystemTime) -> u64 {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn instant(millis: u64) -> SystemTime {
+    // What no clock can show is ahead of all of them.
+    let since = Duration::from_millis(millis);
+    SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or_else(SystemTime::now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_no_command() {
+        fn check(metric: Metric, expected: DataType, found: Result<Value, &str>) {
+            let value = value(&metric, expected);
+            assert_eq!(value.as_ref().map_err(String::as_str), found.as_ref().map_err(|why| *why));
+        }
+        let of = |value| Metric { value: Some(value), ..Metric::default() };
+        let typed = |datatype, value| Metric { datatype: Some(datatype), ..of(value) };
+        let (u8, i16) = (DataType::UInt8, DataType::Int16);
+        // Commands come without a type as a rule.
+        check(of(Held::Int(44)), u8, Ok(Value::Int(44)));
+        check(of(Held::Int(300)), u8, Err("300 is no UInt8"));
+        check(of(Held::Int(70_000)), i16, Err("70000 is no Int16"));
+        check(of(Held::Long(1_764_000_000_000)), i16, Err("1764000000000 is no Int16"));
+        check(typed(0, Held::Int(300)), u8, Err("300 is no UInt8"));
+        check(typed(3, Held::Int(300)), u8, Ok(Value::Int(300)));
+        // A DateTime, and what no specification has.
+        let datetime = typed(13, Held::Long(5));
+        check(datetime, i16, Err("its type, number 13, is no number and no boolean"));
+        let other = typed(u32::MAX, Held::Int(5));
+        check(other, i16, Err("its type, number 4294967295, is no number and no boolean"));
+        let null = Metric { is_null: Some(true), ..of(Held::Int(0)) };
+        check(null, u8, Err("it is null"));
+        check(Metric::default(), u8, Err("it has no value that is understood"));
+        check(of(Held::Double(1.0)), u8, Err("1.0 is no UInt8"));
+    }
+}
