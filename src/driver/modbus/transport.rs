@@ -1,9 +1,9 @@
 //! One connection to a bus, one request on it at a time, and the right reply or none.
 //!
-//! What makes this more than sending and receiving is the reply that comes too late. Over TCP each
-//! frame has the number of its transaction: one with another number is dropped, and the wait goes
-//! on. On a serial line there is a pause after each silence, in which whatever comes is thrown away.
-//! What still may pass for the reply to something else is remembered in `debt.rs`.
+//! What makes this more than sending and receiving is the reply that comes too late. Over TCP
+//! each frame has the number of its transaction: one with another number is dropped, and the wait
+//! goes on. On a serial line there is a pause after each silence, in which whatever comes is thrown
+//! away. What still may pass for the reply to something else is remembered in `debt.rs`.
 //! Nothing is tried twice here: retries and who is believed are in `exchange.rs`.
 
 use std::io;

@@ -35,8 +35,8 @@ pub(super) struct Unit {
 }
 
 impl Unit {
-    /// Whether silence to this says that the unit is not there. Many units do not answer at all what
-    /// they do not have: if this was never answered and something else was, it says nothing.
+    /// Whether silence to this says that the unit is not there. Many units do not answer at all
+    /// what they do not have: if this was never answered and something else was, it says nothing.
     pub(super) fn is_missed_by(&self, request: &Request) -> bool {
         self.answered.is_empty() || self.answered.contains(&request.kind())
     }
