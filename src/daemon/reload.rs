@@ -270,8 +270,8 @@ fn part_with(gone: Gone, points: &Points) {
     let why = fault.map_or_else(|| names.join(", "), |fault| fault.to_string());
     tracing::error!(
         device,
-        "device {device} leaves, and that its last outputs are there is UNCONFIRMED: {why}; look \
-         after them by hand"
+        "device {device} has left, and its last outputs are UNCONFIRMED: {why}; look after them by \
+         hand"
     );
 }
 
