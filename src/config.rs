@@ -310,7 +310,15 @@ fn try_devices(
     points: &Arc<Points>,
     report: &Report<'_>,
 ) {
+    let mut wires = std::collections::HashMap::new();
     for (index, (file, device)) in files.iter().zip(devices).enumerate() {
+        if let Some(wire) = device.driver.wire()
+            && let Some(other) = wires.insert(wire.clone(), &device.name)
+        {
+            let found = format!("{wire}, where device {other} is");
+            let right = "one device with the units of both, which then share its connection";
+            report.wrong(file.rest.line, &format!("{}.connect", file.rest.key), found, right);
+        }
         let Err(error) = crate::driver::check(&device.driver, points, index) else { continue };
         let (mut line, mut key) = (file.rest.line, file.rest.key.clone());
         let is_it = |point: &&file::PointFile<'_>| {

@@ -64,6 +64,14 @@ impl Config {
             Self::Mqtt(_) => "mqtt",
         }
     }
+
+    /// The wire that its key `connect` names, if only one device can have it.
+    pub fn wire(&self) -> Option<String> {
+        match self {
+            Self::Modbus(config) => config.wire(),
+            _ => None,
+        }
+    }
 }
 
 /// Whether device number `device` of the configuration can be what it says, without touching the

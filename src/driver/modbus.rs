@@ -26,8 +26,7 @@
 //! be there in `modbus/breaker.rs`; `modbus/client.rs` is the loop that works with these. A value
 //! that was not read is never made up: silence and a busy unit let it age, everything else has a
 //! quality of its own. It has no broadcasts, no Modbus ASCII, no files and no queues of devices,
-//! and does not write a part of a register. That two devices name one port it does not see: the
-//! second finds a serial line taken, and a TCP server serves both.
+//! and does not write a part of a register.
 
 pub mod line;
 pub mod register;
@@ -97,6 +96,13 @@ pub struct Config {
     /// Where each point is.
     #[serde(default)]
     pub at: BTreeMap<String, At>,
+}
+
+impl Config {
+    /// The bus, in one form of all that name the same.
+    pub(super) fn wire(&self) -> Option<String> {
+        self.connect.parse().ok().map(|target: line::Target| target.to_string())
+    }
 }
 
 fn one() -> u8 {

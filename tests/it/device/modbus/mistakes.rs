@@ -59,6 +59,20 @@ fn mistakes_name_their_place_and_a_remedy() {
     check(bare, "", "device[bus].point[speed].at: found nothing; right would be { group");
 }
 
+/// Gateways take two or three connections.
+#[test]
+fn a_bus_is_one_device() {
+    let second = GOOD.replace("\"bus\"", "\"second\"");
+    let second = ["speed", "set", "online"].iter().fold(second, |toml, name| {
+        toml.replace(&format!("name = \"{name}\""), &format!("name = \"other.{name}\""))
+    });
+    let other = second.replace("ttyUSB0", "ttyUSB1");
+    assert_eq!(problems(&format!("{GOOD}{other}")), "");
+    let found = problems(&format!("{GOOD}{second}"));
+    assert!(found.contains("device[second].connect: found rtu:///dev/ttyUSB0, where"), "{found}");
+    assert!(found.contains("device bus is; right would be one device with the units"), "{found}");
+}
+
 #[test]
 fn a_serial_line_is_not_planned_beyond_what_it_can_carry() {
     // At 9600 Bd one register takes 17 characters of 11 bits and two gaps: 27.5 ms with the pause.
