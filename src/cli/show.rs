@@ -7,6 +7,7 @@ use super::unit::{age_ms, age_s, bytes, time_ns, time_us, value};
 use crate::control::{
     DeviceView, PluginState, PluginView, PointView, SafeView, StatusView, SwapView, VarView,
 };
+use crate::driver::Delivery;
 use crate::image::{Class, Direction, Quality, Value};
 use crate::scan::stats::Summary;
 use crate::text::legible;
@@ -119,11 +120,21 @@ fn devices(views: &[DeviceView], paint: Paint) -> String {
         };
         let outputs = match view.confirmed {
             true => "confirmed".into(),
-            false => Cell::styled(Style::Warn, "unconfirmed"),
+            false if view.unconfirmed.is_empty() => "under way".into(),
+            false => Cell::styled(Style::Warn, unconfirmed(&view.unconfirmed)),
         };
         table.row([Cell::from(&view.name), Cell::from(&view.driver), state, outputs]);
     }
     table.render(paint) + &parts(views, paint)
+}
+
+/// The first of the outputs that a device is not known to have, and how many there are.
+fn unconfirmed(names: &[String]) -> String {
+    match names {
+        [name] => format!("unconfirmed: {name}"),
+        [name, rest @ ..] => format!("unconfirmed: {name} and {} more", rest.len()),
+        [] => "unconfirmed".into(),
+    }
 }
 
 /// Units on a bus, sessions, files: a line for each, if there are any.
@@ -291,7 +302,10 @@ fn quality(view: &PointView) -> Cell {
     let reason = view.reason.word();
     match view.quality {
         Class::Good if view.reason == Quality::Forced => Cell::styled(Style::Warn, reason),
-        Class::Good if view.confirmed == Some(false) => Cell::styled(Style::Warn, "unconfirmed"),
+        Class::Good if view.delivery == Some(Delivery::UnderWay) => "under way".into(),
+        Class::Good if view.delivery == Some(Delivery::Unconfirmed) => {
+            Cell::styled(Style::Warn, "unconfirmed")
+        }
         Class::Good => reason.into(),
         Class::Uncertain => Cell::styled(Style::Warn, format!("uncertain, {reason}")),
         Class::Bad => Cell::styled(Style::Bad, format!("bad, {reason}")),

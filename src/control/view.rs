@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::driver::Part;
+use crate::driver::{Delivery, Part};
 use crate::image::{Class, Direction, Kind, Quality, Safe, Value};
 use crate::plugin::Trap;
 use crate::scan::stats::Summary;
@@ -109,6 +109,8 @@ pub struct DeviceView {
     pub fault: Option<String>,
     /// Whether it is known to have the outputs of the latest cycle.
     pub confirmed: bool,
+    /// The outputs of which it has acknowledged no value for a second.
+    pub unconfirmed: Vec<String>,
     /// Its parts, such as the units on a bus; empty if it has none that are worth telling of.
     pub parts: Vec<Part>,
 }
@@ -248,8 +250,9 @@ pub struct PointView {
     pub opc_ua: u32,
     /// Milliseconds since it was good last; `null` for an output, and for an input that never was.
     pub age_ms: Option<u64>,
-    /// Whether the device is known to have this value of an output; `null` for an input.
-    pub confirmed: Option<bool>,
+    /// Whether the device has this value of an output: `confirmed`, `under_way` or `unconfirmed`;
+    /// `null` for an input.
+    pub delivery: Option<Delivery>,
     /// What an output becomes when nobody good owns it; `null` for an input.
     pub safe: Option<SafeView>,
     /// Name of the plugin that writes it; `null` when none does.
@@ -317,7 +320,7 @@ mod tests {
                 reason: Quality::Good,
                 opc_ua: 0,
                 age_ms: None,
-                confirmed: Some(true),
+                delivery: Some(Delivery::Confirmed),
                 safe,
                 owner: None,
                 device: "d".into(),

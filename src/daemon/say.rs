@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Daemon;
-use super::stop::unconfirmed;
+use super::stop::outputs_that_are;
 use crate::control::SwapView;
-use crate::driver::Fault;
+use crate::driver::{Delivery, Fault};
 use crate::image::PointId;
 use crate::plugin::Refusal;
 use crate::plugin::world::{Level, Line, Message};
@@ -46,17 +46,18 @@ pub(super) struct Told {
 const DOUBT: Duration = Duration::from_secs(2);
 
 impl Told {
-    /// Says that outputs are not confirmed, and when they are again.
+    /// Says that devices take no values of outputs any more, and when they do again.
     fn tell_of_doubt(&mut self, news: &Snapshot) {
-        match (news.is_confirmed(), self.doubt) {
+        let is_fine = !news.deliveries.contains(&Delivery::Unconfirmed);
+        match (is_fine, self.doubt) {
             (true, Some((_, true))) => {
-                tracing::info!("every device has confirmed its outputs again");
+                tracing::info!("every device takes its outputs again");
                 self.doubt = None;
             }
             (true, _) => self.doubt = None,
             (false, None) => self.doubt = Some((Instant::now(), false)),
             (false, Some((since, false))) if since.elapsed() >= DOUBT => {
-                let outputs = unconfirmed(news);
+                let outputs = outputs_that_are(|it| it == Delivery::Unconfirmed, news);
                 tracing::error!(
                     outputs,
                     "outputs are UNCONFIRMED, their devices may not have them: {outputs}"

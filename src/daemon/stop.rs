@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::Daemon;
+use crate::driver::Delivery;
 use crate::image::Point;
 use crate::scan::{Order, Snapshot};
 
@@ -47,7 +48,8 @@ impl Daemon {
         }
         // A scan that hangs cannot be waited for; the process ends with it.
         std::mem::forget(self.scan.take());
-        let unconfirmed = unconfirmed(self.reins.latest.read());
+        let is_missing = |delivery| delivery != Delivery::Confirmed;
+        let unconfirmed = outputs_that_are(is_missing, self.reins.latest.read());
         anyhow::bail!(
             "stopped, but safe outputs are UNCONFIRMED after {STOP_DEADLINE:?}: {unconfirmed}; \
              look after them by hand"
@@ -55,11 +57,11 @@ impl Daemon {
     }
 }
 
-/// The outputs that a device is not known to have, by name and device; the first few of them.
-pub(super) fn unconfirmed(news: &Snapshot) -> String {
+/// The outputs of which this is known at their devices, by name and device; the first few of them.
+pub(super) fn outputs_that_are(is_it: impl Fn(Delivery) -> bool, news: &Snapshot) -> String {
     /// More fit no line of a log.
     const NAMED: usize = 10;
-    let points = news.points.iter().filter(|(id, _)| news.unconfirmed[id.index()]);
+    let points = news.points.iter().filter(|(id, _)| is_it(news.deliveries[id.index()]));
     let devices = news.points.devices();
     let device = |point: &Point| devices.get(point.device).map_or("?", |name| name);
     let mut names: Vec<_> =

@@ -9,6 +9,7 @@ use super::Daemon;
 use crate::control::{
     DeviceView, PluginState, PluginView, PointView, SafeView, StatusView, VarView, Want,
 };
+use crate::driver::Delivery;
 use crate::image::{Direction, Kind, Point, PointId, Value};
 use crate::plugin::world::Seat;
 use crate::scan::{ProgramFact, Snapshot};
@@ -75,6 +76,7 @@ impl Daemon {
                 driver: device.driver.driver().into(),
                 fault: fact.and_then(|fact| fact.fault).map(|fault| fault.to_string()),
                 confirmed: fact.is_some_and(|fact| fact.confirmed),
+                unconfirmed: index.map_or_else(Vec::new, |index| unconfirmed(news, index)),
                 parts: self.devices.parts(&device.name),
             }
         };
@@ -172,7 +174,7 @@ impl Daemon {
                 reason: quality,
                 opc_ua: quality.opc_ua(),
                 age_ms: age.filter(|_| is_input).map(|age| age.as_millis() as u64),
-                confirmed: (!is_input).then(|| !news.unconfirmed[id.index()]),
+                delivery: (!is_input).then(|| news.deliveries[id.index()]),
                 safe: (!is_input).then(|| SafeView::from(point.safe)),
                 owner: owner.map(|name| name.to_string()),
                 device: points.devices()[point.device].clone(),
@@ -197,6 +199,13 @@ impl Daemon {
         all.sort_by(|one, other| one.name.cmp(&other.name));
         all
     }
+}
+
+/// The outputs of a device of which it has taken no value lately.
+fn unconfirmed(news: &Snapshot, device: usize) -> Vec<String> {
+    let ours = news.points.iter().filter(|(_, point)| point.device == device);
+    let late = ours.filter(|(id, _)| news.deliveries[id.index()] == Delivery::Unconfirmed);
+    late.map(|(_, point)| point.name.clone()).collect()
 }
 
 fn fact(news: &Snapshot, seat: Seat) -> Option<&ProgramFact> {

@@ -25,7 +25,8 @@ use nix::fcntl::OFlag;
 use nix::unistd::{pipe2, write};
 use tokio::sync::Notify;
 
-use super::{Command, Driver, Fault, Monitor};
+use super::{Command, Delivery, Driver, Fault, Monitor};
+use crate::clock::{Clock, MonotonicClock};
 use crate::image::{Direction, Freshness, Inputs, PointId, Points, Quality, Raw};
 use crate::latest::{self, Reader, Writer};
 
@@ -37,6 +38,10 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Enough for a TLS handshake, four times over. With `lock_memory` all of it is in RAM.
 const STACK_BYTES: usize = 512 * 1024;
+
+/// How long the last acknowledgement of an output may be ago while it changes all the time: longer
+/// than a round trip on any healthy bus.
+const LATELY: Duration = Duration::from_secs(1);
 
 /// Between two attempts of a thread whose work has ended or panicked.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -74,6 +79,17 @@ struct Reading {
 #[derive(Debug, Clone)]
 struct Wants(Vec<Raw>);
 
+/// What is known of one output.
+#[derive(Debug, Clone, Copy, Default)]
+struct Standing {
+    /// What the device had at the last look, if that was known.
+    has: Option<Raw>,
+    /// Whether that is not what is wanted.
+    is_missing: bool,
+    /// When the device took a value of it last.
+    taken_at: Option<Duration>,
+}
+
 /// What both sides look at.
 #[derive(Debug)]
 struct Shared {
@@ -107,8 +123,9 @@ pub(super) struct Link {
     wants: Writer<Wants>,
     /// What was passed on last.
     wanted: Vec<Raw>,
-    /// Which of the outputs are not confirmed, in their order.
-    missing: Vec<bool>,
+    /// How it is with each of the outputs, in their order, and when that was.
+    standings: Vec<Standing>,
+    compared_at: Duration,
     /// Rung when outputs differ: a byte into a pipe, which does not wait if that is full.
     bell: OwnedFd,
     shared: Arc<Shared>,
@@ -177,7 +194,8 @@ impl Link {
         let thread = start_thread(name, side, worker, Arc::clone(&shared))?;
         Ok(Self {
             points: Arc::clone(points),
-            missing: vec![true; outputs.len()],
+            standings: vec![Standing { is_missing: true, ..Standing::default() }; outputs.len()],
+            compared_at: Duration::ZERO,
             inputs,
             outputs,
             news,
@@ -190,12 +208,17 @@ impl Link {
         })
     }
 
-    fn compare(&mut self) {
+    fn compare(&mut self, now: Duration) {
         let news = self.news.read();
-        for ((missing, wanted), has) in
-            self.missing.iter_mut().zip(&self.wanted).zip(&news.confirmed)
+        self.compared_at = now;
+        for ((standing, wanted), &has) in
+            self.standings.iter_mut().zip(&self.wanted).zip(&news.confirmed)
         {
-            *missing = *has != Some(*wanted);
+            standing.is_missing = has != Some(*wanted);
+            if has.is_some() && (has != standing.has || !standing.is_missing) {
+                standing.taken_at = Some(now);
+            }
+            standing.has = has;
         }
     }
 }
@@ -241,7 +264,7 @@ impl Driver for Link {
             // Fails only when the pipe is full, and then the bell rings already.
             let _ = write(&self.bell, &[1]);
         }
-        self.compare();
+        self.compare(now);
         Ok(())
     }
 
@@ -255,12 +278,19 @@ impl Driver for Link {
     }
 
     fn is_confirmed(&self) -> bool {
-        !self.missing.contains(&true)
+        !self.standings.iter().any(|standing| standing.is_missing)
     }
 
-    fn is_confirmed_at(&self, output: PointId) -> bool {
-        let at = self.outputs.iter().position(|id| *id == output);
-        at.is_none_or(|at| !self.missing[at])
+    fn delivery(&self, output: PointId) -> Delivery {
+        // They are in the order of their ids.
+        let Ok(at) = self.outputs.binary_search(&output) else { return Delivery::Confirmed };
+        let Standing { is_missing, taken_at, .. } = self.standings[at];
+        let is_late = |taken_at| self.compared_at.saturating_sub(taken_at) > LATELY;
+        match taken_at {
+            _ if !is_missing => Delivery::Confirmed,
+            Some(taken_at) if !is_late(taken_at) => Delivery::UnderWay,
+            _ => Delivery::Unconfirmed,
+        }
     }
 
     fn leave(&mut self) {
@@ -274,9 +304,9 @@ impl Driver for Link {
             // It catches its panics.
             let _ = thread.join();
         }
-        self.compare();
-        let outputs = self.outputs.iter().zip(&self.missing);
-        outputs.filter(|(_, is_missing)| **is_missing).map(|(id, _)| *id).collect()
+        self.compare(MonotonicClock.now());
+        let outputs = self.outputs.iter().zip(&self.standings);
+        outputs.filter(|(_, standing)| standing.is_missing).map(|(id, _)| *id).collect()
     }
 
     fn monitor(&self) -> Option<Monitor> {

@@ -209,6 +209,20 @@ impl fmt::Display for Fault {
     }
 }
 
+/// What is known of an output at its device. One that changes in every cycle is always a little
+/// behind; nobody needs to be alarmed at that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// The device has acknowledged this very value.
+    #[default]
+    Confirmed,
+    /// Not yet, but it has acknowledged one of this output a moment ago.
+    UnderWay,
+    /// It has acknowledged none for too long.
+    Unconfirmed,
+}
+
 /// One device. Calls come from the scan thread only: none may wait, allocate or log.
 ///
 /// The images may be of another length than when the device was opened, because others have come or
@@ -238,9 +252,9 @@ pub trait Driver: Send {
     /// Whether the device is known to have the outputs of the last `write`.
     fn is_confirmed(&self) -> bool;
 
-    /// The same for one of them. Not called while [`Driver::is_confirmed`].
-    fn is_confirmed_at(&self, _output: PointId) -> bool {
-        self.is_confirmed()
+    /// The same for one of them.
+    fn delivery(&self, _output: PointId) -> Delivery {
+        if self.is_confirmed() { Delivery::Confirmed } else { Delivery::Unconfirmed }
     }
 
     /// It will be dropped soon, which may wait for the device: whoever has several tells all of

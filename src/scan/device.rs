@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::DeviceFact;
-use crate::driver::{Driver, Fault};
+use crate::driver::{Delivery, Driver, Fault};
 use crate::image::{Direction, Points};
 
 pub(super) struct Device {
@@ -26,15 +26,14 @@ impl Device {
     }
 }
 
-/// Marks the outputs that a device is not known to have.
-pub(super) fn mark_unconfirmed(devices: &[Device], points: &Points, marks: &mut Vec<bool>) {
-    marks.clear();
-    marks.resize(points.ids(), false);
+/// Notes of each output what is known of it at its device.
+pub(super) fn note_deliveries(devices: &[Device], points: &Points, notes: &mut Vec<Delivery>) {
+    notes.clear();
+    notes.resize(points.ids(), Delivery::Confirmed);
     if devices.iter().all(|device| device.driver.is_confirmed()) {
         return;
     }
     for (id, point) in points.iter().filter(|(_, point)| point.direction == Direction::Out) {
-        let driver = &devices[point.device].driver;
-        marks[id.index()] = !driver.is_confirmed() && !driver.is_confirmed_at(id);
+        notes[id.index()] = devices[point.device].driver.delivery(id);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::stats::{self, Sample};
-use crate::driver::{Command, Driver, Fault, MAX_DEVICES};
+use crate::driver::{Command, Delivery, Driver, Fault, MAX_DEVICES};
 use crate::image::{Inputs, PointId, Points};
 use crate::latest;
 use crate::plugin::overlay::{Force, MAX_FORCES};
@@ -226,8 +226,8 @@ pub struct Snapshot {
     pub outputs: Vec<u8>,
     /// By [`crate::image::PointId`].
     pub owners: Vec<Option<Seat>>,
-    /// Which outputs a device is not known to have; by [`crate::image::PointId`].
-    pub unconfirmed: Vec<bool>,
+    /// What is known of each output at its device; by [`crate::image::PointId`].
+    pub deliveries: Vec<Delivery>,
     /// All variables.
     pub variables: Variables,
     /// Programs that run, in the order of polling, then those that trapped.
@@ -254,7 +254,7 @@ impl Snapshot {
             inputs: world.inputs.clone(),
             outputs: world.outputs.clone(),
             owners: world.owners.clone(),
-            unconfirmed: vec![false; world.owners.len()],
+            deliveries: vec![Delivery::Confirmed; world.owners.len()],
             variables: world.variables.clone(),
             programs: Roomy::with_capacity(MAX_PROGRAMS),
             devices: Roomy::with_capacity(MAX_DEVICES),

@@ -30,7 +30,7 @@ use crate::plugin::stop::{Lane, Timekeeper, now_ns};
 use crate::plugin::world::{MAX_PROGRAMS, Seat, World};
 use crate::variable::{Denied, Variable};
 
-use device::{Device, mark_unconfirmed};
+use device::{Device, note_deliveries};
 use exchange::RETURNS_PER_CYCLE;
 pub use exchange::{
     DeviceFact, Ends, Field, Gone, MAX_ORDERS, MEMORY_CYCLES, Order, ProgramFact, Refit, Reins,
@@ -289,7 +289,7 @@ impl Scan {
             news.inputs.good_at.clone_from(&world.inputs.good_at);
             news.outputs.clone_from(&world.driven);
             news.owners.clone_from(&world.owners);
-            mark_unconfirmed(devices, &world.points, &mut news.unconfirmed);
+            note_deliveries(devices, &world.points, &mut news.deliveries);
             news.variables.copy_from(&world.variables);
             let facts = news.programs.list();
             facts.clear();

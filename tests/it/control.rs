@@ -15,6 +15,7 @@ use camshaft::control::{
     By, Call, Code, DeviceView, Event, Failure, PluginState, PluginView, PointView, Receipt, Reply,
     Request, Response, RetainView, StatusView, SwapView, VarView, Want,
 };
+use camshaft::driver::Delivery;
 use camshaft::image::{Class, Direction, Kind, Quality, Safe, Value};
 use camshaft::journal::Entry;
 use camshaft::plugin::shadow::{Difference, Report};
@@ -260,6 +261,7 @@ fn status(plugins: &[PluginView]) -> StatusView {
         driver: "sim".into(),
         fault: fault.map(String::from),
         confirmed: fault.is_none(),
+        unconfirmed: fault.iter().map(|_| "pump.run".to_owned()).collect(),
         parts: Vec::new(),
     };
     StatusView {
@@ -310,7 +312,7 @@ fn points() -> Vec<PointView> {
         reason: Quality::Good,
         opc_ua: 0,
         age_ms: None,
-        confirmed: Some(true),
+        delivery: Some(Delivery::Confirmed),
         safe: None,
         owner: None,
         device: "plant".into(),
@@ -324,7 +326,7 @@ fn points() -> Vec<PointView> {
         reason: Quality::NoComm,
         opc_ua: 0x8031_0000,
         age_ms: Some(1500),
-        confirmed: None,
+        delivery: None,
         ..input.clone()
     };
     let lamp = PointView {

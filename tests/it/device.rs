@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use camshaft::clock::{Clock, MonotonicClock};
 use camshaft::config;
 use camshaft::driver::export::{Export, exports};
-use camshaft::driver::{self, Driver, Fault, Monitor, Part};
+use camshaft::driver::{self, Delivery, Driver, Fault, Monitor, Part};
 use camshaft::image::{Direction, Inputs, Point, PointId, Points, Quality, Safe, Value};
 use tokio::sync::watch;
 
@@ -125,7 +125,7 @@ impl Bench {
 
     /// Whether the device is known to have an output.
     pub fn is_confirmed(&self, name: &str) -> bool {
-        self.driver.is_confirmed() || self.driver.is_confirmed_at(self.id(name))
+        self.driver.delivery(self.id(name)) == Delivery::Confirmed
     }
 }
 

@@ -36,7 +36,7 @@ work      31.0 us  93.0 us   930 us  9.30 ms
 
 DEVICE  DRIVER  STATE         OUTPUTS
 plant   sim     ok            confirmed
-pump    sim     disconnected  unconfirmed
+pump    sim     disconnected  unconfirmed: pump.run
 
 ";
 

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use camshaft::control::PointView;
+use camshaft::driver::Delivery;
 use camshaft::image::{Quality, Value};
 
 use super::peer::Script;
@@ -103,7 +104,7 @@ fn a_tank_over_tcp_is_controlled_lost_and_controlled_again() {
     wait("nobody knows what the valve has", Duration::from_secs(20), || {
         let status = daemon.status();
         let device = status.devices.iter().find(|device| device.name == "field").unwrap();
-        let is_doubted = point(&daemon, "tank.inflow").confirmed == Some(false);
+        let is_doubted = point(&daemon, "tank.inflow").delivery == Some(Delivery::Unconfirmed);
         (is_doubted && !device.confirmed && device.fault.is_some()).then_some(())
     });
     wait("the log names it", Duration::from_secs(20), || {
