@@ -320,7 +320,9 @@ fn try_devices(
             report.wrong(file.rest.line, &format!("{}.connect", file.rest.key), found, right);
         }
         let Err(error) = crate::driver::check(&device.driver, points, index) else { continue };
-        let (mut line, mut key) = (file.rest.line, file.rest.key.clone());
+        let offset = driver::offset_of(&file.rest.value, &error.place);
+        let mut line = offset.map_or(file.rest.line, |offset| report.line(offset));
+        let mut key = file.rest.key.clone();
         let is_it = |point: &&file::PointFile<'_>| {
             point.name.as_ref().is_some_and(|said| Some(&said.value) == error.point.as_ref())
         };

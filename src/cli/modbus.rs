@@ -74,9 +74,9 @@ pub(super) struct Reading {
     table: Table,
     /// The first register or bit, counted from 0
     address: u16,
-    /// How many registers or bits
-    #[arg(default_value = "1", value_parser = clap::value_parser!(u16).range(1..=2000))]
-    count: u16,
+    /// How many registers or bits [default: as many as one value takes]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=2000))]
+    count: Option<u16>,
     /// The unit
     #[arg(long, default_value = "1")]
     unit: u8,
@@ -195,7 +195,8 @@ async fn ask(bus: &Bus, request: &Request) -> Result<Reply, Failed> {
 
 async fn read(what: Reading, screen: &mut Screen) -> Outcome {
     let Reading { bus, table, address, count, unit, kind, json } = what;
-    let most = table.most();
+    let (most, width) = (table.most(), (kind.size() as u16 / 2).max(1));
+    let count = count.unwrap_or(if table.is_bits() { 1 } else { width });
     if count > most || u32::from(address) + u32::from(count) > 0x1_0000 {
         let message = format!(
             "there is no {} {address} to {}; one request reads {most} at most, up to 65535",
@@ -204,7 +205,6 @@ async fn read(what: Reading, screen: &mut Screen) -> Outcome {
         );
         return Err(Failed::new(Exit::Usage, message));
     }
-    let width = kind.size() as u16 / 2;
     if !table.is_bits() && !count.is_multiple_of(width) {
         let message = format!("a {kind} takes {width} registers; {count} are no whole number");
         return Err(Failed::new(Exit::Usage, message));

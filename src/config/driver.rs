@@ -80,8 +80,11 @@ pub(super) fn understand(
         match driver_config(&driver.value, Spanned::new(0..0, table.clone()), folder) {
             Ok(Some(config)) => return Some(config),
             Ok(None) => {
-                let near = nearest(&driver.value, DRIVERS).unwrap_or(DRIVERS[0]);
-                report.wrong_at(driver, format!("{:?}", driver.value), format!("{near:?}"));
+                let right = match nearest(&driver.value, DRIVERS) {
+                    Some(near) => format!("{near:?}"),
+                    None => format!("one of {}", DRIVERS.join(", ")),
+                };
+                report.wrong_at(driver, format!("{:?}", driver.value), right);
                 return None;
             }
             // Serde stops at the first mistake: without that key it can go on to the next. But then
@@ -120,6 +123,27 @@ fn add_entry<'t>(
         // Left for the driver to refuse.
         _ => false,
     }
+}
+
+/// Where in the file the value at `place` of a driver's table begins, such as `group[slow].period`,
+/// or the part of it that is there. Entries of a list go by their name or their number.
+pub(super) fn offset_of(table: &DeTable<'_>, place: &str) -> Option<usize> {
+    let (head, rest) = place.split_once('.').unwrap_or((place, ""));
+    let (key, entry) = match head.strip_suffix(']').and_then(|head| head.split_once('[')) {
+        Some((key, entry)) => (key, Some(entry)),
+        None => (head, None),
+    };
+    let mut value = table.get(key)?;
+    if let (Some(entry), DeValue::Array(list)) = (entry, value.get_ref()) {
+        let is_it = |(n, item): &(usize, &Spanned<DeValue<'_>>)| {
+            let name =
+                item.get_ref().as_table().and_then(|table| table.get("name")?.get_ref().as_str());
+            name == Some(entry) || n.to_string() == entry
+        };
+        value = list.iter().enumerate().find(is_it).map_or(value, |(_, item)| item);
+    }
+    let below = value.get_ref().as_table().filter(|_| !rest.is_empty());
+    below.and_then(|table| offset_of(table, rest)).or(Some(value.span().start))
 }
 
 /// The whole name of a key of the driver. What is below `at` was said with a point.

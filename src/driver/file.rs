@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use number::Identity;
 use serde::Deserialize;
@@ -54,6 +54,9 @@ const LOOKED_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_
 
 /// No value is stale before: on a machine that does other things, a thread may get its CPU so late.
 const STALE: Duration = Duration::from_millis(100);
+
+/// What takes longer than this hangs: a sensor on a slow bus may need a second.
+const HANGS: Duration = Duration::from_secs(2);
 
 /// A `[[device]]` of this driver.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -97,8 +100,9 @@ struct Spot {
     id: PointId,
     point: Point,
     path: Arc<Path>,
-    /// What is under way.
+    /// What is under way, and since when.
     work: Option<Id>,
+    begun_at: Instant,
     /// Why it failed last.
     trouble: Option<String>,
     /// What was written last, or was not to be written, since the output was looked after.
@@ -155,8 +159,20 @@ impl Files {
         Freshness { stale_after: Some(stale), bad_after: Some(bad) }
     }
 
+    /// Makes known what has been under way for too long. Nobody can end it from outside.
+    fn find_hanging(&mut self) {
+        for spot in self.inputs.iter_mut().chain(&mut self.outputs) {
+            if spot.work.is_some() && spot.begun_at.elapsed() >= HANGS {
+                let trouble = Some(format!("{}: does not return", spot.path.display()));
+                self.is_news |= spot.trouble != trouble;
+                spot.trouble = trouble;
+            }
+        }
+    }
+
     /// Starts to read the inputs.
     fn read(&mut self) {
+        self.find_hanging();
         for spot in self.inputs.iter_mut().filter(|spot| spot.work.is_none()) {
             let kind = spot.point.kind;
             spot.start(&mut self.work, move |path| number::read(path, kind).map(Outcome::Read));
@@ -181,6 +197,7 @@ impl Files {
 
     /// Lets outputs that failed be tried again, and starts to look for the files of the others.
     fn look_after(&mut self) {
+        self.find_hanging();
         for spot in &mut self.outputs {
             spot.tried = None;
             if spot.work.is_none() && spot.written.is_some() {
@@ -260,7 +277,8 @@ impl Serve for Files {
 impl Spot {
     fn new(id: PointId, point: &Point, path: &Path) -> Self {
         let (point, path) = (point.clone(), Arc::from(path));
-        Self { id, point, path, work: None, trouble: None, tried: None, written: None }
+        let begun_at = Instant::now();
+        Self { id, point, path, work: None, begun_at, trouble: None, tried: None, written: None }
     }
 
     /// Lets a thread that may wait do something with the file.
@@ -271,6 +289,7 @@ impl Spot {
     ) {
         let path = Arc::clone(&self.path);
         self.work = Some(all.spawn_blocking(move || work(&path)).id());
+        self.begun_at = Instant::now();
     }
 
     /// What the status shows of it.

@@ -274,7 +274,8 @@ impl Client {
             true => is_silent.then_some(Fault::Timeout),
         });
         let units = self.units.iter().map(|unit| unit.part(is_connected));
-        let parts = std::iter::once(self.part()).chain(units).collect();
+        let mute = self.reads.iter().filter(|read| read.is_mute).map(Read::part);
+        let parts = std::iter::once(self.part()).chain(units).chain(mute).collect();
         side.publish();
         side.show(parts);
     }

@@ -93,9 +93,10 @@ impl Client {
             let is_online = self.units[unit].breaker.is_online();
             self.reads[n].put_off(due, now + SILENT_AGAIN * (now - started), is_online);
         }
+        let is_online = self.units[unit].breaker.is_online();
         let read = &mut self.reads[n];
-        let is_told = heed_reply(read, &outcome, now, side);
-        if is_told {
+        let is_mute_anew = read.is_mute_anew(is_online);
+        if heed_reply(read, &outcome, now, side) || is_mute_anew {
             say(&self.name, &self.reads[n].name, outcome.as_ref().err());
         }
         self.settle(unit, side);

@@ -147,6 +147,7 @@ impl Client {
                 spots: ours.map(spot).collect(),
                 name: format!("group {}, {} from {address}", group.name, group.table.word()),
                 trouble: None,
+                is_mute: false,
             });
         }
     }

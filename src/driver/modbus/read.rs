@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::register::Layout;
 use super::request::{Reply, Request};
+use crate::driver::Part;
 use crate::driver::link::Side;
 use crate::image::{Freshness, PointId, Quality};
 
@@ -32,6 +33,8 @@ pub(super) struct Read {
     pub(super) name: String,
     /// The exception that was answered last.
     pub(super) trouble: Option<u8>,
+    /// Whether it is known to people that its unit does not answer it.
+    pub(super) is_mute: bool,
 }
 
 /// A point in the reply.
@@ -69,9 +72,27 @@ impl Read {
         self.time = time.max(self.time - self.time / 32);
     }
 
+    /// What the status shows of it when its unit does not answer it.
+    pub(super) fn part(&self) -> Part {
+        let (name, state) = (self.name.clone(), "not answered".into());
+        Part { name, ok: false, state, facts: Vec::new() }
+    }
+
     /// Somebody has answered it, or not.
     pub(super) fn heard(&mut self, is_silent: bool) {
         self.silences = if is_silent { self.silences.saturating_add(1) } else { 0 };
+    }
+
+    /// Whether that its unit, which is there, does not answer it has just become worth a word, or
+    /// is not so any more.
+    pub(super) fn is_mute_anew(&mut self, is_online: bool) -> bool {
+        let is_mute = match self.silences {
+            0 => false,
+            // A frame can get lost.
+            1 => self.is_mute,
+            _ => is_online,
+        };
+        std::mem::replace(&mut self.is_mute, is_mute) != is_mute
     }
 
     /// It is due at `due` in its rhythm, or at `pause` if it shall wait because nobody answers.

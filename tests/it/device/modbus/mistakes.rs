@@ -55,6 +55,11 @@ fn mistakes_name_their_place_and_a_remedy() {
     check("0x2000 }", "0x2000, write = \"cyclic\" }", "point[set].at.refresh: found nothing");
     check("0x2000 }", "8 }", "point[set].at.address: found holding 9, which the heartbeat writes");
     check("diagnostic = \"online\"", "diagnostic = \"crc\"", "point[online].at.diagnostic: found");
+    // In the line where it is.
+    check("rtu:///dev/ttyUSB0", "/dev/ttyUSB0", "bus.toml:5: device[bus].connect: found");
+    check("100ms", "0s", "bus.toml:8: device[bus].group[fast].period: found 0s");
+    check("\"modbus\"", "\"modbus_tcp\"", "bus.toml:4: device[bus].driver: found \"modbus_tcp\"");
+    check("\"modbus\"", "\"serial\"", "right would be one of sim, file, gpio, modbus,");
     let bare = ", at = { group = \"fast\", ref = \"48452\" }";
     check(bare, "", "device[bus].point[speed].at: found nothing; right would be { group");
 }

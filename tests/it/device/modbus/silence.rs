@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use camshaft::clock::{Clock, MonotonicClock};
+use camshaft::driver::Delivery;
 use camshaft::image::{Class, Quality, Value};
 
-use super::{Answer, Asked, Bench, Desk, Frames, GOOD, ONE_UNIT, bench, fact};
+use super::{Answer, Asked, Bench, Desk, Frames, GOOD, ONE_UNIT, bench, fact, part};
 
 /// Three registers, each with a request of its own, and two outputs with one function code each.
 const FIVE: &str = r#"point = [
@@ -51,6 +52,8 @@ fn what_a_unit_ignores_does_not_take_its_connection() {
     }
     assert_eq!(bench.input("b").1, Quality::Waiting);
     assert!(!bench.is_confirmed("new"));
+    let mute = |from: u16| part(&bench, &format!("group g, holding from {from}")).state;
+    assert_eq!([200, 300].map(mute), ["not answered"; 2]);
     assert_eq!(fact(&bench, "", "connections"), 1.0);
 }
 
@@ -213,4 +216,29 @@ fn reads_end_just_before_a_cycle_of_the_scan() {
     }
     ages.sort();
     assert!(ages[15] < ms(15), "values are {ages:?} old when the scan reads them");
+}
+
+/// An output that changed in every cycle was an alarm.
+#[test]
+fn an_output_that_changes_all_the_time_is_under_way() {
+    let desk = Desk::open(Frames::Tcp, |asked: &Asked| asked.sound(|address| address).late(ms(20)));
+    let rest = ONE_UNIT.replace("50ms", "1s");
+    let mut bench = bench(&desk.url(), &format!("{rest}{FIVE}"));
+    bench.until("it is safe", |bench| bench.is_confirmed("old"));
+    let delivery = |bench: &Bench| bench.driver.delivery(bench.points.find("old").unwrap());
+    let started = Instant::now();
+    for value in 0u8.. {
+        bench.output("old", Value::Int(value.into()));
+        bench.pass(ms(10));
+        assert_ne!(delivery(&bench), Delivery::Unconfirmed, "{value}");
+        if started.elapsed() > ms(2000) {
+            break;
+        }
+    }
+    assert_eq!(delivery(&bench), Delivery::UnderWay);
+    desk.answer(|_| Answer::never());
+    bench.output("old", Value::Int(300));
+    bench.until("it is not taken", |bench| delivery(bench) == Delivery::Unconfirmed);
+    desk.answer(|asked: &Asked| asked.sound(|address| address));
+    bench.until("it is taken", |bench| delivery(bench) == Delivery::Confirmed);
 }
