@@ -9,7 +9,7 @@
 //! Whoever knows a wire implements [`Serve`] and gets a thread with an async runtime of its own, so
 //! what hangs there hangs alone. The scan only copies: it waits for nobody, and what it has not
 //! heard of for too long is stale, whatever the reason. `link/side.rs` is the other end. Times are
-//! those of [`MonotonicClock`](crate::clock::MonotonicClock) on both sides.
+//! those of [`MonotonicClock`] on both sides.
 
 mod side;
 
