@@ -17,6 +17,7 @@ pub mod sim;
 mod duration;
 mod link;
 mod monitor;
+mod tcp;
 
 use std::collections::HashMap;
 use std::fmt;

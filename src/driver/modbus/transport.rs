@@ -9,7 +9,6 @@
 use std::io;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -18,6 +17,7 @@ use tokio_serial::SerialPortBuilderExt;
 use super::debt::Debts;
 use super::line::{Line, Parity, Serial, Target};
 use super::request::{Reply, Request, WireError, crc};
+use crate::driver::tcp::set_up;
 
 /// The longest frame: 260 bytes over TCP (Modbus messaging on TCP/IP 1.0b, 4.2).
 const MAX_FRAME: usize = 260;
@@ -32,10 +32,6 @@ const MAX_NOISE: usize = 64 * 1024;
 /// No reply comes later than this many times as long as a unit may take. Here lies the limit of
 /// what can be known on a line whose replies have no number.
 const LATEST: u32 = 3;
-
-/// A cable that is pulled is found out after 15 + 3 * 5 s of silence, and as soon with something
-/// under way.
-const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(15), Duration::from_secs(5), 3);
 
 /// Bytes both ways.
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -311,15 +307,6 @@ fn came(read: io::Result<usize>) -> Result<usize, WireError> {
 
 fn closed(error: &io::Error) -> WireError {
     WireError::Closed(error.to_string())
-}
-
-fn set_up(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let (idle, interval, probes) = KEEPALIVE;
-    let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval);
-    socket.set_tcp_keepalive(&keepalive.with_retries(probes))?;
-    socket.set_tcp_user_timeout(Some(idle + interval * probes))
 }
 
 fn open_serial(path: &str, serial: Serial) -> io::Result<tokio_serial::SerialStream> {

@@ -8,15 +8,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::loss::NO_ANSWER;
-
-/// A cable that is pulled is found out after 15 + 3 * 5 s of silence, and as soon with something
-/// under way. The same as for Modbus.
-const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(15), Duration::from_secs(5), 3);
+use crate::driver::tcp::set_up;
 
 /// Connects to the first address of a host that takes us, within this limit.
 ///
@@ -37,18 +33,11 @@ pub(super) async fn dial(host: String, port: u16, limit: Duration) -> io::Result
     Err(failure)
 }
 
-fn set_up(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let (idle, interval, probes) = KEEPALIVE;
-    let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval);
-    socket.set_tcp_keepalive(&keepalive.with_retries(probes))?;
-    socket.set_tcp_user_timeout(Some(idle + interval * probes))
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+
+    use socket2::SockRef;
 
     use super::*;
 
