@@ -1,5 +1,6 @@
-//! Requests that nobody answers, and outputs that are on their way: what that costs others, and what
-//! is known meanwhile. What comes too late is in `late.rs`.
+//! Requests that nobody answers, and outputs that are on their way: what that costs others, and
+//! what is known meanwhile. What comes too late is in `late.rs`, whether any of it is ever a wrong
+//! value in bad weather of all sorts in `weather.rs`.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -185,12 +186,11 @@ fn a_unit_that_is_read_seldom_is_waited_for_all_the_same() {
 fn a_unit_that_cannot_be_reached_is_bad_though_it_is_read_seldom() {
     let desk = Desk::open(Frames::Tcp, |asked: &Asked| asked.sound(|address| address));
     let rest = ONE_UNIT.replace("period = \"5ms\"", "period = \"10m\"");
-    let rest = rest.replace("id = 1", "id = 1, offline_after = 2");
     let mut bench = bench(&desk.url(), &format!("{rest}{FIVE}"));
     bench.until("all is there", |bench| bench.input("c").1 == GOOD && bench.driver.is_confirmed());
     desk.answer(|_| Answer::never());
     drop(desk);
-    // Nobody reads for ten minutes, and an output finds out.
+    // Nobody reads for ten minutes, and an output finds out: two silences, and then no connection.
     bench.output("old", Value::Int(3));
     bench.until("it is bad", |bench| bench.input("c") == (Value::Int(300), Quality::NoComm));
 }
