@@ -42,6 +42,12 @@ impl Clock for MonotonicClock {
     }
 }
 
+/// A duration or a moment in nanoseconds; saturates after 584 years.
+pub fn nanos(duration: Duration) -> u64 {
+    let seconds = duration.as_secs().saturating_mul(1_000_000_000);
+    seconds.saturating_add(duration.subsec_nanos().into())
+}
+
 /// A clock that moves only when it is told to, or when somebody sleeps on it.
 #[derive(Debug, Default)]
 pub struct SimClock(Cell<Duration>);
@@ -79,6 +85,12 @@ mod tests {
         clock.sleep_until(Duration::from_secs(6));
         clock.advance(Duration::from_millis(1));
         assert_eq!(clock.now(), Duration::from_millis(7001));
+    }
+
+    #[test]
+    fn nanoseconds_saturate() {
+        assert_eq!(nanos(Duration::new(3, 7)), 3_000_000_007);
+        assert_eq!(nanos(Duration::MAX), u64::MAX);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use nix::unistd::{pipe2, write};
 use tokio::sync::Notify;
 
 use super::{Command, Delivery, Driver, Fault, Monitor};
-use crate::clock::{Clock, MonotonicClock};
+use crate::clock::{Clock, MonotonicClock, nanos};
 use crate::image::{Direction, Freshness, Inputs, PointId, Points, Quality, Raw};
 use crate::latest::{self, Reader, Writer};
 
@@ -319,11 +319,6 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.finish();
     }
-}
-
-/// Saturates after 584 years.
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn start_thread(

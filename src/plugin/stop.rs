@@ -25,7 +25,7 @@ use nix::unistd::gettid;
 use wasmer::sys::vm::VMGlobalDefinition;
 
 use self::proof::{Inquiry, SLICE_NS};
-use crate::clock::{Clock, MonotonicClock};
+use crate::clock::{Clock, MonotonicClock, nanos};
 
 mod proof;
 
@@ -304,12 +304,6 @@ pub fn now_ns() -> u64 {
 /// CPU time that the calling thread has used: a system call.
 pub(super) fn thread_cpu_ns() -> u64 {
     clock_ns(ClockId::CLOCK_THREAD_CPUTIME_ID)
-}
-
-/// Saturates after 584 years.
-fn nanos(duration: Duration) -> u64 {
-    let seconds = duration.as_secs().saturating_mul(1_000_000_000);
-    seconds.saturating_add(duration.subsec_nanos().into())
 }
 
 fn clock_ns(clock: ClockId) -> u64 {

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 pub use super::guest::Phase;
 use super::offer::{self, Offer};
+use crate::clock::nanos;
 
 mod read;
 mod row;
@@ -314,10 +315,6 @@ impl Begun {
         head[13..].copy_from_slice(&nanos(self.now).to_le_bytes());
         head
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Where a position lies in the ring.

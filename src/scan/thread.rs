@@ -21,7 +21,7 @@ use thread_priority::{
 use super::pacer::Pacer;
 use super::stats::What;
 use super::{Ends, Scan};
-use crate::clock::{Clock, MonotonicClock};
+use crate::clock::{Clock, MonotonicClock, nanos};
 use crate::driver::Driver;
 use crate::plugin::stop::Timekeeper;
 use crate::plugin::world::World;
@@ -121,10 +121,6 @@ pub fn run(scan: &mut Scan, period: Duration, clock: &impl Clock, ended: &Atomic
         scan.record(What::Lateness, nanos(late));
         scan.record(What::Work, nanos(end.saturating_sub(now)));
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Running {

@@ -86,14 +86,13 @@ impl Client {
         }
         // What is doubted is asked for again, as soon as that is of use.
         read.is_made = outcome != Err(WireError::Doubtful);
+        let is_online = self.units[unit].breaker.is_online();
         if read.is_made {
             let (due, missed) = again(read.due, read.period, now);
             self.units[unit].counters.miss(missed);
             let due = self.ahead(n, due, side);
-            let is_online = self.units[unit].breaker.is_online();
             self.reads[n].put_off(due, now + SILENT_AGAIN * (now - started), is_online);
         }
-        let is_online = self.units[unit].breaker.is_online();
         let read = &mut self.reads[n];
         let is_mute_anew = read.is_mute_anew(is_online);
         if heed_reply(read, &outcome, now, side) || is_mute_anew {
@@ -229,13 +228,14 @@ impl Client {
             it.asked_at = self.epoch.elapsed();
             it.counters.count(&outcome, transport.round_trip(), started.elapsed());
             transport.rest(it.turnaround);
-            let is_missed = is_silence(&outcome) && it.is_missed_by(request);
-            if matches!(outcome, Ok(_) | Err(WireError::Exception(_))) && !is_silence(&outcome) {
+            let is_silent = is_silence(&outcome);
+            let is_missed = is_silent && it.is_missed_by(request);
+            if matches!(outcome, Ok(_) | Err(WireError::Exception(_))) && !is_silent {
                 it.answered.insert(request.kind());
             }
             if is_missed {
                 self.heed_silence(unit, &why(&outcome), side);
-            } else if !is_silence(&outcome) {
+            } else if !is_silent {
                 self.heed_answer(unit, side);
             }
             self.heed_connection(unit, is_missed, &outcome)?;
