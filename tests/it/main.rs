@@ -17,6 +17,7 @@ mod force;
 mod history;
 mod hostile;
 mod log;
+mod long;
 mod quiet;
 mod recipe;
 mod refuse;
