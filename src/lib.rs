@@ -71,9 +71,11 @@
 //!    in a cycle that swaps or loses a program, begins a shadow run, or takes over a configuration;
 //!    if that has more points, also once for each of the three snapshots when its turn comes.
 //!    At most one of these is done in a cycle; retired instances are dropped on another thread.
-//!    Guests' log lines go into a bounded queue that another thread writes out.
+//!    Guests' log lines go into a bounded queue that another thread writes out; the thread has no
+//!    log of its own, and even a panic's words wait until the outputs are safe.
 //! 2. A poll that does not return in its budget is stopped within the budget plus 1 ms; the cycle
-//!    goes on. Budgets count CPU time.
+//!    goes on. Budgets count CPU time. Every trap of a guest comes by a signal and on a stack of
+//!    the host's; an instance whose call was cut off is never called again.
 //! 3. A program writes into its own scratch. Outputs and variables count only after a good poll. On
 //!    a trap they are dropped and the program's outputs become safe in the same cycle; on probation
 //!    they stay as they are, and the version before is polled from the next cycle on. Precedence:

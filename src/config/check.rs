@@ -55,7 +55,8 @@ const STACK: RangeInclusive<u64> = 8 << 10..=100 << 20;
 /// memory.
 const MODULE: RangeInclusive<u64> = 8..=1 << 30;
 
-/// Less than 1 MiB is no plugin of any language with a library; more than 16 GiB no machine of ours.
+/// Less than 1 MiB is no plugin of any language with a library, more than 16 GiB no machine that
+/// this runs on.
 const CODE: RangeInclusive<u64> = 1 << 20..=16 << 30;
 
 /// The most that the wasm specification's implementation limits let a module have.

@@ -43,8 +43,26 @@ const MAX_CACHE_WAIT: Duration = Duration::from_secs(1);
 /// Address space of the worker: enough for a module at the limits, survivable on a 2 GB board.
 const MAX_ADDRESS_SPACE: u64 = 1 << 30;
 
-/// Largest artifact that is accepted: what a module at the size limit can become, with room.
-const MAX_ARTIFACT: u64 = 256 << 20;
+/// Most bytes of an artifact for each byte of its module. What clang, rustc, Zig, AssemblyScript,
+/// Emscripten and Go make becomes at most 14 times as large with Cranelift and 17 times with
+/// Singlepass, beyond a few kilobytes that any module takes.
+const MOST_GROWTH: u64 = 32;
+
+/// What an artifact may have beyond that for each function, however small: places, frames and traps
+/// are listed by function, some 300 bytes.
+const MOST_PER_FUNCTION: u64 = 512;
+
+/// What an artifact may have in any case.
+const SMALL_ARTIFACT: u64 = 1 << 20;
+
+/// Most bytes of the answer in front of an artifact: it names imports, of which there are 20 000 at
+/// the most, in 200 bytes each.
+const MAX_ANSWER: u64 = 4 << 20;
+
+/// Largest artifact that is accepted of a module of so many bytes and functions.
+fn most_artifact(module: usize, functions: u32) -> u64 {
+    SMALL_ARTIFACT + MOST_GROWTH * module as u64 + MOST_PER_FUNCTION * u64::from(functions)
+}
 
 /// What the worker is to do, in front of the module on its standard input.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -204,7 +222,8 @@ impl Workshop {
         };
         let mut output = Vec::new();
         let mut complaint = Vec::new();
-        let mut answer = stdout.take(MAX_ARTIFACT);
+        let most = most_artifact(module.len(), self.limits.functions);
+        let mut answer = stdout.take(MAX_ANSWER + most);
         let mut words = stderr.take(MAX_COMPLAINT);
         // A worker that refuses early closes its input: what it says counts, not our broken pipe.
         let (_, read, _) =
@@ -330,7 +349,16 @@ fn work(job: Job, module: &[u8]) -> Result<(Report, Vec<u8>), Refusal> {
     if job.check_only {
         return Ok((report, Vec::new()));
     }
-    Ok((report, compile(job.compiler, module)?))
+    let artifact = compile(job.compiler, module)?;
+    let most = most_artifact(module.len(), report.functions);
+    if artifact.len() as u64 > most {
+        let (small, large) = (module.len(), artifact.len());
+        return Err(Refusal::new(
+            format!("its {small} bytes become {large} bytes of code"),
+            format!("the limit is {most}, {MOST_GROWTH} times as much; no real module comes near"),
+        ));
+    }
+    Ok((report, artifact))
 }
 
 fn compile(compiler: Compiler, module: &[u8]) -> Result<Vec<u8>, Refusal> {

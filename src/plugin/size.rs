@@ -46,7 +46,9 @@ impl Size {
             Payload::ImportSection(imports) => entries("imports", imports.count()),
             Payload::GlobalSection(globals) => entries("globals", globals.count()),
             Payload::ExportSection(exports) => entries("exports", exports.count()),
-            Payload::DataSection(segments) => at_most_entries("data segments", segments.count(), MAX_DATA_SEGMENTS),
+            Payload::DataSection(segments) => {
+                at_most_entries("data segments", segments.count(), MAX_DATA_SEGMENTS)
+            }
             Payload::FunctionSection(functions) => {
                 let count = functions.count().into();
                 at_most("functions", count, limits.functions.into(), "functions")

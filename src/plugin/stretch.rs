@@ -114,51 +114,6 @@ fn cost(operator: &Operator<'_>) -> u32 {
     use Operator as O;
     match operator {
         O::Block { .. } | O::Loop { .. } | O::If { .. } | O::Else | O::End | O::Nop => 0,
-        O::V128Load { .. }
-        | O::V128Load8x8S { .. }
-        | O::V128Load8x8U { .. }
-        | O::V128Load16x4S { .. }
-        | O::V128Load16x4U { .. }
-        | O::V128Load32x2S { .. }
-        | O::V128Load32x2U { .. }
-        | O::V128Load8Splat { .. }
-        | O::V128Load16Splat { .. }
-        | O::V128Load32Splat { .. }
-        | O::V128Load64Splat { .. }
-        | O::V128Load32Zero { .. }
-        | O::V128Load64Zero { .. }
-        | O::V128Store { .. }
-        | O::V128Load8Lane { .. }
-        | O::V128Load16Lane { .. }
-        | O::V128Load32Lane { .. }
-        | O::V128Load64Lane { .. }
-        | O::V128Store8Lane { .. }
-        | O::V128Store16Lane { .. }
-        | O::V128Store32Lane { .. }
-        | O::V128Store64Lane { .. } => WIDE_ACCESS,
-        O::I32Load { .. }
-        | O::I64Load { .. }
-        | O::F32Load { .. }
-        | O::F64Load { .. }
-        | O::I32Load8S { .. }
-        | O::I32Load8U { .. }
-        | O::I32Load16S { .. }
-        | O::I32Load16U { .. }
-        | O::I64Load8S { .. }
-        | O::I64Load8U { .. }
-        | O::I64Load16S { .. }
-        | O::I64Load16U { .. }
-        | O::I64Load32S { .. }
-        | O::I64Load32U { .. }
-        | O::I32Store { .. }
-        | O::I64Store { .. }
-        | O::F32Store { .. }
-        | O::F64Store { .. }
-        | O::I32Store8 { .. }
-        | O::I32Store16 { .. }
-        | O::I64Store8 { .. }
-        | O::I64Store16 { .. }
-        | O::I64Store32 { .. } => ACCESS,
         O::MemorySize { .. }
         | O::TableSize { .. }
         | O::TableGet { .. }
@@ -166,24 +121,75 @@ fn cost(operator: &Operator<'_>) -> u32 {
         | O::RefFunc { .. }
         | O::Call { .. }
         | O::CallIndirect { .. } => CALL_OUT,
-        O::I32DivS
-        | O::I32DivU
-        | O::I32RemS
-        | O::I32RemU
-        | O::I64DivS
-        | O::I64DivU
-        | O::I64RemS
-        | O::I64RemU
-        | O::F32Div
-        | O::F64Div
-        | O::F32Sqrt
-        | O::F64Sqrt
-        | O::F32x4Div
-        | O::F64x2Div
-        | O::F32x4Sqrt
-        | O::F64x2Sqrt => SLOW,
+        O::I32DivS | O::I32DivU | O::I32RemS | O::I32RemU => SLOW,
+        O::I64DivS | O::I64DivU | O::I64RemS | O::I64RemU => SLOW,
+        O::F32Div | O::F64Div | O::F32Sqrt | O::F64Sqrt => SLOW,
+        O::F32x4Div | O::F64x2Div | O::F32x4Sqrt | O::F64x2Sqrt => SLOW,
+        _ if accesses_wide(operator) => WIDE_ACCESS,
+        _ if accesses(operator) => ACCESS,
         _ => 1,
     }
+}
+
+/// Whether it reads or writes a number in memory.
+fn accesses(operator: &Operator<'_>) -> bool {
+    use Operator as O;
+    matches!(
+        operator,
+        O::I32Load { .. }
+            | O::I64Load { .. }
+            | O::F32Load { .. }
+            | O::F64Load { .. }
+            | O::I32Load8S { .. }
+            | O::I32Load8U { .. }
+            | O::I32Load16S { .. }
+            | O::I32Load16U { .. }
+            | O::I64Load8S { .. }
+            | O::I64Load8U { .. }
+            | O::I64Load16S { .. }
+            | O::I64Load16U { .. }
+            | O::I64Load32S { .. }
+            | O::I64Load32U { .. }
+            | O::I32Store { .. }
+            | O::I64Store { .. }
+            | O::F32Store { .. }
+            | O::F64Store { .. }
+            | O::I32Store8 { .. }
+            | O::I32Store16 { .. }
+            | O::I64Store8 { .. }
+            | O::I64Store16 { .. }
+            | O::I64Store32 { .. }
+    )
+}
+
+/// Whether it reads or writes a vector, or a lane of one, in memory.
+fn accesses_wide(operator: &Operator<'_>) -> bool {
+    use Operator as O;
+    matches!(
+        operator,
+        O::V128Load { .. }
+            | O::V128Load8x8S { .. }
+            | O::V128Load8x8U { .. }
+            | O::V128Load16x4S { .. }
+            | O::V128Load16x4U { .. }
+            | O::V128Load32x2S { .. }
+            | O::V128Load32x2U { .. }
+            | O::V128Load8Splat { .. }
+            | O::V128Load16Splat { .. }
+            | O::V128Load32Splat { .. }
+            | O::V128Load64Splat { .. }
+            | O::V128Load32Zero { .. }
+            | O::V128Load64Zero { .. }
+            | O::V128Store { .. }
+            | O::V128Load8Lane { .. }
+            | O::V128Load16Lane { .. }
+            | O::V128Load32Lane { .. }
+            | O::V128Load64Lane { .. }
+            | O::V128Store8Lane { .. }
+            | O::V128Store16Lane { .. }
+            | O::V128Store32Lane { .. }
+            | O::V128Store64Lane { .. }
+    )
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 //!
 //! Each instance has an engine and a store of its own, because neither gives memory back before it
 //! is dropped. The module comes as an artifact; nothing is compiled here. Time limits are in
-//! `stop.rs`, the functions that a guest may call in `bind.rs`.
+//! `stop.rs`, the functions that a guest may call in `bind.rs`, what a call into it does in
+//! `wasm/call.rs`.
 #![allow(unsafe_code)]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,11 +29,14 @@ use super::record::{self, Fall, Recorder, Remains};
 use super::stop::{Lane, StopCell, Timekeeper, now_ns};
 use super::tables::Tables;
 use super::tape::Tape;
-use super::trap::{describe, is_overflow, not_instantiated, over, panicked, plain};
+use super::trap::not_instantiated;
 use super::world::World;
 use super::{Limits, Refusal, Trap};
 
+mod call;
 mod hand_over;
+
+use call::{Body, Call};
 
 /// The name under which the compile worker exports a module's start function instead of letting the
 /// instantiation run it: so it runs under the budget, and with a memory to log from.
@@ -54,29 +57,6 @@ pub(super) struct Instance {
     keeper: Arc<Timekeeper>,
     /// Held for as long as the code is there.
     _code: Share,
-}
-
-/// What a call into the instance works on.
-struct Body {
-    store: Store,
-    host: FunctionEnv<Host>,
-    stop: Arc<StopCell>,
-    hidden: Hidden,
-    /// How the last call ended that did not end well.
-    fall: Option<Box<Fall>>,
-    /// A call was cut off where wasmer's code may have stood on the guest's stack: its time was
-    /// over, or its stack. What such code leaves half done nobody can tell, so nothing calls this
-    /// instance again.
-    is_spent: bool,
-}
-
-/// What is special about one call.
-struct Call<'a> {
-    phase: Phase,
-    lane: &'a Lane,
-    /// By [`now_ns`].
-    started_ns: u64,
-    budget: Duration,
 }
 
 // SAFETY: `Store` is not `Send` because it holds raw pointers into its own heap objects and a boxed
@@ -265,71 +245,6 @@ impl Instance {
     /// The host's side of it.
     pub(super) fn guest(&mut self) -> &mut Guest {
         self.body.guest()
-    }
-}
-
-impl Body {
-    fn guest(&mut self) -> &mut Guest {
-        &mut self.host.as_mut(&mut self.store).guest
-    }
-
-    /// Lends the world to the guest, calls, and settles what the guest did.
-    fn call(
-        &mut self,
-        function: &TypedFunction<(), ()>,
-        world: Box<World>,
-        call: &Call<'_>,
-    ) -> (Box<World>, Result<(), Arc<Trap>>) {
-        if self.is_spent {
-            return (world, Err(Arc::new(plain("called again after a call that was cut off"))));
-        }
-        let host = self.host.as_mut(&mut self.store);
-        host.tape.begin(call.phase, world.cycle, world.now);
-        if let Some(player) = &mut host.player {
-            player.begin(call.phase);
-        }
-        host.guest.world = Some(world);
-        host.guest.phase = call.phase;
-        call.lane.arm(&self.stop, call.started_ns, call.budget);
-        let store = &mut self.store;
-        let result = catch_unwind(AssertUnwindSafe(|| function.call(store)));
-        call.lane.disarm();
-        let stopped = self.stop.is_stopped().then_some(call.budget);
-        let why = result.as_ref().is_ok_and(Result::is_err);
-        let why = why.then(|| self.hidden.why(&mut self.store)).flatten();
-        let Host { guest, tape, player, .. } = self.host.as_mut(&mut self.store);
-        tape.end();
-        let mut frames = Vec::new();
-        let result = match result {
-            Ok(Ok(())) if stopped.is_none() => {
-                guest.commit();
-                Ok(())
-            }
-            // It came back by itself, after its time.
-            Ok(Ok(())) => Err(plain(over(call.budget))),
-            Ok(Err(error)) => {
-                self.is_spent = stopped.is_some() || is_overflow(&error);
-                frames = record::frames(&error, &self.hidden);
-                Err(describe(&error, guest, frames.first(), why, stopped))
-            }
-            Err(panic) => {
-                self.is_spent = true;
-                Err(panicked(&*panic))
-            }
-        };
-        let result = result.map_err(|trap| {
-            guest.discard();
-            // Behind a pointer: a result as large as a trap costs every good poll its way up.
-            let trap = Arc::new(Trap { cycle: guest.world().cycle, ..trap });
-            let is_over = trap.kind == over(call.budget);
-            self.fall = Some(Box::new(Fall { trap: Arc::clone(&trap), frames, is_over }));
-            trap
-        });
-        if let Some(player) = player {
-            player.end(result.as_ref().err().map(|trap| &**trap));
-        }
-        let world = guest.world.take().expect("it was lent above and host functions keep it");
-        (world, result)
     }
 }
 

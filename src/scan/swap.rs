@@ -3,9 +3,10 @@
 //!
 //! A new version takes over between two cycles. It gets the state of the running one if both know
 //! how to hand it over, and the outputs stay as they are; if anything of that fails, the running
-//! one goes on and has not noticed, unless its `save` was cut off. From then on the old version stands by until the new one has
-//! proved itself; when the new one traps before that, the old one is polled again from the next
-//! cycle on. Who is to be installed is decided by the supervisor; the polls are in `mod.rs`.
+//! one goes on and has not noticed, unless its `save` was cut off: then it is lost, as by a trap.
+//! From then on the old version stands by until the new one has proved itself; when the new one
+//! traps before that, the old one is polled again from the next cycle on. Who is to be installed is
+//! decided by the supervisor; the polls are in `mod.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -249,12 +250,12 @@ impl Scan {
         true
     }
 
-    /// A call of the program besides its polls was cut off: then it is lost, as by a trap.
+    /// The program's `save` was cut off: then it is lost, as by a trap.
     pub(super) fn lose_if_spent(&mut self, index: usize) {
         let program = &self.programs[index].program;
         if let Some(trap) = program.trap().filter(|_| program.is_spent()) {
-            let trap = Arc::clone(trap);
-            self.lose(index, trap);
+            let kind = format!("its `save`: {}", trap.kind);
+            self.lose(index, Arc::new(Trap { kind, ..Trap::clone(trap) }));
         }
     }
 

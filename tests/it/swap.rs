@@ -50,7 +50,7 @@ impl Version {
   (global (mut i32) (i32.const {number}))
   ;; Nobody else uses such a name, unless to do harm.
   (global (export "camshaft:global:7") i32 (i32.const 7))
-  (func (export "save") {save})
+  (func $save (export "save") {save})
   (func (export "restore") {restore})
   (func (export "poll")
     (global.set $polls (i32.add (global.get $polls) (i32.const 1)))
@@ -192,7 +192,6 @@ fn a_save_that_fails_leaves_no_trace() {
         (drop (call $set (i32.const 100) (i32.const 5) (i32.const 7777)))";
     let ends = [
         ("(unreachable)", "`save` of the running version failed: unreachable"),
-        ("(loop (br 0))", "`save` of the running version failed: budget of 2ms exceeded"),
         // 17 times the whole of its memory, which is more than a state may be.
         (
             "(local $n i32) (local.set $n (i32.const 17))
@@ -218,6 +217,36 @@ fn a_save_that_fails_leaves_no_trace() {
             assert_eq!(counts(&rig, &news), (before.0 + n, before.1 + n), "{refusal}");
             assert_eq!(the_one(&news).polls, 20 + n as u64);
         }
+    }
+}
+
+/// What wasmer's own code leaves half done where a guest is cut off nobody can tell.
+#[test]
+fn an_instance_whose_save_was_cut_off_is_never_called_again() {
+    let deep = "(call $save)";
+    for (save, kind) in [("(loop (br 0))", "budget of 2ms exceeded"), (deep, "stack overflow")] {
+        let bad = Version { number: 1, save, ..GOOD };
+        let mut rig = Rig::new(points(), Vec::new());
+        order(&mut rig, &bad, &settings());
+        (0..20).for_each(|_| drop(rig.cycle()));
+        order(&mut rig, &GOOD, &settings());
+        let news = rig.cycle();
+        let returned: Vec<_> = std::iter::from_fn(|| rig.reins.returns.pop().ok()).collect();
+        let [Return::Refused(_, Some(refusal)), Return::Program(lost)] = &returned[..] else {
+            panic!("the new version is refused and the old one is lost: {returned:?}");
+        };
+        let reason = format!("`save` of the running version failed: {kind}");
+        assert!(refusal.reason.starts_with(&reason), "{refusal}");
+        assert!(lost.is_spent(), "{lost:?}");
+        let fact = the_one(&news);
+        let trap = fact.trap.as_ref().expect("it is lost as by a trap");
+        assert_eq!((&*trap.kind, fact.polls), (&*format!("its `save`: {kind}"), 20));
+        assert_eq!(rig.value(&news, "out.count"), Value::Int(0), "its output is safe");
+        // A fresh instance of the same version begins anew.
+        order(&mut rig, &bad, &settings());
+        let news = rig.cycle();
+        assert_eq!(the_one(&news).trap, None);
+        assert_eq!(counts(&rig, &news), (1, 21));
     }
 }
 

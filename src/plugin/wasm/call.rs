@@ -1,0 +1,107 @@
+//! One call into an instance: lends the world to the guest, calls, and settles what came of it.
+//!
+//! Which calls there are, and when, is said in `wasm.rs` and `hand_over.rs`; what a failure is
+//! called, in `trap.rs`.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmer::{FunctionEnv, Store, TypedFunction};
+
+use super::super::Trap;
+use super::super::bind::Host;
+use super::super::guest::{Guest, Phase};
+use super::super::hidden::Hidden;
+use super::super::record::{self, Fall};
+use super::super::stop::{Lane, StopCell};
+use super::super::trap::{describe, is_overflow, over, panicked, plain};
+use super::super::world::World;
+
+/// What a call into the instance works on.
+pub(super) struct Body {
+    pub(super) store: Store,
+    pub(super) host: FunctionEnv<Host>,
+    pub(super) stop: Arc<StopCell>,
+    pub(super) hidden: Hidden,
+    /// How the last call ended that did not end well.
+    pub(super) fall: Option<Box<Fall>>,
+    /// A call was cut off where wasmer's code may have stood on the guest's stack: its time was
+    /// over, or its stack. What such code leaves half done nobody can tell, so nothing calls this
+    /// instance again.
+    pub(super) is_spent: bool,
+}
+
+/// What is special about one call.
+pub(super) struct Call<'a> {
+    pub(super) phase: Phase,
+    pub(super) lane: &'a Lane,
+    /// By [`now_ns`](super::super::stop::now_ns).
+    pub(super) started_ns: u64,
+    pub(super) budget: Duration,
+}
+
+impl Body {
+    pub(super) fn guest(&mut self) -> &mut Guest {
+        &mut self.host.as_mut(&mut self.store).guest
+    }
+
+    /// Lends the world to the guest, calls, and settles what the guest did.
+    pub(super) fn call(
+        &mut self,
+        function: &TypedFunction<(), ()>,
+        world: Box<World>,
+        call: &Call<'_>,
+    ) -> (Box<World>, Result<(), Arc<Trap>>) {
+        if self.is_spent {
+            return (world, Err(Arc::new(plain("called again after a call that was cut off"))));
+        }
+        let host = self.host.as_mut(&mut self.store);
+        host.tape.begin(call.phase, world.cycle, world.now);
+        if let Some(player) = &mut host.player {
+            player.begin(call.phase);
+        }
+        host.guest.world = Some(world);
+        host.guest.phase = call.phase;
+        call.lane.arm(&self.stop, call.started_ns, call.budget);
+        let store = &mut self.store;
+        let result = catch_unwind(AssertUnwindSafe(|| function.call(store)));
+        call.lane.disarm();
+        let stopped = self.stop.is_stopped().then_some(call.budget);
+        let why = result.as_ref().is_ok_and(Result::is_err);
+        let why = why.then(|| self.hidden.why(&mut self.store)).flatten();
+        let Host { guest, tape, player, .. } = self.host.as_mut(&mut self.store);
+        tape.end();
+        let mut frames = Vec::new();
+        let result = match result {
+            Ok(Ok(())) if stopped.is_none() => {
+                guest.commit();
+                Ok(())
+            }
+            // It came back by itself, after its time.
+            Ok(Ok(())) => Err(plain(over(call.budget))),
+            Ok(Err(error)) => {
+                self.is_spent = stopped.is_some() || is_overflow(&error);
+                frames = record::frames(&error, &self.hidden);
+                Err(describe(&error, guest, frames.first(), why, stopped))
+            }
+            Err(panic) => {
+                self.is_spent = true;
+                Err(panicked(&*panic))
+            }
+        };
+        let result = result.map_err(|trap| {
+            guest.discard();
+            // Behind a pointer: a result as large as a trap costs every good poll its way up.
+            let trap = Arc::new(Trap { cycle: guest.world().cycle, ..trap });
+            let is_over = trap.kind == over(call.budget);
+            self.fall = Some(Box::new(Fall { trap: Arc::clone(&trap), frames, is_over }));
+            trap
+        });
+        if let Some(player) = player {
+            player.end(result.as_ref().err().map(|trap| &**trap));
+        }
+        let world = guest.world.take().expect("it was lent above and host functions keep it");
+        (world, result)
+    }
+}
