@@ -44,7 +44,7 @@ pub(super) const FORM: u32 = 4;
 #[derive(Debug)]
 pub(super) struct StopFlag {
     routines: Vec<Operation>,
-    shift: u32,
+    shift: i32,
     /// Filled in when wasmer transforms the module.
     module: Mutex<Option<Arc<Module>>>,
 }
@@ -90,15 +90,15 @@ impl ModuleMiddleware for StopFlag {
         let first_routine = functions - self.routines.len() as u32;
         let results = info.functions.values().skip(info.num_imported_functions);
         let results = results.map(|ty| info.signatures[*ty].results().into()).collect();
-        let mut add = |name: Option<&str>, mutability, first: u32| {
-            info.global_initializers.push(GlobalInit::I32Const(first.cast_signed()));
+        let mut add = |name: Option<&str>, mutability, first: i32| {
+            info.global_initializers.push(GlobalInit::I32Const(first));
             let index = info.globals.push(GlobalType::new(Type::I32, mutability));
             if let Some(name) = name {
                 info.exports.insert(name.into(), ExportIndex::Global(index));
             }
             index.as_u32()
         };
-        add(Some(FIRST_ROUTINE), Mutability::Const, first_routine);
+        add(Some(FIRST_ROUTINE), Mutability::Const, first_routine.cast_signed());
         add(Some(SHIFT), Mutability::Const, self.shift);
         let module = Module {
             scratch: add(None, Mutability::Var, 0),

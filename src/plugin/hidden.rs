@@ -13,17 +13,17 @@ use super::trap::Why;
 pub(super) struct Hidden {
     why: Option<Global>,
     first_routine: u32,
-    shift: u32,
+    shift: i32,
 }
 
 impl Hidden {
     /// Those of an instance with these exports.
     pub(super) fn of(exports: &Exports, store: &mut Store) -> Self {
         let mut number = |name| match exports.get_global(name).map(|global| global.get(store)) {
-            Ok(Value::I32(number)) => number.cast_unsigned(),
+            Ok(Value::I32(number)) => number,
             _ => 0,
         };
-        let (first_routine, shift) = (number(FIRST_ROUTINE), number(SHIFT));
+        let (first_routine, shift) = (number(FIRST_ROUTINE).cast_unsigned(), number(SHIFT));
         Self { why: exports.get_global(WHY).ok().cloned(), first_routine, shift }
     }
 
@@ -45,7 +45,7 @@ impl Hidden {
         let own = error.trace().iter().filter(move |frame| frame.func_index() < first_routine);
         own.map(move |frame| {
             let offset = u32::try_from(frame.module_offset()).unwrap_or(u32::MAX);
-            (frame, offset.saturating_sub(shift))
+            (frame, offset.saturating_add_signed(-shift))
         })
     }
 }

@@ -76,8 +76,9 @@ pub(super) struct Extended {
     pub(super) module: Vec<u8>,
     /// What its last functions are routines for, in their order.
     pub(super) routines: Vec<Operation>,
-    /// By how many bytes all code lies further back than in the module that was given.
-    pub(super) shift: u32,
+    /// By how many bytes all code lies further back than in the module that was given; negative where
+    /// that wrote the lengths of its sections with more bytes than they need, as Go does.
+    pub(super) shift: i32,
 }
 
 /// What of a module matters here.
@@ -127,10 +128,10 @@ pub(super) fn extend(module: &[u8]) -> Result<Extended, BinaryReaderError> {
         RawSection { id, data: &data }.append_to(&mut extended);
         if id == CODE {
             let new = extended.len() - (data.len() - count);
-            shift = new as u64 - old;
+            shift = new as i64 - old.cast_signed();
         }
     }
-    let shift = u32::try_from(shift).expect("a module has less than 4 GiB");
+    let shift = i32::try_from(shift).expect("routines and lengths of sections are short");
     Ok(Extended { module: extended, routines, shift })
 }
 
@@ -369,15 +370,31 @@ mod tests {
             Parser::new(0).parse_all(module).filter_map(|p| body(p.unwrap())).collect()
         }
         let many = "(func unreachable) ".repeat(200);
-        for text in [ALL, "(module (func unreachable) (func))", &format!("(module {many})")] {
-            let module = wat::parse_str(text).unwrap();
+        let texts = [ALL, "(module (func unreachable) (func))", &format!("(module {many})")];
+        let mut modules = texts.map(|text| wat::parse_str(text).unwrap()).to_vec();
+        modules.push(with_long_lengths(&modules[1]));
+        for module in modules {
             let extended = extend(&module).unwrap();
             let (before, after) = (bodies(&module), bodies(&extended.module));
             assert!(after.len() > before.len());
             for (before, after) in before.iter().zip(after) {
-                assert_eq!(before + u64::from(extended.shift), after);
+                assert_eq!(before.cast_signed() + i64::from(extended.shift), after.cast_signed());
             }
         }
+    }
+
+    /// The module with five bytes for the length of each section.
+    fn with_long_lengths(module: &[u8]) -> Vec<u8> {
+        let mut long = module[..HEADER].to_vec();
+        let mut reader = BinaryReader::new(&module[HEADER..], HEADER as u64);
+        while !reader.eof() {
+            long.push(reader.read_u8().unwrap());
+            let len = reader.read_var_u32().unwrap();
+            long.extend([0, 7, 14, 21].map(|bits| (len >> bits) as u8 & 0x7f | 0x80));
+            long.push((len >> 28) as u8);
+            long.extend_from_slice(reader.read_bytes(len as usize).unwrap());
+        }
+        long
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::checkpoint::Parts;
 use super::code::Share;
 use super::guest::{Guest, Phase};
 use super::hidden::Hidden;
-use super::record::{self, Fall, Recorder, Remains};
+use super::record::{Fall, Recorder, Remains};
 use super::stop::{Lane, StopCell, Timekeeper, now_ns};
 use super::tables::Tables;
 use super::tape::Tape;
