@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::driver::MAX_DEVICES;
 use crate::image::Points;
 use crate::log;
-use crate::plugin::{self, Compiler, Grant, Limits, SwapPolicy};
+use crate::plugin::{self, Compiler, Grant, Limits, SwapPolicy, VariableGrant};
 use crate::retain::OnCorrupt;
 use crate::scan::thread;
 use crate::stamp::Stamp;
@@ -79,6 +79,8 @@ pub struct Config {
     pub log: log::Settings,
     /// Outputs of a plugin that has no list of its own.
     unclaimed: Vec<crate::image::PointId>,
+    /// Variables that a plugin without a list of its own may write.
+    unlisted: VariableGrant,
 }
 
 /// What all plugins share.
@@ -86,8 +88,8 @@ pub struct Config {
 pub struct PluginsSettings {
     /// The watched folder.
     pub dir: PathBuf,
-    /// Whether a plugin without a list of outputs gets every output that nobody was granted by
-    /// name.
+    /// Whether a plugin without a list of outputs, or of variables, gets all that nobody was
+    /// granted by name.
     pub grant_all: bool,
     /// CPU time for one poll of a plugin that has no budget of its own.
     pub poll_budget: Duration,
@@ -172,6 +174,7 @@ impl Config {
         if !change::has_moved(changes) {
             self.programs.clone_from(&new.programs);
             self.unclaimed.clone_from(&new.unclaimed);
+            self.unlisted.clone_from(&new.unlisted);
             if has_other_field(changes) {
                 self.devices.clone_from(&new.devices);
                 self.points = Arc::clone(&new.points);
@@ -182,7 +185,7 @@ impl Config {
     /// The settings of the plugin `name`, whether it has an entry or not.
     ///
     /// Without an entry it is polled in every cycle after those that have one, reads all inputs,
-    /// and writes the outputs that `[plugins] grant` leaves it.
+    /// and writes the outputs and variables that `[plugins] grant` leaves it.
     pub fn settings(&self, name: &str) -> plugin::Settings {
         let listed = self.programs.iter().find(|(listed, _)| listed == name);
         listed.map_or_else(
@@ -192,6 +195,7 @@ impl Config {
                 poll_budget: self.plugins.poll_budget,
                 inputs: Grant::All,
                 outputs: Grant::Only(self.unclaimed.clone()),
+                variables: self.unlisted.clone(),
                 hold: false,
                 swap: self.plugins.swap,
                 requires: Vec::new(),
@@ -282,6 +286,7 @@ fn decide(
         crash: CrashSettings { record: file.crash.record.as_ref().is_none_or(|said| said.value) },
         log: check::log(&file.log),
         unclaimed: programs.unclaimed,
+        unlisted: programs.unlisted,
     })
 }
 

@@ -7,16 +7,18 @@
 
 mod point;
 mod quality;
+mod value;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
-use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
 pub use point::{Point, Raw};
 pub use quality::{Class, Freshness, Quality};
+pub use value::{NoValue, Value, exact};
 
 /// The largest image in either direction: 64 KiB, so that a byte address fits 16 bits everywhere.
 pub const MAX_IMAGE_BYTES: u32 = 64 * 1024;
@@ -101,59 +103,6 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A value as people and programs see it: scaled, without its place in the image.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum Value {
-    /// Of a bool point.
-    Bool(bool),
-    /// Of an integer point without scaling.
-    Int(i128),
-    /// Of a float point, or of any number with scaling.
-    Real(f64),
-}
-
-impl<'de> Deserialize<'de> for Value {
-    /// By hand, because serde's untagged enums do not take 128-bit integers.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl Visitor<'_> for Any {
-            type Value = Value;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("true, false or a number")
-            }
-
-            fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-                Ok(Value::Bool(value))
-            }
-
-            fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-                Ok(Value::Int(value.into()))
-            }
-
-            fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-                Ok(Value::Int(value.into()))
-            }
-
-            fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-                Ok(Value::Real(value))
-            }
-        }
-        deserializer.deserialize_any(Any)
-    }
-}
-
-impl fmt::Display for Value {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bool(value) => value.fmt(f),
-            Self::Int(value) => value.fmt(f),
-            Self::Real(value) => value.fmt(f),
-        }
-    }
-}
-
 /// Why a value cannot be put into a point.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Unfit {
@@ -223,6 +172,8 @@ pub struct Points {
     output_owners: Vec<Vec<PointId>>,
     /// For each byte of the input image, the points that touch it.
     input_owners: Vec<Vec<PointId>>,
+    /// The outputs that are floats, in order of their first bytes.
+    float_outputs: Vec<PointId>,
 }
 
 impl Points {
@@ -257,6 +208,7 @@ impl Points {
             output_bytes,
             input_owners: vec![Vec::new(); input_bytes],
             output_owners: vec![Vec::new(); output_bytes],
+            float_outputs: Vec::new(),
         };
         for (id, point) in all {
             let twice = points.by_name.insert(point.name.clone(), id);
@@ -268,8 +220,13 @@ impl Points {
             for byte in point.bytes() {
                 owners[byte].push(id);
             }
+            if point.direction == Direction::Out && matches!(point.kind, Kind::F32 | Kind::F64) {
+                points.float_outputs.push(id);
+            }
             points.all[id.index()] = Some(point);
         }
+        let all = &points.all;
+        points.float_outputs.sort_by_key(|id| all[id.index()].as_ref().map(|point| point.byte));
         points
     }
 
@@ -315,6 +272,16 @@ impl Points {
             Direction::In => &self.input_owners[byte],
             Direction::Out => &self.output_owners[byte],
         }
+    }
+
+    /// The float outputs that touch these bytes, in order of their first bytes.
+    pub fn float_outputs(&self, bytes: Range<usize>) -> impl Iterator<Item = (PointId, &Point)> {
+        // Wherever one begins, it touches nothing behind the next eight bytes.
+        let is_before = |id: &PointId| self[*id].byte as usize + 8 <= bytes.start;
+        let first = self.float_outputs.partition_point(is_before);
+        let floats = self.float_outputs[first..].iter().map(|id| (*id, &self[*id]));
+        let touching = floats.take_while(move |(_, point)| point.bytes().start < bytes.end);
+        touching.filter(move |(_, point)| point.bytes().end > bytes.start)
     }
 
     /// Size of an image in bytes.

@@ -80,7 +80,9 @@
 //!    a trap they are dropped and the program's outputs become safe in the same cycle; on probation
 //!    they stay as they are, and the version before is polled from the next cycle on. Precedence:
 //!    safe, then force, then program.
-//! 4. An output point has one owner at a time. Nothing ever becomes 0 by accident.
+//! 4. An output point has one owner at a time, and a program writes only what is granted to it,
+//!    variables too. Nothing ever becomes 0 by accident, and no float output anything but a finite
+//!    number.
 //! 5. Hostile bytes cannot hurt the daemon: whatever parses or compiles a module runs in a child
 //!    process with limits.
 //! 6. Every queue, list, file, message, name and retry has a written limit and a reason for its

@@ -106,10 +106,8 @@ impl Bench {
         };
         let mut world = world();
         world.log = LogSink::List(lines);
-        for (name, value) in prepared.variables {
-            let written = world.variables.write(&name, value);
-            written.expect("its `init` could write it into a table just like this");
-        }
+        // All of them: its `init` could write them into a table just like this.
+        prepared.bring_variables(&mut world.variables);
         world.variables.commit();
         let lane = self.keeper.lane();
         lane.shortest(self.settings.poll_budget);
@@ -228,8 +226,11 @@ fn words(line: &Line) -> String {
     match &line.message {
         Message::Said { text, .. } => text.as_str().into(),
         Message::Dropped(count) => format!("({count} lines over the log rate were dropped)"),
-        // There is one program, and everything is granted to it.
         Message::NoPoint(name) => format!("(there is no point {name:?})"),
+        Message::NotFinite(_) => "(an output was given what is no finite number)".into(),
+        Message::VariableQuota(name) => format!("(it has made too many variables for {name:?})"),
+        // There is one program, and everything is granted to it.
         Message::NotGranted(_) | Message::Owned(..) => "(an output was denied)".into(),
+        Message::VariableNotGranted(_) => "(a variable was denied)".into(),
     }
 }

@@ -11,6 +11,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
+
 /// The file whose lock says that a daemon lives here; it holds the number of its process.
 const LOCK: &str = "lock";
 
@@ -21,8 +23,61 @@ const MAX_LOCK_BYTES: u64 = 32;
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    /// The lock goes with its process, also by a kill or a power cut.
-    lock: File,
+    /// Held for as long as the folder is ours.
+    _lock: Lock,
+}
+
+/// A lock file that is ours until this is dropped. The lock goes with its process, also by a kill
+/// or a power cut; the file stays, with the number of the process that had the lock last.
+#[derive(Debug)]
+pub struct Lock(File);
+
+/// Why a lock is not ours.
+#[derive(Debug)]
+pub enum NotLocked {
+    /// The process of this number has it; empty if the file does not say.
+    Held(String),
+    /// What the system said.
+    Io(io::Error),
+}
+
+impl Lock {
+    /// Makes the file if it is not there, and locks it without waiting.
+    ///
+    /// # Errors
+    /// See [`NotLocked`].
+    pub fn take(path: &Path) -> Result<Self, NotLocked> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            // Whoever may write into the folder could have it point to a file of ours.
+            .custom_flags(OFlag::O_NOFOLLOW.bits())
+            .open(path)
+            .map_err(NotLocked::Io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::Error(error)) => return Err(NotLocked::Io(error)),
+            Err(TryLockError::WouldBlock) => {
+                let mut owner = String::new();
+                // Without the number the message is as true, and less of use.
+                let _ = file.take(MAX_LOCK_BYTES).read_to_string(&mut owner);
+                return Err(NotLocked::Held(owner.trim().to_owned()));
+            }
+        }
+        // Only for people and for messages: a full disk is met later, by what matters.
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        Ok(Self(file))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Not left to closing: a child between fork and exec has the file open as well.
+        let _ = self.0.unlock();
+    }
 }
 
 impl Folder {
@@ -40,33 +95,17 @@ impl Folder {
                 "others may write into it, its mode is {mode:04o}; chmod go-w would be right"
             )));
         }
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path.join(LOCK))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::Error(error)) => return Err(error),
-            Err(TryLockError::WouldBlock) => {
-                let mut owner = String::new();
-                // Without the number the message is as true, and less of use.
-                let _ = lock.take(MAX_LOCK_BYTES).read_to_string(&mut owner);
-                return Err(io::Error::new(
-                    io::ErrorKind::ResourceBusy,
-                    format!(
-                        "another camshaft, process {}, uses it; give each daemon a [state] dir of \
-                         its own",
-                        owner.trim()
-                    ),
-                ));
-            }
-        }
-        // Only for people and for the message above: a full disk is met later, by what matters.
-        let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
-        Ok(Self { path: path.to_owned(), lock })
+        let lock = Lock::take(&path.join(LOCK)).map_err(|why| match why {
+            NotLocked::Io(error) => error,
+            NotLocked::Held(owner) => io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                format!(
+                    "another camshaft, process {owner}, uses it; give each daemon a [state] dir of \
+                     its own"
+                ),
+            ),
+        })?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
     /// Where it is.
@@ -85,13 +124,6 @@ impl Folder {
         let target = self.path.join(name);
         put_whole(&half, &target, |file| file.write_all(bytes))?;
         File::open(&self.path)?.sync_all()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // Not left to closing: a child between fork and exec has the file open as well.
-        let _ = self.lock.unlock();
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A program's writes are provisional until its poll has returned: [`Variables::commit`] keeps
 //! them, [`Variables::revert`] undoes them. Everything is allocated in advance, because writes
-//! happen inside a cycle. Who is polling is not known here; polls come one after the other.
+//! happen inside a cycle. Who may write which variable is in `plugin/rights.rs`; here it is only
+//! counted how many each program has made.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,11 @@ pub const MAX_VARIABLES: usize = 1024;
 
 /// The longest name of a variable, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;
+
+/// The most variables that one program may make: a quarter of the table. Programs share it and no
+/// name is ever given back, so one that invents names (a counter within a name is enough) must
+/// leave room for the others; a program that needs as many on purpose declares them.
+pub const MAX_MADE: usize = MAX_VARIABLES / 4;
 
 /// The type of a variable, fixed when it is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,10 +107,29 @@ impl From<Variable> for Value {
 /// Why a variable was not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
-    /// It exists with this other type.
+    /// It is not granted to this program.
+    NotGranted,
+    /// It exists with this other type, or is declared with it.
     OtherType(VariableKind),
+    /// This program has made [`MAX_MADE`] already.
+    Quota,
     /// The table is full, or the name is empty or too long.
     Limit,
+}
+
+/// Who has made a variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Maker(u64);
+
+impl Maker {
+    /// The configuration or an operator, who have no quota.
+    pub const HOST: Self = Self(0);
+
+    /// The program for whose name this number stands. Two programs with the same number would share
+    /// a quota, and nothing else.
+    pub const fn program(number: u64) -> Self {
+        Self(if number == 0 { 1 } else { number })
+    }
 }
 
 /// All variables. Ids count up in order of creation; none is ever removed while the daemon runs.
@@ -115,12 +140,17 @@ pub struct Variables {
     /// Where the name of each variable ends in `names`.
     ends: Vec<usize>,
     values: Vec<Variable>,
+    /// Who has made each variable.
+    makers: Vec<Maker>,
     /// Ids in order of name: sorted, because a look-up by bisection needs no allocation.
     by_name: Vec<u16>,
     /// What each variable written since the last commit was before; `None` for one created since.
     journal: Vec<(u16, Option<Variable>)>,
     /// For each variable, whether the journal has it already.
     noted: Vec<bool>,
+    /// Variables that the configuration declares and that may not be there yet, with their types.
+    /// Not copied: they concern whoever makes variables, which is the scan.
+    reserved: Vec<(String, VariableKind)>,
 }
 
 impl Default for Variables {
@@ -129,9 +159,11 @@ impl Default for Variables {
             names: String::with_capacity(MAX_VARIABLES * MAX_NAME_BYTES),
             ends: Vec::with_capacity(MAX_VARIABLES),
             values: Vec::with_capacity(MAX_VARIABLES),
+            makers: Vec::with_capacity(MAX_VARIABLES),
             by_name: Vec::with_capacity(MAX_VARIABLES),
             journal: Vec::with_capacity(MAX_VARIABLES),
             noted: Vec::with_capacity(MAX_VARIABLES),
+            reserved: Vec::new(),
         }
     }
 }
@@ -153,12 +185,23 @@ impl Variables {
         Some(self.values[usize::from(self.by_name[found])])
     }
 
-    /// Writes `value`, creating the variable if it is new; provisional until the next commit.
+    /// Writes `value` for the configuration or an operator, creating the variable if it is new;
+    /// provisional until the next commit.
     ///
     /// # Errors
     /// When it has another type, or the table or the name has reached its limit; nothing changes
     /// then.
     pub fn write(&mut self, name: &str, value: Variable) -> Result<(), Denied> {
+        self.write_as(Maker::HOST, name, value)
+    }
+
+    /// Writes `value` for a program, creating the variable if it is new; provisional until the next
+    /// commit.
+    ///
+    /// # Errors
+    /// As [`Variables::write`], and when the program has made too many, or the configuration
+    /// declares the name with another type.
+    pub fn write_as(&mut self, maker: Maker, name: &str, value: Variable) -> Result<(), Denied> {
         match self.position(name) {
             Ok(found) => {
                 let id = self.by_name[found];
@@ -170,20 +213,62 @@ impl Variables {
                 self.values[usize::from(id)] = value;
             }
             Err(place) => {
-                let full = self.values.len() >= MAX_VARIABLES;
-                if full || name.is_empty() || name.len() > MAX_NAME_BYTES {
-                    return Err(Denied::Limit);
-                }
+                let maker = self.admit(maker, name, value.kind())?;
                 let id = self.values.len() as u16;
                 self.names.push_str(name);
                 self.ends.push(self.names.len());
                 self.values.push(value);
+                self.makers.push(maker);
                 self.noted.push(false);
                 self.by_name.insert(place, id);
                 self.note(id, None);
             }
         }
         Ok(())
+    }
+
+    /// Whose a new variable is, if there may be one of this name and type.
+    fn admit(&self, maker: Maker, name: &str, kind: VariableKind) -> Result<Maker, Denied> {
+        if self.values.len() >= MAX_VARIABLES || name.is_empty() || name.len() > MAX_NAME_BYTES {
+            return Err(Denied::Limit);
+        }
+        if maker == Maker::HOST {
+            return Ok(maker);
+        }
+        if let Some((_, declared)) = self.reserved.iter().find(|(other, _)| other == name) {
+            // It is there early, and is the configuration's all the same.
+            return if *declared == kind {
+                Ok(Maker::HOST)
+            } else {
+                Err(Denied::OtherType(*declared))
+            };
+        }
+        if self.makers.iter().filter(|other| **other == maker).count() >= MAX_MADE {
+            return Err(Denied::Quota);
+        }
+        let absent = self.reserved.iter().filter(|(name, _)| self.read(name).is_none()).count();
+        if self.values.len() + absent >= MAX_VARIABLES {
+            return Err(Denied::Limit);
+        }
+        Ok(maker)
+    }
+
+    /// Keeps names with their types for the configuration, which declares them; gives back those
+    /// that were kept before. Programs may make them early, with no other type and outside of their
+    /// quota.
+    pub fn reserve(
+        &mut self,
+        declared: Vec<(String, VariableKind)>,
+    ) -> Vec<(String, VariableKind)> {
+        std::mem::replace(&mut self.reserved, declared)
+    }
+
+    /// The configuration declares a variable that is there: it counts against no program's quota
+    /// any more.
+    pub fn take_over(&mut self, name: &str) {
+        if let Ok(found) = self.position(name) {
+            self.makers[usize::from(self.by_name[found])] = Maker::HOST;
+        }
     }
 
     fn note(&mut self, id: u16, old: Option<Variable>) {
@@ -237,6 +322,7 @@ impl Variables {
         self.ends.pop();
         self.names.truncate(self.ends.last().copied().unwrap_or(0));
         self.values.pop();
+        self.makers.pop();
         self.noted.pop();
     }
 
@@ -273,6 +359,7 @@ impl Variables {
         }
         self.ends.clone_from(&other.ends);
         self.values.clone_from(&other.values);
+        self.makers.clone_from(&other.makers);
         self.by_name.clone_from(&other.by_name);
         self.noted.clone_from(&other.noted);
     }
@@ -325,6 +412,48 @@ mod tests {
         assert_eq!(variables.write(&long, Variable::Int(0)), Err(Denied::Limit));
         assert_eq!(variables.write("", Variable::Int(0)), Err(Denied::Limit));
         assert!(variables.is_empty());
+    }
+
+    #[test]
+    fn one_program_does_not_fill_the_table() {
+        let (mut variables, [one, two]) = (Variables::default(), [1, 2].map(Maker::program));
+        let int = Variable::Int(0);
+        for n in 0..MAX_MADE {
+            variables.write_as(one, &format!("one{n}"), int).unwrap();
+        }
+        assert_eq!(variables.write_as(one, "more", int), Err(Denied::Quota));
+        // What is there may be written, by others too, and so may copies of the table.
+        assert_eq!(variables.write_as(one, "one7", Variable::Int(5)), Ok(()));
+        assert_eq!(variables.write_as(two, "more", int), Ok(()));
+        assert_eq!(variables.write("host", int), Ok(()));
+        variables.commit();
+        assert_eq!(variables.clone().write_as(one, "other", int), Err(Denied::Quota));
+        // What did not count makes no difference, and what is declared does not count.
+        assert_eq!(variables.write_as(two, "two", int), Ok(()));
+        variables.revert();
+        variables.take_over("one7");
+        assert_eq!(variables.write_as(one, "other", int), Ok(()));
+        assert_eq!(variables.write_as(one, "another", int), Err(Denied::Quota));
+    }
+
+    #[test]
+    fn declared_names_are_kept_with_their_type_and_their_room() {
+        let (mut variables, one) = (Variables::default(), Maker::program(1));
+        let declared = vec![("a".to_owned(), VariableKind::Int), ("b".into(), VariableKind::Int)];
+        assert_eq!(variables.reserve(declared.clone()), []);
+        let denied = variables.write_as(one, "a", Variable::Double(1.0));
+        assert_eq!(denied, Err(Denied::OtherType(VariableKind::Int)));
+        assert_eq!(variables.write_as(one, "a", Variable::Int(1)), Ok(()));
+        for n in 0..MAX_VARIABLES - 3 {
+            let maker = Maker::program(2 + (n / MAX_MADE) as u64);
+            variables.write_as(maker, &format!("v{n}"), Variable::Int(0)).unwrap();
+        }
+        // There is room for two, and one of them is kept.
+        assert_eq!(variables.write_as(one, "x", Variable::Int(1)), Ok(()));
+        assert_eq!(variables.write_as(one, "y", Variable::Int(1)), Err(Denied::Limit));
+        assert_eq!(variables.write_as(one, "b", Variable::Int(1)), Ok(()));
+        assert_eq!(variables.len(), MAX_VARIABLES);
+        assert_eq!(variables.reserve(Vec::new()), declared);
     }
 
     #[test]

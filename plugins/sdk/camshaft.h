@@ -85,7 +85,9 @@ int32_t wasm_log(int32_t level, const char *file, uint32_t file_len, uint32_t li
 CAMSHAFT_IMPORT("wasm_read_input")
 int32_t wasm_read_input(uint32_t address, void *buf, uint32_t len);
 
-/* Stages `len` bytes of the output image. Little endian. */
+/* Stages `len` bytes of the output image. Little endian. A float that is not finite is CAMSHAFT_ERROR;
+ * where only a part of a float is written, the whole is judged at the end of the poll, and one that
+ * is not finite keeps its value. */
 CAMSHAFT_IMPORT("wasm_write_output")
 int32_t wasm_write_output(uint32_t address, const void *data, uint32_t len);
 
@@ -102,7 +104,9 @@ int32_t wasm_variable_read_double(const char *name, uint32_t name_len, double *v
 CAMSHAFT_IMPORT("wasm_variable_read_int")
 int32_t wasm_variable_read_int(const char *name, uint32_t name_len, int32_t *value);
 
-/* Writing creates a variable that is new; its type is fixed from then on. */
+/* Writing creates a variable that is new; its type is fixed from then on. CAMSHAFT_DENIED for one
+ * that the configuration does not grant to this plugin (`variables` of its [[plugin]]);
+ * CAMSHAFT_ERROR for a new one when this plugin has made 256 already. */
 CAMSHAFT_IMPORT("wasm_variable_write_boolean")
 int32_t wasm_variable_write_boolean(const char *name, uint32_t name_len, int32_t value);
 CAMSHAFT_IMPORT("wasm_variable_write_double")

@@ -16,7 +16,7 @@ use super::help::{
 };
 use super::modbus::Modbus;
 use crate::control::MAX_RECEIPTS;
-use crate::image::Value;
+use crate::image::{NoValue, Value};
 
 /// The configuration when none is named.
 pub(super) const CONFIG: &str = "config/camshaft.toml";
@@ -335,11 +335,14 @@ fn limit(text: &str) -> Result<usize, String> {
 }
 
 /// A value as people type it.
-pub(super) fn value(text: &str) -> Result<Value, &'static str> {
+pub(super) fn value(text: &str) -> Result<Value, String> {
     match text {
         "on" => Ok(Value::Bool(true)),
         "off" => Ok(Value::Bool(false)),
-        _ => serde_json::from_str(text).map_err(|_| "wanted is true, false, on, off or a number"),
+        _ => text.parse().map_err(|why| match why {
+            NoValue::TooLong => why.to_string(),
+            NoValue::Json(_) => "wanted is true, false, on, off or a number".into(),
+        }),
     }
 }
 
@@ -374,6 +377,8 @@ mod tests {
         check("-5", Some(Value::Int(-5)));
         check("42.5", Some(Value::Real(42.5)));
         check("1e3", Some(Value::Real(1000.0)));
+        check("-9223372036854775809", Some(Value::Int(i128::from(i64::MIN) - 1)));
+        check("nan", None);
         check("full", None);
         check("", None);
     }

@@ -303,7 +303,9 @@ fn hex(registers: &[u16]) -> String {
 /// A number as short as it can be told: most orders of a float make it very large or small.
 fn short(value: Value) -> String {
     match value {
-        Value::Real(real) if real != 0.0 && !(1e-4..1e9).contains(&real.abs()) => {
+        Value::Real(real)
+            if real.is_finite() && real != 0.0 && !(1e-4..1e9).contains(&real.abs()) =>
+        {
             format!("{real:.6e}")
         }
         value => value.to_string(),

@@ -148,8 +148,7 @@ fn parts(views: &[DeviceView], paint: Paint) -> String {
         let style = if part.ok { Style::Plain } else { Style::Bad };
         // What has not happened is in the JSON.
         let facts = part.facts.iter().filter(|(_, number)| *number != 0.0);
-        let facts =
-            facts.map(|(name, number)| format!("{name} {}", value(Some(Value::Real(*number)))));
+        let facts = facts.map(|(name, number)| format!("{name} {}", value(Value::Real(*number))));
         table.row([
             Cell::from(&part.name),
             Cell::from(&view.name),
@@ -277,7 +276,7 @@ pub(super) fn points(views: &[PointView], paint: Paint) -> String {
         let safe = match view.safe {
             None => "-".into(),
             Some(SafeView::Hold(_)) => "hold".into(),
-            Some(SafeView::Value(safe)) => value(Some(safe)),
+            Some(SafeView::Value(safe)) => value(safe),
         };
         table.row([
             Cell::from(&view.name),

@@ -46,19 +46,19 @@ pub(super) fn age_ms(ms: u64) -> String {
 }
 
 /// A value of a point or variable: at most three places after the point, so that columns are calm.
-pub(super) fn value(value: Option<Value>) -> String {
+pub(super) fn value(value: Value) -> String {
     match value {
-        None => "nan".into(),
-        Some(Value::Real(real)) if real != 0.0 && !(1e-3..1e9).contains(&real.abs()) => {
+        Value::Real(real) if !real.is_finite() => value.to_string(),
+        Value::Real(real) if real != 0.0 && !(1e-3..1e9).contains(&real.abs()) => {
             format!("{real:.3e}")
         }
-        Some(Value::Real(real)) => {
+        Value::Real(real) => {
             let text = format!("{real:.3}");
             let text = text.trim_end_matches('0').trim_end_matches('.');
             // What is left of a small negative number after rounding.
             if text == "-0" { "0".into() } else { text.into() }
         }
-        Some(other) => other.to_string(),
+        other => other.to_string(),
     }
 }
 
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn values_are_short() {
         fn check(given: Value, expected: &str) {
-            assert_eq!(value(Some(given)), expected, "{given:?}");
+            assert_eq!(value(given), expected, "{given:?}");
         }
         check(Value::Bool(true), "true");
         check(Value::Int(-7), "-7");
@@ -120,6 +120,8 @@ mod tests {
         check(Value::Real(0.000_12), "1.200e-4");
         check(Value::Real(1e12), "1.000e12");
         check(Value::Real(100.0), "100");
-        assert_eq!(value(None), "nan");
+        check(Value::Real(f64::NAN), "nan");
+        check(Value::Real(f64::INFINITY), "inf");
+        check(Value::Real(f64::NEG_INFINITY), "-inf");
     }
 }

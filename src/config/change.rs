@@ -318,6 +318,7 @@ fn programs(old: &Config, new: &Config, all: &mut Vec<Change>) {
             ("poll_budget", a.poll_budget != b.poll_budget),
             ("inputs", granted(old, &a.inputs) != granted(new, &b.inputs)),
             ("outputs", granted(old, &a.outputs) != granted(new, &b.outputs)),
+            ("variables", a.variables != b.variables),
             ("hold", a.hold != b.hold),
             ("requires", required(old, &a) != required(new, &b)),
             ("requires_timeout", a.requires_timeout != b.requires_timeout),

@@ -318,12 +318,12 @@ pub(super) fn variables(file: &[VariableFile], report: &Report<'_>) -> Vec<(Stri
 }
 
 fn understood(kind: VariableKind, said: &Said<Value>, report: &Report<'_>) -> Option<Variable> {
-    let value = Variable::from_value(kind, said.value);
+    let value = Variable::from_value(kind, said.value).filter(|_| said.value.is_finite());
     if value.is_none() {
         let right = match kind {
             VariableKind::Boolean => "true or false, for type boolean",
             VariableKind::Int => "a whole number of 32 bits, for type int",
-            VariableKind::Double => "a number, for type double",
+            VariableKind::Double => "a finite number, for type double",
         };
         report.wrong_at(said, said.value.to_string(), right);
     }

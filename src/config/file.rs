@@ -31,6 +31,7 @@ const COUNT: &str = "a whole number, 0 or more";
 const SWITCH: &str = "true or false";
 const NUMBER: &str = "a number";
 const POINTS: &str = "a list of point names, such as [\"tank.level\"]";
+const VARIABLES: &str = "a list of variable names, such as [\"tank.setpoint\", \"tank.*\"]";
 
 /// The whole file.
 pub(super) struct ConfigFile<'t> {
@@ -99,6 +100,7 @@ pub(super) struct ProgramFile {
     pub(super) poll_budget: Maybe<Duration>,
     pub(super) inputs: Maybe<Vec<Spanned<String>>>,
     pub(super) outputs: Maybe<Vec<Spanned<String>>>,
+    pub(super) variables: Maybe<Vec<Spanned<String>>>,
     pub(super) hold: Maybe<bool>,
     pub(super) requires: Maybe<Vec<Spanned<String>>>,
     pub(super) requires_timeout: Maybe<Duration>,
@@ -257,6 +259,7 @@ impl ProgramFile {
             poll_budget: duration(program, "poll_budget"),
             inputs: program.take("inputs", POINTS),
             outputs: program.take("outputs", POINTS),
+            variables: program.take("variables", VARIABLES),
             hold: program.take("hold", SWITCH),
             requires: program.take("requires", POINTS),
             requires_timeout: duration(program, "requires_timeout"),

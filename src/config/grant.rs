@@ -1,9 +1,12 @@
 //! Who may do what, and for how long: the entries `[[plugin]]`.
 //!
 //! An output has one owner. Plugins without a list of outputs share those that nobody was granted
-//! by name, or get none; the choice is `[plugins] grant`.
+//! by name, or get none; the choice is `[plugins] grant`. The same goes for variables, but several
+//! plugins may be granted the same one, and a list may have beginnings of names, because programs
+//! make variables.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -14,8 +17,9 @@ use super::file::{Maybe, ProgramFile};
 use super::points::Names;
 use super::problem::{Report, Said};
 use crate::image::{Direction, PointId};
-use crate::plugin::{Grant, Settings};
+use crate::plugin::{Grant, Settings, VariableGrant, VariableNames};
 use crate::text::nearest;
+use crate::variable::{MAX_NAME_BYTES, MAX_VARIABLES};
 
 /// A program that is polled less often than every millionth cycle is not part of a scan.
 const MOST_EVERY: u64 = 1_000_000;
@@ -29,6 +33,8 @@ pub(super) struct Programs {
     pub(super) listed: Vec<(String, Settings)>,
     /// Outputs for a plugin that has no list of its own.
     pub(super) unclaimed: Vec<PointId>,
+    /// Variables for a plugin that has no list of its own.
+    pub(super) unlisted: VariableGrant,
 }
 
 /// Decides all grants and budgets.
@@ -50,6 +56,7 @@ pub(super) fn programs(
         }
         let inputs = granter.points(&program.inputs, Direction::In, name);
         let outputs = granter.points(&program.outputs, Direction::Out, name);
+        let variables = program.variables.as_ref().map(|list| variables(list, report));
         let settings = Settings {
             order,
             // The cast is safe: the range ends far below u32::MAX.
@@ -57,6 +64,7 @@ pub(super) fn programs(
             poll_budget: budget(&program.poll_budget, period, plugins.poll_budget, report),
             inputs: inputs.map_or(Grant::All, Grant::Only),
             outputs: outputs.map_or(Grant::All, Grant::Only),
+            variables: variables.map(Arc::new).map(VariableGrant::Only).unwrap_or_default(),
             hold: program.hold.as_ref().is_some_and(|said| said.value),
             swap: plugins.swap,
             requires: granter.points(&program.requires, Direction::In, name).unwrap_or_default(),
@@ -66,12 +74,48 @@ pub(super) fn programs(
     }
     sum_budgets(file, period, report);
     let unclaimed = if plugins.grant_all { granter.unclaimed() } else { Vec::new() };
-    for (_, settings) in &mut listed {
+    let unlisted = unlisted(file, plugins.grant_all);
+    for ((_, settings), program) in listed.iter_mut().zip(file) {
         if settings.outputs == Grant::All {
             settings.outputs = Grant::Only(unclaimed.clone());
         }
+        if program.variables.is_none() {
+            settings.variables = unlisted.clone();
+        }
     }
-    Programs { listed, unclaimed }
+    Programs { listed, unclaimed, unlisted }
+}
+
+/// The names in a list of variables. A variable need not be declared, so any name may be right.
+fn variables(list: &Said<Vec<Spanned<String>>>, report: &Report<'_>) -> VariableNames {
+    if list.value.len() > MAX_VARIABLES {
+        let found = format!("{} names", list.value.len());
+        report.wrong_at(list, found, format!("at most {MAX_VARIABLES}, as many as can be"));
+    }
+    for name in &list.value {
+        let (line, name) = (report.line(name.span().start), name.get_ref());
+        let text = name.strip_suffix('*').unwrap_or(name);
+        let is_name = !name.is_empty()
+            && text.len() <= MAX_NAME_BYTES
+            && !text.chars().any(|c| c == '*' || c.is_control());
+        if !is_name {
+            let right = format!(
+                "a name of 1 to {MAX_NAME_BYTES} bytes, or the beginning of names with a * after it"
+            );
+            report.wrong(line, &list.key, format!("{name:?}"), right);
+        }
+    }
+    VariableNames::new(list.value.iter().map(|name| &**name.get_ref()))
+}
+
+/// The variables for a plugin without a list: all that no list names, or none.
+fn unlisted(file: &[ProgramFile], grant_all: bool) -> VariableGrant {
+    let lists = file.iter().filter_map(|program| program.variables.as_ref());
+    let named = lists.flat_map(|list| list.value.iter().map(|name| &**name.get_ref()));
+    match grant_all {
+        true => VariableGrant::AllBut(Arc::new(VariableNames::new(named))),
+        false => VariableGrant::Only(Arc::default()),
+    }
 }
 
 /// Longer than this nobody controls anything without knowing what it does.

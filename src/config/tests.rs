@@ -337,6 +337,29 @@ fn grants_follow_the_entries() {
 }
 
 #[test]
+fn variables_are_granted_like_outputs() {
+    let text = "[[plugin]]\nname = 'a'\nvariables = ['x', 'alarm.*']\n\
+                [[plugin]]\nname = 'b'\nvariables = ['x']\n\
+                [[plugin]]\nname = 'c'\n[[plugin]]\nname = 'd'\nvariables = []\n";
+    let check = |grant: &str, plugin: &str, expected: [bool; 4]| {
+        let config = good(&format!("plugins.grant = '{grant}'\n{text}"));
+        let variables = config.settings(plugin).variables;
+        let found = ["x", "alarm.high", "alarm", "other"].map(|name| variables.allows(name));
+        assert_eq!(found, expected, "{plugin} with {grant}");
+    };
+    for grant in ["all", "none"] {
+        check(grant, "a", [true, true, false, false]);
+        check(grant, "b", [true, false, false, false]);
+        check(grant, "d", [false; 4]);
+    }
+    // With an entry or without one: what no list names, or nothing.
+    for plugin in ["c", "no entry"] {
+        check("all", plugin, [false, false, true, true]);
+        check("none", plugin, [false; 4]);
+    }
+}
+
+#[test]
 fn changes_are_named() {
     let base = plant(&THREE)
         + "[[plugin]]\nname = 'a'\noutputs = ['x']\n[[variable]]\nname = 'k'\ntype = 'int'\n";
@@ -350,6 +373,7 @@ fn changes_are_named() {
     };
     check("", "", &[], &[]);
     check("['x']", "['y']", &["plugin[a].outputs changed"], &[]);
+    check("['x']", "['x']\nvariables = ['v*']", &["plugin[a].variables changed"], &[]);
     check(
         "'a'",
         "'a'\nhold = true\nevery = 2",

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::image::Value;
+use crate::image::{Value, exact};
 
 /// How long a force lasts when nobody says so: a look at the machine and back, and not the night.
 pub const DEFAULT_FORCE: Duration = Duration::from_secs(15 * 60);
@@ -27,6 +27,7 @@ pub const MAX_REASON_BYTES: usize = 160;
 #[serde(deny_unknown_fields)]
 pub struct ForceOrder {
     /// In the unit of the point.
+    #[serde(deserialize_with = "exact")]
     pub value: Value,
     /// For how long, in milliseconds; without it for 15 minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,7 +48,7 @@ pub struct ForceView {
     /// Name of the point.
     pub point: String,
     /// In its unit.
-    pub value: Option<Value>,
+    pub value: Value,
     /// Whether the point has it: an output that no program owns, or whose program lacks something
     /// that it requires, is safe instead.
     pub active: bool,

@@ -53,7 +53,7 @@ use axum::body::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::image::Value;
+use crate::image::{Value, exact};
 use crate::journal::Entry;
 
 pub use force::{
@@ -280,6 +280,7 @@ struct DeployedBody {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SetBody {
+    #[serde(deserialize_with = "exact")]
     value: Value,
 }
 

@@ -238,8 +238,8 @@ pub struct PointView {
     pub kind: Kind,
     /// Byte in the image of that direction; with `.bit` for a bool, such as `8.1`.
     pub address: String,
-    /// In its unit; `null` when it is not a number.
-    pub value: Option<Value>,
+    /// In its unit; one of the texts `nan`, `inf` and `-inf` when it is no finite number.
+    pub value: Value,
     /// Unit for people; may be empty.
     pub unit: String,
     /// How far the value can be believed.
@@ -296,8 +296,8 @@ pub struct VarView {
     /// Its type.
     #[serde(rename = "type")]
     pub kind: VariableKind,
-    /// Its value; `null` when it is not a number.
-    pub value: Option<Value>,
+    /// Its value; one of the texts `nan`, `inf` and `-inf` when it is no finite number.
+    pub value: Value,
     /// Whether it is kept on the disk.
     pub retain: bool,
 }
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn what_a_point_may_be_survives_json() {
-        fn check(value: Option<Value>, safe: Option<SafeView>, expected: &str) {
+        fn check(value: Value, safe: Option<SafeView>, expected: &str) {
             let point = PointView {
                 name: "p".into(),
                 direction: Direction::Out,
@@ -330,12 +330,11 @@ mod tests {
             assert_eq!(serde_json::from_str::<PointView>(&text).unwrap(), point);
         }
         let hold = Some(Safe::Hold.into());
-        check(Some(Value::Bool(true)), hold, r#""value":true"#);
-        check(Some(Value::Real(3.0)), hold, r#""safe":"hold""#);
-        check(Some(Value::Int(u64::MAX.into())), None, r#""value":18446744073709551615"#);
-        check(None, Some(Safe::Value(Value::Int(-7)).into()), r#""safe":-7"#);
-        check(None, Some(Safe::Value(Value::Bool(false)).into()), r#""safe":false"#);
-        // This is how a value that is no number is written, and it must be readable again.
-        assert_eq!(serde_json::to_string(&Value::Real(f64::NAN)).unwrap(), "null");
+        check(Value::Bool(true), hold, r#""value":true"#);
+        check(Value::Real(3.0), hold, r#""safe":"hold""#);
+        check(Value::Int(u64::MAX.into()), None, r#""value":18446744073709551615"#);
+        check(Value::Int(0), Some(Safe::Value(Value::Int(-7)).into()), r#""safe":-7"#);
+        check(Value::Int(0), Some(Safe::Value(Value::Bool(false)).into()), r#""safe":false"#);
+        check(Value::Real(f64::NEG_INFINITY), hold, r#""value":"-inf""#);
     }
 }

@@ -134,6 +134,11 @@ impl Daemon {
         let variables = &self.reins.latest.read().variables;
         let failure = match variables.read(&name).map(Variable::kind) {
             None => unknown("variable", &name, variables.iter().map(|(name, _)| name)),
+            // Programs may write one; whoever types it has made a mistake.
+            Some(_) if !value.is_finite() => Failure::new(
+                Code::Invalid,
+                format!("{name}: {value} is no finite number; right would be one"),
+            ),
             Some(kind) => match Variable::from_value(kind, value) {
                 None => Failure::new(
                     Code::Invalid,

@@ -11,7 +11,6 @@ use tokio::sync::oneshot;
 
 use super::Daemon;
 use super::answer::unknown;
-use super::view::finite;
 use crate::control::{
     Code, DEFAULT_FORCE, Failure, ForceOrder, ForceView, MAX_FORCE, MAX_OWNER_BYTES,
     MAX_REASON_BYTES, Reply, Response,
@@ -124,7 +123,7 @@ impl Daemon {
             let is_active = news.inputs.quality[force.point.index()] == Quality::Forced;
             Some(ForceView {
                 point: point.name.clone(),
-                value: finite(point.value_of(&force.raw)),
+                value: point.value_of(&force.raw),
                 active: is_active,
                 left_ms: force.until.map(|until| until.saturating_sub(now).as_millis() as u64),
                 owner: noted.map(|noted| noted.owner.clone()).unwrap_or_default(),

@@ -52,6 +52,8 @@ pub(super) struct Reload {
     refused: Option<(String, Instant)>,
     /// What it says that waits for a restart.
     waiting: Vec<String>,
+    /// Whether that has variables, whose names are reserved.
+    has_reserved: bool,
     /// What the scan has not taken over yet.
     flight: Option<Flight>,
     /// Who asked for another one meanwhile.
@@ -168,7 +170,9 @@ impl Daemon {
         self.reload.waiting = fixed.iter().map(ToString::to_string).collect();
         let outcome = outcome(&live, &fixed);
         tracing::info!("{outcome}");
-        if !live.is_empty() {
+        let has_reserved = fixed.iter().any(|change| matches!(change.place, Place::Variable(_)));
+        let had_reserved = std::mem::replace(&mut self.reload.has_reserved, has_reserved);
+        if !live.is_empty() || has_reserved || had_reserved {
             self.adopt(new, changes, refit, reply);
         } else if let Some(reply) = reply {
             let _ = reply.send(Ok(Response::Changes(changes.iter().map(view).collect())));
@@ -188,6 +192,11 @@ impl Daemon {
             self.supervisor.plugins().map(|(name, _)| name.to_string()).collect();
         let before: Vec<Settings> = names.iter().map(|name| self.settings(name)).collect();
         self.config.adopt(new, changes);
+        let declares = |(name, _): &&(String, Variable)| {
+            !self.config.variables.iter().any(|(ours, _)| ours == name)
+        };
+        let waiting = new.variables.iter().filter(declares);
+        refit.reserved = waiting.map(|(name, value)| (name.clone(), value.kind())).collect();
         self.log.set_level(&self.config.log.level);
         self.supervisor.set_policy(self.config.plugins.restart);
         for (name, before) in names.iter().zip(before) {

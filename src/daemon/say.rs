@@ -19,6 +19,7 @@ use crate::plugin::world::{Level, Line, Message};
 use crate::scan::Snapshot;
 use crate::supervisor::{Note, Supervisor};
 use crate::text::{legible, nearest};
+use crate::variable::MAX_MADE;
 
 /// At most one line about overruns in this time: a plant under load must not fill its log.
 const OVERRUN_PAUSE: Duration = Duration::from_secs(10);
@@ -230,26 +231,54 @@ impl Daemon {
                     "{name}: {lines} log lines dropped, over plugins.log_rate"
                 );
             }
+            refused => self.say_refused(name, cycle, refused),
+        }
+    }
+
+    /// Logs what a guest was refused: which point or variable, and the code that it gets.
+    fn say_refused(&self, name: &str, cycle: u64, message: &Message) {
+        macro_rules! event {
+            ($field:ident, $($text:tt)+) => {
+                tracing::warn!(plugin = name, cycle, $field, "{name}: {}", format_args!($($text)+))
+            };
+        }
+        match message {
             Message::NotGranted(id) => {
                 let point = self.point(*id);
-                tracing::warn!(
-                    plugin = &**name,
-                    cycle,
-                    point,
-                    "{name}: {point} is not granted to it; its writes are refused with code 5"
-                );
+                event!(point, "{point} is not granted to it; its writes are refused with code 5");
             }
             Message::Owned(id, seat) => {
                 let point = self.point(*id);
                 let owner = self.roster.name(*seat).map_or("another plugin", |owner| owner);
                 tracing::warn!(
-                    plugin = &**name,
+                    plugin = name,
                     cycle,
                     point,
                     owner,
                     "{name}: {point} belongs to {owner}; writes are refused with code 5"
                 );
             }
+            Message::NotFinite(id) => {
+                let point = self.point(*id);
+                event!(point, "what it gives {point} is no finite number; it keeps its value");
+            }
+            Message::VariableNotGranted(variable) => {
+                let variable = &*legible(variable.as_str());
+                event!(
+                    variable,
+                    "the variable {variable} is not granted to it; its writes are refused with \
+                     code 5"
+                );
+            }
+            Message::VariableQuota(variable) => {
+                let variable = &*legible(variable.as_str());
+                event!(
+                    variable,
+                    "it has made {MAX_MADE} variables, and {variable} is refused with code 1; \
+                     those that are declared as [[variable]] do not count"
+                );
+            }
+            Message::Said { .. } | Message::NoPoint(_) | Message::Dropped(_) => {}
         }
     }
 }

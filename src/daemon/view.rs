@@ -10,21 +10,13 @@ use crate::control::{
     DeviceView, PluginState, PluginView, PointView, SafeView, StatusView, VarView, Want,
 };
 use crate::driver::Delivery;
-use crate::image::{Direction, Kind, Point, PointId, Value};
+use crate::image::{Direction, Kind, Point, PointId};
 use crate::plugin::world::Seat;
 use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{self, View};
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// A number that JSON can carry.
-pub(super) fn finite(value: Value) -> Option<Value> {
-    match value {
-        Value::Real(number) if !number.is_finite() => None,
-        other => Some(other),
-    }
 }
 
 impl Daemon {
@@ -168,7 +160,7 @@ impl Daemon {
                     Kind::Bool => format!("{}.{}", point.byte, point.bit),
                     _ => point.byte.to_string(),
                 },
-                value: finite(point.read(image)),
+                value: point.read(image),
                 unit: point.unit.clone(),
                 quality: quality.class(),
                 reason: quality,
@@ -192,7 +184,7 @@ impl Daemon {
             .map(|(name, variable)| VarView {
                 name: name.into(),
                 kind: variable.kind(),
-                value: finite(variable.into()),
+                value: variable.into(),
                 retain: kept.iter().any(|(kept, _)| kept == name),
             })
             .collect();

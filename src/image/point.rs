@@ -158,6 +158,19 @@ impl Point {
         Ok((raw as u64).to_le_bytes())
     }
 
+    /// Whether these bytes are a finite number, or no float and unscaled. Anything else is no value
+    /// that a device could be driven with or have measured.
+    pub fn is_finite(&self, raw: &Raw) -> bool {
+        !matches!(self.value_of(raw), Value::Real(number) if !number.is_finite())
+    }
+
+    /// The bytes of its value, of which `byte` knows each by its place in the image. Not for bools.
+    pub(crate) fn raw_from(&self, byte: impl Fn(usize) -> u8) -> Raw {
+        let mut raw = [0; 8];
+        raw.iter_mut().zip(self.bytes()).for_each(|(raw, at)| *raw = byte(at));
+        raw
+    }
+
     /// The bytes of its value in `image`, wherever they lie there.
     pub fn raw(&self, image: &[u8]) -> Raw {
         let mut raw = [0; 8];

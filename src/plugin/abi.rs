@@ -6,9 +6,12 @@
 
 pub(super) mod point;
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use super::guest::{Guest, Phase};
 use super::world::{Level, MAX_FILE_BYTES, MAX_LOG_BYTES, Message, Text};
-use crate::image::Direction;
+use crate::image::{Direction, Points};
 use crate::variable::{Denied, MAX_NAME_BYTES, Variable, VariableKind};
 
 /// How a call went.
@@ -102,7 +105,7 @@ pub(super) fn log(
 }
 
 /// The part of an image of `size` bytes that starts at `address`.
-fn range(address: u32, len: u32, size: usize) -> Result<std::ops::Range<usize>, Code> {
+fn range(address: u32, len: u32, size: usize) -> Result<Range<usize>, Code> {
     let end = u64::from(address) + u64::from(len);
     if end > size as u64 {
         return Err(Code::OutOfBounds);
@@ -139,7 +142,8 @@ pub(super) fn read_output(
 
 /// `wasm_write_output(address, data, len)`
 ///
-/// Every point that the bytes touch must be the program's own, whole bytes of bools included.
+/// Every point that the bytes touch must be the program's own, whole bytes of bools included. A
+/// float among them must be a finite number: no device can be driven with anything else.
 pub(super) fn write_output(
     guest: &mut Guest,
     memory: &impl Memory,
@@ -152,7 +156,16 @@ pub(super) fn write_output(
     if guest.phase != Phase::Poll {
         return Err(Code::Denied);
     }
-    claim_all(guest, range.clone())?;
+    let points = Arc::clone(&guest.world().points);
+    may_claim_all(guest, &points, range.clone())?;
+    let has_part = judge_floats(guest, memory, &points, (range.clone(), data))?;
+    let ids = range.clone().flat_map(|byte| points.at(Direction::Out, byte));
+    ids.for_each(|&id| {
+        guest.claim(id);
+    });
+    if has_part {
+        guest.scratch.note_part();
+    }
     // In pieces of the stack: an image may be larger than what belongs there.
     let mut piece = [0; 256];
     for (n, at) in range.clone().step_by(piece.len()).enumerate() {
@@ -165,19 +178,44 @@ pub(super) fn write_output(
     Ok(())
 }
 
-/// Claims every output on these bytes, or none.
-fn claim_all(guest: &mut Guest, bytes: std::ops::Range<usize>) -> Outcome {
-    let points = std::sync::Arc::clone(&guest.world().points);
-    let ids = || bytes.clone().flat_map(|byte| points.at(Direction::Out, byte).iter().copied());
-    // Looking first keeps a refused write from taking half of what it asked for.
-    if let Some(refused) = ids().find(|&id| !guest.may_claim(id)) {
-        guest.claim(refused);
-        return Err(Code::Denied);
+/// Sees whether every output on these bytes can be claimed; otherwise one of them is denied, and
+/// nothing is taken.
+fn may_claim_all(guest: &mut Guest, points: &Points, bytes: Range<usize>) -> Outcome {
+    let mut ids = bytes.flat_map(|byte| points.at(Direction::Out, byte));
+    match ids.find(|&&id| !guest.may_claim(id)) {
+        Some(&refused) => {
+            guest.claim(refused);
+            Err(Code::Denied)
+        }
+        None => Ok(()),
     }
-    ids().for_each(|id| {
-        guest.claim(id);
-    });
-    Ok(())
+}
+
+/// Refuses bytes that make a float output something else than a finite number. Whether there is a
+/// float of which they are only a part: other calls may complete it, so the end of the poll judges
+/// that one.
+fn judge_floats(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    points: &Points,
+    (bytes, data): (Range<usize>, u32),
+) -> Result<bool, Code> {
+    let mut has_part = false;
+    for (id, point) in points.float_outputs(bytes.clone()) {
+        let own = point.bytes();
+        if own.start < bytes.start || own.end > bytes.end {
+            has_part = true;
+            continue;
+        }
+        let mut raw = [0; 8];
+        let offset = (own.start - bytes.start) as u32;
+        memory.read(data + offset, &mut raw[..own.len()])?;
+        if !point.is_finite(&raw) {
+            guest.refuse_number(id);
+            return Err(Code::Error);
+        }
+    }
+    Ok(has_part)
 }
 
 /// `wasm_current_time(secs, nanos)`
@@ -226,9 +264,10 @@ pub(super) fn variable_write(
     if guest.phase == Phase::Save {
         return Err(Code::Denied);
     }
-    guest.world().variables.write(name, value).map_err(|denied| match denied {
+    guest.write_variable(name, value).map_err(|denied| match denied {
+        Denied::NotGranted => Code::Denied,
         Denied::OtherType(_) => Code::OtherType,
-        Denied::Limit => Code::Error,
+        Denied::Quota | Denied::Limit => Code::Error,
     })
 }
 

@@ -1,19 +1,21 @@
 //! What the host keeps for one instance: its rights, its staged outputs, its log allowance.
 //!
 //! A guest writes into its own scratch; [`Guest::commit`] moves that into the world after a good
-//! poll and [`Guest::discard`] forgets it. The functions of the contract, which come in here, are
-//! in `abi.rs`. Nothing in this file allocates after construction.
+//! poll and [`Guest::discard`] forgets it. What it may touch is in `rights.rs`, the scratch in
+//! `scratch.rs`. The functions of the contract, which come in here, are in `abi.rs`. Nothing in
+//! this file allocates after construction.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::Settings;
+use super::rights::{Rights, Told};
+use super::scratch::Scratch;
 use super::state::State;
 use super::world::{Level, Line, MAX_LOG_BYTES, Message, Seat, Text, World};
-use super::{Grant, Settings};
 use crate::image::{Direction, PointId, Points};
-use crate::variable::{MAX_VARIABLES, Variables};
+use crate::variable::{Denied, MAX_NAME_BYTES, MAX_VARIABLES, Maker, Variable, Variables};
 
 /// What a guest is doing; decides what it may do. The numbers are those on a tape.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -69,17 +71,15 @@ pub(super) struct Guest {
     /// Ids of the variables that its polls have written; only kept while somebody may want to know.
     wrote: Option<Vec<bool>>,
     rights: Rights,
+    /// Whose quota the variables count against that it makes.
+    maker: Maker,
     pace: Pace,
-    /// Hashes of the names that it has looked for in vain, the newest first.
-    missed: [u64; MISSED],
+    /// The names of points that it has looked for in vain.
+    missed: Told,
 }
 
-/// So many names of points that are not there are told of once only; with more of them the
-/// allowance for log lines is what bounds it.
-const MISSED: usize = 16;
-
 impl Guest {
-    /// For the program on `seat`, with the rights of `settings`.
+    /// For the program on `seat`, with the rights of `settings`; `seed` follows from its name.
     pub(super) fn new(
         seat: Seat,
         seed: u64,
@@ -99,8 +99,9 @@ impl Guest {
             state: State::default(),
             wrote: None,
             rights: Rights::new(settings, points),
+            maker: Maker::program(seed),
             pace: Pace::new(log_lines_per_s),
-            missed: [0; MISSED],
+            missed: Told::default(),
         }
     }
 
@@ -120,7 +121,7 @@ impl Guest {
         }
         self.rights = Rights { claimed, ..rights };
         let output_bytes = points.image_bytes(Direction::Out);
-        if self.scratch.bytes.len() != output_bytes {
+        if self.scratch.len() != output_bytes {
             // Nothing is staged between two calls.
             self.scratch = Scratch::new(output_bytes);
         }
@@ -160,8 +161,7 @@ impl Guest {
             }
         };
         if !std::mem::replace(&mut self.rights.denied[id.index()], true) {
-            let cycle = self.world().cycle;
-            self.world().log.push(Line { seat, cycle, message });
+            self.push(message);
         }
         false
     }
@@ -185,18 +185,63 @@ impl Guest {
         wrote.iter().zip(0u16..).filter(|(wrote, _)| **wrote).map(|(_, id)| id).collect()
     }
 
+    /// Writes a variable, if that is granted to it and it has not made too many.
+    ///
+    /// # Errors
+    /// Why it was not written; nothing has changed then. That it may not is in the log, once for
+    /// each name, and that it has made too many, once.
+    pub(super) fn write_variable(&mut self, name: &str, value: Variable) -> Result<(), Denied> {
+        let maker = self.maker;
+        let result = match self.rights.variables.allows(name) {
+            true => self.world().variables.write_as(maker, name, value),
+            false => Err(Denied::NotGranted),
+        };
+        match result {
+            Err(Denied::NotGranted) => self.say_refused(name, name, Message::VariableNotGranted),
+            Err(Denied::Quota) => self.say_refused("", name, Message::VariableQuota),
+            _ => {}
+        }
+        result
+    }
+
+    /// Logs that a variable was refused, unless that was said of `about`. The first few are the
+    /// host's word and are said whatever the guest itself has logged; a guest that invents names
+    /// has its log allowance for the rest.
+    fn say_refused(
+        &mut self,
+        about: &str,
+        name: &str,
+        message: impl Fn(Text<MAX_NAME_BYTES>) -> Message,
+    ) {
+        if !self.rights.refused.is_first(about) {
+            return;
+        }
+        let mut text = Text::default();
+        text.push(name.as_bytes());
+        match self.rights.refused.is_full() {
+            false => self.push(message(text)),
+            true => self.say(message(text)),
+        }
+    }
+
     /// Whether it looks for the first time for this point that is not there. It may look in every
     /// poll, and once is enough to say so.
     pub(super) fn misses(&mut self, name: &str) -> bool {
-        let mut hasher = DefaultHasher::new();
-        name.hash(&mut hasher);
-        let hash = hasher.finish();
-        let is_new = !self.missed.contains(&hash);
-        if is_new {
-            self.missed.rotate_right(1);
-            self.missed[0] = hash;
+        self.missed.is_first(name)
+    }
+
+    /// An output was given bytes that are no finite number; they do not count. Says so in the log,
+    /// once.
+    pub(super) fn refuse_number(&mut self, id: PointId) {
+        if !std::mem::replace(&mut self.rights.not_finite[id.index()], true) {
+            self.push(Message::NotFinite(id));
         }
-        is_new
+    }
+
+    /// Puts a line of the host's about this program into the log.
+    fn push(&mut self, message: Message) {
+        let line = Line { seat: self.seat, cycle: self.world().cycle, message };
+        self.world().log.push(line);
     }
 
     /// Logs what the guest says, unless it says too much.
@@ -204,8 +249,7 @@ impl Guest {
         let now = self.world().now;
         if self.pace.allows(now) {
             self.tell_dropped();
-            let line = Line { seat: self.seat, cycle: self.world().cycle, message };
-            self.world().log.push(line);
+            self.push(message);
         }
     }
 
@@ -222,8 +266,7 @@ impl Guest {
     fn tell_dropped(&mut self) {
         if self.pace.dropped > 0 {
             let message = Message::Dropped(std::mem::take(&mut self.pace.dropped));
-            let line = Line { seat: self.seat, cycle: self.world().cycle, message };
-            self.world().log.push(line);
+            self.push(message);
         }
     }
 
@@ -231,6 +274,9 @@ impl Guest {
     /// poll stays provisional, so that whoever prepares it sees what that was.
     pub(super) fn commit(&mut self) {
         self.flush();
+        if self.scratch.has_part() {
+            self.drop_what_is_no_number();
+        }
         let world = self.world.as_mut().expect("the world is lent for the length of every call");
         self.scratch.move_to(&mut world.outputs);
         if self.phase == Phase::Poll {
@@ -244,91 +290,26 @@ impl Guest {
         }
     }
 
+    /// Forgets the bytes that would make a float output something else than a finite number. No
+    /// single call could tell: each has written a part of it.
+    fn drop_what_is_no_number(&mut self) {
+        let points = Arc::clone(&self.world().points);
+        for (id, point) in points.float_outputs(self.scratch.touched()) {
+            let world =
+                self.world.as_ref().expect("the world is lent for the length of every call");
+            if !point.is_finite(&point.raw_from(|at| self.scratch.over(at, &world.outputs))) {
+                point.bytes().for_each(|at| self.scratch.forget(at));
+                self.refuse_number(id);
+            }
+        }
+    }
+
     /// Forgets what the guest did in a call that failed.
     pub(super) fn discard(&mut self) {
         self.flush();
         self.tell_dropped();
         self.scratch.clear();
         self.world().variables.revert();
-    }
-}
-
-/// Output bytes that were written in this poll and do not count yet.
-#[derive(Debug)]
-pub(super) struct Scratch {
-    bytes: Vec<u8>,
-    /// For each byte, the bits that were written.
-    written: Vec<u8>,
-    /// The part of the image outside which nothing was written.
-    touched: Range<usize>,
-}
-
-impl Scratch {
-    fn new(len: usize) -> Self {
-        Self { bytes: vec![0; len], written: vec![0; len], touched: len..0 }
-    }
-
-    /// Stages `bits` of `raw` at one byte.
-    pub(super) fn stage(&mut self, at: usize, raw: u8, bits: u8) {
-        self.bytes[at] = self.bytes[at] & !bits | raw & bits;
-        self.written[at] |= bits;
-        self.touched = self.touched.start.min(at)..self.touched.end.max(at + 1);
-    }
-
-    fn move_to(&mut self, outputs: &mut [u8]) {
-        for at in self.touched.clone() {
-            let bits = self.written[at];
-            outputs[at] = outputs[at] & !bits | self.bytes[at] & bits;
-        }
-        self.clear();
-    }
-
-    fn clear(&mut self) {
-        if !self.touched.is_empty() {
-            self.written[self.touched.clone()].fill(0);
-            self.touched = self.bytes.len()..0;
-        }
-    }
-}
-
-/// What a guest may touch; `None` means everything.
-#[derive(Debug)]
-struct Rights {
-    inputs: Option<Vec<bool>>,
-    /// For each byte of the input image.
-    readable: Option<Vec<bool>>,
-    outputs: Option<Vec<bool>>,
-    /// Outputs whose denial was logged.
-    denied: Vec<bool>,
-    /// Outputs that it has claimed.
-    claimed: Vec<bool>,
-}
-
-impl Rights {
-    fn new(settings: &Settings, points: &Points) -> Self {
-        let list = |grant: &Grant| match grant {
-            Grant::All => None,
-            Grant::Only(ids) => {
-                let mut granted = vec![false; points.ids()];
-                // A grant may be older than the points.
-                let there = ids.iter().filter(|id| points.get(**id).is_some());
-                there.for_each(|id| granted[id.index()] = true);
-                Some(granted)
-            }
-        };
-        let inputs = list(&settings.inputs);
-        // A byte is readable when every point on it is: a bool must not give away its neighbours.
-        let readable = inputs.as_ref().map(|granted| {
-            let all = |byte| points.at(Direction::In, byte).iter().all(|id| granted[id.index()]);
-            (0..points.image_bytes(Direction::In)).map(all).collect()
-        });
-        Self {
-            inputs,
-            readable,
-            outputs: list(&settings.outputs),
-            denied: vec![false; points.ids()],
-            claimed: vec![false; points.ids()],
-        }
     }
 }
 
@@ -371,20 +352,6 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_scratch_moves_only_the_bits_that_were_written() {
-        let mut scratch = Scratch::new(4);
-        let mut outputs = [0xaa; 4];
-        scratch.stage(2, 0xff, 0b0000_0001);
-        scratch.stage(1, 0x0f, 0xff);
-        scratch.move_to(&mut outputs);
-        assert_eq!(outputs, [0xaa, 0x0f, 0xab, 0xaa]);
-        scratch.stage(0, 0, 0xff);
-        scratch.clear();
-        scratch.move_to(&mut outputs);
-        assert_eq!(outputs, [0xaa, 0x0f, 0xab, 0xaa]);
-    }
 
     #[test]
     fn the_pace_allows_a_burst_and_then_a_rate() {

@@ -23,6 +23,8 @@ pub mod program;
 pub mod record;
 pub mod replay;
 mod routine;
+mod rights;
+mod scratch;
 pub mod shadow;
 mod size;
 mod state;
@@ -42,6 +44,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::text::legible_up_to;
+
+pub use rights::{VariableGrant, VariableNames};
 
 /// The identity of a module: BLAKE3 of its bytes. What runs is decided by this, never by a time
 /// stamp.
@@ -201,6 +205,8 @@ pub struct Settings {
     pub inputs: Grant,
     /// Outputs that it may write.
     pub outputs: Grant,
+    /// Variables that it may write; it may read all of them.
+    pub variables: VariableGrant,
     /// Held from the start, until an operator releases it.
     pub hold: bool,
     /// How its versions take over from each other.
@@ -220,6 +226,7 @@ impl Default for Settings {
             poll_budget: Duration::from_micros(2500),
             inputs: Grant::All,
             outputs: Grant::All,
+            variables: VariableGrant::default(),
             hold: false,
             swap: SwapPolicy::default(),
             requires: Vec::new(),

@@ -15,7 +15,7 @@ use super::wasm::{Instance, Unprepared};
 use super::world::{Line, LogSink, Seat, World};
 use super::{Generation, Limits, ModuleHash, Refusal, Settings, Trap};
 use crate::image::{PointId, Points};
-use crate::variable::{Variable, Variables};
+use crate::variable::{Maker, Variable, Variables};
 
 /// What a preparation needs.
 #[derive(Debug, Clone)]
@@ -68,16 +68,22 @@ pub struct Takeover {
     pub variables_carried: u64,
     /// Variables that its `init` has made.
     pub variables_new: u64,
-    /// Variables that its `init` wrote and that have another type, so that the write did not count.
+    /// Variables that its `init` wrote and that have another type by now, or may not be written any
+    /// more, so that the write did not count.
     pub variables_dropped: u64,
 }
 
 impl Prepared {
     /// Writes the variables that its `init` has written, without committing them. Since then
-    /// somebody may have made one with another type; then that one counts.
+    /// somebody may have made one with another type, or its rights may have changed; then what is
+    /// there counts.
     pub fn bring_variables(&self, variables: &mut Variables) -> Takeover {
         let carried = variables.len();
-        let write = |(name, value): &&(String, Variable)| variables.write(name, *value).is_ok();
+        let (granted, maker) =
+            (&self.program.settings.variables, Maker::program(seed(&self.program.name)));
+        let write = |(name, value): &&(String, Variable)| {
+            granted.allows(name) && variables.write_as(maker, name, *value).is_ok()
+        };
         let written = self.variables.iter().filter(write).count();
         Takeover {
             state_bytes: None,
@@ -86,6 +92,12 @@ impl Prepared {
             variables_dropped: (self.variables.len() - written) as u64,
         }
     }
+}
+
+/// A number that stands for a plugin's name, the same in every life of the daemon.
+fn seed(name: &str) -> u64 {
+    let hash = blake3::hash(name.as_bytes());
+    u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has more than eight bytes"))
 }
 
 /// What `save` has come to: the state, or how it failed.
@@ -119,11 +131,7 @@ impl Program {
         limits: &Limits,
         keeper: &Arc<Timekeeper>,
     ) -> Preparation {
-        let seed = u64::from_le_bytes(
-            blake3::hash(request.name.as_bytes()).as_bytes()[..8]
-                .try_into()
-                .expect("a hash has more than eight bytes"),
-        );
+        let seed = seed(&request.name);
         let lines_per_s = limits.log_lines_per_s;
         let guest = Guest::new(request.seat, seed, &request.settings, &world.points, lines_per_s);
         let result;

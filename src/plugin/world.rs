@@ -123,6 +123,12 @@ pub enum Message {
     NotGranted(PointId),
     /// It tried to write a point that this other program owns.
     Owned(PointId, Seat),
+    /// It gave an output bytes that are no finite number.
+    NotFinite(PointId),
+    /// It tried to write a variable of this name, which is not granted to it.
+    VariableNotGranted(Text<MAX_NAME_BYTES>),
+    /// It tried to make a variable of this name, and has made as many as it may.
+    VariableQuota(Text<MAX_NAME_BYTES>),
 }
 
 /// Where log lines go.

@@ -17,7 +17,7 @@ use crate::plugin::program::{Prepared, Program, Takeover};
 use crate::plugin::shadow::{Feed, MAX_FEEDS};
 use crate::plugin::world::{LogSink, MAX_PROGRAMS, Seat, World};
 use crate::plugin::{Generation, Refusal, Settings, Trap};
-use crate::variable::{Variable, Variables};
+use crate::variable::{Variable, VariableKind, Variables};
 
 /// Room in the queue of orders: one for each program, so that all can be installed at once.
 pub const MAX_ORDERS: usize = MAX_PROGRAMS;
@@ -89,6 +89,9 @@ pub struct Refit {
     pub field: Option<Field>,
     /// Variables that are created with these values, where there is none of the name yet.
     pub variables: Vec<(String, Variable)>,
+    /// Variables that the file declares and that are created at the next start only: until then
+    /// programs can give them no other type. Comes back with those before.
+    pub reserved: Vec<(String, VariableKind)>,
 }
 
 /// The points and the devices that they are of.

@@ -184,7 +184,10 @@ impl Scan {
         }
         result.map_err(|denied| match denied {
             Denied::OtherType(_) => "the variable has another type",
-            Denied::Limit => "there are too many variables, or the name is empty or too long",
+            // The last two concern programs only.
+            Denied::Limit | Denied::Quota | Denied::NotGranted => {
+                "there are too many variables, or the name is empty or too long"
+            }
         })
     }
 

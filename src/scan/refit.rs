@@ -21,8 +21,11 @@ impl Scan {
                 // Who ordered it has looked for room, and its values are valid.
                 let _ = world.variables.write(name, *value);
             }
+            world.variables.take_over(name);
         }
         world.variables.commit();
+        let reserved = std::mem::take(&mut refit.reserved);
+        refit.reserved = world.variables.reserve(reserved);
         if let Some(field) = &mut refit.field {
             self.world().leave_out(&field.points);
             self.exchange_devices(field, now);

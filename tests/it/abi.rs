@@ -8,6 +8,7 @@ mod init;
 mod log;
 mod point;
 mod pointer;
+mod right;
 mod shared;
 mod time;
 mod value;
@@ -270,9 +271,8 @@ impl Bench {
     /// Takes over what the preparation wrote.
     fn seat(&mut self, prepared: Prepared) -> Program {
         let world = self.world();
-        for (name, value) in prepared.variables {
-            world.variables.write(&name, value).expect("its `init` could write it");
-        }
+        let takeover = prepared.bring_variables(&mut world.variables);
+        assert_eq!(takeover.variables_dropped, 0, "its `init` could write them");
         world.variables.commit();
         let budget = prepared.program.settings.poll_budget;
         self.lane.shortest(budget);

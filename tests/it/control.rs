@@ -306,7 +306,7 @@ fn points() -> Vec<PointView> {
         direction: Direction::In,
         kind: Kind::F64,
         address: "0".into(),
-        value: Some(Value::Real(42.123_456)),
+        value: Value::Real(42.123_456),
         unit: "%".into(),
         quality: Class::Good,
         reason: Quality::Good,
@@ -320,7 +320,7 @@ fn points() -> Vec<PointView> {
     let lost = PointView {
         name: "tank.temperature".into(),
         address: "8".into(),
-        value: None,
+        value: Value::Real(f64::NEG_INFINITY),
         unit: "°C".into(),
         quality: Class::Bad,
         reason: Quality::NoComm,
@@ -334,7 +334,7 @@ fn points() -> Vec<PointView> {
         direction: Direction::Out,
         kind: Kind::Bool,
         address: "8.1".into(),
-        value: Some(Value::Bool(true)),
+        value: Value::Bool(true),
         unit: String::new(),
         safe: Some(Safe::Hold.into()),
         owner: Some("blink".into()),
@@ -347,7 +347,7 @@ fn vars() -> Vec<VarView> {
     let var = |name: &str, kind, value| VarView {
         name: name.into(),
         kind,
-        value: Some(value),
+        value,
         retain: name == "setpoint",
     };
     vec![

@@ -25,6 +25,7 @@ mod regression;
 mod reload;
 mod retain;
 mod rig;
+mod right;
 mod rollback;
 mod scan;
 mod service;

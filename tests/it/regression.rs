@@ -27,7 +27,7 @@ fn a_variable_can_be_set() {
     assert_eq!(set("setpoint", Value::Int(60)), Ok(()));
     let vars = block_on(daemon.client.vars()).unwrap();
     let var = vars.iter().find(|var| var.name == "setpoint").unwrap();
-    assert_eq!(var.value, Some(Value::Int(60)), "it is so as soon as it is answered");
+    assert_eq!(var.value, Value::Int(60), "it is so as soon as it is answered");
     let why = "setpoint: the variable is of type int, which 0.5 is not";
     assert_eq!(set("setpoint", Value::Real(0.5)), Err((Code::Invalid, why.into())));
     let why = "there is no variable \"setpiont\"; did you mean \"setpoint\"?";

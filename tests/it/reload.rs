@@ -224,6 +224,6 @@ fn a_plugin_that_is_let_go_together_with_a_new_point_finds_it() {
     wait("it writes to the point", LIMIT, || {
         let points = block_on(daemon.client.points()).unwrap();
         let point = points.iter().find(|point| point.name == "new.out").unwrap();
-        (point.value == Some(Value::Int(5))).then_some(())
+        (point.value == Value::Int(5)).then_some(())
     });
 }

@@ -108,7 +108,7 @@ impl Daemon {
     pub fn int(&self, name: &str) -> i32 {
         let all = block_on(self.client.vars()).expect("the daemon answers");
         let found = all.iter().find(|view| view.name == name);
-        match found.and_then(|view| view.value) {
+        match found.map(|view| view.value) {
             Some(Value::Int(value)) => i32::try_from(value).unwrap(),
             other => panic!("{name} is {other:?}"),
         }
@@ -217,7 +217,7 @@ fn other_types_and_unknown_names_are_dropped_with_a_line_each() {
     assert_eq!(daemon.int("kept.b"), count);
     let vars = block_on(daemon.client.vars()).unwrap();
     let of = |name: &str| vars.iter().find(|view| view.name == name).map(|view| view.value);
-    assert_eq!(of("kept.a"), Some(Some(Value::Real(0.5))));
+    assert_eq!(of("kept.a"), Some(Value::Real(0.5)));
     assert_eq!(of("kept.broken"), None);
 }
 

@@ -88,6 +88,7 @@ const EVENTS: &[&str] = &[
     "install",
     "nobody takes anything back",
     "new point",
+    "no number",
     "nonsense",
     "other field",
     "out on probation",
@@ -121,6 +122,7 @@ const EVENTS: &[&str] = &[
     "tell of a rollback",
     "time skipped",
     "trap",
+    "variable denied",
     "variables rolled back",
 ];
 

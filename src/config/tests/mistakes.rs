@@ -251,7 +251,7 @@ fn variables() {
     check("boolean", "1", "true or false, for type boolean");
     check("int", "1.5", "a whole number of 32 bits, for type int");
     check("int", "2147483648", "a whole number of 32 bits, for type int");
-    check("double", "true", "a number, for type double");
+    check("double", "true", "a finite number, for type double");
     check("double", "'x'", "true, false or a number");
 }
 
@@ -408,6 +408,21 @@ fn grants_and_budgets() {
              right would be the name of an output from [[device.point]]",
             "12: plugin[a].inputs: found \"lamp\", which is an output; right would be an input",
         ],
+    );
+    check(
+        "[[plugin]]\nname = 'a'\nvariables = ['x', '',\n'a*b', '**', '*', 'x*']\n",
+        &[
+            "11: plugin[a].variables: found \"\"; right would be a name of 1 to 128 bytes, or the \
+             beginning of names with a * after it",
+            "12: plugin[a].variables: found \"a*b\"; right would be a name of 1 to 128 bytes, or \
+             the beginning of names with a * after it",
+            "12: plugin[a].variables: found \"**\"; right would be a name of 1 to 128 bytes, or \
+             the beginning of names with a * after it",
+        ],
+    );
+    check(
+        "[[variable]]\nname = 'v'\ntype = 'double'\ninitial = nan\n",
+        &["12: variable[v].initial: found nan; right would be a finite number, for type double"],
     );
     check(
         "[[plugin]]\nname = 'a'\npoll_budget = '4ms'\nevery = 0\n\

@@ -1,6 +1,9 @@
 //! The socket as a file: made with its mode, taken over from a dead daemon, removed at the end.
 //!
-//! What is said over it is in `route.rs`.
+//! A file beside it is locked for as long as the socket is ours. Without that, of two daemons that
+//! start at the same time the second could find the socket of the first between its `bind` and its
+//! `listen`, when it looks like that of a dead one, and take it away. What is said over the socket
+//! is in `route.rs`.
 
 use std::fmt;
 use std::fs;
@@ -9,6 +12,8 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt}
 use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
+
+use crate::state::{Lock, NotLocked};
 
 /// Connections that wait until one of the served ones ends; the kernel refuses more.
 const BACKLOG: u32 = 128;
@@ -20,13 +25,15 @@ pub struct Socket {
     path: PathBuf,
     /// Device and inode of the file: at the end it might be somebody else's.
     identity: (u64, u64),
+    /// Given back when the file has been removed.
+    _lock: Lock,
 }
 
 /// Why there is no socket; names the path, the reason and the remedy.
 #[derive(Debug)]
 pub enum BindError {
-    /// Somebody answers on it.
-    InUse(PathBuf),
+    /// A daemon has it: the process of this number, if that is known.
+    InUse(PathBuf, Option<String>),
     /// There is something else with this name.
     NoSocket(PathBuf),
     /// The folder is not there.
@@ -38,12 +45,16 @@ pub enum BindError {
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::InUse(path) => write!(
-                f,
-                "another daemon answers on the control socket {}; stop it, or give this one \
-                 another control.socket in its configuration",
-                path.display()
-            ),
+            Self::InUse(path, process) => {
+                let process = process.as_ref().map(|number| format!(", process {number},"));
+                write!(
+                    f,
+                    "another daemon{} has the control socket {}; stop it, or give this one \
+                     another control.socket in its configuration",
+                    process.unwrap_or_default(),
+                    path.display()
+                )
+            }
             Self::NoSocket(path) => write!(
                 f,
                 "the control socket {} cannot be made: a file that is no socket has this name; \
@@ -71,7 +82,8 @@ impl std::error::Error for BindError {}
 impl Socket {
     /// Makes the socket `path` with permissions `mode`, such as `0o600`.
     ///
-    /// A socket that a dead daemon has left is replaced. Its folder is made if that is missing; the
+    /// A socket that a dead daemon has left is replaced, and one of a living daemon is not, however
+    /// far that has come with its start. Its folder is made if that is missing; the
     /// folder's folder must be there, because whoever administers the machine decides about it.
     ///
     /// # Errors
@@ -79,6 +91,7 @@ impl Socket {
     pub async fn bind(path: &Path, mode: u32) -> Result<Self, BindError> {
         let io = |error| BindError::Io(path.to_owned(), error);
         make_folder(path, mode)?;
+        let lock = take_lock(path)?;
         clear(path).await?;
         let socket = UnixSocket::new_stream().map_err(io)?;
         socket.bind(path).map_err(io)?;
@@ -86,7 +99,8 @@ impl Socket {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(io)?;
         let file = fs::symlink_metadata(path).map_err(io)?;
         let listener = socket.listen(BACKLOG).map_err(io)?;
-        Ok(Self { listener, path: path.to_owned(), identity: (file.dev(), file.ino()) })
+        let identity = (file.dev(), file.ino());
+        Ok(Self { listener, path: path.to_owned(), identity, _lock: lock })
     }
 
     /// Where it is.
@@ -126,7 +140,20 @@ fn make_folder(path: &Path, mode: u32) -> Result<(), BindError> {
     }
 }
 
-/// Removes the socket of a daemon that is dead: one on which nobody listens.
+/// Locks the file beside the socket: `control.sock.lock`.
+fn take_lock(path: &Path) -> Result<Lock, BindError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".lock");
+    Lock::take(Path::new(&beside)).map_err(|why| match why {
+        NotLocked::Held(owner) => {
+            BindError::InUse(path.to_owned(), Some(owner).filter(|number| !number.is_empty()))
+        }
+        NotLocked::Io(error) => BindError::Io(path.to_owned(), error),
+    })
+}
+
+/// Removes the socket of a daemon that is dead: one on which nobody listens. That nobody is about
+/// to listen on it follows from the lock; somebody who knows of no lock may listen already.
 async fn clear(path: &Path) -> Result<(), BindError> {
     let io = |error| BindError::Io(path.to_owned(), error);
     let file = match fs::symlink_metadata(path) {
@@ -141,9 +168,9 @@ async fn clear(path: &Path) -> Result<(), BindError> {
             fs::remove_file(path).map_err(io)
         }
         // A full queue of connections, for one: somebody listens, however busy.
-        Ok(_) => Err(BindError::InUse(path.to_owned())),
+        Ok(_) => Err(BindError::InUse(path.to_owned(), None)),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            Err(BindError::InUse(path.to_owned()))
+            Err(BindError::InUse(path.to_owned(), None))
         }
         Err(error) => Err(io(error)),
     }
@@ -178,7 +205,11 @@ mod tests {
         let path = folder.path().join("control.sock");
         let bind = || Socket::bind(&path, 0o600);
         let first = bind().await.unwrap();
-        assert!(matches!(bind().await, Err(BindError::InUse(_))));
+        let process = std::process::id().to_string();
+        match bind().await {
+            Err(BindError::InUse(_, Some(owner))) => assert_eq!(owner, process),
+            other => panic!("{other:?}"),
+        }
         drop(first);
 
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
@@ -189,5 +220,50 @@ mod tests {
         drop(second);
         assert_eq!(fs::read(&path).unwrap(), b"mine", "not ours, not removed");
         assert!(matches!(bind().await, Err(BindError::NoSocket(_))));
+    }
+
+    /// Whoever knows of no lock has its socket all the same.
+    #[tokio::test]
+    async fn a_stranger_that_listens_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let stranger = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let refused = Socket::bind(&path, 0o600).await;
+        assert!(matches!(refused, Err(BindError::InUse(_, None))), "{refused:?}");
+        drop(stranger);
+        Socket::bind(&path, 0o600).await.unwrap();
+    }
+
+    #[test]
+    fn of_daemons_that_start_together_one_has_the_socket() {
+        const DAEMONS: usize = 6;
+        const ROUNDS: usize = 100;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let start = std::sync::Barrier::new(DAEMONS);
+        let winners: usize = std::thread::scope(|scope| {
+            let daemon = || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let mut won = 0;
+                for _ in 0..ROUNDS {
+                    start.wait();
+                    let bound = runtime.as_ref().unwrap().block_on(Socket::bind(&path, 0o600));
+                    match &bound {
+                        Ok(_) => won += 1,
+                        Err(BindError::InUse(..)) => {}
+                        Err(other) => panic!("{other}"),
+                    }
+                    // Nobody has left before everybody has tried.
+                    start.wait();
+                    let listens = std::os::unix::net::UnixStream::connect(&path);
+                    assert!(bound.is_err() || listens.is_ok(), "whoever has it can be reached");
+                    start.wait();
+                }
+                won
+            };
+            let daemons: Vec<_> = (0..DAEMONS).map(|_| scope.spawn(daemon)).collect();
+            daemons.into_iter().map(|daemon| daemon.join().unwrap()).sum()
+        });
+        assert_eq!(winners, ROUNDS);
     }
 }

@@ -81,8 +81,12 @@ impl Side {
         self.put_as(input, raw, Quality::Good);
     }
 
-    /// The same for a value that can be used, though perhaps not quite.
+    /// The same for a value that can be used, though perhaps not quite. What is no finite number is
+    /// no measurement, whatever the wire says of it: the input is bad and keeps its value.
     pub(in crate::driver) fn put_as(&mut self, input: PointId, raw: Raw, quality: Quality) {
+        if !self.points[input].is_finite(&raw) {
+            return self.spoil(input, Quality::Sensor);
+        }
         let good_at = Some(MonotonicClock.now());
         *self.reading(input) = Reading { raw, quality, good_at, ends_at: None };
     }
@@ -90,8 +94,12 @@ impl Side {
     /// The same for a value that is worth nothing any more at an instant of
     /// [`MonotonicClock`]: the scan sees to that, whatever becomes of this thread.
     pub(in crate::driver) fn put_until(&mut self, input: PointId, raw: Raw, end: Duration) {
-        self.put(input, raw);
-        self.reading(input).ends_at = Some(end);
+        if self.points[input].is_finite(&raw) {
+            self.put(input, raw);
+            self.reading(input).ends_at = Some(end);
+        } else {
+            self.spoil(input, Quality::Sensor);
+        }
     }
 
     /// An input is known to be this bad; its value stays what it was. A mere silence need not be
@@ -230,6 +238,44 @@ mod tests {
             self.told.send(are_equal).unwrap();
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Puts these values of one input, one after the other, and then tells the scan.
+    struct Giver(Vec<f64>);
+
+    impl Serve for Giver {
+        async fn serve(&mut self, side: &mut Side) {
+            for value in &self.0 {
+                side.put(PointId(0), value.to_le_bytes());
+            }
+            side.publish();
+            std::future::pending::<()>().await;
+        }
+    }
+
+    #[test]
+    fn what_is_no_finite_number_is_no_measurement() {
+        fn check(scale: f64, values: &[f64], expected: (Quality, f64)) {
+            let point = Point { scale, ..Point::new("a", Direction::In, Kind::F64) };
+            let points = Arc::new(Points::new(vec![point], 8, 0));
+            let giver = Giver(values.to_vec());
+            let mut link = Link::start(&points, 0, Freshness::default(), giver).unwrap();
+            let mut inputs = crate::image::Inputs::unread(&points);
+            let began = std::time::Instant::now();
+            while inputs.quality[0] == Quality::Waiting {
+                assert!(began.elapsed() < Duration::from_secs(20), "nothing has come");
+                link.read(MonotonicClock.now(), &mut inputs).unwrap();
+                std::thread::yield_now();
+            }
+            let raw = f64::from_le_bytes(inputs.bytes[..].try_into().unwrap());
+            assert_eq!((inputs.quality[0], raw), expected, "{values:?}");
+        }
+        check(1.0, &[1.5], (Quality::Good, 1.5));
+        check(1.0, &[1.5, f64::NAN], (Quality::Sensor, 1.5));
+        check(1.0, &[1.5, f64::NEG_INFINITY], (Quality::Sensor, 1.5));
+        check(1.0, &[f64::INFINITY, 2.5], (Quality::Good, 2.5));
+        // A number on the wire, and none in the unit of the point.
+        check(1e10, &[2.0, 1e300], (Quality::Sensor, 2.0));
     }
 
     #[test]

@@ -142,13 +142,14 @@ impl Command {
         Freshness { stale_after: None, bad_after: self.expires }
     }
 
-    /// Whether it may have this value. At a limit it may, though 1023 * 0.1 is a little more than
-    /// 102.3.
+    /// Whether it may have this value, which is a finite number. At a limit it may, though
+    /// 1023 * 0.1 is a little more than 102.3.
     pub(super) fn is_in_range(&self, raw: &Raw) -> bool {
         let value = number(self.point.value_of(raw));
         let is_float = matches!(self.point.kind, Kind::F32 | Kind::F64);
         let slack = if is_float { 0.0 } else { self.point.scale.abs() * STEP };
-        self.min.is_none_or(|min| value >= number(min) - slack)
+        self.point.is_finite(raw)
+            && self.min.is_none_or(|min| value >= number(min) - slack)
             && self.max.is_none_or(|max| value <= number(max) + slack)
     }
 
@@ -240,6 +241,13 @@ mod tests {
         let (command, _) = Command::plan(PointId(0), &point, &at).unwrap();
         assert!(command.is_in_range(&[0xff, 3, 0, 0, 0, 0, 0, 0]), "1023");
         assert!(!command.is_in_range(&[0, 4, 0, 0, 0, 0, 0, 0]), "1024");
+        // Without a limit any number will do, but a number it must be in the unit of the point.
+        let point = Point { scale: 1e10, ..Point::new("c", Direction::In, Kind::F64) };
+        let at = At { max: None, ..at };
+        let (command, _) = Command::plan(PointId(0), &point, &at).unwrap();
+        for (raw, expected) in [(1e290, true), (1e300, false), (f64::NAN, false)] {
+            assert_eq!(command.is_in_range(&raw.to_le_bytes()), expected, "{raw}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::clock::{Clock, MonotonicClock};
 use crate::driver::Part;
 use crate::driver::link::Side;
-use crate::image::{Kind, Point, PointId, Quality, Value};
+use crate::image::{Kind, Point, PointId, Quality, Value, exact};
 
 /// The longest payload of one command: a JSON object with a number and an instant is a tenth of it.
 pub(super) const MAX_TEXT: usize = 1024;
@@ -65,6 +65,7 @@ pub(super) struct Said {
 /// A payload in JSON.
 #[derive(Deserialize)]
 struct Told {
+    #[serde(deserialize_with = "exact")]
     value: Value,
     time: Option<String>,
 }
@@ -214,7 +215,7 @@ impl Said {
         let text = str::from_utf8(payload).map_err(|_| "it is no text".to_owned())?.trim();
         let no_value = || format!("{text:?} is no value");
         if !text.starts_with('{') {
-            let value = serde_json::from_str(text).map_err(|_| no_value())?;
+            let value = text.parse().map_err(|_| no_value())?;
             return Ok(Self { value, sent: None, expires });
         }
         let told: Told = serde_json::from_str(text).map_err(|_| no_value())?;
@@ -251,6 +252,9 @@ mod tests {
     fn payloads_are_values() {
         assert_eq!(said("12.5"), Ok(Value::Real(12.5)));
         assert_eq!(said(" -3\n"), Ok(Value::Int(-3)));
+        let beyond = Value::Int(i128::from(i64::MIN) - 1);
+        assert_eq!(said("-9223372036854775809"), Ok(beyond));
+        assert_eq!(said(r#"{"value": -9223372036854775809}"#), Ok(beyond));
         assert_eq!(said("true"), Ok(Value::Bool(true)));
         assert_eq!(said(r#"{"value": 1e3, "unit": "rpm"}"#), Ok(Value::Real(1000.0)));
         for bad in ["", "NaN", "1e999", "twelve", "[1]", "{}", "{\"value\": null}", "1 2", "\"1\""]
@@ -304,6 +308,9 @@ mod tests {
         check(Kind::U8, Value::Real(2.5), None);
         check(Kind::U8, Value::Int(256), None);
         check(Kind::U8, Value::Real(1e30), None);
+        check(Kind::F64, Value::Real(f64::NAN), None);
+        check(Kind::F32, Value::Real(f64::INFINITY), None);
+        check(Kind::I64, "-9223372036854775809".parse().unwrap(), None);
         check(Kind::Bool, Value::Int(1), Some(Value::Bool(true)));
         check(Kind::Bool, Value::Int(2), None);
         check(Kind::F32, Value::Int(3), Some(Value::Real(3.0)));

@@ -211,8 +211,9 @@ mod tests {
         let bad = &bad.replace(":0,", ":2150694912,");
         check(json, Value::Int(7), Quality::NoComm, bad);
         let none =
-            r#"{"value":null,"quality":"good","opc_ua":0,"time":"1970-01-01T00:00:01.500Z"}"#;
+            r#"{"value":"nan","quality":"good","opc_ua":0,"time":"1970-01-01T00:00:01.500Z"}"#;
         check(json, Value::Real(f64::NAN), Quality::Good, none);
+        check(value, Value::Real(f64::NEG_INFINITY), Quality::Good, "-inf");
         let unread = r#"{"value":null,"quality":"waiting","opc_ua":2150760448,"time":null}"#;
         check(json, Value::Int(0), Quality::Waiting, unread);
         check(value, Value::Int(0), Quality::Waiting, "waiting");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::delay::Delay;
 use crate::driver::{Fault, Injection};
-use crate::image::{Direction, Inputs, Kind, Point, PointId, Points, Quality, Value};
+use crate::image::{Direction, Inputs, Kind, Point, PointId, Points, Quality};
 
 /// Of eight random floats one is not a number or infinite: random bits alone give that too seldom
 /// (one in 2048 for f64) to practise with.
@@ -137,13 +137,12 @@ impl Wire {
     fn show(&self, now: Duration, from: &[u8], inputs: &mut Inputs) {
         for id in &self.inputs {
             let point = &self.points[*id];
-            let is_nonsense =
-                matches!(point.read(from), Value::Real(number) if !number.is_finite());
-            if is_nonsense {
+            let raw = point.raw(from);
+            if !point.is_finite(&raw) {
                 inputs.note(*id, Quality::Sensor, now);
                 continue;
             }
-            point.put_raw(&mut inputs.bytes, &point.raw(from));
+            point.put_raw(&mut inputs.bytes, &raw);
             inputs.note(*id, Quality::Good, now);
         }
     }

@@ -151,28 +151,56 @@ fn names_have_at_most_128_bytes() {
     assert_eq!(bench.world().variables.len(), 5);
 }
 
+/// Makes variables with names of two bytes until that is refused; how many it has made goes to 200,
+/// the last answer to 204.
+const FILL: &str = "(loop
+    (i32.store8 (i32.const 150) (i32.shr_u (i32.load (i32.const 200)) (i32.const 7)))
+    (i32.store8 (i32.const 151) (i32.and (i32.load (i32.const 200)) (i32.const 127)))
+    (i32.store (i32.const 204) (call $wasm_variable_write_int
+      (i32.const 150) (i32.const 2) (i32.const 1)))
+    (if (i32.eqz (i32.load (i32.const 204)))
+      (then
+        (i32.store (i32.const 200) (i32.add (i32.load (i32.const 200)) (i32.const 1)))
+        (br 1))))";
+
 #[test]
 fn there_are_at_most_1024_variables() {
-    // Names of two bytes below 128; the number of those that could be made goes to 200.
-    let fill = "(loop
-        (i32.store8 (i32.const 150) (i32.shr_u (i32.load (i32.const 200)) (i32.const 7)))
-        (i32.store8 (i32.const 151) (i32.and (i32.load (i32.const 200)) (i32.const 127)))
-        (i32.store (i32.const 204) (call $wasm_variable_write_int
-          (i32.const 150) (i32.const 2) (i32.const 1)))
-        (if (i32.eqz (i32.load (i32.const 204)))
-          (then
-            (i32.store (i32.const 200) (i32.add (i32.load (i32.const 200)) (i32.const 1)))
-            (br 1))))";
+    let mut bench = Bench::new();
+    for n in 3..1024 - 20 {
+        bench.world().variables.write(&format!("other{n}"), Variable::Int(n)).unwrap();
+    }
     let table = [
-        (fill, NOT_REACHED),
+        (FILL, NOT_REACHED),
         ("wasm_variable_write_int 104 5 9", 0),
         ("wasm_variable_write_int 120 3 9", 1),
         ("wasm_variable_read_int 120 3 9", 3),
     ];
-    let (mut bench, played) = check(NAMES, &table);
-    assert_eq!(u32::from_le_bytes(played.at(200)), 1024 - 3);
+    let played = check_on(&mut bench, NAMES, &table);
+    assert_eq!(u32::from_le_bytes(played.at(200)), 20);
     assert_eq!(u32::from_le_bytes(played.at(204)), 1);
     assert_eq!(bench.world().variables.len(), 1024);
+}
+
+#[test]
+fn one_program_makes_at_most_256_of_them() {
+    let table = [
+        (FILL, NOT_REACHED),
+        ("wasm_variable_write_int 104 5 9", 0),
+        ("wasm_variable_write_int 150 2 9", 1),
+        ("wasm_variable_write_int 120 3 9", 1),
+        ("wasm_variable_read_int 120 3 9", 3),
+    ];
+    let mut bench = Bench::new();
+    let played = check_on(&mut bench, NAMES, &table);
+    assert_eq!(u32::from_le_bytes(played.at(200)), 256);
+    assert_eq!(u32::from_le_bytes(played.at(204)), 1);
+    assert_eq!(played.said(), ["VariableQuota(\"\\u{2}\\0\")"], "said once");
+    // A new version and a new life of the plugin have no more, and another plugin has its own.
+    let played = check_on(&mut bench, NAMES, &[("wasm_variable_write_int 120 3 9", 1)]);
+    assert_eq!(played.said(), ["VariableQuota(\"new\")"]);
+    bench.name = "another";
+    check_on(&mut bench, NAMES, &[("wasm_variable_write_int 120 3 9", 0)]);
+    assert_eq!(bench.world().variables.len(), 3 + 256 + 1);
 }
 
 #[test]

@@ -128,11 +128,12 @@ async fn the_socket_has_its_mode_and_goes_with_the_daemon() {
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o660);
     match Socket::bind(&path, 0o600).await {
-        Err(error @ BindError::InUse(_)) => assert_eq!(
+        Err(error @ BindError::InUse(..)) => assert_eq!(
             error.to_string(),
             format!(
-                "another daemon answers on the control socket {}; stop it, or give this one \
+                "another daemon, process {}, has the control socket {}; stop it, or give this one \
                  another control.socket in its configuration",
+                std::process::id(),
                 path.display()
             )
         ),

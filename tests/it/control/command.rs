@@ -43,7 +43,7 @@ pump    sim     disconnected  unconfirmed: pump.run
 const POINTS: &str = "\
 POINT             DIR   VALUE  UNIT  QUALITY          AGE  TYPE  ADDRESS  SAFE  OWNER  DEVICE
 tank.level        in   42.123  %     good               -  f64         0     -  -      plant
-tank.temperature  in      nan  °C    bad, no_comm  1.50 s  f64         8     -  -      plant
+tank.temperature  in     -inf  °C    bad, no_comm  1.50 s  f64         8     -  -      plant
 lamp              out    true        good               -  bool      8.1  hold  blink  plant
 ";
 

@@ -109,7 +109,7 @@ impl Daemon {
         let of = |name: &str| {
             let point = points.iter().find(|point| point.name == name).expect("it is configured");
             match point.value {
-                Some(Value::Int(number)) => u64::try_from(number).expect("it is unsigned"),
+                Value::Int(number) => u64::try_from(number).expect("it is unsigned"),
                 other => panic!("{name} is {other:?}"),
             }
         };

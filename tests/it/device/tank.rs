@@ -72,7 +72,7 @@ fn point(daemon: &Daemon, name: &str) -> PointView {
 
 fn level(daemon: &Daemon) -> (f64, Quality) {
     let view = point(daemon, "tank.level");
-    let Some(Value::Real(level)) = view.value else { panic!("{view:?}") };
+    let Value::Real(level) = view.value else { panic!("{view:?}") };
     (level, view.reason)
 }
 

@@ -31,7 +31,7 @@ fn run(daemon: &Daemon, arguments: &[&str]) -> (Option<i32>, String, String) {
 }
 
 /// Value, class and reason of a point.
-fn point(daemon: &Daemon, name: &str) -> (Option<Value>, Class, Quality) {
+fn point(daemon: &Daemon, name: &str) -> (Value, Class, Quality) {
     let points = block_on(daemon.client.points()).unwrap();
     let view = points.into_iter().find(|view| view.name == name).unwrap();
     (view.value, view.quality, view.reason)
@@ -52,7 +52,7 @@ fn a_force_has_an_owner_a_reason_and_an_end() {
     );
     assert_eq!(forced, (Some(0), "extra.in: forced to 40 for 10m\n".into(), String::new()));
     wait("it is forced", Duration::from_secs(5), || {
-        let is_so = (Some(Value::Int(40)), Class::Good, Quality::Forced);
+        let is_so = (Value::Int(40), Class::Good, Quality::Forced);
         (point(&daemon, "extra.in") == is_so).then_some(())
     });
     said(&daemon, "extra.in is forced to 40 by ann for");
@@ -62,7 +62,7 @@ fn a_force_has_an_owner_a_reason_and_an_end() {
                  extra.out: no healthy program owns it now, and safe outranks a force: it waits\n";
     let forced = run(&daemon, &["force", "extra.out", "-5", "--forever", "--owner", "bob"]);
     assert_eq!(forced, (Some(0), waits.into(), String::new()));
-    assert_eq!(point(&daemon, "extra.out").0, Some(Value::Int(3)));
+    assert_eq!(point(&daemon, "extra.out").0, Value::Int(3));
     let (_, table, _) = run(&daemon, &["forces"]);
     let lines: Vec<_> = table.lines().collect();
     assert_eq!(lines.len(), 3, "{table}");
@@ -73,12 +73,12 @@ fn a_force_has_an_owner_a_reason_and_an_end() {
     assert!(run(&daemon, &["status"]).1.contains("forces    2 points are forced"));
     assert_eq!(run(&daemon, &["unforce", "extra.in"]).1, "extra.in: not forced any more\n");
     wait("the device is seen again", Duration::from_secs(5), || {
-        let is_so = (Some(Value::Int(7)), Class::Good, Quality::Good);
+        let is_so = (Value::Int(7), Class::Good, Quality::Good);
         (point(&daemon, "extra.in") == is_so).then_some(())
     });
     run(&daemon, &["force", "extra.in", "9", "--for", "200ms", "--owner", "ann"]);
     said(&daemon, "the force of extra.in is over");
-    assert_eq!(point(&daemon, "extra.in").0, Some(Value::Int(7)));
+    assert_eq!(point(&daemon, "extra.in").0, Value::Int(7));
     assert_eq!(run(&daemon, &["unforce", "--all"]).0, Some(0));
     wait("nothing is forced", Duration::from_secs(5), || {
         (run(&daemon, &["forces"]).1 == "nothing is forced\n").then_some(())

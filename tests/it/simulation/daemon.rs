@@ -252,8 +252,7 @@ impl House {
         let result = Program::prepare(request, &module.artifact, world, limits, keeper).result;
         assert_eq!(result.is_err(), module.version.is_unable, "{:?}", module.version);
         let id = NAMES.iter().position(|n| *n == name).expect("one of ours");
-        let (instance, wrote) = Instance::new(id, module.version, &inputs, chain, &settings);
-        let variable = Some(wrote);
+        let (instance, variable) = Instance::new(id, module.version, &inputs, chain, &settings);
         let program = Seated {
             name,
             seat,

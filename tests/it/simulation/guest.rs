@@ -9,11 +9,12 @@
 //! is granted. So one module serves every name. What makes versions differ is in `version.rs`.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
-use camshaft::image::{Class, Direction, Kind, Point, PointId};
+use camshaft::image::{Class, Direction, Kind, Point, PointId, Points};
 use camshaft::plugin::world::Seat;
-use camshaft::plugin::{Grant, Settings};
+use camshaft::plugin::{Grant, Settings, VariableGrant};
 use camshaft::variable::Variable;
 
 use super::model::{Said, World};
@@ -23,8 +24,9 @@ use super::version::{Failure, HandOver, Version};
 /// Orders with this bit allow traps.
 pub const MAY_TRAP: u32 = 1 << 31;
 
-/// Bytes for raw writes: none is 0, so no number becomes 0 by them.
-pub const RAW: [u8; 16] = *b"\x55\xaa\x33\xcc\x0f\xf0\x11\x22\x44\x88\x77\xee\xdd\xbb\x99\x66";
+/// Bytes for raw writes: none is 0, so no number becomes 0 by them. Two of them make a float that
+/// ends there something else than a finite number.
+pub const RAW: [u8; 16] = *b"\x55\xaa\x33\xcc\x0f\xf0\xf8\x7f\x44\x88\x77\xee\xdd\xbb\x99\x66";
 
 /// The names of the variables.
 pub const CHAIN: &str = "chain";
@@ -72,8 +74,11 @@ pub struct Instance {
     command: u32,
     inputs: Grant,
     outputs: Grant,
-    /// Outputs whose refusal was logged.
+    variables: VariableGrant,
+    /// Outputs and variables whose refusal was logged, and outputs that were given no number.
     told: Vec<PointId>,
+    told_variables: Vec<&'static str>,
+    told_numbers: Vec<PointId>,
     /// Outputs that it ever owned.
     pub claimed: BTreeSet<PointId>,
     /// Variables that it has written since it took over.
@@ -87,18 +92,21 @@ struct Poll<'a> {
     world: &'a mut World,
     /// Byte, value and mask of everything written.
     staged: Vec<(usize, u8, u8)>,
+    /// Whether a part of a float is among that.
+    has_part: bool,
     r: u32,
 }
 
 impl Instance {
-    /// After `init`, which found these inputs and `chain` like this; and the variable that it wrote.
+    /// After `init`, which found these inputs and `chain` like this; and the variable that it wrote,
+    /// if it may.
     pub fn new(
         id: usize,
         version: Version,
         inputs: &[u8],
         chain: Option<Variable>,
         settings: &Settings,
-    ) -> (Self, (&'static str, Variable)) {
+    ) -> (Self, Option<(&'static str, Variable)>) {
         let Variable::Int(chain) = chain.unwrap_or(Variable::Int(0)) else {
             panic!("chain is an int");
         };
@@ -112,18 +120,25 @@ impl Instance {
             command: word(inputs, 4 * id) as u32,
             inputs: Grant::All,
             outputs: Grant::All,
+            variables: VariableGrant::default(),
             told: Vec::new(),
+            told_variables: Vec::new(),
+            told_numbers: Vec::new(),
             claimed: BTreeSet::new(),
             wrote: BTreeSet::new(),
         };
         instance.entitle(settings);
-        (instance, (BOOT[id], boot))
+        let is_written = settings.variables.allows(BOOT[id]);
+        (instance, is_written.then_some((BOOT[id], boot)))
     }
 
     pub fn entitle(&mut self, settings: &Settings) {
         self.inputs = settings.inputs.clone();
         self.outputs = settings.outputs.clone();
+        self.variables = settings.variables.clone();
         self.told.clear();
+        self.told_variables.clear();
+        self.told_numbers.clear();
         self.claimed.retain(|id| is_granted(&settings.outputs, *id));
     }
 
@@ -132,8 +147,11 @@ impl Instance {
         let variables = world.variables.clone();
         world.written.clear();
         (self.polls, self.count) = (self.polls + 1, self.count.wrapping_add(1));
-        let mut poll = Poll { me: self, seat, world, staged: Vec::new(), r: 0 };
+        let mut poll = Poll { me: self, seat, world, staged: Vec::new(), has_part: false, r: 0 };
         let result = poll.run();
+        if result.is_ok() && poll.has_part {
+            poll.drop_what_is_no_number();
+        }
         let staged = poll.staged;
         match result {
             Ok(()) => {
@@ -296,8 +314,39 @@ impl Poll<'_> {
     }
 
     fn set(&mut self, name: &'static str, value: Variable) {
-        let code = self.world.write(name, value);
+        let code = match self.me.variables.allows(name) {
+            true => self.world.write(name, value),
+            false => {
+                if !self.me.told_variables.contains(&name) {
+                    self.me.told_variables.push(name);
+                    self.world.say(self.seat, Said::VariableNotGranted(name));
+                }
+                5
+            }
+        };
         self.take(code);
+    }
+
+    fn refuse_number(&mut self, id: PointId) {
+        if !self.me.told_numbers.contains(&id) {
+            self.me.told_numbers.push(id);
+            self.world.say(self.seat, Said::NotFinite(id));
+        }
+    }
+
+    /// Floats of which parts were written are judged when all is written.
+    fn drop_what_is_no_number(&mut self) {
+        let mut image = self.world.outputs.clone();
+        for (at, raw, mask) in &self.staged {
+            image[*at] = image[*at] & !mask | raw & mask;
+        }
+        let points = Arc::clone(&self.world.points);
+        for (id, point) in floats(&points) {
+            if !is_finite(&image[point.bytes()]) {
+                self.staged.retain(|(at, ..)| !point.bytes().contains(at));
+                self.refuse_number(id);
+            }
+        }
     }
 
     fn write(&mut self, which: u16, turn: u32) {
@@ -340,6 +389,9 @@ impl Poll<'_> {
         } else if let Some(refused) = touched.iter().find(|&&id| !self.may_claim(id)) {
             self.claim(*refused);
             5
+        } else if let Some(id) = self.bad_float(&bytes, &RAW[first..]) {
+            self.refuse_number(id);
+            1
         } else {
             for id in touched {
                 assert!(self.claim(id));
@@ -348,6 +400,20 @@ impl Poll<'_> {
             0
         };
         self.take(code);
+    }
+
+    /// A float that would become no number, all of which lies in these bytes.
+    fn bad_float(&mut self, bytes: &Range<usize>, raw: &[u8]) -> Option<PointId> {
+        let points = Arc::clone(&self.world.points);
+        for (id, point) in floats(&points) {
+            let own = point.bytes();
+            let is_whole = bytes.start <= own.start && own.end <= bytes.end;
+            if is_whole && !is_finite(&raw[own.start - bytes.start..][..own.len()]) {
+                return Some(id);
+            }
+            self.has_part |= !is_whole && own.start < bytes.end && bytes.start < own.end;
+        }
+        None
     }
 
     fn may_claim(&self, id: PointId) -> bool {
@@ -370,6 +436,23 @@ impl Poll<'_> {
             self.world.say(self.seat, said);
         }
         false
+    }
+}
+
+/// The float outputs, by address.
+fn floats(points: &Points) -> Vec<(PointId, &Point)> {
+    let floats = points.iter().filter(|(_, point)| {
+        point.direction == Direction::Out && matches!(point.kind, Kind::F32 | Kind::F64)
+    });
+    let mut floats: Vec<_> = floats.collect();
+    floats.sort_by_key(|(_, point)| point.byte);
+    floats
+}
+
+pub fn is_finite(float: &[u8]) -> bool {
+    match float.try_into() {
+        Ok(bytes) => f32::from_le_bytes(bytes).is_finite(),
+        Err(_) => f64::from_le_bytes(float.try_into().expect("8 bytes")).is_finite(),
     }
 }
 

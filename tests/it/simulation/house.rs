@@ -331,6 +331,7 @@ impl House {
             settings: settings.clone(),
             field,
             variables: variables.iter().map(|(name, value)| (name.to_string(), *value)).collect(),
+            ..Refit::default()
         };
         // When the queue is full, they are those of the next start.
         let copy = model::Order::Refit { settings, variables, field: copy };

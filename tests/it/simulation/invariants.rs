@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camshaft::driver::{Fault, Injection};
-use camshaft::image::{Direction, Points, Quality, Safe};
+use camshaft::image::{Direction, Kind, Points, Quality, Safe};
 use camshaft::plugin::Generation;
 use camshaft::plugin::world::{Message, Seat};
 use camshaft::scan::Snapshot;
 use camshaft::scan::stats::{Sample, What};
 use camshaft::variable::Variable;
 
-use super::guest::{CHAIN, FOLD, TALLY, is_granted, link};
+use super::guest::{CHAIN, FOLD, MIX, TALLY, is_finite, is_granted, link};
 use super::house::House;
 use super::model::{Back, Model, Said, Seated};
 use super::swaps::{assert_rollbacks_keep_outputs, int, is_rolled_back};
@@ -27,6 +27,8 @@ pub struct Before {
     pub points: Arc<Points>,
     pub outputs: Vec<u8>,
     pub owners: Vec<Option<Seat>>,
+    /// Of each point, by id.
+    pub quality: Vec<Quality>,
     /// Of each program in the news, trapped or not: its seat, itself and who stands by.
     pub programs: Vec<(Seat, Generation, Option<Generation>)>,
     chain: i32,
@@ -43,6 +45,7 @@ impl Before {
             points: Arc::clone(&news.points),
             outputs: news.outputs.clone(),
             owners: news.owners.clone(),
+            quality: news.inputs.quality.clone(),
             programs: programs.map(|fact| (fact.seat, fact.generation, fact.standby)).collect(),
             chain: int(news, CHAIN),
             folds: FOLD.iter().map(|name| news.variables.read(name)).collect(),
@@ -133,6 +136,11 @@ fn assert_it_is_the_model(house: &mut House, now: Duration) {
             Message::Said { text, .. } if text.as_str() == CHAIN => Said::Words,
             Message::NotGranted(id) => Said::NotGranted(id),
             Message::Owned(id, owner) => Said::Owned(id, owner),
+            Message::NotFinite(id) => Said::NotFinite(id),
+            Message::VariableNotGranted(name) => {
+                let known = MIX.iter().find(|known| **known == name.as_str());
+                Said::VariableNotGranted(known.expect("nothing else is denied in a poll"))
+            }
             other => panic!("nobody says {other:?}"),
         };
         lines.push((line.seat, said));
@@ -153,13 +161,16 @@ fn assert_owners(news: &Snapshot, model: &Model) {
     }
 }
 
-/// What nobody owns has its safe value or keeps what it had; no number becomes 0.
+/// What nobody owns has its safe value or keeps what it had; no number becomes 0, and no float
+/// something else than a number.
 fn assert_nothing_became_0(before: &Before, news: &Snapshot, model: &Model) {
     for (id, point) in model.world.points.iter() {
         if point.direction == Direction::In {
             continue;
         }
         let value = point.read(&news.outputs);
+        let is_float = matches!(point.kind, Kind::F32 | Kind::F64);
+        assert!(!is_float || is_finite(&news.outputs[point.bytes()]), "{} is {value}", point.name);
         let is_new = before.points.get(id).is_none();
         if news.owners[id.index()].is_none() {
             let may_hold = !is_new && !point.hold_for.is_zero();
@@ -298,6 +309,13 @@ fn count_events(before: &Before, house: &mut House) {
     house.count("cycle");
     for (what, who) in std::mem::take(&mut house.model.events) {
         house.note(what, who);
+    }
+    for (_, said) in std::mem::take(&mut house.model.world.lines) {
+        match said {
+            Said::NotFinite(_) => house.count("no number"),
+            Said::VariableNotGranted(_) => house.count("variable denied"),
+            Said::Words | Said::NotGranted(_) | Said::Owned(..) => {}
+        }
     }
     let is_new = |program: &&Seated| program.since_cycle == cycle;
     for program in house.model.seated.clone().iter().filter(is_new) {

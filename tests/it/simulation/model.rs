@@ -39,6 +39,8 @@ pub enum Said {
     Words,
     NotGranted(PointId),
     Owned(PointId, Seat),
+    NotFinite(PointId),
+    VariableNotGranted(&'static str),
 }
 
 /// What programs share.

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use camshaft::image::{Direction, PointId};
 use camshaft::plugin::overlay::Force;
-use camshaft::plugin::{Grant, RollbackState, Settings, SwapPolicy};
+use camshaft::plugin::{Grant, RollbackState, Settings, SwapPolicy, VariableGrant, VariableNames};
 use camshaft::scan::Order;
 
+use super::guest::MIX;
 use super::house::{House, NAMES};
 use super::model;
 use super::plant::{BACK, LAMP, NOISE, OUT, RAMP};
@@ -40,6 +41,7 @@ impl House {
             poll_budget: BUDGET,
             inputs: Grant::Only(inputs),
             outputs,
+            variables: self.any_variables(),
             hold: false,
             requires: self.any_requirements(),
             requires_timeout: Duration::from_millis([0, 0, 50, 500][self.random.usize(..4)]),
@@ -78,6 +80,21 @@ impl House {
                 let copy = model::Order::Force { ticket, point, raw, until };
                 self.order(Order::Force { ticket, force }, copy);
             }
+        }
+    }
+
+    /// Mostly everything; otherwise what its own books take, and perhaps a little more.
+    fn any_variables(&mut self) -> VariableGrant {
+        let mut some: Vec<_> = MIX.into_iter().filter(|_| self.random.bool()).collect();
+        some.extend(self.random.bool().then_some("boot*"));
+        match self.random.u32(..4) {
+            0 => VariableGrant::AllBut(Arc::new(VariableNames::new(some))),
+            1 => {
+                let books = ["chain", "fold*", "back*", "count*", "tally*"];
+                let names = books.into_iter().chain(some);
+                VariableGrant::Only(Arc::new(VariableNames::new(names)))
+            }
+            _ => VariableGrant::default(),
         }
     }
 

@@ -97,14 +97,14 @@ fn in_force(daemon: &Daemon) -> Said {
     let status = daemon.status();
     let points = block_on(daemon.client.points()).unwrap();
     let input = points.iter().find(|point| point.name == "evil.input").unwrap();
-    let Some(Value::Int(input)) = input.value else { panic!("{input:?}") };
+    let Value::Int(input) = input.value else { panic!("{input:?}") };
     let variables = block_on(daemon.client.vars()).unwrap();
     let is_declared = |name: &str| name.strip_prefix('v').is_some_and(|n| n.parse::<u32>().is_ok());
     // What nobody owns is safe.
     let is_there = |n: &u8| {
-        points.iter().any(|point| {
-            point.name == format!("p{n}") && point.value == Some(Value::Int((*n).into()))
-        })
+        points
+            .iter()
+            .any(|point| point.name == format!("p{n}") && point.value == Value::Int((*n).into()))
     };
     let declared = variables.iter().filter(|variable| is_declared(&variable.name)).count();
     Said {

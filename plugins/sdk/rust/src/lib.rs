@@ -60,7 +60,7 @@ pub use variable::{read_variable, write_variable, VariableType};
 /// Why the host did not do what it was asked; nothing has changed then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Error {
-    /// Code 1: a bad length or value, text that is too long, a limit reached.
+    /// Code 1: a bad length or value (a float that is not finite), too long a text, a limit reached.
     Generic,
     /// Code 2: the address lies outside the image.
     OutOfBounds,

@@ -65,7 +65,7 @@ pub fn read_variable<T: VariableType>(name: &str) -> Result<T, Error> {
     T::read(name)
 }
 
-/// Writes a variable, creating it if it is new; its type is fixed from then on.
+/// Writes a variable that is granted; a new one (of 256 at most) is created with this type for good.
 pub fn write_variable<T: VariableType>(name: &str, value: T) -> Result<(), Error> {
     T::write(name, value)
 }

@@ -29,7 +29,7 @@ fn fact(daemon: &Daemon, name: &str) -> f64 {
     fact.map_or(-1.0, |(_, value)| *value)
 }
 
-fn speed(daemon: &Daemon) -> (Option<Value>, Quality) {
+fn speed(daemon: &Daemon) -> (Value, Quality) {
     let points = block_on(daemon.client.points()).unwrap();
     let point = points.into_iter().find(|point| point.name == "speed").unwrap();
     (point.value, point.reason)
@@ -43,14 +43,14 @@ fn a_flood_costs_no_memory_and_no_cycle() {
     let daemon = start(&broker);
     ear.wait("plant/polls");
     broker.say("set/speed", "1", &[]);
-    wait("it has come", LIMIT, || (speed(&daemon).0 == Some(Value::Int(1))).then_some(()));
+    wait("it has come", LIMIT, || (speed(&daemon).0 == Value::Int(1)).then_some(()));
     let before = daemon.usage().rss_kib;
     beside_the_witness(&daemon, "a flood", |_| {
         broker.flood("set/speed", (2..=FLOOD).map(|n| n.to_string()));
         // One more, as soon as there is room for it.
         broker.say("set/speed", &FLOOD.to_string(), &[]);
         wait("the last has come", LIMIT, || {
-            (speed(&daemon) == (Some(Value::Int(FLOOD.into())), Quality::Good)).then_some(())
+            (speed(&daemon) == (Value::Int(FLOOD.into()), Quality::Good)).then_some(())
         });
     });
     let (received, superseded) = (fact(&daemon, "received"), fact(&daemon, "superseded"));

@@ -15,7 +15,12 @@ impl Prepared {
     /// Writes what its `init` has written.
     fn bring(&self, world: &mut World) -> Takeover {
         let variables_carried = world.variables.len();
-        let code = self.variable.map_or(0, |(name, value)| world.write(name, value));
+        // Its rights may have changed since then.
+        let granted = &self.program.settings.variables;
+        let code = self.variable.map_or(0, |(name, value)| match granted.allows(name) {
+            true => world.write(name, value),
+            false => 5,
+        });
         Takeover {
             state_bytes: None,
             variables_carried: variables_carried as u64,

@@ -1,0 +1,209 @@
+//! A value as people and programs see it: scaled, without its place in the image; and how it looks
+//! in JSON.
+//!
+//! A whole number is exact however long it is, and what is no finite number is one of three words:
+//! JSON has no numbers for them, and `null` would not tell which. How a value becomes the bytes of
+//! a point is in `point.rs`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::{Deserializer, Error, Unexpected, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+/// A value as people and programs see it: scaled, without its place in the image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value {
+    /// Of a bool point.
+    Bool(bool),
+    /// Of an integer point without scaling.
+    Int(i128),
+    /// Of a float point, or of any number with scaling.
+    Real(f64),
+}
+
+impl Value {
+    /// The word for what is no finite number.
+    fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Real(real) if real.is_nan() => Some("nan"),
+            Self::Real(f64::INFINITY) => Some("inf"),
+            Self::Real(f64::NEG_INFINITY) => Some("-inf"),
+            _ => None,
+        }
+    }
+
+    /// Whether it is anything but a number that is not finite.
+    pub fn is_finite(self) -> bool {
+        self.word().is_none()
+    }
+}
+
+impl fmt::Display for Value {
+    /// A float in as many digits as it takes to read the same one again.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self, self.word()) {
+            (_, Some(word)) => f.write_str(word),
+            (Self::Bool(value), _) => value.fmt(f),
+            (Self::Int(value), _) => value.fmt(f),
+            (Self::Real(value), _) => value.fmt(f),
+        }
+    }
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match (self, self.word()) {
+            (_, Some(word)) => serializer.serialize_str(word),
+            (Self::Bool(value), _) => serializer.serialize_bool(*value),
+            (Self::Int(value), _) => serializer.serialize_i128(*value),
+            (Self::Real(value), _) => serializer.serialize_f64(*value),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    /// By hand, because serde's untagged enums do not take 128-bit integers. The libraries for JSON
+    /// make a float of a whole number of more than 64 bits; where somebody may have written such a
+    /// one, [`exact`] keeps it.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl Visitor<'_> for Any {
+            type Value = Value;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false or a number")
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+                Ok(Value::Bool(value))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+                Ok(Value::Int(value.into()))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+                Ok(Value::Int(value.into()))
+            }
+
+            fn visit_i128<E>(self, value: i128) -> Result<Value, E> {
+                Ok(Value::Int(value))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+                Ok(Value::Real(value))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
+                match text {
+                    "nan" => Ok(Value::Real(f64::NAN)),
+                    "inf" => Ok(Value::Real(f64::INFINITY)),
+                    "-inf" => Ok(Value::Real(f64::NEG_INFINITY)),
+                    other => Err(E::invalid_type(Unexpected::Str(other), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// Why a text is no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoValue {
+    /// A whole number of more than 128 bits, which is longer than any point's.
+    TooLong,
+    /// What the library for JSON says.
+    Json(String),
+}
+
+impl fmt::Display for NoValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong => f.write_str("a whole number of more than 128 bits fits no type"),
+            Self::Json(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for NoValue {}
+
+impl FromStr for Value {
+    type Err = NoValue;
+
+    /// Reads a value as JSON has it: `true`, `false` or a number. A whole number is exact.
+    fn from_str(text: &str) -> Result<Self, NoValue> {
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let is_whole = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+        // JSON has no zeroes in front.
+        if is_whole && (digits == "0" || !digits.starts_with('0')) {
+            return text.parse().map(Self::Int).map_err(|_| NoValue::TooLong);
+        }
+        serde_json::from_str(text).map_err(|error| {
+            // Where in this text is not where in the file or the request that it is from.
+            let why = error.to_string();
+            NoValue::Json(why.split(" at line ").next().unwrap_or_default().to_owned())
+        })
+    }
+}
+
+/// Reads a field of JSON that is a value, whole numbers exactly: for `deserialize_with`.
+///
+/// # Errors
+/// When it is none.
+pub fn exact<'de, D: Deserializer<'de>>(json: D) -> Result<Value, D::Error> {
+    let raw = Box::<RawValue>::deserialize(json)?;
+    raw.get().parse().map_err(D::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes a value as JSON and reads that again.
+    fn check(value: Value, json: &str) {
+        assert_eq!(serde_json::to_string(&value).unwrap(), json);
+        let again: Value = serde_json::from_str(json).unwrap();
+        assert_eq!(format!("{again:?}"), format!("{value:?}"), "{json}");
+    }
+
+    #[test]
+    fn values_survive_json() {
+        check(Value::Bool(true), "true");
+        check(Value::Int(-7), "-7");
+        check(Value::Int(u64::MAX.into()), "18446744073709551615");
+        check(Value::Int(i64::MIN.into()), "-9223372036854775808");
+        check(Value::Real(0.1), "0.1");
+        check(Value::Real(3.0), "3.0");
+        check(Value::Real(f64::NAN), "\"nan\"");
+        check(Value::Real(f64::INFINITY), "\"inf\"");
+        check(Value::Real(f64::NEG_INFINITY), "\"-inf\"");
+        for json in ["\"NaN\"", "\"infinity\"", "\"1\"", "null", "[]"] {
+            assert!(serde_json::from_str::<Value>(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn each_value_has_a_text_of_its_own() {
+        let texts = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1.5, 3.0]
+            .map(|real| Value::Real(real).to_string());
+        assert_eq!(texts, ["nan", "inf", "-inf", "1.5", "3"]);
+    }
+
+    #[test]
+    fn whole_numbers_are_exact() {
+        fn check(text: &str, expected: Result<Value, NoValue>) {
+            assert_eq!(text.parse(), expected, "{text}");
+        }
+        check("-9223372036854775809", Ok(Value::Int(i128::from(i64::MIN) - 1)));
+        check("18446744073709551616", Ok(Value::Int(1 << 64)));
+        check("-0", Ok(Value::Int(0)));
+        check("1e3", Ok(Value::Real(1000.0)));
+        check("-9223372036854775809.0", Ok(Value::Real(-9_223_372_036_854_775_808.0)));
+        check(&"9".repeat(40), Err(NoValue::TooLong));
+        for text in ["", "-", "007", "1.", "nan", "x", "1 2"] {
+            assert!(matches!(text.parse::<Value>(), Err(NoValue::Json(_))), "{text}");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! What a guest may touch: inputs that it may read, outputs and variables that it may write.
+//!
+//! They follow from the configuration: [`Settings`] has the grants, and here they become lists that
+//! a call can look up. Variables are granted by name, because programs make them; everybody may
+//! read them. Who owns an output at present is the world's affair. Nothing in this file allocates
+//! in a call of a guest.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use super::{Grant, Settings};
+use crate::image::{Direction, Points};
+
+/// Names of variables, and beginnings of names, as the configuration lists them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VariableNames {
+    /// Whole names, in order.
+    names: Vec<Box<str>>,
+    /// Beginnings of names, in order; none of them is the beginning of another.
+    beginnings: Vec<Box<str>>,
+}
+
+impl VariableNames {
+    /// From a list such as `["tank.setpoint", "alarm.*"]`: an entry that ends in `*` stands for
+    /// every name that begins with what is before it.
+    pub fn new<'n>(entries: impl IntoIterator<Item = &'n str>) -> Self {
+        let (mut names, mut beginnings) = (Vec::<Box<str>>::new(), Vec::<Box<str>>::new());
+        for entry in entries {
+            match entry.strip_suffix('*') {
+                Some(beginning) => beginnings.push(beginning.into()),
+                None => names.push(entry.into()),
+            }
+        }
+        names.sort_unstable();
+        names.dedup();
+        // Once they are in order, what begins with another comes right after that.
+        beginnings.sort_unstable();
+        beginnings.dedup_by(|next, kept| next.starts_with(&**kept));
+        Self { names, beginnings }
+    }
+
+    /// Whether the list names this variable.
+    pub fn contains(&self, name: &str) -> bool {
+        if self.names.binary_search_by(|other| (**other).cmp(name)).is_ok() {
+            return true;
+        }
+        // Of all beginnings only the last that is not behind the name can be one of it.
+        let behind = self.beginnings.partition_point(|beginning| **beginning <= *name);
+        behind.checked_sub(1).is_some_and(|last| name.starts_with(&*self.beginnings[last]))
+    }
+}
+
+/// Which variables a program may write. Two programs may be granted the same one: they share it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VariableGrant {
+    /// All but these, which are granted to others by name.
+    AllBut(Arc<VariableNames>),
+    /// These and no others; there may be none.
+    Only(Arc<VariableNames>),
+}
+
+impl VariableGrant {
+    /// Whether the variable `name` may be written.
+    pub fn allows(&self, name: &str) -> bool {
+        match self {
+            Self::AllBut(names) => !names.contains(name),
+            Self::Only(names) => names.contains(name),
+        }
+    }
+}
+
+impl Default for VariableGrant {
+    /// All of them.
+    fn default() -> Self {
+        Self::AllBut(Arc::default())
+    }
+}
+
+/// What a guest may touch; `None` means everything.
+#[derive(Debug)]
+pub(super) struct Rights {
+    pub(super) inputs: Option<Vec<bool>>,
+    /// For each byte of the input image.
+    pub(super) readable: Option<Vec<bool>>,
+    pub(super) outputs: Option<Vec<bool>>,
+    pub(super) variables: VariableGrant,
+    /// Outputs whose denial was logged.
+    pub(super) denied: Vec<bool>,
+    /// Variables whose refusal was logged.
+    pub(super) refused: Told,
+    /// Outputs of which it was logged that they were given no finite number.
+    pub(super) not_finite: Vec<bool>,
+    /// Outputs that it has claimed.
+    pub(super) claimed: Vec<bool>,
+}
+
+impl Rights {
+    /// Those of `settings`, with nothing claimed and nothing logged.
+    pub(super) fn new(settings: &Settings, points: &Points) -> Self {
+        let list = |grant: &Grant| match grant {
+            Grant::All => None,
+            Grant::Only(ids) => {
+                let mut granted = vec![false; points.ids()];
+                // A grant may be older than the points.
+                let there = ids.iter().filter(|id| points.get(**id).is_some());
+                there.for_each(|id| granted[id.index()] = true);
+                Some(granted)
+            }
+        };
+        let inputs = list(&settings.inputs);
+        // A byte is readable when every point on it is: a bool must not give away its neighbours.
+        let readable = inputs.as_ref().map(|granted| {
+            let all = |byte| points.at(Direction::In, byte).iter().all(|id| granted[id.index()]);
+            (0..points.image_bytes(Direction::In)).map(all).collect()
+        });
+        Self {
+            inputs,
+            readable,
+            outputs: list(&settings.outputs),
+            variables: settings.variables.clone(),
+            denied: vec![false; points.ids()],
+            refused: Told::default(),
+            not_finite: vec![false; points.ids()],
+            claimed: vec![false; points.ids()],
+        }
+    }
+}
+
+/// So many names are remembered; with more of them the allowance for log lines is what bounds how
+/// often something is said.
+const TOLD: usize = 16;
+
+/// Names of which something was logged, so that it is said once. A guest may invent any number of
+/// them, so only hashes of the newest are kept.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// The newest first.
+    hashes: [u64; TOLD],
+    count: usize,
+}
+
+impl Told {
+    /// Whether this name comes for the first time, as far as it is remembered.
+    pub(super) fn is_first(&mut self, name: &str) -> bool {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let hash = hasher.finish();
+        let is_first = !self.hashes.contains(&hash);
+        if is_first {
+            self.hashes.rotate_right(1);
+            self.hashes[0] = hash;
+            self.count += 1;
+        }
+        is_first
+    }
+
+    /// Whether there were more names than are remembered.
+    pub(super) fn is_full(&self) -> bool {
+        self.count > TOLD
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_names_variables_and_beginnings() {
+        let names = VariableNames::new([
+            "tank.setpoint",
+            "alarm.*",
+            "alarm.high.*",
+            "a*",
+            "x",
+            "x",
+            "zz.*",
+        ]);
+        let check = |name: &str, expected| assert_eq!(names.contains(name), expected, "{name}");
+        check("tank.setpoint", true);
+        check("tank.setpoint2", false);
+        check("tank.", false);
+        check("alarm.low", true);
+        check("alarm.high.3", true);
+        check("a", true);
+        check("b", false);
+        check("x", true);
+        check("xy", false);
+        check("zz", false);
+        check("zz.", true);
+        check("zzz", false);
+        check("", false);
+        assert!(VariableNames::new(["*"]).contains("anything"));
+        assert!(!VariableNames::default().contains("anything"));
+    }
+
+    #[test]
+    fn beginnings_are_found_wherever_they_stand() {
+        // Compared with the plain way, over all short names of three letters.
+        let letters = ["a", "b", "."];
+        let words: Vec<String> = letters
+            .iter()
+            .flat_map(|x| letters.iter().map(move |y| format!("{x}{y}")))
+            .flat_map(|xy| letters.iter().map(move |z| format!("{xy}{z}")))
+            .collect();
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..200 {
+            let count = random.usize(..4);
+            let picked: Vec<String> = (0..count)
+                .map(|_| words[random.usize(..words.len())][..random.usize(..3)].to_owned())
+                .collect();
+            let entries: Vec<String> = picked.iter().map(|word| format!("{word}*")).collect();
+            let names = VariableNames::new(entries.iter().map(String::as_str));
+            for word in &words {
+                let expected = picked.iter().any(|beginning| word.starts_with(&**beginning));
+                assert_eq!(names.contains(word), expected, "{word} in {entries:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_is_told_once() {
+        let mut told = Told::default();
+        for n in 0..TOLD {
+            assert!(told.is_first(&n.to_string()) && !told.is_first(&n.to_string()));
+        }
+        assert!(!told.is_full());
+        assert!(told.is_first("one more") && told.is_full());
+    }
+}
