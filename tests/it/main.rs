@@ -18,6 +18,7 @@ mod history;
 mod hostile;
 mod log;
 mod long;
+mod mute;
 mod quiet;
 mod recipe;
 mod refuse;
