@@ -6,6 +6,7 @@
 
 mod abi;
 mod budget;
+mod confine;
 mod control;
 mod crash;
 mod daemon;
