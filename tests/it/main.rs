@@ -19,6 +19,7 @@ mod history;
 mod hostile;
 mod log;
 mod long;
+mod offline;
 mod quiet;
 mod recipe;
 mod refuse;
