@@ -13,6 +13,7 @@ mod help;
 mod history;
 mod machine;
 mod modbus;
+mod offline;
 mod outcome;
 mod replay;
 mod screen;
@@ -39,6 +40,7 @@ use crate::plugin::{Compiler, Limits};
 use crate::recipe;
 use crate::text::{legible, nearest};
 use args::{Args, CONFIG, History, List, Named, Reach, Test, Verb};
+pub use offline::CHILD_VERB;
 use outcome::ORDER_TIME;
 use screen::Screen;
 
@@ -52,6 +54,8 @@ enum Exit {
     Unread = 0,
     Failure = 1,
     Usage = 2,
+    /// `EX_DATAERR` of sysexits.h.
+    TooMuch = 65,
     /// `EX_UNAVAILABLE` of sysexits.h.
     Unreachable = 69,
     /// `EX_CONFIG` of sysexits.h; systemd shows it by this name.
@@ -96,8 +100,27 @@ impl From<io::Error> for Failed {
 
 /// Parses the arguments, does what they say, and reports.
 pub fn main() -> ExitCode {
-    match perform(Args::parse().verb) {
-        Ok(()) => ExitCode::SUCCESS,
+    let verb = Args::parse().verb;
+    let bounds = verb.as_ref().and_then(offline::bounds);
+    report(match bounds {
+        Some(bounds) => bounds.and_then(offline::run_in_child),
+        None => perform(verb).map(|()| ExitCode::SUCCESS),
+    })
+}
+
+/// The life of a child that reads what strangers have sent: what [`main`] does, within bounds.
+pub fn child() -> ExitCode {
+    let (arguments, bounds) = offline::confine();
+    let outcome = perform(Args::parse_from(arguments).verb);
+    report(match outcome {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(failed) => Err(offline::explained(failed, &bounds)),
+    })
+}
+
+fn report(outcome: Result<ExitCode, Failed>) -> ExitCode {
+    match outcome {
+        Ok(code) => code,
         Err(Failed { exit, message }) => {
             if !message.is_empty() {
                 // Nobody may be there to read it; the exit code says it too.
@@ -191,19 +214,19 @@ fn run(config: &Path, no_plugins: bool) -> Outcome {
 /// Runs a module against recipes.
 fn test(what: &Test) -> Outcome {
     let Test { module, recipes, budget, json } = what;
-    let workshop = workshop()?;
+    let workshop = workshop(Limits::default())?;
     let report = recipe::run(&workshop, module, recipes, *budget).map_err(failure)?;
     Screen::new().show(&report, *json, |report, _| format!("{report}\n"))?;
     // The message is empty because all has been said.
     if report.is_good() { Ok(()) } else { Err(Failed::new(Exit::Failure, "")) }
 }
 
-/// What compiles modules for verbs that work without a daemon: with the limits of the contract.
-fn workshop() -> Result<Workshop, Failed> {
+/// What compiles modules for verbs that work without a daemon.
+fn workshop(limits: Limits) -> Result<Workshop, Failed> {
     Ok(Workshop {
         program: std::env::current_exe()?,
         compiler: Compiler::default(),
-        limits: Limits::default(),
+        limits,
         cache: None,
     })
 }

@@ -6,9 +6,11 @@
 //! and the devices are not in it, because a program sees them only through calls that are on its
 //! tape.
 //!
-//! `file.rs` has the format, `shelf.rs` the folder and its limits, `history.rs` the tape in words,
-//! `verdict.rs` the replay and what it proves.
+//! `file.rs` has the format, `brought.rs` what of a stranger's report is not believed, `shelf.rs`
+//! the folder and its limits, `history.rs` the tape in words, `verdict.rs` the replay and what it
+//! proves.
 
+mod brought;
 mod file;
 mod history;
 mod shelf;
@@ -38,6 +40,23 @@ const FORMAT: &str = "camshaft crash report";
 /// larger one there is only its name.
 const MAX_MODULE: usize = 16 << 20;
 
+/// The most points of a report, by their ids: those that a configuration can have, and those that
+/// were gone already.
+const MAX_POINTS: usize = 1 << 16;
+
+/// The most frames of a backtrace: four times as many as are written.
+const MAX_FRAMES: usize = 256;
+
+/// The most names of functions: the tape has one byte for the number of one.
+const MAX_FUNCTIONS: usize = 256;
+
+/// The most globals of a checkpoint: the largest number that the limits of a module allow, and some
+/// that are added.
+const MAX_GLOBALS: usize = 1 << 15;
+
+/// The most blocks of a memory: as many as the largest report has room for.
+const MAX_BLOCKS: usize = file::MAX_REPORT as usize / Picture::BLOCK;
+
 /// What stands in front of a report, as one line of JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Head {
@@ -54,6 +73,7 @@ pub struct Head {
     /// How it failed.
     pub trap: Trap,
     /// Where, from the innermost call on.
+    #[serde(deserialize_with = "brought::list::<MAX_FRAMES, _, _>")]
     pub frames: Vec<Frame>,
     /// Whether its time was over.
     pub is_over: bool,
@@ -64,8 +84,10 @@ pub struct Head {
     /// Polled in every n-th cycle.
     pub every: u32,
     /// Names of the inputs that it may read; absent means all.
+    #[serde(deserialize_with = "brought::optional_list::<MAX_POINTS, _, _>")]
     pub inputs: Option<Vec<String>>,
     /// Names of the outputs that it may write; absent means all.
+    #[serde(deserialize_with = "brought::optional_list::<MAX_POINTS, _, _>")]
     pub outputs: Option<Vec<String>>,
     /// What an instance may use.
     pub limits: Limits,
@@ -74,8 +96,10 @@ pub struct Head {
     /// Where the module came from.
     pub path: PathBuf,
     /// Names of the functions on the tape, in the order of their numbers.
+    #[serde(deserialize_with = "brought::list::<MAX_FUNCTIONS, _, _>")]
     functions: Vec<String>,
     /// All points by id; those that were gone already are `null`.
+    #[serde(deserialize_with = "brought::list::<MAX_POINTS, _, _>")]
     points: Vec<Option<PointHead>>,
     /// From where the tape can be played.
     start: StartHead,
@@ -103,8 +127,15 @@ struct PointHead {
 #[serde(rename_all = "lowercase")]
 enum StartHead {
     Birth,
-    Checkpoint { tape_at: usize, memory: PictureHead, globals: Vec<Number> },
-    Nowhere { reason: String },
+    Checkpoint {
+        tape_at: usize,
+        memory: PictureHead,
+        #[serde(deserialize_with = "brought::list::<MAX_GLOBALS, _, _>")]
+        globals: Vec<Number>,
+    },
+    Nowhere {
+        reason: String,
+    },
 }
 
 /// A memory, whose bytes follow.
@@ -112,6 +143,7 @@ enum StartHead {
 struct PictureHead {
     bytes: u64,
     /// Numbers of the blocks that are not empty.
+    #[serde(deserialize_with = "brought::list::<MAX_BLOCKS, _, _>")]
     blocks: Vec<u32>,
     is_cut: bool,
 }

@@ -23,7 +23,7 @@
 //! | 1 | [`driver`], [`plugin`], [`log`] | devices; modules up to a poll; where the log goes |
 //! | 1 | [`retain`] | values that outlive the daemon |
 //! | 0 | [`image`], [`variable`], [`clock`], [`latest`] | what a cycle works on |
-//! | 0 | [`journal`], [`stamp`], [`state`], [`systemd`], [`text`] | tools |
+//! | 0 | [`confine`], [`journal`], [`stamp`], [`state`], [`systemd`], [`text`] | tools |
 //!
 //! # A value's walk
 //! wire → a thread of the device's own → a triple buffer → [`driver::Driver::read`] → input image
@@ -84,7 +84,10 @@
 //!    variables too. Nothing ever becomes 0 by accident, and no float output anything but a finite
 //!    number.
 //! 5. Hostile bytes cannot hurt the daemon: whatever parses or compiles a module runs in a child
-//!    process with limits.
+//!    process with limits, and without files, network and other processes ([`confine`]). What this
+//!    does not prevent: a module that takes the compiler over by a defect of it can hand back
+//!    machine code of its own. The daemon runs that as it runs any artifact: with its own rights,
+//!    on the scan thread, outside of every other limit named here.
 //! 6. Every queue, list, file, message, name and retry has a written limit and a reason for its
 //!    value.
 //! 7. The supervisor never waits for the scan. Facts travel as levels with generations, not as
@@ -102,6 +105,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod confine;
 pub mod control;
 pub mod crash;
 pub mod daemon;

@@ -27,7 +27,7 @@ use crate::plugin::compile::{Artifact, Workshop};
 use crate::plugin::program::{Preparation, Program, Request};
 use crate::plugin::stop::{Lane, Timekeeper, now_ns};
 use crate::plugin::world::{Line, LogSink, Message, Seat, World};
-use crate::plugin::{Generation, Limits, ModuleHash, Settings};
+use crate::plugin::{Generation, Limits, ModuleHash, Settings, read_module};
 use crate::variable::{Variable, VariableKind};
 
 use file::{Pass, Recipe};
@@ -51,7 +51,7 @@ pub fn run(
     let read = |path: &PathBuf| Ok((path.display().to_string(), Recipe::read(path)?));
     let recipes = recipes.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
     let name = module.display().to_string();
-    let bytes = std::fs::read(module).with_context(|| name.clone())?;
+    let bytes = read_module(module, &workshop.limits).with_context(|| name.clone())?;
     let hash = ModuleHash::of(&bytes);
     let artifact = workshop.artifact_now(hash, bytes).with_context(|| name.clone())?;
     let keeper = Timekeeper::start(|| {}).context("the timekeeper does not start")?;

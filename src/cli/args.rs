@@ -35,6 +35,7 @@ Exit codes:
   0   done
   1   failed; standard error says why
   2   the command line is wrong
+  65  a file needs more time or memory than check, test and replay may use
   69  no daemon can be reached
   78  the configuration is wrong
 
@@ -278,6 +279,9 @@ pub(super) struct Replay {
     /// The module, if the report has none
     #[arg(long, value_name = "FILE")]
     pub(super) module: Option<PathBuf>,
+    /// Allow the limits of this configuration instead of the defaults
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
     /// How many of the last cycles to show
     #[arg(long, value_name = "N", default_value = "10")]
     pub(super) cycles: usize,

@@ -13,8 +13,8 @@ use super::table::Style;
 use super::unit::bytes;
 use super::{Exit, Failed, Outcome, workshop};
 use crate::config;
-use crate::plugin::Refusal;
 use crate::plugin::check::Report;
+use crate::plugin::{Limits, Refusal, read_module};
 use crate::text::legible;
 
 /// What was found about one file.
@@ -112,11 +112,12 @@ fn notes(config: &config::Config) -> Vec<String> {
 
 /// Lets the compile worker look at a module, with the limits of the contract.
 async fn module(file: &Path) -> Result<(bool, Verdict), Failed> {
-    let bytes = match std::fs::read(file) {
+    let workshop = workshop(Limits::default())?;
+    let bytes = match read_module(file, &workshop.limits) {
         Ok(bytes) => bytes,
         Err(error) => return Ok((false, Verdict::Unreadable { error: error.to_string() })),
     };
-    Ok(match workshop()?.check(&bytes).await {
+    Ok(match workshop.check(&bytes).await {
         Ok(report) => (true, Verdict::Module { report: Some(report), refusal: None }),
         Err(refusal) => (false, Verdict::Module { report: None, refusal: Some(refusal) }),
     })

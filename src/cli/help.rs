@@ -121,6 +121,8 @@ Example:
 /// Below the help of `replay`.
 pub(super) const REPLAY_HELP: &str = "\
 The exit code is 0 when the module traps again at the same place, and 1 when it does not.
+Limits of the plugin in the report that are above the defaults, or above those of --config, are
+lowered, and the replay says which.
 
 Example:
   camshaft replay /var/lib/camshaft/crash/tank-4711-0123456789abcdef.crash";

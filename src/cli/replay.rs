@@ -6,8 +6,10 @@ use super::args::Replay;
 use super::screen::Screen;
 use super::table::{Paint, Side, Style, Table};
 use super::{Exit, Failed, Outcome, failure, workshop};
+use crate::config;
 use crate::crash::{self, Judgement, Report, Verdict};
 use crate::plugin::record::Frame;
+use crate::plugin::{Limits, read_module};
 use crate::text::{legible, legible_up_to};
 
 /// Frames of a backtrace that are shown: a recursion shows itself in fewer.
@@ -18,7 +20,8 @@ const MAX_CELL: usize = 120;
 
 /// Runs a report again.
 pub(super) fn replay(what: &Replay) -> Outcome {
-    let Replay { report, module, cycles, json } = what;
+    let Replay { report, module, cycles, json, .. } = what;
+    let workshop = workshop(limits(what)?)?;
     let name = report.display();
     let failed = |why: &dyn std::fmt::Display| {
         Failed::new(Exit::Failure, format!("{name}: {}", legible(&why.to_string())))
@@ -26,12 +29,12 @@ pub(super) fn replay(what: &Replay) -> Outcome {
     let report = Report::read(report).map_err(|why| failed(&why))?;
     let module =
         match module {
-            Some(file) => Some(std::fs::read(file).map_err(|error| {
+            Some(file) => Some(read_module(file, &workshop.limits).map_err(|error| {
                 Failed::new(Exit::Failure, format!("{}: {error}", file.display()))
             })?),
             None => None,
         };
-    let judgement = crash::replay(&workshop()?, &report, module, *cycles).map_err(|error| {
+    let judgement = crash::replay(&workshop, &report, module, *cycles).map_err(|error| {
         let Failed { message, .. } = failure(error);
         failed(&message)
     })?;
@@ -41,6 +44,16 @@ pub(super) fn replay(what: &Replay) -> Outcome {
         // The message is empty because all has been said.
         Verdict::Diverged | Verdict::Undecided => Err(Failed::new(Exit::Failure, "")),
     }
+}
+
+/// The limits that a report may bring with it.
+///
+/// # Errors
+/// When they are to be those of a configuration, and that is wrong.
+pub(super) fn limits(what: &Replay) -> Result<Limits, Failed> {
+    let Some(file) = &what.config else { return Ok(Limits::default()) };
+    let config = config::load(file).map_err(|e| Failed::new(Exit::Config, e.to_string()))?;
+    Ok(config.plugins.limits)
 }
 
 fn show(judgement: &Judgement, paint: Paint) -> String {
@@ -70,6 +83,10 @@ fn show(judgement: &Judgement, paint: Paint) -> String {
     };
     if let Some(same) = same {
         text += &format!("{}  {same}\n", label("memory"));
+    }
+    if !judgement.lowered.is_empty() {
+        let lowered = legible(&judgement.lowered.join("; "));
+        text += &format!("{}  {lowered}; see --config\n", label("lowered"));
     }
     let style = match judgement.verdict {
         Verdict::Reproduced => Style::Good,

@@ -27,7 +27,8 @@ const CHECKSUM: usize = blake3::OUT_LEN;
 /// The range of a guest's stack that the sandbox takes, in bytes.
 const STACK: std::ops::RangeInclusive<usize> = 8 << 10..=100 << 20;
 
-/// The longest budget of a poll that makes sense, and the longest that a replay waits for an end.
+/// The longest budget of a poll or a start that makes sense, and the longest that a replay waits
+/// for an end.
 const MAX_BUDGET: Duration = Duration::from_secs(60);
 
 /// The part of the head that every version has.
@@ -109,6 +110,12 @@ impl Report {
             Ok::<_, String>(part.to_vec())
         };
         let lengths = head.lengths;
+        if lengths.tape > tape::MAX_EXPORT {
+            let (found, most) = (lengths.tape, tape::MAX_EXPORT);
+            return Err(format!(
+                "its tape has {found} bytes; the longest that is written has {most}"
+            ));
+        }
         let module = part(lengths.module, "module")?;
         let tape = part(lengths.tape, "tape")?;
         let checkpoint = part(lengths.checkpoint, "checkpoint")?;
@@ -141,27 +148,33 @@ impl Report {
         {
             return Err("its checkpoint has another size than its head says".into());
         }
-        if !STACK.contains(&limits.stack_bytes) || *poll_budget > MAX_BUDGET {
+        let is_short = |budget: Duration| budget <= MAX_BUDGET;
+        if !STACK.contains(&limits.stack_bytes)
+            || ![*poll_budget, limits.init_budget].into_iter().all(is_short)
+        {
             return Err("its limits are out of range".into());
         }
-        self.sections().map(drop)
+        self.sections().try_for_each(|section| section.map(drop))
     }
 
-    /// The tape; each section comes with its place.
-    pub(super) fn sections(&self) -> Result<Vec<(usize, Section)>, String> {
+    /// The tape; each section comes with its place. One that makes no sense, or that this version
+    /// of the program does not know, is an error and the last item.
+    pub(super) fn sections(&self) -> impl Iterator<Item = Result<(usize, Section), String>> {
         let ours = tape::functions();
         let number = |name: &String| ours.iter().position(|own| own == name);
         let numbers: Vec<_> = self.head.functions.iter().map(number).collect();
-        let mut sections = tape::parse(&self.tape)?;
-        for called in sections.iter_mut().flat_map(|(_, section)| &mut section.calls) {
-            let function = usize::from(called.function);
-            let found = numbers.get(function).copied().flatten();
-            let found = found.and_then(|number| u8::try_from(number).ok());
-            called.function = found.ok_or_else(|| {
-                let name = self.head.functions.get(function).map_or("a function", |name| name);
-                format!("its tape has {name:?}, which this camshaft does not know")
-            })?;
-        }
-        Ok(sections)
+        tape::parse(&self.tape).map(move |section| {
+            let (at, mut section) = section?;
+            for called in &mut section.calls {
+                let function = usize::from(called.function);
+                let found = numbers.get(function).copied().flatten();
+                let found = found.and_then(|number| u8::try_from(number).ok());
+                called.function = found.ok_or_else(|| {
+                    let name = self.head.functions.get(function).map_or("a function", |name| name);
+                    format!("its tape has {name:?}, which this camshaft does not know")
+                })?;
+            }
+            Ok((at, section))
+        })
     }
 }

@@ -3,6 +3,7 @@
 //! Bytes of an image are shown as the points that they are; where there is none, as they are. What
 //! only says what time it is, or what is said to the log, is left out.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -35,12 +36,17 @@ pub struct Cycle {
 /// # Errors
 /// When its tape makes no sense.
 pub fn history(report: &Report, most: usize) -> Result<Vec<Cycle>, String> {
-    let sections = report.sections()?;
-    let polls = sections.iter().filter(|(_, section)| section.phase == Phase::Poll);
-    let mut cycles: Vec<_> =
-        polls.rev().take(most).map(|(_, section)| cycle(section, &report.head.points)).collect();
-    cycles.reverse();
-    Ok(cycles)
+    let mut last = VecDeque::new();
+    for section in report.sections() {
+        let (_, section) = section?;
+        if section.phase == Phase::Poll {
+            last.push_back(section);
+        }
+        if last.len() > most {
+            last.pop_front();
+        }
+    }
+    Ok(last.iter().map(|section| cycle(section, &report.head.points)).collect())
 }
 
 fn cycle(section: &Section, points: &[Option<PointHead>]) -> Cycle {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, bail};
 use serde::Serialize;
 
+use super::brought::lowered;
 use super::{Cycle, Head, Report, StartHead, history, join};
 use crate::plugin::checkpoint::Noted;
 use crate::plugin::compile::Workshop;
@@ -53,12 +54,14 @@ pub struct Judgement {
     pub calls: usize,
     /// Whether the memory is the same byte by byte at the end; unknown when the time was over.
     pub same_memory: Option<bool>,
+    /// Limits of the report that the replay did not take over, because they are above its own.
+    pub lowered: Vec<String>,
     /// The last polls before the trap.
     pub cycles: Vec<Cycle>,
 }
 
 /// Runs the module of a report on its tape; `cycles` polls are told of. A `module` counts if the
-/// report has none.
+/// report has none. The limits of the report count as far as those of the `workshop` go.
 ///
 /// # Errors
 /// When the module is not at hand, is not the right one, or cannot be run.
@@ -70,6 +73,8 @@ pub fn replay(
 ) -> anyhow::Result<Judgement> {
     let head = &report.head;
     let cycles = history(report, cycles).map_err(|why| anyhow!(why))?;
+    let (limits, lowered) = lowered(&head.limits, &workshop.limits);
+    let allowed = lowered.join("; ");
     let judgement = |verdict, words, sections, calls, same_memory| Judgement {
         verdict,
         words,
@@ -81,6 +86,7 @@ pub fn replay(
         sections,
         calls,
         same_memory,
+        lowered,
         cycles,
     };
     let Some(reel) = reel(report)? else {
@@ -89,12 +95,17 @@ pub fn replay(
         return Ok(judgement(Verdict::Undecided, words, 0, 0, None));
     };
     let (hash, module) = the_module(report, module)?;
-    let workshop = Workshop { limits: head.limits, compiler: head.compiler, ..workshop.clone() };
-    let artifact = workshop.artifact_now(hash, module)?;
+    let workshop = Workshop { limits, compiler: head.compiler, ..workshop.clone() };
+    // Which limit it was that stood in the way is not always plain from what stood in it.
+    let explain = |error: anyhow::Error| match allowed.is_empty() {
+        true => error,
+        false => error.context(format!("its limits were lowered ({allowed})")),
+    };
+    let artifact = workshop.artifact_now(hash, module).map_err(explain)?;
     let keeper = Arc::new(Timekeeper::start(|| {}).context("the timekeeper does not start")?);
     let last = reel.sections.len();
     let Played { ending, sections, calls, memory } =
-        replay::replay(&artifact, reel, &head.limits, &keeper)?;
+        replay::replay(&artifact, reel, &limits, &keeper).map_err(|why| explain(why.into()))?;
     let (verdict, words) = judge(head, &ending, sections == last);
     let same_memory = (verdict == Verdict::Reproduced && !head.is_over).then(|| {
         let recorded = join(&head.memory, &report.memory);
@@ -114,9 +125,11 @@ fn reel(report: &Report) -> anyhow::Result<Option<Reel>> {
             (*tape_at, Some(Noted { picture, globals: globals.clone() }))
         }
     };
-    let sections = report.sections().map_err(|why| anyhow!(why))?;
-    let sections: Vec<_> =
-        sections.into_iter().filter(|(at, _)| *at >= from).map(|(_, section)| section).collect();
+    let wanted = report.sections().filter_map(|section| match section {
+        Ok((at, section)) => (at >= from).then_some(Ok(section)),
+        Err(why) => Some(Err(anyhow!(why))),
+    });
+    let sections: Vec<_> = wanted.collect::<anyhow::Result<_>>()?;
     let Some(last) = sections.last() else { return Ok(None) };
     let budget = match last.phase {
         Phase::Init => head.limits.init_budget,

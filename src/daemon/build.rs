@@ -103,7 +103,9 @@ async fn live(
     let mut devices = Devices::new();
     let scanning = start_scan(&config, retain.restored(), keeper.clone(), &mut devices)?;
     let (scan, reins, samples, lines) = scanning;
-    let loader = Loader::new(workshop(&config)?, keeper, events.clone());
+    let workshop = workshop(&config);
+    tokio::spawn(say_what_is_open(workshop.clone()));
+    let loader = Loader::new(workshop, keeper, events.clone());
     introduce(&config);
     let folder = watch_folder(&config, &events)?;
     let (end, ended) = oneshot::channel();
@@ -236,7 +238,21 @@ fn start_scan(
     Ok((scan.context("the scan does not start")?, reins, samples, lines))
 }
 
-fn workshop(config: &Config) -> anyhow::Result<Workshop> {
+/// Says once if this system lacks something that confines the compile worker. The daemon runs all
+/// the same: each of these bounds what a defect of the compiler can do, and no module is known that
+/// uses one.
+async fn say_what_is_open(workshop: Workshop) {
+    let open = workshop.confinement().await;
+    if !open.is_empty() {
+        let open = open.join("; ");
+        tracing::warn!(
+            %open,
+            "the compile worker is not confined as it should be: {open}; its other limits hold"
+        );
+    }
+}
+
+fn workshop(config: &Config) -> Workshop {
     let folder = &config.plugins.cache;
     let cache = Cache::open(folder)
         .inspect_err(|error| {
@@ -248,13 +264,13 @@ fn workshop(config: &Config) -> anyhow::Result<Workshop> {
             );
         })
         .ok();
-    Ok(Workshop {
+    Workshop {
         // Not the path it was started by: an upgrade may have replaced that file since.
         program: "/proc/self/exe".into(),
         compiler: config.plugins.compiler,
         limits: config.plugins.limits,
         cache,
-    })
+    }
 }
 
 /// The journal of receipts: on the disk, or in memory where that cannot be.

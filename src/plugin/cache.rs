@@ -2,12 +2,14 @@
 //!
 //! Loading an artifact is as trusting as loading a shared library, and wasmer checks nothing: a
 //! file with flipped bits loads and runs. So the folder is private to the daemon's user, every file
-//! carries a checksum that is compared first, and any doubt deletes the file. Nothing depends on
-//! the cache: without it a module is compiled once more.
+//! carries a checksum of its name and bytes that is compared first, and any doubt deletes the file.
+//! The checksum is no signature: whoever can write into the folder can make one. That is why a
+//! folder in which others could write, or of which a file is not the daemon's own, is emptied when
+//! it is opened. Nothing depends on the cache: without it a module is compiled once more.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -21,6 +23,13 @@ const MAX_BYTES: u64 = 512 << 20;
 /// Length of the checksum in front of each artifact.
 const CHECKSUM: usize = blake3::OUT_LEN;
 
+/// Length of a key: BLAKE3 in hexadecimal digits.
+const KEY: usize = 2 * blake3::OUT_LEN;
+
+/// Counts what the files have looked like: raise it with every change here, so that no file of the
+/// old look has a name that is asked for.
+const LOOK: u32 = 2;
+
 /// The version of wasmer, which is part of what an artifact depends on; a test compares it with
 /// `Cargo.toml`.
 const WASMER: &str = "7.4.2";
@@ -33,26 +42,90 @@ pub struct Cache(PathBuf);
 pub(super) fn key(module: ModuleHash, compiler: Compiler, limits: &Limits) -> String {
     let mut hasher = blake3::Hasher::new();
     let target = wasmer::sys::Target::default();
-    let build = (env!("CARGO_PKG_VERSION"), WASMER, super::flag::FORM, target);
+    let build = (env!("CARGO_PKG_VERSION"), WASMER, LOOK, super::flag::FORM, target);
     hasher.update(format!("{module:#} {compiler:?} {limits:?} {build:?}").as_bytes());
     hasher.finalize().to_hex().to_string()
 }
 
+/// What stands in front of an artifact: it counts for this key only, so that no file is taken for
+/// another.
+fn checksum(key: &str, artifact: &[u8]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(key.len() as u64).to_le_bytes());
+    hasher.update(key.as_bytes());
+    hasher.update(artifact);
+    hasher.finalize()
+}
+
 impl Cache {
-    /// Opens the folder, and makes it if it is not there.
+    /// Opens the folder, and makes it if it is not there. One that was open to others is closed and
+    /// emptied.
     ///
     /// # Errors
-    /// When it cannot be made, belongs to somebody else, or lets others in.
+    /// When it cannot be made, closed or emptied, or belongs to somebody else.
     pub fn open(folder: &Path) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let about = fs::metadata(folder)?;
         if about.uid() != nix::unistd::geteuid().as_raw() {
             return Err(io::Error::other("it belongs to another user"));
         }
-        if about.mode() & 0o077 != 0 {
+        let mode = about.mode() & 0o7777;
+        if mode & 0o077 != 0 {
             fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
         }
-        Ok(Self(folder.to_path_buf()))
+        let cache = Self(folder.to_path_buf());
+        if mode & 0o077 != 0 {
+            cache.empty(&format!("it was open to others (mode {mode:04o})"))?;
+        } else if let Some(strange) = cache.strange_file()? {
+            cache.empty(&format!("{strange} in it is no file of this user's own"))?;
+        }
+        Ok(cache)
+    }
+
+    /// A file under an artifact's name that this cache cannot have put there.
+    fn strange_file(&self) -> io::Result<Option<String>> {
+        for name in self.names()? {
+            let about = fs::symlink_metadata(self.0.join(&name))?;
+            if !is_own(&about) {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Deletes all artifacts, whole or not. Other files stay: none is ever read, and the folder may
+    /// be one that somebody has named by mistake.
+    fn empty(&self, why: &str) -> io::Result<()> {
+        let names = self.names()?;
+        let folder = self.0.display();
+        for name in &names {
+            let path = self.0.join(name);
+            match fs::symlink_metadata(&path)?.is_dir() {
+                true => fs::remove_dir_all(path)?,
+                false => fs::remove_file(path)?,
+            }
+        }
+        let deleted = names.len();
+        tracing::warn!(
+            %folder,
+            deleted,
+            "plugins.cache: {folder} cannot be believed, because {why}; it is private now, its \
+             {deleted} compiled modules were deleted, and the modules are compiled again"
+        );
+        Ok(())
+    }
+
+    /// The names in the folder that can be those of artifacts, also of such as were not finished.
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.0)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            let is_key = |key: &[u8]| key.iter().all(u8::is_ascii_hexdigit);
+            if name.as_bytes().get(..KEY).is_some_and(is_key) {
+                names.push(name);
+            }
+        }
+        Ok(names)
     }
 
     /// Where it is.
@@ -63,9 +136,9 @@ impl Cache {
     /// The artifact with this key, if there is a whole one.
     pub(super) fn load(&self, key: &str) -> Option<Vec<u8>> {
         let path = self.0.join(key);
-        let mut bytes = fs::read(&path).ok()?;
+        let mut bytes = read(&path).ok()?;
         let whole = bytes.len() > CHECKSUM
-            && blake3::hash(&bytes[CHECKSUM..]).as_bytes()[..] == bytes[..CHECKSUM];
+            && checksum(key, &bytes[CHECKSUM..]).as_bytes()[..] == bytes[..CHECKSUM];
         if !whole {
             let file = path.display();
             tracing::warn!(%file, "the cached artifact {file} is damaged; it is made again");
@@ -98,7 +171,7 @@ impl Cache {
         let unique = fastrand::u64(..);
         let half = self.0.join(format!("{key}.{unique:016x}.tmp"));
         put_whole(&half, &self.0.join(key), |file| {
-            file.write_all(blake3::hash(artifact).as_bytes())?;
+            file.write_all(checksum(key, artifact).as_bytes())?;
             file.write_all(artifact)
         })
     }
@@ -124,6 +197,25 @@ impl Cache {
             }
         }
     }
+}
+
+/// Whether this user has made it, and nobody else can write into it.
+fn is_own(about: &fs::Metadata) -> bool {
+    let is_ours = about.uid() == nix::unistd::geteuid().as_raw();
+    about.is_file() && is_ours && about.mode() & 0o022 == 0
+}
+
+/// The bytes of a file of our own. What somebody else has put there is not followed if it is a
+/// link, and not waited for if it is a pipe.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
+    let mut file = fs::File::options().read(true).custom_flags(flags.bits()).open(path)?;
+    if !is_own(&file.metadata()?) {
+        return Err(io::Error::other("it belongs to another user"));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -157,11 +249,90 @@ mod tests {
         assert!(manifest.contains(&format!("wasmer = {{ version = \"={WASMER}\"")));
     }
 
+    /// A key, as far as its form goes.
+    fn any_key(digit: &str) -> String {
+        digit.repeat(KEY)
+    }
+
     #[test]
-    fn the_folder_is_made_private() {
+    fn an_artifact_counts_under_its_own_name_only() {
         let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        Cache::open(folder.path()).unwrap();
-        assert_eq!(fs::metadata(folder.path()).unwrap().mode() & 0o777, 0o700);
+        let cache = Cache::open(folder.path()).unwrap();
+        let (one, other) = (any_key("1"), any_key("2"));
+        cache.store(&one, b"one");
+        cache.store(&other, b"other");
+        fs::copy(folder.path().join(&other), folder.path().join(&one)).unwrap();
+        assert_eq!(cache.load(&one), None);
+        assert!(!folder.path().join(&one).exists(), "what is not believed is deleted");
+        assert_eq!(cache.load(&other).as_deref(), Some(&b"other"[..]));
+        // Nor is the boundary between name and bytes in doubt.
+        assert_ne!(checksum("ab", b"c"), checksum("a", b"bc"));
+    }
+
+    #[test]
+    fn a_folder_that_was_open_to_others_is_closed_and_emptied() {
+        for mode in [0o755, 0o770, 0o701, 0o777] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path();
+            let cache = Cache::open(path).unwrap();
+            cache.store(&any_key("a"), b"theirs, for all we know");
+            fs::write(path.join(any_key("b") + ".0123456789abcdef.tmp"), "half").unwrap();
+            fs::create_dir(path.join(any_key("c"))).unwrap();
+            fs::write(path.join("notes"), "nobody's artifact").unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            let cache = Cache::open(path).unwrap();
+            assert_eq!(fs::metadata(path).unwrap().mode() & 0o777, 0o700);
+            assert_eq!(cache.load(&any_key("a")), None, "{mode:o}");
+            let left: Vec<_> =
+                fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name()).collect();
+            assert_eq!(left, ["notes"], "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_private_folder_keeps_what_it_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cache");
+        Cache::open(&path).unwrap().store(&any_key("a"), b"ours");
+        let cache = Cache::open(&path).unwrap();
+        assert_eq!(cache.load(&any_key("a")).as_deref(), Some(&b"ours"[..]));
+    }
+
+    #[test]
+    fn a_folder_with_a_file_that_is_not_ours_is_emptied() {
+        let check = |make: &dyn Fn(&Path)| {
+            let folder = tempfile::tempdir().unwrap();
+            Cache::open(folder.path()).unwrap().store(&any_key("a"), b"ours");
+            make(&folder.path().join(any_key("b")));
+            let cache = Cache::open(folder.path()).unwrap();
+            assert_eq!(cache.load(&any_key("a")), None);
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        };
+        check(&|path| std::os::unix::fs::symlink("/etc/passwd", path).unwrap());
+        check(&|path| {
+            fs::write(path, "anybody's").unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
+        });
+        // Only root can make a file somebody else's.
+        if nix::unistd::geteuid().is_root() {
+            check(&|path| {
+                fs::write(path, "nobody's").unwrap();
+                fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+                std::os::unix::fs::chown(path, Some(65534), None).unwrap();
+            });
+        }
+    }
+
+    #[test]
+    fn a_link_or_a_pipe_under_an_artifacts_name_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        cache.store(&any_key("a"), b"ours");
+        let (own, link) = (folder.path().join(any_key("a")), folder.path().join(any_key("b")));
+        std::os::unix::fs::symlink(own, &link).unwrap();
+        assert_eq!(read(&link).unwrap_err().raw_os_error(), Some(nix::libc::ELOOP));
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(read(&pipe).is_err());
     }
 }

@@ -4,33 +4,31 @@
 //! Whatever parses or compiles a module is hostile ground: a valid file of a few megabytes can cost
 //! gigabytes and minutes. So this program starts itself again with a hidden verb, sends the module
 //! to that child, and takes either an artifact or a refusal back. The daemon itself never looks
-//! into a module. What a module must be is in `check.rs`.
+//! into a module. What a module must be is in `check.rs`, what the child takes away from itself in
+//! `compile/confined.rs`.
 
 use std::io::{self, Read, Write};
 use std::num::NonZero;
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wasmer::sys::{CompilerConfig, Cranelift, EngineBuilder, Features, Singlepass};
+
+mod confined;
+mod growth;
 
 use super::cache::Cache;
 use super::check::{self, Report};
 use super::flag::StopFlag;
 use super::{Compiler, Limits, ModuleHash, Refusal, routine};
+use crate::confine::Death;
 
 /// The hidden verb of the command line that makes a process a compile worker.
 pub const WORKER_VERB: &str = "compile-worker";
-
-/// CPU time of one compilation. A module at every limit of `check.rs` stays below it with
-/// Cranelift.
-const MAX_CPU: Duration = Duration::from_secs(20);
 
 /// Wall time of one compilation: far above the CPU time, because the worker runs only when nobody
 /// else wants the CPU.
@@ -40,37 +38,27 @@ const MAX_WALL: Duration = Duration::from_secs(120);
 /// restart: it is compiled once more.
 const MAX_CACHE_WAIT: Duration = Duration::from_secs(1);
 
-/// Address space of the worker: enough for a module at the limits, survivable on a 2 GB board.
-const MAX_ADDRESS_SPACE: u64 = 1 << 30;
-
-/// Most bytes of an artifact for each byte of its module. What clang, rustc, Zig, AssemblyScript,
-/// Emscripten and Go make becomes at most 14 times as large with Cranelift and 17 times with
-/// Singlepass, beyond a few kilobytes that any module takes.
-const MOST_GROWTH: u64 = 32;
-
-/// What an artifact may have beyond that for each function, however small: places, frames and traps
-/// are listed by function, some 300 bytes.
-const MOST_PER_FUNCTION: u64 = 512;
-
-/// What an artifact may have in any case.
-const SMALL_ARTIFACT: u64 = 1 << 20;
-
 /// Most bytes of the answer in front of an artifact: it names imports, of which there are 20 000 at
 /// the most, in 200 bytes each.
 const MAX_ANSWER: u64 = 4 << 20;
-
-/// Largest artifact that is accepted of a module of so many bytes and functions.
-fn most_artifact(module: usize, functions: u32) -> u64 {
-    SMALL_ARTIFACT + MOST_GROWTH * module as u64 + MOST_PER_FUNCTION * u64::from(functions)
-}
 
 /// What the worker is to do, in front of the module on its standard input.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Job {
     compiler: Compiler,
     limits: Limits,
-    /// Only check, do not compile.
-    check_only: bool,
+    wanted: Wanted,
+}
+
+/// What the worker is to answer with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Wanted {
+    /// What the module is.
+    Report,
+    /// The module, compiled.
+    Artifact,
+    /// What the worker could do if the module had taken it over; there is no module.
+    Confinement,
 }
 
 /// What the worker answers, in front of the artifact on its standard output.
@@ -79,6 +67,8 @@ enum Answer {
     /// The length of the artifact that follows, in bytes.
     Done(Report, usize),
     Refused(Refusal),
+    /// What the system did not take away from the worker.
+    Open(Vec<String>),
 }
 
 /// A compiled module.
@@ -117,7 +107,7 @@ impl Workshop {
                 return Ok(Artifact { bytes: bytes.into(), cached: true });
             }
         }
-        let (_, bytes) = self.work(&module, false).await?;
+        let (_, bytes) = self.work(&module, Wanted::Artifact).await?;
         let bytes: Arc<[u8]> = bytes.into();
         if let Some(cache) = self.cache.clone() {
             let bytes = Arc::clone(&bytes);
@@ -148,25 +138,44 @@ impl Workshop {
     /// # Errors
     /// As [`Workshop::artifact`].
     pub async fn check(&self, module: &[u8]) -> Result<Report, Refusal> {
-        Ok(self.work(module, true).await?.0)
+        Ok(self.work(module, Wanted::Report).await?.0)
     }
 
-    async fn work(&self, module: &[u8], check_only: bool) -> Result<(Report, Vec<u8>), Refusal> {
+    /// What a module that takes the worker over could do with it, beyond using up its limits and
+    /// handing back an artifact of its own: empty where the system has everything that confines it.
+    pub async fn confinement(&self) -> Vec<String> {
+        let job = self.job(Wanted::Confinement);
+        let answer = match tokio::time::timeout(MAX_WALL, self.exchange(job, &[])).await {
+            Ok(Ok((_, output, _))) => output,
+            Ok(Err(error)) => return vec![format!("it does not start: {error}")],
+            Err(_) => return vec![format!("it did not answer within {MAX_WALL:?}")],
+        };
+        match serde_json::from_slice(&answer) {
+            Ok(Answer::Open(found)) => found,
+            _ => vec!["it did not answer".into()],
+        }
+    }
+
+    fn job(&self, wanted: Wanted) -> Job {
+        Job { compiler: self.compiler, limits: self.limits, wanted }
+    }
+
+    async fn work(&self, module: &[u8], wanted: Wanted) -> Result<(Report, Vec<u8>), Refusal> {
         let mut pause = FIRST_PAUSE;
         for _ in 1..MAX_ATTEMPTS {
-            match self.attempt(module, check_only).await {
+            match self.attempt(module, wanted).await {
                 Err(Failed::ByAccident(_)) => tokio::time::sleep(pause).await,
                 Err(Failed::ByFault(refusal)) => return Err(refusal),
                 Ok(done) => return Ok(done),
             }
             pause *= 2;
         }
-        self.attempt(module, check_only).await.map_err(|failed| match failed {
+        self.attempt(module, wanted).await.map_err(|failed| match failed {
             Failed::ByAccident(refusal) | Failed::ByFault(refusal) => refusal,
         })
     }
 
-    async fn attempt(&self, module: &[u8], check_only: bool) -> Result<(Report, Vec<u8>), Failed> {
+    async fn attempt(&self, module: &[u8], wanted: Wanted) -> Result<(Report, Vec<u8>), Failed> {
         let limit = self.limits.module_bytes;
         if module.len() as u64 > limit {
             return Err(Failed::ByFault(Refusal::new(
@@ -174,8 +183,8 @@ impl Workshop {
                 format!("the limit is {limit} (plugins.module in the configuration)"),
             )));
         }
-        let job = Job { compiler: self.compiler, limits: self.limits, check_only };
-        let exchange = tokio::time::timeout(MAX_WALL, self.exchange(job, module)).await;
+        let exchange = self.exchange(self.job(wanted), module);
+        let exchange = tokio::time::timeout(MAX_WALL, exchange).await;
         let (status, output, complaint) = match exchange {
             Ok(Ok(done)) => done,
             Ok(Err(error)) => {
@@ -222,7 +231,7 @@ impl Workshop {
         };
         let mut output = Vec::new();
         let mut complaint = Vec::new();
-        let most = most_artifact(module.len(), self.limits.functions);
+        let most = growth::most_bytes(module.len(), self.limits.functions);
         let mut answer = stdout.take(MAX_ANSWER + most);
         let mut words = stderr.take(MAX_COMPLAINT);
         // A worker that refuses early closes its input: what it says counts, not our broken pipe.
@@ -263,6 +272,8 @@ fn parse(output: &[u8]) -> Option<Result<(Report, Vec<u8>), Refusal>> {
             (artifact.len() == len).then(|| Ok((report, artifact.to_vec())))
         }
         Answer::Refused(refusal) => Some(Err(refusal)),
+        // Nobody has asked for that with a module.
+        Answer::Open(_) => None,
     }
 }
 
@@ -280,17 +291,15 @@ fn too_dear(what: &str, limit: &str) -> Refusal {
 fn died(status: ExitStatus, complaint: &[u8]) -> Failed {
     let complaint = String::from_utf8_lossy(complaint);
     let words = complaint.lines().find(|line| !line.is_empty()).unwrap_or_default();
-    match status.signal().map(Signal::try_from) {
-        Some(Ok(Signal::SIGXCPU)) => Failed::ByFault(too_dear("used up its CPU time", "time")),
-        _ if words.starts_with("memory allocation of") => {
-            Failed::ByFault(too_dear("ran out of memory", "memory"))
-        }
-        // Somebody's, or the kernel's when memory is short. The module may be innocent.
-        Some(Ok(Signal::SIGKILL | Signal::SIGTERM | Signal::SIGINT | Signal::SIGHUP)) => {
+    match Death::of(status, words) {
+        Death::OutOfTime => Failed::ByFault(too_dear("used up its CPU time", "time")),
+        Death::OutOfMemory => Failed::ByFault(too_dear("ran out of memory", "memory")),
+        // The module may be innocent.
+        Death::Killed => {
             let reason = format!("its compilation was killed {MAX_ATTEMPTS} times");
             Failed::ByAccident(Refusal::new(reason, ONCE_MORE))
         }
-        _ => Failed::ByFault(Refusal::new(
+        Death::Other => Failed::ByFault(Refusal::new(
             format!("its compilation failed ({status}): {words}"),
             "make the module smaller or build it with another toolchain",
         )),
@@ -299,7 +308,7 @@ fn died(status: ExitStatus, complaint: &[u8]) -> Failed {
 
 /// The life of a compile worker: one job from standard input, one answer on standard output.
 pub fn worker() -> ExitCode {
-    confine();
+    let missing = confined::confine();
     let mut input = Vec::new();
     if io::stdin().lock().read_to_end(&mut input).is_err() {
         return ExitCode::FAILURE;
@@ -311,6 +320,9 @@ pub fn worker() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let (answer, artifact) = match work(job, &input[end + 1..]) {
+        _ if job.wanted == Wanted::Confinement => {
+            (Answer::Open(confined::still_open(missing)), Vec::new())
+        }
         Ok((report, artifact)) => (Answer::Done(report, artifact.len()), artifact),
         Err(refusal) => (Answer::Refused(refusal), Vec::new()),
     };
@@ -323,45 +335,18 @@ pub fn worker() -> ExitCode {
     }
 }
 
-/// Takes away what a compilation does not need. Each step is a bound on damage, not a condition of
-/// the work: where the system refuses one, the others still hold.
-fn confine() {
-    let cpu = MAX_CPU.as_secs();
-    let _ = setrlimit(Resource::RLIMIT_CPU, cpu, cpu + 1);
-    let _ = setrlimit(Resource::RLIMIT_AS, MAX_ADDRESS_SPACE, MAX_ADDRESS_SPACE);
-    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
-    let _ = setrlimit(Resource::RLIMIT_FSIZE, 0, 0);
-    // It ends with the daemon, and before it when memory runs out.
-    let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
-    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
-    let idle = thread_priority::ThreadSchedulePolicy::Normal(
-        thread_priority::NormalThreadSchedulePolicy::Idle,
-    );
-    let _ = thread_priority::set_thread_priority_and_policy(
-        thread_priority::thread_native_id(),
-        thread_priority::ThreadPriority::Min,
-        idle,
-    );
-}
-
 fn work(job: Job, module: &[u8]) -> Result<(Report, Vec<u8>), Refusal> {
     let report = check::check(module, &job.limits, job.compiler)?;
-    if job.check_only {
+    if job.wanted == Wanted::Report {
         return Ok((report, Vec::new()));
     }
     let artifact = compile(job.compiler, module)?;
-    let most = most_artifact(module.len(), report.functions);
-    if artifact.len() as u64 > most {
-        let (small, large) = (module.len(), artifact.len());
-        return Err(Refusal::new(
-            format!("its {small} bytes become {large} bytes of code"),
-            format!("the limit is {most}, {MOST_GROWTH} times as much; no real module comes near"),
-        ));
-    }
+    growth::check(module.len(), report.functions, artifact.len())?;
     Ok((report, artifact))
 }
 
 fn compile(compiler: Compiler, module: &[u8]) -> Result<Vec<u8>, Refusal> {
+    confined::keep_to_this_thread();
     let one = NonZero::<usize>::MIN;
     let extended = routine::extend(module).map_err(|error| check::malformed(&error))?;
     let stop_flag = Arc::new(StopFlag::new(&extended));
@@ -370,12 +355,14 @@ fn compile(compiler: Compiler, module: &[u8]) -> Result<Vec<u8>, Refusal> {
             let mut config = Cranelift::new();
             config.num_threads(one);
             config.push_middleware(stop_flag);
+            config.push_middleware(Arc::new(confined::LastThread));
             EngineBuilder::new(config)
         }
         Compiler::Singlepass => {
             let mut config = Singlepass::new();
             config.num_threads(one);
             config.push_middleware(stop_flag);
+            config.push_middleware(Arc::new(confined::LastThread));
             EngineBuilder::new(config)
         }
     };

@@ -22,8 +22,8 @@ pub mod overlay;
 pub mod program;
 pub mod record;
 pub mod replay;
-mod routine;
 mod rights;
+mod routine;
 mod scratch;
 pub mod shadow;
 mod size;
@@ -39,6 +39,9 @@ mod wasm;
 pub mod world;
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -133,6 +136,17 @@ impl Default for Limits {
             log_lines_per_s: 100,
         }
     }
+}
+
+/// Reads a module, and of a longer file one byte more than `limits` allow, which whoever checks it
+/// then refuses. The file may be anybody's: `/dev/zero` has no end.
+///
+/// # Errors
+/// What the system says.
+pub fn read_module(path: &Path, limits: &Limits) -> io::Result<Vec<u8>> {
+    let mut module = Vec::new();
+    File::open(path)?.take(limits.module_bytes.saturating_add(1)).read_to_end(&mut module)?;
+    Ok(module)
 }
 
 /// Which points a program may touch.

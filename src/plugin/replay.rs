@@ -121,10 +121,10 @@ impl Player {
         }
     }
 
-    /// The number of the next call into the guest, if there is to be one.
-    fn next(&self) -> Option<usize> {
-        let goes_on = self.divergence.is_none() && self.begun < self.sections.len();
-        goes_on.then_some(self.begun)
+    /// The next call into the guest with its number, counted from 1, if there is to be one.
+    fn next(&self) -> Option<(usize, &Section)> {
+        let section = self.sections.get(self.begun)?;
+        self.divergence.is_none().then_some((self.begun + 1, section))
     }
 
     /// It has ended, in a trap or by itself. Whatever is left on the tape was not done.
@@ -292,7 +292,7 @@ pub fn replay(
     let guest = Guest::new(Seat(0), 0, &Settings::default(), &points, 0);
     let (begun, made, calls) = (0, 0, 0);
     let (divergence, is_beyond) = (None, false);
-    let steps: Vec<_> = sections.iter().map(|s| (s.phase, s.cycle, s.now)).collect();
+    let inits = sections.iter().filter(|section| section.phase == Phase::Init).count();
     let player = Player { sections, begun, made, calls, divergence, is_over, is_beyond };
     let host = Host { guest, memory: None, tape: Tape::default(), player: Some(player) };
     let (mut instance, exports) = Instance::make(&artifact.bytes, host, limits, keeper)?;
@@ -311,17 +311,18 @@ pub fn replay(
             })?;
         }
         None => {
-            let inits = steps.iter().filter(|(phase, ..)| *phase == Phase::Init).count();
             let time = allowed(inits);
             (world, result) = instance.initialize(&exports, world, time);
         }
     }
     while result.is_ok()
-        && let Some(begun) = instance.host().player.as_ref().and_then(Player::next)
+        && let Some((number, phase)) = instance.host().player.as_ref().and_then(|player| {
+            let (number, section) = player.next()?;
+            (world.cycle, world.now) = (section.cycle, section.now);
+            Some((number, section.phase))
+        })
     {
-        let (phase, cycle, now) = steps[begun];
-        (world.cycle, world.now) = (cycle, now);
-        let time = allowed(begun + 1);
+        let time = allowed(number);
         started = Instant::now();
         lane.mark();
         (world, result) = step(&mut instance, phase, world, &lane, time);

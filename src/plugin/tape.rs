@@ -21,12 +21,16 @@ mod row;
 #[cfg(test)]
 mod tests;
 
-pub use read::{Called, Section, parse};
+pub use read::{Called, Section, Sections, parse};
 use row::Row;
 
 /// Room of one tape. Two stretches of 100 polls fit with 600 bytes each, some twenty host calls; a
 /// hundred programs have 12 MB.
 const TAPE_BYTES: usize = 128 << 10;
+
+/// The longest tape that [`Tape::export`] makes: all of the ring, and the row that is not on it
+/// yet.
+pub const MAX_EXPORT: usize = TAPE_BYTES + HEAD + 3 * LONGEST;
 
 /// The most that one section may fill, so that there is always room for those before it. What a
 /// guest does beyond that is not noted.

@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::head::{Head, ImageSize};
 use crate::image::{Points, Value};
-use crate::variable::{MAX_NAME_BYTES, Variables};
+use crate::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variables};
 
 /// Largest recipe: a day of passes at one a second is half of it.
 const MAX_FILE_BYTES: u64 = 16 << 20;
@@ -92,7 +92,8 @@ fn duration<'de, D: Deserializer<'de>>(json: D) -> Result<Duration, D::Error> {
     })
 }
 
-/// A JSON object as a list in the order of the file, in which no name may occur twice.
+/// A JSON object as a list in the order of the file, in which no name may occur twice. It has at
+/// most as many names as there can be variables, which also bounds the search for the name.
 #[derive(Debug)]
 pub(super) struct Named<T>(pub(super) Vec<(String, T)>);
 
@@ -115,6 +116,11 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Named<T>, A::Error> {
                 let mut entries: Vec<(String, T)> = Vec::new();
                 while let Some(name) = map.next_key::<String>()? {
+                    if entries.len() == MAX_VARIABLES {
+                        let why =
+                            format!("more than {MAX_VARIABLES} names; so many variables can be");
+                        return Err(A::Error::custom(why));
+                    }
                     if entries.iter().any(|(other, _)| *other == name) {
                         return Err(A::Error::custom(format!("`{name}` occurs twice")));
                     }

@@ -1,7 +1,7 @@
 //! Crash reports: made of real crashes, and run again from the report alone.
 //!
 //! At the border of the scan here; through the whole daemon in `crash/daemon.rs`, of damaged and
-//! forged reports in `crash/damage.rs`.
+//! forged reports in `crash/damage.rs`; what a report may cost its reader, in `crash/bounds.rs`.
 
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use camshaft::variable::Variable;
 
 use crate::rig::{Rig, points, wat, workshop};
 
+mod bounds;
 mod daemon;
 mod damage;
 

@@ -6,6 +6,7 @@
 
 mod abi;
 mod budget;
+mod confine;
 mod control;
 mod crash;
 mod daemon;
@@ -19,6 +20,7 @@ mod hostile;
 mod log;
 mod long;
 mod mute;
+mod offline;
 mod quiet;
 mod recipe;
 mod refuse;

@@ -38,27 +38,95 @@ pub struct Called {
     pub code: i32,
 }
 
-/// Reads an exported tape; each section comes with the place where it begins. Polls of one row have
-/// the same place, and of their times only the first and the last are exact.
+/// The sections of an exported tape in order, each with the place where it begins. Polls of one row
+/// have the same place, and of their times only the first and the last are exact. A place that
+/// makes no sense is an error, and the last item.
 ///
-/// # Errors
-/// Where it makes no sense.
-pub fn parse(tape: &[u8]) -> Result<Vec<(usize, Section)>, String> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while at < tape.len() {
-        let wrong = || format!("the section at byte {at} of its tape makes no sense");
-        let rest = &tape[at..];
+/// Each section is made when it is asked for: a row of 24 bytes stands for a hundred polls.
+#[derive(Debug, Clone)]
+pub struct Sections<'a> {
+    tape: &'a [u8],
+    /// Where the next section begins.
+    at: usize,
+    /// Where the row begins that is being taken apart, and what of it is left.
+    row: Option<(usize, Polls)>,
+}
+
+/// Reads an exported tape.
+pub fn parse(tape: &[u8]) -> Sections<'_> {
+    Sections { tape, at: 0, row: None }
+}
+
+impl Iterator for Sections<'_> {
+    type Item = Result<(usize, Section), String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some((at, polls)) = &mut self.row
+            && let Some(poll) = polls.next()
+        {
+            return Some(Ok((*at, poll)));
+        }
+        let at = self.at;
+        let rest = self.tape.get(at..).filter(|rest| !rest.is_empty())?;
         let len = rest.first_chunk().map_or(0, |len| u32::from_le_bytes(*len) as usize);
-        let sections = rest.get(..len).and_then(sections).ok_or_else(wrong)?;
-        found.extend(sections.into_iter().map(|section| (at, section)));
-        at += len;
+        let Some(part) = rest.get(..len).and_then(part) else {
+            self.at = self.tape.len();
+            return Some(Err(format!("the section at byte {at} of its tape makes no sense")));
+        };
+        self.at += len;
+        match part {
+            Part::One(section) => Some(Ok((at, section))),
+            Part::Row(polls) => {
+                self.row = Some((at, polls));
+                self.next()
+            }
+        }
     }
-    Ok(found)
+}
+
+/// What a section of the tape stands for.
+enum Part {
+    One(Section),
+    Row(Polls),
+}
+
+/// Polls that called nothing, of which those from `next` on have not been made.
+#[derive(Debug, Clone)]
+struct Polls {
+    next: u32,
+    polls: u32,
+    /// Cycle and time of the first.
+    cycle: u64,
+    now: Duration,
+    /// Cycles from one to the next.
+    stride: u64,
+    /// Nanoseconds from the first to the last.
+    nanos: u64,
+}
+
+impl Polls {
+    /// Poll `n`, counted from 0, unless its numbers are out of range.
+    fn poll(&self, n: u32) -> Option<Section> {
+        let cycle = self.cycle.checked_add(self.stride.checked_mul(n.into())?)?;
+        let steps = u128::from(self.polls - 1).max(1);
+        let passed = u128::from(self.nanos) * u128::from(n) / steps;
+        let now = self.now.checked_add(Duration::from_nanos(u64::try_from(passed).ok()?))?;
+        Some(Section { phase: Phase::Poll, cycle, now, is_cut: false, calls: Vec::new() })
+    }
+}
+
+impl Iterator for Polls {
+    type Item = Section;
+
+    fn next(&mut self) -> Option<Section> {
+        let n = self.next;
+        (n < self.polls).then(|| self.next += 1)?;
+        self.poll(n)
+    }
 }
 
 /// The one section in these bytes, or a row of them.
-fn sections(bytes: &[u8]) -> Option<Vec<Section>> {
+fn part(bytes: &[u8]) -> Option<Part> {
     let (head, entries) = bytes.split_at_checked(HEAD)?;
     let word = |at: usize| head[at..].first_chunk().map(|word| u64::from_le_bytes(*word));
     let (cycle, now) = (word(5)?, Duration::from_nanos(word(13)?));
@@ -68,14 +136,14 @@ fn sections(bytes: &[u8]) -> Option<Vec<Section>> {
         1 => Phase::Poll,
         2 => Phase::Save,
         3 => Phase::Restore,
-        ROW => return reader.row(cycle, now),
+        ROW => return reader.row(cycle, now).map(Part::Row),
         _ => return None,
     };
     let mut calls = Vec::new();
     while !reader.0.is_empty() {
         calls.push(reader.called()?);
     }
-    Some(vec![Section { phase, cycle, now, is_cut: head[4] & CUT != 0, calls }])
+    Some(Part::One(Section { phase, cycle, now, is_cut: head[4] & CUT != 0, calls }))
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -108,16 +176,12 @@ impl<'a> Reader<'a> {
     }
 
     /// The polls of a row whose first one was in this cycle, at this time.
-    fn row(&mut self, cycle: u64, now: Duration) -> Option<Vec<Section>> {
+    fn row(&mut self, cycle: u64, now: Duration) -> Option<Polls> {
         let polls = u32::try_from(self.number()?).ok().filter(|n| (1..=LONGEST_ROW).contains(n))?;
         let (stride, nanos) = (self.number()?, self.number()?);
-        let poll = |n: u32| {
-            let cycle = cycle.checked_add(stride.checked_mul(n.into())?)?;
-            let passed = u128::from(nanos) * u128::from(n) / u128::from(polls - 1).max(1);
-            let now = now.checked_add(Duration::from_nanos(u64::try_from(passed).ok()?))?;
-            Some(Section { phase: Phase::Poll, cycle, now, is_cut: false, calls: Vec::new() })
-        };
-        self.0.is_empty().then(|| (0..polls).map(poll).collect())?
+        let row = Polls { next: 0, polls, cycle, now, stride, nanos };
+        // The numbers only grow: if those of the last are in range, all are.
+        (self.0.is_empty() && row.poll(polls - 1).is_some()).then_some(row)
     }
 
     fn called(&mut self) -> Option<Called> {

@@ -36,7 +36,7 @@ fn the_newest_sections_are_there_whole() {
                 let exported = tape.export();
                 // A row may still be on its way.
                 assert!(exported.len() < TAPE_BYTES + HEAD + 3 * LONGEST);
-                let found = parse(&exported).unwrap();
+                let found = parse(&exported).collect::<Result<Vec<_>, _>>().unwrap();
                 let newest = &all[all.len() - found.len()..];
                 assert!(found.iter().map(|(_, section)| section).eq(newest));
                 // A section that fell out made room for another.
@@ -59,7 +59,7 @@ fn a_section_that_is_too_large_is_cut_after_a_whole_call() {
     }
     tape.end();
     assert!(tape.reaches(before), "it may be the last");
-    let found = parse(&tape.export()).unwrap();
+    let found = parse(&tape.export()).collect::<Result<Vec<_>, _>>().unwrap();
     let [(0, section)] = &found[..] else { panic!("{} sections", found.len()) };
     assert!(section.is_cut && section.calls.len() > 5000);
     assert_eq!(section.calls.last().unwrap().given, [(0, vec![1, 2, 3])]);
@@ -83,7 +83,7 @@ fn words_for_the_log_are_not_kept_and_what_was_undone_is_forgotten() {
     poll(&mut tape, Phase::Poll);
     poll(&mut tape, Phase::Save);
     tape.forget(true);
-    let found = parse(&tape.export()).unwrap();
+    let found = parse(&tape.export()).collect::<Result<Vec<_>, _>>().unwrap();
     assert_eq!(found.len(), 1);
     assert!(found[0].1.calls[0].taken.is_empty() && tape.reaches(0));
     poll(&mut tape, Phase::Save);
@@ -107,7 +107,7 @@ fn polls_that_call_nothing_are_told_one_by_one() {
     (1009..1300).step_by(3).chain([2000]).for_each(|cycle| quiet(&mut tape, cycle));
     let position = tape.position();
     (2001..2003).for_each(|cycle| quiet(&mut tape, cycle));
-    let found = parse(&tape.export()).unwrap();
+    let found = parse(&tape.export()).collect::<Result<Vec<_>, _>>().unwrap();
     assert!(found.iter().map(|(_, section)| section).eq(&expected));
     let after = found.iter().filter(|(at, _)| *at >= tape.exported_before(position));
     assert_eq!(after.count(), 2, "a row ends where somebody notes the place");

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A report of a crash in cycle 51.
-fn bytes() -> Vec<u8> {
+pub(super) fn bytes() -> Vec<u8> {
     let body = "(if (f64.gt (f64.load (i32.const 320)) (f64.const 50)) (then unreachable))";
     let module = module("1", "", body);
     let mut rig = running(&module);
@@ -12,7 +12,7 @@ fn bytes() -> Vec<u8> {
 }
 
 /// Where the tape begins and ends.
-fn tape(bytes: &[u8]) -> std::ops::Range<usize> {
+pub(super) fn tape(bytes: &[u8]) -> std::ops::Range<usize> {
     let head = bytes.iter().position(|&byte| byte == b'\n').unwrap();
     let json: serde_json::Value = serde_json::from_slice(&bytes[..head]).unwrap();
     let len = |part: &str| json["lengths"][part].as_u64().unwrap() as usize;
@@ -21,7 +21,7 @@ fn tape(bytes: &[u8]) -> std::ops::Range<usize> {
 }
 
 /// Gives the bytes the checksum that they should have.
-fn seal(bytes: &mut [u8]) {
+pub(super) fn seal(bytes: &mut [u8]) {
     let (body, checksum) = bytes.split_at_mut(bytes.len() - 32);
     checksum.copy_from_slice(blake3::hash(body).as_bytes());
 }

@@ -1,0 +1,177 @@
+//! Verbs that read what strangers have sent, in a child process with bounds.
+//!
+//! `check`, `test` and `replay` parse files of anybody and run their modules on the machine of
+//! whoever looks at them. So this program starts itself once more with the same arguments, and the
+//! child confines itself before it opens a file: CPU time, memory, no writing, no network. It has
+//! the same standard output, so it prints as ever; its exit code is passed on. The parent looks at
+//! the clock and says why a child did not come to an end. The steps are in `confine.rs`.
+//!
+//! Within the child, modules are compiled in a compile worker as in the daemon.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::{ExitCode, ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{ChildStderr, Command};
+
+use super::args::Verb;
+use super::{Exit, Failed, replay};
+use crate::confine::{self, Bounds, Death, Memory, Reach, is_out_of_memory};
+use crate::plugin::Limits;
+
+/// The hidden verb of the child: `camshaft within SECONDS BYTES VERB ...`.
+pub const CHILD_VERB: &str = "within";
+
+/// Words in front of the child's verb: the program, [`CHILD_VERB`], seconds, bytes.
+const PREFIX: usize = 4;
+
+/// CPU time of `check`, without that of its compile workers: a configuration at the limit of its
+/// size takes a tenth of a second.
+const CHECK_CPU: Duration = Duration::from_secs(30);
+
+/// CPU time of `replay`, without that of its compile worker: twice the longest time that one call
+/// may have according to a report.
+const REPLAY_CPU: Duration = Duration::from_secs(120);
+
+/// CPU time of `test`: the passes of a day at one a second, each within a budget of 5 ms, take
+/// seven minutes.
+const TEST_CPU: Duration = Duration::from_secs(600);
+
+/// Memory besides that of the guest: as much as the compile worker may have, which inherits the
+/// bound. A report or a recipe at the limit of its size takes 150 MB.
+const MEMORY_BYTES: u64 = 1 << 30;
+
+/// So many times the CPU time may pass by the clock: the machine may have other things to do, but a
+/// child that stands still is ended.
+const PATIENCE: u32 = 10;
+
+/// The most that is passed on of what a child says to standard error.
+const MAX_WORDS: u64 = 1 << 20;
+
+/// What the verb may use, if it is one that reads what strangers have sent.
+pub(super) fn bounds(verb: &Verb) -> Option<Result<Bounds, Failed>> {
+    let bounds = |cpu, limits: Limits| Bounds {
+        cpu,
+        memory: Memory::Writable(MEMORY_BYTES.saturating_add(limits.memory_bytes)),
+        reach: Reach::Read,
+    };
+    match verb {
+        Verb::Check { .. } => Some(Ok(bounds(CHECK_CPU, Limits::default()))),
+        Verb::Test(_) => Some(Ok(bounds(TEST_CPU, Limits::default()))),
+        Verb::Replay(what) => Some(replay::limits(what).map(|limits| bounds(REPLAY_CPU, limits))),
+        _ => None,
+    }
+}
+
+/// Runs this program once more with the same arguments, within bounds. Returns the child's exit
+/// code, which says all that is to be said, unless the child was ended.
+pub(super) fn run_in_child(bounds: Bounds) -> Result<ExitCode, Failed> {
+    let bounds = bounds.or_inherited();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (status, words) = runtime.block_on(run(&bounds))?;
+    if let Some(code) = status.and_then(|status| status.code()) {
+        return Ok(u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from));
+    }
+    Err(ended(&bounds, status, &words))
+}
+
+/// Runs the child; its exit status, unless it was over its time, and its last words, if any.
+async fn run(bounds: &Bounds) -> io::Result<(Option<ExitStatus>, String)> {
+    let memory = match bounds.memory {
+        Memory::Addresses(bytes) | Memory::Writable(bytes) => bytes,
+    };
+    let mut child = Command::new("/proc/self/exe")
+        .args([CHILD_VERB, &bounds.cpu.as_secs().to_string(), &memory.to_string()])
+        .args(std::env::args_os().skip(1))
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let stderr = child.stderr.take().expect("it was asked for above");
+    let whole = async {
+        let words = pass_on(stderr).await;
+        (child.wait().await, words)
+    };
+    match tokio::time::timeout(bounds.cpu * PATIENCE, whole).await {
+        Ok((status, words)) => Ok((Some(status?), words)),
+        // Dropping the child ends it.
+        Err(_) => Ok((None, String::new())),
+    }
+}
+
+/// Passes on what a child says to standard error. If it is out of memory, its last words are
+/// returned instead: they are said better by us.
+async fn pass_on(stderr: ChildStderr) -> String {
+    let mut lines = BufReader::new(stderr.take(MAX_WORDS)).split(b'\n');
+    let mut last = String::new();
+    while let Ok(Some(line)) = lines.next_segment().await {
+        if last.is_empty() {
+            let words = String::from_utf8_lossy(&line);
+            if is_out_of_memory(&words) {
+                last = words.into_owned();
+                continue;
+            }
+            let mut ours = io::stderr().lock();
+            // Nobody may be there to read it; the exit code says it too.
+            let _ = ours.write_all(&line).and_then(|()| ours.write_all(b"\n"));
+        }
+    }
+    last
+}
+
+/// Why a child has no exit code.
+fn ended(bounds: &Bounds, status: Option<ExitStatus>, words: &str) -> Failed {
+    let (cpu, clock) = (bounds.cpu, bounds.cpu * PATIENCE);
+    let Some(status) = status else {
+        let clock = humantime::format_duration(clock);
+        return Failed::new(Exit::TooMuch, format!("it stands still: {clock} have passed"));
+    };
+    match Death::of(status, words) {
+        Death::OutOfTime => {
+            let cpu = humantime::format_duration(cpu);
+            Failed::new(Exit::TooMuch, format!("ran out of CPU time: the limit is {cpu}"))
+        }
+        Death::OutOfMemory => Failed::new(Exit::TooMuch, out_of_memory(bounds)),
+        Death::Killed => Failed::new(
+            Exit::TooMuch,
+            format!("it was ended from outside ({status}); the machine may be short of memory"),
+        ),
+        Death::Other => Failed::new(Exit::Failure, format!("it broke off ({status})")),
+    }
+}
+
+fn out_of_memory(bounds: &Bounds) -> String {
+    let (Memory::Addresses(bytes) | Memory::Writable(bytes)) = bounds.memory;
+    format!("ran out of memory: the limit is {} MiB", bytes >> 20)
+}
+
+/// A failure of the child as its parent would tell it: one for want of memory names the limit. The
+/// words for it are those of the standard library and of the system.
+pub(super) fn explained(failed: Failed, bounds: &Bounds) -> Failed {
+    let words = ["out of memory", "Cannot allocate memory"];
+    match words.iter().any(|words| failed.message.contains(words)) {
+        true => {
+            let message = format!("{} ({})", out_of_memory(bounds), failed.message);
+            Failed::new(Exit::TooMuch, message)
+        }
+        false => failed,
+    }
+}
+
+/// The child's first step; the arguments as its parent had them, and its bounds.
+pub(super) fn confine() -> (Vec<OsString>, Bounds) {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    let number = |n: usize| arguments.get(n).and_then(|word| word.to_str()?.parse::<u64>().ok());
+    let (cpu, bytes) = (number(2), number(3));
+    let bounds = Bounds {
+        cpu: cpu.map_or(CHECK_CPU, Duration::from_secs),
+        memory: Memory::Writable(bytes.unwrap_or(MEMORY_BYTES)),
+        reach: Reach::Read,
+    };
+    // What the system lacks is told by the daemon, of the compile worker.
+    confine::confine(&bounds);
+    let end = arguments.len().min(PREFIX);
+    arguments.drain(1.min(end)..end);
+    (arguments, bounds)
+}

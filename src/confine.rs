@@ -1,0 +1,356 @@
+//! What a process takes away from itself before it reads what strangers have sent.
+//!
+//! Two kinds of processes do so, both this program started by itself: the compile worker, which
+//! needs nothing but what it was given (`plugin/compile.rs`), and the offline verbs of the command
+//! line, which read files and start a compile worker (`cli/offline.rs`). Each step bounds a damage
+//! and is no condition of the work: where the system lacks one, the others hold, and the caller is
+//! told which is missing. How such a process ended is told by [`Death`].
+//!
+//! What is not bounded here: the wall clock, which the parent watches, and the number of bytes that
+//! are read, which each reader bounds for itself.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetStatus, Scope};
+use nix::libc;
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+use nix::sys::signal::Signal;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
+
+/// Which memory is bounded, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub enum Memory {
+    /// All addresses, reserved or used: the strictest, for a process that reserves few.
+    Addresses(u64),
+    /// What can be written and belongs to the process alone. Each linear memory of a guest reserves
+    /// 8 GiB of addresses, which do not count here before they are made writable.
+    Writable(u64),
+}
+
+/// What a process may still do with the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Read files and start programs; not write a file that it has not open, nor use TCP.
+    Read,
+    /// Nothing but use the files that it has open: no other file, no socket, no other process.
+    Nothing,
+}
+
+/// Bounds of a process.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// CPU time of all its threads; at the end of it the kernel sends SIGXCPU, and SIGKILL a second
+    /// later.
+    pub cpu: Duration,
+    /// Its memory. What is asked for beyond it is refused.
+    pub memory: Memory,
+    /// What else it may do.
+    pub reach: Reach,
+}
+
+impl Bounds {
+    /// These bounds, or what this process has inherited (`ulimit`) where that is stricter.
+    pub fn or_inherited(self) -> Self {
+        // Without an answer nothing is known to be stricter.
+        let inherited = |resource| getrlimit(resource).map_or(rlim_t::MAX, |(soft, _)| soft);
+        let memory = match self.memory {
+            Memory::Addresses(bytes) => {
+                Memory::Addresses(bytes.min(inherited(Resource::RLIMIT_AS)))
+            }
+            Memory::Writable(bytes) => {
+                Memory::Writable(bytes.min(inherited(Resource::RLIMIT_DATA)))
+            }
+        };
+        let cpu = Duration::from_secs(inherited(Resource::RLIMIT_CPU)).min(self.cpu);
+        Self { cpu, memory, ..self }
+    }
+}
+
+/// Most open files of a process that shall open none: its three pipes, and a few that the C library
+/// opens for a moment, where nothing else forbids it.
+const MAX_FILES: rlim_t = 8;
+
+/// The newest version of landlock whose rules are asked for; the kernel takes those that it knows.
+const LANDLOCK: ABI = ABI::V7;
+
+/// Applies the bounds to this process, for good. Says what of them the system does not have.
+///
+/// It has to be called before the process has a second thread: landlock and seccomp count for the
+/// calling thread and those that it starts later.
+pub fn confine(bounds: &Bounds) -> Vec<String> {
+    let Bounds { cpu, memory, reach } = *bounds;
+    let mut missing = Vec::new();
+    let mut step = |name: &str, result: Result<(), String>| {
+        missing.extend(result.err().map(|why| format!("{name}: {why}")));
+    };
+    let seconds = cpu.as_secs().max(1);
+    step("the limit of CPU time", limit(Resource::RLIMIT_CPU, seconds, seconds + 1));
+    step(
+        "the limit of memory",
+        match memory {
+            Memory::Addresses(bytes) => limit(Resource::RLIMIT_AS, bytes, bytes),
+            Memory::Writable(bytes) => limit(Resource::RLIMIT_DATA, bytes, bytes),
+        },
+    );
+    step("no core dump", limit(Resource::RLIMIT_CORE, 0, 0));
+    // It ends with its parent, and before it when memory runs out.
+    step("the end with its parent", text(prctl::set_pdeathsig(Signal::SIGKILL)));
+    // In a process that is not dumpable these files belong to root, so this comes first.
+    step(
+        "first choice when memory runs out",
+        text(std::fs::write("/proc/self/oom_score_adj", "1000")),
+    );
+    step("no new privileges", text(prctl::set_no_new_privs()));
+    if reach == Reach::Nothing {
+        step("no file larger than 0", limit(Resource::RLIMIT_FSIZE, 0, 0));
+        step("the limit of open files", limit(Resource::RLIMIT_NOFILE, MAX_FILES, MAX_FILES));
+        // Nothing of the same user can attach to it and use what it has open.
+        step("not dumpable", text(prctl::set_dumpable(false)));
+    }
+    step("landlock", fence(reach));
+    if reach == Reach::Nothing {
+        step("seccomp", forbid_calls());
+    }
+    missing
+}
+
+/// No thread and no process more; those that run go on. The kernel does not apply it to root, for
+/// whom only [`Reach::Nothing`] rules out processes.
+///
+/// # Errors
+/// What the system says.
+pub fn forbid_threads() -> Result<(), String> {
+    limit(Resource::RLIMIT_NPROC, 0, 0)
+}
+
+/// Sets a limit, unless what was inherited is stricter.
+fn limit(resource: Resource, soft: rlim_t, hard: rlim_t) -> Result<(), String> {
+    let (_, most) = getrlimit(resource).map_err(|error| error.to_string())?;
+    text(setrlimit(resource, soft.min(most), hard.min(most)))
+}
+
+fn text<E: std::fmt::Display>(result: Result<(), E>) -> Result<(), String> {
+    result.map_err(|error| error.to_string())
+}
+
+/// Landlock, without a single exception: what is handled is forbidden.
+fn fence(reach: Reach) -> Result<(), String> {
+    let files = match reach {
+        Reach::Read => AccessFs::from_write(LANDLOCK),
+        Reach::Nothing => AccessFs::from_all(LANDLOCK),
+    };
+    let enforced = (|| {
+        Ruleset::default()
+            .handle_access(files)?
+            .handle_access(AccessNet::from_all(LANDLOCK))?
+            .scope(Scope::from_all(LANDLOCK))?
+            .create()?
+            .restrict_self()
+    })();
+    match enforced.map_err(|error: landlock::RulesetError| error.to_string())?.ruleset {
+        // What an older kernel lacks of it, seccomp forbids the worker as well.
+        RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
+        RulesetStatus::NotEnforced => Err("this kernel does not have it".into()),
+    }
+}
+
+/// `fchmodat2` of Linux 6.6, which the library does not name for every CPU. Its number is the same
+/// on all.
+const FCHMODAT2: libc::c_long = 452;
+
+/// System calls that a process with [`Reach::Nothing`] has no use for: they open and change files,
+/// make sockets and processes, reach into other processes, or have had more than their share of the
+/// kernel's defects. Landlock alone would leave much of that: it knows TCP, but neither UDP nor
+/// a socket with a path, and it lets modes be changed and, before Linux 6.2, files be truncated.
+const FORBIDDEN: &[libc::c_long] = &[
+    // Files.
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_open,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_creat,
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_truncate,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    FCHMODAT2,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lchown,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utime,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utimes,
+    libc::SYS_utimensat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    // Sockets.
+    libc::SYS_socket,
+    libc::SYS_socketpair,
+    libc::SYS_connect,
+    libc::SYS_bind,
+    libc::SYS_sendmsg,
+    // Programs.
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_fork,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_vfork,
+    // Other processes.
+    libc::SYS_kill,
+    libc::SYS_tkill,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_process_madvise,
+    libc::SYS_kcmp,
+    libc::SYS_setpriority,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setattr,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_ioprio_set,
+    // The kernel.
+    libc::SYS_bpf,
+    libc::SYS_io_uring_setup,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    libc::SYS_mount,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+];
+
+/// Seccomp: each of these calls fails with EPERM.
+fn forbid_calls() -> Result<(), String> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        FORBIDDEN.iter().map(|&call| (call, Vec::new())).collect();
+    let own = std::process::id();
+    for (call, argument, operator, value) in [
+        // Threads are wanted, processes are not.
+        (libc::SYS_clone, 0, SeccompCmpOp::MaskedEq(libc::CLONE_THREAD as u64), 0),
+        // A process that aborts signals itself; limits it may lower, those of others not.
+        (libc::SYS_tgkill, 0, SeccompCmpOp::Ne, own.into()),
+        (libc::SYS_prlimit64, 0, SeccompCmpOp::Ne, 0),
+    ] {
+        let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value);
+        let rule = condition.and_then(|condition| SeccompRule::new(vec![condition]));
+        rules.insert(call, vec![rule.map_err(|error| error.to_string())?]);
+    }
+    apply(rules, libc::EPERM)?;
+    // Its flags lie in memory, where no filter sees them: the C library then uses `clone`.
+    apply(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)
+}
+
+fn apply(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> Result<(), String> {
+    let forbidden = SeccompAction::Errno(errno.unsigned_abs());
+    let filter = std::env::consts::ARCH
+        .try_into()
+        .and_then(|arch| SeccompFilter::new(rules, SeccompAction::Allow, forbidden, arch))
+        .and_then(BpfProgram::try_from)
+        .map_err(|error| error.to_string())?;
+    seccompiler::apply_filter(&filter).map_err(|error| error.to_string())
+}
+
+/// What a process with [`Reach::Nothing`] can do nevertheless, found by trying.
+pub fn escapes() -> Vec<String> {
+    let tried = [
+        ("it can open files", std::fs::File::open("/").is_ok()),
+        ("it can make sockets", std::net::UdpSocket::bind("127.0.0.1:0").is_ok()),
+        ("it can start programs", std::process::Command::new("/bin/true").spawn().is_ok()),
+    ];
+    tried.iter().filter(|(_, works)| *works).map(|(what, _)| what.to_string()).collect()
+}
+
+/// Why a confined process has ended without doing its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Death {
+    /// It has used up its CPU time.
+    OutOfTime,
+    /// It has asked for more memory than it may have.
+    OutOfMemory,
+    /// Somebody has ended it, or the kernel when the machine had no memory left.
+    Killed,
+    /// Anything else.
+    Other,
+}
+
+impl Death {
+    /// Judges by how it ended, and by the first line that it wrote to standard error.
+    pub fn of(status: ExitStatus, words: &str) -> Self {
+        match status.signal().map(Signal::try_from) {
+            Some(Ok(Signal::SIGXCPU)) => Self::OutOfTime,
+            _ if is_out_of_memory(words) => Self::OutOfMemory,
+            Some(Ok(Signal::SIGKILL | Signal::SIGTERM | Signal::SIGINT | Signal::SIGHUP)) => {
+                Self::Killed
+            }
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Whether a process of this program says so in its last line.
+pub fn is_out_of_memory(line: &str) -> bool {
+    line.starts_with("memory allocation of")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_death_is_told_by_its_signal_and_its_last_words() {
+        fn check(signal: i32, words: &str, expected: Death) {
+            assert_eq!(
+                Death::of(ExitStatus::from_raw(signal), words),
+                expected,
+                "{signal} {words}"
+            );
+        }
+        let words = "memory allocation of 8 bytes failed";
+        check(Signal::SIGXCPU as i32, "", Death::OutOfTime);
+        check(Signal::SIGABRT as i32, words, Death::OutOfMemory);
+        check(Signal::SIGABRT as i32, "thread 'main' has overflowed its stack", Death::Other);
+        check(Signal::SIGKILL as i32, "", Death::Killed);
+        check(Signal::SIGSEGV as i32, "", Death::Other);
+        check(1 << 8, "", Death::Other);
+    }
+
+    #[test]
+    fn a_process_that_is_not_confined_can_do_all_that_is_tried() {
+        assert_eq!(escapes().len(), 3, "{:?}", escapes());
+    }
+
+    #[test]
+    fn bounds_are_as_they_were_where_nothing_stricter_was_inherited() {
+        let bounds = Bounds {
+            cpu: Duration::from_secs(1),
+            memory: Memory::Writable(1 << 20),
+            reach: Reach::Read,
+        };
+        let kept = bounds.or_inherited();
+        assert_eq!(kept.cpu, bounds.cpu);
+        assert!(matches!(kept.memory, Memory::Writable(bytes) if bytes == 1 << 20));
+    }
+}

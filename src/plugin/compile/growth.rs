@@ -1,0 +1,38 @@
+//! How large an artifact may be for the module that it was made of.
+//!
+//! Code that is larger than its module costs the daemon memory for as long as an instance lives.
+//! What all instances together may hold is bounded in `code.rs`.
+
+use super::super::Refusal;
+
+/// Most bytes of an artifact for each byte of its module. What clang, rustc, Zig, AssemblyScript,
+/// Emscripten and Go make becomes at most 14 times as large with Cranelift and 17 times with
+/// Singlepass, beyond a few kilobytes that any module takes.
+const MOST_GROWTH: u64 = 32;
+
+/// What an artifact may have beyond that for each function, however small: places, frames and traps
+/// are listed by function, some 300 bytes.
+const MOST_PER_FUNCTION: u64 = 512;
+
+/// What an artifact may have in any case.
+const SMALL_ARTIFACT: u64 = 1 << 20;
+
+/// Largest artifact that is accepted of a module of so many bytes and functions.
+pub(super) fn most_bytes(module: usize, functions: u32) -> u64 {
+    SMALL_ARTIFACT + MOST_GROWTH * module as u64 + MOST_PER_FUNCTION * u64::from(functions)
+}
+
+/// Checks the size of an artifact, in bytes.
+///
+/// # Errors
+/// When a module of so many bytes and functions must not become so large.
+pub(super) fn check(module: usize, functions: u32, artifact: usize) -> Result<(), Refusal> {
+    let most = most_bytes(module, functions);
+    if artifact as u64 <= most {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        format!("its {module} bytes become {artifact} bytes of code"),
+        format!("the limit is {most}, {MOST_GROWTH} times as much; no real module comes near"),
+    ))
+}

@@ -1,0 +1,111 @@
+//! Verbs that read what strangers have sent: they run in a child with bounds, look as if they did
+//! not, and end with a word where a file is too much for them.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use nix::sys::stat::Mode;
+
+use crate::rig::wat;
+
+/// Runs the program in a shell that lowers a limit first.
+fn limited(limit: &str, folder: &Path, arguments: &str) -> Output {
+    let program = env!("CARGO_BIN_EXE_camshaft");
+    let script = format!("ulimit {limit} && exec '{program}' {arguments}");
+    Command::new("sh").args(["-c", &script]).current_dir(folder).output().unwrap()
+}
+
+#[track_caller]
+fn check(output: &Output, code: i32, stdout: &str, stderr: &str) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let found = (output.status.code(), text(&output.stdout), text(&output.stderr));
+    assert_eq!(found, (Some(code), stdout.into(), stderr.into()));
+}
+
+#[test]
+fn a_run_that_wants_more_cpu_time_than_it_may_have_is_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let endless = wat(r#"(module (func (export "poll") (loop (br 0))))"#);
+    fs::write(folder.path().join("m.wasm"), endless).unwrap();
+    fs::write(folder.path().join("r.json"), r#"{"passes":[{"elapsed":"0s"}]}"#).unwrap();
+    let output = limited("-St 1", folder.path(), "test m.wasm r.json --budget 1h");
+    check(&output, 65, "", "error: ran out of CPU time: the limit is 1s\n");
+}
+
+#[test]
+fn a_run_that_wants_more_memory_than_it_may_have_is_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut report = br#"{"format":"camshaft crash report""#.to_vec();
+    report.resize(47 << 20, b' ');
+    fs::write(folder.path().join("r.crash"), report).unwrap();
+    let output = limited("-d 32768", folder.path(), "replay r.crash");
+    let why = "error: ran out of memory: the limit is 32 MiB (r.crash: out of memory)\n";
+    check(&output, 65, "", why);
+    let output = limited("-d 262144", folder.path(), "replay r.crash");
+    let why = "error: r.crash: it is cut or damaged: its checksum is another; copy it once more\n";
+    check(&output, 1, "", why);
+}
+
+#[test]
+fn a_run_that_cannot_go_on_for_want_of_memory_is_ended() {
+    // What a program refuses to go on without has no words of its own.
+    let folder = tempfile::tempdir().unwrap();
+    let passes = vec![r#"{"elapsed":"0s"}"#; 900_000].join(",");
+    fs::write(folder.path().join("r.json"), format!("{{\"passes\":[{passes}]}}")).unwrap();
+    fs::write(folder.path().join("m.wasm"), wat(r#"(module (func (export "poll")))"#)).unwrap();
+    let output = limited("-d 131072", folder.path(), "test m.wasm r.json");
+    check(&output, 65, "", "error: ran out of memory: the limit is 128 MiB\n");
+}
+
+#[test]
+fn a_run_that_stands_still_is_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("r.crash");
+    nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+    let output = limited("-St 1", folder.path(), "replay r.crash");
+    check(&output, 65, "", "error: it stands still: 10s have passed\n");
+}
+
+#[test]
+fn a_file_without_an_end_is_read_up_to_the_limit() {
+    let output = limited("-St 20", Path::new("/"), "check dev/zero");
+    let limit = "the limit is 16777216 (plugins.module in the configuration)";
+    check(&output, 1, &format!("dev/zero: bad; it has 16777217 bytes\n  {limit}\n"), "");
+    let output = limited("-St 20", Path::new("/"), "replay dev/zero");
+    let why = "error: dev/zero: no report has more than 50331648 bytes\n";
+    check(&output, 1, "", why);
+}
+
+#[test]
+fn names_in_a_recipe_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("m.wasm"), wat(r#"(module (func (export "poll")))"#)).unwrap();
+    let names: Vec<_> = (0..300_000).map(|n| format!("\"v{n}\":1")).collect();
+    let recipe = format!(
+        "{{\"passes\":[{{\"elapsed\":\"0s\",\"set_variables\":{{{}}}}}]}}",
+        names.join(",")
+    );
+    fs::write(folder.path().join("r.json"), recipe).unwrap();
+    let output = limited("-St 20", folder.path(), "test m.wasm r.json");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let start = "error: r.json: pass 1: more than 1024 names; so many variables can be at line 1";
+    assert!(text.starts_with(start), "{text}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+/// The child has the terminal, the exit code and the words of its parent.
+#[test]
+fn a_child_looks_like_its_parent() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("bad.toml"), "[scan]\nperiod = 3\n").unwrap();
+    let output = limited("-St 20", folder.path(), "check bad.toml");
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    let output = limited("-St 20", folder.path(), "replay");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("within"), "{output:?}");
+    // It writes no file by itself, but may to the one that it was given.
+    limited("-St 20", folder.path(), "check bad.toml > out.txt");
+    let out = fs::read_to_string(folder.path().join("out.txt")).unwrap();
+    assert!(out.starts_with("bad.toml: bad"), "{out}");
+}
