@@ -10,7 +10,7 @@
 //! and does nothing.
 //!
 //! The CPU clock alone does not stop a call: when it says that the time is over, the timekeeper
-//! asks for proof (`stop/proof.rs`).
+//! begins an inquiry (`stop/inquiry.rs`), for which it asks the thread (`stop/proof.rs`).
 #![allow(unsafe_code)]
 
 use std::io;
@@ -24,9 +24,11 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::gettid;
 use wasmer::sys::vm::VMGlobalDefinition;
 
-use self::proof::{Inquiry, SLICE_NS};
+use self::inquiry::{Finding, Inquiry};
+use self::proof::Witness;
 use crate::clock::{Clock, MonotonicClock, nanos};
 
+mod inquiry;
 mod proof;
 
 /// A call that is not armed has this much time: the timekeeper then sleeps until it is woken.
@@ -87,13 +89,13 @@ struct Watched {
     shortest_ns: AtomicU64,
     /// When the timekeeper last ended a call; the timekeeper writes this one.
     stopped_ns: AtomicU64,
-    inquiry: Inquiry,
+    witness: Witness,
     cpu_clock: ClockId,
 }
 
 impl Watched {
     /// Ends the call if it has used up its time; says when to look again.
-    fn look(&self, now_ns: u64) -> u64 {
+    fn look(&self, now_ns: u64, inquiry: &mut Inquiry) -> u64 {
         let shortest = self.shortest_ns.load(Ordering::Relaxed);
         // SAFETY: a running call's instance is alive. One that has ended since is alive too: it is
         // dropped only after `Timekeeper::release`, which waits for the end of this look.
@@ -111,12 +113,13 @@ impl Watched {
         if now_ns < started.saturating_add(allowed) {
             return started.saturating_add(allowed);
         }
-        let used = self.used_ns(started);
+        let cpu_ns = clock_ns(self.cpu_clock);
+        let used = self.used_ns(started, cpu_ns);
         if used < allowed {
             return now_ns + (allowed - used).max(SHORTEST_SLEEP_NS);
         }
-        if !self.inquiry.is_proved(started) {
-            return self::now_ns() + SLICE_NS;
+        if let Finding::LookIn(pause_ns) = inquiry.look(&self.witness, started, cpu_ns) {
+            return self::now_ns() + pause_ns;
         }
         self.stopped_ns.store(self::now_ns(), Ordering::Relaxed);
         let stopped = call | i32::MIN;
@@ -124,14 +127,13 @@ impl Watched {
         now_ns.saturating_add(shortest)
     }
 
-    /// CPU time that the call has used for certain.
+    /// CPU time that the call was charged, of a thread that was charged `cpu_ns` by now.
     ///
     /// What the thread did between the mark and the start counts as if it had never been
     /// preempted, so the result can be too small and is never too large.
-    fn used_ns(&self, started_ns: u64) -> u64 {
+    fn used_ns(&self, started_ns: u64, cpu_ns: u64) -> u64 {
         let before_start = started_ns.saturating_sub(self.marked_ns.load(Ordering::Relaxed));
-        let since_mark =
-            clock_ns(self.cpu_clock).saturating_sub(self.marked_cpu_ns.load(Ordering::Relaxed));
+        let since_mark = cpu_ns.saturating_sub(self.marked_cpu_ns.load(Ordering::Relaxed));
         since_mark.saturating_sub(before_start)
     }
 }
@@ -231,7 +233,7 @@ impl Timekeeper {
             idle_until_ns: AtomicU64::new(0),
             shortest_ns: AtomicU64::new(NEVER_NS),
             stopped_ns: AtomicU64::new(0),
-            inquiry: Inquiry::about_this_thread(),
+            witness: Witness::this_thread(),
             cpu_clock: own_cpu_clock(),
         });
         let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
@@ -239,7 +241,7 @@ impl Timekeeper {
         while let Err(rtrb::PushError::Full(back)) = arrivals.push(arrival) {
             arrival = back;
             self.wake();
-            thread::sleep(Duration::from_nanos(SLICE_NS));
+            thread::sleep(Duration::from_nanos(SHORTEST_SLEEP_NS));
         }
         Lane(watched)
     }
@@ -283,12 +285,15 @@ fn keep(shared: &Shared, mut arrived: rtrb::Consumer<Weak<Watched>>) {
     let _ = nix::sys::prctl::set_timerslack(1);
     let mut lanes = Vec::with_capacity(MAX_ARRIVALS);
     while !shared.ended.load(Ordering::Relaxed) {
-        lanes.retain(|lane: &Weak<Watched>| lane.strong_count() > 0);
-        lanes.extend(std::iter::from_fn(|| arrived.pop().ok()));
+        lanes.retain(|(lane, _): &(Weak<Watched>, Inquiry)| lane.strong_count() > 0);
+        let arrivals = std::iter::from_fn(|| arrived.pop().ok());
+        lanes.extend(arrivals.map(|lane| (lane, Inquiry::default())));
         shared.looks.fetch_add(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         let now = now_ns();
-        let looks = lanes.iter().filter_map(Weak::upgrade).map(|lane| lane.look(now));
+        let looks = lanes
+            .iter_mut()
+            .filter_map(|(lane, inquiry)| lane.upgrade().map(|lane| lane.look(now, inquiry)));
         let next = looks.min().unwrap_or(NEVER_NS);
         shared.looks.fetch_add(1, Ordering::Release);
         let pause = Duration::from_nanos(next.saturating_sub(now_ns()));

@@ -48,7 +48,7 @@ impl Drop for Hogs {
 }
 
 /// A program that turns a loop so often in each poll, and writes a result.
-fn busy(turns: u64) -> String {
+pub fn busy(turns: u64) -> String {
     format!(
         r#"(module
   (import "env" "wasm_write_output" (func $write (param i32 i32 i32) (result i32)))
@@ -71,18 +71,22 @@ fn percentile(sorted: &[Duration], of_thousand: usize) -> Duration {
     sorted[(sorted.len() - 1) * of_thousand / 1000]
 }
 
-/// Turns of the loop that take about a tenth of the budget.
-fn calibrated() -> u64 {
-    const PROBE: u64 = 20_000;
+/// The time of a poll with so many turns of the loop that nothing disturbed.
+pub fn quickest(turns: u64) -> Duration {
     let mut rig = Rig::new(points(), Vec::new());
-    rig.install("probe", 0, &busy(PROBE), settings(Duration::from_secs(1)));
+    rig.install("probe", 0, &busy(turns), settings(Duration::from_secs(1)));
     let timed = |_| {
         let started = Instant::now();
         rig.step();
         started.elapsed()
     };
-    // The quickest was not disturbed.
-    let quickest = (0..2000).map(timed).min().expect("there are some");
+    (0..2000).map(timed).min().expect("there are some")
+}
+
+/// Turns of the loop that take about a tenth of the budget.
+fn calibrated() -> u64 {
+    const PROBE: u64 = 20_000;
+    let quickest = quickest(PROBE);
     let turns = PROBE * BUDGET.as_nanos() as u64 / 10 / quickest.as_nanos() as u64;
     println!("{PROBE} turns take {quickest:?}; {turns} are a tenth of {BUDGET:?}");
     turns

@@ -48,8 +48,19 @@ pub fn launch(
     arguments: &[&str],
     environment: &[(&str, &str)],
 ) -> Child {
+    launch_by(Command::new(env!("CARGO_BIN_EXE_camshaft")), plant, log, arguments, environment)
+}
+
+/// The same by a command that is whole but for the daemon's arguments.
+fn launch_by(
+    mut command: Command,
+    plant: &Plant,
+    log: &Path,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> Child {
     let log = fs::File::options().create(true).append(true).open(log).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_camshaft"))
+    command
         .arg("run")
         .arg(plant.path("camshaft.toml"))
         .args(arguments)
@@ -110,6 +121,19 @@ impl Daemon {
         is_up: impl Fn(&StatusView) -> bool,
     ) -> Self {
         let child = launch(&plant, &plant.path("log"), arguments, environment);
+        Self::wait_up(plant, child, is_up)
+    }
+
+    /// A daemon whose system calls, and those of its children, strace writes into a file.
+    pub fn traced(plant: Plant, trace: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut strace = Command::new("strace");
+        // With -D the process that starts becomes the daemon.
+        strace.args(["-D", "-f", "-qq", "-o"]).arg(trace).arg(env!("CARGO_BIN_EXE_camshaft"));
+        let child = launch_by(strace, &plant, &plant.path("log"), &[], environment);
+        Self::wait_up(plant, child, |status| status.cycle > 0)
+    }
+
+    fn wait_up(plant: Plant, child: Child, is_up: impl Fn(&StatusView) -> bool) -> Self {
         let client = Client::new(vec![plant.path("control.sock")]);
         let mut daemon = Self { plant: Some(plant), child, client };
         wait("the daemon is up", LIMIT, || {

@@ -1,144 +1,170 @@
-//! Proof that a call which seems late really ran its own code all the time.
+//! Questions to a thread that seems late, by a signal whose handler reads clocks.
 //!
-//! The CPU clock alone proves nothing. The kernel charges a thread also for interrupts that it
-//! handles meanwhile, for the work of bringing back pages of this program that it had thrown out,
-//! and on a virtual machine for time in which the host did the same to the machine's own memory:
-//! 1.6 ms for a poll of 30 us were seen, and healthy programs were stopped for it. So the
-//! timekeeper asks a late call's thread, by a signal whose handler does little but read clocks. It
-//! runs when the thread's own code does. CPU time from one answer to the next counts as the call's
-//! own if it is short, if the thread had the CPU for most of that time, and if there was no wait
-//! for a page on the disk. A thread that is sent off again and again pays for every switch and gets
-//! nothing done. A page that is new takes no wait and little time: it is the guest's own, in which
-//! it may use up all of its memory. One that comes back from a quick disk takes no wait either, but
-//! 40 to 190 us of CPU time (seen), so a stretch with few pages in it is none of the guest's.
+//! A question has a number and is answered once. Any other signal of its kind, whoever sent it,
+//! answers nothing and is only counted. The kernel does not queue two of them: a question whose
+//! place another has taken is lost, and the timekeeper asks it again.
 //!
-//! The signal stops nothing and traps nothing. What is proved here, and what follows, is for
-//! `stop.rs` to say.
+//! The signal stops nothing and traps nothing. What the answers prove is for `inquiry.rs` to say,
+//! and what follows for `stop.rs`.
 #![allow(unsafe_code)]
 
+use std::cell::{Cell, OnceCell};
 use std::io;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use nix::errno::Errno;
-use nix::libc;
+use nix::libc::{self, c_int, c_void, siginfo_t};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::gettid;
 
 use super::{now_ns, thread_cpu_ns};
 
-/// From one question to the next.
-pub(super) const SLICE_NS: u64 = 20_000;
-
-/// A call that ran so long since its last break, after the CPU clock said that its time was over,
-/// is late. A healthy one that was charged too much and has less than this left to run ends before.
-const ENOUGH_NS: u64 = 250_000;
-
-/// More CPU time than this from one answer to the next tells of a break; shorter breaks pass for
-/// running. On a quiet machine an answer comes every 47 us (the median of 3 000).
-const LONGEST_STRETCH_NS: u64 = 150_000;
-
-/// The most CPU time that a page of the guest's own takes, on average of a stretch, with what it
-/// does to the page: one byte in 6 ns.
-const DEAREST_PAGE_NS: u64 = 25_000;
-
-/// Answers that prove it even if no time between them counts: a call that waits at every turn must
-/// end too. A healthy one touches fewer pages of this program.
-const ENOUGH_ANSWERS: u32 = 64;
-
 /// The question. Nobody else in the process uses it, and a stray one is ignored by default.
 const QUESTION: Signal = Signal::SIGURG;
 
-/// What one thread has answered so far. Its handler writes; a timekeeper reads, and begins anew.
-#[derive(Debug)]
-struct Answers {
-    /// To questions about the call in question.
-    count: AtomicU32,
-    /// How long the thread has run since the last break, as far as that counts.
-    steady_ns: AtomicU64,
-    /// When the last answer was given, by [`now_ns`].
-    given_ns: AtomicU64,
-    /// CPU time that the thread had used until then.
-    used_ns: AtomicU64,
-    /// How often it had waited until then.
-    waits: AtomicI64,
-    /// How many pages it had been given without a wait.
-    pages: AtomicI64,
-}
+/// The number of the last question, in the whole process; 0 is none. It need not be secret: it is
+/// good for one answer, and only after the question was asked.
+static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// What a thread has met with until now.
+/// One answer: what the thread's clocks said when its handler began and ended.
 #[derive(Debug, Clone, Copy, Default)]
-struct Met {
-    /// Waits, for the disk or for anybody.
-    waits: i64,
-    /// Pages that it was given without a wait.
-    pages: i64,
+pub(super) struct Answer {
+    pub(super) began_ns: u64,
+    pub(super) began_cpu_ns: u64,
+    pub(super) ended_ns: u64,
+    pub(super) ended_cpu_ns: u64,
+    /// How often the thread had waited until then, for the disk or for anybody.
+    pub(super) waits: i64,
+    /// How many signals it had been sent until then that were no question.
+    pub(super) strays: u64,
 }
 
-/// By thread. Two threads that share a place only prove too much or too little for each other: as
-/// good as no proof at all, or late.
-static ANSWERS: [Answers; 64] = [const { Answers::none() }; 64];
+/// Where one thread answers. Its handler writes all but the first field.
+///
+/// Never shared: a thread has its own from its first lane to its end, then another thread may take
+/// it over. Numbers are unique, so what the one before has left there answers nothing.
+#[derive(Debug, Default)]
+struct Answers {
+    /// The question that waits for its answer, if `answered` is another; a timekeeper writes it. A
+    /// thread runs one call at a time, so one timekeeper asks.
+    asked: AtomicU64,
+    /// The question that was answered last. Written after the fields below, which then stay as
+    /// they are until there is another question.
+    answered: AtomicU64,
+    began_ns: AtomicU64,
+    began_cpu_ns: AtomicU64,
+    ended_ns: AtomicU64,
+    ended_cpu_ns: AtomicU64,
+    waits: AtomicI64,
+    strays: AtomicU64,
+    strays_then: AtomicU64,
+}
+
+/// The places of threads that have ended. As many as there were threads with lanes at one time.
+static FREE: Mutex<Vec<&Answers>> = Mutex::new(Vec::new());
+
+thread_local! {
+    /// The calling thread's place, for its handler: without a destructor and with a constant at
+    /// first, so that a look at it is a look at memory and no more.
+    static OWN: Cell<Option<&'static Answers>> = const { Cell::new(None) };
+    /// Gives the place back when the thread ends.
+    static LEASE: OnceCell<Lease> = const { OnceCell::new() };
+}
+
+/// A thread's right to its place.
+struct Lease(&'static Answers);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        OWN.set(None);
+        FREE.lock().unwrap_or_else(PoisonError::into_inner).push(self.0);
+    }
+}
 
 impl Answers {
-    const fn none() -> Self {
-        Self {
-            count: AtomicU32::new(0),
-            steady_ns: AtomicU64::new(0),
-            given_ns: AtomicU64::new(0),
-            used_ns: AtomicU64::new(0),
-            waits: AtomicI64::new(0),
-            pages: AtomicI64::new(0),
+    /// Those of the calling thread.
+    fn of_this_thread() -> &'static Self {
+        LEASE.with(|lease| {
+            let lease = lease.get_or_init(|| {
+                refuse_others();
+                let free = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                Lease(free.unwrap_or_else(|| Box::leak(Box::default())))
+            });
+            OWN.set(Some(lease.0));
+            lease.0
+        })
+    }
+
+    /// The handler's part: answers question `number`, if that is open.
+    fn hear(&self, number: Option<u64>) {
+        let asked = self.asked.load(Ordering::Relaxed);
+        if number != Some(asked) || self.answered.load(Ordering::Relaxed) == asked {
+            self.strays.fetch_add(1, Ordering::Relaxed);
+            return;
         }
+        self.began_ns.store(now_ns(), Ordering::Relaxed);
+        self.began_cpu_ns.store(thread_cpu_ns(), Ordering::Relaxed);
+        self.waits.store(waits(), Ordering::Relaxed);
+        self.strays_then.store(self.strays.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.ended_ns.store(now_ns(), Ordering::Relaxed);
+        self.ended_cpu_ns.store(thread_cpu_ns(), Ordering::Relaxed);
+        self.answered.store(asked, Ordering::Release);
     }
 
-    fn of(thread: i32) -> &'static Self {
-        &ANSWERS[thread.cast_unsigned() as usize % ANSWERS.len()]
-    }
-
-    /// Takes one down: given at `now_ns`, by a thread that had used so much CPU time and met with
-    /// so much.
-    fn take(&self, now_ns: u64, used_ns: u64, met: Met) {
-        let since =
-            |last: &AtomicU64, now| u64::saturating_sub(now, last.swap(now, Ordering::Relaxed));
-        let (passed, used) = (since(&self.given_ns, now_ns), since(&self.used_ns, used_ns));
-        let waited = self.waits.swap(met.waits, Ordering::Relaxed) != met.waits;
-        let pages = (met.pages - self.pages.swap(met.pages, Ordering::Relaxed)).unsigned_abs();
-        let is_dear = pages > 0 && used > pages.saturating_mul(DEAREST_PAGE_NS);
-        if waited || used > LONGEST_STRETCH_NS {
-            self.steady_ns.store(0, Ordering::Relaxed);
-        } else if used > passed / 2 && !is_dear {
-            self.steady_ns.fetch_add(used, Ordering::Relaxed);
-        }
-        self.count.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Forgets them, and when the last one was given: what was before is not of the next call.
-    fn begin_anew(&self) {
-        self.count.store(0, Ordering::Relaxed);
-        self.steady_ns.store(0, Ordering::Relaxed);
-        self.given_ns.store(0, Ordering::Relaxed);
-        self.used_ns.store(0, Ordering::Relaxed);
-    }
-
-    /// Whether they prove that the call is late.
-    fn prove(&self) -> bool {
-        self.steady_ns.load(Ordering::Relaxed) >= ENOUGH_NS
-            || self.count.load(Ordering::Relaxed) >= ENOUGH_ANSWERS
+    /// The timekeeper's part: the answer to question `number`, if it is there.
+    fn to(&self, number: u64) -> Option<Answer> {
+        (self.answered.load(Ordering::Acquire) == number).then(|| Answer {
+            began_ns: self.began_ns.load(Ordering::Relaxed),
+            began_cpu_ns: self.began_cpu_ns.load(Ordering::Relaxed),
+            ended_ns: self.ended_ns.load(Ordering::Relaxed),
+            ended_cpu_ns: self.ended_cpu_ns.load(Ordering::Relaxed),
+            waits: self.waits.load(Ordering::Relaxed),
+            strays: self.strays_then.load(Ordering::Relaxed),
+        })
     }
 }
 
-/// The handler: async-signal-safe, because three looks at the system and a few stores are all.
-extern "C" fn answer(_: i32) {
-    // A fault counts when it is over, and may be interrupted before; that it waited counts then.
-    let met = getrusage(UsageWho::RUSAGE_THREAD).map_or_else(
-        |_| Met::default(),
-        |usage| Met {
-            waits: usage.major_page_faults() + usage.voluntary_context_switches(),
-            pages: usage.minor_page_faults(),
-        },
-    );
-    Answers::of(gettid().as_raw()).take(now_ns(), thread_cpu_ns(), met);
+/// Leaves the calling thread only the question, the faults of its own code and the end of its CPU
+/// time. What other handlers take would count as the guest's time: 125 us of work beside a rain of
+/// SIGUSR1 passed for more than 250. Those signals go to other threads of the process.
+fn refuse_others() {
+    use Signal::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, SIGXCPU};
+    let mut others = SigSet::all();
+    for own in [QUESTION, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, SIGXCPU] {
+        others.remove(own);
+    }
+    others.thread_block().expect("the only error is an unknown way to change the mask");
+}
+
+/// How often the calling thread has waited. A fault counts when it is over, and may be interrupted
+/// before; that it waited counts then.
+fn waits() -> i64 {
+    getrusage(UsageWho::RUSAGE_THREAD)
+        .map_or(0, |usage| usage.major_page_faults() + usage.voluntary_context_switches())
+}
+
+/// What the handler needs to know of a signal: the number of the question, if it is one.
+fn number_of(info: &siginfo_t) -> Option<u64> {
+    if info.si_code != libc::SI_QUEUE {
+        return None;
+    }
+    // SAFETY: both lie within the siginfo_t, which the kernel has filled or zeroed as a whole. Any
+    // bytes that a sender put there are a number and a pointer; the pointer is not followed.
+    let (process, value) = unsafe { (info.si_pid(), info.si_value()) };
+    (process.cast_unsigned() == std::process::id()).then_some(value.sival_ptr.addr() as u64)
+}
+
+/// The handler. Async-signal-safe: it takes no lock and no memory, and calls the system for
+/// clocks, counters and the process's number only, none of which fails and so touches `errno`.
+extern "C" fn answer(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
+    // SAFETY: the kernel hands a handler with SA_SIGINFO a whole siginfo_t, aligned, in the
+    // handler's own frame: nobody else knows it, and it lives until the handler returns.
+    let number = unsafe { info.as_ref() }.and_then(number_of);
+    if let Some(answers) = OWN.get() {
+        answers.hear(number);
+    }
 }
 
 /// Has questions answered from now on.
@@ -149,115 +175,146 @@ pub(super) fn listen() -> io::Result<()> {
     static ONCE: OnceLock<Result<(), Errno>> = OnceLock::new();
     let listen = || {
         // On the thread's signal stack, which wasmer gives it: a guest's own may be nearly full.
-        let flags = SaFlags::SA_RESTART | SaFlags::SA_ONSTACK;
-        let action = SigAction::new(SigHandler::Handler(answer), flags, SigSet::empty());
+        let flags = SaFlags::SA_RESTART | SaFlags::SA_ONSTACK | SaFlags::SA_SIGINFO;
+        let action = SigAction::new(SigHandler::SigAction(answer), flags, SigSet::empty());
         // SAFETY: the handler is async-signal-safe, see there.
         unsafe { sigaction(QUESTION, &action) }.map(drop)
     };
     Ok((*ONCE.get_or_init(listen))?)
 }
 
-/// The timekeeper's notes about the calls of one thread.
-#[derive(Debug)]
-pub(super) struct Inquiry {
-    thread: i32,
-    /// When the call in question started.
-    call_ns: AtomicU64,
+/// A `siginfo_t` as 64-bit Linux lays it out for SI_QUEUE (`siginfo.h` of the kernel: `_rt`).
+#[repr(C)]
+struct Queued {
+    signal: c_int,
+    error: c_int,
+    code: c_int,
+    padding: c_int,
+    process: u32,
+    user: u32,
+    value: u64,
+    rest: [u64; 12],
 }
 
-impl Inquiry {
-    /// About the calling thread.
-    pub(super) fn about_this_thread() -> Self {
-        Self { thread: gettid().as_raw(), call_ns: AtomicU64::new(u64::MAX) }
+const _: () = assert!(size_of::<Queued>() == size_of::<siginfo_t>());
+
+/// Sends a thread of this process question `number`. It may have ended.
+fn send(thread: i32, number: u64) {
+    let process = std::process::id();
+    let signal = QUESTION as c_int;
+    let code = libc::SI_QUEUE;
+    let question = Queued {
+        signal,
+        error: 0,
+        code,
+        padding: 0,
+        process,
+        user: 0,
+        value: number,
+        rest: [0; 12],
+    };
+    let call = libc::SYS_rt_tgsigqueueinfo;
+    // SAFETY: the kernel reads a siginfo_t from the last argument, which has its size (see the
+    // assertion) and lives until the call is over; the others are numbers.
+    let _ = unsafe { libc::syscall(call, process, thread, signal, &raw const question) };
+}
+
+/// A thread that can be asked.
+#[derive(Debug)]
+pub(super) struct Witness {
+    thread: i32,
+    answers: &'static Answers,
+}
+
+impl Witness {
+    /// The calling thread.
+    pub(super) fn this_thread() -> Self {
+        Self { thread: gettid().as_raw(), answers: Answers::of_this_thread() }
     }
 
-    /// Whether it is proved by now that the call from `started_ns` ran its own code for some time
-    /// since the first question about it; asks once more. For the timekeeper alone, and not twice
-    /// in a slice.
-    pub(super) fn is_proved(&self, started_ns: u64) -> bool {
-        let answers = Answers::of(self.thread);
-        if self.call_ns.swap(started_ns, Ordering::Relaxed) != started_ns {
-            answers.begin_anew();
-        }
-        self.ask();
-        answers.prove()
+    /// Asks it; the number of the question. For the timekeeper alone.
+    pub(super) fn ask(&self) -> u64 {
+        let number = LAST_NUMBER.fetch_add(1, Ordering::Relaxed) + 1;
+        // The kernel hands the signal over under a lock, so the handler sees this.
+        self.answers.asked.store(number, Ordering::Relaxed);
+        send(self.thread, number);
+        number
     }
 
-    /// Asks the thread, which may have ended.
-    fn ask(&self) {
-        let (process, signal) = (std::process::id(), QUESTION as i32);
-        // SAFETY: a system call with three numbers, which touches no memory of ours.
-        let _ = unsafe { libc::syscall(libc::SYS_tgkill, process, self.thread, signal) };
+    /// Asks the last question once more, in case it was lost.
+    pub(super) fn ask_again(&self, number: u64) {
+        send(self.thread, number);
+    }
+
+    /// The answer to a question, if it is there.
+    pub(super) fn answer_to(&self, number: u64) -> Option<Answer> {
+        self.answers.to(number)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::signal::kill;
+    use nix::unistd::Pid;
+
     use super::*;
 
-    /// How many answers it takes: each after so much CPU time, with or without a wait.
-    fn answers_needed(mut next: impl FnMut(u32) -> (u64, bool)) -> u32 {
-        answers_needed_of(|n| (0, 0, next(n)))
-    }
+    #[test]
+    fn a_question_is_answered_once_and_nothing_else_is() {
+        listen().unwrap();
+        let witness = Witness::this_thread();
+        let strays = || witness.answers.strays.load(Ordering::Relaxed);
+        let number = witness.ask();
+        let answer = witness.answer_to(number).expect("a signal to oneself comes at once");
+        assert!(0 < answer.began_cpu_ns && answer.began_cpu_ns <= answer.ended_cpu_ns);
+        assert!(answer.began_ns <= answer.ended_ns);
 
-    /// The same, with time besides in which the thread was sent off, and pages that it was given.
-    fn answers_needed_of(mut next: impl FnMut(u32) -> (u64, i64, (u64, bool))) -> u32 {
-        let answers = Answers::none();
-        let (mut now_ns, mut used_ns, mut met) = (7_000_000_000, 1_000_000_000, Met::default());
-        (1..)
-            .find(|n| {
-                let (off_ns, pages, (stretch_ns, waited)) = next(*n);
-                now_ns += off_ns + stretch_ns;
-                used_ns += stretch_ns;
-                met = Met { waits: met.waits + i64::from(waited), pages: met.pages + pages };
-                answers.take(now_ns, used_ns, met);
-                answers.prove()
-            })
-            .expect("some number does")
+        let before = strays();
+        witness.ask_again(number);
+        witness.ask_again(number + 1);
+        kill(Pid::from_raw(witness.thread), QUESTION).unwrap();
+        assert_eq!(strays(), before + 3);
+        let same = witness.answer_to(number).expect("it stays");
+        assert_eq!((same.ended_cpu_ns, same.strays), (answer.ended_cpu_ns, answer.strays));
+        let next = witness.ask();
+        assert_eq!(witness.answer_to(next).expect("it comes").strays, before + 3);
+        assert!(witness.answer_to(number).is_none());
     }
 
     #[test]
-    fn answers_prove_only_as_long_as_there_is_no_break() {
-        // The first one begins.
-        assert_eq!(answers_needed(|_| (50_000, false)), 6);
-        // Questions in a heap are no time.
-        assert_eq!(answers_needed(|n| (if n % 2 == 0 { 0 } else { 50_000 }, false)), 11);
-        // A machine that stands still again and again, and a thread that waits again and again.
-        assert_eq!(answers_needed(|_| (360_000, false)), ENOUGH_ANSWERS);
-        assert_eq!(answers_needed(|n| (50_000, n % 4 == 0)), ENOUGH_ANSWERS);
-        // After one break they begin anew.
-        assert_eq!(answers_needed(|n| (50_000, n == 5)), 10);
-        assert_eq!(answers_needed(|n| (if n == 5 { 1_600_000 } else { 50_000 }, false)), 10);
+    fn a_thread_that_can_be_asked_takes_no_other_signals() {
+        let masked = std::thread::spawn(|| {
+            Witness::this_thread();
+            SigSet::thread_get_mask().unwrap()
+        });
+        let masked = masked.join().unwrap();
+        for other in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD, Signal::SIGUSR1] {
+            assert!(masked.contains(other), "{other}");
+        }
+        for own in [QUESTION, Signal::SIGSEGV, Signal::SIGFPE, Signal::SIGILL, Signal::SIGBUS] {
+            assert!(!masked.contains(own), "{own}");
+        }
     }
 
     #[test]
-    fn a_thread_that_hardly_gets_the_cpu_proves_nothing() {
-        assert_eq!(answers_needed_of(|_| (20_000, 0, (50_000, false))), 6);
-        assert_eq!(answers_needed_of(|_| (60_000, 0, (50_000, false))), ENOUGH_ANSWERS);
-        // What it had proved before is not forgotten.
-        let off = |n| if n % 2 == 0 { 3_000_000 } else { 0 };
-        assert_eq!(answers_needed_of(|n| (off(n), 0, (50_000, false))), 11);
-    }
-
-    #[test]
-    fn pages_prove_nothing_unless_they_are_many() {
-        // Those of the program itself, from a quick disk; and those of a guest that fills them.
-        assert_eq!(answers_needed_of(|_| (0, 1, (100_000, false))), ENOUGH_ANSWERS);
-        assert_eq!(answers_needed_of(|_| (0, 1, (45_000, false))), ENOUGH_ANSWERS);
-        assert_eq!(answers_needed_of(|_| (0, 2, (50_000, false))), 6);
-        assert_eq!(answers_needed_of(|_| (0, 40, (50_000, false))), 6);
-        // One now and then is no matter.
-        assert_eq!(answers_needed_of(|n| (0, i64::from(n % 5 == 4), (50_000, false))), 7);
-    }
-
-    #[test]
-    fn what_is_of_another_call_proves_nothing() {
-        let answers = Answers::none();
-        let met = Met::default();
-        (0..6).for_each(|n| answers.take(1_000_000 + n * 50_000, n * 50_000, met));
-        assert!(answers.prove());
-        answers.begin_anew();
-        answers.take(1_300_000, 300_000, met);
-        assert!(!answers.prove());
+    fn a_thread_has_a_place_of_its_own_until_it_ends() {
+        let mine = Answers::of_this_thread();
+        assert!(std::ptr::eq(mine, Witness::this_thread().answers));
+        let place = || std::ptr::from_ref(Answers::of_this_thread()).addr();
+        // More than the 64 places of old, all there at once.
+        let barrier = std::sync::Barrier::new(100);
+        let mut places: Vec<_> = std::thread::scope(|scope| {
+            let wait = || {
+                let place = place();
+                barrier.wait();
+                place
+            };
+            let threads: Vec<_> = (0..100).map(|_| scope.spawn(wait)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        places.push(std::ptr::from_ref(mine).addr());
+        places.sort_unstable();
+        places.dedup();
+        assert_eq!(places.len(), 101);
     }
 }

@@ -1,0 +1,258 @@
+//! Proof that a call which seems late really ran its own code.
+//!
+//! The CPU clock alone proves nothing. The kernel charges a thread also for interrupts and signals
+//! that it handles meanwhile, for the work of bringing back pages of this program that it had
+//! thrown out, and on a virtual machine for time in which the host did the same to the machine's
+//! own memory or ran something else: 62 ms for a poll of 3 us were seen, and healthy programs were
+//! stopped for it. So the timekeeper asks a late call's thread (`proof.rs`).
+//!
+//! What counts is CPU time from the end of one answer to the moment of the next question: the time
+//! of the handler, of the signal's way and of the timekeeper is not in it. The next question comes
+//! only when the thread has had [`STRETCH_NS`] of its own, so however often it is asked, it gets
+//! on. And such a stretch counts only if its answer came soon after. A machine that stands still,
+//! a page that comes back from the disk (40 to 190 us, often without a wait) and a thread that is
+//! sent off make it late; a page of the guest's own takes a few microseconds and does not. A
+//! stretch in which a stray signal came counts nothing.
+
+use super::proof::{Answer, Witness};
+
+/// The thread's own CPU time from an answer to the next question. On a quiet machine the
+/// timekeeper asks 7 us later than that, and the answer comes 3 us after the question from the
+/// same CPU and 13 us from another (medians of 4 000).
+const STRETCH_NS: u64 = 25_000;
+
+/// A stretch counts if it takes less CPU time than this up to its answer. On a quiet machine that
+/// is 46 us (the median; 64 us in one of a hundred on a busy one). Stand-stills of 45 to 390 us
+/// were seen: none fits in beside the signal's way.
+const LONGEST_STRETCH_NS: u64 = 60_000;
+
+/// A stretch of more CPU time than this tells that the machine stood still: what was counted
+/// before is forgotten. One in between counts nothing.
+const BREAK_NS: u64 = 100_000;
+
+/// A stretch counts if it takes less wall time than this: where timekeeper and thread share a CPU
+/// it takes 64 us, and 103 us in one of ten.
+const LONGEST_WALL_NS: u64 = 200_000;
+
+/// A call that has run so long by stretches that count is late. A healthy one that was charged too
+/// much and has less than this left to run ends before. Seven stretches make it up.
+const ENOUGH_NS: u64 = 200_000;
+
+/// Proof for a call that waits at every turn, or that a timekeeper without real-time priority
+/// hardly gets to ask: so much CPU time of all stretches together.
+const ENOUGH_IN_ALL_NS: u64 = 10_000_000;
+
+/// The most that one stretch adds to those together, however long the machine stood still: it
+/// takes 40 stand-stills in one call. A healthy poll has less to do than 40 stretches of its own,
+/// and 100 pages that come back at 100 us each, which is more than it touches of this program.
+const MOST_OF_A_STRETCH_NS: u64 = 250_000;
+
+/// The timekeeper sleeps at least this long between two looks at a late call, so that the thread
+/// gets on where they share a CPU.
+const SHORTEST_PAUSE_NS: u64 = 10_000;
+
+/// What the answers of one call prove.
+#[derive(Debug, Default)]
+struct Evidence {
+    last: Option<Answer>,
+    /// CPU time of stretches that count, since the last break.
+    steady_ns: u64,
+    /// CPU time of all stretches, as far as each adds to it.
+    total_ns: u64,
+}
+
+impl Evidence {
+    /// Takes an answer in. When it was asked for, the thread had used `asked_cpu_ns`.
+    fn take(&mut self, asked_cpu_ns: u64, answer: Answer) {
+        let Some(last) = self.last.replace(answer) else { return };
+        let own = asked_cpu_ns.saturating_sub(last.ended_cpu_ns);
+        let used = answer.began_cpu_ns.saturating_sub(last.ended_cpu_ns);
+        let passed = answer.began_ns.saturating_sub(last.ended_ns);
+        if answer.strays != last.strays {
+            return;
+        }
+        self.total_ns += own.min(MOST_OF_A_STRETCH_NS);
+        if answer.waits != last.waits || used > BREAK_NS {
+            self.steady_ns = 0;
+        } else if used < LONGEST_STRETCH_NS && passed < LONGEST_WALL_NS {
+            self.steady_ns += own;
+        }
+    }
+
+    /// Whether the call is late.
+    fn is_proof(&self) -> bool {
+        self.steady_ns >= ENOUGH_NS || self.total_ns >= ENOUGH_IN_ALL_NS
+    }
+}
+
+/// A question that was asked.
+#[derive(Debug, Clone, Copy)]
+struct Question {
+    number: u64,
+    /// CPU time that the thread had used when it was asked.
+    cpu_ns: u64,
+    /// And when it was asked the last time.
+    again_cpu_ns: u64,
+}
+
+/// What the timekeeper has found out about one call of a thread. The timekeeper's own.
+#[derive(Debug)]
+pub(super) struct Inquiry {
+    /// When the call in question started.
+    call_ns: u64,
+    open: Option<Question>,
+    evidence: Evidence,
+}
+
+/// What an inquiry has come to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// The call has run its own code long enough.
+    Late,
+    /// Not known yet: look again after this time.
+    LookIn(u64),
+}
+
+impl Default for Inquiry {
+    fn default() -> Self {
+        Self { call_ns: u64::MAX, open: None, evidence: Evidence::default() }
+    }
+}
+
+impl Inquiry {
+    /// Takes a look at the call from `started_ns` of a thread that has used `cpu_ns` by now, and
+    /// asks that if it is time.
+    pub(super) fn look(&mut self, witness: &Witness, started_ns: u64, cpu_ns: u64) -> Finding {
+        if self.call_ns != started_ns {
+            *self = Self { call_ns: started_ns, ..Self::default() };
+        }
+        if let Some(question) = &mut self.open {
+            let Some(answer) = witness.answer_to(question.number) else {
+                // A thread that ran since then has lost it to another signal of its kind.
+                if cpu_ns.saturating_sub(question.again_cpu_ns) >= STRETCH_NS {
+                    question.again_cpu_ns = cpu_ns;
+                    witness.ask_again(question.number);
+                }
+                return Finding::LookIn(STRETCH_NS);
+            };
+            self.evidence.take(question.cpu_ns, answer);
+            self.open = None;
+        }
+        if self.evidence.is_proof() {
+            return Finding::Late;
+        }
+        let own = self.evidence.last.map(|last| cpu_ns.saturating_sub(last.ended_cpu_ns));
+        if let Some(rest) = own.and_then(|own| STRETCH_NS.checked_sub(own)).filter(|rest| *rest > 0)
+        {
+            return Finding::LookIn(rest.max(SHORTEST_PAUSE_NS));
+        }
+        let number = witness.ask();
+        self.open = Some(Question { number, cpu_ns, again_cpu_ns: cpu_ns });
+        Finding::LookIn(STRETCH_NS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One stretch and its answer.
+    #[derive(Clone, Copy)]
+    struct Stretch {
+        /// CPU time until the question.
+        own_us: u64,
+        /// CPU time from the question to the answer.
+        way_us: u64,
+        /// Wall time besides, in which the thread was sent off.
+        off_us: u64,
+        waits: i64,
+        strays: u64,
+    }
+
+    /// What is seen on a quiet machine.
+    const QUIET: Stretch = Stretch { own_us: 32, way_us: 13, off_us: 0, waits: 0, strays: 0 };
+
+    /// How many answers prove that a call is late which goes on like this.
+    fn answers_needed(mut next: impl FnMut(u32) -> Stretch) -> u32 {
+        let mut evidence = Evidence::default();
+        let mut last =
+            Answer { ended_ns: 7_000_000_000, ended_cpu_ns: 1_000_000_000, ..Answer::default() };
+        for n in 1..100_000 {
+            let stretch = next(n);
+            let asked_cpu_ns = last.ended_cpu_ns + stretch.own_us * 1000;
+            let used_ns = (stretch.own_us + stretch.way_us) * 1000;
+            let began_ns = last.ended_ns + used_ns + stretch.off_us * 1000;
+            let began_cpu_ns = last.ended_cpu_ns + used_ns;
+            last = Answer {
+                began_ns,
+                began_cpu_ns,
+                // A handler that takes long proves nothing.
+                ended_ns: began_ns + 47_000,
+                ended_cpu_ns: began_cpu_ns + 47_000,
+                waits: last.waits + stretch.waits,
+                strays: last.strays + stretch.strays,
+            };
+            evidence.take(asked_cpu_ns, last);
+            if evidence.is_proof() {
+                return n;
+            }
+        }
+        u32::MAX
+    }
+
+    #[test]
+    fn time_of_its_own_proves_it() {
+        // The first one begins.
+        assert_eq!(answers_needed(|_| QUIET), 8);
+        // Where timekeeper and thread share a CPU.
+        assert_eq!(answers_needed(|_| Stretch { way_us: 3, off_us: 68, ..QUIET }), 8);
+        // Answers without any time prove nothing, however many.
+        assert_eq!(answers_needed(|_| Stretch { own_us: 0, ..QUIET }), u32::MAX);
+    }
+
+    #[test]
+    fn a_machine_that_stands_still_proves_nothing() {
+        // Once, however long; then as many answers as ever.
+        let once = |n| Stretch { own_us: if n == 5 { 62_000 } else { 32 }, ..QUIET };
+        assert_eq!(answers_needed(once), 12);
+        // 30 times in one poll, before the question or after it.
+        let still = |n: u32, stretch| if n <= 30 { stretch } else { QUIET };
+        let before = Stretch { own_us: 62_000, ..QUIET };
+        assert_eq!(answers_needed(|n| still(n, before)), 30 + 7);
+        let after = Stretch { way_us: 62_000, ..QUIET };
+        assert_eq!(answers_needed(|n| still(n, after)), 30 + 7);
+        // Pages of the daemon's own code that come back without a wait.
+        let page = |n| Stretch { way_us: 45 + u64::from(n % 8) * 12, ..QUIET };
+        assert!(answers_needed(page) > 200);
+    }
+
+    #[test]
+    fn a_thread_that_waits_or_is_sent_off_proves_little() {
+        assert_eq!(answers_needed(|_| Stretch { waits: 1, ..QUIET }), 314);
+        assert_eq!(answers_needed(|_| Stretch { off_us: 3_000, ..QUIET }), 314);
+        // What it had proved before it was sent off is not forgotten; what it had before it waited
+        // is.
+        let off = |n| Stretch { off_us: if n % 2 == 0 { 3_000 } else { 0 }, ..QUIET };
+        assert_eq!(answers_needed(off), 15);
+        assert_eq!(answers_needed(|n| Stretch { waits: i64::from(n == 5), ..QUIET }), 12);
+        // A timekeeper that gets the CPU once in a slice of 4 ms.
+        assert_eq!(answers_needed(|_| Stretch { own_us: 4_000, ..QUIET }), 41);
+    }
+
+    #[test]
+    fn a_stretch_with_stray_signals_proves_nothing() {
+        assert_eq!(answers_needed(|_| Stretch { strays: 1, ..QUIET }), u32::MAX);
+        let some = |n| Stretch { strays: u64::from(n % 3 == 0), ..QUIET };
+        assert_eq!(answers_needed(some), 11);
+    }
+
+    #[test]
+    fn what_is_of_another_call_proves_nothing() {
+        super::super::proof::listen().unwrap();
+        let witness = Witness::this_thread();
+        let mut inquiry = Inquiry { call_ns: 1, ..Inquiry::default() };
+        inquiry.evidence.steady_ns = ENOUGH_NS;
+        assert_eq!(inquiry.look(&witness, 2, 0), Finding::LookIn(STRETCH_NS));
+        assert!(!inquiry.evidence.is_proof());
+    }
+}
