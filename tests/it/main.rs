@@ -30,6 +30,7 @@ mod scan;
 mod service;
 mod shadow;
 mod simulation;
+mod stall;
 mod swap;
 mod systemd;
 mod tidy;
