@@ -35,6 +35,7 @@ mod layout;
 mod points;
 mod problem;
 mod read;
+mod scan;
 mod swap;
 #[cfg(test)]
 mod tests;
@@ -155,6 +156,8 @@ impl Config {
         for change in changes.iter().filter(|change| change.is_live()) {
             match &change.place {
                 Place::Key("scan.period") => self.scan.period = new.scan.period,
+                Place::Key("scan.stall") => self.scan.stall = new.scan.stall,
+                Place::Key("scan.stall_exit") => self.scan.stall_exit = new.scan.stall_exit,
                 Place::Key("plugins.grant") => self.plugins.grant_all = new.plugins.grant_all,
                 Place::Key("plugins.poll_budget") => {
                     self.plugins.poll_budget = new.plugins.poll_budget;
@@ -253,7 +256,7 @@ fn decide(
     here: &Surroundings<'_>,
     report: &Report<'_>,
 ) -> Option<Config> {
-    let scan = check::scan(&file.scan, report);
+    let scan = scan::scan(&file.scan, report);
     let plugins = check::plugins(&file.plugins, scan.period, here, report);
     let names = points::names(file, here.before, report);
     let programs = grant::programs(&file.programs, &names, &plugins, scan.period, report);

@@ -6,7 +6,7 @@
 //! `loader.rs`, trials in `shadow.rs`, live changes in `reload.rs`, devices in `device.rs`, forces
 //! in `force.rs`, the log in `say.rs`, receipts in `record.rs`, answers for people in `answer.rs`
 //! and `view.rs`, what outlives the daemon in `keep.rs`, `recall.rs`, `retain.rs`, `reset.rs` and
-//! `recovery.rs`, the end in `stop.rs`.
+//! `recovery.rs`, a scan that stands in `stall.rs`, the end in `stop.rs`.
 
 mod answer;
 mod build;
@@ -24,6 +24,7 @@ mod retain;
 mod roster;
 mod say;
 mod shadow;
+mod stall;
 mod stop;
 mod view;
 
@@ -60,6 +61,7 @@ use reset::Reset;
 use retain::Retain;
 use roster::{Ordered, Ready, Roster};
 use say::{Told, refused};
+use stall::Stall;
 
 /// How often the daemon looks at the scan's news: quick enough for a restart "at once", and a load
 /// of some microseconds fifty times a second.
@@ -121,8 +123,7 @@ struct Daemon {
     notifier: Notifier,
     watchdog: Option<Watchdog>,
     started: Instant,
-    /// The latest cycle that was seen, and when.
-    pulse: (u64, Instant),
+    stall: Stall,
     told: Told,
     record: Record,
     is_ready: bool,
@@ -149,6 +150,9 @@ impl Daemon {
                 Event::Stop => break,
             }
             self.pursue();
+            if self.stall.is_over(self.config.scan.stall_exit) {
+                self.leave_the_scan().await;
+            }
         }
         // Whoever waits for room in the queue of events would wait for ever.
         drop(events);
@@ -315,6 +319,7 @@ impl Daemon {
 
     /// Looks at everything that the scan has put out.
     fn look(&mut self) {
+        self.watch_the_scan();
         while let Ok(thing) = self.reins.returns.pop() {
             self.take_back(thing);
         }
@@ -322,7 +327,7 @@ impl Daemon {
             self.say(&line);
         }
         self.stats.collect();
-        self.devices.show(self.reins.latest.read());
+        self.devices.show(self.reins.latest.read(), self.stall.is_on());
         self.pursue_reload();
         self.order_feeds();
         self.pursue_reset();

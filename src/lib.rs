@@ -63,6 +63,7 @@
 //! | a required input is bad | polled, and told that it is degraded | safe | untouched |
 //! | a driver hangs or panics | polled; inputs age and are bad | unconfirmed | untouched |
 //! | the disk is full | runs | as they were | untouched |
+//! | the scan stands | quarantined if it was being called | safe, then exit 70 | ended likewise |
 //! | the scan panics | ended | safe, then exit 70 | ended; systemd restarts all |
 //! | the daemon is killed | ended | as the devices' own watchdogs have it | likewise |
 //!
@@ -97,6 +98,9 @@
 //! 9. `unsafe` is denied for the package and allowed in three small files, `plugin/stop.rs`,
 //!    `plugin/stop/proof.rs` and `plugin/wasm.rs`, each use with a SAFETY paragraph.
 //! 10. The systemd watchdog is fed only when the cycle count has moved.
+//! 12. A scan that stands leaves no output as it was: the thread of each device that has heard no
+//!     cycle for `scan.stall` makes its outputs safe by itself, whoever forces them, and confirms
+//!     them; those that hold stay. The next cycle that begins gives them back.
 //!
 //! # What is not here
 //! No web page: see the README. No instruction metering and no signal that stops a

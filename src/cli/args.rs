@@ -181,7 +181,7 @@ pub(super) enum Verb {
     Fault {
         /// Name of the device
         device: String,
-        /// disconnect, freeze, slow or garbage
+        /// disconnect, freeze, slow, garbage or hang
         #[arg(required_unless_present = "clear", conflicts_with = "clear")]
         kind: Option<String>,
         /// Settings of that kind

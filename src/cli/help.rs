@@ -106,6 +106,7 @@ Examples:
   camshaft fault plant disconnect
   camshaft fault plant slow delay=200ms
   camshaft fault plant garbage seed=7
+  camshaft fault plant hang for=1s     the whole scan stands: devices make outputs safe
   camshaft fault plant --clear";
 
 /// Below the help of `test`.

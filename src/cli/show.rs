@@ -37,6 +37,12 @@ pub(super) fn status(view: &StatusView, paint: Paint) -> String {
         ("cycle", view.cycle.to_string()),
         ("overruns", format!("{}, cycles missed {}", view.overruns, view.missed)),
     ];
+    if let Some(stall) = &view.stalled {
+        let label = paint.with(Style::Bad, "scan    ");
+        let (since, exit) = (age_ms(stall.since_ms), age_ms(stall.exit_in_ms));
+        text += &format!("{label}  STANDS since {since}, {}\n", legible(&stall.doing));
+        text += &format!("{label}  outputs of devices are safe; it ends in {exit} if it goes on\n");
+    }
     if let Some(why) = &view.config_refused {
         let label = paint.with(Style::Bad, "config  ");
         text += &format!("{label}  REFUSED, the last good one stays in force\n");

@@ -11,10 +11,12 @@ use crate::image::{Direction, Point, Points};
 use crate::plugin::{Grant, Settings};
 
 /// The keys outside of entries that can change between two cycles.
-const LIVE: [&str; 8] = [
+const LIVE: [&str; 10] = [
     "device.order",
     "device.bytes",
     "scan.period",
+    "scan.stall",
+    "scan.stall_exit",
     "plugins.grant",
     "plugins.poll_budget",
     "plugins.restart",
@@ -279,6 +281,8 @@ fn scan_and_plugins(old: &Config, new: &Config, all: &mut Vec<Change>) {
         ("scan.priority", a.priority != b.priority),
         ("scan.cpu", a.cpus != b.cpus),
         ("scan.lock_memory", a.lock_memory != b.lock_memory),
+        ("scan.stall", a.stall != b.stall),
+        ("scan.stall_exit", a.stall_exit != b.stall_exit),
     ];
     note(all, keys, Place::Key);
     let (a, b) = (&old.plugins, &new.plugins);

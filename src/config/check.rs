@@ -1,7 +1,7 @@
-//! Ranges, names and defaults: from single keys to `scan`, `plugins`, `retain`, `state`, `control`,
-//! `log`, variables.
+//! Ranges, names and defaults: from single keys to `plugins`, `retain`, `state`, `control`, `log`,
+//! variables.
 //!
-//! Points are in `points.rs` and `layout.rs`, grants and budgets of programs in `grant.rs`,
+//! `scan` is in `scan.rs`, points are in `points.rs` and `layout.rs`, grants and budgets of programs in `grant.rs`,
 //! `plugins.swap` in `swap.rs`.
 
 use std::collections::HashMap;
@@ -11,30 +11,16 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::file::{ControlFile, LogFile, Maybe, PluginsFile, RetainFile, ScanFile, VariableFile};
+use super::file::{ControlFile, LogFile, Maybe, PluginsFile, RetainFile, VariableFile};
 use super::problem::{Report, Said};
 use super::swap::swap;
-use super::word::{Bytes, Cpus, GrantWord, ModeWord};
+use super::word::{Bytes, GrantWord, ModeWord};
 use super::{ControlSettings, PluginsSettings, RetainSettings, StateSettings};
 use crate::image::{Points, Value};
 use crate::log;
 use crate::plugin::Limits;
-use crate::scan::thread;
 use crate::supervisor::RestartPolicy;
 use crate::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variable, VariableKind};
-
-/// Below 100 us the kernel's wake-up is most of a cycle; above 1 s a scan would be too slow for the
-/// watchdog, and for safe outputs within the stop deadline.
-const PERIOD: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_secs(1);
-
-/// 10 ms: what most controllers use, and a hundred times the wake-up of an ordinary kernel.
-const DEFAULT_PERIOD: Duration = Duration::from_millis(10);
-
-/// `SCHED_FIFO` ends at 99, which stays free for the timekeeper: it must be above the scan.
-const PRIORITY: RangeInclusive<u32> = 1..=98;
-
-/// `CPU_SETSIZE` of the C library.
-const CPU: RangeInclusive<u32> = 0..=1023;
 
 /// Below 10 us the stop itself costs as much as the program.
 pub(super) const LEAST_BUDGET: Duration = Duration::from_micros(10);
@@ -191,29 +177,6 @@ pub(super) fn once<'f>(
     }
     lines.insert(&name.value, name.line);
     true
-}
-
-pub(super) fn scan(file: &ScanFile, report: &Report<'_>) -> thread::Settings {
-    let mut cpus = match &file.cpu {
-        None => Vec::new(),
-        Some(Said { value: Cpus::One(cpu), .. }) => vec![*cpu],
-        Some(Said { value: Cpus::Many(cpus), .. }) => cpus.clone(),
-    };
-    if let Some(said) = &file.cpu
-        && (cpus.is_empty() || cpus.iter().any(|cpu| !CPU.contains(cpu)))
-    {
-        let right = format!("CPU numbers from {} to {}", CPU.start(), CPU.end());
-        report.wrong_at(said, format!("{cpus:?}"), right);
-    }
-    cpus.sort_unstable();
-    cpus.dedup();
-    let given = file.priority.is_some();
-    thread::Settings {
-        period: ranged(&file.period, PERIOD, DEFAULT_PERIOD, show_duration, report),
-        priority: given.then(|| ranged(&file.priority, PRIORITY, 1, show_number, report) as u8),
-        cpus,
-        lock_memory: file.lock_memory.as_ref().is_some_and(|said| said.value),
-    }
 }
 
 pub(super) fn plugins(

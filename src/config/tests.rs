@@ -40,6 +40,8 @@ fn an_empty_file_has_every_default() {
         priority: None,
         cpus: vec![],
         lock_memory: false,
+        stall: Duration::from_millis(200),
+        stall_exit: Duration::from_secs(2),
     };
     assert_eq!(config.scan, scan);
     let plugins = PluginsSettings {
@@ -67,9 +69,25 @@ fn an_empty_file_has_every_default() {
 }
 
 #[test]
+fn a_stall_is_twenty_cycles_and_the_exit_comes_well_after_it() {
+    let check = |keys: &str, stall_ms, exit_ms| {
+        let scan = good(&format!("[scan]\n{keys}")).scan;
+        let ms = Duration::from_millis;
+        assert_eq!((scan.stall, scan.stall_exit), (ms(stall_ms), ms(exit_ms)), "{keys}");
+    };
+    check("period = '1ms'", 100, 2000);
+    check("period = '50ms'", 1000, 2000);
+    check("period = '1s'", 20_000, 40_000);
+    check("period = '1s'\nstall = '3s'", 3000, 6000);
+    check("stall = '30ms'\nstall_exit = '60ms'", 30, 60);
+    check("stall = '60s'\nstall_exit = '1h'", 60_000, 3_600_000);
+}
+
+#[test]
 fn every_key_is_heard() {
     let config = good(
         "[scan]\nperiod = '1ms'\npriority = 98\ncpu = [3, 1, 3]\nlock_memory = true\n\
+         stall = '70ms'\nstall_exit = '1s'\n\
          [plugins]\ndir = '/p'\ngrant = 'none'\npoll_budget = '20us'\ninit_budget = '1s'\n\
          memory = '64KiB'\ntable = 1\nstack = 8192\nmodule = '1 GiB'\ncode = '1MiB'\n\
          functions = 2\nlog_rate = 3\n\
@@ -83,11 +101,15 @@ fn every_key_is_heard() {
          [control]\nsocket = 's'\nmode = '0660'\n[crash]\nrecord = false\n\
          [log]\nlevel = 'trace'\nformat = 'json'\n",
     );
-    let (period, cpus) = (Duration::from_millis(1), vec![1, 3]);
-    assert_eq!(
-        config.scan,
-        thread::Settings { period, priority: Some(98), cpus, lock_memory: true }
-    );
+    let scan = thread::Settings {
+        period: Duration::from_millis(1),
+        priority: Some(98),
+        cpus: vec![1, 3],
+        lock_memory: true,
+        stall: Duration::from_millis(70),
+        stall_exit: Duration::from_secs(1),
+    };
+    assert_eq!(config.scan, scan);
     let plugins = PluginsSettings {
         dir: "/p".into(),
         grant_all: false,

@@ -62,7 +62,7 @@ pub use force::{
 pub use receipt::{By, Event, Receipt};
 pub use view::{
     ChangeView, DeviceView, HoldWord, PluginState, PluginView, PointView, RetainView, SafeView,
-    StatusView, SwapView, VarView, Want,
+    StallView, StatusView, SwapView, VarView, Want,
 };
 
 /// Longest name of a plugin that can be deployed, in bytes. A file name may have 255; this leaves

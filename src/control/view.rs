@@ -45,6 +45,10 @@ pub struct StatusView {
     pub period_us: u64,
     /// Number of the latest cycle; 0 before the first.
     pub cycle: u64,
+    /// How the scan stands, if it does: then points and programs are as they were in that cycle,
+    /// and devices have made their outputs safe.
+    #[serde(default)]
+    pub stalled: Option<StallView>,
     /// Cycles that ended after their deadline.
     pub overruns: u64,
     /// Cycles that did not take place because of overruns.
@@ -67,6 +71,17 @@ pub struct StatusView {
     pub devices: Vec<DeviceView>,
     /// In the order of polling.
     pub plugins: Vec<PluginView>,
+}
+
+/// A scan that has not moved for `scan.stall`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StallView {
+    /// Since when, in milliseconds.
+    pub since_ms: u64,
+    /// When the process ends if the scan does not move until then, in milliseconds from now.
+    pub exit_in_ms: u64,
+    /// What the scan was doing, such as `polling tank`.
+    pub doing: String,
 }
 
 /// One difference between the configuration file and what is in force.

@@ -189,6 +189,11 @@ impl Daemon {
         reply: oneshot::Sender<Reply>,
         order: impl FnOnce(u64) -> Order,
     ) {
+        if let Some(doing) = self.stall.doing() {
+            let message = format!("the scan stands and takes no orders, {doing}");
+            let _ = reply.send(Err(Failure::new(Code::Busy, message)));
+            return;
+        }
         self.last_ticket += 1;
         let ticket = self.last_ticket;
         if self.reins.orders.push(order(ticket)).is_ok() {

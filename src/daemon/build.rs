@@ -23,6 +23,7 @@ use super::reload::{self, Cause, Reload};
 use super::retain::Retain;
 use super::roster::Roster;
 use super::say::Told;
+use super::stall::Stall;
 use super::{Daemon, Event, TICK};
 use crate::config::Config;
 use crate::control::Receipt;
@@ -118,6 +119,7 @@ async fn live(
     let mut supervisor = Supervisor::new(config.plugins.restart);
     recall(&record.newest(usize::MAX, None), &mut supervisor);
     let daemon = Daemon {
+        stall: Stall::new(&reins.position),
         supervisor,
         roster: Roster::default(),
         loader,
@@ -141,7 +143,6 @@ async fn live(
         notifier: Notifier::from_env(),
         watchdog: Watchdog::from_env(),
         started: Instant::now(),
-        pulse: (0, Instant::now()),
         told: Told::default(),
         record,
         is_ready: false,

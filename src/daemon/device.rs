@@ -26,12 +26,15 @@ pub(super) struct Devices {
     /// Cycle and instant of what is shown.
     last: (u64, Duration),
     monitors: BTreeMap<String, Monitor>,
+    /// How often the watchdog of each device had tripped, and whether it was, as people were told.
+    told: BTreeMap<String, (u64, bool)>,
 }
 
 impl Devices {
     pub(super) fn new() -> Self {
         let (shown, exports) = exports();
-        Self { shown, exports, last: (0, Duration::ZERO), monitors: BTreeMap::new() }
+        let (last, monitors, told) = ((0, Duration::ZERO), BTreeMap::new(), BTreeMap::new());
+        Self { shown, exports, last, monitors, told }
     }
 
     /// What devices are opened with.
@@ -45,11 +48,14 @@ impl Devices {
             Some(monitor) => self.monitors.insert(name.to_owned(), monitor),
             None => self.monitors.remove(name),
         };
+        // Its watchdog begins anew.
+        self.told.remove(name);
     }
 
     /// Forgets devices that are gone.
     pub(super) fn retain(&mut self, is_there: impl Fn(&str) -> bool) {
         self.monitors.retain(|name, _| is_there(name));
+        self.told.retain(|name, _| is_there(name));
     }
 
     /// The parts of a device.
@@ -57,10 +63,67 @@ impl Devices {
         self.monitors.get(name).map(Monitor::parts).unwrap_or_default()
     }
 
-    /// Lets devices see what is new, if one of them looks.
-    pub(super) fn show(&mut self, news: &Snapshot) {
+    /// Whether this device makes its outputs safe because the scan stands.
+    pub(super) fn makes_safe(&self, name: &str) -> bool {
+        let monitor = self.monitors.get(name).map(Monitor::watchdog);
+        monitor.is_some_and(|watchdog| watchdog.is_tripped() && watchdog.outputs() > 0)
+    }
+
+    /// Says which devices make their outputs safe because the scan stands, and which have stopped.
+    pub(super) fn tell_of_stalls(&mut self) {
+        for (name, watchdog) in self.monitors.iter().map(|(name, it)| (name, it.watchdog())) {
+            let outputs = watchdog.outputs();
+            if outputs == 0 {
+                continue;
+            }
+            let (trips, is_tripped) = (watchdog.trips(), watchdog.is_tripped());
+            let (told, was_tripped) = self.told.entry(name.clone()).or_default();
+            if trips > *told {
+                tracing::error!(
+                    device = name,
+                    outputs,
+                    "device {name}: no cycle for longer than scan.stall; its outputs that have a \
+                     safe value, {outputs}, are made safe"
+                );
+            }
+            if !is_tripped && (*was_tripped || trips > *told) {
+                tracing::warn!(device = name, "device {name}: its outputs are the scan's again");
+            }
+            (*told, *was_tripped) = (trips, is_tripped);
+        }
+    }
+
+    /// Whether all devices have confirmed their safe outputs, while the scan stands.
+    pub(super) fn are_safe(&self) -> bool {
+        self.monitors.values().all(|monitor| monitor.watchdog().missing() == 0)
+    }
+
+    /// The same for people. Simulated devices live with the scan, and stand with it.
+    pub(super) fn safety(&self) -> String {
+        let missing = |(name, monitor): (&String, &Monitor)| match monitor.watchdog().missing() {
+            0 => None,
+            outputs => Some(format!("{outputs} of {name}")),
+        };
+        let missing: Vec<_> = self.monitors.iter().filter_map(missing).collect();
+        match missing.is_empty() {
+            true => "all devices that have a thread of their own have confirmed their safe outputs"
+                .into(),
+            false => format!("safe outputs are UNCONFIRMED: {}", missing.join(", ")),
+        }
+    }
+
+    /// Lets no output hold its value any longer while the scan stands.
+    pub(super) fn hurry(&self) {
+        self.monitors.values().for_each(|monitor| monitor.watchdog().hurry());
+    }
+
+    /// Lets devices see what is new, if one of them looks, or that nothing is new any more.
+    pub(super) fn show(&mut self, news: &Snapshot, is_stalled: bool) {
         // One receiver is ours.
         let is_watched = self.shown.receiver_count() > 1;
+        if is_stalled && is_watched && !self.shown.borrow().is_stalled {
+            self.shown.send_modify(|export| Arc::make_mut(export).is_stalled = true);
+        }
         if !is_watched || news.cycle == self.last.0 || news.now < self.last.1 + PACE {
             return;
         }
@@ -73,6 +136,7 @@ impl Devices {
             inputs: news.inputs.clone(),
             outputs: news.outputs.clone(),
             variables: news.variables.clone(),
+            is_stalled,
         }));
     }
 }

@@ -193,7 +193,8 @@ impl Record {
         }
     }
 
-    fn quarantined(&mut self, name: &str, hash: ModuleHash, reason: String) {
+    /// This version is not run again.
+    pub(super) fn quarantined(&mut self, name: &str, hash: ModuleHash, reason: String) {
         let runs = self.story(name).runs;
         self.add(name, self.cycle, Some(hash), runs, Event::Quarantined { reason });
     }

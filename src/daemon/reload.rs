@@ -221,6 +221,7 @@ impl Daemon {
         self.last_ticket += 1;
         let ticket = self.last_ticket;
         (refit.ticket, refit.period) = (ticket, self.config.scan.period);
+        refit.stall = self.config.scan.stall;
         let ordered = self.reins.orders.push(Order::Refit(Box::new(refit)));
         debug_assert!(ordered.is_ok(), "`reload` has looked for room");
         let changes = changes.iter().map(view).collect();

@@ -77,10 +77,6 @@ const OWNERS_LINES: usize = 10;
 /// See [`OWNERS_LINES`].
 const OWNERS_PAUSE: Duration = Duration::from_secs(1);
 
-/// A scan that has not moved for this time, and ten periods, is stuck: said once, and the watchdog
-/// goes hungry.
-const STUCK: Duration = Duration::from_secs(1);
-
 impl Daemon {
     /// Says what has changed about devices, overruns and lost log lines.
     pub(super) fn tell_the_operator(&mut self) {
@@ -163,8 +159,8 @@ impl Daemon {
         if let Some(reason) = self.retain.failure() {
             status = format!("{status}, retained values CANNOT BE WRITTEN: {reason}");
         }
-        if cycle > self.pulse.0 {
-            self.pulse = (cycle, Instant::now());
+        if let Some(stall) = self.stall.doing() {
+            status = format!("the scan STANDS, {stall}; outputs are made safe; {status}");
         }
         if !self.is_ready && cycle > 0 {
             self.is_ready = true;
@@ -175,12 +171,6 @@ impl Daemon {
         }
         if let Some(watchdog) = &mut self.watchdog {
             watchdog.feed(cycle, &mut self.notifier);
-        }
-        let still = self.pulse.1.elapsed();
-        if still > STUCK.max(10 * self.config.scan.period) {
-            let seconds = still.as_secs();
-            tracing::error!(cycle, "the scan has not moved for {seconds} s");
-            self.pulse.1 = Instant::now();
         }
     }
 

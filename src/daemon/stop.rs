@@ -22,6 +22,11 @@ impl Daemon {
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         self.notifier.stopping("programs out, outputs safe");
         tracing::info!("stopping: programs out, outputs safe");
+        // This has a deadline of its own.
+        self.stall.disarm();
+        if self.stall.is_on() {
+            self.devices.hurry();
+        }
         let deadline = Instant::now() + STOP_DEADLINE;
         let mut is_told = false;
         self.reins.halting.store(true, Ordering::Relaxed);
@@ -48,6 +53,9 @@ impl Daemon {
         }
         // A scan that hangs cannot be waited for; the process ends with it.
         std::mem::forget(self.scan.take());
+        if let Some(doing) = self.stall.doing() {
+            anyhow::bail!("stopped, but the scan stands, {doing}; {}", self.devices.safety());
+        }
         let is_missing = |delivery| delivery != Delivery::Confirmed;
         let unconfirmed = outputs_that_are(is_missing, self.reins.latest.read());
         anyhow::bail!(

@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use super::Daemon;
+use crate::clock::{Clock, MonotonicClock};
 use crate::control::{
     DeviceView, PluginState, PluginView, PointView, SafeView, StatusView, VarView, Want,
 };
 use crate::driver::Delivery;
-use crate::image::{Direction, Kind, Point, PointId};
+use crate::image::{Direction, Kind, Point, PointId, Quality, Value};
 use crate::plugin::world::Seat;
 use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{self, View};
@@ -47,6 +48,7 @@ impl Daemon {
             retain: self.retain.view(),
             period_us: micros(self.config.scan.period),
             cycle: news.cycle,
+            stalled: self.stall.view(self.config.scan.stall_exit),
             overruns: news.overruns,
             missed: news.missed,
             lateness: self.stats.lateness(),
@@ -63,11 +65,12 @@ impl Daemon {
         let view = |device: &crate::config::Device| {
             let index = news.points.devices().iter().position(|name| *name == device.name);
             let fact = index.and_then(|index| news.devices.get(index));
+            let makes_safe = self.devices.makes_safe(&device.name);
             DeviceView {
                 name: device.name.clone(),
                 driver: device.driver.driver().into(),
                 fault: fact.and_then(|fact| fact.fault).map(|fault| fault.to_string()),
-                confirmed: fact.is_some_and(|fact| fact.confirmed),
+                confirmed: fact.is_some_and(|fact| fact.confirmed) && !makes_safe,
                 unconfirmed: index.map_or_else(Vec::new, |index| unconfirmed(news, index)),
                 parts: self.devices.parts(&device.name),
             }
@@ -145,13 +148,21 @@ impl Daemon {
     pub(super) fn points(&mut self) -> Vec<PointView> {
         let news = self.reins.latest.read();
         let (points, roster) = (&news.points, &self.roster);
+        let (now, is_stalled) = (MonotonicClock.now(), self.stall.is_on());
+        // What was read or given last is nothing to go by while the scan stands.
+        let stall = if is_stalled { Quality::NoComm } else { Quality::Good };
+        let at = if is_stalled { now } else { news.now };
+        let delivery = |id: PointId, point: &Point| {
+            let makes_safe = self.devices.makes_safe(&points.devices()[point.device]);
+            if makes_safe { Delivery::Unconfirmed } else { news.deliveries[id.index()] }
+        };
         let view = |(id, point): (PointId, &Point)| {
             let is_input = point.direction == Direction::In;
             let image = if is_input { &news.inputs.bytes } else { &news.outputs };
             let owner = news.owners[id.index()].and_then(|seat| roster.name(seat));
-            let quality = news.inputs.quality[id.index()];
+            let quality = news.inputs.quality[id.index()].max(stall);
             let good_at = news.inputs.good_at[id.index()];
-            let age = (!good_at.is_zero()).then(|| news.now.saturating_sub(good_at));
+            let age = (!good_at.is_zero()).then(|| at.saturating_sub(good_at));
             PointView {
                 name: point.name.clone(),
                 direction: point.direction,
@@ -166,7 +177,7 @@ impl Daemon {
                 reason: quality,
                 opc_ua: quality.opc_ua(),
                 age_ms: age.filter(|_| is_input).map(|age| age.as_millis() as u64),
-                delivery: (!is_input).then(|| news.deliveries[id.index()]),
+                delivery: (!is_input).then(|| delivery(id, point)),
                 safe: (!is_input).then(|| SafeView::from(point.safe)),
                 owner: owner.map(|name| name.to_string()),
                 device: points.devices()[point.device].clone(),

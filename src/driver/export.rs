@@ -28,6 +28,8 @@ pub struct Export {
     pub outputs: Vec<u8>,
     /// All variables.
     pub variables: Variables,
+    /// Whether the scan stands since: then nothing of it is as it was.
+    pub is_stalled: bool,
 }
 
 /// One value of it.
@@ -42,8 +44,15 @@ pub struct Shown {
 }
 
 impl Export {
-    /// The point or, if there is none of that name, the variable.
+    /// The point or, if there is none of that name, the variable. All are bad while the scan stands.
     pub fn find(&self, name: &str) -> Option<Shown> {
+        let shown = self.last(name)?;
+        let stall = if self.is_stalled { Quality::NoComm } else { Quality::Good };
+        Some(Shown { quality: shown.quality.max(stall), ..shown })
+    }
+
+    /// As it was in that cycle.
+    fn last(&self, name: &str) -> Option<Shown> {
         let Some(id) = self.points.find(name) else {
             let value = Value::from(self.variables.read(name)?);
             return Some(Shown { value, quality: Quality::Good, at: self.wall });
@@ -71,6 +80,7 @@ impl Default for Export {
             inputs: Inputs::unread(&points),
             outputs: Vec::new(),
             variables: Variables::default(),
+            is_stalled: false,
             points,
         }
     }

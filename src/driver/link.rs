@@ -8,8 +8,9 @@
 //! ```
 //! Whoever knows a wire implements [`Serve`] and gets a thread with an async runtime of its own, so
 //! what hangs there hangs alone. The scan only copies: it waits for nobody, and what it has not
-//! heard of for too long is stale, whatever the reason. `link/side.rs` is the other end. Times are
-//! those of [`MonotonicClock`] on both sides.
+//! heard of for too long is stale, whatever the reason. The other way round a scan that is not heard
+//! for too long leaves no output as it was: `watchdog.rs`. `link/side.rs` is the other end. Times
+//! are those of [`MonotonicClock`] on both sides.
 
 mod side;
 
@@ -17,7 +18,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -25,9 +26,10 @@ use nix::fcntl::OFlag;
 use nix::unistd::{pipe2, write};
 use tokio::sync::Notify;
 
+use super::watchdog::Watchdog;
 use super::{Command, Delivery, Driver, Fault, Monitor};
-use crate::clock::{Clock, MonotonicClock, nanos};
-use crate::image::{Direction, Freshness, Inputs, PointId, Points, Quality, Raw};
+use crate::clock::{Clock, MonotonicClock};
+use crate::image::{Direction, Freshness, Inputs, PointId, Points, Quality, Raw, Safe};
 use crate::latest::{self, Reader, Writer};
 
 pub(super) use side::Side;
@@ -93,19 +95,13 @@ struct Standing {
 /// What both sides look at.
 #[derive(Debug)]
 struct Shared {
-    /// How often the scan has written; 0 before the first time. The scan writes.
-    beats: AtomicU64,
-    /// When it wrote last, in nanoseconds. The scan writes.
-    cycle_ns: AtomicU64,
-    /// From one cycle to the next, in nanoseconds; 0 until that is known. The scan writes.
-    period_ns: AtomicU64,
+    /// Whether the scan moves, and of how many outputs the device is not known to have them.
+    watchdog: Arc<Watchdog>,
     /// How often the scan has wanted something else than before. The scan writes, when that is to
     /// be seen.
     turn: AtomicU64,
-    /// The turn of which the thread has counted `missing`. The thread writes.
+    /// The turn of which the thread has counted what is missing. The thread writes.
     heard: AtomicU64,
-    /// Outputs that the device was not known to have then. The thread writes.
-    missing: AtomicUsize,
     /// Set by whoever drops the link.
     ended: AtomicBool,
     end: Notify,
@@ -176,22 +172,21 @@ impl Link {
         let wanted = vec![[0; 8]; outputs.len()];
         let (wants, wishes) = latest::latest(&Wants(wanted.clone()));
         let (heard, bell) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        let safe = outputs.iter().filter(|id| points[**id].safe != Safe::Hold).count();
+        let watchdog = Arc::new(Watchdog::new(outputs.len(), safe));
+        let monitor = Monitor::new(&watchdog);
         let shared = Arc::new(Shared {
-            beats: AtomicU64::new(0),
-            cycle_ns: AtomicU64::new(0),
-            period_ns: AtomicU64::new(0),
+            watchdog,
             turn: AtomicU64::new(0),
             heard: AtomicU64::new(0),
-            missing: AtomicUsize::new(outputs.len()),
             ended: AtomicBool::new(false),
             end: Notify::new(),
             is_down: AtomicBool::new(false),
         });
-        let monitor = Monitor::default();
         let ids = [inputs.iter().map(|(id, _)| *id).collect(), outputs.clone()];
         let side = Side::new(points, ids, first, (told, wishes, heard), &shared, &monitor);
         let name = points.devices().get(device).cloned().unwrap_or_default();
-        let thread = start_thread(name, side, worker, Arc::clone(&shared))?;
+        let thread = start_thread(name, side, worker, Arc::clone(&shared), bell.try_clone()?)?;
         Ok(Self {
             points: Arc::clone(points),
             standings: vec![Standing { is_missing: true, ..Standing::default() }; outputs.len()],
@@ -247,8 +242,11 @@ impl Driver for Link {
     }
 
     fn write(&mut self, now: Duration, outputs: &[u8]) -> Result<(), Fault> {
-        self.shared.cycle_ns.store(nanos(now), Ordering::Relaxed);
-        let mut differs = self.shared.beats.load(Ordering::Relaxed) == 0;
+        if self.shared.watchdog.is_overtaken(now) {
+            self.compare(now);
+            return Ok(());
+        }
+        let mut differs = self.shared.watchdog.beats() == 0;
         for (id, wanted) in self.outputs.iter().zip(&mut self.wanted) {
             let raw = self.points[*id].raw(outputs);
             differs |= raw != *wanted;
@@ -259,17 +257,24 @@ impl Driver for Link {
             self.shared.turn.fetch_add(1, Ordering::Release);
         }
         // Only now: whoever sees the first beat finds what is wanted.
-        self.shared.beats.fetch_add(1, Ordering::Release);
-        if differs {
-            // Fails only when the pipe is full, and then the bell rings already.
-            let _ = write(&self.bell, &[1]);
+        let was_safe = self.shared.watchdog.beat(now);
+        if was_safe {
+            // What is wanted is the same as before the stall, but not the same as in it.
+            self.shared.turn.fetch_add(1, Ordering::Release);
+        }
+        if differs || was_safe {
+            ring(&self.bell);
         }
         self.compare(now);
         Ok(())
     }
 
     fn pace(&mut self, period: Duration) {
-        self.shared.period_ns.store(nanos(period), Ordering::Relaxed);
+        self.shared.watchdog.pace(period);
+    }
+
+    fn supervise(&mut self, stall: Duration) {
+        self.shared.watchdog.limit(stall);
     }
 
     fn command(&mut self, _: Duration, _: &Command) -> Result<(), &'static str> {
@@ -294,6 +299,8 @@ impl Driver for Link {
     }
 
     fn leave(&mut self) {
+        // There are no more cycles, and that is no stall.
+        self.shared.watchdog.limit(Duration::ZERO);
         self.shared.ended.store(true, Ordering::Relaxed);
         self.shared.end.notify_one();
     }
@@ -326,7 +333,9 @@ fn start_thread(
     mut side: Side,
     mut worker: impl Serve,
     shared: Arc<Shared>,
+    bell: OwnedFd,
 ) -> io::Result<JoinHandle<()>> {
+    let holds = side.holds();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .thread_stack_size(STACK_BYTES)
         .enable_all()
@@ -339,6 +348,7 @@ fn start_thread(
                 tokio::select! {
                     () = worker.serve(&mut side) => {}
                     () = farewell(&shared) => {}
+                    () = shared.watchdog.watch(&holds, || ring(&bell)) => {}
                 }
             };
             let panicked = catch_unwind(AssertUnwindSafe(|| runtime.block_on(life))).is_err();
@@ -360,12 +370,17 @@ fn start_thread(
     })
 }
 
+/// Wakes the thread. Fails only when the pipe is full, and then the bell rings already.
+fn ring(bell: &OwnedFd) {
+    let _ = write(bell, &[1]);
+}
+
 /// Returns when the link was dropped and the device has its last outputs, or will not have them.
 async fn farewell(shared: &Shared) {
     shared.end.notified().await;
     let is_there = || {
         let is_heard = shared.heard.load(Ordering::Acquire) == shared.turn.load(Ordering::Acquire);
-        is_heard && shared.missing.load(Ordering::Relaxed) == 0
+        is_heard && shared.watchdog.missing() == 0
     };
     let all_there = async {
         while !is_there() {

@@ -2,8 +2,8 @@
 //!
 //! Every function here runs on the scan thread, so it copies and returns: a driver that has to wait
 //! for a wire does that elsewhere and hands over what it has: `link.rs`. What a device *is* lies in
-//! the file of its kind, such as `sim.rs`, the simulated plant. What of the controller a device
-//! shows to other systems comes from `export.rs`; what the status tells of a device's parts is in
+//! the file of its kind, such as `sim.rs`, the simulated plant. What it does when the scan itself
+//! stands is in `watchdog.rs`. What of the controller a device shows to other systems comes from `export.rs`; what the status tells of a device's parts is in
 //! `monitor.rs`.
 
 pub mod export;
@@ -18,6 +18,7 @@ mod duration;
 mod link;
 mod monitor;
 mod tcp;
+mod watchdog;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -31,6 +32,7 @@ use crate::image::{Inputs, PointId, Points, Value};
 use export::Exports;
 use link::Link;
 pub use monitor::{Monitor, Part};
+pub use watchdog::Watchdog;
 
 /// The most devices in one configuration. Each is called twice in every cycle.
 pub const MAX_DEVICES: usize = 256;
@@ -244,6 +246,10 @@ pub trait Driver: Send {
     /// How long it is from one cycle to the next: told before the first, and when it has changed.
     fn pace(&mut self, _period: Duration) {}
 
+    /// After how long without a `write` the device is to make its outputs safe by itself, zero for
+    /// never: told before the first, and when it has changed.
+    fn supervise(&mut self, _stall: Duration) {}
+
     /// Does what an operator asks of a simulated device. Real devices refuse.
     ///
     /// # Errors
@@ -308,5 +314,12 @@ pub enum Injection {
         /// The same seed gives the same garbage, read by read.
         #[serde(default)]
         seed: u64,
+    },
+    /// The driver does not return for so long, once, and with it the whole scan stands: real
+    /// drivers cannot do that. To practise what devices and the daemon make of it.
+    Hang {
+        /// How long: at most a minute.
+        #[serde(rename = "for", with = "duration")]
+        lasting: Duration,
     },
 }

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::watchdog::Watchdog;
+
 /// One part of a device, as the status shows it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Part {
@@ -59,18 +61,47 @@ mod object {
     }
 }
 
-/// A window on a device's parts. Clones look at the same.
+/// A window on a device's parts, and on its watchdog. Clones look at the same.
 #[derive(Debug, Clone, Default)]
-pub struct Monitor(Arc<Mutex<Vec<Part>>>);
+pub struct Monitor {
+    parts: Arc<Mutex<Vec<Part>>>,
+    watchdog: Arc<Watchdog>,
+}
 
 impl Monitor {
-    /// The parts, as they were told last.
+    pub(super) fn new(watchdog: &Arc<Watchdog>) -> Self {
+        Self { parts: Arc::default(), watchdog: Arc::clone(watchdog) }
+    }
+
+    /// The parts, as they were told last. While the scan stands it is one of them.
     pub fn parts(&self) -> Vec<Part> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        parts.into_iter().chain(self.stall()).collect()
+    }
+
+    /// What the device makes of a scan that stands.
+    pub fn watchdog(&self) -> &Watchdog {
+        &self.watchdog
+    }
+
+    fn stall(&self) -> Option<Part> {
+        self.watchdog.is_tripped().then(|| {
+            let (outputs, missing) = (self.watchdog.outputs(), self.watchdog.missing());
+            let state = match (outputs, missing) {
+                (0, _) => "stands".to_owned(),
+                (_, 0) => "stands; outputs are safe and confirmed".to_owned(),
+                _ => format!("stands; outputs are made safe, {missing} UNCONFIRMED"),
+            };
+            let trips = self.watchdog.trips() as f64;
+            let facts = [("safe_outputs", outputs as f64), ("unconfirmed", missing as f64)];
+            let facts = facts.into_iter().chain([("stalls", trips)]);
+            let facts = facts.map(|(name, count)| (name.to_owned(), count)).collect();
+            Part { name: "scan".into(), ok: false, state, facts }
+        })
     }
 
     pub(super) fn set(&self, parts: Vec<Part>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = parts;
+        *self.parts.lock().unwrap_or_else(PoisonError::into_inner) = parts;
     }
 }
 

@@ -8,7 +8,8 @@
 //! `config.rs` is its stanza in TOML, `plant.rs` what is true in the field, `wire.rs` what of it
 //! can be seen and how it fails. Only `now` moves it: the same calls give the same values, and a
 //! jump in time is covered whole, with bounded work. It does not simulate single bits or bus
-//! timing.
+//! timing. One failure is not of the wire but of the driver: a hang, in which it breaks the rule that
+//! no driver waits, so that a scan that stands can be practised.
 
 mod config;
 mod delay;
@@ -24,6 +25,7 @@ mod wiring;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::config::MOST_HANG;
 use self::plant::Plant;
 use self::wire::Wire;
 use super::{Command, Driver, Fault, Injection, OpenError};
@@ -58,7 +60,14 @@ impl Sim {
     fn arrive(&mut self, now: Duration) -> Duration {
         let elapsed = now.saturating_sub(*self.start.get_or_insert(now));
         self.wire.deliver(now, &mut self.plant.outputs);
+        if let Some(Plan { injection: Injection::Hang { lasting }, after, .. }) = self.plan
+            && elapsed >= after
+        {
+            self.plan = None;
+            std::thread::sleep(lasting);
+        }
         if let Some(plan) = &self.plan
+            && !matches!(plan.injection, Injection::Hang { .. })
             && plan.at(elapsed) != self.wire.failure()
         {
             self.wire.fail(plan.at(elapsed), &mut self.plant.outputs);
@@ -91,6 +100,10 @@ impl Driver for Sim {
         self.plant.pass(elapsed);
         match command {
             Command::Set(point, value) => return self.plant.set(*point, *value),
+            Command::Inject(Injection::Hang { lasting }) if *lasting > MOST_HANG => {
+                return Err("a hang lasts for a minute at most");
+            }
+            Command::Inject(Injection::Hang { lasting }) => std::thread::sleep(*lasting),
             Command::Inject(injection) => self.order(Some(*injection)),
             Command::Clear => self.order(None),
         }

@@ -15,10 +15,17 @@ pub(super) struct Device {
 }
 
 impl Device {
-    /// One that is called once in every `period`.
-    pub(super) fn new(mut driver: Box<dyn Driver>, period: Duration) -> Self {
-        driver.pace(period);
-        Self { driver, fault: None }
+    /// One that is called once in every `period`, and makes its outputs safe by itself when it was
+    /// not for `stall`.
+    pub(super) fn new(driver: Box<dyn Driver>, period: Duration, stall: Duration) -> Self {
+        let mut device = Self { driver, fault: None };
+        device.pace(period, stall);
+        device
+    }
+
+    pub(super) fn pace(&mut self, period: Duration, stall: Duration) {
+        self.driver.pace(period);
+        self.driver.supervise(stall);
     }
 
     pub(super) fn fact(&self) -> DeviceFact {

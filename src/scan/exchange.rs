@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use super::position::Position;
 use super::stats::{self, Sample};
 use crate::driver::{Command, Delivery, Driver, Fault, MAX_DEVICES};
 use crate::image::{Inputs, PointId, Points};
@@ -83,6 +84,9 @@ pub struct Refit {
     pub ticket: u64,
     /// Time from one cycle to the next.
     pub period: Duration,
+    /// After how long without a cycle devices make their outputs safe by themselves; zero for
+    /// never.
+    pub stall: Duration,
     /// New settings for the programs on these seats; whoever has left since needs none.
     pub settings: Vec<(Seat, Settings)>,
     /// Other points and devices, if there are such.
@@ -316,6 +320,8 @@ pub struct Ends {
     pub latest: latest::Writer<Snapshot>,
     /// Raised when a halt is on its way: nothing in front of it is worth a cycle any more.
     pub halting: Arc<AtomicBool>,
+    /// Where the scan says what it is doing.
+    pub position: Arc<Position>,
 }
 
 /// The other ends, for whoever directs the scan.
@@ -329,6 +335,8 @@ pub struct Reins {
     pub latest: latest::Reader<Snapshot>,
     /// Raise this before an [`Order::Halt`]: it then waits for no swap in front of it.
     pub halting: Arc<AtomicBool>,
+    /// What the scan is doing.
+    pub position: Arc<Position>,
 }
 
 /// Queues between a scan and whoever directs it, and the one for measured times.
@@ -338,9 +346,11 @@ pub fn queues(first: &Snapshot) -> (Ends, Reins, rtrb::Consumer<Sample>) {
     let (samples, samples_out) = rtrb::RingBuffer::new(stats::MAX_SAMPLES);
     let (writer, reader) = latest::latest(first);
     let halting = Arc::new(AtomicBool::new(false));
+    let position = Arc::new(Position::default());
+    let ours = (Arc::clone(&halting), Arc::clone(&position));
     (
-        Ends { orders, returns, samples, latest: writer, halting: Arc::clone(&halting) },
-        Reins { orders: orders_in, returns: returns_out, latest: reader, halting },
+        Ends { orders, returns, samples, latest: writer, halting: ours.0, position: ours.1 },
+        Reins { orders: orders_in, returns: returns_out, latest: reader, halting, position },
         samples_out,
     )
 }

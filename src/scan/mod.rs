@@ -6,13 +6,14 @@
 //! [`Snapshot`]. When cycles happen is in `pacer.rs`, on which thread in `thread.rs`, how long they
 //! took in `stats.rs`, what goes down and comes up in `exchange.rs`, how a program takes its seat
 //! from another in `swap.rs`, a new configuration in `refit.rs`, what becomes of one that lacks an
-//! input in `require.rs`, and what the shadow of a program gets to see in `shadow.rs`. Who may run
-//! is decided by the supervisor.
+//! input in `require.rs`, what the shadow of a program gets to see in `shadow.rs`, and what can be
+//! known of a scan that stands in `position.rs`. Who may run is decided by the supervisor.
 
 mod device;
 mod exchange;
 mod last_words;
 pub mod pacer;
+pub mod position;
 mod refit;
 mod require;
 mod shadow;
@@ -37,6 +38,7 @@ pub use exchange::{
     DeviceFact, Ends, Field, Gone, MAX_ORDERS, MEMORY_CYCLES, Order, ProgramFact, Refit, Reins,
     Return, Slot, Snapshot, queues, rehearsal,
 };
+use position::Doing;
 use stats::{Sample, What};
 use swap::Seated;
 
@@ -49,6 +51,9 @@ pub struct Scan {
     world: Option<Box<World>>,
     /// In the order of polling.
     programs: Vec<Seated>,
+    /// After how long without a cycle devices make their outputs safe by themselves; zero for
+    /// never.
+    stall: Duration,
     /// Programs that trapped and have no successor yet.
     down: Vec<ProgramFact>,
     /// Shadow runs of new versions.
@@ -76,8 +81,9 @@ impl Scan {
         keeper: Arc<Timekeeper>,
     ) -> Self {
         let period = world.period;
-        let device = |driver| Device::new(driver, period);
+        let device = |driver| Device::new(driver, period, Duration::ZERO);
         Self {
+            stall: Duration::ZERO,
             world: Some(world),
             programs: Vec::with_capacity(MAX_PROGRAMS),
             down: Vec::with_capacity(MAX_PROGRAMS),
@@ -108,6 +114,7 @@ impl Scan {
     /// Programs that are new may come several at a time: nobody's work is replaced, and a start
     /// with many is quick. When a halt is on its way, everything in front of it is over at once.
     fn obey(&mut self, now: Duration) {
+        self.ends.position.begin();
         let world = self.world();
         world.now = now;
         world.cycle += 1;
@@ -142,10 +149,12 @@ impl Scan {
             Order::Refit(refit) => self.refit(refit, now),
             Order::Shadow(feed) => self.begin_feed(feed),
             Order::Command { ticket, device, command } => {
+                self.ends.position.is_at(Doing::Driver(device as u16));
                 let result = match self.devices.get_mut(device) {
                     Some(device) => device.driver.command(now, &command),
                     None => Err("there is no such device"),
                 };
+                self.ends.position.is_at(Doing::Own);
                 self.give_back(Return::Answer { ticket, result });
             }
             Order::SetVariables { ticket, values } => {
@@ -208,9 +217,11 @@ impl Scan {
     fn read(&mut self, now: Duration) {
         let world = self.world.as_mut().expect("the world is here between polls");
         world.uncover_inputs();
-        for device in &mut self.devices {
+        for (device, place) in self.devices.iter_mut().zip(0..) {
+            self.ends.position.is_at(Doing::Driver(place));
             device.fault = device.driver.read(now, &mut world.inputs).err();
         }
+        self.ends.position.is_at(Doing::Own);
         world.cover_inputs();
     }
 
@@ -232,7 +243,9 @@ impl Scan {
             }
             let world = self.world.take().expect("the world is here between polls");
             let program = &mut self.programs[index].program;
+            self.ends.position.is_at(Doing::Poll(program.seat, program.generation));
             let (world, result) = program.poll(world, &self.lane, started_ns);
+            self.ends.position.is_at(Doing::Own);
             let what = What::Poll(program.seat);
             self.world = Some(world);
             let ended_ns = now_ns();
@@ -258,10 +271,12 @@ impl Scan {
     fn write(&mut self, now: Duration) {
         let world = self.world.as_mut().expect("the world is here between polls");
         world.drive();
-        for device in &mut self.devices {
+        for (device, place) in self.devices.iter_mut().zip(0..) {
+            self.ends.position.is_at(Doing::Driver(place));
             // Nobody could read and nobody can write: one fault says it.
             device.fault = device.driver.write(now, &world.driven).err().or(device.fault);
         }
+        self.ends.position.is_at(Doing::Own);
     }
 
     /// Says what happened.
@@ -324,6 +339,12 @@ impl Scan {
             is_confirmed &= written.is_err() || device.driver.is_confirmed();
         }
         is_confirmed
+    }
+
+    /// Tells every device after how long without a cycle it is to make its outputs safe by itself.
+    pub fn supervise(&mut self, stall: Duration) {
+        self.stall = stall;
+        self.devices.iter_mut().for_each(|device| device.driver.supervise(stall));
     }
 
     /// Tells every device that it will be dropped.

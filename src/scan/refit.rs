@@ -14,7 +14,9 @@ use crate::plugin::world::Seat;
 
 impl Scan {
     pub(super) fn refit(&mut self, mut refit: Box<Refit>, now: Duration) {
-        let (world, period) = (self.world(), refit.period);
+        let (period, stall) = (refit.period, refit.stall);
+        self.stall = stall;
+        let world = self.world();
         world.period = period;
         for (name, value) in &refit.variables {
             if world.variables.read(name).is_none() {
@@ -31,7 +33,7 @@ impl Scan {
             self.exchange_devices(field, now);
             self.exchange_points(field, &refit.settings);
         }
-        self.devices.iter_mut().for_each(|device| device.driver.pace(period));
+        self.devices.iter_mut().for_each(|device| device.pace(period, stall));
         for (seat, settings) in &refit.settings {
             let Some(index) = self.index(*seat) else { continue };
             let mut seated = self.programs.remove(index);
@@ -46,13 +48,13 @@ impl Scan {
     /// Puts the devices in their new places. The last that one hears which leaves or begins anew is
     /// that the outputs which it has no more are safe.
     fn exchange_devices(&mut self, field: &mut Field, now: Duration) {
-        let period = self.period();
+        let (period, stall) = (self.period(), self.stall);
         let before = std::mem::take(&mut self.devices);
         let mut before: Vec<_> = before.into_iter().map(Some).collect();
         for slot in field.devices.drain(..) {
             let device = match slot {
                 Slot::Kept(place) => before.get_mut(place).and_then(Option::take),
-                Slot::Opened(driver) => Some(Device::new(driver, period)),
+                Slot::Opened(driver) => Some(Device::new(driver, period, stall)),
             };
             debug_assert!(device.is_some(), "whoever keeps a device knows where it is");
             self.devices.extend(device);
@@ -62,6 +64,8 @@ impl Scan {
             let Some(Device { mut driver, .. }) = device else { continue };
             let outputs = world.without_device(place, &field.points);
             let fault = driver.write(now, &outputs).err();
+            // It was the last time, and that is no stall.
+            driver.supervise(Duration::ZERO);
             field.gone.push(Gone { place, driver, fault });
         }
     }

@@ -4,6 +4,7 @@
 //! running version saves its state, as for a hand-over, and goes on as if it had not. What is done
 //! with the frames is in `plugin/shadow.rs`.
 
+use super::position::Doing;
 use super::{Return, Scan};
 use crate::plugin::shadow::{Feed, MAX_FEEDS};
 
@@ -24,7 +25,9 @@ impl Scan {
         let mut state = None;
         if feed.takes_state {
             self.lane.mark();
+            self.ends.position.is_at(Doing::Save(program.seat, program.generation));
             (world, state) = program.spare_state(world, &self.lane);
+            self.ends.position.is_at(Doing::Own);
         }
         self.world = Some(world);
         feed.begin(program.generation, state);

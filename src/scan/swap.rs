@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::position::Doing;
 use super::{ProgramFact, Return, Scan};
 use crate::plugin::program::{Prepared, Program, Takeover};
 use crate::plugin::world::{MAX_PROGRAMS, World};
@@ -127,7 +128,10 @@ impl Scan {
         let world = self.world.take().expect("the world is here between polls");
         self.lane.mark();
         let running = &mut self.programs[old].program;
+        let heir = (prepared.program.seat, prepared.program.generation);
+        self.ends.position.is_at(Doing::HandOver(heir.0, heir.1));
         let (world, result) = running.hand_over(&mut prepared, world, &self.lane);
+        self.ends.position.is_at(Doing::Own);
         self.world = Some(world);
         let takeover = match result {
             Ok(takeover) => takeover,

@@ -27,7 +27,7 @@ use crate::driver::Driver;
 use crate::plugin::stop::Timekeeper;
 use crate::plugin::world::World;
 
-/// The process's exit code when the scan panics: "internal software error" of sysexits.h.
+/// The process's exit code when the scan panics or stands: "internal software error" of sysexits.h.
 pub const EXIT_PANIC: i32 = 70;
 
 /// How long a scan that fails waits for its devices to take their safe outputs. The restart, which
@@ -45,6 +45,10 @@ pub struct Settings {
     pub cpus: Vec<u32>,
     /// Keep all memory of the process in RAM.
     pub lock_memory: bool,
+    /// After how long without a cycle devices make their outputs safe by themselves.
+    pub stall: Duration,
+    /// After how long without a cycle the process ends.
+    pub stall_exit: Duration,
 }
 
 /// What the scan takes with it onto its thread.
@@ -94,7 +98,9 @@ pub fn start(settings: Settings, cargo: Cargo, keeper: Arc<Timekeeper>) -> io::R
         // From here on no crate writes to the log on this thread, which would wait for whoever
         // reads the log. What is to be told goes up in the snapshot and the queues.
         let _mute = tracing::dispatcher::set_default(&Dispatch::none());
+        cargo.ends.position.settle();
         let mut scan = Scan::new(cargo.world, cargo.devices, cargo.ends, keeper);
+        scan.supervise(settings.stall);
         let life = AssertUnwindSafe(|| run(&mut scan, settings.period, &MonotonicClock, &ended));
         if catch_unwind(life).is_err() {
             let end = MonotonicClock.now() + FAREWELL;

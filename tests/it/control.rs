@@ -287,6 +287,7 @@ fn status(plugins: &[PluginView]) -> StatusView {
         }),
         period_us: 10_000,
         cycle: 750_000,
+        stalled: None,
         overruns: 2,
         missed: 3,
         lateness: summary(56_000),

@@ -160,6 +160,16 @@ impl Daemon {
         (status, started.elapsed(), self.plant.take().expect("only this takes it"))
     }
 
+    /// Waits for an end that comes by itself, and does something else meanwhile: how it ended, and
+    /// its plant.
+    pub fn end(mut self, mut meanwhile: impl FnMut()) -> (ExitStatus, Plant) {
+        let status = wait("the end", LIMIT, || {
+            meanwhile();
+            self.child.try_wait().unwrap()
+        });
+        (status, self.plant.take().expect("only this takes it"))
+    }
+
     /// Kills the daemon without a warning.
     pub fn slay(mut self) -> Plant {
         self.child.kill().unwrap();

@@ -35,6 +35,7 @@ mod scan;
 mod service;
 mod shadow;
 mod simulation;
+mod stall;
 mod steady;
 mod swap;
 mod systemd;

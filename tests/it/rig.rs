@@ -121,6 +121,8 @@ impl Rig {
             priority: None,
             cpus: Vec::new(),
             lock_memory: false,
+            stall: Duration::ZERO,
+            stall_exit: Duration::MAX,
         };
         let keeper = thread::timekeeper(&settings).expect("a thread starts");
         let scan = Scan::new(Box::new(world), devices, ends, Arc::clone(&keeper));

@@ -86,8 +86,8 @@ const MAX_CYCLE_LINES: usize = 10;
 const HEADER_LINES: std::ops::RangeInclusive<usize> = 3..=40;
 /// A file of tests alone has said what it is for in its name.
 const TEST_HEADER_LINES: std::ops::RangeInclusive<usize> = 1..=40;
-/// The invariants of the design.
-const INVARIANTS: usize = 10;
+/// The invariants of the design that are kept, by their numbers there.
+const INVARIANTS: [usize; 11] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12];
 
 type Rule = fn(&str, &str) -> Vec<String>;
 
@@ -303,7 +303,7 @@ fn map(path: &str, text: &str) -> Vec<String> {
     let mut findings = Vec::new();
     let (_, invariants) = text.split_once("//! # Invariants\n").unwrap_or_default();
     let invariants = invariants.split("\n//! # ").next().unwrap_or_default();
-    for n in 1..=INVARIANTS {
+    for n in INVARIANTS {
         let start = format!("//! {n}. ");
         if !invariants.lines().any(|line| line.starts_with(&start)) {
             findings.push(format!("1: invariant {n} is missing"));

@@ -171,6 +171,10 @@ fn ranges() {
         check(&format!("[{section}]\n{line}\n"), &[&format!("2: {section}.{expected}")]);
     };
     check_one("scan", "period = '99us'", "period: found 99us; right would be from 100us to 1s");
+    let stall = "stall: found 29ms; right would be from 30ms to 1m";
+    check_one("scan", "stall = '29ms'", stall);
+    let exit = "stall_exit: found 399ms; right would be from 400ms to 1h";
+    check_one("scan", "stall_exit = '399ms'", exit);
     check_one("scan", "period = '11s'", "period: found 11s; right would be from 100us to 1s");
     check_one("scan", "priority = 99", "priority: found 99; right would be from 1 to 98");
     check_one(

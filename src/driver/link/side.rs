@@ -14,7 +14,7 @@ use tokio::net::unix::pipe;
 use super::{News, Reading, Shared, Wants};
 use crate::clock::{Clock, MonotonicClock};
 use crate::driver::{Fault, Monitor, Part};
-use crate::image::{Point, PointId, Points, Quality, Raw};
+use crate::image::{Point, PointId, Points, Quality, Raw, Safe};
 use crate::latest::{Reader, Writer};
 
 /// How often it looks whether outputs differ where it cannot hear of it.
@@ -27,6 +27,9 @@ pub(in crate::driver) struct Side {
     /// The place of each input and of each output in their lists.
     places: HashMap<PointId, usize>,
     outputs: Vec<PointId>,
+    /// What each output is to be while the scan stands, and how long it keeps its value first; in
+    /// the order of `outputs`.
+    safe: Vec<Option<(Raw, Duration)>>,
     news: News,
     told: Writer<News>,
     wishes: Reader<Wants>,
@@ -54,7 +57,16 @@ impl Side {
         monitor: &Monitor,
     ) -> Self {
         let numbered = |ids: &[PointId]| ids.iter().copied().zip(0..).collect::<Vec<_>>();
+        let safe = |id: &PointId| match points[*id].safe {
+            Safe::Hold => None,
+            Safe::Value(safe) => {
+                let raw = points[*id].raw_of(safe);
+                let raw = raw.expect("the configuration has tried every safe value");
+                Some((raw, points[*id].hold_for))
+            }
+        };
         Self {
+            safe: outputs.iter().map(safe).collect(),
             points: Arc::clone(points),
             places: numbered(&inputs).into_iter().chain(numbered(&outputs)).collect(),
             outputs,
@@ -130,52 +142,59 @@ impl Side {
 
     /// Makes everything above visible to the scan, all of it in the same cycle.
     pub(in crate::driver) fn publish(&mut self) {
-        let Self { news, told, wishes, shared, .. } = self;
+        let Self { news, told, wishes, shared, safe, .. } = self;
         // In this order: what is wanted then is of that turn, or newer.
         let turn = shared.turn.load(Ordering::Acquire);
-        let wants = wishes.read();
-        let missing =
-            wants.0.iter().zip(&news.confirmed).filter(|(want, has)| **has != Some(**want));
-        shared.missing.store(missing.count(), Ordering::Relaxed);
+        let stall = shared.watchdog.tripped_for();
+        let wants =
+            wishes.read().0.iter().zip(&*safe).map(|(raw, safe)| in_stall(*raw, *safe, stall));
+        let missing = wants.zip(&news.confirmed).filter(|(want, has)| **has != Some(*want));
+        shared.watchdog.note_missing(missing.count());
         shared.heard.store(turn, Ordering::Release);
         told.publish(|old| old.clone_from(news));
     }
 
-    /// What the scan wants an output to be; `None` before its first cycle, when nothing is to be
-    /// written.
+    /// What an output is to be: what the scan wants, or its safe value while the scan stands;
+    /// `None` before the first cycle, when nothing is to be written.
     pub(in crate::driver) fn wanted(&mut self, output: PointId) -> Option<Raw> {
-        let place = self.places[&output];
-        (self.beats() > 0).then(|| self.wishes.read().0[place])
+        let (place, stall) = (self.places[&output], self.shared.watchdog.tripped_for());
+        (self.beats() > 0).then(|| in_stall(self.wishes.read().0[place], self.safe[place], stall))
     }
 
-    /// What one cycle of the scan wanted several outputs to be, in their order. Not to be asked
+    /// The same of several outputs, in their order and in one cycle of the scan. Not to be asked
     /// before its first.
     pub(in crate::driver) fn wanted_together(
         &mut self,
         outputs: impl Iterator<Item = PointId>,
     ) -> Vec<Raw> {
-        let wants = self.wishes.read();
-        outputs.map(|output| wants.0[self.places[&output]]).collect()
+        let stall = self.shared.watchdog.tripped_for();
+        let (wants, places, safe) = (self.wishes.read(), &self.places, &self.safe);
+        let wanted = |place: usize| in_stall(wants.0[place], safe[place], stall);
+        outputs.map(|output| wanted(places[&output])).collect()
     }
 
-    /// How often the scan has written: whether it still moves.
+    /// How often the scan has written.
     pub(in crate::driver) fn beats(&self) -> u64 {
-        self.shared.beats.load(Ordering::Acquire)
+        self.shared.watchdog.beats()
+    }
+
+    /// Whether the scan stands.
+    pub(in crate::driver) fn is_stalled(&self) -> bool {
+        self.shared.watchdog.is_tripped()
+    }
+
+    /// How long each output keeps its value while the scan stands, of those that have a safe value.
+    pub(super) fn holds(&self) -> Vec<Duration> {
+        self.safe.iter().flatten().map(|(_, hold)| *hold).collect()
     }
 
     /// How long it is until the scan reads its inputs again, and from one such time to the next;
     /// `None` while that is not known.
     pub(in crate::driver) fn next_cycle(&self) -> Option<(Duration, Duration)> {
-        let period_ns = self.shared.period_ns.load(Ordering::Relaxed);
-        let last = Duration::from_nanos(self.shared.cycle_ns.load(Ordering::Relaxed));
-        let passed = MonotonicClock.now().saturating_sub(last);
-        // It has missed some if that is longer than a period, and keeps to the grid.
-        let into_ns = passed.as_nanos().checked_rem(period_ns.into())? as u64;
-        let period = Duration::from_nanos(period_ns);
-        Some((period - Duration::from_nanos(into_ns), period))
+        self.shared.watchdog.next_cycle()
     }
 
-    /// Waits until the scan wants something else than when this returned last. It may return once
+    /// Waits until outputs are to be something else than when this returned last. It may return once
     /// too often, and is safe to drop.
     pub(in crate::driver) async fn changed(&mut self) {
         if let Bell::Unused(_) = self.bell
@@ -212,6 +231,15 @@ impl Side {
     /// All outputs of this device.
     pub(in crate::driver) fn outputs(&self) -> &[PointId] {
         &self.outputs
+    }
+}
+
+/// What an output is to be that the scan wanted to be `raw` last and that has this safe value, when
+/// the scan has stood for so long. It goes before forces: what stands is nobody's will.
+fn in_stall(raw: Raw, safe: Option<(Raw, Duration)>, stall: Option<Duration>) -> Raw {
+    match (safe, stall) {
+        (Some((safe, hold)), Some(passed)) if passed >= hold => safe,
+        _ => raw,
     }
 }
 

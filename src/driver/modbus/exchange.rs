@@ -164,13 +164,14 @@ impl Client {
         Ok(())
     }
 
-    /// Toggles the place that shows our life, if the scan has moved since the last time.
+    /// Toggles the place that shows our life, if the scan has moved since the last time and does
+    /// not stand.
     async fn beat(&mut self, transport: &mut Transport, side: &mut Side) -> Result<(), Over> {
         let now = self.now();
         let Some(beat) = &mut self.beat else { return Ok(()) };
         (beat.due, _) = again(beat.due, beat.period, now);
         let beats = side.beats();
-        if beats == beat.seen {
+        if beats == beat.seen || side.is_stalled() {
             return Ok(());
         }
         (beat.seen, beat.on) = (beats, !beat.on);

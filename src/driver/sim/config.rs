@@ -134,6 +134,9 @@ pub struct Script {
     pub repeat: bool,
 }
 
+/// The longest hang: it is for practice, and ends before anybody wonders whether it does.
+pub(super) const MOST_HANG: Duration = Duration::from_secs(60);
+
 /// A failure that comes by itself, counted from the first call of the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "PlanFile")]
@@ -175,6 +178,7 @@ enum Kind {
     Freeze,
     Slow,
     Garbage,
+    Hang,
 }
 
 impl TryFrom<PlanFile> for Plan {
@@ -182,6 +186,10 @@ impl TryFrom<PlanFile> for Plan {
 
     fn try_from(file: PlanFile) -> Result<Self, Self::Error> {
         let injection = match (file.kind, file.delay, file.seed) {
+            (Kind::Hang, None, None) => match file.r#for {
+                Some(lasting) if lasting <= MOST_HANG => Injection::Hang { lasting },
+                _ => return Err("kind `hang` wants `for`, such as \"1s\", at most a minute"),
+            },
             (Kind::Disconnect, None, None) => Injection::Disconnect,
             (Kind::Freeze, None, None) => Injection::Freeze,
             (Kind::Slow, Some(delay), None) => Injection::Slow { delay },
@@ -279,6 +287,9 @@ mod tests {
         check("fault = { kind = \"freeze\", delay = \"1s\" }", "`delay` belongs to");
         check("fault = { kind = \"slow\", delay = \"1s\", seed = 1 }", "`seed` belongs to");
         check("fault = { kind = \"disconnect\", seed = 1 }", "`seed` belongs to");
+        check("fault = { kind = \"hang\" }", "wants `for`");
+        check("fault = { kind = \"hang\", for = \"61s\" }", "at most a minute");
+        check("fault = { kind = \"hang\", for = \"1s\", delay = \"1s\" }", "`delay` belongs to");
         check("fault = { kind = \"explode\" }", "unknown variant `explode`");
     }
 

@@ -106,7 +106,8 @@ impl Wire {
         inputs: &mut Inputs,
     ) -> Result<(), Fault> {
         match self.failure {
-            None => self.show(now, field, inputs),
+            // Who hangs does so before it comes here.
+            None | Some(Injection::Hang { .. }) => self.show(now, field, inputs),
             Some(Injection::Disconnect) => {
                 self.degrade(inputs, Quality::NoComm);
                 return Err(Fault::Disconnected);

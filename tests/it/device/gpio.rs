@@ -26,7 +26,7 @@ fn lines_of_the_kernel() {
         return machine::run_in_guest("device::gpio::lines_of_the_kernel");
     }
     println!("gpio-sim of Linux {}", machine::kernel());
-    let all: [(&str, fn()); 14] = [
+    let all: [(&str, fn()); 15] = [
         ("levels_come_and_outputs_go", levels_come_and_outputs_go),
         ("nothing_is_touched_before_the_first_cycle", nothing_is_touched_before_the_first_cycle),
         (
@@ -39,6 +39,7 @@ fn lines_of_the_kernel() {
         ("a_counter_outlives_a_full_buffer", a_counter_outlives_a_full_buffer),
         ("a_storm_blinds_for_a_moment_only", trouble::a_storm_blinds_for_a_moment_only),
         ("every_claim_asks_for_edges", trouble::every_claim_asks_for_edges),
+        ("a_line_is_safe_while_the_scan_stands", trouble::a_line_is_safe_while_the_scan_stands),
         ("bounces_do_not_count", bounces_do_not_count),
         ("a_line_in_use_leaves_the_others_alone", a_line_in_use_leaves_the_others_alone),
         ("a_chip_goes_and_comes_back", a_chip_goes_and_comes_back),

@@ -8,7 +8,7 @@ use camshaft::image::{Quality, Value};
 use self::desk::{Answer, Asked, Desk, Frames};
 use super::Bench;
 
-mod desk;
+pub mod desk;
 mod late;
 mod mistakes;
 mod peer;

@@ -127,6 +127,7 @@ impl Plant {
             inputs,
             outputs,
             variables,
+            is_stalled: false,
         }));
     }
 }

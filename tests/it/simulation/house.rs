@@ -326,6 +326,7 @@ impl House {
         }
         let (field, copy) = self.any_field().unzip();
         let refit = Refit {
+            stall: Duration::ZERO,
             ticket: 0,
             period: PERIOD,
             settings: settings.clone(),

@@ -286,7 +286,7 @@ fn assert_quality(news: &Snapshot, model: &Model) {
                 None => quality == Quality::Good,
                 Some(Injection::Disconnect) => quality == Quality::NoComm,
                 Some(Injection::Freeze) => quality != Quality::Good,
-                Some(Injection::Slow { .. }) => true,
+                Some(Injection::Slow { .. } | Injection::Hang { .. }) => true,
                 Some(Injection::Garbage { .. }) => quality != Quality::Stale,
             };
             assert!(is_right, "{} is {quality:?} with {:?}", point.name, device.failure);

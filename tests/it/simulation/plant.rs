@@ -262,6 +262,7 @@ impl Mirror {
                 }
             }
             Some(Injection::Garbage { .. }) => self.babble(seen, inputs),
+            Some(Injection::Hang { .. }) => unreachable!("it is no failure of the wire"),
         }
         for (id, _) in self.ours(Direction::In) {
             if inputs.quality[id.index()] == Quality::Good {

@@ -65,3 +65,28 @@ pub fn every_claim_asks_for_edges() {
     bench.until("all are back", |bench| good(bench, "level", false));
     bench.until("with edges", |bench| state(bench, "level").ends_with("edges"));
 }
+
+/// A relay lets go while the scan stands, and is the scan's again with its next cycle.
+pub fn a_line_is_safe_while_the_scan_stands() {
+    let sim = chip("stall");
+    let points = [("relay", "out", "bool", "offset = 2"), ("other", "out", "bool", "offset = 3")];
+    let mut bench = Bench::open(
+        &toml("stall", &points)
+            .replace("name = \"other\"\n", "name = \"other\"\nsafe = \"hold\"\n"),
+    );
+    bench.driver.pace(Duration::from_millis(1));
+    bench.driver.supervise(Duration::from_millis(100));
+    bench.output("relay", Value::Bool(true));
+    bench.output("other", Value::Bool(true));
+    bench.until("both are on", |bench| bench.driver.is_confirmed() && is_high(&sim, 2));
+    let stopped = Instant::now();
+    while is_high(&sim, 2) {
+        assert!(stopped.elapsed() < Duration::from_secs(20), "it is still on");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    println!("the relay is off {:?} after the last cycle", stopped.elapsed());
+    assert!(is_high(&sim, 3), "what holds stays");
+    bench.cycle();
+    assert!(!bench.is_confirmed("relay"), "the line cannot have it yet");
+    bench.until("it is on again", |bench| is_high(&sim, 2) && bench.driver.is_confirmed());
+}

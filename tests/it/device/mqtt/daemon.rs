@@ -83,3 +83,20 @@ fn the_broker_hears_of_the_end_of_the_daemon() {
     assert!(status.success() && time < Duration::from_secs(5), "{status} {time:?}");
     assert_eq!(ear.wait("plant/status").payload, "offline", "stopped");
 }
+
+#[test]
+#[ignore = "needs mosquitto"]
+fn values_are_bad_while_the_scan_stands() {
+    let broker = Mosquitto::start();
+    let ear = broker.listen("plant/#");
+    let daemon = start(&broker);
+    let next_is = |what: &str, is_it: fn(&str) -> bool| {
+        wait(what, LIMIT, || is_it(&ear.wait("plant/polls").payload).then_some(()));
+    };
+    next_is("a number", |text| text.parse::<u32>().is_ok());
+    let hang = serde_json::json!({ "kind": "hang", "for": "1s" });
+    block_on(daemon.client.inject("plant", &hang)).unwrap();
+    next_is("bad", |text| text == "no_comm");
+    next_is("a number again", |text| text.parse::<u32>().is_ok());
+    daemon.stop();
+}

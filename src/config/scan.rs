@@ -1,0 +1,77 @@
+//! The section `[scan]`: its ranges and defaults, some of which follow the period.
+//!
+//! The keys are read in `file.rs`; what the thread makes of them is in `scan/thread.rs`.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::check::{ranged, show_duration, show_number};
+use super::file::ScanFile;
+use super::problem::{Report, Said};
+use super::word::Cpus;
+use crate::scan::thread;
+
+/// Below 100 us the kernel's wake-up is most of a cycle; above 1 s a scan would be too slow for the
+/// watchdog, and for safe outputs within the stop deadline.
+const PERIOD: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_secs(1);
+
+/// 10 ms: what most controllers use, and a hundred times the wake-up of an ordinary kernel.
+const DEFAULT_PERIOD: Duration = Duration::from_millis(10);
+
+/// A scan that has missed so many cycles stands: longer than any swap or reload takes, and than an
+/// ordinary kernel leaves a thread waiting ...
+const STALL_CYCLES: u32 = 20;
+
+/// ... and at least so long, because a short period does not make a kernel quicker.
+const STALL: Duration = Duration::from_millis(100);
+
+/// Fewer than three cycles are not worth the name, for one may be missed at any time; below 10 ms
+/// the timers of a device's thread are too coarse.
+const LEAST_STALL: (u32, Duration) = (3, Duration::from_millis(10));
+
+/// Who wants outputs to stay as they are for longer gives them `hold_for`.
+const MOST_STALL: Duration = Duration::from_secs(60);
+
+/// Longer than anything takes that ends by itself, shorter than an operator takes to notice.
+const STALL_EXIT: Duration = Duration::from_secs(2);
+
+/// Who looks for the reason by hand has an hour.
+const MOST_STALL_EXIT: Duration = Duration::from_secs(3600);
+
+/// `SCHED_FIFO` ends at 99, which stays free for the timekeeper: it must be above the scan.
+const PRIORITY: RangeInclusive<u32> = 1..=98;
+
+/// `CPU_SETSIZE` of the C library.
+const CPU: RangeInclusive<u32> = 0..=1023;
+
+pub(super) fn scan(file: &ScanFile, report: &Report<'_>) -> thread::Settings {
+    let mut cpus = match &file.cpu {
+        None => Vec::new(),
+        Some(Said { value: Cpus::One(cpu), .. }) => vec![*cpu],
+        Some(Said { value: Cpus::Many(cpus), .. }) => cpus.clone(),
+    };
+    if let Some(said) = &file.cpu
+        && (cpus.is_empty() || cpus.iter().any(|cpu| !CPU.contains(cpu)))
+    {
+        let right = format!("CPU numbers from {} to {}", CPU.start(), CPU.end());
+        report.wrong_at(said, format!("{cpus:?}"), right);
+    }
+    cpus.sort_unstable();
+    cpus.dedup();
+    let given = file.priority.is_some();
+    let period = ranged(&file.period, PERIOD, DEFAULT_PERIOD, show_duration, report);
+    let (cycles, least) = LEAST_STALL;
+    let (least, usual) = ((cycles * period).max(least), (STALL_CYCLES * period).max(STALL));
+    let stall = ranged(&file.stall, least..=MOST_STALL, usual, show_duration, report);
+    // Outputs are safe and confirmed before the process that looks after them ends.
+    let exit = (2 * stall)..=MOST_STALL_EXIT;
+    let usual = STALL_EXIT.max(2 * stall);
+    thread::Settings {
+        period,
+        stall,
+        stall_exit: ranged(&file.stall_exit, exit, usual, show_duration, report),
+        priority: given.then(|| ranged(&file.priority, PRIORITY, 1, show_number, report) as u8),
+        cpus,
+        lock_memory: file.lock_memory.as_ref().is_some_and(|said| said.value),
+    }
+}

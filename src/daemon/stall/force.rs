@@ -1,0 +1,87 @@
+//! The end of the process by force, if the way to its end hangs as well.
+//!
+//! Whatever has stopped the scan may stop the daemon's loop too, or what libraries do at the exit: a
+//! lock that nobody will open, a disk. So a thread that was there before looks at the cycles itself
+//! and needs neither memory nor a lock to end everything. It does so later than the loop would, and
+//! without the exit code that the loop gives.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::clock::nanos;
+use crate::scan::position::Position;
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What the loop has for its way to the end: half a second for devices, two for the journal, and as
+/// much again.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Ends the process when the loop does not.
+#[derive(Debug, Default)]
+pub(super) struct ForcedExit(Arc<Limits>);
+
+/// What the loop allows. It writes, the thread reads.
+#[derive(Debug, Default)]
+struct Limits {
+    /// How long the scan may stand, in nanoseconds; 0 for as long as it likes.
+    stall_ns: AtomicU64,
+    /// Not 0 from the moment on at which the process is ending.
+    ending: AtomicU64,
+}
+
+impl ForcedExit {
+    /// Starts the thread; without one, systemd's watchdog is left.
+    pub(super) fn start(position: &Arc<Position>) -> Self {
+        let limits = Arc::new(Limits::default());
+        let (theirs, position) = (Arc::clone(&limits), Arc::clone(position));
+        let watch = move || watch(&theirs, &position);
+        if let Err(error) = std::thread::Builder::new().name("exit".into()).spawn(watch) {
+            tracing::warn!(%error, "there is no thread to end the process by force ({error})");
+        }
+        Self(limits)
+    }
+
+    /// The loop ends the process when the scan has stood for so long.
+    pub(super) fn allow(&self, stall_exit: Duration) {
+        self.0.stall_ns.store(nanos(stall_exit.saturating_add(GRACE)), Ordering::Relaxed);
+    }
+
+    /// The loop is ending the process.
+    pub(super) fn begin(&self) {
+        self.0.ending.store(1, Ordering::Relaxed);
+    }
+
+    /// The process ends in another way.
+    pub(super) fn disarm(&self) {
+        self.0.stall_ns.store(0, Ordering::Relaxed);
+    }
+}
+
+fn watch(limits: &Limits, position: &Position) {
+    let (mut cycles, mut still, mut ending) = (0, Duration::ZERO, Duration::ZERO);
+    loop {
+        let before = Instant::now();
+        sleep(LOOK);
+        // What is longer is time in which this process was stopped.
+        let passed = before.elapsed().min(2 * LOOK);
+        let now = position.cycles();
+        still = if now == cycles { still + passed } else { Duration::ZERO };
+        cycles = now;
+        if limits.ending.load(Ordering::Relaxed) != 0 {
+            ending += passed;
+        }
+        let most = Duration::from_nanos(limits.stall_ns.load(Ordering::Relaxed));
+        let is_over = !most.is_zero() && cycles > 0 && still > most;
+        if is_over || ending > GRACE {
+            // Fails never: a process may always send itself a signal.
+            let _ = kill(Pid::this(), Signal::SIGKILL);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Where a thread stands, as far as the kernel says: state, what it waits for, system call, stack.
+//!
+//! All of it is read from `/proc/self/task`, and written to the log, by a thread of its own: whatever
+//! has stopped the scan shall not stop who tells of it. What the scan was doing by its own account is
+//! in `scan/position.rs`.
+
+use std::fs::File;
+use std::io::Read;
+use std::time::Duration;
+
+use crate::scan::position::Position;
+
+/// No file of these is longer, but for a stack of hundreds of frames, of which the first matter.
+const MOST_BYTES: u64 = 4096;
+
+/// Frames of the kernel's stack that are told: below them is the way into the kernel.
+const MOST_FRAMES: usize = 12;
+
+/// Logs where the scan's thread stands.
+pub(super) fn say(position: &Position, cycle: u64, doing: &str, stall_exit: Duration) {
+    let (doing, thread) = (doing.to_owned(), position.thread().unwrap_or_default());
+    let tell = move |place: &str| {
+        tracing::error!(
+            cycle,
+            thread,
+            "the scan STANDS since cycle {cycle}, {doing}; {place}; outputs are made safe, and the \
+             process ends with 70 if that lasts for {stall_exit:?}"
+        );
+    };
+    let said = tell.clone();
+    let looks = move || said(&of(thread));
+    // Without a thread to give there is less to say, and it is said all the same.
+    if std::thread::Builder::new().name("stall".into()).spawn(looks).is_err() {
+        tell(&format!("thread {thread}"));
+    }
+}
+
+/// Where a thread of this process stands.
+fn of(thread: i32) -> String {
+    let read = |file: &str| {
+        let mut text = String::new();
+        let path = format!("/proc/self/task/{thread}/{file}");
+        let read = File::open(path).and_then(|it| it.take(MOST_BYTES).read_to_string(&mut text));
+        read.map(|_| text.trim().to_owned()).map_err(|error| error.to_string())
+    };
+    let word = |file: &str| read(file).unwrap_or_else(|error| format!("unknown ({error})"));
+    let stat = word("stat");
+    let (name, state) = name_and_state(&stat);
+    let call = word("syscall");
+    let stack = read("stack").map_or_else(|error| format!("unknown ({error})"), |it| frames(&it));
+    format!(
+        "thread {name} ({thread}), state {state}, waits in {}, system call {call}, kernel stack \
+         {stack}",
+        word("wchan")
+    )
+}
+
+/// From a line of `stat`, proc(5): `number (name) state ...`, and the name may be anything.
+fn name_and_state(stat: &str) -> (&str, &str) {
+    let Some((front, back)) = stat.rsplit_once(')') else { return ("unknown", "unknown") };
+    let name = front.split_once('(').map_or("unknown", |(_, name)| name);
+    (name, back.split_whitespace().next().unwrap_or("unknown"))
+}
+
+/// The functions of a kernel stack, innermost first: lines such as `[<0>] futex_wait+0x1/0x2`.
+fn frames(stack: &str) -> String {
+    let function = |line: &str| {
+        let line = line.rsplit(' ').next().unwrap_or_default();
+        line.split('+').next().unwrap_or_default().to_owned()
+    };
+    let functions: Vec<_> = stack.lines().take(MOST_FRAMES).map(function).collect();
+    if functions.is_empty() { "empty".into() } else { functions.join(" < ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_texts_are_understood() {
+        let check = |stat, expected| assert_eq!(name_and_state(stat), expected, "{stat}");
+        check("42 (scan) S 1 42", ("scan", "S"));
+        check("42 (a) b (c) D 1", ("a) b (c", "D"));
+        check("", ("unknown", "unknown"));
+        check("unknown (no)", ("no", "unknown"));
+        let stack = "[<0>] futex_wait_queue+0x60/0x90\n[<0>] do_futex+0x1/0x2\n";
+        assert_eq!(frames(stack), "futex_wait_queue < do_futex");
+        assert_eq!(frames(""), "empty");
+    }
+
+    #[test]
+    fn this_thread_is_found_where_it_is() {
+        let place = of(nix::unistd::gettid().as_raw());
+        println!("{place}");
+        // It runs, or the kernel would not have read the file for it.
+        assert!(place.contains("state R") && place.contains("wchan") | place.contains("waits in"));
+    }
+}

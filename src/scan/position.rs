@@ -1,0 +1,126 @@
+//! What the scan is doing, for whoever finds that it stands: which program is being called, which
+//! driver, on which thread.
+//!
+//! The scan writes, at the price of a store for each call; the daemon reads when the cycle count has
+//! not moved. Nothing is decided here: that is done in `daemon/stall.rs`.
+
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+
+use nix::unistd::gettid;
+
+use crate::plugin::Generation;
+use crate::plugin::world::Seat;
+
+/// What is on the other side of a call that the scan has made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// Its own work, or none: it waits for the next cycle.
+    Own,
+    /// A poll of this program.
+    Poll(Seat, Generation),
+    /// `save` of this program, which goes on afterwards.
+    Save(Seat, Generation),
+    /// `save` of the running version for this program, and `restore` of this one.
+    HandOver(Seat, Generation),
+    /// The driver of the device at this place.
+    Driver(u16),
+}
+
+/// So many bits are a generation; a program that is restarted once a millisecond for 30 years has
+/// fewer.
+const GENERATION_BITS: u32 = 40;
+
+/// Above them 16 bits for a seat or a device, then 8 for the kind.
+const PLACE_BITS: u32 = 16;
+
+/// Where the scan's thread is.
+#[derive(Debug, Default)]
+pub struct Position {
+    /// A [`Doing`] in one word, so that it is always whole. The scan writes.
+    doing: AtomicU64,
+    /// Cycles that have begun. The scan writes.
+    cycles: AtomicU64,
+    /// The thread's number in the kernel; 0 until it runs. Its own thread writes.
+    thread: AtomicI32,
+}
+
+impl Position {
+    /// The calling thread is the scan's.
+    pub(super) fn settle(&self) {
+        self.thread.store(gettid().as_raw(), Ordering::Relaxed);
+    }
+
+    /// A cycle begins.
+    pub(super) fn begin(&self) {
+        // Nobody else writes, so this need not be one step.
+        self.cycles.store(self.cycles() + 1, Ordering::Relaxed);
+    }
+
+    /// From now on it does this.
+    pub(super) fn is_at(&self, doing: Doing) {
+        let word = |kind: u64, place: u16, generation: u64| {
+            let generation = generation & ((1 << GENERATION_BITS) - 1);
+            kind << (GENERATION_BITS + PLACE_BITS)
+                | u64::from(place) << GENERATION_BITS
+                | generation
+        };
+        let word = match doing {
+            Doing::Own => 0,
+            Doing::Poll(seat, generation) => word(1, seat.0, generation.0),
+            Doing::Save(seat, generation) => word(2, seat.0, generation.0),
+            Doing::HandOver(seat, generation) => word(3, seat.0, generation.0),
+            Doing::Driver(place) => word(4, place, 0),
+        };
+        self.doing.store(word, Ordering::Relaxed);
+    }
+
+    /// What it does.
+    pub fn doing(&self) -> Doing {
+        let word = self.doing.load(Ordering::Relaxed);
+        let place = (word >> GENERATION_BITS) as u16;
+        let generation = Generation(word & ((1 << GENERATION_BITS) - 1));
+        match word >> (GENERATION_BITS + PLACE_BITS) {
+            1 => Doing::Poll(Seat(place), generation),
+            2 => Doing::Save(Seat(place), generation),
+            3 => Doing::HandOver(Seat(place), generation),
+            4 => Doing::Driver(place),
+            _ => Doing::Own,
+        }
+    }
+
+    /// How many cycles have begun.
+    pub fn cycles(&self) -> u64 {
+        self.cycles.load(Ordering::Relaxed)
+    }
+
+    /// The number of its thread in the kernel, once it runs.
+    pub fn thread(&self) -> Option<i32> {
+        Some(self.thread.load(Ordering::Relaxed)).filter(|thread| *thread != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_it_does_is_read_as_it_was_written() {
+        let position = Position::default();
+        assert_eq!((position.doing(), position.thread()), (Doing::Own, None));
+        let (seat, last) = (Seat(u16::MAX), Generation((1 << GENERATION_BITS) - 1));
+        for doing in [
+            Doing::Poll(Seat(0), Generation(0)),
+            Doing::Poll(seat, last),
+            Doing::Save(Seat(3), Generation(7)),
+            Doing::HandOver(seat, Generation(1)),
+            Doing::Driver(255),
+            Doing::Own,
+        ] {
+            position.is_at(doing);
+            assert_eq!(position.doing(), doing);
+        }
+        position.settle();
+        position.begin();
+        assert_eq!((position.thread(), position.cycles()), (Some(gettid().as_raw()), 1));
+    }
+}

@@ -1,0 +1,275 @@
+//! The scan of a whole daemon stands: in a driver that hangs, or held by ptrace in a poll.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use camshaft::control::{PluginState, StallView};
+use camshaft::driver::Delivery;
+use camshaft::image::{Quality, Value};
+use nix::errno::Errno;
+use nix::sys::ptrace;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::daemon::{Daemon, Keys, LIMIT, Plant, log_lines, wait};
+use crate::rig::{block_on, wat};
+
+/// `scan.stall_exit` by default, and what the end itself may take on a busy machine.
+const EXIT: Duration = Duration::from_secs(2);
+const END: Duration = Duration::from_secs(6);
+
+/// An output in a file beside those of the plant, safe at 255.
+fn board(plant: &Plant) -> String {
+    let path = plant.path("fan");
+    fs::write(&path, "0").unwrap();
+    format!(
+        r#"
+        [[device]]
+        name = "board"
+        driver = "file"
+        period = "5ms"
+        point = [{{ name = "fan", direction = "out", type = "u8", address = 40, safe = 255,
+            at = {{ path = {path:?} }} }}]
+        "#
+    )
+}
+
+/// Writes 7 to the fan.
+const SEVEN: &str = r#"(module
+  (import "env" "wasm_write_output" (func $write (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 1) (data (i32.const 0) "\07")
+  (func (export "poll") (drop (call $write (i32.const 40) (i32.const 0) (i32.const 1)))))"#;
+
+/// A daemon with a fan that runs at 7.
+fn start() -> Daemon {
+    let plant = Plant::new(Keys::default());
+    let tables = board(&plant);
+    plant.configure(Keys { tables: &tables, ..Keys::default() });
+    plant.drop_in("seven", &wat(SEVEN));
+    let daemon = Daemon::on(plant);
+    wait("the fan runs", LIMIT, || fan_is(&daemon, "7").then_some(()));
+    daemon
+}
+
+fn fan_is(daemon: &Daemon, number: &str) -> bool {
+    let text = fs::read_to_string(daemon.path("fan")).unwrap();
+    text.lines().next() == Some(number)
+}
+
+/// Lets the plant's driver hang for so long; nobody waits for the answer.
+fn hang(daemon: &Daemon, time: &str) {
+    let client = daemon.client.clone();
+    let injection = serde_json::json!({ "kind": "hang", "for": time });
+    std::thread::spawn(move || drop(block_on(client.inject("plant", &injection))));
+}
+
+fn stalled(daemon: &Daemon) -> StallView {
+    wait("the status says that the scan stands", LIMIT, || daemon.status().stalled)
+}
+
+/// The end of a daemon whose log is kept, and how long it took.
+fn ended(daemon: Daemon) -> (ExitStatus, Plant) {
+    daemon.end(|| {})
+}
+
+fn has_line(plant: &Plant, words: &[&str]) -> bool {
+    let lines = log_lines(&plant.path("log"));
+    lines.iter().any(|line| words.iter().all(|word| line.message.contains(word)))
+}
+
+#[test]
+fn a_driver_that_hangs_for_a_while_costs_safe_outputs_for_that_while() {
+    let daemon = start();
+    hang(&daemon, "1s");
+    let stall = stalled(&daemon);
+    assert_eq!(stall.doing, "in the driver of device plant");
+    assert!(stall.since_ms >= 100 && stall.exit_in_ms <= 1900, "{stall:?}");
+    wait("the fan is safe", LIMIT, || fan_is(&daemon, "255").then_some(()));
+
+    // No green light lies, and nobody waits for a scan that does not come.
+    let status = daemon.status();
+    if status.stalled.is_some() {
+        let board = status.devices.iter().find(|device| device.name == "board").unwrap();
+        assert!(
+            !board.confirmed && board.parts.iter().any(|part| part.name == "scan"),
+            "{board:?}"
+        );
+        let points = block_on(daemon.client.points()).unwrap();
+        let fan = points.iter().find(|point| point.name == "fan").unwrap();
+        assert_eq!((fan.reason, fan.delivery), (Quality::NoComm, Some(Delivery::Unconfirmed)));
+        let refused = block_on(daemon.client.set("evil.input", Value::Int(3))).unwrap_err();
+        assert!(refused.to_string().contains("the scan stands"), "{refused}");
+    }
+
+    wait("the fan is the program's again", LIMIT, || fan_is(&daemon, "7").then_some(()));
+    wait("the status is as ever", LIMIT, || {
+        let status = daemon.status();
+        let is_fine = status.stalled.is_none() && status.devices.iter().all(|it| it.confirmed);
+        is_fine.then_some(())
+    });
+    let words = |words: &[&str]| {
+        wait(&format!("{words:?} in the log"), LIMIT, || has_line(&daemon, words).then_some(()));
+    };
+    words(&["the scan STANDS", "in the driver of device plant", "thread scan (", "state S"]);
+    words(&["device board", "are made safe"]);
+    words(&["device board", "the scan's again"]);
+    words(&["the scan moves again"]);
+    let (status, ..) = daemon.stop();
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+fn a_scan_that_stands_ends_the_daemon_which_the_next_start_knows() {
+    let daemon = start();
+    hang(&daemon, "1m");
+    stalled(&daemon);
+    let started = Instant::now();
+    let (status, plant) = ended(daemon);
+    println!("{status} {:?} after it was seen to stand", started.elapsed());
+    assert_eq!(status.code(), Some(70), "{status}");
+    assert!(started.elapsed() + Duration::from_secs(1) > EXIT && started.elapsed() < END);
+    assert!(has_line(&plant, &["the scan has stood", "have confirmed their safe outputs"]));
+    assert_eq!(fs::read_to_string(plant.path("fan")).unwrap().lines().next(), Some("255"));
+
+    let daemon = Daemon::on(plant);
+    assert!(has_line(&daemon, &["the last end was abnormal", "stall"]));
+    // It was in nobody's code.
+    daemon.wait_for("seven", "running", |view| view.state == PluginState::Running);
+    assert!(!has_line(&daemon, &["is in quarantine"]));
+    daemon.stop();
+}
+
+/// Takes most of its budget, so that it is often found in the middle.
+const SLOW: &str = r#"(module (func (export "poll") (local $n i32)
+  (loop $more
+    (local.set $n (i32.add (local.get $n) (i32.const 1)))
+    (br_if $more (i32.lt_u (local.get $n) (i32.const 40000))))))"#;
+
+/// Holds a thread of another process until it is detached.
+fn hold(thread: Pid) {
+    ptrace::seize(thread, ptrace::Options::empty()).unwrap();
+    ptrace::interrupt(thread).unwrap();
+    loop {
+        match waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap() {
+            WaitStatus::PtraceEvent(..) => return,
+            // A signal of its own came first.
+            WaitStatus::Stopped(_, signal) => ptrace::cont(thread, signal).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The scan's thread of a daemon, by its name.
+fn scan_of(daemon: &Daemon) -> Pid {
+    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap().flatten();
+    let mut scans = tasks.filter(|task| {
+        fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "scan")
+    });
+    let task = scans.next().unwrap().file_name();
+    Pid::from_raw(task.to_str().unwrap().parse().unwrap())
+}
+
+#[test]
+fn a_version_in_whose_poll_the_scan_stands_is_not_run_again() {
+    let daemon = start();
+    let hash = daemon.drop_in("slow", &wat(SLOW));
+    daemon.wait_running("slow", &hash);
+    let scan = scan_of(&daemon);
+    // Now here, now there, until it is in the poll.
+    let mut tries = 0;
+    let stall = loop {
+        tries += 1;
+        hold(scan);
+        let stall = stalled(&daemon);
+        if stall.doing.starts_with("polling slow") {
+            break stall;
+        }
+        assert!(tries < 200, "never in the poll: {stall:?}");
+        ptrace::detach(scan, None).unwrap();
+        wait("it moves again", LIMIT, || daemon.status().stalled.is_none().then_some(()));
+    };
+    println!("{stall:?} in attempt {tries}");
+    assert!(hash.starts_with(stall.doing.split(['(', ')']).nth(1).unwrap()), "{stall:?} {hash}");
+    wait("the fan is safe", LIMIT, || fan_is(&daemon, "255").then_some(()));
+    // The process is not over before whoever traces one of its threads has seen its end.
+    let (status, plant) = daemon.end(|| match waitpid(scan, Some(GONE)) {
+        Ok(_) | Err(Errno::ECHILD) => {}
+        Err(error) => panic!("{error}"),
+    });
+    assert_eq!((status.code(), status.signal()), (Some(70), None), "{status}");
+    assert!(has_line(&plant, &["slow.wasm", "is in quarantine", "polling slow"]));
+
+    let daemon = Daemon::on(plant);
+    daemon.wait_for("slow", "quarantined", |view| view.state == PluginState::Quarantined);
+    daemon.wait_for("seven", "running", |view| view.state == PluginState::Running);
+    assert!(has_line(&daemon, &["the last end was abnormal"]));
+    daemon.stop();
+}
+
+/// Also threads, and at once.
+const GONE: WaitPidFlag = WaitPidFlag::__WALL.union(WaitPidFlag::WNOHANG);
+
+#[test]
+fn a_daemon_that_was_stopped_as_a_whole_blames_nobody() {
+    let daemon = start();
+    let cycle = daemon.status().cycle;
+    daemon.kill(Signal::SIGSTOP);
+    let stopped = Instant::now();
+    wait("it stands for longer than stall_exit", LIMIT, || {
+        (stopped.elapsed() > EXIT + Duration::from_millis(500)).then_some(())
+    });
+    daemon.kill(Signal::SIGCONT);
+    wait("it goes on", LIMIT, || (daemon.status().cycle > cycle + 100).then_some(()));
+    wait("outputs are the program's", LIMIT, || {
+        (fan_is(&daemon, "7") && daemon.status().stalled.is_none()).then_some(())
+    });
+    let (status, ..) = daemon.stop();
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+fn a_stop_that_is_ordered_while_the_scan_stands_ends_too() {
+    let daemon = start();
+    hang(&daemon, "1m");
+    stalled(&daemon);
+    let (status, time, plant) = daemon.stop();
+    println!("{status} after {time:?}");
+    assert!(!status.success() && time < Duration::from_secs(15), "{status} {time:?}");
+    // The last words are those of the command, and no line of the log.
+    let text = fs::read_to_string(plant.path("log")).unwrap();
+    let words = "error: stopped, but the scan stands, in the driver of device plant; all devices \
+                 that have a thread of their own have confirmed their safe outputs";
+    assert!(text.contains(words), "{text}");
+}
+
+/// Asks for input register 0 of unit 1; gives function and first byte of the answer.
+fn register(port: u16) -> (u8, u8) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(&[0, 1, 0, 0, 0, 6, 1, 4, 0, 0, 0, 2]).unwrap();
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).unwrap();
+    (head[7], head[8])
+}
+
+#[test]
+fn whoever_reads_the_controller_hears_that_its_scan_stands() {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let tables = format!(
+        "[[device]]\nname = \"scada\"\ndriver = \"modbus_server\"\nlisten = \"127.0.0.1:{port}\"\n\
+         show = [{{ name = \"witness.polls\", table = \"input\", address = 0, type = \"u32\" }}]\n"
+    );
+    let daemon = Daemon::start(Keys { tables: &tables, ..Keys::default() });
+    wait("it can be read", LIMIT, || (register(port) == (4, 4)).then_some(()));
+    hang(&daemon, "1s");
+    stalled(&daemon);
+    wait("it is exception 4", LIMIT, || (register(port) == (0x84, 4)).then_some(()));
+    wait("it can be read again", LIMIT, || (register(port) == (4, 4)).then_some(()));
+    daemon.stop();
+}
