@@ -26,6 +26,7 @@ mod reload;
 mod retain;
 mod rig;
 mod rollback;
+mod sandbox;
 mod scan;
 mod service;
 mod shadow;
