@@ -206,10 +206,10 @@ impl Daemon {
         if let Some(remains) = loaded.remains {
             self.bury_unborn(&loaded.name, loaded.hash, *remains);
         }
-        let cached = loaded.artifact.as_ref().is_some_and(|artifact| artifact.cached);
-        match (loaded.artifact, &loaded.result) {
-            (Some(artifact), Ok(_)) => {
-                self.roster.modules.insert(loaded.hash, Module::Artifact(artifact));
+        let cached = loaded.cached;
+        match (loaded.module, &loaded.result) {
+            (Some(module), Ok(_)) => {
+                self.roster.modules.insert(loaded.hash, module);
             }
             // Bytes that nobody runs are not worth their memory; another try reads the file again.
             _ => drop(self.roster.modules.remove(&loaded.hash)),

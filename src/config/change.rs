@@ -292,6 +292,7 @@ fn scan_and_plugins(old: &Config, new: &Config, all: &mut Vec<Change>) {
         ("plugins.table", c.table_elements != d.table_elements),
         ("plugins.stack", c.stack_bytes != d.stack_bytes),
         ("plugins.module", c.module_bytes != d.module_bytes),
+        ("plugins.code", c.code_bytes != d.code_bytes),
         ("plugins.functions", c.functions != d.functions),
         ("plugins.log_rate", c.log_lines_per_s != d.log_lines_per_s),
         ("plugins.restart", a.restart != b.restart),

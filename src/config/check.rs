@@ -55,6 +55,9 @@ const STACK: RangeInclusive<u64> = 8 << 10..=100 << 20;
 /// memory.
 const MODULE: RangeInclusive<u64> = 8..=1 << 30;
 
+/// Less than 1 MiB is no plugin of any language with a library; more than 16 GiB no machine of ours.
+const CODE: RangeInclusive<u64> = 1 << 20..=16 << 30;
+
 /// The most that the wasm specification's implementation limits let a module have.
 const FUNCTIONS: RangeInclusive<u64> = 1..=1_000_000;
 
@@ -268,6 +271,7 @@ fn limits(file: &PluginsFile, report: &Report<'_>) -> Limits {
         table_elements: count(&file.table, TABLE, default.table_elements),
         stack_bytes: bytes(&file.stack, STACK, default.stack_bytes as u64) as usize,
         module_bytes: bytes(&file.module, MODULE, default.module_bytes),
+        code_bytes: bytes(&file.code, CODE, default.code_bytes),
         functions: count(&file.functions, FUNCTIONS, default.functions),
         log_lines_per_s: count(&file.log_rate, LOG_RATE, default.log_lines_per_s),
     }

@@ -64,6 +64,7 @@ pub(super) struct PluginsFile {
     pub(super) table: Maybe<u64>,
     pub(super) stack: Maybe<Bytes>,
     pub(super) module: Maybe<Bytes>,
+    pub(super) code: Maybe<Bytes>,
     pub(super) functions: Maybe<u64>,
     pub(super) log_rate: Maybe<u64>,
     pub(super) restart: RestartFile,
@@ -224,6 +225,7 @@ impl PluginsFile {
             table: plugins.take("table", COUNT),
             stack: plugins.take("stack", SIZE),
             module: plugins.take("module", SIZE),
+            code: plugins.take("code", SIZE),
             functions: plugins.take("functions", COUNT),
             log_rate: plugins.take("log_rate", COUNT),
             restart: plugins.section("restart", |restart| RestartFile {

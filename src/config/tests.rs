@@ -71,7 +71,7 @@ fn every_key_is_heard() {
     let config = good(
         "[scan]\nperiod = '1ms'\npriority = 98\ncpu = [3, 1, 3]\nlock_memory = true\n\
          [plugins]\ndir = '/p'\ngrant = 'none'\npoll_budget = '20us'\ninit_budget = '1s'\n\
-         memory = '64KiB'\ntable = 1\nstack = 8192\nmodule = '1 GiB'\nfunctions = 2\nlog_rate = 3\n\
+         memory = '64KiB'\ntable = 1\nstack = 8192\nmodule = '1 GiB'\ncode = '1MiB'\nfunctions = 2\nlog_rate = 3\n\
          restart = { first = '1s', max = '1m', traps = 9, within = '5m' }\n\
          swap = { budget = '600us', probation = '1m', polls = 7, rollback_state = 'snapshot',\n\
          shadow = 9, admit_ratio = 0.5, require_equal = true }\n\
@@ -97,6 +97,7 @@ fn every_key_is_heard() {
             table_elements: 1,
             stack_bytes: 8 << 10,
             module_bytes: 1 << 30,
+            code_bytes: 1 << 20,
             functions: 2,
             log_lines_per_s: 3,
         },

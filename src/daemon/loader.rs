@@ -30,7 +30,8 @@ const MAX_PREPARING: usize = 4;
 /// Shadow runs of one version, where the machine was too busy to show that it is equal.
 const MAX_ATTEMPTS: usize = 3;
 
-/// What is known of a module's code: its bytes, until there is an artifact.
+/// What is known of a module's code. The artifact, which may be a hundred times as large as the
+/// bytes, is kept in memory only where no cache has it.
 #[derive(Debug, Clone)]
 pub(super) enum Module {
     /// As read from the folder.
@@ -81,8 +82,10 @@ pub(super) struct Loaded {
     pub(super) remains: Option<Box<Remains>>,
     /// What its shadow run has found, if it had one.
     pub(super) shadow: Option<Report>,
-    /// What was compiled, for the next time.
-    pub(super) artifact: Option<Artifact>,
+    /// What was found to be sound, for the next time.
+    pub(super) module: Option<Module>,
+    /// Whether the artifact came from the cache.
+    pub(super) cached: bool,
     pub(super) compile: Duration,
     pub(super) prepare: Duration,
 }
@@ -153,8 +156,10 @@ impl Loader {
         let compile = started.elapsed();
         let started = Instant::now();
         let mut trial = None;
+        let mut kept = None;
         let (artifact, preparation) = match artifact {
-            Ok(artifact) => {
+            Ok((artifact, module)) => {
+                kept = Some(module);
                 let again = is_tried.then(|| (request.clone(), world.twin()));
                 let preparation = self.prepare(request, artifact.clone(), world).await;
                 trial = again.filter(|_| preparation.result.is_ok());
@@ -167,7 +172,8 @@ impl Loader {
         let Preparation { mut result, lines, mut remains } = preparation;
         let prepare = started.elapsed();
         let mut shadow = None;
-        if let (Some((request, world)), Some(artifact)) = (trial, artifact.clone()) {
+        let cached = artifact.as_ref().is_some_and(|artifact| artifact.cached);
+        if let (Some((request, world)), Some(artifact)) = (trial, artifact) {
             let outcome = self.attempt(request, artifact, world).await;
             shadow = Some(outcome.report);
             remains = outcome.remains;
@@ -181,7 +187,8 @@ impl Loader {
             lines,
             remains,
             shadow,
-            artifact,
+            module: kept,
+            cached,
             compile,
             prepare,
         }
@@ -224,14 +231,26 @@ impl Loader {
         shadow.run(frames, &self.keeper, wanted)
     }
 
-    async fn artifact(&self, hash: ModuleHash, module: Module) -> Result<Artifact, Refusal> {
+    /// The artifact of a module, and what is to be kept of that.
+    async fn artifact(
+        &self,
+        hash: ModuleHash,
+        module: Module,
+    ) -> Result<(Artifact, Module), Refusal> {
         let bytes = match module {
-            Module::Artifact(artifact) => return Ok(artifact),
+            Module::Artifact(artifact) => {
+                return Ok((artifact.clone(), Module::Artifact(artifact)));
+            }
             Module::Bytes(bytes) => bytes,
             Module::File(path) => reread(path, hash).await?,
         };
         let _permit = self.compiling.acquire().await;
-        self.workshop.artifact(hash, bytes).await
+        let artifact = self.workshop.artifact(hash, Arc::clone(&bytes)).await?;
+        let kept = match self.workshop.cache {
+            Some(_) => Module::Bytes(bytes),
+            None => Module::Artifact(artifact.clone()),
+        };
+        Ok((artifact, kept))
     }
 
     async fn prepare(

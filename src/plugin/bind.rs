@@ -29,17 +29,28 @@ pub(super) struct Host {
     pub(super) player: Option<Player>,
 }
 
-/// Linear memory, bounds-checked by wasmer, and the tape that notes what is moved.
+/// Linear memory, and the tape that notes what is moved.
+///
+/// Bounds are compared before wasmer is asked: where they are wrong, wasmer writes a line to the
+/// log of its own, on the thread of the scan.
 struct View<'a>(MemoryView<'a>, RefCell<&'a mut Tape>);
+
+impl View<'_> {
+    fn check_all(&self, at: u32, bytes: &[u8]) -> Outcome {
+        self.check(at, u32::try_from(bytes.len()).map_err(|_| Code::Error)?)
+    }
+}
 
 impl Memory for View<'_> {
     fn read(&self, at: u32, buffer: &mut [u8]) -> Outcome {
+        self.check_all(at, buffer)?;
         self.0.read(at.into(), buffer).map_err(|_| Code::Error)?;
         self.1.borrow_mut().taken(at, buffer);
         Ok(())
     }
 
     fn write(&self, at: u32, bytes: &[u8]) -> Outcome {
+        self.check_all(at, bytes)?;
         self.0.write(at.into(), bytes).map_err(|_| Code::Error)?;
         self.1.borrow_mut().given(at, bytes);
         Ok(())

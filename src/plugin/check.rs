@@ -14,7 +14,7 @@ use wasmer::sys::wasmparser::{
 
 use super::offer::{self, ENV, Offer};
 use super::size::{Size, at_most};
-use super::{Limits, Refusal};
+use super::{Compiler, Limits, Refusal, frame};
 
 /// Most bytes of a page of linear memory.
 const PAGE: u64 = 64 << 10;
@@ -48,11 +48,11 @@ fn features() -> WasmFeatures {
         | WasmFeatures::GC_TYPES
 }
 
-/// Checks a module.
+/// Checks a module that `compiler` is to compile.
 ///
 /// # Errors
 /// The first reason to refuse it.
-pub(super) fn check(bytes: &[u8], limits: &Limits) -> Result<Report, Refusal> {
+pub(super) fn check(bytes: &[u8], limits: &Limits, compiler: Compiler) -> Result<Report, Refusal> {
     header(bytes)?;
     let mut size = Size::default();
     let mut outline = Outline::default();
@@ -63,6 +63,7 @@ pub(super) fn check(bytes: &[u8], limits: &Limits) -> Result<Report, Refusal> {
     }
     let mut validator = Validator::new_with_features(features());
     validator.validate_all(bytes).map_err(|error| malformed(&error))?;
+    frame::check(bytes, compiler)?;
     outline.imports_are_offered()?;
     outline.exports_are_right()?;
     Ok(outline.report())

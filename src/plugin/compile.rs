@@ -23,7 +23,7 @@ use wasmer::sys::{CompilerConfig, Cranelift, EngineBuilder, Features, Singlepass
 use super::cache::Cache;
 use super::check::{self, Report};
 use super::flag::StopFlag;
-use super::{Compiler, Limits, ModuleHash, Refusal};
+use super::{Compiler, Limits, ModuleHash, Refusal, routine};
 
 /// The hidden verb of the command line that makes a process a compile worker.
 pub const WORKER_VERB: &str = "compile-worker";
@@ -35,6 +35,10 @@ const MAX_CPU: Duration = Duration::from_secs(20);
 /// Wall time of one compilation: far above the CPU time, because the worker runs only when nobody
 /// else wants the CPU.
 const MAX_WALL: Duration = Duration::from_secs(120);
+
+/// How long the cache may take to answer. A disk that hangs must not keep a program from its
+/// restart: it is compiled once more.
+const MAX_CACHE_WAIT: Duration = Duration::from_secs(1);
 
 /// Address space of the worker: enough for a module at the limits, survivable on a 2 GB board.
 const MAX_ADDRESS_SPACE: u64 = 1 << 30;
@@ -90,8 +94,8 @@ impl Workshop {
         let key = super::cache::key(hash, self.compiler, &self.limits);
         if let Some(cache) = self.cache.clone() {
             let key = key.clone();
-            let found = tokio::task::spawn_blocking(move || cache.load(&key)).await;
-            if let Ok(Some(bytes)) = found {
+            let found = tokio::task::spawn_blocking(move || cache.load(&key));
+            if let Ok(Ok(Some(bytes))) = tokio::time::timeout(MAX_CACHE_WAIT, found).await {
                 return Ok(Artifact { bytes: bytes.into(), cached: true });
             }
         }
@@ -322,7 +326,7 @@ fn confine() {
 }
 
 fn work(job: Job, module: &[u8]) -> Result<(Report, Vec<u8>), Refusal> {
-    let report = check::check(module, &job.limits)?;
+    let report = check::check(module, &job.limits, job.compiler)?;
     if job.check_only {
         return Ok((report, Vec::new()));
     }
@@ -331,7 +335,8 @@ fn work(job: Job, module: &[u8]) -> Result<(Report, Vec<u8>), Refusal> {
 
 fn compile(compiler: Compiler, module: &[u8]) -> Result<Vec<u8>, Refusal> {
     let one = NonZero::<usize>::MIN;
-    let stop_flag = Arc::new(StopFlag::default());
+    let extended = routine::extend(module).map_err(|error| check::malformed(&error))?;
+    let stop_flag = Arc::new(StopFlag::new(&extended));
     let builder = match compiler {
         Compiler::Cranelift => {
             let mut config = Cranelift::new();
@@ -353,7 +358,7 @@ fn compile(compiler: Compiler, module: &[u8]) -> Result<Vec<u8>, Refusal> {
         )
     };
     let engine: wasmer::Engine = builder.set_features(Some(features())).engine().into();
-    let module = wasmer::Module::new(&engine, module).map_err(|error| failed(&error))?;
+    let module = wasmer::Module::new(&engine, extended.module).map_err(|error| failed(&error))?;
     Ok(module.serialize().map_err(|error| failed(&error))?.to_vec())
 }
 

@@ -7,23 +7,27 @@
 
 mod abi;
 mod bind;
-mod bulk;
 pub mod cache;
 pub mod check;
 pub mod checkpoint;
+mod code;
 pub mod compile;
 mod flag;
 pub mod folder;
+mod frame;
 mod guest;
+mod hidden;
 pub mod offer;
 pub mod overlay;
 pub mod program;
 pub mod record;
 pub mod replay;
+mod routine;
 pub mod shadow;
 mod size;
 mod state;
 pub mod stop;
+mod stretch;
 mod tables;
 pub mod tape;
 mod trap;
@@ -103,6 +107,8 @@ pub struct Limits {
     pub stack_bytes: usize,
     /// Size of the file in bytes.
     pub module_bytes: u64,
+    /// Compiled code of all instances together, in bytes.
+    pub code_bytes: u64,
     /// Functions in one module.
     pub functions: u32,
     /// Log lines per second and program; also the burst.
@@ -117,6 +123,7 @@ impl Default for Limits {
             table_elements: 10_000,
             stack_bytes: 256 << 10,
             module_bytes: 16 << 20,
+            code_bytes: 256 << 20,
             functions: 20_000,
             log_lines_per_s: 100,
         }

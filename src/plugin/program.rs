@@ -174,7 +174,8 @@ impl Program {
     /// written to variables is left uncommitted.
     ///
     /// # Errors
-    /// Why the successor must not take over. This program is then as it was before.
+    /// Why the successor must not take over. This program is then as it was before, unless
+    /// [`Program::is_spent`].
     pub fn hand_over(
         &mut self,
         to: &mut Prepared,
@@ -208,7 +209,8 @@ impl Program {
         self.instance.hands_over()
     }
 
-    /// The state that it would hand over now, if it does; it goes on as if it had not been asked.
+    /// The state that it would hand over now, if it does. It goes on as if it had not been asked,
+    /// unless [`Program::is_spent`].
     pub fn spare_state(&mut self, world: Box<World>, lane: &Lane) -> (Box<World>, Option<Saved>) {
         if !self.hands_over() {
             return (world, None);
@@ -229,8 +231,13 @@ impl Program {
     }
 
     /// How it failed, if it did.
-    pub fn trap(&self) -> Option<&Trap> {
-        self.instance.fall().map(|fall| &*fall.trap)
+    pub fn trap(&self) -> Option<&Arc<Trap>> {
+        self.instance.fall().map(|fall| &fall.trap)
+    }
+
+    /// Whether a call into it was cut off, so that it cannot be called any more.
+    pub fn is_spent(&self) -> bool {
+        self.instance.is_spent()
     }
 
     /// Whether it failed because its time was over.

@@ -12,6 +12,7 @@ use wasmer::{RuntimeError, Store};
 
 use super::Trap;
 use super::checkpoint::{Noted, Parts, Picture, Room};
+use super::hidden::Hidden;
 use super::tape::Tape;
 use super::world::Seat;
 use crate::text::legible_up_to;
@@ -31,7 +32,8 @@ const LOOK_POLLS: u32 = 10;
 /// is among the exports.
 const MAX_FRAMES: usize = 64;
 
-/// Longest name of a function in a backtrace; generics of Rust and C++ can fill pages.
+/// Longest name of a function in a backtrace; an artifact keeps no longer ones, but one replayed
+/// elsewhere may.
 const MAX_NAME: usize = 256;
 
 /// Most of a memory that a report takes: the default limit of an instance.
@@ -49,16 +51,16 @@ pub struct Frame {
 }
 
 /// The backtrace of an error.
-pub(super) fn frames(error: &RuntimeError) -> Vec<Frame> {
-    let frame = |frame: &wasmer::FrameInfo| Frame {
+pub(super) fn frames(error: &RuntimeError, hidden: &Hidden) -> Vec<Frame> {
+    let frame = |(frame, offset): (&wasmer::FrameInfo, u32)| Frame {
         function: frame.function_name().map_or_else(
             || format!("#{}", frame.func_index()),
             |name| legible_up_to(MAX_NAME, name),
         ),
         index: frame.func_index(),
-        offset: u32::try_from(frame.module_offset()).unwrap_or(u32::MAX),
+        offset,
     };
-    error.trace().iter().take(MAX_FRAMES).map(frame).collect()
+    hidden.frames(error).take(MAX_FRAMES).map(frame).collect()
 }
 
 /// How a call ended that did not end well.

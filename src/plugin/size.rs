@@ -22,9 +22,12 @@ const MAX_LOCALS: u64 = 10_000;
 /// Deepest nesting of blocks, for the same reason.
 const MAX_NESTING: usize = 1_000;
 
-/// Most types, imports, exports, globals, tables, segments and custom sections, each. As many as
-/// functions are allowed by default, because some linkers export them all.
+/// Most types, imports, exports, globals, tables, element segments and custom sections, each. As
+/// many as functions are allowed by default, because some linkers export them all.
 const MAX_ENTRIES: u32 = 20_000;
+
+/// Most data segments. Go makes tens of thousands of a few bytes each: 21 026 in a small plugin.
+const MAX_DATA_SEGMENTS: u32 = 100_000;
 
 /// What has been counted so far.
 #[derive(Debug, Default)]
@@ -43,7 +46,7 @@ impl Size {
             Payload::ImportSection(imports) => entries("imports", imports.count()),
             Payload::GlobalSection(globals) => entries("globals", globals.count()),
             Payload::ExportSection(exports) => entries("exports", exports.count()),
-            Payload::DataSection(segments) => entries("data segments", segments.count()),
+            Payload::DataSection(segments) => at_most_entries("data segments", segments.count(), MAX_DATA_SEGMENTS),
             Payload::FunctionSection(functions) => {
                 let count = functions.count().into();
                 at_most("functions", count, limits.functions.into(), "functions")
@@ -113,10 +116,14 @@ impl Size {
 }
 
 fn entries(what: &str, found: u32) -> Result<(), Refusal> {
-    if found <= MAX_ENTRIES {
+    at_most_entries(what, found, MAX_ENTRIES)
+}
+
+fn at_most_entries(what: &str, found: u32, limit: u32) -> Result<(), Refusal> {
+    if found <= limit {
         return Ok(());
     }
-    Err(Refusal::new(format!("it has {found} {what}"), format!("the limit is {MAX_ENTRIES}")))
+    Err(Refusal::new(format!("it has {found} {what}"), format!("the limit is {limit}")))
 }
 
 /// A limit of the configuration, where it is called `plugins.key`.
@@ -128,6 +135,20 @@ pub(super) fn at_most(what: &str, found: u64, limit: u64, key: &str) -> Result<(
         format!("it has {found} {what}"),
         format!("the limit is {limit} (plugins.{key} in the configuration)"),
     ))
+}
+
+/// The name of an operation on passive segments. wasmer keeps these behind a lock of the instance
+/// that a guest whose stack overflows leaves held, and the next operation then ends the whole
+/// process. What clang, Rust, Zig, AssemblyScript, Go and Emscripten make has such segments only
+/// where the memory is shared.
+fn on_passive_segments(operator: &Operator<'_>) -> Option<&'static str> {
+    match operator {
+        Operator::MemoryInit { .. } => Some("memory.init"),
+        Operator::DataDrop { .. } => Some("data.drop"),
+        Operator::TableInit { .. } => Some("table.init"),
+        Operator::ElemDrop { .. } => Some("elem.drop"),
+        _ => None,
+    }
 }
 
 fn check_body(body: &FunctionBody<'_>) -> Result<(), Refusal> {
@@ -149,10 +170,18 @@ fn check_body(body: &FunctionBody<'_>) -> Result<(), Refusal> {
     }
     let mut depth = 0usize;
     for operator in body.get_operators_reader().map_err(bad)? {
-        match operator.map_err(bad)? {
+        let operator = operator.map_err(bad)?;
+        match operator {
             Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => depth += 1,
             Operator::End => depth = depth.saturating_sub(1),
             _ => {}
+        }
+        if let Some(name) = on_passive_segments(&operator) {
+            return Err(refused(
+                format!("uses {name}"),
+                "passive segments are not supported; only modules with threads need them, so \
+                 build without a shared memory",
+            ));
         }
         if depth > MAX_NESTING {
             return Err(refused(format!("nests over {MAX_NESTING} blocks"), "the limit is 1000"));

@@ -3,18 +3,57 @@
 //!
 //! The type is `Trap` of `mod.rs`; who may see it, and what it leads to, is decided elsewhere.
 
+use std::any::Any;
 use std::time::Duration;
 
 use wasmer::sys::vm::TrapCode;
 use wasmer::{InstantiationError, RuntimeError};
 
 use super::guest::{Farewell, Guest};
+use super::record::Frame;
 use super::{Refusal, Trap};
 use crate::text::legible_up_to;
+
+/// Why a guest's code trapped by a division by zero that `flag.rs` has put there. The numbers are
+/// those in the hidden global.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// The guest's own `unreachable`.
+    Unreachable = 1,
+    /// `memory.fill` or `memory.copy` beyond the end.
+    OutsideMemory,
+    /// An operation on a table beyond the end.
+    OutsideTable,
+}
+
+impl Why {
+    /// The reason with this number; 0 is none.
+    pub(super) fn of(number: i32) -> Option<Self> {
+        [Self::Unreachable, Self::OutsideMemory, Self::OutsideTable]
+            .into_iter()
+            .find(|why| *why as i32 == number)
+    }
+
+    fn code(self) -> TrapCode {
+        match self {
+            Self::Unreachable => TrapCode::UnreachableCodeReached,
+            Self::OutsideMemory => TrapCode::HeapAccessOutOfBounds,
+            Self::OutsideTable => TrapCode::TableAccessOutOfBounds,
+        }
+    }
+}
 
 /// A trap of which only the kind is known.
 pub(super) fn plain(kind: impl Into<String>) -> Trap {
     Trap { kind: kind.into(), function: None, offset: None, cycle: 0 }
+}
+
+/// The trap of a call in which a host function has panicked, with what that said.
+pub(super) fn panicked(panic: &(dyn Any + Send)) -> Trap {
+    let words = panic.downcast_ref::<&str>().copied();
+    let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let words = words.unwrap_or("it said nothing");
+    plain(format!("panic in a host function: {}", legible_up_to(MAX_WORDS, words)))
 }
 
 /// Most bytes of a guest's own words in a trap. Names of functions are rarely longer, and a message
@@ -26,35 +65,34 @@ pub(super) fn over(budget: Duration) -> String {
     format!("budget of {} exceeded", humantime::format_duration(budget))
 }
 
-/// What happened, from wasmer's error and from what we know ourselves.
+/// What happened: from wasmer's error with its innermost frame, from the reason that the guest's
+/// code has left, and from the budget if the call was stopped for it.
 pub(super) fn describe(
     error: &RuntimeError,
     guest: &mut Guest,
-    stopped: bool,
-    budget: Duration,
+    innermost: Option<&Frame>,
+    why: Option<Why>,
+    stopped: Option<Duration>,
 ) -> Trap {
-    let kind = match (guest.farewell.take(), error.clone().to_trap()) {
-        (Some(Farewell::Exit(code)), _) => format!("proc_exit({code})"),
-        (Some(Farewell::Abort(message)), _) => {
+    let code = why.map(Why::code).or_else(|| error.clone().to_trap());
+    let kind = match (guest.farewell.take(), stopped, code) {
+        (Some(Farewell::Exit(code)), ..) => format!("proc_exit({code})"),
+        (Some(Farewell::Abort(message)), ..) => {
             format!("abort: {}", legible_up_to(MAX_WORDS, &message))
         }
-        _ if stopped => over(budget),
-        (None, Some(TrapCode::UnreachableCodeReached)) => "unreachable".into(),
-        (None, Some(TrapCode::StackOverflow)) => "stack overflow".into(),
-        (None, Some(code)) => code.message().into(),
-        (None, None) => error.message(),
+        (None, Some(budget), _) => over(budget),
+        (None, None, Some(TrapCode::UnreachableCodeReached)) => "unreachable".into(),
+        (None, None, Some(TrapCode::StackOverflow)) => "stack overflow".into(),
+        (None, None, Some(code)) => code.message().into(),
+        (None, None, None) => error.message(),
     };
-    let frame = error.trace().first();
-    let name = |frame: &wasmer::FrameInfo| match frame.function_name() {
-        Some(name) => legible_up_to(MAX_WORDS, name),
-        None => format!("#{}", frame.func_index()),
-    };
-    Trap {
-        kind,
-        function: frame.map(name),
-        offset: frame.and_then(|frame| u32::try_from(frame.module_offset()).ok()),
-        cycle: 0,
-    }
+    let function = innermost.map(|frame| frame.function.clone());
+    Trap { kind, function, offset: innermost.map(|frame| frame.offset), cycle: 0 }
+}
+
+/// Whether the guest's stack had no room left.
+pub(super) fn is_overflow(error: &RuntimeError) -> bool {
+    error.clone().to_trap() == Some(TrapCode::StackOverflow)
 }
 
 /// Why there is no instance.

@@ -22,12 +22,14 @@ use wasmer::{
 
 use super::bind::{self, Host};
 use super::checkpoint::Parts;
+use super::code::Share;
 use super::guest::{Guest, Phase};
+use super::hidden::Hidden;
 use super::record::{self, Fall, Recorder, Remains};
 use super::stop::{Lane, StopCell, Timekeeper, now_ns};
 use super::tables::Tables;
 use super::tape::Tape;
-use super::trap::{describe, not_instantiated, over, plain};
+use super::trap::{describe, is_overflow, not_instantiated, over, panicked, plain};
 use super::world::World;
 use super::{Limits, Refusal, Trap};
 
@@ -50,6 +52,8 @@ pub(super) struct Instance {
     /// Keeps checkpoints for a report, unless nothing is recorded.
     recorder: Option<Recorder>,
     keeper: Arc<Timekeeper>,
+    /// Held for as long as the code is there.
+    _code: Share,
 }
 
 /// What a call into the instance works on.
@@ -57,8 +61,13 @@ struct Body {
     store: Store,
     host: FunctionEnv<Host>,
     stop: Arc<StopCell>,
+    hidden: Hidden,
     /// How the last call ended that did not end well.
     fall: Option<Box<Fall>>,
+    /// A call was cut off where wasmer's code may have stood on the guest's stack: its time was
+    /// over, or its stack. What such code leaves half done nobody can tell, so nothing calls this
+    /// instance again.
+    is_spent: bool,
 }
 
 /// What is special about one call.
@@ -141,6 +150,7 @@ impl Instance {
         limits: &Limits,
         keeper: &Arc<Timekeeper>,
     ) -> Result<(Self, wasmer::Instance), Refusal> {
+        let code = Share::take(artifact.len() as u64, limits.code_bytes)?;
         let stop = Arc::new(StopCell::default());
         let mut engine: Engine = EngineBuilder::headless().engine().into();
         // SAFETY: artifacts come from the compile worker of this very program. From the cache they
@@ -165,9 +175,10 @@ impl Instance {
         let optional = |name| instance.exports.get_typed_function(&store, name).ok();
         let hand_over = optional("save").zip(optional("restore")).map(<[_; 2]>::from);
         let parts = Parts::of(&instance.exports, memory, &store);
-        let body = Body { store, host, stop, fall: None };
+        let hidden = Hidden::of(&instance.exports, &mut store);
+        let body = Body { store, host, stop, hidden, fall: None, is_spent: false };
         let keeper = Arc::clone(keeper);
-        Ok((Self { body, poll, hand_over, parts, recorder: None, keeper }, instance))
+        Ok((Self { body, poll, hand_over, parts, recorder: None, keeper, _code: code }, instance))
     }
 
     /// Runs its start section, `_initialize` and `init`.
@@ -223,6 +234,11 @@ impl Instance {
         self.body.fall.as_deref()
     }
 
+    /// Whether a call into it was cut off, so that it is not called any more.
+    pub(super) fn is_spent(&self) -> bool {
+        self.body.is_spent
+    }
+
     /// What is left of it, if it did not end well.
     pub(super) fn remains(mut self) -> Option<Remains> {
         let fall = *self.body.fall.take()?;
@@ -264,6 +280,9 @@ impl Body {
         world: Box<World>,
         call: &Call<'_>,
     ) -> (Box<World>, Result<(), Arc<Trap>>) {
+        if self.is_spent {
+            return (world, Err(Arc::new(plain("called again after a call that was cut off"))));
+        }
         let host = self.host.as_mut(&mut self.store);
         host.tape.begin(call.phase, world.cycle, world.now);
         if let Some(player) = &mut host.player {
@@ -275,22 +294,28 @@ impl Body {
         let store = &mut self.store;
         let result = catch_unwind(AssertUnwindSafe(|| function.call(store)));
         call.lane.disarm();
-        let stopped = self.stop.is_stopped();
+        let stopped = self.stop.is_stopped().then_some(call.budget);
+        let why = result.as_ref().is_ok_and(Result::is_err);
+        let why = why.then(|| self.hidden.why(&mut self.store)).flatten();
         let Host { guest, tape, player, .. } = self.host.as_mut(&mut self.store);
         tape.end();
         let mut frames = Vec::new();
         let result = match result {
-            Ok(Ok(())) if !stopped => {
+            Ok(Ok(())) if stopped.is_none() => {
                 guest.commit();
                 Ok(())
             }
             // It came back by itself, after its time.
             Ok(Ok(())) => Err(plain(over(call.budget))),
             Ok(Err(error)) => {
-                frames = record::frames(&error);
-                Err(describe(&error, guest, stopped, call.budget))
+                self.is_spent = stopped.is_some() || is_overflow(&error);
+                frames = record::frames(&error, &self.hidden);
+                Err(describe(&error, guest, frames.first(), why, stopped))
             }
-            Err(_) => Err(plain("panic in a host function")),
+            Err(panic) => {
+                self.is_spent = true;
+                Err(panicked(&*panic))
+            }
         };
         let result = result.map_err(|trap| {
             guest.discard();

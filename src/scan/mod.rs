@@ -11,6 +11,7 @@
 
 mod device;
 mod exchange;
+mod last_words;
 pub mod pacer;
 mod refit;
 mod require;

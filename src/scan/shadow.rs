@@ -29,6 +29,7 @@ impl Scan {
         self.world = Some(world);
         feed.begin(program.generation, state);
         self.feeds.push(feed);
+        self.lose_if_spent(index);
     }
 
     /// Gives back the feeds that nobody wants any more, whose program is gone, or whose frames have

@@ -3,7 +3,7 @@
 //!
 //! A new version takes over between two cycles. It gets the state of the running one if both know
 //! how to hand it over, and the outputs stay as they are; if anything of that fails, the running
-//! one goes on and has not noticed. From then on the old version stands by until the new one has
+//! one goes on and has not noticed, unless its `save` was cut off. From then on the old version stands by until the new one has
 //! proved itself; when the new one traps before that, the old one is polled again from the next
 //! cycle on. Who is to be installed is decided by the supervisor; the polls are in `mod.rs`.
 
@@ -114,7 +114,8 @@ impl Scan {
         self.seat(program, takeover, None);
     }
 
-    /// New code takes over, with the state of the old; or it does not, and the old one goes on.
+    /// New code takes over, with the state of the old; or it does not, and the old one goes on
+    /// unless its `save` was cut off.
     fn swap(&mut self, old: usize, mut prepared: Box<Prepared>) {
         let policy = prepared.program.settings.swap;
         let before = match policy.rollback_state {
@@ -132,6 +133,7 @@ impl Scan {
             Err(refusal) => {
                 self.world().variables.revert();
                 self.give_back(Return::Refused(prepared, Some(refusal)));
+                self.lose_if_spent(old);
                 return;
             }
         };
@@ -245,6 +247,15 @@ impl Scan {
         self.keep_claimed(index);
         self.promise_budgets(Duration::MAX);
         true
+    }
+
+    /// A call of the program besides its polls was cut off: then it is lost, as by a trap.
+    pub(super) fn lose_if_spent(&mut self, index: usize) {
+        let program = &self.programs[index].program;
+        if let Some(trap) = program.trap().filter(|_| program.is_spent()) {
+            let trap = Arc::clone(trap);
+            self.lose(index, trap);
+        }
     }
 
     /// Makes those outputs of a seat safe that its present program has never claimed.

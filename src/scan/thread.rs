@@ -17,10 +17,11 @@ use thread_priority::{
     RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
     set_thread_priority_and_policy, thread_native_id,
 };
+use tracing::Dispatch;
 
 use super::pacer::Pacer;
 use super::stats::What;
-use super::{Ends, Scan};
+use super::{Ends, Scan, last_words};
 use crate::clock::{Clock, MonotonicClock, nanos};
 use crate::driver::Driver;
 use crate::plugin::stop::Timekeeper;
@@ -87,8 +88,12 @@ pub fn timekeeper(settings: &Settings) -> io::Result<Arc<Timekeeper>> {
 pub fn start(settings: Settings, cargo: Cargo, keeper: Arc<Timekeeper>) -> io::Result<Running> {
     let end = Arc::new(AtomicBool::new(false));
     let ended = Arc::clone(&end);
-    let thread = std::thread::Builder::new().name("scan".into()).spawn(move || {
+    last_words::keep();
+    let thread = std::thread::Builder::new().name(last_words::THREAD.into()).spawn(move || {
         schedule(&settings);
+        // From here on no crate writes to the log on this thread, which would wait for whoever
+        // reads the log. What is to be told goes up in the snapshot and the queues.
+        let _mute = tracing::dispatcher::set_default(&Dispatch::none());
         let mut scan = Scan::new(cargo.world, cargo.devices, cargo.ends, keeper);
         let life = AssertUnwindSafe(|| run(&mut scan, settings.period, &MonotonicClock, &ended));
         if catch_unwind(life).is_err() {
@@ -97,6 +102,7 @@ pub fn start(settings: Settings, cargo: Cargo, keeper: Arc<Timekeeper>) -> io::R
             while !scan.abandon(MonotonicClock.now()) && MonotonicClock.now() < end {
                 std::thread::sleep(Duration::from_millis(1));
             }
+            last_words::write();
             std::process::exit(EXIT_PANIC);
         }
         scan.leave_field();

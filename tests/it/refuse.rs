@@ -161,7 +161,7 @@ fn nothing_in_a_module_is_without_a_limit() {
     check_limit("exports", good, bad, "it has 900000 exports", limit);
     let (good, bad) = (forge::globals(20_000), forge::globals(20_001));
     check_limit("globals", good, bad, "it has 20001 globals", limit);
-    let (good, bad) = (forge::segments(20_000), forge::segments(90_000));
+    let (good, bad) = (forge::segments(100_000), forge::segments(150_000));
     check_limit("segments", good, bad, "it has 90000 data segments", limit);
     let (good, bad) = (forge::customs(20_000), forge::customs(500_000));
     check_limit("customs", good, bad, "it has 20001 custom sections", limit);

@@ -51,10 +51,13 @@ const NEIGHBOURS: [(&str, &str); 2] = [
 const UNSAFE: [&str; 3] = ["src/plugin/stop.rs", "src/plugin/stop/proof.rs", "src/plugin/wasm.rs"];
 
 /// Files that may name wasmer: to run modules, to compile them, and to check them.
-const WASMER: [&str; 14] = [
+const WASMER: [&str; 17] = [
     "src/plugin/bind.rs",
-    "src/plugin/bulk.rs",
     "src/plugin/flag.rs",
+    "src/plugin/frame.rs",
+    "src/plugin/hidden.rs",
+    "src/plugin/routine.rs",
+    "src/plugin/stretch.rs",
     "src/plugin/cache.rs",
     "src/plugin/check.rs",
     "src/plugin/checkpoint.rs",

@@ -21,7 +21,8 @@ impl Instance {
 
     /// Runs `save`, which is to have returned within `budget` from `started_ns`; gives the state.
     /// It leaves no trace in the instance, which may yet have to go on: after a `restore` that
-    /// fails, or a rollback. With a large memory only one that fails is undone, and only half.
+    /// fails, or a rollback. With a large memory only one that fails is undone, and only half. One
+    /// that is cut off is not undone: the instance is spent then.
     pub(in super::super) fn save(
         &mut self,
         world: Box<World>,
@@ -43,7 +44,7 @@ impl Instance {
         };
         // Half of a good one must not be undone: what is in the globals belongs to the memory.
         let is_whole = before.is_whole;
-        if result.is_err() || is_whole {
+        if !self.is_spent() && (result.is_err() || is_whole) {
             self.parts.rewind(&mut self.body.store, before);
             self.body.fall = None;
             self.host().tape.forget(is_whole);

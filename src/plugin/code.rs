@@ -1,0 +1,58 @@
+//! How much compiled code the instances of this process may hold, all together.
+//!
+//! Each instance has code of its own, because the engine below gives none back before it is
+//! dropped. A module of 1 MiB can become more than 100 MiB of code, so the sum has a limit, and an
+//! instance beyond it is refused. What one artifact may take is bounded in `compile.rs`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Refusal;
+
+/// Bytes of all artifacts that are loaded.
+static LOADED: AtomicU64 = AtomicU64::new(0);
+
+/// The share of one instance. Dropping it gives it back.
+#[derive(Debug)]
+pub(super) struct Share(u64);
+
+impl Share {
+    /// Takes `bytes` out of `limit` bytes for all.
+    ///
+    /// # Errors
+    /// When not so much is left.
+    pub(super) fn take(bytes: u64, limit: u64) -> Result<Self, Refusal> {
+        let add = |loaded: u64| loaded.checked_add(bytes).filter(|sum| *sum <= limit);
+        match LOADED.try_update(Ordering::Relaxed, Ordering::Relaxed, add) {
+            Ok(_) => Ok(Self(bytes)),
+            Err(loaded) => Err(Refusal::new(
+                format!("its code has {bytes} bytes, and other programs hold {loaded}"),
+                format!(
+                    "the limit for all is {limit} (plugins.code in the configuration); make it \
+                     smaller or remove another plugin"
+                ),
+            )),
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        LOADED.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again() {
+        // Other tests hold little beside this.
+        const LIMIT: u64 = 1 << 50;
+        let most = Share::take(LIMIT - (1 << 40), LIMIT).expect("so much is left");
+        let refusal = Share::take(2 << 40, LIMIT).expect_err("so much is not left");
+        assert!(refusal.remedy.contains("plugins.code"), "{refusal}");
+        drop(most);
+        Share::take(2 << 40, LIMIT).expect("so much is left again");
+    }
+}

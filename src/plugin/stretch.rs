@@ -1,0 +1,286 @@
+//! How much a guest does between two looks at its stop flag.
+//!
+//! Loops and function entries look at the flag anyway (`flag.rs`), but code without either can run
+//! for milliseconds: 4 095 stores to fresh pages took 18 ms. [`Stretch`] adds up what the operators
+//! of one function cost, on the dearest way to each place, and says when the next look is due. A
+//! jump forward carries its sum to the place where it lands, so code that jumps over every look
+//! gets one where the ways meet. Jumps backward land on loops, which look at every turn.
+
+use wasmer::sys::wasmparser::Operator;
+
+/// The cost at which a look is due, in units of a plain operator. A few hundred plain operators
+/// take less than a microsecond, 32 accesses to memory at most 0.15 ms (see [`ACCESS`]).
+const MOST: u32 = 512;
+
+/// An access to linear memory may meet a fresh page, for which the kernel took up to 4.4 us
+/// (measured in a virtual machine).
+const ACCESS: u32 = 16;
+
+/// A vector may lie on two pages.
+const WIDE_ACCESS: u32 = 32;
+
+/// wasmer answers these by calls into its own code, of some nanoseconds each.
+const CALL_OUT: u32 = 8;
+
+/// Division and square root take tens of cycles.
+const SLOW: u32 = 4;
+
+/// One block of the function that is open at the present place.
+#[derive(Debug)]
+struct Open {
+    /// Jumps to it go back to its beginning.
+    is_loop: bool,
+    /// The cost at its `if`, which is where its `else` begins too.
+    at_if: Option<u32>,
+    /// The greatest cost of all jumps to its end.
+    most: u32,
+}
+
+/// The cost since the last look, at the present place of one function.
+#[derive(Debug, Default)]
+pub(super) struct Stretch {
+    done: u32,
+    open: Vec<Open>,
+    /// The function's own end is behind.
+    is_over: bool,
+}
+
+impl Stretch {
+    /// Takes the next operator. Says whether a look is due after it.
+    pub(super) fn take(&mut self, operator: &Operator<'_>) -> bool {
+        match operator {
+            Operator::Block { .. } => self.enter(false, None),
+            Operator::Loop { .. } => self.enter(true, None),
+            Operator::If { .. } => self.enter(false, Some(self.done)),
+            Operator::Else => self.turn(),
+            Operator::End => self.leave(),
+            Operator::Br { relative_depth } | Operator::BrIf { relative_depth } => {
+                self.jump(*relative_depth);
+            }
+            Operator::BrTable { targets } => {
+                // The validator has read them before.
+                targets.targets().flatten().for_each(|depth| self.jump(depth));
+                self.jump(targets.default());
+            }
+            _ => {}
+        }
+        self.done = self.done.saturating_add(cost(operator));
+        self.done > MOST && !self.is_over && !ends_the_way(operator)
+    }
+
+    /// The guest looks at its flag here.
+    pub(super) fn looked(&mut self) {
+        self.done = 0;
+    }
+
+    fn enter(&mut self, is_loop: bool, at_if: Option<u32>) {
+        self.open.push(Open { is_loop, at_if, most: 0 });
+    }
+
+    fn turn(&mut self) {
+        if let Some(open) = self.open.last_mut() {
+            open.most = open.most.max(self.done);
+            self.done = open.at_if.take().unwrap_or(self.done);
+        }
+    }
+
+    fn leave(&mut self) {
+        let Some(open) = self.open.pop() else {
+            self.is_over = true;
+            return;
+        };
+        // Without an `else`, what the `if` passes over begins here again.
+        self.done = self.done.max(open.most).max(open.at_if.unwrap_or(0));
+    }
+
+    fn jump(&mut self, depth: u32) {
+        let target = self.open.iter_mut().rev().nth(depth as usize);
+        if let Some(open) = target.filter(|open| !open.is_loop) {
+            open.most = open.most.max(self.done);
+        }
+    }
+}
+
+/// Whether nothing comes after it on this way.
+fn ends_the_way(operator: &Operator<'_>) -> bool {
+    matches!(
+        operator,
+        Operator::Br { .. } | Operator::BrTable { .. } | Operator::Return | Operator::Unreachable
+    )
+}
+
+/// What an operator may cost at the most, in units of a plain one.
+fn cost(operator: &Operator<'_>) -> u32 {
+    use Operator as O;
+    match operator {
+        O::Block { .. } | O::Loop { .. } | O::If { .. } | O::Else | O::End | O::Nop => 0,
+        O::V128Load { .. }
+        | O::V128Load8x8S { .. }
+        | O::V128Load8x8U { .. }
+        | O::V128Load16x4S { .. }
+        | O::V128Load16x4U { .. }
+        | O::V128Load32x2S { .. }
+        | O::V128Load32x2U { .. }
+        | O::V128Load8Splat { .. }
+        | O::V128Load16Splat { .. }
+        | O::V128Load32Splat { .. }
+        | O::V128Load64Splat { .. }
+        | O::V128Load32Zero { .. }
+        | O::V128Load64Zero { .. }
+        | O::V128Store { .. }
+        | O::V128Load8Lane { .. }
+        | O::V128Load16Lane { .. }
+        | O::V128Load32Lane { .. }
+        | O::V128Load64Lane { .. }
+        | O::V128Store8Lane { .. }
+        | O::V128Store16Lane { .. }
+        | O::V128Store32Lane { .. }
+        | O::V128Store64Lane { .. } => WIDE_ACCESS,
+        O::I32Load { .. }
+        | O::I64Load { .. }
+        | O::F32Load { .. }
+        | O::F64Load { .. }
+        | O::I32Load8S { .. }
+        | O::I32Load8U { .. }
+        | O::I32Load16S { .. }
+        | O::I32Load16U { .. }
+        | O::I64Load8S { .. }
+        | O::I64Load8U { .. }
+        | O::I64Load16S { .. }
+        | O::I64Load16U { .. }
+        | O::I64Load32S { .. }
+        | O::I64Load32U { .. }
+        | O::I32Store { .. }
+        | O::I64Store { .. }
+        | O::F32Store { .. }
+        | O::F64Store { .. }
+        | O::I32Store8 { .. }
+        | O::I32Store16 { .. }
+        | O::I64Store8 { .. }
+        | O::I64Store16 { .. }
+        | O::I64Store32 { .. } => ACCESS,
+        O::MemorySize { .. }
+        | O::TableSize { .. }
+        | O::TableGet { .. }
+        | O::TableSet { .. }
+        | O::RefFunc { .. }
+        | O::Call { .. }
+        | O::CallIndirect { .. } => CALL_OUT,
+        O::I32DivS
+        | O::I32DivU
+        | O::I32RemS
+        | O::I32RemU
+        | O::I64DivS
+        | O::I64DivU
+        | O::I64RemS
+        | O::I64RemU
+        | O::F32Div
+        | O::F64Div
+        | O::F32Sqrt
+        | O::F64Sqrt
+        | O::F32x4Div
+        | O::F64x2Div
+        | O::F32x4Sqrt
+        | O::F64x2Sqrt => SLOW,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wasmer::sys::wasmparser::{BlockType, Parser, Payload};
+
+    const BLOCK: Operator<'_> = Operator::Block { blockty: BlockType::Empty };
+    const IF: Operator<'_> = Operator::If { blockty: BlockType::Empty };
+    const STORE: Operator<'_> = Operator::I32Store {
+        memarg: wasmer::sys::wasmparser::MemArg { align: 0, max_align: 2, offset: 0, memory: 0 },
+    };
+
+    /// How many looks a function gets.
+    fn looks(operators: impl IntoIterator<Item = Operator<'static>>) -> usize {
+        let mut stretch = Stretch::default();
+        let is_due = |operator: &Operator<'_>| {
+            let is_due = stretch.take(operator);
+            if is_due {
+                stretch.looked();
+            }
+            is_due
+        };
+        operators.into_iter().filter(is_due).count()
+    }
+
+    #[test]
+    fn straight_code_looks_after_so_much_work() {
+        let plain = |n| std::iter::repeat_n(Operator::I32Add, n);
+        assert_eq!(looks(plain(MOST as usize)), 0);
+        assert_eq!(looks(plain(MOST as usize + 1)), 1);
+        assert_eq!(looks(plain(10 * (MOST as usize + 1))), 10);
+        assert_eq!(looks(std::iter::repeat_n(STORE, 33)), 1);
+    }
+
+    #[test]
+    fn the_dearest_way_to_a_place_counts() {
+        let work = || std::iter::repeat_n(STORE, 20);
+        // Both branches of an `if` begin with what was before it.
+        let branches = |first: bool, second: bool| {
+            let mut code: Vec<_> = work().collect();
+            code.push(IF);
+            code.extend(work().filter(|_| first));
+            code.push(Operator::Else);
+            code.extend(work().filter(|_| second));
+            code.push(Operator::End);
+            looks(code)
+        };
+        assert_eq!([branches(false, false), branches(true, false)], [0, 1]);
+        assert_eq!([branches(false, true), branches(true, true)], [1, 2]);
+    }
+
+    #[test]
+    fn code_that_jumps_over_the_look_gets_one_where_it_lands() {
+        let mut code = Vec::new();
+        for _ in 0..100 {
+            code.push(BLOCK);
+            code.extend(std::iter::repeat_n(STORE, 30));
+            // Nobody comes to the look behind this jump.
+            code.push(Operator::Br { relative_depth: 0 });
+            code.extend(std::iter::repeat_n(STORE, 10));
+            code.push(Operator::End);
+        }
+        // 3 000 stores are on the way; those behind the jumps are not.
+        let mut stretch = Stretch::default();
+        let (mut done, mut most, mut is_on_the_way) = (0, 0, true);
+        for operator in &code {
+            let is_due = stretch.take(operator);
+            match operator {
+                Operator::Br { .. } => is_on_the_way = false,
+                Operator::End => is_on_the_way = true,
+                _ => {}
+            }
+            done += cost(operator) * u32::from(is_on_the_way);
+            most = most.max(done);
+            if is_due {
+                stretch.looked();
+                done *= u32::from(!is_on_the_way);
+            }
+        }
+        assert!(most <= MOST + ACCESS, "{most}");
+    }
+
+    #[test]
+    fn every_operator_that_touches_memory_is_dear() {
+        let text = "(module (memory 1) (func (param i32 v128)
+            (drop (i64.load32_u (local.get 0)))
+            (drop (v128.load32_zero (local.get 0)))
+            (f64.store (local.get 0) (f64.const 0))
+            (v128.store64_lane 1 (local.get 0) (local.get 1))))";
+        let bytes = wat::parse_str(text).expect("it is valid text");
+        let body = Parser::new(0).parse_all(&bytes).find_map(|payload| match payload {
+            Ok(Payload::CodeSectionEntry(body)) => Some(body),
+            _ => None,
+        });
+        let operators = body.expect("it has a function").get_operators_reader();
+        let costs = operators.expect("it is sound").into_iter().map(|o| cost(&o.expect("sound")));
+        assert_eq!(costs.filter(|&cost| cost >= ACCESS).count(), 4);
+    }
+}
