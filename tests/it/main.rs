@@ -31,6 +31,7 @@ mod retain;
 mod rig;
 mod right;
 mod rollback;
+mod sandbox;
 mod scan;
 mod service;
 mod shadow;
