@@ -11,7 +11,7 @@ use crate::control::{
     DeviceView, PluginState, PluginView, PointView, SafeView, StatusView, VarView, Want,
 };
 use crate::driver::Delivery;
-use crate::image::{Direction, Kind, Point, PointId, Quality, Value};
+use crate::image::{Direction, Kind, Point, PointId, Quality};
 use crate::plugin::world::Seat;
 use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{self, View};
