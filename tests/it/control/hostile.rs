@@ -50,7 +50,7 @@ async fn requests_that_make_no_sense_are_told_so() {
                    parsing a value at line 1 column 0";
     check(("PUT", "/v1/points/p", ""), 400, message).await;
     let message = "the body must be {\"value\":...} with true, false or a number: invalid type: \
-                   string \"x\", expected true, false or a number at line 1 column 12";
+                   string \"x\", expected true, false or a number at line 1 column 13";
     check(("PUT", "/v1/points/p", "{\"value\":\"x\"}"), 400, message).await;
     let message = format!("the body has {} bytes; the limit is 65536 (fixed)", 100_000);
     check(("PUT", "/v1/points/p", &"[".repeat(100_000)), 413, &message).await;
