@@ -157,7 +157,9 @@ fn fence(reach: Reach) -> Result<(), String> {
     match enforced.map_err(|error: landlock::RulesetError| error.to_string())?.ruleset {
         // What an older kernel lacks of it, seccomp forbids the worker as well.
         RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
-        RulesetStatus::NotEnforced => Err("this kernel does not have it".into()),
+        RulesetStatus::NotEnforced => {
+            Err("this kernel does not have it, or a filter of system calls refuses it".into())
+        }
     }
 }
 

@@ -28,7 +28,7 @@ use row::Row;
 /// hundred programs have 12 MB.
 const TAPE_BYTES: usize = 128 << 10;
 
-/// The longest tape that [`Tape::export`] makes: all of the ring, and the row that is not on it
+/// The longest tape that is exported: all of the ring, and the row that is not on it
 /// yet.
 pub const MAX_EXPORT: usize = TAPE_BYTES + HEAD + 3 * LONGEST;
 
