@@ -37,6 +37,8 @@ pub(super) struct Answer {
     pub(super) ended_cpu_ns: u64,
     /// How often the thread had waited until then, for the disk or for anybody.
     pub(super) waits: i64,
+    /// How many pages it had been given until then without a wait.
+    pub(super) pages: i64,
     /// How many signals it had been sent until then that were no question.
     pub(super) strays: u64,
 }
@@ -58,6 +60,7 @@ struct Answers {
     ended_ns: AtomicU64,
     ended_cpu_ns: AtomicU64,
     waits: AtomicI64,
+    pages: AtomicI64,
     strays: AtomicU64,
     strays_then: AtomicU64,
 }
@@ -106,7 +109,9 @@ impl Answers {
         }
         self.began_ns.store(now_ns(), Ordering::Relaxed);
         self.began_cpu_ns.store(thread_cpu_ns(), Ordering::Relaxed);
-        self.waits.store(waits(), Ordering::Relaxed);
+        let (waits, pages) = met_with();
+        self.waits.store(waits, Ordering::Relaxed);
+        self.pages.store(pages, Ordering::Relaxed);
         self.strays_then.store(self.strays.load(Ordering::Relaxed), Ordering::Relaxed);
         self.ended_ns.store(now_ns(), Ordering::Relaxed);
         self.ended_cpu_ns.store(thread_cpu_ns(), Ordering::Relaxed);
@@ -121,6 +126,7 @@ impl Answers {
             ended_ns: self.ended_ns.load(Ordering::Relaxed),
             ended_cpu_ns: self.ended_cpu_ns.load(Ordering::Relaxed),
             waits: self.waits.load(Ordering::Relaxed),
+            pages: self.pages.load(Ordering::Relaxed),
             strays: self.strays_then.load(Ordering::Relaxed),
         })
     }
@@ -138,11 +144,13 @@ fn refuse_others() {
     others.thread_block().expect("the only error is an unknown way to change the mask");
 }
 
-/// How often the calling thread has waited. A fault counts when it is over, and may be interrupted
-/// before; that it waited counts then.
-fn waits() -> i64 {
-    getrusage(UsageWho::RUSAGE_THREAD)
-        .map_or(0, |usage| usage.major_page_faults() + usage.voluntary_context_switches())
+/// How often the calling thread has waited, and how many pages it was given without a wait. A fault
+/// counts when it is over, and may be interrupted before; that it waited counts then.
+fn met_with() -> (i64, i64) {
+    getrusage(UsageWho::RUSAGE_THREAD).map_or((0, 0), |usage| {
+        let waits = usage.major_page_faults() + usage.voluntary_context_switches();
+        (waits, usage.minor_page_faults())
+    })
 }
 
 /// What the handler needs to know of a signal: the number of the question, if it is one.
