@@ -16,7 +16,7 @@ use camshaft::plugin::{Compiler, Limits, ModuleHash, Settings, SwapPolicy};
 use camshaft::scan::{self, Order, Return};
 use serde::{Deserialize, Serialize};
 
-use super::guest::{Call, Compiled, Guest, named, variables};
+use super::guest::{Call, Compiled, Guest, compilers, named, variables};
 use super::operation::{Operation, Part, STACK};
 use crate::rig::{COUNTER, PERIOD, Rig, block_on, compiled, points, wat, workshop};
 
@@ -152,6 +152,17 @@ impl Bench {
         made.clone()
     }
 
+    /// Has the modules of a part compiled before time counts.
+    pub fn compile_ahead(&self, part: Part) {
+        for &compiler in compilers(part) {
+            for guest in [1, 2].map(|version| Guest::new(part, version)) {
+                let workshop = Workshop { compiler, ..self.workshop.clone() };
+                let hash = ModuleHash::of(&guest.bytes);
+                let _ = block_on(workshop.artifact(hash, guest.bytes.into()));
+            }
+        }
+    }
+
     /// Whether a module is taken.
     ///
     /// # Errors
@@ -201,7 +212,7 @@ impl Bench {
                 let newer = self.rig.instance("p", 0, &newer, settings.clone());
                 self.set(go);
                 self.rig.order(Order::Install(Box::new(newer.result.expect("likewise"))));
-                self.rig.step();
+                (0..3).for_each(|_| self.rig.step());
                 let trap = self.refusal().map(|reason| trap_in(&reason));
                 Found { trap, replay: None }
             }
@@ -252,8 +263,11 @@ impl Bench {
 
     /// The end of a program that was just installed.
     fn polled(&mut self, probe: Probe, guest: &Guest, settings: &Settings) -> Found {
-        self.rig.step();
         let mut found = Found { trap: None, replay: None };
+        // Whatever else the scan has to do in a cycle with an order comes before it.
+        for _ in 0..3 {
+            self.rig.step();
+        }
         while let Ok(thing) = self.rig.reins.returns.pop() {
             let Return::Program(program) = thing else { continue };
             let Some(trap) = program.trap() else { continue };
