@@ -11,7 +11,8 @@ use std::time::Duration;
 use camshaft::plugin::cache::Cache;
 use camshaft::plugin::compile::Workshop;
 
-use super::probe::{Bench, Found, Probe, Witness};
+use super::probe::{Bench, Found, Probe};
+use super::witness::Witness;
 use crate::rig::workshop;
 
 /// Set in a child: the folder of its compiled modules.
