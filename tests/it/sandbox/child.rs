@@ -11,7 +11,8 @@ use std::time::Duration;
 use camshaft::plugin::cache::Cache;
 use camshaft::plugin::compile::Workshop;
 
-use super::probe::{Bench, Found, Probe, Witness};
+use super::probe::{Bench, Found, Probe};
+use super::witness::Witness;
 use crate::rig::workshop;
 
 /// Set in a child: the folder of its compiled modules.
@@ -80,6 +81,10 @@ fn tell(answer: &Result<Found, String>) {
 
 fn probes(folder: &Path, asked: &Receiver<Option<Probe>>, answer: &Sender<Option<Found>>) {
     let mut bench = Bench::new(workshop_in(folder));
+    for part in super::depth::PARTS {
+        // What is refused is not asked for.
+        bench.compile_ahead(part);
+    }
     let _ = answer.send(None);
     for probe in asked.iter().flatten() {
         if answer.send(Some(bench.probe(probe))).is_err() {
@@ -133,11 +138,9 @@ impl Prober {
     /// # Errors
     /// What is wrong: a hang, the end of the process, another program that suffers.
     pub fn probe(&mut self, probe: Probe) -> Result<Found, String> {
-        let pid = self.child.id();
         let line = serde_json::to_string(&probe).expect("it is plain");
         let sent = writeln!(self.input, "{line}");
         let answer = sent.map_err(|error| error.to_string()).and_then(|()| self.answer());
-        assert_eq!(self.child.id(), pid, "only this function replaces it");
         if answer.is_err() {
             let folder = self.folder.clone();
             *self = Self::start(&folder);

@@ -59,7 +59,8 @@ fn cost(rig: &mut Rig, name_bytes: usize) -> Option<(Duration, u64)> {
     let before = status("VmHWM");
     let mut times = Vec::new();
     for _ in 0..TRAPS {
-        let prepared = rig.instance("deep", 0, &module, Settings::default()).result.unwrap();
+        let ample = Settings { poll_budget: Duration::from_secs(2), ..Settings::default() };
+        let prepared = rig.instance("deep", 0, &module, ample).result.unwrap();
         rig.order(Order::Install(Box::new(prepared)));
         rig.step();
         let started = Instant::now();

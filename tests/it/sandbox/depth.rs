@@ -27,7 +27,7 @@ const CHILDREN: usize = 2;
 /// After so many findings the short form ends: each takes seconds.
 const MAX_FINDINGS: usize = 8;
 
-const PARTS: [Part; 3] = [Part::Common, Part::Vector, Part::Passive];
+pub const PARTS: [Part; 4] = [Part::Common, Part::Vector, Part::Large, Part::Passive];
 
 /// The modules whose operations are tried; one with passive segments only if this host takes such.
 struct Guests(Vec<(Part, Guest)>);

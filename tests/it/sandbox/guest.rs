@@ -63,7 +63,7 @@ pub type Compiled = (ModuleHash, Artifact);
 /// The compilers that take a part.
 pub fn compilers(part: Part) -> &'static [Compiler] {
     match part {
-        Part::Vector => &[Compiler::Cranelift],
+        Part::Vector | Part::Large => &[Compiler::Cranelift],
         _ => &[Compiler::Cranelift, Compiler::Singlepass],
     }
 }
@@ -107,8 +107,7 @@ fn text(part: Part, version: u32, operations: &[Operation]) -> String {
         let (at, len, to) = (64 + at, NAMES[n].len(), 8 * n);
         format!("(drop (call $get (i32.const {at}) (i32.const {len}) (i32.const {to})))")
     };
-    let frames = if part == Part::Common { frames() } else { String::new() };
-    let all = [imports(), functions(operations), recursions(), frames].concat();
+    let all = [imports(), functions(operations), recursions(), frames(operations)].concat();
     format!(
         r#"(module $guest
   (type $nothing (func)) (type $other (func (param i64)))
@@ -197,17 +196,21 @@ fn recursions() -> String {
     SIZES.iter().enumerate().map(dive).collect()
 }
 
-/// Functions with large frames.
-fn frames() -> String {
-    let frame = |(n, &locals): (usize, &usize)| {
-        let (set, add) = live(0, locals);
-        let types = "i64 ".repeat(locals);
+/// Functions with large frames, as far as an operation calls them.
+fn frames(operations: &[Operation]) -> String {
+    let frame = |locals: &usize| {
+        let (set, add) = live(0, *locals);
+        let types = "i64 ".repeat(*locals);
         format!(
-            "(func $frame{n} (local {types}) {set} (call $nothing)
+            "(func $frame{locals} (local {types}) {set} (call $nothing)
               i64.const 0 {add} global.set $sum)\n"
         )
     };
-    FRAMES.iter().enumerate().map(frame).collect()
+    let is_called = |locals: &&usize| {
+        let call = format!("(call $frame{locals})");
+        operations.iter().any(|operation| operation.code == call)
+    };
+    FRAMES.iter().filter(is_called).map(frame).collect()
 }
 
 /// Code that gives `count` locals a value, and code that adds them and 1 to what is on the stack.
