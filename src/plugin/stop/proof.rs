@@ -107,8 +107,8 @@ impl Answers {
             self.strays.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        // Asked again while the answer was under way, as happens under strace: no stray, or a thread
-        // whose answers take long would never prove anything.
+        // Asked again while the answer was under way, as happens under strace: no stray, or a
+        // thread whose answers take long would never prove anything.
         if self.answered.load(Ordering::Relaxed) == asked {
             return;
         }
