@@ -139,8 +139,10 @@ impl Daemon {
         let (shelf, points) = (Arc::clone(&self.crashes.shelf), Arc::clone(&self.config.points));
         tokio::task::spawn_blocking(move || {
             let name = about.plugin.clone();
-            let module = module(&about.path, about.limits.module_bytes);
+            // First of all: with the instance its share of plugins.code is given back, which the
+            // next one may be waiting for.
             let Some(remains) = remains() else { return };
+            let module = module(&about.path, about.limits.module_bytes);
             let report = Report::new(about, remains, &points, module);
             match shelf.put(&report) {
                 Ok(path) => {

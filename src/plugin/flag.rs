@@ -23,6 +23,9 @@ use super::stretch::Stretch;
 use super::trap::Why;
 use super::wasm::START;
 
+/// How the names of all hidden exports begin.
+const OURS: &str = "camshaft:";
+
 /// The name under which the reason of a trap is exported: a number of [`Why`], or 0.
 pub(super) const WHY: &str = "camshaft:why";
 
@@ -74,6 +77,8 @@ impl StopFlag {
 
 impl ModuleMiddleware for StopFlag {
     fn transform_module_info(&self, info: &mut ModuleInfo) -> Result<(), MiddlewareError> {
+        // Such names are ours alone; a module that has one means harm or nothing.
+        info.exports.retain(|name, _| !name.starts_with(OURS));
         if let Some(start) = info.start_function.take() {
             info.exports.insert(START.into(), ExportIndex::Function(start));
         }
@@ -227,7 +232,8 @@ impl Checks {
     /// The call comes first: wasmer gives the place of an operation in the module to the first of
     /// the operators that stand for it, and to the others that of the next operation.
     fn call_of_routine<'a>(&self, operation: Operation) -> Vec<Operator<'a>> {
-        let place = self.module.routines.iter().position(|routine| *routine == operation);
+        // They are in order.
+        let place = self.module.routines.binary_search(&operation);
         let place = place.expect("a module is extended by a routine for each of its operations");
         let function_index = self.module.first_routine + place as u32;
         let mut code = vec![Operator::Call { function_index }];

@@ -27,12 +27,13 @@ impl Hidden {
         Self { why: exports.get_global(WHY).ok().cloned(), first_routine, shift }
     }
 
-    /// Why the code trapped, if it did so by itself and not by a fault of the CPU.
-    pub(super) fn why(&self, store: &mut Store) -> Option<Why> {
-        match self.why.as_ref()?.get(store) {
-            Value::I32(number) => Why::of(number),
-            _ => None,
-        }
+    /// Why the code trapped, if it did so by itself and not by a fault of the CPU. It is forgotten
+    /// then: an instance whose `save` has trapped may go on.
+    pub(super) fn take_why(&self, store: &mut Store) -> Option<Why> {
+        let global = self.why.as_ref()?;
+        let Value::I32(number) = global.get(store) else { return None };
+        global.set(store, Value::I32(0)).expect("it is mutable and an i32");
+        Why::of(number)
     }
 
     /// The calls that had not returned, the innermost first, without those of routines; each with

@@ -22,9 +22,12 @@ const MAX_LOCALS: u64 = 10_000;
 /// Deepest nesting of blocks, for the same reason.
 const MAX_NESTING: usize = 1_000;
 
-/// Most types, imports, exports, globals, tables, element segments and custom sections, each. As
-/// many as functions are allowed by default, because some linkers export them all.
+/// Most types, imports, exports, globals, element segments and custom sections, each. As many as
+/// functions are allowed by default, because some linkers export them all.
 const MAX_ENTRIES: u32 = 20_000;
+
+/// Most tables. Real modules have one to three; each pair of them may take a routine.
+const MAX_TABLES: u32 = 100;
 
 /// Most data segments. Go makes tens of thousands of a few bytes each: 21 026 in a small plugin.
 const MAX_DATA_SEGMENTS: u32 = 100_000;
@@ -66,7 +69,7 @@ impl Size {
         tables: &TableSectionReader<'_>,
         limits: &Limits,
     ) -> Result<(), Refusal> {
-        entries("tables", tables.count())?;
+        at_most_entries("tables", tables.count(), MAX_TABLES)?;
         for table in tables.clone() {
             let initial = table.map_err(|error| malformed(&error))?.ty.initial;
             self.table_elements = self.table_elements.saturating_add(initial);

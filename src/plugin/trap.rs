@@ -80,10 +80,12 @@ pub(super) fn describe(
         (Some(Farewell::Abort(message)), ..) => {
             format!("abort: {}", legible_up_to(MAX_WORDS, &message))
         }
-        (None, Some(budget), _) => over(budget),
-        (None, None, Some(TrapCode::UnreachableCodeReached)) => "unreachable".into(),
-        (None, None, Some(TrapCode::StackOverflow)) => "stack overflow".into(),
-        (None, None, Some(code)) => code.message().into(),
+        // The look at the flag divides by zero too. Another trap was the guest's own; its budget
+        // was over only when wasmer had gone through a deep stack.
+        (None, Some(budget), None | Some(TrapCode::IntegerDivisionByZero)) => over(budget),
+        (None, _, Some(TrapCode::UnreachableCodeReached)) => "unreachable".into(),
+        (None, _, Some(TrapCode::StackOverflow)) => "stack overflow".into(),
+        (None, _, Some(code)) => code.message().into(),
         (None, None, None) => error.message(),
     };
     let function = innermost.map(|frame| frame.function.clone());

@@ -44,8 +44,7 @@ pub(super) const START: &str = "camshaft:start";
 
 /// A finished instance.
 ///
-/// The fields are dropped in this order: the store with its instance first, the place of its stop
-/// flag last.
+/// The store with its instance is dropped before the place of its stop flag ([`Body`]).
 pub(super) struct Instance {
     body: Body,
     poll: TypedFunction<(), ()>,
@@ -258,9 +257,14 @@ struct Bounds {
     vm: VMConfig,
 }
 
+/// Most pages of a memory: one less than 32-bit addresses reach. wasmer fails in its own code, on
+/// the guest's stack, where a range ends at the very end of the addresses (see `routine.rs`).
+const MAX_PAGES: u64 = u16::MAX as u64;
+
 impl Bounds {
     fn new(limits: &Limits, module: &Module, stop: Arc<StopCell>) -> Self {
         let pages = limits.memory_bytes / wasmer::WASM_PAGE_SIZE as u64;
+        let pages = pages.min(MAX_PAGES);
         Self {
             base: BaseTunables::new(),
             memory: Pages(u32::try_from(pages).unwrap_or(u32::MAX)),

@@ -69,7 +69,7 @@ impl Body {
         call.lane.disarm();
         let stopped = self.stop.is_stopped().then_some(call.budget);
         let why = result.as_ref().is_ok_and(Result::is_err);
-        let why = why.then(|| self.hidden.why(&mut self.store)).flatten();
+        let why = why.then(|| self.hidden.take_why(&mut self.store)).flatten();
         let Host { guest, tape, player, .. } = self.host.as_mut(&mut self.store);
         tape.end();
         let mut frames = Vec::new();

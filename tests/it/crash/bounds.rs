@@ -88,12 +88,12 @@ fn limits_of_a_report_are_lowered_to_those_of_its_reader() {
     let judgement = play(&bytes);
     assert!(judgement.lowered.is_empty(), "{:?}", judgement.lowered);
     let more = with_head(&bytes, "\"memory_bytes\":16777216", "\"memory_bytes\":4294967296");
-    let more = with_head(&more, "\"stack_bytes\":262144", "\"stack_bytes\":104857600");
+    let more = with_head(&more, "\"stack_bytes\":65536", "\"stack_bytes\":104857600");
     let report = Report::parse(&more).unwrap();
     let judgement = crash::replay(&workshop(Limits::default()), &report, None, 1).unwrap();
     let lowered = [
         "plugins.memory: 4294967296 in the report, 16777216 here",
-        "plugins.stack: 104857600 in the report, 262144 here",
+        "plugins.stack: 104857600 in the report, 65536 here",
     ];
     assert_eq!(
         (judgement.verdict, &*judgement.lowered),
