@@ -83,9 +83,11 @@ impl Guest {
     /// host's code by where it would return to, Singlepass sometimes by where its operands begin.
     pub fn places(&self, operation: usize, compiler: Compiler) -> Vec<String> {
         let Body { offsets, about } = &self.bodies[operation];
+        // Of some traps Singlepass knows no more than where the function begins.
+        let begin = offsets.first().map_or(0, |first| first - 1);
         let offsets = match compiler {
-            Compiler::Cranelift => &offsets[*about..=*about + 1],
-            Compiler::Singlepass => offsets,
+            Compiler::Cranelift => offsets[*about..=*about + 1].to_vec(),
+            Compiler::Singlepass => [&[begin], &offsets[..]].concat(),
         };
         let name = &self.operations[operation].name;
         offsets.iter().map(|offset| format!(" in {name} at offset {offset:#x}")).collect()

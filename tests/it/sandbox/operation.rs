@@ -77,7 +77,7 @@ fn control() -> Vec<Operation> {
         Operation { is_endless: true, ..budget },
         operation("call", "(call $nothing)", End::Returns),
         operation("call_indirect", call(0), End::Returns),
-        operation("call_indirect_null", call(5), End::Trap(NULL)),
+        operation("call_indirect_null", call(7), End::Trap(NULL)),
         operation("call_indirect_outside", call(10), End::Trap(TABLE)),
         operation("call_indirect_far", call(-1), End::Trap(TABLE)),
         operation(
@@ -276,6 +276,6 @@ fn frames() -> Vec<Operation> {
     FRAMES.iter().map(call).collect()
 }
 
-/// Locals of 8 bytes in those functions, which make frames of 2 KB to 80 KB; no function may have
-/// more than 10 000.
-pub const FRAMES: [usize; 7] = [250, 300, 500, 600, 1500, 4000, 10_000];
+/// Locals of 8 bytes in those functions, which make frames of 2 KB to 48 KB: a stack has
+/// 64 KiB.
+pub const FRAMES: [usize; 7] = [250, 300, 500, 600, 1500, 4000, 6000];
