@@ -136,10 +136,7 @@ impl Daemon {
             match event {
                 Event::Folder(change) => self.folder_changed(change),
                 Event::Loaded(loaded) => self.loaded(*loaded),
-                Event::Feed(feed) => {
-                    self.feeds.push(feed);
-                    self.order_feeds();
-                }
+                Event::Feed(feed) => self.take_feed(feed),
                 Event::TurnedAway { name, hash, refusal } => {
                     self.record.refused(&name, Some(hash), &refusal);
                 }
@@ -150,9 +147,7 @@ impl Daemon {
                 Event::Stop => break,
             }
             self.pursue();
-            if self.stall.is_over(self.config.scan.stall_exit) {
-                self.leave_the_scan().await;
-            }
+            self.leave_the_scan().await;
         }
         // Whoever waits for room in the queue of events would wait for ever.
         drop(events);

@@ -1,8 +1,8 @@
 //! Ranges, names and defaults: from single keys to `plugins`, `retain`, `state`, `control`, `log`,
 //! variables.
 //!
-//! `scan` is in `scan.rs`, points are in `points.rs` and `layout.rs`, grants and budgets of programs in `grant.rs`,
-//! `plugins.swap` in `swap.rs`.
+//! `scan` is in `scan.rs`, points are in `points.rs` and `layout.rs`, grants and budgets of
+//! programs in `grant.rs`, `plugins.swap` in `swap.rs`.
 
 use std::collections::HashMap;
 use std::ffi::OsString;

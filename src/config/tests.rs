@@ -391,6 +391,7 @@ fn changes_are_named() {
         other,
         &[
             "scan.period changed",
+            "scan.stall changed",
             "plugins.poll_budget changed",
             "plugins.swap changed",
             "plugin[a].poll_budget changed",

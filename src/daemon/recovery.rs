@@ -2,9 +2,9 @@
 //!
 //! It is begun by `run --no-plugins`, or by [`MOST_ENDS`] abnormal ends within [`WINDOW_S`]. An end
 //! is abnormal when the daemon did not get to say that it was orderly: a watchdog, a panic, a scan
-//! that stood, a kill by anybody, or a power cut. These cannot be told apart from in here, and a supply that fails
-//! three times in ten minutes is no better reason to move a machine. A start that is refused counts
-//! as orderly: nothing of it ran.
+//! that stood, a kill by anybody, or a power cut. These cannot be told apart from in here, and a
+//! supply that fails three times in ten minutes is no better reason to move a machine. A start that
+//! is refused counts as orderly: nothing of it ran.
 //!
 //! Plugins that may not run are *parked*: held, but not by the operator, so that they can be let
 //! go together. A cold restart (`reset.rs`) parks them as well.
@@ -104,8 +104,8 @@ pub(super) fn begin(folder: Option<&Arc<Folder>>, no_plugins: bool) -> Recovery 
         if was_running {
             tracing::warn!(
                 ends,
-                "the last end was abnormal (watchdog, panic, stall, kill or power cut): {ends} within {} \
-                 min, {MOST_ENDS} lead to recovery",
+                "the last end was abnormal (watchdog, panic, stall, kill or power cut): {ends} \
+                 within {} min, {MOST_ENDS} lead to recovery",
                 WINDOW_S / 60
             );
         }

@@ -6,10 +6,17 @@
 use super::Daemon;
 use super::loader::Loaded;
 use crate::plugin::ModuleHash;
+use crate::plugin::shadow::Feed;
 use crate::scan::Order;
 use crate::supervisor::State;
 
 impl Daemon {
+    /// A shadow run wants to be fed.
+    pub(super) fn take_feed(&mut self, feed: Feed) {
+        self.feeds.push(feed);
+        self.order_feeds();
+    }
+
     /// Whether this version is to poll in the shadow of another that runs.
     pub(super) fn is_to_be_tried(&self, name: &str, hash: ModuleHash) -> bool {
         self.settings(name).swap.shadow > 0

@@ -8,9 +8,9 @@
 //!       +-------------------------------------+  a late cycle
 //! ```
 //! Outputs are not made safe here: each device's thread does that by itself (`driver/watchdog.rs`).
-//! The end is no orderly one, so that the next start counts it (`recovery.rs`), and the version that
-//! was being called is put in quarantine first. Nothing here waits without a limit, least of all
-//! for the scan's thread.
+//! The end is no orderly one, so that the next start counts it (`recovery.rs`), and the version
+//! that was being called is put in quarantine first. Nothing here waits without a limit, least of
+//! all for the scan's thread.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -175,9 +175,12 @@ impl Daemon {
         }
     }
 
-    /// Ends the process, though the scan's thread does not: with exit code 70, so that whoever has
-    /// started it does so again.
-    pub(super) async fn leave_the_scan(&mut self) -> ! {
+    /// Ends the process if the scan has stood for too long, though its thread does not end: with
+    /// exit code 70, so that whoever has started it does so again.
+    pub(super) async fn leave_the_scan(&mut self) {
+        if !self.stall.is_over(self.config.scan.stall_exit) {
+            return;
+        }
         self.stall.forced_exit.begin();
         self.devices.hurry();
         let doing = self.what_stands();

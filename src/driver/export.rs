@@ -44,7 +44,8 @@ pub struct Shown {
 }
 
 impl Export {
-    /// The point or, if there is none of that name, the variable. All are bad while the scan stands.
+    /// The point or, if there is none of that name, the variable. All are bad while the scan
+    /// stands.
     pub fn find(&self, name: &str) -> Option<Shown> {
         let shown = self.last(name)?;
         let stall = if self.is_stalled { Quality::NoComm } else { Quality::Good };

@@ -8,9 +8,9 @@
 //! ```
 //! Whoever knows a wire implements [`Serve`] and gets a thread with an async runtime of its own, so
 //! what hangs there hangs alone. The scan only copies: it waits for nobody, and what it has not
-//! heard of for too long is stale, whatever the reason. The other way round a scan that is not heard
-//! for too long leaves no output as it was: `watchdog.rs`. `link/side.rs` is the other end. Times
-//! are those of [`MonotonicClock`] on both sides.
+//! heard of for too long is stale, whatever the reason. The other way round a scan that is not
+//! heard for too long leaves no output as it was: `watchdog.rs`. `link/side.rs` is the other end.
+//! Times are those of [`MonotonicClock`] on both sides.
 
 mod side;
 

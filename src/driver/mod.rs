@@ -3,8 +3,8 @@
 //! Every function here runs on the scan thread, so it copies and returns: a driver that has to wait
 //! for a wire does that elsewhere and hands over what it has: `link.rs`. What a device *is* lies in
 //! the file of its kind, such as `sim.rs`, the simulated plant. What it does when the scan itself
-//! stands is in `watchdog.rs`. What of the controller a device shows to other systems comes from `export.rs`; what the status tells of a device's parts is in
-//! `monitor.rs`.
+//! stands is in `watchdog.rs`. What of the controller a device shows to other systems comes from
+//! `export.rs`; what the status tells of a device's parts is in `monitor.rs`.
 
 pub mod export;
 pub mod file;

@@ -8,8 +8,8 @@
 //! `config.rs` is its stanza in TOML, `plant.rs` what is true in the field, `wire.rs` what of it
 //! can be seen and how it fails. Only `now` moves it: the same calls give the same values, and a
 //! jump in time is covered whole, with bounded work. It does not simulate single bits or bus
-//! timing. One failure is not of the wire but of the driver: a hang, in which it breaks the rule that
-//! no driver waits, so that a scan that stands can be practised.
+//! timing. One failure is not of the wire but of the driver: a hang, in which it breaks the rule
+//! that no driver waits, so that a scan that stands can be practised.
 
 mod config;
 mod delay;

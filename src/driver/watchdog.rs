@@ -8,8 +8,8 @@
 //!                                           +---------------------------------------+
 //!                                             the first cycle that began after it
 //! ```
-//! Only atomics lie between the two threads, so nobody waits for anybody. What is safe is decided in
-//! `link/side.rs`, in which all drivers ask what is wanted; what the daemon makes of it is in
+//! Only atomics lie between the two threads, so nobody waits for anybody. What is safe is decided
+//! in `link/side.rs`, in which all drivers ask what is wanted; what the daemon makes of it is in
 //! `daemon/stall.rs`. Times are those of [`MonotonicClock`] on both sides.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -142,8 +142,8 @@ impl Watchdog {
         Some((period - Duration::from_nanos(into_ns), period))
     }
 
-    /// Whether a cycle that began at `now` was overtaken by the stall that it is: what it has worked
-    /// out is as old, and the next cycle is the first to count. Called by the scan.
+    /// Whether a cycle that began at `now` was overtaken by the stall that it is: what it has
+    /// worked out is as old, and the next cycle is the first to count. Called by the scan.
     pub(super) fn is_overtaken(&self, now: Duration) -> bool {
         let stall = self.stall();
         !stall.is_zero() && self.is_tripped() && MonotonicClock.now().saturating_sub(now) > stall

@@ -1,8 +1,8 @@
 //! What the scan is doing, for whoever finds that it stands: which program is being called, which
 //! driver, on which thread.
 //!
-//! The scan writes, at the price of a store for each call; the daemon reads when the cycle count has
-//! not moved. Nothing is decided here: that is done in `daemon/stall.rs`.
+//! The scan writes, at the price of a store for each call; the daemon reads when the cycle count
+//! has not moved. Nothing is decided here: that is done in `daemon/stall.rs`.
 
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 

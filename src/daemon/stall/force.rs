@@ -1,9 +1,9 @@
 //! The end of the process by force, if the way to its end hangs as well.
 //!
-//! Whatever has stopped the scan may stop the daemon's loop too, or what libraries do at the exit: a
-//! lock that nobody will open, a disk. So a thread that was there before looks at the cycles itself
-//! and needs neither memory nor a lock to end everything. It does so later than the loop would, and
-//! without the exit code that the loop gives.
+//! Whatever has stopped the scan may stop the daemon's loop too, or what libraries do at the exit:
+//! a lock that nobody will open, a disk. So a thread that was there before looks at the cycles
+//! itself and needs neither memory nor a lock to end everything. It does so later than the loop
+//! would, and without the exit code that the loop gives.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

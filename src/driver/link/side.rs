@@ -186,8 +186,8 @@ impl Side {
         self.shared.watchdog.next_cycle()
     }
 
-    /// Waits until outputs are to be something else than when this returned last. It may return once
-    /// too often, and is safe to drop.
+    /// Waits until outputs are to be something else than when this returned last. It may return
+    /// once too often, and is safe to drop.
     pub(in crate::driver) async fn changed(&mut self) {
         if let Bell::Unused(_) = self.bell
             && let Bell::Unused(bell) = std::mem::replace(&mut self.bell, Bell::Mute)
@@ -272,5 +272,47 @@ mod tests {
             heard.try_recv().ok()
         });
         assert_eq!(verdict, Some(true));
+    }
+
+    /// Says what its output is to be, whenever it is woken.
+    struct Echo(std::sync::mpsc::Sender<Option<Raw>>);
+
+    impl Serve for Echo {
+        async fn serve(&mut self, side: &mut Side) {
+            loop {
+                side.changed().await;
+                self.0.send(side.wanted(PointId(0))).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_stall_and_its_end_wake_the_device() {
+        let safe = Safe::Value(crate::image::Value::Int(9));
+        let point = Point { safe, ..Point::new("p", Direction::Out, Kind::U8) };
+        let points = Arc::new(Points::new(vec![point], 0, 1));
+        let (told, heard) = std::sync::mpsc::channel();
+        let mut link = Link::start(&points, 0, Freshness::default(), Echo(told)).unwrap();
+        link.supervise(Duration::from_millis(50));
+        // It may be woken once too often.
+        let next_is = |byte: u8| loop {
+            let next = heard.recv_timeout(Duration::from_secs(20));
+            if next.expect("it is woken") == Some([byte, 0, 0, 0, 0, 0, 0, 0]) {
+                return;
+            }
+        };
+        link.write(MonotonicClock.now(), &[7]).unwrap();
+        next_is(7);
+        next_is(9);
+        let late = MonotonicClock.now() - Duration::from_secs(1);
+        link.write(late, &[7]).unwrap();
+        assert_eq!(
+            link.shared.watchdog.beats(),
+            1,
+            "a cycle that was overtaken counts for nothing"
+        );
+        // What is wanted is the same as before.
+        link.write(MonotonicClock.now(), &[7]).unwrap();
+        next_is(7);
     }
 }
