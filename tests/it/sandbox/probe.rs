@@ -182,7 +182,7 @@ impl Bench {
         };
         let operation = &guest.operations[probe.operation];
         let settings = settings(operation);
-        let short = operation.is_endless.then_some(SHORT).unwrap_or(AMPLE);
+        let short = if operation.is_endless { SHORT } else { AMPLE };
         self.rig.limits.init_budget = short;
         let call = probe.way.call();
         let ready = variables(None, 0, 0, 0);
