@@ -284,7 +284,8 @@ pub struct Trap {
     pub kind: String,
     /// The innermost function, if the module has a name section; otherwise its index as `#12`.
     pub function: Option<String>,
-    /// Byte offset in the module, as `wasm-objdump` prints it.
+    /// Byte offset in the module, as `wasm-objdump` prints it. With Singlepass it is that of the
+    /// function, or of an operand, where the compiler keeps no better one.
     pub offset: Option<u32>,
     /// The cycle in which it happened; 0 before the first poll.
     pub cycle: u64,
