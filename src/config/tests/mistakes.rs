@@ -184,7 +184,7 @@ fn ranges() {
     );
     let plugins = |line: &str, expected: &str| check_one("plugins", line, expected);
     plugins("memory = '1KiB'", "memory: found 1KiB; right would be from 64KiB to 4GiB");
-    plugins("stack = 100", "stack: found 100 bytes; right would be from 8KiB to 100MiB");
+    plugins("stack = 100", "stack: found 100 bytes; right would be from 8KiB to 1MiB");
     plugins("functions = 0", "functions: found 0; right would be from 1 to 1000000");
     plugins("init_budget = '1h'", "init_budget: found 1h; right would be from 10us to 1m");
     plugins("poll_budget = '1us'", "poll_budget: found 1us; right would be from 10us to 10ms");
