@@ -382,6 +382,7 @@ impl Daemon {
             used.extend(view.good);
             used.extend([view.running, view.next].into_iter().flatten().map(|v| v.hash));
         }
+        self.roster.modules.values_mut().for_each(Module::lighten);
         self.roster.modules.retain(|hash, _| used.contains(hash));
     }
 

@@ -89,8 +89,8 @@ fn every_key_is_heard() {
         "[scan]\nperiod = '1ms'\npriority = 98\ncpu = [3, 1, 3]\nlock_memory = true\n\
          stall = '70ms'\nstall_exit = '1s'\n\
          [plugins]\ndir = '/p'\ngrant = 'none'\npoll_budget = '20us'\ninit_budget = '1s'\n\
-         memory = '64KiB'\ntable = 1\nstack = 8192\nmodule = '1 GiB'\ncode = '1MiB'\n\
-         functions = 2\nlog_rate = 3\n\
+         memory = '64KiB'\ntable = 1\nstack = 8192\nmodule = '1 GiB'\n\
+         code = '1MiB'\nfunctions = 2\nlog_rate = 3\n\
          restart = { first = '1s', max = '1m', traps = 9, within = '5m' }\n\
          swap = { budget = '600us', probation = '1m', polls = 7, rollback_state = 'snapshot',\n\
          shadow = 9, admit_ratio = 0.5, require_equal = true }\n\
@@ -101,14 +101,9 @@ fn every_key_is_heard() {
          [control]\nsocket = 's'\nmode = '0660'\n[crash]\nrecord = false\n\
          [log]\nlevel = 'trace'\nformat = 'json'\n",
     );
-    let scan = thread::Settings {
-        period: Duration::from_millis(1),
-        priority: Some(98),
-        cpus: vec![1, 3],
-        lock_memory: true,
-        stall: Duration::from_millis(70),
-        stall_exit: Duration::from_secs(1),
-    };
+    let (stall, stall_exit) = (Duration::from_millis(70), Duration::from_secs(1));
+    let (period, priority, cpus) = (Duration::from_millis(1), Some(98), vec![1, 3]);
+    let scan = thread::Settings { period, priority, cpus, lock_memory: true, stall, stall_exit };
     assert_eq!(config.scan, scan);
     let plugins = PluginsSettings {
         dir: "/p".into(),

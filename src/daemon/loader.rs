@@ -30,16 +30,27 @@ const MAX_PREPARING: usize = 4;
 /// Shadow runs of one version, where the machine was too busy to show that it is equal.
 const MAX_ATTEMPTS: usize = 3;
 
-/// What is known of a module's code. The artifact, which may be a hundred times as large as the
-/// bytes, is kept in memory only where no cache has it.
+/// What is known of a module's code. The artifact, which may be many times as large as the bytes, is
+/// kept in memory only for as long as no cache has it.
 #[derive(Debug, Clone)]
 pub(super) enum Module {
     /// As read from the folder.
     Bytes(Arc<[u8]>),
-    /// As compiled.
-    Artifact(Artifact),
+    /// As compiled, with the bytes.
+    Compiled(Arc<[u8]>, Artifact),
     /// Not at hand any more, because it was refused before.
     File(PathBuf),
+}
+
+impl Module {
+    /// Lets go of an artifact that the cache has by now.
+    pub(super) fn lighten(&mut self) {
+        if let Self::Compiled(bytes, artifact) = self
+            && artifact.is_stored()
+        {
+            *self = Self::Bytes(Arc::clone(bytes));
+        }
+    }
 }
 
 /// A preparation under way. There is one at most for each plugin: a new one, or dropping this, ends
@@ -238,19 +249,15 @@ impl Loader {
         module: Module,
     ) -> Result<(Artifact, Module), Refusal> {
         let bytes = match module {
-            Module::Artifact(artifact) => {
-                return Ok((artifact.clone(), Module::Artifact(artifact)));
+            Module::Compiled(bytes, artifact) => {
+                return Ok((artifact.clone(), Module::Compiled(bytes, artifact)));
             }
             Module::Bytes(bytes) => bytes,
             Module::File(path) => reread(path, hash).await?,
         };
         let _permit = self.compiling.acquire().await;
         let artifact = self.workshop.artifact(hash, Arc::clone(&bytes)).await?;
-        let kept = match self.workshop.cache {
-            Some(_) => Module::Bytes(bytes),
-            None => Module::Artifact(artifact.clone()),
-        };
-        Ok((artifact, kept))
+        Ok((artifact.clone(), Module::Compiled(bytes, artifact)))
     }
 
     async fn prepare(

@@ -68,6 +68,8 @@ pub(super) struct Stall {
     stillness: Stillness,
     /// What it was doing when it was found to stand, for people; `None` while it moves.
     doing: Option<String>,
+    /// The same for the quarantine: if it does something else later, that was not the cause.
+    found: Doing,
     position: Arc<Position>,
     forced_exit: ForcedExit,
 }
@@ -76,7 +78,8 @@ impl Stall {
     /// For the scan that is at this position.
     pub(super) fn new(position: &Arc<Position>) -> Self {
         let (stillness, position) = (Stillness::new(), Arc::clone(position));
-        Self { stillness, doing: None, forced_exit: ForcedExit::start(&position), position }
+        let forced_exit = ForcedExit::start(&position);
+        Self { stillness, doing: None, found: Doing::Own, forced_exit, position }
     }
 
     /// Whether it stands.
@@ -120,6 +123,7 @@ impl Daemon {
             let doing = self.what_stands();
             place::say(&self.stall.position, cycle, &doing, self.config.scan.stall_exit);
             self.stall.doing = Some(doing);
+            self.stall.found = self.stall.position.doing();
         } else if !stands && let Some(doing) = self.stall.doing.take() {
             tracing::warn!(cycle, "the scan moves again; it had stood, {doing}");
         }
@@ -161,10 +165,11 @@ impl Daemon {
         (name.to_string(), hash)
     }
 
-    /// The version that the scan had called when it came to stand: the new one in a hand-over, for
-    /// the old one has run until then.
+    /// The version that the scan had called when it came to stand, and still calls: the new one in a
+    /// hand-over, for the old one has run until then.
     fn guilty(&self) -> Option<(String, ModuleHash)> {
-        match self.stall.position.doing() {
+        let found = Some(self.stall.found).filter(|found| *found == self.stall.position.doing());
+        match found.unwrap_or(Doing::Own) {
             Doing::Own | Doing::Driver(_) => None,
             Doing::Poll(seat, generation)
             | Doing::Save(seat, generation)

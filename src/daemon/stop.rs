@@ -24,9 +24,8 @@ impl Daemon {
         tracing::info!("stopping: programs out, outputs safe");
         // This has a deadline of its own.
         self.stall.disarm();
-        if self.stall.is_on() {
-            self.devices.hurry();
-        }
+        // Also if the scan comes to stand only now: this concerns nobody else.
+        self.devices.hurry();
         let deadline = Instant::now() + STOP_DEADLINE;
         let mut is_told = false;
         self.reins.halting.store(true, Ordering::Relaxed);

@@ -90,7 +90,7 @@ impl Monitor {
             let state = match (outputs, missing) {
                 (0, _) => "stands".to_owned(),
                 (_, 0) => "stands; outputs are safe and confirmed".to_owned(),
-                _ => format!("stands; outputs are made safe, {missing} UNCONFIRMED"),
+                _ => format!("stands; outputs are made safe, {missing} are not yet CONFIRMED"),
             };
             let trips = self.watchdog.trips() as f64;
             let facts = [("safe_outputs", outputs as f64), ("unconfirmed", missing as f64)];

@@ -75,7 +75,8 @@ impl Watchdog {
         self.outputs.load(Ordering::Relaxed)
     }
 
-    /// Of how many outputs the device is not known to have what they are to be, safe or not.
+    /// Of how many outputs the device is not known to have what they are to be: what the scan wants,
+    /// or their safe value while it stands, also of those that hold theirs for a while first.
     pub fn missing(&self) -> usize {
         self.missing.load(Ordering::Relaxed)
     }
@@ -159,7 +160,14 @@ impl Watchdog {
         before > 0 && self.tripped_at.load(Ordering::SeqCst) == before
     }
 
+    /// It is tripped from now on, unless this beat has tripped it before: a driver that begins anew
+    /// in a stall begins no other, and no output holds for longer.
     fn trip(&self, beat: u64) {
+        if self.tripped_at.load(Ordering::SeqCst) == beat {
+            return;
+        }
+        // Until the device's thread has counted anew, nothing is known of the safe ones.
+        self.missing.fetch_max(self.outputs(), Ordering::Relaxed);
         self.tripped_ns.store(nanos(MonotonicClock.now()), Ordering::Release);
         self.tripped_at.store(beat, Ordering::SeqCst);
         self.trips.fetch_add(1, Ordering::Release);
@@ -241,8 +249,12 @@ mod tests {
         assert!(!watchdog.is_tripped() && !watchdog.is_overtaken(late));
         std::thread::sleep(STALL + Duration::from_millis(1));
         assert!(!watchdog.is_overtaken(late), "nobody has noticed");
+        watchdog.note_missing(0);
         watchdog.trip(watchdog.beats());
         assert!(watchdog.is_tripped() && watchdog.is_overtaken(late));
+        assert_eq!(watchdog.missing(), 1, "nothing is known of what is safe");
+        watchdog.trip(watchdog.beats());
+        assert_eq!(watchdog.trips(), 1, "it is the same stall");
         assert!(watchdog.tripped_for().is_some_and(|passed| passed < Duration::from_secs(60)));
         watchdog.hurry();
         assert_eq!(watchdog.tripped_for(), Some(Duration::MAX));

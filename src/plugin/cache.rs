@@ -152,9 +152,10 @@ impl Cache {
         Some(bytes)
     }
 
-    /// Keeps an artifact.
-    pub(super) fn store(&self, key: &str, artifact: &[u8]) {
-        if let Err(error) = self.try_store(key, artifact) {
+    /// Keeps an artifact; whether that has succeeded.
+    pub(super) fn store(&self, key: &str, artifact: &[u8]) -> bool {
+        let stored = self.try_store(key, artifact);
+        if let Err(error) = &stored {
             let folder = self.0.display();
             tracing::warn!(
                 %folder,
@@ -164,6 +165,7 @@ impl Cache {
             );
         }
         self.make_room();
+        stored.is_ok()
     }
 
     fn try_store(&self, key: &str, artifact: &[u8]) -> io::Result<()> {

@@ -12,14 +12,17 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wasmer::sys::{CompilerConfig, Cranelift, EngineBuilder, Features, Singlepass};
 
+mod artifact;
 mod confined;
-mod growth;
+
+pub use artifact::Artifact;
 
 use super::cache::Cache;
 use super::check::{self, Report};
@@ -71,15 +74,6 @@ enum Answer {
     Open(Vec<String>),
 }
 
-/// A compiled module.
-#[derive(Debug, Clone)]
-pub struct Artifact {
-    /// Machine code, for this machine and this version of the program only.
-    pub bytes: Arc<[u8]>,
-    /// Whether it came from the cache.
-    pub cached: bool,
-}
-
 /// Makes artifacts.
 #[derive(Debug, Clone)]
 pub struct Workshop {
@@ -104,18 +98,23 @@ impl Workshop {
             let key = key.clone();
             let found = tokio::task::spawn_blocking(move || cache.load(&key));
             if let Ok(Ok(Some(bytes))) = tokio::time::timeout(MAX_CACHE_WAIT, found).await {
-                return Ok(Artifact { bytes: bytes.into(), cached: true });
+                let stored = Arc::new(true.into());
+                return Ok(Artifact { bytes: bytes.into(), cached: true, stored });
             }
         }
         let (_, bytes) = self.work(&module, Wanted::Artifact).await?;
         let bytes: Arc<[u8]> = bytes.into();
+        let stored = Arc::new(AtomicBool::new(false));
         if let Some(cache) = self.cache.clone() {
             let bytes = Arc::clone(&bytes);
             // A cache that cannot be written costs time at the next start and nothing else; it says
             // so itself.
-            tokio::task::spawn_blocking(move || cache.store(&key, &bytes));
+            let stored = Arc::clone(&stored);
+            tokio::task::spawn_blocking(move || {
+                stored.store(cache.store(&key, &bytes), Ordering::Relaxed);
+            });
         }
-        Ok(Artifact { bytes, cached: false })
+        Ok(Artifact { bytes, cached: false, stored })
     }
 
     /// The same for who can wait: on a thread of its own, so that it does not matter whether the
@@ -231,7 +230,7 @@ impl Workshop {
         };
         let mut output = Vec::new();
         let mut complaint = Vec::new();
-        let most = growth::most_bytes(module.len(), self.limits.functions);
+        let most = artifact::most_bytes(module.len(), self.limits.functions);
         let mut answer = stdout.take(MAX_ANSWER + most);
         let mut words = stderr.take(MAX_COMPLAINT);
         // A worker that refuses early closes its input: what it says counts, not our broken pipe.
@@ -341,7 +340,7 @@ fn work(job: Job, module: &[u8]) -> Result<(Report, Vec<u8>), Refusal> {
         return Ok((report, Vec::new()));
     }
     let artifact = compile(job.compiler, module)?;
-    growth::check(module.len(), report.functions, artifact.len())?;
+    artifact::check(module.len(), report.functions, artifact.len())?;
     Ok((report, artifact))
 }
 

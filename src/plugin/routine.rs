@@ -78,8 +78,8 @@ pub(super) struct Extended {
     pub(super) module: Vec<u8>,
     /// What its last functions are routines for, in their order.
     pub(super) routines: Vec<Operation>,
-    /// By how many bytes all code lies further back than in the module that was given; negative where
-    /// that wrote the lengths of its sections with more bytes than they need, as Go does.
+    /// By how many bytes all code lies further back than in the module that was given. It is negative
+    /// where that wrote the lengths of its sections with more bytes than they need, as Go does.
     pub(super) shift: i32,
 }
 
@@ -229,7 +229,7 @@ impl Place {
     }
 
     /// Traps unless so many bytes or elements lie in it from a start; both are in locals. wasmer
-    /// itself adds them up in 32 bits and fails where a range ends at 4 GiB, so a memory is smaller.
+    /// itself adds them up in 32 bits and fails where a range ends at 4 GiB: a memory is smaller.
     fn within(self, code: &mut InstructionSink<'_>, start: u32, length: u32) {
         code.local_get(start).i64_extend_i32_u().local_get(length).i64_extend_i32_u().i64_add();
         self.size(code);

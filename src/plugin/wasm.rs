@@ -133,7 +133,7 @@ impl Instance {
         let stop = Arc::new(StopCell::default());
         let mut engine: Engine = EngineBuilder::headless().engine().into();
         // SAFETY: artifacts come from the compile worker of this very program. From the cache they
-        // come only after their checksum has been compared (`compile::Cache`), and the folder of
+        // come only after their checksum has been compared (`cache::Cache`), and the folder of
         // the cache is private to the daemon's user.
         let module = unsafe { Module::deserialize(&engine, artifact) }.map_err(|error| {
             let reason = format!("its artifact does not load: {error}");

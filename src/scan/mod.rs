@@ -11,7 +11,7 @@
 
 mod device;
 mod exchange;
-mod last_words;
+mod failure;
 pub mod pacer;
 pub mod position;
 mod refit;
@@ -21,7 +21,6 @@ pub mod stats;
 mod swap;
 pub mod thread;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -321,30 +320,6 @@ impl Scan {
             forces.clear();
             forces.extend_from_slice(world.overlay.forces());
         });
-    }
-
-    /// Writes the safe value of every output to every device: the last act of a scan that fails.
-    /// Says whether all of them have it, which may take some turns.
-    pub fn abandon(&mut self, now: Duration) -> bool {
-        let Some(world) = &mut self.world else { return true };
-        (0..MAX_PROGRAMS as u16).for_each(|seat| world.vacate(Seat(seat)));
-        world.hurry();
-        world.drive();
-        let mut is_confirmed = true;
-        for device in &mut self.devices {
-            // There is nobody left to tell about a fault, and the next device shall get its turn
-            // even if this one's driver is what panicked.
-            let write = || device.driver.write(now, &world.driven);
-            let written = catch_unwind(AssertUnwindSafe(write));
-            is_confirmed &= written.is_err() || device.driver.is_confirmed();
-        }
-        is_confirmed
-    }
-
-    /// Tells every device after how long without a cycle it is to make its outputs safe by itself.
-    pub fn supervise(&mut self, stall: Duration) {
-        self.stall = stall;
-        self.devices.iter_mut().for_each(|device| device.driver.supervise(stall));
     }
 
     /// Tells every device that it will be dropped.

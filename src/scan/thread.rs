@@ -21,7 +21,7 @@ use tracing::Dispatch;
 
 use super::pacer::Pacer;
 use super::stats::What;
-use super::{Ends, Scan, last_words};
+use super::{Ends, Scan, failure};
 use crate::clock::{Clock, MonotonicClock, nanos};
 use crate::driver::Driver;
 use crate::plugin::stop::Timekeeper;
@@ -92,8 +92,8 @@ pub fn timekeeper(settings: &Settings) -> io::Result<Arc<Timekeeper>> {
 pub fn start(settings: Settings, cargo: Cargo, keeper: Arc<Timekeeper>) -> io::Result<Running> {
     let end = Arc::new(AtomicBool::new(false));
     let ended = Arc::clone(&end);
-    last_words::keep();
-    let thread = std::thread::Builder::new().name(last_words::THREAD.into()).spawn(move || {
+    failure::keep();
+    let thread = std::thread::Builder::new().name(failure::THREAD.into()).spawn(move || {
         schedule(&settings);
         // From here on no crate writes to the log on this thread, which would wait for whoever
         // reads the log. What is to be told goes up in the snapshot and the queues.
@@ -108,7 +108,7 @@ pub fn start(settings: Settings, cargo: Cargo, keeper: Arc<Timekeeper>) -> io::R
             while !scan.abandon(MonotonicClock.now()) && MonotonicClock.now() < end {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            last_words::write();
+            failure::write();
             std::process::exit(EXIT_PANIC);
         }
         scan.leave_field();

@@ -1,4 +1,4 @@
-//! The scan's thread writes nothing, whatever guests do: to write is to wait for whoever reads.
+//! The scan's thread writes no log, whatever guests do: to write is to wait for whoever reads.
 //!
 //! The kernel counts the writes of each thread, by whatever way they come about.
 

@@ -145,7 +145,8 @@ impl Side {
         let Self { news, told, wishes, shared, safe, .. } = self;
         // In this order: what is wanted then is of that turn, or newer.
         let turn = shared.turn.load(Ordering::Acquire);
-        let stall = shared.watchdog.tripped_for();
+        // The end of a hold counts already: what still holds its value is not safe.
+        let stall = shared.watchdog.tripped_for().map(|_| Duration::MAX);
         let wants =
             wishes.read().0.iter().zip(&*safe).map(|(raw, safe)| in_stall(*raw, *safe, stall));
         let missing = wants.zip(&news.confirmed).filter(|(want, has)| **has != Some(*want));

@@ -1,9 +1,30 @@
-//! How large an artifact may be for the module that it was made of.
+//! A compiled module, and how large it may be for the module that it was made of.
 //!
 //! Code that is larger than its module costs the daemon memory for as long as an instance lives.
 //! What all instances together may hold is bounded in `code.rs`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::super::Refusal;
+
+/// A compiled module.
+#[derive(Debug, Clone)]
+pub struct Artifact {
+    /// Machine code, for this machine and this version of the program only.
+    pub bytes: Arc<[u8]>,
+    /// Whether it came from the cache.
+    pub cached: bool,
+    /// Set once it lies there. Whoever stores it writes, the daemon reads.
+    pub(super) stored: Arc<AtomicBool>,
+}
+
+impl Artifact {
+    /// Whether the cache has it, so that it need not be kept in memory.
+    pub fn is_stored(&self) -> bool {
+        self.stored.load(Ordering::Relaxed)
+    }
+}
 
 /// Most bytes of an artifact for each byte of its module. What clang, rustc, Zig, AssemblyScript,
 /// Emscripten and Go make becomes at most 14 times as large with Cranelift and 17 times with
