@@ -76,8 +76,9 @@
 //!    log of its own, and even a panic's words wait until the outputs are safe.
 //! 2. A poll that does not return in its budget is stopped within the budget plus 1 ms; the cycle
 //!    goes on. Budgets count CPU time. One that waits at every turn, for pages or for the CPU, is
-//!    stopped after 10 ms of its own time at the latest, because less proves nothing. Every trap of a guest comes by a signal and on a stack of
-//!    the host's; an instance whose call was cut off is never called again.
+//!    stopped after 10 ms of its own time at the latest, because less proves nothing. Every trap of
+//!    a guest comes by a signal and on a stack of the host's; an instance whose call was cut off is
+//!    never called again.
 //! 3. A program writes into its own scratch. Outputs and variables count only after a good poll. On
 //!    a trap they are dropped and the program's outputs become safe in the same cycle; on probation
 //!    they stay as they are, and the version before is polled from the next cycle on. Precedence:

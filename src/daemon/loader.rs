@@ -30,8 +30,8 @@ const MAX_PREPARING: usize = 4;
 /// Shadow runs of one version, where the machine was too busy to show that it is equal.
 const MAX_ATTEMPTS: usize = 3;
 
-/// What is known of a module's code. The artifact, which may be many times as large as the bytes, is
-/// kept in memory only for as long as no cache has it.
+/// What is known of a module's code. The artifact, which may be many times as large as the bytes,
+/// is kept in memory only for as long as no cache has it.
 #[derive(Debug, Clone)]
 pub(super) enum Module {
     /// As read from the folder.

@@ -165,8 +165,8 @@ impl Daemon {
         (name.to_string(), hash)
     }
 
-    /// The version that the scan had called when it came to stand, and still calls: the new one in a
-    /// hand-over, for the old one has run until then.
+    /// The version that the scan had called when it came to stand, and still calls: the new one in
+    /// a hand-over, for the old one has run until then.
     fn guilty(&self) -> Option<(String, ModuleHash)> {
         let found = Some(self.stall.found).filter(|found| *found == self.stall.position.doing());
         match found.unwrap_or(Doing::Own) {

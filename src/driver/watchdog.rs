@@ -75,8 +75,8 @@ impl Watchdog {
         self.outputs.load(Ordering::Relaxed)
     }
 
-    /// Of how many outputs the device is not known to have what they are to be: what the scan wants,
-    /// or their safe value while it stands, also of those that hold theirs for a while first.
+    /// Of how many outputs the device is not known to have what they are to be: what the scan
+    /// wants, or the safe value while it stands, also of those that keep theirs for a while first.
     pub fn missing(&self) -> usize {
         self.missing.load(Ordering::Relaxed)
     }

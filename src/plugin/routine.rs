@@ -78,8 +78,9 @@ pub(super) struct Extended {
     pub(super) module: Vec<u8>,
     /// What its last functions are routines for, in their order.
     pub(super) routines: Vec<Operation>,
-    /// By how many bytes all code lies further back than in the module that was given. It is negative
-    /// where that wrote the lengths of its sections with more bytes than they need, as Go does.
+    /// By how many bytes all code lies further back than in the module that was given. It is
+    /// negative where that wrote the lengths of its sections with more bytes than they need, as Go
+    /// does.
     pub(super) shift: i32,
 }
 
