@@ -23,8 +23,8 @@ use crate::rig::{block_on, wat};
 const EXIT: Duration = Duration::from_secs(2);
 const END: Duration = Duration::from_secs(6);
 
-/// An output in a file beside those of the plant, safe at 255.
-fn board(plant: &Plant) -> String {
+/// An output in a file beside those of the plant, safe at 255, with more keys.
+fn board(plant: &Plant, keys: &str) -> String {
     let path = plant.path("fan");
     fs::write(&path, "0").unwrap();
     format!(
@@ -34,7 +34,7 @@ fn board(plant: &Plant) -> String {
         driver = "file"
         period = "5ms"
         point = [{{ name = "fan", direction = "out", type = "u8", address = 40, safe = 255,
-            at = {{ path = {path:?} }} }}]
+            at = {{ path = {path:?} }}{keys} }}]
         "#
     )
 }
@@ -47,8 +47,13 @@ const SEVEN: &str = r#"(module
 
 /// A daemon with a fan that runs at 7.
 fn start() -> Daemon {
+    start_with("")
+}
+
+/// The same with more keys of the fan.
+fn start_with(keys: &str) -> Daemon {
     let plant = Plant::new(Keys::default());
-    let tables = board(&plant);
+    let tables = board(&plant, keys);
     plant.configure(Keys { tables: &tables, ..Keys::default() });
     plant.drop_in("seven", &wat(SEVEN));
     let daemon = Daemon::on(plant);
@@ -142,6 +147,22 @@ fn a_scan_that_stands_ends_the_daemon_which_the_next_start_knows() {
     daemon.wait_for("seven", "running", |view| view.state == PluginState::Running);
     assert!(!has_line(&daemon, &["is in quarantine"]));
     daemon.stop();
+}
+
+#[test]
+fn an_output_that_holds_its_value_is_safe_before_the_process_ends() {
+    let daemon = start_with(", hold_for = \"10m\"");
+    hang(&daemon, "1m");
+    stalled(&daemon);
+    assert!(fan_is(&daemon, "7"), "it holds");
+    let device = daemon.status().devices.into_iter().find(|device| device.name == "board");
+    let parts = device.expect("there is a board").parts;
+    let scan = parts.iter().find(|part| part.name == "scan").expect("the scan stands");
+    assert!(!scan.state.contains("are safe and confirmed"), "{scan:?}");
+    let (status, plant) = ended(daemon);
+    assert_eq!(status.code(), Some(70), "{status}");
+    assert_eq!(fs::read_to_string(plant.path("fan")).unwrap().lines().next(), Some("255"));
+    assert!(has_line(&plant, &["the scan has stood", "have confirmed their safe outputs"]));
 }
 
 /// Takes most of its budget, so that it is often found in the middle.
