@@ -86,7 +86,9 @@ impl Cache {
     fn strange_file(&self) -> io::Result<Option<String>> {
         for name in self.names()? {
             let about = fs::symlink_metadata(self.0.join(&name))?;
-            if !is_own(&about) {
+            // A folder of our own in the place of a file is damage.
+            let is_damage = about.is_dir() && about.uid() == nix::unistd::geteuid().as_raw();
+            if !is_own(&about) && !is_damage {
                 return Ok(Some(name));
             }
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use camshaft::plugin::shadow::MAX_FEEDS;
 
-use super::super::version::HandOver;
+use super::super::version::{Failure, HandOver};
 use super::{Back, Feed, Model};
 
 impl Model {
@@ -22,13 +22,18 @@ impl Model {
             return self.returns.push_back(Back::Feed);
         };
         let program = &self.seated[index];
+        let mut is_cut_off = false;
         feed.generation = program.generation;
         if feed.version.hand_over != HandOver::Unknown && program.instance.hands_over() {
-            // It is asked for its state, and goes on as before, whatever comes of that.
-            let _ = program.instance.save(program.seat, &mut self.world);
+            // It is asked for its state, and goes on as before, unless that has no end.
+            let saved = program.instance.save(program.seat, &mut self.world);
+            is_cut_off = saved == Err(Failure::Endless);
         }
         self.events.push(("shadow begun", feed.name.to_owned()));
         self.feeds.push(feed);
+        if is_cut_off {
+            self.lose_in_save(index);
+        }
     }
 
     /// Those that nobody wants any more, whose program has left or that have other points come back.

@@ -9,6 +9,7 @@ use camshaft::plugin::{Grant, RollbackState, Settings};
 use camshaft::variable::Variable;
 
 use super::super::guest::{STATE_BYTES, is_granted};
+use super::super::version::Failure;
 use super::{Back, Model, Prepared, Seated, Standby, World};
 
 impl Prepared {
@@ -76,10 +77,20 @@ impl Model {
             self.restart(old, prepared);
         } else if let Err(reason) = self.swap(old, &prepared) {
             self.event("refused", &prepared.program);
+            let is_cut_off = reason.ends_with(Failure::Endless.kind()) && reason.contains("`save`");
             let back = Back::Refused(prepared.program.generation, Some(reason));
             self.returns.push_back(back);
+            if is_cut_off {
+                self.lose_in_save(old);
+            }
         }
         is_heavy
+    }
+
+    /// The `save` of a program was cut off: nobody calls it again.
+    pub(super) fn lose_in_save(&mut self, index: usize) {
+        self.event("lost in save", &self.seated[index].clone());
+        self.lose(index, "its `save`: budget of 50ms exceeded");
     }
 
     /// The same code begins anew, with nothing but the outputs.
