@@ -10,6 +10,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 
@@ -41,8 +43,12 @@ pub enum NotLocked {
     Io(io::Error),
 }
 
+/// How long somebody else's lock is waited for. A daemon that was killed may leave a child between
+/// fork and exec, which has its files open for a moment longer.
+const LEFT_BEHIND: Duration = Duration::from_millis(500);
+
 impl Lock {
-    /// Makes the file if it is not there, and locks it without waiting.
+    /// Makes the file if it is not there, and locks it, within [`LEFT_BEHIND`].
     ///
     /// # Errors
     /// See [`NotLocked`].
@@ -57,14 +63,20 @@ impl Lock {
             .custom_flags(OFlag::O_NOFOLLOW.bits())
             .open(path)
             .map_err(NotLocked::Io)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::Error(error)) => return Err(NotLocked::Io(error)),
-            Err(TryLockError::WouldBlock) => {
-                let mut owner = String::new();
-                // Without the number the message is as true, and less of use.
-                let _ = file.take(MAX_LOCK_BYTES).read_to_string(&mut owner);
-                return Err(NotLocked::Held(owner.trim().to_owned()));
+        let started = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(error)) => return Err(NotLocked::Io(error)),
+                Err(TryLockError::WouldBlock) if started.elapsed() < LEFT_BEHIND => {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let mut owner = String::new();
+                    // Without the number the message is as true, and less of use.
+                    let _ = file.take(MAX_LOCK_BYTES).read_to_string(&mut owner);
+                    return Err(NotLocked::Held(owner.trim().to_owned()));
+                }
             }
         }
         // Only for people and for messages: a full disk is met later, by what matters.
