@@ -48,7 +48,7 @@ pub enum NotLocked {
 const LEFT_BEHIND: Duration = Duration::from_millis(500);
 
 impl Lock {
-    /// Makes the file if it is not there, and locks it, within [`LEFT_BEHIND`].
+    /// Makes the file if it is not there, and locks it, within half a second.
     ///
     /// # Errors
     /// See [`NotLocked`].
