@@ -66,7 +66,7 @@ impl Cache {
     pub fn open(folder: &Path) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let about = fs::metadata(folder)?;
-        if about.uid() != nix::unistd::geteuid().as_raw() {
+        if !is_ours(&about) {
             return Err(io::Error::other("it belongs to another user"));
         }
         let mode = about.mode() & 0o7777;
@@ -87,7 +87,7 @@ impl Cache {
         for name in self.names()? {
             let about = fs::symlink_metadata(self.0.join(&name))?;
             // A folder of our own in the place of a file is damage.
-            let is_damage = about.is_dir() && about.uid() == nix::unistd::geteuid().as_raw();
+            let is_damage = about.is_dir() && is_ours(&about);
             if !is_own(&about) && !is_damage {
                 return Ok(Some(name));
             }
@@ -205,8 +205,12 @@ impl Cache {
 
 /// Whether this user has made it, and nobody else can write into it.
 fn is_own(about: &fs::Metadata) -> bool {
-    let is_ours = about.uid() == nix::unistd::geteuid().as_raw();
-    about.is_file() && is_ours && about.mode() & 0o022 == 0
+    about.is_file() && is_ours(about) && about.mode() & 0o022 == 0
+}
+
+/// Whether it belongs to this user.
+fn is_ours(about: &fs::Metadata) -> bool {
+    about.uid() == nix::unistd::geteuid().as_raw()
 }
 
 /// The bytes of a file of our own. What somebody else has put there is not followed if it is a

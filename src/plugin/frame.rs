@@ -12,6 +12,7 @@ use wasmer::sys::wasmparser::{
 };
 
 use super::check::malformed;
+use super::size::locals;
 use super::{Compiler, Refusal};
 
 /// Most parameters and results of one function or block, together. They take 8 bytes each where
@@ -43,7 +44,7 @@ pub(super) fn check(module: &[u8], compiler: Compiler) -> Result<(), Refusal> {
                 }
             }
             Payload::CodeSectionEntry(body) if compiler == Compiler::Singlepass => {
-                check_locals(&body)?;
+                at_most(&body, "locals", locals(&body)?, MAX_LOCALS)?;
                 check_blocks(&body, &types)?;
             }
             _ => {}
@@ -63,14 +64,6 @@ fn values(index: usize, ty: &FuncType) -> Result<[usize; 2], Refusal> {
         ));
     }
     Ok(found)
-}
-
-fn check_locals(body: &FunctionBody<'_>) -> Result<(), Refusal> {
-    let mut locals = 0;
-    for group in body.get_locals_reader().map_err(|error| malformed(&error))? {
-        locals += u64::from(group.map_err(|error| malformed(&error))?.0);
-    }
-    at_most(body, "locals", locals, MAX_LOCALS)
 }
 
 fn check_blocks(body: &FunctionBody<'_>, types: &[[usize; 2]]) -> Result<(), Refusal> {

@@ -142,6 +142,15 @@ pub(super) fn at_most(what: &str, found: u64, limit: u64, key: &str) -> Result<(
     ))
 }
 
+/// How many locals a function has beside its parameters.
+pub(super) fn locals(body: &FunctionBody<'_>) -> Result<u64, Refusal> {
+    let mut locals = 0;
+    for group in body.get_locals_reader().map_err(|error| malformed(&error))? {
+        locals += u64::from(group.map_err(|error| malformed(&error))?.0);
+    }
+    Ok(locals)
+}
+
 /// The name of an operation on passive segments. wasmer keeps these behind a lock of the instance
 /// that a guest whose stack overflows leaves held, and the next operation then ends the whole
 /// process. What clang, Rust, Zig, AssemblyScript, Go and Emscripten make has such segments only
@@ -166,10 +175,7 @@ fn check_body(body: &FunctionBody<'_>) -> Result<(), Refusal> {
     if len > MAX_BODY_BYTES {
         return Err(refused(format!("has {len} bytes"), "the limit is 1 MiB; split the function"));
     }
-    let mut locals = 0u64;
-    for group in body.get_locals_reader().map_err(bad)? {
-        locals += u64::from(group.map_err(bad)?.0);
-    }
+    let locals = locals(body)?;
     if locals > MAX_LOCALS {
         return Err(refused(format!("has {locals} locals"), "the limit is 10000"));
     }
