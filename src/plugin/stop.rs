@@ -119,7 +119,10 @@ impl Watched {
             return now_ns + (allowed - used).max(SHORTEST_SLEEP_NS);
         }
         if let Finding::LookIn(pause_ns) = inquiry.look(&self.witness, started, cpu_ns) {
-            return self::now_ns() + pause_ns;
+            // A machine that wakes the timekeeper 17 us late makes stretches of 42 us out of 25
+            // (seen), so it stays awake while the thread gets on beside it, on another CPU.
+            let is_beside = clock_ns(self.cpu_clock) > cpu_ns;
+            return self::now_ns() + if is_beside { 0 } else { pause_ns };
         }
         self.stopped_ns.store(self::now_ns(), Ordering::Relaxed);
         let stopped = call | i32::MIN;
@@ -297,7 +300,10 @@ fn keep(shared: &Shared, mut arrived: rtrb::Consumer<Weak<Watched>>) {
         let next = looks.min().unwrap_or(NEVER_NS);
         shared.looks.fetch_add(1, Ordering::Release);
         let pause = Duration::from_nanos(next.saturating_sub(now_ns()));
-        thread::park_timeout(pause.min(LONGEST_SLEEP));
+        // A sleep of no length takes 18 us.
+        if !pause.is_zero() {
+            thread::park_timeout(pause.min(LONGEST_SLEEP));
+        }
     }
 }
 
