@@ -85,7 +85,11 @@ impl Cache {
     /// A file under an artifact's name that this cache cannot have put there.
     fn strange_file(&self) -> io::Result<Option<String>> {
         for name in self.names()? {
-            let about = fs::symlink_metadata(self.0.join(&name))?;
+            let about = match fs::symlink_metadata(self.0.join(&name)) {
+                // Another daemon beside this one has swept it meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                about => about?,
+            };
             // A folder of our own in the place of a file is damage.
             let is_damage = about.is_dir() && is_ours(&about);
             if !is_own(&about) && !is_damage {

@@ -231,9 +231,10 @@ fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("every thread has one").into()
 }
 
-/// Limits under which a module has all that a piece may want.
+/// Limits under which a module has all that a piece may want. A mixture may take a frame of more
+/// than the default stack.
 fn limits() -> Limits {
-    Limits { table_elements: 10_000, ..Limits::default() }
+    Limits { table_elements: 10_000, stack_bytes: 1 << 20, ..Limits::default() }
 }
 
 /// The compilers to try a piece with: in the short form one of them.
