@@ -84,34 +84,29 @@ impl Cache {
 
     /// A file under an artifact's name that this cache cannot have put there.
     fn strange_file(&self) -> io::Result<Option<String>> {
-        for name in self.names()? {
-            let about = match fs::symlink_metadata(self.0.join(&name)) {
-                // Another daemon beside this one has swept it meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                about => about?,
-            };
+        let is_strange = |about: &fs::Metadata| {
             // A folder of our own in the place of a file is damage.
-            let is_damage = about.is_dir() && is_ours(&about);
-            if !is_own(&about) && !is_damage {
-                return Ok(Some(name));
-            }
-        }
-        Ok(None)
+            let is_damage = about.is_dir() && is_ours(about);
+            !is_own(about) && !is_damage
+        };
+        let mut files = self.artifacts()?.into_iter();
+        Ok(files.find(|(_, about)| is_strange(about)).map(|(name, _)| name))
     }
 
     /// Deletes all artifacts, whole or not. Other files stay: none is ever read, and the folder may
     /// be one that somebody has named by mistake.
     fn empty(&self, why: &str) -> io::Result<()> {
-        let names = self.names()?;
+        let artifacts = self.artifacts()?;
         let folder = self.0.display();
-        for name in &names {
+        for (name, about) in &artifacts {
             let path = self.0.join(name);
-            match fs::symlink_metadata(&path)?.is_dir() {
-                true => fs::remove_dir_all(path)?,
-                false => fs::remove_file(path)?,
-            }
+            let removed = match about.is_dir() {
+                true => fs::remove_dir_all(path),
+                false => fs::remove_file(path),
+            };
+            removed.or_else(|error| if is_gone(&error) { Ok(()) } else { Err(error) })?;
         }
-        let deleted = names.len();
+        let deleted = artifacts.len();
         tracing::warn!(
             %folder,
             deleted,
@@ -121,17 +116,23 @@ impl Cache {
         Ok(())
     }
 
-    /// The names in the folder that can be those of artifacts, also of such as were not finished.
-    fn names(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
+    /// What lies under names of artifacts, also of such as were not finished.
+    fn artifacts(&self) -> io::Result<Vec<(String, fs::Metadata)>> {
+        let mut artifacts = Vec::new();
         for entry in fs::read_dir(&self.0)? {
-            let name = entry?.file_name().to_string_lossy().into_owned();
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
             let is_key = |key: &[u8]| key.iter().all(u8::is_ascii_hexdigit);
-            if name.as_bytes().get(..KEY).is_some_and(is_key) {
-                names.push(name);
+            if !name.as_bytes().get(..KEY).is_some_and(is_key) {
+                continue;
+            }
+            match entry.metadata() {
+                Ok(about) => artifacts.push((name, about)),
+                Err(error) if is_gone(&error) => {}
+                Err(error) => return Err(error),
             }
         }
-        Ok(names)
+        Ok(artifacts)
     }
 
     /// Where it is.
@@ -205,6 +206,11 @@ impl Cache {
             }
         }
     }
+}
+
+/// Whether another daemon beside this one has deleted it meanwhile.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
 }
 
 /// Whether this user has made it, and nobody else can write into it.
