@@ -44,10 +44,8 @@ pub struct Watchdog {
     period_ns: AtomicU64,
     /// How long it may be silent, in nanoseconds; 0 for as long as it likes. The scan writes.
     stall_ns: AtomicU64,
-    /// The number of the beat after which it was silent for too long. The device's thread writes.
-    tripped_at: AtomicU64,
-    /// When that was noticed, in nanoseconds: it is tripped until a cycle has written that began
-    /// later. The device's thread writes, before `tripped_at`.
+    /// When it was noticed last that it was silent for too long, in nanoseconds; 0 if never. It is
+    /// tripped until a cycle has written that began later. The device's thread writes.
     tripped_ns: AtomicU64,
     /// How often it has tripped. The device's thread writes, the daemon reads.
     trips: AtomicU64,
@@ -88,9 +86,7 @@ impl Watchdog {
 
     /// Whether the scan stands, so that outputs are safe or will be.
     pub fn is_tripped(&self) -> bool {
-        let beats = self.beats();
-        let is_old = self.cycle_ns.load(Ordering::SeqCst) < self.tripped_ns.load(Ordering::SeqCst);
-        beats > 0 && (is_old || self.tripped_at.load(Ordering::SeqCst) == beats)
+        self.is_overtaken(self.last_cycle())
     }
 
     /// For how long it has been tripped; for ever, when nothing is to hold any longer.
@@ -130,7 +126,7 @@ impl Watchdog {
     }
 
     fn last_cycle(&self) -> Duration {
-        Duration::from_nanos(self.cycle_ns.load(Ordering::Relaxed))
+        Duration::from_nanos(self.cycle_ns.load(Ordering::SeqCst))
     }
 
     /// How long it is until the scan reads its inputs again, and from one such time to the next;
@@ -154,22 +150,23 @@ impl Watchdog {
     /// so that the device's thread must be woken. A cycle that is overtaken while it writes ends
     /// none: the next one does.
     pub(super) fn beat(&self, now: Duration) -> bool {
-        let was_tripped = self.is_tripped();
-        self.cycle_ns.store(nanos(now), Ordering::SeqCst);
+        // In this order on one line of time with `trip`: either this sees that it has tripped, or
+        // the device's thread finds it not tripped from the first look on.
+        let before = self.cycle_ns.swap(nanos(now), Ordering::SeqCst);
+        let tripped = self.tripped_ns.load(Ordering::SeqCst);
         self.beats.fetch_add(1, Ordering::SeqCst);
-        was_tripped && !self.is_tripped()
+        before < tripped && tripped <= nanos(now)
     }
 
-    /// It is tripped from now on, unless this beat has tripped it before: a driver that begins anew
-    /// in a stall begins no other, and no output holds for longer.
-    fn trip(&self, beat: u64) {
-        if self.tripped_at.load(Ordering::SeqCst) == beat {
+    /// It is tripped from now on, unless it is already: a driver that begins anew in a stall begins
+    /// no other, and no output holds for longer.
+    fn trip(&self) {
+        if self.is_tripped() {
             return;
         }
         // Until the device's thread has counted anew, nothing is known of the safe ones.
         self.missing.fetch_max(self.outputs(), Ordering::Relaxed);
         self.tripped_ns.store(nanos(MonotonicClock.now()), Ordering::SeqCst);
-        self.tripped_at.store(beat, Ordering::SeqCst);
         self.trips.fetch_add(1, Ordering::Release);
     }
 
@@ -177,8 +174,8 @@ impl Watchdog {
     /// to be safe that were not before; `holds` says how long each of them keeps its value first.
     pub(super) async fn watch(&self, holds: &[Duration], changed: impl Fn()) {
         loop {
-            let beat = self.silence().await;
-            self.trip(beat);
+            self.silence().await;
+            self.trip();
             let is_over = |passed: Duration| holds.iter().filter(|hold| **hold <= passed).count();
             let mut over = None;
             while let Some(passed) = self.tripped_for() {
@@ -190,12 +187,12 @@ impl Watchdog {
         }
     }
 
-    /// Waits until the scan has been silent for too long; gives its last beat.
+    /// Waits until the scan has been silent for too long.
     ///
     /// Who was stopped with the whole machine (a SIGSTOP, a virtual machine that is moved) may wake
     /// before the scan does, and the scan is not to blame. So a thread that wakes late itself gives
     /// it some cycles more, once; if it is later still, outputs are safe for these moments.
-    async fn silence(&self) -> u64 {
+    async fn silence(&self) {
         let (mut asked_for, mut is_patient) = (None, true);
         loop {
             // Before the time of the cycle: what belongs to a newer beat makes it younger only.
@@ -213,7 +210,7 @@ impl Watchdog {
                     is_patient = false;
                     self.patience().min(stall)
                 }
-                true => return beats,
+                true => return,
             };
             let wait = wait.min(LONGEST);
             asked_for = Some(now + wait);
@@ -246,12 +243,14 @@ mod tests {
     fn a_late_cycle_is_overtaken_and_the_next_one_ends_the_stall() {
         let watchdog = fed();
         let late = MonotonicClock.now();
-        assert!(!watchdog.is_tripped() && !watchdog.is_overtaken(late), "nobody has noticed");
+        assert!(!watchdog.is_tripped() && !watchdog.is_overtaken(late));
+        std::thread::sleep(STALL + Duration::from_millis(1));
+        assert!(!watchdog.is_overtaken(late), "nobody has noticed");
         watchdog.note_missing(0);
-        watchdog.trip(watchdog.beats());
+        watchdog.trip();
         assert!(watchdog.is_tripped() && watchdog.is_overtaken(late));
         assert_eq!(watchdog.missing(), 1, "nothing is known of what is safe");
-        watchdog.trip(watchdog.beats());
+        watchdog.trip();
         assert_eq!(watchdog.trips(), 1, "it is the same stall");
         assert!(watchdog.tripped_for().is_some_and(|passed| passed < Duration::from_secs(60)));
         watchdog.hurry();
@@ -265,19 +264,50 @@ mod tests {
     #[test]
     fn a_cycle_that_was_overtaken_while_it_wrote_ends_no_stall() {
         let watchdog = fed();
-        let (late, beat) = (MonotonicClock.now(), watchdog.beats());
+        let late = MonotonicClock.now();
         assert!(!watchdog.is_overtaken(late), "it begins to write");
-        watchdog.trip(beat);
+        watchdog.trip();
         assert!(!watchdog.beat(late) && watchdog.is_tripped());
         assert!(watchdog.beat(MonotonicClock.now()) && !watchdog.is_tripped());
 
         // The same, if the device's thread is later than the beat.
         let late = MonotonicClock.now();
-        let beat = watchdog.beats();
         assert!(!watchdog.beat(late));
-        watchdog.trip(beat);
+        watchdog.trip();
         assert!(watchdog.is_tripped());
         assert!(watchdog.beat(MonotonicClock.now()) && !watchdog.is_tripped());
+    }
+
+    #[test]
+    fn whoever_has_seen_a_stall_hears_of_its_end() {
+        const ROUNDS: usize = 20_000;
+        let watchdog = fed();
+        let round = std::sync::Barrier::new(2);
+        let has_seen = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..ROUNDS {
+                    round.wait();
+                    watchdog.trip();
+                    has_seen.store(watchdog.is_tripped(), Ordering::SeqCst);
+                    round.wait();
+                }
+            });
+            let (mut silent, mut seen) = (0, 0);
+            for _ in 0..ROUNDS {
+                round.wait();
+                // As if the other thread had taken a millisecond to write down when it tripped.
+                let began = MonotonicClock.now() + Duration::from_millis(1);
+                let is_told = watchdog.beat(began);
+                round.wait();
+                // Nobody touches it until the next round.
+                let has_seen = has_seen.load(Ordering::SeqCst);
+                seen += usize::from(has_seen);
+                silent += usize::from(has_seen && !is_told && !watchdog.is_tripped());
+                watchdog.beat(MonotonicClock.now());
+            }
+            assert_eq!(silent, 0, "of {seen} stalls");
+        });
     }
 
     #[tokio::test]
