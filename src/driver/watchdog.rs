@@ -326,6 +326,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_scan_that_stood_with_the_whole_machine_is_given_time() {
+        let watchdog = fed();
+        let holds = [Duration::ZERO];
+        let machine = async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            // Nothing else gets on in this thread either.
+            std::thread::sleep(STALL + 2 * OVERSLEPT);
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(watchdog.trips(), 0);
+            // The scan does not come back, which no machine excuses for longer.
+            tokio::time::sleep(2 * STALL).await;
+            assert_eq!(watchdog.trips(), 1);
+        };
+        tokio::select! {
+            () = machine => {}
+            () = watchdog.watch(&holds, || {}) => {}
+        }
+    }
+
+    #[tokio::test]
     async fn without_a_limit_or_a_cycle_nothing_trips() {
         let check = async |watchdog: Watchdog| {
             let watch = watchdog.watch(&[Duration::ZERO], || panic!("it has tripped"));
