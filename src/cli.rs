@@ -123,8 +123,7 @@ fn report(outcome: Result<ExitCode, Failed>) -> ExitCode {
         Ok(code) => code,
         Err(Failed { exit, message }) => {
             if !message.is_empty() {
-                // Nobody may be there to read it; the exit code says it too.
-                let _ = writeln!(io::stderr(), "error: {message}");
+                screen::say_last(message);
             }
             ExitCode::from(exit as u8)
         }

@@ -23,7 +23,8 @@
 //! | 1 | [`driver`], [`plugin`], [`log`] | devices; modules up to a poll; where the log goes |
 //! | 1 | [`retain`] | values that outlive the daemon |
 //! | 0 | [`image`], [`variable`], [`clock`], [`latest`] | what a cycle works on |
-//! | 0 | [`confine`], [`journal`], [`stamp`], [`state`], [`systemd`], [`text`] | tools |
+//! | 0 | [`confine`], [`file`](mod@file), [`journal`], [`patience`], [`stamp`], [`state`] | tools |
+//! | 0 | [`systemd`], [`text`] | likewise |
 //!
 //! # A value's walk
 //! wire → a thread of the device's own → a triple buffer → [`driver::Driver::read`] → input image
@@ -116,10 +117,12 @@ pub mod control;
 pub mod crash;
 pub mod daemon;
 pub mod driver;
+pub mod file;
 pub mod image;
 pub mod journal;
 pub mod latest;
 pub mod log;
+pub mod patience;
 pub mod plugin;
 pub mod recipe;
 pub mod retain;

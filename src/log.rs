@@ -4,24 +4,36 @@
 //! it is asked for fields, so a log line must make sense by its message alone; its fields repeat
 //! the facts in the words of the configuration, for searching. This file writes no log file and
 //! rotates nothing: stderr and the journal have owners for that. Whether stderr is the journal is
-//! found out in `systemd.rs`.
+//! found out in `systemd.rs`; the journal's protocol is in `log/journal.rs`.
+//!
+//! Whoever logs never waits: lines go through a bounded queue to a thread that writes them. While
+//! nobody reads (a pipe that is not drained, Ctrl-S in a terminal, a journal that hangs), the queue
+//! fills, and what has no room is dropped and counted.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
 use std::time::SystemTime;
 
 use anyhow::Context;
 use serde::Deserialize;
 use tracing::level_filters::LevelFilter;
-use tracing_journald::{Priority, PriorityMappings};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::{Registry, reload};
 
+use self::journal::{Datagrams, Socket};
 use crate::systemd;
+
+mod journal;
+
+/// Room for lines that nobody has read yet: the burst of 1024 that programs may say between two
+/// looks of the daemon, eight times over. With lines of 300 bytes that is 2.5 MB.
+const MAX_WAITING: usize = 8192;
 
 /// The `[log]` table of the configuration.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -92,50 +104,85 @@ impl TryFrom<String> for Level {
 
 /// The running log.
 #[derive(Debug)]
-pub struct Handle(reload::Handle<Targets, Registry>);
+pub struct Handle {
+    level: reload::Handle<Targets, Registry>,
+    lost: ErrorCounter,
+}
 
 impl Handle {
     /// Logs this much from now on.
     pub fn set_level(&self, level: &Level) {
-        self.0.reload(level.0.clone()).expect("the subscriber is global and lives for ever");
+        self.level.reload(level.0.clone()).expect("the subscriber is global and lives for ever");
+    }
+
+    /// How many lines have been dropped because nobody read the ones before.
+    pub fn lost(&self) -> u64 {
+        self.lost.dropped_lines() as u64
     }
 }
+
+/// The thread that writes the log. Dropping it writes what is still in the queue, for 1.1 s at the
+/// most; what is logged later is lost.
+#[derive(Debug)]
+pub struct LogWriter(#[expect(dead_code, reason = "it is there to be dropped")] WorkerGuard);
 
 /// Starts the log for the whole process.
 ///
 /// # Errors
 /// When it was started before. A journal that cannot be reached is not one: the log is then text.
-pub fn start(settings: &Settings) -> anyhow::Result<Handle> {
-    let (filter, handle) = reload::Layer::new(settings.level.0.clone());
-    let (output, warning) = output(settings.format);
+pub fn start(settings: &Settings) -> anyhow::Result<(Handle, LogWriter)> {
+    let (filter, level) = reload::Layer::new(settings.level.0.clone());
+    let wants_journal = match settings.format {
+        Format::Auto => systemd::journal_connected(),
+        Format::Journal => true,
+        Format::Text | Format::Json => false,
+    };
+    let socket = wants_journal.then(Socket::open);
+    let (output, lost, writer, warning) = match (socket, settings.format) {
+        (Some(Ok(socket)), _) => {
+            let (queue, writer) = queue(socket);
+            (Datagrams(queue.clone()).boxed(), queue.error_counter(), writer, None)
+        }
+        (failed, format) => {
+            let (queue, writer) = queue(io::stderr());
+            let lost = queue.error_counter();
+            let output = if format == Format::Json { json(queue) } else { text(queue) };
+            (output, lost, writer, failed.and_then(Result::err))
+        }
+    };
     let subscriber = tracing_subscriber::registry().with(filter).with(output);
     tracing::subscriber::set_global_default(subscriber).context("the log was started before")?;
+    std::panic::set_hook(Box::new(say_panic));
     if let Some(error) = warning {
         tracing::warn!(%error, "journald cannot be reached ({error}); the log goes to stderr");
     }
-    Ok(Handle(handle))
+    Ok((Handle { level, lost }, LogWriter(writer)))
+}
+
+/// Logs what a panic says. By itself the standard library writes it to stderr, and the thread waits
+/// there for whoever reads.
+fn say_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let backtrace = Backtrace::capture();
+    let backtrace = match backtrace.status() {
+        BacktraceStatus::Captured => format!("\n{backtrace}"),
+        _ => String::new(),
+    };
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("without a name");
+    tracing::error!(thread = name, "thread {name} has {panic}{backtrace}");
 }
 
 /// The part of the subscriber that decides what is logged; an output hangs below it.
 type Filter = tracing_subscriber::layer::Layered<reload::Layer<Targets, Registry>, Registry>;
 type Output = Box<dyn Layer<Filter> + Send + Sync>;
 
-/// The output for a format, and why it is not the journal if it should have been.
-fn output(format: Format) -> (Output, Option<io::Error>) {
-    let wants_journal = match format {
-        Format::Auto => systemd::journal_connected(),
-        Format::Journal => true,
-        Format::Text | Format::Json => false,
-    };
-    match wants_journal.then(journal).transpose() {
-        Ok(Some(journal)) => (journal, None),
-        Ok(None) if format == Format::Json => (json(), None),
-        Ok(None) => (text(), None),
-        Err(error) => (text(), Some(error)),
-    }
+/// A bounded way to `place` that never waits.
+fn queue(place: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    let queue = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(MAX_WAITING);
+    queue.thread_name("log").finish(place)
 }
 
-fn text() -> Output {
+fn text(queue: NonBlocking) -> Output {
     // The NO_COLOR convention (no-color.org): set and not empty means no.
     let wants_color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     // For people: the message says everything, and the other forms have the fields.
@@ -147,29 +194,14 @@ fn text() -> Output {
         .with_timer(Timestamp)
         .with_target(false)
         .fmt_fields(message_only)
-        .with_writer(io::stderr)
+        .with_writer(queue)
         .with_ansi(wants_color && io::stderr().is_terminal())
         .boxed()
 }
 
-fn json() -> Output {
-    let layer = tracing_subscriber::fmt::layer().with_timer(Timestamp).with_writer(io::stderr);
+fn json(queue: NonBlocking) -> Output {
+    let layer = tracing_subscriber::fmt::layer().with_timer(Timestamp).with_writer(queue);
     layer.json().flatten_event(true).boxed()
-}
-
-fn journal() -> io::Result<Output> {
-    let layer = tracing_journald::layer()?
-        // Even when it runs as target/release/camshaft or through a link.
-        .with_syslog_identifier("camshaft".into())
-        // Without a prefix our `priority` of the scan would overwrite the journal's own PRIORITY.
-        .with_field_prefix(Some("CAMSHAFT".into()))
-        // By itself the layer calls `info` a notice, which journalctl prints in bold.
-        .with_priority_mappings(PriorityMappings {
-            info: Priority::Informational,
-            debug: Priority::Debug,
-            ..PriorityMappings::new()
-        });
-    Ok(layer.boxed())
 }
 
 /// RFC 3339 in UTC with milliseconds: sorts as text and means the same on every machine of a plant.

@@ -22,7 +22,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::state::{self, Folder};
+use crate::file;
+use crate::state::Folder;
 use crate::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variable};
 
 /// The two files; which is the newer one is written in them.
@@ -196,7 +197,7 @@ pub fn look(folder: &Path) -> Found {
     let mut found = Found::default();
     for (place, name) in FILES.into_iter().enumerate() {
         let path = folder.join(name);
-        let generation = match state::read(&path, MAX_FILE_BYTES) {
+        let generation = match file::read(&path, MAX_FILE_BYTES) {
             Ok(None) => continue,
             Ok(Some(bytes)) => decode(&bytes),
             Err(error) => Err(Damage::Unreadable(error.to_string())),

@@ -7,7 +7,7 @@
 //! `[state] dir`.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read as _, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -165,24 +165,6 @@ pub fn put_whole(
     written
 }
 
-/// The content of a file, if it has at most `most` bytes; `None` if there is no such file.
-///
-/// # Errors
-/// Whatever the disk says, or that it is longer.
-pub fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut bytes = Vec::new();
-    let read = file.take(most + 1).read_to_end(&mut bytes)?;
-    if read as u64 > most {
-        return Err(io::Error::other(format!("it has more than {most} bytes")));
-    }
-    Ok(Some(bytes))
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -207,16 +189,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_replaced_whole_and_read_up_to_its_limit() {
+    fn a_file_is_replaced_whole() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path()).unwrap();
         let path = folder.path().join("f");
-        assert_eq!(read(&path, 9).unwrap(), None);
         folder.replace("f", b"one").unwrap();
         fs::write(folder.path().join("f.tmp"), b"left by a kill, and longer").unwrap();
         folder.replace("f", b"two").unwrap();
-        assert_eq!(read(&path, 3).unwrap().as_deref(), Some(&b"two"[..]));
-        assert_eq!(read(&path, 2).unwrap_err().to_string(), "it has more than 2 bytes");
+        assert_eq!(fs::read(&path).unwrap(), b"two");
         assert!(!folder.path().join("f.tmp").exists());
         assert_eq!(fs::metadata(path).unwrap().mode() & 0o777, 0o600);
         fs::create_dir(folder.path().join("d")).unwrap();

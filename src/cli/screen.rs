@@ -1,12 +1,20 @@
-//! Standard output: written whole, coloured only for eyes, redrawn in place on a terminal.
+//! Standard output: written whole, coloured only for eyes, redrawn in place on a terminal. And the
+//! last words on standard error.
 //!
 //! What is written comes from `show.rs`.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::table::Paint;
+
+/// How long the last words of a process may take to be written: nobody need be there to read them,
+/// and systemd and people wait for the end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Standard output.
 #[derive(Debug)]
@@ -103,6 +111,19 @@ fn cut(frame: &str, width: usize) -> String {
         }
     };
     frame.chars().filter(is_kept).collect()
+}
+
+/// Writes why the process ends. Nobody may be there to read it, and then a write to a full pipe or
+/// a stopped terminal would keep the process for ever; the exit code says it too.
+pub(super) fn say_last(message: String) {
+    let (written, done) = mpsc::channel();
+    let write = move || {
+        let _ = writeln!(io::stderr(), "error: {message}");
+        let _ = written.send(());
+    };
+    if thread::Builder::new().spawn(write).is_ok() {
+        let _ = done.recv_timeout(LAST_WORDS);
+    }
 }
 
 #[cfg(test)]

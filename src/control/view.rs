@@ -59,7 +59,8 @@ pub struct StatusView {
     pub work: Summary,
     /// Measured times that were dropped because the queue was full.
     pub samples_lost: u64,
-    /// Log lines of programs that were dropped because there were too many.
+    /// Log lines that were dropped: of programs because there were too many at once, of the daemon
+    /// because nobody read those before.
     pub log_lines_lost: u64,
     /// Points that are forced.
     pub forces: u64,

@@ -15,6 +15,7 @@ use super::reload::Cause;
 use crate::control::{By, Call, Code, Failure, Reply, Request, Response};
 use crate::driver::{Command, Injection};
 use crate::image::{Direction, Value};
+use crate::patience::{self, PATIENCE};
 use crate::plugin::folder;
 use crate::plugin::{ModuleHash, Refusal};
 use crate::scan::Order;
@@ -61,7 +62,7 @@ impl Daemon {
             Request::ResetRetain => return self.reset_retain(reply),
             Request::Recover => return self.recover(reply),
             Request::Reload => return self.reload(Cause::Operator(reply)),
-            Request::Diff => self.differences(),
+            Request::Diff => return self.reload(Cause::Comparison(reply)),
             Request::Deploy { name, module } => {
                 let folder = self.config.plugins.dir.clone();
                 let loader = self.loader.clone();
@@ -226,13 +227,16 @@ fn conflict(result: Result<(), Refusal>) -> Result<(), Failure> {
     result.map_err(|refusal| Failure::new(Code::Refused, refusal.to_string()))
 }
 
-/// Lets a thread that may wait for the disk find the answer.
+/// Lets a thread that may wait for the disk find the answer. Whoever asked hears within
+/// [`PATIENCE`] if there is none; what was asked for may then still be done.
 pub(super) fn answer_later(
     reply: oneshot::Sender<Reply>,
     work: impl FnOnce() -> Reply + Send + 'static,
 ) {
-    tokio::task::spawn_blocking(move || {
-        let _ = reply.send(work());
+    tokio::spawn(async move {
+        let answer = patience::answer(PATIENCE, move || Ok(work())).await;
+        let no_answer = |error| Failure::new(Code::Internal, format!("the disk gives {error}"));
+        let _ = reply.send(answer.unwrap_or_else(|error| Err(no_answer(error))));
     });
 }
 

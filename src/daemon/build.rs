@@ -31,6 +31,7 @@ use crate::control::server::{self, Socket};
 use crate::driver::{self, Driver};
 use crate::journal::Journal;
 use crate::log;
+use crate::patience::{self, PATIENCE};
 use crate::plugin::cache::Cache;
 use crate::plugin::compile::Workshop;
 use crate::plugin::folder;
@@ -61,7 +62,8 @@ const MAX_CALLS: usize = 32;
 /// Whatever keeps it from starting, and then nothing of it runs; or that the devices have not
 /// confirmed their safe outputs at the end.
 pub fn run(config: Config, no_plugins: bool) -> anyhow::Result<()> {
-    let log = log::start(&config.log)?;
+    // Dropped last: what is said on the way to the end is written.
+    let (log, _writer) = log::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // The loop, and the control interface beside it; what blocks has threads of its own.
         .worker_threads(2)
@@ -193,7 +195,8 @@ type State = Result<Arc<Folder>, String>;
 /// something should.
 fn open_state(config: &Config) -> anyhow::Result<State> {
     let (dir, marked) = (config.state.dir.display(), config.retain.variables.len());
-    match Folder::open(&config.state.dir) {
+    let folder = config.state.dir.clone();
+    match patience::wait(PATIENCE, move || Folder::open(&folder)) {
         Ok(folder) => Ok(Ok(Arc::new(folder))),
         Err(error) if marked == 0 => {
             let why = format!("{dir} cannot be used: {error}");
@@ -255,7 +258,8 @@ async fn say_what_is_open(workshop: Workshop) {
 
 fn workshop(config: &Config) -> Workshop {
     let folder = &config.plugins.cache;
-    let cache = Cache::open(folder)
+    let place = folder.clone();
+    let cache = patience::wait(PATIENCE, move || Cache::open(&place))
         .inspect_err(|error| {
             let folder = folder.display();
             tracing::warn!(
@@ -277,11 +281,12 @@ fn workshop(config: &Config) -> Workshop {
 /// The journal of receipts: on the disk, or in memory where that cannot be.
 fn open_journal(state: &State) -> Journal<Receipt> {
     let folder = match state {
-        Ok(folder) => folder.path(),
+        Ok(folder) => folder.path().to_path_buf(),
         // It was told when the folder did not open.
         Err(why) => return Journal::in_memory(format!("in memory only; {why}")),
     };
-    Journal::open(folder).unwrap_or_else(|error| {
+    let place = folder.clone();
+    patience::wait(PATIENCE, move || Journal::open(&place)).unwrap_or_else(|error| {
         let folder = folder.display();
         let why = format!("in memory only; {folder} cannot be used: {error}");
         tracing::warn!(%folder, %error, "the history is kept {why}");

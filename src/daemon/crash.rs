@@ -5,7 +5,6 @@
 //! in `crash.rs` of the house.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use tokio::time::Instant;
 use super::Daemon;
 use crate::config::Config;
 use crate::crash::{About, Report, Shelf};
+use crate::file;
 use crate::plugin::program::Program;
 use crate::plugin::record::Remains;
 use crate::plugin::world::World;
@@ -165,12 +165,7 @@ impl Daemon {
 /// The bytes of a file, if there are not too many. Another version may lie there by now; whoever
 /// asks compares the hash.
 fn module(path: &Path, most: u64) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).ok()?;
-    // Opening a pipe would wait for ever, but the folder takes no pipes.
-    file.metadata().ok().filter(std::fs::Metadata::is_file)?;
-    file.take(most + 1).read_to_end(&mut bytes).ok()?;
-    (bytes.len() as u64 <= most).then_some(bytes)
+    file::read(path, most).ok()?
 }
 
 #[cfg(test)]

@@ -10,9 +10,10 @@
 //! go together. A cold restart (`reset.rs`) parks them as well.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -20,7 +21,9 @@ use tokio::sync::oneshot;
 use super::Daemon;
 use super::answer::answer_later;
 use crate::control::{By, Code, Failure, Reply, Response};
-use crate::state::{self, Folder};
+use crate::file;
+use crate::patience::{self, PATIENCE};
+use crate::state::Folder;
 
 /// So many abnormal ends lead to recovery: one is bad luck and two are a coincidence.
 const MOST_ENDS: usize = 3;
@@ -34,6 +37,10 @@ const FILE: &str = "starts.json";
 
 /// The file has about a hundred; what is longer is not ours.
 const MAX_FILE_BYTES: u64 = 4096;
+
+/// How long the disk has to take the record of an orderly end, whatever else it has not taken: the
+/// process is to be gone within 5 s of its SIGTERM.
+const END: Duration = Duration::from_secs(1);
 
 /// What is kept from one start to the next.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,9 +69,10 @@ impl Record {
     }
 }
 
-fn load(folder: &Folder) -> Record {
-    let path = folder.path().join(FILE);
-    let text = match state::read(&path, MAX_FILE_BYTES) {
+/// May wait for the disk.
+fn load(folder: &Path) -> Record {
+    let path = folder.join(FILE);
+    let text = match file::read(&path, MAX_FILE_BYTES) {
         Ok(None) => return Record::default(),
         Ok(Some(bytes)) => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
@@ -76,7 +84,8 @@ fn load(folder: &Folder) -> Record {
     })
 }
 
-fn store(folder: &Folder, record: &Record) -> std::io::Result<()> {
+/// May wait for the disk.
+fn store(folder: &Folder, record: &Record) -> io::Result<()> {
     let text = serde_json::to_vec(record).expect("a record is plain");
     folder.replace(FILE, &text)
 }
@@ -95,7 +104,9 @@ pub(super) struct Recovery {
 pub(super) fn begin(folder: Option<&Arc<Folder>>, no_plugins: bool) -> Recovery {
     let mut reason = no_plugins.then(|| "started with --no-plugins".to_owned());
     if let Some(folder) = folder {
-        let mut record = load(folder);
+        let place = folder.path().to_path_buf();
+        let record = patience::wait(PATIENCE, move || Ok(load(&place)));
+        let mut record = record.unwrap_or_default();
         let (was_running, was_in_recovery) = (record.running, record.recovery);
         // A clock before 1970 is no clock; then all ends are at the same time.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -116,7 +127,8 @@ pub(super) fn begin(folder: Option<&Arc<Folder>>, no_plugins: bool) -> Recovery 
             };
             reason = Some(why);
         }
-        if let Err(error) = store(folder, &record) {
+        let place = Arc::clone(folder);
+        if let Err(error) = patience::wait(PATIENCE, move || store(&place, &record)) {
             tracing::warn!(%error, "this start cannot be recorded ({error}), nor counted its end");
         }
     }
@@ -130,11 +142,14 @@ pub(super) fn begin(folder: Option<&Arc<Folder>>, no_plugins: bool) -> Recovery 
     Recovery { folder: folder.cloned(), reason, parked: BTreeSet::new() }
 }
 
-/// Records an orderly end.
+/// Records an orderly end, if the disk takes it within [`END`].
 pub(super) fn end(folder: Option<&Arc<Folder>>) {
-    let Some(folder) = folder else { return };
-    let record = Record { running: false, ..load(folder) };
-    if let Err(error) = store(folder, &record) {
+    let Some(folder) = folder.cloned() else { return };
+    let record = move || {
+        let record = Record { running: false, ..load(folder.path()) };
+        store(&folder, &record)
+    };
+    if let Err(error) = patience::wait(END, record) {
         tracing::warn!(%error, "this end cannot be recorded ({error}) and will count as abnormal");
     }
 }
@@ -278,16 +293,16 @@ mod tests {
     #[test]
     fn a_record_survives_and_a_bad_one_is_begun_anew() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::open(dir.path()).unwrap();
-        assert_eq!(load(&folder), Record::default());
+        let folder = Arc::new(Folder::open(dir.path()).unwrap());
+        assert_eq!(load(folder.path()), Record::default());
         let record =
             Record { running: true, abnormal_ends: vec![u64::MAX; MOST_ENDS], recovery: true };
         store(&folder, &record).unwrap();
-        assert_eq!(load(&folder), record);
+        assert_eq!(load(folder.path()), record);
         assert!(std::fs::metadata(dir.path().join(FILE)).unwrap().len() < MAX_FILE_BYTES);
         for bad in ["", "{}", "[]", "{\"running\":1}"] {
             std::fs::write(dir.path().join(FILE), bad).unwrap();
-            assert_eq!(load(&folder), Record::default(), "{bad}");
+            assert_eq!(load(folder.path()), Record::default(), "{bad}");
         }
     }
 }

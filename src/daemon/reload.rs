@@ -4,18 +4,20 @@
 //! All of a file is read, checked and made ready before anything changes; what can change live then
 //! does so between two cycles. A file that is wrong changes nothing: the last good configuration
 //! stays, and the log and the status say so until the file is right. A reload is asked for by
-//! SIGHUP, by an operator or by the file itself (`watch_file`). What can change live is decided in
-//! `config/change.rs`, and how the scan does it in `scan/refit.rs`.
+//! SIGHUP, by an operator or by the file itself. How it is read and watched is in
+//! `reload/reading.rs`, what can change live is decided in `config/change.rs`, and how the scan
+//! does it is in `scan/refit.rs`.
 
-use std::path::PathBuf;
+mod reading;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use super::{Daemon, Event};
+use super::Daemon;
 use crate::config::{self, Change, Config, Device, Place};
 use crate::control::{ChangeView, Code, Failure, Reply, Response};
 use crate::driver::{self, export::Exports};
@@ -24,12 +26,12 @@ use crate::plugin::Settings;
 use crate::scan::{Field, Gone, Order, Refit, Slot};
 use crate::stamp::Stamp;
 use crate::variable::{MAX_VARIABLES, Variable, Variables};
+use reading::{Read, Reading};
+
+pub(super) use reading::watch_file;
 
 /// How often the log repeats that the file is refused.
 const REMINDER: Duration = Duration::from_secs(60);
-
-/// How often the file is looked at. It has settled when two looks in a row find it the same.
-const LOOK: Duration = Duration::from_millis(250);
 
 /// Who asked for a reload.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub(super) enum Cause {
     File,
     /// Somebody who waits for the outcome.
     Operator(oneshot::Sender<Reply>),
+    /// Somebody who only wants to know what a reload would do.
+    Comparison(oneshot::Sender<Reply>),
 }
 
 /// What there is to know about the file.
@@ -54,6 +58,8 @@ pub(super) struct Reload {
     waiting: Vec<String>,
     /// Whether that has variables, whose names are reserved.
     has_reserved: bool,
+    /// The reading that is under way.
+    reading: Option<Reading>,
     /// What the scan has not taken over yet.
     flight: Option<Flight>,
     /// Who asked for another one meanwhile.
@@ -80,7 +86,7 @@ impl Reload {
     /// Lets somebody wait for the reload that is under way. One that follows it serves all.
     fn wait(&mut self, cause: Cause) {
         match (&self.next, cause) {
-            (Some(Cause::Operator(_)), Cause::Operator(reply)) => {
+            (Some(Cause::Operator(_)), Cause::Operator(reply)) | (_, Cause::Comparison(reply)) => {
                 let message = "another reload is under way; try again";
                 let _ = reply.send(Err(Failure::new(Code::Busy, message)));
             }
@@ -96,27 +102,35 @@ impl Reload {
     }
 }
 
-/// What the file says, how that differs from what is in force, and the variables that are new.
-type Compared = (Config, Vec<Change>, Vec<(String, Variable)>);
+/// How a configuration differs from what is in force, and the variables that are new.
+type Compared = (Vec<Change>, Vec<(String, Variable)>);
 
 impl Daemon {
-    /// Reads the file again and takes over what it says. systemd hears READY with the outcome.
+    /// Begins to read the file again.
     pub(super) fn reload(&mut self, cause: Cause) {
-        if self.reload.flight.is_some() || self.reins.orders.is_full() {
+        let is_busy = self.reload.reading.is_some() || self.reload.flight.is_some();
+        if is_busy || self.reins.orders.is_full() {
             return self.reload.wait(cause);
         }
-        let now = Stamp::of(&self.config.path);
-        let before = std::mem::replace(&mut self.reload.seen, now);
-        if now == before && matches!(cause, Cause::File) {
-            // Somebody else has asked for it since the file was written.
-            return;
-        }
-        self.notifier.reloading();
+        self.reload.reading = Some(Reading::begin(cause, &self.config));
+    }
+
+    /// Takes over what the file says. systemd hears READY with the outcome.
+    fn have_read(&mut self, cause: Cause, (now, new): Read) {
         let reply = match cause {
+            Cause::Comparison(reply) => {
+                // Whoever asked may have left.
+                let _ = reply.send(self.differences(new));
+                return;
+            }
+            // Somebody else has asked for it since the file was written.
+            Cause::File if now.is_some() && now == self.reload.seen => return,
             Cause::Operator(reply) => Some(reply),
             Cause::Signal | Cause::File => None,
         };
-        let outcome = match self.plan() {
+        self.reload.seen = now;
+        self.notifier.reloading();
+        let outcome = match new.and_then(|new| self.plan(new)) {
             Ok((new, changes, refit)) => self.take_over(&new, &changes, refit, reply),
             Err(why) => {
                 if let Some(reply) = reply {
@@ -130,25 +144,22 @@ impl Daemon {
     }
 
     /// What a reload would do now.
-    pub(super) fn differences(&mut self) -> Reply {
+    fn differences(&mut self, new: Result<Config, String>) -> Reply {
         let refused = |why| Failure::new(Code::Refused, why);
-        let (_, changes, _) = self.compare().map_err(refused)?;
+        let (changes, _) = new.and_then(|new| self.compare(&new)).map_err(refused)?;
         Ok(Response::Changes(changes.iter().map(view).collect()))
     }
 
-    /// Reads the file, and what of it is new; or finds why that cannot be.
-    fn compare(&mut self) -> Result<Compared, String> {
-        let before = &self.config;
-        let new = config::load_after(&before.points, &before.path)
-            .map_err(|problems| problems.to_string())?;
-        let changes = config::changes(before, &new);
-        let variables = variables(&new, &changes, &self.reins.latest.read().variables)?;
-        Ok((new, changes, variables))
+    /// What of it is new; or why that cannot be.
+    fn compare(&mut self, new: &Config) -> Result<Compared, String> {
+        let changes = config::changes(&self.config, new);
+        let variables = variables(new, &changes, &self.reins.latest.read().variables)?;
+        Ok((changes, variables))
     }
 
     /// Makes everything ready for what the file says, or finds why that cannot be.
-    fn plan(&mut self) -> Result<(Config, Vec<Change>, Refit), String> {
-        let (new, changes, variables) = self.compare()?;
+    fn plan(&mut self, new: Config) -> Result<(Config, Vec<Change>, Refit), String> {
+        let (changes, variables) = self.compare(&new)?;
         let field = field(&self.config, &new, &changes, self.devices.exports())?;
         Ok((new, changes, Refit { field, variables, ..Refit::default() }))
     }
@@ -228,10 +239,17 @@ impl Daemon {
         self.reload.flight = Some(Flight { ticket, reply, changes });
     }
 
-    /// Begins a reload that had to wait, repeats what is wrong with the file, and frees points that
-    /// nobody looks at any more.
+    /// Goes on with a reload whose file was read, begins one that had to wait, repeats what is
+    /// wrong with the file, and frees points that nobody looks at any more.
     pub(super) fn pursue_reload(&mut self) {
-        if self.reload.flight.is_none()
+        if let Some(reading) = self.reload.reading.take() {
+            match reading.end() {
+                Ok((cause, read)) => self.have_read(cause, read),
+                Err(reading) => self.reload.reading = Some(reading),
+            }
+        }
+        if self.reload.reading.is_none()
+            && self.reload.flight.is_none()
             && let Some(cause) = self.reload.next.take()
         {
             self.reload(cause);
@@ -360,26 +378,4 @@ fn outcome(live: &[&Change], fixed: &[&Change]) -> String {
 fn view(change: &Change) -> ChangeView {
     let Change { place, how, effect } = change;
     ChangeView { key: place.to_string(), how: how.to_string(), effect: effect.to_string() }
-}
-
-/// Tells the daemon whenever the file is another than `seen` and has settled. An editor that writes
-/// it in two steps, or puts another in its place, is one change.
-pub(super) async fn watch_file(
-    path: PathBuf,
-    mut seen: Option<Stamp>,
-    events: mpsc::Sender<Event>,
-) {
-    let mut before = seen;
-    loop {
-        sleep(LOOK).await;
-        let file = path.clone();
-        let Ok(now) = spawn_blocking(move || Stamp::of(&file)).await else { return };
-        if now != seen && now == before {
-            seen = now;
-            if events.send(Event::Reload(Cause::File)).await.is_err() {
-                return;
-            }
-        }
-        before = now;
-    }
 }

@@ -7,20 +7,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::Daemon;
 use crate::config::Config;
 use crate::control::RetainView;
+use crate::patience::{self, PATIENCE};
 use crate::retain::{self, Found, OnCorrupt, Store};
 use crate::state::Folder;
 use crate::variable::{Variable, Variables};
 
-/// For the last write before the exit. With the 5 s of the stop itself, and the 2 s that the
-/// journal gets for its last lines, it stays below the 10 s that the unit allows.
-const LAST_WRITE: Duration = Duration::from_secs(2);
+/// For the last write before the exit. With the second that the journal gets for its last lines and
+/// the one for the record of the end, a disk that hangs costs less than 4 s; with the 5 s of the
+/// stop itself it stays below the 10 s that the unit allows.
+const LAST_WRITE: Duration = Duration::from_millis(1500);
 
 /// A write that takes longer than this is an alarm, though it may still succeed: a card that is
 /// wearing out stalls for seconds.
@@ -70,7 +72,9 @@ impl Retain {
         let Some(folder) = folder.filter(|_| !settings.variables.is_empty()) else {
             return Ok(Self::default());
         };
-        let found = retain::look(folder.path());
+        let place = folder.path().to_path_buf();
+        let found = patience::wait(PATIENCE, move || Ok(retain::look(&place)))
+            .with_context(|| format!("retained variables in {}", folder.path().display()))?;
         let store = Store::new(Arc::clone(folder), &found);
         let mut retain = Self { variables: settings.variables.clone().into(), ..Self::default() };
         retain.judge(&found, &store, settings.on_corrupt)?;

@@ -35,6 +35,7 @@ pub(super) struct Told {
     missed: u64,
     lines_lost: u64,
     overruns_at: Option<Instant>,
+    unread: Unread,
     /// Programs whose outputs are safe because they lack something.
     pub(super) degraded: BTreeSet<Arc<str>>,
     /// The last owner of each point, by id.
@@ -70,6 +71,39 @@ impl Told {
     }
 }
 
+/// Between two attempts to say that lines were lost: nobody may read that either.
+const UNREAD_PAUSE: Duration = Duration::from_secs(1);
+
+/// Lines of the log that were dropped because nobody read it.
+#[derive(Debug, Default)]
+struct Unread {
+    /// So many were said, or were attempts to say so.
+    known: u64,
+    /// Attempts since then.
+    attempts: u64,
+    tried_at: Option<Instant>,
+}
+
+impl Unread {
+    /// Says how many were dropped, when somebody reads again: `dropped()` are all since the start,
+    /// `say` logs a number of lines.
+    fn tell(&mut self, now: Instant, dropped: impl Fn() -> u64, say: impl FnOnce(u64)) {
+        let is_quiet = self.tried_at.is_none_or(|at| now - at >= UNREAD_PAUSE);
+        let before = dropped();
+        let lost = before - self.known - self.attempts;
+        if lost == 0 || !is_quiet {
+            return;
+        }
+        self.tried_at = Some(now);
+        say(lost);
+        if dropped() == before {
+            (self.known, self.attempts) = (before, 0);
+        } else {
+            self.attempts += 1;
+        }
+    }
+}
+
 /// At most so many lines about owners in [`OWNERS_PAUSE`]: two programs may pass all outputs to and
 /// fro for ever. What is not said is said later, if it is still so.
 const OWNERS_LINES: usize = 10;
@@ -81,6 +115,11 @@ impl Daemon {
     /// Says what has changed about devices, overruns and lost log lines.
     pub(super) fn tell_the_operator(&mut self) {
         let (news, told) = (self.reins.latest.read(), &mut self.told);
+        told.unread.tell(
+            Instant::now(),
+            || self.log.lost(),
+            |lost| tracing::warn!(lost, "{lost} lines of this log were lost: nobody read it"),
+        );
         for (name, fact) in news.points.devices().iter().zip(news.devices.iter()) {
             let before = match fact.fault {
                 Some(fault) => told.faults.insert(name.clone(), fault),
@@ -331,4 +370,37 @@ pub(super) fn tell(name: &str, note: &Note, supervisor: &Supervisor) {
 /// Microseconds as milliseconds for people.
 fn ms(micros: u64) -> String {
     format!("{:.1} ms", micros as f64 / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn lines_that_nobody_read_are_said_when_somebody_reads_again() {
+        let (dropped, is_read) = (Cell::new(0), Cell::new(false));
+        let said = Cell::new(None);
+        let say = |lost| match is_read.get() {
+            true => said.set(Some(lost)),
+            false => dropped.set(dropped.get() + 1),
+        };
+        let mut unread = Unread::default();
+        let mut now = Instant::now();
+        let mut tell = || {
+            now += UNREAD_PAUSE;
+            unread.tell(now, || dropped.get(), say);
+            said.take()
+        };
+        assert_eq!(tell(), None, "none is lost");
+        dropped.set(100);
+        assert_eq!(tell(), None);
+        assert_eq!((tell(), dropped.get()), (None, 102), "two attempts were lost too");
+        is_read.set(true);
+        assert_eq!(tell(), Some(100));
+        assert_eq!(tell(), None, "it is said once");
+        dropped.set(105);
+        assert_eq!(tell(), Some(3));
+    }
 }

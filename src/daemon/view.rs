@@ -54,7 +54,7 @@ impl Daemon {
             lateness: self.stats.lateness(),
             work: self.stats.work(),
             samples_lost: news.samples_lost,
-            log_lines_lost: news.lines_lost,
+            log_lines_lost: news.lines_lost + self.log.lost(),
             forces: news.forces.len() as u64,
             devices,
             plugins,

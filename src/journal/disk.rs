@@ -18,6 +18,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::file;
+
 /// The file that grows.
 const CURRENT: &str = "history.jsonl";
 
@@ -39,8 +41,8 @@ const MAX_WAITING: usize = 1024;
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 /// What the thread gets at the end to write what is queued. Longer than a slow card takes to sync,
-/// shorter than the service manager waits for a stop.
-const FAREWELL_TIME: Duration = Duration::from_secs(2);
+/// and a part of the 5 s in which a stop is over (`daemon/retain.rs` has the sum).
+const FAREWELL_TIME: Duration = Duration::from_secs(1);
 
 /// Why lines are not written at present. The thread and whoever hands it lines write it, the
 /// daemon reads it.
@@ -108,17 +110,16 @@ fn make(folder: &Path) -> io::Result<()> {
 /// The end of a file, or all of it if it is no longer than it should be.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
-    match fs::metadata(path) {
-        Ok(about) if about.is_file() => {
-            let mut file = File::open(path)?;
-            let most = 2 * MAX_FILE_BYTES;
-            file.seek(SeekFrom::Start(about.len().saturating_sub(most)))?;
-            file.take(most).read_to_end(&mut text)?;
+    let mut file = match file::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(text),
+        Err(error) => {
+            return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display())));
         }
-        Ok(_) => return Err(io::Error::other(format!("{} is no file", path.display()))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
+    };
+    let most = 2 * MAX_FILE_BYTES;
+    file.seek(SeekFrom::Start(file.metadata()?.len().saturating_sub(most)))?;
+    file.take(most).read_to_end(&mut text)?;
     Ok(text)
 }
 

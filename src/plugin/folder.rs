@@ -18,7 +18,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use notify::event::{AccessKind, AccessMode, Event, EventKind, ModifyKind, RenameMode};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
@@ -105,8 +105,12 @@ fn misnamed(quoted: &str) -> Refusal {
     )
 }
 
+/// How long the end of the thread is waited for. Only a folder that gives no answer takes longer,
+/// and the thread is left behind then.
+const FAREWELL_TIME: Duration = Duration::from_millis(500);
+
 /// A watched folder. Dropping it ends the thread and waits for that, which takes milliseconds
-/// unless the receiver of the reports blocks.
+/// unless the folder gives no answer or the receiver of the reports blocks.
 #[derive(Debug)]
 pub struct Watch {
     inbox: Arc<Inbox>,
@@ -150,10 +154,16 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.inbox.put(|mail| mail.stop = true);
-        if let Some(thread) = self.thread.take() {
-            // It panics only if `report` does; then the message is on stderr already.
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else { return };
+        let stopped = Instant::now();
+        while !thread.is_finished() {
+            if stopped.elapsed() > FAREWELL_TIME {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
+        // It panics only if `report` does; then the message is in the log already.
+        let _ = thread.join();
     }
 }
 

@@ -17,9 +17,11 @@ use nix::unistd::Pid;
 use crate::rig::block_on;
 
 mod plant;
+mod share;
 mod witness;
 
 pub use plant::{Keys, Plant, remount};
+pub use share::Share;
 pub use witness::{SAFE_MARK, WITNESS, beside_the_witness, through, unharmed};
 
 /// Limit for what takes milliseconds on an idle machine. The compile worker runs at the lowest
@@ -60,19 +62,26 @@ fn launch_by(
     environment: &[(&str, &str)],
 ) -> Child {
     let log = fs::File::options().create(true).append(true).open(log).unwrap();
+    arrange(&mut command, plant, arguments, environment).stderr(log).spawn().unwrap()
+}
+
+/// Gives such a command everything but a place for the log.
+fn arrange<'c>(
+    command: &'c mut Command,
+    plant: &Plant,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> &'c mut Command {
     command
         .arg("run")
         .arg(plant.path("camshaft.toml"))
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(log)
         .env_remove("NOTIFY_SOCKET")
         // What it keeps lies in the plant, not in the user's home.
         .env("STATE_DIRECTORY", plant.state())
         .envs(environment.iter().copied())
-        .spawn()
-        .unwrap()
 }
 
 /// A running daemon. Dropping it ends it.
@@ -131,6 +140,15 @@ impl Daemon {
         strace.args(["-D", "-f", "-qq", "-o"]).arg(trace).arg(env!("CARGO_BIN_EXE_camshaft"));
         let child = launch_by(strace, &plant, &plant.path("log"), &[], environment);
         Self::wait_up(plant, child, |status| status.cycle > 0)
+    }
+
+    /// A daemon that is started by a command which is whole but for the daemon's arguments, and
+    /// whose log goes to `stderr`. The witness runs.
+    pub fn by(mut command: Command, plant: Plant, stderr: Stdio) -> Self {
+        let child = arrange(&mut command, &plant, &[], &[]).stderr(stderr).spawn().unwrap();
+        Self::wait_up(plant, child, |status| {
+            status.plugins.iter().any(|p| p.name == "witness" && p.polls > 0)
+        })
     }
 
     fn wait_up(plant: Plant, child: Child, is_up: impl Fn(&StatusView) -> bool) -> Self {

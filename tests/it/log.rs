@@ -12,7 +12,7 @@ use camshaft::log::{self, Settings};
 fn child() {
     let Ok(settings) = std::env::var("LOG_SETTINGS") else { return };
     let settings: Settings = toml::from_str(&settings).unwrap();
-    let handle = log::start(&settings).unwrap();
+    let (handle, _writer) = log::start(&settings).unwrap();
     for round in 1..=2 {
         tracing::debug!(plugin = "tank", round, "quiet");
         tracing::info!(plugin = "tank", round, "swapped");

@@ -15,6 +15,7 @@ mod evil;
 mod field;
 mod folder;
 mod force;
+mod hang;
 mod history;
 mod hostile;
 mod log;

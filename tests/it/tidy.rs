@@ -14,7 +14,7 @@ use source::{Function, after_word, functions, scrubbed, test_lines};
 
 /// Every module below `src/` with its floor. A module uses lower floors only; those on one floor do
 /// not know each other.
-const FLOORS: [(&str, u8); 23] = [
+const FLOORS: [(&str, u8); 25] = [
     ("main", 7),
     ("cli", 7),
     ("daemon", 6),
@@ -38,12 +38,16 @@ const FLOORS: [(&str, u8); 23] = [
     ("stamp", 0),
     ("confine", 0),
     ("state", 0),
+    ("file", 0),
+    ("patience", 0),
 ];
 
 /// Neighbours that know each other nevertheless.
-const NEIGHBOURS: [(&str, &str); 2] = [
+const NEIGHBOURS: [(&str, &str); 3] = [
     // A variable's value can be shown and given as a point's.
     ("variable", "image"),
+    // What lies in its folder may be anything.
+    ("journal", "file"),
     // `main` is the other half of the command line.
     ("main", "cli"),
 ];

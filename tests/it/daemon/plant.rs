@@ -9,6 +9,7 @@ use camshaft::plugin::ModuleHash;
 use tempfile::TempDir;
 
 use super::WITNESS;
+use super::share::{Server, Share};
 use crate::rig::wat;
 
 /// Only one plant at a time: their figures would spoil each other.
@@ -16,8 +17,9 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 /// A folder with everything that a daemon needs.
 pub struct Plant {
-    /// Unmounted before the folder is removed.
+    /// Unmounted before the folder is removed, and so are these.
     mounts: Vec<Mount>,
+    shares: Vec<Server>,
     dir: TempDir,
     _alone: MutexGuard<'static, ()>,
 }
@@ -40,7 +42,7 @@ impl Plant {
     pub fn new(keys: Keys<'_>) -> Self {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::tempdir().unwrap();
-        let plant = Self { mounts: Vec::new(), dir, _alone: alone };
+        let plant = Self { mounts: Vec::new(), shares: Vec::new(), dir, _alone: alone };
         fs::create_dir(plant.plugins()).unwrap();
         plant.configure(keys);
         plant.drop_in("witness", &wat(WITNESS));
@@ -86,6 +88,14 @@ impl Plant {
         fs::write(&half, bytes).unwrap();
         fs::rename(half, self.file(name)).unwrap();
         format!("{:#}", ModuleHash::of(bytes))
+    }
+
+    /// Puts a share in the place of a folder, with what that has. Needs the right to mount.
+    pub fn share(&mut self, folder: PathBuf) -> Share {
+        let server = Server::start(folder);
+        let share = server.share();
+        self.shares.push(server);
+        share
     }
 
     /// Mounts an empty file system of this size on a folder. Needs the right to mount.

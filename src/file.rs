@@ -1,0 +1,90 @@
+//! Files of which nobody knows what they are: only regular ones are opened, without waiting, and
+//! read up to a limit.
+//!
+//! Opening a pipe in the place of a file would wait for whoever writes into it, for ever. A file
+//! system that gives no answer makes any call wait; that is for `patience.rs`.
+
+use std::fs::{File, FileType, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+
+/// Opens a regular file to read it. A link to one is followed.
+///
+/// # Errors
+/// Whatever the disk says, or what it is instead.
+pub fn open(path: &Path) -> io::Result<File> {
+    // NOCTTY: a terminal in its place must not become ours.
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    let kind = file.metadata()?.file_type();
+    match kind.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other(format!("it is {}, and no regular file", name(kind)))),
+    }
+}
+
+/// What a file is that is no regular one, with its article.
+fn name(kind: FileType) -> &'static str {
+    match kind {
+        _ if kind.is_dir() => "a folder",
+        _ if kind.is_fifo() => "a pipe",
+        _ if kind.is_socket() => "a socket",
+        _ => "a device",
+    }
+}
+
+/// The content of a regular file, if it has at most `most` bytes; `None` if there is no such file.
+///
+/// # Errors
+/// As [`open`], or that it is longer.
+pub fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    let read = file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if read as u64 > most {
+        let why = format!("it has more than {most} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use nix::sys::stat::Mode;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_up_to_its_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        assert_eq!(read(&path, 9).unwrap(), None);
+        fs::write(&path, "two").unwrap();
+        assert_eq!(read(&path, 3).unwrap().as_deref(), Some(&b"two"[..]));
+        assert_eq!(read(&path, 2).unwrap_err().to_string(), "it has more than 2 bytes");
+        assert_eq!(read(&path, u64::MAX).unwrap().map(|bytes| bytes.len()), Some(3));
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_named_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pipe, socket) = (dir.path().join("pipe"), dir.path().join("socket"));
+        nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let why = |path: &Path| read(path, 9).unwrap_err().to_string();
+        assert_eq!(why(&pipe), "it is a pipe, and no regular file");
+        assert_eq!(why(dir.path()), "it is a folder, and no regular file");
+        assert_eq!(why(Path::new("/dev/null")), "it is a device, and no regular file");
+        // The system itself opens no socket.
+        assert!(read(&socket, 9).is_err());
+    }
+}

@@ -1,0 +1,114 @@
+//! Calls that a file system may leave without an answer: made on a thread of their own, and waited
+//! for no longer than [`PATIENCE`].
+//!
+//! A server that is gone or a card that dies makes any call on a file wait, and nothing ends such a
+//! wait but an answer. So the thread stays behind, and what it was asked for may still be done
+//! later; only a few of them may stay. That a pipe in the place of a file makes nobody wait is in
+//! `file.rs`.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+/// How long an answer is waited for: longer than a card that is wearing out takes, or a disk to
+/// begin to turn; no longer than a person waits without a word.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Calls that wait at one time. What asks often asks once at a time, so there are a few kinds.
+const MAX_CALLS: usize = 32;
+
+/// Lives as long as a call.
+static CALLS: std::sync::LazyLock<Arc<()>> = std::sync::LazyLock::new(Arc::default);
+
+/// Does `work` and waits for it here, up to `limit`.
+///
+/// # Errors
+/// Those of `work`, and [`io::ErrorKind::TimedOut`] when there is no answer in time.
+pub fn wait<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (tell, told) = sync_channel(1);
+    begin(work, move |answer| drop(tell.send(answer)))?;
+    told.recv_timeout(limit).unwrap_or_else(|_| Err(no_answer(limit)))
+}
+
+/// The same for a task: nothing else waits meanwhile.
+///
+/// # Errors
+/// As [`wait`].
+pub async fn answer<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (tell, told) = oneshot::channel();
+    begin(work, move |answer| drop(tell.send(answer)))?;
+    match timeout(limit, told).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) | Err(_) => Err(no_answer(limit)),
+    }
+}
+
+fn begin<T>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    tell: impl FnOnce(io::Result<T>) + Send + 'static,
+) -> io::Result<()> {
+    let call = Arc::clone(&CALLS);
+    if Arc::strong_count(&call) > MAX_CALLS {
+        let why = format!("{MAX_CALLS} calls on files wait for an answer already");
+        return Err(io::Error::new(io::ErrorKind::ResourceBusy, why));
+    }
+    thread::Builder::new().name("disk".into()).spawn(move || {
+        let panicked = |_| Err(io::Error::other("the thread that did it has panicked"));
+        let answer = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked);
+        // Before anybody hears of the answer, who may call again.
+        drop(call);
+        tell(answer);
+    })?;
+    Ok(())
+}
+
+fn no_answer(limit: Duration) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("no answer for {limit:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn what_hangs_is_waited_for_no_longer_than_its_limit() {
+        let limit = Duration::from_millis(50);
+        assert_eq!(wait(limit, || Ok(1)).unwrap(), 1);
+        let (hold, held) = channel::<()>();
+        let started = Instant::now();
+        let error = wait(limit, move || held.recv().map_err(io::Error::other)).unwrap_err();
+        assert_eq!(
+            (error.kind(), &*error.to_string()),
+            (io::ErrorKind::TimedOut, "no answer for 50ms")
+        );
+        assert!(started.elapsed() < PATIENCE);
+        drop(hold);
+        let error = wait::<()>(PATIENCE, || panic!("on purpose")).unwrap_err();
+        assert!(error.to_string().contains("has panicked"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_task_waits_no_longer_either() {
+        let limit = Duration::from_millis(50);
+        assert_eq!(answer(PATIENCE, || Ok(1)).await.unwrap(), 1);
+        let (_hold, held) = channel::<()>();
+        let work = move || held.recv().map_err(io::Error::other);
+        let error = answer(limit, work).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}

@@ -1,0 +1,146 @@
+//! A file system gives no answer, or a pipe lies in the place of a file. Each case is one of the
+//! places where the daemon has files, and the last is all of them at once.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
+use super::{END, ends, goes_on, plant};
+use crate::daemon::{Daemon, LIMIT, LogLine, Plant, launch, wait};
+use crate::rig::block_on;
+
+/// Moves the configuration into a folder of its own.
+fn config_in_a_folder(plant: &Plant) -> PathBuf {
+    let (folder, path) = (plant.path("conf"), plant.path("camshaft.toml"));
+    fs::create_dir(&folder).unwrap();
+    fs::rename(&path, folder.join("camshaft.toml")).unwrap();
+    symlink(folder.join("camshaft.toml"), path).unwrap();
+    folder
+}
+
+#[test]
+#[ignore = "needs root: it mounts"]
+fn a_configuration_that_gives_no_answer_stops_nothing() {
+    let mut plant = plant();
+    let share = plant.share(config_in_a_folder(&plant));
+    let daemon = Daemon::on(plant);
+    share.hang();
+    daemon.kill(Signal::SIGHUP);
+    wait("a reload is under way", LIMIT, || {
+        let error = block_on(daemon.client.diff()).unwrap_err().to_string();
+        error.contains("another reload is under way").then_some(())
+    });
+    let asked = Instant::now();
+    let error = block_on(daemon.client.reload()).unwrap_err().to_string();
+    assert!(error.contains("camshaft.toml") && error.contains("no answer for 5s"), "{error}");
+    // That of the signal is waited for first.
+    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
+    let refused = daemon.status().config_refused.expect("the status says it");
+    assert!(refused.contains("no answer"), "{refused}");
+    goes_on(daemon, &[share]);
+}
+
+#[test]
+#[ignore = "needs root: it mounts"]
+fn a_state_directory_that_gives_no_answer_stops_nothing() {
+    let mut plant = plant();
+    let share = plant.share(plant.state());
+    let daemon = Daemon::on(plant);
+    share.hang();
+    goes_on(daemon, &[share]);
+}
+
+#[test]
+#[ignore = "needs root: it mounts"]
+fn a_start_waits_no_longer_for_a_state_directory() {
+    let mut plant = plant();
+    let share = plant.share(plant.state());
+    share.hang();
+    let daemon = Daemon::on(plant);
+    let is_said = |line: &LogLine| {
+        line.message.contains("state.dir") && line.message.contains("no answer for 5s")
+    };
+    assert!(daemon.log().iter().any(is_said));
+    goes_on(daemon, &[share]);
+}
+
+#[test]
+#[ignore = "needs root: it mounts"]
+fn a_cache_that_gives_no_answer_stops_nothing() {
+    let mut plant = plant();
+    let share = plant.share(plant.cache());
+    let daemon = Daemon::on(plant);
+    share.hang();
+    goes_on(daemon, &[share]);
+}
+
+#[test]
+#[ignore = "needs root: it mounts"]
+fn an_end_is_orderly_though_the_plugin_folder_gives_no_answer() {
+    let mut plant = plant();
+    let share = plant.share(plant.plugins());
+    let daemon = Daemon::on(plant);
+    share.hang();
+    // The next look at the folder waits.
+    let cycle = daemon.status().cycle;
+    wait("the scan goes on", LIMIT, || (daemon.status().cycle > cycle + 1000).then_some(()));
+    let plant = ends(daemon, &[share]);
+    let daemon = Daemon::on(plant);
+    let is_blamed = |line: &LogLine| line.message.contains("end was abnormal");
+    assert!(!daemon.log().iter().any(is_blamed));
+}
+
+#[test]
+#[ignore = "needs root: it mounts"]
+fn nothing_gives_an_answer_and_nothing_stops() {
+    let mut plant = plant();
+    let folders = [config_in_a_folder(&plant), plant.state(), plant.cache()];
+    let shares = folders.map(|folder| plant.share(folder));
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    super::log::fill(&mut writer);
+    let command = Command::new(env!("CARGO_BIN_EXE_camshaft"));
+    let daemon = Daemon::by(command, plant, writer.into());
+    shares.iter().for_each(|share| share.hang());
+    daemon.kill(Signal::SIGHUP);
+    goes_on(daemon, &shares);
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_of_state_makes_nobody_wait() {
+    for name in ["starts.json", "retain.a", "retain.b", "history.jsonl"] {
+        let plant = plant();
+        let path = plant.path("camshaft.toml");
+        let marked = "[[variable]]\nname = \"kept\"\ntype = \"int\"\ninitial = 0\nretain = true\n";
+        fs::write(&path, fs::read_to_string(&path).unwrap() + marked).unwrap();
+        fs::create_dir_all(plant.state()).unwrap();
+        mkfifo(&plant.state().join(name), Mode::S_IRWXU).unwrap();
+        let daemon = Daemon::on(plant);
+        let is_said =
+            |line: &LogLine| line.message.contains(name) && line.message.contains("it is a pipe");
+        assert!(daemon.log().iter().any(is_said), "{name}");
+        let (status, time, _) = daemon.stop();
+        assert!(status.success() && time < END, "{name}: {status} after {time:?}");
+    }
+}
+
+#[test]
+fn a_pipe_in_the_place_of_the_configuration_makes_nobody_wait() {
+    let daemon = Daemon::on(plant());
+    let path = daemon.path("camshaft.toml");
+    fs::remove_file(&path).unwrap();
+    mkfifo(&path, Mode::S_IRWXU).unwrap();
+    let error = block_on(daemon.client.reload()).unwrap_err().to_string();
+    assert!(error.contains("it is a pipe"), "{error}");
+    let plant = daemon.slay();
+    let mut child = launch(&plant, &plant.path("second"), &[], &[]);
+    let status = wait("the start is refused", END, || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(78));
+    let text = fs::read_to_string(plant.path("second")).unwrap();
+    assert!(text.contains("it is a pipe") && text.lines().count() == 1, "nothing ran: {text}");
+}
