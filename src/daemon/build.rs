@@ -82,7 +82,7 @@ async fn start(config: Config, log: log::Handle, no_plugins: bool) -> anyhow::Re
     let state = open_state(&config)?;
     let folder = state.as_ref().ok();
     let retain = Retain::load(&config, folder)?;
-    let recovery = recovery::begin(folder, no_plugins);
+    let recovery = recovery::begin(folder, no_plugins, &config.recovery);
     let record = Record::new(open_journal(&state));
     let outcome = live(config, log, (events, inbox), socket, (retain, recovery, record)).await;
     recovery::end(folder);
