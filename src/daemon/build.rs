@@ -194,7 +194,17 @@ type State = Result<Arc<Folder>, String>;
 fn open_state(config: &Config) -> anyhow::Result<State> {
     let (dir, marked) = (config.state.dir.display(), config.retain.variables.len());
     match Folder::open(&config.state.dir) {
-        Ok(folder) => Ok(Ok(Arc::new(folder))),
+        Ok(folder) => {
+            if let Some(trouble) = folder.trouble() {
+                tracing::error!(
+                    %dir,
+                    trouble,
+                    "state.dir: {dir} takes no writes ({trouble}): what is in it counts, and what \
+                     is new is lost at the end; save the files and replace the disk"
+                );
+            }
+            Ok(Ok(Arc::new(folder)))
+        }
         Err(error) if marked == 0 => {
             let why = format!("{dir} cannot be used: {error}");
             tracing::warn!(
