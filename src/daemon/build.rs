@@ -291,7 +291,19 @@ fn open_journal(state: &State) -> Journal<Receipt> {
         // It was told when the folder did not open.
         Err(why) => return Journal::in_memory(format!("in memory only; {why}")),
     };
-    Journal::open(folder).unwrap_or_else(|error| {
+    let opened = Journal::open(folder).inspect(|journal| {
+        let (damaged, folder) = (journal.damaged(), folder.display());
+        if damaged > 0 {
+            let lines = if damaged == 1 { "1 line".into() } else { format!("{damaged} lines") };
+            tracing::warn!(
+                %folder,
+                damaged,
+                "{lines} of the history in {folder} passed over as damaged or of another version: \
+                 what was in them is forgotten, also if it was a quarantine"
+            );
+        }
+    });
+    opened.unwrap_or_else(|error| {
         let folder = folder.display();
         let why = format!("in memory only; {folder} cannot be used: {error}");
         tracing::warn!(%folder, %error, "the history is kept {why}");

@@ -11,6 +11,7 @@ use super::answer::answer_later;
 use crate::control::{Code, Failure, Reply, Response};
 use crate::plugin::ModuleHash;
 use crate::plugin::folder::publish;
+use crate::state;
 
 impl Daemon {
     /// Keeps what has proved itself since the last look.
@@ -29,9 +30,10 @@ impl Daemon {
             entry.kept = Some(running.hash);
             let file = self.config.plugins.dir.join(format!("{name}.wasm"));
             let versions = versions.clone();
+            let most = self.config.plugins.limits.module_bytes;
             tokio::task::spawn_blocking(move || {
                 // A file that holds other bytes by now is not what has proved itself.
-                let module = std::fs::read(&file).unwrap_or_default();
+                let module = state::read(&file, most).ok().flatten().unwrap_or_default();
                 if ModuleHash::of(&module) == running.hash
                     && let Err(error) = versions.keep(&name, &module)
                 {
