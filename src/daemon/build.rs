@@ -158,15 +158,17 @@ async fn live(
 }
 
 /// Turns signals into events. SIGUSR1 and SIGUSR2 would end the process by default; somebody's
-/// stray one must not, so they are caught and do nothing.
+/// stray one must not, so they are caught and do nothing. So is SIGXFSZ: a write beyond the limit
+/// of a file's size (RLIMIT_FSIZE) then fails with EFBIG, an error of the disk like others.
 fn listen_to_signals(events: &mpsc::Sender<Event>) -> anyhow::Result<()> {
     type Make = fn() -> Option<Event>;
-    let all: [(SignalKind, Make); 5] = [
+    let all: [(SignalKind, Make); 6] = [
         (SignalKind::terminate(), || Some(Event::Stop)),
         (SignalKind::interrupt(), || Some(Event::Stop)),
         (SignalKind::hangup(), || Some(Event::Reload(Cause::Signal))),
         (SignalKind::user_defined1(), || None),
         (SignalKind::user_defined2(), || None),
+        (SignalKind::from_raw(nix::libc::SIGXFSZ), || None),
     ];
     for (kind, make) in all {
         let mut signals = signal(kind).context("signals cannot be listened to")?;
