@@ -44,9 +44,10 @@ pub fn run_in_guest(test: &str) {
         .args(["mem=1G", "root=none", "rootfstype=hostfs", "rootflags=/", "ro", "quiet"])
         // A kernel that panics ends.
         .args(["con=null", "con0=fd:0,fd:1", "panic=-1"])
-        .arg(format!("init={}", init.display()))
+        // Its words end at spaces, and paths may have some.
+        .arg(format!("init=\"{}\"", init.display()))
         // What the kernel does not know becomes an environment variable of init.
-        .args([format!("TESTS={}", this.display()), format!("TEST={test}")])
+        .args([format!("TESTS=\"{}\"", this.display()), format!("TEST={test}")])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
