@@ -4,10 +4,10 @@
 //! which answers. Whoever may open the socket is trusted to operate, yet not to be correct: a slow,
 //! stuck or noisy client costs a connection for a while and never memory without a limit. Whoever
 //! has sent anything is answered, also where that is a refusal before the end of the request:
-//! `parting.rs`. The other end is `client.rs`; the routes are listed in `mod.rs`.
+//! `drain.rs`. The other end is `client.rs`; the routes are listed in `mod.rs`.
 
 mod body;
-mod parting;
+mod drain;
 mod route;
 mod socket;
 
@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::Call;
-use parting::{Received, leave};
+use drain::{Received, drain, duplicate};
 use route::Door;
 pub use socket::{BindError, Socket};
 
@@ -53,7 +53,7 @@ const CONNECTION_TIME: Duration = Duration::from_secs(90);
 
 /// Connections that are answered and still sending, beside those above. More are closed at once,
 /// and their clients may see a reset in place of the answer.
-const MAX_LEAVING: usize = 32;
+const MAX_DRAINING: usize = 32;
 
 /// What running requests get to end, once the daemon stops.
 const FAREWELL_TIME: Duration = Duration::from_secs(1);
@@ -75,18 +75,18 @@ pub async fn serve(
 ) {
     let routes = route::routes(Door::new(calls, module_bytes));
     let mut connections = JoinSet::new();
-    let mut leaving = JoinSet::new();
+    let mut draining = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     let mut is_failing = false;
     loop {
         tokio::select! {
             () = &mut shutdown => break,
             Some(ended) = connections.join_next(), if !connections.is_empty() => {
-                if let Ok(Some(rest)) = ended && leaving.len() < MAX_LEAVING {
-                    leaving.spawn(leave(rest));
+                if let Ok(Some(rest)) = ended && draining.len() < MAX_DRAINING {
+                    draining.spawn(drain(rest));
                 }
             }
-            Some(_) = leaving.join_next(), if !leaving.is_empty() => {}
+            Some(_) = draining.join_next(), if !draining.is_empty() => {}
             stream = accept(&socket, &mut is_failing), if connections.len() < MAX_CONNECTIONS => {
                 if let Some(stream) = stream {
                     connections.spawn(converse(stream, routes.clone()));
@@ -123,7 +123,7 @@ fn complain(error: &io::Error, is_failing: &mut bool) {
 /// One connection: one request, one answer. Gives the connection back if its client has been
 /// answered before it has sent the whole request.
 async fn converse(stream: UnixStream, routes: axum::Router) -> Option<UnixStream> {
-    let (stream, twin) = parting::twins(stream).ok()?;
+    let (stream, rest) = duplicate(stream).ok()?;
     let (received, answered) = (Received::default(), Notify::new());
     let routes = TowerToHyperService::new(routes);
     let service = service_fn(async |request: Request<Incoming>| {
@@ -149,5 +149,5 @@ async fn converse(stream: UnixStream, routes: axum::Router) -> Option<UnixStream
         () = unread => {}
         () = sleep(CONNECTION_TIME) => {}
     }
-    (!received.is_whole()).then_some(twin)
+    (!received.is_whole()).then_some(rest)
 }

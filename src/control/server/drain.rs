@@ -18,27 +18,27 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 /// For a client that sends nothing and does not close either: it has had its answer for so long.
-const PAUSE: Duration = Duration::from_secs(1);
+const IDLE_TIME: Duration = Duration::from_secs(1);
 
 /// For one that goes on sending: the largest module there can be, at the pace of a unix socket.
-const PARTING_TIME: Duration = Duration::from_secs(10);
+const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 /// Two handles of one connection: it is not closed before both are dropped.
-pub(super) fn twins(stream: UnixStream) -> io::Result<(UnixStream, UnixStream)> {
+pub(super) fn duplicate(stream: UnixStream) -> io::Result<(UnixStream, UnixStream)> {
     let stream = stream.into_std()?;
-    let twin = stream.try_clone()?;
-    Ok((UnixStream::from_std(stream)?, UnixStream::from_std(twin)?))
+    let other = stream.try_clone()?;
+    Ok((UnixStream::from_std(stream)?, UnixStream::from_std(other)?))
 }
 
 /// Reads what still comes, so that the client finds its answer.
-pub(super) async fn leave(mut stream: UnixStream) {
+pub(super) async fn drain(mut stream: UnixStream) {
     // Fails if the client has gone.
     let _ = stream.shutdown().await;
-    let drain = async {
+    let read_all = async {
         let mut bytes = [0; 16 << 10];
-        while let Ok(Ok(1..)) = timeout(PAUSE, stream.read(&mut bytes)).await {}
+        while let Ok(Ok(1..)) = timeout(IDLE_TIME, stream.read(&mut bytes)).await {}
     };
-    let _ = timeout(PARTING_TIME, drain).await;
+    let _ = timeout(DRAIN_TIME, read_all).await;
 }
 
 /// Whether a request has been read to its end. The body that is watched writes it, the connection
