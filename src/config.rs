@@ -19,7 +19,7 @@ use crate::driver::MAX_DEVICES;
 use crate::image::Points;
 use crate::log;
 use crate::plugin::{self, Compiler, Grant, Limits, SwapPolicy, VariableGrant};
-use crate::retain::OnCorrupt;
+use crate::retain::{OnCorrupt, OnReadonly};
 use crate::scan::thread;
 use crate::stamp::Stamp;
 use crate::supervisor::RestartPolicy;
@@ -35,6 +35,7 @@ mod layout;
 mod points;
 mod problem;
 mod read;
+mod recovery;
 mod scan;
 mod swap;
 #[cfg(test)]
@@ -43,6 +44,7 @@ mod word;
 
 pub use change::{Change, Effect, How, Place, changes, has_other_field};
 pub use problem::{Problem, Problems};
+pub use recovery::RecoverySettings;
 
 use check::Surroundings;
 use file::ConfigFile;
@@ -72,6 +74,8 @@ pub struct Config {
     pub state: StateSettings,
     /// `[retain]`
     pub retain: RetainSettings,
+    /// `[recovery]`
+    pub recovery: RecoverySettings,
     /// `[control]`
     pub control: ControlSettings,
     /// `[crash]`
@@ -131,6 +135,8 @@ pub struct RetainSettings {
     pub flush: Duration,
     /// What to do when no whole file is left.
     pub on_corrupt: OnCorrupt,
+    /// What to do when the state directory takes no writes.
+    pub on_readonly: OnReadonly,
 }
 
 /// How people reach the daemon.
@@ -264,6 +270,7 @@ fn decide(
     let layout = layout::place(&file.devices, report);
     let variables = check::variables(&file.variables, report);
     let retain = check::retain(&file.retain, &file.variables, &variables, report);
+    let recovery = recovery::recovery(&file.recovery, report);
     let control = check::control(&file.control, here, report);
     // Only now: `Points` takes nothing that is wrong.
     if !report.is_clean() {
@@ -285,6 +292,7 @@ fn decide(
         variables,
         state: check::state(&file.state, here),
         retain,
+        recovery,
         control,
         crash: CrashSettings { record: file.crash.record.as_ref().is_none_or(|said| said.value) },
         log: check::log(&file.log),

@@ -53,6 +53,7 @@ pub struct Entry<T> {
 pub struct Journal<T> {
     entries: VecDeque<Entry<T>>,
     last_seq: u64,
+    damaged: usize,
     /// Or why nothing is written.
     pen: Result<Pen, String>,
 }
@@ -67,15 +68,21 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
     /// written when there is room.
     pub fn open(folder: &Path) -> io::Result<Self> {
         let (text, pen) = disk::open(folder)?;
-        let mut entries: VecDeque<Entry<T>> = entries(&text).collect();
-        let last_seq = entries.iter().map(|entry| entry.seq).max().unwrap_or_default();
+        let (mut entries, mut damaged) = (VecDeque::new(), 0);
+        for piece in pieces(&text) {
+            match entry(piece) {
+                Some(entry) => entries.push_back(entry),
+                None => damaged += 1,
+            }
+        }
+        let last_seq = entries.iter().map(|entry: &Entry<T>| entry.seq).max().unwrap_or_default();
         entries.drain(..entries.len().saturating_sub(MAX_ENTRIES));
-        Ok(Self { entries, last_seq, pen: Ok(pen) })
+        Ok(Self { entries, last_seq, damaged, pen: Ok(pen) })
     }
 
     /// A journal that is forgotten at the end; `why` is its trouble.
     pub fn in_memory(why: impl Into<String>) -> Self {
-        Self { entries: VecDeque::new(), last_seq: 0, pen: Err(why.into()) }
+        Self { entries: VecDeque::new(), last_seq: 0, damaged: 0, pen: Err(why.into()) }
     }
 
     /// Records what happened now. Never waits.
@@ -105,6 +112,12 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
         newest
     }
 
+    /// Lines that were passed over when it was opened, because they are torn or changed, or make no
+    /// sense to this version.
+    pub fn damaged(&self) -> usize {
+        self.damaged
+    }
+
     /// Why what is recorded would be lost with the process; `None` when it is written.
     pub fn trouble(&self) -> Option<String> {
         match &self.pen {
@@ -130,14 +143,14 @@ fn seal(line: &[u8]) -> String {
     format!(r#","check":"{}"}}"#, &hash[..CHECK_DIGITS])
 }
 
-/// Every whole entry in a text of lines, or in what is left of one.
-fn entries<T: DeserializeOwned>(text: &[u8]) -> impl Iterator<Item = Entry<T>> {
-    text.split(|byte| *byte == b'\n').flat_map(|line| {
-        let is_start = |at: &usize| line[*at..].starts_with(START);
+/// Every piece of a text of lines that is an entry, or was one.
+fn pieces(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.flat_map(|line| {
+        let is_start = |at: &usize| *at == 0 || line[*at..].starts_with(START);
         let mut bounds: Vec<usize> = (0..line.len()).filter(is_start).collect();
         bounds.push(line.len());
-        let pieces: Vec<_> = bounds.windows(2).map(|pair| &line[pair[0]..pair[1]]).collect();
-        pieces.into_iter().filter_map(entry)
+        bounds.windows(2).map(|pair| &line[pair[0]..pair[1]]).collect::<Vec<_>>()
     })
 }
 

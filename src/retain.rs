@@ -55,6 +55,17 @@ pub enum OnCorrupt {
     Refuse,
 }
 
+/// What to do when the state directory can be read and takes no writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnReadonly {
+    /// Start with the values that are there, and raise an alarm: what changes is lost at the end.
+    #[default]
+    Start,
+    /// Do not start.
+    Refuse,
+}
+
 /// What one file holds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generation {

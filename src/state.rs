@@ -25,6 +25,8 @@ const MAX_LOCK_BYTES: u64 = 32;
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
+    /// Why nothing could be written when it was opened.
+    trouble: Option<String>,
     /// Held for as long as the folder is ours.
     _lock: Lock,
 }
@@ -53,16 +55,12 @@ impl Lock {
     /// # Errors
     /// See [`NotLocked`].
     pub fn take(path: &Path) -> Result<Self, NotLocked> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            // Whoever may write into the folder could have it point to a file of ours.
-            .custom_flags(OFlag::O_NOFOLLOW.bits())
-            .open(path)
-            .map_err(NotLocked::Io)?;
+        Self::of(open_lock(path).map_err(NotLocked::Io)?)
+    }
+
+    /// Locks an open file, within half a second, and writes the number of this process into it if
+    /// it can be written.
+    fn of(mut file: File) -> Result<Self, NotLocked> {
         let started = Instant::now();
         loop {
             match file.try_lock() {
@@ -85,6 +83,37 @@ impl Lock {
     }
 }
 
+/// Opens a lock file for writing, and makes it if it is not there.
+fn open_lock(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    // Whoever may write into the folder could have it point to a file of ours.
+    options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)
+}
+
+/// The lock of a folder on a disk that takes no writes: its lock file, or where there is none the
+/// folder itself. Neither needs to be written for that.
+fn open_unwritable(folder: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
+    match options.open(folder.join(LOCK)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => File::open(folder),
+        opened => opened,
+    }
+}
+
+/// Whether the disk takes no writes, and may well be read: it was made read-only, as a kernel does
+/// with a card that fails; it is full; or it fails already.
+fn is_unwritable(error: &io::Error) -> bool {
+    const EIO: i32 = nix::libc::EIO;
+    let kinds = [
+        io::ErrorKind::ReadOnlyFilesystem,
+        io::ErrorKind::StorageFull,
+        io::ErrorKind::QuotaExceeded,
+    ];
+    kinds.contains(&error.kind()) || error.raw_os_error() == Some(EIO)
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
         // Not left to closing: a child between fork and exec has the file open as well.
@@ -93,11 +122,12 @@ impl Drop for Lock {
 }
 
 impl Folder {
-    /// Opens the directory, makes it if it is not there, and locks it.
+    /// Opens the directory, makes it if it is not there, and locks it. Of one that is there and
+    /// takes no writes, [`Folder::trouble`] says why: it can still be read.
     ///
     /// # Errors
-    /// When it cannot be made or written, when others may write into it, or when another daemon
-    /// uses it.
+    /// When it cannot be made, when this user may not write into it or others may, or when another
+    /// daemon uses it.
     pub fn open(path: &Path) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let mode = fs::metadata(path)?.mode();
@@ -107,7 +137,13 @@ impl Folder {
                 "others may write into it, its mode is {mode:04o}; chmod go-w would be right"
             )));
         }
-        let lock = Lock::take(&path.join(LOCK)).map_err(|why| match why {
+        let (file, trouble) = match open_lock(&path.join(LOCK)) {
+            Err(error) if is_unwritable(&error) => {
+                (open_unwritable(path)?, Some(error.to_string()))
+            }
+            opened => (opened?, None),
+        };
+        let lock = Lock::of(file).map_err(|why| match why {
             NotLocked::Io(error) => error,
             NotLocked::Held(owner) => io::Error::new(
                 io::ErrorKind::ResourceBusy,
@@ -117,12 +153,18 @@ impl Folder {
                 ),
             ),
         })?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), trouble, _lock: lock })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Why nothing could be written here when the directory was opened; the disk may have come
+    /// back since.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 
     /// Replaces the file `name` by these bytes. Once it has returned they outlive a power cut; if

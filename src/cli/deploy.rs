@@ -3,6 +3,9 @@
 //! Both put a file into the daemon's folder and then watch the plugin until its fate is known.
 
 use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 use std::time::Duration;
 
 use super::args::{Deploy, Rollback};
@@ -13,6 +16,9 @@ use crate::control::client::Client;
 use crate::control::{PluginState, PluginView};
 use crate::text::legible;
 
+/// No daemon takes more; how much less the one that is asked takes, it says itself.
+const MOST_MODULE_BYTES: u64 = 1 << 30;
+
 /// `camshaft deploy`.
 pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
     let (client, file) = (client(what.reach), what.file.display().to_string());
@@ -21,7 +27,7 @@ pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
         Some(name) => name.strip_suffix(".wasm").map(String::from).unwrap_or(name),
         None => return Err(named(&"give the plugin a name with --name")),
     };
-    let module = std::fs::read(&what.file).map_err(|error| named(&error))?;
+    let module = read(&what.file).map_err(|error| named(&error))?;
     let before = client.plugin(&name).await?;
     let hash = client.deploy(&name, module.into()).await?;
     let runs = |view: &PluginView| view.state == PluginState::Running;
@@ -30,6 +36,17 @@ pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
         return Ok(screen.print(&format!("{name}: version {version} runs already\n"))?);
     }
     wait_for_fate(&client, &name, &hash, what.timeout, screen).await
+}
+
+/// The bytes of a module, wherever they come from: a pipe is as good as a file.
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let mut module = Vec::new();
+    File::open(file)?.take(MOST_MODULE_BYTES + 1).read_to_end(&mut module)?;
+    if module.len() as u64 > MOST_MODULE_BYTES {
+        let why = format!("it has more than {MOST_MODULE_BYTES} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(module)
 }
 
 /// `camshaft rollback`.

@@ -41,7 +41,8 @@ Examples:
 pub(super) const RUN_HELP: &str = "\
 Recovery: with --no-plugins, or after 3 abnormal ends within 10 minutes, the scan runs with its
 devices, every output is safe, and no plugin is run until somebody says `camshaft recover`. An
-end is abnormal when it was no orderly stop: a watchdog, a panic, a kill, or a power cut.";
+end is abnormal when it was no orderly stop: a watchdog, a panic or a kill. A power cut is none:
+it ends the machine too and counts apart; [recovery] in the configuration says how.";
 
 /// Below the help of `restart`.
 pub(super) const RESTART_HELP: &str = "\

@@ -143,6 +143,8 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
         ("state.dir", old.state.dir != new.state.dir),
         ("retain.flush", a.flush != b.flush),
         ("retain.on_corrupt", a.on_corrupt != b.on_corrupt),
+        ("retain.on_readonly", a.on_readonly != b.on_readonly),
+        ("recovery", old.recovery != new.recovery),
         ("control.socket", old.control.socket != new.control.socket),
         ("control.mode", old.control.mode != new.control.mode),
         ("crash.record", old.crash != new.crash),

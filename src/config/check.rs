@@ -57,6 +57,17 @@ const LOG_RATE: RangeInclusive<u64> = 0..=10_000;
 /// Longer waits are an operator's business: hold and release.
 pub(super) const RESTART: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 
+/// Below 1 s a program that falls over at each of its starts would be quiet for as long between two
+/// traps, and every restart would be a first one, at once.
+const WITHIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+
+/// Nothing doubled stays nothing, and a wait that never grows is no backoff.
+const FIRST: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
+
+/// So that a program that always traps and is never quarantined, because `traps` is large and
+/// `within` short, is started twenty times a second at most.
+const MAX: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3600);
+
 /// Every trap in the window is remembered.
 const TRAPS: RangeInclusive<u64> = 1..=100;
 
@@ -246,8 +257,8 @@ fn limits(file: &PluginsFile, report: &Report<'_>) -> Limits {
 
 fn restart(file: &PluginsFile, report: &Report<'_>) -> RestartPolicy {
     let (file, default) = (&file.restart, RestartPolicy::default());
-    let first = ranged(&file.first, RESTART, default.delay, show_duration, report);
-    let max = ranged(&file.max, RESTART, default.delay_max.max(first), show_duration, report);
+    let first = ranged(&file.first, FIRST, default.delay, show_duration, report);
+    let max = ranged(&file.max, MAX, default.delay_max.max(first), show_duration, report);
     if let (Some(said), true) = (&file.max, max < first) {
         let right = format!("at least `first`, which is {}", show_duration(first));
         report.wrong_at(said, show_duration(max), right);
@@ -258,7 +269,7 @@ fn restart(file: &PluginsFile, report: &Report<'_>) -> RestartPolicy {
         delay_max: max,
         // The cast is safe: TRAPS ends far below u32::MAX.
         traps: traps as u32,
-        window: ranged(&file.within, RESTART, default.window, show_duration, report),
+        window: ranged(&file.within, WITHIN, default.window, show_duration, report),
     }
 }
 
@@ -318,6 +329,7 @@ pub(super) fn retain(
         variables: declared.iter().filter(|(name, _)| is_retained(name)).cloned().collect(),
         flush: ranged(&file.flush, FLUSH, DEFAULT_FLUSH, show_duration, report),
         on_corrupt: file.on_corrupt.as_ref().map(|said| said.value).unwrap_or_default(),
+        on_readonly: file.on_readonly.as_ref().map(|said| said.value).unwrap_or_default(),
     }
 }
 

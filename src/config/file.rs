@@ -16,7 +16,7 @@ use super::word::{Address, Bytes, Cpus, GrantWord, ModeWord, OnBadWord, SafeWord
 use crate::image::{Direction, Kind, Value};
 use crate::log::{Format, Level};
 use crate::plugin::{Compiler, RollbackState};
-use crate::retain::OnCorrupt;
+use crate::retain::{OnCorrupt, OnReadonly};
 use crate::variable::VariableKind;
 
 /// A key that may be absent.
@@ -42,6 +42,7 @@ pub(super) struct ConfigFile<'t> {
     pub(super) variables: Vec<VariableFile>,
     pub(super) state: Maybe<PathBuf>,
     pub(super) retain: RetainFile,
+    pub(super) recovery: RecoveryFile,
     pub(super) control: ControlFile,
     pub(super) crash: CrashFile,
     pub(super) log: LogFile,
@@ -161,6 +162,14 @@ pub(super) struct VariableFile {
 pub(super) struct RetainFile {
     pub(super) flush: Maybe<Duration>,
     pub(super) on_corrupt: Maybe<OnCorrupt>,
+    pub(super) on_readonly: Maybe<OnReadonly>,
+}
+
+/// `[recovery]`
+pub(super) struct RecoveryFile {
+    pub(super) ends: Maybe<u64>,
+    pub(super) power_cuts: Maybe<u64>,
+    pub(super) within: Maybe<Duration>,
 }
 
 /// `[control]`
@@ -192,6 +201,12 @@ impl<'t> ConfigFile<'t> {
             retain: file.section("retain", |retain| RetainFile {
                 flush: duration(retain, "flush"),
                 on_corrupt: retain.take("on_corrupt", "\"cold\" or \"refuse\""),
+                on_readonly: retain.take("on_readonly", "\"start\" or \"refuse\""),
+            }),
+            recovery: file.section("recovery", |recovery| RecoveryFile {
+                ends: recovery.take("ends", COUNT),
+                power_cuts: recovery.take("power_cuts", COUNT),
+                within: duration(recovery, "within"),
             }),
             control: file.section("control", |control| ControlFile {
                 socket: control.take("socket", PATH),

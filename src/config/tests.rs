@@ -63,8 +63,10 @@ fn an_empty_file_has_every_default() {
         variables: vec![],
         flush: Duration::from_secs(5),
         on_corrupt: OnCorrupt::Cold,
+        on_readonly: OnReadonly::Start,
     };
     assert_eq!(config.retain, retain);
+    assert_eq!(config.recovery, RecoverySettings::default());
     assert!(config.points.is_empty() && config.devices.is_empty() && config.programs.is_empty());
 }
 
@@ -98,6 +100,7 @@ fn every_key_is_heard() {
          [[variable]]\nname = 'v'\ntype = 'int'\n\
          [[variable]]\nname = 'k'\ntype = 'int'\ninitial = 7\nretain = true\n\
          [state]\ndir = 'st'\n[retain]\nflush = '5ms'\non_corrupt = 'refuse'\n\
+         on_readonly = 'refuse'\n\
          [control]\nsocket = 's'\nmode = '0660'\n[crash]\nrecord = false\n\
          [log]\nlevel = 'trace'\nformat = 'json'\n",
     );
@@ -144,12 +147,20 @@ fn every_key_is_heard() {
         variables: vec![("k".into(), Variable::Int(7))],
         flush: Duration::from_millis(5),
         on_corrupt: OnCorrupt::Refuse,
+        on_readonly: OnReadonly::Refuse,
     };
     assert_eq!((config.state.dir, config.retain), ("etc/st".into(), retain));
     assert_eq!(
         config.log,
         log::Settings { level: "trace".parse().unwrap(), format: log::Format::Json }
     );
+}
+
+#[test]
+fn recovery_is_as_configured() {
+    let config = good("[recovery]\nends = 0\npower_cuts = 7\nwithin = '1h'\n");
+    let expected = RecoverySettings { ends: 0, power_cuts: 7, within: Duration::from_secs(3600) };
+    assert_eq!(config.recovery, expected);
 }
 
 #[test]
@@ -403,8 +414,15 @@ fn changes_are_named() {
     check("'k'\ntype = 'int'", "'k'\ntype = 'double'", &[], &["variable[k] changed"]);
     check("'k'\ntype = 'int'", "'k'\ntype = 'int'\ninitial = 3", &["variable[k] changed"], &[]);
     check("'k'", "'k'\nretain = true", &[], &["variable[k] changed"]);
-    let state = "['x']\n[state]\ndir = '/s'\n[retain]\nflush = '1s'\non_corrupt = 'refuse'";
-    let fixed = ["state.dir changed", "retain.flush changed", "retain.on_corrupt changed"];
+    let state = "['x']\n[state]\ndir = '/s'\n[retain]\nflush = '1s'\non_corrupt = 'refuse'\n\
+                 on_readonly = 'refuse'\n[recovery]\nends = 1";
+    let fixed = [
+        "state.dir changed",
+        "retain.flush changed",
+        "retain.on_corrupt changed",
+        "retain.on_readonly changed",
+        "recovery changed",
+    ];
     check("['x']", state, &[], &fixed);
     let other = "['x']\n[scan]\nperiod = '20ms'\n[log]\nlevel = 'warn'\nformat = 'text'";
     check(

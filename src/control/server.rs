@@ -2,11 +2,12 @@
 //!
 //! It parses and limits, and decides nothing: every request that makes sense goes to the daemon,
 //! which answers. Whoever may open the socket is trusted to operate, yet not to be correct: a slow,
-//! stuck or noisy client costs a connection for a while and never memory without a limit. The other
-//! end is
-//! `client.rs`; the routes are listed in `mod.rs`.
+//! stuck or noisy client costs a connection for a while and never memory without a limit. Whoever
+//! has sent anything is answered, also where that is a refusal before the end of the request:
+//! `drain.rs`. The other end is `client.rs`; the routes are listed in `mod.rs`.
 
 mod body;
+mod drain;
 mod route;
 mod socket;
 
@@ -15,15 +16,19 @@ use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::Call;
+use drain::{Received, drain, duplicate};
 use route::Door;
 pub use socket::{BindError, Socket};
 
@@ -38,9 +43,17 @@ const HEAD_TIME: Duration = Duration::from_secs(2);
 /// Bytes of a request's head, and of the buffer of each connection.
 const MAX_HEAD_BYTES: usize = 16 << 10;
 
+/// From an answer to the moment when the client has taken the last of it. The longest, a thousand
+/// receipts, has half a megabyte; whoever does not read it keeps others out for no longer.
+const READ_TIME: Duration = Duration::from_secs(10);
+
 /// The whole life of a connection: a module sent slowly, an answer of a busy daemon, and some more
-/// to read it. Ends those who never read what they asked for.
+/// to read it.
 const CONNECTION_TIME: Duration = Duration::from_secs(90);
+
+/// Connections that are answered and still sending, beside those above. More are closed at once,
+/// and their clients may see a reset in place of the answer.
+const MAX_DRAINING: usize = 32;
 
 /// What running requests get to end, once the daemon stops.
 const FAREWELL_TIME: Duration = Duration::from_secs(1);
@@ -62,12 +75,18 @@ pub async fn serve(
 ) {
     let routes = route::routes(Door::new(calls, module_bytes));
     let mut connections = JoinSet::new();
+    let mut draining = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     let mut is_failing = false;
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                if let Ok(Some(rest)) = ended && draining.len() < MAX_DRAINING {
+                    draining.spawn(drain(rest));
+                }
+            }
+            Some(_) = draining.join_next(), if !draining.is_empty() => {}
             stream = accept(&socket, &mut is_failing), if connections.len() < MAX_CONNECTIONS => {
                 if let Some(stream) = stream {
                     connections.spawn(converse(stream, routes.clone()));
@@ -101,14 +120,34 @@ fn complain(error: &io::Error, is_failing: &mut bool) {
     }
 }
 
-/// One connection: one request, one answer.
-async fn converse(stream: UnixStream, routes: axum::Router) {
+/// One connection: one request, one answer. Gives the connection back if its client has been
+/// answered before it has sent the whole request.
+async fn converse(stream: UnixStream, routes: axum::Router) -> Option<UnixStream> {
+    let (stream, rest) = duplicate(stream).ok()?;
+    let (received, answered) = (Received::default(), Notify::new());
+    let routes = TowerToHyperService::new(routes);
+    let service = service_fn(async |request: Request<Incoming>| {
+        let answer = routes.call(request.map(|body| received.watch(body))).await;
+        answered.notify_one();
+        answer
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .keep_alive(false)
+        // Whoever has said everything may say so, and is answered like others.
+        .half_close(true)
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
-    // How it ends concerns the client, who has seen it or is gone.
-    let _ = timeout(CONNECTION_TIME, connection).await;
+        .serve_connection(TokioIo::new(stream), service);
+    let unread = async {
+        answered.notified().await;
+        sleep(READ_TIME).await;
+    };
+    tokio::select! {
+        // How it ends concerns the client, who has seen it or is gone.
+        _ = connection => {}
+        () = unread => {}
+        () = sleep(CONNECTION_TIME) => {}
+    }
+    (!received.is_whole()).then_some(rest)
 }

@@ -84,7 +84,7 @@ async fn start(config: Config, log: log::Handle, no_plugins: bool) -> anyhow::Re
     let state = open_state(&config)?;
     let folder = state.as_ref().ok();
     let retain = Retain::load(&config, folder)?;
-    let recovery = recovery::begin(folder, no_plugins);
+    let recovery = recovery::begin(folder, no_plugins, &config.recovery);
     let record = Record::new(open_journal(&state));
     let outcome = live(config, log, (events, inbox), socket, (retain, recovery, record)).await;
     recovery::end(folder);
@@ -160,15 +160,17 @@ async fn live(
 }
 
 /// Turns signals into events. SIGUSR1 and SIGUSR2 would end the process by default; somebody's
-/// stray one must not, so they are caught and do nothing.
+/// stray one must not, so they are caught and do nothing. So is SIGXFSZ: a write beyond the limit
+/// of a file's size (RLIMIT_FSIZE) then fails with EFBIG, an error of the disk like others.
 fn listen_to_signals(events: &mpsc::Sender<Event>) -> anyhow::Result<()> {
     type Make = fn() -> Option<Event>;
-    let all: [(SignalKind, Make); 5] = [
+    let all: [(SignalKind, Make); 6] = [
         (SignalKind::terminate(), || Some(Event::Stop)),
         (SignalKind::interrupt(), || Some(Event::Stop)),
         (SignalKind::hangup(), || Some(Event::Reload(Cause::Signal))),
         (SignalKind::user_defined1(), || None),
         (SignalKind::user_defined2(), || None),
+        (SignalKind::from_raw(nix::libc::SIGXFSZ), || None),
     ];
     for (kind, make) in all {
         let mut signals = signal(kind).context("signals cannot be listened to")?;
@@ -197,7 +199,17 @@ fn open_state(config: &Config) -> anyhow::Result<State> {
     let (dir, marked) = (config.state.dir.display(), config.retain.variables.len());
     let folder = config.state.dir.clone();
     match patience::wait(PATIENCE, move || Folder::open(&folder)) {
-        Ok(folder) => Ok(Ok(Arc::new(folder))),
+        Ok(folder) => {
+            if let Some(trouble) = folder.trouble() {
+                tracing::error!(
+                    %dir,
+                    trouble,
+                    "state.dir: {dir} takes no writes ({trouble}): what is in it counts, and what \
+                     is new is lost at the end; save the files and replace the disk"
+                );
+            }
+            Ok(Ok(Arc::new(folder)))
+        }
         Err(error) if marked == 0 => {
             let why = format!("{dir} cannot be used: {error}");
             tracing::warn!(
@@ -286,7 +298,20 @@ fn open_journal(state: &State) -> Journal<Receipt> {
         Err(why) => return Journal::in_memory(format!("in memory only; {why}")),
     };
     let place = folder.clone();
-    patience::wait(PATIENCE, move || Journal::open(&place)).unwrap_or_else(|error| {
+    let opened = patience::wait(PATIENCE, move || Journal::open(&place));
+    let opened = opened.inspect(|journal: &Journal<Receipt>| {
+        let (damaged, folder) = (journal.damaged(), folder.display());
+        if damaged > 0 {
+            let lines = if damaged == 1 { "1 line".into() } else { format!("{damaged} lines") };
+            tracing::warn!(
+                %folder,
+                damaged,
+                "{lines} of the history in {folder} passed over as damaged or of another version: \
+                 what was in them is forgotten, also if it was a quarantine"
+            );
+        }
+    });
+    opened.unwrap_or_else(|error| {
         let folder = folder.display();
         let why = format!("in memory only; {folder} cannot be used: {error}");
         tracing::warn!(%folder, %error, "the history is kept {why}");

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::Daemon;
 use super::answer::answer_later;
 use crate::control::{Code, Failure, Reply, Response};
+use crate::file;
 use crate::plugin::ModuleHash;
 use crate::plugin::folder::publish;
 
@@ -29,9 +30,10 @@ impl Daemon {
             entry.kept = Some(running.hash);
             let file = self.config.plugins.dir.join(format!("{name}.wasm"));
             let versions = versions.clone();
+            let most = self.config.plugins.limits.module_bytes;
             tokio::task::spawn_blocking(move || {
                 // A file that holds other bytes by now is not what has proved itself.
-                let module = std::fs::read(&file).unwrap_or_default();
+                let module = file::read(&file, most).ok().flatten().unwrap_or_default();
                 if ModuleHash::of(&module) == running.hash
                     && let Err(error) = versions.keep(&name, &module)
                 {

@@ -1,10 +1,15 @@
 //! Recovery: the scan runs, every output is safe, and no plugin is run until an operator says so.
 //!
-//! It is begun by `run --no-plugins`, or by [`MOST_ENDS`] abnormal ends within [`WINDOW_S`]. An end
-//! is abnormal when the daemon did not get to say that it was orderly: a watchdog, a panic, a scan
-//! that stood, a kill by anybody, or a power cut. These cannot be told apart from in here, and a
-//! supply that fails three times in ten minutes is no better reason to move a machine. A start that
-//! is refused counts as orderly: nothing of it ran.
+//! It is begun by `run --no-plugins`, or by too many ends that were not orderly, as `[recovery]` of
+//! the configuration counts them. Two sorts are told apart by the number that the kernel draws at
+//! each boot. If that is still the same, the end was *abnormal*: a watchdog, a panic, a scan that
+//! stood, or a kill by anybody. If it is another, the machine itself went down: a *power cut*, a
+//! reset or a panic of the kernel, which says little about the programs. A start that is refused
+//! counts as orderly: nothing of it ran.
+//!
+//! No wall clock is asked, because many boards have none. Ends in one boot are compared by the
+//! monotonic clock, which all processes share; ends in earlier boots count until a daemon has lived
+//! for `within`, which clears everything that was counted.
 //!
 //! Plugins that may not run are *parked*: held, but not by the operator, so that they can be let
 //! go together. A cold restart (`reset.rs`) parks them as well.
@@ -12,66 +17,128 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::Daemon;
 use super::answer::answer_later;
+use crate::clock::{Clock, MonotonicClock};
+use crate::config::RecoverySettings;
 use crate::control::{By, Code, Failure, Reply, Response};
 use crate::file;
 use crate::patience::{self, PATIENCE};
 use crate::state::Folder;
 
-/// So many abnormal ends lead to recovery: one is bad luck and two are a coincidence.
-const MOST_ENDS: usize = 3;
-
-/// Within this time, in seconds. A daemon that lives longer than this between two crashes controls
-/// its machine most of the time, and a machine that stands still would be worse.
-const WINDOW_S: u64 = 600;
-
 /// In the state directory.
 const FILE: &str = "starts.json";
 
-/// The file has about a hundred; what is longer is not ours.
+/// The file has some hundred bytes, and 1 200 with the most ends that can be configured; what is
+/// longer is not ours.
 const MAX_FILE_BYTES: u64 = 4096;
 
 /// How long the disk has to take the record of an orderly end, whatever else it has not taken: the
 /// process is to be gone within 5 s of its SIGTERM.
-const END: Duration = Duration::from_secs(1);
+const LAST_WRITE: Duration = Duration::from_secs(1);
+
+/// Drawn by the kernel at each boot.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// The identity has 36 characters and a line end.
+const MAX_BOOT_ID_BYTES: u64 = 64;
+
+/// Held by whoever reads the record, changes it and writes it, so that no change is lost.
+static CHANGING: Mutex<()> = Mutex::new(());
 
 /// What is kept from one start to the next.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 struct Record {
     /// Set at the start and cleared at an orderly end.
     running: bool,
-    /// When starts found that the end before was abnormal: seconds since 1970. [`MOST_ENDS`] at
-    /// most, oldest first.
-    abnormal_ends: Vec<u64>,
+    /// The boot in which the last start was.
+    boot: String,
+    /// When starts in this boot found that the end before was abnormal: seconds of the monotonic
+    /// clock, oldest first.
+    ends: Vec<u64>,
+    /// Abnormal ends in earlier boots.
+    earlier_ends: u32,
+    /// Ends with the machine itself.
+    power_cuts: u32,
     /// Set until an operator says `camshaft recover`, over any number of starts.
     recovery: bool,
 }
 
+/// How a life of the daemon ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Orderly,
+    Abnormal,
+    PowerCut,
+}
+
 impl Record {
-    /// A start at this time of day. A clock that was set back counts no end twice: what lies far
-    /// away on either side is forgotten.
-    fn start(&mut self, now_s: u64) {
-        if self.running {
-            self.abnormal_ends.push(now_s);
+    /// A start in this boot, at this moment of the monotonic clock; says how the end before was.
+    fn start(&mut self, boot: &str, now_s: u64, settings: &RecoverySettings) -> End {
+        let is_same_boot = self.boot == boot;
+        let end = match (self.running, is_same_boot) {
+            (false, _) => End::Orderly,
+            (true, true) => End::Abnormal,
+            (true, false) => End::PowerCut,
+        };
+        if !is_same_boot {
+            self.earlier_ends = self.abnormal_ends();
+            self.ends.clear();
+            boot.clone_into(&mut self.boot);
+        }
+        match end {
+            End::Orderly => {}
+            End::Abnormal => self.ends.push(now_s),
+            End::PowerCut => self.power_cuts = self.power_cuts.saturating_add(1),
         }
         self.running = true;
-        self.abnormal_ends.retain(|end| now_s.abs_diff(*end) <= WINDOW_S);
-        let surplus = self.abnormal_ends.len().saturating_sub(MOST_ENDS);
-        self.abnormal_ends.drain(..surplus);
-        self.recovery |= self.abnormal_ends.len() >= MOST_ENDS;
+        self.ends.retain(|end| now_s.abs_diff(*end) <= settings.within.as_secs());
+        // More lead to nothing else.
+        let surplus = self.ends.len().saturating_sub(settings.ends.max(1) as usize);
+        self.ends.drain(..surplus);
+        self.recovery |= is_reached(self.abnormal_ends(), settings.ends)
+            || is_reached(self.power_cuts, settings.power_cuts);
+        end
+    }
+
+    /// Abnormal ends that count.
+    fn abnormal_ends(&self) -> u32 {
+        let here = u32::try_from(self.ends.len()).unwrap_or(u32::MAX);
+        self.earlier_ends.saturating_add(here)
+    }
+
+    /// A life was long enough: whatever ended those before it has been overcome. Says whether there
+    /// was anything to forget.
+    fn forget_ends(&mut self) -> bool {
+        let is_news = self.abnormal_ends() > 0 || self.power_cuts > 0;
+        self.ends.clear();
+        (self.earlier_ends, self.power_cuts) = (0, 0);
+        is_news
     }
 }
 
+/// Whether so many ends lead to recovery; a limit of 0 is none.
+fn is_reached(ends: u32, limit: u32) -> bool {
+    limit > 0 && ends >= limit
+}
+
+/// The identity of this boot. Where the kernel does not say it, all boots are one, and every end
+/// that is not orderly counts as abnormal.
+fn boot() -> String {
+    let id = file::read(Path::new(BOOT_ID), MAX_BOOT_ID_BYTES).ok().flatten();
+    String::from_utf8_lossy(&id.unwrap_or_default()).trim().to_owned()
+}
+
 /// May wait for the disk.
-fn load(folder: &Path) -> Record {
-    let path = folder.join(FILE);
+fn load(folder: &Folder) -> Record {
+    let path = folder.path().join(FILE);
     let text = match file::read(&path, MAX_FILE_BYTES) {
         Ok(None) => return Record::default(),
         Ok(Some(bytes)) => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
@@ -84,10 +151,19 @@ fn load(folder: &Path) -> Record {
     })
 }
 
-/// May wait for the disk.
-fn store(folder: &Folder, record: &Record) -> io::Result<()> {
-    let text = serde_json::to_vec(record).expect("a record is plain");
-    folder.replace(FILE, &text)
+/// Changes the record on the disk; gives what `change` gives, and whether that could be written.
+/// What stays as it is costs no write.
+fn change<T>(folder: &Folder, change: impl FnOnce(&mut Record) -> T) -> (T, io::Result<()>) {
+    // It guards no data of ours: a panic in between leaves a whole file.
+    let _alone = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = load(folder);
+    let mut record = before.clone();
+    let outcome = change(&mut record);
+    if record == before {
+        return (outcome, Ok(()));
+    }
+    let text = serde_json::to_vec(&record).expect("a record is plain");
+    (outcome, folder.replace(FILE, &text))
 }
 
 /// Whether plugins may run, and who is parked meanwhile.
@@ -101,55 +177,94 @@ pub(super) struct Recovery {
 }
 
 /// Records a start, and decides whether it is one for recovery.
-pub(super) fn begin(folder: Option<&Arc<Folder>>, no_plugins: bool) -> Recovery {
+pub(super) fn begin(
+    folder: Option<&Arc<Folder>>,
+    no_plugins: bool,
+    settings: &RecoverySettings,
+) -> Recovery {
     let mut reason = no_plugins.then(|| "started with --no-plugins".to_owned());
     if let Some(folder) = folder {
-        let place = folder.path().to_path_buf();
-        let record = patience::wait(PATIENCE, move || Ok(load(&place)));
-        let mut record = record.unwrap_or_default();
-        let (was_running, was_in_recovery) = (record.running, record.recovery);
-        // A clock before 1970 is no clock; then all ends are at the same time.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        record.start(now.as_secs());
-        let ends = record.abnormal_ends.len();
-        if was_running {
-            tracing::warn!(
-                ends,
-                "the last end was abnormal (watchdog, panic, stall, kill or power cut): {ends} \
-                 within {} min, {MOST_ENDS} lead to recovery",
-                WINDOW_S / 60
-            );
-        }
-        if record.recovery {
-            let why = match was_in_recovery {
-                true => "nobody has ended the recovery from before this start".to_owned(),
-                false => format!("{ends} abnormal ends within {} min", WINDOW_S / 60),
-            };
-            reason = Some(why);
-        }
-        let place = Arc::clone(folder);
-        if let Err(error) = patience::wait(PATIENCE, move || store(&place, &record)) {
+        let (place, limits) = (Arc::clone(folder), settings.clone());
+        let counted = move || Ok(change(&place, |record| count(record, &limits)));
+        let (why, written) =
+            patience::wait(PATIENCE, counted).unwrap_or_else(|error| (None, Err(error)));
+        reason = why.or(reason);
+        if let Err(error) = written {
             tracing::warn!(%error, "this start cannot be recorded ({error}), nor counted its end");
         }
     }
-    if let Some(reason) = &reason {
-        tracing::error!(
+    match (&reason, folder) {
+        (Some(reason), _) => tracing::error!(
             reason,
             "RECOVERY: no plugin is run and outputs are safe ({reason}); `camshaft plugins` lists \
              what waits, `camshaft hold NAME` keeps one out, `camshaft recover` lets the others run"
-        );
+        ),
+        // A life without plugins proves nothing; whoever ends recovery clears the counts.
+        (None, Some(folder)) => forget_later(Arc::clone(folder), settings.within),
+        (None, None) => {}
     }
     Recovery { folder: folder.cloned(), reason, parked: BTreeSet::new() }
 }
 
-/// Records an orderly end, if the disk takes it within [`END`].
+/// Counts a start; gives the reason if no plugin may run.
+fn count(record: &mut Record, settings: &RecoverySettings) -> Option<String> {
+    let was_in_recovery = record.recovery;
+    let end = record.start(&boot(), MonotonicClock.now().as_secs(), settings);
+    let (ends, cuts) = (record.abnormal_ends(), record.power_cuts);
+    let within = humantime::format_duration(settings.within);
+    let so_many = |limit| match limit {
+        0 => "no number of them leads".to_owned(),
+        limit => format!("{limit} lead"),
+    };
+    match end {
+        End::Orderly => {}
+        End::Abnormal => tracing::warn!(
+            ends,
+            "the last end was abnormal (watchdog, panic, stall or kill): {ends} within {within}, \
+             {} to recovery",
+            so_many(settings.ends)
+        ),
+        End::PowerCut => tracing::warn!(
+            cuts,
+            "the machine went down while the daemon ran (a power cut, a reset or a panic of the \
+             kernel): {cuts} without {within} of running in between, {} to recovery",
+            so_many(settings.power_cuts)
+        ),
+    }
+    record.recovery.then(|| match was_in_recovery {
+        true => "nobody has ended the recovery from before this start".to_owned(),
+        false if is_reached(ends, settings.ends) => {
+            format!("{ends} abnormal ends within {within}")
+        }
+        false => format!("{cuts} power cuts without {within} of running in between"),
+    })
+}
+
+/// Forgets earlier ends once the daemon has lived so long.
+fn forget_later(folder: Arc<Folder>, within: Duration) {
+    tokio::spawn(async move {
+        tokio::time::sleep(within).await;
+        let work = move || match change(&folder, Record::forget_ends) {
+            (true, Ok(())) => tracing::info!(
+                "the daemon has run for {}: abnormal ends and power cuts before count no more",
+                humantime::format_duration(within)
+            ),
+            (false, Ok(())) => {}
+            (_, Err(error)) => tracing::warn!(
+                %error,
+                "abnormal ends and power cuts from before count on, because the record cannot be \
+                 written: {error}"
+            ),
+        };
+        tokio::task::spawn_blocking(work);
+    });
+}
+
+/// Records an orderly end, if the disk takes it within [`LAST_WRITE`].
 pub(super) fn end(folder: Option<&Arc<Folder>>) {
     let Some(folder) = folder.cloned() else { return };
-    let record = move || {
-        let record = Record { running: false, ..load(folder.path()) };
-        store(&folder, &record)
-    };
-    if let Err(error) = patience::wait(END, record) {
+    let mark = move || change(&folder, |record| record.running = false).1;
+    if let Err(error) = patience::wait(LAST_WRITE, mark) {
         tracing::warn!(%error, "this end cannot be recorded ({error}) and will count as abnormal");
     }
 }
@@ -247,7 +362,11 @@ impl Daemon {
         let folder = self.recovery.folder.clone();
         answer_later(reply, move || {
             let Some(folder) = folder else { return Ok(Response::Done) };
-            store(&folder, &Record { running: true, ..Record::default() }).map_err(|error| {
+            let forget = |record: &mut Record| {
+                record.recovery = false;
+                record.forget_ends();
+            };
+            change(&folder, forget).1.map_err(|error| {
                 let message = format!(
                     "plugins start, but this cannot be recorded, and the next start may be one \
                      for recovery again: {error}"
@@ -263,46 +382,107 @@ impl Daemon {
 mod tests {
     use super::*;
 
+    fn settings(ends: u32, power_cuts: u32) -> RecoverySettings {
+        RecoverySettings { ends, power_cuts, within: Duration::from_secs(600) }
+    }
+
+    /// Starts, each in its boot and at its second of that: how the life ends that begins there.
+    type Lives<'l> = &'l [(&'l str, u64, Fate)];
+
+    /// What becomes of a life: an orderly end, none, or ten minutes and then none.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Fate {
+        Stopped,
+        Killed,
+        Healthy,
+    }
+    use Fate::{Healthy, Killed, Stopped};
+
+    /// Whether the start that follows these lives, a second after the last one began, is for
+    /// recovery. `next` is the boot in which it is.
+    fn recovers(lives: Lives<'_>, next: &str, settings: &RecoverySettings) -> bool {
+        let mut record = Record::default();
+        for (boot, at, fate) in lives {
+            record.start(boot, *at, settings);
+            assert!(record.running && record.ends.len() <= settings.ends.max(1) as usize);
+            if *fate == Healthy {
+                record.forget_ends();
+            }
+            record.running = *fate != Stopped;
+        }
+        record.start(next, lives.last().map_or(0, |(_, at, _)| at + 1), settings);
+        record.recovery
+    }
+
     #[test]
     fn three_abnormal_ends_within_ten_minutes_lead_to_recovery() {
-        fn check(starts: &[(u64, bool)], expected: bool) {
-            let mut record = Record::default();
-            for (at, orderly_end) in starts {
-                record.start(*at);
-                assert!(record.running && record.abnormal_ends.len() <= MOST_ENDS);
-                record.running = !orderly_end;
-            }
-            record.start(starts.last().map_or(0, |(at, _)| at + 1));
-            assert_eq!(record.recovery, expected, "{starts:?}: {record:?}");
-        }
+        let check = |lives: &[(u64, Fate)], expected| {
+            let lives: Vec<_> = lives.iter().map(|(at, fate)| ("boot", *at, *fate)).collect();
+            assert_eq!(recovers(&lives, "boot", &settings(3, 0)), expected, "{lives:?}");
+        };
         check(&[], false);
-        check(&[(5000, false), (5010, false)], false);
-        check(&[(5000, false), (5010, false), (5020, false)], true);
-        check(&[(5000, false), (5010, true), (5020, false), (5030, false)], true);
-        check(&[(5000, false), (5010, true), (5020, true), (5030, false)], false);
+        check(&[(5000, Killed), (5010, Killed)], false);
+        check(&[(5000, Killed), (5010, Killed), (5020, Killed)], true);
+        check(&[(5000, Killed), (5010, Stopped), (5020, Killed), (5030, Killed)], true);
+        check(&[(5000, Killed), (5010, Stopped), (5020, Stopped), (5030, Killed)], false);
         // The first end is found at 5010, and the last start is at 5611.
-        check(&[(5000, false), (5010, false), (5610, false)], false);
-        check(&[(5000, false), (5010, false), (5609, false)], true);
+        check(&[(5000, Killed), (5010, Killed), (5610, Killed)], false);
+        check(&[(5000, Killed), (5010, Killed), (5609, Killed)], true);
+        // Ten minutes of life clear the list; an orderly stop does not.
+        check(&[(5000, Killed), (5010, Killed), (5020, Healthy), (5030, Killed)], false);
         // Recovery stays, whatever comes after.
-        check(&[(5000, false), (5010, false), (5020, false), (5030, true), (9999, true)], true);
-        // The clock was set, in both directions.
-        check(&[(9000, false), (9010, false), (100, false)], false);
-        check(&[(100, false), (110, false), (9000, false)], false);
+        check(&[(5000, Killed), (5010, Killed), (5020, Killed), (5030, Stopped)], true);
+        check(&[(1, Killed), (2, Killed), (3, Killed), (4, Stopped), (9999, Stopped)], true);
+    }
+
+    #[test]
+    fn an_end_with_the_machine_is_a_power_cut_and_counts_apart() {
+        let storm: Lives<'_> =
+            &[("a", 9, Killed), ("b", 9, Killed), ("c", 9, Killed), ("d", 9, Killed)];
+        let check = |lives, next, ends, power_cuts, expected| {
+            let found = recovers(lives, next, &settings(ends, power_cuts));
+            assert_eq!(found, expected, "{lives:?}, then {next}; {ends} ends, {power_cuts} cuts");
+        };
+        check(storm, "e", 3, 0, false);
+        check(storm, "e", 3, 5, false);
+        check(storm, "e", 3, 4, true);
+        // Weeks lie between them, and the monotonic clock begins anew each time.
+        let weeks = &storm.iter().map(|(boot, at, _)| (*boot, *at, Healthy)).collect::<Vec<_>>();
+        check(weeks, "e", 3, 2, false);
+        // A power cut and crashes do not add up, and crashes of earlier boots are not forgotten.
+        check(&[("a", 9, Killed), ("b", 9, Killed), ("b", 10, Killed)], "b", 3, 2, false);
+        check(&[("a", 9, Killed), ("a", 10, Killed), ("a", 11, Stopped)], "b", 2, 0, true);
+        let crashes: Lives<'_> =
+            &[("a", 9, Killed), ("a", 10, Killed), ("a", 11, Stopped), ("b", 9, Killed)];
+        check(crashes, "b", 3, 0, true);
+        check(crashes, "b", 0, 0, false);
     }
 
     #[test]
     fn a_record_survives_and_a_bad_one_is_begun_anew() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Arc::new(Folder::open(dir.path()).unwrap());
-        assert_eq!(load(folder.path()), Record::default());
-        let record =
-            Record { running: true, abnormal_ends: vec![u64::MAX; MOST_ENDS], recovery: true };
-        store(&folder, &record).unwrap();
-        assert_eq!(load(folder.path()), record);
+        let folder = Folder::open(dir.path()).unwrap();
+        assert_eq!(load(&folder), Record::default());
+        let full = || Record {
+            running: true,
+            boot: boot(),
+            ends: vec![u64::from(u32::MAX); 100],
+            earlier_ends: u32::MAX,
+            power_cuts: u32::MAX,
+            recovery: true,
+        };
+        change(&folder, |record| *record = full()).1.unwrap();
+        assert_eq!(load(&folder), full());
+        assert_eq!(full().boot.len(), 36, "the kernel tells its boots apart");
         assert!(std::fs::metadata(dir.path().join(FILE)).unwrap().len() < MAX_FILE_BYTES);
         for bad in ["", "{}", "[]", "{\"running\":1}"] {
             std::fs::write(dir.path().join(FILE), bad).unwrap();
-            assert_eq!(load(folder.path()), Record::default(), "{bad}");
+            assert_eq!(load(&folder), Record::default(), "{bad}");
         }
+        // As versions before wrote it: the recovery stays, their wall-clock times are forgotten.
+        let old = r#"{"running":true,"abnormal_ends":[1764000000,1764000001],"recovery":true}"#;
+        std::fs::write(dir.path().join(FILE), old).unwrap();
+        let expected = Record { running: true, recovery: true, ..Record::default() };
+        assert_eq!(load(&folder), expected);
     }
 }

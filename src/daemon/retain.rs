@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
@@ -15,7 +15,7 @@ use super::Daemon;
 use crate::config::Config;
 use crate::control::RetainView;
 use crate::patience::{self, PATIENCE};
-use crate::retain::{self, Found, OnCorrupt, Store};
+use crate::retain::{self, Found, OnCorrupt, OnReadonly, Store};
 use crate::state::Folder;
 use crate::variable::{Variable, Variables};
 
@@ -66,12 +66,21 @@ impl Retain {
     /// Reads the files. There is a folder whenever a variable is marked.
     ///
     /// # Errors
-    /// When no file is whole and the configuration says to refuse then.
+    /// When no file is whole, or none can be written, and the configuration says to refuse then.
     pub(super) fn load(config: &Config, folder: Option<&Arc<Folder>>) -> anyhow::Result<Self> {
         let settings = &config.retain;
         let Some(folder) = folder.filter(|_| !settings.variables.is_empty()) else {
             return Ok(Self::default());
         };
+        if let Some(trouble) = folder.trouble() {
+            ensure!(
+                settings.on_readonly == OnReadonly::Start,
+                "state.dir: {} takes no writes ({trouble}), and retain.on_readonly is \"refuse\". \
+                 Mend the disk; or set on_readonly = \"start\" to run with the values that are \
+                 there and to lose what changes",
+                folder.path().display()
+            );
+        }
         let place = folder.path().to_path_buf();
         let found = patience::wait(PATIENCE, move || Ok(retain::look(&place)))
             .with_context(|| format!("retained variables in {}", folder.path().display()))?;
@@ -83,7 +92,8 @@ impl Retain {
             let is_same = |((name, _), (other, _)): (&(String, _), &(String, _))| name == other;
             let is_whole = retain.restored.len() == retain.variables.len()
                 && retain.restored.iter().zip(retain.variables.iter()).all(is_same);
-            if is_whole && found.damaged.is_empty() {
+            // What takes no writes is tried until it does.
+            if is_whole && found.damaged.is_empty() && folder.trouble().is_none() {
                 retain.disk = Some(retain.restored.iter().map(|(_, value)| *value).collect());
             }
             let (count, number) = (retain.restored.len(), generation.number);
@@ -96,6 +106,9 @@ impl Retain {
             );
         }
         retain.store = Some(store);
+        if let Some(trouble) = folder.trouble() {
+            retain.fails(trouble.to_owned());
+        }
         Ok(retain)
     }
 

@@ -33,6 +33,11 @@ fn file(folder: &Path) -> PathBuf {
 /// Texts that could be taken for the journal's own marks.
 const TEXTS: [&str; 5] = ["one", "two\n{\"seq\":9,\"x\":", "ü\"}\u{0}", "", "\",\"check\":\"00\"}"];
 
+/// Every whole entry in a text.
+fn entries(text: &[u8]) -> impl Iterator<Item = Entry<Note>> {
+    pieces(text).filter_map(entry)
+}
+
 /// A file with an entry for each of them, and these entries.
 fn whole() -> (Vec<u8>, Vec<Entry<Note>>) {
     let folder = tempfile::tempdir().unwrap();
@@ -115,6 +120,25 @@ fn garbage_is_no_entry() {
     let found: Vec<Entry<Note>> = entries(&text).collect();
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].what, Note { text: "x".into(), number: None });
+}
+
+#[test]
+fn damage_is_counted() {
+    let (text, _) = whole();
+    let check = |text: &[u8], expected: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(file(folder.path()), text).unwrap();
+        let found = open(folder.path()).damaged();
+        assert_eq!(found, expected, "{:?}", String::from_utf8_lossy(text));
+    };
+    check(b"", 0);
+    check(&text, 0);
+    check(&text[..text.len() - 1], 0);
+    check(&text[..text.len() - 2], 1);
+    check(&text[1..], 1);
+    check(&[&text[..], b"\n\nnonsense\n", &text].concat(), 1);
+    check(&[b"nonsense", &text[..]].concat(), 1);
+    check(b"\0\0\0\0", 1);
 }
 
 #[test]

@@ -140,11 +140,13 @@ impl Cache {
         &self.0
     }
 
-    /// The artifact with this key, if there is a whole one.
-    pub(super) fn load(&self, key: &str) -> Option<Vec<u8>> {
+    /// The artifact with this key, if there is a whole one, of `most` bytes at most.
+    pub(super) fn load(&self, key: &str, most: u64) -> Option<Vec<u8>> {
         let path = self.0.join(key);
-        let mut bytes = read(&path).ok()?;
+        let most = most.saturating_add(CHECKSUM as u64);
+        let mut bytes = read(&path, most).ok()?;
         let whole = bytes.len() > CHECKSUM
+            && bytes.len() as u64 <= most
             && checksum(key, &bytes[CHECKSUM..]).as_bytes()[..] == bytes[..CHECKSUM];
         if !whole {
             let file = path.display();
@@ -223,22 +225,25 @@ fn is_ours(about: &fs::Metadata) -> bool {
     about.uid() == nix::unistd::geteuid().as_raw()
 }
 
-/// The bytes of a file of our own. What somebody else has put there is not followed if it is a
-/// link, and not waited for if it is a pipe.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// The bytes of a file of our own, and of a longer one than `most` a byte more. What somebody else
+/// has put there is not followed if it is a link, and not waited for if it is a pipe.
+fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
-    let mut file = fs::File::options().read(true).custom_flags(flags.bits()).open(path)?;
+    let file = fs::File::options().read(true).custom_flags(flags.bits()).open(path)?;
     if !is_own(&file.metadata()?) {
         return Err(io::Error::other("it belongs to another user"));
     }
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// More than any artifact here has.
+    const MOST: u64 = 1000;
 
     #[test]
     fn a_damaged_artifact_is_deleted_and_never_loaded() {
@@ -252,13 +257,26 @@ mod tests {
             let mut flipped = whole.clone();
             flipped[at] ^= 1 << (at % 8);
             fs::write(&path, &flipped).unwrap();
-            assert_eq!(cache.load("k"), None, "byte {at} flipped");
+            assert_eq!(cache.load("k", MOST), None, "byte {at} flipped");
             assert!(!path.exists(), "byte {at} flipped");
             fs::write(&path, &whole[..at]).unwrap();
-            assert_eq!(cache.load("k"), None, "cut at {at}");
+            assert_eq!(cache.load("k", MOST), None, "cut at {at}");
         }
         fs::write(&path, &whole).unwrap();
-        assert_eq!(cache.load("k"), Some(artifact));
+        assert_eq!(cache.load("k", MOST), Some(artifact));
+    }
+
+    #[test]
+    fn an_artifact_that_has_grown_is_not_read_and_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        cache.store("k", b"four");
+        assert_eq!(cache.load("k", 4).as_deref(), Some(&b"four"[..]));
+        let path = folder.path().join("k");
+        // Sparse, so it takes no room here; read whole it would.
+        fs::File::options().write(true).open(&path).unwrap().set_len(8 << 40).unwrap();
+        assert_eq!(cache.load("k", 4), None);
+        assert!(!path.exists());
     }
 
     #[test]
@@ -280,9 +298,9 @@ mod tests {
         cache.store(&one, b"one");
         cache.store(&other, b"other");
         fs::copy(folder.path().join(&other), folder.path().join(&one)).unwrap();
-        assert_eq!(cache.load(&one), None);
+        assert_eq!(cache.load(&one, MOST), None);
         assert!(!folder.path().join(&one).exists(), "what is not believed is deleted");
-        assert_eq!(cache.load(&other).as_deref(), Some(&b"other"[..]));
+        assert_eq!(cache.load(&other, MOST).as_deref(), Some(&b"other"[..]));
         // Nor is the boundary between name and bytes in doubt.
         assert_ne!(checksum("ab", b"c"), checksum("a", b"bc"));
     }
@@ -300,7 +318,7 @@ mod tests {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
             let cache = Cache::open(path).unwrap();
             assert_eq!(fs::metadata(path).unwrap().mode() & 0o777, 0o700);
-            assert_eq!(cache.load(&any_key("a")), None, "{mode:o}");
+            assert_eq!(cache.load(&any_key("a"), MOST), None, "{mode:o}");
             let left: Vec<_> =
                 fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name()).collect();
             assert_eq!(left, ["notes"], "{mode:o}");
@@ -313,7 +331,7 @@ mod tests {
         let path = folder.path().join("cache");
         Cache::open(&path).unwrap().store(&any_key("a"), b"ours");
         let cache = Cache::open(&path).unwrap();
-        assert_eq!(cache.load(&any_key("a")).as_deref(), Some(&b"ours"[..]));
+        assert_eq!(cache.load(&any_key("a"), MOST).as_deref(), Some(&b"ours"[..]));
     }
 
     #[test]
@@ -323,7 +341,7 @@ mod tests {
             Cache::open(folder.path()).unwrap().store(&any_key("a"), b"ours");
             make(&folder.path().join(any_key("b")));
             let cache = Cache::open(folder.path()).unwrap();
-            assert_eq!(cache.load(&any_key("a")), None);
+            assert_eq!(cache.load(&any_key("a"), MOST), None);
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         };
         check(&|path| std::os::unix::fs::symlink("/etc/passwd", path).unwrap());
@@ -348,9 +366,9 @@ mod tests {
         cache.store(&any_key("a"), b"ours");
         let (own, link) = (folder.path().join(any_key("a")), folder.path().join(any_key("b")));
         std::os::unix::fs::symlink(own, &link).unwrap();
-        assert_eq!(read(&link).unwrap_err().raw_os_error(), Some(nix::libc::ELOOP));
+        assert_eq!(read(&link, MOST).unwrap_err().raw_os_error(), Some(nix::libc::ELOOP));
         let pipe = folder.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(read(&pipe).is_err());
+        assert!(read(&pipe, MOST).is_err());
     }
 }

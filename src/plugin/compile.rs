@@ -96,7 +96,8 @@ impl Workshop {
         let key = super::cache::key(hash, self.compiler, &self.limits);
         if let Some(cache) = self.cache.clone() {
             let key = key.clone();
-            let found = tokio::task::spawn_blocking(move || cache.load(&key));
+            let most = artifact::most_bytes(module.len(), self.limits.functions);
+            let found = tokio::task::spawn_blocking(move || cache.load(&key, most));
             if let Ok(Ok(Some(bytes))) = tokio::time::timeout(MAX_CACHE_WAIT, found).await {
                 let stored = Arc::new(true.into());
                 return Ok(Artifact { bytes: bytes.into(), cached: true, stored });

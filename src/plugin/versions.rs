@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::ModuleHash;
 use super::folder::{check_name, put};
+use crate::file;
 
 /// Versions of one plugin: the one that runs, and a few deploys that turned out to be wrong.
 const MOST_VERSIONS: usize = 5;
@@ -39,12 +40,18 @@ impl Versions {
     }
 
     /// Keeps this module as the newest good version of the plugin `name`. The oldest ones of this
-    /// plugin, and then of all, make room for it.
+    /// plugin, and then of all, make room for it; one that cannot be removed is named in the log.
     ///
     /// # Errors
-    /// The name breaks the rules, or the file system says no; older versions are still there then.
+    /// The name breaks the rules, the module is larger than all versions together may be, or the
+    /// file system says no; older versions are still there then.
     pub fn keep(&self, name: &str, module: &[u8]) -> io::Result<()> {
         check_name(name).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
+        if module.len() as u64 > MOST_BYTES {
+            let why =
+                format!("it has {} bytes; all versions together have {MOST_BYTES}", module.len());
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+        }
         let hash = ModuleHash::of(module);
         let before = kept(&self.0.join(name))?;
         let newest = before.last();
@@ -59,29 +66,32 @@ impl Versions {
         let others: Vec<_> = before.iter().filter(|kept| kept.hash != hash).collect();
         let too_many = others.len().saturating_sub(MOST_VERSIONS - 1);
         for old in again.chain(others.into_iter().take(too_many)) {
-            fs::remove_file(&old.path)?;
+            remove(&old.path);
         }
-        self.shrink(&dir)
+        self.shrink(name, hash);
+        Ok(())
     }
 
-    /// Removes the oldest versions until all together are small enough, but none of those in `dir`.
-    fn shrink(&self, dir: &Path) -> io::Result<()> {
-        let mut all = Vec::new();
-        for folder in fs::read_dir(&self.0)? {
-            all.extend(kept(&folder?.path())?);
-        }
+    /// Removes the oldest versions until all together are small enough: first those of other
+    /// plugins, then those of this one but for the newest, which has this hash.
+    fn shrink(&self, name: &str, newest: ModuleHash) {
+        let Ok(folders) = fs::read_dir(&self.0) else { return };
+        let dir = self.0.join(name);
+        // A stray file, or a folder that cannot be read, has no versions and hides no others.
+        let mut all: Vec<_> =
+            folders.flatten().flat_map(|folder| kept(&folder.path()).unwrap_or_default()).collect();
         let mut bytes: u64 = all.iter().map(|kept| kept.bytes).sum();
         let age = |kept: &Kept| fs::metadata(&kept.path).and_then(|about| about.modified()).ok();
-        all.retain(|kept| !kept.path.starts_with(dir));
-        all.sort_by_cached_key(age);
+        all.retain(|kept| !(kept.path.starts_with(&dir) && kept.hash == newest));
+        all.sort_by_cached_key(|kept| (kept.path.starts_with(&dir), age(kept), kept.number));
         for old in all {
             if bytes <= MOST_BYTES {
                 break;
             }
-            fs::remove_file(&old.path)?;
-            bytes -= old.bytes;
+            if remove(&old.path) {
+                bytes = bytes.saturating_sub(old.bytes);
+            }
         }
-        Ok(())
     }
 
     /// The versions of the plugin `name`, the newest first.
@@ -102,16 +112,34 @@ impl Versions {
     pub fn read(&self, name: &str, hash: ModuleHash) -> io::Result<Vec<u8>> {
         let all = kept(&self.0.join(name))?;
         let found = all.iter().find(|kept| kept.hash == hash).ok_or(io::ErrorKind::NotFound)?;
-        let module = fs::read(&found.path)?;
+        let path = found.path.display();
+        // It was no longer than this when it was kept, whatever has become of it.
+        let module = file::read(&found.path, MOST_BYTES)
+            .map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?
+            .ok_or(io::ErrorKind::NotFound)?;
         if ModuleHash::of(&module) != hash {
-            let why = format!("{} is damaged", found.path.display());
+            let why = format!("{path} is damaged");
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
         Ok(module)
     }
 }
 
-/// The versions in the folder of one plugin, the oldest first. What is not named like one is none.
+/// Removes an old version; whether it is gone.
+fn remove(path: &Path) -> bool {
+    let removed = fs::remove_file(path);
+    if let Err(error) = &removed
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        let file = path.display();
+        tracing::warn!(%file, %error, "the old version {file} cannot be removed: {error}");
+        return false;
+    }
+    true
+}
+
+/// The versions in the folder of one plugin, the oldest first. What is not named like one, or is no
+/// file, is none.
 fn kept(dir: &Path) -> io::Result<Vec<Kept>> {
     let files = match fs::read_dir(dir) {
         Ok(files) => files,
@@ -125,7 +153,10 @@ fn kept(dir: &Path) -> io::Result<Vec<Kept>> {
         let parts = name.to_str().and_then(|name| name.strip_suffix(".wasm")?.split_once('-'));
         let Some((number, hash)) = parts else { continue };
         if let (Ok(number), Some(hash)) = (number.parse(), ModuleHash::from_hex(hash)) {
-            all.push(Kept { path: file.path(), number, hash, bytes: file.metadata()?.len() });
+            // It may have gone since the folder was read.
+            let about = file.metadata().ok().filter(fs::Metadata::is_file);
+            let path = file.path();
+            all.extend(about.map(|about| Kept { path, number, hash, bytes: about.len() }));
         }
     }
     all.sort_by_key(|kept| kept.number);
@@ -174,6 +205,37 @@ mod tests {
     }
 
     #[test]
+    fn a_stray_file_or_folder_disturbs_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions::new(dir.path().into());
+        fs::write(dir.path().join("README"), b"").unwrap();
+        versions.keep("old", b"1").unwrap();
+        let hash = ModuleHash::of(b"0");
+        fs::create_dir(dir.path().join(format!("old/0000000000-{hash:#}.wasm"))).unwrap();
+        versions.keep("old", b"2").unwrap();
+        versions.keep("old", b"1").unwrap();
+        assert_eq!(versions.list("old").unwrap(), hashes(&[b"1", b"2"]));
+        // The bound of all versions holds, too.
+        versions.keep("large", &vec![0; MOST_BYTES as usize]).unwrap();
+        assert_eq!(versions.list("old").unwrap(), []);
+    }
+
+    #[test]
+    fn a_version_that_has_grown_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions::new(dir.path().into());
+        versions.keep("a", b"small").unwrap();
+        let path = kept(&dir.path().join("a")).unwrap().remove(0).path;
+        // Sparse, so it takes no room here; read whole it would.
+        fs::File::options().write(true).open(path).unwrap().set_len(8 << 40).unwrap();
+        let error = versions.read("a", ModuleHash::of(b"small")).unwrap_err().to_string();
+        assert!(error.ends_with("it has more than 67108864 bytes"), "{error}");
+        // Nor does it keep others from being removed, or itself.
+        versions.keep("b", b"other").unwrap();
+        assert_eq!(versions.list("a").unwrap(), []);
+    }
+
+    #[test]
     fn all_together_have_a_limit() {
         let dir = tempfile::tempdir().unwrap();
         let versions = Versions::new(dir.path().into());
@@ -184,5 +246,9 @@ mod tests {
         versions.keep("large", &large).unwrap();
         assert_eq!(versions.list("old").unwrap(), []);
         assert_eq!(versions.list("large").unwrap().len(), 1);
+        // One plugin has no more than that either.
+        versions.keep("large", b"x").unwrap();
+        assert_eq!(versions.list("large").unwrap(), hashes(&[b"x"]));
+        versions.keep("large", &vec![1; MOST_BYTES as usize + 1]).unwrap_err();
     }
 }

@@ -18,7 +18,8 @@ pub struct RestartPolicy {
     pub delay_max: Duration,
     /// So many traps within `window` put the module in quarantine; at least 1.
     pub traps: u32,
-    /// The window for `traps`; as long without a trap makes the next restart a first one again.
+    /// The window for `traps`; as long without a trap, from when an instance could be made, makes
+    /// the next restart a first one again.
     pub window: Duration,
 }
 
@@ -46,7 +47,6 @@ pub(super) struct History {
     recent: VecDeque<Duration>,
     /// Traps without a quiet window between them.
     streak: u32,
-    last: Option<Duration>,
 }
 
 /// What a trap leads to.
@@ -77,10 +77,11 @@ impl History {
 
     /// The next instance is made later than the last one was; returns how much.
     pub(super) fn postpone(&mut self, now: Duration, policy: &RestartPolicy) -> Duration {
-        if self.last.is_some_and(|last| now.saturating_sub(last) >= policy.window) {
+        // The wait before the last instance was no time in which one could have trapped. If it
+        // counted, waits as long as the window would begin anew with none.
+        if now.saturating_sub(self.restart_at) >= policy.window {
             self.streak = 0;
         }
-        self.last = Some(now);
         self.streak = self.streak.saturating_add(1);
         let delay = policy.delay_after(self.streak);
         self.restart_at = now + delay;
@@ -141,5 +142,25 @@ mod tests {
         check(&[0, 59], restart(2, 100));
         check(&[0, 60], restart(1, 0));
         check(&[0, 30, 60, 90, 120, 150, 180, 210, 240, 270, 300], restart(2, 30_000));
+    }
+
+    #[test]
+    fn a_wait_longer_than_the_window_is_no_quiet_time() {
+        let policy =
+            RestartPolicy { traps: 100, window: Duration::from_secs(10), ..Default::default() };
+        let (mut history, mut now) = (History::default(), Duration::ZERO);
+        let mut before = Duration::ZERO;
+        for trap in 0..40 {
+            // It traps in its first poll, each time.
+            let Verdict::Restart { delay, .. } = history.trapped(now, &policy) else {
+                panic!("trap {trap} leads to quarantine");
+            };
+            assert!(delay >= before, "after trap {trap}: {delay:?}, and {before:?} before");
+            (before, now) = (delay, now + delay);
+        }
+        assert_eq!(before, policy.delay_max);
+        // Running for as long makes the next restart a first one again.
+        let verdict = history.trapped(now + policy.window, &policy);
+        assert_eq!(verdict, Verdict::Restart { trap: 1, delay: Duration::ZERO });
     }
 }

@@ -276,7 +276,7 @@ fn status(plugins: &[PluginView]) -> StatusView {
         folder_ok: true,
         cache: Some("/var/cache/camshaft".into()),
         state: Some("/var/lib/camshaft".into()),
-        recovery: Some("3 abnormal ends within 10 min".into()),
+        recovery: Some("3 abnormal ends within 10m".into()),
         retain: Some(RetainView {
             variables: 3,
             writes: 1200,

@@ -1,5 +1,5 @@
 //! What outlives the daemon, with the real binary: retained values over restarts, kills, damage and
-//! full disks; resets; and recovery (`retain/recovery.rs`).
+//! resets; disks that are full or fail (`retain/disk.rs`); and recovery (`retain/recovery.rs`).
 //!
 //! The keeper counts in two variables that must always agree, and begins at [`FIRST`]: a mixture of
 //! two writes and a silent zero would both be seen. Cuts and changes at every byte of the files are
@@ -17,8 +17,8 @@ use camshaft::variable::Variable;
 
 use crate::daemon::{Daemon, Keys, LIMIT, Plant, launch, log_lines, through, unharmed, wait};
 use crate::rig::{block_on, wat};
-use crate::weather::disk::fill;
 
+mod disk;
 mod recovery;
 
 /// How often the daemon is killed.
@@ -338,30 +338,4 @@ fn a_reset_and_a_cold_restart_reach_memory_and_both_files() {
     assert_eq!(["kept.a", "lost", "made"].map(|name| daemon.int(name)), [FIRST, 5, 0]);
     assert_eq!(daemon.verb(&["release", "keeper"]).0, Some(0));
     daemon.counts_beyond(FIRST);
-}
-
-#[test]
-#[ignore = "needs root for a tmpfs"]
-fn a_full_disk_is_an_alarm_and_the_scan_goes_on() {
-    let mut plant = plant("20ms");
-    let state = plant.path("state");
-    plant.mount(state.clone(), "64k");
-    let daemon = Daemon::on(plant);
-    let retain = || daemon.status().retain.unwrap();
-    through(&daemon, "full disk of retained values", || {
-        wait("a write", LIMIT, || newest(&state));
-        let ballast = fill(&state);
-        let failing = wait("the alarm", LIMIT, || Some(retain()).filter(|r| r.failing_s.is_some()));
-        println!("  {:?}", failing.reason);
-        assert!(failing.reason.unwrap().contains("No space left"));
-        let (number, count) = newest(&state).unwrap();
-        daemon.counts_beyond(count + 200);
-        assert_eq!(newest(&state), Some((number, count)), "what was written stays");
-        fs::remove_file(ballast).unwrap();
-        wait("the end of the alarm", LIMIT, || retain().failing_s.is_none().then_some(()));
-        wait("a newer count", LIMIT, || newest(&state).filter(|(_, new)| *new > count + 200));
-    });
-    let lines =
-        |words: &str| daemon.log().iter().filter(|line| line.message.contains(words)).count();
-    assert_eq!((lines("cannot be written"), lines("can be written again")), (1, 1));
 }

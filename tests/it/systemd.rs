@@ -164,8 +164,10 @@ fn a_manager_that_is_away_is_told_when_it_comes_back() {
 fn installed(with_devices: bool) -> (tempfile::TempDir, String) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("camshaft.service");
-    let unit =
-        UNIT.replace("=/usr/bin/camshaft ", concat!("=", env!("CARGO_BIN_EXE_camshaft"), " "));
+    // The clone may lie below a path with a space, where a unit would see the end of a word.
+    let program = dir.path().join("camshaft");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_camshaft"), &program).unwrap();
+    let unit = UNIT.replace("=/usr/bin/camshaft ", &format!("={} ", program.display()));
     assert_ne!(unit, UNIT);
     // The tools read drop-ins from the manager's folders only: what a drop-in says comes last, so it
     // can stand at the end as well.

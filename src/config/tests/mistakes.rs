@@ -149,7 +149,8 @@ fn keys_and_types() {
             "2: state.dir: found 1; right would be a path in quotes",
             "4: retain.flush: found 1ms; right would be from 5ms to 1h",
             "5: retain.on_corrupt: found 'zero'; right would be \"cold\" or \"refuse\"",
-            "6: retain.dir: found an unknown key; right would be one of `flush`, `on_corrupt`",
+            "6: retain.dir: found an unknown key; right would be one of `flush`, `on_corrupt`, \
+             `on_readonly`",
             "10: variable[v].retain: found 'yes'; right would be true or false",
         ],
     );
@@ -196,6 +197,19 @@ fn ranges() {
         "restart = { first = '2s', max = '1s' }",
         "restart.max: found 1s; right would be at least `first`, which is 2s",
     );
+    plugins(
+        "restart = { within = '0s' }",
+        "restart.within: found 0s; right would be from 1s to 1h",
+    );
+    plugins("restart = { first = '0s' }", "restart.first: found 0s; right would be from 1ms to 1h");
+    plugins(
+        "restart = { first = '1ms', max = '1ms' }",
+        "restart.max: found 1ms; right would be from 50ms to 1h",
+    );
+    let recovery = |line: &str, expected: &str| check_one("recovery", line, expected);
+    recovery("ends = 101", "ends: found 101; right would be from 0 to 100");
+    recovery("power_cuts = -1", "power_cuts: found -1; right would be a whole number, 0 or more");
+    recovery("within = '0s'", "within: found 0s; right would be from 1s to 1day");
     plugins("restart = { traps = 0 }", "restart.traps: found 0; right would be from 1 to 100");
     check_one(
         "control",

@@ -11,7 +11,7 @@ use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use http_body_util::BodyExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::super::{MAX_RECEIPTS, SetBody};
 use super::route::{Refused, invalid};
@@ -20,9 +20,21 @@ use crate::image::Value;
 /// Bytes of a body that is JSON: a fault with all its settings has some hundred.
 const MAX_JSON_BYTES: u64 = 64 << 10;
 
-/// From the head of a request to the end of its body: a module at the limit, written by a machine
-/// that has much else to do.
+/// From the head of a request to the end of a body that is JSON. It fits one write on the same
+/// machine; a client that is stuck in it keeps a connection from others.
+const JSON_TIME: Duration = Duration::from_secs(2);
+
+/// From the head of a request to the end of a module at the limit, written by a machine that has
+/// much else to do.
 pub(super) const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// What comes more slowly than [`LEAST_RATE`] may lag behind it by so much: a machine that is busy
+/// for a moment. A sender that is stuck is given up after this time.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Bytes of a body in a second, on average: a socket that is forwarded over a slow radio link has
+/// as many.
+const LEAST_RATE: u64 = 16 << 10;
 
 /// The name in a path.
 pub(super) struct Name(pub(super) String);
@@ -83,35 +95,35 @@ impl<S: Send + Sync> FromRequestParts<S> for To {
 
 /// A body that is JSON, as it came.
 pub(super) async fn read_json(body: Body) -> Result<Bytes, Refused> {
-    read(body, (MAX_JSON_BYTES, "fixed"), BODY_TIME).await
+    read(body, (MAX_JSON_BYTES, "fixed"), JSON_TIME).await
 }
 
-/// The whole body. Of one that is too long nothing is kept, but it is read to its end: a client
-/// looks for the answer only then. The limit comes with the place where it is set.
+/// The whole body, which may take `time` in all and must keep pace. Of one that is too long nothing
+/// is kept, but it is read to its end: a client looks for the answer only then. The limit comes
+/// with the place where it is set.
 pub(super) async fn read(
     mut body: Body,
     (limit, set_by): (u64, &str),
     time: Duration,
 ) -> Result<Bytes, Refused> {
-    let collect = async {
-        let (mut bytes, mut length) = (Vec::new(), 0);
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| invalid(format!("the body broke off: {error}")))?;
-            let Some(data) = frame.data_ref() else { continue };
-            length += data.len() as u64;
-            if length <= limit {
-                bytes.extend_from_slice(data);
-            } else {
-                bytes = Vec::new();
-            }
+    let (started, mut bytes, mut length) = (Instant::now(), Vec::new(), 0);
+    loop {
+        let allowed = time.min(PATIENCE + Duration::from_millis(length * 1000 / LEAST_RATE));
+        let late = |_| Refused {
+            status: StatusCode::REQUEST_TIMEOUT,
+            ..invalid(format!("the body was not complete after {allowed:?}; {length} bytes came"))
+        };
+        let frame = timeout_at(started + allowed, body.frame()).await.map_err(late)?;
+        let Some(frame) = frame else { break };
+        let frame = frame.map_err(|error| invalid(format!("the body broke off: {error}")))?;
+        let Some(data) = frame.data_ref() else { continue };
+        length += data.len() as u64;
+        if length <= limit {
+            bytes.extend_from_slice(data);
+        } else {
+            bytes = Vec::new();
         }
-        Ok::<_, Refused>((bytes, length))
-    };
-    let late = |_| Refused {
-        status: StatusCode::REQUEST_TIMEOUT,
-        ..invalid(format!("the body was not complete after {time:?}"))
-    };
-    let (bytes, length) = timeout(time, collect).await.map_err(late)??;
+    }
     if length > limit {
         return Err(Refused {
             status: StatusCode::PAYLOAD_TOO_LARGE,
@@ -161,13 +173,51 @@ mod tests {
                 _ => panic!("{found:?} is not {expected:?}"),
             }
         }
-        let late = Err((408, "the body was not complete after 20ms"));
+        let late = |message| Err((408, message));
         check(Body::empty(), Ok(b"")).await;
         check(Body::from("12345678"), Ok(b"12345678")).await;
         let long = Err((413, "the body has 9 bytes; the limit is 8 (here)"));
         check(Body::from("123456789"), long).await;
-        check(Body::new(Stuck(vec![])), late).await;
-        check(Body::new(Stuck(vec![b"123", b"456"])), late).await;
-        check(Body::new(Stuck(vec![&[0; 1000], &[0; 1000]])), late).await;
+        let words = "the body was not complete after 20ms; 0 bytes came";
+        check(Body::new(Stuck(vec![])), late(words)).await;
+        let words = "the body was not complete after 20ms; 6 bytes came";
+        check(Body::new(Stuck(vec![b"123", b"456"])), late(words)).await;
+        let words = "the body was not complete after 20ms; 2000 bytes came";
+        check(Body::new(Stuck(vec![&[0; 1000], &[0; 1000]])), late(words)).await;
+    }
+
+    /// Sends a piece at each tick, for ever.
+    struct Steady(&'static [u8], tokio::time::Interval);
+
+    impl hyper::body::Body for Steady {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let piece = self.0;
+            self.1.poll_tick(context).map(|_| Some(Ok(Frame::data(piece.into()))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sender_that_keeps_pace_has_the_whole_time_and_one_that_is_stuck_has_not() {
+        async fn check(body: Body, time_ms: u64, expected: &str) {
+            let time = Duration::from_millis(time_ms);
+            let found = read(body, (u64::MAX, "here"), time).await.unwrap_err().failure.message;
+            let expected = format!("the body was not complete after {expected}");
+            assert!(found.starts_with(&expected), "{found}, not {expected}");
+        }
+        let steady =
+            |piece| Body::new(Steady(piece, tokio::time::interval(Duration::from_millis(50))));
+        tokio::join!(
+            check(Body::new(Stuck(vec![])), 30_000, "2s; 0 bytes came"),
+            // 16 KiB are good for a second more.
+            check(Body::new(Stuck(vec![&[0; 16 << 10]])), 30_000, "3s; 16384 bytes came"),
+            check(steady(b"drip"), 30_000, "2.0"),
+            check(steady(&[0; 4 << 10]), 2500, "2.5s; "),
+        );
     }
 }

@@ -27,6 +27,10 @@ const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// Modules that are received at one time: each is held in memory until it is written.
 const MAX_UPLOADS: usize = 1;
 
+/// What another module gets to be received before its sender is told to try again. One that is
+/// stuck is given up before: see `PATIENCE`.
+const TURN_TIME: Duration = Duration::from_secs(3);
+
 /// What the routes share.
 #[derive(Debug, Clone)]
 pub(super) struct Door {
@@ -174,7 +178,7 @@ async fn deploy(
              _ - . can, with - and . not first"
         )));
     }
-    let Ok(_turn) = door.uploads.try_acquire() else {
+    let Ok(_turn) = timeout(TURN_TIME, door.uploads.acquire()).await else {
         return Err(Failure::new(Code::Busy, "another module is being received; try again").into());
     };
     let limit = (door.module_bytes, "plugins.module in the configuration");

@@ -4,7 +4,8 @@
 //! each connection, so that renewed certificates and passwords count from the next one on.
 
 use std::fmt;
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,10 @@ const MAX_PACKET: u32 = 64 << 10;
 /// line busy, and with the queue of [`super::session`] the most old values that are ever delivered
 /// before the newest.
 const MAX_UNDER_WAY: u16 = 32;
+
+/// Bytes that are read of a certificate, a key or a password: all authorities of the world in one
+/// file have less. What is cut there is no whole certificate and is refused.
+const MOST_PEM_BYTES: u64 = 4 << 20;
 
 /// Where the broker is, and who we are.
 #[derive(Debug)]
@@ -165,7 +170,9 @@ fn address(text: &str) -> Option<(bool, String, u16)> {
 fn read(key: &str, file: &Path) -> Result<Vec<u8>, OpenError> {
     let wanted = "a file that can be read";
     let found = |error| OpenError::new(key, format!("{}: {error}", file.display()), wanted);
-    fs::read(file).map_err(found)
+    let mut bytes = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(MOST_PEM_BYTES).read_to_end(&mut bytes));
+    read.map(|_| bytes).map_err(found)
 }
 
 impl TlsFiles {

@@ -25,7 +25,7 @@ state     /var/lib/camshaft
 period    10.0 ms
 cycle     750000
 overruns  2, cycles missed 3
-recovery  3 abnormal ends within 10 min; `camshaft recover` lets plugins run
+recovery  3 abnormal ends within 10m; `camshaft recover` lets plugins run
 retain    3 variables, 1200 writes, 240 KiB
 retain    failing since 2h 5m: No space left on device
 retain    retain.a: torn

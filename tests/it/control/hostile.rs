@@ -105,18 +105,103 @@ async fn a_hundred_idle_connections_lock_nobody_out() {
 #[tokio::test]
 async fn one_upload_at_a_time() {
     let stage = Stage::set().await;
-    let mut slow = UnixStream::connect(stage.path()).await.unwrap();
-    let head = b"PUT /v1/plugins/x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\ngo";
-    slow.write_all(head).await.unwrap();
-    eventually("a busy server", async || {
+    let mut steady = UnixStream::connect(stage.path()).await.unwrap();
+    let head = b"PUT /v1/plugins/x HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n";
+    steady.write_all(head).await.unwrap();
+    let feeding = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            ticks.tick().await;
+            steady.write_all(&[0; 4096]).await.expect("it keeps pace, and is heard");
+        }
+    };
+    let asking = eventually("a busy server", async || {
         let (status, body) = exchange(&stage, "PUT", "/v1/plugins/y", "good").await;
         assert!(status == 202 || body.contains("another module is being received"), "{body}");
         status == 503
-    })
-    .await;
-    slow.write_all(b"od").await.unwrap();
-    let mut answer = Vec::new();
-    slow.read_to_end(&mut answer).await.unwrap();
-    assert!(answer.starts_with(b"HTTP/1.1 202"), "{}", String::from_utf8_lossy(&answer));
+    });
+    tokio::select! {
+        () = feeding => {}
+        () = asking => {}
+    }
+    drop(steady);
     assert_eq!(exchange(&stage, "PUT", "/v1/plugins/y", "good").await.0, 202);
+}
+
+#[tokio::test]
+async fn an_upload_that_is_stuck_keeps_no_other_out() {
+    let stage = Stage::set().await;
+    let mut stuck = UnixStream::connect(stage.path()).await.unwrap();
+    let head = b"PUT /v1/plugins/x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\ngo";
+    stuck.write_all(head).await.unwrap();
+    let other = || exchange(&stage, "PUT", "/v1/plugins/y", "good");
+    let (one, two) = tokio::join!(other(), other());
+    for (status, body) in [one, two] {
+        assert_eq!(status, 202, "{body}");
+    }
+    let mut answer = String::new();
+    stuck.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(answer.contains("the body was not complete after 2s; 2 bytes came"), "{answer}");
+}
+
+#[tokio::test]
+async fn requests_that_never_end_keep_an_operator_out_for_seconds_only() {
+    let stage = Stage::set().await;
+    let mut stuck = Vec::new();
+    for _ in 0..33 {
+        let mut stream = UnixStream::connect(stage.path()).await.unwrap();
+        let head = b"PUT /v1/vars/x HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        stuck.push(stream);
+    }
+    let started = std::time::Instant::now();
+    stage.client().status().await.expect("it waits, and then it is served");
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+/// Sends all of a request, and then reads all of the answer.
+async fn answered(stage: &Stage, request: &[u8]) -> std::io::Result<String> {
+    let mut stream = UnixStream::connect(stage.path()).await?;
+    stream.write_all(request).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn who_is_refused_early_gets_the_answer_and_no_reset() {
+    let stage = Stage::set().await;
+    let long = "x".repeat(1_000_000);
+    for (start, expected) in [
+        ("PUT /v1/plugins/..", 400),
+        ("PUT /v1/plugins/-x", 400),
+        ("PUT /v1/nowhere", 404),
+        ("POST /v1/status", 405),
+    ] {
+        let head = format!("{start} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
+        let request = head + &long;
+        for _ in 0..20 {
+            let answer = answered(&stage, request.as_bytes()).await;
+            let answer = answer.unwrap_or_else(|error| panic!("{start}: {error}"));
+            let status = answer.get(9..12).and_then(|code| code.parse::<u16>().ok());
+            assert_eq!(status, Some(expected), "{start}: {answer}");
+        }
+    }
+    let head = format!("GET /v1 HTTP/1.1\r\nX: {long}\r\n\r\n");
+    let answer = answered(&stage, head.as_bytes()).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+}
+
+#[tokio::test]
+async fn who_says_that_there_is_no_more_to_come_is_answered() {
+    let stage = Stage::set().await;
+    for round in 0..200 {
+        let mut stream = UnixStream::connect(stage.path()).await.unwrap();
+        stream.write_all(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "round {round}: {answer:?}");
+    }
 }

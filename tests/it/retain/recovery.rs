@@ -1,5 +1,7 @@
 //! Recovery: after three abnormal ends, or when asked for, no plugin is run before somebody says so.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 
 use camshaft::control::{PluginState, StatusView};
@@ -25,11 +27,11 @@ fn three_abnormal_ends_lead_to_recovery_until_the_operator_ends_it() {
     assert_eq!(daemon.status().recovery, None);
     let daemon = Daemon::idle(daemon.slay(), &[]);
     let status = stands_still(&daemon);
-    assert_eq!(status.recovery.as_deref(), Some("3 abnormal ends within 10 min"));
+    assert_eq!(status.recovery.as_deref(), Some("3 abnormal ends within 10m"));
     let cycle = status.cycle;
     daemon.wait_log("", &["RECOVERY", "camshaft recover"]);
     let (_, text) = daemon.verb(&["status"]);
-    assert!(text.contains("recovery  3 abnormal ends within 10 min"), "{text}");
+    assert!(text.contains("recovery  3 abnormal ends within 10m"), "{text}");
 
     // An orderly stop does not end it.
     let daemon = Daemon::idle(daemon.stop().2, &[]);
@@ -75,5 +77,50 @@ fn without_plugins_on_request() {
     block_on(daemon.client.recover()).unwrap();
     // It was for this start only.
     let daemon = Daemon::on(daemon.stop().2);
+    assert_eq!(daemon.status().recovery, None);
+}
+
+/// Lets the record of starts say that they were in another boot of this machine.
+fn reboot(plant: &Plant) {
+    let path = plant.path("state/starts.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    fs::write(path, text.replace(boot.trim(), "00000000-0000-0000-0000-000000000000")).unwrap();
+}
+
+#[test]
+fn power_cuts_are_no_defect_of_a_program() {
+    let storm = |tables| {
+        let mut daemon = Daemon::start(Keys { tables, ..Keys::default() });
+        for _ in 0..3 {
+            let plant = daemon.slay();
+            reboot(&plant);
+            daemon = Daemon::idle(plant, &[]);
+        }
+        daemon
+    };
+    let daemon = storm("");
+    daemon.wait_running("witness", &format!("{:#}", ModuleHash::of(&wat(WITNESS))));
+    daemon.wait_log("", &["the machine went down", "3 without 10m of running in between"]);
+    assert_eq!(daemon.status().recovery, None);
+    drop(daemon);
+    // Who wants to look at the machine after a storm says so.
+    let daemon = storm("[recovery]\npower_cuts = 3\n");
+    let reason = stands_still(&daemon).recovery.unwrap();
+    assert_eq!(reason, "3 power cuts without 10m of running in between");
+}
+
+#[test]
+fn a_healthy_life_clears_the_count() {
+    let tables = "[recovery]\nends = 3\nwithin = \"2s\"\n";
+    let plant = Plant::new(Keys { tables, ..Keys::default() });
+    // As two crashes in an earlier boot have left it.
+    let record = r#"{"running":false,"boot":"another","earlier_ends":2}"#;
+    fs::create_dir(plant.state()).unwrap();
+    fs::set_permissions(plant.state(), PermissionsExt::from_mode(0o700)).unwrap();
+    fs::write(plant.path("state/starts.json"), record).unwrap();
+    let daemon = Daemon::on(plant);
+    daemon.wait_log("", &["the daemon has run for 2s", "count no more"]);
+    let daemon = daemon.kill_and_restart();
     assert_eq!(daemon.status().recovery, None);
 }

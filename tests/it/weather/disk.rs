@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 use camshaft::control::PluginView;
@@ -193,4 +195,68 @@ fn the_folder_may_go_and_come_back() {
     let hash = daemon.drop_in("witness", &wat(WITNESS));
     daemon.wait_running("witness", &hash);
     unharmed(&daemon);
+}
+
+#[test]
+fn a_limit_of_file_sizes_is_a_disk_that_is_full() {
+    let daemon = Daemon::start(Keys::default());
+    let limit = |bytes: &str| {
+        let pid = daemon.pid().to_string();
+        let arguments = ["--pid", &pid, &format!("--fsize={bytes}:unlimited")];
+        assert!(Command::new("prlimit").args(arguments).status().unwrap().success());
+    };
+    let trouble = || daemon.status().history_trouble;
+    let mut number = 0;
+    let mut swap = || {
+        number += 1;
+        let hash = daemon.drop_in("quiet", &quiet(number));
+        daemon.wait_running("quiet", &hash);
+    };
+    through(&daemon, "a limit of file sizes", || {
+        // Below what is there already: the log as well cannot be written.
+        limit("1024");
+        let why = wait("the alarm", LIMIT, || {
+            swap();
+            trouble()
+        });
+        assert!(why.ends_with("File too large (os error 27)"), "{why}");
+        limit("unlimited");
+        swap();
+        wait("the end of the alarm", LIMIT, || trouble().is_none().then_some(()));
+    });
+}
+
+#[test]
+fn a_stray_file_among_the_versions_is_passed_over() {
+    let plugins = "swap = { probation = \"50ms\", polls = 20 }";
+    let plant = Plant::new(Keys { plugins, ..Keys::default() });
+    fs::create_dir_all(plant.path("state/versions")).unwrap();
+    fs::set_permissions(plant.state(), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(plant.path("state/versions/README"), "").unwrap();
+    let daemon = Daemon::on(plant);
+    let hash = daemon.drop_in("quiet", &quiet(1));
+    wait("it is kept", LIMIT, || {
+        let kept = fs::read_dir(daemon.path("state/versions/quiet")).ok()?;
+        let names = kept.map(|file| file.unwrap().file_name().into_string().unwrap());
+        names.into_iter().any(|name| name.ends_with(&format!("{hash}.wasm"))).then_some(())
+    });
+    // The other is kept by the same way, so a warning would have come before.
+    let next = daemon.drop_in("other", &quiet(2));
+    daemon.wait_running("other", &next);
+    wait("the other is kept", LIMIT, || daemon.path("state/versions/other").is_dir().then_some(()));
+    let warned: Vec<_> =
+        daemon.log().into_iter().filter(|line| line.message.contains("not kept")).collect();
+    assert!(warned.is_empty(), "{warned:?}");
+}
+
+#[test]
+fn a_damaged_history_is_said() {
+    let daemon = Daemon::start(Keys::default());
+    let plant = daemon.stop().2;
+    let file = plant.path("state/history.jsonl");
+    let mut text = fs::read(&file).unwrap();
+    text[20] ^= 1;
+    fs::write(&file, text).unwrap();
+    let daemon = Daemon::on(plant);
+    daemon.wait_log("", &["1 line of the history in", "damaged", "passed over"]);
 }

@@ -40,13 +40,17 @@ pub fn run_in_guest(test: &str) {
     assert!(linux.is_file(), "no {}: tests/run builds it", linux.display());
     let this = std::env::current_exe().unwrap();
     let init = root.join("tests/it/device/gpio/init.sh");
+    let home = tempfile::tempdir().unwrap();
     let child = Command::new(&linux)
+        // It puts a folder there, and falls over where there is no such variable.
+        .env("HOME", home.path())
         .args(["mem=1G", "root=none", "rootfstype=hostfs", "rootflags=/", "ro", "quiet"])
         // A kernel that panics ends.
         .args(["con=null", "con0=fd:0,fd:1", "panic=-1"])
-        .arg(format!("init={}", init.display()))
+        // Its words end at spaces, and paths may have some.
+        .arg(format!("init=\"{}\"", init.display()))
         // What the kernel does not know becomes an environment variable of init.
-        .args([format!("TESTS={}", this.display()), format!("TEST={test}")])
+        .args([format!("TESTS=\"{}\"", this.display()), format!("TEST={test}")])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
