@@ -20,6 +20,7 @@ mod screen;
 mod show;
 mod table;
 mod unit;
+mod version;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -177,6 +178,7 @@ async fn ask(verb: Verb) -> Outcome {
         Verb::Diff(list) => machine::diff(list, screen).await,
         Verb::Deploy(what) => deploy::deploy(what, screen).await,
         Verb::Rollback(what) => deploy::roll_back(what, screen).await,
+        Verb::Versions { name, list } => version::versions(&name, list, screen).await,
         Verb::Remove(named) => remove(named, screen).await,
         Verb::Set { name, value, reach } => set(&name, value, &client(reach), screen).await,
         Verb::Force(what) => force::force(what, screen).await,

@@ -35,7 +35,7 @@ pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
 /// `camshaft rollback`.
 pub(super) async fn roll_back(what: Rollback, screen: &mut Screen) -> Outcome {
     let client = client(what.reach);
-    let hash = client.roll_back(&what.name, what.to.as_deref()).await?;
+    let hash = client.roll_back(&what.name, what.to.as_deref(), what.even_bad).await?;
     wait_for_fate(&client, &what.name, &hash, what.timeout, screen).await
 }
 

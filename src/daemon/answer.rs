@@ -71,7 +71,10 @@ impl Daemon {
                 });
                 return;
             }
-            Request::Rollback { name, to } => return self.roll_back(name, to, reply),
+            Request::Rollback { name, to, even_bad } => {
+                return self.roll_back(name, to, even_bad, reply);
+            }
+            Request::Versions { name } => self.versions(&name).map(Response::Versions),
             Request::Remove { name } => match self.known(&name) {
                 Ok(()) => {
                     let file = self.config.plugins.dir.join(format!("{name}.wasm"));

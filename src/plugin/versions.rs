@@ -4,13 +4,14 @@
 //! hash. What is read is held against that hash, so a damaged file is no version. Which version is
 //! good, and when to go back, is decided by others.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::ModuleHash;
-use super::folder::{check_name, put};
+use super::folder::{MAX_PLUGINS, check_name, put};
 
 /// Versions of one plugin: the one that runs, and a few deploys that turned out to be wrong.
 const MOST_VERSIONS: usize = 5;
@@ -18,6 +19,9 @@ const MOST_VERSIONS: usize = 5;
 /// Bytes of all versions of all plugins: a small board's flash has room for that, and it is enough
 /// for a thousand plugins of the usual size.
 const MOST_BYTES: u64 = 64 << 20;
+
+/// Plugins whose versions are listed: as many as run at once, and as many that are long gone.
+const MOST_NAMES: usize = 4 * MAX_PLUGINS;
 
 /// The folder of all versions.
 #[derive(Debug, Clone)]
@@ -38,30 +42,41 @@ impl Versions {
         Self(dir)
     }
 
-    /// Keeps this module as the newest good version of the plugin `name`. The oldest ones of this
-    /// plugin, and then of all, make room for it.
+    /// Keeps this module as the newest version of the plugin `name`; whether there was room. The
+    /// oldest ones of the lowest `rank` of this plugin, and then the oldest of all, make room for
+    /// it, but none whose rank is higher than its own.
     ///
     /// # Errors
     /// The name breaks the rules, or the file system says no; older versions are still there then.
-    pub fn keep(&self, name: &str, module: &[u8]) -> io::Result<()> {
+    pub fn keep(
+        &self,
+        name: &str,
+        module: &[u8],
+        rank: impl Fn(ModuleHash) -> u8,
+    ) -> io::Result<bool> {
         check_name(name).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
         let hash = ModuleHash::of(module);
         let before = kept(&self.0.join(name))?;
         let newest = before.last();
         if newest.is_some_and(|newest| newest.hash == hash) {
-            return Ok(());
+            return Ok(true);
+        }
+        let again = before.iter().filter(|kept| kept.hash == hash);
+        let mut others: Vec<_> = before.iter().filter(|kept| kept.hash != hash).collect();
+        others.sort_by_key(|kept| (rank(kept.hash), kept.number));
+        others.truncate(others.len().saturating_sub(MOST_VERSIONS - 1));
+        if others.iter().any(|kept| rank(kept.hash) > rank(hash)) {
+            return Ok(false);
         }
         let number = newest.map_or(1, |newest| newest.number + 1);
         let dir = self.0.join(name);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
         put(&dir, &format!("{number:010}-{hash:#}.wasm"), module)?;
-        let again = before.iter().filter(|kept| kept.hash == hash);
-        let others: Vec<_> = before.iter().filter(|kept| kept.hash != hash).collect();
-        let too_many = others.len().saturating_sub(MOST_VERSIONS - 1);
-        for old in again.chain(others.into_iter().take(too_many)) {
+        for old in again.chain(others) {
             fs::remove_file(&old.path)?;
         }
-        self.shrink(&dir)
+        self.shrink(&dir)?;
+        Ok(true)
     }
 
     /// Removes the oldest versions until all together are small enough, but none of those in `dir`.
@@ -93,6 +108,28 @@ impl Versions {
             return Ok(Vec::new());
         }
         Ok(kept(&self.0.join(name))?.iter().rev().map(|kept| kept.hash).collect())
+    }
+
+    /// The versions of all plugins, the newest first.
+    ///
+    /// # Errors
+    /// The folder cannot be read. What in it is no folder of versions is passed over.
+    pub fn all(&self) -> io::Result<BTreeMap<String, Vec<ModuleHash>>> {
+        let folders = match fs::read_dir(&self.0) {
+            Ok(folders) => folders,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            Err(error) => return Err(error),
+        };
+        let mut all = BTreeMap::new();
+        for folder in folders.take(MOST_NAMES) {
+            if let Ok(name) = folder?.file_name().into_string()
+                && let Ok(list) = self.list(&name)
+                && !list.is_empty()
+            {
+                all.insert(name, list);
+            }
+        }
+        Ok(all)
     }
 
     /// The bytes of one version.
@@ -146,23 +183,59 @@ mod tests {
         let versions = Versions::new(dir.path().join("versions"));
         assert_eq!(versions.list("a").unwrap(), []);
         for module in [b"1", b"2", b"3", b"3", b"1", b"4", b"5", b"6"] {
-            versions.keep("a", module).unwrap();
+            versions.keep("a", module, |_| 0).unwrap();
         }
-        versions.keep("b", b"1").unwrap();
+        versions.keep("b", b"1", |_| 0).unwrap();
         assert_eq!(versions.list("a").unwrap(), hashes(&[b"6", b"5", b"4", b"1", b"3"]));
         assert_eq!(versions.list("b").unwrap(), hashes(&[b"1"]));
         assert_eq!(versions.read("a", ModuleHash::of(b"1")).unwrap(), b"1");
         let gone = versions.read("a", ModuleHash::of(b"2")).unwrap_err();
         assert_eq!(gone.kind(), io::ErrorKind::NotFound);
-        assert!(versions.keep("../a", b"1").is_err());
+        assert!(versions.keep("../a", b"1", |_| 0).is_err());
         assert_eq!(versions.list("../a").unwrap(), []);
+        fs::write(dir.path().join("versions/stray"), b"").unwrap();
+        let all = versions.all().unwrap();
+        assert_eq!(all.keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(all["b"], hashes(&[b"1"]));
+        assert!(Versions::new(dir.path().join("none")).all().unwrap().is_empty());
+    }
+
+    /// Five bad deploys in a row left nothing to go back to.
+    #[test]
+    fn what_is_worth_less_makes_room_and_pushes_nothing_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions::new(dir.path().into());
+        // Good ones are digits, doubtful ones letters, bad ones capitals.
+        let rank = |hash: ModuleHash| {
+            let is_of = |mut all: std::ops::RangeInclusive<u8>| {
+                all.any(|byte| ModuleHash::of(&[byte]) == hash)
+            };
+            if is_of(b'0'..=b'9') { 2 } else { u8::from(is_of(b'a'..=b'z')) }
+        };
+        let check = |keep: &[u8], is_kept, expected: &[&[u8]]| {
+            assert_eq!(versions.keep("p", keep, rank).unwrap(), is_kept, "{keep:?}");
+            assert_eq!(versions.list("p").unwrap(), hashes(expected), "{keep:?}");
+        };
+        check(b"1", true, &[b"1"]);
+        check(b"2", true, &[b"2", b"1"]);
+        check(b"a", true, &[b"a", b"2", b"1"]);
+        check(b"B", true, &[b"B", b"a", b"2", b"1"]);
+        check(b"b", true, &[b"b", b"B", b"a", b"2", b"1"]);
+        check(b"3", true, &[b"3", b"b", b"a", b"2", b"1"]);
+        check(b"c", true, &[b"c", b"3", b"b", b"2", b"1"]);
+        check(b"C", false, &[b"c", b"3", b"b", b"2", b"1"]);
+        check(b"4", true, &[b"4", b"c", b"3", b"2", b"1"]);
+        check(b"5", true, &[b"5", b"4", b"3", b"2", b"1"]);
+        check(b"d", false, &[b"5", b"4", b"3", b"2", b"1"]);
+        check(b"6", true, &[b"6", b"5", b"4", b"3", b"2"]);
+        check(b"3", true, &[b"3", b"6", b"5", b"4", b"2"]);
     }
 
     #[test]
     fn a_damaged_version_is_none_and_strangers_are_passed_over() {
         let dir = tempfile::tempdir().unwrap();
         let versions = Versions::new(dir.path().into());
-        versions.keep("a", b"good").unwrap();
+        versions.keep("a", b"good", |_| 0).unwrap();
         let all = kept(&dir.path().join("a")).unwrap();
         fs::write(&all[0].path, b"goof").unwrap();
         for name in ["x", "1-2.wasm", ".0000000002-aa.wasm.tmp", "-.wasm"] {
@@ -178,10 +251,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let versions = Versions::new(dir.path().into());
         for n in 0..9u8 {
-            versions.keep("old", &[n]).unwrap();
+            versions.keep("old", &[n], |_| 0).unwrap();
         }
         let large = vec![0; MOST_BYTES as usize];
-        versions.keep("large", &large).unwrap();
+        versions.keep("large", &large, |_| 0).unwrap();
         assert_eq!(versions.list("old").unwrap(), []);
         assert_eq!(versions.list("large").unwrap().len(), 1);
     }

@@ -13,7 +13,7 @@ use camshaft::plugin::program::Prepared;
 use camshaft::plugin::world::Seat;
 use camshaft::plugin::{Generation, ModuleHash, Refusal, Settings, Trap};
 use camshaft::scan::{Field, MAX_ORDERS, Order, ProgramFact, Refit, Slot};
-use camshaft::supervisor::{RestartPolicy, Supervisor};
+use camshaft::supervisor::{OnQuarantine, RestartPolicy, Supervisor};
 use camshaft::variable::Variable;
 
 use super::guest::{MAY_TRAP, MIX};
@@ -33,6 +33,7 @@ pub const POLICY: RestartPolicy = RestartPolicy {
     delay_max: Duration::from_secs(1),
     traps: 3,
     window: Duration::from_secs(4),
+    on_quarantine: OnQuarantine::LastGood,
 };
 
 /// Cycles from one version to the next of somebody who is busy; a preparation takes up to 20.
