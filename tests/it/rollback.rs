@@ -285,3 +285,32 @@ fn what_loses_an_output_is_in_doubt() {
     daemon.wait_running("tank", &good);
     assert_eq!(view_of(&daemon, &good).soundness, Soundness::Good);
 }
+
+/// Both waited for half a minute, and left a file behind.
+#[test]
+fn what_is_known_to_be_refused_is_refused_at_once() {
+    let daemon = Daemon::start(Keys { plugins: PROBATION, ..Keys::default() });
+    let [good, bad] = good_and_late(&daemon);
+    daemon.wait_running("tank", &good);
+    let better = run(&daemon, &version(3, ""));
+    let module = daemon.path("module.wasm");
+    fs::write(&module, late(2)).unwrap();
+    let module = module.to_str().unwrap();
+    let text = refused(&daemon, &["deploy", module, "--name", "tank"]);
+    has(&text, &["in quarantine: 3 traps", "unreachable", "camshaft release tank"]);
+    assert_eq!(fs::read(daemon.file("tank")).unwrap(), version(3, ""));
+    daemon.wait_running("tank", &better);
+    for name in ["Tank", "TANK"] {
+        let text = refused(&daemon, &["deploy", module, "--name", name]);
+        has(&text, &["its name differs from tank only in upper and lower case"]);
+        assert!(!daemon.file(name).exists(), "{name}");
+    }
+    let long = "x".repeat(100);
+    has(&refused(&daemon, &["deploy", module, "--name", &long]), &["is no name for a plugin"]);
+    assert!(!daemon.file(&long).exists());
+    assert_eq!(view_of(&daemon, &bad).soundness, Soundness::Bad);
+    // One that is held is known without its file.
+    assert!(camshaft(&daemon, &["hold", "tank"]).status.success());
+    let removed = camshaft(&daemon, &["remove", "tank"]);
+    assert!(removed.status.success(), "{removed:?}");
+}
