@@ -79,6 +79,8 @@ pub struct House {
     pub random: fastrand::Rng,
     pub modules: Arc<[Module]>,
     pub supervisor: Supervisor,
+    /// Whether kept versions may stand in for quarantined ones.
+    pub on_quarantine: OnQuarantine,
     /// Which module the folder holds under a name.
     pub files: BTreeMap<&'static str, usize>,
     pub settings: BTreeMap<&'static str, Settings>,
@@ -91,8 +93,10 @@ pub struct House {
     pub shadows: Vec<Run>,
     pub disk: Disk,
     pub seen: Vec<Seen>,
-    /// Modules that were taken back, under their names, until a release.
+    /// Modules that were taken back or trapped too often, under their names, until a release.
     pub banned: Vec<(&'static str, ModuleHash)>,
+    /// Modules that have survived their probation, the newest first, bad ones included.
+    pub proven: BTreeMap<&'static str, Vec<ModuleHash>>,
     pub ticket: u64,
     /// Points of the third device, as the last order has them.
     pub annex: u32,
@@ -120,6 +124,7 @@ impl House {
             random: fastrand::Rng::with_seed(seed),
             modules,
             supervisor: Supervisor::new(POLICY),
+            on_quarantine: OnQuarantine::LastGood,
             files: BTreeMap::new(),
             settings: BTreeMap::new(),
             seats: vec![None; PROGRAMS],
@@ -130,6 +135,7 @@ impl House {
             disk,
             seen: Vec::new(),
             banned: Vec::new(),
+            proven: BTreeMap::new(),
             ticket: 0,
             annex: 0,
             lazy_until: 0,
@@ -147,6 +153,12 @@ impl House {
             house.settings.insert(name, settings);
         }
         house
+    }
+
+    /// From now on nothing stands in for a version in quarantine.
+    pub fn prefer_safe(&mut self) {
+        self.on_quarantine = OnQuarantine::Safe;
+        self.supervisor.set_policy(RestartPolicy { on_quarantine: OnQuarantine::Safe, ..POLICY });
     }
 
     pub fn note(&mut self, what: &'static str, more: impl std::fmt::Display) {
