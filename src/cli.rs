@@ -20,6 +20,7 @@ mod screen;
 mod show;
 mod table;
 mod unit;
+mod version;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -176,7 +177,8 @@ async fn ask(verb: Verb) -> Outcome {
         Verb::Diff(list) => machine::diff(list, screen).await,
         Verb::Deploy(what) => deploy::deploy(what, screen).await,
         Verb::Rollback(what) => deploy::roll_back(what, screen).await,
-        Verb::Remove(named) => remove(named, screen).await,
+        Verb::Versions { name, list } => version::versions(&name, list, screen).await,
+        Verb::Remove(named) => deploy::remove(named, screen).await,
         Verb::Set { name, value, reach } => set(&name, value, &client(reach), screen).await,
         Verb::Force(what) => force::force(what, screen).await,
         Verb::Unforce(what) => force::unforce(what, screen).await,
@@ -320,16 +322,6 @@ async fn settle(
     match outcome::watch(client, name, ORDER_TIME, judge).await? {
         Ok(view) => Ok(screen.print(&format!("{}: {}\n", name, show::name(view.state)))?),
         Err(seen) => Err(outcome::too_late(name, wanted, seen.as_ref())),
-    }
-}
-
-async fn remove(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
-    let client = client(reach);
-    client.remove(&name).await?;
-    let is_gone = |view: Option<&PluginView>| view.is_none().then_some(());
-    match outcome::watch(&client, &name, ORDER_TIME, is_gone).await? {
-        Ok(()) => Ok(screen.print(&format!("{name}: removed\n"))?),
-        Err(seen) => Err(outcome::too_late(&name, "it shall leave", seen.as_ref())),
     }
 }
 

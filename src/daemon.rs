@@ -5,8 +5,8 @@
 //! the others. Names, seats and modules are kept together in `roster.rs`, preparation is in
 //! `loader.rs`, trials in `shadow.rs`, live changes in `reload.rs`, devices in `device.rs`, forces
 //! in `force.rs`, the log in `say.rs`, receipts in `record.rs`, answers for people in `answer.rs`
-//! and `view.rs`, what outlives the daemon in `keep.rs`, `recall.rs`, `retain.rs`, `reset.rs` and
-//! `recovery.rs`, a scan that stands in `stall.rs`, the end in `stop.rs`.
+//! and `view.rs`, what outlives the daemon in `keep.rs`, `version.rs`, `recall.rs`, `retain.rs`,
+//! `reset.rs` and `recovery.rs`, a scan that stands in `stall.rs`, the end in `stop.rs`.
 
 mod answer;
 mod build;
@@ -26,6 +26,7 @@ mod say;
 mod shadow;
 mod stall;
 mod stop;
+mod version;
 mod view;
 
 use std::collections::HashMap;
@@ -41,7 +42,6 @@ use crate::log;
 use crate::plugin::folder::{Change, Watch};
 use crate::plugin::program::Request;
 use crate::plugin::shadow::Feed;
-use crate::plugin::versions::Versions;
 use crate::plugin::world::Line;
 use crate::plugin::{ModuleHash, Refusal, Settings};
 use crate::scan::stats::Stats;
@@ -53,6 +53,7 @@ pub use build::run;
 use crash::Crashes;
 use device::Devices;
 use force::Forces;
+use keep::Store;
 use loader::{Loaded, Loader, Module};
 use record::Record;
 use recovery::Recovery;
@@ -109,8 +110,8 @@ struct Daemon {
     devices: Devices,
     forces: Forces,
     folder: Watch,
-    /// Where good versions are kept; `None` without a state folder.
-    versions: Option<Versions>,
+    /// The good versions that are kept.
+    store: Store,
     /// Why the folder cannot be read at present.
     folder_error: Option<String>,
     retain: Retain,
@@ -168,7 +169,6 @@ impl Daemon {
                     entry.detect = now.saturating_sub(detected);
                     self.roster.modules.entry(hash).or_insert(Module::Bytes(bytes));
                 }
-                self.fall_back(&name);
             }
             Change::Refused { name, path, refusal } => {
                 refused(&name, &path.display(), &refusal);
@@ -263,9 +263,7 @@ impl Daemon {
             Action::Prepare { name, hash, generation } => {
                 let settings = self.settings(&name);
                 let (world, is_tried) = (self.rehearsal(), self.is_to_be_tried(&name, hash));
-                let file = self.config.plugins.dir.join(format!("{name}.wasm"));
-                let module = self.roster.modules.get(&hash).cloned();
-                let module = module.unwrap_or(Module::File(file));
+                let module = self.module(&name, hash);
                 let Some(entry) = self.roster.enter(&name) else {
                     let refusal = Refusal::new("all seats are taken", "remove another plugin");
                     self.supervisor.prepared(&name, generation, Err(refusal));

@@ -104,6 +104,11 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
         self.entries.push_back(entry);
     }
 
+    /// The number of the newest entry; 0 if there was none ever.
+    pub fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
     /// The newest `limit` of those that are meant, oldest first.
     pub fn newest(&self, limit: usize, is_meant: impl Fn(&T) -> bool) -> Vec<Entry<T>> {
         let meant = self.entries.iter().rev().filter(|entry| is_meant(&entry.what));

@@ -50,14 +50,15 @@
 //! [`scan::Snapshot`] → the variables marked `retain = true`, if they have changed → a thread that
 //! may wait for the disk → [`retain`], two files in the directory of [`state`], of which the newest
 //! whole one is read at the next start, before the first cycle. The same directory has the
-//! [`journal`] of what became of plugins, and the record of abnormal ends: too many lead to
-//! recovery, in which no plugin is run.
+//! [`journal`] of what became of plugins, what each of their versions has come to, the bytes of the
+//! good ones ([`plugin::versions`]), of which one runs where a file is no good, and the record of
+//! abnormal ends: too many lead to recovery, in which no plugin is run.
 //!
 //! # What fails, and what becomes of it
 //! | what happens | its program | its outputs | the others |
 //! |---|---|---|---|
 //! | trap, or over its budget | restarted, later and later | safe in the same cycle | untouched |
-//! | the 5th trap in 60 s | quarantined | safe | untouched |
+//! | the 5th trap in 60 s | quarantined; a good version starts | safe until then | untouched |
 //! | a swap is refused | goes on in its old version | as they were | untouched |
 //! | trap on probation | the old version from the next cycle on | as they were | untouched |
 //! | a device is silent | polled; quality says it | unconfirmed | untouched |
@@ -104,6 +105,8 @@
 //! 12. A scan that stands leaves no output as it was: the thread of each device that has heard no
 //!     cycle for `scan.stall` makes its outputs safe by itself, whoever forces them, and confirms
 //!     them; those that hold stay. The next cycle that begins gives them back.
+//! 13. What was good once and trapped later is not good: a rollback, a fall-back or a start never
+//!     picks a version that is in quarantine, nor by itself one that trapped after its probation.
 //!
 //! # What is not here
 //! No web page: see the README. No instruction metering and no signal that stops a

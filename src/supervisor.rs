@@ -17,9 +17,10 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::plugin::folder::{MAX_PLUGINS, check_name};
+use crate::plugin::folder::MAX_PLUGINS;
 use crate::plugin::{Generation, ModuleHash, Refusal, Trap};
 
+mod admit;
 mod history;
 mod note;
 mod plugin;
@@ -27,7 +28,7 @@ mod quarantine;
 #[cfg(test)]
 mod tests;
 
-pub use history::RestartPolicy;
+pub use history::{OnQuarantine, RestartPolicy};
 pub use note::Note;
 use plugin::Plugin;
 use quarantine::Quarantine;
@@ -61,11 +62,14 @@ pub enum Want {
 ///          new bytes │ │ ▼             restart_at                     ▼
 ///                    │ │ Refused    ┌──────────────────────────── Backoff
 ///                    │ └────────────┘                                 │ 5th trap
-///                    │      new bytes, release                        ▼
+///                    │ new bytes, release, a version stands in        ▼
 ///                    └────────────────────────────────────────── Quarantined
 ///
 ///  While Running, new bytes are prepared beside it: it stays Running, whatever comes of them. When
 ///  they trap on probation the version before is Running again, and they are quarantined.
+///  What stands in for a quarantined file is the newest kept version that was good and never
+///  trapped since, unless `on_quarantine` is `safe`; it goes through the same states. After a start
+///  it is also what ran when the daemon ended, if the file is no good.
 ///  From every state: hold ▶ Stopping ▶ Held, file gone ▶ Stopping ▶ Stopped.
 ///  A release goes on as if the file had just come.
 /// ```
@@ -125,7 +129,8 @@ pub struct Fact<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Compile and instantiate off the scan, then answer with [`Supervisor::prepared`], always.
-    /// The hash is that of the file, or of the version that ran last: keep the bytes of both.
+    /// The hash is that of the file, of the version that ran last, or of a kept one: see
+    /// [`Supervisor::keep`].
     Prepare {
         /// The plugin.
         name: String,
@@ -182,6 +187,8 @@ pub struct View<'a> {
     pub good: Option<ModuleHash>,
     /// Whether the file's bytes are in quarantine. An older version may still run.
     pub quarantined: bool,
+    /// Why they are.
+    pub quarantine: Option<&'a str>,
     /// Traps since the plugin is known.
     pub traps: u64,
     /// The last of them.
@@ -265,9 +272,25 @@ impl Supervisor {
         Ok(())
     }
 
-    /// These bytes were in quarantine under that name before the daemon was started.
-    pub fn recall(&mut self, name: &str, hash: ModuleHash) {
-        self.desk.quarantine.add(name, hash);
+    /// The plugin is not held any more; what is in quarantine stays there.
+    pub fn let_go(&mut self, name: &str) {
+        if let Some(plugin) = self.plugins.get_mut(name) {
+            plugin.release();
+        }
+    }
+
+    /// These bytes were in quarantine under that name before the daemon was started, for this
+    /// reason.
+    pub fn recall(&mut self, name: &str, hash: ModuleHash, why: String) {
+        self.desk.quarantine.add(name, hash, why);
+    }
+
+    /// The operator wants these bytes to have another chance under that name, and no others.
+    pub fn release_version(&mut self, name: &str, hash: ModuleHash) {
+        self.desk.quarantine.release_one(name, hash);
+        if let Some(plugin) = self.plugins.get_mut(name) {
+            plugin.retry(hash);
+        }
     }
 
     /// Whether these bytes are in quarantine under that name.
@@ -275,11 +298,11 @@ impl Supervisor {
         self.desk.quarantine.contains(name, hash)
     }
 
-    /// This version is known to be good, if none has run under that name yet: it runs where the
-    /// file is no good.
-    pub fn fall_back(&mut self, name: &str, hash: ModuleHash) {
+    /// These versions can be loaded though the file has other bytes. `good` are those that were
+    /// good and never trapped since, best first; `ran` is the one that ran when the daemon ended.
+    pub fn keep(&mut self, name: &str, good: Vec<ModuleHash>, ran: Option<ModuleHash>) {
         if let Some(plugin) = self.plugins.get_mut(name) {
-            plugin.fall_back(hash);
+            plugin.keep(good, ran);
         }
     }
 
@@ -289,7 +312,7 @@ impl Supervisor {
     /// There is no such plugin, or it is held or in quarantine.
     pub fn restart(&mut self, name: &str) -> Result<(), Refusal> {
         let plugin = self.plugins.get_mut(name).ok_or_else(|| unknown(name))?;
-        let view = plugin.view(name, &self.desk);
+        let view = plugin.view(name, &self.desk, self.policy);
         if view.want == Want::Hold {
             return Err(Refusal::new(format!("{name} is held"), "release it first"));
         }
@@ -333,24 +356,19 @@ impl Supervisor {
 
     /// All plugins by name.
     pub fn plugins(&self) -> impl Iterator<Item = (&str, View<'_>)> {
-        self.plugins.iter().map(|(name, plugin)| (name.as_str(), plugin.view(name, &self.desk)))
+        self.plugins
+            .iter()
+            .map(|(name, plugin)| (name.as_str(), plugin.view(name, &self.desk, self.policy)))
     }
 
     /// One plugin.
     pub fn plugin(&self, name: &str) -> Option<View<'_>> {
-        self.plugins.get(name).map(|plugin| plugin.view(name, &self.desk))
+        self.plugins.get(name).map(|plugin| plugin.view(name, &self.desk, self.policy))
     }
 
     fn entry(&mut self, name: &str) -> Result<&mut Plugin, Refusal> {
         if !self.plugins.contains_key(name) {
-            check_name(name)?;
-            let taken = self.plugins.values().filter(|plugin| plugin.takes_a_place()).count();
-            if taken >= MAX_PLUGINS || self.plugins.len() >= MAX_ENTRIES {
-                return Err(Refusal::new(
-                    format!("there are {MAX_PLUGINS} plugins already"),
-                    "remove one, or release held ones that have no file",
-                ));
-            }
+            self.has_room_for(name)?;
         }
         Ok(self.plugins.entry(name.to_owned()).or_default())
     }

@@ -12,7 +12,7 @@ use clap_complete::Shell;
 use super::help::{
     CHECK_HELP, COMPLETIONS_HELP, DEPLOY_HELP, DIFF_HELP, FAULT_HELP, FORCE_HELP, HISTORY_HELP,
     RELOAD_HELP, REPLAY_HELP, RESET_HELP, RESTART_HELP, ROLLBACK_HELP, RUN_HELP, SET_HELP,
-    TEST_HELP,
+    TEST_HELP, VERSIONS_HELP,
 };
 use super::modbus::Modbus;
 use crate::control::MAX_RECEIPTS;
@@ -152,6 +152,14 @@ pub(super) enum Verb {
     /// Put the version before the present one back, and wait for the outcome
     #[command(after_help = ROLLBACK_HELP)]
     Rollback(Rollback),
+    /// List the versions of a plugin: when each ran, for how long, and why it ended
+    #[command(after_help = VERSIONS_HELP)]
+    Versions {
+        /// Name of the plugin
+        name: String,
+        #[command(flatten)]
+        list: List,
+    },
     /// Delete a plugin's file; its program leaves and its outputs become safe
     Remove(Named),
     /// List points with value, quality and owner
@@ -310,9 +318,12 @@ pub(super) struct Deploy {
 pub(super) struct Rollback {
     /// Name of the plugin
     pub(super) name: String,
-    /// How the hash of the wanted version begins [default: the newest other one that is kept]
-    #[arg(long)]
+    /// How the hash of the wanted version begins [default: the newest other good one that is kept]
+    #[arg(long, value_name = "HASH")]
     pub(super) to: Option<String>,
+    /// Take it even if it is bad, and let it out of quarantine
+    #[arg(long, requires = "to")]
+    pub(super) even_bad: bool,
     /// How long to wait for the outcome
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub(super) timeout: Duration,

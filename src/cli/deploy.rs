@@ -1,6 +1,6 @@
-//! `deploy` and `rollback`: other bytes for a plugin, and what becomes of them.
+//! `deploy`, `rollback` and `remove`: other bytes for a plugin or none, and what becomes of it.
 //!
-//! Both put a file into the daemon's folder and then watch the plugin until its fate is known.
+//! They change a file in the daemon's folder and then watch the plugin until its fate is known.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -8,8 +8,8 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
-use super::args::{Deploy, Rollback};
-use super::outcome::{self, Fate};
+use super::args::{Deploy, Named, Rollback};
+use super::outcome::{self, Fate, ORDER_TIME};
 use super::screen::Screen;
 use super::{Exit, Failed, Outcome, client, show};
 use crate::control::client::Client;
@@ -52,8 +52,21 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
 /// `camshaft rollback`.
 pub(super) async fn roll_back(what: Rollback, screen: &mut Screen) -> Outcome {
     let client = client(what.reach);
-    let hash = client.roll_back(&what.name, what.to.as_deref()).await?;
+    let hash = client.roll_back(&what.name, what.to.as_deref(), what.even_bad).await?;
     wait_for_fate(&client, &what.name, &hash, what.timeout, screen).await
+}
+
+/// `camshaft remove`.
+pub(super) async fn remove(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
+    let client = client(reach);
+    client.remove(&name).await?;
+    // One that is held is known without its file.
+    let is_out = |view: &PluginView| view.file_hash.is_none() && view.hash.is_none();
+    let is_gone = |view: Option<&PluginView>| view.is_none_or(is_out).then_some(());
+    match outcome::watch(&client, &name, ORDER_TIME, is_gone).await? {
+        Ok(()) => Ok(screen.print(&format!("{name}: removed\n"))?),
+        Err(seen) => Err(outcome::too_late(&name, "it shall leave", seen.as_ref())),
+    }
 }
 
 /// Waits until the bytes with this hash run, or it is known that they do not.

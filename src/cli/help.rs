@@ -32,10 +32,25 @@ Examples:
 pub(super) const ROLLBACK_HELP: &str = "\
 The last five versions of each plugin that have survived their probation are kept. One that traps on
 probation is taken back without you; this is for the day after. State is handed over as in any swap.
+One that trapped after its probation, or is in quarantine, is bad: it is taken only if you name it
+and say --even-bad. `camshaft versions` lists them.
 
 Examples:
   camshaft rollback tank
-  camshaft rollback tank --to 3f2a1b";
+  camshaft rollback tank --to 3f2a1b
+  camshaft rollback tank --to 3f2a1b --even-bad";
+
+/// Below the help of `versions`.
+pub(super) const VERSIONS_HELP: &str = "\
+A version that has survived its probation is kept and good. It is bad once it trapped or is in
+quarantine, and doubtful while it does not write an output that a good one before it wrote; neither
+pushes a good one out of the five that are kept. A bad one is good again when it proves itself after
+`camshaft release` or `camshaft rollback --even-bad`. With [plugins.restart] on_quarantine =
+\"last_good\" the newest good one runs where the file is in quarantine.
+
+Examples:
+  camshaft versions tank
+  camshaft versions tank --json";
 
 /// Below the help of `run`.
 pub(super) const RUN_HELP: &str = "\

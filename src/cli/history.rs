@@ -65,6 +65,10 @@ fn told(receipt: &Receipt) -> (Style, &'static str, String) {
         Event::Rollback => {
             (Style::Bad, "rollback", "the version before runs again, with its state".into())
         }
+        Event::StandsIn => {
+            let old = old.unwrap_or("the file");
+            (Style::Warn, "stands_in", format!("runs instead of {old}, which is no good"))
+        }
         Event::Stopped => (Style::Warn, "stopped", "out of the scan, its outputs are safe".into()),
     }
 }

@@ -270,6 +270,7 @@ fn restart(file: &PluginsFile, report: &Report<'_>) -> RestartPolicy {
         // The cast is safe: TRAPS ends far below u32::MAX.
         traps: traps as u32,
         window: ranged(&file.within, WITHIN, default.window, show_duration, report),
+        on_quarantine: file.on_quarantine.as_ref().map(|said| said.value).unwrap_or_default(),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::image::{Direction, Kind, Value};
 use crate::log::{Format, Level};
 use crate::plugin::{Compiler, RollbackState};
 use crate::retain::{OnCorrupt, OnReadonly};
+use crate::supervisor::OnQuarantine;
 use crate::variable::VariableKind;
 
 /// A key that may be absent.
@@ -83,6 +84,7 @@ pub(super) struct RestartFile {
     pub(super) max: Maybe<Duration>,
     pub(super) traps: Maybe<u64>,
     pub(super) within: Maybe<Duration>,
+    pub(super) on_quarantine: Maybe<OnQuarantine>,
 }
 
 /// `[plugins.swap]`
@@ -254,6 +256,7 @@ impl PluginsFile {
                 max: duration(restart, "max"),
                 traps: restart.take("traps", COUNT),
                 within: duration(restart, "within"),
+                on_quarantine: restart.take("on_quarantine", "\"last_good\" or \"safe\""),
             }),
             swap: plugins.section("swap", |swap| SwapFile {
                 budget: duration(swap, "budget"),

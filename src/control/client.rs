@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::{
     ChangeView, Code, DeployedBody, ErrorBody, Failure, ForceOrder, ForceView, PluginView,
-    PointView, Receipt, SetBody, StatusView, VarView,
+    PointView, Receipt, SetBody, StatusView, VarView, VersionView,
 };
 use crate::image::Value;
 use crate::journal::Entry;
@@ -116,6 +116,14 @@ impl Client {
         }
     }
 
+    /// The versions of a plugin.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn versions(&self, name: &str) -> Result<Vec<VersionView>, Error> {
+        self.fetch(&format!("/v1/plugins/{}/versions", escaped(name))).await
+    }
+
     /// All points.
     ///
     /// # Errors
@@ -205,13 +213,19 @@ impl Client {
         Ok(self.parse::<DeployedBody>(&answer)?.hash)
     }
 
-    /// Puts a kept version back into the plugin folder: the one whose hash begins with `to`, or the
-    /// newest other one; gives its hash.
+    /// Puts a kept version back into the plugin folder: the one whose hash begins with `to`, which
+    /// may be a bad one if that is said, or the newest other good one; gives its hash.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn roll_back(&self, name: &str, to: Option<&str>) -> Result<String, Error> {
-        let query = to.map(|to| format!("?to={}", escaped(to))).unwrap_or_default();
+    pub async fn roll_back(
+        &self,
+        name: &str,
+        to: Option<&str>,
+        even_bad: bool,
+    ) -> Result<String, Error> {
+        let even_bad = if even_bad { "&even_bad=true" } else { "" };
+        let query = to.map(|to| format!("?to={}{even_bad}", escaped(to))).unwrap_or_default();
         let path = format!("/v1/plugins/{}/rollback{query}", escaped(name));
         let answer = self.exchange(Method::POST, &path, Bytes::new()).await?;
         Ok(self.parse::<DeployedBody>(&answer)?.hash)

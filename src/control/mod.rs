@@ -12,13 +12,13 @@
 //! |---|---|---|
 //! | `GET /v1` | | the list of routes |
 //! | `GET /v1/status` | | [`StatusView`] |
-//! | `GET /v1/plugins` | | list of [`PluginView`] |
-//! | `GET /v1/plugins/NAME` | | [`PluginView`] |
+//! | `GET /v1/plugins`, `/v1/plugins/NAME` | | list of [`PluginView`], or the one |
 //! | `PUT /v1/plugins/NAME` | the module's bytes | 202 and `{"name":...,"hash":...}` |
 //! | `DELETE /v1/plugins/NAME` | | `{"done":true}`: the file is gone, the program leaves |
 //! | `POST /v1/plugins/NAME/hold` (`release`, `restart`) | | `{"done":true}` or [`PluginView`] |
 //! | `GET /v1/history`, `/v1/plugins/NAME/history` | | [`Receipt`]s, also of plugins long gone |
-//! | `POST /v1/plugins/NAME/rollback?to=HASH` | | 202 as for `PUT`: a kept version is put back |
+//! | `GET /v1/plugins/NAME/versions` | | list of [`VersionView`], the newest first |
+//! | `POST /v1/plugins/NAME/rollback?to=HASH` | | 202: a kept version is back; `&even_bad=true` |
 //! | `GET /v1/points` | | list of [`PointView`] |
 //! | `PUT /v1/points/NAME` | `{"value":42.5}` | `{"done":true}` |
 //! | `GET /v1/forces` | | list of [`ForceView`] |
@@ -43,6 +43,7 @@ pub mod client;
 mod force;
 mod receipt;
 pub mod server;
+mod version;
 mod view;
 
 use std::ffi::OsString;
@@ -60,6 +61,7 @@ pub use force::{
     DEFAULT_FORCE, ForceOrder, ForceView, MAX_FORCE, MAX_OWNER_BYTES, MAX_REASON_BYTES,
 };
 pub use receipt::{By, Event, Receipt};
+pub use version::{Soundness, VersionView};
 pub use view::{
     ChangeView, DeviceView, HoldWord, PluginState, PluginView, PointView, RetainView, SafeView,
     StallView, StatusView, SwapView, VarView, Want,
@@ -117,8 +119,16 @@ pub enum Request {
     Rollback {
         /// Of the plugin.
         name: String,
-        /// How its hash begins; the newest other one without it.
+        /// How its hash begins; the newest other good one without it.
         to: Option<String>,
+        /// Whether it may be one that is bad, and is let out of quarantine. The server has checked
+        /// that `to` names it then.
+        even_bad: bool,
+    },
+    /// The versions of a plugin: [`Response::Versions`].
+    Versions {
+        /// Of the plugin.
+        name: String,
     },
     /// Delete the plugin's file: [`Response::Done`].
     Remove {
@@ -191,6 +201,8 @@ pub enum Response {
     Plugin(PluginView),
     /// To [`Request::History`]; oldest first.
     History(Vec<Entry<Receipt>>),
+    /// To [`Request::Versions`]; those that are kept first, the newest first.
+    Versions(Vec<VersionView>),
     /// To [`Request::Points`]; in the order of the configuration.
     Points(Vec<PointView>),
     /// To [`Request::Forces`]; in the order in which they were ordered.

@@ -81,6 +81,9 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A version that is kept runs in place of the file's, which is no good: here the hash is that
+    /// of the version that runs, and the old one that of the file.
+    StandsIn,
     /// It is wanted out of the scan.
     Held {
         /// Who wants it so.

@@ -63,16 +63,11 @@ impl Daemon {
             Request::Recover => return self.recover(reply),
             Request::Reload => return self.reload(Cause::Operator(reply)),
             Request::Diff => return self.reload(Cause::Comparison(reply)),
-            Request::Deploy { name, module } => {
-                let folder = self.config.plugins.dir.clone();
-                let loader = self.loader.clone();
-                tokio::spawn(async move {
-                    let answer = deploy(&loader, folder, name, module).await;
-                    let _ = reply.send(answer);
-                });
-                return;
+            Request::Deploy { name, module } => return self.deploy(name, module, reply),
+            Request::Rollback { name, to, even_bad } => {
+                return self.roll_back(name, to, even_bad, reply);
             }
-            Request::Rollback { name, to } => return self.roll_back(name, to, reply),
+            Request::Versions { name } => self.versions(&name).map(Response::Versions),
             Request::Remove { name } => match self.known(&name) {
                 Ok(()) => {
                     let file = self.config.plugins.dir.join(format!("{name}.wasm"));
@@ -92,6 +87,21 @@ impl Daemon {
         };
         // Whoever asked may have left.
         let _ = reply.send(answer);
+    }
+
+    /// Has a module put into the folder, unless it is known already that it would not run there.
+    fn deploy(&mut self, name: String, module: Bytes, reply: oneshot::Sender<Reply>) {
+        if let Err(refusal) = self.supervisor.admits_name(&name) {
+            let message = format!("nothing is deployed as {name}: {refusal}");
+            let _ = reply.send(Err(Failure::new(Code::Refused, message)));
+            return;
+        }
+        let (folder, loader) = (self.config.plugins.dir.clone(), self.loader.clone());
+        let quarantined = self.supervisor.quarantined(&name);
+        tokio::spawn(async move {
+            let answer = deploy(&loader, folder, name, module, &quarantined).await;
+            let _ = reply.send(answer);
+        });
     }
 
     fn known(&self, name: &str) -> Result<(), Failure> {
@@ -240,10 +250,24 @@ pub(super) fn answer_later(
     });
 }
 
-/// Puts a module into the folder, once it is known to be one: a slip must not replace a good file.
-async fn deploy(loader: &Loader, folder: PathBuf, name: String, module: Bytes) -> Reply {
+/// Puts a module into the folder, once it is known to be one, and none of those in quarantine: a
+/// slip must not replace a good file.
+async fn deploy(
+    loader: &Loader,
+    folder: PathBuf,
+    name: String,
+    module: Bytes,
+    quarantined: &[(ModuleHash, String)],
+) -> Reply {
     let hash = ModuleHash::of(&module);
-    if let Err(refusal) = loader.workshop.check(&module).await {
+    let checked = match quarantined.iter().find(|(of, _)| *of == hash) {
+        Some((_, why)) => Err(Refusal::new(
+            format!("these bytes are in quarantine: {why}"),
+            format!("deploy other bytes; `camshaft release {name}` gives these another chance"),
+        )),
+        None => loader.workshop.check(&module).await,
+    };
+    if let Err(refusal) = checked {
         let failure = Failure::new(Code::Refused, format!("{name} stays as it is: {refusal}"));
         loader.turned_away(name, hash, refusal).await;
         return Err(failure);

@@ -15,8 +15,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::crash::Crashes;
 use super::device::Devices;
 use super::force::Forces;
+use super::keep::Store;
 use super::loader::Loader;
-use super::recall::recall;
 use super::record::Record;
 use super::recovery::{self, Recovery};
 use super::reload::{self, Cause, Reload};
@@ -85,7 +85,7 @@ async fn start(config: Config, log: log::Handle, no_plugins: bool) -> anyhow::Re
     let folder = state.as_ref().ok();
     let retain = Retain::load(&config, folder)?;
     let recovery = recovery::begin(folder, no_plugins, &config.recovery);
-    let record = Record::new(open_journal(&state));
+    let record = Record::new(open_journal(&state), folder.cloned());
     let outcome = live(config, log, (events, inbox), socket, (retain, recovery, record)).await;
     recovery::end(folder);
     outcome
@@ -119,7 +119,7 @@ async fn live(
         tick(&events, config.retain.flush, || Event::Flush);
     }
     let mut supervisor = Supervisor::new(config.plugins.restart);
-    recall(&record.newest(usize::MAX, None), &mut supervisor);
+    record.versions.recall(&mut supervisor);
     let daemon = Daemon {
         stall: Stall::new(&reins.position),
         supervisor,
@@ -137,7 +137,7 @@ async fn live(
         folder_error: None,
         retain,
         reset: None,
-        versions: recovery.folder().map(|folder| Versions::new(folder.join("versions"))),
+        store: Store::new(recovery.folder().map(|dir| Versions::new(dir.join("versions")))),
         recovery,
         reload: Reload::default(),
         askers: HashMap::new(),

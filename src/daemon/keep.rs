@@ -2,117 +2,294 @@
 //!
 //! Going back is a deploy of kept bytes: the folder stays the truth about what is to run, and the
 //! swap is like any other, with state, probation and a receipt. Where versions lie is in
-//! `plugin/versions.rs`; a version that traps on probation is taken back by the scan itself.
+//! `plugin/versions.rs`, what became of them in `version.rs`, which one runs where the file is no
+//! good in `recall.rs`; a version that traps on probation is taken back by the scan itself.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
 use super::Daemon;
 use super::answer::answer_later;
-use crate::control::{Code, Failure, Reply, Response};
-use crate::file;
-use crate::plugin::ModuleHash;
-use crate::plugin::folder::publish;
+use super::loader::Module;
+use crate::clock::{Clock, MonotonicClock};
+use crate::control::{Code, Failure, Reply, Response, Soundness, VersionView};
+use crate::image::{Direction, PointId};
+use crate::plugin::folder::{MAX_PLUGINS, publish};
+use crate::plugin::versions::Versions;
+use crate::plugin::world::Seat;
+use crate::plugin::{Grant, ModuleHash};
+use crate::scan::Snapshot;
+use crate::supervisor::State;
+
+mod choose;
+
+use choose::{Candidate, choose};
+
+/// News of the disk that nobody has taken yet: one for each plugin that proves itself at one time.
+const MAX_NEWS: usize = MAX_PLUGINS;
+
+/// What lies on the disk, by plugin, the newest first.
+type Listed = BTreeMap<String, Vec<ModuleHash>>;
+
+/// The versions that are kept, as far as is known without asking the disk.
+#[derive(Debug)]
+pub(super) struct Store {
+    /// `None` without a state directory.
+    pub(super) versions: Option<Versions>,
+    /// `None` until they were listed.
+    pub(super) listed: Option<Listed>,
+    news: Receiver<News>,
+    /// For the threads that wait for the disk.
+    sender: SyncSender<News>,
+    /// Held by the one of them that writes.
+    turn: Arc<Mutex<()>>,
+    /// The supervisor does not know the newest state of these things.
+    pub(super) is_stale: bool,
+    /// The change of `version.rs` that it knows.
+    pub(super) offered: u64,
+}
+
+/// What a thread has found on the disk.
+#[derive(Debug)]
+enum News {
+    All(io::Result<Listed>),
+    Of(String, Vec<ModuleHash>),
+}
+
+impl Store {
+    /// Those in this folder, which is listed in the background.
+    pub(super) fn new(versions: Option<Versions>) -> Self {
+        let (sender, news) = sync_channel(MAX_NEWS);
+        let listed = versions.is_none().then(Listed::new);
+        if let Some(versions) = versions.clone() {
+            let sender = sender.clone();
+            // Nobody is there any more only when the daemon stops.
+            tokio::task::spawn_blocking(move || drop(sender.send(News::All(versions.all()))));
+        }
+        let turn = Arc::default();
+        Self { versions, listed, news, sender, turn, is_stale: true, offered: 0 }
+    }
+
+    /// Takes in what the threads have found.
+    fn collect(&mut self) {
+        while let Ok(news) = self.news.try_recv() {
+            self.is_stale = true;
+            let listed = self.listed.get_or_insert_default();
+            match news {
+                News::Of(name, list) => drop(listed.insert(name, list)),
+                News::All(Ok(all)) => {
+                    // What was kept meanwhile is newer.
+                    all.into_iter().for_each(|(name, list)| {
+                        listed.entry(name).or_insert(list);
+                    });
+                }
+                News::All(Err(error)) => tracing::error!(
+                    %error,
+                    "the versions that are kept cannot be listed: {error}; nothing can be gone \
+                     back to"
+                ),
+            }
+        }
+    }
+
+    /// The versions of this plugin, the newest first.
+    pub(super) fn of(&self, name: &str) -> &[ModuleHash] {
+        self.listed.as_ref().and_then(|listed| listed.get(name)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Keeps these bytes, unless those that are there are worth more.
+    fn keep(&self, name: Arc<str>, module: Arc<[u8]>, worth: HashMap<ModuleHash, Soundness>) {
+        let Some(versions) = self.versions.clone() else { return };
+        let (sender, turn) = (self.sender.clone(), Arc::clone(&self.turn));
+        tokio::task::spawn_blocking(move || {
+            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let hash = ModuleHash::of(&module);
+            let rank = |hash| rank(worth.get(&hash).copied());
+            let kept = versions.keep(&name, &module, rank);
+            match kept.and_then(|is_kept| Ok((is_kept, versions.list(&name)?))) {
+                Ok((is_kept, list)) => {
+                    if !is_kept {
+                        tracing::warn!(
+                            plugin = &*name,
+                            "{name}: version {hash} is not kept for a rollback: there is no room \
+                             beside better ones"
+                        );
+                    }
+                    // Nobody is there any more only when the daemon stops.
+                    let _ = sender.send(News::Of(name.to_string(), list));
+                }
+                Err(error) => tracing::warn!(
+                    plugin = &*name,
+                    %error,
+                    "{name}: version {hash} is not kept for a rollback: {error}"
+                ),
+            }
+        });
+    }
+}
+
+/// What makes room first: the lowest.
+fn rank(soundness: Option<Soundness>) -> u8 {
+    match soundness {
+        Some(Soundness::Bad) => 0,
+        Some(Soundness::Doubtful) => 1,
+        Some(Soundness::Good | Soundness::Unproven) | None => 2,
+    }
+}
 
 impl Daemon {
-    /// Keeps what has proved itself since the last look.
+    /// Keeps what has proved itself since the last look, and tells the supervisor what is kept.
     pub(super) fn keep_the_good(&mut self) {
-        let Some(versions) = &self.versions else { return };
-        let news = self.reins.latest.read();
+        self.store.collect();
+        let (news, now) = (self.reins.latest.read(), MonotonicClock.now());
         for fact in news.programs.iter().filter(|fact| fact.is_proven && fact.trap.is_none()) {
             let Some(name) = self.roster.name(fact.seat).cloned() else { continue };
             let view = self.supervisor.plugin(&name);
             let Some(running) = view.and_then(|view| view.running) else { continue };
             let Some(entry) = self.roster.get_mut(&name) else { continue };
-            if running.generation != fact.generation || entry.kept == Some(running.hash) {
+            // Once for each instance, whatever comes of it: a full disk would otherwise be tried at
+            // every look. Only one in doubt may turn out to be good.
+            let is_done = entry
+                .kept
+                .is_some_and(|(kept, is_doubtful)| kept == fact.generation && !is_doubtful);
+            if running.generation != fact.generation || is_done {
                 continue;
             }
-            // Once, whatever comes of it: a full disk would otherwise be tried at every look.
-            entry.kept = Some(running.hash);
-            let file = self.config.plugins.dir.join(format!("{name}.wasm"));
-            let versions = versions.clone();
-            let most = self.config.plugins.limits.module_bytes;
-            tokio::task::spawn_blocking(move || {
-                // A file that holds other bytes by now is not what has proved itself.
-                let module = file::read(&file, most).ok().flatten().unwrap_or_default();
-                if ModuleHash::of(&module) == running.hash
-                    && let Err(error) = versions.keep(&name, &module)
-                {
-                    tracing::warn!(
-                        plugin = &*name,
-                        %error,
-                        "{name}: version {} is not kept for a rollback: {error}",
-                        running.hash
-                    );
-                }
-            });
+            let (outputs, settings) = (owned(news, fact.seat), self.config.settings(&name));
+            let is_lost = |output: &str| is_lost(output, news, fact.seat, &settings.outputs);
+            let versions = &mut self.record.versions;
+            let found = versions.proved(&name, running.hash, outputs, is_lost, now);
+            let state = (fact.generation, found == Soundness::Doubtful);
+            if entry.kept.replace(state) == Some(state) {
+                continue;
+            }
+            let kept = self.store.of(&name).iter().chain([&running.hash]);
+            let worth = kept.map(|hash| (*hash, versions.soundness(&name, *hash))).collect();
+            if let Some(bytes) = self.roster.modules.get(&running.hash).and_then(Module::bytes) {
+                self.store.keep(name, bytes, worth);
+            }
+        }
+        self.offer_kept();
+        self.record.save(now);
+    }
+
+    /// The versions of a plugin: those that are kept, and those of which something is known.
+    pub(super) fn versions(&self, name: &str) -> Result<Vec<VersionView>, Failure> {
+        let view = self.supervisor.plugin(name);
+        let kept = self.store.of(name);
+        let known = self.record.versions.of(name).iter().rev();
+        let known = known.filter_map(|version| ModuleHash::from_hex(&version.hash));
+        let others = known.filter(|hash| !kept.contains(hash));
+        let all: Vec<_> = kept.iter().copied().chain(others).collect();
+        if all.is_empty() && view.is_none() {
+            let message = format!("there is no plugin {name:?}; `camshaft plugins` lists them");
+            return Err(Failure::new(Code::Unknown, message));
+        }
+        let views = all.into_iter().map(|hash| self.version(name, hash, kept.contains(&hash)));
+        Ok(views.collect())
+    }
+
+    fn version(&self, name: &str, hash: ModuleHash, kept: bool) -> VersionView {
+        let view = self.supervisor.plugin(name);
+        let version = self.record.versions.find(name, hash);
+        let end = version.and_then(|version| version.end.as_ref());
+        let runs = view.as_ref().is_some_and(|view| {
+            let is_it = view.running.is_some_and(|version| version.hash == hash);
+            is_it && view.state == State::Running
+        });
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        VersionView {
+            hash: format!("{hash:#}"),
+            kept,
+            in_file: view.is_some_and(|view| view.file == Some(hash)),
+            runs,
+            started: version.and_then(|version| some(&version.first)),
+            ran_s: version.map_or(0, |version| version.ran(self.now()).as_secs()),
+            ended: end.filter(|_| !runs).and_then(|end| some(&end.at)),
+            end: end.filter(|_| !runs).map(|end| end.why.clone()),
+            soundness: match kept {
+                true => self.record.versions.soundness(name, hash),
+                false => version.map_or(Soundness::Unproven, |version| version.soundness()),
+            },
+            reason: version.and_then(|version| version.why()).map(str::to_owned),
+            quarantined: self.supervisor.quarantined(name).iter().any(|(of, _)| *of == hash),
         }
     }
 
     /// Puts a kept version of a plugin into the folder: the one whose hash begins with `to`, or the
-    /// newest that is neither in the scan nor in the folder.
+    /// newest good one that is neither in the scan nor in the folder. One that is bad only where
+    /// that is said, and then it is let out of quarantine.
     pub(super) fn roll_back(
-        &self,
+        &mut self,
         name: String,
         to: Option<String>,
+        even_bad: bool,
         reply: oneshot::Sender<Reply>,
     ) {
-        let view = self.supervisor.plugin(&name);
-        let running = view.as_ref().and_then(|view| view.running).map(|version| version.hash);
-        let present = [running, view.and_then(|view| view.file)];
-        let versions = self.versions.clone();
+        let (versions, hash) = match self.wanted_version(&name, to.as_deref(), even_bad) {
+            Ok(found) => found,
+            Err(failure) => return drop(reply.send(Err(failure))),
+        };
+        if even_bad {
+            self.supervisor.release_version(&name, hash);
+            self.record.versions.forgive(&name, hash);
+        }
         let folder = self.config.plugins.dir.clone();
         answer_later(reply, move || {
-            let refused = |message: String| Failure::new(Code::Refused, message);
-            let internal = |error| Failure::new(Code::Internal, format!("{name}: {error}"));
-            let versions = versions
-                .ok_or_else(|| refused("no versions are kept: there is no state folder".into()))?;
-            let kept = versions.list(&name).map_err(internal)?;
-            let hash = choose(&kept, present, to.as_deref()).map_err(|why| {
-                let kept: Vec<_> = kept.iter().map(ToString::to_string).collect();
-                let kept = if kept.is_empty() { "none".into() } else { kept.join(", ") };
-                refused(format!("{name} stays as it is: {why}; kept are: {kept}"))
-            })?;
+            let internal = |error: io::Error| {
+                let message = format!("{name} stays as it is: version {hash}: {error}");
+                Failure::new(Code::Internal, message)
+            };
             let module = versions.read(&name, hash).map_err(internal)?;
             publish(&folder, &name, &module).map_err(internal)?;
             Ok(Response::Deployed { name, hash: format!("{hash:#}") })
         });
     }
+
+    fn wanted_version(
+        &self,
+        name: &str,
+        to: Option<&str>,
+        even_bad: bool,
+    ) -> Result<(Versions, ModuleHash), Failure> {
+        let refused = |message: String| {
+            Failure::new(Code::Refused, format!("{name} stays as it is: {message}"))
+        };
+        let versions = self.store.versions.clone();
+        let versions = versions
+            .ok_or_else(|| refused("no versions are kept: there is no state folder".into()))?;
+        if self.store.listed.is_none() {
+            let message = "the disk has not said yet which versions are kept; try again";
+            return Err(Failure::new(Code::Busy, message));
+        }
+        self.supervisor.admits_name(name).map_err(|refusal| refused(refusal.to_string()))?;
+        let kept = self.store.of(name).iter();
+        let kept: Vec<_> = kept.map(|hash| Candidate(self.version(name, *hash, true))).collect();
+        let found = choose(name, &kept, to, even_bad).map_err(refused)?;
+        let hash = ModuleHash::from_hex(&found.hash).expect("it was made of one");
+        Ok((versions, hash))
+    }
 }
 
-/// Which of the kept versions, the newest first, is meant.
-fn choose(
-    kept: &[ModuleHash],
-    present: [Option<ModuleHash>; 2],
-    to: Option<&str>,
-) -> Result<ModuleHash, String> {
-    let Some(to) = to else {
-        let other = kept.iter().find(|hash| !present.contains(&Some(**hash)));
-        return other.copied().ok_or_else(|| "no other version is kept".into());
+/// The outputs that belong to whoever sits there.
+fn owned(news: &Snapshot, seat: Seat) -> Vec<String> {
+    let points = news.points.iter();
+    let owned = points.filter(|(id, _)| news.owners[id.index()] == Some(seat));
+    owned.map(|(_, point)| point.name.clone()).collect()
+}
+
+/// Whether an output is there, granted to whoever sits there, and nobody else's.
+fn is_lost(output: &str, news: &Snapshot, seat: Seat, grant: &Grant) -> bool {
+    let is_granted = |id: PointId| match grant {
+        Grant::All => true,
+        Grant::Only(ids) => ids.contains(&id),
     };
-    let mut meant = kept.iter().filter(|hash| format!("{hash:#}").starts_with(to));
-    match (meant.next(), meant.next()) {
-        (Some(hash), None) => Ok(*hash),
-        (None, _) => Err(format!("no version is kept whose hash begins with {to:?}")),
-        (Some(_), Some(_)) => Err(format!("several versions begin with {to:?}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_version_that_is_meant() {
-        let [a, b, c] = [b"a", b"b", b"c"].map(|text| ModuleHash::of(text));
-        let kept = [c, b, a];
-        let none = |why: &str| Err(why.to_owned());
-        assert_eq!(choose(&kept, [Some(c), Some(c)], None), Ok(b));
-        assert_eq!(choose(&kept, [Some(b), Some(c)], None), Ok(a), "it was taken back already");
-        assert_eq!(choose(&kept, [None, None], None), Ok(c), "nothing runs");
-        assert_eq!(choose(&[c], [Some(c), None], None), none("no other version is kept"));
-        assert_eq!(choose(&kept, [Some(a), None], Some(&a.to_string())), Ok(a));
-        let why = "no version is kept whose hash begins with \"xyz\"";
-        assert_eq!(choose(&kept, [None, None], Some("xyz")), none(why));
-        assert_eq!(choose(&kept, [None, None], Some("")), none("several versions begin with \"\""));
-    }
+    let is_output = |id: &PointId| news.points[*id].direction == Direction::Out;
+    news.points.find(output).filter(is_output).is_some_and(|id| {
+        is_granted(id) && news.owners[id.index()].is_none_or(|owner| owner == seat)
+    })
 }

@@ -18,6 +18,7 @@ use crate::plugin::program::{Preparation, Prepared, Program, Request};
 use crate::plugin::record::Remains;
 use crate::plugin::shadow::{MAX_SHADOWS, Outcome, Report, Shadow};
 use crate::plugin::stop::Timekeeper;
+use crate::plugin::versions::Versions;
 use crate::plugin::world::{Line, World};
 use crate::plugin::{Generation, ModuleHash, Refusal};
 
@@ -40,9 +41,19 @@ pub(super) enum Module {
     Compiled(Arc<[u8]>, Artifact),
     /// Not at hand any more, because it was refused before.
     File(PathBuf),
+    /// A version of this plugin that is kept on the disk, and not read yet.
+    Kept(Versions, String),
 }
 
 impl Module {
+    /// Its bytes, if they are at hand.
+    pub(super) fn bytes(&self) -> Option<Arc<[u8]>> {
+        match self {
+            Self::Bytes(bytes) | Self::Compiled(bytes, _) => Some(Arc::clone(bytes)),
+            Self::File(_) | Self::Kept(..) => None,
+        }
+    }
+
     /// Lets go of an artifact that the cache has by now.
     pub(super) fn lighten(&mut self) {
         if let Self::Compiled(bytes, artifact) = self
@@ -254,6 +265,7 @@ impl Loader {
             }
             Module::Bytes(bytes) => bytes,
             Module::File(path) => reread(path, hash).await?,
+            Module::Kept(versions, name) => read_kept(versions, name, hash).await?,
         };
         let _permit = self.compiling.acquire().await;
         let artifact = self.workshop.artifact(hash, Arc::clone(&bytes)).await?;
@@ -292,5 +304,21 @@ async fn reread(path: PathBuf, hash: ModuleHash) -> Result<Arc<[u8]>, Refusal> {
         Ok(bytes) if ModuleHash::of(&bytes) == hash => Ok(bytes.into()),
         Ok(_) => Err(Refusal::new(format!("{name} holds other bytes by now"), "they come next")),
         Err(error) => Err(Refusal::new(format!("{name}: {error}"), "copy the file again")),
+    }
+}
+
+/// Reads a version that is kept.
+async fn read_kept(
+    versions: Versions,
+    name: String,
+    hash: ModuleHash,
+) -> Result<Arc<[u8]>, Refusal> {
+    let read = tokio::task::spawn_blocking(move || versions.read(&name, hash)).await;
+    match read.unwrap_or_else(|panic| Err(std::io::Error::other(panic))) {
+        Ok(bytes) => Ok(bytes.into()),
+        Err(error) => Err(Refusal::new(
+            format!("the kept version {hash} cannot be read: {error}"),
+            "deploy its file again",
+        )),
     }
 }

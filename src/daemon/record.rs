@@ -7,14 +7,19 @@
 //! in `journal.rs`; the log is told in `say.rs`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::say::{self, tell};
+use super::version::Versions;
 use super::{Daemon, micros};
+use crate::clock::{Clock, MonotonicClock};
 use crate::control::{By, Event, Receipt, SwapView};
 use crate::journal::{Entry, Journal};
 use crate::plugin::shadow::Report;
 use crate::plugin::{Generation, ModuleHash, Refusal, Trap};
-use crate::supervisor::{Note, View};
+use crate::state::Folder;
+use crate::supervisor::Note;
 
 /// So many of a row have a receipt each: as many traps as lead to quarantine by default. After them
 /// those have one whose number is a power of two, so that a row of a million leaves 20.
@@ -26,7 +31,10 @@ impl Daemon {
         tell(name, note, &self.supervisor);
         // Who took over or trapped comes before what was made of it.
         self.settle_swaps();
-        self.record.noted(name, note, self.supervisor.plugin(name).as_ref());
+        let quarantined = self.supervisor.quarantined(name);
+        self.record.noted(name, note, |hash| {
+            quarantined.iter().find(|(of, _)| *of == hash).map(|(_, why)| why.clone())
+        });
     }
 
     /// Completes the times of swaps that have come true; records them, and traps.
@@ -64,6 +72,8 @@ impl Daemon {
 #[derive(Debug)]
 pub(super) struct Record {
     journal: Journal<Receipt>,
+    /// What the receipts of each version have come to.
+    pub(super) versions: Versions,
     plugins: HashMap<String, Story>,
     /// The newest cycle that was seen.
     pub(super) cycle: u64,
@@ -93,8 +103,15 @@ impl Story {
 }
 
 impl Record {
-    pub(super) fn new(journal: Journal<Receipt>) -> Self {
-        Self { journal, plugins: HashMap::new(), cycle: 0 }
+    /// What became of versions is written into `folder`, if there is one.
+    pub(super) fn new(journal: Journal<Receipt>, folder: Option<Arc<Folder>>) -> Self {
+        let versions = Versions::load(folder, &journal.newest(usize::MAX, |_| true));
+        Self { journal, versions, plugins: HashMap::new(), cycle: 0 }
+    }
+
+    /// Writes what became of versions, if that has changed.
+    pub(super) fn save(&mut self, now: Duration) {
+        self.versions.save(self.journal.last_seq(), now);
     }
 
     /// The newest receipts of this plugin, or of all.
@@ -119,18 +136,14 @@ impl Record {
         story.refused = None;
         let event = match before {
             None => Event::Started { swap },
-            Some(before) if before == hash => {
-                if !is_told(story.traps) {
-                    return;
-                }
-                Event::Restarted { swap }
-            }
+            Some(before) if before == hash => Event::Restarted { swap },
             Some(_) => Event::Swapped { swap, shadow: story.shadow_of(hash) },
         };
         if before != Some(hash) {
             story.traps = 0;
         }
-        self.add(name, cycle, Some(hash), before, event);
+        let is_told = before != Some(hash) || is_told(story.traps);
+        self.add_some(is_told, name, cycle, (Some(hash), before), event);
     }
 
     /// The instance in the scan has trapped. Said at every look, recorded once.
@@ -142,10 +155,8 @@ impl Record {
         story.counted = [generation, story.counted[0]];
         story.traps += 1;
         let (count, hash) = (story.traps, story.runs);
-        if is_told(count) {
-            let event = Event::Trapped { trap: trap.clone(), count };
-            self.add(name, trap.cycle, hash, hash, event);
-        }
+        let event = Event::Trapped { trap: trap.clone(), count };
+        self.add_some(is_told(count), name, trap.cycle, (hash, hash), event);
     }
 
     /// This version is not run.
@@ -163,23 +174,24 @@ impl Record {
         }
     }
 
-    /// The supervisor finds this notable; the view is the plugin's right after it, if it is not
-    /// forgotten by then.
-    pub(super) fn noted(&mut self, name: &str, note: &Note, view: Option<&View<'_>>) {
+    /// The supervisor finds this notable; `why` says of these bytes why they are in quarantine.
+    pub(super) fn noted(
+        &mut self,
+        name: &str,
+        note: &Note,
+        why: impl Fn(ModuleHash) -> Option<String>,
+    ) {
         match note {
-            Note::Refused(refusal) => {
-                // Another than the file's can only be the version that ran last.
-                let hash = view.and_then(|view| match view.refusal == Some(refusal) {
-                    true => view.file,
-                    false => view.good,
-                });
-                self.refused(name, hash, refusal);
-            }
+            Note::Refused { hash, refusal } => self.refused(name, Some(*hash), refusal),
             Note::Quarantined { hash, traps } => {
-                self.quarantined(name, *hash, format!("{traps} traps in a short time"));
+                let why = why(*hash).unwrap_or_else(|| format!("{traps} traps in a short time"));
+                self.quarantined(name, *hash, why);
             }
-            Note::StillQuarantined(hash) => {
-                self.quarantined(name, *hash, "these bytes are in quarantine from before".into());
+            Note::StillQuarantined { hash, why } => {
+                self.quarantined(name, *hash, format!("from before: {why}"));
+            }
+            Note::StandsIn { of, hash } => {
+                self.add(name, self.cycle, Some(*hash), *of, Event::StandsIn);
             }
             Note::RolledBack { from, to } => {
                 self.story(name).runs = Some(*to);
@@ -252,9 +264,25 @@ impl Record {
         old_hash: Option<ModuleHash>,
         event: Event,
     ) {
+        self.add_some(true, name, cycle, (hash, old_hash), event);
+    }
+
+    /// The same, but of a long row not each is told: that still counts for the version.
+    fn add_some(
+        &mut self,
+        is_told: bool,
+        name: &str,
+        cycle: u64,
+        (hash, old_hash): (Option<ModuleHash>, Option<ModuleHash>),
+        event: Event,
+    ) {
         let digits = |hash: Option<ModuleHash>| hash.map(|hash| format!("{hash:#}"));
         let (hash, old_hash) = (digits(hash), digits(old_hash));
-        self.journal.add(Receipt { plugin: name.to_owned(), cycle, hash, old_hash, event });
+        let receipt = Receipt { plugin: name.to_owned(), cycle, hash, old_hash, event };
+        self.versions.heed(&receipt, MonotonicClock.now());
+        if is_told {
+            self.journal.add(receipt);
+        }
     }
 }
 
@@ -272,7 +300,7 @@ mod tests {
     }
 
     fn record() -> Record {
-        Record::new(Journal::in_memory("a test"))
+        Record::new(Journal::in_memory("a test"), None)
     }
 
     /// What was recorded: kinds with the count of the row, if they have one.
@@ -284,6 +312,7 @@ mod tests {
             Event::Refused { count, .. } => format!("refused {count}"),
             Event::Trapped { count, .. } => format!("trapped {count}"),
             Event::Quarantined { .. } => "quarantined".into(),
+            Event::StandsIn => "stands_in".into(),
             Event::Held { .. } => "held".into(),
             Event::Released { .. } => "released".into(),
             Event::Removed => "removed".into(),

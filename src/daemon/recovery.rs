@@ -303,6 +303,7 @@ impl Daemon {
         if self.supervisor.plugin(name).is_some() {
             return;
         }
+        self.store.is_stale = true;
         if self.settings(name).hold {
             // What is no name, or one too many, is refused with the file.
             if self.supervisor.hold(name).is_ok() {
@@ -343,8 +344,7 @@ impl Daemon {
     /// Lets all parked plugins run.
     pub(super) fn unpark(&mut self) {
         for name in std::mem::take(&mut self.recovery.parked) {
-            // One whose file has gone meanwhile may be unknown by now.
-            let _ = self.supervisor.release(&name);
+            self.supervisor.let_go(&name);
         }
     }
 

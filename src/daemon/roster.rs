@@ -24,8 +24,8 @@ pub(super) struct Entry {
     /// A swap that was ordered and not yet seen.
     pub(super) ordered: Option<Ordered>,
     pub(super) last_swap: Option<SwapView>,
-    /// The version that was kept last, or was to be.
-    pub(super) kept: Option<ModuleHash>,
+    /// The instance whose version was kept last, or was to be, and whether that was in doubt.
+    pub(super) kept: Option<(Generation, bool)>,
     /// The preparation under way.
     pub(super) loading: Loading,
 }

@@ -348,19 +348,20 @@ pub(super) fn tell(name: &str, note: &Note, supervisor: &Supervisor) {
     };
     match note {
         Note::Started(_) | Note::Stopped => tracing::info!(plugin = name, "{name}: {note}"),
-        Note::Refused(refusal) => {
-            let Refusal { reason, remedy } = refusal;
+        Note::Refused { hash, refusal: Refusal { reason, remedy } } => {
+            let is_file = supervisor.plugin(name).is_some_and(|view| view.file == Some(*hash));
+            let what = if is_file { ".wasm" } else { ": an older version" };
             tracing::warn!(
                 plugin = name,
                 reason,
-                "{name}.wasm is refused: {reason}; {remedy}; what ran before goes on"
+                "{name}{what} is refused: {reason}; {remedy}; what ran before goes on"
             );
         }
         Note::Retrying { .. } => tracing::warn!(plugin = name, "{name}: {note}"),
-        Note::Restarting { .. }
-        | Note::Quarantined { .. }
-        | Note::StillQuarantined(_)
-        | Note::RolledBack { .. } => {
+        Note::StillQuarantined { .. } | Note::StandsIn { .. } => {
+            tracing::error!(plugin = name, "{name}.wasm: {note}");
+        }
+        Note::Restarting { .. } | Note::Quarantined { .. } | Note::RolledBack { .. } => {
             let trap = trap().unwrap_or_default();
             tracing::error!(plugin = name, trap, "{name}.wasm: {trap}: {note}");
         }

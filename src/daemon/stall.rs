@@ -203,7 +203,7 @@ impl Daemon {
         let stood = self.stall.stillness.still;
         tracing::error!("the scan has stood for {stood:?}, {doing}; {outputs}; the process ends");
         // Dropping the journal writes what it has, within its own limit.
-        let gone = Record::new(Journal::in_memory("the process ends"));
+        let gone = Record::new(Journal::in_memory("the process ends"), None);
         drop(std::mem::replace(&mut self.record, gone));
         std::process::exit(EXIT_PANIC)
     }

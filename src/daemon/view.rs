@@ -114,8 +114,8 @@ impl Daemon {
             true => "held for recovery".to_owned(),
             false => "held for a cold restart".to_owned(),
         });
-        let reason = view.refusal.map(ToString::to_string).or(parked).or_else(|| {
-            let stands_still = view.state != supervisor::State::Running || view.quarantined;
+        let reason = reason(view).or(parked).or_else(|| {
+            let stands_still = view.state != supervisor::State::Running;
             view.last_trap.filter(|_| stands_still).map(ToString::to_string)
         });
         PluginView {
@@ -213,6 +213,18 @@ fn unconfirmed(news: &Snapshot, device: usize) -> Vec<String> {
 
 fn fact(news: &Snapshot, seat: Seat) -> Option<&ProgramFact> {
     news.programs.iter().find(|fact| fact.seat == seat)
+}
+
+/// Why the file does not run, and what runs instead.
+fn reason(view: &View<'_>) -> Option<String> {
+    let instead = view.running.filter(|version| Some(version.hash) != view.file);
+    let instead = instead.map(|version| format!("; version {} runs instead", version.hash));
+    let instead = instead.unwrap_or_default();
+    match (view.refusal, view.quarantine) {
+        (Some(refusal), _) => Some(format!("{refusal}{instead}")),
+        (None, Some(why)) => Some(format!("the file is in quarantine: {why}{instead}")),
+        (None, None) => None,
+    }
 }
 
 fn state(view: &View<'_>) -> PluginState {

@@ -9,6 +9,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::plugin::ModuleHash;
 
+/// What runs under a name while the file's module is in quarantine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnQuarantine {
+    /// The newest kept version that was good and has not trapped since: a machine without control
+    /// is the worse fault.
+    #[default]
+    LastGood,
+    /// Nothing: the outputs are safe until somebody decides.
+    Safe,
+}
+
 /// When a trapped program is started again, and when no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartPolicy {
@@ -21,6 +33,8 @@ pub struct RestartPolicy {
     /// The window for `traps`; as long without a trap, from when an instance could be made, makes
     /// the next restart a first one again.
     pub window: Duration,
+    /// What takes the place of a module in quarantine.
+    pub on_quarantine: OnQuarantine,
 }
 
 impl Default for RestartPolicy {
@@ -32,6 +46,7 @@ impl Default for RestartPolicy {
             delay_max: Duration::from_secs(30),
             traps: 5,
             window: Duration::from_secs(60),
+            on_quarantine: OnQuarantine::LastGood,
         }
     }
 }

@@ -35,7 +35,19 @@ pub enum Note {
         traps: u32,
     },
     /// Not run because its bytes are in quarantine from before.
-    StillQuarantined(ModuleHash),
+    StillQuarantined {
+        /// The module.
+        hash: ModuleHash,
+        /// What it did.
+        why: String,
+    },
+    /// A version that is kept runs in place of the file's.
+    StandsIn {
+        /// The module of the file, if it could be read.
+        of: Option<ModuleHash>,
+        /// The module that runs.
+        hash: ModuleHash,
+    },
     /// Trapped on probation: the version before runs again.
     RolledBack {
         /// The module that trapped; it is in quarantine.
@@ -44,7 +56,12 @@ pub enum Note {
         to: ModuleHash,
     },
     /// Will not load; what runs is not touched.
-    Refused(Refusal),
+    Refused {
+        /// The module: the file's, or one that ran or was good before.
+        hash: ModuleHash,
+        /// Why.
+        refusal: Refusal,
+    },
     /// Out of the scan, as ordered.
     Stopped,
 }
@@ -66,16 +83,25 @@ impl fmt::Display for Note {
                 f,
                 "quarantined {hash} after {traps} traps; replace the file or release the plugin"
             ),
-            Self::StillQuarantined(hash) => write!(
+            Self::StillQuarantined { hash, why } => write!(
                 f,
-                "{hash} is in quarantine and not run; replace the file or release the plugin"
+                "{hash} is in quarantine from before and not run ({why}); replace the file or \
+                 release the plugin"
             ),
+            Self::StandsIn { of: Some(of), hash } => {
+                write!(f, "{hash}, the newest good version that is kept, runs instead of {of}")
+            }
+            Self::StandsIn { of: None, hash } => {
+                write!(f, "{hash}, the newest good version that is kept, runs instead")
+            }
             Self::RolledBack { from, to } => write!(
                 f,
                 "rolled back to {to}, which goes on with its state; {from} is in quarantine until \
                  the file changes or the plugin is released"
             ),
-            Self::Refused(refusal) => write!(f, "refused, nothing changes: {refusal}"),
+            Self::Refused { hash, refusal } => {
+                write!(f, "{hash} is refused, nothing changes: {refusal}")
+            }
             Self::Stopped => f.write_str("stopped"),
         }
     }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::history::{History, RestartPolicy};
+use super::history::{History, OnQuarantine, RestartPolicy};
 use super::{Action, Desk, Fact, Note, ORDER_REPEAT, Version, Want};
 use crate::plugin::{Generation, ModuleHash, Refusal, Trap};
 
@@ -23,6 +23,9 @@ const MAX_ORDERED: usize = 8;
 /// cycle, so this is enough for a full folder at a period of 200 ms; should a slower one take it
 /// later after all, the new one replaces it, which costs a swap and no more.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Modules that will not load, of one plugin: its file and every kept version, once each.
+const MAX_REFUSED: usize = 8;
 
 /// What the folder holds under a name.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -75,6 +78,15 @@ struct Seen {
     trapped: bool,
 }
 
+/// Versions that can be loaded though the file has other bytes.
+#[derive(Debug, Default)]
+struct Kept {
+    /// They were good and never trapped since, best first.
+    good: Vec<ModuleHash>,
+    /// It ran when the daemon ended, and nothing has run since.
+    ran: Option<ModuleHash>,
+}
+
 /// The last order to leave the scan.
 #[derive(Debug, Default)]
 struct Stop {
@@ -97,12 +109,15 @@ pub(super) struct Plugin {
     restart: bool,
     /// The module that ran last. It is restarted when the file is no good.
     good: Option<ModuleHash>,
-    /// The module that will not load. Not tried again until new bytes, restart or release.
-    refused: Option<ModuleHash>,
+    kept: Kept,
+    /// Modules that will not load. Not tried again until new bytes, restart or release.
+    refused: Vec<ModuleHash>,
     /// Why the file as it is now was not taken over.
     refusal: Option<Refusal>,
     /// The quarantined module that the log was told about.
     told: Option<ModuleHash>,
+    /// The kept version of which the log was told that it stands in.
+    stand_in: Option<ModuleHash>,
     /// The trap of this instance is counted.
     counted: Generation,
     /// Instances up to this one that were taken back are counted.
@@ -142,10 +157,12 @@ impl Plugin {
         };
         if file == File::Gone {
             self.good = None;
+            self.kept.ran = None;
             self.restart = false;
         }
         self.forget_failure();
         self.told = None;
+        self.stand_in = None;
         self.file = file;
     }
 
@@ -170,10 +187,25 @@ impl Plugin {
 
     /// Also the one that the next step has yet to hear of: it came before what is said now.
     fn forget_failure(&mut self) {
-        self.refused = None;
+        self.refused.clear();
         if let Next::Failed(..) = self.next {
             self.next = Next::Nothing;
         }
+    }
+
+    /// See [`Supervisor::keep`](super::Supervisor::keep).
+    pub(super) fn keep(&mut self, good: Vec<ModuleHash>, ran: Option<ModuleHash>) {
+        let ran = ran.filter(|_| self.good.is_none() && self.file != File::Gone);
+        self.kept = Kept { good, ran };
+    }
+
+    /// The operator wants this module to have another chance.
+    pub(super) fn retry(&mut self, hash: ModuleHash) {
+        self.refused.retain(|refused| *refused != hash);
+        if self.history.hash == Some(hash) {
+            self.history = History::default();
+        }
+        self.told = None;
     }
 
     /// Whether that instance is expected.
@@ -209,12 +241,15 @@ impl Plugin {
     /// A module that ran before and cannot be made again meets a passing trouble of the machine
     /// (a killed compiler, a full disk): it is tried again later, as often as it takes.
     fn failed(&mut self, version: Version, refusal: Refusal, turn: &mut Turn<'_>) {
-        turn.tell(Note::Refused(refusal.clone()));
+        turn.tell(Note::Refused { hash: version.hash, refusal: refusal.clone() });
         if self.file == File::Bytes(version.hash) {
             self.refusal = Some(refusal);
         }
         if self.good != Some(version.hash) {
-            self.refused = Some(version.hash);
+            if self.refused.len() == MAX_REFUSED {
+                self.refused.remove(0);
+            }
+            self.refused.push(version.hash);
         } else if self.in_scan() != InScan::Good {
             let delay = self.history.postpone(turn.now, turn.policy);
             turn.tell(Note::Retrying { delay });
@@ -229,7 +264,7 @@ impl Plugin {
             return;
         }
         self.tell_of_quarantine(turn);
-        let Some(hash) = self.target(turn.name, turn.desk) else {
+        let Some(hash) = self.target(turn.name, turn.desk, *turn.policy) else {
             self.discard(turn);
             match self.in_scan() {
                 InScan::Nothing | InScan::Good => {}
@@ -263,17 +298,24 @@ impl Plugin {
         }
     }
 
-    /// See [`Supervisor::fall_back`](super::Supervisor::fall_back).
-    pub(super) fn fall_back(&mut self, hash: ModuleHash) {
-        self.good.get_or_insert(hash);
+    /// The module that should run: the file's, or the one that ran last if that is no good, or one
+    /// that is kept. None of them is in quarantine.
+    fn target(&self, name: &str, desk: &Desk, policy: RestartPolicy) -> Option<ModuleHash> {
+        let may_stand_in =
+            policy.on_quarantine == OnQuarantine::LastGood && self.is_quarantined(name, desk);
+        let kept = if may_stand_in { &*self.kept.good } else { &[] };
+        let ran = self.good.or(self.kept.ran);
+        let all = self.file_hash().into_iter().chain(ran).chain(kept.iter().copied());
+        all.into_iter()
+            .find(|hash| !self.refused.contains(hash) && !desk.quarantine.contains(name, *hash))
     }
 
-    /// The module that should run: the file's, or the one that ran last if that is no good.
-    fn target(&self, name: &str, desk: &Desk) -> Option<ModuleHash> {
-        let is_good = |hash: &ModuleHash| {
-            self.refused != Some(*hash) && !desk.quarantine.contains(name, *hash)
-        };
-        self.file_hash().filter(is_good).or(self.good.filter(is_good))
+    /// Says once that a kept version runs which has not run under this daemon before.
+    fn tell_of_stand_in(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
+        let is_other = self.file_hash() != Some(hash) && self.good != Some(hash);
+        if is_other && self.stand_in.replace(hash) != Some(hash) {
+            turn.tell(Note::StandsIn { of: self.file_hash(), hash });
+        }
     }
 
     fn prepare(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
@@ -289,6 +331,7 @@ impl Plugin {
             return;
         }
         self.restart = false;
+        self.tell_of_stand_in(hash, turn);
         turn.desk.generation.0 += 1;
         let generation = turn.desk.generation;
         self.next = Next::Preparing(Version { hash, generation });
@@ -331,9 +374,10 @@ impl Plugin {
 
     fn tell_of_quarantine(&mut self, turn: &mut Turn<'_>) {
         let Some(hash) = self.file_hash() else { return };
-        if self.told != Some(hash) && turn.desk.quarantine.contains(turn.name, hash) {
+        let why = turn.desk.quarantine.why(turn.name, hash).filter(|_| self.told != Some(hash));
+        if let Some(why) = why.map(str::to_owned) {
             self.told = Some(hash);
-            turn.tell(Note::StillQuarantined(hash));
+            turn.tell(Note::StillQuarantined { hash, why });
         }
     }
 }

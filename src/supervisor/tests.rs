@@ -5,6 +5,7 @@ use super::*;
 mod limits;
 mod probation;
 mod random;
+mod stand_in;
 mod traps;
 
 /// Runs a script of `command : expected orders` lines on the plugin `a`; files are letters. After
@@ -12,10 +13,14 @@ mod traps;
 ///
 /// `file A`, `file -`, `file bad`, `hold`, `release`, `restart`: the levels of the outside;
 /// `ok 1`, `fail 1`: answers to a prepare; `see 1`, `see 1 trap`, `see -`: the scan's snapshots
-/// from now on; `+100`: time passes, in ms; `is`: the state, what runs, and what comes next.
+/// from now on; `+100`: time passes, in ms; `is`: the state, what runs, and what comes next;
+/// `keep B C`: kept versions that were good; `ran B`: what ran when the daemon ended; `recall A`:
+/// in quarantine from before; `let go`: the end of a hold that was no order of the operator;
+/// `lift A`: another chance for it; `one trap`, `safe`: other policies.
 #[track_caller]
 fn check(script: &str) {
-    let mut supervisor = Supervisor::new(RestartPolicy::default());
+    let policy = RestartPolicy::default();
+    let mut supervisor = Supervisor::new(policy);
     let mut now = Duration::from_secs(1000);
     let mut seen: Option<Fact<'static>> = None;
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -26,8 +31,21 @@ fn check(script: &str) {
             ["file", "bad"] => supervisor.folder_refused("a", Refusal::new("bad", "")).unwrap(),
             ["file", text] => supervisor.folder("a", Some(hash(text))).unwrap(),
             ["hold"] => supervisor.hold("a").unwrap(),
+            ["let", "go"] => supervisor.let_go("a"),
             ["release"] => supervisor.release("a").unwrap(),
             ["restart"] => supervisor.restart("a").unwrap(),
+            ["keep", ref good @ ..] => {
+                supervisor.keep("a", good.iter().map(|text| hash(text)).collect(), None);
+            }
+            ["ran", text] => supervisor.keep("a", vec![], Some(hash(text))),
+            ["recall", text] => supervisor.recall("a", hash(text), "it trapped".into()),
+            ["one", "trap"] => supervisor.set_policy(RestartPolicy { traps: 1, ..policy }),
+            ["safe"] => supervisor.set_policy(RestartPolicy {
+                traps: 1,
+                on_quarantine: OnQuarantine::Safe,
+                ..policy
+            }),
+            ["lift", text] => supervisor.release_version("a", hash(text)),
             ["ok", n] => supervisor.prepared("a", generation(n), Ok(())),
             ["fail", n] => {
                 supervisor.prepared("a", generation(n), Err(Refusal::new("no", "")));
@@ -87,11 +105,14 @@ fn brief(action: &Action) -> String {
             }
             Note::Retrying { delay } => format!("'retry {}ms'", delay.as_millis()),
             Note::Quarantined { hash, .. } => format!("'quarantined {}'", letter(*hash)),
-            Note::StillQuarantined(hash) => format!("'still quarantined {}'", letter(*hash)),
+            Note::StillQuarantined { hash, .. } => {
+                format!("'still quarantined {}'", letter(*hash))
+            }
+            Note::StandsIn { hash, .. } => format!("'{} stands in'", letter(*hash)),
             Note::RolledBack { from, to } => {
                 format!("'back from {} to {}'", letter(*from), letter(*to))
             }
-            Note::Refused(_) => "'refused'".into(),
+            Note::Refused { .. } => "'refused'".into(),
             Note::Stopped => "'stopped'".into(),
         },
     }

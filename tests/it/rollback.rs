@@ -2,13 +2,15 @@
 //!
 //! With a real daemon and the binary. What the scan does is tested in `swap.rs`.
 
+use std::fs;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
-use camshaft::control::PluginState;
+use camshaft::control::{Event, PluginState, Soundness, VersionView};
 use camshaft::plugin::ModuleHash;
 
 use crate::daemon::{Daemon, Keys, LIMIT, through, wait};
-use crate::rig::wat;
+use crate::rig::{block_on, wat};
 
 /// Quick to prove itself.
 const PROBATION: &str = "swap = { probation = \"50ms\", polls = 20 }";
@@ -22,10 +24,53 @@ fn version(number: u32, body: &str) -> Vec<u8> {
     ))
 }
 
-fn roll_back(daemon: &Daemon, arguments: &[&str]) -> Output {
+fn camshaft(daemon: &Daemon, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_camshaft"));
-    command.arg("rollback").args(arguments).arg("--socket").arg(daemon.path("control.sock"));
+    command.args(arguments).arg("--socket").arg(daemon.path("control.sock"));
     command.output().unwrap()
+}
+
+fn roll_back(daemon: &Daemon, arguments: &[&str]) -> Output {
+    camshaft(daemon, &[&["rollback"], arguments].concat())
+}
+
+/// What an order says that is refused: at once, which is long before it would give up waiting.
+#[track_caller]
+fn refused(daemon: &Daemon, arguments: &[&str]) -> String {
+    let started = Instant::now();
+    let output = camshaft(daemon, arguments);
+    let passed = started.elapsed();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(passed < Duration::from_secs(15), "{arguments:?} took {passed:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[track_caller]
+fn has(text: &str, words: &[&str]) {
+    words.iter().for_each(|word| assert!(text.contains(word), "{word:?} is not in {text}"));
+}
+
+/// Good for long enough to be kept, and then it traps, and so does each instance after it.
+fn late(number: u32) -> Vec<u8> {
+    version(number, "(if (i32.eq (global.get $n) (i32.const 600)) (then (unreachable)))")
+}
+
+/// Lets a good version run, and then one that ends in quarantine though it was good and is kept.
+fn good_and_late(daemon: &Daemon) -> [String; 2] {
+    let good = run(daemon, &version(1, ""));
+    let bad = run(daemon, &late(2));
+    daemon.wait_log("tank", &["quarantined", &bad[..16]]);
+    [good, bad]
+}
+
+fn kinds(daemon: &Daemon) -> Vec<(Event, Option<String>)> {
+    let receipts = block_on(daemon.client.history(Some("tank"), 1000)).unwrap();
+    receipts.into_iter().map(|entry| (entry.what.event, entry.what.hash)).collect()
+}
+
+fn view_of(daemon: &Daemon, hash: &str) -> VersionView {
+    let views = block_on(daemon.client.versions("tank")).unwrap();
+    views.into_iter().find(|view| view.hash == hash).expect("it is listed")
 }
 
 /// Drops a version into the folder and waits until it is kept.
@@ -67,7 +112,7 @@ fn an_operator_goes_back_to_a_version_that_was_good() {
     let daemon = Daemon::start(Keys { plugins: PROBATION, ..Keys::default() });
     let nothing = roll_back(&daemon, &["tank"]);
     let text = String::from_utf8(nothing.stderr).unwrap();
-    assert!(text.contains("no other version is kept; kept are: none"), "{text}");
+    assert!(text.contains("no version of it is kept"), "{text}");
     let all: Vec<_> = (1..=3).map(|number| run(&daemon, &version(number, ""))).collect();
 
     let back = roll_back(&daemon, &["tank"]);
@@ -107,13 +152,165 @@ fn quarantine_outlives_the_daemon_and_the_kept_version_runs() {
     let (_, _, plant) = daemon.stop();
     let daemon = Daemon::on(plant);
     let view = daemon.wait_running("tank", &good);
-    daemon.wait_log("tank", &["in quarantine from before", "runs instead"]);
+    daemon.wait_log("tank", &[&bad_hash[..16], "in quarantine from before", "unreachable"]);
     assert_eq!((view.file_hash.as_ref(), view.traps), (Some(&bad_hash), 0));
     // A release is a new chance, which it does not take.
-    let released = Command::new(env!("CARGO_BIN_EXE_camshaft"))
-        .args(["release", "tank", "--socket"])
-        .arg(daemon.path("control.sock"))
-        .status();
-    assert!(released.unwrap().success());
+    assert!(camshaft(&daemon, &["release", "tank"]).status.success());
     daemon.wait_for("tank", "tried again", |view| view.traps > 0);
+}
+
+/// A version that traps after its probation left its machine without control for ever, though a
+/// good one was kept, which ran after the next start of the daemon.
+#[test]
+fn a_good_version_takes_the_place_of_one_that_traps_later() {
+    let daemon = Daemon::start(Keys { plugins: PROBATION, ..Keys::default() });
+    let [good, bad] = good_and_late(&daemon);
+    let check = |daemon: &Daemon| {
+        let view = daemon.wait_running("tank", &good);
+        assert_eq!(view.file_hash.as_ref(), Some(&bad));
+        let instead = format!("version {} runs instead", &good[..16]);
+        has(view.reason.as_deref().unwrap(), &["in quarantine: 3 traps", "unreachable", &instead]);
+        let view = view_of(daemon, &bad);
+        assert_eq!((view.soundness, view.quarantined, view.kept), (Soundness::Bad, true, true));
+        assert!(view.in_file && !view.runs && view.started.is_some(), "{view:?}");
+        has(&view.end.unwrap(), &["it trapped: unreachable"]);
+        let view = view_of(daemon, &good);
+        assert_eq!((view.soundness, view.runs, view.end), (Soundness::Good, true, None));
+    };
+    check(&daemon);
+    daemon.wait_log("tank", &[&good[..16], "runs instead of", &bad[..16]]);
+    assert!(kinds(&daemon).contains(&(Event::StandsIn, Some(good.clone()))));
+    let text = String::from_utf8(camshaft(&daemon, &["history", "tank"]).stdout).unwrap();
+    has(&text, &["stands_in", &format!("runs instead of {}", &bad[..12])]);
+    let text = String::from_utf8(camshaft(&daemon, &["versions", "tank"]).stdout).unwrap();
+    has(&text, &["runs", "good", "in the file", "quarantined", "it trapped: unreachable"]);
+    let (_, _, plant) = daemon.stop();
+    let daemon = Daemon::on(plant);
+    check(&daemon);
+    check(&daemon.kill_and_restart());
+}
+
+#[test]
+fn nothing_takes_its_place_where_safe_is_wanted() {
+    let restart = ", on_quarantine = 'safe'";
+    let daemon = Daemon::start(Keys { plugins: PROBATION, restart, ..Keys::default() });
+    let [good, bad] = good_and_late(&daemon);
+    let check = |daemon: &Daemon| {
+        let is_it = |view: &camshaft::control::PluginView| view.state == PluginState::Quarantined;
+        let view = daemon.wait_for("tank", "quarantined", is_it);
+        has(view.reason.as_deref().unwrap(), &["in quarantine: 3 traps", "unreachable"]);
+        wait("the versions are listed", LIMIT, || {
+            let views = block_on(daemon.client.versions("tank")).unwrap();
+            views.iter().find(|view| view.hash == good && view.kept).map(drop)
+        });
+        // It would be chosen within a few looks.
+        let (cycle, hash) = (daemon.status().cycle, Some(&bad));
+        wait("half a second of cycles", LIMIT, || {
+            (daemon.status().cycle > cycle + 500).then_some(())
+        });
+        let view = daemon.plugin("tank").unwrap();
+        assert_eq!((view.state, view.file_hash.as_ref()), (PluginState::Quarantined, hash));
+    };
+    check(&daemon);
+    let (_, _, plant) = daemon.stop();
+    check(&Daemon::on(plant));
+}
+
+/// A file that will not load changes nothing, and then the daemon was started again and nothing ran.
+#[test]
+fn what_ran_goes_on_after_a_start_if_the_file_is_refused() {
+    let daemon = Daemon::start(Keys { plugins: PROBATION, ..Keys::default() });
+    let good = run(&daemon, &version(1, ""));
+    let bad = wat("(module (import \"env\" \"nonsense\" (func)) (func (export \"poll\")))");
+    daemon.drop_in("tank", &bad);
+    daemon.wait_for("tank", "refused", |view| view.reason.is_some());
+    daemon.wait_running("tank", &good);
+    let (_, _, plant) = daemon.stop();
+    let daemon = Daemon::on(plant);
+    let view = daemon.wait_running("tank", &good);
+    has(&view.reason.unwrap(), &["nonsense", "runs instead"]);
+    // A file that is taken away is an order, and so is the next one after it.
+    daemon.remove("tank");
+    daemon.wait_gone("tank");
+    daemon.drop_in("tank", &bad);
+    daemon.wait_for("tank", "refused", |view| view.state == PluginState::Refused);
+}
+
+/// A rollback chose a version that was in quarantine, put its bytes into the folder, and a release
+/// let it run.
+#[test]
+fn a_rollback_never_brings_back_what_is_known_to_be_bad() {
+    let daemon = Daemon::start(Keys { plugins: PROBATION, ..Keys::default() });
+    let [good, bad] = good_and_late(&daemon);
+    daemon.wait_running("tank", &good);
+    let file = || fs::read(daemon.file("tank")).unwrap();
+    // Nothing else is kept, and the file stays as it is.
+    let text = refused(&daemon, &["rollback", "tank"]);
+    has(&text, &["no other good version", &good[..16], "it runs", &bad[..16], "--even-bad"]);
+    assert_eq!(file(), late(2));
+    let better = run(&daemon, &version(3, ""));
+    let back = roll_back(&daemon, &["tank"]);
+    assert!(back.status.success(), "{back:?}");
+    daemon.wait_running("tank", &good);
+    daemon.drop_in("tank", &version(3, ""));
+    daemon.wait_running("tank", &better);
+    let text = refused(&daemon, &["rollback", "tank", "--to", &bad[..8]]);
+    has(&text, &[&bad[..16], "3 traps", "--even-bad", &format!("`--to {}`", &good[..16])]);
+    assert_eq!(file(), version(3, ""));
+    assert!(camshaft(&daemon, &["release", "tank"]).status.success());
+    assert_eq!(view_of(&daemon, &bad).soundness, Soundness::Bad, "a release is no proof");
+    assert_eq!(roll_back(&daemon, &["tank", "--even-bad"]).status.code(), Some(2));
+    let forced = roll_back(&daemon, &["tank", "--to", &bad[..8], "--even-bad"]);
+    assert!(forced.status.success(), "{forced:?}");
+    assert_eq!(file(), late(2));
+}
+
+#[test]
+fn what_loses_an_output_is_in_doubt() {
+    let daemon = Daemon::start(Keys { plugins: PROBATION, ..Keys::default() });
+    let writes = wat(
+        "(module (import \"env\" \"wasm_write_output\" (func $write (param i32 i32 i32) (result i32)))
+           (memory (export \"memory\") 1)
+           (func (export \"poll\")
+             (drop (call $write (i32.const 24) (i32.const 16) (i32.const 4)))))",
+    );
+    let good = run(&daemon, &writes);
+    let mute = run(&daemon, &version(1, ""));
+    let view = view_of(&daemon, &mute);
+    assert_eq!(view.soundness, Soundness::Doubtful);
+    has(&view.reason.unwrap(), &["it does not write evil.mark"]);
+    run(&daemon, &version(2, ""));
+    let back = roll_back(&daemon, &["tank"]);
+    assert!(back.status.success(), "{back:?}");
+    daemon.wait_running("tank", &good);
+    assert_eq!(view_of(&daemon, &good).soundness, Soundness::Good);
+}
+
+/// Both waited for half a minute, and left a file behind.
+#[test]
+fn what_is_known_to_be_refused_is_refused_at_once() {
+    let daemon = Daemon::start(Keys { plugins: PROBATION, ..Keys::default() });
+    let [good, bad] = good_and_late(&daemon);
+    daemon.wait_running("tank", &good);
+    let better = run(&daemon, &version(3, ""));
+    let module = daemon.path("module.wasm");
+    fs::write(&module, late(2)).unwrap();
+    let module = module.to_str().unwrap();
+    let text = refused(&daemon, &["deploy", module, "--name", "tank"]);
+    has(&text, &["in quarantine: 3 traps", "unreachable", "camshaft release tank"]);
+    assert_eq!(fs::read(daemon.file("tank")).unwrap(), version(3, ""));
+    daemon.wait_running("tank", &better);
+    for name in ["Tank", "TANK"] {
+        let text = refused(&daemon, &["deploy", module, "--name", name]);
+        has(&text, &["its name differs from tank only in upper and lower case"]);
+        assert!(!daemon.file(name).exists(), "{name}");
+    }
+    let long = "x".repeat(100);
+    has(&refused(&daemon, &["deploy", module, "--name", &long]), &["is no name for a plugin"]);
+    assert!(!daemon.file(&long).exists());
+    assert_eq!(view_of(&daemon, &bad).soundness, Soundness::Bad);
+    // One that is held is known without its file.
+    assert!(camshaft(&daemon, &["hold", "tank"]).status.success());
+    let removed = camshaft(&daemon, &["remove", "tank"]);
+    assert!(removed.status.success(), "{removed:?}");
 }

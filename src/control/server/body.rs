@@ -76,20 +76,38 @@ impl<S: Send + Sync> FromRequestParts<S> for Limit {
     }
 }
 
-/// `?to=3f2a1b`: how a hash begins.
-pub(super) struct To(pub(super) Option<String>);
+/// `?to=3f2a1b`: how a hash begins; with `&even_bad=true` also that of a version that is bad.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct To {
+    pub(super) to: Option<String>,
+    pub(super) even_bad: bool,
+}
+
+impl To {
+    fn read(query: &str) -> Option<Self> {
+        let (to, even_bad) = match query.split_once('&') {
+            None => (query, false),
+            Some((to, "even_bad=true")) => (to, true),
+            Some(_) => return None,
+        };
+        let is_hash =
+            |hash: &&str| !hash.is_empty() && hash.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let to = to.strip_prefix("to=").filter(is_hash)?.to_ascii_lowercase();
+        Some(Self { to: Some(to), even_bad })
+    }
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for To {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
-        let Some(query) = parts.uri.query() else { return Ok(Self(None)) };
-        let hash = query
-            .strip_prefix("to=")
-            .filter(|hash| !hash.is_empty() && hash.bytes().all(|digit| digit.is_ascii_hexdigit()));
-        let hash =
-            hash.ok_or_else(|| invalid(format!("?{query} makes no sense; ?to=3f2a1b does")))?;
-        Ok(Self(Some(hash.to_ascii_lowercase())))
+        let Some(query) = parts.uri.query() else {
+            return Ok(Self { to: None, even_bad: false });
+        };
+        Self::read(query).ok_or_else(|| {
+            let right = "?to=3f2a1b and ?to=3f2a1b&even_bad=true do";
+            invalid(format!("?{query} makes no sense; {right}"))
+        })
     }
 }
 
@@ -159,6 +177,20 @@ mod tests {
                 None => Poll::Pending,
             }
         }
+    }
+
+    #[test]
+    fn a_version_is_named_by_a_hash() {
+        fn check(query: &str, expected: Option<(&str, bool)>) {
+            let found = To::read(query).map(|To { to, even_bad }| (to.unwrap(), even_bad));
+            let expected = expected.map(|(to, even_bad)| (to.to_owned(), even_bad));
+            assert_eq!(found, expected, "{query}");
+        }
+        check("to=3F2a", Some(("3f2a", false)));
+        check("to=3f2a&even_bad=true", Some(("3f2a", true)));
+        ["", "to=", "to=xyz", "even_bad=true", "to=3f&even_bad=1", "to=3f&even_bad=true&x=1"]
+            .iter()
+            .for_each(|query| check(query, None));
     }
 
     #[tokio::test]

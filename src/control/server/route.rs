@@ -62,7 +62,7 @@ impl Door {
 }
 
 /// Every route with what it is for, as `GET /v1` lists them.
-const ROUTES: [(&str, &str); 27] = [
+const ROUTES: [(&str, &str); 28] = [
     ("GET /v1", "this list"),
     ("GET /v1/status", "everything about the daemon"),
     ("GET /v1/plugins", "all plugins"),
@@ -73,6 +73,7 @@ const ROUTES: [(&str, &str); 27] = [
     ("POST /v1/plugins/NAME/release", "let it run again, quarantined or held"),
     ("POST /v1/plugins/NAME/restart", "replace its instance by a new one"),
     ("POST /v1/plugins/NAME/rollback", "put back the version before, or that of ?to=HASH"),
+    ("GET /v1/plugins/NAME/versions", "its versions, and what became of each"),
     ("GET /v1/plugins/NAME/history", "what became of it; the newest 1000, or ?limit=20"),
     ("GET /v1/history", "what became of all plugins"),
     ("GET /v1/points", "all points with their values"),
@@ -103,6 +104,7 @@ pub(super) fn routes(door: Door) -> Router {
         .route("/v1/plugins/{name}/release", named(|name| Request::Release { name }))
         .route("/v1/plugins/{name}/restart", named(|name| Request::Restart { name }))
         .route("/v1/plugins/{name}/rollback", post(rollback))
+        .route("/v1/plugins/{name}/versions", get(versions))
         .route("/v1/plugins/{name}/history", get(plugin_history))
         .route("/v1/history", get(history))
         .route("/v1/points", plain(|| Request::Points))
@@ -192,9 +194,13 @@ async fn deploy(
 async fn rollback(
     State(door): State<Door>,
     Name(name): Name,
-    To(to): To,
+    To { to, even_bad }: To,
 ) -> Result<Response, Refused> {
-    door.ask(Request::Rollback { name, to }).await
+    door.ask(Request::Rollback { name, to, even_bad }).await
+}
+
+async fn versions(State(door): State<Door>, Name(name): Name) -> Result<Response, Refused> {
+    door.ask(Request::Versions { name }).await
 }
 
 async fn remove(State(door): State<Door>, Name(name): Name) -> Result<Response, Refused> {
@@ -307,6 +313,7 @@ impl IntoResponse for Response {
             Self::Plugins(views) => json(ok, &views),
             Self::Plugin(view) => json(ok, &view),
             Self::History(receipts) => json(ok, &receipts),
+            Self::Versions(views) => json(ok, &views),
             Self::Points(views) => json(ok, &views),
             Self::Vars(views) => json(ok, &views),
             Self::Forces(views) => json(ok, &views),

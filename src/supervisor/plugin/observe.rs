@@ -36,6 +36,7 @@ impl Plugin {
             && let Some(version) = self.running()
         {
             self.good = Some(version.hash);
+            self.kept.ran = None;
             if self.file == File::Bytes(version.hash) {
                 self.refusal = None;
             }
@@ -72,8 +73,9 @@ impl Plugin {
                 Some(to) => Note::RolledBack { from, to },
                 None => Note::Quarantined { hash: from, traps: 1 },
             };
-            turn.desk.quarantine.add(turn.name, from);
-            self.told = Some(from);
+            let why = format!("trapped on probation: {trap}");
+            turn.desk.quarantine.add(turn.name, from, why);
+            self.told = self.told.or(self.file_hash().filter(|file| *file == from));
             turn.tell(note);
         }
     }
@@ -100,11 +102,11 @@ impl Plugin {
         self.traps += 1;
         self.last_trap = Some(Arc::clone(trap));
         if let Some(version) = self.running() {
-            self.count_trap(version.hash, turn);
+            self.count_trap(version.hash, trap, turn);
         }
     }
 
-    fn count_trap(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
+    fn count_trap(&mut self, hash: ModuleHash, trap: &Trap, turn: &mut Turn<'_>) {
         if self.history.hash != Some(hash) {
             if self.next.version().is_some() {
                 return; // it is being replaced; its traps do not count against its successor
@@ -116,8 +118,12 @@ impl Plugin {
                 turn.tell(Note::Restarting { trap, of: turn.policy.traps, delay });
             }
             Verdict::Quarantine { traps } => {
-                turn.desk.quarantine.add(turn.name, hash);
-                self.told = Some(hash);
+                let why = match traps {
+                    1 => format!("it trapped: {trap}"),
+                    _ => format!("{traps} traps in a short time, the last: {trap}"),
+                };
+                turn.desk.quarantine.add(turn.name, hash, why);
+                self.told = self.told.or(self.file_hash().filter(|file| *file == hash));
                 turn.tell(Note::Quarantined { hash, traps });
             }
         }

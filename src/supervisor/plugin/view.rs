@@ -2,7 +2,7 @@
 //!
 //! Nothing is remembered here and nothing decided: that is in `plugin.rs`.
 
-use super::super::{Desk, State, Version, View, Want};
+use super::super::{Desk, RestartPolicy, State, Version, View, Want};
 use super::{File, Next, Plugin, Seen};
 use crate::plugin::ModuleHash;
 
@@ -24,7 +24,7 @@ impl Plugin {
         self.ordered.iter().copied().find(|version| version.generation == generation)
     }
 
-    pub(super) fn file_hash(&self) -> Option<ModuleHash> {
+    pub(in super::super) fn file_hash(&self) -> Option<ModuleHash> {
         match self.file {
             File::Bytes(hash) => Some(hash),
             File::Gone | File::Unusable(_) => None,
@@ -52,7 +52,7 @@ impl Plugin {
             && matches!(self.next, Next::Nothing)
     }
 
-    fn state(&self, name: &str, desk: &Desk) -> State {
+    fn state(&self, name: &str, desk: &Desk, policy: RestartPolicy) -> State {
         let wanted = self.want == Want::Run && self.file != File::Gone;
         match (self.in_scan(), &self.next) {
             (InScan::Good, _) if wanted => State::Running,
@@ -61,7 +61,7 @@ impl Plugin {
             _ if self.file == File::Gone => State::Stopped,
             (_, Next::Preparing(_)) => State::Preparing,
             (_, Next::Ready { .. }) => State::Starting,
-            _ => match self.target(name, desk) {
+            _ => match self.target(name, desk, policy) {
                 Some(hash) if self.history.hash == Some(hash) => {
                     State::Backoff { restart_at: self.history.restart_at }
                 }
@@ -72,19 +72,26 @@ impl Plugin {
         }
     }
 
-    fn is_quarantined(&self, name: &str, desk: &Desk) -> bool {
+    pub(super) fn is_quarantined(&self, name: &str, desk: &Desk) -> bool {
         self.file_hash().is_some_and(|hash| desk.quarantine.contains(name, hash))
     }
 
-    pub(in super::super) fn view(&self, name: &str, desk: &Desk) -> View<'_> {
+    pub(in super::super) fn view<'a>(
+        &'a self,
+        name: &str,
+        desk: &'a Desk,
+        policy: RestartPolicy,
+    ) -> View<'a> {
+        let quarantine = self.file_hash().and_then(|hash| desk.quarantine.why(name, hash));
         View {
             want: self.want,
-            state: self.state(name, desk),
+            state: self.state(name, desk, policy),
             file: self.file_hash(),
             running: self.running(),
             next: self.next.version(),
             good: self.good,
-            quarantined: self.is_quarantined(name, desk),
+            quarantined: quarantine.is_some(),
+            quarantine,
             traps: self.traps,
             last_trap: self.last_trap.as_deref(),
             refusal: self.refusal.as_ref(),

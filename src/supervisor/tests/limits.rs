@@ -13,7 +13,7 @@ fn what_cannot_be_asked_for_is_refused() {
     supervisor.hold("a").unwrap();
     assert_eq!(reason(supervisor.restart("a")), "a is held");
     supervisor.release("a").unwrap();
-    supervisor.desk.quarantine.add("a", hash("A"));
+    supervisor.desk.quarantine.add("a", hash("A"), "it trapped".into());
     supervisor.folder("a", Some(hash("A"))).unwrap();
     assert_eq!(reason(supervisor.restart("a")), "a is in quarantine");
 }
@@ -59,8 +59,10 @@ fn the_quarantine_forgets_the_oldest() {
         };
         supervisor.step(Duration::from_secs(n), &[fact]);
     }
-    assert_eq!(supervisor.desk.quarantine.0.len(), MAX_QUARANTINED);
-    assert_eq!(supervisor.desk.quarantine.0[0].1, hash("4"));
+    assert_eq!(supervisor.desk.quarantine.len(), MAX_QUARANTINED);
+    let oldest = supervisor.quarantined("a").remove(0);
+    let why = "it trapped: unreachable, cycle 7".to_owned();
+    assert_eq!(oldest, (hash("4"), why));
 }
 
 #[test]
@@ -88,7 +90,7 @@ fn status_as_json() {
     let expected = serde_json::json!({
         "want": "run", "state": "backoff", "restart_at_ms": 1600, "file": full_hash,
         "running": {"hash": full_hash, "generation": 2}, "next": null, "good": full_hash,
-        "quarantined": false,
+        "quarantined": false, "quarantine": null,
         "traps": 2, "refusal": null,
         "last_trap": {"kind": "unreachable", "function": null, "offset": null, "cycle": 7},
     });

@@ -36,6 +36,10 @@ struct World {
     held: BTreeMap<&'static str, bool>,
     /// Refused since the file came or somebody asked for another try.
     refused: BTreeMap<&'static str, bool>,
+    /// Could not be prepared since then.
+    failed: Vec<(&'static str, ModuleHash)>,
+    /// Versions that the supervisor may fall back to.
+    kept: BTreeMap<&'static str, Vec<ModuleHash>>,
     /// Under way in the daemon, discarded ones included: their answer comes late.
     preparing: Vec<(Instance, bool)>,
     prepared: Vec<Instance>,
@@ -70,13 +74,13 @@ impl World {
             0 | 1 => {
                 let new = hash(FILES[self.random.usize(..FILES.len())]);
                 if self.files.insert(name, new) != Some(new) {
-                    self.refused.insert(name, false);
+                    self.forgive(name);
                 }
                 supervisor.folder(name, Some(new)).unwrap();
             }
             2 if self.chance(50) => {
                 self.files.remove(name);
-                self.refused.insert(name, false);
+                self.forgive(name);
                 supervisor.folder(name, None).unwrap();
             }
             3 if self.chance(30) => {
@@ -85,13 +89,26 @@ impl World {
             }
             4 | 5 if supervisor.release(name).is_ok() => {
                 self.held.insert(name, false);
-                self.refused.insert(name, false);
+                self.forgive(name);
             }
-            6 if supervisor.restart(name).is_ok() => {
-                self.refused.insert(name, false);
+            6 if supervisor.restart(name).is_ok() => self.forgive(name),
+            7 => {
+                // Some of them trap, and some will not even load.
+                let kept = FILES.into_iter().filter(|_| self.random.bool()).map(hash);
+                let kept: Vec<ModuleHash> = kept.collect();
+                supervisor.keep(name, kept.clone(), None);
+                if supervisor.plugin(name).is_some() {
+                    self.kept.insert(name, kept);
+                }
             }
             _ => {}
         }
+    }
+
+    /// What was refused under this name is tried again.
+    fn forgive(&mut self, name: &'static str) {
+        self.refused.insert(name, false);
+        self.failed.retain(|(failed, _)| *failed != name);
     }
 
     /// The daemon and the scan go on.
@@ -138,6 +155,7 @@ impl World {
             if self.files.get(name) == Some(&hash) {
                 self.refused.insert(name, true);
             }
+            self.failed.push((name, hash));
             supervisor.prepared(name, generation, Err(Refusal::new("no", "")));
         }
     }
@@ -185,6 +203,10 @@ impl World {
             }
             Action::Tell { note: Note::Quarantined { .. }, .. } => self.count("quarantine"),
             Action::Tell { note: Note::Restarting { .. }, .. } => self.count("restart"),
+            Action::Tell { name, note: Note::StandsIn { hash, .. } } => {
+                assert!(self.kept.get(&*name).is_some_and(|kept| kept.contains(&hash)), "{name}");
+                self.count("stands in");
+            }
             Action::Tell { .. } => {}
         }
     }
@@ -215,11 +237,12 @@ impl World {
         for action in actions.clone() {
             self.obey(supervisor, action);
         }
+        self.kept.retain(|name, _| supervisor.plugin(name).is_some());
         for name in NAMES {
             let held = self.prepared.iter().filter(|instance| instance.name == name).count();
             assert!(held <= 2, "the daemon is left with {held} instances of {name}");
         }
-        assert!(supervisor.desk.quarantine.0.len() <= MAX_QUARANTINED);
+        assert!(supervisor.desk.quarantine.len() <= MAX_QUARANTINED);
         actions
     }
 
@@ -257,6 +280,13 @@ impl World {
                 assert_eq!(view.state, State::Running);
             } else if view.quarantined {
                 assert_eq!(view.state, State::Quarantined);
+                let is_out = |hash: &ModuleHash| {
+                    supervisor.desk.quarantine.contains(name, *hash)
+                        || self.failed.contains(&(name, *hash))
+                };
+                let kept = self.kept.get(name).map_or(&[][..], Vec::as_slice);
+                assert!(kept.iter().all(is_out), "{name} has a good version and runs nothing");
+                self.count("settled quarantined");
             } else {
                 assert_eq!(view.state, State::Refused);
             }
@@ -292,6 +322,8 @@ fn whatever_happens_the_rules_hold_and_the_end_is_right() {
         "settled out",
         "settled older",
         "settled refused",
+        "settled quarantined",
+        "stands in",
         "settled running",
     ] {
         assert!(

@@ -35,6 +35,8 @@ pub struct Keys<'a> {
     pub level: &'a str,
     /// `plugins.init_budget`; 100 ms if empty.
     pub init_budget: &'a str,
+    /// More of `[plugins] restart`, with a comma in front.
+    pub restart: &'a str,
 }
 
 impl Plant {
@@ -57,6 +59,7 @@ impl Plant {
         let text = CONFIG
             .replace("@PLUGINS", keys.plugins)
             .replace("@TABLES", keys.tables)
+            .replace("@RESTART", keys.restart)
             .replace("@LEVEL", or(keys.level, "info"))
             .replace("@INIT_BUDGET", or(keys.init_budget, "100ms"));
         fs::write(self.path("camshaft.toml"), text).unwrap();
@@ -138,7 +141,7 @@ cache = "cache"
 poll_budget = "250us"
 init_budget = "@INIT_BUDGET"
 @PLUGINS
-restart = { first = "10ms", max = "50ms", traps = 3 }
+restart = { first = "10ms", max = "50ms", traps = 3@RESTART }
 
 [[plugin]]
 name = "witness"

@@ -9,7 +9,7 @@ use camshaft::plugin::program::{Program, Request};
 use camshaft::plugin::world::Seat;
 use camshaft::plugin::{Generation, ModuleHash, Refusal};
 use camshaft::scan::{self, MAX_ORDERS, Order, Return};
-use camshaft::supervisor::{Action, Fact, Note, State, Want};
+use camshaft::supervisor::{Action, Fact, Note, OnQuarantine, State, Want};
 use camshaft::variable::Variable;
 
 use super::guest::{CHAIN, Instance};
@@ -83,6 +83,9 @@ impl House {
             beaten: fact.beaten.clone(),
         });
         self.seen = seen.collect();
+        let proven = news.programs.iter().filter(|fact| fact.is_proven && fact.trap.is_none());
+        let proven: Vec<_> = proven.map(|fact| (fact.seat, fact.generation)).collect();
+        proven.into_iter().for_each(|(seat, generation)| self.keep(seat, generation));
         if self.model.world.cycle >= self.lazy_until {
             self.take_back();
         }
@@ -123,6 +126,22 @@ impl House {
         }
         self.expel_strangers();
         count
+    }
+
+    /// A program has survived its probation, so its version is kept. The supervisor is told all of
+    /// them, whatever became of them: it must not choose a bad one.
+    fn keep(&mut self, seat: Seat, generation: Generation) {
+        let Some(name) = self.seats[usize::from(seat.0)] else { return };
+        let running = self.supervisor.plugin(name).and_then(|view| view.running);
+        let Some(running) = running.filter(|running| running.generation == generation) else {
+            return;
+        };
+        let kept = self.proven.entry(name).or_default();
+        if kept.first() != Some(&running.hash) {
+            kept.retain(|hash| *hash != running.hash);
+            kept.insert(0, running.hash);
+        }
+        self.supervisor.keep(name, kept.clone(), None);
     }
 
     /// Modules that ran, as the supervisor knows, and that it is about to see taken back.
@@ -201,7 +220,7 @@ impl House {
         match action {
             Action::Prepare { name, hash, generation } => {
                 let name = known(&name);
-                assert!(!self.banned.contains(&(name, hash)), "{name} was taken back");
+                assert!(!self.banned.contains(&(name, hash)), "{name} was taken back or trapped");
                 let until_cycle = self.model.world.cycle + self.random.u64(1..20);
                 let result = self.prepare(name, hash, generation);
                 self.note("prepare", format_args!("{name} as {}", generation.0));
@@ -221,7 +240,16 @@ impl House {
                     self.order(Order::Remove(seat), model::Order::Remove(seat));
                 }
             }
+            Action::Tell { name, note: Note::StandsIn { of, hash } } => {
+                let name = known(&name);
+                assert!(self.proven[name].contains(&hash), "{name} never was good");
+                assert_eq!(self.on_quarantine, OnQuarantine::LastGood, "{name}");
+                self.note("stands in", format_args!("{name}: {hash} instead of {of:?}"));
+            }
             Action::Tell { name, note } => {
+                if let Note::Quarantined { hash, .. } = note {
+                    self.banned.push((known(&name), hash));
+                }
                 let is_rollback = matches!(note, Note::RolledBack { .. });
                 let what = if is_rollback { "tell of a rollback" } else { "tell" };
                 self.note(what, format_args!("{name}: {note}"));

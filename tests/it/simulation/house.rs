@@ -13,7 +13,7 @@ use camshaft::plugin::program::Prepared;
 use camshaft::plugin::world::Seat;
 use camshaft::plugin::{Generation, ModuleHash, Refusal, Settings, Trap};
 use camshaft::scan::{Field, MAX_ORDERS, Order, ProgramFact, Refit, Slot};
-use camshaft::supervisor::{RestartPolicy, Supervisor};
+use camshaft::supervisor::{OnQuarantine, RestartPolicy, Supervisor};
 use camshaft::variable::Variable;
 
 use super::guest::{MAY_TRAP, MIX};
@@ -33,6 +33,7 @@ pub const POLICY: RestartPolicy = RestartPolicy {
     delay_max: Duration::from_secs(1),
     traps: 3,
     window: Duration::from_secs(4),
+    on_quarantine: OnQuarantine::LastGood,
 };
 
 /// Cycles from one version to the next of somebody who is busy; a preparation takes up to 20.
@@ -78,6 +79,8 @@ pub struct House {
     pub random: fastrand::Rng,
     pub modules: Arc<[Module]>,
     pub supervisor: Supervisor,
+    /// Whether kept versions may stand in for quarantined ones.
+    pub on_quarantine: OnQuarantine,
     /// Which module the folder holds under a name.
     pub files: BTreeMap<&'static str, usize>,
     pub settings: BTreeMap<&'static str, Settings>,
@@ -90,8 +93,10 @@ pub struct House {
     pub shadows: Vec<Run>,
     pub disk: Disk,
     pub seen: Vec<Seen>,
-    /// Modules that were taken back, under their names, until a release.
+    /// Modules that were taken back or trapped too often, under their names, until a release.
     pub banned: Vec<(&'static str, ModuleHash)>,
+    /// Modules that have survived their probation, the newest first, bad ones included.
+    pub proven: BTreeMap<&'static str, Vec<ModuleHash>>,
     pub ticket: u64,
     /// Points of the third device, as the last order has them.
     pub annex: u32,
@@ -119,6 +124,7 @@ impl House {
             random: fastrand::Rng::with_seed(seed),
             modules,
             supervisor: Supervisor::new(POLICY),
+            on_quarantine: OnQuarantine::LastGood,
             files: BTreeMap::new(),
             settings: BTreeMap::new(),
             seats: vec![None; PROGRAMS],
@@ -129,6 +135,7 @@ impl House {
             disk,
             seen: Vec::new(),
             banned: Vec::new(),
+            proven: BTreeMap::new(),
             ticket: 0,
             annex: 0,
             lazy_until: 0,
@@ -146,6 +153,12 @@ impl House {
             house.settings.insert(name, settings);
         }
         house
+    }
+
+    /// From now on nothing stands in for a version in quarantine.
+    pub fn prefer_safe(&mut self) {
+        self.on_quarantine = OnQuarantine::Safe;
+        self.supervisor.set_policy(RestartPolicy { on_quarantine: OnQuarantine::Safe, ..POLICY });
     }
 
     pub fn note(&mut self, what: &'static str, more: impl std::fmt::Display) {

@@ -1,0 +1,127 @@
+//! `camshaft versions`: what a plugin has run, and what it can go back to.
+//!
+//! A line for each version, those that are kept first. What became of them is known to the daemon;
+//! going back to one is in `deploy.rs`.
+
+use super::args::List;
+use super::screen::Screen;
+use super::show::short;
+use super::table::{Cell, Paint, Side, Style, Table};
+use super::unit::age_s;
+use super::{Outcome, client};
+use crate::control::{Soundness, VersionView};
+
+use Side::{Left, Right};
+
+/// `camshaft versions`.
+pub(super) async fn versions(name: &str, list: List, screen: &mut Screen) -> Outcome {
+    let views = client(list.reach).versions(name).await?;
+    Ok(screen.show(&views[..], list.json, table)?)
+}
+
+/// The versions as a table, those that are kept first.
+fn table(views: &[VersionView], paint: Paint) -> String {
+    if views.is_empty() {
+        return "no versions\n".into();
+    }
+    let mut table = Table::new([
+        (Left, "VERSION"),
+        (Left, "FIRST STARTED (UTC)"),
+        (Right, "RAN"),
+        (Left, "NOW"),
+        (Left, "STATE"),
+        (Left, "WHY IT ENDED"),
+    ]);
+    for view in views {
+        let started = view.started.as_deref().map_or("-".into(), time);
+        table.row([
+            short(&view.hash).into(),
+            started.into(),
+            if view.ran_s > 0 { age_s(view.ran_s).into() } else { "-".into() },
+            now(view).into(),
+            state(view),
+            ending(view).into(),
+        ]);
+    }
+    table.render(paint)
+}
+
+/// A time of the daemon as people read it.
+fn time(text: &str) -> String {
+    text.replace('T', " ").trim_end_matches('Z').to_owned()
+}
+
+fn now(view: &VersionView) -> &'static str {
+    match (view.runs, view.in_file, view.kept) {
+        (true, true, _) => "runs, in the file",
+        (true, false, _) => "runs",
+        (false, true, _) => "in the file",
+        (false, false, true) => "kept",
+        (false, false, false) => "not kept",
+    }
+}
+
+fn state(view: &VersionView) -> Cell {
+    match (view.soundness, view.quarantined) {
+        (_, true) => Cell::styled(Style::Bad, "quarantined"),
+        (Soundness::Good, _) => Cell::styled(Style::Good, "good"),
+        (Soundness::Doubtful, _) => Cell::styled(Style::Warn, "doubtful"),
+        (Soundness::Bad, _) => Cell::styled(Style::Bad, "bad"),
+        (Soundness::Unproven, _) => "unproven".into(),
+    }
+}
+
+/// Why it left the scan and when, and what else speaks against it.
+fn ending(view: &VersionView) -> String {
+    let at = view.ended.as_deref().map(|at| format!(" at {}", time(at))).unwrap_or_default();
+    let end = view.end.as_deref().map(|end| format!("{end}{at}"));
+    let reason = view.reason.clone().filter(|reason| view.end.as_ref() != Some(reason));
+    let words: Vec<String> = end.into_iter().chain(reason).collect();
+    if words.is_empty() { "-".into() } else { words.join("; ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_says_what_became_of_each() {
+        let good = VersionView {
+            hash: "a".repeat(64),
+            kept: true,
+            in_file: false,
+            runs: true,
+            started: Some("2026-01-02T03:04:05Z".into()),
+            ran_s: 90,
+            ended: None,
+            end: None,
+            soundness: Soundness::Good,
+            reason: None,
+            quarantined: false,
+        };
+        let bad = VersionView {
+            hash: "b".repeat(64),
+            in_file: true,
+            runs: false,
+            started: None,
+            ran_s: 0,
+            ended: Some("2026-01-02T03:05:35Z".into()),
+            end: Some("it trapped: unreachable, cycle 7".into()),
+            soundness: Soundness::Bad,
+            reason: Some("5 traps".into()),
+            quarantined: true,
+            ..good.clone()
+        };
+        let text = table(&[bad, good], Paint(false));
+        let cells = |line: &'static str| -> Vec<&'static str> {
+            line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()
+        };
+        let lines: Vec<_> = text.leak().lines().map(cells).collect();
+        let why = "it trapped: unreachable, cycle 7 at 2026-01-02 03:05:35; 5 traps";
+        assert_eq!(lines[1], ["bbbbbbbbbbbb", "-", "-", "in the file", "quarantined", why]);
+        let started = "2026-01-02 03:04:05";
+        assert_eq!(lines[2][..2], ["aaaaaaaaaaaa", started]);
+        assert_eq!(lines[2][3..], ["runs", "good", "-"]);
+        assert_eq!(table(&[], Paint(false)), "no versions\n");
+    }
+}

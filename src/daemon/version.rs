@@ -1,0 +1,560 @@
+//! What became of each version of each plugin: when it ran, for how long, why it ended, and whether
+//! it is good.
+//!
+//! It is the sum of the receipts, which each version keeps when the journal has long dropped them:
+//! a file in the state directory says up to which receipt it has counted, and the rest is counted
+//! at the next start. Which versions lie on the disk is not known here: that is in `keep.rs`.
+//!
+//! ```text
+//!            probation over                 trap, quarantine, rollback
+//!  unproven ────────────────▶ good, doubtful ─────────────────────────▶ bad
+//!                                  ▲                                      │
+//!                                  └───── proved again after a release ───┘
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+
+use crate::control::{Event, Receipt, Soundness};
+use crate::file;
+use crate::journal::Entry;
+use crate::patience::{self, PATIENCE};
+use crate::plugin::ModuleHash;
+use crate::plugin::folder::MAX_PLUGINS;
+use crate::state::Folder;
+use crate::supervisor::Supervisor;
+
+mod one;
+
+pub(super) use one::Version;
+
+/// How a version is bad that has trapped; how it trapped comes after this.
+const TRAPPED: &str = "it trapped: ";
+
+/// In the state directory.
+const FILE: &str = "versions.json";
+
+/// Twice what the most versions of the most plugins have at 500 bytes each; what is longer is not
+/// ours.
+const MAX_FILE_BYTES: u64 = 8 << 20;
+
+/// Versions of one plugin: the five that are kept, and as many again that turned out to be wrong.
+const MAX_VERSIONS: usize = 16;
+
+/// Plugins, those included that are long gone; whose last start is the oldest is forgotten first.
+const MAX_NAMES: usize = 2 * MAX_PLUGINS;
+
+/// What runs is written down so often though nothing happens: that is how much of its time a power
+/// cut can cost, and 24 writes a day wear no card out.
+const SAVE_EVERY: Duration = Duration::from_secs(3600);
+
+/// The versions of all plugins.
+#[derive(Debug, Default)]
+pub(super) struct Versions {
+    sum: Sum,
+    /// What ran when the daemon ended, by plugin, and nothing has run since.
+    ran: BTreeMap<String, ModuleHash>,
+    /// Where they are written; `None` without a state directory.
+    folder: Option<Arc<Folder>>,
+    /// The write under way or the last one: there is one at a time.
+    writing: Option<JoinHandle<()>>,
+    /// When the last one was begun, and the state of the counter then.
+    written: (Duration, u64),
+    /// Counts changes.
+    pub(super) changes: u64,
+}
+
+/// What the file has.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Sum {
+    /// Up to this receipt of the journal.
+    seq: u64,
+    /// By plugin; the one that started last is the last.
+    plugins: BTreeMap<String, Vec<Version>>,
+    /// Why the program of a plugin is about to leave the scan.
+    #[serde(default)]
+    leaving: BTreeMap<String, String>,
+}
+
+impl Versions {
+    /// What the file in this folder says, and the receipts since.
+    pub(super) fn load(folder: Option<Arc<Folder>>, receipts: &[Entry<Receipt>]) -> Self {
+        let sum = folder.as_ref().map(|folder| read(folder)).unwrap_or_default();
+        let mut all = Self { sum, folder, ..Self::default() };
+        // A journal that lost its end, or was deleted, counts up from less.
+        let last = receipts.last().map_or(0, |last| last.seq);
+        all.sum.seq = all.sum.seq.min(last);
+        for Entry { seq, time, what } in receipts {
+            if *seq > all.sum.seq {
+                all.count(what, time, None);
+            }
+        }
+        for (name, versions) in &mut all.sum.plugins {
+            for version in versions.iter_mut().filter(|version| version.end.is_none()) {
+                all.ran
+                    .extend(ModuleHash::from_hex(&version.hash).map(|hash| (name.clone(), hash)));
+                version.end("", None, || "the daemon ended".into());
+            }
+        }
+        all
+    }
+
+    /// Tells a new supervisor what is in quarantine.
+    pub(super) fn recall(&self, supervisor: &mut Supervisor) {
+        for (name, version) in self.all() {
+            let hash = ModuleHash::from_hex(&version.hash);
+            if let (Some(hash), Some(why)) = (hash, &version.quarantine) {
+                supervisor.recall(name, hash, why.clone());
+            }
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&str, &Version)> {
+        let plugins = self.sum.plugins.iter();
+        plugins.flat_map(|(name, versions)| versions.iter().map(|version| (&**name, version)))
+    }
+
+    /// The versions of this plugin that are known, the one that started last is the last.
+    pub(super) fn of(&self, name: &str) -> &[Version] {
+        self.sum.plugins.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// This version, if something is known of it.
+    pub(super) fn find(&self, name: &str, hash: ModuleHash) -> Option<&Version> {
+        let digits = format!("{hash:#}");
+        self.of(name).iter().find(|version| version.hash == digits)
+    }
+
+    /// Whether a version that is kept may be gone back to. It has survived its probation, whether
+    /// that is known here or not.
+    pub(super) fn soundness(&self, name: &str, hash: ModuleHash) -> Soundness {
+        match self.find(name, hash).map(Version::soundness) {
+            None | Some(Soundness::Unproven) => Soundness::Good,
+            Some(known) => known,
+        }
+    }
+
+    /// What ran under this name when the daemon ended, if nothing has run since.
+    pub(super) fn ran(&self, name: &str) -> Option<ModuleHash> {
+        self.ran.get(name).copied()
+    }
+
+    /// Forgets what ran under names that are not there any more.
+    pub(super) fn forget_what_ran(&mut self, is_there: impl Fn(&str) -> bool) {
+        self.ran.retain(|name, _| is_there(name));
+    }
+
+    /// The operator gives this version another chance.
+    pub(super) fn forgive(&mut self, name: &str, hash: ModuleHash) {
+        let version = self.version(name, &format!("{hash:#}"));
+        (version.quarantine, version.is_forgiven) = (None, true);
+        self.changes += 1;
+    }
+
+    /// This version has survived its probation and owns these outputs. `is_lost` says of an output
+    /// of a good version before it whether this one could write it, and no other plugin does.
+    pub(super) fn proved(
+        &mut self,
+        name: &str,
+        hash: ModuleHash,
+        outputs: Vec<String>,
+        is_lost: impl Fn(&str) -> bool,
+        now: Duration,
+    ) -> Soundness {
+        let digits = format!("{hash:#}");
+        let is_good = |version: &&Version| version.soundness() == Soundness::Good;
+        let others = self.of(name).iter().filter(|version| version.hash != digits);
+        let before = others.rev().find(is_good).map_or(&[][..], |before| &before.outputs);
+        let is_missing = |output: &&String| !outputs.contains(output) && is_lost(output);
+        let lost: Vec<String> = before.iter().filter(is_missing).cloned().collect();
+        let version = self.version(name, &digits);
+        let is_news = version.prove(outputs, &lost, now);
+        let soundness = version.soundness();
+        self.changes += u64::from(is_news);
+        soundness
+    }
+
+    /// Counts a receipt that comes now.
+    pub(super) fn heed(&mut self, receipt: &Receipt, now: Duration) {
+        let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        self.count(receipt, &time, Some(now));
+    }
+
+    /// Counts a receipt of this time. One from before this start comes without a monotonic time.
+    fn count(&mut self, receipt: &Receipt, time: &str, now: Option<Duration>) {
+        let Receipt { plugin: name, hash, old_hash, event, .. } = receipt;
+        match (event, hash) {
+            (Event::Started { .. } | Event::Swapped { .. }, Some(hash)) => {
+                if let Some(old) = old_hash.as_ref().filter(|old| *old != hash) {
+                    let why = || format!("{} took over", short(hash));
+                    self.version(name, old).end(time, now, why);
+                }
+                self.begin(name, hash, time, now);
+            }
+            (Event::Restarted { .. }, Some(hash)) => self.begin(name, hash, time, now),
+            (Event::Trapped { trap, .. }, Some(hash)) => {
+                let version = self.version(name, hash);
+                version.end(time, now, || format!("{TRAPPED}{trap}"));
+                version.turns_bad(format!("{TRAPPED}{trap}"));
+            }
+            (Event::Quarantined { reason }, Some(hash)) => {
+                self.quarantine(name, hash, reason.clone(), (time, now));
+            }
+            // Whoever was taken back is not run again either.
+            (Event::Rollback, Some(hash)) => {
+                if let Some(old) = old_hash {
+                    let trap = self.version(name, old).bad.clone();
+                    let trap = trap.as_deref().and_then(|bad| bad.strip_prefix(TRAPPED));
+                    let why = format!("trapped on probation: {}", trap.unwrap_or("unknown"));
+                    self.quarantine(name, old, why, (time, now));
+                }
+                self.begin(name, hash, time, now);
+            }
+            (Event::Released { .. }, _) => {
+                for version in self.sum.plugins.get_mut(name).into_iter().flatten() {
+                    version.quarantine = None;
+                    version.is_forgiven = true;
+                }
+                self.sum.leaving.remove(name);
+            }
+            (Event::Held { .. }, _) => self.leaves(name, "the plugin was held"),
+            (Event::Removed, _) => {
+                self.ran.remove(name);
+                self.leaves(name, "its file was removed");
+            }
+            (Event::Stopped, Some(hash)) => {
+                let why = self.sum.leaving.remove(name);
+                let why = || why.unwrap_or_else(|| "it was stopped".into());
+                self.version(name, hash).end(time, now, why);
+            }
+            _ => return,
+        }
+        self.changes += 1;
+    }
+
+    fn leaves(&mut self, name: &str, why: &str) {
+        if self.sum.plugins.contains_key(name) {
+            self.sum.leaving.insert(name.to_owned(), why.to_owned());
+        }
+    }
+
+    fn begin(&mut self, name: &str, hash: &str, time: &str, now: Option<Duration>) {
+        self.version(name, hash).begin(time, now);
+        let versions = self.sum.plugins.get_mut(name).expect("it has a version");
+        let at = versions.iter().position(|version| version.hash == hash);
+        let at = at.expect("it was just found");
+        versions[at..].rotate_left(1);
+        self.sum.leaving.remove(name);
+        if now.is_some() {
+            self.ran.remove(name);
+        }
+    }
+
+    fn quarantine(
+        &mut self,
+        name: &str,
+        hash: &str,
+        why: String,
+        (time, now): (&str, Option<Duration>),
+    ) {
+        let version = self.version(name, hash);
+        version.end(time, now, || why.clone());
+        version.turns_bad(why.clone());
+        version.quarantine.get_or_insert(why);
+    }
+
+    /// The version with this hash, with room made for it if it is new.
+    fn version(&mut self, name: &str, hash: &str) -> &mut Version {
+        if !self.sum.plugins.contains_key(name) && self.sum.plugins.len() == MAX_NAMES {
+            let last = |versions: &Vec<Version>| versions.last().map(|last| last.last.clone());
+            let oldest = self.sum.plugins.iter().min_by_key(|(_, versions)| last(versions));
+            if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
+                self.sum.plugins.remove(&oldest);
+                self.sum.leaving.remove(&oldest);
+            }
+        }
+        let versions = self.sum.plugins.entry(name.to_owned()).or_default();
+        let at = versions.iter().position(|version| version.hash == hash).unwrap_or_else(|| {
+            if versions.len() == MAX_VERSIONS {
+                // Those that have never proved themselves are not kept either.
+                let unproven = versions.iter().position(|version| !version.is_proven);
+                versions.remove(unproven.unwrap_or(0));
+            }
+            versions.push(Version::new(hash));
+            versions.len() - 1
+        });
+        &mut versions[at]
+    }
+
+    /// Writes what has changed, on a thread that may wait for the disk. `seq` is the newest
+    /// receipt.
+    pub(super) fn save(&mut self, seq: u64, now: Duration) {
+        let (at, changes) = self.written;
+        let is_due = self.changes != changes || now.saturating_sub(at) >= SAVE_EVERY;
+        let is_writing = self.writing.as_ref().is_some_and(|writing| !writing.is_finished());
+        let Some(folder) = self.folder.clone().filter(|_| is_due && !is_writing) else { return };
+        self.sum.seq = seq;
+        self.written = (now, self.changes);
+        let plugins = self.sum.plugins.iter().map(|(name, versions)| {
+            (name.clone(), versions.iter().map(|version| version.so_far(now)).collect())
+        });
+        let sum = Sum { seq, plugins: plugins.collect(), leaving: self.sum.leaving.clone() };
+        self.writing = Some(tokio::task::spawn_blocking(move || {
+            let text = serde_json::to_vec(&sum).expect("its keys are text");
+            if let Err(error) = folder.replace(FILE, &text) {
+                tracing::warn!(
+                    %error,
+                    "what became of each version cannot be written ({error}); the history has it"
+                );
+            }
+        }));
+    }
+}
+
+/// Digits of a hash in a sentence.
+fn short(hash: &str) -> &str {
+    hash.get(..16).unwrap_or(hash)
+}
+
+fn read(folder: &Folder) -> Sum {
+    let path = folder.path().join(FILE);
+    let place = path.clone();
+    let sum = match patience::wait(PATIENCE, move || file::read(&place, MAX_FILE_BYTES)) {
+        Ok(None) => return Sum::default(),
+        Ok(Some(bytes)) => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    sum.unwrap_or_else(|error| {
+        let file = path.display();
+        tracing::warn!(
+            %file,
+            error,
+            "{file} does not say what became of each version ({error}); the history does, as far \
+             as it goes back"
+        );
+        Sum::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::one::DAY;
+    use super::*;
+    use crate::control::{By, SwapView};
+    use crate::plugin::Trap;
+    use crate::supervisor::RestartPolicy;
+
+    fn hash(text: &str) -> ModuleHash {
+        ModuleHash::of(text.as_bytes())
+    }
+
+    fn hex(text: &str) -> Option<String> {
+        Some(format!("{:#}", hash(text)))
+    }
+
+    /// Receipts of `tank`, numbered from 1.
+    fn receipts(all: &[(&str, &str, Event)]) -> Vec<Entry<Receipt>> {
+        let some = |text: &str| if text.is_empty() { None } else { hex(text) };
+        let entry = |(n, (new, old, event)): (usize, &(&str, &str, Event))| Entry {
+            seq: n as u64 + 1,
+            time: format!("2026-01-01T00:00:{n:02}Z"),
+            what: Receipt {
+                plugin: "tank".into(),
+                cycle: 1,
+                hash: some(new),
+                old_hash: some(old),
+                event: event.clone(),
+            },
+        };
+        all.iter().enumerate().map(entry).collect()
+    }
+
+    fn swapped() -> Event {
+        Event::Swapped { swap: SwapView::default(), shadow: None }
+    }
+
+    fn started() -> Event {
+        Event::Started { swap: SwapView::default() }
+    }
+
+    fn trapped() -> Event {
+        let trap = Trap { kind: "unreachable".into(), function: None, offset: None, cycle: 7 };
+        Event::Trapped { trap, count: 1 }
+    }
+
+    fn quarantined() -> Event {
+        Event::Quarantined { reason: "5 traps".into() }
+    }
+
+    fn released() -> Event {
+        Event::Released { by: By::Operator }
+    }
+
+    /// What the versions a, b and c have come to: how they end, and why they are in quarantine.
+    fn ends(versions: &Versions) -> Vec<(String, String)> {
+        let all = ["a", "b", "c"].into_iter().filter_map(|text| versions.find("tank", hash(text)));
+        let end = |version: &Version| {
+            let end = version.end.as_ref().map(|end| end.why.clone());
+            (end.unwrap_or_default(), version.quarantine.clone().unwrap_or_default())
+        };
+        all.map(end).collect()
+    }
+
+    #[test]
+    fn the_receipts_say_what_became_of_a_version() {
+        let check = |all: &[(&str, &str, Event)], expected: &[(&str, &str)]| {
+            let found = ends(&Versions::load(None, &receipts(all)));
+            let expected: Vec<_> =
+                expected.iter().map(|(end, why)| (end.to_string(), why.to_string())).collect();
+            assert_eq!(found, expected, "{all:?}");
+        };
+        let (b, trap) = (format!("{} took over", hash("b")), "it trapped: unreachable, cycle 7");
+        check(&[("a", "", started())], &[("the daemon ended", "")]);
+        check(
+            &[("a", "", started()), ("b", "a", swapped())],
+            &[(&b, ""), ("the daemon ended", "")],
+        );
+        check(
+            &[
+                ("a", "", started()),
+                ("b", "a", swapped()),
+                ("b", "b", trapped()),
+                ("a", "b", Event::Rollback),
+            ],
+            &[("the daemon ended", ""), (trap, "trapped on probation: unreachable, cycle 7")],
+        );
+        check(
+            &[
+                ("a", "", started()),
+                ("a", "a", trapped()),
+                ("a", "a", quarantined()),
+                ("a", "a", Event::Stopped),
+            ],
+            &[(trap, "5 traps")],
+        );
+        check(&[("a", "a", quarantined()), ("a", "a", released())], &[("5 traps", "")]);
+        let held = Event::Held { by: By::Operator };
+        check(
+            &[("a", "", started()), ("a", "a", held), ("a", "a", Event::Stopped)],
+            &[("the plugin was held", "")],
+        );
+        check(
+            &[("a", "", started()), ("a", "a", Event::Removed), ("a", "a", Event::Stopped)],
+            &[("its file was removed", "")],
+        );
+    }
+
+    #[test]
+    fn the_last_word_about_a_quarantine_counts() {
+        let all = receipts(&[
+            ("a", "", quarantined()),
+            ("a", "", released()),
+            ("b", "", quarantined()),
+            ("b", "", Event::Quarantined { reason: "from before".into() }),
+        ]);
+        let mut supervisor = Supervisor::new(RestartPolicy::default());
+        Versions::load(None, &all).recall(&mut supervisor);
+        assert_eq!(supervisor.quarantined("tank"), [(hash("b"), "5 traps".to_owned())]);
+        assert_eq!(supervisor.quarantined("pump"), []);
+    }
+
+    #[test]
+    fn who_trapped_is_good_again_when_the_operator_says_so_and_it_proves_itself() {
+        let mut versions = Versions::load(None, &receipts(&[("a", "", started())]));
+        let prove = |versions: &mut Versions| {
+            versions.proved("tank", hash("a"), vec![], |_| true, Duration::ZERO)
+        };
+        let unproven = versions.find("tank", hash("a")).unwrap().soundness();
+        assert_eq!(unproven, Soundness::Unproven);
+        assert_eq!(prove(&mut versions), Soundness::Good);
+        let both = receipts(&[("a", "a", trapped()), ("a", "a", released())]);
+        let (trap, release) = (&both[0], &both[1]);
+        versions.heed(&trap.what, Duration::ZERO);
+        assert_eq!(prove(&mut versions), Soundness::Bad, "its next instance changes nothing");
+        versions.heed(&release.what, Duration::ZERO);
+        assert_eq!(versions.soundness("tank", hash("a")), Soundness::Bad);
+        assert_eq!(prove(&mut versions), Soundness::Good);
+        versions.heed(&trap.what, Duration::ZERO);
+        assert_eq!(prove(&mut versions), Soundness::Bad, "one chance is one chance");
+        assert_eq!(versions.soundness("tank", hash("never seen")), Soundness::Good);
+    }
+
+    #[test]
+    fn who_loses_an_output_is_in_doubt_until_it_has_run_for_a_day() {
+        let mut versions = Versions::default();
+        let start = Duration::from_secs(100);
+        let two = || vec!["lamp".to_owned(), "pump".to_owned()];
+        let mut prove = |text: &str, outputs: Vec<String>, lost: bool, now| {
+            let receipt = &receipts(&[(text, "", started())])[0].what;
+            versions.heed(receipt, start);
+            versions.proved("tank", hash(text), outputs, |_| lost, now)
+        };
+        assert_eq!(prove("a", two(), true, start), Soundness::Good, "the first has lost nothing");
+        assert_eq!(prove("b", vec![], true, start), Soundness::Doubtful);
+        assert_eq!(prove("c", vec!["lamp".into()], true, start), Soundness::Doubtful);
+        assert_eq!(prove("b", two(), true, start), Soundness::Good, "it writes late");
+        assert_eq!(prove("c", vec!["lamp".into()], false, start), Soundness::Good, "it was moved");
+        assert_eq!(prove("a", two(), true, start), Soundness::Good);
+        assert_eq!(prove("b", vec![], true, start + DAY), Soundness::Good);
+    }
+
+    #[tokio::test]
+    async fn they_are_written_and_the_receipts_since_are_counted_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::open(dir.path()).unwrap());
+        let folder = || Some(Arc::clone(&folder));
+        let second = Duration::from_secs(1);
+        let mut versions = Versions::load(folder(), &[]);
+        let all = receipts(&[("a", "", started()), ("b", "a", swapped()), ("b", "b", trapped())]);
+        for (n, entry) in all[..2].iter().enumerate() {
+            versions.heed(&entry.what, second * n as u32);
+        }
+        versions.proved("tank", hash("b"), vec!["lamp".into()], |_| true, second);
+        versions.save(2, 9 * second);
+        versions.writing.take().expect("it is being written").await.unwrap();
+        versions.save(2, 10 * second);
+        assert!(versions.writing.is_none(), "nothing has changed");
+        drop(versions);
+        let loaded = Versions::load(folder(), &all);
+        let [a, b] = ["a", "b"].map(|text| loaded.find("tank", hash(text)).unwrap().clone());
+        assert_eq!((a.ran, b.ran), (second, 8 * second));
+        assert_eq!((a.soundness(), b.soundness()), (Soundness::Unproven, Soundness::Bad));
+        assert_eq!(b.outputs, ["lamp"]);
+        assert_eq!(loaded.ran("tank"), None, "it had trapped");
+        // A file that is no good is no reason not to start; the receipts are all there is then.
+        for bad in ["", "[]", "{\"seq\":1}"] {
+            std::fs::write(dir.path().join(FILE), bad).unwrap();
+            let loaded = Versions::load(folder(), &all[..2]);
+            assert_eq!(loaded.ran("tank"), Some(hash("b")), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn there_are_limits() {
+        let mut versions = Versions::default();
+        let mut start = |name: &str, version: usize, is_good: bool| {
+            let text = version.to_string();
+            let Receipt { cycle, old_hash, event, hash: digits, .. } =
+                receipts(&[(&text, "", started())]).remove(0).what;
+            let plugin = name.to_owned();
+            let receipt = Receipt { plugin, cycle, old_hash, event, hash: digits };
+            versions.heed(&receipt, Duration::ZERO);
+            if is_good {
+                versions.proved(name, hash(&text), vec![], |_| true, Duration::ZERO);
+            }
+            (versions.of(name).len(), versions.find(name, hash("0")).is_some())
+        };
+        start("tank", 0, true);
+        let many = (1..100).map(|n| start("tank", n, false)).max();
+        assert_eq!(many, Some((MAX_VERSIONS, true)), "the good one stays");
+        assert_eq!(start("tank", 100, false), (MAX_VERSIONS, true));
+        for n in 0..2 * MAX_NAMES {
+            start(&format!("p{n}"), 0, true);
+        }
+        assert_eq!(versions.sum.plugins.len(), MAX_NAMES);
+    }
+}

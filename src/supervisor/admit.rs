@@ -1,0 +1,54 @@
+//! Whether a name may become a plugin: asked when its file comes, and before one is written.
+//!
+//! What can be known before is refused before, so that nobody waits for the folder to say the same
+//! and no file is left behind. Which of two rivals in the folder counts is decided in
+//! `plugin/folder/settle.rs`.
+
+use super::{MAX_ENTRIES, Supervisor};
+use crate::plugin::folder::{MAX_PLUGINS, check_name};
+use crate::plugin::{ModuleHash, Refusal};
+
+impl Supervisor {
+    /// The modules that are in quarantine under that name, and why.
+    pub fn quarantined(&self, name: &str) -> Vec<(ModuleHash, String)> {
+        self.desk.quarantine.of(name).map(|(hash, why)| (hash, why.to_owned())).collect()
+    }
+
+    /// Whether a file of that name would be taken.
+    ///
+    /// # Errors
+    /// The name breaks the rules or differs from another only in case, or the plugin is one too
+    /// many.
+    pub fn admits_name(&self, name: &str) -> Result<(), Refusal> {
+        let own = self.plugins.get(name);
+        if own.is_some_and(|plugin| plugin.file_hash().is_some()) {
+            return Ok(());
+        }
+        let mut others = self.plugins.iter().filter(|(other, _)| *other != name);
+        let rival = others.find(|(other, plugin)| {
+            other.eq_ignore_ascii_case(name) && plugin.file_hash().is_some()
+        });
+        if let Some((rival, _)) = rival {
+            return Err(Refusal::new(
+                format!("its name differs from {rival} only in upper and lower case"),
+                format!("say {rival}, or take another name"),
+            ));
+        }
+        self.has_room_for(name)
+    }
+
+    /// Whether that name is one, and there is a place for it.
+    pub(super) fn has_room_for(&self, name: &str) -> Result<(), Refusal> {
+        check_name(name)?;
+        let others = self.plugins.iter().filter(|(other, _)| *other != name);
+        let taken = others.filter(|(_, plugin)| plugin.takes_a_place()).count();
+        let is_new = !self.plugins.contains_key(name);
+        if taken >= MAX_PLUGINS || (is_new && self.plugins.len() >= MAX_ENTRIES) {
+            return Err(Refusal::new(
+                format!("there are {MAX_PLUGINS} plugins already"),
+                "remove one, or release held ones that have no file",
+            ));
+        }
+        Ok(())
+    }
+}
