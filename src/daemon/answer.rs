@@ -10,6 +10,7 @@ use axum::body::Bytes;
 use tokio::sync::oneshot;
 
 use super::Daemon;
+use super::folder::in_time;
 use super::loader::Loader;
 use super::reload::Cause;
 use crate::control::{By, Call, Code, Failure, Reply, Request, Response};
@@ -63,6 +64,10 @@ impl Daemon {
             Request::Reload => return self.reload(Cause::Operator(reply)),
             Request::Diff => self.differences(),
             Request::Deploy { name, module } => {
+                if let Err(failure) = self.folder.answers() {
+                    let _ = reply.send(Err(failure));
+                    return;
+                }
                 let folder = self.config.plugins.dir.clone();
                 let loader = self.loader.clone();
                 tokio::spawn(async move {
@@ -72,13 +77,7 @@ impl Daemon {
                 return;
             }
             Request::Rollback { name, to } => return self.roll_back(name, to, reply),
-            Request::Remove { name } => match self.known(&name) {
-                Ok(()) => {
-                    let file = self.config.plugins.dir.join(format!("{name}.wasm"));
-                    return answer_later(reply, move || remove(&file));
-                }
-                Err(failure) => Err(failure),
-            },
+            Request::Remove { name } => return self.remove(&name, reply),
             Request::Forces => self.forces(),
             Request::Force { point, order } => return self.force(&point, order, reply),
             Request::Unforce { point } => return self.unforce(point.as_deref(), reply),
@@ -93,7 +92,7 @@ impl Daemon {
         let _ = reply.send(answer);
     }
 
-    fn known(&self, name: &str) -> Result<(), Failure> {
+    pub(super) fn known(&self, name: &str) -> Result<(), Failure> {
         match self.supervisor.plugin(name) {
             Some(_) => Ok(()),
             None => Err(Failure::new(
@@ -231,8 +230,19 @@ pub(super) fn answer_later(
     reply: oneshot::Sender<Reply>,
     work: impl FnOnce() -> Reply + Send + 'static,
 ) {
-    tokio::task::spawn_blocking(move || {
-        let _ = reply.send(work());
+    answer_if_wanted(reply, |_| work());
+}
+
+/// Lets a thread that may wait for the disk find the answer; it is told whether that is still
+/// waited for.
+pub(super) fn answer_if_wanted(
+    reply: oneshot::Sender<Reply>,
+    work: impl FnOnce(&dyn Fn() -> bool) -> Reply + Send + 'static,
+) {
+    tokio::spawn(async move {
+        let late = |error| Err(Failure::new(Code::Internal, format!("the disk: {error}")));
+        let answer = in_time(|is_wanted| Ok(work(is_wanted))).await.unwrap_or_else(late);
+        let _ = reply.send(answer);
     });
 }
 
@@ -247,22 +257,12 @@ async fn deploy(loader: &Loader, folder: PathBuf, name: String, module: Bytes) -
     let hash = format!("{hash:#}");
     let shown = folder.display().to_string();
     let file = name.clone();
-    let publish = move || folder::publish(&folder, &file, &module);
-    let written = tokio::task::spawn_blocking(publish).await;
-    match written.unwrap_or_else(|panic| Err(std::io::Error::other(panic))) {
+    let publish =
+        move |is_wanted: &dyn Fn() -> bool| folder::publish_if(&folder, &file, &module, is_wanted);
+    match in_time(publish).await {
         Ok(()) => Ok(Response::Deployed { name, hash }),
         Err(error) => {
             let message = format!("{name}.wasm cannot be written to {shown}: {error}");
-            Err(Failure::new(Code::Internal, message))
-        }
-    }
-}
-
-fn remove(file: &PathBuf) -> Reply {
-    match std::fs::remove_file(file) {
-        Ok(()) => Ok(Response::Done),
-        Err(error) => {
-            let message = format!("{} cannot be removed: {error}", file.display());
             Err(Failure::new(Code::Internal, message))
         }
     }

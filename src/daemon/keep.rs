@@ -7,10 +7,10 @@
 use tokio::sync::oneshot;
 
 use super::Daemon;
-use super::answer::answer_later;
+use super::answer::answer_if_wanted;
 use crate::control::{Code, Failure, Reply, Response};
 use crate::plugin::ModuleHash;
-use crate::plugin::folder::publish;
+use crate::plugin::folder::{publish_if, reread};
 
 impl Daemon {
     /// Keeps what has proved itself since the last look.
@@ -28,10 +28,10 @@ impl Daemon {
             // Once, whatever comes of it: a full disk would otherwise be tried at every look.
             entry.kept = Some(running.hash);
             let file = self.config.plugins.dir.join(format!("{name}.wasm"));
-            let versions = versions.clone();
+            let (versions, most) = (versions.clone(), self.config.plugins.limits.module_bytes);
             tokio::task::spawn_blocking(move || {
                 // A file that holds other bytes by now is not what has proved itself.
-                let module = std::fs::read(&file).unwrap_or_default();
+                let module = reread(&file, most).unwrap_or_default();
                 if ModuleHash::of(&module) == running.hash
                     && let Err(error) = versions.keep(&name, &module)
                 {
@@ -59,7 +59,7 @@ impl Daemon {
         let present = [running, view.and_then(|view| view.file)];
         let versions = self.versions.clone();
         let folder = self.config.plugins.dir.clone();
-        answer_later(reply, move || {
+        answer_if_wanted(reply, move |is_wanted| {
             let refused = |message: String| Failure::new(Code::Refused, message);
             let internal = |error| Failure::new(Code::Internal, format!("{name}: {error}"));
             let versions = versions
@@ -71,7 +71,7 @@ impl Daemon {
                 refused(format!("{name} stays as it is: {why}; kept are: {kept}"))
             })?;
             let module = versions.read(&name, hash).map_err(internal)?;
-            publish(&folder, &name, &module).map_err(internal)?;
+            publish_if(&folder, &name, &module, is_wanted).map_err(internal)?;
             Ok(Response::Deployed { name, hash: format!("{hash:#}") })
         });
     }

@@ -112,12 +112,16 @@ impl Daemon {
             return;
         }
         self.notifier.reloading();
+        let is_asked_for = !matches!(cause, Cause::File);
         let reply = match cause {
             Cause::Operator(reply) => Some(reply),
             Cause::Signal | Cause::File => None,
         };
         let outcome = match self.plan() {
-            Ok((new, changes, refit)) => self.take_over(&new, &changes, refit, reply),
+            Ok((new, changes, refit)) => {
+                is_asked_for.then(|| self.folder.accept());
+                self.take_over(&new, &changes, refit, reply)
+            }
             Err(why) => {
                 if let Some(reply) = reply {
                     let _ = reply.send(Err(Failure::new(Code::Refused, why.clone())));

@@ -19,7 +19,7 @@ use crate::rig::block_on;
 mod plant;
 mod witness;
 
-pub use plant::{Keys, Plant, remount};
+pub use plant::{Hung, Keys, Plant, remount};
 pub use witness::{SAFE_MARK, WITNESS, beside_the_witness, through, unharmed};
 
 /// Limit for what takes milliseconds on an idle machine. The compile worker runs at the lowest
