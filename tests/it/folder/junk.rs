@@ -36,13 +36,12 @@ fn twelve_thousand_other_files_hide_nothing() {
 
 #[test]
 fn more_plugins_than_are_looked_at_are_counted() {
-    let mut bench = Bench::with_a();
+    let bench = Bench::with_a();
     for n in 0..3000 {
         symlink("/nonexistent", bench.plugins().join(format!("junk{n}.wasm"))).unwrap();
     }
     let is_last = |report: &str| report == format!("overlooked {}", 3000 - NAMED);
     while !is_last(&bench.next()) {}
-    bench.is_quiet();
 }
 
 #[test]
