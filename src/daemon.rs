@@ -3,15 +3,17 @@
 //! It decides nothing itself. The folder says what files there are, the supervisor what is to run,
 //! the loader makes programs of modules, the scan runs them; here the facts of each are carried to
 //! the others. Names, seats and modules are kept together in `roster.rs`, preparation is in
-//! `loader.rs`, trials in `shadow.rs`, live changes in `reload.rs`, devices in `device.rs`, forces
-//! in `force.rs`, the log in `say.rs`, receipts in `record.rs`, answers for people in `answer.rs`
-//! and `view.rs`, what outlives the daemon in `keep.rs`, `version.rs`, `recall.rs`, `retain.rs`,
-//! `reset.rs` and `recovery.rs`, a scan that stands in `stall.rs`, the end in `stop.rs`.
+//! `loader.rs`, what the folder shows in `folder.rs`, trials in `shadow.rs`, live changes in
+//! `reload.rs`, devices in `device.rs`, forces in `force.rs`, the log in `say.rs`, receipts in
+//! `record.rs`, answers for people in `answer.rs` and `view.rs`, what outlives the daemon in
+//! `keep.rs`, `version.rs`, `recall.rs`, `retain.rs`, `reset.rs` and `recovery.rs`, a scan that
+//! stands in `stall.rs`, the end in `stop.rs`.
 
 mod answer;
 mod build;
 mod crash;
 mod device;
+mod folder;
 mod force;
 mod keep;
 mod loader;
@@ -39,7 +41,7 @@ use crate::clock::{Clock, MonotonicClock};
 use crate::config::Config;
 use crate::control::{Call, Reply, SwapView};
 use crate::log;
-use crate::plugin::folder::{Change, Watch};
+use crate::plugin::folder::Change;
 use crate::plugin::program::Request;
 use crate::plugin::shadow::Feed;
 use crate::plugin::world::Line;
@@ -52,6 +54,7 @@ use crate::systemd::{Notifier, Watchdog};
 pub use build::run;
 use crash::Crashes;
 use device::Devices;
+use folder::PluginFolder;
 use force::Forces;
 use keep::Store;
 use loader::{Loaded, Loader, Module};
@@ -61,7 +64,7 @@ use reload::{Cause, Reload};
 use reset::Reset;
 use retain::Retain;
 use roster::{Ordered, Ready, Roster};
-use say::{Told, refused};
+use say::Told;
 use stall::Stall;
 
 /// How often the daemon looks at the scan's news: quick enough for a restart "at once", and a load
@@ -109,11 +112,9 @@ struct Daemon {
     crashes: Crashes,
     devices: Devices,
     forces: Forces,
-    folder: Watch,
+    folder: PluginFolder,
     /// The good versions that are kept.
     store: Store,
-    /// Why the folder cannot be read at present.
-    folder_error: Option<String>,
     retain: Retain,
     reset: Option<Reset>,
     recovery: Recovery,
@@ -155,50 +156,6 @@ impl Daemon {
         self.stop().await
     }
 
-    fn folder_changed(&mut self, change: Change) {
-        match change {
-            Change::Present { name, hash, bytes, detected, path } => {
-                self.meet(&name);
-                if let Err(refusal) = self.supervisor.folder(&name, Some(hash)) {
-                    refused(&name, &path.display(), &refusal);
-                    self.record.refused(&name, Some(hash), &refusal);
-                    return;
-                }
-                let now = self.now();
-                if let Some(entry) = self.roster.enter(&name) {
-                    entry.detect = now.saturating_sub(detected);
-                    self.roster.modules.entry(hash).or_insert(Module::Bytes(bytes));
-                }
-            }
-            Change::Refused { name, path, refusal } => {
-                refused(&name, &path.display(), &refusal);
-                self.record.refused(&name, None, &refusal);
-                self.meet(&name);
-                // A file whose name is no name cannot become a plugin; it was named above.
-                let _ = self.supervisor.folder_refused(&name, refusal);
-            }
-            Change::Gone { name } => {
-                // A name that is not known cannot go either.
-                let _ = self.supervisor.folder(&name, None);
-                self.record.removed(&name);
-                tracing::info!(plugin = name, "{name}: its file is gone");
-            }
-            Change::FolderLost { error } => {
-                let folder = self.config.plugins.dir.display();
-                tracing::error!(
-                    %folder,
-                    error,
-                    "{folder} cannot be read: {error}; what runs goes on"
-                );
-                self.folder_error = Some(error);
-            }
-            Change::FolderBack => {
-                self.folder_error = None;
-                tracing::info!("the plugin folder can be read again");
-            }
-        }
-    }
-
     fn loaded(&mut self, loaded: Loaded) {
         self.tell_of_shadow(&loaded);
         loaded.lines.iter().for_each(|line| self.say(line));
@@ -211,7 +168,10 @@ impl Daemon {
                 self.roster.modules.insert(loaded.hash, module);
             }
             // Bytes that nobody runs are not worth their memory; another try reads the file again.
-            _ => drop(self.roster.modules.remove(&loaded.hash)),
+            _ => {
+                self.roster.modules.remove(&loaded.hash);
+                self.folder.watch.refused(&loaded.name);
+            }
         }
         let result = loaded.result.map(|program| {
             if let Some(entry) = self.roster.get_mut(&loaded.name) {
@@ -332,7 +292,7 @@ impl Daemon {
         self.forget_the_gone();
         self.keep_the_good();
         self.tell_the_manager();
-        self.folder_error.is_some().then(|| self.folder.poke());
+        self.watch_the_folder();
     }
 
     fn take_back(&mut self, thing: Return) {

@@ -65,6 +65,7 @@
 //! | a required input is bad | polled, and told that it is degraded | safe | untouched |
 //! | a driver hangs or panics | polled; inputs age and are bad | unconfirmed | untouched |
 //! | the disk is full or read-only | runs | as they were | untouched |
+//! | the plugin folder is lost | runs | as they were | untouched |
 //! | the scan stands | quarantined if it was being called | safe, then exit 70 | ended likewise |
 //! | the scan panics | ended | safe, then exit 70 | ended; systemd restarts all |
 //! | the daemon is killed | ended | as the devices' own watchdogs have it | likewise |

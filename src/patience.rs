@@ -4,7 +4,7 @@
 //! A server that is gone or a card that dies makes any call on a file wait, and nothing ends such a
 //! wait but an answer. So the thread stays behind, and what it was asked for may still be done
 //! later; only a few of them may stay. That a pipe in the place of a file makes nobody wait is in
-//! `file.rs`.
+//! `file.rs`; who waits for the plugin folder, or on orders of people, is in `daemon/folder.rs`.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,14 +13,11 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tokio::time::timeout;
-
 /// How long an answer is waited for: longer than a card that is wearing out takes, or a disk to
 /// begin to turn; no longer than a person waits without a word.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Calls that wait at one time. What asks often asks once at a time, so there are a few kinds.
+/// Calls that wait at one time: there are a few kinds, and each is asked for once at a time.
 const MAX_CALLS: usize = 32;
 
 /// Lives as long as a call.
@@ -34,44 +31,21 @@ pub fn wait<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    let (tell, told) = sync_channel(1);
-    begin(work, move |answer| drop(tell.send(answer)))?;
-    told.recv_timeout(limit).unwrap_or_else(|_| Err(no_answer(limit)))
-}
-
-/// The same for a task: nothing else waits meanwhile.
-///
-/// # Errors
-/// As [`wait`].
-pub async fn answer<T: Send + 'static>(
-    limit: Duration,
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let (tell, told) = oneshot::channel();
-    begin(work, move |answer| drop(tell.send(answer)))?;
-    match timeout(limit, told).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(_)) | Err(_) => Err(no_answer(limit)),
-    }
-}
-
-fn begin<T>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-    tell: impl FnOnce(io::Result<T>) + Send + 'static,
-) -> io::Result<()> {
     let call = Arc::clone(&CALLS);
     if Arc::strong_count(&call) > MAX_CALLS {
         let why = format!("{MAX_CALLS} calls on files wait for an answer already");
         return Err(io::Error::new(io::ErrorKind::ResourceBusy, why));
     }
+    let (tell, told) = sync_channel(1);
     thread::Builder::new().name("disk".into()).spawn(move || {
         let panicked = |_| Err(io::Error::other("the thread that did it has panicked"));
         let answer = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked);
         // Before anybody hears of the answer, who may call again.
         drop(call);
-        tell(answer);
+        // Nobody waits any more if it comes too late.
+        let _ = tell.send(answer);
     })?;
-    Ok(())
+    told.recv_timeout(limit).unwrap_or_else(|_| Err(no_answer(limit)))
 }
 
 fn no_answer(limit: Duration) -> io::Error {
@@ -100,15 +74,5 @@ mod tests {
         drop(hold);
         let error = wait::<()>(PATIENCE, || panic!("on purpose")).unwrap_err();
         assert!(error.to_string().contains("has panicked"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn a_task_waits_no_longer_either() {
-        let limit = Duration::from_millis(50);
-        assert_eq!(answer(PATIENCE, || Ok(1)).await.unwrap(), 1);
-        let (_hold, held) = channel::<()>();
-        let work = move || held.recv().map_err(io::Error::other);
-        let error = answer(limit, work).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -37,9 +37,9 @@ use quarantine::Quarantine;
 /// so a full order queue is retried soon and a slow scan is not flooded.
 pub const ORDER_REPEAT: Duration = Duration::from_millis(100);
 
-/// Entries in all: the plugins themselves, and as many that are still leaving the scan while
-/// others already take their places.
-const MAX_ENTRIES: usize = 2 * MAX_PLUGINS;
+/// Entries in all: the plugins themselves, as many that are still leaving the scan while others
+/// already take their places, and as many whose file is no module.
+const MAX_ENTRIES: usize = 3 * MAX_PLUGINS;
 
 /// What the operator wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]

@@ -19,7 +19,7 @@ const HASH_DIGITS: usize = 12;
 
 /// `camshaft status`.
 pub(super) fn status(view: &StatusView, paint: Paint) -> String {
-    let folder = if view.folder_ok { "" } else { " (cannot be read)" };
+    let folder = if view.folder_ok { "" } else { " (LOST)" };
     let cache = view.cache.as_deref().unwrap_or("none");
     let mut text = format!(
         "camshaft {}, pid {}, up {}\n\n",
@@ -55,6 +55,14 @@ pub(super) fn status(view: &StatusView, paint: Paint) -> String {
     }
     for (label, found) in places {
         text += &format!("{}  {found}\n", paint.with(Style::Dim, &format!("{label:<8}")));
+    }
+    if let Some(why) = &view.folder_trouble {
+        let label = paint.with(Style::Bad, "plugins ");
+        text += &format!("{label}  what runs goes on; the folder {}\n", legible(why));
+    }
+    if let Some(files) = &view.folder_overlooked {
+        let label = paint.with(Style::Warn, "plugins ");
+        text += &format!("{label}  the folder holds {}\n", legible(files));
     }
     if view.samples_lost + view.log_lines_lost > 0 {
         let lost = format!("{} samples, {} log lines", view.samples_lost, view.log_lines_lost);

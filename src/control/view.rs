@@ -32,8 +32,16 @@ pub struct StatusView {
     pub socket: String,
     /// Path of the watched folder.
     pub folder: String,
-    /// Whether the folder can be read at present.
+    /// Whether it is known what the folder holds at present.
     pub folder_ok: bool,
+    /// Why it is not: the folder cannot be read, does not answer, or is another and an empty one;
+    /// `null` when it is. What runs goes on meanwhile.
+    #[serde(default)]
+    pub folder_trouble: Option<String>,
+    /// How many files of the folder are not looked at because there are too many; `null` when all
+    /// are.
+    #[serde(default)]
+    pub folder_overlooked: Option<String>,
     /// Folder of compiled modules; `null` when none is kept.
     pub cache: Option<String>,
     /// Why the history would be lost with the daemon: what is wrong with its folder or disk; `null`

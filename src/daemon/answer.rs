@@ -10,12 +10,12 @@ use axum::body::Bytes;
 use tokio::sync::oneshot;
 
 use super::Daemon;
+use super::folder::in_time;
 use super::loader::Loader;
 use super::reload::Cause;
 use crate::control::{By, Call, Code, Failure, Reply, Request, Response};
 use crate::driver::{Command, Injection};
 use crate::image::{Direction, Value};
-use crate::patience::{self, PATIENCE};
 use crate::plugin::folder;
 use crate::plugin::{ModuleHash, Refusal};
 use crate::scan::Order;
@@ -68,13 +68,7 @@ impl Daemon {
                 return self.roll_back(name, to, even_bad, reply);
             }
             Request::Versions { name } => self.versions(&name).map(Response::Versions),
-            Request::Remove { name } => match self.known(&name) {
-                Ok(()) => {
-                    let file = self.config.plugins.dir.join(format!("{name}.wasm"));
-                    return answer_later(reply, move || remove(&file));
-                }
-                Err(failure) => Err(failure),
-            },
+            Request::Remove { name } => return self.remove(&name, reply),
             Request::Forces => self.forces(),
             Request::Force { point, order } => return self.force(&point, order, reply),
             Request::Unforce { point } => return self.unforce(point.as_deref(), reply),
@@ -96,6 +90,10 @@ impl Daemon {
             let _ = reply.send(Err(Failure::new(Code::Refused, message)));
             return;
         }
+        if let Err(failure) = self.folder.answers() {
+            let _ = reply.send(Err(failure));
+            return;
+        }
         let (folder, loader) = (self.config.plugins.dir.clone(), self.loader.clone());
         let quarantined = self.supervisor.quarantined(&name);
         tokio::spawn(async move {
@@ -104,7 +102,7 @@ impl Daemon {
         });
     }
 
-    fn known(&self, name: &str) -> Result<(), Failure> {
+    pub(super) fn known(&self, name: &str) -> Result<(), Failure> {
         match self.supervisor.plugin(name) {
             Some(_) => Ok(()),
             None => Err(Failure::new(
@@ -243,10 +241,19 @@ pub(super) fn answer_later(
     reply: oneshot::Sender<Reply>,
     work: impl FnOnce() -> Reply + Send + 'static,
 ) {
+    answer_if_wanted(reply, |_| work());
+}
+
+/// Lets a thread that may wait for the disk find the answer; it is told whether that is still
+/// waited for.
+pub(super) fn answer_if_wanted(
+    reply: oneshot::Sender<Reply>,
+    work: impl FnOnce(&dyn Fn() -> bool) -> Reply + Send + 'static,
+) {
     tokio::spawn(async move {
-        let answer = patience::answer(PATIENCE, move || Ok(work())).await;
-        let no_answer = |error| Failure::new(Code::Internal, format!("the disk gives {error}"));
-        let _ = reply.send(answer.unwrap_or_else(|error| Err(no_answer(error))));
+        let late = |error| Err(Failure::new(Code::Internal, format!("the disk: {error}")));
+        let answer = in_time(|is_wanted| Ok(work(is_wanted))).await.unwrap_or_else(late);
+        let _ = reply.send(answer);
     });
 }
 
@@ -275,22 +282,12 @@ async fn deploy(
     let hash = format!("{hash:#}");
     let shown = folder.display().to_string();
     let file = name.clone();
-    let publish = move || folder::publish(&folder, &file, &module);
-    let written = tokio::task::spawn_blocking(publish).await;
-    match written.unwrap_or_else(|panic| Err(std::io::Error::other(panic))) {
+    let publish =
+        move |is_wanted: &dyn Fn() -> bool| folder::publish_if(&folder, &file, &module, is_wanted);
+    match in_time(publish).await {
         Ok(()) => Ok(Response::Deployed { name, hash }),
         Err(error) => {
             let message = format!("{name}.wasm cannot be written to {shown}: {error}");
-            Err(Failure::new(Code::Internal, message))
-        }
-    }
-}
-
-fn remove(file: &PathBuf) -> Reply {
-    match std::fs::remove_file(file) {
-        Ok(()) => Ok(Response::Done),
-        Err(error) => {
-            let message = format!("{} cannot be removed: {error}", file.display());
             Err(Failure::new(Code::Internal, message))
         }
     }

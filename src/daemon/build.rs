@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::crash::Crashes;
 use super::device::Devices;
+use super::folder::PluginFolder;
 use super::force::Forces;
 use super::keep::Store;
 use super::loader::Loader;
@@ -110,7 +111,7 @@ async fn live(
     tokio::spawn(say_what_is_open(workshop.clone()));
     let loader = Loader::new(workshop, keeper, events.clone());
     introduce(&config);
-    let folder = watch_folder(&config, &events)?;
+    let folder = watch_folder(&config, &events).await?;
     let (end, ended) = oneshot::channel();
     let control = listen_to_people(socket, &config, &events, ended);
     tick(&events, TICK, || Event::Tick);
@@ -134,7 +135,6 @@ async fn live(
         devices,
         forces: Forces::default(),
         folder,
-        folder_error: None,
         retain,
         reset: None,
         store: Store::new(recovery.folder().map(|dir| Versions::new(dir.join("versions")))),
@@ -319,16 +319,24 @@ fn open_journal(state: &State) -> Journal<Receipt> {
     })
 }
 
-fn watch_folder(config: &Config, events: &mpsc::Sender<Event>) -> anyhow::Result<folder::Watch> {
-    let dir = &config.plugins.dir;
+/// Begins to watch the plugin folder, on a thread that may wait for its file system.
+async fn watch_folder(
+    config: &Config,
+    events: &mpsc::Sender<Event>,
+) -> anyhow::Result<PluginFolder> {
+    let dir = config.plugins.dir.clone();
+    let shown = dir.display().to_string();
     let events = events.clone();
     let report = move |change| {
         // Fails only when the daemon has stopped.
         let _ = events.blocking_send(Event::Folder(change));
     };
-    std::fs::create_dir_all(dir)
-        .and_then(|()| folder::watch(dir.clone(), config.plugins.limits.module_bytes, report))
-        .with_context(|| format!("plugins.dir: {} cannot be watched", dir.display()))
+    let most = config.plugins.limits.module_bytes;
+    let watch = tokio::task::spawn_blocking(move || folder::watch(dir, most, report)).await;
+    watch
+        .unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
+        .map(PluginFolder::new)
+        .with_context(|| format!("plugins.dir: {shown} cannot be watched"))
 }
 
 fn listen_to_people(

@@ -5,7 +5,7 @@
 //! in `crash.rs` of the house.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::Daemon;
 use crate::config::Config;
 use crate::crash::{About, Report, Shelf};
-use crate::file;
+use crate::plugin::folder::reread;
 use crate::plugin::program::Program;
 use crate::plugin::record::Remains;
 use crate::plugin::world::World;
@@ -137,12 +137,16 @@ impl Daemon {
             return;
         }
         let (shelf, points) = (Arc::clone(&self.crashes.shelf), Arc::clone(&self.config.points));
+        let is_there = self.folder.loss().is_none();
         tokio::task::spawn_blocking(move || {
             let name = about.plugin.clone();
             // First of all: with the instance its share of plugins.code is given back, which the
             // next one may be waiting for.
             let Some(remains) = remains() else { return };
-            let module = module(&about.path, about.limits.module_bytes);
+            // Another version may lie there by now: the report compares the hash. A report
+            // without its module is better than one that waits for a folder.
+            let most = about.limits.module_bytes;
+            let module = is_there.then(|| reread(&about.path, most).ok()).flatten();
             let report = Report::new(about, remains, &points, module);
             match shelf.put(&report) {
                 Ok(path) => {
@@ -160,12 +164,6 @@ impl Daemon {
             drop(permit);
         });
     }
-}
-
-/// The bytes of a file, if there are not too many. Another version may lie there by now; whoever
-/// asks compares the hash.
-fn module(path: &Path, most: u64) -> Option<Vec<u8>> {
-    file::read(path, most).ok()?
 }
 
 #[cfg(test)]

@@ -13,12 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
 use super::Daemon;
-use super::answer::answer_later;
+use super::answer::answer_if_wanted;
 use super::loader::Module;
 use crate::clock::{Clock, MonotonicClock};
 use crate::control::{Code, Failure, Reply, Response, Soundness, VersionView};
 use crate::image::{Direction, PointId};
-use crate::plugin::folder::{MAX_PLUGINS, publish};
+use crate::plugin::folder::{MAX_PLUGINS, publish_if};
 use crate::plugin::versions::Versions;
 use crate::plugin::world::Seat;
 use crate::plugin::{Grant, ModuleHash};
@@ -239,13 +239,13 @@ impl Daemon {
             self.record.versions.forgive(&name, hash);
         }
         let folder = self.config.plugins.dir.clone();
-        answer_later(reply, move || {
+        answer_if_wanted(reply, move |is_wanted| {
             let internal = |error: io::Error| {
                 let message = format!("{name} stays as it is: version {hash}: {error}");
                 Failure::new(Code::Internal, message)
             };
             let module = versions.read(&name, hash).map_err(internal)?;
-            publish(&folder, &name, &module).map_err(internal)?;
+            publish_if(&folder, &name, &module, is_wanted).map_err(internal)?;
             Ok(Response::Deployed { name, hash: format!("{hash:#}") })
         });
     }

@@ -13,7 +13,9 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::Event;
+use super::folder::in_time;
 use crate::plugin::compile::{Artifact, Workshop};
+use crate::plugin::folder;
 use crate::plugin::program::{Preparation, Prepared, Program, Request};
 use crate::plugin::record::Remains;
 use crate::plugin::shadow::{MAX_SHADOWS, Outcome, Report, Shadow};
@@ -264,7 +266,7 @@ impl Loader {
                 return Ok((artifact.clone(), Module::Compiled(bytes, artifact)));
             }
             Module::Bytes(bytes) => bytes,
-            Module::File(path) => reread(path, hash).await?,
+            Module::File(path) => reread(path, self.workshop.limits.module_bytes, hash).await?,
             Module::Kept(versions, name) => read_kept(versions, name, hash).await?,
         };
         let _permit = self.compiling.acquire().await;
@@ -293,14 +295,9 @@ impl Loader {
 }
 
 /// Reads a file that was read before. Other bytes are another module; the folder tells of those.
-async fn reread(path: PathBuf, hash: ModuleHash) -> Result<Arc<[u8]>, Refusal> {
+async fn reread(path: PathBuf, most: u64, hash: ModuleHash) -> Result<Arc<[u8]>, Refusal> {
     let name = path.display().to_string();
-    let read = move || match std::fs::metadata(&path)?.is_file() {
-        true => std::fs::read(&path),
-        false => Err(std::io::Error::other("it is no file any more")),
-    };
-    let read = tokio::task::spawn_blocking(read).await;
-    match read.unwrap_or_else(|panic| Err(std::io::Error::other(panic))) {
+    match in_time(move |_| folder::reread(&path, most)).await {
         Ok(bytes) if ModuleHash::of(&bytes) == hash => Ok(bytes.into()),
         Ok(_) => Err(Refusal::new(format!("{name} holds other bytes by now"), "they come next")),
         Err(error) => Err(Refusal::new(format!("{name}: {error}"), "copy the file again")),

@@ -117,6 +117,7 @@ impl Daemon {
 
     /// Takes over what the file says. systemd hears READY with the outcome.
     fn have_read(&mut self, cause: Cause, (now, new): Read) {
+        let is_asked_for = !matches!(cause, Cause::File);
         let reply = match cause {
             Cause::Comparison(reply) => {
                 // Whoever asked may have left.
@@ -131,7 +132,10 @@ impl Daemon {
         self.reload.seen = now;
         self.notifier.reloading();
         let outcome = match new.and_then(|new| self.plan(new)) {
-            Ok((new, changes, refit)) => self.take_over(&new, &changes, refit, reply),
+            Ok((new, changes, refit)) => {
+                is_asked_for.then(|| self.folder.accept());
+                self.take_over(&new, &changes, refit, reply)
+            }
             Err(why) => {
                 if let Some(reply) = reply {
                     let _ = reply.send(Err(Failure::new(Code::Refused, why.clone())));

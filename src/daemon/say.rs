@@ -198,6 +198,9 @@ impl Daemon {
         if let Some(reason) = self.retain.failure() {
             status = format!("{status}, retained values CANNOT BE WRITTEN: {reason}");
         }
+        if let Some(loss) = self.folder.loss() {
+            status = format!("{status}, the plugin folder {loss}");
+        }
         if let Some(stall) = self.stall.doing() {
             status = format!("the scan STANDS, {stall}; outputs are made safe; {status}");
         }

@@ -35,7 +35,9 @@ impl Daemon {
             config_waiting: self.reload.waiting().to_vec(),
             socket: self.config.control.socket.display().to_string(),
             folder: self.config.plugins.dir.display().to_string(),
-            folder_ok: self.folder_error.is_none(),
+            folder_ok: self.folder.loss().is_none(),
+            folder_trouble: self.folder.loss().map(ToString::to_string),
+            folder_overlooked: self.folder.overlooked(),
             cache: self
                 .loader
                 .workshop

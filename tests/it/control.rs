@@ -274,6 +274,8 @@ fn status(plugins: &[PluginView]) -> StatusView {
         socket: "/run/camshaft/control.sock".into(),
         folder: "plugins".into(),
         folder_ok: true,
+        folder_trouble: None,
+        folder_overlooked: None,
         cache: Some("/var/cache/camshaft".into()),
         state: Some("/var/lib/camshaft".into()),
         recovery: Some("3 abnormal ends within 10m".into()),

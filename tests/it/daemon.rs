@@ -20,7 +20,7 @@ mod plant;
 mod share;
 mod witness;
 
-pub use plant::{Keys, Plant, remount};
+pub use plant::{Hung, Keys, Plant, remount};
 pub use share::Share;
 pub use witness::{SAFE_MARK, WITNESS, beside_the_witness, through, unharmed};
 

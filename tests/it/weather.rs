@@ -2,7 +2,8 @@
 //!
 //! Each test lets something happen beside the witness of `daemon/witness.rs`, and then looks whether
 //! it was polled in every cycle and whether the daemon's state is right. Here are processes and
-//! signals; files are in `weather/disk.rs`, the configuration in `weather/config.rs`, memory in `weather/memory.rs`, a thousand swaps in
+//! signals; files are in
+//! `weather/disk.rs`, the plugin folder in `weather/folder.rs`, the configuration in `weather/config.rs`, memory in `weather/memory.rs`, a thousand swaps in
 //! `weather/swap.rs`. Modules are harmless here, `hostile.rs` has the others.
 
 use std::fs;
@@ -19,6 +20,7 @@ use crate::rig::{block_on, wat};
 
 mod config;
 pub mod disk;
+mod folder;
 mod memory;
 mod swap;
 

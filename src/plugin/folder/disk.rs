@@ -1,39 +1,67 @@
-//! The plugin folder on disk: list it, read one file with care, publish one.
+//! The plugin folder on disk: list it, and read one file with care.
 //!
 //! Nothing here waits on what it finds: only regular files are opened, and those without blocking.
-//! It does not decide whether a file is settled or wanted; that is `settle.rs`.
+//! Their file system may let it wait all the same, so each call is noted in a [`Wait`]. It does not
+//! decide whether a file is settled or wanted; that is `settle.rs`. Files are put there in
+//! `publish.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 
-use super::settle::{Entry, Kind, Outcome, Sample};
-use super::{MAX_NAME, check_name};
+use super::settle::{Entry, Kind, Listing, Outcome, Sample};
+use super::wait::Wait;
+use super::{MAX_NAME, Overlooked, check_name};
 use crate::plugin::ModuleHash;
 use crate::stamp::Stamp;
 
-/// Names read from the folder in one look. A folder with more of them is not a plugin folder; those
-/// that are known already are looked at all the same.
-const MAX_LISTED: usize = 10_000;
+/// Names read from the folder in one look, which takes 50 ms for so many; those that are known
+/// already are looked at all the same. Further ones are overlooked, and that is said.
+const MAX_LISTED: usize = 100_000;
+
+/// Files looked at in one look beside those that are known: four times as many as there may be
+/// plugins. It takes a millisecond or two. Further ones are overlooked, and that is said.
+pub(super) const MAX_CANDIDATES: usize = 1024;
+
+/// Bytes read in one call: 16 MB take 256 calls, and each has its own time to answer.
+const CHUNK: usize = 64 << 10;
+
+/// What a file's name ends in.
+const SUFFIX: &str = ".wasm";
 
 /// The plugin that a file of this name is: its stem, or the quoted name if that breaks the rules.
 /// `None` for what is none of our business: hidden and temporary files, other suffixes.
 pub(super) fn plugin_name(file: &OsStr) -> Option<Result<String, String>> {
     // `x.wasm.tmp`, `x.wasm~`, `x.wasm.part` and `.x.wasm.swp` do not end in `.wasm` either.
     let bytes = file.as_encoded_bytes();
-    if bytes.starts_with(b".") || !bytes.ends_with(b".wasm") {
+    if bytes.starts_with(b".") || !has_suffix(bytes) {
         return None;
     }
     let text = file.to_string_lossy();
-    let stem = text.strip_suffix(".wasm").unwrap_or(&text);
+    let Some(stem) = text.strip_suffix(SUFFIX) else { return Some(Err(quoted(&text))) };
     let is_valid = file.to_str().is_some() && check_name(stem).is_ok();
     Some(if is_valid { Ok(stem.to_owned()) } else { Err(quoted(stem)) })
+}
+
+/// Whether the name ends in `.wasm`, in any case: `X.WASM` is no plugin, because two files could
+/// have one name then, but its owner wants to hear of it.
+fn has_suffix(name: &[u8]) -> bool {
+    let end = name.len().checked_sub(SUFFIX.len()).and_then(|at| name.get(at..));
+    end.is_some_and(|end| end.eq_ignore_ascii_case(SUFFIX.as_bytes()))
+}
+
+/// Why a file of that name cannot be a plugin.
+fn misnamed(file: &OsStr) -> Kind {
+    match file.as_encoded_bytes().ends_with(SUFFIX.as_bytes()) {
+        true => Kind::Misnamed,
+        false => Kind::Missuffixed,
+    }
 }
 
 /// A name that may hold anything, fit for a log line.
@@ -46,30 +74,43 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{quoted}\"")
 }
 
-/// Everything in `dir` that may be a plugin, by name, and those of `known` that are still there.
+/// Everything in `dir` that may be a plugin, and those of `known` that are still there.
 pub(super) fn list<'a>(
     dir: &Path,
     known: impl Iterator<Item = &'a Path>,
-) -> io::Result<BTreeMap<String, Entry>> {
+    wait: &Wait,
+) -> io::Result<Listing> {
     let mut files: BTreeSet<OsString> =
         known.filter_map(Path::file_name).map(OsStr::to_owned).collect();
-    for file in fs::read_dir(dir)?.take(MAX_LISTED) {
+    let room = files.len() + MAX_CANDIDATES;
+    let mut overlooked = Overlooked::default();
+    let mut names = wait.during(|| fs::read_dir(dir))?;
+    for n in 0.. {
+        let Some(file) = wait.during(|| names.next()) else { break };
         let file = file?.file_name();
-        if plugin_name(&file).is_some() {
+        let is_candidate = plugin_name(&file).is_some();
+        if n == MAX_LISTED || (is_candidate && files.len() >= room && !files.contains(&file)) {
+            overlooked.files += 1;
+            overlooked.example = quoted(&file.to_string_lossy());
+        } else if is_candidate {
             files.insert(file);
+        }
+        if n == MAX_LISTED {
+            break;
         }
     }
     let mut entries = BTreeMap::new();
     for file in files {
         let path = dir.join(&file);
-        let (Some(name), Some(mut sample)) = (plugin_name(&file), sample(&path)) else { continue };
+        let Some(name) = plugin_name(&file) else { continue };
+        let Some(mut sample) = wait.during(|| sample(&path)) else { continue };
         if name.is_err() {
-            sample.kind = Kind::Misnamed;
+            sample.kind = misnamed(&file);
         }
         let (Ok(name) | Err(name)) = name;
         entries.entry(name).or_insert(Entry { path, sample });
     }
-    Ok(entries)
+    Ok(Listing { entries, overlooked })
 }
 
 /// What is at `path` now, through symbolic links. `None` if there is nothing.
@@ -104,8 +145,8 @@ impl Sample {
 
 /// Reads the file that was sampled, once. If it is no longer that file or changes meanwhile, it
 /// has moved and the bytes are worth nothing.
-pub(super) fn read(path: &Path, expected: &Sample) -> Outcome {
-    match try_read(path, expected) {
+pub(super) fn read(path: &Path, expected: &Sample, wait: &Wait) -> Outcome {
+    match try_read(path, expected, wait) {
         Ok(Some(bytes)) => Outcome::Bytes(ModuleHash::of(&bytes), bytes),
         Ok(None) => Outcome::Moved,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Outcome::Moved,
@@ -113,84 +154,54 @@ pub(super) fn read(path: &Path, expected: &Sample) -> Outcome {
     }
 }
 
-fn try_read(path: &Path, expected: &Sample) -> io::Result<Option<Arc<[u8]>>> {
-    // Should a pipe have taken the file's place since it was sampled, opening it does not hang.
-    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
-    if Sample::of(&file.metadata()?) != *expected {
+fn try_read(path: &Path, expected: &Sample, wait: &Wait) -> io::Result<Option<Arc<[u8]>>> {
+    let file = wait.during(|| open(path))?;
+    if Sample::of(&wait.during(|| file.metadata())?) != *expected {
         return Ok(None);
     }
-    let Ok(size) = usize::try_from(expected.stamp.bytes) else { return Ok(None) };
-    let mut bytes = Vec::with_capacity(size);
-    (&file).take(expected.stamp.bytes + 1).read_to_end(&mut bytes)?;
-    let is_same = bytes.len() == size && sample(path).as_ref() == Some(expected);
+    let Some(bytes) = read_exactly(&file, expected.stamp.bytes, wait)? else { return Ok(None) };
+    let is_same = wait.during(|| sample(path)).as_ref() == Some(expected);
     Ok(is_same.then(|| bytes.into()))
 }
 
-/// Puts `bytes` into the folder as the plugin `name`, so that nobody ever sees half of them:
-/// writes `.name.wasm.tmp`, syncs it, renames it, syncs the folder.
+/// Should a pipe have taken the file's place since it was sampled, opening it does not hang.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
+}
+
+/// The contents of a file that has this many bytes; `None` if there are more or less.
+fn read_exactly(mut file: &File, bytes: u64, wait: &Wait) -> io::Result<Option<Vec<u8>>> {
+    let Ok(size) = usize::try_from(bytes) else { return Ok(None) };
+    let mut contents = Vec::with_capacity(size);
+    let mut chunk = vec![0; CHUNK.min(size + 1)];
+    loop {
+        match wait.during(|| file.read(&mut chunk)) {
+            Ok(0) => return Ok((contents.len() == size).then_some(contents)),
+            Ok(n) if contents.len() + n > size => return Ok(None),
+            Ok(n) => contents.extend_from_slice(&chunk[..n]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Reads a file that was in the folder before. May wait for the disk.
 ///
 /// # Errors
-/// The name breaks the rules (`InvalidInput`), somebody else is publishing under it at this moment
-/// (`WouldBlock`), or the file system says no; then the plugin is what it was.
-pub fn publish(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    check_name(name).map_err(|refusal| io::Error::new(io::ErrorKind::InvalidInput, refusal))?;
-    put(dir, &format!("{name}.wasm"), bytes)
-}
-
-/// The same under any name of a file, which the caller answers for.
-///
-/// # Errors
-/// As for [`publish`], the rules for names apart.
-pub(in super::super) fn put(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let temporary = dir.join(format!(".{name}.tmp"));
-    let file = open_alone(&temporary, name)?;
-    let published = write_and_rename(&file, bytes, &temporary, &dir.join(name));
-    if published.is_err() {
-        let _ = fs::remove_file(&temporary); // half a file, or already gone
+/// It cannot be read, is no regular file, has more than `max_bytes`, or changes meanwhile.
+pub fn reread(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    let file = open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(io::Error::other("it is no file any more"));
     }
-    published?;
-    File::open(dir)?.sync_all()
-}
-
-fn write_and_rename(mut file: &File, bytes: &[u8], from: &Path, to: &Path) -> io::Result<()> {
-    file.set_len(0)?; // a publisher that died may have left something
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(from, to)
-}
-
-/// Opens the temporary file so that two publishers of one name cannot mix their bytes. The lock
-/// goes with the file, so one that died locks nobody out.
-fn open_alone(path: &Path, name: &str) -> io::Result<File> {
-    let busy = || {
-        let text = format!("{name} is being published by somebody else at this moment; try again");
-        io::Error::new(io::ErrorKind::WouldBlock, text)
-    };
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false) // it may be somebody else's, until it is locked
-        .mode(0o644)
-        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
-        .open(path)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(busy()),
-        Err(TryLockError::Error(error)) => return Err(error),
+    if meta.len() > max_bytes {
+        let text = format!("it has {} bytes by now, at most {max_bytes} are allowed", meta.len());
+        return Err(io::Error::other(text));
     }
-    // The one before us may have renamed it between our opening and our locking: then this is
-    // the published plugin itself.
-    if is_at(&file, path)? { Ok(file) } else { Err(busy()) }
-}
-
-/// Whether the open file is a regular one and still has that name.
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    let open = Stamp::from(&file.metadata()?);
-    Ok(sample(path).is_some_and(|now| {
-        let there = now.stamp;
-        now.kind == Kind::File && (there.device, there.inode) == (open.device, open.inode)
-    }))
+    let contents = read_exactly(&file, meta.len(), &Wait::default())?;
+    contents.ok_or_else(|| io::Error::other("it changes while it is read"))
 }
 
 #[cfg(test)]
@@ -208,6 +219,8 @@ mod tests {
         check("tank.v2.wasm", Some(Ok("tank.v2")));
         check("a b.wasm", Some(Err("a b")));
         check("\u{1b}[2J\n.wasm", Some(Err(r"\u{1b}[2J\n")));
+        check("tank.WASM", Some(Err("tank.WASM")));
+        check("tank.Wasm", Some(Err("tank.Wasm")));
         check(&format!("{}.wasm", "x".repeat(70)), Some(Err(&format!("{}...", "x".repeat(64)))));
         for ignored in [
             ".wasm",
@@ -218,7 +231,6 @@ mod tests {
             "tank.wasm.part",
             ".tank.wasm.swp",
             "tank.wasm.swp",
-            "tank.WASM",
             "tank.wat",
             "tank",
             "wasm",
@@ -233,50 +245,22 @@ mod tests {
         let path = dir.path().join("a.wasm");
         fs::write(&path, b"one").unwrap();
         let before = sample(&path).unwrap();
-        assert!(
-            matches!(read(&path, &before), Outcome::Bytes(of, _) if of == ModuleHash::of(b"one"))
-        );
+        let first = read(&path, &before, &Wait::default());
+        assert!(matches!(first, Outcome::Bytes(of, _) if of == ModuleHash::of(b"one")));
         fs::write(&path, b"longer").unwrap();
-        assert!(matches!(read(&path, &before), Outcome::Moved));
+        assert!(matches!(read(&path, &before, &Wait::default()), Outcome::Moved));
         fs::remove_file(&path).unwrap();
-        assert!(matches!(read(&path, &before), Outcome::Moved));
+        assert!(matches!(read(&path, &before, &Wait::default()), Outcome::Moved));
+        // One that has grown since is not read whole.
+        fs::write(&path, b"longer").unwrap();
+        assert_eq!(reread(&path, 6).unwrap(), b"longer");
+        let large = reread(&path, 5).unwrap_err();
+        assert_eq!(large.to_string(), "it has 6 bytes by now, at most 5 are allowed");
+        fs::remove_file(&path).unwrap();
         // A pipe in the file's place: reading returns at once.
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(matches!(read(&path, &before), Outcome::Moved));
+        assert!(matches!(read(&path, &before, &Wait::default()), Outcome::Moved));
         assert_eq!(sample(&path).unwrap().kind, Kind::Other("a named pipe"));
-    }
-
-    #[test]
-    fn publishing_is_whole_or_nothing() {
-        let dir = tempfile::tempdir().expect("a temporary directory can be made");
-        let files = || -> Vec<_> {
-            fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect()
-        };
-        fs::write(dir.path().join(".a.wasm.tmp"), b"left behind by one that died").unwrap();
-        publish(dir.path(), "a", b"one").unwrap();
-        assert_eq!(fs::read(dir.path().join("a.wasm")).unwrap(), b"one");
-        assert_eq!(files(), ["a.wasm"]);
-
-        let name = publish(dir.path(), "../a", b"x").unwrap_err();
-        assert_eq!(name.kind(), io::ErrorKind::InvalidInput);
-
-        let temporary = dir.path().join(".a.wasm.tmp");
-        let other = open_alone(&temporary, "a").unwrap();
-        let busy = publish(dir.path(), "a", b"two").unwrap_err();
-        assert_eq!(busy.kind(), io::ErrorKind::WouldBlock);
-        drop(other);
-        publish(dir.path(), "a", b"two").unwrap();
-        assert_eq!(fs::read(dir.path().join("a.wasm")).unwrap(), b"two");
-
-        // One that opened the temporary file before it was renamed holds the published plugin.
-        let file = open_alone(&temporary, "a").unwrap();
-        assert!(is_at(&file, &temporary).unwrap());
-        fs::rename(&temporary, dir.path().join("a.wasm")).unwrap();
-        assert!(!is_at(&file, &temporary).unwrap());
-
-        // A directory in the way: the file system says no, and nothing is left behind.
-        fs::create_dir(dir.path().join("b.wasm")).unwrap();
-        assert!(publish(dir.path(), "b", b"three").is_err());
-        assert!(!dir.path().join(".b.wasm.tmp").exists());
+        assert_eq!(reread(&path, 5).unwrap_err().to_string(), "it is no file any more");
     }
 }

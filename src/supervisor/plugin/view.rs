@@ -40,13 +40,19 @@ impl Plugin {
         }
     }
 
-    /// Whether it counts against the limit on plugins.
+    /// Whether it counts against the limit on plugins. A file that is no module, where none ran
+    /// before, takes no place from those that are.
     pub(in super::super) fn takes_a_place(&self) -> bool {
-        self.want == Want::Hold || self.file != File::Gone
+        match self.file {
+            File::Bytes(_) => true,
+            File::Unusable(_) => self.want == Want::Hold || self.good.is_some(),
+            File::Gone => self.want == Want::Hold,
+        }
     }
 
     pub(in super::super) fn is_forgettable(&self) -> bool {
-        !self.takes_a_place()
+        self.want != Want::Hold
+            && self.file == File::Gone
             && self.seen.is_none()
             && self.ordered.is_empty()
             && matches!(self.next, Next::Nothing)

@@ -43,6 +43,20 @@ fn plugins_are_limited() {
 }
 
 #[test]
+fn a_file_that_is_no_module_takes_no_place() {
+    let mut supervisor = Supervisor::new(RestartPolicy::default());
+    for n in 0..MAX_PLUGINS {
+        supervisor.folder_refused(&format!("junk{n}"), Refusal::new("it is a pipe", "")).unwrap();
+    }
+    supervisor.step(Duration::from_secs(1), &[]);
+    for n in 0..MAX_PLUGINS {
+        supervisor.folder(&format!("p{n}"), Some(hash("A"))).unwrap();
+    }
+    assert_eq!(supervisor.plugins().count(), 2 * MAX_PLUGINS, "both are shown");
+    assert!(supervisor.folder("more", Some(hash("A"))).is_err());
+}
+
+#[test]
 fn the_quarantine_forgets_the_oldest() {
     let mut supervisor = Supervisor::new(RestartPolicy { traps: 1, ..RestartPolicy::default() });
     for n in 1..=MAX_QUARANTINED as u64 + 3 {

@@ -1,11 +1,13 @@
 //! Where a daemon lives: its configuration, its plugin folder, its cache, and mounts if need be.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use camshaft::plugin::ModuleHash;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tempfile::TempDir;
 
 use super::WITNESS;
@@ -119,6 +121,32 @@ impl Drop for Mount {
     fn drop(&mut self) {
         // Lazily: the daemon may still hold it for a moment.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// A file system over a folder that answers nothing, as one in the network does whose server is
+/// gone. Dropping it takes it away: whoever waits for it gets an error.
+pub struct Hung {
+    folder: PathBuf,
+    /// The end from which a server would read what is wanted of it (fuse(4)).
+    server: Option<File>,
+}
+
+impl Hung {
+    /// Needs the right to mount.
+    pub fn over(folder: PathBuf) -> Self {
+        let server = File::options().read(true).write(true).open("/dev/fuse").unwrap();
+        let options = format!("fd={},rootmode=40755,user_id=0,group_id=0", server.as_raw_fd());
+        let (kind, flags) = (Some("fuse"), MsFlags::empty());
+        mount(Some("hung"), &folder, kind, flags, Some(options.as_str())).unwrap();
+        Self { folder, server: Some(server) }
+    }
+}
+
+impl Drop for Hung {
+    fn drop(&mut self) {
+        drop(self.server.take());
+        umount2(&self.folder, MntFlags::MNT_DETACH).unwrap();
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use camshaft::clock::{Clock, MonotonicClock};
 use camshaft::plugin::ModuleHash;
-use camshaft::plugin::folder::{Change, Watch, watch};
+use camshaft::plugin::folder::{Change, Loss, Watch, watch};
 
 /// Nothing takes longer, even on a busy machine: five rescans.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
@@ -99,7 +99,9 @@ fn brief(change: &Change) -> String {
         }
         Change::Refused { name, refusal, .. } => format!("{name} refused: {}", refusal.reason),
         Change::Gone { name } => format!("{name} gone"),
-        Change::FolderLost { .. } => "folder lost".to_owned(),
+        Change::Overlooked(overlooked) => format!("overlooked {}", overlooked.files),
+        Change::FolderLost(Loss::Unreadable(_)) => "folder lost".to_owned(),
+        Change::FolderLost(loss) => format!("folder lost: {loss:?}"),
         Change::FolderBack => "folder back".to_owned(),
     }
 }

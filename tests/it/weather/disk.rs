@@ -1,18 +1,15 @@
-//! Bad weather for files: the cache, the disk, the plugin folder.
+//! Bad weather for files: the cache and the disk.
 
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
 use camshaft::control::PluginView;
 
-use super::{quiet, slow, version};
-use crate::daemon::{
-    Daemon, Keys, LIMIT, Plant, SAFE_MARK, WITNESS, remount, through, unharmed, wait,
-};
+use super::{quiet, slow};
+use crate::daemon::{Daemon, Keys, LIMIT, Plant, WITNESS, remount, through, wait};
 use crate::rig::{block_on, wat};
 
 #[test]
@@ -161,40 +158,6 @@ fn read_only_folders_stop_no_machine() {
         daemon.wait_running("quiet", &hash);
         wait("it is cached", LIMIT, || fs::read_dir(daemon.cache()).unwrap().next().map(drop));
     });
-}
-
-#[test]
-fn the_folder_may_go_and_come_back() {
-    let daemon = Daemon::start(Keys::default());
-    let away = daemon.path("away");
-    through(&daemon, "moved folder", || {
-        fs::rename(daemon.plugins(), &away).unwrap();
-        wait("the loss is seen", LIMIT, || (!daemon.status().folder_ok).then_some(()));
-        daemon.wait_log("", &["cannot be read", "what runs goes on"]);
-        fs::rename(&away, daemon.plugins()).unwrap();
-        wait("the return is seen", LIMIT, || daemon.status().folder_ok.then_some(()));
-    });
-    through(&daemon, "another folder of the same name", || {
-        fs::create_dir(&away).unwrap();
-        fs::copy(daemon.file("witness"), away.join("witness.wasm")).unwrap();
-        fs::remove_dir_all(daemon.plugins()).unwrap();
-        wait("the loss is seen", LIMIT, || (!daemon.status().folder_ok).then_some(()));
-        fs::rename(&away, daemon.plugins()).unwrap();
-        wait("the return is seen", LIMIT, || daemon.status().folder_ok.then_some(()));
-        let dropped = Instant::now();
-        let hash = daemon.drop_in("version", &version(1));
-        daemon.wait_running("version", &hash);
-        println!("  a plugin in the new folder runs after {:.0?}", dropped.elapsed());
-    });
-    fs::remove_dir_all(daemon.plugins()).unwrap();
-    fs::create_dir(daemon.plugins()).unwrap();
-    daemon.wait_gone("version");
-    daemon.wait_gone("witness");
-    let seen = daemon.witness();
-    assert_eq!((seen.polls, seen.mark), (0, SAFE_MARK), "outputs are safe: {seen:?}");
-    let hash = daemon.drop_in("witness", &wat(WITNESS));
-    daemon.wait_running("witness", &hash);
-    unharmed(&daemon);
 }
 
 #[test]

@@ -49,11 +49,12 @@ impl Sim {
         self.table.due().map(|due| u64::try_from(due.as_millis()).unwrap())
     }
 
-    fn look(&mut self, renamed: &[&str]) {
+    fn look(&mut self, hints: &[(&str, Hint)]) {
         let now = Duration::from_millis(self.now);
         let entries = self.files.iter().map(|(name, (entry, _))| (name.clone(), entry.clone()));
-        let renamed = renamed.iter().map(|name| (*name).to_owned()).collect();
-        for order in self.table.look(now, entries.collect(), &renamed) {
+        let listing = Listing { entries: entries.collect(), overlooked: Overlooked::default() };
+        let hints = hints.iter().map(|(name, hint)| ((*name).to_owned(), *hint)).collect();
+        for order in self.table.look(now, listing, &hints) {
             let change = match order {
                 Order::Tell(change) => Some(change),
                 Order::Read { name, sample, .. } => {
@@ -86,11 +87,32 @@ impl Sim {
         self
     }
 
+    /// Writes in place, or creates, and the events of that come.
+    fn write_heard(&mut self, name: &str, text: &'static str, hint: Hint) -> &mut Self {
+        let inode = self.files.get(name).map(|(entry, _)| entry.sample.stamp.inode);
+        let inode = inode.unwrap_or_else(|| self.next_inode());
+        self.put(name, text, inode, Kind::File);
+        self.look(&[(name, hint)]);
+        self
+    }
+
+    /// The file is closed.
+    fn close(&mut self, name: &str) -> &mut Self {
+        self.look(&[(name, Hint::Closed)]);
+        self
+    }
+
+    /// What was reported of it is no module.
+    fn refuse(&mut self, name: &str) -> &mut Self {
+        self.table.refused(name, Duration::from_millis(self.now));
+        self
+    }
+
     /// Renames a whole file in.
     fn rename_in(&mut self, name: &str, text: &'static str) -> &mut Self {
         let inode = self.next_inode();
         self.put(name, text, inode, Kind::File);
-        self.look(&[name]);
+        self.look(&[(name, Hint::Renamed)]);
         self
     }
 
@@ -137,7 +159,9 @@ fn brief(change: &Change) -> String {
         }
         Change::Refused { name, refusal, .. } => format!("{name} refused: {}", refusal.reason),
         Change::Gone { name } => format!("{name} gone"),
-        Change::FolderLost { .. } | Change::FolderBack => panic!("not the table's business"),
+        Change::Overlooked(_) | Change::FolderLost(_) | Change::FolderBack => {
+            panic!("not the table's business")
+        }
     }
 }
 
@@ -151,7 +175,7 @@ fn a_file_renamed_in_is_settled_at_once() {
     Sim::new().until(50).rename_in("a", "one").reported(&["50 a is one since 50"]);
     // The look that saw it first came before the hint.
     let mut sim = Sim::new();
-    sim.write("a", "one").until(2).look(&["a"]);
+    sim.write("a", "one").until(2).look(&[("a", Hint::Renamed)]);
     sim.reported(&["2 a is one since 0"]);
 }
 
@@ -245,6 +269,7 @@ fn what_cannot_be_a_module_is_refused_once_and_unread() {
     check(Kind::Other("a named pipe"), "it is a named pipe");
     check(Kind::Unreadable("no such file".to_owned()), "it cannot be read: no such file");
     check(Kind::Misnamed, "a is no name for a plugin");
+    check(Kind::Missuffixed, "its name ends in .wasm, but not in small letters");
 }
 
 #[test]
@@ -265,10 +290,21 @@ fn an_unreadable_file_is_tried_again_and_told_once() {
     sim.error = Some("input/output error");
     sim.write("a", "one").until(7_000);
     sim.error = None;
+    sim.until(14_000);
     sim.reported(&[
         "100 a refused: it cannot be read: input/output error",
-        "8100 a is one since 8100",
+        "14100 a is one since 14100",
     ]);
+}
+
+/// Each try may read a large file up to the place where its disk fails.
+#[test]
+fn an_unreadable_file_is_tried_again_later_and_later() {
+    let mut sim = Sim::new();
+    sim.error = Some("input/output error");
+    sim.write("a", "one").until(3_600_000);
+    // After 2, 4, 8, 16 and 32 seconds, and then once in 64.
+    assert!((55..65).contains(&sim.readings), "{} readings", sim.readings);
 }
 
 #[test]
@@ -305,12 +341,118 @@ fn plugins_are_limited_and_the_next_in_line_moves_up() {
     sim.until(1_000);
     let count = |sim: &Sim, text| sim.log.iter().filter(|line| line.contains(text)).count();
     assert_eq!(count(&sim, "is one"), MAX_PLUGINS);
-    assert_eq!(count(&sim, "refused: the folder holds 256 plugins already"), MAX_PLUGINS);
+    assert_eq!(count(&sim, "refused: the folder holds 256 plugins already"), MAX_REFUSED);
+    let overlooked = sim.table.overlooked().clone();
+    let files = 2 * MAX_PLUGINS - MAX_REFUSED;
+    assert_eq!(overlooked, Overlooked { files, example: "p767".to_owned() });
     sim.log.clear();
     sim.remove("p007");
     sim.reported(&[
         "1500 p007 gone",
         "1600 p256 is one since 1500",
-        "1600 p512 refused: the folder holds 256 plugins already",
+        "1600 p320 refused: the folder holds 256 plugins already",
     ]);
+}
+
+#[test]
+fn a_file_that_is_open_for_writing_is_not_settled() {
+    // However long it takes, as long as something comes every few seconds.
+    let mut sim = Sim::new();
+    sim.write("a", "old").until(1_000);
+    for (n, text) in ["1", "12", "123", "1234"].into_iter().enumerate() {
+        sim.until(1_000 + n as u64 * 9_000).write_heard("a", text, Hint::Written);
+    }
+    sim.until(30_000).close("a");
+    sim.reported(&["100 a is old since 0", "30000 a is 1234 since 1000"]);
+    // Closed right after the last piece, it settles as ever.
+    let mut sim = Sim::new();
+    sim.write_heard("a", "1", Hint::Written).until(3_000).write_heard("a", "12", Hint::Closed);
+    sim.reported(&["3100 a is 12 since 0"]);
+    // A writer that leaves no trace in the sample, because the clock did not tick.
+    let mut sim = Sim::new();
+    sim.write_heard("a", "one", Hint::Closed).until(1_000).look(&[("a", Hint::Written)]);
+    sim.files.get_mut("a").unwrap().1 = "two";
+    sim.until(4_000).close("a").reported(&["100 a is one since 0", "4000 a is two since 1000"]);
+}
+
+#[test]
+fn a_writer_that_never_closes_cannot_keep_a_file_out() {
+    let mut sim = Sim::new();
+    sim.write_heard("a", "1", Hint::Written).until(4_000).write_heard("a", "12", Hint::Written);
+    sim.until(20_000).reported(&["14000 a is 12 since 0"]);
+}
+
+#[test]
+fn a_file_that_is_still_empty_is_waited_for() {
+    let mut sim = Sim::new();
+    sim.write("a", "").until(2_500).write("a", "one").reported(&["2600 a is one since 0"]);
+    Sim::new().write("a", "").reported(&["3000 a is  since 0"]);
+    Sim::new().write_heard("a", "", Hint::Closed).reported(&["100 a is  since 0"]);
+}
+
+/// Where no events come: each piece settles, and the first of them is refused.
+#[test]
+fn a_refused_file_that_grows_is_given_time() {
+    let mut sim = Sim::new();
+    for (n, text) in ["1", "12", "123", "1234", "12345"].into_iter().enumerate() {
+        sim.until(n as u64 * 600).write("a", text);
+        if n == 0 {
+            sim.until(300).refuse("a");
+        }
+    }
+    sim.reported(&["100 a is 1 since 0", "3400 a is 12345 since 600"]);
+    // One that is mended later is taken as quickly as ever.
+    let mut sim = Sim::new();
+    sim.write("a", "1").until(200).refuse("a").until(11_000).write("a", "12");
+    sim.reported(&["100 a is 1 since 0", "11100 a is 12 since 11000"]);
+    // So is one that took the refused one's place.
+    let mut sim = Sim::new();
+    sim.write("a", "1").until(200).refuse("a").put("a", "12", 99, Kind::File);
+    sim.look(&[]);
+    sim.reported(&["100 a is 1 since 0", "300 a is 12 since 200"]);
+}
+
+/// Files of /proc: what is read of them is never what the size says.
+#[test]
+fn a_file_that_always_moves_is_refused() {
+    let mut sim = Sim::new();
+    sim.moving = u32::MAX;
+    sim.write("a", "one").until(300_000);
+    assert!(sim.readings < 12, "{} readings", sim.readings);
+    let why = "it changes whenever it is read, or has other contents than its size says";
+    sim.reported(&[&format!("600 a refused: {why}")]);
+}
+
+#[test]
+fn what_is_no_file_takes_no_place_from_plugins() {
+    let mut sim = Sim::new();
+    for n in 0..600 {
+        sim.put(&format!("junk{n}"), "", n, Kind::Unreadable("no such file".to_owned()));
+    }
+    sim.look(&[]);
+    sim.until(1_000);
+    assert_eq!(sim.log.len(), MAX_REFUSED);
+    assert_eq!(sim.table.overlooked().files, 600 - MAX_REFUSED);
+    sim.log.clear();
+    sim.write("zz", "one").reported(&["1100 zz is one since 1000"]);
+    // A plugin whose file cannot be read for a while keeps its place.
+    sim.log.clear();
+    sim.odd("zz", Kind::Unreadable("an error".to_owned()));
+    sim.reported(&["6100 zz refused: it cannot be read: an error"]);
+    sim.log.clear();
+    sim.remove("junk0");
+    sim.until(20_000);
+    assert_eq!(sim.table.overlooked().files, 599 - MAX_REFUSED);
+}
+
+#[test]
+fn what_the_operator_took_away_is_gone_at_once() {
+    let mut sim = Sim::new();
+    sim.write("a", "one").until(1_000);
+    let entries = BTreeMap::from([("a".to_owned(), sim.files["a"].0.clone())]);
+    assert_eq!(sim.table.forget("a", &entries), None, "it is there");
+    assert!(sim.table.holds_plugins());
+    let gone = sim.table.forget("a", &BTreeMap::new()).map(|change| brief(&change));
+    assert_eq!(gone.as_deref(), Some("a gone"));
+    assert!(!sim.table.holds_plugins());
 }

@@ -1,8 +1,9 @@
-//! Names, and how events become hints. What becomes of real files is tested from outside.
+//! How events become hints. What becomes of real files is tested from outside.
 
 use notify::event::{CreateKind, DataChange, Flag, RemoveKind};
 
 use super::*;
+use crate::plugin::folder::check_name;
 
 #[test]
 fn names() {
@@ -22,11 +23,12 @@ fn names() {
 /// Every kind of event that notify's table in the house's notes knows.
 #[test]
 fn events_become_hints() {
-    let check = |event: Event, dirty, uprooted, renamed: Option<&str>| {
+    let check = |event: Event, dirty, uprooted, said: Option<(&str, Hint)>| {
         let mut mail = Mail::default();
         mail.hear(&event, Path::new("/p"));
         assert_eq!((mail.dirty, mail.uprooted), (dirty, uprooted), "{event:?}");
-        assert_eq!(mail.renamed.first().map(String::as_str), renamed, "{event:?}");
+        let hint = mail.hints.first_key_value().map(|(name, hint)| (name.as_str(), *hint));
+        assert_eq!(hint, said, "{event:?}");
     };
     let event = |kind, path: &str| Event::new(kind).add_path(path.into());
     let name = |mode| EventKind::Modify(ModifyKind::Name(mode));
@@ -34,15 +36,15 @@ fn events_become_hints() {
     let closed = |mode| EventKind::Access(AccessKind::Close(mode));
     check(event(open, "/p/a.wasm"), false, false, None);
     check(event(closed(AccessMode::Read), "/p/a.wasm"), false, false, None);
-    check(event(closed(AccessMode::Write), "/p/a.wasm"), true, false, None);
+    check(event(closed(AccessMode::Write), "/p/a.wasm"), true, false, Some(("a", Hint::Closed)));
     check(event(EventKind::Create(CreateKind::File), "/p/a.wasm"), true, false, None);
     let data = EventKind::Modify(ModifyKind::Data(DataChange::Any));
-    check(event(data, "/p/a.wasm"), true, false, None);
+    check(event(data, "/p/a.wasm"), true, false, Some(("a", Hint::Written)));
     check(event(name(RenameMode::From), "/p/a.wasm"), true, false, None);
-    check(event(name(RenameMode::To), "/p/a.wasm"), true, false, Some("a"));
+    check(event(name(RenameMode::To), "/p/a.wasm"), true, false, Some(("a", Hint::Renamed)));
     check(event(name(RenameMode::To), "/p/a.wasm.tmp"), true, false, None);
     let both = event(name(RenameMode::Both), "/p/.a.tmp").add_path("/p/a.wasm".into());
-    check(both, true, false, Some("a"));
+    check(both, true, false, Some(("a", Hint::Renamed)));
     check(event(EventKind::Remove(RemoveKind::Folder), "/p"), true, true, None);
     check(event(name(RenameMode::From), "/p"), true, true, None);
     let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
@@ -57,7 +59,27 @@ fn any_number_of_events_takes_the_same_room() {
         mail.hear(&Event::new(kind).add_path(format!("/p/{n}.wasm").into()), Path::new("/p"));
     }
     assert!(mail.dirty);
-    assert_eq!(mail.renamed.len(), MAX_PLUGINS);
+    assert_eq!(mail.hints.len(), MAX_HINTS);
+}
+
+/// The last event counts, but for the closing of a file that has been renamed by then.
+#[test]
+fn a_later_hint_outweighs_those_before() {
+    let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::To));
+    let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+    let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
+    let check = |events: &[EventKind], expected| {
+        let mut mail = Mail::default();
+        for kind in events {
+            mail.hear(&Event::new(*kind).add_path("/p/a.wasm".into()), Path::new("/p"));
+        }
+        assert_eq!(mail.hints.get("a"), Some(&expected), "{events:?}");
+    };
+    check(&[written, closed], Hint::Closed);
+    check(&[written, closed, written], Hint::Written);
+    check(&[renamed, closed], Hint::Renamed);
+    check(&[renamed, written], Hint::Written);
+    check(&[renamed, written, closed], Hint::Closed);
 }
 
 #[test]

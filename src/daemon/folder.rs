@@ -1,0 +1,201 @@
+//! The plugin folder as the daemon sees it: what changes in it, whether it is lost, and what people
+//! order in it.
+//!
+//! A lost folder stops no machine: what runs goes on, one line says so, and `status` shows it. Who
+//! looks at the folder, and what makes it a lost one, is in `plugin/folder.rs`.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
+
+use super::Daemon;
+use super::loader::Module;
+use super::say::refused;
+use crate::control::{Code, Failure, Reply, Response};
+use crate::plugin::folder::{Change, Loss, Overlooked, SILENCE, Watch};
+
+/// Threads that wait for plugin files at once, on orders of people and of the loader. Each that
+/// meets a file system which does not answer is lost until that does; further ones are told so
+/// unheard.
+const MAX_WAITING: usize = 8;
+
+/// See [`MAX_WAITING`]. The threads outlive whoever asked, so this belongs to the process.
+static WAITING: Semaphore = Semaphore::const_new(MAX_WAITING);
+
+/// The watched folder, and what is wrong with it.
+#[derive(Debug)]
+pub(super) struct PluginFolder {
+    pub(super) watch: Watch,
+    /// As the watch has reported it.
+    lost: Option<Loss>,
+    /// Whether the log was told that it does not answer.
+    is_silent: bool,
+    overlooked: Overlooked,
+}
+
+impl PluginFolder {
+    pub(super) fn new(watch: Watch) -> Self {
+        Self { watch, lost: None, is_silent: false, overlooked: Overlooked::default() }
+    }
+
+    /// Why it is lost, if it is.
+    pub(super) fn loss(&self) -> Option<&Loss> {
+        if self.is_silent { Some(&Loss::Silent) } else { self.lost.as_ref() }
+    }
+
+    /// Which files in it are not looked at.
+    pub(super) fn overlooked(&self) -> Option<String> {
+        (self.overlooked.files > 0).then(|| self.overlooked.to_string())
+    }
+
+    /// The operator takes the folder as it is, if it is lost because another has its name.
+    pub(super) fn accept(&self) {
+        if self.is_exchanged() {
+            self.watch.accept();
+        }
+    }
+
+    fn is_exchanged(&self) -> bool {
+        self.lost == Some(Loss::Exchanged)
+    }
+
+    /// Refuses an order at once that would only wait.
+    pub(super) fn answers(&self) -> Result<(), Failure> {
+        match self.is_silent {
+            true => Err(Failure::new(Code::Busy, format!("the plugin folder {}", Loss::Silent))),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Daemon {
+    /// Takes in what has changed in the folder.
+    pub(super) fn folder_changed(&mut self, change: Change) {
+        match change {
+            Change::Present { name, hash, bytes, detected, path } => {
+                self.meet(&name);
+                if let Err(refusal) = self.supervisor.folder(&name, Some(hash)) {
+                    refused(&name, &path.display(), &refusal);
+                    self.record.refused(&name, Some(hash), &refusal);
+                    return;
+                }
+                let now = self.now();
+                if let Some(entry) = self.roster.enter(&name) {
+                    entry.detect = now.saturating_sub(detected);
+                    self.roster.modules.entry(hash).or_insert(Module::Bytes(bytes));
+                }
+            }
+            Change::Refused { name, path, refusal } => {
+                refused(&name, &path.display(), &refusal);
+                self.record.refused(&name, None, &refusal);
+                self.meet(&name);
+                // A file whose name is no name cannot become a plugin; it was named above.
+                let _ = self.supervisor.folder_refused(&name, refusal);
+            }
+            Change::Gone { name } => {
+                // A name that is not known cannot go either.
+                let _ = self.supervisor.folder(&name, None);
+                self.record.removed(&name);
+                tracing::info!(plugin = name, "{name}: its file is gone");
+            }
+            Change::Overlooked(overlooked) => {
+                let folder = self.config.plugins.dir.display();
+                if overlooked.files > 0 {
+                    tracing::warn!(%folder, "{folder} holds {overlooked}");
+                }
+                self.folder.overlooked = overlooked;
+            }
+            Change::FolderLost(loss) => {
+                self.tell_of_loss(&loss);
+                self.folder.lost = Some(loss);
+            }
+            Change::FolderBack => {
+                let folder = self.config.plugins.dir.display();
+                tracing::info!(%folder, "{folder} is looked at again");
+                self.folder.lost = None;
+            }
+        }
+    }
+
+    /// Looks whether the folder's file system answers.
+    pub(super) fn watch_the_folder(&mut self) {
+        let is_silent = self.folder.watch.is_silent();
+        if is_silent == self.folder.is_silent {
+            return;
+        }
+        self.folder.is_silent = is_silent;
+        if is_silent {
+            self.tell_of_loss(&Loss::Silent);
+        } else {
+            let folder = self.config.plugins.dir.display();
+            tracing::info!(%folder, "{folder} answers again");
+        }
+    }
+
+    fn tell_of_loss(&self, loss: &Loss) {
+        let folder = self.config.plugins.dir.display();
+        tracing::error!(%folder, %loss, "{folder} {loss}; what runs goes on");
+    }
+
+    /// Removes a plugin's file. If the folder is lost because another has its name, the plugin is
+    /// not waited for any more.
+    pub(super) fn remove(&self, name: &str, reply: oneshot::Sender<Reply>) {
+        if let Err(failure) = self.known(name).and_then(|()| self.folder.answers()) {
+            let _ = reply.send(Err(failure));
+            return;
+        }
+        let is_exchanged = self.folder.is_exchanged();
+        if is_exchanged {
+            self.folder.watch.forget(name);
+        }
+        let file = self.config.plugins.dir.join(format!("{name}.wasm"));
+        let shown = file.display().to_string();
+        let work = move |is_wanted: &dyn Fn() -> bool| {
+            // A file system that does not answer keeps this waiting, and removes nothing then.
+            std::fs::symlink_metadata(&file)?;
+            if is_wanted() { std::fs::remove_file(&file) } else { Err(not_answering()) }
+        };
+        tokio::spawn(async move {
+            let answer = match in_time(work).await {
+                Err(error) if is_exchanged && error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => {
+                    Err(Failure::new(Code::Internal, format!("{shown} cannot be removed: {error}")))
+                }
+                Ok(()) => Ok(()),
+            };
+            let _ = reply.send(answer.map(|()| Response::Done));
+        });
+    }
+}
+
+/// Does something to plugin files on a thread that may wait for their file system. `work` is told
+/// whether its outcome is still wanted.
+///
+/// # Errors
+/// As `work` says, or `TimedOut` when it takes longer than [`SILENCE`].
+pub(super) async fn in_time<T: Send + 'static>(
+    work: impl FnOnce(&dyn Fn() -> bool) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    // Dropped when this ends, whoever ends it.
+    let wanted = Arc::new(());
+    let asks = Arc::downgrade(&wanted);
+    let done = timeout(SILENCE, async move {
+        let permit = WAITING.acquire().await;
+        let work = move || {
+            let _permit = permit;
+            work(&|| asks.strong_count() > 0)
+        };
+        tokio::task::spawn_blocking(work).await
+    });
+    match done.await {
+        Ok(result) => result.unwrap_or_else(|panic| Err(io::Error::other(panic))),
+        Err(_) => Err(not_answering()),
+    }
+}
+
+fn not_answering() -> io::Error {
+    let text = format!("its file system does not answer, {SILENCE:?} have passed");
+    io::Error::new(io::ErrorKind::TimedOut, text)
+}

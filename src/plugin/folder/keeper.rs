@@ -1,0 +1,212 @@
+//! The folder's thread: looks, compares, reads, reports.
+//!
+//! It looks when a hint says so and every two seconds anyway. A folder is lost when it cannot be
+//! read, and when another one has its name that holds none of the plugins: that is what a mount
+//! point shows whose file system went away. As long as it is lost nothing is reported gone.
+//!
+//! What a file's samples mean is decided in `settle.rs`.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::disk;
+use super::hint::{Inbox, Mail, Watcher, start_watcher};
+use super::settle::{Listing, Order, Table};
+use super::wait::Wait;
+use super::{Change, Loss, Overlooked};
+use crate::clock::{Clock, MonotonicClock};
+
+/// The folder is compared anyway after this time, because some changes raise no event.
+const RESCAN: Duration = Duration::from_secs(2);
+
+/// The same while the folder is lost: it costs one failing call, or the list of an empty folder.
+const RESCAN_LOST: Duration = Duration::from_millis(250);
+
+/// Hints wait so long after a look. Ten thousand events a second cost fifty looks a second.
+const LOOK_GAP: Duration = Duration::from_millis(20);
+
+/// Hints also wait so many times as long as the look took: a folder with a hundred thousand names
+/// in it, which takes long to list, costs a fifth of a CPU at most.
+const LOOK_SHARE: u32 = 4;
+
+/// At most one report of overlooked files in this time: each is a line of the log.
+const OVERLOOKED_PAUSE: Duration = Duration::from_secs(5);
+
+/// The kernel's watch on the folder.
+enum Hints {
+    Untried,
+    Watching {
+        /// Kept because its drop ends the watch.
+        _watcher: Watcher,
+        /// The folder it stands for.
+        watched: Identity,
+    },
+    /// Could not be had, and the log was told.
+    Unavailable,
+}
+
+/// Tells a folder from its successor of the same name. The inode alone does not: it is reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    dev: u64,
+    ino: u64,
+    born: Option<SystemTime>,
+}
+
+impl Identity {
+    fn of(dir: &Path) -> io::Result<Self> {
+        let meta = fs::metadata(dir)?;
+        Ok(Self { dev: meta.dev(), ino: meta.ino(), born: meta.created().ok() })
+    }
+}
+
+/// What the folder's thread works with.
+pub(super) struct Keeper<R> {
+    dir: PathBuf,
+    table: Table,
+    inbox: Arc<Inbox>,
+    /// Written here, read by the `Watch`.
+    wait: Arc<Wait>,
+    hints: Hints,
+    /// The folder that was looked at last and was not lost.
+    home: Option<Identity>,
+    /// Why the folder is lost, as it was reported.
+    lost: Option<Loss>,
+    /// What was reported last of files that are not looked at, and when.
+    overlooked: (Overlooked, Duration),
+    report: R,
+}
+
+impl<R: FnMut(Change)> Keeper<R> {
+    pub(super) fn new(
+        dir: PathBuf,
+        max_bytes: u64,
+        inbox: Arc<Inbox>,
+        wait: Arc<Wait>,
+        report: R,
+    ) -> Self {
+        Self {
+            dir,
+            table: Table::new(max_bytes),
+            inbox,
+            wait,
+            hints: Hints::Untried,
+            home: None,
+            lost: None,
+            overlooked: (Overlooked::default(), Duration::ZERO),
+            report,
+        }
+    }
+
+    /// Makes the folder if there is none, and tries to read it.
+    pub(super) fn open(&self) -> io::Result<()> {
+        self.wait.during(|| fs::create_dir_all(&self.dir))?;
+        self.wait.during(|| fs::read_dir(&self.dir)).map(drop)
+    }
+
+    pub(super) fn run(mut self) {
+        let mut mail = Mail::default();
+        while !mail.stop {
+            if mail.uprooted {
+                self.hints = Hints::Untried;
+            }
+            let begun = MonotonicClock.now();
+            self.look(&mail);
+            let now = MonotonicClock.now();
+            let is_lost = self.lost.is_some();
+            let rescan = now + if is_lost { RESCAN_LOST } else { RESCAN };
+            let until = self.table.due().filter(|_| !is_lost).map_or(rescan, |due| rescan.min(due));
+            let gap = LOOK_GAP.max((now - begun) * LOOK_SHARE);
+            mail = self.inbox.wait(now + gap, until);
+        }
+    }
+
+    fn look(&mut self, mail: &Mail) {
+        let (identity, listing) = match self.list() {
+            Ok(found) => found,
+            Err(error) => {
+                // The same folder may come back from a remount, and the kernel's watch would not.
+                self.hints = Hints::Untried;
+                return self.lose(Loss::Unreadable(error.to_string()));
+            }
+        };
+        for name in &mail.forgotten {
+            let gone = self.table.forget(name, &listing.entries);
+            gone.into_iter().for_each(|change| (self.report)(change));
+        }
+        let is_other = self.home.is_some_and(|home| home != identity);
+        let is_empty = listing.entries.is_empty() && self.table.holds_plugins();
+        if is_other && is_empty && !mail.accepted {
+            return self.lose(Loss::Exchanged);
+        }
+        self.home = Some(identity);
+        if self.lost.take().is_some() {
+            (self.report)(Change::FolderBack);
+        }
+        let now = MonotonicClock.now();
+        mail.refused.iter().for_each(|name| self.table.refused(name, now));
+        for order in self.table.look(now, listing, &mail.hints) {
+            let change = match order {
+                Order::Tell(change) => Some(change),
+                Order::Read { name, path, sample } => {
+                    let outcome = disk::read(&path, &sample, &self.wait);
+                    self.table.read(MonotonicClock.now(), &name, outcome)
+                }
+            };
+            change.into_iter().for_each(|change| (self.report)(change));
+        }
+        self.tell_of_overlooked();
+    }
+
+    /// What is in the folder that now has the name.
+    fn list(&mut self) -> io::Result<(Identity, Listing)> {
+        let identity = self.wait.during(|| Identity::of(&self.dir))?;
+        // Before the listing: what changes in between is then listed or heard of, or both.
+        self.keep_watching(identity);
+        Ok((identity, disk::list(&self.dir, self.table.paths(), &self.wait)?))
+    }
+
+    fn lose(&mut self, loss: Loss) {
+        self.table.pause();
+        let same = |before: &Loss| std::mem::discriminant(before) == std::mem::discriminant(&loss);
+        if !self.lost.as_ref().is_some_and(same) {
+            (self.report)(Change::FolderLost(loss.clone()));
+            self.lost = Some(loss);
+        }
+    }
+
+    fn tell_of_overlooked(&mut self) {
+        let (now, (told, at)) = (MonotonicClock.now(), &self.overlooked);
+        let found = self.table.overlooked();
+        let is_due = found.files == 0 || told.files == 0 || now >= *at + OVERLOOKED_PAUSE;
+        if found.files != told.files && is_due {
+            self.overlooked = (found.clone(), now);
+            (self.report)(Change::Overlooked(found.clone()));
+        }
+    }
+
+    /// Sees to it that the kernel watches this folder.
+    fn keep_watching(&mut self, identity: Identity) {
+        if matches!(&self.hints, Hints::Watching { watched, .. } if *watched == identity) {
+            return;
+        }
+        let was_told = matches!(self.hints, Hints::Unavailable);
+        let watcher = self.wait.during(|| start_watcher(&self.dir, &self.inbox));
+        self.hints = match watcher {
+            Ok(watcher) => Hints::Watching { _watcher: watcher, watched: identity },
+            Err(error) => {
+                if !was_told {
+                    tracing::warn!(
+                        dir = %self.dir.display(), %error,
+                        "no events for the plugin folder, changes are noticed within {RESCAN:?}"
+                    );
+                }
+                Hints::Unavailable
+            }
+        };
+    }
+}

@@ -1,0 +1,145 @@
+//! Puts a file into a folder so that nobody ever sees half of it.
+//!
+//! Whoever looks at the folder meanwhile sees a hidden temporary file, which is no plugin. That the
+//! bytes are a module is for the caller to find out.
+
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+
+use super::check_name;
+use crate::stamp::Stamp;
+
+/// Puts `bytes` into the folder as the plugin `name`, so that nobody ever sees half of them:
+/// writes `.name.wasm.tmp`, syncs it, renames it, syncs the folder.
+///
+/// # Errors
+/// The name breaks the rules (`InvalidInput`), somebody else is publishing under it at this moment
+/// (`WouldBlock`), or the file system says no; then the plugin is what it was.
+pub fn publish(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    publish_if(dir, name, bytes, &|| true)
+}
+
+/// Puts `bytes` into the folder like [`publish`], if they are still wanted when all of them are
+/// written: a file system may have kept this waiting until nobody expects it any more.
+///
+/// # Errors
+/// As for [`publish`], and `TimedOut` if they are not wanted.
+pub fn publish_if(
+    dir: &Path,
+    name: &str,
+    bytes: &[u8],
+    is_wanted: &dyn Fn() -> bool,
+) -> io::Result<()> {
+    check_name(name).map_err(|refusal| io::Error::new(io::ErrorKind::InvalidInput, refusal))?;
+    put_if(dir, &format!("{name}.wasm"), bytes, is_wanted)
+}
+
+/// Puts `bytes` into the folder like [`publish`], under any name of a file, which the caller
+/// answers for.
+///
+/// # Errors
+/// As for [`publish`], the rules for names apart.
+pub(in super::super) fn put(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    put_if(dir, name, bytes, &|| true)
+}
+
+fn put_if(dir: &Path, name: &str, bytes: &[u8], is_wanted: &dyn Fn() -> bool) -> io::Result<()> {
+    let temporary = dir.join(format!(".{name}.tmp"));
+    let file = open_alone(&temporary, name)?;
+    let published = write(&file, bytes).and_then(|()| match is_wanted() {
+        true => fs::rename(&temporary, dir.join(name)),
+        false => Err(io::Error::new(io::ErrorKind::TimedOut, "it is not wanted any more")),
+    });
+    if published.is_err() {
+        let _ = fs::remove_file(&temporary); // half a file, or already gone
+    }
+    published?;
+    File::open(dir)?.sync_all()
+}
+
+fn write(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+    file.set_len(0)?; // a publisher that died may have left something
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Opens the temporary file so that two publishers of one name cannot mix their bytes. The lock
+/// goes with the file, so one that died locks nobody out.
+fn open_alone(path: &Path, name: &str) -> io::Result<File> {
+    let busy = || {
+        let text = format!("{name} is being published by somebody else at this moment; try again");
+        io::Error::new(io::ErrorKind::WouldBlock, text)
+    };
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false) // it may be somebody else's, until it is locked
+        .mode(0o644)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
+        .open(path)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(busy()),
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    // The one before us may have renamed it between our opening and our locking: then this is
+    // the published plugin itself.
+    if is_at(&file, path)? { Ok(file) } else { Err(busy()) }
+}
+
+/// Whether the open file is a regular one and still has that name.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let open = Stamp::from(&file.metadata()?);
+    let there = fs::metadata(path).ok().filter(Metadata::is_file);
+    Ok(there.is_some_and(|there| (there.dev(), there.ino()) == (open.device, open.inode)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn publishing_is_whole_or_nothing() {
+        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        let files = || -> Vec<_> {
+            fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect()
+        };
+        fs::write(dir.path().join(".a.wasm.tmp"), b"left behind by one that died").unwrap();
+        publish(dir.path(), "a", b"one").unwrap();
+        assert_eq!(fs::read(dir.path().join("a.wasm")).unwrap(), b"one");
+        assert_eq!(files(), ["a.wasm"]);
+
+        let name = publish(dir.path(), "../a", b"x").unwrap_err();
+        assert_eq!(name.kind(), io::ErrorKind::InvalidInput);
+
+        let temporary = dir.path().join(".a.wasm.tmp");
+        let other = open_alone(&temporary, "a").unwrap();
+        let busy = publish(dir.path(), "a", b"two").unwrap_err();
+        assert_eq!(busy.kind(), io::ErrorKind::WouldBlock);
+        drop(other);
+        publish(dir.path(), "a", b"two").unwrap();
+        assert_eq!(fs::read(dir.path().join("a.wasm")).unwrap(), b"two");
+
+        // One that opened the temporary file before it was renamed holds the published plugin.
+        let file = open_alone(&temporary, "a").unwrap();
+        assert!(is_at(&file, &temporary).unwrap());
+        fs::rename(&temporary, dir.path().join("a.wasm")).unwrap();
+        assert!(!is_at(&file, &temporary).unwrap());
+
+        // A directory in the way: the file system says no, and nothing is left behind.
+        fs::create_dir(dir.path().join("b.wasm")).unwrap();
+        assert!(publish(dir.path(), "b", b"three").is_err());
+        assert!(!dir.path().join(".b.wasm.tmp").exists());
+
+        // Nobody waits for it any more when it is written: it does not take the plugin's place.
+        publish(dir.path(), "a", b"two").unwrap();
+        let late = publish_if(dir.path(), "a", b"late", &|| false).unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(fs::read(dir.path().join("a.wasm")).unwrap(), b"two");
+        assert!(!dir.path().join(".a.wasm.tmp").exists());
+    }
+}

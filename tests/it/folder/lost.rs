@@ -1,0 +1,91 @@
+//! The folder's name leads elsewhere: to an empty mount point, to a deploy, and back.
+
+use std::fs;
+use std::path::Path;
+
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
+use super::bench::Bench;
+
+/// Lets two folders change their names, so that nobody sees either of them missing.
+fn exchange(one: &Path, other: &Path) {
+    renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE).unwrap();
+}
+
+fn with_a_and_b() -> Bench {
+    let bench = Bench::with_a();
+    fs::write(bench.plugin("b"), "two").unwrap();
+    bench.reports("b is two");
+    fs::create_dir(bench.elsewhere("other")).unwrap();
+    bench
+}
+
+#[test]
+fn another_and_empty_folder_is_a_lost_one() {
+    let mut bench = with_a_and_b();
+    for _ in 0..2 {
+        exchange(&bench.plugins(), &bench.elsewhere("other"));
+        bench.reports("folder lost: Exchanged");
+        fs::write(bench.plugins().join("lost+found"), "no plugin").unwrap();
+        exchange(&bench.plugins(), &bench.elsewhere("other"));
+        bench.reports("folder back");
+        bench.is_quiet();
+    }
+}
+
+#[test]
+fn another_folder_with_files_is_a_deploy() {
+    let mut bench = with_a_and_b();
+    fs::write(bench.elsewhere("other").join("b.wasm"), "three").unwrap();
+    exchange(&bench.plugins(), &bench.elsewhere("other"));
+    bench.reports("b is three");
+    bench.reports("a gone");
+    bench.is_quiet();
+}
+
+#[test]
+fn files_that_appear_end_the_loss() {
+    let mut bench = with_a_and_b();
+    exchange(&bench.plugins(), &bench.elsewhere("other"));
+    bench.reports("folder lost: Exchanged");
+    fs::write(bench.plugin("a"), "three").unwrap();
+    bench.reports("folder back");
+    bench.reports("a is three");
+    bench.reports("b gone");
+    bench.is_quiet();
+}
+
+#[test]
+fn the_operator_ends_the_loss() {
+    let mut bench = with_a_and_b();
+    exchange(&bench.plugins(), &bench.elsewhere("other"));
+    bench.reports("folder lost: Exchanged");
+    // Of one plugin, and the others are still waited for.
+    bench.watch.forget("b");
+    bench.reports("b gone");
+    fs::remove_dir(bench.elsewhere("other")).unwrap_err();
+    bench.watch.accept();
+    bench.reports("folder back");
+    bench.reports("a gone");
+    bench.is_quiet();
+
+    let mut bench = Bench::with_a();
+    fs::create_dir(bench.elsewhere("other")).unwrap();
+    exchange(&bench.plugins(), &bench.elsewhere("other"));
+    bench.reports("folder lost: Exchanged");
+    bench.watch.forget("a");
+    bench.reports("a gone");
+    bench.reports("folder back");
+    bench.is_quiet();
+}
+
+/// An empty folder that held nothing before is no lost one, and one that is emptied is emptied.
+#[test]
+fn an_empty_folder_may_be_what_is_wanted() {
+    let mut bench = Bench::new();
+    fs::create_dir(bench.elsewhere("other")).unwrap();
+    exchange(&bench.plugins(), &bench.elsewhere("other"));
+    bench.is_quiet();
+    fs::remove_file(bench.plugin("sentinel1")).unwrap();
+    bench.reports("sentinel1 gone");
+}
