@@ -38,7 +38,7 @@ use crate::image::Value;
 use crate::plugin::compile::Workshop;
 use crate::plugin::{Compiler, Limits};
 use crate::recipe;
-use crate::text::{legible, nearest};
+use crate::text::{legible, legible_lines, nearest};
 use args::{Args, CONFIG, History, List, Named, Reach, Test, Verb};
 pub use offline::CHILD_VERB;
 use outcome::ORDER_TIME;
@@ -124,7 +124,7 @@ fn report(outcome: Result<ExitCode, Failed>) -> ExitCode {
         Err(Failed { exit, message }) => {
             if !message.is_empty() {
                 // Nobody may be there to read it; the exit code says it too.
-                let _ = writeln!(io::stderr(), "error: {message}");
+                let _ = writeln!(io::stderr(), "error: {}", legible_lines(&message));
             }
             ExitCode::from(exit as u8)
         }

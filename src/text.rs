@@ -10,6 +10,11 @@ pub fn legible(text: &str) -> String {
     legible_up_to(usize::MAX, text)
 }
 
+/// The same for a text of several lines, which stay lines.
+pub fn legible_lines(text: &str) -> String {
+    text.split('\n').map(legible).collect::<Vec<_>>().join("\n")
+}
+
 /// The same, cut before it has more than `max` bytes.
 pub fn legible_up_to(max: usize, text: &str) -> String {
     let mut words = String::new();
@@ -58,6 +63,7 @@ mod tests {
         check("12345678\x1b9", "12345678…");
         assert_eq!(legible("a\x1b[2Jb\n\u{9b}"), "a\\u{1b}[2Jb\\n\\u{9b}");
         assert_eq!(legible("grün °C"), "grün °C");
+        assert_eq!(legible_lines("a\n\x1b[2J\tb\n"), "a\n\\u{1b}[2J\\tb\n");
     }
 
     #[test]

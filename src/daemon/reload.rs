@@ -262,7 +262,10 @@ impl Daemon {
     }
 
     fn refuse(&mut self, why: String) {
-        tracing::error!("the configuration stays as it was: {why}");
+        // A line for each problem: a line end within a line of the log would be escaped.
+        for why in why.lines() {
+            tracing::error!("the configuration stays as it was: {why}");
+        }
         self.reload.refused = Some((why, Instant::now()));
     }
 }

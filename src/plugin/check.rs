@@ -83,9 +83,7 @@ fn header(bytes: &[u8]) -> Result<(), Refusal> {
                 "build a core module instead, for example without wasm-tools component",
             ));
         }
-        [0, b'a', b's', b'm', version @ ..] if version.len() >= 4 => {
-            format!("its WebAssembly version is {:02x?}, not 1", &version[..4])
-        }
+        [0, b'a', b's', b'm', _, _, _, _, ..] => "its WebAssembly version is not 1".to_string(),
         _ if MODULE.starts_with(bytes) => "the file is cut off within its header".to_string(),
         [0x7f, b'E', b'L', b'F', ..] => "it is an ELF file, made for this machine's CPU".into(),
         _ if text.starts_with(b"(module") || text.starts_with(b";;") => {
@@ -94,12 +92,26 @@ fn header(bytes: &[u8]) -> Result<(), Refusal> {
                 "translate it with `wat2wasm FILE` and copy the result",
             ));
         }
-        _ => {
-            let start = &bytes[..bytes.len().min(4)];
-            format!("it does not start with \\0asm but with \"{}\"", start.escape_ascii())
-        }
+        // Its bytes are not shown: a link may lead to a file that only the daemon may read.
+        _ => match kind(text) {
+            Some(kind) => format!("it is {kind}, not a WebAssembly module"),
+            None => "it does not start with \\0asm, as every WebAssembly module does".into(),
+        },
     };
     Err(Refusal::new(reason, REMEDY))
+}
+
+/// What people put into the folder by mistake, by its first bytes.
+fn kind(bytes: &[u8]) -> Option<&'static str> {
+    const KINDS: [(&[u8], &str); 6] = [
+        (b"\x1f\x8b", "a gzip file"),
+        (b"PK\x03\x04", "a zip archive"),
+        (b"\xfd7zXZ", "an xz file"),
+        (b"!<arch>", "an archive of object files"),
+        (b"<!", "a web page"),
+        (b"<html", "a web page"),
+    ];
+    KINDS.iter().find(|(start, _)| bytes.starts_with(start)).map(|(_, kind)| *kind)
 }
 
 pub(super) fn malformed(error: &BinaryReaderError) -> Refusal {

@@ -34,9 +34,13 @@ fn what_is_no_module_is_named() {
     check(";; a blinker\n(module)", "it is WebAssembly text", translate);
     let core = "build a core module instead, for example without wasm-tools component";
     check(wat("(component)"), "it is a WebAssembly component", core);
-    check("\0asm\x02\0\0\0", "its WebAssembly version is [02, 00, 00, 00], not 1", copy);
+    check("\0asm\x02\0\0\0", "its WebAssembly version is not 1", copy);
     check("\0asm\x01", "the file is cut off within its header", copy);
-    check("GIF89a", "it does not start with \\0asm but with \"GIF8\"", copy);
+    check("PK\x03\x04", "it is a zip archive, not a WebAssembly module", copy);
+    check("\n<!DOCTYPE html>", "it is a web page, not a WebAssembly module", copy);
+    // Its bytes are nobody's business: the file may be a link to one that only the daemon reads.
+    let start = "it does not start with \\0asm, as every WebAssembly module does";
+    check("root:$6$salt", start, copy);
     let large = vec![0; (16 << 20) + 1];
     check(
         large,
