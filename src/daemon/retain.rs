@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::control::RetainView;
 use crate::retain::{self, Found, OnCorrupt, Store};
 use crate::state::Folder;
+use crate::text::{counted, is_or_are};
 use crate::variable::{Variable, Variables};
 
 /// For the last write before the exit. With the 5 s of the stop itself, and the 2 s that the
@@ -87,7 +88,9 @@ impl Retain {
             tracing::info!(
                 count,
                 number,
-                "{count} retained values are restored from {}, write {number}",
+                "{} {} restored from {}, write {number}",
+                counted(count, "retained value"),
+                is_or_are(count),
                 file.display()
             );
         }
