@@ -15,6 +15,7 @@ mod machine;
 mod modbus;
 mod offline;
 mod outcome;
+mod remark;
 mod replay;
 mod screen;
 mod show;

@@ -224,5 +224,5 @@ fn what_cannot_be_run_is_an_error_with_its_reason() {
     let budget = Duration::from_millis(1);
     let report = recipe::run(&workshop(Limits::default()), &module, &recipes, budget).unwrap();
     let refusal = report.recipes[0].refusal.clone().expect("it is refused");
-    assert!(refusal.starts_with("its start trapped: unreachable in #0"), "{refusal}");
+    assert!(refusal.starts_with("its start trapped: unreachable in init"), "{refusal}");
 }
