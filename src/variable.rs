@@ -19,8 +19,8 @@ pub const MAX_VARIABLES: usize = 1024;
 pub const MAX_NAME_BYTES: usize = 128;
 
 /// The most variables that one program may make: a quarter of the table. Programs share it and no
-/// name is ever given back, so one that invents names (a counter within a name is enough) must
-/// leave room for the others; a program that needs as many on purpose declares them.
+/// name is given back before a cold restart, so one that invents names (a counter within a name is
+/// enough) must leave room for the others; a program that needs as many on purpose declares them.
 pub const MAX_MADE: usize = MAX_VARIABLES / 4;
 
 /// All variables. Ids count up in order of creation; only a cold restart removes some, and then ids

@@ -351,7 +351,11 @@ pub(super) fn vars(views: &[VarView], paint: Paint) -> String {
             view.kind.to_string().into(),
             value(view.value).into(),
             if view.retain { "yes" } else { "" }.into(),
-            view.age_ms.map_or("-".into(), |ms| format!("{} ago", age_ms(ms))).into(),
+            match view.age_ms {
+                None => "-".into(),
+                Some(0) => "now".into(),
+                Some(ms) => format!("{} ago", age_ms(ms)).into(),
+            },
             writer(view),
         ]);
     }

@@ -151,8 +151,9 @@ impl RefusedCall {
                  {MAX_VARIABLES} already; {call} is refused with code {code}"
             ),
             Why::VariableType(is, asked) => format!(
-                "the variable {name} is of type {is} and not {asked}; {call} is refused with code \
-                 {code}; `camshaft restart --cold` forgets variables that no [[variable]] declares"
+                "the variable {name} has another type, {is} and not {asked}; {call} is refused \
+                 with code {code}; `camshaft restart --cold` forgets variables that no [[variable]] \
+                 declares"
             ),
             Why::NoVariable => {
                 format!("there is no variable {name} yet; {call} is refused with code {code}")

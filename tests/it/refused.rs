@@ -59,9 +59,9 @@ fn a_refused_call_is_told_once_and_counted_wherever_one_looks() {
     let file = daemon.path("asker.wasm");
     fs::write(&file, wat(ASKER)).unwrap();
     let deployed = stdout(&daemon, &["deploy", file.to_str().unwrap()]);
-    let by_type = "the variable kept is of type int and not double; wasm_variable_write_double is \
-                   refused with code 4; `camshaft restart --cold` forgets variables that no \
-                   [[variable]] declares";
+    let by_type = "the variable kept has another type, int and not double; \
+                   wasm_variable_write_double is refused with code 4; `camshaft restart --cold` \
+                   forgets variables that no [[variable]] declares";
     assert!(deployed.contains(&format!("  refused: {by_type}")), "{deployed}");
     let view = daemon.wait_for("asker", "polled", |view| view.polls > 100);
     let expected = [
