@@ -152,8 +152,8 @@ impl RefusedCall {
             ),
             Why::VariableType(is, asked) => format!(
                 "the variable {name} has another type, {is} and not {asked}; {call} is refused \
-                 with code {code}; `camshaft restart --cold` forgets variables that no [[variable]] \
-                 declares"
+                 with code {code}; `camshaft restart --cold` forgets variables that no \
+                 [[variable]] declares"
             ),
             Why::NoVariable => {
                 format!("there is no variable {name} yet; {call} is refused with code {code}")
