@@ -34,10 +34,11 @@ pub(super) async fn force(what: Force, screen: &mut Screen) -> Outcome {
 
 pub(super) async fn unforce(what: Unforce, screen: &mut Screen) -> Outcome {
     client(what.reach).unforce(what.point.as_deref()).await?;
-    Ok(match what.point {
-        Some(point) => screen.print(&format!("{point}: not forced any more\n"))?,
-        None => screen.print("no point is forced any more\n")?,
-    })
+    let said = match what.point {
+        Some(point) => format!("{point}: not forced any more\n"),
+        None => "no point is forced any more\n".into(),
+    };
+    Ok(screen.print(&said)?)
 }
 
 pub(super) async fn forces(list: List, screen: &mut Screen) -> Outcome {
