@@ -15,6 +15,7 @@ mod machine;
 mod modbus;
 mod offline;
 mod outcome;
+mod remark;
 mod replay;
 mod screen;
 mod show;
@@ -39,7 +40,7 @@ use crate::image::Value;
 use crate::plugin::compile::Workshop;
 use crate::plugin::{Compiler, Limits};
 use crate::recipe;
-use crate::text::{legible, nearest};
+use crate::text::{legible, legible_lines, nearest};
 use args::{Args, CONFIG, History, List, Named, Reach, Test, Verb};
 pub use offline::CHILD_VERB;
 use outcome::ORDER_TIME;
@@ -124,7 +125,7 @@ fn report(outcome: Result<ExitCode, Failed>) -> ExitCode {
         Ok(code) => code,
         Err(Failed { exit, message }) => {
             if !message.is_empty() {
-                screen::say_last(message);
+                screen::say_last(legible_lines(&message));
             }
             ExitCode::from(exit as u8)
         }

@@ -73,6 +73,12 @@ impl Bounds {
     }
 }
 
+/// How many bytes of addresses this process may use, where the system limits that.
+pub fn address_limit() -> Option<u64> {
+    let (soft, _) = getrlimit(Resource::RLIMIT_AS).ok()?;
+    (soft != nix::sys::resource::RLIM_INFINITY).then_some(soft)
+}
+
 /// Most open files of a process that shall open none: its three pipes, and a few that the C library
 /// opens for a moment, where nothing else forbids it.
 const MAX_FILES: rlim_t = 8;

@@ -240,11 +240,11 @@ impl Daemon {
                         entry.ready.take_if(|ready| ready.generation() == generation)
                 {
                     // A reload may have changed them since the preparation began.
-                    ready.program.program.configure(settings, &self.config.points);
-                    let missed = self.reins.latest.read().missed;
+                    let program = &mut ready.program.program;
+                    program.configure(settings, &self.config.points);
+                    let (missed, hash) = (self.reins.latest.read().missed, program.hash);
                     let (times, at) = (ready.times, MonotonicClock.now());
-                    let hash = ready.program.program.hash;
-                    entry.ordered = Some(Ordered { hash, generation, times, at, missed });
+                    entry.order(Ordered { hash, generation, times, at, missed }, program.refused());
                     if let Err(rtrb::PushError::Full(order)) =
                         self.reins.orders.push(Order::Install(ready.program))
                         && let Order::Install(program) = order

@@ -4,7 +4,8 @@
 //! it is asked for fields, so a log line must make sense by its message alone; its fields repeat
 //! the facts in the words of the configuration, for searching. This file writes no log file and
 //! rotates nothing: stderr and the journal have owners for that. Whether stderr is the journal is
-//! found out in `systemd.rs`; the journal's protocol is in `log/journal.rs`.
+//! found out in `systemd.rs`; the journal's protocol is in `log/journal.rs`, and that no text of
+//! strangers forges a line is seen to in `log/legible.rs`.
 //!
 //! Whoever logs never waits: lines go through a bounded queue to a thread that writes them. While
 //! nobody reads (a pipe that is not drained, Ctrl-S in a terminal, a journal that hangs), the queue
@@ -27,9 +28,11 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::{Registry, reload};
 
 use self::journal::{Datagrams, Socket};
+use self::legible::Legible;
 use crate::systemd;
 
 mod journal;
+mod legible;
 
 /// Room for lines that nobody has read yet: the burst of 1024 that programs may say between two
 /// looks of the daemon, eight times over. With lines of 300 bytes that is 2.5 MB.
@@ -150,7 +153,7 @@ pub fn start(settings: &Settings) -> anyhow::Result<(Handle, LogWriter)> {
             (output, lost, writer, failed.and_then(Result::err))
         }
     };
-    let subscriber = tracing_subscriber::registry().with(filter).with(output);
+    let subscriber = tracing_subscriber::registry().with(filter).with(Legible(output));
     tracing::subscriber::set_global_default(subscriber).context("the log was started before")?;
     std::panic::set_hook(Box::new(say_panic));
     if let Some(error) = warning {

@@ -10,6 +10,11 @@ pub fn legible(text: &str) -> String {
     legible_up_to(usize::MAX, text)
 }
 
+/// The same for a text of several lines, which stay lines.
+pub fn legible_lines(text: &str) -> String {
+    text.split('\n').map(legible).collect::<Vec<_>>().join("\n")
+}
+
 /// The same, cut before it has more than `max` bytes.
 pub fn legible_up_to(max: usize, text: &str) -> String {
     let mut words = String::new();
@@ -26,6 +31,24 @@ pub fn legible_up_to(max: usize, text: &str) -> String {
         }
     }
     words
+}
+
+/// A number of things of one kind: `1 device`, `2 devices`.
+pub fn counted<N: TryInto<u64>>(number: N, thing: &str) -> String {
+    match number.try_into().unwrap_or(u64::MAX) {
+        1 => format!("1 {thing}"),
+        number => format!("{number} {thing}s"),
+    }
+}
+
+/// The verb that goes with so many things.
+pub fn is_or_are(number: usize) -> &'static str {
+    if number == 1 { "is" } else { "are" }
+}
+
+/// How often: `once`, `2 times`.
+pub fn times(number: u64) -> String {
+    if number == 1 { "once".into() } else { format!("{number} times") }
 }
 
 /// The known word that `word` is probably a slip of: at most a third of it is different.
@@ -58,6 +81,14 @@ mod tests {
         check("12345678\x1b9", "12345678…");
         assert_eq!(legible("a\x1b[2Jb\n\u{9b}"), "a\\u{1b}[2Jb\\n\\u{9b}");
         assert_eq!(legible("grün °C"), "grün °C");
+        assert_eq!(legible_lines("a\n\x1b[2J\tb\n"), "a\n\\u{1b}[2J\\tb\n");
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        let all = [0u64, 1, 2].map(|number| counted(number, "device"));
+        assert_eq!(all, ["0 devices", "1 device", "2 devices"]);
+        assert_eq!([1, 2].map(times), ["once", "2 times"]);
     }
 
     #[test]

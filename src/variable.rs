@@ -5,9 +5,11 @@
 //! happen inside a cycle. Who may write which variable is in `plugin/rights.rs`; here it is only
 //! counted how many each program has made.
 
-use serde::{Deserialize, Serialize};
+mod value;
 
-use crate::image::Value;
+use std::time::Duration;
+
+pub use value::{Denied, Maker, Variable, VariableKind, Written};
 
 /// The most variables at one time; with [`MAX_NAME_BYTES`] this bounds the table to 128 KiB of
 /// names.
@@ -17,122 +19,12 @@ pub const MAX_VARIABLES: usize = 1024;
 pub const MAX_NAME_BYTES: usize = 128;
 
 /// The most variables that one program may make: a quarter of the table. Programs share it and no
-/// name is ever given back, so one that invents names (a counter within a name is enough) must
-/// leave room for the others; a program that needs as many on purpose declares them.
+/// name is given back before a cold restart, so one that invents names (a counter within a name is
+/// enough) must leave room for the others; a program that needs as many on purpose declares them.
 pub const MAX_MADE: usize = MAX_VARIABLES / 4;
 
-/// The type of a variable, fixed when it is created.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum VariableKind {
-    /// True or false.
-    Boolean,
-    /// A 32-bit signed integer.
-    Int,
-    /// A 64-bit float.
-    Double,
-}
-
-impl std::fmt::Display for VariableKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Boolean => "boolean",
-            Self::Int => "int",
-            Self::Double => "double",
-        })
-    }
-}
-
-/// A variable's value; the variant is its type.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Variable {
-    /// True or false.
-    Boolean(bool),
-    /// A 32-bit signed integer.
-    Int(i32),
-    /// A 64-bit float.
-    Double(f64),
-}
-
-impl Variable {
-    /// The type.
-    pub const fn kind(self) -> VariableKind {
-        match self {
-            Self::Boolean(_) => VariableKind::Boolean,
-            Self::Int(_) => VariableKind::Int,
-            Self::Double(_) => VariableKind::Double,
-        }
-    }
-
-    /// Whether it is the same, bit for bit: not a number is the same as itself.
-    pub fn is_same(self, other: Self) -> bool {
-        match (self, other) {
-            (Self::Double(one), Self::Double(other)) => one.to_bits() == other.to_bits(),
-            _ => self == other,
-        }
-    }
-
-    /// The value that a new variable of `kind` has before anybody writes it.
-    pub const fn initial(kind: VariableKind) -> Self {
-        match kind {
-            VariableKind::Boolean => Self::Boolean(false),
-            VariableKind::Int => Self::Int(0),
-            VariableKind::Double => Self::Double(0.0),
-        }
-    }
-
-    /// `value` as a variable of `kind`, if it is one: an int must fit 32 bits, a double takes any
-    /// number.
-    pub fn from_value(kind: VariableKind, value: Value) -> Option<Self> {
-        match (kind, value) {
-            (VariableKind::Boolean, Value::Bool(value)) => Some(Self::Boolean(value)),
-            (VariableKind::Int, Value::Int(value)) => value.try_into().ok().map(Self::Int),
-            (VariableKind::Double, Value::Int(value)) => Some(Self::Double(value as f64)),
-            (VariableKind::Double, Value::Real(value)) => Some(Self::Double(value)),
-            _ => None,
-        }
-    }
-}
-
-impl From<Variable> for Value {
-    fn from(variable: Variable) -> Self {
-        match variable {
-            Variable::Boolean(value) => Self::Bool(value),
-            Variable::Int(value) => Self::Int(value.into()),
-            Variable::Double(value) => Self::Real(value),
-        }
-    }
-}
-
-/// Why a variable was not written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Denied {
-    /// It is not granted to this program.
-    NotGranted,
-    /// It exists with this other type, or is declared with it.
-    OtherType(VariableKind),
-    /// This program has made [`MAX_MADE`] already.
-    Quota,
-    /// The table is full, or the name is empty or too long.
-    Limit,
-}
-
-/// Who has made a variable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Maker(u64);
-
-impl Maker {
-    /// The configuration or an operator, who have no quota.
-    pub const HOST: Self = Self(0);
-
-    /// The program for whose name this number stands. Two programs with the same number would share
-    /// a quota, and nothing else.
-    pub const fn program(number: u64) -> Self {
-        Self(if number == 0 { 1 } else { number })
-    }
-}
-
-/// All variables. Ids count up in order of creation; none is ever removed while the daemon runs.
+/// All variables. Ids count up in order of creation; only a cold restart removes some, and then ids
+/// count anew.
 #[derive(Debug)]
 pub struct Variables {
     /// All names, one after the other.
@@ -142,6 +34,10 @@ pub struct Variables {
     values: Vec<Variable>,
     /// Who has made each variable.
     makers: Vec<Maker>,
+    /// Who wrote each variable last; `None` while it has the value that it began with.
+    written: Vec<Option<Written>>,
+    /// How often ids began to count anew.
+    removals: u64,
     /// Ids in order of name: sorted, because a look-up by bisection needs no allocation.
     by_name: Vec<u16>,
     /// What each variable written since the last commit was before; `None` for one created since.
@@ -160,6 +56,8 @@ impl Default for Variables {
             ends: Vec::with_capacity(MAX_VARIABLES),
             values: Vec::with_capacity(MAX_VARIABLES),
             makers: Vec::with_capacity(MAX_VARIABLES),
+            written: Vec::with_capacity(MAX_VARIABLES),
+            removals: 0,
             by_name: Vec::with_capacity(MAX_VARIABLES),
             journal: Vec::with_capacity(MAX_VARIABLES),
             noted: Vec::with_capacity(MAX_VARIABLES),
@@ -219,6 +117,7 @@ impl Variables {
                 self.ends.push(self.names.len());
                 self.values.push(value);
                 self.makers.push(maker);
+                self.written.push(None);
                 self.noted.push(false);
                 self.by_name.insert(place, id);
                 self.note(id, None);
@@ -302,6 +201,62 @@ impl Variables {
         }
     }
 
+    /// The same, and remembers who has written it and when.
+    pub fn commit_as(&mut self, by: Maker, at: Duration) {
+        for (id, _) in &self.journal {
+            self.written[usize::from(*id)] = Some(Written { by, at });
+        }
+        self.commit();
+    }
+
+    /// Who wrote the variable `name` last; `None` while it has the value that it began with.
+    pub fn written_last(&self, name: &str) -> Option<Written> {
+        let found = self.position(name).ok()?;
+        self.written[usize::from(self.by_name[found])]
+    }
+
+    /// Removes every variable that `is_kept` does not name, once everything is committed. Allocates
+    /// nothing.
+    pub fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {
+        debug_assert!(self.journal.is_empty(), "what is provisional is known by its id");
+        self.removals += 1;
+        // For each id whether it is kept, and which it has then.
+        let mut new = [None; MAX_VARIABLES];
+        let mut count = 0u16;
+        for (id, new) in (0..self.values.len() as u16).zip(&mut new) {
+            if is_kept(self.name(id)) {
+                *new = Some(count);
+                count += 1;
+            }
+        }
+        let (mut at, mut owner, ends) = (0, 0, &self.ends);
+        self.names.retain(|c| {
+            while ends[owner] == at {
+                owner += 1;
+            }
+            at += c.len_utf8();
+            new[owner].is_some()
+        });
+        let (mut start, mut end) = (0, 0);
+        for id in 0..self.ends.len() {
+            let len = self.ends[id] - start;
+            start = self.ends[id];
+            if let Some(new) = new[id] {
+                end += len;
+                self.ends[usize::from(new)] = end;
+            }
+        }
+        self.ends.truncate(count.into());
+        keep(&mut self.values, &new);
+        keep(&mut self.makers, &new);
+        keep(&mut self.written, &new);
+        self.noted.truncate(count.into());
+        self.by_name.retain(|id| new[usize::from(*id)].is_some());
+        for id in &mut self.by_name {
+            *id = new[usize::from(*id)].unwrap_or_default();
+        }
+    }
+
     /// Undoes everything written since the last commit.
     pub fn revert(&mut self) {
         // Backwards: the variables created last are the last ones in every list.
@@ -323,6 +278,7 @@ impl Variables {
         self.names.truncate(self.ends.last().copied().unwrap_or(0));
         self.values.pop();
         self.makers.pop();
+        self.written.pop();
         self.noted.pop();
     }
 
@@ -351,8 +307,9 @@ impl Variables {
     /// Becomes equal to `other`, which has nothing uncommitted, without allocating.
     pub fn copy_from(&mut self, other: &Self) {
         let common = self.ends.last().copied().unwrap_or(0);
-        if other.ends.get(..self.ends.len()) == Some(&self.ends) {
-            // Committed names only ever grow, so an older copy lacks just the tail.
+        let is_older = self.removals == other.removals;
+        if is_older && other.ends.get(..self.ends.len()) == Some(&self.ends) {
+            // Between two removals names only ever grow, so an older copy lacks just the tail.
             self.names.push_str(&other.names[common..]);
         } else {
             self.names.clone_from(&other.names);
@@ -360,6 +317,8 @@ impl Variables {
         self.ends.clone_from(&other.ends);
         self.values.clone_from(&other.values);
         self.makers.clone_from(&other.makers);
+        self.written.clone_from(&other.written);
+        self.removals = other.removals;
         self.by_name.clone_from(&other.by_name);
         self.noted.clone_from(&other.noted);
     }
@@ -373,6 +332,12 @@ impl Variables {
     fn position(&self, name: &str) -> Result<usize, usize> {
         self.by_name.binary_search_by(|&id| self.name(id).cmp(name))
     }
+}
+
+/// Keeps the entries of ids that have a new one.
+fn keep<T>(list: &mut Vec<T>, new: &[Option<u16>]) {
+    let mut new = new.iter();
+    list.retain(|_| new.next().is_some_and(Option::is_some));
 }
 
 #[cfg(test)]
@@ -470,6 +435,60 @@ mod tests {
         assert_eq!((written[0].0.as_str(), written.len()), ("new", 2));
         variables.commit();
         assert_eq!(variables.written(), []);
+    }
+
+    #[test]
+    fn who_wrote_last_is_known_once_it_counts() {
+        let mut variables = Variables::default();
+        let (one, at) = (Maker::program(1), Duration::from_secs);
+        variables.write("a", Variable::Int(1)).unwrap();
+        variables.commit();
+        assert_eq!(variables.written_last("a"), None);
+        variables.write_as(one, "a", Variable::Int(2)).unwrap();
+        variables.write_as(one, "b", Variable::Int(2)).unwrap();
+        assert_eq!(variables.written_last("a"), None);
+        variables.commit_as(one, at(3));
+        variables.write("b", Variable::Int(5)).unwrap();
+        variables.commit_as(Maker::HOST, at(4));
+        variables.write_as(one, "b", Variable::Int(6)).unwrap();
+        variables.revert();
+        let mut copy = Variables::default();
+        copy.copy_from(&variables);
+        for variables in [&variables, &copy] {
+            assert_eq!(variables.written_last("a"), Some(Written { by: one, at: at(3) }));
+            assert_eq!(variables.written_last("b"), Some(Written { by: Maker::HOST, at: at(4) }));
+        }
+    }
+
+    #[test]
+    fn what_is_removed_leaves_the_others_as_they_were() {
+        // Compared with a table into which only the others were written.
+        let mut random = fastrand::Rng::with_seed(3);
+        for _ in 0..200 {
+            let mut all: Vec<_> =
+                (0..random.usize(..20)).map(|n| format!("{}ü{n}", "x".repeat(n % 5))).collect();
+            random.shuffle(&mut all);
+            let is_kept = |name: &str| name.len() % 2 == 1;
+            let (mut variables, mut expected) = (Variables::default(), Variables::default());
+            for (name, n) in all.iter().zip(0..) {
+                variables.write(name, Variable::Int(n)).unwrap();
+                if is_kept(name) {
+                    expected.write(name, Variable::Int(n)).unwrap();
+                }
+            }
+            variables.commit();
+            expected.commit();
+            let mut copy = variables.clone();
+            variables.retain(is_kept);
+            variables.write("same length", Variable::Int(1)).unwrap();
+            expected.write("same length", Variable::Int(1)).unwrap();
+            variables.commit();
+            copy.copy_from(&variables);
+            for found in [&variables, &copy] {
+                assert!(found.iter().eq(expected.iter()), "{found:?}");
+                assert!(all.iter().all(|name| found.read(name) == expected.read(name)));
+            }
+        }
     }
 
     #[test]

@@ -123,7 +123,7 @@ pub(super) enum Verb {
         /// Name of the plugin: its file without .wasm
         #[arg(required_unless_present = "cold", conflicts_with = "cold")]
         name: Option<String>,
-        /// Restart all programs, with all variables at their initial values
+        /// Restart all programs, with all declared variables at their initial values and no others
         #[arg(long)]
         cold: bool,
         #[command(flatten)]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::args::{Deploy, Named, Rollback};
 use super::outcome::{self, Fate, ORDER_TIME};
+use super::remark::refusals;
 use super::screen::Screen;
 use super::{Exit, Failed, Outcome, client, show};
 use crate::control::client::Client;
@@ -78,12 +79,22 @@ async fn wait_for_fate(
     screen: &mut Screen,
 ) -> Outcome {
     let version = show::short(hash);
-    let judge = |view: Option<&PluginView>| outcome::fate(view?, hash);
-    let text = match outcome::watch(client, name, limit, judge).await? {
+    let judge = |view: Option<&PluginView>| {
+        let view = view?;
+        Some((outcome::fate(view, hash)?, refusals(view)))
+    };
+    let found = outcome::watch(client, name, limit, judge).await?;
+    let (found, refused) = match found {
+        Ok((fate, refused)) => (Ok(fate), refused),
+        Err(seen) => (Err(seen), Vec::new()),
+    };
+    let refused = refused.iter().map(|refusal| format!("  refused: {refusal}\n"));
+    let refused: String = refused.collect();
+    let text = match found {
         Ok(Fate::Runs(Some(swap))) => {
-            format!("{name}: version {version} runs\n  {}\n", show::swap(&swap))
+            format!("{name}: version {version} runs\n  {}\n{refused}", show::swap(&swap))
         }
-        Ok(Fate::Runs(None)) => format!("{name}: version {version} runs\n"),
+        Ok(Fate::Runs(None)) => format!("{name}: version {version} runs\n{refused}"),
         Ok(Fate::Held) => format!(
             "{name}: version {version} is in place but held; \
              `camshaft release {name}` lets it run\n"

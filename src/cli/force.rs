@@ -34,8 +34,11 @@ pub(super) async fn force(what: Force, screen: &mut Screen) -> Outcome {
 
 pub(super) async fn unforce(what: Unforce, screen: &mut Screen) -> Outcome {
     client(what.reach).unforce(what.point.as_deref()).await?;
-    let point = what.point.as_deref().unwrap_or("every point");
-    Ok(screen.print(&format!("{point}: not forced any more\n"))?)
+    let said = match what.point {
+        Some(point) => format!("{point}: not forced any more\n"),
+        None => "no point is forced any more\n".into(),
+    };
+    Ok(screen.print(&said)?)
 }
 
 pub(super) async fn forces(list: List, screen: &mut Screen) -> Outcome {
@@ -65,7 +68,8 @@ fn table(views: &[ForceView], paint: Paint) -> String {
             Cell::from(&view.point),
             value(view.value).into(),
             state,
-            view.left_ms.map_or("-".into(), |ms| age_s(ms / 1000)).into(),
+            // One that has 900 ms left is not over.
+            view.left_ms.map_or("-".into(), |ms| age_s(ms.div_ceil(1000))).into(),
             Cell::from(&view.owner),
             Cell::from(&view.since),
             Cell::from(&view.reason),

@@ -62,8 +62,9 @@ it ends the machine too and counts apart; [recovery] in the configuration says h
 /// Below the help of `restart`.
 pub(super) const RESTART_HELP: &str = "\
 --cold concerns the whole machine. Every program is taken out and every output becomes safe; all
-variables get their initial values, retained ones also on disk (one that no [[variable]]
-declares gets false or 0); then all programs that are not held start anew.
+variables that a [[variable]] declares get their initial values, retained ones also on disk;
+those that programs have made are forgotten with their types; then all programs that are not held
+start anew.
 
 Examples:
   camshaft restart tank

@@ -58,6 +58,9 @@ fn told(receipt: &Receipt) -> (Style, &'static str, String) {
         Event::Trapped { trap, count } => {
             (Style::Bad, "trapped", format!("{trap}{}", in_a_row(*count)))
         }
+        Event::Reported { file } => {
+            (Style::Plain, "reported", format!("`camshaft replay {file}` runs the trap again"))
+        }
         Event::Quarantined { reason } => (Style::Bad, "quarantined", reason.clone()),
         Event::Held { by } => (Style::Warn, "held", who(*by).into()),
         Event::Released { by } => (Style::Plain, "released", who(*by).into()),

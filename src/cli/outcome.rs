@@ -87,6 +87,37 @@ pub(super) mod tests {
     use super::*;
     use crate::control::Want;
 
+    /// A plugin of which one version is in the file and runs.
+    pub(in crate::cli) fn view(state: PluginState) -> PluginView {
+        PluginView {
+            name: "p".into(),
+            file: "p.wasm".into(),
+            want: Want::Run,
+            state,
+            reason: None,
+            hash: Some("a".repeat(64)),
+            file_hash: Some("a".repeat(64)),
+            generation: 1,
+            polls: 0,
+            degraded: false,
+            probation: false,
+            traps: 0,
+            since_cycle: 0,
+            restart_in_ms: None,
+            memory_bytes: 0,
+            budget_us: 2500,
+            every: 1,
+            poll: Default::default(),
+            last_trap: None,
+            last_swap: None,
+            denied: false,
+            refused: Vec::new(),
+            refused_others: 0,
+            lost: Vec::new(),
+            report: None,
+        }
+    }
+
     #[test]
     fn the_fate_of_a_deploy() {
         use PluginState::{Backoff, Held, Preparing, Quarantined, Refused, Running};
@@ -96,26 +127,10 @@ pub(super) mod tests {
         ) {
             let some = |text: &str| (!text.is_empty()).then(|| text.to_string());
             let view = PluginView {
-                name: "p".into(),
-                file: "p.wasm".into(),
-                want: Want::Run,
-                state,
                 reason: some(reason),
                 hash: some(hash),
                 file_hash: some(file),
-                generation: 1,
-                polls: 0,
-                degraded: false,
-                probation: false,
-                traps: 0,
-                since_cycle: 0,
-                restart_in_ms: None,
-                memory_bytes: 0,
-                budget_us: 2500,
-                every: 1,
-                poll: Default::default(),
-                last_trap: None,
-                last_swap: None,
+                ..view(state)
             };
             assert_eq!(fate(&view, "new"), expected, "{state:?} {hash} {file} {reason}");
         }

@@ -10,7 +10,7 @@ use crate::config;
 use crate::crash::{self, Judgement, Report, Verdict};
 use crate::plugin::record::Frame;
 use crate::plugin::{Limits, read_module};
-use crate::text::{legible, legible_up_to};
+use crate::text::{counted, legible, legible_up_to, times};
 
 /// Frames of a backtrace that are shown: a recursion shows itself in fewer.
 const MAX_FRAMES: usize = 16;
@@ -73,8 +73,10 @@ fn show(judgement: &Judgement, paint: Paint) -> String {
     text += &backtrace(frames, paint);
     text += &cycles(judgement, paint);
     text += &format!(
-        "{}  {sections} calls, in which it called the host {calls} times\n",
-        label("replay")
+        "{}  {}, in which it called the host {}\n",
+        label("replay"),
+        counted(*sections, "call"),
+        times(*calls as u64)
     );
     let same = match judgement.same_memory {
         Some(true) => Some("the same at the end, byte by byte"),

@@ -1,7 +1,8 @@
 //! Standard output: written whole, coloured only for eyes, redrawn in place on a terminal. And the
 //! last words on standard error.
 //!
-//! What is written comes from `show.rs`.
+//! What is written comes from `show.rs`. Words of strangers lose their power over the terminal here
+//! at the latest: of what it is given to print, only lines and our own colours are passed on.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc;
@@ -10,7 +11,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::table::Paint;
+use super::table::{CODES, Paint};
+use crate::text::{legible, legible_lines};
 
 /// How long the last words of a process may take to be written: nobody need be there to read them,
 /// and systemd and people wait for the end.
@@ -41,6 +43,10 @@ impl Screen {
     /// # Errors
     /// When nobody reads any more, for one.
     pub(super) fn print(&mut self, text: &str) -> io::Result<()> {
+        self.write(&harmless(text))
+    }
+
+    fn write(&mut self, text: &str) -> io::Result<()> {
         self.out.write_all(text.as_bytes())?;
         self.out.flush()
     }
@@ -64,7 +70,7 @@ impl Screen {
     /// As [`Screen::print`].
     pub(super) fn json(&mut self, view: &(impl Serialize + ?Sized)) -> io::Result<()> {
         let text = serde_json::to_string_pretty(view).expect("views have text keys");
-        self.print(&(text + "\n"))
+        self.write(&(harmless_json(&text) + "\n"))
     }
 
     /// Prints `frame` in place of the last one.
@@ -80,11 +86,42 @@ impl Screen {
             Ok(size) if size.ws_col > 1 => usize::from(size.ws_col) - 1,
             _ => usize::MAX,
         };
-        let frame = cut(frame, width);
+        let frame = cut(&harmless(frame), width);
         // To the top, each line cleared behind its end and the rest below: no flicker.
         let lines = frame.replace('\n', "\x1b[K\n");
-        self.print(&format!("\x1b[H{lines}\x1b[J"))
+        self.write(&format!("\x1b[H{lines}\x1b[J"))
     }
+}
+
+/// `text` without anything that acts on a terminal but line ends and our own colours.
+fn harmless(text: &str) -> String {
+    let mut pieces = text.split('\x1b');
+    let mut harmless = legible_lines(pieces.next().unwrap_or_default());
+    for piece in pieces {
+        let color = CODES.iter().find(|color| piece.starts_with(**color)).copied();
+        harmless += if color.is_some() { "\x1b" } else { "\\u{1b}" };
+        harmless += &legible_lines(piece);
+    }
+    harmless
+}
+
+/// JSON with the escapes of its own for what serde leaves as it is, such as a change of the
+/// direction of writing. Such characters are found within texts only.
+fn harmless_json(text: &str) -> String {
+    let mut harmless = String::with_capacity(text.len());
+    for c in text.chars() {
+        let mut units = [0; 2];
+        match c {
+            '\n' => harmless.push(c),
+            _ if legible(c.encode_utf8(&mut [0; 4])).starts_with("\\u") => {
+                for unit in c.encode_utf16(&mut units) {
+                    harmless += &format!("\\u{unit:04x}");
+                }
+            }
+            _ => harmless.push(c),
+        }
+    }
+    harmless
 }
 
 /// Lines of at most `width` characters, because one that wraps moves all below it. What colours
@@ -129,6 +166,21 @@ pub(super) fn say_last(message: String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_lines_and_our_own_colours_reach_the_terminal() {
+        let bad = Paint(true).with(super::super::table::Style::Bad, "bad");
+        assert_eq!(harmless(&format!("a {bad}\nb\n")), format!("a {bad}\nb\n"));
+        assert_eq!(
+            harmless("\x1b[2Ja\r\x07\x1b]0;t\x1b"),
+            "\\u{1b}[2Ja\\r\\u{7}\\u{1b}]0;t\\u{1b}"
+        );
+        assert_eq!(harmless("\u{202e}\u{9b}2J"), "\\u{202e}\\u{9b}2J");
+        let json = serde_json::to_string(&["\u{202e}\u{9b}\x1b\"\\ü\u{e0001}"]).unwrap();
+        let shown = harmless_json(&json);
+        assert_eq!(shown, r#"["\u202e\u009b\u001b\"\\ü\udb40\udc01"]"#);
+        assert_eq!(serde_json::from_str::<Vec<String>>(&shown).unwrap().len(), 1);
+    }
 
     #[test]
     fn lines_are_cut_and_colours_end() {

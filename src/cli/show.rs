@@ -2,6 +2,7 @@
 //!
 //! Pure: a view in, text out. The same facts for programs are the JSON of the view itself.
 
+use super::remark::remarks;
 use super::table::{Cell, Paint, Side, Style, Table};
 use super::unit::{age_ms, age_s, bytes, time_ns, time_us, value};
 use crate::control::{
@@ -10,7 +11,7 @@ use crate::control::{
 use crate::driver::Delivery;
 use crate::image::{Class, Direction, Quality, Value};
 use crate::scan::stats::Summary;
-use crate::text::legible;
+use crate::text::{counted, legible};
 
 use Side::{Left, Right};
 
@@ -40,7 +41,7 @@ pub(super) fn status(view: &StatusView, paint: Paint) -> String {
     if let Some(stall) = &view.stalled {
         let label = paint.with(Style::Bad, "scan    ");
         let (since, exit) = (age_ms(stall.since_ms), age_ms(stall.exit_in_ms));
-        text += &format!("{label}  STANDS since {since}, {}\n", legible(&stall.doing));
+        text += &format!("{label}  STANDS for {since}, {}\n", legible(&stall.doing));
         text += &format!("{label}  outputs of devices are safe; it ends in {exit} if it goes on\n");
     }
     if let Some(why) = &view.config_refused {
@@ -65,12 +66,15 @@ pub(super) fn status(view: &StatusView, paint: Paint) -> String {
         text += &format!("{label}  the folder holds {}\n", legible(files));
     }
     if view.samples_lost + view.log_lines_lost > 0 {
-        let lost = format!("{} samples, {} log lines", view.samples_lost, view.log_lines_lost);
+        let lost = [counted(view.samples_lost, "sample"), counted(view.log_lines_lost, "log line")]
+            .join(", ");
         text += &format!("{}  {lost}\n", paint.with(Style::Warn, "lost    "));
     }
     if view.forces > 0 {
         let label = paint.with(Style::Warn, "forces  ");
-        text += &format!("{label}  {} points are forced: camshaft forces\n", view.forces);
+        let are = if view.forces == 1 { "is" } else { "are" };
+        let points = counted(view.forces, "point");
+        text += &format!("{label}  {points} {are} forced: camshaft forces\n");
     }
     text += &machine(view, paint);
     if let Some(trouble) = &view.history_trouble {
@@ -96,10 +100,11 @@ fn machine(view: &StatusView, paint: Paint) -> String {
     }
     let Some(retain) = &view.retain else { return text };
     let (variables, writes) = (retain.variables, retain.writes);
-    let found = format!("{variables} variables, {writes} writes, {}", bytes(retain.bytes));
+    let (variables, writes) = (counted(variables, "variable"), counted(writes, "write"));
+    let found = format!("{variables}, {writes}, {}", bytes(retain.bytes));
     line(Style::Dim, "retain", &found);
     if let (Some(seconds), Some(reason)) = (retain.failing_s, &retain.reason) {
-        line(Style::Bad, "retain", &format!("failing since {}: {reason}", age_s(seconds)));
+        line(Style::Bad, "retain", &format!("failing for {}: {reason}", age_s(seconds)));
     }
     if let Some(alarm) = &retain.alarm {
         line(Style::Bad, "retain", alarm);
@@ -196,7 +201,7 @@ pub(super) fn plugins(views: &[PluginView], paint: Paint) -> String {
         let traps = if view.traps > 0 { Style::Warn } else { Style::Plain };
         table.row([
             Cell::from(&view.name),
-            Cell::styled(style(view.state), state(view)),
+            Cell::styled(style(view), state(view)),
             short(hash).into(),
             view.polls.to_string().into(),
             Cell::styled(traps, view.traps.to_string()),
@@ -207,12 +212,14 @@ pub(super) fn plugins(views: &[PluginView], paint: Paint) -> String {
             bytes(view.memory_bytes).into(),
         ]);
     }
-    let reasons = views.iter().filter_map(|view| Some((&view.name, view.reason.as_ref()?)));
+    let remarks = views
+        .iter()
+        .flat_map(|view| remarks(view).into_iter().map(move |remark| (&view.name, remark)));
     let mut text = table.render(paint);
-    for (index, (name, reason)) in reasons.enumerate() {
+    for (index, (name, remark)) in remarks.enumerate() {
         let gap = if index == 0 { "\n" } else { "" };
         let name = paint.with(Style::Warn, &legible(name));
-        text += &format!("{gap}{name}: {}\n", legible(reason));
+        text += &format!("{gap}{name}: {remark}\n");
     }
     text
 }
@@ -224,9 +231,16 @@ fn state(view: &PluginView) -> String {
         (PluginState::Backoff, Some(ms)) => {
             format!("backoff, {} left", time_us(ms.saturating_mul(1_000)))
         }
-        (PluginState::Running, _) if other => "running, not the file".into(),
-        (PluginState::Running, _) if view.degraded => "running, degraded".into(),
-        (PluginState::Running, _) if view.probation => "running, on probation".into(),
+        (PluginState::Running, _) => {
+            let special = [
+                (other, ", not the file"),
+                (view.degraded, ", degraded"),
+                (view.denied, ", denied"),
+                (view.probation, ", on probation"),
+            ];
+            let special = special.iter().filter(|(is_so, _)| *is_so).map(|(_, words)| *words);
+            "running".to_owned() + &special.collect::<String>()
+        }
         (state, _) => name(state).into(),
     }
 }
@@ -243,8 +257,9 @@ pub(super) fn name(state: PluginState) -> &'static str {
     }
 }
 
-fn style(state: PluginState) -> Style {
-    match state {
+fn style(view: &PluginView) -> Style {
+    match view.state {
+        PluginState::Running if view.denied || view.degraded => Style::Warn,
         PluginState::Running => Style::Good,
         PluginState::Preparing | PluginState::Backoff | PluginState::Held => Style::Warn,
         PluginState::Quarantined | PluginState::Refused => Style::Bad,
@@ -258,7 +273,7 @@ pub(super) fn short(hash: &str) -> &str {
 
 /// The times of a swap on one line.
 pub(super) fn swap(swap: &SwapView) -> String {
-    let state = swap.state_bytes.map(|bytes| format!(", {bytes} bytes of state"));
+    let state = swap.state_bytes.map(|bytes| format!(", {} of state", counted(bytes, "byte")));
     format!(
         "detect {}, compile {}{}, prepare {}, boundary {}, cycles missed {}{}",
         time_us(swap.detect_us),
@@ -330,12 +345,38 @@ pub(super) fn vars(views: &[VarView], paint: Paint) -> String {
     if views.is_empty() {
         return "no variables\n".into();
     }
-    let head = [(Left, "VARIABLE"), (Left, "TYPE"), (Right, "VALUE"), (Left, "RETAIN")];
-    let mut table = Table::new(head);
+    let mut table = Table::new([
+        (Left, "VARIABLE"),
+        (Left, "TYPE"),
+        (Right, "VALUE"),
+        (Left, "RETAIN"),
+        (Right, "WRITTEN"),
+        (Left, "BY"),
+    ]);
     for view in views {
-        let kept = if view.retain { "yes" } else { "" };
-        let kind = view.kind.to_string().into();
-        table.row([Cell::from(&view.name), kind, value(view.value).into(), kept.into()]);
+        table.row([
+            Cell::from(&view.name),
+            view.kind.to_string().into(),
+            value(view.value).into(),
+            if view.retain { "yes" } else { "" }.into(),
+            match view.age_ms {
+                None => "-".into(),
+                Some(0) => "now".into(),
+                Some(ms) => format!("{} ago", age_ms(ms)).into(),
+            },
+            writer(view),
+        ]);
     }
     table.render(paint)
+}
+
+/// Who wrote a variable last.
+fn writer(view: &VarView) -> Cell {
+    match &view.writer {
+        Some(writer) if view.writer_runs => Cell::from(writer),
+        Some(writer) => Cell::styled(Style::Warn, format!("{writer}, which does not run")),
+        None if view.set_by_operator => "an operator".into(),
+        None if view.age_ms.is_some() => Cell::styled(Style::Warn, "a plugin that is gone"),
+        None => "-".into(),
+    }
 }

@@ -29,6 +29,9 @@ pub(super) enum Style {
     Bad,
 }
 
+/// What follows the escape character of each code that [`Paint`] writes.
+pub(super) const CODES: [&str; 5] = ["[0m", "[2m", "[31m", "[32m", "[33m"];
+
 /// Whether text is coloured.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Paint(pub(super) bool);

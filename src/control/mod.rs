@@ -26,7 +26,7 @@
 //! | `GET /v1/vars` | | list of [`VarView`] |
 //! | `PUT /v1/vars/NAME` | `{"value":42.5}` | `{"done":true}`: the variable has that value |
 //! | `DELETE /v1/retain` | | `{"done":true}`: retained variables have their initial values |
-//! | `POST /v1/restart/cold` | | `{"done":true}`: all have, and all programs start anew |
+//! | `POST /v1/restart/cold` | | `{"done":true}`: others are forgotten, all programs start anew |
 //! | `POST /v1/recover` | | `{"done":true}`: the end of recovery |
 //! | `GET /v1/config/diff`, `POST /v1/config/reload` | | list of [`ChangeView`] |
 //! | `POST /v1/devices/NAME/fault` (`DELETE`) | `{"kind":"freeze"}` | `{"done":true}` |
@@ -63,8 +63,8 @@ pub use force::{
 pub use receipt::{By, Event, Receipt};
 pub use version::{Soundness, VersionView};
 pub use view::{
-    ChangeView, DeviceView, HoldWord, PluginState, PluginView, PointView, RetainView, SafeView,
-    StallView, StatusView, SwapView, VarView, Want,
+    ChangeView, DeviceView, HoldWord, PluginState, PluginView, PointView, RefusedView, RetainView,
+    SafeView, StallView, StatusView, SwapView, VarView, Want,
 };
 
 /// Longest name of a plugin that can be deployed, in bytes. A file name may have 255; this leaves

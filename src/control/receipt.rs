@@ -73,6 +73,11 @@ pub enum Event {
         /// has a receipt, nor has the restart after it: see [`Event::Refused`].
         count: u64,
     },
+    /// A trap of this version can be looked into: `camshaft replay FILE` runs it again.
+    Reported {
+        /// Where the crash report lies.
+        file: String,
+    },
     /// The version before runs again, with its state, because its successor trapped on probation:
     /// here the hash is that of the version that runs again, and the old one that of its successor.
     Rollback,

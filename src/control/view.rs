@@ -219,6 +219,40 @@ pub struct PluginView {
     pub last_trap: Option<Trap>,
     /// The latest swap.
     pub last_swap: Option<SwapView>,
+    /// Whether a call was refused that keeps it from something: all but reads of variables that are
+    /// not there yet.
+    #[serde(default)]
+    pub denied: bool,
+    /// The calls that this instance was refused under its present rights, by kind and name.
+    #[serde(default)]
+    pub refused: Vec<RefusedView>,
+    /// Refused calls of more kinds and names than are told apart.
+    #[serde(default)]
+    pub refused_others: u64,
+    /// The newest crash report of it since the daemon's start.
+    #[serde(default)]
+    pub report: Option<String>,
+    /// Outputs that it, or the version before, owned and that it does not write any more: they are
+    /// nobody's now, and safe.
+    #[serde(default)]
+    pub lost: Vec<String>,
+}
+
+/// Calls of one kind, about one name, that a program was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedView {
+    /// The function that was called first, such as `wasm_point_write_int`.
+    pub call: String,
+    /// The code that it gets, 1 to 5.
+    pub code: i32,
+    /// The point or variable; empty if there is none.
+    pub name: String,
+    /// What is wrong, in words.
+    pub words: String,
+    /// How often.
+    pub count: u64,
+    /// The cycle of the last; 0 before the first poll.
+    pub last_cycle: u64,
 }
 
 /// The five times of a swap.
@@ -324,6 +358,18 @@ pub struct VarView {
     pub value: Value,
     /// Whether it is kept on the disk.
     pub retain: bool,
+    /// The plugin that wrote it last; `null` when none has, or an operator has since.
+    #[serde(default)]
+    pub writer: Option<String>,
+    /// Whether that plugin runs; if not, nobody may be left who writes it.
+    #[serde(default)]
+    pub writer_runs: bool,
+    /// Whether an operator, or a reset, has written it last.
+    #[serde(default)]
+    pub set_by_operator: bool,
+    /// Milliseconds since it was written; `null` while it has the value that it began with.
+    #[serde(default)]
+    pub age_ms: Option<u64>,
 }
 
 #[cfg(test)]

@@ -182,7 +182,12 @@ impl Daemon {
             None => {
                 let names: Vec<_> =
                     self.config.devices.iter().map(|device| device.name.as_str()).collect();
-                let message = format!("there is no device {name:?}; there is {}", names.join(", "));
+                let there = match &*names {
+                    [] => "the configuration has none".into(),
+                    [one] => format!("there is {one}"),
+                    all => format!("there are {}", all.join(", ")),
+                };
+                let message = format!("there is no device {name:?}; {there}");
                 let _ = reply.send(Err(Failure::new(Code::Unknown, message)));
             }
         }

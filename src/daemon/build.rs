@@ -44,6 +44,7 @@ use crate::scan::{self, Reins, Snapshot, thread};
 use crate::state::Folder;
 use crate::supervisor::Supervisor;
 use crate::systemd::{Notifier, Watchdog};
+use crate::text::{counted, is_or_are};
 use crate::variable::{Variable, Variables};
 
 /// Room for guests' log lines between two ticks, 1.2 MB: ten programs may say their burst at once.
@@ -221,7 +222,8 @@ fn open_state(config: &Config) -> anyhow::Result<State> {
             Ok(Err(why))
         }
         Err(error) => Err(error).with_context(|| {
-            format!("state.dir: {dir} cannot be used, and {marked} variables are to be retained")
+            let (variables, are) = (counted(marked, "variable"), is_or_are(marked));
+            format!("state.dir: {dir} cannot be used, and {variables} {are} to be retained")
         }),
     }
 }
@@ -382,7 +384,9 @@ fn introduce(config: &Config) {
     let (file, folder) = (config.path.display(), config.plugins.dir.display());
     let socket = config.control.socket.display();
     tracing::info!(
-        "camshaft {version} scans {devices} devices with {points} points every {period} ({file})"
+        "camshaft {version} scans {} with {} every {period} ({file})",
+        counted(devices, "device"),
+        counted(points, "point")
     );
     tracing::info!("plugins are taken from {folder}; the control socket is {socket}");
     tracing::info!(

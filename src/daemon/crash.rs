@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -58,6 +58,10 @@ pub(super) struct Crashes {
     shelf: Arc<Shelf>,
     under_way: Arc<Semaphore>,
     reported: HashMap<Kind, Instant>,
+    /// Reports under way, with where each lies as soon as that is known.
+    writing: Vec<(String, ModuleHash, Arc<OnceLock<String>>)>,
+    /// The newest report of each plugin.
+    newest: HashMap<String, String>,
 }
 
 impl Crashes {
@@ -67,7 +71,14 @@ impl Crashes {
             shelf: Arc::new(Shelf::new(folder)),
             under_way: Arc::new(Semaphore::new(MAX_UNDER_WAY)),
             reported: HashMap::new(),
+            writing: Vec::new(),
+            newest: HashMap::new(),
         }
+    }
+
+    /// The newest report of this plugin since the daemon's start.
+    pub(super) fn newest(&self, name: &str) -> Option<&String> {
+        self.newest.get(name)
     }
 
     /// Whether this trap is to be reported now; then it is not for a while.
@@ -110,6 +121,22 @@ impl Daemon {
         self.report(self.about(name, hash), kind, || Some(remains));
     }
 
+    /// Records the reports that are written by now.
+    pub(super) fn settle_reports(&mut self) {
+        let is_known = |name: &String| self.supervisor.plugin(name).is_some();
+        let Crashes { writing, newest, .. } = &mut self.crashes;
+        writing.retain(|(name, hash, place)| {
+            let Some(file) = place.get() else {
+                // Whoever wrote it has given up when nobody else has the place.
+                return Arc::strong_count(place) > 1;
+            };
+            newest.retain(|name, _| is_known(name));
+            newest.insert(name.clone(), file.clone());
+            self.record.reported(name, *hash, file.clone());
+            false
+        });
+    }
+
     fn about(&self, name: &str, hash: ModuleHash) -> About {
         let plugins = &self.config.plugins;
         About {
@@ -138,6 +165,8 @@ impl Daemon {
         }
         let (shelf, points) = (Arc::clone(&self.crashes.shelf), Arc::clone(&self.config.points));
         let is_there = self.folder.loss().is_none();
+        let place = Arc::new(OnceLock::new());
+        self.crashes.writing.push((about.plugin.clone(), about.hash, Arc::clone(&place)));
         tokio::task::spawn_blocking(move || {
             let name = about.plugin.clone();
             // First of all: with the instance its share of plugins.code is given back, which the
@@ -151,6 +180,7 @@ impl Daemon {
             match shelf.put(&report) {
                 Ok(path) => {
                     let report = path.display();
+                    let _ = place.set(report.to_string());
                     tracing::warn!(
                         plugin = name,
                         %report,

@@ -40,19 +40,20 @@ impl Daemon {
     pub(super) fn force(&mut self, name: &str, order: ForceOrder, reply: oneshot::Sender<Reply>) {
         match self.understand(name, &order) {
             Ok(force) => {
+                let how_long = match lasting(&order) {
+                    Some(time) => format!("for {}", humantime::format_duration(time)),
+                    None => "until it is ended".to_owned(),
+                };
                 let ForceOrder { value, owner, reason, .. } = order;
                 let cycle = self.reins.latest.read().cycle;
                 let (owner, reason) = (legible(&owner), legible(&reason));
-                let how_long = force.until.map_or("until it is ended".to_owned(), |until| {
-                    let left = until.saturating_sub(self.now()).as_secs();
-                    format!("for {}", humantime::format_duration(Duration::from_secs(left)))
-                });
+                let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
                 tracing::warn!(
                     audit = "force",
                     point = name,
                     owner,
                     reason,
-                    "{name} is forced to {value} by {owner} {how_long}: {reason}"
+                    "{name} is forced to {value} by {owner} {how_long}{why}"
                 );
                 let since = SystemTime::now();
                 let noted = Noted { owner, reason, since, cycle, is_seen: false };
@@ -80,14 +81,13 @@ impl Daemon {
         if order.reason.len() > MAX_REASON_BYTES {
             return invalid(format!("a reason of at most {MAX_REASON_BYTES} bytes is wanted"));
         }
-        let lasting = order.for_ms.map_or(DEFAULT_FORCE, Duration::from_millis);
-        let until = match (order.forever, order.for_ms) {
-            (true, Some(_)) => return invalid("either for_ms or forever is wanted".into()),
-            (true, None) => None,
-            (false, _) if lasting.is_zero() || lasting > MAX_FORCE => {
+        let until = match (lasting(order), order.for_ms) {
+            (None, Some(_)) => return invalid("either for_ms or forever is wanted".into()),
+            (None, None) => None,
+            (Some(time), _) if time.is_zero() || time > MAX_FORCE => {
                 return invalid("a time up to 7 days is wanted, or forever".into());
             }
-            (false, _) => Some(self.now() + lasting),
+            (Some(time), _) => Some(self.now() + time),
         };
         Ok(Force { point, raw, until })
     }
@@ -109,8 +109,12 @@ impl Daemon {
             return;
         }
         self.forces.0.retain(|id, _| point.is_some_and(|point| point != *id));
-        let what = name.unwrap_or("every point");
-        tracing::warn!(audit = "unforce", point = what, "{what} is not forced any more");
+        match name {
+            Some(point) => {
+                tracing::warn!(audit = "unforce", point, "{point} is not forced any more");
+            }
+            None => tracing::warn!(audit = "unforce", "no point is forced any more"),
+        }
         self.order(reply, |ticket| Order::Unforce { ticket, point });
     }
 
@@ -168,11 +172,15 @@ impl Daemon {
                 });
                 let bad: Vec<_> =
                     bad.filter_map(|id| Some(&*self.config.points.get(*id)?.name)).collect();
+                let (are, back) = match bad.len() {
+                    1 => ("is", "it is back"),
+                    _ => ("are", "they are back"),
+                };
                 let bad = bad.join(", ");
                 tracing::error!(
                     plugin = &**name,
                     bad,
-                    "{name} requires {bad}, which is bad: its outputs are safe until it is back"
+                    "{name} requires {bad}, which {are} bad: its outputs are safe until {back}"
                 );
                 told.insert(name.clone());
             } else if !fact.degraded && before {
@@ -182,4 +190,10 @@ impl Daemon {
         }
         told.retain(|name| self.roster.get(name).is_some());
     }
+}
+
+/// For how long a force is ordered; `None` for ever.
+fn lasting(order: &ForceOrder) -> Option<Duration> {
+    let time = order.for_ms.map_or(DEFAULT_FORCE, Duration::from_millis);
+    (!order.forever).then_some(time)
 }

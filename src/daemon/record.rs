@@ -20,6 +20,7 @@ use crate::plugin::shadow::Report;
 use crate::plugin::{Generation, ModuleHash, Refusal, Trap};
 use crate::state::Folder;
 use crate::supervisor::Note;
+use crate::text::counted;
 
 /// So many of a row have a receipt each: as many traps as lead to quarantine by default. After them
 /// those have one whose number is a power of two, so that a row of a million leaves 20.
@@ -39,6 +40,7 @@ impl Daemon {
 
     /// Completes the times of swaps that have come true; records them, and traps.
     pub(super) fn settle_swaps(&mut self) {
+        self.settle_reports();
         let news = self.reins.latest.read();
         self.record.cycle = news.cycle;
         // Who was taken back has been there before who runs now.
@@ -159,6 +161,11 @@ impl Record {
         self.add_some(is_told(count), name, trap.cycle, (hash, hash), event);
     }
 
+    /// A trap of this version has a report, in this file.
+    pub(super) fn reported(&mut self, name: &str, hash: ModuleHash, file: String) {
+        self.add(name, self.cycle, Some(hash), None, Event::Reported { file });
+    }
+
     /// This version is not run.
     pub(super) fn refused(&mut self, name: &str, hash: Option<ModuleHash>, refusal: &Refusal) {
         let story = self.story(name);
@@ -184,8 +191,8 @@ impl Record {
         match note {
             Note::Refused { hash, refusal } => self.refused(name, Some(*hash), refusal),
             Note::Quarantined { hash, traps } => {
-                let why = why(*hash).unwrap_or_else(|| format!("{traps} traps in a short time"));
-                self.quarantined(name, *hash, why);
+                let traps = || format!("{} in a short time", counted(*traps, "trap"));
+                self.quarantined(name, *hash, why(*hash).unwrap_or_else(traps));
             }
             Note::StillQuarantined { hash, why } => {
                 self.quarantined(name, *hash, format!("from before: {why}"));
@@ -227,7 +234,8 @@ impl Record {
         let runs = self.story(name).runs;
         let is_meant = |receipt: &Receipt| {
             // That it stops is what an order to hold it leads to, and no news in between.
-            receipt.plugin == name && receipt.event != Event::Stopped
+            let is_aside = matches!(receipt.event, Event::Stopped | Event::Reported { .. });
+            receipt.plugin == name && !is_aside
         };
         let last = self.journal.newest(1, is_meant).pop();
         if last.is_none_or(|last| last.what.event != event) {
@@ -318,6 +326,7 @@ mod tests {
             Event::Removed => "removed".into(),
             Event::Stopped => "stopped".into(),
             Event::Rollback => "rollback".into(),
+            Event::Reported { .. } => "reported".into(),
         };
         record.newest(usize::MAX, None).into_iter().map(kind).collect()
     }

@@ -284,7 +284,10 @@ impl Daemon {
     }
 
     fn refuse(&mut self, why: String) {
-        tracing::error!("the configuration stays as it was: {why}");
+        // A line for each problem: a line end within a line of the log would be escaped.
+        for why in why.lines() {
+            tracing::error!("the configuration stays as it was: {why}");
+        }
         self.reload.refused = Some((why, Instant::now()));
     }
 }
@@ -352,7 +355,8 @@ fn variables(
         if let Some(found) = found.filter(|found| *found != kind) {
             return Err(format!(
                 "variable[{name}].type: found {kind}, but a program has made it with the type \
-                 {found}; right would be that"
+                 {found}; right would be that, or `camshaft restart --cold` before, which forgets \
+                 the variables that programs have made"
             ));
         }
     }
@@ -361,7 +365,8 @@ fn variables(
     if more > room {
         return Err(format!(
             "[[variable]]: found {more} that are new, but with those that programs have made there \
-             is room for {room} more; right would be at most that many, or a restart"
+             is room for {room} more; right would be at most that many, or `camshaft restart \
+             --cold` before, which forgets those of programs"
         ));
     }
     Ok(declared)

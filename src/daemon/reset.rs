@@ -11,7 +11,6 @@
 //! would write its values again; programs come back only when the values are on disk, because a
 //! power cut must not bring the old ones back. Every stage ends within [`LIMIT`] in all.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -48,6 +47,18 @@ enum Stage {
     Written(u64),
     /// The disk is being told.
     Saving,
+}
+
+impl Stage {
+    /// What it waits for.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Emptying { .. } => "programs are still in the scan",
+            Self::Ready => "the scan has too many orders",
+            Self::Ordered(_) | Self::Written(_) => "the scan has not written the values",
+            Self::Saving => "the disk has not taken the values",
+        }
+    }
 }
 
 impl Daemon {
@@ -123,7 +134,7 @@ impl Daemon {
         if Instant::now() >= until {
             let seconds = LIMIT.as_secs();
             let message =
-                format!("given up after {seconds} s in the stage {next:?}; see `camshaft status`");
+                format!("given up after {seconds} s: {}; see `camshaft status`", next.words());
             return self.end_reset(Err(Failure::new(Code::Busy, message)));
         }
         if let Some(reset) = &mut self.reset {
@@ -148,7 +159,10 @@ impl Daemon {
             Stage::Ready => {
                 self.last_ticket += 1;
                 let (ticket, values) = (self.last_ticket, self.initial_values());
-                let order = Order::SetVariables { ticket, values };
+                let order = match self.is_emptying() {
+                    true => Order::ResetVariables { ticket, values },
+                    false => Order::SetVariables { ticket, values },
+                };
                 let is_ordered = self.reins.orders.push(order).is_ok();
                 Some(if is_ordered { Stage::Ordered(ticket) } else { Stage::Ready })
             }
@@ -163,21 +177,18 @@ impl Daemon {
         }
     }
 
-    /// What the order is to write. A variable that no `[[variable]]` declares was made by a
-    /// program; it gets what a new one of its type has.
+    /// What the order is to write, in order of name. A variable that no `[[variable]]` declares was
+    /// made by a program: a cold restart forgets it, its type included.
     ///
     /// The scan writes all or none, and none of these can be denied: every declared variable was
-    /// made at the start, none is ever removed, and a type is for life.
+    /// made at the start or by a reload, none of them is ever removed, and a type is for life.
     fn initial_values(&mut self) -> Vec<(String, Variable)> {
         if !self.is_emptying() {
             return self.retain.initial().to_vec();
         }
-        let declared: HashMap<_, _> = self.config.variables.iter().cloned().collect();
-        let initial = |(name, value): (&str, Variable)| {
-            let made = Variable::initial(value.kind());
-            (name.to_owned(), declared.get(name).copied().unwrap_or(made))
-        };
-        self.reins.latest.read().variables.iter().map(initial).collect()
+        let mut values = self.config.variables.clone();
+        values.sort_by(|(one, _), (other, _)| one.cmp(other));
+        values
     }
 
     fn end_reset(&mut self, answer: Reply) {

@@ -17,6 +17,7 @@ use crate::control::RetainView;
 use crate::patience::{self, PATIENCE};
 use crate::retain::{self, Found, OnCorrupt, OnReadonly, Store};
 use crate::state::Folder;
+use crate::text::{counted, is_or_are};
 use crate::variable::{Variable, Variables};
 
 /// For the last write before the exit. With the second that the journal gets for its last lines and
@@ -101,7 +102,9 @@ impl Retain {
             tracing::info!(
                 count,
                 number,
-                "{count} retained values are restored from {}, write {number}",
+                "{} {} restored from {}, write {number}",
+                counted(count, "retained value"),
+                is_or_are(count),
                 file.display()
             );
         }

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use super::loader::{Loading, Module};
 use crate::control::SwapView;
-use crate::plugin::program::Prepared;
+use crate::plugin::program::{Prepared, maker};
+use crate::plugin::refused::Tally;
 use crate::plugin::world::{MAX_PROGRAMS, Seat};
 use crate::plugin::{Generation, ModuleHash};
+use crate::variable::{MAX_VARIABLES, Maker};
 
 /// What the daemon remembers about one plugin.
 #[derive(Debug)]
@@ -28,6 +30,29 @@ pub(super) struct Entry {
     pub(super) kept: Option<(Generation, bool)>,
     /// The preparation under way.
     pub(super) loading: Loading,
+    /// What its newest instances were refused, the newest last.
+    refused: Vec<(Generation, Arc<Tally>)>,
+}
+
+/// So many instances of one plugin are remembered. One that resumes may be older than several that
+/// have replaced each other while they were on probation.
+const MAX_INSTANCES: usize = 8;
+
+impl Entry {
+    /// This instance, which was refused that much so far, is on its way into the scan.
+    pub(super) fn order(&mut self, what: Ordered, refused: Arc<Tally>) {
+        self.refused.retain(|(other, _)| *other != what.generation);
+        self.refused.push((what.generation, refused));
+        self.ordered = Some(what);
+        let surplus = self.refused.len().saturating_sub(MAX_INSTANCES);
+        self.refused.drain(..surplus);
+    }
+
+    /// What this instance was refused.
+    pub(super) fn refused(&self, generation: Generation) -> Option<&Tally> {
+        let found = self.refused.iter().find(|(other, _)| *other == generation);
+        found.map(|(_, refused)| &**refused)
+    }
 }
 
 /// A prepared program with the times so far.
@@ -55,12 +80,18 @@ pub(super) struct Ordered {
     pub(super) missed: u64,
 }
 
+/// Names that are remembered although their plugins have gone: twice as many as there can be
+/// variables of which one could be the last writer.
+const MAX_MAKERS: usize = 2 * MAX_VARIABLES;
+
 /// All plugins that have a seat.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     entries: BTreeMap<Arc<str>, Entry>,
     /// Names by seat.
     seats: Vec<Option<Arc<str>>>,
+    /// Names by whom they are for variables, also of plugins that have gone.
+    makers: HashMap<Maker, Arc<str>>,
     /// Modules that run or may be asked for.
     pub(super) modules: HashMap<ModuleHash, Module>,
 }
@@ -78,6 +109,10 @@ impl Roster {
             }
             let name: Arc<str> = name.into();
             self.seats[free] = Some(Arc::clone(&name));
+            if self.makers.len() >= MAX_MAKERS {
+                self.makers.retain(|_, name| self.entries.contains_key(name));
+            }
+            self.makers.insert(maker(&name), Arc::clone(&name));
             let entry = Entry {
                 seat: Seat(free as u16),
                 detect: Duration::ZERO,
@@ -86,6 +121,7 @@ impl Roster {
                 last_swap: None,
                 kept: None,
                 loading: Loading::default(),
+                refused: Vec::new(),
             };
             self.entries.insert(name, entry);
         }
@@ -103,6 +139,11 @@ impl Roster {
     /// The name of whoever sits there.
     pub(super) fn name(&self, seat: Seat) -> Option<&Arc<str>> {
         self.seats.get(usize::from(seat.0))?.as_ref()
+    }
+
+    /// The name of whoever has written a variable, whether or not it is still there.
+    pub(super) fn maker(&self, maker: Maker) -> Option<&Arc<str>> {
+        self.makers.get(&maker)
     }
 
     /// Ends every entry that `keep` does not want; gives the seats that are free now.

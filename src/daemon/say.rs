@@ -11,14 +11,16 @@ use tokio::time::Instant;
 
 use super::Daemon;
 use super::stop::outputs_that_are;
+use super::view::is_polled;
 use crate::control::SwapView;
 use crate::driver::{Delivery, Fault};
 use crate::image::PointId;
-use crate::plugin::Refusal;
+use crate::plugin::refused::RefusedCall;
 use crate::plugin::world::{Level, Line, Message};
+use crate::plugin::{Refusal, Trap};
 use crate::scan::Snapshot;
 use crate::supervisor::{Note, Supervisor};
-use crate::text::{legible, nearest};
+use crate::text::{counted, legible, nearest};
 use crate::variable::MAX_MADE;
 
 /// At most one line about overruns in this time: a plant under load must not fill its log.
@@ -40,6 +42,8 @@ pub(super) struct Told {
     pub(super) degraded: BTreeSet<Arc<str>>,
     /// The last owner of each point, by id.
     owners: Vec<Option<Arc<str>>>,
+    /// Whether it was said of a point that nobody owns it any more, by id.
+    lost: Vec<bool>,
     owners_at: Option<Instant>,
 }
 
@@ -48,6 +52,11 @@ pub(super) struct Told {
 const DOUBT: Duration = Duration::from_secs(2);
 
 impl Told {
+    /// Who owned this point last.
+    pub(super) fn owner(&self, id: PointId) -> Option<&str> {
+        self.owners.get(id.index())?.as_deref()
+    }
+
     /// Says that devices take no values of outputs any more, and when they do again.
     fn tell_of_doubt(&mut self, news: &Snapshot) {
         let is_fine = !news.deliveries.contains(&Delivery::Unconfirmed);
@@ -139,10 +148,16 @@ impl Daemon {
             let missed = news.missed - told.missed;
             let lost = news.lines_lost - told.lines_lost;
             if overruns > 0 {
-                tracing::warn!(overruns, missed, "{overruns} overruns, {missed} cycles missed");
+                tracing::warn!(
+                    overruns,
+                    missed,
+                    "{}, {} missed",
+                    counted(overruns, "overrun"),
+                    counted(missed, "cycle")
+                );
             }
             if lost > 0 {
-                tracing::warn!(lost, "{lost} log lines of programs were lost, too many at once");
+                tracing::warn!(lost, "too many log lines of programs at once, {lost} of them lost");
             }
             told.overruns_at = Some(Instant::now());
             (told.overruns, told.missed) = (news.overruns, news.missed);
@@ -157,11 +172,25 @@ impl Daemon {
             return;
         }
         told.owners.resize(news.owners.len(), None);
+        told.lost.resize(news.owners.len(), false);
         let mut lines = 0;
         for (id, point) in news.points.iter() {
             let (seat, last) = (news.owners[id.index()], &mut told.owners[id.index()]);
-            let Some(owner) = seat.and_then(|seat| self.roster.name(seat)) else { continue };
-            let point = &*point.name;
+            let (point, is_lost) = (&*point.name, &mut told.lost[id.index()]);
+            let Some(owner) = seat.and_then(|seat| self.roster.name(seat)) else {
+                let loser = last.as_deref().filter(|last| is_polled(last, &self.roster, news));
+                if let (Some(last), false, true) = (loser, *is_lost, lines < OWNERS_LINES) {
+                    (lines, *is_lost) = (lines + 1, true);
+                    tracing::warn!(
+                        plugin = last,
+                        point,
+                        "{point} belongs to nobody now, and to {last} before, which does not write \
+                         it any more; it is safe"
+                    );
+                }
+                continue;
+            };
+            *is_lost = false;
             match last {
                 Some(last) if last == owner => continue,
                 Some(_) if lines == OWNERS_LINES => continue,
@@ -188,7 +217,9 @@ impl Daemon {
         let news = self.reins.latest.read();
         let cycle = news.cycle;
         let running = news.programs.iter().filter(|fact| fact.trap.is_none()).count();
-        let mut status = format!("{running} programs run, {} overruns", news.overruns);
+        let runs = if running == 1 { "runs" } else { "run" };
+        let (programs, overruns) = (counted(running, "program"), counted(news.overruns, "overrun"));
+        let mut status = format!("{programs} {runs}, {overruns}");
         if !news.forces.is_empty() {
             status = format!("{} FORCED, {status}", news.forces.len());
         }
@@ -260,9 +291,11 @@ impl Daemon {
                     plugin = &**name,
                     cycle,
                     lines,
-                    "{name}: {lines} log lines dropped, over plugins.log_rate"
+                    "{name}: {} dropped, over plugins.log_rate",
+                    counted(*lines, "log line")
                 );
             }
+            Message::Refused(call) => self.say_refused_call(name, cycle, call),
             refused => self.say_refused(name, cycle, refused),
         }
     }
@@ -310,7 +343,22 @@ impl Daemon {
                      those that are declared as [[variable]] do not count"
                 );
             }
-            Message::Said { .. } | Message::NoPoint(_) | Message::Dropped(_) => {}
+            Message::Said { .. } | Message::NoPoint(_) => {}
+            Message::Dropped(_) | Message::Refused(_) => {}
+        }
+    }
+
+    /// Logs the first call of a kind that was refused.
+    fn say_refused_call(&self, name: &str, cycle: u64, refused: &RefusedCall) {
+        let (call, code, words) = (refused.call, refused.code(), refused.words(None));
+        macro_rules! event {
+            ($level:ident) => {
+                tracing::$level!(plugin = name, cycle, call, code, "{name}: {words}")
+            };
+        }
+        match refused.is_denial() {
+            true => event!(warn),
+            false => event!(info),
         }
     }
 }
@@ -347,7 +395,7 @@ pub(super) fn refused(name: &str, path: &dyn std::fmt::Display, refusal: &Refusa
 pub(super) fn tell(name: &str, note: &Note, supervisor: &Supervisor) {
     let trap = || {
         let view = supervisor.plugin(name)?;
-        view.last_trap.map(ToString::to_string)
+        view.last_trap.map(Trap::explained)
     };
     match note {
         Note::Started(_) | Note::Stopped => tracing::info!(plugin = name, "{name}: {note}"),
@@ -365,8 +413,12 @@ pub(super) fn tell(name: &str, note: &Note, supervisor: &Supervisor) {
             tracing::error!(plugin = name, "{name}.wasm: {note}");
         }
         Note::Restarting { .. } | Note::Quarantined { .. } | Note::RolledBack { .. } => {
-            let trap = trap().unwrap_or_default();
-            tracing::error!(plugin = name, trap, "{name}.wasm: {trap}: {note}");
+            match trap() {
+                Some(trap) => {
+                    tracing::error!(plugin = name, trap, "{name}.wasm: {trap}: {note}");
+                }
+                None => tracing::error!(plugin = name, "{name}.wasm: {note}"),
+            }
         }
     }
 }

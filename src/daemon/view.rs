@@ -3,6 +3,8 @@
 //! Nothing is changed here. What people ask to be done is in `answer.rs`, how their answers look on
 //! a terminal in `cli`.
 
+mod refused;
+
 use std::time::Duration;
 
 use super::Daemon;
@@ -12,9 +14,13 @@ use crate::control::{
 };
 use crate::driver::Delivery;
 use crate::image::{Direction, Kind, Point, PointId, Quality};
+use crate::plugin::Trap;
 use crate::plugin::world::Seat;
 use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{self, View};
+use crate::variable::{Maker, Variable};
+
+pub(super) use refused::is_polled;
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
@@ -117,9 +123,10 @@ impl Daemon {
             false => "held for a cold restart".to_owned(),
         });
         let reason = reason(view).or(parked).or_else(|| {
-            let stands_still = view.state != supervisor::State::Running;
-            view.last_trap.filter(|_| stands_still).map(ToString::to_string)
+            let stands_still = view.state != supervisor::State::Running || view.quarantined;
+            view.last_trap.filter(|_| stands_still).map(Trap::explained)
         });
+        let refused = self.refused(name, fact);
         PluginView {
             name: name.into(),
             file: format!("{name}.wasm"),
@@ -144,6 +151,11 @@ impl Daemon {
             poll: seat.map(|seat| self.stats.poll(seat)).unwrap_or_default(),
             last_trap: view.last_trap.cloned(),
             last_swap: entry.and_then(|entry| entry.last_swap),
+            denied: refused.is_denied,
+            refused: refused.calls,
+            refused_others: refused.others,
+            lost: self.lost_outputs(name, news),
+            report: self.crashes.newest(name).cloned(),
         }
     }
 
@@ -190,17 +202,22 @@ impl Daemon {
 
     pub(super) fn variables(&mut self) -> Vec<VarView> {
         let kept = &self.config.retain.variables;
-        let news = self.reins.latest.read();
-        let mut all: Vec<_> = news
-            .variables
-            .iter()
-            .map(|(name, variable)| VarView {
+        let (news, roster) = (self.reins.latest.read(), &self.roster);
+        let view = |(name, variable): (&str, Variable)| {
+            let written = news.variables.written_last(name);
+            let writer = written.and_then(|written| roster.maker(written.by));
+            VarView {
                 name: name.into(),
                 kind: variable.kind(),
                 value: variable.into(),
                 retain: kept.iter().any(|(kept, _)| kept == name),
-            })
-            .collect();
+                writer_runs: writer.is_some_and(|writer| is_polled(writer, roster, news)),
+                writer: writer.map(|name| name.to_string()),
+                set_by_operator: written.is_some_and(|written| written.by == Maker::HOST),
+                age_ms: written.map(|it| news.now.saturating_sub(it.at).as_millis() as u64),
+            }
+        };
+        let mut all: Vec<_> = news.variables.iter().map(view).collect();
         all.sort_by(|one, other| one.name.cmp(&other.name));
         all
     }

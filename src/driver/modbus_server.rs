@@ -269,6 +269,7 @@ impl Server {
         if let Some(first) = unknown.first() {
             let state = match unknown.len() {
                 1 => format!("there is no point or variable {first}"),
+                2 => format!("there are no points or variables {first} and 1 other"),
                 n => format!("there are no points or variables {first} and {} others", n - 1),
             };
             if is_news {

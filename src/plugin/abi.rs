@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::guest::{Guest, Phase};
+use super::refused::Why;
 use super::world::{Level, MAX_FILE_BYTES, MAX_LOG_BYTES, Message, Text};
 use crate::image::{Direction, Points};
 use crate::variable::{Denied, MAX_NAME_BYTES, Variable, VariableKind};
@@ -123,7 +124,10 @@ pub(super) fn read_input(
 ) -> Outcome {
     let range = range(address, len, guest.world().inputs.bytes.len())?;
     if !guest.may_read(range.clone()) {
-        return Err(Code::Denied);
+        let points = Arc::clone(&guest.world().points);
+        let mut ids = range.flat_map(|byte| points.at(Direction::In, byte));
+        let denied = ids.find(|id| !guest.may_read_point(**id)).map(|id| &*points[*id].name);
+        return Err(guest.refuse(Why::InputNotGranted, denied.unwrap_or_default()));
     }
     memory.write(buf, &guest.world().inputs.bytes[range])
 }
@@ -241,9 +245,11 @@ pub(super) fn variable_read(
 ) -> Outcome {
     let mut buffer = [0; MAX_NAME_BYTES];
     let name = name(memory, at, len, &mut buffer)?;
-    let variable = guest.world().variables.read(name).ok_or(Code::Unknown)?;
+    let Some(variable) = guest.world().variables.read(name) else {
+        return Err(guest.refuse(Why::NoVariable, name));
+    };
     if variable.kind() != kind {
-        return Err(Code::OtherType);
+        return Err(guest.refuse(Why::VariableType(variable.kind(), kind), name));
     }
     match variable {
         Variable::Boolean(on) => memory.write(value, &[on.into()]),

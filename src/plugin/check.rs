@@ -15,6 +15,7 @@ use wasmer::sys::wasmparser::{
 use super::offer::{self, ENV, Offer};
 use super::size::{Size, at_most};
 use super::{Compiler, Limits, Refusal, frame};
+use crate::text::nearest;
 
 /// Most bytes of a page of linear memory.
 const PAGE: u64 = 64 << 10;
@@ -83,9 +84,7 @@ fn header(bytes: &[u8]) -> Result<(), Refusal> {
                 "build a core module instead, for example without wasm-tools component",
             ));
         }
-        [0, b'a', b's', b'm', version @ ..] if version.len() >= 4 => {
-            format!("its WebAssembly version is {:02x?}, not 1", &version[..4])
-        }
+        [0, b'a', b's', b'm', _, _, _, _, ..] => "its WebAssembly version is not 1".to_string(),
         _ if MODULE.starts_with(bytes) => "the file is cut off within its header".to_string(),
         [0x7f, b'E', b'L', b'F', ..] => "it is an ELF file, made for this machine's CPU".into(),
         _ if text.starts_with(b"(module") || text.starts_with(b";;") => {
@@ -94,12 +93,26 @@ fn header(bytes: &[u8]) -> Result<(), Refusal> {
                 "translate it with `wat2wasm FILE` and copy the result",
             ));
         }
-        _ => {
-            let start = &bytes[..bytes.len().min(4)];
-            format!("it does not start with \\0asm but with \"{}\"", start.escape_ascii())
-        }
+        // Its bytes are not shown: a link may lead to a file that only the daemon may read.
+        _ => match kind(text) {
+            Some(kind) => format!("it is {kind}, not a WebAssembly module"),
+            None => "it does not start with \\0asm, as every WebAssembly module does".into(),
+        },
     };
     Err(Refusal::new(reason, REMEDY))
+}
+
+/// What people put into the folder by mistake, by its first bytes.
+fn kind(bytes: &[u8]) -> Option<&'static str> {
+    const KINDS: [(&[u8], &str); 6] = [
+        (b"\x1f\x8b", "a gzip file"),
+        (b"PK\x03\x04", "a zip archive"),
+        (b"\xfd7zXZ", "an xz file"),
+        (b"!<arch>", "an archive of object files"),
+        (b"<!", "a web page"),
+        (b"<html", "a web page"),
+    ];
+    KINDS.iter().find(|(start, _)| bytes.starts_with(start)).map(|(_, kind)| *kind)
 }
 
 pub(super) fn malformed(error: &BinaryReaderError) -> Refusal {
@@ -189,39 +202,41 @@ impl Outline {
         at_most("bytes of memory at the start", bytes, limits.memory_bytes, "memory")
     }
 
+    /// Compares all imports with what is offered, so that one refusal tells all that is missing.
     fn imports_are_offered(&self) -> Result<(), Refusal> {
+        let (mut wrong, mut remedies) = (Vec::new(), Vec::new());
         for (module, name, ty) in &self.imports {
             let TypeRef::Func(ty) = ty else {
-                let what = match ty {
-                    TypeRef::Memory(_) => "a memory",
-                    TypeRef::Table(_) => "a table",
-                    TypeRef::Global(_) => "a global",
-                    _ => "something that is not a function",
-                };
-                return Err(Refusal::new(
-                    format!("imports {what} as {module}.{name}"),
-                    "only functions can be imported; define and export your own memory",
-                ));
+                return Err(no_function(&format!("{module}.{name}"), ty));
             };
             let wanted = signature(self.ty(*ty)?);
             let offer = offer::offers().find(|offer| offer.module == module && offer.name == name);
-            match offer {
-                Some(offer) if offered(offer) == wanted => {}
-                Some(offer) => {
-                    return Err(Refusal::new(
-                        format!("imports {module}.{name} {wanted}"),
-                        format!("that function is {}", offered(offer)),
-                    ));
-                }
-                None => {
-                    return Err(Refusal::new(
-                        format!("imports {module}.{name} {wanted}"),
-                        format!("offered are: {}", all_offers()),
-                    ));
-                }
+            let remedy = match offer {
+                Some(offer) if offered(offer) == wanted => continue,
+                // A comparison with all offers takes its time.
+                _ if wrong.len() >= MAX_MISSING => String::new(),
+                Some(offer) => format!("that function is {}", offered(offer)),
+                None => match nearest_offer(module, name) {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => String::new(),
+                },
+            };
+            wrong.push(format!("{module}.{name} {wanted}"));
+            remedies.push(remedy);
+        }
+        match &*wrong {
+            [] => Ok(()),
+            [one] => Err(Refusal::new(format!("imports {one}"), remedy(&remedies))),
+            all => {
+                let shown = all.iter().take(MAX_MISSING).cloned().collect::<Vec<_>>().join(", ");
+                let more = match all.len().saturating_sub(MAX_MISSING) {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                let reason = format!("{} imports are not offered: {shown}{more}", all.len());
+                Err(Refusal::new(reason, remedy(&remedies)))
             }
         }
-        Ok(())
     }
 
     fn exports_are_right(&self) -> Result<(), Refusal> {
@@ -293,6 +308,7 @@ impl Outline {
 
 fn takes_pointer(module: &str, name: &str) -> bool {
     const NO_POINTER: &[&str] = &[
+        "emscripten_notify_memory_growth",
         "wasm_point_write_boolean",
         "wasm_point_write_double",
         "wasm_point_write_int",
@@ -328,8 +344,44 @@ fn parameter(letter: char) -> &'static str {
     }
 }
 
-fn all_offers() -> String {
-    let own = offer::offers().filter(|offer| offer.module == ENV);
-    let names: Vec<_> = own.map(|offer| format!("env.{} {}", offer.name, offered(offer))).collect();
-    format!("{}, and the functions of wasi_snapshot_preview1", names.join(", "))
+/// Most imports that a refusal names: what is missing besides is usually of the same kind.
+const MAX_MISSING: usize = 8;
+
+/// What helps where imports are missing.
+fn remedy(nearest: &[String]) -> String {
+    let mut hints: Vec<&str> = nearest.iter().map(|hint| &**hint).collect();
+    hints.retain(|hint| !hint.is_empty());
+    hints.dedup();
+    hints.truncate(MAX_MISSING);
+    // Where there is none that is near, only the whole list helps.
+    if nearest.iter().take(MAX_MISSING).any(String::is_empty) {
+        hints.push("the functions of `camshaft.h` and of WASI preview 1 are offered");
+    }
+    hints.join("; ")
+}
+
+/// The offered function that was probably meant.
+fn nearest_offer(module: &str, name: &str) -> Option<String> {
+    let wanted = format!("{module}.{name}");
+    let all: Vec<(String, Offer)> =
+        offer::offers().map(|offer| (format!("{}.{}", offer.module, offer.name), offer)).collect();
+    // The right function of the wrong module is near, whatever the module is called.
+    let same = all.iter().find(|(_, offer)| offer.name == name).map(|(named, _)| &**named);
+    let near = same.or_else(|| nearest(&wanted, all.iter().map(|(named, _)| &**named)))?;
+    let (named, offer) = all.iter().find(|(named, _)| named == near)?;
+    Some(format!("{named} {}", offered(*offer)))
+}
+
+/// An import that is no function.
+fn no_function(name: &str, ty: &TypeRef) -> Refusal {
+    let what = match ty {
+        TypeRef::Memory(_) => "a memory",
+        TypeRef::Table(_) => "a table",
+        TypeRef::Global(_) => "a global",
+        _ => "something that is not a function",
+    };
+    Refusal::new(
+        format!("imports {what} as {name}"),
+        "only functions can be imported; define and export your own memory",
+    )
 }

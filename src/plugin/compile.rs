@@ -293,7 +293,18 @@ fn died(status: ExitStatus, complaint: &[u8]) -> Failed {
     let words = complaint.lines().find(|line| !line.is_empty()).unwrap_or_default();
     match Death::of(status, words) {
         Death::OutOfTime => Failed::ByFault(too_dear("used up its CPU time", "time")),
-        Death::OutOfMemory => Failed::ByFault(too_dear("ran out of memory", "memory")),
+        Death::OutOfMemory => Failed::ByFault(match confined::inherited_memory() {
+            None => too_dear("ran out of memory", "memory"),
+            Some(bytes) => Refusal::new(
+                format!(
+                    "its compilation ran out of memory: this process and the compile worker may \
+                     use {} MiB of addresses (RLIMIT_AS)",
+                    bytes >> 20
+                ),
+                "take `LimitAS=` out of the unit, or `ulimit -v` out of the shell; `MemoryMax=` \
+                 bounds what is used",
+            ),
+        }),
         // The module may be innocent.
         Death::Killed => {
             let reason = format!("its compilation was killed {MAX_ATTEMPTS} times");

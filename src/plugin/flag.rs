@@ -24,10 +24,13 @@ use super::trap::Why;
 use super::wasm::START;
 
 /// How the names of all hidden exports begin.
-const OURS: &str = "camshaft:";
+pub(super) const OURS: &str = "camshaft:";
 
 /// The name under which the reason of a trap is exported: a number of [`Why`], or 0.
 pub(super) const WHY: &str = "camshaft:why";
+
+/// The name under which it is exported whether the memory was once not allowed to grow: 0 or 1.
+pub(super) const GREW_NOT: &str = "camshaft:grew not";
 
 /// The name under which the index of the first routine is exported.
 pub(super) const FIRST_ROUTINE: &str = "camshaft:first routine";
@@ -41,7 +44,7 @@ pub(super) const MAX_NAME: usize = 256;
 
 /// Counts the forms that the added code has had, because compiled modules are kept: raise it with
 /// every change here, in `routine.rs` or in `stretch.rs`.
-pub(super) const FORM: u32 = 4;
+pub(super) const FORM: u32 = 5;
 
 /// The compiler middleware; one value for each compilation.
 #[derive(Debug)]
@@ -57,6 +60,7 @@ pub(super) struct StopFlag {
 struct Module {
     scratch: u32,
     why: u32,
+    grew_not: u32,
     stop: u32,
     /// Functions below this index are the host's.
     imported: u32,
@@ -108,6 +112,7 @@ impl ModuleMiddleware for StopFlag {
         let module = Module {
             scratch: add(None, Mutability::Var, 0),
             why: add(Some(WHY), Mutability::Var, 0),
+            grew_not: add(Some(GREW_NOT), Mutability::Var, 0),
             // The last one, where the host looks for it.
             stop: add(None, Mutability::Var, 0),
             imported,
@@ -215,6 +220,24 @@ impl Checks {
         self.mark().into_iter().chain([begin]).chain(self.check()).collect()
     }
 
+    /// The growing of the memory. If that is refused it is noted: a guest that ends itself later
+    /// has probably lacked memory, and its library seldom says so.
+    fn grow<'a>(&self, grow: Operator<'a>) -> Vec<Operator<'a>> {
+        let Module { scratch, grew_not, .. } = *self.module;
+        vec![
+            grow,
+            Operator::GlobalSet { global_index: scratch },
+            Operator::GlobalGet { global_index: scratch },
+            Operator::I32Const { value: -1 },
+            Operator::I32Eq,
+            Operator::If { blockty: BlockType::Empty },
+            Operator::I32Const { value: 1 },
+            Operator::GlobalSet { global_index: grew_not },
+            Operator::End,
+            Operator::GlobalGet { global_index: scratch },
+        ]
+    }
+
     /// Whether an operation runs the host's code. A function without a loop may be nothing but a
     /// long row of these, so each is a place to look.
     fn leaves_the_guest(&self, operator: &Operator<'_>) -> bool {
@@ -250,6 +273,7 @@ impl Checks {
             (Some(Operation::Unreachable), Some(routine)) => self.trap(Some(routine.why())),
             (Some(operation), None) => self.call_of_routine(operation),
             _ if matches!(operator, Operator::Loop { .. }) => self.begin_loop(operator),
+            _ if matches!(operator, Operator::MemoryGrow { .. }) => self.grow(operator),
             _ => vec![operator],
         }
     }

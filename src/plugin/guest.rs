@@ -7,12 +7,15 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Settings;
+use super::abi::Code;
+use super::pace::Pace;
+use super::refused::{Tally, Why};
 use super::rights::{Rights, Told};
 use super::scratch::Scratch;
 use super::state::State;
+use super::tape;
 use super::world::{Level, Line, MAX_LOG_BYTES, Message, Seat, Text, World};
 use crate::image::{Direction, PointId, Points};
 use crate::variable::{Denied, MAX_NAME_BYTES, MAX_VARIABLES, Maker, Variable, Variables};
@@ -76,6 +79,12 @@ pub(super) struct Guest {
     pace: Pace,
     /// The names of points that it has looked for in vain.
     missed: Told,
+    /// What it was refused.
+    tally: Arc<Tally>,
+    /// The function of the contract that it has called, by its number on a tape.
+    call: u8,
+    /// Whether it is counted already that this call was refused.
+    is_counted: bool,
 }
 
 impl Guest {
@@ -102,7 +111,52 @@ impl Guest {
             maker: Maker::program(seed),
             pace: Pace::new(log_lines_per_s),
             missed: Told::default(),
+            tally: Arc::default(),
+            call: u8::MAX,
+            is_counted: false,
         }
+    }
+
+    /// What it was refused; others may look at it while it runs.
+    pub(super) fn tally(&self) -> &Arc<Tally> {
+        &self.tally
+    }
+
+    /// It calls this function of the contract.
+    pub(super) fn begin_call(&mut self, call: u8) {
+        (self.call, self.is_counted) = (call, false);
+    }
+
+    /// The code of a call that was refused. Whoever refused it may have counted it, with a name;
+    /// otherwise the function and the code have to do.
+    pub(super) fn end_refused(&mut self, code: Code) -> Code {
+        if !self.is_counted {
+            self.refuse(Why::of(code, self.phase), "");
+        }
+        code
+    }
+
+    /// Counts that a call was refused, and logs the first of its kind and name; gives its code.
+    pub(super) fn refuse(&mut self, why: Why, name: &str) -> Code {
+        let cycle = self.world().cycle;
+        self.is_counted = true;
+        if let Some(first) = self.tally.count((why, tape::name(self.call), name), cycle) {
+            self.push(Message::Refused(first));
+        }
+        why.code()
+    }
+
+    /// Counts that a call was refused, of which the log is told in other words.
+    fn count(&mut self, why: Why, name: &str) {
+        let cycle = self.world().cycle;
+        self.is_counted = true;
+        self.tally.count((why, tape::name(self.call), name), cycle);
+    }
+
+    /// The same about a point.
+    fn count_point(&mut self, why: Why, id: PointId) {
+        let points = Arc::clone(&self.world().points);
+        self.count(why, points.get(id).map_or("", |point| &point.name));
     }
 
     /// The world; host functions run only while it is lent.
@@ -151,15 +205,16 @@ impl Guest {
         let seat = self.seat;
         let granted = self.rights.outputs.as_ref().is_none_or(|outputs| outputs[id.index()]);
         let owner = &mut self.world().owners[id.index()];
-        let message = match *owner {
-            _ if !granted => Message::NotGranted(id),
-            Some(other) if other != seat => Message::Owned(id, other),
+        let (message, why) = match *owner {
+            _ if !granted => (Message::NotGranted(id), Why::NotGranted),
+            Some(other) if other != seat => (Message::Owned(id, other), Why::Owned(other)),
             _ => {
                 *owner = Some(seat);
                 self.rights.claimed[id.index()] = true;
                 return true;
             }
         };
+        self.count_point(why, id);
         if !std::mem::replace(&mut self.rights.denied[id.index()], true) {
             self.push(message);
         }
@@ -197,9 +252,21 @@ impl Guest {
             false => Err(Denied::NotGranted),
         };
         match result {
-            Err(Denied::NotGranted) => self.say_refused(name, name, Message::VariableNotGranted),
-            Err(Denied::Quota) => self.say_refused("", name, Message::VariableQuota),
-            _ => {}
+            Err(Denied::NotGranted) => {
+                self.count(Why::VariableNotGranted, name);
+                self.say_refused(name, name, Message::VariableNotGranted);
+            }
+            Err(Denied::Quota) => {
+                self.count(Why::VariableQuota, "");
+                self.say_refused("", name, Message::VariableQuota);
+            }
+            Err(Denied::OtherType(is)) => {
+                self.refuse(Why::VariableType(is, value.kind()), name);
+            }
+            Err(Denied::Limit) => {
+                self.refuse(Why::VariableLimit, "");
+            }
+            Ok(()) => {}
         }
         result
     }
@@ -227,12 +294,14 @@ impl Guest {
     /// Whether it looks for the first time for this point that is not there. It may look in every
     /// poll, and once is enough to say so.
     pub(super) fn misses(&mut self, name: &str) -> bool {
+        self.count(Why::NoPoint, name);
         self.missed.is_first(name)
     }
 
     /// An output was given bytes that are no finite number; they do not count. Says so in the log,
     /// once.
     pub(super) fn refuse_number(&mut self, id: PointId) {
+        self.count_point(Why::NotFinite, id);
         if !std::mem::replace(&mut self.rights.not_finite[id.index()], true) {
             self.push(Message::NotFinite(id));
         }
@@ -283,7 +352,7 @@ impl Guest {
             if let Some(wrote) = &mut self.wrote {
                 world.variables.uncommitted().for_each(|id| wrote[usize::from(id)] = true);
             }
-            world.variables.commit();
+            world.variables.commit_as(self.maker, world.now);
         }
         if self.pace.dropped > 0 && self.pace.has_allowance(world.now) {
             self.tell_dropped();
@@ -310,59 +379,5 @@ impl Guest {
         self.tell_dropped();
         self.scratch.clear();
         self.world().variables.revert();
-    }
-}
-
-/// The log allowance: a burst of one second's lines, then that many per second.
-#[derive(Debug)]
-struct Pace {
-    per_second: u32,
-    /// Time for which lines are saved up; one line costs `1s / per_second`.
-    credit: Duration,
-    seen: Duration,
-    dropped: u32,
-}
-
-impl Pace {
-    /// The burst: what may be saved up.
-    const FULL: Duration = Duration::from_secs(1);
-
-    fn new(per_second: u32) -> Self {
-        Self { per_second, credit: Self::FULL, seen: Duration::ZERO, dropped: 0 }
-    }
-
-    fn has_allowance(&mut self, now: Duration) -> bool {
-        let passed = now.saturating_sub(self.seen);
-        self.credit = (self.credit.saturating_add(passed)).min(Self::FULL);
-        self.seen = now;
-        self.per_second > 0 && self.credit >= Self::FULL / self.per_second
-    }
-
-    fn allows(&mut self, now: Duration) -> bool {
-        let allowed = self.has_allowance(now);
-        if allowed {
-            self.credit -= Self::FULL / self.per_second;
-        } else {
-            self.dropped = self.dropped.saturating_add(1);
-        }
-        allowed
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_pace_allows_a_burst_and_then_a_rate() {
-        let mut pace = Pace::new(10);
-        let allowed = |pace: &mut Pace, at_ms| {
-            (0..20).filter(|_| pace.allows(Duration::from_millis(at_ms))).count()
-        };
-        assert_eq!(allowed(&mut pace, 0), 10);
-        assert_eq!(allowed(&mut pace, 300), 3);
-        assert_eq!(allowed(&mut pace, 5000), 10);
-        assert_eq!(pace.dropped, 37);
-        assert!(!Pace::new(0).allows(Duration::ZERO));
     }
 }

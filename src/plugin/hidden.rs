@@ -3,28 +3,33 @@
 //! `flag.rs` adds them. With them the host knows why a guest's code trapped, and gives each place
 //! in it as it was in the module before `routine.rs` extended that.
 
-use wasmer::{Exports, FrameInfo, Global, RuntimeError, Store, Value};
+use wasmer::{ExportIndex, Exports, FrameInfo, Global, Module, RuntimeError, Store, Value};
 
-use super::flag::{FIRST_ROUTINE, SHIFT, WHY};
+use super::flag::{FIRST_ROUTINE, GREW_NOT, OURS, SHIFT, WHY};
 use super::trap::Why;
 
 /// The hidden exports of one instance.
 #[derive(Debug)]
 pub(super) struct Hidden {
     why: Option<Global>,
+    grew_not: Option<Global>,
     first_routine: u32,
     shift: i32,
+    /// Knows which functions are exported.
+    module: Module,
 }
 
 impl Hidden {
-    /// Those of an instance with these exports.
-    pub(super) fn of(exports: &Exports, store: &mut Store) -> Self {
+    /// Those of an instance of `module` with these exports.
+    pub(super) fn of(module: &Module, exports: &Exports, store: &mut Store) -> Self {
         let mut number = |name| match exports.get_global(name).map(|global| global.get(store)) {
             Ok(Value::I32(number)) => number,
             _ => 0,
         };
         let (first_routine, shift) = (number(FIRST_ROUTINE).cast_unsigned(), number(SHIFT));
-        Self { why: exports.get_global(WHY).ok().cloned(), first_routine, shift }
+        let global = |name| exports.get_global(name).ok().cloned();
+        let (why, grew_not, module) = (global(WHY), global(GREW_NOT), module.clone());
+        Self { why, grew_not, first_routine, shift, module }
     }
 
     /// Why the code trapped, if it did so by itself and not by a fault of the CPU. It is forgotten
@@ -34,6 +39,22 @@ impl Hidden {
         let Value::I32(number) = global.get(store) else { return None };
         global.set(store, Value::I32(0)).expect("it is mutable and an i32");
         Why::of(number)
+    }
+
+    /// Whether its memory was once not allowed to grow.
+    pub(super) fn has_lacked_memory(&self, store: &mut Store) -> bool {
+        self.grew_not.as_ref().is_some_and(|global| global.get(store) != Value::I32(0))
+    }
+
+    /// The name under which the guest exports this function.
+    pub(super) fn export_of(&self, function: u32) -> Option<&str> {
+        let exports = self.module.info().exports.iter();
+        let is_it = |index: &ExportIndex| match index {
+            ExportIndex::Function(index) => index.as_u32() == function,
+            _ => false,
+        };
+        let mut found = exports.filter(|(_, index)| is_it(index));
+        found.find(|(name, _)| !name.starts_with(OURS)).map(|(name, _)| &**name)
     }
 
     /// The calls that had not returned, the innermost first, without those of routines; each with

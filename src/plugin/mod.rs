@@ -12,6 +12,7 @@ pub mod check;
 pub mod checkpoint;
 mod code;
 pub mod compile;
+mod culprit;
 mod flag;
 pub mod folder;
 mod frame;
@@ -19,8 +20,10 @@ mod guest;
 mod hidden;
 pub mod offer;
 pub mod overlay;
+mod pace;
 pub mod program;
 pub mod record;
+pub mod refused;
 pub mod replay;
 mod rights;
 mod routine;
@@ -289,6 +292,18 @@ pub struct Trap {
     pub offset: Option<u32>,
     /// The cycle in which it happened; 0 before the first poll.
     pub cycle: u64,
+}
+
+impl Trap {
+    /// The same with what would help, where a limit of the configuration has ended it.
+    pub fn explained(&self) -> String {
+        let key = match &*self.kind {
+            kind if kind.starts_with("budget of ") => "poll_budget of its [[plugin]]",
+            "stack overflow" => "plugins.stack",
+            _ => return self.to_string(),
+        };
+        format!("{self}; {key} is the limit")
+    }
 }
 
 impl fmt::Display for Trap {

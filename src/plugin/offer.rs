@@ -57,8 +57,13 @@ pub const VERSION_1: &[Offer] = &[
 /// AssemblyScript's default import: `abort(message, file, line, column)`.
 pub const ABORT: Offer = Offer { module: ENV, name: "abort", parameters: "iiii", returns: false };
 
+/// What Emscripten's runtime tells its host when the memory has grown; there is nothing to do.
+pub const GROWTH: Offer =
+    Offer { module: ENV, name: "emscripten_notify_memory_growth", parameters: "i", returns: false };
+
 /// Everything that a module may import.
 pub fn offers() -> impl Iterator<Item = Offer> {
     let own = VERSION_0.iter().chain(VERSION_1).copied();
-    own.chain([ABORT]).chain(super::wasi::offers())
+    // Tapes number functions in this order, so what is new comes last.
+    own.chain([ABORT]).chain(super::wasi::offers()).chain([GROWTH])
 }

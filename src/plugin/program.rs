@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::compile::Artifact;
 use super::guest::Guest;
 use super::record::Remains;
+use super::refused::Tally;
 use super::stop::{Lane, Timekeeper, now_ns};
 use super::wasm::{Instance, Unprepared};
 use super::world::{Line, LogSink, Seat, World};
@@ -79,8 +80,7 @@ impl Prepared {
     /// there counts.
     pub fn bring_variables(&self, variables: &mut Variables) -> Takeover {
         let carried = variables.len();
-        let (granted, maker) =
-            (&self.program.settings.variables, Maker::program(seed(&self.program.name)));
+        let (granted, maker) = (&self.program.settings.variables, maker(&self.program.name));
         let write = |(name, value): &&(String, Variable)| {
             granted.allows(name) && variables.write_as(maker, name, *value).is_ok()
         };
@@ -98,6 +98,11 @@ impl Prepared {
 fn seed(name: &str) -> u64 {
     let hash = blake3::hash(name.as_bytes());
     u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has more than eight bytes"))
+}
+
+/// As whom the programs of this plugin make and write variables.
+pub fn maker(name: &str) -> Maker {
+    Maker::program(seed(name))
 }
 
 /// What `save` has come to: the state, or how it failed.
@@ -145,10 +150,17 @@ impl Program {
             Err(Unprepared::Refused(refusal)) => Err(refusal),
             Err(Unprepared::Trapped(trap, left)) => {
                 remains = left;
-                Err(Refusal::new(
-                    format!("its start trapped: {trap}"),
-                    "start section, _initialize and init must return within plugins.init_budget",
-                ))
+                let remedy = match trap.kind.starts_with("budget of ") {
+                    true => {
+                        "start section, _initialize and init must return within \
+                             plugins.init_budget"
+                    }
+                    false => {
+                        "start section, _initialize and init must return; `camshaft replay` \
+                              of its crash report shows how it came to that"
+                    }
+                };
+                Err(Refusal::new(format!("its start trapped: {trap}"), remedy))
             }
         };
         let lines = match &mut world.log {
@@ -274,9 +286,18 @@ impl Program {
         self.instance.guest().take_written()
     }
 
+    /// What it was refused; can be looked at while it runs.
+    pub fn refused(&mut self) -> Arc<Tally> {
+        Arc::clone(self.instance.guest().tally())
+    }
+
     /// Takes new settings. Outputs that are no longer granted must be given up by the caller.
     pub fn configure(&mut self, settings: Settings, points: &Points) {
-        self.instance.guest().entitle(&settings, points);
+        let guest = self.instance.guest();
+        guest.entitle(&settings, points);
+        if self.settings != settings {
+            guest.tally().begin_anew();
+        }
         self.settings = settings;
     }
 

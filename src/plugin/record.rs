@@ -12,10 +12,10 @@ use wasmer::{RuntimeError, Store};
 
 use super::Trap;
 use super::checkpoint::{Noted, Parts, Picture, Room};
+use super::culprit::readable;
 use super::hidden::Hidden;
 use super::tape::Tape;
 use super::world::Seat;
-use crate::text::legible_up_to;
 
 /// From one checkpoint to the next: even at a period of 1 ms the dearest copy, some 50 us, costs
 /// less than a thousandth of the time.
@@ -32,17 +32,13 @@ const LOOK_POLLS: u32 = 10;
 /// is among the exports.
 const MAX_FRAMES: usize = 64;
 
-/// Longest name of a function in a backtrace; an artifact keeps no longer ones, but one replayed
-/// elsewhere may.
-const MAX_NAME: usize = 256;
-
 /// Most of a memory that a report takes: the default limit of an instance.
 pub(super) const MAX_MEMORY: usize = 16 << 20;
 
 /// One call in a backtrace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frame {
-    /// Its name, or its index as `#12`.
+    /// Its name, that of its export, or its index as `#12`.
     pub function: String,
     /// Its index in the module.
     pub index: u32,
@@ -52,11 +48,13 @@ pub struct Frame {
 
 /// The backtrace of an error.
 pub(super) fn frames(error: &RuntimeError, hidden: &Hidden) -> Vec<Frame> {
+    let name = |frame: &wasmer::FrameInfo| {
+        let index = frame.func_index();
+        let name = frame.function_name().or_else(|| hidden.export_of(index));
+        name.map_or_else(|| format!("#{index}"), readable)
+    };
     let frame = |(frame, offset): (&wasmer::FrameInfo, u32)| Frame {
-        function: frame.function_name().map_or_else(
-            || format!("#{}", frame.func_index()),
-            |name| legible_up_to(MAX_NAME, name),
-        ),
+        function: name(frame),
         index: frame.func_index(),
         offset,
     };

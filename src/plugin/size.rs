@@ -113,7 +113,10 @@ impl Size {
         if self.function_names > limit {
             return Err(Refusal::new(
                 format!("it has {} names of functions", self.function_names),
-                format!("the limit is {limit}; strip its name section"),
+                format!(
+                    "the limit is {limit} ({MAX_ENTRIES} more than plugins.functions); strip its \
+                     name section"
+                ),
             ));
         }
         Ok(())
@@ -128,7 +131,7 @@ fn at_most_entries(what: &str, found: u32, limit: u32) -> Result<(), Refusal> {
     if found <= limit {
         return Ok(());
     }
-    Err(Refusal::new(format!("it has {found} {what}"), format!("the limit is {limit}")))
+    Err(Refusal::new(format!("it has {found} {what}"), format!("the limit is {limit} (fixed)")))
 }
 
 /// A limit of the configuration, where it is called `plugins.key`.
@@ -173,11 +176,14 @@ fn check_body(body: &FunctionBody<'_>) -> Result<(), Refusal> {
     };
     let len = body.as_bytes().len();
     if len > MAX_BODY_BYTES {
-        return Err(refused(format!("has {len} bytes"), "the limit is 1 MiB; split the function"));
+        return Err(refused(
+            format!("has {len} bytes"),
+            "the limit is 1 MiB (fixed); split the function",
+        ));
     }
     let locals = locals(body)?;
     if locals > MAX_LOCALS {
-        return Err(refused(format!("has {locals} locals"), "the limit is 10000"));
+        return Err(refused(format!("has {locals} locals"), "the limit is 10000 (fixed)"));
     }
     let mut depth = 0usize;
     for operator in body.get_operators_reader().map_err(bad)? {
@@ -195,7 +201,10 @@ fn check_body(body: &FunctionBody<'_>) -> Result<(), Refusal> {
             ));
         }
         if depth > MAX_NESTING {
-            return Err(refused(format!("nests over {MAX_NESTING} blocks"), "the limit is 1000"));
+            return Err(refused(
+                format!("nests over {MAX_NESTING} blocks"),
+                "the limit is 1000 (fixed)",
+            ));
         }
     }
     Ok(())

@@ -4,14 +4,17 @@
 //! The type is `Trap` of `mod.rs`; who may see it, and what it leads to, is decided elsewhere.
 
 use std::any::Any;
+use std::fmt;
 use std::time::Duration;
 
 use wasmer::sys::vm::TrapCode;
 use wasmer::{InstantiationError, RuntimeError};
 
+use super::culprit::{culprit, is_out_of_memory, is_panic};
 use super::guest::{Farewell, Guest};
 use super::record::Frame;
 use super::{Refusal, Trap};
+use crate::confine::address_limit;
 use crate::text::legible_up_to;
 
 /// Why a guest's code trapped by a division by zero that `flag.rs` has put there. The numbers are
@@ -65,15 +68,33 @@ pub(super) fn over(budget: Duration) -> String {
     format!("budget of {} exceeded", humantime::format_duration(budget))
 }
 
-/// What happened: from wasmer's error with its innermost frame, from the reason that the guest's
-/// code has left, and from the budget if the call was stopped for it.
+/// A guest's memory that was once not allowed to grow, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Full {
+    /// What it has.
+    pub(super) size: u64,
+    /// What it may have.
+    pub(super) limit: u64,
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { size, limit } = self;
+        write!(f, "it has {size} bytes and may have {limit}, see plugins.memory")
+    }
+}
+
+/// What happened: from wasmer's error with its frames, from the reason that the guest's code has
+/// left, from the budget if the call was stopped for it, and from its memory if that is full.
 pub(super) fn describe(
     error: &RuntimeError,
     guest: &mut Guest,
-    innermost: Option<&Frame>,
+    frames: &[Frame],
     why: Option<Why>,
     stopped: Option<Duration>,
+    full: Option<Full>,
 ) -> Trap {
+    let is_farewell = guest.farewell.is_some();
     let code = why.map(Why::code).or_else(|| error.clone().to_trap());
     let kind = match (guest.farewell.take(), stopped, code) {
         (Some(Farewell::Exit(code)), ..) => format!("proc_exit({code})"),
@@ -88,8 +109,17 @@ pub(super) fn describe(
         (None, _, Some(code)) => code.message().into(),
         (None, None, None) => error.message(),
     };
-    let function = innermost.map(|frame| frame.function.clone());
-    Trap { kind, function, offset: innermost.map(|frame| frame.offset), cycle: 0 }
+    // Whoever ends itself does so in its library; everybody else where it stands.
+    let is_own_end = is_farewell || kind == "unreachable";
+    let (kind, place) = match full {
+        _ if !is_own_end => (kind, frames.first()),
+        Some(full) => (format!("out of memory ({kind}): {full}"), culprit(frames)),
+        None if is_out_of_memory(frames) => (format!("out of memory ({kind})"), culprit(frames)),
+        None if is_panic(frames) => (format!("panic ({kind})"), culprit(frames)),
+        None => (kind, culprit(frames)),
+    };
+    let function = place.map(|frame| frame.function.clone());
+    Trap { kind, function, offset: place.map(|frame| frame.offset), cycle: 0 }
 }
 
 /// Whether the guest's stack had no room left.
@@ -105,9 +135,21 @@ pub(super) fn not_instantiated(error: &InstantiationError) -> Refusal {
             format!("it cannot be instantiated: {}", error.message()),
             "its data and element segments must lie within its memory and tables",
         ),
-        other => Refusal::new(
-            format!("it cannot be instantiated: {other}"),
-            "its memory, tables and segments must fit the limits of the configuration",
-        ),
+        other => match address_limit() {
+            // A memory reserves 8 GiB of addresses, whatever it may use of them.
+            Some(bytes) => Refusal::new(
+                format!(
+                    "it cannot be instantiated: {other}; this process may use {} MiB of addresses \
+                     (RLIMIT_AS)",
+                    bytes >> 20
+                ),
+                "each memory reserves 8 GiB of addresses: take `LimitAS=` out of the unit, or \
+                 `ulimit -v` out of the shell; `MemoryMax=` bounds what is used",
+            ),
+            None => Refusal::new(
+                format!("it cannot be instantiated: {other}"),
+                "its memory, tables and segments must fit plugins.memory and plugins.table",
+            ),
+        },
     }
 }

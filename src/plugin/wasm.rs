@@ -154,7 +154,7 @@ impl Instance {
         let optional = |name| instance.exports.get_typed_function(&store, name).ok();
         let hand_over = optional("save").zip(optional("restore")).map(<[_; 2]>::from);
         let parts = Parts::of(&instance.exports, memory, &store);
-        let hidden = Hidden::of(&instance.exports, &mut store);
+        let hidden = Hidden::of(&module, &instance.exports, &mut store);
         let body = Body { store, host, stop, hidden, fall: None, is_spent: false };
         let keeper = Arc::clone(keeper);
         Ok((Self { body, poll, hand_over, parts, recorder: None, keeper, _code: code }, instance))
@@ -276,8 +276,9 @@ impl Bounds {
 
     fn memory(&self, asked: &MemoryType) -> Result<MemoryType, MemoryError> {
         if asked.minimum > self.memory {
-            let (asked, allowed) = (asked.minimum.0, self.memory.0);
-            let why = format!("{asked} pages are asked for, {allowed} allowed");
+            let size = |pages: Pages| pages.bytes().0;
+            let (asked, allowed) = (size(asked.minimum), size(self.memory));
+            let why = format!("its memory has {asked} bytes, plugins.memory allows {allowed}");
             return Err(MemoryError::Generic(why));
         }
         let maximum = asked.maximum.map_or(self.memory, |maximum| maximum.min(self.memory));

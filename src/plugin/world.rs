@@ -12,6 +12,7 @@ use crate::variable::{MAX_NAME_BYTES, Variables};
 
 use super::Grant;
 use super::overlay::{Overlay, make_safe};
+use super::refused::RefusedCall;
 
 /// The most programs at one time: a bound for every list that has an entry for each.
 pub const MAX_PROGRAMS: usize = 256;
@@ -129,6 +130,8 @@ pub enum Message {
     VariableNotGranted(Text<MAX_NAME_BYTES>),
     /// It tried to make a variable of this name, and has made as many as it may.
     VariableQuota(Text<MAX_NAME_BYTES>),
+    /// Another call of it was refused, the first of this kind and name.
+    Refused(RefusedCall),
 }
 
 /// Where log lines go.

@@ -206,7 +206,11 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { recipe, passes, .. } = self;
         if self.is_good() {
-            return writeln!(f, "ok    {recipe} ({passes} passes)");
+            return writeln!(
+                f,
+                "ok    {recipe} ({passes} {})",
+                if *passes == 1 { "pass" } else { "passes" }
+            );
         }
         writeln!(f, "FAIL  {recipe}")?;
         if let Some(refusal) = &self.refusal {

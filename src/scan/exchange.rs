@@ -57,6 +57,14 @@ pub enum Order {
         /// as well, because the scan may not free them.
         values: Vec<(String, Variable)>,
     },
+    /// Give these variables these values, which are in order of name, and forget all others; send
+    /// the answer up with this ticket. Only when no program is in the scan.
+    ResetVariables {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// Names and values.
+        values: Vec<(String, Variable)>,
+    },
     /// Give a point this value, whatever its device or program says, and send the answer up with
     /// this ticket.
     Force {

@@ -29,7 +29,7 @@ use crate::driver::Driver;
 use crate::plugin::shadow::{Feed, MAX_FEEDS};
 use crate::plugin::stop::{Lane, Timekeeper, now_ns};
 use crate::plugin::world::{MAX_PROGRAMS, Seat, World};
-use crate::variable::{Denied, Variable};
+use crate::variable::{Denied, Maker, Variable};
 
 use device::{Device, note_deliveries};
 use exchange::RETURNS_PER_CYCLE;
@@ -128,6 +128,7 @@ impl Scan {
                 Order::Command { .. } | Order::Force { .. } | Order::Unforce { .. } => false,
                 Order::Remove(_) | Order::Refit(_) | Order::Halt => true,
                 Order::Shadow(_) | Order::SetVariables { .. } => true,
+                Order::ResetVariables { .. } => true,
             };
             self.carry_out(order, now);
             if is_heavy && !halting {
@@ -161,6 +162,17 @@ impl Scan {
                 let cycle = self.world().cycle;
                 self.give_back(Return::VariablesSet { ticket, values, cycle, result });
             }
+            Order::ResetVariables { ticket, values } => {
+                let result = self.set_variables(&values);
+                if result.is_ok() {
+                    let is_kept = |name: &str| {
+                        values.binary_search_by(|(other, _)| (**other).cmp(name)).is_ok()
+                    };
+                    self.world().variables.retain(is_kept);
+                }
+                let cycle = self.world().cycle;
+                self.give_back(Return::VariablesSet { ticket, values, cycle, result });
+            }
             Order::Force { ticket, force } => {
                 let result = match self.world().points.get(force.point) {
                     Some(_) => self.world().overlay.force(force),
@@ -184,10 +196,10 @@ impl Scan {
 
     /// Writes all of these, or none.
     fn set_variables(&mut self, values: &[(String, Variable)]) -> Result<(), &'static str> {
-        let variables = &mut self.world().variables;
+        let World { variables, now, .. } = self.world();
         let result = values.iter().try_for_each(|(name, value)| variables.write(name, *value));
         match result {
-            Ok(()) => variables.commit(),
+            Ok(()) => variables.commit_as(Maker::HOST, *now),
             Err(_) => variables.revert(),
         }
         result.map_err(|denied| match denied {

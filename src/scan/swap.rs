@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::position::Doing;
 use super::{ProgramFact, Return, Scan};
-use crate::plugin::program::{Prepared, Program, Takeover};
+use crate::plugin::program::{Prepared, Program, Takeover, maker};
 use crate::plugin::world::{MAX_PROGRAMS, World};
 use crate::plugin::{Grant, RollbackState, Settings, Trap};
 use crate::variable::Variable;
@@ -148,7 +148,8 @@ impl Scan {
         if is_on_probation && policy.rollback_state == RollbackState::Snapshot {
             program.trace_variables(variables);
         }
-        variables.commit();
+        let World { variables, now, .. } = self.world();
+        variables.commit_as(maker(&program.name), *now);
         let mut old = self.programs.remove(old);
         self.world().give_up(program.seat, &program.settings.outputs);
         // Who has not proved itself is no version to come back to while an older one is there.
@@ -176,9 +177,9 @@ impl Scan {
     }
 
     fn bring_variables(&mut self, prepared: &Prepared) -> Takeover {
-        let variables = &mut self.world().variables;
+        let World { variables, now, .. } = self.world();
         let takeover = prepared.bring_variables(variables);
-        variables.commit();
+        variables.commit_as(maker(&prepared.program.name), *now);
         takeover
     }
 
@@ -246,7 +247,7 @@ impl Scan {
                     world.variables.put_back(id, value);
                 }
             }
-            world.variables.commit();
+            world.variables.commit_as(maker(&loser.program.name), world.now);
         }
         self.give_back(Return::Program(loser.program));
         self.keep_claimed(index);

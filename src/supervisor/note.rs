@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Version;
 use crate::plugin::{ModuleHash, Refusal};
+use crate::text::counted;
 
 /// What is worth a log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +82,8 @@ impl fmt::Display for Note {
             Self::Retrying { delay } => write!(f, "trying again in {delay:?}"),
             Self::Quarantined { hash, traps } => write!(
                 f,
-                "quarantined {hash} after {traps} traps; replace the file or release the plugin"
+                "quarantined {hash} after {}; replace the file or release the plugin",
+                counted(*traps, "trap")
             ),
             Self::StillQuarantined { hash, why } => write!(
                 f,

@@ -309,6 +309,8 @@ impl Bench {
         let results = script.polls.iter().map(|_| self.poll(&mut program)).collect();
         let LogSink::List(list) = &mut self.world().log else { panic!("the log is a list") };
         lines.append(list);
+        // Calls have their codes; what is said of refused ones is looked at in `refused.rs`.
+        lines.retain(|line| !matches!(line.message, Message::Refused(_)));
         // The last poll shows the memory; what the script did to the outputs stays in front of it.
         self.poll(&mut program).expect("showing the memory works");
         let mut memory = self.world().outputs[IMAGE as usize..].to_vec();

@@ -234,6 +234,11 @@ fn tank() -> PluginView {
         poll: summary(1_234),
         last_trap: None,
         last_swap: None,
+        denied: false,
+        refused: Vec::new(),
+        refused_others: 0,
+        lost: Vec::new(),
+        report: None,
     }
 }
 
@@ -352,6 +357,10 @@ fn vars() -> Vec<VarView> {
         kind,
         value,
         retain: name == "setpoint",
+        writer: (name == "setpoint").then(|| "tank".into()),
+        writer_runs: true,
+        set_by_operator: false,
+        age_ms: (name == "setpoint").then_some(1_500),
     };
     vec![
         var("counter", VariableKind::Int, Value::Int(-7)),

@@ -68,7 +68,6 @@ fn suffer_within(
         let started = Instant::now();
         let view = suffer(daemon, evil, attempt);
         let reason = view.reason.as_deref().unwrap_or("runs");
-        let reason = reason.split("offered are").next().unwrap_or_default();
         println!("  {} after {:.0?}: {:?}: {reason}", view.name, started.elapsed(), view.state);
         remove(daemon, &view.name, evil.fate);
         views.insert(evil.name.clone(), view);

@@ -21,8 +21,22 @@ fn child() {
     assert!(log::start(&settings).is_err());
 }
 
+/// Likewise: logs words of a stranger who wants to be taken for the log itself.
+#[test]
+fn forger() {
+    let Ok(settings) = std::env::var("LOG_SETTINGS") else { return };
+    let _handle = log::start(&toml::from_str(&settings).unwrap()).unwrap();
+    let name = "x\n2026-11-28T00:00:00.000Z ERROR motor stopped\x1b[31m\u{202e}";
+    tracing::warn!(plugin = name, path = %name, n = 7, error = ?Some(name), "{name} is refused");
+}
+
 /// The log of a child with these settings; `to_journal` says whether its stderr is said to be one.
 fn run(settings: &str, to_journal: bool) -> Vec<String> {
+    run_child("log::child", settings, to_journal)
+}
+
+/// The same of another child.
+fn run_child(child: &str, settings: &str, to_journal: bool) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("stderr");
     let stderr = File::create(&path).unwrap();
@@ -30,7 +44,7 @@ fn run(settings: &str, to_journal: bool) -> Vec<String> {
     // If not, then as when started by hand from a service: there is a journal, but elsewhere.
     let inode = if to_journal { of_file.ino() } else { of_file.ino() + 1 };
     let status = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "log::child", "--nocapture"])
+        .args(["--exact", child, "--nocapture"])
         .env("LOG_SETTINGS", settings)
         .env("JOURNAL_STREAM", format!("{}:{inode}", of_file.dev()))
         .stdout(Stdio::null())
@@ -65,6 +79,20 @@ fn json_has_one_object_a_line_with_the_fields_at_its_top() {
     let fields = ["level", "message", "plugin"].map(|key| first[key].as_str().unwrap());
     assert_eq!(fields, ["INFO", "swapped", "tank"]);
     assert!(first["timestamp"].as_str().unwrap().ends_with('Z'));
+}
+
+#[test]
+fn words_of_strangers_forge_no_line_and_reach_no_terminal() {
+    let escaped = "x\\n2026-11-28T00:00:00.000Z ERROR motor stopped\\u{1b}[31m\\u{202e}";
+    let lines = run_child("log::forger", "format = 'text'", false);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].ends_with(&format!(" WARN {escaped} is refused")), "{lines:?}");
+    let lines = run_child("log::forger", "format = 'json'", false);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+    assert_eq!(line["message"], format!("{escaped} is refused"));
+    assert_eq!((&line["plugin"], &line["path"]), (&escaped.into(), &escaped.into()));
+    assert_eq!(line["n"], 7);
 }
 
 #[test]

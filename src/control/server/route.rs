@@ -85,7 +85,10 @@ const ROUTES: [(&str, &str); 28] = [
     ("GET /v1/vars", "all variables"),
     ("PUT /v1/vars/NAME", "set a variable; body {\"value\":42.5}"),
     ("DELETE /v1/retain", "give retained variables their initial values, also on disk"),
-    ("POST /v1/restart/cold", "give all variables their initial values, start all programs anew"),
+    (
+        "POST /v1/restart/cold",
+        "give variables their initial values, forget undeclared ones, start anew",
+    ),
     ("POST /v1/recover", "end recovery: let the plugins run"),
     ("POST /v1/config/reload", "read the configuration again; what can change live does"),
     ("GET /v1/config/diff", "what that would do"),

@@ -276,7 +276,10 @@ impl Client {
             Target::RtuOverTcp(..) => self.units.iter().all(|unit| unit.breaker.is_offline()),
             Target::Rtu(..) => false,
         };
-        let why = || Over(format!("{} requests in a row were not answered", self.silence.requests));
+        let why = || match self.silence.requests {
+            1 => Over("a request was not answered".into()),
+            requests => Over(format!("{requests} requests in a row were not answered")),
+        };
         if is_over { Err(why()) } else { Ok(()) }
     }
 

@@ -2,9 +2,12 @@
 //!
 //! Reading and writing by address, which version 0 has, is in `abi.rs`.
 
+use std::sync::Arc;
+
 use super::{Code, Memory, Outcome, name};
 use crate::image::{Direction, PointId, Unfit, Value};
 use crate::plugin::guest::{Guest, Phase};
+use crate::plugin::refused::Why;
 use crate::plugin::world::{Message, Text};
 use crate::variable::{MAX_NAME_BYTES, VariableKind};
 
@@ -29,8 +32,19 @@ pub(in crate::plugin) fn find(
     memory.write(id, &u32::from(found.0).to_le_bytes())
 }
 
-fn point_id(id: i32) -> Result<PointId, Code> {
-    u16::try_from(id).map(PointId).map_err(|_| Code::Unknown)
+/// The point that a guest means, if there is one with this id.
+fn point_of(guest: &mut Guest, id: i32) -> Result<PointId, Code> {
+    let found = u16::try_from(id).map(PointId).ok();
+    match found.filter(|id| guest.world().points.get(*id).is_some()) {
+        Some(id) => Ok(id),
+        None => Err(guest.refuse(Why::NoPointId(id), "")),
+    }
+}
+
+/// Refuses a call about this point.
+fn refuse(guest: &mut Guest, why: Why, id: PointId) -> Code {
+    let points = Arc::clone(&guest.world().points);
+    guest.refuse(why, &points[id].name)
 }
 
 /// `wasm_point_read_*(id, value, quality)`; of an output, the value at the end of the last cycle.
@@ -42,12 +56,12 @@ pub(in crate::plugin) fn read(
     quality: u32,
     kind: VariableKind,
 ) -> Outcome {
-    let id = point_id(id)?;
+    let id = point_of(guest, id)?;
     let readable = guest.may_read_point(id);
     let world = guest.world();
-    let point = world.points.get(id).ok_or(Code::Unknown)?;
+    let point = &world.points[id];
     let image = match point.direction {
-        Direction::In if !readable => return Err(Code::Denied),
+        Direction::In if !readable => return Err(refuse(guest, Why::InputNotGranted, id)),
         Direction::In => &world.inputs.bytes,
         Direction::Out => &world.driven,
     };
@@ -57,7 +71,9 @@ pub(in crate::plugin) fn read(
     match (kind, point.read(image)) {
         (VariableKind::Boolean, Value::Bool(on)) => memory.write(value, &[on.into()])?,
         (VariableKind::Int, Value::Int(number)) => {
-            let number = i32::try_from(number).map_err(|_| Code::Error)?;
+            let Ok(number) = i32::try_from(number) else {
+                return Err(refuse(guest, Why::OutOfRange, id));
+            };
             memory.write(value, &number.to_le_bytes())?;
         }
         (VariableKind::Double, Value::Int(number)) => {
@@ -66,7 +82,7 @@ pub(in crate::plugin) fn read(
         (VariableKind::Double, Value::Real(number)) => {
             memory.write(value, &number.to_le_bytes())?;
         }
-        _ => return Err(Code::OtherType),
+        _ => return Err(refuse(guest, Why::PointType, id)),
     }
     if quality != 0 {
         memory.write(quality, &[world.inputs.quality[id.index()].class() as u8])?;
@@ -83,12 +99,12 @@ pub(in crate::plugin) fn quality(
     status: u32,
     age_ms: u32,
 ) -> Outcome {
-    let id = point_id(id)?;
+    let id = point_of(guest, id)?;
     let readable = guest.may_read_point(id);
     let world = guest.world();
-    let point = world.points.get(id).ok_or(Code::Unknown)?;
+    let point = &world.points[id];
     if point.direction == Direction::In && !readable {
-        return Err(Code::Denied);
+        return Err(refuse(guest, Why::InputNotGranted, id));
     }
     memory.check(age_ms, 4)?;
     let good_at = world.inputs.good_at[id.index()];
@@ -118,17 +134,20 @@ pub(in crate::plugin) fn degraded(
 
 /// `wasm_point_write_*(id, value)`
 pub(in crate::plugin) fn write(guest: &mut Guest, id: i32, value: Value) -> Outcome {
-    let id = point_id(id)?;
-    let polled = guest.phase == Phase::Poll;
-    let point = guest.world().points.get(id).ok_or(Code::Unknown)?;
-    if !polled || point.direction == Direction::In {
-        return Err(Code::Denied);
+    let id = point_of(guest, id)?;
+    let phase = guest.phase;
+    let point = &guest.world().points[id];
+    if point.direction == Direction::In {
+        return Err(refuse(guest, Why::NoOutput, id));
     }
-    let raw = point.encode(value).map_err(|unfit| match unfit {
-        Unfit::WrongType(_) => Code::OtherType,
-        Unfit::OutOfRange(_) => Code::Error,
+    if phase != Phase::Poll {
+        return Err(refuse(guest, Why::Phase(phase), id));
+    }
+    let (raw, bytes, mask) = (point.encode(value), point.bytes(), point.mask());
+    let raw = raw.map_err(|unfit| match unfit {
+        Unfit::WrongType(_) => refuse(guest, Why::PointType, id),
+        Unfit::OutOfRange(_) => refuse(guest, Why::OutOfRange, id),
     })?;
-    let (bytes, mask) = (point.bytes(), point.mask());
     if !guest.claim(id) {
         return Err(Code::Denied);
     }

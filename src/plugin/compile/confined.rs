@@ -35,6 +35,12 @@ pub(super) fn confine() -> Vec<String> {
     })
 }
 
+/// How many bytes of addresses the worker may use, where the system allows it less than it would
+/// take for itself.
+pub(super) fn inherited_memory() -> Option<u64> {
+    confine::address_limit().filter(|bytes| *bytes < MAX_ADDRESS_SPACE)
+}
+
 /// What was not taken away, in the words of the daemon's log: steps that are `missing`, and what
 /// the worker finds that it can do.
 pub(super) fn still_open(missing: Vec<String>) -> Vec<String> {

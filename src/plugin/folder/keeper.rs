@@ -202,7 +202,8 @@ impl<R: FnMut(Change)> Keeper<R> {
                 if !was_told {
                     tracing::warn!(
                         dir = %self.dir.display(), %error,
-                        "no events for the plugin folder, changes are noticed within {RESCAN:?}"
+                        "no events for the plugin folder ({error}), changes are noticed within \
+                         {RESCAN:?}"
                     );
                 }
                 Hints::Unavailable

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::counted;
+
 /// Differences that are kept: the first few tell what is wrong.
 pub const MAX_DIFFERENCES: usize = 8;
 
@@ -55,13 +57,15 @@ impl fmt::Display for Difference {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let p99 = Duration::from_nanos(self.p99_ns);
-        write!(f, "shadow run of {} polls, p99 {p99:.1?}, ", self.polls)?;
+        write!(f, "shadow run of {}, p99 {p99:.1?}, ", counted(self.polls, "poll"))?;
         match (self.differing, self.differences.first()) {
-            (n, Some(first)) => write!(f, "outputs differ in {n} cycles, first {first}")?,
+            (n, Some(first)) => {
+                write!(f, "outputs differ in {}, first {first}", counted(n, "cycle"))?;
+            }
             _ => write!(f, "outputs equal in {}", self.compared)?,
         }
         if self.dropped > 0 {
-            write!(f, ", {} polls left out", self.dropped)?;
+            write!(f, ", {} left out", counted(self.dropped, "poll"))?;
         }
         if let Some(why) = &self.cut_short {
             write!(f, ", cut short: {why}")?;

@@ -320,10 +320,13 @@ impl Shadow {
             return Err(Refusal::new(reason, remedy));
         }
         if self.is_unproved() {
-            let n = report.dropped;
             let reason = format!(
-                "in its shadow run {n} polls were left out, so it is not proved equal; the machine \
-                 was too busy"
+                "in its shadow run {} left out, so it is not proved equal; the machine was too \
+                 busy",
+                match report.dropped {
+                    1 => "1 poll was".to_owned(),
+                    n => format!("{n} polls were"),
+                }
             );
             return Err(Refusal::new(reason, "release the plugin to try again"));
         }

@@ -15,7 +15,7 @@ use super::super::guest::{Guest, Phase};
 use super::super::hidden::Hidden;
 use super::super::record::{self, Fall};
 use super::super::stop::{Lane, StopCell};
-use super::super::trap::{describe, is_overflow, over, panicked, plain};
+use super::super::trap::{Full, describe, is_overflow, over, panicked, plain};
 use super::super::world::World;
 
 /// What a call into the instance works on.
@@ -46,6 +46,16 @@ impl Body {
         &mut self.host.as_mut(&mut self.store).guest
     }
 
+    /// Its memory, if that was once not allowed to grow.
+    fn full(&mut self) -> Option<Full> {
+        if !self.hidden.has_lacked_memory(&mut self.store) {
+            return None;
+        }
+        let memory = self.host.as_ref(&self.store).memory.as_ref()?;
+        let limit = memory.ty(&self.store).maximum?.bytes().0 as u64;
+        Some(Full { size: memory.view(&self.store).data_size(), limit })
+    }
+
     /// Lends the world to the guest, calls, and settles what the guest did.
     pub(super) fn call(
         &mut self,
@@ -68,8 +78,9 @@ impl Body {
         let result = catch_unwind(AssertUnwindSafe(|| function.call(store)));
         call.lane.disarm();
         let stopped = self.stop.is_stopped().then_some(call.budget);
-        let why = result.as_ref().is_ok_and(Result::is_err);
-        let why = why.then(|| self.hidden.take_why(&mut self.store)).flatten();
+        let is_trapped = result.as_ref().is_ok_and(Result::is_err);
+        let why = is_trapped.then(|| self.hidden.take_why(&mut self.store)).flatten();
+        let full = if is_trapped { self.full() } else { None };
         let Host { guest, tape, player, .. } = self.host.as_mut(&mut self.store);
         tape.end();
         let mut frames = Vec::new();
@@ -83,7 +94,7 @@ impl Body {
             Ok(Err(error)) => {
                 self.is_spent = stopped.is_some() || is_overflow(&error);
                 frames = record::frames(&error, &self.hidden);
-                Err(describe(&error, guest, frames.first(), why, stopped))
+                Err(describe(&error, guest, &frames, why, stopped, full))
             }
             Err(panic) => {
                 self.is_spent = true;

@@ -27,7 +27,7 @@ cycle     750000
 overruns  2, cycles missed 3
 recovery  3 abnormal ends within 10m; `camshaft recover` lets plugins run
 retain    3 variables, 1200 writes, 240 KiB
-retain    failing since 2h 5m: No space left on device
+retain    failing for 2h 5m: No space left on device
 retain    retain.a: torn
 
 SCAN          P50      P99    P99.9      MAX
@@ -48,9 +48,9 @@ lamp              out    true        good               -  bool      8.1  hold  
 ";
 
 const VARS: &str = "\
-VARIABLE  TYPE    VALUE  RETAIN
-counter   int        -7
-setpoint  double     50  yes
+VARIABLE  TYPE    VALUE  RETAIN     WRITTEN  BY
+counter   int        -7                   -  -
+setpoint  double     50  yes     1.50 s ago  tank
 ";
 
 #[tokio::test]

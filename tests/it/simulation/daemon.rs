@@ -367,6 +367,7 @@ impl House {
 
 /// A reason without the place in the module and the cycle.
 fn without_place(reason: &str) -> String {
-    let ends = [" in #", " at offset", ", cycle"].into_iter().filter_map(|word| reason.find(word));
+    let places = [" in #", " in save", " in restore", " in init", " at offset", ", cycle"];
+    let ends = places.into_iter().filter_map(|word| reason.find(word));
     reason[..ends.min().unwrap_or(reason.len())].to_owned()
 }

@@ -1,0 +1,132 @@
+//! What there is to say about a plugin besides its line in the table: why it does not run, what it
+//! is refused, and what its state means for whoever wonders.
+//!
+//! Pure: a view in, sentences out. The table itself is in `show.rs`.
+
+use super::show::short;
+use crate::control::{PluginState, PluginView, RefusedView};
+use crate::text::{legible, times};
+
+/// Refused calls that have a line each; the JSON has all.
+const MAX_LINES: usize = 8;
+
+/// Each a sentence, the gravest first.
+pub(super) fn remarks(view: &PluginView) -> Vec<String> {
+    let mut all: Vec<String> = view.reason.iter().map(|reason| legible(reason)).collect();
+    all.extend(versions(view));
+    all.extend(refusals(view));
+    let report = view.report.as_ref().filter(|_| view.traps > 0);
+    all.extend(
+        report.map(|file| legible(&format!("`camshaft replay {file}` runs its trap again"))),
+    );
+    all
+}
+
+/// What is special about the version that runs.
+fn versions(view: &PluginView) -> Vec<String> {
+    let mut all = Vec::new();
+    if view.state != PluginState::Running {
+        return all;
+    }
+    if let (Some(hash), Some(file)) = (&view.hash, &view.file_hash)
+        && hash != file
+    {
+        let (hash, file) = (short(hash), short(file));
+        let why = if view.reason.is_some() { "does not run" } else { "is being prepared" };
+        all.push(format!("version {hash} runs on; version {file}, which is in the file, {why}"));
+    }
+    if view.degraded {
+        all.push("degraded: an input that it requires is bad, so its outputs are safe".into());
+    }
+    if view.probation {
+        all.push("on probation: if it traps now, the version before runs again".into());
+    }
+    all
+}
+
+/// What it is refused and has lost.
+pub(super) fn refusals(view: &PluginView) -> Vec<String> {
+    let lost = view.lost.iter().map(|point| {
+        format!("{point} belongs to nobody: it was its output, and it does not write it any more")
+    });
+    let (shown, rest) = view.refused.split_at(view.refused.len().min(MAX_LINES));
+    let mut all: Vec<String> = lost.chain(shown.iter().map(refusal)).collect();
+    let others = rest.iter().map(|call| call.count).sum::<u64>() + view.refused_others;
+    if others > 0 {
+        all.push(format!("other calls were refused {}", times(others)));
+    }
+    all.iter().map(|text| legible(text)).collect()
+}
+
+fn refusal(call: &RefusedView) -> String {
+    let when = match call.last_cycle {
+        0 => "before its first poll".into(),
+        cycle => format!("last in cycle {cycle}"),
+    };
+    format!("{} ({}, {when})", call.words, times(call.count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::outcome::tests::view;
+    use super::*;
+
+    #[test]
+    fn a_state_explains_itself() {
+        let check = |change: fn(&mut PluginView), expected: &[&str]| {
+            let mut view = view(PluginState::Running);
+            change(&mut view);
+            assert_eq!(remarks(&view), expected);
+        };
+        check(|_| {}, &[]);
+        check(
+            |view| view.file_hash = Some("b".repeat(64)),
+            &["version aaaaaaaaaaaa runs on; version bbbbbbbbbbbb, which is in the file, is \
+                 being prepared"],
+        );
+        check(
+            |view| {
+                view.file_hash = Some("b".repeat(64));
+                view.reason = Some("no module".into());
+            },
+            &[
+                "no module",
+                "version aaaaaaaaaaaa runs on; version bbbbbbbbbbbb, which is in the file, does \
+                 not run",
+            ],
+        );
+        check(
+            |view| (view.probation, view.degraded) = (true, true),
+            &[
+                "degraded: an input that it requires is bad, so its outputs are safe",
+                "on probation: if it traps now, the version before runs again",
+            ],
+        );
+    }
+
+    #[test]
+    fn refused_calls_have_a_line_each_up_to_a_limit() {
+        let mut view = view(PluginState::Running);
+        let call = |n: u64| RefusedView {
+            call: "f".into(),
+            code: 5,
+            name: format!("p{n}"),
+            words: format!("p{n} is not granted to it"),
+            count: n,
+            last_cycle: n,
+        };
+        view.lost = vec!["valve".into()];
+        view.refused = vec![call(1), RefusedView { last_cycle: 0, ..call(2) }];
+        let expected = [
+            "valve belongs to nobody: it was its output, and it does not write it any more",
+            "p1 is not granted to it (once, last in cycle 1)",
+            "p2 is not granted to it (2 times, before its first poll)",
+        ];
+        assert_eq!(remarks(&view), expected);
+        view.refused = (1..=10).map(call).collect();
+        view.refused_others = 1;
+        let all = remarks(&view);
+        assert_eq!(all.len(), 1 + MAX_LINES + 1);
+        assert_eq!(all.last().unwrap(), "other calls were refused 20 times");
+    }
+}

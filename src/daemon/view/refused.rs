@@ -1,0 +1,67 @@
+//! What programs are refused and what they have lost, for whoever looks at a plugin.
+//!
+//! The scan counts refused calls and this reads them; the first of each kind and name is a line of
+//! the log, see `say.rs`. Nothing is decided here.
+
+use super::super::Daemon;
+use super::super::roster::Roster;
+use crate::control::RefusedView;
+use crate::plugin::refused::{Counted, Why};
+use crate::scan::{ProgramFact, Snapshot};
+
+/// What a program was refused.
+#[derive(Debug, Default)]
+pub(super) struct Refused {
+    /// Each kind and name.
+    pub(super) calls: Vec<RefusedView>,
+    /// Calls beyond those that are told apart.
+    pub(super) others: u64,
+    /// Whether the program is kept from something.
+    pub(super) is_denied: bool,
+}
+
+impl Daemon {
+    /// What the instance of this plugin that is in the scan was refused.
+    pub(super) fn refused(&self, name: &str, fact: Option<&ProgramFact>) -> Refused {
+        let entry = self.roster.get(name).zip(fact);
+        let tally = entry.and_then(|(entry, fact)| entry.refused(fact.generation));
+        let Some(tally) = tally else { return Refused::default() };
+        let (entries, others) = (tally.entries(), tally.others());
+        let is_denied = others > 0 || entries.iter().any(|entry| entry.first.is_denial());
+        let calls = entries.iter().map(|counted| view(counted, &self.roster)).collect();
+        Refused { calls, others, is_denied }
+    }
+
+    /// The outputs that this plugin owned last and that are nobody's now, although it runs.
+    pub(super) fn lost_outputs(&self, name: &str, news: &Snapshot) -> Vec<String> {
+        if !is_polled(name, &self.roster, news) {
+            return Vec::new();
+        }
+        let free = news.points.iter().filter(|(id, _)| news.owners[id.index()].is_none());
+        let lost = free.filter(|(id, _)| self.told.owner(*id).is_some_and(|last| last == name));
+        lost.map(|(_, point)| point.name.clone()).collect()
+    }
+}
+
+/// Whether the plugin runs, and has run for a poll at least.
+pub(in crate::daemon) fn is_polled(name: &str, roster: &Roster, news: &Snapshot) -> bool {
+    let Some(entry) = roster.get(name) else { return false };
+    let is_polled = |fact: &ProgramFact| fact.trap.is_none() && fact.polls > 0;
+    news.programs.iter().any(|fact| fact.seat == entry.seat && is_polled(fact))
+}
+
+fn view(counted: &Counted, roster: &Roster) -> RefusedView {
+    let Counted { first, count, last_cycle } = counted;
+    let owner = match first.why {
+        Why::Owned(seat) => roster.name(seat),
+        _ => None,
+    };
+    RefusedView {
+        call: first.call.into(),
+        code: first.code(),
+        name: first.name.as_str().into(),
+        words: first.words(owner.map(|name| &**name)),
+        count: *count,
+        last_cycle: *last_cycle,
+    }
+}

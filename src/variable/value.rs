@@ -1,0 +1,130 @@
+//! What a variable is and who has to do with it: its type, its value, its maker, and why a write is
+//! denied.
+//!
+//! The table of all of them is in `variable.rs`.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::image::Value;
+
+/// The type of a variable, fixed when it is created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VariableKind {
+    /// True or false.
+    Boolean,
+    /// A 32-bit signed integer.
+    Int,
+    /// A 64-bit float.
+    Double,
+}
+
+impl std::fmt::Display for VariableKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Boolean => "boolean",
+            Self::Int => "int",
+            Self::Double => "double",
+        })
+    }
+}
+
+/// A variable's value; the variant is its type.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Variable {
+    /// True or false.
+    Boolean(bool),
+    /// A 32-bit signed integer.
+    Int(i32),
+    /// A 64-bit float.
+    Double(f64),
+}
+
+impl Variable {
+    /// The type.
+    pub const fn kind(self) -> VariableKind {
+        match self {
+            Self::Boolean(_) => VariableKind::Boolean,
+            Self::Int(_) => VariableKind::Int,
+            Self::Double(_) => VariableKind::Double,
+        }
+    }
+
+    /// Whether it is the same, bit for bit: not a number is the same as itself.
+    pub fn is_same(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Double(one), Self::Double(other)) => one.to_bits() == other.to_bits(),
+            _ => self == other,
+        }
+    }
+
+    /// The value that a new variable of `kind` has before anybody writes it.
+    pub const fn initial(kind: VariableKind) -> Self {
+        match kind {
+            VariableKind::Boolean => Self::Boolean(false),
+            VariableKind::Int => Self::Int(0),
+            VariableKind::Double => Self::Double(0.0),
+        }
+    }
+
+    /// `value` as a variable of `kind`, if it is one: an int must fit 32 bits, a double takes any
+    /// number.
+    pub fn from_value(kind: VariableKind, value: Value) -> Option<Self> {
+        match (kind, value) {
+            (VariableKind::Boolean, Value::Bool(value)) => Some(Self::Boolean(value)),
+            (VariableKind::Int, Value::Int(value)) => value.try_into().ok().map(Self::Int),
+            (VariableKind::Double, Value::Int(value)) => Some(Self::Double(value as f64)),
+            (VariableKind::Double, Value::Real(value)) => Some(Self::Double(value)),
+            _ => None,
+        }
+    }
+}
+
+impl From<Variable> for Value {
+    fn from(variable: Variable) -> Self {
+        match variable {
+            Variable::Boolean(value) => Self::Bool(value),
+            Variable::Int(value) => Self::Int(value.into()),
+            Variable::Double(value) => Self::Real(value),
+        }
+    }
+}
+
+/// Why a variable was not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// It is not granted to this program.
+    NotGranted,
+    /// It exists with this other type, or is declared with it.
+    OtherType(VariableKind),
+    /// This program has made [`MAX_MADE`](super::MAX_MADE) already.
+    Quota,
+    /// The table is full, or the name is empty or too long.
+    Limit,
+}
+
+/// Who has made a variable, or has written it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Maker(u64);
+
+/// Who wrote a variable last, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Who.
+    pub by: Maker,
+    /// The cycle's instant on the scan's clock.
+    pub at: Duration,
+}
+
+impl Maker {
+    /// The configuration or an operator, who have no quota.
+    pub const HOST: Self = Self(0);
+
+    /// The program for whose name this number stands. Two programs with the same number would share
+    /// a quota, and nothing else.
+    pub const fn program(number: u64) -> Self {
+        Self(if number == 0 { 1 } else { number })
+    }
+}

@@ -1,0 +1,135 @@
+//! What is said of a program that fails: words that help its author, wherever they are shown.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use camshaft::control::{Event, PluginState};
+use camshaft::plugin::{Settings, Trap};
+
+use crate::daemon::{Daemon, Keys, LIMIT, wait};
+use crate::rig::{Rig, block_on, points, wat};
+
+/// How this program traps in its first poll.
+fn trap(text: &str) -> Trap {
+    let mut rig = Rig::new(points(), Vec::new());
+    let news = rig.install("p", 0, text, Settings::default());
+    (**news.programs[0].trap.as_ref().expect("it traps")).clone()
+}
+
+#[test]
+fn a_guest_that_ends_itself_after_its_memory_could_not_grow_was_out_of_memory() {
+    let poll = |grow: &str| {
+        trap(&format!(
+            r#"(module (memory (export "memory") 1 2)
+              (func (export "poll")
+                (if (i32.eq (memory.grow (i32.const {grow})) (i32.const -1))
+                  (then (unreachable)))
+                (drop (i32.div_u (i32.const 1) (i32.const 0)))))"#
+        ))
+    };
+    let full = "out of memory (unreachable): it has 65536 bytes and may have 131072, see \
+                plugins.memory";
+    assert_eq!(poll("2").kind, full);
+    assert_eq!(poll("1").kind, "integer divide by zero", "it could grow");
+    let other = trap(
+        r#"(module (memory 1 1) (func (export "poll")
+          (drop (memory.grow (i32.const 1))) (drop (i32.div_u (i32.const 1) (i32.const 0)))))"#,
+    );
+    assert_eq!(other.kind, "integer divide by zero", "it did not end itself");
+}
+
+#[test]
+fn a_function_without_a_name_is_called_by_its_export() {
+    let found = trap(r#"(module (func (export "poll") (unreachable)))"#);
+    assert_eq!((found.kind.as_str(), found.function.as_deref()), ("unreachable", Some("poll")));
+    let found = trap(r#"(module (func (export "poll") (call 1)) (func (unreachable)))"#);
+    assert_eq!(found.function.as_deref(), Some("#1"), "nothing is known of this one");
+}
+
+#[test]
+fn a_panic_names_the_function_that_asked_for_it() {
+    let found = trap(
+        r#"(module
+          (func $_ZN4core9panicking9panic_fmt17h0123456789abcdefE (unreachable))
+          (func $_ZN5mixer5limit17h0123456789abcdefE
+            (call $_ZN4core9panicking9panic_fmt17h0123456789abcdefE))
+          (func (export "poll") (call $_ZN5mixer5limit17h0123456789abcdefE)))"#,
+    );
+    let named = (found.kind.as_str(), found.function.as_deref());
+    assert_eq!(named, ("panic (unreachable)", Some("mixer::limit")));
+}
+
+#[test]
+fn a_trap_by_a_limit_names_its_key() {
+    let daemon = Daemon::start(Keys::default());
+    daemon.drop_in("endless", &wat(r#"(module (func (export "poll") (loop (br 0))))"#));
+    let deep = r#"(module (func $f (call $f) (call $f)) (func (export "poll") (call $f)))"#;
+    daemon.drop_in("deep", &wat(deep));
+    for (name, words) in [
+        ("endless", "; poll_budget of its [[plugin]] is the limit"),
+        ("deep", "; plugins.stack is the limit"),
+    ] {
+        let view =
+            daemon.wait_for(name, "quarantined", |view| view.state == PluginState::Quarantined);
+        let reason = view.reason.unwrap();
+        assert!(reason.ends_with(words), "{reason}");
+        daemon.wait_log(name, &[words]);
+    }
+}
+
+#[test]
+fn a_crash_report_is_named_in_status_and_history() {
+    let daemon = Daemon::start(Keys::default());
+    daemon.drop_in("broken", &wat(r#"(module (func (export "poll") (unreachable)))"#));
+    let view = daemon.wait_for("broken", "reported", |view| view.report.is_some());
+    let file = view.report.unwrap();
+    assert!(Path::new(&file).is_file(), "{file}");
+    let receipts = block_on(daemon.client.history(Some("broken"), 100)).unwrap();
+    let reported = Event::Reported { file: file.clone() };
+    assert!(receipts.iter().any(|entry| entry.what.event == reported), "{receipts:?}");
+    let camshaft = |verb: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_camshaft"));
+        let output = command.arg(verb).arg("--socket").arg(daemon.path("control.sock")).output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    let hint = format!("broken: `camshaft replay {file}` runs its trap again");
+    assert!(camshaft("status").contains(&hint), "{}", camshaft("status"));
+    assert!(camshaft("history").contains(&format!("`camshaft replay {file}` runs the trap again")));
+}
+
+#[test]
+fn a_limit_of_addresses_is_told_from_those_of_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let module = r#"(module (memory (export "memory") 1) (func (export "poll")))"#;
+    fs::write(folder.path().join("m.wasm"), wat(module)).unwrap();
+    fs::write(folder.path().join("r.json"), r#"{"passes":[{"elapsed":"0s"}]}"#).unwrap();
+    let program = env!("CARGO_BIN_EXE_camshaft");
+    let script = format!("ulimit -v 4194304 && exec '{program}' test m.wasm r.json");
+    let output = Command::new("sh").args(["-c", &script]).current_dir(folder.path()).output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    for words in ["may use 4096 MiB of addresses (RLIMIT_AS)", "take `LimitAS=` out of the unit"] {
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+/// Forces that are over in a second, and all of them at once.
+#[test]
+fn a_force_is_told_with_the_time_that_was_ordered() {
+    let daemon = Daemon::start(Keys::default());
+    let camshaft = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_camshaft"));
+        command.args(arguments).arg("--socket").arg(daemon.path("control.sock")).output().unwrap()
+    };
+    let forced = ["force", "evil.input", "3", "--for", "1s", "--owner", "anna"];
+    assert!(camshaft(&forced).status.success());
+    let line = wait("it is told", LIMIT, || {
+        let mut lines = daemon.log().into_iter().map(|line| line.message);
+        lines.find(|line| line.starts_with("evil.input is forced"))
+    });
+    assert_eq!(line, "evil.input is forced to 3 by anna for 1s");
+    let output = camshaft(&["unforce", "--all"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "no point is forced any more\n");
+    daemon.wait_log("", &["no point is forced any more"]);
+}
