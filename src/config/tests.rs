@@ -93,8 +93,7 @@ fn every_key_is_heard() {
          [plugins]\ndir = '/p'\ngrant = 'none'\npoll_budget = '20us'\ninit_budget = '1s'\n\
          memory = '64KiB'\ntable = 1\nstack = 8192\nmodule = '1 GiB'\n\
          code = '1MiB'\nfunctions = 2\nlog_rate = 3\n\
-         restart = { first = '1s', max = '1m', traps = 9, within = '5m',\n\
-         on_quarantine = 'safe' }\n\
+         restart = { first = '1s', max = '1m', traps = 9, within = '5m', on_quarantine = 'safe' }\n\
          swap = { budget = '600us', probation = '1m', polls = 7, rollback_state = 'snapshot',\n\
          shadow = 9, admit_ratio = 0.5, require_equal = true }\n\
          compiler = 'singlepass'\ncache = 'c'\n\

@@ -240,8 +240,8 @@ fn conflict(result: Result<(), Refusal>) -> Result<(), Failure> {
     result.map_err(|refusal| Failure::new(Code::Refused, refusal.to_string()))
 }
 
-/// Lets a thread that may wait for the disk find the answer. Whoever asked hears within
-/// [`PATIENCE`] if there is none; what was asked for may then still be done.
+/// Lets a thread that may wait for the disk find the answer. Whoever asked hears it within 5 s, or
+/// that there is none; what was asked for may then still be done.
 pub(super) fn answer_later(
     reply: oneshot::Sender<Reply>,
     work: impl FnOnce() -> Reply + Send + 'static,

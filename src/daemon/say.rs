@@ -3,6 +3,8 @@
 //!
 //! Each line makes sense by its message alone; its fields repeat the facts for machines.
 
+mod unread;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use crate::scan::Snapshot;
 use crate::supervisor::{Note, Supervisor};
 use crate::text::{counted, legible, nearest};
 use crate::variable::MAX_MADE;
+use unread::Unread;
 
 /// At most one line about overruns in this time: a plant under load must not fill its log.
 const OVERRUN_PAUSE: Duration = Duration::from_secs(10);
@@ -76,39 +79,6 @@ impl Told {
                 self.doubt = Some((since, true));
             }
             (false, Some(_)) => {}
-        }
-    }
-}
-
-/// Between two attempts to say that lines were lost: nobody may read that either.
-const UNREAD_PAUSE: Duration = Duration::from_secs(1);
-
-/// Lines of the log that were dropped because nobody read it.
-#[derive(Debug, Default)]
-struct Unread {
-    /// So many were said, or were attempts to say so.
-    known: u64,
-    /// Attempts since then.
-    attempts: u64,
-    tried_at: Option<Instant>,
-}
-
-impl Unread {
-    /// Says how many were dropped, when somebody reads again: `dropped()` are all since the start,
-    /// `say` logs a number of lines.
-    fn tell(&mut self, now: Instant, dropped: impl Fn() -> u64, say: impl FnOnce(u64)) {
-        let is_quiet = self.tried_at.is_none_or(|at| now - at >= UNREAD_PAUSE);
-        let before = dropped();
-        let lost = before - self.known - self.attempts;
-        if lost == 0 || !is_quiet {
-            return;
-        }
-        self.tried_at = Some(now);
-        say(lost);
-        if dropped() == before {
-            (self.known, self.attempts) = (before, 0);
-        } else {
-            self.attempts += 1;
         }
     }
 }
@@ -426,37 +396,4 @@ pub(super) fn tell(name: &str, note: &Note, supervisor: &Supervisor) {
 /// Microseconds as milliseconds for people.
 fn ms(micros: u64) -> String {
     format!("{:.1} ms", micros as f64 / 1000.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-
-    use super::*;
-
-    #[test]
-    fn lines_that_nobody_read_are_said_when_somebody_reads_again() {
-        let (dropped, is_read) = (Cell::new(0), Cell::new(false));
-        let said = Cell::new(None);
-        let say = |lost| match is_read.get() {
-            true => said.set(Some(lost)),
-            false => dropped.set(dropped.get() + 1),
-        };
-        let mut unread = Unread::default();
-        let mut now = Instant::now();
-        let mut tell = || {
-            now += UNREAD_PAUSE;
-            unread.tell(now, || dropped.get(), say);
-            said.take()
-        };
-        assert_eq!(tell(), None, "none is lost");
-        dropped.set(100);
-        assert_eq!(tell(), None);
-        assert_eq!((tell(), dropped.get()), (None, 102), "two attempts were lost too");
-        is_read.set(true);
-        assert_eq!(tell(), Some(100));
-        assert_eq!(tell(), None, "it is said once");
-        dropped.set(105);
-        assert_eq!(tell(), Some(3));
-    }
 }

@@ -301,8 +301,7 @@ fn died(status: ExitStatus, complaint: &[u8]) -> Failed {
                      use {} MiB of addresses (RLIMIT_AS)",
                     bytes >> 20
                 ),
-                "take `LimitAS=` out of the unit, or `ulimit -v` out of the shell; `MemoryMax=` \
-                 bounds what is used",
+                "take `LimitAS=` out of the unit, or `ulimit -v` out of the shell",
             ),
         }),
         // The module may be innocent.

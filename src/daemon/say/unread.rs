@@ -1,0 +1,71 @@
+//! Lines of the log that nobody read: their number is said when somebody reads again.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Between two attempts to say that lines were lost: nobody may read that either.
+const UNREAD_PAUSE: Duration = Duration::from_secs(1);
+
+/// Lines of the log that were dropped because nobody read it.
+#[derive(Debug, Default)]
+pub(super) struct Unread {
+    /// So many were said, or were attempts to say so.
+    known: u64,
+    /// Attempts since then.
+    attempts: u64,
+    tried_at: Option<Instant>,
+}
+
+impl Unread {
+    /// Says how many were dropped, when somebody reads again: `dropped()` are all since the start,
+    /// `say` logs a number of lines.
+    pub(super) fn tell(&mut self, now: Instant, dropped: impl Fn() -> u64, say: impl FnOnce(u64)) {
+        let is_quiet = self.tried_at.is_none_or(|at| now - at >= UNREAD_PAUSE);
+        let before = dropped();
+        let lost = before - self.known - self.attempts;
+        if lost == 0 || !is_quiet {
+            return;
+        }
+        self.tried_at = Some(now);
+        say(lost);
+        if dropped() == before {
+            (self.known, self.attempts) = (before, 0);
+        } else {
+            self.attempts += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn lines_that_nobody_read_are_said_when_somebody_reads_again() {
+        let (dropped, is_read) = (Cell::new(0), Cell::new(false));
+        let said = Cell::new(None);
+        let say = |lost| match is_read.get() {
+            true => said.set(Some(lost)),
+            false => dropped.set(dropped.get() + 1),
+        };
+        let mut unread = Unread::default();
+        let mut now = Instant::now();
+        let mut tell = || {
+            now += UNREAD_PAUSE;
+            unread.tell(now, || dropped.get(), say);
+            said.take()
+        };
+        assert_eq!(tell(), None, "none is lost");
+        dropped.set(100);
+        assert_eq!(tell(), None);
+        assert_eq!((tell(), dropped.get()), (None, 102), "two attempts were lost too");
+        is_read.set(true);
+        assert_eq!(tell(), Some(100));
+        assert_eq!(tell(), None, "it is said once");
+        dropped.set(105);
+        assert_eq!(tell(), Some(3));
+    }
+}
