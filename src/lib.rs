@@ -103,10 +103,11 @@
 //! 9. `unsafe` is denied for the package and allowed in three small files, `plugin/stop.rs`,
 //!    `plugin/stop/proof.rs` and `plugin/wasm.rs`, each use with a SAFETY paragraph.
 //! 10. The systemd watchdog is fed only when the cycle count has moved.
-//! 11. The daemon's loop never blocks: it makes no call on a file, a terminal, a pipe, a socket or a
-//!     lock that can wait. Lines of the log go through a bounded queue to a thread that writes them;
-//!     what has no room is dropped, counted and said. Files are asked for on threads that may wait,
-//!     with a time limit ([`patience`]), and the end of the process waits for nobody without one.
+//! 11. The daemon's loop never blocks: it makes no call on a file, a terminal, a pipe, a socket or
+//!     a lock that can wait. Lines of the log go through a bounded queue to a thread that writes
+//!     them; what has no room is dropped, counted and said. Files are asked for on threads that may
+//!     wait, with a time limit ([`patience`]), and the end of the process waits for nobody without
+//!     one.
 //! 12. A scan that stands leaves no output as it was: the thread of each device that has heard no
 //!     cycle for `scan.stall` makes its outputs safe by itself, whoever forces them, and confirms
 //!     them; those that hold stay. The next cycle that begins gives them back.

@@ -32,6 +32,11 @@ use choose::{Candidate, choose};
 /// News of the disk that nobody has taken yet: one for each plugin that proves itself at one time.
 const MAX_NEWS: usize = MAX_PLUGINS;
 
+/// Versions on their way to the disk, each with its bytes and a thread that waits: a plant of a
+/// hundred plugins that all prove themselves at one time takes a second. When a disk gives no
+/// answer, further ones are not kept.
+const MAX_KEEPING: usize = MAX_PLUGINS;
+
 /// What lies on the disk, by plugin, the newest first.
 type Listed = BTreeMap<String, Vec<ModuleHash>>;
 
@@ -105,6 +110,14 @@ impl Store {
     fn keep(&self, name: Arc<str>, module: Arc<[u8]>, worth: HashMap<ModuleHash, Soundness>) {
         let Some(versions) = self.versions.clone() else { return };
         let (sender, turn) = (self.sender.clone(), Arc::clone(&self.turn));
+        if Arc::strong_count(&turn) > MAX_KEEPING {
+            tracing::warn!(
+                plugin = &*name,
+                "{name}: this version is not kept for a rollback: {MAX_KEEPING} others wait for \
+                 the disk"
+            );
+            return;
+        }
         tokio::task::spawn_blocking(move || {
             let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
             let hash = ModuleHash::of(&module);

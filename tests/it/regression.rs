@@ -9,6 +9,7 @@ use std::time::Duration;
 use camshaft::control::Code;
 use camshaft::control::client::Error;
 use camshaft::image::Value;
+use camshaft::plugin::folder::MAX_PLUGINS;
 
 use nix::sys::signal::Signal;
 
@@ -45,7 +46,10 @@ fn settings_that_find_the_queue_full_are_ordered_later() {
     fs::write(&file, &slow).unwrap();
     let daemon = Daemon::on(plant);
     fs::write(&file, slow.replace("\"700us\"", "\"700us\"\nevery = 1000000")).unwrap();
-    // Somebody gives orders faster than sixteen in each cycle and waits for no answer.
+    // As many programs as there can be are to be installed, one in each cycle, and somebody gives
+    // orders besides.
+    let quiet = wat(r#"(module (func (export "poll")))"#);
+    (1..MAX_PLUGINS).for_each(|n| drop(daemon.drop_in(&format!("p{n}"), &quiet)));
     let is_full = || {
         let mut stream = UnixStream::connect(daemon.path("control.sock")).unwrap();
         stream.set_read_timeout(Some(Duration::from_millis(2))).unwrap();

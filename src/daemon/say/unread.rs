@@ -1,4 +1,7 @@
 //! Lines of the log that nobody read: their number is said when somebody reads again.
+//!
+//! They are dropped and counted in `log.rs`. Here it is only decided when to say so: a line about
+//! lost lines may be lost itself.
 
 use std::time::Duration;
 

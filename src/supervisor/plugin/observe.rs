@@ -118,6 +118,7 @@ impl Plugin {
                 turn.tell(Note::Restarting { trap, of: turn.policy.traps, delay });
             }
             Verdict::Quarantine { traps } => {
+                let trap = trap.explained();
                 let why = match traps {
                     1 => format!("it trapped: {trap}"),
                     _ => format!("{traps} traps in a short time, the last: {trap}"),
