@@ -42,8 +42,8 @@ pub fn counted<N: TryInto<u64>>(number: N, thing: &str) -> String {
 }
 
 /// The verb that goes with so many things.
-pub fn is_or_are(number: usize) -> &'static str {
-    if number == 1 { "is" } else { "are" }
+pub fn is_or_are<N: TryInto<u64>>(number: N) -> &'static str {
+    if number.try_into().is_ok_and(|number| number == 1) { "is" } else { "are" }
 }
 
 /// How often: `once`, `2 times`.

@@ -11,7 +11,7 @@ use crate::control::{
 use crate::driver::Delivery;
 use crate::image::{Class, Direction, Quality, Value};
 use crate::scan::stats::Summary;
-use crate::text::{counted, legible};
+use crate::text::{counted, is_or_are, legible};
 
 use Side::{Left, Right};
 
@@ -72,7 +72,7 @@ pub(super) fn status(view: &StatusView, paint: Paint) -> String {
     }
     if view.forces > 0 {
         let label = paint.with(Style::Warn, "forces  ");
-        let are = if view.forces == 1 { "is" } else { "are" };
+        let are = is_or_are(view.forces);
         let points = counted(view.forces, "point");
         text += &format!("{label}  {points} {are} forced: camshaft forces\n");
     }

@@ -304,7 +304,7 @@ fn open_journal(state: &State) -> Journal<Receipt> {
     let opened = opened.inspect(|journal: &Journal<Receipt>| {
         let (damaged, folder) = (journal.damaged(), folder.display());
         if damaged > 0 {
-            let lines = if damaged == 1 { "1 line".into() } else { format!("{damaged} lines") };
+            let lines = counted(damaged, "line");
             tracing::warn!(
                 %folder,
                 damaged,

@@ -316,7 +316,7 @@ impl Versions {
 }
 
 /// Digits of a hash in a sentence.
-fn short(hash: &str) -> &str {
+pub(super) fn short(hash: &str) -> &str {
     hash.get(..16).unwrap_or(hash)
 }
 

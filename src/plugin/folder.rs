@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use crate::patience::PATIENCE;
 use crate::plugin::{ModuleHash, Refusal};
 
 mod disk;
@@ -41,10 +42,9 @@ pub const MAX_PLUGINS: usize = 256;
 /// Bytes in a plugin's name: it has to fit a status column and a log field.
 pub const MAX_NAME: usize = 64;
 
-/// A folder whose file system has not answered for this time is lost. A healthy one answers within
-/// milliseconds and a disk that has to start within two or three seconds; an operator who waits for
-/// the answer to a deploy waits no longer.
-pub const SILENCE: Duration = Duration::from_secs(5);
+/// A folder whose file system has not answered for this time is lost: as long as everything else is
+/// waited for. An operator who waits for the answer to a deploy waits no longer.
+pub const SILENCE: Duration = PATIENCE;
 
 /// The end of a watch waits so long for its thread, which looks at its orders between two looks at
 /// the folder: one that waits for the file system longer is left to itself.

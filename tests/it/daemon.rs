@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 
 use crate::rig::block_on;
 
+pub mod fan;
 mod plant;
 mod share;
 mod witness;

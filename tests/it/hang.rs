@@ -12,49 +12,26 @@ use std::time::{Duration, Instant};
 use camshaft::image::Value;
 use nix::sys::signal::Signal;
 
+use crate::daemon::fan::{board, fan_is, writes};
 use crate::daemon::{Daemon, Keys, LIMIT, Plant, Share, wait};
 use crate::rig::{block_on, wat};
 
 /// `TimeoutStopSec=` is longer, and so is the patience of people.
 const END: Duration = Duration::from_secs(5);
 
-/// A plant with an output in a file of its own, safe at 255.
+/// A plant with a fan.
 fn plant() -> Plant {
     let plant = Plant::new(Keys::default());
-    let path = plant.path("fan");
-    fs::write(&path, "0").unwrap();
-    let tables = format!(
-        r#"
-        [[device]]
-        name = "board"
-        driver = "file"
-        period = "5ms"
-        point = [{{ name = "fan", direction = "out", type = "u8", address = 40, safe = 255,
-            at = {{ path = {path:?} }} }}]
-        "#
-    );
+    let tables = board(&plant, "");
     plant.configure(Keys { tables: &tables, ..Keys::default() });
     plant
-}
-
-/// Writes `number` to the fan.
-fn writes(number: u8) -> Vec<u8> {
-    wat(&format!(
-        r#"(module
-          (import "env" "wasm_write_output" (func $write (param i32 i32 i32) (result i32)))
-          (memory (export "memory") 1) (data (i32.const 0) "\{number:02x}")
-          (func (export "poll") (drop (call $write (i32.const 40) (i32.const 0) (i32.const 1)))))"#
-    ))
 }
 
 /// Traps in its first poll of each life.
 const TRAPS: &str = r#"(module (func (export "poll") unreachable))"#;
 
-fn fan_is(plant: &Plant, number: &str) {
-    let path = plant.path("fan");
-    wait("the fan is as wanted", LIMIT, || {
-        fs::read_to_string(&path).unwrap().lines().any(|line| line == number).then_some(())
-    });
+fn wait_for_fan(plant: &Plant, number: &str) {
+    wait("the fan is as wanted", LIMIT, || fan_is(plant, number).then_some(()));
 }
 
 /// Uses the daemon for all that it is there for, and ends it.
@@ -63,17 +40,17 @@ fn goes_on(daemon: Daemon, shares: &[Share]) {
     wait("the scan goes on", LIMIT, || (daemon.status().cycle > cycle + 100).then_some(()));
     for number in [7, 9] {
         daemon.drop_in("fan", &writes(number));
-        fan_is(&daemon, &number.to_string());
+        wait_for_fan(&daemon, &number.to_string());
     }
     daemon.drop_in("traps", &wat(TRAPS));
     daemon.wait_for("traps", "restarted and given up", |view| view.traps > 1);
     block_on(daemon.client.set("evil.input", Value::Int(3))).unwrap();
     block_on(daemon.client.act("fan", "hold")).unwrap();
-    fan_is(&daemon, "255");
+    wait_for_fan(&daemon, "255");
     block_on(daemon.client.act("fan", "release")).unwrap();
-    fan_is(&daemon, "9");
+    wait_for_fan(&daemon, "9");
     let plant = ends(daemon, shares);
-    fan_is(&plant, "255");
+    wait_for_fan(&plant, "255");
 }
 
 /// Ends the daemon. A thread of it that waits in the kernel for an answer stays in the table of

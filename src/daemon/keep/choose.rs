@@ -5,6 +5,7 @@
 use std::fmt;
 
 use crate::control::{Soundness, VersionView};
+use crate::daemon::version::short;
 
 /// A version that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +14,7 @@ pub(super) struct Candidate(pub(super) VersionView);
 impl Candidate {
     /// The beginning of its hash, as it is logged and can be typed.
     fn short(&self) -> &str {
-        self.0.hash.get(..16).unwrap_or(&self.0.hash)
+        short(&self.0.hash)
     }
 
     fn is_present(&self) -> bool {

@@ -16,34 +16,13 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::daemon::fan::{board, fan_is, writes};
 use crate::daemon::{Daemon, Keys, LIMIT, Plant, log_lines, wait};
 use crate::rig::{block_on, wat};
 
 /// `scan.stall_exit` by default, and what the end itself may take on a busy machine.
 const EXIT: Duration = Duration::from_secs(2);
 const END: Duration = Duration::from_secs(6);
-
-/// An output in a file beside those of the plant, safe at 255, with more keys.
-fn board(plant: &Plant, keys: &str) -> String {
-    let path = plant.path("fan");
-    fs::write(&path, "0").unwrap();
-    format!(
-        r#"
-        [[device]]
-        name = "board"
-        driver = "file"
-        period = "5ms"
-        point = [{{ name = "fan", direction = "out", type = "u8", address = 40, safe = 255,
-            at = {{ path = {path:?} }}{keys} }}]
-        "#
-    )
-}
-
-/// Writes 7 to the fan.
-const SEVEN: &str = r#"(module
-  (import "env" "wasm_write_output" (func $write (param i32 i32 i32) (result i32)))
-  (memory (export "memory") 1) (data (i32.const 0) "\07")
-  (func (export "poll") (drop (call $write (i32.const 40) (i32.const 0) (i32.const 1)))))"#;
 
 /// A daemon with a fan that runs at 7.
 fn start() -> Daemon {
@@ -55,15 +34,10 @@ fn start_with(keys: &str) -> Daemon {
     let plant = Plant::new(Keys::default());
     let tables = board(&plant, keys);
     plant.configure(Keys { tables: &tables, ..Keys::default() });
-    plant.drop_in("seven", &wat(SEVEN));
+    plant.drop_in("seven", &writes(7));
     let daemon = Daemon::on(plant);
     wait("the fan runs", LIMIT, || fan_is(&daemon, "7").then_some(()));
     daemon
-}
-
-fn fan_is(daemon: &Daemon, number: &str) -> bool {
-    let text = fs::read_to_string(daemon.path("fan")).unwrap();
-    text.lines().next() == Some(number)
 }
 
 /// Lets the plant's driver hang for so long; nobody waits for the answer.
