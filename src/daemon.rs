@@ -5,11 +5,12 @@
 //! the others. Names, seats and modules are kept together in `roster.rs`, preparation is in
 //! `loader.rs`, what the folder shows in `folder.rs`, trials in `shadow.rs`, live changes in
 //! `reload.rs`, devices in `device.rs`, forces in `force.rs`, the log in `say.rs`, receipts in
-//! `record.rs`, answers for people in `answer.rs` and `view.rs`, what outlives the daemon in
-//! `keep.rs`, `version.rs`, `recall.rs`, `retain.rs`, `reset.rs` and `recovery.rs`, a scan that
-//! stands in `stall.rs`, the end in `stop.rs`.
+//! `record.rs` and `audit.rs`, answers for people in `answer.rs` and `view.rs`, what outlives the
+//! daemon in `keep.rs`, `version.rs`, `recall.rs`, `retain.rs`, `reset.rs` and `recovery.rs`, a
+//! scan that stands in `stall.rs`, the end in `stop.rs`.
 
 mod answer;
+mod audit;
 mod build;
 mod crash;
 mod device;
@@ -51,6 +52,7 @@ use crate::scan::{MAX_ORDERS, Order, Reins, Return, thread};
 use crate::supervisor::{Action, Fact, Supervisor};
 use crate::systemd::{Notifier, Watchdog};
 
+use audit::{Audit, Obeyed};
 pub use build::run;
 use crash::Crashes;
 use device::Devices;
@@ -84,6 +86,8 @@ enum Event {
     TurnedAway { name: String, hash: ModuleHash, refusal: Refusal },
     /// Somebody asks for something.
     Call(Call),
+    /// An order was carried out, or not; whoever gave it has not heard it yet.
+    Obeyed(Box<Obeyed>),
     /// Time to look at the scan's news.
     Tick,
     /// Time to write retained variables, if they have changed.
@@ -128,6 +132,7 @@ struct Daemon {
     stall: Stall,
     told: Told,
     record: Record,
+    audit: Audit,
     is_ready: bool,
 }
 
@@ -143,6 +148,7 @@ impl Daemon {
                     self.record.refused(&name, Some(hash), &refusal);
                 }
                 Event::Call(call) => self.answer(call),
+                Event::Obeyed(obeyed) => self.obeyed(*obeyed),
                 Event::Tick => self.look(),
                 Event::Flush => self.keep(),
                 Event::Reload(cause) => self.reload(cause),

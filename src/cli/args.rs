@@ -298,6 +298,17 @@ pub(super) struct Replay {
     pub(super) json: bool,
 }
 
+/// How long to wait for what becomes of a version.
+#[derive(Debug, Group)]
+pub(super) struct Waiting {
+    /// Wait for the end of its probation, too: exit code 1 if it traps or is taken back
+    #[arg(long)]
+    pub(super) wait: bool,
+    /// How long to wait until it runs, and beyond the time of its probation
+    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+    pub(super) timeout: Duration,
+}
+
 /// What to deploy.
 #[derive(Debug, Group)]
 pub(super) struct Deploy {
@@ -306,9 +317,8 @@ pub(super) struct Deploy {
     /// Name of the plugin [default: the file's, without .wasm]
     #[arg(long)]
     pub(super) name: Option<String>,
-    /// How long to wait for the outcome
-    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
-    pub(super) timeout: Duration,
+    #[command(flatten)]
+    pub(super) outcome: Waiting,
     #[command(flatten)]
     pub(super) reach: Reach,
 }
@@ -324,9 +334,8 @@ pub(super) struct Rollback {
     /// Take it even if it is bad, and let it out of quarantine
     #[arg(long, requires = "to")]
     pub(super) even_bad: bool,
-    /// How long to wait for the outcome
-    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
-    pub(super) timeout: Duration,
+    #[command(flatten)]
+    pub(super) outcome: Waiting,
     #[command(flatten)]
     pub(super) reach: Reach,
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::args::{Deploy, Named, Rollback};
 use super::outcome::{self, Fate, ORDER_TIME};
-use super::remark::refusals;
+use super::remark::{self, refusals};
 use super::screen::Screen;
 use super::{Exit, Failed, Outcome, client, show};
 use crate::control::client::Client;
@@ -31,12 +31,16 @@ pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
     let module = read(&what.file).map_err(|error| named(&error))?;
     let before = client.plugin(&name).await?;
     let hash = client.deploy(&name, module.into()).await?;
+    let hopes = Hopes { limit: what.outcome.timeout, to_the_end: what.outcome.wait };
     let runs = |view: &PluginView| view.state == PluginState::Running;
-    if before.filter(runs).and_then(|view| view.hash).as_ref() == Some(&hash) {
+    let same = |view: &PluginView| view.hash.as_ref() == Some(&hash);
+    if let Some(view) = before.filter(|view| runs(view) && same(view)) {
         let version = show::short(&hash);
-        return Ok(screen.print(&format!("{name}: version {version} runs already\n"))?);
+        screen
+            .print(&format!("{name}: version {version} runs already{}\n", on_probation(&view)))?;
+        return hopes.wait_for_proof(&client, &view, &hash, screen).await;
     }
-    wait_for_fate(&client, &name, &hash, what.timeout, screen).await
+    hopes.wait_for_fate(&client, &name, &hash, screen).await
 }
 
 /// The bytes of a module, wherever they come from: a pipe is as good as a file.
@@ -54,7 +58,8 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
 pub(super) async fn roll_back(what: Rollback, screen: &mut Screen) -> Outcome {
     let client = client(what.reach);
     let hash = client.roll_back(&what.name, what.to.as_deref(), what.even_bad).await?;
-    wait_for_fate(&client, &what.name, &hash, what.timeout, screen).await
+    let hopes = Hopes { limit: what.outcome.timeout, to_the_end: what.outcome.wait };
+    hopes.wait_for_fate(&client, &what.name, &hash, screen).await
 }
 
 /// `camshaft remove`.
@@ -70,43 +75,86 @@ pub(super) async fn remove(Named { name, reach }: Named, screen: &mut Screen) ->
     }
 }
 
-/// Waits until the bytes with this hash run, or it is known that they do not.
-async fn wait_for_fate(
-    client: &Client,
-    name: &str,
-    hash: &str,
+/// How long to wait, and for what.
+#[derive(Debug, Clone, Copy)]
+struct Hopes {
+    /// For a program that shall run; and beyond the time that its probation takes.
     limit: Duration,
-    screen: &mut Screen,
-) -> Outcome {
-    let version = show::short(hash);
-    let judge = |view: Option<&PluginView>| {
-        let view = view?;
-        Some((outcome::fate(view, hash)?, refusals(view)))
-    };
-    let found = outcome::watch(client, name, limit, judge).await?;
-    let (found, refused) = match found {
-        Ok((fate, refused)) => (Ok(fate), refused),
-        Err(seen) => (Err(seen), Vec::new()),
-    };
-    let refused = refused.iter().map(|refusal| format!("  refused: {refusal}\n"));
-    let refused: String = refused.collect();
-    let text = match found {
-        Ok(Fate::Runs(Some(swap))) => {
-            format!("{name}: version {version} runs\n  {}\n{refused}", show::swap(&swap))
+    /// Whether the end of the probation is waited for.
+    to_the_end: bool,
+}
+
+impl Hopes {
+    /// Waits until the bytes with this hash run, or it is known that they do not.
+    async fn wait_for_fate(
+        self,
+        client: &Client,
+        name: &str,
+        hash: &str,
+        screen: &mut Screen,
+    ) -> Outcome {
+        let version = show::short(hash);
+        let judge = |view: Option<&PluginView>| {
+            let view = view?;
+            Some((outcome::fate(view, hash)?, view.clone()))
+        };
+        let found = outcome::watch(client, name, self.limit, judge).await?;
+        let (fate, view) = found.map_err(|seen| {
+            outcome::too_late(name, &format!("version {version} shall run"), seen.as_ref())
+        })?;
+        match fate {
+            Fate::Runs(swap) => {
+                let swap = swap.map(|swap| format!("  {}\n", show::swap(&swap)));
+                let refused = refusals(&view);
+                let refused = refused.iter().map(|refusal| format!("  refused: {refusal}\n"));
+                screen.print(&format!(
+                    "{name}: version {version} runs{}\n{}{}",
+                    on_probation(&view),
+                    swap.unwrap_or_default(),
+                    refused.collect::<String>()
+                ))?;
+                self.wait_for_proof(client, &view, hash, screen).await
+            }
+            Fate::Held => Ok(screen.print(&format!(
+                "{name}: version {version} is in place but held; \
+                 `camshaft release {name}` lets it run\n"
+            ))?),
+            Fate::Failed(reason) => Err(failed(name, version, "does not run", &reason)),
         }
-        Ok(Fate::Runs(None)) => format!("{name}: version {version} runs\n{refused}"),
-        Ok(Fate::Held) => format!(
-            "{name}: version {version} is in place but held; \
-             `camshaft release {name}` lets it run\n"
-        ),
-        Ok(Fate::Failed(reason)) => {
-            let message = format!("{name}: version {version} does not run: {}", legible(&reason));
-            return Err(Failed::new(Exit::Failure, message));
+    }
+
+    /// Waits for the end of the probation, if that is wanted.
+    async fn wait_for_proof(
+        self,
+        client: &Client,
+        view: &PluginView,
+        hash: &str,
+        screen: &mut Screen,
+    ) -> Outcome {
+        let Some(left) = view.probation_left.filter(|_| self.to_the_end) else { return Ok(()) };
+        let (name, version) = (&view.name, show::short(hash));
+        let limit = self.limit + Duration::from_millis(left.ms);
+        let judge = |seen: Option<&PluginView>| outcome::proof(seen, hash, view.generation);
+        match outcome::watch(client, name, limit, judge).await? {
+            Ok(Ok(())) => Ok(screen.print(&format!("{name}: version {version} is proved\n"))?),
+            Ok(Err(why)) => Err(failed(name, version, "has failed on probation", &why)),
+            Err(seen) => {
+                let wanted = format!("version {version} shall prove itself");
+                Err(outcome::too_late(name, &wanted, seen.as_ref()))
+            }
         }
-        Err(seen) => {
-            let wanted = format!("version {version} shall run");
-            return Err(outcome::too_late(name, &wanted, seen.as_ref()));
-        }
-    };
-    Ok(screen.print(&text)?)
+    }
+}
+
+fn failed(name: &str, version: &str, how: &str, why: &str) -> Failed {
+    let message = format!("{name}: version {version} {how}: {}", legible(why));
+    Failed::new(Exit::Failure, message)
+}
+
+/// That a version may still be taken back, and until when.
+fn on_probation(view: &PluginView) -> String {
+    match view.probation_left.filter(|_| view.probation) {
+        Some(left) => format!(", on probation {}", remark::probation(left)),
+        None => String::new(),
+    }
 }

@@ -15,17 +15,29 @@ pub(super) const DEPLOY_HELP: &str = "\
 The daemon writes the file whole or not at all, then treats it like any other new file.
 If the code cannot run, the old version goes on and the exit code is 1.
 
-Example:
-  camshaft deploy build/v2.wasm --name tank";
+A version that runs is on probation at first, 5 s and 100 polls by default ([plugins.swap]). If it
+traps meanwhile, the version before runs again, with its state. A deploy ends when the new version
+runs, and says for how long it is on probation; with --wait it ends with the probation, and the exit
+code is 1 if the version has trapped or was taken back: that is what scripts want.
+
+Examples:
+  camshaft deploy build/v2.wasm --name tank
+  camshaft deploy build/v2.wasm --name tank --wait && echo it is good";
 
 /// Below the help of `history`.
 pub(super) const HISTORY_HELP: &str = "\
 Oldest first, newest last, in UTC. Of a long row of the same traps or refusals only the first five
 are listed, and then those whose number in the row is a power of two.
 
+Each order (set, force, deploy, hold and so on) is there with the user who gave it and the value
+before and after, under the name of the plugin, point, variable or device that it is about. Behind
+sudo the user is root. A script that gives the same order all the time has 20 lines at first and
+then one every 10 minutes, which says for how many orders it stands.
+
 Examples:
   camshaft history
   camshaft history tank -n 100
+  camshaft history tank.level            who has set or forced it
   camshaft history --json -n 1000 | jq '.[] | select(.kind == \"refused\")'";
 
 /// Below the help of `rollback`.

@@ -5,7 +5,7 @@
 
 use super::show::{short, swap};
 use super::table::{Cell, Paint, Side, Style, Table};
-use crate::control::{By, Event, Receipt};
+use crate::control::{By, Event, Receipt, Who};
 use crate::journal::Entry;
 use crate::plugin::shadow::Report;
 
@@ -28,7 +28,7 @@ pub(super) fn table(receipts: &[Entry<Receipt>], paint: Paint) -> String {
         let (style, kind, details) = told(receipt);
         table.row([
             time.replace('T', " ").trim_end_matches('Z').into(),
-            Cell::from(&receipt.plugin),
+            receipt.plugin.as_deref().map_or_else(|| "-".into(), Cell::from),
             Cell::styled(style, kind),
             receipt.hash.as_deref().map_or("-", short).into(),
             receipt.cycle.to_string().into(),
@@ -62,8 +62,13 @@ fn told(receipt: &Receipt) -> (Style, &'static str, String) {
             (Style::Plain, "reported", format!("`camshaft replay {file}` runs the trap again"))
         }
         Event::Quarantined { reason } => (Style::Bad, "quarantined", reason.clone()),
-        Event::Held { by } => (Style::Warn, "held", who(*by).into()),
-        Event::Released { by } => (Style::Plain, "released", who(*by).into()),
+        Event::Held { by, who } => (Style::Warn, "held", by_whom(*by, who.as_ref())),
+        Event::Released { by, who } => (Style::Plain, "released", by_whom(*by, who.as_ref())),
+        Event::Ordered(ordered) => {
+            let style = if ordered.failed.is_some() { Style::Bad } else { Style::Plain };
+            let version = receipt.hash.as_deref().map(short);
+            (style, ordered.order.name(), ordered.sentence(version, old))
+        }
         Event::Removed => (Style::Warn, "removed", "its file is gone".into()),
         Event::Rollback => {
             (Style::Bad, "rollback", "the version before runs again, with its state".into())
@@ -84,9 +89,10 @@ fn in_a_row(count: u64) -> String {
     if count > 1 { format!(" (no. {count} in a row)") } else { String::new() }
 }
 
-fn who(by: By) -> &'static str {
-    match by {
-        By::Operator => "by the operator",
-        By::Configuration => "by the configuration",
+fn by_whom(by: By, who: Option<&Who>) -> String {
+    match (by, who) {
+        (By::Operator, Some(who)) => format!("by {who}"),
+        (By::Operator, None) => "by the operator".into(),
+        (By::Configuration, _) => "by the configuration".into(),
     }
 }

@@ -11,6 +11,7 @@ use super::show::short;
 use super::{Exit, Failed};
 use crate::control::client::{Client, Error};
 use crate::control::{PluginState, PluginView, SwapView};
+use crate::plugin::Trap;
 
 /// Between two looks: a swap takes about as long.
 const LOOK: Duration = Duration::from_millis(50);
@@ -41,6 +42,32 @@ pub(super) fn fate(view: &PluginView, hash: &str) -> Option<Fate> {
         (None, PluginState::Running) if is_it(&view.hash) => Some(Fate::Runs(view.last_swap)),
         (None, PluginState::Held) => Some(Fate::Held),
         (None, _) => None,
+    }
+}
+
+/// What the instance of this number, of the version with this hash, came to on its probation: good,
+/// or why not; `None` while it is open.
+pub(super) fn proof(
+    view: Option<&PluginView>,
+    hash: &str,
+    generation: u64,
+) -> Option<Result<(), String>> {
+    let is_it = |found: &Option<String>| found.as_deref() == Some(hash);
+    let Some(view) = view else { return Some(Err("its file is gone".into())) };
+    if !is_it(&view.file_hash) {
+        return Some(Err("another version is in the file now".into()));
+    }
+    let trapped = |trap: &Trap| format!("it trapped: {}", trap.explained());
+    match (&view.reason, view.state) {
+        (Some(reason), _) => Some(Err(reason.clone())),
+        (None, PluginState::Held) => Some(Err("it is held".into())),
+        (None, PluginState::Running) if is_it(&view.hash) && view.generation == generation => {
+            view.probation_left.is_none().then_some(Ok(()))
+        }
+        _ => {
+            let trap = view.last_trap.as_ref().map(trapped);
+            Some(Err(trap.unwrap_or_else(|| "it was restarted".into())))
+        }
     }
 }
 
@@ -85,7 +112,7 @@ pub(super) fn too_late(name: &str, wanted: &str, seen: Option<&PluginView>) -> F
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::control::Want;
+    use crate::control::{ProbationView, Want};
 
     /// A plugin of which one version is in the file and runs.
     pub(in crate::cli) fn view(state: PluginState) -> PluginView {
@@ -101,6 +128,7 @@ pub(super) mod tests {
             polls: 0,
             degraded: false,
             probation: false,
+            probation_left: None,
             traps: 0,
             since_cycle: 0,
             restart_in_ms: None,
@@ -116,6 +144,41 @@ pub(super) mod tests {
             lost: Vec::new(),
             report: None,
         }
+    }
+
+    #[test]
+    fn the_end_of_a_probation() {
+        use PluginState::{Backoff, Held, Quarantined, Running};
+        let hash = "a".repeat(64);
+        let check = |change: &dyn Fn(&mut PluginView), expected: Option<Result<(), &str>>| {
+            let mut view = view(Running);
+            change(&mut view);
+            let found = proof(Some(&view), &hash, 1);
+            let found = found.as_ref().map(|found| found.as_ref().copied().map_err(|why| &**why));
+            assert_eq!(found, expected, "{view:?}");
+        };
+        let left = |ms, polls| Some(ProbationView { ms, polls });
+        check(&|_| {}, Some(Ok(())));
+        check(&|view| view.probation_left = left(1, 0), None);
+        check(&|view| view.probation_left = left(0, 1), None);
+        check(&|view| view.generation = 2, Some(Err("it was restarted")));
+        check(&|view| view.state = Held, Some(Err("it is held")));
+        let other = |view: &mut PluginView| view.file_hash = Some("b".repeat(64));
+        check(&other, Some(Err("another version is in the file now")));
+        let trap = Trap { kind: "unreachable".into(), function: None, offset: None, cycle: 9 };
+        let explained = format!("it trapped: {trap}");
+        for state in [Backoff, Running] {
+            let trapped = |view: &mut PluginView| {
+                (view.state, view.generation) = (state, 2);
+                view.last_trap = Some(trap.clone());
+            };
+            check(&trapped, Some(Err(&explained)));
+        }
+        let back = |view: &mut PluginView| {
+            (view.state, view.reason) = (Quarantined, Some("it is bad".into()));
+        };
+        check(&back, Some(Err("it is bad")));
+        assert!(proof(None, &hash, 1).is_some_and(|found| found.is_err()));
     }
 
     #[test]

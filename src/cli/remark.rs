@@ -3,9 +3,11 @@
 //!
 //! Pure: a view in, sentences out. The table itself is in `show.rs`.
 
+use std::time::Duration;
+
 use super::show::short;
-use crate::control::{PluginState, PluginView, RefusedView};
-use crate::text::{legible, times};
+use crate::control::{PluginState, PluginView, ProbationView, RefusedView};
+use crate::text::{counted, legible, times};
 
 /// Refused calls that have a line each; the JSON has all.
 const MAX_LINES: usize = 8;
@@ -39,9 +41,21 @@ fn versions(view: &PluginView) -> Vec<String> {
         all.push("degraded: an input that it requires is bad, so its outputs are safe".into());
     }
     if view.probation {
-        all.push("on probation: if it traps now, the version before runs again".into());
+        let how_long = view.probation_left.map(probation);
+        let how_long = how_long.map(|time| format!(" {time}")).unwrap_or_default();
+        all.push(format!("on probation{how_long}: if it traps, the version before runs again"));
     }
     all
+}
+
+/// For how long a probation lasts: `for 5s`, `for 3s and 40 polls`. A time is rounded up.
+pub(super) fn probation(left: ProbationView) -> String {
+    let unit = if left.ms < 10_000 { 100 } else { 1000 };
+    let time = Duration::from_millis(left.ms.div_ceil(unit) * unit);
+    let time = (left.ms > 0).then(|| humantime::format_duration(time).to_string());
+    let polls = (left.polls > 0).then(|| counted(left.polls, "poll"));
+    let both: Vec<_> = time.into_iter().chain(polls).collect();
+    format!("for {}", both.join(" and "))
 }
 
 /// What it is refused and has lost.
@@ -72,6 +86,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_probation_has_a_time_and_polls() {
+        fn check(ms: u64, polls: u64, expected: &str) {
+            assert_eq!(probation(ProbationView { ms, polls }), expected);
+        }
+        check(4_960, 0, "for 5s");
+        check(4_960, 40, "for 5s and 40 polls");
+        check(901, 1, "for 1s and 1 poll");
+        check(59_100, 0, "for 1m");
+        check(0, 3, "for 3 polls");
+    }
+
+    #[test]
     fn a_state_explains_itself() {
         let check = |change: fn(&mut PluginView), expected: &[&str]| {
             let mut view = view(PluginState::Running);
@@ -99,7 +125,7 @@ mod tests {
             |view| (view.probation, view.degraded) = (true, true),
             &[
                 "degraded: an input that it requires is bad, so its outputs are safe",
-                "on probation: if it traps now, the version before runs again",
+                "on probation: if it traps, the version before runs again",
             ],
         );
     }

@@ -42,6 +42,24 @@ pub struct ForceOrder {
     pub reason: String,
 }
 
+impl ForceOrder {
+    /// For how long; `None` until somebody ends it.
+    pub fn lasting(&self) -> Option<Duration> {
+        let time = self.for_ms.map_or(DEFAULT_FORCE, Duration::from_millis);
+        (!self.forever).then_some(time)
+    }
+
+    /// By whom, for how long and why, in words.
+    pub fn terms(&self) -> String {
+        let how_long = match self.lasting() {
+            Some(time) => format!("for {}", humantime::format_duration(time)),
+            None => "until it is ended".to_owned(),
+        };
+        let why = if self.reason.is_empty() { String::new() } else { format!(": {}", self.reason) };
+        format!("by {} {how_long}{why}", self.owner)
+    }
+}
+
 /// A force in force.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ForceView {

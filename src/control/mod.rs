@@ -6,7 +6,7 @@
 //!
 //! # The interface
 //! HTTP/1.1 with JSON bodies on a unix socket, one request a connection. Who may open the socket
-//! may do everything, so its mode is the only permission there is.
+//! may do everything: its mode is the only permission. Each order is a [`Receipt`] with its user.
 //!
 //! | request | body | answer |
 //! |---|---|---|
@@ -16,7 +16,7 @@
 //! | `PUT /v1/plugins/NAME` | the module's bytes | 202 and `{"name":...,"hash":...}` |
 //! | `DELETE /v1/plugins/NAME` | | `{"done":true}`: the file is gone, the program leaves |
 //! | `POST /v1/plugins/NAME/hold` (`release`, `restart`) | | `{"done":true}` or [`PluginView`] |
-//! | `GET /v1/history`, `/v1/plugins/NAME/history` | | [`Receipt`]s, also of plugins long gone |
+//! | `GET /v1/history`, `/v1/plugins/NAME/history` | | [`Receipt`]s; also of a point or variable |
 //! | `GET /v1/plugins/NAME/versions` | | list of [`VersionView`], the newest first |
 //! | `POST /v1/plugins/NAME/rollback?to=HASH` | | 202: a kept version is back; `&even_bad=true` |
 //! | `GET /v1/points` | | list of [`PointView`] |
@@ -41,6 +41,7 @@
 
 pub mod client;
 mod force;
+mod ordered;
 mod receipt;
 pub mod server;
 mod version;
@@ -60,11 +61,12 @@ use crate::journal::Entry;
 pub use force::{
     DEFAULT_FORCE, ForceOrder, ForceView, MAX_FORCE, MAX_OWNER_BYTES, MAX_REASON_BYTES,
 };
+pub use ordered::{OrderKind, Ordered, Who};
 pub use receipt::{By, Event, Receipt};
 pub use version::{Soundness, VersionView};
 pub use view::{
-    ChangeView, DeviceView, HoldWord, PluginState, PluginView, PointView, RefusedView, RetainView,
-    SafeView, StallView, StatusView, SwapView, VarView, Want,
+    ChangeView, DeviceView, HoldWord, PluginState, PluginView, PointView, ProbationView,
+    RefusedView, RetainView, SafeView, StallView, StatusView, SwapView, VarView, Want,
 };
 
 /// Longest name of a plugin that can be deployed, in bytes. A file name may have 255; this leaves
@@ -137,7 +139,7 @@ pub enum Request {
     },
     /// What became of plugins: [`Response::History`].
     History {
-        /// Of this plugin; `None` for all.
+        /// Of this plugin, or orders about this point, variable or device; `None` for all.
         name: Option<String>,
         /// As many of the newest; the server has checked that it is 1 to [`MAX_RECEIPTS`].
         limit: usize,
@@ -271,6 +273,8 @@ pub type Reply = Result<Response, Failure>;
 pub struct Call {
     /// What is asked.
     pub request: Request,
+    /// Who asks, if it is an order; `None` also when the kernel does not say it.
+    pub who: Option<Who>,
     /// Where the answer goes. Whoever asked may have left; then nobody takes it.
     pub reply: oneshot::Sender<Reply>,
 }

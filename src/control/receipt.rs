@@ -1,4 +1,5 @@
-//! Receipts: what became of plugins, one for each thing that an operator would want to know later.
+//! Receipts: what became of plugins and what people have ordered, one for each thing that an
+//! operator would want to know later.
 //!
 //! Plain data, the same for the journal on the disk, the JSON and the command line. Whatever is
 //! added must have a default, so that a journal of before can still be read; a kind of receipt that
@@ -6,15 +7,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::SwapView;
+use super::{Ordered, SwapView, Who};
 use crate::plugin::Trap;
 use crate::plugin::shadow::Report;
 
-/// Something that became of a plugin.
+/// Something that became of a plugin, or an order of an operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// Its name.
-    pub plugin: String,
+    /// Its name; `null` for an order that is about no plugin.
+    pub plugin: Option<String>,
     /// The cycle in which it happened, or the newest that the daemon had seen; 0 before the first.
     /// Counts from the daemon's start.
     pub cycle: u64,
@@ -93,16 +94,24 @@ pub enum Event {
     Held {
         /// Who wants it so.
         by: By,
+        /// The user, if it was an operator.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        who: Option<Who>,
     },
     /// It may run again; hold, quarantine and refusal are forgotten.
     Released {
         /// Who wants it so.
         by: By,
+        /// The user, if it was an operator.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        who: Option<Who>,
     },
     /// Its file is gone.
     Removed,
     /// It is out of the scan: held, removed or quarantined. Its outputs are safe.
     Stopped,
+    /// An operator's order was carried out; of a plugin, or of none.
+    Ordered(Ordered),
 }
 
 /// Who wants a plugin held or released.
@@ -118,11 +127,12 @@ pub enum By {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::OrderKind;
 
     #[test]
     fn receipts_survive_json() {
         fn check(event: Event, expected: &str) {
-            let plugin = "tank".to_string();
+            let plugin = Some("tank".to_string());
             let receipt =
                 Receipt { plugin, cycle: 7, hash: Some("aa".into()), old_hash: None, event };
             let text = serde_json::to_string(&receipt).unwrap();
@@ -146,7 +156,25 @@ mod tests {
         let how = r#"{"kind":"unreachable","function":null,"offset":9,"cycle":7}"#;
         let expected = format!(r#""kind":"trapped","trap":{how},"count":2"#);
         check(Event::Trapped { trap, count: 2 }, &expected);
-        check(Event::Held { by: By::Operator }, r#""kind":"held","by":"operator""#);
+        let who = Some(Who { uid: 1000, name: Some("ann".into()) });
+        let ann = r#""who":{"uid":1000,"name":"ann"}"#;
+        let held = Event::Held { by: By::Operator, who: who.clone() };
+        check(held, &format!(r#""kind":"held","by":"operator",{ann}"#));
+        // As it was written before there were users.
+        check(Event::Held { by: By::Operator, who: None }, r#""kind":"held","by":"operator""#);
+        let ordered = Ordered {
+            order: OrderKind::RestartCold,
+            target: None,
+            old: Some("1".into()),
+            new: None,
+            details: None,
+            who,
+            failed: None,
+            count: 1,
+        };
+        let expected =
+            format!(r#""kind":"ordered","order":"restart_cold","old":"1",{ann},"count":1"#);
+        check(Event::Ordered(ordered), &expected);
         check(Event::Removed, r#""kind":"removed""#);
     }
 }

@@ -8,6 +8,7 @@
 
 mod body;
 mod drain;
+mod peer;
 mod route;
 mod socket;
 
@@ -29,6 +30,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Call;
 use drain::{Received, drain, duplicate};
+use peer::Peer;
 use route::Door;
 pub use socket::{BindError, Socket};
 
@@ -123,10 +125,12 @@ fn complain(error: &io::Error, is_failing: &mut bool) {
 /// One connection: one request, one answer. Gives the connection back if its client has been
 /// answered before it has sent the whole request.
 async fn converse(stream: UnixStream, routes: axum::Router) -> Option<UnixStream> {
+    let peer = stream.peer_cred().ok().map(|user| Peer(user.uid()));
     let (stream, rest) = duplicate(stream).ok()?;
     let (received, answered) = (Received::default(), Notify::new());
     let routes = TowerToHyperService::new(routes);
-    let service = service_fn(async |request: Request<Incoming>| {
+    let service = service_fn(async |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
         let answer = routes.call(request.map(|body| received.watch(body))).await;
         answered.notify_one();
         answer

@@ -201,6 +201,10 @@ pub struct PluginView {
     pub degraded: bool,
     /// Whether it is on probation: the version before resumes if it traps now.
     pub probation: bool,
+    /// What is left until it has proved itself; `null` when it has, or when nothing runs. A first
+    /// version must do so as well, though nothing could resume in its place.
+    #[serde(default)]
+    pub probation_left: Option<ProbationView>,
     /// Traps since the daemon's start, of all instances and versions.
     pub traps: u64,
     /// The cycle in which this instance took its seat; 0 when none has.
@@ -236,6 +240,15 @@ pub struct PluginView {
     /// nobody's now, and safe.
     #[serde(default)]
     pub lost: Vec<String>,
+}
+
+/// What a program must still do to prove itself: both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbationView {
+    /// Milliseconds until its time is over; 0 when it is.
+    pub ms: u64,
+    /// Polls that must still return well.
+    pub polls: u64,
 }
 
 /// Calls of one kind, about one name, that a program was refused.

@@ -13,7 +13,7 @@ use super::Daemon;
 use super::folder::in_time;
 use super::loader::Loader;
 use super::reload::Cause;
-use crate::control::{By, Call, Code, Failure, Reply, Request, Response};
+use crate::control::{By, Call, Code, Failure, Reply, Request, Response, Who};
 use crate::driver::{Command, Injection};
 use crate::image::{Direction, Value};
 use crate::plugin::folder;
@@ -25,7 +25,8 @@ use crate::variable::Variable;
 impl Daemon {
     /// Answers a call, at once or when a device or the disk has answered.
     pub(super) fn answer(&mut self, call: Call) {
-        let Call { request, reply } = call;
+        let Call { request, who, reply } = call;
+        let reply = self.audited(&request, &who, reply);
         let answer = match request {
             Request::Status => Ok(Response::Status(self.status())),
             Request::Plugins => Ok(Response::Plugins(self.plugins())),
@@ -36,9 +37,9 @@ impl Daemon {
             }
             Request::Hold { name } => {
                 let result = self.known(&name).and_then(|()| conflict(self.supervisor.hold(&name)));
-                result.is_ok().then(|| self.record.held(&name, By::Operator));
+                result.is_ok().then(|| self.record.held(&name, By::Operator, who.clone()));
                 self.recovery.forget(&name);
-                self.ordered(&name, "held", result)
+                self.switched(&name, "held", who, result)
             }
             Request::Release { name } => {
                 if self.is_emptying() {
@@ -48,15 +49,15 @@ impl Daemon {
                 }
                 let result =
                     self.known(&name).and_then(|()| conflict(self.supervisor.release(&name)));
-                result.is_ok().then(|| self.record.released(&name, By::Operator));
+                result.is_ok().then(|| self.record.released(&name, By::Operator, who.clone()));
                 self.recovery.forget(&name);
-                self.ordered(&name, "released", result)
+                self.switched(&name, "released", who, result)
             }
             Request::Restart { name } => {
                 let result =
                     self.known(&name).and_then(|()| conflict(self.supervisor.restart(&name)));
                 result.is_ok().then(|| self.record.afresh(&name));
-                self.ordered(&name, "restarted", result)
+                result.map(|()| self.plugin_answer(&name))
             }
             Request::RestartCold => return self.restart_cold(reply),
             Request::ResetRetain => return self.reset_retain(reply),
@@ -112,12 +113,23 @@ impl Daemon {
         }
     }
 
-    /// The answer to an order about a plugin that was taken, or why it was not.
-    fn ordered(&mut self, name: &str, what: &str, result: Result<(), Failure>) -> Reply {
+    /// The answer to an order to hold or to release a plugin, or why it was not taken.
+    fn switched(
+        &mut self,
+        name: &str,
+        what: &str,
+        who: Option<Who>,
+        result: Result<(), Failure>,
+    ) -> Reply {
         result?;
-        tracing::info!(plugin = name, "{name} is {what} by the operator");
-        let view = self.plugin_named(name);
-        Ok(view.map_or(Response::Done, Response::Plugin))
+        let who = who.map_or_else(|| "the operator".into(), |who| who.to_string());
+        tracing::info!(plugin = name, who, "{name} is {what} by {who}");
+        Ok(self.plugin_answer(name))
+    }
+
+    /// The plugin as it is right after an order.
+    fn plugin_answer(&mut self, name: &str) -> Response {
+        self.plugin_named(name).map_or(Response::Done, Response::Plugin)
     }
 
     fn set(&mut self, name: &str, value: Value, reply: oneshot::Sender<Reply>) {

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::audit::Audit;
 use super::crash::Crashes;
 use super::device::Devices;
 use super::folder::PluginFolder;
@@ -149,10 +150,10 @@ async fn live(
         told: Told::default(),
         record,
         is_ready: false,
+        audit: Audit::new(events),
         config,
         log,
     };
-    drop(events);
     let outcome = daemon.live(inbox).await;
     // Dropping the sender ends the server, which removes its socket.
     drop::<oneshot::Sender<()>>(end);

@@ -1,19 +1,19 @@
-//! Forces: who ordered them, for how long and why; and a line in the log for each beginning and
-//! end.
+//! Forces: who ordered them, for how long and why.
 //!
 //! The scan knows the values and ends a force on time by itself. Here its news are compared with
-//! what people have ordered. Nothing of it outlives the daemon.
+//! what people have ordered. Nothing of it outlives the daemon but the receipts of each beginning
+//! and end, which `audit.rs` writes.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tokio::sync::oneshot;
 
 use super::Daemon;
 use super::answer::unknown;
 use crate::control::{
-    Code, DEFAULT_FORCE, Failure, ForceOrder, ForceView, MAX_FORCE, MAX_OWNER_BYTES,
-    MAX_REASON_BYTES, Reply, Response,
+    Code, Failure, ForceOrder, ForceView, MAX_FORCE, MAX_OWNER_BYTES, MAX_REASON_BYTES, Reply,
+    Response,
 };
 use crate::image::{Class, PointId, Quality};
 use crate::plugin::overlay::Force;
@@ -40,21 +40,9 @@ impl Daemon {
     pub(super) fn force(&mut self, name: &str, order: ForceOrder, reply: oneshot::Sender<Reply>) {
         match self.understand(name, &order) {
             Ok(force) => {
-                let how_long = match lasting(&order) {
-                    Some(time) => format!("for {}", humantime::format_duration(time)),
-                    None => "until it is ended".to_owned(),
-                };
-                let ForceOrder { value, owner, reason, .. } = order;
+                let ForceOrder { owner, reason, .. } = order;
                 let cycle = self.reins.latest.read().cycle;
                 let (owner, reason) = (legible(&owner), legible(&reason));
-                let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-                tracing::warn!(
-                    audit = "force",
-                    point = name,
-                    owner,
-                    reason,
-                    "{name} is forced to {value} by {owner} {how_long}{why}"
-                );
                 let since = SystemTime::now();
                 let noted = Noted { owner, reason, since, cycle, is_seen: false };
                 self.forces.0.insert(force.point, noted);
@@ -81,7 +69,7 @@ impl Daemon {
         if order.reason.len() > MAX_REASON_BYTES {
             return invalid(format!("a reason of at most {MAX_REASON_BYTES} bytes is wanted"));
         }
-        let until = match (lasting(order), order.for_ms) {
+        let until = match (order.lasting(), order.for_ms) {
             (None, Some(_)) => return invalid("either for_ms or forever is wanted".into()),
             (None, None) => None,
             (Some(time), _) if time.is_zero() || time > MAX_FORCE => {
@@ -109,12 +97,6 @@ impl Daemon {
             return;
         }
         self.forces.0.retain(|id, _| point.is_some_and(|point| point != *id));
-        match name {
-            Some(point) => {
-                tracing::warn!(audit = "unforce", point, "{point} is not forced any more");
-            }
-            None => tracing::warn!(audit = "unforce", "no point is forced any more"),
-        }
         self.order(reply, |ticket| Order::Unforce { ticket, point });
     }
 
@@ -140,8 +122,9 @@ impl Daemon {
         Ok(Response::Forces(news.forces.iter().filter_map(view).collect()))
     }
 
-    /// Says which forces have ended by themselves.
+    /// Records which forces have ended by themselves.
     pub(super) fn settle_forces(&mut self) {
+        let mut over = Vec::new();
         let news = self.reins.latest.read();
         self.forces.0.retain(|id, noted| {
             let is_there = news.forces.iter().any(|force| force.point == *id);
@@ -151,11 +134,13 @@ impl Daemon {
             }
             if noted.is_seen {
                 let point = news.points.get(*id).map_or("a point that is gone", |p| &p.name);
-                let owner = &*noted.owner;
-                tracing::warn!(audit = "unforce", point, owner, "the force of {point} is over");
+                over.push((point.to_owned(), noted.owner.clone()));
             }
             false
         });
+        for (point, owner) in over {
+            self.force_is_over(point, &owner);
+        }
     }
 
     /// Says which programs have begun or ceased to lack something.
@@ -190,10 +175,4 @@ impl Daemon {
         }
         told.retain(|name| self.roster.get(name).is_some());
     }
-}
-
-/// For how long a force is ordered; `None` for ever.
-fn lasting(order: &ForceOrder) -> Option<Duration> {
-    let time = order.for_ms.map_or(DEFAULT_FORCE, Duration::from_millis);
-    (!order.forever).then_some(time)
 }

@@ -14,7 +14,7 @@ use super::say::{self, tell};
 use super::version::Versions;
 use super::{Daemon, micros};
 use crate::clock::{Clock, MonotonicClock};
-use crate::control::{By, Event, Receipt, SwapView};
+use crate::control::{By, Event, Ordered, Receipt, SwapView, Who};
 use crate::journal::{Entry, Journal};
 use crate::plugin::shadow::Report;
 use crate::plugin::{Generation, ModuleHash, Refusal, Trap};
@@ -116,9 +116,16 @@ impl Record {
         self.versions.save(self.journal.last_seq(), now);
     }
 
-    /// The newest receipts of this plugin, or of all.
+    /// The newest receipts of the plugin, point, variable or device of this name, or all.
     pub(super) fn newest(&self, limit: usize, name: Option<&str>) -> Vec<Entry<Receipt>> {
-        self.journal.newest(limit, |receipt| name.is_none_or(|name| receipt.plugin == name))
+        let is_about = |receipt: &Receipt, name: &str| {
+            let target = match &receipt.event {
+                Event::Ordered(ordered) => ordered.target.as_deref(),
+                _ => None,
+            };
+            [receipt.plugin.as_deref(), target].contains(&Some(name))
+        };
+        self.journal.newest(limit, |receipt| name.is_none_or(|name| is_about(receipt, name)))
     }
 
     /// Why receipts would be lost with the daemon.
@@ -219,23 +226,38 @@ impl Record {
     }
 
     /// The plugin is held.
-    pub(super) fn held(&mut self, name: &str, by: By) {
-        self.ordered(name, Event::Held { by });
+    pub(super) fn held(&mut self, name: &str, by: By, who: Option<Who>) {
+        self.switched(name, Event::Held { by, who });
     }
 
     /// The plugin is released.
-    pub(super) fn released(&mut self, name: &str, by: By) {
-        self.ordered(name, Event::Released { by });
+    pub(super) fn released(&mut self, name: &str, by: By, who: Option<Who>) {
+        self.switched(name, Event::Released { by, who });
+    }
+
+    /// An order was carried out; gives its receipt.
+    pub(super) fn ordered(
+        &mut self,
+        plugin: Option<String>,
+        hash: Option<ModuleHash>,
+        old_hash: Option<ModuleHash>,
+        ordered: Ordered,
+    ) -> Receipt {
+        let (hash, old_hash) = (digits(hash), digits(old_hash));
+        let event = Event::Ordered(ordered);
+        let receipt = Receipt { plugin, cycle: self.cycle, hash, old_hash, event };
+        self.journal.add(receipt.clone());
+        receipt
     }
 
     /// A script may say the same every minute; the first time is enough.
-    fn ordered(&mut self, name: &str, event: Event) {
+    fn switched(&mut self, name: &str, event: Event) {
         self.afresh(name);
         let runs = self.story(name).runs;
         let is_meant = |receipt: &Receipt| {
             // That it stops is what an order to hold it leads to, and no news in between.
             let is_aside = matches!(receipt.event, Event::Stopped | Event::Reported { .. });
-            receipt.plugin == name && !is_aside
+            receipt.plugin.as_deref() == Some(name) && !is_aside
         };
         let last = self.journal.newest(1, is_meant).pop();
         if last.is_none_or(|last| last.what.event != event) {
@@ -284,14 +306,17 @@ impl Record {
         (hash, old_hash): (Option<ModuleHash>, Option<ModuleHash>),
         event: Event,
     ) {
-        let digits = |hash: Option<ModuleHash>| hash.map(|hash| format!("{hash:#}"));
         let (hash, old_hash) = (digits(hash), digits(old_hash));
-        let receipt = Receipt { plugin: name.to_owned(), cycle, hash, old_hash, event };
+        let receipt = Receipt { plugin: Some(name.to_owned()), cycle, hash, old_hash, event };
         self.versions.heed(&receipt, MonotonicClock.now());
         if is_told {
             self.journal.add(receipt);
         }
     }
+}
+
+fn digits(hash: Option<ModuleHash>) -> Option<String> {
+    hash.map(|hash| format!("{hash:#}"))
 }
 
 /// Whether the n-th of a row has a receipt.
@@ -327,6 +352,7 @@ mod tests {
             Event::Stopped => "stopped".into(),
             Event::Rollback => "rollback".into(),
             Event::Reported { .. } => "reported".into(),
+            Event::Ordered(_) => "ordered".into(),
         };
         record.newest(usize::MAX, None).into_iter().map(kind).collect()
     }
@@ -349,7 +375,7 @@ mod tests {
         let receipt = &record.newest(2, Some("x"))[0].what;
         assert_eq!(receipt.hash, Some(format!("{:#}", hash("two"))));
         assert_eq!(receipt.old_hash, Some(format!("{:#}", hash("one"))));
-        assert_eq!((receipt.plugin.as_str(), receipt.cycle), ("x", 7));
+        assert_eq!((receipt.plugin.as_deref(), receipt.cycle), (Some("x"), 7));
         assert_eq!(record.newest(9, Some("y")), []);
     }
 
@@ -388,13 +414,13 @@ mod tests {
     #[test]
     fn the_same_order_again_is_no_news() {
         let mut record = record();
-        record.held("x", By::Configuration);
-        record.held("x", By::Operator);
+        record.held("x", By::Configuration, None);
+        record.held("x", By::Operator, None);
         record.add("x", 7, None, None, Event::Stopped);
-        record.held("x", By::Operator);
-        record.held("y", By::Operator);
-        record.released("x", By::Operator);
-        record.released("x", By::Operator);
+        record.held("x", By::Operator, None);
+        record.held("y", By::Operator, None);
+        record.released("x", By::Operator, None);
+        record.released("x", By::Operator, None);
         assert_eq!(story(&record), ["held", "held", "stopped", "held", "released"]);
     }
 }

@@ -307,7 +307,7 @@ impl Daemon {
         if self.settings(name).hold {
             // What is no name, or one too many, is refused with the file.
             if self.supervisor.hold(name).is_ok() {
-                self.record.held(name, By::Configuration);
+                self.record.held(name, By::Configuration, None);
             }
         } else if self.is_closed() {
             self.park(name);
@@ -323,8 +323,8 @@ impl Daemon {
     pub(super) fn hold_as_configured(&mut self, name: &str, hold: bool) {
         self.recovery.forget(name);
         match hold {
-            true => self.record.held(name, By::Configuration),
-            false => self.record.released(name, By::Configuration),
+            true => self.record.held(name, By::Configuration, None),
+            false => self.record.released(name, By::Configuration, None),
         }
         if !hold && self.is_closed() {
             return self.park(name);
@@ -355,7 +355,7 @@ impl Daemon {
             let _ = reply.send(Err(Failure::new(Code::Refused, message)));
             return;
         }
-        tracing::warn!("recovery is ended by the operator; plugins start");
+        tracing::warn!("recovery is over; plugins start");
         if !self.is_emptying() {
             self.unpark();
         }

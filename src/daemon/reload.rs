@@ -127,7 +127,8 @@ impl Daemon {
             // Somebody else has asked for it since the file was written.
             Cause::File if now.is_some() && now == self.reload.seen => return,
             Cause::Operator(reply) => Some(reply),
-            Cause::Signal | Cause::File => None,
+            Cause::Signal => Some(self.audited_reload("by a signal")),
+            Cause::File => Some(self.audited_reload("the file was saved")),
         };
         self.reload.seen = now;
         self.notifier.reloading();

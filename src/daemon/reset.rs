@@ -67,7 +67,7 @@ impl Daemon {
         let running = self.supervisor.plugins().filter(|(_, view)| view.want == Want::Run);
         let names: Vec<_> = running.map(|(name, _)| name.to_owned()).collect();
         if self.begin(true, Stage::Emptying { empty_in: None }, reply) {
-            tracing::warn!("cold restart by the operator: programs out, outputs safe");
+            tracing::warn!("cold restart: programs leave, outputs are safe");
             names.iter().for_each(|name| self.park(name));
         }
     }
@@ -78,7 +78,7 @@ impl Daemon {
             let message = "no variable is marked retain = true, so there is nothing to reset";
             let _ = reply.send(Err(Failure::new(Code::Refused, message)));
         } else if self.begin(false, Stage::Ready, reply) {
-            tracing::warn!("reset of the retained variables by the operator");
+            tracing::warn!("the retained variables are being reset");
         }
     }
 

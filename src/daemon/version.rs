@@ -186,7 +186,7 @@ impl Versions {
 
     /// Counts a receipt of this time. One from before this start comes without a monotonic time.
     fn count(&mut self, receipt: &Receipt, time: &str, now: Option<Duration>) {
-        let Receipt { plugin: name, hash, old_hash, event, .. } = receipt;
+        let Receipt { plugin: Some(name), hash, old_hash, event, .. } = receipt else { return };
         match (event, hash) {
             (Event::Started { .. } | Event::Swapped { .. }, Some(hash)) => {
                 if let Some(old) = old_hash.as_ref().filter(|old| *old != hash) {
@@ -363,7 +363,7 @@ mod tests {
             seq: n as u64 + 1,
             time: format!("2026-01-01T00:00:{n:02}Z"),
             what: Receipt {
-                plugin: "tank".into(),
+                plugin: Some("tank".into()),
                 cycle: 1,
                 hash: some(new),
                 old_hash: some(old),
@@ -391,7 +391,7 @@ mod tests {
     }
 
     fn released() -> Event {
-        Event::Released { by: By::Operator }
+        Event::Released { by: By::Operator, who: None }
     }
 
     /// What the versions a, b and c have come to: how they end, and why they are in quarantine.
@@ -437,7 +437,7 @@ mod tests {
             &[(trap, "5 traps")],
         );
         check(&[("a", "a", quarantined()), ("a", "a", released())], &[("5 traps", "")]);
-        let held = Event::Held { by: By::Operator };
+        let held = Event::Held { by: By::Operator, who: None };
         check(
             &[("a", "", started()), ("a", "a", held), ("a", "a", Event::Stopped)],
             &[("the plugin was held", "")],
@@ -540,7 +540,7 @@ mod tests {
             let text = version.to_string();
             let Receipt { cycle, old_hash, event, hash: digits, .. } =
                 receipts(&[(&text, "", started())]).remove(0).what;
-            let plugin = name.to_owned();
+            let plugin = Some(name.to_owned());
             let receipt = Receipt { plugin, cycle, old_hash, event, hash: digits };
             versions.heed(&receipt, Duration::ZERO);
             if is_good {

@@ -10,12 +10,13 @@ use std::time::Duration;
 use super::Daemon;
 use crate::clock::{Clock, MonotonicClock};
 use crate::control::{
-    DeviceView, PluginState, PluginView, PointView, SafeView, StatusView, VarView, Want,
+    DeviceView, PluginState, PluginView, PointView, ProbationView, SafeView, StatusView, VarView,
+    Want,
 };
 use crate::driver::Delivery;
 use crate::image::{Direction, Kind, Point, PointId, Quality};
-use crate::plugin::Trap;
 use crate::plugin::world::Seat;
+use crate::plugin::{SwapPolicy, Trap};
 use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{self, View};
 use crate::variable::{Maker, Variable};
@@ -142,6 +143,7 @@ impl Daemon {
             polls: fact.map_or(0, |fact| fact.polls),
             degraded: runs.is_some_and(|fact| fact.degraded),
             probation: runs.is_some_and(|fact| fact.standby.is_some()),
+            probation_left: runs.and_then(|fact| left_to_prove(fact, settings.swap, news.now)),
             traps: view.traps,
             since_cycle: fact.map_or(0, |fact| fact.since_cycle),
             restart_in_ms,
@@ -232,6 +234,13 @@ fn unconfirmed(news: &Snapshot, device: usize) -> Vec<String> {
 
 fn fact(news: &Snapshot, seat: Seat) -> Option<&ProgramFact> {
     news.programs.iter().find(|fact| fact.seat == seat)
+}
+
+/// What a program must still do to prove itself, under this policy.
+fn left_to_prove(fact: &ProgramFact, policy: SwapPolicy, now: Duration) -> Option<ProbationView> {
+    let left = policy.probation.saturating_sub(now.saturating_sub(fact.since));
+    let polls = u64::from(policy.polls).saturating_sub(fact.polls);
+    (!fact.is_proven).then_some(ProbationView { ms: left.as_millis() as u64, polls })
 }
 
 /// Why the file does not run, and what runs instead.

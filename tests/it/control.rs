@@ -57,7 +57,7 @@ impl Stage {
         let (calls, mut inbox) = mpsc::channel::<Call>(4);
         let known = Arc::clone(&facts);
         tokio::spawn(async move {
-            while let Some(Call { request, reply }) = inbox.recv().await {
+            while let Some(Call { request, reply, .. }) = inbox.recv().await {
                 let _ =
                     reply.send(answer(&mut known.lock().expect("no test panics with it"), request));
             }
@@ -133,7 +133,9 @@ fn answer(facts: &mut Facts, request: Request) -> Reply {
         Request::Vars => return Ok(Response::Vars(vars())),
         Request::History { name, limit } => {
             let mut receipts = receipts();
-            receipts.retain(|entry| name.as_ref().is_none_or(|name| entry.what.plugin == *name));
+            receipts.retain(|entry| {
+                name.as_ref().is_none_or(|name| entry.what.plugin.as_deref() == Some(name))
+            });
             receipts.drain(..receipts.len().saturating_sub(*limit));
             return Ok(Response::History(receipts));
         }
@@ -225,6 +227,7 @@ fn tank() -> PluginView {
         polls: 123_456,
         degraded: false,
         probation: false,
+        probation_left: None,
         traps: 0,
         since_cycle: 17,
         restart_in_ms: None,
@@ -416,15 +419,21 @@ fn receipts() -> Vec<Entry<Receipt>> {
         ("tank", 990, "b", "b", Event::Trapped { trap, count: 8 }),
         ("tank", 1_050, "b", "b", quarantined),
         ("tank", 1_051, "b", "b", Event::Stopped),
-        ("blink-led", 1_200, "", "", Event::Held { by: By::Configuration }),
-        ("tank", 750_000, "", "", Event::Released { by: By::Operator }),
+        ("blink-led", 1_200, "", "", Event::Held { by: By::Configuration, who: None }),
+        ("tank", 750_000, "", "", Event::Released { by: By::Operator, who: None }),
         ("tank", 750_010, "", "", Event::Removed),
     ];
     let hash = |letter: &str| (!letter.is_empty()).then(|| letter.repeat(64));
     let entry = |(index, (plugin, cycle, new, old, event)): (usize, (&str, _, _, _, _))| Entry {
         seq: 41 + index as u64,
         time: format!("2026-01-31T12:00:{index:02}.250Z"),
-        what: Receipt { plugin: plugin.into(), cycle, hash: hash(new), old_hash: hash(old), event },
+        what: Receipt {
+            plugin: Some(plugin.into()),
+            cycle,
+            hash: hash(new),
+            old_hash: hash(old),
+            event,
+        },
     };
     all.into_iter().enumerate().map(entry).collect()
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "tests print the figures that they see")]
 
 mod abi;
+mod audit;
 mod budget;
 mod confine;
 mod control;

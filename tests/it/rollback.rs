@@ -85,6 +85,45 @@ fn run(daemon: &Daemon, bytes: &[u8]) -> String {
     hash
 }
 
+/// What `deploy` has printed on both ends, and its exit code.
+fn deploy(daemon: &Daemon, module: &[u8], more: &[&str]) -> (Option<i32>, String) {
+    let file = daemon.path("module.wasm");
+    fs::write(&file, module).unwrap();
+    let file = file.display().to_string();
+    let output = camshaft(daemon, &[&["deploy", &file, "--name", "tank"], more].concat());
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn a_deploy_says_that_probation_has_only_begun_and_waits_for_its_end_on_demand() {
+    let swap = "swap = { probation = \"1s\", polls = 20 }";
+    let daemon = Daemon::start(Keys { plugins: swap, ..Keys::default() });
+    // Nothing would resume in its place, so that it is not on probation; yet it must prove itself.
+    let (code, text) = deploy(&daemon, &version(1, ""), &["--wait"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(!text.contains("probation") && text.ends_with(" is proved\n"), "{text}");
+    let (code, text) = deploy(&daemon, &version(2, ""), &[]);
+    assert_eq!(code, Some(0), "{text}");
+    has(&text, &[" runs, on probation for "]);
+    let (code, text) = deploy(&daemon, &version(2, ""), &["--wait"]);
+    assert_eq!(code, Some(0), "{text}");
+    has(&text, &[" runs already, on probation for ", " is proved\n"]);
+    // It runs for 300 ms.
+    let bad = version(3, "(if (i32.eq (global.get $n) (i32.const 300)) (then (unreachable)))");
+    let (code, text) = deploy(&daemon, &bad, &["--wait"]);
+    assert_eq!(code, Some(1), "{text}");
+    let why = " has failed on probation: the file is in quarantine: trapped on probation: ";
+    has(&text, &[" runs, on probation for ", why, "runs instead"]);
+    // The first of all, which has nobody behind it.
+    block_on(daemon.client.remove("tank")).unwrap();
+    daemon.wait_gone("tank");
+    let alone = version(4, "(if (i32.eq (global.get $n) (i32.const 300)) (then (unreachable)))");
+    let (code, text) = deploy(&daemon, &alone, &["--wait"]);
+    assert_eq!(code, Some(1), "{text}");
+    has(&text, &[" has failed on probation: ", "unreachable"]);
+}
+
 #[test]
 fn a_version_that_traps_on_probation_is_replaced_by_the_one_before() {
     let daemon = Daemon::start(Keys::default());

@@ -3,11 +3,13 @@
 //! One short function a route; each ends in [`Door::ask`]. How names and bodies are read is in
 //! `body.rs`, limits of whole connections are in `server.rs`.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response as HttpResponse};
 use axum::routing::{MethodFilter, get, on, post, put};
@@ -17,9 +19,11 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::super::{
-    Call, Code, DeployedBody, ErrorBody, Failure, MAX_NAME_BYTES, Request, Response, is_plugin_name,
+    Call, Code, DeployedBody, ErrorBody, Failure, MAX_NAME_BYTES, Request, Response, Who,
+    is_plugin_name,
 };
 use super::body::{BODY_TIME, Limit, Name, To, read, read_json, read_value};
+use super::peer::{Names, Peer, name_of};
 
 /// What the daemon gets to answer: putting a file on a slow card is the longest that it does.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
@@ -31,18 +35,36 @@ const MAX_UPLOADS: usize = 1;
 /// stuck is given up before: see `PATIENCE`.
 const TURN_TIME: Duration = Duration::from_secs(3);
 
-/// What the routes share.
+/// What the routes share, and who stands before it.
 #[derive(Debug, Clone)]
 pub(super) struct Door {
     calls: mpsc::Sender<Call>,
     module_bytes: u64,
     uploads: Arc<Semaphore>,
+    names: Names,
+    /// Who sends the request that is being served, if that is an order.
+    who: Option<Who>,
+}
+
+impl FromRequestParts<Self> for Door {
+    type Rejection = Infallible;
+
+    /// Whoever only looks is not asked for a name.
+    async fn from_request_parts(parts: &mut Parts, door: &Self) -> Result<Self, Infallible> {
+        let peer = parts.extensions.get::<Option<Peer>>().copied().flatten();
+        let who = match peer.filter(|_| parts.method != Method::GET) {
+            Some(peer) => Some(door.names.of(peer).await),
+            None => None,
+        };
+        Ok(Self { who, ..door.clone() })
+    }
 }
 
 impl Door {
     /// Requests go to `calls`; modules have at most `module_bytes`.
     pub(super) fn new(calls: mpsc::Sender<Call>, module_bytes: u64) -> Self {
-        Self { calls, module_bytes, uploads: Arc::new(Semaphore::new(MAX_UPLOADS)) }
+        let uploads = Arc::new(Semaphore::new(MAX_UPLOADS));
+        Self { calls, module_bytes, uploads, names: Names::start(name_of), who: None }
     }
 
     /// Lets the daemon answer.
@@ -50,7 +72,8 @@ impl Door {
         let stopping = || Failure::new(Code::Busy, "the daemon is stopping");
         let exchange = async {
             let (reply, answer) = oneshot::channel();
-            self.calls.send(Call { request, reply }).await.map_err(|_| stopping())?;
+            let call = Call { request, who: self.who.clone(), reply };
+            self.calls.send(call).await.map_err(|_| stopping())?;
             answer.await.map_err(|_| stopping())?
         };
         let silent = |_| {
@@ -129,17 +152,17 @@ pub(super) fn routes(door: Door) -> Router {
 
 /// A `GET` that needs nothing.
 fn plain(request: fn() -> Request) -> MethodRouter<Door> {
-    get(async move |State(door): State<Door>| door.ask(request()).await)
+    get(async move |door: Door| door.ask(request()).await)
 }
 
 /// An order that needs nothing.
 fn order(method: MethodFilter, request: fn() -> Request) -> MethodRouter<Door> {
-    on(method, async move |State(door): State<Door>| door.ask(request()).await)
+    on(method, async move |door: Door| door.ask(request()).await)
 }
 
 /// A `POST` that needs a name.
 fn named(request: fn(String) -> Request) -> MethodRouter<Door> {
-    post(async move |State(door): State<Door>, Name(name): Name| door.ask(request(name)).await)
+    post(async move |door: Door, Name(name): Name| door.ask(request(name)).await)
 }
 
 async fn index() -> HttpResponse {
@@ -150,7 +173,7 @@ async fn index() -> HttpResponse {
     json(StatusCode::OK, &serde_json::json!({ "routes": routes }))
 }
 
-async fn plugin(State(door): State<Door>, Name(name): Name) -> Result<Response, Refused> {
+async fn plugin(door: Door, Name(name): Name) -> Result<Response, Refused> {
     // Few and cheap enough to look through all; the daemon then has one request less to know.
     if let Response::Plugins(plugins) = door.ask(Request::Plugins).await?
         && let Some(plugin) = plugins.into_iter().find(|plugin| plugin.name == name)
@@ -160,23 +183,19 @@ async fn plugin(State(door): State<Door>, Name(name): Name) -> Result<Response, 
     Err(Failure::new(Code::Unknown, format!("there is no plugin {name:?}")).into())
 }
 
-async fn history(State(door): State<Door>, Limit(limit): Limit) -> Result<Response, Refused> {
+async fn history(door: Door, Limit(limit): Limit) -> Result<Response, Refused> {
     door.ask(Request::History { name: None, limit }).await
 }
 
 async fn plugin_history(
-    State(door): State<Door>,
+    door: Door,
     Name(name): Name,
     Limit(limit): Limit,
 ) -> Result<Response, Refused> {
     door.ask(Request::History { name: Some(name), limit }).await
 }
 
-async fn deploy(
-    State(door): State<Door>,
-    Name(name): Name,
-    body: Body,
-) -> Result<Response, Refused> {
+async fn deploy(door: Door, Name(name): Name, body: Body) -> Result<Response, Refused> {
     if !is_plugin_name(&name) {
         return Err(invalid(format!(
             "{name:?} cannot name a plugin; 1 to {MAX_NAME_BYTES} of the characters A-Z a-z 0-9 \
@@ -195,31 +214,27 @@ async fn deploy(
 }
 
 async fn rollback(
-    State(door): State<Door>,
+    door: Door,
     Name(name): Name,
     To { to, even_bad }: To,
 ) -> Result<Response, Refused> {
     door.ask(Request::Rollback { name, to, even_bad }).await
 }
 
-async fn versions(State(door): State<Door>, Name(name): Name) -> Result<Response, Refused> {
+async fn versions(door: Door, Name(name): Name) -> Result<Response, Refused> {
     door.ask(Request::Versions { name }).await
 }
 
-async fn remove(State(door): State<Door>, Name(name): Name) -> Result<Response, Refused> {
+async fn remove(door: Door, Name(name): Name) -> Result<Response, Refused> {
     door.ask(Request::Remove { name }).await
 }
 
-async fn set(State(door): State<Door>, Name(point): Name, body: Body) -> Result<Response, Refused> {
+async fn set(door: Door, Name(point): Name, body: Body) -> Result<Response, Refused> {
     let value = read_value(body).await?;
     door.ask(Request::Set { point, value }).await
 }
 
-async fn force(
-    State(door): State<Door>,
-    Name(point): Name,
-    body: Body,
-) -> Result<Response, Refused> {
+async fn force(door: Door, Name(point): Name, body: Body) -> Result<Response, Refused> {
     let body = read_json(body).await?;
     let order = serde_json::from_slice(&body).map_err(|error| {
         let wanted = "the body must be an object such as {\"value\":true,\"owner\":\"ann\"}";
@@ -228,28 +243,20 @@ async fn force(
     door.ask(Request::Force { point, order }).await
 }
 
-async fn unforce(State(door): State<Door>, Name(point): Name) -> Result<Response, Refused> {
+async fn unforce(door: Door, Name(point): Name) -> Result<Response, Refused> {
     door.ask(Request::Unforce { point: Some(point) }).await
 }
 
-async fn unforce_all(State(door): State<Door>) -> Result<Response, Refused> {
+async fn unforce_all(door: Door) -> Result<Response, Refused> {
     door.ask(Request::Unforce { point: None }).await
 }
 
-async fn set_variable(
-    State(door): State<Door>,
-    Name(name): Name,
-    body: Body,
-) -> Result<Response, Refused> {
+async fn set_variable(door: Door, Name(name): Name, body: Body) -> Result<Response, Refused> {
     let value = read_value(body).await?;
     door.ask(Request::SetVar { name, value }).await
 }
 
-async fn inject(
-    State(door): State<Door>,
-    Name(device): Name,
-    body: Body,
-) -> Result<Response, Refused> {
+async fn inject(door: Door, Name(device): Name, body: Body) -> Result<Response, Refused> {
     let wanted = "the body must be an object such as {\"kind\":\"freeze\"}";
     let body = read_json(body).await?;
     let injection: serde_json::Value =
@@ -260,7 +267,7 @@ async fn inject(
     door.ask(Request::Inject { device, injection }).await
 }
 
-async fn clear(State(door): State<Door>, Name(device): Name) -> Result<Response, Refused> {
+async fn clear(door: Door, Name(device): Name) -> Result<Response, Refused> {
     door.ask(Request::Clear { device }).await
 }
 

@@ -55,7 +55,7 @@ fn a_force_has_an_owner_a_reason_and_an_end() {
         let is_so = (Value::Int(40), Class::Good, Quality::Forced);
         (point(&daemon, "extra.in") == is_so).then_some(())
     });
-    said(&daemon, "extra.in is forced to 40 by ann for");
+    said(&daemon, "extra.in is forced to 40 (was 1) by ann for");
     // What the device says meanwhile counts afterwards.
     assert_eq!(run(&daemon, &["set", "extra.in", "7"]).0, Some(0));
     let waits = "extra.out: forced to -5 until `camshaft unforce` or the end of the daemon\n\

@@ -53,7 +53,10 @@ fn a_card_that_takes_no_writes_is_an_alarm_and_no_end() {
     assert!(failing.failing_s.is_some() && failing.writes == number, "{failing:?}");
     assert!(failing.reason.unwrap().contains("Read-only file system"));
     let history = block_on(daemon.client.history(None, 1000)).unwrap();
-    assert!(history.iter().any(|receipt| receipt.what.plugin == "keeper"), "{history:?}");
+    assert!(
+        history.iter().any(|receipt| receipt.what.plugin.as_deref() == Some("keeper")),
+        "{history:?}"
+    );
     assert!(daemon.verb(&["status"]).1.contains("retain    failing for"));
     // It still has one daemon.
     let (code, error) = refused(&daemon);

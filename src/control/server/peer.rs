@@ -1,0 +1,132 @@
+//! Who sends a request: the user of the process at the other end, and the name of that user.
+//!
+//! The kernel has the number (`SO_PEERCRED`, unix(7)). The name may come from a directory service
+//! that does not answer, so a thread of its own looks it up, and a request waits for it no longer
+//! than [`NAME_TIME`]: without a name the number says who it was.
+
+use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::unistd::{Uid, User};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::super::Who;
+
+/// What a name may take. A local file answers in microseconds, a directory server in milliseconds.
+const NAME_TIME: Duration = Duration::from_millis(300);
+
+/// Names that are remembered; people who may open the socket are few.
+const MAX_NAMES: usize = 64;
+
+/// Users that wait to be named. When there are more, they are known by their number.
+const MAX_WAITING: usize = 8;
+
+/// The user at the other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) u32);
+
+/// The names of users.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    known: Arc<Mutex<HashMap<u32, String>>>,
+    asks: SyncSender<(u32, oneshot::Sender<()>)>,
+}
+
+impl Names {
+    /// Starts the thread that looks up names with `find`. It ends with the last of these.
+    pub(super) fn start(find: impl Fn(u32) -> Option<String> + Send + 'static) -> Self {
+        let known = Arc::new(Mutex::new(HashMap::new()));
+        let (asks, inbox) = sync_channel(MAX_WAITING);
+        let ours = Arc::clone(&known);
+        let look_up = move || look_up(&inbox, &ours, find);
+        if let Err(error) = std::thread::Builder::new().name("names".into()).spawn(look_up) {
+            tracing::warn!(%error, "there is no thread for the names of users ({error})");
+        }
+        Self { known, asks }
+    }
+
+    /// The user of a connection, with a name if there is one in time.
+    pub(super) async fn of(&self, Peer(uid): Peer) -> Who {
+        if let Some(name) = self.known(uid) {
+            return Who { uid, name: Some(name) };
+        }
+        let (done, answer) = oneshot::channel();
+        if self.asks.try_send((uid, done)).is_ok() {
+            // Without an answer it is not known, and the number has to do.
+            let _ = timeout(NAME_TIME, answer).await;
+        }
+        Who { uid, name: self.known(uid) }
+    }
+
+    fn known(&self, uid: u32) -> Option<String> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&uid).cloned()
+    }
+}
+
+fn look_up(
+    inbox: &Receiver<(u32, oneshot::Sender<()>)>,
+    known: &Mutex<HashMap<u32, String>>,
+    find: impl Fn(u32) -> Option<String>,
+) {
+    while let Ok((uid, done)) = inbox.recv() {
+        if let Some(name) = find(uid) {
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.len() == MAX_NAMES {
+                known.clear();
+            }
+            known.insert(uid, name);
+        }
+        // Whoever asked may have given up.
+        let _ = done.send(());
+    }
+}
+
+/// The name that the system has for this number; it may take any time.
+pub(super) fn name_of(uid: u32) -> Option<String> {
+    User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_user_has_a_name_which_is_asked_for_once() {
+        assert_eq!(name_of(0).as_deref(), Some("root"));
+        let asked = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&asked);
+        let names = Names::start(move |uid| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            (uid == 7).then(|| "ann".to_owned())
+        });
+        for _ in 0..3 {
+            assert_eq!(names.of(Peer(7)).await, Who { uid: 7, name: Some("ann".into()) });
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        assert_eq!(names.of(Peer(8)).await, Who { uid: 8, name: None });
+        for uid in 0..2 * MAX_NAMES as u32 {
+            names.of(Peer(uid)).await;
+        }
+        assert!(names.known.lock().unwrap().len() <= MAX_NAMES);
+    }
+
+    #[tokio::test]
+    async fn a_service_that_does_not_answer_delays_nobody_for_long() {
+        let (_never, answer) = mpsc::channel::<()>();
+        let names = Names::start(move |_| answer.recv().ok().map(|()| String::new()));
+        let mut all = tokio::task::JoinSet::new();
+        for uid in 0..3 * MAX_WAITING as u32 {
+            let names = names.clone();
+            all.spawn(async move { names.of(Peer(uid)).await });
+        }
+        let all = timeout(10 * NAME_TIME, all.join_all()).await.expect("nobody waits for ever");
+        assert_eq!(all.len(), 3 * MAX_WAITING);
+        assert!(all.iter().all(|who| who.name.is_none()));
+    }
+}
