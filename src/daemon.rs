@@ -40,7 +40,7 @@ use tokio::time::Instant;
 
 use crate::clock::{Clock, MonotonicClock};
 use crate::config::Config;
-use crate::control::{Call, Reply, SwapView};
+use crate::control::{Call, Reply, SwapView, Who};
 use crate::log;
 use crate::plugin::folder::Change;
 use crate::plugin::program::Request;
@@ -83,7 +83,7 @@ enum Event {
     /// A shadow run wants to be fed.
     Feed(Feed),
     /// A module was not even put into the folder.
-    TurnedAway { name: String, hash: ModuleHash, refusal: Refusal },
+    TurnedAway { name: String, hash: ModuleHash, refusal: Refusal, who: Option<Who> },
     /// Somebody asks for something.
     Call(Call),
     /// An order was carried out, or not; whoever gave it has not heard it yet.
@@ -144,8 +144,8 @@ impl Daemon {
                 Event::Folder(change) => self.folder_changed(change),
                 Event::Loaded(loaded) => self.loaded(*loaded),
                 Event::Feed(feed) => self.take_feed(feed),
-                Event::TurnedAway { name, hash, refusal } => {
-                    self.record.refused(&name, Some(hash), &refusal);
+                Event::TurnedAway { name, hash, refusal, who } => {
+                    self.record.turned_away(&name, hash, &refusal, who);
                 }
                 Event::Call(call) => self.answer(call),
                 Event::Obeyed(obeyed) => self.obeyed(*obeyed),
@@ -295,6 +295,7 @@ impl Daemon {
         self.tell_of_owners();
         self.tell_of_lacks();
         self.settle_forces();
+        self.pursue_audit();
         self.forget_the_gone();
         self.keep_the_good();
         self.tell_the_manager();

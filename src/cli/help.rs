@@ -31,8 +31,8 @@ are listed, and then those whose number in the row is a power of two.
 
 Each order (set, force, deploy, hold and so on) is there with the user who gave it and the value
 before and after, under the name of the plugin, point, variable or device that it is about. Behind
-sudo the user is root. A script that gives the same order all the time has 20 lines at first and
-then one every 10 minutes, which says for how many orders it stands.
+sudo the user is root. Scripts may give some orders all the time (set, restart, fault): each target
+has 20 lines then, and one more every 10 minutes, which says for how many orders it stands.
 
 Examples:
   camshaft history

@@ -16,6 +16,7 @@ const MAX_LINES: usize = 8;
 pub(super) fn remarks(view: &PluginView) -> Vec<String> {
     let mut all: Vec<String> = view.reason.iter().map(|reason| legible(reason)).collect();
     all.extend(versions(view));
+    all.extend(losses(view));
     all.extend(refusals(view));
     let report = view.report.as_ref().filter(|_| view.traps > 0);
     all.extend(
@@ -58,13 +59,19 @@ pub(super) fn probation(left: ProbationView) -> String {
     format!("for {}", both.join(" and "))
 }
 
-/// What it is refused and has lost.
+/// Outputs that it has lost.
+pub(super) fn losses(view: &PluginView) -> Vec<String> {
+    let loss = |point: &String| {
+        let text = "belongs to nobody: it was its output, and it does not write it any more";
+        legible(&format!("{point} {text}"))
+    };
+    view.lost.iter().map(loss).collect()
+}
+
+/// What it is refused.
 pub(super) fn refusals(view: &PluginView) -> Vec<String> {
-    let lost = view.lost.iter().map(|point| {
-        format!("{point} belongs to nobody: it was its output, and it does not write it any more")
-    });
     let (shown, rest) = view.refused.split_at(view.refused.len().min(MAX_LINES));
-    let mut all: Vec<String> = lost.chain(shown.iter().map(refusal)).collect();
+    let mut all: Vec<String> = shown.iter().map(refusal).collect();
     let others = rest.iter().map(|call| call.count).sum::<u64>() + view.refused_others;
     if others > 0 {
         all.push(format!("other calls were refused {}", times(others)));

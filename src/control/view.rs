@@ -221,6 +221,9 @@ pub struct PluginView {
     pub poll: Summary,
     /// The latest trap of any version.
     pub last_trap: Option<Trap>,
+    /// The version that trapped then; `null` when none has, or when that is not known.
+    #[serde(default)]
+    pub trapped_hash: Option<String>,
     /// The latest swap.
     pub last_swap: Option<SwapView>,
     /// Whether a call was refused that keeps it from something: all but reads of variables that are

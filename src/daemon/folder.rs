@@ -68,6 +68,23 @@ impl PluginFolder {
             false => Ok(()),
         }
     }
+
+    /// Refuses an order at once to put a file there. In a folder that has taken the place of the
+    /// one with all the plugins, that file would be the end of all others.
+    pub(super) fn takes_files(&self) -> Result<(), Failure> {
+        self.answers()?;
+        match self.is_exchanged() {
+            true => {
+                let message = format!(
+                    "the plugin folder {}; a file put there by this order would stop all plugins \
+                     that run on from the folder before",
+                    Loss::Exchanged
+                );
+                Err(Failure::new(Code::Refused, message))
+            }
+            false => Ok(()),
+        }
+    }
 }
 
 impl Daemon {

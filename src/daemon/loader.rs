@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::Event;
 use super::folder::in_time;
+use crate::control::Who;
 use crate::plugin::compile::{Artifact, Workshop};
 use crate::plugin::folder;
 use crate::plugin::program::{Preparation, Prepared, Program, Request};
@@ -160,10 +161,16 @@ impl Loader {
         Loading(Some((generation, task.abort_handle())))
     }
 
-    /// Tells that a module was not put into the folder.
-    pub(super) async fn turned_away(&self, name: String, hash: ModuleHash, refusal: Refusal) {
+    /// Tells that a module of this user was not put into the folder.
+    pub(super) async fn turned_away(
+        &self,
+        name: String,
+        hash: ModuleHash,
+        refusal: Refusal,
+        who: Option<Who>,
+    ) {
         // Nobody is there any more only when the daemon stops.
-        let _ = self.events.send(Event::TurnedAway { name, hash, refusal }).await;
+        let _ = self.events.send(Event::TurnedAway { name, hash, refusal, who }).await;
     }
 
     async fn work(
@@ -269,8 +276,14 @@ impl Loader {
             Module::File(path) => reread(path, self.workshop.limits.module_bytes, hash).await?,
             Module::Kept(versions, name) => read_kept(versions, name, hash).await?,
         };
-        let _permit = self.compiling.acquire().await;
-        let artifact = self.workshop.artifact(hash, Arc::clone(&bytes)).await?;
+        // What need not be compiled waits for no compilation.
+        let artifact = match self.workshop.cached(hash, bytes.len()).await {
+            Some(artifact) => artifact,
+            None => {
+                let _permit = self.compiling.acquire().await;
+                self.workshop.artifact(hash, Arc::clone(&bytes)).await?
+            }
+        };
         Ok((artifact.clone(), Module::Compiled(bytes, artifact)))
     }
 

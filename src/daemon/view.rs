@@ -125,7 +125,10 @@ impl Daemon {
         });
         let reason = reason(view).or(parked).or_else(|| {
             let stands_still = view.state != supervisor::State::Running || view.quarantined;
-            view.last_trap.filter(|_| stands_still).map(Trap::explained)
+            // What another version did is no reason why this one does not run.
+            let is_of_it =
+                view.trapped.is_none_or(|hash| view.file.is_none_or(|file| file == hash));
+            view.last_trap.filter(|_| stands_still && is_of_it).map(Trap::explained)
         });
         let refused = self.refused(name, fact);
         PluginView {
@@ -152,6 +155,7 @@ impl Daemon {
             every: settings.every,
             poll: seat.map(|seat| self.stats.poll(seat)).unwrap_or_default(),
             last_trap: view.last_trap.cloned(),
+            trapped_hash: view.trapped.map(|hash| format!("{hash:#}")),
             last_swap: entry.and_then(|entry| entry.last_swap),
             denied: refused.is_denied,
             refused: refused.calls,

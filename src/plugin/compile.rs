@@ -37,10 +37,6 @@ pub const WORKER_VERB: &str = "compile-worker";
 /// else wants the CPU.
 const MAX_WALL: Duration = Duration::from_secs(120);
 
-/// How long the cache may take to answer. A disk that hangs must not keep a program from its
-/// restart: it is compiled once more.
-const MAX_CACHE_WAIT: Duration = Duration::from_secs(1);
-
 /// Most bytes of the answer in front of an artifact: it names imports, of which there are 20 000 at
 /// the most, in 200 bytes each.
 const MAX_ANSWER: u64 = 4 << 20;
@@ -93,16 +89,11 @@ impl Workshop {
     /// # Errors
     /// A refusal that says what is wrong with the module, or which limit its compilation broke.
     pub async fn artifact(&self, hash: ModuleHash, module: Arc<[u8]>) -> Result<Artifact, Refusal> {
-        let key = super::cache::key(hash, self.compiler, &self.limits);
-        if let Some(cache) = self.cache.clone() {
-            let key = key.clone();
-            let most = artifact::most_bytes(module.len(), self.limits.functions);
-            let found = tokio::task::spawn_blocking(move || cache.load(&key, most));
-            if let Ok(Ok(Some(bytes))) = tokio::time::timeout(MAX_CACHE_WAIT, found).await {
-                let stored = Arc::new(true.into());
-                return Ok(Artifact { bytes: bytes.into(), cached: true, stored });
-            }
+        // Somebody else may have compiled it meanwhile.
+        if let Some(found) = self.cached(hash, module.len()).await {
+            return Ok(found);
         }
+        let key = super::cache::key(hash, self.compiler, &self.limits);
         let (_, bytes) = self.work(&module, Wanted::Artifact).await?;
         let bytes: Arc<[u8]> = bytes.into();
         let stored = Arc::new(AtomicBool::new(false));

@@ -132,5 +132,5 @@ fn a_force_is_told_with_the_time_that_was_ordered() {
     assert!(line.starts_with(words), "{line}");
     let output = camshaft(&["unforce", "--all"]);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "no point is forced any more\n");
-    daemon.wait_log("", &["no point is forced any more"]);
+    daemon.wait_log("", &["evil.input is not forced any more (was 3)"]);
 }

@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use super::super::Refusal;
+use super::super::{ModuleHash, Refusal, cache};
+use super::Workshop;
 
 /// A compiled module.
 #[derive(Debug, Clone)]
@@ -23,6 +25,22 @@ impl Artifact {
     /// Whether the cache has it, so that it need not be kept in memory.
     pub fn is_stored(&self) -> bool {
         self.stored.load(Ordering::Relaxed)
+    }
+}
+
+/// How long the cache may take to answer. A disk that hangs must not keep a program from its
+/// restart: it is compiled once more.
+const MAX_CACHE_WAIT: Duration = Duration::from_secs(1);
+
+impl Workshop {
+    /// The artifact of a module of so many bytes, if the cache has it.
+    pub async fn cached(&self, hash: ModuleHash, bytes: usize) -> Option<Artifact> {
+        let cache = self.cache.clone()?;
+        let key = cache::key(hash, self.compiler, &self.limits);
+        let most = most_bytes(bytes, self.limits.functions);
+        let found = tokio::task::spawn_blocking(move || cache.load(&key, most));
+        let bytes = tokio::time::timeout(MAX_CACHE_WAIT, found).await.ok()?.ok()??;
+        Some(Artifact { bytes: bytes.into(), cached: true, stored: Arc::new(true.into()) })
     }
 }
 

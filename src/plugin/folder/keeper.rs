@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use super::disk;
 use super::hint::{Inbox, Mail, Watcher, start_watcher};
-use super::settle::{Listing, Order, Table};
+use super::settle::{Kind, Listing, Order, Table};
 use super::wait::Wait;
 use super::{Change, Loss, Overlooked};
 use crate::clock::{Clock, MonotonicClock};
@@ -139,7 +139,9 @@ impl<R: FnMut(Change)> Keeper<R> {
             gone.into_iter().for_each(|change| (self.report)(change));
         }
         let is_other = self.home.is_some_and(|home| home != identity);
-        let is_empty = listing.entries.is_empty() && self.table.holds_plugins();
+        // What can be no plugin may lie below a mount: it does not make a folder of plugins.
+        let has_files = listing.entries.values().any(|entry| entry.sample.kind == Kind::File);
+        let is_empty = !has_files && self.table.holds_plugins();
         if is_other && is_empty && !mail.accepted {
             return self.lose(Loss::Exchanged);
         }

@@ -67,7 +67,8 @@ impl Plugin {
             let version = self.ordered.iter().find(|version| version.generation == generation);
             version.map(|version| version.hash)
         };
-        if let Some(from) = hash(generation) {
+        self.trapped = hash(generation);
+        if let Some(from) = self.trapped {
             // Nobody ordered a stranger, and nobody will miss it: it is stopped like any other.
             let note = match hash(resumed) {
                 Some(to) => Note::RolledBack { from, to },
@@ -101,7 +102,9 @@ impl Plugin {
         self.counted = generation;
         self.traps += 1;
         self.last_trap = Some(Arc::clone(trap));
-        if let Some(version) = self.running() {
+        let running = self.running();
+        self.trapped = running.map(|version| version.hash);
+        if let Some(version) = running {
             self.count_trap(version.hash, trap, turn);
         }
     }

@@ -100,6 +100,7 @@ impl Plugin {
             quarantine,
             traps: self.traps,
             last_trap: self.last_trap.as_deref(),
+            trapped: self.trapped,
             refusal: self.refusal.as_ref(),
         }
     }

@@ -21,8 +21,14 @@ fn with_a_and_b() -> Bench {
 }
 
 #[test]
-fn another_and_empty_folder_is_a_lost_one() {
+fn another_folder_without_plugins_is_a_lost_one() {
     let mut bench = with_a_and_b();
+    // What may lie below a mount, and is no plugin.
+    let other = bench.elsewhere("other");
+    fs::write(other.join("OLD.WASM"), "old").unwrap();
+    fs::write(other.join("no name.wasm"), "misnamed").unwrap();
+    fs::create_dir(other.join("dir.wasm")).unwrap();
+    std::os::unix::fs::symlink("nowhere", other.join("link.wasm")).unwrap();
     for _ in 0..2 {
         exchange(&bench.plugins(), &bench.elsewhere("other"));
         bench.reports("folder lost: Exchanged");
