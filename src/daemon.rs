@@ -232,7 +232,7 @@ impl Daemon {
                 let module = self.module(&name, hash);
                 let Some(entry) = self.roster.enter(&name) else {
                     let refusal = Refusal::new("all seats are taken", "remove another plugin");
-                    self.supervisor.prepared(&name, generation, Err(refusal));
+                    self.supervisor.prepared(&name, generation, Err(refusal.by_accident()));
                     return;
                 };
                 let (name, seat) = (name.into(), entry.seat);
@@ -311,7 +311,7 @@ impl Daemon {
             Return::Refused(prepared, refusal) => {
                 let program = &prepared.program;
                 let refusal = refusal.unwrap_or_else(|| {
-                    Refusal::new("the scan did not take it", "it is being stopped")
+                    Refusal::new("the scan did not take it", "it is being stopped").by_accident()
                 });
                 self.supervisor.prepared(&program.name, program.generation, Err(refusal));
                 self.bury(prepared.program);

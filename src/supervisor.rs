@@ -197,6 +197,10 @@ pub struct View<'a> {
     pub trapped: Option<ModuleHash>,
     /// Why the file as it is now was not taken over.
     pub refusal: Option<&'a Refusal>,
+    /// The version that could not be made last, of those that would run in place of the file, and
+    /// why.
+    #[serde(skip)]
+    pub other_refusal: Option<(ModuleHash, &'a Refusal)>,
 }
 
 /// Who may run. See the module's head.
@@ -318,7 +322,8 @@ impl Supervisor {
         if view.want == Want::Hold {
             return Err(Refusal::new(format!("{name} is held"), "release it first"));
         }
-        if view.state == State::Quarantined {
+        let has_any = plugin.has_any(name, &self.desk, self.policy);
+        if view.state == State::Quarantined && !has_any {
             return Err(Refusal::new(format!("{name} is in quarantine"), "release it instead"));
         }
         plugin.restart();

@@ -140,7 +140,7 @@ fn words(finding: &Finding, screen: &Screen) -> String {
             format!("{file}: {good}; {}\n", legible(&describe(report)))
         }
         Verdict::Module { refusal: Some(refusal), .. } => {
-            let Refusal { reason, remedy } = refusal;
+            let Refusal { reason, remedy, .. } = refusal;
             format!("{file}: {bad}; {}\n  {}\n", legible(reason), legible(remedy))
         }
         Verdict::Unreadable { error } => format!("{file}: {bad}; {}\n", legible(error)),

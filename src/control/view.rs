@@ -164,7 +164,7 @@ pub enum PluginState {
     /// It is polled. A newer file may be in preparation or may have been refused meanwhile: compare
     /// [`PluginView::hash`] with [`PluginView::file_hash`].
     Running,
-    /// It trapped and will be started again; see [`PluginView::restart_in_ms`].
+    /// It trapped, or could not be made for no fault of it, and is tried again; see [`PluginView::restart_in_ms`].
     Backoff,
     /// It trapped too often, and is not run until its file changes or it is released.
     Quarantined,

@@ -312,8 +312,13 @@ async fn reread(path: PathBuf, most: u64, hash: ModuleHash) -> Result<Arc<[u8]>,
     let name = path.display().to_string();
     match in_time(move |_| folder::reread(&path, most)).await {
         Ok(bytes) if ModuleHash::of(&bytes) == hash => Ok(bytes.into()),
-        Ok(_) => Err(Refusal::new(format!("{name} holds other bytes by now"), "they come next")),
-        Err(error) => Err(Refusal::new(format!("{name}: {error}"), "copy the file again")),
+        Ok(_) => {
+            let reason = format!("{name} holds other bytes by now");
+            Err(Refusal::new(reason, "they come next").by_accident())
+        }
+        Err(error) => {
+            Err(Refusal::new(format!("{name}: {error}"), "copy the file again").by_accident())
+        }
     }
 }
 
@@ -329,6 +334,7 @@ async fn read_kept(
         Err(error) => Err(Refusal::new(
             format!("the kept version {hash} cannot be read: {error}"),
             "deploy its file again",
-        )),
+        )
+        .by_accident()),
     }
 }

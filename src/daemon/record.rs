@@ -13,12 +13,13 @@ use std::time::Duration;
 use super::audit::{Lines, Store};
 use super::say::{self, tell};
 use super::version::Versions;
-use super::{Daemon, micros};
+use super::{Daemon, micros, roster};
 use crate::clock::{Clock, MonotonicClock};
 use crate::control::{By, Event, Ordered, Receipt, SwapView, Who};
 use crate::journal::{Entry, Journal};
 use crate::plugin::shadow::Report;
 use crate::plugin::{Generation, ModuleHash, Refusal, Trap};
+use crate::scan::ProgramFact;
 use crate::state::Folder;
 use crate::supervisor::Note;
 use crate::text::counted;
@@ -51,30 +52,25 @@ impl Daemon {
         self.settle_reports();
         let news = self.reins.latest.read();
         self.record.cycle = news.cycle;
-        // Who was taken back has been there before who runs now.
-        let facts = news.programs.iter().flat_map(|fact| [fact.beaten.as_deref(), Some(fact)]);
-        for fact in facts.flatten() {
+        for fact in news.programs.iter() {
             let Some(name) = self.roster.name(fact.seat).cloned() else { continue };
             let Some(entry) = self.roster.get_mut(&name) else { continue };
-            if let Some(done) = entry.ordered.take_if(|o| o.generation == fact.generation) {
-                let takeover = &fact.takeover;
-                let swap = SwapView {
-                    boundary_us: micros(fact.since.saturating_sub(done.at)),
-                    missed_cycles: news.missed - done.missed,
-                    state_bytes: takeover.state_bytes,
-                    variables_carried: takeover.variables_carried,
-                    variables_new: takeover.variables_new,
-                    variables_dropped: takeover.variables_dropped,
-                    ..done.times
-                };
-                entry.last_swap = Some(swap);
-                say::took_over(&name, swap, fact.since_cycle);
-                self.record.took_over(&name, done.hash, swap, fact.since_cycle);
-            }
-            if let Some(trap) = &fact.trap {
-                self.record.trapped(&name, fact.generation, trap);
-            }
+            self.record.settle(&name, entry, fact, news.missed);
         }
+    }
+}
+
+/// The times of a swap that was ordered, now that the scan shows it.
+fn times(done: &roster::Ordered, fact: &ProgramFact, missed: u64) -> SwapView {
+    let takeover = &fact.takeover;
+    SwapView {
+        boundary_us: micros(fact.since.saturating_sub(done.at)),
+        missed_cycles: missed - done.missed,
+        state_bytes: takeover.state_bytes,
+        variables_carried: takeover.variables_carried,
+        variables_new: takeover.variables_new,
+        variables_dropped: takeover.variables_dropped,
+        ..done.times
     }
 }
 
@@ -151,6 +147,27 @@ impl Record {
         self.story(name).tried = Some((hash, report));
     }
 
+    /// Records what the scan says of a plugin: who has taken its seat, and who has trapped.
+    /// `missed` are the cycles that have not taken place so far.
+    fn settle(&mut self, name: &str, entry: &mut roster::Entry, fact: &ProgramFact, missed: u64) {
+        // Whoever was taken back came after the one that runs again, and trapped before it.
+        let beaten = fact.beaten.as_deref();
+        for fact in [Some(fact), beaten].into_iter().flatten() {
+            if let Some(done) = entry.arrived(fact.generation) {
+                let swap = times(&done, fact, missed);
+                entry.last_swap = Some(swap);
+                say::took_over(name, swap, fact.since_cycle);
+                self.took_over(name, fact.hash, swap, fact.since_cycle);
+            }
+        }
+        entry.forget_ordered(beaten.unwrap_or(fact).generation);
+        for fact in [beaten, Some(fact)].into_iter().flatten() {
+            if let Some(trap) = &fact.trap {
+                self.trapped(name, fact.generation, fact.hash, trap);
+            }
+        }
+    }
+
     /// An instance of this version has taken its seat in that cycle.
     pub(super) fn took_over(&mut self, name: &str, hash: ModuleHash, swap: SwapView, cycle: u64) {
         let story = self.story(name);
@@ -174,15 +191,15 @@ impl Record {
         self.add_some(is_told, name, cycle, (Some(hash), before), event);
     }
 
-    /// The instance in the scan has trapped. Said at every look, recorded once.
-    pub(super) fn trapped(&mut self, name: &str, generation: Generation, trap: &Trap) {
+    /// An instance of this version has trapped. Said at every look, recorded once.
+    fn trapped(&mut self, name: &str, generation: Generation, hash: ModuleHash, trap: &Trap) {
         let story = self.story(name);
         if story.counted.contains(&generation) {
             return;
         }
         story.counted = [generation, story.counted[0]];
         story.traps += 1;
-        let (count, hash) = (story.traps, story.runs);
+        let (count, hash) = (story.traps, Some(hash));
         let event = Event::Trapped { trap: trap.clone(), count };
         self.add_some(is_told(count), name, trap.cycle, (hash, hash), event);
     }
@@ -222,7 +239,7 @@ impl Record {
         let runs = story.runs;
         let shadow = hash.and_then(|hash| story.shadow_of(hash));
         if is_told(count) && self.refusals.take(REFUSALS, MonotonicClock.now()) {
-            let Refusal { reason, remedy } = refusal.clone();
+            let Refusal { reason, remedy, .. } = refusal.clone();
             let event = Event::Refused { reason, remedy, count, shadow, who };
             self.add(name, self.cycle, hash, runs, event);
         }
@@ -367,7 +384,11 @@ fn is_told(n: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::roster::Roster;
     use super::*;
+    use crate::control::Soundness;
+    use crate::plugin::program::Takeover;
+    use crate::plugin::world::Seat;
 
     fn hash(version: &str) -> ModuleHash {
         ModuleHash::of(version.as_bytes())
@@ -401,7 +422,7 @@ mod tests {
     fn trap(record: &mut Record, generation: u64) {
         let kind = "unreachable".into();
         let trap = Trap { kind, function: None, offset: None, cycle: generation };
-        record.trapped("x", Generation(generation), &trap);
+        record.trapped("x", Generation(generation), hash("one"), &trap);
     }
 
     #[test]
@@ -418,6 +439,81 @@ mod tests {
         assert_eq!(receipt.old_hash, Some(format!("{:#}", hash("one"))));
         assert_eq!((receipt.plugin.as_deref(), receipt.cycle), (Some("x"), 7));
         assert_eq!(record.newest(9, Some("y")), []);
+    }
+
+    /// The instance of this number, of the version "v" with that number.
+    fn fact(number: u64) -> ProgramFact {
+        ProgramFact {
+            seat: Seat(0),
+            generation: Generation(number),
+            hash: hash(&format!("v{number}")),
+            polls: 0,
+            since_cycle: number,
+            since: Duration::ZERO,
+            degraded: false,
+            memory_bytes: 0,
+            trap: None,
+            takeover: Takeover::default(),
+            is_proven: false,
+            standby: None,
+            beaten: None,
+        }
+    }
+
+    /// A version trapped in its first poll while the one after it was already in the queue: the
+    /// trap was held against the good version that ran again, which was never chosen any more.
+    #[test]
+    fn who_trapped_is_blamed_though_another_was_ordered_meanwhile() {
+        let (mut record, mut roster) = (record(), Roster::default());
+        let entry = roster.enter("x").unwrap();
+        let order = |entry: &mut roster::Entry, number| {
+            let hash = hash(&format!("v{number}"));
+            let (generation, times) = (Generation(number), SwapView::default());
+            let what = roster::Ordered { hash, generation, times, at: Duration::ZERO, missed: 0 };
+            entry.order(what, Arc::default());
+        };
+        let trap = Trap { kind: "unreachable".into(), function: None, offset: None, cycle: 7 };
+        let beaten = ProgramFact { trap: Some(Arc::new(trap)), ..fact(2) };
+        let back = ProgramFact { beaten: Some(Arc::new(beaten)), ..fact(1) };
+        order(entry, 1);
+        record.settle("x", entry, &fact(1), 0);
+        order(entry, 2);
+        order(entry, 3);
+        record.settle("x", entry, &back, 0);
+        record.settle("x", entry, &back, 0);
+        record.noted("x", &Note::RolledBack { from: hash("v2"), to: hash("v1") }, |_| None);
+        record.settle("x", entry, &fact(3), 0);
+        assert_eq!(story(&record), ["started", "swapped", "trapped 1", "rollback", "swapped"]);
+        let hashes = record.newest(usize::MAX, Some("x"));
+        let hashes: Vec<_> = hashes.into_iter().map(|entry| entry.what.hash.unwrap()).collect();
+        let expected = ["v1", "v2", "v2", "v1", "v3"].map(|version| format!("{:#}", hash(version)));
+        assert_eq!(hashes, expected);
+        let soundness = |version| record.versions.soundness("x", hash(version));
+        assert_eq!((soundness("v1"), soundness("v2")), (Soundness::Good, Soundness::Bad));
+        let why = record.versions.find("x", hash("v2")).unwrap().why();
+        assert_eq!(why, Some("trapped on probation: unreachable, cycle 7"));
+    }
+
+    /// All that a slow scan has been through between two looks, in the order in which it was.
+    #[test]
+    fn take_overs_that_are_seen_together_have_receipts_in_their_order() {
+        let (mut record, mut roster) = (record(), Roster::default());
+        let entry = roster.enter("x").unwrap();
+        for number in 1..=20 {
+            let (hash, generation) = (hash(&format!("v{number}")), Generation(number));
+            let (times, at) = (SwapView::default(), Duration::ZERO);
+            entry.order(roster::Ordered { hash, generation, times, at, missed: 0 }, Arc::default());
+        }
+        let trap = Trap { kind: "unreachable".into(), function: None, offset: None, cycle: 7 };
+        let beaten = ProgramFact { trap: Some(Arc::new(trap)), ..fact(15) };
+        record.settle("x", entry, &ProgramFact { beaten: Some(Arc::new(beaten)), ..fact(14) }, 0);
+        let is_waiting = |number: u64| entry.on_its_way(Generation(number)).is_some();
+        assert!((1..=15).all(|number| !is_waiting(number)), "they do not come any more");
+        assert!((16..=20).all(is_waiting));
+        record.settle("x", entry, &fact(20), 0);
+        assert_eq!(story(&record), ["started", "swapped", "trapped 1", "swapped"]);
+        let hash = &record.newest(2, Some("x"))[0].what.hash;
+        assert_eq!(hash.as_deref(), Some(&*format!("{:#}", super::tests::hash("v15"))));
     }
 
     #[test]

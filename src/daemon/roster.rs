@@ -23,8 +23,9 @@ pub(super) struct Entry {
     pub(super) detect: Duration,
     /// A program that is ready and not yet ordered into the scan.
     pub(super) ready: Option<Ready>,
-    /// A swap that was ordered and not yet seen.
-    pub(super) ordered: Option<Ordered>,
+    /// Swaps that were ordered and not yet seen, the oldest first. A slow scan lets several of them
+    /// wait, and one may trap and be taken back before another is seen.
+    ordered: Vec<Ordered>,
     pub(super) last_swap: Option<SwapView>,
     /// The instance whose version was kept last, or was to be, and whether that was in doubt.
     pub(super) kept: Option<(Generation, bool)>,
@@ -43,9 +44,29 @@ impl Entry {
     pub(super) fn order(&mut self, what: Ordered, refused: Arc<Tally>) {
         self.refused.retain(|(other, _)| *other != what.generation);
         self.refused.push((what.generation, refused));
-        self.ordered = Some(what);
         let surplus = self.refused.len().saturating_sub(MAX_INSTANCES);
         self.refused.drain(..surplus);
+        self.ordered.retain(|other| other.generation != what.generation);
+        self.ordered.push(what);
+        let surplus = self.ordered.len().saturating_sub(MAX_INSTANCES);
+        self.ordered.drain(..surplus);
+    }
+
+    /// The swap to this instance, which the scan shows for the first time.
+    pub(super) fn arrived(&mut self, generation: Generation) -> Option<Ordered> {
+        let at = self.ordered.iter().position(|ordered| ordered.generation == generation)?;
+        Some(self.ordered.remove(at))
+    }
+
+    /// The scan shows nobody newer than this instance: who was ordered before it does not come.
+    pub(super) fn forget_ordered(&mut self, newest: Generation) {
+        self.ordered.retain(|ordered| ordered.generation > newest);
+    }
+
+    /// The module of an instance that is on its way into the scan.
+    pub(super) fn on_its_way(&self, generation: Generation) -> Option<ModuleHash> {
+        let found = self.ordered.iter().find(|ordered| ordered.generation == generation);
+        found.map(|ordered| ordered.hash)
     }
 
     /// What this instance was refused.
@@ -117,7 +138,7 @@ impl Roster {
                 seat: Seat(free as u16),
                 detect: Duration::ZERO,
                 ready: None,
-                ordered: None,
+                ordered: Vec::new(),
                 last_swap: None,
                 kept: None,
                 loading: Loading::default(),

@@ -357,7 +357,7 @@ pub(super) fn took_over(name: &str, swap: SwapView, cycle: u64) {
 }
 
 pub(super) fn refused(name: &str, path: &dyn std::fmt::Display, refusal: &Refusal) {
-    let Refusal { reason, remedy } = refusal;
+    let Refusal { reason, remedy, .. } = refusal;
     tracing::warn!(plugin = name, %path, reason, "{path} is not taken: {reason}; {remedy}");
 }
 
@@ -369,7 +369,7 @@ pub(super) fn tell(name: &str, note: &Note, supervisor: &Supervisor) {
     };
     match note {
         Note::Started(_) | Note::Stopped => tracing::info!(plugin = name, "{name}: {note}"),
-        Note::Refused { hash, refusal: Refusal { reason, remedy } } => {
+        Note::Refused { hash, refusal: Refusal { reason, remedy, .. } } => {
             let is_file = supervisor.plugin(name).is_some_and(|view| view.file == Some(*hash));
             let what = if is_file { ".wasm" } else { ": an older version" };
             tracing::warn!(

@@ -56,7 +56,8 @@ const SAVE_EVERY: Duration = Duration::from_secs(3600);
 #[derive(Debug, Default)]
 pub(super) struct Versions {
     sum: Sum,
-    /// What ran when the daemon ended, by plugin, and nothing has run since.
+    /// What ran when the daemon ended, or ended in quarantine before, by plugin, and nothing has run
+    /// since.
     ran: BTreeMap<String, ModuleHash>,
     /// Where they are written; `None` without a state directory.
     folder: Option<Arc<Folder>>,
@@ -94,9 +95,12 @@ impl Versions {
             }
         }
         for (name, versions) in &mut all.sum.plugins {
+            let is_wanted = !all.sum.leaving.contains_key(name);
+            let last = versions.iter().rfind(|version| !version.first.is_empty());
+            let ran = last.filter(|last| last.end.is_none() || last.quarantine.is_some());
+            let hash = ran.and_then(|ran| ModuleHash::from_hex(&ran.hash));
+            all.ran.extend(hash.filter(|_| is_wanted).map(|hash| (name.clone(), hash)));
             for version in versions.iter_mut().filter(|version| version.end.is_none()) {
-                all.ran
-                    .extend(ModuleHash::from_hex(&version.hash).map(|hash| (name.clone(), hash)));
                 version.end("", None, || "the daemon ended".into());
             }
         }
@@ -138,7 +142,8 @@ impl Versions {
         }
     }
 
-    /// What ran under this name when the daemon ended, if nothing has run since.
+    /// What ran under this name when the daemon ended, or ended in quarantine before, if nothing
+    /// has run since.
     pub(super) fn ran(&self, name: &str) -> Option<ModuleHash> {
         self.ran.get(name).copied()
     }

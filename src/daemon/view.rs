@@ -16,7 +16,7 @@ use crate::control::{
 use crate::driver::Delivery;
 use crate::image::{Direction, Kind, Point, PointId, Quality};
 use crate::plugin::world::Seat;
-use crate::plugin::{SwapPolicy, Trap};
+use crate::plugin::{Refusal, SwapPolicy, Trap};
 use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{self, View};
 use crate::variable::{Maker, Variable};
@@ -247,13 +247,23 @@ fn left_to_prove(fact: &ProgramFact, policy: SwapPolicy, now: Duration) -> Optio
     (!fact.is_proven).then_some(ProbationView { ms: left.as_millis() as u64, polls })
 }
 
-/// Why the file does not run, and what runs instead.
+/// Why the file does not run, and what runs instead or cannot.
 fn reason(view: &View<'_>) -> Option<String> {
-    let instead = view.running.filter(|version| Some(version.hash) != view.file);
-    let instead = instead.map(|version| format!("; version {} runs instead", version.hash));
-    let instead = instead.unwrap_or_default();
+    let again = |refusal: &Refusal| match refusal.is_accidental {
+        true => "; it is tried again by itself",
+        false => "",
+    };
+    let instead = match (view.running, view.other_refusal) {
+        (Some(version), _) if Some(version.hash) != view.file => {
+            format!("; version {} runs instead", version.hash)
+        }
+        (None, Some((hash, refusal))) => {
+            format!("; version {hash} cannot run instead: {refusal}{}", again(refusal))
+        }
+        _ => String::new(),
+    };
     match (view.refusal, view.quarantine) {
-        (Some(refusal), _) => Some(format!("{refusal}{instead}")),
+        (Some(refusal), _) => Some(format!("{refusal}{}{instead}", again(refusal))),
         (None, Some(why)) => Some(format!("the file is in quarantine: {why}{instead}")),
         (None, None) => None,
     }

@@ -162,7 +162,8 @@ impl Workshop {
             pause *= 2;
         }
         self.attempt(module, wanted).await.map_err(|failed| match failed {
-            Failed::ByAccident(refusal) | Failed::ByFault(refusal) => refusal,
+            Failed::ByAccident(refusal) => refusal.by_accident(),
+            Failed::ByFault(refusal) => refusal,
         })
     }
 
@@ -243,7 +244,7 @@ const MAX_ATTEMPTS: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// What helps after an accident.
-const ONCE_MORE: &str = "`camshaft restart NAME` tries once more";
+const ONCE_MORE: &str = "this says nothing about the module, which may compile at the next attempt";
 
 /// Why a worker gave no artifact.
 #[derive(Debug)]
