@@ -210,6 +210,8 @@ fn a_variable_shows_who_wrote_it_last_and_whether_that_one_has_left() {
     let row = |name: &str| shown.lines().find(|line| line.starts_with(name)).unwrap();
     assert!(row("x").ends_with("ago  a, which does not run"), "{shown}");
     assert!(row("declared").ends_with("ago  an operator"), "{shown}");
+    assert!(camshaft(&daemon, &["set", "x", "9"]).status.success());
+    wait("the last one counts", LIMIT, || of("x").set_by_operator.then_some(()));
 }
 
 #[test]
