@@ -33,7 +33,7 @@ fn a_guest_that_ends_itself_after_its_memory_could_not_grow_was_out_of_memory() 
     assert_eq!(poll("2").kind, full);
     assert_eq!(poll("1").kind, "integer divide by zero", "it could grow");
     let other = trap(
-        r#"(module (memory 1 1) (func (export "poll")
+        r#"(module (memory (export "memory") 1 1) (func (export "poll")
           (drop (memory.grow (i32.const 1))) (drop (i32.div_u (i32.const 1) (i32.const 0)))))"#,
     );
     assert_eq!(other.kind, "integer divide by zero", "it did not end itself");
