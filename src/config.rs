@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::driver::MAX_DEVICES;
-use crate::image::Points;
+use crate::image::{PointId, Points};
 use crate::log;
 use crate::plugin::{self, Compiler, Grant, Limits, SwapPolicy, VariableGrant};
 use crate::retain::{OnCorrupt, OnReadonly};
@@ -212,6 +212,11 @@ impl Config {
             },
             |(_, settings)| settings.clone(),
         )
+    }
+
+    /// Whether the plugin `name` may write this output.
+    pub fn may_write(&self, name: &str, output: PointId) -> bool {
+        self.settings(name).outputs.allows(output)
     }
 }
 

@@ -301,12 +301,8 @@ fn owned(news: &Snapshot, seat: Seat) -> Vec<String> {
 
 /// Whether an output is there, granted to whoever sits there, and nobody else's.
 fn is_lost(output: &str, news: &Snapshot, seat: Seat, grant: &Grant) -> bool {
-    let is_granted = |id: PointId| match grant {
-        Grant::All => true,
-        Grant::Only(ids) => ids.contains(&id),
-    };
     let is_output = |id: &PointId| news.points[*id].direction == Direction::Out;
     news.points.find(output).filter(is_output).is_some_and(|id| {
-        is_granted(id) && news.owners[id.index()].is_none_or(|owner| owner == seat)
+        grant.allows(id) && news.owners[id.index()].is_none_or(|owner| owner == seat)
     })
 }

@@ -151,11 +151,12 @@ impl Daemon {
                 let loser = last.as_deref().filter(|last| is_polled(last, &self.roster, news));
                 if let (Some(last), false, true) = (loser, *is_lost, lines < OWNERS_LINES) {
                     (lines, *is_lost) = (lines + 1, true);
+                    let verb = if self.config.may_write(last, id) { "does" } else { "may" };
                     tracing::warn!(
                         plugin = last,
                         point,
-                        "{point} belongs to nobody now, and to {last} before, which does not write \
-                         it any more; it is safe"
+                        "{point} belongs to nobody now, and to {last} before, which {verb} not \
+                         write it any more; it is safe"
                     );
                 }
                 continue;

@@ -273,10 +273,19 @@ mod tests {
         cache.store("k", b"four");
         assert_eq!(cache.load("k", 4).as_deref(), Some(&b"four"[..]));
         let path = folder.path().join("k");
-        // Sparse, so it takes no room here; read whole it would.
-        fs::File::options().write(true).open(&path).unwrap().set_len(8 << 40).unwrap();
+        // Sparse, so it takes no room here.
+        fs::File::options().write(true).open(&path).unwrap().set_len(64 << 20).unwrap();
+        let before = bytes_read();
         assert_eq!(cache.load("k", 4), None);
         assert!(!path.exists());
+        assert!(bytes_read() - before < 1 << 20, "{} bytes were read", bytes_read() - before);
+    }
+
+    /// How many bytes this thread has read, as the kernel counts them.
+    fn bytes_read() -> u64 {
+        let text = fs::read_to_string("/proc/thread-self/io").unwrap();
+        let count = text.lines().find_map(|line| line.strip_prefix("rchar: "));
+        count.expect("the kernel counts them").parse().unwrap()
     }
 
     #[test]

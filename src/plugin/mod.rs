@@ -162,6 +162,16 @@ pub enum Grant {
     Only(Vec<crate::image::PointId>),
 }
 
+impl Grant {
+    /// Whether this point of that direction may be used.
+    pub fn allows(&self, id: crate::image::PointId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(ids) => ids.contains(&id),
+        }
+    }
+}
+
 /// How a new version takes over from one that runs, and how long it is on trial before and after.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SwapPolicy {

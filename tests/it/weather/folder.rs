@@ -2,6 +2,7 @@
 //! things.
 
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::{STOP_LIMIT, quiet, version};
@@ -160,6 +161,32 @@ fn a_folder_that_does_not_answer_at_the_start_is_said() {
     daemon.wait_for("witness", "running", |view| view.polls > 0);
     let abnormal = |line: &crate::daemon::LogLine| line.message.contains("abnormal");
     assert!(!log_lines(&daemon.path("log")).iter().any(abnormal));
+}
+
+/// The kernel gives no events to a user who has used up what it allows.
+#[test]
+#[ignore = "needs root for a user namespace"]
+fn a_folder_without_events_says_why_and_is_looked_at() {
+    for (limit, key) in [
+        ("max_inotify_instances", "fs.inotify.max_user_instances"),
+        ("max_inotify_watches", "fs.inotify.max_user_watches"),
+    ] {
+        let mut command = Command::new("unshare");
+        // In a namespace of its own the limit is that of no other test.
+        let script = format!("echo 0 > /proc/sys/user/{limit}; exec \"$0\" \"$@\"");
+        command.args(["--map-root-user", "sh", "-ec", &script]);
+        command.arg(env!("CARGO_BIN_EXE_camshaft"));
+        let plant = Plant::new(Keys::default());
+        let log = fs::File::create(plant.path("log")).unwrap();
+        let daemon = Daemon::by(command, plant, &[], log.into());
+        let line = daemon.wait_log("", &["no events for the plugin folder"]).message;
+        assert!(line.contains(&format!("{key} is the limit")), "{line}");
+        let hash = daemon.drop_in("version", &version(1));
+        daemon.wait_running("version", &hash);
+        let lines = daemon.log();
+        let said = lines.iter().filter(|line| line.message.contains("no events"));
+        assert_eq!(said.count(), 1);
+    }
 }
 
 /// A copy that stalls where a section ends: what is there by then is a valid module, whose constants
