@@ -6,6 +6,7 @@
 
 mod abi;
 mod budget;
+mod check;
 mod confine;
 mod control;
 mod crash;
