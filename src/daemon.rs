@@ -59,7 +59,7 @@ use device::Devices;
 use folder::PluginFolder;
 use force::Forces;
 use keep::Store;
-use loader::{Loaded, Loader, Module};
+use loader::{Loaded, Loader};
 use record::Record;
 use recovery::Recovery;
 use reload::{Cause, Reload};
@@ -164,6 +164,7 @@ impl Daemon {
 
     fn loaded(&mut self, loaded: Loaded) {
         self.tell_of_shadow(&loaded);
+        self.say_notes(&loaded);
         loaded.lines.iter().for_each(|line| self.say(line));
         if let Some(remains) = loaded.remains {
             self.bury_unborn(&loaded.name, loaded.hash, *remains);
@@ -347,8 +348,7 @@ impl Daemon {
             used.extend(view.good);
             used.extend([view.running, view.next].into_iter().flatten().map(|v| v.hash));
         }
-        self.roster.modules.values_mut().for_each(Module::lighten);
-        self.roster.modules.retain(|hash, _| used.contains(hash));
+        self.roster.keep_modules(&used);
     }
 
     fn settings(&self, name: &str) -> Settings {

@@ -153,6 +153,7 @@ pub(super) mod tests {
             refused: Vec::new(),
             refused_others: 0,
             lost: Vec::new(),
+            notes: Vec::new(),
             report: None,
         }
     }

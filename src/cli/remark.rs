@@ -1,5 +1,5 @@
 //! What there is to say about a plugin besides its line in the table: why it does not run, what it
-//! is refused, and what its state means for whoever wonders.
+//! is refused, what is odd about its module, and what its state means for whoever wonders.
 //!
 //! Pure: a view in, sentences out. The table itself is in `show.rs`.
 
@@ -18,6 +18,7 @@ pub(super) fn remarks(view: &PluginView) -> Vec<String> {
     all.extend(versions(view));
     all.extend(losses(view));
     all.extend(refusals(view));
+    all.extend(view.notes.iter().map(|note| legible(note)));
     let report = view.report.as_ref().filter(|_| view.traps > 0);
     all.extend(
         report.map(|file| legible(&format!("`camshaft replay {file}` runs its trap again"))),
@@ -135,6 +136,13 @@ mod tests {
                 "on probation: if it traps, the version before runs again",
             ],
         );
+    }
+
+    #[test]
+    fn what_is_odd_about_a_module_is_said() {
+        let view =
+            PluginView { notes: vec!["it is\ta command".into()], ..view(PluginState::Running) };
+        assert_eq!(remarks(&view), ["it is\\ta command"]);
     }
 
     #[test]

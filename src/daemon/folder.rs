@@ -151,6 +151,13 @@ impl Daemon {
         }
     }
 
+    /// Plugins that have an entry in the configuration and no file.
+    pub(super) fn missing_plugins(&self) -> Vec<String> {
+        let Some(held) = self.folder.watch.names() else { return Vec::new() };
+        let declared = self.config.programs.iter().map(|(name, _)| name);
+        declared.filter(|name| !held.contains(*name)).cloned().collect()
+    }
+
     fn tell_of_loss(&self, loss: &Loss) {
         let folder = self.config.plugins.dir.display();
         tracing::error!(%folder, %loss, "{folder} {loss}; what runs goes on");

@@ -17,6 +17,7 @@ use super::folder::in_time;
 use crate::control::Who;
 use crate::plugin::compile::{Artifact, Workshop};
 use crate::plugin::folder;
+use crate::plugin::note::Note;
 use crate::plugin::program::{Preparation, Prepared, Program, Request};
 use crate::plugin::record::Remains;
 use crate::plugin::shadow::{MAX_SHADOWS, Outcome, Report, Shadow};
@@ -107,6 +108,8 @@ pub(super) struct Loaded {
     pub(super) remains: Option<Box<Remains>>,
     /// What its shadow run has found, if it had one.
     pub(super) shadow: Option<Report>,
+    /// What is odd about the module.
+    pub(super) notes: Vec<Note>,
     /// What was found to be sound, for the next time.
     pub(super) module: Option<Module>,
     /// Whether the artifact came from the cache.
@@ -204,6 +207,7 @@ impl Loader {
         let prepare = started.elapsed();
         let mut shadow = None;
         let cached = artifact.as_ref().is_some_and(|artifact| artifact.cached);
+        let notes = artifact.as_ref().map(|artifact| artifact.notes.clone()).unwrap_or_default();
         if let (Some((request, world)), Some(artifact)) = (trial, artifact) {
             let outcome = self.attempt(request, artifact, world).await;
             shadow = Some(outcome.report);
@@ -218,6 +222,7 @@ impl Loader {
             lines,
             remains,
             shadow,
+            notes,
             module: kept,
             cached,
             compile,

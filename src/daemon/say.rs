@@ -3,6 +3,7 @@
 //!
 //! Each line makes sense by its message alone; its fields repeat the facts for machines.
 
+mod noted;
 mod unread;
 
 use std::collections::{BTreeMap, BTreeSet};

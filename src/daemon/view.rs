@@ -45,6 +45,7 @@ impl Daemon {
             folder_ok: self.folder.loss().is_none(),
             folder_trouble: self.folder.loss().map(ToString::to_string),
             folder_overlooked: self.folder.overlooked(),
+            plugins_missing: self.missing_plugins(),
             cache: self
                 .loader
                 .workshop
@@ -161,6 +162,7 @@ impl Daemon {
             refused: refused.calls,
             refused_others: refused.others,
             lost: self.lost_outputs(name, news),
+            notes: self.roster.notes(runs.and(view.running).map(|it| it.hash).or(view.file)),
             report: self.crashes.newest(name).cloned(),
         }
     }

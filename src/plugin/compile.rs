@@ -12,7 +12,6 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -94,19 +93,12 @@ impl Workshop {
             return Ok(found);
         }
         let key = super::cache::key(hash, self.compiler, &self.limits);
-        let (_, bytes) = self.work(&module, Wanted::Artifact).await?;
-        let bytes: Arc<[u8]> = bytes.into();
-        let stored = Arc::new(AtomicBool::new(false));
+        let (report, bytes) = self.work(&module, Wanted::Artifact).await?;
+        let artifact = Artifact::new(bytes, report.notes);
         if let Some(cache) = self.cache.clone() {
-            let bytes = Arc::clone(&bytes);
-            // A cache that cannot be written costs time at the next start and nothing else; it says
-            // so itself.
-            let stored = Arc::clone(&stored);
-            tokio::task::spawn_blocking(move || {
-                stored.store(cache.store(&key, &bytes), Ordering::Relaxed);
-            });
+            artifact.store(cache, key);
         }
-        Ok(Artifact { bytes, cached: false, stored })
+        Ok(artifact)
     }
 
     /// The same for who can wait: on a thread of its own, so that it does not matter whether the

@@ -18,6 +18,7 @@ pub mod folder;
 mod frame;
 mod guest;
 mod hidden;
+pub mod note;
 pub mod offer;
 pub mod overlay;
 mod pace;

@@ -242,6 +242,7 @@ fn tank() -> PluginView {
         refused: Vec::new(),
         refused_others: 0,
         lost: Vec::new(),
+        notes: Vec::new(),
         report: None,
     }
 }
@@ -285,6 +286,7 @@ fn status(plugins: &[PluginView]) -> StatusView {
         folder_ok: true,
         folder_trouble: None,
         folder_overlooked: None,
+        plugins_missing: Vec::new(),
         cache: Some("/var/cache/camshaft".into()),
         state: Some("/var/lib/camshaft".into()),
         recovery: Some("3 abnormal ends within 10m".into()),

@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use super::disk;
 use super::hint::{Inbox, Mail, Watcher, start_watcher};
+use super::names::Names;
 use super::settle::{Kind, Listing, Order, Table};
 use super::wait::Wait;
 use super::{Change, Loss, Overlooked};
@@ -71,6 +72,8 @@ pub(super) struct Keeper<R> {
     inbox: Arc<Inbox>,
     /// Written here, read by the `Watch`.
     wait: Arc<Wait>,
+    /// The same.
+    names: Arc<Names>,
     hints: Hints,
     /// The folder that was looked at last and was not lost.
     home: Option<Identity>,
@@ -85,8 +88,7 @@ impl<R: FnMut(Change)> Keeper<R> {
     pub(super) fn new(
         dir: PathBuf,
         max_bytes: u64,
-        inbox: Arc<Inbox>,
-        wait: Arc<Wait>,
+        (inbox, wait, names): (Arc<Inbox>, Arc<Wait>, Arc<Names>),
         report: R,
     ) -> Self {
         Self {
@@ -94,6 +96,7 @@ impl<R: FnMut(Change)> Keeper<R> {
             table: Table::new(max_bytes),
             inbox,
             wait,
+            names,
             hints: Hints::Untried,
             home: None,
             lost: None,
@@ -162,6 +165,10 @@ impl<R: FnMut(Change)> Keeper<R> {
             change.into_iter().for_each(|change| (self.report)(change));
         }
         self.tell_of_overlooked();
+        match self.table.overlooked().files {
+            0 => self.names.set(self.table.names()),
+            _ => self.names.forget(),
+        }
     }
 
     /// What is in the folder that now has the name.
@@ -174,6 +181,7 @@ impl<R: FnMut(Change)> Keeper<R> {
 
     fn lose(&mut self, loss: Loss) {
         self.table.pause();
+        self.names.forget();
         let same = |before: &Loss| std::mem::discriminant(before) == std::mem::discriminant(&loss);
         if !self.lost.as_ref().is_some_and(same) {
             (self.report)(Change::FolderLost(loss.clone()));
