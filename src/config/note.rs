@@ -77,8 +77,8 @@ struct Spot {
 fn shared_places(config: &Config) -> Vec<String> {
     let mut all: BTreeMap<String, Vec<Spot>> = BTreeMap::new();
     for (index, device) in config.devices.iter().enumerate() {
-        for (id, place) in driver::places(&device.driver, &config.points, index) {
-            let driver::Place { within, cells, words } = place;
+        for (id, place) in driver::locations(&device.driver, &config.points, index) {
+            let driver::Location { within, cells, words } = place;
             all.entry(within).or_default().push(Spot { cells, id, words });
         }
     }

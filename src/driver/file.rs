@@ -41,7 +41,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::link::{Serve, Side};
 use super::survey::word;
-use super::{Fault, OpenError, Part, Place, duration};
+use super::{Fault, Location, OpenError, Part, duration};
 use crate::image::{Direction, Freshness, Point, PointId, Points, Quality, Raw};
 
 /// Quicker than this the threads would do nothing else; slower is no measurement.
@@ -123,12 +123,16 @@ enum Outcome {
 
 /// The files of the points of device number `device`. One that reads what another writes is as it
 /// should be.
-pub(super) fn places(config: &Config, points: &Points, device: usize) -> Vec<(PointId, Place)> {
+pub(super) fn locations(
+    config: &Config,
+    points: &Points,
+    device: usize,
+) -> Vec<(PointId, Location)> {
     let ours = points.iter().filter(|(_, point)| point.device == device);
     let place = |(id, point): (PointId, &Point)| {
         let words = config.at.get(&point.name)?.path.display().to_string();
         let within = format!("{words} {}", word(point.direction));
-        Some((id, Place { within, cells: 0..1, words }))
+        Some((id, Location { within, cells: 0..1, words }))
     };
     ours.filter_map(place).collect()
 }

@@ -34,7 +34,7 @@ use crate::image::{Inputs, PointId, Points, Value};
 use export::Exports;
 use link::Link;
 pub use monitor::{Monitor, Part};
-pub use survey::{Place, places};
+pub use survey::{Location, locations};
 pub use watchdog::Watchdog;
 
 /// The most devices in one configuration. Each is called twice in every cycle.

@@ -61,7 +61,7 @@ use register::{Byte, Order};
 use request::Table;
 
 pub(super) use client::Client;
-pub(super) use survey::places;
+pub(super) use survey::locations;
 
 /// A `[[device]]` of this driver.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -12,7 +12,7 @@ use crate::image::{Direction, PointId, Points};
 
 /// Where a point is in the field.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     /// What it is a part of. Only places in the same can be in each other's way; a place that may
     /// be read and written by different points is in another for each of the two.
     pub within: String,
@@ -23,11 +23,11 @@ pub struct Place {
 }
 
 /// The places of all points of device number `device` that have one.
-pub fn places(config: &Config, points: &Points, device: usize) -> Vec<(PointId, Place)> {
+pub fn locations(config: &Config, points: &Points, device: usize) -> Vec<(PointId, Location)> {
     match config {
-        Config::File(config) => file::places(config, points, device),
-        Config::Gpio(config) => gpio::places(config, points, device),
-        Config::Modbus(config) => modbus::places(config, points, device),
+        Config::File(config) => file::locations(config, points, device),
+        Config::Gpio(config) => gpio::locations(config, points, device),
+        Config::Modbus(config) => modbus::locations(config, points, device),
         // The plant is the configuration's own; the others have refused what meets.
         Config::Sim(_) | Config::ModbusServer(_) | Config::Mqtt(_) => Vec::new(),
     }

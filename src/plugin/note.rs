@@ -62,8 +62,8 @@ const MAX_CALLS: usize = 4096;
 /// What is worth a note about a module that was found to be valid.
 pub(super) fn notes(module: &[u8]) -> Vec<Note> {
     // What cannot be read here was refused before.
-    let outline = Outline::of(module).unwrap_or_default();
-    let has = |name| outline.exports.contains_key(name);
+    let shape = Shape::of(module).unwrap_or_default();
+    let has = |name| shape.exports.contains_key(name);
     let mut notes = Vec::new();
     if has("_initialize") {
         return notes;
@@ -71,72 +71,75 @@ pub(super) fn notes(module: &[u8]) -> Vec<Note> {
     if has("_start") {
         notes.push(Note::Command);
     }
-    if outline.calls_constructors("poll") {
+    if shape.calls_constructors("poll") {
         notes.push(Note::ConstructorsInPoll);
-    } else if outline.body_of(CONSTRUCTORS).is_some_and(|body| !body.is_empty) {
+    } else if shape.body_of(CONSTRUCTORS).is_some_and(|body| !body.is_empty) {
         notes.push(Note::ConstructorsUncalled);
     }
     notes
 }
 
-/// What the sections say of functions that are exported.
+/// What the sections say of the functions that matter here.
 #[derive(Debug, Default)]
-struct Outline {
+struct Shape {
     /// Functions that are imported; the first of its own comes after them.
     imported: u32,
+    /// Functions that are exported.
     exports: HashMap<String, u32>,
-    /// Of the functions that are exported, and of the first one.
+    /// What `poll`, the constructors and the first function do.
     bodies: HashMap<u32, Body>,
+    /// The names of the constructors and of wrapped exports.
     names: HashMap<u32, String>,
+    /// Whether any function has a name.
     is_named: bool,
 }
 
 /// What a function does, as far as that matters here.
 #[derive(Debug, Default)]
 struct Body {
-    /// The functions that it calls before it does anything else.
+    /// The functions that it calls before it does anything else, in their order.
     calls: Vec<u32>,
     /// Whether it does nothing else.
     is_calls_only: bool,
     is_empty: bool,
 }
 
-impl Outline {
+impl Shape {
     fn of(module: &[u8]) -> Result<Self, BinaryReaderError> {
-        let mut outline = Self::default();
+        let mut shape = Self::default();
         let mut next = 0;
         for payload in Parser::new(0).parse_all(module) {
             match payload? {
                 Payload::ImportSection(imports) => {
                     for import in imports.into_imports() {
-                        outline.imported += u32::from(matches!(import?.ty, TypeRef::Func(_)));
+                        shape.imported += u32::from(matches!(import?.ty, TypeRef::Func(_)));
                     }
-                    next = outline.imported;
+                    next = shape.imported;
                 }
                 Payload::ExportSection(exports) => {
                     for export in exports {
                         let export = export?;
                         if export.kind == ExternalKind::Func {
-                            outline.exports.insert(export.name.into(), export.index);
+                            shape.exports.insert(export.name.into(), export.index);
                         }
                     }
                 }
                 Payload::CodeSectionEntry(body) => {
-                    if outline.is_of_interest(next) {
-                        outline.bodies.insert(next, Body::of(&body)?);
+                    if shape.is_of_interest(next) {
+                        shape.bodies.insert(next, Body::of(&body)?);
                     }
                     next += 1;
                 }
                 Payload::CustomSection(custom) => {
                     if let KnownCustom::Name(names) = custom.as_known() {
                         // A name section that is damaged is as good as none.
-                        let _ = names.into_iter().try_for_each(|name| outline.name(name?));
+                        let _ = names.into_iter().try_for_each(|name| shape.name(name?));
                     }
                 }
                 _ => {}
             }
         }
-        Ok(outline)
+        Ok(shape)
     }
 
     /// Exports come before the code, so it is known by then which functions these are.

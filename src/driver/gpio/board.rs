@@ -18,7 +18,7 @@ use super::held::{self, Held};
 use super::line::Line;
 use super::notice::{News, Notice};
 use crate::driver::link::{Serve, Side};
-use crate::driver::{Fault, OpenError, Place};
+use crate::driver::{Fault, Location, OpenError};
 use crate::image::{Direction, Freshness, PointId, Points};
 
 /// The runtime counts milliseconds; slower is no level that anybody waits for.
@@ -37,17 +37,17 @@ const SHOWN_EVERY: Duration = Duration::from_millis(200);
 
 /// Which lines the points of device number `device` have. The kernel gives a line to one of them
 /// only, whatever that does with it.
-pub(in crate::driver) fn places(
+pub(in crate::driver) fn locations(
     config: &Config,
     points: &Points,
     device: usize,
-) -> Vec<(PointId, Place)> {
+) -> Vec<(PointId, Location)> {
     let ours = points.iter().filter(|(_, point)| point.device == device);
     let lines =
         ours.filter_map(|(id, point)| Line::plan(id, point, config.at.get(&point.name)?).ok());
     let place = |line: Line| {
         let words = line.place.to_string();
-        (line.id, Place { within: words.clone(), cells: 0..1, words })
+        (line.id, Location { within: words.clone(), cells: 0..1, words })
     };
     lines.map(place).collect()
 }

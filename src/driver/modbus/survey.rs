@@ -10,11 +10,11 @@ use crate::driver::survey::{self, word};
 use crate::image::{Point, PointId, Points};
 
 /// The places of the points of device number `device` that are read or written.
-pub(in crate::driver) fn places(
+pub(in crate::driver) fn locations(
     config: &Config,
     points: &Points,
     device: usize,
-) -> Vec<(PointId, survey::Place)> {
+) -> Vec<(PointId, survey::Location)> {
     let ours = points.iter().filter(|(_, point)| point.device == device);
     let found = ours.filter_map(|(id, point)| {
         let at = config.at.get(&point.name)?;
@@ -23,7 +23,7 @@ pub(in crate::driver) fn places(
     found.collect()
 }
 
-fn place(config: &Config, device: usize, point: &Point, at: &At) -> Option<survey::Place> {
+fn place(config: &Config, device: usize, point: &Point, at: &At) -> Option<survey::Location> {
     let (unit, table) = match Use::of(at, point.direction) {
         Use::Read => {
             let group = config.group.iter().find(|group| Some(&group.name) == at.group.as_ref())?;
@@ -39,7 +39,7 @@ fn place(config: &Config, device: usize, point: &Point, at: &At) -> Option<surve
     let of = part.map(|part| format!("{part} of ")).unwrap_or_default();
     let last = if end - first > 1 { format!(" to {}", end - 1) } else { String::new() };
     let table = table.word();
-    Some(survey::Place {
+    Some(survey::Location {
         // Whoever reads a word of state as a whole and bit by bit means to.
         within: format!("{device}/{unit}/{table}/{of}{}", word(point.direction)),
         cells: first..end,
