@@ -70,6 +70,7 @@ pub enum Want {
 ///  What stands in for a quarantined file is the newest kept version that was good and never
 ///  trapped since, unless `on_quarantine` is `safe`; it goes through the same states. After a start
 ///  it is also what ran when the daemon ended, if the file is no good.
+///  What could not be made by accident is in Backoff like a trapped one, and tried again.
 ///  From every state: hold ▶ Stopping ▶ Held, file gone ▶ Stopping ▶ Stopped.
 ///  A release goes on as if the file had just come.
 /// ```
@@ -195,10 +196,13 @@ pub struct View<'a> {
     pub last_trap: Option<&'a Trap>,
     /// Why the file as it is now was not taken over.
     pub refusal: Option<&'a Refusal>,
-    /// The version that could not be made last, of those that would run in place of the file, and
-    /// why.
+    /// Whether the file is tried again by itself after that.
     #[serde(skip)]
-    pub other_refusal: Option<(ModuleHash, &'a Refusal)>,
+    pub is_tried_again: bool,
+    /// The version that could not be made last, of those that would run in place of the file, why,
+    /// and whether it is tried again by itself.
+    #[serde(skip)]
+    pub other_refusal: Option<(ModuleHash, &'a Refusal, bool)>,
 }
 
 /// Who may run. See the module's head.

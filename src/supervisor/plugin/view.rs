@@ -105,6 +105,7 @@ impl Plugin {
             traps: self.traps,
             last_trap: self.last_trap.as_deref(),
             refusal: self.refusal.as_ref(),
+            is_tried_again: self.file_hash().is_some_and(|hash| self.refused.is_postponed(hash)),
             other_refusal: self.refused.other_than(self.file_hash()),
         }
     }

@@ -142,7 +142,7 @@ impl World {
                 self.held.insert(name, false);
                 self.forgive(name);
             }
-            6 | 10 | 11 if supervisor.restart(name).is_ok() => self.forgive(name),
+            6 | 10..20 if supervisor.restart(name).is_ok() => self.forgive(name),
             7 => self.keep(supervisor, name),
             8 => {
                 self.put(name, OnDisk::Unusable);

@@ -68,6 +68,7 @@ pub struct Ready {
 pub struct Seen {
     pub seat: Seat,
     pub generation: Generation,
+    pub hash: ModuleHash,
     pub trap: Option<Arc<Trap>>,
     pub standby: Option<Generation>,
     pub beaten: Option<Arc<ProgramFact>>,
