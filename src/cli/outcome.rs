@@ -122,6 +122,7 @@ pub(super) mod tests {
             want: Want::Run,
             state,
             reason: None,
+            quarantined: false,
             hash: Some("a".repeat(64)),
             file_hash: Some("a".repeat(64)),
             generation: 1,

@@ -98,10 +98,13 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         who: Option<Who>,
     },
-    /// It may run again; hold, quarantine and refusal are forgotten.
+    /// It may run again; hold and refusal are forgotten.
     Released {
         /// Who wants it so.
         by: By,
+        /// Whether quarantine is forgotten as well: it is where the plugin was not held.
+        #[serde(default = "yes")]
+        forgives: bool,
         /// The user, if it was an operator.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         who: Option<Who>,
@@ -112,6 +115,11 @@ pub enum Event {
     Stopped,
     /// An operator's order was carried out; of a plugin, or of none.
     Ordered(Ordered),
+}
+
+/// As it was with every release before there was another sort.
+fn yes() -> bool {
+    true
 }
 
 /// Who wants a plugin held or released.
@@ -176,5 +184,10 @@ mod tests {
             format!(r#""kind":"ordered","order":"restart_cold","old":"1",{ann},"count":1"#);
         check(Event::Ordered(ordered), &expected);
         check(Event::Removed, r#""kind":"removed""#);
+        let released = Event::Released { by: By::Operator, forgives: false, who: None };
+        check(released, r#""kind":"released","by":"operator","forgives":false"#);
+        let before = r#"{"plugin":"a","cycle":1,"kind":"released","by":"operator"}"#;
+        let before = serde_json::from_str::<Receipt>(before).unwrap().event;
+        assert_eq!(before, Event::Released { by: By::Operator, forgives: true, who: None });
     }
 }

@@ -166,7 +166,8 @@ pub enum PluginState {
     Running,
     /// It trapped, or could not be made for no fault of it, and is tried again; see [`PluginView::restart_in_ms`].
     Backoff,
-    /// It trapped too often, and is not run until its file changes or it is released.
+    /// It trapped too often, and is not run until its file changes or it is released, which takes a
+    /// second release if it is held.
     Quarantined,
     /// The operator holds it.
     Held,
@@ -188,6 +189,9 @@ pub struct PluginView {
     /// Why the bytes now in the file do not run, or how they last trapped; in words. Becomes `null`
     /// when new bytes are seen in the file.
     pub reason: Option<String>,
+    /// Whether the bytes in the file are in quarantine; another version may run in their place.
+    #[serde(default)]
+    pub quarantined: bool,
     /// What runs; `null` when nothing does.
     pub hash: Option<String>,
     /// What is in the file, as last read; `null` before it was.

@@ -19,6 +19,7 @@ use crate::image::{Direction, Value};
 use crate::plugin::folder;
 use crate::plugin::{ModuleHash, Refusal};
 use crate::scan::Order;
+use crate::supervisor::Released;
 use crate::text::nearest;
 use crate::variable::Variable;
 
@@ -49,9 +50,12 @@ impl Daemon {
                 }
                 let result =
                     self.known(&name).and_then(|()| conflict(self.supervisor.release(&name)));
-                result.is_ok().then(|| self.record.released(&name, By::Operator, who.clone()));
+                if let Ok(ended) = &result {
+                    let forgives = *ended == Released::Forgiven;
+                    self.record.released(&name, By::Operator, forgives, who.clone());
+                }
                 self.recovery.forget(&name);
-                self.switched(&name, "released", who, result)
+                self.switched(&name, "released", who, result.map(drop))
             }
             Request::Restart { name } => {
                 let result =
@@ -248,7 +252,7 @@ pub(super) fn unknown<'k>(what: &str, name: &str, known: impl Iterator<Item = &'
     Failure::new(Code::Unknown, format!("there is no {what} {name:?}; {remedy}"))
 }
 
-fn conflict(result: Result<(), Refusal>) -> Result<(), Failure> {
+fn conflict<T>(result: Result<T, Refusal>) -> Result<T, Failure> {
     result.map_err(|refusal| Failure::new(Code::Refused, refusal.to_string()))
 }
 

@@ -247,9 +247,9 @@ impl Record {
         self.switched(name, Event::Held { by, who });
     }
 
-    /// The plugin is released.
-    pub(super) fn released(&mut self, name: &str, by: By, who: Option<Who>) {
-        self.switched(name, Event::Released { by, who });
+    /// The plugin is released, and its quarantine with it or not.
+    pub(super) fn released(&mut self, name: &str, by: By, forgives: bool, who: Option<Who>) {
+        self.switched(name, Event::Released { by, forgives, who });
     }
 
     /// An order was carried out; gives its receipt.
@@ -515,8 +515,10 @@ mod tests {
         record.add("x", 7, None, None, Event::Stopped);
         record.held("x", By::Operator, None);
         record.held("y", By::Operator, None);
-        record.released("x", By::Operator, None);
-        record.released("x", By::Operator, None);
+        record.released("x", By::Operator, false, None);
+        record.released("x", By::Operator, false, None);
         assert_eq!(story(&record), ["held", "held", "stopped", "held", "released"]);
+        record.released("x", By::Operator, true, None);
+        assert_eq!(story(&record).len(), 6, "this one forgives");
     }
 }

@@ -322,15 +322,17 @@ impl Daemon {
     /// A reload has changed whether the configuration holds a plugin that the supervisor knows.
     pub(super) fn hold_as_configured(&mut self, name: &str, hold: bool) {
         self.recovery.forget(name);
-        match hold {
-            true => self.record.held(name, By::Configuration, None),
-            false => self.record.released(name, By::Configuration, None),
+        if hold {
+            self.record.held(name, By::Configuration, None);
+            self.supervisor.hold(name).expect("the name comes from the supervisor");
+            return;
         }
-        if !hold && self.is_closed() {
-            return self.park(name);
+        // Whoever edits `hold` says nothing about what is in quarantine.
+        self.record.released(name, By::Configuration, false, None);
+        match self.is_closed() {
+            true => self.park(name),
+            false => self.supervisor.let_go(name),
         }
-        let result = if hold { self.supervisor.hold(name) } else { self.supervisor.release(name) };
-        result.expect("the name comes from the supervisor");
     }
 
     /// Holds a plugin until all are let go.

@@ -219,6 +219,8 @@ impl Versions {
                 }
                 self.begin(name, hash, time, now);
             }
+            // The end of a hold is no other chance for anybody.
+            (Event::Released { forgives: false, .. }, _) => drop(self.sum.leaving.remove(name)),
             (Event::Released { .. }, _) => {
                 for version in self.sum.plugins.get_mut(name).into_iter().flatten() {
                     version.quarantine = None;
@@ -396,7 +398,7 @@ mod tests {
     }
 
     fn released() -> Event {
-        Event::Released { by: By::Operator, who: None }
+        Event::Released { by: By::Operator, forgives: true, who: None }
     }
 
     /// What the versions a, b and c have come to: how they end, and why they are in quarantine.
@@ -465,6 +467,39 @@ mod tests {
         Versions::load(None, &all).recall(&mut supervisor);
         assert_eq!(supervisor.quarantined("tank"), [(hash("b"), "5 traps".to_owned())]);
         assert_eq!(supervisor.quarantined("pump"), []);
+    }
+
+    /// The configuration held a plugin and let it go again, and what was in quarantine ran.
+    #[test]
+    fn the_end_of_a_hold_is_no_other_chance() {
+        let end = Event::Released { by: By::Configuration, forgives: false, who: None };
+        let mut versions =
+            Versions::load(None, &receipts(&[("a", "", started()), ("a", "a", quarantined())]));
+        versions.heed(&receipts(&[("a", "a", end)])[0].what, Duration::ZERO);
+        assert_eq!(ends(&versions), [("5 traps".to_owned(), "5 traps".to_owned())]);
+        versions.heed(&receipts(&[("a", "a", released())])[0].what, Duration::ZERO);
+        assert_eq!(ends(&versions), [("5 traps".to_owned(), String::new())]);
+    }
+
+    /// Outputs stayed safe after a start though a good version was kept: the file was no good, and
+    /// what had run before had ended in quarantine.
+    #[test]
+    fn what_ran_may_have_ended_in_quarantine() {
+        let held = || Event::Held { by: By::Operator, who: None };
+        let check = |more: &[(&str, &str, Event)], expected: Option<&str>| {
+            let start = [("a", "", started()), ("b", "a", swapped()), ("b", "b", quarantined())];
+            let all = [&start[..], more].concat();
+            let found = Versions::load(None, &receipts(&all)).ran("tank");
+            assert_eq!(found, expected.map(hash), "{more:?}");
+        };
+        check(&[], Some("b"));
+        check(&[("b", "b", Event::Stopped)], Some("b"));
+        check(&[("a", "", started())], Some("a"));
+        check(&[("b", "b", released())], None);
+        // An order comes before what was.
+        check(&[("b", "b", Event::Stopped), ("b", "b", Event::Removed)], None);
+        check(&[("b", "b", Event::Stopped), ("b", "b", held())], None);
+        check(&[("a", "", started()), ("a", "a", Event::Stopped)], None);
     }
 
     #[test]

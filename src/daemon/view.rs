@@ -137,6 +137,7 @@ impl Daemon {
             },
             state: state(view),
             reason,
+            quarantined: view.quarantined,
             hash: runs.and(view.running).map(|version| format!("{:#}", version.hash)),
             file_hash: view.file.map(|hash| format!("{hash:#}")),
             generation: fact.map_or(0, |fact| fact.generation.0),

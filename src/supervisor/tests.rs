@@ -33,7 +33,9 @@ fn check(script: &str) {
             ["file", text] => supervisor.folder("a", Some(hash(text))).unwrap(),
             ["hold"] => supervisor.hold("a").unwrap(),
             ["let", "go"] => supervisor.let_go("a"),
-            ["release"] => supervisor.release("a").unwrap(),
+            ["release"] => {
+                supervisor.release("a").unwrap();
+            }
             ["restart"] => supervisor.restart("a").unwrap(),
             ["keep", good, "ran", ran] => supervisor.keep("a", vec![hash(good)], Some(hash(ran))),
             ["keep", ref good @ ..] => {
