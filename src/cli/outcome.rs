@@ -33,7 +33,9 @@ pub(super) enum Fate {
 /// What became of the bytes with this hash; `None` while it is open.
 pub(super) fn fate(view: &PluginView, hash: &str) -> Option<Fate> {
     let is_it = |found: &Option<String>| found.as_deref() == Some(hash);
-    if !is_it(&view.file_hash) {
+    // What is no module has no hash, and nothing else will come of it.
+    let is_no_module = view.file_hash.is_none() && view.state == PluginState::Refused;
+    if !is_it(&view.file_hash) && !is_no_module {
         return None;
     }
     match (&view.reason, view.state) {
@@ -203,6 +205,10 @@ pub(super) mod tests {
         check((Running, "old", "old", ""), None);
         check((Quarantined, "", "old", "it trapped"), None);
         check((Refused, "", "old", "no module"), None);
+        check((Held, "", "", "it is a folder"), None);
+        // What lies there is no module.
+        check((Refused, "", "", "its name differs"), failed("its name differs"));
+        check((Running, "old", "", "it cannot be read"), None);
         // It has been seen, and is being prepared.
         check((Running, "old", "new", ""), None);
         check((Preparing, "", "new", ""), None);

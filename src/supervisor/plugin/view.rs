@@ -31,6 +31,11 @@ impl Plugin {
         }
     }
 
+    /// Whether the folder holds anything under its name.
+    pub(in super::super) fn has_file(&self) -> bool {
+        self.file != File::Gone
+    }
+
     pub(super) fn in_scan(&self) -> InScan {
         match self.seen {
             None => InScan::Nothing,

@@ -136,7 +136,7 @@ fn one_version_of_several_gets_another_chance() {
 fn a_name_is_refused_before_its_file_is_written() {
     let mut supervisor = Supervisor::new(RestartPolicy::default());
     supervisor.folder("tank", Some(hash("A"))).unwrap();
-    supervisor.folder_refused("Pump", Refusal::new("its name", "")).unwrap();
+    supervisor.folder_refused("Pump", Refusal::new("it is a folder", "")).unwrap();
     let check = |supervisor: &Supervisor, name: &str, expected: &str| {
         let found = supervisor.admits_name(name).map_err(|refusal| refusal.reason);
         assert_eq!(found.err().unwrap_or_default(), expected, "{name}");
@@ -144,7 +144,8 @@ fn a_name_is_refused_before_its_file_is_written() {
     check(&supervisor, "tank", "");
     check(&supervisor, "lamp", "");
     check(&supervisor, "Tank", "its name differs from tank only in upper and lower case");
-    check(&supervisor, "pump", "");
+    // It waited for the folder to say the same, and left a file behind.
+    check(&supervisor, "pump", "its name differs from Pump only in upper and lower case");
     check(&supervisor, "..", "\"..\" is no name for a plugin");
     for n in 1..MAX_PLUGINS {
         supervisor.folder(&format!("p{n}"), Some(hash("A"))).unwrap();
