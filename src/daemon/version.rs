@@ -15,6 +15,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
@@ -56,10 +57,11 @@ const SAVE_EVERY: Duration = Duration::from_secs(3600);
 #[derive(Debug, Default)]
 pub(super) struct Versions {
     sum: Sum,
-    /// What ran when the daemon ended, or ended in quarantine before, by plugin, and nothing has run
-    /// since.
+    /// What ran when the daemon ended, or ended in quarantine before, by plugin, and nothing has
+    /// run since.
     ran: BTreeMap<String, ModuleHash>,
-    /// Where they are written; `None` without a state directory.
+    /// Where they are written; `None` without a state directory, or while what is there could not
+    /// be read.
     folder: Option<Arc<Folder>>,
     /// The write under way or the last one: there is one at a time.
     writing: Option<JoinHandle<()>>,
@@ -84,7 +86,7 @@ struct Sum {
 impl Versions {
     /// What the file in this folder says, and the receipts since.
     pub(super) fn load(folder: Option<Arc<Folder>>, receipts: &[Entry<Receipt>]) -> Self {
-        let sum = folder.as_ref().map(|folder| read(folder)).unwrap_or_default();
+        let (sum, folder) = folder.map(read).unwrap_or_default();
         let mut all = Self { sum, folder, ..Self::default() };
         // A journal that lost its end, or was deleted, counts up from less.
         let last = receipts.last().map_or(0, |last| last.seq);
@@ -287,9 +289,12 @@ impl Versions {
         let versions = self.sum.plugins.entry(name.to_owned()).or_default();
         let at = versions.iter().position(|version| version.hash == hash).unwrap_or_else(|| {
             if versions.len() == MAX_VERSIONS {
-                // Those that have never proved themselves are not kept either.
-                let unproven = versions.iter().position(|version| !version.is_proven);
-                versions.remove(unproven.unwrap_or(0));
+                // Those that have never proved themselves are not kept either. One in quarantine
+                // would run again if it were forgotten.
+                let first = |is_spare: fn(&Version) -> bool| versions.iter().position(is_spare);
+                let spare = first(|version| !version.is_proven && version.quarantine.is_none());
+                let spare = spare.or_else(|| first(|version| !version.is_proven));
+                versions.remove(spare.unwrap_or(0));
             }
             versions.push(Version::new(hash));
             versions.len() - 1
@@ -327,24 +332,40 @@ pub(super) fn short(hash: &str) -> &str {
     hash.get(..16).unwrap_or(hash)
 }
 
-fn read(folder: &Folder) -> Sum {
+/// What the file in this folder says, and the folder if it may be written anew. A damaged file is
+/// set aside: it may be the only place that knows of a version that it is bad. One that cannot be
+/// set aside, or whose disk gives no answer, is left as it is.
+fn read(folder: Arc<Folder>) -> (Sum, Option<Arc<Folder>>) {
     let path = folder.path().join(FILE);
-    let place = path.clone();
-    let sum = match patience::wait(PATIENCE, move || file::read(&place, MAX_FILE_BYTES)) {
-        Ok(None) => return Sum::default(),
-        Ok(Some(bytes)) => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
+    let (place, file) = (path.clone(), path.display());
+    let error = match patience::wait(PATIENCE, move || file::read(&place, MAX_FILE_BYTES)) {
+        Ok(None) => return (Sum::default(), Some(folder)),
+        Ok(Some(bytes)) => match serde_json::from_slice(&bytes) {
+            Ok(sum) => return (sum, Some(folder)),
+            Err(error) => io::Error::new(io::ErrorKind::InvalidData, error),
+        },
+        Err(error) => error,
     };
-    sum.unwrap_or_else(|error| {
-        let file = path.display();
-        tracing::warn!(
-            %file,
-            error,
-            "{file} does not say what became of each version ({error}); the history does, as far \
-             as it goes back"
-        );
-        Sum::default()
-    })
+    let aside = path.with_added_extension("damaged");
+    let (from, to) = (path.clone(), aside.clone());
+    let is_late = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::ResourceBusy)
+    };
+    let moved = match is_late(&error) {
+        true => Err(io::Error::new(error.kind(), "it may be whole")),
+        false => patience::wait(PATIENCE, move || fs::rename(from, to)),
+    };
+    let (folder, rest) = match moved {
+        Ok(()) => (Some(folder), format!("it lies in {} now", aside.display())),
+        Err(why) => (None, format!("it stays as it is, and nothing is written there ({why})")),
+    };
+    tracing::warn!(
+        %file,
+        %error,
+        "{file} does not say what became of each version ({error}); the history does, as far as it \
+         goes back; {rest}"
+    );
+    (Sum::default(), folder)
 }
 
 #[cfg(test)]
@@ -571,6 +592,51 @@ mod tests {
             let loaded = Versions::load(folder(), &all[..2]);
             assert_eq!(loaded.ran("tank"), Some(hash("b")), "{bad:?}");
         }
+    }
+
+    /// The next write replaced it, and versions that were known to be bad were good.
+    #[tokio::test]
+    async fn a_damaged_file_is_set_aside_and_what_cannot_be_is_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::open(dir.path()).unwrap());
+        let file = |name: &str| std::fs::read(dir.path().join(name)).unwrap_or_default();
+        let aside = format!("{FILE}.damaged");
+        std::fs::write(dir.path().join(FILE), "damaged").unwrap();
+        let live = async || {
+            let mut versions = Versions::load(Some(Arc::clone(&folder)), &[]);
+            versions.heed(&receipts(&[("a", "", started())])[0].what, Duration::ZERO);
+            versions.save(1, Duration::from_secs(9));
+            if let Some(writing) = versions.writing.take() {
+                writing.await.unwrap();
+            }
+        };
+        live().await;
+        assert_eq!(file(&aside), b"damaged");
+        assert!(file(FILE).starts_with(b"{"), "a new one begins");
+        // A folder in the way, so that it cannot be set aside.
+        std::fs::write(dir.path().join(FILE), "damaged").unwrap();
+        std::fs::remove_file(dir.path().join(&aside)).unwrap();
+        std::fs::create_dir(dir.path().join(&aside)).unwrap();
+        live().await;
+        assert_eq!(file(FILE), b"damaged");
+    }
+
+    /// A row of versions pushed out the one in quarantine, whose file then ran again.
+    #[test]
+    fn what_is_in_quarantine_is_remembered_longest() {
+        let mut versions = Versions::default();
+        let mut heed = |text: &str, event| {
+            versions.heed(&receipts(&[(text, "", event)])[0].what, Duration::ZERO);
+            (versions.of("tank").len(), versions.find("tank", hash("bad")).is_some())
+        };
+        heed("bad", started());
+        heed("bad", quarantined());
+        for n in 0..3 * MAX_VERSIONS {
+            assert!(heed(&n.to_string(), started()).1, "after {n} others");
+        }
+        // A row of them is forgotten all the same, the oldest first.
+        let last = (0..MAX_VERSIONS).map(|n| heed(&format!("bad{n}"), quarantined())).last();
+        assert_eq!(last, Some((MAX_VERSIONS, false)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Limits, what is refused, and status as JSON.
 
-use super::super::quarantine::MAX_QUARANTINED;
+use super::super::quarantine::MAX_OF_ONE;
 use super::*;
 
 #[test]
@@ -59,7 +59,7 @@ fn a_file_that_is_no_module_takes_no_place() {
 #[test]
 fn the_quarantine_forgets_the_oldest() {
     let mut supervisor = Supervisor::new(RestartPolicy { traps: 1, ..RestartPolicy::default() });
-    for n in 1..=MAX_QUARANTINED as u64 + 3 {
+    for n in 1..=MAX_OF_ONE as u64 + 3 {
         supervisor.folder("a", Some(hash(&n.to_string()))).unwrap();
         supervisor.step(Duration::from_secs(n), &[]);
         supervisor.prepared("a", Generation(n), Ok(()));
@@ -73,8 +73,9 @@ fn the_quarantine_forgets_the_oldest() {
         };
         supervisor.step(Duration::from_secs(n), &[fact]);
     }
-    assert_eq!(supervisor.desk.quarantine.len(), MAX_QUARANTINED);
-    let oldest = supervisor.quarantined("a").remove(0);
+    let mut all = supervisor.quarantined("a");
+    assert_eq!(all.len(), MAX_OF_ONE);
+    let oldest = all.remove(0);
     let why = "it trapped: unreachable, cycle 7".to_owned();
     assert_eq!(oldest, (hash("4"), why));
 }

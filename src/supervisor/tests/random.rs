@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::super::quarantine::MAX_QUARANTINED;
+use super::super::quarantine::MAX_OF_ONE;
 use super::*;
 
 /// Any would do; with this one, the rarest things happen often enough.
@@ -389,7 +389,7 @@ impl World {
             let held = self.prepared.iter().filter(|instance| instance.name == name).count();
             assert!(held <= 2, "the daemon is left with {held} instances of {name}");
         }
-        assert!(supervisor.desk.quarantine.len() <= MAX_QUARANTINED);
+        assert!(NAMES.iter().all(|name| supervisor.quarantined(name).len() <= MAX_OF_ONE));
         actions
     }
 
