@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -56,13 +57,22 @@ pub(super) struct Store {
     pub(super) is_stale: bool,
     /// The change of `version.rs` that it knows.
     pub(super) offered: u64,
+    /// Plugins whose version the disk did not take, and when it is tried again.
+    missed: BTreeMap<String, Duration>,
 }
+
+/// A version that the disk did not take is tried again so often: a disk that was full in the second
+/// in which a version proved itself must not leave it without a fall-back for a life of months, and
+/// a line an hour fills no log.
+const KEEP_AGAIN: Duration = Duration::from_secs(3600);
 
 /// What a thread has found on the disk.
 #[derive(Debug)]
 enum News {
     All(io::Result<Listed>),
     Of(String, Vec<ModuleHash>),
+    /// The version of this plugin is not kept.
+    Missed(String),
 }
 
 impl Store {
@@ -76,15 +86,21 @@ impl Store {
             tokio::task::spawn_blocking(move || drop(sender.send(News::All(versions.all()))));
         }
         let turn = Arc::default();
-        Self { versions, listed, news, sender, turn, is_stale: true, offered: 0 }
+        let missed = BTreeMap::new();
+        Self { versions, listed, news, sender, turn, is_stale: true, offered: 0, missed }
     }
 
     /// Takes in what the threads have found.
     fn collect(&mut self) {
         while let Ok(news) = self.news.try_recv() {
+            if let News::Missed(name) = news {
+                self.missed.insert(name, MonotonicClock.now() + KEEP_AGAIN);
+                continue;
+            }
             self.is_stale = true;
             let listed = self.listed.get_or_insert_default();
             match news {
+                News::Missed(_) => {}
                 News::Of(name, list) => drop(listed.insert(name, list)),
                 News::All(Ok(all)) => {
                     // What was kept meanwhile is newer.
@@ -106,9 +122,15 @@ impl Store {
         self.listed.as_ref().and_then(|listed| listed.get(name)).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether the disk did not take the version of this plugin, and it is time to try again.
+    fn is_due(&self, name: &str, now: Duration) -> bool {
+        self.missed.get(name).is_some_and(|again| now >= *again)
+    }
+
     /// Keeps these bytes, unless those that are there are worth more.
-    fn keep(&self, name: Arc<str>, module: Arc<[u8]>, worth: HashMap<ModuleHash, Soundness>) {
+    fn keep(&mut self, name: Arc<str>, module: Arc<[u8]>, worth: HashMap<ModuleHash, Soundness>) {
         let Some(versions) = self.versions.clone() else { return };
+        self.missed.remove(&*name);
         let (sender, turn) = (self.sender.clone(), Arc::clone(&self.turn));
         if Arc::strong_count(&turn) > MAX_KEEPING {
             tracing::warn!(
@@ -116,6 +138,7 @@ impl Store {
                 "{name}: this version is not kept for a rollback: {MAX_KEEPING} others wait for \
                  the disk"
             );
+            self.missed.insert(name.to_string(), MonotonicClock.now() + KEEP_AGAIN);
             return;
         }
         tokio::task::spawn_blocking(move || {
@@ -135,11 +158,15 @@ impl Store {
                     // Nobody is there any more only when the daemon stops.
                     let _ = sender.send(News::Of(name.to_string(), list));
                 }
-                Err(error) => tracing::warn!(
-                    plugin = &*name,
-                    %error,
-                    "{name}: version {hash} is not kept for a rollback: {error}"
-                ),
+                Err(error) => {
+                    tracing::warn!(
+                        plugin = &*name,
+                        %error,
+                        "{name}: version {hash} is not kept for a rollback: {error}; it is tried \
+                         again in an hour"
+                    );
+                    let _ = sender.send(News::Missed(name.to_string()));
+                }
             }
         });
     }
@@ -158,18 +185,20 @@ impl Daemon {
     /// Keeps what has proved itself since the last look, and tells the supervisor what is kept.
     pub(super) fn keep_the_good(&mut self) {
         self.store.collect();
+        self.store.missed.retain(|name, _| self.supervisor.plugin(name).is_some());
         let (news, now) = (self.reins.latest.read(), MonotonicClock.now());
         for fact in news.programs.iter().filter(|fact| fact.is_proven && fact.trap.is_none()) {
             let Some(name) = self.roster.name(fact.seat).cloned() else { continue };
             let view = self.supervisor.plugin(&name);
             let Some(running) = view.and_then(|view| view.running) else { continue };
             let Some(entry) = self.roster.get_mut(&name) else { continue };
-            // Once for each instance, whatever comes of it: a full disk would otherwise be tried at
-            // every look. Only one in doubt may turn out to be good.
+            // Once for each instance, and again in an hour if the disk did not take it: a full one
+            // would otherwise be tried at every look. Only one in doubt may turn out to be good.
+            let is_missed = self.store.is_due(&name, now);
             let is_done = entry
                 .kept
                 .is_some_and(|(kept, is_doubtful)| kept == fact.generation && !is_doubtful);
-            if running.generation != fact.generation || is_done {
+            if running.generation != fact.generation || (is_done && !is_missed) {
                 continue;
             }
             let (outputs, settings) = (owned(news, fact.seat), self.config.settings(&name));
@@ -177,7 +206,7 @@ impl Daemon {
             let versions = &mut self.record.versions;
             let found = versions.proved(&name, running.hash, outputs, is_lost, now);
             let state = (fact.generation, found == Soundness::Doubtful);
-            if entry.kept.replace(state) == Some(state) {
+            if entry.kept.replace(state) == Some(state) && !is_missed {
                 continue;
             }
             let kept = self.store.of(&name).iter().chain([&running.hash]);
@@ -305,4 +334,41 @@ fn is_lost(output: &str, news: &Snapshot, seat: Seat, grant: &Grant) -> bool {
     news.points.find(output).filter(is_output).is_some_and(|id| {
         is_granted(id) && news.owners[id.index()].is_none_or(|owner| owner == seat)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Instant;
+
+    use super::*;
+
+    async fn soon(store: &mut Store, is_so: fn(&Store) -> bool) {
+        let started = Instant::now();
+        while !is_so(store) {
+            assert!(started.elapsed() < Duration::from_secs(60), "{store:?}");
+            store.collect();
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The disk was full in the one second in which a version proved itself, and it was never kept.
+    #[tokio::test]
+    async fn what_the_disk_did_not_take_is_kept_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("versions");
+        fs::write(&place, "in the way").unwrap();
+        let mut store = Store::new(Some(Versions::new(place.clone())));
+        let bytes: Arc<[u8]> = Arc::from(&b"bytes"[..]);
+        store.keep("tank".into(), Arc::clone(&bytes), HashMap::new());
+        soon(&mut store, |store| store.missed.contains_key("tank")).await;
+        let now = MonotonicClock.now();
+        assert!(!store.is_due("tank", now) && store.is_due("tank", now + KEEP_AGAIN));
+        assert!(!store.is_due("pump", now + KEEP_AGAIN));
+        fs::remove_file(&place).unwrap();
+        store.keep("tank".into(), bytes, HashMap::new());
+        soon(&mut store, |store| !store.of("tank").is_empty()).await;
+        assert_eq!(store.of("tank"), [ModuleHash::of(b"bytes")]);
+        assert!(!store.is_due("tank", now + 2 * KEEP_AGAIN));
+    }
 }
