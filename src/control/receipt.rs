@@ -23,7 +23,7 @@ pub struct Receipt {
     /// a file that cannot be read.
     pub hash: Option<String>,
     /// The version that was in the scan until then, trapped or not; `null` when none was. After a
-    /// swap it is gone, after a refusal it goes on.
+    /// swap it is gone. After a refusal it is the one that goes on, and `null` when none does.
     pub old_hash: Option<String>,
     /// What happened.
     #[serde(flatten)]
@@ -53,7 +53,7 @@ pub enum Event {
         /// The times it took.
         swap: SwapView,
     },
-    /// It is not run; what ran before goes on.
+    /// It is not run; what ran before goes on, if anything did.
     Refused {
         /// What is wrong.
         reason: String,

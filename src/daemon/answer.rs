@@ -257,22 +257,24 @@ fn conflict<T>(result: Result<T, Refusal>) -> Result<T, Failure> {
 }
 
 /// Lets a thread that may wait for the disk find the answer. Whoever asked hears it within 5 s, or
-/// that there is none; what was asked for may then still be done.
+/// that there is none, after `so_far`; what was asked for may then still be done.
 pub(super) fn answer_later(
     reply: oneshot::Sender<Reply>,
+    so_far: String,
     work: impl FnOnce() -> Reply + Send + 'static,
 ) {
-    answer_if_wanted(reply, |_| work());
+    answer_if_wanted(reply, so_far, |_| work());
 }
 
 /// Lets a thread that may wait for the disk find the answer; it is told whether that is still
-/// waited for.
+/// waited for. `so_far` says what is so without it, and where it lies.
 pub(super) fn answer_if_wanted(
     reply: oneshot::Sender<Reply>,
+    so_far: String,
     work: impl FnOnce(&dyn Fn() -> bool) -> Reply + Send + 'static,
 ) {
     tokio::spawn(async move {
-        let late = |error| Err(Failure::new(Code::Internal, format!("the disk: {error}")));
+        let late = |error| Err(Failure::new(Code::Internal, format!("{so_far}: {error}")));
         let answer = in_time(|is_wanted| Ok(work(is_wanted))).await.unwrap_or_else(late);
         let _ = reply.send(answer);
     });

@@ -281,7 +281,11 @@ impl Daemon {
             self.record.versions.forgive(&name, hash);
         }
         let folder = self.config.plugins.dir.clone();
-        answer_if_wanted(reply, move |is_wanted| {
+        let so_far = format!(
+            "{name}: version {hash} is not in {} yet, nor read from where it is kept",
+            folder.display()
+        );
+        answer_if_wanted(reply, so_far, move |is_wanted| {
             let internal = |error: io::Error| {
                 let message = format!("{name} stays as it is: version {hash}: {error}");
                 Failure::new(Code::Internal, message)

@@ -362,7 +362,13 @@ impl Daemon {
             self.unpark();
         }
         let folder = self.recovery.folder.clone();
-        answer_later(reply, move || {
+        let place = folder.as_ref().map(|folder| folder.path().display().to_string());
+        let so_far = format!(
+            "plugins start, but this is not recorded yet in {}, and the next start may be one for \
+             recovery again",
+            place.unwrap_or_default()
+        );
+        answer_later(reply, so_far, move || {
             let Some(folder) = folder else { return Ok(Response::Done) };
             let forget = |record: &mut Record| {
                 record.recovery = false;

@@ -117,8 +117,9 @@ pub(super) struct Plugin {
     refusal: Option<Refusal>,
     /// The quarantined module that the log was told about.
     told: Option<ModuleHash>,
-    /// The kept version of which the log was told that it stands in.
-    stand_in: Option<ModuleHash>,
+    /// The kept version of which the log was told that it is made in place of the file's, and
+    /// whether it was told that it runs.
+    stand_in: Option<(ModuleHash, bool)>,
     /// The trap of this instance is counted.
     counted: Generation,
     /// Instances up to this one that were taken back are counted.
@@ -315,8 +316,10 @@ impl Plugin {
     /// Says once that a kept version is made which has not run under this daemon before.
     fn tell_of_stand_in(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
         let is_other = self.file_hash() != Some(hash) && self.good != Some(hash);
-        if is_other && self.stand_in.replace(hash) != Some(hash) {
-            turn.tell(Note::StandsIn { of: self.file_hash(), hash });
+        let is_told = self.stand_in.is_some_and(|(told, _)| told == hash);
+        if is_other && !is_told {
+            self.stand_in = Some((hash, false));
+            turn.tell(Note::TriedInstead { of: self.file_hash(), hash });
         }
     }
 

@@ -116,6 +116,7 @@ fn brief(action: &Action) -> String {
             Note::StillQuarantined { hash, .. } => {
                 format!("'still quarantined {}'", letter(*hash))
             }
+            Note::TriedInstead { hash, .. } => format!("'{} instead'", letter(*hash)),
             Note::StandsIn { hash, .. } => format!("'{} stands in'", letter(*hash)),
             Note::RolledBack { from, to } => {
                 format!("'back from {} to {}'", letter(*from), letter(*to))

@@ -49,6 +49,10 @@ impl Plugin {
             if newest == fact.generation {
                 turn.tell(Note::Started(version));
             }
+            if self.stand_in == Some((version.hash, false)) {
+                self.stand_in = Some((version.hash, true));
+                turn.tell(Note::StandsIn { of: self.file_hash(), hash: version.hash });
+            }
         }
         if let Some(trap) = &fact.trap {
             self.trapped(fact.generation, trap, turn);

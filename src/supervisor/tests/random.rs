@@ -316,10 +316,10 @@ impl World {
             }
             Action::Tell { note: Note::Quarantined { .. }, .. } => self.count("quarantine"),
             Action::Tell { note: Note::Restarting { .. }, .. } => self.count("restart"),
-            Action::Tell { name, note: Note::StandsIn { hash, .. } } => {
+            Action::Tell { note: Note::StandsIn { .. }, .. } => self.count("stands in"),
+            Action::Tell { name, note: Note::TriedInstead { hash, .. } } => {
                 let is_kept = self.kept.get(&*name).is_some_and(|kept| kept.contains(&hash));
                 assert!(is_kept || self.ran.get(&*name) == Some(&hash), "{name}");
-                self.count("stands in");
             }
             Action::Tell { .. } => {}
         }
