@@ -41,6 +41,8 @@ struct Draft {
     /// The file before.
     old_hash: Option<ModuleHash>,
     ordered: Ordered,
+    /// Whether the version that it brings gets another chance when it lies in the folder.
+    forgives: bool,
 }
 
 /// An order with its outcome, which nobody has heard yet.
@@ -101,7 +103,10 @@ impl Daemon {
         match request {
             Request::Restart { name } => self.draft_of_plugin(Kind::Restart, name, who),
             Request::Deploy { name, .. } => self.draft_of_plugin(Kind::Deploy, name, who),
-            Request::Rollback { name, .. } => self.draft_of_plugin(Kind::Rollback, name, who),
+            Request::Rollback { name, even_bad, .. } => {
+                let draft = self.draft_of_plugin(Kind::Rollback, name, who)?;
+                Some(Draft { forgives: *even_bad, ..draft })
+            }
             Request::Remove { name } => self.draft_of_plugin(Kind::Remove, name, who),
             Request::RestartCold => order(Kind::RestartCold),
             Request::ResetRetain => order(Kind::ResetRetain),
@@ -166,6 +171,12 @@ impl Daemon {
     /// An order has an outcome: records it, and lets people hear it.
     pub(super) fn obeyed(&mut self, obeyed: Obeyed) {
         let Obeyed { mut draft, answer, reply } = obeyed;
+        if let (true, Ok(Response::Deployed { name, hash })) = (draft.forgives, &answer)
+            && let Some(hash) = ModuleHash::from_hex(hash)
+        {
+            self.supervisor.release_version(name, hash);
+            self.record.versions.forgive(name, hash);
+        }
         if let Some(hash) = settle(&mut draft, &answer) {
             self.enter(draft, hash);
         }
@@ -203,7 +214,7 @@ fn draft(order: OrderKind, who: Option<Who>) -> Draft {
         failed: None,
         count: 1,
     };
-    Draft { plugin: None, old_hash: None, ordered }
+    Draft { plugin: None, old_hash: None, ordered, forgives: false }
 }
 
 fn draft_of(

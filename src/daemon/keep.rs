@@ -263,8 +263,8 @@ impl Daemon {
     }
 
     /// Puts a kept version of a plugin into the folder: the one whose hash begins with `to`, or the
-    /// newest good one that is neither in the scan nor in the folder. One that is bad only where
-    /// that is said, and then it is let out of quarantine.
+    /// newest good one that is not in the file, though it may run in its place. One that is bad
+    /// only where that is said; it is let out of quarantine when it lies there, in `audit.rs`.
     pub(super) fn roll_back(
         &mut self,
         name: String,
@@ -276,10 +276,6 @@ impl Daemon {
             Ok(found) => found,
             Err(failure) => return drop(reply.send(Err(failure))),
         };
-        if even_bad {
-            self.supervisor.release_version(&name, hash);
-            self.record.versions.forgive(&name, hash);
-        }
         let folder = self.config.plugins.dir.clone();
         let so_far = format!(
             "{name}: version {hash} is not in {} yet, nor read from where it is kept",
