@@ -160,7 +160,9 @@ async fn ask(verb: Verb) -> Outcome {
     let mut screen = Screen::new();
     let screen = &mut screen;
     match verb {
-        Verb::Check { files, json } => check::check(&files, json, screen).await,
+        Verb::Check { files, config, json } => {
+            check::check(files, config.as_deref(), json, screen).await
+        }
         Verb::Status { watch: true, list } => watch(&client(list.reach), screen).await,
         Verb::Status { list, .. } => status(list, screen).await,
         Verb::Plugins(list) => plugins(list, screen).await,
@@ -216,12 +218,22 @@ fn run(config: &Path, no_plugins: bool) -> Outcome {
 
 /// Runs a module against recipes.
 fn test(what: &Test) -> Outcome {
-    let Test { module, recipes, budget, json } = what;
-    let workshop = workshop(Limits::default())?;
+    let Test { module, recipes, budget, config, json } = what;
+    let workshop = workshop(limits(config.as_deref())?)?;
     let report = recipe::run(&workshop, module, recipes, *budget).map_err(failure)?;
     Screen::new().show(&report, *json, |report, _| format!("{report}\n"))?;
     // The message is empty because all has been said.
     if report.is_good() { Ok(()) } else { Err(Failed::new(Exit::Failure, "")) }
+}
+
+/// The limits of a configuration, or the default ones.
+///
+/// # Errors
+/// When that configuration is wrong.
+fn limits(config: Option<&Path>) -> Result<Limits, Failed> {
+    let Some(file) = config else { return Ok(Limits::default()) };
+    let config = config::load(file).map_err(|e| Failed::new(Exit::Config, e.to_string()))?;
+    Ok(config.plugins.limits)
 }
 
 /// What compiles modules for verbs that work without a daemon.

@@ -204,6 +204,8 @@ pub struct View<'a> {
     pub traps: u64,
     /// The last of them.
     pub last_trap: Option<&'a Trap>,
+    /// The version that trapped then, if that is known.
+    pub trapped: Option<ModuleHash>,
     /// Why the file as it is now was not taken over.
     pub refusal: Option<&'a Refusal>,
     /// Whether the file is tried again by itself after that.

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::audit::{Lines, Store};
 use super::say::{self, tell};
 use super::version::Versions;
 use super::{Daemon, micros, roster};
@@ -26,6 +27,13 @@ use crate::text::counted;
 /// So many of a row have a receipt each: as many traps as lead to quarantine by default. After them
 /// those have one whose number is a power of two, so that a row of a million leaves 20.
 const TOLD_IN_FULL: u64 = 5;
+
+/// Lines for orders about one plugin that change nothing else in the history: more than people give
+/// by hand in a day, and less than a script can.
+const ORDERS: Lines = Lines { full: 100, refill: Duration::from_secs(600) };
+
+/// Lines for refusals, whatever is refused.
+const REFUSALS: Lines = Lines { full: 300, refill: Duration::from_secs(120) };
 
 impl Daemon {
     /// Logs and records what the supervisor finds notable.
@@ -73,6 +81,8 @@ pub(super) struct Record {
     /// What the receipts of each version have come to.
     pub(super) versions: Versions,
     plugins: HashMap<String, Story>,
+    /// For refusals of all plugins.
+    refusals: Store,
     /// The newest cycle that was seen.
     pub(super) cycle: u64,
 }
@@ -91,6 +101,8 @@ struct Story {
     traps: u64,
     /// The version that was refused last, and how often in a row.
     refused: Option<(Option<ModuleHash>, u64)>,
+    /// For orders of people to hold, to release and to restart it.
+    orders: Store,
     /// What the latest shadow run has found, until its version takes over or is refused.
     tried: Option<(ModuleHash, Report)>,
 }
@@ -106,7 +118,8 @@ impl Record {
     /// What became of versions is written into `folder`, if there is one.
     pub(super) fn new(journal: Journal<Receipt>, folder: Option<Arc<Folder>>) -> Self {
         let versions = Versions::load(folder, &journal.newest(usize::MAX, |_| true));
-        Self { journal, versions, plugins: HashMap::new(), cycle: 0 }
+        let (plugins, refusals) = (HashMap::new(), Store::default());
+        Self { journal, versions, plugins, refusals, cycle: 0 }
     }
 
     /// Writes what became of versions, if that has changed.
@@ -170,7 +183,13 @@ impl Record {
         if before != Some(hash) {
             story.traps = 0;
         }
-        let is_told = before != Some(hash) || is_told(story.traps);
+        let now = MonotonicClock.now();
+        let is_told = match before == Some(hash) {
+            false => true,
+            // Somebody has ordered it: after a trap the count is not 0.
+            true if story.traps == 0 => story.orders.take(ORDERS, now),
+            true => is_told(story.traps),
+        };
         self.add_some(is_told, name, cycle, (Some(hash), before), event);
     }
 
@@ -195,15 +214,36 @@ impl Record {
 
     /// This version is not run.
     pub(super) fn refused(&mut self, name: &str, hash: Option<ModuleHash>, refusal: &Refusal) {
+        self.refused_of(name, hash, refusal, None);
+    }
+
+    /// This version, which that user has deployed, is not even put into the folder.
+    pub(super) fn turned_away(
+        &mut self,
+        name: &str,
+        hash: ModuleHash,
+        refusal: &Refusal,
+        who: Option<Who>,
+    ) {
+        self.refused_of(name, Some(hash), refusal, who);
+    }
+
+    fn refused_of(
+        &mut self,
+        name: &str,
+        hash: Option<ModuleHash>,
+        refusal: &Refusal,
+        who: Option<Who>,
+    ) {
         let story = self.story(name);
         let row = story.refused.filter(|(refused, _)| *refused == hash).map_or(0, |(_, n)| n);
         let count = row + 1;
         story.refused = Some((hash, count));
         let runs = story.runs.filter(|_| !story.is_down);
         let shadow = hash.and_then(|hash| story.shadow_of(hash));
-        if is_told(count) {
+        if is_told(count) && self.refusals.take(REFUSALS, MonotonicClock.now()) {
             let Refusal { reason, remedy, .. } = refusal.clone();
-            let event = Event::Refused { reason, remedy, count, shadow };
+            let event = Event::Refused { reason, remedy, count, shadow, who };
             self.add(name, self.cycle, hash, runs, event);
         }
     }
@@ -285,7 +325,8 @@ impl Record {
         };
         let last = self.journal.newest(1, is_meant).pop();
         if last.is_none_or(|last| last.what.event != event) {
-            self.add(name, self.cycle, runs, runs, event);
+            let is_told = self.story(name).orders.take(ORDERS, MonotonicClock.now());
+            self.add_some(is_told, name, self.cycle, (runs, runs), event);
         }
     }
 
@@ -546,5 +587,27 @@ mod tests {
         assert_eq!(story(&record), ["held", "held", "stopped", "held", "released"]);
         record.released("x", By::Operator, true, None);
         assert_eq!(story(&record).len(), 6, "this one forgives");
+    }
+
+    /// A script that holds and releases, restarts, or deploys what is refused.
+    #[test]
+    fn orders_without_end_do_not_flush_the_story_out() {
+        let mut record = record();
+        record.took_over("x", hash("one"), SwapView::default(), 0);
+        let most = |lines: Lines| lines.full as usize + 1;
+        for _ in 0..1000 {
+            record.held("x", By::Operator, None);
+            record.released("x", By::Operator, None);
+            record.took_over("x", hash("one"), SwapView::default(), 0);
+        }
+        assert!(story(&record).len() <= 1 + most(ORDERS), "{}", story(&record).len());
+        let refusal = Refusal::new("no module", "make one");
+        for n in 0..1000 {
+            let name = format!("p{}", n % 10);
+            record.turned_away(&name, hash(&n.to_string()), &refusal, None);
+            record.forget(|name| name == "x");
+        }
+        assert!(story(&record).len() <= 1 + most(ORDERS) + most(REFUSALS));
+        assert_eq!(story(&record)[0], "started");
     }
 }

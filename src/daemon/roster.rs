@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::loader::{Loading, Module};
 use crate::control::SwapView;
+use crate::plugin::note::Note;
 use crate::plugin::program::{Prepared, maker};
 use crate::plugin::refused::Tally;
 use crate::plugin::world::{MAX_PROGRAMS, Seat};
@@ -115,6 +116,8 @@ pub(super) struct Roster {
     makers: HashMap<Maker, Arc<str>>,
     /// Modules that run or may be asked for.
     pub(super) modules: HashMap<ModuleHash, Module>,
+    /// What is odd about modules, of those that were loaded.
+    notes: HashMap<ModuleHash, Vec<Note>>,
 }
 
 impl Roster {
@@ -165,6 +168,24 @@ impl Roster {
     /// The name of whoever has written a variable, whether or not it is still there.
     pub(super) fn maker(&self, maker: Maker) -> Option<&Arc<str>> {
         self.makers.get(&maker)
+    }
+
+    /// Takes in what is odd about a module that was loaded; whether that was not known yet.
+    pub(super) fn learn(&mut self, hash: ModuleHash, notes: &[Note]) -> bool {
+        self.notes.insert(hash, notes.to_vec()).is_none()
+    }
+
+    /// What is odd about a module, in words.
+    pub(super) fn notes(&self, hash: Option<ModuleHash>) -> Vec<String> {
+        let notes = hash.and_then(|hash| self.notes.get(&hash));
+        notes.into_iter().flatten().map(ToString::to_string).collect()
+    }
+
+    /// Forgets all modules but these, and artifacts that the cache has.
+    pub(super) fn keep_modules(&mut self, used: &[ModuleHash]) {
+        self.modules.values_mut().for_each(Module::lighten);
+        self.modules.retain(|hash, _| used.contains(hash));
+        self.notes.retain(|hash, _| used.contains(hash));
     }
 
     /// Ends every entry that `keep` does not want; gives the seats that are free now.

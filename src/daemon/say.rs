@@ -3,8 +3,9 @@
 //!
 //! Each line makes sense by its message alone; its fields repeat the facts for machines.
 
-mod note;
+mod noted;
 mod unread;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,8 +25,8 @@ use crate::plugin::world::{Level, Line, Message};
 use crate::scan::Snapshot;
 use crate::text::{counted, legible, nearest};
 use crate::variable::MAX_MADE;
-pub(super) use note::tell;
 use unread::Unread;
+pub(super) use verdict::tell;
 
 /// At most one line about overruns in this time: a plant under load must not fill its log.
 const OVERRUN_PAUSE: Duration = Duration::from_secs(10);
@@ -152,11 +153,12 @@ impl Daemon {
                 let loser = last.as_deref().filter(|last| is_polled(last, &self.roster, news));
                 if let (Some(last), false, true) = (loser, *is_lost, lines < OWNERS_LINES) {
                     (lines, *is_lost) = (lines + 1, true);
+                    let verb = if self.config.may_write(last, id) { "does" } else { "may" };
                     tracing::warn!(
                         plugin = last,
                         point,
-                        "{point} belongs to nobody now, and to {last} before, which does not write \
-                         it any more; it is safe"
+                        "{point} belongs to nobody now, and to {last} before, which {verb} not \
+                         write it any more; it is safe"
                     );
                 }
                 continue;

@@ -200,6 +200,7 @@ impl Daemon {
         let outputs = self.devices.safety();
         let stood = self.stall.stillness.still;
         tracing::error!("the scan has stood for {stood:?}, {doing}; {outputs}; the process ends");
+        self.close_audit();
         // Dropping the journal writes what it has, within its own limit.
         let gone = Record::new(Journal::in_memory("the process ends"), None);
         drop(std::mem::replace(&mut self.record, gone));

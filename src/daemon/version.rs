@@ -88,9 +88,6 @@ impl Versions {
     pub(super) fn load(folder: Option<Arc<Folder>>, receipts: &[Entry<Receipt>]) -> Self {
         let (sum, folder) = folder.map(read).unwrap_or_default();
         let mut all = Self { sum, folder, ..Self::default() };
-        // A journal that lost its end, or was deleted, counts up from less.
-        let last = receipts.last().map_or(0, |last| last.seq);
-        all.sum.seq = all.sum.seq.min(last);
         for Entry { seq, time, what } in receipts {
             if *seq > all.sum.seq {
                 all.count(what, time, None);
@@ -637,6 +634,28 @@ mod tests {
         // A row of them is forgotten all the same, the oldest first.
         let last = (0..MAX_VERSIONS).map(|n| heed(&format!("bad{n}"), quarantined())).last();
         assert_eq!(last, Some((MAX_VERSIONS, false)));
+    }
+
+    /// The file says up to which receipt it has counted. What the operator forgives has no receipt,
+    /// and a trap that is counted again would undo it.
+    #[tokio::test]
+    async fn a_receipt_counts_once_over_a_start_and_the_next_one_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::open(dir.path()).unwrap());
+        let load = |receipts: &[_]| Versions::load(Some(Arc::clone(&folder)), receipts);
+        let trap = || ("a", "a", trapped());
+        let all = receipts(&[("a", "", started()), trap(), trap()]);
+        let mut versions = load(&[]);
+        all[..2].iter().for_each(|entry| versions.heed(&entry.what, Duration::ZERO));
+        versions.forgive("tank", hash("a"));
+        versions.proved("tank", hash("a"), vec![], |_| true, Duration::ZERO);
+        versions.save(2, Duration::ZERO);
+        versions.writing.take().expect("it is being written").await.unwrap();
+        let soundness = |count| load(&all[..count]).soundness("tank", hash("a"));
+        assert_eq!(soundness(2), Soundness::Good);
+        assert_eq!(soundness(3), Soundness::Bad);
+        // A history that was deleted has nothing to count, and takes nothing away.
+        assert_eq!(soundness(0), Soundness::Good);
     }
 
     #[test]

@@ -45,6 +45,7 @@ impl Daemon {
             folder_ok: self.folder.loss().is_none(),
             folder_trouble: self.folder.loss().map(ToString::to_string),
             folder_overlooked: self.folder.overlooked(),
+            plugins_missing: self.missing_plugins(),
             cache: self
                 .loader
                 .workshop
@@ -125,7 +126,10 @@ impl Daemon {
         });
         let reason = reason(view).or(parked).or_else(|| {
             let stands_still = view.state != supervisor::State::Running || view.quarantined;
-            view.last_trap.filter(|_| stands_still).map(Trap::explained)
+            // What another version did is no reason why this one does not run.
+            let is_of_it =
+                view.trapped.is_none_or(|hash| view.file.is_none_or(|file| file == hash));
+            view.last_trap.filter(|_| stands_still && is_of_it).map(Trap::explained)
         });
         let refused = self.refused(name, fact);
         PluginView {
@@ -153,11 +157,13 @@ impl Daemon {
             every: settings.every,
             poll: seat.map(|seat| self.stats.poll(seat)).unwrap_or_default(),
             last_trap: view.last_trap.cloned(),
+            trapped_hash: view.trapped.map(|hash| format!("{hash:#}")),
             last_swap: entry.and_then(|entry| entry.last_swap),
             denied: refused.is_denied,
             refused: refused.calls,
             refused_others: refused.others,
             lost: self.lost_outputs(name, news),
+            notes: self.roster.notes(runs.and(view.running).map(|it| it.hash).or(view.file)),
             report: self.crashes.newest(name).cloned(),
         }
     }

@@ -18,6 +18,7 @@ pub mod folder;
 mod frame;
 mod guest;
 mod hidden;
+pub mod note;
 pub mod offer;
 pub mod overlay;
 mod pace;
@@ -160,6 +161,16 @@ pub enum Grant {
     All,
     /// These points and no others; the list may be empty.
     Only(Vec<crate::image::PointId>),
+}
+
+impl Grant {
+    /// Whether this point of that direction may be used.
+    pub fn allows(&self, id: crate::image::PointId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(ids) => ids.contains(&id),
+        }
+    }
 }
 
 /// How a new version takes over from one that runs, and how long it is on trial before and after.

@@ -127,6 +127,8 @@ pub(super) struct Plugin {
     history: History,
     traps: u64,
     last_trap: Option<Arc<Trap>>,
+    /// The version that it was a trap of, if that is known.
+    trapped: Option<ModuleHash>,
 }
 
 /// One plugin's turn in a step.

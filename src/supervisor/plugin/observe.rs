@@ -77,7 +77,8 @@ impl Plugin {
             let version = self.ordered.iter().find(|version| version.generation == generation);
             version.map(|version| version.hash)
         };
-        if let Some(from) = hash(generation) {
+        self.trapped = hash(generation);
+        if let Some(from) = self.trapped {
             if hash(resumed) == Some(from) {
                 // The same bytes resume, as if they had been restarted.
                 return self.count_trap(from, trap, turn);
@@ -115,7 +116,9 @@ impl Plugin {
         self.counted = generation;
         self.traps += 1;
         self.last_trap = Some(Arc::clone(trap));
-        if let Some(version) = self.running() {
+        let running = self.running();
+        self.trapped = running.map(|version| version.hash);
+        if let Some(version) = running {
             self.count_trap(version.hash, trap, turn);
         }
     }

@@ -109,6 +109,7 @@ impl Plugin {
             quarantine,
             traps: self.traps,
             last_trap: self.last_trap.as_deref(),
+            trapped: self.trapped,
             refusal: self.refusal.as_ref(),
             is_tried_again: self.file_hash().is_some_and(|hash| self.refused.is_postponed(hash)),
             other_refusal: self.refused.other_than(self.file_hash()),
