@@ -1,7 +1,7 @@
 //! `camshaft release`: what it has ended, and what the plugin is then.
 //!
-//! It ends a hold, or else a quarantine, and says which of the two it was: a hold that ends forgives
-//! nothing, so that who is held while it is in quarantine needs two.
+//! It ends a hold, or else a quarantine, and says which of the two it was: a hold that ends
+//! forgives nothing, so that what is held while it is in quarantine needs two.
 
 use super::args::Named;
 use super::outcome::{self, ORDER_TIME};

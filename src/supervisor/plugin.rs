@@ -1,7 +1,8 @@
 //! One plugin: what the folder holds, what the scan shows, and the one thing that is under way.
 //!
-//! `observe.rs` takes the levels in, `target.rs` says which module should run, `reconcile` gives the
-//! next order. None of them knows how it came to the present levels, so every path through lost, late and repeated facts ends in the same place.
+//! `observe.rs` takes the levels in, `target.rs` says which module should run, `reconcile` gives
+//! the next order. None of them knows how it came to the present levels, so every path through
+//! lost, late and repeated facts ends in the same place.
 
 use std::sync::Arc;
 use std::time::Duration;
