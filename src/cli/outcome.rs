@@ -36,9 +36,7 @@ pub(super) enum Fate {
 /// is open.
 pub(super) fn fate(view: &PluginView, hash: &str, traps: u64) -> Option<Fate> {
     let is_it = |found: &Option<String>| found.as_deref() == Some(hash);
-    // What is no module has no hash, and nothing else will come of it.
-    let is_no_module = view.file_hash.is_none() && view.state == PluginState::Refused;
-    if !is_it(&view.file_hash) && !is_no_module {
+    if !is_it(&view.file_hash) {
         return None;
     }
     let trap = trapped_since(view, hash, traps);
@@ -49,6 +47,17 @@ pub(super) fn fate(view: &PluginView, hash: &str, traps: u64) -> Option<Fate> {
         (None, None, PluginState::Running) if is_it(&view.hash) => Some(Fate::Runs(view.last_swap)),
         (None, None, PluginState::Held) => Some(Fate::Held),
         (None, None, _) => None,
+    }
+}
+
+/// What lies in the file in place of the version with this hash, if it is not what did `before`:
+/// another version, or no module at all. A file that is being replaced may still be the old one.
+pub(super) fn instead(view: &PluginView, hash: &str, before: Option<&str>) -> Option<String> {
+    match (view.file_hash.as_deref(), &view.reason) {
+        (None, Some(reason)) if view.state == PluginState::Refused => Some(reason.clone()),
+        (None, _) => None,
+        (file, _) if file == before || file == Some(hash) => None,
+        (Some(_), _) => Some("another version was put into the file meanwhile".into()),
     }
 }
 
@@ -223,6 +232,24 @@ pub(super) mod tests {
         check("a", 4, Fate::Trapped("unreachable, cycle 9".into()));
     }
 
+    /// What is no module has no hash, and was waited for until the limit.
+    #[test]
+    fn what_lies_in_the_file_instead() {
+        let check = |state, file: &str, reason: &str, expected: Option<&str>| {
+            let some = |text: &str| (!text.is_empty()).then(|| text.to_string());
+            let seen = PluginView { reason: some(reason), file_hash: some(file), ..view(state) };
+            assert_eq!(instead(&seen, "new", Some("old")).as_deref(), expected, "{seen:?}");
+        };
+        let other = Some("another version was put into the file meanwhile");
+        check(PluginState::Running, "old", "", None);
+        check(PluginState::Refused, "old", "no module", None);
+        check(PluginState::Preparing, "new", "", None);
+        check(PluginState::Preparing, "other", "", other);
+        check(PluginState::Refused, "", "its name differs", Some("its name differs"));
+        check(PluginState::Running, "", "it cannot be read", None);
+        check(PluginState::Held, "", "", None);
+    }
+
     #[test]
     fn the_fate_of_a_deploy() {
         use PluginState::{Backoff, Held, Preparing, Quarantined, Refused, Running};
@@ -244,10 +271,6 @@ pub(super) mod tests {
         check((Running, "old", "old", ""), None);
         check((Quarantined, "", "old", "it trapped"), None);
         check((Refused, "", "old", "no module"), None);
-        check((Held, "", "", "it is a folder"), None);
-        // What lies there is no module.
-        check((Refused, "", "", "its name differs"), failed("its name differs"));
-        check((Running, "old", "", "it cannot be read"), None);
         // It has been seen, and is being prepared.
         check((Running, "old", "new", ""), None);
         check((Preparing, "", "new", ""), None);

@@ -597,7 +597,7 @@ mod tests {
         let most = |lines: Lines| lines.full as usize + 1;
         for _ in 0..1000 {
             record.held("x", By::Operator, None);
-            record.released("x", By::Operator, None);
+            record.released("x", By::Operator, true, None);
             record.took_over("x", hash("one"), SwapView::default(), 0);
         }
         assert!(story(&record).len() <= 1 + most(ORDERS), "{}", story(&record).len());

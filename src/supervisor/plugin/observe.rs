@@ -124,6 +124,9 @@ impl Plugin {
     }
 
     fn count_trap(&mut self, hash: ModuleHash, trap: &Trap, turn: &mut Turn<'_>) {
+        if self.history.hash != Some(hash) {
+            self.history = History::of(hash);
+        }
         let is_replaced = self.next.version().is_some_and(|next| next.hash != hash);
         match self.history.trapped(turn.now, turn.policy) {
             // It is not restarted unless its successor comes to nothing.

@@ -106,7 +106,7 @@ fn status_as_json() {
         "want": "run", "state": "backoff", "restart_at_ms": 1600, "file": full_hash,
         "running": {"hash": full_hash, "generation": 2}, "next": null, "good": full_hash,
         "quarantined": false, "quarantine": null,
-        "traps": 2, "refusal": null,
+        "traps": 2, "trapped": full_hash, "refusal": null,
         "last_trap": {"kind": "unreachable", "function": null, "offset": null, "cycle": 7},
     });
     assert_eq!(json, expected);
