@@ -377,16 +377,16 @@ fn a_good_version_that_cannot_be_read_is_tried_again() {
     let good = run(&daemon, &version(1, ""));
     let kept = daemon.state().join("versions/tank");
     let file = fs::read_dir(kept).unwrap().next().unwrap().unwrap().path();
-    let aside = daemon.path("aside");
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, "damaged").unwrap();
     let bad = run(&daemon, &late(2));
-    fs::rename(&file, &aside).unwrap();
     let view = daemon.wait_for("tank", "without a stand-in", |view| {
         let reason = view.reason.as_deref().unwrap_or_default();
         view.quarantined && reason.contains("cannot run instead")
     });
     has(&view.reason.unwrap(), &["in quarantine: 3 traps", &good[..16], "it is tried again"]);
     assert_eq!(view.file_hash.as_ref(), Some(&bad));
-    fs::rename(&aside, &file).unwrap();
+    fs::write(&file, bytes).unwrap();
     daemon.wait_running("tank", &good);
     daemon.wait_log("tank", &[&good[..16], "runs instead of", &bad[..16]]);
 }
