@@ -15,6 +15,7 @@ mod machine;
 mod modbus;
 mod offline;
 mod outcome;
+mod release;
 mod remark;
 mod replay;
 mod screen;
@@ -34,7 +35,7 @@ use tokio::signal::unix::SignalKind;
 use crate::config;
 use crate::control;
 use crate::control::client::{Client, Error};
-use crate::control::{PluginState, PluginView, Want};
+use crate::control::{PluginState, PluginView};
 use crate::daemon;
 use crate::image::Value;
 use crate::plugin::compile::Workshop;
@@ -169,7 +170,7 @@ async fn ask(verb: Verb) -> Outcome {
         Verb::Points(list) => points(list, screen).await,
         Verb::Vars(list) => vars(list, screen).await,
         Verb::Hold(named) => hold(named, screen).await,
-        Verb::Release(named) => release(named, screen).await,
+        Verb::Release(named) => release::release(named, screen).await,
         Verb::Restart { name: Some(name), reach, .. } => {
             restart(Named { name, reach }, screen).await
         }
@@ -301,17 +302,6 @@ async fn hold(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
     client.act(&name, "hold").await?;
     let is_held = |view: &PluginView| view.state == PluginState::Held;
     settle(&client, &name, "it shall be held", is_held, screen).await
-}
-
-async fn release(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
-    let client = client(reach);
-    let before = client.plugin(&name).await?.map(|view| view.state);
-    client.act(&name, "release").await?;
-    let is_released = |view: &PluginView| {
-        let is_new = Some(view.state) != before && view.state != PluginState::Preparing;
-        view.want == Want::Run && (view.state == PluginState::Running || is_new)
-    };
-    settle(&client, &name, "it shall run", is_released, screen).await
 }
 
 async fn restart(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {

@@ -52,6 +52,15 @@ pub enum Want {
     Hold,
 }
 
+/// What a release has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Released {
+    /// The hold.
+    FromHold,
+    /// The quarantine, if there was one: it was not held.
+    Forgiven,
+}
+
 /// What is so, as the operator sees it. It is read off the levels at every look, so it cannot
 /// disagree with them.
 ///
@@ -70,8 +79,10 @@ pub enum Want {
 ///  What stands in for a quarantined file is the newest kept version that was good and never
 ///  trapped since, unless `on_quarantine` is `safe`; it goes through the same states. After a start
 ///  it is also what ran when the daemon ended, if the file is no good.
+///  What could not be made by accident is in Backoff like a trapped one, and tried again.
 ///  From every state: hold ▶ Stopping ▶ Held, file gone ▶ Stopping ▶ Stopped.
-///  A release goes on as if the file had just come.
+///  A release goes on as if the file had just come; what is in quarantine while it is held stays
+///  there, until another release.
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
@@ -197,10 +208,13 @@ pub struct View<'a> {
     pub trapped: Option<ModuleHash>,
     /// Why the file as it is now was not taken over.
     pub refusal: Option<&'a Refusal>,
-    /// The version that could not be made last, of those that would run in place of the file, and
-    /// why.
+    /// Whether the file is tried again by itself after that.
     #[serde(skip)]
-    pub other_refusal: Option<(ModuleHash, &'a Refusal)>,
+    pub is_tried_again: bool,
+    /// The version that could not be made last, of those that would run in place of the file, why,
+    /// and whether it is tried again by itself.
+    #[serde(skip)]
+    pub other_refusal: Option<(ModuleHash, &'a Refusal, bool)>,
 }
 
 /// Who may run. See the module's head.
@@ -267,15 +281,21 @@ impl Supervisor {
         Ok(())
     }
 
-    /// The operator wants the plugin to run; quarantine, backoff and refusal are forgotten.
+    /// The operator wants the plugin to run; backoff and refusal are forgotten. Where it is held
+    /// the hold ends, and no more than that: what was in quarantine before it still is. Where it is
+    /// not, quarantine is forgotten as well.
     ///
     /// # Errors
     /// There is no such plugin.
-    pub fn release(&mut self, name: &str) -> Result<(), Refusal> {
+    pub fn release(&mut self, name: &str) -> Result<Released, Refusal> {
         let plugin = self.plugins.get_mut(name).ok_or_else(|| unknown(name))?;
+        let was_held = plugin.want == Want::Hold;
         plugin.release();
+        if was_held {
+            return Ok(Released::FromHold);
+        }
         self.desk.quarantine.release(name);
-        Ok(())
+        Ok(Released::Forgiven)
     }
 
     /// The plugin is not held any more; what is in quarantine stays there.

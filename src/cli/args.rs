@@ -11,8 +11,8 @@ use clap_complete::Shell;
 
 use super::help::{
     CHECK_HELP, COMPLETIONS_HELP, DEPLOY_HELP, DIFF_HELP, FAULT_HELP, FORCE_HELP, HISTORY_HELP,
-    RELOAD_HELP, REPLAY_HELP, RESET_HELP, RESTART_HELP, ROLLBACK_HELP, RUN_HELP, SET_HELP,
-    TEST_HELP, VERSIONS_HELP,
+    RELEASE_HELP, RELOAD_HELP, REPLAY_HELP, RESET_HELP, RESTART_HELP, ROLLBACK_HELP, RUN_HELP,
+    SET_HELP, TEST_HELP, VERSIONS_HELP,
 };
 use super::modbus::Modbus;
 use crate::control::MAX_RECEIPTS;
@@ -118,7 +118,8 @@ pub(super) enum Verb {
     History(History),
     /// Take a program out and keep it out; its outputs become safe
     Hold(Named),
-    /// Let a held or quarantined program run again
+    /// End a program's hold, or its quarantine if it is not held
+    #[command(after_help = RELEASE_HELP)]
     Release(Named),
     /// Replace a program's instance by a new one of the same code, or restart the machine cold
     #[command(after_help = RESTART_HELP)]

@@ -140,17 +140,15 @@ impl<'w> Wait<'w> {
         }
     }
 
-    /// That the file has been another one for a while than the one before and ours.
+    /// That the file has been another one for a while than the one before and ours, or no module.
     fn replaced(&self, view: &PluginView, since: &Cell<Option<Instant>>) -> Option<Fate> {
-        let file = view.file_hash.as_deref();
-        if file.is_none() || file == self.before || file == Some(self.hash) {
+        let Some(why) = outcome::instead(view, self.hash, self.before) else {
             since.set(None);
             return None;
-        }
+        };
         let first = since.get().unwrap_or_else(Instant::now);
         since.set(Some(first));
-        let why = "another version was put into the file meanwhile";
-        (first.elapsed() >= REPLACED).then(|| Fate::Failed(why.into()))
+        (first.elapsed() >= REPLACED).then_some(Fate::Failed(why))
     }
 
     /// Waits for the end of the probation, if that is wanted.

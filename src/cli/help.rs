@@ -75,6 +75,15 @@ devices, every output is safe, and no plugin is run until somebody says `camshaf
 end is abnormal when it was no orderly stop: a watchdog, a panic or a kill. A power cut is none:
 it ends the machine too and counts apart; [recovery] in the configuration says how.";
 
+/// Below the help of `release`.
+pub(super) const RELEASE_HELP: &str = "\
+Where the plugin is held the hold ends, and no more than that: a file that was in quarantine before
+still is, and the answer says so. Where it is not held its quarantine ends, and with it what was
+known against its versions: each is good again when it proves itself.
+
+Examples:
+  camshaft release tank";
+
 /// Below the help of `restart`.
 pub(super) const RESTART_HELP: &str = "\
 --cold concerns the whole machine. Every program is taken out and every output becomes safe; all

@@ -64,7 +64,7 @@ fn told(receipt: &Receipt) -> (Style, &'static str, String) {
         }
         Event::Quarantined { reason } => (Style::Bad, "quarantined", reason.clone()),
         Event::Held { by, who } => (Style::Warn, "held", by_whom(*by, who.as_ref())),
-        Event::Released { by, who } => (Style::Plain, "released", by_whom(*by, who.as_ref())),
+        Event::Released { by, who, .. } => (Style::Plain, "released", by_whom(*by, who.as_ref())),
         Event::Ordered(ordered) => {
             let style = if ordered.failed.is_some() { Style::Bad } else { Style::Plain };
             let version = receipt.hash.as_deref().map(short);

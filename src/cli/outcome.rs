@@ -50,6 +50,17 @@ pub(super) fn fate(view: &PluginView, hash: &str, traps: u64) -> Option<Fate> {
     }
 }
 
+/// What lies in the file in place of the version with this hash, if it is not what did `before`:
+/// another version, or no module at all. A file that is being replaced may still be the old one.
+pub(super) fn instead(view: &PluginView, hash: &str, before: Option<&str>) -> Option<String> {
+    match (view.file_hash.as_deref(), &view.reason) {
+        (None, Some(reason)) if view.state == PluginState::Refused => Some(reason.clone()),
+        (None, _) => None,
+        (file, _) if file == before || file == Some(hash) => None,
+        (Some(_), _) => Some("another version was put into the file meanwhile".into()),
+    }
+}
+
 /// The trap of this version, if it has trapped since the plugin has had so many traps.
 fn trapped_since(view: &PluginView, hash: &str, traps: u64) -> Option<String> {
     let is_it = view.traps > traps && view.trapped_hash.as_deref() == Some(hash);
@@ -132,6 +143,7 @@ pub(super) mod tests {
             want: Want::Run,
             state,
             reason: None,
+            quarantined: false,
             hash: Some("a".repeat(64)),
             file_hash: Some("a".repeat(64)),
             generation: 1,
@@ -218,6 +230,24 @@ pub(super) mod tests {
         check("a", 3, Fate::Runs(None));
         check("b", 4, Fate::Runs(None));
         check("a", 4, Fate::Trapped("unreachable, cycle 9".into()));
+    }
+
+    /// What is no module has no hash, and was waited for until the limit.
+    #[test]
+    fn what_lies_in_the_file_instead() {
+        let check = |state, file: &str, reason: &str, expected: Option<&str>| {
+            let some = |text: &str| (!text.is_empty()).then(|| text.to_string());
+            let seen = PluginView { reason: some(reason), file_hash: some(file), ..view(state) };
+            assert_eq!(instead(&seen, "new", Some("old")).as_deref(), expected, "{seen:?}");
+        };
+        let other = Some("another version was put into the file meanwhile");
+        check(PluginState::Running, "old", "", None);
+        check(PluginState::Refused, "old", "no module", None);
+        check(PluginState::Preparing, "new", "", None);
+        check(PluginState::Preparing, "other", "", other);
+        check(PluginState::Refused, "", "its name differs", Some("its name differs"));
+        check(PluginState::Running, "", "it cannot be read", None);
+        check(PluginState::Held, "", "", None);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub struct Receipt {
     /// a file that cannot be read.
     pub hash: Option<String>,
     /// The version that was in the scan until then, trapped or not; `null` when none was. After a
-    /// swap it is gone, after a refusal it goes on.
+    /// swap it is gone. After a refusal it is the one that goes on, and `null` when none does.
     pub old_hash: Option<String>,
     /// What happened.
     #[serde(flatten)]
@@ -53,7 +53,7 @@ pub enum Event {
         /// The times it took.
         swap: SwapView,
     },
-    /// It is not run; what ran before goes on.
+    /// It is not run; what ran before goes on, if anything did.
     Refused {
         /// What is wrong.
         reason: String,
@@ -101,10 +101,13 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         who: Option<Who>,
     },
-    /// It may run again; hold, quarantine and refusal are forgotten.
+    /// It may run again; hold and refusal are forgotten.
     Released {
         /// Who wants it so.
         by: By,
+        /// Whether quarantine is forgotten as well: it is where the plugin was not held.
+        #[serde(default = "yes")]
+        forgives: bool,
         /// The user, if it was an operator.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         who: Option<Who>,
@@ -115,6 +118,11 @@ pub enum Event {
     Stopped,
     /// An operator's order was carried out; of a plugin, or of none.
     Ordered(Ordered),
+}
+
+/// As it was with every release before there was another sort.
+fn yes() -> bool {
+    true
 }
 
 /// Who wants a plugin held or released.
@@ -179,5 +187,10 @@ mod tests {
             format!(r#""kind":"ordered","order":"restart_cold","old":"1",{ann},"count":1"#);
         check(Event::Ordered(ordered), &expected);
         check(Event::Removed, r#""kind":"removed""#);
+        let released = Event::Released { by: By::Operator, forgives: false, who: None };
+        check(released, r#""kind":"released","by":"operator","forgives":false"#);
+        let before = r#"{"plugin":"a","cycle":1,"kind":"released","by":"operator"}"#;
+        let before = serde_json::from_str::<Receipt>(before).unwrap().event;
+        assert_eq!(before, Event::Released { by: By::Operator, forgives: true, who: None });
     }
 }

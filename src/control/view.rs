@@ -168,7 +168,7 @@ pub enum PluginState {
     /// It is polled. A newer file may be in preparation or may have been refused meanwhile: compare
     /// [`PluginView::hash`] with [`PluginView::file_hash`].
     Running,
-    /// It trapped, or could not be made for no fault of it, and is tried again; see [`PluginView::restart_in_ms`].
+    /// It trapped, or could not be made by accident; see [`PluginView::restart_in_ms`].
     Backoff,
     /// It trapped too often, and is not run until its file changes or it is released.
     Quarantined,
@@ -189,9 +189,11 @@ pub struct PluginView {
     pub want: Want,
     /// What is so.
     pub state: PluginState,
-    /// Why the bytes now in the file do not run, or how they last trapped; in words. Becomes `null`
-    /// when new bytes are seen in the file.
+    /// Why the bytes in the file do not run, or how they last trapped; `null` for new bytes.
     pub reason: Option<String>,
+    /// Whether the bytes in the file are in quarantine; others may run in their place.
+    #[serde(default)]
+    pub quarantined: bool,
     /// What runs; `null` when nothing does.
     pub hash: Option<String>,
     /// What is in the file, as last read; `null` before it was.

@@ -19,6 +19,7 @@ use crate::image::{Direction, Value};
 use crate::plugin::folder;
 use crate::plugin::{ModuleHash, Refusal};
 use crate::scan::Order;
+use crate::supervisor::Released;
 use crate::text::nearest;
 use crate::variable::Variable;
 
@@ -49,9 +50,12 @@ impl Daemon {
                 }
                 let result =
                     self.known(&name).and_then(|()| conflict(self.supervisor.release(&name)));
-                result.is_ok().then(|| self.record.released(&name, By::Operator, who.clone()));
+                if let Ok(ended) = &result {
+                    let forgives = *ended == Released::Forgiven;
+                    self.record.released(&name, By::Operator, forgives, who.clone());
+                }
                 self.recovery.forget(&name);
-                self.switched(&name, "released", who, result)
+                self.switched(&name, "released", who, result.map(drop))
             }
             Request::Restart { name } => {
                 let result =
@@ -257,27 +261,29 @@ pub(super) fn unknown<'k>(what: &str, name: &str, known: impl Iterator<Item = &'
     Failure::new(Code::Unknown, format!("there is no {what} {name:?}; {remedy}"))
 }
 
-fn conflict(result: Result<(), Refusal>) -> Result<(), Failure> {
+fn conflict<T>(result: Result<T, Refusal>) -> Result<T, Failure> {
     result.map_err(|refusal| Failure::new(Code::Refused, refusal.to_string()))
 }
 
 /// Lets a thread that may wait for the disk find the answer. Whoever asked hears it within 5 s, or
-/// that there is none; what was asked for may then still be done.
+/// that there is none, after `so_far`; what was asked for may then still be done.
 pub(super) fn answer_later(
     reply: oneshot::Sender<Reply>,
+    so_far: String,
     work: impl FnOnce() -> Reply + Send + 'static,
 ) {
-    answer_if_wanted(reply, |_| work());
+    answer_if_wanted(reply, so_far, |_| work());
 }
 
 /// Lets a thread that may wait for the disk find the answer; it is told whether that is still
-/// waited for.
+/// waited for. `so_far` says what is so without it, and where it lies.
 pub(super) fn answer_if_wanted(
     reply: oneshot::Sender<Reply>,
+    so_far: String,
     work: impl FnOnce(&dyn Fn() -> bool) -> Reply + Send + 'static,
 ) {
     tokio::spawn(async move {
-        let late = |error| Err(Failure::new(Code::Internal, format!("the disk: {error}")));
+        let late = |error| Err(Failure::new(Code::Internal, format!("{so_far}: {error}")));
         let answer = in_time(|is_wanted| Ok(work(is_wanted))).await.unwrap_or_else(late);
         let _ = reply.send(answer);
     });

@@ -110,7 +110,9 @@ impl Daemon {
         Some(match request {
             Request::Restart { name } => of(Kind::Restart).plugin(name, self.in_file(name)),
             Request::Deploy { name, .. } => of(Kind::Deploy).plugin(name, self.in_file(name)),
-            Request::Rollback { name, .. } => of(Kind::Rollback).plugin(name, self.in_file(name)),
+            Request::Rollback { name, even_bad, .. } => {
+                of(Kind::Rollback).plugin(name, self.in_file(name)).forgiving(*even_bad)
+            }
             Request::Remove { name } => of(Kind::Remove).plugin(name, self.in_file(name)),
             Request::RestartCold => of(Kind::RestartCold),
             Request::ResetRetain => of(Kind::ResetRetain),
@@ -199,6 +201,10 @@ impl Daemon {
             self.audit.open.carried_out(&draft);
             if let (Some(name), Some(hash)) = (&draft.plugin, draft.hash) {
                 self.audit.put.insert(name.clone(), (hash, self.now()));
+                if draft.forgives {
+                    self.supervisor.release_version(name, hash);
+                    self.record.versions.forgive(name, hash);
+                }
             }
         }
         self.admit(draft);

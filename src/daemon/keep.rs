@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -59,10 +60,23 @@ pub(super) struct Store {
     pub(super) is_stale: bool,
     /// The change of `version.rs` that it knows.
     pub(super) offered: u64,
+    /// Plugins whose version the disk did not take, and when it is tried again.
+    missed: BTreeMap<String, Duration>,
 }
 
-/// What a thread has found on the disk: the newest such news is the whole truth.
-type News = io::Result<Listed>;
+/// A version that the disk did not take is tried again so often: a disk that was full in the second
+/// in which a version proved itself must not leave it without a fall-back for a life of months, and
+/// a line an hour fills no log.
+const KEEP_AGAIN: Duration = Duration::from_secs(3600);
+
+/// What a thread has found on the disk.
+#[derive(Debug)]
+enum News {
+    /// What lies there: the newest such news is the whole truth.
+    Listed(io::Result<Listed>),
+    /// The version of this plugin is not kept.
+    Missed(String),
+}
 
 impl Store {
     /// Those in this folder, which is listed in the background.
@@ -75,20 +89,24 @@ impl Store {
             tokio::task::spawn_blocking(move || {
                 let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
                 // Nobody is there any more only when the daemon stops.
-                let _ = sender.send(versions.all());
+                let _ = sender.send(News::Listed(versions.all()));
             });
         }
-        Self { versions, listed, news, sender, turn, is_stale: true, offered: 0 }
+        let missed = BTreeMap::new();
+        Self { versions, listed, news, sender, turn, is_stale: true, offered: 0, missed }
     }
 
     /// Takes in what the threads have found.
     fn collect(&mut self) {
         while let Ok(news) = self.news.try_recv() {
-            self.is_stale = true;
             match news {
-                Ok(all) => self.listed = Some(all),
-                Err(error) => {
+                News::Missed(name) => {
+                    self.missed.insert(name, MonotonicClock.now() + KEEP_AGAIN);
+                }
+                News::Listed(Ok(all)) => (self.listed, self.is_stale) = (Some(all), true),
+                News::Listed(Err(error)) => {
                     self.listed.get_or_insert_default();
+                    self.is_stale = true;
                     tracing::error!(
                         %error,
                         "the versions that are kept cannot be listed: {error}; nothing can be gone \
@@ -104,9 +122,15 @@ impl Store {
         self.listed.as_ref().and_then(|listed| listed.get(name)).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether the disk did not take the version of this plugin, and it is time to try again.
+    fn is_due(&self, name: &str, now: Duration) -> bool {
+        self.missed.get(name).is_some_and(|again| now >= *again)
+    }
+
     /// Keeps these bytes, unless those that are there are worth more.
-    fn keep(&self, name: Arc<str>, module: Arc<[u8]>, worth: Worth) {
+    fn keep(&mut self, name: Arc<str>, module: Arc<[u8]>, worth: Worth) {
         let Some(versions) = self.versions.clone() else { return };
+        self.missed.remove(&*name);
         let (sender, turn) = (self.sender.clone(), Arc::clone(&self.turn));
         if Arc::strong_count(&turn) > MAX_KEEPING {
             tracing::warn!(
@@ -114,6 +138,7 @@ impl Store {
                 "{name}: this version is not kept for a rollback: {MAX_KEEPING} others wait for \
                  the disk"
             );
+            self.missed.insert(name.to_string(), MonotonicClock.now() + KEEP_AGAIN);
             return;
         }
         tokio::task::spawn_blocking(move || {
@@ -128,14 +153,18 @@ impl Store {
                     "{name}: version {hash} is not kept for a rollback: there is no room beside \
                      better ones and those of other plugins"
                 ),
-                Err(error) => tracing::warn!(
-                    plugin = &*name,
-                    %error,
-                    "{name}: version {hash} is not kept for a rollback: {error}"
-                ),
+                Err(error) => {
+                    tracing::warn!(
+                        plugin = &*name,
+                        %error,
+                        "{name}: version {hash} is not kept for a rollback: {error}; it is tried \
+                         again in an hour"
+                    );
+                    let _ = sender.send(News::Missed(name.to_string()));
+                }
             }
             // Nobody is there any more only when the daemon stops.
-            let _ = sender.send(versions.all());
+            let _ = sender.send(News::Listed(versions.all()));
         });
     }
 }
@@ -162,18 +191,20 @@ impl Daemon {
     /// Keeps what has proved itself since the last look, and tells the supervisor what is kept.
     pub(super) fn keep_the_good(&mut self) {
         self.store.collect();
+        self.store.missed.retain(|name, _| self.supervisor.plugin(name).is_some());
         let (news, now) = (self.reins.latest.read(), MonotonicClock.now());
         for fact in news.programs.iter().filter(|fact| fact.is_proven && fact.trap.is_none()) {
             let Some(name) = self.roster.name(fact.seat).cloned() else { continue };
             let view = self.supervisor.plugin(&name);
             let Some(running) = view.and_then(|view| view.running) else { continue };
             let Some(entry) = self.roster.get_mut(&name) else { continue };
-            // Once for each instance, whatever comes of it: a full disk would otherwise be tried at
-            // every look. Only one in doubt may turn out to be good.
+            // Once for each instance, and again in an hour if the disk did not take it: a full one
+            // would otherwise be tried at every look. Only one in doubt may turn out to be good.
+            let is_missed = self.store.is_due(&name, now);
             let is_done = entry
                 .kept
                 .is_some_and(|(kept, is_doubtful)| kept == fact.generation && !is_doubtful);
-            if running.generation != fact.generation || is_done {
+            if running.generation != fact.generation || (is_done && !is_missed) {
                 continue;
             }
             let (outputs, settings) = (owned(news, fact.seat), self.config.settings(&name));
@@ -181,7 +212,7 @@ impl Daemon {
             let versions = &mut self.record.versions;
             let found = versions.proved(&name, running.hash, outputs, is_lost, now);
             let state = (fact.generation, found == Soundness::Doubtful);
-            if entry.kept.replace(state) == Some(state) {
+            if entry.kept.replace(state) == Some(state) && !is_missed {
                 continue;
             }
             let worth = worth(&self.store, &self.supervisor, versions);
@@ -237,8 +268,8 @@ impl Daemon {
     }
 
     /// Puts a kept version of a plugin into the folder: the one whose hash begins with `to`, or the
-    /// newest good one that is neither in the scan nor in the folder. One that is bad only where
-    /// that is said, and then it is let out of quarantine.
+    /// newest good one that is not in the file, though it may run in its place. One that is bad
+    /// only where that is said; it is let out of quarantine when it lies there, in `audit.rs`.
     pub(super) fn roll_back(
         &mut self,
         name: String,
@@ -250,12 +281,12 @@ impl Daemon {
             Ok(found) => found,
             Err(failure) => return drop(reply.send(Err(failure))),
         };
-        if even_bad {
-            self.supervisor.release_version(&name, hash);
-            self.record.versions.forgive(&name, hash);
-        }
         let folder = self.config.plugins.dir.clone();
-        answer_if_wanted(reply, move |is_wanted| {
+        let so_far = format!(
+            "{name}: version {hash} is not in {} yet, nor read from where it is kept",
+            folder.display()
+        );
+        answer_if_wanted(reply, so_far, move |is_wanted| {
             let internal = |error: io::Error| {
                 let message = format!("{name} stays as it is: version {hash}: {error}");
                 Failure::new(Code::Internal, message)
@@ -305,4 +336,41 @@ fn is_lost(output: &str, news: &Snapshot, seat: Seat, grant: &Grant) -> bool {
     news.points.find(output).filter(is_output).is_some_and(|id| {
         grant.allows(id) && news.owners[id.index()].is_none_or(|owner| owner == seat)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Instant;
+
+    use super::*;
+
+    async fn soon(store: &mut Store, is_so: fn(&Store) -> bool) {
+        let started = Instant::now();
+        while !is_so(store) {
+            assert!(started.elapsed() < Duration::from_secs(60), "{store:?}");
+            store.collect();
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The disk was full in the one second in which a version proved itself, and it was never kept.
+    #[tokio::test]
+    async fn what_the_disk_did_not_take_is_kept_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("versions");
+        fs::write(&place, "in the way").unwrap();
+        let mut store = Store::new(Some(Versions::new(place.clone())));
+        let bytes: Arc<[u8]> = Arc::from(&b"bytes"[..]);
+        store.keep("tank".into(), Arc::clone(&bytes), HashMap::new());
+        soon(&mut store, |store| store.missed.contains_key("tank")).await;
+        let now = MonotonicClock.now();
+        assert!(!store.is_due("tank", now) && store.is_due("tank", now + KEEP_AGAIN));
+        assert!(!store.is_due("pump", now + KEEP_AGAIN));
+        fs::remove_file(&place).unwrap();
+        store.keep("tank".into(), bytes, HashMap::new());
+        soon(&mut store, |store| !store.of("tank").is_empty()).await;
+        assert_eq!(store.of("tank"), [ModuleHash::of(b"bytes")]);
+        assert!(!store.is_due("tank", now + 2 * KEEP_AGAIN));
+    }
 }

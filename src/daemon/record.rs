@@ -92,6 +92,8 @@ pub(super) struct Record {
 struct Story {
     /// The version in the scan, trapped or not.
     runs: Option<ModuleHash>,
+    /// Whether its newest instance has trapped.
+    is_down: bool,
     /// Instances whose traps are counted: the last, and the last before it. After a rollback both
     /// are in the scan's news, the newer one as beaten.
     counted: [Generation; 2],
@@ -172,7 +174,7 @@ impl Record {
     pub(super) fn took_over(&mut self, name: &str, hash: ModuleHash, swap: SwapView, cycle: u64) {
         let story = self.story(name);
         let before = story.runs.replace(hash);
-        story.refused = None;
+        (story.refused, story.is_down) = (None, false);
         let event = match before {
             None => Event::Started { swap },
             Some(before) if before == hash => Event::Restarted { swap },
@@ -199,6 +201,7 @@ impl Record {
         }
         story.counted = [generation, story.counted[0]];
         story.traps += 1;
+        story.is_down |= story.runs == Some(hash);
         let (count, hash) = (story.traps, Some(hash));
         let event = Event::Trapped { trap: trap.clone(), count };
         self.add_some(is_told(count), name, trap.cycle, (hash, hash), event);
@@ -236,7 +239,7 @@ impl Record {
         let row = story.refused.filter(|(refused, _)| *refused == hash).map_or(0, |(_, n)| n);
         let count = row + 1;
         story.refused = Some((hash, count));
-        let runs = story.runs;
+        let runs = story.runs.filter(|_| !story.is_down);
         let shadow = hash.and_then(|hash| story.shadow_of(hash));
         if is_told(count) && self.refusals.take(REFUSALS, MonotonicClock.now()) {
             let Refusal { reason, remedy, .. } = refusal.clone();
@@ -265,14 +268,18 @@ impl Record {
                 self.add(name, self.cycle, Some(*hash), *of, Event::StandsIn);
             }
             Note::RolledBack { from, to } => {
-                self.story(name).runs = Some(*to);
+                let story = self.story(name);
+                (story.runs, story.is_down) = (Some(*to), false);
                 self.add(name, self.cycle, Some(*to), Some(*from), Event::Rollback);
             }
             Note::Stopped => {
                 let runs = self.story(name).runs.take();
                 self.add(name, self.cycle, runs, runs, Event::Stopped);
             }
-            Note::Started(_) | Note::Restarting { .. } | Note::Retrying { .. } => {}
+            Note::Started(_)
+            | Note::Restarting { .. }
+            | Note::Retrying { .. }
+            | Note::TriedInstead { .. } => {}
         }
     }
 
@@ -287,9 +294,9 @@ impl Record {
         self.switched(name, Event::Held { by, who });
     }
 
-    /// The plugin is released.
-    pub(super) fn released(&mut self, name: &str, by: By, who: Option<Who>) {
-        self.switched(name, Event::Released { by, who });
+    /// The plugin is released, and its quarantine with it or not.
+    pub(super) fn released(&mut self, name: &str, by: By, forgives: bool, who: Option<Who>) {
+        self.switched(name, Event::Released { by, forgives, who });
     }
 
     /// An order was carried out; gives its receipt.
@@ -548,6 +555,25 @@ mod tests {
         assert_eq!(story(&record)[12..], ["refused 1", "refused 1"]);
     }
 
+    /// "b922 goes on" was said of a version that was in quarantine.
+    #[test]
+    fn only_what_runs_goes_on_beside_a_refusal() {
+        let mut record = record();
+        let refusal = Refusal::new("no", "none");
+        let goes_on = |record: &mut Record, version: &str| {
+            record.refused("x", Some(hash(version)), &refusal);
+            record.newest(1, Some("x"))[0].what.old_hash.clone()
+        };
+        assert_eq!(goes_on(&mut record, "a"), None, "at a start");
+        record.took_over("x", hash("one"), SwapView::default(), 0);
+        let one = digits(Some(hash("one")));
+        assert_eq!(goes_on(&mut record, "b"), one);
+        trap(&mut record, 1);
+        assert_eq!(goes_on(&mut record, "c"), None, "it has trapped");
+        record.took_over("x", hash("one"), SwapView::default(), 0);
+        assert_eq!(goes_on(&mut record, "d"), one);
+    }
+
     #[test]
     fn the_same_order_again_is_no_news() {
         let mut record = record();
@@ -556,9 +582,11 @@ mod tests {
         record.add("x", 7, None, None, Event::Stopped);
         record.held("x", By::Operator, None);
         record.held("y", By::Operator, None);
-        record.released("x", By::Operator, None);
-        record.released("x", By::Operator, None);
+        record.released("x", By::Operator, false, None);
+        record.released("x", By::Operator, false, None);
         assert_eq!(story(&record), ["held", "held", "stopped", "held", "released"]);
+        record.released("x", By::Operator, true, None);
+        assert_eq!(story(&record).len(), 6, "this one forgives");
     }
 
     /// A script that holds and releases, restarts, or deploys what is refused.
@@ -569,7 +597,7 @@ mod tests {
         let most = |lines: Lines| lines.full as usize + 1;
         for _ in 0..1000 {
             record.held("x", By::Operator, None);
-            record.released("x", By::Operator, None);
+            record.released("x", By::Operator, true, None);
             record.took_over("x", hash("one"), SwapView::default(), 0);
         }
         assert!(story(&record).len() <= 1 + most(ORDERS), "{}", story(&record).len());

@@ -322,15 +322,17 @@ impl Daemon {
     /// A reload has changed whether the configuration holds a plugin that the supervisor knows.
     pub(super) fn hold_as_configured(&mut self, name: &str, hold: bool) {
         self.recovery.forget(name);
-        match hold {
-            true => self.record.held(name, By::Configuration, None),
-            false => self.record.released(name, By::Configuration, None),
+        if hold {
+            self.record.held(name, By::Configuration, None);
+            self.supervisor.hold(name).expect("the name comes from the supervisor");
+            return;
         }
-        if !hold && self.is_closed() {
-            return self.park(name);
+        // Whoever edits `hold` says nothing about what is in quarantine.
+        self.record.released(name, By::Configuration, false, None);
+        match self.is_closed() {
+            true => self.park(name),
+            false => self.supervisor.let_go(name),
         }
-        let result = if hold { self.supervisor.hold(name) } else { self.supervisor.release(name) };
-        result.expect("the name comes from the supervisor");
     }
 
     /// Holds a plugin until all are let go.
@@ -360,7 +362,13 @@ impl Daemon {
             self.unpark();
         }
         let folder = self.recovery.folder.clone();
-        answer_later(reply, move || {
+        let place = folder.as_ref().map(|folder| folder.path().display().to_string());
+        let so_far = format!(
+            "plugins start, but this is not recorded yet in {}, and the next start may be one for \
+             recovery again",
+            place.unwrap_or_default()
+        );
+        answer_later(reply, so_far, move || {
             let Some(folder) = folder else { return Ok(Response::Done) };
             let forget = |record: &mut Record| {
                 record.recovery = false;

@@ -5,6 +5,7 @@
 
 mod noted;
 mod unread;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,14 +19,14 @@ use super::view::is_polled;
 use crate::control::SwapView;
 use crate::driver::{Delivery, Fault};
 use crate::image::PointId;
+use crate::plugin::Refusal;
 use crate::plugin::refused::RefusedCall;
 use crate::plugin::world::{Level, Line, Message};
-use crate::plugin::{Refusal, Trap};
 use crate::scan::Snapshot;
-use crate::supervisor::{Note, Supervisor};
 use crate::text::{counted, legible, nearest};
 use crate::variable::MAX_MADE;
 use unread::Unread;
+pub(super) use verdict::tell;
 
 /// At most one line about overruns in this time: a plant under load must not fill its log.
 const OVERRUN_PAUSE: Duration = Duration::from_secs(10);
@@ -361,38 +362,6 @@ pub(super) fn took_over(name: &str, swap: SwapView, cycle: u64) {
 pub(super) fn refused(name: &str, path: &dyn std::fmt::Display, refusal: &Refusal) {
     let Refusal { reason, remedy, .. } = refusal;
     tracing::warn!(plugin = name, %path, reason, "{path} is not taken: {reason}; {remedy}");
-}
-
-/// Logs what the supervisor finds notable.
-pub(super) fn tell(name: &str, note: &Note, supervisor: &Supervisor) {
-    let trap = || {
-        let view = supervisor.plugin(name)?;
-        view.last_trap.map(Trap::explained)
-    };
-    match note {
-        Note::Started(_) | Note::Stopped => tracing::info!(plugin = name, "{name}: {note}"),
-        Note::Refused { hash, refusal: Refusal { reason, remedy, .. } } => {
-            let is_file = supervisor.plugin(name).is_some_and(|view| view.file == Some(*hash));
-            let what = if is_file { ".wasm" } else { ": an older version" };
-            tracing::warn!(
-                plugin = name,
-                reason,
-                "{name}{what} is refused: {reason}; {remedy}; what ran before goes on"
-            );
-        }
-        Note::Retrying { .. } => tracing::warn!(plugin = name, "{name}: {note}"),
-        Note::StillQuarantined { .. } | Note::StandsIn { .. } => {
-            tracing::error!(plugin = name, "{name}.wasm: {note}");
-        }
-        Note::Restarting { .. } | Note::Quarantined { .. } | Note::RolledBack { .. } => {
-            match trap() {
-                Some(trap) => {
-                    tracing::error!(plugin = name, trap, "{name}.wasm: {trap}: {note}");
-                }
-                None => tracing::error!(plugin = name, "{name}.wasm: {note}"),
-            }
-        }
-    }
 }
 
 /// Microseconds as milliseconds for people.

@@ -15,6 +15,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
@@ -56,10 +57,11 @@ const SAVE_EVERY: Duration = Duration::from_secs(3600);
 #[derive(Debug, Default)]
 pub(super) struct Versions {
     sum: Sum,
-    /// What ran when the daemon ended, or ended in quarantine before, by plugin, and nothing has run
-    /// since.
+    /// What ran when the daemon ended, or ended in quarantine before, by plugin, and nothing has
+    /// run since.
     ran: BTreeMap<String, ModuleHash>,
-    /// Where they are written; `None` without a state directory.
+    /// Where they are written; `None` without a state directory, or while what is there could not
+    /// be read.
     folder: Option<Arc<Folder>>,
     /// The write under way or the last one: there is one at a time.
     writing: Option<JoinHandle<()>>,
@@ -84,7 +86,7 @@ struct Sum {
 impl Versions {
     /// What the file in this folder says, and the receipts since.
     pub(super) fn load(folder: Option<Arc<Folder>>, receipts: &[Entry<Receipt>]) -> Self {
-        let sum = folder.as_ref().map(|folder| read(folder)).unwrap_or_default();
+        let (sum, folder) = folder.map(read).unwrap_or_default();
         let mut all = Self { sum, folder, ..Self::default() };
         for Entry { seq, time, what } in receipts {
             if *seq > all.sum.seq {
@@ -216,6 +218,8 @@ impl Versions {
                 }
                 self.begin(name, hash, time, now);
             }
+            // The end of a hold is no other chance for anybody.
+            (Event::Released { forgives: false, .. }, _) => drop(self.sum.leaving.remove(name)),
             (Event::Released { .. }, _) => {
                 for version in self.sum.plugins.get_mut(name).into_iter().flatten() {
                     version.quarantine = None;
@@ -282,9 +286,12 @@ impl Versions {
         let versions = self.sum.plugins.entry(name.to_owned()).or_default();
         let at = versions.iter().position(|version| version.hash == hash).unwrap_or_else(|| {
             if versions.len() == MAX_VERSIONS {
-                // Those that have never proved themselves are not kept either.
-                let unproven = versions.iter().position(|version| !version.is_proven);
-                versions.remove(unproven.unwrap_or(0));
+                // Those that have never proved themselves are not kept either. One in quarantine
+                // would run again if it were forgotten.
+                let first = |is_spare: fn(&Version) -> bool| versions.iter().position(is_spare);
+                let spare = first(|version| !version.is_proven && version.quarantine.is_none());
+                let spare = spare.or_else(|| first(|version| !version.is_proven));
+                versions.remove(spare.unwrap_or(0));
             }
             versions.push(Version::new(hash));
             versions.len() - 1
@@ -322,24 +329,40 @@ pub(super) fn short(hash: &str) -> &str {
     hash.get(..16).unwrap_or(hash)
 }
 
-fn read(folder: &Folder) -> Sum {
+/// What the file in this folder says, and the folder if it may be written anew. A damaged file is
+/// set aside: it may be the only place that knows of a version that it is bad. One that cannot be
+/// set aside, or whose disk gives no answer, is left as it is.
+fn read(folder: Arc<Folder>) -> (Sum, Option<Arc<Folder>>) {
     let path = folder.path().join(FILE);
-    let place = path.clone();
-    let sum = match patience::wait(PATIENCE, move || file::read(&place, MAX_FILE_BYTES)) {
-        Ok(None) => return Sum::default(),
-        Ok(Some(bytes)) => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
+    let (place, file) = (path.clone(), path.display());
+    let error = match patience::wait(PATIENCE, move || file::read(&place, MAX_FILE_BYTES)) {
+        Ok(None) => return (Sum::default(), Some(folder)),
+        Ok(Some(bytes)) => match serde_json::from_slice(&bytes) {
+            Ok(sum) => return (sum, Some(folder)),
+            Err(error) => io::Error::new(io::ErrorKind::InvalidData, error),
+        },
+        Err(error) => error,
     };
-    sum.unwrap_or_else(|error| {
-        let file = path.display();
-        tracing::warn!(
-            %file,
-            error,
-            "{file} does not say what became of each version ({error}); the history does, as far \
-             as it goes back"
-        );
-        Sum::default()
-    })
+    let aside = path.with_added_extension("damaged");
+    let (from, to) = (path.clone(), aside.clone());
+    let is_late = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::ResourceBusy)
+    };
+    let moved = match is_late(&error) {
+        true => Err(io::Error::new(error.kind(), "it may be whole")),
+        false => patience::wait(PATIENCE, move || fs::rename(from, to)),
+    };
+    let (folder, rest) = match moved {
+        Ok(()) => (Some(folder), format!("it lies in {} now", aside.display())),
+        Err(why) => (None, format!("it stays as it is, and nothing is written there ({why})")),
+    };
+    tracing::warn!(
+        %file,
+        %error,
+        "{file} does not say what became of each version ({error}); the history does, as far as it \
+         goes back; {rest}"
+    );
+    (Sum::default(), folder)
 }
 
 #[cfg(test)]
@@ -393,7 +416,7 @@ mod tests {
     }
 
     fn released() -> Event {
-        Event::Released { by: By::Operator, who: None }
+        Event::Released { by: By::Operator, forgives: true, who: None }
     }
 
     /// What the versions a, b and c have come to: how they end, and why they are in quarantine.
@@ -462,6 +485,39 @@ mod tests {
         Versions::load(None, &all).recall(&mut supervisor);
         assert_eq!(supervisor.quarantined("tank"), [(hash("b"), "5 traps".to_owned())]);
         assert_eq!(supervisor.quarantined("pump"), []);
+    }
+
+    /// The configuration held a plugin and let it go again, and what was in quarantine ran.
+    #[test]
+    fn the_end_of_a_hold_is_no_other_chance() {
+        let end = Event::Released { by: By::Configuration, forgives: false, who: None };
+        let mut versions =
+            Versions::load(None, &receipts(&[("a", "", started()), ("a", "a", quarantined())]));
+        versions.heed(&receipts(&[("a", "a", end)])[0].what, Duration::ZERO);
+        assert_eq!(ends(&versions), [("5 traps".to_owned(), "5 traps".to_owned())]);
+        versions.heed(&receipts(&[("a", "a", released())])[0].what, Duration::ZERO);
+        assert_eq!(ends(&versions), [("5 traps".to_owned(), String::new())]);
+    }
+
+    /// Outputs stayed safe after a start though a good version was kept: the file was no good, and
+    /// what had run before had ended in quarantine.
+    #[test]
+    fn what_ran_may_have_ended_in_quarantine() {
+        let held = || Event::Held { by: By::Operator, who: None };
+        let check = |more: &[(&str, &str, Event)], expected: Option<&str>| {
+            let start = [("a", "", started()), ("b", "a", swapped()), ("b", "b", quarantined())];
+            let all = [&start[..], more].concat();
+            let found = Versions::load(None, &receipts(&all)).ran("tank");
+            assert_eq!(found, expected.map(hash), "{more:?}");
+        };
+        check(&[], Some("b"));
+        check(&[("b", "b", Event::Stopped)], Some("b"));
+        check(&[("a", "", started())], Some("a"));
+        check(&[("b", "b", released())], None);
+        // An order comes before what was.
+        check(&[("b", "b", Event::Stopped), ("b", "b", Event::Removed)], None);
+        check(&[("b", "b", Event::Stopped), ("b", "b", held())], None);
+        check(&[("a", "", started()), ("a", "a", Event::Stopped)], None);
     }
 
     #[test]
@@ -533,6 +589,51 @@ mod tests {
             let loaded = Versions::load(folder(), &all[..2]);
             assert_eq!(loaded.ran("tank"), Some(hash("b")), "{bad:?}");
         }
+    }
+
+    /// The next write replaced it, and versions that were known to be bad were good.
+    #[tokio::test]
+    async fn a_damaged_file_is_set_aside_and_what_cannot_be_is_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::open(dir.path()).unwrap());
+        let file = |name: &str| std::fs::read(dir.path().join(name)).unwrap_or_default();
+        let aside = format!("{FILE}.damaged");
+        std::fs::write(dir.path().join(FILE), "damaged").unwrap();
+        let live = async || {
+            let mut versions = Versions::load(Some(Arc::clone(&folder)), &[]);
+            versions.heed(&receipts(&[("a", "", started())])[0].what, Duration::ZERO);
+            versions.save(1, Duration::from_secs(9));
+            if let Some(writing) = versions.writing.take() {
+                writing.await.unwrap();
+            }
+        };
+        live().await;
+        assert_eq!(file(&aside), b"damaged");
+        assert!(file(FILE).starts_with(b"{"), "a new one begins");
+        // A folder in the way, so that it cannot be set aside.
+        std::fs::write(dir.path().join(FILE), "damaged").unwrap();
+        std::fs::remove_file(dir.path().join(&aside)).unwrap();
+        std::fs::create_dir(dir.path().join(&aside)).unwrap();
+        live().await;
+        assert_eq!(file(FILE), b"damaged");
+    }
+
+    /// A row of versions pushed out the one in quarantine, whose file then ran again.
+    #[test]
+    fn what_is_in_quarantine_is_remembered_longest() {
+        let mut versions = Versions::default();
+        let mut heed = |text: &str, event| {
+            versions.heed(&receipts(&[(text, "", event)])[0].what, Duration::ZERO);
+            (versions.of("tank").len(), versions.find("tank", hash("bad")).is_some())
+        };
+        heed("bad", started());
+        heed("bad", quarantined());
+        for n in 0..3 * MAX_VERSIONS {
+            assert!(heed(&n.to_string(), started()).1, "after {n} others");
+        }
+        // A row of them is forgotten all the same, the oldest first.
+        let last = (0..MAX_VERSIONS).map(|n| heed(&format!("bad{n}"), quarantined())).last();
+        assert_eq!(last, Some((MAX_VERSIONS, false)));
     }
 
     /// The file says up to which receipt it has counted. What the operator forgives has no receipt,

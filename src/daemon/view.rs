@@ -16,7 +16,7 @@ use crate::control::{
 use crate::driver::Delivery;
 use crate::image::{Direction, Kind, Point, PointId, Quality};
 use crate::plugin::world::Seat;
-use crate::plugin::{Refusal, SwapPolicy, Trap};
+use crate::plugin::{SwapPolicy, Trap};
 use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{self, View};
 use crate::variable::{Maker, Variable};
@@ -141,6 +141,7 @@ impl Daemon {
             },
             state: state(view),
             reason,
+            quarantined: view.quarantined,
             hash: runs.and(view.running).map(|version| format!("{:#}", version.hash)),
             file_hash: view.file.map(|hash| format!("{hash:#}")),
             generation: fact.map_or(0, |fact| fact.generation.0),
@@ -251,21 +252,19 @@ fn left_to_prove(fact: &ProgramFact, policy: SwapPolicy, now: Duration) -> Optio
 
 /// Why the file does not run, and what runs instead or cannot.
 fn reason(view: &View<'_>) -> Option<String> {
-    let again = |refusal: &Refusal| match refusal.is_accidental {
-        true => "; it is tried again by itself",
-        false => "",
-    };
-    let instead = match (view.running, view.other_refusal) {
+    let again = |is_again: bool| if is_again { "; it is tried again by itself" } else { "" };
+    let runs = view.running.filter(|_| view.state == supervisor::State::Running);
+    let instead = match (runs, view.other_refusal) {
         (Some(version), _) if Some(version.hash) != view.file => {
             format!("; version {} runs instead", version.hash)
         }
-        (None, Some((hash, refusal))) => {
-            format!("; version {hash} cannot run instead: {refusal}{}", again(refusal))
+        (None, Some((hash, refusal, is_again))) => {
+            format!("; version {hash} cannot run instead: {refusal}{}", again(is_again))
         }
         _ => String::new(),
     };
     match (view.refusal, view.quarantine) {
-        (Some(refusal), _) => Some(format!("{refusal}{}{instead}", again(refusal))),
+        (Some(refusal), _) => Some(format!("{refusal}{}{instead}", again(view.is_tried_again))),
         (None, Some(why)) => Some(format!("the file is in quarantine: {why}{instead}")),
         (None, None) => None,
     }

@@ -154,8 +154,7 @@ impl Workshop {
             pause *= 2;
         }
         self.attempt(module, wanted).await.map_err(|failed| match failed {
-            Failed::ByAccident(refusal) => refusal.by_accident(),
-            Failed::ByFault(refusal) => refusal,
+            Failed::ByAccident(refusal) | Failed::ByFault(refusal) => refusal,
         })
     }
 
@@ -173,12 +172,12 @@ impl Workshop {
             Ok(Ok(done)) => done,
             Ok(Err(error)) => {
                 let reason = format!("the compile worker did not run: {error}");
-                return Err(Failed::ByAccident(Refusal::new(reason, ONCE_MORE)));
+                return Err(Failed::ByAccident(Refusal::new(reason, ONCE_MORE).by_accident()));
             }
             // Its CPU time is limited far below, so others had the CPU.
             Err(_) => {
                 let reason = format!("its compilation did not end within {MAX_WALL:?}");
-                return Err(Failed::ByAccident(Refusal::new(reason, ONCE_MORE)));
+                return Err(Failed::ByAccident(Refusal::new(reason, ONCE_MORE).by_accident()));
             }
         };
         match parse(&output) {
@@ -236,7 +235,7 @@ const MAX_ATTEMPTS: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// What helps after an accident.
-const ONCE_MORE: &str = "this says nothing about the module, which may compile at the next attempt";
+const ONCE_MORE: &str = "that says nothing about the module; the next attempt may succeed";
 
 /// Why a worker gave no artifact.
 #[derive(Debug)]
@@ -291,7 +290,7 @@ fn died(status: ExitStatus, complaint: &[u8]) -> Failed {
         // The module may be innocent.
         Death::Killed => {
             let reason = format!("its compilation was killed {MAX_ATTEMPTS} times");
-            Failed::ByAccident(Refusal::new(reason, ONCE_MORE))
+            Failed::ByAccident(Refusal::new(reason, ONCE_MORE).by_accident())
         }
         Death::Other => Failed::ByFault(Refusal::new(
             format!("its compilation failed ({status}): {words}"),

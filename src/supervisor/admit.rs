@@ -24,10 +24,10 @@ impl Supervisor {
         if own.is_some_and(|plugin| plugin.file_hash().is_some()) {
             return Ok(());
         }
+        // Whatever has the name keeps it from others, be it a folder, a link or too large.
         let mut others = self.plugins.iter().filter(|(other, _)| *other != name);
-        let rival = others.find(|(other, plugin)| {
-            other.eq_ignore_ascii_case(name) && plugin.file_hash().is_some()
-        });
+        let rival =
+            others.find(|(other, plugin)| other.eq_ignore_ascii_case(name) && plugin.has_file());
         if let Some((rival, _)) = rival {
             return Err(Refusal::new(
                 format!("its name differs from {rival} only in upper and lower case"),

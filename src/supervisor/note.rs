@@ -45,6 +45,13 @@ pub enum Note {
         /// What it did.
         why: String,
     },
+    /// A version that is kept is made in place of the file's; whether it will run is not known yet.
+    TriedInstead {
+        /// The module of the file, if it could be read.
+        of: Option<ModuleHash>,
+        /// The module that is made.
+        hash: ModuleHash,
+    },
     /// A version that is kept runs in place of the file's.
     StandsIn {
         /// The module of the file, if it could be read.
@@ -93,20 +100,24 @@ impl fmt::Display for Note {
                 "{hash} is in quarantine from before and not run ({why}); replace the file or \
                  release the plugin"
             ),
+            Self::TriedInstead { of: Some(of), hash } => {
+                write!(f, "{hash}, the newest good version that is kept, is tried instead of {of}")
+            }
+            Self::TriedInstead { of: None, hash } => {
+                write!(f, "{hash}, the newest good version that is kept, is tried instead")
+            }
             Self::StandsIn { of: Some(of), hash } => {
-                write!(f, "{hash}, the newest good version that is kept, runs instead of {of}")
+                write!(f, "{hash}, a version that is kept, runs instead of {of}")
             }
             Self::StandsIn { of: None, hash } => {
-                write!(f, "{hash}, the newest good version that is kept, runs instead")
+                write!(f, "{hash}, a version that is kept, runs instead")
             }
             Self::RolledBack { from, to } => write!(
                 f,
                 "rolled back to {to}, which goes on with its state; {from} is in quarantine until \
                  the file changes or the plugin is released"
             ),
-            Self::Refused { hash, refusal } => {
-                write!(f, "{hash} is refused, nothing changes: {refusal}")
-            }
+            Self::Refused { hash, refusal } => write!(f, "{hash} is refused: {refusal}"),
             Self::Stopped => f.write_str("stopped"),
         }
     }

@@ -1,17 +1,19 @@
 //! One plugin: what the folder holds, what the scan shows, and the one thing that is under way.
 //!
-//! `observe.rs` takes the levels in, `reconcile` gives the next order. Neither knows how it came to
-//! the present levels, so every path through lost, late and repeated facts ends in the same place.
+//! `observe.rs` takes the levels in, `target.rs` says which module should run, `reconcile` gives
+//! the next order. None of them knows how it came to the present levels, so every path through
+//! lost, late and repeated facts ends in the same place.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::history::{History, OnQuarantine, RestartPolicy};
+use super::history::{History, RestartPolicy};
 use super::{Action, Desk, Fact, Note, ORDER_REPEAT, Version, Want};
 use crate::plugin::{Generation, ModuleHash, Refusal, Trap};
 
 mod observe;
 mod refused;
+mod target;
 mod view;
 
 use refused::Refused;
@@ -116,8 +118,9 @@ pub(super) struct Plugin {
     refusal: Option<Refusal>,
     /// The quarantined module that the log was told about.
     told: Option<ModuleHash>,
-    /// The kept version of which the log was told that it stands in.
-    stand_in: Option<ModuleHash>,
+    /// The kept version of which the log was told that it is made in place of the file's, and
+    /// whether it was told that it runs.
+    stand_in: Option<(ModuleHash, bool)>,
     /// The trap of this instance is counted.
     counted: Generation,
     /// Instances up to this one that were taken back are counted.
@@ -313,64 +316,13 @@ impl Plugin {
         }
     }
 
-    /// Modules that would do, best first: the file's, the one that ran last, and if either is in
-    /// quarantine those that are kept. What is in quarantine itself will not do.
-    fn all(
-        &self,
-        name: &str,
-        desk: &Desk,
-        policy: RestartPolicy,
-    ) -> impl Iterator<Item = ModuleHash> {
-        let is_bad = |hash: &ModuleHash| desk.quarantine.contains(name, *hash);
-        let (file, ran) = (self.file_hash(), self.good.or(self.kept.ran));
-        let may_stand_in = policy.on_quarantine == OnQuarantine::LastGood
-            && file.into_iter().chain(ran).any(|hash| is_bad(&hash));
-        let kept = if may_stand_in { &*self.kept.good } else { &[] };
-        let all = file.into_iter().chain(ran).chain(kept.iter().copied());
-        all.filter(move |hash| !is_bad(hash))
-    }
-
-    /// Those of them that are not known to be no good.
-    fn candidates(
-        &self,
-        name: &str,
-        desk: &Desk,
-        policy: RestartPolicy,
-    ) -> impl Iterator<Item = ModuleHash> {
-        self.all(name, desk, policy).filter(|hash| !self.refused.is_judged(*hash))
-    }
-
-    /// Whether anything would do if it could only be made.
-    pub(super) fn has_any(&self, name: &str, desk: &Desk, policy: RestartPolicy) -> bool {
-        self.all(name, desk, policy).next().is_some()
-    }
-
-    fn has_candidate(&self, turn: &Turn<'_>) -> bool {
-        self.candidates(turn.name, turn.desk, *turn.policy).next().is_some()
-    }
-
-    /// The module that should run. One that waits for its next attempt lets the others go first,
-    /// and does not disturb what is under way.
-    fn target(&self, turn: &Turn<'_>) -> Option<ModuleHash> {
-        let next = self.next.version().map(|version| version.hash);
-        let mut all = self.candidates(turn.name, turn.desk, *turn.policy);
-        all.find(|hash| {
-            let is_due = |at| at <= turn.now && next.is_none_or(|next| next == *hash);
-            self.refused.retry_at(*hash).is_none_or(is_due)
-        })
-    }
-
-    /// No new instance of this module is made before, if it trapped or could not be made.
-    fn due(&self, hash: ModuleHash) -> Option<Duration> {
-        let trapped = (self.history.hash == Some(hash)).then_some(self.history.restart_at);
-        trapped.max(self.refused.retry_at(hash))
-    }
-
     /// Says once that a kept version is made which has not run under this daemon before.
     fn tell_of_stand_in(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
         let is_other = self.file_hash() != Some(hash) && self.good != Some(hash);
-        if is_other && self.stand_in.replace(hash) != Some(hash) {
-            turn.tell(Note::StandsIn { of: self.file_hash(), hash });
+        let is_told = self.stand_in.is_some_and(|(told, _)| told == hash);
+        if is_other && !is_told {
+            self.stand_in = Some((hash, false));
+            turn.tell(Note::TriedInstead { of: self.file_hash(), hash });
         }
     }
 
@@ -419,12 +371,6 @@ impl Plugin {
             self.ordered.clear(); // should one appear after all, it is stopped then
         }
         turn.order(|name| Action::Stop { name });
-    }
-
-    /// Whether what is in quarantine is in the scan and has not trapped there.
-    fn runs_what_is_bad(&self, turn: &Turn<'_>) -> bool {
-        let running = self.running().filter(|_| self.in_scan() == InScan::Good);
-        running.is_some_and(|version| turn.desk.quarantine.contains(turn.name, version.hash))
     }
 
     fn tell_of_quarantine(&mut self, turn: &mut Turn<'_>) {

@@ -7,8 +7,13 @@ use std::collections::VecDeque;
 use crate::plugin::ModuleHash;
 use crate::plugin::folder::MAX_PLUGINS;
 
-/// Modules that are remembered; the oldest is forgotten first. One for each plugin.
-pub(super) const MAX_QUARANTINED: usize = MAX_PLUGINS;
+/// Modules that are remembered of one name; its oldest is forgotten first, so that a busy plugin
+/// pushes out no other's. As many as there are versions of which the daemon knows anything.
+pub(super) const MAX_OF_ONE: usize = 16;
+
+/// Names, those of plugins that are gone included, as many as there are histories of. The one whose
+/// last module came first is forgotten first.
+const MAX_NAMES: usize = 2 * MAX_PLUGINS;
 
 /// One module.
 #[derive(Debug)]
@@ -43,10 +48,30 @@ impl Quarantine {
         if self.contains(name, hash) {
             return;
         }
-        if self.0.len() == MAX_QUARANTINED {
-            self.0.pop_front();
+        match self.of(name).count() {
+            0 => self.make_room(),
+            MAX_OF_ONE => {
+                let oldest = self.0.iter().position(|entry| entry.name == name);
+                self.0.remove(oldest.expect("they were just counted"));
+            }
+            _ => {}
         }
         self.0.push_back(Entry { name: name.to_owned(), hash, why });
+    }
+
+    /// Room for one more name.
+    fn make_room(&mut self) {
+        let mut newest_first: Vec<&str> = Vec::new();
+        for Entry { name, .. } in self.0.iter().rev() {
+            if !newest_first.contains(&&**name) {
+                newest_first.push(name);
+            }
+        }
+        if newest_first.len() >= MAX_NAMES
+            && let Some(last) = newest_first.pop().map(str::to_owned)
+        {
+            self.release(&last);
+        }
     }
 
     /// Lets every module of that name run again.
@@ -58,9 +83,34 @@ impl Quarantine {
     pub(super) fn release_one(&mut self, name: &str, hash: ModuleHash) {
         self.0.retain(|entry| entry.name != name || entry.hash != hash);
     }
+}
 
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(n: usize) -> ModuleHash {
+        ModuleHash::of(&n.to_le_bytes())
+    }
+
+    /// One busy plugin pushed out what another had, whose bad file then ran again.
+    #[test]
+    fn each_name_has_a_place_of_its_own() {
+        let mut quarantine = Quarantine::default();
+        quarantine.add("quiet", hash(0), "it trapped".into());
+        for n in 0..10 * MAX_PLUGINS {
+            quarantine.add("busy", hash(n), "it trapped".into());
+        }
+        assert!(quarantine.contains("quiet", hash(0)));
+        assert_eq!(quarantine.of("busy").count(), MAX_OF_ONE);
+        assert!(quarantine.contains("busy", hash(10 * MAX_PLUGINS - 1)), "the newest stays");
+        // As many names as are known after a start, in the order of the alphabet.
+        for n in 0..MAX_NAMES {
+            quarantine.add("busy", hash(n), "it trapped".into());
+            quarantine.add(&format!("p{n}"), hash(n), "it trapped".into());
+        }
+        assert!(!quarantine.contains("quiet", hash(0)), "the oldest name goes");
+        assert_eq!(quarantine.of("busy").count(), MAX_OF_ONE);
+        assert_eq!(quarantine.0.len(), MAX_OF_ONE + MAX_NAMES - 1);
     }
 }

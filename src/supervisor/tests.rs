@@ -33,7 +33,9 @@ fn check(script: &str) {
             ["file", text] => supervisor.folder("a", Some(hash(text))).unwrap(),
             ["hold"] => supervisor.hold("a").unwrap(),
             ["let", "go"] => supervisor.let_go("a"),
-            ["release"] => supervisor.release("a").unwrap(),
+            ["release"] => {
+                supervisor.release("a").unwrap();
+            }
             ["restart"] => supervisor.restart("a").unwrap(),
             ["keep", good, "ran", ran] => supervisor.keep("a", vec![hash(good)], Some(hash(ran))),
             ["keep", ref good @ ..] => {
@@ -114,6 +116,7 @@ fn brief(action: &Action) -> String {
             Note::StillQuarantined { hash, .. } => {
                 format!("'still quarantined {}'", letter(*hash))
             }
+            Note::TriedInstead { hash, .. } => format!("'{} instead'", letter(*hash)),
             Note::StandsIn { hash, .. } => format!("'{} stands in'", letter(*hash)),
             Note::RolledBack { from, to } => {
                 format!("'back from {} to {}'", letter(*from), letter(*to))

@@ -221,6 +221,7 @@ fn tank() -> PluginView {
         want: Want::Run,
         state: PluginState::Running,
         reason: None,
+        quarantined: false,
         hash: Some("3f2a1b00".repeat(8)),
         file_hash: Some("3f2a1b00".repeat(8)),
         generation: 3,
@@ -253,6 +254,7 @@ fn blink() -> PluginView {
         file: "blink.wasm".into(),
         state: PluginState::Backoff,
         reason: Some("unreachable in poll at offset 0x2a, cycle 99".into()),
+        quarantined: false,
         hash: None,
         generation: 4,
         polls: 9,
@@ -429,7 +431,7 @@ fn receipts() -> Vec<Entry<Receipt>> {
         ("tank", 1_050, "b", "b", quarantined),
         ("tank", 1_051, "b", "b", Event::Stopped),
         ("blink-led", 1_200, "", "", Event::Held { by: By::Configuration, who: None }),
-        ("tank", 750_000, "", "", Event::Released { by: By::Operator, who: None }),
+        ("tank", 750_000, "", "", Event::Released { by: By::Operator, forgives: true, who: None }),
         ("tank", 750_010, "", "", Event::Removed),
     ];
     let hash = |letter: &str| (!letter.is_empty()).then(|| letter.repeat(64));

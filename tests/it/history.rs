@@ -140,7 +140,8 @@ fn check_details(found: &[Entry<Receipt>]) {
     };
     assert!(reason.contains("env.nonsense") && !remedy.is_empty(), "{reason}; {remedy}");
     let Event::Held { by: By::Operator, who: Some(who) } = event(4) else { panic!() };
-    assert_eq!(event(6), &Event::Released { by: By::Operator, who: Some(who.clone()) });
+    let released = Event::Released { by: By::Operator, forgives: false, who: Some(who.clone()) };
+    assert_eq!(event(6), &released);
     let Event::Trapped { trap, count: 1 } = event(9) else { panic!("{:?}", event(9)) };
     assert_eq!((trap.kind.as_str(), trap.function.as_deref()), ("unreachable", Some("bad")));
     assert!(trap.offset.is_some() && trap.cycle == found[9].what.cycle, "{trap:?}");

@@ -6,7 +6,7 @@ use std::fs;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use camshaft::control::{Event, PluginState, Soundness, VersionView};
+use camshaft::control::{Event, PluginState, PluginView, Soundness, VersionView};
 use camshaft::plugin::ModuleHash;
 
 use crate::daemon::{Daemon, Keys, LIMIT, through, wait};
@@ -298,10 +298,17 @@ fn a_rollback_never_brings_back_what_is_known_to_be_bad() {
     let [good, bad] = good_and_late(&daemon);
     daemon.wait_running("tank", &good);
     let file = || fs::read(daemon.file("tank")).unwrap();
-    // Nothing else is kept, and the file stays as it is.
+    // The one that stands in comes into the file; once said that nothing but the bad one was left.
+    let started = daemon.wait_running("tank", &good).generation;
+    let back = roll_back(&daemon, &["tank"]);
+    assert!(back.status.success(), "{back:?}");
+    assert_eq!(file(), version(1, ""));
+    let view = daemon.wait_for("tank", "good again", |view| view.reason.is_none());
+    assert_eq!((view.hash.as_ref(), view.generation), (Some(&good), started), "it runs on");
+    // Nothing else is kept now, and the file stays as it is.
     let text = refused(&daemon, &["rollback", "tank"]);
     has(&text, &["no other good version", &good[..16], "it runs", &bad[..16], "--even-bad"]);
-    assert_eq!(file(), late(2));
+    assert_eq!(file(), version(1, ""));
     let better = run(&daemon, &version(3, ""));
     let back = roll_back(&daemon, &["tank"]);
     assert!(back.status.success(), "{back:?}");
@@ -317,6 +324,91 @@ fn a_rollback_never_brings_back_what_is_known_to_be_bad() {
     let forced = roll_back(&daemon, &["tank", "--to", &bad[..8], "--even-bad"]);
     assert!(forced.status.success(), "{forced:?}");
     assert_eq!(file(), late(2));
+}
+
+/// A bad version was let out of quarantine before its bytes were there, and they never came.
+#[test]
+fn a_rollback_that_fails_forgives_nothing() {
+    let daemon = Daemon::start(Keys { plugins: PROBATION, ..Keys::default() });
+    let [good, bad] = good_and_late(&daemon);
+    daemon.wait_running("tank", &good);
+    let kept = daemon.state().join("versions/tank");
+    for file in fs::read_dir(kept).unwrap().map(|file| file.unwrap().path()) {
+        if file.to_str().unwrap().ends_with(&format!("{bad}.wasm")) {
+            fs::remove_file(file).unwrap();
+        }
+    }
+    let text = refused(&daemon, &["rollback", "tank", "--to", &bad[..8], "--even-bad"]);
+    has(&text, &["tank stays as it is", &bad[..16]]);
+    let view = view_of(&daemon, &bad);
+    assert_eq!((view.soundness, view.quarantined), (Soundness::Bad, true));
+}
+
+/// The operator held a plugin whose file was in quarantine, and its release let that run again.
+#[test]
+fn a_hold_and_its_release_forgive_nothing() {
+    let restart = ", on_quarantine = 'safe'";
+    let daemon = Daemon::start(Keys { plugins: PROBATION, restart, ..Keys::default() });
+    let [_, bad] = good_and_late(&daemon);
+    let is_out = |view: &PluginView| view.state == PluginState::Quarantined;
+    daemon.wait_for("tank", "quarantined", is_out);
+    let says = |verb: &str| {
+        let output = camshaft(&daemon, &[verb, "tank"]);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(says("hold"), "tank: held\n");
+    has(&says("release"), &["tank: not held any more, quarantined", "camshaft release tank"]);
+    let view = view_of(&daemon, &bad);
+    assert_eq!((view.soundness, view.quarantined), (Soundness::Bad, true));
+    assert_eq!(says("release"), "tank: out of quarantine, running\n");
+    assert!(!view_of(&daemon, &bad).quarantined);
+    // One without a file is forgotten with its hold; its release waited for it to run.
+    says("hold");
+    daemon.remove("tank");
+    daemon.wait_for("tank", "without a file", |view| view.file_hash.is_none());
+    assert_eq!(says("release"), "tank: not held any more; the folder has no file of it\n");
+}
+
+/// The good version's file could not be read at the moment of need, and was whole again soon.
+#[test]
+fn a_good_version_that_cannot_be_read_is_tried_again() {
+    let daemon = Daemon::start(Keys { plugins: PROBATION, ..Keys::default() });
+    let good = run(&daemon, &version(1, ""));
+    let kept = daemon.state().join("versions/tank");
+    let file = fs::read_dir(kept).unwrap().next().unwrap().unwrap().path();
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, "damaged").unwrap();
+    let bad = run(&daemon, &late(2));
+    let view = daemon.wait_for("tank", "without a stand-in", |view| {
+        let reason = view.reason.as_deref().unwrap_or_default();
+        view.quarantined && reason.contains("cannot run instead")
+    });
+    has(&view.reason.unwrap(), &["in quarantine: 3 traps", &good[..16], "it is tried again"]);
+    assert_eq!(view.file_hash.as_ref(), Some(&bad));
+    fs::write(&file, bytes).unwrap();
+    daemon.wait_running("tank", &good);
+    daemon.wait_log("tank", &[&good[..16], "runs instead of", &bad[..16]]);
+}
+
+/// Outputs stayed safe though a good version was kept: the file was refused, and what ran on
+/// trapped later.
+#[test]
+fn a_good_version_takes_the_place_of_what_ran_on_beside_a_refused_file() {
+    let daemon = Daemon::start(Keys { plugins: PROBATION, ..Keys::default() });
+    let good = run(&daemon, &version(1, ""));
+    let bad = run(&daemon, &late(2));
+    let junk = wat("(module (import \"env\" \"nonsense\" (func)) (func (export \"poll\")))");
+    let junk = daemon.drop_in("tank", &junk);
+    daemon.wait_log("tank", &["quarantined", &bad[..16]]);
+    let check = |daemon: &Daemon| {
+        let view = daemon.wait_running("tank", &good);
+        assert_eq!(view.file_hash.as_ref(), Some(&junk));
+        has(&view.reason.unwrap(), &["nonsense", &format!("{} runs instead", &good[..16])]);
+    };
+    check(&daemon);
+    let (_, _, plant) = daemon.stop();
+    check(&Daemon::on(plant));
 }
 
 #[test]
@@ -354,6 +446,12 @@ fn what_is_known_to_be_refused_is_refused_at_once() {
     has(&text, &["in quarantine: 3 traps", "unreachable", "camshaft release tank"]);
     assert_eq!(fs::read(daemon.file("tank")).unwrap(), version(3, ""));
     daemon.wait_running("tank", &better);
+    // A folder keeps its name from others as well.
+    fs::create_dir(daemon.file("Lamp")).unwrap();
+    daemon.wait_log("Lamp", &["is not taken"]);
+    let text = refused(&daemon, &["deploy", module, "--name", "LAMP"]);
+    has(&text, &["its name differs from Lamp only in upper and lower case"]);
+    assert!(!daemon.file("LAMP").exists());
     for name in ["Tank", "TANK"] {
         let text = refused(&daemon, &["deploy", module, "--name", name]);
         has(&text, &["its name differs from tank only in upper and lower case"]);

@@ -17,6 +17,8 @@ pub(super) struct Draft {
     pub(super) ordered: Ordered,
     /// The forces that it ends, with their values, when it ends all of them.
     pub(super) forces: Vec<(String, String)>,
+    /// Whether the version that it brings gets another chance when it lies in the folder.
+    pub(super) forgives: bool,
 }
 
 impl Draft {
@@ -32,7 +34,14 @@ impl Draft {
             failed: None,
             count: 1,
         };
-        Self { plugin: None, old_hash: None, hash: None, ordered, forces: Vec::new() }
+        Self {
+            plugin: None,
+            old_hash: None,
+            hash: None,
+            ordered,
+            forces: Vec::new(),
+            forgives: false,
+        }
     }
 
     /// About a plugin, whose file has these bytes.
@@ -50,6 +59,11 @@ impl Draft {
         let (old, new) = (old, new.map(|new| new.to_string()));
         self.ordered = Ordered { target: Some(name.to_owned()), old, new, ..self.ordered };
         self
+    }
+
+    /// Of a rollback: whether it is to a version that may be bad.
+    pub(super) fn forgiving(self, forgives: bool) -> Self {
+        Self { forgives, ..self }
     }
 
     /// With the terms of a force.

@@ -17,10 +17,6 @@ impl Candidate {
         short(&self.0.hash)
     }
 
-    fn is_present(&self) -> bool {
-        self.0.runs || self.0.in_file
-    }
-
     fn is_bad(&self) -> bool {
         self.0.soundness == Soundness::Bad
     }
@@ -56,7 +52,8 @@ pub(super) fn choose<'k>(
     }
     let list = || kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let Some(to) = to else {
-        let newest = best(kept.iter().filter(|one| !one.is_present()));
+        // One that runs in place of the file's is what is wanted in the file.
+        let newest = best(kept.iter().filter(|one| !one.0.in_file));
         return newest.map(|one| &one.0).ok_or_else(|| {
             format!("no other good version is kept; kept are {}{}", list(), way_out(name, kept))
         });
@@ -66,7 +63,7 @@ pub(super) fn choose<'k>(
         (Some(one), None) if one.is_bad() && !even_bad => Err(format!(
             "version {one}; `camshaft rollback {name} --to {} --even-bad` takes it all the same{}",
             one.short(),
-            match best(kept.iter().filter(|one| !one.is_present())) {
+            match best(kept.iter().filter(|one| !one.0.in_file)) {
                 Some(good) => format!(", and `--to {}` takes the newest good one", good.short()),
                 None => String::new(),
             }
@@ -88,7 +85,7 @@ fn best<'k>(candidates: impl Iterator<Item = &'k Candidate> + Clone) -> Option<&
 
 /// What would work where nothing is chosen by itself.
 fn way_out(name: &str, kept: &[Candidate]) -> String {
-    match kept.iter().find(|one| !one.is_present() || one.0.quarantined) {
+    match kept.iter().find(|one| !one.0.in_file || one.0.quarantined) {
         Some(one) if one.is_bad() => {
             let short = one.short();
             format!("; `camshaft rollback {name} --to {short} --even-bad` takes a bad one")
@@ -137,7 +134,9 @@ mod tests {
         };
         let good = [Good; 3];
         check(&all(["runs file", "", ""], good), "", false, Ok('b'));
-        check(&all(["file", "runs", ""], good), "", false, Ok('a'));
+        // One that stands in for the file's comes into the file.
+        check(&all(["file", "runs", ""], good), "", false, Ok('b'));
+        check(&all(["file quarantine", "runs", ""], [Bad, Good, Bad]), "", false, Ok('b'));
         check(&all(["", "", ""], good), "", false, Ok('c'));
         check(&all(["runs file", "", ""], good), "aa", false, Ok('a'));
         // What is bad is passed over, in doubt only for want of a better one.

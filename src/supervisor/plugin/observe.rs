@@ -49,6 +49,10 @@ impl Plugin {
             if newest == fact.generation {
                 turn.tell(Note::Started(version));
             }
+            if self.stand_in == Some((version.hash, false)) {
+                self.stand_in = Some((version.hash, true));
+                turn.tell(Note::StandsIn { of: self.file_hash(), hash: version.hash });
+            }
         }
         if let Some(trap) = &fact.trap {
             self.trapped(fact.generation, trap, turn);
@@ -120,6 +124,9 @@ impl Plugin {
     }
 
     fn count_trap(&mut self, hash: ModuleHash, trap: &Trap, turn: &mut Turn<'_>) {
+        if self.history.hash != Some(hash) {
+            self.history = History::of(hash);
+        }
         let is_replaced = self.next.version().is_some_and(|next| next.hash != hash);
         match self.history.trapped(turn.now, turn.policy) {
             // It is not restarted unless its successor comes to nothing.

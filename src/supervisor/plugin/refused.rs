@@ -67,10 +67,18 @@ impl Refused {
         self.0.iter().find(|entry| entry.hash == hash)?.retry_at
     }
 
-    /// The newest refusal of a module that is not this one.
-    pub(super) fn other_than(&self, file: Option<ModuleHash>) -> Option<(ModuleHash, &Refusal)> {
+    /// Whether this module is tried again by itself.
+    pub(super) fn is_postponed(&self, hash: ModuleHash) -> bool {
+        self.retry_at(hash).is_some()
+    }
+
+    /// The newest refusal of a module that is not this one, and whether it is tried again.
+    pub(super) fn other_than(
+        &self,
+        file: Option<ModuleHash>,
+    ) -> Option<(ModuleHash, &Refusal, bool)> {
         let newest = self.0.iter().rev().find(|entry| Some(entry.hash) != file);
-        newest.map(|entry| (entry.hash, &entry.refusal))
+        newest.map(|entry| (entry.hash, &entry.refusal, entry.retry_at.is_some()))
     }
 
     /// This module could be made, or is to have another try.

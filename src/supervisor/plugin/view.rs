@@ -31,6 +31,11 @@ impl Plugin {
         }
     }
 
+    /// Whether the folder holds anything under its name.
+    pub(in super::super) fn has_file(&self) -> bool {
+        self.file != File::Gone
+    }
+
     pub(super) fn in_scan(&self) -> InScan {
         match self.seen {
             None => InScan::Nothing,
@@ -106,6 +111,7 @@ impl Plugin {
             last_trap: self.last_trap.as_deref(),
             trapped: self.trapped,
             refusal: self.refusal.as_ref(),
+            is_tried_again: self.file_hash().is_some_and(|hash| self.refused.is_postponed(hash)),
             other_refusal: self.refused.other_than(self.file_hash()),
         }
     }

@@ -1,13 +1,13 @@
 //! Limits, what is refused, and status as JSON.
 
-use super::super::quarantine::MAX_QUARANTINED;
+use super::super::quarantine::MAX_OF_ONE;
 use super::*;
 
 #[test]
 fn what_cannot_be_asked_for_is_refused() {
     let mut supervisor = Supervisor::new(RestartPolicy::default());
     let reason = |result: Result<(), Refusal>| result.unwrap_err().reason;
-    assert_eq!(reason(supervisor.release("a")), "there is no plugin \"a\"");
+    assert_eq!(reason(supervisor.release("a").map(drop)), "there is no plugin \"a\"");
     assert_eq!(reason(supervisor.restart("a")), "there is no plugin \"a\"");
     assert_eq!(reason(supervisor.hold("a/b")), "\"a/b\" is no name for a plugin");
     supervisor.hold("a").unwrap();
@@ -59,7 +59,7 @@ fn a_file_that_is_no_module_takes_no_place() {
 #[test]
 fn the_quarantine_forgets_the_oldest() {
     let mut supervisor = Supervisor::new(RestartPolicy { traps: 1, ..RestartPolicy::default() });
-    for n in 1..=MAX_QUARANTINED as u64 + 3 {
+    for n in 1..=MAX_OF_ONE as u64 + 3 {
         supervisor.folder("a", Some(hash(&n.to_string()))).unwrap();
         supervisor.step(Duration::from_secs(n), &[]);
         supervisor.prepared("a", Generation(n), Ok(()));
@@ -73,8 +73,9 @@ fn the_quarantine_forgets_the_oldest() {
         };
         supervisor.step(Duration::from_secs(n), &[fact]);
     }
-    assert_eq!(supervisor.desk.quarantine.len(), MAX_QUARANTINED);
-    let oldest = supervisor.quarantined("a").remove(0);
+    let mut all = supervisor.quarantined("a");
+    assert_eq!(all.len(), MAX_OF_ONE);
+    let oldest = all.remove(0);
     let why = "it trapped: unreachable, cycle 7".to_owned();
     assert_eq!(oldest, (hash("4"), why));
 }
@@ -105,7 +106,7 @@ fn status_as_json() {
         "want": "run", "state": "backoff", "restart_at_ms": 1600, "file": full_hash,
         "running": {"hash": full_hash, "generation": 2}, "next": null, "good": full_hash,
         "quarantined": false, "quarantine": null,
-        "traps": 2, "refusal": null,
+        "traps": 2, "trapped": full_hash, "refusal": null,
         "last_trap": {"kind": "unreachable", "function": null, "offset": null, "cycle": 7},
     });
     assert_eq!(json, expected);

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::super::quarantine::MAX_QUARANTINED;
+use super::super::quarantine::MAX_OF_ONE;
 use super::*;
 
 /// Any would do; with this one, the rarest things happen often enough.
@@ -142,7 +142,7 @@ impl World {
                 self.held.insert(name, false);
                 self.forgive(name);
             }
-            6 | 10 | 11 if supervisor.restart(name).is_ok() => self.forgive(name),
+            6 | 10..20 if supervisor.restart(name).is_ok() => self.forgive(name),
             7 => self.keep(supervisor, name),
             8 => {
                 self.put(name, OnDisk::Unusable);
@@ -316,10 +316,10 @@ impl World {
             }
             Action::Tell { note: Note::Quarantined { .. }, .. } => self.count("quarantine"),
             Action::Tell { note: Note::Restarting { .. }, .. } => self.count("restart"),
-            Action::Tell { name, note: Note::StandsIn { hash, .. } } => {
+            Action::Tell { note: Note::StandsIn { .. }, .. } => self.count("stands in"),
+            Action::Tell { name, note: Note::TriedInstead { hash, .. } } => {
                 let is_kept = self.kept.get(&*name).is_some_and(|kept| kept.contains(&hash));
                 assert!(is_kept || self.ran.get(&*name) == Some(&hash), "{name}");
-                self.count("stands in");
             }
             Action::Tell { .. } => {}
         }
@@ -389,7 +389,7 @@ impl World {
             let held = self.prepared.iter().filter(|instance| instance.name == name).count();
             assert!(held <= 2, "the daemon is left with {held} instances of {name}");
         }
-        assert!(supervisor.desk.quarantine.len() <= MAX_QUARANTINED);
+        assert!(NAMES.iter().all(|name| supervisor.quarantined(name).len() <= MAX_OF_ONE));
         actions
     }
 

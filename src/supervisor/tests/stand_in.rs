@@ -10,16 +10,16 @@ fn kept_versions_take_the_place_of_a_quarantined_file_one_after_the_other() {
          keep B C   :
          ok 1       : install 1
          see 1      : 'runs 1'
-         see 1 trap : 'quarantined A', 'B stands in', prepare B2
+         see 1 trap : 'quarantined A', 'B instead', prepare B2
          is         : preparing A1 next B2 file quarantined
          ok 2       : install 2
-         see 2      : 'runs 2'
+         see 2      : 'runs 2', 'B stands in'
          is         : running B2 file quarantined
          +90000     :
          keep B C   :
-         see 2 trap : 'quarantined B', 'C stands in', prepare C3
+         see 2 trap : 'quarantined B', 'C instead', prepare C3
          ok 3       : install 3
-         see 3 trap : 'runs 3', 'quarantined C', stop
+         see 3 trap : 'runs 3', 'C stands in', 'quarantined C', stop
          see -      : 'stopped'
          is         : quarantined file quarantined
          +90000     :
@@ -54,9 +54,9 @@ fn after_a_start_the_same_runs_as_before() {
         "recall A   :
          file A     : 'still quarantined A'
          is         : quarantined file quarantined
-         keep B C   : 'B stands in', prepare B1
+         keep B C   : 'B instead', prepare B1
          ok 1       : install 1
-         see 1      : 'runs 1'
+         see 1      : 'runs 1', 'B stands in'
          is         : running B1 file quarantined
          file C     : prepare C2",
     );
@@ -66,9 +66,9 @@ fn after_a_start_the_same_runs_as_before() {
             "{start}
              file bad   :
              is         : refused refusal
-             ran B      : 'B stands in', prepare B1
+             ran B      : 'B instead', prepare B1
              ok 1       : install 1
-             see 1      : 'runs 1'
+             see 1      : 'runs 1', 'B stands in'
              is         : running B1 refusal"
         ));
     }
@@ -100,8 +100,8 @@ fn a_kept_version_that_is_no_good_does_not_stand_in() {
     check(
         "recall A   :
          file A     : 'still quarantined A'
-         keep B C   : 'B stands in', prepare B1
-         fail 1     : 'refused', 'C stands in', prepare C2
+         keep B C   : 'B instead', prepare B1
+         fail 1     : 'refused', 'C instead', prepare C2
          fail 2     : 'refused'
          +90000     :
          is         : quarantined file quarantined",
@@ -116,7 +116,7 @@ fn who_waits_for_the_end_of_recovery_stays_in_quarantine() {
          recall A   :
          file A     :
          keep B     :
-         let go     : 'still quarantined A', 'B stands in', prepare B1",
+         let go     : 'still quarantined A', 'B instead', prepare B1",
     );
 }
 
@@ -136,7 +136,7 @@ fn one_version_of_several_gets_another_chance() {
 fn a_name_is_refused_before_its_file_is_written() {
     let mut supervisor = Supervisor::new(RestartPolicy::default());
     supervisor.folder("tank", Some(hash("A"))).unwrap();
-    supervisor.folder_refused("Pump", Refusal::new("its name", "")).unwrap();
+    supervisor.folder_refused("Pump", Refusal::new("it is a folder", "")).unwrap();
     let check = |supervisor: &Supervisor, name: &str, expected: &str| {
         let found = supervisor.admits_name(name).map_err(|refusal| refusal.reason);
         assert_eq!(found.err().unwrap_or_default(), expected, "{name}");
@@ -144,7 +144,8 @@ fn a_name_is_refused_before_its_file_is_written() {
     check(&supervisor, "tank", "");
     check(&supervisor, "lamp", "");
     check(&supervisor, "Tank", "its name differs from tank only in upper and lower case");
-    check(&supervisor, "pump", "");
+    // It waited for the folder to say the same, and left a file behind.
+    check(&supervisor, "pump", "its name differs from Pump only in upper and lower case");
     check(&supervisor, "..", "\"..\" is no name for a plugin");
     for n in 1..MAX_PLUGINS {
         supervisor.folder(&format!("p{n}"), Some(hash("A"))).unwrap();
@@ -170,9 +171,9 @@ fn what_is_good_stands_in_for_what_ran_as_well() {
              {file}
              {refused}
              is         : running B1 refusal
-             see 1 trap : 'quarantined B', 'A stands in', prepare A{next}
+             see 1 trap : 'quarantined B', 'A instead', prepare A{next}
              ok {next}  : install {next}
-             see {next} : 'runs {next}'
+             see {next} : 'runs {next}', 'A stands in'
              is         : running A{next} refusal"
         ));
     }
@@ -180,7 +181,7 @@ fn what_is_good_stands_in_for_what_ran_as_well() {
     check(
         "recall B   :
          file bad   :
-         keep A ran B : 'A stands in', prepare A1",
+         keep A ran B : 'A instead', prepare A1",
     );
     check(
         "safe       :
@@ -203,7 +204,7 @@ fn a_passing_trouble_is_no_verdict() {
     check(
         "recall A   :
          file A     : 'still quarantined A'
-         keep B     : 'B stands in', prepare B1
+         keep B     : 'B instead', prepare B1
          miss 1     : 'refused', 'retry 100ms'
          is         : backoff file quarantined
          +99        :
@@ -211,18 +212,18 @@ fn a_passing_trouble_is_no_verdict() {
          miss 2     : 'refused', 'retry 200ms'
          restart    : prepare B3
          ok 3       : install 3
-         see 3      : 'runs 3'
+         see 3      : 'runs 3', 'B stands in'
          is         : running B3 file quarantined",
     );
     // Others go first, and who runs by then stays.
     check(
         "recall A   :
          file A     : 'still quarantined A'
-         keep B C   : 'B stands in', prepare B1
-         miss 1     : 'refused', 'retry 100ms', 'C stands in', prepare C2
+         keep B C   : 'B instead', prepare B1
+         miss 1     : 'refused', 'retry 100ms', 'C instead', prepare C2
          +90000     :
          ok 2       : install 2
-         see 2      : 'runs 2'
+         see 2      : 'runs 2', 'C stands in'
          +90000     :
          is         : running C2 file quarantined",
     );
@@ -256,7 +257,7 @@ fn a_restart_tries_again_what_would_stand_in() {
     check(
         "recall A   :
          file A     : 'still quarantined A'
-         keep B     : 'B stands in', prepare B1
+         keep B     : 'B instead', prepare B1
          fail 1     : 'refused'
          is         : quarantined file quarantined
          restart    : prepare B2",

@@ -31,8 +31,31 @@ fn restarts_come_later_and_later_and_end_in_quarantine() {
          file B     : prepare B6
          file A     : 'still quarantined A', discard 6
          hold       :
+         release    :
+         is         : quarantined file quarantined
          release    : prepare A7
          is         : preparing next A7",
+    );
+}
+
+/// The operator held a plugin and released it: what was in quarantine ran again.
+#[test]
+fn the_end_of_a_hold_forgives_nothing() {
+    check(
+        "one trap   :
+         file A     : prepare A1
+         ok 1       : install 1
+         see 1      : 'runs 1'
+         hold       : stop
+         see 1 trap : 'quarantined A'
+         see -      : 'stopped'
+         release    :
+         is         : quarantined file quarantined
+         keep B     : 'B instead', prepare B2
+         hold       : discard 2
+         release    : prepare B3
+         is         : preparing next B3 file quarantined
+         release    : discard 3, prepare A4",
     );
 }
 

@@ -130,7 +130,7 @@ async fn lists_are_json_on_request() {
 async fn orders_say_what_came_of_them() {
     let stage = Stage::set().await;
     stage.prints(&["hold", "tank"], "tank: held\n").await;
-    stage.prints(&["release", "tank"], "tank: running\n").await;
+    stage.prints(&["release", "tank"], "tank: not held any more, running\n").await;
     stage.prints(&["restart", "tank"], "tank: running\n").await;
     stage.prints(&["remove", "tank"], "tank: removed\n").await;
     stage.fails(&["hold", "tank"], "there is no plugin \"tank\"; there are tank, blink").await;

@@ -78,6 +78,7 @@ impl House {
         let seen = news.programs.iter().map(|fact| Seen {
             seat: fact.seat,
             generation: fact.generation,
+            hash: fact.hash,
             trap: fact.trap.clone(),
             standby: fact.standby,
             beaten: fact.beaten.clone(),
@@ -144,13 +145,15 @@ impl House {
         self.supervisor.keep(name, kept.clone(), None);
     }
 
-    /// Modules that ran, as the supervisor knows, and that it is about to see taken back.
+    /// Modules that ran, as the supervisor knows, and that it is about to see taken back in favour of
+    /// others: the same bytes are no others.
     fn banned_now(&self) -> Vec<(&'static str, ModuleHash)> {
         let lost = self.seen.iter().filter_map(|seen| {
             let name = self.seats[usize::from(seen.seat.0)]?;
             let running = self.supervisor.plugin(name)?.running?;
             let beaten = seen.beaten.as_ref()?.generation;
-            (running.generation == beaten).then_some((name, running.hash))
+            let is_judged = running.generation == beaten && running.hash != seen.hash;
+            is_judged.then_some((name, running.hash))
         });
         lost.collect()
     }
@@ -266,7 +269,7 @@ impl House {
         let seat = self.enter(name);
         if !self.is_quiet && self.one_in(20) {
             self.note("compiler killed", name);
-            return Err(Refusal::new("the compiler was killed", "try again"));
+            return Err(Refusal::new("the compiler was killed", "try again").by_accident());
         }
         let settings = self.settings[name].clone();
         let module = self.modules.iter().find(|m| m.hash == hash).expect("one of ours");

@@ -13,7 +13,7 @@ use camshaft::plugin::program::Prepared;
 use camshaft::plugin::world::Seat;
 use camshaft::plugin::{Generation, ModuleHash, Refusal, Settings, Trap};
 use camshaft::scan::{Field, MAX_ORDERS, Order, ProgramFact, Refit, Slot};
-use camshaft::supervisor::{OnQuarantine, RestartPolicy, Supervisor};
+use camshaft::supervisor::{OnQuarantine, Released, RestartPolicy, Supervisor};
 use camshaft::variable::Variable;
 
 use super::guest::{MAY_TRAP, MIX};
@@ -68,6 +68,7 @@ pub struct Ready {
 pub struct Seen {
     pub seat: Seat,
     pub generation: Generation,
+    pub hash: ModuleHash,
     pub trap: Option<Arc<Trap>>,
     pub standby: Option<Generation>,
     pub beaten: Option<Arc<ProgramFact>>,
@@ -198,8 +199,10 @@ impl House {
             }
             11..14 => {
                 self.note("release", name);
-                let _ = self.supervisor.release(name); // unknown names are told so
-                self.banned.retain(|(banned, _)| *banned != name);
+                // Unknown names are told so, and the end of a hold forgives nothing.
+                if let Ok(Released::Forgiven) = self.supervisor.release(name) {
+                    self.banned.retain(|(banned, _)| *banned != name);
+                }
             }
             14..20 => {
                 self.note("restart", name);

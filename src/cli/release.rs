@@ -1,0 +1,111 @@
+//! `camshaft release`: what it has ended, and what the plugin is then.
+//!
+//! It ends a hold, or else a quarantine, and says which of the two it was: a hold that ends
+//! forgives nothing, so that what is held while it is in quarantine needs two.
+
+use super::args::Named;
+use super::outcome::{self, ORDER_TIME};
+use super::screen::Screen;
+use super::{Outcome, client, show};
+use crate::control::{PluginState, PluginView, Want};
+
+/// `camshaft release`.
+pub(super) async fn release(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
+    let client = client(reach);
+    let before = client.plugin(&name).await?;
+    client.act(&name, "release").await?;
+    let judge = |view: Option<&PluginView>| is_over(before.as_ref(), view).then(|| view.cloned());
+    match outcome::watch(&client, &name, ORDER_TIME, judge).await? {
+        Ok(view) => {
+            let text = sentence(&name, before.as_ref(), view.as_ref());
+            Ok(screen.print(&format!("{name}: {text}\n"))?)
+        }
+        Err(seen) => Err(outcome::too_late(&name, "it shall run", seen.as_ref())),
+    }
+}
+
+/// Whether the plugin has come to something. One without a file is forgotten with its hold.
+fn is_over(before: Option<&PluginView>, now: Option<&PluginView>) -> bool {
+    let Some(now) = now else { return true };
+    if now.want == Want::Hold {
+        return false;
+    }
+    let is_other = before.is_none_or(|before| before.state != now.state);
+    let is_new = is_other && now.state != PluginState::Preparing;
+    now.state == PluginState::Running || is_new || now.file_hash.is_none()
+}
+
+/// What has ended, and what is so.
+fn sentence(name: &str, before: Option<&PluginView>, now: Option<&PluginView>) -> String {
+    let was_held = before.is_some_and(|before| before.want == Want::Hold);
+    let was_bad = before.is_some_and(|before| before.quarantined);
+    let Some(now) = now.filter(|now| now.file_hash.is_some() || now.reason.is_some()) else {
+        return match was_held {
+            true => "not held any more; the folder has no file of it".into(),
+            false => "the folder has no file of it".into(),
+        };
+    };
+    let state = show::name(now.state);
+    match (was_held, was_bad) {
+        (true, _) if now.quarantined => format!(
+            "not held any more, {state}; its file is still in quarantine, and another `camshaft \
+             release {name}` lets it run"
+        ),
+        (true, _) => format!("not held any more, {state}"),
+        (false, true) => format!("out of quarantine, {state}"),
+        (false, false) => state.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::outcome::tests::view;
+    use super::*;
+    use PluginState::{Held, Preparing, Quarantined, Running};
+
+    fn held(state: PluginState) -> PluginView {
+        PluginView { want: Want::Hold, ..view(state) }
+    }
+
+    fn bad(view: PluginView) -> PluginView {
+        PluginView { quarantined: true, ..view }
+    }
+
+    fn gone(view: PluginView) -> PluginView {
+        PluginView { file_hash: None, hash: None, ..view }
+    }
+
+    /// One that had no file was waited for until the limit.
+    #[test]
+    fn a_release_is_over_when_the_plugin_has_come_to_something() {
+        let check = |before: PluginView, now: Option<PluginView>, expected| {
+            assert_eq!(is_over(Some(&before), now.as_ref()), expected, "{now:?}");
+        };
+        check(held(Held), Some(held(Held)), false);
+        check(held(Held), Some(view(Preparing)), false);
+        check(held(Held), Some(view(Running)), true);
+        check(held(Held), Some(bad(view(Quarantined))), true);
+        check(bad(view(Quarantined)), Some(bad(view(Quarantined))), false);
+        check(gone(held(Held)), None, true);
+        check(gone(held(Held)), Some(gone(view(Held))), true);
+    }
+
+    #[test]
+    fn what_a_release_has_ended_is_said() {
+        let check = |before: PluginView, now: Option<PluginView>, expected: &str| {
+            assert_eq!(sentence("tank", Some(&before), now.as_ref()), expected, "{now:?}");
+        };
+        check(held(Held), Some(view(Running)), "not held any more, running");
+        check(
+            bad(held(Held)),
+            Some(bad(view(Quarantined))),
+            "not held any more, quarantined; its file is still in quarantine, and another \
+             `camshaft release tank` lets it run",
+        );
+        check(bad(view(Quarantined)), Some(view(Running)), "out of quarantine, running");
+        check(view(Running), Some(view(Running)), "running");
+        let none = "not held any more; the folder has no file of it";
+        check(gone(held(Held)), None, none);
+        check(gone(held(Held)), Some(gone(view(Held))), none);
+    }
+}

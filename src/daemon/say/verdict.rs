@@ -1,0 +1,43 @@
+//! What the log says of the supervisor's notes: of the file or of which version, and what goes on.
+//!
+//! A sentence is true when it is said: what runs is asked for at that moment.
+
+use crate::plugin::{ModuleHash, Refusal, Trap};
+use crate::supervisor::{Note, State, Supervisor};
+
+/// Logs what the supervisor finds notable.
+pub(in crate::daemon) fn tell(name: &str, note: &Note, supervisor: &Supervisor) {
+    let view = supervisor.plugin(name);
+    let file = view.as_ref().and_then(|view| view.file);
+    // What is said of another version than the file's must not be said of the file.
+    let who = |hash: ModuleHash| match file == Some(hash) {
+        true => format!("{name}.wasm"),
+        false => format!("{name}: version {hash}"),
+    };
+    match note {
+        Note::Started(_) | Note::Stopped => tracing::info!(plugin = name, "{name}: {note}"),
+        Note::Refused { hash, refusal: Refusal { reason, remedy, .. } } => {
+            let who = who(*hash);
+            let is_running = view.is_some_and(|view| view.state == State::Running);
+            let rest = if is_running { "what ran before goes on" } else { "nothing of it runs" };
+            tracing::warn!(plugin = name, reason, "{who} is refused: {reason}; {remedy}; {rest}");
+        }
+        Note::Retrying { .. } | Note::TriedInstead { .. } => {
+            tracing::warn!(plugin = name, "{name}: {note}");
+        }
+        Note::StandsIn { .. } => tracing::error!(plugin = name, "{name}: {note}"),
+        Note::StillQuarantined { .. } => tracing::error!(plugin = name, "{name}.wasm: {note}"),
+        Note::Restarting { .. } | Note::Quarantined { .. } | Note::RolledBack { .. } => {
+            let runs = || view.as_ref()?.running.map(|version| version.hash);
+            let who = match note {
+                Note::Quarantined { hash, .. } | Note::RolledBack { from: hash, .. } => Some(*hash),
+                _ => runs(),
+            }
+            .map_or_else(|| name.to_owned(), who);
+            match view.as_ref().and_then(|view| view.last_trap).map(Trap::explained) {
+                Some(trap) => tracing::error!(plugin = name, trap, "{who}: {trap}: {note}"),
+                None => tracing::error!(plugin = name, "{who}: {note}"),
+            }
+        }
+    }
+}

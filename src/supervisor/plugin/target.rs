@@ -1,0 +1,72 @@
+//! Which module of a plugin should run: the file's, what ran before, or one that is kept.
+//!
+//! Read off the levels like everything else. When it is made and ordered is decided in `plugin.rs`.
+
+use std::time::Duration;
+
+use super::super::Desk;
+use super::super::history::{OnQuarantine, RestartPolicy};
+use super::view::InScan;
+use super::{Plugin, Turn};
+use crate::plugin::ModuleHash;
+
+impl Plugin {
+    /// Modules that would do, best first: the file's, the one that ran last, and if either is in
+    /// quarantine those that are kept. What is in quarantine itself will not do.
+    fn all(
+        &self,
+        name: &str,
+        desk: &Desk,
+        policy: RestartPolicy,
+    ) -> impl Iterator<Item = ModuleHash> {
+        let is_bad = |hash: &ModuleHash| desk.quarantine.contains(name, *hash);
+        let (file, ran) = (self.file_hash(), self.good.or(self.kept.ran));
+        let may_stand_in = policy.on_quarantine == OnQuarantine::LastGood
+            && file.into_iter().chain(ran).any(|hash| is_bad(&hash));
+        let kept = if may_stand_in { &*self.kept.good } else { &[] };
+        let all = file.into_iter().chain(ran).chain(kept.iter().copied());
+        all.filter(move |hash| !is_bad(hash))
+    }
+
+    /// Those of them that are not known to be no good.
+    pub(super) fn candidates(
+        &self,
+        name: &str,
+        desk: &Desk,
+        policy: RestartPolicy,
+    ) -> impl Iterator<Item = ModuleHash> {
+        self.all(name, desk, policy).filter(|hash| !self.refused.is_judged(*hash))
+    }
+
+    /// Whether anything would do if it could only be made.
+    pub(in super::super) fn has_any(&self, name: &str, desk: &Desk, policy: RestartPolicy) -> bool {
+        self.all(name, desk, policy).next().is_some()
+    }
+
+    pub(super) fn has_candidate(&self, turn: &Turn<'_>) -> bool {
+        self.candidates(turn.name, turn.desk, *turn.policy).next().is_some()
+    }
+
+    /// The module that should run. One that waits for its next attempt lets the others go first,
+    /// and does not disturb what is under way.
+    pub(super) fn target(&self, turn: &Turn<'_>) -> Option<ModuleHash> {
+        let next = self.next.version().map(|version| version.hash);
+        let mut all = self.candidates(turn.name, turn.desk, *turn.policy);
+        all.find(|hash| {
+            let is_due = |at| at <= turn.now && next.is_none_or(|next| next == *hash);
+            self.refused.retry_at(*hash).is_none_or(is_due)
+        })
+    }
+
+    /// No new instance of this module is made before, if it trapped or could not be made.
+    pub(super) fn due(&self, hash: ModuleHash) -> Option<Duration> {
+        let trapped = (self.history.hash == Some(hash)).then_some(self.history.restart_at);
+        trapped.max(self.refused.retry_at(hash))
+    }
+
+    /// Whether what is in quarantine is in the scan and has not trapped there.
+    pub(super) fn runs_what_is_bad(&self, turn: &Turn<'_>) -> bool {
+        let running = self.running().filter(|_| self.in_scan() == InScan::Good);
+        running.is_some_and(|version| turn.desk.quarantine.contains(turn.name, version.hash))
+    }
+}
