@@ -269,6 +269,7 @@ impl Daemon {
 
     /// The scan has taken over what it was ordered. Drivers that were replaced end here.
     pub(super) fn refitted(&mut self, refit: Refit) {
+        self.roster.follow_refused();
         if let Some(Field { points, gone, .. }) = refit.field {
             for gone in gone {
                 let points = Arc::clone(&points);

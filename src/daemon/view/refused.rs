@@ -6,7 +6,7 @@
 use super::super::Daemon;
 use super::super::roster::Roster;
 use crate::control::RefusedView;
-use crate::plugin::refused::{Counted, Why};
+use crate::plugin::refused::{Refusals, Why};
 use crate::scan::{ProgramFact, Snapshot};
 
 /// What a program was refused.
@@ -27,9 +27,9 @@ impl Daemon {
         let tally = entry.and_then(|(entry, fact)| entry.refused(fact.generation));
         let Some(tally) = tally else { return Refused::default() };
         let (entries, others) = (tally.entries(), tally.others());
-        let is_denied = others > 0 || entries.iter().any(|entry| entry.first.is_denial());
-        let calls = entries.iter().map(|counted| view(counted, &self.roster)).collect();
-        Refused { calls, others, is_denied }
+        let is_denied = others.denials > 0 || entries.iter().any(|entry| entry.first.is_denial());
+        let calls = entries.iter().map(|refusals| view(refusals, &self.roster)).collect();
+        Refused { calls, others: others.denials + others.absences, is_denied }
     }
 
     /// The outputs that this plugin owned last and that are nobody's now, although it runs.
@@ -50,8 +50,8 @@ pub(in crate::daemon) fn is_polled(name: &str, roster: &Roster, news: &Snapshot)
     news.programs.iter().any(|fact| fact.seat == entry.seat && is_polled(fact))
 }
 
-fn view(counted: &Counted, roster: &Roster) -> RefusedView {
-    let Counted { first, count, last_cycle } = counted;
+fn view(refusals: &Refusals, roster: &Roster) -> RefusedView {
+    let Refusals { first, count, last_cycle } = refusals;
     let owner = match first.why {
         Why::Owned(seat) => roster.name(seat),
         _ => None,
