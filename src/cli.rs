@@ -84,7 +84,7 @@ impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         match &error {
             Error::Unreachable(_) => Self::new(Exit::Unreachable, error.to_string()),
-            Error::Failed(_) | Error::Strange(..) => {
+            Error::Failed(_) | Error::Ended(_) | Error::Strange(..) => {
                 Self::new(Exit::Failure, legible(&error.to_string()))
             }
         }
@@ -265,8 +265,15 @@ async fn watch(client: &Client, screen: &mut Screen) -> Outcome {
 }
 
 async fn plugins(list: List, screen: &mut Screen) -> Outcome {
-    let views = client(list.reach).plugins().await?;
-    Ok(screen.show(&views[..], list.json, show::plugins)?)
+    let client = client(list.reach);
+    if list.json {
+        let views = client.plugins().await?;
+        return Ok(screen.show(&views[..], true, show::plugins)?);
+    }
+    // Numbers of programs that nobody polls are nothing to go by.
+    let view = client.status().await?;
+    let text = show::stall(&view, screen.paint) + &show::plugins(&view.plugins, screen.paint);
+    Ok(screen.print(&text)?)
 }
 
 async fn history(History { name, limit, list }: History, screen: &mut Screen) -> Outcome {
@@ -364,8 +371,14 @@ async fn fault(
     };
     let mut injection = serde_json::Map::from_iter(settings);
     injection.insert("kind".into(), kind.as_str().into());
+    // What has a time of its own ends by itself.
+    let until = match injection.get("for").map(|time| (time.as_str(), time)) {
+        Some((Some(time), _)) => format!("for {time}"),
+        Some((None, time)) => format!("for {time}"),
+        None => format!("until `camshaft fault {device} --clear`"),
+    };
     client.inject(device, &injection.into()).await?;
-    Ok(screen.print(&format!("{device}: {kind} until `camshaft fault {device} --clear`\n"))?)
+    Ok(screen.print(&format!("{device}: {kind} {until}\n"))?)
 }
 
 fn completions(shell: clap_complete::Shell) -> Outcome {

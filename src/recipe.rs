@@ -25,7 +25,7 @@ use anyhow::Context;
 use crate::image::{Inputs, Quality, Value};
 use crate::plugin::compile::{Artifact, Workshop};
 use crate::plugin::program::{Preparation, Program, Request};
-use crate::plugin::refused::Why;
+use crate::plugin::refused::{Keeper, Why};
 use crate::plugin::stop::{Lane, Timekeeper, now_ns};
 use crate::plugin::world::{Line, LogSink, Message, Seat, World};
 use crate::plugin::{Generation, Limits, ModuleHash, Settings, read_module};
@@ -239,7 +239,7 @@ fn words(line: &Line) -> String {
     match &line.message {
         Message::Said { text, .. } => text.as_str().into(),
         Message::Dropped(count) => format!("({count} lines over the log rate were dropped)"),
-        Message::Refused(call) => format!("({})", call.words(None)),
+        Message::Refused(call) => format!("({})", call.words(Keeper::Unknown)),
         Message::OthersRefused { .. } => "(more calls were refused)".into(),
     }
 }

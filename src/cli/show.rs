@@ -38,12 +38,7 @@ pub(super) fn status(view: &StatusView, paint: Paint) -> String {
         ("cycle", view.cycle.to_string()),
         ("overruns", format!("{}, cycles missed {}", view.overruns, view.missed)),
     ];
-    if let Some(stall) = &view.stalled {
-        let label = paint.with(Style::Bad, "scan    ");
-        let (since, exit) = (age_ms(stall.since_ms), age_ms(stall.exit_in_ms));
-        text += &format!("{label}  STANDS for {since}, {}\n", legible(&stall.doing));
-        text += &format!("{label}  outputs of devices are safe; it ends in {exit} if it goes on\n");
-    }
+    text += &stall(view, paint);
     if let Some(why) = &view.config_refused {
         let label = paint.with(Style::Bad, "config  ");
         text += &format!("{label}  REFUSED, the last good one stays in force\n");
@@ -87,6 +82,18 @@ pub(super) fn status(view: &StatusView, paint: Paint) -> String {
         + &devices(&view.devices, paint)
         + "\n"
         + &plugins(&view.plugins, paint)
+}
+
+/// That the scan stands, if it does: two lines.
+pub(super) fn stall(view: &StatusView, paint: Paint) -> String {
+    let Some(stall) = &view.stalled else { return String::new() };
+    let label = paint.with(Style::Bad, "scan    ");
+    let (since, exit) = (age_ms(stall.since_ms), age_ms(stall.exit_in_ms));
+    let doing = legible(&stall.doing);
+    format!(
+        "{label}  STANDS for {since}, {doing}\n\
+         {label}  outputs of devices are safe; it ends in {exit} if it goes on\n"
+    )
 }
 
 /// Recovery and retained values: a line for each that concerns this machine.

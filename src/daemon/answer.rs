@@ -180,10 +180,10 @@ impl Daemon {
         injection: serde_json::Value,
         reply: oneshot::Sender<Reply>,
     ) {
-        match serde_json::from_value::<Injection>(injection) {
+        match Injection::from_json(injection) {
             Ok(injection) => self.command(device, Command::Inject(injection), reply),
             Err(error) => {
-                let _ = reply.send(Err(Failure::new(Code::Invalid, error.to_string())));
+                let _ = reply.send(Err(Failure::new(Code::Invalid, error)));
             }
         }
     }

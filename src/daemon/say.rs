@@ -17,7 +17,7 @@ use super::view::is_polled;
 use crate::control::SwapView;
 use crate::driver::{Delivery, Fault};
 use crate::image::PointId;
-use crate::plugin::refused::{MAX_ENTRIES, RefusedCall, Why};
+use crate::plugin::refused::{Keeper, MAX_ENTRIES, RefusedCall, Why};
 use crate::plugin::world::{Level, Line, Message};
 use crate::plugin::{Refusal, Trap};
 use crate::scan::Snapshot;
@@ -269,16 +269,19 @@ impl Daemon {
     /// Logs the first call of a kind that a guest was refused, with the code that it gets.
     fn say_refused(&self, name: &str, cycle: u64, refused: &RefusedCall) {
         let (call, code) = (refused.call, refused.code());
-        let owner = match refused.why {
-            Why::Owned(seat) => self.roster.name(seat).map(|owner| &**owner),
-            _ => None,
+        let name_of = |seat| self.roster.name(seat).map(|owner| &**owner);
+        let owner = refused.owner().and_then(name_of);
+        let keeper = match owner {
+            Some(owner) => Keeper::Program(owner),
+            None if self.config.declares(refused.name.as_str()) => Keeper::Configuration,
+            None => Keeper::Unknown,
         };
+        let about = Some(legible(refused.name.as_str())).filter(|about| !about.is_empty());
         let (point, variable) = match refused.why.is_about_variable() {
-            true => (None, Some(legible(refused.name.as_str()))),
-            false => (Some(legible(refused.name.as_str())), None),
+            true => (None, about.as_deref()),
+            false => (about.as_deref(), None),
         };
-        let (point, variable) = (point.as_deref(), variable.as_deref());
-        let words = legible(&refused.words(owner));
+        let words = legible(&refused.words(keeper));
         let words = match refused.why {
             Why::NoPoint => format!("{words}; {}", self.remedy_of_no_point(refused.name.as_str())),
             _ => words,

@@ -210,9 +210,8 @@ impl Guest {
                 *owner = Some(seat);
                 self.rights.claimed[id.index()] = true;
                 if before.is_none() {
-                    self.world.as_ref().inspect(|world| {
-                        self.tally.end(Why::Owned(seat), &world.points[id].name);
-                    });
+                    let points = Arc::clone(&self.world().points);
+                    self.tally.end(Why::Owned(seat), &points[id].name);
                 }
                 return true;
             }

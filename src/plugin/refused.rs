@@ -100,6 +100,48 @@ impl Why {
     }
 }
 
+/// Who has what a program was refused, as far as whoever shows the call knows.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Keeper<'a> {
+    /// Nothing is known of that.
+    #[default]
+    Unknown,
+    /// This other program owns the output, or wrote the variable last and runs.
+    Program(&'a str),
+    /// No other program that runs.
+    Nobody,
+    /// The configuration declares the variable.
+    Configuration,
+}
+
+impl<'a> Keeper<'a> {
+    fn name(self) -> Option<&'a str> {
+        match self {
+            Self::Program(name) => Some(name),
+            Self::Unknown | Self::Nobody | Self::Configuration => None,
+        }
+    }
+
+    /// How a variable gets another type: a cold restart forgets it, but whoever writes it then
+    /// first makes it anew, so the order of the steps counts.
+    fn way_out(self, is: VariableKind, asked: VariableKind) -> String {
+        match self {
+            Self::Unknown => format!(
+                "hold whoever writes it as {is}, see `camshaft vars`, then `camshaft restart \
+                 --cold`"
+            ),
+            Self::Program(name) => format!(
+                "{name} writes it as {is}: hold {name} or deploy one that writes {asked}, then \
+                 `camshaft restart --cold`"
+            ),
+            Self::Nobody => {
+                "nobody else writes it, so `camshaft restart --cold` forgets it".to_owned()
+            }
+            Self::Configuration => "the configuration declares it so".to_owned(),
+        }
+    }
+}
+
 /// A call that was refused.
 #[derive(Debug, Clone)]
 pub struct RefusedCall {
@@ -117,6 +159,14 @@ impl RefusedCall {
         self.why.code() as i32
     }
 
+    /// Who owned the output at the first of these calls.
+    pub fn owner(&self) -> Option<Seat> {
+        match self.why {
+            Why::Owned(seat) => Some(seat),
+            _ => None,
+        }
+    }
+
     /// Whether the program is kept from something.
     pub fn is_denial(&self) -> bool {
         self.why.is_denial()
@@ -130,15 +180,17 @@ impl RefusedCall {
             && (is_any_name || self.name.as_str() == name && (!is_about_call || self.call == call))
     }
 
-    /// What was refused, after the plugin's name and a colon; `owner` is whose the output is.
-    pub fn words(&self, owner: Option<&str>) -> String {
+    /// What was refused, after the plugin's name and a colon.
+    pub fn words(&self, keeper: Keeper<'_>) -> String {
         let (call, name, code) = (self.call, self.name.as_str(), self.code());
-        let owner = owner.unwrap_or("another plugin");
         match self.why {
             Why::NotGranted => {
                 format!("{name} is not granted to it; its writes are refused with code {code}")
             }
-            Why::Owned(_) => format!("{name} belongs to {owner}; writes are refused with code 5"),
+            Why::Owned(_) => {
+                let owner = keeper.name().unwrap_or("another plugin");
+                format!("{name} belongs to {owner}; writes are refused with code 5")
+            }
             Why::NotFinite => {
                 format!("what it gives {name} is no finite number; it keeps its value")
             }
@@ -170,8 +222,8 @@ impl RefusedCall {
             ),
             Why::VariableType(is, asked) => format!(
                 "the variable {name} has another type, {is} and not {asked}; {call} is refused \
-                 with code {code}; `camshaft restart --cold` forgets variables that no \
-                 [[variable]] declares"
+                 with code {code}; {}",
+                keeper.way_out(is, asked)
             ),
             Why::NoVariable => {
                 format!("there is no variable {name} yet; {call} is refused with code {code}")

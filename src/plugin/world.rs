@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::image::{Direction, Inputs, PointId, Points, Quality};
-use crate::variable::{MAX_NAME_BYTES, Variables};
+use crate::image::{Direction, Inputs, Points, Quality};
+use crate::variable::Variables;
 
 use super::Grant;
 use super::overlay::{Overlay, make_safe};
@@ -187,7 +187,7 @@ pub struct World {
     pub driven: Vec<u8>,
     /// What stands over the values of devices and programs.
     pub overlay: Overlay,
-    /// Who owns each output, by [`PointId`].
+    /// Who owns each output, by [`PointId`](crate::image::PointId).
     pub owners: Vec<Option<Seat>>,
     /// All variables.
     pub variables: Variables,

@@ -6,7 +6,7 @@
 use super::super::Daemon;
 use super::super::roster::Roster;
 use crate::control::RefusedView;
-use crate::plugin::refused::{Refusals, Why};
+use crate::plugin::refused::{Keeper, Refusals, RefusedCall};
 use crate::scan::{ProgramFact, Snapshot};
 
 /// What a program was refused.
@@ -22,14 +22,37 @@ pub(super) struct Refused {
 
 impl Daemon {
     /// What the instance of this plugin that is in the scan was refused.
-    pub(super) fn refused(&self, name: &str, fact: Option<&ProgramFact>) -> Refused {
+    pub(super) fn refused(
+        &self,
+        name: &str,
+        fact: Option<&ProgramFact>,
+        news: &Snapshot,
+    ) -> Refused {
         let entry = self.roster.get(name).zip(fact);
         let tally = entry.and_then(|(entry, fact)| entry.refused(fact.generation));
         let Some(tally) = tally else { return Refused::default() };
         let (entries, others) = (tally.entries(), tally.others());
         let is_denied = others.denials > 0 || entries.iter().any(|entry| entry.first.is_denial());
-        let calls = entries.iter().map(|refusals| view(refusals, &self.roster)).collect();
+        let view = |refusals: &Refusals| {
+            let keeper = self.keeper(name, &refusals.first, news);
+            view(refusals, keeper)
+        };
+        let calls = entries.iter().map(view).collect();
         Refused { calls, others: others.denials + others.absences, is_denied }
+    }
+
+    /// Who has what this plugin was refused.
+    fn keeper(&self, name: &str, call: &RefusedCall, news: &Snapshot) -> Keeper<'_> {
+        let (roster, wanted) = (&self.roster, call.name.as_str());
+        if let Some(seat) = call.owner() {
+            return roster.name(seat).map_or(Keeper::Unknown, |owner| Keeper::Program(owner));
+        }
+        // A name without a value waits for its `[[variable]]` to count.
+        if self.config.declares(wanted) || news.variables.read(wanted).is_none() {
+            return Keeper::Configuration;
+        }
+        let other = writer(wanted, news, roster).filter(|writer| *writer != name);
+        other.map_or(Keeper::Nobody, Keeper::Program)
     }
 
     /// The outputs that this plugin owned last and that are nobody's now, although it runs.
@@ -43,6 +66,16 @@ impl Daemon {
     }
 }
 
+/// The plugin that runs and wrote this variable last.
+pub(in crate::daemon) fn writer<'r>(
+    variable: &str,
+    news: &Snapshot,
+    roster: &'r Roster,
+) -> Option<&'r str> {
+    let writer = roster.maker(news.variables.written_last(variable)?.by)?;
+    is_polled(writer, roster, news).then_some(writer)
+}
+
 /// Whether the plugin runs, and has run for a poll at least.
 pub(in crate::daemon) fn is_polled(name: &str, roster: &Roster, news: &Snapshot) -> bool {
     let Some(entry) = roster.get(name) else { return false };
@@ -50,17 +83,13 @@ pub(in crate::daemon) fn is_polled(name: &str, roster: &Roster, news: &Snapshot)
     news.programs.iter().any(|fact| fact.seat == entry.seat && is_polled(fact))
 }
 
-fn view(refusals: &Refusals, roster: &Roster) -> RefusedView {
+fn view(refusals: &Refusals, keeper: Keeper<'_>) -> RefusedView {
     let Refusals { first, count, last_cycle } = refusals;
-    let owner = match first.why {
-        Why::Owned(seat) => roster.name(seat),
-        _ => None,
-    };
     RefusedView {
         call: first.call.into(),
         code: first.code(),
         name: first.name.as_str().into(),
-        words: first.words(owner.map(|name| &**name)),
+        words: first.words(keeper),
         count: *count,
         last_cycle: *last_cycle,
     }

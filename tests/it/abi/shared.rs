@@ -51,7 +51,7 @@ fn two() -> Rig {
 fn denials(rig: &mut Rig) -> Vec<(Seat, Seat)> {
     let mut denials = Vec::new();
     while let Ok(line) = rig.log.pop() {
-        let Message::Refused(call) = line.message else { panic!("unexpected: {line:?}") };
+        let Message::Refused(call) = &line.message else { panic!("unexpected: {line:?}") };
         match call.why {
             Why::Owned(owner) => {
                 assert_eq!(call.name.as_str(), "out.count");
