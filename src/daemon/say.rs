@@ -216,11 +216,6 @@ impl Daemon {
         }
     }
 
-    /// The name of a point, which may have gone since somebody spoke of it.
-    fn point(&self, id: PointId) -> &str {
-        self.config.points.get(id).map_or("a point that is gone", |point| &point.name)
-    }
-
     /// Logs what a guest or its treatment has to say.
     pub(super) fn say(&self, line: &Line) {
         let Some(name) = self.roster.name(line.seat) else { return };

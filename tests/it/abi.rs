@@ -183,11 +183,8 @@ fn said(line: &Line) -> String {
 
 /// Whether these tests look at what is said of a call that was refused for this reason.
 fn is_about_rights(why: Why) -> bool {
-    match why {
-        Why::NoPoint | Why::NotFinite | Why::NotGranted | Why::Owned(_) => true,
-        Why::VariableNotGranted | Why::VariableQuota => true,
-        _ => false,
-    }
+    let is_point = matches!(why, Why::NoPoint | Why::NotFinite | Why::NotGranted | Why::Owned(_));
+    is_point || matches!(why, Why::VariableNotGranted | Why::VariableQuota)
 }
 
 /// What a call answers before it was made.

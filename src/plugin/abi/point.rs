@@ -2,8 +2,6 @@
 //!
 //! Reading and writing by address, which version 0 has, is in `abi.rs`.
 
-use std::sync::Arc;
-
 use super::{Code, Memory, Outcome, name};
 use crate::image::{Direction, PointId, Unfit, Value};
 use crate::plugin::guest::{Guest, Phase};
