@@ -98,6 +98,11 @@ impl Reload {
         }
     }
 
+    /// Whether variables of the file wait for a restart: their names are kept for them.
+    pub(super) fn has_reserved(&self) -> bool {
+        self.has_reserved
+    }
+
     /// What the file says that waits for a restart.
     pub(super) fn waiting(&self) -> &[String] {
         &self.waiting

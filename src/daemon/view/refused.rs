@@ -47,8 +47,9 @@ impl Daemon {
         if let Some(seat) = call.owner() {
             return roster.name(seat).map_or(Keeper::Unknown, |owner| Keeper::Program(owner));
         }
-        // A name without a value waits for its `[[variable]]` to count.
-        if self.config.declares(wanted) || news.variables.read(wanted).is_none() {
+        // A name without a value may wait for a `[[variable]]` that counts after a restart.
+        let is_absent = news.variables.read(wanted).is_none();
+        if self.config.declares(wanted) || is_absent && self.reload.has_reserved() {
             return Keeper::Configuration;
         }
         let other = writer(wanted, news, roster).filter(|writer| *writer != name);
