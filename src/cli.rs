@@ -159,7 +159,9 @@ async fn ask(verb: Verb) -> Outcome {
     let mut screen = Screen::new();
     let screen = &mut screen;
     match verb {
-        Verb::Check { files, json } => check::check(&files, json, screen).await,
+        Verb::Check { files, config, json } => {
+            check::check(files, config.as_deref(), json, screen).await
+        }
         Verb::Status { watch: true, list } => watch(&client(list.reach), screen).await,
         Verb::Status { list, .. } => status(list, screen).await,
         Verb::Plugins(list) => plugins(list, screen).await,
@@ -185,7 +187,7 @@ async fn ask(verb: Verb) -> Outcome {
         Verb::Unforce(what) => force::unforce(what, screen).await,
         Verb::Forces(list) => force::forces(list, screen).await,
         Verb::Fault { device, kind, settings, reach, .. } => {
-            fault(&device, kind, settings, &client(reach), screen).await
+            force::fault(&device, kind, settings, &client(reach), screen).await
         }
         Verb::Modbus(verb) => modbus::modbus(verb, screen).await,
         Verb::Run { .. }
@@ -215,12 +217,22 @@ fn run(config: &Path, no_plugins: bool) -> Outcome {
 
 /// Runs a module against recipes.
 fn test(what: &Test) -> Outcome {
-    let Test { module, recipes, budget, json } = what;
-    let workshop = workshop(Limits::default())?;
+    let Test { module, recipes, budget, config, json } = what;
+    let workshop = workshop(limits(config.as_deref())?)?;
     let report = recipe::run(&workshop, module, recipes, *budget).map_err(failure)?;
     Screen::new().show(&report, *json, |report, _| format!("{report}\n"))?;
     // The message is empty because all has been said.
     if report.is_good() { Ok(()) } else { Err(Failed::new(Exit::Failure, "")) }
+}
+
+/// The limits of a configuration, or the default ones.
+///
+/// # Errors
+/// When that configuration is wrong.
+fn limits(config: Option<&Path>) -> Result<Limits, Failed> {
+    let Some(file) = config else { return Ok(Limits::default()) };
+    let config = config::load(file).map_err(|e| Failed::new(Exit::Config, e.to_string()))?;
+    Ok(config.plugins.limits)
 }
 
 /// What compiles modules for verbs that work without a daemon.
@@ -272,7 +284,7 @@ async fn plugins(list: List, screen: &mut Screen) -> Outcome {
     }
     // Numbers of programs that nobody polls are nothing to go by.
     let view = client.status().await?;
-    let text = show::stall(&view, screen.paint) + &show::plugins(&view.plugins, screen.paint);
+    let text = remark::stall(&view, screen.paint) + &show::plugins(&view.plugins, screen.paint);
     Ok(screen.print(&text)?)
 }
 
@@ -356,29 +368,6 @@ async fn set(name: &str, value: Value, client: &Client, screen: &mut Screen) -> 
         Failed { message: failed.message + note, ..failed }
     })?;
     Ok(screen.print(&format!("{name}: set to {value}{note}\n"))?)
-}
-
-async fn fault(
-    device: &str,
-    kind: Option<String>,
-    settings: Vec<(String, serde_json::Value)>,
-    client: &Client,
-    screen: &mut Screen,
-) -> Outcome {
-    let Some(kind) = kind else {
-        client.clear(device).await?;
-        return Ok(screen.print(&format!("{device}: sound again\n"))?);
-    };
-    let mut injection = serde_json::Map::from_iter(settings);
-    injection.insert("kind".into(), kind.as_str().into());
-    // What has a time of its own ends by itself.
-    let until = match injection.get("for").map(|time| (time.as_str(), time)) {
-        Some((Some(time), _)) => format!("for {time}"),
-        Some((None, time)) => format!("for {time}"),
-        None => format!("until `camshaft fault {device} --clear`"),
-    };
-    client.inject(device, &injection.into()).await?;
-    Ok(screen.print(&format!("{device}: {kind} {until}\n"))?)
 }
 
 fn completions(shell: clap_complete::Shell) -> Outcome {

@@ -7,8 +7,8 @@
 //! or the rights is found out by those who use them.
 //!
 //! Read on in `file.rs` (all keys), `points.rs` and `layout.rs` (the image), `grant.rs` (who may do
-//! what), `check.rs` (ranges and defaults), `change.rs` (what differs after a reload), `disk.rs`
-//! (the file).
+//! what), `check.rs` (ranges and defaults), `change.rs` (what differs after a reload), `note.rs`
+//! (what is lawful and nearly surely a slip), `disk.rs` (the file).
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::driver::MAX_DEVICES;
-use crate::image::Points;
+use crate::image::{PointId, Points};
 use crate::log;
 use crate::plugin::{self, Compiler, Grant, Limits, SwapPolicy, VariableGrant};
 use crate::retain::{OnCorrupt, OnReadonly};
@@ -32,6 +32,7 @@ mod driver;
 mod file;
 mod grant;
 mod layout;
+mod note;
 mod points;
 mod problem;
 mod read;
@@ -43,6 +44,7 @@ mod tests;
 mod word;
 
 pub use change::{Change, Effect, How, Place, changes, has_other_field};
+pub use note::notes;
 pub use problem::{Problem, Problems};
 pub use recovery::RecoverySettings;
 
@@ -217,6 +219,11 @@ impl Config {
             },
             |(_, settings)| settings.clone(),
         )
+    }
+
+    /// Whether the plugin `name` may write this output.
+    pub fn may_write(&self, name: &str, output: PointId) -> bool {
+        self.settings(name).outputs.allows(output)
     }
 }
 

@@ -40,7 +40,7 @@ use tokio::time::Instant;
 
 use crate::clock::{Clock, MonotonicClock};
 use crate::config::Config;
-use crate::control::{Call, Reply, SwapView};
+use crate::control::{Call, Reply, SwapView, Who};
 use crate::log;
 use crate::plugin::folder::Change;
 use crate::plugin::program::Request;
@@ -59,7 +59,7 @@ use device::Devices;
 use folder::PluginFolder;
 use force::Forces;
 use keep::Store;
-use loader::{Loaded, Loader, Module};
+use loader::{Loaded, Loader};
 use record::Record;
 use recovery::Recovery;
 use reload::{Cause, Reload};
@@ -83,7 +83,7 @@ enum Event {
     /// A shadow run wants to be fed.
     Feed(Feed),
     /// A module was not even put into the folder.
-    TurnedAway { name: String, hash: ModuleHash, refusal: Refusal },
+    TurnedAway { name: String, hash: ModuleHash, refusal: Refusal, who: Option<Who> },
     /// Somebody asks for something.
     Call(Call),
     /// An order was carried out, or not; whoever gave it has not heard it yet.
@@ -144,8 +144,8 @@ impl Daemon {
                 Event::Folder(change) => self.folder_changed(change),
                 Event::Loaded(loaded) => self.loaded(*loaded),
                 Event::Feed(feed) => self.take_feed(feed),
-                Event::TurnedAway { name, hash, refusal } => {
-                    self.record.refused(&name, Some(hash), &refusal);
+                Event::TurnedAway { name, hash, refusal, who } => {
+                    self.record.turned_away(&name, hash, &refusal, who);
                 }
                 Event::Call(call) => self.answer(call),
                 Event::Obeyed(obeyed) => self.obeyed(*obeyed),
@@ -164,6 +164,7 @@ impl Daemon {
 
     fn loaded(&mut self, loaded: Loaded) {
         self.tell_of_shadow(&loaded);
+        self.say_notes(&loaded);
         loaded.lines.iter().for_each(|line| self.say(line));
         if let Some(remains) = loaded.remains {
             self.bury_unborn(&loaded.name, loaded.hash, *remains);
@@ -232,7 +233,7 @@ impl Daemon {
                 let module = self.module(&name, hash);
                 let Some(entry) = self.roster.enter(&name) else {
                     let refusal = Refusal::new("all seats are taken", "remove another plugin");
-                    self.supervisor.prepared(&name, generation, Err(refusal));
+                    self.supervisor.prepared(&name, generation, Err(refusal.by_accident()));
                     return;
                 };
                 let (name, seat) = (name.into(), entry.seat);
@@ -295,6 +296,7 @@ impl Daemon {
         self.tell_of_owners();
         self.tell_of_lacks();
         self.settle_forces();
+        self.pursue_audit();
         self.forget_the_gone();
         self.keep_the_good();
         self.tell_the_manager();
@@ -310,7 +312,7 @@ impl Daemon {
             Return::Refused(prepared, refusal) => {
                 let program = &prepared.program;
                 let refusal = refusal.unwrap_or_else(|| {
-                    Refusal::new("the scan did not take it", "it is being stopped")
+                    Refusal::new("the scan did not take it", "it is being stopped").by_accident()
                 });
                 self.supervisor.prepared(&program.name, program.generation, Err(refusal));
                 self.bury(prepared.program);
@@ -346,8 +348,7 @@ impl Daemon {
             used.extend(view.good);
             used.extend([view.running, view.next].into_iter().flatten().map(|v| v.hash));
         }
-        self.roster.modules.values_mut().for_each(Module::lighten);
-        self.roster.modules.retain(|hash, _| used.contains(hash));
+        self.roster.keep_modules(&used);
     }
 
     fn settings(&self, name: &str) -> Settings {

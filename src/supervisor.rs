@@ -193,8 +193,14 @@ pub struct View<'a> {
     pub traps: u64,
     /// The last of them.
     pub last_trap: Option<&'a Trap>,
+    /// The version that trapped then, if that is known.
+    pub trapped: Option<ModuleHash>,
     /// Why the file as it is now was not taken over.
     pub refusal: Option<&'a Refusal>,
+    /// The version that could not be made last, of those that would run in place of the file, and
+    /// why.
+    #[serde(skip)]
+    pub other_refusal: Option<(ModuleHash, &'a Refusal)>,
 }
 
 /// Who may run. See the module's head.
@@ -316,7 +322,8 @@ impl Supervisor {
         if view.want == Want::Hold {
             return Err(Refusal::new(format!("{name} is held"), "release it first"));
         }
-        if view.state == State::Quarantined {
+        let has_any = plugin.has_any(name, &self.desk, self.policy);
+        if view.state == State::Quarantined && !has_any {
             return Err(Refusal::new(format!("{name} is in quarantine"), "release it instead"));
         }
         plugin.restart();

@@ -470,14 +470,17 @@ mod tests {
             random.shuffle(&mut all);
             let is_kept = |name: &str| name.len() % 2 == 1;
             let (mut variables, mut expected) = (Variables::default(), Variables::default());
+            let write = |into: &mut Variables, name: &str, n: i32| {
+                let (maker, at) = (Maker::program(1 + n as u64), Duration::from_secs(n as u64));
+                into.write_as(maker, name, Variable::Int(n)).unwrap();
+                into.commit_as(maker, at);
+            };
             for (name, n) in all.iter().zip(0..) {
-                variables.write(name, Variable::Int(n)).unwrap();
+                write(&mut variables, name, n);
                 if is_kept(name) {
-                    expected.write(name, Variable::Int(n)).unwrap();
+                    write(&mut expected, name, n);
                 }
             }
-            variables.commit();
-            expected.commit();
             let mut copy = variables.clone();
             variables.retain(is_kept);
             variables.write("same length", Variable::Int(1)).unwrap();
@@ -487,6 +490,9 @@ mod tests {
             for found in [&variables, &copy] {
                 assert!(found.iter().eq(expected.iter()), "{found:?}");
                 assert!(all.iter().all(|name| found.read(name) == expected.read(name)));
+                let written = |of: &Variables, name: &str| of.written_last(name);
+                assert!(all.iter().all(|name| written(found, name) == written(&expected, name)));
+                assert_eq!(found.makers, expected.makers);
             }
         }
     }

@@ -26,6 +26,12 @@
  * between two cycles when a new version of the file takes over). All of them take and return
  * nothing. Inputs stand still during a poll; what a poll writes takes effect when it returns, and
  * nothing of it when it traps. `../tank/tank.c` is a complete example.
+ *
+ * In C++ a global object with a constructor needs this as well, or the linker has all constructors
+ * run in each poll, which `camshaft check` notes. With a libc, -mexec-model=reactor does it.
+ *
+ *     extern "C" void __wasm_call_ctors(void);
+ *     CAMSHAFT_EXPORT("_initialize") void initialize(void) { __wasm_call_ctors(); }
  */
 #ifndef CAMSHAFT_H
 #define CAMSHAFT_H

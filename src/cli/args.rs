@@ -93,9 +93,12 @@ pub(super) enum Verb {
     /// Check configurations and modules without running anything
     #[command(after_help = CHECK_HELP)]
     Check {
-        /// Configurations and modules
-        #[arg(value_name = "FILE", default_value = CONFIG)]
+        /// Configurations and modules [default: the one of --config, or config/camshaft.toml]
+        #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
+        /// Compare modules with the limits of this configuration
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
         /// Print JSON, for programs
         #[arg(long)]
         json: bool,
@@ -274,6 +277,9 @@ pub(super) struct Test {
     #[arg(long, value_name = "TIME", default_value = "2500us",
         value_parser = humantime::parse_duration)]
     pub(super) budget: Duration,
+    /// Allow the limits of this configuration instead of the defaults
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,

@@ -1,8 +1,11 @@
 //! `camshaft check`: configurations and modules, judged without running anything.
 //!
 //! The judging is done elsewhere: by the configuration's loader, and for modules by the compile
-//! worker, because they may be hostile. This collects verdicts and prints them.
+//! worker, because they may be hostile. This chooses the limits that count, looks whether the
+//! files of plugins are there, collects verdicts and prints them.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -12,10 +15,14 @@ use super::screen::Screen;
 use super::table::Style;
 use super::unit::bytes;
 use super::{Exit, Failed, Outcome, workshop};
-use crate::config;
+use crate::config::{self, Config};
 use crate::plugin::check::Report;
+use crate::plugin::compile::Workshop;
 use crate::plugin::{Limits, Refusal, read_module};
-use crate::text::legible;
+use crate::text::{legible, nearest};
+
+/// Names that are read from a plugin folder: more than there can be plugins, by far.
+const MAX_LISTED: usize = 100_000;
 
 /// What was found about one file.
 #[derive(Debug, Serialize)]
@@ -43,10 +50,17 @@ enum Verdict {
     },
     /// A module.
     Module {
+        /// The configuration whose limits it was compared with; `null` for the default ones.
+        limits_of: Option<String>,
         /// What it is, if it can be used.
         report: Option<Report>,
         /// Why not.
         refusal: Option<Refusal>,
+        /// What is worth knowing although it can be used.
+        notes: Vec<String>,
+        /// With which limits, in words.
+        #[serde(skip)]
+        text: String,
     },
     /// No file.
     Unreadable {
@@ -55,11 +69,28 @@ enum Verdict {
     },
 }
 
-/// Checks `files` and prints what was found.
-pub(super) async fn check(files: &[PathBuf], json: bool, screen: &mut Screen) -> Outcome {
+/// What modules are compared with.
+struct Measure {
+    workshop: Workshop,
+    /// The configuration that it is from.
+    file: Option<String>,
+    words: String,
+}
+
+/// Checks `files`, or the usual configuration if there are none, and prints what was found.
+pub(super) async fn check(
+    mut files: Vec<PathBuf>,
+    config: Option<&Path>,
+    json: bool,
+    screen: &mut Screen,
+) -> Outcome {
+    if files.is_empty() {
+        files.push(config.unwrap_or(Path::new(CONFIG)).to_path_buf());
+    }
+    let measure = measure(&files, config)?;
     let mut findings = Vec::new();
-    for file in files {
-        findings.push(examine(file).await?);
+    for file in &files {
+        findings.push(examine(file, &measure).await);
     }
     if json {
         screen.json(&findings)?;
@@ -79,13 +110,46 @@ pub(super) async fn check(files: &[PathBuf], json: bool, screen: &mut Screen) ->
     }
 }
 
-async fn examine(file: &Path) -> Result<Finding, Failed> {
-    let (ok, verdict) = if file.extension().is_some_and(|name| name == "toml") {
-        config(file)
-    } else {
-        module(file).await?
+fn is_config(file: &Path) -> bool {
+    file.extension().is_some_and(|name| name == "toml")
+}
+
+/// What the modules among `files` are to be compared with: what `said` says, or the only
+/// configuration among them, or else the default limits.
+///
+/// # Errors
+/// When the configuration that was said for this is wrong.
+fn measure(files: &[PathBuf], said: Option<&Path>) -> Result<Measure, Failed> {
+    let mut configs = files.iter().filter(|file| is_config(file));
+    let (file, words) = match (said, configs.next(), configs.next()) {
+        (Some(file), ..) => (Some(file), ""),
+        (None, Some(only), None) => (Some(&**only), ", because that configuration is wrong"),
+        (None, None, _) => (None, ""),
+        (None, Some(_), Some(_)) => (None, ", because --config names none of the configurations"),
     };
-    Ok(Finding { file: file.display().to_string(), ok, verdict })
+    let loaded = file.map(|file| (file, config::load(file)));
+    let mut workshop = workshop(Limits::default())?;
+    match loaded {
+        Some((file, Ok(config))) => {
+            workshop.limits = config.plugins.limits;
+            workshop.compiler = config.plugins.compiler;
+            let file = file.display().to_string();
+            let words = format!("with the limits of {file}");
+            Ok(Measure { workshop, file: Some(file), words })
+        }
+        Some((_, Err(problems))) if said.is_some() => {
+            Err(Failed::new(Exit::Config, problems.to_string()))
+        }
+        _ => Ok(Measure { workshop, file: None, words: format!("with the default limits{words}") }),
+    }
+}
+
+async fn examine(file: &Path, measure: &Measure) -> Finding {
+    let (ok, verdict) = match is_config(file) {
+        true => config(file),
+        false => module(file, measure).await,
+    };
+    Finding { file: file.display().to_string(), ok, verdict }
 }
 
 /// Loads a configuration as the daemon would.
@@ -93,7 +157,9 @@ fn config(file: &Path) -> (bool, Verdict) {
     match config::load(file) {
         Ok(config) => {
             let (problems, text) = (Vec::new(), String::new());
-            (true, Verdict::Config { problems, notes: notes(&config), text })
+            let mut notes = missing_files(&config);
+            notes.extend(config::notes(&config));
+            (true, Verdict::Config { problems, notes, text })
         }
         Err(problems) => {
             let text = problems.to_string();
@@ -102,25 +168,58 @@ fn config(file: &Path) -> (bool, Verdict) {
     }
 }
 
-/// What the machine does not have yet.
-fn notes(config: &config::Config) -> Vec<String> {
+/// What of the plugins the machine does not have yet.
+fn missing_files(config: &Config) -> Vec<String> {
     let dir = &config.plugins.dir;
     let shown = dir.display();
-    let note = format!("plugins.dir: there is no {shown} yet; it is created at the start");
-    (!dir.exists()).then_some(note).into_iter().collect()
+    let held = match plugins_in(dir) {
+        Ok(held) => held,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return vec![format!(
+                "plugins.dir: there is no {shown} yet; it is created at the start"
+            )];
+        }
+        Err(error) => return vec![format!("plugins.dir: {shown} cannot be read: {error}")],
+    };
+    let declared: BTreeSet<&str> = config.programs.iter().map(|(name, _)| &**name).collect();
+    let others: Vec<&str> =
+        held.iter().map(|name| &**name).filter(|name| !declared.contains(name)).collect();
+    let missing = config.programs.iter().filter(|(name, _)| !held.contains(name));
+    let note = |name: &str| {
+        let hint = match nearest(name, others.iter().copied()) {
+            Some(near) => format!("; {near}.wasm is there, which has no entry"),
+            None => String::new(),
+        };
+        format!("plugin[{name}]: there is no {name}.wasm in {shown}{hint}")
+    };
+    missing.map(|(name, _)| note(name)).collect()
 }
 
-/// Lets the compile worker look at a module, with the limits of the contract.
-async fn module(file: &Path) -> Result<(bool, Verdict), Failed> {
-    let workshop = workshop(Limits::default())?;
+/// The names of the plugins in a folder; hidden files are none.
+fn plugins_in(dir: &Path) -> io::Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for entry in std::fs::read_dir(dir)?.take(MAX_LISTED) {
+        let file = entry?.file_name();
+        let name = file.to_str().and_then(|file| file.strip_suffix(".wasm"));
+        names.extend(name.filter(|name| !name.starts_with('.')).map(str::to_owned));
+    }
+    Ok(names)
+}
+
+/// Lets the compile worker look at a module.
+async fn module(file: &Path, measure: &Measure) -> (bool, Verdict) {
+    let Measure { workshop, file: limits_of, words } = measure;
     let bytes = match read_module(file, &workshop.limits) {
         Ok(bytes) => bytes,
-        Err(error) => return Ok((false, Verdict::Unreadable { error: error.to_string() })),
+        Err(error) => return (false, Verdict::Unreadable { error: error.to_string() }),
     };
-    Ok(match workshop.check(&bytes).await {
-        Ok(report) => (true, Verdict::Module { report: Some(report), refusal: None }),
-        Err(refusal) => (false, Verdict::Module { report: None, refusal: Some(refusal) }),
-    })
+    let (report, refusal) = match workshop.check(&bytes).await {
+        Ok(report) => (Some(report), None),
+        Err(refusal) => (None, Some(refusal)),
+    };
+    let notes = report.iter().flat_map(|report| &report.notes).map(ToString::to_string).collect();
+    let (ok, limits_of, text) = (report.is_some(), limits_of.clone(), words.clone());
+    (ok, Verdict::Module { limits_of, report, refusal, notes, text })
 }
 
 fn words(finding: &Finding, screen: &Screen) -> String {
@@ -132,20 +231,23 @@ fn words(finding: &Finding, screen: &Screen) -> String {
             let lines = text.lines().map(|line| format!("  {}\n", legible(line)));
             format!("{file}: {bad}\n{}", lines.collect::<String>())
         }
-        Verdict::Config { notes, .. } => {
-            let lines = notes.iter().map(|note| format!("  note: {}\n", legible(note)));
-            format!("{file}: {good}\n{}", lines.collect::<String>())
+        Verdict::Config { notes, .. } => format!("{file}: {good}\n{}", lines_of(notes)),
+        Verdict::Module { report: Some(report), notes, text, .. } => {
+            let (text, report) = (legible(text), legible(&describe(report)));
+            format!("{file}: {good} {text}; {report}\n{}", lines_of(notes))
         }
-        Verdict::Module { report: Some(report), .. } => {
-            format!("{file}: {good}; {}\n", legible(&describe(report)))
-        }
-        Verdict::Module { refusal: Some(refusal), .. } => {
-            let Refusal { reason, remedy } = refusal;
-            format!("{file}: {bad}; {}\n  {}\n", legible(reason), legible(remedy))
+        Verdict::Module { refusal: Some(refusal), text, .. } => {
+            let Refusal { reason, remedy, .. } = refusal;
+            let (text, reason, remedy) = (legible(text), legible(reason), legible(remedy));
+            format!("{file}: {bad} {text}; {reason}\n  {remedy}\n")
         }
         Verdict::Unreadable { error } => format!("{file}: {bad}; {}\n", legible(error)),
         Verdict::Module { .. } => format!("{file}: {good}\n"),
     }
+}
+
+fn lines_of(notes: &[String]) -> String {
+    notes.iter().map(|note| format!("  note: {}\n", legible(note))).collect()
 }
 
 fn describe(report: &Report) -> String {

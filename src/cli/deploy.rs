@@ -2,15 +2,16 @@
 //!
 //! They change a file in the daemon's folder and then watch the plugin until its fate is known.
 
+use std::cell::Cell;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::args::{Deploy, Named, Rollback};
+use super::args::{Deploy, Named, Rollback, Waiting};
 use super::outcome::{self, Fate, ORDER_TIME};
-use super::remark::{self, refusals};
+use super::remark::{self, losses, refusals};
 use super::screen::Screen;
 use super::{Exit, Failed, Outcome, client, show};
 use crate::control::client::Client;
@@ -19,6 +20,10 @@ use crate::text::legible;
 
 /// No daemon takes more; how much less the one that is asked takes, it says itself.
 const MOST_MODULE_BYTES: u64 = 1 << 30;
+
+/// A file that has been neither the one before nor ours for so long was put there by somebody else
+/// after ours.
+const REPLACED: Duration = Duration::from_secs(3);
 
 /// `camshaft deploy`.
 pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
@@ -31,16 +36,15 @@ pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
     let module = read(&what.file).map_err(|error| named(&error))?;
     let before = client.plugin(&name).await?;
     let hash = client.deploy(&name, module.into()).await?;
-    let hopes = Hopes { limit: what.outcome.timeout, to_the_end: what.outcome.wait };
+    let wait = Wait::new(&client, &name, &hash, &what.outcome, before.as_ref());
     let runs = |view: &PluginView| view.state == PluginState::Running;
     let same = |view: &PluginView| view.hash.as_ref() == Some(&hash);
-    if let Some(view) = before.filter(|view| runs(view) && same(view)) {
+    if let Some(view) = before.as_ref().filter(|view| runs(view) && same(view)) {
         let version = show::short(&hash);
-        screen
-            .print(&format!("{name}: version {version} runs already{}\n", on_probation(&view)))?;
-        return hopes.wait_for_proof(&client, &view, &hash, screen).await;
+        screen.print(&format!("{name}: version {version} runs already{}\n", on_probation(view)))?;
+        return wait.for_proof(view, screen).await;
     }
-    hopes.wait_for_fate(&client, &name, &hash, screen).await
+    wait.for_fate(screen).await
 }
 
 /// The bytes of a module, wherever they come from: a pipe is as good as a file.
@@ -57,9 +61,9 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
 /// `camshaft rollback`.
 pub(super) async fn roll_back(what: Rollback, screen: &mut Screen) -> Outcome {
     let client = client(what.reach);
+    let before = client.plugin(&what.name).await?;
     let hash = client.roll_back(&what.name, what.to.as_deref(), what.even_bad).await?;
-    let hopes = Hopes { limit: what.outcome.timeout, to_the_end: what.outcome.wait };
-    hopes.wait_for_fate(&client, &what.name, &hash, screen).await
+    Wait::new(&client, &what.name, &hash, &what.outcome, before.as_ref()).for_fate(screen).await
 }
 
 /// `camshaft remove`.
@@ -75,75 +79,110 @@ pub(super) async fn remove(Named { name, reach }: Named, screen: &mut Screen) ->
     }
 }
 
-/// How long to wait, and for what.
-#[derive(Debug, Clone, Copy)]
-struct Hopes {
-    /// For a program that shall run; and beyond the time that its probation takes.
-    limit: Duration,
-    /// Whether the end of the probation is waited for.
-    to_the_end: bool,
+/// Waiting for what becomes of a version.
+struct Wait<'w> {
+    client: &'w Client,
+    name: &'w str,
+    hash: &'w str,
+    how: &'w Waiting,
+    /// Traps of the plugin before the order, and what was in its file.
+    traps: u64,
+    before: Option<&'w str>,
 }
 
-impl Hopes {
-    /// Waits until the bytes with this hash run, or it is known that they do not.
-    async fn wait_for_fate(
-        self,
-        client: &Client,
-        name: &str,
-        hash: &str,
-        screen: &mut Screen,
-    ) -> Outcome {
-        let version = show::short(hash);
+impl<'w> Wait<'w> {
+    /// For a version that was ordered when the plugin was as in `before`.
+    fn new(
+        client: &'w Client,
+        name: &'w str,
+        hash: &'w str,
+        how: &'w Waiting,
+        before: Option<&'w PluginView>,
+    ) -> Self {
+        let traps = before.map_or(0, |view| view.traps);
+        let before = before.and_then(|view| view.file_hash.as_deref());
+        Self { client, name, hash, how, traps, before }
+    }
+
+    /// Waits until the bytes run, or it is known that they do not.
+    async fn for_fate(self, screen: &mut Screen) -> Outcome {
+        let (name, version) = (self.name, show::short(self.hash));
+        let replaced = Cell::new(None);
         let judge = |view: Option<&PluginView>| {
             let view = view?;
-            Some((outcome::fate(view, hash)?, view.clone()))
+            let fate = outcome::fate(view, self.hash, self.traps);
+            Some((fate.or_else(|| self.replaced(view, &replaced))?, view.clone()))
         };
-        let found = outcome::watch(client, name, self.limit, judge).await?;
+        let found = outcome::watch(self.client, name, self.how.timeout, judge).await?;
         let (fate, view) = found.map_err(|seen| {
             outcome::too_late(name, &format!("version {version} shall run"), seen.as_ref())
         })?;
         match fate {
             Fate::Runs(swap) => {
                 let swap = swap.map(|swap| format!("  {}\n", show::swap(&swap)));
-                let refused = refusals(&view);
-                let refused = refused.iter().map(|refusal| format!("  refused: {refusal}\n"));
                 screen.print(&format!(
                     "{name}: version {version} runs{}\n{}{}",
                     on_probation(&view),
                     swap.unwrap_or_default(),
-                    refused.collect::<String>()
+                    lacks(&view)
                 ))?;
-                self.wait_for_proof(client, &view, hash, screen).await
+                self.for_proof(&view, screen).await
             }
-            Fate::Held => Ok(screen.print(&format!(
-                "{name}: version {version} is in place but held; \
-                 `camshaft release {name}` lets it run\n"
-            ))?),
+            Fate::Held => {
+                let held = format!("in place but held; `camshaft release {name}` lets it run");
+                match self.how.wait {
+                    false => Ok(screen.print(&format!("{name}: version {version} is {held}\n"))?),
+                    true => Err(failed(name, version, "is not proved", &format!("it is {held}"))),
+                }
+            }
             Fate::Failed(reason) => Err(failed(name, version, "does not run", &reason)),
+            Fate::Trapped(trap) => Err(failed(name, version, "has trapped", &trap)),
         }
     }
 
+    /// That the file has been another one for a while than the one before and ours.
+    fn replaced(&self, view: &PluginView, since: &Cell<Option<Instant>>) -> Option<Fate> {
+        let file = view.file_hash.as_deref();
+        if file.is_none() || file == self.before || file == Some(self.hash) {
+            since.set(None);
+            return None;
+        }
+        let first = since.get().unwrap_or_else(Instant::now);
+        since.set(Some(first));
+        let why = "another version was put into the file meanwhile";
+        (first.elapsed() >= REPLACED).then(|| Fate::Failed(why.into()))
+    }
+
     /// Waits for the end of the probation, if that is wanted.
-    async fn wait_for_proof(
-        self,
-        client: &Client,
-        view: &PluginView,
-        hash: &str,
-        screen: &mut Screen,
-    ) -> Outcome {
-        let Some(left) = view.probation_left.filter(|_| self.to_the_end) else { return Ok(()) };
-        let (name, version) = (&view.name, show::short(hash));
-        let limit = self.limit + Duration::from_millis(left.ms);
-        let judge = |seen: Option<&PluginView>| outcome::proof(seen, hash, view.generation);
-        match outcome::watch(client, name, limit, judge).await? {
-            Ok(Ok(())) => Ok(screen.print(&format!("{name}: version {version} is proved\n"))?),
-            Ok(Err(why)) => Err(failed(name, version, "has failed on probation", &why)),
+    async fn for_proof(self, view: &PluginView, screen: &mut Screen) -> Outcome {
+        let (name, version) = (self.name, show::short(self.hash));
+        let Some(left) = view.probation_left.filter(|_| self.how.wait) else { return Ok(()) };
+        let period = self.client.status().await?.period_us;
+        // Whichever takes longer; a scan that is late takes longer than it should.
+        let polls = Duration::from_micros(period * u64::from(view.every) * left.polls);
+        let limit = self.how.timeout + 2 * polls.max(Duration::from_millis(left.ms));
+        let since = (view.generation, self.traps);
+        let judge = |seen: Option<&PluginView>| outcome::proof(seen, self.hash, since);
+        match outcome::watch(self.client, name, limit, judge).await? {
+            Ok(Ok(view)) => {
+                let lacks = lacks(&view);
+                let but = if lacks.is_empty() { "" } else { ", but:" };
+                Ok(screen.print(&format!("{name}: version {version} is proved{but}\n{lacks}"))?)
+            }
+            Ok(Err(why)) => Err(failed(name, version, "is not proved", &why)),
             Err(seen) => {
                 let wanted = format!("version {version} shall prove itself");
                 Err(outcome::too_late(name, &wanted, seen.as_ref()))
             }
         }
     }
+}
+
+/// What a version is refused or has lost, a line each.
+fn lacks(view: &PluginView) -> String {
+    let lost = losses(view).into_iter().map(|loss| format!("  lost: {loss}\n"));
+    let refused = refusals(view).into_iter().map(|refusal| format!("  refused: {refusal}\n"));
+    lost.chain(refused).collect()
 }
 
 fn failed(name: &str, version: &str, how: &str, why: &str) -> Failed {

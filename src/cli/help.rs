@@ -5,10 +5,14 @@
 
 /// Below the help of `check`.
 pub(super) const CHECK_HELP: &str = "\
-A file whose name ends in .toml is a configuration, every other one a module.
+A file whose name ends in .toml is a configuration, every other one a module. Modules are compared
+with the limits of --config, or of the one configuration among the files, or else with the default
+limits; the output says with which. A note is about something lawful that is nearly surely a slip,
+such as two points in one place; it does not change the exit code.
 
-Example:
-  camshaft check config/camshaft.toml plugins/*.wasm";
+Examples:
+  camshaft check config/camshaft.toml plugins/*.wasm
+  camshaft check --config /etc/camshaft/camshaft.toml build/v2.wasm";
 
 /// Below the help of `deploy`.
 pub(super) const DEPLOY_HELP: &str = "\
@@ -31,8 +35,8 @@ are listed, and then those whose number in the row is a power of two.
 
 Each order (set, force, deploy, hold and so on) is there with the user who gave it and the value
 before and after, under the name of the plugin, point, variable or device that it is about. Behind
-sudo the user is root. A script that gives the same order all the time has 20 lines at first and
-then one every 10 minutes, which says for how many orders it stands.
+sudo the user is root. Scripts may give some orders all the time (set, restart, fault): each target
+has 20 lines then, and one more every 10 minutes, which says for how many orders it stands.
 
 Examples:
   camshaft history
@@ -140,8 +144,9 @@ Examples:
 
 /// Below the help of `test`.
 pub(super) const TEST_HELP: &str = "\
-Example:
-  camshaft test plugins/tank.wasm plugins/tank/tank.recipe.json";
+Examples:
+  camshaft test plugins/tank.wasm plugins/tank/tank.recipe.json
+  camshaft test --config /etc/camshaft/camshaft.toml build/v2.wasm v2.recipe.json";
 
 /// Below the help of `completions`.
 pub(super) const COMPLETIONS_HELP: &str = "\

@@ -49,10 +49,11 @@ fn told(receipt: &Receipt) -> (Style, &'static str, String) {
             (Style::Good, "swapped", details)
         }
         Event::Restarted { swap: times } => (Style::Good, "restarted", swap(times)),
-        Event::Refused { reason, remedy, count, shadow } => {
+        Event::Refused { reason, remedy, count, shadow, who } => {
             let goes_on = old.map(|old| format!("; {old} goes on")).unwrap_or_default();
             let (row, tried) = (in_a_row(*count), tried(shadow.as_ref()));
-            let details = format!("{reason}; {remedy}{goes_on}{row}{tried}");
+            let who = who.as_ref().map(|who| format!(", deployed by {who}")).unwrap_or_default();
+            let details = format!("{reason}; {remedy}{goes_on}{row}{tried}{who}");
             (Style::Bad, "refused", details)
         }
         Event::Trapped { trap, count } => {

@@ -17,7 +17,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{ChildStderr, Command};
 
 use super::args::Verb;
-use super::{Exit, Failed, replay};
+use super::{Exit, Failed, limits};
 use crate::confine::{self, Bounds, Death, Memory, Reach, is_out_of_memory};
 use crate::plugin::Limits;
 
@@ -57,10 +57,11 @@ pub(super) fn bounds(verb: &Verb) -> Option<Result<Bounds, Failed>> {
         memory: Memory::Writable(MEMORY_BYTES.saturating_add(limits.memory_bytes)),
         reach: Reach::Read,
     };
+    let allowed = |config, cpu| limits(config).map(|limits| bounds(cpu, limits));
     match verb {
         Verb::Check { .. } => Some(Ok(bounds(CHECK_CPU, Limits::default()))),
-        Verb::Test(_) => Some(Ok(bounds(TEST_CPU, Limits::default()))),
-        Verb::Replay(what) => Some(replay::limits(what).map(|limits| bounds(REPLAY_CPU, limits))),
+        Verb::Test(what) => Some(allowed(what.config.as_deref(), TEST_CPU)),
+        Verb::Replay(what) => Some(allowed(what.config.as_deref(), REPLAY_CPU)),
         _ => None,
     }
 }

@@ -26,23 +26,34 @@ pub(super) enum Fate {
     Runs(Option<SwapView>),
     /// They lie there, and the operator holds the plugin.
     Held,
-    /// They do not run, or trapped at once.
+    /// They do not run.
     Failed(String),
+    /// They ran and have trapped.
+    Trapped(String),
 }
 
-/// What became of the bytes with this hash; `None` while it is open.
-pub(super) fn fate(view: &PluginView, hash: &str) -> Option<Fate> {
+/// What became of the bytes with this hash since the plugin has had so many traps; `None` while it
+/// is open.
+pub(super) fn fate(view: &PluginView, hash: &str, traps: u64) -> Option<Fate> {
     let is_it = |found: &Option<String>| found.as_deref() == Some(hash);
     if !is_it(&view.file_hash) {
         return None;
     }
-    match (&view.reason, view.state) {
+    let trap = trapped_since(view, hash, traps);
+    match (&view.reason, trap, view.state) {
+        (Some(reason), ..) => Some(Fate::Failed(reason.clone())),
         // A trap is followed by a start at once: running does not mean that all is well.
-        (Some(reason), _) => Some(Fate::Failed(reason.clone())),
-        (None, PluginState::Running) if is_it(&view.hash) => Some(Fate::Runs(view.last_swap)),
-        (None, PluginState::Held) => Some(Fate::Held),
-        (None, _) => None,
+        (None, Some(trap), _) => Some(Fate::Trapped(trap)),
+        (None, None, PluginState::Running) if is_it(&view.hash) => Some(Fate::Runs(view.last_swap)),
+        (None, None, PluginState::Held) => Some(Fate::Held),
+        (None, None, _) => None,
     }
+}
+
+/// The trap of this version, if it has trapped since the plugin has had so many traps.
+fn trapped_since(view: &PluginView, hash: &str, traps: u64) -> Option<String> {
+    let is_it = view.traps > traps && view.trapped_hash.as_deref() == Some(hash);
+    view.last_trap.as_ref().filter(|_| is_it).map(Trap::explained)
 }
 
 /// What the instance of this number, of the version with this hash, came to on its probation: good,
@@ -50,24 +61,23 @@ pub(super) fn fate(view: &PluginView, hash: &str) -> Option<Fate> {
 pub(super) fn proof(
     view: Option<&PluginView>,
     hash: &str,
-    generation: u64,
-) -> Option<Result<(), String>> {
+    (generation, traps): (u64, u64),
+) -> Option<Result<PluginView, String>> {
     let is_it = |found: &Option<String>| found.as_deref() == Some(hash);
     let Some(view) = view else { return Some(Err("its file is gone".into())) };
+    let runs = view.state == PluginState::Running && is_it(&view.hash);
     if !is_it(&view.file_hash) {
-        return Some(Err("another version is in the file now".into()));
-    }
-    let trapped = |trap: &Trap| format!("it trapped: {}", trap.explained());
-    match (&view.reason, view.state) {
-        (Some(reason), _) => Some(Err(reason.clone())),
-        (None, PluginState::Held) => Some(Err("it is held".into())),
-        (None, PluginState::Running) if is_it(&view.hash) && view.generation == generation => {
-            view.probation_left.is_none().then_some(Ok(()))
-        }
-        _ => {
-            let trap = view.last_trap.as_ref().map(trapped);
-            Some(Err(trap.unwrap_or_else(|| "it was restarted".into())))
-        }
+        Some(Err("another version is in the file now".into()))
+    } else if let Some(reason) = &view.reason {
+        Some(Err(reason.clone()))
+    } else if let Some(trap) = trapped_since(view, hash, traps) {
+        Some(Err(format!("it has trapped: {trap}")))
+    } else if view.state == PluginState::Held {
+        Some(Err("it is held".into()))
+    } else if !runs || view.generation != generation {
+        Some(Err("it was restarted meanwhile, so that nobody knows whether it is good".into()))
+    } else {
+        view.probation_left.is_none().then(|| Ok(view.clone()))
     }
 }
 
@@ -137,13 +147,19 @@ pub(super) mod tests {
             every: 1,
             poll: Default::default(),
             last_trap: None,
+            trapped_hash: None,
             last_swap: None,
             denied: false,
             refused: Vec::new(),
             refused_others: 0,
             lost: Vec::new(),
+            notes: Vec::new(),
             report: None,
         }
+    }
+
+    fn trap() -> Trap {
+        Trap { kind: "unreachable".into(), function: None, offset: None, cycle: 9 }
     }
 
     #[test]
@@ -153,32 +169,55 @@ pub(super) mod tests {
         let check = |change: &dyn Fn(&mut PluginView), expected: Option<Result<(), &str>>| {
             let mut view = view(Running);
             change(&mut view);
-            let found = proof(Some(&view), &hash, 1);
-            let found = found.as_ref().map(|found| found.as_ref().copied().map_err(|why| &**why));
+            let found = proof(Some(&view), &hash, (1, 0));
+            let found = found.map(|found| found.map(drop));
+            let expected = expected.map(|expected| expected.map_err(str::to_owned));
             assert_eq!(found, expected, "{view:?}");
         };
         let left = |ms, polls| Some(ProbationView { ms, polls });
         check(&|_| {}, Some(Ok(())));
         check(&|view| view.probation_left = left(1, 0), None);
         check(&|view| view.probation_left = left(0, 1), None);
-        check(&|view| view.generation = 2, Some(Err("it was restarted")));
         check(&|view| view.state = Held, Some(Err("it is held")));
         let other = |view: &mut PluginView| view.file_hash = Some("b".repeat(64));
         check(&other, Some(Err("another version is in the file now")));
-        let trap = Trap { kind: "unreachable".into(), function: None, offset: None, cycle: 9 };
-        let explained = format!("it trapped: {trap}");
-        for state in [Backoff, Running] {
+        let restarted = "it was restarted meanwhile, so that nobody knows whether it is good";
+        check(&|view| view.generation = 2, Some(Err(restarted)));
+        for (state, of, why) in [
+            (Backoff, "a", "it has trapped: unreachable, cycle 9"),
+            (Running, "a", "it has trapped: unreachable, cycle 9"),
+            // Another version, long ago.
+            (Running, "b", restarted),
+        ] {
             let trapped = |view: &mut PluginView| {
-                (view.state, view.generation) = (state, 2);
-                view.last_trap = Some(trap.clone());
+                (view.state, view.generation, view.traps) = (state, 2, 1);
+                (view.last_trap, view.trapped_hash) = (Some(trap()), Some(of.repeat(64)));
             };
-            check(&trapped, Some(Err(&explained)));
+            check(&trapped, Some(Err(why)));
         }
         let back = |view: &mut PluginView| {
             (view.state, view.reason) = (Quarantined, Some("it is bad".into()));
         };
         check(&back, Some(Err("it is bad")));
-        assert!(proof(None, &hash, 1).is_some_and(|found| found.is_err()));
+        assert!(proof(None, &hash, (1, 0)).is_some_and(|found| found.is_err()));
+    }
+
+    /// Running does not mean that all is well, nor does the trap of another version that it is not.
+    #[test]
+    fn the_trap_of_a_deployed_version_is_its_fate() {
+        let hash = "a".repeat(64);
+        let check = |of: &str, traps, expected: Fate| {
+            let seen = PluginView {
+                traps,
+                last_trap: Some(trap()),
+                trapped_hash: Some(of.repeat(64)),
+                ..view(PluginState::Running)
+            };
+            assert_eq!(fate(&seen, &hash, 3), Some(expected), "{of} {traps}");
+        };
+        check("a", 3, Fate::Runs(None));
+        check("b", 4, Fate::Runs(None));
+        check("a", 4, Fate::Trapped("unreachable, cycle 9".into()));
     }
 
     #[test]
@@ -195,7 +234,7 @@ pub(super) mod tests {
                 file_hash: some(file),
                 ..view(state)
             };
-            assert_eq!(fate(&view, "new"), expected, "{state:?} {hash} {file} {reason}");
+            assert_eq!(fate(&view, "new", 0), expected, "{state:?} {hash} {file} {reason}");
         }
         let failed = |why: &str| Some(Fate::Failed(why.into()));
         // The file has not been seen yet: whatever is said is about the old one.

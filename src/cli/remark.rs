@@ -1,22 +1,39 @@
 //! What there is to say about a plugin besides its line in the table: why it does not run, what it
-//! is refused, and what its state means for whoever wonders.
+//! is refused, what is odd about its module, and what its state means for whoever wonders. And
+//! that the scan stands, in which case none of that counts for much.
 //!
 //! Pure: a view in, sentences out. The table itself is in `show.rs`.
 
 use std::time::Duration;
 
 use super::show::short;
-use crate::control::{PluginState, PluginView, ProbationView, RefusedView};
+use super::table::{Paint, Style};
+use super::unit::age_ms;
+use crate::control::{PluginState, PluginView, ProbationView, RefusedView, StatusView};
 use crate::text::{counted, legible, times};
 
 /// Refused calls that have a line each; the JSON has all.
 const MAX_LINES: usize = 8;
 
+/// That the scan stands, if it does: two lines.
+pub(super) fn stall(view: &StatusView, paint: Paint) -> String {
+    let Some(stall) = &view.stalled else { return String::new() };
+    let label = paint.with(Style::Bad, "scan    ");
+    let (since, exit) = (age_ms(stall.since_ms), age_ms(stall.exit_in_ms));
+    let doing = legible(&stall.doing);
+    format!(
+        "{label}  STANDS for {since}, {doing}\n\
+         {label}  outputs of devices are safe; it ends in {exit} if it goes on\n"
+    )
+}
+
 /// Each a sentence, the gravest first.
 pub(super) fn remarks(view: &PluginView) -> Vec<String> {
     let mut all: Vec<String> = view.reason.iter().map(|reason| legible(reason)).collect();
     all.extend(versions(view));
+    all.extend(losses(view));
     all.extend(refusals(view));
+    all.extend(view.notes.iter().map(|note| legible(note)));
     let report = view.report.as_ref().filter(|_| view.traps > 0);
     all.extend(
         report.map(|file| legible(&format!("`camshaft replay {file}` runs its trap again"))),
@@ -58,13 +75,19 @@ pub(super) fn probation(left: ProbationView) -> String {
     format!("for {}", both.join(" and "))
 }
 
-/// What it is refused and has lost.
+/// Outputs that it has lost.
+pub(super) fn losses(view: &PluginView) -> Vec<String> {
+    let loss = |point: &String| {
+        let text = "belongs to nobody: it was its output, and it does not write it any more";
+        legible(&format!("{point} {text}"))
+    };
+    view.lost.iter().map(loss).collect()
+}
+
+/// What it is refused.
 pub(super) fn refusals(view: &PluginView) -> Vec<String> {
-    let lost = view.lost.iter().map(|point| {
-        format!("{point} belongs to nobody: it was its output, and it does not write it any more")
-    });
     let (shown, rest) = view.refused.split_at(view.refused.len().min(MAX_LINES));
-    let mut all: Vec<String> = lost.chain(shown.iter().map(refusal)).collect();
+    let mut all: Vec<String> = shown.iter().map(refusal).collect();
     let others = rest.iter().map(|call| call.count).sum::<u64>() + view.refused_others;
     if others > 0 {
         all.push(format!("other calls were refused {}", times(others)));
@@ -128,6 +151,13 @@ mod tests {
                 "on probation: if it traps, the version before runs again",
             ],
         );
+    }
+
+    #[test]
+    fn what_is_odd_about_a_module_is_said() {
+        let view =
+            PluginView { notes: vec!["it is\ta command".into()], ..view(PluginState::Running) };
+        assert_eq!(remarks(&view), ["it is\\ta command"]);
     }
 
     #[test]

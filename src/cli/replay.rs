@@ -5,11 +5,10 @@
 use super::args::Replay;
 use super::screen::Screen;
 use super::table::{Paint, Side, Style, Table};
-use super::{Exit, Failed, Outcome, failure, workshop};
-use crate::config;
+use super::{Exit, Failed, Outcome, failure, limits, workshop};
 use crate::crash::{self, Judgement, Report, Verdict};
+use crate::plugin::read_module;
 use crate::plugin::record::Frame;
-use crate::plugin::{Limits, read_module};
 use crate::text::{counted, legible, legible_up_to, times};
 
 /// Frames of a backtrace that are shown: a recursion shows itself in fewer.
@@ -21,7 +20,7 @@ const MAX_CELL: usize = 120;
 /// Runs a report again.
 pub(super) fn replay(what: &Replay) -> Outcome {
     let Replay { report, module, cycles, json, .. } = what;
-    let workshop = workshop(limits(what)?)?;
+    let workshop = workshop(limits(what.config.as_deref())?)?;
     let name = report.display();
     let failed = |why: &dyn std::fmt::Display| {
         Failed::new(Exit::Failure, format!("{name}: {}", legible(&why.to_string())))
@@ -44,16 +43,6 @@ pub(super) fn replay(what: &Replay) -> Outcome {
         // The message is empty because all has been said.
         Verdict::Diverged | Verdict::Undecided => Err(Failed::new(Exit::Failure, "")),
     }
-}
-
-/// The limits that a report may bring with it.
-///
-/// # Errors
-/// When they are to be those of a configuration, and that is wrong.
-pub(super) fn limits(what: &Replay) -> Result<Limits, Failed> {
-    let Some(file) = &what.config else { return Ok(Limits::default()) };
-    let config = config::load(file).map_err(|e| Failed::new(Exit::Config, e.to_string()))?;
-    Ok(config.plugins.limits)
 }
 
 fn show(judgement: &Judgement, paint: Paint) -> String {

@@ -2,7 +2,7 @@
 //!
 //! Pure: a view in, text out. The same facts for programs are the JSON of the view itself.
 
-use super::remark::remarks;
+use super::remark::{remarks, stall};
 use super::table::{Cell, Paint, Side, Style, Table};
 use super::unit::{age_ms, age_s, bytes, time_ns, time_us, value};
 use crate::control::{
@@ -52,14 +52,7 @@ pub(super) fn status(view: &StatusView, paint: Paint) -> String {
     for (label, found) in places {
         text += &format!("{}  {found}\n", paint.with(Style::Dim, &format!("{label:<8}")));
     }
-    if let Some(why) = &view.folder_trouble {
-        let label = paint.with(Style::Bad, "plugins ");
-        text += &format!("{label}  what runs goes on; the folder {}\n", legible(why));
-    }
-    if let Some(files) = &view.folder_overlooked {
-        let label = paint.with(Style::Warn, "plugins ");
-        text += &format!("{label}  the folder holds {}\n", legible(files));
-    }
+    text += &plugin_folder(view, paint);
     if view.samples_lost + view.log_lines_lost > 0 {
         let lost = [counted(view.samples_lost, "sample"), counted(view.log_lines_lost, "log line")]
             .join(", ");
@@ -84,16 +77,23 @@ pub(super) fn status(view: &StatusView, paint: Paint) -> String {
         + &plugins(&view.plugins, paint)
 }
 
-/// That the scan stands, if it does: two lines.
-pub(super) fn stall(view: &StatusView, paint: Paint) -> String {
-    let Some(stall) = &view.stalled else { return String::new() };
-    let label = paint.with(Style::Bad, "scan    ");
-    let (since, exit) = (age_ms(stall.since_ms), age_ms(stall.exit_in_ms));
-    let doing = legible(&stall.doing);
-    format!(
-        "{label}  STANDS for {since}, {doing}\n\
-         {label}  outputs of devices are safe; it ends in {exit} if it goes on\n"
-    )
+/// What is to be said about the plugin folder: a line for each.
+fn plugin_folder(view: &StatusView, paint: Paint) -> String {
+    let mut text = String::new();
+    let mut line = |style, found: &str| {
+        text += &format!("{}  {}\n", paint.with(style, "plugins "), legible(found));
+    };
+    if let Some(why) = &view.folder_trouble {
+        line(Style::Bad, &format!("what runs goes on; the folder {why}"));
+    }
+    if let Some(files) = &view.folder_overlooked {
+        line(Style::Warn, &format!("the folder holds {files}"));
+    }
+    for name in &view.plugins_missing {
+        let declared = "declared in the configuration, no file";
+        line(Style::Warn, &format!("{name}: {declared} {name}.wasm in the folder"));
+    }
+    text
 }
 
 /// Recovery and retained values: a line for each that concerns this machine.

@@ -118,26 +118,34 @@ impl Ordered {
     /// The order as a sentence without its end, for the log and the command line; with the digits
     /// of the version that it has put into the folder, and of the one that was there.
     pub fn sentence(&self, version: Option<&str>, before: Option<&str>) -> String {
-        let mut text = self.what(version.unwrap_or("unknown"), before);
-        let by = if self.order == OrderKind::Force { "; ordered by" } else { " by" };
-        if let Some(who) = &self.who {
-            text += &format!("{by} {who}");
-        }
+        let by = self.who.as_ref().map(ToString::to_string);
+        let mut text = match (&self.failed, by) {
+            (None, None) => self.what(version, before),
+            (None, Some(by)) if self.order == OrderKind::Force => {
+                format!("{}; ordered by {by}", self.what(version, before))
+            }
+            (None, Some(by)) => format!("{} by {by}", self.what(version, before)),
+            (Some(why), by) => {
+                let target = self.target.iter().map(|target| format!(" {}", legible(target)));
+                let by = by.map(|by| format!(" by {by}")).unwrap_or_default();
+                let (name, target) = (self.order.name(), target.collect::<String>());
+                format!("the order `{name}{target}`{by} has failed: {}", legible(why))
+            }
+        };
         if self.count > 1 {
             text += &format!(" ({} since the last line)", counted(self.count, "such order"));
-        }
-        if let Some(why) = &self.failed {
-            text += &format!("; it has failed: {}", legible(why));
         }
         text
     }
 
-    fn what(&self, version: &str, before: Option<&str>) -> String {
+    /// What it has changed.
+    fn what(&self, version: Option<&str>, before: Option<&str>) -> String {
         use OrderKind as Kind;
         let target = legible(self.target.as_deref().unwrap_or_default());
         let new = legible(self.new.as_deref().unwrap_or_default());
         let was = self.old.as_deref().or(before);
         let was = was.map(|old| format!(" (was {})", legible(old))).unwrap_or_default();
+        let version = version.unwrap_or("unknown");
         let details = legible(self.details.as_deref().unwrap_or_default());
         match self.order {
             Kind::Set => format!("{target} is set to {new}{was}"),
@@ -151,7 +159,7 @@ impl Ordered {
             Kind::Rollback => format!("version {version} is put back into the folder{was}"),
             Kind::Remove => format!("the file is deleted{was}"),
             Kind::Restart => "the program is restarted".into(),
-            Kind::RestartCold => "all programs are restarted cold".into(),
+            Kind::RestartCold => "the machine is restarted cold".into(),
             Kind::ResetRetain => "the retained variables have their initial values".into(),
             Kind::Recover => "recovery is ended".into(),
             Kind::Reload => format!("the configuration is read again: {details}"),
@@ -197,14 +205,13 @@ mod tests {
         let plain = Ordered { target: None, old: None, new: None, ..set };
         let deploy = Ordered { order: OrderKind::Deploy, ..plain.clone() };
         check(&deploy, "version aa is put into the folder (was bb) by ann (uid 1000)");
-        let reload = Ordered {
-            order: OrderKind::Reload,
-            details: some("scan.period"),
-            who: None,
-            failed: some("no\nroom"),
-            ..plain
-        };
-        let reloaded = "the configuration is read again: scan.period; it has failed: no\\nroom";
-        check(&reload, reloaded);
+        let mended = Some("no\nroom".to_owned());
+        let reload = Ordered { order: OrderKind::Reload, details: some("scan.period"), ..plain };
+        let text = "the configuration is read again: scan.period by ann (uid 1000)";
+        check(&reload, text);
+        let nobody = Ordered { who: None, ..reload.clone() };
+        check(&nobody, "the configuration is read again: scan.period");
+        let failed = Ordered { failed: mended, ..reload };
+        check(&failed, "the order `reload` by ann (uid 1000) has failed: no\\nroom");
     }
 }

@@ -65,6 +65,9 @@ pub enum Event {
         /// What its shadow run has found; not there if it had none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         shadow: Option<Report>,
+        /// The user whose deploy was refused; not there for a file of the folder.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        who: Option<Who>,
     },
     /// It trapped: its outputs are safe until it is restarted.
     Trapped {

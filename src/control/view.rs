@@ -42,6 +42,10 @@ pub struct StatusView {
     /// are.
     #[serde(default)]
     pub folder_overlooked: Option<String>,
+    /// Plugins that have an entry `[[plugin]]` in the configuration and no file in the folder, by
+    /// name; empty also while it is not known what the folder holds.
+    #[serde(default)]
+    pub plugins_missing: Vec<String>,
     /// Folder of compiled modules; `null` when none is kept.
     pub cache: Option<String>,
     /// Why the history would be lost with the daemon: what is wrong with its folder or disk; `null`
@@ -164,7 +168,7 @@ pub enum PluginState {
     /// It is polled. A newer file may be in preparation or may have been refused meanwhile: compare
     /// [`PluginView::hash`] with [`PluginView::file_hash`].
     Running,
-    /// It trapped and will be started again; see [`PluginView::restart_in_ms`].
+    /// It trapped, or could not be made for no fault of it, and is tried again; see [`PluginView::restart_in_ms`].
     Backoff,
     /// It trapped too often, and is not run until its file changes or it is released.
     Quarantined,
@@ -221,6 +225,9 @@ pub struct PluginView {
     pub poll: Summary,
     /// The latest trap of any version.
     pub last_trap: Option<Trap>,
+    /// The version that trapped then; `null` when none has, or when that is not known.
+    #[serde(default)]
+    pub trapped_hash: Option<String>,
     /// The latest swap.
     pub last_swap: Option<SwapView>,
     /// Whether a call was refused that keeps it from something: all but reads of variables that are
@@ -234,6 +241,10 @@ pub struct PluginView {
     /// Refused calls of more kinds and names than are told apart.
     #[serde(default)]
     pub refused_others: u64,
+    /// What is lawful in the version that runs, or in the file while none does, and nearly surely
+    /// not meant: a sentence each, the same as those of `camshaft check`.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// The newest crash report of it since the daemon's start.
     #[serde(default)]
     pub report: Option<String>,

@@ -64,7 +64,7 @@ impl Daemon {
             Request::Recover => return self.recover(reply),
             Request::Reload => return self.reload(Cause::Operator(reply)),
             Request::Diff => return self.reload(Cause::Comparison(reply)),
-            Request::Deploy { name, module } => return self.deploy(name, module, reply),
+            Request::Deploy { name, module } => return self.deploy(name, module, who, reply),
             Request::Rollback { name, to, even_bad } => {
                 return self.roll_back(name, to, even_bad, reply);
             }
@@ -85,20 +85,26 @@ impl Daemon {
     }
 
     /// Has a module put into the folder, unless it is known already that it would not run there.
-    fn deploy(&mut self, name: String, module: Bytes, reply: oneshot::Sender<Reply>) {
+    fn deploy(
+        &mut self,
+        name: String,
+        module: Bytes,
+        who: Option<Who>,
+        reply: oneshot::Sender<Reply>,
+    ) {
         if let Err(refusal) = self.supervisor.admits_name(&name) {
             let message = format!("nothing is deployed as {name}: {refusal}");
             let _ = reply.send(Err(Failure::new(Code::Refused, message)));
             return;
         }
-        if let Err(failure) = self.folder.answers() {
+        if let Err(failure) = self.folder.takes_files() {
             let _ = reply.send(Err(failure));
             return;
         }
         let (folder, loader) = (self.config.plugins.dir.clone(), self.loader.clone());
         let quarantined = self.supervisor.quarantined(&name);
         tokio::spawn(async move {
-            let answer = deploy(&loader, folder, name, module, &quarantined).await;
+            let answer = deploy(&loader, folder, (name, module), &quarantined, who).await;
             let _ = reply.send(answer);
         });
     }
@@ -167,7 +173,8 @@ impl Daemon {
                 ),
                 Some(value) => {
                     let values = vec![(name, value)];
-                    return self.order(reply, |ticket| Order::SetVariables { ticket, values });
+                    self.order(reply, |ticket| Order::SetVariables { ticket, values });
+                    return;
                 }
             },
         };
@@ -209,28 +216,30 @@ impl Daemon {
         self.order(reply, |ticket| Order::Command { ticket, device, command });
     }
 
-    /// Sends an order to the scan whose answer `reply` waits for.
+    /// Sends an order to the scan whose answer `reply` waits for; gives its ticket.
     pub(super) fn order(
         &mut self,
         reply: oneshot::Sender<Reply>,
         order: impl FnOnce(u64) -> Order,
-    ) {
+    ) -> Option<u64> {
         if let Some(doing) = self.stall.doing() {
             let message = format!("the scan stands and takes no orders, {doing}");
             let _ = reply.send(Err(Failure::new(Code::Busy, message)));
-            return;
+            return None;
         }
         self.last_ticket += 1;
         let ticket = self.last_ticket;
-        if self.reins.orders.push(order(ticket)).is_ok() {
-            self.askers.insert(ticket, reply);
-        } else {
+        if self.reins.orders.push(order(ticket)).is_err() {
             let _ = reply.send(Err(Failure::new(Code::Busy, "the scan has too many orders")));
+            return None;
         }
+        self.askers.insert(ticket, reply);
+        Some(ticket)
     }
 
     /// The scan has answered an order.
     pub(super) fn answered(&mut self, ticket: u64, result: Result<(), &'static str>) {
+        self.force_answered(ticket, result.is_ok());
         if let Some(reply) = self.askers.remove(&ticket) {
             let answer = result.map(|()| Response::Done);
             let _ = reply.send(answer.map_err(|why| Failure::new(Code::Refused, why)));
@@ -279,9 +288,9 @@ pub(super) fn answer_if_wanted(
 async fn deploy(
     loader: &Loader,
     folder: PathBuf,
-    name: String,
-    module: Bytes,
+    (name, module): (String, Bytes),
     quarantined: &[(ModuleHash, String)],
+    who: Option<Who>,
 ) -> Reply {
     let hash = ModuleHash::of(&module);
     let checked = match quarantined.iter().find(|(of, _)| *of == hash) {
@@ -293,7 +302,7 @@ async fn deploy(
     };
     if let Err(refusal) = checked {
         let failure = Failure::new(Code::Refused, format!("{name} stays as it is: {refusal}"));
-        loader.turned_away(name, hash, refusal).await;
+        loader.turned_away(name, hash, refusal, who).await;
         return Err(failure);
     }
     let hash = format!("{hash:#}");

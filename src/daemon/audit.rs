@@ -6,10 +6,15 @@
 //! ```
 //! The answer passes through the loop once more before people have it, so that whoever then looks
 //! into the history finds the order there. An order that was refused changes nothing and has no
-//! receipt. Orders to hold and to release have theirs in `record.rs`. How a line reads is in
-//! `control/ordered.rs`.
+//! receipt; one that is open at the end of the daemon has one that says so. Orders to hold and to
+//! release have theirs in `record.rs`. How a line reads is in `control/ordered.rs`.
 
+mod draft;
+mod open;
 mod rows;
+
+use std::collections::HashMap;
+use std::time::Duration;
 
 use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{mpsc, oneshot};
@@ -21,52 +26,55 @@ use crate::control::{
 use crate::image::{Direction, Value};
 use crate::plugin::ModuleHash;
 use crate::text::legible_up_to;
-use crate::variable::Variable;
+use draft::Draft;
+use open::{Open, Outcome};
 use rows::Rows;
+
+pub(super) use rows::{Lines, Store};
 
 /// Bytes of the changes of a reload in one line; more are in the log and in `camshaft diff`.
 const MAX_CHANGES_BYTES: usize = 400;
+
+/// So long after an order has put a file into the folder that file is taken to be there, though the
+/// folder was not read since.
+const FRESH: Duration = Duration::from_secs(2);
 
 /// Turns the answers to orders into receipts.
 #[derive(Debug)]
 pub(super) struct Audit {
     events: mpsc::Sender<super::Event>,
+    open: Open,
     rows: Rows,
+    /// What orders have put into the folder lately, and when.
+    put: HashMap<String, (ModuleHash, Duration)>,
 }
 
-/// An order before it is carried out.
-#[derive(Debug)]
-struct Draft {
-    plugin: Option<String>,
-    /// The file before.
-    old_hash: Option<ModuleHash>,
-    ordered: Ordered,
-}
-
-/// An order with its outcome, which nobody has heard yet.
+/// The answer to the open order of this number, which nobody has heard yet.
 #[derive(Debug)]
 pub(super) struct Obeyed {
-    draft: Draft,
-    answer: Reply,
-    reply: oneshot::Sender<Reply>,
+    number: u64,
+    outcome: Outcome,
 }
 
 impl Audit {
     /// Answers come back to the loop through `events`.
     pub(super) fn new(events: mpsc::Sender<super::Event>) -> Self {
-        Self { events, rows: Rows::default() }
+        Self { events, open: Open::default(), rows: Rows::default(), put: HashMap::new() }
     }
 
     /// A reply whose answer becomes an event of the loop before it goes on to `reply`.
-    fn pass(&self, draft: Draft, reply: oneshot::Sender<Reply>) -> oneshot::Sender<Reply> {
+    fn pass(&mut self, draft: Draft, reply: oneshot::Sender<Reply>) -> oneshot::Sender<Reply> {
+        use super::Event::Obeyed as Event;
         let (ours, answer) = oneshot::channel();
-        let events = self.events.clone();
+        let (number, events) = (self.open.add(draft), self.events.clone());
         tokio::spawn(async move {
-            // Dropped unanswered when the daemon stops; so is `reply` then.
-            let Ok(answer) = answer.await else { return };
-            let obeyed = super::Event::Obeyed(Box::new(Obeyed { draft, answer, reply }));
-            if let Err(SendError(super::Event::Obeyed(obeyed))) = events.send(obeyed).await {
-                let _ = obeyed.reply.send(obeyed.answer);
+            // Dropped unanswered only when the daemon stops.
+            let stopping = |_| Err(Failure::new(Code::Busy, "the daemon is stopping"));
+            let outcome = (answer.await.unwrap_or_else(stopping), reply);
+            let event = Event(Box::new(Obeyed { number, outcome }));
+            if let Err(SendError(Event(obeyed))) = events.send(event).await {
+                let (answer, reply) = obeyed.outcome;
+                let _ = reply.send(answer);
             }
         });
         ours
@@ -88,8 +96,8 @@ impl Daemon {
     }
 
     /// A reply for a reload that no person has ordered.
-    pub(super) fn audited_reload(&self, why: &str) -> oneshot::Sender<Reply> {
-        let mut draft = draft(OrderKind::Reload, None);
+    pub(super) fn audited_reload(&mut self, why: &str) -> oneshot::Sender<Reply> {
+        let mut draft = Draft::of(OrderKind::Reload, &None);
         draft.ordered.details = Some(why.to_owned());
         // Nobody waits for it.
         self.audit.pass(draft, oneshot::channel().0)
@@ -97,43 +105,40 @@ impl Daemon {
 
     fn draft(&mut self, request: &Request, who: &Option<Who>) -> Option<Draft> {
         use OrderKind as Kind;
-        let order = |kind| Some(draft(kind, who.clone()));
-        match request {
-            Request::Restart { name } => self.draft_of_plugin(Kind::Restart, name, who),
-            Request::Deploy { name, .. } => self.draft_of_plugin(Kind::Deploy, name, who),
-            Request::Rollback { name, .. } => self.draft_of_plugin(Kind::Rollback, name, who),
-            Request::Remove { name } => self.draft_of_plugin(Kind::Remove, name, who),
-            Request::RestartCold => order(Kind::RestartCold),
-            Request::ResetRetain => order(Kind::ResetRetain),
-            Request::Recover => order(Kind::Recover),
-            Request::Reload => order(Kind::Reload),
+        let of = |kind| Draft::of(kind, who);
+        let none = None::<String>;
+        Some(match request {
+            Request::Restart { name } => of(Kind::Restart).plugin(name, self.in_file(name)),
+            Request::Deploy { name, .. } => of(Kind::Deploy).plugin(name, self.in_file(name)),
+            Request::Rollback { name, .. } => of(Kind::Rollback).plugin(name, self.in_file(name)),
+            Request::Remove { name } => of(Kind::Remove).plugin(name, self.in_file(name)),
+            Request::RestartCold => of(Kind::RestartCold),
+            Request::ResetRetain => of(Kind::ResetRetain),
+            Request::Recover => of(Kind::Recover),
+            Request::Reload => of(Kind::Reload),
             Request::Set { point, value } => {
-                let values = (self.value(point), Some(value.to_string()));
-                draft_of(Kind::Set, Some(point), values, who)
+                of(Kind::Set).target(point, self.value(point), Some(value))
             }
             Request::SetVar { name, value } => {
                 let old = self.reins.latest.read().variables.read(name);
-                let values = (old.map(shown), Some(value.to_string()));
-                draft_of(Kind::Set, Some(name), values, who)
+                let old = old.map(|old| Value::from(old).to_string());
+                of(Kind::Set).target(name, old, Some(value))
             }
             Request::Force { point, order } => {
-                let values = (self.value(point), Some(order.value.to_string()));
-                let mut draft = draft_of(Kind::Force, Some(point), values, who)?;
-                draft.ordered.details = Some(order.terms());
-                Some(draft)
+                let force = of(Kind::Force).target(point, self.value(point), Some(order.value));
+                force.terms(order)
             }
-            Request::Unforce { point } => {
-                let old = point.as_deref().and_then(|point| self.value(point));
-                draft_of(Kind::Unforce, point.as_ref(), (old, None), who)
+            Request::Unforce { point: Some(point) } => {
+                of(Kind::Unforce).target(point, self.value(point), none)
+            }
+            Request::Unforce { point: None } => {
+                Draft { forces: self.forced(), ..of(Kind::Unforce) }
             }
             Request::Inject { device, injection } => {
                 let kind = injection.get("kind").and_then(serde_json::Value::as_str);
-                let values = (None, kind.map(str::to_owned));
-                draft_of(Kind::Fault, Some(device), values, who)
+                of(Kind::Fault).target(device, None, kind)
             }
-            Request::Clear { device } => {
-                draft_of(Kind::ClearFault, Some(device), (None, None), who)
-            }
+            Request::Clear { device } => of(Kind::ClearFault).target(device, None, none),
             Request::Hold { .. }
             | Request::Release { .. }
             | Request::Status
@@ -143,13 +148,16 @@ impl Daemon {
             | Request::Forces
             | Request::Diff
             | Request::Versions { .. }
-            | Request::History { .. } => None,
-        }
+            | Request::History { .. } => return None,
+        })
     }
 
-    fn draft_of_plugin(&self, order: OrderKind, name: &str, who: &Option<Who>) -> Option<Draft> {
-        let old_hash = self.supervisor.plugin(name).and_then(|view| view.file);
-        Some(Draft { plugin: Some(name.to_owned()), old_hash, ..draft(order, who.clone()) })
+    /// What is in the file of a plugin.
+    fn in_file(&mut self, name: &str) -> Option<ModuleHash> {
+        let now = self.now();
+        self.audit.put.retain(|_, (_, at)| now < *at + FRESH);
+        let put = self.audit.put.get(name).map(|(hash, _)| *hash);
+        put.or_else(|| self.supervisor.plugin(name)?.file)
     }
 
     /// The value that a point has now.
@@ -163,84 +171,115 @@ impl Daemon {
         Some(point.read(image).to_string())
     }
 
-    /// An order has an outcome: records it, and lets people hear it.
-    pub(super) fn obeyed(&mut self, obeyed: Obeyed) {
-        let Obeyed { mut draft, answer, reply } = obeyed;
-        if let Some(hash) = settle(&mut draft, &answer) {
-            self.enter(draft, hash);
+    /// The points that are forced, with their values.
+    fn forced(&mut self) -> Vec<(String, String)> {
+        let news = self.reins.latest.read();
+        let forced = news.forces.iter().filter_map(|force| {
+            let point = news.points.get(force.point)?;
+            Some((point.name.clone(), point.value_of(&force.raw).to_string()))
+        });
+        forced.collect()
+    }
+
+    /// An order has an outcome: records it when its turn has come, and lets people hear it.
+    pub(super) fn obeyed(&mut self, Obeyed { number, outcome }: Obeyed) {
+        self.audit.open.settle(number, outcome);
+        while let Some((draft, (answer, reply))) = self.audit.open.next() {
+            self.record_order(draft, &answer);
+            // Whoever asked may have left.
+            let _ = reply.send(answer);
         }
-        // Whoever asked may have left.
-        let _ = reply.send(answer);
+    }
+
+    fn record_order(&mut self, mut draft: Draft, answer: &Reply) {
+        if !settle(&mut draft, answer) {
+            return;
+        }
+        if draft.ordered.failed.is_none() {
+            self.audit.open.carried_out(&draft);
+            if let (Some(name), Some(hash)) = (&draft.plugin, draft.hash) {
+                self.audit.put.insert(name.clone(), (hash, self.now()));
+            }
+        }
+        self.admit(draft);
+    }
+
+    /// Gives orders that have waited for their line what they wait for.
+    pub(super) fn pursue_audit(&mut self) {
+        for draft in self.audit.rows.due(self.now()) {
+            self.enter(draft);
+        }
     }
 
     /// The force of a point has ended by itself.
-    pub(super) fn force_is_over(&mut self, point: String, owner: &str) {
-        let mut draft = draft(OrderKind::Unforce, None);
-        draft.ordered.target = Some(point);
+    pub(super) fn force_is_over(&mut self, point: &str, owner: &str) {
+        let mut draft = Draft::of(OrderKind::Unforce, &None).target(point, None, None::<String>);
         draft.ordered.details = Some(format!("ordered by {owner}"));
-        self.enter(draft, None);
+        self.admit(draft);
     }
 
-    /// Records and says an order that has put this version into the folder, unless there are too
-    /// many of its kind.
-    fn enter(&mut self, mut draft: Draft, hash: Option<ModuleHash>) {
-        let now = self.now();
-        let count = self.audit.rows.take(&draft.ordered, draft.plugin.as_deref(), now);
-        let Some(count) = count else { return };
-        draft.ordered.count = count;
-        say(&self.record.ordered(draft.plugin, hash, draft.old_hash, draft.ordered));
+    /// The daemon ends: orders without an outcome, and those without a line, have one now.
+    pub(super) fn close_audit(&mut self) {
+        let open: Vec<_> = self.audit.open.drain().collect();
+        for (mut draft, outcome) in open {
+            match outcome {
+                Some((answer, reply)) => {
+                    self.record_order(draft, &answer);
+                    let _ = reply.send(answer);
+                }
+                None => {
+                    let why = "the daemon has ended before it was known to be carried out";
+                    draft.ordered.failed = Some(why.into());
+                    self.admit(draft);
+                }
+            }
+        }
+        let waiting: Vec<_> = self.audit.rows.drain().collect();
+        waiting.into_iter().for_each(|draft| self.enter(draft));
+    }
+
+    /// Records an order, or each force that it has ended, unless it has to wait for a line.
+    fn admit(&mut self, draft: Draft) {
+        if draft.ordered.order == OrderKind::Unforce && draft.ordered.target.is_none() {
+            for (point, value) in &draft.forces {
+                let old = Some(value.clone());
+                self.enter(draft.clone().target(point, old, None::<String>));
+            }
+        } else if let Some(draft) = self.audit.rows.admit(draft, self.now()) {
+            self.enter(draft);
+        }
+    }
+
+    fn enter(&mut self, draft: Draft) {
+        let Draft { plugin, hash, old_hash, ordered, .. } = draft;
+        say(&self.record.ordered(plugin, hash, old_hash, ordered));
     }
 }
 
-fn draft(order: OrderKind, who: Option<Who>) -> Draft {
-    let ordered = Ordered {
-        order,
-        target: None,
-        old: None,
-        new: None,
-        details: None,
-        who,
-        failed: None,
-        count: 1,
-    };
-    Draft { plugin: None, old_hash: None, ordered }
-}
-
-fn draft_of(
-    order: OrderKind,
-    target: Option<&String>,
-    (old, new): (Option<String>, Option<String>),
-    who: &Option<Who>,
-) -> Option<Draft> {
-    let mut draft = draft(order, who.clone());
-    draft.ordered.target = target.cloned();
-    (draft.ordered.old, draft.ordered.new) = (old, new);
-    Some(draft)
-}
-
-fn shown(variable: Variable) -> String {
-    Value::from(variable).to_string()
-}
-
-/// Completes an order with its outcome; `None` if it has changed nothing, else the version that is
-/// in the folder by it.
-fn settle(draft: &mut Draft, answer: &Reply) -> Option<Option<ModuleHash>> {
+/// Completes an order with its outcome; whether it has changed anything.
+fn settle(draft: &mut Draft, answer: &Reply) -> bool {
+    use OrderKind as Kind;
+    let Ordered { order, details, failed, .. } = &mut draft.ordered;
     match answer {
-        Ok(Response::Deployed { hash, .. }) => return Some(ModuleHash::from_hex(hash)),
+        Ok(Response::Deployed { hash, .. }) => draft.hash = ModuleHash::from_hex(hash),
         Ok(Response::Changes(changes)) => {
             let changes = changed(changes);
-            let details = &mut draft.ordered.details;
             *details = Some(match details.take() {
                 Some(why) => format!("{changes}; {why}"),
                 None => changes,
             });
         }
         Ok(_) => {}
-        Err(Failure { code: Code::Unknown | Code::Invalid | Code::Refused, .. }) => return None,
-        // A file that is half moved, or a restart that was given up.
-        Err(failure) => draft.ordered.failed = Some(failure.message.clone()),
+        // One that was given up on its way.
+        Err(Failure { code: Code::Busy, message })
+            if matches!(order, Kind::RestartCold | Kind::ResetRetain) =>
+        {
+            *failed = Some(message.clone());
+        }
+        Err(Failure { code: Code::Internal, message }) => *failed = Some(message.clone()),
+        Err(_) => return false,
     }
-    Some(None)
+    true
 }
 
 /// What a reload has changed.
@@ -267,6 +306,9 @@ fn say(receipt: &Receipt) {
         Some(plugin) => format!("{plugin}: {sentence}"),
         None => sentence,
     };
+    if ordered.order == Kind::Reload && ordered.who.is_none() {
+        return; // the reload itself has a line
+    }
     let audit = ordered.order.name();
     let (plugin, target) = (receipt.plugin.as_deref(), ordered.target.as_deref());
     let who = ordered.who.as_ref().map(ToString::to_string);

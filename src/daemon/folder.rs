@@ -69,6 +69,23 @@ impl PluginFolder {
             false => Ok(()),
         }
     }
+
+    /// Refuses an order at once to put a file there. In a folder that has taken the place of the
+    /// one with all the plugins, that file would be the end of all others.
+    pub(super) fn takes_files(&self) -> Result<(), Failure> {
+        self.answers()?;
+        match self.is_exchanged() {
+            true => {
+                let message = format!(
+                    "the plugin folder {}; a file put there by this order would stop all plugins \
+                     that run on from the folder before",
+                    Loss::Exchanged
+                );
+                Err(Failure::new(Code::Refused, message))
+            }
+            false => Ok(()),
+        }
+    }
 }
 
 impl Daemon {
@@ -135,6 +152,13 @@ impl Daemon {
             let folder = self.config.plugins.dir.display();
             tracing::info!(%folder, "{folder} answers again");
         }
+    }
+
+    /// Plugins that have an entry in the configuration and no file.
+    pub(super) fn missing_plugins(&self) -> Vec<String> {
+        let Some(held) = self.folder.watch.names() else { return Vec::new() };
+        let declared = self.config.programs.iter().map(|(name, _)| name);
+        declared.filter(|name| !held.contains(*name)).cloned().collect()
     }
 
     fn tell_of_loss(&self, loss: &Loss) {

@@ -22,7 +22,20 @@ use crate::text::legible;
 
 /// What the operators have ordered.
 #[derive(Debug, Default)]
-pub(super) struct Forces(BTreeMap<PointId, Noted>);
+pub(super) struct Forces {
+    /// What the scan has taken over.
+    noted: BTreeMap<PointId, Noted>,
+    /// What it has not answered yet, by ticket.
+    ordered: BTreeMap<u64, Change>,
+}
+
+/// What an order changes once the scan has taken it over.
+#[derive(Debug)]
+enum Change {
+    Force(PointId, Noted),
+    /// The end of one force, or of all.
+    Unforce(Option<PointId>),
+}
 
 /// What is known of one force beside its value.
 #[derive(Debug)]
@@ -30,7 +43,7 @@ struct Noted {
     owner: String,
     reason: String,
     since: SystemTime,
-    /// The newest cycle when it was ordered.
+    /// The newest cycle when the scan took it over.
     cycle: u64,
     /// Whether the scan has said that it is there.
     is_seen: bool,
@@ -41,12 +54,12 @@ impl Daemon {
         match self.understand(name, &order) {
             Ok(force) => {
                 let ForceOrder { owner, reason, .. } = order;
-                let cycle = self.reins.latest.read().cycle;
                 let (owner, reason) = (legible(&owner), legible(&reason));
                 let since = SystemTime::now();
-                let noted = Noted { owner, reason, since, cycle, is_seen: false };
-                self.forces.0.insert(force.point, noted);
-                self.order(reply, |ticket| Order::Force { ticket, force });
+                let noted = Noted { owner, reason, since, cycle: 0, is_seen: false };
+                let change = Change::Force(force.point, noted);
+                let ticket = self.order(reply, |ticket| Order::Force { ticket, force });
+                self.forces.ordered.extend(ticket.map(|ticket| (ticket, change)));
             }
             Err(failure) => drop(reply.send(Err(failure))),
         }
@@ -96,8 +109,21 @@ impl Daemon {
             let _ = reply.send(Err(failure));
             return;
         }
-        self.forces.0.retain(|id, _| point.is_some_and(|point| point != *id));
-        self.order(reply, |ticket| Order::Unforce { ticket, point });
+        let ticket = self.order(reply, |ticket| Order::Unforce { ticket, point });
+        self.forces.ordered.extend(ticket.map(|ticket| (ticket, Change::Unforce(point))));
+    }
+
+    /// The scan has answered an order, perhaps one about forces.
+    pub(super) fn force_answered(&mut self, ticket: u64, is_done: bool) {
+        let cycle = self.reins.latest.read().cycle;
+        match self.forces.ordered.remove(&ticket).filter(|_| is_done) {
+            Some(Change::Force(point, noted)) => {
+                self.forces.noted.insert(point, Noted { cycle, ..noted });
+            }
+            Some(Change::Unforce(Some(point))) => drop(self.forces.noted.remove(&point)),
+            Some(Change::Unforce(None)) => self.forces.noted.clear(),
+            None => {}
+        }
     }
 
     /// The forces, in the order in which they were ordered.
@@ -105,7 +131,8 @@ impl Daemon {
         let news = self.reins.latest.read();
         let now = news.now;
         let view = |force: &Force| {
-            let (point, noted) = (news.points.get(force.point)?, self.forces.0.get(&force.point));
+            let (point, noted) =
+                (news.points.get(force.point)?, self.forces.noted.get(&force.point));
             let is_active = news.inputs.quality[force.point.index()] == Quality::Forced;
             Some(ForceView {
                 point: point.name.clone(),
@@ -126,10 +153,18 @@ impl Daemon {
     pub(super) fn settle_forces(&mut self) {
         let mut over = Vec::new();
         let news = self.reins.latest.read();
-        self.forces.0.retain(|id, noted| {
+        let Forces { noted, ordered } = &mut self.forces;
+        let is_ended = |id: &PointId| {
+            ordered.values().any(|change| match change {
+                Change::Unforce(point) => point.is_none_or(|point| point == *id),
+                Change::Force(..) => false,
+            })
+        };
+        noted.retain(|id, noted| {
             let is_there = news.forces.iter().any(|force| force.point == *id);
             noted.is_seen |= is_there;
-            if is_there || news.cycle < noted.cycle + 2 {
+            // Whoever ends one has a line of his own.
+            if is_there || is_ended(id) || news.cycle < noted.cycle + 2 {
                 return true;
             }
             if noted.is_seen {
@@ -139,7 +174,7 @@ impl Daemon {
             false
         });
         for (point, owner) in over {
-            self.force_is_over(point, &owner);
+            self.force_is_over(&point, &owner);
         }
     }
 

@@ -23,7 +23,7 @@ use crate::plugin::versions::Versions;
 use crate::plugin::world::Seat;
 use crate::plugin::{Grant, ModuleHash};
 use crate::scan::Snapshot;
-use crate::supervisor::State;
+use crate::supervisor::{State, Supervisor};
 
 mod choose;
 
@@ -36,6 +36,9 @@ const MAX_NEWS: usize = MAX_PLUGINS;
 /// hundred plugins that all prove themselves at one time takes a second. When a disk gives no
 /// answer, further ones are not kept.
 const MAX_KEEPING: usize = MAX_PLUGINS;
+
+/// What is known of the versions of each plugin that is there.
+type Worth = HashMap<String, HashMap<ModuleHash, Soundness>>;
 
 /// What lies on the disk, by plugin, the newest first.
 type Listed = BTreeMap<String, Vec<ModuleHash>>;
@@ -58,24 +61,23 @@ pub(super) struct Store {
     pub(super) offered: u64,
 }
 
-/// What a thread has found on the disk.
-#[derive(Debug)]
-enum News {
-    All(io::Result<Listed>),
-    Of(String, Vec<ModuleHash>),
-}
+/// What a thread has found on the disk: the newest such news is the whole truth.
+type News = io::Result<Listed>;
 
 impl Store {
     /// Those in this folder, which is listed in the background.
     pub(super) fn new(versions: Option<Versions>) -> Self {
         let (sender, news) = sync_channel(MAX_NEWS);
         let listed = versions.is_none().then(Listed::new);
+        let turn = Arc::<Mutex<()>>::default();
         if let Some(versions) = versions.clone() {
-            let sender = sender.clone();
-            // Nobody is there any more only when the daemon stops.
-            tokio::task::spawn_blocking(move || drop(sender.send(News::All(versions.all()))));
+            let (sender, turn) = (sender.clone(), Arc::clone(&turn));
+            tokio::task::spawn_blocking(move || {
+                let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+                // Nobody is there any more only when the daemon stops.
+                let _ = sender.send(versions.all());
+            });
         }
-        let turn = Arc::default();
         Self { versions, listed, news, sender, turn, is_stale: true, offered: 0 }
     }
 
@@ -83,20 +85,16 @@ impl Store {
     fn collect(&mut self) {
         while let Ok(news) = self.news.try_recv() {
             self.is_stale = true;
-            let listed = self.listed.get_or_insert_default();
             match news {
-                News::Of(name, list) => drop(listed.insert(name, list)),
-                News::All(Ok(all)) => {
-                    // What was kept meanwhile is newer.
-                    all.into_iter().for_each(|(name, list)| {
-                        listed.entry(name).or_insert(list);
-                    });
+                Ok(all) => self.listed = Some(all),
+                Err(error) => {
+                    self.listed.get_or_insert_default();
+                    tracing::error!(
+                        %error,
+                        "the versions that are kept cannot be listed: {error}; nothing can be gone \
+                         back to"
+                    );
                 }
-                News::All(Err(error)) => tracing::error!(
-                    %error,
-                    "the versions that are kept cannot be listed: {error}; nothing can be gone \
-                     back to"
-                ),
             }
         }
     }
@@ -107,7 +105,7 @@ impl Store {
     }
 
     /// Keeps these bytes, unless those that are there are worth more.
-    fn keep(&self, name: Arc<str>, module: Arc<[u8]>, worth: HashMap<ModuleHash, Soundness>) {
+    fn keep(&self, name: Arc<str>, module: Arc<[u8]>, worth: Worth) {
         let Some(versions) = self.versions.clone() else { return };
         let (sender, turn) = (self.sender.clone(), Arc::clone(&self.turn));
         if Arc::strong_count(&turn) > MAX_KEEPING {
@@ -121,28 +119,34 @@ impl Store {
         tokio::task::spawn_blocking(move || {
             let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
             let hash = ModuleHash::of(&module);
-            let rank = |hash| rank(worth.get(&hash).copied());
-            let kept = versions.keep(&name, &module, rank);
-            match kept.and_then(|is_kept| Ok((is_kept, versions.list(&name)?))) {
-                Ok((is_kept, list)) => {
-                    if !is_kept {
-                        tracing::warn!(
-                            plugin = &*name,
-                            "{name}: version {hash} is not kept for a rollback: there is no room \
-                             beside better ones"
-                        );
-                    }
-                    // Nobody is there any more only when the daemon stops.
-                    let _ = sender.send(News::Of(name.to_string(), list));
-                }
+            let rank =
+                |name: &str, hash| worth.get(name).map(|worth| rank(worth.get(&hash).copied()));
+            match versions.keep(&name, &module, rank) {
+                Ok(true) => {}
+                Ok(false) => tracing::warn!(
+                    plugin = &*name,
+                    "{name}: version {hash} is not kept for a rollback: there is no room beside \
+                     better ones and those of other plugins"
+                ),
                 Err(error) => tracing::warn!(
                     plugin = &*name,
                     %error,
                     "{name}: version {hash} is not kept for a rollback: {error}"
                 ),
             }
+            // Nobody is there any more only when the daemon stops.
+            let _ = sender.send(versions.all());
         });
     }
+}
+
+/// What is known of all that is kept of plugins that are there.
+fn worth(store: &Store, supervisor: &Supervisor, versions: &super::version::Versions) -> Worth {
+    let of = |name: &str| {
+        let kept = store.of(name).iter();
+        kept.map(|hash| (*hash, versions.soundness(name, *hash))).collect()
+    };
+    supervisor.plugins().map(|(name, _)| (name.to_owned(), of(name))).collect()
 }
 
 /// What makes room first: the lowest.
@@ -180,8 +184,7 @@ impl Daemon {
             if entry.kept.replace(state) == Some(state) {
                 continue;
             }
-            let kept = self.store.of(&name).iter().chain([&running.hash]);
-            let worth = kept.map(|hash| (*hash, versions.soundness(&name, *hash))).collect();
+            let worth = worth(&self.store, &self.supervisor, versions);
             if let Some(bytes) = self.roster.modules.get(&running.hash).and_then(Module::bytes) {
                 self.store.keep(name, bytes, worth);
             }
@@ -272,6 +275,7 @@ impl Daemon {
         let refused = |message: String| {
             Failure::new(Code::Refused, format!("{name} stays as it is: {message}"))
         };
+        self.folder.takes_files()?;
         let versions = self.store.versions.clone();
         let versions = versions
             .ok_or_else(|| refused("no versions are kept: there is no state folder".into()))?;
@@ -297,12 +301,8 @@ fn owned(news: &Snapshot, seat: Seat) -> Vec<String> {
 
 /// Whether an output is there, granted to whoever sits there, and nobody else's.
 fn is_lost(output: &str, news: &Snapshot, seat: Seat, grant: &Grant) -> bool {
-    let is_granted = |id: PointId| match grant {
-        Grant::All => true,
-        Grant::Only(ids) => ids.contains(&id),
-    };
     let is_output = |id: &PointId| news.points[*id].direction == Direction::Out;
     news.points.find(output).filter(is_output).is_some_and(|id| {
-        is_granted(id) && news.owners[id.index()].is_none_or(|owner| owner == seat)
+        grant.allows(id) && news.owners[id.index()].is_none_or(|owner| owner == seat)
     })
 }

@@ -14,8 +14,10 @@ use tokio::time::Instant;
 
 use super::Event;
 use super::folder::in_time;
+use crate::control::Who;
 use crate::plugin::compile::{Artifact, Workshop};
 use crate::plugin::folder;
+use crate::plugin::note::Note;
 use crate::plugin::program::{Preparation, Prepared, Program, Request};
 use crate::plugin::record::Remains;
 use crate::plugin::shadow::{MAX_SHADOWS, Outcome, Report, Shadow};
@@ -106,6 +108,8 @@ pub(super) struct Loaded {
     pub(super) remains: Option<Box<Remains>>,
     /// What its shadow run has found, if it had one.
     pub(super) shadow: Option<Report>,
+    /// What is odd about the module.
+    pub(super) notes: Vec<Note>,
     /// What was found to be sound, for the next time.
     pub(super) module: Option<Module>,
     /// Whether the artifact came from the cache.
@@ -160,10 +164,16 @@ impl Loader {
         Loading(Some((generation, task.abort_handle())))
     }
 
-    /// Tells that a module was not put into the folder.
-    pub(super) async fn turned_away(&self, name: String, hash: ModuleHash, refusal: Refusal) {
+    /// Tells that a module of this user was not put into the folder.
+    pub(super) async fn turned_away(
+        &self,
+        name: String,
+        hash: ModuleHash,
+        refusal: Refusal,
+        who: Option<Who>,
+    ) {
         // Nobody is there any more only when the daemon stops.
-        let _ = self.events.send(Event::TurnedAway { name, hash, refusal }).await;
+        let _ = self.events.send(Event::TurnedAway { name, hash, refusal, who }).await;
     }
 
     async fn work(
@@ -197,6 +207,7 @@ impl Loader {
         let prepare = started.elapsed();
         let mut shadow = None;
         let cached = artifact.as_ref().is_some_and(|artifact| artifact.cached);
+        let notes = artifact.as_ref().map(|artifact| artifact.notes.clone()).unwrap_or_default();
         if let (Some((request, world)), Some(artifact)) = (trial, artifact) {
             let outcome = self.attempt(request, artifact, world).await;
             shadow = Some(outcome.report);
@@ -211,6 +222,7 @@ impl Loader {
             lines,
             remains,
             shadow,
+            notes,
             module: kept,
             cached,
             compile,
@@ -269,8 +281,14 @@ impl Loader {
             Module::File(path) => reread(path, self.workshop.limits.module_bytes, hash).await?,
             Module::Kept(versions, name) => read_kept(versions, name, hash).await?,
         };
-        let _permit = self.compiling.acquire().await;
-        let artifact = self.workshop.artifact(hash, Arc::clone(&bytes)).await?;
+        // What need not be compiled waits for no compilation.
+        let artifact = match self.workshop.cached(hash, bytes.len()).await {
+            Some(artifact) => artifact,
+            None => {
+                let _permit = self.compiling.acquire().await;
+                self.workshop.artifact(hash, Arc::clone(&bytes)).await?
+            }
+        };
         Ok((artifact.clone(), Module::Compiled(bytes, artifact)))
     }
 
@@ -299,8 +317,13 @@ async fn reread(path: PathBuf, most: u64, hash: ModuleHash) -> Result<Arc<[u8]>,
     let name = path.display().to_string();
     match in_time(move |_| folder::reread(&path, most)).await {
         Ok(bytes) if ModuleHash::of(&bytes) == hash => Ok(bytes.into()),
-        Ok(_) => Err(Refusal::new(format!("{name} holds other bytes by now"), "they come next")),
-        Err(error) => Err(Refusal::new(format!("{name}: {error}"), "copy the file again")),
+        Ok(_) => {
+            let reason = format!("{name} holds other bytes by now");
+            Err(Refusal::new(reason, "they come next").by_accident())
+        }
+        Err(error) => {
+            Err(Refusal::new(format!("{name}: {error}"), "copy the file again").by_accident())
+        }
     }
 }
 
@@ -316,6 +339,7 @@ async fn read_kept(
         Err(error) => Err(Refusal::new(
             format!("the kept version {hash} cannot be read: {error}"),
             "deploy its file again",
-        )),
+        )
+        .by_accident()),
     }
 }

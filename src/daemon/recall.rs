@@ -1,7 +1,8 @@
 //! Which kept version runs where the file is no good: by the same rule live and after a start.
 //!
 //! What was in quarantine before a start still is, and what ran when the daemon ended goes on if
-//! the file is refused, as it would have without the start. A hold is not remembered: that is an
+//! the file is refused, as it would have without the start; had it ended in quarantine, a good one
+//! takes its place, as it would have. A hold is not remembered: that is an
 //! order, and the configuration has a key for what shall be held from the start. Who is chosen is
 //! decided by the supervisor; what is good is known in `version.rs`.
 
@@ -31,7 +32,11 @@ impl Daemon {
                 kept.iter().filter(is_it).copied().collect::<Vec<_>>()
             };
             let good = [of(Soundness::Good), of(Soundness::Doubtful)].concat();
-            let ran = versions.ran(name).filter(|hash| kept.contains(hash));
+            // One that is in quarantine does not run; that it ran is why another may.
+            let is_told = |hash: &ModuleHash| {
+                kept.contains(hash) || self.supervisor.is_quarantined(name, *hash)
+            };
+            let ran = versions.ran(name).filter(is_told);
             self.supervisor.keep(name, good, ran);
         }
         (store.is_stale, store.offered) = (false, versions.changes);

@@ -10,14 +10,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::audit::{Lines, Store};
 use super::say::{self, tell};
 use super::version::Versions;
-use super::{Daemon, micros};
+use super::{Daemon, micros, roster};
 use crate::clock::{Clock, MonotonicClock};
 use crate::control::{By, Event, Ordered, Receipt, SwapView, Who};
 use crate::journal::{Entry, Journal};
 use crate::plugin::shadow::Report;
 use crate::plugin::{Generation, ModuleHash, Refusal, Trap};
+use crate::scan::ProgramFact;
 use crate::state::Folder;
 use crate::supervisor::Note;
 use crate::text::counted;
@@ -25,6 +27,13 @@ use crate::text::counted;
 /// So many of a row have a receipt each: as many traps as lead to quarantine by default. After them
 /// those have one whose number is a power of two, so that a row of a million leaves 20.
 const TOLD_IN_FULL: u64 = 5;
+
+/// Lines for orders about one plugin that change nothing else in the history: more than people give
+/// by hand in a day, and less than a script can.
+const ORDERS: Lines = Lines { full: 100, refill: Duration::from_secs(600) };
+
+/// Lines for refusals, whatever is refused.
+const REFUSALS: Lines = Lines { full: 300, refill: Duration::from_secs(120) };
 
 impl Daemon {
     /// Logs and records what the supervisor finds notable.
@@ -43,30 +52,25 @@ impl Daemon {
         self.settle_reports();
         let news = self.reins.latest.read();
         self.record.cycle = news.cycle;
-        // Who was taken back has been there before who runs now.
-        let facts = news.programs.iter().flat_map(|fact| [fact.beaten.as_deref(), Some(fact)]);
-        for fact in facts.flatten() {
+        for fact in news.programs.iter() {
             let Some(name) = self.roster.name(fact.seat).cloned() else { continue };
             let Some(entry) = self.roster.get_mut(&name) else { continue };
-            if let Some(done) = entry.ordered.take_if(|o| o.generation == fact.generation) {
-                let takeover = &fact.takeover;
-                let swap = SwapView {
-                    boundary_us: micros(fact.since.saturating_sub(done.at)),
-                    missed_cycles: news.missed - done.missed,
-                    state_bytes: takeover.state_bytes,
-                    variables_carried: takeover.variables_carried,
-                    variables_new: takeover.variables_new,
-                    variables_dropped: takeover.variables_dropped,
-                    ..done.times
-                };
-                entry.last_swap = Some(swap);
-                say::took_over(&name, swap, fact.since_cycle);
-                self.record.took_over(&name, done.hash, swap, fact.since_cycle);
-            }
-            if let Some(trap) = &fact.trap {
-                self.record.trapped(&name, fact.generation, trap);
-            }
+            self.record.settle(&name, entry, fact, news.missed);
         }
+    }
+}
+
+/// The times of a swap that was ordered, now that the scan shows it.
+fn times(done: &roster::Ordered, fact: &ProgramFact, missed: u64) -> SwapView {
+    let takeover = &fact.takeover;
+    SwapView {
+        boundary_us: micros(fact.since.saturating_sub(done.at)),
+        missed_cycles: missed - done.missed,
+        state_bytes: takeover.state_bytes,
+        variables_carried: takeover.variables_carried,
+        variables_new: takeover.variables_new,
+        variables_dropped: takeover.variables_dropped,
+        ..done.times
     }
 }
 
@@ -77,6 +81,8 @@ pub(super) struct Record {
     /// What the receipts of each version have come to.
     pub(super) versions: Versions,
     plugins: HashMap<String, Story>,
+    /// For refusals of all plugins.
+    refusals: Store,
     /// The newest cycle that was seen.
     pub(super) cycle: u64,
 }
@@ -93,6 +99,8 @@ struct Story {
     traps: u64,
     /// The version that was refused last, and how often in a row.
     refused: Option<(Option<ModuleHash>, u64)>,
+    /// For orders of people to hold, to release and to restart it.
+    orders: Store,
     /// What the latest shadow run has found, until its version takes over or is refused.
     tried: Option<(ModuleHash, Report)>,
 }
@@ -108,7 +116,8 @@ impl Record {
     /// What became of versions is written into `folder`, if there is one.
     pub(super) fn new(journal: Journal<Receipt>, folder: Option<Arc<Folder>>) -> Self {
         let versions = Versions::load(folder, &journal.newest(usize::MAX, |_| true));
-        Self { journal, versions, plugins: HashMap::new(), cycle: 0 }
+        let (plugins, refusals) = (HashMap::new(), Store::default());
+        Self { journal, versions, plugins, refusals, cycle: 0 }
     }
 
     /// Writes what became of versions, if that has changed.
@@ -138,6 +147,27 @@ impl Record {
         self.story(name).tried = Some((hash, report));
     }
 
+    /// Records what the scan says of a plugin: who has taken its seat, and who has trapped.
+    /// `missed` are the cycles that have not taken place so far.
+    fn settle(&mut self, name: &str, entry: &mut roster::Entry, fact: &ProgramFact, missed: u64) {
+        // Whoever was taken back came after the one that runs again, and trapped before it.
+        let beaten = fact.beaten.as_deref();
+        for fact in [Some(fact), beaten].into_iter().flatten() {
+            if let Some(done) = entry.arrived(fact.generation) {
+                let swap = times(&done, fact, missed);
+                entry.last_swap = Some(swap);
+                say::took_over(name, swap, fact.since_cycle);
+                self.took_over(name, fact.hash, swap, fact.since_cycle);
+            }
+        }
+        entry.forget_ordered(beaten.unwrap_or(fact).generation);
+        for fact in [beaten, Some(fact)].into_iter().flatten() {
+            if let Some(trap) = &fact.trap {
+                self.trapped(name, fact.generation, fact.hash, trap);
+            }
+        }
+    }
+
     /// An instance of this version has taken its seat in that cycle.
     pub(super) fn took_over(&mut self, name: &str, hash: ModuleHash, swap: SwapView, cycle: u64) {
         let story = self.story(name);
@@ -151,19 +181,25 @@ impl Record {
         if before != Some(hash) {
             story.traps = 0;
         }
-        let is_told = before != Some(hash) || is_told(story.traps);
+        let now = MonotonicClock.now();
+        let is_told = match before == Some(hash) {
+            false => true,
+            // Somebody has ordered it: after a trap the count is not 0.
+            true if story.traps == 0 => story.orders.take(ORDERS, now),
+            true => is_told(story.traps),
+        };
         self.add_some(is_told, name, cycle, (Some(hash), before), event);
     }
 
-    /// The instance in the scan has trapped. Said at every look, recorded once.
-    pub(super) fn trapped(&mut self, name: &str, generation: Generation, trap: &Trap) {
+    /// An instance of this version has trapped. Said at every look, recorded once.
+    fn trapped(&mut self, name: &str, generation: Generation, hash: ModuleHash, trap: &Trap) {
         let story = self.story(name);
         if story.counted.contains(&generation) {
             return;
         }
         story.counted = [generation, story.counted[0]];
         story.traps += 1;
-        let (count, hash) = (story.traps, story.runs);
+        let (count, hash) = (story.traps, Some(hash));
         let event = Event::Trapped { trap: trap.clone(), count };
         self.add_some(is_told(count), name, trap.cycle, (hash, hash), event);
     }
@@ -175,15 +211,36 @@ impl Record {
 
     /// This version is not run.
     pub(super) fn refused(&mut self, name: &str, hash: Option<ModuleHash>, refusal: &Refusal) {
+        self.refused_of(name, hash, refusal, None);
+    }
+
+    /// This version, which that user has deployed, is not even put into the folder.
+    pub(super) fn turned_away(
+        &mut self,
+        name: &str,
+        hash: ModuleHash,
+        refusal: &Refusal,
+        who: Option<Who>,
+    ) {
+        self.refused_of(name, Some(hash), refusal, who);
+    }
+
+    fn refused_of(
+        &mut self,
+        name: &str,
+        hash: Option<ModuleHash>,
+        refusal: &Refusal,
+        who: Option<Who>,
+    ) {
         let story = self.story(name);
         let row = story.refused.filter(|(refused, _)| *refused == hash).map_or(0, |(_, n)| n);
         let count = row + 1;
         story.refused = Some((hash, count));
         let runs = story.runs;
         let shadow = hash.and_then(|hash| story.shadow_of(hash));
-        if is_told(count) {
-            let Refusal { reason, remedy } = refusal.clone();
-            let event = Event::Refused { reason, remedy, count, shadow };
+        if is_told(count) && self.refusals.take(REFUSALS, MonotonicClock.now()) {
+            let Refusal { reason, remedy, .. } = refusal.clone();
+            let event = Event::Refused { reason, remedy, count, shadow, who };
             self.add(name, self.cycle, hash, runs, event);
         }
     }
@@ -261,7 +318,8 @@ impl Record {
         };
         let last = self.journal.newest(1, is_meant).pop();
         if last.is_none_or(|last| last.what.event != event) {
-            self.add(name, self.cycle, runs, runs, event);
+            let is_told = self.story(name).orders.take(ORDERS, MonotonicClock.now());
+            self.add_some(is_told, name, self.cycle, (runs, runs), event);
         }
     }
 
@@ -326,7 +384,11 @@ fn is_told(n: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::roster::Roster;
     use super::*;
+    use crate::control::Soundness;
+    use crate::plugin::program::Takeover;
+    use crate::plugin::world::Seat;
 
     fn hash(version: &str) -> ModuleHash {
         ModuleHash::of(version.as_bytes())
@@ -360,7 +422,7 @@ mod tests {
     fn trap(record: &mut Record, generation: u64) {
         let kind = "unreachable".into();
         let trap = Trap { kind, function: None, offset: None, cycle: generation };
-        record.trapped("x", Generation(generation), &trap);
+        record.trapped("x", Generation(generation), hash("one"), &trap);
     }
 
     #[test]
@@ -377,6 +439,81 @@ mod tests {
         assert_eq!(receipt.old_hash, Some(format!("{:#}", hash("one"))));
         assert_eq!((receipt.plugin.as_deref(), receipt.cycle), (Some("x"), 7));
         assert_eq!(record.newest(9, Some("y")), []);
+    }
+
+    /// The instance of this number, of the version "v" with that number.
+    fn fact(number: u64) -> ProgramFact {
+        ProgramFact {
+            seat: Seat(0),
+            generation: Generation(number),
+            hash: hash(&format!("v{number}")),
+            polls: 0,
+            since_cycle: number,
+            since: Duration::ZERO,
+            degraded: false,
+            memory_bytes: 0,
+            trap: None,
+            takeover: Takeover::default(),
+            is_proven: false,
+            standby: None,
+            beaten: None,
+        }
+    }
+
+    /// A version trapped in its first poll while the one after it was already in the queue: the
+    /// trap was held against the good version that ran again, which was never chosen any more.
+    #[test]
+    fn who_trapped_is_blamed_though_another_was_ordered_meanwhile() {
+        let (mut record, mut roster) = (record(), Roster::default());
+        let entry = roster.enter("x").unwrap();
+        let order = |entry: &mut roster::Entry, number| {
+            let hash = hash(&format!("v{number}"));
+            let (generation, times) = (Generation(number), SwapView::default());
+            let what = roster::Ordered { hash, generation, times, at: Duration::ZERO, missed: 0 };
+            entry.order(what, Arc::default());
+        };
+        let trap = Trap { kind: "unreachable".into(), function: None, offset: None, cycle: 7 };
+        let beaten = ProgramFact { trap: Some(Arc::new(trap)), ..fact(2) };
+        let back = ProgramFact { beaten: Some(Arc::new(beaten)), ..fact(1) };
+        order(entry, 1);
+        record.settle("x", entry, &fact(1), 0);
+        order(entry, 2);
+        order(entry, 3);
+        record.settle("x", entry, &back, 0);
+        record.settle("x", entry, &back, 0);
+        record.noted("x", &Note::RolledBack { from: hash("v2"), to: hash("v1") }, |_| None);
+        record.settle("x", entry, &fact(3), 0);
+        assert_eq!(story(&record), ["started", "swapped", "trapped 1", "rollback", "swapped"]);
+        let hashes = record.newest(usize::MAX, Some("x"));
+        let hashes: Vec<_> = hashes.into_iter().map(|entry| entry.what.hash.unwrap()).collect();
+        let expected = ["v1", "v2", "v2", "v1", "v3"].map(|version| format!("{:#}", hash(version)));
+        assert_eq!(hashes, expected);
+        let soundness = |version| record.versions.soundness("x", hash(version));
+        assert_eq!((soundness("v1"), soundness("v2")), (Soundness::Good, Soundness::Bad));
+        let why = record.versions.find("x", hash("v2")).unwrap().why();
+        assert_eq!(why, Some("trapped on probation: unreachable, cycle 7"));
+    }
+
+    /// All that a slow scan has been through between two looks, in the order in which it was.
+    #[test]
+    fn take_overs_that_are_seen_together_have_receipts_in_their_order() {
+        let (mut record, mut roster) = (record(), Roster::default());
+        let entry = roster.enter("x").unwrap();
+        for number in 1..=20 {
+            let (hash, generation) = (hash(&format!("v{number}")), Generation(number));
+            let (times, at) = (SwapView::default(), Duration::ZERO);
+            entry.order(roster::Ordered { hash, generation, times, at, missed: 0 }, Arc::default());
+        }
+        let trap = Trap { kind: "unreachable".into(), function: None, offset: None, cycle: 7 };
+        let beaten = ProgramFact { trap: Some(Arc::new(trap)), ..fact(15) };
+        record.settle("x", entry, &ProgramFact { beaten: Some(Arc::new(beaten)), ..fact(14) }, 0);
+        let is_waiting = |number: u64| entry.on_its_way(Generation(number)).is_some();
+        assert!((1..=15).all(|number| !is_waiting(number)), "they do not come any more");
+        assert!((16..=20).all(is_waiting));
+        record.settle("x", entry, &fact(20), 0);
+        assert_eq!(story(&record), ["started", "swapped", "trapped 1", "swapped"]);
+        let hash = &record.newest(2, Some("x"))[0].what.hash;
+        assert_eq!(hash.as_deref(), Some(&*format!("{:#}", super::tests::hash("v15"))));
     }
 
     #[test]
@@ -422,5 +559,27 @@ mod tests {
         record.released("x", By::Operator, None);
         record.released("x", By::Operator, None);
         assert_eq!(story(&record), ["held", "held", "stopped", "held", "released"]);
+    }
+
+    /// A script that holds and releases, restarts, or deploys what is refused.
+    #[test]
+    fn orders_without_end_do_not_flush_the_story_out() {
+        let mut record = record();
+        record.took_over("x", hash("one"), SwapView::default(), 0);
+        let most = |lines: Lines| lines.full as usize + 1;
+        for _ in 0..1000 {
+            record.held("x", By::Operator, None);
+            record.released("x", By::Operator, None);
+            record.took_over("x", hash("one"), SwapView::default(), 0);
+        }
+        assert!(story(&record).len() <= 1 + most(ORDERS), "{}", story(&record).len());
+        let refusal = Refusal::new("no module", "make one");
+        for n in 0..1000 {
+            let name = format!("p{}", n % 10);
+            record.turned_away(&name, hash(&n.to_string()), &refusal, None);
+            record.forget(|name| name == "x");
+        }
+        assert!(story(&record).len() <= 1 + most(ORDERS) + most(REFUSALS));
+        assert_eq!(story(&record)[0], "started");
     }
 }

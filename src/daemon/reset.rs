@@ -85,7 +85,7 @@ impl Daemon {
     fn begin(&mut self, is_cold: bool, stage: Stage, reply: oneshot::Sender<Reply>) -> bool {
         if self.reset.is_some() {
             let message = "another reset is under way; try again when it is over";
-            let _ = reply.send(Err(Failure::new(Code::Busy, message)));
+            let _ = reply.send(Err(Failure::new(Code::Refused, message)));
             return false;
         }
         self.reset = Some(Reset { is_cold, stage, until: Instant::now() + LIMIT, reply });

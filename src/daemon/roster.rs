@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::loader::{Loading, Module};
 use crate::control::SwapView;
+use crate::plugin::note::Note;
 use crate::plugin::program::{Prepared, maker};
 use crate::plugin::refused::Tally;
 use crate::plugin::world::{MAX_PROGRAMS, Seat};
@@ -23,8 +24,9 @@ pub(super) struct Entry {
     pub(super) detect: Duration,
     /// A program that is ready and not yet ordered into the scan.
     pub(super) ready: Option<Ready>,
-    /// A swap that was ordered and not yet seen.
-    pub(super) ordered: Option<Ordered>,
+    /// Swaps that were ordered and not yet seen, the oldest first. A slow scan lets several of them
+    /// wait, and one may trap and be taken back before another is seen.
+    ordered: Vec<Ordered>,
     pub(super) last_swap: Option<SwapView>,
     /// The instance whose version was kept last, or was to be, and whether that was in doubt.
     pub(super) kept: Option<(Generation, bool)>,
@@ -43,9 +45,29 @@ impl Entry {
     pub(super) fn order(&mut self, what: Ordered, refused: Arc<Tally>) {
         self.refused.retain(|(other, _)| *other != what.generation);
         self.refused.push((what.generation, refused));
-        self.ordered = Some(what);
         let surplus = self.refused.len().saturating_sub(MAX_INSTANCES);
         self.refused.drain(..surplus);
+        self.ordered.retain(|other| other.generation != what.generation);
+        self.ordered.push(what);
+        let surplus = self.ordered.len().saturating_sub(MAX_INSTANCES);
+        self.ordered.drain(..surplus);
+    }
+
+    /// The swap to this instance, which the scan shows for the first time.
+    pub(super) fn arrived(&mut self, generation: Generation) -> Option<Ordered> {
+        let at = self.ordered.iter().position(|ordered| ordered.generation == generation)?;
+        Some(self.ordered.remove(at))
+    }
+
+    /// The scan shows nobody newer than this instance: who was ordered before it does not come.
+    pub(super) fn forget_ordered(&mut self, newest: Generation) {
+        self.ordered.retain(|ordered| ordered.generation > newest);
+    }
+
+    /// The module of an instance that is on its way into the scan.
+    pub(super) fn on_its_way(&self, generation: Generation) -> Option<ModuleHash> {
+        let found = self.ordered.iter().find(|ordered| ordered.generation == generation);
+        found.map(|ordered| ordered.hash)
     }
 
     /// A reload has begun new counts of what its instances are refused; those of before go.
@@ -103,6 +125,8 @@ pub(super) struct Roster {
     makers: HashMap<Maker, Arc<str>>,
     /// Modules that run or may be asked for.
     pub(super) modules: HashMap<ModuleHash, Module>,
+    /// What is odd about modules, of those that were loaded.
+    notes: HashMap<ModuleHash, Vec<Note>>,
 }
 
 impl Roster {
@@ -126,7 +150,7 @@ impl Roster {
                 seat: Seat(free as u16),
                 detect: Duration::ZERO,
                 ready: None,
-                ordered: None,
+                ordered: Vec::new(),
                 last_swap: None,
                 kept: None,
                 loading: Loading::default(),
@@ -158,6 +182,24 @@ impl Roster {
     /// The name of whoever has written a variable, whether or not it is still there.
     pub(super) fn maker(&self, maker: Maker) -> Option<&Arc<str>> {
         self.makers.get(&maker)
+    }
+
+    /// Takes in what is odd about a module that was loaded; whether that was not known yet.
+    pub(super) fn learn(&mut self, hash: ModuleHash, notes: &[Note]) -> bool {
+        self.notes.insert(hash, notes.to_vec()).is_none()
+    }
+
+    /// What is odd about a module, in words.
+    pub(super) fn notes(&self, hash: Option<ModuleHash>) -> Vec<String> {
+        let notes = hash.and_then(|hash| self.notes.get(&hash));
+        notes.into_iter().flatten().map(ToString::to_string).collect()
+    }
+
+    /// Forgets all modules but these, and artifacts that the cache has.
+    pub(super) fn keep_modules(&mut self, used: &[ModuleHash]) {
+        self.modules.values_mut().for_each(Module::lighten);
+        self.modules.retain(|hash, _| used.contains(hash));
+        self.notes.retain(|hash, _| used.contains(hash));
     }
 
     /// Ends every entry that `keep` does not want; gives the seats that are free now.

@@ -3,6 +3,7 @@
 //!
 //! Each line makes sense by its message alone; its fields repeat the facts for machines.
 
+mod noted;
 mod unread;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -150,11 +151,12 @@ impl Daemon {
                 let loser = last.as_deref().filter(|last| is_polled(last, &self.roster, news));
                 if let (Some(last), false, true) = (loser, *is_lost, lines < OWNERS_LINES) {
                     (lines, *is_lost) = (lines + 1, true);
+                    let verb = if self.config.may_write(last, id) { "does" } else { "may" };
                     tracing::warn!(
                         plugin = last,
                         point,
-                        "{point} belongs to nobody now, and to {last} before, which does not write \
-                         it any more; it is safe"
+                        "{point} belongs to nobody now, and to {last} before, which {verb} not \
+                         write it any more; it is safe"
                     );
                 }
                 continue;
@@ -334,7 +336,7 @@ pub(super) fn took_over(name: &str, swap: SwapView, cycle: u64) {
 }
 
 pub(super) fn refused(name: &str, path: &dyn std::fmt::Display, refusal: &Refusal) {
-    let Refusal { reason, remedy } = refusal;
+    let Refusal { reason, remedy, .. } = refusal;
     tracing::warn!(plugin = name, %path, reason, "{path} is not taken: {reason}; {remedy}");
 }
 
@@ -346,7 +348,7 @@ pub(super) fn tell(name: &str, note: &Note, supervisor: &Supervisor) {
     };
     match note {
         Note::Started(_) | Note::Stopped => tracing::info!(plugin = name, "{name}: {note}"),
-        Note::Refused { hash, refusal: Refusal { reason, remedy } } => {
+        Note::Refused { hash, refusal: Refusal { reason, remedy, .. } } => {
             let is_file = supervisor.plugin(name).is_some_and(|view| view.file == Some(*hash));
             let what = if is_file { ".wasm" } else { ": an older version" };
             tracing::warn!(

@@ -156,13 +156,11 @@ impl Daemon {
         let Some(name) = self.roster.name(seat) else {
             return ("a plugin that is gone".into(), None);
         };
-        let ordered = self.roster.get(name).and_then(|entry| entry.ordered.as_ref());
-        let ordered = ordered.map(|ordered| (ordered.generation, ordered.hash));
+        let ordered = self.roster.get(name).and_then(|entry| entry.on_its_way(generation));
         let view = self.supervisor.plugin(name);
         let known = view.into_iter().flat_map(|view| [view.running, view.next]).flatten();
-        let known = known.map(|version| (version.generation, version.hash)).chain(ordered);
-        let hash = known.into_iter().find(|(of, _)| *of == generation).map(|(_, hash)| hash);
-        (name.to_string(), hash)
+        let known = known.filter(|version| version.generation == generation);
+        (name.to_string(), known.map(|version| version.hash).next().or(ordered))
     }
 
     /// The version that the scan had called when it came to stand, and still calls: the new one in
@@ -202,6 +200,7 @@ impl Daemon {
         let outputs = self.devices.safety();
         let stood = self.stall.stillness.still;
         tracing::error!("the scan has stood for {stood:?}, {doing}; {outputs}; the process ends");
+        self.close_audit();
         // Dropping the journal writes what it has, within its own limit.
         let gone = Record::new(Journal::in_memory("the process ends"), None);
         drop(std::mem::replace(&mut self.record, gone));

@@ -44,6 +44,7 @@ impl Daemon {
         while let Ok(line) = self.lines.pop() {
             self.say(&line);
         }
+        self.close_audit();
         self.keep_last().await;
         if confirmed {
             tracing::info!("stopped; the devices have confirmed their safe outputs");

@@ -56,7 +56,8 @@ const SAVE_EVERY: Duration = Duration::from_secs(3600);
 #[derive(Debug, Default)]
 pub(super) struct Versions {
     sum: Sum,
-    /// What ran when the daemon ended, by plugin, and nothing has run since.
+    /// What ran when the daemon ended, or ended in quarantine before, by plugin, and nothing has run
+    /// since.
     ran: BTreeMap<String, ModuleHash>,
     /// Where they are written; `None` without a state directory.
     folder: Option<Arc<Folder>>,
@@ -85,18 +86,18 @@ impl Versions {
     pub(super) fn load(folder: Option<Arc<Folder>>, receipts: &[Entry<Receipt>]) -> Self {
         let sum = folder.as_ref().map(|folder| read(folder)).unwrap_or_default();
         let mut all = Self { sum, folder, ..Self::default() };
-        // A journal that lost its end, or was deleted, counts up from less.
-        let last = receipts.last().map_or(0, |last| last.seq);
-        all.sum.seq = all.sum.seq.min(last);
         for Entry { seq, time, what } in receipts {
             if *seq > all.sum.seq {
                 all.count(what, time, None);
             }
         }
         for (name, versions) in &mut all.sum.plugins {
+            let is_wanted = !all.sum.leaving.contains_key(name);
+            let last = versions.iter().rfind(|version| !version.first.is_empty());
+            let ran = last.filter(|last| last.end.is_none() || last.quarantine.is_some());
+            let hash = ran.and_then(|ran| ModuleHash::from_hex(&ran.hash));
+            all.ran.extend(hash.filter(|_| is_wanted).map(|hash| (name.clone(), hash)));
             for version in versions.iter_mut().filter(|version| version.end.is_none()) {
-                all.ran
-                    .extend(ModuleHash::from_hex(&version.hash).map(|hash| (name.clone(), hash)));
                 version.end("", None, || "the daemon ended".into());
             }
         }
@@ -138,7 +139,8 @@ impl Versions {
         }
     }
 
-    /// What ran under this name when the daemon ended, if nothing has run since.
+    /// What ran under this name when the daemon ended, or ended in quarantine before, if nothing
+    /// has run since.
     pub(super) fn ran(&self, name: &str) -> Option<ModuleHash> {
         self.ran.get(name).copied()
     }
@@ -531,6 +533,28 @@ mod tests {
             let loaded = Versions::load(folder(), &all[..2]);
             assert_eq!(loaded.ran("tank"), Some(hash("b")), "{bad:?}");
         }
+    }
+
+    /// The file says up to which receipt it has counted. What the operator forgives has no receipt,
+    /// and a trap that is counted again would undo it.
+    #[tokio::test]
+    async fn a_receipt_counts_once_over_a_start_and_the_next_one_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::open(dir.path()).unwrap());
+        let load = |receipts: &[_]| Versions::load(Some(Arc::clone(&folder)), receipts);
+        let trap = || ("a", "a", trapped());
+        let all = receipts(&[("a", "", started()), trap(), trap()]);
+        let mut versions = load(&[]);
+        all[..2].iter().for_each(|entry| versions.heed(&entry.what, Duration::ZERO));
+        versions.forgive("tank", hash("a"));
+        versions.proved("tank", hash("a"), vec![], |_| true, Duration::ZERO);
+        versions.save(2, Duration::ZERO);
+        versions.writing.take().expect("it is being written").await.unwrap();
+        let soundness = |count| load(&all[..count]).soundness("tank", hash("a"));
+        assert_eq!(soundness(2), Soundness::Good);
+        assert_eq!(soundness(3), Soundness::Bad);
+        // A history that was deleted has nothing to count, and takes nothing away.
+        assert_eq!(soundness(0), Soundness::Good);
     }
 
     #[test]

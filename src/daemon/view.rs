@@ -16,7 +16,7 @@ use crate::control::{
 use crate::driver::Delivery;
 use crate::image::{Direction, Kind, Point, PointId, Quality};
 use crate::plugin::world::Seat;
-use crate::plugin::{SwapPolicy, Trap};
+use crate::plugin::{Refusal, SwapPolicy, Trap};
 use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{self, View};
 use crate::variable::{Maker, Variable};
@@ -45,6 +45,7 @@ impl Daemon {
             folder_ok: self.folder.loss().is_none(),
             folder_trouble: self.folder.loss().map(ToString::to_string),
             folder_overlooked: self.folder.overlooked(),
+            plugins_missing: self.missing_plugins(),
             cache: self
                 .loader
                 .workshop
@@ -125,7 +126,10 @@ impl Daemon {
         });
         let reason = reason(view).or(parked).or_else(|| {
             let stands_still = view.state != supervisor::State::Running || view.quarantined;
-            view.last_trap.filter(|_| stands_still).map(Trap::explained)
+            // What another version did is no reason why this one does not run.
+            let is_of_it =
+                view.trapped.is_none_or(|hash| view.file.is_none_or(|file| file == hash));
+            view.last_trap.filter(|_| stands_still && is_of_it).map(Trap::explained)
         });
         let refused = self.refused(name, fact, news);
         PluginView {
@@ -152,11 +156,13 @@ impl Daemon {
             every: settings.every,
             poll: seat.map(|seat| self.stats.poll(seat)).unwrap_or_default(),
             last_trap: view.last_trap.cloned(),
+            trapped_hash: view.trapped.map(|hash| format!("{hash:#}")),
             last_swap: entry.and_then(|entry| entry.last_swap),
             denied: refused.is_denied,
             refused: refused.calls,
             refused_others: refused.others,
             lost: self.lost_outputs(name, news),
+            notes: self.roster.notes(runs.and(view.running).map(|it| it.hash).or(view.file)),
             report: self.crashes.newest(name).cloned(),
         }
     }
@@ -245,13 +251,23 @@ fn left_to_prove(fact: &ProgramFact, policy: SwapPolicy, now: Duration) -> Optio
     (!fact.is_proven).then_some(ProbationView { ms: left.as_millis() as u64, polls })
 }
 
-/// Why the file does not run, and what runs instead.
+/// Why the file does not run, and what runs instead or cannot.
 fn reason(view: &View<'_>) -> Option<String> {
-    let instead = view.running.filter(|version| Some(version.hash) != view.file);
-    let instead = instead.map(|version| format!("; version {} runs instead", version.hash));
-    let instead = instead.unwrap_or_default();
+    let again = |refusal: &Refusal| match refusal.is_accidental {
+        true => "; it is tried again by itself",
+        false => "",
+    };
+    let instead = match (view.running, view.other_refusal) {
+        (Some(version), _) if Some(version.hash) != view.file => {
+            format!("; version {} runs instead", version.hash)
+        }
+        (None, Some((hash, refusal))) => {
+            format!("; version {hash} cannot run instead: {refusal}{}", again(refusal))
+        }
+        _ => String::new(),
+    };
     match (view.refusal, view.quarantine) {
-        (Some(refusal), _) => Some(format!("{refusal}{instead}")),
+        (Some(refusal), _) => Some(format!("{refusal}{}{instead}", again(refusal))),
         (None, Some(why)) => Some(format!("the file is in quarantine: {why}{instead}")),
         (None, None) => None,
     }

@@ -40,7 +40,8 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::link::{Serve, Side};
-use super::{Fault, OpenError, Part, duration};
+use super::survey::word;
+use super::{Fault, OpenError, Part, Place, duration};
 use crate::image::{Direction, Freshness, Point, PointId, Points, Quality, Raw};
 
 /// Quicker than this the threads would do nothing else; slower is no measurement.
@@ -118,6 +119,18 @@ enum Outcome {
     Written(Raw, Identity),
     /// This file is there.
     Seen(Identity),
+}
+
+/// The files of the points of device number `device`. One that reads what another writes is as it
+/// should be.
+pub(super) fn places(config: &Config, points: &Points, device: usize) -> Vec<(PointId, Place)> {
+    let ours = points.iter().filter(|(_, point)| point.device == device);
+    let place = |(id, point): (PointId, &Point)| {
+        let words = config.at.get(&point.name)?.path.display().to_string();
+        let within = format!("{words} {}", word(point.direction));
+        Some((id, Place { within, cells: 0..1, words }))
+    };
+    ours.filter_map(place).collect()
 }
 
 impl Files {

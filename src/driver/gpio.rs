@@ -51,7 +51,7 @@ use serde::Deserialize;
 
 use super::duration;
 
-pub(super) use board::Board;
+pub(super) use board::{Board, places};
 
 /// A `[[device]]` of this driver.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -4,7 +4,8 @@
 //! for a wire does that elsewhere and hands over what it has: `link.rs`. What a device *is* lies in
 //! the file of its kind, such as `sim.rs`, the simulated plant. What it does when the scan itself
 //! stands is in `watchdog.rs`. What of the controller a device shows to other systems comes from
-//! `export.rs`; what the status tells of a device's parts is in `monitor.rs`.
+//! `export.rs`; what the status tells of a device's parts is in `monitor.rs`; what a configuration
+//! makes of devices, for whoever looks for slips in it, in `survey.rs`.
 
 pub mod export;
 pub mod file;
@@ -17,6 +18,7 @@ pub mod sim;
 mod duration;
 mod link;
 mod monitor;
+mod survey;
 mod tcp;
 mod watchdog;
 
@@ -32,6 +34,7 @@ use crate::image::{Inputs, PointId, Points, Value};
 use export::Exports;
 use link::Link;
 pub use monitor::{Monitor, Part};
+pub use survey::{Place, places};
 pub use watchdog::Watchdog;
 
 /// The most devices in one configuration. Each is called twice in every cycle.

@@ -23,10 +23,11 @@
 //! All units behind one port belong into one device: they share its connection, and on it one
 //! request is under way at a time. What may count as a reply is decided in `modbus/transport.rs`
 //! and `modbus/request.rs`, whose turn it is in `modbus/schedule.rs`, whether a unit is believed to
-//! be there in `modbus/breaker.rs`; `modbus/client.rs` is the loop that works with these. A value
-//! that was not read is never made up: silence and a busy unit let it age, everything else has a
-//! quality of its own. It has no broadcasts, no Modbus ASCII, no files and no queues of devices,
-//! and does not write a part of a register.
+//! be there in `modbus/breaker.rs`; `modbus/client.rs` is the loop that works with these. Where
+//! points are, and what nothing uses, is told by `modbus/survey.rs`. A value that was not read is
+//! never made up: silence and a busy unit let it age, everything else has a quality of its own. It
+//! has no broadcasts, no Modbus ASCII, no files and no queues of devices, and does not write a part
+//! of a register.
 
 pub mod line;
 pub mod register;
@@ -45,6 +46,7 @@ mod plan;
 mod read;
 mod refusal;
 mod schedule;
+mod survey;
 mod unit;
 mod write;
 
@@ -59,6 +61,7 @@ use register::{Byte, Order};
 use request::Table;
 
 pub(super) use client::Client;
+pub(super) use survey::places;
 
 /// A `[[device]]` of this driver.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -28,7 +28,7 @@ const KEY: usize = 2 * blake3::OUT_LEN;
 
 /// Counts what the files have looked like: raise it with every change here, so that no file of the
 /// old look has a name that is asked for.
-const LOOK: u32 = 2;
+const LOOK: u32 = 3;
 
 /// The version of wasmer, which is part of what an artifact depends on; a test compares it with
 /// `Cargo.toml`.
@@ -49,11 +49,13 @@ pub(super) fn key(module: ModuleHash, compiler: Compiler, limits: &Limits) -> St
 
 /// What stands in front of an artifact: it counts for this key only, so that no file is taken for
 /// another.
-fn checksum(key: &str, artifact: &[u8]) -> blake3::Hash {
+fn checksum(key: &str, parts: &[&[u8]]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&(key.len() as u64).to_le_bytes());
     hasher.update(key.as_bytes());
-    hasher.update(artifact);
+    parts.iter().for_each(|part| {
+        hasher.update(part);
+    });
     hasher.finalize()
 }
 
@@ -147,7 +149,7 @@ impl Cache {
         let mut bytes = read(&path, most).ok()?;
         let whole = bytes.len() > CHECKSUM
             && bytes.len() as u64 <= most
-            && checksum(key, &bytes[CHECKSUM..]).as_bytes()[..] == bytes[..CHECKSUM];
+            && checksum(key, &[&bytes[CHECKSUM..]]).as_bytes()[..] == bytes[..CHECKSUM];
         if !whole {
             let file = path.display();
             tracing::warn!(%file, "the cached artifact {file} is damaged; it is made again");
@@ -161,9 +163,9 @@ impl Cache {
         Some(bytes)
     }
 
-    /// Keeps an artifact; whether that has succeeded.
-    pub(super) fn store(&self, key: &str, artifact: &[u8]) -> bool {
-        let stored = self.try_store(key, artifact);
+    /// Keeps an artifact, given in parts that are loaded as one; whether that has succeeded.
+    pub(super) fn store(&self, key: &str, parts: &[&[u8]]) -> bool {
+        let stored = self.try_store(key, parts);
         if let Err(error) = &stored {
             let folder = self.0.display();
             tracing::warn!(
@@ -177,13 +179,13 @@ impl Cache {
         stored.is_ok()
     }
 
-    fn try_store(&self, key: &str, artifact: &[u8]) -> io::Result<()> {
+    fn try_store(&self, key: &str, parts: &[&[u8]]) -> io::Result<()> {
         // Two preparations of one module may store at the same time: each has a file of its own.
         let unique = fastrand::u64(..);
         let half = self.0.join(format!("{key}.{unique:016x}.tmp"));
         put_whole(&half, &self.0.join(key), |file| {
-            file.write_all(checksum(key, artifact).as_bytes())?;
-            file.write_all(artifact)
+            file.write_all(checksum(key, parts).as_bytes())?;
+            parts.iter().try_for_each(|part| file.write_all(part))
         })
     }
 
@@ -250,7 +252,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(folder.path()).unwrap();
         let artifact: Vec<u8> = (0..=255).collect();
-        cache.store("k", &artifact);
+        cache.store("k", &[&artifact[..100], &artifact[100..]]);
         let path = folder.path().join("k");
         let whole = fs::read(&path).unwrap();
         for at in 0..whole.len() {
@@ -270,13 +272,22 @@ mod tests {
     fn an_artifact_that_has_grown_is_not_read_and_goes() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(folder.path()).unwrap();
-        cache.store("k", b"four");
+        cache.store("k", &[b"four"]);
         assert_eq!(cache.load("k", 4).as_deref(), Some(&b"four"[..]));
         let path = folder.path().join("k");
-        // Sparse, so it takes no room here; read whole it would.
-        fs::File::options().write(true).open(&path).unwrap().set_len(8 << 40).unwrap();
+        // Sparse, so it takes no room here.
+        fs::File::options().write(true).open(&path).unwrap().set_len(64 << 20).unwrap();
+        let before = bytes_read();
         assert_eq!(cache.load("k", 4), None);
         assert!(!path.exists());
+        assert!(bytes_read() - before < 1 << 20, "{} bytes were read", bytes_read() - before);
+    }
+
+    /// How many bytes this thread has read, as the kernel counts them.
+    fn bytes_read() -> u64 {
+        let text = fs::read_to_string("/proc/thread-self/io").unwrap();
+        let count = text.lines().find_map(|line| line.strip_prefix("rchar: "));
+        count.expect("the kernel counts them").parse().unwrap()
     }
 
     #[test]
@@ -295,14 +306,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(folder.path()).unwrap();
         let (one, other) = (any_key("1"), any_key("2"));
-        cache.store(&one, b"one");
-        cache.store(&other, b"other");
+        cache.store(&one, &[b"one"]);
+        cache.store(&other, &[b"other"]);
         fs::copy(folder.path().join(&other), folder.path().join(&one)).unwrap();
         assert_eq!(cache.load(&one, MOST), None);
         assert!(!folder.path().join(&one).exists(), "what is not believed is deleted");
         assert_eq!(cache.load(&other, MOST).as_deref(), Some(&b"other"[..]));
         // Nor is the boundary between name and bytes in doubt.
-        assert_ne!(checksum("ab", b"c"), checksum("a", b"bc"));
+        assert_ne!(checksum("ab", &[b"c"]), checksum("a", &[b"bc"]));
     }
 
     #[test]
@@ -311,7 +322,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path();
             let cache = Cache::open(path).unwrap();
-            cache.store(&any_key("a"), b"theirs, for all we know");
+            cache.store(&any_key("a"), &[b"theirs, for all we know"]);
             fs::write(path.join(any_key("b") + ".0123456789abcdef.tmp"), "half").unwrap();
             fs::create_dir(path.join(any_key("c"))).unwrap();
             fs::write(path.join("notes"), "nobody's artifact").unwrap();
@@ -329,7 +340,7 @@ mod tests {
     fn a_private_folder_keeps_what_it_has() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cache");
-        Cache::open(&path).unwrap().store(&any_key("a"), b"ours");
+        Cache::open(&path).unwrap().store(&any_key("a"), &[b"ours"]);
         let cache = Cache::open(&path).unwrap();
         assert_eq!(cache.load(&any_key("a"), MOST).as_deref(), Some(&b"ours"[..]));
     }
@@ -338,7 +349,7 @@ mod tests {
     fn a_folder_with_a_file_that_is_not_ours_is_emptied() {
         let check = |make: &dyn Fn(&Path)| {
             let folder = tempfile::tempdir().unwrap();
-            Cache::open(folder.path()).unwrap().store(&any_key("a"), b"ours");
+            Cache::open(folder.path()).unwrap().store(&any_key("a"), &[b"ours"]);
             make(&folder.path().join(any_key("b")));
             let cache = Cache::open(folder.path()).unwrap();
             assert_eq!(cache.load(&any_key("a"), MOST), None);
@@ -363,7 +374,7 @@ mod tests {
     fn a_link_or_a_pipe_under_an_artifacts_name_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(folder.path()).unwrap();
-        cache.store(&any_key("a"), b"ours");
+        cache.store(&any_key("a"), &[b"ours"]);
         let (own, link) = (folder.path().join(any_key("a")), folder.path().join(any_key("b")));
         std::os::unix::fs::symlink(own, &link).unwrap();
         assert_eq!(read(&link, MOST).unwrap_err().raw_os_error(), Some(nix::libc::ELOOP));

@@ -12,6 +12,7 @@ use wasmer::sys::wasmparser::{
     TypeRef, ValType, Validator, WasmFeatures,
 };
 
+use super::note::{self, Note};
 use super::offer::{self, ENV, Offer};
 use super::size::{Size, at_most};
 use super::{Compiler, Limits, Refusal, frame};
@@ -33,6 +34,8 @@ pub struct Report {
     pub imports: Vec<String>,
     /// Which of the contract's functions it exports.
     pub exports: Vec<String>,
+    /// What is lawful in it and nearly surely not meant.
+    pub notes: Vec<Note>,
 }
 
 /// Language features that this host runs.
@@ -67,7 +70,7 @@ pub(super) fn check(bytes: &[u8], limits: &Limits, compiler: Compiler) -> Result
     frame::check(bytes, compiler)?;
     outline.imports_are_offered()?;
     outline.exports_are_right()?;
-    Ok(outline.report())
+    Ok(Report { notes: note::notes(bytes), ..outline.report() })
 }
 
 /// How every module begins: with its magic number and its version.
@@ -306,6 +309,7 @@ impl Outline {
                 .filter(|n| self.exports.contains_key(**n))
                 .map(|n| n.to_string())
                 .collect(),
+            notes: Vec::new(),
         }
     }
 }

@@ -24,13 +24,17 @@ impl Share {
         let add = |loaded: u64| loaded.checked_add(bytes).filter(|sum| *sum <= limit);
         match LOADED.try_update(Ordering::Relaxed, Ordering::Relaxed, add) {
             Ok(_) => Ok(Self(bytes)),
-            Err(loaded) => Err(Refusal::new(
-                format!("its code has {bytes} bytes, and other programs hold {loaded}"),
-                format!(
-                    "the limit for all is {limit} (plugins.code in the configuration); make it \
-                     smaller or remove another plugin"
-                ),
-            )),
+            Err(loaded) => {
+                let refusal = Refusal::new(
+                    format!("its code has {bytes} bytes, and other programs hold {loaded}"),
+                    format!(
+                        "the limit for all is {limit} (plugins.code in the configuration); make \
+                         it smaller or remove another plugin"
+                    ),
+                );
+                // Others may give back what they hold.
+                Err(if bytes <= limit { refusal.by_accident() } else { refusal })
+            }
         }
     }
 }
@@ -52,6 +56,9 @@ mod tests {
         let most = Share::take(LIMIT - (1 << 40), LIMIT).expect("so much is left");
         let refusal = Share::take(2 << 40, LIMIT).expect_err("so much is not left");
         assert!(refusal.remedy.contains("plugins.code"), "{refusal}");
+        assert!(refusal.is_accidental, "others may give back what they hold");
+        let refusal = Share::take(LIMIT + 1, LIMIT).expect_err("it is more than the limit");
+        assert!(!refusal.is_accidental, "it never fits");
         drop(most);
         Share::take(2 << 40, LIMIT).expect("so much is left again");
     }

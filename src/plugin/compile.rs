@@ -12,7 +12,6 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -36,10 +35,6 @@ pub const WORKER_VERB: &str = "compile-worker";
 /// Wall time of one compilation: far above the CPU time, because the worker runs only when nobody
 /// else wants the CPU.
 const MAX_WALL: Duration = Duration::from_secs(120);
-
-/// How long the cache may take to answer. A disk that hangs must not keep a program from its
-/// restart: it is compiled once more.
-const MAX_CACHE_WAIT: Duration = Duration::from_secs(1);
 
 /// Most bytes of the answer in front of an artifact: it names imports, of which there are 20 000 at
 /// the most, in 200 bytes each.
@@ -93,29 +88,17 @@ impl Workshop {
     /// # Errors
     /// A refusal that says what is wrong with the module, or which limit its compilation broke.
     pub async fn artifact(&self, hash: ModuleHash, module: Arc<[u8]>) -> Result<Artifact, Refusal> {
+        // Somebody else may have compiled it meanwhile.
+        if let Some(found) = self.cached(hash, module.len()).await {
+            return Ok(found);
+        }
         let key = super::cache::key(hash, self.compiler, &self.limits);
+        let (report, bytes) = self.work(&module, Wanted::Artifact).await?;
+        let artifact = Artifact::new(bytes, report.notes);
         if let Some(cache) = self.cache.clone() {
-            let key = key.clone();
-            let most = artifact::most_bytes(module.len(), self.limits.functions);
-            let found = tokio::task::spawn_blocking(move || cache.load(&key, most));
-            if let Ok(Ok(Some(bytes))) = tokio::time::timeout(MAX_CACHE_WAIT, found).await {
-                let stored = Arc::new(true.into());
-                return Ok(Artifact { bytes: bytes.into(), cached: true, stored });
-            }
+            artifact.store(cache, key);
         }
-        let (_, bytes) = self.work(&module, Wanted::Artifact).await?;
-        let bytes: Arc<[u8]> = bytes.into();
-        let stored = Arc::new(AtomicBool::new(false));
-        if let Some(cache) = self.cache.clone() {
-            let bytes = Arc::clone(&bytes);
-            // A cache that cannot be written costs time at the next start and nothing else; it says
-            // so itself.
-            let stored = Arc::clone(&stored);
-            tokio::task::spawn_blocking(move || {
-                stored.store(cache.store(&key, &bytes), Ordering::Relaxed);
-            });
-        }
-        Ok(Artifact { bytes, cached: false, stored })
+        Ok(artifact)
     }
 
     /// The same for who can wait: on a thread of its own, so that it does not matter whether the
@@ -171,7 +154,8 @@ impl Workshop {
             pause *= 2;
         }
         self.attempt(module, wanted).await.map_err(|failed| match failed {
-            Failed::ByAccident(refusal) | Failed::ByFault(refusal) => refusal,
+            Failed::ByAccident(refusal) => refusal.by_accident(),
+            Failed::ByFault(refusal) => refusal,
         })
     }
 
@@ -252,7 +236,7 @@ const MAX_ATTEMPTS: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// What helps after an accident.
-const ONCE_MORE: &str = "`camshaft restart NAME` tries once more";
+const ONCE_MORE: &str = "this says nothing about the module, which may compile at the next attempt";
 
 /// Why a worker gave no artifact.
 #[derive(Debug)]

@@ -10,8 +10,9 @@
 //!
 //! Next: `folder/keeper.rs` is the thread, `folder/hint.rs` gathers what makes it look,
 //! `folder/settle.rs` decides (pure), `folder/disk.rs` lists and reads, `folder/publish.rs` writes,
-//! `folder/wait.rs` shows a file system that does not answer.
+//! `folder/wait.rs` shows a file system that does not answer, `folder/names.rs` what has a file.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use crate::plugin::{ModuleHash, Refusal};
 mod disk;
 mod hint;
 mod keeper;
+mod names;
 mod publish;
 mod settle;
 mod wait;
@@ -32,6 +34,7 @@ mod wait;
 pub use disk::reread;
 use hint::Inbox;
 use keeper::Keeper;
+use names::Names;
 pub(super) use publish::put;
 pub use publish::{publish, publish_if};
 use wait::Wait;
@@ -159,6 +162,7 @@ fn misnamed(quoted: &str) -> Refusal {
 pub struct Watch {
     inbox: Arc<Inbox>,
     wait: Arc<Wait>,
+    names: Arc<Names>,
     /// Is disconnected when the thread has ended.
     ended: Receiver<()>,
 }
@@ -179,8 +183,10 @@ pub fn watch(
     report: impl FnMut(Change) + Send + 'static,
 ) -> io::Result<Watch> {
     let (inbox, wait) = (Arc::new(Inbox::default()), Arc::new(Wait::default()));
+    let names = Arc::new(Names::default());
     let ((opened, outcome), (alive, ended)) = (channel(), channel());
-    let keeper = Keeper::new(dir, max_bytes, Arc::clone(&inbox), Arc::clone(&wait), report);
+    let ours = (Arc::clone(&inbox), Arc::clone(&wait), Arc::clone(&names));
+    let keeper = Keeper::new(dir, max_bytes, ours, report);
     let work = move || {
         let result = keeper.open();
         let is_open = result.is_ok();
@@ -193,7 +199,7 @@ pub fn watch(
     std::thread::Builder::new().name("folder".to_owned()).spawn(work)?;
     // No result is none in time, and then the watch says that it is silent.
     outcome.recv_timeout(SILENCE).unwrap_or(Ok(()))?;
-    Ok(Watch { inbox, wait, ended })
+    Ok(Watch { inbox, wait, names, ended })
 }
 
 impl Watch {
@@ -206,6 +212,12 @@ impl Watch {
     /// folder.
     pub fn is_silent(&self) -> bool {
         self.wait.lasts() >= SILENCE
+    }
+
+    /// The plugins of which the folder held a file at the last look; `None` while that is not
+    /// known, because there was none yet, the folder is lost, or some of its files are overlooked.
+    pub fn names(&self) -> Option<Arc<BTreeSet<String>>> {
+        self.names.get()
     }
 
     /// Takes the folder as it is, also if it is another than before and an empty one.

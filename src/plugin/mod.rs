@@ -18,6 +18,7 @@ pub mod folder;
 mod frame;
 mod guest;
 mod hidden;
+pub mod note;
 pub mod offer;
 pub mod overlay;
 mod pace;
@@ -162,6 +163,16 @@ pub enum Grant {
     Only(Vec<crate::image::PointId>),
 }
 
+impl Grant {
+    /// Whether this point of that direction may be used.
+    pub fn allows(&self, id: crate::image::PointId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(ids) => ids.contains(&id),
+        }
+    }
+}
+
 /// How a new version takes over from one that runs, and how long it is on trial before and after.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SwapPolicy {
@@ -260,6 +271,11 @@ pub struct Refusal {
     pub reason: String,
     /// What would be right, for example `offered are: ...`.
     pub remedy: String,
+    /// Whether it is no verdict about the module but a passing trouble of the machine: a file that
+    /// could not be read, a worker that was killed, a time that was over, room that others take.
+    /// The same module may be run at the next attempt.
+    #[serde(skip)]
+    pub is_accidental: bool,
 }
 
 /// Longest reason. It may quote a module, whose names are up to 100 000 bytes of anything.
@@ -268,7 +284,14 @@ const MAX_REASON_BYTES: usize = 512;
 impl Refusal {
     /// A refusal with its remedy. What the reason quotes is made legible.
     pub fn new(reason: impl AsRef<str>, remedy: impl Into<String>) -> Self {
-        Self { reason: legible_up_to(MAX_REASON_BYTES, reason.as_ref()), remedy: remedy.into() }
+        let reason = legible_up_to(MAX_REASON_BYTES, reason.as_ref());
+        Self { reason, remedy: remedy.into(), is_accidental: false }
+    }
+
+    /// The same as no verdict about the module.
+    #[must_use]
+    pub fn by_accident(self) -> Self {
+        Self { is_accidental: true, ..self }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The last good versions of each plugin, kept on the disk: what an operator can go back to.
 //!
-//! A folder for each plugin, and in it a file for each version: a number that counts up, and the
-//! hash. What is read is held against that hash, so a damaged file is no version. Which version is
-//! good, and when to go back, is decided by others.
+//! A folder for each plugin, and in it a file for each version: a number that counts up over all
+//! plugins, and the hash. What is read is held against that hash, so a damaged file is no version.
+//! Which version is good, and when to go back, is decided by others.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,6 +32,8 @@ pub struct Versions(PathBuf);
 #[derive(Debug)]
 struct Kept {
     path: PathBuf,
+    plugin: String,
+    /// Counts up over all plugins, so that it tells the age where no clock does.
     number: u64,
     hash: ModuleHash,
     bytes: u64,
@@ -43,10 +45,14 @@ impl Versions {
         Self(dir)
     }
 
-    /// Keeps this module as the newest version of the plugin `name`; whether there was room. The
-    /// oldest ones of the lowest `rank` of this plugin, and then the oldest of all, make room for
-    /// it, but none of this plugin whose rank is higher than its own; one that cannot be removed is
-    /// named in the log.
+    /// Keeps this module as the newest version of the plugin `name`; whether there was room.
+    ///
+    /// `rank` says what a version of a plugin is worth, and nothing of a plugin that is gone. The
+    /// oldest ones of the lowest rank of this plugin make room for it, but none whose rank is
+    /// higher than its own. When all versions together are too large, those of plugins that are
+    /// gone make room first, then those of others but for the best of each, which may be needed at
+    /// any moment. One that is removed for another plugin, or cannot be removed, is named in the
+    /// log.
     ///
     /// # Errors
     /// The name breaks the rules, the module is larger than all versions together may be, or the
@@ -55,7 +61,7 @@ impl Versions {
         &self,
         name: &str,
         module: &[u8],
-        rank: impl Fn(ModuleHash) -> u8,
+        rank: impl Fn(&str, ModuleHash) -> Option<u8>,
     ) -> io::Result<bool> {
         check_name(name).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
         if module.len() as u64 > MOST_BYTES {
@@ -63,54 +69,33 @@ impl Versions {
                 format!("it has {} bytes; all versions together have {MOST_BYTES}", module.len());
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
         }
-        let hash = ModuleHash::of(module);
-        let before = kept(&self.0.join(name))?;
-        let newest = before.last();
+        let (hash, dir) = (ModuleHash::of(module), self.0.join(name));
+        let (all, bytes) = (self.everything(name)?, module.len() as u64);
+        let newest = all.iter().rfind(|kept| kept.plugin == name);
         if newest.is_some_and(|newest| newest.hash == hash) {
             return Ok(true);
         }
-        let again = before.iter().filter(|kept| kept.hash == hash);
-        let mut others: Vec<_> = before.iter().filter(|kept| kept.hash != hash).collect();
-        others.sort_by_key(|kept| (rank(kept.hash), kept.number));
-        others.truncate(others.len().saturating_sub(MOST_VERSIONS - 1));
-        if others.iter().any(|kept| rank(kept.hash) > rank(hash)) {
-            return Ok(false);
-        }
-        let number = newest.map_or(1, |newest| newest.number + 1);
-        let dir = self.0.join(name);
+        let Some(leaving) = make_room(&all, (name, hash), bytes, rank) else { return Ok(false) };
+        let number = all.iter().map(|kept| kept.number).max().map_or(1, |last| last + 1);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
         put(&dir, &format!("{number:010}-{hash:#}.wasm"), module)?;
-        for old in again.chain(others) {
-            remove(&old.path);
+        for old in leaving {
+            remove(old, name);
         }
-        self.shrink(name, hash, &rank);
         Ok(true)
     }
 
-    /// Removes the oldest versions until all together are small enough: first those of other
-    /// plugins, then those of this one, the lowest `rank` first, but for the newest, which has this
-    /// hash.
-    fn shrink(&self, name: &str, newest: ModuleHash, rank: impl Fn(ModuleHash) -> u8) {
-        let Ok(folders) = fs::read_dir(&self.0) else { return };
-        let dir = self.0.join(name);
-        // A stray file, or a folder that cannot be read, has no versions and hides no others.
-        let mut all: Vec<_> =
-            folders.flatten().flat_map(|folder| kept(&folder.path()).unwrap_or_default()).collect();
-        let mut bytes: u64 = all.iter().map(|kept| kept.bytes).sum();
-        let age = |kept: &Kept| fs::metadata(&kept.path).and_then(|about| about.modified()).ok();
-        all.retain(|kept| !(kept.path.starts_with(&dir) && kept.hash == newest));
-        all.sort_by_cached_key(|kept| match kept.path.starts_with(&dir) {
-            true => (1 + rank(kept.hash), age(kept), kept.number),
-            false => (0, age(kept), kept.number),
-        });
-        for old in all {
-            if bytes <= MOST_BYTES {
-                break;
-            }
-            if remove(&old.path) {
-                bytes = bytes.saturating_sub(old.bytes);
+    /// The versions of all plugins, by age. A stray file, or the folder of another plugin that
+    /// cannot be read, has none and hides no others.
+    fn everything(&self, name: &str) -> io::Result<Vec<Kept>> {
+        let mut all = kept(&self.0.join(name))?;
+        for folder in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            if folder.file_name() != *name {
+                all.extend(kept(&folder.path()).unwrap_or_default());
             }
         }
+        all.sort_by_key(|kept| kept.number);
+        Ok(all)
     }
 
     /// The versions of the plugin `name`, the newest first.
@@ -166,17 +151,63 @@ impl Versions {
     }
 }
 
-/// Removes an old version; whether it is gone.
-fn remove(path: &Path) -> bool {
-    let removed = fs::remove_file(path);
-    if let Err(error) = &removed
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        let file = path.display();
-        tracing::warn!(%file, %error, "the old version {file} cannot be removed: {error}");
-        return false;
+/// What must leave so that a version of this plugin has room; `None` if there is not enough.
+fn make_room<'k>(
+    all: &'k [Kept],
+    (name, hash): (&str, ModuleHash),
+    bytes: u64,
+    rank: impl Fn(&str, ModuleHash) -> Option<u8>,
+) -> Option<Vec<&'k Kept>> {
+    let worth = |kept: &Kept| (rank(&kept.plugin, kept.hash), kept.number);
+    let is_sound = |kept: &&Kept| kept.bytes <= MOST_BYTES;
+    let newcomer = rank(name, hash);
+    let (mut leaving, mut others): (Vec<_>, Vec<_>) =
+        all.iter().filter(|kept| kept.plugin == name).partition(|kept| kept.hash == hash);
+    others.sort_by_key(|kept| worth(kept));
+    leaving.extend(others.drain(..others.len().saturating_sub(MOST_VERSIONS - 1)));
+    if leaving.iter().any(|kept| kept.hash != hash && worth(kept).0 > newcomer) {
+        return None;
     }
-    true
+    let class = |kept: &Kept| {
+        let of_the_same = || all.iter().filter(|other| other.plugin == kept.plugin);
+        let best = || of_the_same().filter(is_sound).map(worth).max();
+        match worth(kept) {
+            _ if kept.bytes > MOST_BYTES => Some(0),
+            own if kept.plugin == name => (own.0 <= newcomer).then_some(3),
+            (None, _) => Some(1),
+            other => (Some(other) != best()).then_some(2),
+        }
+    };
+    let stays = |kept: &&Kept| !leaving.iter().any(|leaving| leaving.path == kept.path);
+    let staying: Vec<_> = all.iter().filter(stays).collect();
+    let mut total = staying.iter().fold(bytes, |sum, kept| sum.saturating_add(kept.bytes));
+    let mut order: Vec<_> =
+        staying.into_iter().filter_map(|kept| Some((class(kept)?, worth(kept), kept))).collect();
+    order.sort_by_key(|(class, worth, _)| (*class, *worth));
+    for (_, _, kept) in order {
+        if total > MOST_BYTES {
+            total = total.saturating_sub(kept.bytes);
+            leaving.push(kept);
+        }
+    }
+    (total <= MOST_BYTES).then_some(leaving)
+}
+
+/// Removes an old version, because one of the plugin `name` has its room.
+fn remove(old: &Kept, name: &str) {
+    let Kept { path, plugin, hash, .. } = old;
+    match fs::remove_file(path) {
+        Ok(()) if plugin != name => tracing::warn!(
+            plugin,
+            "{plugin}: version {hash} is not kept for a rollback any more: {name} needs the room"
+        ),
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => {
+            let file = path.display();
+            tracing::warn!(%file, %error, "the old version {file} cannot be removed: {error}");
+        }
+    }
 }
 
 /// The versions in the folder of one plugin, the oldest first. What is not named like one, or is no
@@ -187,6 +218,7 @@ fn kept(dir: &Path) -> io::Result<Vec<Kept>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
+    let plugin = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut all = Vec::new();
     for file in files {
         let file = file?;
@@ -197,7 +229,8 @@ fn kept(dir: &Path) -> io::Result<Vec<Kept>> {
             // It may have gone since the folder was read.
             let about = file.metadata().ok().filter(fs::Metadata::is_file);
             let path = file.path();
-            all.extend(about.map(|about| Kept { path, number, hash, bytes: about.len() }));
+            let plugin = plugin.clone();
+            all.extend(about.map(|about| Kept { path, plugin, number, hash, bytes: about.len() }));
         }
     }
     all.sort_by_key(|kept| kept.number);
@@ -218,15 +251,15 @@ mod tests {
         let versions = Versions::new(dir.path().join("versions"));
         assert_eq!(versions.list("a").unwrap(), []);
         for module in [b"1", b"2", b"3", b"3", b"1", b"4", b"5", b"6"] {
-            versions.keep("a", module, |_| 0).unwrap();
+            versions.keep("a", module, |_, _| Some(0)).unwrap();
         }
-        versions.keep("b", b"1", |_| 0).unwrap();
+        versions.keep("b", b"1", |_, _| Some(0)).unwrap();
         assert_eq!(versions.list("a").unwrap(), hashes(&[b"6", b"5", b"4", b"1", b"3"]));
         assert_eq!(versions.list("b").unwrap(), hashes(&[b"1"]));
         assert_eq!(versions.read("a", ModuleHash::of(b"1")).unwrap(), b"1");
         let gone = versions.read("a", ModuleHash::of(b"2")).unwrap_err();
         assert_eq!(gone.kind(), io::ErrorKind::NotFound);
-        assert!(versions.keep("../a", b"1", |_| 0).is_err());
+        assert!(versions.keep("../a", b"1", |_, _| Some(0)).is_err());
         assert_eq!(versions.list("../a").unwrap(), []);
         fs::write(dir.path().join("versions/stray"), b"").unwrap();
         let all = versions.all().unwrap();
@@ -241,11 +274,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let versions = Versions::new(dir.path().into());
         // Good ones are digits, doubtful ones letters, bad ones capitals.
-        let rank = |hash: ModuleHash| {
+        let rank = |_: &str, hash: ModuleHash| {
             let is_of = |mut all: std::ops::RangeInclusive<u8>| {
                 all.any(|byte| ModuleHash::of(&[byte]) == hash)
             };
-            if is_of(b'0'..=b'9') { 2 } else { u8::from(is_of(b'a'..=b'z')) }
+            Some(if is_of(b'0'..=b'9') { 2 } else { u8::from(is_of(b'a'..=b'z')) })
         };
         let check = |keep: &[u8], is_kept, expected: &[&[u8]]| {
             assert_eq!(versions.keep("p", keep, rank).unwrap(), is_kept, "{keep:?}");
@@ -270,7 +303,7 @@ mod tests {
     fn a_damaged_version_is_none_and_strangers_are_passed_over() {
         let dir = tempfile::tempdir().unwrap();
         let versions = Versions::new(dir.path().into());
-        versions.keep("a", b"good", |_| 0).unwrap();
+        versions.keep("a", b"good", |_, _| Some(0)).unwrap();
         let all = kept(&dir.path().join("a")).unwrap();
         fs::write(&all[0].path, b"goof").unwrap();
         for name in ["x", "1-2.wasm", ".0000000002-aa.wasm.tmp", "-.wasm"] {
@@ -286,14 +319,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let versions = Versions::new(dir.path().into());
         fs::write(dir.path().join("README"), b"").unwrap();
-        versions.keep("old", b"1", |_| 0).unwrap();
+        versions.keep("old", b"1", |_, _| Some(0)).unwrap();
         let hash = ModuleHash::of(b"0");
         fs::create_dir(dir.path().join(format!("old/0000000000-{hash:#}.wasm"))).unwrap();
-        versions.keep("old", b"2", |_| 0).unwrap();
-        versions.keep("old", b"1", |_| 0).unwrap();
+        versions.keep("old", b"2", |_, _| Some(0)).unwrap();
+        versions.keep("old", b"1", |_, _| Some(0)).unwrap();
         assert_eq!(versions.list("old").unwrap(), hashes(&[b"1", b"2"]));
         // The bound of all versions holds, too.
-        versions.keep("large", &vec![0; MOST_BYTES as usize], |_| 0).unwrap();
+        let large = vec![0; MOST_BYTES as usize];
+        let only_large = |name: &str, _| (name == "large").then_some(0);
+        assert!(versions.keep("large", &large, only_large).unwrap());
         assert_eq!(versions.list("old").unwrap(), []);
     }
 
@@ -301,31 +336,53 @@ mod tests {
     fn a_version_that_has_grown_is_not_read() {
         let dir = tempfile::tempdir().unwrap();
         let versions = Versions::new(dir.path().into());
-        versions.keep("a", b"small", |_| 0).unwrap();
+        versions.keep("a", b"small", |_, _| Some(0)).unwrap();
         let path = kept(&dir.path().join("a")).unwrap().remove(0).path;
         // Sparse, so it takes no room here; read whole it would.
         fs::File::options().write(true).open(path).unwrap().set_len(8 << 40).unwrap();
         let error = versions.read("a", ModuleHash::of(b"small")).unwrap_err().to_string();
         assert!(error.ends_with("it has more than 67108864 bytes"), "{error}");
         // Nor does it keep others from being removed, or itself.
-        versions.keep("b", b"other", |_| 0).unwrap();
+        versions.keep("b", b"other", |_, _| Some(0)).unwrap();
         assert_eq!(versions.list("a").unwrap(), []);
     }
 
+    /// Room for one plugin took the last good version of every other.
     #[test]
-    fn all_together_have_a_limit() {
+    fn the_best_version_of_each_plugin_makes_no_room_for_others() {
         let dir = tempfile::tempdir().unwrap();
         let versions = Versions::new(dir.path().into());
+        let bad = ModuleHash::of(&[8]);
+        let rank = |_: &str, hash: ModuleHash| Some(if hash == bad { 0 } else { 2 });
         for n in 0..9u8 {
-            versions.keep("old", &[n], |_| 0).unwrap();
+            versions.keep("other", &[n], rank).unwrap();
         }
-        let large = vec![0; MOST_BYTES as usize];
-        versions.keep("large", &large, |_| 0).unwrap();
-        assert_eq!(versions.list("old").unwrap(), []);
-        assert_eq!(versions.list("large").unwrap().len(), 1);
-        // One plugin has no more than that either.
-        versions.keep("large", b"x", |_| 0).unwrap();
+        let kept = hashes(&[&[8], &[7], &[6], &[5], &[4]]);
+        assert_eq!(versions.list("other").unwrap(), kept);
+        let most = MOST_BYTES as usize;
+        assert!(!versions.keep("large", &vec![0; most], rank).unwrap(), "there is one byte less");
+        assert_eq!(versions.list("other").unwrap(), kept, "and nothing left in vain");
+        assert!(versions.keep("large", &vec![0; most - 1], rank).unwrap());
+        assert_eq!(versions.list("other").unwrap(), hashes(&[&[7]]));
+        // One plugin has no more room than that either; and one that is gone has none.
+        assert!(versions.keep("large", b"x", rank).unwrap());
         assert_eq!(versions.list("large").unwrap(), hashes(&[b"x"]));
-        versions.keep("large", &vec![1; MOST_BYTES as usize + 1], |_| 0).unwrap_err();
+        let is_there = |name: &str, _| (name == "large").then_some(2);
+        assert!(versions.keep("large", &vec![1; most], is_there).unwrap());
+        assert_eq!(versions.list("other").unwrap(), []);
+        versions.keep("large", &vec![1; most + 1], rank).unwrap_err();
+    }
+
+    /// What was kept last is the newest, whatever a clock says.
+    #[test]
+    fn the_oldest_of_all_plugins_goes_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions::new(dir.path().into());
+        let half = |n: u8| vec![n; MOST_BYTES as usize / 2];
+        for (name, module) in [("a", vec![1]), ("b", half(2)), ("a", half(3)), ("b", vec![4])] {
+            assert!(versions.keep(name, &module, |_, _| Some(0)).unwrap());
+        }
+        let names = ["a", "b"].map(|name| versions.list(name).unwrap().len());
+        assert_eq!(names, [1, 1], "each has lost the older one");
     }
 }

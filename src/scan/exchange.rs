@@ -17,7 +17,7 @@ use crate::plugin::overlay::{Force, MAX_FORCES};
 use crate::plugin::program::{Prepared, Program, Takeover};
 use crate::plugin::shadow::{Feed, MAX_FEEDS};
 use crate::plugin::world::{LogSink, MAX_PROGRAMS, Seat, World};
-use crate::plugin::{Generation, Refusal, Settings, Trap};
+use crate::plugin::{Generation, ModuleHash, Refusal, Settings, Trap};
 use crate::variable::{Variable, VariableKind, Variables};
 
 /// Room in the queue of orders: one for each program, so that all can be installed at once.
@@ -184,6 +184,8 @@ pub struct ProgramFact {
     pub seat: Seat,
     /// Which instance.
     pub generation: Generation,
+    /// Of which module.
+    pub hash: ModuleHash,
     /// Polls of this instance that returned well.
     pub polls: u64,
     /// The cycle in which it took its seat.

@@ -48,6 +48,7 @@ impl Seated {
         ProgramFact {
             seat: self.program.seat,
             generation: self.program.generation,
+            hash: self.program.hash,
             polls: self.program.polls,
             since_cycle: self.since_cycle,
             since: self.since,

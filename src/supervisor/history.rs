@@ -91,7 +91,7 @@ impl History {
     }
 
     /// The next instance is made later than the last one was; returns how much.
-    pub(super) fn postpone(&mut self, now: Duration, policy: &RestartPolicy) -> Duration {
+    fn postpone(&mut self, now: Duration, policy: &RestartPolicy) -> Duration {
         // The wait before the last instance was no time in which one could have trapped. If it
         // counted, waits as long as the window would begin anew with none.
         if now.saturating_sub(self.restart_at) >= policy.window {
@@ -106,7 +106,7 @@ impl History {
 
 impl RestartPolicy {
     /// The wait after the n-th trap in a row.
-    fn delay_after(&self, streak: u32) -> Duration {
+    pub(super) fn delay_after(&self, streak: u32) -> Duration {
         match streak {
             0 | 1 => Duration::ZERO,
             // 2^31 times anything above a nanosecond is longer than any sensible limit.

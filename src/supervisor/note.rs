@@ -23,8 +23,11 @@ pub enum Note {
         /// Time until then.
         delay: Duration,
     },
-    /// A module that ran before could not be made again; another attempt follows.
+    /// A module could not be made, for no fault of it or though it ran before; another attempt
+    /// follows.
     Retrying {
+        /// The module.
+        hash: ModuleHash,
         /// Time until then.
         delay: Duration,
     },
@@ -79,7 +82,7 @@ impl fmt::Display for Note {
             Self::Restarting { trap, of, delay } => {
                 write!(f, "trap {trap} of {of}, restarting in {delay:?}")
             }
-            Self::Retrying { delay } => write!(f, "trying again in {delay:?}"),
+            Self::Retrying { hash, delay } => write!(f, "trying {hash} again in {delay:?}"),
             Self::Quarantined { hash, traps } => write!(
                 f,
                 "quarantined {hash} after {}; replace the file or release the plugin",

@@ -11,8 +11,10 @@ use super::{Action, Desk, Fact, Note, ORDER_REPEAT, Version, Want};
 use crate::plugin::{Generation, ModuleHash, Refusal, Trap};
 
 mod observe;
+mod refused;
 mod view;
 
+use refused::Refused;
 use view::InScan;
 
 /// Versions in the order queue that no snapshot has shown yet. More than a few are there only when
@@ -23,9 +25,6 @@ const MAX_ORDERED: usize = 8;
 /// cycle, so this is enough for a full folder at a period of 200 ms; should a slower one take it
 /// later after all, the new one replaces it, which costs a swap and no more.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Modules that will not load, of one plugin: its file and every kept version, once each.
-const MAX_REFUSED: usize = 8;
 
 /// What the folder holds under a name.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -107,11 +106,12 @@ pub(super) struct Plugin {
     stop: Stop,
     /// The operator asked for a new instance and none was begun since.
     restart: bool,
-    /// The module that ran last. It is restarted when the file is no good.
+    /// The module that ran last and was not in quarantine then. It is restarted when the file is no
+    /// good.
     good: Option<ModuleHash>,
     kept: Kept,
-    /// Modules that will not load. Not tried again until new bytes, restart or release.
-    refused: Vec<ModuleHash>,
+    /// Modules that could not be made. Forgotten with new bytes, a restart or a release.
+    refused: Refused,
     /// Why the file as it is now was not taken over.
     refusal: Option<Refusal>,
     /// The quarantined module that the log was told about.
@@ -125,6 +125,8 @@ pub(super) struct Plugin {
     history: History,
     traps: u64,
     last_trap: Option<Arc<Trap>>,
+    /// The version that it was a trap of, if that is known.
+    trapped: Option<ModuleHash>,
 }
 
 /// One plugin's turn in a step.
@@ -201,7 +203,7 @@ impl Plugin {
 
     /// The operator wants this module to have another chance.
     pub(super) fn retry(&mut self, hash: ModuleHash) {
-        self.refused.retain(|refused| *refused != hash);
+        self.refused.forget(hash);
         if self.history.hash == Some(hash) {
             self.history = History::default();
         }
@@ -238,22 +240,26 @@ impl Plugin {
         self.reconcile(turn);
     }
 
-    /// A module that ran before and cannot be made again meets a passing trouble of the machine
-    /// (a killed compiler, a full disk): it is tried again later, as often as it takes.
+    /// After a verdict the module is not tried again. What ran before and cannot be made again is
+    /// none the worse for it, whatever the refusal says.
     fn failed(&mut self, version: Version, refusal: Refusal, turn: &mut Turn<'_>) {
-        turn.tell(Note::Refused { hash: version.hash, refusal: refusal.clone() });
-        if self.file == File::Bytes(version.hash) {
-            self.refusal = Some(refusal);
+        let hash = version.hash;
+        turn.tell(Note::Refused { hash, refusal: refusal.clone() });
+        if self.file == File::Bytes(hash) {
+            self.refusal = Some(refusal.clone());
         }
-        if self.good != Some(version.hash) {
-            if self.refused.len() == MAX_REFUSED {
-                self.refused.remove(0);
-            }
-            self.refused.push(version.hash);
-        } else if self.in_scan() != InScan::Good {
-            let delay = self.history.postpone(turn.now, turn.policy);
-            turn.tell(Note::Retrying { delay });
+        if self.runs(hash) {
+            // Another instance was wanted of it, and the one that is there goes on.
+        } else if refusal.is_accidental || self.good == Some(hash) {
+            self.postpone(hash, refusal, turn);
+        } else {
+            self.refused.for_good(hash, refusal);
         }
+    }
+
+    fn postpone(&mut self, hash: ModuleHash, refusal: Refusal, turn: &mut Turn<'_>) {
+        let delay = self.refused.for_now(hash, refusal, turn.now, turn.policy);
+        turn.tell(Note::Retrying { hash, delay });
     }
 
     fn reconcile(&mut self, turn: &mut Turn<'_>) {
@@ -264,10 +270,20 @@ impl Plugin {
             return;
         }
         self.tell_of_quarantine(turn);
-        let Some(hash) = self.target(turn.name, turn.desk, *turn.policy) else {
+        if self.runs_what_is_bad(turn) {
+            // Its order was in the queue when the last trap came. With its successor on the way as
+            // well, the order to stop might meet that one.
             self.discard(turn);
+            self.stop(turn);
+            return;
+        }
+        let Some(hash) = self.target(turn) else {
+            self.discard(turn);
+            let is_waiting = self.has_candidate(turn);
             match self.in_scan() {
                 InScan::Nothing | InScan::Good => {}
+                // Its points stay its own until the next attempt.
+                InScan::Trapped if is_waiting => {}
                 // Gives its memory and its points back.
                 InScan::Trapped | InScan::Stranger => self.stop(turn),
             }
@@ -289,8 +305,7 @@ impl Plugin {
                 self.restart = false;
                 if turn.now >= give_up_at {
                     self.discard(turn);
-                    let delay = self.history.postpone(turn.now, turn.policy);
-                    turn.tell(Note::Retrying { delay });
+                    self.postpone(version.hash, lost_on_the_way(), turn);
                 } else if is_due {
                     self.install(version, turn);
                 }
@@ -298,19 +313,60 @@ impl Plugin {
         }
     }
 
-    /// The module that should run: the file's, or the one that ran last if that is no good, or one
-    /// that is kept. None of them is in quarantine.
-    fn target(&self, name: &str, desk: &Desk, policy: RestartPolicy) -> Option<ModuleHash> {
-        let may_stand_in =
-            policy.on_quarantine == OnQuarantine::LastGood && self.is_quarantined(name, desk);
+    /// Modules that would do, best first: the file's, the one that ran last, and if either is in
+    /// quarantine those that are kept. What is in quarantine itself will not do.
+    fn all(
+        &self,
+        name: &str,
+        desk: &Desk,
+        policy: RestartPolicy,
+    ) -> impl Iterator<Item = ModuleHash> {
+        let is_bad = |hash: &ModuleHash| desk.quarantine.contains(name, *hash);
+        let (file, ran) = (self.file_hash(), self.good.or(self.kept.ran));
+        let may_stand_in = policy.on_quarantine == OnQuarantine::LastGood
+            && file.into_iter().chain(ran).any(|hash| is_bad(&hash));
         let kept = if may_stand_in { &*self.kept.good } else { &[] };
-        let ran = self.good.or(self.kept.ran);
-        let all = self.file_hash().into_iter().chain(ran).chain(kept.iter().copied());
-        all.into_iter()
-            .find(|hash| !self.refused.contains(hash) && !desk.quarantine.contains(name, *hash))
+        let all = file.into_iter().chain(ran).chain(kept.iter().copied());
+        all.filter(move |hash| !is_bad(hash))
     }
 
-    /// Says once that a kept version runs which has not run under this daemon before.
+    /// Those of them that are not known to be no good.
+    fn candidates(
+        &self,
+        name: &str,
+        desk: &Desk,
+        policy: RestartPolicy,
+    ) -> impl Iterator<Item = ModuleHash> {
+        self.all(name, desk, policy).filter(|hash| !self.refused.is_judged(*hash))
+    }
+
+    /// Whether anything would do if it could only be made.
+    pub(super) fn has_any(&self, name: &str, desk: &Desk, policy: RestartPolicy) -> bool {
+        self.all(name, desk, policy).next().is_some()
+    }
+
+    fn has_candidate(&self, turn: &Turn<'_>) -> bool {
+        self.candidates(turn.name, turn.desk, *turn.policy).next().is_some()
+    }
+
+    /// The module that should run. One that waits for its next attempt lets the others go first,
+    /// and does not disturb what is under way.
+    fn target(&self, turn: &Turn<'_>) -> Option<ModuleHash> {
+        let next = self.next.version().map(|version| version.hash);
+        let mut all = self.candidates(turn.name, turn.desk, *turn.policy);
+        all.find(|hash| {
+            let is_due = |at| at <= turn.now && next.is_none_or(|next| next == *hash);
+            self.refused.retry_at(*hash).is_none_or(is_due)
+        })
+    }
+
+    /// No new instance of this module is made before, if it trapped or could not be made.
+    fn due(&self, hash: ModuleHash) -> Option<Duration> {
+        let trapped = (self.history.hash == Some(hash)).then_some(self.history.restart_at);
+        trapped.max(self.refused.retry_at(hash))
+    }
+
+    /// Says once that a kept version is made which has not run under this daemon before.
     fn tell_of_stand_in(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
         let is_other = self.file_hash() != Some(hash) && self.good != Some(hash);
         if is_other && self.stand_in.replace(hash) != Some(hash) {
@@ -319,15 +375,8 @@ impl Plugin {
     }
 
     fn prepare(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
-        let satisfied = self.in_scan() == InScan::Good
-            && self.running().is_some_and(|version| version.hash == hash);
-        if satisfied && !self.restart {
-            return;
-        }
-        if self.history.hash != Some(hash) {
-            self.history = History::of(hash);
-        }
-        if turn.now < self.history.restart_at {
+        let is_satisfied = self.runs(hash) && !self.restart;
+        if is_satisfied || self.due(hash).is_some_and(|due| turn.now < due) {
             return;
         }
         self.restart = false;
@@ -372,6 +421,12 @@ impl Plugin {
         turn.order(|name| Action::Stop { name });
     }
 
+    /// Whether what is in quarantine is in the scan and has not trapped there.
+    fn runs_what_is_bad(&self, turn: &Turn<'_>) -> bool {
+        let running = self.running().filter(|_| self.in_scan() == InScan::Good);
+        running.is_some_and(|version| turn.desk.quarantine.contains(turn.name, version.hash))
+    }
+
     fn tell_of_quarantine(&mut self, turn: &mut Turn<'_>) {
         let Some(hash) = self.file_hash() else { return };
         let why = turn.desk.quarantine.why(turn.name, hash).filter(|_| self.told != Some(hash));
@@ -380,4 +435,10 @@ impl Plugin {
             turn.tell(Note::StillQuarantined { hash, why });
         }
     }
+}
+
+/// What is said of an instance that no snapshot has shown.
+fn lost_on_the_way() -> Refusal {
+    let reason = format!("the scan has not taken it within {PATIENCE:?}");
+    Refusal::new(reason, "`camshaft status` says what the scan does").by_accident()
 }

@@ -14,7 +14,8 @@ mod traps;
 /// `file A`, `file -`, `file bad`, `hold`, `release`, `restart`: the levels of the outside;
 /// `ok 1`, `fail 1`: answers to a prepare; `see 1`, `see 1 trap`, `see -`: the scan's snapshots
 /// from now on; `+100`: time passes, in ms; `is`: the state, what runs, and what comes next;
-/// `keep B C`: kept versions that were good; `ran B`: what ran when the daemon ended; `recall A`:
+/// `miss 1`: as `fail 1`, by accident; `keep B C`: kept versions that were good; `ran B`: what ran
+/// when the daemon ended, or both with `keep B ran C`; `recall A`:
 /// in quarantine from before; `let go`: the end of a hold that was no order of the operator;
 /// `lift A`: another chance for it; `one trap`, `safe`: other policies.
 #[track_caller]
@@ -34,6 +35,7 @@ fn check(script: &str) {
             ["let", "go"] => supervisor.let_go("a"),
             ["release"] => supervisor.release("a").unwrap(),
             ["restart"] => supervisor.restart("a").unwrap(),
+            ["keep", good, "ran", ran] => supervisor.keep("a", vec![hash(good)], Some(hash(ran))),
             ["keep", ref good @ ..] => {
                 supervisor.keep("a", good.iter().map(|text| hash(text)).collect(), None);
             }
@@ -49,6 +51,10 @@ fn check(script: &str) {
             ["ok", n] => supervisor.prepared("a", generation(n), Ok(())),
             ["fail", n] => {
                 supervisor.prepared("a", generation(n), Err(Refusal::new("no", "")));
+            }
+            ["miss", n] => {
+                let refusal = Refusal::new("not now", "").by_accident();
+                supervisor.prepared("a", generation(n), Err(refusal));
             }
             ["see", "-"] => seen = None,
             ["see", n] => seen = Some(fact(n)),
@@ -103,7 +109,7 @@ fn brief(action: &Action) -> String {
             Note::Restarting { trap, of, delay } => {
                 format!("'trap {trap}/{of} {}ms'", delay.as_millis())
             }
-            Note::Retrying { delay } => format!("'retry {}ms'", delay.as_millis()),
+            Note::Retrying { delay, .. } => format!("'retry {}ms'", delay.as_millis()),
             Note::Quarantined { hash, .. } => format!("'quarantined {}'", letter(*hash)),
             Note::StillQuarantined { hash, .. } => {
                 format!("'still quarantined {}'", letter(*hash))
@@ -381,8 +387,8 @@ fn an_instance_that_was_lost_on_the_way_is_made_again() {
         "file A     : prepare A1
          ok 1       : install 1
          +59999     : install 1
-         +1         : discard 1, 'retry 0ms'
-         +0         : prepare A2
+         +1         : discard 1, 'retry 100ms'
+         +100       : prepare A2
          ok 2       : install 2
          see 2      : 'runs 2'",
     );

@@ -92,18 +92,19 @@ fn an_order_is_a_line_with_who_and_both_values() {
         "extra.in is forced to 9 (was 40) by bob until it is ended; ordered by @me",
     );
     told(&["unforce", "extra.in"], "extra.in is not forced any more (was 9) by @me");
-    told(&["unforce", "--all"], "no point is forced any more by @me");
+    told(&["unforce", "--all"], "extra.out is not forced any more (was -5) by @me");
     told(&["fault", "extra", "freeze"], "extra has the simulated fault freeze by @me");
     told(&["fault", "extra", "--clear"], "extra has no simulated fault any more by @me");
     told(&["reset", "--retain"], "the retained variables have their initial values by @me");
     told(&["reload"], "the configuration is read again: nothing is different by @me");
-    told(&["restart", "--cold"], "all programs are restarted cold by @me");
+    told(&["restart", "--cold"], "the machine is restarted cold by @me");
     // What a name is about is found by that name.
     let about = |name| orders(&daemon, Some(name)).len();
     assert_eq!(["setpoint", "extra.in", "extra", "witness"].map(about), [2, 3, 2, 0]);
     let table = String::from_utf8(camshaft(&daemon, &["history", "extra.out"]).stdout).unwrap();
     let line = table.lines().nth(1).unwrap();
-    assert!(line.contains("  -       force  -") && line.ends_with(&me()), "{table}");
+    let words: Vec<_> = line.split_whitespace().skip(2).take(3).collect();
+    assert!(words == ["-", "force", "-"] && line.ends_with(&me()), "{table}");
 }
 
 #[test]
@@ -168,7 +169,13 @@ fn what_no_person_has_ordered_names_none_and_a_refusal_is_not_there() {
     let text = fs::read_to_string(daemon.path("camshaft.toml")).unwrap();
     let period = text.replace("period = \"1ms\"", "period = \"2ms\"");
     fs::write(daemon.path("camshaft.toml"), period).unwrap();
-    wait_for("the configuration is read again: scan.period changed; the file was saved");
+    wait("the reload by the file", LIMIT, || {
+        let all = orders(&daemon, None).into_iter().map(|(_, it)| it.sentence(None, None));
+        let words = "the configuration is read again: scan.period changed";
+        let is_it =
+            |line: &String| line.starts_with(words) && line.ends_with("; the file was saved");
+        all.into_iter().find(is_it)
+    });
     let before = orders(&daemon, None).len();
     for refused in [
         &["set", "setpoint", "true"][..],
@@ -219,7 +226,7 @@ fn open_to_all(socket: &Path) {
 
 /// A script that sets a variable all the time does not drive the rest out of the history.
 #[test]
-fn a_script_is_counted() {
+fn a_script_is_counted_and_its_last_order_is_known() {
     let daemon = Daemon::start(Keys { tables: TABLES, ..Keys::default() });
     for n in 0..100 {
         block_on(daemon.client.set_var("setpoint", Value::Int(n))).unwrap();
@@ -229,4 +236,23 @@ fn a_script_is_counted() {
     assert!(lines.iter().all(|(_, ordered)| ordered.count == 1));
     order(&daemon, &["set", "extra.in", "3"]);
     assert_eq!(orders(&daemon, None).len(), 21);
+    let (_, _, plant) = daemon.stop();
+    let daemon = Daemon::on(plant);
+    let (_, last) = orders(&daemon, Some("setpoint")).pop().unwrap();
+    assert_eq!((last.new.as_deref(), last.count), (Some("99"), 80));
+}
+
+/// The order after which the daemon was gone is the one that is looked for.
+#[test]
+fn an_order_that_ends_the_daemon_has_a_line() {
+    let daemon = Daemon::start(Keys { tables: TABLES, ..Keys::default() });
+    let output = camshaft(&daemon, &["fault", "extra", "hang", "for=1m"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let (status, plant) = daemon.end(|| {});
+    assert_eq!(status.code(), Some(70));
+    let daemon = Daemon::on(plant);
+    let (_, last) = orders(&daemon, Some("extra")).pop().expect("it is recorded");
+    let sentence = last.sentence(None, None);
+    let words = format!("the order `fault extra` by {} has failed: the daemon has ended", me());
+    assert!(sentence.starts_with(&words), "{sentence}");
 }

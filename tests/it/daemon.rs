@@ -139,14 +139,25 @@ impl Daemon {
         let mut strace = Command::new("strace");
         // With -D the process that starts becomes the daemon.
         strace.args(["-D", "-f", "-qq", "-o"]).arg(trace).arg(env!("CARGO_BIN_EXE_camshaft"));
-        let child = launch_by(strace, &plant, &plant.path("log"), &[], environment);
+        Self::idle_by(strace, plant, environment)
+    }
+
+    /// A daemon that is started by a command which is whole but for the daemon's arguments; nothing
+    /// need run in it.
+    pub fn idle_by(command: Command, plant: Plant, environment: &[(&str, &str)]) -> Self {
+        let child = launch_by(command, &plant, &plant.path("log"), &[], environment);
         Self::wait_up(plant, child, |status| status.cycle > 0)
     }
 
     /// A daemon that is started by a command which is whole but for the daemon's arguments, and
     /// whose log goes to `stderr`. The witness runs.
-    pub fn by(mut command: Command, plant: Plant, stderr: Stdio) -> Self {
-        let child = arrange(&mut command, &plant, &[], &[]).stderr(stderr).spawn().unwrap();
+    pub fn by(
+        mut command: Command,
+        plant: Plant,
+        environment: &[(&str, &str)],
+        stderr: Stdio,
+    ) -> Self {
+        let child = arrange(&mut command, &plant, &[], environment).stderr(stderr).spawn().unwrap();
         Self::wait_up(plant, child, |status| {
             status.plugins.iter().any(|p| p.name == "witness" && p.polls > 0)
         })

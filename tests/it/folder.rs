@@ -288,7 +288,7 @@ fn what_is_no_regular_file_is_refused_and_never_opened() {
     check(&socket, "it is a socket");
     check(&|path| symlink("/dev/zero", path).unwrap(), "it is a device");
     check(
-        &|path| symlink("/nonexistent", path).unwrap(),
+        &|path| symlink("nowhere", path).unwrap(),
         "it cannot be read: No such file or directory (os error 2)",
     );
     check(

@@ -135,7 +135,7 @@ fn check_details(found: &[Entry<Receipt>]) {
     let event = |index: usize| &found[index].what.event;
     let Event::Swapped { swap, shadow: None } = event(1) else { panic!("{:?}", event(1)) };
     assert!(swap.compile_us > 0 && swap.prepare_us > 0, "{swap:?}");
-    let Event::Refused { reason, remedy, count: 1, shadow: None } = event(3) else {
+    let Event::Refused { reason, remedy, count: 1, shadow: None, .. } = event(3) else {
         panic!("{:?}", event(3))
     };
     assert!(reason.contains("env.nonsense") && !remedy.is_empty(), "{reason}; {remedy}");

@@ -7,6 +7,7 @@
 mod abi;
 mod audit;
 mod budget;
+mod check;
 mod confine;
 mod control;
 mod crash;

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use camshaft::control::{Event, PluginState};
+use camshaft::control::{Event, PluginState, PluginView};
 use camshaft::plugin::{Settings, Trap};
 
-use crate::daemon::{Daemon, Keys, LIMIT, wait};
+use crate::daemon::{Daemon, Keys, LIMIT, Plant, wait};
 use crate::rig::{Rig, block_on, points, wat};
 
 /// How this program traps in its first poll.
@@ -32,7 +32,7 @@ fn a_guest_that_ends_itself_after_its_memory_could_not_grow_was_out_of_memory() 
     assert_eq!(poll("2").kind, full);
     assert_eq!(poll("1").kind, "integer divide by zero", "it could grow");
     let other = trap(
-        r#"(module (memory 1 1) (func (export "poll")
+        r#"(module (memory (export "memory") 1 1) (func (export "poll")
           (drop (memory.grow (i32.const 1))) (drop (i32.div_u (i32.const 1) (i32.const 0)))))"#,
     );
     assert_eq!(other.kind, "integer divide by zero", "it did not end itself");
@@ -113,6 +113,24 @@ fn a_limit_of_addresses_is_told_from_those_of_the_configuration() {
     }
 }
 
+/// The daemon runs, and each of its plugins says what keeps it from that.
+#[test]
+fn a_plugin_that_may_have_no_addresses_says_which_limit_that_is() {
+    let mut command = Command::new("sh");
+    let script = "ulimit -v 4194304; exec \"$0\" \"$@\"";
+    command.args(["-ec", script, env!("CARGO_BIN_EXE_camshaft")]);
+    let daemon = Daemon::idle_by(command, Plant::new(Keys::default()), &[]);
+    let is_refused = |view: &PluginView| view.state == PluginState::Refused;
+    let reason = daemon.wait_for("witness", "refused", is_refused).reason.unwrap();
+    for words in ["may use 4096 MiB of addresses (RLIMIT_AS)", "take `LimitAS=` out of the unit"] {
+        assert!(reason.contains(words), "{reason}");
+    }
+    assert!(
+        !reason.contains("plugins.memory"),
+        "no key of the configuration is to blame: {reason}"
+    );
+}
+
 /// Forces that are over in a second, and all of them at once.
 #[test]
 fn a_force_is_told_with_the_time_that_was_ordered() {
@@ -131,5 +149,5 @@ fn a_force_is_told_with_the_time_that_was_ordered() {
     assert!(line.starts_with(words), "{line}");
     let output = camshaft(&["unforce", "--all"]);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "no point is forced any more\n");
-    daemon.wait_log("", &["no point is forced any more"]);
+    daemon.wait_log("", &["evil.input is not forced any more (was 3)"]);
 }

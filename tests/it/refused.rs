@@ -188,17 +188,22 @@ fn writer(point: &str, ty: &str, value: &str) -> Vec<u8> {
     ))
 }
 
+/// Waits until `a` owns `evil.mark`.
+fn wait_for_owner(daemon: &Daemon) {
+    wait("it owns its output", LIMIT, || {
+        let points = block_on(daemon.client.points()).unwrap();
+        let mark = points.into_iter().find(|point| point.name == "evil.mark").unwrap();
+        mark.owner.filter(|owner| owner == "a")
+    });
+}
+
 #[test]
 fn a_version_says_what_it_has_lost_and_which_type_is_in_its_way() {
     let plugins = "swap = { probation = '10ms', polls = 10 }";
     let daemon = Daemon::start(Keys { plugins, ..Keys::default() });
     let one = daemon.drop_in("a", &writer("evil.mark", "i32", "7"));
     daemon.wait_running("a", &one);
-    wait("it owns its output", LIMIT, || {
-        let points = block_on(daemon.client.points()).unwrap();
-        let mark = points.into_iter().find(|point| point.name == "evil.mark").unwrap();
-        mark.owner.filter(|owner| owner == "a")
-    });
+    wait_for_owner(&daemon);
     let two = daemon.drop_in("a", &writer("evil.cycle", "f64", "0.5"));
     daemon.wait_running("a", &two);
     daemon.wait_log("a", &["evil.mark belongs to nobody now, and to a before"]);
@@ -211,6 +216,31 @@ fn a_version_says_what_it_has_lost_and_which_type_is_in_its_way() {
     // Who takes it back has it again.
     daemon.drop_in("a", &writer("evil.mark", "i32", "8"));
     daemon.wait_for("a", "whole again", |view| view.lost == ["evil.cycle"]);
+}
+
+/// The program is not to blame for what the operator takes from it.
+#[test]
+fn an_output_that_a_reload_takes_away_is_not_lost_by_the_program() {
+    let keys = |tables| Keys { tables, ..Keys::default() };
+    let daemon =
+        Daemon::start(keys("[[plugin]]\nname = \"a\"\noutputs = [\"evil.mark\", \"evil.cycle\"]"));
+    let hash = daemon.drop_in("a", &writer("evil.mark", "i32", "7"));
+    daemon.wait_running("a", &hash);
+    wait_for_owner(&daemon);
+    daemon.configure(keys("[[plugin]]\nname = \"a\"\noutputs = [\"evil.cycle\"]"));
+    daemon.kill(nix::sys::signal::Signal::SIGHUP);
+    let words = "evil.mark belongs to nobody now, and to a before, which may not write it any more; \
+                 it is safe";
+    daemon.wait_log("a", &[words]);
+    let view = daemon.wait_for("a", "refused", |view| !view.refused.is_empty());
+    assert_eq!(refused(&view), [(5, "evil.mark")]);
+    assert!(view.lost.is_empty() && view.denied, "{view:?}");
+    let shown = stdout(&daemon, &["plugins"]);
+    assert!(!shown.contains("belongs to nobody"), "{shown}");
+    // What is granted again is its own again.
+    daemon.configure(keys("[[plugin]]\nname = \"a\"\noutputs = [\"evil.mark\"]"));
+    daemon.kill(nix::sys::signal::Signal::SIGHUP);
+    wait_for_owner(&daemon);
 }
 
 #[test]
@@ -234,6 +264,8 @@ fn a_variable_shows_who_wrote_it_last_and_whether_that_one_has_left() {
     let row = |name: &str| shown.lines().find(|line| line.starts_with(name)).unwrap();
     assert!(row("x").ends_with("ago  a, which does not run"), "{shown}");
     assert!(row("declared").ends_with("ago  an operator"), "{shown}");
+    assert!(camshaft(&daemon, &["set", "x", "9"]).status.success());
+    wait("the last one counts", LIMIT, || of("x").set_by_operator.then_some(()));
 }
 
 #[test]

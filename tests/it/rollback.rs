@@ -10,6 +10,7 @@ use camshaft::control::{Event, PluginState, Soundness, VersionView};
 use camshaft::plugin::ModuleHash;
 
 use crate::daemon::{Daemon, Keys, LIMIT, through, wait};
+use crate::evil::binary;
 use crate::rig::{block_on, wat};
 
 /// Quick to prove itself.
@@ -113,7 +114,7 @@ fn a_deploy_says_that_probation_has_only_begun_and_waits_for_its_end_on_demand()
     let bad = version(3, "(if (i32.eq (global.get $n) (i32.const 300)) (then (unreachable)))");
     let (code, text) = deploy(&daemon, &bad, &["--wait"]);
     assert_eq!(code, Some(1), "{text}");
-    let why = " has failed on probation: the file is in quarantine: trapped on probation: ";
+    let why = " is not proved: the file is in quarantine: trapped on probation: ";
     has(&text, &[" runs, on probation for ", why, "runs instead"]);
     // The first of all, which has nobody behind it.
     block_on(daemon.client.remove("tank")).unwrap();
@@ -121,7 +122,21 @@ fn a_deploy_says_that_probation_has_only_begun_and_waits_for_its_end_on_demand()
     let alone = version(4, "(if (i32.eq (global.get $n) (i32.const 300)) (then (unreachable)))");
     let (code, text) = deploy(&daemon, &alone, &["--wait"]);
     assert_eq!(code, Some(1), "{text}");
-    has(&text, &[" has failed on probation: ", "unreachable"]);
+    has(&text, &[" is not proved: ", "unreachable"]);
+}
+
+/// The trap of a bad version was told of the good one that is compiled to take its place.
+#[test]
+fn a_deploy_is_not_blamed_for_the_version_before() {
+    let daemon = Daemon::start(Keys::default());
+    let (code, text) = deploy(&daemon, &version(1, "unreachable"), &[]);
+    assert_eq!(code, Some(1), "{text}");
+    daemon.wait_for("tank", "quarantined", |view| view.state == PluginState::Quarantined);
+    // i32.const 1, i32.const 3, i32.div_s, drop: enough of them to be seen while it is compiled.
+    let division = [0x41, 1, 0x41, 3, 0x6d, 0x1a];
+    let good = binary(500, &[&[0][..], &division.repeat(400), &[0x0b]].concat());
+    let (code, text) = deploy(&daemon, &good, &[]);
+    assert_eq!(code, Some(0), "{text}");
 }
 
 #[test]

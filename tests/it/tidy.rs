@@ -56,11 +56,12 @@ const NEIGHBOURS: [(&str, &str); 3] = [
 const UNSAFE: [&str; 3] = ["src/plugin/stop.rs", "src/plugin/stop/proof.rs", "src/plugin/wasm.rs"];
 
 /// Files that may name wasmer: to run modules, to compile them, and to check them.
-const WASMER: [&str; 19] = [
+const WASMER: [&str; 20] = [
     "src/plugin/bind.rs",
     "src/plugin/flag.rs",
     "src/plugin/frame.rs",
     "src/plugin/hidden.rs",
+    "src/plugin/note.rs",
     "src/plugin/routine.rs",
     "src/plugin/stretch.rs",
     "src/plugin/cache.rs",

@@ -28,8 +28,9 @@ use super::peer::{Names, Peer, name_of};
 /// What the daemon gets to answer: putting a file on a slow card is the longest that it does.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 
-/// Modules that are received at one time: each is held in memory until it is written.
-const MAX_UPLOADS: usize = 1;
+/// Modules that are received at one time. Each is held in memory until it is written; one slow
+/// sender must not keep the others out.
+const MAX_UPLOADS: usize = 4;
 
 /// What another module gets to be received before its sender is told to try again. One that is
 /// stuck is given up before: see `PATIENCE`.
@@ -203,7 +204,11 @@ async fn deploy(door: Door, Name(name): Name, body: Body) -> Result<Response, Re
         )));
     }
     let Ok(_turn) = timeout(TURN_TIME, door.uploads.acquire()).await else {
-        return Err(Failure::new(Code::Busy, "another module is being received; try again").into());
+        return Err(Failure::new(
+            Code::Busy,
+            format!("{MAX_UPLOADS} modules are being received; try again"),
+        )
+        .into());
     };
     let limit = (door.module_bytes, "plugins.module in the configuration");
     let module = read(body, limit, BODY_TIME).await?;

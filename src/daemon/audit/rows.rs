@@ -1,63 +1,122 @@
-//! How many orders have a line each: as many as a person can give, and not as many as a script can.
+//! Which orders have a line at once, and which have to wait for one.
 //!
 //! A script that sets the same variable every second would drive everything else out of the
-//! history within a day. So each user has a store of lines for each kind of order and target, which
-//! fills up again slowly; orders beyond it are counted, and the next line says how many.
+//! history within an hour. So each user has a store of lines for each such kind of order and
+//! target, which fills up again slowly, and all together have another one. The last order without a
+//! line is kept, and has its line as soon as there is one again: it says for how many it stands.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::control::{OrderKind, Ordered};
+use super::draft::Draft;
+use crate::control::OrderKind;
 
-/// Lines in a full store.
-const LINES: u32 = 20;
+/// Lines for one kind of order of one user about one thing: more than people give by hand in a
+/// row, and at most 144 a day beyond that.
+const ONE: Lines = Lines { full: 20, refill: Duration::from_secs(600) };
 
-/// After so long a store has one line more: 144 a day.
-const REFILL: Duration = Duration::from_secs(600);
+/// Lines for all of them together: the history has room for some thousand.
+const ALL: Lines = Lines { full: 300, refill: Duration::from_secs(120) };
 
-/// Stores at one time, which is more than people use in three hours. Orders beyond them share one
-/// for each kind and user.
+/// Stores at one time. Orders beyond them share one for each kind and user.
 const MAX_ROWS: usize = 1024;
+
+/// How often orders that wait are looked at.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Whose orders: the user, the kind of order, and what it is about.
 type Key = (Option<u32>, OrderKind, Option<String>);
 
 /// The stores.
 #[derive(Debug, Default)]
-pub(super) struct Rows(HashMap<Key, Row>);
+pub(super) struct Rows {
+    rows: HashMap<Key, Row>,
+    all: Store,
+    looked: Duration,
+}
 
 #[derive(Debug, Default)]
 struct Row {
-    /// When the store is full again.
+    store: Store,
+    waiting: Option<Draft>,
+}
+
+/// How many lines a store has when it is full, and after how long it has one more.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::daemon) struct Lines {
+    pub(in crate::daemon) full: u32,
+    pub(in crate::daemon) refill: Duration,
+}
+
+/// A store of lines.
+#[derive(Debug, Default)]
+pub(in crate::daemon) struct Store {
+    /// When it is full again.
     full_at: Duration,
-    /// Orders without a line since the last that had one.
-    unsaid: u64,
+}
+
+impl Store {
+    fn has(&self, lines: Lines, now: Duration) -> bool {
+        self.full_at.max(now) + lines.refill <= now + lines.full * lines.refill
+    }
+
+    /// Takes a line, if there is one.
+    pub(in crate::daemon) fn take(&mut self, lines: Lines, now: Duration) -> bool {
+        let has = self.has(lines, now);
+        if has {
+            self.full_at = self.full_at.max(now) + lines.refill;
+        }
+        has
+    }
 }
 
 impl Rows {
-    /// For how many orders a line stands that is written now; `None` when this order has none.
-    pub(super) fn take(
-        &mut self,
-        ordered: &Ordered,
-        plugin: Option<&str>,
-        now: Duration,
-    ) -> Option<u64> {
-        let target = ordered.target.as_deref().or(plugin).map(str::to_owned);
-        let mut key = (ordered.who.as_ref().map(|who| who.uid), ordered.order, target);
-        if !self.0.contains_key(&key) && self.0.len() >= MAX_ROWS {
-            self.0.retain(|_, row| row.full_at > now || row.unsaid > 0);
-            if self.0.len() >= MAX_ROWS {
+    /// The order, if it has a line now, with the number of those for which that stands.
+    pub(super) fn admit(&mut self, mut draft: Draft, now: Duration) -> Option<Draft> {
+        use OrderKind as Kind;
+        let order = draft.ordered.order;
+        if !matches!(order, Kind::Set | Kind::Restart | Kind::Fault | Kind::ClearFault) {
+            return Some(draft);
+        }
+        let uid = draft.ordered.who.as_ref().map(|who| who.uid);
+        let mut key = (uid, order, Some(draft.subject().to_owned()));
+        if !self.rows.contains_key(&key) && self.rows.len() >= MAX_ROWS {
+            self.rows.retain(|_, row| row.waiting.is_some() || row.store.full_at > now);
+            if self.rows.len() >= MAX_ROWS {
                 key.2 = None;
             }
         }
-        let row = self.0.entry(key).or_default();
-        row.unsaid += 1;
-        let full_at = row.full_at.max(now) + REFILL;
-        if full_at > now + LINES * REFILL {
+        let row = self.rows.entry(key).or_default();
+        draft.ordered.count += row.waiting.take().map_or(0, |before| before.ordered.count);
+        row.waiting = Some(draft);
+        row.release(&mut self.all, now)
+    }
+
+    /// Orders that have waited and have a line now.
+    pub(super) fn due(&mut self, now: Duration) -> Vec<Draft> {
+        if now < self.looked + LOOK {
+            return Vec::new();
+        }
+        self.looked = now;
+        let Self { rows, all, .. } = self;
+        rows.values_mut().filter_map(|row| row.release(all, now)).collect()
+    }
+
+    /// All orders that still wait, at the end of the daemon.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Draft> {
+        std::mem::take(&mut self.rows).into_values().filter_map(|row| row.waiting)
+    }
+}
+
+impl Row {
+    /// The order that waits, if there is a line for it.
+    fn release(&mut self, all: &mut Store, now: Duration) -> Option<Draft> {
+        self.waiting.as_ref()?;
+        if !self.store.has(ONE, now) || !all.take(ALL, now) {
             return None;
         }
-        row.full_at = full_at;
-        Some(std::mem::take(&mut row.unsaid))
+        self.store.take(ONE, now);
+        self.waiting.take()
     }
 }
 
@@ -66,44 +125,65 @@ mod tests {
     use super::*;
     use crate::control::Who;
 
-    fn set(uid: u32, target: &str) -> Ordered {
-        Ordered {
-            order: OrderKind::Set,
-            target: Some(target.into()),
-            old: None,
-            new: None,
-            details: None,
-            who: Some(Who { uid, name: None }),
-            failed: None,
-            count: 1,
-        }
+    fn set(uid: u32, target: &str, new: u64) -> Draft {
+        let who = Some(Who { uid, name: None });
+        Draft::of(OrderKind::Set, &who).target(target, None, Some(new))
     }
 
     #[test]
-    fn a_script_has_few_lines_and_counts_and_a_person_has_all() {
+    fn a_script_has_few_lines_and_a_person_has_all() {
         let mut rows = Rows::default();
         let mut lines = Vec::new();
         for second in 0..86_400 {
             let now = Duration::from_secs(second);
-            lines.extend(rows.take(&set(7, "x"), None, now));
+            lines.extend(rows.due(now));
+            lines.extend(rows.admit(set(7, "x", second), now));
             if second % 3600 == 0 {
-                assert_eq!(rows.take(&set(8, "x"), None, now), Some(1), "another user");
-                assert_eq!(rows.take(&set(7, "y"), None, now), Some(1), "another target");
+                for other in [set(8, "x", 0), set(7, "y", 0)] {
+                    assert_eq!(rows.admit(other, now).map(|line| line.ordered.count), Some(1));
+                }
             }
         }
         assert_eq!(lines.len(), 20 + 143);
-        assert_eq!(lines[..20], [1; 20]);
-        assert_eq!(lines.last(), Some(&600));
+        assert!(lines[..20].iter().all(|line| line.ordered.count == 1));
+        assert_eq!(lines.last().unwrap().ordered.count, 600);
+        let said: u64 = lines.iter().map(|line| line.ordered.count).sum();
+        let waits: Vec<_> = rows.drain().collect();
+        assert_eq!(waits.len(), 1);
+        assert_eq!(said + waits[0].ordered.count, 86_400, "none is lost");
+        assert_eq!(waits[0].ordered.new.as_deref(), Some("86399"), "the last one is known");
+    }
+
+    #[test]
+    fn the_last_of_a_row_has_its_line_though_nothing_follows() {
+        let mut rows = Rows::default();
+        let start = Duration::from_secs(100);
+        let at_once = (0..25).filter_map(|n| rows.admit(set(7, "x", n), start)).count();
+        assert_eq!(at_once, 20);
+        assert_eq!(rows.due(start + LOOK).len(), 0);
+        let late = rows.due(start + ONE.refill);
+        assert_eq!(late.len(), 1);
+        assert_eq!((late[0].ordered.new.as_deref(), late[0].ordered.count), (Some("24"), 5));
+        assert_eq!(rows.due(start + 2 * ONE.refill).len(), 0);
+    }
+
+    #[test]
+    fn what_takes_a_machine_out_of_the_hands_of_its_programs_has_a_line_always() {
+        let mut rows = Rows::default();
+        let force = || Draft::of(OrderKind::Force, &None).target("x", None, Some(1));
+        assert_eq!((0..1000).filter_map(|_| rows.admit(force(), Duration::ZERO)).count(), 1000);
     }
 
     #[test]
     fn there_are_limits() {
         let mut rows = Rows::default();
-        let mut take = |n: usize, now| rows.take(&set(7, &n.to_string()), None, now).is_some();
-        let lines = (0..10 * MAX_ROWS).filter(|n| take(*n, Duration::ZERO)).count();
-        assert_eq!(lines, MAX_ROWS + LINES as usize, "what is beyond them shares one");
-        let later = LINES * REFILL;
-        assert!((0..MAX_ROWS).all(|n| take(n, later)), "those that are full again make room");
-        assert!(rows.0.len() <= MAX_ROWS + 1);
+        let names: Vec<_> = (0..10 * MAX_ROWS).map(|n| n.to_string()).collect();
+        let mut lines = 0;
+        for _ in 0..2 {
+            let sets = names.iter().map(|name| set(7, name, 0));
+            lines += sets.filter_map(|set| rows.admit(set, Duration::ZERO)).count();
+        }
+        assert_eq!(lines, ALL.full as usize);
+        assert!(rows.rows.len() <= MAX_ROWS + 1);
     }
 }

@@ -6,6 +6,7 @@
 use super::super::Daemon;
 use super::super::roster::Roster;
 use crate::control::RefusedView;
+use crate::image::PointId;
 use crate::plugin::refused::{Keeper, Refusals, RefusedCall};
 use crate::scan::{ProgramFact, Snapshot};
 
@@ -56,12 +57,15 @@ impl Daemon {
         other.map_or(Keeper::Nobody, Keeper::Program)
     }
 
-    /// The outputs that this plugin owned last and that are nobody's now, although it runs.
+    /// The outputs that this plugin owned last and that are nobody's now, although it runs and may
+    /// write them.
     pub(super) fn lost_outputs(&self, name: &str, news: &Snapshot) -> Vec<String> {
         if !is_polled(name, &self.roster, news) {
             return Vec::new();
         }
-        let free = news.points.iter().filter(|(id, _)| news.owners[id.index()].is_none());
+        let is_free =
+            |id: PointId| news.owners[id.index()].is_none() && self.config.may_write(name, id);
+        let free = news.points.iter().filter(|(id, _)| is_free(*id));
         let lost = free.filter(|(id, _)| self.told.owner(*id).is_some_and(|last| last == name));
         lost.map(|(_, point)| point.name.clone()).collect()
     }

@@ -18,8 +18,8 @@ use super::held::{self, Held};
 use super::line::Line;
 use super::notice::{News, Notice};
 use crate::driver::link::{Serve, Side};
-use crate::driver::{Fault, OpenError};
-use crate::image::{Direction, Freshness, Points};
+use crate::driver::{Fault, OpenError, Place};
+use crate::image::{Direction, Freshness, PointId, Points};
 
 /// The runtime counts milliseconds; slower is no level that anybody waits for.
 const PERIOD: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
@@ -34,6 +34,23 @@ const CALM: Duration = Duration::from_millis(10);
 
 /// How often the status is brought up to date. People read it.
 const SHOWN_EVERY: Duration = Duration::from_millis(200);
+
+/// Which lines the points of device number `device` have. The kernel gives a line to one of them
+/// only, whatever that does with it.
+pub(in crate::driver) fn places(
+    config: &Config,
+    points: &Points,
+    device: usize,
+) -> Vec<(PointId, Place)> {
+    let ours = points.iter().filter(|(_, point)| point.device == device);
+    let lines =
+        ours.filter_map(|(id, point)| Line::plan(id, point, config.at.get(&point.name)?).ok());
+    let place = |line: Line| {
+        let words = line.place.to_string();
+        (line.id, Place { within: words.clone(), cells: 0..1, words })
+    };
+    lines.map(place).collect()
+}
 
 /// All lines of one device.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 //! Pure: it is told of levels, edges and beats of the scan, and gives raw values. It does not know
 //! how to ask the kernel; that is in `held.rs`.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,6 +27,16 @@ pub(super) enum Place {
     Named(Option<String>, String),
     /// The line with this offset on a chip of this label or name.
     Numbered(String, Offset),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(None, line) => write!(f, "line {line:?}"),
+            Self::Named(Some(chip), line) => write!(f, "line {line:?} of {chip}"),
+            Self::Numbered(chip, offset) => write!(f, "line {offset} of {chip}"),
+        }
+    }
 }
 
 /// One line.

@@ -167,6 +167,16 @@ impl Layout {
         !matches!(self.part, Part::Whole(_))
     }
 
+    /// Which part of the register it is, for people; `None` for all of it.
+    pub fn part(&self) -> Option<String> {
+        match self.part {
+            Part::Whole(_) => None,
+            Part::Half(Byte::Hi) => Some("the high byte".into()),
+            Part::Half(Byte::Lo) => Some("the low byte".into()),
+            Part::Bit(bit) => Some(format!("bit {bit}")),
+        }
+    }
+
     /// The value in the first [`Layout::registers`] of these.
     ///
     /// # Errors

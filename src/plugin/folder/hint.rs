@@ -9,8 +9,9 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use notify::event::{AccessKind, AccessMode, Event, EventKind, ModifyKind, RenameMode};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{ErrorKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use super::disk;
 use super::settle::Hint;
@@ -119,7 +120,23 @@ fn hint(event: &Event) -> Option<(String, Hint)> {
 }
 
 /// Lets the kernel's events about the folder come to the inbox, until the watcher is dropped.
-pub(super) fn start_watcher(dir: &Path, inbox: &Arc<Inbox>) -> notify::Result<Watcher> {
+///
+/// # Errors
+/// What the kernel says, with the limit that it names if it is one.
+pub(super) fn start_watcher(dir: &Path, inbox: &Arc<Inbox>) -> Result<Watcher, String> {
+    watch(dir, inbox).map_err(|error| match &error.kind {
+        // inotify_init1(2) and inotify_add_watch(2).
+        ErrorKind::Io(io) if io.raw_os_error() == Some(Errno::EMFILE as i32) => {
+            format!("{io}; fs.inotify.max_user_instances is the limit, or that of open files")
+        }
+        ErrorKind::MaxFilesWatch => {
+            "too many watches; fs.inotify.max_user_watches is the limit".into()
+        }
+        _ => error.to_string(),
+    })
+}
+
+fn watch(dir: &Path, inbox: &Arc<Inbox>) -> notify::Result<Watcher> {
     let (inbox, watched) = (Arc::clone(inbox), dir.to_owned());
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
         inbox.put(|mail| match &event {

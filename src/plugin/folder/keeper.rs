@@ -15,7 +15,8 @@ use std::time::{Duration, SystemTime};
 
 use super::disk;
 use super::hint::{Inbox, Mail, Watcher, start_watcher};
-use super::settle::{Listing, Order, Table};
+use super::names::Names;
+use super::settle::{Kind, Listing, Order, Table};
 use super::wait::Wait;
 use super::{Change, Loss, Overlooked};
 use crate::clock::{Clock, MonotonicClock};
@@ -71,6 +72,8 @@ pub(super) struct Keeper<R> {
     inbox: Arc<Inbox>,
     /// Written here, read by the `Watch`.
     wait: Arc<Wait>,
+    /// The same.
+    names: Arc<Names>,
     hints: Hints,
     /// The folder that was looked at last and was not lost.
     home: Option<Identity>,
@@ -85,8 +88,7 @@ impl<R: FnMut(Change)> Keeper<R> {
     pub(super) fn new(
         dir: PathBuf,
         max_bytes: u64,
-        inbox: Arc<Inbox>,
-        wait: Arc<Wait>,
+        (inbox, wait, names): (Arc<Inbox>, Arc<Wait>, Arc<Names>),
         report: R,
     ) -> Self {
         Self {
@@ -94,6 +96,7 @@ impl<R: FnMut(Change)> Keeper<R> {
             table: Table::new(max_bytes),
             inbox,
             wait,
+            names,
             hints: Hints::Untried,
             home: None,
             lost: None,
@@ -139,7 +142,9 @@ impl<R: FnMut(Change)> Keeper<R> {
             gone.into_iter().for_each(|change| (self.report)(change));
         }
         let is_other = self.home.is_some_and(|home| home != identity);
-        let is_empty = listing.entries.is_empty() && self.table.holds_plugins();
+        // What can be no plugin may lie below a mount: it does not make a folder of plugins.
+        let has_files = listing.entries.values().any(|entry| entry.sample.kind == Kind::File);
+        let is_empty = !has_files && self.table.holds_plugins();
         if is_other && is_empty && !mail.accepted {
             return self.lose(Loss::Exchanged);
         }
@@ -160,6 +165,10 @@ impl<R: FnMut(Change)> Keeper<R> {
             change.into_iter().for_each(|change| (self.report)(change));
         }
         self.tell_of_overlooked();
+        match self.table.overlooked().files {
+            0 => self.names.set(self.table.names()),
+            _ => self.names.forget(),
+        }
     }
 
     /// What is in the folder that now has the name.
@@ -172,6 +181,7 @@ impl<R: FnMut(Change)> Keeper<R> {
 
     fn lose(&mut self, loss: Loss) {
         self.table.pause();
+        self.names.forget();
         let same = |before: &Loss| std::mem::discriminant(before) == std::mem::discriminant(&loss);
         if !self.lost.as_ref().is_some_and(same) {
             (self.report)(Change::FolderLost(loss.clone()));

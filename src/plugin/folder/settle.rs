@@ -123,6 +123,11 @@ impl Table {
         self.rows.values().map(|row| row.path.as_path())
     }
 
+    /// What has a file, or had one a moment ago.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.rows.keys().map(|name| &**name)
+    }
+
     /// Files that the last look found and left alone, because there are too many.
     pub(super) fn overlooked(&self) -> &Overlooked {
         &self.overlooked

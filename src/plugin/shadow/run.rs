@@ -130,7 +130,7 @@ impl Shadow {
         let done = self.report.polls;
         if done < polls && frames.is_outdated.load(Ordering::Relaxed) {
             let reason = format!("the points have changed after {done} polls of its shadow run");
-            return self.refused(Refusal::new(reason, "release the plugin to try again"));
+            return self.refused(Refusal::new(reason, AGAIN).by_accident());
         }
         let result = self.judge();
         let is_unproved = self.is_unproved() && self.report.differing == 0;
@@ -328,7 +328,7 @@ impl Shadow {
                     n => format!("{n} polls were"),
                 }
             );
-            return Err(Refusal::new(reason, "release the plugin to try again"));
+            return Err(Refusal::new(reason, AGAIN).by_accident());
         }
         Ok(())
     }
@@ -339,6 +339,9 @@ impl Shadow {
         Outcome { report: self.report, result: Err(refusal), is_unproved: false, remains }
     }
 }
+
+/// What helps where nothing was found against a version.
+const AGAIN: &str = "this says nothing about the module, and another run may prove it";
 
 fn trapped(poll: u64, trap: &Trap) -> Refusal {
     let reason = format!("it trapped in poll {poll} of its shadow run: {trap}");

@@ -35,8 +35,14 @@ impl Plugin {
         if before != Some(fact.generation)
             && let Some(version) = self.running()
         {
-            self.good = Some(version.hash);
-            self.kept.ran = None;
+            if self.history.hash != Some(version.hash) {
+                self.history = History::of(version.hash);
+            }
+            self.refused.forget(version.hash);
+            if !turn.desk.quarantine.contains(turn.name, version.hash) {
+                self.good = Some(version.hash);
+                self.kept.ran = None;
+            }
             if self.file == File::Bytes(version.hash) {
                 self.refusal = None;
             }
@@ -67,7 +73,12 @@ impl Plugin {
             let version = self.ordered.iter().find(|version| version.generation == generation);
             version.map(|version| version.hash)
         };
-        if let Some(from) = hash(generation) {
+        self.trapped = hash(generation);
+        if let Some(from) = self.trapped {
+            if hash(resumed) == Some(from) {
+                // The same bytes resume, as if they had been restarted.
+                return self.count_trap(from, trap, turn);
+            }
             // Nobody ordered a stranger, and nobody will miss it: it is stopped like any other.
             let note = match hash(resumed) {
                 Some(to) => Note::RolledBack { from, to },
@@ -101,19 +112,18 @@ impl Plugin {
         self.counted = generation;
         self.traps += 1;
         self.last_trap = Some(Arc::clone(trap));
-        if let Some(version) = self.running() {
+        let running = self.running();
+        self.trapped = running.map(|version| version.hash);
+        if let Some(version) = running {
             self.count_trap(version.hash, trap, turn);
         }
     }
 
     fn count_trap(&mut self, hash: ModuleHash, trap: &Trap, turn: &mut Turn<'_>) {
-        if self.history.hash != Some(hash) {
-            if self.next.version().is_some() {
-                return; // it is being replaced; its traps do not count against its successor
-            }
-            self.history = History::of(hash);
-        }
+        let is_replaced = self.next.version().is_some_and(|next| next.hash != hash);
         match self.history.trapped(turn.now, turn.policy) {
+            // It is not restarted unless its successor comes to nothing.
+            Verdict::Restart { .. } if is_replaced => {}
             Verdict::Restart { trap, delay } => {
                 turn.tell(Note::Restarting { trap, of: turn.policy.traps, delay });
             }

@@ -58,6 +58,12 @@ impl Plugin {
             && matches!(self.next, Next::Nothing)
     }
 
+    /// Whether an instance of this module is polled.
+    pub(super) fn runs(&self, hash: ModuleHash) -> bool {
+        let running = self.running().filter(|_| self.in_scan() == InScan::Good);
+        running.is_some_and(|version| version.hash == hash)
+    }
+
     fn state(&self, name: &str, desk: &Desk, policy: RestartPolicy) -> State {
         let wanted = self.want == Want::Run && self.file != File::Gone;
         match (self.in_scan(), &self.next) {
@@ -67,11 +73,9 @@ impl Plugin {
             _ if self.file == File::Gone => State::Stopped,
             (_, Next::Preparing(_)) => State::Preparing,
             (_, Next::Ready { .. }) => State::Starting,
-            _ => match self.target(name, desk, policy) {
-                Some(hash) if self.history.hash == Some(hash) => {
-                    State::Backoff { restart_at: self.history.restart_at }
-                }
-                Some(_) => State::Preparing, // in the next step
+            _ => match self.candidates(name, desk, policy).map(|hash| self.due(hash)).min() {
+                Some(Some(restart_at)) => State::Backoff { restart_at },
+                Some(None) => State::Preparing, // in the next step
                 None if self.is_quarantined(name, desk) => State::Quarantined,
                 None => State::Refused,
             },
@@ -100,7 +104,9 @@ impl Plugin {
             quarantine,
             traps: self.traps,
             last_trap: self.last_trap.as_deref(),
+            trapped: self.trapped,
             refusal: self.refusal.as_ref(),
+            other_refusal: self.refused.other_than(self.file_hash()),
         }
     }
 }

@@ -91,3 +91,23 @@ fn a_version_that_a_stranger_has_beaten_is_not_tried_for_ever() {
          is : quarantined file quarantined",
     );
 }
+
+/// A good version was put back while the one after it was on probation, and trapped once: the same
+/// bytes were in quarantine and ran.
+#[test]
+fn a_version_that_the_same_bytes_follow_is_restarted_and_not_judged() {
+    check(
+        "file A         : prepare A1
+         ok 1           : install 1
+         see 1          : 'runs 1'
+         file B         : prepare B2
+         ok 2           : install 2
+         see 2 after 1  : 'runs 2'
+         file A         : prepare A3
+         ok 3           : install 3
+         see 3 after 1  : 'runs 3'
+         see 1 beat 3   : 'trap 1/5 0ms'
+         is             : running A1
+         see 1 trap     : 'trap 2/5 100ms'",
+    );
+}

@@ -1,22 +1,24 @@
-//! A seeded world of random levels around the supervisor: a folder, an operator, a daemon that
-//! prepares, a bounded queue that loses orders, and a scan that traps and shows old snapshots.
+//! A seeded world of random levels around the supervisor: a folder with files that can be read or
+//! not, an operator, a daemon that prepares, with accidents, a bounded queue that loses orders, and
+//! a scan that traps, takes versions on probation back, and shows old snapshots. Starts of the
+//! daemon are in it as well: what ran before, and what was in quarantine.
 
 use std::collections::VecDeque;
 
 use super::super::quarantine::MAX_QUARANTINED;
 use super::*;
 
-/// With this one, a release got lost against a failure that had come before it.
+/// Any would do; with this one, the rarest things happen often enough.
 const SEED: u64 = 9;
-const STEPS: u64 = 100_000;
+const STEPS: u64 = 200_000;
 /// A quiet time comes after so many steps; it ends with a look at what has become of everything.
-const QUIET_EVERY: u64 = 500;
+const QUIET_EVERY: u64 = 250;
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const FILES: [&str; 6] = ["good1", "good2", "flaky1", "flaky2", "unloadable1", "unloadable2"];
 const QUEUE: usize = 3;
 
 /// An instance somewhere between its order and the scan.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct Instance {
     name: &'static str,
     hash: ModuleHash,
@@ -28,24 +30,74 @@ enum Order {
     Stop(&'static str),
 }
 
+/// Who sits in the scan.
+#[derive(Debug, Clone)]
+struct Seated {
+    instance: Instance,
+    trap: Option<Arc<Trap>>,
+    is_proven: bool,
+    standby: Option<Instance>,
+    beaten: Option<(Generation, Arc<Trap>)>,
+}
+
+impl Seated {
+    fn new(instance: Instance, standby: Option<Instance>) -> Self {
+        Self { instance, trap: None, is_proven: false, standby, beaten: None }
+    }
+
+    /// As the scan does it: a version that stands by resumes.
+    fn trap(&mut self) {
+        match self.standby.take() {
+            Some(old) => {
+                let beaten = self.instance.generation;
+                *self = Self { is_proven: true, ..Self::new(old, None) };
+                self.beaten = Some((beaten, super::trap()));
+            }
+            None => self.trap = Some(super::trap()),
+        }
+    }
+}
+
+/// What the folder holds under a name.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum OnDisk {
+    Bytes(ModuleHash),
+    /// It cannot be read.
+    Unusable,
+}
+
+impl OnDisk {
+    fn hash(self) -> Option<ModuleHash> {
+        match self {
+            Self::Bytes(hash) => Some(hash),
+            Self::Unusable => None,
+        }
+    }
+}
+
 #[derive(Default)]
 struct World {
     random: fastrand::Rng,
     now: Duration,
-    files: BTreeMap<&'static str, ModuleHash>,
+    files: BTreeMap<&'static str, OnDisk>,
     held: BTreeMap<&'static str, bool>,
-    /// Refused since the file came or somebody asked for another try.
-    refused: BTreeMap<&'static str, bool>,
-    /// Could not be prepared since then.
-    failed: Vec<(&'static str, ModuleHash)>,
+    /// Found to be no good since the file came or somebody asked for another try.
+    judged: Vec<(&'static str, ModuleHash)>,
     /// Versions that the supervisor may fall back to.
     kept: BTreeMap<&'static str, Vec<ModuleHash>>,
+    /// What was in the scan last, or when the daemon ended, under the present file or one before
+    /// it.
+    ran: BTreeMap<&'static str, ModuleHash>,
+    /// The instance that the snapshot last had.
+    shown: BTreeMap<&'static str, Generation>,
     /// Under way in the daemon, discarded ones included: their answer comes late.
     preparing: Vec<(Instance, bool)>,
     prepared: Vec<Instance>,
     queue: VecDeque<Order>,
-    scan: BTreeMap<&'static str, (Instance, Option<Arc<Trap>>)>,
-    snapshot: BTreeMap<&'static str, (Instance, Option<Arc<Trap>>)>,
+    scan: BTreeMap<&'static str, Seated>,
+    snapshot: BTreeMap<&'static str, Seated>,
+    /// When each was last ordered out of the scan.
+    stopped: BTreeMap<&'static str, Duration>,
     is_quiet: bool,
     counts: BTreeMap<&'static str, u64>,
 }
@@ -73,13 +125,12 @@ impl World {
         match self.random.u32(0..40) {
             0 | 1 => {
                 let new = hash(FILES[self.random.usize(..FILES.len())]);
-                if self.files.insert(name, new) != Some(new) {
-                    self.forgive(name);
-                }
+                self.put(name, OnDisk::Bytes(new));
                 supervisor.folder(name, Some(new)).unwrap();
             }
             2 if self.chance(50) => {
                 self.files.remove(name);
+                self.ran.remove(name);
                 self.forgive(name);
                 supervisor.folder(name, None).unwrap();
             }
@@ -91,24 +142,65 @@ impl World {
                 self.held.insert(name, false);
                 self.forgive(name);
             }
-            6 if supervisor.restart(name).is_ok() => self.forgive(name),
-            7 => {
-                // Some of them trap, and some will not even load.
-                let kept = FILES.into_iter().filter(|_| self.random.bool()).map(hash);
-                let kept: Vec<ModuleHash> = kept.collect();
-                supervisor.keep(name, kept.clone(), None);
-                if supervisor.plugin(name).is_some() {
-                    self.kept.insert(name, kept);
+            6 | 10 | 11 if supervisor.restart(name).is_ok() => self.forgive(name),
+            7 => self.keep(supervisor, name),
+            8 => {
+                self.put(name, OnDisk::Unusable);
+                supervisor.folder_refused(name, Refusal::new("no", "")).unwrap();
+            }
+            9 if self.chance(5) => self.start_anew(supervisor),
+            _ => {}
+        }
+    }
+
+    fn put(&mut self, name: &'static str, file: OnDisk) {
+        if self.files.insert(name, file) != Some(file) {
+            self.forgive(name);
+        }
+    }
+
+    /// The daemon says which versions may stand in: some of them trap, and some will not even load.
+    fn keep(&mut self, supervisor: &mut Supervisor, name: &'static str) {
+        let percent = if self.chance(50) { 0 } else { 50 };
+        let kept = FILES.into_iter().filter(|_| self.chance(percent)).map(hash);
+        let kept: Vec<ModuleHash> = kept.collect();
+        supervisor.keep(name, kept.clone(), self.ran.get(name).copied());
+        if supervisor.plugin(name).is_some() {
+            self.kept.insert(name, kept);
+        }
+    }
+
+    /// The daemon ends and is started again: it knows what was in quarantine and what ran.
+    fn start_anew(&mut self, supervisor: &mut Supervisor) {
+        self.count("start");
+        let quarantined = NAMES.map(|name| (name, supervisor.quarantined(name)));
+        *supervisor = Supervisor::new(policy());
+        for (name, all) in quarantined {
+            all.into_iter().for_each(|(hash, why)| supervisor.recall(name, hash, why));
+        }
+        self.preparing.clear();
+        self.prepared.clear();
+        self.queue.clear();
+        self.scan.clear();
+        self.snapshot.clear();
+        self.shown.clear();
+        self.held.clear();
+        self.judged.clear();
+        for (name, file) in self.files.clone() {
+            match file {
+                OnDisk::Bytes(hash) => supervisor.folder(name, Some(hash)).unwrap(),
+                OnDisk::Unusable => {
+                    supervisor.folder_refused(name, Refusal::new("no", "")).unwrap();
                 }
             }
-            _ => {}
+            let kept = self.kept.get(name).cloned().unwrap_or_default();
+            supervisor.keep(name, kept, self.ran.get(name).copied());
         }
     }
 
     /// What was refused under this name is tried again.
     fn forgive(&mut self, name: &'static str) {
-        self.refused.insert(name, false);
-        self.failed.retain(|(failed, _)| *failed != name);
+        self.judged.retain(|(judged, _)| *judged != name);
     }
 
     /// The daemon and the scan go on.
@@ -116,14 +208,18 @@ impl World {
         if !self.preparing.is_empty() && (self.is_quiet || self.chance(30)) {
             let which = self.random.usize(..self.preparing.len());
             let (instance, _) = self.preparing.swap_remove(which);
-            let fails = !is_loadable(instance.hash) || (!self.is_quiet && self.chance(3));
-            self.answer(supervisor, instance, !fails);
+            let bad_luck = if self.is_quiet { 100 } else { self.random.u32(0..100) };
+            let result = match bad_luck {
+                0..10 => Err(accident()),
+                10..12 => Err(Refusal::new("no", "")),
+                _ if is_loadable(instance.hash) => Ok(()),
+                _ => Err(Refusal::new("no", "")),
+            };
+            self.answer(supervisor, instance, result);
         }
         if self.is_quiet || self.chance(60) {
             match self.queue.pop_front() {
-                Some(Order::Install(instance)) => {
-                    self.scan.insert(instance.name, (instance, None));
-                }
+                Some(Order::Install(instance)) => self.seat(instance),
                 Some(Order::Stop(name)) => {
                     self.scan.remove(name);
                 }
@@ -131,10 +227,12 @@ impl World {
             }
         }
         if !self.is_quiet {
-            for (instance, trap) in self.scan.values_mut() {
-                let percent = if is_flaky(instance.hash) { 20 } else { 0 };
-                if trap.is_none() && self.random.u32(0..100) < percent {
-                    *trap = Some(super::trap());
+            for seated in self.scan.values_mut() {
+                let percent = if is_flaky(seated.instance.hash) { 20 } else { 0 };
+                if seated.trap.is_none() && self.random.u32(0..100) < percent {
+                    seated.trap();
+                } else if self.random.u32(0..100) < 10 {
+                    (seated.is_proven, seated.standby) = (true, None);
                 }
             }
             if self.random.u32(0..1000) == 0 {
@@ -146,18 +244,32 @@ impl World {
         }
     }
 
-    fn answer(&mut self, supervisor: &mut Supervisor, instance: Instance, is_good: bool) {
+    /// A new instance takes its seat. Of another module it is on probation, and whoever stood by
+    /// before, or sat there, stands by.
+    fn seat(&mut self, instance: Instance) {
+        let name = instance.name;
+        let standby = self.scan.remove(name).and_then(|old| match old {
+            Seated { trap: Some(_), .. } => None,
+            old if old.instance.hash == instance.hash => None,
+            Seated { standby: Some(older), is_proven: false, .. } => Some(older),
+            old => Some(old.instance),
+        });
+        self.scan.insert(name, Seated::new(instance, standby));
+    }
+
+    fn answer(
+        &mut self,
+        supervisor: &mut Supervisor,
+        instance: Instance,
+        result: Result<(), Refusal>,
+    ) {
         let Instance { name, hash, generation } = instance;
-        if is_good {
-            self.prepared.push(instance);
-            supervisor.prepared(name, generation, Ok(()));
-        } else {
-            if self.files.get(name) == Some(&hash) {
-                self.refused.insert(name, true);
-            }
-            self.failed.push((name, hash));
-            supervisor.prepared(name, generation, Err(Refusal::new("no", "")));
+        match &result {
+            Ok(()) => self.prepared.push(instance),
+            Err(refusal) if refusal.is_accidental => self.count("accident"),
+            Err(_) => self.judged.push((name, hash)),
         }
+        supervisor.prepared(name, generation, result);
     }
 
     fn obey(&mut self, supervisor: &mut Supervisor, action: Action) {
@@ -182,7 +294,7 @@ impl World {
                 self.assert_may_run(supervisor, instance.name, instance.hash);
                 if !self.is_quiet && self.chance(2) {
                     self.prepared.remove(found);
-                    self.answer(supervisor, instance, false);
+                    self.answer(supervisor, instance, Err(accident()));
                 } else if self.queue.len() < QUEUE {
                     self.prepared.remove(found);
                     self.queue.push_back(Order::Install(instance));
@@ -190,6 +302,7 @@ impl World {
             }
             Action::Stop { name } => {
                 self.count("stop");
+                self.stopped.insert(known(&name), self.now);
                 if self.queue.len() < QUEUE {
                     self.queue.push_back(Order::Stop(known(&name)));
                 }
@@ -204,7 +317,8 @@ impl World {
             Action::Tell { note: Note::Quarantined { .. }, .. } => self.count("quarantine"),
             Action::Tell { note: Note::Restarting { .. }, .. } => self.count("restart"),
             Action::Tell { name, note: Note::StandsIn { hash, .. } } => {
-                assert!(self.kept.get(&*name).is_some_and(|kept| kept.contains(&hash)), "{name}");
+                let is_kept = self.kept.get(&*name).is_some_and(|kept| kept.contains(&hash));
+                assert!(is_kept || self.ran.get(&*name) == Some(&hash), "{name}");
                 self.count("stands in");
             }
             Action::Tell { .. } => {}
@@ -217,6 +331,33 @@ impl World {
         assert!(!supervisor.desk.quarantine.contains(name, hash), "{name} is in quarantine");
     }
 
+    /// What has come into the scan since the last look, but for strangers and what was in
+    /// quarantine before.
+    fn note_what_runs(&mut self, supervisor: &Supervisor, bad: &[&str]) {
+        for (name, Seated { instance, .. }) in &self.snapshot {
+            let running = supervisor.plugin(name).and_then(|view| view.running);
+            let is_known = running.is_some_and(|it| it.generation == instance.generation);
+            let is_new = self.shown.insert(name, instance.generation) != Some(instance.generation);
+            let is_good = !bad.contains(name);
+            if is_new && is_known && is_good && self.files.contains_key(name) {
+                self.ran.insert(name, instance.hash);
+            }
+        }
+    }
+
+    /// What is in quarantine is ordered out of the scan again and again.
+    fn assert_the_bad_leave(&mut self, supervisor: &Supervisor) {
+        for (name, seated) in self.snapshot.clone() {
+            let is_bad = supervisor.desk.quarantine.contains(name, seated.instance.hash);
+            if is_bad && seated.trap.is_none() {
+                let ordered = self.stopped.get(name);
+                let is_leaving = ordered.is_some_and(|at| self.now - *at < ORDER_REPEAT);
+                assert!(is_leaving, "{name} runs what is in quarantine");
+                self.count("bad one stopped");
+            }
+        }
+    }
+
     fn is_held(&self, name: &str) -> bool {
         self.held.get(name).copied().unwrap_or_default()
     }
@@ -225,18 +366,24 @@ impl World {
         let facts: Vec<Fact<'_>> = self
             .snapshot
             .iter()
-            .map(|(name, (instance, trap))| Fact {
+            .map(|(name, seated)| Fact {
                 name,
-                generation: instance.generation,
-                trap: trap.clone(),
-                standby: None,
-                beaten: None,
+                generation: seated.instance.generation,
+                trap: seated.trap.clone(),
+                standby: seated.standby.as_ref().map(|standby| standby.generation),
+                beaten: seated.beaten.clone(),
             })
             .collect();
+        let is_bad = |(name, seated): (&&'static str, &Seated)| {
+            supervisor.is_quarantined(name, seated.instance.hash).then_some(*name)
+        };
+        let bad: Vec<_> = self.snapshot.iter().filter_map(is_bad).collect();
         let actions = supervisor.step(self.now, &facts);
         for action in actions.clone() {
             self.obey(supervisor, action);
         }
+        self.note_what_runs(supervisor, &bad);
+        self.assert_the_bad_leave(supervisor);
         self.kept.retain(|name, _| supervisor.plugin(name).is_some());
         for name in NAMES {
             let held = self.prepared.iter().filter(|instance| instance.name == name).count();
@@ -265,42 +412,60 @@ impl World {
     }
 
     fn assert_settled(&mut self, supervisor: &Supervisor, name: &'static str) {
-        let running = self.scan.get(name).map(|(instance, trap)| (instance.hash, trap.is_none()));
+        let running = self.scan.get(name).map(|seated| (seated.instance.hash, &seated.trap));
         let Some(file) = self.files.get(name).copied().filter(|_| !self.is_held(name)) else {
-            assert_eq!(running, None, "{name} should be out");
+            assert!(running.is_none(), "{name} should be out");
             self.count("settled out");
             return;
         };
         let view = supervisor.plugin(name).expect("it has a file");
-        assert_eq!((view.file, view.want), (Some(file), Want::Run));
-        if view.quarantined || self.refused.get(name) == Some(&true) {
-            assert!(running.is_none_or(|(_, is_good)| is_good), "{name} trapped and stays");
-            self.count(if running.is_some() { "settled older" } else { "settled refused" });
-            if running.is_some() {
-                assert_eq!(view.state, State::Running);
-            } else if view.quarantined {
-                assert_eq!(view.state, State::Quarantined);
-                let is_out = |hash: &ModuleHash| {
-                    supervisor.desk.quarantine.contains(name, *hash)
-                        || self.failed.contains(&(name, *hash))
-                };
-                let kept = self.kept.get(name).map_or(&[][..], Vec::as_slice);
-                assert!(kept.iter().all(is_out), "{name} has a good version and runs nothing");
-                self.count("settled quarantined");
-            } else {
-                assert_eq!(view.state, State::Refused);
-            }
-        } else {
-            assert_eq!(running, Some((file, true)), "{name}: {view:?}");
+        assert_eq!((view.file, view.want), (file.hash(), Want::Run));
+        let is_quarantined = |hash| supervisor.desk.quarantine.contains(name, hash);
+        let may_run =
+            |hash: ModuleHash| !is_quarantined(hash) && !self.judged.contains(&(name, hash));
+        if let Some((hash, trap)) = running {
+            assert!(trap.is_none(), "{name} trapped and stays");
+            assert!(!is_quarantined(hash), "{name} runs what is in quarantine");
             assert_eq!(view.state, State::Running);
-            self.count("settled running");
         }
+        let what = match (file, running) {
+            (OnDisk::Bytes(hash), _) if may_run(hash) => {
+                assert_eq!(running.map(|(hash, _)| hash), Some(hash), "{name}: {view:?}");
+                "settled running"
+            }
+            (_, Some(_)) => "settled older",
+            (_, None) => {
+                let ran = self.ran.get(name).copied();
+                // What has run goes on, and where that or the file is in quarantine, others may.
+                assert!(ran.is_none_or(|ran| !may_run(ran)), "{name}: {view:?}");
+                let is_bad = |hash: Option<ModuleHash>| hash.is_some_and(is_quarantined);
+                let may_stand_in = is_bad(file.hash()) || is_bad(ran);
+                let kept = self.kept.get(name).map_or(&[][..], Vec::as_slice);
+                let good = kept.iter().find(|hash| may_stand_in && may_run(**hash));
+                assert_eq!(good, None, "{name} has a good version and runs nothing: {view:?}");
+                let is_file_bad = is_bad(file.hash());
+                let expected = if is_file_bad { State::Quarantined } else { State::Refused };
+                assert_eq!(view.state, expected);
+                if is_file_bad { "settled quarantined" } else { "settled refused" }
+            }
+        };
+        self.count(what);
     }
+}
+
+/// Fewer traps than usual lead to quarantine, so that there is more of that.
+fn policy() -> RestartPolicy {
+    RestartPolicy { traps: 3, ..RestartPolicy::default() }
+}
+
+/// A passing trouble of the machine.
+fn accident() -> Refusal {
+    Refusal::new("not now", "").by_accident()
 }
 
 #[test]
 fn whatever_happens_the_rules_hold_and_the_end_is_right() {
-    let mut supervisor = Supervisor::new(RestartPolicy::default());
+    let mut supervisor = Supervisor::new(policy());
     let mut world = World { random: fastrand::Rng::with_seed(SEED), ..World::default() };
     for step in 1..=STEPS {
         world.now += Duration::from_millis(world.random.u64(0..300));
@@ -324,11 +489,15 @@ fn whatever_happens_the_rules_hold_and_the_end_is_right() {
         "settled refused",
         "settled quarantined",
         "stands in",
+        "accident",
+        "start",
+        "bad one stopped",
         "settled running",
     ] {
         assert!(
             world.counts.get(what).is_some_and(|count| *count >= 10),
-            "too few: {what}, seed {SEED}"
+            "too few: {what}, seed {SEED}, {:?}",
+            world.counts
         );
     }
 }

@@ -155,3 +155,110 @@ fn a_name_is_refused_before_its_file_is_written() {
     check(&supervisor, "Pump", &full);
     check(&supervisor, "tank", "");
 }
+
+/// What ran trapped while the file was no good: outputs stayed safe though a good version was kept.
+#[test]
+fn what_is_good_stands_in_for_what_ran_as_well() {
+    for (file, refused) in [("file bad :", ""), ("file C : prepare C2", "fail 2 : 'refused'")] {
+        let next = if refused.is_empty() { 2 } else { 3 };
+        check(&format!(
+            "one trap   :
+             file B     : prepare B1
+             keep A     :
+             ok 1       : install 1
+             see 1      : 'runs 1'
+             {file}
+             {refused}
+             is         : running B1 refusal
+             see 1 trap : 'quarantined B', 'A stands in', prepare A{next}
+             ok {next}  : install {next}
+             see {next} : 'runs {next}'
+             is         : running A{next} refusal"
+        ));
+    }
+    // After a start as well, unless that is not wanted.
+    check(
+        "recall B   :
+         file bad   :
+         keep A ran B : 'A stands in', prepare A1",
+    );
+    check(
+        "safe       :
+         recall B   :
+         file bad   :
+         keep A ran B :
+         is         : refused refusal",
+    );
+    // A file that was never any good has nothing to go on.
+    check(
+        "file bad   :
+         keep A     :
+         is         : refused refusal",
+    );
+}
+
+/// A kept file could not be read at the moment of need, and never again.
+#[test]
+fn a_passing_trouble_is_no_verdict() {
+    check(
+        "recall A   :
+         file A     : 'still quarantined A'
+         keep B     : 'B stands in', prepare B1
+         miss 1     : 'refused', 'retry 100ms'
+         is         : backoff file quarantined
+         +99        :
+         +1         : prepare B2
+         miss 2     : 'refused', 'retry 200ms'
+         restart    : prepare B3
+         ok 3       : install 3
+         see 3      : 'runs 3'
+         is         : running B3 file quarantined",
+    );
+    // Others go first, and who runs by then stays.
+    check(
+        "recall A   :
+         file A     : 'still quarantined A'
+         keep B C   : 'B stands in', prepare B1
+         miss 1     : 'refused', 'retry 100ms', 'C stands in', prepare C2
+         +90000     :
+         ok 2       : install 2
+         see 2      : 'runs 2'
+         +90000     :
+         is         : running C2 file quarantined",
+    );
+    // The file itself, with nothing beside it or with a version that runs.
+    check(
+        "file A     : prepare A1
+         miss 1     : 'refused', 'retry 100ms'
+         is         : backoff refusal
+         +100       : prepare A2
+         ok 2       : install 2
+         see 2      : 'runs 2'
+         is         : running A2
+         file B     : prepare B3
+         miss 3     : 'refused', 'retry 100ms'
+         is         : running A2 refusal
+         +100       : prepare B4
+         miss 4     : 'refused', 'retry 200ms'
+         see 2 trap : 'trap 1/5 0ms', prepare A5
+         +200       :
+         ok 5       : install 5
+         see 5      : 'runs 5', prepare B6
+         see 5 trap :
+         fail 6     : 'refused'
+         is         : backoff A5 refusal
+         +100       : prepare A7",
+    );
+}
+
+#[test]
+fn a_restart_tries_again_what_would_stand_in() {
+    check(
+        "recall A   :
+         file A     : 'still quarantined A'
+         keep B     : 'B stands in', prepare B1
+         fail 1     : 'refused'
+         is         : quarantined file quarantined
+         restart    : prepare B2",
+    );
+}

@@ -99,3 +99,37 @@ fn traps_of_a_version_that_is_being_replaced_do_not_count() {
          see 2 trap : 'runs 2', 'trap 1/5 0ms', prepare B3",
     );
 }
+
+/// The operator's restart was in the queue when the last trap came, and the order to stop was lost.
+#[test]
+fn what_is_in_quarantine_leaves_the_scan_whoever_ordered_it() {
+    check(
+        "one trap   :
+         file A     : prepare A1
+         ok 1       : install 1
+         see 1      : 'runs 1'
+         restart    : prepare A2
+         ok 2       : install 2
+         see 1 trap : 'quarantined A', discard 2, stop
+         see 2      : 'runs 2'
+         +99        :
+         +1         : stop
+         +100       : stop
+         see -      : 'stopped'
+         is         : quarantined file quarantined",
+    );
+    // What ran before goes on.
+    check(
+        "file A         : prepare A1
+         ok 1           : install 1
+         see 1          : 'runs 1'
+         file B         : prepare B2
+         ok 2           : install 2
+         see 2 after 1  : 'runs 2'
+         restart        : prepare B3
+         ok 3           : install 3
+         see 1 beat 2   : 'back from B to A', discard 3
+         see 3 after 1  : 'runs 3', stop
+         see -          : 'stopped', prepare A4",
+    );
+}

@@ -297,13 +297,13 @@ async fn modules_are_checked_without_a_daemon() {
     let absent = folder.path().join("absent.wasm").display().to_string();
     let run = async |arguments: &[&str]| command(arguments).output().await.unwrap();
     let text = format!(
-        "{good}: ok; ABI 0, 1 function, 64.0 KiB of memory, exports memory, poll, \
-         imports env.wasm_write_output\n"
+        "{good}: ok with the default limits; ABI 0, 1 function, 64.0 KiB of memory, exports \
+         memory, poll, imports env.wasm_write_output\n"
     );
     check(run(&["check", &good]).await, 0, &text, "");
     let text = format!(
-        "{text}{bad}: bad; it is WebAssembly text\n  translate it with `wat2wasm FILE` and copy \
-         the result\n{absent}: bad; No such file or directory (os error 2)\n"
+        "{text}{bad}: bad with the default limits; it is WebAssembly text\n  translate it with \
+         `wat2wasm FILE` and copy the result\n{absent}: bad; No such file or directory (os error 2)\n"
     );
     check(run(&["check", &good, &bad, &absent]).await, 1, &text, "");
     let output = run(&["check", "--json", &good, &bad, &toml]).await;

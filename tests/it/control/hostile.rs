@@ -103,21 +103,29 @@ async fn a_hundred_idle_connections_lock_nobody_out() {
 }
 
 #[tokio::test]
-async fn one_upload_at_a_time() {
+async fn few_uploads_at_a_time_and_a_slow_one_keeps_no_other_out() {
     let stage = Stage::set().await;
-    let mut steady = UnixStream::connect(stage.path()).await.unwrap();
     let head = b"PUT /v1/plugins/x HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n";
-    steady.write_all(head).await.unwrap();
+    let mut steady = Vec::new();
+    for upload in 0..4 {
+        let (status, body) = exchange(&stage, "PUT", "/v1/plugins/y", "good").await;
+        assert_eq!(status, 202, "beside {upload} others: {body}");
+        let mut sender = UnixStream::connect(stage.path()).await.unwrap();
+        sender.write_all(head).await.unwrap();
+        steady.push(sender);
+    }
     let feeding = async {
         let mut ticks = tokio::time::interval(Duration::from_millis(50));
         loop {
             ticks.tick().await;
-            steady.write_all(&[0; 4096]).await.expect("it keeps pace, and is heard");
+            for sender in &mut steady {
+                sender.write_all(&[0; 4096]).await.expect("it keeps pace, and is heard");
+            }
         }
     };
     let asking = eventually("a busy server", async || {
         let (status, body) = exchange(&stage, "PUT", "/v1/plugins/y", "good").await;
-        assert!(status == 202 || body.contains("another module is being received"), "{body}");
+        assert!(status == 202 || body.contains("4 modules are being received"), "{body}");
         status == 503
     });
     tokio::select! {

@@ -4,8 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use super::bench::Bench;
+use super::bench::{Bench, LIMIT};
+use crate::daemon::wait;
 
 /// Lets two folders change their names, so that nobody sees either of them missing.
 fn exchange(one: &Path, other: &Path) {
@@ -21,8 +23,14 @@ fn with_a_and_b() -> Bench {
 }
 
 #[test]
-fn another_and_empty_folder_is_a_lost_one() {
+fn another_folder_without_plugins_is_a_lost_one() {
     let mut bench = with_a_and_b();
+    // What may lie below a mount, and is no plugin.
+    let other = bench.elsewhere("other");
+    fs::write(other.join("OLD.WASM"), "old").unwrap();
+    fs::write(other.join("no name.wasm"), "misnamed").unwrap();
+    fs::create_dir(other.join("dir.wasm")).unwrap();
+    std::os::unix::fs::symlink("nowhere", other.join("link.wasm")).unwrap();
     for _ in 0..2 {
         exchange(&bench.plugins(), &bench.elsewhere("other"));
         bench.reports("folder lost: Exchanged");
@@ -84,7 +92,11 @@ fn the_operator_ends_the_loss() {
 fn an_empty_folder_may_be_what_is_wanted() {
     let mut bench = Bench::new();
     fs::create_dir(bench.elsewhere("other")).unwrap();
+    let looks = Inotify::init(InitFlags::IN_NONBLOCK).unwrap();
+    // Whoever lists a folder closes it then.
+    looks.add_watch(&bench.elsewhere("other"), AddWatchFlags::IN_CLOSE_NOWRITE).unwrap();
     exchange(&bench.plugins(), &bench.elsewhere("other"));
+    wait("a look at it", LIMIT, || looks.read_events().ok());
     bench.is_quiet();
     fs::remove_file(bench.plugin("sentinel1")).unwrap();
     bench.reports("sentinel1 gone");

@@ -11,8 +11,8 @@ use camshaft::log::{self, Settings};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::termios::{FlowArg, tcflow};
 
-use super::{goes_on, plant};
-use crate::daemon::{Daemon, Plant};
+use super::{Watched, plant};
+use crate::daemon::Plant;
 
 fn camshaft() -> Command {
     Command::new(env!("CARGO_BIN_EXE_camshaft"))
@@ -30,7 +30,7 @@ pub fn fill(pipe: &mut PipeWriter) {
 fn a_pipe_that_is_not_drained_stops_nothing() {
     let (_reader, mut writer) = std::io::pipe().unwrap();
     fill(&mut writer);
-    goes_on(Daemon::by(camshaft(), plant(), writer.into()), &[]);
+    Watched::by(camshaft(), plant(), writer.into()).goes_on(&[]);
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn a_terminal_that_is_stopped_stops_nothing() {
     let terminal = nix::pty::openpty(None, None).unwrap();
     // What Ctrl-S does.
     tcflow(&terminal.slave, FlowArg::TCOOFF).unwrap();
-    goes_on(Daemon::by(camshaft(), plant(), terminal.slave.into()), &[]);
+    Watched::by(camshaft(), plant(), terminal.slave.into()).goes_on(&[]);
 }
 
 /// Puts a socket in the place of journald's, for one command in a mount namespace of its own.
@@ -69,7 +69,7 @@ fn a_journal_that_is_not_read_stops_nothing() {
     let journal = journal_of(&plant);
     let command = beside(&plant.path("journal"));
     let stderr = fs::File::create(plant.path("log")).unwrap();
-    let daemon = Daemon::by(command, plant, stderr.into());
+    let daemon = Watched::by(command, plant, stderr.into());
     // Whatever it said at its start is there; what it says from now on has little room.
     let mut datagram = vec![0; 1 << 16];
     let mut lengths = std::iter::repeat_with(|| journal.recv(&mut datagram).unwrap());
@@ -80,7 +80,7 @@ fn a_journal_that_is_not_read_stops_nothing() {
     let sender = UnixDatagram::unbound().unwrap();
     sender.set_nonblocking(true).unwrap();
     while sender.send_to(b".", daemon.path("journal")).is_ok() {}
-    goes_on(daemon, &[]);
+    daemon.goes_on(&[]);
 }
 
 /// The part of a child: it logs more lines than anybody keeps, and says how many were lost.

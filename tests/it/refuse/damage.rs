@@ -56,7 +56,7 @@ struct Tally {
 /// Runs one module for a few polls; whatever it is, this returns.
 fn run(bytes: &[u8], workshop: &Workshop, keeper: &Arc<Timekeeper>, tally: &mut Tally) {
     let refused = |refusal: &Refusal| {
-        let Refusal { reason, remedy } = refusal;
+        let Refusal { reason, remedy, .. } = refusal;
         assert!(!reason.is_empty() && !remedy.is_empty(), "{refusal:?}");
         assert!(reason.len() < 600 && !reason.contains(char::is_control), "{refusal:?}");
     };

@@ -2,8 +2,12 @@
 
 use std::time::Instant;
 
+use camshaft::control::{PluginState, PluginView};
+
 use super::version;
 use crate::daemon::{Daemon, Keys, LIMIT, Usage, beside_the_witness, unharmed, wait};
+use crate::evil::binary;
+use crate::rig::block_on;
 
 /// Swaps in one attempt; `CAMSHAFT_SWAPS` in the environment says otherwise.
 const SWAPS: u32 = 1000;
@@ -51,4 +55,38 @@ fn a_thousand_swaps_miss_no_poll_and_leave_nothing_behind() {
         assert!(last.fds <= first.fds + 2, "descriptors leak: {first:?} to {last:?}");
         assert!(last.maps <= first.maps + 10, "mappings leak: {first:?} to {last:?}");
     });
+}
+
+/// So many divisions, each of which may trap, that a compilation takes seconds.
+fn slow(number: u8) -> Vec<u8> {
+    // i32.const 1, i32.const number, i32.div_s, drop
+    let division = [0x41, 1, 0x41, number, 0x6d, 0x1a];
+    let body = [&[0][..], &division.repeat(400), &[0x0b]].concat();
+    binary(3000, &body)
+}
+
+/// A program whose code lies in the cache waited until others were compiled, with safe outputs.
+#[test]
+fn a_restart_waits_for_no_compilation_of_others() {
+    let daemon = Daemon::start(Keys::default());
+    let hash = daemon.drop_in("version", &version(1));
+    let before = daemon.wait_running("version", &hash);
+    let names = ["slow1", "slow2", "slow3"];
+    for (number, name) in names.into_iter().enumerate() {
+        daemon.drop_in(name, &slow(1 + number as u8));
+    }
+    for name in names {
+        daemon.wait_for(name, "compiled", |view| view.state == PluginState::Preparing);
+    }
+    block_on(daemon.client.act("version", "restart")).unwrap();
+    let is_another = |view: &PluginView| view.generation > before.generation && view.hash.is_some();
+    daemon.wait_for("version", "restarted", is_another);
+    let states = names.map(|name| daemon.plugin(name).unwrap().state);
+    assert_eq!(states, [PluginState::Preparing; 3], "they are compiled, still");
+    let swap = wait("its times", LIMIT, || {
+        let swap = daemon.plugin("version")?.last_swap?;
+        swap.cached.then_some(swap)
+    });
+    println!("  compiled after {} us", swap.compile_us);
+    unharmed(&daemon);
 }

@@ -1,0 +1,393 @@
+//! What is lawful in a configuration and nearly surely a slip.
+//!
+//! For `camshaft check`: a note refuses nothing and changes nothing. What cannot be is a
+//! [`Problem`](super::Problem) instead. Whether files are where they should be is for those who
+//! look at the machine.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+use super::Config;
+use crate::driver;
+use crate::image::{Direction, Point, PointId};
+use crate::plugin::Grant;
+use crate::text::nearest;
+
+/// Unknown names for which the nearest one is looked for: to compare all names of a large file with
+/// all others would take minutes.
+const MAX_HINTS: usize = 16;
+
+/// Outputs that one note names.
+const MAX_NAMED: usize = 8;
+
+/// All notes, each beginning with the key that it is about.
+pub fn notes(config: &Config) -> Vec<String> {
+    let kinds = [
+        idle_devices,
+        unused_entries,
+        shared_claims,
+        shared_places,
+        unknown_names,
+        unwritten_outputs,
+        double_names,
+    ];
+    kinds.iter().flat_map(|kind| kind(config)).collect()
+}
+
+fn idle_devices(config: &Config) -> Vec<String> {
+    let has_points = |index| config.points.iter().any(|(_, point)| point.device == index);
+    let devices = config.devices.iter().enumerate();
+    let idle =
+        devices.filter(|(index, it)| !has_points(*index) && !it.driver.works_without_points());
+    let note = |name: &str| format!("device[{name}]: it has no points and nothing else to do");
+    idle.map(|(_, device)| note(&device.name)).collect()
+}
+
+fn unused_entries(config: &Config) -> Vec<String> {
+    let of = |device: &super::Device| {
+        let name = device.name.clone();
+        let keys = device.driver.unused().into_iter();
+        keys.map(move |key| format!("device[{name}].{key}: no point uses it")).collect::<Vec<_>>()
+    };
+    config.devices.iter().flat_map(of).collect()
+}
+
+/// Two devices that take one thing from each other.
+fn shared_claims(config: &Config) -> Vec<String> {
+    let (mut owners, mut notes) = (HashMap::new(), Vec::new());
+    for device in &config.devices {
+        let Some((key, claim, fate)) = device.driver.claim() else { continue };
+        let name = &device.name;
+        if let Some(other) = owners.get(&(key, claim.clone())) {
+            notes.push(format!("device[{name}].{key}: device {other} has {claim} too; {fate}"));
+        }
+        owners.entry((key, claim)).or_insert(name);
+    }
+    notes
+}
+
+/// A point with its cells, and these in words.
+struct Spot {
+    cells: Range<u32>,
+    id: PointId,
+    words: String,
+}
+
+/// Two points in one place, or in places that overlap.
+fn shared_places(config: &Config) -> Vec<String> {
+    let mut all: BTreeMap<String, Vec<Spot>> = BTreeMap::new();
+    for (index, device) in config.devices.iter().enumerate() {
+        for (id, place) in driver::places(&device.driver, &config.points, index) {
+            let driver::Place { within, cells, words } = place;
+            all.entry(within).or_default().push(Spot { cells, id, words });
+        }
+    }
+    let mut notes: Vec<_> = all.into_values().flat_map(|spots| meetings(config, spots)).collect();
+    notes.sort();
+    notes.into_iter().map(|(_, note)| note).collect()
+}
+
+/// The spots that meet one before them, each with the point that comes later in the file.
+fn meetings(config: &Config, mut spots: Vec<Spot>) -> Vec<(PointId, String)> {
+    spots.sort_by_key(|spot| (spot.cells.start, spot.id));
+    let (mut notes, mut furthest): (Vec<_>, Option<&Spot>) = (Vec::new(), None);
+    for spot in &spots {
+        if let Some(other) = furthest.filter(|other| other.cells.end > spot.cells.start) {
+            notes.push(meeting(config, spot, other));
+        }
+        if furthest.is_none_or(|other| other.cells.end < spot.cells.end) {
+            furthest = Some(spot);
+        }
+    }
+    notes
+}
+
+fn meeting(config: &Config, one: &Spot, two: &Spot) -> (PointId, String) {
+    let (first, second) = if one.id < two.id { (one, two) } else { (two, one) };
+    let other = &config.points[first.id].name;
+    let key = key(config, &config.points[second.id]);
+    let (words, theirs) = (&second.words, &first.words);
+    let note = match second.cells == first.cells {
+        true => format!("{key}.at: {words} is the place of {other} too"),
+        false => format!("{key}.at: {words} overlaps the place of {other}, {theirs}"),
+    };
+    (second.id, note)
+}
+
+/// The key of a point.
+fn key(config: &Config, point: &Point) -> String {
+    format!("device[{}].point[{}]", config.devices[point.device].name, point.name)
+}
+
+/// Names that are shown to others and that no point and no variable has.
+fn unknown_names(config: &Config) -> Vec<String> {
+    let points = config.points.iter().map(|(_, point)| &*point.name);
+    let known: Vec<_> = points.chain(config.variables.iter().map(|(name, _)| &**name)).collect();
+    let mut notes = Vec::new();
+    for device in &config.devices {
+        for (key, name) in device.driver.shown() {
+            let is_declared = || config.variables.iter().any(|(declared, _)| declared == name);
+            if config.points.find(name).is_some() || is_declared() {
+                continue;
+            }
+            let is_one_more = notes.len() >= MAX_HINTS;
+            let near = if is_one_more { None } else { nearest(name, known.iter().copied()) };
+            let hint = match near {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => "it is bad until a program makes a variable of that name".into(),
+            };
+            let device = &device.name;
+            notes.push(format!(
+                "device[{device}].{key}: {name:?} is no point and no [[variable]]; {hint}"
+            ));
+        }
+    }
+    notes
+}
+
+/// Outputs that no program can ever write.
+fn unwritten_outputs(config: &Config) -> Vec<String> {
+    if config.plugins.grant_all {
+        return Vec::new();
+    }
+    let granted = config.programs.iter().filter_map(|(_, settings)| match &settings.outputs {
+        Grant::Only(outputs) => Some(outputs),
+        Grant::All => None,
+    });
+    let granted: std::collections::HashSet<_> = granted.flatten().copied().collect();
+    let outputs = config.points.iter().filter(|(_, point)| point.direction == Direction::Out);
+    let mut names = outputs.filter(|(id, _)| !granted.contains(id)).map(|(_, point)| &*point.name);
+    let shown: Vec<_> = names.by_ref().take(MAX_NAMED).collect();
+    let more = match names.count() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let note = format!(
+        "plugins.grant: with \"none\" no program can write {}{more}, which no [[plugin]] lists in \
+         its `outputs`: always safe",
+        shown.join(", ")
+    );
+    if shown.is_empty() { Vec::new() } else { vec![note] }
+}
+
+/// Variables that have the name of a point.
+fn double_names(config: &Config) -> Vec<String> {
+    let double = config.variables.iter().filter(|(name, _)| config.points.find(name).is_some());
+    let note = |name: &str| {
+        format!(
+            "variable[{name}]: a point has that name too, and `camshaft set`, `show` and `publish` \
+             mean the point"
+        )
+    };
+    double.map(|(name, _)| note(name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn check(text: &str, expected: &[&str]) {
+        let config = crate::config::parse(text, Path::new("c.toml")).unwrap();
+        assert_eq!(notes(&config), expected, "{text}");
+    }
+
+    fn point(name: &str, direction: &str, kind: &str, rest: &str) -> String {
+        let ty = format!("type = '{kind}'");
+        format!("[[device.point]]\nname = '{name}'\ndirection = '{direction}'\n{ty}\n{rest}\n")
+    }
+
+    fn device(name: &str, rest: &str, points: &[String]) -> String {
+        format!("[[device]]\nname = '{name}'\n{rest}\n{}", points.concat())
+    }
+
+    const SIM: &str = "driver = 'sim'";
+
+    #[test]
+    fn nothing_odd_is_no_note() {
+        check("", &[]);
+        let points = [point("a", "in", "bool", ""), point("b", "out", "bool", "")];
+        check(&device("d", SIM, &points), &[]);
+    }
+
+    #[test]
+    fn the_examples_are_as_they_should_be() {
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/config"));
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let config = crate::config::parse(&text, &path).unwrap();
+            assert_eq!(notes(&config), Vec::<String>::new(), "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_device_without_points_is_noted_unless_it_works() {
+        let idle = "device[d]: it has no points and nothing else to do";
+        check(&device("d", SIM, &[]), &[idle]);
+        let bus = "driver = 'modbus'\nconnect = 'tcp://h'\nunit = [{ name = 'u', id = 1 }]\n";
+        check(&device("d", bus, &[]), &[idle, "device[d].unit[u]: no point uses it"]);
+        let beat = "heartbeat = { unit = 'u', address = 0, period = '1s' }";
+        check(&device("d", &format!("{bus}{beat}"), &[]), &[]);
+        let server = "driver = 'modbus_server'\nlisten = '127.0.0.1:1502'\n";
+        check(&device("d", server, &[]), &[idle]);
+        let broker = "driver = 'mqtt'\nconnect = 'mqtt://h'\nclient_id = 'c'\n";
+        check(&device("d", broker, &[]), &[idle]);
+        let will = "will = { topic = 't', payload = 'gone' }";
+        check(&device("d", &format!("{broker}{will}"), &[]), &[]);
+    }
+
+    /// A bus with two units and a group of each table.
+    fn bus(points: &[String]) -> String {
+        let unit = "unit = [{ name = 'u', id = 1 }]";
+        let group = |table: &str| {
+            format!("{{ name = '{table}', unit = 'u', table = '{table}', period = '1s' }}")
+        };
+        let groups = ["holding", "coil"].map(group).join(", ");
+        let used = [
+            point("used", "in", "bool", "at = { group = 'coil', address = 99 }"),
+            point("used.too", "in", "u16", "at = { group = 'holding', address = 99 }"),
+        ];
+        let rest = format!("driver = 'modbus'\nconnect = 'tcp://h'\n{unit}\ngroup = [{groups}]");
+        device("bus", &rest, &[&used, points].concat())
+    }
+
+    #[test]
+    fn two_inputs_in_one_place_are_noted() {
+        let read = |name: &str, kind: &str, at: &str| {
+            point(name, "in", kind, &format!("at = {{ group = 'holding', {at} }}"))
+        };
+        let note = |words: &str| format!("device[bus].point[b].at: {words}");
+        let check = |a: &str, b: &str, expected: &[String]| {
+            let [(kind, at), (other, too)] = [a, b].map(|it| it.split_once(' ').unwrap());
+            let text = bus(&[read("a", kind, at), read("b", other, too)]);
+            check(&text, &expected.iter().map(|note| &**note).collect::<Vec<_>>());
+        };
+        let (at, to) = (|n| format!("holding {n} of unit u"), "holding 10 to 11 of unit u");
+        let same = note(&format!("{} is the place of a too", at(10)));
+        check("u16 address = 10", "i16 address = 10", &[same]);
+        check("u16 address = 10", "u16 address = 11", &[]);
+        let over = note(&format!("{} overlaps the place of a, {to}", at(11)));
+        check("u32 address = 10", "u16 address = 11", &[over]);
+        let under = note(&format!("{to} overlaps the place of a, {}", at(11)));
+        check("u16 address = 11", "f32 address = 10", &[under]);
+        // A word of state and its bits are read as both.
+        check("u16 address = 10", "bool address = 10, bit = 3", &[]);
+        check("bool address = 10, bit = 4", "bool address = 10, bit = 3", &[]);
+        let bit = note(&format!("bit 3 of {} is the place of a too", at(10)));
+        check("bool address = 10, bit = 3", "bool address = 10, bit = 3", &[bit]);
+        let half = note(&format!("the high byte of {} is the place of a too", at(10)));
+        check("u8 address = 10, byte = 'hi'", "i8 address = 10, byte = 'hi'", &[half]);
+    }
+
+    #[test]
+    fn an_output_that_is_read_back_is_none() {
+        let write = point("a", "out", "u16", "safe = 0\nat = { unit = 'u', address = 10 }");
+        let read = point("b", "in", "u16", "at = { group = 'holding', address = 10 }");
+        check(&bus(&[write, read]), &[]);
+        let file = |name, way| point(name, way, "u16", "at = { path = '/x' }");
+        let out = |name| file(name, "out") + "safe = 0\n";
+        check(&device("d", "driver = 'file'", &[out("a"), file("b", "in")]), &[]);
+        let note = "device[d].point[b].at: /x is the place of a too";
+        check(&device("d", "driver = 'file'", &[out("a"), out("b")]), &[note]);
+        check(&device("d", "driver = 'file'", &["a", "b"].map(|name| file(name, "in"))), &[note]);
+    }
+
+    #[test]
+    fn a_line_of_two_devices_is_noted_whatever_they_do_with_it() {
+        let line = |name, way, at: &str| point(name, way, "bool", &format!("at = {{ {at} }}"));
+        let both = |one: &str, two: &str| {
+            let (one, two) = (line("a", "in", one), line("b", "out", two));
+            device("c", "driver = 'gpio'", &[one]) + &device("d", "driver = 'gpio'", &[two])
+        };
+        let named = both("line = 'GPIO17'", "line = 'GPIO17'");
+        check(&named, &["device[d].point[b].at: line \"GPIO17\" is the place of a too"]);
+        let numbered = both("chip = 'x', offset = 3", "chip = 'x', offset = 3");
+        check(&numbered, &["device[d].point[b].at: line 3 of x is the place of a too"]);
+        check(&both("chip = 'x', offset = 3", "chip = 'y', offset = 3"), &[]);
+    }
+
+    #[test]
+    fn what_is_never_used_is_noted() {
+        let units = "unit = [{ name = 'u', id = 1 }, { name = 'v', id = 2 }]";
+        let groups = "group = [{ name = 'g', unit = 'u', table = 'coil', period = '1s' }]";
+        let bus = format!("driver = 'modbus'\nconnect = 'tcp://h'\n{units}\n{groups}");
+        let (used, idle) =
+            ("at = { group = 'g', address = 1 }", "device[d].unit[v]: no point uses it");
+        check(&device("d", &bus, &[point("p", "in", "bool", used)]), &[idle]);
+        let other = "at = { unit = 'u', diagnostic = 'online' }";
+        let group = "device[d].group[g]: no point uses it";
+        check(&device("d", &bus, &[point("p", "in", "bool", other)]), &[group, idle]);
+    }
+
+    #[test]
+    fn names_that_nothing_has_are_noted() {
+        let variable = "[[variable]]\nname = 'v'\ntype = 'int'\n";
+        let plant = device("plant", SIM, &[point("tank.level", "in", "bool", "")]);
+        let show = |names: &[&str]| {
+            let entry = |(n, name): (usize, &&str)| {
+                format!("{{ name = '{name}', table = 'discrete', address = {n} }}")
+            };
+            let list = names.iter().enumerate().map(entry).collect::<Vec<_>>().join(", ");
+            let server = "driver = 'modbus_server'\nlisten = '127.0.0.1:1502'";
+            let scada = device("scada", &format!("{server}\nshow = [{list}]"), &[]);
+            format!("{variable}{plant}{scada}")
+        };
+        check(&show(&["tank.level", "v"]), &[]);
+        let slip = "device[scada].show[1].name: \"tank.levl\" is no point and no [[variable]]; did \
+                    you mean \"tank.level\"?";
+        let made = "device[scada].show[2].name: \"recipe\" is no point and no [[variable]]; it is \
+                    bad until a program makes a variable of that name";
+        check(&show(&["v", "tank.levl", "recipe"]), &[slip, made]);
+        let broker = "driver = 'mqtt'\nconnect = 'mqtt://h'\nclient_id = 'c'\n";
+        let publish = "publish = [{ name = 'tank.levl', topic = 't' }]";
+        let slip = "device[b].publish[0].name: \"tank.levl\" is no point and no [[variable]]; did \
+                    you mean \"tank.level\"?";
+        check(&(plant + &device("b", &format!("{broker}{publish}"), &[])), &[slip]);
+    }
+
+    #[test]
+    fn what_two_devices_claim_is_noted() {
+        let server = "driver = 'modbus_server'\nlisten = '127.0.0.1:1502'\nshow = []";
+        let point = |name| {
+            point(name, "in", "bool", "at = { table = 'coil', address = 0, expires = 'never' }")
+        };
+        let two = |a: &str, b: &str| device("a", a, &[point("p")]) + &device("b", b, &[point("q")]);
+        check(
+            &two(server, server),
+            &["device[b].listen: device a has 127.0.0.1:1502 too; one of them never gets the port"],
+        );
+        check(&two(server, &server.replace("1502", "1503")), &[]);
+        check(&two(&server.replace("1502", "0"), &server.replace("1502", "0")), &[]);
+        let broker = "driver = 'mqtt'\nconnect = 'mqtt://h'\nclient_id = 'c'\n\
+                      birth = { topic = 't', payload = 'up' }";
+        let note = "device[b].client_id: device a has \"c\" at mqtt://h too; the broker throws out \
+                    one for the other, in turn";
+        check(&(device("a", broker, &[]) + &device("b", broker, &[])), &[note]);
+    }
+
+    #[test]
+    fn outputs_that_nobody_can_write_are_noted_once() {
+        let outputs =
+            |n| (0..n).map(|n| point(&format!("o{n}"), "out", "bool", "")).collect::<Vec<_>>();
+        let plugin = "[[plugin]]\nname = 'p'\noutputs = ['o0']\n";
+        let none = format!("[plugins]\ngrant = 'none'\n{plugin}");
+        check(&(none.clone() + &device("d", SIM, &outputs(1))), &[]);
+        check(&(plugin.to_owned() + &device("d", SIM, &outputs(3))), &[]);
+        let note = "plugins.grant: with \"none\" no program can write o1, o2, which no [[plugin]] \
+                    lists in its `outputs`: always safe";
+        check(&(none.clone() + &device("d", SIM, &outputs(3))), &[note]);
+        let many = "plugins.grant: with \"none\" no program can write o1, o2, o3, o4, o5, o6, o7, \
+                    o8 and 2 more, which no [[plugin]] lists in its `outputs`: always safe";
+        check(&(none + &device("d", SIM, &outputs(11))), &[many]);
+    }
+
+    #[test]
+    fn a_variable_with_a_points_name_is_noted() {
+        let variable = "[[variable]]\nname = 'p'\ntype = 'int'\n";
+        let note = "variable[p]: a point has that name too, and `camshaft set`, `show` and \
+                    `publish` mean the point";
+        check(&(variable.to_owned() + &device("d", SIM, &[point("p", "in", "bool", "")])), &[note]);
+    }
+}

@@ -1,0 +1,78 @@
+//! An order while it is open: who gave it, about what, and the values before it.
+//!
+//! It is made when the order comes, because afterwards nobody knows the value before. How it ended
+//! is filled in by `audit.rs`.
+
+use crate::control::{ForceOrder, OrderKind, Ordered, Who};
+use crate::plugin::ModuleHash;
+
+/// An order whose outcome is not known yet.
+#[derive(Debug, Clone)]
+pub(super) struct Draft {
+    pub(super) plugin: Option<String>,
+    /// The file before.
+    pub(super) old_hash: Option<ModuleHash>,
+    /// What the order puts into the file.
+    pub(super) hash: Option<ModuleHash>,
+    pub(super) ordered: Ordered,
+    /// The forces that it ends, with their values, when it ends all of them.
+    pub(super) forces: Vec<(String, String)>,
+}
+
+impl Draft {
+    /// An order about the machine.
+    pub(super) fn of(order: OrderKind, who: &Option<Who>) -> Self {
+        let ordered = Ordered {
+            order,
+            target: None,
+            old: None,
+            new: None,
+            details: None,
+            who: who.clone(),
+            failed: None,
+            count: 1,
+        };
+        Self { plugin: None, old_hash: None, hash: None, ordered, forces: Vec::new() }
+    }
+
+    /// About a plugin, whose file has these bytes.
+    pub(super) fn plugin(self, name: &str, old_hash: Option<ModuleHash>) -> Self {
+        Self { plugin: Some(name.to_owned()), old_hash, ..self }
+    }
+
+    /// About a point, variable or device, which changes its value.
+    pub(super) fn target(
+        mut self,
+        name: &str,
+        old: Option<String>,
+        new: Option<impl ToString>,
+    ) -> Self {
+        let (old, new) = (old, new.map(|new| new.to_string()));
+        self.ordered = Ordered { target: Some(name.to_owned()), old, new, ..self.ordered };
+        self
+    }
+
+    /// With the terms of a force.
+    pub(super) fn terms(mut self, order: &ForceOrder) -> Self {
+        self.ordered.details = Some(order.terms());
+        self
+    }
+
+    /// What it is about. Orders about the same thing are recorded in the order in which they were
+    /// given.
+    pub(super) fn subject(&self) -> &str {
+        let name = self.ordered.target.as_deref().or(self.plugin.as_deref());
+        name.unwrap_or(self.ordered.order.name())
+    }
+
+    /// Another order about the same thing was carried out before this one: what it has left is what
+    /// this one has found.
+    pub(super) fn follows(&mut self, other: &Self) {
+        use OrderKind as Kind;
+        match other.ordered.order {
+            Kind::Set | Kind::Force => self.ordered.old.clone_from(&other.ordered.new),
+            Kind::Deploy | Kind::Rollback | Kind::Remove => self.old_hash = other.hash,
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The orders that are open: given, and not known to be carried out.
+//!
+//! Answers may come in any order, also those of two orders about the same thing. A line in the
+//! history waits for the lines of earlier orders about its thing, so that the last line says what
+//! is so.
+
+use tokio::sync::oneshot;
+
+use super::draft::Draft;
+use crate::control::Reply;
+
+/// The open orders, the oldest first. There are no more than connections to the control socket.
+#[derive(Debug, Default)]
+pub(super) struct Open {
+    orders: Vec<One>,
+    /// The number of the newest.
+    last: u64,
+}
+
+#[derive(Debug)]
+struct One {
+    number: u64,
+    draft: Draft,
+    outcome: Option<Outcome>,
+}
+
+/// The answer to an order, and where it goes.
+pub(super) type Outcome = (Reply, oneshot::Sender<Reply>);
+
+impl Open {
+    /// Takes in an order; gives its number.
+    pub(super) fn add(&mut self, draft: Draft) -> u64 {
+        self.last += 1;
+        self.orders.push(One { number: self.last, draft, outcome: None });
+        self.last
+    }
+
+    /// The order of this number has its answer.
+    pub(super) fn settle(&mut self, number: u64, outcome: Outcome) {
+        if let Some(one) = self.orders.iter_mut().find(|one| one.number == number) {
+            one.outcome = Some(outcome);
+        }
+    }
+
+    /// The next order that can be recorded.
+    pub(super) fn next(&mut self) -> Option<(Draft, Outcome)> {
+        let is_next = |(at, one): (usize, &One)| {
+            let mut earlier = self.orders[..at].iter();
+            let is_first = !earlier.any(|other| other.draft.subject() == one.draft.subject());
+            one.outcome.is_some() && is_first
+        };
+        let at = (0..self.orders.len()).find(|at| is_next((*at, &self.orders[*at])))?;
+        let One { draft, outcome, .. } = self.orders.remove(at);
+        Some((draft, outcome?))
+    }
+
+    /// Tells later orders about the same thing that this one was carried out.
+    pub(super) fn carried_out(&mut self, draft: &Draft) {
+        let later = self.orders.iter_mut().map(|one| &mut one.draft);
+        later.filter(|one| one.subject() == draft.subject()).for_each(|one| one.follows(draft));
+    }
+
+    /// All of them, at the end of the daemon.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = (Draft, Option<Outcome>)> {
+        std::mem::take(&mut self.orders).into_iter().map(|one| (one.draft, one.outcome))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{OrderKind, Response};
+
+    fn set(target: &str, old: &str, new: &str) -> Draft {
+        Draft::of(OrderKind::Set, &None).target(target, Some(old.to_owned()), Some(new))
+    }
+
+    fn outcome() -> Outcome {
+        (Ok(Response::Done), oneshot::channel().0)
+    }
+
+    /// What is recorded of each order: the values before and after.
+    fn recorded(open: &mut Open) -> Vec<String> {
+        let mut all = Vec::new();
+        while let Some((draft, _)) = open.next() {
+            open.carried_out(&draft);
+            let text = |text: &Option<String>| text.clone().unwrap_or_default();
+            all.push(format!("{} -> {}", text(&draft.ordered.old), text(&draft.ordered.new)));
+        }
+        all
+    }
+
+    #[test]
+    fn orders_about_one_thing_are_recorded_as_they_were_given() {
+        let mut open = Open::default();
+        // All three are drafted while the value is 1.
+        let [one, two, three] = ["2", "3", "4"].map(|new| open.add(set("x", "1", new)));
+        let other = open.add(set("y", "7", "8"));
+        open.settle(three, outcome());
+        open.settle(other, outcome());
+        assert_eq!(recorded(&mut open), ["7 -> 8"], "it is about another thing");
+        open.settle(one, outcome());
+        assert_eq!(recorded(&mut open), ["1 -> 2"]);
+        open.settle(two, outcome());
+        assert_eq!(recorded(&mut open), ["2 -> 3", "3 -> 4"]);
+        open.add(set("x", "4", "5"));
+        assert_eq!(open.drain().count(), 1);
+        assert_eq!(open.drain().count(), 0);
+    }
+}

@@ -1,0 +1,85 @@
+//! The modules of one plugin that could not be made: which of them are tried again, and when.
+//!
+//! A verdict about a module stands until somebody has another try in mind. A passing trouble of the
+//! machine says nothing about it: it is tried again later and later, as often as it takes. Whether
+//! a refusal is the one or the other says whoever refuses, see `Refusal`.
+
+use std::time::Duration;
+
+use super::RestartPolicy;
+use crate::plugin::{ModuleHash, Refusal};
+
+/// Modules of one plugin: its file and every kept version, once each.
+const MAX_REFUSED: usize = 8;
+
+/// A module that could not be made.
+#[derive(Debug)]
+struct Entry {
+    hash: ModuleHash,
+    refusal: Refusal,
+    /// When it may be tried again; `None` after a verdict.
+    retry_at: Option<Duration>,
+    /// Attempts in a row that came to nothing.
+    failures: u32,
+}
+
+/// The oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Refused(Vec<Entry>);
+
+impl Refused {
+    /// This module is no good.
+    pub(super) fn for_good(&mut self, hash: ModuleHash, refusal: Refusal) {
+        self.add(Entry { hash, refusal, retry_at: None, failures: 0 });
+    }
+
+    /// This module may be good, and is to be tried again; gives after which time.
+    pub(super) fn for_now(
+        &mut self,
+        hash: ModuleHash,
+        refusal: Refusal,
+        now: Duration,
+        policy: &RestartPolicy,
+    ) -> Duration {
+        let before = self.0.iter().find(|entry| entry.hash == hash);
+        let failures = before.map_or(0, |entry| entry.failures).saturating_add(1);
+        // At once would only meet the same trouble.
+        let delay = policy.delay_after(failures.saturating_add(1));
+        self.add(Entry { hash, refusal, retry_at: Some(now + delay), failures });
+        delay
+    }
+
+    fn add(&mut self, entry: Entry) {
+        self.forget(entry.hash);
+        if self.0.len() == MAX_REFUSED {
+            self.0.remove(0);
+        }
+        self.0.push(entry);
+    }
+
+    /// Whether this module is known to be no good.
+    pub(super) fn is_judged(&self, hash: ModuleHash) -> bool {
+        self.0.iter().any(|entry| entry.hash == hash && entry.retry_at.is_none())
+    }
+
+    /// When this module may be tried again, if it waits for that.
+    pub(super) fn retry_at(&self, hash: ModuleHash) -> Option<Duration> {
+        self.0.iter().find(|entry| entry.hash == hash)?.retry_at
+    }
+
+    /// The newest refusal of a module that is not this one.
+    pub(super) fn other_than(&self, file: Option<ModuleHash>) -> Option<(ModuleHash, &Refusal)> {
+        let newest = self.0.iter().rev().find(|entry| Some(entry.hash) != file);
+        newest.map(|entry| (entry.hash, &entry.refusal))
+    }
+
+    /// This module could be made, or is to have another try.
+    pub(super) fn forget(&mut self, hash: ModuleHash) {
+        self.0.retain(|entry| entry.hash != hash);
+    }
+
+    /// All are to have another try.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
