@@ -16,6 +16,7 @@ use super::reload::Cause;
 use crate::control::{By, Call, Code, Failure, Reply, Request, Response, Who};
 use crate::driver::{Command, Injection};
 use crate::image::{Direction, Value};
+use crate::plugin::check;
 use crate::plugin::folder;
 use crate::plugin::{ModuleHash, Refusal};
 use crate::scan::Order;
@@ -302,6 +303,8 @@ async fn deploy(
     };
     if let Err(refusal) = checked {
         let failure = Failure::new(Code::Refused, format!("{name} stays as it is: {refusal}"));
+        // Who deploys a secret by a slip leaves no hash of it in the history.
+        let hash = check::stranger(&module).is_none().then_some(hash);
         loader.turned_away(name, hash, refusal, who).await;
         return Err(failure);
     }

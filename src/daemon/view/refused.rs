@@ -48,6 +48,9 @@ impl Daemon {
         if let Some(seat) = call.owner() {
             return roster.name(seat).map_or(Keeper::Unknown, |owner| Keeper::Program(owner));
         }
+        if !call.why.is_about_variable() {
+            return Keeper::Unknown;
+        }
         // A name without a value may wait for a `[[variable]]` that counts after a restart.
         let is_absent = news.variables.read(wanted).is_none();
         if self.config.declares(wanted) || is_absent && self.reload.has_reserved() {
