@@ -197,8 +197,8 @@ impl Daemon {
     }
 }
 
-/// Refuses what does not begin as a module does, and forgets its hash: the file may be a link to one
-/// that only the daemon may read, and whoever guesses a short secret could compare hashes.
+/// Refuses what does not begin as a module does, and forgets its hash: the file may be a link to
+/// one that only the daemon may read, and whoever guesses a short secret could compare hashes.
 fn without_strangers(change: Change) -> Change {
     let refusal = match &change {
         Change::Present { bytes, .. } => check::stranger(bytes),

@@ -241,8 +241,8 @@ impl RefusedCall {
     }
 }
 
-/// The refused calls of one instance under the rights that it has. The scan's thread writes, anybody
-/// may read.
+/// The refused calls of one instance under the rights that it has. The scan's thread writes,
+/// anybody may read.
 #[derive(Debug, Default)]
 pub struct Tally {
     denials: Table,

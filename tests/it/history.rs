@@ -44,8 +44,8 @@ fn wait_for(daemon: &Daemon, kind: &str) {
     });
 }
 
-/// Lets `tank` live through everything; gives the versions: two good ones, a bad one, one that traps after
-/// another, one that traps by itself.
+/// Lets `tank` live through everything; gives the versions: two good ones, a bad one, one that traps
+/// after another, one that traps by itself.
 fn live(daemon: &Daemon) -> [Vec<u8>; 5] {
     let trapping = wat("(module (func $bad (export \"poll\") unreachable))");
     let early = wat("(module (func $bad (export \"poll\") nop unreachable))");
