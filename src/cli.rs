@@ -85,7 +85,7 @@ impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         match &error {
             Error::Unreachable(_) => Self::new(Exit::Unreachable, error.to_string()),
-            Error::Failed(_) | Error::Strange(..) => {
+            Error::Failed(_) | Error::Ended(_) | Error::Strange(..) => {
                 Self::new(Exit::Failure, legible(&error.to_string()))
             }
         }
@@ -188,7 +188,7 @@ async fn ask(verb: Verb) -> Outcome {
         Verb::Unforce(what) => force::unforce(what, screen).await,
         Verb::Forces(list) => force::forces(list, screen).await,
         Verb::Fault { device, kind, settings, reach, .. } => {
-            fault(&device, kind, settings, &client(reach), screen).await
+            force::fault(&device, kind, settings, &client(reach), screen).await
         }
         Verb::Modbus(verb) => modbus::modbus(verb, screen).await,
         Verb::Run { .. }
@@ -278,8 +278,15 @@ async fn watch(client: &Client, screen: &mut Screen) -> Outcome {
 }
 
 async fn plugins(list: List, screen: &mut Screen) -> Outcome {
-    let views = client(list.reach).plugins().await?;
-    Ok(screen.show(&views[..], list.json, show::plugins)?)
+    let client = client(list.reach);
+    if list.json {
+        let views = client.plugins().await?;
+        return Ok(screen.show(&views[..], true, show::plugins)?);
+    }
+    // Numbers of programs that nobody polls are nothing to go by.
+    let view = client.status().await?;
+    let text = remark::stall(&view, screen.paint) + &show::plugins(&view.plugins, screen.paint);
+    Ok(screen.print(&text)?)
 }
 
 async fn history(History { name, limit, list }: History, screen: &mut Screen) -> Outcome {
@@ -351,23 +358,6 @@ async fn set(name: &str, value: Value, client: &Client, screen: &mut Screen) -> 
         Failed { message: failed.message + note, ..failed }
     })?;
     Ok(screen.print(&format!("{name}: set to {value}{note}\n"))?)
-}
-
-async fn fault(
-    device: &str,
-    kind: Option<String>,
-    settings: Vec<(String, serde_json::Value)>,
-    client: &Client,
-    screen: &mut Screen,
-) -> Outcome {
-    let Some(kind) = kind else {
-        client.clear(device).await?;
-        return Ok(screen.print(&format!("{device}: sound again\n"))?);
-    };
-    let mut injection = serde_json::Map::from_iter(settings);
-    injection.insert("kind".into(), kind.as_str().into());
-    client.inject(device, &injection.into()).await?;
-    Ok(screen.print(&format!("{device}: {kind} until `camshaft fault {device} --clear`\n"))?)
 }
 
 fn completions(shell: clap_complete::Shell) -> Outcome {

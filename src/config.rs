@@ -158,6 +158,11 @@ pub struct CrashSettings {
 }
 
 impl Config {
+    /// Whether a `[[variable]]` that counts has this name.
+    pub fn declares(&self, name: &str) -> bool {
+        self.variables.iter().any(|(declared, _)| declared == name)
+    }
+
     /// Takes over from `new` what of its `changes` can change live. A variable that is gone keeps
     /// its value until the next restart.
     pub fn adopt(&mut self, new: &Self, changes: &[Change]) {

@@ -83,7 +83,7 @@ enum Event {
     /// A shadow run wants to be fed.
     Feed(Feed),
     /// A module was not even put into the folder.
-    TurnedAway { name: String, hash: ModuleHash, refusal: Refusal, who: Option<Who> },
+    TurnedAway { name: String, hash: Option<ModuleHash>, refusal: Refusal, who: Option<Who> },
     /// Somebody asks for something.
     Call(Call),
     /// An order was carried out, or not; whoever gave it has not heard it yet.

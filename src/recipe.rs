@@ -25,6 +25,7 @@ use anyhow::Context;
 use crate::image::{Inputs, Quality, Value};
 use crate::plugin::compile::{Artifact, Workshop};
 use crate::plugin::program::{Preparation, Program, Request};
+use crate::plugin::refused::{Keeper, Why};
 use crate::plugin::stop::{Lane, Timekeeper, now_ns};
 use crate::plugin::world::{Line, LogSink, Message, Seat, World};
 use crate::plugin::{Generation, Limits, ModuleHash, Settings, read_module};
@@ -212,8 +213,12 @@ fn compare_messages(expected: &[String], world: &World) -> Vec<Mismatch> {
     let LogSink::List(lines) = &world.log else { return Vec::new() };
     let mut missing: Vec<&String> = expected.iter().collect();
     let mut unexpected = Vec::new();
-    // A call that was refused is no message of the guest's: it has its code.
-    let lines = lines.iter().filter(|line| !matches!(line.message, Message::Refused(_)));
+    // Most calls that were refused are no message of the guest's: they have their code.
+    let lines = lines.iter().filter(|line| match &line.message {
+        Message::Refused(call) => is_of_note(call.why),
+        Message::OthersRefused { .. } => false,
+        Message::Said { .. } | Message::Dropped(_) => true,
+    });
     for message in lines.map(words) {
         match missing.iter().position(|other| **other == message) {
             Some(found) => drop(missing.remove(found)),
@@ -224,16 +229,17 @@ fn compare_messages(expected: &[String], world: &World) -> Vec<Mismatch> {
     missing.chain(unexpected).collect()
 }
 
+/// Whether a call that was refused for this reason is wrong whatever the program makes of its code.
+fn is_of_note(why: Why) -> bool {
+    let is_point = matches!(why, Why::NoPoint | Why::NotFinite | Why::NotGranted | Why::Owned(_));
+    is_point || matches!(why, Why::VariableQuota | Why::VariableNotGranted)
+}
+
 fn words(line: &Line) -> String {
     match &line.message {
         Message::Said { text, .. } => text.as_str().into(),
         Message::Dropped(count) => format!("({count} lines over the log rate were dropped)"),
-        Message::NoPoint(name) => format!("(there is no point {name:?})"),
-        Message::NotFinite(_) => "(an output was given what is no finite number)".into(),
-        Message::VariableQuota(name) => format!("(it has made too many variables for {name:?})"),
-        // There is one program, and everything is granted to it.
-        Message::NotGranted(_) | Message::Owned(..) => "(an output was denied)".into(),
-        Message::VariableNotGranted(_) => "(a variable was denied)".into(),
-        Message::Refused(call) => format!("({})", call.words(None)),
+        Message::Refused(call) => format!("({})", call.words(Keeper::Unknown)),
+        Message::OthersRefused { .. } => "(more calls were refused)".into(),
     }
 }

@@ -1,4 +1,5 @@
-//! `camshaft force`, `unforce` and `forces`: values that an operator stands in for.
+//! `camshaft force`, `unforce` and `forces`: values that an operator stands in for; and `fault`, a
+//! failure to practise with.
 //!
 //! What a force does, and to whom it yields, is in `plugin/overlay.rs`; the order itself in
 //! `control/force.rs`.
@@ -8,6 +9,7 @@ use super::screen::Screen;
 use super::table::{Cell, Paint, Side, Style, Table};
 use super::unit::{age_s, value};
 use super::{Outcome, client};
+use crate::control::client::Client;
 use crate::control::{ForceOrder, ForceView};
 
 use Side::{Left, Right};
@@ -30,6 +32,30 @@ pub(super) async fn force(what: Force, screen: &mut Screen) -> Outcome {
         screen.print(&format!("{point}: {waits}\n"))?;
     }
     Ok(())
+}
+
+/// `camshaft fault`.
+pub(super) async fn fault(
+    device: &str,
+    kind: Option<String>,
+    settings: Vec<(String, serde_json::Value)>,
+    client: &Client,
+    screen: &mut Screen,
+) -> Outcome {
+    let Some(kind) = kind else {
+        client.clear(device).await?;
+        return Ok(screen.print(&format!("{device}: sound again\n"))?);
+    };
+    let mut injection = serde_json::Map::from_iter(settings);
+    injection.insert("kind".into(), kind.as_str().into());
+    // What has a time of its own ends by itself.
+    let until = match injection.get("for").map(|time| (time.as_str(), time)) {
+        Some((Some(time), _)) => format!("for {time}"),
+        Some((None, time)) => format!("for {time}"),
+        None => format!("until `camshaft fault {device} --clear`"),
+    };
+    client.inject(device, &injection.into()).await?;
+    Ok(screen.print(&format!("{device}: {kind} {until}\n"))?)
 }
 
 pub(super) async fn unforce(what: Unforce, screen: &mut Screen) -> Outcome {

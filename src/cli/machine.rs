@@ -8,13 +8,41 @@ use super::args::List;
 use super::screen::Screen;
 use super::table::{Cell, Paint, Side, Style, Table};
 use super::{Outcome, client};
-use crate::control::ChangeView;
 use crate::control::client::Client;
+use crate::control::{ChangeView, PluginState, PluginView, Want};
+use crate::text::legible;
 
 /// `camshaft restart --cold`.
 pub(super) async fn restart_cold(client: &Client, screen: &mut Screen) -> Outcome {
     client.restart_cold().await?;
-    Ok(screen.print("restarted cold: variables have their initial values, programs start\n")?)
+    // The restart was done, whether or not the daemon says now who takes no part in it.
+    let starts = match client.status().await {
+        Ok(view) => who(view.recovery.is_some(), &view.plugins),
+        Err(_) => "programs start\n".into(),
+    };
+    Ok(screen.print(&format!("restarted cold: variables have their initial values, {starts}"))?)
+}
+
+/// Which programs start after a cold restart, and which stay out.
+fn who(is_recovering: bool, plugins: &[PluginView]) -> String {
+    if is_recovering {
+        return "programs stay out for recovery, until `camshaft recover`\n".into();
+    }
+    let why = |view: &PluginView| match (view.want, view.state) {
+        (Want::Hold, _) => Some("held"),
+        (Want::Run, PluginState::Quarantined) => Some("in quarantine"),
+        (Want::Run, PluginState::Refused) => Some("refused"),
+        (Want::Run, _) => None,
+    };
+    let mut text = "programs start\n".to_owned();
+    for reason in ["held", "in quarantine", "refused"] {
+        let out = plugins.iter().filter(|view| why(view) == Some(reason));
+        let names = out.map(|view| legible(&view.name)).collect::<Vec<_>>().join(", ");
+        if !names.is_empty() {
+            text += &format!("{reason}, and stay out: {names}\n");
+        }
+    }
+    text
 }
 
 /// `camshaft reset --retain`.
@@ -57,4 +85,28 @@ fn table(changes: &[ChangeView], head: &'static str, paint: Paint) -> String {
         table.row([Cell::from(key), Cell::from(how), force]);
     }
     table.render(paint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::outcome::tests::view;
+    use super::*;
+
+    #[test]
+    fn a_cold_restart_says_who_stays_out() {
+        let named = |name: &str, state, want| PluginView { name: name.into(), want, ..view(state) };
+        let all = [
+            named("a", PluginState::Running, Want::Run),
+            named("b", PluginState::Held, Want::Hold),
+            named("c", PluginState::Quarantined, Want::Run),
+            named("d", PluginState::Quarantined, Want::Hold),
+            named("e", PluginState::Refused, Want::Run),
+        ];
+        let expected = "programs start\nheld, and stay out: b, d\nin quarantine, and stay out: c\n\
+                        refused, and stay out: e\n";
+        assert_eq!(who(false, &all), expected);
+        assert_eq!(who(false, &all[..1]), "programs start\n");
+        let expected = "programs stay out for recovery, until `camshaft recover`\n";
+        assert_eq!(who(true, &all), expected);
+    }
 }

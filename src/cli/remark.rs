@@ -1,16 +1,31 @@
 //! What there is to say about a plugin besides its line in the table: why it does not run, what it
-//! is refused, what is odd about its module, and what its state means for whoever wonders.
+//! is refused, what is odd about its module, and what its state means for whoever wonders. And
+//! that the scan stands, in which case none of that counts for much.
 //!
 //! Pure: a view in, sentences out. The table itself is in `show.rs`.
 
 use std::time::Duration;
 
 use super::show::short;
-use crate::control::{PluginState, PluginView, ProbationView, RefusedView};
+use super::table::{Paint, Style};
+use super::unit::age_ms;
+use crate::control::{PluginState, PluginView, ProbationView, RefusedView, StatusView};
 use crate::text::{counted, legible, times};
 
 /// Refused calls that have a line each; the JSON has all.
 const MAX_LINES: usize = 8;
+
+/// That the scan stands, if it does: two lines.
+pub(super) fn stall(view: &StatusView, paint: Paint) -> String {
+    let Some(stall) = &view.stalled else { return String::new() };
+    let label = paint.with(Style::Bad, "scan    ");
+    let (since, exit) = (age_ms(stall.since_ms), age_ms(stall.exit_in_ms));
+    let doing = legible(&stall.doing);
+    format!(
+        "{label}  STANDS for {since}, {doing}\n\
+         {label}  outputs of devices are safe; it ends in {exit} if it goes on\n"
+    )
+}
 
 /// Each a sentence, the gravest first.
 pub(super) fn remarks(view: &PluginView) -> Vec<String> {

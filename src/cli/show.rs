@@ -2,7 +2,7 @@
 //!
 //! Pure: a view in, text out. The same facts for programs are the JSON of the view itself.
 
-use super::remark::remarks;
+use super::remark::{remarks, stall};
 use super::table::{Cell, Paint, Side, Style, Table};
 use super::unit::{age_ms, age_s, bytes, time_ns, time_us, value};
 use crate::control::{
@@ -38,12 +38,7 @@ pub(super) fn status(view: &StatusView, paint: Paint) -> String {
         ("cycle", view.cycle.to_string()),
         ("overruns", format!("{}, cycles missed {}", view.overruns, view.missed)),
     ];
-    if let Some(stall) = &view.stalled {
-        let label = paint.with(Style::Bad, "scan    ");
-        let (since, exit) = (age_ms(stall.since_ms), age_ms(stall.exit_in_ms));
-        text += &format!("{label}  STANDS for {since}, {}\n", legible(&stall.doing));
-        text += &format!("{label}  outputs of devices are safe; it ends in {exit} if it goes on\n");
-    }
+    text += &stall(view, paint);
     if let Some(why) = &view.config_refused {
         let label = paint.with(Style::Bad, "config  ");
         text += &format!("{label}  REFUSED, the last good one stays in force\n");

@@ -44,6 +44,8 @@ pub enum Error {
     Unreachable(Vec<(PathBuf, io::Error)>),
     /// The daemon says no.
     Failed(Failure),
+    /// The connection on this socket has ended before there was an answer.
+    Ended(PathBuf),
     /// Somebody answers, but not as this program does.
     Strange(PathBuf, String),
 }
@@ -66,6 +68,12 @@ impl fmt::Display for Error {
                 )
             }
             Self::Failed(failure) => failure.fmt(f),
+            Self::Ended(path) => write!(
+                f,
+                "the daemon has ended the connection on {} without an answer: it may have stopped, \
+                 and whether it did what was asked is not known",
+                path.display()
+            ),
             Self::Strange(path, what) => write!(f, "strange answer on {}: {what}", path.display()),
         }
     }
@@ -324,7 +332,10 @@ impl Client {
         let (status, body) = timeout(EXCHANGE_TIME, converse(stream, method, path, body))
             .await
             .map_err(|_| strange(format!("none for {} s", EXCHANGE_TIME.as_secs())))?
-            .map_err(|error| strange(chain(&*error)))?;
+            .map_err(|error| match is_cut_off(&*error) {
+                true => Error::Ended(socket.clone()),
+                false => strange(chain(&*error)),
+            })?;
         if status.is_success() {
             return Ok(Answer { socket, body });
         }
@@ -377,6 +388,18 @@ async fn converse(
         _ = connection => {}
     }
     answer.await
+}
+
+/// Whether the other side has left in the middle of an exchange.
+fn is_cut_off(error: &(dyn std::error::Error + 'static)) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    let is_end = |error: &(dyn std::error::Error + 'static)| {
+        let hyper = error.downcast_ref::<hyper::Error>();
+        let io = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        hyper.is_some_and(hyper::Error::is_incomplete_message)
+            || matches!(io, Some(BrokenPipe | ConnectionReset | UnexpectedEof))
+    };
+    std::iter::successors(Some(error), |error| error.source()).any(is_end)
 }
 
 /// An error with its causes on one line.

@@ -236,7 +236,8 @@ pub struct PluginView {
     /// not there yet.
     #[serde(default)]
     pub denied: bool,
-    /// The calls that this instance was refused under its present rights, by kind and name.
+    /// The calls that this instance was refused under its present rights, by kind and name; what
+    /// denies it nothing comes last.
     #[serde(default)]
     pub refused: Vec<RefusedView>,
     /// Refused calls of more kinds and names than are told apart.

@@ -16,6 +16,7 @@ use super::reload::Cause;
 use crate::control::{By, Call, Code, Failure, Reply, Request, Response, Who};
 use crate::driver::{Command, Injection};
 use crate::image::{Direction, Value};
+use crate::plugin::check;
 use crate::plugin::folder;
 use crate::plugin::{ModuleHash, Refusal};
 use crate::scan::Order;
@@ -191,10 +192,10 @@ impl Daemon {
         injection: serde_json::Value,
         reply: oneshot::Sender<Reply>,
     ) {
-        match serde_json::from_value::<Injection>(injection) {
+        match Injection::from_json(injection) {
             Ok(injection) => self.command(device, Command::Inject(injection), reply),
             Err(error) => {
-                let _ = reply.send(Err(Failure::new(Code::Invalid, error.to_string())));
+                let _ = reply.send(Err(Failure::new(Code::Invalid, error)));
             }
         }
     }
@@ -308,6 +309,8 @@ async fn deploy(
     };
     if let Err(refusal) = checked {
         let failure = Failure::new(Code::Refused, format!("{name} stays as it is: {refusal}"));
+        // Who deploys a secret by a slip leaves no hash of it in the history.
+        let hash = check::stranger(&module).is_none().then_some(hash);
         loader.turned_away(name, hash, refusal, who).await;
         return Err(failure);
     }

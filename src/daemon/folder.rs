@@ -14,6 +14,7 @@ use super::Daemon;
 use super::loader::Module;
 use super::say::refused;
 use crate::control::{Code, Failure, Reply, Response};
+use crate::plugin::check;
 use crate::plugin::folder::{Change, Loss, Overlooked, SILENCE, Watch};
 
 /// Threads that wait for plugin files at once, on orders of people and of the loader. Each that
@@ -90,7 +91,7 @@ impl PluginFolder {
 impl Daemon {
     /// Takes in what has changed in the folder.
     pub(super) fn folder_changed(&mut self, change: Change) {
-        match change {
+        match without_strangers(change) {
             Change::Present { name, hash, bytes, detected, path } => {
                 self.meet(&name);
                 if let Err(refusal) = self.supervisor.folder(&name, Some(hash)) {
@@ -106,6 +107,8 @@ impl Daemon {
             }
             Change::Refused { name, path, refusal } => {
                 refused(&name, &path.display(), &refusal);
+                // It may be half of a file, which was refused for its bytes.
+                self.folder.watch.refused(&name);
                 self.record.refused(&name, None, &refusal);
                 self.meet(&name);
                 // A file whose name is no name cannot become a plugin; it was named above.
@@ -191,6 +194,21 @@ impl Daemon {
             };
             let _ = reply.send(answer.map(|()| Response::Done));
         });
+    }
+}
+
+/// Refuses what does not begin as a module does, and forgets its hash: the file may be a link to
+/// one that only the daemon may read, and whoever guesses a short secret could compare hashes.
+fn without_strangers(change: Change) -> Change {
+    let refusal = match &change {
+        Change::Present { bytes, .. } => check::stranger(bytes),
+        _ => None,
+    };
+    match (change, refusal) {
+        (Change::Present { name, path, .. }, Some(refusal)) => {
+            Change::Refused { name, path, refusal }
+        }
+        (change, _) => change,
     }
 }
 

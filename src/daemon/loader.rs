@@ -168,7 +168,7 @@ impl Loader {
     pub(super) async fn turned_away(
         &self,
         name: String,
-        hash: ModuleHash,
+        hash: Option<ModuleHash>,
         refusal: Refusal,
         who: Option<Who>,
     ) {

@@ -221,11 +221,11 @@ impl Record {
     pub(super) fn turned_away(
         &mut self,
         name: &str,
-        hash: ModuleHash,
+        hash: Option<ModuleHash>,
         refusal: &Refusal,
         who: Option<Who>,
     ) {
-        self.refused_of(name, Some(hash), refusal, who);
+        self.refused_of(name, hash, refusal, who);
     }
 
     fn refused_of(
@@ -604,7 +604,7 @@ mod tests {
         let refusal = Refusal::new("no module", "make one");
         for n in 0..1000 {
             let name = format!("p{}", n % 10);
-            record.turned_away(&name, hash(&n.to_string()), &refusal, None);
+            record.turned_away(&name, Some(hash(&n.to_string())), &refusal, None);
             record.forget(|name| name == "x");
         }
         assert!(story(&record).len() <= 1 + most(ORDERS) + most(REFUSALS));

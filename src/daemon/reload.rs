@@ -9,6 +9,7 @@
 //! does it is in `scan/refit.rs`.
 
 mod reading;
+mod variable;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +26,9 @@ use crate::image::Points;
 use crate::plugin::Settings;
 use crate::scan::{Field, Gone, Order, Refit, Slot};
 use crate::stamp::Stamp;
-use crate::variable::{MAX_VARIABLES, Variable, Variables};
+use crate::variable::Variable;
 use reading::{Read, Reading};
+use variable::variables;
 
 pub(super) use reading::watch_file;
 
@@ -96,6 +98,11 @@ impl Reload {
         }
     }
 
+    /// Whether variables of the file wait for a restart: their names are kept for them.
+    pub(super) fn has_reserved(&self) -> bool {
+        self.has_reserved
+    }
+
     /// What the file says that waits for a restart.
     pub(super) fn waiting(&self) -> &[String] {
         &self.waiting
@@ -158,7 +165,7 @@ impl Daemon {
     /// What of it is new; or why that cannot be.
     fn compare(&mut self, new: &Config) -> Result<Compared, String> {
         let changes = config::changes(&self.config, new);
-        let variables = variables(new, &changes, &self.reins.latest.read().variables)?;
+        let variables = variables(new, &changes, self.reins.latest.read(), &self.roster)?;
         Ok((changes, variables))
     }
 
@@ -269,6 +276,7 @@ impl Daemon {
 
     /// The scan has taken over what it was ordered. Drivers that were replaced end here.
     pub(super) fn refitted(&mut self, refit: Refit) {
+        self.roster.follow_refused();
         if let Some(Field { points, gone, .. }) = refit.field {
             for gone in gone {
                 let points = Arc::clone(&points);
@@ -337,40 +345,6 @@ fn field(
     }
     let devices = new.devices.iter().enumerate().map(slot).collect::<Result<_, String>>()?;
     Ok(Some(Field { points: Arc::clone(&new.points), devices, gone: Vec::new() }))
-}
-
-/// The variables that `new` adds to those that are `present`.
-fn variables(
-    new: &Config,
-    changes: &[Change],
-    present: &Variables,
-) -> Result<Vec<(String, Variable)>, String> {
-    let is_live = |name: &str| {
-        let is_it = |place: &Place| matches!(place, Place::Variable(variable) if variable == name);
-        changes.iter().any(|change| change.is_live() && is_it(&change.place))
-    };
-    let declared = new.variables.iter().filter(|(name, _)| is_live(name));
-    let declared: Vec<_> = declared.cloned().collect();
-    for (name, value) in &declared {
-        let (kind, found) = (value.kind(), present.read(name).map(Variable::kind));
-        if let Some(found) = found.filter(|found| *found != kind) {
-            return Err(format!(
-                "variable[{name}].type: found {kind}, but a program has made it with the type \
-                 {found}; right would be that, or `camshaft restart --cold` before, which forgets \
-                 the variables that programs have made"
-            ));
-        }
-    }
-    let more = declared.iter().filter(|(name, _)| present.read(name).is_none()).count();
-    let room = MAX_VARIABLES - present.len();
-    if more > room {
-        return Err(format!(
-            "[[variable]]: found {more} that are new, but with those that programs have made there \
-             is room for {room} more; right would be at most that many, or `camshaft restart \
-             --cold` before, which forgets those of programs"
-        ));
-    }
-    Ok(declared)
 }
 
 fn outcome(live: &[&Change], fixed: &[&Change]) -> String {

@@ -70,10 +70,19 @@ impl Entry {
         found.map(|ordered| ordered.hash)
     }
 
-    /// What this instance was refused.
+    /// A reload has begun new counts of what its instances are refused; those of before go.
+    fn follow_refused(&mut self) {
+        for (_, refused) in &mut self.refused {
+            if let Some(newest) = refused.newest().cloned() {
+                *refused = newest;
+            }
+        }
+    }
+
+    /// What this instance was refused under the rights that it has.
     pub(super) fn refused(&self, generation: Generation) -> Option<&Tally> {
         let found = self.refused.iter().find(|(other, _)| *other == generation);
-        found.map(|(_, refused)| &**refused)
+        found.map(|(_, refused)| &**refused.newest().unwrap_or(refused))
     }
 }
 
@@ -158,6 +167,11 @@ impl Roster {
 
     pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut Entry> {
         self.entries.get_mut(name)
+    }
+
+    /// Lets go of what programs were refused under rights of before.
+    pub(super) fn follow_refused(&mut self) {
+        self.entries.values_mut().for_each(Entry::follow_refused);
     }
 
     /// The name of whoever sits there.

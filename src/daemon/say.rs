@@ -20,11 +20,10 @@ use crate::control::SwapView;
 use crate::driver::{Delivery, Fault};
 use crate::image::PointId;
 use crate::plugin::Refusal;
-use crate::plugin::refused::RefusedCall;
+use crate::plugin::refused::{Keeper, MAX_ENTRIES, RefusedCall, Why};
 use crate::plugin::world::{Level, Line, Message};
 use crate::scan::Snapshot;
 use crate::text::{counted, legible, nearest};
-use crate::variable::MAX_MADE;
 use unread::Unread;
 pub(super) use verdict::tell;
 
@@ -220,11 +219,6 @@ impl Daemon {
         }
     }
 
-    /// The name of a point, which may have gone since somebody spoke of it.
-    fn point(&self, id: PointId) -> &str {
-        self.config.points.get(id).map_or("a point that is gone", |point| &point.name)
-    }
-
     /// Logs what a guest or its treatment has to say.
     pub(super) fn say(&self, line: &Line) {
         let Some(name) = self.roster.name(line.seat) else { return };
@@ -245,20 +239,6 @@ impl Daemon {
                     Level::Trace => event!(trace),
                 }
             }
-            Message::NoPoint(point) => {
-                let point = point.as_str();
-                let points = self.config.points.iter().map(|(_, point)| &*point.name);
-                let remedy = match nearest(point, points) {
-                    Some(near) => format!("did you mean {near:?}?"),
-                    None => "`camshaft points` lists them".into(),
-                };
-                tracing::warn!(
-                    plugin = &**name,
-                    cycle,
-                    point,
-                    "{name}: there is no point {point:?}; {remedy}"
-                );
-            }
             Message::Dropped(lines) => {
                 tracing::warn!(
                     plugin = &**name,
@@ -268,70 +248,67 @@ impl Daemon {
                     counted(*lines, "log line")
                 );
             }
-            Message::Refused(call) => self.say_refused_call(name, cycle, call),
-            refused => self.say_refused(name, cycle, refused),
+            Message::Refused(call) => self.say_refused(name, cycle, call),
+            Message::OthersRefused { is_denial: true } => tracing::warn!(
+                plugin = &**name,
+                cycle,
+                "{name}: more than {MAX_ENTRIES} kinds and names of calls were refused; further \
+                 ones are only counted"
+            ),
+            Message::OthersRefused { is_denial: false } => tracing::info!(
+                plugin = &**name,
+                cycle,
+                "{name}: more than {MAX_ENTRIES} variables that it asked for are not there yet; \
+                 further ones are only counted"
+            ),
         }
     }
 
-    /// Logs what a guest was refused: which point or variable, and the code that it gets.
-    fn say_refused(&self, name: &str, cycle: u64, message: &Message) {
-        macro_rules! event {
-            ($field:ident, $($text:tt)+) => {
-                tracing::warn!(plugin = name, cycle, $field, "{name}: {}", format_args!($($text)+))
-            };
-        }
-        match message {
-            Message::NotGranted(id) => {
-                let point = self.point(*id);
-                event!(point, "{point} is not granted to it; its writes are refused with code 5");
-            }
-            Message::Owned(id, seat) => {
-                let point = self.point(*id);
-                let owner = self.roster.name(*seat).map_or("another plugin", |owner| owner);
-                tracing::warn!(
-                    plugin = name,
-                    cycle,
-                    point,
-                    owner,
-                    "{name}: {point} belongs to {owner}; writes are refused with code 5"
-                );
-            }
-            Message::NotFinite(id) => {
-                let point = self.point(*id);
-                event!(point, "what it gives {point} is no finite number; it keeps its value");
-            }
-            Message::VariableNotGranted(variable) => {
-                let variable = &*legible(variable.as_str());
-                event!(
-                    variable,
-                    "the variable {variable} is not granted to it; its writes are refused with \
-                     code 5"
-                );
-            }
-            Message::VariableQuota(variable) => {
-                let variable = &*legible(variable.as_str());
-                event!(
-                    variable,
-                    "it has made {MAX_MADE} variables, and {variable} is refused with code 1; \
-                     those that are declared as [[variable]] do not count"
-                );
-            }
-            Message::Said { .. } | Message::NoPoint(_) => {}
-            Message::Dropped(_) | Message::Refused(_) => {}
-        }
-    }
-
-    /// Logs the first call of a kind that was refused.
-    fn say_refused_call(&self, name: &str, cycle: u64, refused: &RefusedCall) {
-        let (call, code, words) = (refused.call, refused.code(), refused.words(None));
+    /// Logs the first call of a kind that a guest was refused, with the code that it gets.
+    fn say_refused(&self, name: &str, cycle: u64, refused: &RefusedCall) {
+        let (call, code) = (refused.call, refused.code());
+        let name_of = |seat| self.roster.name(seat).map(|owner| &**owner);
+        let owner = refused.owner().and_then(name_of);
+        let keeper = match owner {
+            Some(owner) => Keeper::Program(owner),
+            None if self.config.declares(refused.name.as_str()) => Keeper::Configuration,
+            None => Keeper::Unknown,
+        };
+        let about = Some(legible(refused.name.as_str())).filter(|about| !about.is_empty());
+        let (point, variable) = match refused.why.is_about_variable() {
+            true => (None, about.as_deref()),
+            false => (about.as_deref(), None),
+        };
+        let words = legible(&refused.words(keeper));
+        let words = match refused.why {
+            Why::NoPoint => format!("{words}; {}", self.remedy_of_no_point(refused.name.as_str())),
+            _ => words,
+        };
         macro_rules! event {
             ($level:ident) => {
-                tracing::$level!(plugin = name, cycle, call, code, "{name}: {words}")
+                tracing::$level!(
+                    plugin = name,
+                    cycle,
+                    call,
+                    code,
+                    point,
+                    variable,
+                    owner,
+                    "{name}: {words}"
+                )
             };
         }
         match refused.is_denial() {
             true => event!(warn),
             false => event!(info),
+        }
+    }
+
+    /// What helps whoever looks for a point that is not there.
+    fn remedy_of_no_point(&self, name: &str) -> String {
+        match nearest(name, self.config.points.iter().map(|(_, point)| &*point.name)) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => "`camshaft points` lists them".into(),
         }
     }
 }

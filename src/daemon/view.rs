@@ -21,7 +21,7 @@ use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{self, View};
 use crate::variable::{Maker, Variable};
 
-pub(super) use refused::is_polled;
+pub(super) use refused::{is_polled, writer};
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
@@ -131,7 +131,7 @@ impl Daemon {
                 view.trapped.is_none_or(|hash| view.file.is_none_or(|file| file == hash));
             view.last_trap.filter(|_| stands_still && is_of_it).map(Trap::explained)
         });
-        let refused = self.refused(name, fact);
+        let refused = self.refused(name, fact, news);
         PluginView {
             name: name.into(),
             file: format!("{name}.wasm"),
@@ -212,6 +212,8 @@ impl Daemon {
     pub(super) fn variables(&mut self) -> Vec<VarView> {
         let kept = &self.config.retain.variables;
         let (news, roster) = (self.reins.latest.read(), &self.roster);
+        // A value that stands is not a new one.
+        let at = if self.stall.is_on() { MonotonicClock.now() } else { news.now };
         let view = |(name, variable): (&str, Variable)| {
             let written = news.variables.written_last(name);
             let writer = written.and_then(|written| roster.maker(written.by));
@@ -223,7 +225,7 @@ impl Daemon {
                 writer_runs: writer.is_some_and(|writer| is_polled(writer, roster, news)),
                 writer: writer.map(|name| name.to_string()),
                 set_by_operator: written.is_some_and(|written| written.by == Maker::HOST),
-                age_ms: written.map(|it| news.now.saturating_sub(it.at).as_millis() as u64),
+                age_ms: written.map(|it| at.saturating_sub(it.at).as_millis() as u64),
             }
         };
         let mut all: Vec<_> = news.variables.iter().map(view).collect();

@@ -326,3 +326,51 @@ pub enum Injection {
         lasting: Duration,
     },
 }
+
+impl Injection {
+    /// The failure that an operator has named.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what this kind of failure expects.
+    pub fn from_json(json: serde_json::Value) -> Result<Self, String> {
+        let kind = json.get("kind").and_then(|kind| kind.as_str()).unwrap_or_default().to_owned();
+        serde_json::from_value(json).map_err(|error| match &*kind {
+            "slow" => format!("{error}; slow expects delay=TIME, such as delay=200ms"),
+            "garbage" => format!("{error}; garbage expects nothing, or seed=NUMBER"),
+            "hang" => format!("{error}; hang expects for=TIME, at most a minute, such as for=1s"),
+            "disconnect" | "freeze" => format!("{error}; {kind} expects nothing"),
+            _ => error.to_string(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_failure_that_lacks_something_says_what_it_expects() {
+        let check = |json: serde_json::Value, expected: Result<Injection, &str>| {
+            assert_eq!(Injection::from_json(json), expected.map_err(str::to_owned));
+        };
+        check(
+            json!({ "kind": "hang" }),
+            Err("missing field `for`; hang expects for=TIME, at most a minute, such as for=1s"),
+        );
+        let lasting = Duration::from_secs(4);
+        check(json!({ "kind": "hang", "for": "4s" }), Ok(Injection::Hang { lasting }));
+        check(
+            json!({ "kind": "slow" }),
+            Err("missing field `delay`; slow expects delay=TIME, such as delay=200ms"),
+        );
+        check(
+            json!({ "kind": "freeze", "for": "1s" }),
+            Err("unknown field `for`, there are no fields; freeze expects nothing"),
+        );
+        let kinds = "unknown variant `burn`, expected one of `disconnect`, `freeze`, `slow`, \
+                     `garbage`, `hang`";
+        check(json!({ "kind": "burn" }), Err(kinds));
+    }
+}

@@ -215,7 +215,7 @@ fn judge_floats(
         let offset = (own.start - bytes.start) as u32;
         memory.read(data + offset, &mut raw[..own.len()])?;
         if !point.is_finite(&raw) {
-            guest.refuse_number(id);
+            guest.refuse_point(Why::NotFinite, id);
             return Err(Code::Error);
         }
     }

@@ -73,9 +73,16 @@ pub(super) fn check(bytes: &[u8], limits: &Limits, compiler: Compiler) -> Result
     Ok(Report { notes: note::notes(bytes), ..outline.report() })
 }
 
+/// How every module begins: with its magic number and its version.
+const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+
+/// Why bytes that do not begin with the magic number of a module are none; `None` for others.
+pub fn stranger(bytes: &[u8]) -> Option<Refusal> {
+    if bytes.starts_with(&MODULE[..4]) { None } else { header(bytes).err() }
+}
+
 /// Tells what a file is that is no module.
 fn header(bytes: &[u8]) -> Result<(), Refusal> {
-    const MODULE: &[u8] = b"\0asm\x01\0\0\0";
     const REMEDY: &str = "copy a core WebAssembly module here";
     let text = bytes.trim_ascii_start();
     let reason = match bytes {
@@ -207,29 +214,26 @@ impl Outline {
 
     /// Compares all imports with what is offered, so that one refusal tells all that is missing.
     fn imports_are_offered(&self) -> Result<(), Refusal> {
-        let (mut wrong, mut remedies) = (Vec::new(), Vec::new());
+        let (mut wrong, mut hints) = (Vec::new(), Vec::new());
         for (module, name, ty) in &self.imports {
             let TypeRef::Func(ty) = ty else {
                 return Err(no_function(&format!("{module}.{name}"), ty));
             };
             let wanted = signature(self.ty(*ty)?);
             let offer = offer::offers().find(|offer| offer.module == module && offer.name == name);
-            let remedy = match offer {
+            let hint = match offer {
                 Some(offer) if offered(offer) == wanted => continue,
                 // A comparison with all offers takes its time.
-                _ if wrong.len() >= MAX_MISSING => String::new(),
-                Some(offer) => format!("that function is {}", offered(offer)),
-                None => match nearest_offer(module, name) {
-                    Some(near) => format!("did you mean {near}?"),
-                    None => String::new(),
-                },
+                _ if wrong.len() >= MAX_MISSING => Hint::None,
+                Some(offer) => Hint::Is(offered(offer)),
+                None => nearest_offer(module, name).map_or(Hint::None, Hint::Near),
             };
             wrong.push(format!("{module}.{name} {wanted}"));
-            remedies.push(remedy);
+            hints.push((format!("{module}.{name}"), hint));
         }
         match &*wrong {
             [] => Ok(()),
-            [one] => Err(Refusal::new(format!("imports {one}"), remedy(&remedies))),
+            [one] => Err(Refusal::new(format!("imports {one}"), remedy(&hints))),
             all => {
                 let shown = all.iter().take(MAX_MISSING).cloned().collect::<Vec<_>>().join(", ");
                 let more = match all.len().saturating_sub(MAX_MISSING) {
@@ -237,7 +241,7 @@ impl Outline {
                     more => format!(" and {more} more"),
                 };
                 let reason = format!("{} imports are not offered: {shown}{more}", all.len());
-                Err(Refusal::new(reason, remedy(&remedies)))
+                Err(Refusal::new(reason, remedy(&hints)))
             }
         }
     }
@@ -351,17 +355,35 @@ fn parameter(letter: char) -> &'static str {
 /// Most imports that a refusal names: what is missing besides is usually of the same kind.
 const MAX_MISSING: usize = 8;
 
-/// What helps where imports are missing.
-fn remedy(nearest: &[String]) -> String {
-    let mut hints: Vec<&str> = nearest.iter().map(|hint| &**hint).collect();
-    hints.retain(|hint| !hint.is_empty());
-    hints.dedup();
-    hints.truncate(MAX_MISSING);
+/// What there is to say of an import that is not offered so.
+#[derive(Debug)]
+enum Hint {
+    /// Nothing offered is near.
+    None,
+    /// This offer is.
+    Near(String),
+    /// The function is offered with this type.
+    Is(String),
+}
+
+/// What helps where imports are missing, whose names come with their hints. Where there are
+/// several, each hint names its own.
+fn remedy(hints: &[(String, Hint)]) -> String {
+    let is_alone = hints.len() == 1;
+    let words = |(import, hint): &(String, Hint)| match hint {
+        Hint::None => None,
+        Hint::Near(near) if is_alone => Some(format!("did you mean {near}?")),
+        Hint::Near(near) => Some(format!("for {import}, did you mean {near}?")),
+        Hint::Is(ty) if is_alone => Some(format!("that function is {ty}")),
+        Hint::Is(ty) => Some(format!("{import} is {ty}")),
+    };
+    let shown = &hints[..hints.len().min(MAX_MISSING)];
+    let mut all: Vec<String> = shown.iter().filter_map(words).collect();
     // Where there is none that is near, only the whole list helps.
-    if nearest.iter().take(MAX_MISSING).any(String::is_empty) {
-        hints.push("the functions of `camshaft.h` and of WASI preview 1 are offered");
+    if all.len() < shown.len() {
+        all.push("the functions of `camshaft.h` and of WASI preview 1 are offered".into());
     }
-    hints.join("; ")
+    all.join("; ")
 }
 
 /// The offered function that was probably meant.

@@ -11,14 +11,14 @@ use std::sync::Arc;
 use super::Settings;
 use super::abi::Code;
 use super::pace::Pace;
-use super::refused::{Tally, Why};
-use super::rights::{Rights, Told};
+use super::refused::{Counted, Tally, Why};
+use super::rights::Rights;
 use super::scratch::Scratch;
 use super::state::State;
 use super::tape;
 use super::world::{Level, Line, MAX_LOG_BYTES, Message, Seat, Text, World};
 use crate::image::{Direction, PointId, Points};
-use crate::variable::{Denied, MAX_NAME_BYTES, MAX_VARIABLES, Maker, Variable, Variables};
+use crate::variable::{Denied, MAX_VARIABLES, Maker, Variable, Variables};
 
 /// What a guest is doing; decides what it may do. The numbers are those on a tape.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -77,9 +77,7 @@ pub(super) struct Guest {
     /// Whose quota the variables count against that it makes.
     maker: Maker,
     pace: Pace,
-    /// The names of points that it has looked for in vain.
-    missed: Told,
-    /// What it was refused.
+    /// What it was refused under these rights.
     tally: Arc<Tally>,
     /// The function of the contract that it has called, by its number on a tape.
     call: u8,
@@ -110,7 +108,6 @@ impl Guest {
             rights: Rights::new(settings, points),
             maker: Maker::program(seed),
             pace: Pace::new(log_lines_per_s),
-            missed: Told::default(),
             tally: Arc::default(),
             call: u8::MAX,
             is_counted: false,
@@ -120,6 +117,13 @@ impl Guest {
     /// What it was refused; others may look at it while it runs.
     pub(super) fn tally(&self) -> &Arc<Tally> {
         &self.tally
+    }
+
+    /// What it was refused so far is no measure of what it may do from now on. Allocates.
+    pub(super) fn forget_refusals(&mut self) {
+        if let Some(next) = self.tally.begin_anew() {
+            self.tally = next;
+        }
     }
 
     /// It calls this function of the contract.
@@ -140,23 +144,18 @@ impl Guest {
     pub(super) fn refuse(&mut self, why: Why, name: &str) -> Code {
         let cycle = self.world().cycle;
         self.is_counted = true;
-        if let Some(first) = self.tally.count((why, tape::name(self.call), name), cycle) {
-            self.push(Message::Refused(first));
+        match self.tally.count((why, tape::name(self.call), name), cycle) {
+            Counted::First(call) => self.push(Message::Refused(call)),
+            Counted::Full => self.push(Message::OthersRefused { is_denial: why.is_denial() }),
+            Counted::Again => {}
         }
         why.code()
     }
 
-    /// Counts that a call was refused, of which the log is told in other words.
-    fn count(&mut self, why: Why, name: &str) {
-        let cycle = self.world().cycle;
-        self.is_counted = true;
-        self.tally.count((why, tape::name(self.call), name), cycle);
-    }
-
-    /// The same about a point.
-    fn count_point(&mut self, why: Why, id: PointId) {
+    /// Counts that a call about this point was refused; gives its code.
+    pub(super) fn refuse_point(&mut self, why: Why, id: PointId) -> Code {
         let points = Arc::clone(&self.world().points);
-        self.count(why, points.get(id).map_or("", |point| &point.name));
+        self.refuse(why, points.get(id).map_or("", |point| &point.name))
     }
 
     /// The world; host functions run only while it is lent.
@@ -199,25 +198,25 @@ impl Guest {
         granted && owner.is_none_or(|owner| owner == seat)
     }
 
-    /// Takes ownership of an output point, if it is granted and free. Says why not in the log,
-    /// once.
+    /// Takes ownership of an output point, if it is granted and free.
     pub(super) fn claim(&mut self, id: PointId) -> bool {
         let seat = self.seat;
         let granted = self.rights.outputs.as_ref().is_none_or(|outputs| outputs[id.index()]);
         let owner = &mut self.world().owners[id.index()];
-        let (message, why) = match *owner {
-            _ if !granted => (Message::NotGranted(id), Why::NotGranted),
-            Some(other) if other != seat => (Message::Owned(id, other), Why::Owned(other)),
-            _ => {
+        let why = match *owner {
+            _ if !granted => Why::NotGranted,
+            Some(other) if other != seat => Why::Owned(other),
+            before => {
                 *owner = Some(seat);
                 self.rights.claimed[id.index()] = true;
+                if before.is_none() {
+                    let points = Arc::clone(&self.world().points);
+                    self.tally.end(Why::Owned(seat), &points[id].name);
+                }
                 return true;
             }
         };
-        self.count_point(why, id);
-        if !std::mem::replace(&mut self.rights.denied[id.index()], true) {
-            self.push(message);
-        }
+        self.refuse_point(why, id);
         false
     }
 
@@ -243,68 +242,23 @@ impl Guest {
     /// Writes a variable, if that is granted to it and it has not made too many.
     ///
     /// # Errors
-    /// Why it was not written; nothing has changed then. That it may not is in the log, once for
-    /// each name, and that it has made too many, once.
+    /// Why it was not written; nothing has changed then.
     pub(super) fn write_variable(&mut self, name: &str, value: Variable) -> Result<(), Denied> {
         let maker = self.maker;
         let result = match self.rights.variables.allows(name) {
             true => self.world().variables.write_as(maker, name, value),
             false => Err(Denied::NotGranted),
         };
-        match result {
-            Err(Denied::NotGranted) => {
-                self.count(Why::VariableNotGranted, name);
-                self.say_refused(name, name, Message::VariableNotGranted);
-            }
-            Err(Denied::Quota) => {
-                self.count(Why::VariableQuota, "");
-                self.say_refused("", name, Message::VariableQuota);
-            }
-            Err(Denied::OtherType(is)) => {
-                self.refuse(Why::VariableType(is, value.kind()), name);
-            }
-            Err(Denied::Limit) => {
-                self.refuse(Why::VariableLimit, "");
-            }
-            Ok(()) => {}
+        if let Err(denied) = result {
+            let why = match denied {
+                Denied::NotGranted => Why::VariableNotGranted,
+                Denied::Quota => Why::VariableQuota,
+                Denied::Limit => Why::VariableLimit,
+                Denied::OtherType(is) => Why::VariableType(is, value.kind()),
+            };
+            self.refuse(why, name);
         }
         result
-    }
-
-    /// Logs that a variable was refused, unless that was said of `about`. The first few are the
-    /// host's word and are said whatever the guest itself has logged; a guest that invents names
-    /// has its log allowance for the rest.
-    fn say_refused(
-        &mut self,
-        about: &str,
-        name: &str,
-        message: impl Fn(Text<MAX_NAME_BYTES>) -> Message,
-    ) {
-        if !self.rights.refused.is_first(about) {
-            return;
-        }
-        let mut text = Text::default();
-        text.push(name.as_bytes());
-        match self.rights.refused.is_full() {
-            false => self.push(message(text)),
-            true => self.say(message(text)),
-        }
-    }
-
-    /// Whether it looks for the first time for this point that is not there. It may look in every
-    /// poll, and once is enough to say so.
-    pub(super) fn misses(&mut self, name: &str) -> bool {
-        self.count(Why::NoPoint, name);
-        self.missed.is_first(name)
-    }
-
-    /// An output was given bytes that are no finite number; they do not count. Says so in the log,
-    /// once.
-    pub(super) fn refuse_number(&mut self, id: PointId) {
-        self.count_point(Why::NotFinite, id);
-        if !std::mem::replace(&mut self.rights.not_finite[id.index()], true) {
-            self.push(Message::NotFinite(id));
-        }
     }
 
     /// Puts a line of the host's about this program into the log.
@@ -368,7 +322,7 @@ impl Guest {
                 self.world.as_ref().expect("the world is lent for the length of every call");
             if !point.is_finite(&point.raw_from(|at| self.scratch.over(at, &world.outputs))) {
                 point.bytes().for_each(|at| self.scratch.forget(at));
-                self.refuse_number(id);
+                self.refuse_point(Why::NotFinite, id);
             }
         }
     }

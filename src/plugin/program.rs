@@ -296,9 +296,14 @@ impl Program {
         let guest = self.instance.guest();
         guest.entitle(&settings, points);
         if self.settings != settings {
-            guest.tally().begin_anew();
+            guest.forget_refusals();
         }
         self.settings = settings;
+    }
+
+    /// There are other points or variables: what it was refused before says nothing of now.
+    pub fn forget_refusals(&mut self) {
+        self.instance.guest().forget_refusals();
     }
 
     /// Size of its linear memory in bytes.

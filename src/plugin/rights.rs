@@ -5,8 +5,6 @@
 //! read them. Who owns an output at present is the world's affair. Nothing in this file allocates
 //! in a call of a guest.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::{Grant, Settings};
@@ -85,18 +83,12 @@ pub(super) struct Rights {
     pub(super) readable: Option<Vec<bool>>,
     pub(super) outputs: Option<Vec<bool>>,
     pub(super) variables: VariableGrant,
-    /// Outputs whose denial was logged.
-    pub(super) denied: Vec<bool>,
-    /// Variables whose refusal was logged.
-    pub(super) refused: Told,
-    /// Outputs of which it was logged that they were given no finite number.
-    pub(super) not_finite: Vec<bool>,
     /// Outputs that it has claimed.
     pub(super) claimed: Vec<bool>,
 }
 
 impl Rights {
-    /// Those of `settings`, with nothing claimed and nothing logged.
+    /// Those of `settings`, with nothing claimed.
     pub(super) fn new(settings: &Settings, points: &Points) -> Self {
         let list = |grant: &Grant| match grant {
             Grant::All => None,
@@ -119,45 +111,8 @@ impl Rights {
             readable,
             outputs: list(&settings.outputs),
             variables: settings.variables.clone(),
-            denied: vec![false; points.ids()],
-            refused: Told::default(),
-            not_finite: vec![false; points.ids()],
             claimed: vec![false; points.ids()],
         }
-    }
-}
-
-/// So many names are remembered; with more of them the allowance for log lines is what bounds how
-/// often something is said.
-const TOLD: usize = 16;
-
-/// Names of which something was logged, so that it is said once. A guest may invent any number of
-/// them, so only hashes of the newest are kept.
-#[derive(Debug, Default)]
-pub(super) struct Told {
-    /// The newest first.
-    hashes: [u64; TOLD],
-    count: usize,
-}
-
-impl Told {
-    /// Whether this name comes for the first time, as far as it is remembered.
-    pub(super) fn is_first(&mut self, name: &str) -> bool {
-        let mut hasher = DefaultHasher::new();
-        name.hash(&mut hasher);
-        let hash = hasher.finish();
-        let is_first = !self.hashes.contains(&hash);
-        if is_first {
-            self.hashes.rotate_right(1);
-            self.hashes[0] = hash;
-            self.count += 1;
-        }
-        is_first
-    }
-
-    /// Whether there were more names than are remembered.
-    pub(super) fn is_full(&self) -> bool {
-        self.count > TOLD
     }
 }
 
@@ -216,15 +171,5 @@ mod tests {
                 assert_eq!(names.contains(word), expected, "{word} in {entries:?}");
             }
         }
-    }
-
-    #[test]
-    fn a_name_is_told_once() {
-        let mut told = Told::default();
-        for n in 0..TOLD {
-            assert!(told.is_first(&n.to_string()) && !told.is_first(&n.to_string()));
-        }
-        assert!(!told.is_full());
-        assert!(told.is_first("one more") && told.is_full());
     }
 }

@@ -80,7 +80,7 @@ pub(super) struct Full {
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { size, limit } = self;
-        write!(f, "it has {size} bytes and may have {limit}, see plugins.memory")
+        write!(f, "it has {size} bytes, and plugins.memory allows {limit}")
     }
 }
 
@@ -113,7 +113,7 @@ pub(super) fn describe(
     let is_own_end = is_farewell || kind == "unreachable";
     let (kind, place) = match full {
         _ if !is_own_end => (kind, frames.first()),
-        Some(full) => (format!("out of memory ({kind}): {full}"), culprit(frames)),
+        Some(full) => (format!("out of memory ({kind}; {full})"), culprit(frames)),
         None if is_out_of_memory(frames) => (format!("out of memory ({kind})"), culprit(frames)),
         None if is_panic(frames) => (format!("panic ({kind})"), culprit(frames)),
         None => (kind, culprit(frames)),

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::image::{Direction, Inputs, PointId, Points, Quality};
-use crate::variable::{MAX_NAME_BYTES, Variables};
+use crate::image::{Direction, Inputs, Points, Quality};
+use crate::variable::Variables;
 
 use super::Grant;
 use super::overlay::{Overlay, make_safe};
@@ -116,22 +116,15 @@ pub enum Message {
         /// The words, as they came.
         text: Text<MAX_LOG_BYTES>,
     },
-    /// It looked for a point of this name, and there is none.
-    NoPoint(Text<MAX_NAME_BYTES>),
     /// This many lines over the rate limit were dropped.
     Dropped(u32),
-    /// It tried to write a point that is not granted to it.
-    NotGranted(PointId),
-    /// It tried to write a point that this other program owns.
-    Owned(PointId, Seat),
-    /// It gave an output bytes that are no finite number.
-    NotFinite(PointId),
-    /// It tried to write a variable of this name, which is not granted to it.
-    VariableNotGranted(Text<MAX_NAME_BYTES>),
-    /// It tried to make a variable of this name, and has made as many as it may.
-    VariableQuota(Text<MAX_NAME_BYTES>),
-    /// Another call of it was refused, the first of this kind and name.
+    /// A call of it was refused, the first of this kind and name.
     Refused(RefusedCall),
+    /// It is refused calls of more kinds and names than are told apart.
+    OthersRefused {
+        /// Whether they keep it from something.
+        is_denial: bool,
+    },
 }
 
 /// Where log lines go.
@@ -194,7 +187,7 @@ pub struct World {
     pub driven: Vec<u8>,
     /// What stands over the values of devices and programs.
     pub overlay: Overlay,
-    /// Who owns each output, by [`PointId`].
+    /// Who owns each output, by [`PointId`](crate::image::PointId).
     pub owners: Vec<Option<Seat>>,
     /// All variables.
     pub variables: Variables,

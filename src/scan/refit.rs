@@ -27,7 +27,12 @@ impl Scan {
         }
         world.variables.commit();
         let reserved = std::mem::take(&mut refit.reserved);
+        let has_names =
+            refit.field.is_some() || !(refit.variables.is_empty() && reserved.is_empty());
         refit.reserved = world.variables.reserve(reserved);
+        if has_names {
+            self.programs.iter_mut().for_each(|seated| seated.forget_refusals());
+        }
         if let Some(field) = &mut refit.field {
             self.world().leave_out(&field.points);
             self.exchange_devices(field, now);

@@ -75,6 +75,14 @@ impl Seated {
             standby.seated.configure(settings, world);
         }
     }
+
+    /// What it and the version before were refused says nothing of now.
+    pub(super) fn forget_refusals(&mut self) {
+        self.program.forget_refusals();
+        if let Some(standby) = &mut self.standby {
+            standby.seated.forget_refusals();
+        }
+    }
 }
 
 impl Scan {

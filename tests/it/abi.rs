@@ -21,6 +21,7 @@ use std::time::Duration;
 use camshaft::image::{Direction, Kind, Points, Quality, Safe};
 use camshaft::plugin::offer::{self, Offer};
 use camshaft::plugin::program::{Preparation, Prepared, Program, Request};
+use camshaft::plugin::refused::Why;
 use camshaft::plugin::stop::{Lane, Timekeeper, now_ns};
 use camshaft::plugin::world::{Line, LogSink, Message, Seat, World};
 use camshaft::plugin::{Generation, Limits, Refusal, Settings, Trap};
@@ -175,8 +176,15 @@ impl Played {
 fn said(line: &Line) -> String {
     match &line.message {
         Message::Said { level, text, .. } => format!("{level:?}: {}", text.as_str()),
+        Message::Refused(call) => format!("{:?}({:?})", call.why, call.name),
         other => format!("{other:?}"),
     }
+}
+
+/// Whether these tests look at what is said of a call that was refused for this reason.
+fn is_about_rights(why: Why) -> bool {
+    let is_point = matches!(why, Why::NoPoint | Why::NotFinite | Why::NotGranted | Why::Owned(_));
+    is_point || matches!(why, Why::VariableNotGranted | Why::VariableQuota)
 }
 
 /// What a call answers before it was made.
@@ -309,8 +317,11 @@ impl Bench {
         let results = script.polls.iter().map(|_| self.poll(&mut program)).collect();
         let LogSink::List(list) = &mut self.world().log else { panic!("the log is a list") };
         lines.append(list);
-        // Calls have their codes; what is said of refused ones is looked at in `refused.rs`.
-        lines.retain(|line| !matches!(line.message, Message::Refused(_)));
+        // Calls have their codes; what is said of the others is looked at in `refused.rs`.
+        lines.retain(|line| match &line.message {
+            Message::Refused(call) => is_about_rights(call.why),
+            _ => true,
+        });
         // The last poll shows the memory; what the script did to the outputs stays in front of it.
         self.poll(&mut program).expect("showing the memory works");
         let mut memory = self.world().outputs[IMAGE as usize..].to_vec();

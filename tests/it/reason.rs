@@ -28,8 +28,7 @@ fn a_guest_that_ends_itself_after_its_memory_could_not_grow_was_out_of_memory() 
                 (drop (i32.div_u (i32.const 1) (i32.const 0)))))"#
         ))
     };
-    let full = "out of memory (unreachable): it has 65536 bytes and may have 131072, see \
-                plugins.memory";
+    let full = "out of memory (unreachable; it has 65536 bytes, and plugins.memory allows 131072)";
     assert_eq!(poll("2").kind, full);
     assert_eq!(poll("1").kind, "integer divide by zero", "it could grow");
     let other = trap(

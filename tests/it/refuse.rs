@@ -83,8 +83,8 @@ fn imports_are_compared_with_what_is_offered() {
     let reason = "3 imports are not offered: env.wasm_logg (i32) -> (), env.wasm_cycle () -> (), \
                   gojs.runtime.ticks () -> ()";
     assert_eq!(refusal.reason, reason);
-    let near = "did you mean env.wasm_log (i32, i32, i32, i32, i32, i32) -> i32?; that function \
-                is (i32, i32) -> i32";
+    let near = "for env.wasm_logg, did you mean env.wasm_log (i32, i32, i32, i32, i32, i32) -> \
+                i32?; env.wasm_cycle is (i32, i32) -> i32";
     assert_eq!(refusal.remedy, format!("{near}; {all}"));
     let many: String = (0..30).map(|n| function("x", &format!("f{n}"), "")).collect();
     let refusal = compiled(with_poll(&many)).unwrap_err();

@@ -60,19 +60,21 @@ fn a_refused_call_is_told_once_and_counted_wherever_one_looks() {
     fs::write(&file, wat(ASKER)).unwrap();
     let deployed = stdout(&daemon, &["deploy", file.to_str().unwrap()]);
     let by_type = "the variable kept has another type, int and not double; \
-                   wasm_variable_write_double is refused with code 4; `camshaft restart --cold` \
-                   forgets variables that no [[variable]] declares";
-    assert!(deployed.contains(&format!("  refused: {by_type}")), "{deployed}");
+                   wasm_variable_write_double is refused with code 4";
+    let alone =
+        format!("{by_type}; nobody else writes it, so `camshaft restart --cold` forgets it");
+    assert!(deployed.contains(&format!("  refused: {alone}")), "{deployed}");
     let view = daemon.wait_for("asker", "polled", |view| view.polls > 100);
     let expected = [
         (1, ""),
         (2, ""),
-        (3, "nothere"),
         (3, "not"),
         (4, "kept"),
         (5, "witness.polls"),
         (5, "evil.input"),
         (3, ""),
+        // What denies nothing comes last.
+        (3, "nothere"),
     ];
     assert_eq!(refused(&view), expected);
     assert!(view.refused.iter().all(|call| call.count >= 100), "{:?}", view.refused);
@@ -114,6 +116,58 @@ fn a_read_of_what_is_not_there_yet_is_told_but_denies_nothing() {
     assert_eq!((refused(&view), view.denied), (vec![(3, "late")], false));
     let shown = stdout(&daemon, &["plugins"]);
     assert!(!shown.contains("denied"), "{shown}");
+}
+
+/// A program that calls a function of two numbers and a third argument for 40 names in each poll:
+/// `w00` and so on.
+fn forty(function: &str, third: &str) -> Vec<u8> {
+    let names: String = (0..40).map(|n| format!("w{n:02}")).collect();
+    let call = |n: u32| format!("(drop (call $f (i32.const {}) (i32.const 3) {third}))", 3 * n);
+    let calls: String = (0..40).map(call).collect();
+    wat(&format!(
+        r#"(module
+          (import "env" "{function}" (func $f (param i32 i32 i32) (result i32)))
+          (memory (export "memory") 1) (data (i32.const 0) "{names}")
+          (func (export "poll") {calls}))"#
+    ))
+}
+
+/// Reads that denied nothing were counted as denials when there were many, and so were writes that
+/// a reload had granted since.
+#[test]
+fn a_program_is_denied_only_as_long_as_something_denies_it() {
+    let tables = "[[plugin]]\nname = 'writer'\nvariables = []\n";
+    let daemon = Daemon::start(Keys { tables, ..Keys::default() });
+    daemon.drop_in("reader", &forty("wasm_variable_read_int", "(i32.const 200)"));
+    let view = daemon.wait_for("reader", "polled", |view| view.refused_others > 0);
+    assert!(!view.denied && view.refused.len() == 32, "{view:?}");
+    daemon.wait_log("reader", &["more than 32 variables", "are not there yet"]);
+    daemon.drop_in("writer", &forty("wasm_variable_write_int", "(i32.const 1)"));
+    let view = daemon.wait_for("writer", "polled", |view| view.refused_others > 100);
+    assert!(view.denied && view.refused.len() == 32, "{view:?}");
+    daemon.wait_log("writer", &["further ones are only counted"]);
+    let lines = daemon.log().into_iter().filter(|line| line.plugin == "writer");
+    let lines: Vec<_> = lines.filter(|line| line.message.contains("refused")).collect();
+    assert_eq!(lines.len(), 33, "32 names and that there are more: {lines:?}");
+    assert!(lines[32].message.contains("further ones are only counted"), "{lines:?}");
+
+    let file = daemon.path("camshaft.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let grant = |list: &str| {
+        fs::write(&file, text.replace("variables = []", &format!("variables = [{list}]"))).unwrap();
+        assert!(camshaft(&daemon, &["reload"]).status.success());
+    };
+    grant("'w*'");
+    wait("the last one is written", LIMIT, || variable(&daemon, "w39"));
+    let view = daemon.plugin("writer").unwrap();
+    assert!(!view.denied && view.refused.is_empty() && view.refused_others == 0, "{view:?}");
+    let shown = stdout(&daemon, &["plugins"]);
+    assert!(!shown.contains("denied"), "{shown}");
+    // Under new rights every place is free again, and what is refused under these is told.
+    grant("'w0*', 'w1*'");
+    daemon.wait_log("writer", &["the variable w39 is not granted to it"]);
+    let view = daemon.wait_for("writer", "denied again", |view| view.refused.len() == 20);
+    assert!(view.denied && view.refused_others == 0, "{view:?}");
 }
 
 /// Writes `value` to the point of this name, and to the variable `x` by its own type.
@@ -229,15 +283,28 @@ fn a_cold_restart_forgets_variables_of_programs_with_their_types() {
     fs::write(&file, plain.replace("[control]", other)).unwrap();
     let answer = camshaft(&daemon, &["reload"]);
     let said = String::from_utf8_lossy(&answer.stderr).into_owned();
-    let way_out = "right would be that, or `camshaft restart --cold` before";
+    let way_out = "variable[x].type: found double, but a writes it as int; right would be that, \
+                   or hold a or deploy one that writes double, then `camshaft restart --cold`, \
+                   then `camshaft reload`";
     assert!(!answer.status.success() && said.contains(way_out), "{said}");
-    daemon.remove("a");
-    daemon.wait_gone("a");
-    assert!(camshaft(&daemon, &["restart", "--cold"]).status.success());
+    // Another program that comes too late is told the same way.
+    let late = writer("evil.cycle", "f64", "0.5");
+    daemon.drop_in("b", &late);
+    let view = daemon.wait_for("b", "refused", |view| !view.refused.is_empty());
+    let words = "a writes it as int: hold a or deploy one that writes double, then `camshaft \
+                 restart --cold`";
+    assert!(view.refused[0].words.ends_with(words), "{view:?}");
+    daemon.remove("b");
+    daemon.wait_gone("b");
+    // Step by step.
+    assert!(camshaft(&daemon, &["hold", "a"]).status.success());
+    let restarted = stdout(&daemon, &["restart", "--cold"]);
+    assert!(restarted.ends_with("programs start\nheld, and stay out: a\n"), "{restarted}");
     wait("it is forgotten", LIMIT, || variable(&daemon, "x").is_none().then_some(()));
     assert_eq!(variable(&daemon, "declared").unwrap().value, Value::Int(3));
     assert!(camshaft(&daemon, &["reload"]).status.success());
     daemon.drop_in("a", &writer("evil.mark", "f64", "0.5"));
+    assert!(camshaft(&daemon, &["release", "a"]).status.success());
     wait("it has the other type", LIMIT, || {
         variable(&daemon, "x").filter(|x| x.value == Value::Real(0.5))
     });

@@ -6,9 +6,10 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::Duration;
 
-use camshaft::control::Code;
 use camshaft::control::client::Error;
+use camshaft::control::{Code, PluginState};
 use camshaft::image::Value;
+use camshaft::plugin::ModuleHash;
 use camshaft::plugin::folder::MAX_PLUGINS;
 
 use nix::sys::signal::Signal;
@@ -139,4 +140,36 @@ fn a_check_notes_that_the_plugin_folder_is_not_there() {
     assert_eq!(check(), format!("{shown}: ok\n  note: plugins.dir: {note}\n"));
     fs::create_dir(folder).unwrap();
     assert_eq!(check(), format!("{shown}: ok\n"));
+}
+
+/// Who could link to a file that only the daemon may read learnt the hash of its content, by which
+/// a short secret can be guessed.
+#[test]
+fn what_is_no_module_has_no_hash_anywhere() {
+    let daemon = Daemon::start(Keys::default());
+    let secret = daemon.path("secret");
+    fs::write(&secret, "root:$6$salt").unwrap();
+    std::os::unix::fs::symlink(&secret, daemon.plugins().join("sh.wasm")).unwrap();
+    let view = daemon.wait_for("sh", "refused", |view| view.state == PluginState::Refused);
+    let why = view.reason.as_deref().unwrap_or_default();
+    assert!(why.starts_with("it does not start with \\0asm"), "{view:?}");
+    assert_eq!((view.file_hash, view.hash), (None, None));
+    daemon.wait_log("sh", &["is not taken: it does not start with \\0asm"]);
+    let receipts = wait("its receipt", LIMIT, || {
+        let all = block_on(daemon.client.history(Some("sh"), 10)).unwrap();
+        (!all.is_empty()).then_some(all)
+    });
+    assert!(receipts.iter().all(|entry| entry.what.hash.is_none()), "{receipts:?}");
+    let hash = format!("{:#}", ModuleHash::of(b"root:$6$salt"));
+    let log = fs::read_to_string(daemon.path("log")).unwrap();
+    assert!(!log.contains(&hash[..12]), "{log}");
+    // A module that comes in its place is taken as ever.
+    fs::remove_file(daemon.plugins().join("sh.wasm")).unwrap();
+    let hash = daemon.drop_in("sh", &wat(MARKER));
+    daemon.wait_running("sh", &hash);
+    // And the place of one that runs does not make it stop.
+    daemon.drop_in("sh", b"root:$6$salt");
+    let view = daemon.wait_for("sh", "refused", |view| view.reason.is_some());
+    assert_eq!((view.state, view.hash), (PluginState::Running, Some(hash)));
+    assert_eq!(view.file_hash, None);
 }

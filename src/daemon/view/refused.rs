@@ -7,7 +7,7 @@ use super::super::Daemon;
 use super::super::roster::Roster;
 use crate::control::RefusedView;
 use crate::image::PointId;
-use crate::plugin::refused::{Counted, Why};
+use crate::plugin::refused::{Keeper, Refusals, RefusedCall};
 use crate::scan::{ProgramFact, Snapshot};
 
 /// What a program was refused.
@@ -23,14 +23,41 @@ pub(super) struct Refused {
 
 impl Daemon {
     /// What the instance of this plugin that is in the scan was refused.
-    pub(super) fn refused(&self, name: &str, fact: Option<&ProgramFact>) -> Refused {
+    pub(super) fn refused(
+        &self,
+        name: &str,
+        fact: Option<&ProgramFact>,
+        news: &Snapshot,
+    ) -> Refused {
         let entry = self.roster.get(name).zip(fact);
         let tally = entry.and_then(|(entry, fact)| entry.refused(fact.generation));
         let Some(tally) = tally else { return Refused::default() };
         let (entries, others) = (tally.entries(), tally.others());
-        let is_denied = others > 0 || entries.iter().any(|entry| entry.first.is_denial());
-        let calls = entries.iter().map(|counted| view(counted, &self.roster)).collect();
-        Refused { calls, others, is_denied }
+        let is_denied = others.denials > 0 || entries.iter().any(|entry| entry.first.is_denial());
+        let view = |refusals: &Refusals| {
+            let keeper = self.keeper(name, &refusals.first, news);
+            view(refusals, keeper)
+        };
+        let calls = entries.iter().map(view).collect();
+        Refused { calls, others: others.denials + others.absences, is_denied }
+    }
+
+    /// Who has what this plugin was refused.
+    fn keeper(&self, name: &str, call: &RefusedCall, news: &Snapshot) -> Keeper<'_> {
+        let (roster, wanted) = (&self.roster, call.name.as_str());
+        if let Some(seat) = call.owner() {
+            return roster.name(seat).map_or(Keeper::Unknown, |owner| Keeper::Program(owner));
+        }
+        if !call.why.is_about_variable() {
+            return Keeper::Unknown;
+        }
+        // A name without a value may wait for a `[[variable]]` that counts after a restart.
+        let is_absent = news.variables.read(wanted).is_none();
+        if self.config.declares(wanted) || is_absent && self.reload.has_reserved() {
+            return Keeper::Configuration;
+        }
+        let other = writer(wanted, news, roster).filter(|writer| *writer != name);
+        other.map_or(Keeper::Nobody, Keeper::Program)
     }
 
     /// The outputs that this plugin owned last and that are nobody's now, although it runs and may
@@ -47,6 +74,16 @@ impl Daemon {
     }
 }
 
+/// The plugin that runs and wrote this variable last.
+pub(in crate::daemon) fn writer<'r>(
+    variable: &str,
+    news: &Snapshot,
+    roster: &'r Roster,
+) -> Option<&'r str> {
+    let writer = roster.maker(news.variables.written_last(variable)?.by)?;
+    is_polled(writer, roster, news).then_some(writer)
+}
+
 /// Whether the plugin runs, and has run for a poll at least.
 pub(in crate::daemon) fn is_polled(name: &str, roster: &Roster, news: &Snapshot) -> bool {
     let Some(entry) = roster.get(name) else { return false };
@@ -54,17 +91,13 @@ pub(in crate::daemon) fn is_polled(name: &str, roster: &Roster, news: &Snapshot)
     news.programs.iter().any(|fact| fact.seat == entry.seat && is_polled(fact))
 }
 
-fn view(counted: &Counted, roster: &Roster) -> RefusedView {
-    let Counted { first, count, last_cycle } = counted;
-    let owner = match first.why {
-        Why::Owned(seat) => roster.name(seat),
-        _ => None,
-    };
+fn view(refusals: &Refusals, keeper: Keeper<'_>) -> RefusedView {
+    let Refusals { first, count, last_cycle } = refusals;
     RefusedView {
         call: first.call.into(),
         code: first.code(),
         name: first.name.as_str().into(),
-        words: first.words(owner.map(|name| &**name)),
+        words: first.words(keeper),
         count: *count,
         last_cycle: *last_cycle,
     }

@@ -2,13 +2,10 @@
 //!
 //! Reading and writing by address, which version 0 has, is in `abi.rs`.
 
-use std::sync::Arc;
-
 use super::{Code, Memory, Outcome, name};
 use crate::image::{Direction, PointId, Unfit, Value};
 use crate::plugin::guest::{Guest, Phase};
 use crate::plugin::refused::Why;
-use crate::plugin::world::{Message, Text};
 use crate::variable::{MAX_NAME_BYTES, VariableKind};
 
 /// `wasm_point_find(name, name_len, id)`
@@ -20,14 +17,9 @@ pub(in crate::plugin) fn find(
 ) -> Outcome {
     let mut buffer = [0; MAX_NAME_BYTES];
     let name = name(memory, at, len, &mut buffer)?;
+    // A guest that goes on without the point does nothing, and its author wonders why.
     let Some(found) = guest.world().points.find(name) else {
-        // A guest that goes on without the point does nothing, and its author wonders why.
-        if guest.misses(name) {
-            let mut text = Text::default();
-            text.push(name.as_bytes());
-            guest.say(Message::NoPoint(text));
-        }
-        return Err(Code::Unknown);
+        return Err(guest.refuse(Why::NoPoint, name));
     };
     memory.write(id, &u32::from(found.0).to_le_bytes())
 }
@@ -39,12 +31,6 @@ fn point_of(guest: &mut Guest, id: i32) -> Result<PointId, Code> {
         Some(id) => Ok(id),
         None => Err(guest.refuse(Why::NoPointId(id), "")),
     }
-}
-
-/// Refuses a call about this point.
-fn refuse(guest: &mut Guest, why: Why, id: PointId) -> Code {
-    let points = Arc::clone(&guest.world().points);
-    guest.refuse(why, &points[id].name)
 }
 
 /// `wasm_point_read_*(id, value, quality)`; of an output, the value at the end of the last cycle.
@@ -61,7 +47,7 @@ pub(in crate::plugin) fn read(
     let world = guest.world();
     let point = &world.points[id];
     let image = match point.direction {
-        Direction::In if !readable => return Err(refuse(guest, Why::InputNotGranted, id)),
+        Direction::In if !readable => return Err(guest.refuse_point(Why::InputNotGranted, id)),
         Direction::In => &world.inputs.bytes,
         Direction::Out => &world.driven,
     };
@@ -72,7 +58,7 @@ pub(in crate::plugin) fn read(
         (VariableKind::Boolean, Value::Bool(on)) => memory.write(value, &[on.into()])?,
         (VariableKind::Int, Value::Int(number)) => {
             let Ok(number) = i32::try_from(number) else {
-                return Err(refuse(guest, Why::OutOfRange, id));
+                return Err(guest.refuse_point(Why::OutOfRange, id));
             };
             memory.write(value, &number.to_le_bytes())?;
         }
@@ -82,7 +68,7 @@ pub(in crate::plugin) fn read(
         (VariableKind::Double, Value::Real(number)) => {
             memory.write(value, &number.to_le_bytes())?;
         }
-        _ => return Err(refuse(guest, Why::PointType, id)),
+        _ => return Err(guest.refuse_point(Why::PointType, id)),
     }
     if quality != 0 {
         memory.write(quality, &[world.inputs.quality[id.index()].class() as u8])?;
@@ -104,7 +90,7 @@ pub(in crate::plugin) fn quality(
     let world = guest.world();
     let point = &world.points[id];
     if point.direction == Direction::In && !readable {
-        return Err(refuse(guest, Why::InputNotGranted, id));
+        return Err(guest.refuse_point(Why::InputNotGranted, id));
     }
     memory.check(age_ms, 4)?;
     let good_at = world.inputs.good_at[id.index()];
@@ -138,15 +124,15 @@ pub(in crate::plugin) fn write(guest: &mut Guest, id: i32, value: Value) -> Outc
     let phase = guest.phase;
     let point = &guest.world().points[id];
     if point.direction == Direction::In {
-        return Err(refuse(guest, Why::NoOutput, id));
+        return Err(guest.refuse_point(Why::NoOutput, id));
     }
     if phase != Phase::Poll {
-        return Err(refuse(guest, Why::Phase(phase), id));
+        return Err(guest.refuse_point(Why::Phase(phase), id));
     }
     let (raw, bytes, mask) = (point.encode(value), point.bytes(), point.mask());
     let raw = raw.map_err(|unfit| match unfit {
-        Unfit::WrongType(_) => refuse(guest, Why::PointType, id),
-        Unfit::OutOfRange(_) => refuse(guest, Why::OutOfRange, id),
+        Unfit::WrongType(_) => guest.refuse_point(Why::PointType, id),
+        Unfit::OutOfRange(_) => guest.refuse_point(Why::OutOfRange, id),
     })?;
     if !guest.claim(id) {
         return Err(Code::Denied);

@@ -51,14 +51,14 @@ fn two() -> Rig {
 fn denials(rig: &mut Rig) -> Vec<(Seat, Seat)> {
     let mut denials = Vec::new();
     while let Ok(line) = rig.log.pop() {
-        match line.message {
-            Message::Owned(point, owner) => {
-                assert_eq!(rig.points[point].name, "out.count");
+        let Message::Refused(call) = &line.message else { panic!("unexpected: {line:?}") };
+        match call.why {
+            Why::Owned(owner) => {
+                assert_eq!(call.name.as_str(), "out.count");
                 denials.push((line.seat, owner));
             }
             // One of them reads a variable before the other has made it.
-            Message::Refused(_) => {}
-            other => panic!("unexpected: {other:?}"),
+            why => assert_eq!(why, Why::NoVariable),
         }
     }
     denials

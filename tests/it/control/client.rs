@@ -167,3 +167,33 @@ async fn a_daemon_that_drops_a_call_is_stopping() {
     busy(status);
     busy(client.status().await);
 }
+
+/// An order to a daemon that ended was answered with a library's words about a message.
+#[tokio::test]
+async fn a_connection_that_ends_without_an_answer_is_told_as_that() {
+    use tokio::io::AsyncReadExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.sock");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let daemon = tokio::spawn(async move {
+        for answer in ["", "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n[", "nonsense\r\n\r\n"] {
+            let (mut peer, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            assert!(peer.read(&mut request).await.unwrap() > 0);
+            tokio::io::AsyncWriteExt::write_all(&mut peer, answer.as_bytes()).await.unwrap();
+        }
+    });
+    let client = Client::new(vec![path.clone()]);
+    for what in ["before the answer", "within it"] {
+        let error = client.vars().await.unwrap_err();
+        let expected = format!(
+            "the daemon has ended the connection on {} without an answer: it may have stopped, and \
+             whether it did what was asked is not known",
+            path.display()
+        );
+        assert_eq!(error.to_string(), expected, "{what}: {error:?}");
+    }
+    let error = client.vars().await.unwrap_err();
+    assert!(matches!(error, Error::Strange(..)), "{error:?}");
+    daemon.await.unwrap();
+}

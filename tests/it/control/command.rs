@@ -136,6 +136,7 @@ async fn orders_say_what_came_of_them() {
     stage.fails(&["hold", "tank"], "there is no plugin \"tank\"; there are tank, blink").await;
     let text = "plant: slow until `camshaft fault plant --clear`\n";
     stage.prints(&["fault", "plant", "slow", "delay=200ms", "n=7"], text).await;
+    stage.prints(&["fault", "plant", "hang", "for=4s"], "plant: hang for 4s\n").await;
     stage.prints(&["fault", "plant", "--clear"], "plant: sound again\n").await;
     let slow = serde_json::json!({ "kind": "slow", "delay": "200ms", "n": 7 });
     let injected = Request::Inject { device: "plant".into(), injection: slow };
@@ -179,7 +180,9 @@ async fn a_name_that_is_set_is_a_point_or_a_variable() {
 #[tokio::test]
 async fn some_orders_are_for_the_whole_machine() {
     let stage = Stage::set().await;
-    let cold = "restarted cold: variables have their initial values, programs start\n";
+    // The stage is in recovery.
+    let cold = "restarted cold: variables have their initial values, programs stay out for \
+                recovery, until `camshaft recover`\n";
     stage.prints(&["restart", "--cold"], cold).await;
     let reset = "retained variables have their initial values, also on disk\n";
     stage.prints(&["reset", "--retain"], reset).await;

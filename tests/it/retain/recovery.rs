@@ -43,7 +43,9 @@ fn three_abnormal_ends_lead_to_recovery_until_the_operator_ends_it() {
     assert!(daemon.status().cycle > 0 && cycle > 0);
     assert_eq!(daemon.verb(&["hold", "other"]).0, Some(0));
     // A cold restart does not end it either.
-    assert_eq!(daemon.verb(&["restart", "--cold"]).0, Some(0));
+    let restarted = "restarted cold: variables have their initial values, programs stay out for \
+                     recovery, until `camshaft recover`\n";
+    assert_eq!(daemon.verb(&["restart", "--cold"]), (Some(0), restarted.into()));
     stands_still(&daemon);
 
     assert_eq!(daemon.verb(&["recover"]), (Some(0), "recovery is over: plugins start\n".into()));

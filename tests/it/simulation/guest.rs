@@ -75,8 +75,9 @@ pub struct Instance {
     inputs: Grant,
     outputs: Grant,
     variables: VariableGrant,
-    /// Outputs and variables whose refusal was logged, and outputs that were given no number.
-    told: Vec<PointId>,
+    /// Outputs whose refusal was logged, and whether because they are another's; variables of
+    /// which it was, and outputs that were given no number.
+    told: Vec<(PointId, bool)>,
     told_variables: Vec<&'static str>,
     told_numbers: Vec<PointId>,
     /// Outputs that it ever owned.
@@ -136,10 +137,14 @@ impl Instance {
         self.inputs = settings.inputs.clone();
         self.outputs = settings.outputs.clone();
         self.variables = settings.variables.clone();
+        self.claimed.retain(|id| is_granted(&settings.outputs, *id));
+    }
+
+    /// There are other rights, points or variables: what is refused from now on is said again.
+    pub fn forget_refusals(&mut self) {
         self.told.clear();
         self.told_variables.clear();
         self.told_numbers.clear();
-        self.claimed.retain(|id| is_granted(&settings.outputs, *id));
     }
 
     /// One poll; what it wrote is in `world` when it returns well. Otherwise the kind of trap.
@@ -423,16 +428,19 @@ impl Poll<'_> {
 
     fn claim(&mut self, id: PointId) -> bool {
         if self.may_claim(id) {
-            self.world.owners[id.index()] = Some(self.seat);
+            if self.world.owners[id.index()].replace(self.seat).is_none() {
+                self.me.told.retain(|told| *told != (id, true));
+            }
             self.me.claimed.insert(id);
             return true;
         }
-        if !self.me.told.contains(&id) {
-            self.me.told.push(id);
-            let said = match self.world.owners[id.index()] {
-                Some(owner) if is_granted(&self.me.outputs, id) => Said::Owned(id, owner),
-                _ => Said::NotGranted(id),
-            };
+        let said = match self.world.owners[id.index()] {
+            Some(owner) if is_granted(&self.me.outputs, id) => Said::Owned(id, owner),
+            _ => Said::NotGranted(id),
+        };
+        let told = (id, matches!(said, Said::Owned(..)));
+        if !self.me.told.contains(&told) {
+            self.me.told.push(told);
             self.world.say(self.seat, said);
         }
         false

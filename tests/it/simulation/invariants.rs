@@ -10,6 +10,7 @@ use std::time::Duration;
 use camshaft::driver::{Fault, Injection};
 use camshaft::image::{Direction, Kind, Points, Quality, Safe};
 use camshaft::plugin::Generation;
+use camshaft::plugin::refused::{RefusedCall, Why};
 use camshaft::plugin::world::{Message, Seat};
 use camshaft::scan::Snapshot;
 use camshaft::scan::stats::{Sample, What};
@@ -134,20 +135,32 @@ fn assert_it_is_the_model(house: &mut House, now: Duration) {
         assert_eq!(line.cycle, world.cycle);
         let said = match line.message {
             Message::Said { text, .. } if text.as_str() == CHAIN => Said::Words,
-            Message::NotGranted(id) => Said::NotGranted(id),
-            Message::Owned(id, owner) => Said::Owned(id, owner),
-            Message::NotFinite(id) => Said::NotFinite(id),
-            Message::VariableNotGranted(name) => {
-                let known = MIX.iter().find(|known| **known == name.as_str());
-                Said::VariableNotGranted(known.expect("nothing else is denied in a poll"))
-            }
-            // What else is refused has no words in the model.
-            Message::Refused(_) => continue,
+            Message::Refused(call) => match refused(&call, &world.points) {
+                Some(said) => said,
+                // What else is refused has no words in the model.
+                None => continue,
+            },
             other => panic!("nobody says {other:?}"),
         };
         lines.push((line.seat, said));
     }
     assert_eq!(lines, world.lines, "log lines");
+}
+
+/// What the model says of a call that was refused, if anything.
+fn refused(call: &RefusedCall, points: &Points) -> Option<Said> {
+    let name = call.name.as_str();
+    let id = || points.find(name).expect("a point that is refused is there");
+    match call.why {
+        Why::NotGranted => Some(Said::NotGranted(id())),
+        Why::Owned(owner) => Some(Said::Owned(id(), owner)),
+        Why::NotFinite => Some(Said::NotFinite(id())),
+        Why::VariableNotGranted => {
+            let known = MIX.iter().find(|known| **known == name);
+            Some(Said::VariableNotGranted(known.expect("nothing else is denied in a poll")))
+        }
+        _ => None,
+    }
 }
 
 /// Every owner is in the scan, and the output is granted to it.

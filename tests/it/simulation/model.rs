@@ -318,6 +318,9 @@ impl Model {
                 self.returns.push_back(Back::VariablesSet { ticket, cycle, is_good });
             }
             Order::Refit { settings, variables, field } => {
+                if field.is_some() || !variables.is_empty() {
+                    self.seated.iter_mut().for_each(Seated::forget_refusals);
+                }
                 for (name, value) in variables {
                     if self.world.read(name).is_none() {
                         self.world.write(name, value);

@@ -275,3 +275,38 @@ fn whoever_reads_the_controller_hears_that_its_scan_stands() {
     wait("it can be read again", LIMIT, || (register(port) == (4, 4)).then_some(()));
     daemon.stop();
 }
+
+/// A variable that nobody writes any more was shown as new, and programs as running.
+#[test]
+fn while_the_scan_stands_nothing_is_shown_as_new() {
+    let plant = Plant::new(Keys::default());
+    let text = fs::read_to_string(plant.path("camshaft.toml")).unwrap();
+    let text = text.replace("[scan]", "[scan]\nstall_exit = \"20s\"");
+    fs::write(plant.path("camshaft.toml"), text).unwrap();
+    plant.drop_in(
+        "speed",
+        &wat(r#"(module
+          (import "env" "wasm_variable_write_int" (func $set (param i32 i32 i32) (result i32)))
+          (memory (export "memory") 1) (data (i32.const 0) "speed")
+          (func (export "poll")
+            (drop (call $set (i32.const 0) (i32.const 5) (i32.const 1)))))"#),
+    );
+    let daemon = Daemon::on(plant);
+    let speed = || {
+        let all = block_on(daemon.client.vars()).unwrap();
+        all.into_iter().find(|view| view.name == "speed").and_then(|view| view.age_ms)
+    };
+    wait("it is written", LIMIT, speed);
+    let verb = |verb: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_camshaft"));
+        command.arg(verb).arg("--socket").arg(daemon.path("control.sock"));
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    assert!(!verb("plugins").contains("STANDS"));
+    hang(&daemon, "19s");
+    stalled(&daemon);
+    wait("it gets older", LIMIT, || speed().filter(|age| *age >= 1000));
+    let shown = verb("plugins");
+    assert!(shown.starts_with("scan      STANDS for "), "{shown}");
+    assert!(shown.contains("in the driver of device plant"), "{shown}");
+}

@@ -34,7 +34,18 @@ impl Prepared {
 impl Seated {
     pub(super) fn configure(&mut self, settings: &Settings) {
         self.instance.entitle(settings);
+        if self.settings != *settings {
+            self.instance.forget_refusals();
+        }
         self.settings = settings.clone();
+    }
+
+    /// Also of the version that stands by.
+    pub(super) fn forget_refusals(&mut self) {
+        self.instance.forget_refusals();
+        if let Some(standby) = &mut self.standby {
+            standby.program.forget_refusals();
+        }
     }
 }
 

@@ -1,0 +1,66 @@
+//! Variables that a changed configuration declares: which of them are new, and why one cannot be.
+//!
+//! Pure. A variable keeps its type as long as it is there; a cold restart forgets those that only
+//! programs have made.
+
+use crate::config::{Change, Config, Place};
+use crate::daemon::roster::Roster;
+use crate::daemon::view::writer;
+use crate::scan::Snapshot;
+use crate::variable::{MAX_VARIABLES, Variable, VariableKind};
+
+/// The variables that `new` adds to those that are there.
+pub(super) fn variables(
+    new: &Config,
+    changes: &[Change],
+    news: &Snapshot,
+    roster: &Roster,
+) -> Result<Vec<(String, Variable)>, String> {
+    let present = &news.variables;
+    let is_live = |name: &str| {
+        let is_it = |place: &Place| matches!(place, Place::Variable(variable) if variable == name);
+        changes.iter().any(|change| change.is_live() && is_it(&change.place))
+    };
+    let declared = new.variables.iter().filter(|(name, _)| is_live(name));
+    let declared: Vec<_> = declared.cloned().collect();
+    for (name, value) in &declared {
+        let (kind, found) = (value.kind(), present.read(name).map(Variable::kind));
+        if let Some(found) = found.filter(|found| *found != kind) {
+            return Err(other_type(name, kind, found, writer(name, news, roster)));
+        }
+    }
+    let more = declared.iter().filter(|(name, _)| present.read(name).is_none()).count();
+    let room = MAX_VARIABLES - present.len();
+    if more > room {
+        return Err(format!(
+            "[[variable]]: found {more} that are new, but with those that programs have made there \
+             is room for {room} more; right would be at most that many, or hold the plugins that \
+             make too many, then `camshaft restart --cold`, which forgets those of programs, then \
+             `camshaft reload`"
+        ));
+    }
+    Ok(declared)
+}
+
+/// Why a variable cannot be declared that is there with another type, and the way out, step by
+/// step: whoever writes it would make it anew after a cold restart.
+fn other_type(
+    name: &str,
+    declared: VariableKind,
+    found: VariableKind,
+    writer: Option<&str>,
+) -> String {
+    let place = format!("variable[{name}].type: found {declared}");
+    let last = "then `camshaft reload`";
+    match writer {
+        Some(writer) => format!(
+            "{place}, but {writer} writes it as {found}; right would be that, or hold {writer} or \
+             deploy one that writes {declared}, then `camshaft restart --cold`, {last}"
+        ),
+        None => format!(
+            "{place}, but it was made as {found}, and no plugin that runs writes it; right would \
+             be that, or `camshaft restart --cold`, which forgets variables that no [[variable]] \
+             declares, {last}"
+        ),
+    }
+}
