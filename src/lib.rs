@@ -51,8 +51,8 @@
 //! may wait for the disk → [`retain`], two files in the directory of [`state`], of which the newest
 //! whole one is read at the next start, before the first cycle. The same directory has the
 //! [`journal`] of what became of plugins and of who has ordered what, what each version has come
-//! to, the bytes of the good ones ([`plugin::versions`]), of which one runs where a file is no good,
-//! and the record of abnormal ends: too many lead to recovery, in which no plugin is run.
+//! to, the bytes of the good ones ([`plugin::versions`]), of which one runs where a file is no
+//! good, and the record of abnormal ends: too many lead to recovery, in which no plugin is run.
 //!
 //! # What fails, and what becomes of it
 //! | what happens | its program | its outputs | the others |

@@ -176,11 +176,12 @@ impl<'w> Wait<'w> {
     }
 }
 
-/// What a version is refused or has lost, a line each.
+/// What a version is refused or has lost, and what is nearly surely not meant in it: a line each.
 fn lacks(view: &PluginView) -> String {
+    let notes = view.notes.iter().map(|note| format!("  note: {}\n", legible(note)));
     let lost = losses(view).into_iter().map(|loss| format!("  lost: {loss}\n"));
     let refused = refusals(view).into_iter().map(|refusal| format!("  refused: {refusal}\n"));
-    lost.chain(refused).collect()
+    lost.chain(refused).chain(notes).collect()
 }
 
 fn failed(name: &str, version: &str, how: &str, why: &str) -> Failed {

@@ -63,7 +63,7 @@ pub use force::{
 };
 pub use ordered::{OrderKind, Ordered, Who};
 pub use receipt::{By, Event, Receipt};
-pub use version::{Soundness, VersionView};
+pub use version::{ProbationView, Soundness, VersionView};
 pub use view::{
     ChangeView, DeviceView, HoldWord, PluginState, PluginView, PointView, ProbationView,
     RefusedView, RetainView, SafeView, StallView, StatusView, SwapView, VarView, Want,

@@ -45,3 +45,12 @@ pub struct VersionView {
     /// Whether it is in quarantine: not run until a release.
     pub quarantined: bool,
 }
+
+/// What a program must still do to prove itself: both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbationView {
+    /// Milliseconds until its time is over; 0 when it is.
+    pub ms: u64,
+    /// Polls that must still return well.
+    pub polls: u64,
+}

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ProbationView;
 use crate::driver::{Delivery, Part};
 use crate::image::{Class, Direction, Kind, Quality, Safe, Value};
 use crate::plugin::Trap;
@@ -254,15 +255,6 @@ pub struct PluginView {
     /// nobody's now, and safe.
     #[serde(default)]
     pub lost: Vec<String>,
-}
-
-/// What a program must still do to prove itself: both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProbationView {
-    /// Milliseconds until its time is over; 0 when it is.
-    pub ms: u64,
-    /// Polls that must still return well.
-    pub polls: u64,
 }
 
 /// Calls of one kind, about one name, that a program was refused.

@@ -354,10 +354,10 @@ mod tests {
         let versions = Versions::new(dir.path().into());
         let bad = ModuleHash::of(&[8]);
         let rank = |_: &str, hash: ModuleHash| Some(if hash == bad { 0 } else { 2 });
-        for n in 0..9u8 {
+        for n in 5..9u8 {
             versions.keep("other", &[n], rank).unwrap();
         }
-        let kept = hashes(&[&[8], &[7], &[6], &[5], &[4]]);
+        let kept = hashes(&[&[8], &[7], &[6], &[5]]);
         assert_eq!(versions.list("other").unwrap(), kept);
         let most = MOST_BYTES as usize;
         assert!(!versions.keep("large", &vec![0; most], rank).unwrap(), "there is one byte less");
