@@ -65,8 +65,8 @@ pub use ordered::{OrderKind, Ordered, Who};
 pub use receipt::{By, Event, Receipt};
 pub use version::{ProbationView, Soundness, VersionView};
 pub use view::{
-    ChangeView, DeviceView, HoldWord, PluginState, PluginView, PointView, ProbationView,
-    RefusedView, RetainView, SafeView, StallView, StatusView, SwapView, VarView, Want,
+    ChangeView, DeviceView, HoldWord, PluginState, PluginView, PointView, RefusedView, RetainView,
+    SafeView, StallView, StatusView, SwapView, VarView, Want,
 };
 
 /// Longest name of a plugin that can be deployed, in bytes. A file name may have 255; this leaves
