@@ -3,6 +3,8 @@
 //!
 //! Files are in `hang/file.rs`, the log is in `hang/log.rs`.
 
+mod device;
+mod end;
 mod file;
 mod log;
 
