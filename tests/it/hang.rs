@@ -3,6 +3,7 @@
 //!
 //! Files are in `hang/file.rs`, the log is in `hang/log.rs`.
 
+mod binary;
 mod device;
 mod end;
 mod file;
