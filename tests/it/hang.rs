@@ -5,6 +5,7 @@
 
 mod binary;
 mod device;
+mod disk;
 mod end;
 mod file;
 mod log;
