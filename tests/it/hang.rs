@@ -6,6 +6,7 @@
 mod binary;
 mod device;
 mod disk;
+mod drain;
 mod end;
 mod file;
 mod log;
