@@ -13,11 +13,12 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::driver::MAX_DEVICES;
 use crate::image::{PointId, Points};
 use crate::log;
+use crate::patience::PATIENCE;
 use crate::plugin::{self, Compiler, Grant, Limits, SwapPolicy, VariableGrant};
 use crate::retain::{OnCorrupt, OnReadonly};
 use crate::scan::thread;
@@ -331,7 +332,8 @@ fn devices(file: &ConfigFile<'_>, here: &Surroundings<'_>, report: &Report<'_>) 
     all
 }
 
-/// Asks each driver whether it could be, because only it can tell whether what it names exists.
+/// Asks each driver whether it could be, because only it can tell whether what it names exists. All
+/// of them together have [`PATIENCE`] to read their files.
 fn try_devices(
     files: &[file::DeviceFile<'_>],
     devices: &[Device],
@@ -339,6 +341,7 @@ fn try_devices(
     report: &Report<'_>,
 ) {
     let mut wires = std::collections::HashMap::new();
+    let end = Instant::now() + PATIENCE;
     for (index, (file, device)) in files.iter().zip(devices).enumerate() {
         if let Some(wire) = device.driver.wire()
             && let Some(other) = wires.insert(wire.clone(), &device.name)
@@ -347,7 +350,9 @@ fn try_devices(
             let right = "one device with the units of both, which then share its connection";
             report.wrong(file.rest.line, &format!("{}.connect", file.rest.key), found, right);
         }
-        let Err(error) = crate::driver::check(&device.driver, points, index) else { continue };
+        let left = end.saturating_duration_since(Instant::now());
+        let checked = crate::driver::check(&device.driver, points, index, left);
+        let Err(error) = checked else { continue };
         let offset = driver::offset_of(&file.rest.value, &error.place);
         let mut line = offset.map_or(file.rest.line, |offset| report.line(offset));
         let mut key = file.rest.key.clone();

@@ -41,18 +41,24 @@ fn name(kind: FileType) -> &'static str {
 /// # Errors
 /// As [`open`], or that it is longer.
 pub fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
-    let file = match open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
+    match read_present(path, most) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
+}
+
+/// The content of a regular file that has to be there, if it has at most `most` bytes.
+///
+/// # Errors
+/// As [`open`], or that it is longer.
+pub fn read_present(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let read = file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    let read = open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if read as u64 > most {
         let why = format!("it has more than {most} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
-    Ok(Some(bytes))
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -68,6 +74,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         assert_eq!(read(&path, 9).unwrap(), None);
+        assert_eq!(read_present(&path, 9).unwrap_err().kind(), io::ErrorKind::NotFound);
         fs::write(&path, "two").unwrap();
         assert_eq!(read(&path, 3).unwrap().as_deref(), Some(&b"two"[..]));
         assert_eq!(read(&path, 2).unwrap_err().to_string(), "it has more than 2 bytes");

@@ -104,6 +104,14 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
         self.entries.push_back(entry);
     }
 
+    /// Takes note of a disk that gives no answer, for [`Journal::trouble`]. To be called now and
+    /// then; never waits.
+    pub fn look(&self) {
+        if let Ok(pen) = &self.pen {
+            pen.look();
+        }
+    }
+
     /// The number of the newest entry; 0 if there was none ever.
     pub fn last_seq(&self) -> u64 {
         self.last_seq

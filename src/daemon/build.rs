@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::audit::Audit;
@@ -29,7 +29,7 @@ use super::stall::Stall;
 use super::{Daemon, Event, TICK};
 use crate::config::Config;
 use crate::control::Receipt;
-use crate::control::server::{self, Socket};
+use crate::control::server::Socket;
 use crate::driver::{self, Driver};
 use crate::journal::Journal;
 use crate::log;
@@ -48,14 +48,15 @@ use crate::systemd::{Notifier, Watchdog};
 use crate::text::{counted, is_or_are};
 use crate::variable::{Variable, Variables};
 
+mod people;
+
+use people::People;
+
 /// Room for guests' log lines between two ticks, 1.2 MB: ten programs may say their burst at once.
 const MAX_LINES: usize = 1024;
 
 /// Room for events; folder and loader wait when it is full, and lose nothing.
 const MAX_EVENTS: usize = 64;
-
-/// Room for requests of people; clients wait when it is full.
-const MAX_CALLS: usize = 32;
 
 /// Runs the daemon on `config` until SIGTERM or SIGINT.
 ///
@@ -89,22 +90,22 @@ async fn start(config: Config, log: log::Handle, no_plugins: bool) -> anyhow::Re
     let retain = Retain::load(&config, folder)?;
     let recovery = recovery::begin(folder, no_plugins, &config.recovery);
     let record = Record::new(open_journal(&state), folder.cloned());
-    let outcome = live(config, log, (events, inbox), socket, (retain, recovery, record)).await;
-    recovery::end(folder);
+    let built = build(config, log, events, socket, (retain, recovery, record)).await;
+    // A start that is refused is an orderly end.
+    let (daemon, people) = built.inspect_err(|_| recovery::end(folder))?;
+    let outcome = daemon.live(inbox).await;
+    people.leave().await;
     outcome
 }
 
-/// What the daemon's loop waits for, from both sides.
-type Events = (mpsc::Sender<Event>, mpsc::Receiver<Event>);
-
-/// Builds the rest, and runs it to its end.
-async fn live(
+/// Builds the rest.
+async fn build(
     config: Config,
     log: log::Handle,
-    (events, inbox): Events,
+    events: mpsc::Sender<Event>,
     socket: Socket,
     (retain, recovery, record): (Retain, Recovery, Record),
-) -> anyhow::Result<()> {
+) -> anyhow::Result<(Daemon, People)> {
     let keeper = thread::timekeeper(&config.scan).context("the timekeeper does not start")?;
     let mut devices = Devices::new();
     let scanning = start_scan(&config, retain.restored(), keeper.clone(), &mut devices)?;
@@ -114,8 +115,7 @@ async fn live(
     let loader = Loader::new(workshop, keeper, events.clone());
     introduce(&config);
     let folder = watch_folder(&config, &events).await?;
-    let (end, ended) = oneshot::channel();
-    let control = listen_to_people(socket, &config, &events, ended);
+    let people = People::listen(socket, &config, &events);
     tick(&events, TICK, || Event::Tick);
     tokio::spawn(reload::watch_file(config.path.clone(), config.stamp, events.clone()));
     if !retain.initial().is_empty() {
@@ -154,11 +154,7 @@ async fn live(
         config,
         log,
     };
-    let outcome = daemon.live(inbox).await;
-    // Dropping the sender ends the server, which removes its socket.
-    drop::<oneshot::Sender<()>>(end);
-    let _ = control.await;
-    outcome
+    Ok((daemon, people))
 }
 
 /// Turns signals into events. SIGUSR1 and SIGUSR2 would end the process by default; somebody's
@@ -340,29 +336,6 @@ async fn watch_folder(
         .unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
         .map(PluginFolder::new)
         .with_context(|| format!("plugins.dir: {shown} cannot be watched"))
-}
-
-fn listen_to_people(
-    socket: Socket,
-    config: &Config,
-    events: &mpsc::Sender<Event>,
-    ended: oneshot::Receiver<()>,
-) -> tokio::task::JoinHandle<()> {
-    let (calls, mut inbox) = mpsc::channel(MAX_CALLS);
-    let module_bytes = config.plugins.limits.module_bytes;
-    let events = events.clone();
-    tokio::spawn(async move {
-        while let Some(call) = inbox.recv().await {
-            if events.send(Event::Call(call)).await.is_err() {
-                break;
-            }
-        }
-    });
-    let ended = async {
-        // The sender is dropped, never used.
-        let _ = ended.await;
-    };
-    tokio::spawn(server::serve(socket, module_bytes, calls, ended))
 }
 
 /// Sends an event at once, and then at these intervals.

@@ -327,14 +327,13 @@ async fn reread(path: PathBuf, most: u64, hash: ModuleHash) -> Result<Arc<[u8]>,
     }
 }
 
-/// Reads a version that is kept.
+/// Reads a version that is kept, on a disk that may give no answer.
 async fn read_kept(
     versions: Versions,
     name: String,
     hash: ModuleHash,
 ) -> Result<Arc<[u8]>, Refusal> {
-    let read = tokio::task::spawn_blocking(move || versions.read(&name, hash)).await;
-    match read.unwrap_or_else(|panic| Err(std::io::Error::other(panic))) {
+    match in_time(move |_| versions.read(&name, hash)).await {
         Ok(bytes) => Ok(bytes.into()),
         Err(error) => Err(Refusal::new(
             format!("the kept version {hash} cannot be read: {error}"),

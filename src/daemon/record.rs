@@ -122,8 +122,9 @@ impl Record {
         Self { journal, versions, plugins, refusals, cycle: 0 }
     }
 
-    /// Writes what became of versions, if that has changed.
+    /// Writes what became of versions, if that has changed, and looks whether the disk answers.
     pub(super) fn save(&mut self, now: Duration) {
+        self.journal.look();
         self.versions.save(self.journal.last_seq(), now);
     }
 
@@ -141,7 +142,7 @@ impl Record {
 
     /// Why receipts would be lost with the daemon.
     pub(super) fn trouble(&self) -> Option<String> {
-        self.journal.trouble()
+        self.journal.trouble().or_else(|| self.versions.trouble())
     }
 
     /// This version has polled in the shadow of the one that runs.

@@ -5,9 +5,10 @@
 //! does so between two cycles. A file that is wrong changes nothing: the last good configuration
 //! stays, and the log and the status say so until the file is right. A reload is asked for by
 //! SIGHUP, by an operator or by the file itself. How it is read and watched is in
-//! `reload/reading.rs`, what can change live is decided in `config/change.rs`, and how the scan
-//! does it is in `scan/refit.rs`.
+//! `reload/reading.rs`, how its devices come to be in `reload/field.rs`; what can change live is
+//! decided in `config/change.rs`, and how the scan does it is in `scan/refit.rs`.
 
+mod field;
 mod reading;
 mod variable;
 
@@ -19,15 +20,14 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::Daemon;
-use crate::config::{self, Change, Config, Device, Place};
+use crate::config::{Change, Config, Place};
 use crate::control::{ChangeView, Code, Failure, Reply, Response};
-use crate::driver::{self, export::Exports};
 use crate::image::Points;
 use crate::plugin::Settings;
 use crate::scan::{Field, Gone, Order, Refit, Slot};
 use crate::stamp::Stamp;
 use crate::variable::Variable;
-use reading::{Read, Reading};
+use reading::{New, Read, Reading};
 use variable::variables;
 
 pub(super) use reading::watch_file;
@@ -109,9 +109,6 @@ impl Reload {
     }
 }
 
-/// How a configuration differs from what is in force, and the variables that are new.
-type Compared = (Vec<Change>, Vec<(String, Variable)>);
-
 impl Daemon {
     /// Begins to read the file again.
     pub(super) fn reload(&mut self, cause: Cause) {
@@ -119,7 +116,7 @@ impl Daemon {
         if is_busy || self.reins.orders.is_full() {
             return self.reload.wait(cause);
         }
-        self.reload.reading = Some(Reading::begin(cause, &self.config));
+        self.reload.reading = Some(Reading::begin(cause, &self.config, self.devices.exports()));
     }
 
     /// Takes over what the file says. systemd hears READY with the outcome.
@@ -156,24 +153,23 @@ impl Daemon {
     }
 
     /// What a reload would do now.
-    fn differences(&mut self, new: Result<Config, String>) -> Reply {
+    fn differences(&mut self, new: Result<New, String>) -> Reply {
         let refused = |why| Failure::new(Code::Refused, why);
-        let (changes, _) = new.and_then(|new| self.compare(&new)).map_err(refused)?;
-        Ok(Response::Changes(changes.iter().map(view).collect()))
+        let new = new.map_err(refused)?;
+        self.added(&new).map_err(refused)?;
+        Ok(Response::Changes(new.changes.iter().map(view).collect()))
     }
 
-    /// What of it is new; or why that cannot be.
-    fn compare(&mut self, new: &Config) -> Result<Compared, String> {
-        let changes = config::changes(&self.config, new);
-        let variables = variables(new, &changes, self.reins.latest.read(), &self.roster)?;
-        Ok((changes, variables))
+    /// The variables that it adds; or why that cannot be.
+    fn added(&mut self, new: &New) -> Result<Vec<(String, Variable)>, String> {
+        variables(&new.config, &new.changes, self.reins.latest.read(), &self.roster)
     }
 
     /// Makes everything ready for what the file says, or finds why that cannot be.
-    fn plan(&mut self, new: Config) -> Result<(Config, Vec<Change>, Refit), String> {
-        let (changes, variables) = self.compare(&new)?;
-        let field = field(&self.config, &new, &changes, self.devices.exports())?;
-        Ok((new, changes, Refit { field, variables, ..Refit::default() }))
+    fn plan(&mut self, new: New) -> Result<(Config, Vec<Change>, Refit), String> {
+        let variables = self.added(&new)?;
+        let field = new.field.map(field::Planned::start).transpose()?;
+        Ok((new.config, new.changes, Refit { field, variables, ..Refit::default() }))
     }
 
     /// Takes over what can change; says what was done.
@@ -317,34 +313,6 @@ fn part_with(gone: Gone, points: &Points) {
         "device {device} has left, and its last outputs are UNCONFIRMED: {why}; look after them by \
          hand"
     );
-}
-
-/// The points and devices of `new`, if there are other devices than before: those that go on, and
-/// those that begin anew, opened.
-fn field(
-    before: &Config,
-    new: &Config,
-    changes: &[Change],
-    exports: &Exports,
-) -> Result<Option<Field>, String> {
-    let is_changed = |name: &str| {
-        let is_it = |place: &Place| matches!(place, Place::Device(device, _) if device == name);
-        changes.iter().any(|change| change.is_live() && is_it(&change.place))
-    };
-    let slot = |(index, device): (usize, &Device)| {
-        let place = before.devices.iter().position(|other| other.name == device.name);
-        if let Some(place) = place.filter(|_| !is_changed(&device.name)) {
-            return Ok(Slot::Kept(place));
-        }
-        let opened = driver::open(&device.driver, &new.points, index, exports);
-        let opened = opened.map_err(|e| format!("device[{}] does not open: {e}", device.name))?;
-        Ok(Slot::Opened(opened))
-    };
-    if !config::has_other_field(changes) {
-        return Ok(None);
-    }
-    let devices = new.devices.iter().enumerate().map(slot).collect::<Result<_, String>>()?;
-    Ok(Some(Field { points: Arc::clone(&new.points), devices, gone: Vec::new() }))
 }
 
 fn outcome(live: &[&Change], fixed: &[&Change]) -> String {

@@ -20,9 +20,9 @@ use crate::state::Folder;
 use crate::text::{counted, is_or_are};
 use crate::variable::{Variable, Variables};
 
-/// For the last write before the exit. With the second that the journal gets for its last lines and
-/// the one for the record of the end, a disk that hangs costs less than 4 s; with the 5 s of the
-/// stop itself it stays below the 10 s that the unit allows.
+/// For the last write before the exit: longer than a slow card takes, and less than half of what
+/// the process has for its way to the end (`stop.rs`), because a disk that hangs costs another
+/// second for the record of the end before it, and one for the journal after it.
 const LAST_WRITE: Duration = Duration::from_millis(1500);
 
 /// A write that takes longer than this is an alarm, though it may still succeed: a card that is

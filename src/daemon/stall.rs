@@ -105,6 +105,11 @@ impl Stall {
         self.doing.clone().map(|doing| StallView { since_ms: ms(still), exit_in_ms, doing })
     }
 
+    /// The process is ending: it is killed if that is not over in time.
+    pub(super) fn begin_exit(&self) {
+        self.forced_exit.begin();
+    }
+
     /// The process ends in another way, with a deadline of its own.
     pub(super) fn disarm(&self) {
         self.forced_exit.disarm();

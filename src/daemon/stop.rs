@@ -1,9 +1,17 @@
 //! The orderly stop: programs out, outputs safe and confirmed, the last values kept.
 //!
 //! It does not wait for ever: what has not come true by the deadline is said, and the process ends.
-//! That an end was orderly is recorded in `recovery.rs`; what is kept then is in `retain.rs`.
+//! That an end was orderly is recorded in `recovery.rs`, as soon as the outputs are safe: whatever
+//! comes then may hang, and a disk that does is no defect of a program. What is kept then is in
+//! `retain.rs`.
+//!
+//! ```text
+//!   SIGTERM ---- 5 s at most ----> outputs safe ---- 4 s at most ----> exit ---- 1 s ----> SIGKILL
+//!                                  recorded, values kept, parts ended        if even that hangs
+//! ```
 
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -16,6 +24,14 @@ use crate::scan::{Order, Snapshot};
 /// Safe outputs must be written and confirmed within this time after SIGTERM; `TimeoutStopSec=` of
 /// the unit is longer.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// From safe outputs to the exit, whatever threads do: with what is before it less than the 10 s of
+/// `TimeoutStopSec=`. Each part has a limit of its own, of 1.5 s at the most; only if several hang
+/// at a time do they have no more than this together.
+const LEAVE: Duration = Duration::from_secs(4);
+
+/// For the log's writer, at an exit by force.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 impl Daemon {
     /// Takes every program out, and waits until the devices have their safe outputs.
@@ -41,27 +57,52 @@ impl Daemon {
             }
             sleep(Duration::from_millis(1)).await;
         };
+        let trouble = (!confirmed).then(|| self.trouble_at_the_stop());
+        self.stall.begin_exit();
+        leave_in_time(trouble.clone());
+        self.recovery.end();
         while let Ok(line) = self.lines.pop() {
             self.say(&line);
         }
         self.close_audit();
         self.keep_last().await;
-        if confirmed {
-            tracing::info!("stopped; the devices have confirmed their safe outputs");
-            self.scan.take();
-            return Ok(());
+        if let Some(trouble) = trouble {
+            // A scan that hangs cannot be waited for; the process ends with it.
+            std::mem::forget(self.scan.take());
+            anyhow::bail!(trouble);
         }
-        // A scan that hangs cannot be waited for; the process ends with it.
-        std::mem::forget(self.scan.take());
+        tracing::info!("stopped; the devices have confirmed their safe outputs");
+        self.scan.take();
+        Ok(())
+    }
+
+    /// What people must know when safe outputs are not confirmed.
+    fn trouble_at_the_stop(&mut self) -> String {
         if let Some(doing) = self.stall.doing() {
-            anyhow::bail!("stopped, but the scan stands, {doing}; {}", self.devices.safety());
+            return format!("stopped, but the scan stands, {doing}; {}", self.devices.safety());
         }
         let is_missing = |delivery| delivery != Delivery::Confirmed;
         let unconfirmed = outputs_that_are(is_missing, self.reins.latest.read());
-        anyhow::bail!(
+        format!(
             "stopped, but safe outputs are UNCONFIRMED after {STOP_DEADLINE:?}: {unconfirmed}; \
              look after them by hand"
         )
+    }
+}
+
+/// Ends the process after [`LEAVE`], if it has not ended until then.
+fn leave_in_time(trouble: Option<String>) {
+    let leave = move || {
+        thread::sleep(LEAVE);
+        if let Some(trouble) = &trouble {
+            tracing::error!("{trouble}");
+        }
+        tracing::warn!("the process is left by force: a part of it has not ended within {LEAVE:?}");
+        thread::sleep(LAST_WORDS);
+        std::process::exit(trouble.is_some().into());
+    };
+    if let Err(error) = thread::Builder::new().name("leave".into()).spawn(leave) {
+        tracing::warn!(%error, "there is no thread to leave the process in time ({error})");
     }
 }
 

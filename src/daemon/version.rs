@@ -67,6 +67,8 @@ pub(super) struct Versions {
     writing: Option<JoinHandle<()>>,
     /// When the last one was begun, and the state of the counter then.
     written: (Duration, u64),
+    /// Whether it gets no answer.
+    is_stalled: bool,
     /// Counts changes.
     pub(super) changes: u64,
 }
@@ -299,12 +301,30 @@ impl Versions {
         &mut versions[at]
     }
 
+    /// Takes note of a write that gets no answer, and of its end.
+    fn watch_the_disk(&mut self, is_writing: bool, now: Duration) {
+        let is_stalled = is_writing && now.saturating_sub(self.written.0) > PATIENCE;
+        if std::mem::replace(&mut self.is_stalled, is_stalled) != is_stalled {
+            match self.trouble() {
+                Some(why) => tracing::error!("what became of each version is not written: {why}"),
+                None => tracing::info!("what became of each version is written again"),
+            }
+        }
+    }
+
+    /// Why it would be lost with the daemon.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let folder = self.folder.as_ref().filter(|_| self.is_stalled)?;
+        Some(format!("{}: no answer for {PATIENCE:?}", folder.path().join(FILE).display()))
+    }
+
     /// Writes what has changed, on a thread that may wait for the disk. `seq` is the newest
     /// receipt.
     pub(super) fn save(&mut self, seq: u64, now: Duration) {
         let (at, changes) = self.written;
         let is_due = self.changes != changes || now.saturating_sub(at) >= SAVE_EVERY;
         let is_writing = self.writing.as_ref().is_some_and(|writing| !writing.is_finished());
+        self.watch_the_disk(is_writing, now);
         let Some(folder) = self.folder.clone().filter(|_| is_due && !is_writing) else { return };
         self.sum.seq = seq;
         self.written = (now, self.changes);

@@ -31,12 +31,16 @@ use super::{Command, Delivery, Driver, Fault, Monitor};
 use crate::clock::{Clock, MonotonicClock};
 use crate::image::{Direction, Freshness, Inputs, PointId, Points, Quality, Raw, Safe};
 use crate::latest::{self, Reader, Writer};
+use crate::patience;
 
 pub(super) use side::Side;
 
 /// How long a device that leaves has to take its last outputs: as long as an operator waits for a
 /// reload without wondering.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// From the order to leave until a thread is given up that waits in a call: half a second more.
+const GIVEN_UP: Duration = Duration::from_millis(1500);
 
 /// Enough for a TLS handshake, four times over. With `lock_memory` all of it is in RAM.
 const STACK_BYTES: usize = 512 * 1024;
@@ -127,6 +131,8 @@ pub(super) struct Link {
     shared: Arc<Shared>,
     monitor: Monitor,
     thread: Option<JoinHandle<()>>,
+    /// Once it was told to leave.
+    given_up_at: Option<Duration>,
 }
 
 impl Link {
@@ -200,6 +206,7 @@ impl Link {
             shared,
             monitor,
             thread: Some(thread),
+            given_up_at: None,
         })
     }
 
@@ -303,13 +310,14 @@ impl Driver for Link {
         self.shared.watchdog.limit(Duration::ZERO);
         self.shared.ended.store(true, Ordering::Relaxed);
         self.shared.end.notify_one();
+        self.given_up_at.get_or_insert_with(|| MonotonicClock.now() + GIVEN_UP);
     }
 
     fn finish(&mut self) -> Vec<PointId> {
         self.leave();
         if let Some(thread) = self.thread.take() {
-            // It catches its panics.
-            let _ = thread.join();
+            let end = self.given_up_at.unwrap_or_default();
+            patience::join(thread, end.saturating_sub(MonotonicClock.now()));
         }
         self.compare(MonotonicClock.now());
         let outputs = self.outputs.iter().zip(&self.standings);
@@ -322,7 +330,7 @@ impl Driver for Link {
 }
 
 impl Drop for Link {
-    /// Waits for the thread, which has [`FAREWELL`] to bring the last outputs to the device.
+    /// Waits until [`GIVEN_UP`] for the thread, which brings the last outputs to the device.
     fn drop(&mut self) {
         self.finish();
     }
@@ -388,4 +396,33 @@ async fn farewell(shared: &Shared) {
         }
     };
     let _ = tokio::time::timeout(FAREWELL, all_there).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+
+    /// Waits in a call, as for a chip on a bus that is stuck.
+    struct Stuck(Receiver<()>);
+
+    impl Serve for Stuck {
+        async fn serve(&mut self, _: &mut Side) {
+            let _ = self.0.recv();
+        }
+    }
+
+    #[test]
+    fn a_thread_that_waits_in_a_call_is_given_up() {
+        let (hold, held) = channel();
+        let points = Arc::new(Points::new(Vec::new(), 0, 0));
+        let mut link = Link::start(&points, 0, Freshness::default(), Stuck(held)).unwrap();
+        let started = MonotonicClock.now();
+        link.finish();
+        assert!(MonotonicClock.now() - started < 2 * GIVEN_UP);
+        drop(link);
+        assert!(MonotonicClock.now() - started < 2 * GIVEN_UP, "it is not waited for twice");
+        drop(hold);
+    }
 }

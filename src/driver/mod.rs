@@ -5,7 +5,8 @@
 //! the file of its kind, such as `sim.rs`, the simulated plant. What it does when the scan itself
 //! stands is in `watchdog.rs`. What of the controller a device shows to other systems comes from
 //! `export.rs`; what the status tells of a device's parts is in `monitor.rs`; what a configuration
-//! makes of devices, for whoever looks for slips in it, in `survey.rs`.
+//! makes of devices, for whoever looks for slips in it, in `survey.rs`. How a device comes to be is
+//! in `registry.rs`.
 
 pub mod export;
 pub mod file;
@@ -18,22 +19,22 @@ pub mod sim;
 mod duration;
 mod link;
 mod monitor;
+mod registry;
 mod survey;
 mod tcp;
 mod watchdog;
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::image::{Inputs, PointId, Points, Value};
+use crate::image::{Inputs, PointId, Value};
 
-use export::Exports;
-use link::Link;
 pub use monitor::{Monitor, Part};
+use registry::no_answer;
+pub use registry::{Plan, check, open, plan};
 pub use survey::{Location, locations};
 pub use watchdog::Watchdog;
 
@@ -78,71 +79,19 @@ impl Config {
             _ => None,
         }
     }
-}
 
-/// Whether device number `device` of the configuration can be what it says, without touching the
-/// field. Reads files.
-///
-/// # Errors
-/// When it cannot.
-pub fn check(config: &Config, points: &Arc<Points>, device: usize) -> Result<(), OpenError> {
-    match config {
-        Config::Sim(config) => sim::Sim::open(config, points, device).map(drop),
-        Config::File(config) => file::Files::plan(config, points, device).map(drop),
-        Config::Gpio(config) => gpio::Board::plan(config, points, device).map(drop),
-        Config::Modbus(config) => modbus::Client::plan(config, points, device).map(drop),
-        Config::ModbusServer(config) => {
-            let (_, exports) = export::exports();
-            modbus_server::Server::plan(config, points, device, &exports).map(drop)
-        }
-        Config::Mqtt(config) => {
-            mqtt::Mqtt::plan(config, points, device, &export::exports().1).map(drop)
+    /// The files that its plan reads.
+    fn files(&self) -> Vec<Named> {
+        match self {
+            Self::Sim(config) => config.files(),
+            Self::Mqtt(config) => config.files(),
+            Self::File(_) | Self::Gpio(_) | Self::Modbus(_) | Self::ModbusServer(_) => Vec::new(),
         }
     }
 }
 
-/// Builds the driver for device number `device` of the configuration, which from then on works on
-/// its wire. Not for the scan.
-///
-/// # Errors
-/// When the device cannot be what its configuration says, or the system has no thread to give.
-/// That a device does not answer is no error: it may later.
-pub fn open(
-    config: &Config,
-    points: &Arc<Points>,
-    device: usize,
-    exports: &Exports,
-) -> Result<Box<dyn Driver>, OpenError> {
-    let link = match config {
-        Config::Sim(config) => return Ok(Box::new(sim::Sim::open(config, points, device)?)),
-        Config::File(config) => {
-            let files = file::Files::plan(config, points, device)?;
-            Link::start(points, device, files.freshness(), files)
-        }
-        Config::Gpio(config) => {
-            let board = gpio::Board::plan(config, points, device)?;
-            Link::start(points, device, board.freshness(), board)
-        }
-        Config::Modbus(config) => {
-            let client = modbus::Client::plan(config, points, device)?;
-            let known = client.freshness();
-            let limits = |id| known.get(&id).copied().unwrap_or_default();
-            Link::start_with(points, device, limits, client)
-        }
-        Config::ModbusServer(config) => {
-            let server = modbus_server::Server::plan(config, points, device, exports)?;
-            let limits: HashMap<_, _> =
-                points.iter().map(|(id, _)| (id, server.freshness(id))).collect();
-            Link::start_with(points, device, |id| limits[&id], server)
-        }
-        Config::Mqtt(config) => {
-            let mqtt = mqtt::Mqtt::plan(config, points, device, exports)?;
-            Link::start(points, device, mqtt.freshness(), mqtt)
-        }
-    };
-    let failed = |error| OpenError::new("driver", format!("{error}"), "threads and descriptors");
-    Ok(Box::new(link.map_err(failed)?))
-}
+/// A file that a device's configuration names: by which key, and where.
+type Named = (&'static str, PathBuf);
 
 /// Why a device cannot be opened. The name of the device and its file are added by whoever reports
 /// it.

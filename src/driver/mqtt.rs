@@ -21,7 +21,8 @@
 //! outputs of this device there are none. A command is an input whose value ends: after `expires`
 //! the point is bad, with what follows from its `on_bad`. When a value is said is in
 //! `mqtt/publish.rs`, how long a command counts in `mqtt/command.rs`, and how a connection begins
-//! and ends in `mqtt/session.rs`. Over the same session `mqtt/sparkplug.rs` speaks Sparkplug B.
+//! and ends in `mqtt/session.rs`, and what proves who we are in `mqtt/credential.rs`. Over the same
+//! session `mqtt/sparkplug.rs` speaks Sparkplug B.
 //!
 //! There is no QoS 2: values are levels, of which the newest counts, and twice the same does no
 //! harm. There is no history of what nobody heard. The library is that fork of rumqttc which is
@@ -31,6 +32,7 @@
 mod broker;
 mod command;
 mod config;
+mod credential;
 mod dial;
 mod line;
 mod loss;
@@ -42,13 +44,15 @@ mod session;
 pub mod sparkplug;
 
 use rumqttc::QoS;
+use tokio::task::JoinHandle;
 
 use super::export::Exports;
-use super::{OpenError, Part};
+use super::{Named, OpenError, Part};
 use crate::image::{Freshness, Points};
 use broker::Broker;
 use command::Commands;
 pub use config::{At, Config, Message, Publication};
+use credential::Credentials;
 use line::Ledger;
 pub use publish::Text;
 use pulse::Pulse;
@@ -60,6 +64,10 @@ pub(super) struct Mqtt {
     /// The device's.
     name: String,
     broker: Broker,
+    /// A reading of the broker's files that is under way, one at most: it may never end.
+    reading: Option<JoinHandle<Result<Credentials, OpenError>>>,
+    /// Those files.
+    files: Vec<Named>,
     dialect: Box<dyn Dialect>,
     commands: Commands,
     exports: Exports,
@@ -91,6 +99,8 @@ impl Mqtt {
         Ok(Self {
             name: points.devices().get(device).cloned().unwrap_or_default(),
             broker,
+            reading: None,
+            files: config.files(),
             dialect,
             commands: Commands::new(commands),
             exports: exports.clone(),

@@ -16,7 +16,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::file;
 
@@ -41,8 +41,16 @@ const MAX_WAITING: usize = 1024;
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 /// What the thread gets at the end to write what is queued. Longer than a slow card takes to sync,
-/// and a part of the 5 s in which a stop is over (`daemon/retain.rs` has the sum).
+/// and a part of what the process has for its way to the end (`daemon/stop.rs`).
 const FAREWELL_TIME: Duration = Duration::from_secs(1);
+
+/// A write that takes longer gives no answer: longer than a card that is wearing out takes, and no
+/// longer than people wait without a word.
+const STALLED: Duration = Duration::from_secs(5);
+
+/// When the write that is under way began. The thread writes it, whoever looks after the journal
+/// reads it.
+type Began = Arc<Mutex<Option<Instant>>>;
 
 /// Why lines are not written at present. The thread and whoever hands it lines write it, the
 /// daemon reads it.
@@ -53,6 +61,9 @@ type Trouble = Arc<Mutex<Option<String>>>;
 pub(super) struct Pen {
     lines: Option<SyncSender<Vec<u8>>>,
     trouble: Trouble,
+    began: Began,
+    /// Whose disk it is.
+    folder: PathBuf,
     /// Nothing is ever sent: the thread's end closes it.
     ended: Receiver<()>,
 }
@@ -64,6 +75,16 @@ impl Pen {
         if lines.try_send(line).is_err() {
             let why = "the disk does not keep up; receipts are lost";
             change(&self.trouble, Some(why.into()));
+        }
+    }
+
+    /// Takes note of a write that gets no answer. The thread cannot, which waits for it.
+    pub(super) fn look(&self) {
+        // Held until it is noted: a write that ends now takes it back afterwards.
+        let began = self.began.lock().unwrap_or_else(PoisonError::into_inner);
+        if began.is_some_and(|began| began.elapsed() > STALLED) && self.trouble().is_none() {
+            let why = format!("{}: no answer for {STALLED:?}", self.folder.display());
+            change(&self.trouble, Some(why));
         }
     }
 
@@ -89,18 +110,20 @@ pub(super) fn open(folder: &Path) -> io::Result<(Vec<u8>, Pen)> {
     text.append(&mut read(&folder.join(CURRENT))?);
     let (lines, inbox) = sync_channel(MAX_QUEUED);
     let (alive, ended) = sync_channel(0);
-    let trouble = Trouble::default();
+    let (trouble, began) = (Trouble::default(), Began::default());
     let mut writer = Writer {
         folder: folder.to_path_buf(),
         current: None,
         waiting: VecDeque::new(),
         trouble: Arc::clone(&trouble),
+        began: Arc::clone(&began),
     };
+    let folder = folder.to_path_buf();
     std::thread::Builder::new().name("journal".into()).spawn(move || {
         writer.work(&inbox);
         drop::<SyncSender<()>>(alive);
     })?;
-    Ok((text, Pen { lines: Some(lines), trouble, ended }))
+    Ok((text, Pen { lines: Some(lines), trouble, began, folder, ended }))
 }
 
 fn make(folder: &Path) -> io::Result<()> {
@@ -142,6 +165,7 @@ struct Writer {
     /// Lines that are not written yet.
     waiting: VecDeque<Vec<u8>>,
     trouble: Trouble,
+    began: Began,
 }
 
 impl Writer {
@@ -160,7 +184,9 @@ impl Writer {
                 self.waiting.push_back(line);
             }
             if !self.waiting.is_empty() {
+                self.begins(Some(Instant::now()));
                 let why = self.write().err();
+                self.begins(None);
                 let folder = self.folder.display();
                 change(&self.trouble, why.map(|error| format!("{folder}: {error}")));
             }
@@ -168,6 +194,10 @@ impl Writer {
                 return;
             }
         }
+    }
+
+    fn begins(&self, now: Option<Instant>) {
+        *self.began.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
     /// Writes what waits; the rest stays when it fails.

@@ -29,10 +29,16 @@ impl Socket {
     /// # Errors
     /// When nobody reads there.
     pub(super) fn open() -> io::Result<Self> {
-        let socket = Self(UnixDatagram::unbound()?);
+        let socket = UnixDatagram::unbound()?;
+        // No start waits for a journald that does not read; it is there all the same.
+        socket.set_nonblocking(true)?;
         // An empty one is ignored.
-        socket.0.send_to(&[], Path::new(SOCKET))?;
-        Ok(socket)
+        match socket.send_to(&[], Path::new(SOCKET)) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            _ => {}
+        }
+        socket.set_nonblocking(false)?;
+        Ok(Self(socket))
     }
 }
 

@@ -4,13 +4,13 @@
 //! Whatever parses or compiles a module is hostile ground: a valid file of a few megabytes can cost
 //! gigabytes and minutes. So this program starts itself again with a hidden verb, sends the module
 //! to that child, and takes either an artifact or a refusal back. The daemon itself never looks
-//! into a module. What a module must be is in `check.rs`, what the child takes away from itself in
-//! `compile/confined.rs`.
+//! into a module. What a module must be is in `check.rs`, how the child is started in
+//! `compile/worker.rs`, what it takes away from itself in `compile/confined.rs`.
 
 use std::io::{self, Read, Write};
 use std::num::NonZero;
 use std::path::PathBuf;
-use std::process::{ExitCode, ExitStatus, Stdio};
+use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +20,10 @@ use wasmer::sys::{CompilerConfig, Cranelift, EngineBuilder, Features, Singlepass
 
 mod artifact;
 mod confined;
+mod worker;
 
 pub use artifact::Artifact;
+use worker::Worker;
 
 use super::cache::Cache;
 use super::check::{self, Report};
@@ -193,14 +195,7 @@ impl Workshop {
         job: Job,
         module: &[u8],
     ) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
-        let mut child = tokio::process::Command::new(&self.program)
-            .arg(WORKER_VERB)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .env_clear()
-            .kill_on_drop(true)
-            .spawn()?;
+        let Worker { mut child, parent: _parent } = Worker::start(&self.program).await?;
         let mut head = serde_json::to_vec(&job).expect("a job is plain numbers");
         head.push(b'\n');
         let mut stdin = child.stdin.take().expect("it was asked for above");

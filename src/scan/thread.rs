@@ -24,6 +24,7 @@ use super::stats::What;
 use super::{Ends, Scan, failure};
 use crate::clock::{Clock, MonotonicClock, nanos};
 use crate::driver::Driver;
+use crate::patience;
 use crate::plugin::stop::Timekeeper;
 use crate::plugin::world::World;
 
@@ -33,6 +34,10 @@ pub const EXIT_PANIC: i32 = 70;
 /// How long a scan that fails waits for its devices to take their safe outputs. The restart, which
 /// waits for this, writes them again.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How long whoever ends the scan waits for its thread: for the end of a cycle, and for devices
+/// that leave, of which each has 1.5 s at the same time.
+const LEAVING: Duration = Duration::from_secs(2);
 
 /// How the scan is paced and scheduled: the `[scan]` section.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +67,7 @@ pub struct Cargo {
 }
 
 /// A running scan. Dropping it ends the thread after the current cycle, without making anything
-/// safe: that is what [`super::Order::Halt`] is for.
+/// safe: that is what [`super::Order::Halt`] is for. It is waited for until [`LEAVING`].
 #[derive(Debug)]
 pub struct Running {
     end: Arc<AtomicBool>,
@@ -146,8 +151,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.end.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // A panic has ended the process already.
-            let _ = thread.join();
+            patience::join(thread, LEAVING);
         }
     }
 }

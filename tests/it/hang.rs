@@ -4,6 +4,11 @@
 //!
 //! Files are in `hang/file.rs`, the log is in `hang/log.rs`, systemd's side in `hang/manager.rs`.
 
+mod binary;
+mod device;
+mod disk;
+mod drain;
+mod end;
 mod file;
 mod log;
 mod manager;

@@ -1,10 +1,10 @@
 //! The configuration file on its disk: read again when somebody asks for it, watched for changes.
 //!
 //! Both may take as long as a file system takes to answer, so threads of their own do it, one
-//! reading at a time. What becomes of what was read is in `reload.rs`.
+//! reading at a time. A reading brings everything that has to be read for a reload, also what the
+//! plans of new devices read (`reload/field.rs`). What becomes of it is in `reload.rs`.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::oneshot::error::TryRecvError;
@@ -13,9 +13,10 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::Cause;
-use crate::config::{self, Config};
+use super::field::Planned;
+use crate::config::{self, Change, Config};
 use crate::daemon::Event;
-use crate::image::Points;
+use crate::driver::export::Exports;
 use crate::patience::{self, PATIENCE};
 use crate::stamp::Stamp;
 
@@ -30,15 +31,28 @@ pub(super) struct Reading {
 }
 
 /// The state of the file, and what it says or why that is not to be had.
-pub(super) type Read = (Option<Stamp>, Result<Config, String>);
+pub(super) type Read = (Option<Stamp>, Result<New, String>);
+
+/// What the file says.
+#[derive(Debug)]
+pub(super) struct New {
+    pub(super) config: Config,
+    /// How that differs from what is in force.
+    pub(super) changes: Vec<Change>,
+    /// Its devices, if there are others than before and they shall be taken over.
+    pub(super) field: Option<Planned>,
+}
 
 impl Reading {
-    /// Begins it while `before` is in force. It has an end, whatever becomes of the file.
-    pub(super) fn begin(cause: Cause, before: &Config) -> Self {
-        let (points, path) = (Arc::clone(&before.points), before.path.clone());
+    /// Begins it while `before` is in force. Each of its steps ends within [`PATIENCE`], whatever
+    /// becomes of the files: to look at the configuration, to read it, to check its devices, and to
+    /// plan those that are new.
+    pub(super) fn begin(cause: Cause, before: &Config, exports: &Exports) -> Self {
+        let (before, exports) = (before.clone(), exports.clone());
+        let is_taken_over = !matches!(cause, Cause::Comparison(_));
         let (done, end) = oneshot::channel();
         // Nobody waits any more only when the daemon has stopped.
-        spawn_blocking(move || drop(done.send(read(&points, &path))));
+        spawn_blocking(move || drop(done.send(read(&before, is_taken_over.then_some(&exports)))));
         Self { cause, end }
     }
 
@@ -55,15 +69,22 @@ impl Reading {
     }
 }
 
-fn read(points: &Points, path: &Path) -> Read {
-    let file = path.to_path_buf();
+/// Devices are planned if there is something for them to show.
+fn read(before: &Config, exports: Option<&Exports>) -> Read {
+    let file = before.path.clone();
     match patience::wait(PATIENCE, move || Ok(Stamp::of(&file))) {
-        Ok(stamp) => {
-            let new = config::load_after(points, path);
-            (stamp, new.map_err(|problems| problems.to_string()))
-        }
-        Err(error) => (None, Err(format!("{}: {error}", path.display()))),
+        Ok(stamp) => (stamp, read_new(before, exports)),
+        Err(error) => (None, Err(format!("{}: {error}", before.path.display()))),
     }
+}
+
+fn read_new(before: &Config, exports: Option<&Exports>) -> Result<New, String> {
+    let config = config::load_after(&before.points, &before.path);
+    let config = config.map_err(|problems| problems.to_string())?;
+    let changes = config::changes(before, &config);
+    let plan = |exports| Planned::plan(before, &config, &changes, exports);
+    let field = exports.map_or(Ok(None), plan)?;
+    Ok(New { config, changes, field })
 }
 
 /// Tells the daemon whenever the file is another than `seen` and has settled. An editor that writes

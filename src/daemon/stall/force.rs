@@ -19,8 +19,9 @@ use crate::scan::position::Position;
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What the loop has for its way to the end: half a second for devices, two for the journal, and as
-/// much again.
+/// What the loop has for its way to the end when the scan stands: half a second for devices, two
+/// for the journal, and as much again. At an orderly stop it is what follows the safe outputs
+/// (`stop.rs`), and a second more.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Ends the process when the loop does not.

@@ -1,21 +1,16 @@
 //! Where the broker is, who we are to it, and what it may do to us: the options of a connection.
 //!
 //! Files are read when the configuration is checked, so that a mistake has a line, and again for
-//! each connection, so that renewed certificates and passwords count from the next one on.
+//! each connection, so that renewed certificates and passwords count from the next one on. They
+//! are read in `mqtt/credential.rs`.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::{ConnectProperties, LastWill, MqttOptions, TlsConfiguration};
+use rumqttc::{ConnectProperties, LastWill, MqttOptions};
 use rumqttc::{IncomingPacketSizeLimit, Transport};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
 
+use super::credential::{Credentials, Files};
 use super::{Config, dial};
 use crate::driver::OpenError;
 
@@ -36,29 +31,16 @@ const MAX_PACKET: u32 = 64 << 10;
 /// before the newest.
 const MAX_UNDER_WAY: u16 = 32;
 
-/// Bytes that are read of a certificate, a key or a password: all authorities of the world in one
-/// file have less. What is cut there is no whole certificate and is refused.
-const MOST_PEM_BYTES: u64 = 4 << 20;
-
 /// Where the broker is, and who we are.
 #[derive(Debug)]
 pub(super) struct Broker {
     host: String,
     port: u16,
-    tls: Option<TlsFiles>,
+    pub(super) files: Files,
     client_id: String,
     username: Option<String>,
-    password_file: Option<PathBuf>,
     pub(super) keep_alive: Duration,
     pub(super) connect_timeout: Duration,
-}
-
-/// Files in PEM.
-#[derive(Debug)]
-struct TlsFiles {
-    ca: PathBuf,
-    /// Our certificate and its key.
-    client: Option<(PathBuf, PathBuf)>,
 }
 
 impl Broker {
@@ -87,20 +69,19 @@ impl Broker {
         let broker = Self {
             host,
             port,
-            tls: TlsFiles::plan(config, is_secure)?,
+            files: Files::plan(config, is_secure)?,
             client_id: config.client_id.clone(),
             username: config.username.clone(),
-            password_file: config.password_file.clone(),
             keep_alive: config.keep_alive,
             connect_timeout: config.connect_timeout,
         };
-        broker.options(None).map(|_| broker)
+        broker.files.read().map(|_| broker)
     }
 
     /// For one connection, with what the broker is to say for us when that is lost.
     ///
     /// Nothing outlives it: commands that were sent while we were away are no commands.
-    pub(super) fn options(&self, will: Option<LastWill>) -> Result<MqttOptions, OpenError> {
+    pub(super) fn options(&self, given: Credentials, will: Option<LastWill>) -> MqttOptions {
         let broker = rumqttc::Broker::tcp(self.host.clone(), self.port);
         let mut options = MqttOptions::new(self.client_id.clone(), broker);
         let (host, port, limit) = (self.host.clone(), self.port, self.connect_timeout);
@@ -119,24 +100,18 @@ impl Broker {
             .set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(MAX_PACKET))
             .set_outgoing_inflight_upper_limit(MAX_UNDER_WAY);
         if let Some(name) = &self.username {
-            match &self.password_file {
-                Some(file) => {
-                    let text = read("password_file", file)?;
-                    let line = text.split(|byte| b"\r\n".contains(byte)).next();
-                    options.set_credentials(name.clone(), line.unwrap_or_default().to_vec());
-                }
-                None => {
-                    options.set_username(name.clone());
-                }
-            }
+            match given.password {
+                Some(password) => options.set_credentials(name.clone(), password),
+                None => options.set_username(name.clone()),
+            };
         }
-        if let Some(tls) = &self.tls {
-            options.set_transport(Transport::tls_with_config(tls.read()?));
+        if let Some(tls) = given.tls {
+            options.set_transport(Transport::tls_with_config(tls));
         }
         if let Some(will) = will {
             options.set_last_will(will);
         }
-        Ok(options)
+        options
     }
 }
 
@@ -165,80 +140,6 @@ fn address(text: &str) -> Option<(bool, String, u16)> {
     };
     let is_name = |c: char| c.is_alphanumeric() || "-._:%".contains(c);
     (!host.is_empty() && host.chars().all(is_name)).then(|| (is_secure, host.to_owned(), port))
-}
-
-fn read(key: &str, file: &Path) -> Result<Vec<u8>, OpenError> {
-    let wanted = "a file that can be read";
-    let found = |error| OpenError::new(key, format!("{}: {error}", file.display()), wanted);
-    let mut bytes = Vec::new();
-    let read = File::open(file).and_then(|file| file.take(MOST_PEM_BYTES).read_to_end(&mut bytes));
-    read.map(|_| bytes).map_err(found)
-}
-
-impl TlsFiles {
-    fn plan(config: &Config, is_secure: bool) -> Result<Option<Self>, OpenError> {
-        let files = [("ca", &config.ca), ("cert", &config.cert), ("key", &config.key)];
-        if !is_secure {
-            return match files.iter().find(|(_, file)| file.is_some()) {
-                Some((key, _)) => {
-                    Err(OpenError::new(*key, "a file", "nothing, or mqtts:// in `connect`"))
-                }
-                None => Ok(None),
-            };
-        }
-        let wanted =
-            "the certificates of whom to believe, such as /etc/ssl/certs/ca-certificates.crt";
-        let ca = config.ca.clone().ok_or_else(|| OpenError::new("ca", "nothing", wanted))?;
-        let client = match (&config.cert, &config.key) {
-            (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
-            (None, None) => None,
-            (None, Some(_)) => {
-                return Err(OpenError::new("cert", "nothing", "the certificate to the key"));
-            }
-            (Some(_), None) => {
-                return Err(OpenError::new("key", "nothing", "the key to the certificate"));
-            }
-        };
-        Ok(Some(Self { ca, client }))
-    }
-
-    fn read(&self) -> Result<TlsConfiguration, OpenError> {
-        let mut roots = RootCertStore::empty();
-        for cert in certificates("ca", &self.ca)? {
-            let wanted = "certificates of authorities";
-            let found = |error| format!("{}: {error}", self.ca.display());
-            roots.add(cert).map_err(|error| OpenError::new("ca", found(error), wanted))?;
-        }
-        // Named, because a process may have several and then no default.
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("ring knows the versions that are safe")
-            .with_root_certificates(roots);
-        let Some((cert, key_file)) = &self.client else {
-            return Ok(TlsConfiguration::Rustls(Arc::new(builder.with_no_client_auth())));
-        };
-        let wrong = |error: String| {
-            let found = format!("{}: {error}", key_file.display());
-            OpenError::new("key", found, "the private key to `cert`, in PEM, without a password")
-        };
-        let key = PrivateKeyDer::from_pem_slice(&read("key", key_file)?);
-        let key = key.map_err(|error| wrong(error.to_string()))?;
-        let config = builder.with_client_auth_cert(certificates("cert", cert)?, key);
-        let config = config.map_err(|error| wrong(error.to_string()))?;
-        Ok(TlsConfiguration::Rustls(Arc::new(config)))
-    }
-}
-
-/// All certificates of a file, of which there is at least one.
-fn certificates(key: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, OpenError> {
-    let wrong = |error: &str| {
-        OpenError::new(key, format!("{}: {error}", file.display()), "certificates in PEM")
-    };
-    let text = read(key, file)?;
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let all = all.map_err(|error| wrong(&error.to_string()))?;
-    if all.is_empty() { Err(wrong("no certificate")) } else { Ok(all) }
 }
 
 #[cfg(test)]

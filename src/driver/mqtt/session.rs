@@ -17,6 +17,7 @@
 //! same future is waited for until it is done, whatever else happens meanwhile.
 
 use std::borrow::Cow;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,16 +25,19 @@ use std::time::Duration;
 use rumqttc::{AsyncClient, ConnAck, Event, EventLoop, LastWill, Packet, Publish, SubAck};
 use rumqttc::{Outgoing, SubscribeFilterInput, SubscribeReasonCode};
 use tokio::select;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::Mqtt;
 use super::command::Commands;
+use super::credential::Credentials;
 use super::line::{Line, QUEUE};
 use super::loss::Loss;
 use super::pulse::{Due, Pulse};
 use crate::driver::export::{Export, Exports};
 use crate::driver::link::{Serve, Side};
-use crate::driver::{Fault, Part};
+use crate::driver::{Fault, OpenError, Part, no_answer};
+use crate::patience::{self, PATIENCE};
 
 /// The first rest between two connections, and the longest.
 const REST: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(30)];
@@ -148,10 +152,11 @@ impl Serve for Mqtt {
 impl Mqtt {
     /// One connection, from its first packet to its end.
     async fn connection(&mut self, side: &mut Side) -> Loss {
-        let options = match self.broker.options(self.dialect.will()) {
-            Ok(options) => options,
+        let credentials = match self.credentials().await {
+            Ok(credentials) => credentials,
             Err(error) => return Loss::new(error.to_string(), false),
         };
+        let options = self.broker.options(credentials, self.dialect.will());
         self.pulse = None;
         let (client, events) = AsyncClient::builder(options).capacity(QUEUE).build();
         let mut step = pin!(step(Box::new(events)));
@@ -186,6 +191,20 @@ impl Mqtt {
                 _ = shows.tick() => self.show(side),
             }
         }
+    }
+
+    /// Reads the broker's files, on a thread that may wait for them. A reading that takes too long
+    /// is waited for again by the next connection.
+    async fn credentials(&mut self) -> Result<Credentials, OpenError> {
+        let files = &self.broker.files;
+        let reading = self.reading.get_or_insert_with(|| {
+            let files = files.clone();
+            spawn_blocking(move || files.read())
+        });
+        let read = timeout(PATIENCE, reading).await;
+        let read = read.map_err(|_| no_answer(&self.files, &patience::no_answer(PATIENCE)))?;
+        self.reading = None;
+        read.unwrap_or_else(|panic| Err(no_answer(&self.files, &io::Error::other(panic))))
     }
 
     /// Asks a silent broker for a word, or gives it up.

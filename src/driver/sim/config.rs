@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::driver::{Injection, duration};
+use crate::driver::{Injection, Named, duration};
 use crate::image::Value;
 
 /// A simulated device. Inputs that nothing here drives keep what the operator sets.
@@ -33,6 +33,13 @@ pub struct Config {
     pub fault: Option<Plan>,
     /// First values of inputs that nothing drives; without an entry 0 or false.
     pub initial: BTreeMap<String, Value>,
+}
+
+impl Config {
+    /// The files that it names.
+    pub(in crate::driver) fn files(&self) -> Vec<Named> {
+        self.script.iter().map(|script| ("script.file", script.file.clone())).collect()
+    }
 }
 
 /// A tank with an inflow valve, a drain that is always open, and a level sensor.

@@ -13,14 +13,13 @@
 //! later than 0, the last row holds until then. The file is read and checked once, when the device
 //! is opened.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
 use super::config;
 use super::wiring::Wiring;
 use crate::driver::OpenError;
+use crate::file;
 use crate::image::{Kind, Point, PointId, Points, Value};
 
 /// The largest file: a row a second for a day with a dozen points has 5 MB.
@@ -84,13 +83,8 @@ impl Script {
 
 /// The whole file, if it is not too large.
 fn text(file: &Path) -> Result<String, String> {
-    let open = File::open(file).map_err(|error| error.to_string())?;
-    let mut text = String::new();
-    let read = open.take(MAX_BYTES + 1).read_to_string(&mut text);
-    match read.map_err(|error| error.to_string())? as u64 {
-        bytes if bytes > MAX_BYTES => Err("the file is larger".into()),
-        _ => Ok(text),
-    }
+    let bytes = file::read_present(file, MAX_BYTES).map_err(|error| error.to_string())?;
+    String::from_utf8(bytes).map_err(|error| format!("no text: {error}"))
 }
 
 /// Line, what was found there, what is wanted.
@@ -315,9 +309,9 @@ mod tests {
         let error = Script::open(&config, &points, &mut Wiring::new(&points, 0)).unwrap_err();
         assert_eq!(error.place, format!("{}:2", file.display()));
 
-        let large = File::create(&file).unwrap();
+        let large = std::fs::File::create(&file).unwrap();
         large.set_len(MAX_BYTES + 1).unwrap();
         let error = Script::open(&config, &points, &mut Wiring::new(&points, 0)).unwrap_err();
-        assert_eq!(error.found, "the file is larger");
+        assert_eq!(error.found, format!("it has more than {MAX_BYTES} bytes"));
     }
 }

@@ -124,10 +124,11 @@ mod tests {
         /// `toml` is refused with `expected`.
         fn check(toml: &str, expected: &str) {
             let config = toml::from_str(&format!("driver = \"sim\"\n{toml}")).unwrap();
-            let message = match crate::driver::check(&config, &points(), 0) {
-                Ok(_) => panic!("accepted: {toml}"),
-                Err(error) => error.to_string(),
-            };
+            let message =
+                match crate::driver::check(&config, &points(), 0, crate::patience::PATIENCE) {
+                    Ok(_) => panic!("accepted: {toml}"),
+                    Err(error) => error.to_string(),
+                };
             assert!(message.contains(expected), "{toml}\nsays: {message}\nnot: {expected}");
         }
         let tank = |from: &str, to: &str| TANK.replace(from, to);

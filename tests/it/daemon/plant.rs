@@ -97,7 +97,17 @@ impl Plant {
 
     /// Puts a share in the place of a folder, with what that has. Needs the right to mount.
     pub fn share(&mut self, folder: PathBuf) -> Share {
-        let server = Server::start(folder);
+        self.share_with(folder, "")
+    }
+
+    /// The same, but what was read of its files stays in memory: a program that runs from there
+    /// finds its code. It is opened there nevertheless.
+    pub fn share_cached(&mut self, folder: PathBuf) -> Share {
+        self.share_with(folder, ",kernel_cache")
+    }
+
+    fn share_with(&mut self, folder: PathBuf, option: &str) -> Share {
+        let server = Server::start(folder, option);
         let share = server.share();
         self.shares.push(server);
         share

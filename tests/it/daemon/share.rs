@@ -21,13 +21,14 @@ pub struct Server {
 pub struct Share(Pid);
 
 impl Server {
-    /// In the place of `folder`, with what that has. Needs the right to mount.
-    pub fn start(folder: PathBuf) -> Self {
+    /// In the place of `folder`, with what that has, and with this option of FUSE. Needs the right
+    /// to mount.
+    pub fn start(folder: PathBuf, option: &str) -> Self {
         fs::create_dir_all(&folder).unwrap();
         let device = || fs::metadata(&folder).map(|it| it.dev());
         let before = device().unwrap();
         let mut bindfs = Command::new("bindfs");
-        bindfs.args(["-f", "-o", "nonempty"]).args([&folder, &folder]);
+        bindfs.args(["-f", "-o", &format!("nonempty{option}")]).args([&folder, &folder]);
         let child = bindfs.stdin(Stdio::null()).spawn().unwrap();
         wait("the share is mounted", LIMIT, || (device().ok()? != before).then_some(()));
         Self { child, folder }

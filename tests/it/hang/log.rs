@@ -48,14 +48,14 @@ const BESIDE: &str = r#"
 "#;
 
 /// The daemon, for which this socket is the journal's. Needs the right to mount.
-fn beside(socket: &std::path::Path) -> Command {
+pub fn beside(socket: &std::path::Path) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-ec", BESIDE]).arg(socket);
     command.arg(env!("CARGO_BIN_EXE_camshaft"));
     command
 }
 
-fn journal_of(plant: &Plant) -> UnixDatagram {
+pub fn journal_of(plant: &Plant) -> UnixDatagram {
     let text = fs::read_to_string(plant.path("camshaft.toml")).unwrap();
     let text = text.replace("format = \"json\"", "format = \"journal\"");
     fs::write(plant.path("camshaft.toml"), text).unwrap();

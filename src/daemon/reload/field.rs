@@ -1,0 +1,95 @@
+//! The devices of a new configuration: those that go on, and those that begin anew.
+//!
+//! They are planned on the thread that reads the configuration, because a plan may wait for files;
+//! the loop only starts what is planned. The scan takes all of them over at once
+//! (`scan/refit.rs`).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::task::spawn_blocking;
+
+use crate::config::{self, Change, Config, Device, Place};
+use crate::driver::export::Exports;
+use crate::driver::{self, Plan};
+use crate::image::Points;
+use crate::patience::PATIENCE;
+use crate::scan::{Field, Slot};
+
+/// All devices of a configuration that has others than the one before, in their order.
+#[derive(Debug)]
+pub(super) struct Planned {
+    points: Arc<Points>,
+    devices: Vec<Origin>,
+}
+
+/// Where a device comes from.
+#[derive(Debug)]
+enum Origin {
+    /// It goes on, and was at this place before.
+    Kept(usize),
+    /// It begins anew, under this name.
+    New(String, Plan),
+}
+
+impl Planned {
+    /// The devices of `new`, if there are others than before. All of them together have
+    /// [`PATIENCE`] to read their files.
+    ///
+    /// # Errors
+    /// When one cannot be what its configuration says, or its files give no answer.
+    pub(super) fn plan(
+        before: &Config,
+        new: &Config,
+        changes: &[Change],
+        exports: &Exports,
+    ) -> Result<Option<Self>, String> {
+        if !config::has_other_field(changes) {
+            return Ok(None);
+        }
+        let is_changed = |name: &str| {
+            let is_it = |place: &Place| matches!(place, Place::Device(device, _) if device == name);
+            changes.iter().any(|change| change.is_live() && is_it(&change.place))
+        };
+        let end = Instant::now() + PATIENCE;
+        let origin = |(index, device): (usize, &Device)| {
+            let place = before.devices.iter().position(|other| other.name == device.name);
+            if let Some(place) = place.filter(|_| !is_changed(&device.name)) {
+                return Ok(Origin::Kept(place));
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            let plan = driver::plan(&device.driver, &new.points, index, exports, left);
+            let plan = plan.map_err(|error| closed(&device.name, &error))?;
+            Ok(Origin::New(device.name.clone(), plan))
+        };
+        let devices = new.devices.iter().enumerate().map(origin).collect::<Result<_, String>>()?;
+        Ok(Some(Self { points: Arc::clone(&new.points), devices }))
+    }
+
+    /// Starts those that begin anew. Waits for nobody.
+    ///
+    /// # Errors
+    /// When the system has no thread to give; then none of them goes on.
+    pub(super) fn start(self) -> Result<Field, String> {
+        let mut devices = Vec::new();
+        for origin in self.devices {
+            let slot = match origin {
+                Origin::Kept(place) => Slot::Kept(place),
+                Origin::New(name, plan) => match plan.start() {
+                    Ok(driver) => Slot::Opened(driver),
+                    Err(error) => {
+                        // They may wait for what they have begun on their wires.
+                        spawn_blocking(move || drop(devices));
+                        return Err(closed(&name, &error));
+                    }
+                },
+            };
+            devices.push(slot);
+        }
+        Ok(Field { points: self.points, devices, gone: Vec::new() })
+    }
+}
+
+fn closed(device: &str, error: &driver::OpenError) -> String {
+    format!("device[{device}] does not open: {error}")
+}
