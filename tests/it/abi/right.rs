@@ -85,7 +85,7 @@ fn names_that_a_guest_invents_fill_neither_the_log_nor_its_allowance() {
         bench.limits.log_lines_per_s = 3;
         let played = bench.play_with(&script, only(&[])).unwrap();
         let said = played.said();
-        let told = |n: usize, of: &str| said[n].ends_with(&format!("(\"{of}\")"));
+        let told = |n: usize, of: &str| said[n].ends_with(&format!("({of:?})"));
         assert_eq!(said[0], "Info: A");
         assert!((0..32u8).all(|n| told(1 + usize::from(n), &char::from(b'A' + n).to_string())));
         let rest = ["OthersRefused { is_denial: true }", "Info: B", "Info: C"];

@@ -276,6 +276,6 @@ fn what_is_not_granted_is_denied() {
     assert_eq!(played.at(200), [9, 10, 1]);
     assert_eq!(played.at(300), [0; 16]);
     assert_eq!(bench.world().outputs[..16], *b"\0\0\0\0\0\0\0\0\x01\0\0\0abcd");
-    let denied = ["lamp", "valve", "scaled"].map(|name| format!("NotGranted({:?})", id(name)));
+    let denied = ["lamp", "valve", "scaled"].map(|name| format!("NotGranted({name:?})"));
     assert_eq!(played.said(), denied);
 }

@@ -2,7 +2,7 @@
 //!
 //! What the daemon makes of it is in `daemon.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,6 +112,8 @@ pub struct House {
     pub returned: u64,
     /// Instances whose settings changed while they sat in the scan or were on their way.
     pub reconfigured: Vec<Generation>,
+    /// Instances that were refused more kinds and names than are told apart.
+    pub full: BTreeSet<Generation>,
     pub events: Vec<String>,
     pub counts: BTreeMap<&'static str, u64>,
 }
@@ -146,6 +148,7 @@ impl House {
             memory: Memory::default(),
             returned: 0,
             reconfigured: Vec::new(),
+            full: BTreeSet::new(),
             events: Vec::new(),
             counts: BTreeMap::new(),
         };
