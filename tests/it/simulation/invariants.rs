@@ -86,7 +86,7 @@ pub fn cycle(house: &mut House) {
 
 /// The snapshot is what the shadow of the scan says.
 fn assert_it_is_the_model(house: &mut House, now: Duration) {
-    let House { rig, model, full, .. } = house;
+    let House { rig, model, .. } = house;
     let news = rig.reins.latest.read();
     let traps = news.programs.iter().filter_map(|fact| fact.trap.as_ref());
     let expected = model.down.iter().filter_map(|program| program.trap);
@@ -130,6 +130,13 @@ fn assert_it_is_the_model(house: &mut House, now: Duration) {
     for (fact, (device, fault)) in news.devices.iter().zip(&model.devices) {
         assert_eq!((fact.fault, fact.confirmed), (*fault, device.is_confirmed()));
     }
+    assert_log(house);
+}
+
+/// The log says what the model says.
+fn assert_log(house: &mut House) {
+    let House { rig, model, full, .. } = house;
+    let world = &model.world;
     let of = |seat: Seat| {
         let mut programs = model.seated.iter().chain(&model.down);
         programs.find(|program| program.seat == seat).map(|program| program.generation)
