@@ -29,7 +29,7 @@ mod quarantine;
 mod tests;
 
 pub use history::{OnQuarantine, RestartPolicy};
-pub use note::Note;
+pub use note::{Note, Released};
 use plugin::Plugin;
 use quarantine::Quarantine;
 
@@ -50,15 +50,6 @@ pub enum Want {
     Run,
     /// Run nothing, whatever the folder holds.
     Hold,
-}
-
-/// What a release has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Released {
-    /// The hold.
-    FromHold,
-    /// The quarantine, if there was one: it was not held.
-    Forgiven,
 }
 
 /// What is so, as the operator sees it. It is read off the levels at every look, so it cannot
