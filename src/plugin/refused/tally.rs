@@ -1,7 +1,7 @@
 //! The refused calls of one instance, counted by kind and name.
 //!
-//! The scan's thread counts, whoever shows a plugin reads. Nothing here waits, and nothing allocates
-//! but [`Tally::begin_anew`], which belongs to a cycle that takes over a configuration.
+//! The scan's thread counts, whoever shows a plugin reads. Nothing here waits, and nothing
+//! allocates but [`Tally::begin_anew`], which belongs to a cycle that takes over a configuration.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
