@@ -1,9 +1,8 @@
 //! The supervisor decides who may run.
 //!
 //! It is a pure function with a memory: levels go in (what the folder holds, what the operator
-//! wants, what the scan's newest snapshot says), orders come out. Seeing the same level twice
-//! changes nothing and a level that was never seen is not missed: generations tell instances
-//! apart.
+//! wants, what the scan's newest snapshot says), orders come out. The same level twice changes
+//! nothing and one that was never seen is not missed: generations tell instances apart.
 //!
 //! It deliberately reads no clock, touches no file and compiles nothing. It never waits for the
 //! scan: an order that has no visible effect is repeated after [`ORDER_REPEAT`]. A version that
@@ -29,7 +28,7 @@ mod quarantine;
 mod tests;
 
 pub use history::{OnQuarantine, RestartPolicy};
-pub use note::Note;
+pub use note::{Note, Released};
 use plugin::Plugin;
 use quarantine::Quarantine;
 
@@ -50,15 +49,6 @@ pub enum Want {
     Run,
     /// Run nothing, whatever the folder holds.
     Hold,
-}
-
-/// What a release has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Released {
-    /// The hold.
-    FromHold,
-    /// The quarantine, if there was one: it was not held.
-    Forgiven,
 }
 
 /// What is so, as the operator sees it. It is read off the levels at every look, so it cannot

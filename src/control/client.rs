@@ -3,8 +3,6 @@
 //! One connection for each request, every answer limited in size and time. What to do with answers
 //! is the caller's business; the interface is described in `mod.rs`.
 
-use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,11 +16,16 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::{
-    ChangeView, Code, DeployedBody, ErrorBody, Failure, ForceOrder, ForceView, PluginView,
-    PointView, Receipt, SetBody, StatusView, VarView, VersionView,
+    ChangeView, Code, DeployedBody, ErrorBody, ForceOrder, ForceView, PluginView, PointView,
+    Receipt, SetBody, StatusView, VarView, VersionView,
 };
 use crate::image::Value;
 use crate::journal::Entry;
+
+mod error;
+
+pub use error::Error;
+use error::{chain, is_cut_off};
 
 /// A little more than the server gives itself and the daemon together, so that its own message
 /// about a lack of time arrives.
@@ -35,59 +38,6 @@ const MAX_ANSWER_BYTES: usize = 16 << 20;
 #[derive(Debug, Clone)]
 pub struct Client {
     sockets: Vec<PathBuf>,
-}
-
-/// Why there is no answer, or not the one that was hoped for.
-#[derive(Debug)]
-pub enum Error {
-    /// Nobody answers on any of these sockets.
-    Unreachable(Vec<(PathBuf, io::Error)>),
-    /// The daemon says no.
-    Failed(Failure),
-    /// The connection on this socket has ended before there was an answer.
-    Ended(PathBuf),
-    /// Somebody answers, but not as this program does.
-    Strange(PathBuf, String),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable(tried) => {
-                write!(f, "no daemon can be reached")?;
-                for (path, why) in tried {
-                    write!(f, "\n  tried {}: {}", path.display(), words(why))?;
-                }
-                if tried.iter().any(|(_, why)| why.kind() == io::ErrorKind::PermissionDenied) {
-                    return write!(f, "\nBecome a member of the socket's group, or its user.");
-                }
-                write!(
-                    f,
-                    "\nStart one with `camshaft run config/camshaft.toml`, or name the socket of \
-                     one that runs with --socket PATH."
-                )
-            }
-            Self::Failed(failure) => failure.fmt(f),
-            Self::Ended(path) => write!(
-                f,
-                "the daemon has ended the connection on {} without an answer: it may have stopped, \
-                 and whether it did what was asked is not known",
-                path.display()
-            ),
-            Self::Strange(path, what) => write!(f, "strange answer on {}: {what}", path.display()),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-fn words(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "not there".into(),
-        io::ErrorKind::ConnectionRefused => "nobody listens".into(),
-        io::ErrorKind::PermissionDenied => "not allowed".into(),
-        _ => error.to_string(),
-    }
 }
 
 impl Client {
@@ -388,24 +338,6 @@ async fn converse(
         _ = connection => {}
     }
     answer.await
-}
-
-/// Whether the other side has left in the middle of an exchange.
-fn is_cut_off(error: &(dyn std::error::Error + 'static)) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    let is_end = |error: &(dyn std::error::Error + 'static)| {
-        let hyper = error.downcast_ref::<hyper::Error>();
-        let io = error.downcast_ref::<io::Error>().map(io::Error::kind);
-        hyper.is_some_and(hyper::Error::is_incomplete_message)
-            || matches!(io, Some(BrokenPipe | ConnectionReset | UnexpectedEof))
-    };
-    std::iter::successors(Some(error), |error| error.source()).any(is_end)
-}
-
-/// An error with its causes on one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// A name as part of a path: what is no letter or digit by its hexadecimal code.

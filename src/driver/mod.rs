@@ -283,6 +283,12 @@ impl Injection {
     /// What is wrong with it, and what this kind of failure expects.
     pub fn from_json(json: serde_json::Value) -> Result<Self, String> {
         let kind = json.get("kind").and_then(|kind| kind.as_str()).unwrap_or_default().to_owned();
+        // Serde lets any field pass beside a kind that has none.
+        let fields = json.as_object().into_iter().flat_map(|object| object.keys());
+        let field = fields.into_iter().find(|field| *field != "kind").cloned();
+        if let ("disconnect" | "freeze", Some(field)) = (&*kind, field) {
+            return Err(format!("unknown field `{field}`; {kind} expects nothing"));
+        }
         serde_json::from_value(json).map_err(|error| match &*kind {
             "slow" => format!("{error}; slow expects delay=TIME, such as delay=200ms"),
             "garbage" => format!("{error}; garbage expects nothing, or seed=NUMBER"),
@@ -316,7 +322,7 @@ mod tests {
         );
         check(
             json!({ "kind": "freeze", "for": "1s" }),
-            Err("unknown field `for`, there are no fields; freeze expects nothing"),
+            Err("unknown field `for`; freeze expects nothing"),
         );
         let kinds = "unknown variant `burn`, expected one of `disconnect`, `freeze`, `slow`, \
                      `garbage`, `hang`";

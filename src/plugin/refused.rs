@@ -1,19 +1,20 @@
 //! Refused calls: what a guest asked for in vain, told once and then counted, so that no code of
 //! the contract is silent.
 //!
-//! The scan's thread counts, whoever shows a plugin reads. There is an entry for each kind and name
-//! that was refused; the first call is also a line of the log, which `guest.rs` makes. Nothing in
-//! this file waits, and nothing allocates but [`Tally::begin_anew`], which belongs to a cycle that
-//! takes over a configuration, and the words, which are made elsewhere than on the scan.
+//! There is an entry for each kind and name that was refused, counted in `refused/tally.rs`; the
+//! first call is also a line of the log, which `guest.rs` makes. Nothing in this file waits, and
+//! nothing allocates but the words, which are made elsewhere than on the scan.
+
+mod tally;
 
 use std::mem::discriminant;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use super::abi::Code;
 use super::guest::Phase;
 use super::world::{Seat, Text};
 use crate::variable::{MAX_MADE, MAX_NAME_BYTES, MAX_VARIABLES, VariableKind};
+pub(super) use tally::Counted;
+pub use tally::{Others, Refusals, Tally};
 
 /// Kinds and names of one instance that are told apart, of denials and of other refusals: more than
 /// anybody reads. Calls beyond are counted together.
@@ -241,180 +242,10 @@ impl RefusedCall {
     }
 }
 
-/// The refused calls of one instance under the rights that it has. The scan's thread writes,
-/// anybody may read.
-#[derive(Debug, Default)]
-pub struct Tally {
-    denials: Table,
-    /// What is refused without keeping the program from anything. It has places of its own, so
-    /// that it takes none of a denial.
-    absences: Table,
-    /// What counts instead since the program has had other rights.
-    next: OnceLock<Arc<Self>>,
-}
-
-/// Refused calls of one sort.
-#[derive(Debug, Default)]
-struct Table {
-    entries: [Entry; MAX_ENTRIES],
-    /// Refused calls for which there was no entry.
-    others: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct Entry {
-    /// Set once, by the first call.
-    what: OnceLock<RefusedCall>,
-    count: AtomicU64,
-    last_cycle: AtomicU64,
-    /// Whether the log has it.
-    is_told: AtomicBool,
-    /// Whether the same call was allowed since.
-    is_over: AtomicBool,
-}
-
-/// What there is to say about a refused call.
-#[derive(Debug)]
-pub(super) enum Counted {
-    /// It is the first of its kind and name.
-    First(RefusedCall),
-    /// It is the first that is not told apart from others.
-    Full,
-    /// Nothing: the like of it was told before.
-    Again,
-}
-
-/// One kind and name, with how often it was refused.
-#[derive(Debug, Clone)]
-pub struct Refusals {
-    /// The first call of this kind and name.
-    pub first: RefusedCall,
-    /// All of them.
-    pub count: u64,
-    /// The cycle of the last; 0 before the first poll.
-    pub last_cycle: u64,
-}
-
-/// Refused calls of more kinds and names than are told apart.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Others {
-    /// Those that keep the program from something.
-    pub denials: u64,
-    /// Those that do not.
-    pub absences: u64,
-}
-
-impl Entry {
-    /// What was refused, unless it is allowed now.
-    fn now(&self) -> Option<Refusals> {
-        let first = self.what.get().filter(|_| !self.is_over.load(Ordering::Relaxed))?.clone();
-        let count = self.count.load(Ordering::Relaxed);
-        Some(Refusals { first, count, last_cycle: self.last_cycle.load(Ordering::Relaxed) })
-    }
-
-    fn count(&self, what: &RefusedCall, cycle: u64) -> Counted {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        self.last_cycle.store(cycle, Ordering::Relaxed);
-        self.is_over.store(false, Ordering::Relaxed);
-        match self.is_told.swap(true, Ordering::Relaxed) {
-            true => Counted::Again,
-            false => Counted::First(what.clone()),
-        }
-    }
-}
-
-impl Table {
-    fn count(&self, (why, call, name): (Why, &'static str, &str), cycle: u64) -> Counted {
-        for entry in &self.entries {
-            let what = entry.what.get_or_init(|| {
-                let mut text = Text::default();
-                text.push(name.as_bytes());
-                RefusedCall { why, call, name: text }
-            });
-            if what.is(why, call, name) {
-                return entry.count(what, cycle);
-            }
-        }
-        match self.others.fetch_add(1, Ordering::Relaxed) {
-            0 => Counted::Full,
-            _ => Counted::Again,
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.entries[0].what.get().is_none()
-    }
-
-    /// What was refused before the first poll and will not be asked for again. It may be told once
-    /// more if it is.
-    fn of_the_start(&self) -> Self {
-        let table = Self::default();
-        let entries = self.entries.iter().filter_map(Entry::now);
-        let early = entries.filter(|entry| entry.last_cycle == 0);
-        for (entry, Refusals { first, count, .. }) in table.entries.iter().zip(early) {
-            // The table is new, so it is still empty.
-            let _ = entry.what.set(first);
-            entry.count.store(count, Ordering::Relaxed);
-        }
-        table
-    }
-}
-
-impl Tally {
-    /// Counts a refused call.
-    pub(super) fn count(&self, call: (Why, &'static str, &str), cycle: u64) -> Counted {
-        let table = if call.0.is_denial() { &self.denials } else { &self.absences };
-        table.count(call, cycle)
-    }
-
-    /// The program may do now what it was refused for this reason.
-    pub(super) fn end(&self, why: Why, name: &str) {
-        let mut entries =
-            self.denials.entries.iter().take_while(|entry| entry.what.get().is_some());
-        let found = entries.find(|entry| entry.what.get().is_some_and(|it| it.is(why, "", name)));
-        if let Some(entry) = found {
-            entry.is_over.store(true, Ordering::Relaxed);
-            entry.is_told.store(false, Ordering::Relaxed);
-        }
-    }
-
-    /// Other rights count from now on: gives what counts refused calls under these. What was
-    /// refused before the first poll stays, because the program does not ask for it again.
-    pub(super) fn begin_anew(&self) -> Option<Arc<Self>> {
-        if self.denials.is_empty() && self.absences.is_empty() {
-            return None;
-        }
-        let (denials, absences) = (self.denials.of_the_start(), self.absences.of_the_start());
-        let next =
-            self.next.get_or_init(|| Arc::new(Self { denials, absences, next: OnceLock::new() }));
-        Some(Arc::clone(next))
-    }
-
-    /// What counts now, if that is another.
-    pub fn newest(&self) -> Option<&Arc<Self>> {
-        let mut newest = self.next.get()?;
-        while let Some(next) = newest.next.get() {
-            newest = next;
-        }
-        Some(newest)
-    }
-
-    /// What was refused since the rights are what they are, denials first.
-    pub fn entries(&self) -> Vec<Refusals> {
-        let all = self.denials.entries.iter().chain(&self.absences.entries);
-        all.filter_map(Entry::now).collect()
-    }
-
-    /// Refused calls of more kinds and names than are told apart.
-    pub fn others(&self) -> Others {
-        let [denials, absences] =
-            [&self.denials, &self.absences].map(|table| table.others.load(Ordering::Relaxed));
-        Others { denials, absences }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     /// Counts a call of `f`; gives whether it is the first.

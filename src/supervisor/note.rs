@@ -9,6 +9,15 @@ use super::Version;
 use crate::plugin::{ModuleHash, Refusal};
 use crate::text::counted;
 
+/// What a release has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Released {
+    /// The hold.
+    FromHold,
+    /// The quarantine, if there was one: it was not held.
+    Forgiven,
+}
+
 /// What is worth a log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {

@@ -56,7 +56,7 @@ const NEIGHBOURS: [(&str, &str); 3] = [
 const UNSAFE: [&str; 3] = ["src/plugin/stop.rs", "src/plugin/stop/proof.rs", "src/plugin/wasm.rs"];
 
 /// Files that may name wasmer: to run modules, to compile them, and to check them.
-const WASMER: [&str; 20] = [
+const WASMER: [&str; 21] = [
     "src/plugin/bind.rs",
     "src/plugin/flag.rs",
     "src/plugin/frame.rs",
@@ -66,6 +66,7 @@ const WASMER: [&str; 20] = [
     "src/plugin/stretch.rs",
     "src/plugin/cache.rs",
     "src/plugin/check.rs",
+    "src/plugin/check/import.rs",
     "src/plugin/checkpoint.rs",
     "src/plugin/compile.rs",
     "src/plugin/compile/confined.rs",
