@@ -71,7 +71,12 @@ fn a_run_that_stands_still_is_ended() {
 fn a_file_without_an_end_is_read_up_to_the_limit() {
     let output = limited("-St 20", Path::new("/"), "check dev/zero");
     let limit = "the limit is 16777216 (plugins.module in the configuration)";
-    check(&output, 1, &format!("dev/zero: bad; it has 16777217 bytes\n  {limit}\n"), "");
+    check(
+        &output,
+        1,
+        &format!("dev/zero: bad with the default limits; it has 16777217 bytes\n  {limit}\n"),
+        "",
+    );
     let output = limited("-St 20", Path::new("/"), "replay dev/zero");
     let why = "error: dev/zero: no report has more than 50331648 bytes\n";
     check(&output, 1, "", why);

@@ -51,15 +51,23 @@ fn settings_that_find_the_queue_full_are_ordered_later() {
     // orders besides.
     let quiet = wat(r#"(module (func (export "poll")))"#);
     (1..MAX_PLUGINS).for_each(|n| drop(daemon.drop_in(&format!("p{n}"), &quiet)));
-    let is_full = || {
+    let order = |_| {
         let mut stream = UnixStream::connect(daemon.path("control.sock")).unwrap();
-        stream.set_read_timeout(Some(Duration::from_millis(2))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let body = "{\"value\":1}";
         let head =
             "PUT /v1/points/evil.input HTTP/1.1\r\nhost: camshaft\r\ncontent-length: 11\r\n\r\n";
         stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+        stream
+    };
+    // Several at one time: an answer takes longer than an order to its place in the queue.
+    let is_full = || {
+        let mut streams: Vec<_> = (0..16).map(order).collect();
         let mut answer = [0; 12];
-        stream.read_exact(&mut answer).is_ok() && answer.ends_with(b"503")
+        let mut is_refused = |stream: &mut UnixStream| {
+            stream.read_exact(&mut answer).is_ok() && answer.ends_with(b"503")
+        };
+        streams.iter_mut().any(&mut is_refused)
     };
     wait("a full queue", LIMIT, || is_full().then_some(()));
     daemon.kill(Signal::SIGHUP);
