@@ -67,7 +67,7 @@ pub struct Cargo {
 }
 
 /// A running scan. Dropping it ends the thread after the current cycle, without making anything
-/// safe: that is what [`super::Order::Halt`] is for. It is waited for until [`LEAVING`].
+/// safe: that is what [`super::Order::Halt`] is for. It is waited for until `LEAVING`.
 #[derive(Debug)]
 pub struct Running {
     end: Arc<AtomicBool>,

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use super::super::cache::{self, Cache};
 use super::super::note::Note;
 use super::super::{ModuleHash, Refusal};
@@ -16,6 +18,16 @@ use super::Workshop;
 /// How long the cache may take to answer. A disk that hangs must not keep a program from its
 /// restart: it is compiled once more.
 const MAX_CACHE_WAIT: Duration = Duration::from_secs(1);
+
+/// Threads that wait for the cache at once, to read and to write. Each that meets a disk which does
+/// not answer is lost until that does.
+const MAX_WAITING: usize = 32;
+
+/// See [`MAX_WAITING`]. The threads outlive whoever asked, so this belongs to the process.
+static READING: Semaphore = Semaphore::const_new(MAX_WAITING);
+
+/// See [`MAX_WAITING`].
+static WRITING: Semaphore = Semaphore::const_new(MAX_WAITING);
 
 /// A compiled module.
 #[derive(Debug, Clone)]
@@ -39,7 +51,14 @@ impl Artifact {
     /// The one with this key, of `most` bytes at most, if the cache has it and answers in time.
     async fn load(cache: &Cache, key: &str, most: u64) -> Option<Self> {
         let (cache, key, most) = (cache.clone(), key.to_owned(), most + MAX_TAIL);
-        let found = tokio::task::spawn_blocking(move || cache.load(&key, most));
+        let found = async {
+            let permit = READING.acquire().await;
+            let load = move || {
+                let _permit = permit;
+                cache.load(&key, most)
+            };
+            tokio::task::spawn_blocking(load).await
+        };
         let mut bytes = tokio::time::timeout(MAX_CACHE_WAIT, found).await.ok()?.ok()??;
         let notes = take_tail(&mut bytes)?;
         Some(Self { cached: true, stored: Arc::new(true.into()), ..Self::new(bytes, notes) })
@@ -50,7 +69,10 @@ impl Artifact {
     pub(super) fn store(&self, cache: Cache, key: String) {
         let (bytes, tail) = (Arc::clone(&self.bytes), tail(&self.notes));
         let stored = Arc::clone(&self.stored);
+        // A disk that gives no answer has enough threads that wait for it.
+        let Ok(permit) = WRITING.try_acquire() else { return };
         tokio::task::spawn_blocking(move || {
+            let _permit = permit;
             stored.store(cache.store(&key, &[&bytes, &tail]), Ordering::Relaxed);
         });
     }
