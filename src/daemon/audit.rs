@@ -185,7 +185,10 @@ impl Daemon {
 
     /// An order has an outcome: records it when its turn has come, and lets people hear it.
     pub(super) fn obeyed(&mut self, Obeyed { number, outcome }: Obeyed) {
-        self.audit.open.settle(number, outcome);
+        if let Some((answer, reply)) = self.audit.open.settle(number, outcome) {
+            // It was refused, and waits for nobody. Whoever asked may have left.
+            let _ = reply.send(answer);
+        }
         while let Some((draft, (answer, reply))) = self.audit.open.next() {
             self.record_order(draft, &answer);
             // Whoever asked may have left.
@@ -194,9 +197,10 @@ impl Daemon {
     }
 
     fn record_order(&mut self, mut draft: Draft, answer: &Reply) {
-        if !settle(&mut draft, answer) {
+        if !has_changed(draft.ordered.order, answer) {
             return;
         }
+        complete(&mut draft, answer);
         if draft.ordered.failed.is_none() {
             self.audit.open.carried_out(&draft);
             if let (Some(name), Some(hash)) = (&draft.plugin, draft.hash) {
@@ -262,10 +266,20 @@ impl Daemon {
     }
 }
 
-/// Completes an order with its outcome; whether it has changed anything.
-fn settle(draft: &mut Draft, answer: &Reply) -> bool {
-    use OrderKind as Kind;
-    let Ordered { order, details, failed, .. } = &mut draft.ordered;
+/// Whether an order with this answer has changed anything, if only half of what it should.
+fn has_changed(order: OrderKind, answer: &Reply) -> bool {
+    let code = answer.as_ref().err().map(|failure| failure.code);
+    match code {
+        None | Some(Code::Internal) => true,
+        // One that was given up on its way.
+        Some(Code::Busy) => matches!(order, OrderKind::RestartCold | OrderKind::ResetRetain),
+        Some(Code::Unknown | Code::Invalid | Code::Refused) => false,
+    }
+}
+
+/// Completes an order with its outcome.
+fn complete(draft: &mut Draft, answer: &Reply) {
+    let Ordered { details, failed, .. } = &mut draft.ordered;
     match answer {
         Ok(Response::Deployed { hash, .. }) => draft.hash = ModuleHash::from_hex(hash),
         Ok(Response::Changes(changes)) => {
@@ -276,16 +290,8 @@ fn settle(draft: &mut Draft, answer: &Reply) -> bool {
             });
         }
         Ok(_) => {}
-        // One that was given up on its way.
-        Err(Failure { code: Code::Busy, message })
-            if matches!(order, Kind::RestartCold | Kind::ResetRetain) =>
-        {
-            *failed = Some(message.clone());
-        }
-        Err(Failure { code: Code::Internal, message }) => *failed = Some(message.clone()),
-        Err(_) => return false,
+        Err(failure) => *failed = Some(failure.message.clone()),
     }
-    true
 }
 
 /// What a reload has changed.

@@ -41,8 +41,7 @@ fn a_variable_can_be_set() {
 /// The queue of orders was full when the configuration was read again, and that was all.
 #[test]
 fn settings_that_find_the_queue_full_are_ordered_later() {
-    let tables = "[[variable]]\nname = \"v\"\ntype = \"int\"\n";
-    let plant = Plant::new(Keys { tables, ..Keys::default() });
+    let plant = Plant::new(Keys::default());
     let file = plant.path("camshaft.toml");
     let slow = fs::read_to_string(&file).unwrap().replace("\"1ms\"", "\"200ms\"");
     fs::write(&file, &slow).unwrap();
@@ -52,12 +51,13 @@ fn settings_that_find_the_queue_full_are_ordered_later() {
     // orders besides.
     let quiet = wat(r#"(module (func (export "poll")))"#);
     (1..MAX_PLUGINS).for_each(|n| drop(daemon.drop_in(&format!("p{n}"), &quiet)));
-    // One a cycle, and what is behind it waits.
     let is_full = || {
         let mut stream = UnixStream::connect(daemon.path("control.sock")).unwrap();
-        stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
-        let head = "PUT /v1/vars/v HTTP/1.1\r\nhost: camshaft\r\ncontent-length: 11\r\n\r\n";
-        stream.write_all(format!("{head}{{\"value\":1}}").as_bytes()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+        let body = "{\"value\":1}";
+        let head =
+            "PUT /v1/points/evil.input HTTP/1.1\r\nhost: camshaft\r\ncontent-length: 11\r\n\r\n";
+        stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
         let mut answer = [0; 12];
         stream.read_exact(&mut answer).is_ok() && answer.ends_with(b"503")
     };

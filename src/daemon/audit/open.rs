@@ -7,6 +7,7 @@
 use tokio::sync::oneshot;
 
 use super::draft::Draft;
+use super::has_changed;
 use crate::control::Reply;
 
 /// The open orders, the oldest first. There are no more than connections to the control socket.
@@ -35,11 +36,16 @@ impl Open {
         self.last
     }
 
-    /// The order of this number has its answer.
-    pub(super) fn settle(&mut self, number: u64, outcome: Outcome) {
-        if let Some(one) = self.orders.iter_mut().find(|one| one.number == number) {
-            one.outcome = Some(outcome);
+    /// The order of this number has its answer. One that was refused has no line to wait for: its
+    /// outcome is given back.
+    pub(super) fn settle(&mut self, number: u64, outcome: Outcome) -> Option<Outcome> {
+        let at = self.orders.iter().position(|one| one.number == number)?;
+        if !has_changed(self.orders[at].draft.ordered.order, &outcome.0) {
+            self.orders.remove(at);
+            return Some(outcome);
         }
+        self.orders[at].outcome = Some(outcome);
+        None
     }
 
     /// The next order that can be recorded.
@@ -69,7 +75,7 @@ impl Open {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{OrderKind, Response};
+    use crate::control::{Code, Failure, OrderKind, Response};
 
     fn set(target: &str, old: &str, new: &str) -> Draft {
         Draft::of(OrderKind::Set, &None).target(target, Some(old.to_owned()), Some(new))
@@ -103,7 +109,11 @@ mod tests {
         assert_eq!(recorded(&mut open), ["1 -> 2"]);
         open.settle(two, outcome());
         assert_eq!(recorded(&mut open), ["2 -> 3", "3 -> 4"]);
-        open.add(set("x", "4", "5"));
+        // What is refused waits for nobody.
+        let [_, late] = ["5", "6"].map(|new| open.add(set("x", "4", new)));
+        let busy = Err(Failure::new(Code::Busy, "too many orders"));
+        let refused = open.settle(late, (busy, oneshot::channel().0));
+        assert!(refused.is_some_and(|(answer, _)| answer.is_err()));
         assert_eq!(open.drain().count(), 1);
         assert_eq!(open.drain().count(), 0);
     }
