@@ -10,10 +10,10 @@ use crate::evil::binary;
 use crate::rig::block_on;
 
 /// Swaps in one attempt; `CAMSHAFT_SWAPS` in the environment says otherwise.
-const SWAPS: u32 = 1000;
+const SWAPS: u32 = 2000;
 
 #[test]
-fn a_thousand_swaps_miss_no_poll_and_leave_nothing_behind() {
+fn thousands_of_swaps_miss_no_poll_and_leave_nothing_behind() {
     let swaps = std::env::var("CAMSHAFT_SWAPS").ok().and_then(|n| n.parse().ok()).unwrap_or(SWAPS);
     let daemon = Daemon::start(Keys::default());
     let versions = [version(1), version(2)];
@@ -23,7 +23,7 @@ fn a_thousand_swaps_miss_no_poll_and_leave_nothing_behind() {
     }
     wait("it is polled", LIMIT, || (daemon.plugin("version")?.polls > 10).then_some(()));
     let stale = daemon.witness().stale;
-    beside_the_witness(&daemon, "a thousand swaps", |_| {
+    beside_the_witness(&daemon, "thousands of swaps", |_| {
         let (mut usages, mut boundary, mut missed) = (Vec::new(), Vec::new(), 0);
         let started = Instant::now();
         for n in 0..swaps {
@@ -50,7 +50,8 @@ fn a_thousand_swaps_miss_no_poll_and_leave_nothing_behind() {
         assert_eq!(seen.stale, stale, "one of the versions was polled in every cycle: {seen:?}");
         // The least of some, because a look may fall into a preparation.
         let least = |some: &[Usage]| *some.iter().min_by_key(|usage| usage.rss_kib).unwrap();
-        let (first, last) = (least(&usages[1..4]), least(&usages[7..]));
+        // What has a limit, such as the history in memory, is full by then.
+        let (first, last) = (least(&usages[4..7]), least(&usages[7..]));
         assert!(last.rss_kib < first.rss_kib + 2048, "RSS grows: {first:?} to {last:?}");
         assert!(last.fds <= first.fds + 2, "descriptors leak: {first:?} to {last:?}");
         assert!(last.maps <= first.maps + 10, "mappings leak: {first:?} to {last:?}");
