@@ -72,8 +72,10 @@ const KEEP_AGAIN: Duration = Duration::from_secs(3600);
 /// What a thread has found on the disk.
 #[derive(Debug)]
 enum News {
-    /// What lies there: the newest such news is the whole truth.
-    Listed(io::Result<Listed>),
+    /// What lies there.
+    All(io::Result<Listed>),
+    /// What lies there of this plugin, which has changed.
+    Of(String, Vec<ModuleHash>),
     /// The version of this plugin is not kept.
     Missed(String),
 }
@@ -89,7 +91,7 @@ impl Store {
             tokio::task::spawn_blocking(move || {
                 let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
                 // Nobody is there any more only when the daemon stops.
-                let _ = sender.send(News::Listed(versions.all()));
+                let _ = sender.send(News::All(versions.all()));
             });
         }
         let missed = BTreeMap::new();
@@ -103,8 +105,12 @@ impl Store {
                 News::Missed(name) => {
                     self.missed.insert(name, MonotonicClock.now() + KEEP_AGAIN);
                 }
-                News::Listed(Ok(all)) => (self.listed, self.is_stale) = (Some(all), true),
-                News::Listed(Err(error)) => {
+                News::All(Ok(all)) => (self.listed, self.is_stale) = (Some(all), true),
+                News::Of(name, list) => {
+                    self.listed.get_or_insert_default().insert(name, list);
+                    self.is_stale = true;
+                }
+                News::All(Err(error)) => {
                     self.listed.get_or_insert_default();
                     self.is_stale = true;
                     tracing::error!(
@@ -127,8 +133,8 @@ impl Store {
         self.missed.get(name).is_some_and(|again| now >= *again)
     }
 
-    /// Keeps these bytes, unless those that are there are worth more.
-    fn keep(&mut self, name: Arc<str>, module: Arc<[u8]>, worth: Worth) {
+    /// Keeps these bytes, of which that was found, unless those that are there are worth more.
+    fn keep(&mut self, name: Arc<str>, module: Arc<[u8]>, found: Soundness, worth: Arc<Worth>) {
         let Some(versions) = self.versions.clone() else { return };
         self.missed.remove(&*name);
         let (sender, turn) = (self.sender.clone(), Arc::clone(&self.turn));
@@ -144,11 +150,21 @@ impl Store {
         tokio::task::spawn_blocking(move || {
             let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
             let hash = ModuleHash::of(&module);
-            let rank =
-                |name: &str, hash| worth.get(name).map(|worth| rank(worth.get(&hash).copied()));
+            let rank = |of: &str, kept| match of == &*name && kept == hash {
+                true => Some(rank(Some(found))),
+                false => worth.get(of).map(|worth| rank(worth.get(&kept).copied())),
+            };
+            // Nobody is there any more, below, only when the daemon stops.
             match versions.keep(&name, &module, rank) {
-                Ok(true) => {}
-                Ok(false) => tracing::warn!(
+                Ok(Some(changed)) => {
+                    for name in changed {
+                        let _ = sender.send(match versions.list(&name) {
+                            Ok(list) => News::Of(name, list),
+                            Err(error) => News::All(Err(error)),
+                        });
+                    }
+                }
+                Ok(None) => tracing::warn!(
                     plugin = &*name,
                     "{name}: version {hash} is not kept for a rollback: there is no room beside \
                      better ones and those of other plugins"
@@ -163,8 +179,6 @@ impl Store {
                     let _ = sender.send(News::Missed(name.to_string()));
                 }
             }
-            // Nobody is there any more only when the daemon stops.
-            let _ = sender.send(News::Listed(versions.all()));
         });
     }
 }
@@ -193,6 +207,8 @@ impl Daemon {
         self.store.collect();
         self.store.missed.retain(|name, _| self.supervisor.plugin(name).is_some());
         let (news, now) = (self.reins.latest.read(), MonotonicClock.now());
+        // Many may prove themselves at one time.
+        let mut known = None;
         for fact in news.programs.iter().filter(|fact| fact.is_proven && fact.trap.is_none()) {
             let Some(name) = self.roster.name(fact.seat).cloned() else { continue };
             let view = self.supervisor.plugin(&name);
@@ -215,9 +231,10 @@ impl Daemon {
             if entry.kept.replace(state) == Some(state) && !is_missed {
                 continue;
             }
-            let worth = worth(&self.store, &self.supervisor, versions);
             if let Some(bytes) = self.roster.modules.get(&running.hash).and_then(Module::bytes) {
-                self.store.keep(name, bytes, worth);
+                let worth = || Arc::new(worth(&self.store, &self.supervisor, versions));
+                let worth = Arc::clone(known.get_or_insert_with(worth));
+                self.store.keep(name, bytes, found, worth);
             }
         }
         self.offer_kept();
@@ -345,7 +362,7 @@ mod tests {
 
     use super::*;
 
-    async fn soon(store: &mut Store, is_so: fn(&Store) -> bool) {
+    async fn soon(store: &mut Store, is_so: impl Fn(&Store) -> bool) {
         let started = Instant::now();
         while !is_so(store) {
             assert!(started.elapsed() < Duration::from_secs(60), "{store:?}");
@@ -362,15 +379,41 @@ mod tests {
         fs::write(&place, "in the way").unwrap();
         let mut store = Store::new(Some(Versions::new(place.clone())));
         let bytes: Arc<[u8]> = Arc::from(&b"bytes"[..]);
-        store.keep("tank".into(), Arc::clone(&bytes), HashMap::new());
+        store.keep("tank".into(), Arc::clone(&bytes), Soundness::Good, Arc::default());
         soon(&mut store, |store| store.missed.contains_key("tank")).await;
         let now = MonotonicClock.now();
         assert!(!store.is_due("tank", now) && store.is_due("tank", now + KEEP_AGAIN));
         assert!(!store.is_due("pump", now + KEEP_AGAIN));
         fs::remove_file(&place).unwrap();
-        store.keep("tank".into(), bytes, HashMap::new());
+        store.keep("tank".into(), bytes, Soundness::Good, Arc::default());
         soon(&mut store, |store| !store.of("tank").is_empty()).await;
         assert_eq!(store.of("tank"), [ModuleHash::of(b"bytes")]);
         assert!(!store.is_due("tank", now + 2 * KEEP_AGAIN));
+    }
+
+    /// What was in doubt counted as good as long as it was not kept, and pushed out a good one.
+    #[tokio::test]
+    async fn what_is_in_doubt_pushes_out_nothing_that_is_good() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::new(Some(Versions::new(dir.path().into())));
+        let mut known = HashMap::new();
+        let mut keep = |store: &mut Store, bytes: u8, found| {
+            let module: Arc<[u8]> = Arc::from([bytes]);
+            let worth = Arc::new(Worth::from([("tank".to_owned(), known.clone())]));
+            known.insert(ModuleHash::of(&module), found);
+            store.keep("tank".into(), module, found, worth);
+        };
+        for (n, bytes) in (1..=5).enumerate() {
+            keep(&mut store, bytes, Soundness::Good);
+            soon(&mut store, |store| store.of("tank").len() == n + 1).await;
+        }
+        let good = store.of("tank").to_vec();
+        keep(&mut store, 6, Soundness::Doubtful);
+        soon(&mut store, |store| Arc::strong_count(&store.turn) == 1).await;
+        assert_eq!(store.of("tank"), good);
+        keep(&mut store, 7, Soundness::Good);
+        let newest = ModuleHash::of(&[7]);
+        soon(&mut store, |store| store.of("tank").first() == Some(&newest)).await;
+        assert_eq!(store.of("tank")[1..], good[..4]);
     }
 }

@@ -4,7 +4,7 @@
 //! plugins, and the hash. What is read is held against that hash, so a damaged file is no version.
 //! Which version is good, and when to go back, is decided by others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -45,7 +45,8 @@ impl Versions {
         Self(dir)
     }
 
-    /// Keeps this module as the newest version of the plugin `name`; whether there was room.
+    /// Keeps this module as the newest version of the plugin `name`; gives the plugins whose kept
+    /// versions have changed, or `None` if there was no room.
     ///
     /// `rank` says what a version of a plugin is worth, and nothing of a plugin that is gone. The
     /// oldest ones of the lowest rank of this plugin make room for it, but none whose rank is
@@ -62,7 +63,7 @@ impl Versions {
         name: &str,
         module: &[u8],
         rank: impl Fn(&str, ModuleHash) -> Option<u8>,
-    ) -> io::Result<bool> {
+    ) -> io::Result<Option<BTreeSet<String>>> {
         check_name(name).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
         if module.len() as u64 > MOST_BYTES {
             let why =
@@ -70,32 +71,33 @@ impl Versions {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
         }
         let (hash, dir) = (ModuleHash::of(module), self.0.join(name));
-        let (all, bytes) = (self.everything(name)?, module.len() as u64);
-        let newest = all.iter().rfind(|kept| kept.plugin == name);
-        if newest.is_some_and(|newest| newest.hash == hash) {
-            return Ok(true);
+        let ours = kept(&dir)?;
+        if ours.last().is_some_and(|newest| newest.hash == hash) {
+            return Ok(Some(BTreeSet::new()));
         }
-        let Some(leaving) = make_room(&all, (name, hash), bytes, rank) else { return Ok(false) };
+        let (all, bytes) = (self.with_others(name, ours), module.len() as u64);
+        let Some(leaving) = make_room(&all, (name, hash), bytes, rank) else { return Ok(None) };
         let number = all.iter().map(|kept| kept.number).max().map_or(1, |last| last + 1);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
         put(&dir, &format!("{number:010}-{hash:#}.wasm"), module)?;
+        let mut changed = BTreeSet::from([name.to_owned()]);
         for old in leaving {
             remove(old, name);
+            changed.insert(old.plugin.clone());
         }
-        Ok(true)
+        Ok(Some(changed))
     }
 
-    /// The versions of all plugins, by age. A stray file, or the folder of another plugin that
+    /// `ours`, those of the plugin `name`, and those of all others. A stray file, or a folder that
     /// cannot be read, has none and hides no others.
-    fn everything(&self, name: &str) -> io::Result<Vec<Kept>> {
-        let mut all = kept(&self.0.join(name))?;
+    fn with_others(&self, name: &str, ours: Vec<Kept>) -> Vec<Kept> {
+        let mut all = ours;
         for folder in fs::read_dir(&self.0).into_iter().flatten().flatten() {
             if folder.file_name() != *name {
                 all.extend(kept(&folder.path()).unwrap_or_default());
             }
         }
-        all.sort_by_key(|kept| kept.number);
-        Ok(all)
+        all
     }
 
     /// The versions of the plugin `name`, the newest first.
@@ -281,7 +283,7 @@ mod tests {
             Some(if is_of(b'0'..=b'9') { 2 } else { u8::from(is_of(b'a'..=b'z')) })
         };
         let check = |keep: &[u8], is_kept, expected: &[&[u8]]| {
-            assert_eq!(versions.keep("p", keep, rank).unwrap(), is_kept, "{keep:?}");
+            assert_eq!(versions.keep("p", keep, rank).unwrap().is_some(), is_kept, "{keep:?}");
             assert_eq!(versions.list("p").unwrap(), hashes(expected), "{keep:?}");
         };
         check(b"1", true, &[b"1"]);
@@ -328,7 +330,7 @@ mod tests {
         // The bound of all versions holds, too.
         let large = vec![0; MOST_BYTES as usize];
         let only_large = |name: &str, _| (name == "large").then_some(0);
-        assert!(versions.keep("large", &large, only_large).unwrap());
+        assert!(versions.keep("large", &large, only_large).unwrap().is_some());
         assert_eq!(versions.list("old").unwrap(), []);
     }
 
@@ -360,15 +362,18 @@ mod tests {
         let kept = hashes(&[&[8], &[7], &[6], &[5]]);
         assert_eq!(versions.list("other").unwrap(), kept);
         let most = MOST_BYTES as usize;
-        assert!(!versions.keep("large", &vec![0; most], rank).unwrap(), "there is one byte less");
+        assert!(
+            versions.keep("large", &vec![0; most], rank).unwrap().is_none(),
+            "there is one byte less"
+        );
         assert_eq!(versions.list("other").unwrap(), kept, "and nothing left in vain");
-        assert!(versions.keep("large", &vec![0; most - 1], rank).unwrap());
+        assert!(versions.keep("large", &vec![0; most - 1], rank).unwrap().is_some());
         assert_eq!(versions.list("other").unwrap(), hashes(&[&[7]]));
         // One plugin has no more room than that either; and one that is gone has none.
-        assert!(versions.keep("large", b"x", rank).unwrap());
+        assert!(versions.keep("large", b"x", rank).unwrap().is_some());
         assert_eq!(versions.list("large").unwrap(), hashes(&[b"x"]));
         let is_there = |name: &str, _| (name == "large").then_some(2);
-        assert!(versions.keep("large", &vec![1; most], is_there).unwrap());
+        assert!(versions.keep("large", &vec![1; most], is_there).unwrap().is_some());
         assert_eq!(versions.list("other").unwrap(), []);
         versions.keep("large", &vec![1; most + 1], rank).unwrap_err();
     }
@@ -380,7 +385,7 @@ mod tests {
         let versions = Versions::new(dir.path().into());
         let half = |n: u8| vec![n; MOST_BYTES as usize / 2];
         for (name, module) in [("a", vec![1]), ("b", half(2)), ("a", half(3)), ("b", vec![4])] {
-            assert!(versions.keep(name, &module, |_, _| Some(0)).unwrap());
+            assert!(versions.keep(name, &module, |_, _| Some(0)).unwrap().is_some());
         }
         let names = ["a", "b"].map(|name| versions.list(name).unwrap().len());
         assert_eq!(names, [1, 1], "each has lost the older one");
