@@ -197,9 +197,6 @@ impl Daemon {
     }
 
     fn record_order(&mut self, mut draft: Draft, answer: &Reply) {
-        if !has_changed(draft.ordered.order, answer) {
-            return;
-        }
         complete(&mut draft, answer);
         if draft.ordered.failed.is_none() {
             self.audit.open.carried_out(&draft);
@@ -263,17 +260,6 @@ impl Daemon {
     fn enter(&mut self, draft: Draft) {
         let Draft { plugin, hash, old_hash, ordered, .. } = draft;
         say(&self.record.ordered(plugin, hash, old_hash, ordered));
-    }
-}
-
-/// Whether an order with this answer has changed anything, if only half of what it should.
-fn has_changed(order: OrderKind, answer: &Reply) -> bool {
-    let code = answer.as_ref().err().map(|failure| failure.code);
-    match code {
-        None | Some(Code::Internal) => true,
-        // One that was given up on its way.
-        Some(Code::Busy) => matches!(order, OrderKind::RestartCold | OrderKind::ResetRetain),
-        Some(Code::Unknown | Code::Invalid | Code::Refused) => false,
     }
 }
 

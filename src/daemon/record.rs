@@ -215,21 +215,11 @@ impl Record {
 
     /// This version is not run.
     pub(super) fn refused(&mut self, name: &str, hash: Option<ModuleHash>, refusal: &Refusal) {
-        self.refused_of(name, hash, refusal, None);
+        self.turned_away(name, hash, refusal, None);
     }
 
-    /// This version, which that user has deployed, is not even put into the folder.
+    /// This version is not run. If that user has deployed it, it is not even put into the folder.
     pub(super) fn turned_away(
-        &mut self,
-        name: &str,
-        hash: Option<ModuleHash>,
-        refusal: &Refusal,
-        who: Option<Who>,
-    ) {
-        self.refused_of(name, hash, refusal, who);
-    }
-
-    fn refused_of(
         &mut self,
         name: &str,
         hash: Option<ModuleHash>,

@@ -7,8 +7,7 @@
 use tokio::sync::oneshot;
 
 use super::draft::Draft;
-use super::has_changed;
-use crate::control::Reply;
+use crate::control::{Code, OrderKind, Reply};
 
 /// The open orders, the oldest first. There are no more than connections to the control socket.
 #[derive(Debug, Default)]
@@ -50,12 +49,12 @@ impl Open {
 
     /// The next order that can be recorded.
     pub(super) fn next(&mut self) -> Option<(Draft, Outcome)> {
-        let is_next = |(at, one): (usize, &One)| {
-            let mut earlier = self.orders[..at].iter();
+        let is_next = |at: &usize| {
+            let (one, mut earlier) = (&self.orders[*at], self.orders[..*at].iter());
             let is_first = !earlier.any(|other| other.draft.subject() == one.draft.subject());
             one.outcome.is_some() && is_first
         };
-        let at = (0..self.orders.len()).find(|at| is_next((*at, &self.orders[*at])))?;
+        let at = (0..self.orders.len()).find(is_next)?;
         let One { draft, outcome, .. } = self.orders.remove(at);
         Some((draft, outcome?))
     }
@@ -72,10 +71,21 @@ impl Open {
     }
 }
 
+/// Whether an order with this answer has changed anything, if only half of what it should.
+fn has_changed(order: OrderKind, answer: &Reply) -> bool {
+    let code = answer.as_ref().err().map(|failure| failure.code);
+    match code {
+        None | Some(Code::Internal) => true,
+        // One that was given up on its way.
+        Some(Code::Busy) => matches!(order, OrderKind::RestartCold | OrderKind::ResetRetain),
+        Some(Code::Unknown | Code::Invalid | Code::Refused) => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{Code, Failure, OrderKind, Response};
+    use crate::control::{Failure, Response};
 
     fn set(target: &str, old: &str, new: &str) -> Draft {
         Draft::of(OrderKind::Set, &None).target(target, Some(old.to_owned()), Some(new))
