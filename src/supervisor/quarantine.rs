@@ -2,7 +2,7 @@
 //!
 //! The same bytes under another name have other settings, and a chance of their own.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::plugin::ModuleHash;
 use crate::plugin::folder::MAX_PLUGINS;
@@ -15,17 +15,22 @@ pub(super) const MAX_OF_ONE: usize = 16;
 /// last module came first is forgotten first.
 const MAX_NAMES: usize = 2 * MAX_PLUGINS;
 
-/// One module.
-#[derive(Debug)]
-struct Entry {
-    name: String,
-    hash: ModuleHash,
-    why: String,
+/// It outlives the file, so bringing it back does not help.
+#[derive(Debug, Default)]
+pub(super) struct Quarantine {
+    names: BTreeMap<String, Modules>,
+    /// Modules that came so far.
+    count: u64,
 }
 
-/// Oldest first. It outlives the file, so bringing it back does not help.
+/// The modules of one name.
 #[derive(Debug, Default)]
-pub(super) struct Quarantine(VecDeque<Entry>);
+struct Modules {
+    /// With the reason, the oldest first.
+    all: VecDeque<(ModuleHash, String)>,
+    /// The number of the last that came.
+    last: u64,
+}
 
 impl Quarantine {
     pub(super) fn contains(&self, name: &str, hash: ModuleHash) -> bool {
@@ -34,54 +39,46 @@ impl Quarantine {
 
     /// Why this module is in quarantine, if it is.
     pub(super) fn why(&self, name: &str, hash: ModuleHash) -> Option<&str> {
-        let found = self.0.iter().find(|entry| entry.hash == hash && entry.name == name);
-        found.map(|entry| &*entry.why)
+        self.of(name).find(|(of, _)| *of == hash).map(|(_, why)| why)
     }
 
     /// The modules of that name, and why.
     pub(super) fn of(&self, name: &str) -> impl Iterator<Item = (ModuleHash, &str)> {
-        let all = self.0.iter().filter(move |entry| entry.name == name);
-        all.map(|entry| (entry.hash, &*entry.why))
+        let all = self.names.get(name).into_iter().flat_map(|modules| &modules.all);
+        all.map(|(hash, why)| (*hash, &**why))
     }
 
     pub(super) fn add(&mut self, name: &str, hash: ModuleHash, why: String) {
         if self.contains(name, hash) {
             return;
         }
-        match self.of(name).count() {
-            0 => self.make_room(),
-            MAX_OF_ONE => {
-                let oldest = self.0.iter().position(|entry| entry.name == name);
-                self.0.remove(oldest.expect("they were just counted"));
-            }
-            _ => {}
-        }
-        self.0.push_back(Entry { name: name.to_owned(), hash, why });
-    }
-
-    /// Room for one more name.
-    fn make_room(&mut self) {
-        let mut newest_first: Vec<&str> = Vec::new();
-        for Entry { name, .. } in self.0.iter().rev() {
-            if !newest_first.contains(&&**name) {
-                newest_first.push(name);
+        if !self.names.contains_key(name) && self.names.len() == MAX_NAMES {
+            let oldest = self.names.iter().min_by_key(|(_, modules)| modules.last);
+            if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
+                self.release(&oldest);
             }
         }
-        if newest_first.len() >= MAX_NAMES
-            && let Some(last) = newest_first.pop().map(str::to_owned)
-        {
-            self.release(&last);
+        self.count += 1;
+        let modules = self.names.entry(name.to_owned()).or_default();
+        if modules.all.len() == MAX_OF_ONE {
+            modules.all.pop_front();
         }
+        modules.all.push_back((hash, why));
+        modules.last = self.count;
     }
 
     /// Lets every module of that name run again.
     pub(super) fn release(&mut self, name: &str) {
-        self.0.retain(|entry| entry.name != name);
+        self.names.remove(name);
     }
 
     /// Lets this module of that name run again.
     pub(super) fn release_one(&mut self, name: &str, hash: ModuleHash) {
-        self.0.retain(|entry| entry.name != name || entry.hash != hash);
+        let Some(modules) = self.names.get_mut(name) else { return };
+        modules.all.retain(|(of, _)| *of != hash);
+        if modules.all.is_empty() {
+            self.release(name);
+        }
     }
 }
 
@@ -111,6 +108,7 @@ mod tests {
         }
         assert!(!quarantine.contains("quiet", hash(0)), "the oldest name goes");
         assert_eq!(quarantine.of("busy").count(), MAX_OF_ONE);
-        assert_eq!(quarantine.0.len(), MAX_OF_ONE + MAX_NAMES - 1);
+        let all: usize = quarantine.names.values().map(|modules| modules.all.len()).sum();
+        assert_eq!(all, MAX_OF_ONE + MAX_NAMES - 1);
     }
 }

@@ -1,6 +1,7 @@
 //! What is said of imports that are not offered: which function was probably meant, and its type.
 //!
 //! Which imports a module has, and which of them are offered, is found in `check.rs`.
+
 use wasmer::sys::wasmparser::{FuncType, TypeRef, ValType};
 
 use super::super::Refusal;

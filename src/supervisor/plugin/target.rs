@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::super::Desk;
 use super::super::history::{OnQuarantine, RestartPolicy};
-use super::view::InScan;
 use super::{Plugin, Turn};
 use crate::plugin::ModuleHash;
 
@@ -66,7 +65,6 @@ impl Plugin {
 
     /// Whether what is in quarantine is in the scan and has not trapped there.
     pub(super) fn runs_what_is_bad(&self, turn: &Turn<'_>) -> bool {
-        let running = self.running().filter(|_| self.in_scan() == InScan::Good);
-        running.is_some_and(|version| turn.desk.quarantine.contains(turn.name, version.hash))
+        self.polled().is_some_and(|hash| turn.desk.quarantine.contains(turn.name, hash))
     }
 }

@@ -63,10 +63,15 @@ impl Plugin {
             && matches!(self.next, Next::Nothing)
     }
 
+    /// The module that is polled.
+    pub(super) fn polled(&self) -> Option<ModuleHash> {
+        let running = self.running().filter(|_| self.in_scan() == InScan::Good);
+        running.map(|version| version.hash)
+    }
+
     /// Whether an instance of this module is polled.
     pub(super) fn runs(&self, hash: ModuleHash) -> bool {
-        let running = self.running().filter(|_| self.in_scan() == InScan::Good);
-        running.is_some_and(|version| version.hash == hash)
+        self.polled() == Some(hash)
     }
 
     fn state(&self, name: &str, desk: &Desk, policy: RestartPolicy) -> State {
