@@ -4,7 +4,7 @@
 //! worker, because they may be hostile. This chooses the limits that count, looks whether the
 //! files of plugins are there, collects verdicts and prints them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use super::screen::Screen;
 use super::table::Style;
 use super::unit::bytes;
 use super::{Exit, Failed, Outcome, workshop};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Problems};
 use crate::plugin::check::Report;
 use crate::plugin::compile::Workshop;
 use crate::plugin::{Limits, Refusal, read_module};
@@ -69,6 +69,9 @@ enum Verdict {
     },
 }
 
+/// The configurations that are asked about, loaded as the daemon would.
+type Loaded<'f> = BTreeMap<&'f Path, Result<Config, Problems>>;
+
 /// What modules are compared with.
 struct Measure {
     workshop: Workshop,
@@ -87,10 +90,18 @@ pub(super) async fn check(
     if files.is_empty() {
         files.push(config.unwrap_or(Path::new(CONFIG)).to_path_buf());
     }
-    let measure = measure(&files, config)?;
+    let mut loaded = Loaded::new();
+    for file in files.iter().map(|file| &**file).filter(|file| is_config(file)).chain(config) {
+        loaded.entry(file).or_insert_with(|| config::load(file));
+    }
+    let measure = measure(&files, config, &loaded)?;
     let mut findings = Vec::new();
     for file in &files {
-        findings.push(examine(file, &measure).await);
+        let (ok, verdict) = match loaded.get(&**file).filter(|_| is_config(file)) {
+            Some(loaded) => judged(loaded),
+            None => module(file, &measure).await,
+        };
+        findings.push(Finding { file: file.display().to_string(), ok, verdict });
     }
     if json {
         screen.json(&findings)?;
@@ -119,7 +130,7 @@ fn is_config(file: &Path) -> bool {
 ///
 /// # Errors
 /// When the configuration that was said for this is wrong.
-fn measure(files: &[PathBuf], said: Option<&Path>) -> Result<Measure, Failed> {
+fn measure(files: &[PathBuf], said: Option<&Path>, loaded: &Loaded<'_>) -> Result<Measure, Failed> {
     let mut configs = files.iter().filter(|file| is_config(file));
     let (file, words) = match (said, configs.next(), configs.next()) {
         (Some(file), ..) => (Some(file), ""),
@@ -127,9 +138,8 @@ fn measure(files: &[PathBuf], said: Option<&Path>) -> Result<Measure, Failed> {
         (None, None, _) => (None, ""),
         (None, Some(_), Some(_)) => (None, ", because --config names none of the configurations"),
     };
-    let loaded = file.map(|file| (file, config::load(file)));
     let mut workshop = workshop(Limits::default())?;
-    match loaded {
+    match file.map(|file| (file, &loaded[file])) {
         Some((file, Ok(config))) => {
             workshop.limits = config.plugins.limits;
             workshop.compiler = config.plugins.compiler;
@@ -144,26 +154,18 @@ fn measure(files: &[PathBuf], said: Option<&Path>) -> Result<Measure, Failed> {
     }
 }
 
-async fn examine(file: &Path, measure: &Measure) -> Finding {
-    let (ok, verdict) = match is_config(file) {
-        true => config(file),
-        false => module(file, measure).await,
-    };
-    Finding { file: file.display().to_string(), ok, verdict }
-}
-
-/// Loads a configuration as the daemon would.
-fn config(file: &Path) -> (bool, Verdict) {
-    match config::load(file) {
+/// What there is to say about a configuration.
+fn judged(loaded: &Result<Config, Problems>) -> (bool, Verdict) {
+    match loaded {
         Ok(config) => {
             let (problems, text) = (Vec::new(), String::new());
-            let mut notes = missing_files(&config);
-            notes.extend(config::notes(&config));
+            let mut notes = missing_files(config);
+            notes.extend(config::notes(config));
             (true, Verdict::Config { problems, notes, text })
         }
         Err(problems) => {
-            let text = problems.to_string();
-            (false, Verdict::Config { problems: problems.list, notes: Vec::new(), text })
+            let (list, text) = (problems.list.clone(), problems.to_string());
+            (false, Verdict::Config { problems: list, notes: Vec::new(), text })
         }
     }
 }
