@@ -13,6 +13,10 @@ use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
 /// How long an answer is waited for: longer than a card that is wearing out takes, or a disk to
 /// begin to turn; no longer than a person waits without a word.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -59,6 +63,28 @@ pub fn wait_regardless<T: Send + 'static>(
         let _ = tell.send(answer);
     })?;
     told.recv_timeout(limit).unwrap_or_else(|_| Err(no_answer(limit)))
+}
+
+/// Does `work` on a thread of the runtime as soon as it has one of these `places`, and waits for it
+/// up to `limit`; `None` when there is no answer in time. A thread that waits keeps its place until
+/// it has its answer, also when nobody waits for that any more.
+///
+/// # Errors
+/// Those of `work`, and that it has panicked.
+pub async fn within<T: Send + 'static>(
+    limit: Duration,
+    places: &'static Semaphore,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Option<io::Result<T>> {
+    let done = async move {
+        let place = places.acquire().await;
+        let work = move || {
+            let _place = place;
+            work()
+        };
+        spawn_blocking(work).await.unwrap_or_else(|panic| Err(io::Error::other(panic)))
+    };
+    timeout(limit, done).await.ok()
 }
 
 /// Between two looks at a thread that is to end.

@@ -8,12 +8,12 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, oneshot};
-use tokio::time::timeout;
 
 use super::Daemon;
 use super::loader::Module;
 use super::say::refused;
 use crate::control::{Code, Failure, Reply, Response};
+use crate::patience;
 use crate::plugin::check;
 use crate::plugin::folder::{Change, Loss, Overlooked, SILENCE, Watch};
 
@@ -223,18 +223,8 @@ pub(super) async fn in_time<T: Send + 'static>(
     // Dropped when this ends, whoever ends it.
     let wanted = Arc::new(());
     let asks = Arc::downgrade(&wanted);
-    let done = timeout(SILENCE, async move {
-        let permit = WAITING.acquire().await;
-        let work = move || {
-            let _permit = permit;
-            work(&|| asks.strong_count() > 0)
-        };
-        tokio::task::spawn_blocking(work).await
-    });
-    match done.await {
-        Ok(result) => result.unwrap_or_else(|panic| Err(io::Error::other(panic))),
-        Err(_) => Err(not_answering()),
-    }
+    let done = patience::within(SILENCE, &WAITING, move || work(&|| asks.strong_count() > 0));
+    done.await.unwrap_or_else(|| Err(not_answering()))
 }
 
 fn not_answering() -> io::Error {

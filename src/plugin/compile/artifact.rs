@@ -14,6 +14,7 @@ use super::super::cache::{self, Cache};
 use super::super::note::Note;
 use super::super::{ModuleHash, Refusal};
 use super::Workshop;
+use crate::patience;
 
 /// How long the cache may take to answer. A disk that hangs must not keep a program from its
 /// restart: it is compiled once more.
@@ -51,15 +52,8 @@ impl Artifact {
     /// The one with this key, of `most` bytes at most, if the cache has it and answers in time.
     async fn load(cache: &Cache, key: &str, most: u64) -> Option<Self> {
         let (cache, key, most) = (cache.clone(), key.to_owned(), most + MAX_TAIL);
-        let found = async {
-            let permit = READING.acquire().await;
-            let load = move || {
-                let _permit = permit;
-                cache.load(&key, most)
-            };
-            tokio::task::spawn_blocking(load).await
-        };
-        let mut bytes = tokio::time::timeout(MAX_CACHE_WAIT, found).await.ok()?.ok()??;
+        let load = move || Ok(cache.load(&key, most));
+        let mut bytes = patience::within(MAX_CACHE_WAIT, &READING, load).await?.ok()??;
         let notes = take_tail(&mut bytes)?;
         Some(Self { cached: true, stored: Arc::new(true.into()), ..Self::new(bytes, notes) })
     }
