@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use camshaft::control::{Event, OrderKind, Ordered, Receipt};
 use camshaft::image::Value;
@@ -33,16 +33,10 @@ retain = true
 
 const PROBATION: &str = "swap = { probation = \"50ms\", polls = 20 }";
 
-fn camshaft(daemon: &Daemon, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_camshaft"));
-    command.args(arguments).arg("--socket").arg(daemon.path("control.sock"));
-    command.output().unwrap()
-}
-
 /// Gives an order that is carried out.
 #[track_caller]
 fn order(daemon: &Daemon, arguments: &[&str]) {
-    let output = camshaft(daemon, arguments);
+    let output = daemon.camshaft(arguments);
     assert!(output.status.success(), "{arguments:?}: {output:?}");
 }
 
@@ -101,7 +95,7 @@ fn an_order_is_a_line_with_who_and_both_values() {
     // What a name is about is found by that name.
     let about = |name| orders(&daemon, Some(name)).len();
     assert_eq!(["setpoint", "extra.in", "extra", "witness"].map(about), [2, 3, 2, 0]);
-    let table = String::from_utf8(camshaft(&daemon, &["history", "extra.out"]).stdout).unwrap();
+    let table = String::from_utf8(daemon.camshaft(&["history", "extra.out"]).stdout).unwrap();
     let line = table.lines().nth(1).unwrap();
     let words: Vec<_> = line.split_whitespace().skip(2).take(3).collect();
     assert!(words == ["-", "force", "-"] && line.ends_with(&me()), "{table}");
@@ -141,7 +135,7 @@ fn an_order_about_a_plugin_names_the_versions() {
         (OrderKind::Remove, None, hash(&one)),
     ];
     assert_eq!(found, expected);
-    let table = String::from_utf8(camshaft(&daemon, &["history", "tank"]).stdout).unwrap();
+    let table = String::from_utf8(daemon.camshaft(&["history", "tank"]).stdout).unwrap();
     let me = me();
     for kind in ["deploy", "rollback", "restart", "held", "released", "remove"] {
         let is_it = |line: &&str| line.split_whitespace().nth(3) == Some(kind);
@@ -186,7 +180,7 @@ fn what_no_person_has_ordered_names_none_and_a_refusal_is_not_there() {
         &["fault", "nothing", "freeze"],
         &["recover"],
     ] {
-        let output = camshaft(&daemon, refused);
+        let output = daemon.camshaft(refused);
         assert_eq!(output.status.code(), Some(1), "{refused:?}: {output:?}");
     }
     assert_eq!(orders(&daemon, None).len(), before);
@@ -246,7 +240,7 @@ fn a_script_is_counted_and_its_last_order_is_known() {
 #[test]
 fn an_order_that_ends_the_daemon_has_a_line() {
     let daemon = Daemon::start(Keys { tables: TABLES, ..Keys::default() });
-    let output = camshaft(&daemon, &["fault", "extra", "hang", "for=1m"]);
+    let output = daemon.camshaft(&["fault", "extra", "hang", "for=1m"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let (status, plant) = daemon.end(|| {});
     assert_eq!(status.code(), Some(70));

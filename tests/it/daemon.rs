@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -210,6 +210,13 @@ impl Daemon {
     /// The same, and starts another in the same place.
     pub fn kill_and_restart(self) -> Self {
         Self::on(self.slay())
+    }
+
+    /// Runs the command line against it.
+    pub fn camshaft(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_camshaft"));
+        command.args(arguments).arg("--socket").arg(self.path("control.sock"));
+        command.stdin(Stdio::null()).output().unwrap()
     }
 
     pub fn status(&self) -> StatusView {

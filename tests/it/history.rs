@@ -1,7 +1,6 @@
 //! Receipts of a real daemon: the story of a plugin, told after restarts and by the binary.
 
 use std::fs;
-use std::process::Command;
 
 use camshaft::control::{By, Event, PluginState, Receipt};
 use camshaft::journal::Entry;
@@ -20,9 +19,7 @@ fn hex(bytes: &[u8]) -> Option<String> {
 
 /// What the binary prints.
 fn history(daemon: &Daemon, arguments: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_camshaft"));
-    command.arg("history").args(arguments).arg("--socket").arg(daemon.path("control.sock"));
-    let output = command.output().unwrap();
+    let output = daemon.camshaft(&[&["history"], arguments].concat());
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }

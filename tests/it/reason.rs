@@ -87,11 +87,7 @@ fn a_crash_report_is_named_in_status_and_history() {
     let receipts = block_on(daemon.client.history(Some("broken"), 100)).unwrap();
     let reported = Event::Reported { file: file.clone() };
     assert!(receipts.iter().any(|entry| entry.what.event == reported), "{receipts:?}");
-    let camshaft = |verb: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_camshaft"));
-        let output = command.arg(verb).arg("--socket").arg(daemon.path("control.sock")).output();
-        String::from_utf8(output.unwrap().stdout).unwrap()
-    };
+    let camshaft = |verb: &str| String::from_utf8(daemon.camshaft(&[verb]).stdout).unwrap();
     let hint = format!("broken: `camshaft replay {file}` runs its trap again");
     assert!(camshaft("status").contains(&hint), "{}", camshaft("status"));
     assert!(camshaft("history").contains(&format!("`camshaft replay {file}` runs the trap again")));
@@ -135,19 +131,15 @@ fn a_plugin_that_may_have_no_addresses_says_which_limit_that_is() {
 #[test]
 fn a_force_is_told_with_the_time_that_was_ordered() {
     let daemon = Daemon::start(Keys::default());
-    let camshaft = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_camshaft"));
-        command.args(arguments).arg("--socket").arg(daemon.path("control.sock")).output().unwrap()
-    };
     let forced = ["force", "evil.input", "3", "--for", "1s", "--owner", "anna"];
-    assert!(camshaft(&forced).status.success());
+    assert!(daemon.camshaft(&forced).status.success());
     let line = wait("it is told", LIMIT, || {
         let mut lines = daemon.log().into_iter().map(|line| line.message);
         lines.find(|line| line.starts_with("evil.input is forced"))
     });
     let words = "evil.input is forced to 3 (was 0) by anna for 1s; ordered by ";
     assert!(line.starts_with(words), "{line}");
-    let output = camshaft(&["unforce", "--all"]);
+    let output = daemon.camshaft(&["unforce", "--all"]);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "no point is forced any more\n");
     daemon.wait_log("", &["evil.input is not forced any more (was 3)"]);
 }

@@ -1,7 +1,6 @@
 //! Refused calls, lost outputs and old variables in a whole daemon: what people see of them.
 
 use std::fs;
-use std::process::{Command as Process, Output};
 use std::time::Duration;
 
 use camshaft::control::{PluginView, VarView};
@@ -12,13 +11,8 @@ use crate::rig::{block_on, wat};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-fn camshaft(daemon: &Daemon, arguments: &[&str]) -> Output {
-    let mut command = Process::new(env!("CARGO_BIN_EXE_camshaft"));
-    command.args(arguments).arg("--socket").arg(daemon.path("control.sock")).output().unwrap()
-}
-
 fn stdout(daemon: &Daemon, arguments: &[&str]) -> String {
-    String::from_utf8(camshaft(daemon, arguments).stdout).unwrap()
+    String::from_utf8(daemon.camshaft(arguments).stdout).unwrap()
 }
 
 fn variable(daemon: &Daemon, name: &str) -> Option<VarView> {
@@ -155,7 +149,7 @@ fn a_program_is_denied_only_as_long_as_something_denies_it() {
     let text = fs::read_to_string(&file).unwrap();
     let grant = |list: &str| {
         fs::write(&file, text.replace("variables = []", &format!("variables = [{list}]"))).unwrap();
-        assert!(camshaft(&daemon, &["reload"]).status.success());
+        assert!(daemon.camshaft(&["reload"]).status.success());
     };
     grant("'w*'");
     wait("the last one is written", LIMIT, || variable(&daemon, "w39"));
@@ -254,7 +248,7 @@ fn a_variable_shows_who_wrote_it_last_and_whether_that_one_has_left() {
     let (declared, x) = (of("declared"), of("x"));
     assert_eq!((declared.writer, declared.age_ms, declared.set_by_operator), (None, None, false));
     assert_eq!((x.writer.as_deref(), x.writer_runs), (Some("a"), true));
-    assert!(camshaft(&daemon, &["set", "declared", "5"]).status.success());
+    assert!(daemon.camshaft(&["set", "declared", "5"]).status.success());
     wait("the operator's value is there", LIMIT, || of("declared").set_by_operator.then_some(()));
     daemon.remove("a");
     daemon.wait_gone("a");
@@ -264,7 +258,7 @@ fn a_variable_shows_who_wrote_it_last_and_whether_that_one_has_left() {
     let row = |name: &str| shown.lines().find(|line| line.starts_with(name)).unwrap();
     assert!(row("x").ends_with("ago  a, which does not run"), "{shown}");
     assert!(row("declared").ends_with("ago  an operator"), "{shown}");
-    assert!(camshaft(&daemon, &["set", "x", "9"]).status.success());
+    assert!(daemon.camshaft(&["set", "x", "9"]).status.success());
     wait("the last one counts", LIMIT, || of("x").set_by_operator.then_some(()));
 }
 
@@ -275,13 +269,13 @@ fn a_cold_restart_forgets_variables_of_programs_with_their_types() {
     let one = daemon.drop_in("a", &writer("evil.mark", "i32", "7"));
     daemon.wait_running("a", &one);
     wait("it is written", LIMIT, || variable(&daemon, "x"));
-    assert!(camshaft(&daemon, &["set", "declared", "5"]).status.success());
+    assert!(daemon.camshaft(&["set", "declared", "5"]).status.success());
     // The file wants another type than the program: refused, and the way out is named.
     let file = daemon.path("camshaft.toml");
     let plain = fs::read_to_string(&file).unwrap();
     let other = "[[variable]]\nname = 'x'\ntype = 'double'\n[control]";
     fs::write(&file, plain.replace("[control]", other)).unwrap();
-    let answer = camshaft(&daemon, &["reload"]);
+    let answer = daemon.camshaft(&["reload"]);
     let said = String::from_utf8_lossy(&answer.stderr).into_owned();
     let way_out = "variable[x].type: found double, but a writes it as int; right would be that, \
                    or hold a or deploy one that writes double, then `camshaft restart --cold`, \
@@ -297,14 +291,14 @@ fn a_cold_restart_forgets_variables_of_programs_with_their_types() {
     daemon.remove("b");
     daemon.wait_gone("b");
     // Step by step.
-    assert!(camshaft(&daemon, &["hold", "a"]).status.success());
+    assert!(daemon.camshaft(&["hold", "a"]).status.success());
     let restarted = stdout(&daemon, &["restart", "--cold"]);
     assert!(restarted.ends_with("programs start\nheld, and stay out: a\n"), "{restarted}");
     wait("it is forgotten", LIMIT, || variable(&daemon, "x").is_none().then_some(()));
     assert_eq!(variable(&daemon, "declared").unwrap().value, Value::Int(3));
-    assert!(camshaft(&daemon, &["reload"]).status.success());
+    assert!(daemon.camshaft(&["reload"]).status.success());
     daemon.drop_in("a", &writer("evil.mark", "f64", "0.5"));
-    assert!(camshaft(&daemon, &["release", "a"]).status.success());
+    assert!(daemon.camshaft(&["release", "a"]).status.success());
     wait("it has the other type", LIMIT, || {
         variable(&daemon, "x").filter(|x| x.value == Value::Real(0.5))
     });

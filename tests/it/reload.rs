@@ -4,7 +4,6 @@
 //! in the library's own tests.
 
 use std::fs;
-use std::process::{Command as Process, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -121,11 +120,6 @@ fn all_of_it_counts_from_the_same_cycle_on() {
     assert_eq!(news.variables.read("newer"), Some(real));
 }
 
-fn camshaft(daemon: &Daemon, verb: &str) -> Output {
-    let mut command = Process::new(env!("CARGO_BIN_EXE_camshaft"));
-    command.arg(verb).arg("--socket").arg(daemon.path("control.sock")).output().unwrap()
-}
-
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -144,7 +138,7 @@ fn diff_tells_what_reload_does_and_a_wrong_file_changes_nothing() {
     let daemon = Daemon::start(Keys::default());
     let file = daemon.path("camshaft.toml");
     let plain = fs::read_to_string(&file).unwrap();
-    let unchanged = camshaft(&daemon, "diff");
+    let unchanged = daemon.camshaft(&["diff"]);
     assert!(unchanged.status.success() && text(&unchanged.stdout).contains("what is in force"));
 
     assert!(rate(&daemon) > 250, "its period is 1 ms");
@@ -153,14 +147,14 @@ fn diff_tells_what_reload_does_and_a_wrong_file_changes_nothing() {
         .replace("\"sim\"\n", "\"sim\"\ninitial = { \"evil.input\" = 5 }\n")
         .replace("format = \"json\"", "format = \"json\"\n[crash]\nrecord = false");
     fs::write(&file, &slower).unwrap();
-    let told = text(&camshaft(&daemon, "diff").stdout);
+    let told = text(&daemon.camshaft(&["diff"]).stdout);
     let expected = [
         "scan.period    changed  in force\n",
         "device[plant]  changed  in force, the device begins anew\n",
         "crash.record   changed  in force after a restart of the daemon\n",
     ];
     expected.iter().for_each(|line| assert!(told.contains(line), "{line:?} is not in\n{told}"));
-    let done = camshaft(&daemon, "reload");
+    let done = daemon.camshaft(&["reload"]);
     assert!(done.status.success(), "{}", text(&done.stderr));
     let (head, rows) = told.split_once('\n').unwrap();
     assert!(head.contains("WOULD BE"), "{head}");
@@ -170,14 +164,14 @@ fn diff_tells_what_reload_does_and_a_wrong_file_changes_nothing() {
 
     fs::write(&file, slower.replace("[scan]", "[scan]\nperoid = 3")).unwrap();
     for verb in ["diff", "reload"] {
-        let refused = camshaft(&daemon, verb);
+        let refused = daemon.camshaft(&[verb]);
         let said = text(&refused.stderr);
         assert!(
             !refused.status.success() && said.contains("camshaft.toml:2: scan.peroid"),
             "{said}"
         );
     }
-    let status = text(&camshaft(&daemon, "status").stdout);
+    let status = text(&daemon.camshaft(&["status"]).stdout);
     assert!(status.contains("REFUSED") && status.contains("scan.peroid"), "{status}");
     assert!(status.contains("crash.record changed"), "{status}");
     // Put right again, it is found without a word to the daemon.
@@ -219,7 +213,7 @@ fn a_plugin_that_is_let_go_together_with_a_new_point_finds_it() {
         .replace("hold = true\n", "")
         .replace("  { name = \"evil.input\"", &format!("{point}\n  {{ name = \"evil.input\""));
     fs::write(&file, free).unwrap();
-    let done = camshaft(&daemon, "reload");
+    let done = daemon.camshaft(&["reload"]);
     assert!(done.status.success(), "{}", text(&done.stderr));
     wait("it writes to the point", LIMIT, || {
         let points = block_on(daemon.client.points()).unwrap();

@@ -7,7 +7,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -122,9 +121,7 @@ impl Daemon {
 
     /// Runs a verb against this daemon; its exit code and all that it prints.
     pub fn verb(&self, arguments: &[&str]) -> (Option<i32>, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_camshaft"));
-        command.args(arguments).arg("--socket").arg(self.path("control.sock"));
-        let output = command.stdin(Stdio::null()).output().unwrap();
+        let output = self.camshaft(arguments);
         let text = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8(text).unwrap())
     }

@@ -1,7 +1,7 @@
 //! Rights and values in a whole daemon: what a plugin without a right is told, and what people see.
 
 use std::fs;
-use std::process::{Command as Process, Output};
+use std::process::Output;
 use std::time::Duration;
 
 use camshaft::image::Value;
@@ -24,11 +24,6 @@ fn variable(daemon: &Daemon, name: &str) -> Option<Value> {
     all.into_iter().find(|view| view.name == name).map(|view| view.value)
 }
 
-fn camshaft(daemon: &Daemon, arguments: &[&str]) -> Output {
-    let mut command = Process::new(env!("CARGO_BIN_EXE_camshaft"));
-    command.args(arguments).arg("--socket").arg(daemon.path("control.sock")).output().unwrap()
-}
-
 #[test]
 fn a_plugin_without_a_right_leaves_a_set_point_alone_until_it_is_granted() {
     let tables = "[[variable]]\nname = 'tank.setpoint'\ntype = 'double'\ninitial = 60.0\n";
@@ -48,7 +43,7 @@ fn a_plugin_without_a_right_leaves_a_set_point_alone_until_it_is_granted() {
     let text = fs::read_to_string(&file).unwrap();
     let entry = "[[plugin]]\nname = 'evil'\nvariables = ['tank.*']\n[[device]]";
     fs::write(&file, text.replacen("[[device]]", entry, 1)).unwrap();
-    assert!(camshaft(&daemon, &["reload"]).status.success());
+    assert!(daemon.camshaft(&["reload"]).status.success());
     wait("it writes", LIMIT, || {
         (variable(&daemon, "tank.setpoint") == Some(Value::Real(666.0))).then_some(())
     });
@@ -69,14 +64,14 @@ fn a_variable_that_waits_for_a_restart_is_reserved_with_its_type() {
     let plain = fs::read_to_string(&file).unwrap();
     let kept = "[[variable]]\nname = 'kept'\ntype = 'double'\nretain = true\n[control]";
     fs::write(&file, plain.replace("[control]", kept)).unwrap();
-    assert!(camshaft(&daemon, &["reload"]).status.success());
+    assert!(daemon.camshaft(&["reload"]).status.success());
     assert_eq!(daemon.status().config_waiting, ["variable[kept] added"]);
     daemon.drop_in("early", &wat(EARLY));
     let code = wait("it is polled", LIMIT, || variable(&daemon, "code"));
     assert_eq!((code, variable(&daemon, "kept")), (Value::Int(4), None));
     // Nothing is reserved any more.
     fs::write(&file, plain).unwrap();
-    assert!(camshaft(&daemon, &["reload"]).status.success());
+    assert!(daemon.camshaft(&["reload"]).status.success());
     wait("it makes its own", LIMIT, || variable(&daemon, "kept"));
     assert_eq!(variable(&daemon, "kept"), Some(Value::Int(1)));
 }
@@ -99,15 +94,15 @@ fn values_are_exact_or_refused() {
     wait("they are there", LIMIT, || variable(&daemon, "c"));
     let text = |output: Output| String::from_utf8(output.stdout).unwrap();
     let found: serde_json::Value =
-        serde_json::from_str(&text(camshaft(&daemon, &["vars", "--json"]))).unwrap();
+        serde_json::from_str(&text(daemon.camshaft(&["vars", "--json"]))).unwrap();
     let values: Vec<_> =
         found.as_array().unwrap().iter().map(|view| view["value"].clone()).collect();
     assert_eq!(values, ["nan", "inf", "-inf"]);
-    let shown = text(camshaft(&daemon, &["vars"]));
+    let shown = text(daemon.camshaft(&["vars"]));
     let shown: Vec<_> = shown.lines().skip(1).map(|line| line.split_whitespace().nth(2)).collect();
     assert_eq!(shown, [Some("nan"), Some("inf"), Some("-inf")]);
     // One more than fits: as a float it would be the last that does.
-    let set = |value: &str| camshaft(&daemon, &["set", "wide", value]);
+    let set = |value: &str| daemon.camshaft(&["set", "wide", value]);
     for beyond in ["-9223372036854775809", "9223372036854775808", "340282366920938463463"] {
         let refused = set(beyond);
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();

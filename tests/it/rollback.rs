@@ -3,7 +3,7 @@
 //! With a real daemon and the binary. What the scan does is tested in `swap.rs`.
 
 use std::fs;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use camshaft::control::{Event, PluginState, PluginView, Soundness, VersionView};
@@ -25,21 +25,15 @@ fn version(number: u32, body: &str) -> Vec<u8> {
     ))
 }
 
-fn camshaft(daemon: &Daemon, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_camshaft"));
-    command.args(arguments).arg("--socket").arg(daemon.path("control.sock"));
-    command.output().unwrap()
-}
-
 fn roll_back(daemon: &Daemon, arguments: &[&str]) -> Output {
-    camshaft(daemon, &[&["rollback"], arguments].concat())
+    daemon.camshaft(&[&["rollback"], arguments].concat())
 }
 
 /// What an order says that is refused: at once, which is long before it would give up waiting.
 #[track_caller]
 fn refused(daemon: &Daemon, arguments: &[&str]) -> String {
     let started = Instant::now();
-    let output = camshaft(daemon, arguments);
+    let output = daemon.camshaft(arguments);
     let passed = started.elapsed();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(passed < Duration::from_secs(15), "{arguments:?} took {passed:?}");
@@ -91,7 +85,7 @@ fn deploy(daemon: &Daemon, module: &[u8], more: &[&str]) -> (Option<i32>, String
     let file = daemon.path("module.wasm");
     fs::write(&file, module).unwrap();
     let file = file.display().to_string();
-    let output = camshaft(daemon, &[&["deploy", &file, "--name", "tank"], more].concat());
+    let output = daemon.camshaft(&[&["deploy", &file, "--name", "tank"], more].concat());
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(text).unwrap())
 }
@@ -209,7 +203,7 @@ fn quarantine_outlives_the_daemon_and_the_kept_version_runs() {
     daemon.wait_log("tank", &[&bad_hash[..16], "in quarantine from before", "unreachable"]);
     assert_eq!((view.file_hash.as_ref(), view.traps), (Some(&bad_hash), 0));
     // A release is a new chance, which it does not take.
-    assert!(camshaft(&daemon, &["release", "tank"]).status.success());
+    assert!(daemon.camshaft(&["release", "tank"]).status.success());
     daemon.wait_for("tank", "tried again", |view| view.traps > 0);
 }
 
@@ -234,9 +228,9 @@ fn a_good_version_takes_the_place_of_one_that_traps_later() {
     check(&daemon);
     daemon.wait_log("tank", &[&good[..16], "runs instead of", &bad[..16]]);
     assert!(kinds(&daemon).contains(&(Event::StandsIn, Some(good.clone()))));
-    let text = String::from_utf8(camshaft(&daemon, &["history", "tank"]).stdout).unwrap();
+    let text = String::from_utf8(daemon.camshaft(&["history", "tank"]).stdout).unwrap();
     has(&text, &["stands_in", &format!("runs instead of {}", &bad[..12])]);
-    let text = String::from_utf8(camshaft(&daemon, &["versions", "tank"]).stdout).unwrap();
+    let text = String::from_utf8(daemon.camshaft(&["versions", "tank"]).stdout).unwrap();
     has(&text, &["runs", "good", "in the file", "quarantined", "it trapped: unreachable"]);
     let (_, _, plant) = daemon.stop();
     let daemon = Daemon::on(plant);
@@ -318,7 +312,7 @@ fn a_rollback_never_brings_back_what_is_known_to_be_bad() {
     let text = refused(&daemon, &["rollback", "tank", "--to", &bad[..8]]);
     has(&text, &[&bad[..16], "3 traps", "--even-bad", &format!("`--to {}`", &good[..16])]);
     assert_eq!(file(), version(3, ""));
-    assert!(camshaft(&daemon, &["release", "tank"]).status.success());
+    assert!(daemon.camshaft(&["release", "tank"]).status.success());
     assert_eq!(view_of(&daemon, &bad).soundness, Soundness::Bad, "a release is no proof");
     assert_eq!(roll_back(&daemon, &["tank", "--even-bad"]).status.code(), Some(2));
     let forced = roll_back(&daemon, &["tank", "--to", &bad[..8], "--even-bad"]);
@@ -353,7 +347,7 @@ fn a_hold_and_its_release_forgive_nothing() {
     let is_out = |view: &PluginView| view.state == PluginState::Quarantined;
     daemon.wait_for("tank", "quarantined", is_out);
     let says = |verb: &str| {
-        let output = camshaft(&daemon, &[verb, "tank"]);
+        let output = daemon.camshaft(&[verb, "tank"]);
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
@@ -462,7 +456,7 @@ fn what_is_known_to_be_refused_is_refused_at_once() {
     assert!(!daemon.file(&long).exists());
     assert_eq!(view_of(&daemon, &bad).soundness, Soundness::Bad);
     // One that is held is known without its file.
-    assert!(camshaft(&daemon, &["hold", "tank"]).status.success());
-    let removed = camshaft(&daemon, &["remove", "tank"]);
+    assert!(daemon.camshaft(&["hold", "tank"]).status.success());
+    let removed = daemon.camshaft(&["remove", "tank"]);
     assert!(removed.status.success(), "{removed:?}");
 }

@@ -1,6 +1,5 @@
 //! Forces as an operator orders and sees them, on a running daemon.
 
-use std::process::Command;
 use std::time::Duration;
 
 use camshaft::image::{Class, Quality, Value};
@@ -20,12 +19,7 @@ point = [
 
 /// Runs the command line against the daemon: exit code, standard output, standard error.
 fn run(daemon: &Daemon, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_camshaft"))
-        .args(arguments)
-        .arg("--socket")
-        .arg(daemon.path("control.sock"))
-        .output()
-        .unwrap();
+    let output = daemon.camshaft(arguments);
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }

@@ -297,11 +297,7 @@ fn while_the_scan_stands_nothing_is_shown_as_new() {
         all.into_iter().find(|view| view.name == "speed").and_then(|view| view.age_ms)
     };
     wait("it is written", LIMIT, speed);
-    let verb = |verb: &str| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_camshaft"));
-        command.arg(verb).arg("--socket").arg(daemon.path("control.sock"));
-        String::from_utf8(command.output().unwrap().stdout).unwrap()
-    };
+    let verb = |verb: &str| String::from_utf8(daemon.camshaft(&[verb]).stdout).unwrap();
     assert!(!verb("plugins").contains("STANDS"));
     hang(&daemon, "19s");
     stalled(&daemon);
