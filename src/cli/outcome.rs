@@ -76,7 +76,7 @@ pub(super) fn proof(
 ) -> Option<Result<PluginView, String>> {
     let is_it = |found: &Option<String>| found.as_deref() == Some(hash);
     let Some(view) = view else { return Some(Err("its file is gone".into())) };
-    let runs = view.state == PluginState::Running && is_it(&view.hash);
+    let is_running = view.state == PluginState::Running;
     if !is_it(&view.file_hash) {
         Some(Err("another version is in the file now".into()))
     } else if let Some(reason) = &view.reason {
@@ -85,7 +85,9 @@ pub(super) fn proof(
         Some(Err(format!("it has trapped: {trap}")))
     } else if view.state == PluginState::Held {
         Some(Err("it is held".into()))
-    } else if !runs || view.generation != generation {
+    } else if is_running && view.hash.is_none() {
+        None // it has trapped in this very cycle, which is not counted yet
+    } else if !(is_running && is_it(&view.hash) && view.generation == generation) {
         Some(Err("it was restarted meanwhile, so that nobody knows whether it is good".into()))
     } else {
         view.probation_left.is_none().then(|| Ok(view.clone()))
@@ -190,6 +192,7 @@ pub(super) mod tests {
         check(&|_| {}, Some(Ok(())));
         check(&|view| view.probation_left = left(1, 0), None);
         check(&|view| view.probation_left = left(0, 1), None);
+        check(&|view| view.hash = None, None);
         check(&|view| view.state = Held, Some(Err("it is held")));
         let other = |view: &mut PluginView| view.file_hash = Some("b".repeat(64));
         check(&other, Some(Err("another version is in the file now")));
