@@ -148,10 +148,11 @@ fn out_of_memory(bounds: &Bounds) -> String {
 }
 
 /// A failure of the child as its parent would tell it: one for want of memory names the limit. The
-/// words for it are those of the standard library and of the system.
+/// words for it are those of the standard library and of the system, which end a message. A module
+/// whose compilation ran out of memory has a reason of its own.
 pub(super) fn explained(failed: Failed, bounds: &Bounds) -> Failed {
-    let words = ["out of memory", "Cannot allocate memory"];
-    match words.iter().any(|words| failed.message.contains(words)) {
+    let words = [": out of memory", "Cannot allocate memory (os error 12)"];
+    match words.iter().any(|words| failed.message.ends_with(words)) {
         true => {
             let message = format!("{} ({})", out_of_memory(bounds), failed.message);
             Failed::new(Exit::TooMuch, message)

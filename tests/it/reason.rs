@@ -8,6 +8,7 @@ use camshaft::control::{Event, PluginState, PluginView};
 use camshaft::plugin::{Settings, Trap};
 
 use crate::daemon::{Daemon, Keys, LIMIT, Plant, wait};
+use crate::evil::binary;
 use crate::rig::{Rig, block_on, points, wat};
 
 /// How this program traps in its first poll.
@@ -107,6 +108,24 @@ fn a_limit_of_addresses_is_told_from_those_of_the_configuration() {
     for words in ["may use 4096 MiB of addresses (RLIMIT_AS)", "take `LimitAS=` out of the unit"] {
         assert!(said.contains(words), "{said}");
     }
+}
+
+/// It was told as the limit of the whole run, which is another one.
+#[test]
+fn a_compilation_without_enough_addresses_says_which_limit_that_is() {
+    let folder = tempfile::tempdir().unwrap();
+    // i32.const 1, i32.const 3, i32.div_s, drop: each may trap, and is dear to compile.
+    let division = [0x41, 1, 0x41, 3, 0x6d, 0x1a];
+    let module = binary(2, &[&[0][..], &division.repeat(100_000), &[0x0b]].concat());
+    fs::write(folder.path().join("m.wasm"), module).unwrap();
+    fs::write(folder.path().join("r.json"), r#"{"passes":[{"elapsed":"0s"}]}"#).unwrap();
+    let program = env!("CARGO_BIN_EXE_camshaft");
+    let script = format!("ulimit -v 102400 && exec '{program}' test m.wasm r.json");
+    let output = Command::new("sh").args(["-c", &script]).current_dir(folder.path()).output();
+    let said = String::from_utf8(output.unwrap().stderr).unwrap();
+    let words = "error: m.wasm: its compilation ran out of memory: this process and the compile \
+                 worker may use 100 MiB of addresses (RLIMIT_AS); take `LimitAS=` out of the unit";
+    assert!(said.starts_with(words), "{said}");
 }
 
 /// The daemon runs, and each of its plugins says what keeps it from that.
