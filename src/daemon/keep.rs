@@ -410,6 +410,7 @@ mod tests {
         let good = store.of("tank").to_vec();
         keep(&mut store, 6, Soundness::Doubtful);
         soon(&mut store, |store| Arc::strong_count(&store.turn) == 1).await;
+        store.collect();
         assert_eq!(store.of("tank"), good);
         keep(&mut store, 7, Soundness::Good);
         let newest = ModuleHash::of(&[7]);

@@ -144,6 +144,20 @@ fn an_order_about_a_plugin_names_the_versions() {
     }
 }
 
+/// The folder has not been read yet when the second order comes.
+#[test]
+fn an_order_right_after_another_names_what_that_one_has_put_into_the_file() {
+    let daemon = Daemon::start(Keys::default());
+    let modules = [version(1), version(2), version(3)];
+    for module in &modules {
+        block_on(daemon.client.deploy("tank", module.clone().into())).unwrap();
+    }
+    let files = orders(&daemon, Some("tank")).into_iter().map(|(it, _)| (it.old_hash, it.hash));
+    let hash = |at: usize| Some(format!("{:#}", ModuleHash::of(&modules[at])));
+    let expected = [(None, hash(0)), (hash(0), hash(1)), (hash(1), hash(2))];
+    assert_eq!(files.collect::<Vec<_>>(), expected);
+}
+
 /// A signal, a saved file and the end of a force come from no person; a refusal is no order.
 #[test]
 fn what_no_person_has_ordered_names_none_and_a_refusal_is_not_there() {

@@ -4,12 +4,13 @@
 //! The modules and their fates are in `evil.rs`.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use camshaft::control::{PluginState, PluginView};
 
 use crate::daemon::{Daemon, Keys, LIMIT, SAFE_MARK, beside_the_witness, unharmed, wait};
 use crate::evil::{self, Evil, Fate};
+use crate::long;
 
 /// What the daemon may use, whatever it is given.
 const MAX_RSS_KIB: u64 = 100_000;
@@ -206,16 +207,19 @@ fn a_compilers_module_cut_anywhere_harms_nobody() {
 
 #[test]
 fn flipped_bits_harm_nobody() {
+    /// Of each module, at least.
     const FLIPS: usize = 150;
     let daemon = Daemon::start(Keys::default());
     let (small, _) = evil::whole_and_prefix();
-    let seed = 20_260_101;
+    let seed = long::seed();
     beside_the_witness(&daemon, "flips", |attempt| {
         let mut random = fastrand::Rng::with_seed(seed);
         for (name, whole) in [("small", small.as_slice()), ("tank", TANK)] {
             let name = format!("{name}-{attempt}");
-            let (mut running, mut stopped) = (0, 0);
-            for _ in 0..FLIPS {
+            let (mut flips, mut running, mut stopped) = (0, 0, 0);
+            let end = Instant::now() + long::time(Duration::ZERO) / 2;
+            while flips < FLIPS || Instant::now() < end {
+                flips += 1;
                 let mut bytes = whole.to_vec();
                 let at = random.usize(..bytes.len());
                 bytes[at] ^= 1 << random.u8(..8);
@@ -223,7 +227,7 @@ fn flipped_bits_harm_nobody() {
                 running += usize::from(runs);
                 stopped += usize::from(view.reason.is_some());
             }
-            println!("  seed {seed}: of {FLIPS} {name}, {running} ran, {stopped} were stopped");
+            println!("  seed {seed}: of {flips} {name}, {running} ran, {stopped} were stopped");
             assert!(running > 0 && stopped > 0, "some hit constants, some the structure");
             assert!(settle(&daemon, &name, whole).0, "the whole module runs in the end");
             remove(&daemon, &name, Fate::Runs);

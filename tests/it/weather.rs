@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 
 use crate::daemon::{Daemon, Keys, LIMIT, log_lines, through, unharmed, wait};
 use crate::evil::binary;
+use crate::long;
 use crate::rig::{block_on, wat};
 
 mod config;
@@ -94,7 +95,7 @@ fn kill_workers(daemon: &Daemon, most: u32, is_over: &AtomicBool, killed: &Atomi
     let started = Instant::now();
     let is_done = || killed.load(Ordering::Relaxed) >= most || is_over.load(Ordering::Relaxed);
     // The limit is for the case that the test fails in the meantime.
-    while started.elapsed() < LIMIT && !is_done() {
+    while started.elapsed() < LIMIT + long::time(Duration::ZERO) && !is_done() {
         let Some(worker) = daemon.workers().into_iter().find(|pid| !victims.contains(pid)) else {
             thread::sleep(Duration::from_millis(1));
             continue;
@@ -133,15 +134,18 @@ fn a_storm_of_kills_costs_compilations_and_nothing_else() {
     let (is_over, killed) = (AtomicBool::new(false), AtomicU32::new(0));
     through(&daemon, "storm of kills", || {
         let last = thread::scope(|scope| {
-            scope.spawn(|| kill_workers(&daemon, u32::MAX, &is_over, &killed, 7));
-            let mut last = String::new();
-            for number in 0..20 {
+            scope.spawn(|| kill_workers(&daemon, u32::MAX, &is_over, &killed, long::seed()));
+            let end = Instant::now() + long::time(Duration::ZERO);
+            let (mut number, mut last) = (0, String::new());
+            while number < 20 || Instant::now() < end {
                 last = daemon.drop_in("storm", &slow(100, number));
                 wait("it is seen", LIMIT, || {
                     let view = daemon.plugin("storm")?;
                     (view.file_hash.as_deref() == Some(&last)).then_some(())
                 });
-                daemon.drop_in(&format!("storm-{number}"), &slow(50, 100 + number));
+                let name = format!("storm-{}", number % 20);
+                daemon.drop_in(&name, &slow(50, u32::MAX - number));
+                number += 1;
             }
             let end = Instant::now() + STORM;
             wait("the end of the storm", LIMIT, || (Instant::now() >= end).then_some(()));
