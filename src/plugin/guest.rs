@@ -226,10 +226,12 @@ impl Guest {
         claimed.map(|(_, id)| PointId(id)).collect()
     }
 
-    /// From now on remembers which variables its polls write, and which of these are not committed.
-    pub(super) fn trace_variables(&mut self, variables: &Variables) {
+    /// From now on remembers which variables its polls write, with those that are not committed
+    /// yet, and those with an id in `earlier`.
+    pub(super) fn trace_variables(&mut self, variables: &Variables, earlier: &[u16]) {
         let mut wrote = vec![false; MAX_VARIABLES];
-        variables.uncommitted().for_each(|id| wrote[usize::from(id)] = true);
+        let earlier = earlier.iter().copied();
+        variables.uncommitted().chain(earlier).for_each(|id| wrote[usize::from(id)] = true);
         self.wrote = Some(wrote);
     }
 

@@ -276,9 +276,9 @@ impl Program {
     }
 
     /// From now on remembers which variables its polls write, and which it has just written in a
-    /// hand-over that is not committed yet.
-    pub fn trace_variables(&mut self, variables: &Variables) {
-        self.instance.guest().trace_variables(variables);
+    /// hand-over that is not committed yet. Those with an id in `earlier` count as written by it.
+    pub fn trace_variables(&mut self, variables: &Variables, earlier: &[u16]) {
+        self.instance.guest().trace_variables(variables, earlier);
     }
 
     /// Ids of the variables that it has written since; forgets them.

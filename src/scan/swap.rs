@@ -107,22 +107,39 @@ impl Scan {
                 self.give_back(Return::Refused(prepared, None));
             }
             None => {
-                let takeover = self.bring_variables(&prepared);
+                let takeover = prepared.bring_variables(&mut self.world().variables);
+                self.commit_variables(&prepared.program);
                 self.seat(prepared.program, takeover, None);
             }
         }
     }
 
-    /// A new instance of the same code begins anew, without the state of the old one.
+    /// A new instance of the same code begins anew, without the state of the old one. If that one
+    /// was on probation, the version before goes on standing by.
     fn restart(&mut self, old: usize, prepared: Box<Prepared>) {
-        let takeover = self.bring_variables(&prepared);
-        let program = prepared.program;
-        let old = self.programs.remove(old);
+        let takeover = prepared.bring_variables(&mut self.world().variables);
+        let mut program = prepared.program;
+        let mut old = self.programs.remove(old);
+        let standby = old.standby.take().map(|standby| self.bequeath(standby, &program));
+        if standby.as_ref().is_some_and(|standby| !standby.variables.is_empty()) {
+            program.trace_variables(&self.world().variables, &old.program.take_written());
+        }
+        self.commit_variables(&program);
         // The outputs stay as they are and go on belonging to the seat, unless the settings have
         // changed since the old one was prepared: what is not granted any more becomes safe.
         self.world().give_up(program.seat, &program.settings.outputs);
         self.retire(old);
-        self.seat(program, takeover, None);
+        self.seat(program, takeover, standby);
+    }
+
+    /// Settings belong to the seat: with those of its own time a version that stands by might
+    /// resume in the wrong place of the order, and own what is not granted any more.
+    fn bequeath(&mut self, mut standby: Box<Standby>, program: &Program) -> Box<Standby> {
+        if standby.seated.program.settings != program.settings {
+            let world = self.world.as_ref().expect("the world is here between polls");
+            standby.seated.configure(&program.settings, world);
+        }
+        standby
     }
 
     /// New code takes over, with the state of the old; or it does not, and the old one goes on
@@ -153,29 +170,21 @@ impl Scan {
         };
         let mut program = prepared.program;
         let is_on_probation = !policy.probation.is_zero() || policy.polls > 0;
-        let variables = &mut self.world().variables;
         if is_on_probation && policy.rollback_state == RollbackState::Snapshot {
-            program.trace_variables(variables);
+            program.trace_variables(&self.world().variables, &[]);
         }
-        let World { variables, now, .. } = self.world();
-        variables.commit_as(maker(&program.name), *now);
+        self.commit_variables(&program);
         let mut old = self.programs.remove(old);
         self.world().give_up(program.seat, &program.settings.outputs);
         // Who has not proved itself is no version to come back to while an older one is there.
-        let mut standby = match old.standby.take() {
+        let standby = match old.standby.take() {
             Some(older) if !old.is_proven => {
                 self.retire(old);
                 older
             }
             _ => Box::new(Standby { seated: old, variables: Vec::new() }),
         };
-        // Settings belong to the seat: with those of its own time it might resume in the wrong
-        // place of the order, and own what is not granted any more.
-        if standby.seated.program.settings != program.settings {
-            let world = self.world.as_ref().expect("the world is here between polls");
-            standby.seated.configure(&program.settings, world);
-        }
-        standby.variables = before;
+        let standby = Box::new(Standby { variables: before, ..*self.bequeath(standby, &program) });
         let standby = if is_on_probation {
             Some(standby)
         } else {
@@ -185,11 +194,10 @@ impl Scan {
         self.seat(program, takeover, standby);
     }
 
-    fn bring_variables(&mut self, prepared: &Prepared) -> Takeover {
+    /// Takes over what this program has written to variables outside of a poll.
+    fn commit_variables(&mut self, program: &Program) {
         let World { variables, now, .. } = self.world();
-        let takeover = prepared.bring_variables(variables);
-        variables.commit_as(maker(&prepared.program.name), *now);
-        takeover
+        variables.commit_as(maker(&program.name), *now);
     }
 
     fn seat(&mut self, program: Program, takeover: Takeover, standby: Option<Box<Standby>>) {
@@ -219,13 +227,15 @@ impl Scan {
     }
 
     /// The program's probation is over: the version before is let go, and with it the outputs that
-    /// only that one has written. They would otherwise keep their last value for ever.
+    /// only that one, or an instance before a restart, has written. They would otherwise keep their
+    /// last value for ever.
     pub(super) fn prove(&mut self, index: usize) {
         let seated = &mut self.programs[index];
         seated.is_proven = true;
-        let Some(standby) = seated.standby.take() else { return };
-        seated.program.take_written();
-        self.retire(standby.seated);
+        if let Some(standby) = seated.standby.take() {
+            seated.program.take_written();
+            self.retire(standby.seated);
+        }
         self.keep_claimed(index);
     }
 

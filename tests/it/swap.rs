@@ -317,6 +317,60 @@ fn outputs_of_the_old_version_alone_are_kept_on_probation_and_safe_after_it() {
     assert_eq!(owner, Some(None));
 }
 
+/// They kept their last value for ever, and nothing said so.
+#[test]
+fn outputs_that_nobody_writes_after_a_restart_are_safe_after_the_probation() {
+    // The variable goes through the restart, and is beyond 5 then.
+    let valve = "(if (i32.lt_s (i32.load (i32.const 32)) (i32.const 5)) (then
+        (f64.store (i32.const 40) (f64.const 33))
+        (drop (call $write (i32.const 0) (i32.const 40) (i32.const 8)))))";
+    let version = Version { number: 1, poll: valve, ..GOOD };
+    let mut rig = Rig::new(points(), Vec::new());
+    order(&mut rig, &version, &settings());
+    (0..20).for_each(|_| drop(rig.cycle()));
+    order(&mut rig, &version, &settings());
+    for n in 1..=10 {
+        let news = rig.cycle();
+        let expected = if n < 10 { 33.0 } else { 7.5 };
+        assert_eq!(self::valve(&rig, &news), (Value::Real(expected), n < 10), "poll {n}");
+    }
+}
+
+#[test]
+fn outputs_that_a_version_without_probation_does_not_write_are_safe_after_its_first_poll() {
+    let mut settings = settings();
+    settings.swap.polls = 0;
+    let mut rig = Rig::new(points(), Vec::new());
+    order(&mut rig, &Version { number: 1, poll: VALVE_ONCE, ..GOOD }, &settings);
+    (0..20).for_each(|_| drop(rig.cycle()));
+    let news = rig.cycle();
+    assert_eq!(valve(&rig, &news), (Value::Real(33.0), true));
+    order(&mut rig, &GOOD, &settings);
+    let news = rig.cycle();
+    assert_eq!(valve(&rig, &news), (Value::Real(7.5), false));
+}
+
+/// The version before was dropped, and nothing ran after the trap.
+#[test]
+fn a_restart_on_probation_leaves_the_version_before_standing_by() {
+    let mut settings = settings();
+    settings.swap.rollback_state = RollbackState::Snapshot;
+    let mut rig = running(&settings);
+    let before = now(&mut rig);
+    let poll = "(if (i32.eq (global.get $polls) (i32.const 4)) (then (unreachable)))";
+    let bad = Version { number: 1, poll, ..GOOD };
+    for polls in [2, 3] {
+        order(&mut rig, &bad, &settings);
+        (0..polls).for_each(|_| drop(rig.cycle()));
+        assert!(rig.reins.latest.read().programs[0].standby.is_some());
+    }
+    let news = rig.cycle();
+    assert!(the_one(&news).beaten.is_some());
+    assert_eq!(counts(&rig, &news).1, before.1, "also what the first instance wrote goes back");
+    let news = rig.cycle();
+    assert_eq!(counts(&rig, &news), (before.0 + 1, before.1 + 1));
+}
+
 #[test]
 fn a_new_instance_of_the_same_code_begins_anew() {
     let mut rig = running(&settings());
