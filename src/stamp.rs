@@ -7,8 +7,9 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// The state of a file. A file that was written or replaced has another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The state of a file. A file that was written or replaced has another one; one that cannot be
+/// looked at has the default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stamp {
     /// The file system that it is on.
     pub device: u64,

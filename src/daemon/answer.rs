@@ -5,6 +5,7 @@
 //! `control`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use tokio::sync::oneshot;
@@ -17,7 +18,7 @@ use crate::control::{By, Call, Code, Failure, Reply, Request, Response, Who};
 use crate::driver::{Command, Injection};
 use crate::image::{Direction, Value};
 use crate::plugin::check;
-use crate::plugin::folder;
+use crate::plugin::folder::{self, Home};
 use crate::plugin::{ModuleHash, Refusal};
 use crate::scan::Order;
 use crate::supervisor::Released;
@@ -106,7 +107,8 @@ impl Daemon {
             let _ = reply.send(Err(failure));
             return;
         }
-        let (folder, loader) = (self.config.plugins.dir.clone(), self.loader.clone());
+        let folder = (self.config.plugins.dir.clone(), self.folder.watch.home());
+        let loader = self.loader.clone();
         let quarantined = self.supervisor.quarantined(&name);
         tokio::spawn(async move {
             let answer = deploy(&loader, folder, (name, module), &quarantined, who).await;
@@ -294,7 +296,7 @@ pub(super) fn answer_if_wanted(
 /// slip must not replace a good file.
 async fn deploy(
     loader: &Loader,
-    folder: PathBuf,
+    (folder, home): (PathBuf, Arc<Home>),
     (name, module): (String, Bytes),
     quarantined: &[(ModuleHash, String)],
     who: Option<Who>,
@@ -317,8 +319,9 @@ async fn deploy(
     let hash = format!("{hash:#}");
     let shown = folder.display().to_string();
     let file = name.clone();
-    let publish =
-        move |is_wanted: &dyn Fn() -> bool| folder::publish_if(&folder, &file, &module, is_wanted);
+    let publish = move |is_wanted: &dyn Fn() -> bool| {
+        folder::publish_if((&folder, &home), &file, &module, is_wanted)
+    };
     match in_time(publish).await {
         Ok(()) => Ok(Response::Deployed { name, hash }),
         Err(error) => {

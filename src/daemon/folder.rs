@@ -105,14 +105,17 @@ impl Daemon {
                     self.roster.modules.entry(hash).or_insert(Module::Bytes(bytes));
                 }
             }
-            Change::Refused { name, path, refusal } => {
+            Change::Refused { name, path, refusal, is_rival } => {
                 refused(&name, &path.display(), &refusal);
                 // It may be half of a file, which was refused for its bytes.
                 self.folder.watch.refused(&name);
                 self.record.refused(&name, None, &refusal);
                 self.meet(&name);
                 // A file whose name is no name cannot become a plugin; it was named above.
-                let _ = self.supervisor.folder_refused(&name, refusal);
+                let _ = match is_rival {
+                    false => self.supervisor.folder_refused(&name, refusal),
+                    true => self.supervisor.folder_rival(&name, refusal),
+                };
             }
             Change::Gone { name } => {
                 // A name that is not known cannot go either.
@@ -206,7 +209,7 @@ fn without_strangers(change: Change) -> Change {
     };
     match (change, refusal) {
         (Change::Present { name, path, .. }, Some(refusal)) => {
-            Change::Refused { name, path, refusal }
+            Change::Refused { name, path, refusal, is_rival: false }
         }
         (change, _) => change,
     }

@@ -298,7 +298,7 @@ impl Daemon {
             Ok(found) => found,
             Err(failure) => return drop(reply.send(Err(failure))),
         };
-        let folder = self.config.plugins.dir.clone();
+        let (folder, home) = (self.config.plugins.dir.clone(), self.folder.watch.home());
         let so_far = format!(
             "{name}: version {hash} is not in {} yet, nor read from where it is kept",
             folder.display()
@@ -309,7 +309,7 @@ impl Daemon {
                 Failure::new(Code::Internal, message)
             };
             let module = versions.read(&name, hash).map_err(internal)?;
-            publish_if(&folder, &name, &module, is_wanted).map_err(internal)?;
+            publish_if((&folder, &home), &name, &module, is_wanted).map_err(internal)?;
             Ok(Response::Deployed { name, hash: format!("{hash:#}") })
         });
     }
@@ -323,6 +323,9 @@ impl Daemon {
         let refused = |message: String| {
             Failure::new(Code::Refused, format!("{name} stays as it is: {message}"))
         };
+        if self.store.of(name).is_empty() {
+            self.known(name)?;
+        }
         self.folder.takes_files()?;
         let versions = self.store.versions.clone();
         let versions = versions

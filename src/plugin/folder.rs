@@ -10,7 +10,8 @@
 //!
 //! Next: `folder/keeper.rs` is the thread, `folder/hint.rs` gathers what makes it look,
 //! `folder/settle.rs` decides (pure), `folder/disk.rs` lists and reads, `folder/publish.rs` writes,
-//! `folder/wait.rs` shows a file system that does not answer, `folder/names.rs` what has a file.
+//! `folder/wait.rs` shows a file system that does not answer, `folder/names.rs` what has a file,
+//! `folder/home.rs` which folder it is.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -25,6 +26,7 @@ use crate::plugin::{ModuleHash, Refusal};
 
 mod disk;
 mod hint;
+mod home;
 mod keeper;
 mod names;
 mod publish;
@@ -33,6 +35,7 @@ mod wait;
 
 pub use disk::reread;
 use hint::Inbox;
+pub use home::Home;
 use keeper::Keeper;
 use names::Names;
 pub(super) use publish::put;
@@ -77,6 +80,8 @@ pub enum Change {
         path: PathBuf,
         /// Why, and what helps.
         refusal: Refusal,
+        /// Whether another plugin has its name already, but for upper and lower case.
+        is_rival: bool,
     },
     /// The file is gone and did not come back within the grace.
     Gone {
@@ -163,6 +168,7 @@ pub struct Watch {
     inbox: Arc<Inbox>,
     wait: Arc<Wait>,
     names: Arc<Names>,
+    home: Arc<Home>,
     /// Is disconnected when the thread has ended.
     ended: Receiver<()>,
 }
@@ -183,10 +189,11 @@ pub fn watch(
     report: impl FnMut(Change) + Send + 'static,
 ) -> io::Result<Watch> {
     let (inbox, wait) = (Arc::new(Inbox::default()), Arc::new(Wait::default()));
-    let names = Arc::new(Names::default());
+    let (names, home) = (Arc::new(Names::default()), Arc::new(Home::default()));
     let ((opened, outcome), (alive, ended)) = (channel(), channel());
-    let ours = (Arc::clone(&inbox), Arc::clone(&wait), Arc::clone(&names));
-    let keeper = Keeper::new(dir, max_bytes, ours, report);
+    let calls = (Arc::clone(&inbox), Arc::clone(&wait));
+    let found = (Arc::clone(&names), Arc::clone(&home));
+    let keeper = Keeper::new(dir, max_bytes, calls, found, report);
     let work = move || {
         let result = keeper.open();
         let is_open = result.is_ok();
@@ -199,7 +206,7 @@ pub fn watch(
     std::thread::Builder::new().name("folder".to_owned()).spawn(work)?;
     // No result is none in time, and then the watch says that it is silent.
     outcome.recv_timeout(SILENCE).unwrap_or(Ok(()))?;
-    Ok(Watch { inbox, wait, names, ended })
+    Ok(Watch { inbox, wait, names, home, ended })
 }
 
 impl Watch {
@@ -218,6 +225,11 @@ impl Watch {
     /// known, because there was none yet, the folder is lost, or some of its files are overlooked.
     pub fn names(&self) -> Option<Arc<BTreeSet<String>>> {
         self.names.get()
+    }
+
+    /// Which folder was looked at: for [`publish_if`].
+    pub fn home(&self) -> Arc<Home> {
+        Arc::clone(&self.home)
     }
 
     /// Takes the folder as it is, also if it is another than before and an empty one.

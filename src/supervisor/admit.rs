@@ -4,6 +4,7 @@
 //! and no file is left behind. Which of two rivals in the folder counts is decided in
 //! `plugin/folder/settle.rs`.
 
+use super::plugin::File;
 use super::{MAX_ENTRIES, Supervisor};
 use crate::plugin::folder::{MAX_PLUGINS, check_name};
 use crate::plugin::{ModuleHash, Refusal};
@@ -26,8 +27,8 @@ impl Supervisor {
         }
         // Whatever has the name keeps it from others, be it a folder, a link or too large.
         let mut others = self.plugins.iter().filter(|(other, _)| *other != name);
-        let rival =
-            others.find(|(other, plugin)| other.eq_ignore_ascii_case(name) && plugin.has_file());
+        let rival = others
+            .find(|(other, plugin)| other.eq_ignore_ascii_case(name) && plugin.keeps_its_name());
         if let Some((rival, _)) = rival {
             return Err(Refusal::new(
                 format!("its name differs from {rival} only in upper and lower case"),
@@ -35,6 +36,16 @@ impl Supervisor {
             ));
         }
         self.has_room_for(name)
+    }
+
+    /// The folder holds a file under that name, and another that has it already but for upper and
+    /// lower case.
+    ///
+    /// # Errors
+    /// The plugin is one too many or misnamed.
+    pub fn folder_rival(&mut self, name: &str, refusal: Refusal) -> Result<(), Refusal> {
+        self.entry(name)?.holds(File::Rival(refusal));
+        Ok(())
     }
 
     /// Whether that name is one, and there is a place for it.

@@ -35,6 +35,8 @@ pub(super) enum File {
     Gone,
     Bytes(ModuleHash),
     Unusable(Refusal),
+    /// Another plugin has its name already, but for upper and lower case.
+    Rival(Refusal),
 }
 
 /// The instance that is to be the next one in the scan.
@@ -157,7 +159,7 @@ impl Plugin {
             return;
         }
         self.refusal = match &file {
-            File::Unusable(refusal) => Some(refusal.clone()),
+            File::Unusable(refusal) | File::Rival(refusal) => Some(refusal.clone()),
             File::Gone | File::Bytes(_) => None,
         };
         if file == File::Gone {
@@ -185,7 +187,7 @@ impl Plugin {
 
     fn forget_refusal(&mut self) {
         self.forget_failure();
-        if !matches!(self.file, File::Unusable(_)) {
+        if !matches!(self.file, File::Unusable(_) | File::Rival(_)) {
             self.refusal = None;
         }
     }

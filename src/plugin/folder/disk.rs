@@ -113,16 +113,20 @@ pub(super) fn list<'a>(
     Ok(Listing { entries, overlooked })
 }
 
-/// What is at `path` now, through symbolic links. `None` if there is nothing.
+/// What is at `path` now, through symbolic links. `None` if there is nothing; what cannot be looked
+/// at is there all the same.
 fn sample(path: &Path) -> Option<Sample> {
-    match fs::metadata(path) {
-        Ok(meta) => Some(Sample::of(&meta)),
-        Err(error) => {
-            // A link to nothing, or no link at all?
-            let link = fs::symlink_metadata(path).ok()?;
-            Some(Sample { kind: Kind::Unreadable(error.to_string()), ..Sample::of(&link) })
-        }
-    }
+    let error = match fs::metadata(path) {
+        Ok(meta) => return Some(Sample::of(&meta)),
+        Err(error) => error,
+    };
+    let stamp = match fs::symlink_metadata(path) {
+        // A link to nothing.
+        Ok(link) => Stamp::from(&link),
+        Err(absent) if absent.kind() == io::ErrorKind::NotFound => return None,
+        Err(_) => Stamp::default(),
+    };
+    Some(Sample { stamp, kind: Kind::Unreadable(error.to_string()) })
 }
 
 impl Sample {
@@ -237,6 +241,17 @@ mod tests {
         ] {
             check(ignored, None);
         }
+    }
+
+    /// A card that dies, or a folder that may be listed and not searched: all programs stopped.
+    #[test]
+    fn what_cannot_be_looked_at_is_not_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(sample(&dir.path().join("x.wasm")), None);
+        // The system refuses to look, as it does without the right to search the folder.
+        let long = dir.path().join("x".repeat(300));
+        let kind = sample(&long).expect("nobody knows that it is gone").kind;
+        assert!(matches!(&kind, Kind::Unreadable(why) if why.contains("too long")), "{kind:?}");
     }
 
     #[test]

@@ -8,13 +8,13 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::disk;
 use super::hint::{Inbox, Mail, Watcher, start_watcher};
+use super::home::{Home, Identity};
 use super::names::Names;
 use super::settle::{Kind, Listing, Order, Table};
 use super::wait::Wait;
@@ -50,21 +50,6 @@ enum Hints {
     Unavailable,
 }
 
-/// Tells a folder from its successor of the same name. The inode alone does not: it is reused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Identity {
-    dev: u64,
-    ino: u64,
-    born: Option<SystemTime>,
-}
-
-impl Identity {
-    fn of(dir: &Path) -> io::Result<Self> {
-        let meta = fs::metadata(dir)?;
-        Ok(Self { dev: meta.dev(), ino: meta.ino(), born: meta.created().ok() })
-    }
-}
-
 /// What the folder's thread works with.
 pub(super) struct Keeper<R> {
     dir: PathBuf,
@@ -74,9 +59,9 @@ pub(super) struct Keeper<R> {
     wait: Arc<Wait>,
     /// The same.
     names: Arc<Names>,
+    /// The same.
+    home: Arc<Home>,
     hints: Hints,
-    /// The folder that was looked at last and was not lost.
-    home: Option<Identity>,
     /// Why the folder is lost, as it was reported.
     lost: Option<Loss>,
     /// What was reported last of files that are not looked at, and when.
@@ -88,7 +73,8 @@ impl<R: FnMut(Change)> Keeper<R> {
     pub(super) fn new(
         dir: PathBuf,
         max_bytes: u64,
-        (inbox, wait, names): (Arc<Inbox>, Arc<Wait>, Arc<Names>),
+        (inbox, wait): (Arc<Inbox>, Arc<Wait>),
+        (names, home): (Arc<Names>, Arc<Home>),
         report: R,
     ) -> Self {
         Self {
@@ -97,8 +83,8 @@ impl<R: FnMut(Change)> Keeper<R> {
             inbox,
             wait,
             names,
+            home,
             hints: Hints::Untried,
-            home: None,
             lost: None,
             overlooked: (Overlooked::default(), Duration::ZERO),
             report,
@@ -141,14 +127,14 @@ impl<R: FnMut(Change)> Keeper<R> {
             let gone = self.table.forget(name, &listing.entries);
             gone.into_iter().for_each(|change| (self.report)(change));
         }
-        let is_other = self.home.is_some_and(|home| home != identity);
+        let is_other = self.home.get().is_some_and(|home| home != identity);
         // What can be no plugin may lie below a mount: it does not make a folder of plugins.
         let has_files = listing.entries.values().any(|entry| entry.sample.kind == Kind::File);
         let is_empty = !has_files && self.table.holds_plugins();
         if is_other && is_empty && !mail.accepted {
             return self.lose(Loss::Exchanged);
         }
-        self.home = Some(identity);
+        self.home.set(identity);
         if self.lost.take().is_some() {
             (self.report)(Change::FolderBack);
         }

@@ -11,6 +11,7 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 
 use super::check_name;
+use super::home::Home;
 use crate::stamp::Stamp;
 
 /// Puts `bytes` into the folder as the plugin `name`, so that nobody ever sees half of them:
@@ -20,22 +21,38 @@ use crate::stamp::Stamp;
 /// The name breaks the rules (`InvalidInput`), somebody else is publishing under it at this moment
 /// (`WouldBlock`), or the file system says no; then the plugin is what it was.
 pub fn publish(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    publish_if(dir, name, bytes, &|| true)
+    publish_as(dir, name, bytes, &|| Ok(()))
 }
 
-/// Puts `bytes` into the folder like [`publish`], if they are still wanted when all of them are
-/// written: a file system may have kept this waiting until nobody expects it any more.
+/// Puts `bytes` into the folder `dir` like [`publish`], if they are still wanted when all of them
+/// are written, because a file system may have kept this waiting until nobody expects it any more;
+/// and if that is still the folder that is watched.
 ///
 /// # Errors
-/// As for [`publish`], and `TimedOut` if they are not wanted.
+/// As for [`publish`], `TimedOut` if they are not wanted, and that it is another folder.
 pub fn publish_if(
-    dir: &Path,
+    (dir, home): (&Path, &Home),
     name: &str,
     bytes: &[u8],
     is_wanted: &dyn Fn() -> bool,
 ) -> io::Result<()> {
+    publish_as(dir, name, bytes, &|| {
+        home.check(dir)?;
+        match is_wanted() {
+            true => Ok(()),
+            false => Err(io::Error::new(io::ErrorKind::TimedOut, "it is not wanted any more")),
+        }
+    })
+}
+
+fn publish_as(
+    dir: &Path,
+    name: &str,
+    bytes: &[u8],
+    may: &dyn Fn() -> io::Result<()>,
+) -> io::Result<()> {
     check_name(name).map_err(|refusal| io::Error::new(io::ErrorKind::InvalidInput, refusal))?;
-    put_if(dir, &format!("{name}.wasm"), bytes, is_wanted)
+    put_if(dir, &format!("{name}.wasm"), bytes, may)
 }
 
 /// Puts `bytes` into the folder like [`publish`], under any name of a file, which the caller
@@ -44,16 +61,21 @@ pub fn publish_if(
 /// # Errors
 /// As for [`publish`], the rules for names apart.
 pub(in super::super) fn put(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    put_if(dir, name, bytes, &|| true)
+    put_if(dir, name, bytes, &|| Ok(()))
 }
 
-fn put_if(dir: &Path, name: &str, bytes: &[u8], is_wanted: &dyn Fn() -> bool) -> io::Result<()> {
+/// `may` is asked when nothing is left to do but to give the file its name.
+fn put_if(
+    dir: &Path,
+    name: &str,
+    bytes: &[u8],
+    may: &dyn Fn() -> io::Result<()>,
+) -> io::Result<()> {
     let temporary = dir.join(format!(".{name}.tmp"));
     let file = open_alone(&temporary, name)?;
-    let published = write(&file, bytes).and_then(|()| match is_wanted() {
-        true => fs::rename(&temporary, dir.join(name)),
-        false => Err(io::Error::new(io::ErrorKind::TimedOut, "it is not wanted any more")),
-    });
+    let published = write(&file, bytes)
+        .and_then(|()| may())
+        .and_then(|()| fs::rename(&temporary, dir.join(name)));
     if published.is_err() {
         let _ = fs::remove_file(&temporary); // half a file, or already gone
     }
@@ -100,6 +122,7 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::home::Identity;
     use super::*;
 
     #[test]
@@ -137,9 +160,21 @@ mod tests {
 
         // Nobody waits for it any more when it is written: it does not take the plugin's place.
         publish(dir.path(), "a", b"two").unwrap();
-        let late = publish_if(dir.path(), "a", b"late", &|| false).unwrap_err();
+        let home = Home::default();
+        let publish_if = |dir: &Path, is_wanted: &dyn Fn() -> bool| {
+            publish_if((dir, &home), "a", b"late", is_wanted)
+        };
+        let late = publish_if(dir.path(), &|| false).unwrap_err();
         assert_eq!(late.kind(), io::ErrorKind::TimedOut);
         assert_eq!(fs::read(dir.path().join("a.wasm")).unwrap(), b"two");
         assert!(!dir.path().join(".a.wasm.tmp").exists());
+
+        // The folder that was looked at is another one.
+        let other = tempfile::tempdir().unwrap();
+        home.set(Identity::of(other.path()).unwrap());
+        publish_if(dir.path(), &|| true).unwrap_err();
+        assert_eq!(fs::read(dir.path().join("a.wasm")).unwrap(), b"two");
+        publish_if(other.path(), &|| true).unwrap();
+        assert_eq!(fs::read(other.path().join("a.wasm")).unwrap(), b"late");
     }
 }

@@ -27,13 +27,13 @@ impl Plugin {
     pub(in super::super) fn file_hash(&self) -> Option<ModuleHash> {
         match self.file {
             File::Bytes(hash) => Some(hash),
-            File::Gone | File::Unusable(_) => None,
+            File::Gone | File::Unusable(_) | File::Rival(_) => None,
         }
     }
 
-    /// Whether the folder holds anything under its name.
-    pub(in super::super) fn has_file(&self) -> bool {
-        self.file != File::Gone
+    /// Whether the folder holds anything that keeps its name from others.
+    pub(in super::super) fn keeps_its_name(&self) -> bool {
+        !matches!(self.file, File::Gone | File::Rival(_))
     }
 
     pub(super) fn in_scan(&self) -> InScan {
@@ -50,7 +50,7 @@ impl Plugin {
     pub(in super::super) fn takes_a_place(&self) -> bool {
         match self.file {
             File::Bytes(_) => true,
-            File::Unusable(_) => self.want == Want::Hold || self.good.is_some(),
+            File::Unusable(_) | File::Rival(_) => self.want == Want::Hold || self.good.is_some(),
             File::Gone => self.want == Want::Hold,
         }
     }

@@ -146,6 +146,13 @@ fn a_name_is_refused_before_its_file_is_written() {
     check(&supervisor, "Tank", "its name differs from tank only in upper and lower case");
     // It waited for the folder to say the same, and left a file behind.
     check(&supervisor, "pump", "its name differs from Pump only in upper and lower case");
+    // A rival keeps its name from nobody: each of the two was said to be the one to name.
+    supervisor.folder_rival("TANK", Refusal::new("its name differs from tank", "")).unwrap();
+    supervisor.folder_refused("tank", Refusal::new("it is no module", "")).unwrap();
+    check(&supervisor, "tank", "");
+    check(&supervisor, "TANK", "its name differs from tank only in upper and lower case");
+    supervisor.folder("TANK", None).unwrap();
+    supervisor.folder("tank", Some(hash("A"))).unwrap();
     check(&supervisor, "..", "\"..\" is no name for a plugin");
     for n in 1..MAX_PLUGINS {
         supervisor.folder(&format!("p{n}"), Some(hash("A"))).unwrap();

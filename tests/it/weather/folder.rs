@@ -79,6 +79,7 @@ fn an_unmounted_folder_stops_no_machine() {
     let mut plant = Plant::new(Keys::default());
     // What is under the mount point shows when it is not mounted any more.
     fs::remove_file(plant.file("witness")).unwrap();
+    fs::create_dir(plant.file("junk")).unwrap();
     plant.mount(plant.plugins(), "1m");
     plant.drop_in("witness", &wat(WITNESS));
     let daemon = Daemon::on(plant);
@@ -93,6 +94,25 @@ fn an_unmounted_folder_stops_no_machine() {
         });
         assert_eq!(daemon.plugin("quiet").unwrap().hash, Some(hash));
         assert_eq!(losses(&daemon, "is another folder"), 1, "said once");
+    });
+}
+
+/// The loss is seen within two seconds, and a file put there before made it a folder of plugins.
+#[test]
+#[ignore = "needs root for a tmpfs"]
+fn a_deploy_right_after_an_unmount_stops_nobody() {
+    let mut plant = Plant::new(Keys::default());
+    fs::remove_file(plant.file("witness")).unwrap();
+    plant.mount(plant.plugins(), "1m");
+    plant.drop_in("witness", &wat(WITNESS));
+    let daemon = Daemon::on(plant);
+    daemon.wait_for("witness", "polled", |view| view.polls > 100);
+    through(&daemon, "deploy after an unmount", || {
+        nix::mount::umount2(&daemon.plugins(), nix::mount::MntFlags::MNT_DETACH).unwrap();
+        let failure = block_on(daemon.client.deploy("other", quiet(1).into())).unwrap_err();
+        assert!(failure.to_string().contains("another folder than"), "{failure}");
+        assert!(!daemon.file("other").exists(), "nothing is put there");
+        wait("the loss is seen", LIMIT, || (!daemon.status().folder_ok).then_some(()));
     });
 }
 

@@ -156,7 +156,10 @@ impl Row {
             self.detected = now;
         }
         self.phase = Phase::Settling { same_since: now, size_since };
-        self.writer = Writer::Unknown;
+        // Whoever has it open may also change its mode or its times, and goes on writing then.
+        if self.writer != Writer::Open || new.inode != old.inode {
+            self.writer = Writer::Unknown;
+        }
         self.sample = sample;
     }
 
@@ -224,7 +227,9 @@ impl Row {
             return None;
         }
         self.told = Some(Told::Refused(refusal.clone()));
-        Some(Change::Refused { name: name.to_owned(), path: self.path.clone(), refusal })
+        let (name, path) = (name.to_owned(), self.path.clone());
+        let is_rival = matches!(self.sample.kind, Kind::Rival(_));
+        Some(Change::Refused { name, path, refusal, is_rival })
     }
 
     /// It is tried again, later and later.

@@ -375,6 +375,19 @@ fn a_file_that_is_open_for_writing_is_not_settled() {
     sim.until(4_000).close("a").reported(&["100 a is one since 0", "4000 a is two since 1000"]);
 }
 
+/// Half a module ran, with zeros for its constants.
+#[test]
+fn a_file_that_is_open_for_writing_is_not_settled_by_a_change_of_its_times() {
+    let mut sim = Sim::new();
+    sim.write_heard("a", "1", Hint::Written).until(150).write("a", "1");
+    sim.until(750).write_heard("a", "12", Hint::Written).close("a");
+    sim.reported(&["850 a is 12 since 0"]);
+    // Another file has taken its name: nobody is known to write that one.
+    let mut sim = Sim::new();
+    sim.write_heard("a", "1", Hint::Written).until(150).remove("a").write("a", "other");
+    sim.reported(&["250 a is other since 0"]);
+}
+
 #[test]
 fn a_writer_that_never_closes_cannot_keep_a_file_out() {
     let mut sim = Sim::new();
