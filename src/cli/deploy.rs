@@ -38,7 +38,7 @@ pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
     let hash = client.deploy(&name, module.into()).await?;
     let wait = Wait::new(&client, &name, &hash, &what.outcome, before.as_ref());
     let runs = |view: &PluginView| view.state == PluginState::Running;
-    let same = |view: &PluginView| view.hash.as_ref() == Some(&hash);
+    let same = |view: &PluginView| [&view.hash, &view.file_hash] == [&Some(hash.clone()); 2];
     if let Some(view) = before.as_ref().filter(|view| runs(view) && same(view)) {
         let version = show::short(&hash);
         screen.print(&format!("{name}: version {version} runs already{}\n", on_probation(view)))?;
@@ -114,9 +114,17 @@ impl<'w> Wait<'w> {
             Some((fate.or_else(|| self.replaced(view, &replaced))?, view.clone()))
         };
         let found = outcome::watch(self.client, name, self.how.timeout, judge).await?;
-        let (fate, view) = found.map_err(|seen| {
-            outcome::too_late(name, &format!("version {version} shall run"), seen.as_ref())
-        })?;
+        let (fate, view) = match found {
+            Ok(found) => found,
+            Err(Some(seen)) if self.is_unpolled(&seen) => {
+                let why = "it has its seat, and was not polled yet";
+                return Ok(screen.print(&format!("{name}: version {version}: {why}\n"))?);
+            }
+            Err(seen) => {
+                let wanted = format!("version {version} shall run");
+                return Err(outcome::too_late(name, &wanted, seen.as_ref()));
+            }
+        };
         match fate {
             Fate::Runs(swap) => {
                 let swap = swap.map(|swap| format!("  {}\n", show::swap(&swap)));
@@ -138,6 +146,13 @@ impl<'w> Wait<'w> {
             Fate::Failed(reason) => Err(failed(name, version, "does not run", &reason)),
             Fate::Trapped(trap) => Err(failed(name, version, "has trapped", &trap)),
         }
+    }
+
+    /// Whether the version is in the scan and has not been polled: one that is polled seldom, or a
+    /// scan that stands.
+    fn is_unpolled(&self, view: &PluginView) -> bool {
+        let is_it = view.hash.as_deref() == Some(self.hash);
+        !self.how.wait && view.state == PluginState::Running && is_it && view.polls == 0
     }
 
     /// That the file has been another one for a while than the one before and ours, or no module.
@@ -189,10 +204,11 @@ fn failed(name: &str, version: &str, how: &str, why: &str) -> Failed {
     Failed::new(Exit::Failure, message)
 }
 
-/// That a version may still be taken back, and until when.
+/// That a version may still be taken back, or is not proved with nothing behind it, and how long.
 fn on_probation(view: &PluginView) -> String {
-    match view.probation_left.filter(|_| view.probation) {
-        Some(left) => format!(", on probation {}", remark::probation(left)),
+    let what = if view.probation { "on probation" } else { "unproven" };
+    match view.probation_left {
+        Some(left) => format!(", {what} {}", remark::probation(left)),
         None => String::new(),
     }
 }

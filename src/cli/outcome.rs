@@ -33,7 +33,7 @@ pub(super) enum Fate {
 }
 
 /// What became of the bytes with this hash since the plugin has had so many traps; `None` while it
-/// is open.
+/// is open: before its first poll nobody knows whether a version runs.
 pub(super) fn fate(view: &PluginView, hash: &str, traps: u64) -> Option<Fate> {
     let is_it = |found: &Option<String>| found.as_deref() == Some(hash);
     if !is_it(&view.file_hash) {
@@ -44,7 +44,9 @@ pub(super) fn fate(view: &PluginView, hash: &str, traps: u64) -> Option<Fate> {
         (Some(reason), ..) => Some(Fate::Failed(reason.clone())),
         // A trap is followed by a start at once: running does not mean that all is well.
         (None, Some(trap), _) => Some(Fate::Trapped(trap)),
-        (None, None, PluginState::Running) if is_it(&view.hash) => Some(Fate::Runs(view.last_swap)),
+        (None, None, PluginState::Running) if is_it(&view.hash) && view.polls > 0 => {
+            Some(Fate::Runs(view.last_swap))
+        }
         (None, None, PluginState::Held) => Some(Fate::Held),
         (None, None, _) => None,
     }
@@ -149,7 +151,7 @@ pub(super) mod tests {
             hash: Some("a".repeat(64)),
             file_hash: Some("a".repeat(64)),
             generation: 1,
-            polls: 0,
+            polls: 1,
             degraded: false,
             probation: false,
             probation_left: None,
@@ -278,6 +280,13 @@ pub(super) mod tests {
         check((Running, "old", "new", ""), None);
         check((Preparing, "", "new", ""), None);
         check((Backoff, "", "new", ""), None);
+        let unpolled = PluginView {
+            hash: Some("new".into()),
+            file_hash: Some("new".into()),
+            polls: 0,
+            ..view(Running)
+        };
+        assert_eq!(fate(&unpolled, "new", 0), None);
         // It has come to something.
         check((Running, "new", "new", ""), Some(Fate::Runs(None)));
         check((Held, "", "new", ""), Some(Fate::Held));

@@ -20,10 +20,10 @@ pub(super) fn stall(view: &StatusView, paint: Paint) -> String {
     let Some(stall) = &view.stalled else { return String::new() };
     let label = paint.with(Style::Bad, "scan    ");
     let (since, exit) = (age_ms(stall.since_ms), age_ms(stall.exit_in_ms));
-    let doing = legible(&stall.doing);
+    let (doing, safety) = (legible(&stall.doing), legible(&stall.safety));
     format!(
         "{label}  STANDS for {since}, {doing}\n\
-         {label}  outputs of devices are safe; it ends in {exit} if it goes on\n"
+         {label}  {safety}; the daemon ends in {exit} if it goes on\n"
     )
 }
 
@@ -34,7 +34,9 @@ pub(super) fn remarks(view: &PluginView) -> Vec<String> {
     all.extend(losses(view));
     all.extend(refusals(view));
     all.extend(view.notes.iter().map(|note| legible(note)));
-    let report = view.report.as_ref().filter(|_| view.traps > 0);
+    // That of a version which is good again, or was replaced by a good one, is in the history.
+    let is_well = view.reason.is_none() && view.hash.is_some() && view.hash != view.trapped_hash;
+    let report = view.report.as_ref().filter(|_| !is_well);
     all.extend(
         report.map(|file| legible(&format!("`camshaft replay {file}` runs its trap again"))),
     );
@@ -65,14 +67,18 @@ fn versions(view: &PluginView) -> Vec<String> {
     all
 }
 
-/// For how long a probation lasts: `for 5s`, `for 3s and 40 polls`. A time is rounded up.
+/// For how long a probation lasts: `for 5s`, `for 3s and 40 polls`, or `until its next poll` when
+/// both are over and that one decides. A time is rounded up.
 pub(super) fn probation(left: ProbationView) -> String {
     let unit = if left.ms < 10_000 { 100 } else { 1000 };
     let time = Duration::from_millis(left.ms.div_ceil(unit) * unit);
     let time = (left.ms > 0).then(|| humantime::format_duration(time).to_string());
     let polls = (left.polls > 0).then(|| counted(left.polls, "poll"));
     let both: Vec<_> = time.into_iter().chain(polls).collect();
-    format!("for {}", both.join(" and "))
+    match both.is_empty() {
+        true => "until its next poll".into(),
+        false => format!("for {}", both.join(" and ")),
+    }
 }
 
 /// Outputs that it has lost.
@@ -118,6 +124,7 @@ mod tests {
         check(901, 1, "for 1s and 1 poll");
         check(59_100, 0, "for 1m");
         check(0, 3, "for 3 polls");
+        check(0, 0, "until its next poll");
     }
 
     #[test]

@@ -119,6 +119,32 @@ fn a_deploy_says_that_probation_has_only_begun_and_waits_for_its_end_on_demand()
     has(&text, &[" is not proved: ", "unreachable"]);
 }
 
+/// It was said to run already, and then that another version is in the file.
+#[test]
+fn a_deploy_of_what_stands_in_for_the_file_puts_it_there() {
+    let plugins = "swap = { probation = \"2s\", polls = 20 }";
+    let daemon = Daemon::start(Keys { plugins, ..Keys::default() });
+    let good = run(&daemon, &version(1, ""));
+    // It is good for longer than its probation.
+    let bad = version(2, "(if (i32.eq (global.get $n) (i32.const 2500)) (then (unreachable)))");
+    let bad = daemon.drop_in("tank", &bad);
+    daemon.wait_log("tank", &["quarantined", &bad[..16]]);
+    daemon.wait_running("tank", &good);
+    let (code, text) = deploy(&daemon, &version(1, ""), &["--wait"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(daemon.plugin("tank").unwrap().file_hash, Some(good));
+}
+
+/// A version was said to run before anybody had polled it.
+#[test]
+fn a_deploy_waits_for_the_first_poll() {
+    let tables = "[[plugin]]\nname = \"tank\"\nevery = 300\n";
+    let daemon = Daemon::start(Keys { tables, ..Keys::default() });
+    let (code, text) = deploy(&daemon, &version(1, "unreachable"), &[]);
+    assert_eq!(code, Some(1), "{text}");
+    has(&text, &[" has trapped: unreachable"]);
+}
+
 /// The trap of a bad version was told of the good one that is compiled to take its place.
 #[test]
 fn a_deploy_is_not_blamed_for_the_version_before() {
@@ -160,7 +186,7 @@ fn an_operator_goes_back_to_a_version_that_was_good() {
     let daemon = Daemon::start(Keys { plugins: PROBATION, ..Keys::default() });
     let nothing = roll_back(&daemon, &["tank"]);
     let text = String::from_utf8(nothing.stderr).unwrap();
-    assert!(text.contains("no version of it is kept"), "{text}");
+    assert!(text.contains("there is no plugin \"tank\""), "{text}");
     let all: Vec<_> = (1..=3).map(|number| run(&daemon, &version(number, ""))).collect();
 
     let back = roll_back(&daemon, &["tank"]);

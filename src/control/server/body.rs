@@ -90,11 +90,14 @@ impl To {
             Some((to, "even_bad=true")) => (to, true),
             Some(_) => return None,
         };
-        let is_hash =
-            |hash: &&str| !hash.is_empty() && hash.bytes().all(|digit| digit.is_ascii_hexdigit());
-        let to = to.strip_prefix("to=").filter(is_hash)?.to_ascii_lowercase();
+        let to = to.strip_prefix("to=").filter(|to| is_beginning(to))?.to_ascii_lowercase();
         Some(Self { to: Some(to), even_bad })
     }
+}
+
+/// Whether a hash may begin so.
+fn is_beginning(digits: &str) -> bool {
+    !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for To {
@@ -105,8 +108,13 @@ impl<S: Send + Sync> FromRequestParts<S> for To {
             return Ok(Self { to: None, even_bad: false });
         };
         Self::read(query).ok_or_else(|| {
-            let right = "?to=3f2a1b and ?to=3f2a1b&even_bad=true do";
-            invalid(format!("?{query} makes no sense; {right}"))
+            let digits = query.strip_prefix("to=").and_then(|rest| rest.split('&').next());
+            invalid(match digits.filter(|digits| !is_beginning(digits)) {
+                Some(digits) => format!(
+                    "expected how the hash of a version begins, such as 3f2a1b, found {digits:?}"
+                ),
+                None => format!("expected ?to=3f2a1b or ?to=3f2a1b&even_bad=true, found ?{query}"),
+            })
         })
     }
 }
