@@ -37,7 +37,7 @@ use crate::control;
 use crate::control::client::{Client, Error};
 use crate::control::{PluginState, PluginView};
 use crate::daemon;
-use crate::image::Value;
+use crate::image::{Quality, Value};
 use crate::plugin::compile::Workshop;
 use crate::plugin::{Compiler, Limits};
 use crate::recipe;
@@ -357,7 +357,14 @@ async fn set(name: &str, value: Value, client: &Client, screen: &mut Screen) -> 
         let failed = Failed::from(error);
         Failed { message: failed.message + note, ..failed }
     })?;
-    Ok(screen.print(&format!("{name}: set to {value}{note}\n"))?)
+    screen.print(&format!("{name}: set to {value}{note}\n"))?;
+    let point = points.iter().find(|point| point.name == name);
+    match point.filter(|point| point.reason == Quality::Forced) {
+        Some(_) => {
+            Ok(screen.print(&format!("{name}: it is forced, and that counts until it ends\n"))?)
+        }
+        None => Ok(()),
+    }
 }
 
 fn completions(shell: clap_complete::Shell) -> Outcome {

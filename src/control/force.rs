@@ -68,7 +68,7 @@ pub struct ForceView {
     /// In its unit.
     pub value: Value,
     /// Whether the point has it: an output that no program owns, or whose program lacks something
-    /// that it requires, is safe instead.
+    /// that it requires, is safe instead. None has while the scan stands.
     pub active: bool,
     /// Milliseconds until it ends; `null` if it does not by itself.
     pub left_ms: Option<u64>,

@@ -45,8 +45,8 @@ pub(super) struct Audit {
     events: mpsc::Sender<super::Event>,
     open: Open,
     rows: Rows,
-    /// What orders have put into the folder lately, and when.
-    put: HashMap<String, (ModuleHash, Duration)>,
+    /// What orders have put into the folder or taken out of it lately, and when.
+    put: HashMap<String, (Option<ModuleHash>, Duration)>,
 }
 
 /// The answer to the open order of this number, which nobody has heard yet.
@@ -119,7 +119,7 @@ impl Daemon {
             Request::Recover => of(Kind::Recover),
             Request::Reload => of(Kind::Reload),
             Request::Set { point, value } => {
-                of(Kind::Set).target(point, self.value(point), Some(value))
+                of(Kind::Set).target(point, self.unforced_value(point), Some(value))
             }
             Request::SetVar { name, value } => {
                 let old = self.reins.latest.read().variables.read(name);
@@ -133,9 +133,7 @@ impl Daemon {
             Request::Unforce { point: Some(point) } => {
                 of(Kind::Unforce).target(point, self.value(point), none)
             }
-            Request::Unforce { point: None } => {
-                Draft { forces: self.forced(), ..of(Kind::Unforce) }
-            }
+            Request::Unforce { point: None } => of(Kind::Unforce),
             Request::Inject { device, injection } => {
                 let kind = injection.get("kind").and_then(serde_json::Value::as_str);
                 of(Kind::Fault).target(device, None, kind)
@@ -158,8 +156,10 @@ impl Daemon {
     fn in_file(&mut self, name: &str) -> Option<ModuleHash> {
         let now = self.now();
         self.audit.put.retain(|_, (_, at)| now < *at + FRESH);
-        let put = self.audit.put.get(name).map(|(hash, _)| *hash);
-        put.or_else(|| self.supervisor.plugin(name)?.file)
+        match self.audit.put.get(name) {
+            Some((put, _)) => *put,
+            None => self.supervisor.plugin(name)?.file,
+        }
     }
 
     /// The value that a point has now.
@@ -173,14 +173,12 @@ impl Daemon {
         Some(point.read(image).to_string())
     }
 
-    /// The points that are forced, with their values.
-    fn forced(&mut self) -> Vec<(String, String)> {
+    /// The value that a point has now, unless a force stands over the one that is meant.
+    fn unforced_value(&mut self, name: &str) -> Option<String> {
         let news = self.reins.latest.read();
-        let forced = news.forces.iter().filter_map(|force| {
-            let point = news.points.get(force.point)?;
-            Some((point.name.clone(), point.value_of(&force.raw).to_string()))
-        });
-        forced.collect()
+        let id = news.points.find(name)?;
+        let is_forced = news.forces.iter().any(|force| force.point == id);
+        if is_forced { None } else { self.value(name) }
     }
 
     /// An order has an outcome: records it when its turn has come, and lets people hear it.
@@ -200,15 +198,22 @@ impl Daemon {
         complete(&mut draft, answer);
         if draft.ordered.failed.is_none() {
             self.audit.open.carried_out(&draft);
-            if let (Some(name), Some(hash)) = (&draft.plugin, draft.hash) {
-                self.audit.put.insert(name.clone(), (hash, self.now()));
-                if draft.forgives {
-                    self.supervisor.release_version(name, hash);
-                    self.record.versions.forgive(name, hash);
-                }
-            }
+            self.note_file(&draft);
         }
         self.admit(draft);
+    }
+
+    /// Remembers what an order has put into the file of a plugin; lets it out of quarantine, if the
+    /// order says so.
+    fn note_file(&mut self, draft: &Draft) {
+        let Some(name) = &draft.plugin else { return };
+        if draft.hash.is_some() || draft.ordered.order == OrderKind::Remove {
+            self.audit.put.insert(name.clone(), (draft.hash, self.now()));
+        }
+        if let Some(hash) = draft.hash.filter(|_| draft.forgives) {
+            self.supervisor.release_version(name, hash);
+            self.record.versions.forgive(name, hash);
+        }
     }
 
     /// Gives orders that have waited for their line what they wait for.
@@ -247,10 +252,12 @@ impl Daemon {
 
     /// Records an order, or each force that it has ended, unless it has to wait for a line.
     fn admit(&mut self, draft: Draft) {
-        if draft.ordered.order == OrderKind::Unforce && draft.ordered.target.is_none() {
-            for (point, value) in &draft.forces {
-                let old = Some(value.clone());
-                self.enter(draft.clone().target(point, old, None::<String>));
+        let Ordered { order, target, .. } = &draft.ordered;
+        let is_for_all = *order == OrderKind::Unforce && target.is_none();
+        let ended = if is_for_all { self.ended_by_order() } else { Vec::new() };
+        if !ended.is_empty() {
+            for (point, value) in ended {
+                self.enter(draft.clone().target(&point, Some(value), None::<String>));
             }
         } else if let Some(draft) = self.audit.rows.admit(draft, self.now()) {
             self.enter(draft);

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::Daemon;
 use super::answer::unknown;
+use crate::clock::{Clock, MonotonicClock};
 use crate::control::{
     Code, Failure, ForceOrder, ForceView, MAX_FORCE, MAX_OWNER_BYTES, MAX_REASON_BYTES, Reply,
     Response,
@@ -27,6 +28,8 @@ pub(super) struct Forces {
     noted: BTreeMap<PointId, Noted>,
     /// What it has not answered yet, by ticket.
     ordered: BTreeMap<u64, Change>,
+    /// What orders to end all forces have ended since it was asked for: points and values.
+    ended: Vec<(String, String)>,
 }
 
 /// What an order changes once the scan has taken it over.
@@ -37,16 +40,18 @@ enum Change {
     Unforce(Option<PointId>),
 }
 
-/// What is known of one force beside its value.
+/// What is known of one force.
 #[derive(Debug)]
 struct Noted {
+    /// The name of the point, which a reload may take away before the force ends.
+    name: String,
+    /// As text, in the unit of the point.
+    value: String,
     owner: String,
     reason: String,
     since: SystemTime,
     /// The newest cycle when the scan took it over.
     cycle: u64,
-    /// Whether the scan has said that it is there.
-    is_seen: bool,
 }
 
 impl Daemon {
@@ -55,8 +60,9 @@ impl Daemon {
             Ok(force) => {
                 let ForceOrder { owner, reason, .. } = order;
                 let (owner, reason) = (legible(&owner), legible(&reason));
-                let since = SystemTime::now();
-                let noted = Noted { owner, reason, since, cycle: 0, is_seen: false };
+                let value = self.config.points[force.point].value_of(&force.raw).to_string();
+                let (name, since) = (name.to_owned(), SystemTime::now());
+                let noted = Noted { name, value, owner, reason, since, cycle: 0 };
                 let change = Change::Force(force.point, noted);
                 let ticket = self.order(reply, |ticket| Order::Force { ticket, force });
                 self.forces.ordered.extend(ticket.map(|ticket| (ticket, change)));
@@ -98,7 +104,10 @@ impl Daemon {
         let forces = &self.reins.latest.read().forces;
         let points = &self.config.points;
         let point = name.and_then(|name| points.find(name));
+        // One that was taken over just now is in no news yet.
+        let is_noted = point.is_some_and(|point| self.forces.noted.contains_key(&point));
         if let Some(name) = name
+            && !is_noted
             && !forces.iter().any(|force| Some(force.point) == point)
         {
             let forced = forces.iter().filter_map(|force| points.get(force.point));
@@ -121,7 +130,10 @@ impl Daemon {
                 self.forces.noted.insert(point, Noted { cycle, ..noted });
             }
             Some(Change::Unforce(Some(point))) => drop(self.forces.noted.remove(&point)),
-            Some(Change::Unforce(None)) => self.forces.noted.clear(),
+            Some(Change::Unforce(None)) => {
+                let ended = std::mem::take(&mut self.forces.noted).into_values();
+                self.forces.ended.extend(ended.map(|noted| (noted.name, noted.value)));
+            }
             None => {}
         }
     }
@@ -129,15 +141,17 @@ impl Daemon {
     /// The forces, in the order in which they were ordered.
     pub(super) fn forces(&mut self) -> Reply {
         let news = self.reins.latest.read();
-        let now = news.now;
+        // While the scan stands its clock does too, and what devices have is safe or old.
+        let stands = self.stall.is_on();
+        let now = if stands { MonotonicClock.now() } else { news.now };
         let view = |force: &Force| {
             let (point, noted) =
                 (news.points.get(force.point)?, self.forces.noted.get(&force.point));
-            let is_active = news.inputs.quality[force.point.index()] == Quality::Forced;
+            let is_forced = news.inputs.quality[force.point.index()] == Quality::Forced;
             Some(ForceView {
                 point: point.name.clone(),
                 value: point.value_of(&force.raw),
-                active: is_active,
+                active: is_forced && !stands,
                 left_ms: force.until.map(|until| until.saturating_sub(now).as_millis() as u64),
                 owner: noted.map(|noted| noted.owner.clone()).unwrap_or_default(),
                 reason: noted.map(|noted| noted.reason.clone()).unwrap_or_default(),
@@ -149,11 +163,23 @@ impl Daemon {
         Ok(Response::Forces(news.forces.iter().filter_map(view).collect()))
     }
 
+    /// What orders to end all forces have ended since this was asked last, with the values.
+    pub(super) fn ended_by_order(&mut self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.forces.ended)
+    }
+
+    /// Records that no force outlives the daemon.
+    pub(super) fn end_forces(&mut self) {
+        for noted in std::mem::take(&mut self.forces.noted).into_values() {
+            self.force_is_over(&noted.name, &format!("{}; the daemon stops", noted.owner));
+        }
+    }
+
     /// Records which forces have ended by themselves.
     pub(super) fn settle_forces(&mut self) {
         let mut over = Vec::new();
         let news = self.reins.latest.read();
-        let Forces { noted, ordered } = &mut self.forces;
+        let Forces { noted, ordered, .. } = &mut self.forces;
         let is_ended = |id: &PointId| {
             ordered.values().any(|change| match change {
                 Change::Unforce(point) => point.is_none_or(|point| point == *id),
@@ -162,15 +188,11 @@ impl Daemon {
         };
         noted.retain(|id, noted| {
             let is_there = news.forces.iter().any(|force| force.point == *id);
-            noted.is_seen |= is_there;
             // Whoever ends one has a line of his own.
             if is_there || is_ended(id) || news.cycle < noted.cycle + 2 {
                 return true;
             }
-            if noted.is_seen {
-                let point = news.points.get(*id).map_or("a point that is gone", |p| &p.name);
-                over.push((point.to_owned(), noted.owner.clone()));
-            }
+            over.push((noted.name.clone(), noted.owner.clone()));
             false
         });
         for (point, owner) in over {

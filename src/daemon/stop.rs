@@ -30,9 +30,6 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 /// at a time do they have no more than this together.
 const LEAVE: Duration = Duration::from_secs(4);
 
-/// For the log's writer, at an exit by force.
-const LAST_WORDS: Duration = Duration::from_millis(100);
-
 impl Daemon {
     /// Takes every program out, and waits until the devices have their safe outputs.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
@@ -65,6 +62,7 @@ impl Daemon {
             self.say(&line);
         }
         self.close_audit();
+        self.end_forces();
         self.keep_last().await;
         if let Some(trouble) = trouble {
             // A scan that hangs cannot be waited for; the process ends with it.
@@ -98,7 +96,7 @@ fn leave_in_time(trouble: Option<String>) {
             tracing::error!("{trouble}");
         }
         tracing::warn!("the process is left by force: a part of it has not ended within {LEAVE:?}");
-        thread::sleep(LAST_WORDS);
+        crate::log::last_words();
         std::process::exit(trouble.is_some().into());
     };
     if let Err(error) = thread::Builder::new().name("leave".into()).spawn(leave) {

@@ -6,13 +6,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use camshaft::control::{Event, OrderKind, Ordered, Receipt};
+use camshaft::control::{Event, ForceOrder, OrderKind, Ordered, Receipt};
 use camshaft::image::Value;
 use camshaft::plugin::ModuleHash;
 use nix::sys::signal::Signal;
 use nix::unistd::{User, getuid};
 
-use crate::daemon::{Daemon, Keys, LIMIT, wait};
+use crate::daemon::{Daemon, Keys, LIMIT, Plant, wait};
 use crate::rig::{block_on, wat};
 
 const TABLES: &str = r#"
@@ -85,6 +85,8 @@ fn an_order_is_a_line_with_who_and_both_values() {
         &["force", "extra.in", "9", "--forever", "--owner", "bob"],
         "extra.in is forced to 9 (was 40) by bob until it is ended; ordered by @me",
     );
+    // What stands under the force is not shown, and so nobody knows what it was.
+    told(&["set", "extra.in", "40"], "extra.in is set to 40 by @me");
     told(&["unforce", "extra.in"], "extra.in is not forced any more (was 9) by @me");
     told(&["unforce", "--all"], "extra.out is not forced any more (was -5) by @me");
     told(&["fault", "extra", "freeze"], "extra has the simulated fault freeze by @me");
@@ -94,7 +96,7 @@ fn an_order_is_a_line_with_who_and_both_values() {
     told(&["restart", "--cold"], "the machine is restarted cold by @me");
     // What a name is about is found by that name.
     let about = |name| orders(&daemon, Some(name)).len();
-    assert_eq!(["setpoint", "extra.in", "extra", "witness"].map(about), [2, 3, 2, 0]);
+    assert_eq!(["setpoint", "extra.in", "extra", "witness"].map(about), [2, 4, 2, 0]);
     let table = String::from_utf8(daemon.camshaft(&["history", "extra.out"]).stdout).unwrap();
     let line = table.lines().nth(1).unwrap();
     let words: Vec<_> = line.split_whitespace().skip(2).take(3).collect();
@@ -148,14 +150,73 @@ fn an_order_about_a_plugin_names_the_versions() {
 #[test]
 fn an_order_right_after_another_names_what_that_one_has_put_into_the_file() {
     let daemon = Daemon::start(Keys::default());
-    let modules = [version(1), version(2), version(3)];
-    for module in &modules {
-        block_on(daemon.client.deploy("tank", module.clone().into())).unwrap();
-    }
+    let modules = [version(1), version(2)];
+    let deploy = |at: usize| {
+        block_on(daemon.client.deploy("tank", modules[at].clone().into())).unwrap();
+    };
+    deploy(0);
+    daemon.wait_for("tank", "there", |view| view.hash.is_some());
+    deploy(1);
+    block_on(daemon.client.remove("tank")).unwrap();
+    deploy(0);
     let files = orders(&daemon, Some("tank")).into_iter().map(|(it, _)| (it.old_hash, it.hash));
     let hash = |at: usize| Some(format!("{:#}", ModuleHash::of(&modules[at])));
-    let expected = [(None, hash(0)), (hash(0), hash(1)), (hash(1), hash(2))];
+    let expected = [(None, hash(0)), (hash(0), hash(1)), (hash(1), None), (None, hash(0))];
     assert_eq!(files.collect::<Vec<_>>(), expected);
+}
+
+/// How each order about this point reads.
+fn sentences(daemon: &Daemon, name: &str) -> Vec<String> {
+    orders(daemon, Some(name)).iter().map(|(_, it)| it.sentence(None, None)).collect()
+}
+
+/// The history ended with a force that was there no more.
+#[test]
+fn every_end_of_a_force_is_a_line() {
+    let plant = Plant::new(Keys { tables: TABLES, ..Keys::default() });
+    let text = fs::read_to_string(plant.path("camshaft.toml")).unwrap();
+    let slow = text.replace("period = \"1ms\"", "period = \"500ms\"");
+    fs::write(plant.path("camshaft.toml"), slow).unwrap();
+    let daemon = Daemon::on(plant);
+    let force = ForceOrder {
+        value: Value::Int(9),
+        for_ms: None,
+        forever: true,
+        owner: "ann".into(),
+        reason: String::new(),
+    };
+    // Both come within one cycle, so that no news of the scan shows the force in between.
+    block_on(async {
+        let both = async {
+            for _ in 0..10 {
+                daemon.client.status().await.unwrap();
+            }
+            daemon.client.unforce(None).await
+        };
+        let (forced, ended) = tokio::join!(daemon.client.force("extra.out", &force), both);
+        forced.and(ended).unwrap();
+    });
+    let [begin, end] = &sentences(&daemon, "extra.out")[..] else { panic!("two lines") };
+    assert!(begin.starts_with("extra.out is forced to 9 "), "{begin}");
+    assert_eq!(*end, format!("extra.out is not forced any more (was 9) by {}", me()));
+    // With nothing to end the order is a line of its own.
+    told(&daemon, &["unforce", "--all"], "no point is forced any more by @me");
+    // The point goes, and its force with it.
+    block_on(daemon.client.force("extra.in", &force)).unwrap();
+    daemon.configure(Keys::default());
+    block_on(daemon.client.reload()).unwrap();
+    let over = "the force of extra.in is over, ordered by ann";
+    wait(over, LIMIT, || (sentences(&daemon, "extra.in").last()? == over).then_some(()));
+    // The daemon stops.
+    daemon.configure(Keys { tables: TABLES, ..Keys::default() });
+    block_on(daemon.client.reload()).unwrap();
+    block_on(daemon.client.force("extra.in", &force)).unwrap();
+    let (_, _, plant) = daemon.stop();
+    let last = sentences(&Daemon::on(plant), "extra.in").pop();
+    assert_eq!(
+        last.as_deref(),
+        Some("the force of extra.in is over, ordered by ann; the daemon stops")
+    );
 }
 
 /// A signal, a saved file and the end of a force come from no person; a refusal is no order.

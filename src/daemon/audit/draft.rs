@@ -15,8 +15,6 @@ pub(super) struct Draft {
     /// What the order puts into the file.
     pub(super) hash: Option<ModuleHash>,
     pub(super) ordered: Ordered,
-    /// The forces that it ends, with their values, when it ends all of them.
-    pub(super) forces: Vec<(String, String)>,
     /// Whether the version that it brings gets another chance when it lies in the folder.
     pub(super) forgives: bool,
 }
@@ -34,14 +32,7 @@ impl Draft {
             failed: None,
             count: 1,
         };
-        Self {
-            plugin: None,
-            old_hash: None,
-            hash: None,
-            ordered,
-            forces: Vec::new(),
-            forgives: false,
-        }
+        Self { plugin: None, old_hash: None, hash: None, ordered, forgives: false }
     }
 
     /// About a plugin, whose file has these bytes.
@@ -77,6 +68,16 @@ impl Draft {
     pub(super) fn subject(&self) -> &str {
         let name = self.ordered.target.as_deref().or(self.plugin.as_deref());
         name.unwrap_or(self.ordered.order.name())
+    }
+
+    /// Whether it is about the same thing as another order: the end of all forces is about each of
+    /// them.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        let is_force =
+            |draft: &Self| matches!(draft.ordered.order, OrderKind::Force | OrderKind::Unforce);
+        let is_all = |draft: &Self| is_force(draft) && draft.ordered.target.is_none();
+        self.subject() == other.subject()
+            || is_force(self) && is_force(other) && (is_all(self) || is_all(other))
     }
 
     /// Another order about the same thing was carried out before this one: what it has left is what

@@ -51,7 +51,7 @@ impl Open {
     pub(super) fn next(&mut self) -> Option<(Draft, Outcome)> {
         let is_next = |at: &usize| {
             let (one, mut earlier) = (&self.orders[*at], self.orders[..*at].iter());
-            let is_first = !earlier.any(|other| other.draft.subject() == one.draft.subject());
+            let is_first = !earlier.any(|other| other.draft.meets(&one.draft));
             one.outcome.is_some() && is_first
         };
         let at = (0..self.orders.len()).find(is_next)?;
@@ -104,6 +104,25 @@ mod tests {
             all.push(format!("{} -> {}", text(&draft.ordered.old), text(&draft.ordered.new)));
         }
         all
+    }
+
+    /// Both have their answer in the same cycle, and these may come in any order.
+    #[test]
+    fn the_end_of_all_forces_is_recorded_after_each_force_before_it() {
+        let mut open = Open::default();
+        let force = Draft::of(OrderKind::Force, &None).target("x", None, Some(9));
+        let one = open.add(force.clone());
+        let all = open.add(Draft::of(OrderKind::Unforce, &None));
+        let later = open.add(force);
+        open.settle(later, outcome());
+        open.settle(all, outcome());
+        assert!(open.next().is_none());
+        open.settle(one, outcome());
+        let order = std::iter::from_fn(|| open.next()).map(|(draft, _)| draft.ordered.order);
+        assert_eq!(
+            order.collect::<Vec<_>>(),
+            [OrderKind::Force, OrderKind::Unforce, OrderKind::Force]
+        );
     }
 
     #[test]
