@@ -15,7 +15,9 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use serde::Deserialize;
@@ -37,6 +39,9 @@ mod legible;
 /// Room for lines that nobody has read yet: the burst of 1024 that programs may say between two
 /// looks of the daemon, eight times over. With lines of 300 bytes that is 2.5 MB.
 const MAX_WAITING: usize = 8192;
+
+/// For the writer, before an exit that nothing is to delay.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// The `[log]` table of the configuration.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -110,6 +115,7 @@ impl TryFrom<String> for Level {
 pub struct Handle {
     level: reload::Handle<Targets, Registry>,
     lost: ErrorCounter,
+    refused: Arc<AtomicU64>,
 }
 
 impl Handle {
@@ -122,6 +128,37 @@ impl Handle {
     pub fn lost(&self) -> u64 {
         self.lost.dropped_lines() as u64
     }
+
+    /// How many lines could not be written: the reader of a pipe has left, a disk is full, journald
+    /// is gone.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
+/// A place for lines, and how many of them it did not take. The log's writer counts, the [`Handle`]
+/// reads.
+struct Place<W>(W, Arc<AtomicU64>);
+
+impl<W: Write> Write for Place<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
+        self.0.write_all(line).inspect_err(|_| {
+            self.1.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Gives the log's writer a moment for what was logged last, before the process is left at once.
+pub fn last_words() {
+    std::thread::sleep(LAST_WORDS);
 }
 
 /// The thread that writes the log. Dropping it writes what is still in the queue, for 1.1 s at the
@@ -141,13 +178,14 @@ pub fn start(settings: &Settings) -> anyhow::Result<(Handle, LogWriter)> {
         Format::Text | Format::Json => false,
     };
     let socket = wants_journal.then(Socket::open);
+    let refused = Arc::<AtomicU64>::default();
     let (output, lost, writer, warning) = match (socket, settings.format) {
         (Some(Ok(socket)), _) => {
-            let (queue, writer) = queue(socket);
+            let (queue, writer) = queue(Place(socket, Arc::clone(&refused)));
             (Datagrams(queue.clone()).boxed(), queue.error_counter(), writer, None)
         }
         (failed, format) => {
-            let (queue, writer) = queue(io::stderr());
+            let (queue, writer) = queue(Place(io::stderr(), Arc::clone(&refused)));
             let lost = queue.error_counter();
             let output = if format == Format::Json { json(queue) } else { text(queue) };
             (output, lost, writer, failed.and_then(Result::err))
@@ -159,7 +197,7 @@ pub fn start(settings: &Settings) -> anyhow::Result<(Handle, LogWriter)> {
     if let Some(error) = warning {
         tracing::warn!(%error, "journald cannot be reached ({error}); the log goes to stderr");
     }
-    Ok((Handle { level, lost }, LogWriter(writer)))
+    Ok((Handle { level, lost, refused }, LogWriter(writer)))
 }
 
 /// Logs what a panic says. By itself the standard library writes it to stderr, and the thread waits
@@ -247,6 +285,18 @@ mod tests {
         check("off", &[], &[(scan, info), (scan, tracing::Level::ERROR)]);
         check("warn, camshaft::plugin=debug", &[(plugin, debug)], &[(scan, info)]);
         check("camshaft::plugin=off", &[(scan, info)], &[(plugin, info), (scan, debug)]);
+    }
+
+    /// A full disk, a pipe whose reader has left.
+    #[test]
+    fn lines_that_cannot_be_written_are_counted() {
+        let refused = Arc::<AtomicU64>::default();
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let (mut queue, writer) = queue(Place(full, Arc::clone(&refused)));
+        (0..3).for_each(|_| queue.write_all(b"a line\n").unwrap());
+        // Dropping it writes what is in the queue.
+        drop(writer);
+        assert_eq!(refused.load(Ordering::Relaxed), 3);
     }
 
     #[test]

@@ -72,8 +72,8 @@ pub struct StatusView {
     pub work: Summary,
     /// Measured times that were dropped because the queue was full.
     pub samples_lost: u64,
-    /// Log lines that were dropped: of programs because there were too many at once, of the daemon
-    /// because nobody read those before.
+    /// Log lines that were lost: of programs because there were too many at once, of the daemon
+    /// because nobody read those before or they could not be written.
     pub log_lines_lost: u64,
     /// Points that are forced.
     pub forces: u64,
@@ -96,6 +96,9 @@ pub struct StallView {
     pub exit_in_ms: u64,
     /// What the scan was doing, such as `polling tank`.
     pub doing: String,
+    /// Whether devices have confirmed their safe outputs, in words.
+    #[serde(default)]
+    pub safety: String,
 }
 
 /// One difference between the configuration file and what is in force.

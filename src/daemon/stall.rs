@@ -97,12 +97,13 @@ impl Stall {
         self.is_on() && self.stillness.still >= stall_exit
     }
 
-    /// How people see it.
-    pub(super) fn view(&self, stall_exit: Duration) -> Option<StallView> {
+    /// How people see it, with what is known of the outputs.
+    pub(super) fn view(&self, stall_exit: Duration, safety: String) -> Option<StallView> {
         let still = self.stillness.still;
         let ms = |time: Duration| time.as_millis() as u64;
         let exit_in_ms = ms(stall_exit.saturating_sub(still));
-        self.doing.clone().map(|doing| StallView { since_ms: ms(still), exit_in_ms, doing })
+        let since_ms = ms(still);
+        self.doing.clone().map(|doing| StallView { since_ms, exit_in_ms, doing, safety })
     }
 
     /// The process is ending: it is killed if that is not over in time.
@@ -209,6 +210,7 @@ impl Daemon {
         // Dropping the journal writes what it has, within its own limit.
         let gone = Record::new(Journal::in_memory("the process ends"), None);
         drop(std::mem::replace(&mut self.record, gone));
+        crate::log::last_words();
         std::process::exit(EXIT_PANIC)
     }
 }

@@ -114,6 +114,7 @@ pub fn start(settings: Settings, cargo: Cargo, keeper: Arc<Timekeeper>) -> io::R
                 std::thread::sleep(Duration::from_millis(1));
             }
             failure::write();
+            crate::log::last_words();
             std::process::exit(EXIT_PANIC);
         }
         scan.leave_field();
