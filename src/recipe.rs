@@ -29,6 +29,7 @@ use crate::plugin::refused::{Keeper, Why};
 use crate::plugin::stop::{Lane, Timekeeper, now_ns};
 use crate::plugin::world::{Line, LogSink, Message, Seat, World};
 use crate::plugin::{Generation, Limits, ModuleHash, Settings, read_module};
+use crate::text::counted;
 use crate::variable::{Variable, VariableKind};
 
 use file::{Pass, Recipe};
@@ -238,7 +239,9 @@ fn is_of_note(why: Why) -> bool {
 fn words(line: &Line) -> String {
     match &line.message {
         Message::Said { text, .. } => text.as_str().into(),
-        Message::Dropped(count) => format!("({count} lines over the log rate were dropped)"),
+        Message::Dropped(count) => {
+            format!("({} over the log rate dropped)", counted(*count, "line"))
+        }
         Message::Refused(call) => format!("({})", call.words(Keeper::Unknown)),
         Message::OthersRefused { .. } => "(more calls were refused)".into(),
     }

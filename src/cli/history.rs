@@ -78,7 +78,7 @@ fn told(receipt: &Receipt) -> (Style, &'static str, String) {
             let old = old.unwrap_or("the file");
             (Style::Warn, "stands_in", format!("runs instead of {old}, which is no good"))
         }
-        Event::Stopped => (Style::Warn, "stopped", "out of the scan, its outputs are safe".into()),
+        Event::Stopped => (Style::Warn, "stopped", "out of the scan, its outputs go safe".into()),
     }
 }
 

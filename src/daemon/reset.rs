@@ -67,7 +67,7 @@ impl Daemon {
         let running = self.supervisor.plugins().filter(|(_, view)| view.want == Want::Run);
         let names: Vec<_> = running.map(|(name, _)| name.to_owned()).collect();
         if self.begin(true, Stage::Emptying { empty_in: None }, reply) {
-            tracing::warn!("cold restart: programs leave, outputs are safe");
+            tracing::warn!("cold restart: programs leave, outputs go safe");
             names.iter().for_each(|name| self.park(name));
         }
     }

@@ -18,7 +18,7 @@ use super::stop::outputs_that_are;
 use super::view::is_polled;
 use crate::control::SwapView;
 use crate::driver::{Delivery, Fault};
-use crate::image::PointId;
+use crate::image::{Point, PointId, Safe};
 use crate::plugin::Refusal;
 use crate::plugin::refused::{Keeper, MAX_ENTRIES, RefusedCall, Why};
 use crate::plugin::world::{Level, Line, Message};
@@ -88,6 +88,15 @@ impl Told {
 /// fro for ever. What is not said is said later, if it is still so.
 const OWNERS_LINES: usize = 10;
 
+/// What becomes of an output that has no owner any more.
+fn without_owner(point: &Point) -> String {
+    match (point.safe, point.hold_for) {
+        (Safe::Hold, _) => "it keeps its value, because its `safe` is \"hold\"".into(),
+        (_, Duration::ZERO) => "it is safe".into(),
+        (_, time) => format!("it is safe after {} (hold_for)", humantime::format_duration(time)),
+    }
+}
+
 /// See [`OWNERS_LINES`].
 const OWNERS_PAUSE: Duration = Duration::from_secs(1);
 
@@ -98,7 +107,10 @@ impl Daemon {
         told.unread.tell(
             Instant::now(),
             || self.log.lost(),
-            |lost| tracing::warn!(lost, "{lost} lines of this log were lost: nobody read it"),
+            |lost| {
+                let lines = counted(lost, "line");
+                tracing::warn!(lost, "lost {lines} of this log: nobody read it");
+            },
         );
         for (name, fact) in news.points.devices().iter().zip(news.devices.iter()) {
             let before = match fact.fault {
@@ -153,11 +165,12 @@ impl Daemon {
                 if let (Some(last), false, true) = (loser, *is_lost, lines < OWNERS_LINES) {
                     (lines, *is_lost) = (lines + 1, true);
                     let verb = if self.config.may_write(last, id) { "does" } else { "may" };
+                    let fate = without_owner(&news.points[id]);
                     tracing::warn!(
                         plugin = last,
                         point,
                         "{point} belongs to nobody now, and to {last} before, which {verb} not \
-                         write it any more; it is safe"
+                         write it any more; {fate}"
                     );
                 }
                 continue;

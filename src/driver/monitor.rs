@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::watchdog::Watchdog;
+use crate::text::is_or_are;
 
 /// One part of a device, as the status shows it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -90,7 +91,10 @@ impl Monitor {
             let state = match (outputs, missing) {
                 (0, _) => "stands".to_owned(),
                 (_, 0) => "stands; outputs are safe and confirmed".to_owned(),
-                _ => format!("stands; outputs are made safe, {missing} are not yet CONFIRMED"),
+                _ => {
+                    let are = is_or_are(missing);
+                    format!("stands; outputs are made safe, {missing} {are} not yet CONFIRMED")
+                }
             };
             let trips = self.watchdog.trips() as f64;
             let facts = [("safe_outputs", outputs as f64), ("unconfirmed", missing as f64)];

@@ -15,6 +15,7 @@ use std::time::SystemTime;
 
 use super::{Compiler, Limits, ModuleHash};
 use crate::state::put_whole;
+use crate::text::counted;
 
 /// Most bytes that are kept; the files used longest ago go first. A hundred plugins of a few
 /// kilobytes need about 10 MB.
@@ -109,11 +110,12 @@ impl Cache {
             removed.or_else(|error| if is_gone(&error) { Ok(()) } else { Err(error) })?;
         }
         let deleted = artifacts.len();
+        let modules = counted(deleted, "compiled module");
         tracing::warn!(
             %folder,
             deleted,
-            "plugins.cache: {folder} cannot be believed, because {why}; it is private now, its \
-             {deleted} compiled modules were deleted, and the modules are compiled again"
+            "plugins.cache: {folder} cannot be believed, because {why}; it is private now; what \
+             was in it, {modules}, was deleted and is compiled again"
         );
         Ok(())
     }

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use super::head::wanted;
 use crate::image::Value;
 use crate::plugin::Refusal;
+use crate::text::counted;
 use crate::variable::VariableKind;
 
 /// Differing bytes that are listed for one pass: enough to see a pattern.
@@ -189,7 +190,7 @@ impl fmt::Display for Mismatch {
                 write!(f, "output {address}: expected {expected} ({expected:#04x}), ")?;
                 write!(f, "got {got} ({got:#04x})")
             }
-            Self::More { outputs } => write!(f, "and {outputs} more outputs"),
+            Self::More { outputs } => write!(f, "and {}", counted(*outputs, "more output")),
             Self::Variable { name, expected, got: Some(got) } => {
                 write!(f, "variable `{name}`: expected {expected}, got {got}")
             }
@@ -202,15 +203,15 @@ impl fmt::Display for Mismatch {
     }
 }
 
+fn counted_passes(number: usize) -> String {
+    if number == 1 { "1 pass".into() } else { format!("{number} passes") }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { recipe, passes, .. } = self;
         if self.is_good() {
-            return writeln!(
-                f,
-                "ok    {recipe} ({passes} {})",
-                if *passes == 1 { "pass" } else { "passes" }
-            );
+            return writeln!(f, "ok    {recipe} ({})", counted_passes(*passes));
         }
         writeln!(f, "FAIL  {recipe}")?;
         if let Some(refusal) = &self.refusal {
@@ -224,10 +225,11 @@ impl fmt::Display for Outcome {
             }
         }
         if self.failed > self.failures.len() {
-            writeln!(f, "  and {} more passes", self.failed - self.failures.len())?;
+            let more = counted_passes(self.failed - self.failures.len());
+            writeln!(f, "  and failed in {more} more")?;
         }
         if self.played < self.passes {
-            writeln!(f, "  {} passes were not run", self.passes - self.played)?;
+            writeln!(f, "  not run: {}", counted_passes(self.passes - self.played))?;
         }
         Ok(())
     }

@@ -156,7 +156,7 @@ fn a_trap_fails_its_pass_and_ends_the_recipe() {
     let trapped = shown(&run(DEMO, &[&recipe(1), &recipe(2), &recipe(0)]).unwrap());
     let start = "FAIL  0.json\n  pass 2 at 1s:\n    trap: unreachable in poll at offset 0x";
     assert!(trapped.starts_with(start), "{trapped}");
-    assert!(trapped.contains(", cycle 2\n  2 passes were not run\n"), "{trapped}");
+    assert!(trapped.contains(", cycle 2\n  not run: 2 passes\n"), "{trapped}");
     assert!(trapped.contains("trap: budget of 2ms 500us exceeded in poll"), "{trapped}");
     let end = "    output 0: expected 9 (0x09), got 0 (0x00)\n0 passed, 3 failed";
     assert!(trapped.ends_with(end), "{trapped}");

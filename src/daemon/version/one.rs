@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::control::Soundness;
+use crate::text::counted;
 
 /// A version that has run for so long without an output is not doubted for it any more: whoever
 /// needs that output has noticed by then.
@@ -132,9 +133,10 @@ fn lost_words(lost: &[String]) -> Option<String> {
     match lost {
         [] => None,
         [one] => Some(format!("it does not write {one}, which a good version before it did")),
-        [first, rest @ ..] => Some(format!(
-            "it does not write {first} and {} others, which a good version before it did",
-            rest.len()
-        )),
+        [first, rest @ ..] => {
+            let others = counted(rest.len(), "other");
+            let text = "which a good version before it did";
+            Some(format!("it does not write {first} and {others}, {text}"))
+        }
     }
 }

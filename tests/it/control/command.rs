@@ -74,7 +74,7 @@ TIME (UTC)               PLUGIN     WHAT         VERSION        CYCLE  DETAILS
 2026-01-31 12:00:04.250  tank       restarted    bbbbbbbbbbbb     991  detect 0 ns, compile 0 ns, prepare 0 ns, boundary 0 ns, cycles missed 0
 2026-01-31 12:00:05.250  tank       trapped      bbbbbbbbbbbb     990  unreachable in poll at offset 0x2a, cycle 990 (no. 8 in a row)
 2026-01-31 12:00:06.250  tank       quarantined  bbbbbbbbbbbb    1050  5 traps in a short time
-2026-01-31 12:00:07.250  tank       stopped      bbbbbbbbbbbb    1051  out of the scan, its outputs are safe
+2026-01-31 12:00:07.250  tank       stopped      bbbbbbbbbbbb    1051  out of the scan, its outputs go safe
 2026-01-31 12:00:08.250  blink-led  held         -               1200  by the configuration
 2026-01-31 12:00:09.250  tank       released     -             750000  by the operator
 2026-01-31 12:00:10.250  tank       removed      -             750010  its file is gone
