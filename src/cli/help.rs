@@ -101,8 +101,8 @@ The daemon watches the file and does this by itself a moment after it was saved;
 All of the file is checked first. What is wrong changes nothing, and the last good configuration
 stays in force. Period, budgets, plugins, variables, devices and their points change between two
 cycles. A device that changed begins anew, the others go on; an output that goes is made safe
-first. What is tied to the process counts after a restart, and so does the whole file if a point
-would move to another address or type, because programs go by these.
+first. What is tied to the process, and which variables are retained, counts after a restart, and so
+does the whole file if a point would move to another address or type, because programs go by these.
 
 Examples:
   camshaft diff
@@ -148,7 +148,9 @@ Examples:
   camshaft fault plant disconnect
   camshaft fault plant slow delay=200ms
   camshaft fault plant garbage seed=7
-  camshaft fault plant hang for=1s     the whole scan stands: devices make outputs safe
+  camshaft fault plant hang for=1s     the whole scan stands: devices make outputs safe. One that
+                                       stands for scan.stall_exit (2s) ends the daemon, which
+                                       counts as an abnormal end; a manager starts it again
   camshaft fault plant --clear";
 
 /// Below the help of `test`.
