@@ -292,7 +292,8 @@ fn decide(
     let points: Vec<_> = layout.points.into_iter().map(|p| (names[&*p.name].id, p)).collect();
     let names = devices.iter().map(|device| device.name.clone()).collect();
     let used = here.before.ids();
-    let points = Arc::new(Points::numbered(points, used, names, layout.image_bytes));
+    let points = Points::numbered(points, used, names, layout.image_bytes).after(here.before);
+    let points = Arc::new(points);
     try_devices(&file.devices, &devices, &points, report);
     report.is_clean().then(|| Config {
         path: path.to_owned(),

@@ -158,13 +158,15 @@ impl PointId {
 /// everybody.
 ///
 /// A point keeps its id as long as the daemon runs and the configuration names it: programs may
-/// have asked for it once and for all. The id of one that is gone is not given away again, so ids
-/// can have gaps.
+/// have asked for it once and for all. The id of one that is gone is kept for a point of the same
+/// name and given to no other, so ids can have gaps.
 #[derive(Debug, Default)]
 pub struct Points {
     /// By id; `None` where there is no such point any more.
     all: Vec<Option<Point>>,
     by_name: HashMap<String, PointId>,
+    /// The ids of points that were there once.
+    gone: HashMap<String, PointId>,
     devices: Vec<String>,
     input_bytes: usize,
     output_bytes: usize,
@@ -203,6 +205,7 @@ impl Points {
         let mut points = Self {
             all: vec![None; ids],
             by_name: HashMap::with_capacity(all.len()),
+            gone: HashMap::new(),
             devices,
             input_bytes,
             output_bytes,
@@ -230,6 +233,15 @@ impl Points {
         points
     }
 
+    /// The same points, which remember the ids of those that were there `before` and are gone.
+    #[must_use]
+    pub fn after(mut self, before: &Self) -> Self {
+        let gone = before.gone.iter().chain(&before.by_name);
+        let gone = gone.filter(|(name, _)| !self.by_name.contains_key(*name));
+        self.gone = gone.map(|(name, id)| (name.clone(), *id)).collect();
+        self
+    }
+
     /// Every point with its id.
     pub fn iter(&self) -> impl Iterator<Item = (PointId, &Point)> {
         let all = (0u16..).map(PointId).zip(&self.all);
@@ -254,6 +266,11 @@ impl Points {
     /// The point with this id, if there is one.
     pub fn get(&self, id: PointId) -> Option<&Point> {
         self.all.get(id.index())?.as_ref()
+    }
+
+    /// The id that the point with this name has, or had when it was there.
+    pub fn id_of(&self, name: &str) -> Option<PointId> {
+        self.by_name.get(name).or_else(|| self.gone.get(name)).copied()
     }
 
     /// The id of the point with this name.

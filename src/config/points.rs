@@ -27,8 +27,8 @@ pub(super) struct Named {
 /// Every point by name.
 pub(super) type Names<'f> = HashMap<&'f str, Named>;
 
-/// Collects all names; reports bad and double ones, and too many. A point that was there `before`
-/// keeps its id.
+/// Collects all names; reports bad and double ones, and too many. A point that was there `before`,
+/// or once, keeps its id: programs may go by it.
 pub(super) fn names<'f>(
     file: &'f ConfigFile<'_>,
     before: &Points,
@@ -48,7 +48,7 @@ pub(super) fn names<'f>(
         let Some(name) = &point.name else { continue };
         is_name(name, report);
         if once(name, &mut lines, "point", report) {
-            let id = match before.find(&name.value) {
+            let id = match before.id_of(&name.value) {
                 Some(id) => id,
                 None if next == MAX_POINTS => {
                     let found =

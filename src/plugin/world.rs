@@ -334,6 +334,7 @@ impl World {
                 Direction::In if is_new => {
                     point.clear(&mut self.inputs.bytes);
                     self.inputs.quality[id.index()] = Quality::Waiting;
+                    self.inputs.good_at[id.index()] = Duration::ZERO;
                 }
                 // A program may have written where no point was.
                 Direction::Out if is_new => point.clear(&mut self.outputs),

@@ -221,3 +221,32 @@ fn a_plugin_that_is_let_go_together_with_a_new_point_finds_it() {
         (point.value == Value::Int(5)).then_some(())
     });
 }
+
+/// Programs that had asked for it once knew a number that no point had, for ever.
+#[test]
+fn a_point_that_comes_back_is_the_one_that_programs_know() {
+    let device = r#"
+[[device]]
+name = "annex"
+driver = "sim"
+point = [{ name = "new.out", direction = "out", type = "u8", safe = 1 }]
+"#;
+    let with = Keys { tables: device, ..Keys::default() };
+    let daemon = Daemon::start(Keys { tables: device, ..Keys::default() });
+    daemon.drop_in("seeker", &wat(SEEKER));
+    let is_written = || {
+        wait("it is written", LIMIT, || {
+            let points = block_on(daemon.client.points()).unwrap();
+            let point = points.into_iter().find(|point| point.name == "new.out")?;
+            (point.value == Value::Int(5)).then_some(point.owner)
+        })
+    };
+    is_written();
+    daemon.configure(Keys::default());
+    block_on(daemon.client.reload()).unwrap();
+    let view = daemon.wait_for("seeker", "refused", |view| view.denied);
+    daemon.configure(with);
+    block_on(daemon.client.reload()).unwrap();
+    assert_eq!(is_written().as_deref(), Some("seeker"));
+    assert_eq!(daemon.plugin("seeker").unwrap().generation, view.generation);
+}
