@@ -356,7 +356,7 @@ fn abort(
         abi::abort_message(&View(memory.view(&store), RefCell::new(tape)), message)
     });
     let text = format!("{text} (line {line}, column {column})");
-    Err(farewell(&mut context, Farewell::Abort(text)))
+    Err(farewell(&mut context, Farewell::Abort(text.trim_start().into())))
 }
 
 #[cfg(test)]

@@ -29,7 +29,8 @@ pub(super) const OURS: &str = "camshaft:";
 /// The name under which the reason of a trap is exported: a number of [`Why`], or 0.
 pub(super) const WHY: &str = "camshaft:why";
 
-/// The name under which it is exported whether the memory was once not allowed to grow: 0 or 1.
+/// The name under which it is exported whether the memory was not allowed to grow when the guest
+/// last asked for that: the value that `stop` had then, which tells the call, or 0.
 pub(super) const GREW_NOT: &str = "camshaft:grew not";
 
 /// The name under which the index of the first routine is exported.
@@ -44,7 +45,7 @@ pub(super) const MAX_NAME: usize = 256;
 
 /// Counts the forms that the added code has had, because compiled modules are kept: raise it with
 /// every change here, in `routine.rs` or in `stretch.rs`.
-pub(super) const FORM: u32 = 5;
+pub(super) const FORM: u32 = 6;
 
 /// The compiler middleware; one value for each compilation.
 #[derive(Debug)]
@@ -220,20 +221,22 @@ impl Checks {
         self.mark().into_iter().chain([begin]).chain(self.check()).collect()
     }
 
-    /// The growing of the memory. If that is refused it is noted: a guest that ends itself later
-    /// has probably lacked memory, and its library seldom says so.
+    /// The growing of the memory. If that is refused the call is noted in which it was: a guest
+    /// that ends itself in the same call has probably lacked memory, and its library seldom says
+    /// so. One that ends itself in a later call, or after another growth, has not.
     fn grow<'a>(&self, grow: Operator<'a>) -> Vec<Operator<'a>> {
-        let Module { scratch, grew_not, .. } = *self.module;
+        let Module { scratch, grew_not, stop, .. } = *self.module;
         vec![
             grow,
             Operator::GlobalSet { global_index: scratch },
+            // `stop` counts the calls, so nobody has to forget the note from one to the next.
+            Operator::GlobalGet { global_index: stop },
+            Operator::I32Const { value: 0 },
             Operator::GlobalGet { global_index: scratch },
             Operator::I32Const { value: -1 },
             Operator::I32Eq,
-            Operator::If { blockty: BlockType::Empty },
-            Operator::I32Const { value: 1 },
+            Operator::Select,
             Operator::GlobalSet { global_index: grew_not },
-            Operator::End,
             Operator::GlobalGet { global_index: scratch },
         ]
     }

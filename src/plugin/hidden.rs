@@ -41,9 +41,19 @@ impl Hidden {
         Why::of(number)
     }
 
-    /// Whether its memory was once not allowed to grow.
-    pub(super) fn has_lacked_memory(&self, store: &mut Store) -> bool {
-        self.grew_not.as_ref().is_some_and(|global| global.get(store) != Value::I32(0))
+    /// The number of the call in which its memory was not allowed to grow when it last asked; 0 if
+    /// it was.
+    pub(super) fn lacked_memory_in(&self, store: &mut Store) -> i32 {
+        match self.grew_not.as_ref().map(|global| global.get(store)) {
+            Some(Value::I32(call)) => call,
+            _ => 0,
+        }
+    }
+
+    /// The most bytes of memory that the module itself asks for, if it says so.
+    pub(super) fn most_memory(&self) -> Option<u64> {
+        let memory = self.module.info().memories.values().next()?;
+        memory.maximum.map(|pages| pages.bytes().0 as u64)
     }
 
     /// The name under which the guest exports this function.

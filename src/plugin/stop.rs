@@ -63,6 +63,12 @@ impl StopCell {
         self.cell().is_some_and(|cell| cell.load(Ordering::Relaxed) < 0)
     }
 
+    /// Whether `stop` had this value in the call that was armed last.
+    pub(super) fn is_call(&self, value: i32) -> bool {
+        let number = |value| value & i32::MAX;
+        self.cell().is_some_and(|cell| number(cell.load(Ordering::Relaxed)) == number(value))
+    }
+
     fn cell(&self) -> Option<&AtomicI32> {
         // SAFETY: the place is a global inside the VMContext of the instance that owns this value
         // (`wasm::Instance` keeps the two together and drops this one last), so it lives and does

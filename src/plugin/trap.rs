@@ -68,24 +68,30 @@ pub(super) fn over(budget: Duration) -> String {
     format!("budget of {} exceeded", humantime::format_duration(budget))
 }
 
-/// A guest's memory that was once not allowed to grow, in bytes.
+/// A guest's memory that was not allowed to grow when it last asked in a call, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Full {
     /// What it has.
     pub(super) size: u64,
     /// What it may have.
     pub(super) limit: u64,
+    /// Whether the module itself sets that limit, so that the configuration cannot raise it.
+    pub(super) is_own: bool,
 }
 
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { size, limit } = self;
-        write!(f, "it has {size} bytes, and plugins.memory allows {limit}")
+        let Self { size, limit, is_own } = self;
+        match is_own {
+            true => write!(f, "it has {size} bytes, and was built to have at most {limit}"),
+            false => write!(f, "it has {size} bytes, and plugins.memory allows {limit}"),
+        }
     }
 }
 
 /// What happened: from wasmer's error with its frames, from the reason that the guest's code has
-/// left, from the budget if the call was stopped for it, and from its memory if that is full.
+/// left, from the budget if the call was stopped for it, and from its memory if that could not
+/// grow in this call.
 pub(super) fn describe(
     error: &RuntimeError,
     guest: &mut Guest,
@@ -95,6 +101,8 @@ pub(super) fn describe(
     full: Option<Full>,
 ) -> Trap {
     let is_farewell = guest.farewell.is_some();
+    // What it says itself of its end goes before what its memory suggests.
+    let names_itself = matches!(guest.farewell, Some(Farewell::Abort(_))) || is_panic(frames);
     let code = why.map(Why::code).or_else(|| error.clone().to_trap());
     let kind = match (guest.farewell.take(), stopped, code) {
         (Some(Farewell::Exit(code)), ..) => format!("proc_exit({code})"),
@@ -113,10 +121,12 @@ pub(super) fn describe(
     let is_own_end = is_farewell || kind == "unreachable";
     let (kind, place) = match full {
         _ if !is_own_end => (kind, frames.first()),
-        Some(full) => (format!("out of memory ({kind}; {full})"), culprit(frames)),
+        Some(full) if !names_itself || is_out_of_memory(frames) => {
+            (format!("out of memory ({kind}; {full})"), culprit(frames))
+        }
         None if is_out_of_memory(frames) => (format!("out of memory ({kind})"), culprit(frames)),
-        None if is_panic(frames) => (format!("panic ({kind})"), culprit(frames)),
-        None => (kind, culprit(frames)),
+        _ if is_panic(frames) => (format!("panic ({kind})"), culprit(frames)),
+        _ => (kind, culprit(frames)),
     };
     let function = place.map(|frame| frame.function.clone());
     Trap { kind, function, offset: place.map(|frame| frame.offset), cycle: 0 }

@@ -29,14 +29,81 @@ fn a_guest_that_ends_itself_after_its_memory_could_not_grow_was_out_of_memory() 
                 (drop (i32.div_u (i32.const 1) (i32.const 0)))))"#
         ))
     };
-    let full = "out of memory (unreachable; it has 65536 bytes, and plugins.memory allows 131072)";
-    assert_eq!(poll("2").kind, full);
+    let own = "out of memory (unreachable; it has 65536 bytes, and was built to have at most \
+               131072)";
+    assert_eq!(poll("2").kind, own);
     assert_eq!(poll("1").kind, "integer divide by zero", "it could grow");
     let other = trap(
         r#"(module (memory (export "memory") 1 1) (func (export "poll")
           (drop (memory.grow (i32.const 1))) (drop (i32.div_u (i32.const 1) (i32.const 0)))))"#,
     );
     assert_eq!(other.kind, "integer divide by zero", "it did not end itself");
+    for maximum in ["", "1000"] {
+        let text = format!(
+            r#"(module (memory (export "memory") 1 {maximum}) (func (export "poll")
+              (drop (memory.grow (i32.const 256))) (unreachable)))"#
+        );
+        let limit = "out of memory (unreachable; it has 65536 bytes, and plugins.memory allows \
+                     16777216)";
+        assert_eq!(trap(&text).kind, limit, "{maximum}");
+    }
+}
+
+/// One request that failed made every later end a lack of memory.
+#[test]
+fn a_lack_of_memory_is_no_reason_for_what_happens_after_it() {
+    let check = |init: &str, poll: &str, polls: u32| {
+        let text = format!(
+            r#"(module (memory (export "memory") 1 3) (global $n (mut i32) (i32.const 0))
+              (func $fail (drop (memory.grow (i32.const 3))))
+              (func $grow (drop (memory.grow (i32.const 1))))
+              (func (export "init") {init})
+              (func (export "poll")
+                (global.set $n (i32.add (global.get $n) (i32.const 1)))
+                {poll}
+                (if (i32.eq (global.get $n) (i32.const {polls})) (then (unreachable)))))"#
+        );
+        let mut rig = Rig::new(points(), Vec::new());
+        let mut news = rig.install("p", 0, &text, Settings::default());
+        for _ in 1..polls {
+            assert!(news.programs[0].trap.is_none(), "{poll}: {news:?}");
+            news = rig.cycle();
+        }
+        (**news.programs[0].trap.as_ref().expect("it traps")).clone().kind
+    };
+    assert_eq!(check("(call $fail)", "", 1), "unreachable");
+    let first = "(if (i32.eq (global.get $n) (i32.const 1)) (then (call $fail)))";
+    assert_eq!(check("", first, 3), "unreachable", "an earlier poll");
+    assert_eq!(check("", "(call $fail) (call $grow)", 1), "unreachable", "it could grow since");
+    let lacks = check("(call $fail)", "(call $grow) (call $fail)", 1);
+    let words = "out of memory (unreachable; it has 131072 bytes, and was built to have at most \
+                 196608)";
+    assert_eq!(lacks, words);
+}
+
+#[test]
+fn what_a_guest_says_of_its_end_goes_before_what_its_memory_suggests() {
+    let check = |end: &str, expected: &str| {
+        let text = format!(
+            r#"(module
+              (import "env" "abort" (func $abort (param i32 i32 i32 i32)))
+              (memory (export "memory") 1 1)
+              (func $_ZN4core9panicking9panic_fmt17h0123456789abcdefE (unreachable))
+              (func $_ZN5alloc5alloc18handle_alloc_error17h0123456789abcdefE
+                (call $_ZN4core9panicking9panic_fmt17h0123456789abcdefE))
+              (func (export "poll")
+                (drop (memory.grow (i32.const 1)))
+                {end}))"#
+        );
+        assert_eq!(trap(&text).kind, expected);
+    };
+    let panic = "(call $_ZN4core9panicking9panic_fmt17h0123456789abcdefE)";
+    check(panic, "panic (unreachable)");
+    let zeros = "(i32.const 0) (i32.const 0) (i32.const 7) (i32.const 9)";
+    check(&format!("(call $abort {zeros})"), "abort: (line 7, column 9)");
+    let lack = "(call $_ZN5alloc5alloc18handle_alloc_error17h0123456789abcdefE)";
+    let full = "it has 65536 bytes, and was built to have at most 65536";
+    check(lack, &format!("out of memory (unreachable; {full})"));
 }
 
 #[test]

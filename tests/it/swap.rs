@@ -180,7 +180,7 @@ fn a_restore_that_fails_changes_nothing() {
     let abort = "(call $abort (i32.const 0) (i32.const 0) (i32.const 3) (i32.const 4))";
     refused(
         &fails(format!("{spoiled} {abort}")),
-        "its `restore` failed: abort:  (line 3, column 4)",
+        "its `restore` failed: abort: (line 3, column 4)",
     );
 }
 

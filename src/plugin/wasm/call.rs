@@ -46,14 +46,17 @@ impl Body {
         &mut self.host.as_mut(&mut self.store).guest
     }
 
-    /// Its memory, if that was once not allowed to grow.
+    /// Its memory, if that was not allowed to grow when the call that has just ended last asked. An
+    /// earlier call's lack is no reason for this one's end: that call went on without the memory.
     fn full(&mut self) -> Option<Full> {
-        if !self.hidden.has_lacked_memory(&mut self.store) {
+        let call = self.hidden.lacked_memory_in(&mut self.store);
+        if call == 0 || !self.stop.is_call(call) {
             return None;
         }
         let memory = self.host.as_ref(&self.store).memory.as_ref()?;
         let limit = memory.ty(&self.store).maximum?.bytes().0 as u64;
-        Some(Full { size: memory.view(&self.store).data_size(), limit })
+        let is_own = self.hidden.most_memory().is_some_and(|most| most <= limit);
+        Some(Full { size: memory.view(&self.store).data_size(), limit, is_own })
     }
 
     /// Lends the world to the guest, calls, and settles what the guest did.
