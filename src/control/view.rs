@@ -236,12 +236,13 @@ pub struct PluginView {
     pub trapped_hash: Option<String>,
     /// The latest swap.
     pub last_swap: Option<SwapView>,
-    /// Whether a call was refused that keeps it from something: all but reads of variables that are
+    /// Whether a call is refused that keeps it from something: all but reads of variables that are
     /// not there yet.
     #[serde(default)]
     pub denied: bool,
-    /// The calls that this instance was refused under its present rights, by kind and name; what
-    /// denies it nothing comes last.
+    /// The calls that this instance is refused, by kind and name, without those whose like has gone
+    /// well since or would by now; what denies it nothing comes last. Of what it was refused before
+    /// its first poll and has not asked for since, the words say that it is over.
     #[serde(default)]
     pub refused: Vec<RefusedView>,
     /// Refused calls of more kinds and names than are told apart.

@@ -218,6 +218,7 @@ fn judge_floats(
             guest.refuse_point(Why::NotFinite, id);
             return Err(Code::Error);
         }
+        guest.end_misgiven(id);
     }
     Ok(has_part)
 }
@@ -248,6 +249,7 @@ pub(super) fn variable_read(
     let Some(variable) = guest.world().variables.read(name) else {
         return Err(guest.refuse(Why::NoVariable, name));
     };
+    guest.end_absence(Why::NoVariable, name);
     if variable.kind() != kind {
         return Err(guest.refuse(Why::VariableType(variable.kind(), kind), name));
     }

@@ -78,9 +78,9 @@ fn env(
         let view = View(memory.view(&store), RefCell::new(tape));
         call(guest, &view)
     });
-    let code = result.err().map_or(Code::Success, |code| guest.end_refused(code));
-    tape.answer(code as i32);
-    code as i32
+    let code = guest.end_call(result);
+    tape.answer(code);
+    code
 }
 
 /// Runs a function of the contract that takes no pointer, so that a module needs no memory for it.
@@ -94,7 +94,7 @@ fn unpointed(
     host.tape.call(tag, words);
     host.guest.begin_call(tag.id);
     let result = call(&mut host.guest, ());
-    let code = result.err().map_or(Code::Success, |code| host.guest.end_refused(code)) as i32;
+    let code = host.guest.end_call(result);
     host.tape.answer(code);
     code
 }

@@ -2,23 +2,24 @@
 //!
 //! A guest writes into its own scratch; [`Guest::commit`] moves that into the world after a good
 //! poll and [`Guest::discard`] forgets it. What it may touch is in `rights.rs`, the scratch in
-//! `scratch.rs`. The functions of the contract, which come in here, are in `abi.rs`. Nothing in
-//! this file allocates after construction.
+//! `scratch.rs`, what it was refused in `guest/refuse.rs`. The functions of the contract, which
+//! come in here, are in `abi.rs`. Nothing in this file allocates after construction.
 
 use std::ops::Range;
 use std::sync::Arc;
 
+mod refuse;
+
 use super::Settings;
-use super::abi::Code;
 use super::pace::Pace;
-use super::refused::{Counted, Tally, Why};
+use super::refused::Why;
 use super::rights::Rights;
 use super::scratch::Scratch;
 use super::state::State;
-use super::tape;
 use super::world::{Level, Line, MAX_LOG_BYTES, Message, Seat, Text, World};
 use crate::image::{Direction, PointId, Points};
 use crate::variable::{Denied, MAX_VARIABLES, Maker, Variable, Variables};
+use refuse::Refused;
 
 /// What a guest is doing; decides what it may do. The numbers are those on a tape.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -77,12 +78,8 @@ pub(super) struct Guest {
     /// Whose quota the variables count against that it makes.
     maker: Maker,
     pace: Pace,
-    /// What it was refused under these rights.
-    tally: Arc<Tally>,
-    /// The function of the contract that it has called, by its number on a tape.
-    call: u8,
-    /// Whether it is counted already that this call was refused.
-    is_counted: bool,
+    /// What it was refused.
+    refused: Refused,
 }
 
 impl Guest {
@@ -108,54 +105,8 @@ impl Guest {
             rights: Rights::new(settings, points),
             maker: Maker::program(seed),
             pace: Pace::new(log_lines_per_s),
-            tally: Arc::default(),
-            call: u8::MAX,
-            is_counted: false,
+            refused: Refused::new(points.ids()),
         }
-    }
-
-    /// What it was refused; others may look at it while it runs.
-    pub(super) fn tally(&self) -> &Arc<Tally> {
-        &self.tally
-    }
-
-    /// What it was refused so far is no measure of what it may do from now on. Allocates.
-    pub(super) fn forget_refusals(&mut self) {
-        if let Some(next) = self.tally.begin_anew() {
-            self.tally = next;
-        }
-    }
-
-    /// It calls this function of the contract.
-    pub(super) fn begin_call(&mut self, call: u8) {
-        (self.call, self.is_counted) = (call, false);
-    }
-
-    /// The code of a call that was refused. Whoever refused it may have counted it, with a name;
-    /// otherwise the function and the code have to do.
-    pub(super) fn end_refused(&mut self, code: Code) -> Code {
-        if !self.is_counted {
-            self.refuse(Why::of(code, self.phase), "");
-        }
-        code
-    }
-
-    /// Counts that a call was refused, and logs the first of its kind and name; gives its code.
-    pub(super) fn refuse(&mut self, why: Why, name: &str) -> Code {
-        let cycle = self.world().cycle;
-        self.is_counted = true;
-        match self.tally.count((why, tape::name(self.call), name), cycle) {
-            Counted::First(call) => self.push(Message::Refused(call)),
-            Counted::Full => self.push(Message::OthersRefused { is_denial: why.is_denial() }),
-            Counted::Again => {}
-        }
-        why.code()
-    }
-
-    /// Counts that a call about this point was refused; gives its code.
-    pub(super) fn refuse_point(&mut self, why: Why, id: PointId) -> Code {
-        let points = Arc::clone(&self.world().points);
-        self.refuse(why, points.get(id).map_or("", |point| &point.name))
     }
 
     /// The world; host functions run only while it is lent.
@@ -168,6 +119,7 @@ impl Guest {
     pub(super) fn entitle(&mut self, settings: &Settings, points: &Points) {
         let mut claimed = std::mem::take(&mut self.rights.claimed);
         claimed.resize(points.ids(), false);
+        self.refused.take_points(points.ids());
         let rights = Rights::new(settings, points);
         if let Some(granted) = &rights.outputs {
             claimed.iter_mut().zip(granted).for_each(|(claimed, granted)| *claimed &= granted);
@@ -210,8 +162,7 @@ impl Guest {
                 *owner = Some(seat);
                 self.rights.claimed[id.index()] = true;
                 if before.is_none() {
-                    let points = Arc::clone(&self.world().points);
-                    self.tally.end(Why::Owned(seat), &points[id].name);
+                    self.end_owned(id);
                 }
                 return true;
             }
@@ -325,6 +276,8 @@ impl Guest {
             if !point.is_finite(&point.raw_from(|at| self.scratch.over(at, &world.outputs))) {
                 point.bytes().for_each(|at| self.scratch.forget(at));
                 self.refuse_point(Why::NotFinite, id);
+            } else {
+                self.end_misgiven(id);
             }
         }
     }

@@ -89,6 +89,17 @@ impl Why {
         }
     }
 
+    /// Whether only what the call was given is wrong, or when it came: another one may go well.
+    pub(super) fn is_mistake(self) -> bool {
+        match self {
+            Self::NotFinite | Self::OutOfRange | Self::NoPointId(_) | Self::Phase(_) => true,
+            Self::OutOfImage | Self::Malformed => true,
+            Self::NotGranted | Self::Owned(_) | Self::InputNotGranted | Self::NoOutput => false,
+            Self::NoPoint | Self::PointType | Self::NoVariable | Self::VariableLimit => false,
+            Self::VariableNotGranted | Self::VariableQuota | Self::VariableType(..) => false,
+        }
+    }
+
     /// What is wrong when a call says no more than its code.
     pub(super) fn of(code: Code, phase: Phase) -> Self {
         match code {
@@ -179,6 +190,24 @@ impl RefusedCall {
         let is_about_call = name.is_empty();
         discriminant(&self.why) == discriminant(&why)
             && (is_any_name || self.name.as_str() == name && (!is_about_call || self.call == call))
+    }
+
+    /// Whether only what the call was given is wrong, or when it came: another one may go well.
+    pub fn is_mistake(&self) -> bool {
+        self.why.is_mistake()
+    }
+
+    /// What was refused before the first poll and would not be any more, after the plugin's name
+    /// and a colon: the program has not asked again.
+    pub fn words_of_the_start(&self) -> String {
+        let name = self.name.as_str();
+        let what = match self.why {
+            Why::NoPoint => format!("there was no point {name:?}"),
+            Why::NoVariable => format!("there was no variable {name}"),
+            Why::VariableType(is, _) => format!("the variable {name} had another type, {is},"),
+            _ => format!("{name} was not granted to it"),
+        };
+        format!("{what} at its start; that has changed, and `camshaft restart` has it ask again")
     }
 
     /// What was refused, after the plugin's name and a colon.
@@ -298,6 +327,9 @@ mod tests {
         let entries = next.entries();
         let names: Vec<_> = entries.iter().map(|entry| entry.first.name.as_str()).collect();
         assert_eq!((names, next.others()), (vec!["early"], Others::default()));
+        next.end(|call| call.why == Why::NoPoint);
+        assert!(next.begin_anew().unwrap().entries().is_empty(), "it was found since");
+        let next = tally.begin_anew().unwrap();
         assert!(is_first(&next, Why::NoPoint, "early", 2), "it is asked for after all");
         assert!(is_first(&next, Why::NotGranted, "0", 2), "it is refused under these, too");
         let third = next.begin_anew().unwrap();
@@ -309,16 +341,19 @@ mod tests {
     fn what_is_allowed_since_is_over() {
         let tally = Tally::default();
         let owned = Why::Owned(Seat(1));
+        let over = || tally.entries().iter().map(|entry| entry.is_over).collect::<Vec<_>>();
+        let end = |why: Why, name: &str| {
+            tally.end(|call| {
+                discriminant(&call.why) == discriminant(&why) && call.name.as_str() == name
+            })
+        };
         assert!(is_first(&tally, Why::NotGranted, "a", 1) && is_first(&tally, owned, "a", 1));
-        tally.end(owned, "b");
-        assert_eq!(tally.entries().len(), 2);
-        tally.end(Why::Owned(Seat(0)), "a");
-        let entries = tally.entries();
-        assert_eq!(
-            entries.iter().map(|entry| entry.first.why).collect::<Vec<_>>(),
-            [Why::NotGranted]
-        );
+        assert!(is_first(&tally, Why::NotFinite, "a", 1));
+        assert_eq!((end(owned, "b"), over()), (0, vec![false; 3]));
+        assert_eq!((end(Why::Owned(Seat(0)), "a"), over()), (1, vec![false, true, false]));
+        assert_eq!((end(owned, "a"), end(Why::NotFinite, "a")), (0, 1));
         assert!(is_first(&tally, owned, "a", 3), "somebody else has it again");
-        assert_eq!(tally.entries().len(), 2);
+        assert!(!is_first(&tally, Why::NotFinite, "a", 3), "the same once more");
+        assert_eq!(over(), [false; 3]);
     }
 }

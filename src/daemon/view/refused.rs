@@ -3,17 +3,23 @@
 //! The scan counts refused calls and this reads them; the first of each kind and name is a line of
 //! the log, see `say.rs`. Nothing is decided here.
 
+use std::time::Duration;
+
 use super::super::Daemon;
 use super::super::roster::Roster;
 use crate::control::RefusedView;
 use crate::image::PointId;
-use crate::plugin::refused::{Keeper, Refusals, RefusedCall};
+use crate::plugin::refused::{Keeper, Refusals, RefusedCall, Why};
 use crate::scan::{ProgramFact, Snapshot};
 
-/// What a program was refused.
+/// A mistake that a program makes at least so often is shown all the time, and not only until the
+/// next call that goes well: who looks should not have to be lucky.
+const NOW_AND_THEN: Duration = Duration::from_secs(2);
+
+/// What a program is refused.
 #[derive(Debug, Default)]
 pub(super) struct Refused {
-    /// Each kind and name.
+    /// Each kind and name that is refused now, or was at its start and was not asked for since.
     pub(super) calls: Vec<RefusedView>,
     /// Calls beyond those that are told apart.
     pub(super) others: u64,
@@ -22,7 +28,7 @@ pub(super) struct Refused {
 }
 
 impl Daemon {
-    /// What the instance of this plugin that is in the scan was refused.
+    /// What the instance of this plugin that is in the scan is refused.
     pub(super) fn refused(
         &self,
         name: &str,
@@ -32,14 +38,50 @@ impl Daemon {
         let entry = self.roster.get(name).zip(fact);
         let tally = entry.and_then(|(entry, fact)| entry.refused(fact.generation));
         let Some(tally) = tally else { return Refused::default() };
-        let (entries, others) = (tally.entries(), tally.others());
-        let is_denied = others.denials > 0 || entries.iter().any(|entry| entry.first.is_denial());
-        let view = |refusals: &Refusals| {
-            let keeper = self.keeper(name, &refusals.first, news);
-            view(refusals, keeper)
+        let others = tally.others();
+        let mut refused = Refused {
+            calls: Vec::new(),
+            others: others.denials + others.absences,
+            is_denied: others.denials > 0,
         };
-        let calls = entries.iter().map(view).collect();
-        Refused { calls, others: others.denials + others.absences, is_denied }
+        for refusals in tally.entries().iter().filter(|it| !self.is_over(it, news)) {
+            let first = &refusals.first;
+            let words = if self.stands(name, first, news) {
+                refused.is_denied |= first.is_denial();
+                first.words(self.keeper(name, first, news))
+            } else if refusals.last_cycle == 0 {
+                first.words_of_the_start()
+            } else {
+                continue;
+            };
+            refused.calls.push(view(refusals, words));
+        }
+        refused
+    }
+
+    /// Whether the like of it was allowed since, and is no mistake that the program makes now and
+    /// then.
+    fn is_over(&self, refusals: &Refusals, news: &Snapshot) -> bool {
+        let ago = news.cycle.saturating_sub(refusals.last_cycle);
+        let ago = self.config.scan.period.saturating_mul(u32::try_from(ago).unwrap_or(u32::MAX));
+        refusals.is_over && !(refusals.first.is_mistake() && ago < NOW_AND_THEN)
+    }
+
+    /// Whether the plugin would be refused this call again, as far as that does not depend on what
+    /// it gives.
+    fn stands(&self, plugin: &str, call: &RefusedCall, news: &Snapshot) -> bool {
+        let name = call.name.as_str();
+        let (point, settings) = (news.points.find(name), || self.settings(plugin));
+        let variable = news.variables.read(name);
+        match call.why {
+            Why::NoPoint => point.is_none(),
+            Why::NotGranted => point.is_none_or(|id| !settings().outputs.allows(id)),
+            Why::InputNotGranted => point.is_none_or(|id| !settings().inputs.allows(id)),
+            Why::NoVariable => variable.is_none(),
+            Why::VariableNotGranted => !settings().variables.allows(name),
+            Why::VariableType(_, asked) => variable.is_none_or(|is| is.kind() != asked),
+            _ => true,
+        }
     }
 
     /// Who has what this plugin was refused.
@@ -91,13 +133,13 @@ pub(in crate::daemon) fn is_polled(name: &str, roster: &Roster, news: &Snapshot)
     news.programs.iter().any(|fact| fact.seat == entry.seat && is_polled(fact))
 }
 
-fn view(refusals: &Refusals, keeper: Keeper<'_>) -> RefusedView {
-    let Refusals { first, count, last_cycle } = refusals;
+fn view(refusals: &Refusals, words: String) -> RefusedView {
+    let Refusals { first, count, last_cycle, .. } = refusals;
     RefusedView {
         call: first.call.into(),
         code: first.code(),
         name: first.name.as_str().into(),
-        words: first.words(keeper),
+        words,
         count: *count,
         last_cycle: *last_cycle,
     }

@@ -21,6 +21,7 @@ pub(in crate::plugin) fn find(
     let Some(found) = guest.world().points.find(name) else {
         return Err(guest.refuse(Why::NoPoint, name));
     };
+    guest.end_absence(Why::NoPoint, name);
     memory.write(id, &u32::from(found.0).to_le_bytes())
 }
 
@@ -73,6 +74,7 @@ pub(in crate::plugin) fn read(
     if quality != 0 {
         memory.write(quality, &[world.inputs.quality[id.index()].class() as u8])?;
     }
+    guest.end_misread(id);
     Ok(())
 }
 
@@ -140,5 +142,6 @@ pub(in crate::plugin) fn write(guest: &mut Guest, id: i32, value: Value) -> Outc
     for (at, raw) in bytes.zip(raw) {
         guest.scratch.stage(at, raw, mask);
     }
+    guest.end_misgiven(id);
     Ok(())
 }

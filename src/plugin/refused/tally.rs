@@ -36,7 +36,7 @@ struct Entry {
     last_cycle: AtomicU64,
     /// Whether the log has it.
     is_told: AtomicBool,
-    /// Whether the same call was allowed since.
+    /// Whether the like of it was allowed since.
     is_over: AtomicBool,
 }
 
@@ -60,6 +60,8 @@ pub struct Refusals {
     pub count: u64,
     /// The cycle of the last; 0 before the first poll.
     pub last_cycle: u64,
+    /// Whether the like of it was allowed since.
+    pub is_over: bool,
 }
 
 /// Refused calls of more kinds and names than are told apart.
@@ -72,11 +74,14 @@ pub struct Others {
 }
 
 impl Entry {
-    /// What was refused, unless it is allowed now.
-    fn now(&self) -> Option<Refusals> {
-        let first = self.what.get().filter(|_| !self.is_over.load(Ordering::Relaxed))?.clone();
-        let count = self.count.load(Ordering::Relaxed);
-        Some(Refusals { first, count, last_cycle: self.last_cycle.load(Ordering::Relaxed) })
+    /// What was refused, if anything.
+    fn read(&self) -> Option<Refusals> {
+        Some(Refusals {
+            first: self.what.get()?.clone(),
+            count: self.count.load(Ordering::Relaxed),
+            last_cycle: self.last_cycle.load(Ordering::Relaxed),
+            is_over: self.is_over.load(Ordering::Relaxed),
+        })
     }
 
     fn count(&self, what: &RefusedCall, cycle: u64) -> Counted {
@@ -87,6 +92,15 @@ impl Entry {
             true => Counted::Again,
             false => Counted::First(what.clone()),
         }
+    }
+
+    /// The like of it was allowed. Gives whether that is news.
+    fn end(&self, what: &RefusedCall) -> bool {
+        // An output that is taken away is worth a line each time; the same mistake once more not.
+        if let Why::Owned(_) = what.why {
+            self.is_told.store(false, Ordering::Relaxed);
+        }
+        !self.is_over.swap(true, Ordering::Relaxed)
     }
 }
 
@@ -116,8 +130,8 @@ impl Table {
     /// more if it is.
     fn of_the_start(&self) -> Self {
         let table = Self::default();
-        let entries = self.entries.iter().filter_map(Entry::now);
-        let early = entries.filter(|entry| entry.last_cycle == 0);
+        let entries = self.entries.iter().filter_map(Entry::read);
+        let early = entries.filter(|entry| entry.last_cycle == 0 && !entry.is_over);
         for (entry, Refusals { first, count, .. }) in table.entries.iter().zip(early) {
             // The table is new, so it is still empty.
             let _ = entry.what.set(first);
@@ -134,15 +148,13 @@ impl Tally {
         table.count(call, cycle)
     }
 
-    /// The program may do now what it was refused for this reason.
-    pub(in crate::plugin) fn end(&self, why: Why, name: &str) {
-        let mut entries =
-            self.denials.entries.iter().take_while(|entry| entry.what.get().is_some());
-        let found = entries.find(|entry| entry.what.get().is_some_and(|it| it.is(why, "", name)));
-        if let Some(entry) = found {
-            entry.is_over.store(true, Ordering::Relaxed);
-            entry.is_told.store(false, Ordering::Relaxed);
-        }
+    /// The like of these refused calls was allowed. Gives for how many of them that is news.
+    pub(in crate::plugin) fn end(&self, is_it: impl Fn(&RefusedCall) -> bool) -> usize {
+        let all = self.denials.entries.iter().chain(&self.absences.entries);
+        let ended = all.filter(|entry| {
+            entry.what.get().filter(|what| is_it(what)).is_some_and(|what| entry.end(what))
+        });
+        ended.count()
     }
 
     /// Other rights count from now on: gives what counts refused calls under these. What was
@@ -166,10 +178,10 @@ impl Tally {
         Some(newest)
     }
 
-    /// What was refused since the rights are what they are, denials first.
+    /// What was refused since the rights are what they are, denials first; also what is over.
     pub fn entries(&self) -> Vec<Refusals> {
         let all = self.denials.entries.iter().chain(&self.absences.entries);
-        all.filter_map(Entry::now).collect()
+        all.filter_map(Entry::read).collect()
     }
 
     /// Refused calls of more kinds and names than are told apart.

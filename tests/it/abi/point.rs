@@ -178,3 +178,47 @@ fn a_module_without_memory_writes_points() {
     assert_eq!(bench.poll(&mut program), Ok(()));
     assert_eq!(bench.world().outputs[8], 2);
 }
+
+/// One value that was refused counted as refused for ever.
+#[test]
+fn a_mistake_is_over_as_soon_as_the_like_of_it_goes_well() {
+    let check = |script: Script, other: &str, good: &str| {
+        let mut bench = Bench::new();
+        bench.world().inputs.bytes[15] = 0xff;
+        let script = script.data(&[(104, b"\0\0\x80\x7f"), (108, b"lost")]);
+        let module = script.then(&[other]).then(&[good]).module();
+        let prepared = bench.prepare(&module, Settings::default()).result.unwrap();
+        let mut program = bench.seat(prepared);
+        let mut is_over = || {
+            bench.poll(&mut program).unwrap();
+            bench.world().inputs.bytes[15] = 0x7f;
+            let entries = program.refused().entries();
+            assert_eq!(entries.len(), 1, "{entries:?}");
+            entries[0].is_over
+        };
+        assert_eq!([is_over(), is_over(), is_over()], [false, false, true], "{good}");
+    };
+    let in_poll = |bad, other, good| check(Script::poll(&[], &[bad]), other, good);
+    let (log, write) = ("wasm_log 4 0 0 0 108 4", "wasm_write_output 0 80 8");
+    in_poll("wasm_point_write_double 4 nan", "wasm_point_write_double 9 1", write);
+    in_poll("wasm_point_write_double 4 inf", log, "wasm_point_write_double 4 1");
+    in_poll("wasm_point_write_int 7 1000", write, "wasm_point_write_int 7 1");
+    let read = "wasm_point_read_int 3 200 0";
+    in_poll(read, "wasm_point_read_double 0 200 0", read);
+    in_poll("wasm_write_output 12 104 4", write, "wasm_write_output 12 80 4");
+    in_poll("wasm_write_output 14 106 2", write, "wasm_write_output 14 80 2");
+    in_poll("wasm_write_output 70000 80 9", log, write);
+    in_poll("wasm_log 9 0 0 0 108 4", write, log);
+    in_poll(
+        "wasm_point_write_int 99 1",
+        "wasm_point_write_boolean 5 1",
+        "wasm_point_write_int 7 1",
+    );
+    let in_init = |bad, other, good| {
+        check(Script::default().init(&[bad]).then::<&str>(&[]), other, good);
+    };
+    let write = "wasm_point_write_double 4 1";
+    in_init(write, "wasm_point_read_double 4 200 0", write);
+    let read = "wasm_variable_read_int 108 4 200";
+    in_init(read, "wasm_variable_write_int 108 4 1", read);
+}
