@@ -99,7 +99,7 @@ impl Bench {
         let mut outcome = Outcome::new(name, passes.len());
         let Preparation { result, lines, .. } =
             Program::prepare(request, &self.artifact, world(), &self.limits, &self.keeper);
-        let prepared = match result {
+        let mut prepared = match result {
             Ok(prepared) => prepared,
             Err(refusal) => {
                 outcome.refuse(&refusal);

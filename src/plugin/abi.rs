@@ -33,6 +33,16 @@ pub(super) enum Code {
     Denied = 5,
 }
 
+impl From<Denied> for Code {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::NotGranted => Self::Denied,
+            Denied::OtherType(_) => Self::OtherType,
+            Denied::Quota | Denied::Limit => Self::Error,
+        }
+    }
+}
+
 /// `Err` is every code but success.
 pub(super) type Outcome = Result<(), Code>;
 
@@ -272,11 +282,7 @@ pub(super) fn variable_write(
     if guest.phase == Phase::Save {
         return Err(Code::Denied);
     }
-    guest.write_variable(name, value).map_err(|denied| match denied {
-        Denied::NotGranted => Code::Denied,
-        Denied::OtherType(_) => Code::OtherType,
-        Denied::Quota | Denied::Limit => Code::Error,
-    })
+    guest.write_variable(name, value).map_err(Code::from)
 }
 
 /// `wasm_cycle(count, period_us)`

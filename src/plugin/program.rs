@@ -16,7 +16,7 @@ use super::wasm::{Instance, Unprepared};
 use super::world::{Line, LogSink, Seat, World};
 use super::{Generation, Limits, ModuleHash, Refusal, Settings, Trap};
 use crate::image::{PointId, Points};
-use crate::variable::{Maker, Variable, Variables};
+use crate::variable::{Denied, Maker, Variable, Variables};
 
 /// What a preparation needs.
 #[derive(Debug, Clone)]
@@ -77,19 +77,28 @@ pub struct Takeover {
 impl Prepared {
     /// Writes the variables that its `init` has written, without committing them. Since then
     /// somebody may have made one with another type, or its rights may have changed; then what is
-    /// there counts.
-    pub fn bring_variables(&self, variables: &mut Variables) -> Takeover {
+    /// there counts, and what it wrote counts among its refused calls, although `init` was told
+    /// that it was written: [`Program::tell_lost_writes`] says it.
+    pub fn bring_variables(&mut self, variables: &mut Variables) -> Takeover {
         let carried = variables.len();
-        let (granted, maker) = (&self.program.settings.variables, maker(&self.program.name));
-        let write = |(name, value): &&(String, Variable)| {
-            granted.allows(name) && variables.write_as(maker, name, *value).is_ok()
-        };
-        let written = self.variables.iter().filter(write).count();
+        let Program { settings, name: plugin, instance, .. } = &mut self.program;
+        let (granted, maker) = (&settings.variables, maker(plugin));
+        let mut dropped = 0;
+        for (name, value) in &self.variables {
+            let result = match granted.allows(name) {
+                true => variables.write_as(maker, name, *value),
+                false => Err(Denied::NotGranted),
+            };
+            if let Err(denied) = result {
+                dropped += 1;
+                instance.guest().note_lost_write(denied, name, value.kind());
+            }
+        }
         Takeover {
             state_bytes: None,
             variables_carried: carried as u64,
             variables_new: (variables.len() - carried) as u64,
-            variables_dropped: (self.variables.len() - written) as u64,
+            variables_dropped: dropped,
         }
     }
 }
@@ -289,6 +298,11 @@ impl Program {
     /// What it was refused; can be looked at while it runs.
     pub fn refused(&mut self) -> Arc<Tally> {
         Arc::clone(self.instance.guest().tally())
+    }
+
+    /// Says what of its `init` did not count when it took its seat.
+    pub fn tell_lost_writes(&mut self, world: &mut World) {
+        self.instance.guest().tell_lost_writes(world);
     }
 
     /// Takes new settings. Outputs that are no longer granted must be given up by the caller.

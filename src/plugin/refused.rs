@@ -12,7 +12,7 @@ use std::mem::discriminant;
 use super::abi::Code;
 use super::guest::Phase;
 use super::world::{Seat, Text};
-use crate::variable::{MAX_MADE, MAX_NAME_BYTES, MAX_VARIABLES, VariableKind};
+use crate::variable::{Denied, MAX_MADE, MAX_NAME_BYTES, MAX_VARIABLES, VariableKind};
 pub(super) use tally::Counted;
 pub use tally::{Others, Refusals, Tally};
 
@@ -51,6 +51,9 @@ pub enum Why {
     VariableType(VariableKind, VariableKind),
     /// There is no variable of this name.
     NoVariable,
+    /// What its start wrote to the variable, of this type, did not count when it took its seat, for
+    /// this reason; at the start there was none.
+    Dropped(Denied, VariableKind),
     /// The call is not for this phase.
     Phase(Phase),
     /// The address or the length is outside of the image.
@@ -70,6 +73,7 @@ impl Why {
             Self::PointType | Self::VariableType(..) => Code::OtherType,
             Self::NotGranted | Self::Owned(_) | Self::InputNotGranted => Code::Denied,
             Self::NoOutput | Self::VariableNotGranted | Self::Phase(_) => Code::Denied,
+            Self::Dropped(denied, _) => denied.into(),
         }
     }
 
@@ -82,7 +86,7 @@ impl Why {
     pub fn is_about_variable(self) -> bool {
         match self {
             Self::VariableNotGranted | Self::VariableQuota | Self::VariableLimit => true,
-            Self::VariableType(..) | Self::NoVariable => true,
+            Self::VariableType(..) | Self::NoVariable | Self::Dropped(..) => true,
             Self::NotGranted | Self::Owned(_) | Self::NotFinite | Self::InputNotGranted => false,
             Self::NoOutput | Self::NoPoint | Self::NoPointId(_) | Self::PointType => false,
             Self::OutOfRange | Self::Phase(_) | Self::OutOfImage | Self::Malformed => false,
@@ -97,6 +101,7 @@ impl Why {
             Self::NotGranted | Self::Owned(_) | Self::InputNotGranted | Self::NoOutput => false,
             Self::NoPoint | Self::PointType | Self::NoVariable | Self::VariableLimit => false,
             Self::VariableNotGranted | Self::VariableQuota | Self::VariableType(..) => false,
+            Self::Dropped(..) => false,
         }
     }
 
@@ -166,7 +171,7 @@ pub struct RefusedCall {
 }
 
 impl RefusedCall {
-    /// The code that the guest got: 1 to 5.
+    /// The code that the guest got, or would get now: 1 to 5.
     pub fn code(&self) -> i32 {
         self.why.code() as i32
     }
@@ -205,6 +210,7 @@ impl RefusedCall {
             Why::NoPoint => format!("there was no point {name:?}"),
             Why::NoVariable => format!("there was no variable {name}"),
             Why::VariableType(is, _) => format!("the variable {name} had another type, {is},"),
+            Why::Dropped(..) => format!("what it wrote to the variable {name} did not count"),
             _ => format!("{name} was not granted to it"),
         };
         format!("{what} at its start; that has changed, and `camshaft restart` has it ask again")
@@ -257,6 +263,18 @@ impl RefusedCall {
             ),
             Why::NoVariable => {
                 format!("there is no variable {name} yet; {call} is refused with code {code}")
+            }
+            Why::Dropped(why, asked) => {
+                let why = match why {
+                    Denied::NotGranted => "it is not granted to it".into(),
+                    Denied::OtherType(is) => format!(
+                        "it has another type, {is} and not {asked}; {}",
+                        keeper.way_out(is, asked)
+                    ),
+                    Denied::Quota => format!("it has made {MAX_MADE} variables"),
+                    Denied::Limit => format!("there are {MAX_VARIABLES} variables already"),
+                };
+                format!("what its start wrote to the variable {name} does not count: {why}")
             }
             Why::Phase(phase) => format!("{call} is refused with code {code} in {phase}"),
             Why::OutOfImage => format!(

@@ -86,7 +86,7 @@ impl Seated {
 }
 
 impl Scan {
-    pub(super) fn install(&mut self, prepared: Box<Prepared>) {
+    pub(super) fn install(&mut self, mut prepared: Box<Prepared>) {
         let seat = prepared.program.seat;
         let halting = self.is_halting();
         // A stranger was still on its way when its plugin was forgotten and its seat given to this
@@ -116,7 +116,7 @@ impl Scan {
 
     /// A new instance of the same code begins anew, without the state of the old one. If that one
     /// was on probation, the version before goes on standing by.
-    fn restart(&mut self, old: usize, prepared: Box<Prepared>) {
+    fn restart(&mut self, old: usize, mut prepared: Box<Prepared>) {
         let takeover = prepared.bring_variables(&mut self.world().variables);
         let mut program = prepared.program;
         let mut old = self.programs.remove(old);
@@ -200,7 +200,10 @@ impl Scan {
         variables.commit_as(maker(&program.name), *now);
     }
 
-    fn seat(&mut self, program: Program, takeover: Takeover, standby: Option<Box<Standby>>) {
+    fn seat(&mut self, mut program: Program, takeover: Takeover, standby: Option<Box<Standby>>) {
+        if takeover.variables_dropped > 0 {
+            program.tell_lost_writes(self.world());
+        }
         let (since_cycle, since) = (self.world().cycle, self.world().now);
         self.down.retain(|fact| fact.seat != program.seat);
         let seated = Seated {

@@ -277,7 +277,7 @@ impl Bench {
     }
 
     /// Takes over what the preparation wrote.
-    fn seat(&mut self, prepared: Prepared) -> Program {
+    fn seat(&mut self, mut prepared: Prepared) -> Program {
         let world = self.world();
         let takeover = prepared.bring_variables(&mut world.variables);
         assert_eq!(takeover.variables_dropped, 0, "its `init` could write them");

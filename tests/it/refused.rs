@@ -1,6 +1,7 @@
 //! Refused calls, lost outputs and old variables in a whole daemon: what people see of them.
 
 mod over;
+mod writer;
 
 use std::fs;
 use std::time::Duration;

@@ -11,6 +11,7 @@ use crate::control::RefusedView;
 use crate::image::PointId;
 use crate::plugin::refused::{Keeper, Refusals, RefusedCall, Why};
 use crate::scan::{ProgramFact, Snapshot};
+use crate::variable::Denied;
 
 /// A mistake that a program makes at least so often is shown all the time, and not only until the
 /// next call that goes well: who looks should not have to be lucky.
@@ -78,8 +79,12 @@ impl Daemon {
             Why::NotGranted => point.is_none_or(|id| !settings().outputs.allows(id)),
             Why::InputNotGranted => point.is_none_or(|id| !settings().inputs.allows(id)),
             Why::NoVariable => variable.is_none(),
-            Why::VariableNotGranted => !settings().variables.allows(name),
-            Why::VariableType(_, asked) => variable.is_none_or(|is| is.kind() != asked),
+            Why::VariableNotGranted | Why::Dropped(Denied::NotGranted, _) => {
+                !settings().variables.allows(name)
+            }
+            Why::VariableType(_, asked) | Why::Dropped(Denied::OtherType(_), asked) => {
+                variable.is_none_or(|is| is.kind() != asked)
+            }
             _ => true,
         }
     }

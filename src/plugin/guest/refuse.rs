@@ -9,10 +9,11 @@ use std::sync::Arc;
 use super::super::abi::{Code, Outcome};
 use super::super::refused::{Counted, RefusedCall, Tally, Why};
 use super::super::tape;
-use super::super::world::Message;
+use super::super::world::{Line, Message, World};
 use super::Guest;
 use super::Phase;
 use crate::image::PointId;
+use crate::variable::{Denied, VariableKind};
 
 /// What a guest is refused.
 #[derive(Debug)]
@@ -127,6 +128,25 @@ impl Guest {
         }
         let points = Arc::clone(&self.world().points);
         self.refuse(why, points.get(id).map_or("", |point| &point.name))
+    }
+
+    /// What its start wrote to a variable does not count any more, for this reason.
+    pub(in super::super) fn note_lost_write(&self, why: Denied, name: &str, kind: VariableKind) {
+        let call = match kind {
+            VariableKind::Boolean => "wasm_variable_write_boolean",
+            VariableKind::Int => "wasm_variable_write_int",
+            VariableKind::Double => "wasm_variable_write_double",
+        };
+        self.tally().count((Why::Dropped(why, kind), call, name), 0);
+    }
+
+    /// Logs what of its start does not count.
+    pub(in super::super) fn tell_lost_writes(&self, world: &mut World) {
+        let dropped = self.tally().calls().filter(|call| matches!(call.why, Why::Dropped(..)));
+        for call in dropped {
+            let message = Message::Refused(call.clone());
+            world.log.push(Line { seat: self.seat, cycle: world.cycle, message });
+        }
     }
 
     /// A call went well: what is known of others by their function only is over.

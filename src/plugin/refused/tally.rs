@@ -178,6 +178,11 @@ impl Tally {
         Some(newest)
     }
 
+    /// The first of each kind and name that keeps the program from something.
+    pub(in crate::plugin) fn calls(&self) -> impl Iterator<Item = &RefusedCall> {
+        self.denials.entries.iter().filter_map(|entry| entry.what.get())
+    }
+
     /// What was refused since the rights are what they are, denials first; also what is over.
     pub fn entries(&self) -> Vec<Refusals> {
         let all = self.denials.entries.iter().chain(&self.absences.entries);

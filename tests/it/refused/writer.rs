@@ -1,0 +1,85 @@
+//! Who has what a program is refused: the writer of a variable that has another type, and the owner
+//! of an output.
+
+use std::sync::Arc;
+
+use camshaft::plugin::refused::{Keeper, Why};
+use camshaft::plugin::world::{Line, Message, Seat};
+use camshaft::plugin::{Settings, VariableGrant};
+use camshaft::scan::Order;
+use camshaft::variable::VariableKind::{Double, Int};
+use camshaft::variable::{Denied, Variable, VariableKind};
+
+use super::*;
+use crate::daemon::Plant;
+use crate::rig::{Rig, points};
+
+/// A program that writes to `x` in `init`, by this type, and then does `poll`.
+fn maker(kind: VariableKind, poll: &str) -> Vec<u8> {
+    let (name, value) = match kind {
+        Double => ("double", "f64.const 0.5"),
+        _ => ("int", "i32.const 7"),
+    };
+    let ty = &value[..3];
+    wat(&format!(
+        r#"(module
+          (import "env" "wasm_variable_write_{name}" (func $x (param i32 i32 {ty}) (result i32)))
+          (memory (export "memory") 1) (data (i32.const 0) "x")
+          (func $write (drop (call $x (i32.const 0) (i32.const 1) ({value}))))
+          (func (export "init") (call $write))
+          (func (export "poll") {poll}))"#
+    ))
+}
+
+/// Two programs of one start were each told that `x` was written, and one write was lost.
+#[test]
+fn what_init_has_written_in_vain_is_told() {
+    let mut rig = Rig::new(points(), Vec::new());
+    let modules = [maker(Double, ""), maker(Int, ""), maker(Int, "")];
+    let mut all: Vec<_> = (0..3)
+        .map(|n| rig.prepare(["a", "b", "c"][n], n as u16, &modules[n], Settings::default()))
+        .map(|prepared| prepared.expect("the module is good"))
+        .collect();
+    let denied = VariableGrant::Only(Arc::default());
+    all[2].program.configure(Settings { variables: denied, ..Settings::default() }, &rig.points);
+    let refused: Vec<_> = all.iter_mut().map(|prepared| prepared.program.refused()).collect();
+    for prepared in all {
+        rig.order(Order::Install(Box::new(prepared)));
+    }
+    let news = rig.cycle();
+    assert_eq!(news.variables.read("x"), Some(Variable::Double(0.5)));
+    let dropped = news.programs.iter().map(|fact| fact.takeover.variables_dropped);
+    assert_eq!(dropped.collect::<Vec<_>>(), [0, 1, 1]);
+    let refused: Vec<_> = refused.iter().map(|tally| tally.entries()).collect();
+    assert!(refused[0].is_empty(), "{refused:?}");
+    let whys = [1, 2].map(|n: usize| (refused[n][0].first.why, refused[n][0].last_cycle));
+    let of_b = Why::Dropped(Denied::OtherType(Double), Int);
+    assert_eq!(whys, [(of_b, 0), (Why::Dropped(Denied::NotGranted, Int), 0)]);
+    let lines: Vec<_> = std::iter::from_fn(|| rig.log.pop().ok()).collect();
+    let told = |line: &Line| match &line.message {
+        Message::Refused(call) => (line.seat, call.words(Keeper::Unknown)),
+        other => panic!("{other:?}"),
+    };
+    let words = "what its start wrote to the variable x does not count: it";
+    let way_out = "hold whoever writes it as double, see `camshaft vars`, then `camshaft restart \
+                   --cold`";
+    let expected = [
+        (Seat(1), format!("{words} has another type, double and not int; {way_out}")),
+        (Seat(2), format!("{words} is not granted to it")),
+    ];
+    assert_eq!(lines.iter().map(told).collect::<Vec<_>>(), expected);
+}
+
+/// Which of them is prepared first is not known, so either may lose.
+#[test]
+fn of_two_types_at_one_start_the_loser_is_told() {
+    let plant = Plant::new(Keys::default());
+    plant.drop_in("a", &maker(Double, ""));
+    plant.drop_in("b", &maker(Int, ""));
+    let daemon = Daemon::on(plant);
+    let views = ["a", "b"].map(|name| daemon.wait_for(name, "polled", |view| view.polls > 10));
+    let denied = views.iter().filter(|view| view.denied).collect::<Vec<_>>();
+    assert_eq!(denied.len(), 1, "{views:?}");
+    assert_eq!(refused(denied[0]), [(4, "x")]);
+    daemon.wait_log(&denied[0].name, &["the variable x", "another type"]);
+}
