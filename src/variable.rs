@@ -215,6 +215,12 @@ impl Variables {
         self.written[usize::from(self.by_name[found])]
     }
 
+    /// Who has made the variable `name`, if it is there.
+    pub fn made_by(&self, name: &str) -> Option<Maker> {
+        let found = self.position(name).ok()?;
+        Some(self.makers[usize::from(self.by_name[found])])
+    }
+
     /// Removes every variable that `is_kept` does not name, once everything is committed. Allocates
     /// nothing.
     pub fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {

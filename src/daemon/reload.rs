@@ -20,6 +20,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::Daemon;
+use super::view::writers;
 use crate::config::{Change, Config, Place};
 use crate::control::{ChangeView, Code, Failure, Reply, Response};
 use crate::image::Points;
@@ -162,7 +163,10 @@ impl Daemon {
 
     /// The variables that it adds; or why that cannot be.
     fn added(&mut self, new: &New) -> Result<Vec<(String, Variable)>, String> {
-        variables(&new.config, &new.changes, self.reins.latest.read(), &self.roster)
+        let (news, roster, supervisor) = (self.reins.latest.read(), &self.roster, &self.supervisor);
+        variables(&new.config, &new.changes, news, |variable| {
+            writers(variable, news, roster, supervisor).next()
+        })
     }
 
     /// Makes everything ready for what the file says, or finds why that cannot be.

@@ -21,7 +21,7 @@ use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{self, View};
 use crate::variable::{Maker, Variable};
 
-pub(super) use refused::{is_polled, writer};
+pub(super) use refused::{is_polled, writers};
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)

@@ -123,9 +123,11 @@ pub enum Keeper<'a> {
     /// Nothing is known of that.
     #[default]
     Unknown,
-    /// This other program owns the output, or wrote the variable last and runs.
+    /// This other program owns the output, or wrote or made the variable and runs, or will.
     Program(&'a str),
-    /// No other program that runs.
+    /// The program that is refused has written the variable with the other type.
+    Itself,
+    /// No program that runs.
     Nobody,
     /// The configuration declares the variable.
     Configuration,
@@ -135,7 +137,7 @@ impl<'a> Keeper<'a> {
     fn name(self) -> Option<&'a str> {
         match self {
             Self::Program(name) => Some(name),
-            Self::Unknown | Self::Nobody | Self::Configuration => None,
+            Self::Unknown | Self::Itself | Self::Nobody | Self::Configuration => None,
         }
     }
 
@@ -149,6 +151,10 @@ impl<'a> Keeper<'a> {
             ),
             Self::Program(name) => format!(
                 "{name} writes it as {is}: hold {name} or deploy one that writes {asked}, then \
+                 `camshaft restart --cold`"
+            ),
+            Self::Itself => format!(
+                "it writes it as {is} itself: deploy a version that writes {asked} only, then \
                  `camshaft restart --cold`"
             ),
             Self::Nobody => {

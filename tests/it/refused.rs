@@ -6,7 +6,7 @@ mod writer;
 use std::fs;
 use std::time::Duration;
 
-use camshaft::control::{PluginView, VarView};
+use camshaft::control::{PluginState, PluginView, VarView};
 use camshaft::image::Value;
 
 use crate::daemon::{Daemon, Keys, wait};
@@ -58,8 +58,10 @@ fn a_refused_call_is_told_once_and_counted_wherever_one_looks() {
     let deployed = stdout(&daemon, &["deploy", file.to_str().unwrap()]);
     let by_type = "the variable kept has another type, int and not double; \
                    wasm_variable_write_double is refused with code 4";
-    let alone =
-        format!("{by_type}; nobody else writes it, so `camshaft restart --cold` forgets it");
+    let alone = format!(
+        "{by_type}; it writes it as int itself: deploy a version that writes double only, then \
+         `camshaft restart --cold`"
+    );
     assert!(deployed.contains(&format!("  refused: {alone}")), "{deployed}");
     let view = daemon.wait_for("asker", "polled", |view| view.polls > 100);
     let expected = [

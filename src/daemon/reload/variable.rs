@@ -4,17 +4,16 @@
 //! programs have made.
 
 use crate::config::{Change, Config, Place};
-use crate::daemon::roster::Roster;
-use crate::daemon::view::writer;
 use crate::scan::Snapshot;
 use crate::variable::{MAX_VARIABLES, Variable, VariableKind};
 
-/// The variables that `new` adds to those that are there.
-pub(super) fn variables(
+/// The variables that `new` adds to those that are there. `writer` tells which plugin writes one of
+/// these.
+pub(super) fn variables<'w>(
     new: &Config,
     changes: &[Change],
     news: &Snapshot,
-    roster: &Roster,
+    writer: impl Fn(&str) -> Option<&'w str>,
 ) -> Result<Vec<(String, Variable)>, String> {
     let present = &news.variables;
     let is_live = |name: &str| {
@@ -26,7 +25,7 @@ pub(super) fn variables(
     for (name, value) in &declared {
         let (kind, found) = (value.kind(), present.read(name).map(Variable::kind));
         if let Some(found) = found.filter(|found| *found != kind) {
-            return Err(other_type(name, kind, found, writer(name, news, roster)));
+            return Err(other_type(name, kind, found, writer(name)));
         }
     }
     let more = declared.iter().filter(|(name, _)| present.read(name).is_none()).count();

@@ -9,8 +9,10 @@ use super::super::Daemon;
 use super::super::roster::Roster;
 use crate::control::RefusedView;
 use crate::image::PointId;
+use crate::plugin::program::maker;
 use crate::plugin::refused::{Keeper, Refusals, RefusedCall, Why};
 use crate::scan::{ProgramFact, Snapshot};
+use crate::supervisor::{State, Supervisor, View, Want};
 use crate::variable::Denied;
 
 /// A mistake that a program makes at least so often is shown all the time, and not only until the
@@ -91,7 +93,7 @@ impl Daemon {
 
     /// Who has what this plugin was refused.
     fn keeper(&self, name: &str, call: &RefusedCall, news: &Snapshot) -> Keeper<'_> {
-        let (roster, wanted) = (&self.roster, call.name.as_str());
+        let wanted = call.name.as_str();
         if let Some(seat) = call.owner() {
             return roster.name(seat).map_or(Keeper::Unknown, |owner| Keeper::Program(owner));
         }
@@ -103,8 +105,24 @@ impl Daemon {
         if self.config.declares(wanted) || is_absent && self.reload.has_reserved() {
             return Keeper::Configuration;
         }
-        let other = writer(wanted, news, roster).filter(|writer| *writer != name);
-        other.map_or(Keeper::Nobody, Keeper::Program)
+        let other =
+            writers(wanted, news, &self.roster, &self.supervisor).find(|writer| *writer != name);
+        match other {
+            Some(other) => Keeper::Program(other),
+            None if self.has_written(name, wanted, news) => Keeper::Itself,
+            None => Keeper::Nobody,
+        }
+    }
+
+    /// Whether the instance that runs has written this variable last.
+    fn has_written(&self, name: &str, variable: &str, news: &Snapshot) -> bool {
+        let Some(written) = news.variables.written_last(variable) else { return false };
+        let entry = self.roster.get(name).filter(|_| written.by == maker(name));
+        let facts = || news.programs.iter();
+        // What was written before it took its seat is the work of the version before.
+        entry.is_some_and(|entry| {
+            facts().any(|fact| fact.seat == entry.seat && written.at >= fact.since)
+        })
     }
 
     /// The outputs that this plugin owned last and that are nobody's now, although it runs and may
@@ -121,14 +139,30 @@ impl Daemon {
     }
 }
 
-/// The plugin that runs and wrote this variable last.
-pub(in crate::daemon) fn writer<'r>(
+/// The plugins that would write this variable anew after a cold restart, as far as that is known:
+/// who wrote it last, and who has made it, which an operator may have written over.
+pub(in crate::daemon) fn writers<'r>(
     variable: &str,
     news: &Snapshot,
     roster: &'r Roster,
-) -> Option<&'r str> {
-    let writer = roster.maker(news.variables.written_last(variable)?.by)?;
-    is_polled(writer, roster, news).then_some(writer)
+    supervisor: &'r Supervisor,
+) -> impl Iterator<Item = &'r str> {
+    let last = news.variables.written_last(variable).map(|written| written.by);
+    let all = last.into_iter().chain(news.variables.made_by(variable));
+    let names = all.filter_map(|by| roster.maker(by).map(|name| &**name));
+    names.filter(|name| supervisor.plugin(name).is_some_and(|view| is_to_run(&view)))
+}
+
+/// Whether the plugin runs, or will do so by itself: one that waits after a trap is out for a moment
+/// only.
+fn is_to_run(view: &View<'_>) -> bool {
+    match view.state {
+        State::Preparing | State::Starting | State::Running | State::Backoff { .. } => {
+            view.want == Want::Run
+        }
+        State::Stopping | State::Stopped | State::Held => false,
+        State::Refused | State::Quarantined => false,
+    }
 }
 
 /// Whether the plugin runs, and has run for a poll at least.

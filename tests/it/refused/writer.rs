@@ -83,3 +83,60 @@ fn of_two_types_at_one_start_the_loser_is_told() {
     assert_eq!(refused(denied[0]), [(4, "x")]);
     daemon.wait_log(&denied[0].name, &["the variable x", "another type"]);
 }
+
+/// The last word in what `b`, which writes a double, is told of `x`.
+fn way_out(daemon: &Daemon) -> String {
+    let words = daemon.wait_for("b", "refused", |view| !view.refused.is_empty()).refused;
+    let words = words[0].words.split_once("code 4; ").expect("it is a refusal").1.to_owned();
+    daemon.remove("b");
+    daemon.wait_gone("b");
+    words
+}
+
+/// An operator's value hid whoever would make the variable again.
+#[test]
+fn the_way_out_names_the_maker_of_a_variable_that_an_operator_has_set() {
+    let daemon = Daemon::start(Keys::default());
+    let one = daemon.drop_in("a", &maker(Int, ""));
+    daemon.wait_running("a", &one);
+    wait("it is written", LIMIT, || variable(&daemon, "x"));
+    assert!(daemon.camshaft(&["set", "x", "9"]).status.success());
+    wait("it is set", LIMIT, || variable(&daemon, "x").unwrap().set_by_operator.then_some(()));
+    daemon.drop_in("b", &maker(Double, "(call $write)"));
+    let by_a = "a writes it as int: hold a or deploy one that writes double, then `camshaft \
+                restart --cold`";
+    assert_eq!(way_out(&daemon), by_a);
+    let file = daemon.path("camshaft.toml");
+    let plain = fs::read_to_string(&file).unwrap();
+    let declare = |kind: &str| {
+        let other = format!("[[variable]]\nname = 'x'\ntype = '{kind}'\n[control]");
+        fs::write(&file, plain.replace("[control]", &other)).unwrap();
+        daemon.camshaft(&["reload"])
+    };
+    let said = String::from_utf8(declare("double").stderr).unwrap();
+    assert!(said.contains("found double, but a writes it as int; right would be that"), "{said}");
+    // Once it has left, nobody makes it again.
+    daemon.remove("a");
+    daemon.wait_gone("a");
+    daemon.drop_in("b", &maker(Double, "(call $write)"));
+    let nobody = "nobody else writes it, so `camshaft restart --cold` forgets it";
+    assert_eq!(way_out(&daemon), nobody);
+    assert!(declare("int").status.success());
+    daemon.drop_in("b", &maker(Double, "(call $write)"));
+    assert_eq!(way_out(&daemon), "the configuration declares it so");
+}
+
+/// It does not run for the moment, and makes the variable as soon as it does.
+#[test]
+fn the_way_out_names_a_writer_that_waits_after_a_trap() {
+    let plant = Plant::new(Keys::default());
+    let file = plant.path("camshaft.toml");
+    let plain = fs::read_to_string(&file).unwrap();
+    let slow = r#"first = "60s", max = "60s""#;
+    fs::write(&file, plain.replace(r#"first = "10ms", max = "50ms""#, slow)).unwrap();
+    let daemon = Daemon::on(plant);
+    daemon.drop_in("a", &maker(Int, "(unreachable)"));
+    daemon.wait_for("a", "waiting", |view| view.state == PluginState::Backoff);
+    daemon.drop_in("b", &maker(Double, "(call $write)"));
+    assert!(way_out(&daemon).starts_with("a writes it as int: hold a or "));
+}
