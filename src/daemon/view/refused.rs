@@ -11,6 +11,7 @@ use crate::control::RefusedView;
 use crate::image::PointId;
 use crate::plugin::program::maker;
 use crate::plugin::refused::{Keeper, Refusals, RefusedCall, Why};
+use crate::plugin::world::Seat;
 use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{State, Supervisor, View, Want};
 use crate::variable::Denied;
@@ -79,6 +80,10 @@ impl Daemon {
         match call.why {
             Why::NoPoint => point.is_none(),
             Why::NotGranted => point.is_none_or(|id| !settings().outputs.allows(id)),
+            Why::Owned(_) => {
+                let own = self.roster.get(plugin).map(|entry| entry.seat);
+                owner(name, news).is_some_and(|seat| Some(seat) != own)
+            }
             Why::InputNotGranted => point.is_none_or(|id| !settings().inputs.allows(id)),
             Why::NoVariable => variable.is_none(),
             Why::VariableNotGranted | Why::Dropped(Denied::NotGranted, _) => {
@@ -94,8 +99,9 @@ impl Daemon {
     /// Who has what this plugin was refused.
     fn keeper(&self, name: &str, call: &RefusedCall, news: &Snapshot) -> Keeper<'_> {
         let wanted = call.name.as_str();
-        if let Some(seat) = call.owner() {
-            return roster.name(seat).map_or(Keeper::Unknown, |owner| Keeper::Program(owner));
+        if let Why::Owned(_) = call.why {
+            let owner = owner(wanted, news).and_then(|seat| self.roster.name(seat));
+            return owner.map_or(Keeper::Unknown, |owner| Keeper::Program(owner));
         }
         if !call.why.is_about_variable() {
             return Keeper::Unknown;
@@ -137,6 +143,12 @@ impl Daemon {
         let lost = free.filter(|(id, _)| self.told.owner(*id).is_some_and(|last| last == name));
         lost.map(|(_, point)| point.name.clone()).collect()
     }
+}
+
+/// Who owns the output of this name now. The first who had it may have left, and another plugin may
+/// have its seat.
+fn owner(output: &str, news: &Snapshot) -> Option<Seat> {
+    *news.owners.get(news.points.find(output)?.index())?
 }
 
 /// The plugins that would write this variable anew after a cold restart, as far as that is known:

@@ -140,3 +140,59 @@ fn the_way_out_names_a_writer_that_waits_after_a_trap() {
     daemon.drop_in("b", &maker(Double, "(call $write)"));
     assert!(way_out(&daemon).starts_with("a writes it as int: hold a or "));
 }
+
+/// It named the plugin that had got the seat of the first owner.
+#[test]
+fn the_owner_of_an_output_is_the_one_that_it_has_now() {
+    let daemon = Daemon::start(Keys::default());
+    let take = |name: &str| {
+        let hash = daemon.drop_in(name, &super::writer("evil.mark", "i32", "7"));
+        daemon.wait_running(name, &hash);
+    };
+    let owner = |name: &'static str| {
+        let words = format!("evil.mark belongs to {name}; writes are refused with code 5");
+        move |view: &PluginView| view.refused.iter().any(|call| call.words == words)
+    };
+    take("a");
+    wait_for_owner(&daemon);
+    take("c");
+    take("b");
+    for name in ["b", "c"] {
+        daemon.wait_for(name, "refused", owner("a"));
+    }
+    daemon.remove("a");
+    daemon.wait_gone("a");
+    // Somebody else has the seat of the first owner now.
+    let idle = daemon.drop_in("d", &wat(r#"(module (func (export "poll")))"#));
+    daemon.wait_running("d", &idle);
+    daemon.wait_for("b", "content", |view| !view.denied && view.refused.is_empty());
+    daemon.wait_for("c", "refused", owner("b"));
+    let view = daemon.plugin("c").unwrap();
+    assert!(view.denied && view.refused.len() == 1, "{view:?}");
+}
+
+/// A program that tries to have the output once and no more.
+#[test]
+fn an_output_that_is_free_is_nobody_s_reason() {
+    let daemon = Daemon::start(Keys::default());
+    let hash = daemon.drop_in("a", &super::writer("evil.mark", "i32", "7"));
+    daemon.wait_running("a", &hash);
+    wait_for_owner(&daemon);
+    daemon.drop_in(
+        "once",
+        &wat(r#"(module
+          (import "env" "wasm_point_find" (func $find (param i32 i32 i32) (result i32)))
+          (import "env" "wasm_point_write_int" (func $set (param i32 i32) (result i32)))
+          (memory (export "memory") 1) (data (i32.const 0) "evil.mark")
+          (global $n (mut i32) (i32.const 0))
+          (func (export "poll")
+            (if (global.get $n) (then (return)))
+            (global.set $n (i32.const 1))
+            (drop (call $find (i32.const 0) (i32.const 9) (i32.const 64)))
+            (drop (call $set (i32.load (i32.const 64)) (i32.const 1)))))"#),
+    );
+    let view = daemon.wait_for("once", "denied", |view| view.denied);
+    assert_eq!(refused(&view), [(5, "evil.mark")]);
+    daemon.remove("a");
+    daemon.wait_for("once", "content", |view| !view.denied && view.refused.is_empty());
+}
