@@ -219,7 +219,9 @@ impl Outline {
         let (mut wrong, mut hints) = (Vec::new(), Vec::new());
         for (module, name, ty) in &self.imports {
             let TypeRef::Func(ty) = ty else {
-                return Err(no_function(&format!("{module}.{name}"), ty));
+                wrong.push(format!("{} as {module}.{name}", no_function(ty)));
+                hints.push((format!("{module}.{name}"), Hint::NoFunction));
+                continue;
             };
             let wanted = signature(self.ty(*ty)?);
             let offer = offer::offers().find(|offer| offer.module == module && offer.name == name);

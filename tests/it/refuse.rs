@@ -86,6 +86,16 @@ fn imports_are_compared_with_what_is_offered() {
     let near = "for env.wasm_logg, did you mean env.wasm_log (i32, i32, i32, i32, i32, i32) -> \
                 i32?; env.wasm_cycle is (i32, i32) -> i32";
     assert_eq!(refusal.remedy, format!("{near}; {all}"));
+    // A memory hid every function.
+    let memory = "(import \"env\" \"memory\" (memory 1))";
+    let both = [memory, &function("env", "wasm_logg", "(param i32)"), &function("x", "f", "")];
+    let refusal = compiled(with_poll(&both.concat())).unwrap_err();
+    let reason = "3 imports are not offered: a memory as env.memory, env.wasm_logg (i32) -> (), \
+                  x.f () -> ()";
+    assert_eq!(refusal.reason, reason);
+    let remedy = "only functions can be imported, and env.memory is none: define and export your \
+                  own memory; for env.wasm_logg, did you mean ";
+    assert!(refusal.remedy.starts_with(remedy) && refusal.remedy.ends_with(all), "{refusal}");
     let many: String = (0..30).map(|n| function("x", &format!("f{n}"), "")).collect();
     let refusal = compiled(with_poll(&many)).unwrap_err();
     assert!(refusal.reason.ends_with("x.f7 () -> () and 22 more"), "{}", refusal.reason);

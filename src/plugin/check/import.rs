@@ -4,7 +4,6 @@
 
 use wasmer::sys::wasmparser::{FuncType, TypeRef, ValType};
 
-use super::super::Refusal;
 use super::super::offer::{self, Offer};
 use crate::text::nearest;
 
@@ -45,6 +44,8 @@ pub(super) enum Hint {
     Near(String),
     /// The function is offered with this type.
     Is(String),
+    /// It is no function.
+    NoFunction,
 }
 
 /// What helps where imports are missing, whose names come with their hints. Where there are
@@ -57,6 +58,8 @@ pub(super) fn remedy(hints: &[(String, Hint)]) -> String {
         Hint::Near(near) => Some(format!("for {import}, did you mean {near}?")),
         Hint::Is(ty) if is_alone => Some(format!("that function is {ty}")),
         Hint::Is(ty) => Some(format!("{import} is {ty}")),
+        Hint::NoFunction if is_alone => Some(format!("{ONLY_FUNCTIONS}; {OWN}")),
+        Hint::NoFunction => Some(format!("{ONLY_FUNCTIONS}, and {import} is none: {OWN}")),
     };
     let shown = &hints[..hints.len().min(MAX_MISSING)];
     let mut all: Vec<String> = shown.iter().filter_map(words).collect();
@@ -79,16 +82,16 @@ pub(super) fn nearest_offer(module: &str, name: &str) -> Option<String> {
     Some(format!("{named} {}", offered(*offer)))
 }
 
-/// An import that is no function.
-pub(super) fn no_function(name: &str, ty: &TypeRef) -> Refusal {
-    let what = match ty {
+/// What an import is that is no function.
+pub(super) fn no_function(ty: &TypeRef) -> &'static str {
+    match ty {
         TypeRef::Memory(_) => "a memory",
         TypeRef::Table(_) => "a table",
         TypeRef::Global(_) => "a global",
         _ => "something that is not a function",
-    };
-    Refusal::new(
-        format!("imports {what} as {name}"),
-        "only functions can be imported; define and export your own memory",
-    )
+    }
 }
+
+const ONLY_FUNCTIONS: &str = "only functions can be imported";
+
+const OWN: &str = "define and export your own memory";
