@@ -320,7 +320,9 @@ pub(super) fn state_write(guest: &mut Guest, memory: &impl Memory, data: u32, le
         return Err(Code::Denied);
     }
     memory.check(data, len)?;
-    let room = guest.state.grow(len as usize).ok_or(Code::Error)?;
+    let Some(room) = guest.state.grow(len as usize) else {
+        return Err(guest.refuse(Why::StateLimit, ""));
+    };
     memory.read(data, room).inspect_err(|_| guest.state.shrink(len as usize))
 }
 

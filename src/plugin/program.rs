@@ -12,7 +12,7 @@ use super::guest::Guest;
 use super::record::Remains;
 use super::refused::Tally;
 use super::stop::{Lane, Timekeeper, now_ns};
-use super::wasm::{Instance, Unprepared};
+use super::wasm::{Instance, STATE_TOO_LONG, Unprepared};
 use super::world::{Line, LogSink, Seat, World};
 use super::{Generation, Limits, ModuleHash, Refusal, Settings, Trap};
 use crate::image::{PointId, Points};
@@ -119,7 +119,16 @@ pub type Saved = Result<Vec<u8>, Arc<Trap>>;
 
 /// Why a version must not take over: `save` or `restore` has failed.
 pub(super) fn refused_hand_over(whose: &str, trap: &Trap) -> Refusal {
-    let remedy = "mend the plugin, or give plugins.swap.budget more time";
+    let remedy = match &*trap.kind {
+        kind if kind.starts_with("budget of ") => {
+            "mend the plugin, or give plugins.swap.budget more time"
+        }
+        kind if kind.starts_with(STATE_TOO_LONG) => {
+            "let `save` write less, such as what cannot be found out anew"
+        }
+        "stack overflow" => "mend the plugin, or give plugins.stack more bytes",
+        _ => "mend the plugin",
+    };
     Refusal::new(format!("{whose} failed: {trap}"), remedy)
 }
 

@@ -11,6 +11,7 @@ use std::mem::discriminant;
 
 use super::abi::Code;
 use super::guest::Phase;
+use super::state::MAX_STATE_BYTES;
 use super::world::{Seat, Text};
 use crate::variable::{Denied, MAX_MADE, MAX_NAME_BYTES, MAX_VARIABLES, VariableKind};
 pub(super) use tally::Counted;
@@ -58,6 +59,8 @@ pub enum Why {
     Phase(Phase),
     /// The address or the length is outside of the image.
     OutOfImage,
+    /// The state that `save` writes is too long.
+    StateLimit,
     /// A pointer, a length, a level or a text is wrong.
     Malformed,
 }
@@ -67,7 +70,7 @@ impl Why {
     pub(super) fn code(self) -> Code {
         match self {
             Self::NotFinite | Self::OutOfRange | Self::VariableQuota => Code::Error,
-            Self::VariableLimit | Self::Malformed => Code::Error,
+            Self::VariableLimit | Self::StateLimit | Self::Malformed => Code::Error,
             Self::OutOfImage => Code::OutOfBounds,
             Self::NoPoint | Self::NoPointId(_) | Self::NoVariable => Code::Unknown,
             Self::PointType | Self::VariableType(..) => Code::OtherType,
@@ -89,7 +92,8 @@ impl Why {
             Self::VariableType(..) | Self::NoVariable | Self::Dropped(..) => true,
             Self::NotGranted | Self::Owned(_) | Self::NotFinite | Self::InputNotGranted => false,
             Self::NoOutput | Self::NoPoint | Self::NoPointId(_) | Self::PointType => false,
-            Self::OutOfRange | Self::Phase(_) | Self::OutOfImage | Self::Malformed => false,
+            Self::OutOfRange | Self::Phase(_) | Self::OutOfImage => false,
+            Self::StateLimit | Self::Malformed => false,
         }
     }
 
@@ -97,7 +101,7 @@ impl Why {
     pub(super) fn is_mistake(self) -> bool {
         match self {
             Self::NotFinite | Self::OutOfRange | Self::NoPointId(_) | Self::Phase(_) => true,
-            Self::OutOfImage | Self::Malformed => true,
+            Self::OutOfImage | Self::StateLimit | Self::Malformed => true,
             Self::NotGranted | Self::Owned(_) | Self::InputNotGranted | Self::NoOutput => false,
             Self::NoPoint | Self::PointType | Self::NoVariable | Self::VariableLimit => false,
             Self::VariableNotGranted | Self::VariableQuota | Self::VariableType(..) => false,
@@ -286,6 +290,9 @@ impl RefusedCall {
             Why::OutOfImage => format!(
                 "{call} is refused with code {code}: its address and length are outside of the \
                  image"
+            ),
+            Why::StateLimit => format!(
+                "{call} is refused with code {code}: a state has at most {MAX_STATE_BYTES} bytes"
             ),
             Why::Malformed => format!(
                 "{call} is refused with code {code}: a pointer, a length, a level or a text is \

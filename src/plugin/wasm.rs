@@ -37,6 +37,7 @@ mod call;
 mod hand_over;
 
 use call::{Body, Call};
+pub(super) use hand_over::STATE_TOO_LONG;
 
 /// The name under which the compile worker exports a module's start function instead of letting the
 /// instantiation run it: so it runs under the budget, and with a memory to log from.

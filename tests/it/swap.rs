@@ -6,6 +6,8 @@
 use std::time::{Duration, Instant};
 
 use camshaft::image::Value;
+use camshaft::plugin::refused::Keeper;
+use camshaft::plugin::world::Message;
 use camshaft::plugin::world::Seat;
 use camshaft::plugin::{Grant, RollbackState, Settings, SwapPolicy};
 use camshaft::scan::{Order, ProgramFact, Return, Snapshot};
@@ -191,16 +193,17 @@ fn a_save_that_fails_leaves_no_trace() {
         (global.set $polls (i32.const -100))
         (drop (call $set (i32.const 100) (i32.const 5) (i32.const 7777)))";
     let ends = [
-        ("(unreachable)", "`save` of the running version failed: unreachable"),
+        ("(unreachable)", "`save` of the running version failed: unreachable", "; mend the plugin"),
         // 17 times the whole of its memory, which is more than a state may be.
         (
             "(local $n i32) (local.set $n (i32.const 17))
              (loop (drop (call $state_write (i32.const 0) (i32.const 65536)))
                (br_if 0 (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))",
             "failed: its state has more than 1048576 bytes",
+            "; let `save` write less, such as what cannot be found out anew",
         ),
     ];
-    for (end, reason) in ends {
+    for (end, reason, remedy) in ends {
         let (locals, end) = end.split_at(end.find("(local.set").unwrap_or(0));
         let bad = Version { number: 1, save: format!("{locals}{spoil}{end}").leak(), ..GOOD };
         let mut rig = Rig::new(points(), Vec::new());
@@ -214,9 +217,16 @@ fn a_save_that_fails_leaves_no_trace() {
                 panic!("it is refused");
             };
             assert!(refusal.reason.contains(reason), "{refusal}");
+            assert!(refusal.to_string().ends_with(remedy), "{refusal}");
             assert_eq!(counts(&rig, &news), (before.0 + n, before.1 + n), "{refusal}");
             assert_eq!(the_one(&news).polls, 20 + n as u64);
         }
+        let told = std::iter::from_fn(|| rig.log.pop().ok()).find_map(|line| match line.message {
+            Message::Refused(call) => Some(call.words(Keeper::Unknown)),
+            _ => None,
+        });
+        let words = "wasm_state_write is refused with code 1: a state has at most 1048576 bytes";
+        assert_eq!(told.as_deref(), reason.contains("state").then_some(words));
     }
 }
 

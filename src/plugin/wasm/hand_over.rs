@@ -13,6 +13,9 @@ use super::super::trap::plain;
 use super::super::world::World;
 use super::{Call, Instance};
 
+/// How the kind of a `save` begins that has written more than a state may have.
+pub(in super::super) const STATE_TOO_LONG: &str = "its state has more than ";
+
 impl Instance {
     /// Whether it has `save` and `restore`.
     pub(in super::super) fn hands_over(&self) -> bool {
@@ -37,7 +40,7 @@ impl Instance {
         let state = std::mem::take(&mut self.body.guest().state);
         let result = match result {
             Ok(()) if state.overflowed => {
-                let kind = format!("its state has more than {MAX_STATE_BYTES} bytes");
+                let kind = format!("{STATE_TOO_LONG}{MAX_STATE_BYTES} bytes");
                 Err(Arc::new(Trap { cycle: world.cycle, ..plain(kind) }))
             }
             other => other,
