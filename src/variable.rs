@@ -183,15 +183,17 @@ impl Variables {
         self.journal.iter().map(|(id, _)| *id)
     }
 
-    /// All values, by id.
-    pub(crate) fn values(&self) -> &[Variable] {
-        &self.values
+    /// All values, by id, with who wrote them.
+    pub(crate) fn values(&self) -> impl Iterator<Item = (Variable, Option<Written>)> {
+        self.values.iter().copied().zip(self.written.iter().copied())
     }
 
-    /// Gives the variable `id` a value that it had before.
-    pub(crate) fn put_back(&mut self, id: u16, value: Variable) {
-        self.note(id, Some(self.values[usize::from(id)]));
+    /// Gives the variable `id` a value that it had before, once everything is committed. It is no
+    /// new one: who wrote it then has written it last.
+    pub(crate) fn put_back(&mut self, id: u16, (value, written): (Variable, Option<Written>)) {
+        debug_assert!(self.journal.is_empty(), "a commit would say that it was written now");
         self.values[usize::from(id)] = value;
+        self.written[usize::from(id)] = written;
     }
 
     /// Keeps everything written since the last commit.

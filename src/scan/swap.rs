@@ -16,7 +16,7 @@ use super::{ProgramFact, Return, Scan};
 use crate::plugin::program::{Prepared, Program, Takeover, maker};
 use crate::plugin::world::{MAX_PROGRAMS, World};
 use crate::plugin::{Grant, RollbackState, Settings, Trap};
-use crate::variable::Variable;
+use crate::variable::{Variable, Written};
 
 /// A program on its seat.
 #[derive(Debug)]
@@ -39,8 +39,8 @@ pub(super) struct Seated {
 #[derive(Debug)]
 struct Standby {
     seated: Seated,
-    /// All variables at the swap, by id; empty if they are not to be put back.
-    variables: Vec<Variable>,
+    /// All variables at the swap with who wrote them, by id; empty if they are not to be put back.
+    variables: Vec<(Variable, Option<Written>)>,
 }
 
 impl Seated {
@@ -148,7 +148,7 @@ impl Scan {
         let policy = prepared.program.settings.swap;
         let before = match policy.rollback_state {
             RollbackState::Current => Vec::new(),
-            RollbackState::Snapshot => self.world().variables.values().to_vec(),
+            RollbackState::Snapshot => self.world().variables.values().collect(),
         };
         self.promise_budgets(prepared.program.shortest_budget());
         let world = self.world.take().expect("the world is here between polls");
@@ -265,11 +265,10 @@ impl Scan {
             let world = self.world();
             for id in wrote {
                 // A variable that the loser has made has no value to go back to.
-                if let Some(&value) = variables.get(usize::from(id)) {
-                    world.variables.put_back(id, value);
+                if let Some(&before) = variables.get(usize::from(id)) {
+                    world.variables.put_back(id, before);
                 }
             }
-            world.variables.commit_as(maker(&loser.program.name), world.now);
         }
         self.give_back(Return::Program(loser.program));
         self.keep_claimed(index);

@@ -440,6 +440,22 @@ fn variables_that_a_restore_wrote_go_back_too() {
     assert_eq!(counts(&rig, &news), before);
 }
 
+/// The rollback was told as a write of the plugin.
+#[test]
+fn a_variable_that_goes_back_was_written_by_who_wrote_it_before() {
+    let mut settings = settings();
+    settings.swap.rollback_state = RollbackState::Snapshot;
+    let mut rig = running(&settings);
+    let before = rig.reins.latest.read().variables.written_last("count");
+    let poll = "(if (i32.eq (global.get $polls) (i32.const 3)) (then (unreachable)))";
+    order(&mut rig, &Version { number: 1, poll, ..GOOD }, &settings);
+    (0..2).for_each(|_| drop(rig.cycle()));
+    assert_ne!(rig.reins.latest.read().variables.written_last("count"), before);
+    let news = rig.cycle();
+    assert!(the_one(&news).beaten.is_some());
+    assert_eq!(news.variables.written_last("count"), before);
+}
+
 #[test]
 fn who_resumes_has_the_settings_of_today() {
     let mut rig = Rig::new(points(), Vec::new());
