@@ -45,6 +45,7 @@ mod tests;
 mod word;
 
 pub use change::{Change, Effect, How, Place, changes, has_other_field};
+pub use disk::stamp;
 pub use note::notes;
 pub use problem::{Problem, Problems};
 pub use recovery::RecoverySettings;
@@ -366,6 +367,9 @@ fn try_devices(
         }
         if !error.place.is_empty() {
             key = format!("{key}.{}", error.place);
+        }
+        if error.is_late {
+            report.late();
         }
         report.wrong(line, &key, error.found, error.wanted);
     }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::patience;
 use crate::text::nearest;
 
 /// One thing that is wrong.
@@ -36,6 +37,9 @@ pub struct Problems {
     pub file: PathBuf,
     /// At least one.
     pub list: Vec<Problem>,
+    /// Whether any of it is that a file gave no answer in time: another try may find nothing wrong.
+    #[serde(skip)]
+    pub is_late: bool,
 }
 
 impl fmt::Display for Problems {
@@ -74,7 +78,7 @@ impl Problems {
             found: format!("no readable file ({why})"),
             remedy: "right would be a TOML file such as config/camshaft.toml".into(),
         };
-        Self { file: file.to_owned(), list: vec![problem] }
+        Self { file: file.to_owned(), list: vec![problem], is_late: patience::is_late(why) }
     }
 }
 
@@ -94,11 +98,13 @@ pub(super) struct Report<'t> {
     problems: RefCell<Vec<Problem>>,
     /// Where the last look-up ended, as (offset, line): look-ups mostly walk forward.
     last: Cell<(usize, usize)>,
+    is_late: Cell<bool>,
 }
 
 impl<'t> Report<'t> {
     pub(super) fn new(text: &'t str) -> Self {
-        Self { text, problems: RefCell::default(), last: Cell::new((0, 1)) }
+        let (last, is_late) = (Cell::new((0, 1)), Cell::new(false));
+        Self { text, problems: RefCell::default(), last, is_late }
     }
 
     /// The line, from 1, of a byte offset in the file.
@@ -152,6 +158,11 @@ impl<'t> Report<'t> {
         self.problems.borrow_mut().push(problem);
     }
 
+    /// Notes that what is reported is so because a file gave no answer in time.
+    pub(super) fn late(&self) {
+        self.is_late.set(true);
+    }
+
     /// The same for something that was said.
     pub(super) fn wrong_at<T>(
         &self,
@@ -186,6 +197,6 @@ impl<'t> Report<'t> {
     pub(super) fn into_problems(self, file: &Path) -> Problems {
         let mut list = self.problems.into_inner();
         list.sort_by_key(|problem| problem.line);
-        Problems { file: file.to_owned(), list }
+        Problems { file: file.to_owned(), list, is_late: self.is_late.get() }
     }
 }

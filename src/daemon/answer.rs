@@ -11,14 +11,14 @@ use axum::body::Bytes;
 use tokio::sync::oneshot;
 
 use super::Daemon;
-use super::folder::in_time;
+use super::folder::{self, Ended, STATE, in_time};
 use super::loader::Loader;
 use super::reload::Cause;
 use crate::control::{By, Call, Code, Failure, Reply, Request, Response, Who};
 use crate::driver::{Command, Injection};
 use crate::image::{Direction, Value};
 use crate::plugin::check;
-use crate::plugin::folder::{self, Home};
+use crate::plugin::folder::Home;
 use crate::plugin::{ModuleHash, Refusal};
 use crate::scan::Order;
 use crate::supervisor::Released;
@@ -268,27 +268,17 @@ fn conflict<T>(result: Result<T, Refusal>) -> Result<T, Failure> {
     result.map_err(|refusal| Failure::new(Code::Refused, refusal.to_string()))
 }
 
-/// Lets a thread that may wait for the disk find the answer. Whoever asked hears it within 5 s, or
-/// that there is none, after `so_far`; what was asked for may then still be done.
+/// Lets a thread that may wait for the state directory find the answer. Whoever asked hears it
+/// within 5 s, or that there is none, after `so_far`, which says what is so without it, and where
+/// it lies; what was asked for may then still be done.
 pub(super) fn answer_later(
     reply: oneshot::Sender<Reply>,
     so_far: String,
     work: impl FnOnce() -> Reply + Send + 'static,
 ) {
-    answer_if_wanted(reply, so_far, |_| work());
-}
-
-/// Lets a thread that may wait for the disk find the answer; it is told whether that is still
-/// waited for. `so_far` says what is so without it, and where it lies.
-pub(super) fn answer_if_wanted(
-    reply: oneshot::Sender<Reply>,
-    so_far: String,
-    work: impl FnOnce(&dyn Fn() -> bool) -> Reply + Send + 'static,
-) {
     tokio::spawn(async move {
         let late = |error| Err(Failure::new(Code::Internal, format!("{so_far}: {error}")));
-        let answer = in_time(|is_wanted| Ok(work(is_wanted))).await.unwrap_or_else(late);
-        let _ = reply.send(answer);
+        let _ = reply.send(in_time(&STATE, || Ok(work())).await.unwrap_or_else(late));
     });
 }
 
@@ -316,17 +306,13 @@ async fn deploy(
         loader.turned_away(name, hash, refusal, who).await;
         return Err(failure);
     }
-    let hash = format!("{hash:#}");
     let shown = folder.display().to_string();
-    let file = name.clone();
-    let publish = move |is_wanted: &dyn Fn() -> bool| {
-        folder::publish_if((&folder, &home), &file, &module, is_wanted)
-    };
-    match in_time(publish).await {
-        Ok(()) => Ok(Response::Deployed { name, hash }),
-        Err(error) => {
-            let message = format!("{name}.wasm cannot be written to {shown}: {error}");
-            Err(Failure::new(Code::Internal, message))
+    let why = match folder::put((folder, home), name.clone(), module).await {
+        Ended::Done => return Ok(Response::Deployed { name, hash: format!("{hash:#}") }),
+        Ended::NotDone(error) => format!("{name}.wasm cannot be written to {shown}: {error}"),
+        Ended::Unknown(error) => {
+            folder::unknown(&format!("{name}.wasm"), &format!("written to {shown}"), &error)
         }
-    }
+    };
+    Err(Failure::new(Code::Internal, why))
 }

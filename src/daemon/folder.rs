@@ -2,28 +2,23 @@
 //! order in it.
 //!
 //! A lost folder stops no machine: what runs goes on, one line says so, and `status` shows it. Who
-//! looks at the folder, and what makes it a lost one, is in `plugin/folder.rs`.
+//! looks at the folder, and what makes it a lost one, is in `plugin/folder.rs`; what waits for its
+//! files is in `folder/call.rs`.
+
+mod call;
 
 use std::io;
-use std::sync::Arc;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use super::Daemon;
 use super::loader::Module;
 use super::say::refused;
 use crate::control::{Code, Failure, Reply, Response};
-use crate::patience;
 use crate::plugin::check;
-use crate::plugin::folder::{Change, Loss, Overlooked, SILENCE, Watch};
+use crate::plugin::folder::{Change, Loss, Overlooked, Watch};
 
-/// Threads that wait for plugin files at once, on orders of people and of the loader. Each that
-/// meets a file system which does not answer is lost until that does; further ones are told so
-/// unheard.
-const MAX_WAITING: usize = 8;
-
-/// See [`MAX_WAITING`]. The threads outlive whoever asked, so this belongs to the process.
-static WAITING: Semaphore = Semaphore::const_new(MAX_WAITING);
+pub(super) use call::{Ended, READING, STATE, in_time, put};
 
 /// The watched folder, and what is wrong with it.
 #[derive(Debug)]
@@ -182,20 +177,18 @@ impl Daemon {
         }
         let file = self.config.plugins.dir.join(format!("{name}.wasm"));
         let shown = file.display().to_string();
-        let work = move |is_wanted: &dyn Fn() -> bool| {
-            // A file system that does not answer keeps this waiting, and removes nothing then.
-            std::fs::symlink_metadata(&file)?;
-            if is_wanted() { std::fs::remove_file(&file) } else { Err(not_answering()) }
-        };
         tokio::spawn(async move {
-            let answer = match in_time(work).await {
-                Err(error) if is_exchanged && error.kind() == io::ErrorKind::NotFound => Ok(()),
-                Err(error) => {
-                    Err(Failure::new(Code::Internal, format!("{shown} cannot be removed: {error}")))
+            let answer = match call::remove(file).await {
+                Ended::Done => Ok(Response::Done),
+                Ended::NotDone(error)
+                    if is_exchanged && error.kind() == io::ErrorKind::NotFound =>
+                {
+                    Ok(Response::Done)
                 }
-                Ok(()) => Ok(()),
+                Ended::NotDone(error) => Err(format!("{shown} cannot be removed: {error}")),
+                Ended::Unknown(error) => Err(unknown(&shown, "removed", &error)),
             };
-            let _ = reply.send(answer.map(|()| Response::Done));
+            let _ = reply.send(answer.map_err(|why| Failure::new(Code::Internal, why)));
         });
     }
 }
@@ -215,22 +208,7 @@ fn without_strangers(change: Change) -> Change {
     }
 }
 
-/// Does something to plugin files on a thread that may wait for their file system. `work` is told
-/// whether its outcome is still wanted.
-///
-/// # Errors
-/// As `work` says, or `TimedOut` when it takes longer than [`SILENCE`].
-pub(super) async fn in_time<T: Send + 'static>(
-    work: impl FnOnce(&dyn Fn() -> bool) -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    // Dropped when this ends, whoever ends it.
-    let wanted = Arc::new(());
-    let asks = Arc::downgrade(&wanted);
-    let done = patience::within(SILENCE, &WAITING, move || work(&|| asks.strong_count() > 0));
-    done.await.unwrap_or_else(|| Err(not_answering()))
-}
-
-fn not_answering() -> io::Error {
-    let text = format!("its file system does not answer, {SILENCE:?} have passed");
-    io::Error::new(io::ErrorKind::TimedOut, text)
+/// What is said of an order of which nobody knows whether it is carried out.
+pub(super) fn unknown(file: &str, done: &str, error: &io::Error) -> String {
+    format!("whether {file} is {done} is not known: {error}; `camshaft plugins` shows what comes")
 }

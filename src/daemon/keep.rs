@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,12 +15,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::Daemon;
-use super::answer::answer_if_wanted;
+use super::folder::{self, Ended, STATE, in_time};
 use super::loader::Module;
 use crate::clock::{Clock, MonotonicClock};
 use crate::control::{Code, Failure, Reply, Response, Soundness, VersionView};
 use crate::image::{Direction, PointId};
-use crate::plugin::folder::{MAX_PLUGINS, publish_if};
+use crate::plugin::folder::{Home, MAX_PLUGINS};
 use crate::plugin::versions::Versions;
 use crate::plugin::world::Seat;
 use crate::plugin::{Grant, ModuleHash};
@@ -299,18 +300,10 @@ impl Daemon {
             Err(failure) => return drop(reply.send(Err(failure))),
         };
         let (folder, home) = (self.config.plugins.dir.clone(), self.folder.watch.home());
-        let so_far = format!(
-            "{name}: version {hash} is not in {} yet, nor read from where it is kept",
-            folder.display()
-        );
-        answer_if_wanted(reply, so_far, move |is_wanted| {
-            let internal = |error: io::Error| {
-                let message = format!("{name} stays as it is: version {hash}: {error}");
-                Failure::new(Code::Internal, message)
-            };
-            let module = versions.read(&name, hash).map_err(internal)?;
-            publish_if((&folder, &home), &name, &module, is_wanted).map_err(internal)?;
-            Ok(Response::Deployed { name, hash: format!("{hash:#}") })
+        tokio::spawn(async move {
+            let done = put_back(versions, (folder, home), (name.clone(), hash)).await;
+            let done = done.map(|()| Response::Deployed { name, hash: format!("{hash:#}") });
+            let _ = reply.send(done.map_err(|why| Failure::new(Code::Internal, why)));
         });
     }
 
@@ -340,6 +333,30 @@ impl Daemon {
         let found = choose(name, &kept, to, even_bad).map_err(refused)?;
         let hash = ModuleHash::from_hex(&found.hash).expect("it was made of one");
         Ok((versions, hash))
+    }
+}
+
+/// Puts a kept version into the folder. Its disk and that of the folder may be two, of which each
+/// has its time to answer.
+async fn put_back(
+    versions: Versions,
+    (folder, home): (PathBuf, Arc<Home>),
+    (name, hash): (String, ModuleHash),
+) -> Result<(), String> {
+    let stays = |error| format!("{name} stays as it is: version {hash}: {error}");
+    let (of, shown) = (name.clone(), folder.display().to_string());
+    let module = in_time(&STATE, move || versions.read(&of, hash))
+        .await
+        .map_err(|error| stays(format!("it cannot be read from where it is kept: {error}")))?;
+    match folder::put((folder, home), name.clone(), module).await {
+        Ended::Done => Ok(()),
+        Ended::NotDone(error) => {
+            Err(stays(format!("{name}.wasm cannot be written to {shown}: {error}")))
+        }
+        Ended::Unknown(error) => {
+            let file = format!("version {hash} of {name}");
+            Err(folder::unknown(&file, &format!("written to {shown}"), &error))
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::Event;
-use super::folder::in_time;
+use super::folder::{READING, STATE, in_time};
 use crate::control::Who;
 use crate::plugin::compile::{Artifact, Workshop};
 use crate::plugin::folder;
@@ -315,7 +315,7 @@ impl Loader {
 /// Reads a file that was read before. Other bytes are another module; the folder tells of those.
 async fn reread(path: PathBuf, most: u64, hash: ModuleHash) -> Result<Arc<[u8]>, Refusal> {
     let name = path.display().to_string();
-    match in_time(move |_| folder::reread(&path, most)).await {
+    match in_time(&READING, move || folder::reread(&path, most)).await {
         Ok(bytes) if ModuleHash::of(&bytes) == hash => Ok(bytes.into()),
         Ok(_) => {
             let reason = format!("{name} holds other bytes by now");
@@ -333,7 +333,7 @@ async fn read_kept(
     name: String,
     hash: ModuleHash,
 ) -> Result<Arc<[u8]>, Refusal> {
-    match in_time(move |_| versions.read(&name, hash)).await {
+    match in_time(&STATE, move || versions.read(&name, hash)).await {
         Ok(bytes) => Ok(bytes.into()),
         Err(error) => Err(Refusal::new(
             format!("the kept version {hash} cannot be read: {error}"),

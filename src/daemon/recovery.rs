@@ -264,7 +264,7 @@ fn forget_later(folder: Arc<Folder>, within: Duration) {
 pub(super) fn end(folder: Option<&Arc<Folder>>) {
     let Some(folder) = folder.cloned() else { return };
     let mark = move || change(&folder, |record| record.running = false).1;
-    if let Err(error) = patience::wait_regardless(LAST_WRITE, mark) {
+    if let Err(error) = patience::wait(LAST_WRITE, mark) {
         tracing::warn!(%error, "this end cannot be recorded ({error}) and will count as abnormal");
     }
 }

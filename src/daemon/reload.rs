@@ -28,13 +28,17 @@ use crate::plugin::Settings;
 use crate::scan::{Field, Gone, Order, Refit, Slot};
 use crate::stamp::Stamp;
 use crate::variable::Variable;
-use reading::{New, Read, Reading};
+use reading::{New, Read, Reading, Unread};
 use variable::variables;
 
 pub(super) use reading::watch_file;
 
 /// How often the log repeats that the file is refused.
 const REMINDER: Duration = Duration::from_secs(60);
+
+/// What gave no answer is tried again so long after it was given up, until it has one. Between two
+/// tries people have their turn.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Who asked for a reload.
 #[derive(Debug)]
@@ -43,6 +47,8 @@ pub(super) enum Cause {
     Signal,
     /// The file is another than before.
     File,
+    /// It is refused because a file gave no answer, and that may answer by now.
+    Again,
     /// Somebody who waits for the outcome.
     Operator(oneshot::Sender<Reply>),
     /// Somebody who only wants to know what a reload would do.
@@ -54,9 +60,8 @@ pub(super) enum Cause {
 pub(super) struct Reload {
     /// Its state at the last reload.
     seen: Option<Stamp>,
-    /// What is wrong with it, and when that was said last; the last good configuration stays
-    /// meanwhile.
-    refused: Option<(String, Instant)>,
+    /// What is wrong with it; the last good configuration stays meanwhile.
+    refused: Option<Refused>,
     /// What it says that waits for a restart.
     waiting: Vec<String>,
     /// Whether that has variables, whose names are reserved.
@@ -72,6 +77,16 @@ pub(super) struct Reload {
     past: Vec<Arc<Points>>,
 }
 
+/// What is wrong with the file.
+#[derive(Debug)]
+struct Refused {
+    why: String,
+    /// When the log was told last.
+    said: Instant,
+    /// When it is read again by itself, if it is only that a file gave no answer.
+    again: Option<Instant>,
+}
+
 /// A reload on its way through the scan.
 #[derive(Debug)]
 struct Flight {
@@ -83,7 +98,30 @@ struct Flight {
 impl Reload {
     /// What is wrong with the file, if it is refused.
     pub(super) fn refused(&self) -> Option<&str> {
-        self.refused.as_ref().map(|(why, _)| &**why)
+        self.refused.as_ref().map(|refused| &*refused.why)
+    }
+
+    /// Whether nothing is read, taken over or waited for.
+    fn is_idle(&self) -> bool {
+        self.reading.is_none() && self.flight.is_none() && self.next.is_none()
+    }
+
+    /// Whether it is time to read again what gave no answer.
+    fn is_due(&self) -> bool {
+        let again = self.refused.as_ref().and_then(|refused| refused.again);
+        self.is_idle() && again.is_some_and(|again| again <= Instant::now())
+    }
+
+    /// Another try has had no answer either; people know that already.
+    fn is_late_again(&mut self, new: &Result<New, Unread>) -> bool {
+        match (new, &mut self.refused) {
+            (Err(Unread { why, is_late: true }), Some(refused)) => {
+                refused.why.clone_from(why);
+                refused.again = Some(Instant::now() + AGAIN);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Lets somebody wait for the reload that is under way. One that follows it serves all.
@@ -94,7 +132,7 @@ impl Reload {
                 let _ = reply.send(Err(Failure::new(Code::Busy, message)));
             }
             // The file tells nothing that whoever waits already would not find.
-            (Some(Cause::Operator(_)), _) | (Some(_), Cause::File) => {}
+            (Some(Cause::Operator(_)), _) | (Some(_), Cause::File | Cause::Again) => {}
             (_, cause) => self.next = Some(cause),
         }
     }
@@ -122,7 +160,7 @@ impl Daemon {
 
     /// Takes over what the file says. systemd hears READY with the outcome.
     fn have_read(&mut self, cause: Cause, (now, new): Read) {
-        let is_asked_for = !matches!(cause, Cause::File);
+        let is_asked_for = !matches!(cause, Cause::File | Cause::Again);
         let reply = match cause {
             Cause::Comparison(reply) => {
                 // Whoever asked may have left.
@@ -131,7 +169,9 @@ impl Daemon {
             }
             // Somebody else has asked for it since the file was written.
             Cause::File if now.is_some() && now == self.reload.seen => return,
+            Cause::Again if self.reload.is_late_again(&new) => return,
             Cause::Operator(reply) => Some(reply),
+            Cause::Again => Some(self.audited_reload("a file has answered")),
             Cause::Signal => Some(self.audited_reload("by a signal")),
             Cause::File => Some(self.audited_reload("the file was saved")),
         };
@@ -142,11 +182,11 @@ impl Daemon {
                 is_asked_for.then(|| self.folder.accept());
                 self.take_over(&new, &changes, refit, reply)
             }
-            Err(why) => {
+            Err(unread) => {
                 if let Some(reply) = reply {
-                    let _ = reply.send(Err(Failure::new(Code::Refused, why.clone())));
+                    let _ = reply.send(Err(Failure::new(Code::Refused, unread.why.clone())));
                 }
-                self.refuse(why);
+                self.refuse(unread);
                 "reload refused, the old configuration stays".to_string()
             }
         };
@@ -154,9 +194,9 @@ impl Daemon {
     }
 
     /// What a reload would do now.
-    fn differences(&mut self, new: Result<New, String>) -> Reply {
+    fn differences(&mut self, new: Result<New, Unread>) -> Reply {
         let refused = |why| Failure::new(Code::Refused, why);
-        let new = new.map_err(refused)?;
+        let new = new.map_err(|unread| refused(unread.why))?;
         self.added(&new).map_err(refused)?;
         Ok(Response::Changes(new.changes.iter().map(view).collect()))
     }
@@ -170,7 +210,7 @@ impl Daemon {
     }
 
     /// Makes everything ready for what the file says, or finds why that cannot be.
-    fn plan(&mut self, new: New) -> Result<(Config, Vec<Change>, Refit), String> {
+    fn plan(&mut self, new: New) -> Result<(Config, Vec<Change>, Refit), Unread> {
         let variables = self.added(&new)?;
         let field = new.field.map(field::Planned::start).transpose()?;
         Ok((new.config, new.changes, Refit { field, variables, ..Refit::default() }))
@@ -266,10 +306,14 @@ impl Daemon {
         {
             self.reload(cause);
         }
-        if let Some((why, said)) = &self.reload.refused
-            && said.elapsed() >= REMINDER
+        if self.reload.is_due() {
+            self.reload(Cause::Again);
+        }
+        if let Some(refused) = &mut self.reload.refused
+            && refused.said.elapsed() >= REMINDER
         {
-            self.refuse(why.clone());
+            refused.said = Instant::now();
+            say_refused(&refused.why);
         }
         self.reload.past.retain(|points| Arc::strong_count(points) > 1);
     }
@@ -292,12 +336,17 @@ impl Daemon {
         }
     }
 
-    fn refuse(&mut self, why: String) {
-        // A line for each problem: a line end within a line of the log would be escaped.
-        for why in why.lines() {
-            tracing::error!("the configuration stays as it was: {why}");
-        }
-        self.reload.refused = Some((why, Instant::now()));
+    fn refuse(&mut self, Unread { why, is_late }: Unread) {
+        say_refused(&why);
+        let said = Instant::now();
+        self.reload.refused = Some(Refused { why, said, again: is_late.then_some(said + AGAIN) });
+    }
+}
+
+fn say_refused(why: &str) {
+    // A line for each problem: a line end within a line of the log would be escaped.
+    for why in why.lines() {
+        tracing::error!("the configuration stays as it was: {why}");
     }
 }
 

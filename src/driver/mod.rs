@@ -105,6 +105,8 @@ pub struct OpenError {
     pub found: String,
     /// What would be right.
     pub wanted: String,
+    /// Whether its files gave no answer in time, so that another try may find nothing wrong.
+    pub is_late: bool,
 }
 
 impl OpenError {
@@ -114,7 +116,8 @@ impl OpenError {
         found: impl Into<String>,
         wanted: impl Into<String>,
     ) -> Self {
-        Self { point: None, place: place.into(), found: found.into(), wanted: wanted.into() }
+        let (place, found, wanted) = (place.into(), found.into(), wanted.into());
+        Self { point: None, place, found, wanted, is_late: false }
     }
 
     /// The same about a point: `key` is below its key `at`, or empty for that as a whole.

@@ -6,17 +6,33 @@
 //! such a device is made on a thread of its own and has a limit. What a device reads later, on its
 //! own thread, is its own affair.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::export::{Exports, exports};
 use super::link::Link;
 use super::{Config, Driver, Named, OpenError, file, gpio, modbus, modbus_server, mqtt, sim};
 use crate::image::Points;
-use crate::patience::{self, PATIENCE};
+use crate::patience::{self, PATIENCE, Places};
+
+/// Plans that may wait for the same files at one time: a reload makes one after the other, and a
+/// few are tried again before the answer is known beforehand.
+const MAX_PLANS: usize = 4;
+
+/// Groups of files, each of one device, for which plans may wait at one time. Every new
+/// configuration may name others, and those on a disk that hangs take no place of those on a sound
+/// one.
+const MAX_GROUPS: usize = 32;
+
+/// The places of each group for which a plan waits. The threads outlive the device, so this belongs
+/// to the process.
+static GROUPS: Groups = Groups(Mutex::new(BTreeMap::new()));
+
+struct Groups(Mutex<BTreeMap<Vec<PathBuf>, Places>>);
 
 /// A device that is ready to be started.
 pub struct Plan(Box<dyn FnOnce() -> io::Result<Box<dyn Driver>> + Send>);
@@ -65,7 +81,25 @@ pub fn plan(
     }
     let (config, points, exports) = (config.clone(), Arc::clone(points), exports.clone());
     let work = move || Ok(plan_now(&config, &points, device, &exports));
-    patience::wait(limit, work).unwrap_or_else(|error| Err(no_answer(&files, &error)))
+    GROUPS
+        .places(&files)
+        .and_then(|places| patience::wait_in(&places, limit, work))
+        .unwrap_or_else(|error| Err(no_answer(&files, &error)))
+}
+
+impl Groups {
+    /// The places of those who wait for these files.
+    fn places(&self, files: &[Named]) -> io::Result<Places> {
+        let files: Vec<_> = files.iter().map(|(_, path)| path.clone()).collect();
+        // It is never left half changed, so a panic elsewhere does not spoil it.
+        let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.retain(|_, places| !places.are_idle());
+        if groups.len() >= MAX_GROUPS && !groups.contains_key(&files) {
+            let why = format!("the files of {MAX_GROUPS} other devices still give no answer");
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, why));
+        }
+        Ok(groups.entry(files).or_insert_with(|| Places::new(MAX_PLANS)).clone())
+    }
 }
 
 /// Whether the device can be what its configuration says, as [`plan`] finds it out.
@@ -99,7 +133,8 @@ pub(super) fn no_answer(files: &[Named], error: &io::Error) -> OpenError {
     let keys: Vec<_> = files.iter().map(|(key, _)| *key).collect();
     let paths: Vec<_> = files.iter().map(|(_, path)| path.display().to_string()).collect();
     let found = format!("{}: {error}", paths.join(", "));
-    OpenError::new(keys.join(", "), found, "files on a disk that answers")
+    let is_late = patience::is_late(error);
+    OpenError { is_late, ..OpenError::new(keys.join(", "), found, "files on a disk that answers") }
 }
 
 /// May wait for files.
@@ -140,4 +175,36 @@ fn plan_now(
             Plan::new(move || Link::start(&all, device, mqtt.freshness(), mqtt))
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    /// The script of a device lay on a disk that gave no answer; after some reloads every other
+    /// configuration was refused, whatever its disk.
+    #[test]
+    fn files_that_hang_keep_no_others_out() {
+        let groups = Groups(Mutex::default());
+        let of = |file: &str| groups.places(&[("script", PathBuf::from(file))]);
+        let hung = of("/hung/script").unwrap();
+        let (hold, held) = channel::<()>();
+        let held = Arc::new(Mutex::new(held));
+        for _ in 0..MAX_PLANS {
+            let held = Arc::clone(&held);
+            let hang = move || held.lock().unwrap().recv().map_err(io::Error::other);
+            patience::wait_in(&hung, Duration::from_millis(1), hang).unwrap_err();
+        }
+        let limit = Duration::from_millis(10);
+        let again = patience::wait_in(&of("/hung/script").unwrap(), limit, || Ok(())).unwrap_err();
+        assert!(again.to_string().contains("4 earlier calls"), "{again}");
+        patience::wait_in(&of("/sound/script").unwrap(), limit, || Ok(())).unwrap();
+        let others: Vec<_> = (0..MAX_GROUPS).map(|n| of(&format!("/sound/{n}"))).collect();
+        let (last, others) = others.split_last().unwrap();
+        assert!(others.iter().all(Result::is_ok));
+        assert!(patience::is_late(last.as_ref().unwrap_err()), "there are enough");
+        drop(hold);
+    }
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use tokio::task::spawn_blocking;
 
+use super::reading::Unread;
 use crate::config::{self, Change, Config, Device, Place};
 use crate::driver::export::Exports;
 use crate::driver::{self, Plan};
@@ -43,7 +44,7 @@ impl Planned {
         new: &Config,
         changes: &[Change],
         exports: &Exports,
-    ) -> Result<Option<Self>, String> {
+    ) -> Result<Option<Self>, Unread> {
         if !config::has_other_field(changes) {
             return Ok(None);
         }
@@ -59,10 +60,13 @@ impl Planned {
             }
             let left = end.saturating_duration_since(Instant::now());
             let plan = driver::plan(&device.driver, &new.points, index, exports, left);
-            let plan = plan.map_err(|error| closed(&device.name, &error))?;
+            let plan = plan.map_err(|error| Unread {
+                why: closed(&device.name, &error),
+                is_late: error.is_late,
+            })?;
             Ok(Origin::New(device.name.clone(), plan))
         };
-        let devices = new.devices.iter().enumerate().map(origin).collect::<Result<_, String>>()?;
+        let devices = new.devices.iter().enumerate().map(origin).collect::<Result<_, Unread>>()?;
         Ok(Some(Self { points: Arc::clone(&new.points), devices }))
     }
 

@@ -17,7 +17,7 @@ use super::field::Planned;
 use crate::config::{self, Change, Config};
 use crate::daemon::Event;
 use crate::driver::export::Exports;
-use crate::patience::{self, PATIENCE};
+use crate::patience::is_late;
 use crate::stamp::Stamp;
 
 /// How often the file is looked at. It has settled when two looks in a row find it the same.
@@ -31,7 +31,21 @@ pub(super) struct Reading {
 }
 
 /// The state of the file, and what it says or why that is not to be had.
-pub(super) type Read = (Option<Stamp>, Result<New, String>);
+pub(super) type Read = (Option<Stamp>, Result<New, Unread>);
+
+/// Why it is not to be had.
+#[derive(Debug)]
+pub(super) struct Unread {
+    pub(super) why: String,
+    /// Whether a file gave no answer in time, so that another try may find nothing wrong.
+    pub(super) is_late: bool,
+}
+
+impl From<String> for Unread {
+    fn from(why: String) -> Self {
+        Self { why, is_late: false }
+    }
+}
 
 /// What the file says.
 #[derive(Debug)]
@@ -44,7 +58,8 @@ pub(super) struct New {
 }
 
 impl Reading {
-    /// Begins it while `before` is in force. Each of its steps ends within [`PATIENCE`], whatever
+    /// Begins it while `before` is in force. Each of its steps ends within
+    /// [`PATIENCE`](crate::patience::PATIENCE), whatever
     /// becomes of the files: to look at the configuration, to read it, to check its devices, and to
     /// plan those that are new.
     pub(super) fn begin(cause: Cause, before: &Config, exports: &Exports) -> Self {
@@ -62,7 +77,7 @@ impl Reading {
             Err(TryRecvError::Empty) => Err(self),
             Ok(read) => Ok((self.cause, read)),
             Err(TryRecvError::Closed) => {
-                let why = "the thread that read the configuration has panicked";
+                let why = "the thread that read the configuration has panicked".to_owned();
                 Ok((self.cause, (None, Err(why.into()))))
             }
         }
@@ -71,16 +86,20 @@ impl Reading {
 
 /// Devices are planned if there is something for them to show.
 fn read(before: &Config, exports: Option<&Exports>) -> Read {
-    let file = before.path.clone();
-    match patience::wait(PATIENCE, move || Ok(Stamp::of(&file))) {
+    match config::stamp(&before.path) {
         Ok(stamp) => (stamp, read_new(before, exports)),
-        Err(error) => (None, Err(format!("{}: {error}", before.path.display()))),
+        Err(error) => {
+            let (why, is_late) = (format!("{}: {error}", before.path.display()), is_late(&error));
+            (None, Err(Unread { why, is_late }))
+        }
     }
 }
 
-fn read_new(before: &Config, exports: Option<&Exports>) -> Result<New, String> {
-    let config = config::load_after(&before.points, &before.path);
-    let config = config.map_err(|problems| problems.to_string())?;
+fn read_new(before: &Config, exports: Option<&Exports>) -> Result<New, Unread> {
+    let config = config::load_after(&before.points, &before.path).map_err(|problems| {
+        let (why, is_late) = (problems.to_string(), problems.is_late);
+        Unread { why, is_late }
+    })?;
     let changes = config::changes(before, &config);
     let plan = |exports| Planned::plan(before, &config, &changes, exports);
     let field = exports.map_or(Ok(None), plan)?;

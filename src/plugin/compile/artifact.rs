@@ -4,8 +4,8 @@
 //! Code that is larger than its module costs the daemon memory for as long as an instance lives.
 //! What all instances together may hold is bounded in `code.rs`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -14,7 +14,7 @@ use super::super::cache::{self, Cache};
 use super::super::note::Note;
 use super::super::{ModuleHash, Refusal};
 use super::Workshop;
-use crate::patience;
+use crate::patience::{self, Places};
 
 /// How long the cache may take to answer. A disk that hangs must not keep a program from its
 /// restart: it is compiled once more.
@@ -25,7 +25,7 @@ const MAX_CACHE_WAIT: Duration = Duration::from_secs(1);
 const MAX_WAITING: usize = 32;
 
 /// See [`MAX_WAITING`]. The threads outlive whoever asked, so this belongs to the process.
-static READING: Semaphore = Semaphore::const_new(MAX_WAITING);
+static READING: LazyLock<Places> = LazyLock::new(|| Places::new(MAX_WAITING));
 
 /// See [`MAX_WAITING`].
 static WRITING: Semaphore = Semaphore::const_new(MAX_WAITING);
@@ -53,7 +53,7 @@ impl Artifact {
     async fn load(cache: &Cache, key: &str, most: u64) -> Option<Self> {
         let (cache, key, most) = (cache.clone(), key.to_owned(), most + MAX_TAIL);
         let load = move || Ok(cache.load(&key, most));
-        let mut bytes = patience::within(MAX_CACHE_WAIT, &READING, load).await?.ok()??;
+        let mut bytes = patience::within(MAX_CACHE_WAIT, &READING, load).await.ok()??;
         let notes = take_tail(&mut bytes)?;
         Some(Self { cached: true, stored: Arc::new(true.into()), ..Self::new(bytes, notes) })
     }

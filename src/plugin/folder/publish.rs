@@ -12,6 +12,7 @@ use nix::fcntl::OFlag;
 
 use super::check_name;
 use super::home::Home;
+use crate::patience::Commit;
 use crate::stamp::Stamp;
 
 /// Puts `bytes` into the folder as the plugin `name`, so that nobody ever sees half of them:
@@ -21,38 +22,33 @@ use crate::stamp::Stamp;
 /// The name breaks the rules (`InvalidInput`), somebody else is publishing under it at this moment
 /// (`WouldBlock`), or the file system says no; then the plugin is what it was.
 pub fn publish(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    publish_as(dir, name, bytes, &|| Ok(()))
+    publish_as(dir, name, bytes, (&|| Ok(()), &Commit::default()))
 }
 
-/// Puts `bytes` into the folder `dir` like [`publish`], if they are still wanted when all of them
-/// are written, because a file system may have kept this waiting until nobody expects it any more;
-/// and if that is still the folder that is watched.
+/// Puts `bytes` into the folder `dir` like [`publish`], if that is still the folder that is watched
+/// when all of them are written. To give them their name is the step of `commit`, because a file
+/// system may have kept this waiting until nobody expects it any more, or may do so behind it.
 ///
 /// # Errors
-/// As for [`publish`], `TimedOut` if they are not wanted, and that it is another folder.
+/// As for [`publish`], `TimedOut` if it was given up, and that it is another folder. Once the step
+/// is taken, an error says that the folder may not be on the disk yet.
 pub fn publish_if(
     (dir, home): (&Path, &Home),
     name: &str,
     bytes: &[u8],
-    is_wanted: &dyn Fn() -> bool,
+    commit: &Commit,
 ) -> io::Result<()> {
-    publish_as(dir, name, bytes, &|| {
-        home.check(dir)?;
-        match is_wanted() {
-            true => Ok(()),
-            false => Err(io::Error::new(io::ErrorKind::TimedOut, "it is not wanted any more")),
-        }
-    })
+    publish_as(dir, name, bytes, (&|| home.check(dir), commit))
 }
 
 fn publish_as(
     dir: &Path,
     name: &str,
     bytes: &[u8],
-    may: &dyn Fn() -> io::Result<()>,
+    end: (&dyn Fn() -> io::Result<()>, &Commit),
 ) -> io::Result<()> {
     check_name(name).map_err(|refusal| io::Error::new(io::ErrorKind::InvalidInput, refusal))?;
-    put_if(dir, &format!("{name}.wasm"), bytes, may)
+    put_if(dir, &format!("{name}.wasm"), bytes, end)
 }
 
 /// Puts `bytes` into the folder like [`publish`], under any name of a file, which the caller
@@ -61,21 +57,22 @@ fn publish_as(
 /// # Errors
 /// As for [`publish`], the rules for names apart.
 pub(in super::super) fn put(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    put_if(dir, name, bytes, &|| Ok(()))
+    put_if(dir, name, bytes, (&|| Ok(()), &Commit::default()))
 }
 
-/// `may` is asked when nothing is left to do but to give the file its name.
+/// `may` is asked when nothing is left to do but to give the file its name, which is the step of
+/// `commit`.
 fn put_if(
     dir: &Path,
     name: &str,
     bytes: &[u8],
-    may: &dyn Fn() -> io::Result<()>,
+    (may, commit): (&dyn Fn() -> io::Result<()>, &Commit),
 ) -> io::Result<()> {
     let temporary = dir.join(format!(".{name}.tmp"));
     let file = open_alone(&temporary, name)?;
     let published = write(&file, bytes)
         .and_then(|()| may())
-        .and_then(|()| fs::rename(&temporary, dir.join(name)));
+        .and_then(|()| commit.make(|| fs::rename(&temporary, dir.join(name))));
     if published.is_err() {
         let _ = fs::remove_file(&temporary); // half a file, or already gone
     }
@@ -124,6 +121,7 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 mod tests {
     use super::super::home::Identity;
     use super::*;
+    use crate::patience::Committed;
 
     #[test]
     fn publishing_is_whole_or_nothing() {
@@ -161,10 +159,10 @@ mod tests {
         // Nobody waits for it any more when it is written: it does not take the plugin's place.
         publish(dir.path(), "a", b"two").unwrap();
         let home = Home::default();
-        let publish_if = |dir: &Path, is_wanted: &dyn Fn() -> bool| {
-            publish_if((dir, &home), "a", b"late", is_wanted)
-        };
-        let late = publish_if(dir.path(), &|| false).unwrap_err();
+        let publish_if = |dir: &Path, commit| publish_if((dir, &home), "a", b"late", commit);
+        let given_up = Commit::default();
+        given_up.give_up();
+        let late = publish_if(dir.path(), &given_up).unwrap_err();
         assert_eq!(late.kind(), io::ErrorKind::TimedOut);
         assert_eq!(fs::read(dir.path().join("a.wasm")).unwrap(), b"two");
         assert!(!dir.path().join(".a.wasm.tmp").exists());
@@ -172,9 +170,13 @@ mod tests {
         // The folder that was looked at is another one.
         let other = tempfile::tempdir().unwrap();
         home.set(Identity::of(other.path()).unwrap());
-        publish_if(dir.path(), &|| true).unwrap_err();
+        let commit = Commit::default();
+        publish_if(dir.path(), &commit).unwrap_err();
+        assert_eq!(commit.give_up(), Committed::No);
         assert_eq!(fs::read(dir.path().join("a.wasm")).unwrap(), b"two");
-        publish_if(other.path(), &|| true).unwrap();
+        let commit = Commit::default();
+        publish_if(other.path(), &commit).unwrap();
+        assert_eq!(commit.give_up(), Committed::Yes);
         assert_eq!(fs::read(other.path().join("a.wasm")).unwrap(), b"late");
     }
 }

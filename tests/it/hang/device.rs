@@ -146,3 +146,37 @@ fn a_file_of_a_device_that_gives_no_answer_stops_nothing() {
     share.answer();
     was_orderly(plant);
 }
+
+/// After some reloads every configuration was refused, also one whose files lay on a sound disk;
+/// and what was refused stayed so when its file answered.
+#[test]
+#[ignore = "needs root: it mounts"]
+fn a_file_of_a_device_that_gives_no_answer_keeps_no_other_out() {
+    let mut plant = plant();
+    let folder = plant.path("recordings");
+    fs::create_dir(&folder).unwrap();
+    for script in [folder.join("script.csv"), plant.path("sound.csv")] {
+        fs::write(script, ROWS).unwrap();
+    }
+    let share = plant.share(folder.clone());
+    let daemon = Daemon::on(plant);
+    share.hang();
+    let before = add(&daemon, &player(&folder.join("script.csv")));
+    wait("the answer is known beforehand", 2 * LIMIT, || {
+        let error = block_on(daemon.client.reload()).unwrap_err().to_string();
+        assert!(error.contains("script.csv"), "{error}");
+        error.contains("4 earlier calls still wait for an answer").then_some(())
+    });
+    fs::write(daemon.path("camshaft.toml"), &before).unwrap();
+    add(&daemon, &player(&daemon.path("sound.csv")));
+    block_on(daemon.client.diff()).unwrap();
+    block_on(daemon.client.reload()).unwrap();
+    assert_eq!(daemon.status().config_refused, None);
+
+    fs::write(daemon.path("camshaft.toml"), &before).unwrap();
+    add(&daemon, &player(&folder.join("script.csv")));
+    let is_refused = || daemon.status().config_refused;
+    wait("it is refused", LIMIT, is_refused);
+    share.answer();
+    wait("it is taken", LIMIT, || is_refused().is_none().then_some(()));
+}
