@@ -4,12 +4,13 @@
 //!  restart --cold                no program in the scan          obeyed
 //!  ─────────────▶ Emptying ───────────────▶ Ready ───▶ Ordered ────────▶ Written
 //!                              reset --retain ▲                             │ in the snapshot
-//!                              ───────────────┘                             ▼
-//!                                                   answer ◀──────────── Saving
+//!                              ───────────────┘   the disk is free          ▼
+//!                              answer ◀── Saving ◀─────────────────────── Blocked
 //! ```
 //! One at a time. The order waits until the scan is empty, because a program that is still polled
 //! would write its values again; programs come back only when the values are on disk, because a
-//! power cut must not bring the old ones back. Every stage ends within [`LIMIT`] in all.
+//! power cut must not bring the old ones back. Every stage ends within [`LIMIT`] in all; a disk
+//! that gives no answer keeps programs out for no longer than [`PATIENCE`].
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 
 use super::Daemon;
 use crate::control::{Code, Failure, Reply, Response};
+use crate::patience::PATIENCE;
 use crate::scan::{MAX_ORDERS, Order};
 use crate::supervisor::Want;
 use crate::variable::Variable;
@@ -32,6 +34,8 @@ pub(super) struct Reset {
     is_cold: bool,
     stage: Stage,
     until: Instant,
+    /// Since when it waits for the disk.
+    disk_since: Option<Instant>,
     reply: oneshot::Sender<Reply>,
 }
 
@@ -45,19 +49,45 @@ enum Stage {
     Ordered(u64),
     /// It was obeyed in this cycle.
     Written(u64),
+    /// The values are in the snapshot. The disk takes others yet, from before.
+    Blocked,
     /// The disk is being told.
     Saving,
 }
 
 impl Stage {
-    /// What it waits for.
-    fn words(self) -> &'static str {
-        match self {
+    fn is_at_the_disk(self) -> bool {
+        matches!(self, Self::Blocked | Self::Saving)
+    }
+
+    /// Why it is given up after this time.
+    fn words(self, after: Duration) -> String {
+        let why = match self {
             Self::Emptying { .. } => "programs are still in the scan",
             Self::Ready => "the scan has too many orders",
             Self::Ordered(_) | Self::Written(_) => "the scan has not written the values",
-            Self::Saving => "the disk has not taken the values",
+            Self::Blocked | Self::Saving => {
+                return format!(
+                    "the variables have their initial values, but the disk has not taken them for \
+                     {after:?}: until it does, a power cut may bring the old ones back; see \
+                     `camshaft status`"
+                );
+            }
+        };
+        format!("given up after {after:?}: {why}; see `camshaft status`")
+    }
+}
+
+impl Reset {
+    /// Goes on at this stage, unless that has taken all of its time: then this gives the limit.
+    fn goes_on(&mut self, stage: Stage) -> Option<Duration> {
+        let now = Instant::now();
+        self.stage = stage;
+        if !stage.is_at_the_disk() {
+            return (now >= self.until).then_some(LIMIT);
         }
+        let since = *self.disk_since.get_or_insert(now);
+        (now >= since + PATIENCE).then_some(PATIENCE)
     }
 }
 
@@ -88,7 +118,8 @@ impl Daemon {
             let _ = reply.send(Err(Failure::new(Code::Refused, message)));
             return false;
         }
-        self.reset = Some(Reset { is_cold, stage, until: Instant::now() + LIMIT, reply });
+        let until = Instant::now() + LIMIT;
+        self.reset = Some(Reset { is_cold, stage, until, disk_since: None, reply });
         true
     }
 
@@ -116,7 +147,7 @@ impl Daemon {
     /// Goes on with a reset as far as it can go now.
     pub(super) fn pursue_reset(&mut self) {
         self.retain.collect();
-        let Some(Reset { stage, until, .. }) = self.reset else { return };
+        let Some(Reset { stage, .. }) = self.reset else { return };
         let Some(next) = self.next_stage(stage) else {
             let saved = match self.retain.failure() {
                 None => Ok(Response::Done),
@@ -131,14 +162,8 @@ impl Daemon {
             };
             return self.end_reset(saved);
         };
-        if Instant::now() >= until {
-            let seconds = LIMIT.as_secs();
-            let message =
-                format!("given up after {seconds} s: {}; see `camshaft status`", next.words());
-            return self.end_reset(Err(Failure::new(Code::Busy, message)));
-        }
-        if let Some(reset) = &mut self.reset {
-            reset.stage = next;
+        if let Some(limit) = self.reset.as_mut().and_then(|reset| reset.goes_on(next)) {
+            self.end_reset(Err(Failure::new(Code::Busy, next.words(limit))));
         }
     }
 
@@ -167,9 +192,10 @@ impl Daemon {
                 Some(if is_ordered { Stage::Ordered(ticket) } else { Stage::Ready })
             }
             Stage::Ordered(_) => Some(stage),
-            Stage::Written(written) if cycle < written || self.retain.is_writing() => Some(stage),
+            Stage::Written(written) if cycle < written => Some(stage),
             Stage::Written(_) if self.retain.initial().is_empty() => None,
-            Stage::Written(_) => {
+            Stage::Written(_) | Stage::Blocked if self.retain.is_writing() => Some(Stage::Blocked),
+            Stage::Written(_) | Stage::Blocked => {
                 self.retain.clear();
                 Some(Stage::Saving)
             }

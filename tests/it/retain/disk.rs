@@ -1,6 +1,7 @@
 //! Disks that are full or take no writes: an alarm, and the machine goes on.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use super::{FIRST, KEPT, newest, plant, refused};
 use crate::daemon::{Daemon, Keys, LIMIT, remount, through, wait};
@@ -91,4 +92,31 @@ fn a_card_that_takes_no_writes_is_an_alarm_and_no_end() {
     fs::write(path, text).unwrap();
     let (code, error) = refused(&daemon);
     assert!(code == Some(1) && error.contains("another camshaft"), "{code:?} {error}");
+}
+
+/// It was said after 20 s that the scan had not written the values, which it had at once; all
+/// outputs were safe meanwhile.
+#[test]
+#[ignore = "needs root for FUSE"]
+fn a_disk_that_hangs_keeps_no_program_out_for_long() {
+    let mut plant = plant("20ms");
+    let share = plant.share(plant.path("state"));
+    let daemon = Daemon::on(plant);
+    daemon.counts_beyond(FIRST + 50);
+    share.hang();
+    // By then a write is under way.
+    let count = daemon.int("kept.a");
+    daemon.counts_beyond(count + 100);
+    let asked = Instant::now();
+    let error = block_on(daemon.client.restart_cold()).unwrap_err().to_string();
+    let time = asked.elapsed();
+    println!("{error} ({time:?})");
+    assert!(error.contains("initial values, but the disk has not taken them for 5s"), "{error}");
+    assert!(time < Duration::from_secs(15), "{time:?}");
+    let count = daemon.int("kept.a");
+    daemon.counts_beyond(count + 50);
+    let error = block_on(daemon.client.reset_retain()).unwrap_err().to_string();
+    assert!(error.contains("the disk has not taken them for 5s"), "{error}");
+    share.answer();
+    wait("the disk has what is so", LIMIT, || block_on(daemon.client.reset_retain()).ok());
 }
