@@ -84,7 +84,7 @@ async fn start(config: Config, log: log::Handle, no_plugins: bool) -> anyhow::Re
     // First of all: a signal during the start shall not leave half a daemon.
     let (events, inbox) = mpsc::channel(MAX_EVENTS);
     listen_to_signals(&events)?;
-    let socket = Socket::bind(&config.control.socket, config.control.mode).await?;
+    let socket = Socket::bind(&config.control.socket, config.control.mode)?;
     let state = open_state(&config)?;
     let folder = state.as_ref().ok();
     let retain = Retain::load(&config, folder)?;

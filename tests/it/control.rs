@@ -62,8 +62,7 @@ impl Stage {
                     reply.send(answer(&mut known.lock().expect("no test panics with it"), request));
             }
         });
-        let socket =
-            Socket::bind(&folder.path().join("control.sock"), 0o660).await.expect("a socket");
+        let socket = Socket::bind(&folder.path().join("control.sock"), 0o660).expect("a socket");
         let (stop, stopped) = oneshot::channel();
         let server = tokio::spawn(serve(socket, MODULE_BYTES, calls, async {
             let _ = stopped.await;

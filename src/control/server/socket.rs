@@ -11,17 +11,33 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use tokio::net::{UnixListener, UnixSocket, UnixStream};
+use socket2::{Domain, SockAddr, Type};
+use tokio::net::{UnixListener, UnixStream};
 
+use crate::patience::{self, PATIENCE};
 use crate::state::{Lock, NotLocked};
 
 /// Connections that wait until one of the served ones ends; the kernel refuses more.
-const BACKLOG: u32 = 128;
+const BACKLOG: i32 = 128;
 
 /// A listening socket. Its file is removed when it is dropped.
 #[derive(Debug)]
 pub struct Socket {
+    /// Dropped first: the file goes while somebody listens.
+    file: SocketFile,
     listener: UnixListener,
+}
+
+/// One that listens, and of which the runtime does not know yet. If it comes too late, its file is
+/// removed again.
+struct Bound {
+    file: SocketFile,
+    listener: socket2::Socket,
+}
+
+/// The file of a socket, which is removed when this is dropped.
+#[derive(Debug)]
+struct SocketFile {
     path: PathBuf,
     /// Device and inode of the file: at the end it might be somebody else's.
     identity: (u64, u64),
@@ -85,27 +101,22 @@ impl Socket {
     /// A socket that a dead daemon has left is replaced, and one of a living daemon is not, however
     /// far that has come with its start. Its folder is made if that is missing; the
     /// folder's folder must be there, because whoever administers the machine decides about it.
+    /// This waits for the file system, up to [`PATIENCE`], and wants a runtime.
     ///
     /// # Errors
     /// See [`BindError`].
-    pub async fn bind(path: &Path, mode: u32) -> Result<Self, BindError> {
+    pub fn bind(path: &Path, mode: u32) -> Result<Self, BindError> {
         let io = |error| BindError::Io(path.to_owned(), error);
-        make_folder(path, mode)?;
-        let lock = take_lock(path)?;
-        clear(path).await?;
-        let socket = UnixSocket::new_stream().map_err(io)?;
-        socket.bind(path).map_err(io)?;
-        // Nobody can connect before `listen`, so the wider mode of the moment is no gap.
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(io)?;
-        let file = fs::symlink_metadata(path).map_err(io)?;
-        let listener = socket.listen(BACKLOG).map_err(io)?;
-        let identity = (file.dev(), file.ino());
-        Ok(Self { listener, path: path.to_owned(), identity, _lock: lock })
+        let place = path.to_owned();
+        let bound = patience::wait(PATIENCE, move || Ok(Bound::new(place, mode)));
+        let Bound { listener, file } = bound.map_err(io)??;
+        let listener = UnixListener::from_std(listener.into()).map_err(io)?;
+        Ok(Self { listener, file })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.file.path
     }
 
     /// The next connection.
@@ -114,7 +125,31 @@ impl Socket {
     }
 }
 
-impl Drop for Socket {
+impl Bound {
+    fn new(path: PathBuf, mode: u32) -> Result<Self, BindError> {
+        let io = |error| BindError::Io(path.clone(), error);
+        make_folder(&path, mode)?;
+        let lock = take_lock(&path)?;
+        clear(&path)?;
+        let listener = unix_socket().map_err(io)?;
+        listener.bind(&SockAddr::unix(&path).map_err(io)?).map_err(io)?;
+        // Nobody can connect before `listen`, so the wider mode of the moment is no gap.
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(io)?;
+        let file = fs::symlink_metadata(&path).map_err(io)?;
+        listener.listen(BACKLOG).map_err(io)?;
+        let identity = (file.dev(), file.ino());
+        Ok(Self { listener, file: SocketFile { path, identity, _lock: lock } })
+    }
+}
+
+/// A socket that never waits.
+fn unix_socket() -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+impl Drop for SocketFile {
     fn drop(&mut self) {
         let ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|file| (file.dev(), file.ino()) == self.identity);
@@ -154,7 +189,7 @@ fn take_lock(path: &Path) -> Result<Lock, BindError> {
 
 /// Removes the socket of a daemon that is dead: one on which nobody listens. That nobody is about
 /// to listen on it follows from the lock; somebody who knows of no lock may listen already.
-async fn clear(path: &Path) -> Result<(), BindError> {
+fn clear(path: &Path) -> Result<(), BindError> {
     let io = |error| BindError::Io(path.to_owned(), error);
     let file = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -163,7 +198,8 @@ async fn clear(path: &Path) -> Result<(), BindError> {
     if !file.file_type().is_socket() {
         return Err(BindError::NoSocket(path.to_owned()));
     }
-    match UnixStream::connect(path).await {
+    let connect = || unix_socket()?.connect(&SockAddr::unix(path)?);
+    match connect() {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(io)
         }
@@ -187,11 +223,11 @@ mod tests {
     #[tokio::test]
     async fn the_folder_is_made_but_not_the_folder_of_the_folder() {
         let run = tempfile::tempdir().unwrap();
-        let refused = Socket::bind(&run.path().join("a/b/control.sock"), 0o600).await;
+        let refused = Socket::bind(&run.path().join("a/b/control.sock"), 0o600);
         assert!(matches!(refused, Err(BindError::NoFolder(_))), "{refused:?}");
         for (name, mode, expected) in [("own", 0o600, 0o700), ("group", 0o660, 0o750)] {
             let path = run.path().join(name).join("control.sock");
-            let socket = Socket::bind(&path, mode).await.unwrap();
+            let socket = Socket::bind(&path, mode).unwrap();
             assert_eq!(mode_of(path.parent().unwrap()), expected);
             assert_eq!(mode_of(socket.path()), mode);
             drop(socket);
@@ -204,9 +240,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
         let bind = || Socket::bind(&path, 0o600);
-        let first = bind().await.unwrap();
+        let first = bind().unwrap();
         let process = std::process::id().to_string();
-        match bind().await {
+        match bind() {
             Err(BindError::InUse(_, Some(owner))) => assert_eq!(owner, process),
             other => panic!("{other:?}"),
         }
@@ -214,12 +250,12 @@ mod tests {
 
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists(), "a stale socket lies there");
-        let second = bind().await.unwrap();
+        let second = bind().unwrap();
         fs::remove_file(&path).unwrap();
         fs::write(&path, "mine").unwrap();
         drop(second);
         assert_eq!(fs::read(&path).unwrap(), b"mine", "not ours, not removed");
-        assert!(matches!(bind().await, Err(BindError::NoSocket(_))));
+        assert!(matches!(bind(), Err(BindError::NoSocket(_))));
     }
 
     /// Whoever knows of no lock has its socket all the same.
@@ -228,10 +264,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
         let stranger = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let refused = Socket::bind(&path, 0o600).await;
+        let refused = Socket::bind(&path, 0o600);
         assert!(matches!(refused, Err(BindError::InUse(_, None))), "{refused:?}");
         drop(stranger);
-        Socket::bind(&path, 0o600).await.unwrap();
+        Socket::bind(&path, 0o600).unwrap();
     }
 
     #[test]
@@ -244,10 +280,11 @@ mod tests {
         let winners: usize = std::thread::scope(|scope| {
             let daemon = || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let _context = runtime.as_ref().unwrap().enter();
                 let mut won = 0;
                 for _ in 0..ROUNDS {
                     start.wait();
-                    let bound = runtime.as_ref().unwrap().block_on(Socket::bind(&path, 0o600));
+                    let bound = Socket::bind(&path, 0o600);
                     match &bound {
                         Ok(_) => won += 1,
                         Err(BindError::InUse(..)) => {}

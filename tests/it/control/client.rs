@@ -127,7 +127,7 @@ async fn the_socket_has_its_mode_and_goes_with_the_daemon() {
     let path = stage.path();
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o660);
-    match Socket::bind(&path, 0o600).await {
+    match Socket::bind(&path, 0o600) {
         Err(error @ BindError::InUse(..)) => assert_eq!(
             error.to_string(),
             format!(
@@ -150,7 +150,7 @@ async fn the_socket_has_its_mode_and_goes_with_the_daemon() {
 async fn a_daemon_that_drops_a_call_is_stopping() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("control.sock");
-    let socket = Socket::bind(&path, 0o600).await.unwrap();
+    let socket = Socket::bind(&path, 0o600).unwrap();
     let (calls, mut inbox) = mpsc::channel(1);
     tokio::spawn(serve(socket, 1, calls, std::future::pending()));
     let client = Client::new(vec![path]);

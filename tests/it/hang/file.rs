@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
+use super::end::is_over;
 use super::{END, Watched, plant};
 use crate::daemon::fan::writes;
 use crate::daemon::{Daemon, LIMIT, LogLine, Plant, launch, wait};
@@ -45,6 +46,41 @@ fn a_configuration_that_gives_no_answer_stops_nothing() {
     let refused = daemon.status().config_refused.expect("the status says it");
     assert!(refused.contains("no answer"), "{refused}");
     daemon.goes_on(&[share]);
+}
+
+/// It stayed refused for as long as nobody wrote it anew.
+#[test]
+#[ignore = "needs root: it mounts"]
+fn a_configuration_that_answers_again_is_refused_no_longer() {
+    let mut plant = plant();
+    let share = plant.share(config_in_a_folder(&plant));
+    let daemon = Daemon::on(plant);
+    share.hang();
+    daemon.kill(Signal::SIGHUP);
+    let is_refused = || daemon.status().config_refused;
+    wait("it is refused", LIMIT, is_refused);
+    share.answer();
+    wait("it is taken", LIMIT, || is_refused().is_none().then_some(()));
+    let said = daemon.log().into_iter().filter(|line| line.message.contains("stays as it was"));
+    assert_eq!(said.count(), 1, "said once");
+}
+
+/// It hung for ever without a word, and SIGTERM was not heard.
+#[test]
+#[ignore = "needs root: it mounts"]
+fn a_start_waits_no_longer_for_the_folder_of_the_socket() {
+    let mut plant = plant();
+    let share = plant.share(plant.path("run"));
+    let path = plant.path("camshaft.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("\"control.sock\"", "\"run/control.sock\"")).unwrap();
+    share.hang();
+    let mut child = launch(&plant, &plant.path("log"), &[], &[]);
+    wait("the start is refused", 2 * END, || is_over(child.id()).then_some(()));
+    share.answer();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let text = fs::read_to_string(plant.path("log")).unwrap();
+    assert!(text.contains("run/control.sock") && text.contains("no answer for 5s"), "{text}");
 }
 
 #[test]
