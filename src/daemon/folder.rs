@@ -26,19 +26,19 @@ pub(super) struct PluginFolder {
     pub(super) watch: Watch,
     /// As the watch has reported it.
     lost: Option<Loss>,
-    /// Whether the log was told that it does not answer.
-    is_silent: bool,
+    /// That it does not answer, or too late.
+    late: Option<Loss>,
     overlooked: Overlooked,
 }
 
 impl PluginFolder {
     pub(super) fn new(watch: Watch) -> Self {
-        Self { watch, lost: None, is_silent: false, overlooked: Overlooked::default() }
+        Self { watch, lost: None, late: None, overlooked: Overlooked::default() }
     }
 
     /// Why it is lost, if it is.
     pub(super) fn loss(&self) -> Option<&Loss> {
-        if self.is_silent { Some(&Loss::Silent) } else { self.lost.as_ref() }
+        self.late.as_ref().or(self.lost.as_ref())
     }
 
     /// Which files in it are not looked at.
@@ -57,11 +57,14 @@ impl PluginFolder {
         self.lost == Some(Loss::Exchanged)
     }
 
-    /// Refuses an order at once that would only wait.
+    /// Refuses an order at once that would only wait. One about a folder that is slow may come to
+    /// its end in time.
     pub(super) fn answers(&self) -> Result<(), Failure> {
-        match self.is_silent {
-            true => Err(Failure::new(Code::Busy, format!("the plugin folder {}", Loss::Silent))),
-            false => Ok(()),
+        match &self.late {
+            Some(silent @ Loss::Silent) => {
+                Err(Failure::new(Code::Busy, format!("the plugin folder {silent}")))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -137,18 +140,18 @@ impl Daemon {
         }
     }
 
-    /// Looks whether the folder's file system answers.
+    /// Looks whether the folder's file system answers. One that is slow is silent every now and
+    /// then, which the log does not hear each time.
     pub(super) fn watch_the_folder(&mut self) {
-        let is_silent = self.folder.watch.is_silent();
-        if is_silent == self.folder.is_silent {
-            return;
-        }
-        self.folder.is_silent = is_silent;
-        if is_silent {
-            self.tell_of_loss(&Loss::Silent);
-        } else {
-            let folder = self.config.plugins.dir.display();
-            tracing::info!(%folder, "{folder} answers again");
+        let late = self.folder.watch.lateness();
+        let before = std::mem::replace(&mut self.folder.late, late.clone());
+        match (before, late) {
+            (None, Some(loss)) => self.tell_of_loss(&loss),
+            (Some(_), None) => {
+                let folder = self.config.plugins.dir.display();
+                tracing::info!(%folder, "{folder} answers again");
+            }
+            (None, None) | (Some(_), Some(_)) => {}
         }
     }
 

@@ -9,9 +9,9 @@
 //! itself is lost nothing is reported gone: a lost mount stops no machine.
 //!
 //! Next: `folder/keeper.rs` is the thread, `folder/hint.rs` gathers what makes it look,
-//! `folder/settle.rs` decides (pure), `folder/disk.rs` lists and reads, `folder/publish.rs` writes,
-//! `folder/wait.rs` shows a file system that does not answer, `folder/names.rs` what has a file,
-//! `folder/home.rs` which folder it is.
+//! `folder/settle.rs` decides (pure), `folder/disk.rs` lists and reads, `folder/link.rs` follows
+//! links, `folder/publish.rs` writes, `folder/wait.rs` shows a file system that does not answer,
+//! `folder/names.rs` what has a file, `folder/home.rs` which folder it is.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -28,6 +28,7 @@ mod disk;
 mod hint;
 mod home;
 mod keeper;
+mod link;
 mod names;
 mod publish;
 mod settle;
@@ -51,6 +52,11 @@ pub const MAX_NAME: usize = 64;
 /// A folder whose file system has not answered for this time is lost: as long as everything else is
 /// waited for. An operator who waits for the answer to a deploy waits no longer.
 pub const SILENCE: Duration = PATIENCE;
+
+/// A folder is slow when one step of a look takes so long: to list it, or to read one file. A look
+/// takes a millisecond or two, and 16 MB from the slowest card that is sold take 4 s; with less
+/// than this, a change is seen late, and still while its author waits for it.
+pub const SLOWNESS: Duration = Duration::from_secs(10);
 
 /// The end of a watch waits so long for its thread, which looks at its orders between two looks at
 /// the folder: one that waits for the file system longer is left to itself.
@@ -106,6 +112,8 @@ pub enum Loss {
     Exchanged,
     /// Its file system has not answered for [`SILENCE`].
     Silent,
+    /// Its file system answers each call, but so late that a step of a look takes [`SLOWNESS`].
+    Slow,
 }
 
 impl fmt::Display for Loss {
@@ -119,6 +127,11 @@ impl fmt::Display for Loss {
             Self::Silent => {
                 write!(f, "does not answer: its file system has said nothing for {SILENCE:?}")
             }
+            Self::Slow => write!(
+                f,
+                "answers so late that to list it, or to read one file, takes more than \
+                 {SLOWNESS:?}: what is copied there is seen late"
+            ),
         }
     }
 }
@@ -178,7 +191,7 @@ pub struct Watch {
 /// not block for long: while it does, nothing is looked at, though nothing is lost either.
 ///
 /// A folder that does not answer within [`SILENCE`] is watched nevertheless, see
-/// [`Watch::is_silent`].
+/// [`Watch::lateness`].
 ///
 /// # Errors
 /// The folder cannot be read or made now, or the thread cannot be started. What happens to the
@@ -216,9 +229,12 @@ impl Watch {
     }
 
     /// Whether the file system has not answered for [`SILENCE`], so that nobody looks at the
-    /// folder.
-    pub fn is_silent(&self) -> bool {
-        self.wait.lasts() >= SILENCE
+    /// folder; or answers so late that looks take for ever.
+    pub fn lateness(&self) -> Option<Loss> {
+        if self.wait.lasts() >= SILENCE {
+            return Some(Loss::Silent);
+        }
+        (self.wait.slowest_step() >= SLOWNESS).then_some(Loss::Slow)
     }
 
     /// The plugins of which the folder held a file at the last look; `None` while that is not

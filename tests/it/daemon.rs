@@ -22,7 +22,7 @@ mod share;
 mod witness;
 
 pub use plant::{Hung, Keys, Plant, remount};
-pub use share::Share;
+pub use share::{Server, Share};
 pub use witness::{SAFE_MARK, WITNESS, beside_the_witness, through, unharmed};
 
 /// Limit for what takes milliseconds on an idle machine. The compile worker runs at the lowest

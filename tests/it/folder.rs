@@ -13,6 +13,7 @@ use camshaft::plugin::folder::{Change, publish, watch};
 
 mod bench;
 mod junk;
+mod link;
 mod lost;
 mod upload;
 

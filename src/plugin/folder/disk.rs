@@ -1,8 +1,9 @@
 //! The plugin folder on disk: list it, and read one file with care.
 //!
 //! Nothing here waits on what it finds: only regular files are opened, and those without blocking.
-//! Their file system may let it wait all the same, so each call is noted in a [`Wait`]. It does not
-//! decide whether a file is settled or wanted; that is `settle.rs`. Files are put there in
+//! Their file system may let it wait all the same, so each call is noted in a [`Wait`]. Links are
+//! followed only for whoever says so, because they may lead to another file system: `link.rs`. It
+//! does not decide whether a file is settled or wanted; that is `settle.rs`. Files are put there in
 //! `publish.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use super::settle::{Entry, Kind, Listing, Outcome, Sample};
@@ -74,7 +76,8 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{quoted}\"")
 }
 
-/// Everything in `dir` that may be a plugin, and those of `known` that are still there.
+/// Everything in `dir` that may be a plugin, and those of `known` that are still there. Links are
+/// not followed.
 pub(super) fn list<'a>(
     dir: &Path,
     known: impl Iterator<Item = &'a Path>,
@@ -99,7 +102,7 @@ pub(super) fn list<'a>(
             break;
         }
     }
-    let mut entries = BTreeMap::new();
+    let (mut entries, mut links) = (BTreeMap::new(), Vec::new());
     for file in files {
         let path = dir.join(&file);
         let Some(name) = plugin_name(&file) else { continue };
@@ -108,25 +111,33 @@ pub(super) fn list<'a>(
             sample.kind = misnamed(&file);
         }
         let (Ok(name) | Err(name)) = name;
+        if sample.kind == LINK {
+            links.push(name.clone());
+        }
         entries.entry(name).or_insert(Entry { path, sample });
     }
-    Ok(Listing { entries, overlooked })
+    Ok(Listing { entries, links, overlooked })
 }
 
-/// What is at `path` now, through symbolic links. `None` if there is nothing; what cannot be looked
-/// at is there all the same.
+/// A link that was not followed.
+const LINK: Kind = Kind::Other("a link");
+
+/// What is at `path` now. `None` if there is nothing; what cannot be looked at is there all the
+/// same.
 fn sample(path: &Path) -> Option<Sample> {
-    let error = match fs::metadata(path) {
-        Ok(meta) => return Some(Sample::of(&meta)),
-        Err(error) => error,
-    };
-    let stamp = match fs::symlink_metadata(path) {
-        // A link to nothing.
-        Ok(link) => Stamp::from(&link),
-        Err(absent) if absent.kind() == io::ErrorKind::NotFound => return None,
-        Err(_) => Stamp::default(),
-    };
-    Some(Sample { stamp, kind: Kind::Unreadable(error.to_string()) })
+    match fs::symlink_metadata(path) {
+        Ok(meta) => Some(Sample::of(&meta)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            let kind = Kind::Unreadable(error.to_string());
+            Some(Sample { stamp: Stamp::default(), kind })
+        }
+    }
+}
+
+/// What the link at `path` leads to now.
+pub(super) fn led_to(path: &Path) -> io::Result<Sample> {
+    fs::metadata(path).map(|meta| Sample::of(&meta))
 }
 
 impl Sample {
@@ -136,6 +147,8 @@ impl Sample {
             Kind::File
         } else if kind.is_dir() {
             Kind::Other("a directory")
+        } else if kind.is_symlink() {
+            LINK
         } else if kind.is_fifo() {
             Kind::Other("a named pipe")
         } else if kind.is_socket() {
@@ -147,19 +160,35 @@ impl Sample {
     }
 }
 
-/// Reads the file that was sampled, once. If it is no longer that file or changes meanwhile, it
-/// has moved and the bytes are worth nothing.
+/// Reads the file that was sampled, once, unless a link has taken its place. If it is no longer
+/// that file or changes meanwhile, it has moved and the bytes are worth nothing.
 pub(super) fn read(path: &Path, expected: &Sample, wait: &Wait) -> Outcome {
-    match try_read(path, expected, wait) {
+    outcome(try_read(path, expected, wait, (OFlag::O_NOFOLLOW, sample)))
+}
+
+/// Reads what a link leads to as [`read`] reads a file.
+pub(super) fn read_link(path: &Path, expected: &Sample, wait: &Wait) -> Outcome {
+    outcome(try_read(path, expected, wait, (OFlag::empty(), |path| led_to(path).ok())))
+}
+
+fn outcome(read: io::Result<Option<Arc<[u8]>>>) -> Outcome {
+    // A link where a file was.
+    let is_link = |error: &io::Error| error.raw_os_error() == Some(Errno::ELOOP as i32);
+    match read {
         Ok(Some(bytes)) => Outcome::Bytes(ModuleHash::of(&bytes), bytes),
         Ok(None) => Outcome::Moved,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Outcome::Moved,
+        Err(error) if error.kind() == io::ErrorKind::NotFound || is_link(&error) => Outcome::Moved,
         Err(error) => Outcome::Failed(error.to_string()),
     }
 }
 
-fn try_read(path: &Path, expected: &Sample, wait: &Wait) -> io::Result<Option<Arc<[u8]>>> {
-    let file = wait.during(|| open(path))?;
+fn try_read(
+    path: &Path,
+    expected: &Sample,
+    wait: &Wait,
+    (how, sample): (OFlag, fn(&Path) -> Option<Sample>),
+) -> io::Result<Option<Arc<[u8]>>> {
+    let file = wait.during(|| open(path, how))?;
     if Sample::of(&wait.during(|| file.metadata())?) != *expected {
         return Ok(None);
     }
@@ -169,8 +198,8 @@ fn try_read(path: &Path, expected: &Sample, wait: &Wait) -> io::Result<Option<Ar
 }
 
 /// Should a pipe have taken the file's place since it was sampled, opening it does not hang.
-fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+fn open(path: &Path, how: OFlag) -> io::Result<File> {
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | how;
     OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
 }
 
@@ -195,7 +224,7 @@ fn read_exactly(mut file: &File, bytes: u64, wait: &Wait) -> io::Result<Option<V
 /// # Errors
 /// It cannot be read, is no regular file, has more than `max_bytes`, or changes meanwhile.
 pub fn reread(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
-    let file = open(path)?;
+    let file = open(path, OFlag::empty())?;
     let meta = file.metadata()?;
     if !meta.is_file() {
         return Err(io::Error::other("it is no file any more"));
@@ -266,6 +295,16 @@ mod tests {
         assert!(matches!(read(&path, &before, &Wait::default()), Outcome::Moved));
         fs::remove_file(&path).unwrap();
         assert!(matches!(read(&path, &before, &Wait::default()), Outcome::Moved));
+        // A link, which may lead to a file system that does not answer, is not followed.
+        let file = dir.path().join("b.wasm");
+        fs::write(&file, b"led to").unwrap();
+        std::os::unix::fs::symlink(&file, &path).unwrap();
+        let lead = led_to(&path).unwrap();
+        assert_eq!(sample(&path).unwrap().kind, LINK);
+        assert!(matches!(read(&path, &lead, &Wait::default()), Outcome::Moved));
+        let led = read_link(&path, &lead, &Wait::default());
+        assert!(matches!(led, Outcome::Bytes(of, _) if of == ModuleHash::of(b"led to")));
+        fs::remove_file(&path).unwrap();
         // One that has grown since is not read whole.
         fs::write(&path, b"longer").unwrap();
         assert_eq!(reread(&path, 6).unwrap(), b"longer");

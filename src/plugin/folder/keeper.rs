@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::disk;
 use super::hint::{Inbox, Mail, Watcher, start_watcher};
 use super::home::{Home, Identity};
+use super::link::Links;
 use super::names::Names;
 use super::settle::{Kind, Listing, Order, Table};
 use super::wait::Wait;
@@ -62,6 +63,7 @@ pub(super) struct Keeper<R> {
     /// The same.
     home: Arc<Home>,
     hints: Hints,
+    links: Links,
     /// Why the folder is lost, as it was reported.
     lost: Option<Loss>,
     /// What was reported last of files that are not looked at, and when.
@@ -85,6 +87,7 @@ impl<R: FnMut(Change)> Keeper<R> {
             names,
             home,
             hints: Hints::Untried,
+            links: Links::new(),
             lost: None,
             overlooked: (Overlooked::default(), Duration::ZERO),
             report,
@@ -105,6 +108,7 @@ impl<R: FnMut(Change)> Keeper<R> {
             }
             let begun = MonotonicClock.now();
             self.look(&mail);
+            self.wait.look_has_ended();
             let now = MonotonicClock.now();
             let is_lost = self.lost.is_some();
             let rescan = now + if is_lost { RESCAN_LOST } else { RESCAN };
@@ -115,7 +119,8 @@ impl<R: FnMut(Change)> Keeper<R> {
     }
 
     fn look(&mut self, mail: &Mail) {
-        let (identity, listing) = match self.list() {
+        let wait = Arc::clone(&self.wait);
+        let (identity, mut listing) = match wait.step(|| self.list()) {
             Ok(found) => found,
             Err(error) => {
                 // The same folder may come back from a remount, and the kernel's watch would not.
@@ -123,6 +128,7 @@ impl<R: FnMut(Change)> Keeper<R> {
                 return self.lose(Loss::Unreadable(error.to_string()));
             }
         };
+        self.links.follow(&mut listing);
         for name in &mail.forgotten {
             let gone = self.table.forget(name, &listing.entries);
             gone.into_iter().for_each(|change| (self.report)(change));
@@ -144,7 +150,10 @@ impl<R: FnMut(Change)> Keeper<R> {
             let change = match order {
                 Order::Tell(change) => Some(change),
                 Order::Read { name, path, sample } => {
-                    let outcome = disk::read(&path, &sample, &self.wait);
+                    let outcome = match self.links.has(&path) {
+                        true => self.links.read(&path, &sample),
+                        false => wait.step(|| disk::read(&path, &sample, &wait)),
+                    };
                     self.table.read(MonotonicClock.now(), &name, outcome)
                 }
             };
@@ -157,7 +166,7 @@ impl<R: FnMut(Change)> Keeper<R> {
         }
     }
 
-    /// What is in the folder that now has the name.
+    /// What is in the folder that now has the name. Links are not followed yet.
     fn list(&mut self) -> io::Result<(Identity, Listing)> {
         let identity = self.wait.during(|| Identity::of(&self.dir))?;
         // Before the listing: what changes in between is then listed or heard of, or both.

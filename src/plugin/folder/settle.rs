@@ -27,6 +27,9 @@ const MAX_REFUSED: usize = 64;
 pub(super) struct Listing {
     /// Everything that may be a plugin, by name.
     pub(super) entries: BTreeMap<String, Entry>,
+    /// Those of them that are links, and stand there as what they are themselves until they are
+    /// followed.
+    pub(super) links: Vec<String>,
     /// Files that were not even looked at.
     pub(super) overlooked: Overlooked,
 }
@@ -62,6 +65,17 @@ pub(super) enum Kind {
     Rival(String),
     /// One plugin too many.
     Surplus,
+}
+
+impl Entry {
+    /// It is a link that leads to this, or why that is not known. It is there all the same then, as
+    /// what it is itself.
+    pub(super) fn lead_to(&mut self, found: Result<Sample, String>) {
+        match found {
+            Ok(sample) => self.sample = sample,
+            Err(why) => self.sample.kind = Kind::Unreadable(why),
+        }
+    }
 }
 
 impl Kind {
@@ -146,7 +160,7 @@ impl Table {
         listing: Listing,
         hints: &BTreeMap<String, Hint>,
     ) -> Vec<Order> {
-        let Listing { mut entries, overlooked } = listing;
+        let Listing { mut entries, overlooked, .. } = listing;
         let mut orders = Vec::new();
         self.rows.retain(|name, row| {
             let stays = entries.contains_key(name) || !row.is_gone(now);

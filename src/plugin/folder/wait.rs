@@ -2,57 +2,125 @@
 //!
 //! A call on a file system whose server is gone (NFS, FUSE, a stick that was pulled out) may never
 //! return, and nothing can be done about that from outside. So the thread notes when each such call
-//! begins, and the daemon's loop looks how long ago that was.
+//! begins, and the daemon's loop looks how long ago that was. Calls that do return, each of them
+//! late, make a folder useless as well: so the thread also notes how long each step of a look
+//! takes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::{Clock, MonotonicClock};
 
-/// The call that the folder's thread is in.
+/// The call that the folder's thread is in. All of it is written by that thread, in nanoseconds,
+/// and read by whoever has the `Watch`.
 #[derive(Debug, Default)]
 pub(super) struct Wait {
-    /// When it began, in nanoseconds of `CLOCK_MONOTONIC`; 0 between two calls. Written by the
-    /// folder's thread, read by whoever has the `Watch`.
-    since: AtomicU64,
+    call: Since,
+    step: Since,
+    /// The longest step of the look that is under way.
+    slowest: AtomicU64,
+    /// The longest step of the look before.
+    before: AtomicU64,
 }
+
+/// When something began, on `CLOCK_MONOTONIC`; 0 when nothing is under way.
+#[derive(Debug, Default)]
+struct Since(AtomicU64);
 
 impl Wait {
     /// Makes one call that may wait for the file system.
     pub(super) fn during<T>(&self, call: impl FnOnce() -> T) -> T {
-        let now = u64::try_from(MonotonicClock.now().as_nanos()).unwrap_or(u64::MAX);
-        self.since.store(now.max(1), Ordering::Relaxed);
-        let result = call();
-        self.since.store(0, Ordering::Relaxed);
-        result
+        self.call.during(call)
     }
 
     /// How long the present call has lasted; zero if there is none.
     pub(super) fn lasts(&self) -> Duration {
-        match self.since.load(Ordering::Relaxed) {
+        self.call.lasts()
+    }
+
+    /// Takes one step of a look: the list of the folder, or the reading of one file.
+    pub(super) fn step<T>(&self, calls: impl FnOnce() -> T) -> T {
+        self.step.during(|| {
+            let result = calls();
+            self.slowest.fetch_max(nanos(self.step.lasts()), Ordering::Relaxed);
+            result
+        })
+    }
+
+    /// The steps until here were those of one look.
+    pub(super) fn look_has_ended(&self) {
+        self.before.store(self.slowest.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// The longest step of the look that is under way and of the one before: what was slow stays so
+    /// until a whole look was quick.
+    pub(super) fn slowest_step(&self) -> Duration {
+        let noted = [&self.slowest, &self.before].map(|step| step.load(Ordering::Relaxed));
+        let noted = noted.into_iter().max().map_or(Duration::ZERO, Duration::from_nanos);
+        noted.max(self.step.lasts())
+    }
+}
+
+impl Since {
+    fn during<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.0.store(nanos(MonotonicClock.now()).max(1), Ordering::Relaxed);
+        let result = work();
+        self.0.store(0, Ordering::Relaxed);
+        result
+    }
+
+    fn lasts(&self) -> Duration {
+        match self.0.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
             since => MonotonicClock.now().saturating_sub(Duration::from_nanos(since)),
         }
     }
 }
 
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whether that becomes so while it is looked at.
+    fn becomes(is_so: impl Fn() -> bool) -> bool {
+        let limit = MonotonicClock.now() + Duration::from_secs(5);
+        while MonotonicClock.now() < limit {
+            if is_so() {
+                return true;
+            }
+        }
+        false
+    }
 
     #[test]
     fn only_a_call_lasts() {
         let wait = Wait::default();
         assert_eq!(wait.lasts(), Duration::ZERO);
-        let limit = MonotonicClock.now() + Duration::from_secs(5);
-        let is_noted = wait.during(|| {
-            let mut noted = false;
-            while !noted && MonotonicClock.now() < limit {
-                noted = wait.lasts() >= Duration::from_millis(2);
-            }
-            noted
-        });
-        assert!(is_noted, "the call lasts");
+        assert!(wait.during(|| becomes(|| wait.lasts() >= Duration::from_millis(2))));
         assert_eq!(wait.lasts(), Duration::ZERO);
+    }
+
+    /// Each call was answered, and no look came to an end; nothing said so.
+    #[test]
+    fn calls_that_are_all_late_make_a_slow_step() {
+        let wait = Wait::default();
+        let (short, long) = (Duration::from_millis(2), Duration::from_millis(6));
+        let call = || wait.during(|| becomes(|| wait.lasts() >= short));
+        let is_slow = || wait.slowest_step() >= long;
+        wait.step(|| {
+            assert!(call() && !is_slow());
+            assert!(call() && call() && is_slow(), "while it is under way");
+        });
+        wait.step(|| ());
+        assert!(is_slow());
+        wait.look_has_ended();
+        assert!(is_slow(), "until a whole look was quick");
+        wait.step(|| ());
+        wait.look_has_ended();
+        assert!(!is_slow());
     }
 }

@@ -52,7 +52,7 @@ impl Sim {
     fn look(&mut self, hints: &[(&str, Hint)]) {
         let now = Duration::from_millis(self.now);
         let entries = self.files.iter().map(|(name, (entry, _))| (name.clone(), entry.clone()));
-        let listing = Listing { entries: entries.collect(), overlooked: Overlooked::default() };
+        let listing = Listing { entries: entries.collect(), ..Listing::default() };
         let hints = hints.iter().map(|(name, hint)| ((*name).to_owned(), *hint)).collect();
         for order in self.table.look(now, listing, &hints) {
             let change = match order {

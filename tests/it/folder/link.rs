@@ -1,0 +1,32 @@
+//! A link in the folder leads to a file system that gives no answer.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use super::bench::Bench;
+use crate::daemon::Server;
+
+/// Nothing of the folder was looked at any more, and nothing could be put there.
+#[test]
+#[ignore = "needs root: it mounts"]
+fn a_link_to_a_disk_that_hangs_is_refused_alone() {
+    let bench = Bench::with_a();
+    let server = Server::start(bench.elsewhere("share"), "");
+    let lead = bench.elsewhere("share").join("lead");
+    fs::write(&lead, "lead").unwrap();
+    symlink(&lead, bench.plugin("link")).unwrap();
+    bench.reports("link is lead");
+    let refused = "link refused: it cannot be read: it is a link, and the file system that it leads \
+                   to does not answer";
+    server.share().hang();
+    bench.reports(refused);
+    fs::write(bench.plugin("b"), "two").unwrap();
+    bench.reports("b is two");
+    assert_eq!(bench.watch.lateness(), None);
+    fs::remove_file(bench.plugin("link")).unwrap();
+    bench.reports("link gone");
+    symlink(&lead, bench.plugin("link")).unwrap();
+    bench.reports(refused);
+    server.share().answer();
+    bench.reports("link is lead");
+}
