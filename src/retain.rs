@@ -235,6 +235,8 @@ pub struct Store {
     pub writes: u64,
     /// Bytes written so far.
     pub bytes: u64,
+    /// Damaged files that lie where the next generations go.
+    damaged: Vec<PathBuf>,
 }
 
 impl Store {
@@ -246,21 +248,15 @@ impl Store {
             newest: newest.map(|(place, _)| *place),
             writes: newest.map_or(0, |(_, generation)| generation.number),
             bytes: newest.map_or(0, |(_, generation)| generation.bytes),
+            damaged: found.damaged.iter().map(|(path, _)| path.clone()).collect(),
         }
     }
 
-    /// Renames a damaged file to `NAME.damaged`, for those who want to look into it. An older one
-    /// of that name goes, so there is never more than one of each.
-    ///
-    /// # Errors
-    /// Whatever the disk says; the next write but one replaces the file then.
-    pub fn set_aside(&self, damaged: &Path) -> io::Result<()> {
-        let mut aside = damaged.as_os_str().to_owned();
-        aside.push(".damaged");
-        fs::rename(damaged, aside)
-    }
-
     /// Writes the next generation over the older one. May take as long as the disk likes.
+    ///
+    /// The first write renames damaged files to `NAME.damaged` before, for those who want to look
+    /// into them: a start would wait for that, and a rename that comes late could take away what
+    /// was written since. An older file of that name goes, so there is never more than one of each.
     ///
     /// # Errors
     /// Whatever the disk says; the newest generation is then still there.
@@ -268,6 +264,10 @@ impl Store {
         &mut self,
         values: impl ExactSizeIterator<Item = (&'v str, Variable)>,
     ) -> io::Result<()> {
+        for path in std::mem::take(&mut self.damaged) {
+            // Where it stays it is written over by and by, which is as good for us.
+            let _ = fs::rename(&path, path.with_added_extension("damaged"));
+        }
         let file = encode(self.writes + 1, self.bytes, values);
         let place = self.newest.map_or(0, |newest| 1 - newest);
         self.folder.replace(FILES[place], &file)?;

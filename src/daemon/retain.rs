@@ -87,7 +87,7 @@ impl Retain {
             .with_context(|| format!("retained variables in {}", folder.path().display()))?;
         let store = Store::new(Arc::clone(folder), &found);
         let mut retain = Self { variables: settings.variables.clone().into(), ..Self::default() };
-        retain.judge(&found, &store, settings.on_corrupt)?;
+        retain.judge(&found, settings.on_corrupt)?;
         if let Some((place, generation)) = found.newest {
             retain.restored = retain.fitting(generation.values);
             let is_same = |((name, _), (other, _)): (&(String, _), &(String, _))| name == other;
@@ -116,7 +116,7 @@ impl Retain {
     }
 
     /// Raises the alarm about damaged files, or refuses them.
-    fn judge(&mut self, found: &Found, store: &Store, on_corrupt: OnCorrupt) -> anyhow::Result<()> {
+    fn judge(&mut self, found: &Found, on_corrupt: OnCorrupt) -> anyhow::Result<()> {
         if found.damaged.is_empty() {
             return Ok(());
         }
@@ -137,10 +137,6 @@ impl Retain {
         let alarm = format!("{damage}; {done}");
         tracing::error!("retain: {alarm}");
         self.alarm = Some(alarm);
-        for (path, _) in &found.damaged {
-            // Where it stays it is written over by and by, which is as good for us.
-            let _ = store.set_aside(path);
-        }
         Ok(())
     }
 

@@ -260,8 +260,8 @@ fn damage_costs_a_generation_or_raises_an_alarm_or_refuses_the_start() {
     let alarm = daemon.status().retain.unwrap().alarm.unwrap();
     assert!(alarm.contains("cold start"), "{alarm}");
     daemon.wait_log("", &["cold start"]);
-    assert!(state.join("retain.a.damaged").exists());
     wait("it is written again", LIMIT, || newest(&state));
+    assert!(state.join("retain.a.damaged").exists());
     assert_eq!(daemon.verb(&["reset", "--retain"]).0, Some(0));
     assert_eq!(daemon.status().retain.unwrap().alarm, None);
 }
