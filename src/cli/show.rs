@@ -188,7 +188,9 @@ fn parts(views: &[DeviceView], paint: Paint) -> String {
 /// `camshaft plugins`: a line for each, and below them what is wrong.
 pub(super) fn plugins(views: &[PluginView], paint: Paint) -> String {
     if views.is_empty() {
-        return "no plugins: copy a .wasm file into the folder, or camshaft deploy FILE\n".into();
+        return "no plugins are known: copy a .wasm file into the folder, or camshaft deploy FILE; \
+                camshaft status shows the folder, and whether it answers\n"
+            .into();
     }
     let mut table = Table::new([
         (Left, "PLUGIN"),

@@ -61,7 +61,8 @@ async fn lists_are_tables() {
     stage.prints(&["points"], POINTS).await;
     stage.prints(&["vars"], VARS).await;
     stage.facts().plugins.clear();
-    let none = "no plugins: copy a .wasm file into the folder, or camshaft deploy FILE\n";
+    let none = "no plugins are known: copy a .wasm file into the folder, or camshaft deploy FILE; \
+                camshaft status shows the folder, and whether it answers\n";
     stage.prints(&["plugins"], none).await;
 }
 
