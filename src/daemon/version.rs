@@ -15,33 +15,26 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
 use crate::control::{Event, Receipt, Soundness};
-use crate::file;
 use crate::journal::Entry;
-use crate::patience::{self, PATIENCE};
+use crate::patience::PATIENCE;
 use crate::plugin::ModuleHash;
 use crate::plugin::folder::MAX_PLUGINS;
 use crate::state::Folder;
 use crate::supervisor::Supervisor;
 
+mod disk;
 mod one;
 
+use disk::{FILE, read};
 pub(super) use one::Version;
 
 /// How a version is bad that has trapped; how it trapped comes after this.
 const TRAPPED: &str = "it trapped: ";
-
-/// In the state directory.
-const FILE: &str = "versions.json";
-
-/// Twice what the most versions of the most plugins have at 500 bytes each; what is longer is not
-/// ours.
-const MAX_FILE_BYTES: u64 = 8 << 20;
 
 /// Versions of one plugin: the five that are kept, and as many again that turned out to be wrong.
 const MAX_VERSIONS: usize = 16;
@@ -347,42 +340,6 @@ impl Versions {
 /// Digits of a hash in a sentence.
 pub(super) fn short(hash: &str) -> &str {
     hash.get(..16).unwrap_or(hash)
-}
-
-/// What the file in this folder says, and the folder if it may be written anew. A damaged file is
-/// set aside: it may be the only place that knows of a version that it is bad. One that cannot be
-/// set aside, or whose disk gives no answer, is left as it is.
-fn read(folder: Arc<Folder>) -> (Sum, Option<Arc<Folder>>) {
-    let path = folder.path().join(FILE);
-    let (place, file) = (path.clone(), path.display());
-    let error = match patience::wait(PATIENCE, move || file::read(&place, MAX_FILE_BYTES)) {
-        Ok(None) => return (Sum::default(), Some(folder)),
-        Ok(Some(bytes)) => match serde_json::from_slice(&bytes) {
-            Ok(sum) => return (sum, Some(folder)),
-            Err(error) => io::Error::new(io::ErrorKind::InvalidData, error),
-        },
-        Err(error) => error,
-    };
-    let aside = path.with_added_extension("damaged");
-    let (from, to) = (path.clone(), aside.clone());
-    let is_late = |error: &io::Error| {
-        matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::ResourceBusy)
-    };
-    let moved = match is_late(&error) {
-        true => Err(io::Error::new(error.kind(), "it may be whole")),
-        false => patience::wait(PATIENCE, move || fs::rename(from, to)),
-    };
-    let (folder, rest) = match moved {
-        Ok(()) => (Some(folder), format!("it lies in {} now", aside.display())),
-        Err(why) => (None, format!("it stays as it is, and nothing is written there ({why})")),
-    };
-    tracing::warn!(
-        %file,
-        %error,
-        "{file} does not say what became of each version ({error}); the history does, as far as it \
-         goes back; {rest}"
-    );
-    (Sum::default(), folder)
 }
 
 #[cfg(test)]
