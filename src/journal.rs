@@ -112,9 +112,10 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
         }
     }
 
-    /// The number of the newest entry; 0 if there was none ever.
-    pub fn last_seq(&self) -> u64 {
-        self.last_seq
+    /// The number of the newest entry, 0 if there was none ever; `None` of a journal in memory,
+    /// whose numbers mean nothing to the next one.
+    pub fn last_seq(&self) -> Option<u64> {
+        self.pen.is_ok().then_some(self.last_seq)
     }
 
     /// The newest `limit` of those that are meant, oldest first.

@@ -392,8 +392,37 @@ mod tests {
         ModuleHash::of(version.as_bytes())
     }
 
+    impl Record {
+        async fn save_and_wait(&mut self) {
+            self.save(Duration::from_secs(9));
+            self.versions.written_down().await;
+        }
+    }
+
     fn record() -> Record {
         Record::new(Journal::in_memory("a test"), None)
+    }
+
+    /// A history that could not be opened in one life, or whose disk gave no answer then, was
+    /// counted again in the next, and a release of long ago let a quarantined version run.
+    #[tokio::test]
+    async fn receipts_of_before_count_once_though_a_life_had_no_history() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::open(dir.path()).unwrap());
+        let written = || Journal::open(dir.path()).unwrap();
+        let life = |journal| Record::new(journal, Some(Arc::clone(&folder)));
+        let mut first = life(written());
+        first.took_over("x", hash("bad"), SwapView::default(), 0);
+        first.quarantined("x", hash("bad"), "5 traps".into());
+        first.released("x", By::Operator, true, None);
+        first.save_and_wait().await;
+        drop(first);
+        let mut second = life(Journal::in_memory("it cannot be opened"));
+        second.quarantined("x", hash("bad"), "5 traps".into());
+        second.save_and_wait().await;
+        let third = life(written());
+        let found = third.versions.find("x", hash("bad")).unwrap();
+        assert_eq!(found.quarantine.as_deref(), Some("5 traps"));
     }
 
     /// What was recorded: kinds with the count of the row, if they have one.

@@ -311,19 +311,21 @@ impl Versions {
         Some(format!("{}: no answer for {PATIENCE:?}", folder.path().join(FILE).display()))
     }
 
-    /// Writes what has changed, on a thread that may wait for the disk. `seq` is the newest
-    /// receipt.
-    pub(super) fn save(&mut self, seq: u64, now: Duration) {
+    /// Writes what has changed, on a thread that may wait for the disk. `seq` is the newest receipt
+    /// of a journal that is there at the next start; without one those of before stay counted, and
+    /// no others are.
+    pub(super) fn save(&mut self, seq: Option<u64>, now: Duration) {
         let (at, changes) = self.written;
         let is_due = self.changes != changes || now.saturating_sub(at) >= SAVE_EVERY;
         let is_writing = self.writing.as_ref().is_some_and(|writing| !writing.is_finished());
         self.watch_the_disk(is_writing, now);
         let Some(folder) = self.folder.clone().filter(|_| is_due && !is_writing) else { return };
-        self.sum.seq = seq;
+        self.sum.seq = seq.unwrap_or(self.sum.seq);
         self.written = (now, self.changes);
         let plugins = self.sum.plugins.iter().map(|(name, versions)| {
             (name.clone(), versions.iter().map(|version| version.so_far(now)).collect())
         });
+        let seq = self.sum.seq;
         let sum = Sum { seq, plugins: plugins.collect(), leaving: self.sum.leaving.clone() };
         self.writing = Some(tokio::task::spawn_blocking(move || {
             let text = serde_json::to_vec(&sum).expect("its keys are text");
@@ -349,6 +351,13 @@ mod tests {
     use crate::control::{By, SwapView};
     use crate::plugin::Trap;
     use crate::supervisor::RestartPolicy;
+
+    impl Versions {
+        /// Waits for the write that is under way.
+        pub(in super::super) async fn written_down(&mut self) {
+            self.writing.take().expect("it is being written").await.unwrap();
+        }
+    }
 
     fn hash(text: &str) -> ModuleHash {
         ModuleHash::of(text.as_bytes())
@@ -549,9 +558,9 @@ mod tests {
             versions.heed(&entry.what, second * n as u32);
         }
         versions.proved("tank", hash("b"), vec!["lamp".into()], |_| true, second);
-        versions.save(2, 9 * second);
-        versions.writing.take().expect("it is being written").await.unwrap();
-        versions.save(2, 10 * second);
+        versions.save(Some(2), 9 * second);
+        versions.written_down().await;
+        versions.save(Some(2), 10 * second);
         assert!(versions.writing.is_none(), "nothing has changed");
         drop(versions);
         let loaded = Versions::load(folder(), &all);
@@ -579,7 +588,7 @@ mod tests {
         let live = async || {
             let mut versions = Versions::load(Some(Arc::clone(&folder)), &[]);
             versions.heed(&receipts(&[("a", "", started())])[0].what, Duration::ZERO);
-            versions.save(1, Duration::from_secs(9));
+            versions.save(Some(1), Duration::from_secs(9));
             if let Some(writing) = versions.writing.take() {
                 writing.await.unwrap();
             }
@@ -626,8 +635,8 @@ mod tests {
         all[..2].iter().for_each(|entry| versions.heed(&entry.what, Duration::ZERO));
         versions.forgive("tank", hash("a"));
         versions.proved("tank", hash("a"), vec![], |_| true, Duration::ZERO);
-        versions.save(2, Duration::ZERO);
-        versions.writing.take().expect("it is being written").await.unwrap();
+        versions.save(Some(2), Duration::ZERO);
+        versions.written_down().await;
         let soundness = |count| load(&all[..count]).soundness("tank", hash("a"));
         assert_eq!(soundness(2), Soundness::Good);
         assert_eq!(soundness(3), Soundness::Bad);
