@@ -69,7 +69,9 @@ pub enum Want {
 ///  What stands in for a quarantined file is the newest kept version that was good and never
 ///  trapped since, unless `on_quarantine` is `safe`; it goes through the same states. After a start
 ///  it is also what ran when the daemon ended, if the file is no good.
-///  What could not be made by accident is in Backoff like a trapped one, and tried again.
+///  What could not be made by accident, or ran before, is in Backoff like a trapped one, and tried
+///  again. After as many attempts as traps lead to quarantine, a kept version is tried as well; once
+///  that runs, the other is in quarantine.
 ///  From every state: hold ▶ Stopping ▶ Held, file gone ▶ Stopping ▶ Stopped.
 ///  A release goes on as if the file had just come; what is in quarantine while it is held stays
 ///  there, until another release.

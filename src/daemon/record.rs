@@ -252,6 +252,7 @@ impl Record {
                 let traps = || format!("{} in a short time", counted(*traps, "trap"));
                 self.quarantined(name, *hash, why(*hash).unwrap_or_else(traps));
             }
+            Note::GivenUp { hash, why } => self.quarantined(name, *hash, why.clone()),
             Note::StillQuarantined { hash, why } => {
                 self.quarantined(name, *hash, format!("from before: {why}"));
             }

@@ -47,6 +47,14 @@ pub enum Note {
         /// Traps within the window.
         traps: u32,
     },
+    /// Ran before, could not be made again so often as traps lead to quarantine, and a kept version
+    /// has taken its place: in quarantine like that.
+    GivenUp {
+        /// The module.
+        hash: ModuleHash,
+        /// What became of the attempts.
+        why: String,
+    },
     /// Not run because its bytes are in quarantine from before.
     StillQuarantined {
         /// The module.
@@ -103,6 +111,10 @@ impl fmt::Display for Note {
                 f,
                 "quarantined {hash} after {}; replace the file or release the plugin",
                 counted(*traps, "trap")
+            ),
+            Self::GivenUp { hash, why } => write!(
+                f,
+                "quarantined {hash}, because {why}; replace the file or release the plugin"
             ),
             Self::StillQuarantined { hash, why } => write!(
                 f,

@@ -11,6 +11,7 @@ use super::history::{History, RestartPolicy};
 use super::{Action, Desk, Fact, Note, ORDER_REPEAT, Version, Want};
 use crate::plugin::{Generation, ModuleHash, Refusal, Trap};
 
+mod failed;
 mod observe;
 mod refused;
 mod target;
@@ -108,7 +109,7 @@ pub(super) struct Plugin {
     /// Versions that are in the scan or in the queue to it, oldest first: gives `seen` its hash.
     ordered: Vec<Version>,
     stop: Stop,
-    /// The operator asked for a new instance and none was begun since.
+    /// The operator asked for a new instance, and none of what runs was begun since.
     restart: bool,
     /// The module that ran last and was not in quarantine then. It is restarted when the file is no
     /// good.
@@ -203,6 +204,10 @@ impl Plugin {
     /// See [`Supervisor::keep`](super::Supervisor::keep).
     pub(super) fn keep(&mut self, good: Vec<ModuleHash>, ran: Option<ModuleHash>) {
         let ran = ran.filter(|_| self.good.is_none() && self.file != File::Gone);
+        if let Some(ran) = ran.filter(|_| ran != self.kept.ran) {
+            // Its file may have been tried before this was known.
+            self.refused.forget(ran);
+        }
         self.kept = Kept { good, ran };
     }
 
@@ -245,28 +250,6 @@ impl Plugin {
         self.reconcile(turn);
     }
 
-    /// After a verdict the module is not tried again. What ran before and cannot be made again is
-    /// none the worse for it, whatever the refusal says.
-    fn failed(&mut self, version: Version, refusal: Refusal, turn: &mut Turn<'_>) {
-        let hash = version.hash;
-        turn.tell(Note::Refused { hash, refusal: refusal.clone() });
-        if self.file == File::Bytes(hash) {
-            self.refusal = Some(refusal.clone());
-        }
-        if self.runs(hash) {
-            // Another instance was wanted of it, and the one that is there goes on.
-        } else if refusal.is_accidental || self.good == Some(hash) {
-            self.postpone(hash, refusal, turn);
-        } else {
-            self.refused.for_good(hash, refusal);
-        }
-    }
-
-    fn postpone(&mut self, hash: ModuleHash, refusal: Refusal, turn: &mut Turn<'_>) {
-        let delay = self.refused.for_now(hash, refusal, turn.now, turn.policy);
-        turn.tell(Note::Retrying { hash, delay });
-    }
-
     fn reconcile(&mut self, turn: &mut Turn<'_>) {
         if self.want == Want::Hold || self.file == File::Gone {
             self.restart = false;
@@ -297,9 +280,10 @@ impl Plugin {
         if self.next.version().is_some_and(|next| next.hash != hash) {
             self.discard(turn);
         }
+        self.restart &= !self.next.version().is_some_and(|next| self.renews(next.hash));
         match &mut self.next {
             Next::Nothing | Next::Failed(..) => self.prepare(hash, turn),
-            Next::Preparing(_) => self.restart = false, // it will be a new instance anyway
+            Next::Preparing(_) => {}
             Next::Ready { version, order_at, give_up_at } => {
                 let version = *version;
                 let give_up_at = *give_up_at.get_or_insert(turn.now + PATIENCE);
@@ -307,10 +291,9 @@ impl Plugin {
                 if is_due {
                     *order_at = turn.now + ORDER_REPEAT;
                 }
-                self.restart = false;
                 if turn.now >= give_up_at {
                     self.discard(turn);
-                    self.postpone(version.hash, lost_on_the_way(), turn);
+                    self.lost_on_the_way(version.hash, turn);
                 } else if is_due {
                     self.install(version, turn);
                 }
@@ -333,12 +316,18 @@ impl Plugin {
         if is_satisfied || self.due(hash).is_some_and(|due| turn.now < due) {
             return;
         }
-        self.restart = false;
+        self.restart &= !self.renews(hash);
         self.tell_of_stand_in(hash, turn);
         turn.desk.generation.0 += 1;
         let generation = turn.desk.generation;
         self.next = Next::Preparing(Version { hash, generation });
         turn.order(|name| Action::Prepare { name, hash, generation });
+    }
+
+    /// Whether a new instance of this module is what a restart asks for: another module may be
+    /// refused, and what runs was not made anew.
+    fn renews(&self, hash: ModuleHash) -> bool {
+        self.polled().is_none_or(|polled| polled == hash)
     }
 
     fn install(&mut self, version: Version, turn: &mut Turn<'_>) {
@@ -383,10 +372,4 @@ impl Plugin {
             turn.tell(Note::StillQuarantined { hash, why });
         }
     }
-}
-
-/// What is said of an instance that no snapshot has shown.
-fn lost_on_the_way() -> Refusal {
-    let reason = format!("the scan has not taken it within {PATIENCE:?}");
-    Refusal::new(reason, "`camshaft status` says what the scan does").by_accident()
 }

@@ -17,7 +17,8 @@ mod traps;
 /// `miss 1`: as `fail 1`, by accident; `keep B C`: kept versions that were good; `ran B`: what ran
 /// when the daemon ended, or both with `keep B ran C`; `recall A`:
 /// in quarantine from before; `let go`: the end of a hold that was no order of the operator;
-/// `lift A`: another chance for it; `one trap`, `safe`: other policies.
+/// `lift A`: another chance for it; `one trap`, `three traps`, `safe`: other policies, each with as
+/// many traps to quarantine.
 #[track_caller]
 fn check(script: &str) {
     let policy = RestartPolicy::default();
@@ -43,6 +44,7 @@ fn check(script: &str) {
             }
             ["ran", text] => supervisor.keep("a", vec![], Some(hash(text))),
             ["recall", text] => supervisor.recall("a", hash(text), "it trapped".into()),
+            ["three", "traps"] => supervisor.set_policy(RestartPolicy { traps: 3, ..policy }),
             ["one", "trap"] => supervisor.set_policy(RestartPolicy { traps: 1, ..policy }),
             ["safe"] => supervisor.set_policy(RestartPolicy {
                 traps: 1,
@@ -113,6 +115,7 @@ fn brief(action: &Action) -> String {
             }
             Note::Retrying { delay, .. } => format!("'retry {}ms'", delay.as_millis()),
             Note::Quarantined { hash, .. } => format!("'quarantined {}'", letter(*hash)),
+            Note::GivenUp { hash, .. } => format!("'gave up {}'", letter(*hash)),
             Note::StillQuarantined { hash, .. } => {
                 format!("'still quarantined {}'", letter(*hash))
             }
@@ -243,11 +246,14 @@ fn a_version_that_will_not_load_changes_nothing() {
          file B     : prepare B4
          fail 4     : 'refused'
          restart    : prepare B5
-         fail 5     : 'refused'
-         release    : prepare B6
+         fail 5     : 'refused', prepare A6
          ok 6       : install 6
          see 6      : 'runs 6'
-         is         : running B6",
+         is         : running A6 refusal
+         release    : prepare B7
+         ok 7       : install 7
+         see 7      : 'runs 7'
+         is         : running B7",
     );
     check(
         "file A     : prepare A1
@@ -373,6 +379,42 @@ fn a_restart_makes_a_new_instance() {
          ok 3       : install 3
          see 3 trap : 'runs 3', 'trap 2/5 100ms'
          restart    : prepare A4",
+    );
+}
+
+/// Beside a file that is refused, a restart was used up on that file: the log said that the program
+/// was restarted, and it was not.
+#[test]
+fn a_restart_is_of_what_runs() {
+    check(
+        "file A     : prepare A1
+         ok 1       : install 1
+         see 1      : 'runs 1'
+         file B     : prepare B2
+         restart    :
+         fail 2     : 'refused', prepare A3
+         ok 3       : install 3
+         see 3      : 'runs 3'
+         +1000      :
+         file bad   :
+         restart    : prepare A4
+         ok 4       : install 4
+         see 4      : 'runs 4'
+         +1000      :
+         is         : running A4 refusal",
+    );
+    // What takes its place is new as well.
+    check(
+        "file A     : prepare A1
+         ok 1       : install 1
+         see 1      : 'runs 1'
+         file B     : prepare B2
+         restart    :
+         ok 2       : install 2
+         restart    :
+         see 2      : 'runs 2'
+         +1000      :
+         is         : running B2",
     );
 }
 

@@ -25,7 +25,9 @@ pub(in crate::daemon) fn tell(name: &str, note: &Note, supervisor: &Supervisor) 
         Note::Retrying { .. } | Note::TriedInstead { .. } => {
             tracing::warn!(plugin = name, "{name}: {note}");
         }
-        Note::StandsIn { .. } => tracing::error!(plugin = name, "{name}: {note}"),
+        Note::StandsIn { .. } | Note::GivenUp { .. } => {
+            tracing::error!(plugin = name, "{name}: {note}");
+        }
         Note::StillQuarantined { .. } => tracing::error!(plugin = name, "{name}.wasm: {note}"),
         Note::Restarting { .. } | Note::Quarantined { .. } | Note::RolledBack { .. } => {
             let runs = || view.as_ref()?.running.map(|version| version.hash);

@@ -47,7 +47,11 @@ impl Plugin {
                 self.refusal = None;
             }
             if newest == fact.generation {
+                self.restart = false;
                 turn.tell(Note::Started(version));
+            }
+            if self.file_hash() != Some(version.hash) {
+                self.give_up(turn);
             }
             if self.stand_in == Some((version.hash, false)) {
                 self.stand_in = Some((version.hash, true));

@@ -21,6 +21,8 @@ struct Entry {
     retry_at: Option<Duration>,
     /// Attempts in a row that came to nothing.
     failures: u32,
+    /// Those of them that were no accidents. More than none only of a module that ran before.
+    verdicts: u32,
 }
 
 /// The oldest first.
@@ -30,7 +32,7 @@ pub(super) struct Refused(Vec<Entry>);
 impl Refused {
     /// This module is no good.
     pub(super) fn for_good(&mut self, hash: ModuleHash, refusal: Refusal) {
-        self.add(Entry { hash, refusal, retry_at: None, failures: 0 });
+        self.add(Entry { hash, refusal, retry_at: None, failures: 0, verdicts: 0 });
     }
 
     /// This module may be good, and is to be tried again; gives after which time.
@@ -43,9 +45,11 @@ impl Refused {
     ) -> Duration {
         let before = self.0.iter().find(|entry| entry.hash == hash);
         let failures = before.map_or(0, |entry| entry.failures).saturating_add(1);
+        let verdicts = before.map_or(0, |entry| entry.verdicts);
+        let verdicts = verdicts.saturating_add(u32::from(!refusal.is_accidental));
         // At once would only meet the same trouble.
         let delay = policy.delay_after(failures.saturating_add(1));
-        self.add(Entry { hash, refusal, retry_at: Some(now + delay), failures });
+        self.add(Entry { hash, refusal, retry_at: Some(now + delay), failures, verdicts });
         delay
     }
 
@@ -65,6 +69,25 @@ impl Refused {
     /// When this module may be tried again, if it waits for that.
     pub(super) fn retry_at(&self, hash: ModuleHash) -> Option<Duration> {
         self.0.iter().find(|entry| entry.hash == hash)?.retry_at
+    }
+
+    /// Whether this module, which ran before, could not be made so often in a row that others may
+    /// take its place.
+    pub(super) fn is_given_up(&self, hash: ModuleHash, limit: u32) -> bool {
+        self.0.iter().any(|entry| entry.hash == hash && entry.verdicts >= limit)
+    }
+
+    /// All of which that is so, and why in words.
+    pub(super) fn given_up(&self, limit: u32) -> Vec<(ModuleHash, String)> {
+        let all = self.0.iter().filter(|entry| entry.verdicts >= limit);
+        let why = |entry: &Entry| match entry.verdicts {
+            1 => format!("it could not be started: {}", entry.refusal.reason),
+            times => format!(
+                "it could not be started {times} times in a row, the last: {}",
+                entry.refusal.reason
+            ),
+        };
+        all.map(|entry| (entry.hash, why(entry))).collect()
     }
 
     /// Whether this module is tried again by itself.

@@ -14,7 +14,9 @@ const STEPS: u64 = 200_000;
 /// A quiet time comes after so many steps; it ends with a look at what has become of everything.
 const QUIET_EVERY: u64 = 250;
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
-const FILES: [&str; 6] = ["good1", "good2", "flaky1", "flaky2", "unloadable1", "unloadable2"];
+/// A moody one can be made at times, and never while it is quiet.
+const FILES: [&str; 7] =
+    ["good1", "good2", "flaky1", "flaky2", "moody", "unloadable1", "unloadable2"];
 const QUEUE: usize = 3;
 
 /// An instance somewhere between its order and the scan.
@@ -81,7 +83,8 @@ struct World {
     now: Duration,
     files: BTreeMap<&'static str, OnDisk>,
     held: BTreeMap<&'static str, bool>,
-    /// Found to be no good since the file came or somebody asked for another try.
+    /// Found to be no good since the file came or somebody asked for another try, though not what
+    /// had run before.
     judged: Vec<(&'static str, ModuleHash)>,
     /// Versions that the supervisor may fall back to.
     kept: BTreeMap<&'static str, Vec<ModuleHash>>,
@@ -106,8 +109,12 @@ fn is_loadable(of: ModuleHash) -> bool {
     FILES.iter().any(|file| hash(file) == of && !file.starts_with("unloadable"))
 }
 
+fn is_moody(of: ModuleHash) -> bool {
+    of == hash("moody")
+}
+
 fn is_flaky(of: ModuleHash) -> bool {
-    FILES.iter().any(|file| hash(file) == of && file.starts_with("flaky"))
+    FILES.iter().any(|file| hash(file) == of && file.starts_with("flaky")) || is_moody(of)
 }
 
 impl World {
@@ -212,6 +219,8 @@ impl World {
             let result = match bad_luck {
                 0..10 => Err(accident()),
                 10..12 => Err(Refusal::new("no", "")),
+                12..60 if is_moody(instance.hash) => Err(Refusal::new("no", "")),
+                100 if is_moody(instance.hash) => Err(Refusal::new("no", "")),
                 _ if is_loadable(instance.hash) => Ok(()),
                 _ => Err(Refusal::new("no", "")),
             };
@@ -267,6 +276,8 @@ impl World {
         match &result {
             Ok(()) => self.prepared.push(instance),
             Err(refusal) if refusal.is_accidental => self.count("accident"),
+            // What ran is none the worse for it.
+            Err(_) if self.ran.get(name) == Some(&hash) => self.count("verdict on what ran"),
             Err(_) => self.judged.push((name, hash)),
         }
         supervisor.prepared(name, generation, result);
@@ -315,6 +326,7 @@ impl World {
                 }
             }
             Action::Tell { note: Note::Quarantined { .. }, .. } => self.count("quarantine"),
+            Action::Tell { note: Note::GivenUp { .. }, .. } => self.count("given up"),
             Action::Tell { note: Note::Restarting { .. }, .. } => self.count("restart"),
             Action::Tell { note: Note::StandsIn { .. }, .. } => self.count("stands in"),
             Action::Tell { name, note: Note::TriedInstead { hash, .. } } => {
@@ -398,10 +410,14 @@ impl World {
     fn settle(&mut self, supervisor: &mut Supervisor) {
         self.is_quiet = true;
         let mut last = vec![];
-        for _ in 0..1_200 {
+        // What cannot be made is tried again for ever, and may just be so at the end.
+        for step in 0.. {
             self.now += ORDER_REPEAT;
             self.proceed(supervisor);
             last = self.step(supervisor);
+            if step > 1_200 && (last.is_empty() && self.preparing.is_empty() || step > 1_220) {
+                break;
+            }
         }
         assert_eq!(last, [], "still busy");
         assert!(self.queue.is_empty() && self.prepared.is_empty() && self.preparing.is_empty());
@@ -418,11 +434,16 @@ impl World {
             self.count("settled out");
             return;
         };
+        // Its points stay its own until it can be made again.
+        let running = running.filter(|(hash, trap)| trap.is_none() || !is_moody(*hash));
         let view = supervisor.plugin(name).expect("it has a file");
         assert_eq!((view.file, view.want), (file.hash(), Want::Run));
         let is_quarantined = |hash| supervisor.desk.quarantine.contains(name, hash);
-        let may_run =
-            |hash: ModuleHash| !is_quarantined(hash) && !self.judged.contains(&(name, hash));
+        let is_there = |hash| running.is_some_and(|(running, _)| running == hash);
+        let may_run = |hash: ModuleHash| {
+            let can_be_made = !is_moody(hash) || is_there(hash);
+            can_be_made && !is_quarantined(hash) && !self.judged.contains(&(name, hash))
+        };
         if let Some((hash, trap)) = running {
             assert!(trap.is_none(), "{name} trapped and stays");
             assert!(!is_quarantined(hash), "{name} runs what is in quarantine");
@@ -439,14 +460,17 @@ impl World {
                 // What has run goes on, and where that or the file is in quarantine, others may.
                 assert!(ran.is_none_or(|ran| !may_run(ran)), "{name}: {view:?}");
                 let is_bad = |hash: Option<ModuleHash>| hash.is_some_and(is_quarantined);
-                let may_stand_in = is_bad(file.hash()) || is_bad(ran);
+                let is_tried = ran.is_some_and(is_moody) && !is_bad(ran);
+                let may_stand_in = is_bad(file.hash()) || is_bad(ran) || is_tried;
                 let kept = self.kept.get(name).map_or(&[][..], Vec::as_slice);
                 let good = kept.iter().find(|hash| may_stand_in && may_run(**hash));
                 assert_eq!(good, None, "{name} has a good version and runs nothing: {view:?}");
-                let is_file_bad = is_bad(file.hash());
-                let expected = if is_file_bad { State::Quarantined } else { State::Refused };
-                assert_eq!(view.state, expected);
-                if is_file_bad { "settled quarantined" } else { "settled refused" }
+                match view.state {
+                    State::Backoff { .. } if is_tried => "settled waiting",
+                    State::Quarantined if is_bad(file.hash()) => "settled quarantined",
+                    State::Refused if !is_bad(file.hash()) => "settled refused",
+                    _ => panic!("{name}: {view:?}"),
+                }
             }
         };
         self.count(what);
@@ -493,6 +517,9 @@ fn whatever_happens_the_rules_hold_and_the_end_is_right() {
         "start",
         "bad one stopped",
         "settled running",
+        "settled waiting",
+        "verdict on what ran",
+        "given up",
     ] {
         assert!(
             world.counts.get(what).is_some_and(|count| *count >= 10),

@@ -270,3 +270,84 @@ fn a_restart_tries_again_what_would_stand_in() {
          restart    : prepare B2",
     );
 }
+
+/// What ran trapped once, and then its `init` did each time: outputs stayed safe for ever though a
+/// good version was kept.
+#[test]
+fn what_cannot_be_made_again_makes_room_for_what_is_good() {
+    check(
+        "three traps :
+         file A     : prepare A1
+         keep B C   :
+         ok 1       : install 1
+         see 1      : 'runs 1'
+         see 1 trap : 'trap 1/3 0ms', prepare A2
+         fail 2     : 'refused', 'retry 100ms'
+         +100       : prepare A3
+         miss 3     : 'refused', 'retry 200ms'
+         +200       : prepare A4
+         fail 4     : 'refused', 'retry 400ms'
+         is         : backoff A1 refusal
+         +400       : prepare A5
+         fail 5     : 'refused', 'retry 800ms', 'B instead', prepare B6
+         fail 6     : 'refused', 'C instead', prepare C7
+         +800       :
+         ok 7       : install 7
+         see 7      : 'runs 7', 'gave up A', 'C stands in'
+         is         : running C7 file quarantined
+         +90000     :
+         release    : prepare A8",
+    );
+    // What will not load either leaves it its turn: an input may be to blame for both.
+    check(
+        "one trap   :
+         file A     : prepare A1
+         keep B ran A :
+         fail 1     : 'refused', 'retry 100ms', 'B instead', prepare B2
+         fail 2     : 'refused'
+         is         : backoff refusal
+         +100       : prepare A3
+         fail 3     : 'refused', 'retry 200ms'
+         +200       : prepare A4
+         ok 4       : install 4
+         see 4      : 'runs 4'
+         is         : running A4",
+    );
+    // Where that is not wanted it is tried for ever.
+    check(
+        "safe       :
+         file A     : prepare A1
+         keep B ran A :
+         fail 1     : 'refused', 'retry 100ms'
+         +100       : prepare A2
+         fail 2     : 'refused', 'retry 200ms'
+         is         : backoff refusal",
+    );
+}
+
+/// Its `init` trapped once at a start, and it was not tried again; without the start it was.
+#[test]
+fn what_ran_before_a_start_is_tried_again_after_it() {
+    check(
+        "file A     : prepare A1
+         ran A      :
+         fail 1     : 'refused', 'retry 100ms'
+         +100       : prepare A2
+         fail 2     : 'refused', 'retry 200ms'
+         +200       : prepare A3
+         ok 3       : install 3
+         see 3      : 'runs 3'
+         is         : running A3",
+    );
+    // What ran may be known only when its file has been tried.
+    check(
+        "file A     : prepare A1
+         fail 1     : 'refused'
+         is         : refused refusal
+         ran A      : prepare A2
+         ran A      :
+         fail 2     : 'refused', 'retry 100ms'
+         ran A      :
+         +100       : prepare A3",
+    );
+}

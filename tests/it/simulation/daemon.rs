@@ -250,7 +250,7 @@ impl House {
                 self.note("stands in", format_args!("{name}: {hash} instead of {of:?}"));
             }
             Action::Tell { name, note } => {
-                if let Note::Quarantined { hash, .. } = note {
+                if let Note::Quarantined { hash, .. } | Note::GivenUp { hash, .. } = note {
                     self.banned.push((known(&name), hash));
                 }
                 let is_rollback = matches!(note, Note::RolledBack { .. });
