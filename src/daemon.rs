@@ -174,9 +174,11 @@ impl Daemon {
             (Some(module), Ok(_)) => {
                 self.roster.modules.insert(loaded.hash, module);
             }
-            // Bytes that nobody runs are not worth their memory; another try reads the file again.
+            // Bytes that nobody runs are not worth their memory; another try reads them again.
             _ => {
-                self.roster.modules.remove(&loaded.hash);
+                if !self.supervisor.has_run(loaded.hash) {
+                    self.roster.modules.remove(&loaded.hash);
+                }
                 self.folder.watch.refused(&loaded.name);
             }
         }
@@ -342,13 +344,8 @@ impl Daemon {
             // room behind it. A full queue is not a worry: the next look asks again.
             let _ = self.reins.orders.push(Order::Remove(fact.seat));
         }
-        let mut used = Vec::new();
-        for (_, view) in self.supervisor.plugins() {
-            used.extend(view.file);
-            used.extend(view.good);
-            used.extend([view.running, view.next].into_iter().flatten().map(|v| v.hash));
-        }
-        self.roster.keep_modules(&used);
+        let needed: Vec<_> = self.supervisor.needed().collect();
+        self.roster.keep_modules(&needed);
     }
 
     fn settings(&self, name: &str) -> Settings {

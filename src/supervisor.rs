@@ -21,6 +21,7 @@ use crate::plugin::{Generation, ModuleHash, Refusal, Trap};
 
 mod admit;
 mod history;
+mod need;
 mod note;
 mod plugin;
 mod quarantine;
@@ -69,9 +70,8 @@ pub enum Want {
 ///  What stands in for a quarantined file is the newest kept version that was good and never
 ///  trapped since, unless `on_quarantine` is `safe`; it goes through the same states. After a start
 ///  it is also what ran when the daemon ended, if the file is no good.
-///  What could not be made by accident, or ran before, is in Backoff like a trapped one, and tried
-///  again. After as many attempts as traps lead to quarantine, a kept version is tried as well; once
-///  that runs, the other is in quarantine.
+///  What could not be made by accident, or ran before, is in Backoff like a trapped one. After as
+///  many attempts as traps lead to quarantine, a kept version may run, and puts the other there.
 ///  From every state: hold ▶ Stopping ▶ Held, file gone ▶ Stopping ▶ Stopped.
 ///  A release goes on as if the file had just come; what is in quarantine while it is held stays
 ///  there, until another release.

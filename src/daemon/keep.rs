@@ -232,11 +232,12 @@ impl Daemon {
             if entry.kept.replace(state) == Some(state) && !is_missed {
                 continue;
             }
-            if let Some(bytes) = self.roster.modules.get(&running.hash).and_then(Module::bytes) {
-                let worth = || Arc::new(worth(&self.store, &self.supervisor, versions));
-                let worth = Arc::clone(known.get_or_insert_with(worth));
-                self.store.keep(name, bytes, found, worth);
-            }
+            let bytes = self.roster.modules.get(&running.hash).and_then(Module::bytes);
+            // Those of what runs are at hand.
+            let Some(bytes) = bytes else { continue };
+            let worth = || Arc::new(worth(&self.store, &self.supervisor, versions));
+            let worth = Arc::clone(known.get_or_insert_with(worth));
+            self.store.keep(name, bytes, found, worth);
         }
         self.offer_kept();
         self.record.save(now);

@@ -43,10 +43,18 @@ pub(super) enum Module {
     Bytes(Arc<[u8]>),
     /// As compiled, with the bytes.
     Compiled(Arc<[u8]>, Artifact),
-    /// Not at hand any more, because it was refused before.
-    File(PathBuf),
-    /// A version of this plugin that is kept on the disk, and not read yet.
+    /// Not at hand: it was refused before, or has not run in this life. It is read from the first
+    /// of these places that has it.
+    Away(Vec<Place>),
+}
+
+/// Where the bytes of a module may lie.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    /// Among the kept versions of this plugin.
     Kept(Versions, String),
+    /// In this file.
+    File(PathBuf),
 }
 
 impl Module {
@@ -54,7 +62,7 @@ impl Module {
     pub(super) fn bytes(&self) -> Option<Arc<[u8]>> {
         match self {
             Self::Bytes(bytes) | Self::Compiled(bytes, _) => Some(Arc::clone(bytes)),
-            Self::File(_) | Self::Kept(..) => None,
+            Self::Away(_) => None,
         }
     }
 
@@ -278,8 +286,7 @@ impl Loader {
                 return Ok((artifact.clone(), Module::Compiled(bytes, artifact)));
             }
             Module::Bytes(bytes) => bytes,
-            Module::File(path) => reread(path, self.workshop.limits.module_bytes, hash).await?,
-            Module::Kept(versions, name) => read_kept(versions, name, hash).await?,
+            Module::Away(places) => fetch(places, self.workshop.limits.module_bytes, hash).await?,
         };
         // What need not be compiled waits for no compilation.
         let artifact = match self.workshop.cached(hash, bytes.len()).await {
@@ -312,6 +319,23 @@ impl Loader {
     }
 }
 
+/// Reads a module from the first of these places that has it.
+async fn fetch(places: Vec<Place>, most: u64, hash: ModuleHash) -> Result<Arc<[u8]>, Refusal> {
+    let nowhere = Refusal::new("its bytes are not at hand any more", "deploy its file again");
+    let mut refusal = nowhere.by_accident();
+    for place in places {
+        let found = match place {
+            Place::Kept(versions, name) => read_kept(versions, name, hash).await,
+            Place::File(path) => reread(path, most, hash).await,
+        };
+        match found {
+            Ok(bytes) => return Ok(bytes),
+            Err(why) => refusal = why,
+        }
+    }
+    Err(refusal)
+}
+
 /// Reads a file that was read before. Other bytes are another module; the folder tells of those.
 async fn reread(path: PathBuf, most: u64, hash: ModuleHash) -> Result<Arc<[u8]>, Refusal> {
     let name = path.display().to_string();
@@ -340,5 +364,40 @@ async fn read_kept(
             "deploy its file again",
         )
         .by_accident()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The file of what ran held other bytes by then, or was gone, and the version that was kept
+    /// was not read; nor is a damaged one to keep the file from being read.
+    #[tokio::test]
+    async fn a_module_is_read_from_wherever_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (versions, hash) = (Versions::new(dir.path().join("versions")), ModuleHash::of(b"it"));
+        let file = dir.path().join("tank.wasm");
+        let places = [Place::Kept(versions.clone(), "tank".into()), Place::File(file.clone())];
+        let found = async |places: &[Place]| {
+            let found = fetch(places.to_vec(), 100, hash).await;
+            found.map(|bytes| bytes.to_vec()).map_err(|refusal| {
+                assert!(refusal.is_accidental, "{refusal}");
+                refusal.reason
+            })
+        };
+        std::fs::write(&file, "other").unwrap();
+        let why = found(&places).await.unwrap_err();
+        assert!(why.ends_with("holds other bytes by now"), "{why}");
+        versions.keep("tank", b"it", |_, _| Some(0)).unwrap();
+        assert_eq!(found(&places).await.unwrap(), b"it");
+        for kept in std::fs::read_dir(dir.path().join("versions/tank")).unwrap() {
+            std::fs::write(kept.unwrap().path(), "damaged").unwrap();
+        }
+        let why = found(&places[..1]).await.unwrap_err();
+        assert!(why.ends_with("is damaged"), "{why}");
+        std::fs::write(&file, "it").unwrap();
+        assert_eq!(found(&places).await.unwrap(), b"it");
+        assert_eq!(found(&[]).await.unwrap_err(), "its bytes are not at hand any more");
     }
 }

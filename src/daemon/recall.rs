@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::Daemon;
-use super::loader::Module;
+use super::loader::{Module, Place};
 use crate::control::Soundness;
 use crate::plugin::ModuleHash;
 
@@ -48,9 +48,10 @@ impl Daemon {
             return module.clone();
         }
         let is_file = self.supervisor.plugin(name).is_some_and(|view| view.file == Some(hash));
-        match self.store.versions.as_ref().filter(|_| !is_file) {
-            Some(versions) => Module::Kept(versions.clone(), name.to_owned()),
-            None => Module::File(self.config.plugins.dir.join(format!("{name}.wasm"))),
-        }
+        let is_kept = self.store.of(name).contains(&hash);
+        let versions = self.store.versions.as_ref().filter(|_| is_kept);
+        let kept = versions.map(|versions| Place::Kept(versions.clone(), name.to_owned()));
+        let file = is_file.then(|| self.config.plugins.dir.join(format!("{name}.wasm")));
+        Module::Away(kept.into_iter().chain(file.map(Place::File)).collect())
     }
 }

@@ -31,6 +31,16 @@ impl Plugin {
         }
     }
 
+    /// The module that is being made, or is made and not seen in the scan yet.
+    pub(in super::super) fn next_hash(&self) -> Option<ModuleHash> {
+        self.next.version().map(|version| version.hash)
+    }
+
+    /// The modules that are in the scan, or on their way there, and the one that ran last.
+    pub(in super::super) fn have_run(&self) -> impl Iterator<Item = ModuleHash> {
+        self.ordered.iter().map(|version| version.hash).chain(self.good)
+    }
+
     /// Whether the folder holds anything that keeps its name from others.
     pub(in super::super) fn keeps_its_name(&self) -> bool {
         !matches!(self.file, File::Gone | File::Rival(_))

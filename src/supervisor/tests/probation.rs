@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::check;
+use super::*;
 
 #[test]
 fn a_version_that_traps_on_probation_is_quarantined_and_the_one_before_runs_again() {
@@ -110,4 +110,42 @@ fn a_version_that_the_same_bytes_follow_is_restarted_and_not_judged() {
          is             : running A1
          see 1 trap     : 'trap 2/5 100ms'",
     );
+}
+
+/// The bytes of what ran were dropped when one restart failed, and those of what stood by when it
+/// was not in its file any more; nobody had them then.
+#[test]
+fn what_runs_or_may_resume_is_needed() {
+    let mut supervisor = Supervisor::new(RestartPolicy::default());
+    let check = |supervisor: &Supervisor, needed: &str, ran: &str| {
+        let mut all: Vec<_> = supervisor.needed().map(letter).collect();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.concat(), needed);
+        let have_run = ["A", "B", "C"].into_iter().filter(|text| supervisor.has_run(hash(text)));
+        assert_eq!(have_run.collect::<String>(), ran);
+    };
+    let deploy = |supervisor: &mut Supervisor, text: &str, number: &str| {
+        supervisor.folder("a", Some(hash(text))).unwrap();
+        supervisor.step(Duration::ZERO, &[]);
+        supervisor.prepared("a", generation(number), Ok(()));
+    };
+    deploy(&mut supervisor, "A", "1");
+    check(&supervisor, "A", "");
+    supervisor.step(Duration::ZERO, &[]);
+    supervisor.step(Duration::ZERO, &[fact("1")]);
+    supervisor.folder("a", Some(hash("B"))).unwrap();
+    supervisor.step(Duration::ZERO, &[fact("1")]);
+    supervisor.prepared("a", generation("2"), Ok(()));
+    check(&supervisor, "AB", "A");
+    supervisor.step(Duration::ZERO, &[fact("1")]);
+    let on_probation = Fact { standby: Some(generation("1")), ..fact("2") };
+    supervisor.step(Duration::ZERO, std::slice::from_ref(&on_probation));
+    check(&supervisor, "AB", "AB");
+    supervisor.folder("a", Some(hash("C"))).unwrap();
+    supervisor.step(Duration::ZERO, &[on_probation]);
+    supervisor.prepared("a", generation("3"), Err(Refusal::new("no", "")));
+    check(&supervisor, "ABC", "AB");
+    supervisor.step(Duration::ZERO, &[fact("2")]);
+    check(&supervisor, "BC", "B");
 }
