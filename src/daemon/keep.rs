@@ -63,6 +63,8 @@ pub(super) struct Store {
     pub(super) offered: u64,
     /// Plugins whose version the disk did not take, and when it is tried again.
     missed: BTreeMap<String, Duration>,
+    /// Who owned which output at the last look.
+    owners: Vec<Option<Seat>>,
 }
 
 /// A version that the disk did not take is tried again so often: a disk that was full in the second
@@ -95,8 +97,8 @@ impl Store {
                 let _ = sender.send(News::All(versions.all()));
             });
         }
-        let missed = BTreeMap::new();
-        Self { versions, listed, news, sender, turn, is_stale: true, offered: 0, missed }
+        let (missed, owners) = (BTreeMap::new(), Vec::new());
+        Self { versions, listed, news, sender, turn, is_stale: true, offered: 0, missed, owners }
     }
 
     /// Takes in what the threads have found.
@@ -208,6 +210,8 @@ impl Daemon {
         self.store.collect();
         self.store.missed.retain(|name, _| self.supervisor.plugin(name).is_some());
         let (news, now) = (self.reins.latest.read(), MonotonicClock.now());
+        let has_new_owners = self.store.owners != news.owners;
+        self.store.owners.clone_from(&news.owners);
         // Many may prove themselves at one time.
         let mut known = None;
         for fact in news.programs.iter().filter(|fact| fact.is_proven && fact.trap.is_none()) {
@@ -221,7 +225,14 @@ impl Daemon {
             let is_done = entry
                 .kept
                 .is_some_and(|(kept, is_doubtful)| kept == fact.generation && !is_doubtful);
-            if running.generation != fact.generation || (is_done && !is_missed) {
+            if running.generation != fact.generation {
+                continue;
+            }
+            if is_done && !is_missed {
+                if has_new_owners {
+                    let outputs = owned(news, fact.seat);
+                    self.record.versions.owns(&name, running.hash, outputs);
+                }
                 continue;
             }
             let (outputs, settings) = (owned(news, fact.seat), self.config.settings(&name));

@@ -13,33 +13,57 @@ use super::loader::{Module, Place};
 use crate::control::Soundness;
 use crate::plugin::ModuleHash;
 
-/// A file that is not seen so long after the start was removed while the daemon was down: what ran
-/// under its name then does not come back with the next file. The folder needs a second to settle.
+/// A file that is not there so long after the start was removed while the daemon was down: what ran
+/// under its name then does not come back with the next file. An editor that replaces a file takes
+/// it away for a moment.
 const START: Duration = Duration::from_secs(10);
 
 impl Daemon {
     /// Tells the supervisor which versions it may fall back to, if that has changed.
     pub(super) fn offer_kept(&mut self) {
-        let (store, versions) = (&mut self.store, &mut self.record.versions);
-        if self.started.elapsed() > START {
-            versions.forget_what_ran(|name| self.supervisor.plugin(name).is_some());
+        self.forget_the_removed();
+        let is_stale = self.store.is_stale || self.store.offered != self.record.versions.changes;
+        if !is_stale || self.store.listed.is_none() {
+            return;
         }
-        let is_stale = store.is_stale || store.offered != versions.changes;
-        let Some(listed) = store.listed.as_ref().filter(|_| is_stale) else { return };
-        for (name, kept) in listed {
+        let names: Vec<_> =
+            self.supervisor.plugins().map(|(name, view)| (name.to_owned(), view.file)).collect();
+        let versions = &self.record.versions;
+        for (name, file) in names {
+            let kept = self.store.of(&name);
             let of = |wanted| {
-                let is_it = |hash: &&ModuleHash| versions.soundness(name, **hash) == wanted;
+                let is_it = |hash: &&ModuleHash| versions.soundness(&name, **hash) == wanted;
                 kept.iter().filter(is_it).copied().collect::<Vec<_>>()
             };
             let good = [of(Soundness::Good), of(Soundness::Doubtful)].concat();
             // One that is in quarantine does not run; that it ran is why another may.
             let is_told = |hash: &ModuleHash| {
-                kept.contains(hash) || self.supervisor.is_quarantined(name, *hash)
+                kept.contains(hash)
+                    || file == Some(*hash)
+                    || self.supervisor.is_quarantined(&name, *hash)
             };
-            let ran = versions.ran(name).filter(is_told);
-            self.supervisor.keep(name, good, ran);
+            let ran = versions.ran(&name).filter(is_told);
+            self.supervisor.keep(&name, good, ran);
         }
-        (store.is_stale, store.offered) = (false, versions.changes);
+        (self.store.is_stale, self.store.offered) = (false, versions.changes);
+    }
+
+    /// What ran does not come back where its file was removed while the daemon was down.
+    fn forget_the_removed(&mut self) {
+        if self.started.elapsed() <= START {
+            return;
+        }
+        // One that is being written, or cannot be read, has not become a plugin yet.
+        let Some(files) = self.folder.watch.names() else { return };
+        let is_there = |name: &str| files.contains(name) || self.supervisor.plugin(name).is_some();
+        for name in self.record.versions.forget_what_ran(is_there) {
+            tracing::warn!(
+                plugin = name,
+                "{name}: its file was removed while the daemon was down; what ran before does not \
+                 run any more"
+            );
+            self.record.removed(&name);
+        }
     }
 
     /// Where the code of this module is to be had.

@@ -128,6 +128,11 @@ impl Record {
         self.versions.save(self.journal.last_seq(), now);
     }
 
+    /// Writes what became of versions at the end of the daemon, without waiting long for the disk.
+    pub(super) async fn save_last(&mut self) {
+        self.versions.save_last(self.journal.last_seq(), MonotonicClock.now()).await;
+    }
+
     /// The newest receipts of the plugin, point, variable or device of this name, or all.
     pub(super) fn newest(&self, limit: usize, name: Option<&str>) -> Vec<Entry<Receipt>> {
         let is_about = |receipt: &Receipt, name: &str| {

@@ -64,6 +64,7 @@ impl Daemon {
         self.close_audit();
         self.end_forces();
         self.keep_last().await;
+        self.record.save_last().await;
         if let Some(trouble) = trouble {
             // A scan that hangs cannot be waited for; the process ends with it.
             std::mem::forget(self.scan.take());

@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::control::{Event, Receipt, Soundness};
 use crate::journal::Entry;
@@ -46,13 +47,13 @@ const MAX_NAMES: usize = 2 * MAX_PLUGINS;
 /// cut can cost, and 24 writes a day wear no card out.
 const SAVE_EVERY: Duration = Duration::from_secs(3600);
 
+/// How long the disk has at the end of the daemon. What is lost is the time of up to an hour.
+const LAST_WRITE: Duration = Duration::from_secs(1);
+
 /// The versions of all plugins.
 #[derive(Debug, Default)]
 pub(super) struct Versions {
     sum: Sum,
-    /// What ran when the daemon ended, or ended in quarantine before, by plugin, and nothing has
-    /// run since.
-    ran: BTreeMap<String, ModuleHash>,
     /// Where they are written; `None` without a state directory, or while what is there could not
     /// be read.
     folder: Option<Arc<Folder>>,
@@ -76,6 +77,10 @@ struct Sum {
     /// Why the program of a plugin is about to leave the scan.
     #[serde(default)]
     leaving: BTreeMap<String, String>,
+    /// What ran when the daemon ended, or ended in quarantine before, by plugin, and nothing has
+    /// run since, over any number of starts: all 64 hexadecimal digits.
+    #[serde(default)]
+    ran: BTreeMap<String, String>,
 }
 
 impl Versions {
@@ -88,16 +93,16 @@ impl Versions {
                 all.count(what, time, None);
             }
         }
-        for (name, versions) in &mut all.sum.plugins {
-            let is_wanted = !all.sum.leaving.contains_key(name);
+        let Sum { plugins, leaving, ran, .. } = &mut all.sum;
+        for (name, versions) in plugins {
             let last = versions.iter().rfind(|version| !version.first.is_empty());
-            let ran = last.filter(|last| last.end.is_none() || last.quarantine.is_some());
-            let hash = ran.and_then(|ran| ModuleHash::from_hex(&ran.hash));
-            all.ran.extend(hash.filter(|_| is_wanted).map(|hash| (name.clone(), hash)));
+            let last = last.filter(|last| last.end.is_none() || last.quarantine.is_some());
+            ran.extend(last.map(|last| (name.clone(), last.hash.clone())));
             for version in versions.iter_mut().filter(|version| version.end.is_none()) {
                 version.end("", None, || "the daemon ended".into());
             }
         }
+        ran.retain(|name, _| !leaving.contains_key(name));
         all
     }
 
@@ -139,12 +144,15 @@ impl Versions {
     /// What ran under this name when the daemon ended, or ended in quarantine before, if nothing
     /// has run since.
     pub(super) fn ran(&self, name: &str) -> Option<ModuleHash> {
-        self.ran.get(name).copied()
+        self.sum.ran.get(name).and_then(|digits| ModuleHash::from_hex(digits))
     }
 
-    /// Forgets what ran under names that are not there any more.
-    pub(super) fn forget_what_ran(&mut self, is_there: impl Fn(&str) -> bool) {
-        self.ran.retain(|name, _| is_there(name));
+    /// Forgets what ran under names that are not there any more; gives those.
+    pub(super) fn forget_what_ran(&mut self, is_there: impl Fn(&str) -> bool) -> Vec<String> {
+        let gone: Vec<_> = self.sum.ran.keys().filter(|name| !is_there(name)).cloned().collect();
+        self.sum.ran.retain(|name, _| !gone.contains(name));
+        self.changes += u64::from(!gone.is_empty());
+        gone
     }
 
     /// The operator gives this version another chance.
@@ -152,6 +160,12 @@ impl Versions {
         let version = self.version(name, &format!("{hash:#}"));
         (version.quarantine, version.is_forgiven) = (None, true);
         self.changes += 1;
+    }
+
+    /// This version, which has survived its probation, owns these outputs as well by now.
+    pub(super) fn owns(&mut self, name: &str, hash: ModuleHash, outputs: Vec<String>) {
+        let is_news = self.version(name, &format!("{hash:#}")).owns(outputs);
+        self.changes += u64::from(is_news);
     }
 
     /// This version has survived its probation and owns these outputs. `is_lost` says of an output
@@ -168,7 +182,9 @@ impl Versions {
         let is_good = |version: &&Version| version.soundness() == Soundness::Good;
         let others = self.of(name).iter().filter(|version| version.hash != digits);
         let before = others.rev().find(is_good).map_or(&[][..], |before| &before.outputs);
-        let is_missing = |output: &&String| !outputs.contains(output) && is_lost(output);
+        let own = self.find(name, hash).map_or(&[][..], |own| &own.outputs);
+        let is_own = |output: &String| outputs.contains(output) || own.contains(output);
+        let is_missing = |output: &&String| !is_own(output) && is_lost(output);
         let lost: Vec<String> = before.iter().filter(is_missing).cloned().collect();
         let version = self.version(name, &digits);
         let is_news = version.prove(outputs, &lost, now);
@@ -224,7 +240,7 @@ impl Versions {
             }
             (Event::Held { .. }, _) => self.leaves(name, "the plugin was held"),
             (Event::Removed, _) => {
-                self.ran.remove(name);
+                self.sum.ran.remove(name);
                 self.leaves(name, "its file was removed");
             }
             (Event::Stopped, Some(hash)) => {
@@ -250,9 +266,7 @@ impl Versions {
         let at = at.expect("it was just found");
         versions[at..].rotate_left(1);
         self.sum.leaving.remove(name);
-        if now.is_some() {
-            self.ran.remove(name);
-        }
+        self.sum.ran.remove(name);
     }
 
     fn quarantine(
@@ -276,6 +290,7 @@ impl Versions {
             if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
                 self.sum.plugins.remove(&oldest);
                 self.sum.leaving.remove(&oldest);
+                self.sum.ran.remove(&oldest);
             }
         }
         let versions = self.sum.plugins.entry(name.to_owned()).or_default();
@@ -320,22 +335,46 @@ impl Versions {
         let is_writing = self.writing.as_ref().is_some_and(|writing| !writing.is_finished());
         self.watch_the_disk(is_writing, now);
         let Some(folder) = self.folder.clone().filter(|_| is_due && !is_writing) else { return };
+        self.writing = Some(self.write(folder, seq, now));
+    }
+
+    fn write(&mut self, folder: Arc<Folder>, seq: Option<u64>, now: Duration) -> JoinHandle<()> {
         self.sum.seq = seq.unwrap_or(self.sum.seq);
         self.written = (now, self.changes);
         let plugins = self.sum.plugins.iter().map(|(name, versions)| {
             (name.clone(), versions.iter().map(|version| version.so_far(now)).collect())
         });
-        let seq = self.sum.seq;
-        let sum = Sum { seq, plugins: plugins.collect(), leaving: self.sum.leaving.clone() };
-        self.writing = Some(tokio::task::spawn_blocking(move || {
+        let (seq, plugins) = (self.sum.seq, plugins.collect());
+        let (leaving, ran) = (self.sum.leaving.clone(), self.sum.ran.clone());
+        let sum = Sum { seq, plugins, leaving, ran };
+        tokio::task::spawn_blocking(move || {
             let text = serde_json::to_vec(&sum).expect("its keys are text");
             if let Err(error) = folder.replace(FILE, &text) {
                 tracing::warn!(
                     %error,
-                    "what became of each version cannot be written ({error}); the history has it"
+                    "what became of each version cannot be written ({error}); what the history on \
+                     the disk has not either is lost with the daemon"
                 );
             }
-        }));
+        })
+    }
+
+    /// Writes at the end of the daemon how long each version has run by then, and waits for that,
+    /// but no longer than [`LAST_WRITE`].
+    pub(super) async fn save_last(&mut self, seq: Option<u64>, now: Duration) {
+        let Some(folder) = self.folder.clone() else { return };
+        let work = async {
+            if let Some(writing) = self.writing.take() {
+                let _ = writing.await;
+            }
+            let _ = self.write(folder, seq, now).await;
+        };
+        if timeout(LAST_WRITE, work).await.is_err() {
+            tracing::warn!(
+                "what became of each version is not written: the disk has not taken it for \
+                 {LAST_WRITE:?}"
+            );
+        }
     }
 }
 
@@ -506,6 +545,65 @@ mod tests {
         check(&[("a", "", started()), ("a", "a", Event::Stopped)], None);
     }
 
+    /// A start in which it did not run, be it one for recovery or one that was killed at once, lost
+    /// what ran: the file was no good, and nothing ran any more.
+    #[tokio::test]
+    async fn what_ran_is_known_until_something_has_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::open(dir.path()).unwrap());
+        // A life in which these things happen, if any; what ran before it, and after it.
+        let life = async |all: &[(&str, &str, Event)]| {
+            let mut versions = Versions::load(Some(Arc::clone(&folder)), &[]);
+            let before = versions.ran("tank");
+            receipts(all).iter().for_each(|entry| versions.heed(&entry.what, Duration::ZERO));
+            versions.save_last(None, Duration::ZERO).await;
+            (before, versions.ran("tank"))
+        };
+        let (a, b) = (Some(hash("a")), Some(hash("b")));
+        assert_eq!(life(&[("a", "", started())]).await, (None, None));
+        assert_eq!(life(&[]).await, (a, a));
+        assert_eq!(life(&[]).await, (a, a));
+        let held = Event::Held { by: By::Operator, who: None };
+        life(&[("", "", held)]).await;
+        assert_eq!(life(&[]).await.0, None, "an order comes before what was");
+        assert_eq!(life(&[("b", "", started())]).await.1, None, "it runs");
+        assert_eq!(life(&[]).await, (b, b));
+        assert_eq!(life(&[("", "", Event::Removed)]).await, (b, None));
+        assert_eq!(life(&[("a", "", started())]).await.0, None);
+        // What is counted only at the start comes after what the file says.
+        let load =
+            |all: &[_]| Versions::load(Some(Arc::clone(&folder)), &receipts(all)).ran("tank");
+        assert_eq!(load(&[]), a);
+        assert_eq!(load(&[("b", "a", swapped()), ("b", "b", Event::Stopped)]), None);
+    }
+
+    /// Its file was on its way for longer than a start takes, or its name was not read yet.
+    #[test]
+    fn what_ran_is_forgotten_where_its_file_is_gone() {
+        let mut versions = Versions::load(None, &receipts(&[("a", "", started())]));
+        assert_eq!(versions.forget_what_ran(|name| name == "tank"), [""; 0]);
+        assert_eq!((versions.ran("tank"), versions.changes), (Some(hash("a")), 1));
+        assert_eq!(versions.forget_what_ran(|_| false), ["tank"]);
+        assert_eq!((versions.ran("tank"), versions.changes), (None, 2));
+    }
+
+    /// Two orderly lives of seconds, and it had never run.
+    #[tokio::test]
+    async fn the_time_that_it_has_run_is_written_at_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::open(dir.path()).unwrap());
+        for life in 1..=2 {
+            let mut versions = Versions::load(Some(Arc::clone(&folder)), &[]);
+            let now = Duration::from_secs(50);
+            versions.heed(&receipts(&[("a", "", started())])[0].what, now);
+            versions.save(None, now);
+            versions.save_last(None, now + Duration::from_secs(7)).await;
+            let loaded = Versions::load(Some(Arc::clone(&folder)), &[]);
+            let found = loaded.find("tank", hash("a")).unwrap();
+            assert_eq!(found.ran, Duration::from_secs(7 * life));
+        }
+    }
+
     #[test]
     fn who_trapped_is_good_again_when_the_operator_says_so_and_it_proves_itself() {
         let mut versions = Versions::load(None, &receipts(&[("a", "", started())]));
@@ -543,7 +641,29 @@ mod tests {
         assert_eq!(prove("b", two(), true, start), Soundness::Good, "it writes late");
         assert_eq!(prove("c", vec!["lamp".into()], false, start), Soundness::Good, "it was moved");
         assert_eq!(prove("a", two(), true, start), Soundness::Good);
-        assert_eq!(prove("b", vec![], true, start + DAY), Soundness::Good);
+        assert_eq!(prove("d", vec![], true, start), Soundness::Doubtful);
+        assert_eq!(prove("d", vec![], true, start + DAY), Soundness::Good);
+    }
+
+    /// The good one wrote its lamp only on demand, after its proof: a mute one counted as good.
+    #[test]
+    fn outputs_that_come_after_the_proof_count() {
+        let mut versions = Versions::default();
+        let lamp = || vec!["lamp".to_owned()];
+        let prove = |versions: &mut Versions, text: &str, outputs| {
+            versions.heed(&receipts(&[(text, "", started())])[0].what, Duration::ZERO);
+            versions.proved("tank", hash(text), outputs, |_| true, Duration::ZERO)
+        };
+        assert_eq!(prove(&mut versions, "a", vec![]), Soundness::Good);
+        let changes = versions.changes;
+        versions.owns("tank", hash("a"), lamp());
+        assert_eq!(versions.changes, changes + 1);
+        versions.owns("tank", hash("a"), lamp());
+        assert_eq!(versions.changes, changes + 1, "it is no news");
+        assert_eq!(prove(&mut versions, "a", vec![]), Soundness::Good, "a new instance of it");
+        assert_eq!(prove(&mut versions, "b", vec![]), Soundness::Doubtful);
+        assert_eq!(prove(&mut versions, "b", lamp()), Soundness::Good);
+        assert_eq!(prove(&mut versions, "b", vec![]), Soundness::Good, "it can write it");
     }
 
     #[tokio::test]

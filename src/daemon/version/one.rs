@@ -27,7 +27,7 @@ pub(in super::super) struct Version {
     pub(in super::super) end: Option<End>,
     /// It has survived its probation.
     pub(super) is_proven: bool,
-    /// The outputs that it owned when it had survived that.
+    /// The outputs that it has owned since it had survived that, in any of its instances.
     pub(super) outputs: Vec<String>,
     /// Which outputs it does not own though a good version before it did.
     doubt: Option<String>,
@@ -118,8 +118,17 @@ impl Version {
             self.bad = None;
         }
         self.doubt = lost_words(lost).filter(|_| self.ran(now) < DAY);
-        (self.outputs, self.is_proven, self.is_forgiven) = (outputs, true, false);
+        self.owns(outputs);
+        (self.is_proven, self.is_forgiven) = (true, false);
         *self != before
+    }
+
+    /// It owns these outputs as well. Whether that is news.
+    pub(super) fn owns(&mut self, mut outputs: Vec<String>) -> bool {
+        outputs.retain(|output| !self.outputs.contains(output));
+        let is_news = !outputs.is_empty();
+        self.outputs.append(&mut outputs);
+        is_news
     }
 
     pub(super) fn turns_bad(&mut self, why: String) {
