@@ -21,7 +21,7 @@ use crate::clock::{Clock, MonotonicClock};
 use crate::control::{Code, Failure, Reply, Response, Soundness, VersionView};
 use crate::image::{Direction, PointId};
 use crate::plugin::folder::{Home, MAX_PLUGINS};
-use crate::plugin::versions::Versions;
+use crate::plugin::versions::{Listing, Versions};
 use crate::plugin::world::Seat;
 use crate::plugin::{Grant, ModuleHash};
 use crate::scan::Snapshot;
@@ -29,7 +29,7 @@ use crate::supervisor::{State, Supervisor};
 
 mod choose;
 
-use choose::{Candidate, choose};
+use choose::{Candidate, choose, in_place_of};
 
 /// News of the disk that nobody has taken yet: one for each plugin that proves itself at one time.
 const MAX_NEWS: usize = MAX_PLUGINS;
@@ -63,6 +63,8 @@ pub(super) struct Store {
     pub(super) offered: u64,
     /// Plugins whose version the disk did not take, and when it is tried again.
     missed: BTreeMap<String, Duration>,
+    /// Plugins whose versions cannot be read, and why.
+    unread: BTreeMap<String, String>,
     /// Who owned which output at the last look.
     owners: Vec<Option<Seat>>,
 }
@@ -76,7 +78,7 @@ const KEEP_AGAIN: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 enum News {
     /// What lies there.
-    All(io::Result<Listed>),
+    All(io::Result<Listing>),
     /// What lies there of this plugin, which has changed.
     Of(String, Vec<ModuleHash>),
     /// The version of this plugin is not kept.
@@ -97,8 +99,18 @@ impl Store {
                 let _ = sender.send(News::All(versions.all()));
             });
         }
-        let (missed, owners) = (BTreeMap::new(), Vec::new());
-        Self { versions, listed, news, sender, turn, is_stale: true, offered: 0, missed, owners }
+        Self {
+            versions,
+            listed,
+            news,
+            sender,
+            turn,
+            is_stale: true,
+            offered: 0,
+            missed: BTreeMap::new(),
+            unread: BTreeMap::new(),
+            owners: Vec::new(),
+        }
     }
 
     /// Takes in what the threads have found.
@@ -108,8 +120,19 @@ impl Store {
                 News::Missed(name) => {
                     self.missed.insert(name, MonotonicClock.now() + KEEP_AGAIN);
                 }
-                News::All(Ok(all)) => (self.listed, self.is_stale) = (Some(all), true),
+                News::All(Ok(Listing { kept, unread })) => {
+                    for (name, why) in &unread {
+                        tracing::error!(
+                            plugin = name,
+                            why,
+                            "{name}: its kept versions cannot be read: {why}; it cannot go back to \
+                             one of them"
+                        );
+                    }
+                    (self.listed, self.unread, self.is_stale) = (Some(kept), unread, true);
+                }
                 News::Of(name, list) => {
+                    self.unread.remove(&name);
                     self.listed.get_or_insert_default().insert(name, list);
                     self.is_stale = true;
                 }
@@ -129,6 +152,12 @@ impl Store {
     /// The versions of this plugin, the newest first.
     pub(super) fn of(&self, name: &str) -> &[ModuleHash] {
         self.listed.as_ref().and_then(|listed| listed.get(name)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Why it is not known which versions of this plugin are kept, if that is so.
+    fn doubt(&self, name: &str) -> Option<String> {
+        let why = self.unread.get(name)?;
+        Some(format!("its kept versions cannot be read: {why}"))
     }
 
     /// Whether the disk did not take the version of this plugin, and it is time to try again.
@@ -257,6 +286,9 @@ impl Daemon {
     /// The versions of a plugin: those that are kept, and those of which something is known.
     pub(super) fn versions(&self, name: &str) -> Result<Vec<VersionView>, Failure> {
         let view = self.supervisor.plugin(name);
+        if let Some(why) = self.store.doubt(name) {
+            return Err(Failure::new(Code::Internal, format!("{name}: {why}")));
+        }
         let kept = self.store.of(name);
         let known = self.record.versions.of(name).iter().rev();
         let known = known.filter_map(|version| ModuleHash::from_hex(&version.hash));
@@ -307,24 +339,26 @@ impl Daemon {
         even_bad: bool,
         reply: oneshot::Sender<Reply>,
     ) {
-        let (versions, hash) = match self.wanted_version(&name, to.as_deref(), even_bad) {
+        let found = self.wanted_version(&name, to.as_deref(), even_bad);
+        let (versions, hash, others) = match found {
             Ok(found) => found,
             Err(failure) => return drop(reply.send(Err(failure))),
         };
         let (folder, home) = (self.config.plugins.dir.clone(), self.folder.watch.home());
         tokio::spawn(async move {
-            let done = put_back(versions, (folder, home), (name.clone(), hash)).await;
+            let done = put_back(versions, (folder, home), (name.clone(), hash), others).await;
             let done = done.map(|()| Response::Deployed { name, hash: format!("{hash:#}") });
             let _ = reply.send(done.map_err(|why| Failure::new(Code::Internal, why)));
         });
     }
 
+    /// The version that is meant, and what to do if it cannot be read.
     fn wanted_version(
         &self,
         name: &str,
         to: Option<&str>,
         even_bad: bool,
-    ) -> Result<(Versions, ModuleHash), Failure> {
+    ) -> Result<(Versions, ModuleHash, String), Failure> {
         let refused = |message: String| {
             Failure::new(Code::Refused, format!("{name} stays as it is: {message}"))
         };
@@ -340,26 +374,32 @@ impl Daemon {
             return Err(Failure::new(Code::Busy, message));
         }
         self.supervisor.admits_name(name).map_err(|refusal| refused(refusal.to_string()))?;
+        if let Some(why) = self.store.doubt(name) {
+            return Err(refused(why));
+        }
         let kept = self.store.of(name).iter();
         let kept: Vec<_> = kept.map(|hash| Candidate(self.version(name, *hash, true))).collect();
         let found = choose(name, &kept, to, even_bad).map_err(refused)?;
         let hash = ModuleHash::from_hex(&found.hash).expect("it was made of one");
-        Ok((versions, hash))
+        Ok((versions, hash, in_place_of(name, &kept, found)))
     }
 }
 
 /// Puts a kept version into the folder. Its disk and that of the folder may be two, of which each
-/// has its time to answer.
+/// has its time to answer. `others` says what to do if it cannot be read.
 async fn put_back(
     versions: Versions,
     (folder, home): (PathBuf, Arc<Home>),
     (name, hash): (String, ModuleHash),
+    others: String,
 ) -> Result<(), String> {
     let stays = |error| format!("{name} stays as it is: version {hash}: {error}");
     let (of, shown) = (name.clone(), folder.display().to_string());
     let module = in_time(&STATE, move || versions.read(&of, hash))
         .await
-        .map_err(|error| stays(format!("it cannot be read from where it is kept: {error}")))?;
+        .map_err(|error| {
+            stays(format!("it cannot be read from where it is kept: {error}; {others}"))
+        })?;
     match folder::put((folder, home), name.clone(), module).await {
         Ended::Done => Ok(()),
         Ended::NotDone(error) => {

@@ -21,8 +21,22 @@ const MOST_VERSIONS: usize = 5;
 /// for a thousand plugins of the usual size.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// Plugins whose versions are listed: as many as run at once, and as many that are long gone.
+/// Plugins whose versions are listed: as many as run at once, and three times as many that are long
+/// gone. Those that have the newest versions are.
 const MOST_NAMES: usize = 4 * MAX_PLUGINS;
+
+/// Entries of the folder that are looked at, whatever they are: a disk reads as many in a second or
+/// two.
+const MOST_ENTRIES: usize = 64 << 10;
+
+/// What lies on the disk.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The versions of each plugin, the newest first.
+    pub kept: BTreeMap<String, Vec<ModuleHash>>,
+    /// Plugins whose versions cannot be read, and why.
+    pub unread: BTreeMap<String, String>,
+}
 
 /// The folder of all versions.
 #[derive(Debug, Clone)]
@@ -111,26 +125,51 @@ impl Versions {
         Ok(kept(&self.0.join(name))?.iter().rev().map(|kept| kept.hash).collect())
     }
 
-    /// The versions of all plugins, the newest first.
+    /// The versions of all plugins. What is no folder of versions, or has none any more, is passed
+    /// over. What is too much to be listed is named in the log.
     ///
     /// # Errors
-    /// The folder cannot be read. What in it is no folder of versions is passed over.
-    pub fn all(&self) -> io::Result<BTreeMap<String, Vec<ModuleHash>>> {
-        let folders = match fs::read_dir(&self.0) {
+    /// The folder of all of them cannot be read.
+    pub fn all(&self) -> io::Result<Listing> {
+        let mut folders = match fs::read_dir(&self.0) {
             Ok(folders) => folders,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Listing::default()),
             Err(error) => return Err(error),
         };
-        let mut all = BTreeMap::new();
-        for folder in folders.take(MOST_NAMES) {
-            if let Ok(name) = folder?.file_name().into_string()
-                && let Ok(list) = self.list(&name)
-                && !list.is_empty()
-            {
-                all.insert(name, list);
+        let (mut found, mut unread) = (Vec::new(), BTreeMap::new());
+        for folder in folders.by_ref().take(MOST_ENTRIES) {
+            let folder = folder?;
+            let Ok(name) = folder.file_name().into_string() else { continue };
+            if check_name(&name).is_err() {
+                continue;
+            }
+            let path = folder.path();
+            match kept(&path) {
+                // To remove thousands of them would take a disk longer than people wait.
+                Ok(all) if all.is_empty() => {}
+                Ok(all) => found.push((all.last().map(|newest| newest.number), name, all)),
+                Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
+                Err(error) if unread.len() < MOST_NAMES => {
+                    unread.insert(name, format!("{}: {error}", path.display()));
+                }
+                Err(_) => {}
             }
         }
-        Ok(all)
+        found.sort_by_key(|(newest, ..)| std::cmp::Reverse(*newest));
+        let hidden = found.len().saturating_sub(MOST_NAMES);
+        let is_cut = folders.next().is_some();
+        if hidden > 0 || is_cut {
+            let folder = self.0.display();
+            tracing::error!(
+                %folder,
+                hidden,
+                "{folder} holds too much: the versions of {MOST_NAMES} plugins and {MOST_ENTRIES} \
+                 entries are looked at, and what else there is cannot be gone back to"
+            );
+        }
+        let hashes = |all: Vec<Kept>| all.iter().rev().map(|kept| kept.hash).collect();
+        let kept = found.into_iter().take(MOST_NAMES).map(|(_, name, all)| (name, hashes(all)));
+        Ok(Listing { kept: kept.collect(), unread })
     }
 
     /// The bytes of one version.
@@ -199,10 +238,14 @@ fn make_room<'k>(
 fn remove(old: &Kept, name: &str) {
     let Kept { path, plugin, hash, .. } = old;
     match fs::remove_file(path) {
-        Ok(()) if plugin != name => tracing::warn!(
-            plugin,
-            "{plugin}: version {hash} is not kept for a rollback any more: {name} needs the room"
-        ),
+        Ok(()) if plugin != name => {
+            path.parent().into_iter().for_each(remove_empty);
+            tracing::warn!(
+                plugin,
+                "{plugin}: version {hash} is not kept for a rollback any more: {name} needs the \
+                 room"
+            );
+        }
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => {
@@ -210,6 +253,12 @@ fn remove(old: &Kept, name: &str) {
             tracing::warn!(%file, %error, "the old version {file} cannot be removed: {error}");
         }
     }
+}
+
+/// Removes the folder of a plugin that has no version any more. One with anything else in it stays:
+/// the disk refuses that.
+fn remove_empty(folder: &Path) {
+    let _ = fs::remove_dir(folder);
 }
 
 /// The versions in the folder of one plugin, the oldest first. What is not named like one, or is no
@@ -264,10 +313,46 @@ mod tests {
         assert!(versions.keep("../a", b"1", |_, _| Some(0)).is_err());
         assert_eq!(versions.list("../a").unwrap(), []);
         fs::write(dir.path().join("versions/stray"), b"").unwrap();
-        let all = versions.all().unwrap();
+        let all = versions.all().unwrap().kept;
         assert_eq!(all.keys().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(all["b"], hashes(&[b"1"]));
-        assert!(Versions::new(dir.path().join("none")).all().unwrap().is_empty());
+        assert!(Versions::new(dir.path().join("none")).all().unwrap().kept.is_empty());
+    }
+
+    /// The first thousand names counted, whatever they were, and a good version was hidden by those
+    /// of plugins of before.
+    #[test]
+    fn what_has_no_version_hides_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions::new(dir.path().into());
+        let old = |n: usize| dir.path().join(format!("old{n}"));
+        (0..3 * MOST_NAMES).for_each(|n| fs::create_dir(old(n)).unwrap());
+        versions.keep("z", b"1", |_, _| Some(0)).unwrap();
+        assert_eq!(versions.all().unwrap().kept["z"], hashes(&[b"1"]));
+        // Of too many that have some, those with the newest are listed.
+        for n in 0..MOST_NAMES {
+            let folder = dir.path().join(format!("p{n}"));
+            fs::create_dir(&folder).unwrap();
+            let name = format!("{:010}-{:#}.wasm", n + 2, ModuleHash::of(b"1"));
+            fs::write(folder.join(name), b"1").unwrap();
+        }
+        let all = versions.all().unwrap().kept;
+        assert_eq!((all.len(), all.contains_key("z")), (MOST_NAMES, false));
+    }
+
+    /// It was passed over in silence, and "no version of it is kept" was said.
+    #[test]
+    fn what_cannot_be_read_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions::new(dir.path().into());
+        versions.keep("good", b"1", |_, _| Some(0)).unwrap();
+        fs::write(dir.path().join("stray"), b"").unwrap();
+        // Root may read whatever the mode says; a link to itself nobody can follow.
+        std::os::unix::fs::symlink("loop", dir.path().join("loop")).unwrap();
+        let Listing { kept, unread } = versions.all().unwrap();
+        assert_eq!(kept.keys().collect::<Vec<_>>(), ["good"]);
+        assert_eq!(unread.keys().collect::<Vec<_>>(), ["loop"]);
+        assert!(unread["loop"].contains("loop: "), "{unread:?}");
     }
 
     /// Five bad deploys in a row left nothing to go back to.
@@ -374,7 +459,7 @@ mod tests {
         assert_eq!(versions.list("large").unwrap(), hashes(&[b"x"]));
         let is_there = |name: &str, _| (name == "large").then_some(2);
         assert!(versions.keep("large", &vec![1; most], is_there).unwrap().is_some());
-        assert_eq!(versions.list("other").unwrap(), []);
+        assert!(!dir.path().join("other").exists(), "no empty folder stays");
         versions.keep("large", &vec![1; most + 1], rank).unwrap_err();
     }
 

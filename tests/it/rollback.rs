@@ -7,6 +7,7 @@ use std::process::Output;
 use std::time::{Duration, Instant};
 
 use camshaft::control::{Event, PluginState, PluginView, Soundness, VersionView};
+use camshaft::image::Value;
 use camshaft::plugin::ModuleHash;
 
 use crate::daemon::{Daemon, Keys, LIMIT, through, wait};
@@ -300,6 +301,15 @@ fn what_ran_goes_on_after_a_start_if_the_file_is_refused() {
     daemon.wait_for("tank", "refused", |view| view.reason.is_some());
     daemon.wait_running("tank", &good);
     let (_, _, plant) = daemon.stop();
+    // Nor does a life in which it does not run.
+    let daemon = Daemon::idle(plant, &["--no-plugins"]);
+    daemon.wait_for("tank", "held", |view| view.state == PluginState::Held);
+    let ran = view_of(&daemon, &good);
+    assert!(
+        !ran.runs && ran.ran_s > 0 && ran.end.as_deref() == Some("the daemon ended"),
+        "{ran:?}"
+    );
+    let (_, _, plant) = daemon.stop();
     let daemon = Daemon::on(plant);
     let view = daemon.wait_running("tank", &good);
     has(&view.reason.unwrap(), &["nonsense", "runs instead"]);
@@ -429,6 +439,61 @@ fn a_good_version_takes_the_place_of_what_ran_on_beside_a_refused_file() {
     check(&daemon);
     let (_, _, plant) = daemon.stop();
     check(&Daemon::on(plant));
+}
+
+/// Its bytes were dropped when one restart failed, and it was tried against its file for ever, which
+/// held others by then.
+#[test]
+fn what_ran_is_started_again_though_nothing_else_has_its_bytes() {
+    let daemon = Daemon::start(Keys { plugins: PROBATION, ..Keys::default() });
+    let touchy = wat(
+        "(module (import \"env\" \"wasm_read_input\" (func $read (param i32 i32 i32) (result i32)))
+           (memory (export \"memory\") 1)
+           (func $look
+             (drop (call $read (i32.const 0) (i32.const 16) (i32.const 4)))
+             (if (i32.load (i32.const 16)) (then (unreachable))))
+           (func (export \"init\") (call $look))
+           (func (export \"poll\") (call $look)))",
+    );
+    let good = run(&daemon, &touchy);
+    let junk = wat("(module (import \"env\" \"nonsense\" (func)) (func (export \"poll\")))");
+    daemon.drop_in("tank", &junk);
+    daemon.wait_for("tank", "refused", |view| view.reason.is_some());
+    fs::remove_dir_all(daemon.state().join("versions/tank")).unwrap();
+    block_on(daemon.client.set("evil.input", Value::Int(1))).unwrap();
+    daemon.wait_log("tank", &["trying", &good[..16], "again"]);
+    block_on(daemon.client.set("evil.input", Value::Int(0))).unwrap();
+    daemon.wait_running("tank", &good);
+}
+
+/// A good version wrote its output on demand, after its proof: a mute one counted as good, and stood
+/// in for the next one that was bad.
+#[test]
+fn what_loses_an_output_that_came_late_is_in_doubt() {
+    let daemon = Daemon::start(Keys { plugins: PROBATION, ..Keys::default() });
+    let on_demand = wat(
+        "(module (import \"env\" \"wasm_read_input\" (func $read (param i32 i32 i32) (result i32)))
+           (import \"env\" \"wasm_write_output\" (func $write (param i32 i32 i32) (result i32)))
+           (memory (export \"memory\") 1)
+           (func (export \"poll\")
+             (drop (call $read (i32.const 0) (i32.const 16) (i32.const 4)))
+             (if (i32.load (i32.const 16)) (then
+               (drop (call $write (i32.const 24) (i32.const 16) (i32.const 4)))))))",
+    );
+    let good = run(&daemon, &on_demand);
+    block_on(daemon.client.set("evil.input", Value::Int(9))).unwrap();
+    wait("it owns its output", LIMIT, || {
+        let points = block_on(daemon.client.points()).unwrap();
+        let mark = points.into_iter().find(|point| point.name == "evil.mark")?;
+        (mark.owner.as_deref() == Some("tank")).then_some(())
+    });
+    let mute = run(&daemon, &version(1, ""));
+    let view = view_of(&daemon, &mute);
+    assert_eq!(view.soundness, Soundness::Doubtful);
+    has(&view.reason.unwrap(), &["it does not write evil.mark"]);
+    let bad = run(&daemon, &late(2));
+    let view = daemon.wait_running("tank", &good);
+    assert_eq!(view.file_hash.as_ref(), Some(&bad));
 }
 
 #[test]

@@ -83,6 +83,17 @@ fn best<'k>(candidates: impl Iterator<Item = &'k Candidate> + Clone) -> Option<&
         .or_else(|| first(|one| !one.is_bad()))
 }
 
+/// What would work if the version that was chosen turns out to be damaged.
+pub(super) fn in_place_of(name: &str, kept: &[Candidate], chosen: &VersionView) -> String {
+    let others = kept.iter().filter(|one| !one.0.in_file && one.0.hash != chosen.hash);
+    match best(others) {
+        Some(other) => {
+            format!("`camshaft rollback {name} --to {}` takes the next one", other.short())
+        }
+        None => "`camshaft deploy FILE` brings another".into(),
+    }
+}
+
 /// What would work where nothing is chosen by itself.
 fn way_out(name: &str, kept: &[Candidate]) -> String {
     match kept.iter().find(|one| !one.0.in_file || one.0.quarantined) {
@@ -160,5 +171,19 @@ mod tests {
         check(&bad, "f", false, Err(&[unknown]));
         let twins = [kept('c', "", Good), kept('c', "", Good)];
         check(&twins, "c", false, Err(&["several versions begin with \"c\""]));
+    }
+
+    /// Each rollback chose the newest good one, which was damaged, and never named the next.
+    #[test]
+    fn the_next_one_is_named_for_what_is_damaged() {
+        use Soundness::{Bad, Doubtful, Good};
+        let check = |of: [Soundness; 3], expected: &str| {
+            let all = [kept('c', "file", of[0]), kept('b', "", of[1]), kept('a', "", of[2])];
+            let said = in_place_of("tank", &all, &all[1].0);
+            assert!(said.contains(expected), "{said}");
+        };
+        check([Good, Good, Good], "rollback tank --to aaaaaaaaaaaaaaaa` takes the next one");
+        check([Good, Good, Doubtful], "--to aaaaaaaaaaaaaaaa`");
+        check([Good, Good, Bad], "`camshaft deploy FILE`");
     }
 }
