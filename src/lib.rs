@@ -59,6 +59,7 @@
 //! |---|---|---|---|
 //! | trap, or over its budget | restarted, later and later | safe in the same cycle | untouched |
 //! | the 5th trap in 60 s | quarantined; a good version starts | safe until then | untouched |
+//! | `init` of what ran fails 5 times | likewise; tried on if none is kept | likewise | untouched |
 //! | a compiler is killed, a read fails | tried again, later and later | as they were | untouched |
 //! | a swap is refused | goes on in its old version | as they were | untouched |
 //! | trap on probation | the old version from the next cycle on | as they were | untouched |

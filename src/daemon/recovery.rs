@@ -22,7 +22,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
-use tokio::task::spawn_blocking;
 
 use super::Daemon;
 use super::answer::answer_later;
@@ -32,6 +31,10 @@ use crate::control::{By, Code, Failure, Reply, Response};
 use crate::file;
 use crate::patience::{self, PATIENCE};
 use crate::state::Folder;
+
+mod forget;
+
+use forget::forget_later;
 
 /// In the state directory.
 const FILE: &str = "starts.json";
@@ -43,10 +46,6 @@ const MAX_FILE_BYTES: u64 = 4096;
 /// How long the disk has to take the record of an orderly end, whatever else it has not taken: the
 /// process is to be gone within 5 s of its SIGTERM.
 const LAST_WRITE: Duration = Duration::from_secs(1);
-
-/// A record that the disk did not take is written again so often: it is due soon, and costs a card
-/// nothing while it is refused.
-const FORGET_AGAIN: Duration = Duration::from_secs(60);
 
 /// Drawn by the kernel at each boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -243,41 +242,6 @@ fn count(record: &mut Record, settings: &RecoverySettings) -> Option<String> {
         }
         false => format!("{cuts} power cuts without {within} of running in between"),
     })
-}
-
-/// Forgets earlier ends once the daemon has lived so long.
-fn forget_later(folder: Arc<Folder>, within: Duration) {
-    tokio::spawn(async move {
-        tokio::time::sleep(within).await;
-        forget(folder, within, FORGET_AGAIN).await;
-    });
-}
-
-/// Forgets earlier ends, as soon as the disk takes that.
-async fn forget(folder: Arc<Folder>, within: Duration, again: Duration) {
-    let mut is_told = false;
-    loop {
-        let place = Arc::clone(&folder);
-        let forgetting = spawn_blocking(move || change(&place, Record::forget_ends));
-        match forgetting.await.unwrap_or_else(|panic| (true, Err(io::Error::other(panic)))) {
-            (true, Ok(())) => {
-                tracing::info!(
-                    "the daemon has run for {}: abnormal ends and power cuts before count no more",
-                    humantime::format_duration(within)
-                );
-                return;
-            }
-            (false, Ok(())) => return,
-            (_, Err(error)) if !std::mem::replace(&mut is_told, true) => tracing::warn!(
-                %error,
-                "abnormal ends and power cuts from before count on, because the record cannot be \
-                 written: {error}; it is tried again every {}",
-                humantime::format_duration(again)
-            ),
-            (_, Err(_)) => {}
-        }
-        tokio::time::sleep(again).await;
-    }
 }
 
 /// Records an orderly end, if the disk takes it within [`LAST_WRITE`].
@@ -489,25 +453,6 @@ mod tests {
             &[("a", 9, Killed), ("a", 10, Killed), ("a", 11, Stopped), ("b", 9, Killed)];
         check(crashes, "b", 3, 0, true);
         check(crashes, "b", 0, 0, false);
-    }
-
-    /// The disk was full in the one second in which a life was long enough, and the ends before it
-    /// counted on for months.
-    #[tokio::test]
-    async fn what_the_disk_did_not_take_is_forgotten_later() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = Arc::new(Folder::open(dir.path()).unwrap());
-        change(&folder, |record| record.power_cuts = 2).1.unwrap();
-        let in_the_way = dir.path().join(format!("{FILE}.tmp"));
-        std::fs::create_dir(&in_the_way).unwrap();
-        let (within, again) = (Duration::from_secs(600), Duration::from_millis(1));
-        let mut forgetting = std::pin::pin!(forget(Arc::clone(&folder), within, again));
-        let some = tokio::time::timeout(Duration::from_millis(50), &mut forgetting);
-        assert!(some.await.is_err(), "it is tried again");
-        assert_eq!(load(&folder).power_cuts, 2);
-        std::fs::remove_dir(in_the_way).unwrap();
-        tokio::time::timeout(Duration::from_secs(60), forgetting).await.unwrap();
-        assert_eq!(load(&folder), Record::default());
     }
 
     #[test]

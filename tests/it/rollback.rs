@@ -300,6 +300,8 @@ fn what_ran_goes_on_after_a_start_if_the_file_is_refused() {
     daemon.drop_in("tank", &bad);
     daemon.wait_for("tank", "refused", |view| view.reason.is_some());
     daemon.wait_running("tank", &good);
+    let cycle = daemon.status().cycle;
+    wait("it has run for a second", LIMIT, || (daemon.status().cycle > cycle + 1100).then_some(()));
     let (_, _, plant) = daemon.stop();
     // Nor does a life in which it does not run.
     let daemon = Daemon::idle(plant, &["--no-plugins"]);

@@ -10,9 +10,9 @@ use super::{Plugin, Turn};
 use crate::plugin::ModuleHash;
 
 impl Plugin {
-    /// Modules that would do, best first: the file's, the one that ran last, and those that are kept
-    /// if either is in quarantine, or ran and cannot be made again. What is in quarantine itself
-    /// will not do.
+    /// Modules that would do, best first: the file's, the one that ran last, and if either is in
+    /// quarantine, or ran and cannot be made again, those that are kept. What is in quarantine
+    /// itself will not do.
     fn all(
         &self,
         name: &str,

@@ -1,0 +1,99 @@
+//! Goes back to a kept version when the operator says so.
+//!
+//! That is a deploy of kept bytes: the folder stays the truth about what is to run, and the swap is
+//! like any other, with state, probation and a receipt. Which version it is, is in `choose.rs`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::super::Daemon;
+use super::super::folder::{self, Ended, STATE, in_time};
+use super::choose::{Candidate, choose, in_place_of};
+use crate::control::{Code, Failure, Reply, Response};
+use crate::plugin::ModuleHash;
+use crate::plugin::folder::Home;
+use crate::plugin::versions::Versions;
+
+impl Daemon {
+    /// Puts a kept version of a plugin into the folder: the one whose hash begins with `to`, or the
+    /// newest good one that is not in the file, though it may run in its place. One that is bad
+    /// only where that is said; it is let out of quarantine when it lies there, in `audit.rs`.
+    pub(in crate::daemon) fn roll_back(
+        &mut self,
+        name: String,
+        to: Option<String>,
+        even_bad: bool,
+        reply: oneshot::Sender<Reply>,
+    ) {
+        let found = self.wanted_version(&name, to.as_deref(), even_bad);
+        let (versions, hash, others) = match found {
+            Ok(found) => found,
+            Err(failure) => return drop(reply.send(Err(failure))),
+        };
+        let (folder, home) = (self.config.plugins.dir.clone(), self.folder.watch.home());
+        tokio::spawn(async move {
+            let done = put_back(versions, (folder, home), (name.clone(), hash), others).await;
+            let done = done.map(|()| Response::Deployed { name, hash: format!("{hash:#}") });
+            let _ = reply.send(done.map_err(|why| Failure::new(Code::Internal, why)));
+        });
+    }
+
+    /// The version that is meant, and what to do if it cannot be read.
+    fn wanted_version(
+        &self,
+        name: &str,
+        to: Option<&str>,
+        even_bad: bool,
+    ) -> Result<(Versions, ModuleHash, String), Failure> {
+        let refused = |message: String| {
+            Failure::new(Code::Refused, format!("{name} stays as it is: {message}"))
+        };
+        if self.store.of(name).is_empty() {
+            self.known(name)?;
+        }
+        self.folder.takes_files()?;
+        let versions = self.store.versions.clone();
+        let versions = versions
+            .ok_or_else(|| refused("no versions are kept: there is no state folder".into()))?;
+        if self.store.listed.is_none() {
+            let message = "the disk has not said yet which versions are kept; try again";
+            return Err(Failure::new(Code::Busy, message));
+        }
+        self.supervisor.admits_name(name).map_err(|refusal| refused(refusal.to_string()))?;
+        if let Some(why) = self.store.doubt(name) {
+            return Err(refused(why));
+        }
+        let kept = self.store.of(name).iter();
+        let kept: Vec<_> = kept.map(|hash| Candidate(self.version(name, *hash, true))).collect();
+        let found = choose(name, &kept, to, even_bad).map_err(refused)?;
+        let hash = ModuleHash::from_hex(&found.hash).expect("it was made of one");
+        Ok((versions, hash, in_place_of(name, &kept, found)))
+    }
+}
+
+/// Puts a kept version into the folder. Its disk and that of the folder may be two, of which each
+/// has its time to answer. `others` says what to do if it cannot be read.
+async fn put_back(
+    versions: Versions,
+    (folder, home): (PathBuf, Arc<Home>),
+    (name, hash): (String, ModuleHash),
+    others: String,
+) -> Result<(), String> {
+    let stays = |error| format!("{name} stays as it is: version {hash}: {error}");
+    let (of, shown) = (name.clone(), folder.display().to_string());
+    let module = in_time(&STATE, move || versions.read(&of, hash)).await.map_err(|error| {
+        stays(format!("it cannot be read from where it is kept: {error}; {others}"))
+    })?;
+    match folder::put((folder, home), name.clone(), module).await {
+        Ended::Done => Ok(()),
+        Ended::NotDone(error) => {
+            Err(stays(format!("{name}.wasm cannot be written to {shown}: {error}")))
+        }
+        Ended::Unknown(error) => {
+            let file = format!("version {hash} of {name}");
+            Err(folder::unknown(&file, &format!("written to {shown}"), &error))
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Forgets the ends of earlier lives once this one was long enough: whatever ended those has been
+//! overcome.
+//!
+//! The record may be on a disk that is full or read-only at that moment, so it is tried again.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+
+use super::{Record, change};
+use crate::state::Folder;
+
+/// A record that the disk did not take is written again so often: it is due soon, and costs a card
+/// nothing while it is refused.
+const FORGET_AGAIN: Duration = Duration::from_secs(60);
+
+/// Forgets earlier ends once the daemon has lived so long.
+pub(super) fn forget_later(folder: Arc<Folder>, within: Duration) {
+    tokio::spawn(async move {
+        tokio::time::sleep(within).await;
+        forget(folder, within, FORGET_AGAIN).await;
+    });
+}
+
+/// Forgets earlier ends, as soon as the disk takes that.
+async fn forget(folder: Arc<Folder>, within: Duration, again: Duration) {
+    let mut is_told = false;
+    loop {
+        let place = Arc::clone(&folder);
+        let forgetting = spawn_blocking(move || change(&place, Record::forget_ends));
+        match forgetting.await.unwrap_or_else(|panic| (true, Err(io::Error::other(panic)))) {
+            (true, Ok(())) => {
+                tracing::info!(
+                    "the daemon has run for {}: abnormal ends and power cuts before count no more",
+                    humantime::format_duration(within)
+                );
+                return;
+            }
+            (false, Ok(())) => return,
+            (_, Err(error)) if !std::mem::replace(&mut is_told, true) => tracing::warn!(
+                %error,
+                "abnormal ends and power cuts from before count on, because the record cannot be \
+                 written: {error}; it is tried again every {}",
+                humantime::format_duration(again)
+            ),
+            (_, Err(_)) => {}
+        }
+        tokio::time::sleep(again).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{FILE, load};
+    use super::*;
+
+    /// The disk was full in the one second in which a life was long enough, and the ends before it
+    /// counted on for months.
+    #[tokio::test]
+    async fn what_the_disk_did_not_take_is_forgotten_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::open(dir.path()).unwrap());
+        change(&folder, |record| record.power_cuts = 2).1.unwrap();
+        let in_the_way = dir.path().join(format!("{FILE}.tmp"));
+        std::fs::create_dir(&in_the_way).unwrap();
+        let (within, again) = (Duration::from_secs(600), Duration::from_millis(1));
+        let mut forgetting = std::pin::pin!(forget(Arc::clone(&folder), within, again));
+        let some = tokio::time::timeout(Duration::from_millis(50), &mut forgetting);
+        assert!(some.await.is_err(), "it is tried again");
+        assert_eq!(load(&folder).power_cuts, 2);
+        std::fs::remove_dir(in_the_way).unwrap();
+        tokio::time::timeout(Duration::from_secs(60), forgetting).await.unwrap();
+        assert_eq!(load(&folder), Record::default());
+    }
+}
