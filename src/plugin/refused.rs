@@ -145,6 +145,18 @@ impl<'a> Keeper<'a> {
         }
     }
 
+    /// Why a write of a start does not count.
+    fn why_dropped(self, why: Denied, asked: VariableKind) -> String {
+        match why {
+            Denied::NotGranted => "it is not granted to it".into(),
+            Denied::OtherType(is) => {
+                format!("it has another type, {is} and not {asked}; {}", self.way_out(is, asked))
+            }
+            Denied::Quota => format!("it has made {MAX_MADE} variables"),
+            Denied::Limit => format!("there are {MAX_VARIABLES} variables already"),
+        }
+    }
+
     /// How a variable gets another type: a cold restart forgets it, but whoever writes it then
     /// first makes it anew, so the order of the steps counts.
     fn way_out(self, is: VariableKind, asked: VariableKind) -> String {
@@ -274,18 +286,10 @@ impl RefusedCall {
             Why::NoVariable => {
                 format!("there is no variable {name} yet; {call} is refused with code {code}")
             }
-            Why::Dropped(why, asked) => {
-                let why = match why {
-                    Denied::NotGranted => "it is not granted to it".into(),
-                    Denied::OtherType(is) => format!(
-                        "it has another type, {is} and not {asked}; {}",
-                        keeper.way_out(is, asked)
-                    ),
-                    Denied::Quota => format!("it has made {MAX_MADE} variables"),
-                    Denied::Limit => format!("there are {MAX_VARIABLES} variables already"),
-                };
-                format!("what its start wrote to the variable {name} does not count: {why}")
-            }
+            Why::Dropped(why, asked) => format!(
+                "what its start wrote to the variable {name} does not count: {}",
+                keeper.why_dropped(why, asked)
+            ),
             Why::Phase(phase) => format!("{call} is refused with code {code} in {phase}"),
             Why::OutOfImage => format!(
                 "{call} is refused with code {code}: its address and length are outside of the \

@@ -165,8 +165,8 @@ pub(in crate::daemon) fn writers<'r>(
     names.filter(|name| supervisor.plugin(name).is_some_and(|view| is_to_run(&view)))
 }
 
-/// Whether the plugin runs, or will do so by itself: one that waits after a trap is out for a moment
-/// only.
+/// Whether the plugin runs, or will do so by itself: one that waits after a trap is out for a
+/// moment only.
 fn is_to_run(view: &View<'_>) -> bool {
     match view.state {
         State::Preparing | State::Starting | State::Running | State::Backoff { .. } => {

@@ -133,6 +133,9 @@ fn a_mistake_is_shown_as_long_as_it_is_made() {
         let view = daemon.plugin("slips").unwrap();
         assert_eq!(told(&view), (vec![image, number], true));
     }
-    let lines = daemon.log().into_iter().filter(|line| line.message.contains(number));
-    assert_eq!(lines.count(), 2, "once for each version");
+    let lines = || daemon.log().iter().filter(|line| line.message.contains(number)).count();
+    wait("it is told once for each version", LIMIT, || (lines() >= 2).then_some(()));
+    let polls = daemon.plugin("slips").unwrap().polls;
+    daemon.wait_for("slips", "polled on", |view| view.polls > polls + 200);
+    assert_eq!(lines(), 2, "and no more");
 }
