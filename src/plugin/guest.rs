@@ -171,6 +171,11 @@ impl Guest {
         false
     }
 
+    /// Whether this instance has claimed that output.
+    pub(super) fn has_claimed(&self, id: PointId) -> bool {
+        self.rights.claimed.get(id.index()).is_some_and(|claimed| *claimed)
+    }
+
     /// The outputs that this instance has claimed.
     pub(super) fn claimed(&self) -> Vec<PointId> {
         let claimed = self.rights.claimed.iter().zip(0u16..).filter(|(claimed, _)| **claimed);

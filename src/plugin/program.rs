@@ -173,10 +173,7 @@ impl Program {
                         "start section, _initialize and init must return within \
                              plugins.init_budget"
                     }
-                    false => {
-                        "start section, _initialize and init must return; `camshaft replay` \
-                              of its crash report shows how it came to that"
-                    }
+                    false => "start section, _initialize and init must return without a trap",
                 };
                 Err(Refusal::new(format!("its start trapped: {trap}"), remedy))
             }
@@ -286,6 +283,11 @@ impl Program {
     /// What is left of it, if it failed.
     pub fn remains(self) -> Option<Remains> {
         self.instance.remains()
+    }
+
+    /// Whether this instance has claimed that output.
+    pub fn has_claimed(&mut self, id: PointId) -> bool {
+        self.instance.guest().has_claimed(id)
     }
 
     /// The outputs that this instance has claimed.

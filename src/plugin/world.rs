@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::image::{Direction, Inputs, Points, Quality};
+use crate::image::{Direction, Inputs, PointId, Points, Quality};
 use crate::variable::Variables;
 
 use super::Grant;
@@ -187,7 +187,7 @@ pub struct World {
     pub driven: Vec<u8>,
     /// What stands over the values of devices and programs.
     pub overlay: Overlay,
-    /// Who owns each output, by [`PointId`](crate::image::PointId).
+    /// Who owns each output, by [`PointId`].
     pub owners: Vec<Option<Seat>>,
     /// All variables.
     pub variables: Variables,
@@ -248,10 +248,16 @@ impl World {
 
     /// The same for those outputs of `seat` that `grant` does not name.
     pub fn give_up(&mut self, seat: Seat, grant: &Grant) {
-        let Grant::Only(kept) = grant else { return };
+        if let Grant::Only(kept) = grant {
+            self.give_up_unless(seat, |id| kept.contains(&id));
+        }
+    }
+
+    /// The same for those outputs of `seat` that it does not keep.
+    pub fn give_up_unless(&mut self, seat: Seat, mut keeps: impl FnMut(PointId) -> bool) {
         for (id, point) in self.points.iter() {
             let owner = &mut self.owners[id.index()];
-            if *owner == Some(seat) && !kept.contains(&id) {
+            if *owner == Some(seat) && !keeps(id) {
                 *owner = None;
                 // What the device was given last counts, whatever the program wrote under a force
                 // or while its outputs were safe.

@@ -15,7 +15,7 @@ use super::position::Doing;
 use super::{ProgramFact, Return, Scan};
 use crate::plugin::program::{Prepared, Program, Takeover, maker};
 use crate::plugin::world::{MAX_PROGRAMS, World};
-use crate::plugin::{Grant, RollbackState, Settings, Trap};
+use crate::plugin::{RollbackState, Settings, Trap};
 use crate::variable::{Variable, Written};
 
 /// A program on its seat.
@@ -287,9 +287,10 @@ impl Scan {
 
     /// Makes those outputs of a seat safe that its present program has never claimed.
     fn keep_claimed(&mut self, index: usize) {
-        let program = &mut self.programs[index].program;
-        let (seat, claimed) = (program.seat, program.claimed());
-        self.world().give_up(seat, &Grant::Only(claimed));
+        let Self { programs, world, .. } = self;
+        let world = world.as_mut().expect("the world is here between polls");
+        let program = &mut programs[index].program;
+        world.give_up_unless(program.seat, |id| program.has_claimed(id));
     }
 
     /// Takes a program out and makes its outputs safe.
