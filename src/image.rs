@@ -159,14 +159,14 @@ impl PointId {
 ///
 /// A point keeps its id as long as the daemon runs and the configuration names it: programs may
 /// have asked for it once and for all. The id of one that is gone is kept for a point of the same
-/// name and given to no other, so ids can have gaps.
+/// name, direction and type, and given to no other, so ids can have gaps.
 #[derive(Debug, Default)]
 pub struct Points {
     /// By id; `None` where there is no such point any more.
     all: Vec<Option<Point>>,
     by_name: HashMap<String, PointId>,
-    /// The ids of points that were there once.
-    gone: HashMap<String, PointId>,
+    /// Points that were there once, by name.
+    gone: HashMap<String, (PointId, Direction, Kind)>,
     devices: Vec<String>,
     input_bytes: usize,
     output_bytes: usize,
@@ -233,12 +233,14 @@ impl Points {
         points
     }
 
-    /// The same points, which remember the ids of those that were there `before` and are gone.
+    /// The same points, which remember those that were there `before` and are gone.
     #[must_use]
     pub fn after(mut self, before: &Self) -> Self {
-        let gone = before.gone.iter().chain(&before.by_name);
+        let left =
+            before.iter().map(|(id, point)| (&point.name, (id, point.direction, point.kind)));
+        let gone = before.gone.iter().map(|(name, gone)| (name, *gone)).chain(left);
         let gone = gone.filter(|(name, _)| !self.by_name.contains_key(*name));
-        self.gone = gone.map(|(name, id)| (name.clone(), *id)).collect();
+        self.gone = gone.map(|(name, gone)| (name.clone(), gone)).collect();
         self
     }
 
@@ -268,9 +270,11 @@ impl Points {
         self.all.get(id.index())?.as_ref()
     }
 
-    /// The id that the point with this name has, or had when it was there.
-    pub fn id_of(&self, name: &str) -> Option<PointId> {
-        self.by_name.get(name).or_else(|| self.gone.get(name)).copied()
+    /// The id that the point with this name had when it was there, if it was of that direction and
+    /// type: another one is not what programs know.
+    pub fn id_before(&self, name: &str, is: (Direction, Kind)) -> Option<PointId> {
+        let (id, direction, kind) = *self.gone.get(name)?;
+        ((direction, kind) == is).then_some(id)
     }
 
     /// The id of the point with this name.

@@ -48,7 +48,10 @@ pub(super) fn names<'f>(
         let Some(name) = &point.name else { continue };
         is_name(name, report);
         if once(name, &mut lines, "point", report) {
-            let id = match before.id_of(&name.value) {
+            let direction = point.direction.as_ref().map(|said| said.value);
+            let is = direction.zip(point.kind.as_ref().map(|said| said.value));
+            let known = || before.id_before(&name.value, is?);
+            let id = match before.find(&name.value).or_else(known) {
                 Some(id) => id,
                 None if next == MAX_POINTS => {
                     let found =
@@ -63,7 +66,6 @@ pub(super) fn names<'f>(
                     PointId((next - 1) as u16)
                 }
             };
-            let direction = point.direction.as_ref().map(|said| said.value);
             names.insert(&name.value, Named { id, direction });
         }
     }

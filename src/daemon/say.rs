@@ -18,7 +18,7 @@ use super::stop::outputs_that_are;
 use super::view::is_polled;
 use crate::control::SwapView;
 use crate::driver::{Delivery, Fault};
-use crate::image::{Point, PointId, Safe};
+use crate::image::{Direction, Point, PointId, Safe};
 use crate::plugin::Refusal;
 use crate::plugin::refused::{Keeper, MAX_ENTRIES, RefusedCall, Why};
 use crate::plugin::world::{Level, Line, Message};
@@ -156,6 +156,12 @@ impl Daemon {
         }
         told.owners.resize(news.owners.len(), None);
         told.lost.resize(news.owners.len(), false);
+        // One that is gone may come back, and has had no owner then.
+        for (id, owner) in (0..).map(PointId).zip(&mut told.owners) {
+            if news.points.get(id).is_none_or(|point| point.direction == Direction::In) {
+                (*owner, told.lost[id.index()]) = (None, false);
+            }
+        }
         let mut lines = 0;
         for (id, point) in news.points.iter() {
             let (seat, last) = (news.owners[id.index()], &mut told.owners[id.index()]);

@@ -47,6 +47,10 @@ fn points_keep_their_numbers_and_none_is_given_twice() {
     assert_eq!(numbers(&fifth), [(0, "a", 0), (1, "b", 1), (3, "d", 2)]);
     let (sixth, ..) = adopt(&fifth, &plant(&[A, B, C]));
     assert_eq!(numbers(&sixth), [(0, "a", 0), (1, "b", 1), (2, "c", 2)]);
+    // One of another type is not what programs know.
+    const WIDE: &str = "name = 'd', direction = 'in', type = 'u16', address = 4";
+    let (seventh, ..) = adopt(&sixth, &plant(&[A, WIDE]));
+    assert_eq!(numbers(&seventh), [(0, "a", 0), (4, "d", 4)]);
 }
 
 #[test]
