@@ -41,7 +41,8 @@ pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
     let same = |view: &PluginView| [&view.hash, &view.file_hash] == [&Some(hash.clone()); 2];
     if let Some(view) = before.as_ref().filter(|view| runs(view) && same(view)) {
         let version = show::short(&hash);
-        screen.print(&format!("{name}: version {version} runs already{}\n", on_probation(view)))?;
+        let (probation, lacks) = (on_probation(view), lacks(view));
+        screen.print(&format!("{name}: version {version} runs already{probation}\n{lacks}"))?;
         return wait.for_proof(view, screen).await;
     }
     wait.for_fate(screen).await
