@@ -207,6 +207,7 @@ impl Daemon {
         let stood = self.stall.stillness.still;
         tracing::error!("the scan has stood for {stood:?}, {doing}; {outputs}; the process ends");
         self.close_audit();
+        self.end_forces();
         // Dropping the journal writes what it has, within its own limit.
         let gone = Record::new(Journal::in_memory("the process ends"), None);
         drop(std::mem::replace(&mut self.record, gone));

@@ -70,13 +70,19 @@ impl Draft {
         name.unwrap_or(self.ordered.order.name())
     }
 
+    /// Whether it is about the same point, variable, device or plugin as another order. A plugin
+    /// may have the name of a point.
+    pub(super) fn is_about_what(&self, other: &Self) -> bool {
+        self.plugin == other.plugin && self.subject() == other.subject()
+    }
+
     /// Whether it is about the same thing as another order: the end of all forces is about each of
     /// them.
     pub(super) fn meets(&self, other: &Self) -> bool {
         let is_force =
             |draft: &Self| matches!(draft.ordered.order, OrderKind::Force | OrderKind::Unforce);
         let is_all = |draft: &Self| is_force(draft) && draft.ordered.target.is_none();
-        self.subject() == other.subject()
+        self.is_about_what(other)
             || is_force(self) && is_force(other) && (is_all(self) || is_all(other))
     }
 

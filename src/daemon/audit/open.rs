@@ -62,7 +62,7 @@ impl Open {
     /// Tells later orders about the same thing that this one was carried out.
     pub(super) fn carried_out(&mut self, draft: &Draft) {
         let later = self.orders.iter_mut().map(|one| &mut one.draft);
-        later.filter(|one| one.subject() == draft.subject()).for_each(|one| one.follows(draft));
+        later.filter(|one| one.is_about_what(draft)).for_each(|one| one.follows(draft));
     }
 
     /// All of them, at the end of the daemon.
@@ -104,6 +104,16 @@ mod tests {
             all.push(format!("{} -> {}", text(&draft.ordered.old), text(&draft.ordered.new)));
         }
         all
+    }
+
+    /// A force waited for the compile worker, and the history had a hash as the value before.
+    #[test]
+    fn a_plugin_with_the_name_of_a_point_is_another_thing() {
+        let mut open = Open::default();
+        open.add(Draft::of(OrderKind::Deploy, &None).plugin("x", None));
+        let one = open.add(set("x", "1", "2"));
+        open.settle(one, outcome());
+        assert_eq!(recorded(&mut open), ["1 -> 2"]);
     }
 
     /// Both have their answer in the same cycle, and these may come in any order.
