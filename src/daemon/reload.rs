@@ -286,7 +286,7 @@ impl Daemon {
         (refit.ticket, refit.period) = (ticket, self.config.scan.period);
         refit.stall = self.config.scan.stall;
         let ordered = self.reins.orders.push(Order::Refit(Box::new(refit)));
-        debug_assert!(ordered.is_ok(), "`reload` has looked for room");
+        debug_assert!(ordered.is_ok(), "`pursue_reload` has looked for room");
         let changes = changes.iter().map(view).collect();
         self.reload.flight = Some(Flight { ticket, reply, changes });
     }
@@ -294,7 +294,10 @@ impl Daemon {
     /// Goes on with a reload whose file was read, begins one that had to wait, repeats what is
     /// wrong with the file, and frees points that nobody looks at any more.
     pub(super) fn pursue_reload(&mut self) {
-        if let Some(reading) = self.reload.reading.take() {
+        // What it orders of the scan needs room in the queue.
+        if !self.reins.orders.is_full()
+            && let Some(reading) = self.reload.reading.take()
+        {
             match reading.end() {
                 Ok((cause, read)) => self.have_read(cause, read),
                 Err(reading) => self.reload.reading = Some(reading),
