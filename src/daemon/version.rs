@@ -32,6 +32,7 @@ mod disk;
 mod one;
 
 use disk::{FILE, read};
+use one::End;
 pub(super) use one::Version;
 
 /// How a version is bad that has trapped; how it trapped comes after this.
@@ -96,7 +97,10 @@ impl Versions {
         let Sum { plugins, leaving, ran, .. } = &mut all.sum;
         for (name, versions) in plugins {
             let last = versions.iter().rfind(|version| !version.first.is_empty());
-            let last = last.filter(|last| last.end.is_none() || last.quarantine.is_some());
+            // One that has trapped waited for its next turn, unless something came after that.
+            let waits = |end: &End| end.why.starts_with(TRAPPED);
+            let last = last
+                .filter(|last| last.end.as_ref().is_none_or(waits) || last.quarantine.is_some());
             ran.extend(last.map(|last| (name.clone(), last.hash.clone())));
             for version in versions.iter_mut().filter(|version| version.end.is_none()) {
                 version.end("", None, || "the daemon ended".into());
@@ -689,7 +693,7 @@ mod tests {
         assert_eq!((a.ran, b.ran), (second, 8 * second));
         assert_eq!((a.soundness(), b.soundness()), (Soundness::Unproven, Soundness::Bad));
         assert_eq!(b.outputs, ["lamp"]);
-        assert_eq!(loaded.ran("tank"), None, "it had trapped");
+        assert_eq!(loaded.ran("tank"), Some(hash("b")), "it waited for its next turn");
         // A file that is no good is no reason not to start; the receipts are all there is then.
         for bad in ["", "[]", "{\"seq\":1}"] {
             std::fs::write(dir.path().join(FILE), bad).unwrap();
