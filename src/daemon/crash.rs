@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::Daemon;
 use crate::config::Config;
 use crate::crash::{About, Report, Shelf};
+use crate::patience::{PATIENCE, Places, wait_in};
 use crate::plugin::folder::reread;
 use crate::plugin::program::Program;
 use crate::plugin::record::Remains;
@@ -29,6 +30,9 @@ const PAUSE: Duration = Duration::from_secs(600);
 /// Reports under way. Each holds a program and a copy of its memory, up to 50 MB; when a plant
 /// falls down as a whole, the first few tell why.
 const MAX_UNDER_WAY: usize = 4;
+
+/// Modules that are read for reports. Each that has no answer is left behind with its thread.
+static READING: LazyLock<Places> = LazyLock::new(|| Places::new(MAX_UNDER_WAY));
 
 /// Traps that are remembered for [`PAUSE`]. When there are more, nothing further is reported for a
 /// while: a machine with so many different traps needs no more reports.
@@ -159,7 +163,14 @@ impl Daemon {
         if !self.config.crash.record {
             return;
         }
-        let Ok(permit) = Arc::clone(&self.crashes.under_way).try_acquire_owned() else { return };
+        let Ok(permit) = Arc::clone(&self.crashes.under_way).try_acquire_owned() else {
+            let name = &about.plugin;
+            tracing::info!(
+                plugin = &**name,
+                "{name}: no crash report: {MAX_UNDER_WAY} others are being written"
+            );
+            return;
+        };
         if !self.crashes.is_news(kind, Instant::now()) {
             return;
         }
@@ -174,8 +185,9 @@ impl Daemon {
             let Some(remains) = remains() else { return };
             // Another version may lie there by now: the report compares the hash. A report
             // without its module is better than one that waits for a folder.
-            let most = about.limits.module_bytes;
-            let module = is_there.then(|| reread(&about.path, most).ok()).flatten();
+            let (path, most) = (about.path.clone(), about.limits.module_bytes);
+            let read = || wait_in(&READING, PATIENCE, move || reread(&path, most)).ok();
+            let module = if is_there { read() } else { None };
             let report = Report::new(about, remains, &points, module);
             match shelf.put(&report) {
                 Ok(path) => {
