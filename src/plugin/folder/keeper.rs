@@ -6,6 +6,7 @@
 //!
 //! What a file's samples mean is decided in `settle.rs`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -66,6 +67,8 @@ pub(super) struct Keeper<R> {
     links: Links,
     /// Why the folder is lost, as it was reported.
     lost: Option<Loss>,
+    /// Plugins whose files the operator has taken away since the folder could be listed last.
+    forgotten: BTreeSet<String>,
     /// What was reported last of files that are not looked at, and when.
     overlooked: (Overlooked, Duration),
     report: R,
@@ -89,6 +92,7 @@ impl<R: FnMut(Change)> Keeper<R> {
             hints: Hints::Untried,
             links: Links::new(),
             lost: None,
+            forgotten: BTreeSet::new(),
             overlooked: (Overlooked::default(), Duration::ZERO),
             report,
         }
@@ -119,6 +123,7 @@ impl<R: FnMut(Change)> Keeper<R> {
     }
 
     fn look(&mut self, mail: &Mail) {
+        self.forgotten.extend(mail.forgotten.iter().cloned());
         let wait = Arc::clone(&self.wait);
         let (identity, mut listing) = match wait.step(|| self.list()) {
             Ok(found) => found,
@@ -128,9 +133,9 @@ impl<R: FnMut(Change)> Keeper<R> {
                 return self.lose(Loss::Unreadable(error.to_string()));
             }
         };
-        self.links.follow(&mut listing);
-        for name in &mail.forgotten {
-            let gone = self.table.forget(name, &listing.entries);
+        wait.step(|| self.links.follow(&mut listing));
+        for name in std::mem::take(&mut self.forgotten) {
+            let gone = self.table.forget(&name, &listing.entries);
             gone.into_iter().for_each(|change| (self.report)(change));
         }
         let is_other = self.home.get().is_some_and(|home| home != identity);
@@ -151,7 +156,7 @@ impl<R: FnMut(Change)> Keeper<R> {
                 Order::Tell(change) => Some(change),
                 Order::Read { name, path, sample } => {
                     let outcome = match self.links.has(&path) {
-                        true => self.links.read(&path, &sample),
+                        true => wait.step(|| self.links.read(&path, &sample)),
                         false => wait.step(|| disk::read(&path, &sample, &wait)),
                     };
                     self.table.read(MonotonicClock.now(), &name, outcome)
