@@ -89,6 +89,7 @@ fn plugin_folder(view: &StatusView, paint: Paint) -> String {
     if let Some(files) = &view.folder_overlooked {
         line(Style::Warn, &format!("the folder holds {files}"));
     }
+    view.folder_ignored.iter().for_each(|file| line(Style::Warn, file));
     for name in &view.plugins_missing {
         let declared = "declared in the configuration, no file";
         line(Style::Warn, &format!("{name}: {declared} {name}.wasm in the folder"));

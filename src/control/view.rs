@@ -43,6 +43,9 @@ pub struct StatusView {
     /// are.
     #[serde(default)]
     pub folder_overlooked: Option<String>,
+    /// Files that are ignored for their names, such as `X.WASM`: each with the reason.
+    #[serde(default)]
+    pub folder_ignored: Vec<String>,
     /// Plugins that have an entry `[[plugin]]` in the configuration and no file in the folder, by
     /// name; empty also while it is not known what the folder holds.
     #[serde(default)]

@@ -7,6 +7,7 @@
 
 mod call;
 
+use std::collections::BTreeMap;
 use std::io;
 
 use tokio::sync::oneshot;
@@ -29,16 +30,29 @@ pub(super) struct PluginFolder {
     /// That it does not answer, or too late.
     late: Option<Loss>,
     overlooked: Overlooked,
+    /// Files whose names make them no plugin, and why not.
+    ignored: BTreeMap<String, String>,
 }
 
 impl PluginFolder {
     pub(super) fn new(watch: Watch) -> Self {
-        Self { watch, lost: None, late: None, overlooked: Overlooked::default() }
+        Self {
+            watch,
+            lost: None,
+            late: None,
+            overlooked: Overlooked::default(),
+            ignored: BTreeMap::new(),
+        }
     }
 
     /// Why it is lost, if it is.
     pub(super) fn loss(&self) -> Option<&Loss> {
         self.late.as_ref().or(self.lost.as_ref())
+    }
+
+    /// Files that are ignored for their names, each with the reason.
+    pub(super) fn ignored(&self) -> Vec<String> {
+        self.ignored.iter().map(|(name, why)| format!("{name} is ignored: {why}")).collect()
     }
 
     /// Which files in it are not looked at.
@@ -91,6 +105,7 @@ impl Daemon {
     pub(super) fn folder_changed(&mut self, change: Change) {
         match without_strangers(change) {
             Change::Present { name, hash, bytes, detected, path } => {
+                self.folder.ignored.remove(&name);
                 self.meet(&name);
                 if let Err(refusal) = self.supervisor.folder(&name, Some(hash)) {
                     refused(&name, &path.display(), &refusal);
@@ -109,13 +124,18 @@ impl Daemon {
                 self.folder.watch.refused(&name);
                 self.record.refused(&name, None, &refusal);
                 self.meet(&name);
-                // A file whose name is no name cannot become a plugin; it was named above.
-                let _ = match is_rival {
-                    false => self.supervisor.folder_refused(&name, refusal),
-                    true => self.supervisor.folder_rival(&name, refusal),
+                let taken = match is_rival {
+                    false => self.supervisor.folder_refused(&name, refusal.clone()),
+                    true => self.supervisor.folder_rival(&name, refusal.clone()),
+                };
+                // A file whose name is no name cannot become a plugin.
+                match taken {
+                    Ok(()) => self.folder.ignored.remove(&name),
+                    Err(_) => self.folder.ignored.insert(name, refusal.reason),
                 };
             }
             Change::Gone { name } => {
+                self.folder.ignored.remove(&name);
                 // A name that is not known cannot go either.
                 let _ = self.supervisor.folder(&name, None);
                 self.record.removed(&name);

@@ -45,6 +45,7 @@ impl Daemon {
             folder_ok: self.folder.loss().is_none(),
             folder_trouble: self.folder.loss().map(ToString::to_string),
             folder_overlooked: self.folder.overlooked(),
+            folder_ignored: self.folder.ignored(),
             plugins_missing: self.missing_plugins(),
             cache: self
                 .loader

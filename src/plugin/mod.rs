@@ -321,7 +321,9 @@ impl Trap {
     /// The same with what would help, where a limit of the configuration has ended it.
     pub fn explained(&self) -> String {
         let key = match &*self.kind {
-            kind if kind.starts_with("budget of ") => "poll_budget of its [[plugin]]",
+            kind if kind.starts_with("budget of ") => {
+                "plugins.poll_budget, or that of its [[plugin]],"
+            }
             "stack overflow" => "plugins.stack",
             _ => return self.to_string(),
         };

@@ -287,6 +287,7 @@ fn status(plugins: &[PluginView]) -> StatusView {
         folder_ok: true,
         folder_trouble: None,
         folder_overlooked: None,
+        folder_ignored: Vec::new(),
         plugins_missing: Vec::new(),
         cache: Some("/var/cache/camshaft".into()),
         state: Some("/var/lib/camshaft".into()),

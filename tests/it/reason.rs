@@ -134,7 +134,7 @@ fn a_trap_by_a_limit_names_its_key() {
     let deep = r#"(module (func $f (call $f) (call $f)) (func (export "poll") (call $f)))"#;
     daemon.drop_in("deep", &wat(deep));
     for (name, words) in [
-        ("endless", "; poll_budget of its [[plugin]] is the limit"),
+        ("endless", "; plugins.poll_budget, or that of its [[plugin]], is the limit"),
         ("deep", "; plugins.stack is the limit"),
     ] {
         let view =
@@ -228,4 +228,16 @@ fn a_force_is_told_with_the_time_that_was_ordered() {
     let output = daemon.camshaft(&["unforce", "--all"]);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "no point is forced any more\n");
     daemon.wait_log("", &["evil.input is not forced any more (was 3)"]);
+}
+
+#[test]
+fn a_file_that_is_ignored_for_its_name_stands_in_the_status() {
+    let daemon = Daemon::start(Keys::default());
+    let file = daemon.plugins().join("HEAT.WASM");
+    fs::write(&file, wat(r#"(module (func (export "poll")))"#)).unwrap();
+    let status = || String::from_utf8(daemon.camshaft(&["status"]).stdout).unwrap();
+    let words = "\"HEAT.WASM\" is ignored: its name ends in .wasm, but not in small letters";
+    wait(words, LIMIT, || status().contains(words).then_some(()));
+    fs::remove_file(&file).unwrap();
+    wait("it is gone", LIMIT, || (!status().contains(words)).then_some(()));
 }

@@ -93,8 +93,7 @@ fn a_trap_anywhere_before_the_first_poll_is_a_refusal() {
         assert_eq!(said.len(), count, "what it said before is not lost: {said:?}");
         let refusal = result.unwrap_err();
         assert!(refusal.starts_with("its start trapped: unreachable in "), "{refusal}");
-        let remedy = "start section, _initialize and init must return; `camshaft replay` of its \
-                      crash report shows how it came to that";
+        let remedy = "start section, _initialize and init must return without a trap";
         assert!(refusal.ends_with(&format!(", cycle 0; {remedy}")), "{refusal}");
     }
 }
