@@ -34,7 +34,7 @@ use crate::state::Folder;
 
 mod forget;
 
-use forget::forget_later;
+use forget::{FORGET_AGAIN, end_recovery, forget_later};
 
 /// In the state directory.
 const FILE: &str = "starts.json";
@@ -116,6 +116,12 @@ impl Record {
     fn abnormal_ends(&self) -> u32 {
         let here = u32::try_from(self.ends.len()).unwrap_or(u32::MAX);
         self.earlier_ends.saturating_add(here)
+    }
+
+    /// The operator has ended recovery.
+    fn end_recovery(&mut self) {
+        self.recovery = false;
+        self.forget_ends();
     }
 
     /// A life was long enough: whatever ended those before it has been overcome. Says whether there
@@ -359,14 +365,12 @@ impl Daemon {
         );
         answer_later(reply, so_far, move || {
             let Some(folder) = folder else { return Ok(Response::Done) };
-            let forget = |record: &mut Record| {
-                record.recovery = false;
-                record.forget_ends();
-            };
-            change(&folder, forget).1.map_err(|error| {
+            change(&folder, Record::end_recovery).1.map_err(|error| {
+                let again = humantime::format_duration(FORGET_AGAIN);
+                tokio::spawn(end_recovery(folder, FORGET_AGAIN));
                 let message = format!(
-                    "plugins start, but this cannot be recorded, and the next start may be one \
-                     for recovery again: {error}"
+                    "plugins start, but this cannot be recorded yet, and until then the next start \
+                     may be one for recovery again: {error}; it is tried again every {again}"
                 );
                 Failure::new(Code::Internal, message)
             })?;

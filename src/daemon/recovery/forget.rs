@@ -14,7 +14,7 @@ use crate::state::Folder;
 
 /// A record that the disk did not take is written again so often: it is due soon, and costs a card
 /// nothing while it is refused.
-const FORGET_AGAIN: Duration = Duration::from_secs(60);
+pub(super) const FORGET_AGAIN: Duration = Duration::from_secs(60);
 
 /// Forgets earlier ends once the daemon has lived so long.
 pub(super) fn forget_later(folder: Arc<Folder>, within: Duration) {
@@ -22,6 +22,20 @@ pub(super) fn forget_later(folder: Arc<Folder>, within: Duration) {
         tokio::time::sleep(within).await;
         forget(folder, within, FORGET_AGAIN).await;
     });
+}
+
+/// Records that recovery was ended, as soon as the disk takes that: the next start would be one for
+/// recovery otherwise, months later.
+pub(super) async fn end_recovery(folder: Arc<Folder>, again: Duration) {
+    loop {
+        tokio::time::sleep(again).await;
+        let place = Arc::clone(&folder);
+        let ending = spawn_blocking(move || change(&place, Record::end_recovery).1);
+        if let Ok(Ok(())) = ending.await {
+            tracing::info!("the end of recovery is recorded now");
+            return;
+        }
+    }
 }
 
 /// Forgets earlier ends, as soon as the disk takes that.
@@ -55,6 +69,24 @@ async fn forget(folder: Arc<Folder>, within: Duration, again: Duration) {
 mod tests {
     use super::super::{FILE, load};
     use super::*;
+
+    /// `camshaft recover` with a full disk, and the next start months later was one for recovery.
+    #[tokio::test]
+    async fn the_end_of_recovery_that_the_disk_did_not_take_is_recorded_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::open(dir.path()).unwrap());
+        change(&folder, |record| record.recovery = true).1.unwrap();
+        let in_the_way = dir.path().join(format!("{FILE}.tmp"));
+        std::fs::create_dir(&in_the_way).unwrap();
+        let mut ending =
+            std::pin::pin!(end_recovery(Arc::clone(&folder), Duration::from_millis(1)));
+        let some = tokio::time::timeout(Duration::from_millis(50), &mut ending);
+        assert!(some.await.is_err(), "it is tried again");
+        assert!(load(&folder).recovery);
+        std::fs::remove_dir(in_the_way).unwrap();
+        tokio::time::timeout(Duration::from_secs(60), ending).await.unwrap();
+        assert_eq!(load(&folder), Record::default());
+    }
 
     /// The disk was full in the one second in which a life was long enough, and the ends before it
     /// counted on for months.
