@@ -59,6 +59,10 @@ pub(super) struct Store {
     missed: BTreeMap<String, Duration>,
     /// Plugins whose versions cannot be read, and why.
     unread: BTreeMap<String, String>,
+    /// Why nothing can be listed at all.
+    unlisted: Option<String>,
+    /// When the disk is looked at again, because it did not say all.
+    list_at: Option<Duration>,
     /// Who owned which output at the last look.
     owners: Vec<Option<Seat>>,
 }
@@ -68,6 +72,10 @@ pub(super) struct Store {
 /// a line an hour fills no log.
 const KEEP_AGAIN: Duration = Duration::from_secs(3600);
 
+/// Versions that could not be listed are looked for again so often: somebody may have mended the
+/// folder, and until then a plugin may be without a fall-back.
+const LIST_AGAIN: Duration = Duration::from_secs(60);
+
 /// What a thread has found on the disk.
 #[derive(Debug)]
 enum News {
@@ -75,6 +83,8 @@ enum News {
     All(io::Result<Listing>),
     /// What lies there of this plugin, which has changed.
     Of(String, Vec<ModuleHash>),
+    /// What lies there of this plugin, which has changed, cannot be read.
+    Unread(String, String),
     /// The version of this plugin is not kept.
     Missed(String),
 }
@@ -84,26 +94,39 @@ impl Store {
     pub(super) fn new(versions: Option<Versions>) -> Self {
         let (sender, news) = sync_channel(MAX_NEWS);
         let listed = versions.is_none().then(Listed::new);
-        let turn = Arc::<Mutex<()>>::default();
-        if let Some(versions) = versions.clone() {
-            let (sender, turn) = (sender.clone(), Arc::clone(&turn));
-            tokio::task::spawn_blocking(move || {
-                let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-                // Nobody is there any more only when the daemon stops.
-                let _ = sender.send(News::All(versions.all()));
-            });
-        }
-        Self {
+        let store = Self {
             versions,
             listed,
             news,
             sender,
-            turn,
+            turn: Arc::default(),
             is_stale: true,
             offered: 0,
             missed: BTreeMap::new(),
             unread: BTreeMap::new(),
+            unlisted: None,
+            list_at: None,
             owners: Vec::new(),
+        };
+        store.list();
+        store
+    }
+
+    /// Lists what lies on the disk, in the background.
+    fn list(&self) {
+        let Some(versions) = self.versions.clone() else { return };
+        let (sender, turn) = (self.sender.clone(), Arc::clone(&self.turn));
+        tokio::task::spawn_blocking(move || {
+            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nobody is there any more only when the daemon stops.
+            let _ = sender.send(News::All(versions.all()));
+        });
+    }
+
+    /// Lists again what could not be listed, if it is time for that.
+    fn list_again(&mut self, now: Duration) {
+        if self.list_at.take_if(|at| now >= *at).is_some() {
+            self.list();
         }
     }
 
@@ -115,7 +138,9 @@ impl Store {
                     self.missed.insert(name, MonotonicClock.now() + KEEP_AGAIN);
                 }
                 News::All(Ok(Listing { kept, unread })) => {
-                    for (name, why) in &unread {
+                    let is_news =
+                        |(name, why): &(&String, &String)| self.unread.get(*name) != Some(*why);
+                    for (name, why) in unread.iter().filter(is_news) {
                         tracing::error!(
                             plugin = name,
                             why,
@@ -123,7 +148,13 @@ impl Store {
                              one of them"
                         );
                     }
+                    self.list_at = (!unread.is_empty()).then(|| MonotonicClock.now() + LIST_AGAIN);
                     (self.listed, self.unread, self.is_stale) = (Some(kept), unread, true);
+                    self.unlisted = None;
+                }
+                News::Unread(name, why) => {
+                    self.unread.insert(name, why);
+                    self.list_at = Some(MonotonicClock.now() + LIST_AGAIN);
                 }
                 News::Of(name, list) => {
                     self.unread.remove(&name);
@@ -133,11 +164,15 @@ impl Store {
                 News::All(Err(error)) => {
                     self.listed.get_or_insert_default();
                     self.is_stale = true;
-                    tracing::error!(
-                        %error,
-                        "the versions that are kept cannot be listed: {error}; nothing can be gone \
-                         back to"
-                    );
+                    self.list_at = Some(MonotonicClock.now() + LIST_AGAIN);
+                    let why = error.to_string();
+                    if self.unlisted.replace(why.clone()) != Some(why) {
+                        tracing::error!(
+                            %error,
+                            "the versions that are kept cannot be listed: {error}; nothing can be \
+                             gone back to"
+                        );
+                    }
                 }
             }
         }
@@ -150,7 +185,7 @@ impl Store {
 
     /// Why it is not known which versions of this plugin are kept, if that is so.
     fn doubt(&self, name: &str) -> Option<String> {
-        let why = self.unread.get(name)?;
+        let why = self.unread.get(name).or(self.unlisted.as_ref())?;
         Some(format!("its kept versions cannot be read: {why}"))
     }
 
@@ -186,7 +221,7 @@ impl Store {
                     for name in changed {
                         let _ = sender.send(match versions.list(&name) {
                             Ok(list) => News::Of(name, list),
-                            Err(error) => News::All(Err(error)),
+                            Err(error) => News::Unread(name, error.to_string()),
                         });
                     }
                 }
@@ -233,6 +268,7 @@ impl Daemon {
         self.store.collect();
         self.store.missed.retain(|name, _| self.supervisor.plugin(name).is_some());
         let (news, now) = (self.reins.latest.read(), MonotonicClock.now());
+        self.store.list_again(now);
         let has_new_owners = self.store.owners != news.owners;
         self.store.owners.clone_from(&news.owners);
         // Many may prove themselves at one time.
@@ -373,6 +409,29 @@ mod tests {
         soon(&mut store, |store| !store.of("tank").is_empty()).await;
         assert_eq!(store.of("tank"), [ModuleHash::of(b"bytes")]);
         assert!(!store.is_due("tank", now + 2 * KEEP_AGAIN));
+    }
+
+    /// A folder that was mended while the daemon ran stayed one that cannot be read, and the
+    /// operator was told that no version is kept.
+    #[tokio::test]
+    async fn what_cannot_be_listed_is_said_and_listed_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("versions");
+        let mut store = Store::new(Some(Versions::new(place.clone())));
+        soon(&mut store, |store| store.listed.is_some()).await;
+        assert_eq!((store.doubt("tank"), store.list_at), (None, None), "none is there yet");
+        fs::write(&place, "in the way").unwrap();
+        store.list();
+        soon(&mut store, |store| store.list_at.is_some()).await;
+        let why = store.doubt("tank").expect("nobody knows what is kept");
+        assert!(why.contains("cannot be read"), "{why}");
+        let now = MonotonicClock.now();
+        store.list_again(now);
+        assert!(store.list_at.is_some(), "it is not time yet");
+        fs::remove_file(&place).unwrap();
+        store.list_again(now + 2 * LIST_AGAIN);
+        soon(&mut store, |store| store.doubt("tank").is_none()).await;
+        assert_eq!(store.list_at, None);
     }
 
     /// What was in doubt counted as good as long as it was not kept, and pushed out a good one.
