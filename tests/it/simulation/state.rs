@@ -42,7 +42,12 @@ impl Disk {
     /// The files with retained values.
     fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let files = fs::read_dir(self.dir.path()).unwrap().map(|file| file.unwrap().path());
-        let files = files.filter(|path| path.file_name().is_some_and(|name| name != "lock"));
+        // Those that are set aside hold none any more.
+        let is_one = |path: &PathBuf| {
+            let is_aside = path.extension().is_some_and(|extension| extension == "damaged");
+            !is_aside && path.file_name().is_some_and(|name| name != "lock")
+        };
+        let files = files.filter(is_one);
         files.map(|path| (path.clone(), fs::read(&path).unwrap())).collect()
     }
 

@@ -57,10 +57,18 @@ impl Memory {
             let fact = fact.expect("the model has no others");
             let (count, tally) = (int(news, COUNT[id]), int(news, TALLY[id]));
             let known = self.0.get(&fact.generation).copied();
+            let is_so = |what: &str| {
+                let all = model.events.iter().filter(|(found, _)| *found == what);
+                all.into_iter().any(|(_, who)| who.split(' ').next() == Some(program.name))
+            };
             let start = known.unwrap_or_else(|| Known {
                 polls: 0,
                 count: self.count_at_the_start(fact, before),
-                tally: before.tallies[id],
+                tally: match is_so("restart on probation") {
+                    true => self.tally_of_the_one_before(fact, before),
+                    false => None,
+                }
+                .unwrap_or(before.tallies[id]),
             });
             let polls = fact.polls - start.polls;
             let expected = start.count + polls as i32;
@@ -71,9 +79,7 @@ impl Memory {
                 assert_eq!(count, expected, "{} counts in its memory", program.name);
             }
             if is_alone(model) {
-                let is_put_back = model.events.iter().any(|(what, who)| {
-                    *what == "variables rolled back" && who.split(' ').next() == Some(program.name)
-                });
+                let is_put_back = is_so("variables rolled back");
                 let from = match &fact.beaten {
                     // One that was seated in this very cycle has not counted yet.
                     Some(beaten) if is_put_back => {
@@ -96,6 +102,13 @@ impl Memory {
         let giver = before.programs.iter().find(|(seat, ..)| *seat == fact.seat);
         // One that was seated in this very cycle had nothing to give.
         giver.map_or(0, |(_, giver, _)| self.0[giver].count)
+    }
+
+    /// What the first instance of a version on probation has written goes back with what those
+    /// after it have.
+    fn tally_of_the_one_before(&self, fact: &ProgramFact, before: &Before) -> Option<i32> {
+        let (_, one, _) = before.programs.iter().find(|(seat, ..)| *seat == fact.seat)?;
+        self.0.get(one).map(|known| known.tally)
     }
 
     fn forget(&mut self, news: &Snapshot) {

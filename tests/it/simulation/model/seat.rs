@@ -104,15 +104,24 @@ impl Model {
         self.lose(index, "its `save`: budget of 50ms exceeded");
     }
 
-    /// The same code begins anew, with nothing but the outputs.
+    /// The same code begins anew, with nothing but the outputs and the version before.
     fn restart(&mut self, old: usize, prepared: Prepared) {
+        self.world.written.clear();
         let takeover = prepared.bring(&mut self.world);
-        let old = self.seated.remove(old);
-        self.give_up(old.seat, &prepared.program.settings.outputs);
+        let (mut old, mut program) = (self.seated.remove(old), prepared.program);
+        self.give_up(old.seat, &program.settings.outputs);
         let what = if old.standby.is_some() { "restart on probation" } else { "restart alone" };
         self.event(what, &old);
+        let written = self.world.written.drain(..);
+        program.instance.wrote = old.instance.wrote.iter().copied().chain(written).collect();
+        let mut standby = old.standby.take();
+        if let Some(standby) = &mut standby
+            && standby.program.settings != program.settings
+        {
+            standby.program.configure(&program.settings);
+        }
         self.retire(old);
-        self.seat(prepared.program, takeover, None);
+        self.seat(program, takeover, standby);
     }
 
     /// Other code takes over, if it gets what the old one has to give. Otherwise nothing changes.
@@ -221,8 +230,8 @@ impl Model {
         if let Some(standby) = program.standby.take() {
             self.event("proved", &standby.program);
             self.retire(standby.program);
-            self.keep_claimed(index);
         }
+        self.keep_claimed(index);
     }
 
     /// The program has trapped: whoever stands by has the seat again, or nobody has. Gives whether
