@@ -1,7 +1,8 @@
-//! Forgets the ends of earlier lives once this one was long enough: whatever ended those has been
-//! overcome.
+//! Changes of the record that must not be lost to a disk that is full or read-only at that moment:
+//! they are tried again until it takes them.
 //!
-//! The record may be on a disk that is full or read-only at that moment, so it is tried again.
+//! The ends of earlier lives are forgotten once this one was long enough: whatever ended those has
+//! been overcome. And recovery that the operator has ended is over at the next start, too.
 
 use std::io;
 use std::sync::Arc;
@@ -24,42 +25,50 @@ pub(super) fn forget_later(folder: Arc<Folder>, within: Duration) {
     });
 }
 
-/// Records that recovery was ended, as soon as the disk takes that: the next start would be one for
+/// Records that recovery was ended, which the disk has not taken: the next start would be one for
 /// recovery otherwise, months later.
 pub(super) async fn end_recovery(folder: Arc<Folder>, again: Duration) {
-    loop {
-        tokio::time::sleep(again).await;
-        let place = Arc::clone(&folder);
-        let ending = spawn_blocking(move || change(&place, Record::end_recovery).1);
-        if let Ok(Ok(())) = ending.await {
-            tracing::info!("the end of recovery is recorded now");
-            return;
-        }
-    }
+    tokio::time::sleep(again).await;
+    // Whoever ended it was told why it is not recorded.
+    until_taken(&folder, again, Record::end_recovery, |_| ()).await;
+    tracing::info!("the end of recovery is recorded now");
 }
 
 /// Forgets earlier ends, as soon as the disk takes that.
 async fn forget(folder: Arc<Folder>, within: Duration, again: Duration) {
     let mut is_told = false;
-    loop {
-        let place = Arc::clone(&folder);
-        let forgetting = spawn_blocking(move || change(&place, Record::forget_ends));
-        match forgetting.await.unwrap_or_else(|panic| (true, Err(io::Error::other(panic)))) {
-            (true, Ok(())) => {
-                tracing::info!(
-                    "the daemon has run for {}: abnormal ends and power cuts before count no more",
-                    humantime::format_duration(within)
-                );
-                return;
-            }
-            (false, Ok(())) => return,
-            (_, Err(error)) if !std::mem::replace(&mut is_told, true) => tracing::warn!(
+    let failed = |error: io::Error| {
+        if !std::mem::replace(&mut is_told, true) {
+            tracing::warn!(
                 %error,
                 "abnormal ends and power cuts from before count on, because the record cannot be \
                  written: {error}; it is tried again every {}",
                 humantime::format_duration(again)
-            ),
-            (_, Err(_)) => {}
+            );
+        }
+    };
+    if until_taken(&folder, again, Record::forget_ends, failed).await {
+        tracing::info!(
+            "the daemon has run for {}: abnormal ends and power cuts before count no more",
+            humantime::format_duration(within)
+        );
+    }
+}
+
+/// Changes the record until the disk takes that; gives what the change gave. Why it did not is told
+/// each time.
+async fn until_taken<T: Send + 'static>(
+    folder: &Arc<Folder>,
+    again: Duration,
+    how: fn(&mut Record) -> T,
+    mut failed: impl FnMut(io::Error),
+) -> T {
+    loop {
+        let place = Arc::clone(folder);
+        match spawn_blocking(move || change(&place, how)).await {
+            Ok((found, Ok(()))) => return found,
+            Ok((_, Err(error))) => failed(error),
+            Err(panic) => failed(io::Error::other(panic)),
         }
         tokio::time::sleep(again).await;
     }

@@ -33,10 +33,7 @@ pub(super) fn read(folder: Arc<Folder>) -> (Sum, Option<Arc<Folder>>) {
     };
     let aside = path.with_added_extension("damaged");
     let (from, to) = (path.clone(), aside.clone());
-    let is_late = |error: &io::Error| {
-        matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::ResourceBusy)
-    };
-    let moved = match is_late(&error) {
+    let moved = match patience::is_late(&error) {
         true => Err(io::Error::new(error.kind(), "it may be whole")),
         false => patience::wait(PATIENCE, move || fs::rename(from, to)),
     };
