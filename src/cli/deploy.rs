@@ -38,7 +38,8 @@ pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
     let hash = client.deploy(&name, module.into()).await?;
     let wait = Wait::new(&client, &name, &hash, &what.outcome, before.as_ref());
     let runs = |view: &PluginView| view.state == PluginState::Running;
-    let same = |view: &PluginView| [&view.hash, &view.file_hash] == [&Some(hash.clone()); 2];
+    let same =
+        |view: &PluginView| [&view.hash, &view.file_hash].map(Option::as_ref) == [Some(&hash); 2];
     if let Some(view) = before.as_ref().filter(|view| runs(view) && same(view)) {
         let version = show::short(&hash);
         let (probation, lacks) = (on_probation(view), lacks(view));

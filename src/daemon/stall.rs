@@ -98,12 +98,16 @@ impl Stall {
     }
 
     /// How people see it, with what is known of the outputs.
-    pub(super) fn view(&self, stall_exit: Duration, safety: String) -> Option<StallView> {
+    pub(super) fn view(
+        &self,
+        stall_exit: Duration,
+        safety: impl FnOnce() -> String,
+    ) -> Option<StallView> {
         let still = self.stillness.still;
         let ms = |time: Duration| time.as_millis() as u64;
         let exit_in_ms = ms(stall_exit.saturating_sub(still));
-        let since_ms = ms(still);
-        self.doing.clone().map(|doing| StallView { since_ms, exit_in_ms, doing, safety })
+        let doing = self.doing.clone()?;
+        Some(StallView { since_ms: ms(still), exit_in_ms, doing, safety: safety() })
     }
 
     /// The process is ending: it is killed if that is not over in time.

@@ -59,7 +59,7 @@ impl Daemon {
             retain: self.retain.view(),
             period_us: micros(self.config.scan.period),
             cycle: news.cycle,
-            stalled: self.stall.view(self.config.scan.stall_exit, self.devices.safety()),
+            stalled: self.stall.view(self.config.scan.stall_exit, || self.devices.safety()),
             overruns: news.overruns,
             missed: news.missed,
             lateness: self.stats.lateness(),

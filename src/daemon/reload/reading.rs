@@ -59,9 +59,8 @@ pub(super) struct New {
 
 impl Reading {
     /// Begins it while `before` is in force. Each of its steps ends within
-    /// [`PATIENCE`](crate::patience::PATIENCE), whatever
-    /// becomes of the files: to look at the configuration, to read it, to check its devices, and to
-    /// plan those that are new.
+    /// [`PATIENCE`](crate::patience::PATIENCE), whatever becomes of the files: to look at the
+    /// configuration, to read it, to check its devices, and to plan those that are new.
     pub(super) fn begin(cause: Cause, before: &Config, exports: &Exports) -> Self {
         let (before, exports) = (before.clone(), exports.clone());
         let is_taken_over = !matches!(cause, Cause::Comparison(_));
