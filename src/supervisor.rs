@@ -124,7 +124,8 @@ pub struct Fact<'a> {
     pub trap: Option<Arc<Trap>>,
     /// Its predecessor, as long as that may resume.
     pub standby: Option<Generation>,
-    /// The newer instance that trapped on probation, so that this one resumed.
+    /// The last instance that trapped on probation. If it is newer, this one resumed; if it is
+    /// older, this one took over from the one that resumed.
     pub beaten: Option<(Generation, Arc<Trap>)>,
 }
 

@@ -158,8 +158,13 @@ impl Record {
     /// Records what the scan says of a plugin: who has taken its seat, and who has trapped.
     /// `missed` are the cycles that have not taken place so far.
     fn settle(&mut self, name: &str, entry: &mut roster::Entry, fact: &ProgramFact, missed: u64) {
-        // Whoever was taken back came after the one that runs again, and trapped before it.
-        let beaten = fact.beaten.as_deref();
+        // Whoever was taken back before this one took over came and trapped before it, too.
+        let is_older = |beaten: &&ProgramFact| beaten.generation < fact.generation;
+        if let Some(older) = fact.beaten.as_deref().filter(is_older) {
+            self.settle(name, entry, older, missed);
+        }
+        // Otherwise it came after the one that runs again, and trapped before it.
+        let beaten = fact.beaten.as_deref().filter(|beaten| !is_older(beaten));
         for fact in [Some(fact), beaten].into_iter().flatten() {
             if let Some(done) = entry.arrived(fact.generation) {
                 let swap = times(&done, fact, missed);
@@ -493,18 +498,20 @@ mod tests {
         }
     }
 
+    /// The instance of this number is on its way.
+    fn order(entry: &mut roster::Entry, number: u64) {
+        let hash = hash(&format!("v{number}"));
+        let (generation, times) = (Generation(number), SwapView::default());
+        let what = roster::Ordered { hash, generation, times, at: Duration::ZERO, missed: 0 };
+        entry.order(what, Arc::default());
+    }
+
     /// A version trapped in its first poll while the one after it was already in the queue: the
     /// trap was held against the good version that ran again, which was never chosen any more.
     #[test]
     fn who_trapped_is_blamed_though_another_was_ordered_meanwhile() {
         let (mut record, mut roster) = (record(), Roster::default());
         let entry = roster.enter("x").unwrap();
-        let order = |entry: &mut roster::Entry, number| {
-            let hash = hash(&format!("v{number}"));
-            let (generation, times) = (Generation(number), SwapView::default());
-            let what = roster::Ordered { hash, generation, times, at: Duration::ZERO, missed: 0 };
-            entry.order(what, Arc::default());
-        };
         let trap = Trap { kind: "unreachable".into(), function: None, offset: None, cycle: 7 };
         let beaten = ProgramFact { trap: Some(Arc::new(trap)), ..fact(2) };
         let back = ProgramFact { beaten: Some(Arc::new(beaten)), ..fact(1) };
@@ -527,15 +534,32 @@ mod tests {
         assert_eq!(why, Some("trapped on probation: unreachable, cycle 7"));
     }
 
+    /// The version after it was already in the queue and took over in the next cycle: the trap was
+    /// never heard of, and the bytes that had trapped ran again later.
+    #[test]
+    fn who_was_taken_back_is_blamed_though_the_next_one_took_over_at_once() {
+        let (mut record, mut roster) = (record(), Roster::default());
+        let entry = roster.enter("x").unwrap();
+        order(entry, 1);
+        record.settle("x", entry, &fact(1), 0);
+        let trap = Trap { kind: "unreachable".into(), function: None, offset: None, cycle: 7 };
+        let beaten = ProgramFact { trap: Some(Arc::new(trap)), ..fact(2) };
+        order(entry, 2);
+        order(entry, 3);
+        let heir = ProgramFact { beaten: Some(Arc::new(beaten)), ..fact(3) };
+        record.settle("x", entry, &heir, 0);
+        record.settle("x", entry, &heir, 0);
+        assert_eq!(story(&record), ["started", "swapped", "trapped 1", "swapped"]);
+        assert_eq!(record.versions.soundness("x", hash("v2")), Soundness::Bad);
+    }
+
     /// All that a slow scan has been through between two looks, in the order in which it was.
     #[test]
     fn take_overs_that_are_seen_together_have_receipts_in_their_order() {
         let (mut record, mut roster) = (record(), Roster::default());
         let entry = roster.enter("x").unwrap();
         for number in 1..=20 {
-            let (hash, generation) = (hash(&format!("v{number}")), Generation(number));
-            let (times, at) = (SwapView::default(), Duration::ZERO);
-            entry.order(roster::Ordered { hash, generation, times, at, missed: 0 }, Arc::default());
+            order(entry, number);
         }
         let trap = Trap { kind: "unreachable".into(), function: None, offset: None, cycle: 7 };
         let beaten = ProgramFact { trap: Some(Arc::new(trap)), ..fact(15) };

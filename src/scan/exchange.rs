@@ -204,7 +204,8 @@ pub struct ProgramFact {
     pub is_proven: bool,
     /// The version before, as long as that is ready to resume.
     pub standby: Option<Generation>,
-    /// The newest version that this one has replaced again, because it trapped on probation.
+    /// The newest version that this one, or the one that it took over from, has replaced again,
+    /// because it trapped on probation.
     pub beaten: Option<Arc<ProgramFact>>,
 }
 

@@ -31,7 +31,7 @@ pub(super) struct Seated {
     /// Whether its probation is over.
     pub(super) is_proven: bool,
     standby: Option<Box<Standby>>,
-    /// The version that this one has replaced again.
+    /// The version that this one, or the one that it took over from, has replaced again.
     beaten: Option<Arc<ProgramFact>>,
 }
 
@@ -109,7 +109,7 @@ impl Scan {
             None => {
                 let takeover = prepared.bring_variables(&mut self.world().variables);
                 self.commit_variables(&prepared.program);
-                self.seat(prepared.program, takeover, None);
+                self.seat(prepared.program, takeover, None, None);
             }
         }
     }
@@ -128,8 +128,9 @@ impl Scan {
         // The outputs stay as they are and go on belonging to the seat, unless the settings have
         // changed since the old one was prepared: what is not granted any more becomes safe.
         self.world().give_up(program.seat, &program.settings.outputs);
+        let beaten = old.beaten.take();
         self.retire(old);
-        self.seat(program, takeover, standby);
+        self.seat(program, takeover, standby, beaten);
     }
 
     /// Settings belong to the seat: with those of its own time a version that stands by might
@@ -175,6 +176,7 @@ impl Scan {
         }
         self.commit_variables(&program);
         let mut old = self.programs.remove(old);
+        let beaten = old.beaten.take();
         self.world().give_up(program.seat, &program.settings.outputs);
         // Who has not proved itself is no version to come back to while an older one is there.
         let standby = match old.standby.take() {
@@ -191,7 +193,7 @@ impl Scan {
             self.retire(standby.seated);
             None
         };
-        self.seat(program, takeover, standby);
+        self.seat(program, takeover, standby, beaten);
     }
 
     /// Takes over what this program has written to variables outside of a poll.
@@ -200,7 +202,15 @@ impl Scan {
         variables.commit_as(maker(&program.name), *now);
     }
 
-    fn seat(&mut self, mut program: Program, takeover: Takeover, standby: Option<Box<Standby>>) {
+    /// `beaten` is the version that the one before has replaced again, perhaps a cycle ago: nobody
+    /// may have seen that yet.
+    fn seat(
+        &mut self,
+        mut program: Program,
+        takeover: Takeover,
+        standby: Option<Box<Standby>>,
+        beaten: Option<Arc<ProgramFact>>,
+    ) {
         if takeover.variables_dropped > 0 {
             program.tell_lost_writes(self.world());
         }
@@ -214,7 +224,7 @@ impl Scan {
             takeover,
             is_proven: false,
             standby,
-            beaten: None,
+            beaten,
             program,
         };
         self.insert(seated);

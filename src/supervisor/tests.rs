@@ -67,6 +67,10 @@ fn check(script: &str) {
             ["see", n, "beat", m] => {
                 seen = Some(Fact { beaten: Some((generation(m), trap())), ..fact(n) });
             }
+            ["see", n, "after", m, "beat", beaten] => {
+                let beaten = Some((generation(beaten), trap()));
+                seen = Some(Fact { standby: Some(generation(m)), beaten, ..fact(n) });
+            }
             ["is"] => {
                 assert_eq!(state(&supervisor), expected.trim(), "state, script:{script}");
                 continue;

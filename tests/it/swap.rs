@@ -297,6 +297,24 @@ fn a_version_that_traps_on_probation_goes_and_the_one_before_goes_on() {
     }
 }
 
+/// The next version was in the queue and took over a cycle after the rollback: who had not looked in
+/// between never heard of the trap.
+#[test]
+fn who_takes_over_from_one_that_resumed_tells_of_the_trap() {
+    let mut rig = running(&settings());
+    order(&mut rig, &Version { number: 2, poll: "unreachable", ..GOOD }, &settings());
+    order(&mut rig, &Version { number: 3, ..GOOD }, &settings());
+    let beaten = |news: &Snapshot| {
+        let fact = the_one(news);
+        (fact.generation.0, fact.beaten.as_ref().map(|beaten| beaten.generation.0))
+    };
+    assert_eq!(beaten(&rig.cycle()), (1, Some(2)));
+    assert_eq!(beaten(&rig.cycle()), (3, Some(2)));
+    // And so does a new instance of that.
+    order(&mut rig, &Version { number: 3, ..GOOD }, &settings());
+    assert_eq!(beaten(&rig.cycle()), (4, Some(2)));
+}
+
 #[test]
 fn variables_go_back_too_if_that_is_wanted() {
     let mut settings = settings();

@@ -13,14 +13,14 @@ use crate::plugin::{Generation, ModuleHash, Trap};
 impl Plugin {
     pub(super) fn observe(&mut self, fact: &Fact<'_>, turn: &mut Turn<'_>) {
         let before = self.seen.map(|seen| seen.generation);
-        // Whoever was taken back is newer than who runs now.
+        // Whoever was taken back is newer than who runs now, or than its predecessor.
         let beaten = fact.beaten.as_ref().map(|(generation, _)| *generation);
         let newest = beaten.map_or(fact.generation, |beaten| beaten.max(fact.generation));
         if before.is_some_and(|before| before > newest) {
             return; // an older snapshot than the last one
         }
         if let Some((generation, trap)) = &fact.beaten {
-            self.taken_back(*generation, fact.generation, trap, turn);
+            self.taken_back(*generation, fact, trap, turn);
         }
         // What is older than the newest has left the scan, but for the one that may resume. With
         // those in between, a row of versions on probation would push that one out of the list.
@@ -63,11 +63,11 @@ impl Plugin {
         }
     }
 
-    /// The scan has taken an instance back, and `resumed` runs again.
+    /// The scan has taken an instance back, and the one before runs again or has a successor.
     fn taken_back(
         &mut self,
         generation: Generation,
-        resumed: Generation,
+        fact: &Fact<'_>,
         trap: &Arc<Trap>,
         turn: &mut Turn<'_>,
     ) {
@@ -81,14 +81,17 @@ impl Plugin {
             let version = self.ordered.iter().find(|version| version.generation == generation);
             version.map(|version| version.hash)
         };
+        let is_back = fact.generation < generation;
+        let standby = fact.standby.filter(|_| !is_back);
+        let resumed = hash(standby.unwrap_or(fact.generation));
         self.trapped = hash(generation);
         if let Some(from) = self.trapped {
-            if hash(resumed) == Some(from) {
+            if resumed == Some(from) {
                 // The same bytes resume, as if they had been restarted.
                 return self.count_trap(from, trap, turn);
             }
             // Nobody ordered a stranger, and nobody will miss it: it is stopped like any other.
-            let note = match hash(resumed) {
+            let note = match resumed.filter(|_| is_back) {
                 Some(to) => Note::RolledBack { from, to },
                 None => Note::Quarantined { hash: from, traps: 1 },
             };

@@ -92,6 +92,42 @@ fn a_version_that_a_stranger_has_beaten_is_not_tried_for_ever() {
     );
 }
 
+/// The version after it was in the queue and took over in the next cycle: nobody saw that it had
+/// been taken back, and it ran again with the next file.
+#[test]
+fn a_version_that_was_taken_back_is_judged_though_the_next_one_took_over_at_once() {
+    check(
+        "file A                : prepare A1
+         ok 1                  : install 1
+         see 1                 : 'runs 1'
+         file B                : prepare B2
+         ok 2                  : install 2
+         see 2 after 1         : 'runs 2'
+         file C                : prepare C3
+         ok 3                  : install 3
+         see 3 after 1 beat 2  : 'quarantined B', 'runs 3'
+         see 3 beat 2          :
+         file B                : 'still quarantined B'
+         is                    : running C3 file quarantined",
+    );
+    // It was a new instance of the good version, and that is no reason to judge it.
+    check(
+        "file A                : prepare A1
+         ok 1                  : install 1
+         see 1                 : 'runs 1'
+         file B                : prepare B2
+         ok 2                  : install 2
+         see 2 after 1         : 'runs 2'
+         file A                : prepare A3
+         ok 3                  : install 3
+         see 3 after 1         : 'runs 3'
+         file C                : prepare C4
+         ok 4                  : install 4
+         see 4 after 1 beat 3  : 'runs 4'
+         is                    : running C4",
+    );
+}
+
 /// A good version was put back while the one after it was on probation, and trapped once: the same
 /// bytes were in quarantine and ran.
 #[test]

@@ -256,14 +256,15 @@ impl World {
     /// A new instance takes its seat. Of another module it is on probation, and whoever stood by
     /// before, or sat there, stands by.
     fn seat(&mut self, instance: Instance) {
-        let name = instance.name;
-        let standby = self.scan.remove(name).and_then(|old| match old {
+        let (name, old) = (instance.name, self.scan.remove(instance.name));
+        let beaten = old.as_ref().and_then(|old| old.beaten.clone());
+        let standby = old.and_then(|old| match old {
             Seated { trap: Some(_), .. } => None,
             old if old.instance.hash == instance.hash => None,
             Seated { standby: Some(older), is_proven: false, .. } => Some(older),
             old => Some(old.instance),
         });
-        self.scan.insert(name, Seated::new(instance, standby));
+        self.scan.insert(name, Seated { beaten, ..Seated::new(instance, standby) });
     }
 
     fn answer(

@@ -151,7 +151,9 @@ impl House {
         let lost = self.seen.iter().filter_map(|seen| {
             let name = self.seats[usize::from(seen.seat.0)]?;
             let running = self.supervisor.plugin(name)?.running?;
-            let beaten = seen.beaten.as_ref()?.generation;
+            // Of one that took over from the one that came back, the supervisor says so itself.
+            let beaten =
+                Some(seen.beaten.as_ref()?.generation).filter(|it| *it > seen.generation)?;
             let is_judged = running.generation == beaten && running.hash != seen.hash;
             is_judged.then_some((name, running.hash))
         });

@@ -19,7 +19,7 @@ use camshaft::variable::Variable;
 use super::guest::{CHAIN, FOLD, MIX, TALLY, is_finite, is_granted, link};
 use super::house::House;
 use super::model::{Back, Model, Said, Seated};
-use super::swaps::{assert_rollbacks_keep_outputs, int, is_rolled_back};
+use super::swaps::{assert_rollbacks_keep_outputs, int, is_rolled_back, replaced};
 use crate::rig::PERIOD;
 
 /// What was true after the last cycle.
@@ -32,6 +32,8 @@ pub struct Before {
     pub quality: Vec<Quality>,
     /// Of each program in the news, trapped or not: its seat, itself and who stands by.
     pub programs: Vec<(Seat, Generation, Option<Generation>)>,
+    /// Programs that lack an input which they require, so that their outputs are safe.
+    pub degraded: Vec<Seat>,
     chain: i32,
     folds: Vec<Option<Variable>>,
     /// The variables that count polls.
@@ -48,6 +50,7 @@ impl Before {
             owners: news.owners.clone(),
             quality: news.inputs.quality.clone(),
             programs: programs.map(|fact| (fact.seat, fact.generation, fact.standby)).collect(),
+            degraded: news.programs.iter().filter(|fact| fact.degraded).map(|f| f.seat).collect(),
             chain: int(news, CHAIN),
             folds: FOLD.iter().map(|name| news.variables.read(name)).collect(),
             tallies: TALLY.iter().map(|name| int(news, name)).collect(),
@@ -283,7 +286,7 @@ fn assert_polls(before: &Before, news: &Snapshot, house: &House) {
         let polls = house.memory.polls(fact.generation);
         assert_eq!(fact.polls, polls + u64::from(is_due), "polls of {}", program.name);
         // Whoever has beaten another was not polled in the meantime.
-        if fact.beaten.is_none() && !house.reconfigured.contains(&fact.generation) {
+        if replaced(fact).is_none() && !house.reconfigured.contains(&fact.generation) {
             let every = u64::from(program.settings.every);
             let turns = news.cycle / every - (fact.since_cycle - 1) / every;
             assert_eq!(fact.polls, turns, "{}: one in each cycle of its own", program.name);

@@ -98,7 +98,8 @@ pub struct Seated {
     pub takeover: Option<Takeover>,
     pub is_proven: bool,
     pub standby: Option<Box<Standby>>,
-    /// The version that it has replaced again, and how and when that ended.
+    /// The version that it, or the one that it took over from, has replaced again, and how and when
+    /// that ended.
     pub beaten: Option<(Generation, &'static str, u64)>,
 }
 

@@ -36,11 +36,15 @@ pub fn int(news: &Snapshot, name: &str) -> i32 {
     }
 }
 
+/// The version that this one has replaced again, if it is not one that took over since.
+pub fn replaced(fact: &ProgramFact) -> Option<&ProgramFact> {
+    fact.beaten.as_deref().filter(|beaten| beaten.generation > fact.generation)
+}
+
 /// Whether the program was taken back in this cycle, so that its predecessor begins in the next.
 pub fn is_rolled_back(fact: &ProgramFact, news: &Snapshot) -> bool {
-    fact.beaten
-        .as_ref()
-        .is_some_and(|beaten| beaten.trap.as_ref().is_some_and(|t| t.cycle == news.cycle))
+    let trap = replaced(fact).and_then(|beaten| beaten.trap.as_ref());
+    trap.is_some_and(|trap| trap.cycle == news.cycle)
 }
 
 impl Memory {
@@ -80,7 +84,7 @@ impl Memory {
             }
             if is_alone(model) {
                 let is_put_back = is_so("variables rolled back");
-                let from = match &fact.beaten {
+                let from = match replaced(fact) {
                     // One that was seated in this very cycle has not counted yet.
                     Some(beaten) if is_put_back => {
                         self.0.get(&beaten.generation).map_or(before.tallies[id], |k| k.tally)
@@ -122,7 +126,8 @@ impl Memory {
 }
 
 /// Outputs that a seat has after a rollback are as they were last committed, and it has got none in
-/// the poll that failed. A force may have begun or ended in the same cycle.
+/// the poll that failed. A force, or the lack of a required input, may have begun or ended in the
+/// same cycle.
 pub fn assert_rollbacks_keep_outputs(before: &Before, news: &Snapshot, model: &Model) {
     for fact in news.programs.iter().filter(|fact| is_rolled_back(fact, news)) {
         for (id, point) in model.world.points.iter() {
@@ -131,10 +136,11 @@ pub fn assert_rollbacks_keep_outputs(before: &Before, news: &Snapshot, model: &M
             }
             let owner = before.owners.get(id.index()).copied().flatten();
             assert_eq!(owner, Some(fact.seat), "{} by a trap", point.name);
-            if [&before.quality, &news.inputs.quality]
-                .iter()
-                .any(|all| all.get(id.index()) == Some(&Quality::Forced))
-            {
+            let is_forced = |all: &[Quality]| all.get(id.index()) == Some(&Quality::Forced);
+            if [&before.quality, &news.inputs.quality].into_iter().any(|all| is_forced(all)) {
+                continue;
+            }
+            if before.degraded.contains(&fact.seat) != fact.degraded {
                 continue;
             }
             for at in point.bytes() {

@@ -114,6 +114,7 @@ impl Model {
         self.event(what, &old);
         let written = self.world.written.drain(..);
         program.instance.wrote = old.instance.wrote.iter().copied().chain(written).collect();
+        program.beaten = old.beaten.take();
         let mut standby = old.standby.take();
         if let Some(standby) = &mut standby
             && standby.program.settings != program.settings
@@ -137,6 +138,7 @@ impl Model {
         program.instance.wrote = self.world.written.drain(..).collect();
         self.give_up(program.seat, &program.settings.outputs);
         let mut old = self.seated.remove(old);
+        program.beaten = old.beaten.take();
         if old.standby.is_some() {
             self.event("swap on probation", &program);
         }
