@@ -4,7 +4,7 @@
 //! `plugin/versions.rs`, what became of them in `version.rs`, which one runs where the file is no
 //! good in `recall.rs`; a version that traps on probation is taken back by the scan itself.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -184,7 +184,7 @@ impl Store {
     }
 
     /// Why it is not known which versions of this plugin are kept, if that is so.
-    fn doubt(&self, name: &str) -> Option<String> {
+    pub(super) fn doubt(&self, name: &str) -> Option<String> {
         let why = self.unread.get(name).or(self.unlisted.as_ref())?;
         Some(format!("its kept versions cannot be read: {why}"))
     }
@@ -245,12 +245,22 @@ impl Store {
 }
 
 /// What is known of all that is kept of plugins that are there.
-fn worth(store: &Store, supervisor: &Supervisor, versions: &super::version::Versions) -> Worth {
-    let of = |name: &str| {
-        let kept = store.of(name).iter();
-        kept.map(|hash| (*hash, versions.soundness(name, *hash))).collect()
+fn worth(
+    store: &Store,
+    is_there: impl Fn(&str) -> bool,
+    versions: &super::version::Versions,
+) -> Worth {
+    let of = |name: &str, kept: &[ModuleHash]| {
+        kept.iter().map(|hash| (*hash, versions.soundness(name, *hash))).collect()
     };
-    supervisor.plugins().map(|(name, _)| (name.to_owned(), of(name))).collect()
+    let kept = store.listed.iter().flatten().filter(|(name, _)| is_there(name));
+    kept.map(|(name, kept)| (name.clone(), of(name, kept))).collect()
+}
+
+/// Whether there is a plugin of this name, or may be one: at a start, or while the folder is lost,
+/// its file has not been seen yet.
+fn is_there(name: &str, supervisor: &Supervisor, files: Option<&BTreeSet<String>>) -> bool {
+    supervisor.plugin(name).is_some() || files.is_none_or(|files| files.contains(name))
 }
 
 /// What makes room first: the lowest.
@@ -305,7 +315,9 @@ impl Daemon {
             let bytes = self.roster.modules.get(&running.hash).and_then(Module::bytes);
             // Those of what runs are at hand.
             let Some(bytes) = bytes else { continue };
-            let worth = || Arc::new(worth(&self.store, &self.supervisor, versions));
+            let files = self.folder.watch.names();
+            let is_there = |name: &str| is_there(name, &self.supervisor, files.as_deref());
+            let worth = || Arc::new(worth(&self.store, is_there, versions));
             let worth = Arc::clone(known.get_or_insert_with(worth));
             self.store.keep(name, bytes, found, worth);
         }
@@ -381,6 +393,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::supervisor::RestartPolicy;
 
     async fn soon(store: &mut Store, is_so: impl Fn(&Store) -> bool) {
         let started = Instant::now();
@@ -389,6 +402,18 @@ mod tests {
             store.collect();
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Versions of a plugin whose file had not been read yet made room first, as those of one that
+    /// is gone.
+    #[test]
+    fn a_plugin_may_be_there_before_its_file_is_seen() {
+        let mut supervisor = Supervisor::new(RestartPolicy::default());
+        supervisor.folder("tank", Some(ModuleHash::of(b"bytes"))).unwrap();
+        let files = BTreeSet::from(["pump".to_owned()]);
+        let found = |files| ["tank", "pump", "lamp"].map(|name| is_there(name, &supervisor, files));
+        assert_eq!(found(None), [true; 3], "nobody has looked yet");
+        assert_eq!(found(Some(&files)), [true, true, false]);
     }
 
     /// The disk was full in the one second in which a version proved itself, and it was never kept.

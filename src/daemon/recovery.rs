@@ -194,14 +194,7 @@ pub(super) fn begin(
 ) -> Recovery {
     let mut reason = no_plugins.then(|| "started with --no-plugins".to_owned());
     if let Some(folder) = folder {
-        let (place, limits) = (Arc::clone(folder), settings.clone());
-        let counted = move || Ok(change(&place, |record| count(record, &limits)));
-        let (why, written) =
-            patience::wait(PATIENCE, counted).unwrap_or_else(|error| (None, Err(error)));
-        reason = why.or(reason);
-        if let Err(error) = written {
-            tracing::warn!(%error, "this start cannot be recorded ({error}), nor counted its end");
-        }
+        reason = record_start(folder, settings).or(reason);
     }
     match (&reason, folder) {
         (Some(reason), _) => tracing::error!(
@@ -214,6 +207,30 @@ pub(super) fn begin(
         (None, None) => {}
     }
     Recovery { folder: folder.cloned(), reason, parked: BTreeSet::new() }
+}
+
+/// Counts a start on the disk; gives the reason if no plugin may run. What was read counts also if
+/// the disk does not take what is written.
+fn record_start(folder: &Arc<Folder>, settings: &RecoverySettings) -> Option<String> {
+    let place = Arc::clone(folder);
+    let mut record = match patience::wait(PATIENCE, move || Ok(load(&place))) {
+        Ok(record) => record,
+        Err(error) => {
+            tracing::error!(
+                %error,
+                "the record of starts cannot be read ({error}): a recovery from before is not \
+                 known, and this start and its end are not counted"
+            );
+            return None;
+        }
+    };
+    let reason = count(&mut record, settings);
+    let place = Arc::clone(folder);
+    let write = move || change(&place, |on_disk| *on_disk = record).1;
+    if let Err(error) = patience::wait(PATIENCE, write) {
+        tracing::warn!(%error, "this start cannot be recorded ({error}), nor counted its end");
+    }
+    reason
 }
 
 /// Counts a start; gives the reason if no plugin may run.
@@ -457,6 +474,18 @@ mod tests {
             &[("a", 9, Killed), ("a", 10, Killed), ("a", 11, Stopped), ("b", 9, Killed)];
         check(crashes, "b", 3, 0, true);
         check(crashes, "b", 0, 0, false);
+    }
+
+    /// The disk was slow in the one moment of the start, and plugins ran that were to wait for an
+    /// operator.
+    #[test]
+    fn a_recovery_that_was_read_counts_though_the_start_cannot_be_recorded() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::open(dir.path()).unwrap());
+        change(&folder, |record| record.recovery = true).1.unwrap();
+        // Whoever writes waits.
+        let _slow = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(begin(Some(&folder), false, &settings(3, 0)).is_on());
     }
 
     #[test]

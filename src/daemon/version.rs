@@ -14,15 +14,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
 use crate::control::{Event, Receipt, Soundness};
 use crate::journal::Entry;
-use crate::patience::PATIENCE;
 use crate::plugin::ModuleHash;
 use crate::plugin::folder::MAX_PLUGINS;
 use crate::state::Folder;
@@ -31,7 +30,7 @@ use crate::supervisor::Supervisor;
 mod disk;
 mod one;
 
-use disk::{FILE, read};
+use disk::read;
 use one::End;
 pub(super) use one::Version;
 
@@ -44,13 +43,6 @@ const MAX_VERSIONS: usize = 16;
 /// Plugins, those included that are long gone; whose last start is the oldest is forgotten first.
 const MAX_NAMES: usize = 2 * MAX_PLUGINS;
 
-/// What runs is written down so often though nothing happens: that is how much of its time a power
-/// cut can cost, and 24 writes a day wear no card out.
-const SAVE_EVERY: Duration = Duration::from_secs(3600);
-
-/// How long the disk has at the end of the daemon. What is lost is the time of up to an hour.
-const LAST_WRITE: Duration = Duration::from_secs(1);
-
 /// The versions of all plugins.
 #[derive(Debug, Default)]
 pub(super) struct Versions {
@@ -62,6 +54,8 @@ pub(super) struct Versions {
     writing: Option<JoinHandle<()>>,
     /// When the last one was begun, and the state of the counter then.
     written: (Duration, u64),
+    /// Whether the disk did not take it.
+    has_failed: Arc<AtomicBool>,
     /// Whether it gets no answer.
     is_stalled: bool,
     /// Counts changes.
@@ -149,6 +143,11 @@ impl Versions {
     /// has run since.
     pub(super) fn ran(&self, name: &str) -> Option<ModuleHash> {
         self.sum.ran.get(name).and_then(|digits| ModuleHash::from_hex(digits))
+    }
+
+    /// The plugins that ran when the daemon ended, and have not run since.
+    pub(super) fn have_run(&self) -> impl Iterator<Item = &str> {
+        self.sum.ran.keys().map(String::as_str)
     }
 
     /// Forgets what ran under names that are not there any more; gives those.
@@ -312,74 +311,6 @@ impl Versions {
         });
         &mut versions[at]
     }
-
-    /// Takes note of a write that gets no answer, and of its end.
-    fn watch_the_disk(&mut self, is_writing: bool, now: Duration) {
-        let is_stalled = is_writing && now.saturating_sub(self.written.0) > PATIENCE;
-        if std::mem::replace(&mut self.is_stalled, is_stalled) != is_stalled {
-            match self.trouble() {
-                Some(why) => tracing::error!("what became of each version is not written: {why}"),
-                None => tracing::info!("what became of each version is written again"),
-            }
-        }
-    }
-
-    /// Why it would be lost with the daemon.
-    pub(super) fn trouble(&self) -> Option<String> {
-        let folder = self.folder.as_ref().filter(|_| self.is_stalled)?;
-        Some(format!("{}: no answer for {PATIENCE:?}", folder.path().join(FILE).display()))
-    }
-
-    /// Writes what has changed, on a thread that may wait for the disk. `seq` is the newest receipt
-    /// of a journal that is there at the next start; without one those of before stay counted, and
-    /// no others are.
-    pub(super) fn save(&mut self, seq: Option<u64>, now: Duration) {
-        let (at, changes) = self.written;
-        let is_due = self.changes != changes || now.saturating_sub(at) >= SAVE_EVERY;
-        let is_writing = self.writing.as_ref().is_some_and(|writing| !writing.is_finished());
-        self.watch_the_disk(is_writing, now);
-        let Some(folder) = self.folder.clone().filter(|_| is_due && !is_writing) else { return };
-        self.writing = Some(self.write(folder, seq, now));
-    }
-
-    fn write(&mut self, folder: Arc<Folder>, seq: Option<u64>, now: Duration) -> JoinHandle<()> {
-        self.sum.seq = seq.unwrap_or(self.sum.seq);
-        self.written = (now, self.changes);
-        let plugins = self.sum.plugins.iter().map(|(name, versions)| {
-            (name.clone(), versions.iter().map(|version| version.so_far(now)).collect())
-        });
-        let (seq, plugins) = (self.sum.seq, plugins.collect());
-        let (leaving, ran) = (self.sum.leaving.clone(), self.sum.ran.clone());
-        let sum = Sum { seq, plugins, leaving, ran };
-        tokio::task::spawn_blocking(move || {
-            let text = serde_json::to_vec(&sum).expect("its keys are text");
-            if let Err(error) = folder.replace(FILE, &text) {
-                tracing::warn!(
-                    %error,
-                    "what became of each version cannot be written ({error}); what the history on \
-                     the disk has not either is lost with the daemon"
-                );
-            }
-        })
-    }
-
-    /// Writes at the end of the daemon how long each version has run by then, and waits for that,
-    /// but no longer than [`LAST_WRITE`].
-    pub(super) async fn save_last(&mut self, seq: Option<u64>, now: Duration) {
-        let Some(folder) = self.folder.clone() else { return };
-        let work = async {
-            if let Some(writing) = self.writing.take() {
-                let _ = writing.await;
-            }
-            let _ = self.write(folder, seq, now).await;
-        };
-        if timeout(LAST_WRITE, work).await.is_err() {
-            tracing::warn!(
-                "what became of each version is not written: the disk has not taken it for \
-                 {LAST_WRITE:?}"
-            );
-        }
-    }
 }
 
 /// Digits of a hash in a sentence.
@@ -389,6 +320,7 @@ pub(super) fn short(hash: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use super::disk::{FILE, SAVE_AGAIN, SAVE_EVERY};
     use super::one::DAY;
     use super::*;
     use crate::control::{By, SwapView};
@@ -700,6 +632,28 @@ mod tests {
             let loaded = Versions::load(folder(), &all[..2]);
             assert_eq!(loaded.ran("tank"), Some(hash("b")), "{bad:?}");
         }
+    }
+
+    /// The disk was full in the one second of a quarantine, and a crash within the hour forgot it.
+    #[tokio::test]
+    async fn what_the_disk_did_not_take_is_written_soon() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::open(dir.path()).unwrap());
+        let in_the_way = dir.path().join(format!("{FILE}.tmp"));
+        std::fs::create_dir(&in_the_way).unwrap();
+        let mut versions = Versions::load(Some(folder), &[]);
+        versions.heed(&receipts(&[("a", "", started())])[0].what, Duration::ZERO);
+        versions.save(Some(1), Duration::ZERO);
+        versions.written_down().await;
+        std::fs::remove_dir(in_the_way).unwrap();
+        for (at, is_written) in [(SAVE_AGAIN / 2, false), (SAVE_AGAIN, true), (SAVE_EVERY, false)] {
+            versions.save(Some(1), at);
+            assert_eq!(versions.writing.is_some(), is_written, "after {at:?}");
+            if is_written {
+                versions.written_down().await;
+            }
+        }
+        assert!(dir.path().join(FILE).exists());
     }
 
     /// The next write replaced it, and versions that were known to be bad were good.

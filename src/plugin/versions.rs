@@ -53,6 +53,14 @@ struct Kept {
     bytes: u64,
 }
 
+impl Kept {
+    /// Whether its file is there as it was written. One that is damaged, or cannot be read, is not.
+    fn holds(&self, module: &[u8]) -> bool {
+        let read = || file::read_present(&self.path, self.bytes);
+        self.bytes == module.len() as u64 && read().is_ok_and(|found| found == module)
+    }
+}
+
 impl Versions {
     /// Those in the folder `dir`, which need not exist.
     pub fn new(dir: PathBuf) -> Self {
@@ -86,7 +94,7 @@ impl Versions {
         }
         let (hash, dir) = (ModuleHash::of(module), self.0.join(name));
         let ours = kept(&dir)?;
-        if ours.last().is_some_and(|newest| newest.hash == hash) {
+        if ours.last().is_some_and(|newest| newest.hash == hash && newest.holds(module)) {
             return Ok(Some(BTreeSet::new()));
         }
         let (all, bytes) = (self.with_others(name, ours), module.len() as u64);
@@ -317,6 +325,24 @@ mod tests {
         assert_eq!(all.keys().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(all["b"], hashes(&[b"1"]));
         assert!(Versions::new(dir.path().join("none")).all().unwrap().kept.is_empty());
+    }
+
+    /// The newest was damaged, and what proved itself with its bytes did not mend it: nobody could
+    /// ever go back to it.
+    #[test]
+    fn a_damaged_file_is_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions::new(dir.path().into());
+        let keep = || versions.keep("a", b"1", |_, _| Some(0)).unwrap().expect("there is room");
+        let files = || fs::read_dir(dir.path().join("a")).unwrap().map(|file| file.unwrap().path());
+        assert!(!keep().is_empty());
+        assert!(keep().is_empty(), "it is there");
+        for damage in [b"2", &b""[..]] {
+            fs::write(files().next().unwrap(), damage).unwrap();
+            assert!(!keep().is_empty());
+            assert_eq!(versions.read("a", ModuleHash::of(b"1")).unwrap(), b"1");
+            assert_eq!(files().count(), 1);
+        }
     }
 
     /// The first thousand names counted, whatever they were, and a good version was hidden by those

@@ -1,11 +1,17 @@
 //! The file in the state directory that says what became of each version.
 //!
-//! Read once, at the start, on a thread that may wait for the disk. It is written in `version.rs`.
+//! It is read once, at the start, and written when something has changed, each on a thread that may
+//! wait for the disk. What it says is decided in `version.rs`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 use std::{fs, io};
 
-use super::Sum;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::{Sum, Versions};
 use crate::file;
 use crate::patience::{self, PATIENCE};
 use crate::state::Folder;
@@ -16,6 +22,17 @@ pub(super) const FILE: &str = "versions.json";
 /// Twice what the most versions of the most plugins have at 500 bytes each; what is longer is not
 /// ours.
 const MAX_FILE_BYTES: u64 = 8 << 20;
+
+/// What runs is written down so often though nothing happens: that is how much of its time a power
+/// cut can cost, and 24 writes a day wear no card out.
+pub(super) const SAVE_EVERY: Duration = Duration::from_secs(3600);
+
+/// What the disk did not take is written again so often: a disk that was full or read-only for a
+/// moment must not cost an hour of it.
+pub(super) const SAVE_AGAIN: Duration = Duration::from_secs(60);
+
+/// How long the disk has at the end of the daemon. What is lost is the time of up to an hour.
+const LAST_WRITE: Duration = Duration::from_secs(1);
 
 /// What the file in this folder says, and the folder if it may be written anew. A damaged file is
 /// set aside: it may be the only place that knows of a version that it is bad. One that cannot be
@@ -48,4 +65,86 @@ pub(super) fn read(folder: Arc<Folder>) -> (Sum, Option<Arc<Folder>>) {
          goes back; {rest}"
     );
     (Sum::default(), folder)
+}
+
+impl Versions {
+    /// Takes note of a write that gets no answer, and of its end.
+    fn watch_the_disk(&mut self, is_writing: bool, now: Duration) {
+        let is_stalled = is_writing && now.saturating_sub(self.written.0) > PATIENCE;
+        if std::mem::replace(&mut self.is_stalled, is_stalled) != is_stalled {
+            match self.trouble() {
+                Some(why) => tracing::error!("what became of each version is not written: {why}"),
+                None => tracing::info!("what became of each version is written again"),
+            }
+        }
+    }
+
+    /// Why it would be lost with the daemon.
+    pub(in super::super) fn trouble(&self) -> Option<String> {
+        let folder = self.folder.as_ref().filter(|_| self.is_stalled)?;
+        Some(format!("{}: no answer for {PATIENCE:?}", folder.path().join(FILE).display()))
+    }
+
+    /// Writes what has changed, on a thread that may wait for the disk. `seq` is the newest receipt
+    /// of a journal that is there at the next start; without one those of before stay counted, and
+    /// no others are.
+    pub(in super::super) fn save(&mut self, seq: Option<u64>, now: Duration) {
+        let (at, changes) = self.written;
+        let every = match self.has_failed.load(Ordering::Relaxed) {
+            true => SAVE_AGAIN,
+            false => SAVE_EVERY,
+        };
+        let is_due = self.changes != changes || now.saturating_sub(at) >= every;
+        let is_writing = self.writing.as_ref().is_some_and(|writing| !writing.is_finished());
+        self.watch_the_disk(is_writing, now);
+        let Some(folder) = self.folder.clone().filter(|_| is_due && !is_writing) else { return };
+        self.writing = Some(self.write(folder, seq, now));
+    }
+
+    fn write(&mut self, folder: Arc<Folder>, seq: Option<u64>, now: Duration) -> JoinHandle<()> {
+        self.sum.seq = seq.unwrap_or(self.sum.seq);
+        self.written = (now, self.changes);
+        let plugins = self.sum.plugins.iter().map(|(name, versions)| {
+            (name.clone(), versions.iter().map(|version| version.so_far(now)).collect())
+        });
+        let (seq, plugins) = (self.sum.seq, plugins.collect());
+        let (leaving, ran) = (self.sum.leaving.clone(), self.sum.ran.clone());
+        let sum = Sum { seq, plugins, leaving, ran };
+        let has_failed = Arc::clone(&self.has_failed);
+        tokio::task::spawn_blocking(move || {
+            let text = serde_json::to_vec(&sum).expect("its keys are text");
+            let written = folder.replace(FILE, &text);
+            let had_failed = has_failed.swap(written.is_err(), Ordering::Relaxed);
+            match written {
+                Ok(()) if had_failed => {
+                    tracing::info!("what became of each version is written again");
+                }
+                Err(error) if !had_failed => tracing::warn!(
+                    %error,
+                    "what became of each version cannot be written ({error}); what the history on \
+                     the disk has not either is lost with the daemon; it is tried again every {}",
+                    humantime::format_duration(SAVE_AGAIN)
+                ),
+                Ok(()) | Err(_) => {}
+            }
+        })
+    }
+
+    /// Writes at the end of the daemon how long each version has run by then, and waits for that,
+    /// but no longer than [`LAST_WRITE`].
+    pub(in super::super) async fn save_last(&mut self, seq: Option<u64>, now: Duration) {
+        let Some(folder) = self.folder.clone() else { return };
+        let work = async {
+            if let Some(writing) = self.writing.take() {
+                let _ = writing.await;
+            }
+            let _ = self.write(folder, seq, now).await;
+        };
+        if timeout(LAST_WRITE, work).await.is_err() {
+            tracing::warn!(
+                "what became of each version is not written: the disk has not taken it for \
+                 {LAST_WRITE:?}"
+            );
+        }
+    }
 }
