@@ -35,8 +35,8 @@ pub struct StatusView {
     pub folder: String,
     /// Whether it is known what the folder holds at present.
     pub folder_ok: bool,
-    /// Why it is not: the folder cannot be read, does not answer, or is another and an empty one;
-    /// `null` when it is. What runs goes on meanwhile.
+    /// Why it is not: the folder cannot be read, does not answer, is another and an empty one, or
+    /// may not be mounted yet; `null` when it is. What runs goes on meanwhile.
     #[serde(default)]
     pub folder_trouble: Option<String>,
     /// How many files of the folder are not looked at because there are too many; `null` when all

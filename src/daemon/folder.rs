@@ -7,7 +7,7 @@
 
 mod call;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use tokio::sync::oneshot;
@@ -32,6 +32,10 @@ pub(super) struct PluginFolder {
     overlooked: Overlooked,
     /// Files whose names make them no plugin, and why not.
     ignored: BTreeMap<String, String>,
+    /// Whether it has held a plugin in this life, or the operator has said that it holds none.
+    is_believed: bool,
+    /// Whether the log was told that it is empty.
+    pub(super) is_told_empty: bool,
 }
 
 impl PluginFolder {
@@ -42,6 +46,8 @@ impl PluginFolder {
             late: None,
             overlooked: Overlooked::default(),
             ignored: BTreeMap::new(),
+            is_believed: false,
+            is_told_empty: false,
         }
     }
 
@@ -60,8 +66,15 @@ impl PluginFolder {
         (self.overlooked.files > 0).then(|| self.overlooked.to_string())
     }
 
-    /// The operator takes the folder as it is, if it is lost because another has its name.
-    pub(super) fn accept(&self) {
+    /// Whether it may be an empty mount point, and no folder out of which all was removed.
+    pub(super) fn is_in_doubt(&self, files: &BTreeSet<String>) -> bool {
+        files.is_empty() && !self.is_believed
+    }
+
+    /// The operator takes the folder as it is, also if it is empty, or lost because another has its
+    /// name.
+    pub(super) fn accept(&mut self) {
+        self.is_believed = true;
         if self.is_exchanged() {
             self.watch.accept();
         }
@@ -106,6 +119,7 @@ impl Daemon {
         match without_strangers(change) {
             Change::Present { name, hash, bytes, detected, path } => {
                 self.folder.ignored.remove(&name);
+                self.folder.is_believed = true;
                 self.meet(&name);
                 if let Err(refusal) = self.supervisor.folder(&name, Some(hash)) {
                     refused(&name, &path.display(), &refusal);

@@ -12,6 +12,7 @@ use super::Daemon;
 use super::loader::{Module, Place};
 use crate::control::Soundness;
 use crate::plugin::ModuleHash;
+use crate::supervisor::Kept;
 
 /// A file that is not there so long after the start was removed while the daemon was down: what ran
 /// under its name then does not come back with the next file. An editor that replaces a file takes
@@ -36,14 +37,16 @@ impl Daemon {
                 kept.iter().filter(is_it).copied().collect::<Vec<_>>()
             };
             let good = [of(Soundness::Good), of(Soundness::Doubtful)].concat();
-            // One that is in quarantine does not run; that it ran is why another may.
-            let is_told = |hash: &ModuleHash| {
-                kept.contains(hash)
-                    || file == Some(*hash)
-                    || self.supervisor.is_quarantined(&name, *hash)
+            let ran = versions.ran(&name);
+            // One that is in quarantine does not run; that it ran is why another may. So it is with
+            // one that is nowhere any more, unless nobody can say what is kept.
+            let is_known = |ran: &ModuleHash| {
+                let is_bad = self.supervisor.is_quarantined(&name, *ran);
+                kept.contains(ran) || file == Some(*ran) || is_bad
             };
-            let ran = versions.ran(&name).filter(is_told);
-            self.supervisor.keep(&name, good, ran);
+            let is_lost =
+                self.store.doubt(&name).is_none() && ran.is_some_and(|ran| !is_known(&ran));
+            self.supervisor.keep(&name, Kept { good, ran, is_lost });
         }
         (self.store.is_stale, self.store.offered) = (false, versions.changes);
     }
@@ -55,6 +58,9 @@ impl Daemon {
         }
         // One that is being written, or cannot be read, has not become a plugin yet.
         let Some(files) = self.folder.watch.names() else { return };
+        if self.folder.is_in_doubt(&files) {
+            return self.tell_of_an_empty_folder();
+        }
         let is_there = |name: &str| files.contains(name) || self.supervisor.plugin(name).is_some();
         for name in self.record.versions.forget_what_ran(is_there) {
             tracing::warn!(
@@ -63,6 +69,29 @@ impl Daemon {
                  run any more"
             );
             self.record.removed(&name);
+        }
+    }
+
+    /// What is odd about a plugin folder that has held no plugin since the start, though some ran
+    /// when the daemon ended: it may be an empty mount point, out of which nothing was removed.
+    pub(super) fn emptiness(&self) -> Option<String> {
+        let ran: Vec<_> = self.record.versions.have_run().collect();
+        let is_in_doubt = self.folder.is_in_doubt(&*self.folder.watch.names()?);
+        let text = || {
+            format!(
+                "holds no plugin, and {} ran when the daemon ended: is it mounted? If it is, \
+                 `camshaft reload` says so",
+                ran.join(", ")
+            )
+        };
+        (is_in_doubt && !ran.is_empty()).then(text)
+    }
+
+    fn tell_of_an_empty_folder(&mut self) {
+        let Some(why) = self.emptiness() else { return };
+        if !std::mem::replace(&mut self.folder.is_told_empty, true) {
+            let folder = self.config.plugins.dir.display();
+            tracing::error!(%folder, "{folder} {why}");
         }
     }
 

@@ -33,6 +33,7 @@ impl Daemon {
         let news = self.reins.latest.read().clone();
         let plugins = self.plugins_in(&news);
         let devices = self.devices(&news);
+        let folder_trouble = self.folder.loss().map(ToString::to_string).or(self.emptiness());
         StatusView {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
@@ -42,8 +43,8 @@ impl Daemon {
             config_waiting: self.reload.waiting().to_vec(),
             socket: self.config.control.socket.display().to_string(),
             folder: self.config.plugins.dir.display().to_string(),
-            folder_ok: self.folder.loss().is_none(),
-            folder_trouble: self.folder.loss().map(ToString::to_string),
+            folder_ok: folder_trouble.is_none(),
+            folder_trouble,
             folder_overlooked: self.folder.overlooked(),
             folder_ignored: self.folder.ignored(),
             plugins_missing: self.missing_plugins(),

@@ -84,11 +84,13 @@ struct Seen {
 
 /// Versions that can be loaded though the file has other bytes.
 #[derive(Debug, Default)]
-struct Kept {
+pub struct Kept {
     /// They were good and never trapped since, best first.
-    good: Vec<ModuleHash>,
+    pub good: Vec<ModuleHash>,
     /// It ran when the daemon ended, and nothing has run since.
-    ran: Option<ModuleHash>,
+    pub ran: Option<ModuleHash>,
+    /// Whether `ran` is nowhere to be had any more, so that one of the good may take its place.
+    pub is_lost: bool,
 }
 
 /// The last order to leave the scan.
@@ -202,13 +204,13 @@ impl Plugin {
     }
 
     /// See [`Supervisor::keep`](super::Supervisor::keep).
-    pub(super) fn keep(&mut self, good: Vec<ModuleHash>, ran: Option<ModuleHash>) {
-        let ran = ran.filter(|_| self.good.is_none() && self.file != File::Gone);
+    pub(super) fn keep(&mut self, kept: Kept) {
+        let ran = kept.ran.filter(|_| self.good.is_none() && self.file != File::Gone);
         if let Some(ran) = ran.filter(|_| ran != self.kept.ran) {
             // Its file may have been tried before this was known.
             self.refused.forget(ran);
         }
-        self.kept = Kept { good, ran };
+        self.kept = Kept { ran, ..kept };
     }
 
     /// The operator wants this module to have another chance.
@@ -277,7 +279,9 @@ impl Plugin {
             }
             return;
         };
-        if self.next.version().is_some_and(|next| next.hash != hash) {
+        if let Some(next) = self.next.version().filter(|next| next.hash != hash) {
+            // The new instance that the operator asked for, should the other module be refused.
+            self.restart |= self.runs(next.hash);
             self.discard(turn);
         }
         self.restart &= !self.next.version().is_some_and(|next| self.renews(next.hash));

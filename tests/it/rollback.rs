@@ -3,6 +3,7 @@
 //! With a real daemon and the binary. What the scan does is tested in `swap.rs`.
 
 use std::fs;
+use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -441,6 +442,58 @@ fn a_good_version_takes_the_place_of_what_ran_on_beside_a_refused_file() {
     check(&daemon);
     let (_, _, plant) = daemon.stop();
     check(&Daemon::on(plant));
+}
+
+/// The copy of what ran was gone or damaged at the start, and nothing ran beside the refused file
+/// for ever, though an older good version was kept.
+#[test]
+fn a_good_version_takes_the_place_of_what_ran_and_cannot_be_had_any_more() {
+    let junk = wat("(module (import \"env\" \"nonsense\" (func)) (func (export \"poll\")))");
+    for damage in [|file: &Path| fs::remove_file(file), |file: &Path| fs::write(file, "damaged")] {
+        let daemon = Daemon::start(Keys { plugins: PROBATION, ..Keys::default() });
+        let good = run(&daemon, &version(1, ""));
+        let ran = run(&daemon, &version(2, ""));
+        daemon.drop_in("tank", &junk);
+        daemon.wait_for("tank", "refused", |view| view.reason.is_some());
+        let (_, _, plant) = daemon.stop();
+        let kept = fs::read_dir(plant.state().join("versions/tank")).unwrap();
+        let mut kept = kept.map(|file| file.unwrap().path());
+        damage(&kept.find(|file| file.to_str().unwrap().contains(&ran)).unwrap()).unwrap();
+        let daemon = Daemon::on(plant);
+        let view = daemon.wait_running("tank", &good);
+        has(&view.reason.unwrap(), &["nonsense", &format!("{} runs instead", &good[..16])]);
+    }
+}
+
+/// The stick was not mounted at the start: what had run was taken for removed, and did not go on
+/// beside a refused file when the stick came.
+#[test]
+fn an_empty_folder_at_the_start_is_no_removal() {
+    let junk = wat("(module (import \"env\" \"nonsense\" (func)) (func (export \"poll\")))");
+    let daemon = Daemon::start(Keys { plugins: PROBATION, ..Keys::default() });
+    let good = run(&daemon, &version(1, ""));
+    let start_empty = |daemon: Daemon| {
+        let (_, _, plant) = daemon.stop();
+        for file in fs::read_dir(plant.plugins()).unwrap() {
+            fs::remove_file(file.unwrap().path()).unwrap();
+        }
+        let daemon = Daemon::idle(plant, &[]);
+        let why = wait("it is in doubt", LIMIT, || daemon.status().folder_trouble);
+        has(&why, &["holds no plugin, and tank", "is it mounted?"]);
+        daemon.wait_log("", &["holds no plugin, and tank", "is it mounted?"]);
+        daemon
+    };
+    let daemon = start_empty(daemon);
+    daemon.drop_in("tank", &junk);
+    daemon.wait_running("tank", &good);
+    assert!(daemon.status().folder_ok);
+    // The operator says that it was removed.
+    let daemon = start_empty(daemon);
+    assert!(daemon.camshaft(&["reload"]).status.success());
+    daemon.wait_log("tank", &["its file was removed while the daemon was down"]);
+    assert!(daemon.status().folder_ok);
+    daemon.drop_in("tank", &junk);
+    daemon.wait_for("tank", "refused", |view| view.state == PluginState::Refused);
 }
 
 /// Its bytes were dropped when one restart failed, and it was tried against its file for ever, which

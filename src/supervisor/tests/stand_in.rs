@@ -87,6 +87,44 @@ fn after_a_start_the_same_runs_as_before() {
     );
 }
 
+/// Nobody had the bytes of what ran any more, and a good version was kept: nothing ran for ever.
+#[test]
+fn a_kept_version_takes_the_place_of_what_ran_and_cannot_be_had() {
+    check(
+        "file bad      :
+         keep B lost C : 'B instead', prepare B1
+         ok 1          : install 1
+         see 1         : 'runs 1', 'B stands in'
+         is            : running B1 refusal",
+    );
+    check(
+        "safe          :
+         file bad      :
+         keep B lost C :
+         is            : refused refusal",
+    );
+    check(
+        "file bad      :
+         keep B lost C : 'B instead', prepare B1
+         file C        : discard 1, prepare C2",
+    );
+    // Its copy is damaged, which counts as an accident: nothing ran for ever.
+    check(
+        "three traps  :
+         file bad     :
+         keep B ran C : 'C instead', prepare C1
+         miss 1       : 'refused', 'retry 100ms'
+         +100         : prepare C2
+         miss 2       : 'refused', 'retry 200ms'
+         +200         : prepare C3
+         miss 3       : 'refused', 'retry 400ms', 'B instead', prepare B4
+         ok 4         : install 4
+         see 4        : 'runs 4', 'B stands in'
+         +90000       :
+         is           : running B4 refusal",
+    );
+}
+
 #[test]
 fn a_kept_version_that_is_no_good_does_not_stand_in() {
     check(
@@ -105,6 +143,35 @@ fn a_kept_version_that_is_no_good_does_not_stand_in() {
          fail 2     : 'refused'
          +90000     :
          is         : quarantined file quarantined",
+    );
+}
+
+/// The file that came meanwhile was refused, and what ran was not made anew.
+#[test]
+fn a_restart_is_not_lost_under_a_file_that_is_refused() {
+    check(
+        "file A    : prepare A1
+         ok 1      : install 1
+         see 1     : 'runs 1'
+         restart   : prepare A2
+         file B    : discard 2, prepare B3
+         fail 3    : 'refused', prepare A4
+         ok 4      : install 4
+         see 4     : 'runs 4'
+         +90000    :
+         is        : running A4 refusal",
+    );
+    // What takes over is new as well.
+    check(
+        "file A    : prepare A1
+         ok 1      : install 1
+         see 1     : 'runs 1'
+         restart   : prepare A2
+         file B    : discard 2, prepare B3
+         ok 3      : install 3
+         see 3     : 'runs 3'
+         +90000    :
+         is        : running B3",
     );
 }
 
@@ -284,19 +351,17 @@ fn what_cannot_be_made_again_makes_room_for_what_is_good() {
          see 1 trap : 'trap 1/3 0ms', prepare A2
          fail 2     : 'refused', 'retry 100ms'
          +100       : prepare A3
-         miss 3     : 'refused', 'retry 200ms'
-         +200       : prepare A4
-         fail 4     : 'refused', 'retry 400ms'
+         fail 3     : 'refused', 'retry 200ms'
          is         : backoff A1 refusal
-         +400       : prepare A5
-         fail 5     : 'refused', 'retry 800ms', 'B instead', prepare B6
-         fail 6     : 'refused', 'C instead', prepare C7
-         +800       :
-         ok 7       : install 7
-         see 7      : 'runs 7', 'gave up A', 'C stands in'
-         is         : running C7 file quarantined
+         +200       : prepare A4
+         fail 4     : 'refused', 'retry 400ms', 'B instead', prepare B5
+         fail 5     : 'refused', 'C instead', prepare C6
+         +400       :
+         ok 6       : install 6
+         see 6      : 'runs 6', 'gave up A', 'C stands in'
+         is         : running C6 file quarantined
          +90000     :
-         release    : prepare A8",
+         release    : prepare A7",
     );
     // What will not load either leaves it its turn: an input may be to blame for both.
     check(
@@ -322,6 +387,33 @@ fn what_cannot_be_made_again_makes_room_for_what_is_good() {
          +100       : prepare A2
          fail 2     : 'refused', 'retry 200ms'
          is         : backoff refusal",
+    );
+}
+
+/// An accident is none of its faults: it has its turn beside what stands in, and is judged then.
+#[test]
+fn what_cannot_be_made_by_accident_makes_room_and_has_its_turn() {
+    check(
+        "three traps :
+         file A     : prepare A1
+         keep B     :
+         ok 1       : install 1
+         see 1      : 'runs 1'
+         see 1 trap : 'trap 1/3 0ms', prepare A2
+         fail 2     : 'refused', 'retry 100ms'
+         +100       : prepare A3
+         miss 3     : 'refused', 'retry 200ms'
+         +200       : prepare A4
+         miss 4     : 'refused', 'retry 400ms', 'B instead', prepare B5
+         ok 5       : install 5
+         see 5      : 'runs 5', 'B stands in'
+         is         : running B5 refusal
+         +400       : prepare A6
+         miss 6     : 'refused', 'retry 800ms'
+         +800       : prepare A7
+         fail 7     : 'refused'
+         +90000     :
+         is         : running B5 refusal",
     );
 }
 
