@@ -21,6 +21,7 @@ use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{self, View};
 use crate::variable::{Maker, Variable};
 
+use refused::is_seated;
 pub(super) use refused::{is_polled, writers};
 
 fn micros(duration: Duration) -> u64 {
@@ -213,6 +214,7 @@ impl Daemon {
     pub(super) fn variables(&mut self) -> Vec<VarView> {
         let kept = &self.config.retain.variables;
         let (news, roster) = (self.reins.latest.read(), &self.roster);
+        let runs = |writer: &str| is_seated(writer, news, roster, &self.supervisor);
         // A value that stands is not a new one.
         let at = if self.stall.is_on() { MonotonicClock.now() } else { news.now };
         let view = |(name, variable): (&str, Variable)| {
@@ -223,7 +225,7 @@ impl Daemon {
                 kind: variable.kind(),
                 value: variable.into(),
                 retain: kept.iter().any(|(kept, _)| kept == name),
-                writer_runs: writer.is_some_and(|writer| is_polled(writer, roster, news)),
+                writer_runs: writer.is_some_and(|writer| runs(writer)),
                 writer: writer.map(|name| name.to_string()),
                 set_by_operator: written.is_some_and(|written| written.by == Maker::HOST),
                 age_ms: written.map(|it| at.saturating_sub(it.at).as_millis() as u64),
