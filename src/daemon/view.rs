@@ -77,7 +77,7 @@ impl Daemon {
         let view = |device: &crate::config::Device| {
             let index = news.points.devices().iter().position(|name| *name == device.name);
             let fact = index.and_then(|index| news.devices.get(index));
-            let makes_safe = self.devices.makes_safe(&device.name);
+            let makes_safe = self.devices.makes_safe(&device.name, self.stall.is_on());
             DeviceView {
                 name: device.name.clone(),
                 driver: device.driver.driver().into(),
@@ -178,7 +178,8 @@ impl Daemon {
         let stall = if is_stalled { Quality::NoComm } else { Quality::Good };
         let at = if is_stalled { now } else { news.now };
         let delivery = |id: PointId, point: &Point| {
-            let makes_safe = self.devices.makes_safe(&points.devices()[point.device]);
+            let device = &points.devices()[point.device];
+            let makes_safe = self.devices.makes_safe(device, is_stalled);
             if makes_safe { Delivery::Unconfirmed } else { news.deliveries[id.index()] }
         };
         let view = |(id, point): (PointId, &Point)| {
