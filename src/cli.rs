@@ -331,7 +331,7 @@ async fn settle(
     let judge = |view: Option<&PluginView>| view.filter(|view| is_done(view)).cloned();
     match outcome::watch(client, name, ORDER_TIME, judge).await? {
         Ok(view) => Ok(screen.print(&format!("{}: {}\n", name, show::name(view.state)))?),
-        Err(seen) => Err(outcome::too_late(name, wanted, seen.as_ref())),
+        Err(seen) => Err(outcome::too_late(client, name, wanted, seen.as_ref()).await),
     }
 }
 

@@ -26,9 +26,16 @@ pub fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// What a file is that is no regular one, with its article.
+/// What a file is that is no socket; `None` if it is one, or cannot be looked at.
+pub fn no_socket(path: &Path) -> Option<&'static str> {
+    let kind = std::fs::metadata(path).ok()?.file_type();
+    (!kind.is_socket()).then(|| name(kind))
+}
+
+/// What a file is, with its article.
 fn name(kind: FileType) -> &'static str {
     match kind {
+        _ if kind.is_file() => "a regular file",
         _ if kind.is_dir() => "a folder",
         _ if kind.is_fifo() => "a pipe",
         _ if kind.is_socket() => "a socket",
@@ -91,6 +98,11 @@ mod tests {
         assert_eq!(why(&pipe), "it is a pipe, and no regular file");
         assert_eq!(why(dir.path()), "it is a folder, and no regular file");
         assert_eq!(why(Path::new("/dev/null")), "it is a device, and no regular file");
+        let plain = dir.path().join("plain");
+        fs::write(&plain, "").unwrap();
+        assert_eq!(no_socket(&plain), Some("a regular file"));
+        assert_eq!(no_socket(&pipe), Some("a pipe"));
+        assert_eq!((no_socket(&socket), no_socket(&dir.path().join("none"))), (None, None));
         // The system itself opens no socket.
         assert!(read(&socket, 9).is_err());
     }

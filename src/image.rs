@@ -158,15 +158,16 @@ impl PointId {
 /// everybody.
 ///
 /// A point keeps its id as long as the daemon runs and the configuration names it: programs may
-/// have asked for it once and for all. The id of one that is gone is kept for a point of the same
-/// name, direction and type, and given to no other, so ids can have gaps.
+/// have asked for it once and for all. One that is gone is remembered as long as the daemon runs:
+/// its id is kept for a point of the same name and given to no other, so ids can have gaps, and
+/// programs may still go by its address.
 #[derive(Debug, Default)]
 pub struct Points {
     /// By id; `None` where there is no such point any more.
     all: Vec<Option<Point>>,
     by_name: HashMap<String, PointId>,
-    /// Points that were there once, by name.
-    gone: HashMap<String, (PointId, Direction, Kind)>,
+    /// Points that were there once, by name, as they were then.
+    gone: HashMap<String, (PointId, Point)>,
     devices: Vec<String>,
     input_bytes: usize,
     output_bytes: usize,
@@ -236,11 +237,10 @@ impl Points {
     /// The same points, which remember those that were there `before` and are gone.
     #[must_use]
     pub fn after(mut self, before: &Self) -> Self {
-        let left =
-            before.iter().map(|(id, point)| (&point.name, (id, point.direction, point.kind)));
-        let gone = before.gone.iter().map(|(name, gone)| (name, *gone)).chain(left);
-        let gone = gone.filter(|(name, _)| !self.by_name.contains_key(*name));
-        self.gone = gone.map(|(name, gone)| (name.clone(), gone)).collect();
+        let left = before.iter().map(|(id, point)| (id, point.clone()));
+        let gone = before.gone.values().cloned().chain(left);
+        let gone = gone.filter(|(_, point)| !self.by_name.contains_key(&point.name));
+        self.gone = gone.map(|(id, point)| (point.name.clone(), (id, point))).collect();
         self
     }
 
@@ -270,11 +270,15 @@ impl Points {
         self.all.get(id.index())?.as_ref()
     }
 
-    /// The id that the point with this name had when it was there, if it was of that direction and
-    /// type: another one is not what programs know.
-    pub fn id_before(&self, name: &str, is: (Direction, Kind)) -> Option<PointId> {
-        let (id, direction, kind) = *self.gone.get(name)?;
-        ((direction, kind) == is).then_some(id)
+    /// The point with this name, or what it was when it was there, with its id.
+    pub fn known(&self, name: &str) -> Option<(PointId, &Point)> {
+        let gone = || self.gone.get(name).map(|(id, point)| (*id, point));
+        self.find(name).map(|id| (id, &self[id])).or_else(gone)
+    }
+
+    /// Points that were there once, as they were then.
+    pub fn gone(&self) -> impl Iterator<Item = &Point> {
+        self.gone.values().map(|(_, point)| point)
     }
 
     /// The id of the point with this name.

@@ -33,6 +33,11 @@ impl<T: Send> Reader<T> {
     pub fn read(&mut self) -> &T {
         self.0.read()
     }
+
+    /// The value that was read last.
+    pub fn seen(&self) -> &T {
+        self.0.output_buffer()
+    }
 }
 
 #[cfg(test)]
@@ -46,7 +51,8 @@ mod tests {
         for n in 1..=3 {
             writer.publish(|value| *value = n);
         }
+        assert_eq!(*reader.seen(), 0);
         assert_eq!(*reader.read(), 3);
-        assert_eq!(*reader.read(), 3);
+        assert_eq!((*reader.seen(), *reader.read()), (3, 3));
     }
 }

@@ -9,7 +9,7 @@ mod value;
 
 use std::time::Duration;
 
-pub use value::{Denied, Maker, Variable, VariableKind, Written};
+pub use value::{Denied, Maker, Variable, VariableKind, Writers, Written};
 
 /// The most variables at one time; with [`MAX_NAME_BYTES`] this bounds the table to 128 KiB of
 /// names.
@@ -32,10 +32,10 @@ pub struct Variables {
     /// Where the name of each variable ends in `names`.
     ends: Vec<usize>,
     values: Vec<Variable>,
-    /// Who has made each variable.
+    /// Against whose quota each variable counts.
     makers: Vec<Maker>,
-    /// Who wrote each variable last; `None` while it has the value that it began with.
-    written: Vec<Option<Written>>,
+    /// Who has made and who has written each variable.
+    writers: Vec<Writers>,
     /// How often ids began to count anew.
     removals: u64,
     /// Ids in order of name: sorted, because a look-up by bisection needs no allocation.
@@ -56,7 +56,7 @@ impl Default for Variables {
             ends: Vec::with_capacity(MAX_VARIABLES),
             values: Vec::with_capacity(MAX_VARIABLES),
             makers: Vec::with_capacity(MAX_VARIABLES),
-            written: Vec::with_capacity(MAX_VARIABLES),
+            writers: Vec::with_capacity(MAX_VARIABLES),
             removals: 0,
             by_name: Vec::with_capacity(MAX_VARIABLES),
             journal: Vec::with_capacity(MAX_VARIABLES),
@@ -117,7 +117,7 @@ impl Variables {
                 self.ends.push(self.names.len());
                 self.values.push(value);
                 self.makers.push(maker);
-                self.written.push(None);
+                self.writers.push(Writers::default());
                 self.noted.push(false);
                 self.by_name.insert(place, id);
                 self.note(id, None);
@@ -162,6 +162,11 @@ impl Variables {
         std::mem::replace(&mut self.reserved, declared)
     }
 
+    /// The names that are kept for the configuration, with their types.
+    pub fn reserved(&self) -> &[(String, VariableKind)] {
+        &self.reserved
+    }
+
     /// The configuration declares a variable that is there: it counts against no program's quota
     /// any more.
     pub fn take_over(&mut self, name: &str) {
@@ -184,16 +189,16 @@ impl Variables {
     }
 
     /// All values, by id, with who wrote them.
-    pub(crate) fn values(&self) -> impl Iterator<Item = (Variable, Option<Written>)> {
-        self.values.iter().copied().zip(self.written.iter().copied())
+    pub(crate) fn values(&self) -> impl Iterator<Item = (Variable, Writers)> {
+        self.values.iter().copied().zip(self.writers.iter().copied())
     }
 
     /// Gives the variable `id` a value that it had before, once everything is committed. It is no
     /// new one: who wrote it then has written it last.
-    pub(crate) fn put_back(&mut self, id: u16, (value, written): (Variable, Option<Written>)) {
+    pub(crate) fn put_back(&mut self, id: u16, (value, writers): (Variable, Writers)) {
         debug_assert!(self.journal.is_empty(), "a commit would say that it was written now");
         self.values[usize::from(id)] = value;
-        self.written[usize::from(id)] = written;
+        self.writers[usize::from(id)] = writers;
     }
 
     /// Keeps everything written since the last commit.
@@ -205,22 +210,21 @@ impl Variables {
 
     /// The same, and remembers who has written it and when.
     pub fn commit_as(&mut self, by: Maker, at: Duration) {
-        for (id, _) in &self.journal {
-            self.written[usize::from(*id)] = Some(Written { by, at });
+        for (id, old) in &self.journal {
+            self.writers[usize::from(*id)].note(Written { by, at }, old.is_none());
         }
         self.commit();
     }
 
-    /// Who wrote the variable `name` last; `None` while it has the value that it began with.
-    pub fn written_last(&self, name: &str) -> Option<Written> {
-        let found = self.position(name).ok()?;
-        self.written[usize::from(self.by_name[found])]
+    /// Who has made and who has written the variable `name`; nobody if it is not there.
+    pub fn writers(&self, name: &str) -> Writers {
+        let found = self.position(name).ok();
+        found.map_or_else(Writers::default, |found| self.writers[usize::from(self.by_name[found])])
     }
 
-    /// Who has made the variable `name`, if it is there.
-    pub fn made_by(&self, name: &str) -> Option<Maker> {
-        let found = self.position(name).ok()?;
-        Some(self.makers[usize::from(self.by_name[found])])
+    /// Who wrote the variable `name` last; `None` while it has the value that it began with.
+    pub fn written_last(&self, name: &str) -> Option<Written> {
+        self.writers(name).last
     }
 
     /// Removes every variable that `is_kept` does not name, once everything is committed. Allocates
@@ -257,7 +261,7 @@ impl Variables {
         self.ends.truncate(count.into());
         keep(&mut self.values, &new);
         keep(&mut self.makers, &new);
-        keep(&mut self.written, &new);
+        keep(&mut self.writers, &new);
         self.noted.truncate(count.into());
         self.by_name.retain(|id| new[usize::from(*id)].is_some());
         for id in &mut self.by_name {
@@ -286,7 +290,7 @@ impl Variables {
         self.names.truncate(self.ends.last().copied().unwrap_or(0));
         self.values.pop();
         self.makers.pop();
-        self.written.pop();
+        self.writers.pop();
         self.noted.pop();
     }
 
@@ -325,7 +329,7 @@ impl Variables {
         self.ends.clone_from(&other.ends);
         self.values.clone_from(&other.values);
         self.makers.clone_from(&other.makers);
-        self.written.clone_from(&other.written);
+        self.writers.clone_from(&other.writers);
         self.removals = other.removals;
         self.by_name.clone_from(&other.by_name);
         self.noted.clone_from(&other.noted);
@@ -468,6 +472,34 @@ mod tests {
         }
     }
 
+    /// Whoever wrote it last was taken for its maker.
+    #[test]
+    fn who_has_made_a_variable_is_known_whoever_wrote_it_since() {
+        let mut variables = Variables::default();
+        let ([one, two], at) = ([1, 2].map(Maker::program), Duration::from_secs);
+        let mut write = |by: Maker, name: &str, second: u64| {
+            variables.write_as(by, name, Variable::Int(1)).unwrap();
+            variables.commit_as(by, at(second));
+            variables.writers(name)
+        };
+        let written = |by: Maker, second: u64| Some(Written { by, at: at(second) });
+        let made = write(one, "a", 1);
+        let by_one = written(one, 1);
+        assert_eq!(made, Writers { last: by_one, program: by_one, maker: by_one });
+        let set = write(Maker::HOST, "a", 2);
+        assert_eq!(set, Writers { last: written(Maker::HOST, 2), ..made });
+        let other = write(two, "a", 3);
+        let by_two = written(two, 3);
+        assert_eq!(other, Writers { last: by_two, program: by_two, maker: by_one });
+        assert_eq!(write(one, "a", 4).maker, written(one, 4), "it would make it so again");
+        write(Maker::HOST, "b", 5);
+        assert_eq!(write(one, "b", 6).maker, None, "it was there before");
+        variables.write("c", Variable::Int(1)).unwrap();
+        variables.commit();
+        assert_eq!(variables.writers("c"), Writers::default());
+        assert_eq!(variables.writers("none"), Writers::default());
+    }
+
     #[test]
     fn what_is_removed_leaves_the_others_as_they_were() {
         // Compared with a table into which only the others were written.
@@ -498,8 +530,7 @@ mod tests {
             for found in [&variables, &copy] {
                 assert!(found.iter().eq(expected.iter()), "{found:?}");
                 assert!(all.iter().all(|name| found.read(name) == expected.read(name)));
-                let written = |of: &Variables, name: &str| of.written_last(name);
-                assert!(all.iter().all(|name| written(found, name) == written(&expected, name)));
+                assert!(all.iter().all(|name| found.writers(name) == expected.writers(name)));
                 assert_eq!(found.makers, expected.makers);
             }
         }

@@ -4,9 +4,6 @@
 
 use std::cell::Cell;
 use std::fmt::Display;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::args::{Deploy, Named, Rollback, Waiting};
@@ -16,6 +13,7 @@ use super::screen::Screen;
 use super::{Exit, Failed, Outcome, client, show};
 use crate::control::client::Client;
 use crate::control::{PluginState, PluginView};
+use crate::file;
 use crate::text::legible;
 
 /// No daemon takes more; how much less the one that is asked takes, it says itself.
@@ -27,13 +25,14 @@ const REPLACED: Duration = Duration::from_secs(3);
 
 /// `camshaft deploy`.
 pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
-    let (client, file) = (client(what.reach), what.file.display().to_string());
-    let named = |error: &dyn Display| Failed::new(Exit::Failure, format!("{file}: {error}"));
+    let (client, shown) = (client(what.reach), what.file.display().to_string());
+    let named = |error: &dyn Display| Failed::new(Exit::Failure, format!("{shown}: {error}"));
     let name = match what.name.or_else(|| what.file.file_stem()?.to_str().map(String::from)) {
         Some(name) => name.strip_suffix(".wasm").map(String::from).unwrap_or(name),
         None => return Err(named(&"give the plugin a name with --name")),
     };
-    let module = read(&what.file).map_err(|error| named(&error))?;
+    let module =
+        file::read_present(&what.file, MOST_MODULE_BYTES).map_err(|error| named(&error))?;
     let before = client.plugin(&name).await?;
     let hash = client.deploy(&name, module.into()).await?;
     let wait = Wait::new(&client, &name, &hash, &what.outcome, before.as_ref());
@@ -42,22 +41,12 @@ pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
         |view: &PluginView| [&view.hash, &view.file_hash].map(Option::as_ref) == [Some(&hash); 2];
     if let Some(view) = before.as_ref().filter(|view| runs(view) && same(view)) {
         let version = show::short(&hash);
+        outcome::moves(&client, &name, &format!("version {version} shall run")).await?;
         let (probation, lacks) = (on_probation(view), lacks(view));
         screen.print(&format!("{name}: version {version} runs already{probation}\n{lacks}"))?;
         return wait.for_proof(view, screen).await;
     }
     wait.for_fate(screen).await
-}
-
-/// The bytes of a module, wherever they come from: a pipe is as good as a file.
-fn read(file: &Path) -> io::Result<Vec<u8>> {
-    let mut module = Vec::new();
-    File::open(file)?.take(MOST_MODULE_BYTES + 1).read_to_end(&mut module)?;
-    if module.len() as u64 > MOST_MODULE_BYTES {
-        let why = format!("it has more than {MOST_MODULE_BYTES} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
-    }
-    Ok(module)
 }
 
 /// `camshaft rollback`.
@@ -77,7 +66,7 @@ pub(super) async fn remove(Named { name, reach }: Named, screen: &mut Screen) ->
     let is_gone = |view: Option<&PluginView>| view.is_none_or(is_out).then_some(());
     match outcome::watch(&client, &name, ORDER_TIME, is_gone).await? {
         Ok(()) => Ok(screen.print(&format!("{name}: removed\n"))?),
-        Err(seen) => Err(outcome::too_late(&name, "it shall leave", seen.as_ref())),
+        Err(seen) => Err(outcome::too_late(&client, &name, "it shall leave", seen.as_ref()).await),
     }
 }
 
@@ -109,6 +98,7 @@ impl<'w> Wait<'w> {
     /// Waits until the bytes run, or it is known that they do not.
     async fn for_fate(self, screen: &mut Screen) -> Outcome {
         let (name, version) = (self.name, show::short(self.hash));
+        let wanted = format!("version {version} shall run");
         let replaced = Cell::new(None);
         let judge = |view: Option<&PluginView>| {
             let view = view?;
@@ -119,16 +109,18 @@ impl<'w> Wait<'w> {
         let (fate, view) = match found {
             Ok(found) => found,
             Err(Some(seen)) if self.is_unpolled(&seen) => {
+                outcome::moves(self.client, name, &wanted).await?;
                 let why = "it has its seat, and was not polled yet";
                 return Ok(screen.print(&format!("{name}: version {version}: {why}\n"))?);
             }
             Err(seen) => {
-                let wanted = format!("version {version} shall run");
-                return Err(outcome::too_late(name, &wanted, seen.as_ref()));
+                let seen = seen.as_ref();
+                return Err(outcome::too_late(self.client, name, &wanted, seen).await);
             }
         };
         match fate {
             Fate::Runs(swap) => {
+                outcome::moves(self.client, name, &wanted).await?;
                 let swap = swap.map(|swap| format!("  {}\n", show::swap(&swap)));
                 screen.print(&format!(
                     "{name}: version {version} runs{}\n{}{}",
@@ -150,8 +142,7 @@ impl<'w> Wait<'w> {
         }
     }
 
-    /// Whether the version is in the scan and has not been polled: one that is polled seldom, or a
-    /// scan that stands.
+    /// Whether the version is in the scan and has not been polled, as one that is polled seldom.
     fn is_unpolled(&self, view: &PluginView) -> bool {
         let is_it = view.hash.as_deref() == Some(self.hash);
         !self.how.wait && view.state == PluginState::Running && is_it && view.polls == 0
@@ -187,7 +178,7 @@ impl<'w> Wait<'w> {
             Ok(Err(why)) => Err(failed(name, version, "is not proved", &why)),
             Err(seen) => {
                 let wanted = format!("version {version} shall prove itself");
-                Err(outcome::too_late(name, &wanted, seen.as_ref()))
+                Err(outcome::too_late(self.client, name, &wanted, seen.as_ref()).await)
             }
         }
     }

@@ -30,8 +30,9 @@ Examples:
 
 /// Below the help of `history`.
 pub(super) const HISTORY_HELP: &str = "\
-Oldest first, newest last, in UTC. Of a long row of the same traps or refusals only the first five
-are listed, and then those whose number in the row is a power of two.
+Of everything, or of one plugin, point, variable or device; oldest first, newest last, in UTC. Of a
+long row of the same traps or refusals only the first five are listed, and then those whose number
+in the row is a power of two.
 
 Each order (set, force, deploy, hold and so on) is there with the user who gave it and the value
 before and after, under the name of the plugin, point, variable or device that it is about. Behind
@@ -102,7 +103,9 @@ All of the file is checked first. What is wrong changes nothing, and the last go
 stays in force. Period, budgets, plugins, variables, devices and their points change between two
 cycles. A device that changed begins anew, the others go on; an output that goes is made safe
 first. What is tied to the process, and which variables are retained, counts after a restart, and so
-does the whole file if a point would move to another address or type, because programs go by these.
+does the whole file if a point would move to another address or type, or a new one would lie in the
+place of another, because programs go by these. That holds for points of before as well: one that a
+reload has taken away comes back as it was, or after a restart.
 
 Examples:
   camshaft diff

@@ -8,10 +8,12 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::show::short;
+use super::unit::age_ms;
 use super::{Exit, Failed};
 use crate::control::client::{Client, Error};
-use crate::control::{PluginState, PluginView, SwapView};
+use crate::control::{PluginState, PluginView, StallView, SwapView};
 use crate::plugin::Trap;
+use crate::text::legible;
 
 /// Between two looks: a swap takes about as long.
 const LOOK: Duration = Duration::from_millis(50);
@@ -120,8 +122,16 @@ pub(super) async fn watch<T>(
     }
 }
 
-/// The error after a limit: what was wanted, and what is so.
-pub(super) fn too_late(name: &str, wanted: &str, seen: Option<&PluginView>) -> Failed {
+/// The error after a limit: what was wanted, and what is so; while the scan stands, that it does.
+pub(super) async fn too_late(
+    client: &Client,
+    name: &str,
+    wanted: &str,
+    seen: Option<&PluginView>,
+) -> Failed {
+    if let Err(stands) = moves(client, name, wanted).await {
+        return stands;
+    }
     let is = match seen {
         None => "there is no such plugin".into(),
         Some(view) => {
@@ -132,6 +142,19 @@ pub(super) fn too_late(name: &str, wanted: &str, seen: Option<&PluginView>) -> F
         }
     };
     Failed::new(Exit::Failure, format!("{name}: {wanted}, but so far {is}"))
+}
+
+/// Whether the scan moves: as long as it stands, what a plugin was before is no outcome.
+///
+/// # Errors
+/// That it stands, so that nothing comes of what is `wanted`; or that the daemon cannot be asked.
+pub(super) async fn moves(client: &Client, name: &str, wanted: &str) -> Result<(), Failed> {
+    let Some(StallView { since_ms, doing, .. }) = client.status().await?.stalled else {
+        return Ok(());
+    };
+    let (since, doing) = (age_ms(since_ms), legible(&doing));
+    let why = format!("the scan STANDS for {since}, {doing}; see `camshaft status`");
+    Err(Failed::new(Exit::Failure, format!("{name}: {wanted}, but {why}")))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub(super) async fn release(Named { name, reach }: Named, screen: &mut Screen) -
             let text = sentence(&name, before.as_ref(), view.as_ref());
             Ok(screen.print(&format!("{name}: {text}\n"))?)
         }
-        Err(seen) => Err(outcome::too_late(&name, "it shall run", seen.as_ref())),
+        Err(seen) => Err(outcome::too_late(&client, &name, "it shall run", seen.as_ref()).await),
     }
 }
 

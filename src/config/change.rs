@@ -163,7 +163,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
 }
 
 /// Whether a point lies elsewhere than before or is of another type, or a new one lies where
-/// another one was.
+/// another one was. Points that earlier reloads have taken away count as well.
 pub(super) fn has_moved(changes: &[Change]) -> bool {
     changes.iter().any(|change| matches!(change.place, Place::Point(..)))
 }
@@ -202,12 +202,11 @@ fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
     ];
     note(all, keys, Place::Key);
     for (_, point) in new.points.iter() {
-        let Some(id) = old.points.find(&point.name) else {
+        let Some((_, before)) = old.points.known(&point.name) else {
             let taken = [("address", is_on_another(point, &old.points))];
             note(all, taken, |key| Place::Point(point.name.clone(), key));
             continue;
         };
-        let before = &old.points[id];
         let keys = [
             ("direction", before.direction != point.direction),
             ("type", before.kind != point.kind),
@@ -222,8 +221,10 @@ fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
 fn is_on_another(point: &Point, before: &Points) -> bool {
     let len = before.image_bytes(point.direction);
     let bytes = point.bytes().filter(|byte| *byte < len);
-    let there = bytes.flat_map(|byte| before.at(point.direction, byte));
-    there.map(|id| &before[*id]).any(|other| {
+    let there = bytes.flat_map(|byte| before.at(point.direction, byte)).map(|id| &before[*id]);
+    let gone = before.gone().filter(|gone| gone.direction == point.direction);
+    let gone = gone.filter(|gone| gone.bytes().any(|byte| point.bytes().contains(&byte)));
+    there.chain(gone).any(|other| {
         // Bools share bytes.
         point.mask() & other.mask() != 0 && !point.is_in_place_of(other)
     })

@@ -49,10 +49,8 @@ pub(super) fn names<'f>(
         is_name(name, report);
         if once(name, &mut lines, "point", report) {
             let direction = point.direction.as_ref().map(|said| said.value);
-            let is = direction.zip(point.kind.as_ref().map(|said| said.value));
-            let known = || before.id_before(&name.value, is?);
-            let id = match before.find(&name.value).or_else(known) {
-                Some(id) => id,
+            let id = match before.known(&name.value) {
+                Some((id, _)) => id,
                 None if next == MAX_POINTS => {
                     let found =
                         format!("one more than {MAX_POINTS} with those that were there once");

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{FORMAT, Head, PictureHead, Report, StartHead, VERSION};
+use crate::file;
 use crate::plugin::ModuleHash;
 use crate::plugin::checkpoint::Picture;
 use crate::plugin::tape::{self, Section};
@@ -63,7 +64,7 @@ impl Report {
     /// What is wrong with it.
     pub fn read(path: &Path) -> Result<Self, String> {
         let mut bytes = Vec::new();
-        std::fs::File::open(path)
+        file::open(path)
             .and_then(|file| file.take(MAX_REPORT + 1).read_to_end(&mut bytes))
             .map_err(|error| error.to_string())?;
         if bytes.len() as u64 > MAX_REPORT {

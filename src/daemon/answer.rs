@@ -35,9 +35,7 @@ impl Daemon {
             Request::Plugins => Ok(Response::Plugins(self.plugins())),
             Request::Points => Ok(Response::Points(self.points())),
             Request::Vars => Ok(Response::Vars(self.variables())),
-            Request::History { name, limit } => {
-                Ok(Response::History(self.record.newest(limit, name.as_deref())))
-            }
+            Request::History { name, limit } => self.history(name.as_deref(), limit),
             Request::Hold { name } => {
                 let result = self.known(&name).and_then(|()| conflict(self.supervisor.hold(&name)));
                 result.is_ok().then(|| self.record.held(&name, By::Operator, who.clone()));
@@ -110,10 +108,33 @@ impl Daemon {
         let folder = (self.config.plugins.dir.clone(), self.folder.watch.home());
         let loader = self.loader.clone();
         let quarantined = self.supervisor.quarantined(&name);
+        let under_way = self.folder.begin_deploy(&name);
         tokio::spawn(async move {
             let answer = deploy(&loader, folder, (name, module), &quarantined, who).await;
+            drop(under_way);
             let _ = reply.send(answer);
         });
+    }
+
+    /// What is known of everything, or of the plugin, point, variable or device of this name.
+    fn history(&mut self, name: Option<&str>, limit: usize) -> Reply {
+        if let Some(name) = name.filter(|name| self.record.newest(1, Some(name)).is_empty()) {
+            let points = self.config.points.iter().map(|(_, point)| &*point.name);
+            let variables = self.reins.latest.read().variables.iter().map(|(name, _)| name);
+            let devices = self.config.devices.iter().map(|device| &*device.name);
+            let plugins = self.supervisor.plugins().map(|(name, _)| name);
+            let mut known = plugins.chain(points).chain(variables).chain(devices);
+            if !known.any(|known| known == name) {
+                return Err(Failure::new(
+                    Code::Unknown,
+                    format!(
+                        "there is no plugin, point, variable or device {name:?}, and the history \
+                         has none; `camshaft history` lists what it has"
+                    ),
+                ));
+            }
+        }
+        Ok(Response::History(self.record.newest(limit, name)))
     }
 
     pub(super) fn known(&self, name: &str) -> Result<(), Failure> {

@@ -63,10 +63,11 @@ impl Devices {
         self.monitors.get(name).map(Monitor::parts).unwrap_or_default()
     }
 
-    /// Whether this device makes its outputs safe because the scan stands.
-    pub(super) fn makes_safe(&self, name: &str) -> bool {
-        let monitor = self.monitors.get(name).map(Monitor::watchdog);
-        monitor.is_some_and(|watchdog| watchdog.is_tripped() && watchdog.outputs() > 0)
+    /// Whether this device makes its outputs safe because the scan stands, or would if its thread
+    /// were not held up as well: then what the scan has heard of them is over.
+    pub(super) fn makes_safe(&self, name: &str, is_stalled: bool) -> bool {
+        let watchdog = self.monitors.get(name).map(Monitor::watchdog);
+        watchdog.is_some_and(|it| (is_stalled || it.is_tripped()) && it.outputs() > 0)
     }
 
     /// Says which devices make their outputs safe because the scan stands, and which have stopped.
@@ -95,14 +96,14 @@ impl Devices {
 
     /// Whether all devices have confirmed their safe outputs, while the scan stands.
     pub(super) fn are_safe(&self) -> bool {
-        self.monitors.values().all(|monitor| monitor.watchdog().missing() == 0)
+        self.monitors.values().all(|monitor| monitor.watchdog().unsafe_outputs() == 0)
     }
 
     /// The same for people. Simulated devices live with the scan, and stand with it.
     pub(super) fn safety(&self) -> String {
-        let missing = |(name, monitor): (&String, &Monitor)| match monitor.watchdog().missing() {
-            0 => None,
-            outputs => Some(format!("{outputs} of {name}")),
+        let missing = |(name, monitor): (&String, &Monitor)| {
+            let outputs = monitor.watchdog().unsafe_outputs();
+            (outputs > 0).then(|| format!("{outputs} of {name}"))
         };
         let missing: Vec<_> = self.monitors.iter().filter_map(missing).collect();
         match missing.is_empty() {

@@ -9,13 +9,14 @@ mod call;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::oneshot;
 
 use super::Daemon;
 use super::loader::Module;
 use super::say::refused;
-use crate::control::{Code, Failure, Reply, Response};
+use crate::control::{Code, Failure, Reply, Response, is_plugin_name};
 use crate::plugin::check;
 use crate::plugin::folder::{Change, Loss, Overlooked, Watch};
 
@@ -36,6 +37,9 @@ pub(super) struct PluginFolder {
     is_believed: bool,
     /// Whether the log was told that it is empty.
     pub(super) is_told_empty: bool,
+    /// Names of plugins that are being deployed, as many as there are requests at a time. A deploy
+    /// goes on without whoever has asked for it, and holds the other end until it is over.
+    deploys: Vec<(String, Weak<()>)>,
 }
 
 impl PluginFolder {
@@ -48,6 +52,27 @@ impl PluginFolder {
             ignored: BTreeMap::new(),
             is_believed: false,
             is_told_empty: false,
+            deploys: Vec::new(),
+        }
+    }
+
+    /// A plugin of this name is being deployed, as long as what this gives is held.
+    pub(super) fn begin_deploy(&mut self, name: &str) -> Arc<()> {
+        self.deploys.retain(|(_, deploy)| deploy.strong_count() > 0);
+        let deploy = Arc::new(());
+        self.deploys.push((name.to_owned(), Arc::downgrade(&deploy)));
+        deploy
+    }
+
+    /// Refuses an order about a plugin that is being deployed: what it found would be over at once.
+    fn is_free(&self, name: &str) -> Result<(), Failure> {
+        let is_it = |(of, deploy): &(String, Weak<()>)| of == name && deploy.strong_count() > 0;
+        match self.deploys.iter().any(is_it) {
+            true => {
+                let message = format!("a deploy of {name} is under way; try again when it is over");
+                Err(Failure::new(Code::Busy, message))
+            }
+            false => Ok(()),
         }
     }
 
@@ -201,10 +226,13 @@ impl Daemon {
         tracing::error!(%folder, %loss, "{folder} {loss}; what runs goes on");
     }
 
-    /// Removes a plugin's file. If the folder is lost because another has its name, the plugin is
-    /// not waited for any more.
+    /// Removes a plugin's file, also one that was put there and is not seen yet. If the folder is
+    /// lost because another has its name, the plugin is not waited for any more.
     pub(super) fn remove(&self, name: &str, reply: oneshot::Sender<Reply>) {
-        if let Err(failure) = self.known(name).and_then(|()| self.folder.answers()) {
+        let known = self.known(name);
+        let named = if is_plugin_name(name) { Ok(()) } else { known.clone() };
+        let free = named.and_then(|()| self.folder.is_free(name));
+        if let Err(failure) = free.and_then(|()| self.folder.answers()) {
             let _ = reply.send(Err(failure));
             return;
         }
@@ -215,19 +243,23 @@ impl Daemon {
         let file = self.config.plugins.dir.join(format!("{name}.wasm"));
         let shown = file.display().to_string();
         tokio::spawn(async move {
-            let answer = match call::remove(file).await {
-                Ended::Done => Ok(Response::Done),
-                Ended::NotDone(error)
-                    if is_exchanged && error.kind() == io::ErrorKind::NotFound =>
-                {
+            let failed = |why| Err(Failure::new(Code::Internal, why));
+            let answer = match (call::remove(file).await, known) {
+                (Ended::Done, _) => Ok(Response::Done),
+                (Ended::NotDone(error), Err(unknown)) if is_absent(&error) => Err(unknown),
+                (Ended::NotDone(error), _) if is_exchanged && is_absent(&error) => {
                     Ok(Response::Done)
                 }
-                Ended::NotDone(error) => Err(format!("{shown} cannot be removed: {error}")),
-                Ended::Unknown(error) => Err(unknown(&shown, "removed", &error)),
+                (Ended::NotDone(error), _) => failed(format!("{shown} cannot be removed: {error}")),
+                (Ended::Unknown(error), _) => failed(unknown(&shown, "removed", &error)),
             };
-            let _ = reply.send(answer.map_err(|why| Failure::new(Code::Internal, why)));
+            let _ = reply.send(answer);
         });
     }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
 }
 
 /// Refuses what does not begin as a module does, and forgets its hash: the file may be a link to

@@ -27,7 +27,7 @@ use crate::image::Points;
 use crate::plugin::Settings;
 use crate::scan::{Field, Gone, Order, Refit, Slot};
 use crate::stamp::Stamp;
-use crate::variable::Variable;
+use crate::variable::{Variable, VariableKind};
 use reading::{New, Read, Reading, Unread};
 use variable::variables;
 
@@ -64,8 +64,8 @@ pub(super) struct Reload {
     refused: Option<Refused>,
     /// What it says that waits for a restart.
     waiting: Vec<String>,
-    /// Whether that has variables, whose names are reserved.
-    has_reserved: bool,
+    /// The variables among that: their names are kept for them, with their types.
+    reserved: Vec<(String, VariableKind)>,
     /// The reading that is under way.
     reading: Option<Reading>,
     /// What the scan has not taken over yet.
@@ -137,9 +137,10 @@ impl Reload {
         }
     }
 
-    /// Whether variables of the file wait for a restart: their names are kept for them.
-    pub(super) fn has_reserved(&self) -> bool {
-        self.has_reserved
+    /// The type of a variable of the file that waits for a restart: its name is kept for it.
+    pub(super) fn reserved(&self, name: &str) -> Option<VariableKind> {
+        let found = self.reserved.iter().find(|(reserved, _)| reserved == name);
+        found.map(|(_, kind)| *kind)
     }
 
     /// What the file says that waits for a restart.
@@ -234,7 +235,7 @@ impl Daemon {
         let outcome = outcome(&live, &fixed);
         tracing::info!("{outcome}");
         let has_reserved = fixed.iter().any(|change| matches!(change.place, Place::Variable(_)));
-        let had_reserved = std::mem::replace(&mut self.reload.has_reserved, has_reserved);
+        let had_reserved = !self.reload.reserved.is_empty();
         if !live.is_empty() || has_reserved || had_reserved {
             self.adopt(new, changes, refit, reply);
         } else if let Some(reply) = reply {
@@ -260,6 +261,7 @@ impl Daemon {
         };
         let waiting = new.variables.iter().filter(declares);
         refit.reserved = waiting.map(|(name, value)| (name.clone(), value.kind())).collect();
+        self.reload.reserved.clone_from(&refit.reserved);
         self.log.set_level(&self.config.log.level);
         self.supervisor.set_policy(self.config.plugins.restart);
         for (name, before) in names.iter().zip(before) {

@@ -111,8 +111,8 @@ pub(super) struct Ordered {
     pub(super) missed: u64,
 }
 
-/// Names that are remembered although their plugins have gone: twice as many as there can be
-/// variables of which one could be the last writer.
+/// Names that are remembered although their plugins have gone: as many as variables can have makers
+/// and last writers.
 const MAX_MAKERS: usize = 2 * MAX_VARIABLES;
 
 /// All plugins that have a seat.

@@ -290,8 +290,7 @@ impl Daemon {
         let owner = refused.owner().and_then(name_of);
         let keeper = match owner {
             Some(owner) => Keeper::Program(owner),
-            None if self.config.declares(refused.name.as_str()) => Keeper::Configuration,
-            None => Keeper::Unknown,
+            None => self.keeper(name, refused, self.reins.latest.seen()),
         };
         let about = Some(legible(refused.name.as_str())).filter(|about| !about.is_empty());
         let (point, variable) = match refused.why.is_about_variable() {

@@ -21,6 +21,7 @@ use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{self, View};
 use crate::variable::{Maker, Variable};
 
+use refused::is_seated;
 pub(super) use refused::{is_polled, writers};
 
 fn micros(duration: Duration) -> u64 {
@@ -77,7 +78,7 @@ impl Daemon {
         let view = |device: &crate::config::Device| {
             let index = news.points.devices().iter().position(|name| *name == device.name);
             let fact = index.and_then(|index| news.devices.get(index));
-            let makes_safe = self.devices.makes_safe(&device.name);
+            let makes_safe = self.devices.makes_safe(&device.name, self.stall.is_on());
             DeviceView {
                 name: device.name.clone(),
                 driver: device.driver.driver().into(),
@@ -178,7 +179,8 @@ impl Daemon {
         let stall = if is_stalled { Quality::NoComm } else { Quality::Good };
         let at = if is_stalled { now } else { news.now };
         let delivery = |id: PointId, point: &Point| {
-            let makes_safe = self.devices.makes_safe(&points.devices()[point.device]);
+            let device = &points.devices()[point.device];
+            let makes_safe = self.devices.makes_safe(device, is_stalled);
             if makes_safe { Delivery::Unconfirmed } else { news.deliveries[id.index()] }
         };
         let view = |(id, point): (PointId, &Point)| {
@@ -214,6 +216,7 @@ impl Daemon {
     pub(super) fn variables(&mut self) -> Vec<VarView> {
         let kept = &self.config.retain.variables;
         let (news, roster) = (self.reins.latest.read(), &self.roster);
+        let runs = |writer: &str| is_seated(writer, news, roster, &self.supervisor);
         // A value that stands is not a new one.
         let at = if self.stall.is_on() { MonotonicClock.now() } else { news.now };
         let view = |(name, variable): (&str, Variable)| {
@@ -224,7 +227,7 @@ impl Daemon {
                 kind: variable.kind(),
                 value: variable.into(),
                 retain: kept.iter().any(|(kept, _)| kept == name),
-                writer_runs: writer.is_some_and(|writer| is_polled(writer, roster, news)),
+                writer_runs: writer.is_some_and(|writer| runs(writer)),
                 writer: writer.map(|name| name.to_string()),
                 set_by_operator: written.is_some_and(|written| written.by == Maker::HOST),
                 age_ms: written.map(|it| at.saturating_sub(it.at).as_millis() as u64),

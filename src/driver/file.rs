@@ -204,6 +204,8 @@ impl Files {
                 continue;
             }
             spot.tried = Some(wanted);
+            // From now on it may have this.
+            side.doubt(spot.id);
             let kind = spot.point.kind;
             spot.start(&mut self.work, move |path| {
                 let file = number::write(path, kind, wanted)?;
@@ -332,7 +334,61 @@ fn quality(error: &io::Error) -> Quality {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::{Sender, channel};
+
     use super::*;
+    use crate::clock::{Clock, MonotonicClock};
+    use crate::driver::Driver;
+    use crate::driver::link::Link;
+    use crate::image::Kind;
+
+    /// Says of each write whether its file counts as having the value before, and then its own.
+    struct Teller {
+        files: Files,
+        before: Raw,
+        told: Sender<[bool; 2]>,
+    }
+
+    impl Serve for Teller {
+        async fn serve(&mut self, side: &mut Side) {
+            loop {
+                side.changed().await;
+                self.files.write(side);
+                let Some(wanted) = side.wanted(PointId(0)) else { continue };
+                let had = side.has(PointId(0), self.before);
+                let Some(ended) = self.files.work.join_next_with_id().await else { continue };
+                self.files.take(ended, side);
+                self.before = wanted;
+                self.told.send([had, side.has(PointId(0), wanted)]).unwrap();
+            }
+        }
+    }
+
+    /// With a write under way whose file may have it already, a stall began in which the value
+    /// before, the safe one, counted as confirmed.
+    #[test]
+    fn what_is_being_written_is_in_doubt() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fan");
+        std::fs::write(&path, "0").unwrap();
+        let point = Point::new("fan", Direction::Out, Kind::U8);
+        let points = Arc::new(Points::new(vec![point.clone()], 0, 1));
+        let files = Files {
+            period: Duration::from_secs(1),
+            inputs: Vec::new(),
+            outputs: vec![Spot::new(PointId(0), &point, &path)],
+            work: JoinSet::new(),
+            is_news: true,
+        };
+        let (told, heard) = channel();
+        let teller = Teller { files, before: [0; 8], told };
+        let mut link = Link::start(&points, 0, Freshness::default(), teller).unwrap();
+        for number in 1..4 {
+            link.write(MonotonicClock.now(), &[number]).unwrap();
+            let told = heard.recv_timeout(Duration::from_secs(20)).expect("it is written");
+            assert_eq!(told, [false, true], "{number}");
+        }
+    }
 
     #[test]
     fn values_are_believed_for_a_while() {

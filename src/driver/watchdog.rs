@@ -79,6 +79,16 @@ impl Watchdog {
         self.missing.load(Ordering::Relaxed)
     }
 
+    /// Of how many outputs it is not known that they are safe while the scan stands. As long as the
+    /// device's thread has not noticed that it does, as one that waits in a call, what the device
+    /// has confirmed is what the scan wanted, and nothing that counts now.
+    pub fn unsafe_outputs(&self) -> usize {
+        match self.is_tripped() {
+            true => self.missing(),
+            false => self.missing().max(self.outputs()),
+        }
+    }
+
     /// Notes how many these are.
     pub(super) fn note_missing(&self, outputs: usize) {
         self.missing.store(outputs, Ordering::Relaxed);
@@ -247,9 +257,12 @@ mod tests {
         std::thread::sleep(STALL + Duration::from_millis(1));
         assert!(!watchdog.is_overtaken(late), "nobody has noticed");
         watchdog.note_missing(0);
+        assert_eq!(watchdog.unsafe_outputs(), 1, "what was confirmed is no safe value");
         watchdog.trip();
         assert!(watchdog.is_tripped() && watchdog.is_overtaken(late));
         assert_eq!(watchdog.missing(), 1, "nothing is known of what is safe");
+        watchdog.note_missing(0);
+        assert_eq!(watchdog.unsafe_outputs(), 0);
         watchdog.trip();
         assert_eq!(watchdog.trips(), 1, "it is the same stall");
         assert!(watchdog.tripped_for().is_some_and(|passed| passed < Duration::from_secs(60)));

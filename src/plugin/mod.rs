@@ -43,13 +43,13 @@ mod wasm;
 pub mod world;
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::file;
 use crate::text::legible_up_to;
 
 pub use rights::{VariableGrant, VariableNames};
@@ -142,14 +142,14 @@ impl Default for Limits {
     }
 }
 
-/// Reads a module, and of a longer file one byte more than `limits` allow, which whoever checks it
-/// then refuses. The file may be anybody's: `/dev/zero` has no end.
+/// Reads a module from a regular file, and of a longer one one byte more than `limits` allow, which
+/// whoever checks it then refuses. The file may be anybody's: a pipe may have no writer.
 ///
 /// # Errors
-/// What the system says.
+/// As [`file::open`].
 pub fn read_module(path: &Path, limits: &Limits) -> io::Result<Vec<u8>> {
     let mut module = Vec::new();
-    File::open(path)?.take(limits.module_bytes.saturating_add(1)).read_to_end(&mut module)?;
+    file::open(path)?.take(limits.module_bytes.saturating_add(1)).read_to_end(&mut module)?;
     Ok(module)
 }
 

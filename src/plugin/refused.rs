@@ -131,6 +131,8 @@ pub enum Keeper<'a> {
     Program(&'a str),
     /// The program that is refused has written the variable with the other type.
     Itself,
+    /// So has this other program, which runs or will.
+    Both(&'a str),
     /// No program that runs.
     Nobody,
     /// The configuration declares the variable.
@@ -140,7 +142,7 @@ pub enum Keeper<'a> {
 impl<'a> Keeper<'a> {
     fn name(self) -> Option<&'a str> {
         match self {
-            Self::Program(name) => Some(name),
+            Self::Program(name) | Self::Both(name) => Some(name),
             Self::Unknown | Self::Itself | Self::Nobody | Self::Configuration => None,
         }
     }
@@ -172,6 +174,11 @@ impl<'a> Keeper<'a> {
             Self::Itself => format!(
                 "it writes it as {is} itself: deploy a version that writes {asked} only, then \
                  `camshaft restart --cold`"
+            ),
+            Self::Both(name) => format!(
+                "{name} writes it as {is}, and so does it itself: hold {name} or deploy one that \
+                 writes {asked}, deploy a version of it that writes {asked} only, then `camshaft \
+                 restart --cold`"
             ),
             Self::Nobody => {
                 "nobody else writes it, so `camshaft restart --cold` forgets it".to_owned()

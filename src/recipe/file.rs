@@ -5,7 +5,6 @@
 //! Nothing is run here: that is in `recipe.rs`; what comes before the passes is in `head.rs`.
 
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
 use std::marker::PhantomData;
 use std::path::Path;
@@ -16,6 +15,7 @@ use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visito
 use serde::{Deserialize, Deserializer};
 
 use super::head::{Head, ImageSize};
+use crate::file;
 use crate::image::{Points, Value};
 use crate::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variables};
 
@@ -80,7 +80,7 @@ impl Recipe {
 
 fn text(path: &Path) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    file::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     ensure!(bytes.len() as u64 <= MAX_FILE_BYTES, "a recipe has at most {MAX_FILE_BYTES} bytes");
     String::from_utf8(bytes).context("a recipe is JSON in UTF-8")
 }

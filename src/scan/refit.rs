@@ -27,8 +27,9 @@ impl Scan {
         }
         world.variables.commit();
         let reserved = std::mem::take(&mut refit.reserved);
-        let has_names =
-            refit.field.is_some() || !(refit.variables.is_empty() && reserved.is_empty());
+        let has_names = refit.field.is_some()
+            || !refit.variables.is_empty()
+            || world.variables.reserved() != reserved;
         refit.reserved = world.variables.reserve(reserved);
         if has_names {
             self.programs.iter_mut().for_each(|seated| seated.forget_refusals());

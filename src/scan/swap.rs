@@ -16,7 +16,7 @@ use super::{ProgramFact, Return, Scan};
 use crate::plugin::program::{Prepared, Program, Takeover, maker};
 use crate::plugin::world::{MAX_PROGRAMS, World};
 use crate::plugin::{RollbackState, Settings, Trap};
-use crate::variable::{Variable, Written};
+use crate::variable::{Variable, Writers};
 
 /// A program on its seat.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(super) struct Seated {
 struct Standby {
     seated: Seated,
     /// All variables at the swap with who wrote them, by id; empty if they are not to be put back.
-    variables: Vec<(Variable, Option<Written>)>,
+    variables: Vec<(Variable, Writers)>,
 }
 
 impl Seated {

@@ -109,13 +109,44 @@ pub enum Denied {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Maker(u64);
 
-/// Who wrote a variable last, and when.
+/// A write of a variable that counts: whose, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
     /// Who.
     pub by: Maker,
     /// The cycle's instant on the scan's clock.
     pub at: Duration,
+}
+
+/// Who has to do with a variable. Whoever wrote it last hides who would make it anew: an operator's
+/// value is written over that of the program.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Writers {
+    /// The last write; `None` while it has the value that it began with.
+    pub last: Option<Written>,
+    /// The last write of any program.
+    pub program: Option<Written>,
+    /// The last write of the program that has made it; `None` if none has.
+    pub maker: Option<Written>,
+}
+
+impl Writers {
+    /// Takes in a write; `is_new` if it has made the variable.
+    pub(super) fn note(&mut self, write: Written, is_new: bool) {
+        self.last = Some(write);
+        if write.by == Maker::HOST {
+            return;
+        }
+        self.program = Some(write);
+        if is_new || self.maker.is_some_and(|maker| maker.by == write.by) {
+            self.maker = Some(write);
+        }
+    }
+
+    /// The last writes of programs that are known, the newest first. Both may be of one program.
+    pub fn programs(self) -> impl Iterator<Item = Written> {
+        self.program.into_iter().chain(self.maker)
+    }
 }
 
 impl Maker {

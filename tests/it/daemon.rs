@@ -331,7 +331,7 @@ impl Drop for Daemon {
 }
 
 /// The children of a process, by the parent that the kernel names for each.
-fn children(parent: u32) -> Vec<u32> {
+pub fn children(parent: u32) -> Vec<u32> {
     let mut all = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {

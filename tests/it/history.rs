@@ -77,6 +77,30 @@ fn live(daemon: &Daemon) -> [Vec<u8>; 5] {
     [one, two, bad, early, trapping]
 }
 
+/// It was told that there is no history, as of a point that nobody has touched.
+#[test]
+fn a_history_of_what_nobody_knows_is_refused() {
+    let daemon = Daemon::start(Keys::default());
+    let told = |name: &str| {
+        let output = daemon.camshaft(&["history", name]);
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    for known in ["evil.mark", "plant"] {
+        assert_eq!(told(known), (Some(0), "no history\n".into()), "{known}");
+    }
+    let unknown = "error: there is no plugin, point, variable or device \"tnak\", and the history \
+                   has none; `camshaft history` lists what it has\n";
+    assert_eq!(told("tnak"), (Some(1), unknown.into()));
+    // One that is gone is known by what it has left.
+    let hash = daemon.drop_in("tnak", &wat(r#"(module (func (export "poll")))"#));
+    daemon.wait_running("tnak", &hash);
+    daemon.remove("tnak");
+    daemon.wait_gone("tnak");
+    let (code, text) = told("tnak");
+    assert!(code == Some(0) && text.contains("started"), "{text}");
+}
+
 #[test]
 fn a_history_tells_the_story_of_a_plugin() {
     let daemon = Daemon::start(Keys::default());

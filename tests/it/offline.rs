@@ -3,17 +3,27 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
+use nix::unistd::Pid;
 
+use crate::daemon::{LIMIT, children, wait};
 use crate::rig::wat;
 
-/// Runs the program in a shell that lowers a limit first.
-fn limited(limit: &str, folder: &Path, arguments: &str) -> Output {
+/// The program in a shell that lowers a limit first.
+fn command(limit: &str, folder: &Path, arguments: &str) -> Command {
     let program = env!("CARGO_BIN_EXE_camshaft");
     let script = format!("ulimit {limit} && exec '{program}' {arguments}");
-    Command::new("sh").args(["-c", &script]).current_dir(folder).output().unwrap()
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).current_dir(folder);
+    command
+}
+
+/// Runs it.
+fn limited(limit: &str, folder: &Path, arguments: &str) -> Output {
+    command(limit, folder, arguments).output().unwrap()
 }
 
 #[track_caller]
@@ -61,24 +71,57 @@ fn a_run_that_cannot_go_on_for_want_of_memory_is_ended() {
 #[test]
 fn a_run_that_stands_still_is_ended() {
     let folder = tempfile::tempdir().unwrap();
-    let pipe = folder.path().join("r.crash");
-    nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
-    let output = limited("-St 1", folder.path(), "replay r.crash");
+    let endless = wat(r#"(module (func (export "poll") (loop (br 0))))"#);
+    fs::write(folder.path().join("m.wasm"), endless).unwrap();
+    fs::write(folder.path().join("r.json"), r#"{"passes":[{"elapsed":"0s"}]}"#).unwrap();
+    let mut run = command("-St 1", folder.path(), "test m.wasm r.json --budget 1h");
+    let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait("its child is there, and held", LIMIT, || {
+        let child = children(run.id()).first().copied()?;
+        kill(Pid::from_raw(child.cast_signed()), Signal::SIGSTOP).ok()
+    });
+    let output = run.wait_with_output().unwrap();
     check(&output, 65, "", "error: it stands still: 10s have passed\n");
 }
 
+/// A pipe into which nobody writes was waited for.
 #[test]
-fn a_file_without_an_end_is_read_up_to_the_limit() {
-    let output = limited("-St 20", Path::new("/"), "check dev/zero");
+fn what_is_no_regular_file_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for pipe in ["p.wasm", "p.json", "p.crash"] {
+        nix::unistd::mkfifo(&at(pipe), Mode::S_IRWXU).unwrap();
+    }
+    fs::write(at("m.wasm"), wat(r#"(module (func (export "poll")))"#)).unwrap();
+    fs::write(at("r.json"), r#"{"passes":[{"elapsed":"0s"}]}"#).unwrap();
+    let why = "it is a pipe, and no regular file\n";
+    let refused = |arguments: &str, stdout: &str, stderr: &str| {
+        check(&limited("-St 20", folder.path(), arguments), 1, stdout, stderr);
+    };
+    refused("check p.wasm", &format!("p.wasm: bad; {why}"), "");
+    refused("test p.wasm r.json", "", &format!("error: p.wasm: {why}"));
+    refused("test m.wasm p.json", "", &format!("error: p.json: {why}"));
+    refused("replay p.crash", "", &format!("error: p.crash: {why}"));
+    let zero = "dev/zero: bad; it is a device, and no regular file\n";
+    check(&limited("-St 20", Path::new("/"), "check dev/zero"), 1, zero, "");
+}
+
+#[test]
+fn a_file_of_a_terabyte_is_read_up_to_the_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["m.wasm", "r.crash"] {
+        fs::File::create(folder.path().join(name)).unwrap().set_len(1 << 40).unwrap();
+    }
+    let output = limited("-St 20", folder.path(), "check m.wasm");
     let limit = "the limit is 16777216 (plugins.module in the configuration)";
     check(
         &output,
         1,
-        &format!("dev/zero: bad with the default limits; it has 16777217 bytes\n  {limit}\n"),
+        &format!("m.wasm: bad with the default limits; it has 16777217 bytes\n  {limit}\n"),
         "",
     );
-    let output = limited("-St 20", Path::new("/"), "replay dev/zero");
-    let why = "error: dev/zero: no report has more than 50331648 bytes\n";
+    let output = limited("-St 20", folder.path(), "replay r.crash");
+    let why = "error: r.crash: no report has more than 50331648 bytes\n";
     check(&output, 1, "", why);
 }
 

@@ -267,6 +267,24 @@ fn a_variable_shows_who_wrote_it_last_and_whether_that_one_has_left() {
     wait("the last one counts", LIMIT, || of("x").set_by_operator.then_some(()));
 }
 
+/// It was shown as one that does not run.
+#[test]
+fn a_writer_that_is_not_polled_yet_runs() {
+    let tables = "[[plugin]]\nname = 'a'\nevery = 1000000\n";
+    let daemon = Daemon::start(Keys { tables, ..Keys::default() });
+    daemon.drop_in(
+        "a",
+        &wat(r#"(module
+          (import "env" "wasm_variable_write_int" (func $set (param i32 i32 i32) (result i32)))
+          (memory (export "memory") 1) (data (i32.const 0) "x")
+          (func (export "init") (drop (call $set (i32.const 0) (i32.const 1) (i32.const 7))))
+          (func (export "poll")))"#),
+    );
+    let x = wait("it is written", LIMIT, || variable(&daemon, "x"));
+    assert_eq!((x.writer.as_deref(), x.writer_runs), (Some("a"), true));
+    assert_eq!(daemon.plugin("a").unwrap().polls, 0);
+}
+
 #[test]
 fn a_cold_restart_forgets_variables_of_programs_with_their_types() {
     let tables = "[[variable]]\nname = 'declared'\ntype = 'int'\ninitial = 3\n";

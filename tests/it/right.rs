@@ -69,6 +69,11 @@ fn a_variable_that_waits_for_a_restart_is_reserved_with_its_type() {
     daemon.drop_in("early", &wat(EARLY));
     let code = wait("it is polled", LIMIT, || variable(&daemon, "code"));
     assert_eq!((code, variable(&daemon, "kept")), (Value::Int(4), None));
+    // Whoever looks is told the same as the log.
+    let view = daemon.wait_for("early", "refused", |view| !view.refused.is_empty());
+    let words = &view.refused[0].words;
+    assert!(words.ends_with("refused with code 4; the configuration declares it so"), "{words}");
+    daemon.wait_log("early", &[words]);
     // Nothing is reserved any more.
     fs::write(&file, plain).unwrap();
     assert!(daemon.camshaft(&["reload"]).status.success());

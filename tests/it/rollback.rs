@@ -4,12 +4,14 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use camshaft::control::{Event, PluginState, PluginView, Soundness, VersionView};
 use camshaft::image::Value;
 use camshaft::plugin::ModuleHash;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::daemon::{Daemon, Keys, LIMIT, through, wait};
 use crate::evil::binary;
@@ -145,6 +147,38 @@ fn a_deploy_waits_for_the_first_poll() {
     let (code, text) = deploy(&daemon, &version(1, "unreachable"), &[]);
     assert_eq!(code, Some(1), "{text}");
     has(&text, &[" has trapped: unreachable"]);
+}
+
+/// It was told that there is no such plugin, which then came and ran.
+#[test]
+fn a_remove_beside_a_deploy_that_was_cut_tells_of_it() {
+    let daemon = Daemon::start(Keys::default());
+    // Large enough for its check to be met.
+    let division = [0x41, 1, 0x41, 3, 0x6d, 0x1a];
+    let module = binary(2000, &[&[0][..], &division.repeat(400), &[0x0b]].concat());
+    let file = daemon.path("big.wasm");
+    fs::write(&file, module).unwrap();
+    let mut deploy = Command::new(env!("CARGO_BIN_EXE_camshaft"));
+    deploy.arg("deploy").arg(&file).arg("--socket").arg(daemon.path("control.sock"));
+    let mut deploy = deploy.stdin(Stdio::null()).spawn().unwrap();
+    let send = |pid: u32, signal| kill(Pid::from_raw(pid.cast_signed()), signal);
+    let worker = wait("its check is held", LIMIT, || {
+        let worker = daemon.workers().first().copied()?;
+        send(worker, Signal::SIGSTOP).ok().map(|()| worker)
+    });
+    send(deploy.id(), Signal::SIGINT).unwrap();
+    assert!(!deploy.wait().unwrap().success());
+    let remove = || {
+        let output = daemon.camshaft(&["remove", "big"]);
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let busy = "error: a deploy of big is under way; try again when it is over\n";
+    assert_eq!(remove(), (Some(1), busy.into()));
+    send(worker, Signal::SIGCONT).unwrap();
+    let (code, text) = wait("it is over", LIMIT, || Some(remove()).filter(|it| it.1 != busy));
+    assert_eq!((code, &*text), (Some(0), "big: removed\n"));
+    assert!(!daemon.file("big").exists() && daemon.plugin("big").is_none());
+    assert!(daemon.camshaft(&["remove", "big"]).status.code() == Some(1));
 }
 
 /// The trap of a bad version was told of the good one that is compiled to take its place.

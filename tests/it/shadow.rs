@@ -248,6 +248,18 @@ fn an_output_that_only_one_of_them_writes_is_a_difference() {
     let outcome = tried_quietly(&mut running(MOTOR), &version(""), settings());
     let expected = "out.motor in cycle 50: running true, shadow never written, so false in the end";
     assert!(refusal(&outcome).ends_with(expected), "{}", refusal(&outcome));
+    assert_eq!(outcome.report.differing, 1);
+}
+
+/// 20 polls differed in 21 cycles.
+#[test]
+fn no_more_cycles_differ_than_were_compared() {
+    let other = "(i32.store (i32.const 16) (i32.add (i32.load (i32.const 16)) (i32.const 9)))";
+    let outcome = tried_quietly(&mut running(MOTOR), &version(other), settings());
+    let report = &outcome.report;
+    assert_eq!((report.polls, report.compared, report.differing), (20, 20, 20));
+    let all = format!("outputs differ in 20 cycles, first {}", report.differences[0]);
+    assert!(report.to_string().contains(&all), "{report}");
 }
 
 #[test]

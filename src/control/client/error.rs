@@ -5,9 +5,10 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::super::Failure;
+use crate::file;
 
 /// Why there is no answer, or not the one that was hoped for.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ impl fmt::Display for Error {
             Self::Unreachable(tried) => {
                 write!(f, "no daemon can be reached")?;
                 for (path, why) in tried {
-                    write!(f, "\n  tried {}: {}", path.display(), words(why))?;
+                    write!(f, "\n  tried {}: {}", path.display(), words(path, why))?;
                 }
                 if tried.iter().any(|(_, why)| why.kind() == io::ErrorKind::PermissionDenied) {
                     return write!(f, "\nBecome a member of the socket's group, or its user.");
@@ -53,10 +54,13 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-fn words(error: &io::Error) -> String {
+fn words(path: &Path, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "not there".into(),
-        io::ErrorKind::ConnectionRefused => "nobody listens".into(),
+        io::ErrorKind::ConnectionRefused => match file::no_socket(path) {
+            Some(kind) => format!("it is {kind}, and no socket"),
+            None => "nobody listens".into(),
+        },
         io::ErrorKind::PermissionDenied => "not allowed".into(),
         _ => error.to_string(),
     }

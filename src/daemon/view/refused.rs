@@ -14,7 +14,7 @@ use crate::plugin::refused::{Keeper, Refusals, RefusedCall, Why};
 use crate::plugin::world::Seat;
 use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{State, Supervisor, View, Want};
-use crate::variable::Denied;
+use crate::variable::{Denied, Variable};
 
 /// A mistake that a program makes at least so often is shown all the time, and not only until the
 /// next call that goes well: who looks should not have to be lucky.
@@ -90,45 +90,53 @@ impl Daemon {
                 !settings().variables.allows(name)
             }
             Why::VariableType(_, asked) | Why::Dropped(Denied::OtherType(_), asked) => {
-                variable.is_none_or(|is| is.kind() != asked)
+                let kind = variable.map(Variable::kind).or_else(|| self.reload.reserved(name));
+                kind.is_some_and(|kind| kind != asked)
             }
             _ => true,
         }
     }
 
     /// Who has what this plugin was refused.
-    fn keeper(&self, name: &str, call: &RefusedCall, news: &Snapshot) -> Keeper<'_> {
+    pub(in crate::daemon) fn keeper(
+        &self,
+        name: &str,
+        call: &RefusedCall,
+        news: &Snapshot,
+    ) -> Keeper<'_> {
         let wanted = call.name.as_str();
-        if let Why::Owned(_) = call.why {
-            let owner = owner(wanted, news).and_then(|seat| self.roster.name(seat));
-            return owner.map_or(Keeper::Unknown, |owner| Keeper::Program(owner));
-        }
-        if !call.why.is_about_variable() {
-            return Keeper::Unknown;
-        }
-        // A name without a value may wait for a `[[variable]]` that counts after a restart.
-        let is_absent = news.variables.read(wanted).is_none();
-        if self.config.declares(wanted) || is_absent && self.reload.has_reserved() {
+        let is = match call.why {
+            Why::Owned(_) => {
+                let owner = owner(wanted, news).and_then(|seat| self.roster.name(seat));
+                return owner.map_or(Keeper::Unknown, |owner| Keeper::Program(owner));
+            }
+            Why::VariableType(is, _) | Why::Dropped(Denied::OtherType(is), _) => is,
+            _ => return Keeper::Unknown,
+        };
+        // One that has no value yet may wait for a `[[variable]]` that counts after a restart.
+        if self.config.declares(wanted) || self.reload.reserved(wanted) == Some(is) {
             return Keeper::Configuration;
         }
-        let other =
-            writers(wanted, news, &self.roster, &self.supervisor).find(|writer| *writer != name);
-        match other {
-            Some(other) => Keeper::Program(other),
-            None if self.has_written(name, wanted, news) => Keeper::Itself,
-            None => Keeper::Nobody,
+        if news.variables.read(wanted).is_none() {
+            // It was made in a cycle that is not seen yet.
+            return Keeper::Unknown;
+        }
+        let mut all = writers(wanted, news, &self.roster, &self.supervisor);
+        match (all.find(|writer| *writer != name), self.has_written(name, wanted, news)) {
+            (Some(other), false) => Keeper::Program(other),
+            (Some(other), true) => Keeper::Both(other),
+            (None, true) => Keeper::Itself,
+            (None, false) => Keeper::Nobody,
         }
     }
 
-    /// Whether the instance that runs has written this variable last.
+    /// Whether the instance that runs is known to have written this variable.
     fn has_written(&self, name: &str, variable: &str, news: &Snapshot) -> bool {
-        let Some(written) = news.variables.written_last(variable) else { return false };
-        let entry = self.roster.get(name).filter(|_| written.by == maker(name));
-        let facts = || news.programs.iter();
+        let Some(entry) = self.roster.get(name) else { return false };
+        let fact = news.programs.iter().find(|fact| fact.seat == entry.seat);
+        let mut written = news.variables.writers(variable).programs();
         // What was written before it took its seat is the work of the version before.
-        entry.is_some_and(|entry| {
-            facts().any(|fact| fact.seat == entry.seat && written.at >= fact.since)
-        })
+        fact.is_some_and(|fact| written.any(|it| it.by == maker(name) && it.at >= fact.since))
     }
 
     /// The outputs that this plugin owned last and that are nobody's now, although it runs and may
@@ -152,16 +160,15 @@ fn owner(output: &str, news: &Snapshot) -> Option<Seat> {
 }
 
 /// The plugins that would write this variable anew after a cold restart, as far as that is known:
-/// who wrote it last, and who has made it, which an operator may have written over.
+/// who wrote it last but for operators, and who has made it.
 pub(in crate::daemon) fn writers<'r>(
     variable: &str,
     news: &Snapshot,
     roster: &'r Roster,
     supervisor: &'r Supervisor,
 ) -> impl Iterator<Item = &'r str> {
-    let last = news.variables.written_last(variable).map(|written| written.by);
-    let all = last.into_iter().chain(news.variables.made_by(variable));
-    let names = all.filter_map(|by| roster.maker(by).map(|name| &**name));
+    let all = news.variables.writers(variable).programs();
+    let names = all.filter_map(|written| roster.maker(written.by).map(|name| &**name));
     names.filter(|name| supervisor.plugin(name).is_some_and(|view| is_to_run(&view)))
 }
 
@@ -175,6 +182,23 @@ fn is_to_run(view: &View<'_>) -> bool {
         State::Stopping | State::Stopped | State::Held => false,
         State::Refused | State::Quarantined => false,
     }
+}
+
+/// Whether the plugin is in the scan, or on its way there: one that waits for its restart is not.
+pub(super) fn is_seated(
+    name: &str,
+    news: &Snapshot,
+    roster: &Roster,
+    supervisor: &Supervisor,
+) -> bool {
+    let seat = roster.get(name).map(|entry| entry.seat);
+    let is_in = |fact: &ProgramFact| Some(fact.seat) == seat && fact.trap.is_none();
+    let is_on_its_way = |view: View<'_>| match view.state {
+        State::Preparing | State::Starting => view.want == Want::Run,
+        State::Running | State::Stopping | State::Backoff { .. } => false,
+        State::Stopped | State::Held | State::Refused | State::Quarantined => false,
+    };
+    news.programs.iter().any(is_in) || supervisor.plugin(name).is_some_and(is_on_its_way)
 }
 
 /// Whether the plugin runs, and has run for a poll at least.

@@ -34,6 +34,9 @@ pub(super) struct Refused {
     /// Points and variables that were not there before the first poll, and that it has not asked
     /// for with success since.
     unmet: usize,
+    /// Whether the first call that is not told apart from others was a write of its start that does
+    /// not count, so that the log does not have it yet.
+    has_lost_more: bool,
 }
 
 impl Refused {
@@ -47,6 +50,7 @@ impl Refused {
             misread: vec![false; points],
             misgiven: vec![false; points],
             unmet: 0,
+            has_lost_more: false,
         }
     }
 
@@ -131,20 +135,28 @@ impl Guest {
     }
 
     /// What its start wrote to a variable does not count any more, for this reason.
-    pub(in super::super) fn note_lost_write(&self, why: Denied, name: &str, kind: VariableKind) {
+    pub(in super::super) fn note_lost_write(
+        &mut self,
+        why: Denied,
+        name: &str,
+        kind: VariableKind,
+    ) {
         let call = match kind {
             VariableKind::Boolean => "wasm_variable_write_boolean",
             VariableKind::Int => "wasm_variable_write_int",
             VariableKind::Double => "wasm_variable_write_double",
         };
-        self.tally().count((Why::Dropped(why, kind), call, name), 0);
+        let counted = self.tally().count((Why::Dropped(why, kind), call, name), 0);
+        self.refused.has_lost_more |= matches!(counted, Counted::Full);
     }
 
     /// Logs what of its start does not count.
-    pub(in super::super) fn tell_lost_writes(&self, world: &mut World) {
+    pub(in super::super) fn tell_lost_writes(&mut self, world: &mut World) {
+        let has_lost_more = std::mem::take(&mut self.refused.has_lost_more);
         let dropped = self.tally().calls().filter(|call| matches!(call.why, Why::Dropped(..)));
-        for call in dropped {
-            let message = Message::Refused(call.clone());
+        let dropped = dropped.map(|call| Message::Refused(call.clone()));
+        let others = has_lost_more.then_some(Message::OthersRefused { is_denial: true });
+        for message in dropped.chain(others) {
             world.log.push(Line { seat: self.seat, cycle: world.cycle, message });
         }
     }

@@ -39,6 +39,8 @@ pub struct Shadow {
     times_ns: Vec<u64>,
     /// Number of the last poll of the running version that was seen.
     seen: u64,
+    /// Whether outputs differed in the last cycle that was compared.
+    differs: bool,
     /// Variables that only this version has, with their values.
     own: Vec<(String, Variable)>,
 }
@@ -72,6 +74,7 @@ impl Shadow {
             report: Report::default(),
             times_ns: Vec::new(),
             seen: 0,
+            differs: false,
             own: Vec::new(),
         }
     }
@@ -258,10 +261,12 @@ impl Shadow {
             }
         }
         self.report.differing += u64::from(differs);
+        self.differs = differs;
     }
 
     /// Outputs that only the running version writes become safe when the new one has proved itself:
-    /// that is a difference as well, unless their value is the safe one.
+    /// that is a difference as well, unless their value is the safe one. It counts for the last
+    /// cycle that was compared, so that no more cycles differ than there were.
     fn compare_silence(&mut self, frame: &Frame) {
         let world = self.world.as_ref().expect("the world is here between calls");
         let program = &mut self.prepared.program;
@@ -284,7 +289,7 @@ impl Shadow {
                 );
             }
         }
-        self.report.differing += u64::from(differs);
+        self.report.differing += u64::from(differs && !self.differs);
     }
 
     /// Whether polls were left out, so that what is required can no longer be shown.

@@ -235,6 +235,12 @@ async fn a_deploy_waits_for_its_outcome() {
     let absent = stage.folder.path().join("absent.wasm").display().to_string();
     let error = format!("{absent}: No such file or directory (os error 2)");
     stage.fails(&["deploy", &absent], &error).await;
+    let pipe = stage.folder.path().join("pipe.wasm");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let pipe = pipe.display().to_string();
+    let run = tokio::time::timeout(crate::daemon::LIMIT, stage.run(&["deploy", &pipe])).await;
+    let error = format!("error: {pipe}: it is a pipe, and no regular file\n");
+    check(run.expect("it waits for no writer"), 1, "", &error);
 }
 
 #[tokio::test]
@@ -254,6 +260,10 @@ async fn without_a_daemon_it_says_where_it_looked() {
     let error =
         format!("error: no daemon can be reached\n  tried {here}/dead: nobody listens\n{hint}");
     check(output, 69, "", &error);
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let output = run(&["status", "--socket", &format!("{here}/file")]).await;
+    let is_none = format!("{here}/file: it is a regular file, and no socket\n");
+    check(output, 69, "", &format!("error: no daemon can be reached\n  tried {is_none}{hint}"));
     let output = run(&["status", "--watch"]).await;
     assert_eq!(output.status.code(), Some(69));
     let error = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use camshaft::plugin::refused::{Keeper, Why};
 use camshaft::plugin::world::{Line, Message, Seat};
 use camshaft::plugin::{Settings, VariableGrant};
-use camshaft::scan::Order;
+use camshaft::scan::{Order, Refit};
 use camshaft::variable::VariableKind::{Double, Int};
 use camshaft::variable::{Denied, Variable, VariableKind};
 
 use super::*;
 use crate::daemon::Plant;
-use crate::rig::{Rig, points};
+use crate::rig::{PERIOD, Rig, points};
 
 /// A program that writes to `x` in `init`, by this type, and then does `poll`.
 fn maker(kind: VariableKind, poll: &str) -> Vec<u8> {
@@ -70,6 +70,70 @@ fn what_init_has_written_in_vain_is_told() {
     assert_eq!(lines.iter().map(told).collect::<Vec<_>>(), expected);
 }
 
+/// A program that writes to 40 variables in `init`, by this type.
+fn makes_forty(kind: VariableKind) -> Vec<u8> {
+    let (name, value) = match kind {
+        Double => ("double", "f64.const 0.5"),
+        _ => ("int", "i32.const 7"),
+    };
+    let ty = &value[..3];
+    let names: String = (0..40).map(|n| format!("w{n:02}")).collect();
+    let write = |n: u32| format!("(drop (call $w (i32.const {}) (i32.const 3) ({value})))", 3 * n);
+    let writes: String = (0..40).map(write).collect();
+    wat(&format!(
+        r#"(module
+          (import "env" "wasm_variable_write_{name}" (func $w (param i32 i32 {ty}) (result i32)))
+          (memory (export "memory") 1) (data (i32.const 0) "{names}")
+          (func (export "init") {writes}) (func (export "poll")))"#
+    ))
+}
+
+/// Nothing was said of those for which there is no place.
+#[test]
+fn that_more_of_a_start_is_lost_than_is_told_apart_is_told() {
+    let mut rig = Rig::new(points(), Vec::new());
+    let all = [("a", Double), ("b", Int)].into_iter().zip(0..).map(|((name, kind), seat)| {
+        rig.prepare(name, seat, &makes_forty(kind), Settings::default()).expect("it is good")
+    });
+    let mut all: Vec<_> = all.collect();
+    let refused = all[1].program.refused();
+    for prepared in all {
+        rig.order(Order::Install(Box::new(prepared)));
+    }
+    let news = rig.cycle();
+    assert_eq!(news.programs[1].takeover.variables_dropped, 40);
+    assert_eq!((refused.entries().len(), refused.others().denials), (32, 8));
+    let lines: Vec<_> = std::iter::from_fn(|| rig.log.pop().ok()).collect();
+    assert_eq!(lines.len(), 33, "{lines:?}");
+    let last = &lines[32];
+    assert!(matches!(last.message, Message::OthersRefused { is_denial: true }), "{last:?}");
+    assert_eq!(last.seat, Seat(1));
+}
+
+/// What was refused because of a name that was kept stayed so, and was not told when it was kept
+/// again.
+#[test]
+fn a_reload_that_gives_names_back_begins_new_counts() {
+    let mut rig = Rig::new(points(), Vec::new());
+    let reserve = |rig: &mut Rig, reserved: &[(&str, VariableKind)]| {
+        let reserved = reserved.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect();
+        rig.order(Order::Refit(Box::new(Refit { period: PERIOD, reserved, ..Refit::default() })));
+        rig.cycle()
+    };
+    reserve(&mut rig, &[("x", Int)]);
+    let module = maker(Double, "(call $write)");
+    let mut prepared = rig.prepare("a", 0, &module, Settings::default()).expect("it is good");
+    let first = prepared.program.refused();
+    rig.order(Order::Install(Box::new(prepared)));
+    let news = rig.cycle();
+    assert_eq!((news.variables.read("x"), first.entries().len()), (None, 2));
+    reserve(&mut rig, &[("x", Int)]);
+    assert!(first.newest().is_none(), "nothing has changed");
+    let news = reserve(&mut rig, &[]);
+    assert_eq!(news.variables.read("x"), Some(Variable::Double(0.5)));
+    assert!(first.newest().is_some(), "what it was refused says nothing of now");
+}
+
 /// Which of them is prepared first is not known, so either may lose.
 #[test]
 fn of_two_types_at_one_start_the_loser_is_told() {
@@ -124,6 +188,64 @@ fn the_way_out_names_the_maker_of_a_variable_that_an_operator_has_set() {
     assert!(declare("int").status.success());
     daemon.drop_in("b", &maker(Double, "(call $write)"));
     assert_eq!(way_out(&daemon), "the configuration declares it so");
+}
+
+/// A program that writes the int `x` in `init`, and as a double in each poll.
+fn of_two_minds() -> Vec<u8> {
+    wat(r#"(module
+      (import "env" "wasm_variable_write_int" (func $int (param i32 i32 i32) (result i32)))
+      (import "env" "wasm_variable_write_double" (func $double (param i32 i32 f64) (result i32)))
+      (memory (export "memory") 1) (data (i32.const 0) "x")
+      (func (export "init") (drop (call $int (i32.const 0) (i32.const 1) (i32.const 7))))
+      (func (export "poll")
+        (drop (call $double (i32.const 0) (i32.const 1) (f64.const 0.5)))))"#)
+}
+
+/// After an operator's `set` it was told that a cold restart is enough, and made the variable with
+/// the same type again.
+#[test]
+fn the_way_out_names_the_program_itself_whoever_has_set_its_variable() {
+    let daemon = Daemon::start(Keys::default());
+    daemon.drop_in("a", &of_two_minds());
+    let words = || {
+        let view = daemon.wait_for("a", "refused", |view| !view.refused.is_empty());
+        view.refused[0].words.split_once("code 4; ").expect("it is a refusal").1.to_owned()
+    };
+    let itself = "it writes it as int itself: deploy a version that writes double only, then \
+                  `camshaft restart --cold`";
+    assert_eq!(words(), itself);
+    let set = || {
+        assert!(daemon.camshaft(&["set", "x", "9"]).status.success());
+        wait("it is set", LIMIT, || variable(&daemon, "x").unwrap().set_by_operator.then_some(()));
+    };
+    set();
+    assert_eq!(words(), itself);
+    // A new instance has made nothing, and would all the same.
+    let before = daemon.plugin("a").unwrap().generation;
+    assert!(daemon.camshaft(&["restart", "a"]).status.success());
+    daemon.wait_for("a", "new", |view| view.generation > before && view.polls > 0);
+    set();
+    assert_eq!(words(), itself);
+    // Another one that writes it goes on doing so.
+    let hash = daemon.drop_in("b", &maker(Int, "(call $write)"));
+    daemon.wait_running("b", &hash);
+    wait("b writes it", LIMIT, || variable(&daemon, "x").unwrap().writer.filter(|it| it == "b"));
+    let both = "b writes it as int, and so does it itself: hold b or deploy one that writes \
+                double, deploy a version of it that writes double only, then `camshaft restart \
+                --cold`";
+    assert_eq!(words(), both);
+    daemon.remove("b");
+    daemon.wait_gone("b");
+    assert_eq!(words(), itself);
+    // Step by step.
+    let hash = daemon.drop_in("a", &maker(Double, "(call $write)"));
+    daemon.wait_running("a", &hash);
+    assert!(daemon.camshaft(&["restart", "--cold"]).status.success());
+    wait("it has the other type", LIMIT, || {
+        variable(&daemon, "x").filter(|x| x.value == Value::Real(0.5))
+    });
+    let view = daemon.wait_for("a", "content", |view| view.polls > 0 && !view.denied);
+    assert!(view.refused.is_empty(), "{view:?}");
 }
 
 /// It does not run for the moment, and makes the variable as soon as it does.

@@ -306,3 +306,65 @@ fn while_the_scan_stands_nothing_is_shown_as_new() {
     assert!(shown.starts_with("scan      STANDS for "), "{shown}");
     assert!(shown.contains("in the driver of device plant"), "{shown}");
 }
+
+/// A daemon that bears a scan which stands for long, and in which `seldom` waits for its first poll.
+fn start_with_seldom() -> Daemon {
+    let tables = "[[plugin]]\nname = 'seldom'\nevery = 1000000\n";
+    let plant = Plant::new(Keys { tables, ..Keys::default() });
+    let text = fs::read_to_string(plant.path("camshaft.toml")).unwrap();
+    let text = text.replace("[scan]", "[scan]\nstall_exit = \"30s\"");
+    fs::write(plant.path("camshaft.toml"), text).unwrap();
+    Daemon::on(plant)
+}
+
+/// A deploy said that its version has its seat, or runs already, and left with 0.
+#[test]
+fn no_order_comes_to_anything_while_the_scan_stands() {
+    let daemon = start_with_seldom();
+    fs::write(daemon.path("m.wasm"), wat(r#"(module (func (export "poll")))"#)).unwrap();
+    let file = daemon.path("m.wasm").display().to_string();
+    let run = |arguments: &[&str]| {
+        let output = daemon.camshaft(arguments);
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    let deploy =
+        |more: &[&str]| run(&[&["deploy", &file, "--name", "seldom", "--timeout"], more].concat());
+    let (code, text) = deploy(&["300ms"]);
+    assert!(
+        code == Some(0) && text.ends_with("it has its seat, and was not polled yet\n"),
+        "{text}"
+    );
+    hang(&daemon, "29s");
+    stalled(&daemon);
+    let stands = |(code, text): (Option<i32>, String)| {
+        let is_told = text.contains(", but the scan STANDS for ")
+            && text.ends_with(", in the driver of device plant; see `camshaft status`\n");
+        assert!(code == Some(1) && is_told, "{code:?} {text}");
+    };
+    for more in [&["300ms"][..], &["300ms", "--wait"]] {
+        stands(deploy(more));
+    }
+    let other = fs::read(&file).unwrap();
+    fs::write(&file, [&other[..], &[0, 2, 1, b'x']].concat()).unwrap();
+    stands(deploy(&["300ms"]));
+    stands(run(&["hold", "witness"]));
+}
+
+/// The scan had come to stand while a deploy waited for the first poll.
+#[test]
+fn a_deploy_that_waits_for_a_poll_says_that_the_scan_stands() {
+    let daemon = start_with_seldom();
+    fs::write(daemon.path("seldom"), wat(r#"(module (func (export "poll")))"#)).unwrap();
+    let file = daemon.path("seldom").display().to_string();
+    let arguments = ["deploy", &file, "--name", "seldom", "--timeout", "5s"];
+    std::thread::scope(|scope| {
+        let deploy = scope.spawn(|| daemon.camshaft(&arguments));
+        daemon.wait_for("seldom", "seated", |view| view.state == PluginState::Running);
+        hang(&daemon, "29s");
+        let output = deploy.join().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        let is_told = text.contains(" shall run, but the scan STANDS for ");
+        assert!(output.status.code() == Some(1) && is_told, "{text}");
+    });
+}
