@@ -1,11 +1,14 @@
-//! Lines of the log that nobody read: their number is said when somebody reads again.
+//! Lines of the log that nobody read, or that could not be written: their number is said when the
+//! log is read, or can be written, again.
 //!
-//! They are dropped and counted in `log.rs`. Here it is only decided when to say so: a line about
-//! lost lines may be lost itself.
+//! They are counted in `log.rs`. Here it is only decided when to say so: a line about lost lines
+//! may be lost itself.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::log;
 
 /// Between two attempts to say that lines were lost: nobody may read that either.
 const UNREAD_PAUSE: Duration = Duration::from_secs(1);
@@ -36,6 +39,29 @@ impl Unread {
             (self.known, self.attempts) = (before, 0);
         } else {
             self.attempts += 1;
+        }
+    }
+}
+
+/// Lines of the log that could not be written.
+#[derive(Debug, Default)]
+pub(super) struct Unwritten {
+    /// So many were said.
+    known: u64,
+}
+
+impl Unwritten {
+    /// Says how many there are that nobody heard of: `all` are those since the start, if lines can
+    /// be written again, and `say` logs a number of lines. Nothing is said before: each attempt
+    /// would be one more line that cannot be written.
+    pub(super) fn tell(
+        &mut self,
+        all: Option<log::Unwritten>,
+        say: impl FnOnce(u64, log::Unwritten),
+    ) {
+        if let Some(all) = all.filter(|all| all.lines > self.known) {
+            say(all.lines - self.known, all);
+            self.known = all.lines;
         }
     }
 }
