@@ -32,8 +32,10 @@ use crate::file;
 use crate::patience::{self, PATIENCE};
 use crate::state::Folder;
 
+mod beginning;
 mod forget;
 
+pub(super) use beginning::Beginning;
 use forget::{FORGET_AGAIN, end_recovery, forget_later};
 
 /// In the state directory.
@@ -191,11 +193,14 @@ pub(super) fn begin(
     folder: Option<&Arc<Folder>>,
     no_plugins: bool,
     settings: &RecoverySettings,
+    beginning: &Arc<Beginning>,
 ) -> Recovery {
     let mut reason = no_plugins.then(|| "started with --no-plugins".to_owned());
     if let Some(folder) = folder {
         let (place, limits) = (Arc::clone(folder), settings.clone());
-        let counted = move || Ok(change(&place, |record| count(record, &limits)));
+        let beginning = Arc::clone(beginning);
+        let counted =
+            move || beginning.record(&place, || change(&place, |record| count(record, &limits)));
         let (why, written) =
             patience::wait(PATIENCE, counted).unwrap_or_else(|error| (None, Err(error)));
         reason = why.or(reason);
@@ -251,7 +256,7 @@ fn count(record: &mut Record, settings: &RecoverySettings) -> Option<String> {
 }
 
 /// Records an orderly end, if the disk takes it within [`LAST_WRITE`].
-pub(super) fn end(folder: Option<&Arc<Folder>>) {
+fn end(folder: Option<&Arc<Folder>>) {
     let Some(folder) = folder.cloned() else { return };
     let mark = move || change(&folder, |record| record.running = false).1;
     if let Err(error) = patience::wait(LAST_WRITE, mark) {
