@@ -157,8 +157,14 @@ mod tests {
         let (_first, late) = hang(&hung);
         let (second, _) = hang(&hung);
         assert!(is_late(&late), "{late}");
+        // They may well have their answers soon, and are waited for as long as there is time.
+        let (limit, started) = (Duration::from_millis(50), Instant::now());
+        assert!(is_late(&wait_in(&hung, limit, || Ok(())).unwrap_err()));
+        assert!((limit..PATIENCE / 2).contains(&started.elapsed()), "{:?}", started.elapsed());
         hung.age(PATIENCE);
+        let started = Instant::now();
         let busy = wait_in(&hung, PATIENCE, || Ok(())).unwrap_err();
+        assert!(started.elapsed() < PATIENCE, "it is known by now");
         let text = "2 earlier calls still wait for an answer";
         assert_eq!((is_late(&busy), &*busy.to_string()), (true, text));
         for _ in 0..3 {
@@ -191,6 +197,21 @@ mod tests {
         while within(PATIENCE, &places, || Ok(())).await.is_err() {
             assert!(started.elapsed() < PATIENCE);
         }
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_keeps_its_place() {
+        let places = Places::new(1);
+        let ((hold, held), (begin, begun)) = (channel::<()>(), channel());
+        let work = move || {
+            begin.send(()).map_err(io::Error::other)?;
+            held.recv().map_err(io::Error::other)
+        };
+        let late = within(Duration::from_millis(1), &places, work).await.unwrap_err();
+        assert!(is_late(&late), "{late}");
+        begun.recv().unwrap();
+        assert!(!places.are_idle());
+        drop(hold);
     }
 
     #[test]

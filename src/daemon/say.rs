@@ -113,7 +113,9 @@ impl Daemon {
                 tracing::warn!(lost, "lost {lines} of this log: nobody read it");
             },
         );
-        told.unwritten.tell(self.log.unwritten(), |lost, why| {
+        let unwritten = self.log.unwritten();
+        told.unwritten.tell(unwritten.map(|all| all.lines), |lost| {
+            let why = unwritten.map(|all| all.to_string()).unwrap_or_default();
             let lines = counted(lost, "line");
             tracing::warn!(lost, "lost {lines} of this log that could not be written: {why}");
         });

@@ -205,6 +205,7 @@ mod tests {
         let (last, others) = others.split_last().unwrap();
         assert!(others.iter().all(Result::is_ok));
         assert!(patience::is_late(last.as_ref().unwrap_err()), "there are enough");
+        of("/hung/script").expect("it waits already");
         drop(hold);
     }
 }

@@ -39,8 +39,8 @@ impl Beginning {
         self.record.make(step).map(|()| outcome)
     }
 
-    /// It comes to nothing. What is not recorded of it never is, though a thread may still be on its
-    /// way there.
+    /// It comes to nothing. What is not recorded of it never is, though a thread may still be on
+    /// its way there.
     pub(in crate::daemon) fn end(&self) {
         if self.record.give_up() != Committed::No {
             end(self.folder.get());

@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::log;
-
 /// Between two attempts to say that lines were lost: nobody may read that either.
 const UNREAD_PAUSE: Duration = Duration::from_secs(1);
 
@@ -54,14 +52,10 @@ impl Unwritten {
     /// Says how many there are that nobody heard of: `all` are those since the start, if lines can
     /// be written again, and `say` logs a number of lines. Nothing is said before: each attempt
     /// would be one more line that cannot be written.
-    pub(super) fn tell(
-        &mut self,
-        all: Option<log::Unwritten>,
-        say: impl FnOnce(u64, log::Unwritten),
-    ) {
-        if let Some(all) = all.filter(|all| all.lines > self.known) {
-            say(all.lines - self.known, all);
-            self.known = all.lines;
+    pub(super) fn tell(&mut self, all: Option<u64>, say: impl FnOnce(u64)) {
+        if let Some(all) = all.filter(|all| *all > self.known) {
+            say(all - self.known);
+            self.known = all;
         }
     }
 }
@@ -96,5 +90,17 @@ mod tests {
         assert_eq!(tell(), None, "it is said once");
         dropped.set(105);
         assert_eq!(tell(), Some(3));
+    }
+
+    #[test]
+    fn lines_that_could_not_be_written_are_said_once() {
+        let mut unwritten = Unwritten::default();
+        let mut tell = |all| {
+            let mut said = None;
+            unwritten.tell(all, |lines| said = Some(lines));
+            said
+        };
+        assert_eq!([Some(0), None, Some(3)].map(&mut tell), [None, None, Some(3)]);
+        assert_eq!([Some(3), None, Some(5)].map(&mut tell), [None, None, Some(2)]);
     }
 }

@@ -466,6 +466,24 @@ mod tests {
         assert!(matches!(links.read(&at("a.wasm"), &sample), Some(Outcome::Bytes(..))));
     }
 
+    /// Each that hangs keeps a thread.
+    #[test]
+    fn of_many_links_that_hang_few_are_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        for n in 0..=MAX_SILENT {
+            symlink(&pipe, dir.path().join(format!("{n:02}.wasm"))).unwrap();
+        }
+        let mut links = Links::with(look, LIMIT);
+        let found = kinds(dir.path(), &mut links);
+        let last = &found[&format!("{MAX_SILENT:02}")];
+        let why = "it is a link, and is not followed while 16 others have no answer";
+        assert_eq!(*last, Kind::Unreadable(why.to_owned()));
+        assert_eq!(links.silent.len(), MAX_SILENT);
+        drop(File::options().read(true).write(true).open(pipe).unwrap());
+    }
+
     /// Answers later than there is time in a look for three.
     fn look_late(path: &Path) -> io::Result<Sample> {
         let begun = Instant::now();
@@ -499,7 +517,9 @@ mod tests {
         assert!(found.values().all(|kind| *kind == Kind::File || *kind == why), "{found:?}");
         assert!(links.lateness() > Duration::ZERO);
         // The others come first then, and those stand there as they were.
-        let second = is_file(&kinds(dir.path(), &mut links));
+        let found = kinds(dir.path(), &mut links);
+        assert!(found.values().all(|kind| *kind == Kind::File || *kind == why), "{found:?}");
+        let second = is_file(&found);
         assert!(second.len() > first.len() && second.starts_with(&first), "{first:?}, {second:?}");
     }
 

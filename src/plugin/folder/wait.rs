@@ -128,5 +128,7 @@ mod tests {
         wait.step(|| ());
         wait.look_has_ended();
         assert!(!is_slow());
+        wait.is_behind(long);
+        assert!(is_slow(), "what waits over looks is as slow");
     }
 }
