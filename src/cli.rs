@@ -32,7 +32,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser};
 use tokio::signal::unix::SignalKind;
 
-use crate::config;
+use crate::config::{self, Problems};
 use crate::control;
 use crate::control::client::{Client, Error};
 use crate::control::{PluginState, PluginView};
@@ -212,8 +212,10 @@ fn client(reach: Reach) -> Client {
 
 /// Runs the daemon until it is told to stop.
 fn run(config: &Path, no_plugins: bool) -> Outcome {
-    let config = config::load(config).map_err(|e| Failed::new(Exit::Config, e.to_string()))?;
-    daemon::run(config, no_plugins).map_err(failure)
+    daemon::run(config, no_plugins).map_err(|error| match error.downcast::<Problems>() {
+        Ok(problems) => Failed::new(Exit::Config, problems.to_string()),
+        Err(error) => failure(error),
+    })
 }
 
 /// Runs a module against recipes.

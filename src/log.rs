@@ -16,7 +16,7 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
@@ -115,7 +115,36 @@ impl TryFrom<String> for Level {
 pub struct Handle {
     level: reload::Handle<Targets, Registry>,
     lost: ErrorCounter,
-    refused: Arc<AtomicU64>,
+    writing: Arc<Writing>,
+}
+
+/// How writing goes. The log's writer writes it, the [`Handle`] reads it.
+#[derive(Debug, Default)]
+struct Writing {
+    /// Lines that could not be written.
+    refused: AtomicU64,
+    /// Whether the last line was one of them.
+    is_refused: AtomicBool,
+    /// Why the last of them was not, as the kernel's number; 0 if that gave none.
+    why: AtomicI32,
+}
+
+/// Lines that could not be written before the last one, which could.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unwritten {
+    /// How many, since the start.
+    pub lines: u64,
+    /// What the kernel said of the last of them.
+    why: i32,
+}
+
+impl fmt::Display for Unwritten {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.why {
+            0 => f.write_str("nobody knows why"),
+            code => write!(f, "{}", io::Error::from_raw_os_error(code)),
+        }
+    }
 }
 
 impl Handle {
@@ -132,13 +161,35 @@ impl Handle {
     /// How many lines could not be written: the reader of a pipe has left, a disk is full, journald
     /// is gone.
     pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+        self.writing.refused.load(Ordering::Relaxed)
+    }
+
+    /// The same once lines can be written again, as the last one shows; `None` until then.
+    pub fn unwritten(&self) -> Option<Unwritten> {
+        self.writing.unwritten()
     }
 }
 
-/// A place for lines, and how many of them it did not take. The log's writer counts, the [`Handle`]
-/// reads.
-struct Place<W>(W, Arc<AtomicU64>);
+impl Writing {
+    fn unwritten(&self) -> Option<Unwritten> {
+        // What was counted before the last line could be written is seen here.
+        let is_refused = self.is_refused.load(Ordering::Acquire);
+        let (lines, why) = (self.refused.load(Ordering::Relaxed), self.why.load(Ordering::Relaxed));
+        (!is_refused).then_some(Unwritten { lines, why })
+    }
+
+    /// Takes note of a line.
+    fn was(&self, written: &io::Result<()>) {
+        if let Err(error) = written {
+            self.why.store(error.raw_os_error().unwrap_or_default(), Ordering::Relaxed);
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        self.is_refused.store(written.is_err(), Ordering::Release);
+    }
+}
+
+/// A place for lines, and how writing them there goes.
+struct Place<W>(W, Arc<Writing>);
 
 impl<W: Write> Write for Place<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -146,9 +197,9 @@ impl<W: Write> Write for Place<W> {
     }
 
     fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
-        self.0.write_all(line).inspect_err(|_| {
-            self.1.fetch_add(1, Ordering::Relaxed);
-        })
+        let written = self.0.write_all(line);
+        self.1.was(&written);
+        written
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -178,14 +229,14 @@ pub fn start(settings: &Settings) -> anyhow::Result<(Handle, LogWriter)> {
         Format::Text | Format::Json => false,
     };
     let socket = wants_journal.then(Socket::open);
-    let refused = Arc::<AtomicU64>::default();
+    let writing = Arc::<Writing>::default();
     let (output, lost, writer, warning) = match (socket, settings.format) {
         (Some(Ok(socket)), _) => {
-            let (queue, writer) = queue(Place(socket, Arc::clone(&refused)));
+            let (queue, writer) = queue(Place(socket, Arc::clone(&writing)));
             (Datagrams(queue.clone()).boxed(), queue.error_counter(), writer, None)
         }
         (failed, format) => {
-            let (queue, writer) = queue(Place(io::stderr(), Arc::clone(&refused)));
+            let (queue, writer) = queue(Place(io::stderr(), Arc::clone(&writing)));
             let lost = queue.error_counter();
             let output = if format == Format::Json { json(queue) } else { text(queue) };
             (output, lost, writer, failed.and_then(Result::err))
@@ -197,7 +248,7 @@ pub fn start(settings: &Settings) -> anyhow::Result<(Handle, LogWriter)> {
     if let Some(error) = warning {
         tracing::warn!(%error, "journald cannot be reached ({error}); the log goes to stderr");
     }
-    Ok((Handle { level, lost, refused }, LogWriter(writer)))
+    Ok((Handle { level, lost, writing }, LogWriter(writer)))
 }
 
 /// Logs what a panic says. By itself the standard library writes it to stderr, and the thread waits
@@ -290,13 +341,18 @@ mod tests {
     /// A full disk, a pipe whose reader has left.
     #[test]
     fn lines_that_cannot_be_written_are_counted() {
-        let refused = Arc::<AtomicU64>::default();
+        let writing = Arc::<Writing>::default();
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let (mut queue, writer) = queue(Place(full, Arc::clone(&refused)));
+        let (mut queue, writer) = queue(Place(full, Arc::clone(&writing)));
         (0..3).for_each(|_| queue.write_all(b"a line\n").unwrap());
         // Dropping it writes what is in the queue.
         drop(writer);
-        assert_eq!(refused.load(Ordering::Relaxed), 3);
+        assert_eq!(writing.refused.load(Ordering::Relaxed), 3);
+        assert_eq!(writing.unwritten(), None, "what would be said of them could not be written");
+        Place(Vec::new(), Arc::clone(&writing)).write_all(b"a line\n").unwrap();
+        let unwritten = writing.unwritten().unwrap();
+        assert_eq!(unwritten.lines, 3);
+        assert!(unwritten.to_string().contains("No space left"), "{unwritten}");
     }
 
     #[test]

@@ -18,9 +18,11 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 mod commit;
+mod late;
 mod places;
 
 pub use commit::{Commit, Committed};
+pub use late::{is_late, late, no_answer};
 pub use places::Places;
 
 /// How long an answer is waited for: longer than a card that is wearing out takes, or a disk to
@@ -31,7 +33,7 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// process, at its start or its end: it needs no place, so nothing that hangs keeps it out.
 ///
 /// # Errors
-/// Those of `work`, and [`io::ErrorKind::TimedOut`] when there is no answer in time.
+/// Those of `work`, and one that [`is_late`] when there is no answer in time.
 pub fn wait<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -43,8 +45,8 @@ pub fn wait<T: Send + 'static>(
 /// again and again.
 ///
 /// # Errors
-/// As [`wait`]; and [`io::ErrorKind::ResourceBusy`] if no place is free within `limit`, at once if
-/// calls that hang have all of them.
+/// As [`wait`]; one that [`is_late`] also if no place is free within `limit`, and at once if calls
+/// that hang have all of them.
 pub fn wait_in<T: Send + 'static>(
     places: &Places,
     limit: Duration,
@@ -78,8 +80,8 @@ fn wait_with<T: Send + 'static>(
 /// waits for that any more.
 ///
 /// # Errors
-/// Those of `work`; that it has panicked; [`io::ErrorKind::TimedOut`] when there is no answer in
-/// time; and [`io::ErrorKind::ResourceBusy`] at once if calls that hang have all of the places.
+/// Those of `work`; that it has panicked; and one that [`is_late`] when there is no answer in time,
+/// or at once if calls that hang have all of the places.
 pub async fn within<T: Send + 'static>(
     limit: Duration,
     places: &Places,
@@ -94,11 +96,6 @@ pub async fn within<T: Send + 'static>(
         spawn_blocking(work).await.unwrap_or_else(|panic| Err(io::Error::other(panic)))
     };
     timeout(limit, done).await.unwrap_or_else(|_| Err(no_answer(limit)))
-}
-
-/// Whether this says that there was no answer, so that another try may have one.
-pub fn is_late(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::ResourceBusy)
 }
 
 /// Between two looks at a thread that is to end, or at a place that is taken.
@@ -124,14 +121,6 @@ pub fn join(thread: JoinHandle<()>, limit: Duration) {
     let _ = thread.join();
 }
 
-/// What is said where no answer has come within this limit.
-pub fn no_answer(limit: Duration) -> io::Error {
-    // What is left of a limit is no round number.
-    let hundredths = (limit.as_millis() as u64).saturating_add(5) / 10;
-    let limit = Duration::from_millis(hundredths * 10);
-    io::Error::new(io::ErrorKind::TimedOut, format!("no answer for {limit:?}"))
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
@@ -146,10 +135,7 @@ mod tests {
         let (hold, held) = channel::<()>();
         let started = Instant::now();
         let error = wait(limit, move || held.recv().map_err(io::Error::other)).unwrap_err();
-        assert_eq!(
-            (error.kind(), &*error.to_string()),
-            (io::ErrorKind::TimedOut, "no answer for 50ms")
-        );
+        assert_eq!((is_late(&error), &*error.to_string()), (true, "no answer for 50ms"));
         assert!(started.elapsed() < PATIENCE);
         drop(hold);
         let error = wait::<()>(PATIENCE, || panic!("on purpose")).unwrap_err();
@@ -171,11 +157,16 @@ mod tests {
         let (_first, late) = hang(&hung);
         let (second, _) = hang(&hung);
         assert!(is_late(&late), "{late}");
+        // They may well have their answers soon, and are waited for as long as there is time.
+        let (limit, started) = (Duration::from_millis(50), Instant::now());
+        assert!(is_late(&wait_in(&hung, limit, || Ok(())).unwrap_err()));
+        assert!((limit..PATIENCE / 2).contains(&started.elapsed()), "{:?}", started.elapsed());
         hung.age(PATIENCE);
+        let started = Instant::now();
         let busy = wait_in(&hung, PATIENCE, || Ok(())).unwrap_err();
+        assert!(started.elapsed() < PATIENCE, "it is known by now");
         let text = "2 earlier calls still wait for an answer";
-        assert_eq!((busy.kind(), &*busy.to_string()), (io::ErrorKind::ResourceBusy, text));
-        assert!(is_late(&busy));
+        assert_eq!((is_late(&busy), &*busy.to_string()), (true, text));
         for _ in 0..3 {
             wait_in(&sound, PATIENCE, || Ok(())).unwrap();
         }
@@ -195,7 +186,7 @@ mod tests {
         // It may well have its answer soon.
         let limit = Duration::from_millis(50);
         let late = within(limit, &places, || Ok(())).await.unwrap_err();
-        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+        assert!(is_late(&late), "{late}");
         places.age(PATIENCE);
         let started = Instant::now();
         let busy = within(10 * PATIENCE, &places, || Ok(())).await.unwrap_err();
@@ -206,6 +197,21 @@ mod tests {
         while within(PATIENCE, &places, || Ok(())).await.is_err() {
             assert!(started.elapsed() < PATIENCE);
         }
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_keeps_its_place() {
+        let places = Places::new(1);
+        let ((hold, held), (begin, begun)) = (channel::<()>(), channel());
+        let work = move || {
+            begin.send(()).map_err(io::Error::other)?;
+            held.recv().map_err(io::Error::other)
+        };
+        let late = within(Duration::from_millis(1), &places, work).await.unwrap_err();
+        assert!(is_late(&late), "{late}");
+        begun.recv().unwrap();
+        assert!(!places.are_idle());
+        drop(hold);
     }
 
     #[test]

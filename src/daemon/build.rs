@@ -1,14 +1,17 @@
 //! Starts the daemon: every part in the order in which they need each other, or none.
 //!
 //! What can go wrong here ends the start with one chain of reasons; later troubles are state. What
-//! the parts say to each other from then on is in `daemon.rs`.
+//! may wait for a disk does so on threads of its own, so that SIGTERM ends a start wherever it
+//! waits (`build/signal.rs`): in order, and without a trace in the field. What the parts say to
+//! each other from then on is in `daemon.rs`.
 
 use std::collections::HashMap;
+use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -19,20 +22,17 @@ use super::folder::PluginFolder;
 use super::force::Forces;
 use super::keep::Store;
 use super::loader::Loader;
-use super::record::Record;
-use super::recovery::{self, Recovery};
-use super::reload::{self, Cause, Reload};
-use super::retain::Retain;
+use super::recovery::Beginning;
+use super::reload::{self, Reload};
 use super::roster::Roster;
 use super::say::Told;
 use super::stall::Stall;
+use super::stop::{halt, leave_in_time, unconfirmed};
 use super::{Daemon, Event, TICK};
-use crate::config::Config;
-use crate::control::Receipt;
+use crate::config::{self, Config};
 use crate::control::server::Socket;
-use crate::driver::{self, Driver};
-use crate::journal::Journal;
-use crate::log;
+use crate::driver::{self, Driver, Plan};
+use crate::log::{self, LogWriter};
 use crate::patience::{self, PATIENCE};
 use crate::plugin::cache::Cache;
 use crate::plugin::compile::Workshop;
@@ -42,15 +42,18 @@ use crate::plugin::versions::Versions;
 use crate::plugin::world::{Line, LogSink, World};
 use crate::scan::stats::Stats;
 use crate::scan::{self, Reins, Snapshot, thread};
-use crate::state::Folder;
 use crate::supervisor::Supervisor;
 use crate::systemd::{Notifier, Watchdog};
-use crate::text::{counted, is_or_are};
+use crate::text::counted;
 use crate::variable::{Variable, Variables};
 
+mod memory;
 mod people;
+mod signal;
 
+use memory::Memory;
 use people::People;
+use signal::{Stop, off};
 
 /// Room for guests' log lines between two ticks, 1.2 MB: ten programs may say their burst at once.
 const MAX_LINES: usize = 1024;
@@ -58,63 +61,140 @@ const MAX_LINES: usize = 1024;
 /// Room for events; folder and loader wait when it is full, and lose nothing.
 const MAX_EVENTS: usize = 64;
 
-/// Runs the daemon on `config` until SIGTERM or SIGINT.
+/// Runs the daemon on the configuration at `path` until SIGTERM or SIGINT.
 ///
 /// With `no_plugins` it begins in recovery: none is run before an operator says so.
 ///
 /// # Errors
-/// Whatever keeps it from starting, and then nothing of it runs; or that the devices have not
-/// confirmed their safe outputs at the end.
-pub fn run(config: Config, no_plugins: bool) -> anyhow::Result<()> {
-    // Dropped last: what is said on the way to the end is written.
-    let (log, _writer) = log::start(&config.log)?;
+/// [`Problems`](crate::config::Problems) of the configuration; whatever else keeps it from
+/// starting, and then nothing of it runs; or that the devices have not confirmed their safe outputs
+/// at the end.
+pub fn run(path: &Path, no_plugins: bool) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // The loop, and the control interface beside it; what blocks has threads of its own.
         .worker_threads(2)
         .enable_all()
         .build()
         .context("the runtime does not start")?;
-    let outcome = runtime.block_on(start(config, log, no_plugins));
-    // A preparation may hang in its budget; it ends with the process.
+    // Dropped last: what is said on the way to the end is written.
+    let mut writer = None;
+    let outcome = runtime.block_on(live(path, no_plugins, &mut writer));
+    // A preparation may hang in its budget, or a disk; it ends with the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
     outcome
 }
 
-async fn start(config: Config, log: log::Handle, no_plugins: bool) -> anyhow::Result<()> {
+/// Starts the daemon and lets it live, unless it is told to stop before that.
+async fn live(path: &Path, no_plugins: bool, writer: &mut Option<LogWriter>) -> anyhow::Result<()> {
     // First of all: a signal during the start shall not leave half a daemon.
     let (events, inbox) = mpsc::channel(MAX_EVENTS);
-    listen_to_signals(&events)?;
-    let socket = Socket::bind(&config.control.socket, config.control.mode)?;
-    let state = open_state(&config)?;
-    let folder = state.as_ref().ok();
-    let retain = Retain::load(&config, folder)?;
-    let recovery = recovery::begin(folder, no_plugins, &config.recovery);
-    let record = Record::new(open_journal(&state), folder.cloned());
-    let built = build(config, log, events, socket, (retain, recovery, record)).await;
+    let stop = Stop::listen(&events)?;
+    let (file, beginning) = (path.to_owned(), Arc::<Beginning>::default());
+    let Some(config) = stop.or(pin!(off(move || config::load(&file)))).await else {
+        *writer = Some(log::start(&log::Settings::default())?.1);
+        return leave_early(&beginning);
+    };
+    let config = Arc::new(config??);
+    let (log, log_writer) = log::start(&config.log)?;
+    *writer = Some(log_writer);
+    // What is given up is dropped behind the end: that may hang as well.
+    let mut opening = pin!(open(Arc::clone(&config), no_plugins, Arc::clone(&beginning)));
+    let Some(opened) = stop.or(opening.as_mut()).await else { return leave_early(&beginning) };
     // A start that is refused is an orderly end.
-    let (daemon, people) = built.inspect_err(|_| recovery::end(folder))?;
+    let opened = opened.inspect_err(|_| beginning.end())?;
+    let mut preparing = pin!(prepare(Arc::clone(&config), events.clone()));
+    let Some(prepared) = stop.or(preparing.as_mut()).await else {
+        return leave_scan(opened, &beginning).await;
+    };
+    let prepared = prepared.inspect_err(|_| beginning.end())?;
+    let (daemon, people) = assemble(Arc::unwrap_or_clone(config), log, events, opened, prepared);
     let outcome = daemon.live(inbox).await;
     people.leave().await;
     outcome
 }
 
-/// Builds the rest.
-async fn build(
+/// Ends a start of which nothing is in the field yet.
+fn leave_early(beginning: &Beginning) -> anyhow::Result<()> {
+    say_the_end();
+    leave_in_time(None);
+    beginning.end();
+    Ok(())
+}
+
+/// Ends a start whose scan runs already: no program has had its outputs, so they are safe, and that
+/// is waited for.
+async fn leave_scan(mut opened: Opened, beginning: &Beginning) -> anyhow::Result<()> {
+    say_the_end();
+    let (scan, reins, ..) = &mut opened.scanning;
+    let trouble = (!halt(reins).await).then(|| unconfirmed(reins.latest.read()));
+    leave_in_time(trouble.clone());
+    beginning.end();
+    if let Some(trouble) = trouble {
+        // A scan that hangs cannot be waited for; the process ends with it.
+        scan.give_up();
+        anyhow::bail!(trouble);
+    }
+    Ok(())
+}
+
+/// What people and the service manager hear of a start that comes to nothing.
+fn say_the_end() {
+    const WORDS: &str = "stopping during the start: no program has run";
+    Notifier::from_env().stopping(WORDS);
+    tracing::info!("{WORDS}");
+}
+
+/// What is there when the scan has started.
+struct Opened {
+    socket: Socket,
+    memory: Memory,
+    keeper: Arc<Timekeeper>,
+    devices: Devices,
+    scanning: Scanning,
+}
+
+/// Opens everything that the scan needs, and starts it. Each part waits for its disk no longer than
+/// [`PATIENCE`]; what was opened is closed again where this is given up.
+async fn open(
+    config: Arc<Config>,
+    no_plugins: bool,
+    beginning: Arc<Beginning>,
+) -> anyhow::Result<Opened> {
+    let (path, mode) = (config.control.socket.clone(), config.control.mode);
+    let socket = off(move || Socket::bind(&path, mode)).await??;
+    let all = Arc::clone(&config);
+    let memory = off(move || memory::open(&all, no_plugins, &beginning)).await??;
+    let keeper = thread::timekeeper(&config.scan).context("the timekeeper does not start")?;
+    let mut devices = Devices::new();
+    let drivers = open_devices(&config, &mut devices).await?;
+    let scanning = start_scan(&config, memory.retain.restored(), keeper.clone(), drivers)?;
+    Ok(Opened { socket, memory, keeper, devices, scanning })
+}
+
+/// Prepares for plugins: what compiles them, and the folder.
+async fn prepare(
+    config: Arc<Config>,
+    events: mpsc::Sender<Event>,
+) -> anyhow::Result<(Workshop, PluginFolder)> {
+    let all = Arc::clone(&config);
+    let workshop = off(move || workshop(&all)).await?;
+    tokio::spawn(say_what_is_open(workshop.clone()));
+    introduce(&config);
+    Ok((workshop, watch_folder(&config, &events).await?))
+}
+
+/// Makes the daemon of its parts. Waits for nothing.
+fn assemble(
     config: Config,
     log: log::Handle,
     events: mpsc::Sender<Event>,
-    socket: Socket,
-    (retain, recovery, record): (Retain, Recovery, Record),
-) -> anyhow::Result<(Daemon, People)> {
-    let keeper = thread::timekeeper(&config.scan).context("the timekeeper does not start")?;
-    let mut devices = Devices::new();
-    let scanning = start_scan(&config, retain.restored(), keeper.clone(), &mut devices)?;
+    opened: Opened,
+    (workshop, folder): (Workshop, PluginFolder),
+) -> (Daemon, People) {
+    let Opened { socket, memory, keeper, devices, scanning } = opened;
+    let Memory { retain, recovery, record } = memory;
     let (scan, reins, samples, lines) = scanning;
-    let workshop = workshop(&config);
-    tokio::spawn(say_what_is_open(workshop.clone()));
     let loader = Loader::new(workshop, keeper, events.clone());
-    introduce(&config);
-    let folder = watch_folder(&config, &events).await?;
     let people = People::listen(socket, &config, &events);
     tick(&events, TICK, || Event::Tick);
     tokio::spawn(reload::watch_file(config.path.clone(), config.stamp, events.clone()));
@@ -154,75 +234,37 @@ async fn build(
         config,
         log,
     };
-    Ok((daemon, people))
-}
-
-/// Turns signals into events. SIGUSR1 and SIGUSR2 would end the process by default; somebody's
-/// stray one must not, so they are caught and do nothing. So is SIGXFSZ: a write beyond the limit
-/// of a file's size (RLIMIT_FSIZE) then fails with EFBIG, an error of the disk like others.
-fn listen_to_signals(events: &mpsc::Sender<Event>) -> anyhow::Result<()> {
-    type Make = fn() -> Option<Event>;
-    let all: [(SignalKind, Make); 6] = [
-        (SignalKind::terminate(), || Some(Event::Stop)),
-        (SignalKind::interrupt(), || Some(Event::Stop)),
-        (SignalKind::hangup(), || Some(Event::Reload(Cause::Signal))),
-        (SignalKind::user_defined1(), || None),
-        (SignalKind::user_defined2(), || None),
-        (SignalKind::from_raw(nix::libc::SIGXFSZ), || None),
-    ];
-    for (kind, make) in all {
-        let mut signals = signal(kind).context("signals cannot be listened to")?;
-        let events = events.clone();
-        tokio::spawn(async move {
-            while signals.recv().await.is_some() {
-                if let Some(event) = make()
-                    && events.send(event).await.is_err()
-                {
-                    break;
-                }
-            }
-        });
-    }
-    Ok(())
+    (daemon, people)
 }
 
 type Scanning = (thread::Running, Reins, rtrb::Consumer<scan::stats::Sample>, rtrb::Consumer<Line>);
 
-/// The state directory, or why there is none.
-type State = Result<Arc<Folder>, String>;
+/// Devices that the scan does not have yet. Dropping them tells each first that it is over: they
+/// leave at the same time.
+struct Drivers(Vec<Box<dyn Driver>>);
 
-/// Opens the state directory. Without one nothing outlives the daemon, which is an error only if
-/// something should.
-fn open_state(config: &Config) -> anyhow::Result<State> {
-    let (dir, marked) = (config.state.dir.display(), config.retain.variables.len());
-    let folder = config.state.dir.clone();
-    match patience::wait(PATIENCE, move || Folder::open(&folder)) {
-        Ok(folder) => {
-            if let Some(trouble) = folder.trouble() {
-                tracing::error!(
-                    %dir,
-                    trouble,
-                    "state.dir: {dir} takes no writes ({trouble}): what is in it counts, and what \
-                     is new is lost at the end; save the files and replace the disk"
-                );
-            }
-            Ok(Ok(Arc::new(folder)))
-        }
-        Err(error) if marked == 0 => {
-            let why = format!("{dir} cannot be used: {error}");
-            tracing::warn!(
-                %dir,
-                %error,
-                "state.dir: {why}; abnormal ends are not counted, and the history is kept in \
-                 memory only"
-            );
-            Ok(Err(why))
-        }
-        Err(error) => Err(error).with_context(|| {
-            let (variables, are) = (counted(marked, "variable"), is_or_are(marked));
-            format!("state.dir: {dir} cannot be used, and {variables} {are} to be retained")
-        }),
+impl Drop for Drivers {
+    fn drop(&mut self) {
+        self.0.iter_mut().for_each(|driver| driver.leave());
     }
+}
+
+/// Plans every device on a thread that may wait for its files, and starts it here: one whose plan
+/// comes too late does nothing.
+async fn open_devices(config: &Arc<Config>, opened: &mut Devices) -> anyhow::Result<Drivers> {
+    let mut drivers = Drivers(Vec::new());
+    for (index, device) in config.devices.iter().enumerate() {
+        let (all, exports) = (Arc::clone(config), opened.exports().clone());
+        let plan = move || {
+            let config = &all.devices[index].driver;
+            driver::plan(config, &all.points, index, &exports, PATIENCE)
+        };
+        let driver = off(plan).await?.and_then(Plan::start);
+        let driver = driver.with_context(|| format!("device {} does not open", device.name))?;
+        opened.add(&device.name, &*driver);
+        drivers.0.push(driver);
+    }
+    Ok(drivers)
 }
 
 /// `restored` are the variables that have another value than their initial one.
@@ -230,15 +272,8 @@ fn start_scan(
     config: &Config,
     restored: &[(String, Variable)],
     keeper: Arc<Timekeeper>,
-    opened: &mut Devices,
+    mut drivers: Drivers,
 ) -> anyhow::Result<Scanning> {
-    let mut devices: Vec<Box<dyn Driver>> = Vec::new();
-    for (index, device) in config.devices.iter().enumerate() {
-        let driver = driver::open(&device.driver, &config.points, index, opened.exports());
-        let driver = driver.with_context(|| format!("device {} does not open", device.name))?;
-        opened.add(&device.name, &*driver);
-        devices.push(driver);
-    }
     let mut variables = Variables::default();
     for (name, value) in config.variables.iter().chain(restored) {
         variables.write(name, *value).expect("the configuration has checked names and number");
@@ -248,6 +283,7 @@ fn start_scan(
     let log = LogSink::Queue { queue, lost: 0 };
     let world = World::new(Arc::clone(&config.points), variables, config.scan.period, log);
     let (ends, reins, samples) = scan::queues(&Snapshot::first(&world));
+    let devices = std::mem::take(&mut drivers.0);
     let cargo = thread::Cargo { world: Box::new(world), devices, ends };
     let scan = thread::start(config.scan.clone(), cargo, keeper);
     Ok((scan.context("the scan does not start")?, reins, samples, lines))
@@ -287,35 +323,6 @@ fn workshop(config: &Config) -> Workshop {
         limits: config.plugins.limits,
         cache,
     }
-}
-
-/// The journal of receipts: on the disk, or in memory where that cannot be.
-fn open_journal(state: &State) -> Journal<Receipt> {
-    let folder = match state {
-        Ok(folder) => folder.path().to_path_buf(),
-        // It was told when the folder did not open.
-        Err(why) => return Journal::in_memory(format!("in memory only; {why}")),
-    };
-    let place = folder.clone();
-    let opened = patience::wait(PATIENCE, move || Journal::open(&place));
-    let opened = opened.inspect(|journal: &Journal<Receipt>| {
-        let (damaged, folder) = (journal.damaged(), folder.display());
-        if damaged > 0 {
-            let lines = counted(damaged, "line");
-            tracing::warn!(
-                %folder,
-                damaged,
-                "{lines} of the history in {folder} passed over as damaged or of another version: \
-                 what was in them is forgotten, also if it was a quarantine"
-            );
-        }
-    });
-    opened.unwrap_or_else(|error| {
-        let folder = folder.display();
-        let why = format!("in memory only; {folder} cannot be used: {error}");
-        tracing::warn!(%folder, %error, "the history is kept {why}");
-        Journal::in_memory(why)
-    })
 }
 
 /// Begins to watch the plugin folder, on a thread that may wait for its file system.

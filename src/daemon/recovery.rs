@@ -32,8 +32,10 @@ use crate::file;
 use crate::patience::{self, PATIENCE};
 use crate::state::Folder;
 
+mod beginning;
 mod forget;
 
+pub(super) use beginning::Beginning;
 use forget::{FORGET_AGAIN, end_recovery, forget_later};
 
 /// In the state directory.
@@ -191,10 +193,11 @@ pub(super) fn begin(
     folder: Option<&Arc<Folder>>,
     no_plugins: bool,
     settings: &RecoverySettings,
+    beginning: &Arc<Beginning>,
 ) -> Recovery {
     let mut reason = no_plugins.then(|| "started with --no-plugins".to_owned());
     if let Some(folder) = folder {
-        reason = record_start(folder, settings).or(reason);
+        reason = record_start(folder, settings, beginning).or(reason);
     }
     match (&reason, folder) {
         (Some(reason), _) => tracing::error!(
@@ -211,7 +214,11 @@ pub(super) fn begin(
 
 /// Counts a start on the disk; gives the reason if no plugin may run. What was read counts also if
 /// the disk does not take what is written.
-fn record_start(folder: &Arc<Folder>, settings: &RecoverySettings) -> Option<String> {
+fn record_start(
+    folder: &Arc<Folder>,
+    settings: &RecoverySettings,
+    beginning: &Arc<Beginning>,
+) -> Option<String> {
     let place = Arc::clone(folder);
     let mut record = match patience::wait(PATIENCE, move || Ok(load(&place))) {
         Ok(record) => record,
@@ -225,8 +232,8 @@ fn record_start(folder: &Arc<Folder>, settings: &RecoverySettings) -> Option<Str
         }
     };
     let reason = count(&mut record, settings);
-    let place = Arc::clone(folder);
-    let write = move || change(&place, |on_disk| *on_disk = record).1;
+    let (place, beginning) = (Arc::clone(folder), Arc::clone(beginning));
+    let write = move || beginning.record(&place, || change(&place, |known| *known = record).1);
     if let Err(error) = patience::wait(PATIENCE, write) {
         tracing::warn!(%error, "this start cannot be recorded ({error}), nor counted its end");
     }
@@ -268,7 +275,7 @@ fn count(record: &mut Record, settings: &RecoverySettings) -> Option<String> {
 }
 
 /// Records an orderly end, if the disk takes it within [`LAST_WRITE`].
-pub(super) fn end(folder: Option<&Arc<Folder>>) {
+fn end(folder: Option<&Arc<Folder>>) {
     let Some(folder) = folder.cloned() else { return };
     let mark = move || change(&folder, |record| record.running = false).1;
     if let Err(error) = patience::wait(LAST_WRITE, mark) {
@@ -485,7 +492,7 @@ mod tests {
         change(&folder, |record| record.recovery = true).1.unwrap();
         // Whoever writes waits.
         let _slow = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
-        assert!(begin(Some(&folder), false, &settings(3, 0)).is_on());
+        assert!(begin(Some(&folder), false, &settings(3, 0), &Arc::default()).is_on());
     }
 
     #[test]

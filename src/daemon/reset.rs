@@ -149,9 +149,9 @@ impl Daemon {
         self.retain.collect();
         let Some(Reset { stage, .. }) = self.reset else { return };
         let Some(next) = self.next_stage(stage) else {
-            let saved = match self.retain.failure() {
-                None => Ok(Response::Done),
-                Some(reason) => Err(Failure::new(
+            let saved = match self.retain.cleared() {
+                Ok(()) => Ok(Response::Done),
+                Err(reason) => Err(Failure::new(
                     Code::Internal,
                     format!(
                         "the variables have their initial values, but the files may still have \
@@ -199,7 +199,7 @@ impl Daemon {
                 self.retain.clear();
                 Some(Stage::Saving)
             }
-            Stage::Saving => self.retain.is_writing().then_some(stage),
+            Stage::Saving => self.retain.is_clearing().then_some(stage),
         }
     }
 

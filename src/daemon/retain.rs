@@ -40,6 +40,8 @@ pub(super) struct Retain {
     store: Option<Store>,
     /// The write under way; its thread is the only one that touches the files.
     writing: Option<Writing>,
+    /// How the last [`Retain::clear`] has ended, until a reset asks.
+    cleared: Option<Result<(), String>>,
     /// What the newest file holds, by index; `None` when it is not just that.
     disk: Option<Vec<Variable>>,
     /// What was wrong with the files at the start.
@@ -52,6 +54,8 @@ pub(super) struct Retain {
 #[derive(Debug)]
 struct Writing {
     since: Instant,
+    /// Whether it is to leave none of the old values, for a reset.
+    is_clear: bool,
     end: oneshot::Receiver<Written>,
 }
 
@@ -180,6 +184,11 @@ impl Retain {
         self.writing.is_some()
     }
 
+    /// Whether [`Retain::clear`] is under way.
+    pub(super) fn is_clearing(&self) -> bool {
+        self.writing.as_ref().is_some_and(|writing| writing.is_clear)
+    }
+
     /// Why nothing can be written.
     pub(super) fn failure(&self) -> Option<&str> {
         self.failing.as_ref().map(|(_, reason)| reason.as_str())
@@ -199,11 +208,22 @@ impl Retain {
     /// Lets a thread write the initial values into both files: none of the old ones is left.
     pub(super) fn clear(&mut self) {
         let values = self.variables.iter().map(|(_, initial)| *initial).collect();
-        self.write(values, retain::FILES.len());
+        self.cleared = None;
+        self.write(values, true);
     }
 
-    fn write(&mut self, values: Vec<Variable>, times: usize) {
+    /// How that has ended, once it has; what was written behind it says nothing of it. Where
+    /// nothing is retained, there was nothing to write.
+    ///
+    /// # Errors
+    /// Why the files may still have old values.
+    pub(super) fn cleared(&mut self) -> Result<(), String> {
+        self.cleared.take().unwrap_or_else(|| self.failure().map_or(Ok(()), |why| Err(why.into())))
+    }
+
+    fn write(&mut self, values: Vec<Variable>, is_clear: bool) {
         let Some(mut store) = self.store.clone() else { return };
+        let times = if is_clear { retain::FILES.len() } else { 1 };
         let variables = Arc::clone(&self.variables);
         let (done, end) = oneshot::channel();
         tokio::task::spawn_blocking(move || {
@@ -214,7 +234,7 @@ impl Retain {
             // Nobody waits any more only when the daemon has stopped.
             let _ = done.send(Written { store, values, result });
         });
-        self.writing = Some(Writing { since: Instant::now(), end });
+        self.writing = Some(Writing { since: Instant::now(), is_clear, end });
     }
 
     /// Takes note of a write that has ended.
@@ -232,24 +252,32 @@ impl Retain {
     }
 
     fn ended(&mut self, written: Option<Written>) {
-        self.writing = None;
-        let reason = match written {
+        let is_clear = self.writing.take().is_some_and(|writing| writing.is_clear);
+        let failure = self.has_written(written);
+        if is_clear {
+            self.cleared = Some(failure.clone().map_or(Ok(()), Err));
+        }
+        failure.into_iter().for_each(|reason| self.fails(reason));
+    }
+
+    /// Gives why a write has failed.
+    fn has_written(&mut self, written: Option<Written>) -> Option<String> {
+        match written {
             Some(Written { store, values, result: Ok(()) }) => {
                 (self.store, self.disk) = (Some(store), Some(values));
                 if self.failing.take().is_some() {
                     tracing::info!("retained values can be written again, and are on disk");
                 }
-                return;
+                None
             }
             Some(Written { result: Err(error), store, .. }) => {
                 // Of two writes the first may have succeeded.
                 self.store = Some(store);
                 self.disk = None;
-                error.to_string()
+                Some(error.to_string())
             }
-            None => "the thread that writes has panicked".to_owned(),
-        };
-        self.fails(reason);
+            None => Some("the thread that writes has panicked".to_owned()),
+        }
     }
 
     fn fails(&mut self, reason: String) {
@@ -271,16 +299,18 @@ impl Retain {
     /// Writes the last values, unless they are on disk, and waits for it, but not for long.
     async fn write_last(&mut self, variables: &Variables) {
         let work = async {
-            if let Some(writing) = self.writing.take() {
-                self.ended(writing.end.await.ok());
+            if let Some(writing) = &mut self.writing {
+                let written = (&mut writing.end).await.ok();
+                self.ended(written);
             }
             if self.store.is_some()
                 && let Some(values) = self.changed(variables)
             {
-                self.write(values, 1);
+                self.write(values, false);
             }
-            if let Some(writing) = self.writing.take() {
-                self.ended(writing.end.await.ok());
+            if let Some(writing) = &mut self.writing {
+                let written = (&mut writing.end).await.ok();
+                self.ended(written);
             }
         };
         if timeout(LAST_WRITE, work).await.is_err() {
@@ -318,12 +348,65 @@ impl Daemon {
             && !self.retain.is_writing()
             && let Some(values) = self.retain.changed(&self.reins.latest.read().variables)
         {
-            self.retain.write(values, 1);
+            self.retain.write(values, false);
         }
     }
 
     /// Writes the retained variables of the last snapshot.
     pub(super) async fn keep_last(&mut self) {
         self.retain.write_last(&self.reins.latest.read().variables).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Retained variables in a new state directory, and that.
+    fn retain() -> (Retain, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::open(dir.path()).unwrap());
+        let found = retain::look(dir.path());
+        let variables = vec![("count".to_owned(), Variable::Int(0))];
+        let store = Some(Store::new(folder, &found));
+        (Retain { variables: variables.into(), store, ..Retain::default() }, dir)
+    }
+
+    /// Lets the write that is under way end.
+    async fn end(retain: &mut Retain) {
+        while retain.is_writing() {
+            tokio::task::yield_now().await;
+            retain.collect();
+        }
+    }
+
+    /// The flush of running programs, between the end of a reset's write and the look at it,
+    /// answered for that: a reset that was on the disk was said to have failed, and one of which
+    /// only one file had the values was said to be done.
+    #[tokio::test]
+    async fn what_is_written_behind_a_reset_does_not_answer_for_it() {
+        let (mut retain, dir) = retain();
+        let in_the_way = dir.path().join(format!("{}.tmp", retain::FILES[0]));
+        let block = || std::fs::create_dir(&in_the_way).unwrap();
+        let unblock = || std::fs::remove_dir(&in_the_way).unwrap();
+        retain.clear();
+        assert!(retain.is_clearing());
+        end(&mut retain).await;
+        block();
+        for _ in retain::FILES {
+            retain.write(vec![Variable::Int(1)], false);
+            end(&mut retain).await;
+        }
+        assert!(retain.failure().is_some());
+        assert!(!retain.is_clearing());
+        assert_eq!(retain.cleared(), Ok(()));
+
+        retain.clear();
+        end(&mut retain).await;
+        unblock();
+        retain.write(vec![Variable::Int(1)], false);
+        end(&mut retain).await;
+        assert_eq!(retain.failure(), None);
+        retain.cleared().unwrap_err();
     }
 }

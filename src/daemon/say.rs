@@ -24,7 +24,7 @@ use crate::plugin::refused::{Keeper, MAX_ENTRIES, RefusedCall, Why};
 use crate::plugin::world::{Level, Line, Message};
 use crate::scan::Snapshot;
 use crate::text::{counted, legible, nearest};
-use unread::Unread;
+use unread::{Unread, Unwritten};
 pub(super) use verdict::tell;
 
 /// At most one line about overruns in this time: a plant under load must not fill its log.
@@ -42,6 +42,7 @@ pub(super) struct Told {
     lines_lost: u64,
     overruns_at: Option<Instant>,
     unread: Unread,
+    unwritten: Unwritten,
     /// Programs whose outputs are safe because they lack something.
     pub(super) degraded: BTreeSet<Arc<str>>,
     /// The last owner of each point, by id.
@@ -112,6 +113,12 @@ impl Daemon {
                 tracing::warn!(lost, "lost {lines} of this log: nobody read it");
             },
         );
+        let unwritten = self.log.unwritten();
+        told.unwritten.tell(unwritten.map(|all| all.lines), |lost| {
+            let why = unwritten.map(|all| all.to_string()).unwrap_or_default();
+            let lines = counted(lost, "line");
+            tracing::warn!(lost, "lost {lines} of this log that could not be written: {why}");
+        });
         for (name, fact) in news.points.devices().iter().zip(news.devices.iter()) {
             let before = match fact.fault {
                 Some(fault) => told.faults.insert(name.clone(), fault),

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use super::Daemon;
 use crate::driver::Delivery;
 use crate::image::Point;
-use crate::scan::{Order, Snapshot};
+use crate::scan::{Order, Reins, Snapshot};
 
 /// Safe outputs must be written and confirmed within this time after SIGTERM; `TimeoutStopSec=` of
 /// the unit is longer.
@@ -39,21 +39,7 @@ impl Daemon {
         self.stall.disarm();
         // Also if the scan comes to stand only now: this concerns nobody else.
         self.devices.hurry();
-        let deadline = Instant::now() + STOP_DEADLINE;
-        let mut is_told = false;
-        self.reins.halting.store(true, Ordering::Relaxed);
-        let confirmed = loop {
-            is_told = is_told || self.reins.orders.push(Order::Halt).is_ok();
-            while self.reins.returns.pop().is_ok() {}
-            let news = self.reins.latest.read();
-            if news.halted && news.is_confirmed() {
-                break true;
-            }
-            if Instant::now() >= deadline {
-                break false;
-            }
-            sleep(Duration::from_millis(1)).await;
-        };
+        let confirmed = halt(&mut self.reins).await;
         let trouble = (!confirmed).then(|| self.trouble_at_the_stop());
         self.stall.begin_exit();
         leave_in_time(trouble.clone());
@@ -67,7 +53,7 @@ impl Daemon {
         self.record.save_last().await;
         if let Some(trouble) = trouble {
             // A scan that hangs cannot be waited for; the process ends with it.
-            std::mem::forget(self.scan.take());
+            self.scan.iter_mut().for_each(|scan| scan.give_up());
             anyhow::bail!(trouble);
         }
         tracing::info!("stopped; the devices have confirmed their safe outputs");
@@ -80,17 +66,41 @@ impl Daemon {
         if let Some(doing) = self.stall.doing() {
             return format!("stopped, but the scan stands, {doing}; {}", self.devices.safety());
         }
-        let is_missing = |delivery| delivery != Delivery::Confirmed;
-        let unconfirmed = outputs_that_are(is_missing, self.reins.latest.read());
-        format!(
-            "stopped, but safe outputs are UNCONFIRMED after {STOP_DEADLINE:?}: {unconfirmed}; \
-             look after them by hand"
-        )
+        unconfirmed(self.reins.latest.read())
     }
 }
 
+/// Takes every program out of the scan, and waits until the devices have their safe outputs; says
+/// whether they have confirmed them within [`STOP_DEADLINE`].
+pub(super) async fn halt(reins: &mut Reins) -> bool {
+    let deadline = Instant::now() + STOP_DEADLINE;
+    let mut is_told = false;
+    reins.halting.store(true, Ordering::Relaxed);
+    loop {
+        is_told = is_told || reins.orders.push(Order::Halt).is_ok();
+        while reins.returns.pop().is_ok() {}
+        let news = reins.latest.read();
+        if news.halted && news.is_confirmed() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// What people must know when devices have not confirmed their safe outputs.
+pub(super) fn unconfirmed(news: &Snapshot) -> String {
+    let outputs = outputs_that_are(|delivery| delivery != Delivery::Confirmed, news);
+    format!(
+        "stopped, but safe outputs are UNCONFIRMED after {STOP_DEADLINE:?}: {outputs}; look after \
+         them by hand"
+    )
+}
+
 /// Ends the process after [`LEAVE`], if it has not ended until then.
-fn leave_in_time(trouble: Option<String>) {
+pub(super) fn leave_in_time(trouble: Option<String>) {
     let leave = move || {
         thread::sleep(LEAVE);
         if let Some(trouble) = &trouble {

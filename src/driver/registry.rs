@@ -77,7 +77,7 @@ pub fn plan(
     }
     if limit.is_zero() {
         let why = "not read: the files of the devices before have taken all the time";
-        return Err(no_answer(&files, &io::Error::new(io::ErrorKind::TimedOut, why)));
+        return Err(no_answer(&files, &patience::late(why)));
     }
     let (config, points, exports) = (config.clone(), Arc::clone(points), exports.clone());
     let work = move || Ok(plan_now(&config, &points, device, &exports));
@@ -96,7 +96,7 @@ impl Groups {
         groups.retain(|_, places| !places.are_idle());
         if groups.len() >= MAX_GROUPS && !groups.contains_key(&files) {
             let why = format!("the files of {MAX_GROUPS} other devices still give no answer");
-            return Err(io::Error::new(io::ErrorKind::ResourceBusy, why));
+            return Err(patience::late(why));
         }
         Ok(groups.entry(files).or_insert_with(|| Places::new(MAX_PLANS)).clone())
     }
@@ -205,6 +205,7 @@ mod tests {
         let (last, others) = others.split_last().unwrap();
         assert!(others.iter().all(Result::is_ok));
         assert!(patience::is_late(last.as_ref().unwrap_err()), "there are enough");
+        of("/hung/script").expect("it waits already");
         drop(hold);
     }
 }

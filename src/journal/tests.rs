@@ -233,3 +233,23 @@ fn a_file_that_somebody_removes_is_begun_anew() {
     let found = all(&open(folder.path()));
     assert_eq!(found.last().unwrap().what, note("b"));
 }
+
+/// A disk that failed for a moment.
+#[test]
+fn what_could_not_be_written_is_written_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = open(folder.path());
+    fs::create_dir(file(folder.path())).unwrap();
+    journal.add(note("a"));
+    let started = std::time::Instant::now();
+    while journal.trouble().is_none() {
+        assert!(started.elapsed().as_secs() < 20, "it is said");
+        std::thread::yield_now();
+    }
+    fs::remove_dir(file(folder.path())).unwrap();
+    journal.add(note("b"));
+    drop(journal);
+    let found = all(&open(folder.path()));
+    let found: Vec<_> = found.into_iter().map(|entry| entry.what).collect();
+    assert_eq!(found, [note("a"), note("b")]);
+}

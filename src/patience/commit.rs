@@ -7,6 +7,8 @@
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use super::late;
+
 /// Nobody has given it up, and it is not taken yet.
 const OPEN: u8 = 0;
 /// It is being taken, and may hang.
@@ -43,10 +45,10 @@ impl Commit {
     /// Takes the step, unless it was given up.
     ///
     /// # Errors
-    /// Those of `step`, and [`io::ErrorKind::TimedOut`] if it was given up.
+    /// Those of `step`, and one that [`is_late`](super::is_late) if it was given up.
     pub fn make(&self, step: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         if self.leave_open(UNDER_WAY).is_err() {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "it is not wanted any more"));
+            return Err(late("it is not wanted any more"));
         }
         let result = step();
         self.0.store(if result.is_ok() { DONE } else { OFF }, Ordering::Release);
@@ -89,6 +91,6 @@ mod tests {
         let given_up = Commit::default();
         assert_eq!(given_up.give_up(), Committed::No);
         let late = given_up.make(|| panic!("nobody waits any more")).unwrap_err();
-        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+        assert!(crate::patience::is_late(&late), "{late}");
     }
 }

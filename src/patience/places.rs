@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use tokio::sync::Semaphore;
 
-use super::{LOOK, PATIENCE};
+use super::{LOOK, PATIENCE, late};
 
 /// The places of one purpose.
 #[derive(Debug, Clone)]
@@ -97,8 +97,7 @@ impl Places {
             1 => ("call", "waits"),
             _ => ("calls", "wait"),
         };
-        let why = format!("{} earlier {calls} still {wait} for an answer", self.0.most);
-        io::Error::new(io::ErrorKind::ResourceBusy, why)
+        late(format!("{} earlier {calls} still {wait} for an answer", self.0.most))
     }
 
     fn calls(&self) -> MutexGuard<'_, Calls> {

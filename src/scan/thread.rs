@@ -146,12 +146,17 @@ impl Running {
     pub fn is_alive(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
+
+    /// Waits no more for the thread, which goes on until the process ends.
+    pub fn give_up(&mut self) {
+        self.thread = None;
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.end.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
+            self.end.store(true, Ordering::Relaxed);
             patience::join(thread, LEAVING);
         }
     }

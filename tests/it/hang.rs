@@ -2,7 +2,8 @@
 //! scan goes on, plugins are swapped and restarted, people are answered, the watchdog is fed, and
 //! SIGTERM ends it in time.
 //!
-//! Files are in `hang/file.rs`, the log is in `hang/log.rs`, systemd's side in `hang/manager.rs`.
+//! Files are in `hang/file.rs`, the log is in `hang/log.rs`, systemd's side in `hang/manager.rs`; an
+//! end during the start is in `hang/start.rs`.
 
 mod binary;
 mod device;
@@ -12,6 +13,7 @@ mod end;
 mod file;
 mod log;
 mod manager;
+mod start;
 
 use std::fs;
 use std::process::{Command, Stdio};

@@ -37,8 +37,8 @@ pub(in crate::daemon) static STATE: Purpose = Purpose::new();
 /// Does something to files of this purpose.
 ///
 /// # Errors
-/// As `work` says; `TimedOut` when it takes longer than [`PATIENCE`], and `ResourceBusy` when
-/// earlier calls have done so and have no answer yet.
+/// As `work` says, and one that [is late](patience::is_late) when it takes longer than
+/// [`PATIENCE`], or when earlier calls have done so and have no answer yet.
 pub(in crate::daemon) async fn in_time<T: Send + 'static>(
     purpose: &Purpose,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -52,10 +52,7 @@ async fn within<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     patience::within(limit, places, work).await.map_err(|error| match patience::is_late(&error) {
-        true => {
-            let text = format!("its file system does not answer ({error})");
-            io::Error::new(error.kind(), text)
-        }
+        true => patience::late(format!("its file system does not answer ({error})")),
         false => error,
     })
 }
@@ -154,6 +151,9 @@ mod tests {
         assert!(matches!(failed_behind.await, Ended::Done));
         let refused = ends(|commit| commit.make(|| Err(io::Error::other("no room")))).await;
         assert!(matches!(&refused, Ended::NotDone(why) if why.to_string() == "no room"));
+        // The kernel says so at once: of a mount point, for one.
+        let busy = ends(|commit| commit.make(|| Err(io::ErrorKind::ResourceBusy.into()))).await;
+        assert!(matches!(&busy, Ended::NotDone(why) if why.to_string() == "resource busy"));
 
         let (_hold, held) = channel();
         let in_it = ends(move |commit| commit.make(|| hang(&held))).await;

@@ -1,7 +1,8 @@
-//! Lines of the log that nobody read: their number is said when somebody reads again.
+//! Lines of the log that nobody read, or that could not be written: their number is said when the
+//! log is read, or can be written, again.
 //!
-//! They are dropped and counted in `log.rs`. Here it is only decided when to say so: a line about
-//! lost lines may be lost itself.
+//! They are counted in `log.rs`. Here it is only decided when to say so: a line about lost lines
+//! may be lost itself.
 
 use std::time::Duration;
 
@@ -40,6 +41,25 @@ impl Unread {
     }
 }
 
+/// Lines of the log that could not be written.
+#[derive(Debug, Default)]
+pub(super) struct Unwritten {
+    /// So many were said.
+    known: u64,
+}
+
+impl Unwritten {
+    /// Says how many there are that nobody heard of: `all` are those since the start, if lines can
+    /// be written again, and `say` logs a number of lines. Nothing is said before: each attempt
+    /// would be one more line that cannot be written.
+    pub(super) fn tell(&mut self, all: Option<u64>, say: impl FnOnce(u64)) {
+        if let Some(all) = all.filter(|all| *all > self.known) {
+            say(all - self.known);
+            self.known = all;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
@@ -70,5 +90,17 @@ mod tests {
         assert_eq!(tell(), None, "it is said once");
         dropped.set(105);
         assert_eq!(tell(), Some(3));
+    }
+
+    #[test]
+    fn lines_that_could_not_be_written_are_said_once() {
+        let mut unwritten = Unwritten::default();
+        let mut tell = |all| {
+            let mut said = None;
+            unwritten.tell(all, |lines| said = Some(lines));
+            said
+        };
+        assert_eq!([Some(0), None, Some(3)].map(&mut tell), [None, None, Some(3)]);
+        assert_eq!([Some(3), None, Some(5)].map(&mut tell), [None, None, Some(2)]);
     }
 }

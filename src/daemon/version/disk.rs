@@ -51,7 +51,7 @@ pub(super) fn read(folder: Arc<Folder>) -> (Sum, Option<Arc<Folder>>) {
     let aside = path.with_added_extension("damaged");
     let (from, to) = (path.clone(), aside.clone());
     let moved = match patience::is_late(&error) {
-        true => Err(io::Error::new(error.kind(), "it may be whole")),
+        true => Err(patience::late("it may be whole")),
         false => patience::wait(PATIENCE, move || fs::rename(from, to)),
     };
     let (folder, rest) = match moved {

@@ -63,7 +63,7 @@ impl Worker {
         });
         let child = started.await.unwrap_or_else(|_| {
             let silent = patience::no_answer(PATIENCE);
-            Err(io::Error::new(silent.kind(), format!("{}: {silent}", program.display())))
+            Err(patience::late(format!("{}: {silent}", program.display())))
         });
         Ok(Self { child: child?, parent })
     }

@@ -112,7 +112,6 @@ impl<R: FnMut(Change)> Keeper<R> {
             }
             let begun = MonotonicClock.now();
             self.look(&mail);
-            self.wait.look_has_ended();
             let now = MonotonicClock.now();
             let is_lost = self.lost.is_some();
             let rescan = now + if is_lost { RESCAN_LOST } else { RESCAN };
@@ -122,7 +121,14 @@ impl<R: FnMut(Change)> Keeper<R> {
         }
     }
 
+    /// Looks at the folder once, and notes how long that takes.
     fn look(&mut self, mail: &Mail) {
+        self.compare(mail);
+        self.wait.is_behind(self.links.lateness());
+        self.wait.look_has_ended();
+    }
+
+    fn compare(&mut self, mail: &Mail) {
         self.forgotten.extend(mail.forgotten.iter().cloned());
         let wait = Arc::clone(&self.wait);
         let (identity, mut listing) = match wait.step(|| self.list()) {
@@ -157,9 +163,10 @@ impl<R: FnMut(Change)> Keeper<R> {
                 Order::Read { name, path, sample } => {
                     let outcome = match self.links.has(&path) {
                         true => wait.step(|| self.links.read(&path, &sample)),
-                        false => wait.step(|| disk::read(&path, &sample, &wait)),
+                        false => Some(wait.step(|| disk::read(&path, &sample, &wait))),
                     };
-                    self.table.read(MonotonicClock.now(), &name, outcome)
+                    // One that is not read yet is as ready at the next look.
+                    outcome.and_then(|it| self.table.read(MonotonicClock.now(), &name, it))
                 }
             };
             change.into_iter().for_each(|change| (self.report)(change));
@@ -219,5 +226,77 @@ impl<R: FnMut(Change)> Keeper<R> {
                 Hints::Unavailable
             }
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+    use std::thread;
+    use std::time::Instant;
+
+    use super::super::settle::{Hint, Sample};
+    use super::*;
+
+    /// Longer than any step of a look at a folder with nothing slow in it.
+    const LONG: Duration = Duration::from_millis(20);
+
+    fn look_long(path: &Path) -> io::Result<Sample> {
+        let begun = Instant::now();
+        while begun.elapsed() < LONG {
+            thread::yield_now();
+        }
+        disk::led_to(path)
+    }
+
+    fn keeper(dir: PathBuf) -> (Keeper<impl FnMut(Change)>, Arc<Wait>) {
+        let (wait, most) = (Arc::<Wait>::default(), 1 << 30);
+        let calls = (Arc::default(), Arc::clone(&wait));
+        let keeper = Keeper::new(dir, most, calls, Default::default(), |_| {});
+        let limit = Duration::from_secs(5);
+        (Keeper { links: Links::with(look_long, limit), ..keeper }, wait)
+    }
+
+    /// Whether quick looks make the slow one forgotten.
+    fn forgets(keeper: &mut Keeper<impl FnMut(Change)>, wait: &Wait) -> bool {
+        let begun = Instant::now();
+        while wait.slowest_step() >= LONG {
+            if begun.elapsed() > Duration::from_secs(60) {
+                return false;
+            }
+            keeper.look(&Mail::default());
+        }
+        true
+    }
+
+    /// All calls were answered late, and nobody heard of it, when nothing measured the steps.
+    #[test]
+    fn a_look_notes_how_long_each_of_its_steps_takes() {
+        let dir = tempfile::tempdir().unwrap();
+        // To list what is not there is a step, and the only one then.
+        let (mut keeper_of_nothing, wait) = keeper(dir.path().join("nothing"));
+        keeper_of_nothing.look(&Mail::default());
+        assert!(wait.slowest_step() > Duration::ZERO);
+
+        let (mut keeper, wait) = keeper(dir.path().to_owned());
+        keeper.look(&Mail::default());
+        assert!(wait.slowest_step() < LONG || forgets(&mut keeper, &wait));
+        let link = dir.path().join("link.wasm");
+        symlink(dir.path(), &link).unwrap();
+        keeper.look(&Mail::default());
+        assert!(wait.slowest_step() >= LONG, "to follow links is a step");
+        fs::remove_file(link).unwrap();
+        assert!(forgets(&mut keeper, &wait), "a look has its end");
+
+        let file = dir.path().join("file.wasm");
+        File::create(&file).unwrap().set_len(512 << 20).unwrap();
+        let mut mail = Mail::default();
+        mail.hints.insert("file".to_owned(), Hint::Renamed);
+        keeper.look(&mail);
+        assert!(wait.slowest_step() >= LONG, "to read a file is a step");
+        fs::remove_file(file).unwrap();
+        assert!(forgets(&mut keeper, &wait));
     }
 }

@@ -1,10 +1,12 @@
-//! Links in the plugin folder: followed on a thread of their own, each up to a limit.
+//! Links in the plugin folder: followed on a thread of their own, each up to a limit, and all of
+//! them together.
 //!
 //! A link may lead to another file system, and that may give no answer. Then it is this one file
 //! that does not answer, and not the folder: a thread stays behind with that link, which is not
-//! followed again before it has its answer, and another thread follows the others. Files that are
-//! no links are looked at and read by the folder's thread itself. How either is done is in
-//! `disk.rs`.
+//! followed again before it has its answer, and another thread follows the others. A file system
+//! that answers late takes the time of one look for a few of its links only: the others stand there
+//! as before, and are the first of the next look. Files that are no links are looked at and read by
+//! the folder's thread itself. How either is done is in `disk.rs`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::sync::{Arc, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::disk;
 use super::settle::{Listing, Outcome, Sample};
@@ -28,8 +30,15 @@ const MAX_SILENT: usize = 16;
 /// place, and the folder's thread waits for them meanwhile.
 const IMPATIENCE: Duration = Duration::from_millis(100);
 
+/// What all links of a look have beside the limit of one: as long as it takes to find out of all
+/// that may be without an answer that they are.
+const ALL_IMPATIENCE: Duration = IMPATIENCE.saturating_mul(MAX_SILENT as u32);
+
 /// What is said of a link that is without an answer.
 const NO_ANSWER: &str = "it is a link, and the file system that it leads to does not answer";
+
+/// What is said of a link of which nothing is known yet.
+const NOT_REACHED: &str = "it is a link, and those before it take their time to answer";
 
 /// Looks at what a link leads to.
 type Look = fn(&Path) -> io::Result<Sample>;
@@ -37,22 +46,56 @@ type Look = fn(&Path) -> io::Result<Sample>;
 /// The links of the folder. Only the folder's thread has them.
 #[derive(Debug)]
 pub(super) struct Links {
-    /// Those that were found at the last look, as what they are themselves.
-    found: BTreeMap<PathBuf, Stamp>,
+    /// Those that were found at the last look.
+    found: BTreeMap<PathBuf, Link>,
     silent: Vec<Silent>,
+    /// What is being read for longer than a look.
+    reading: Vec<Reading>,
+    /// Until when this look waits for what is read.
+    end: Instant,
     /// The thread that follows.
     worker: Option<Worker>,
     look: Look,
     limit: Duration,
 }
 
+/// A link that was found.
+#[derive(Debug)]
+struct Link {
+    /// What it is itself. One that was made anew may lead elsewhere.
+    stamp: Stamp,
+    /// What it led to when it was followed last, or why that is not known.
+    lead: Result<Sample, String>,
+    /// Since when it waits to be followed.
+    waits_since: Option<Instant>,
+}
+
 /// One that is without an answer.
 #[derive(Debug)]
 struct Silent {
     path: PathBuf,
-    /// One that was made anew may lead elsewhere.
-    stamp: Stamp,
+    /// As of the link; `None` of a reading that nobody wants any more.
+    stamp: Option<Stamp>,
+    /// From when on it counts as one that does not answer: its look may have had no time for it.
+    counts_from: Instant,
     answers: Receiver<Answer>,
+}
+
+/// A reading that goes on after the look that began it.
+#[derive(Debug)]
+struct Reading {
+    path: PathBuf,
+    sample: Sample,
+    since: Instant,
+    order: Order,
+}
+
+/// Why there is no answer.
+enum Silence {
+    /// A call lasts for as long as it may.
+    Call,
+    /// The look has lasted for as long as it may.
+    Look,
 }
 
 /// A thread that follows links. It ends when this is dropped and it has its answer.
@@ -98,55 +141,89 @@ impl Links {
         Self::with(disk::led_to, PATIENCE)
     }
 
-    fn with(look: Look, limit: Duration) -> Self {
-        Self { found: BTreeMap::new(), silent: Vec::new(), worker: None, look, limit }
+    pub(super) fn with(look: Look, limit: Duration) -> Self {
+        let (found, silent, reading) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Self { found, silent, reading, end: Instant::now(), worker: None, look, limit }
     }
 
     /// Looks at what the links of a listing lead to. One that is without an answer costs its limit
-    /// once; those that answer cost one change of threads for all of them.
+    /// once; those that answer cost one change of threads for all of them. Those that have no turn
+    /// in the time of a look stand there as before.
     pub(super) fn follow(&mut self, listing: &mut Listing) {
-        let entries = &mut listing.entries;
-        let own = |name: &String| entries.get(name).map(|it| (it.path.clone(), it.sample.stamp));
-        self.found = listing.links.iter().filter_map(own).collect();
+        let mut before = std::mem::take(&mut self.found);
+        for entry in listing.links.iter().filter_map(|name| listing.entries.get(name)) {
+            let stamp = entry.sample.stamp;
+            let known = before.remove(&entry.path).filter(|link| link.stamp == stamp);
+            let unknown = || Link { stamp, lead: Err(NOT_REACHED.into()), waits_since: None };
+            self.found.insert(entry.path.clone(), known.unwrap_or_else(unknown));
+        }
         self.silent.retain(Silent::has_no_answer);
-        let (mut names, mut paths) = (Vec::new(), Vec::new());
+        let paths = self.turns();
+        let answers = self.look(&paths);
+        for (path, lead) in paths.iter().zip(answers) {
+            if let Some(link) = self.found.get_mut(path) {
+                link.has_led(lead);
+            }
+        }
         for name in &listing.links {
-            let Some(entry) = entries.get_mut(name) else { continue };
-            match self.silent.iter().any(|one| one.is(&entry.path, entry.sample.stamp)) {
-                true => entry.lead_to(Err(NO_ANSWER.into())),
-                false => {
-                    names.push(name);
-                    paths.push(entry.path.clone());
-                }
+            if let Some(entry) = listing.entries.get_mut(name)
+                && let Some(link) = self.found.get(&entry.path)
+            {
+                entry.lead_to(link.lead.clone());
             }
         }
-        for (name, sample) in names.into_iter().zip(self.look(&paths)) {
-            if let Some(entry) = entries.get_mut(name) {
-                entry.lead_to(sample);
-            }
-        }
+        self.give_up_readings();
+        self.end = Instant::now() + self.limit;
     }
 
-    /// What each of these leads to, or why that is not known.
-    fn look(&mut self, paths: &[PathBuf]) -> Vec<Result<Sample, String>> {
+    /// The links that are to be followed, those that wait for it longest first. Of one that is
+    /// without an answer that is said.
+    fn turns(&mut self) -> Vec<PathBuf> {
+        let mut turns = Vec::new();
+        for (path, link) in &mut self.found {
+            match self.silent.iter().find(|one| one.is(path, link.stamp)) {
+                Some(one) if one.counts_from <= Instant::now() => {
+                    link.has_led(Some(Err(NO_ANSWER.into())));
+                }
+                Some(_) => link.has_led(None),
+                // `None` would come first.
+                None => turns.push((link.waits_since.is_none(), link.waits_since, path.clone())),
+            }
+        }
+        turns.sort();
+        turns.into_iter().map(|(.., path)| path).collect()
+    }
+
+    /// What each of these leads to, or why that is not known; `None` if it had no turn.
+    fn look(&mut self, paths: &[PathBuf]) -> Vec<Option<Result<Sample, String>>> {
+        let end = Instant::now() + self.limit + ALL_IMPATIENCE;
         let (mut found, mut limit) = (Vec::new(), self.limit);
         while found.len() < paths.len() {
             let rest = &paths[found.len()..];
             let order = match self.order(Work::Look(rest.to_vec())) {
                 Ok(order) => order,
                 Err(why) => {
-                    found.resize(paths.len(), Err(why));
+                    found.resize(paths.len(), Some(Err(why)));
                     break;
                 }
             };
             for path in rest {
-                let Some(Answer::Looked(sample)) = order.answer(limit) else {
-                    found.push(Err(NO_ANSWER.to_owned()));
-                    self.fall_silent(path, order);
-                    limit = limit.min(IMPATIENCE);
-                    break;
-                };
-                found.push(sample.map_err(|error| error.to_string()));
+                match order.answer(limit, end) {
+                    Ok(Answer::Looked(sample)) => {
+                        found.push(Some(sample.map_err(|error| error.to_string())));
+                        continue;
+                    }
+                    Err(Silence::Look) => {
+                        found.resize(paths.len(), None);
+                        self.fall_silent(path, order, self.limit);
+                    }
+                    _ => {
+                        found.push(Some(Err(NO_ANSWER.to_owned())));
+                        self.fall_silent(path, order, Duration::ZERO);
+                        limit = limit.min(IMPATIENCE);
+                    }
+                }
+                break;
             }
         }
         found
@@ -157,25 +234,66 @@ impl Links {
         self.found.contains_key(path)
     }
 
+    /// How long a link has waited for its turn, or for the end of its reading.
+    pub(super) fn lateness(&self) -> Duration {
+        let waiting = self.found.values().filter_map(|link| link.waits_since);
+        let reading = self.reading.iter().map(|reading| reading.since);
+        waiting.chain(reading).min().map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
     /// Reads what a link leads to, if that is still what was sampled. Each call of that has its
-    /// limit.
-    pub(super) fn read(&mut self, path: &Path, sample: &Sample) -> Outcome {
-        let order = match self.order(Work::Read(path.to_owned(), sample.clone())) {
-            Ok(order) => order,
-            Err(why) => return Outcome::Failed(why),
+    /// limit, and so have all readings of a look: `None` says that it goes on, and is to be asked
+    /// for again at the next look.
+    pub(super) fn read(&mut self, path: &Path, sample: &Sample) -> Option<Outcome> {
+        let is_it = |reading: &Reading| reading.path == path && reading.sample == *sample;
+        let (since, order) = match self.reading.iter().position(is_it) {
+            Some(at) => {
+                let Reading { since, order, .. } = self.reading.swap_remove(at);
+                (since, order)
+            }
+            // Another look has time for it.
+            None if Instant::now() >= self.end => return None,
+            None => match self.order(Work::Read(path.to_owned(), sample.clone())) {
+                Ok(order) => (Instant::now(), order),
+                Err(why) => return Some(Outcome::Failed(why)),
+            },
         };
-        match order.answer(self.limit) {
-            Some(Answer::Read(outcome)) => outcome,
+        match order.answer(self.limit, self.end) {
+            Ok(Answer::Read(outcome)) => Some(outcome),
+            Err(Silence::Look) => {
+                // Other links get another thread.
+                self.worker = None;
+                let (path, sample) = (path.to_owned(), sample.clone());
+                self.reading.push(Reading { path, sample, since, order });
+                None
+            }
             _ => {
-                self.fall_silent(path, order);
-                Outcome::Failed(NO_ANSWER.to_owned())
+                self.fall_silent(path, order, Duration::ZERO);
+                Some(Outcome::Failed(NO_ANSWER.to_owned()))
             }
         }
     }
 
+    /// Nobody asks any more for what was another file or is none by now. Its thread counts until it
+    /// has its answer.
+    fn give_up_readings(&mut self) {
+        let Self { reading, found, silent, .. } = self;
+        let is_over = |reading: &mut Reading| {
+            found.get(&reading.path).is_none_or(|link| link.lead.as_ref() != Ok(&reading.sample))
+        };
+        silent.extend(reading.extract_if(.., is_over).map(
+            |Reading { path, order, since, .. }| Silent {
+                path,
+                stamp: None,
+                counts_from: since,
+                answers: order.answers,
+            },
+        ));
+    }
+
     /// Has a thread do this.
     fn order(&mut self, work: Work) -> Result<Order, String> {
-        if self.silent.len() >= MAX_SILENT {
+        if self.silent.len() + self.reading.len() >= MAX_SILENT {
             return Err(format!(
                 "it is a link, and is not followed while {MAX_SILENT} others have no answer"
             ));
@@ -194,17 +312,29 @@ impl Links {
         Ok(order)
     }
 
-    /// There is no answer. The thread is left behind, and further links get another.
-    fn fall_silent(&mut self, path: &Path, order: Order) {
+    /// There is no answer, and that counts after this time. The thread is left behind, and further
+    /// links get another.
+    fn fall_silent(&mut self, path: &Path, order: Order, after: Duration) {
         self.worker = None;
-        let stamp = self.found.get(path).copied().unwrap_or_default();
-        self.silent.push(Silent { path: path.to_owned(), stamp, answers: order.answers });
+        let stamp = self.found.get(path).map(|link| link.stamp);
+        let (path, counts_from) = (path.to_owned(), Instant::now() + after);
+        self.silent.push(Silent { path, stamp, counts_from, answers: order.answers });
+    }
+}
+
+impl Link {
+    /// It was followed, and this is what it leads to; or it had no turn.
+    fn has_led(&mut self, lead: Option<Result<Sample, String>>) {
+        match lead {
+            Some(lead) => (self.lead, self.waits_since) = (lead, None),
+            None => drop(self.waits_since.get_or_insert_with(Instant::now)),
+        }
     }
 }
 
 impl Silent {
     fn is(&self, path: &Path, stamp: Stamp) -> bool {
-        self.path == path && self.stamp == stamp
+        self.path == path && self.stamp == Some(stamp)
     }
 
     fn has_no_answer(&self) -> bool {
@@ -244,14 +374,17 @@ impl Job {
 }
 
 impl Order {
-    /// The next answer; `None` if a call lasts for as long as this.
-    fn answer(&self, limit: Duration) -> Option<Answer> {
+    /// The next answer, if no call lasts for as long as `limit`, and it comes before `end`.
+    fn answer(&self, limit: Duration, end: Instant) -> Result<Answer, Silence> {
         loop {
-            let left = limit.saturating_sub(self.wait.lasts());
-            match self.answers.recv_timeout(left) {
-                Ok(answer) => return Some(answer),
-                Err(RecvTimeoutError::Timeout) if self.wait.lasts() < limit => {}
-                Err(_) => return None,
+            let of_look = end.saturating_duration_since(Instant::now());
+            let of_call = limit.saturating_sub(self.wait.lasts());
+            match self.answers.recv_timeout(of_call.min(of_look)) {
+                Ok(answer) => return Ok(answer),
+                Err(RecvTimeoutError::Disconnected) => return Err(Silence::Call),
+                Err(_) if self.wait.lasts() >= limit => return Err(Silence::Call),
+                Err(_) if Instant::now() >= end => return Err(Silence::Look),
+                Err(_) => {}
             }
         }
     }
@@ -330,6 +463,102 @@ mod tests {
         }
         let sample = disk::led_to(&at("a.wasm")).unwrap();
         assert!(links.has(&at("a.wasm")) && !links.has(&at("file.wasm")));
-        assert!(matches!(links.read(&at("a.wasm"), &sample), Outcome::Bytes(..)));
+        assert!(matches!(links.read(&at("a.wasm"), &sample), Some(Outcome::Bytes(..))));
+    }
+
+    /// Each that hangs keeps a thread.
+    #[test]
+    fn of_many_links_that_hang_few_are_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        for n in 0..=MAX_SILENT {
+            symlink(&pipe, dir.path().join(format!("{n:02}.wasm"))).unwrap();
+        }
+        let mut links = Links::with(look, LIMIT);
+        let found = kinds(dir.path(), &mut links);
+        let last = &found[&format!("{MAX_SILENT:02}")];
+        let why = "it is a link, and is not followed while 16 others have no answer";
+        assert_eq!(*last, Kind::Unreadable(why.to_owned()));
+        assert_eq!(links.silent.len(), MAX_SILENT);
+        drop(File::options().read(true).write(true).open(pipe).unwrap());
+    }
+
+    /// Answers later than there is time in a look for three.
+    fn look_late(path: &Path) -> io::Result<Sample> {
+        let begun = Instant::now();
+        while begun.elapsed() < (LIMIT + ALL_IMPATIENCE) / 2 {
+            thread::yield_now();
+        }
+        disk::led_to(path)
+    }
+
+    /// A look at many links that each answered late lasted as long as all of them, and what lay in
+    /// the folder itself was not looked at.
+    #[test]
+    fn links_that_answer_late_have_the_time_of_one_look() {
+        const LATE: Duration = Duration::from_secs(1);
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("lead"), "led to").unwrap();
+        let names = ["a", "b", "c", "d", "e"];
+        for name in names {
+            symlink(dir.path().join("lead"), dir.path().join(format!("{name}.wasm"))).unwrap();
+        }
+        let mut links = Links::with(look_late, 2 * LATE);
+        let is_file = |found: &BTreeMap<String, Kind>| -> Vec<_> {
+            names.iter().filter(|name| found[**name] == Kind::File).copied().collect()
+        };
+        let started = Instant::now();
+        let found = kinds(dir.path(), &mut links);
+        assert!(started.elapsed() < 2 * LATE + ALL_IMPATIENCE + LATE, "{:?}", started.elapsed());
+        let first = is_file(&found);
+        assert!(!first.is_empty() && first.len() < names.len(), "{found:?}");
+        let why = Kind::Unreadable(NOT_REACHED.to_owned());
+        assert!(found.values().all(|kind| *kind == Kind::File || *kind == why), "{found:?}");
+        assert!(links.lateness() > Duration::ZERO);
+        // The others come first then, and those stand there as they were.
+        let found = kinds(dir.path(), &mut links);
+        assert!(found.values().all(|kind| *kind == Kind::File || *kind == why), "{found:?}");
+        let second = is_file(&found);
+        assert!(second.len() > first.len() && second.starts_with(&first), "{first:?}, {second:?}");
+    }
+
+    /// Begins to read in a look that has little time for it.
+    fn begin(links: &mut Links, link: &Path, sample: &Sample) {
+        while links.reading.is_empty() {
+            links.end = Instant::now() + Duration::from_millis(2);
+            assert!(links.read(link, sample).is_none());
+        }
+        assert_eq!((links.reading.len(), links.silent.len()), (1, 0));
+    }
+
+    /// A file that takes longer to be read than a look lasts was begun anew in each.
+    #[test]
+    fn a_reading_goes_on_after_the_look_that_began_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("lead"), dir.path().join("a.wasm"));
+        File::create(&file).unwrap().set_len(256 << 20).unwrap();
+        symlink(&file, &link).unwrap();
+        let mut links = Links::with(disk::led_to, PATIENCE);
+        assert_eq!(kinds(dir.path(), &mut links)["a"], Kind::File);
+        let sample = disk::led_to(&link).unwrap();
+        links.end = Instant::now();
+        assert!(links.read(&link, &sample).is_none() && links.reading.is_empty());
+        begin(&mut links, &link, &sample);
+        assert_eq!(kinds(dir.path(), &mut links)["a"], Kind::File);
+        let started = Instant::now();
+        loop {
+            links.end = Instant::now();
+            if let Some(outcome) = links.read(&link, &sample) {
+                assert!(matches!(outcome, Outcome::Bytes(..)), "{outcome:?}");
+                break;
+            }
+            assert!(links.reading.len() == 1 && started.elapsed() < 12 * PATIENCE);
+        }
+        // One that is another file by now is not waited for.
+        begin(&mut links, &link, &sample);
+        fs::write(&file, "another").unwrap();
+        assert_eq!(kinds(dir.path(), &mut links)["a"], Kind::File);
+        assert_eq!((links.reading.len(), links.silent.len()), (0, 1));
     }
 }

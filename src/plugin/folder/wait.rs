@@ -47,6 +47,12 @@ impl Wait {
         })
     }
 
+    /// Something waits for its turn for so long already, over looks that each end in time: that is
+    /// as a step which takes so long.
+    pub(super) fn is_behind(&self, time: Duration) {
+        self.slowest.fetch_max(nanos(time), Ordering::Relaxed);
+    }
+
     /// The steps until here were those of one look.
     pub(super) fn look_has_ended(&self) {
         self.before.store(self.slowest.swap(0, Ordering::Relaxed), Ordering::Relaxed);
@@ -122,5 +128,7 @@ mod tests {
         wait.step(|| ());
         wait.look_has_ended();
         assert!(!is_slow());
+        wait.is_behind(long);
+        assert!(is_slow(), "what waits over looks is as slow");
     }
 }

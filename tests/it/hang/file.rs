@@ -18,7 +18,7 @@ use crate::daemon::{Daemon, LIMIT, LogLine, Plant, launch, wait};
 use crate::rig::block_on;
 
 /// Moves the configuration into a folder of its own.
-fn config_in_a_folder(plant: &Plant) -> PathBuf {
+pub fn config_in_a_folder(plant: &Plant) -> PathBuf {
     let (folder, path) = (plant.path("conf"), plant.path("camshaft.toml"));
     fs::create_dir(&folder).unwrap();
     fs::rename(&path, folder.join("camshaft.toml")).unwrap();

@@ -1,18 +1,22 @@
 //! Nobody reads the log: a pipe, a terminal, the journal.
 
 use std::fs;
-use std::io::{PipeWriter, Write};
+use std::io::{PipeWriter, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use camshaft::log::{self, Settings};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::Mode;
 use nix::sys::termios::{FlowArg, tcflow};
+use nix::unistd::mkfifo;
 
-use super::{Watched, plant};
-use crate::daemon::Plant;
+use super::{Watched, plant, wait_for_fan};
+use crate::daemon::fan::writes;
+use crate::daemon::{LIMIT, Plant, wait};
 
 fn camshaft() -> Command {
     Command::new(env!("CARGO_BIN_EXE_camshaft"))
@@ -114,4 +118,35 @@ fn lines_that_have_no_room_are_lost_and_counted() {
     // One line is with the writer, which waits.
     assert!((10_000..20_000).contains(&lost), "{text}");
     assert!(started.elapsed() < super::END, "it waits for nobody at its end either");
+}
+
+/// Their number was in the status, and the log never said that it lacks something.
+#[test]
+fn lines_that_could_not_be_written_are_said_when_they_can_be() {
+    let plant = plant();
+    let path = plant.path("fifo");
+    mkfifo(&path, Mode::S_IRWXU).unwrap();
+    let read = || {
+        let flags = OFlag::O_NONBLOCK.bits();
+        fs::File::options().read(true).custom_flags(flags).open(&path).unwrap()
+    };
+    let reader = read();
+    let writer = fs::File::options().write(true).open(&path).unwrap();
+    let daemon = Watched::by(camshaft(), plant, writer.into());
+    drop(reader);
+    daemon.drop_in("fan", &writes(7));
+    wait_for_fan(&daemon, "7");
+    let lost = || daemon.status().log_lines_lost;
+    wait("lines are lost", LIMIT, || (lost() > 0).then_some(()));
+    let mut reader = read();
+    // The first line that can be written shows that it can be.
+    daemon.drop_in("fan", &writes(9));
+    let mut text = String::new();
+    wait("the log says it", LIMIT, || {
+        let mut bytes = [0; 4096];
+        let length = reader.read(&mut bytes).unwrap_or_default();
+        text += &String::from_utf8_lossy(&bytes[..length]);
+        text.contains("of this log that could not be written: Broken pipe").then_some(())
+    });
+    daemon.goes_on_as_it_is("9", &[]);
 }

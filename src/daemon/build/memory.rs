@@ -1,0 +1,108 @@
+//! What outlives the daemon, opened at its start: the state directory and what lies in it.
+//!
+//! Each step waits for the disk, so all of this is for a thread that may. What is kept there is the
+//! business of those who own it: `retain.rs`, `recovery.rs`, `record.rs`.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::config::Config;
+use crate::control::Receipt;
+use crate::daemon::record::Record;
+use crate::daemon::recovery::{self, Beginning, Recovery};
+use crate::daemon::retain::Retain;
+use crate::journal::Journal;
+use crate::patience::{self, PATIENCE};
+use crate::state::Folder;
+use crate::text::{counted, is_or_are};
+
+/// What is known of the lives before, and where this one is recorded.
+pub(super) struct Memory {
+    pub(super) retain: Retain,
+    pub(super) recovery: Recovery,
+    pub(super) record: Record,
+}
+
+/// The state directory, or why there is none.
+type State = Result<Arc<Folder>, String>;
+
+/// Opens all of it, and records the start.
+///
+/// # Errors
+/// When there are variables to be retained, and that cannot be.
+pub(super) fn open(
+    config: &Config,
+    no_plugins: bool,
+    beginning: &Arc<Beginning>,
+) -> anyhow::Result<Memory> {
+    let state = open_state(config)?;
+    let folder = state.as_ref().ok();
+    let retain = Retain::load(config, folder)?;
+    let recovery = recovery::begin(folder, no_plugins, &config.recovery, beginning);
+    let record = Record::new(open_journal(&state), folder.cloned());
+    Ok(Memory { retain, recovery, record })
+}
+
+/// Opens the state directory. Without one nothing outlives the daemon, which is an error only if
+/// something should.
+fn open_state(config: &Config) -> anyhow::Result<State> {
+    let (dir, marked) = (config.state.dir.display(), config.retain.variables.len());
+    let folder = config.state.dir.clone();
+    match patience::wait(PATIENCE, move || Folder::open(&folder)) {
+        Ok(folder) => {
+            if let Some(trouble) = folder.trouble() {
+                tracing::error!(
+                    %dir,
+                    trouble,
+                    "state.dir: {dir} takes no writes ({trouble}): what is in it counts, and what \
+                     is new is lost at the end; save the files and replace the disk"
+                );
+            }
+            Ok(Ok(Arc::new(folder)))
+        }
+        Err(error) if marked == 0 => {
+            let why = format!("{dir} cannot be used: {error}");
+            tracing::warn!(
+                %dir,
+                %error,
+                "state.dir: {why}; abnormal ends are not counted, and the history is kept in \
+                 memory only"
+            );
+            Ok(Err(why))
+        }
+        Err(error) => Err(error).with_context(|| {
+            let (variables, are) = (counted(marked, "variable"), is_or_are(marked));
+            format!("state.dir: {dir} cannot be used, and {variables} {are} to be retained")
+        }),
+    }
+}
+
+/// The journal of receipts: on the disk, or in memory where that cannot be.
+fn open_journal(state: &State) -> Journal<Receipt> {
+    let folder = match state {
+        Ok(folder) => folder.path().to_path_buf(),
+        // It was told when the folder did not open.
+        Err(why) => return Journal::in_memory(format!("in memory only; {why}")),
+    };
+    let place = folder.clone();
+    let opened = patience::wait(PATIENCE, move || Journal::open(&place));
+    let opened = opened.inspect(|journal: &Journal<Receipt>| {
+        let (damaged, folder) = (journal.damaged(), folder.display());
+        if damaged > 0 {
+            let lines = counted(damaged, "line");
+            tracing::warn!(
+                %folder,
+                damaged,
+                "{lines} of the history in {folder} passed over as damaged or of another version: \
+                 what was in them is forgotten, also if it was a quarantine"
+            );
+        }
+    });
+    opened.unwrap_or_else(|error| {
+        let folder = folder.display();
+        let why = format!("in memory only; {folder} cannot be used: {error}");
+        tracing::warn!(%folder, %error, "the history is kept {why}");
+        Journal::in_memory(why)
+    })
+}

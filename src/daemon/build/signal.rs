@@ -1,0 +1,103 @@
+//! Signals: what they become for the daemon's loop, and how one ends a start on its way there.
+//!
+//! A start may wait for disks, for seconds each. What it waits for is done on other threads, so it
+//! is given up where it waits, whatever the disk does; the process does not wait for those threads.
+
+use std::future::{Future, pending};
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_blocking;
+
+use crate::daemon::Event;
+use crate::daemon::reload::Cause;
+
+/// Whether the daemon was told to stop: for its start, which reads no events yet.
+pub(super) struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// Turns signals into events. SIGUSR1 and SIGUSR2 would end the process by default; somebody's
+    /// stray one must not, so they are caught and do nothing. So is SIGXFSZ: a write beyond the
+    /// limit of a file's size (RLIMIT_FSIZE) then fails with EFBIG, an error of the disk like
+    /// others.
+    ///
+    /// # Errors
+    /// When the system has no room for a handler.
+    pub(super) fn listen(events: &mpsc::Sender<Event>) -> anyhow::Result<Self> {
+        type Make = fn() -> Option<Event>;
+        let all: [(SignalKind, Make); 6] = [
+            (SignalKind::terminate(), || Some(Event::Stop)),
+            (SignalKind::interrupt(), || Some(Event::Stop)),
+            (SignalKind::hangup(), || Some(Event::Reload(Cause::Signal))),
+            (SignalKind::user_defined1(), || None),
+            (SignalKind::user_defined2(), || None),
+            (SignalKind::from_raw(nix::libc::SIGXFSZ), || None),
+        ];
+        let (tell, told) = watch::channel(false);
+        for (kind, make) in all {
+            let mut signals = signal(kind).context("signals cannot be listened to")?;
+            let (events, tell) = (events.clone(), tell.clone());
+            tokio::spawn(async move {
+                while signals.recv().await.is_some() {
+                    let Some(event) = make() else { continue };
+                    if matches!(event, Event::Stop) {
+                        tell.send_replace(true);
+                    }
+                    if events.send(event).await.is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        Ok(Self(told))
+    }
+
+    /// What a step of the start gives; `None` if the daemon is told to stop before that. The step
+    /// is not gone on with then, and is to be dropped.
+    pub(super) async fn or<T>(&self, step: impl Future<Output = T> + Unpin) -> Option<T> {
+        let mut told = self.0.clone();
+        let stop = async {
+            if told.wait_for(|is_told| *is_told).await.is_err() {
+                // Nobody listens to signals any more.
+                pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop => None,
+            done = step => Some(done),
+        }
+    }
+}
+
+/// Does a part of the start that may wait for a disk, on a thread that may.
+///
+/// # Errors
+/// When it has panicked, which is in the log.
+pub(super) async fn off<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<T> {
+    spawn_blocking(work).await.context("a part of the start has panicked")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_step_counts_until_the_daemon_is_told_to_stop() {
+        let (tell, told) = watch::channel(false);
+        let stop = Stop(told);
+        assert_eq!(stop.or(pin!(async { 1 })).await, Some(1));
+        let hangs = pin!(pending::<()>());
+        let (given_up, _) = tokio::join!(stop.or(hangs), async { tell.send_replace(true) });
+        assert_eq!(given_up, None);
+        assert_eq!(stop.or(pin!(async { 1 })).await, None, "no further step is taken");
+        let (tell, told) = watch::channel(false);
+        drop(tell);
+        assert_eq!(Stop(told).or(pin!(async { 1 })).await, Some(1));
+    }
+}

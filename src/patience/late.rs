@@ -1,0 +1,76 @@
+//! The error that says that no answer has come in time.
+//!
+//! It is told from every other by its type, and not by its [`io::ErrorKind`]: the kernel gives the
+//! same kinds for files that are in use, which answer at once. What the kernel itself calls a
+//! time-out is the same as ours: a network file system that has a limit of its own.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use nix::libc::ETIMEDOUT;
+
+/// Why there is no answer, for people.
+#[derive(Debug)]
+struct Late(String);
+
+impl fmt::Display for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Late {}
+
+/// An error that says that there was no answer in time, in these words.
+pub fn late(words: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, Late(words.into()))
+}
+
+/// Whether this says that there was no answer in time, so that another try may have one.
+pub fn is_late(error: &io::Error) -> bool {
+    let is_ours = error.get_ref().is_some_and(|inner| inner.is::<Late>());
+    is_ours || error.raw_os_error() == Some(ETIMEDOUT)
+}
+
+/// What is said where no answer has come within this limit.
+pub fn no_answer(limit: Duration) -> io::Error {
+    // What is left of a limit is no round number.
+    let hundredths = (limit.as_millis() as u64).saturating_add(5) / 10;
+    let limit = Duration::from_millis(hundredths * 10);
+    late(format!("no answer for {limit:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::libc::{EAGAIN, EBUSY, ETXTBSY};
+
+    use super::*;
+
+    /// A file that was in use, and answered so at once, was said to lie on a disk that gives no
+    /// answer.
+    #[test]
+    fn only_what_has_no_answer_is_late() {
+        let check = |error: io::Error, expected| assert_eq!(is_late(&error), expected, "{error:?}");
+        check(no_answer(Duration::from_secs(5)), true);
+        check(late("so many earlier calls wait"), true);
+        check(io::Error::from_raw_os_error(ETIMEDOUT), true);
+        for code in [EBUSY, EAGAIN, ETXTBSY] {
+            check(io::Error::from_raw_os_error(code), false);
+        }
+        for kind in [io::ErrorKind::ResourceBusy, io::ErrorKind::TimedOut] {
+            check(io::Error::new(kind, "of somebody else"), false);
+            check(kind.into(), false);
+        }
+    }
+
+    #[test]
+    fn a_limit_is_said_in_hundredths_of_a_second() {
+        let check = |micros, words: &str| {
+            assert_eq!(no_answer(Duration::from_micros(micros)).to_string(), words);
+        };
+        check(4_999_913, "no answer for 5s");
+        check(50_000, "no answer for 50ms");
+    }
+}
