@@ -16,6 +16,7 @@ use super::table::Style;
 use super::unit::bytes;
 use super::{Exit, Failed, Outcome, workshop};
 use crate::config::{self, Config, Problems};
+use crate::patience::{self, PATIENCE};
 use crate::plugin::check::Report;
 use crate::plugin::compile::Workshop;
 use crate::plugin::{Limits, Refusal, read_module};
@@ -269,7 +270,8 @@ fn describe(report: &Report) -> String {
     )
 }
 
-/// Whether the configuration of the quick start is here.
+/// Whether the configuration of the quick start is here. Where the disk does not say, reading it
+/// says more.
 pub(super) fn is_config_here() -> bool {
-    Path::new(CONFIG).exists()
+    patience::wait(PATIENCE, || Ok(Path::new(CONFIG).exists())).unwrap_or(true)
 }

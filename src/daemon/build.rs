@@ -100,17 +100,26 @@ async fn live(path: &Path, no_plugins: bool, writer: &mut Option<LogWriter>) -> 
     // What is given up is dropped behind the end: that may hang as well.
     let mut opening = pin!(open(Arc::clone(&config), no_plugins, Arc::clone(&beginning)));
     let Some(opened) = stop.or(opening.as_mut()).await else { return leave_early(&beginning) };
-    // A start that is refused is an orderly end.
-    let opened = opened.inspect_err(|_| beginning.end())?;
+    let opened = opened?;
     let mut preparing = pin!(prepare(Arc::clone(&config), events.clone()));
     let Some(prepared) = stop.or(preparing.as_mut()).await else {
         return leave_scan(opened, &beginning).await;
     };
-    let prepared = prepared.inspect_err(|_| beginning.end())?;
+    let prepared = prepared.map_err(refused(&beginning))?;
     let (daemon, people) = assemble(Arc::unwrap_or_clone(config), log, events, opened, prepared);
     let outcome = daemon.live(inbox).await;
     people.leave().await;
     outcome
+}
+
+/// A start that is refused is an orderly end, which is marked before what was opened is closed:
+/// that may hang.
+fn refused(beginning: &Beginning) -> impl Fn(anyhow::Error) -> anyhow::Error {
+    move |error| {
+        leave_in_time(Some(format!("{error:#}")));
+        beginning.end();
+        error
+    }
 }
 
 /// Ends a start of which nothing is in the field yet.
@@ -162,12 +171,15 @@ async fn open(
 ) -> anyhow::Result<Opened> {
     let (path, mode) = (config.control.socket.clone(), config.control.mode);
     let socket = off(move || Socket::bind(&path, mode)).await??;
-    let all = Arc::clone(&config);
-    let memory = off(move || memory::open(&all, no_plugins, &beginning)).await??;
-    let keeper = thread::timekeeper(&config.scan).context("the timekeeper does not start")?;
+    let (all, begun, refused) = (Arc::clone(&config), Arc::clone(&beginning), refused(&beginning));
+    let memory = off(move || memory::open(&all, no_plugins, &begun)).await;
+    let memory = memory.flatten().map_err(&refused)?;
+    let keeper = thread::timekeeper(&config.scan).context("the timekeeper does not start");
+    let keeper = keeper.map_err(&refused)?;
     let mut devices = Devices::new();
-    let drivers = open_devices(&config, &mut devices).await?;
-    let scanning = start_scan(&config, memory.retain.restored(), keeper.clone(), drivers)?;
+    let drivers = open_devices(&config, &mut devices).await.map_err(&refused)?;
+    let scanning = start_scan(&config, memory.retain.restored(), keeper.clone(), drivers);
+    let scanning = scanning.map_err(&refused)?;
     Ok(Opened { socket, memory, keeper, devices, scanning })
 }
 

@@ -197,7 +197,7 @@ pub(super) fn begin(
 ) -> Recovery {
     let mut reason = no_plugins.then(|| "started with --no-plugins".to_owned());
     if let Some(folder) = folder {
-        reason = record_start(folder, settings, beginning).or(reason);
+        reason = beginning.record(folder, settings, PATIENCE).or(reason);
     }
     match (&reason, folder) {
         (Some(reason), _) => tracing::error!(
@@ -210,34 +210,6 @@ pub(super) fn begin(
         (None, None) => {}
     }
     Recovery { folder: folder.cloned(), reason, parked: BTreeSet::new() }
-}
-
-/// Counts a start on the disk; gives the reason if no plugin may run. What was read counts also if
-/// the disk does not take what is written.
-fn record_start(
-    folder: &Arc<Folder>,
-    settings: &RecoverySettings,
-    beginning: &Arc<Beginning>,
-) -> Option<String> {
-    let place = Arc::clone(folder);
-    let mut record = match patience::wait(PATIENCE, move || Ok(load(&place))) {
-        Ok(record) => record,
-        Err(error) => {
-            tracing::error!(
-                %error,
-                "the record of starts cannot be read ({error}): a recovery from before is not \
-                 known, and this start and its end are not counted"
-            );
-            return None;
-        }
-    };
-    let reason = count(&mut record, settings);
-    let (place, beginning) = (Arc::clone(folder), Arc::clone(beginning));
-    let write = move || beginning.record(&place, || change(&place, |known| *known = record).1);
-    if let Err(error) = patience::wait(PATIENCE, write) {
-        tracing::warn!(%error, "this start cannot be recorded ({error}), nor counted its end");
-    }
-    reason
 }
 
 /// Counts a start; gives the reason if no plugin may run.
@@ -492,7 +464,8 @@ mod tests {
         change(&folder, |record| record.recovery = true).1.unwrap();
         // Whoever writes waits.
         let _slow = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
-        assert!(begin(Some(&folder), false, &settings(3, 0), &Arc::default()).is_on());
+        let (beginning, limit) = (Arc::<Beginning>::default(), Duration::from_millis(100));
+        assert!(beginning.record(&folder, &settings(3, 0), limit).is_some());
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub(super) struct Versions {
     has_failed: Arc<AtomicBool>,
     /// Whether it gets no answer.
     is_stalled: bool,
+    /// Whether there was trouble at the last look.
+    had_trouble: bool,
     /// Counts changes.
     pub(super) changes: u64,
 }
@@ -645,6 +647,8 @@ mod tests {
         versions.heed(&receipts(&[("a", "", started())])[0].what, Duration::ZERO);
         versions.save(Some(1), Duration::ZERO);
         versions.written_down().await;
+        let trouble = versions.trouble().expect("the disk has not taken it");
+        assert!(trouble.ends_with("versions.json: it cannot be written"), "{trouble}");
         std::fs::remove_dir(in_the_way).unwrap();
         for (at, is_written) in [(SAVE_AGAIN / 2, false), (SAVE_AGAIN, true), (SAVE_EVERY, false)] {
             versions.save(Some(1), at);
@@ -654,6 +658,7 @@ mod tests {
             }
         }
         assert!(dir.path().join(FILE).exists());
+        assert_eq!(versions.trouble(), None);
     }
 
     /// The next write replaced it, and versions that were known to be bad were good.

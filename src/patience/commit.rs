@@ -7,7 +7,7 @@
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::late;
+use super::{is_late, late};
 
 /// Nobody has given it up, and it is not taken yet.
 const OPEN: u8 = 0;
@@ -51,7 +51,13 @@ impl Commit {
             return Err(late("it is not wanted any more"));
         }
         let result = step();
-        self.0.store(if result.is_ok() { DONE } else { OFF }, Ordering::Release);
+        let outcome = match &result {
+            Ok(()) => DONE,
+            // The other side may have taken it, and its answer was lost.
+            Err(error) if is_late(error) => UNDER_WAY,
+            Err(_) => OFF,
+        };
+        self.0.store(outcome, Ordering::Release);
         result
     }
 
@@ -87,6 +93,11 @@ mod tests {
         let failed = Commit::default();
         failed.make(|| Err(io::Error::other("no room"))).unwrap_err();
         assert_eq!(failed.give_up(), Committed::No);
+
+        // An NFS server may do it after the kernel has given it up.
+        let lost = Commit::default();
+        lost.make(|| Err(io::Error::from_raw_os_error(nix::libc::ETIMEDOUT))).unwrap_err();
+        assert_eq!(lost.give_up(), Committed::Unknown);
 
         let given_up = Commit::default();
         assert_eq!(given_up.give_up(), Committed::No);

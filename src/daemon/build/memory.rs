@@ -38,6 +38,8 @@ pub(super) fn open(
 ) -> anyhow::Result<Memory> {
     let state = open_state(config)?;
     let folder = state.as_ref().ok();
+    // Its lock is let go where that may hang.
+    folder.into_iter().for_each(|folder| beginning.is_in(folder));
     let retain = Retain::load(config, folder)?;
     let recovery = recovery::begin(folder, no_plugins, &config.recovery, beginning);
     let record = Record::new(open_journal(&state), folder.cloned());

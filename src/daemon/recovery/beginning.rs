@@ -5,9 +5,11 @@
 
 use std::io;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use super::end;
-use crate::patience::{Commit, Committed};
+use super::{change, count, end, load};
+use crate::config::RecoverySettings;
+use crate::patience::{self, Commit, Committed};
 use crate::state::Folder;
 
 /// What is recorded of such a start.
@@ -16,33 +18,61 @@ pub(in crate::daemon) struct Beginning {
     /// Where it is recorded.
     folder: OnceLock<Arc<Folder>>,
     /// The step that records it.
-    record: Commit,
+    step: Commit,
 }
 
 impl Beginning {
-    /// Records it in this folder, as `write` does.
-    ///
-    /// # Errors
-    /// Those of `write`, or that it has come to nothing before.
-    pub(super) fn record(
-        &self,
-        folder: &Arc<Folder>,
-        write: impl FnOnce() -> io::Result<()>,
-    ) -> io::Result<()> {
+    /// It is recorded in this folder, if it ever is.
+    pub(in crate::daemon) fn is_in(&self, folder: &Arc<Folder>) {
         self.folder.get_or_init(|| Arc::clone(folder));
+    }
+
+    /// Records it in this folder, whose disk has up to `limit` to be read and as long to be
+    /// written; gives the reason if no plugin may run. What was read counts also if the disk does
+    /// not take what is written.
+    pub(super) fn record(
+        self: &Arc<Self>,
+        folder: &Arc<Folder>,
+        settings: &RecoverySettings,
+        limit: Duration,
+    ) -> Option<String> {
+        self.is_in(folder);
+        let place = Arc::clone(folder);
+        let mut record = match patience::wait(limit, move || Ok(load(&place))) {
+            Ok(record) => record,
+            Err(error) => {
+                tracing::error!(
+                    %error,
+                    "the record of starts cannot be read ({error}): a recovery from before is not \
+                     known, and this start and its end are not counted"
+                );
+                return None;
+            }
+        };
+        let reason = count(&mut record, settings);
+        let (place, this) = (Arc::clone(folder), Arc::clone(self));
+        let write = move || this.write(|| change(&place, |known| *known = record).1);
+        if let Err(error) = patience::wait(limit, write) {
+            tracing::warn!(%error, "this start cannot be recorded ({error}), nor counted its end");
+        }
+        reason
+    }
+
+    /// Takes the step that records it, unless it has come to nothing before.
+    fn write(&self, write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let mut written = Ok(());
         // A write that fails may be on the disk all the same.
         let step = || {
             written = write();
             Ok(())
         };
-        self.record.make(step).and(written)
+        self.step.make(step).and(written)
     }
 
     /// It comes to nothing. What is not recorded of it never is, though a thread may still be on
     /// its way there.
     pub(in crate::daemon) fn end(&self) {
-        if self.record.give_up() != Committed::No {
+        if self.step.give_up() != Committed::No {
             end(self.folder.get());
         }
     }
@@ -50,9 +80,8 @@ impl Beginning {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{begin, load};
+    use super::super::begin;
     use super::*;
-    use crate::config::RecoverySettings;
 
     /// SIGTERM came before the start was recorded, by a thread that was still on its way there.
     #[tokio::test]

@@ -44,8 +44,10 @@ impl Unread {
 /// Lines of the log that could not be written.
 #[derive(Debug, Default)]
 pub(super) struct Unwritten {
-    /// So many were said.
+    /// So many were said, in lines that could be written.
     known: u64,
+    /// So many are said in a line of which that is not known yet.
+    said: u64,
 }
 
 impl Unwritten {
@@ -53,9 +55,12 @@ impl Unwritten {
     /// be written again, and `say` logs a number of lines. Nothing is said before: each attempt
     /// would be one more line that cannot be written.
     pub(super) fn tell(&mut self, all: Option<u64>, say: impl FnOnce(u64)) {
-        if let Some(all) = all.filter(|all| *all > self.known) {
-            say(all - self.known);
+        let Some(all) = all else { return };
+        if self.said == all {
             self.known = all;
+        } else if all > self.known {
+            say(all - self.known);
+            self.said = all;
         }
     }
 }
@@ -102,5 +107,7 @@ mod tests {
         };
         assert_eq!([Some(0), None, Some(3)].map(&mut tell), [None, None, Some(3)]);
         assert_eq!([Some(3), None, Some(5)].map(&mut tell), [None, None, Some(2)]);
+        // That line was lost as well.
+        assert_eq!([None, Some(6), Some(6), Some(6)].map(tell), [None, Some(3), None, None]);
     }
 }

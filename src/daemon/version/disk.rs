@@ -71,18 +71,26 @@ impl Versions {
     /// Takes note of a write that gets no answer, and of its end.
     fn watch_the_disk(&mut self, is_writing: bool, now: Duration) {
         let is_stalled = is_writing && now.saturating_sub(self.written.0) > PATIENCE;
-        if std::mem::replace(&mut self.is_stalled, is_stalled) != is_stalled {
-            match self.trouble() {
-                Some(why) => tracing::error!("what became of each version is not written: {why}"),
-                None => tracing::info!("what became of each version is written again"),
+        let was_stalled = std::mem::replace(&mut self.is_stalled, is_stalled);
+        let trouble = self.trouble();
+        let had_trouble = std::mem::replace(&mut self.had_trouble, trouble.is_some());
+        match trouble {
+            Some(why) if is_stalled && !was_stalled => {
+                tracing::error!("what became of each version is not written: {why}");
             }
+            None if had_trouble => tracing::info!("what became of each version is written again"),
+            Some(_) | None => {}
         }
     }
 
     /// Why it would be lost with the daemon.
     pub(in super::super) fn trouble(&self) -> Option<String> {
-        let folder = self.folder.as_ref().filter(|_| self.is_stalled)?;
-        Some(format!("{}: no answer for {PATIENCE:?}", folder.path().join(FILE).display()))
+        let why = match (self.is_stalled, self.has_failed.load(Ordering::Relaxed)) {
+            (true, _) => format!("no answer for {PATIENCE:?}"),
+            (false, true) => "it cannot be written".into(),
+            (false, false) => return None,
+        };
+        Some(format!("{}: {why}", self.folder.as_ref()?.path().join(FILE).display()))
     }
 
     /// Writes what has changed, on a thread that may wait for the disk. `seq` is the newest receipt
@@ -115,17 +123,15 @@ impl Versions {
             let text = serde_json::to_vec(&sum).expect("its keys are text");
             let written = folder.replace(FILE, &text);
             let had_failed = has_failed.swap(written.is_err(), Ordering::Relaxed);
-            match written {
-                Ok(()) if had_failed => {
-                    tracing::info!("what became of each version is written again");
-                }
-                Err(error) if !had_failed => tracing::warn!(
+            if let Err(error) = written
+                && !had_failed
+            {
+                tracing::warn!(
                     %error,
                     "what became of each version cannot be written ({error}); what the history on \
                      the disk has not either is lost with the daemon; it is tried again every {}",
                     humantime::format_duration(SAVE_AGAIN)
-                ),
-                Ok(()) | Err(_) => {}
+                );
             }
         })
     }

@@ -16,6 +16,7 @@ use rustls::{ClientConfig, RootCertStore};
 use super::Config;
 use crate::driver::{Named, OpenError};
 use crate::file;
+use crate::patience;
 
 /// Bytes of a certificate, a key or a password: all authorities of the world in one file have less.
 const MOST_PEM_BYTES: u64 = 4 << 20;
@@ -154,7 +155,8 @@ fn certificates(key: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 fn read(key: &str, file: &Path) -> Result<Vec<u8>, OpenError> {
-    let found = |error| format!("{}: {error}", file.display());
-    let read = file::read_present(file, MOST_PEM_BYTES);
-    read.map_err(|error| OpenError::new(key, found(error), "a file that can be read"))
+    file::read_present(file, MOST_PEM_BYTES).map_err(|error| {
+        let (found, is_late) = (format!("{}: {error}", file.display()), patience::is_late(&error));
+        OpenError { is_late, ..OpenError::new(key, found, "a file that can be read") }
+    })
 }

@@ -13,6 +13,7 @@
 //! later than 0, the last row holds until then. The file is read and checked once, when the device
 //! is opened.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use super::wiring::Wiring;
 use crate::driver::OpenError;
 use crate::file;
 use crate::image::{Kind, Point, PointId, Points, Value};
+use crate::patience;
 
 /// The largest file: a row a second for a day with a dozen points has 5 MB.
 const MAX_BYTES: u64 = 16 << 20;
@@ -50,9 +52,11 @@ impl Script {
         wiring: &mut Wiring<'_>,
     ) -> Result<Self, OpenError> {
         let file = &config.file;
-        let text = text(file).map_err(|found| {
+        let text = text(file).map_err(|error| {
             let wanted = format!("a readable CSV file of at most {} MiB", MAX_BYTES >> 20);
-            OpenError::new(file.display().to_string(), found, wanted)
+            let is_late = patience::is_late(&error);
+            let place = file.display().to_string();
+            OpenError { is_late, ..OpenError::new(place, error.to_string(), wanted) }
         })?;
         parse(&text, config.repeat, points, wiring).map_err(|(line, found, wanted)| {
             OpenError::new(format!("{}:{line}", file.display()), found, wanted)
@@ -82,9 +86,10 @@ impl Script {
 }
 
 /// The whole file, if it is not too large.
-fn text(file: &Path) -> Result<String, String> {
-    let bytes = file::read_present(file, MAX_BYTES).map_err(|error| error.to_string())?;
-    String::from_utf8(bytes).map_err(|error| format!("no text: {error}"))
+fn text(file: &Path) -> io::Result<String> {
+    let bytes = file::read_present(file, MAX_BYTES)?;
+    let no_text = |error| io::Error::new(io::ErrorKind::InvalidData, format!("no text: {error}"));
+    String::from_utf8(bytes).map_err(no_text)
 }
 
 /// Line, what was found there, what is wanted.

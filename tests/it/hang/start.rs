@@ -19,12 +19,13 @@ use crate::daemon::{LIMIT, Plant, Share, launch, log_lines, wait};
 /// What is said of such an end.
 const WORDS: &str = "stopping during the start: no program has run";
 
-/// Whether the process would hear SIGTERM.
+/// Whether the process would hear SIGTERM and SIGINT.
 fn hears(child: &Child) -> bool {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t"));
     let caught = u64::from_str_radix(caught.unwrap_or("0"), 16).unwrap();
-    caught & (1 << (Signal::SIGTERM as u32 - 1)) != 0
+    let both = [Signal::SIGTERM, Signal::SIGINT].map(|signal| 1 << (signal as u32 - 1));
+    both.iter().all(|bit| caught & bit != 0)
 }
 
 /// Starts a daemon, ends it by this signal when it `waits`, and gives the plant.
@@ -102,4 +103,25 @@ fn a_start_that_waits_for_its_plugins_is_ended() {
     let plant = ends(plant, share, Signal::SIGTERM, waits);
     assert!(fan_is(&plant, "255"), "it is safe");
     was_orderly(plant);
+}
+
+/// What was opened is closed on the way out, and where that disk hung the process stayed, without a
+/// word and deaf to SIGTERM.
+#[test]
+#[ignore = "needs root: it mounts"]
+fn a_start_that_is_refused_ends_though_a_disk_hangs() {
+    let mut plant = plant();
+    let (state, cache) = (plant.share(plant.state()), plant.share(plant.cache()));
+    fs::remove_dir_all(plant.plugins()).unwrap();
+    fs::write(plant.plugins(), "no folder").unwrap();
+    cache.hang();
+    let mut child = launch(&plant, &plant.path("log"), &[], &[]);
+    wait("the scan runs", LIMIT, || fan_is(&plant, "255").then_some(()));
+    state.hang();
+    wait("it has ended", LIMIT, || is_over(child.id()).then_some(()));
+    [state, cache].into_iter().for_each(Share::answer);
+    let status = child.wait().unwrap();
+    let log = fs::read_to_string(plant.path("log")).unwrap();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains(plant.plugins().to_str().unwrap()), "it says why: {log}");
 }
