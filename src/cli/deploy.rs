@@ -110,8 +110,11 @@ impl<'w> Wait<'w> {
             Ok(found) => found,
             Err(Some(seen)) if self.is_unpolled(&seen) => {
                 outcome::moves(self.client, name, &wanted).await?;
-                let why = "it has its seat, and was not polled yet";
-                return Ok(screen.print(&format!("{name}: version {version}: {why}\n"))?);
+                return Ok(screen.print(&format!(
+                    "{name}: version {version}: it has its seat, and was not polled yet{}\n{}",
+                    on_probation(&seen),
+                    lacks(&seen)
+                ))?);
             }
             Err(seen) => {
                 let seen = seen.as_ref();

@@ -17,6 +17,10 @@ pub(super) async fn release(Named { name, reach }: Named, screen: &mut Screen) -
     let judge = |view: Option<&PluginView>| is_over(before.as_ref(), view).then(|| view.cloned());
     match outcome::watch(&client, &name, ORDER_TIME, judge).await? {
         Ok(view) => {
+            // While the scan stands, what it shows is how the plugin was before.
+            if view.as_ref().is_some_and(|view| view.state == PluginState::Running) {
+                outcome::moves(&client, &name, "it shall run").await?;
+            }
             let text = sentence(&name, before.as_ref(), view.as_ref());
             Ok(screen.print(&format!("{name}: {text}\n"))?)
         }

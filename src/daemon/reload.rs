@@ -206,7 +206,9 @@ impl Daemon {
     fn added(&mut self, new: &New) -> Result<Vec<(String, Variable)>, String> {
         let (news, roster, supervisor) = (self.reins.latest.read(), &self.roster, &self.supervisor);
         variables(&new.config, &new.changes, news, |variable| {
-            writers(variable, news, roster, supervisor).next()
+            let mut all: Vec<_> = writers(variable, news, roster, supervisor).collect();
+            all.dedup();
+            all
         })
     }
 

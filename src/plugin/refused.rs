@@ -133,6 +133,8 @@ pub enum Keeper<'a> {
     Itself,
     /// So has this other program, which runs or will.
     Both(&'a str),
+    /// One of these two wrote the variable last, and one has made it; both run, or will.
+    Two(&'a str, &'a str),
     /// No program that runs.
     Nobody,
     /// The configuration declares the variable.
@@ -142,7 +144,7 @@ pub enum Keeper<'a> {
 impl<'a> Keeper<'a> {
     fn name(self) -> Option<&'a str> {
         match self {
-            Self::Program(name) | Self::Both(name) => Some(name),
+            Self::Program(name) | Self::Both(name) | Self::Two(name, _) => Some(name),
             Self::Unknown | Self::Itself | Self::Nobody | Self::Configuration => None,
         }
     }
@@ -179,6 +181,10 @@ impl<'a> Keeper<'a> {
                 "{name} writes it as {is}, and so does it itself: hold {name} or deploy one that \
                  writes {asked}, deploy a version of it that writes {asked} only, then `camshaft \
                  restart --cold`"
+            ),
+            Self::Two(one, two) => format!(
+                "{one} and {two} write it as {is}: hold both or deploy versions that write \
+                 {asked}, then `camshaft restart --cold`"
             ),
             Self::Nobody => {
                 "nobody else writes it, so `camshaft restart --cold` forgets it".to_owned()

@@ -7,13 +7,13 @@ use crate::config::{Change, Config, Place};
 use crate::scan::Snapshot;
 use crate::variable::{MAX_VARIABLES, Variable, VariableKind};
 
-/// The variables that `new` adds to those that are there. `writer` tells which plugin writes one of
-/// these.
+/// The variables that `new` adds to those that are there. `writers` tells which plugins write one
+/// of these, each once.
 pub(super) fn variables<'w>(
     new: &Config,
     changes: &[Change],
     news: &Snapshot,
-    writer: impl Fn(&str) -> Option<&'w str>,
+    writers: impl Fn(&str) -> Vec<&'w str>,
 ) -> Result<Vec<(String, Variable)>, String> {
     let present = &news.variables;
     let is_live = |name: &str| {
@@ -25,7 +25,7 @@ pub(super) fn variables<'w>(
     for (name, value) in &declared {
         let (kind, found) = (value.kind(), present.read(name).map(Variable::kind));
         if let Some(found) = found.filter(|found| *found != kind) {
-            return Err(other_type(name, kind, found, writer(name)));
+            return Err(other_type(name, kind, found, &writers(name)));
         }
     }
     let more = declared.iter().filter(|(name, _)| present.read(name).is_none()).count();
@@ -43,20 +43,20 @@ pub(super) fn variables<'w>(
 
 /// Why a variable cannot be declared that is there with another type, and the way out, step by
 /// step: whoever writes it would make it anew after a cold restart.
-fn other_type(
-    name: &str,
-    declared: VariableKind,
-    found: VariableKind,
-    writer: Option<&str>,
-) -> String {
+fn other_type(name: &str, declared: VariableKind, found: VariableKind, writers: &[&str]) -> String {
     let place = format!("variable[{name}].type: found {declared}");
     let last = "then `camshaft reload`";
-    match writer {
-        Some(writer) => format!(
-            "{place}, but {writer} writes it as {found}; right would be that, or hold {writer} or \
-             deploy one that writes {declared}, then `camshaft restart --cold`, {last}"
+    let all = writers.join(" and ");
+    match writers {
+        [_] => format!(
+            "{place}, but {all} writes it as {found}; right would be that, or hold {all} or deploy \
+             one that writes {declared}, then `camshaft restart --cold`, {last}"
         ),
-        None => format!(
+        [_, _, ..] => format!(
+            "{place}, but {all} write it as {found}; right would be that, or hold them or deploy \
+             versions that write {declared}, then `camshaft restart --cold`, {last}"
+        ),
+        [] => format!(
             "{place}, but it was made as {found}, and no plugin that runs writes it; right would \
              be that, or `camshaft restart --cold`, which forgets variables that no [[variable]] \
              declares, {last}"

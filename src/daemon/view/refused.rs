@@ -121,12 +121,15 @@ impl Daemon {
             // It was made in a cycle that is not seen yet.
             return Keeper::Unknown;
         }
-        let mut all = writers(wanted, news, &self.roster, &self.supervisor);
-        match (all.find(|writer| *writer != name), self.has_written(name, wanted, news)) {
-            (Some(other), false) => Keeper::Program(other),
-            (Some(other), true) => Keeper::Both(other),
-            (None, true) => Keeper::Itself,
-            (None, false) => Keeper::Nobody,
+        let all = writers(wanted, news, &self.roster, &self.supervisor);
+        let mut others = all.filter(|writer| *writer != name);
+        let (other, itself) = (others.next(), self.has_written(name, wanted, news));
+        match (other, others.find(|another| Some(*another) != other), itself) {
+            (Some(one), Some(two), _) => Keeper::Two(one, two),
+            (Some(other), None, false) => Keeper::Program(other),
+            (Some(other), None, true) => Keeper::Both(other),
+            (None, _, true) => Keeper::Itself,
+            (None, _, false) => Keeper::Nobody,
         }
     }
 
@@ -168,8 +171,32 @@ pub(in crate::daemon) fn writers<'r>(
     supervisor: &'r Supervisor,
 ) -> impl Iterator<Item = &'r str> {
     let all = news.variables.writers(variable).programs();
-    let names = all.filter_map(|written| roster.maker(written.by).map(|name| &**name));
+    let names = all.filter_map(move |written| {
+        let name: &str = roster.maker(written.by)?;
+        let writes_another = writes_another_type(name, variable, written.at, (news, roster));
+        (!writes_another).then_some(name)
+    });
     names.filter(|name| supervisor.plugin(name).is_some_and(|view| is_to_run(&view)))
+}
+
+/// Whether this plugin, which wrote the variable at that time, has a new version since that is
+/// refused it itself for its type.
+fn writes_another_type(
+    name: &str,
+    variable: &str,
+    at: Duration,
+    (news, roster): (&Snapshot, &Roster),
+) -> bool {
+    let Some(entry) = roster.get(name) else { return false };
+    let fact = news.programs.iter().find(|fact| fact.seat == entry.seat && fact.since > at);
+    let is_it = |call: &RefusedCall| match call.why {
+        Why::VariableType(..) | Why::Dropped(Denied::OtherType(_), _) => {
+            call.name.as_str() == variable
+        }
+        _ => false,
+    };
+    let tally = fact.and_then(|fact| entry.refused(fact.generation));
+    tally.is_some_and(|tally| tally.entries().iter().any(|refusals| is_it(&refusals.first)))
 }
 
 /// Whether the plugin runs, or will do so by itself: one that waits after a trap is out for a

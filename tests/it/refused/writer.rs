@@ -190,6 +190,41 @@ fn the_way_out_names_the_maker_of_a_variable_that_an_operator_has_set() {
     assert_eq!(way_out(&daemon), "the configuration declares it so");
 }
 
+/// One of two was named, and the other made the variable anew after a cold restart; and so was one
+/// that had followed the advice.
+#[test]
+fn the_way_out_names_both_who_write_it_and_none_that_writes_the_other_type_now() {
+    let daemon = Daemon::start(Keys::default());
+    let one = daemon.drop_in("a", &maker(Int, ""));
+    daemon.wait_running("a", &one);
+    wait("it is written", LIMIT, || variable(&daemon, "x"));
+    let two = daemon.drop_in("c", &maker(Int, "(call $write)"));
+    daemon.wait_running("c", &two);
+    wait("c writes it", LIMIT, || variable(&daemon, "x").unwrap().writer.filter(|it| it == "c"));
+    daemon.drop_in("b", &maker(Double, "(call $write)"));
+    let both = "c and a write it as int: hold both or deploy versions that write double, then \
+                `camshaft restart --cold`";
+    assert_eq!(way_out(&daemon), both);
+    let file = daemon.path("camshaft.toml");
+    let plain = fs::read_to_string(&file).unwrap();
+    let other = "[[variable]]\nname = 'x'\ntype = 'double'\n[control]";
+    fs::write(&file, plain.replace("[control]", other)).unwrap();
+    let said = String::from_utf8(daemon.camshaft(&["reload"]).stderr).unwrap();
+    let words = "but c and a write it as int; right would be that, or hold them or deploy versions \
+                 that write double, then `camshaft restart --cold`";
+    assert!(said.contains(words), "{said}");
+    fs::write(&file, plain).unwrap();
+    // One leaves, and the other has a version that writes a double and is refused that itself.
+    daemon.remove("c");
+    daemon.wait_gone("c");
+    let hash = daemon.drop_in("a", &maker(Double, "(call $write)"));
+    daemon.wait_running("a", &hash);
+    daemon.wait_for("a", "refused", |view| !view.refused.is_empty());
+    daemon.drop_in("b", &maker(Double, "(call $write)"));
+    let nobody = "nobody else writes it, so `camshaft restart --cold` forgets it";
+    assert_eq!(way_out(&daemon), nobody);
+}
+
 /// A program that writes the int `x` in `init`, and as a double in each poll.
 fn of_two_minds() -> Vec<u8> {
     wat(r#"(module

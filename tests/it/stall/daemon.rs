@@ -321,7 +321,12 @@ fn start_with_seldom() -> Daemon {
 #[test]
 fn no_order_comes_to_anything_while_the_scan_stands() {
     let daemon = start_with_seldom();
-    fs::write(daemon.path("m.wasm"), wat(r#"(module (func (export "poll")))"#)).unwrap();
+    let module =
+        wat(r#"(module (import "env" "wasm_point_find" (func $find (param i32 i32) (result i32)))
+             (memory (export "memory") 1) (data (i32.const 16) "lvel")
+             (func (export "init") (drop (call $find (i32.const 16) (i32.const 4))))
+             (func (export "poll")))"#);
+    fs::write(daemon.path("m.wasm"), module).unwrap();
     let file = daemon.path("m.wasm").display().to_string();
     let run = |arguments: &[&str]| {
         let output = daemon.camshaft(arguments);
@@ -332,7 +337,10 @@ fn no_order_comes_to_anything_while_the_scan_stands() {
         |more: &[&str]| run(&[&["deploy", &file, "--name", "seldom", "--timeout"], more].concat());
     let (code, text) = deploy(&["300ms"]);
     assert!(
-        code == Some(0) && text.ends_with("it has its seat, and was not polled yet\n"),
+        code == Some(0)
+            && text.contains(": it has its seat, and was not polled yet, unproven for ")
+            && text.contains("  refused: ")
+            && text.contains("lvel"),
         "{text}"
     );
     hang(&daemon, "29s");
@@ -349,6 +357,7 @@ fn no_order_comes_to_anything_while_the_scan_stands() {
     fs::write(&file, [&other[..], &[0, 2, 1, b'x']].concat()).unwrap();
     stands(deploy(&["300ms"]));
     stands(run(&["hold", "witness"]));
+    stands(run(&["release", "witness"]));
 }
 
 /// The scan had come to stand while a deploy waited for the first poll.
