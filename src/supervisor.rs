@@ -30,7 +30,6 @@ mod tests;
 
 pub use history::{OnQuarantine, RestartPolicy};
 pub use note::{Note, Released};
-pub use plugin::Kept;
 use plugin::Plugin;
 use quarantine::Quarantine;
 
@@ -72,7 +71,7 @@ pub enum Want {
 ///  trapped since, unless `on_quarantine` is `safe`; it goes through the same states. After a start
 ///  it is also what ran when the daemon ended if the file is no good, or a kept one without that.
 ///  What could not be made by accident, or ran before, is in Backoff like a trapped one. After as
-///  many attempts as traps lead to quarantine, a kept version may run, and puts it there if bad.
+///  many attempts as traps lead to quarantine, a kept version may run, and puts the other there.
 ///  From every state: hold ▶ Stopping ▶ Held, file gone ▶ Stopping ▶ Stopped. A release goes on as
 ///  if the file had just come; what is in quarantine while it is held stays there until another.
 /// ```
@@ -317,10 +316,11 @@ impl Supervisor {
         self.desk.quarantine.contains(name, hash)
     }
 
-    /// These versions can be loaded though the file has other bytes.
-    pub fn keep(&mut self, name: &str, kept: Kept) {
+    /// These versions can be loaded though the file has other bytes. `good` are those that were
+    /// good and never trapped since, best first; `ran` is the one that ran when the daemon ended.
+    pub fn keep(&mut self, name: &str, good: Vec<ModuleHash>, ran: Option<ModuleHash>) {
         if let Some(plugin) = self.plugins.get_mut(name) {
-            plugin.keep(kept);
+            plugin.keep(good, ran);
         }
     }
 

@@ -84,7 +84,9 @@ fn plugin_folder(view: &StatusView, paint: Paint) -> String {
         text += &format!("{}  {}\n", paint.with(style, "plugins "), legible(found));
     };
     if let Some(why) = &view.folder_trouble {
-        line(Style::Bad, &format!("what runs goes on; the folder {why}"));
+        let is_any = view.plugins.iter().any(|plugin| plugin.state == PluginState::Running);
+        let runs = if is_any { "what runs goes on; " } else { "" };
+        line(Style::Bad, &format!("{runs}the folder {why}"));
     }
     if let Some(files) = &view.folder_overlooked {
         line(Style::Warn, &format!("the folder holds {files}"));

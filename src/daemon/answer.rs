@@ -101,7 +101,7 @@ impl Daemon {
             let _ = reply.send(Err(Failure::new(Code::Refused, message)));
             return;
         }
-        if let Err(failure) = self.folder.takes_files() {
+        if let Err(failure) = self.takes_files() {
             let _ = reply.send(Err(failure));
             return;
         }

@@ -99,7 +99,8 @@ impl PluginFolder {
     /// The operator takes the folder as it is, also if it is empty, or lost because another has its
     /// name.
     pub(super) fn accept(&mut self) {
-        self.is_believed = true;
+        // Of a folder that nobody has seen yet, nothing is said.
+        self.is_believed |= self.watch.names().is_some();
         if self.is_exchanged() {
             self.watch.accept();
         }

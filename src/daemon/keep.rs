@@ -316,6 +316,9 @@ impl Daemon {
             // Those of what runs are at hand.
             let Some(bytes) = bytes else { continue };
             let files = self.folder.watch.names();
+            // Where some are overlooked, all plugins have been seen.
+            let none = Arc::default();
+            let files = files.or(self.folder.overlooked().map(|_| none));
             let is_there = |name: &str| is_there(name, &self.supervisor, files.as_deref());
             let worth = || Arc::new(worth(&self.store, is_there, versions));
             let worth = Arc::clone(known.get_or_insert_with(worth));

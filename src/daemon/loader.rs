@@ -4,6 +4,7 @@
 //! delays the daemon's loop. How many go on at once is limited, so that a slow module delays others
 //! only when it is not alone.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -322,7 +323,7 @@ impl Loader {
 /// Reads a module from the first of these places that has it.
 async fn fetch(places: Vec<Place>, most: u64, hash: ModuleHash) -> Result<Arc<[u8]>, Refusal> {
     let nowhere = Refusal::new("its bytes are not at hand any more", "deploy its file again");
-    let mut refusal = nowhere.by_accident();
+    let mut refusal = nowhere.of_lost_bytes();
     for place in places {
         let found = match place {
             Place::Kept(versions, name) => read_kept(versions, name, hash).await,
@@ -330,7 +331,8 @@ async fn fetch(places: Vec<Place>, most: u64, hash: ModuleHash) -> Result<Arc<[u
         };
         match found {
             Ok(bytes) => return Ok(bytes),
-            Err(why) => refusal = why,
+            // It may be where the disk does not say so now.
+            Err(why) => refusal = Refusal { is_lost: refusal.is_lost && why.is_lost, ..why },
         }
     }
     Err(refusal)
@@ -343,10 +345,10 @@ async fn reread(path: PathBuf, most: u64, hash: ModuleHash) -> Result<Arc<[u8]>,
         Ok(bytes) if ModuleHash::of(&bytes) == hash => Ok(bytes.into()),
         Ok(_) => {
             let reason = format!("{name} holds other bytes by now");
-            Err(Refusal::new(reason, "they come next").by_accident())
+            Err(Refusal::new(reason, "they come next").of_lost_bytes())
         }
         Err(error) => {
-            Err(Refusal::new(format!("{name}: {error}"), "copy the file again").by_accident())
+            Err(unread(Refusal::new(format!("{name}: {error}"), "copy the file again"), &error))
         }
     }
 }
@@ -359,11 +361,18 @@ async fn read_kept(
 ) -> Result<Arc<[u8]>, Refusal> {
     match in_time(&STATE, move || versions.read(&name, hash)).await {
         Ok(bytes) => Ok(bytes.into()),
-        Err(error) => Err(Refusal::new(
-            format!("the kept version {hash} cannot be read: {error}"),
-            "deploy its file again",
-        )
-        .by_accident()),
+        Err(error) => {
+            let reason = format!("the kept version {hash} cannot be read: {error}");
+            Err(unread(Refusal::new(reason, "deploy its file again"), &error))
+        }
+    }
+}
+
+/// Whether what cannot be read is lost, or only not to be had now.
+fn unread(refusal: Refusal, error: &io::Error) -> Refusal {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::InvalidData => refusal.of_lost_bytes(),
+        _ => refusal.by_accident(),
     }
 }
 
@@ -382,7 +391,7 @@ mod tests {
         let found = async |places: &[Place]| {
             let found = fetch(places.to_vec(), 100, hash).await;
             found.map(|bytes| bytes.to_vec()).map_err(|refusal| {
-                assert!(refusal.is_accidental, "{refusal}");
+                assert!(refusal.is_accidental && refusal.is_lost, "{refusal}");
                 refusal.reason
             })
         };
@@ -399,5 +408,11 @@ mod tests {
         std::fs::write(&file, "it").unwrap();
         assert_eq!(found(&places).await.unwrap(), b"it");
         assert_eq!(found(&[]).await.unwrap_err(), "its bytes are not at hand any more");
+        // A folder of versions that cannot be read now may hold it.
+        std::fs::remove_dir_all(dir.path().join("versions")).unwrap();
+        std::fs::write(dir.path().join("versions"), "in the way").unwrap();
+        std::fs::remove_file(&file).unwrap();
+        let refusal = fetch(places.to_vec(), 100, hash).await.unwrap_err();
+        assert!(refusal.is_accidental && !refusal.is_lost, "{refusal}");
     }
 }

@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use super::Daemon;
 use super::loader::{Module, Place};
-use crate::control::Soundness;
+use crate::control::{Code, Failure, Soundness};
 use crate::plugin::ModuleHash;
-use crate::supervisor::Kept;
 
 /// A file that is not there so long after the start was removed while the daemon was down: what ran
 /// under its name then does not come back with the next file. An editor that replaces a file takes
@@ -27,26 +26,16 @@ impl Daemon {
         if !is_stale || self.store.listed.is_none() {
             return;
         }
-        let names: Vec<_> =
-            self.supervisor.plugins().map(|(name, view)| (name.to_owned(), view.file)).collect();
+        let names: Vec<_> = self.supervisor.plugins().map(|(name, _)| name.to_owned()).collect();
         let versions = &self.record.versions;
-        for (name, file) in names {
+        for name in names {
             let kept = self.store.of(&name);
             let of = |wanted| {
                 let is_it = |hash: &&ModuleHash| versions.soundness(&name, **hash) == wanted;
                 kept.iter().filter(is_it).copied().collect::<Vec<_>>()
             };
             let good = [of(Soundness::Good), of(Soundness::Doubtful)].concat();
-            let ran = versions.ran(&name);
-            // One that is in quarantine does not run; that it ran is why another may. So it is with
-            // one that is nowhere any more, unless nobody can say what is kept.
-            let is_known = |ran: &ModuleHash| {
-                let is_bad = self.supervisor.is_quarantined(&name, *ran);
-                kept.contains(ran) || file == Some(*ran) || is_bad
-            };
-            let is_lost =
-                self.store.doubt(&name).is_none() && ran.is_some_and(|ran| !is_known(&ran));
-            self.supervisor.keep(&name, Kept { good, ran, is_lost });
+            self.supervisor.keep(&name, good, versions.ran(&name));
         }
         (self.store.is_stale, self.store.offered) = (false, versions.changes);
     }
@@ -74,17 +63,31 @@ impl Daemon {
 
     /// What is odd about a plugin folder that has held no plugin since the start, though some ran
     /// when the daemon ended: it may be an empty mount point, out of which nothing was removed.
-    pub(super) fn emptiness(&self) -> Option<String> {
+    fn emptiness(&self) -> Option<String> {
         let ran: Vec<_> = self.record.versions.have_run().collect();
         let is_in_doubt = self.folder.is_in_doubt(&*self.folder.watch.names()?);
         let text = || {
             format!(
-                "holds no plugin, and {} ran when the daemon ended: is it mounted? If it is, \
-                 `camshaft reload` says so",
+                "holds no plugin, and {} ran before the start: is it mounted? If it is, `camshaft \
+                 reload` says so",
                 ran.join(", ")
             )
         };
         (is_in_doubt && !ran.is_empty()).then(text)
+    }
+
+    /// What is wrong with the plugin folder, after its name.
+    pub(super) fn folder_trouble(&self) -> Option<String> {
+        self.folder.loss().map(ToString::to_string).or_else(|| self.emptiness())
+    }
+
+    /// Refuses an order at once to put a file into the folder, if it is not sure that it is the
+    /// right one: a file below a mount would speak against all plugins that lie in what is mounted.
+    pub(super) fn takes_files(&self) -> Result<(), Failure> {
+        self.folder.takes_files()?;
+        self.emptiness().map_or(Ok(()), |why| {
+            Err(Failure::new(Code::Refused, format!("the plugin folder {why}")))
+        })
     }
 
     fn tell_of_an_empty_folder(&mut self) {

@@ -227,8 +227,8 @@ impl Daemon {
         if let Some(reason) = self.retain.failure() {
             status = format!("{status}, retained values CANNOT BE WRITTEN: {reason}");
         }
-        if let Some(loss) = self.folder.loss() {
-            status = format!("{status}, the plugin folder {loss}");
+        if let Some(trouble) = self.folder_trouble() {
+            status = format!("{status}, the plugin folder {trouble}");
         }
         if let Some(stall) = self.stall.doing() {
             status = format!("the scan STANDS, {stall}; outputs are made safe; {status}");

@@ -276,6 +276,9 @@ pub struct Refusal {
     /// The same module may be run at the next attempt.
     #[serde(skip)]
     pub is_accidental: bool,
+    /// Whether that trouble is that its bytes are nowhere to be had any more, or damaged.
+    #[serde(skip)]
+    pub is_lost: bool,
 }
 
 /// Longest reason. It may quote a module, whose names are up to 100 000 bytes of anything.
@@ -285,13 +288,19 @@ impl Refusal {
     /// A refusal with its remedy. What the reason quotes is made legible.
     pub fn new(reason: impl AsRef<str>, remedy: impl Into<String>) -> Self {
         let reason = legible_up_to(MAX_REASON_BYTES, reason.as_ref());
-        Self { reason, remedy: remedy.into(), is_accidental: false }
+        Self { reason, remedy: remedy.into(), is_accidental: false, is_lost: false }
     }
 
     /// The same as no verdict about the module.
     #[must_use]
     pub fn by_accident(self) -> Self {
         Self { is_accidental: true, ..self }
+    }
+
+    /// The same as no verdict about the module, whose bytes are lost.
+    #[must_use]
+    pub fn of_lost_bytes(self) -> Self {
+        Self { is_lost: true, ..self.by_accident() }
     }
 }
 

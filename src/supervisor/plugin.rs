@@ -84,13 +84,13 @@ struct Seen {
 
 /// Versions that can be loaded though the file has other bytes.
 #[derive(Debug, Default)]
-pub struct Kept {
+struct Kept {
     /// They were good and never trapped since, best first.
-    pub good: Vec<ModuleHash>,
+    good: Vec<ModuleHash>,
     /// It ran when the daemon ended, and nothing has run since.
-    pub ran: Option<ModuleHash>,
-    /// Whether `ran` is nowhere to be had any more, so that one of the good may take its place.
-    pub is_lost: bool,
+    ran: Option<ModuleHash>,
+    /// Whether `ran` was nowhere to be had, so that one of the good may take its place.
+    is_lost: bool,
 }
 
 /// The last order to leave the scan.
@@ -167,7 +167,7 @@ impl Plugin {
         };
         if file == File::Gone {
             self.good = None;
-            self.kept.ran = None;
+            (self.kept.ran, self.kept.is_lost) = (None, false);
             self.restart = false;
         }
         self.forget_failure();
@@ -204,13 +204,14 @@ impl Plugin {
     }
 
     /// See [`Supervisor::keep`](super::Supervisor::keep).
-    pub(super) fn keep(&mut self, kept: Kept) {
-        let ran = kept.ran.filter(|_| self.good.is_none() && self.file != File::Gone);
-        if let Some(ran) = ran.filter(|_| ran != self.kept.ran) {
+    pub(super) fn keep(&mut self, good: Vec<ModuleHash>, ran: Option<ModuleHash>) {
+        let ran = ran.filter(|_| self.good.is_none() && self.file != File::Gone);
+        let is_other = ran != self.kept.ran;
+        if let Some(ran) = ran.filter(|_| is_other) {
             // Its file may have been tried before this was known.
             self.refused.forget(ran);
         }
-        self.kept = Kept { ran, ..kept };
+        self.kept = Kept { good, ran, is_lost: self.kept.is_lost && !is_other };
     }
 
     /// The operator wants this module to have another chance.

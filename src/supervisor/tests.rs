@@ -14,11 +14,11 @@ mod traps;
 /// `file A`, `file -`, `file bad`, `hold`, `release`, `restart`: the levels of the outside;
 /// `ok 1`, `fail 1`: answers to a prepare; `see 1`, `see 1 trap`, `see -`: the scan's snapshots
 /// from now on; `+100`: time passes, in ms; `is`: the state, what runs, and what comes next;
-/// `miss 1`: as `fail 1`, by accident; `keep B C`: kept versions that were good; `ran B`: what ran
-/// when the daemon ended, or both with `keep B ran C`, or `keep B lost C` if that is nowhere to be
-/// had; `recall A`: in quarantine from before; `let go`: the end of a hold that was no order of the
-/// operator; `lift A`: another chance for it; `one trap`, `three traps`, `safe`: other policies, each
-/// with as many traps to quarantine.
+/// `miss 1`: as `fail 1`, by accident; `lost 1`: because its bytes are nowhere; `keep B C`: kept
+/// versions that were good; `ran B`: what ran when the daemon ended, or both with `keep B ran C`;
+/// `recall A`: in quarantine from before; `let go`: the end of a hold that was no order of the
+/// operator; `lift A`: another chance for it; `one trap`, `three traps`, `safe`: other policies,
+/// each with as many traps to quarantine.
 #[track_caller]
 fn check(script: &str) {
     let policy = RestartPolicy::default();
@@ -38,17 +38,11 @@ fn check(script: &str) {
                 supervisor.release("a").unwrap();
             }
             ["restart"] => supervisor.restart("a").unwrap(),
-            ["keep", good, how @ ("ran" | "lost"), ran] => {
-                let (good, ran) = (vec![hash(good)], Some(hash(ran)));
-                supervisor.keep("a", Kept { good, ran, is_lost: how == "lost" });
-            }
+            ["keep", good, "ran", ran] => supervisor.keep("a", vec![hash(good)], Some(hash(ran))),
             ["keep", ref good @ ..] => {
-                let good = good.iter().map(|text| hash(text)).collect();
-                supervisor.keep("a", Kept { good, ..Kept::default() });
+                supervisor.keep("a", good.iter().map(|text| hash(text)).collect(), None);
             }
-            ["ran", text] => {
-                supervisor.keep("a", Kept { ran: Some(hash(text)), ..Kept::default() });
-            }
+            ["ran", text] => supervisor.keep("a", vec![], Some(hash(text))),
             ["recall", text] => supervisor.recall("a", hash(text), "it trapped".into()),
             ["three", "traps"] => supervisor.set_policy(RestartPolicy { traps: 3, ..policy }),
             ["one", "trap"] => supervisor.set_policy(RestartPolicy { traps: 1, ..policy }),
@@ -64,6 +58,10 @@ fn check(script: &str) {
             }
             ["miss", n] => {
                 let refusal = Refusal::new("not now", "").by_accident();
+                supervisor.prepared("a", generation(n), Err(refusal));
+            }
+            ["lost", n] => {
+                let refusal = Refusal::new("it is nowhere", "").of_lost_bytes();
                 supervisor.prepared("a", generation(n), Err(refusal));
             }
             ["see", "-"] => seen = None,

@@ -515,6 +515,10 @@ fn an_empty_folder_at_the_start_is_no_removal() {
         let why = wait("it is in doubt", LIMIT, || daemon.status().folder_trouble);
         has(&why, &["holds no plugin, and tank", "is it mounted?"]);
         daemon.wait_log("", &["holds no plugin, and tank", "is it mounted?"]);
+        // A file below the mount would say that all others were removed.
+        fs::write(daemon.path("other.wasm"), version(7, "")).unwrap();
+        let text = refused(&daemon, &["deploy", daemon.path("other.wasm").to_str().unwrap()]);
+        has(&text, &["the plugin folder holds no plugin, and tank", "is it mounted?"]);
         daemon
     };
     let daemon = start_empty(daemon);

@@ -33,9 +33,11 @@ impl Daemon {
             Err(failure) => return drop(reply.send(Err(failure))),
         };
         let (folder, home) = (self.config.plugins.dir.clone(), self.folder.watch.home());
+        let under_way = self.folder.begin_deploy(&name);
         tokio::spawn(async move {
             let done = put_back(versions, (folder, home), (name.clone(), hash), others).await;
             let done = done.map(|()| Response::Deployed { name, hash: format!("{hash:#}") });
+            drop(under_way);
             let _ = reply.send(done.map_err(|why| Failure::new(Code::Internal, why)));
         });
     }
@@ -53,7 +55,7 @@ impl Daemon {
         if self.store.of(name).is_empty() {
             self.known(name)?;
         }
-        self.folder.takes_files()?;
+        self.takes_files()?;
         let versions = self.store.versions.clone();
         let versions = versions
             .ok_or_else(|| refused("no versions are kept: there is no state folder".into()))?;

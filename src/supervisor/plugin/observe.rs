@@ -41,7 +41,7 @@ impl Plugin {
             self.refused.forget(version.hash);
             if !turn.desk.quarantine.contains(turn.name, version.hash) {
                 self.good = Some(version.hash);
-                self.kept.ran = None;
+                (self.kept.ran, self.kept.is_lost) = (None, false);
             }
             if self.file == File::Bytes(version.hash) {
                 self.refusal = None;
@@ -85,6 +85,11 @@ impl Plugin {
         let standby = fact.standby.filter(|_| !is_back);
         let resumed = hash(standby.unwrap_or(fact.generation));
         self.trapped = hash(generation);
+        let next = self.next.version().map(|next| next.hash);
+        if is_back && next.is_some() && next == resumed && next != self.trapped {
+            // It was to take over from what trapped, and would now be a restart that nobody wants.
+            self.discard(turn);
+        }
         if let Some(from) = self.trapped {
             if resumed == Some(from) {
                 // The same bytes resume, as if they had been restarted.

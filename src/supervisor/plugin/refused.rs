@@ -71,14 +71,13 @@ impl Refused {
         self.0.iter().find(|entry| entry.hash == hash)?.retry_at
     }
 
-    /// Whether this module could not be made so often in a row, by accident or not, that others may
+    /// Whether this module, which ran before, could not be made so often in a row that others may
     /// take its place.
-    pub(super) fn has_failed(&self, hash: ModuleHash, limit: u32) -> bool {
-        self.0.iter().any(|entry| entry.hash == hash && entry.failures >= limit)
+    pub(super) fn is_given_up(&self, hash: ModuleHash, limit: u32) -> bool {
+        self.0.iter().any(|entry| entry.hash == hash && entry.verdicts >= limit)
     }
 
-    /// All that ran before and were judged so often in a row that they are not tried again, and why
-    /// in words.
+    /// All of which that is so, and why in words.
     pub(super) fn given_up(&self, limit: u32) -> Vec<(ModuleHash, String)> {
         let all = self.0.iter().filter(|entry| entry.verdicts >= limit);
         let why = |entry: &Entry| match entry.verdicts {

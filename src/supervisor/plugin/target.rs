@@ -11,7 +11,7 @@ use crate::plugin::ModuleHash;
 
 impl Plugin {
     /// Modules that would do, best first: the file's, the one that ran last, and if either is in
-    /// quarantine, lost, or could not be made so often, those that are kept. What is in quarantine
+    /// quarantine, or ran and cannot be made again, those that are kept. What is in quarantine
     /// itself will not do.
     fn all(
         &self,
@@ -19,15 +19,11 @@ impl Plugin {
         desk: &Desk,
         policy: RestartPolicy,
     ) -> impl Iterator<Item = ModuleHash> {
+        let is_bad = |hash: &ModuleHash| desk.quarantine.contains(name, *hash);
         let (file, ran) = (self.file_hash(), self.good.or(self.kept.ran));
-        let lost = self.kept.ran.filter(|ran| self.kept.is_lost && file != Some(*ran));
-        let is_bad =
-            move |hash: &ModuleHash| desk.quarantine.contains(name, *hash) || lost == Some(*hash);
+        let is_out = |hash| is_bad(&hash) || self.refused.is_given_up(hash, policy.traps);
         let may_stand_in = policy.on_quarantine == OnQuarantine::LastGood
-            && file
-                .into_iter()
-                .chain(ran)
-                .any(|hash| is_bad(&hash) || self.refused.has_failed(hash, policy.traps));
+            && (self.kept.is_lost || file.into_iter().chain(ran).any(is_out));
         let kept = if may_stand_in { &*self.kept.good } else { &[] };
         let all = file.into_iter().chain(ran).chain(kept.iter().copied());
         all.filter(move |hash| !is_bad(hash))

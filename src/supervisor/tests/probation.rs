@@ -128,6 +128,38 @@ fn a_version_that_was_taken_back_is_judged_though_the_next_one_took_over_at_once
     );
 }
 
+/// The operator went back to the version before, and so did the scan, before that was ready: the
+/// version that had resumed with its state was restarted without it.
+#[test]
+fn a_version_that_resumes_is_not_restarted_by_what_was_to_take_over() {
+    let meets = |orders: &str| {
+        check(&format!(
+            "file A         : prepare A1
+             ok 1           : install 1
+             see 1          : 'runs 1'
+             file B         : prepare B2
+             ok 2           : install 2
+             see 2 after 1  : 'runs 2'
+             file A         : prepare A3
+             {orders}"
+        ));
+    };
+    meets(
+        "see 1 beat 2   : discard 3, 'back from B to A'
+         +90000         :
+         is             : running A1",
+    );
+    // A restart that was ordered is one.
+    meets(
+        "ok 3           : install 3
+         see 3 after 1  : 'runs 3'
+         restart        : prepare A4
+         see 1 beat 3   : 'trap 1/5 0ms'
+         ok 4           : install 4
+         see 4          : 'runs 4'",
+    );
+}
+
 /// A good version was put back while the one after it was on probation, and trapped once: the same
 /// bytes were in quarantine and ran.
 #[test]

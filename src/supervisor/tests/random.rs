@@ -171,8 +171,7 @@ impl World {
         let percent = if self.chance(50) { 0 } else { 50 };
         let kept = FILES.into_iter().filter(|_| self.chance(percent)).map(hash);
         let kept: Vec<ModuleHash> = kept.collect();
-        let (good, ran) = (kept.clone(), self.ran.get(name).copied());
-        supervisor.keep(name, Kept { good, ran, is_lost: false });
+        supervisor.keep(name, kept.clone(), self.ran.get(name).copied());
         if supervisor.plugin(name).is_some() {
             self.kept.insert(name, kept);
         }
@@ -201,9 +200,8 @@ impl World {
                     supervisor.folder_refused(name, Refusal::new("no", "")).unwrap();
                 }
             }
-            let good = self.kept.get(name).cloned().unwrap_or_default();
-            let ran = self.ran.get(name).copied();
-            supervisor.keep(name, Kept { good, ran, is_lost: false });
+            let kept = self.kept.get(name).cloned().unwrap_or_default();
+            supervisor.keep(name, kept, self.ran.get(name).copied());
         }
     }
 

@@ -91,37 +91,55 @@ fn after_a_start_the_same_runs_as_before() {
 #[test]
 fn a_kept_version_takes_the_place_of_what_ran_and_cannot_be_had() {
     check(
-        "file bad      :
-         keep B lost C : 'B instead', prepare B1
-         ok 1          : install 1
-         see 1         : 'runs 1', 'B stands in'
-         is            : running B1 refusal",
+        "file bad     :
+         keep B ran C : 'C instead', prepare C1
+         lost 1       : 'refused', 'retry 100ms', 'B instead', prepare B2
+         keep B ran C :
+         ok 2         : install 2
+         see 2        : 'runs 2', 'B stands in'
+         +90000       :
+         is           : running B2 refusal",
     );
     check(
-        "safe          :
-         file bad      :
-         keep B lost C :
-         is            : refused refusal",
+        "safe         :
+         file bad     :
+         keep B ran C : 'C instead', prepare C1
+         lost 1       : 'refused', 'retry 100ms'
+         is           : backoff refusal",
     );
+    // The one that cannot run either leaves it its turn: somebody may have put it back.
     check(
-        "file bad      :
-         keep B lost C : 'B instead', prepare B1
-         file C        : discard 1, prepare C2",
+        "file bad     :
+         keep B ran C : 'C instead', prepare C1
+         lost 1       : 'refused', 'retry 100ms', 'B instead', prepare B2
+         fail 2       : 'refused'
+         +100         : 'C instead', prepare C3
+         ok 3         : install 3
+         see 3        : 'runs 3', 'C stands in'
+         see 3 trap   : 'trap 1/5 0ms', prepare C4
+         miss 4       : 'refused', 'retry 100ms'
+         is           : backoff C3 refusal",
     );
-    // Its copy is damaged, which counts as an accident: nothing ran for ever.
+    // A passing trouble is none, nor is one of a file that has never run.
+    for what in ["miss", "lost"] {
+        check(&format!(
+            "one trap     :
+             file A       :  prepare A1
+             keep B       :
+             {what} 1     : 'refused', 'retry 100ms'
+             +100         : prepare A2
+             {what} 2     : 'refused', 'retry 200ms'
+             is           : backoff refusal"
+        ));
+    }
     check(
-        "three traps  :
+        "one trap     :
          file bad     :
          keep B ran C : 'C instead', prepare C1
          miss 1       : 'refused', 'retry 100ms'
          +100         : prepare C2
          miss 2       : 'refused', 'retry 200ms'
-         +200         : prepare C3
-         miss 3       : 'refused', 'retry 400ms', 'B instead', prepare B4
-         ok 4         : install 4
-         see 4        : 'runs 4', 'B stands in'
-         +90000       :
-         is           : running B4 refusal",
+         is           : backoff refusal",
     );
 }
 
@@ -351,17 +369,19 @@ fn what_cannot_be_made_again_makes_room_for_what_is_good() {
          see 1 trap : 'trap 1/3 0ms', prepare A2
          fail 2     : 'refused', 'retry 100ms'
          +100       : prepare A3
-         fail 3     : 'refused', 'retry 200ms'
-         is         : backoff A1 refusal
+         miss 3     : 'refused', 'retry 200ms'
          +200       : prepare A4
-         fail 4     : 'refused', 'retry 400ms', 'B instead', prepare B5
-         fail 5     : 'refused', 'C instead', prepare C6
-         +400       :
-         ok 6       : install 6
-         see 6      : 'runs 6', 'gave up A', 'C stands in'
-         is         : running C6 file quarantined
+         fail 4     : 'refused', 'retry 400ms'
+         is         : backoff A1 refusal
+         +400       : prepare A5
+         fail 5     : 'refused', 'retry 800ms', 'B instead', prepare B6
+         fail 6     : 'refused', 'C instead', prepare C7
+         +800       :
+         ok 7       : install 7
+         see 7      : 'runs 7', 'gave up A', 'C stands in'
+         is         : running C7 file quarantined
          +90000     :
-         release    : prepare A7",
+         release    : prepare A8",
     );
     // What will not load either leaves it its turn: an input may be to blame for both.
     check(
@@ -387,33 +407,6 @@ fn what_cannot_be_made_again_makes_room_for_what_is_good() {
          +100       : prepare A2
          fail 2     : 'refused', 'retry 200ms'
          is         : backoff refusal",
-    );
-}
-
-/// An accident is none of its faults: it has its turn beside what stands in, and is judged then.
-#[test]
-fn what_cannot_be_made_by_accident_makes_room_and_has_its_turn() {
-    check(
-        "three traps :
-         file A     : prepare A1
-         keep B     :
-         ok 1       : install 1
-         see 1      : 'runs 1'
-         see 1 trap : 'trap 1/3 0ms', prepare A2
-         fail 2     : 'refused', 'retry 100ms'
-         +100       : prepare A3
-         miss 3     : 'refused', 'retry 200ms'
-         +200       : prepare A4
-         miss 4     : 'refused', 'retry 400ms', 'B instead', prepare B5
-         ok 5       : install 5
-         see 5      : 'runs 5', 'B stands in'
-         is         : running B5 refusal
-         +400       : prepare A6
-         miss 6     : 'refused', 'retry 800ms'
-         +800       : prepare A7
-         fail 7     : 'refused'
-         +90000     :
-         is         : running B5 refusal",
     );
 }
 

@@ -9,7 +9,7 @@ use camshaft::plugin::program::{Program, Request};
 use camshaft::plugin::world::Seat;
 use camshaft::plugin::{Generation, ModuleHash, Refusal};
 use camshaft::scan::{self, MAX_ORDERS, Order, Return};
-use camshaft::supervisor::{Action, Fact, Kept, Note, OnQuarantine, State, Want};
+use camshaft::supervisor::{Action, Fact, Note, OnQuarantine, State, Want};
 use camshaft::variable::Variable;
 
 use super::guest::{CHAIN, Instance};
@@ -142,7 +142,7 @@ impl House {
             kept.retain(|hash| *hash != running.hash);
             kept.insert(0, running.hash);
         }
-        self.supervisor.keep(name, Kept { good: kept.clone(), ..Kept::default() });
+        self.supervisor.keep(name, kept.clone(), None);
     }
 
     /// Modules that ran, as the supervisor knows, and that it is about to see taken back in favour of
