@@ -43,7 +43,11 @@ pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
         let version = show::short(&hash);
         outcome::moves(&client, &name, &format!("version {version} shall run")).await?;
         let (probation, lacks) = (on_probation(view), lacks(view));
-        screen.print(&format!("{name}: version {version} runs already{probation}\n{lacks}"))?;
+        let already = match view.polls {
+            0 => ": it has its seat already, and was not polled yet",
+            _ => " runs already",
+        };
+        screen.print(&format!("{name}: version {version}{already}{probation}\n{lacks}"))?;
         return wait.for_proof(view, screen).await;
     }
     wait.for_fate(screen).await

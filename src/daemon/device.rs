@@ -70,11 +70,6 @@ impl Devices {
         watchdog.is_some_and(|it| (is_stalled || it.is_tripped()) && it.outputs() > 0)
     }
 
-    /// Of how many outputs of this device it is not known that they are safe while the scan stands.
-    pub(super) fn unsafe_outputs(&self, name: &str) -> usize {
-        self.monitors.get(name).map_or(0, |monitor| monitor.watchdog().unsafe_outputs())
-    }
-
     /// Says which devices make their outputs safe because the scan stands, and which have stopped.
     pub(super) fn tell_of_stalls(&mut self) {
         for (name, watchdog) in self.monitors.iter().map(|(name, it)| (name, it.watchdog())) {

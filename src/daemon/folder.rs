@@ -100,7 +100,7 @@ impl PluginFolder {
     /// name.
     pub(super) fn accept(&mut self) {
         // Of a folder that nobody has seen yet, nothing is said.
-        self.is_believed |= self.watch.names().is_some();
+        self.is_believed |= self.watch.names().is_some() || self.is_exchanged();
         if self.is_exchanged() {
             self.watch.accept();
         }

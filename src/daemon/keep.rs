@@ -253,7 +253,9 @@ fn worth(
     let of = |name: &str, kept: &[ModuleHash]| {
         kept.iter().map(|hash| (*hash, versions.soundness(name, *hash))).collect()
     };
-    let kept = store.listed.iter().flatten().filter(|(name, _)| is_there(name));
+    // What ran before the start may lie among files that are overlooked.
+    let may_be = |name: &str| is_there(name) || versions.ran(name).is_some();
+    let kept = store.listed.iter().flatten().filter(|(name, _)| may_be(name));
     kept.map(|(name, kept)| (name.clone(), of(name, kept))).collect()
 }
 

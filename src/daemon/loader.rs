@@ -368,11 +368,14 @@ async fn read_kept(
     }
 }
 
-/// Whether what cannot be read is lost, or only not to be had now.
+/// Whether what cannot be read is lost, or only not to be had now. A sector that cannot be read
+/// stays so.
 fn unread(refusal: Refusal, error: &io::Error) -> Refusal {
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::InvalidData => refusal.of_lost_bytes(),
-        _ => refusal.by_accident(),
+    use io::ErrorKind::{FileTooLarge, InvalidData, NotFound};
+    let is_lost = matches!(error.kind(), NotFound | InvalidData | FileTooLarge);
+    match is_lost || error.raw_os_error() == Some(nix::libc::EIO) {
+        true => refusal.of_lost_bytes(),
+        false => refusal.by_accident(),
     }
 }
 

@@ -70,7 +70,7 @@ impl Daemon {
             format!(
                 "holds no plugin, and {} ran before the start: is it mounted? If it is, `camshaft \
                  reload` says so",
-                ran.join(", ")
+                some_of(&ran)
             )
         };
         (is_in_doubt && !ran.is_empty()).then(text)
@@ -104,10 +104,20 @@ impl Daemon {
             return module.clone();
         }
         let is_file = self.supervisor.plugin(name).is_some_and(|view| view.file == Some(hash));
-        let is_kept = self.store.of(name).contains(&hash);
+        // Where it is not known what is kept, the disk is asked.
+        let is_kept = self.store.of(name).contains(&hash) || self.store.doubt(name).is_some();
         let versions = self.store.versions.as_ref().filter(|_| is_kept);
         let kept = versions.map(|versions| Place::Kept(versions.clone(), name.to_owned()));
         let file = is_file.then(|| self.config.plugins.dir.join(format!("{name}.wasm")));
         Module::Away(kept.into_iter().chain(file.map(Place::File)).collect())
+    }
+}
+
+/// The first few names, and how many more there are.
+fn some_of(names: &[&str]) -> String {
+    const NAMED: usize = 5;
+    match names.len().saturating_sub(NAMED) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names[..NAMED].join(", ")),
     }
 }

@@ -147,7 +147,8 @@ impl Record {
 
     /// Why receipts would be lost with the daemon.
     pub(super) fn trouble(&self) -> Option<String> {
-        self.journal.trouble().or_else(|| self.versions.trouble())
+        let versions = || Some(format!("what became of versions: {}", self.versions.trouble()?));
+        self.journal.trouble().or_else(versions)
     }
 
     /// This version has polled in the shadow of the one that runs.

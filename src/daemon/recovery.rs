@@ -464,7 +464,7 @@ mod tests {
         change(&folder, |record| record.recovery = true).1.unwrap();
         // Whoever writes waits.
         let _slow = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
-        let (beginning, limit) = (Arc::<Beginning>::default(), Duration::from_millis(100));
+        let (beginning, limit) = (Arc::<Beginning>::default(), Duration::from_millis(500));
         assert!(beginning.record(&folder, &settings(3, 0), limit).is_some());
     }
 

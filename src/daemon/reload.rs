@@ -205,8 +205,8 @@ impl Daemon {
     /// The variables that it adds; or why that cannot be.
     fn added(&mut self, new: &New) -> Result<Vec<(String, Variable)>, String> {
         let (news, roster, supervisor) = (self.reins.latest.read(), &self.roster, &self.supervisor);
-        variables(&new.config, &new.changes, news, |variable| {
-            let mut all: Vec<_> = writers(variable, news, roster, supervisor).collect();
+        variables(&new.config, &new.changes, news, |variable, wanted| {
+            let mut all: Vec<_> = writers((variable, wanted), news, roster, supervisor).collect();
             all.dedup();
             all
         })

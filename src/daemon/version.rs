@@ -13,6 +13,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
@@ -30,7 +31,7 @@ use crate::supervisor::Supervisor;
 mod disk;
 mod one;
 
-use disk::read;
+use disk::{FILE, read};
 use one::End;
 pub(super) use one::Version;
 
@@ -50,6 +51,8 @@ pub(super) struct Versions {
     /// Where they are written; `None` without a state directory, or while what is there could not
     /// be read.
     folder: Option<Arc<Folder>>,
+    /// The file that could not be read, and is left as it is.
+    left: Option<PathBuf>,
     /// The write under way or the last one: there is one at a time.
     writing: Option<JoinHandle<()>>,
     /// When the last one was begun, and the state of the counter then.
@@ -83,8 +86,10 @@ struct Sum {
 impl Versions {
     /// What the file in this folder says, and the receipts since.
     pub(super) fn load(folder: Option<Arc<Folder>>, receipts: &[Entry<Receipt>]) -> Self {
+        let file = folder.as_ref().map(|folder| folder.path().join(FILE));
         let (sum, folder) = folder.map(read).unwrap_or_default();
-        let mut all = Self { sum, folder, ..Self::default() };
+        let left = file.filter(|_| folder.is_none());
+        let mut all = Self { sum, folder, left, ..Self::default() };
         for Entry { seq, time, what } in receipts {
             if *seq > all.sum.seq {
                 all.count(what, time, None);
@@ -322,7 +327,7 @@ pub(super) fn short(hash: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::disk::{FILE, SAVE_AGAIN, SAVE_EVERY};
+    use super::disk::{SAVE_AGAIN, SAVE_EVERY};
     use super::one::DAY;
     use super::*;
     use crate::control::{By, SwapView};
@@ -648,7 +653,7 @@ mod tests {
         versions.save(Some(1), Duration::ZERO);
         versions.written_down().await;
         let trouble = versions.trouble().expect("the disk has not taken it");
-        assert!(trouble.ends_with("versions.json: it cannot be written"), "{trouble}");
+        assert!(trouble.ends_with("versions.json cannot be written"), "{trouble}");
         std::fs::remove_dir(in_the_way).unwrap();
         for (at, is_written) in [(SAVE_AGAIN / 2, false), (SAVE_AGAIN, true), (SAVE_EVERY, false)] {
             versions.save(Some(1), at);
@@ -676,15 +681,17 @@ mod tests {
             if let Some(writing) = versions.writing.take() {
                 writing.await.unwrap();
             }
+            versions.trouble()
         };
-        live().await;
+        assert_eq!(live().await, None);
         assert_eq!(file(&aside), b"damaged");
         assert!(file(FILE).starts_with(b"{"), "a new one begins");
         // A folder in the way, so that it cannot be set aside.
         std::fs::write(dir.path().join(FILE), "damaged").unwrap();
         std::fs::remove_file(dir.path().join(&aside)).unwrap();
         std::fs::create_dir(dir.path().join(&aside)).unwrap();
-        live().await;
+        let trouble = live().await.expect("it is not written for the whole life");
+        assert!(trouble.contains("is left as it is"), "{trouble}");
         assert_eq!(file(FILE), b"damaged");
     }
 

@@ -14,7 +14,7 @@ use crate::control::{
     Want,
 };
 use crate::driver::Delivery;
-use crate::image::{Direction, Kind, Point, PointId, Quality, Safe};
+use crate::image::{Direction, Kind, Point, PointId, Quality};
 use crate::plugin::world::Seat;
 use crate::plugin::{SwapPolicy, Trap};
 use crate::scan::{ProgramFact, Snapshot};
@@ -84,9 +84,10 @@ impl Daemon {
                 driver: device.driver.driver().into(),
                 fault: fact.and_then(|fact| fact.fault).map(|fault| fault.to_string()),
                 confirmed: fact.is_some_and(|fact| fact.confirmed) && !makes_safe,
-                unconfirmed: match self.devices.unsafe_outputs(&device.name) {
-                    0 if makes_safe => Vec::new(),
-                    _ => index.map_or_else(Vec::new, |index| unconfirmed(news, index, makes_safe)),
+                // What the scan has heard before it stood was about other values.
+                unconfirmed: match index.filter(|_| !makes_safe) {
+                    Some(index) => unconfirmed(news, index),
+                    None => Vec::new(),
                 },
                 parts: self.devices.parts(&device.name),
             }
@@ -242,14 +243,10 @@ impl Daemon {
     }
 }
 
-/// The outputs of a device of which it has taken no value lately; while it makes them safe, all
-/// that have a safe one, because what the scan has heard was about other values.
-fn unconfirmed(news: &Snapshot, device: usize, makes_safe: bool) -> Vec<String> {
+/// The outputs of a device of which it has taken no value lately.
+fn unconfirmed(news: &Snapshot, device: usize) -> Vec<String> {
     let ours = news.points.iter().filter(|(_, point)| point.device == device);
-    let late = ours.filter(|(id, point)| match makes_safe {
-        true => point.direction == Direction::Out && !matches!(point.safe, Safe::Hold),
-        false => news.deliveries[id.index()] == Delivery::Unconfirmed,
-    });
+    let late = ours.filter(|(id, _)| news.deliveries[id.index()] == Delivery::Unconfirmed);
     late.map(|(_, point)| point.name.clone()).collect()
 }
 

@@ -122,10 +122,10 @@ impl fmt::Display for Note {
                  release the plugin"
             ),
             Self::TriedInstead { of: Some(of), hash } => {
-                write!(f, "{hash}, the newest good version that is kept, is tried instead of {of}")
+                write!(f, "{hash}, which ran before or is kept as good, is tried instead of {of}")
             }
             Self::TriedInstead { of: None, hash } => {
-                write!(f, "{hash}, the newest good version that is kept, is tried instead")
+                write!(f, "{hash}, which ran before or is kept as good, is tried instead")
             }
             Self::StandsIn { of: Some(of), hash } => {
                 write!(f, "{hash}, a version that is kept, runs instead of {of}")

@@ -8,12 +8,12 @@ use crate::scan::Snapshot;
 use crate::variable::{MAX_VARIABLES, Variable, VariableKind};
 
 /// The variables that `new` adds to those that are there. `writers` tells which plugins write one
-/// of these, each once.
+/// of these with another type than is declared, each once.
 pub(super) fn variables<'w>(
     new: &Config,
     changes: &[Change],
     news: &Snapshot,
-    writers: impl Fn(&str) -> Vec<&'w str>,
+    writers: impl Fn(&str, VariableKind) -> Vec<&'w str>,
 ) -> Result<Vec<(String, Variable)>, String> {
     let present = &news.variables;
     let is_live = |name: &str| {
@@ -25,7 +25,7 @@ pub(super) fn variables<'w>(
     for (name, value) in &declared {
         let (kind, found) = (value.kind(), present.read(name).map(Variable::kind));
         if let Some(found) = found.filter(|found| *found != kind) {
-            return Err(other_type(name, kind, found, &writers(name)));
+            return Err(other_type(name, kind, found, &writers(name, kind)));
         }
     }
     let more = declared.iter().filter(|(name, _)| present.read(name).is_none()).count();

@@ -85,12 +85,16 @@ impl Versions {
 
     /// Why it would be lost with the daemon.
     pub(in super::super) fn trouble(&self) -> Option<String> {
-        let why = match (self.is_stalled, self.has_failed.load(Ordering::Relaxed)) {
-            (true, _) => format!("no answer for {PATIENCE:?}"),
-            (false, true) => "it cannot be written".into(),
-            (false, false) => return None,
-        };
-        Some(format!("{}: {why}", self.folder.as_ref()?.path().join(FILE).display()))
+        if let Some(left) = &self.left {
+            let left = left.display();
+            return Some(format!("{left} could not be read at the start, and is left as it is"));
+        }
+        let file = self.folder.as_ref()?.path().join(FILE);
+        match (self.is_stalled, self.has_failed.load(Ordering::Relaxed)) {
+            (true, _) => Some(format!("{}: no answer for {PATIENCE:?}", file.display())),
+            (false, true) => Some(format!("{} cannot be written", file.display())),
+            (false, false) => None,
+        }
     }
 
     /// Writes what has changed, on a thread that may wait for the disk. `seq` is the newest receipt

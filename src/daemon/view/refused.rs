@@ -14,7 +14,7 @@ use crate::plugin::refused::{Keeper, Refusals, RefusedCall, Why};
 use crate::plugin::world::Seat;
 use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{State, Supervisor, View, Want};
-use crate::variable::{Denied, Variable};
+use crate::variable::{Denied, Variable, VariableKind};
 
 /// A mistake that a program makes at least so often is shown all the time, and not only until the
 /// next call that goes well: who looks should not have to be lucky.
@@ -105,12 +105,14 @@ impl Daemon {
         news: &Snapshot,
     ) -> Keeper<'_> {
         let wanted = call.name.as_str();
-        let is = match call.why {
+        let (is, asked) = match call.why {
             Why::Owned(_) => {
                 let owner = owner(wanted, news).and_then(|seat| self.roster.name(seat));
                 return owner.map_or(Keeper::Unknown, |owner| Keeper::Program(owner));
             }
-            Why::VariableType(is, _) | Why::Dropped(Denied::OtherType(is), _) => is,
+            Why::VariableType(is, asked) | Why::Dropped(Denied::OtherType(is), asked) => {
+                (is, asked)
+            }
             _ => return Keeper::Unknown,
         };
         // One that has no value yet may wait for a `[[variable]]` that counts after a restart.
@@ -121,7 +123,7 @@ impl Daemon {
             // It was made in a cycle that is not seen yet.
             return Keeper::Unknown;
         }
-        let all = writers(wanted, news, &self.roster, &self.supervisor);
+        let all = writers((wanted, asked), news, &self.roster, &self.supervisor);
         let mut others = all.filter(|writer| *writer != name);
         let (other, itself) = (others.next(), self.has_written(name, wanted, news));
         match (other, others.find(|another| Some(*another) != other), itself) {
@@ -163,9 +165,10 @@ fn owner(output: &str, news: &Snapshot) -> Option<Seat> {
 }
 
 /// The plugins that would write this variable anew after a cold restart, as far as that is known:
-/// who wrote it last but for operators, and who has made it.
+/// who wrote it last but for operators, and who has made it, but none that would make it of the
+/// type that is wanted.
 pub(in crate::daemon) fn writers<'r>(
-    variable: &str,
+    (variable, wanted): (&str, VariableKind),
     news: &Snapshot,
     roster: &'r Roster,
     supervisor: &'r Supervisor,
@@ -173,25 +176,25 @@ pub(in crate::daemon) fn writers<'r>(
     let all = news.variables.writers(variable).programs();
     let names = all.filter_map(move |written| {
         let name: &str = roster.maker(written.by)?;
-        let writes_another = writes_another_type(name, variable, written.at, (news, roster));
-        (!writes_another).then_some(name)
+        let writes_it_so = writes_it_so(name, (variable, wanted), written.at, (news, roster));
+        (!writes_it_so).then_some(name)
     });
     names.filter(|name| supervisor.plugin(name).is_some_and(|view| is_to_run(&view)))
 }
 
 /// Whether this plugin, which wrote the variable at that time, has a new version since that is
-/// refused it itself for its type.
-fn writes_another_type(
+/// refused to write it with the type that is wanted.
+fn writes_it_so(
     name: &str,
-    variable: &str,
+    (variable, wanted): (&str, VariableKind),
     at: Duration,
     (news, roster): (&Snapshot, &Roster),
 ) -> bool {
     let Some(entry) = roster.get(name) else { return false };
     let fact = news.programs.iter().find(|fact| fact.seat == entry.seat && fact.since > at);
     let is_it = |call: &RefusedCall| match call.why {
-        Why::VariableType(..) | Why::Dropped(Denied::OtherType(_), _) => {
-            call.name.as_str() == variable
+        Why::VariableType(_, asked) | Why::Dropped(Denied::OtherType(_), asked) => {
+            asked == wanted && call.name.as_str() == variable
         }
         _ => false,
     };

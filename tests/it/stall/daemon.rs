@@ -321,11 +321,12 @@ fn start_with_seldom() -> Daemon {
 #[test]
 fn no_order_comes_to_anything_while_the_scan_stands() {
     let daemon = start_with_seldom();
-    let module =
-        wat(r#"(module (import "env" "wasm_point_find" (func $find (param i32 i32) (result i32)))
+    let module = wat(
+        r#"(module (import "env" "wasm_point_find" (func $find (param i32 i32 i32) (result i32)))
              (memory (export "memory") 1) (data (i32.const 16) "lvel")
-             (func (export "init") (drop (call $find (i32.const 16) (i32.const 4))))
-             (func (export "poll")))"#);
+             (func (export "init") (drop (call $find (i32.const 16) (i32.const 4) (i32.const 0))))
+             (func (export "poll")))"#,
+    );
     fs::write(daemon.path("m.wasm"), module).unwrap();
     let file = daemon.path("m.wasm").display().to_string();
     let run = |arguments: &[&str]| {
