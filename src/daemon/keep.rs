@@ -255,8 +255,10 @@ fn worth(
     };
     // What ran before the start may lie among files that are overlooked.
     let may_be = |name: &str| is_there(name) || versions.ran(name).is_some();
-    let kept = store.listed.iter().flatten().filter(|(name, _)| may_be(name));
-    kept.map(|(name, kept)| (name.clone(), of(name, kept))).collect()
+    let kept = store.listed.iter().flatten().map(|(name, kept)| (name, &**kept));
+    let unread = store.unread.keys().map(|name| (name, &[][..]));
+    let all = kept.chain(unread).filter(|(name, _)| may_be(name));
+    all.map(|(name, kept)| (name.clone(), of(name, kept))).collect()
 }
 
 /// Whether there is a plugin of this name, or may be one: at a start, or while the folder is lost,
@@ -310,6 +312,10 @@ impl Daemon {
             let is_lost = |output: &str| is_lost(output, news, fact.seat, &settings.outputs);
             let versions = &mut self.record.versions;
             let found = versions.proved(&name, running.hash, outputs, is_lost, now);
+            // What is kept is not known, nor what is worth less than this.
+            if self.store.listed.is_none() || self.store.doubt(&name).is_some() {
+                continue;
+            }
             let state = (fact.generation, found == Soundness::Doubtful);
             if entry.kept.replace(state) == Some(state) && !is_missed {
                 continue;
@@ -419,6 +425,15 @@ mod tests {
         let found = |files| ["tank", "pump", "lamp"].map(|name| is_there(name, &supervisor, files));
         assert_eq!(found(None), [true; 3], "nobody has looked yet");
         assert_eq!(found(Some(&files)), [true, true, false]);
+    }
+
+    /// They made room first, as those of a plugin that is gone.
+    #[tokio::test]
+    async fn versions_that_cannot_be_listed_are_worth_something() {
+        let mut store = Store::new(None);
+        store.unread = ["tank", "gone"].map(|name| (name.to_owned(), "denied".into())).into();
+        let found = worth(&store, |name| name == "tank", &Default::default());
+        assert_eq!(found, Worth::from([("tank".to_owned(), HashMap::new())]));
     }
 
     /// The disk was full in the one second in which a version proved itself, and it was never kept.

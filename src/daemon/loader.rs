@@ -368,20 +368,34 @@ async fn read_kept(
     }
 }
 
-/// Whether what cannot be read is lost, or only not to be had now. A sector that cannot be read
-/// stays so.
+/// Whether what cannot be read is lost, or only not to be had now.
 fn unread(refusal: Refusal, error: &io::Error) -> Refusal {
     use io::ErrorKind::{FileTooLarge, InvalidData, NotFound};
-    let is_lost = matches!(error.kind(), NotFound | InvalidData | FileTooLarge);
-    match is_lost || error.raw_os_error() == Some(nix::libc::EIO) {
-        true => refusal.of_lost_bytes(),
-        false => refusal.by_accident(),
+    match error.kind() {
+        NotFound | InvalidData | FileTooLarge => refusal.of_lost_bytes(),
+        _ => refusal.by_accident(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_damaged_is_lost_and_what_is_late_is_not() {
+        let is_lost = |error: io::Error| unread(Refusal::new("", ""), &error).is_lost;
+        let kinds = [io::ErrorKind::NotFound, io::ErrorKind::InvalidData];
+        assert!(kinds.iter().all(|kind| is_lost((*kind).into())));
+        let dir = tempfile::tempdir().unwrap();
+        let (versions, hash) = (Versions::new(dir.path().into()), ModuleHash::of(b"it"));
+        versions.keep("tank", b"it", |_, _| Some(0)).unwrap();
+        let kept = std::fs::read_dir(dir.path().join("tank")).unwrap().next().unwrap().unwrap();
+        let file = std::fs::File::options().write(true).open(kept.path()).unwrap();
+        file.set_len(1 << 30).unwrap();
+        assert!(is_lost(versions.read("tank", hash).unwrap_err()), "it has grown");
+        assert!(!is_lost(crate::patience::late("no answer")));
+        assert!(!is_lost(io::Error::from_raw_os_error(nix::libc::EMFILE)));
+    }
 
     /// The file of what ran held other bytes by then, or was gone, and the version that was kept
     /// was not read; nor is a damaged one to keep the file from being read.

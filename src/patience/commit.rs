@@ -45,7 +45,7 @@ impl Commit {
     /// Takes the step, unless it was given up.
     ///
     /// # Errors
-    /// Those of `step`, and one that [`is_late`](super::is_late) if it was given up.
+    /// Those of `step`, and one that [`is_late`] if it was given up.
     pub fn make(&self, step: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         if self.leave_open(UNDER_WAY).is_err() {
             return Err(late("it is not wanted any more"));

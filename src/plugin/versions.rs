@@ -10,6 +10,8 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use nix::libc::EIO;
+
 use super::ModuleHash;
 use super::folder::{MAX_PLUGINS, check_name, put};
 use crate::file;
@@ -190,13 +192,21 @@ impl Versions {
         let path = found.path.display();
         // It was no longer than this when it was kept, whatever has become of it.
         let module = file::read(&found.path, MOST_BYTES)
-            .map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?
+            .map_err(|error| io::Error::new(kind(&error), format!("{path}: {error}")))?
             .ok_or(io::ErrorKind::NotFound)?;
         if ModuleHash::of(&module) != hash {
             let why = format!("{path} is damaged");
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
         Ok(module)
+    }
+}
+
+/// The kind of an error of a file. A sector that cannot be read stays so: the file is damaged.
+fn kind(error: &io::Error) -> io::ErrorKind {
+    match error.raw_os_error() {
+        Some(EIO) => io::ErrorKind::InvalidData,
+        _ => error.kind(),
     }
 }
 
@@ -325,6 +335,13 @@ mod tests {
         assert_eq!(all.keys().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(all["b"], hashes(&[b"1"]));
         assert!(Versions::new(dir.path().join("none")).all().unwrap().kept.is_empty());
+    }
+
+    #[test]
+    fn a_sector_that_cannot_be_read_is_damage() {
+        let of = |code| kind(&io::Error::from_raw_os_error(code));
+        assert_eq!(of(EIO), io::ErrorKind::InvalidData);
+        assert_eq!(of(nix::libc::EACCES), io::ErrorKind::PermissionDenied);
     }
 
     /// The newest was damaged, and what proved itself with its bytes did not mend it: nobody could

@@ -231,6 +231,7 @@ impl Plugin {
         match (result, &self.next) {
             (Err(refusal), _) => self.next = Next::Failed(version, refusal),
             (Ok(()), Next::Preparing(_)) => {
+                self.kept.is_lost &= self.kept.ran != Some(version.hash);
                 self.next = Next::Ready { version, order_at: Duration::ZERO, give_up_at: None };
             }
             (Ok(()), _) => {} // said twice

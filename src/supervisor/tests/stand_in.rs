@@ -120,6 +120,17 @@ fn a_kept_version_takes_the_place_of_what_ran_and_cannot_be_had() {
          miss 4       : 'refused', 'retry 100ms'
          is           : backoff C3 refusal",
     );
+    // It is there again, and only not to be had now.
+    check(
+        "file bad     :
+         keep B ran C : 'C instead', prepare C1
+         lost 1       : 'refused', 'retry 100ms', 'B instead', prepare B2
+         miss 2       : 'refused', 'retry 100ms'
+         +100         : 'C instead', prepare C3
+         miss 3       : 'refused', 'retry 200ms'
+         +100         :
+         is           : backoff refusal",
+    );
     // A passing trouble is none, nor is one of a file that has never run.
     for what in ["miss", "lost"] {
         check(&format!(
