@@ -42,7 +42,9 @@ pub(super) fn fate(view: &PluginView, hash: &str, traps: u64) -> Option<Fate> {
         return None;
     }
     let trap = trapped_since(view, hash, traps);
-    match (&view.reason, trap, view.state) {
+    // While it is restarted, the trap is the reason as well.
+    let reason = view.reason.as_ref().filter(|reason| Some(*reason) != trap.as_ref());
+    match (reason, trap, view.state) {
         (Some(reason), ..) => Some(Fate::Failed(reason.clone())),
         // A trap is followed by a start at once: running does not mean that all is well.
         (None, Some(trap), _) => Some(Fate::Trapped(trap)),
@@ -258,6 +260,15 @@ pub(super) mod tests {
         check("a", 3, Fate::Runs(None));
         check("b", 4, Fate::Runs(None));
         check("a", 4, Fate::Trapped("unreachable, cycle 9".into()));
+        // It waits for its restart, and the trap is the reason.
+        let waits = PluginView {
+            traps: 4,
+            last_trap: Some(trap()),
+            trapped_hash: Some(hash.clone()),
+            reason: Some("unreachable, cycle 9".into()),
+            ..view(PluginState::Backoff)
+        };
+        assert_eq!(fate(&waits, &hash, 3), Some(Fate::Trapped("unreachable, cycle 9".into())));
     }
 
     /// What is no module has no hash, and was waited for until the limit.

@@ -245,8 +245,9 @@ impl Store {
 }
 
 /// What is known of all that is kept of plugins that are there.
-fn worth(
-    store: &Store,
+fn worth<'p>(
+    store: &'p Store,
+    plugins: impl Iterator<Item = &'p str>,
     is_there: impl Fn(&str) -> bool,
     versions: &super::version::Versions,
 ) -> Worth {
@@ -255,14 +256,12 @@ fn worth(
     };
     // What ran before the start may lie among files that are overlooked.
     let may_be = |name: &str| is_there(name) || versions.ran(name).is_some();
-    let kept = store.listed.iter().flatten().map(|(name, kept)| (name, &**kept));
-    let unread = store.unread.keys().map(|name| (name, &[][..]));
-    let all = kept.chain(unread).filter(|(name, _)| may_be(name));
-    all.map(|(name, kept)| (name.clone(), of(name, kept))).collect()
+    let names = store.listed.iter().flatten().map(|(name, _)| name).chain(store.unread.keys());
+    let all = names.map(String::as_str).filter(|name| may_be(name)).chain(plugins);
+    all.map(|name| (name.to_owned(), of(name, store.of(name)))).collect()
 }
 
-/// Whether there is a plugin of this name, or may be one: at a start, or while the folder is lost,
-/// its file has not been seen yet.
+/// Whether there is a plugin of this name, or may be one whose file has not been seen yet.
 fn is_there(name: &str, supervisor: &Supervisor, files: Option<&BTreeSet<String>>) -> bool {
     supervisor.plugin(name).is_some() || files.is_none_or(|files| files.contains(name))
 }
@@ -328,7 +327,8 @@ impl Daemon {
             let none = Arc::default();
             let files = files.or(self.folder.overlooked().map(|_| none));
             let is_there = |name: &str| is_there(name, &self.supervisor, files.as_deref());
-            let worth = || Arc::new(worth(&self.store, is_there, versions));
+            let plugins = self.supervisor.plugins().map(|(name, _)| name);
+            let worth = || Arc::new(worth(&self.store, plugins, is_there, versions));
             let worth = Arc::clone(known.get_or_insert_with(worth));
             self.store.keep(name, bytes, found, worth);
         }
@@ -432,8 +432,11 @@ mod tests {
     async fn versions_that_cannot_be_listed_are_worth_something() {
         let mut store = Store::new(None);
         store.unread = ["tank", "gone"].map(|name| (name.to_owned(), "denied".into())).into();
-        let found = worth(&store, |name| name == "tank", &Default::default());
-        assert_eq!(found, Worth::from([("tank".to_owned(), HashMap::new())]));
+        // Nor does one that has no version yet.
+        let plugins = ["pump"].into_iter();
+        let found = worth(&store, plugins, |name| name == "tank", &Default::default());
+        let expected = ["tank", "pump"].map(|name| (name.to_owned(), HashMap::new()));
+        assert_eq!(found, Worth::from(expected));
     }
 
     /// The disk was full in the one second in which a version proved itself, and it was never kept.

@@ -255,8 +255,12 @@ impl Versions {
             }
             (Event::Stopped, Some(hash)) => {
                 let why = self.sum.leaving.remove(name);
-                let why = || why.unwrap_or_else(|| "it was stopped".into());
-                self.version(name, hash).end(time, now, why);
+                let version = self.version(name, hash);
+                if why.is_some() {
+                    // It waited for its next turn after a trap, and an order has ended that.
+                    version.end.take_if(|end| end.why.starts_with(TRAPPED));
+                }
+                version.end(time, now, || why.unwrap_or_else(|| "it was stopped".into()));
             }
             _ => return,
         }
@@ -522,6 +526,20 @@ mod tests {
     }
 
     /// Its file was on its way for longer than a start takes, or its name was not read yet.
+    /// It was removed or held after a trap, and counted as what ran at the next start.
+    #[test]
+    fn what_an_order_ends_while_it_waits_does_not_run_after_a_start() {
+        let held = Event::Held { by: By::Operator, who: None };
+        let ran = |order: &[(&str, &str, Event)]| {
+            let waits = [("a", "", started()), ("a", "a", trapped())];
+            Versions::load(None, &receipts(&[&waits, order].concat())).ran("tank")
+        };
+        assert_eq!(ran(&[]), Some(hash("a")));
+        for order in [held, Event::Removed] {
+            assert_eq!(ran(&[("a", "a", order), ("a", "a", Event::Stopped)]), None);
+        }
+    }
+
     #[test]
     fn what_ran_is_forgotten_where_its_file_is_gone() {
         let mut versions = Versions::load(None, &receipts(&[("a", "", started())]));
