@@ -89,8 +89,6 @@ struct Kept {
     good: Vec<ModuleHash>,
     /// It ran when the daemon ended, and nothing has run since.
     ran: Option<ModuleHash>,
-    /// Whether `ran` was nowhere to be had, so that one of the good may take its place.
-    is_lost: bool,
 }
 
 /// The last order to leave the scan.
@@ -167,7 +165,7 @@ impl Plugin {
         };
         if file == File::Gone {
             self.good = None;
-            (self.kept.ran, self.kept.is_lost) = (None, false);
+            self.kept.ran = None;
             self.restart = false;
         }
         self.forget_failure();
@@ -206,12 +204,11 @@ impl Plugin {
     /// See [`Supervisor::keep`](super::Supervisor::keep).
     pub(super) fn keep(&mut self, good: Vec<ModuleHash>, ran: Option<ModuleHash>) {
         let ran = ran.filter(|_| self.good.is_none() && self.file != File::Gone);
-        let is_other = ran != self.kept.ran;
-        if let Some(ran) = ran.filter(|_| is_other) {
+        if let Some(ran) = ran.filter(|_| ran != self.kept.ran) {
             // Its file may have been tried before this was known.
             self.refused.forget(ran);
         }
-        self.kept = Kept { good, ran, is_lost: self.kept.is_lost && !is_other };
+        self.kept = Kept { good, ran };
     }
 
     /// The operator wants this module to have another chance.
@@ -231,7 +228,6 @@ impl Plugin {
         match (result, &self.next) {
             (Err(refusal), _) => self.next = Next::Failed(version, refusal),
             (Ok(()), Next::Preparing(_)) => {
-                self.kept.is_lost &= self.kept.ran != Some(version.hash);
                 self.next = Next::Ready { version, order_at: Duration::ZERO, give_up_at: None };
             }
             (Ok(()), _) => {} // said twice

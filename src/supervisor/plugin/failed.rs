@@ -18,9 +18,6 @@ impl Plugin {
             self.refusal = Some(refusal.clone());
         }
         let has_run = [self.good, self.kept.ran].contains(&Some(hash));
-        if self.kept.ran == Some(hash) {
-            self.kept.is_lost = refusal.is_lost;
-        }
         if self.runs(hash) {
             // Another instance was wanted of it, and the one that is there goes on.
         } else if refusal.is_accidental || has_run {

@@ -41,7 +41,7 @@ impl Plugin {
             self.refused.forget(version.hash);
             if !turn.desk.quarantine.contains(turn.name, version.hash) {
                 self.good = Some(version.hash);
-                (self.kept.ran, self.kept.is_lost) = (None, false);
+                self.kept.ran = None;
             }
             if self.file == File::Bytes(version.hash) {
                 self.refusal = None;

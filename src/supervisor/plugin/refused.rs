@@ -71,6 +71,11 @@ impl Refused {
         self.0.iter().find(|entry| entry.hash == hash)?.retry_at
     }
 
+    /// Whether the bytes of this module were nowhere to be had at the last attempt.
+    pub(super) fn is_lost(&self, hash: ModuleHash) -> bool {
+        self.0.iter().any(|entry| entry.hash == hash && entry.refusal.is_lost)
+    }
+
     /// Whether this module, which ran before, could not be made so often in a row that others may
     /// take its place.
     pub(super) fn is_given_up(&self, hash: ModuleHash, limit: u32) -> bool {

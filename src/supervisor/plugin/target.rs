@@ -10,9 +10,9 @@ use super::{Plugin, Turn};
 use crate::plugin::ModuleHash;
 
 impl Plugin {
-    /// Modules that would do, best first: the file's, the one that ran last, and if either is in
-    /// quarantine, or ran and cannot be made again, those that are kept. What is in quarantine
-    /// itself will not do.
+    /// Modules that would do, best first: the file's, the one that ran last, and those that are
+    /// kept, if either is in quarantine, ran and cannot be made again, or ran before the start and
+    /// is lost. What is in quarantine itself will not do.
     fn all(
         &self,
         name: &str,
@@ -21,9 +21,10 @@ impl Plugin {
     ) -> impl Iterator<Item = ModuleHash> {
         let is_bad = |hash: &ModuleHash| desk.quarantine.contains(name, *hash);
         let (file, ran) = (self.file_hash(), self.good.or(self.kept.ran));
+        let is_lost = self.kept.ran.is_some_and(|ran| self.refused.is_lost(ran));
         let is_out = |hash| is_bad(&hash) || self.refused.is_given_up(hash, policy.traps);
         let may_stand_in = policy.on_quarantine == OnQuarantine::LastGood
-            && (self.kept.is_lost || file.into_iter().chain(ran).any(is_out));
+            && (is_lost || file.into_iter().chain(ran).any(is_out));
         let kept = if may_stand_in { &*self.kept.good } else { &[] };
         let all = file.into_iter().chain(ran).chain(kept.iter().copied());
         all.filter(move |hash| !is_bad(hash))
