@@ -46,6 +46,15 @@ pub fn is_or_are<N: TryInto<u64>>(number: N) -> &'static str {
     if number.try_into().is_ok_and(|number| number == 1) { "is" } else { "are" }
 }
 
+/// The first `most` of these names, and how many more there are: `a, b and 3 more`.
+pub fn first_of<S: AsRef<str>>(names: &[S], most: usize) -> String {
+    let shown: Vec<_> = names.iter().take(most).map(AsRef::as_ref).collect();
+    match names.len().saturating_sub(most) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
 /// How often: `once`, `2 times`.
 pub fn times(number: u64) -> String {
     if number == 1 { "once".into() } else { format!("{number} times") }
@@ -68,6 +77,14 @@ pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_of_many_are_named() {
+        let names = ["a", "b", "c"];
+        assert_eq!(["a, b, c", "a, b and 1 more"], [first_of(&names, 3), first_of(&names, 2)]);
+        assert_eq!(first_of(&names[..1], 2), "a");
+        assert_eq!(first_of(&names[..0], 2), "");
+    }
 
     #[test]
     fn what_strangers_say_cannot_disturb_a_terminal() {

@@ -1,10 +1,11 @@
 //! Keeps the versions that have proved themselves, for whoever goes back to one.
 //!
-//! How that is done when the operator says so is in `keep/back.rs`. Where versions lie is in
-//! `plugin/versions.rs`, what became of them in `version.rs`, which one runs where the file is no
-//! good in `recall.rs`; a version that traps on probation is taken back by the scan itself.
+//! How that is done when the operator says so is in `keep/back.rs`, who makes room when there is
+//! too little in `keep/worth.rs`. Where versions lie is in `plugin/versions.rs`, what became of
+//! them in `version.rs`, which one runs where the file is no good in `recall.rs`; a version that
+//! traps on probation is taken back by the scan itself.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,10 +21,13 @@ use crate::plugin::versions::{Listing, Versions};
 use crate::plugin::world::Seat;
 use crate::plugin::{Grant, ModuleHash};
 use crate::scan::Snapshot;
-use crate::supervisor::{State, Supervisor};
+use crate::supervisor::State;
 
 mod back;
 mod choose;
+mod worth;
+
+use worth::{Worth, rank, worth};
 
 /// News of the disk that nobody has taken yet: one for each plugin that proves itself at one time.
 const MAX_NEWS: usize = MAX_PLUGINS;
@@ -32,9 +36,6 @@ const MAX_NEWS: usize = MAX_PLUGINS;
 /// hundred plugins that all prove themselves at one time takes a second. When a disk gives no
 /// answer, further ones are not kept.
 const MAX_KEEPING: usize = MAX_PLUGINS;
-
-/// What is known of the versions of each plugin that is there.
-type Worth = HashMap<String, HashMap<ModuleHash, Soundness>>;
 
 /// What lies on the disk, by plugin, the newest first.
 type Listed = BTreeMap<String, Vec<ModuleHash>>;
@@ -71,6 +72,9 @@ pub(super) struct Store {
 /// in which a version proved itself must not leave it without a fall-back for a life of months, and
 /// a line an hour fills no log.
 const KEEP_AGAIN: Duration = Duration::from_secs(3600);
+
+/// A version that proved itself while it was not known what is kept is looked at again so often.
+const KNOW_AGAIN: Duration = Duration::from_secs(1);
 
 /// Versions that could not be listed are looked for again so often: somebody may have mended the
 /// folder, and until then a plugin may be without a fall-back.
@@ -244,37 +248,6 @@ impl Store {
     }
 }
 
-/// What is known of all that is kept of plugins that are there.
-fn worth<'p>(
-    store: &'p Store,
-    plugins: impl Iterator<Item = &'p str>,
-    is_there: impl Fn(&str) -> bool,
-    versions: &super::version::Versions,
-) -> Worth {
-    let of = |name: &str, kept: &[ModuleHash]| {
-        kept.iter().map(|hash| (*hash, versions.soundness(name, *hash))).collect()
-    };
-    // What ran before the start may lie among files that are overlooked.
-    let may_be = |name: &str| is_there(name) || versions.ran(name).is_some();
-    let names = store.listed.iter().flatten().map(|(name, _)| name).chain(store.unread.keys());
-    let all = names.map(String::as_str).filter(|name| may_be(name)).chain(plugins);
-    all.map(|name| (name.to_owned(), of(name, store.of(name)))).collect()
-}
-
-/// Whether there is a plugin of this name, or may be one whose file has not been seen yet.
-fn is_there(name: &str, supervisor: &Supervisor, files: Option<&BTreeSet<String>>) -> bool {
-    supervisor.plugin(name).is_some() || files.is_none_or(|files| files.contains(name))
-}
-
-/// What makes room first: the lowest.
-fn rank(soundness: Option<Soundness>) -> u8 {
-    match soundness {
-        Some(Soundness::Bad) => 0,
-        Some(Soundness::Doubtful) => 1,
-        Some(Soundness::Good | Soundness::Unproven) | None => 2,
-    }
-}
-
 impl Daemon {
     /// Keeps what has proved itself since the last look, and tells the supervisor what is kept.
     pub(super) fn keep_the_good(&mut self) {
@@ -311,24 +284,24 @@ impl Daemon {
             let is_lost = |output: &str| is_lost(output, news, fact.seat, &settings.outputs);
             let versions = &mut self.record.versions;
             let found = versions.proved(&name, running.hash, outputs, is_lost, now);
-            // What is kept is not known, nor what is worth less than this.
-            if self.store.listed.is_none() || self.store.doubt(&name).is_some() {
-                continue;
-            }
             let state = (fact.generation, found == Soundness::Doubtful);
             if entry.kept.replace(state) == Some(state) && !is_missed {
+                continue;
+            }
+            if self.store.listed.is_none() || self.store.doubt(&name).is_some() {
+                // What is kept is not known, nor what is worth less than this.
+                self.store.missed.insert(name.to_string(), now + KNOW_AGAIN);
                 continue;
             }
             let bytes = self.roster.modules.get(&running.hash).and_then(Module::bytes);
             // Those of what runs are at hand.
             let Some(bytes) = bytes else { continue };
-            let files = self.folder.watch.names();
-            // Where some are overlooked, all plugins have been seen.
-            let none = Arc::default();
-            let files = files.or(self.folder.overlooked().map(|_| none));
-            let is_there = |name: &str| is_there(name, &self.supervisor, files.as_deref());
-            let plugins = self.supervisor.plugins().map(|(name, _)| name);
-            let worth = || Arc::new(worth(&self.store, plugins, is_there, versions));
+            let worth = || {
+                // Where some files are overlooked, all plugins have been seen.
+                let none = self.folder.overlooked().map(|_| Arc::default());
+                let files = self.folder.watch.names().or(none);
+                Arc::new(worth(&self.store, &self.supervisor, files.as_deref(), versions))
+            };
             let worth = Arc::clone(known.get_or_insert_with(worth));
             self.store.keep(name, bytes, found, worth);
         }
@@ -400,11 +373,11 @@ fn is_lost(output: &str, news: &Snapshot, seat: Seat, grant: &Grant) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::fs;
     use std::time::Instant;
 
     use super::*;
-    use crate::supervisor::RestartPolicy;
 
     async fn soon(store: &mut Store, is_so: impl Fn(&Store) -> bool) {
         let started = Instant::now();
@@ -413,30 +386,6 @@ mod tests {
             store.collect();
             tokio::task::yield_now().await;
         }
-    }
-
-    /// Versions of a plugin whose file had not been read yet made room first, as those of one that
-    /// is gone.
-    #[test]
-    fn a_plugin_may_be_there_before_its_file_is_seen() {
-        let mut supervisor = Supervisor::new(RestartPolicy::default());
-        supervisor.folder("tank", Some(ModuleHash::of(b"bytes"))).unwrap();
-        let files = BTreeSet::from(["pump".to_owned()]);
-        let found = |files| ["tank", "pump", "lamp"].map(|name| is_there(name, &supervisor, files));
-        assert_eq!(found(None), [true; 3], "nobody has looked yet");
-        assert_eq!(found(Some(&files)), [true, true, false]);
-    }
-
-    /// They made room first, as those of a plugin that is gone.
-    #[tokio::test]
-    async fn versions_that_cannot_be_listed_are_worth_something() {
-        let mut store = Store::new(None);
-        store.unread = ["tank", "gone"].map(|name| (name.to_owned(), "denied".into())).into();
-        // Nor does one that has no version yet.
-        let plugins = ["pump"].into_iter();
-        let found = worth(&store, plugins, |name| name == "tank", &Default::default());
-        let expected = ["tank", "pump"].map(|name| (name.to_owned(), HashMap::new()));
-        assert_eq!(found, Worth::from(expected));
     }
 
     /// The disk was full in the one second in which a version proved itself, and it was never kept.

@@ -12,6 +12,7 @@ use super::Daemon;
 use super::loader::{Module, Place};
 use crate::control::{Code, Failure, Soundness};
 use crate::plugin::ModuleHash;
+use crate::text::first_of;
 
 /// A file that is not there so long after the start was removed while the daemon was down: what ran
 /// under its name then does not come back with the next file. An editor that replaces a file takes
@@ -64,16 +65,17 @@ impl Daemon {
     /// What is odd about a plugin folder that has held no plugin since the start, though some ran
     /// when the daemon ended: it may be an empty mount point, out of which nothing was removed.
     fn emptiness(&self) -> Option<String> {
+        /// More fit no line of a log.
+        const NAMED: usize = 5;
         let ran: Vec<_> = self.record.versions.have_run().collect();
-        let is_in_doubt = self.folder.is_in_doubt(&*self.folder.watch.names()?);
-        let text = || {
-            format!(
-                "holds no plugin, and {} ran before the start: is it mounted? If it is, `camshaft \
-                 reload` says so",
-                some_of(&ran)
-            )
-        };
-        (is_in_doubt && !ran.is_empty()).then(text)
+        if ran.is_empty() || !self.folder.is_in_doubt(&*self.folder.watch.names()?) {
+            return None;
+        }
+        let ran = first_of(&ran, NAMED);
+        Some(format!(
+            "holds no plugin, and {ran} ran before the start: is it mounted? If it is, `camshaft \
+             reload` says so"
+        ))
     }
 
     /// What is wrong with the plugin folder, after its name.
@@ -91,8 +93,11 @@ impl Daemon {
     }
 
     fn tell_of_an_empty_folder(&mut self) {
-        let Some(why) = self.emptiness() else { return };
-        if !std::mem::replace(&mut self.folder.is_told_empty, true) {
+        if self.folder.is_told_empty {
+            return;
+        }
+        if let Some(why) = self.emptiness() {
+            self.folder.is_told_empty = true;
             let folder = self.config.plugins.dir.display();
             tracing::error!(%folder, "{folder} {why}");
         }
@@ -110,14 +115,5 @@ impl Daemon {
         let kept = versions.map(|versions| Place::Kept(versions.clone(), name.to_owned()));
         let file = is_file.then(|| self.config.plugins.dir.join(format!("{name}.wasm")));
         Module::Away(kept.into_iter().chain(file.map(Place::File)).collect())
-    }
-}
-
-/// The first few names, and how many more there are.
-fn some_of(names: &[&str]) -> String {
-    const NAMED: usize = 5;
-    match names.len().saturating_sub(NAMED) {
-        0 => names.join(", "),
-        more => format!("{} and {more} more", names[..NAMED].join(", ")),
     }
 }

@@ -1,0 +1,83 @@
+//! What kept versions are worth when there is no room for all: who makes room first.
+//!
+//! Pure. Which of them leave is decided in `plugin/versions.rs`.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::Store;
+use crate::control::Soundness;
+use crate::daemon::version::Versions;
+use crate::plugin::ModuleHash;
+use crate::supervisor::Supervisor;
+
+/// What is known of the versions of each plugin that is there.
+pub(super) type Worth = HashMap<String, HashMap<ModuleHash, Soundness>>;
+
+/// What is known of all that is kept of plugins that are there.
+///
+/// Those of plugins whose file is in the folder and not read yet count as well; without `files`,
+/// any file may be. What ran before the start may lie among files that are overlooked.
+pub(super) fn worth(
+    store: &Store,
+    supervisor: &Supervisor,
+    files: Option<&BTreeSet<String>>,
+    versions: &Versions,
+) -> Worth {
+    let of = |name: &str| {
+        let kept = store.of(name).iter();
+        kept.map(|hash| (*hash, versions.soundness(name, *hash))).collect()
+    };
+    let may_be = |name: &&str| {
+        files.is_none_or(|files| files.contains(*name)) || versions.ran(name).is_some()
+    };
+    let names = store.listed.iter().flatten().map(|(name, _)| name).chain(store.unread.keys());
+    let plugins = supervisor.plugins().map(|(name, _)| name);
+    let all = names.map(String::as_str).filter(may_be).chain(plugins);
+    all.map(|name| (name.to_owned(), of(name))).collect()
+}
+
+/// What makes room first: the lowest.
+pub(super) fn rank(soundness: Option<Soundness>) -> u8 {
+    match soundness {
+        Some(Soundness::Bad) => 0,
+        Some(Soundness::Doubtful) => 1,
+        Some(Soundness::Good | Soundness::Unproven) | None => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervisor::RestartPolicy;
+
+    /// Versions of a plugin whose file had not been read yet made room first, as those of one that
+    /// is gone.
+    #[test]
+    fn a_plugin_may_be_there_before_its_file_is_seen() {
+        let mut supervisor = Supervisor::new(RestartPolicy::default());
+        supervisor.folder("tank", Some(ModuleHash::of(b"bytes"))).unwrap();
+        let (names, files) = (["tank", "pump", "lamp"], BTreeSet::from(["pump".to_owned()]));
+        let mut store = Store::new(None);
+        store.listed = Some(names.map(|name| (name.to_owned(), Vec::new())).into());
+        let found = |files| {
+            let worth = worth(&store, &supervisor, files, &Default::default());
+            names.map(|name| worth.contains_key(name))
+        };
+        assert_eq!(found(None), [true; 3], "nobody has looked yet");
+        assert_eq!(found(Some(&files)), [true, true, false]);
+    }
+
+    /// They made room first, as those of a plugin that is gone.
+    #[tokio::test]
+    async fn versions_that_cannot_be_listed_are_worth_something() {
+        let mut store = Store::new(None);
+        store.unread = ["tank", "gone"].map(|name| (name.to_owned(), "denied".into())).into();
+        // Nor does one that has no version yet.
+        let mut supervisor = Supervisor::new(RestartPolicy::default());
+        supervisor.folder("pump", Some(ModuleHash::of(b"bytes"))).unwrap();
+        let files = BTreeSet::from(["tank".to_owned()]);
+        let found = worth(&store, &supervisor, Some(&files), &Default::default());
+        let expected = ["tank", "pump"].map(|name| (name.to_owned(), HashMap::new()));
+        assert_eq!(found, Worth::from(expected));
+    }
+}
