@@ -11,7 +11,7 @@ use crate::control::{
 use crate::driver::Delivery;
 use crate::image::{Class, Direction, Quality, Value};
 use crate::scan::stats::Summary;
-use crate::text::{counted, is_or_are, legible};
+use crate::text::{counted, first_of, is_or_are, legible};
 
 use Side::{Left, Right};
 
@@ -159,10 +159,9 @@ fn devices(views: &[DeviceView], paint: Paint) -> String {
 
 /// The first of the outputs that a device is not known to have, and how many there are.
 fn unconfirmed(names: &[String]) -> String {
-    match names {
-        [name] => format!("unconfirmed: {name}"),
-        [name, rest @ ..] => format!("unconfirmed: {name} and {} more", rest.len()),
-        [] => "unconfirmed".into(),
+    match names.is_empty() {
+        true => "unconfirmed".into(),
+        false => format!("unconfirmed: {}", first_of(names, 1)),
     }
 }
 

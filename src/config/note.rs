@@ -11,7 +11,7 @@ use super::Config;
 use crate::driver;
 use crate::image::{Direction, Point, PointId};
 use crate::plugin::Grant;
-use crate::text::nearest;
+use crate::text::{first_of, nearest};
 
 /// Unknown names for which the nearest one is looked for: to compare all names of a large file with
 /// all others would take minutes.
@@ -156,18 +156,14 @@ fn unwritten_outputs(config: &Config) -> Vec<String> {
     });
     let granted: std::collections::HashSet<_> = granted.flatten().copied().collect();
     let outputs = config.points.iter().filter(|(_, point)| point.direction == Direction::Out);
-    let mut names = outputs.filter(|(id, _)| !granted.contains(id)).map(|(_, point)| &*point.name);
-    let shown: Vec<_> = names.by_ref().take(MAX_NAMED).collect();
-    let more = match names.count() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
+    let names = outputs.filter(|(id, _)| !granted.contains(id)).map(|(_, point)| &*point.name);
+    let names: Vec<_> = names.collect();
     let note = format!(
-        "plugins.grant: with \"none\" no program can write {}{more}, which no [[plugin]] lists in \
+        "plugins.grant: with \"none\" no program can write {}, which no [[plugin]] lists in \
          its `outputs`: always safe",
-        shown.join(", ")
+        first_of(&names, MAX_NAMED)
     );
-    if shown.is_empty() { Vec::new() } else { vec![note] }
+    if names.is_empty() { Vec::new() } else { vec![note] }
 }
 
 /// Variables that have the name of a point.

@@ -296,22 +296,24 @@ impl Retain {
         self.alarm = None;
     }
 
+    /// Waits for the write that is under way, if one is.
+    async fn end_writing(&mut self) {
+        if let Some(writing) = &mut self.writing {
+            let written = (&mut writing.end).await.ok();
+            self.ended(written);
+        }
+    }
+
     /// Writes the last values, unless they are on disk, and waits for it, but not for long.
     async fn write_last(&mut self, variables: &Variables) {
         let work = async {
-            if let Some(writing) = &mut self.writing {
-                let written = (&mut writing.end).await.ok();
-                self.ended(written);
-            }
+            self.end_writing().await;
             if self.store.is_some()
                 && let Some(values) = self.changed(variables)
             {
                 self.write(values, false);
             }
-            if let Some(writing) = &mut self.writing {
-                let written = (&mut writing.end).await.ok();
-                self.ended(written);
-            }
+            self.end_writing().await;
         };
         if timeout(LAST_WRITE, work).await.is_err() {
             tracing::error!(

@@ -20,6 +20,7 @@ use super::Daemon;
 use crate::driver::Delivery;
 use crate::image::Point;
 use crate::scan::{Order, Reins, Snapshot};
+use crate::text::first_of;
 
 /// Safe outputs must be written and confirmed within this time after SIGTERM; `TimeoutStopSec=` of
 /// the unit is longer.
@@ -122,13 +123,10 @@ pub(super) fn outputs_that_are(is_it: impl Fn(Delivery) -> bool, news: &Snapshot
     let points = news.points.iter().filter(|(id, _)| is_it(news.deliveries[id.index()]));
     let devices = news.points.devices();
     let device = |point: &Point| devices.get(point.device).map_or("?", |name| name);
-    let mut names: Vec<_> =
+    let names: Vec<_> =
         points.map(|(_, point)| format!("{} of {}", point.name, device(point))).collect();
-    let more = names.len().saturating_sub(NAMED);
-    names.truncate(NAMED);
-    match (names.is_empty(), more) {
-        (true, _) => "the scan does not answer".into(),
-        (false, 0) => names.join(", "),
-        (false, more) => format!("{} and {more} more", names.join(", ")),
+    match names.is_empty() {
+        true => "the scan does not answer".into(),
+        false => first_of(&names, NAMED),
     }
 }

@@ -25,12 +25,14 @@ mod tcp;
 mod watchdog;
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::image::{Inputs, PointId, Value};
+use crate::patience;
 
 pub use monitor::{Monitor, Part};
 use registry::no_answer;
@@ -118,6 +120,11 @@ impl OpenError {
     ) -> Self {
         let (place, found, wanted) = (place.into(), found.into(), wanted.into());
         Self { point: None, place, found, wanted, is_late: false }
+    }
+
+    /// The same, caused by this error: if that is late, another try may find nothing wrong.
+    pub(crate) fn caused_by(self, error: &io::Error) -> Self {
+        Self { is_late: patience::is_late(error), ..self }
     }
 
     /// The same about a point: `key` is below its key `at`, or empty for that as a whole.

@@ -133,8 +133,7 @@ pub(super) fn no_answer(files: &[Named], error: &io::Error) -> OpenError {
     let keys: Vec<_> = files.iter().map(|(key, _)| *key).collect();
     let paths: Vec<_> = files.iter().map(|(_, path)| path.display().to_string()).collect();
     let found = format!("{}: {error}", paths.join(", "));
-    let is_late = patience::is_late(error);
-    OpenError { is_late, ..OpenError::new(keys.join(", "), found, "files on a disk that answers") }
+    OpenError::new(keys.join(", "), found, "files on a disk that answers").caused_by(error)
 }
 
 /// May wait for files.

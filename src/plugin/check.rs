@@ -18,6 +18,7 @@ use super::note::{self, Note};
 use super::offer::{self, ENV};
 use super::size::{Size, at_most};
 use super::{Compiler, Limits, Refusal, frame};
+use crate::text::first_of;
 use import::{Hint, MAX_MISSING, nearest_offer, no_function, offered, remedy, signature};
 
 /// Most bytes of a page of linear memory.
@@ -239,12 +240,8 @@ impl Outline {
             [] => Ok(()),
             [one] => Err(Refusal::new(format!("imports {one}"), remedy(&hints))),
             all => {
-                let shown = all.iter().take(MAX_MISSING).cloned().collect::<Vec<_>>().join(", ");
-                let more = match all.len().saturating_sub(MAX_MISSING) {
-                    0 => String::new(),
-                    more => format!(" and {more} more"),
-                };
-                let reason = format!("{} imports are not offered: {shown}{more}", all.len());
+                let shown = first_of(all, MAX_MISSING);
+                let reason = format!("{} imports are not offered: {shown}", all.len());
                 Err(Refusal::new(reason, remedy(&hints)))
             }
         }

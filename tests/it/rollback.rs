@@ -29,6 +29,11 @@ fn version(number: u32, body: &str) -> Vec<u8> {
     ))
 }
 
+/// A module that is refused.
+fn junk() -> Vec<u8> {
+    wat("(module (import \"env\" \"nonsense\" (func)) (func (export \"poll\")))")
+}
+
 fn roll_back(daemon: &Daemon, arguments: &[&str]) -> Output {
     daemon.camshaft(&[&["rollback"], arguments].concat())
 }
@@ -331,7 +336,7 @@ fn nothing_takes_its_place_where_safe_is_wanted() {
 fn what_ran_goes_on_after_a_start_if_the_file_is_refused() {
     let daemon = Daemon::start(Keys { plugins: PROBATION, ..Keys::default() });
     let good = run(&daemon, &version(1, ""));
-    let bad = wat("(module (import \"env\" \"nonsense\" (func)) (func (export \"poll\")))");
+    let bad = junk();
     daemon.drop_in("tank", &bad);
     daemon.wait_for("tank", "refused", |view| view.reason.is_some());
     daemon.wait_running("tank", &good);
@@ -465,7 +470,7 @@ fn a_good_version_takes_the_place_of_what_ran_on_beside_a_refused_file() {
     let daemon = Daemon::start(Keys { plugins: PROBATION, ..Keys::default() });
     let good = run(&daemon, &version(1, ""));
     let bad = run(&daemon, &late(2));
-    let junk = wat("(module (import \"env\" \"nonsense\" (func)) (func (export \"poll\")))");
+    let junk = junk();
     let junk = daemon.drop_in("tank", &junk);
     daemon.wait_log("tank", &["quarantined", &bad[..16]]);
     let check = |daemon: &Daemon| {
@@ -482,7 +487,7 @@ fn a_good_version_takes_the_place_of_what_ran_on_beside_a_refused_file() {
 /// for ever, though an older good version was kept.
 #[test]
 fn a_good_version_takes_the_place_of_what_ran_and_cannot_be_had_any_more() {
-    let junk = wat("(module (import \"env\" \"nonsense\" (func)) (func (export \"poll\")))");
+    let junk = junk();
     for damage in [|file: &Path| fs::remove_file(file), |file: &Path| fs::write(file, "damaged")] {
         let daemon = Daemon::start(Keys { plugins: PROBATION, ..Keys::default() });
         let good = run(&daemon, &version(1, ""));
@@ -503,7 +508,7 @@ fn a_good_version_takes_the_place_of_what_ran_and_cannot_be_had_any_more() {
 /// beside a refused file when the stick came.
 #[test]
 fn an_empty_folder_at_the_start_is_no_removal() {
-    let junk = wat("(module (import \"env\" \"nonsense\" (func)) (func (export \"poll\")))");
+    let junk = junk();
     let daemon = Daemon::start(Keys { plugins: PROBATION, ..Keys::default() });
     let good = run(&daemon, &version(1, ""));
     let start_empty = |daemon: Daemon| {
@@ -549,7 +554,7 @@ fn what_ran_is_started_again_though_nothing_else_has_its_bytes() {
            (func (export \"poll\") (call $look)))",
     );
     let good = run(&daemon, &touchy);
-    let junk = wat("(module (import \"env\" \"nonsense\" (func)) (func (export \"poll\")))");
+    let junk = junk();
     daemon.drop_in("tank", &junk);
     daemon.wait_for("tank", "refused", |view| view.reason.is_some());
     fs::remove_dir_all(daemon.state().join("versions/tank")).unwrap();

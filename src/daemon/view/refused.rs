@@ -138,7 +138,7 @@ impl Daemon {
     /// Whether the instance that runs is known to have written this variable.
     fn has_written(&self, name: &str, variable: &str, news: &Snapshot) -> bool {
         let Some(entry) = self.roster.get(name) else { return false };
-        let fact = news.programs.iter().find(|fact| fact.seat == entry.seat);
+        let fact = super::fact(news, entry.seat);
         let mut written = news.variables.writers(variable).programs();
         // What was written before it took its seat is the work of the version before.
         fact.is_some_and(|fact| written.any(|it| it.by == maker(name) && it.at >= fact.since))
@@ -191,7 +191,7 @@ fn writes_it_so(
     (news, roster): (&Snapshot, &Roster),
 ) -> bool {
     let Some(entry) = roster.get(name) else { return false };
-    let fact = news.programs.iter().find(|fact| fact.seat == entry.seat && fact.since > at);
+    let fact = super::fact(news, entry.seat).filter(|fact| fact.since > at);
     let is_it = |call: &RefusedCall| match call.why {
         Why::VariableType(_, asked) | Why::Dropped(Denied::OtherType(_), asked) => {
             asked == wanted && call.name.as_str() == variable

@@ -16,7 +16,6 @@ use rustls::{ClientConfig, RootCertStore};
 use super::Config;
 use crate::driver::{Named, OpenError};
 use crate::file;
-use crate::patience;
 
 /// Bytes of a certificate, a key or a password: all authorities of the world in one file have less.
 const MOST_PEM_BYTES: u64 = 4 << 20;
@@ -156,7 +155,7 @@ fn certificates(key: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, 
 
 fn read(key: &str, file: &Path) -> Result<Vec<u8>, OpenError> {
     file::read_present(file, MOST_PEM_BYTES).map_err(|error| {
-        let (found, is_late) = (format!("{}: {error}", file.display()), patience::is_late(&error));
-        OpenError { is_late, ..OpenError::new(key, found, "a file that can be read") }
+        let found = format!("{}: {error}", file.display());
+        OpenError::new(key, found, "a file that can be read").caused_by(&error)
     })
 }

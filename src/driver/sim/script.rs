@@ -22,7 +22,6 @@ use super::wiring::Wiring;
 use crate::driver::OpenError;
 use crate::file;
 use crate::image::{Kind, Point, PointId, Points, Value};
-use crate::patience;
 
 /// The largest file: a row a second for a day with a dozen points has 5 MB.
 const MAX_BYTES: u64 = 16 << 20;
@@ -54,9 +53,8 @@ impl Script {
         let file = &config.file;
         let text = text(file).map_err(|error| {
             let wanted = format!("a readable CSV file of at most {} MiB", MAX_BYTES >> 20);
-            let is_late = patience::is_late(&error);
             let place = file.display().to_string();
-            OpenError { is_late, ..OpenError::new(place, error.to_string(), wanted) }
+            OpenError::new(place, error.to_string(), wanted).caused_by(&error)
         })?;
         parse(&text, config.repeat, points, wiring).map_err(|(line, found, wanted)| {
             OpenError::new(format!("{}:{line}", file.display()), found, wanted)
