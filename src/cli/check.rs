@@ -175,7 +175,8 @@ fn judged(loaded: &Result<Config, Problems>) -> (bool, Verdict) {
 fn missing_files(config: &Config) -> Vec<String> {
     let dir = &config.plugins.dir;
     let shown = dir.display();
-    let held = match plugins_in(dir) {
+    let place = dir.clone();
+    let held = match patience::wait(PATIENCE, move || plugins_in(&place)) {
         Ok(held) => held,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return vec![format!(

@@ -205,7 +205,7 @@ fn failed(name: &str, version: &str, how: &str, why: &str) -> Failed {
 }
 
 /// That a version may still be taken back, or is not proved with nothing behind it, and how long.
-fn on_probation(view: &PluginView) -> String {
+pub(super) fn on_probation(view: &PluginView) -> String {
     let what = if view.probation { "on probation" } else { "unproven" };
     match view.probation_left {
         Some(left) => format!(", {what} {}", remark::probation(left)),

@@ -4,10 +4,12 @@
 //! forgives nothing, so that what is held while it is in quarantine needs two.
 
 use super::args::Named;
+use super::deploy::on_probation;
 use super::outcome::{self, ORDER_TIME};
 use super::screen::Screen;
 use super::{Outcome, client, show};
 use crate::control::{PluginState, PluginView, Want};
+use crate::text::legible;
 
 /// `camshaft release`.
 pub(super) async fn release(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
@@ -28,15 +30,20 @@ pub(super) async fn release(Named { name, reach }: Named, screen: &mut Screen) -
     }
 }
 
-/// Whether the plugin has come to something. One without a file is forgotten with its hold.
+/// Whether the plugin has come to something. One without a file is forgotten with its hold. What
+/// runs in place of the file's version, while that is made, is how the plugin was before.
 fn is_over(before: Option<&PluginView>, now: Option<&PluginView>) -> bool {
     let Some(now) = now else { return true };
     if now.want == Want::Hold {
         return false;
     }
-    let is_other = before.is_none_or(|before| before.state != now.state);
-    let is_new = is_other && now.state != PluginState::Preparing;
-    now.state == PluginState::Running || is_new || now.file_hash.is_none()
+    let is_it = now.hash == now.file_hash && now.polls > 0;
+    now.file_hash.is_none()
+        || match now.state {
+            PluginState::Running => is_it || now.reason.is_some(),
+            PluginState::Preparing => false,
+            other => before.is_none_or(|before| before.state != other),
+        }
 }
 
 /// What has ended, and what is so.
@@ -49,15 +56,20 @@ fn sentence(name: &str, before: Option<&PluginView>, now: Option<&PluginView>) -
             false => "the folder has no file of it".into(),
         };
     };
-    let state = show::name(now.state);
+    let why = now.reason.as_ref().map(|reason| format!(": {}", legible(reason)));
+    let why = why.unwrap_or_default();
+    let (state, probation) = (show::name(now.state), on_probation(now));
     match (was_held, was_bad) {
         (true, _) if now.quarantined => format!(
             "not held any more, {state}; its file is still in quarantine, and another `camshaft \
              release {name}` lets it run"
         ),
-        (true, _) => format!("not held any more, {state}"),
-        (false, true) => format!("out of quarantine, {state}"),
-        (false, false) => state.into(),
+        (true, _) => format!("not held any more, {state}{probation}{why}"),
+        (false, true) if now.quarantined => {
+            format!("was out of quarantine, and is in it again{why}")
+        }
+        (false, true) => format!("out of quarantine, {state}{probation}{why}"),
+        (false, false) => format!("{state}{probation}{why}"),
     }
 }
 
@@ -65,7 +77,8 @@ fn sentence(name: &str, before: Option<&PluginView>, now: Option<&PluginView>) -
 mod tests {
     use super::super::outcome::tests::view;
     use super::*;
-    use PluginState::{Held, Preparing, Quarantined, Running};
+    use crate::control::ProbationView;
+    use PluginState::{Backoff, Held, Preparing, Quarantined, Refused, Running};
 
     fn held(state: PluginState) -> PluginView {
         PluginView { want: Want::Hold, ..view(state) }
@@ -73,6 +86,11 @@ mod tests {
 
     fn bad(view: PluginView) -> PluginView {
         PluginView { quarantined: true, ..view }
+    }
+
+    /// Another version than the one in the file runs.
+    fn stands_in() -> PluginView {
+        PluginView { hash: Some("b".repeat(64)), ..view(Running) }
     }
 
     fn gone(view: PluginView) -> PluginView {
@@ -92,6 +110,22 @@ mod tests {
         check(bad(view(Quarantined)), Some(bad(view(Quarantined))), false);
         check(gone(held(Held)), None, true);
         check(gone(held(Held)), Some(gone(view(Held))), true);
+        check(view(Refused), Some(view(Refused)), false);
+    }
+
+    /// A good version stood in for the one in quarantine, and the release was over at once.
+    #[test]
+    fn what_stands_in_is_no_outcome() {
+        let before = PluginView { reason: Some("3 traps".into()), ..bad(stands_in()) };
+        let check = |now: PluginView, expected| {
+            assert_eq!(is_over(Some(&before), Some(&now)), expected, "{now:?}");
+        };
+        check(stands_in(), false);
+        check(PluginView { polls: 0, ..view(Running) }, false);
+        check(view(Running), true);
+        check(view(Backoff), true);
+        check(PluginView { reason: Some("init failed".into()), ..stands_in() }, true);
+        check(before.clone(), true);
     }
 
     #[test]
@@ -108,6 +142,15 @@ mod tests {
         );
         check(bad(view(Quarantined)), Some(view(Running)), "out of quarantine, running");
         check(view(Running), Some(view(Running)), "running");
+        let left = Some(ProbationView { ms: 5000, polls: 0 });
+        let fresh = PluginView { probation: true, probation_left: left, ..view(Running) };
+        let out = "out of quarantine, running, on probation for 5s";
+        check(bad(view(Quarantined)), Some(fresh), out);
+        let reason = |view| PluginView { reason: Some("it\ntraps".into()), ..view };
+        let out = "out of quarantine, running: it\\ntraps";
+        check(bad(view(Quarantined)), Some(reason(stands_in())), out);
+        let again = "was out of quarantine, and is in it again: it\\ntraps";
+        check(bad(stands_in()), Some(reason(bad(stands_in()))), again);
         let none = "not held any more; the folder has no file of it";
         check(gone(held(Held)), None, none);
         check(gone(held(Held)), Some(gone(view(Held))), none);

@@ -244,15 +244,25 @@ impl Daemon {
         self.order(reply, |ticket| Order::Command { ticket, device, command });
     }
 
+    /// Whether the scan takes orders: one that stands would do them later, when whoever gave them
+    /// has been told that they were not done.
+    ///
+    /// # Errors
+    /// That it stands, and where.
+    pub(super) fn takes_orders(&self) -> Result<(), Failure> {
+        let Some(doing) = self.stall.doing() else { return Ok(()) };
+        let message = format!("the scan stands and takes no orders, {doing}");
+        Err(Failure::new(Code::Busy, message))
+    }
+
     /// Sends an order to the scan whose answer `reply` waits for; gives its ticket.
     pub(super) fn order(
         &mut self,
         reply: oneshot::Sender<Reply>,
         order: impl FnOnce(u64) -> Order,
     ) -> Option<u64> {
-        if let Some(doing) = self.stall.doing() {
-            let message = format!("the scan stands and takes no orders, {doing}");
-            let _ = reply.send(Err(Failure::new(Code::Busy, message)));
+        if let Err(stands) = self.takes_orders() {
+            let _ = reply.send(Err(stands));
             return None;
         }
         self.last_ticket += 1;

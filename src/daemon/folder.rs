@@ -224,7 +224,11 @@ impl Daemon {
 
     fn tell_of_loss(&self, loss: &Loss) {
         let folder = self.config.plugins.dir.display();
-        tracing::error!(%folder, %loss, "{folder} {loss}; what runs goes on");
+        let runs = match self.supervisor.plugins().any(|(_, view)| view.running.is_some()) {
+            true => "what runs goes on",
+            false => "no plugin runs",
+        };
+        tracing::error!(%folder, %loss, "{folder} {loss}; {runs}");
     }
 
     /// Removes a plugin's file, also one that was put there and is not seen yet. If the folder is

@@ -113,9 +113,14 @@ impl Daemon {
     }
 
     fn begin(&mut self, is_cold: bool, stage: Stage, reply: oneshot::Sender<Reply>) -> bool {
-        if self.reset.is_some() {
+        let failure = if self.reset.is_some() {
             let message = "another reset is under way; try again when it is over";
-            let _ = reply.send(Err(Failure::new(Code::Refused, message)));
+            Some(Failure::new(Code::Refused, message))
+        } else {
+            self.takes_orders().err()
+        };
+        if let Some(failure) = failure {
+            let _ = reply.send(Err(failure));
             return false;
         }
         let until = Instant::now() + LIMIT;

@@ -131,7 +131,7 @@ fn a_deploy_says_that_probation_has_only_begun_and_waits_for_its_end_on_demand()
 /// It was said to run already, and then that another version is in the file.
 #[test]
 fn a_deploy_of_what_stands_in_for_the_file_puts_it_there() {
-    let plugins = "swap = { probation = \"2s\", polls = 20 }";
+    let plugins = "swap = { probation = \"400ms\", polls = 20 }";
     let daemon = Daemon::start(Keys { plugins, ..Keys::default() });
     let good = run(&daemon, &version(1, ""));
     // It is good for longer than its probation.
@@ -433,13 +433,25 @@ fn a_hold_and_its_release_forgive_nothing() {
     has(&says("release"), &["tank: not held any more, quarantined", "camshaft release tank"]);
     let view = view_of(&daemon, &bad);
     assert_eq!((view.soundness, view.quarantined), (Soundness::Bad, true));
-    assert_eq!(says("release"), "tank: out of quarantine, running\n");
+    has(&says("release"), &["tank: out of quarantine, running, unproven "]);
     assert!(!view_of(&daemon, &bad).quarantined);
     // One without a file is forgotten with its hold; its release waited for it to run.
     says("hold");
     daemon.remove("tank");
     daemon.wait_for("tank", "without a file", |view| view.file_hash.is_none());
     assert_eq!(says("release"), "tank: not held any more; the folder has no file of it\n");
+}
+
+/// It was said to run as soon as it was asked for, which the good version in its place did.
+#[test]
+fn a_release_waits_for_the_version_in_the_file() {
+    let plugins = "swap = { probation = \"400ms\", polls = 20 }";
+    let daemon = Daemon::start(Keys { plugins, ..Keys::default() });
+    let [good, _] = good_and_late(&daemon);
+    daemon.wait_running("tank", &good);
+    let output = daemon.camshaft(&["release", "tank"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    has(&text, &["tank: out of quarantine, running, on probation for "]);
 }
 
 /// The good version's file could not be read at the moment of need, and was whole again soon.

@@ -52,8 +52,16 @@ impl Beginning {
         let reason = count(&mut record, settings);
         let (place, this) = (Arc::clone(folder), Arc::clone(self));
         let write = move || this.write(|| change(&place, |known| *known = record).1);
-        if let Err(error) = patience::wait(limit, write) {
-            tracing::warn!(%error, "this start cannot be recorded ({error}), nor counted its end");
+        match patience::wait(limit, write) {
+            Ok(()) => {}
+            Err(error) if patience::is_late(&error) => tracing::warn!(
+                %error,
+                "this start is not recorded yet ({error}): it is recorded once the disk answers"
+            ),
+            Err(error) => tracing::warn!(
+                %error,
+                "this start cannot be recorded ({error}), and its end is not counted"
+            ),
         }
         reason
     }

@@ -48,6 +48,21 @@ fn a_configuration_that_gives_no_answer_stops_nothing() {
     daemon.goes_on(&[share]);
 }
 
+#[test]
+#[ignore = "needs root: it mounts"]
+fn a_check_waits_no_longer_for_the_plugins() {
+    let mut plant = plant();
+    let share = plant.share(plant.plugins());
+    share.hang();
+    let found = fs::File::create(plant.path("found")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_camshaft"));
+    let mut child = command.arg("check").arg(plant.path("camshaft.toml")).stdout(found).spawn();
+    let says = || fs::read_to_string(plant.path("found")).unwrap().contains("no answer for 5s");
+    wait("it says so", LIMIT, || says().then_some(()));
+    share.answer();
+    assert!(child.as_mut().unwrap().wait().unwrap().success(), "only a note");
+}
+
 /// It stayed refused for as long as nobody wrote it anew.
 #[test]
 #[ignore = "needs root: it mounts"]

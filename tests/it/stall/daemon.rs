@@ -359,6 +359,9 @@ fn no_order_comes_to_anything_while_the_scan_stands() {
     stands(deploy(&["300ms"]));
     stands(run(&["hold", "witness"]));
     stands(run(&["release", "witness"]));
+    // It was given up after 20 s, and done later.
+    let (code, text) = run(&["restart", "--cold"]);
+    assert!(code == Some(1) && text.contains("takes no orders, in the driver"), "{code:?} {text}");
 }
 
 /// The scan had come to stand while a deploy waited for the first poll.
