@@ -278,15 +278,14 @@ impl Supervisor {
     /// not, quarantine is forgotten as well.
     ///
     /// # Errors
-    /// There is no such plugin.
+    /// There is no such plugin, and nothing of that name is in quarantine.
     pub fn release(&mut self, name: &str) -> Result<Released, Refusal> {
-        let plugin = self.plugins.get_mut(name).ok_or_else(|| unknown(name))?;
-        let was_held = plugin.want == Want::Hold;
-        plugin.release();
-        if was_held {
-            return Ok(Released::FromHold);
+        match self.plugins.get_mut(name).map(Plugin::release) {
+            Some(Want::Hold) => return Ok(Released::FromHold),
+            None if self.desk.quarantine.of(name).next().is_none() => return Err(unknown(name)),
+            // A quarantine outlives the file.
+            Some(Want::Run) | None => self.desk.quarantine.release(name),
         }
-        self.desk.quarantine.release(name);
         Ok(Released::Forgiven)
     }
 

@@ -5,6 +5,7 @@
 //! `camshaft plugins`. What the verbs mean is said by the help, in `args.rs`.
 
 use super::args::List;
+use super::remark::stall;
 use super::screen::Screen;
 use super::table::{Cell, Paint, Side, Style, Table};
 use super::{Outcome, client};
@@ -15,15 +16,20 @@ use crate::text::legible;
 /// `camshaft restart --cold`.
 pub(super) async fn restart_cold(client: &Client, screen: &mut Screen) -> Outcome {
     client.restart_cold().await?;
-    // The restart was done, whether or not the daemon says now who takes no part in it.
-    let starts = match client.status().await {
-        Ok(view) => who(view.recovery.is_some(), &view.plugins),
-        Err(_) => "programs start\n".into(),
-    };
+    let starts = starts(client, screen).await;
     Ok(screen.print(&format!("restarted cold: variables have their initial values, {starts}"))?)
 }
 
-/// Which programs start after a cold restart, and which stay out.
+/// Which programs start after an order that is carried out, whether or not the daemon says now who
+/// takes no part in it; and that the scan stands, if it does.
+async fn starts(client: &Client, screen: &Screen) -> String {
+    match client.status().await {
+        Ok(view) => who(view.recovery.is_some(), &view.plugins) + &stall(&view, screen.paint),
+        Err(_) => "programs start\n".into(),
+    }
+}
+
+/// Which programs start, and which stay out.
 fn who(is_recovering: bool, plugins: &[PluginView]) -> String {
     if is_recovering {
         return "programs stay out for recovery, until `camshaft recover`\n".into();
@@ -54,7 +60,8 @@ pub(super) async fn reset_retain(client: &Client, screen: &mut Screen) -> Outcom
 /// `camshaft recover`.
 pub(super) async fn recover(client: &Client, screen: &mut Screen) -> Outcome {
     client.recover().await?;
-    Ok(screen.print("recovery is over: plugins start\n")?)
+    let starts = starts(client, screen).await;
+    Ok(screen.print(&format!("recovery is over: {starts}"))?)
 }
 
 /// `camshaft reload`.

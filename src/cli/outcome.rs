@@ -42,8 +42,7 @@ pub(super) fn fate(view: &PluginView, hash: &str, traps: u64) -> Option<Fate> {
         return None;
     }
     let trap = trapped_since(view, hash, traps);
-    // While it is restarted, the trap is the reason as well.
-    let reason = view.reason.as_ref().filter(|reason| Some(*reason) != trap.as_ref());
+    let reason = reason(view, trap.as_ref());
     match (reason, trap, view.state) {
         (Some(reason), ..) => Some(Fate::Failed(reason.clone())),
         // A trap is followed by a start at once: running does not mean that all is well.
@@ -54,6 +53,14 @@ pub(super) fn fate(view: &PluginView, hash: &str, traps: u64) -> Option<Fate> {
         (None, None, PluginState::Held) => Some(Fate::Held),
         (None, None, _) => None,
     }
+}
+
+/// Why the file's bytes do not run, but for a trap that has words of its own: `trap`, and that from
+/// before of a plugin which is held.
+fn reason<'v>(view: &'v PluginView, trap: Option<&String>) -> Option<&'v String> {
+    let before = view.last_trap.as_ref().filter(|_| view.state == PluginState::Held);
+    let before = before.map(Trap::explained);
+    view.reason.as_ref().filter(|reason| Some(*reason) != trap && Some(*reason) != before.as_ref())
 }
 
 /// What lies in the file in place of the version with this hash, if it is not what did `before`:
@@ -83,11 +90,14 @@ pub(super) fn proof(
     let is_it = |found: &Option<String>| found.as_deref() == Some(hash);
     let Some(view) = view else { return Some(Err("its file is gone".into())) };
     let is_running = view.state == PluginState::Running;
-    if !is_it(&view.file_hash) {
+    let trap = trapped_since(view, hash, traps);
+    if view.file_hash.is_none() {
+        Some(Err(view.reason.clone().unwrap_or_else(|| "its file is gone".into())))
+    } else if !is_it(&view.file_hash) {
         Some(Err("another version is in the file now".into()))
-    } else if let Some(reason) = &view.reason {
+    } else if let Some(reason) = reason(view, trap.as_ref()) {
         Some(Err(reason.clone()))
-    } else if let Some(trap) = trapped_since(view, hash, traps) {
+    } else if let Some(trap) = trap {
         Some(Err(format!("it has trapped: {trap}")))
     } else if view.state == PluginState::Held {
         Some(Err("it is held".into()))
@@ -223,6 +233,7 @@ pub(super) mod tests {
         check(&|view| view.state = Held, Some(Err("it is held")));
         let other = |view: &mut PluginView| view.file_hash = Some("b".repeat(64));
         check(&other, Some(Err("another version is in the file now")));
+        check(&|view| view.file_hash = None, Some(Err("its file is gone")));
         let restarted = "it was restarted meanwhile, so that nobody knows whether it is good";
         check(&|view| view.generation = 2, Some(Err(restarted)));
         for (state, of, why) in [
@@ -234,6 +245,7 @@ pub(super) mod tests {
             let trapped = |view: &mut PluginView| {
                 (view.state, view.generation, view.traps) = (state, 2, 1);
                 (view.last_trap, view.trapped_hash) = (Some(trap()), Some(of.repeat(64)));
+                view.reason = (state == Backoff).then(|| "unreachable, cycle 9".into());
             };
             check(&trapped, Some(Err(why)));
         }
@@ -269,6 +281,21 @@ pub(super) mod tests {
             ..view(PluginState::Backoff)
         };
         assert_eq!(fate(&waits, &hash, 3), Some(Fate::Trapped("unreachable, cycle 9".into())));
+    }
+
+    /// One that had trapped before it was held was said not to run for that.
+    #[test]
+    fn the_trap_from_before_is_no_reason_of_one_that_is_held() {
+        let held = PluginView {
+            traps: 3,
+            last_trap: Some(trap()),
+            reason: Some("unreachable, cycle 9".into()),
+            ..view(PluginState::Held)
+        };
+        assert_eq!(fate(&held, &"a".repeat(64), 3), Some(Fate::Held));
+        let refused = PluginView { reason: Some("no module".into()), ..held };
+        let failed = Fate::Failed("no module".into());
+        assert_eq!(fate(&refused, &"a".repeat(64), 3), Some(failed));
     }
 
     /// What is no module has no hash, and was waited for until the limit.

@@ -51,10 +51,13 @@ fn sentence(name: &str, before: Option<&PluginView>, now: Option<&PluginView>) -
     let was_held = before.is_some_and(|before| before.want == Want::Hold);
     let was_bad = before.is_some_and(|before| before.quarantined);
     let Some(now) = now.filter(|now| now.file_hash.is_some() || now.reason.is_some()) else {
-        return match was_held {
-            true => "not held any more; the folder has no file of it".into(),
-            false => "the folder has no file of it".into(),
+        let over = match (was_held, was_bad || before.is_none()) {
+            (true, _) => "not held any more; ",
+            // One that is not known at all can only be in quarantine from before.
+            (false, true) => "out of quarantine; ",
+            (false, false) => "",
         };
+        return format!("{over}the folder has no file of it");
     };
     let why = now.reason.as_ref().map(|reason| format!(": {}", legible(reason)));
     let why = why.unwrap_or_default();
@@ -154,5 +157,7 @@ mod tests {
         let none = "not held any more; the folder has no file of it";
         check(gone(held(Held)), None, none);
         check(gone(held(Held)), Some(gone(view(Held))), none);
+        let text = sentence("tank", None, None);
+        assert_eq!(text, "out of quarantine; the folder has no file of it");
     }
 }

@@ -48,8 +48,11 @@ impl Daemon {
                     let _ = reply.send(Err(Failure::new(Code::Busy, message)));
                     return;
                 }
-                let result =
-                    self.known(&name).and_then(|()| conflict(self.supervisor.release(&name)));
+                let result = match self.supervisor.quarantined(&name).is_empty() {
+                    true => self.known(&name),
+                    false => Ok(()),
+                };
+                let result = result.and_then(|()| conflict(self.supervisor.release(&name)));
                 if let Ok(ended) = &result {
                     let forgives = *ended == Released::Forgiven;
                     self.record.released(&name, By::Operator, forgives, who.clone());

@@ -16,6 +16,7 @@ use super::loader::Module;
 use crate::clock::{Clock, MonotonicClock};
 use crate::control::{Code, Failure, Soundness, VersionView};
 use crate::image::{Direction, PointId};
+use crate::patience::{PATIENCE, no_answer};
 use crate::plugin::folder::MAX_PLUGINS;
 use crate::plugin::versions::{Listing, Versions};
 use crate::plugin::world::Seat;
@@ -62,6 +63,8 @@ pub(super) struct Store {
     unread: BTreeMap<String, String>,
     /// Why nothing can be listed at all.
     unlisted: Option<String>,
+    /// When a list was asked for that has not come yet.
+    asked: Option<Duration>,
     /// When the disk is looked at again, because it did not say all.
     list_at: Option<Duration>,
     /// Who owned which output at the last look.
@@ -98,7 +101,7 @@ impl Store {
     pub(super) fn new(versions: Option<Versions>) -> Self {
         let (sender, news) = sync_channel(MAX_NEWS);
         let listed = versions.is_none().then(Listed::new);
-        let store = Self {
+        let mut store = Self {
             versions,
             listed,
             news,
@@ -109,6 +112,7 @@ impl Store {
             missed: BTreeMap::new(),
             unread: BTreeMap::new(),
             unlisted: None,
+            asked: None,
             list_at: None,
             owners: Vec::new(),
         };
@@ -117,8 +121,9 @@ impl Store {
     }
 
     /// Lists what lies on the disk, in the background.
-    fn list(&self) {
+    fn list(&mut self) {
         let Some(versions) = self.versions.clone() else { return };
+        self.asked = Some(MonotonicClock.now());
         let (sender, turn) = (self.sender.clone(), Arc::clone(&self.turn));
         tokio::task::spawn_blocking(move || {
             let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,14 +139,22 @@ impl Store {
         }
     }
 
-    /// Takes in what the threads have found.
+    /// Takes in what the threads have found, and that they have found nothing for too long.
     fn collect(&mut self) {
+        let is_late = |at: &mut Duration| MonotonicClock.now() >= *at + PATIENCE;
+        if self.asked.take_if(is_late).is_some() {
+            self.is_not_listed(&no_answer(PATIENCE));
+        }
         while let Ok(news) = self.news.try_recv() {
             match news {
                 News::Missed(name) => {
                     self.missed.insert(name, MonotonicClock.now() + KEEP_AGAIN);
                 }
                 News::All(Ok(Listing { kept, unread })) => {
+                    self.asked = None;
+                    if self.unlisted.take().is_some() {
+                        tracing::info!("the versions that are kept are known again");
+                    }
                     let is_news =
                         |(name, why): &(&String, &String)| self.unread.get(*name) != Some(*why);
                     for (name, why) in unread.iter().filter(is_news) {
@@ -154,7 +167,6 @@ impl Store {
                     }
                     self.list_at = (!unread.is_empty()).then(|| MonotonicClock.now() + LIST_AGAIN);
                     (self.listed, self.unread, self.is_stale) = (Some(kept), unread, true);
-                    self.unlisted = None;
                 }
                 News::Unread(name, why) => {
                     self.unread.insert(name, why);
@@ -166,25 +178,38 @@ impl Store {
                     self.is_stale = true;
                 }
                 News::All(Err(error)) => {
-                    self.listed.get_or_insert_default();
-                    self.is_stale = true;
+                    self.asked = None;
                     self.list_at = Some(MonotonicClock.now() + LIST_AGAIN);
-                    let why = error.to_string();
-                    if self.unlisted.replace(why.clone()) != Some(why) {
-                        tracing::error!(
-                            %error,
-                            "the versions that are kept cannot be listed: {error}; nothing can be \
-                             gone back to"
-                        );
-                    }
+                    self.is_not_listed(&error);
                 }
             }
+        }
+    }
+
+    fn is_not_listed(&mut self, error: &io::Error) {
+        self.listed.get_or_insert_default();
+        self.is_stale = true;
+        let why = error.to_string();
+        if self.unlisted.replace(why.clone()) != Some(why) {
+            tracing::error!(
+                %error,
+                "the versions that are kept cannot be listed: {error}; nothing can be gone back to"
+            );
         }
     }
 
     /// The versions of this plugin, the newest first.
     pub(super) fn of(&self, name: &str) -> &[ModuleHash] {
         self.listed.as_ref().and_then(|listed| listed.get(name)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether the disk has said what is kept, or has had its time to.
+    ///
+    /// # Errors
+    /// It has not said it yet.
+    fn is_known(&self) -> Result<(), Failure> {
+        let message = "the disk has not said yet which versions are kept; try again";
+        self.listed.as_ref().map(|_| ()).ok_or_else(|| Failure::new(Code::Busy, message))
     }
 
     /// Why it is not known which versions of this plugin are kept, if that is so.
@@ -312,6 +337,7 @@ impl Daemon {
     /// The versions of a plugin: those that are kept, and those of which something is known.
     pub(super) fn versions(&self, name: &str) -> Result<Vec<VersionView>, Failure> {
         let view = self.supervisor.plugin(name);
+        self.store.is_known()?;
         if let Some(why) = self.store.doubt(name) {
             return Err(Failure::new(Code::Internal, format!("{name}: {why}")));
         }
@@ -406,6 +432,27 @@ mod tests {
         soon(&mut store, |store| !store.of("tank").is_empty()).await;
         assert_eq!(store.of("tank"), [ModuleHash::of(b"bytes")]);
         assert!(!store.is_due("tank", now + 2 * KEEP_AGAIN));
+    }
+
+    /// A disk that gave no answer at the start was taken for one that has yet to say it, for ever.
+    #[tokio::test]
+    async fn a_list_that_does_not_come_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::new(Some(Versions::new(dir.path().into())));
+        soon(&mut store, |store| store.listed.is_some()).await;
+        let turn = Arc::clone(&store.turn);
+        let hangs = turn.lock().unwrap();
+        store.listed = None;
+        store.list();
+        store.collect();
+        let failure = store.is_known().unwrap_err();
+        assert_eq!((failure.code, store.doubt("tank")), (Code::Busy, None));
+        store.asked = store.asked.map(|at| at.saturating_sub(PATIENCE));
+        store.collect();
+        assert!(store.is_known().is_ok());
+        assert!(store.doubt("tank").unwrap().contains("no answer for 5s"));
+        drop(hangs);
+        soon(&mut store, |store| store.doubt("tank").is_none()).await;
     }
 
     /// A folder that was mended while the daemon ran stayed one that cannot be read, and the

@@ -363,7 +363,12 @@ async fn read_kept(
         Ok(bytes) => Ok(bytes.into()),
         Err(error) => {
             let reason = format!("the kept version {hash} cannot be read: {error}");
-            Err(unread(Refusal::new(reason, "deploy its file again"), &error))
+            let refusal = Refusal::new(reason, "deploy its file again");
+            // A daemon that ran as another user may have kept it.
+            Err(match error.kind() {
+                io::ErrorKind::PermissionDenied => refusal.of_lost_bytes(),
+                _ => unread(refusal, &error),
+            })
         }
     }
 }

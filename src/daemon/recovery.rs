@@ -31,6 +31,7 @@ use crate::control::{By, Code, Failure, Reply, Response};
 use crate::file;
 use crate::patience::{self, PATIENCE};
 use crate::state::Folder;
+use crate::text::counted;
 
 mod beginning;
 mod forget;
@@ -220,8 +221,10 @@ fn count(record: &mut Record, settings: &RecoverySettings) -> Option<String> {
     let within = humantime::format_duration(settings.within);
     let so_many = |limit| match limit {
         0 => "no number of them leads".to_owned(),
+        1 => "1 leads".to_owned(),
         limit => format!("{limit} lead"),
     };
+    let (of_ends, of_cuts) = (counted(ends, "abnormal end"), counted(cuts, "power cut"));
     match end {
         End::Orderly => {}
         End::Abnormal => tracing::warn!(
@@ -240,9 +243,9 @@ fn count(record: &mut Record, settings: &RecoverySettings) -> Option<String> {
     record.recovery.then(|| match was_in_recovery {
         true => "nobody has ended the recovery from before this start".to_owned(),
         false if is_reached(ends, settings.ends) => {
-            format!("{ends} abnormal ends within {within}")
+            format!("{of_ends} within {within}")
         }
-        false => format!("{cuts} power cuts without {within} of running in between"),
+        false => format!("{of_cuts} without {within} of running in between"),
     })
 }
 
@@ -348,7 +351,7 @@ impl Daemon {
             let _ = reply.send(Err(Failure::new(Code::Refused, message)));
             return;
         }
-        tracing::warn!("recovery is over; plugins start");
+        tracing::warn!("recovery is over: what is neither held nor in quarantine starts");
         if !self.is_emptying() {
             self.unpark();
         }

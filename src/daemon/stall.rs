@@ -199,7 +199,9 @@ impl Daemon {
         let doing = self.what_stands();
         if let Some((name, hash)) = self.guilty() {
             let reason = format!("the scan stood for {:?}, {doing}", self.config.scan.stall_exit);
-            tracing::error!(plugin = name, "{name}.wasm: {hash} is in quarantine: {reason}");
+            let file = self.supervisor.plugin(&name).and_then(|view| view.file);
+            let what = if file == Some(hash) { ".wasm:" } else { ": version" };
+            tracing::error!(plugin = name, "{name}{what} {hash} is in quarantine: {reason}");
             self.record.quarantined(&name, hash, reason);
         }
         self.notifier.stopping("the scan stands; outputs are made safe, the process ends with 70");
@@ -212,6 +214,8 @@ impl Daemon {
         tracing::error!("the scan has stood for {stood:?}, {doing}; {outputs}; the process ends");
         self.close_audit();
         self.end_forces();
+        // What became of versions is in no other file if the history could not be opened.
+        self.record.save_last().await;
         // Dropping the journal writes what it has, within its own limit.
         let gone = Record::new(Journal::in_memory("the process ends"), None);
         drop(std::mem::replace(&mut self.record, gone));

@@ -38,6 +38,12 @@ pub(super) use one::Version;
 /// How a version is bad that has trapped; how it trapped comes after this.
 const TRAPPED: &str = "it trapped: ";
 
+/// How a version ends that leaves the scan with no order of its own, as in a cold restart.
+const STOPPED: &str = "it was stopped";
+
+/// How a version ends when its plugin is held.
+const HELD: &str = "the plugin was held";
+
 /// Versions of one plugin: the five that are kept, and as many again that turned out to be wrong.
 const MAX_VERSIONS: usize = 16;
 
@@ -74,7 +80,8 @@ struct Sum {
     seq: u64,
     /// By plugin; the one that started last is the last.
     plugins: BTreeMap<String, Vec<Version>>,
-    /// Why the program of a plugin is about to leave the scan.
+    /// The order by which the program of a plugin leaves the scan, or has left it. It counts until
+    /// something of the plugin starts; a hold counts until it is over.
     #[serde(default)]
     leaving: BTreeMap<String, String>,
     /// What ran when the daemon ended, or ended in quarantine before, by plugin, and nothing has
@@ -98,8 +105,9 @@ impl Versions {
         let Sum { plugins, leaving, ran, .. } = &mut all.sum;
         for (name, versions) in plugins {
             let last = versions.iter().rfind(|version| !version.first.is_empty());
-            // One that has trapped waited for its next turn, unless something came after that.
-            let waits = |end: &End| end.why.starts_with(TRAPPED);
+            // One that has trapped waited for its next turn, unless something came after that; one
+            // that nobody ordered to stop was to start again, as in a cold restart.
+            let waits = |end: &End| end.why.starts_with(TRAPPED) || end.why == STOPPED;
             let last = last
                 .filter(|last| last.end.as_ref().is_none_or(waits) || last.quarantine.is_some());
             ran.extend(last.map(|last| (name.clone(), last.hash.clone())));
@@ -240,36 +248,38 @@ impl Versions {
                 self.begin(name, hash, time, now);
             }
             // The end of a hold is no other chance for anybody.
-            (Event::Released { forgives: false, .. }, _) => drop(self.sum.leaving.remove(name)),
-            (Event::Released { .. }, _) => {
-                for version in self.sum.plugins.get_mut(name).into_iter().flatten() {
+            (Event::Released { forgives, .. }, _) => {
+                let versions = self.sum.plugins.get_mut(name).into_iter().flatten();
+                for version in versions.filter(|_| *forgives) {
                     version.quarantine = None;
                     version.is_forgiven = true;
                 }
-                self.sum.leaving.remove(name);
+                self.sum.leaving.retain(|of, why| of != name || why != HELD);
             }
-            (Event::Held { .. }, _) => self.leaves(name, "the plugin was held"),
+            (Event::Held { .. }, _) => self.leaves(name, HELD),
             (Event::Removed, _) => {
                 self.sum.ran.remove(name);
+                self.sum.leaving.remove(name);
                 self.leaves(name, "its file was removed");
             }
             (Event::Stopped, Some(hash)) => {
-                let why = self.sum.leaving.remove(name);
+                let why = self.sum.leaving.get(name).cloned();
                 let version = self.version(name, hash);
                 if why.is_some() {
                     // It waited for its next turn after a trap, and an order has ended that.
                     version.end.take_if(|end| end.why.starts_with(TRAPPED));
                 }
-                version.end(time, now, || why.unwrap_or_else(|| "it was stopped".into()));
+                version.end(time, now, || why.unwrap_or_else(|| STOPPED.into()));
             }
             _ => return,
         }
         self.changes += 1;
     }
 
+    /// An order ends what runs of a plugin, if an earlier one has not.
     fn leaves(&mut self, name: &str, why: &str) {
         if self.sum.plugins.contains_key(name) {
-            self.sum.leaving.insert(name.to_owned(), why.to_owned());
+            self.sum.leaving.entry(name.to_owned()).or_insert_with(|| why.to_owned());
         }
     }
 
@@ -489,7 +499,17 @@ mod tests {
         // An order comes before what was.
         check(&[("b", "b", Event::Stopped), ("b", "b", Event::Removed)], None);
         check(&[("b", "b", Event::Stopped), ("b", "b", held())], None);
-        check(&[("a", "", started()), ("a", "a", Event::Stopped)], None);
+        check(&[("b", "b", Event::Removed), ("b", "b", Event::Stopped)], None);
+        // A removal outlives a hold, the end of one, and the pardon of what was in quarantine.
+        let let_go = || Event::Released { by: By::Operator, forgives: false, who: None };
+        let gone = [("b", "b", held()), ("b", "b", Event::Removed)];
+        check(&[&gone[..], &[("b", "b", let_go())]].concat(), None);
+        check(&[("b", "b", Event::Removed), ("b", "b", held()), ("b", "b", let_go())], None);
+        check(&[("b", "b", Event::Removed), ("b", "b", released())], None);
+        check(&[("b", "b", held()), ("b", "b", let_go())], Some("b"));
+        check(&[("b", "b", Event::Removed), ("a", "", started())], Some("a"));
+        // It was on its way out of the scan for a cold restart.
+        check(&[("a", "", started()), ("a", "a", Event::Stopped)], Some("a"));
     }
 
     /// A start in which it did not run, be it one for recovery or one that was killed at once, lost
@@ -514,7 +534,7 @@ mod tests {
         let load =
             |all: &[_]| Versions::load(Some(Arc::clone(&folder)), &receipts(all)).ran("tank");
         assert_eq!(load(&[]), a);
-        assert_eq!(load(&[("b", "", started()), ("b", "b", Event::Stopped)]), None);
+        assert_eq!(load(&[("b", "", started()), ("b", "b", Event::Stopped)]), b);
         let held = Event::Held { by: By::Operator, who: None };
         life(&[("", "", held)]).await;
         assert_eq!(life(&[]).await.0, None, "an order comes before what was");
@@ -525,7 +545,6 @@ mod tests {
         assert_eq!(life(&[("", "", Event::Removed)]).await, (b, None));
     }
 
-    /// Its file was on its way for longer than a start takes, or its name was not read yet.
     /// It was removed or held after a trap, and counted as what ran at the next start.
     #[test]
     fn what_an_order_ends_while_it_waits_does_not_run_after_a_start() {
@@ -540,6 +559,7 @@ mod tests {
         }
     }
 
+    /// Its file was on its way for longer than a start takes, or its name was not read yet.
     #[test]
     fn what_ran_is_forgotten_where_its_file_is_gone() {
         let mut versions = Versions::load(None, &receipts(&[("a", "", started())]));

@@ -132,7 +132,10 @@ impl Daemon {
             false => "held for a cold restart".to_owned(),
         });
         let reason = reason(view).or(parked).or_else(|| {
-            let stands_still = view.state != supervisor::State::Running || view.quarantined;
+            use supervisor::State::{Preparing, Running, Starting};
+            // One that is being made again has its next chance.
+            let is_on_its_way = matches!(view.state, Running | Preparing | Starting);
+            let stands_still = !is_on_its_way || view.quarantined;
             // What another version did is no reason why this one does not run.
             let is_of_it =
                 view.trapped.is_none_or(|hash| view.file.is_none_or(|file| file == hash));

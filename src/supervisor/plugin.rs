@@ -174,10 +174,11 @@ impl Plugin {
         self.file = file;
     }
 
-    pub(super) fn release(&mut self) {
-        self.want = Want::Run;
+    /// Gives what the operator wanted before.
+    pub(super) fn release(&mut self) -> Want {
         self.history = History::default();
         self.forget_refusal();
+        std::mem::replace(&mut self.want, Want::Run)
     }
 
     pub(super) fn restart(&mut self) {

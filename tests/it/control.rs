@@ -126,7 +126,11 @@ fn answer(facts: &mut Facts, request: Request) -> Reply {
         Failure::new(Code::Unknown, format!("there is no plugin {name:?}; there are tank, blink"))
     };
     match &request {
-        Request::Status => return Ok(Response::Status(status(&facts.plugins))),
+        Request::Status => {
+            let mut view = status(&facts.plugins);
+            view.recovery.take_if(|_| facts.orders.contains(&Request::Recover));
+            return Ok(Response::Status(view));
+        }
         Request::Plugins => return Ok(Response::Plugins(facts.plugins.clone())),
         Request::Points => return Ok(Response::Points(points())),
         Request::Vars => return Ok(Response::Vars(vars())),

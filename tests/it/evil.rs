@@ -286,7 +286,7 @@ pub fn foreign() -> Vec<Evil> {
         raw("elf", &elf[..100_000], &["ELF"]),
         raw("empty", b"", &["empty"]),
         raw("noise", &noise, &["does not start with"]),
-        raw("17-mib", &vec![0; 17 << 20], &["17825792 bytes", "raise the limit"]),
+        raw("17-mib", &vec![0; 17 << 20], &["17825792 bytes", "raise the limit", "plugins.module"]),
     ]);
     all
 }

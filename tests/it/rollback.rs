@@ -454,6 +454,30 @@ fn a_release_waits_for_the_version_in_the_file() {
     has(&text, &["tank: out of quarantine, running, on probation for "]);
 }
 
+/// What nothing stood in for was said not to run, for a trap from before, and ran a moment later.
+/// After its removal, its bytes were refused, and the release that was to help knew no such plugin.
+#[test]
+fn what_is_in_quarantine_has_ways_out_that_work() {
+    let restart = ", on_quarantine = 'safe'";
+    let daemon = Daemon::start(Keys { plugins: PROBATION, restart, ..Keys::default() });
+    let [_, bad] = good_and_late(&daemon);
+    let is_out = |view: &PluginView| view.state == PluginState::Quarantined;
+    daemon.wait_for("tank", "quarantined", is_out);
+    let output = roll_back(&daemon, &["tank", "--to", &bad, "--even-bad"]);
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    has(&text, &[&format!("tank: version {} runs", &bad[..12])]);
+    daemon.wait_for("tank", "in quarantine again", is_out);
+    daemon.remove("tank");
+    daemon.wait_gone("tank");
+    let file = daemon.path("tank.wasm").display().to_string();
+    fs::write(&file, late(2)).unwrap();
+    has(&refused(&daemon, &["deploy", &file]), &["in quarantine", "`camshaft release tank`"]);
+    let output = daemon.camshaft(&["release", "tank"]);
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert_eq!(text, "tank: out of quarantine; the folder has no file of it\n");
+    assert!(daemon.camshaft(&["deploy", &file]).status.success());
+}
+
 /// The good version's file could not be read at the moment of need, and was whole again soon.
 #[test]
 fn a_good_version_that_cannot_be_read_is_tried_again() {

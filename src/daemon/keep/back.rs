@@ -59,10 +59,7 @@ impl Daemon {
         let versions = self.store.versions.clone();
         let versions = versions
             .ok_or_else(|| refused("no versions are kept: there is no state folder".into()))?;
-        if self.store.listed.is_none() {
-            let message = "the disk has not said yet which versions are kept; try again";
-            return Err(Failure::new(Code::Busy, message));
-        }
+        self.store.is_known()?;
         self.supervisor.admits_name(name).map_err(|refusal| refused(refusal.to_string()))?;
         if let Some(why) = self.store.doubt(name) {
             return Err(refused(why));

@@ -230,7 +230,11 @@ pub fn reread(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("it is no file any more"));
     }
     if meta.len() > max_bytes {
-        let text = format!("it has {} bytes by now, at most {max_bytes} are allowed", meta.len());
+        let text = format!(
+            "it has {} bytes by now, at most {max_bytes} are allowed (plugins.module in the \
+             configuration)",
+            meta.len()
+        );
         return Err(io::Error::other(text));
     }
     let contents = read_exactly(&file, meta.len(), &Wait::default())?;
@@ -309,7 +313,8 @@ mod tests {
         fs::write(&path, b"longer").unwrap();
         assert_eq!(reread(&path, 6).unwrap(), b"longer");
         let large = reread(&path, 5).unwrap_err();
-        assert_eq!(large.to_string(), "it has 6 bytes by now, at most 5 are allowed");
+        let words = "at most 5 are allowed (plugins.module in the configuration)";
+        assert_eq!(large.to_string(), format!("it has 6 bytes by now, {words}"));
         fs::remove_file(&path).unwrap();
         // A pipe in the file's place: reading returns at once.
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();

@@ -16,6 +16,10 @@ fn what_cannot_be_asked_for_is_refused() {
     supervisor.desk.quarantine.add("a", hash("A"), "it trapped".into());
     supervisor.folder("a", Some(hash("A"))).unwrap();
     assert_eq!(reason(supervisor.restart("a")), "a is in quarantine");
+    // The quarantine outlives the file, and so does the way out of it.
+    supervisor.desk.quarantine.add("b", hash("B"), "it trapped".into());
+    assert_eq!(supervisor.release("b").unwrap(), Released::Forgiven);
+    assert_eq!(reason(supervisor.release("b").map(drop)), "there is no plugin \"b\"");
 }
 
 #[test]

@@ -187,7 +187,7 @@ async fn some_orders_are_for_the_whole_machine() {
     stage.prints(&["restart", "--cold"], cold).await;
     let reset = "retained variables have their initial values, also on disk\n";
     stage.prints(&["reset", "--retain"], reset).await;
-    stage.prints(&["recover"], "recovery is over: plugins start\n").await;
+    stage.prints(&["recover"], "recovery is over: programs start\n").await;
     let orders = [Request::RestartCold, Request::ResetRetain, Request::Recover];
     assert_eq!(stage.facts().orders, orders);
     for wrong in [&["restart"][..], &["restart", "tank", "--cold"]] {

@@ -48,7 +48,8 @@ fn three_abnormal_ends_lead_to_recovery_until_the_operator_ends_it() {
     assert_eq!(daemon.verb(&["restart", "--cold"]), (Some(0), restarted.into()));
     stands_still(&daemon);
 
-    assert_eq!(daemon.verb(&["recover"]), (Some(0), "recovery is over: plugins start\n".into()));
+    let over = "recovery is over: programs start\nheld, and stay out: other\n";
+    assert_eq!(daemon.verb(&["recover"]), (Some(0), over.into()));
     daemon.wait_running("witness", &format!("{:#}", ModuleHash::of(&wat(WITNESS))));
     let other = daemon.plugin("other").unwrap();
     assert_eq!((other.state, other.reason), (PluginState::Held, None));

@@ -286,7 +286,10 @@ fn refusal(name: &str, sample: &Sample, max_bytes: u64) -> Option<Refusal> {
         Kind::File if bytes <= max_bytes => return None,
         Kind::File => Refusal::new(
             format!("the file has {bytes} bytes"),
-            format!("at most {max_bytes} are allowed; strip debug sections, or raise the limit"),
+            format!(
+                "at most {max_bytes} are allowed; strip debug sections, or raise the limit: \
+                 plugins.module in the configuration"
+            ),
         ),
         Kind::Other(what) => {
             Refusal::new(format!("it is {what}"), "put a regular file there, or a link to one")
