@@ -48,7 +48,7 @@ use crate::plugin::shadow::Feed;
 use crate::plugin::world::Line;
 use crate::plugin::{ModuleHash, Refusal, Settings};
 use crate::scan::stats::Stats;
-use crate::scan::{MAX_ORDERS, Order, Reins, Return, thread};
+use crate::scan::{MAX_ORDERS, Order, Return, ScanHandle, thread};
 use crate::supervisor::{Action, Fact, Supervisor};
 use crate::systemd::{Notifier, Watchdog};
 
@@ -109,7 +109,7 @@ struct Daemon {
     feeds: Vec<Feed>,
     /// The scan's thread; `None` once it was ended.
     scan: Option<thread::Running>,
-    reins: Reins,
+    handle: ScanHandle,
     /// What guests log.
     lines: rtrb::Consumer<Line>,
     stats: Stats,
@@ -204,7 +204,7 @@ impl Daemon {
 
     /// Lets the supervisor compare what is so with what is wanted, and does what it says.
     fn pursue(&mut self) {
-        let news = self.reins.latest.read();
+        let news = self.handle.latest.read();
         let facts: Vec<_> = news
             .programs
             .iter()
@@ -251,11 +251,11 @@ impl Daemon {
                     // A reload may have changed them since the preparation began.
                     let program = &mut ready.program.program;
                     program.configure(settings, &self.config.points);
-                    let (missed, hash) = (self.reins.latest.read().missed, program.hash);
+                    let (missed, hash) = (self.handle.latest.read().missed, program.hash);
                     let (times, at) = (ready.times, MonotonicClock.now());
                     entry.order(Ordered { hash, generation, times, at, missed }, program.refused());
                     if let Err(rtrb::PushError::Full(order)) =
-                        self.reins.orders.push(Order::Install(ready.program))
+                        self.handle.orders.push(Order::Install(ready.program))
                         && let Order::Install(program) = order
                     {
                         // The supervisor asks again.
@@ -272,7 +272,7 @@ impl Daemon {
             Action::Stop { name } => {
                 if let Some(entry) = self.roster.get(&name) {
                     // When the queue is full, the supervisor asks again.
-                    let _ = self.reins.orders.push(Order::Remove(entry.seat));
+                    let _ = self.handle.orders.push(Order::Remove(entry.seat));
                 }
             }
             Action::Tell { name, note } => self.note(&name, &note),
@@ -282,14 +282,14 @@ impl Daemon {
     /// Looks at everything that the scan has put out.
     fn look(&mut self) {
         self.watch_the_scan();
-        while let Ok(thing) = self.reins.returns.pop() {
+        while let Ok(thing) = self.handle.returns.pop() {
             self.take_back(thing);
         }
         while let Ok(line) = self.lines.pop() {
             self.say(&line);
         }
         self.stats.collect();
-        self.devices.show(self.reins.latest.read(), self.stall.is_on());
+        self.devices.show(self.handle.latest.read(), self.stall.is_on());
         self.pursue_reload();
         self.order_feeds();
         self.pursue_reset();
@@ -329,9 +329,9 @@ impl Daemon {
 
     /// Frees the seats, modules and histograms of plugins that nobody knows any more.
     fn forget_the_gone(&mut self) {
-        let news = self.reins.latest.read();
+        let news = self.handle.latest.read();
         // A program may still be in the queue, on its way to its seat: nobody else gets it before.
-        let on_the_way = self.reins.orders.slots() < MAX_ORDERS;
+        let on_the_way = self.handle.orders.slots() < MAX_ORDERS;
         let free = self.roster.retain(|name, seat| {
             on_the_way
                 || self.supervisor.plugin(name).is_some()
@@ -342,7 +342,7 @@ impl Daemon {
         for fact in news.programs.iter().filter(|fact| self.roster.name(fact.seat).is_none()) {
             // It was still in the queue when its plugin was forgotten, and no order to stop it had
             // room behind it. A full queue is not a worry: the next look asks again.
-            let _ = self.reins.orders.push(Order::Remove(fact.seat));
+            let _ = self.handle.orders.push(Order::Remove(fact.seat));
         }
         let needed: Vec<_> = self.supervisor.needed().collect();
         self.roster.keep_modules(&needed);

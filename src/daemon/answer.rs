@@ -123,7 +123,7 @@ impl Daemon {
     fn history(&mut self, name: Option<&str>, limit: usize) -> Reply {
         if let Some(name) = name.filter(|name| self.record.newest(1, Some(name)).is_empty()) {
             let points = self.config.points.iter().map(|(_, point)| &*point.name);
-            let variables = self.reins.latest.read().variables.iter().map(|(name, _)| name);
+            let variables = self.handle.latest.read().variables.iter().map(|(name, _)| name);
             let devices = self.config.devices.iter().map(|device| &*device.name);
             let plugins = self.supervisor.plugins().map(|(name, _)| name);
             let mut known = plugins.chain(points).chain(variables).chain(devices);
@@ -189,7 +189,7 @@ impl Daemon {
     }
 
     fn set_variable(&mut self, name: String, value: Value, reply: oneshot::Sender<Reply>) {
-        let variables = &self.reins.latest.read().variables;
+        let variables = &self.handle.latest.read().variables;
         let failure = match variables.read(&name).map(Variable::kind) {
             None => unknown("variable", &name, variables.iter().map(|(name, _)| name)),
             // Programs may write one; whoever types it has made a mistake.
@@ -270,7 +270,7 @@ impl Daemon {
         }
         self.last_ticket += 1;
         let ticket = self.last_ticket;
-        if self.reins.orders.push(order(ticket)).is_err() {
+        if self.handle.orders.push(order(ticket)).is_err() {
             let _ = reply.send(Err(Failure::new(Code::Busy, "the scan has too many orders")));
             return None;
         }

@@ -122,7 +122,7 @@ impl Daemon {
                 of(Kind::Set).target(point, self.unforced_value(point), Some(value))
             }
             Request::SetVar { name, value } => {
-                let old = self.reins.latest.read().variables.read(name);
+                let old = self.handle.latest.read().variables.read(name);
                 let old = old.map(|old| Value::from(old).to_string());
                 of(Kind::Set).target(name, old, Some(value))
             }
@@ -164,7 +164,7 @@ impl Daemon {
 
     /// The value that a point has now.
     fn value(&mut self, name: &str) -> Option<String> {
-        let news = self.reins.latest.read();
+        let news = self.handle.latest.read();
         let point = &news.points[news.points.find(name)?];
         let image = match point.direction {
             Direction::In => &news.inputs.bytes,
@@ -175,7 +175,7 @@ impl Daemon {
 
     /// The value that a point has now, unless a force stands over the one that is meant.
     fn unforced_value(&mut self, name: &str) -> Option<String> {
-        let news = self.reins.latest.read();
+        let news = self.handle.latest.read();
         let id = news.points.find(name)?;
         let is_forced = news.forces.iter().any(|force| force.point == id);
         if is_forced { None } else { self.value(name) }

@@ -41,7 +41,7 @@ use crate::plugin::stop::Timekeeper;
 use crate::plugin::versions::Versions;
 use crate::plugin::world::{Line, LogSink, World};
 use crate::scan::stats::Stats;
-use crate::scan::{self, Reins, Snapshot, thread};
+use crate::scan::{self, ScanHandle, Snapshot, thread};
 use crate::supervisor::Supervisor;
 use crate::systemd::{Notifier, Watchdog};
 use crate::text::counted;
@@ -134,8 +134,8 @@ fn leave_early(beginning: &Beginning) -> anyhow::Result<()> {
 /// is waited for.
 async fn leave_scan(mut opened: Opened, beginning: &Beginning) -> anyhow::Result<()> {
     say_the_end();
-    let (scan, reins, ..) = &mut opened.scanning;
-    let trouble = (!halt(reins).await).then(|| unconfirmed(reins.latest.read()));
+    let (scan, handle, ..) = &mut opened.scanning;
+    let trouble = (!halt(handle).await).then(|| unconfirmed(handle.latest.read()));
     leave_in_time(trouble.clone());
     beginning.end();
     if let Some(trouble) = trouble {
@@ -205,7 +205,7 @@ fn assemble(
 ) -> (Daemon, People) {
     let Opened { socket, memory, keeper, devices, scanning } = opened;
     let Memory { retain, recovery, record } = memory;
-    let (scan, reins, samples, lines) = scanning;
+    let (scan, handle, samples, lines) = scanning;
     let loader = Loader::new(workshop, keeper, events.clone());
     let people = People::listen(socket, &config, &events);
     tick(&events, TICK, || Event::Tick);
@@ -216,13 +216,13 @@ fn assemble(
     let mut supervisor = Supervisor::new(config.plugins.restart);
     record.versions.recall(&mut supervisor);
     let daemon = Daemon {
-        stall: Stall::new(&reins.position),
+        stall: Stall::new(&handle.position),
         supervisor,
         roster: Roster::default(),
         loader,
         feeds: Vec::new(),
         scan: Some(scan),
-        reins,
+        handle,
         lines,
         stats: Stats::new(samples),
         crashes: Crashes::new(config.state.dir.join("crash")),
@@ -249,7 +249,8 @@ fn assemble(
     (daemon, people)
 }
 
-type Scanning = (thread::Running, Reins, rtrb::Consumer<scan::stats::Sample>, rtrb::Consumer<Line>);
+type Scanning =
+    (thread::Running, ScanHandle, rtrb::Consumer<scan::stats::Sample>, rtrb::Consumer<Line>);
 
 /// Devices that the scan does not have yet. Dropping them tells each first that it is over: they
 /// leave at the same time.
@@ -294,11 +295,11 @@ fn start_scan(
     let (queue, lines) = rtrb::RingBuffer::new(MAX_LINES);
     let log = LogSink::Queue { queue, lost: 0 };
     let world = World::new(Arc::clone(&config.points), variables, config.scan.period, log);
-    let (ends, reins, samples) = scan::queues(&Snapshot::first(&world));
+    let (ends, handle, samples) = scan::queues(&Snapshot::first(&world));
     let devices = std::mem::take(&mut drivers.0);
     let cargo = thread::Cargo { world: Box::new(world), devices, ends };
     let scan = thread::start(config.scan.clone(), cargo, keeper);
-    Ok((scan.context("the scan does not start")?, reins, samples, lines))
+    Ok((scan.context("the scan does not start")?, handle, samples, lines))
 }
 
 /// Says once if this system lacks something that confines the compile worker. The daemon runs all

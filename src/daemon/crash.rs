@@ -100,7 +100,7 @@ impl Daemon {
     /// A world for a program that is to be prepared.
     pub(super) fn rehearsal(&mut self) -> Box<World> {
         let Config { points, scan, crash, .. } = &self.config;
-        let mut world = scan::rehearsal(self.reins.latest.read(), scan.period);
+        let mut world = scan::rehearsal(self.handle.latest.read(), scan.period);
         if !Arc::ptr_eq(&world.points, points) {
             // The scan takes over these points before any program that is prepared from now on.
             world.take_points(Arc::clone(points));

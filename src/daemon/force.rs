@@ -101,7 +101,7 @@ impl Daemon {
 
     /// Ends the force of a point, or all of them.
     pub(super) fn unforce(&mut self, name: Option<&str>, reply: oneshot::Sender<Reply>) {
-        let forces = &self.reins.latest.read().forces;
+        let forces = &self.handle.latest.read().forces;
         let points = &self.config.points;
         let point = name.and_then(|name| points.find(name));
         // One that was taken over just now is in no news yet.
@@ -124,7 +124,7 @@ impl Daemon {
 
     /// The scan has answered an order, perhaps one about forces.
     pub(super) fn force_answered(&mut self, ticket: u64, is_done: bool) {
-        let cycle = self.reins.latest.read().cycle;
+        let cycle = self.handle.latest.read().cycle;
         match self.forces.ordered.remove(&ticket).filter(|_| is_done) {
             Some(Change::Force(point, noted)) => {
                 self.forces.noted.insert(point, Noted { cycle, ..noted });
@@ -140,7 +140,7 @@ impl Daemon {
 
     /// The forces, in the order in which they were ordered.
     pub(super) fn forces(&mut self) -> Reply {
-        let news = self.reins.latest.read();
+        let news = self.handle.latest.read();
         // While the scan stands its clock does too, and what devices have is safe or old.
         let stands = self.stall.is_on();
         let now = if stands { MonotonicClock.now() } else { news.now };
@@ -178,7 +178,7 @@ impl Daemon {
     /// Records which forces have ended by themselves.
     pub(super) fn settle_forces(&mut self) {
         let mut over = Vec::new();
-        let news = self.reins.latest.read();
+        let news = self.handle.latest.read();
         let Forces { noted, ordered, .. } = &mut self.forces;
         let is_ended = |id: &PointId| {
             ordered.values().any(|change| match change {
@@ -202,7 +202,7 @@ impl Daemon {
 
     /// Says which programs have begun or ceased to lack something.
     pub(super) fn tell_of_lacks(&mut self) {
-        let (news, told) = (self.reins.latest.read(), &mut self.told.degraded);
+        let (news, told) = (self.handle.latest.read(), &mut self.told.degraded);
         for fact in news.programs.iter() {
             let Some(name) = self.roster.name(fact.seat) else { continue };
             let before = told.contains(name);

@@ -278,7 +278,7 @@ impl Daemon {
     pub(super) fn keep_the_good(&mut self) {
         self.store.collect();
         self.store.missed.retain(|name, _| self.supervisor.plugin(name).is_some());
-        let (news, now) = (self.reins.latest.read(), MonotonicClock.now());
+        let (news, now) = (self.handle.latest.read(), MonotonicClock.now());
         self.store.list_again(now);
         let has_new_owners = self.store.owners != news.owners;
         self.store.owners.clone_from(&news.owners);

@@ -50,7 +50,7 @@ impl Daemon {
     /// Completes the times of swaps that have come true; records them, and traps.
     pub(super) fn settle_swaps(&mut self) {
         self.settle_reports();
-        let news = self.reins.latest.read();
+        let news = self.handle.latest.read();
         self.record.cycle = news.cycle;
         for fact in news.programs.iter() {
             let Some(name) = self.roster.name(fact.seat).cloned() else { continue };

@@ -153,7 +153,7 @@ impl Daemon {
     /// Begins to read the file again.
     pub(super) fn reload(&mut self, cause: Cause) {
         let is_busy = self.reload.reading.is_some() || self.reload.flight.is_some();
-        if is_busy || self.reins.orders.is_full() {
+        if is_busy || self.handle.orders.is_full() {
             return self.reload.wait(cause);
         }
         self.reload.reading = Some(Reading::begin(cause, &self.config, self.devices.exports()));
@@ -204,7 +204,8 @@ impl Daemon {
 
     /// The variables that it adds; or why that cannot be.
     fn added(&mut self, new: &New) -> Result<Vec<(String, Variable)>, String> {
-        let (news, roster, supervisor) = (self.reins.latest.read(), &self.roster, &self.supervisor);
+        let (news, roster, supervisor) =
+            (self.handle.latest.read(), &self.roster, &self.supervisor);
         variables(&new.config, &new.changes, news, |variable, wanted| {
             let mut all: Vec<_> = writers((variable, wanted), news, roster, supervisor).collect();
             all.dedup();
@@ -289,7 +290,7 @@ impl Daemon {
         let ticket = self.last_ticket;
         (refit.ticket, refit.period) = (ticket, self.config.scan.period);
         refit.stall = self.config.scan.stall;
-        let ordered = self.reins.orders.push(Order::Refit(Box::new(refit)));
+        let ordered = self.handle.orders.push(Order::Refit(Box::new(refit)));
         debug_assert!(ordered.is_ok(), "`pursue_reload` has looked for room");
         let changes = changes.iter().map(view).collect();
         self.reload.flight = Some(Flight { ticket, reply, changes });
@@ -299,7 +300,7 @@ impl Daemon {
     /// wrong with the file, and frees points that nobody looks at any more.
     pub(super) fn pursue_reload(&mut self) {
         // What it orders of the scan needs room in the queue.
-        if !self.reins.orders.is_full()
+        if !self.handle.orders.is_full()
             && let Some(reading) = self.reload.reading.take()
         {
             match reading.end() {

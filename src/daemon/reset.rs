@@ -174,11 +174,11 @@ impl Daemon {
 
     /// The stage that follows, or the same; `None` at the end.
     fn next_stage(&mut self, stage: Stage) -> Option<Stage> {
-        let news = self.reins.latest.read();
+        let news = self.handle.latest.read();
         let (cycle, is_empty) = (news.cycle, news.programs.is_empty());
         match stage {
             Stage::Emptying { empty_in } => {
-                let is_empty = is_empty && self.reins.orders.slots() == MAX_ORDERS;
+                let is_empty = is_empty && self.handle.orders.slots() == MAX_ORDERS;
                 match empty_in.filter(|_| is_empty) {
                     // What was taken from the queue in that cycle or the next shows by now.
                     Some(since) if cycle > since + 1 => Some(Stage::Ready),
@@ -193,7 +193,7 @@ impl Daemon {
                     true => Order::ResetVariables { ticket, values },
                     false => Order::SetVariables { ticket, values },
                 };
-                let is_ordered = self.reins.orders.push(order).is_ok();
+                let is_ordered = self.handle.orders.push(order).is_ok();
                 Some(if is_ordered { Stage::Ordered(ticket) } else { Stage::Ready })
             }
             Stage::Ordered(_) => Some(stage),

@@ -348,7 +348,7 @@ impl Daemon {
         self.retain.collect();
         if self.retain.store.is_some()
             && !self.retain.is_writing()
-            && let Some(values) = self.retain.changed(&self.reins.latest.read().variables)
+            && let Some(values) = self.retain.changed(&self.handle.latest.read().variables)
         {
             self.retain.write(values, false);
         }
@@ -356,7 +356,7 @@ impl Daemon {
 
     /// Writes the retained variables of the last snapshot.
     pub(super) async fn keep_last(&mut self) {
-        self.retain.write_last(&self.reins.latest.read().variables).await;
+        self.retain.write_last(&self.handle.latest.read().variables).await;
     }
 }
 

@@ -104,7 +104,7 @@ const OWNERS_PAUSE: Duration = Duration::from_secs(1);
 impl Daemon {
     /// Says what has changed about devices, overruns and lost log lines.
     pub(super) fn tell_the_operator(&mut self) {
-        let (news, told) = (self.reins.latest.read(), &mut self.told);
+        let (news, told) = (self.handle.latest.read(), &mut self.told);
         told.unread.tell(
             Instant::now(),
             || self.log.lost(),
@@ -157,7 +157,7 @@ impl Daemon {
 
     /// Says which outputs have another owner than the last that they had.
     pub(super) fn tell_of_owners(&mut self) {
-        let (news, told) = (self.reins.latest.read(), &mut self.told);
+        let (news, told) = (self.handle.latest.read(), &mut self.told);
         if told.owners_at.is_some_and(|at| at.elapsed() < OWNERS_PAUSE) {
             return;
         }
@@ -212,7 +212,7 @@ impl Daemon {
 
     /// Readiness, status line and watchdog of systemd.
     pub(super) fn tell_the_manager(&mut self) {
-        let news = self.reins.latest.read();
+        let news = self.handle.latest.read();
         let cycle = news.cycle;
         let running = news.programs.iter().filter(|fact| fact.trap.is_none()).count();
         let runs = if running == 1 { "runs" } else { "run" };
@@ -297,7 +297,7 @@ impl Daemon {
         let owner = refused.owner().and_then(name_of);
         let keeper = match owner {
             Some(owner) => Keeper::Program(owner),
-            None => self.keeper(name, refused, self.reins.latest.seen()),
+            None => self.keeper(name, refused, self.handle.latest.seen()),
         };
         let about = Some(legible(refused.name.as_str())).filter(|about| !about.is_empty());
         let (point, variable) = match refused.why.is_about_variable() {

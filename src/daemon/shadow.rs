@@ -30,7 +30,7 @@ impl Daemon {
     pub(super) fn order_feeds(&mut self) {
         while let Some(feed) = self.feeds.pop() {
             if let Err(rtrb::PushError::Full(Order::Shadow(feed))) =
-                self.reins.orders.push(Order::Shadow(feed))
+                self.handle.orders.push(Order::Shadow(feed))
             {
                 return self.feeds.push(feed);
             }

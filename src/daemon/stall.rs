@@ -124,7 +124,7 @@ impl Stall {
 impl Daemon {
     /// Looks whether the scan has moved, and says when that changes.
     pub(super) fn watch_the_scan(&mut self) {
-        let cycle = self.reins.latest.read().cycle;
+        let cycle = self.handle.latest.read().cycle;
         self.stall.stillness.look(cycle, Instant::now());
         self.stall.forced_exit.allow(self.config.scan.stall_exit);
         let still = self.stall.stillness.still;

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use super::Daemon;
 use crate::driver::Delivery;
 use crate::image::Point;
-use crate::scan::{Order, Reins, Snapshot};
+use crate::scan::{Order, ScanHandle, Snapshot};
 use crate::text::first_of;
 
 /// Safe outputs must be written and confirmed within this time after SIGTERM; `TimeoutStopSec=` of
@@ -40,7 +40,7 @@ impl Daemon {
         self.stall.disarm();
         // Also if the scan comes to stand only now: this concerns nobody else.
         self.devices.hurry();
-        let confirmed = halt(&mut self.reins).await;
+        let confirmed = halt(&mut self.handle).await;
         let trouble = (!confirmed).then(|| self.trouble_at_the_stop());
         self.stall.begin_exit();
         leave_in_time(trouble.clone());
@@ -67,20 +67,20 @@ impl Daemon {
         if let Some(doing) = self.stall.doing() {
             return format!("stopped, but the scan stands, {doing}; {}", self.devices.safety());
         }
-        unconfirmed(self.reins.latest.read())
+        unconfirmed(self.handle.latest.read())
     }
 }
 
 /// Takes every program out of the scan, and waits until the devices have their safe outputs; says
 /// whether they have confirmed them within [`STOP_DEADLINE`].
-pub(super) async fn halt(reins: &mut Reins) -> bool {
+pub(super) async fn halt(handle: &mut ScanHandle) -> bool {
     let deadline = Instant::now() + STOP_DEADLINE;
     let mut is_told = false;
-    reins.halting.store(true, Ordering::Relaxed);
+    handle.halting.store(true, Ordering::Relaxed);
     loop {
-        is_told = is_told || reins.orders.push(Order::Halt).is_ok();
-        while reins.returns.pop().is_ok() {}
-        let news = reins.latest.read();
+        is_told = is_told || handle.orders.push(Order::Halt).is_ok();
+        while handle.returns.pop().is_ok() {}
+        let news = handle.latest.read();
         if news.halted && news.is_confirmed() {
             return true;
         }

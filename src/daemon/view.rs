@@ -31,7 +31,7 @@ fn micros(duration: Duration) -> u64 {
 impl Daemon {
     pub(super) fn status(&mut self) -> StatusView {
         // One instant for everything in the answer: polls can then be compared with cycles.
-        let news = self.reins.latest.read().clone();
+        let news = self.handle.latest.read().clone();
         let plugins = self.plugins_in(&news);
         let devices = self.devices(&news);
         let folder_trouble = self.folder_trouble();
@@ -97,7 +97,7 @@ impl Daemon {
 
     /// All plugins in the order of polling.
     pub(super) fn plugins(&mut self) -> Vec<PluginView> {
-        let news = self.reins.latest.read().clone();
+        let news = self.handle.latest.read().clone();
         self.plugins_in(&news)
     }
 
@@ -110,7 +110,7 @@ impl Daemon {
 
     /// One plugin.
     pub(super) fn plugin_named(&mut self, name: &str) -> Option<PluginView> {
-        let news = self.reins.latest.read().clone();
+        let news = self.handle.latest.read().clone();
         let view = self.supervisor.plugin(name)?;
         Some(self.plugin(name, &view, &news))
     }
@@ -179,7 +179,7 @@ impl Daemon {
     }
 
     pub(super) fn points(&mut self) -> Vec<PointView> {
-        let news = self.reins.latest.read();
+        let news = self.handle.latest.read();
         let (points, roster) = (&news.points, &self.roster);
         let (now, is_stalled) = (MonotonicClock.now(), self.stall.is_on());
         // What was read or given last is nothing to go by while the scan stands.
@@ -222,7 +222,7 @@ impl Daemon {
 
     pub(super) fn variables(&mut self) -> Vec<VarView> {
         let kept = &self.config.retain.variables;
-        let (news, roster) = (self.reins.latest.read(), &self.roster);
+        let (news, roster) = (self.handle.latest.read(), &self.roster);
         let runs = |writer: &str| is_seated(writer, news, roster, &self.supervisor);
         // A value that stands is not a new one.
         let at = if self.stall.is_on() { MonotonicClock.now() } else { news.now };

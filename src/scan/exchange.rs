@@ -335,9 +335,9 @@ pub struct Ends {
     pub position: Arc<Position>,
 }
 
-/// The other ends, for whoever directs the scan.
+/// The other ends, for the daemon: orders to the scan, and what comes back from it.
 #[derive(Debug)]
-pub struct Reins {
+pub struct ScanHandle {
     /// Orders go down here.
     pub orders: rtrb::Producer<Order>,
     /// What the scan gives back.
@@ -351,7 +351,7 @@ pub struct Reins {
 }
 
 /// Queues between a scan and whoever directs it, and the one for measured times.
-pub fn queues(first: &Snapshot) -> (Ends, Reins, rtrb::Consumer<Sample>) {
+pub fn queues(first: &Snapshot) -> (Ends, ScanHandle, rtrb::Consumer<Sample>) {
     let (orders_in, orders) = rtrb::RingBuffer::new(MAX_ORDERS);
     let (returns, returns_out) = rtrb::RingBuffer::new(MAX_ORDERS + RETURNS_PER_CYCLE);
     let (samples, samples_out) = rtrb::RingBuffer::new(stats::MAX_SAMPLES);
@@ -361,7 +361,7 @@ pub fn queues(first: &Snapshot) -> (Ends, Reins, rtrb::Consumer<Sample>) {
     let ours = (Arc::clone(&halting), Arc::clone(&position));
     (
         Ends { orders, returns, samples, latest: writer, halting: ours.0, position: ours.1 },
-        Reins { orders: orders_in, returns: returns_out, latest: reader, halting, position },
+        ScanHandle { orders: orders_in, returns: returns_out, latest: reader, halting, position },
         samples_out,
     )
 }

@@ -34,8 +34,8 @@ use crate::variable::{Denied, Maker, Variable};
 use device::{Device, note_deliveries};
 use exchange::RETURNS_PER_CYCLE;
 pub use exchange::{
-    DeviceFact, Ends, Field, Gone, MAX_ORDERS, MEMORY_CYCLES, Order, ProgramFact, Refit, Reins,
-    Return, Slot, Snapshot, queues, rehearsal,
+    DeviceFact, Ends, Field, Gone, MAX_ORDERS, MEMORY_CYCLES, Order, ProgramFact, Refit, Return,
+    ScanHandle, Slot, Snapshot, queues, rehearsal,
 };
 use position::Doing;
 use stats::{Sample, What};

@@ -1,7 +1,8 @@
-//! Budgets are CPU time: load beside the scan stops no healthy program, and nothing saves a runaway.
+//! Budgets are CPU time: load beside the scan stops no healthy program, and nothing saves a
+//! runaway.
 //!
-//! In this process, without real-time priority, with as many other busy threads as there are CPUs and
-//! two at least. How hostile modules fare in a whole daemon is in `hostile.rs`.
+//! In this process, without real-time priority, with as many other busy threads as there are CPUs
+//! and two at least. How hostile modules fare in a whole daemon is in `hostile.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -108,7 +109,7 @@ fn a_program_with_a_tenth_of_its_budget_is_never_stopped() {
         times.push(started.elapsed());
         // Nobody else empties the queue here.
         while rig.samples.pop().is_ok() {}
-        if let Some(trap) = &rig.reins.latest.read().programs[0].trap {
+        if let Some(trap) = &rig.handle.latest.read().programs[0].trap {
             panic!("{trap} in poll {}, which took {:?}", times.len(), times.last());
         }
     }
@@ -141,7 +142,7 @@ fn runaways(count: u64) -> Vec<Duration> {
         let time = started.elapsed();
         assert!(time >= BUDGET, "stopped too early, after {time:?}");
         over.push(time - BUDGET);
-        let news = rig.reins.latest.read();
+        let news = rig.handle.latest.read();
         let trap = news.programs[0].trap.as_ref().expect("it is stopped");
         assert!(trap.kind.contains("budget"), "{trap}");
         assert_eq!(rig.programs_returned(), 1);

@@ -128,7 +128,7 @@ fn speed(rig: &mut Rig, speed: i32) {
 fn run_out(rig: &mut Rig, most: usize) -> Program {
     for _ in 0..most {
         rig.step();
-        while let Ok(thing) = rig.reins.returns.pop() {
+        while let Ok(thing) = rig.handle.returns.pop() {
             match thing {
                 Return::Program(program) if program.trap().is_some() => return program,
                 Return::Refused(prepared, _) => return prepared.program,

@@ -129,7 +129,7 @@ fn refit(rig: &mut Rig, points: &Arc<Points>, devices: Vec<Slot>) -> (Snapshot, 
         ..Refit::default()
     })));
     let news = rig.cycle();
-    let Ok(Return::Refitted(refit)) = rig.reins.returns.pop() else { panic!("it comes back") };
+    let Ok(Return::Refitted(refit)) = rig.handle.returns.pop() else { panic!("it comes back") };
     (news, refit)
 }
 
@@ -274,7 +274,7 @@ fn a_report_names_points_by_their_ids() {
     );
     rig.install("clerk", 0, &mortal, Settings::default());
     (0..3).for_each(|_| rig.step());
-    let mut returned = std::iter::from_fn(|| rig.reins.returns.pop().ok());
+    let mut returned = std::iter::from_fn(|| rig.handle.returns.pop().ok());
     let program = returned.find_map(|thing| match thing {
         Return::Program(program) => Some(program),
         _ => None,

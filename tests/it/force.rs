@@ -141,7 +141,7 @@ impl Bench {
 
     fn answer(&mut self, wanted: u64) -> Result<(), &'static str> {
         loop {
-            match self.rig.reins.returns.pop().expect("each order is answered in its cycle") {
+            match self.rig.handle.returns.pop().expect("each order is answered in its cycle") {
                 Return::Answer { ticket, result } if ticket == wanted => return result,
                 _ => {}
             }
@@ -244,7 +244,7 @@ fn there_is_room_for_so_many_forces_and_no_more() {
         rig.order(Order::Force { ticket: n as u64, force: force(n) });
         let news = rig.cycle();
         assert_eq!(news.forces.len(), (n + 1).min(MAX_FORCES));
-        let Ok(Return::Answer { result, .. }) = rig.reins.returns.pop() else {
+        let Ok(Return::Answer { result, .. }) = rig.handle.returns.pop() else {
             panic!("no answer")
         };
         assert_eq!(result.is_ok(), n < MAX_FORCES);
@@ -252,7 +252,7 @@ fn there_is_room_for_so_many_forces_and_no_more() {
     let gone = Force { point: PointId(500), raw: [0; 8], until: None };
     rig.order(Order::Force { ticket: 0, force: gone });
     rig.step();
-    let Ok(Return::Answer { result, .. }) = rig.reins.returns.pop() else { panic!("no answer") };
+    let Ok(Return::Answer { result, .. }) = rig.handle.returns.pop() else { panic!("no answer") };
     assert_eq!(result, Err("the point is gone"));
 }
 

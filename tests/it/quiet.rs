@@ -94,7 +94,8 @@ fn setting_variables_allocates_and_frees_nothing() {
     for n in 0..50 {
         let values = (0..n).map(|n| (format!("v{n}"), Variable::Int(n))).collect();
         rig.order(Order::SetVariables { ticket: n as u64, values });
-        // Refused, because v0 is an int (but in the first round): what was written before is undone.
+        // Refused, because v0 is an int (but in the first round): what was written before is
+        // undone.
         let values =
             vec![(format!("w{n}"), Variable::Int(n)), ("v0".into(), Variable::Double(0.5))];
         rig.order(Order::SetVariables { ticket: 0, values });
@@ -134,7 +135,7 @@ fn simulated_devices_allocate_nothing_however_they_fail() {
             }
             // The cycles that obey are among them, and all that was late arrives.
             assert_quiet(&mut rig, 100, &format!("{command:?}"));
-            let fault = rig.reins.latest.read().devices[0].fault;
+            let fault = rig.handle.latest.read().devices[0].fault;
             let is_lost = command == Command::Inject(Injection::Disconnect);
             assert_eq!(fault.is_some(), is_lost, "{command:?} was obeyed");
             rig.programs_returned();
@@ -197,7 +198,7 @@ fn forces_substitutes_and_devices_with_a_thread_allocate_nothing() {
     for _ in 0..2000 {
         assert_quiet(&mut rig, 1, "the door is gone");
         std::thread::sleep(Duration::from_millis(1));
-        if rig.reins.latest.read().programs[0].degraded {
+        if rig.handle.latest.read().programs[0].degraded {
             return assert_quiet(&mut rig, 100, "degraded");
         }
     }

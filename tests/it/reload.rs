@@ -80,7 +80,7 @@ fn a_device_that_changes_begins_anew_and_the_others_go_on() {
     let counts: Vec<_> = seen.iter().map(|seen| seen.load(Ordering::Relaxed)).collect();
     assert_eq!(counts, [before + 1, before, 1], "read in this very cycle");
     assert_eq!(news.programs[0].polls, u64::from(before + 1), "the program was polled as before");
-    let Ok(Return::Refitted(refit)) = rig.reins.returns.pop() else { panic!("it comes back") };
+    let Ok(Return::Refitted(refit)) = rig.handle.returns.pop() else { panic!("it comes back") };
     let gone = refit.field.map_or(0, |field| field.gone.len());
     assert_eq!((refit.ticket, gone), (7, 1), "with what was replaced");
 }

@@ -1,4 +1,4 @@
-//! A scan on the bench: real modules, simulated time, and the reins in the test's hands.
+//! A scan on the bench: real modules, simulated time, and its handle in the test's hands.
 
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
@@ -11,7 +11,7 @@ use camshaft::plugin::program::{Preparation, Prepared, Program, Request};
 use camshaft::plugin::stop::Timekeeper;
 use camshaft::plugin::world::{Line, LogSink, Seat, World};
 use camshaft::plugin::{Compiler, Generation, Limits, ModuleHash, Refusal, Settings};
-use camshaft::scan::{self, Order, Refit, Reins, Return, Scan, Snapshot, thread};
+use camshaft::scan::{self, Order, Refit, Return, Scan, ScanHandle, Snapshot, thread};
 use camshaft::variable::{Variable, Variables};
 
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =
@@ -71,10 +71,10 @@ pub fn points() -> Arc<Points> {
     Arc::new(Points::new(all, 16, 16))
 }
 
-/// A scan with its reins.
+/// A scan with its handle.
 pub struct Rig {
     pub scan: Scan,
-    pub reins: Reins,
+    pub handle: ScanHandle,
     pub samples: rtrb::Consumer<camshaft::scan::stats::Sample>,
     pub keeper: Arc<Timekeeper>,
     pub points: Arc<Points>,
@@ -115,7 +115,7 @@ impl Rig {
         variables.commit();
         let world = World::new(Arc::clone(&points), variables, PERIOD, sink);
         let first = Snapshot::first(&world);
-        let (ends, reins, samples) = scan::queues(&first);
+        let (ends, handle, samples) = scan::queues(&first);
         let settings = thread::Settings {
             period: PERIOD,
             priority: None,
@@ -130,7 +130,7 @@ impl Rig {
         let now = Duration::from_secs(1);
         Self {
             scan,
-            reins,
+            handle,
             samples,
             keeper,
             points,
@@ -145,7 +145,7 @@ impl Rig {
     /// One cycle, a period after the last; the news of it.
     pub fn cycle(&mut self) -> Snapshot {
         self.step();
-        self.reins.latest.read().clone()
+        self.handle.latest.read().clone()
     }
 
     /// One cycle, without a look at the news.
@@ -186,7 +186,7 @@ impl Rig {
         settings: Settings,
     ) -> Preparation {
         self.generation += 1;
-        let mut world = scan::rehearsal(self.reins.latest.read(), PERIOD);
+        let mut world = scan::rehearsal(self.handle.latest.read(), PERIOD);
         world.is_recorded = self.is_recorded;
         let request = Request {
             name: name.into(),
@@ -206,7 +206,7 @@ impl Rig {
     }
 
     pub fn order(&mut self, order: Order) {
-        self.reins.orders.push(order).expect("the queue of orders has room");
+        self.handle.orders.push(order).expect("the queue of orders has room");
     }
 
     /// Drops the measured times, and says how many there were.
@@ -217,7 +217,7 @@ impl Rig {
     /// Drops what came back, and says how many programs were among it.
     pub fn programs_returned(&mut self) -> usize {
         let mut programs = 0;
-        while let Ok(thing) = self.reins.returns.pop() {
+        while let Ok(thing) = self.handle.returns.pop() {
             programs += usize::from(matches!(thing, Return::Program(_)));
         }
         programs

@@ -93,7 +93,7 @@ fn one_program_a_cycle_gets_new_settings() {
     }
     for left in (0..5).rev() {
         rig.step();
-        assert_eq!(rig.reins.orders.slots(), MAX_ORDERS - left);
+        assert_eq!(rig.handle.orders.slots(), MAX_ORDERS - left);
     }
 }
 
@@ -108,7 +108,7 @@ fn variables_are_set_all_or_none_and_their_names_come_back() {
         rig.order(Order::SetVariables { ticket, values: values.clone() });
     }
     rig.step();
-    assert_eq!(rig.reins.orders.slots(), MAX_ORDERS - 2, "one a cycle");
+    assert_eq!(rig.handle.orders.slots(), MAX_ORDERS - 2, "one a cycle");
     rig.step();
     let news = rig.cycle();
     assert_eq!(news.variables.iter().collect::<Vec<_>>(), [("a", int), ("b", real)]);
@@ -118,7 +118,7 @@ fn variables_are_set_all_or_none_and_their_names_come_back() {
         (3, full, 3, Err("there are too many variables, or the name is empty or too long")),
     ];
     for expected in expected {
-        match rig.reins.returns.pop() {
+        match rig.handle.returns.pop() {
             Ok(Return::VariablesSet { ticket, values, cycle, result }) => {
                 assert_eq!((ticket, values, cycle, result), expected);
             }
@@ -211,7 +211,7 @@ fn the_scan_runs_on_a_simulated_clock_as_fast_as_it_can() {
     thread::run(&mut rig.scan, PERIOD, &SimClock::default(), &ended);
     let passed = started.elapsed();
     println!("{CYCLES} cycles of {PERIOD:?} in {passed:?}");
-    let news = rig.reins.latest.read().clone();
+    let news = rig.handle.latest.read().clone();
     assert_eq!((news.cycle, news.overruns), (CYCLES.into(), 0));
     assert_eq!(news.now, PERIOD * (CYCLES - 1));
     assert_eq!(rig.value(&news, "out.count"), Value::Int(CYCLES.into()));

@@ -72,12 +72,12 @@ fn running(body: &str) -> Rig {
 
 fn shadow(rig: &mut Rig, module: &[u8], settings: Settings) -> Shadow {
     let prepared = rig.prepare("p", 0, module, settings).expect("it is good");
-    let snapshot = rig.reins.latest.read().clone();
+    let snapshot = rig.handle.latest.read().clone();
     Shadow::new(prepared, scan::rehearsal(&snapshot, PERIOD))
 }
 
 fn count(rig: &mut Rig) -> i128 {
-    let news = rig.reins.latest.read().clone();
+    let news = rig.handle.latest.read().clone();
     let Value::Int(count) = rig.value(&news, "out.count") else { panic!("it is an int") };
     count
 }
@@ -123,7 +123,7 @@ fn beside(
 }
 
 fn feeds_returned(rig: &mut Rig) -> usize {
-    let things = std::iter::from_fn(|| rig.reins.returns.pop().ok());
+    let things = std::iter::from_fn(|| rig.handle.returns.pop().ok());
     things.filter(|thing| matches!(thing, Return::Feed(_))).count()
 }
 
@@ -214,7 +214,7 @@ fn a_differing_output_refuses_where_equal_ones_are_required_and_is_told_in_any_c
         settings.swap.require_equal = require_equal;
         let mut rig = running("");
         let before = count(&mut rig);
-        let cycle = rig.reins.latest.read().cycle;
+        let cycle = rig.handle.latest.read().cycle;
         let outcome = tried_quietly(&mut rig, &version(DIFFERS), settings);
         let report = &outcome.report;
         assert_eq!((report.polls, report.differing), (20, 16));
@@ -389,7 +389,7 @@ fn a_hand_over_that_fails_refuses_before_the_swap() {
     (0..5).for_each(|_| rig.step());
     let outcome = tried(&mut rig, &module("nop"), settings.clone(), |_, _| {});
     assert_eq!(outcome.result, Ok(()));
-    let trap = rig.reins.latest.read().programs[0].trap.clone().expect("it is lost");
+    let trap = rig.handle.latest.read().programs[0].trap.clone().expect("it is lost");
     assert_eq!(trap.kind, "its `save`: budget of 1ms exceeded");
     let mut rig = Rig::new(points(), Vec::new());
     let prepared = rig.prepare("p", 0, &module(""), settings.clone()).unwrap();

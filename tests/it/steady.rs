@@ -2,10 +2,10 @@
 //!
 //! Millions of polls of a few microseconds, each with a budget of [`BUDGET`], while the process is
 //! stopped and goes on, every CPU is busy, pages come and go, and signals rain on the scan's thread
-//! from within and without. None of them may be stopped. Between the storms there are runaways, on a
-//! machine that is quiet again: each must be stopped within its budget and a millisecond. What a
-//! host does to a virtual machine cannot be made here; the unit tests of `stop/inquiry.rs` have
-//! its figures.
+//! from within and without. None of them may be stopped. Between the storms there are runaways, on
+//! a machine that is quiet again: each must be stopped within its budget and a millisecond. What a
+//! host does to a virtual machine cannot be made here; the unit tests of `stop/inquiry.rs` have its
+//! figures.
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
@@ -36,8 +36,8 @@ const HALF: Duration = Duration::from_micros(125);
 /// A runaway on a quiet machine has used at most so much CPU time more than its budget.
 const OVER: Duration = Duration::from_millis(1);
 
-/// Disturbs the process whose number is its second argument, and the thread that is its third, until
-/// its input ends. A process that it has stopped goes on before it looks for that end.
+/// Disturbs the process whose number is its second argument, and the thread that is its third,
+/// until its input ends. A process that it has stopped goes on before it looks for that end.
 const STRANGER: &str = r#"
 import ctypes, os, platform, random, select, signal, struct, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
@@ -157,8 +157,8 @@ fn signals(signal: Signal) -> Disturbance {
     Disturbance::threads(2, move || kill(thread, signal).expect("this thread lives"))
 }
 
-/// A scan with a healthy program and another seat for runaways, and one with a program that uses half
-/// of its budget.
+/// A scan with a healthy program and another seat for runaways, and one with a program that uses
+/// half of its budget.
 struct Bench {
     rig: Rig,
     half: Rig,
@@ -194,7 +194,7 @@ impl Bench {
             self.polls += 1;
             self.disturbed += u64::from(started.elapsed() > BUDGET);
             rig.samples_taken();
-            if let Some(trap) = &rig.reins.latest.read().programs[0].trap {
+            if let Some(trap) = &rig.handle.latest.read().programs[0].trap {
                 let polls = self.polls;
                 panic!("seed {}: {trap} beside {beside} in step {n} of {polls}", long::seed());
             }
@@ -209,7 +209,7 @@ impl Bench {
             let before = cpu_time();
             self.rig.step();
             let used = cpu_time() - before;
-            let trap = self.rig.reins.latest.read().programs[1].trap.clone();
+            let trap = self.rig.handle.latest.read().programs[1].trap.clone();
             assert!(trap.is_some_and(|trap| trap.kind.contains("budget")), "{name} is stopped");
             assert!(used >= BUDGET, "{name} was stopped after {used:?}");
             self.over.push(used - BUDGET);

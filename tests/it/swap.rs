@@ -14,8 +14,8 @@ use camshaft::variable::Variable;
 
 use crate::rig::{Rig, configure, points, wat};
 
-/// A program that counts its polls three times: in its memory, which only a hand-over carries on, in
-/// the variable `count`, and in a global for itself. The first is written to `out.count`.
+/// A program that counts its polls three times: in its memory, which only a hand-over carries on,
+/// in the variable `count`, and in a global for itself. The first is written to `out.count`.
 struct Version {
     /// Makes the bytes differ.
     number: u32,
@@ -103,7 +103,7 @@ fn counts(rig: &Rig, news: &Snapshot) -> (i128, i128) {
 
 /// The same as of the last cycle.
 fn now(rig: &mut Rig) -> (i128, i128) {
-    let news = rig.reins.latest.read().clone();
+    let news = rig.handle.latest.read().clone();
     counts(rig, &news)
 }
 
@@ -140,7 +140,7 @@ fn nothing_is_lost_over_a_thousand_swaps() {
         // None of them proves itself, so the first stays ready all the time.
         assert_eq!(rig.programs_returned(), usize::from(number > 1));
     }
-    let fact = the_one(rig.reins.latest.read()).clone();
+    let fact = the_one(rig.handle.latest.read()).clone();
     assert_eq!(fact.standby.map(|generation| generation.0), Some(1));
 }
 
@@ -152,7 +152,7 @@ fn refused(version: &Version, reason: &str) {
     order(&mut rig, version, &settings());
     let news = rig.cycle();
     let refusal =
-        std::iter::from_fn(|| rig.reins.returns.pop().ok()).find_map(|thing| match thing {
+        std::iter::from_fn(|| rig.handle.returns.pop().ok()).find_map(|thing| match thing {
             Return::Refused(_, refusal) => refusal,
             _ => None,
         });
@@ -212,7 +212,7 @@ fn a_save_that_fails_leaves_no_trace() {
         for n in 1..=3 {
             order(&mut rig, &GOOD, &settings());
             let news = rig.cycle();
-            let Ok(Return::Refused(_, Some(refusal))) = rig.reins.returns.pop() else {
+            let Ok(Return::Refused(_, Some(refusal))) = rig.handle.returns.pop() else {
                 panic!("it is refused");
             };
             assert!(refusal.reason.contains(reason), "{refusal}");
@@ -242,7 +242,7 @@ fn an_instance_whose_save_was_cut_off_is_never_called_again() {
         (0..20).for_each(|_| drop(rig.cycle()));
         order(&mut rig, &GOOD, &settings());
         let news = rig.cycle();
-        let returned: Vec<_> = std::iter::from_fn(|| rig.reins.returns.pop().ok()).collect();
+        let returned: Vec<_> = std::iter::from_fn(|| rig.handle.returns.pop().ok()).collect();
         let [Return::Refused(_, Some(refusal)), Return::Program(lost)] = &returned[..] else {
             panic!("the new version is refused and the old one is lost: {returned:?}");
         };
@@ -297,8 +297,8 @@ fn a_version_that_traps_on_probation_goes_and_the_one_before_goes_on() {
     }
 }
 
-/// The next version was in the queue and took over a cycle after the rollback: who had not looked in
-/// between never heard of the trap.
+/// The next version was in the queue and took over a cycle after the rollback: who had not looked
+/// in between never heard of the trap.
 #[test]
 fn who_takes_over_from_one_that_resumed_tells_of_the_trap() {
     let mut rig = running(&settings());
@@ -342,7 +342,7 @@ fn outputs_of_the_old_version_alone_are_kept_on_probation_and_safe_after_it() {
         assert_eq!(rig.value(&news, "out.valve"), Value::Real(expected), "poll {n}");
     }
     assert_eq!(rig.programs_returned(), 1);
-    let owner = rig.points.find("out.valve").map(|id| rig.reins.latest.read().owners[id.index()]);
+    let owner = rig.points.find("out.valve").map(|id| rig.handle.latest.read().owners[id.index()]);
     assert_eq!(owner, Some(None));
 }
 
@@ -391,7 +391,7 @@ fn a_restart_on_probation_leaves_the_version_before_standing_by() {
     for polls in [2, 3] {
         order(&mut rig, &bad, &settings);
         (0..polls).for_each(|_| drop(rig.cycle()));
-        assert!(rig.reins.latest.read().programs[0].standby.is_some());
+        assert!(rig.handle.latest.read().programs[0].standby.is_some());
     }
     let news = rig.cycle();
     assert!(the_one(&news).beaten.is_some());
@@ -465,11 +465,11 @@ fn a_variable_that_goes_back_was_written_by_who_wrote_it_before() {
     let mut settings = settings();
     settings.swap.rollback_state = RollbackState::Snapshot;
     let mut rig = running(&settings);
-    let before = rig.reins.latest.read().variables.written_last("count");
+    let before = rig.handle.latest.read().variables.written_last("count");
     let poll = "(if (i32.eq (global.get $polls) (i32.const 3)) (then (unreachable)))";
     order(&mut rig, &Version { number: 1, poll, ..GOOD }, &settings);
     (0..2).for_each(|_| drop(rig.cycle()));
-    assert_ne!(rig.reins.latest.read().variables.written_last("count"), before);
+    assert_ne!(rig.handle.latest.read().variables.written_last("count"), before);
     let news = rig.cycle();
     assert!(the_one(&news).beaten.is_some());
     assert_eq!(news.variables.written_last("count"), before);

@@ -66,7 +66,7 @@ fn cost(rig: &mut Rig, name_bytes: usize) -> Option<(Duration, u64)> {
         let started = Instant::now();
         rig.step();
         times.push(started.elapsed());
-        let news = rig.reins.latest.read();
+        let news = rig.handle.latest.read();
         let trap = news.programs[0].trap.as_ref().expect("it has trapped");
         // A small stack is another way to keep the promise.
         assert!(["unreachable", "stack overflow"].contains(&&*trap.kind), "{trap}");

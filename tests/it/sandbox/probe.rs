@@ -268,7 +268,7 @@ impl Bench {
         for _ in 0..3 {
             self.rig.step();
         }
-        while let Ok(thing) = self.rig.reins.returns.pop() {
+        while let Ok(thing) = self.rig.handle.returns.pop() {
             let Return::Program(program) = thing else { continue };
             let Some(trap) = program.trap() else { continue };
             found.trap = Some(without_cycle(&trap.to_string()));
@@ -282,7 +282,7 @@ impl Bench {
 
     /// Why a version was not installed.
     fn refusal(&mut self) -> Option<String> {
-        let things = std::iter::from_fn(|| self.rig.reins.returns.pop().ok());
+        let things = std::iter::from_fn(|| self.rig.handle.returns.pop().ok());
         let reasons = things.filter_map(|thing| match thing {
             Return::Refused(_, refusal) => refusal.map(|refusal| refusal.reason),
             _ => None,
@@ -291,7 +291,7 @@ impl Bench {
     }
 
     fn drain(&mut self) {
-        while self.rig.reins.returns.pop().is_ok() {}
+        while self.rig.handle.returns.pop().is_ok() {}
         while self.rig.samples.pop().is_ok() || self.rig.log.pop().is_ok() {}
     }
 
@@ -337,7 +337,7 @@ impl Bench {
         let tried = self.rig.instance("p", 0, &tried, settings.clone());
         self.rig.order(Order::Install(Box::new(running.result.expect("its start does nothing"))));
         self.set(go);
-        let world = scan::rehearsal(self.rig.reins.latest.read(), PERIOD);
+        let world = scan::rehearsal(self.rig.handle.latest.read(), PERIOD);
         let shadow = Shadow::new(tried.result.expect("likewise"), world);
         let (feed, frames) = shadow.feed();
         self.rig.order(Order::Shadow(feed));

@@ -97,7 +97,7 @@ impl Bench {
         let before = cpu_time();
         self.rig.step();
         let time = cpu_time() - before;
-        let trap = self.rig.reins.latest.read().programs[0].trap.clone();
+        let trap = self.rig.handle.latest.read().programs[0].trap.clone();
         let is_ours = |trap: &camshaft::plugin::Trap| trap.kind.contains("budget");
         assert!(trap.as_ref().is_none_or(|trap| is_ours(trap)), "{trap:?}");
         self.rig.order(Order::Remove(camshaft::plugin::world::Seat(0)));

@@ -21,7 +21,7 @@ impl House {
     /// Gives an order to the scan and to its model; whether there was room.
     pub fn order(&mut self, order: Order, copy: model::Order) -> bool {
         let has_room = self.model.orders.len() < MAX_ORDERS;
-        let is_taken = self.rig.reins.orders.push(order).is_ok();
+        let is_taken = self.rig.handle.orders.push(order).is_ok();
         assert_eq!(is_taken, has_room, "a queue of {MAX_ORDERS} orders");
         if is_taken {
             self.model.orders.push_back(copy);
@@ -54,7 +54,7 @@ impl House {
     pub fn halt(&mut self) -> bool {
         if self.random.bool() {
             self.model.is_halting = true;
-            self.rig.reins.halting.store(true, Ordering::Relaxed);
+            self.rig.handle.halting.store(true, Ordering::Relaxed);
         }
         self.order(Order::Halt, model::Order::Halt)
     }
@@ -74,7 +74,7 @@ impl House {
 
     /// One turn of the daemon's loop.
     pub fn pursue(&mut self, now: Duration) -> usize {
-        let news = self.rig.reins.latest.read();
+        let news = self.rig.handle.latest.read();
         let seen = news.programs.iter().map(|fact| Seen {
             seat: fact.seat,
             generation: fact.generation,
@@ -145,8 +145,8 @@ impl House {
         self.supervisor.keep(name, kept.clone(), None);
     }
 
-    /// Modules that ran, as the supervisor knows, and that it is about to see taken back in favour of
-    /// others: the same bytes are no others.
+    /// Modules that ran, as the supervisor knows, and that it is about to see taken back in favour
+    /// of others: the same bytes are no others.
     fn banned_now(&self) -> Vec<(&'static str, ModuleHash)> {
         let lost = self.seen.iter().filter_map(|seen| {
             let name = self.seats[usize::from(seen.seat.0)]?;
@@ -172,7 +172,7 @@ impl House {
 
     /// What comes back is what the model says, in that order.
     fn take_back(&mut self) {
-        while let Ok(thing) = self.rig.reins.returns.pop() {
+        while let Ok(thing) = self.rig.handle.returns.pop() {
             let back = match &thing {
                 Return::Program(program) => Back::Program(program.generation),
                 Return::Refused(prepared, refusal) => {
@@ -277,7 +277,7 @@ impl House {
         let module = self.modules.iter().find(|m| m.hash == hash).expect("one of ours");
         let request =
             Request { name: name.into(), seat, hash, generation, settings: settings.clone() };
-        let news = self.rig.reins.latest.read();
+        let news = self.rig.handle.latest.read();
         let chain = news.variables.read(CHAIN);
         let inputs = news.inputs.bytes.clone();
         let world = scan::rehearsal(news, PERIOD);

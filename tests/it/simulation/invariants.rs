@@ -60,7 +60,7 @@ impl Before {
 
 /// One cycle of scan and model, and everything that must be true after it.
 pub fn cycle(house: &mut House) {
-    let before = Before::of(house.rig.reins.latest.read());
+    let before = Before::of(house.rig.handle.latest.read());
     if !house.is_quiet && house.one_in(50) {
         house.note("time skipped", "");
         house.rig.now += PERIOD * house.random.u32(1..6);
@@ -68,13 +68,13 @@ pub fn cycle(house: &mut House) {
     house.rig.now += PERIOD;
     let now = house.rig.now;
     house.rig.scan.cycle(now);
-    let news = house.rig.reins.latest.read();
+    let news = house.rig.handle.latest.read();
     house.model.cycle(now, &news.inputs);
 
     assert_eq!(news.cycle, before.cycle + 1, "cycles are counted one by one");
     assert_it_is_the_model(house, now);
     assert_samples(&mut house.rig.samples, &house.model.polled);
-    let news = house.rig.reins.latest.read().clone();
+    let news = house.rig.handle.latest.read().clone();
     assert_owners(&news, &house.model);
     assert_nothing_became_0(&before, &news, &house.model);
     assert_losses_are_safe(&before, &news, &house.model);
@@ -90,14 +90,14 @@ pub fn cycle(house: &mut House) {
 /// The snapshot is what the shadow of the scan says.
 fn assert_it_is_the_model(house: &mut House, now: Duration) {
     let House { rig, model, .. } = house;
-    let news = rig.reins.latest.read();
+    let news = rig.handle.latest.read();
     let traps = news.programs.iter().filter_map(|fact| fact.trap.as_ref());
     let expected = model.down.iter().filter_map(|program| program.trap);
     let same = traps.clone().map(|trap| (&*trap.kind, trap.cycle)).eq(expected.clone());
     let (traps, expected): (Vec<_>, Vec<_>) = (traps.collect(), expected.collect());
     assert!(same, "traps: {traps:?} instead of {expected:?}");
     assert_eq!(rig.scan.len(), model.seated.len(), "programs in the scan");
-    let news = rig.reins.latest.read();
+    let news = rig.handle.latest.read();
     let world = &model.world;
     assert_eq!((news.cycle, news.now, news.halted), (world.cycle, now, model.is_halted));
     assert!(Arc::ptr_eq(&news.points, &world.points), "points");

@@ -29,8 +29,8 @@ impl House {
         let generation = Generation(u64::MAX);
         let hash = module.hash;
         let request = Request { name: name.into(), seat, hash, generation, settings };
-        let Rig { limits, keeper, reins, .. } = &mut self.rig;
-        let news = reins.latest.read();
+        let Rig { limits, keeper, handle, .. } = &mut self.rig;
+        let news = handle.latest.read();
         let world = scan::rehearsal(news, PERIOD);
         let Ok(prepared) =
             Program::prepare(request, &module.artifact, world, limits, keeper).result

@@ -91,7 +91,7 @@ impl Disk {
 impl House {
     /// Retained values go to the disk.
     pub fn flush(&mut self) {
-        let news = self.rig.reins.latest.read();
+        let news = self.rig.handle.latest.read();
         let values = KEPT.into_iter().filter_map(|name| Some((name, news.variables.read(name)?)));
         let values = values.collect();
         let is_cut = self.disk.write(values, &mut self.random);

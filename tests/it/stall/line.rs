@@ -1,5 +1,5 @@
-//! A real scan on its own thread, with devices of a configuration, a program that writes all outputs,
-//! and a gate in its way.
+//! A real scan on its own thread, with devices of a configuration, a program that writes all
+//! outputs, and a gate in its way.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use camshaft::driver::{self, Driver, Monitor, Part};
 use camshaft::plugin::program::{Program, Request};
 use camshaft::plugin::world::{LogSink, Seat, World};
 use camshaft::plugin::{Generation, Limits, Settings};
-use camshaft::scan::{self, Order, Reins, Snapshot, thread};
+use camshaft::scan::{self, Order, ScanHandle, Snapshot, thread};
 use camshaft::variable::Variables;
 
 use super::gate::Gate;
@@ -31,7 +31,7 @@ const SEVENS: &str = r#"(module
   (func (export "poll") (drop (call $write (i32.const 0) (i32.const 0) (i32.const 4)))))"#;
 
 pub struct Line {
-    reins: Reins,
+    handle: ScanHandle,
     monitor: Monitor,
     gate: Option<Gate>,
     stopped_at: Instant,
@@ -61,14 +61,14 @@ impl Line {
         let (queue, _) = rtrb::RingBuffer::new(16);
         let log = LogSink::Queue { queue, lost: 0 };
         let world = World::new(Arc::clone(&points), Variables::default(), PERIOD, log);
-        let (ends, mut reins, _) = scan::queues(&Snapshot::first(&world));
+        let (ends, mut handle, _) = scan::queues(&Snapshot::first(&world));
         let keeper = thread::timekeeper(&settings).unwrap();
         let cargo = thread::Cargo { world: Box::new(world), devices, ends };
         let running = thread::start(settings, cargo, Arc::clone(&keeper)).unwrap();
 
         let limits = Limits::default();
         let (hash, artifact) = compiled(&wat(SEVENS), limits).unwrap();
-        let world = scan::rehearsal(reins.latest.read(), PERIOD);
+        let world = scan::rehearsal(handle.latest.read(), PERIOD);
         let settings = Settings { poll_budget: PERIOD, ..Settings::default() };
         let request = Request {
             name: "sevens".into(),
@@ -78,8 +78,8 @@ impl Line {
             settings,
         };
         let program = Program::prepare(request, &artifact, world, &limits, &keeper);
-        reins.orders.push(Order::Install(Box::new(program.result.unwrap()))).unwrap();
-        Self { reins, monitor, gate: Some(gate), stopped_at: Instant::now(), _running: running }
+        handle.orders.push(Order::Install(Box::new(program.result.unwrap()))).unwrap();
+        Self { handle, monitor, gate: Some(gate), stopped_at: Instant::now(), _running: running }
     }
 
     /// What the status shows of the device's parts.
@@ -89,7 +89,7 @@ impl Line {
 
     /// The newest news.
     pub fn news(&mut self) -> &Snapshot {
-        self.reins.latest.read()
+        self.handle.latest.read()
     }
 
     /// Whether the scan believes that the device has the outputs of the latest cycle.
