@@ -1,7 +1,7 @@
 //! Measurements in pairs, so that a noisy machine disturbs both sides alike: `cargo bench`.
 //!
-//! Each line names what is measured, both figures and their ratio. Nothing here is a test: what must
-//! hold is tested in `tests/it`; this says how fast it holds.
+//! Each line names what is measured, both figures and their ratio. Nothing here is a test: what
+//! must hold is tested in `tests/it`; this says how fast it holds.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints and may fail")]
 #![allow(unreachable_pub, reason = "nobody outside sees a bench")]
@@ -29,7 +29,8 @@ fn main() {
     runaway();
 }
 
-/// The best of many rounds of `run`, in nanoseconds for each of `count` turns: the least disturbed one.
+/// The best of many rounds of `run`, in nanoseconds for each of `count` turns: the least disturbed
+/// one.
 fn best(rounds: usize, count: u32, mut run: impl FnMut()) -> f64 {
     let mut best = f64::INFINITY;
     for _ in 0..rounds {
@@ -53,8 +54,8 @@ fn empty_poll() {
     const CALLS: u32 = 100_000;
     let (mut store, instance) = bare(EMPTY);
     let poll = instance.exports.get_typed_function::<(), ()>(&store, "poll").unwrap();
-    // Each cycle asks the kernel for the thread's CPU time, and a call after that finds less of what
-    // it needs at hand than one in a tight loop.
+    // Each cycle asks the kernel for the thread's CPU time, and a call after that finds less of
+    // what it needs at hand than one in a tight loop.
     let kernel = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
     let mut apart = || {
         (0..CALLS).for_each(|_| {
@@ -225,7 +226,7 @@ fn runaway() {
         rig.programs_returned();
         let since = |ns| Duration::from_nanos(ended_ns - ns);
         let trapped_ns = TRAPPED_NS.load(Ordering::Relaxed);
-        (passed, since(rig.scan.lane().stopped_ns()), since(trapped_ns))
+        (passed, since(rig.scan.slot().stopped_ns()), since(trapped_ns))
     };
     // The first engine installs wasmer's handler.
     poll(&counting, 10 * budget);

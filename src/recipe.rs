@@ -26,7 +26,7 @@ use crate::image::{Inputs, Quality, Value};
 use crate::plugin::compile::{Artifact, Workshop};
 use crate::plugin::program::{Preparation, Program, Request};
 use crate::plugin::refused::{Keeper, Why};
-use crate::plugin::stop::{Lane, Timekeeper, now_ns};
+use crate::plugin::stop::{BudgetSlot, Timekeeper, now_ns};
 use crate::plugin::world::{Line, LogSink, Message, Seat, World};
 use crate::plugin::{Generation, Limits, ModuleHash, Settings, read_module};
 use crate::text::counted;
@@ -111,10 +111,10 @@ impl Bench {
         // All of them: its `init` could write them into a table just like this.
         prepared.bring_variables(&mut world.variables);
         world.variables.commit();
-        let lane = self.keeper.lane();
-        lane.shortest(self.settings.poll_budget);
+        let slot = self.keeper.slot();
+        slot.shortest(self.settings.poll_budget);
         self.keeper.wake();
-        let mut player = Player { program: prepared.program, world: Some(world), lane };
+        let mut player = Player { program: prepared.program, world: Some(world), slot };
         for (number, pass) in (1..).zip(&passes) {
             let failure = player.play(number, pass, clear_outputs);
             let is_over = failure.is_trap();
@@ -132,7 +132,7 @@ struct Player {
     program: Program,
     /// `None` only during a poll.
     world: Option<Box<World>>,
-    lane: Lane,
+    slot: BudgetSlot,
 }
 
 impl Player {
@@ -149,8 +149,8 @@ impl Player {
         for (name, value) in &pass.set_variables.0 {
             mismatches.extend(set(&mut world, name, *value));
         }
-        self.lane.mark();
-        let (mut world, result) = self.program.poll(world, &self.lane, now_ns());
+        self.slot.mark();
+        let (mut world, result) = self.program.poll(world, &self.slot, now_ns());
         let is_trapped = result.is_err();
         mismatches.extend(result.err().map(|trap| Mismatch::Trap { trap: trap.to_string() }));
         if let Some(expected) = &pass.expected_log_messages {

@@ -11,7 +11,7 @@ use super::compile::Artifact;
 use super::guest::Guest;
 use super::record::Remains;
 use super::refused::Tally;
-use super::stop::{Lane, Timekeeper, now_ns};
+use super::stop::{BudgetSlot, Timekeeper, now_ns};
 use super::wasm::{Instance, STATE_TOO_LONG, Unprepared};
 use super::world::{Line, LogSink, Seat, World};
 use super::{Generation, Limits, ModuleHash, Refusal, Settings, Trap};
@@ -195,11 +195,11 @@ impl Program {
     pub fn poll(
         &mut self,
         world: Box<World>,
-        lane: &Lane,
+        slot: &BudgetSlot,
         started_ns: u64,
     ) -> (Box<World>, Result<(), Arc<Trap>>) {
         let budget = self.settings.poll_budget;
-        let (world, result) = self.instance.poll(world, lane, started_ns, budget);
+        let (world, result) = self.instance.poll(world, slot, started_ns, budget);
         self.polls += u64::from(result.is_ok());
         (world, result)
     }
@@ -215,7 +215,7 @@ impl Program {
         &mut self,
         to: &mut Prepared,
         mut world: Box<World>,
-        lane: &Lane,
+        slot: &BudgetSlot,
     ) -> (Box<World>, Result<Takeover, Refusal>) {
         if !self.instance.hands_over() || !to.program.instance.hands_over() {
             let takeover = to.bring_variables(&mut world.variables);
@@ -223,7 +223,7 @@ impl Program {
         }
         let (budget, started_ns) = (to.program.settings.swap.budget, now_ns());
         let refused = |whose: &str, trap: Arc<Trap>| Err(refused_hand_over(whose, &trap));
-        let (mut world, saved) = self.instance.save(world, lane, started_ns, budget);
+        let (mut world, saved) = self.instance.save(world, slot, started_ns, budget);
         let state = match saved {
             Ok(state) => state,
             Err(trap) => return (world, refused("`save` of the running version", trap)),
@@ -231,7 +231,7 @@ impl Program {
         let mut takeover = to.bring_variables(&mut world.variables);
         takeover.state_bytes = Some(state.len() as u64);
         let successor = &mut to.program.instance;
-        let (world, restored) = successor.restore(state, world, lane, started_ns, budget);
+        let (world, restored) = successor.restore(state, world, slot, started_ns, budget);
         let result = match restored {
             Ok(()) => Ok(takeover),
             Err(trap) => refused("its `restore`", trap),
@@ -246,12 +246,16 @@ impl Program {
 
     /// The state that it would hand over now, if it does. It goes on as if it had not been asked,
     /// unless [`Program::is_spent`].
-    pub fn spare_state(&mut self, world: Box<World>, lane: &Lane) -> (Box<World>, Option<Saved>) {
+    pub fn spare_state(
+        &mut self,
+        world: Box<World>,
+        slot: &BudgetSlot,
+    ) -> (Box<World>, Option<Saved>) {
         if !self.hands_over() {
             return (world, None);
         }
         let budget = self.settings.swap.budget;
-        let (world, state) = self.instance.save(world, lane, now_ns(), budget);
+        let (world, state) = self.instance.save(world, slot, now_ns(), budget);
         (world, Some(state))
     }
 
@@ -260,9 +264,9 @@ impl Program {
         &mut self,
         state: Vec<u8>,
         world: Box<World>,
-        lane: &Lane,
+        slot: &BudgetSlot,
     ) -> (Box<World>, Result<(), Arc<Trap>>) {
-        self.instance.restore(state, world, lane, now_ns(), self.settings.swap.budget)
+        self.instance.restore(state, world, slot, now_ns(), self.settings.swap.budget)
     }
 
     /// How it failed, if it did.

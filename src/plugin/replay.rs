@@ -18,7 +18,7 @@ use super::checkpoint::{Noted, Picture};
 use super::compile::Artifact;
 use super::guest::Guest;
 use super::record::{Fall, Frame, MAX_MEMORY};
-use super::stop::{Lane, Timekeeper, now_ns};
+use super::stop::{BudgetSlot, Timekeeper, now_ns};
 use super::tape::{Called, Phase, Section, Tag, Tape};
 use super::wasm::Instance;
 use super::world::{LogSink, Seat, World};
@@ -296,8 +296,8 @@ pub fn replay(
     let player = Player { sections, begun, made, calls, divergence, is_over, is_beyond };
     let host = Host { guest, memory: None, tape: Tape::default(), player: Some(player) };
     let (mut instance, exports) = Instance::make(&artifact.bytes, host, limits, keeper)?;
-    let lane = keeper.lane();
-    lane.shortest(budget);
+    let slot = keeper.slot();
+    slot.shortest(budget);
     keeper.wake();
     let log = LogSink::List(Vec::new());
     let mut world = Box::new(World::new(points, Variables::default(), Duration::ZERO, log));
@@ -324,8 +324,8 @@ pub fn replay(
     {
         let time = allowed(number);
         started = Instant::now();
-        lane.mark();
-        (world, result) = step(&mut instance, phase, world, &lane, time);
+        slot.mark();
+        (world, result) = step(&mut instance, phase, world, &slot, time);
     }
     Ok(played(instance, result, started.elapsed()))
 }
@@ -338,16 +338,16 @@ fn step(
     instance: &mut Instance,
     phase: Phase,
     world: Box<World>,
-    lane: &Lane,
+    slot: &BudgetSlot,
     time: Duration,
 ) -> Step {
     match phase {
-        Phase::Init | Phase::Poll => instance.poll(world, lane, now_ns(), time),
+        Phase::Init | Phase::Poll => instance.poll(world, slot, now_ns(), time),
         Phase::Save => {
-            let (world, result) = instance.save(world, lane, now_ns(), time);
+            let (world, result) = instance.save(world, slot, now_ns(), time);
             (world, result.map(drop))
         }
-        Phase::Restore => instance.restore(Vec::new(), world, lane, now_ns(), time),
+        Phase::Restore => instance.restore(Vec::new(), world, slot, now_ns(), time),
     }
 }
 

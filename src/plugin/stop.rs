@@ -38,7 +38,7 @@ const NEVER_NS: u64 = u64::MAX;
 /// otherwise a thread that is preempted at the very end of its budget would make it spin.
 const SHORTEST_SLEEP_NS: u64 = 20_000;
 
-/// Lanes that have not come to the timekeeper's notice yet: a few preparations go on at once, and
+/// Budget slots that the timekeeper has not noticed yet: a few preparations go on at once, and
 /// each wakes it.
 const MAX_ARRIVALS: usize = 64;
 
@@ -147,11 +147,12 @@ impl Watched {
     }
 }
 
-/// One thread's place with the timekeeper. Made on that thread and used only there.
+/// The budget slot of one thread: through it the thread tells the timekeeper when a call begins
+/// and what its budget is. It is made on that thread and used only there.
 #[derive(Debug)]
-pub struct Lane(Arc<Watched>);
+pub struct BudgetSlot(Arc<Watched>);
 
-impl Lane {
+impl BudgetSlot {
     /// Notes the thread's CPU time: once a cycle, because it is a system call.
     pub fn mark(&self) {
         // In this order: CPU time that passes between the two then counts as none of the call's.
@@ -197,7 +198,8 @@ impl Lane {
 /// CPU that a runaway of higher priority keeps.
 #[derive(Debug)]
 pub struct Timekeeper {
-    /// The way of new lanes to the thread. Those who bring them take turns; the thread only looks.
+    /// New slots on their way to the thread. Those who bring them take turns; the thread only
+    /// looks.
     arrivals: Mutex<rtrb::Producer<Weak<Watched>>>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -231,8 +233,8 @@ impl Timekeeper {
         Ok(Self { arrivals: Mutex::new(arrivals), shared, thread: Some(thread) })
     }
 
-    /// A lane for the calling thread.
-    pub fn lane(&self) -> Lane {
+    /// The budget slot of the calling thread.
+    pub fn slot(&self) -> BudgetSlot {
         let watched = Arc::new(Watched {
             cell: AtomicPtr::default(),
             started_ns: AtomicU64::new(0),
@@ -252,7 +254,7 @@ impl Timekeeper {
             self.wake();
             thread::sleep(Duration::from_nanos(SHORTEST_SLEEP_NS));
         }
-        Lane(watched)
+        BudgetSlot(watched)
     }
 
     /// Makes the thread look at once: after a shorter budget was promised, or a call was armed
@@ -292,17 +294,17 @@ impl Drop for Timekeeper {
 fn keep(shared: &Shared, mut arrived: rtrb::Consumer<Weak<Watched>>) {
     // 1 ns instead of the usual 50 us: a stop is to come on time. Without it we are only later.
     let _ = nix::sys::prctl::set_timerslack(1);
-    let mut lanes = Vec::with_capacity(MAX_ARRIVALS);
+    let mut slots = Vec::with_capacity(MAX_ARRIVALS);
     while !shared.ended.load(Ordering::Relaxed) {
-        lanes.retain(|(lane, _): &(Weak<Watched>, Inquiry)| lane.strong_count() > 0);
+        slots.retain(|(slot, _): &(Weak<Watched>, Inquiry)| slot.strong_count() > 0);
         let arrivals = std::iter::from_fn(|| arrived.pop().ok());
-        lanes.extend(arrivals.map(|lane| (lane, Inquiry::default())));
+        slots.extend(arrivals.map(|slot| (slot, Inquiry::default())));
         shared.looks.fetch_add(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         let now = now_ns();
-        let looks = lanes
+        let looks = slots
             .iter_mut()
-            .filter_map(|(lane, inquiry)| lane.upgrade().map(|lane| lane.look(now, inquiry)));
+            .filter_map(|(slot, inquiry)| slot.upgrade().map(|slot| slot.look(now, inquiry)));
         let next = looks.min().unwrap_or(NEVER_NS);
         shared.looks.fetch_add(1, Ordering::Release);
         let pause = Duration::from_nanos(next.saturating_sub(now_ns()));

@@ -26,7 +26,7 @@ use super::code::Share;
 use super::guest::{Guest, Phase};
 use super::hidden::Hidden;
 use super::record::{Fall, Recorder, Remains};
-use super::stop::{Lane, StopCell, Timekeeper, now_ns};
+use super::stop::{BudgetSlot, StopCell, Timekeeper, now_ns};
 use super::tables::Tables;
 use super::tape::Tape;
 use super::trap::not_instantiated;
@@ -168,17 +168,17 @@ impl Instance {
         mut world: Box<World>,
         budget: Duration,
     ) -> (Box<World>, Result<(), Arc<Trap>>) {
-        let lane = self.keeper.lane();
+        let slot = self.keeper.slot();
         // One start for all of them, so that the CPU time of each counts towards the one budget.
-        lane.mark();
+        slot.mark();
         let started_ns = now_ns();
         // The timekeeper may be asleep for long; from now on it looks when this may be over.
-        lane.shortest(budget);
+        slot.shortest(budget);
         self.keeper.wake();
         for name in [START, "_initialize", "init"] {
             let function = instance.exports.get_typed_function::<(), ()>(&self.body.store, name);
             let Ok(function) = function else { continue };
-            let call = Call { phase: Phase::Init, lane: &lane, started_ns, budget };
+            let call = Call { phase: Phase::Init, slot: &slot, started_ns, budget };
             let result;
             (world, result) = self.body.call(&function, world, &call);
             if let Err(trap) = result {
@@ -193,11 +193,11 @@ impl Instance {
     pub(super) fn poll(
         &mut self,
         world: Box<World>,
-        lane: &Lane,
+        slot: &BudgetSlot,
         started_ns: u64,
         budget: Duration,
     ) -> (Box<World>, Result<(), Arc<Trap>>) {
-        let call = Call { phase: Phase::Poll, lane, started_ns, budget };
+        let call = Call { phase: Phase::Poll, slot, started_ns, budget };
         let (world, result) = self.body.call(&self.poll, world, &call);
         if let (Ok(()), Some(recorder)) = (&result, &mut self.recorder) {
             let Body { store, host, .. } = &mut self.body;

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use crate::driver::Driver;
 use crate::plugin::shadow::{Feed, MAX_FEEDS};
-use crate::plugin::stop::{Lane, Timekeeper, now_ns};
+use crate::plugin::stop::{BudgetSlot, Timekeeper, now_ns};
 use crate::plugin::world::{MAX_PROGRAMS, Seat, World};
 use crate::variable::{Denied, Maker, Variable};
 
@@ -59,7 +59,7 @@ pub struct Scan {
     feeds: Vec<Feed>,
     devices: Vec<Device>,
     ends: Ends,
-    lane: Lane,
+    slot: BudgetSlot,
     keeper: Arc<Timekeeper>,
     halted: bool,
     /// Whether a program requires an input; it may have left meanwhile.
@@ -89,7 +89,7 @@ impl Scan {
             feeds: Vec::with_capacity(MAX_FEEDS),
             devices: devices.into_iter().map(device).collect(),
             ends,
-            lane: keeper.lane(),
+            slot: keeper.slot(),
             keeper,
             halted: false,
             is_demanding: false,
@@ -220,7 +220,7 @@ impl Scan {
     /// not yet.
     fn promise_budgets(&mut self, joining: Duration) {
         let budgets = self.programs.iter().map(|seated| seated.program.shortest_budget());
-        self.lane.shortest(budgets.fold(joining, Duration::min));
+        self.slot.shortest(budgets.fold(joining, Duration::min));
         self.keeper.wake();
     }
 
@@ -240,7 +240,7 @@ impl Scan {
     fn run(&mut self, now: Duration) {
         self.end_feeds();
         self.examine(now);
-        self.lane.mark();
+        self.slot.mark();
         let cycle = self.world().cycle;
         let mut started_ns = now_ns();
         let mut index = 0;
@@ -255,7 +255,7 @@ impl Scan {
             let world = self.world.take().expect("the world is here between polls");
             let program = &mut self.programs[index].program;
             self.ends.position.is_at(Doing::Poll(program.seat, program.generation));
-            let (world, result) = program.poll(world, &self.lane, started_ns);
+            let (world, result) = program.poll(world, &self.slot, started_ns);
             self.ends.position.is_at(Doing::Own);
             let what = What::Poll(program.seat);
             self.world = Some(world);
@@ -347,9 +347,9 @@ impl Scan {
         }
     }
 
-    /// The thread's lane with the timekeeper.
-    pub fn lane(&self) -> &Lane {
-        &self.lane
+    /// The thread's slot with the timekeeper.
+    pub fn slot(&self) -> &BudgetSlot {
+        &self.slot
     }
 
     /// Time from one cycle to the next.

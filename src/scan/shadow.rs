@@ -24,9 +24,9 @@ impl Scan {
         let program = &mut self.programs[index].program;
         let mut state = None;
         if feed.takes_state {
-            self.lane.mark();
+            self.slot.mark();
             self.ends.position.is_at(Doing::Save(program.seat, program.generation));
-            (world, state) = program.spare_state(world, &self.lane);
+            (world, state) = program.spare_state(world, &self.slot);
             self.ends.position.is_at(Doing::Own);
         }
         self.world = Some(world);

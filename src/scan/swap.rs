@@ -153,11 +153,11 @@ impl Scan {
         };
         self.promise_budgets(prepared.program.shortest_budget());
         let world = self.world.take().expect("the world is here between polls");
-        self.lane.mark();
+        self.slot.mark();
         let running = &mut self.programs[old].program;
         let heir = (prepared.program.seat, prepared.program.generation);
         self.ends.position.is_at(Doing::HandOver(heir.0, heir.1));
-        let (world, result) = running.hand_over(&mut prepared, world, &self.lane);
+        let (world, result) = running.hand_over(&mut prepared, world, &self.slot);
         self.ends.position.is_at(Doing::Own);
         self.world = Some(world);
         let takeover = match result {

@@ -126,7 +126,7 @@ pub fn start(settings: Settings, cargo: Cargo, keeper: Arc<Timekeeper>) -> io::R
 pub fn run(scan: &mut Scan, period: Duration, clock: &impl Clock, ended: &AtomicBool) {
     let mut pacer = Pacer::new(clock.now(), period);
     while !ended.load(Ordering::Relaxed) {
-        scan.lane().idle_until(pacer.deadline());
+        scan.slot().idle_until(pacer.deadline());
         clock.sleep_until(pacer.deadline());
         let now = clock.now();
         let late = now.saturating_sub(pacer.deadline());

@@ -22,7 +22,7 @@ use camshaft::image::{Direction, Kind, Points, Quality, Safe};
 use camshaft::plugin::offer::{self, Offer};
 use camshaft::plugin::program::{Preparation, Prepared, Program, Request};
 use camshaft::plugin::refused::Why;
-use camshaft::plugin::stop::{Lane, Timekeeper, now_ns};
+use camshaft::plugin::stop::{BudgetSlot, Timekeeper, now_ns};
 use camshaft::plugin::world::{Line, LogSink, Message, Seat, World};
 use camshaft::plugin::{Generation, Limits, Refusal, Settings, Trap};
 use camshaft::variable::{Variable, Variables};
@@ -218,7 +218,7 @@ fn points() -> Arc<Points> {
 struct Bench {
     world: Option<Box<World>>,
     keeper: Arc<Timekeeper>,
-    lane: Lane,
+    slot: BudgetSlot,
     limits: Limits,
     /// The name of the next plugin.
     name: &'static str,
@@ -244,11 +244,11 @@ impl Bench {
         world.inputs.bytes = (1..=IMAGE as u8).collect();
         world.inputs.quality.fill(Quality::Good);
         let keeper = Arc::new(Timekeeper::start(|| {}).expect("a thread starts"));
-        let lane = keeper.lane();
+        let slot = keeper.slot();
         Self {
             world: Some(Box::new(world)),
             keeper,
-            lane,
+            slot,
             limits: Limits::default(),
             name: "script",
             seat: 0,
@@ -283,7 +283,7 @@ impl Bench {
         assert_eq!(takeover.variables_dropped, 0, "its `init` could write them");
         world.variables.commit();
         let budget = prepared.program.settings.poll_budget;
-        self.lane.shortest(budget);
+        self.slot.shortest(budget);
         self.keeper.wake();
         prepared.program
     }
@@ -293,8 +293,8 @@ impl Bench {
         let mut world = self.world.take().expect("the world is here between polls");
         world.cycle += 1;
         world.now += PERIOD;
-        self.lane.mark();
-        let (mut world, result) = program.poll(world, &self.lane, now_ns());
+        self.slot.mark();
+        let (mut world, result) = program.poll(world, &self.slot, now_ns());
         let World { driven, outputs, .. } = &mut *world;
         driven.copy_from_slice(outputs);
         self.world = Some(world);

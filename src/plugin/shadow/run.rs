@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::super::program::{Prepared, Saved, refused_hand_over};
 use super::super::record::Remains;
-use super::super::stop::{Lane, Timekeeper, now_ns, thread_cpu_ns};
+use super::super::stop::{BudgetSlot, Timekeeper, now_ns, thread_cpu_ns};
 use super::super::world::World;
 use super::super::{Refusal, Trap};
 use super::report::{Difference, MAX_DIFFERENCES, Report};
@@ -96,8 +96,8 @@ impl Shadow {
         keeper: &Arc<Timekeeper>,
         wanted: &Weak<()>,
     ) -> Outcome {
-        let lane = keeper.lane();
-        lane.shortest(self.prepared.program.shortest_budget());
+        let slot = keeper.slot();
+        slot.shortest(self.prepared.program.shortest_budget());
         keeper.wake();
         let polls = u64::from(self.prepared.program.settings.swap.shadow);
         let turn = self.turn();
@@ -106,7 +106,7 @@ impl Shadow {
         let started = Instant::now();
         while self.report.polls < polls {
             let next = match started.elapsed() < end {
-                true => self.next(&mut frames, &lane, wanted),
+                true => self.next(&mut frames, &slot, wanted),
                 false => Err("the scan is too slow"),
             };
             let mut frame = match next {
@@ -116,7 +116,7 @@ impl Shadow {
                     break;
                 }
             };
-            if let Err(refusal) = self.step(&mut frame, &lane) {
+            if let Err(refusal) = self.step(&mut frame, &slot) {
                 return self.refused(refusal);
             }
             if self.report.polls == polls {
@@ -149,7 +149,7 @@ impl Shadow {
     fn next(
         &self,
         frames: &mut Frames,
-        lane: &Lane,
+        slot: &BudgetSlot,
         wanted: &Weak<()>,
     ) -> Result<Box<Frame>, &'static str> {
         let turn = self.turn();
@@ -166,26 +166,26 @@ impl Shadow {
                 Err(_) if started.elapsed() > patience => return Err("the scan gave no frames"),
                 Err(_) => {}
             }
-            lane.idle_until(MonotonicClock.now() + pause);
+            slot.idle_until(MonotonicClock.now() + pause);
             thread::sleep(pause);
         }
     }
 
     /// One poll on one frame.
-    fn step(&mut self, frame: &mut Frame, lane: &Lane) -> Result<(), Refusal> {
+    fn step(&mut self, frame: &mut Frame, slot: &BudgetSlot) -> Result<(), Refusal> {
         let is_first = self.seen == 0;
         if !is_first {
             self.report.dropped += frame.poll.saturating_sub(self.seen + 1);
         }
         self.seen = frame.poll;
         self.enter(frame, is_first);
-        lane.mark();
+        slot.mark();
         if is_first {
-            self.take_over(frame.state.take(), lane)?;
+            self.take_over(frame.state.take(), slot)?;
         }
         let world = self.world.take().expect("the world is here between calls");
         let cpu_ns = thread_cpu_ns();
-        let (world, result) = self.prepared.program.poll(world, lane, now_ns());
+        let (world, result) = self.prepared.program.poll(world, slot, now_ns());
         self.times_ns.push(thread_cpu_ns().saturating_sub(cpu_ns));
         let own = world.variables.iter().skip(frame.variables.len());
         self.own = own.map(|(name, value)| (name.to_owned(), value)).collect();
@@ -223,7 +223,7 @@ impl Shadow {
     }
 
     /// As at a swap: the variables of its `init`, then the state.
-    fn take_over(&mut self, state: Option<Saved>, lane: &Lane) -> Result<(), Refusal> {
+    fn take_over(&mut self, state: Option<Saved>, slot: &BudgetSlot) -> Result<(), Refusal> {
         let mut world = self.world.take().expect("the world is here between calls");
         self.prepared.bring_variables(&mut world.variables);
         let mut result = Ok(());
@@ -235,7 +235,7 @@ impl Shadow {
             Some(Ok(state)) => {
                 self.report.state_bytes = Some(state.len() as u64);
                 let restored;
-                (world, restored) = self.prepared.program.restore(state, world, lane);
+                (world, restored) = self.prepared.program.restore(state, world, slot);
                 result = restored.map_err(|trap| refused_hand_over("its `restore`", &trap));
             }
         }

@@ -45,7 +45,7 @@ pub(super) struct Answer {
 
 /// Where one thread answers. Its handler writes all but the first field.
 ///
-/// Never shared: a thread has its own from its first lane to its end, then another thread may take
+/// Never shared: a thread has its own from its first slot to its end, then another thread may take
 /// it over. Numbers are unique, so what the one before has left there answers nothing.
 #[derive(Debug, Default)]
 struct Answers {
@@ -65,7 +65,7 @@ struct Answers {
     strays_then: AtomicU64,
 }
 
-/// The places of threads that have ended. As many as there were threads with lanes at one time.
+/// The places of threads that have ended. As many as there were threads with slots at one time.
 static FREE: Mutex<Vec<&Answers>> = Mutex::new(Vec::new());
 
 thread_local! {

@@ -14,7 +14,7 @@ use super::super::bind::Host;
 use super::super::guest::{Guest, Phase};
 use super::super::hidden::Hidden;
 use super::super::record::{self, Fall};
-use super::super::stop::{Lane, StopCell};
+use super::super::stop::{BudgetSlot, StopCell};
 use super::super::trap::{Full, describe, is_overflow, over, panicked, plain};
 use super::super::world::World;
 
@@ -35,7 +35,7 @@ pub(super) struct Body {
 /// What is special about one call.
 pub(super) struct Call<'a> {
     pub(super) phase: Phase,
-    pub(super) lane: &'a Lane,
+    pub(super) slot: &'a BudgetSlot,
     /// By [`now_ns`](super::super::stop::now_ns).
     pub(super) started_ns: u64,
     pub(super) budget: Duration,
@@ -76,10 +76,10 @@ impl Body {
         }
         host.guest.world = Some(world);
         host.guest.phase = call.phase;
-        call.lane.arm(&self.stop, call.started_ns, call.budget);
+        call.slot.arm(&self.stop, call.started_ns, call.budget);
         let store = &mut self.store;
         let result = catch_unwind(AssertUnwindSafe(|| function.call(store)));
-        call.lane.disarm();
+        call.slot.disarm();
         let stopped = self.stop.is_stopped().then_some(call.budget);
         let is_trapped = result.as_ref().is_ok_and(Result::is_err);
         let why = is_trapped.then(|| self.hidden.take_why(&mut self.store)).flatten();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::super::Trap;
 use super::super::guest::Phase;
 use super::super::state::{MAX_STATE_BYTES, State};
-use super::super::stop::Lane;
+use super::super::stop::BudgetSlot;
 use super::super::trap::plain;
 use super::super::world::World;
 use super::{Call, Instance};
@@ -29,13 +29,13 @@ impl Instance {
     pub(in super::super) fn save(
         &mut self,
         world: Box<World>,
-        lane: &Lane,
+        slot: &BudgetSlot,
         started_ns: u64,
         budget: Duration,
     ) -> (Box<World>, Result<Vec<u8>, Arc<Trap>>) {
         let Some([save, _]) = &self.hand_over else { return (world, Ok(Vec::new())) };
         let before = self.parts.checkpoint(&mut self.body.store);
-        let call = Call { phase: Phase::Save, lane, started_ns, budget };
+        let call = Call { phase: Phase::Save, slot, started_ns, budget };
         let (world, result) = self.body.call(save, world, &call);
         let state = std::mem::take(&mut self.body.guest().state);
         let result = match result {
@@ -60,13 +60,13 @@ impl Instance {
         &mut self,
         state: Vec<u8>,
         world: Box<World>,
-        lane: &Lane,
+        slot: &BudgetSlot,
         started_ns: u64,
         budget: Duration,
     ) -> (Box<World>, Result<(), Arc<Trap>>) {
         let Some([_, restore]) = &self.hand_over else { return (world, Ok(())) };
         self.body.guest().state = State::new(state);
-        let call = Call { phase: Phase::Restore, lane, started_ns, budget };
+        let call = Call { phase: Phase::Restore, slot, started_ns, budget };
         let (world, result) = self.body.call(restore, world, &call);
         self.body.guest().state = State::default();
         (world, result)

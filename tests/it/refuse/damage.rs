@@ -90,14 +90,14 @@ fn run(bytes: &[u8], workshop: &Workshop, keeper: &Arc<Timekeeper>, tally: &mut 
             return;
         }
     };
-    let lane = keeper.lane();
-    lane.shortest(Duration::from_millis(1));
+    let slot = keeper.slot();
+    slot.shortest(Duration::from_millis(1));
     keeper.wake();
     let mut world = world();
     for _ in 0..3 {
-        lane.mark();
+        slot.mark();
         let result;
-        (world, result) = program.poll(world, &lane, now_ns());
+        (world, result) = program.poll(world, &slot, now_ns());
         if let Err(trap) = result {
             assert!(!trap.kind.is_empty() && trap.kind.len() < 600, "{trap:?}");
             tally.trapped += 1;
