@@ -297,8 +297,8 @@ fn start_scan(
     let world = World::new(Arc::clone(&config.points), variables, config.scan.period, log);
     let (ends, handle, samples) = scan::queues(&Snapshot::first(&world));
     let devices = std::mem::take(&mut drivers.0);
-    let cargo = thread::Cargo { world: Box::new(world), devices, ends };
-    let scan = thread::start(config.scan.clone(), cargo, keeper);
+    let parts = thread::ScanParts { world: Box::new(world), devices, ends };
+    let scan = thread::start(config.scan.clone(), parts, keeper);
     Ok((scan.context("the scan does not start")?, handle, samples, lines))
 }
 

@@ -57,7 +57,7 @@ pub struct Settings {
 }
 
 /// What the scan takes with it onto its thread.
-pub struct Cargo {
+pub struct ScanParts {
     /// The world before the first cycle.
     pub world: Box<World>,
     /// All devices.
@@ -94,7 +94,7 @@ pub fn timekeeper(settings: &Settings) -> io::Result<Arc<Timekeeper>> {
 ///
 /// # Errors
 /// When the system has no thread to give.
-pub fn start(settings: Settings, cargo: Cargo, keeper: Arc<Timekeeper>) -> io::Result<Running> {
+pub fn start(settings: Settings, parts: ScanParts, keeper: Arc<Timekeeper>) -> io::Result<Running> {
     let end = Arc::new(AtomicBool::new(false));
     let ended = Arc::clone(&end);
     failure::keep();
@@ -103,8 +103,8 @@ pub fn start(settings: Settings, cargo: Cargo, keeper: Arc<Timekeeper>) -> io::R
         // From here on no crate writes to the log on this thread, which would wait for whoever
         // reads the log. What is to be told goes up in the snapshot and the queues.
         let _mute = tracing::dispatcher::set_default(&Dispatch::none());
-        cargo.ends.position.settle();
-        let mut scan = Scan::new(cargo.world, cargo.devices, cargo.ends, keeper);
+        parts.ends.position.settle();
+        let mut scan = Scan::new(parts.world, parts.devices, parts.ends, keeper);
         scan.supervise(settings.stall);
         let life = AssertUnwindSafe(|| run(&mut scan, settings.period, &MonotonicClock, &ended));
         if catch_unwind(life).is_err() {

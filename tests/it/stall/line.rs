@@ -63,7 +63,7 @@ impl Line {
         let world = World::new(Arc::clone(&points), Variables::default(), PERIOD, log);
         let (ends, mut handle, _) = scan::queues(&Snapshot::first(&world));
         let keeper = thread::timekeeper(&settings).unwrap();
-        let cargo = thread::Cargo { world: Box::new(world), devices, ends };
+        let cargo = thread::ScanParts { world: Box::new(world), devices, ends };
         let running = thread::start(settings, cargo, Arc::clone(&keeper)).unwrap();
 
         let limits = Limits::default();
