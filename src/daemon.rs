@@ -308,7 +308,7 @@ impl Daemon {
     fn take_back(&mut self, thing: Return) {
         match thing {
             Return::Program(program) => self.bury(program),
-            Return::Refitted(refit) => self.refitted(*refit),
+            Return::Reconfigured(reconfiguration) => self.reconfigured(*reconfiguration),
             // Dropped here, off the scan.
             Return::Feed(_) => {}
             Return::Refused(prepared, refusal) => {

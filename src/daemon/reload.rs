@@ -6,7 +6,7 @@
 //! stays, and the log and the status say so until the file is right. A reload is asked for by
 //! SIGHUP, by an operator or by the file itself. How it is read and watched is in
 //! `reload/reading.rs`, how its devices come to be in `reload/field.rs`; what can change live is
-//! decided in `config/change.rs`, and how the scan does it is in `scan/refit.rs`.
+//! decided in `config/change.rs`, and how the scan does it is in `scan/reconfigure.rs`.
 
 mod field;
 mod reading;
@@ -25,7 +25,7 @@ use crate::config::{Change, Config, Place};
 use crate::control::{ChangeView, Code, Failure, Reply, Response};
 use crate::image::Points;
 use crate::plugin::Settings;
-use crate::scan::{Field, Gone, Order, Refit, Slot};
+use crate::scan::{Field, Gone, Order, Reconfiguration, Slot};
 use crate::stamp::Stamp;
 use crate::variable::{Variable, VariableKind};
 use reading::{New, Read, Reading, Unread};
@@ -179,9 +179,9 @@ impl Daemon {
         self.reload.seen = now;
         self.notifier.reloading();
         let outcome = match new.and_then(|new| self.plan(new)) {
-            Ok((new, changes, refit)) => {
+            Ok((new, changes, reconfiguration)) => {
                 is_asked_for.then(|| self.folder.accept());
-                self.take_over(&new, &changes, refit, reply)
+                self.take_over(&new, &changes, reconfiguration, reply)
             }
             Err(unread) => {
                 if let Some(reply) = reply {
@@ -214,10 +214,14 @@ impl Daemon {
     }
 
     /// Makes everything ready for what the file says, or finds why that cannot be.
-    fn plan(&mut self, new: New) -> Result<(Config, Vec<Change>, Refit), Unread> {
+    fn plan(&mut self, new: New) -> Result<(Config, Vec<Change>, Reconfiguration), Unread> {
         let variables = self.added(&new)?;
         let field = new.field.map(field::Planned::start).transpose()?;
-        Ok((new.config, new.changes, Refit { field, variables, ..Refit::default() }))
+        Ok((
+            new.config,
+            new.changes,
+            Reconfiguration { field, variables, ..Reconfiguration::default() },
+        ))
     }
 
     /// Takes over what can change; says what was done.
@@ -225,7 +229,7 @@ impl Daemon {
         &mut self,
         new: &Config,
         changes: &[Change],
-        refit: Refit,
+        reconfiguration: Reconfiguration,
         reply: Option<oneshot::Sender<Reply>>,
     ) -> String {
         self.reload.refused = None;
@@ -240,7 +244,7 @@ impl Daemon {
         let has_reserved = fixed.iter().any(|change| matches!(change.place, Place::Variable(_)));
         let had_reserved = !self.reload.reserved.is_empty();
         if !live.is_empty() || has_reserved || had_reserved {
-            self.adopt(new, changes, refit, reply);
+            self.adopt(new, changes, reconfiguration, reply);
         } else if let Some(reply) = reply {
             let _ = reply.send(Ok(Response::Changes(changes.iter().map(view).collect())));
         }
@@ -252,7 +256,7 @@ impl Daemon {
         &mut self,
         new: &Config,
         changes: &[Change],
-        mut refit: Refit,
+        mut reconfiguration: Reconfiguration,
         reply: Option<oneshot::Sender<Reply>>,
     ) {
         let names: Vec<String> =
@@ -263,8 +267,9 @@ impl Daemon {
             !self.config.variables.iter().any(|(ours, _)| ours == name)
         };
         let waiting = new.variables.iter().filter(declares);
-        refit.reserved = waiting.map(|(name, value)| (name.clone(), value.kind())).collect();
-        self.reload.reserved.clone_from(&refit.reserved);
+        reconfiguration.reserved =
+            waiting.map(|(name, value)| (name.clone(), value.kind())).collect();
+        self.reload.reserved.clone_from(&reconfiguration.reserved);
         self.log.set_level(&self.config.log.level);
         self.supervisor.set_policy(self.config.plugins.restart);
         for (name, before) in names.iter().zip(before) {
@@ -275,10 +280,10 @@ impl Daemon {
             if after != before
                 && let Some(entry) = self.roster.get(name)
             {
-                refit.settings.push((entry.seat, after));
+                reconfiguration.settings.push((entry.seat, after));
             }
         }
-        if let Some(field) = &refit.field {
+        if let Some(field) = &reconfiguration.field {
             for (device, slot) in self.config.devices.iter().zip(&field.devices) {
                 if let Slot::Opened(driver) = slot {
                     self.devices.add(&device.name, &**driver);
@@ -288,9 +293,9 @@ impl Daemon {
         }
         self.last_ticket += 1;
         let ticket = self.last_ticket;
-        (refit.ticket, refit.period) = (ticket, self.config.scan.period);
-        refit.stall = self.config.scan.stall;
-        let ordered = self.handle.orders.push(Order::Refit(Box::new(refit)));
+        (reconfiguration.ticket, reconfiguration.period) = (ticket, self.config.scan.period);
+        reconfiguration.stall = self.config.scan.stall;
+        let ordered = self.handle.orders.push(Order::Reconfigure(Box::new(reconfiguration)));
         debug_assert!(ordered.is_ok(), "`pursue_reload` has looked for room");
         let changes = changes.iter().map(view).collect();
         self.reload.flight = Some(Flight { ticket, reply, changes });
@@ -327,9 +332,9 @@ impl Daemon {
     }
 
     /// The scan has taken over what it was ordered. Drivers that were replaced end here.
-    pub(super) fn refitted(&mut self, refit: Refit) {
+    pub(super) fn reconfigured(&mut self, reconfiguration: Reconfiguration) {
         self.roster.follow_refused();
-        if let Some(Field { points, gone, .. }) = refit.field {
+        if let Some(Field { points, gone, .. }) = reconfiguration.field {
             for gone in gone {
                 let points = Arc::clone(&points);
                 // It may wait for its device to take the last outputs.
@@ -337,7 +342,7 @@ impl Daemon {
             }
             self.reload.past.push(points);
         }
-        let is_it = |flight: &mut Flight| flight.ticket == refit.ticket;
+        let is_it = |flight: &mut Flight| flight.ticket == reconfiguration.ticket;
         let Some(flight) = self.reload.flight.take_if(is_it) else { return };
         if let Some(reply) = flight.reply {
             let _ = reply.send(Ok(Response::Changes(flight.changes)));

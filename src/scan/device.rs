@@ -1,7 +1,7 @@
 //! A device as the scan has it: its driver and how that failed last.
 //!
 //! What a driver is, `driver/mod.rs` says; what becomes of devices when others are configured,
-//! `refit.rs`.
+//! `reconfigure.rs`.
 
 use std::time::Duration;
 

@@ -35,7 +35,7 @@ pub enum Order {
     /// Take the program from this seat; its outputs become safe.
     Remove(Seat),
     /// Take over a new configuration, all of it between the same two cycles.
-    Refit(Box<Refit>),
+    Reconfigure(Box<Reconfiguration>),
     /// Feed a shadow run of a new version with what the running one polls. It comes back when
     /// either ends, or at once if nobody else runs there.
     Shadow(Feed),
@@ -87,7 +87,7 @@ pub enum Order {
 /// A new configuration, as far as it concerns the scan: made ready elsewhere, because the scan may
 /// neither open a device nor free one. What it replaces goes back in it.
 #[derive(Debug, Default)]
-pub struct Refit {
+pub struct Reconfiguration {
     /// Comes back with it.
     pub ticket: u64,
     /// Time from one cycle to the next.
@@ -154,7 +154,7 @@ pub enum Return {
     /// not take it; without a reason, because the scan is being stopped.
     Refused(Box<Prepared>, Option<Refusal>),
     /// A new configuration is in force. What it brought comes back, with what it replaced.
-    Refitted(Box<Refit>),
+    Reconfigured(Box<Reconfiguration>),
     /// A shadow run that gets no more frames.
     Feed(Feed),
     /// How a device took a command.

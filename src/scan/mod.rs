@@ -5,16 +5,17 @@
 //! one bounded queue, what comes back goes up another, and at the end of each cycle there is one
 //! [`Snapshot`]. When cycles happen is in `pacer.rs`, on which thread in `thread.rs`, how long they
 //! took in `stats.rs`, what goes down and comes up in `exchange.rs`, how a program takes its seat
-//! from another in `swap.rs`, a new configuration in `refit.rs`, what becomes of one that lacks an
-//! input in `require.rs`, what the shadow of a program gets to see in `shadow.rs`, and what can be
-//! known of a scan that stands in `position.rs`. Who may run is decided by the supervisor.
+//! from another in `swap.rs`, a new configuration in `reconfigure.rs`, what becomes of one that
+//! lacks an input in `require.rs`, what the shadow of a program gets to see in `shadow.rs`, and
+//! what can be known of a scan that stands in `position.rs`. Who may run is decided by the
+//! supervisor.
 
 mod device;
 mod exchange;
 mod failure;
 pub mod pacer;
 pub mod position;
-mod refit;
+mod reconfigure;
 mod require;
 mod shadow;
 pub mod stats;
@@ -34,8 +35,8 @@ use crate::variable::{Denied, Maker, Variable};
 use device::{Device, note_deliveries};
 use exchange::RETURNS_PER_CYCLE;
 pub use exchange::{
-    DeviceFact, Ends, Field, Gone, MAX_ORDERS, MEMORY_CYCLES, Order, ProgramFact, Refit, Return,
-    ScanHandle, Slot, Snapshot, queues, rehearsal,
+    DeviceFact, Ends, Field, Gone, MAX_ORDERS, MEMORY_CYCLES, Order, ProgramFact, Reconfiguration,
+    Return, ScanHandle, Slot, Snapshot, queues, rehearsal,
 };
 use position::Doing;
 use stats::{Sample, What};
@@ -126,7 +127,7 @@ impl Scan {
             let is_heavy = match &order {
                 Order::Install(prepared) => !self.is_new(prepared.program.seat),
                 Order::Command { .. } | Order::Force { .. } | Order::Unforce { .. } => false,
-                Order::Remove(_) | Order::Refit(_) | Order::Halt => true,
+                Order::Remove(_) | Order::Reconfigure(_) | Order::Halt => true,
                 Order::Shadow(_) | Order::SetVariables { .. } => true,
                 Order::ResetVariables { .. } => true,
             };
@@ -146,7 +147,7 @@ impl Scan {
                     self.vacate(index);
                 }
             }
-            Order::Refit(refit) => self.refit(refit, now),
+            Order::Reconfigure(reconfiguration) => self.reconfigure(reconfiguration, now),
             Order::Shadow(feed) => self.begin_feed(feed),
             Order::Command { ticket, device, command } => {
                 self.ends.position.is_at(Doing::Driver(device as u16));

@@ -13,7 +13,7 @@ use camshaft::image::{Direction, Inputs, Kind, Point, PointId, Points, Quality, 
 use camshaft::plugin::overlay::Force;
 use camshaft::plugin::world::Seat;
 use camshaft::plugin::{Grant, Settings};
-use camshaft::scan::{Field, Order, Refit, Return, Slot, Snapshot};
+use camshaft::scan::{Field, Order, Reconfiguration, Return, Slot, Snapshot};
 
 use crate::crash::report_bytes;
 use crate::rig::{COUNTER, PERIOD, Rig, point, points};
@@ -120,17 +120,23 @@ fn owner(news: &Snapshot, name: &str) -> Option<Seat> {
 }
 
 /// One cycle that begins with these.
-fn refit(rig: &mut Rig, points: &Arc<Points>, devices: Vec<Slot>) -> (Snapshot, Box<Refit>) {
+fn reconfigure(
+    rig: &mut Rig,
+    points: &Arc<Points>,
+    devices: Vec<Slot>,
+) -> (Snapshot, Box<Reconfiguration>) {
     rig.programs_returned();
     let field = Field { points: Arc::clone(points), devices, gone: Vec::new() };
-    rig.order(Order::Refit(Box::new(Refit {
+    rig.order(Order::Reconfigure(Box::new(Reconfiguration {
         period: PERIOD,
         field: Some(field),
-        ..Refit::default()
+        ..Reconfiguration::default()
     })));
     let news = rig.cycle();
-    let Ok(Return::Refitted(refit)) = rig.handle.returns.pop() else { panic!("it comes back") };
-    (news, refit)
+    let Ok(Return::Reconfigured(reconfiguration)) = rig.handle.returns.pop() else {
+        panic!("it comes back")
+    };
+    (news, reconfiguration)
 }
 
 #[test]
@@ -145,7 +151,7 @@ fn points_that_stay_keep_their_values_while_others_come_and_go() {
     let more =
         vec![(3, word("in.new", Direction::In, 60)), (4, word("out.new", Direction::Out, 96))];
     let points = table(true, more);
-    let (news, back) = refit(&mut rig, &points, vec![Slot::Opened(new.driver())]);
+    let (news, back) = reconfigure(&mut rig, &points, vec![Slot::Opened(new.driver())]);
     assert_eq!(value(&news, "out.at"), Value::Int(6), "it was polled in every cycle");
     assert_eq!(value(&news, "out.count"), Value::Int(6), "the id that it knows is good");
     assert_eq!(value(&news, "out.new"), Value::Int(77), "it is safe from the beginning");
@@ -158,7 +164,7 @@ fn points_that_stay_keep_their_values_while_others_come_and_go() {
 
     // `out.count` goes, and with it what the program has written there.
     let points = table(false, vec![(4, word("out.new", Direction::Out, 96))]);
-    let (news, _) = refit(&mut rig, &points, vec![Slot::Opened(old.driver())]);
+    let (news, _) = reconfigure(&mut rig, &points, vec![Slot::Opened(old.driver())]);
     assert_eq!(new.given()[4..8], 77u32.to_le_bytes(), "the last that its device heard is safe");
     assert_eq!(news.outputs[4..8], [0; 4], "nothing is left of it");
     assert_eq!(value(&news, "out.at"), Value::Int(7));
@@ -170,7 +176,7 @@ fn points_that_stay_keep_their_values_while_others_come_and_go() {
 
     // It comes back with another id: the program would have to ask again.
     let points = table(false, vec![(5, word("out.count", Direction::Out, 4))]);
-    let (news, _) = refit(&mut rig, &points, vec![Slot::Kept(0)]);
+    let (news, _) = reconfigure(&mut rig, &points, vec![Slot::Kept(0)]);
     assert_eq!(
         (value(&news, "out.at"), value(&news, "out.count")),
         (Value::Int(12), Value::Int(77))
@@ -196,7 +202,7 @@ fn a_device_that_goes_is_told_that_its_outputs_are_safe_and_the_others_keep_runn
     rig.install("clerk", 0, BOTH, Settings::default());
     rig.step();
     assert_eq!(first.given(), [[1, 0, 0, 0], [2, 0, 0, 0]].concat());
-    let (news, _) = refit(&mut rig, &of(&[("b", 4)]), vec![Slot::Kept(1)]);
+    let (news, _) = reconfigure(&mut rig, &of(&[("b", 4)]), vec![Slot::Kept(1)]);
     assert_eq!(first.given(), [[77, 0, 0, 0], [2, 0, 0, 0]].concat());
     assert_eq!(news.devices.len(), 1);
     rig.step();
@@ -213,7 +219,7 @@ fn an_output_that_another_device_takes_over_is_safe_for_the_one_before() {
     };
     let mut rig = Rig::new(of("rack1"), vec![old.driver()]);
     rig.install("clerk", 0, CLERK, Settings::default());
-    let (news, back) = refit(&mut rig, &of("rack2"), vec![Slot::Opened(new.driver())]);
+    let (news, back) = reconfigure(&mut rig, &of("rack2"), vec![Slot::Opened(new.driver())]);
     assert_eq!(old.given()[..4], 77u32.to_le_bytes());
     assert_eq!(new.given()[..4], 2u32.to_le_bytes(), "it goes on as it was");
     assert_eq!(owner(&news, "out.at"), Some(Seat(0)));
@@ -221,9 +227,9 @@ fn an_output_that_another_device_takes_over_is_safe_for_the_one_before() {
     assert_eq!((gone[0].place, gone[0].fault), (0, None));
     // One that cannot be told is named.
     let deaf = Terminal { fault: Some(Fault::Timeout), ..Terminal::default() };
-    let (_, back) = refit(&mut rig, &of("rack3"), vec![Slot::Opened(deaf.driver())]);
+    let (_, back) = reconfigure(&mut rig, &of("rack3"), vec![Slot::Opened(deaf.driver())]);
     assert_eq!(back.field.unwrap().gone[0].fault, None);
-    let (_, back) = refit(&mut rig, &of("rack4"), vec![Slot::Opened(old.driver())]);
+    let (_, back) = reconfigure(&mut rig, &of("rack4"), vec![Slot::Opened(old.driver())]);
     assert_eq!(back.field.unwrap().gone[0].fault, Some(Fault::Timeout));
 }
 
@@ -240,7 +246,7 @@ fn a_device_that_begins_anew_hears_nothing_new_before() {
     rig.order(Order::Force { ticket: 1, force });
     rig.step();
     assert_eq!(old.given()[4..8], 4000u32.to_le_bytes());
-    refit(&mut rig, &points, vec![Slot::Opened(new.driver())]);
+    reconfigure(&mut rig, &points, vec![Slot::Opened(new.driver())]);
     assert_eq!(old.given()[4..8], 4000u32.to_le_bytes(), "the force stands to the end");
     assert_eq!(new.given()[4..8], 4000u32.to_le_bytes());
 }
@@ -258,7 +264,7 @@ fn a_new_output_that_holds_begins_at_0() {
     let outputs = Grant::Only(vec![PointId(0)]);
     let news = rig.install("both", 0, BOTH, Settings { outputs, ..Settings::default() });
     assert_eq!(news.outputs[..4], [1, 0, 0, 0], "it wrote there");
-    let (news, _) = refit(&mut rig, &table(true), Vec::new());
+    let (news, _) = reconfigure(&mut rig, &table(true), Vec::new());
     assert_eq!((value(&news, "out.hold"), owner(&news, "out.hold")), (Value::Int(0), None));
 }
 
@@ -294,9 +300,9 @@ fn an_output_that_nobody_owns_follows_its_safe_value() {
     let int = |n| Safe::Value(Value::Int(n));
     let mut rig = Rig::new(table(int(5)), Vec::new());
     assert_eq!(value(&rig.cycle(), "out.a"), Value::Int(5));
-    let (news, _) = refit(&mut rig, &table(int(6)), Vec::new());
+    let (news, _) = reconfigure(&mut rig, &table(int(6)), Vec::new());
     assert_eq!(value(&news, "out.a"), Value::Int(6));
-    let (news, _) = refit(&mut rig, &table(Safe::Hold), Vec::new());
+    let (news, _) = reconfigure(&mut rig, &table(Safe::Hold), Vec::new());
     assert_eq!(value(&news, "out.a"), Value::Int(6), "it holds");
 }
 
@@ -311,7 +317,7 @@ fn rights_go_by_what_is_there() {
     let other = word("out.other", Direction::Out, 12);
     let all = [all, vec![(PointId(6), other)]].concat();
     let table = Arc::new(Points::numbered(all, 7, vec!["panel".into()], [16, 16]));
-    let (news, _) = refit(&mut rig, &table, Vec::new());
+    let (news, _) = reconfigure(&mut rig, &table, Vec::new());
     assert_eq!((value(&news, "out.other"), owner(&news, "out.other")), (Value::Int(77), None));
     assert!(news.programs[0].trap.is_none());
 }

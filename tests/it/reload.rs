@@ -12,7 +12,7 @@ use camshaft::driver::{Command, Driver, Fault};
 use camshaft::image::{Inputs, Value};
 use camshaft::plugin::Settings;
 use camshaft::plugin::world::Seat;
-use camshaft::scan::{Field, Order, Refit, Return, Slot};
+use camshaft::scan::{Field, Order, Reconfiguration, Return, Slot};
 use camshaft::variable::Variable;
 
 use crate::daemon::{Daemon, Keys, LIMIT, Plant, wait};
@@ -66,7 +66,7 @@ fn a_device_that_changes_begins_anew_and_the_others_go_on() {
     (0..9).for_each(|_| rig.step());
     let before = seen[0].load(Ordering::Relaxed);
     rig.programs_returned();
-    rig.order(Order::Refit(Box::new(Refit {
+    rig.order(Order::Reconfigure(Box::new(Reconfiguration {
         ticket: 7,
         period: PERIOD,
         field: Some(Field {
@@ -74,15 +74,17 @@ fn a_device_that_changes_begins_anew_and_the_others_go_on() {
             devices: vec![Slot::Kept(0), Slot::Opened(third)],
             gone: Vec::new(),
         }),
-        ..Refit::default()
+        ..Reconfiguration::default()
     })));
     let news = rig.cycle();
     let counts: Vec<_> = seen.iter().map(|seen| seen.load(Ordering::Relaxed)).collect();
     assert_eq!(counts, [before + 1, before, 1], "read in this very cycle");
     assert_eq!(news.programs[0].polls, u64::from(before + 1), "the program was polled as before");
-    let Ok(Return::Refitted(refit)) = rig.handle.returns.pop() else { panic!("it comes back") };
-    let gone = refit.field.map_or(0, |field| field.gone.len());
-    assert_eq!((refit.ticket, gone), (7, 1), "with what was replaced");
+    let Ok(Return::Reconfigured(reconfiguration)) = rig.handle.returns.pop() else {
+        panic!("it comes back")
+    };
+    let gone = reconfiguration.field.map_or(0, |field| field.gone.len());
+    assert_eq!((reconfiguration.ticket, gone), (7, 1), "with what was replaced");
 }
 
 #[test]
@@ -95,7 +97,7 @@ fn all_of_it_counts_from_the_same_cycle_on() {
     assert_eq!(order, [Seat(0), Seat(1)]);
     let polls = news.programs[1].polls;
     let (int, real) = (Variable::Int(7), Variable::Double(0.5));
-    rig.order(Order::Refit(Box::new(Refit {
+    rig.order(Order::Reconfigure(Box::new(Reconfiguration {
         period: Duration::from_millis(25),
         settings: vec![
             (Seat(0), Settings { order: 2, ..Settings::default() }),
@@ -103,7 +105,7 @@ fn all_of_it_counts_from_the_same_cycle_on() {
             (Seat(5), Settings::default()),
         ],
         variables: vec![("new".into(), int)],
-        ..Refit::default()
+        ..Reconfiguration::default()
     })));
     let news = rig.cycle();
     let order: Vec<_> = news.programs.iter().map(|fact| fact.seat).collect();
@@ -114,7 +116,11 @@ fn all_of_it_counts_from_the_same_cycle_on() {
     // What is there already is left as it is.
     let other = Variable::Int(8);
     let variables = vec![("new".to_string(), other), ("newer".to_string(), real)];
-    rig.order(Order::Refit(Box::new(Refit { period: PERIOD, variables, ..Refit::default() })));
+    rig.order(Order::Reconfigure(Box::new(Reconfiguration {
+        period: PERIOD,
+        variables,
+        ..Reconfiguration::default()
+    })));
     let news = rig.cycle();
     assert_eq!(news.variables.read("new"), Some(int));
     assert_eq!(news.variables.read("newer"), Some(real));

@@ -11,7 +11,7 @@ use camshaft::plugin::program::{Preparation, Prepared, Program, Request};
 use camshaft::plugin::stop::Timekeeper;
 use camshaft::plugin::world::{Line, LogSink, Seat, World};
 use camshaft::plugin::{Compiler, Generation, Limits, ModuleHash, Refusal, Settings};
-use camshaft::scan::{self, Order, Refit, Return, Scan, ScanHandle, Snapshot, thread};
+use camshaft::scan::{self, Order, Reconfiguration, Return, Scan, ScanHandle, Snapshot, thread};
 use camshaft::variable::{Variable, Variables};
 
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =
@@ -92,7 +92,11 @@ pub const PERIOD: Duration = Duration::from_millis(10);
 /// New settings for one program, and nothing else that is new.
 pub fn configure(seat: Seat, settings: Settings) -> Order {
     let settings = vec![(seat, settings)];
-    Order::Refit(Box::new(Refit { period: PERIOD, settings, ..Refit::default() }))
+    Order::Reconfigure(Box::new(Reconfiguration {
+        period: PERIOD,
+        settings,
+        ..Reconfiguration::default()
+    }))
 }
 
 impl Rig {

@@ -2,7 +2,7 @@
 //!
 //! They are planned on the thread that reads the configuration, because a plan may wait for files;
 //! the loop only starts what is planned. The scan takes all of them over at once
-//! (`scan/refit.rs`).
+//! (`scan/reconfigure.rs`).
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use camshaft::plugin::refused::{Keeper, Why};
 use camshaft::plugin::world::{Line, Message, Seat};
 use camshaft::plugin::{Settings, VariableGrant};
-use camshaft::scan::{Order, Refit};
+use camshaft::scan::{Order, Reconfiguration};
 use camshaft::variable::VariableKind::{Double, Int};
 use camshaft::variable::{Denied, Variable, VariableKind};
 
@@ -117,7 +117,11 @@ fn a_reload_that_gives_names_back_begins_new_counts() {
     let mut rig = Rig::new(points(), Vec::new());
     let reserve = |rig: &mut Rig, reserved: &[(&str, VariableKind)]| {
         let reserved = reserved.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect();
-        rig.order(Order::Refit(Box::new(Refit { period: PERIOD, reserved, ..Refit::default() })));
+        rig.order(Order::Reconfigure(Box::new(Reconfiguration {
+            period: PERIOD,
+            reserved,
+            ..Reconfiguration::default()
+        })));
         rig.cycle()
     };
     reserve(&mut rig, &[("x", Int)]);

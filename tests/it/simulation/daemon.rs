@@ -179,7 +179,7 @@ impl House {
                     let reason = refusal.as_ref().map(|refusal| without_place(&refusal.reason));
                     Back::Refused(prepared.program.generation, reason)
                 }
-                Return::Refitted(_) => Back::Refitted,
+                Return::Reconfigured(_) => Back::Reconfigured,
                 Return::Feed(_) => Back::Feed,
                 Return::Answer { ticket, result } => {
                     Back::Answer { ticket: *ticket, is_good: result.is_ok() }

@@ -12,7 +12,7 @@ use camshaft::plugin::compile::Artifact;
 use camshaft::plugin::program::Prepared;
 use camshaft::plugin::world::Seat;
 use camshaft::plugin::{Generation, ModuleHash, Refusal, Settings, Trap};
-use camshaft::scan::{Field, MAX_ORDERS, Order, ProgramFact, Refit, Slot};
+use camshaft::scan::{Field, MAX_ORDERS, Order, ProgramFact, Reconfiguration, Slot};
 use camshaft::supervisor::{OnQuarantine, Released, RestartPolicy, Supervisor};
 use camshaft::variable::Variable;
 
@@ -344,18 +344,18 @@ impl House {
             variables.push((["declared", "by hand", MIX[0]][self.random.usize(..3)], value));
         }
         let (field, copy) = self.any_field().unzip();
-        let refit = Refit {
+        let reconfiguration = Reconfiguration {
             stall: Duration::ZERO,
             ticket: 0,
             period: PERIOD,
             settings: settings.clone(),
             field,
             variables: variables.iter().map(|(name, value)| (name.to_string(), *value)).collect(),
-            ..Refit::default()
+            ..Reconfiguration::default()
         };
         // When the queue is full, they are those of the next start.
-        let copy = model::Order::Refit { settings, variables, field: copy };
-        self.order(Order::Refit(Box::new(refit)), copy);
+        let copy = model::Order::Reconfigure { settings, variables, field: copy };
+        self.order(Order::Reconfigure(Box::new(reconfiguration)), copy);
     }
 
     /// Perhaps the third device comes, goes, begins anew or has other points; if there is room for

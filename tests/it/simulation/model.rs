@@ -120,7 +120,7 @@ pub struct Prepared {
 pub enum Order {
     Install(Box<Prepared>),
     Remove(Seat),
-    Refit {
+    Reconfigure {
         settings: Vec<(Seat, Settings)>,
         variables: Vec<(&'static str, Variable)>,
         field: Option<Field>,
@@ -178,7 +178,7 @@ pub enum Back {
     Program(Generation),
     /// With the beginning of the reason, if there is one.
     Refused(Generation, Option<String>),
-    Refitted,
+    Reconfigured,
     Feed,
     Answer {
         ticket: u64,
@@ -270,8 +270,8 @@ impl Model {
         }
     }
 
-    /// An order that replaces or takes away is the last one of its cycle, unless all of it is to end
-    /// anyway.
+    /// An order that replaces or takes away is the last one of its cycle, unless all of it is to
+    /// end anyway.
     fn obey(&mut self, now: Duration) {
         let is_ending = self.is_halting || self.is_halted;
         for _ in 0..if is_ending { MAX_ORDERS } else { ORDERS_PER_CYCLE } {
@@ -318,7 +318,7 @@ impl Model {
                 let cycle = self.world.cycle;
                 self.returns.push_back(Back::VariablesSet { ticket, cycle, is_good });
             }
-            Order::Refit { settings, variables, field } => {
+            Order::Reconfigure { settings, variables, field } => {
                 if field.is_some() || !variables.is_empty() {
                     self.seated.iter_mut().for_each(Seated::forget_refusals);
                 }
@@ -331,7 +331,7 @@ impl Model {
                     self.take_over(field);
                 }
                 settings.iter().for_each(|(seat, settings)| self.configure(*seat, settings));
-                self.returns.push_back(Back::Refitted);
+                self.returns.push_back(Back::Reconfigured);
             }
             Order::Remove(seat) => {
                 self.down.retain(|program| program.seat != seat);

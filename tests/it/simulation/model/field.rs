@@ -1,7 +1,7 @@
 //! Other points and devices in the model.
 //!
-//! Written from what `scan/refit.rs` promises: what is among both is not touched, what goes leaves
-//! nothing behind, what comes is unread or safe.
+//! Written from what `scan/reconfigure.rs` promises: what is among both is not touched, what goes
+//! leaves nothing behind, what comes is unread or safe.
 
 use std::sync::Arc;
 

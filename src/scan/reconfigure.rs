@@ -8,17 +8,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Device, Field, Gone, Refit, Return, Scan, Slot};
+use super::{Device, Field, Gone, Reconfiguration, Return, Scan, Slot};
 use crate::plugin::Settings;
 use crate::plugin::world::Seat;
 
 impl Scan {
-    pub(super) fn refit(&mut self, mut refit: Box<Refit>, now: Duration) {
-        let (period, stall) = (refit.period, refit.stall);
+    pub(super) fn reconfigure(&mut self, mut reconfiguration: Box<Reconfiguration>, now: Duration) {
+        let (period, stall) = (reconfiguration.period, reconfiguration.stall);
         self.stall = stall;
         let world = self.world();
         world.period = period;
-        for (name, value) in &refit.variables {
+        for (name, value) in &reconfiguration.variables {
             if world.variables.read(name).is_none() {
                 // Who ordered it has looked for room, and its values are valid.
                 let _ = world.variables.write(name, *value);
@@ -26,21 +26,21 @@ impl Scan {
             world.variables.take_over(name);
         }
         world.variables.commit();
-        let reserved = std::mem::take(&mut refit.reserved);
-        let has_names = refit.field.is_some()
-            || !refit.variables.is_empty()
+        let reserved = std::mem::take(&mut reconfiguration.reserved);
+        let has_names = reconfiguration.field.is_some()
+            || !reconfiguration.variables.is_empty()
             || world.variables.reserved() != reserved;
-        refit.reserved = world.variables.reserve(reserved);
+        reconfiguration.reserved = world.variables.reserve(reserved);
         if has_names {
             self.programs.iter_mut().for_each(|seated| seated.forget_refusals());
         }
-        if let Some(field) = &mut refit.field {
+        if let Some(field) = &mut reconfiguration.field {
             self.world().leave_out(&field.points);
             self.exchange_devices(field, now);
-            self.exchange_points(field, &refit.settings);
+            self.exchange_points(field, &reconfiguration.settings);
         }
         self.devices.iter_mut().for_each(|device| device.pace(period, stall));
-        for (seat, settings) in &refit.settings {
+        for (seat, settings) in &reconfiguration.settings {
             let Some(index) = self.index(*seat) else { continue };
             let mut seated = self.programs.remove(index);
             let world = self.world();
@@ -48,7 +48,7 @@ impl Scan {
             world.give_up(*seat, &settings.outputs);
             self.insert(seated);
         }
-        self.give_back(Return::Refitted(refit));
+        self.give_back(Return::Reconfigured(reconfiguration));
     }
 
     /// Puts the devices in their new places. The last that one hears which leaves or begins anew is
