@@ -5,10 +5,10 @@
 //! does so between two cycles. A file that is wrong changes nothing: the last good configuration
 //! stays, and the log and the status say so until the file is right. A reload is asked for by
 //! SIGHUP, by an operator or by the file itself. How it is read and watched is in
-//! `reload/reading.rs`, how its devices come to be in `reload/field.rs`; what can change live is
+//! `reload/reading.rs`, how its devices come to be in `reload/devices.rs`; what can change live is
 //! decided in `config/change.rs`, and how the scan does it is in `scan/reconfigure.rs`.
 
-mod field;
+mod devices;
 mod reading;
 mod variable;
 
@@ -25,7 +25,7 @@ use crate::config::{Change, Config, Place};
 use crate::control::{ChangeView, Code, Failure, Reply, Response};
 use crate::image::Points;
 use crate::plugin::Settings;
-use crate::scan::{Field, Gone, Order, Reconfiguration, Slot};
+use crate::scan::{DeviceSet, Gone, Order, Reconfiguration, Slot};
 use crate::stamp::Stamp;
 use crate::variable::{Variable, VariableKind};
 use reading::{New, Read, Reading, Unread};
@@ -216,11 +216,11 @@ impl Daemon {
     /// Makes everything ready for what the file says, or finds why that cannot be.
     fn plan(&mut self, new: New) -> Result<(Config, Vec<Change>, Reconfiguration), Unread> {
         let variables = self.added(&new)?;
-        let field = new.field.map(field::Planned::start).transpose()?;
+        let device_set = new.device_set.map(devices::Planned::start).transpose()?;
         Ok((
             new.config,
             new.changes,
-            Reconfiguration { field, variables, ..Reconfiguration::default() },
+            Reconfiguration { device_set, variables, ..Reconfiguration::default() },
         ))
     }
 
@@ -283,8 +283,8 @@ impl Daemon {
                 reconfiguration.settings.push((entry.seat, after));
             }
         }
-        if let Some(field) = &reconfiguration.field {
-            for (device, slot) in self.config.devices.iter().zip(&field.devices) {
+        if let Some(device_set) = &reconfiguration.device_set {
+            for (device, slot) in self.config.devices.iter().zip(&device_set.devices) {
                 if let Slot::Opened(driver) = slot {
                     self.devices.add(&device.name, &**driver);
                 }
@@ -334,7 +334,7 @@ impl Daemon {
     /// The scan has taken over what it was ordered. Drivers that were replaced end here.
     pub(super) fn reconfigured(&mut self, reconfiguration: Reconfiguration) {
         self.roster.follow_refused();
-        if let Some(Field { points, gone, .. }) = reconfiguration.field {
+        if let Some(DeviceSet { points, gone, .. }) = reconfiguration.device_set {
             for gone in gone {
                 let points = Arc::clone(&points);
                 // It may wait for its device to take the last outputs.

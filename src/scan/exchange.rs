@@ -98,7 +98,7 @@ pub struct Reconfiguration {
     /// New settings for the programs on these seats; whoever has left since needs none.
     pub settings: Vec<(Seat, Settings)>,
     /// Other points and devices, if there are such.
-    pub field: Option<Field>,
+    pub device_set: Option<DeviceSet>,
     /// Variables that are created with these values, where there is none of the name yet.
     pub variables: Vec<(String, Variable)>,
     /// Variables that the file declares and that are created at the next start only: until then
@@ -107,7 +107,7 @@ pub struct Reconfiguration {
 }
 
 /// The points and the devices that they are of.
-pub struct Field {
+pub struct DeviceSet {
     /// All points. Those that stay have their ids and their places.
     pub points: Arc<Points>,
     /// All devices, in the order that a point's `device` counts. Comes back empty.
@@ -134,9 +134,9 @@ pub enum Slot {
     Opened(Box<dyn Driver>),
 }
 
-impl std::fmt::Debug for Field {
+impl std::fmt::Debug for DeviceSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Field")
+        f.debug_struct("DeviceSet")
             .field("points", &self.points.len())
             .field("devices", &self.devices.len())
             .field("gone", &self.gone.len())

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Device, Field, Gone, Reconfiguration, Return, Scan, Slot};
+use super::{Device, DeviceSet, Gone, Reconfiguration, Return, Scan, Slot};
 use crate::plugin::Settings;
 use crate::plugin::world::Seat;
 
@@ -27,17 +27,17 @@ impl Scan {
         }
         world.variables.commit();
         let reserved = std::mem::take(&mut reconfiguration.reserved);
-        let has_names = reconfiguration.field.is_some()
+        let has_names = reconfiguration.device_set.is_some()
             || !reconfiguration.variables.is_empty()
             || world.variables.reserved() != reserved;
         reconfiguration.reserved = world.variables.reserve(reserved);
         if has_names {
             self.programs.iter_mut().for_each(|seated| seated.forget_refusals());
         }
-        if let Some(field) = &mut reconfiguration.field {
-            self.world().leave_out(&field.points);
-            self.exchange_devices(field, now);
-            self.exchange_points(field, &reconfiguration.settings);
+        if let Some(device_set) = &mut reconfiguration.device_set {
+            self.world().leave_out(&device_set.points);
+            self.exchange_devices(device_set, now);
+            self.exchange_points(device_set, &reconfiguration.settings);
         }
         self.devices.iter_mut().for_each(|device| device.pace(period, stall));
         for (seat, settings) in &reconfiguration.settings {
@@ -53,11 +53,11 @@ impl Scan {
 
     /// Puts the devices in their new places. The last that one hears which leaves or begins anew is
     /// that the outputs which it has no more are safe.
-    fn exchange_devices(&mut self, field: &mut Field, now: Duration) {
+    fn exchange_devices(&mut self, device_set: &mut DeviceSet, now: Duration) {
         let (period, stall) = (self.period(), self.stall);
         let before = std::mem::take(&mut self.devices);
         let mut before: Vec<_> = before.into_iter().map(Some).collect();
-        for slot in field.devices.drain(..) {
+        for slot in device_set.devices.drain(..) {
             let device = match slot {
                 Slot::Kept(place) => before.get_mut(place).and_then(Option::take),
                 Slot::Opened(driver) => Some(Device::new(driver, period, stall)),
@@ -68,20 +68,20 @@ impl Scan {
         let world = self.world.as_ref().expect("the world is here between polls");
         for (place, device) in before.into_iter().enumerate() {
             let Some(Device { mut driver, .. }) = device else { continue };
-            let outputs = world.without_device(place, &field.points);
+            let outputs = world.without_device(place, &device_set.points);
             let fault = driver.write(now, &outputs).err();
             // It was the last time, and that is no stall.
             driver.supervise(Duration::ZERO);
-            field.gone.push(Gone { place, driver, fault });
+            device_set.gone.push(Gone { place, driver, fault });
         }
     }
 
     /// Lets the world and every program have the new points; who gets new `settings` is left to
     /// these.
-    fn exchange_points(&mut self, field: &mut Field, settings: &[(Seat, Settings)]) {
+    fn exchange_points(&mut self, device_set: &mut DeviceSet, settings: &[(Seat, Settings)]) {
         let world = self.world.as_mut().expect("the world is here between polls");
-        let points = Arc::clone(&field.points);
-        field.points = world.take_points(points);
+        let points = Arc::clone(&device_set.points);
+        device_set.points = world.take_points(points);
         for seated in &mut self.programs {
             if settings.iter().all(|(seat, _)| *seat != seated.program.seat) {
                 let settings = seated.program.settings.clone();

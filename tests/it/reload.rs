@@ -12,7 +12,7 @@ use camshaft::driver::{Command, Driver, Fault};
 use camshaft::image::{Inputs, Value};
 use camshaft::plugin::Settings;
 use camshaft::plugin::world::Seat;
-use camshaft::scan::{Field, Order, Reconfiguration, Return, Slot};
+use camshaft::scan::{DeviceSet, Order, Reconfiguration, Return, Slot};
 use camshaft::variable::Variable;
 
 use crate::daemon::{Daemon, Keys, LIMIT, Plant, wait};
@@ -69,7 +69,7 @@ fn a_device_that_changes_begins_anew_and_the_others_go_on() {
     rig.order(Order::Reconfigure(Box::new(Reconfiguration {
         ticket: 7,
         period: PERIOD,
-        field: Some(Field {
+        device_set: Some(DeviceSet {
             points: points(),
             devices: vec![Slot::Kept(0), Slot::Opened(third)],
             gone: Vec::new(),
@@ -83,7 +83,7 @@ fn a_device_that_changes_begins_anew_and_the_others_go_on() {
     let Ok(Return::Reconfigured(reconfiguration)) = rig.handle.returns.pop() else {
         panic!("it comes back")
     };
-    let gone = reconfiguration.field.map_or(0, |field| field.gone.len());
+    let gone = reconfiguration.device_set.map_or(0, |device_set| device_set.gone.len());
     assert_eq!((reconfiguration.ticket, gone), (7, 1), "with what was replaced");
 }
 

@@ -11,7 +11,7 @@ use camshaft::image::Value;
 use camshaft::plugin::shadow::{Difference, Frames, Outcome, Report, Shadow};
 use camshaft::plugin::world::Seat;
 use camshaft::plugin::{Settings, SwapPolicy};
-use camshaft::scan::{self, Field, Order, Reconfiguration, Return};
+use camshaft::scan::{self, DeviceSet, Order, Reconfiguration, Return};
 
 use crate::daemon::{Daemon, Keys, LIMIT, wait};
 use crate::rig::{PERIOD, Rig, block_on, points, wat};
@@ -329,10 +329,10 @@ fn a_version_is_refused_if_the_points_change_in_its_shadow_run() {
     let mut rig = running("");
     let outcome = tried(&mut rig, &version("nop"), settings(), |rig, n| {
         if n == 5 {
-            let field = Field { points: points(), devices: Vec::new(), gone: Vec::new() };
+            let device_set = DeviceSet { points: points(), devices: Vec::new(), gone: Vec::new() };
             rig.order(Order::Reconfigure(Box::new(Reconfiguration {
                 period: PERIOD,
-                field: Some(field),
+                device_set: Some(device_set),
                 ..Reconfiguration::default()
             })));
         }

@@ -2,7 +2,7 @@
 //!
 //! Both may take as long as a file system takes to answer, so threads of their own do it, one
 //! reading at a time. A reading brings everything that has to be read for a reload, also what the
-//! plans of new devices read (`reload/field.rs`). What becomes of it is in `reload.rs`.
+//! plans of new devices read (`reload/devices.rs`). What becomes of it is in `reload.rs`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::Cause;
-use super::field::Planned;
+use super::devices::Planned;
 use crate::config::{self, Change, Config};
 use crate::daemon::Event;
 use crate::driver::export::Exports;
@@ -54,7 +54,7 @@ pub(super) struct New {
     /// How that differs from what is in force.
     pub(super) changes: Vec<Change>,
     /// Its devices, if there are others than before and they shall be taken over.
-    pub(super) field: Option<Planned>,
+    pub(super) device_set: Option<Planned>,
 }
 
 impl Reading {
@@ -101,8 +101,8 @@ fn read_new(before: &Config, exports: Option<&Exports>) -> Result<New, Unread> {
     })?;
     let changes = config::changes(before, &config);
     let plan = |exports| Planned::plan(before, &config, &changes, exports);
-    let field = exports.map_or(Ok(None), plan)?;
-    Ok(New { config, changes, field })
+    let device_set = exports.map_or(Ok(None), plan)?;
+    Ok(New { config, changes, device_set })
 }
 
 /// Tells the daemon whenever the file is another than `seen` and has settled. An editor that writes

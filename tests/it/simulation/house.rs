@@ -12,7 +12,7 @@ use camshaft::plugin::compile::Artifact;
 use camshaft::plugin::program::Prepared;
 use camshaft::plugin::world::Seat;
 use camshaft::plugin::{Generation, ModuleHash, Refusal, Settings, Trap};
-use camshaft::scan::{Field, MAX_ORDERS, Order, ProgramFact, Reconfiguration, Slot};
+use camshaft::scan::{DeviceSet, MAX_ORDERS, Order, ProgramFact, Reconfiguration, Slot};
 use camshaft::supervisor::{OnQuarantine, Released, RestartPolicy, Supervisor};
 use camshaft::variable::Variable;
 
@@ -343,13 +343,13 @@ impl House {
             let value = Variable::Int(self.random.i32(..));
             variables.push((["declared", "by hand", MIX[0]][self.random.usize(..3)], value));
         }
-        let (field, copy) = self.any_field().unzip();
+        let (device_set, copy) = self.any_field().unzip();
         let reconfiguration = Reconfiguration {
             stall: Duration::ZERO,
             ticket: 0,
             period: PERIOD,
             settings: settings.clone(),
-            field,
+            device_set,
             variables: variables.iter().map(|(name, value)| (name.to_string(), *value)).collect(),
             ..Reconfiguration::default()
         };
@@ -360,7 +360,7 @@ impl House {
 
     /// Perhaps the third device comes, goes, begins anew or has other points; if there is room for
     /// the order.
-    fn any_field(&mut self) -> Option<(Field, model::Field)> {
+    fn any_field(&mut self) -> Option<(DeviceSet, model::Field)> {
         if !self.one_in(3) || self.model.orders.len() == MAX_ORDERS {
             return None;
         }
@@ -386,7 +386,7 @@ impl House {
         });
         self.rig.points = Arc::clone(&points);
         let copy = model::Field { points: Arc::clone(&points), annex };
-        Some((Field { points, devices, gone: Vec::new() }, copy))
+        Some((DeviceSet { points, devices, gone: Vec::new() }, copy))
     }
 
     /// All of them or none: one may have another type, or a name that is none.

@@ -15,7 +15,7 @@ use crate::driver::export::Exports;
 use crate::driver::{self, Plan};
 use crate::image::Points;
 use crate::patience::PATIENCE;
-use crate::scan::{Field, Slot};
+use crate::scan::{DeviceSet, Slot};
 
 /// All devices of a configuration that has others than the one before, in their order.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl Planned {
     ///
     /// # Errors
     /// When the system has no thread to give; then none of them goes on.
-    pub(super) fn start(self) -> Result<Field, String> {
+    pub(super) fn start(self) -> Result<DeviceSet, String> {
         let mut devices = Vec::new();
         for origin in self.devices {
             let slot = match origin {
@@ -90,7 +90,7 @@ impl Planned {
             };
             devices.push(slot);
         }
-        Ok(Field { points: self.points, devices, gone: Vec::new() })
+        Ok(DeviceSet { points: self.points, devices, gone: Vec::new() })
     }
 }
 
