@@ -25,7 +25,7 @@ use crate::config::{Change, Config, Place};
 use crate::control::{ChangeView, Code, Failure, Reply, Response};
 use crate::image::Points;
 use crate::plugin::Settings;
-use crate::scan::{DeviceSet, Gone, Order, Reconfiguration, Slot};
+use crate::scan::{DeviceSet, Order, Reconfiguration, RemovedDevice, Slot};
 use crate::stamp::Stamp;
 use crate::variable::{Variable, VariableKind};
 use reading::{New, Read, Reading, Unread};
@@ -334,11 +334,11 @@ impl Daemon {
     /// The scan has taken over what it was ordered. Drivers that were replaced end here.
     pub(super) fn reconfigured(&mut self, reconfiguration: Reconfiguration) {
         self.roster.follow_refused();
-        if let Some(DeviceSet { points, gone, .. }) = reconfiguration.device_set {
-            for gone in gone {
+        if let Some(DeviceSet { points, removed, .. }) = reconfiguration.device_set {
+            for device in removed {
                 let points = Arc::clone(&points);
                 // It may wait for its device to take the last outputs.
-                spawn_blocking(move || part_with(gone, &points));
+                spawn_blocking(move || part_with(device, &points));
             }
             self.reload.past.push(points);
         }
@@ -365,8 +365,8 @@ fn say_refused(why: &str) {
 
 /// Lets go of a device that is not in the field any more, and says which outputs it is not known to
 /// have as they are to stay.
-fn part_with(gone: Gone, points: &Points) {
-    let Gone { place, mut driver, fault } = gone;
+fn part_with(device: RemovedDevice, points: &Points) {
+    let RemovedDevice { place, mut driver, fault } = device;
     let unconfirmed = driver.finish();
     if fault.is_none() && unconfirmed.is_empty() {
         return;

@@ -113,11 +113,11 @@ pub struct DeviceSet {
     /// All devices, in the order that a point's `device` counts. Comes back empty.
     pub devices: Vec<Slot>,
     /// Comes back with those that have been replaced or have left.
-    pub gone: Vec<Gone>,
+    pub removed: Vec<RemovedDevice>,
 }
 
 /// A device that begins anew or is not there any more.
-pub struct Gone {
+pub struct RemovedDevice {
     /// Its place among the devices before.
     pub place: usize,
     /// To be dropped where that may take time.
@@ -139,7 +139,7 @@ impl std::fmt::Debug for DeviceSet {
         f.debug_struct("DeviceSet")
             .field("points", &self.points.len())
             .field("devices", &self.devices.len())
-            .field("gone", &self.gone.len())
+            .field("removed", &self.removed.len())
             .finish()
     }
 }

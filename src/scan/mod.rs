@@ -35,8 +35,8 @@ use crate::variable::{Denied, Maker, Variable};
 use device::{Device, note_deliveries};
 use exchange::RETURNS_PER_CYCLE;
 pub use exchange::{
-    DeviceFact, DeviceSet, Ends, Gone, MAX_ORDERS, MEMORY_CYCLES, Order, ProgramFact,
-    Reconfiguration, Return, ScanHandle, Slot, Snapshot, queues, rehearsal,
+    DeviceFact, DeviceSet, Ends, MAX_ORDERS, MEMORY_CYCLES, Order, ProgramFact, Reconfiguration,
+    RemovedDevice, Return, ScanHandle, Slot, Snapshot, queues, rehearsal,
 };
 use position::Doing;
 use stats::{Sample, What};

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Device, DeviceSet, Gone, Reconfiguration, Return, Scan, Slot};
+use super::{Device, DeviceSet, Reconfiguration, RemovedDevice, Return, Scan, Slot};
 use crate::plugin::Settings;
 use crate::plugin::world::Seat;
 
@@ -72,7 +72,7 @@ impl Scan {
             let fault = driver.write(now, &outputs).err();
             // It was the last time, and that is no stall.
             driver.supervise(Duration::ZERO);
-            device_set.gone.push(Gone { place, driver, fault });
+            device_set.removed.push(RemovedDevice { place, driver, fault });
         }
     }
 

@@ -126,7 +126,7 @@ fn reconfigure(
     devices: Vec<Slot>,
 ) -> (Snapshot, Box<Reconfiguration>) {
     rig.programs_returned();
-    let device_set = DeviceSet { points: Arc::clone(points), devices, gone: Vec::new() };
+    let device_set = DeviceSet { points: Arc::clone(points), devices, removed: Vec::new() };
     rig.order(Order::Reconfigure(Box::new(Reconfiguration {
         period: PERIOD,
         device_set: Some(device_set),
@@ -161,7 +161,7 @@ fn points_that_stay_keep_their_values_while_others_come_and_go() {
     assert_eq!(old.given().len(), 9, "it was never given what it does not know");
     let device_set = back.device_set.expect("it had other points");
     assert!(
-        Arc::ptr_eq(&device_set.points, &before) && device_set.gone.len() == 1,
+        Arc::ptr_eq(&device_set.points, &before) && device_set.removed.len() == 1,
         "what it replaced"
     );
 
@@ -226,14 +226,14 @@ fn an_output_that_another_device_takes_over_is_safe_for_the_one_before() {
     assert_eq!(old.given()[..4], 77u32.to_le_bytes());
     assert_eq!(new.given()[..4], 2u32.to_le_bytes(), "it goes on as it was");
     assert_eq!(owner(&news, "out.at"), Some(Seat(0)));
-    let gone = back.device_set.unwrap().gone;
-    assert_eq!((gone[0].place, gone[0].fault), (0, None));
+    let removed = back.device_set.unwrap().removed;
+    assert_eq!((removed[0].place, removed[0].fault), (0, None));
     // One that cannot be told is named.
     let deaf = Terminal { fault: Some(Fault::Timeout), ..Terminal::default() };
     let (_, back) = reconfigure(&mut rig, &of("rack3"), vec![Slot::Opened(deaf.driver())]);
-    assert_eq!(back.device_set.unwrap().gone[0].fault, None);
+    assert_eq!(back.device_set.unwrap().removed[0].fault, None);
     let (_, back) = reconfigure(&mut rig, &of("rack4"), vec![Slot::Opened(old.driver())]);
-    assert_eq!(back.device_set.unwrap().gone[0].fault, Some(Fault::Timeout));
+    assert_eq!(back.device_set.unwrap().removed[0].fault, Some(Fault::Timeout));
 }
 
 /// What a device hears last of an output that stays is what it was given, and not what a program

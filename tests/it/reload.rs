@@ -72,7 +72,7 @@ fn a_device_that_changes_begins_anew_and_the_others_go_on() {
         device_set: Some(DeviceSet {
             points: points(),
             devices: vec![Slot::Kept(0), Slot::Opened(third)],
-            gone: Vec::new(),
+            removed: Vec::new(),
         }),
         ..Reconfiguration::default()
     })));
@@ -83,8 +83,8 @@ fn a_device_that_changes_begins_anew_and_the_others_go_on() {
     let Ok(Return::Reconfigured(reconfiguration)) = rig.handle.returns.pop() else {
         panic!("it comes back")
     };
-    let gone = reconfiguration.device_set.map_or(0, |device_set| device_set.gone.len());
-    assert_eq!((reconfiguration.ticket, gone), (7, 1), "with what was replaced");
+    let removed = reconfiguration.device_set.map_or(0, |device_set| device_set.removed.len());
+    assert_eq!((reconfiguration.ticket, removed), (7, 1), "with what was replaced");
 }
 
 #[test]

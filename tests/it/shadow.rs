@@ -329,7 +329,8 @@ fn a_version_is_refused_if_the_points_change_in_its_shadow_run() {
     let mut rig = running("");
     let outcome = tried(&mut rig, &version("nop"), settings(), |rig, n| {
         if n == 5 {
-            let device_set = DeviceSet { points: points(), devices: Vec::new(), gone: Vec::new() };
+            let device_set =
+                DeviceSet { points: points(), devices: Vec::new(), removed: Vec::new() };
             rig.order(Order::Reconfigure(Box::new(Reconfiguration {
                 period: PERIOD,
                 device_set: Some(device_set),

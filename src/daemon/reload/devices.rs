@@ -90,7 +90,7 @@ impl Planned {
             };
             devices.push(slot);
         }
-        Ok(DeviceSet { points: self.points, devices, gone: Vec::new() })
+        Ok(DeviceSet { points: self.points, devices, removed: Vec::new() })
     }
 }
 

@@ -386,7 +386,7 @@ impl House {
         });
         self.rig.points = Arc::clone(&points);
         let copy = model::Field { points: Arc::clone(&points), annex };
-        Some((DeviceSet { points, devices, gone: Vec::new() }, copy))
+        Some((DeviceSet { points, devices, removed: Vec::new() }, copy))
     }
 
     /// All of them or none: one may have another type, or a name that is none.
