@@ -210,14 +210,15 @@ impl Daemon {
             .iter()
             .filter_map(|fact| {
                 let name = self.roster.name(fact.seat)?;
-                let beaten = fact.beaten.as_ref();
+                let rolled_back = fact.rolled_back.as_ref();
                 Some(Fact {
                     name,
                     generation: fact.generation,
                     trap: fact.trap.clone(),
                     standby: fact.standby,
-                    beaten: beaten
-                        .and_then(|beaten| Some((beaten.generation, beaten.trap.clone()?))),
+                    rolled_back: rolled_back.and_then(|rolled_back| {
+                        Some((rolled_back.generation, rolled_back.trap.clone()?))
+                    }),
                 })
             })
             .collect();

@@ -125,7 +125,7 @@ pub struct Fact<'a> {
     pub standby: Option<Generation>,
     /// The last instance that trapped on probation. If it is newer, this one resumed; if it is
     /// older, this one took over from the one that resumed.
-    pub beaten: Option<(Generation, Arc<Trap>)>,
+    pub rolled_back: Option<(Generation, Arc<Trap>)>,
 }
 
 /// What is to be done. The daemon does it and need not remember that it did.

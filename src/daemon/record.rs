@@ -95,7 +95,7 @@ struct Story {
     /// Whether its newest instance has trapped.
     is_down: bool,
     /// Instances whose traps are counted: the last, and the last before it. After a rollback both
-    /// are in the scan's news, the newer one as beaten.
+    /// are in the scan's news, the newer one as rolled back.
     counted: [Generation; 2],
     /// Traps of the version in the scan, without anything else between them but its restarts.
     traps: u64,
@@ -160,13 +160,13 @@ impl Record {
     /// `missed` are the cycles that have not taken place so far.
     fn settle(&mut self, name: &str, entry: &mut roster::Entry, fact: &ProgramFact, missed: u64) {
         // Whoever was taken back before this one took over came and trapped before it, too.
-        let is_older = |beaten: &&ProgramFact| beaten.generation < fact.generation;
-        if let Some(older) = fact.beaten.as_deref().filter(is_older) {
+        let is_older = |rolled_back: &&ProgramFact| rolled_back.generation < fact.generation;
+        if let Some(older) = fact.rolled_back.as_deref().filter(is_older) {
             self.settle(name, entry, older, missed);
         }
         // Otherwise it came after the one that runs again, and trapped before it.
-        let beaten = fact.beaten.as_deref().filter(|beaten| !is_older(beaten));
-        for fact in [Some(fact), beaten].into_iter().flatten() {
+        let rolled_back = fact.rolled_back.as_deref().filter(|rolled_back| !is_older(rolled_back));
+        for fact in [Some(fact), rolled_back].into_iter().flatten() {
             if let Some(done) = entry.arrived(fact.generation) {
                 let swap = times(&done, fact, missed);
                 entry.last_swap = Some(swap);
@@ -174,8 +174,8 @@ impl Record {
                 self.took_over(name, fact.hash, swap, fact.since_cycle);
             }
         }
-        entry.forget_ordered(beaten.unwrap_or(fact).generation);
-        for fact in [beaten, Some(fact)].into_iter().flatten() {
+        entry.forget_ordered(rolled_back.unwrap_or(fact).generation);
+        for fact in [rolled_back, Some(fact)].into_iter().flatten() {
             if let Some(trap) = &fact.trap {
                 self.trapped(name, fact.generation, fact.hash, trap);
             }
@@ -495,7 +495,7 @@ mod tests {
             takeover: Takeover::default(),
             is_proven: false,
             standby: None,
-            beaten: None,
+            rolled_back: None,
         }
     }
 
@@ -514,8 +514,8 @@ mod tests {
         let (mut record, mut roster) = (record(), Roster::default());
         let entry = roster.enter("x").unwrap();
         let trap = Trap { kind: "unreachable".into(), function: None, offset: None, cycle: 7 };
-        let beaten = ProgramFact { trap: Some(Arc::new(trap)), ..fact(2) };
-        let back = ProgramFact { beaten: Some(Arc::new(beaten)), ..fact(1) };
+        let rolled_back = ProgramFact { trap: Some(Arc::new(trap)), ..fact(2) };
+        let back = ProgramFact { rolled_back: Some(Arc::new(rolled_back)), ..fact(1) };
         order(entry, 1);
         record.settle("x", entry, &fact(1), 0);
         order(entry, 2);
@@ -544,10 +544,10 @@ mod tests {
         order(entry, 1);
         record.settle("x", entry, &fact(1), 0);
         let trap = Trap { kind: "unreachable".into(), function: None, offset: None, cycle: 7 };
-        let beaten = ProgramFact { trap: Some(Arc::new(trap)), ..fact(2) };
+        let rolled_back = ProgramFact { trap: Some(Arc::new(trap)), ..fact(2) };
         order(entry, 2);
         order(entry, 3);
-        let heir = ProgramFact { beaten: Some(Arc::new(beaten)), ..fact(3) };
+        let heir = ProgramFact { rolled_back: Some(Arc::new(rolled_back)), ..fact(3) };
         record.settle("x", entry, &heir, 0);
         record.settle("x", entry, &heir, 0);
         assert_eq!(story(&record), ["started", "swapped", "trapped 1", "swapped"]);
@@ -563,8 +563,13 @@ mod tests {
             order(entry, number);
         }
         let trap = Trap { kind: "unreachable".into(), function: None, offset: None, cycle: 7 };
-        let beaten = ProgramFact { trap: Some(Arc::new(trap)), ..fact(15) };
-        record.settle("x", entry, &ProgramFact { beaten: Some(Arc::new(beaten)), ..fact(14) }, 0);
+        let rolled_back = ProgramFact { trap: Some(Arc::new(trap)), ..fact(15) };
+        record.settle(
+            "x",
+            entry,
+            &ProgramFact { rolled_back: Some(Arc::new(rolled_back)), ..fact(14) },
+            0,
+        );
         let is_waiting = |number: u64| entry.on_its_way(Generation(number)).is_some();
         assert!((1..=15).all(|number| !is_waiting(number)), "they do not come any more");
         assert!((16..=20).all(is_waiting));

@@ -206,7 +206,7 @@ pub struct ProgramFact {
     pub standby: Option<Generation>,
     /// The newest version that this one, or the one that it took over from, has replaced again,
     /// because it trapped on probation.
-    pub beaten: Option<Arc<ProgramFact>>,
+    pub rolled_back: Option<Arc<ProgramFact>>,
 }
 
 /// Looking at a memory's size costs more than a poll; once in so many cycles is often enough.

@@ -32,7 +32,7 @@ pub(super) struct Seated {
     pub(super) is_proven: bool,
     standby: Option<Box<Standby>>,
     /// The version that this one, or the one that it took over from, has replaced again.
-    beaten: Option<Arc<ProgramFact>>,
+    rolled_back: Option<Arc<ProgramFact>>,
 }
 
 /// The version before, ready to resume.
@@ -58,7 +58,7 @@ impl Seated {
             takeover: self.takeover,
             is_proven: self.is_proven,
             standby: self.standby.as_ref().map(|standby| standby.seated.program.generation),
-            beaten: self.beaten.clone(),
+            rolled_back: self.rolled_back.clone(),
         }
     }
 
@@ -128,9 +128,9 @@ impl Scan {
         // The outputs stay as they are and go on belonging to the seat, unless the settings have
         // changed since the old one was prepared: what is not granted any more becomes safe.
         self.world().give_up(program.seat, &program.settings.outputs);
-        let beaten = old.beaten.take();
+        let rolled_back = old.rolled_back.take();
         self.retire(old);
-        self.seat(program, takeover, standby, beaten);
+        self.seat(program, takeover, standby, rolled_back);
     }
 
     /// Settings belong to the seat: with those of its own time a version that stands by might
@@ -176,7 +176,7 @@ impl Scan {
         }
         self.commit_variables(&program);
         let mut old = self.programs.remove(old);
-        let beaten = old.beaten.take();
+        let rolled_back = old.rolled_back.take();
         self.world().give_up(program.seat, &program.settings.outputs);
         // Who has not proved itself is no version to come back to while an older one is there.
         let standby = match old.standby.take() {
@@ -193,7 +193,7 @@ impl Scan {
             self.retire(standby.seated);
             None
         };
-        self.seat(program, takeover, standby, beaten);
+        self.seat(program, takeover, standby, rolled_back);
     }
 
     /// Takes over what this program has written to variables outside of a poll.
@@ -202,14 +202,14 @@ impl Scan {
         variables.commit_as(maker(&program.name), *now);
     }
 
-    /// `beaten` is the version that the one before has replaced again, perhaps a cycle ago: nobody
-    /// may have seen that yet.
+    /// `rolled_back` is the version that the one before has replaced again, perhaps a cycle ago:
+    /// nobody may have seen that yet.
     fn seat(
         &mut self,
         mut program: Program,
         takeover: Takeover,
         standby: Option<Box<Standby>>,
-        beaten: Option<Arc<ProgramFact>>,
+        rolled_back: Option<Arc<ProgramFact>>,
     ) {
         if takeover.variables_dropped > 0 {
             program.tell_lost_writes(self.world());
@@ -224,7 +224,7 @@ impl Scan {
             takeover,
             is_proven: false,
             standby,
-            beaten,
+            rolled_back,
             program,
         };
         self.insert(seated);
@@ -269,7 +269,7 @@ impl Scan {
         // What is lacking lacks whichever version is polled.
         seated.degraded = loser.degraded;
         // A row of them would be a list without end.
-        seated.beaten = Some(Arc::new(ProgramFact { beaten: None, ..fact }));
+        seated.rolled_back = Some(Arc::new(ProgramFact { rolled_back: None, ..fact }));
         if !variables.is_empty() {
             let wrote = loser.program.take_written();
             let world = self.world();

@@ -127,7 +127,7 @@ pub(super) struct Plugin {
     /// The trap of this instance is counted.
     counted: Generation,
     /// Instances up to this one that were taken back are counted.
-    beaten: Generation,
+    rolled_back: Generation,
     history: History,
     traps: u64,
     last_trap: Option<Arc<Trap>>,

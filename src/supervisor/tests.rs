@@ -69,11 +69,11 @@ fn check(script: &str) {
             ["see", n, "trap"] => seen = Some(Fact { trap: Some(trap()), ..fact(n) }),
             ["see", n, "after", m] => seen = Some(Fact { standby: Some(generation(m)), ..fact(n) }),
             ["see", n, "beat", m] => {
-                seen = Some(Fact { beaten: Some((generation(m), trap())), ..fact(n) });
+                seen = Some(Fact { rolled_back: Some((generation(m), trap())), ..fact(n) });
             }
-            ["see", n, "after", m, "beat", beaten] => {
-                let beaten = Some((generation(beaten), trap()));
-                seen = Some(Fact { standby: Some(generation(m)), beaten, ..fact(n) });
+            ["see", n, "after", m, "beat", rolled_back] => {
+                let rolled_back = Some((generation(rolled_back), trap()));
+                seen = Some(Fact { standby: Some(generation(m)), rolled_back, ..fact(n) });
             }
             ["is"] => {
                 assert_eq!(state(&supervisor), expected.trim(), "state, script:{script}");
@@ -89,7 +89,7 @@ fn check(script: &str) {
 }
 
 fn fact(n: &str) -> Fact<'static> {
-    Fact { name: "a", generation: generation(n), trap: None, standby: None, beaten: None }
+    Fact { name: "a", generation: generation(n), trap: None, standby: None, rolled_back: None }
 }
 
 fn hash(text: &str) -> ModuleHash {

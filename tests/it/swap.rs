@@ -159,7 +159,7 @@ fn refused(version: &Version, reason: &str) {
     let found = refusal.expect("it is refused").reason;
     assert!(found.contains(reason), "{found}");
     let fact = the_one(&news);
-    assert_eq!((fact.generation.0, fact.standby, fact.beaten.is_none()), (1, None, true));
+    assert_eq!((fact.generation.0, fact.standby, fact.rolled_back.is_none()), (1, None, true));
     assert_eq!(counts(&rig, &news), (before.0 + 1, before.1 + 1));
     // Nor does it notice later, or in another attempt.
     for number in 2..52 {
@@ -281,9 +281,9 @@ fn a_version_that_traps_on_probation_goes_and_the_one_before_goes_on() {
         assert_eq!(counts(&rig, &news), trapped, "trap in poll {trap_in}");
         let fact = the_one(&news);
         assert_eq!((fact.generation.0, fact.standby, fact.trap.is_none()), (1, None, true));
-        let beaten = fact.beaten.as_ref().expect("it was taken back");
+        let rolled_back = fact.rolled_back.as_ref().expect("it was taken back");
         assert_eq!(
-            (beaten.generation.0, beaten.trap.as_ref().unwrap().kind.as_str()),
+            (rolled_back.generation.0, rolled_back.trap.as_ref().unwrap().kind.as_str()),
             (2, "unreachable")
         );
         assert_eq!(rig.programs_returned(), 1);
@@ -304,15 +304,15 @@ fn who_takes_over_from_one_that_resumed_tells_of_the_trap() {
     let mut rig = running(&settings());
     order(&mut rig, &Version { number: 2, poll: "unreachable", ..GOOD }, &settings());
     order(&mut rig, &Version { number: 3, ..GOOD }, &settings());
-    let beaten = |news: &Snapshot| {
+    let rolled_back = |news: &Snapshot| {
         let fact = the_one(news);
-        (fact.generation.0, fact.beaten.as_ref().map(|beaten| beaten.generation.0))
+        (fact.generation.0, fact.rolled_back.as_ref().map(|rolled_back| rolled_back.generation.0))
     };
-    assert_eq!(beaten(&rig.cycle()), (1, Some(2)));
-    assert_eq!(beaten(&rig.cycle()), (3, Some(2)));
+    assert_eq!(rolled_back(&rig.cycle()), (1, Some(2)));
+    assert_eq!(rolled_back(&rig.cycle()), (3, Some(2)));
     // And so does a new instance of that.
     order(&mut rig, &Version { number: 3, ..GOOD }, &settings());
-    assert_eq!(beaten(&rig.cycle()), (4, Some(2)));
+    assert_eq!(rolled_back(&rig.cycle()), (4, Some(2)));
 }
 
 #[test]
@@ -394,7 +394,7 @@ fn a_restart_on_probation_leaves_the_version_before_standing_by() {
         assert!(rig.handle.latest.read().programs[0].standby.is_some());
     }
     let news = rig.cycle();
-    assert!(the_one(&news).beaten.is_some());
+    assert!(the_one(&news).rolled_back.is_some());
     assert_eq!(counts(&rig, &news).1, before.1, "also what the first instance wrote goes back");
     let news = rig.cycle();
     assert_eq!(counts(&rig, &news), (before.0 + 1, before.1 + 1));
@@ -471,7 +471,7 @@ fn a_variable_that_goes_back_was_written_by_who_wrote_it_before() {
     (0..2).for_each(|_| drop(rig.cycle()));
     assert_ne!(rig.handle.latest.read().variables.written_last("count"), before);
     let news = rig.cycle();
-    assert!(the_one(&news).beaten.is_some());
+    assert!(the_one(&news).rolled_back.is_some());
     assert_eq!(news.variables.written_last("count"), before);
 }
 
@@ -486,7 +486,7 @@ fn who_resumes_has_the_settings_of_today() {
     order(&mut rig, &bad, &Settings { outputs, ..settings() });
     (0..5).for_each(|_| drop(rig.cycle()));
     let news = rig.cycle();
-    assert!(the_one(&news).beaten.is_some());
+    assert!(the_one(&news).rolled_back.is_some());
     assert_eq!(valve(&rig, &news), (Value::Real(7.5), false));
 }
 
@@ -504,6 +504,6 @@ fn a_claim_ends_with_its_grant() {
     let news = rig.cycle();
     assert_eq!(valve(&rig, &news), (Value::Real(44.0), true));
     let news = rig.cycle();
-    assert!(the_one(&news).beaten.is_some());
+    assert!(the_one(&news).rolled_back.is_some());
     assert_eq!(valve(&rig, &news), (Value::Real(7.5), false));
 }

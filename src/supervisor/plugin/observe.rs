@@ -14,12 +14,13 @@ impl Plugin {
     pub(super) fn observe(&mut self, fact: &Fact<'_>, turn: &mut Turn<'_>) {
         let before = self.seen.map(|seen| seen.generation);
         // Whoever was taken back is newer than who runs now, or than its predecessor.
-        let beaten = fact.beaten.as_ref().map(|(generation, _)| *generation);
-        let newest = beaten.map_or(fact.generation, |beaten| beaten.max(fact.generation));
+        let rolled_back = fact.rolled_back.as_ref().map(|(generation, _)| *generation);
+        let newest =
+            rolled_back.map_or(fact.generation, |rolled_back| rolled_back.max(fact.generation));
         if before.is_some_and(|before| before > newest) {
             return; // an older snapshot than the last one
         }
-        if let Some((generation, trap)) = &fact.beaten {
+        if let Some((generation, trap)) = &fact.rolled_back {
             self.taken_back(*generation, fact, trap, turn);
         }
         // What is older than the newest has left the scan, but for the one that may resume. With
@@ -71,10 +72,10 @@ impl Plugin {
         trap: &Arc<Trap>,
         turn: &mut Turn<'_>,
     ) {
-        if generation <= self.beaten {
+        if generation <= self.rolled_back {
             return;
         }
-        self.beaten = generation;
+        self.rolled_back = generation;
         self.traps += 1;
         self.last_trap = Some(Arc::clone(trap));
         let hash = |generation| {

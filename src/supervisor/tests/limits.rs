@@ -73,7 +73,7 @@ fn the_quarantine_forgets_the_oldest() {
             generation: Generation(n),
             trap: Some(trap()),
             standby: None,
-            beaten: None,
+            rolled_back: None,
         };
         supervisor.step(Duration::from_secs(n), &[fact]);
     }
@@ -97,7 +97,7 @@ fn status_as_json() {
         generation: Generation(1),
         trap: Some(trap()),
         standby: None,
-        beaten: None,
+        rolled_back: None,
     };
     supervisor.step(now, std::slice::from_ref(&fact));
     supervisor.prepared("a", Generation(2), Ok(()));

@@ -39,21 +39,21 @@ struct Seated {
     trap: Option<Arc<Trap>>,
     is_proven: bool,
     standby: Option<Instance>,
-    beaten: Option<(Generation, Arc<Trap>)>,
+    rolled_back: Option<(Generation, Arc<Trap>)>,
 }
 
 impl Seated {
     fn new(instance: Instance, standby: Option<Instance>) -> Self {
-        Self { instance, trap: None, is_proven: false, standby, beaten: None }
+        Self { instance, trap: None, is_proven: false, standby, rolled_back: None }
     }
 
     /// As the scan does it: a version that stands by resumes.
     fn trap(&mut self) {
         match self.standby.take() {
             Some(old) => {
-                let beaten = self.instance.generation;
+                let rolled_back = self.instance.generation;
                 *self = Self { is_proven: true, ..Self::new(old, None) };
-                self.beaten = Some((beaten, super::trap()));
+                self.rolled_back = Some((rolled_back, super::trap()));
             }
             None => self.trap = Some(super::trap()),
         }
@@ -257,14 +257,14 @@ impl World {
     /// before, or sat there, stands by.
     fn seat(&mut self, instance: Instance) {
         let (name, old) = (instance.name, self.scan.remove(instance.name));
-        let beaten = old.as_ref().and_then(|old| old.beaten.clone());
+        let rolled_back = old.as_ref().and_then(|old| old.rolled_back.clone());
         let standby = old.and_then(|old| match old {
             Seated { trap: Some(_), .. } => None,
             old if old.instance.hash == instance.hash => None,
             Seated { standby: Some(older), is_proven: false, .. } => Some(older),
             old => Some(old.instance),
         });
-        self.scan.insert(name, Seated { beaten, ..Seated::new(instance, standby) });
+        self.scan.insert(name, Seated { rolled_back, ..Seated::new(instance, standby) });
     }
 
     fn answer(
@@ -384,7 +384,7 @@ impl World {
                 generation: seated.instance.generation,
                 trap: seated.trap.clone(),
                 standby: seated.standby.as_ref().map(|standby| standby.generation),
-                beaten: seated.beaten.clone(),
+                rolled_back: seated.rolled_back.clone(),
             })
             .collect();
         let is_bad = |(name, seated): (&&'static str, &Seated)| {

@@ -81,7 +81,7 @@ impl House {
             hash: fact.hash,
             trap: fact.trap.clone(),
             standby: fact.standby,
-            beaten: fact.beaten.clone(),
+            rolled_back: fact.rolled_back.clone(),
         });
         self.seen = seen.collect();
         let proven = news.programs.iter().filter(|fact| fact.is_proven && fact.trap.is_none());
@@ -102,14 +102,15 @@ impl House {
             .iter()
             .filter_map(|seen| {
                 let name = self.seats[usize::from(seen.seat.0)]?;
-                let beaten = seen.beaten.as_ref();
+                let rolled_back = seen.rolled_back.as_ref();
                 Some(Fact {
                     name,
                     generation: seen.generation,
                     trap: seen.trap.clone(),
                     standby: seen.standby,
-                    beaten: beaten
-                        .and_then(|beaten| Some((beaten.generation, beaten.trap.clone()?))),
+                    rolled_back: rolled_back.and_then(|rolled_back| {
+                        Some((rolled_back.generation, rolled_back.trap.clone()?))
+                    }),
                 })
             })
             .collect();
@@ -152,9 +153,9 @@ impl House {
             let name = self.seats[usize::from(seen.seat.0)]?;
             let running = self.supervisor.plugin(name)?.running?;
             // Of one that took over from the one that came back, the supervisor says so itself.
-            let beaten =
-                Some(seen.beaten.as_ref()?.generation).filter(|it| *it > seen.generation)?;
-            let is_judged = running.generation == beaten && running.hash != seen.hash;
+            let rolled_back =
+                Some(seen.rolled_back.as_ref()?.generation).filter(|it| *it > seen.generation)?;
+            let is_judged = running.generation == rolled_back && running.hash != seen.hash;
             is_judged.then_some((name, running.hash))
         });
         lost.collect()
@@ -299,7 +300,7 @@ impl House {
             takeover: None,
             is_proven: false,
             standby: None,
-            beaten: None,
+            rolled_back: None,
         };
         let model = Box::new(model::Prepared { program, variable });
         result.map(|program| Ready { program: Box::new(program), model })

@@ -71,7 +71,7 @@ pub struct Seen {
     pub hash: ModuleHash,
     pub trap: Option<Arc<Trap>>,
     pub standby: Option<Generation>,
-    pub beaten: Option<Arc<ProgramFact>>,
+    pub rolled_back: Option<Arc<ProgramFact>>,
 }
 
 pub struct House {

@@ -123,11 +123,11 @@ fn assert_it_is_the_model(house: &mut House, now: Duration) {
         assert_eq!(fact.is_proven, program.is_proven, "{}", program.name);
         let standby = program.standby.as_ref().map(|standby| standby.program.generation);
         assert_eq!(fact.standby, standby, "{}", program.name);
-        let beaten = fact.beaten.as_ref().map(|beaten| {
-            let trap = beaten.trap.as_ref().expect("it was taken back because it trapped");
-            (beaten.generation, &*trap.kind, trap.cycle)
+        let rolled_back = fact.rolled_back.as_ref().map(|rolled_back| {
+            let trap = rolled_back.trap.as_ref().expect("it was taken back because it trapped");
+            (rolled_back.generation, &*trap.kind, trap.cycle)
         });
-        assert_eq!(beaten, program.beaten, "{}", program.name);
+        assert_eq!(rolled_back, program.rolled_back, "{}", program.name);
     }
     assert_eq!(news.devices.len(), model.devices.len(), "devices");
     for (fact, (device, fault)) in news.devices.iter().zip(&model.devices) {
@@ -285,7 +285,7 @@ fn assert_polls(before: &Before, news: &Snapshot, house: &House) {
         let is_due = news.cycle.is_multiple_of(program.settings.every.into()) && !is_rolled_back;
         let polls = house.memory.polls(fact.generation);
         assert_eq!(fact.polls, polls + u64::from(is_due), "polls of {}", program.name);
-        // Whoever has beaten another was not polled in the meantime.
+        // Whoever has rolled another back was not polled in the meantime.
         if replaced(fact).is_none() && !house.reconfigured.contains(&fact.generation) {
             let every = u64::from(program.settings.every);
             let turns = news.cycle / every - (fact.since_cycle - 1) / every;

@@ -100,7 +100,7 @@ pub struct Seated {
     pub standby: Option<Box<Standby>>,
     /// The version that it, or the one that it took over from, has replaced again, and how and when
     /// that ended.
-    pub beaten: Option<(Generation, &'static str, u64)>,
+    pub rolled_back: Option<(Generation, &'static str, u64)>,
 }
 
 /// The version before, ready to resume.

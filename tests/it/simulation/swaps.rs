@@ -38,12 +38,12 @@ pub fn int(news: &Snapshot, name: &str) -> i32 {
 
 /// The version that this one has replaced again, if it is not one that took over since.
 pub fn replaced(fact: &ProgramFact) -> Option<&ProgramFact> {
-    fact.beaten.as_deref().filter(|beaten| beaten.generation > fact.generation)
+    fact.rolled_back.as_deref().filter(|rolled_back| rolled_back.generation > fact.generation)
 }
 
 /// Whether the program was taken back in this cycle, so that its predecessor begins in the next.
 pub fn is_rolled_back(fact: &ProgramFact, news: &Snapshot) -> bool {
-    let trap = replaced(fact).and_then(|beaten| beaten.trap.as_ref());
+    let trap = replaced(fact).and_then(|rolled_back| rolled_back.trap.as_ref());
     trap.is_some_and(|trap| trap.cycle == news.cycle)
 }
 
@@ -76,7 +76,8 @@ impl Memory {
             });
             let polls = fact.polls - start.polls;
             let expected = start.count + polls as i32;
-            // A stranger that has not been expelled yet may have the same name, and count there too.
+            // A stranger that has not been expelled yet may have the same name, and count there
+            // too.
             let is_alone =
                 |of: &Model| of.seated.iter().filter(|p| p.instance.id == id).count() == 1;
             if is_alone(model) && polls > 0 {
@@ -86,8 +87,8 @@ impl Memory {
                 let is_put_back = is_so("variables rolled back");
                 let from = match replaced(fact) {
                     // One that was seated in this very cycle has not counted yet.
-                    Some(beaten) if is_put_back => {
-                        self.0.get(&beaten.generation).map_or(before.tallies[id], |k| k.tally)
+                    Some(rolled_back) if is_put_back => {
+                        self.0.get(&rolled_back.generation).map_or(before.tallies[id], |k| k.tally)
                     }
                     _ => before.tallies[id],
                 };

@@ -114,7 +114,7 @@ impl Model {
         self.event(what, &old);
         let written = self.world.written.drain(..);
         program.instance.wrote = old.instance.wrote.iter().copied().chain(written).collect();
-        program.beaten = old.beaten.take();
+        program.rolled_back = old.rolled_back.take();
         let mut standby = old.standby.take();
         if let Some(standby) = &mut standby
             && standby.program.settings != program.settings
@@ -138,7 +138,7 @@ impl Model {
         program.instance.wrote = self.world.written.drain(..).collect();
         self.give_up(program.seat, &program.settings.outputs);
         let mut old = self.seated.remove(old);
-        program.beaten = old.beaten.take();
+        program.rolled_back = old.rolled_back.take();
         if old.standby.is_some() {
             self.event("swap on probation", &program);
         }
@@ -249,7 +249,7 @@ impl Model {
         let what = if variables.is_empty() { "rollback" } else { "variables rolled back" };
         self.event(what, &old);
         let loser = std::mem::replace(&mut self.seated[index], old);
-        self.seated[index].beaten = Some((loser.generation, kind, cycle));
+        self.seated[index].rolled_back = Some((loser.generation, kind, cycle));
         for (name, value) in variables {
             if loser.instance.wrote.contains(&name) {
                 self.world.write(name, value);
