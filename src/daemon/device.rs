@@ -114,8 +114,8 @@ impl Devices {
     }
 
     /// Lets no output hold its value any longer while the scan stands.
-    pub(super) fn hurry(&self) {
-        self.monitors.values().for_each(|monitor| monitor.watchdog().hurry());
+    pub(super) fn make_safe_now(&self) {
+        self.monitors.values().for_each(|monitor| monitor.watchdog().make_safe_now());
     }
 
     /// Lets devices see what is new, if one of them looks, or that nothing is new any more.

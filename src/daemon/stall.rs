@@ -195,7 +195,7 @@ impl Daemon {
             return;
         }
         self.stall.forced_exit.begin();
-        self.devices.hurry();
+        self.devices.make_safe_now();
         let doing = self.what_stands();
         if let Some((name, hash)) = self.guilty() {
             let reason = format!("the scan stood for {:?}, {doing}", self.config.scan.stall_exit);

@@ -39,7 +39,7 @@ impl Daemon {
         // This has a deadline of its own.
         self.stall.disarm();
         // Also if the scan comes to stand only now: this concerns nobody else.
-        self.devices.hurry();
+        self.devices.make_safe_now();
         let confirmed = halt(&mut self.handle).await;
         let trouble = (!confirmed).then(|| self.trouble_at_the_stop());
         self.stall.begin_exit();

@@ -50,7 +50,7 @@ pub struct Watchdog {
     /// How often it has tripped. The device's thread writes, the daemon reads.
     trips: AtomicU64,
     /// Whether no output holds any longer, because the process ends. The daemon writes.
-    is_hurried: AtomicBool,
+    holds_nothing: AtomicBool,
     /// Outputs that have a safe value. Written once, before there are two threads.
     outputs: AtomicUsize,
     /// Outputs that the device was not known to have. The device's thread writes.
@@ -104,7 +104,7 @@ impl Watchdog {
         if !self.is_tripped() {
             return None;
         }
-        if self.is_hurried.load(Ordering::Relaxed) {
+        if self.holds_nothing.load(Ordering::Relaxed) {
             return Some(Duration::MAX);
         }
         let since = Duration::from_nanos(self.tripped_ns.load(Ordering::SeqCst));
@@ -112,8 +112,8 @@ impl Watchdog {
     }
 
     /// From now on no output holds any longer while it is tripped: the process ends.
-    pub fn hurry(&self) {
-        self.is_hurried.store(true, Ordering::Relaxed);
+    pub fn make_safe_now(&self) {
+        self.holds_nothing.store(true, Ordering::Relaxed);
     }
 
     /// How often the scan has written.
@@ -266,7 +266,7 @@ mod tests {
         watchdog.trip();
         assert_eq!(watchdog.trips(), 1, "it is the same stall");
         assert!(watchdog.tripped_for().is_some_and(|passed| passed < Duration::from_secs(60)));
-        watchdog.hurry();
+        watchdog.make_safe_now();
         assert_eq!(watchdog.tripped_for(), Some(Duration::MAX));
         let now = MonotonicClock.now();
         assert!(!watchdog.is_overtaken(now) && watchdog.beat(now));

@@ -182,7 +182,7 @@ impl Overlay {
     }
 
     /// Makes those outputs safe that were left, without waiting any longer.
-    pub fn hurry(&mut self, points: &Points, outputs: &mut [u8]) {
+    pub fn make_safe_now(&mut self, points: &Points, outputs: &mut [u8]) {
         self.leaving.drain(..).for_each(|(id, _)| make_safe(&points[id], outputs));
     }
 

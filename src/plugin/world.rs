@@ -241,7 +241,7 @@ impl World {
 
     /// Makes every output of `seat` free for others, and safe: at once, or after the time that it
     /// is to hold.
-    pub fn vacate(&mut self, seat: Seat) {
+    pub fn release_outputs(&mut self, seat: Seat) {
         self.give_up(seat, &Grant::Only(Vec::new()));
         self.overlay.lacks(seat, None);
     }
@@ -284,8 +284,8 @@ impl World {
     }
 
     /// Makes every output safe that is on its way there.
-    pub fn hurry(&mut self) {
-        self.overlay.hurry(&self.points, &mut self.outputs);
+    pub fn make_safe_now(&mut self) {
+        self.overlay.make_safe_now(&self.points, &mut self.outputs);
         self.overlay.unforce(None);
     }
 

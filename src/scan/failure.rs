@@ -26,8 +26,8 @@ impl Scan {
     /// scan failed, the devices' own watchdogs make them safe.
     pub fn abandon(&mut self, now: Duration) -> bool {
         let Some(world) = &mut self.world else { return false };
-        (0..MAX_PROGRAMS as u16).for_each(|seat| world.vacate(Seat(seat)));
-        world.hurry();
+        (0..MAX_PROGRAMS as u16).for_each(|seat| world.release_outputs(Seat(seat)));
+        world.make_safe_now();
         world.drive();
         let mut is_confirmed = true;
         for device in &mut self.devices {

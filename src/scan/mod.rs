@@ -144,7 +144,7 @@ impl Scan {
             Order::Remove(seat) => {
                 self.down.retain(|fact| fact.seat != seat);
                 if let Some(index) = self.index(seat) {
-                    self.vacate(index);
+                    self.release_seat(index);
                 }
             }
             Order::Reconfigure(reconfiguration) => self.reconfigure(reconfiguration, now),
@@ -188,9 +188,9 @@ impl Scan {
             Order::Halt => {
                 self.halted = true;
                 while !self.programs.is_empty() {
-                    self.vacate(0);
+                    self.release_seat(0);
                 }
-                self.world().hurry();
+                self.world().make_safe_now();
             }
         }
     }
@@ -274,7 +274,7 @@ impl Scan {
                     }
                     index += 1;
                 }
-                Err(trap) => index += usize::from(self.lose(index, trap)),
+                Err(trap) => index += usize::from(self.on_trap(index, trap)),
             }
         }
     }

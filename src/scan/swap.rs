@@ -95,7 +95,7 @@ impl Scan {
             && self.programs[old].program.name != prepared.program.name
             && !halting
         {
-            self.vacate(old);
+            self.release_seat(old);
         }
         match self.index(seat) {
             _ if halting => self.give_back(Return::Refused(prepared, None)),
@@ -255,13 +255,13 @@ impl Scan {
     /// The program has trapped. If it was on probation the version before resumes in the next
     /// cycle, with the outputs as they are; otherwise it is out, and its outputs are safe. Gives
     /// whether somebody still sits there.
-    pub(super) fn lose(&mut self, index: usize, trap: Arc<Trap>) -> bool {
+    pub(super) fn on_trap(&mut self, index: usize, trap: Arc<Trap>) -> bool {
         let seated = &mut self.programs[index];
         let standby = seated.standby.take();
         let fact = ProgramFact { trap: Some(trap), degraded: false, ..seated.fact() };
         let Some(standby) = standby else {
             self.down.push(fact);
-            self.vacate(index);
+            self.release_seat(index);
             return false;
         };
         let Standby { seated: old, variables } = *standby;
@@ -291,7 +291,7 @@ impl Scan {
         let program = &self.programs[index].program;
         if let Some(trap) = program.trap().filter(|_| program.is_spent()) {
             let kind = format!("its `save`: {}", trap.kind);
-            self.lose(index, Arc::new(Trap { kind, ..Trap::clone(trap) }));
+            self.on_trap(index, Arc::new(Trap { kind, ..Trap::clone(trap) }));
         }
     }
 
@@ -304,9 +304,9 @@ impl Scan {
     }
 
     /// Takes a program out and makes its outputs safe.
-    pub(super) fn vacate(&mut self, index: usize) {
+    pub(super) fn release_seat(&mut self, index: usize) {
         let seated = self.programs.remove(index);
-        self.world().vacate(seated.program.seat);
+        self.world().release_outputs(seated.program.seat);
         self.retire(seated);
     }
 

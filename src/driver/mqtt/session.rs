@@ -141,7 +141,7 @@ impl Serve for Mqtt {
             if loss.was_replaced {
                 rest = longest;
             }
-            self.lose(loss.why, side);
+            self.on_loss(loss.why, side);
             // Some come sooner and some later: not all at once after the broker was away.
             sleep(rest.mul_f64(0.8 + 0.4 * fastrand::f64())).await;
             rest = (2 * rest).min(longest);
@@ -326,7 +326,7 @@ impl Mqtt {
     }
 
     /// The connection is gone. Commands stay as they are until their end.
-    fn lose(&mut self, why: Cow<'static, str>, side: &mut Side) {
+    fn on_loss(&mut self, why: Cow<'static, str>, side: &mut Side) {
         // Attempt after attempt fails in the same way: that is one line.
         if self.trouble.as_deref() != Some(&*why) {
             let (device, broker) = (&self.name, &self.broker);

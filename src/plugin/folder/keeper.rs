@@ -139,7 +139,7 @@ impl<R: FnMut(Change)> Keeper<R> {
             Err(error) => {
                 // The same folder may come back from a remount, and the kernel's watch would not.
                 self.hints = Hints::Untried;
-                return self.lose(Loss::Unreadable(error.to_string()));
+                return self.on_loss(Loss::Unreadable(error.to_string()));
             }
         };
         wait.step(|| self.links.follow(&mut listing));
@@ -152,7 +152,7 @@ impl<R: FnMut(Change)> Keeper<R> {
         let has_files = listing.entries.values().any(|entry| entry.sample.kind == Kind::File);
         let is_empty = !has_files && self.table.holds_plugins();
         if is_other && is_empty && !mail.accepted {
-            return self.lose(Loss::Exchanged);
+            return self.on_loss(Loss::Exchanged);
         }
         self.home.set(identity);
         if self.lost.take().is_some() {
@@ -189,7 +189,7 @@ impl<R: FnMut(Change)> Keeper<R> {
         Ok((identity, disk::list(&self.dir, self.table.paths(), &self.wait)?))
     }
 
-    fn lose(&mut self, loss: Loss) {
+    fn on_loss(&mut self, loss: Loss) {
         self.table.pause();
         self.names.forget();
         let same = |before: &Loss| std::mem::discriminant(before) == std::mem::discriminant(&loss);

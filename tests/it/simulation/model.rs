@@ -336,15 +336,15 @@ impl Model {
             Order::Remove(seat) => {
                 self.down.retain(|program| program.seat != seat);
                 if let Some(index) = self.index(seat) {
-                    self.vacate(index);
+                    self.release_seat(index);
                 }
             }
             Order::Halt => {
                 self.is_halted = true;
                 while !self.seated.is_empty() {
-                    self.vacate(0);
+                    self.release_seat(0);
                 }
-                self.hurry();
+                self.make_safe_now();
             }
             Order::Shadow(feed) => self.begin_feed(feed),
             Order::Install(prepared) => return self.install(*prepared),
@@ -369,7 +369,7 @@ impl Model {
                     self.judge(index);
                     index += 1;
                 }
-                Err(kind) => index += usize::from(self.lose(index, kind)),
+                Err(kind) => index += usize::from(self.on_trap(index, kind)),
             }
         }
     }

@@ -87,7 +87,7 @@ impl Model {
     }
 
     /// Nothing waits and nothing is forced any more.
-    pub(super) fn hurry(&mut self) {
+    pub(super) fn make_safe_now(&mut self) {
         self.world.overlay.leaving.values_mut().for_each(|until| *until = Duration::ZERO);
         self.unforce(None);
     }

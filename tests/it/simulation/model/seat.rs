@@ -75,7 +75,7 @@ impl Model {
         let sitting = self.index(seat);
         if let Some(index) = sitting.filter(|n| self.seated[*n].name != prepared.program.name) {
             self.event("stranger replaced", &prepared.program);
-            self.vacate(index);
+            self.release_seat(index);
         }
         let Some(old) = self.index(seat) else {
             self.down.retain(|other| other.seat != seat);
@@ -101,7 +101,7 @@ impl Model {
     /// The `save` of a program was cut off: nobody calls it again.
     pub(super) fn lose_in_save(&mut self, index: usize) {
         self.event("lost in save", &self.seated[index].clone());
-        self.lose(index, "its `save`: budget of 50ms exceeded");
+        self.on_trap(index, "its `save`: budget of 50ms exceeded");
     }
 
     /// The same code begins anew, with nothing but the outputs and the version before.
@@ -238,10 +238,10 @@ impl Model {
 
     /// The program has trapped: whoever stands by has the seat again, or nobody has. Gives whether
     /// somebody has.
-    pub(super) fn lose(&mut self, index: usize, kind: &'static str) -> bool {
+    pub(super) fn on_trap(&mut self, index: usize, kind: &'static str) -> bool {
         let cycle = self.world.cycle;
         let Some(standby) = self.seated[index].standby.take() else {
-            let program = self.vacate(index);
+            let program = self.release_seat(index);
             self.down.push(Seated { trap: Some((kind, cycle)), ..program });
             return false;
         };
@@ -260,7 +260,7 @@ impl Model {
         true
     }
 
-    pub(super) fn vacate(&mut self, index: usize) -> Seated {
+    pub(super) fn release_seat(&mut self, index: usize) -> Seated {
         let program = self.seated.remove(index);
         self.give_up(program.seat, &Grant::Only(Vec::new()));
         self.world.overlay.lacking.remove(&program.seat);
