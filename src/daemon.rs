@@ -167,7 +167,7 @@ impl Daemon {
         self.say_notes(&loaded);
         loaded.lines.iter().for_each(|line| self.say(line));
         if let Some(remains) = loaded.remains {
-            self.bury_unborn(&loaded.name, loaded.hash, *remains);
+            self.report_failed_start(&loaded.name, loaded.hash, *remains);
         }
         let cached = loaded.cached;
         match (loaded.module, &loaded.result) {
@@ -308,7 +308,7 @@ impl Daemon {
 
     fn take_back(&mut self, thing: Return) {
         match thing {
-            Return::Program(program) => self.bury(program),
+            Return::Program(program) => self.report_crash(program),
             Return::Reconfigured(reconfiguration) => self.reconfigured(*reconfiguration),
             // Dropped here, off the scan.
             Return::Feed(_) => {}
@@ -318,7 +318,7 @@ impl Daemon {
                     Refusal::new("the scan did not take it", "it is being stopped").by_accident()
                 });
                 self.supervisor.prepared(&program.name, program.generation, Err(refusal));
-                self.bury(prepared.program);
+                self.report_crash(prepared.program);
             }
             Return::Answer { ticket, result } => self.answered(ticket, result),
             Return::VariablesSet { ticket, cycle, result, .. } => {

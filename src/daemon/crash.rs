@@ -110,7 +110,7 @@ impl Daemon {
     }
 
     /// Makes a report of a program that has trapped; drops any other.
-    pub(super) fn bury(&mut self, program: Program) {
+    pub(super) fn report_crash(&mut self, program: Program) {
         let Some(trap) = program.trap() else { return };
         let (kind, polls) =
             (Kind::of(&program.name, program.hash, trap, program.is_over()), program.polls);
@@ -120,7 +120,7 @@ impl Daemon {
     }
 
     /// Makes a report of a program whose start trapped.
-    pub(super) fn bury_unborn(&mut self, name: &str, hash: ModuleHash, remains: Remains) {
+    pub(super) fn report_failed_start(&mut self, name: &str, hash: ModuleHash, remains: Remains) {
         let kind = Kind::of(name, hash, &remains.trap, remains.is_over);
         self.report(self.about(name, hash), kind, || Some(remains));
     }
