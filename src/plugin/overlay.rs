@@ -109,7 +109,7 @@ impl Overlay {
     }
 
     /// Shows the inputs as the devices gave them, so that these find what they left.
-    pub fn uncover(&mut self, points: &Points, inputs: &mut Inputs) {
+    pub fn remove(&mut self, points: &Points, inputs: &mut Inputs) {
         while let Some((id, raw, quality)) = self.covered.pop() {
             points[id].put_raw(&mut inputs.bytes, &raw);
             inputs.quality[id.index()] = quality;
@@ -117,7 +117,7 @@ impl Overlay {
     }
 
     /// Lets inputs age, and lays substitutes over those that are bad, and forces over any.
-    pub fn cover(&mut self, now: Duration, points: &Points, inputs: &mut Inputs) {
+    pub fn apply(&mut self, now: Duration, points: &Points, inputs: &mut Inputs) {
         let Self { forces, aging, substitutes, covered, .. } = self;
         forces.retain(|force| force.until.is_none_or(|until| now < until));
         let mut lay = |inputs: &mut Inputs, id: PointId, raw: &Raw, quality| {

@@ -268,13 +268,13 @@ impl World {
     }
 
     /// Shows the inputs as the devices left them, so that they can go on from there.
-    pub fn uncover_inputs(&mut self) {
-        self.overlay.uncover(&self.points, &mut self.inputs);
+    pub fn remove_overlay(&mut self) {
+        self.overlay.remove(&self.points, &mut self.inputs);
     }
 
     /// Lays over the inputs what stands over them.
-    pub fn cover_inputs(&mut self) {
-        self.overlay.cover(self.now, &self.points, &mut self.inputs);
+    pub fn apply_overlay(&mut self) {
+        self.overlay.apply(self.now, &self.points, &mut self.inputs);
     }
 
     /// Settles what the devices are given in this cycle: [`World::driven`].

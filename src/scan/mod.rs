@@ -228,13 +228,13 @@ impl Scan {
     /// Copies the newest inputs of every device.
     fn read(&mut self, now: Duration) {
         let world = self.world.as_mut().expect("the world is here between polls");
-        world.uncover_inputs();
+        world.remove_overlay();
         for (device, place) in self.devices.iter_mut().zip(0..) {
             self.ends.position.is_at(Doing::Driver(place));
             device.fault = device.driver.read(now, &mut world.inputs).err();
         }
         self.ends.position.is_at(Doing::Own);
-        world.cover_inputs();
+        world.apply_overlay();
     }
 
     /// Polls every program whose turn it is.
