@@ -376,7 +376,7 @@ impl Record {
     ) {
         let (hash, old_hash) = (digits(hash), digits(old_hash));
         let receipt = Receipt { plugin: Some(name.to_owned()), cycle, hash, old_hash, event };
-        self.versions.heed(&receipt, MonotonicClock.now());
+        self.versions.on_receipt(&receipt, MonotonicClock.now());
         if is_told {
             self.journal.add(receipt);
         }

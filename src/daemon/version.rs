@@ -212,7 +212,7 @@ impl Versions {
     }
 
     /// Counts a receipt that comes now.
-    pub(super) fn heed(&mut self, receipt: &Receipt, now: Duration) {
+    pub(super) fn on_receipt(&mut self, receipt: &Receipt, now: Duration) {
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         self.count(receipt, &time, Some(now));
     }
@@ -475,9 +475,9 @@ mod tests {
         let end = Event::Released { by: By::Configuration, forgives: false, who: None };
         let mut versions =
             Versions::load(None, &receipts(&[("a", "", started()), ("a", "a", quarantined())]));
-        versions.heed(&receipts(&[("a", "a", end)])[0].what, Duration::ZERO);
+        versions.on_receipt(&receipts(&[("a", "a", end)])[0].what, Duration::ZERO);
         assert_eq!(ends(&versions), [("5 traps".to_owned(), "5 traps".to_owned())]);
-        versions.heed(&receipts(&[("a", "a", released())])[0].what, Duration::ZERO);
+        versions.on_receipt(&receipts(&[("a", "a", released())])[0].what, Duration::ZERO);
         assert_eq!(ends(&versions), [("5 traps".to_owned(), String::new())]);
     }
 
@@ -522,7 +522,7 @@ mod tests {
         let life = async |all: &[(&str, &str, Event)]| {
             let mut versions = Versions::load(Some(Arc::clone(&folder)), &[]);
             let before = versions.ran("tank");
-            receipts(all).iter().for_each(|entry| versions.heed(&entry.what, Duration::ZERO));
+            receipts(all).iter().for_each(|entry| versions.on_receipt(&entry.what, Duration::ZERO));
             versions.save_last(None, Duration::ZERO).await;
             (before, versions.ran("tank"))
         };
@@ -577,7 +577,7 @@ mod tests {
         for life in 1..=2 {
             let mut versions = Versions::load(Some(Arc::clone(&folder)), &[]);
             let now = Duration::from_secs(50);
-            versions.heed(&receipts(&[("a", "", started())])[0].what, now);
+            versions.on_receipt(&receipts(&[("a", "", started())])[0].what, now);
             versions.save(None, now);
             versions.save_last(None, now + Duration::from_secs(7)).await;
             let loaded = Versions::load(Some(Arc::clone(&folder)), &[]);
@@ -597,12 +597,12 @@ mod tests {
         assert_eq!(prove(&mut versions), Soundness::Good);
         let both = receipts(&[("a", "a", trapped()), ("a", "a", released())]);
         let (trap, release) = (&both[0], &both[1]);
-        versions.heed(&trap.what, Duration::ZERO);
+        versions.on_receipt(&trap.what, Duration::ZERO);
         assert_eq!(prove(&mut versions), Soundness::Bad, "its next instance changes nothing");
-        versions.heed(&release.what, Duration::ZERO);
+        versions.on_receipt(&release.what, Duration::ZERO);
         assert_eq!(versions.soundness("tank", hash("a")), Soundness::Bad);
         assert_eq!(prove(&mut versions), Soundness::Good);
-        versions.heed(&trap.what, Duration::ZERO);
+        versions.on_receipt(&trap.what, Duration::ZERO);
         assert_eq!(prove(&mut versions), Soundness::Bad, "one chance is one chance");
         assert_eq!(versions.soundness("tank", hash("never seen")), Soundness::Good);
     }
@@ -614,7 +614,7 @@ mod tests {
         let two = || vec!["lamp".to_owned(), "pump".to_owned()];
         let mut prove = |text: &str, outputs: Vec<String>, lost: bool, now| {
             let receipt = &receipts(&[(text, "", started())])[0].what;
-            versions.heed(receipt, start);
+            versions.on_receipt(receipt, start);
             versions.proved("tank", hash(text), outputs, |_| lost, now)
         };
         assert_eq!(prove("a", two(), true, start), Soundness::Good, "the first has lost nothing");
@@ -633,7 +633,7 @@ mod tests {
         let mut versions = Versions::default();
         let lamp = || vec!["lamp".to_owned()];
         let prove = |versions: &mut Versions, text: &str, outputs| {
-            versions.heed(&receipts(&[(text, "", started())])[0].what, Duration::ZERO);
+            versions.on_receipt(&receipts(&[(text, "", started())])[0].what, Duration::ZERO);
             versions.proved("tank", hash(text), outputs, |_| true, Duration::ZERO)
         };
         assert_eq!(prove(&mut versions, "a", vec![]), Soundness::Good);
@@ -657,7 +657,7 @@ mod tests {
         let mut versions = Versions::load(folder(), &[]);
         let all = receipts(&[("a", "", started()), ("b", "a", swapped()), ("b", "b", trapped())]);
         for (n, entry) in all[..2].iter().enumerate() {
-            versions.heed(&entry.what, second * n as u32);
+            versions.on_receipt(&entry.what, second * n as u32);
         }
         versions.proved("tank", hash("b"), vec!["lamp".into()], |_| true, second);
         versions.save(Some(2), 9 * second);
@@ -687,7 +687,7 @@ mod tests {
         let in_the_way = dir.path().join(format!("{FILE}.tmp"));
         std::fs::create_dir(&in_the_way).unwrap();
         let mut versions = Versions::load(Some(folder), &[]);
-        versions.heed(&receipts(&[("a", "", started())])[0].what, Duration::ZERO);
+        versions.on_receipt(&receipts(&[("a", "", started())])[0].what, Duration::ZERO);
         versions.save(Some(1), Duration::ZERO);
         versions.written_down().await;
         let trouble = versions.trouble().expect("the disk has not taken it");
@@ -714,7 +714,7 @@ mod tests {
         std::fs::write(dir.path().join(FILE), "damaged").unwrap();
         let live = async || {
             let mut versions = Versions::load(Some(Arc::clone(&folder)), &[]);
-            versions.heed(&receipts(&[("a", "", started())])[0].what, Duration::ZERO);
+            versions.on_receipt(&receipts(&[("a", "", started())])[0].what, Duration::ZERO);
             versions.save(Some(1), Duration::from_secs(9));
             if let Some(writing) = versions.writing.take() {
                 writing.await.unwrap();
@@ -737,17 +737,17 @@ mod tests {
     #[test]
     fn what_is_in_quarantine_is_remembered_longest() {
         let mut versions = Versions::default();
-        let mut heed = |text: &str, event| {
-            versions.heed(&receipts(&[(text, "", event)])[0].what, Duration::ZERO);
+        let mut on_receipt = |text: &str, event| {
+            versions.on_receipt(&receipts(&[(text, "", event)])[0].what, Duration::ZERO);
             (versions.of("tank").len(), versions.find("tank", hash("bad")).is_some())
         };
-        heed("bad", started());
-        heed("bad", quarantined());
+        on_receipt("bad", started());
+        on_receipt("bad", quarantined());
         for n in 0..3 * MAX_VERSIONS {
-            assert!(heed(&n.to_string(), started()).1, "after {n} others");
+            assert!(on_receipt(&n.to_string(), started()).1, "after {n} others");
         }
         // A row of them is forgotten all the same, the oldest first.
-        let last = (0..MAX_VERSIONS).map(|n| heed(&format!("bad{n}"), quarantined())).last();
+        let last = (0..MAX_VERSIONS).map(|n| on_receipt(&format!("bad{n}"), quarantined())).last();
         assert_eq!(last, Some((MAX_VERSIONS, false)));
     }
 
@@ -761,7 +761,7 @@ mod tests {
         let trap = || ("a", "a", trapped());
         let all = receipts(&[("a", "", started()), trap(), trap()]);
         let mut versions = load(&[]);
-        all[..2].iter().for_each(|entry| versions.heed(&entry.what, Duration::ZERO));
+        all[..2].iter().for_each(|entry| versions.on_receipt(&entry.what, Duration::ZERO));
         versions.forgive("tank", hash("a"));
         versions.proved("tank", hash("a"), vec![], |_| true, Duration::ZERO);
         versions.save(Some(2), Duration::ZERO);
@@ -782,7 +782,7 @@ mod tests {
                 receipts(&[(&text, "", started())]).remove(0).what;
             let plugin = Some(name.to_owned());
             let receipt = Receipt { plugin, cycle, old_hash, event, hash: digits };
-            versions.heed(&receipt, Duration::ZERO);
+            versions.on_receipt(&receipt, Duration::ZERO);
             if is_good {
                 versions.proved(name, hash(&text), vec![], |_| true, Duration::ZERO);
             }

@@ -133,7 +133,7 @@ impl Client {
                 Err(error) => {
                     let why = error.to_string();
                     for unit in 0..self.units.len() {
-                        self.heed_silence(unit, &why, side);
+                        self.on_silence(unit, &why, side);
                     }
                     self.lost(why, side);
                 }

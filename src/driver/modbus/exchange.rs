@@ -95,7 +95,7 @@ impl Client {
         }
         let read = &mut self.reads[n];
         let is_mute_anew = read.is_mute_anew(is_online);
-        if heed_reply(read, &outcome, now, side) || is_mute_anew {
+        if on_reply(read, &outcome, now, side) || is_mute_anew {
             say(&self.name, &self.reads[n].name, outcome.as_ref().err());
         }
         self.settle(unit, side);
@@ -235,11 +235,11 @@ impl Client {
                 it.answered.insert(request.kind());
             }
             if is_missed {
-                self.heed_silence(unit, &why(&outcome), side);
+                self.on_silence(unit, &why(&outcome), side);
             } else if !is_silent {
-                self.heed_answer(unit, side);
+                self.on_answer(unit, side);
             }
-            self.heed_connection(unit, is_missed, &outcome)?;
+            self.on_connection(unit, is_missed, &outcome)?;
             let is_unclear =
                 matches!(outcome, Err(WireError::Timeout | WireError::Crc | WireError::Garbage(_)));
             if retries == 0 || !is_unclear || self.units[unit].breaker.is_offline() {
@@ -249,7 +249,7 @@ impl Client {
         }
     }
 
-    fn heed_connection(
+    fn on_connection(
         &mut self,
         unit: usize,
         is_missed: bool,
@@ -283,7 +283,7 @@ impl Client {
         if is_over { Err(why()) } else { Ok(()) }
     }
 
-    fn heed_answer(&mut self, unit: usize, side: &mut Side) {
+    fn on_answer(&mut self, unit: usize, side: &mut Side) {
         if self.units[unit].breaker.answered() {
             let (name, unit_name) = (&self.name, &self.units[unit].name);
             tracing::info!(device = name, "device {name}: unit {unit_name} answers again");
@@ -292,7 +292,7 @@ impl Client {
         }
     }
 
-    pub(super) fn heed_silence(&mut self, unit: usize, why: &str, side: &mut Side) {
+    pub(super) fn on_silence(&mut self, unit: usize, why: &str, side: &mut Side) {
         let now = self.now();
         if !self.units[unit].breaker.silent(now, fastrand::f64()) {
             return;
@@ -331,7 +331,7 @@ impl Client {
 
 /// What a reply to a read says of its points, if it says anything: silence and a busy unit let
 /// them age. Says whether people want to know.
-fn heed_reply(
+fn on_reply(
     read: &mut Read,
     outcome: &Result<Reply, WireError>,
     now: Duration,
