@@ -214,12 +214,12 @@ pub struct View<'a> {
 pub struct Supervisor {
     policy: RestartPolicy,
     plugins: BTreeMap<String, Plugin>,
-    desk: Desk,
+    context: StepContext,
 }
 
 /// What the plugins share while they are reconciled.
 #[derive(Debug, Default)]
-struct Desk {
+struct StepContext {
     /// The last generation that was given out.
     generation: Generation,
     quarantine: Quarantine,
@@ -230,7 +230,7 @@ struct Desk {
 impl Supervisor {
     /// A supervisor that knows no plugin yet.
     pub fn new(policy: RestartPolicy) -> Self {
-        Self { policy, plugins: BTreeMap::new(), desk: Desk::default() }
+        Self { policy, plugins: BTreeMap::new(), context: StepContext::default() }
     }
 
     /// From now on plugins are restarted by this one. What is decided stays so.
@@ -282,9 +282,9 @@ impl Supervisor {
     pub fn release(&mut self, name: &str) -> Result<Released, Refusal> {
         match self.plugins.get_mut(name).map(Plugin::release) {
             Some(Want::Hold) => return Ok(Released::FromHold),
-            None if self.desk.quarantine.of(name).next().is_none() => return Err(unknown(name)),
+            None if self.context.quarantine.of(name).next().is_none() => return Err(unknown(name)),
             // A quarantine outlives the file.
-            Some(Want::Run) | None => self.desk.quarantine.release(name),
+            Some(Want::Run) | None => self.context.quarantine.release(name),
         }
         Ok(Released::Forgiven)
     }
@@ -299,12 +299,12 @@ impl Supervisor {
     /// These bytes were in quarantine under that name before the daemon was started, for this
     /// reason.
     pub fn recall(&mut self, name: &str, hash: ModuleHash, why: String) {
-        self.desk.quarantine.add(name, hash, why);
+        self.context.quarantine.add(name, hash, why);
     }
 
     /// The operator wants these bytes to have another chance under that name, and no others.
     pub fn release_version(&mut self, name: &str, hash: ModuleHash) {
-        self.desk.quarantine.release_one(name, hash);
+        self.context.quarantine.release_one(name, hash);
         if let Some(plugin) = self.plugins.get_mut(name) {
             plugin.retry(hash);
         }
@@ -312,7 +312,7 @@ impl Supervisor {
 
     /// Whether these bytes are in quarantine under that name.
     pub fn is_quarantined(&self, name: &str, hash: ModuleHash) -> bool {
-        self.desk.quarantine.contains(name, hash)
+        self.context.quarantine.contains(name, hash)
     }
 
     /// These versions can be loaded though the file has other bytes. `good` are those that were
@@ -329,11 +329,11 @@ impl Supervisor {
     /// There is no such plugin, or it is held or in quarantine.
     pub fn restart(&mut self, name: &str) -> Result<(), Refusal> {
         let plugin = self.plugins.get_mut(name).ok_or_else(|| unknown(name))?;
-        let view = plugin.view(name, &self.desk, self.policy);
+        let view = plugin.view(name, &self.context, self.policy);
         if view.want == Want::Hold {
             return Err(Refusal::new(format!("{name} is held"), "release it first"));
         }
-        let has_any = plugin.has_any(name, &self.desk, self.policy);
+        let has_any = plugin.has_any(name, &self.context, self.policy);
         if view.state == State::Quarantined && !has_any {
             return Err(Refusal::new(format!("{name} is in quarantine"), "release it instead"));
         }
@@ -348,7 +348,7 @@ impl Supervisor {
         let expected =
             self.plugins.get_mut(name).is_some_and(|plugin| plugin.prepared(generation, result));
         if made && !expected {
-            self.desk.actions.push(Action::Discard { name: name.to_owned(), generation });
+            self.context.actions.push(Action::Discard { name: name.to_owned(), generation });
         }
     }
 
@@ -363,25 +363,25 @@ impl Supervisor {
                 self.plugins.insert((*name).to_owned(), Plugin::default());
             }
         }
-        let Self { policy, plugins, desk } = self;
+        let Self { policy, plugins, context } = self;
         plugins.retain(|name, plugin| {
-            let mut turn = plugin::Turn { name, now, policy, desk };
+            let mut turn = plugin::Turn { name, now, policy, context };
             plugin.step(facts.get(name.as_str()).copied(), &mut turn);
             !plugin.is_forgettable()
         });
-        std::mem::take(&mut self.desk.actions)
+        std::mem::take(&mut self.context.actions)
     }
 
     /// All plugins by name.
     pub fn plugins(&self) -> impl Iterator<Item = (&str, View<'_>)> {
         self.plugins
             .iter()
-            .map(|(name, plugin)| (name.as_str(), plugin.view(name, &self.desk, self.policy)))
+            .map(|(name, plugin)| (name.as_str(), plugin.view(name, &self.context, self.policy)))
     }
 
     /// One plugin.
     pub fn plugin(&self, name: &str) -> Option<View<'_>> {
-        self.plugins.get(name).map(|plugin| plugin.view(name, &self.desk, self.policy))
+        self.plugins.get(name).map(|plugin| plugin.view(name, &self.context, self.policy))
     }
 
     fn entry(&mut self, name: &str) -> Result<&mut Plugin, Refusal> {

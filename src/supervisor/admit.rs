@@ -12,7 +12,7 @@ use crate::plugin::{ModuleHash, Refusal};
 impl Supervisor {
     /// The modules that are in quarantine under that name, and why.
     pub fn quarantined(&self, name: &str) -> Vec<(ModuleHash, String)> {
-        self.desk.quarantine.of(name).map(|(hash, why)| (hash, why.to_owned())).collect()
+        self.context.quarantine.of(name).map(|(hash, why)| (hash, why.to_owned())).collect()
     }
 
     /// Whether a file of that name would be taken.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::history::{History, RestartPolicy};
-use super::{Action, Desk, Fact, Note, ORDER_REPEAT, Version, Want};
+use super::{Action, Fact, Note, ORDER_REPEAT, StepContext, Version, Want};
 use crate::plugin::{Generation, ModuleHash, Refusal, Trap};
 
 mod failed;
@@ -140,12 +140,12 @@ pub(super) struct Turn<'a> {
     pub(super) name: &'a str,
     pub(super) now: Duration,
     pub(super) policy: &'a RestartPolicy,
-    pub(super) desk: &'a mut Desk,
+    pub(super) context: &'a mut StepContext,
 }
 
 impl Turn<'_> {
     fn order(&mut self, order: impl FnOnce(String) -> Action) {
-        self.desk.actions.push(order(self.name.to_owned()));
+        self.context.actions.push(order(self.name.to_owned()));
     }
 
     fn tell(&mut self, note: Note) {
@@ -321,8 +321,8 @@ impl Plugin {
         }
         self.restart &= !self.renews(hash);
         self.tell_of_stand_in(hash, turn);
-        turn.desk.generation.0 += 1;
-        let generation = turn.desk.generation;
+        turn.context.generation.0 += 1;
+        let generation = turn.context.generation;
         self.next = Next::Preparing(Version { hash, generation });
         turn.order(|name| Action::Prepare { name, hash, generation });
     }
@@ -369,7 +369,7 @@ impl Plugin {
 
     fn tell_of_quarantine(&mut self, turn: &mut Turn<'_>) {
         let Some(hash) = self.file_hash() else { return };
-        let why = turn.desk.quarantine.why(turn.name, hash).filter(|_| self.told != Some(hash));
+        let why = turn.context.quarantine.why(turn.name, hash).filter(|_| self.told != Some(hash));
         if let Some(why) = why.map(str::to_owned) {
             self.told = Some(hash);
             turn.tell(Note::StillQuarantined { hash, why });

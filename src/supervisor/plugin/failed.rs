@@ -43,7 +43,7 @@ impl Plugin {
     /// quarantine from here on, as after as many traps: it would come and go otherwise.
     pub(super) fn give_up(&mut self, turn: &mut Turn<'_>) {
         for (hash, why) in self.refused.given_up(turn.policy.traps) {
-            turn.desk.quarantine.add(turn.name, hash, why.clone());
+            turn.context.quarantine.add(turn.name, hash, why.clone());
             self.refused.forget(hash);
             if self.file_hash() == Some(hash) {
                 // The quarantine says it, and is told here.

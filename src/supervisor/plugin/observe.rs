@@ -40,7 +40,7 @@ impl Plugin {
                 self.history = History::of(version.hash);
             }
             self.refused.forget(version.hash);
-            if !turn.desk.quarantine.contains(turn.name, version.hash) {
+            if !turn.context.quarantine.contains(turn.name, version.hash) {
                 self.good = Some(version.hash);
                 self.kept.ran = None;
             }
@@ -102,7 +102,7 @@ impl Plugin {
                 None => Note::Quarantined { hash: from, traps: 1 },
             };
             let why = format!("trapped on probation: {trap}");
-            turn.desk.quarantine.add(turn.name, from, why);
+            turn.context.quarantine.add(turn.name, from, why);
             self.told = self.told.or(self.file_hash().filter(|file| *file == from));
             turn.tell(note);
         }
@@ -153,7 +153,7 @@ impl Plugin {
                     1 => format!("it trapped: {trap}"),
                     _ => format!("{traps} traps in a short time, the last: {trap}"),
                 };
-                turn.desk.quarantine.add(turn.name, hash, why);
+                turn.context.quarantine.add(turn.name, hash, why);
                 self.told = self.told.or(self.file_hash().filter(|file| *file == hash));
                 turn.tell(Note::Quarantined { hash, traps });
             }

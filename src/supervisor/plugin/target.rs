@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::super::Desk;
+use super::super::StepContext;
 use super::super::history::{OnQuarantine, RestartPolicy};
 use super::{Plugin, Turn};
 use crate::plugin::ModuleHash;
@@ -16,10 +16,10 @@ impl Plugin {
     fn all(
         &self,
         name: &str,
-        desk: &Desk,
+        context: &StepContext,
         policy: RestartPolicy,
     ) -> impl Iterator<Item = ModuleHash> {
-        let is_bad = |hash: &ModuleHash| desk.quarantine.contains(name, *hash);
+        let is_bad = |hash: &ModuleHash| context.quarantine.contains(name, *hash);
         let (file, ran) = (self.file_hash(), self.good.or(self.kept.ran));
         let is_lost = self.kept.ran.is_some_and(|ran| self.refused.is_lost(ran));
         let is_out = |hash| is_bad(&hash) || self.refused.is_given_up(hash, policy.traps);
@@ -34,26 +34,31 @@ impl Plugin {
     pub(super) fn candidates(
         &self,
         name: &str,
-        desk: &Desk,
+        context: &StepContext,
         policy: RestartPolicy,
     ) -> impl Iterator<Item = ModuleHash> {
-        self.all(name, desk, policy).filter(|hash| !self.refused.is_judged(*hash))
+        self.all(name, context, policy).filter(|hash| !self.refused.is_judged(*hash))
     }
 
     /// Whether anything would do if it could only be made.
-    pub(in super::super) fn has_any(&self, name: &str, desk: &Desk, policy: RestartPolicy) -> bool {
-        self.all(name, desk, policy).next().is_some()
+    pub(in super::super) fn has_any(
+        &self,
+        name: &str,
+        context: &StepContext,
+        policy: RestartPolicy,
+    ) -> bool {
+        self.all(name, context, policy).next().is_some()
     }
 
     pub(super) fn has_candidate(&self, turn: &Turn<'_>) -> bool {
-        self.candidates(turn.name, turn.desk, *turn.policy).next().is_some()
+        self.candidates(turn.name, turn.context, *turn.policy).next().is_some()
     }
 
     /// The module that should run. One that waits for its next attempt lets the others go first,
     /// and does not disturb what is under way.
     pub(super) fn target(&self, turn: &Turn<'_>) -> Option<ModuleHash> {
         let next = self.next.version().map(|version| version.hash);
-        let mut all = self.candidates(turn.name, turn.desk, *turn.policy);
+        let mut all = self.candidates(turn.name, turn.context, *turn.policy);
         all.find(|hash| {
             let is_due = |at| at <= turn.now && next.is_none_or(|next| next == *hash);
             self.refused.retry_at(*hash).is_none_or(is_due)
@@ -68,6 +73,6 @@ impl Plugin {
 
     /// Whether what is in quarantine is in the scan and has not trapped there.
     pub(super) fn runs_what_is_bad(&self, turn: &Turn<'_>) -> bool {
-        self.polled().is_some_and(|hash| turn.desk.quarantine.contains(turn.name, hash))
+        self.polled().is_some_and(|hash| turn.context.quarantine.contains(turn.name, hash))
     }
 }

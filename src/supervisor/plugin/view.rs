@@ -2,7 +2,7 @@
 //!
 //! Nothing is remembered here and nothing decided: that is in `plugin.rs`.
 
-use super::super::{Desk, RestartPolicy, State, Version, View, Want};
+use super::super::{RestartPolicy, State, StepContext, Version, View, Want};
 use super::{File, Next, Plugin, Seen};
 use crate::plugin::ModuleHash;
 
@@ -84,7 +84,7 @@ impl Plugin {
         self.polled() == Some(hash)
     }
 
-    fn state(&self, name: &str, desk: &Desk, policy: RestartPolicy) -> State {
+    fn state(&self, name: &str, context: &StepContext, policy: RestartPolicy) -> State {
         let wanted = self.want == Want::Run && self.file != File::Gone;
         match (self.in_scan(), &self.next) {
             (InScan::Good, _) if wanted => State::Running,
@@ -93,29 +93,29 @@ impl Plugin {
             _ if self.file == File::Gone => State::Stopped,
             (_, Next::Preparing(_)) => State::Preparing,
             (_, Next::Ready { .. }) => State::Starting,
-            _ => match self.candidates(name, desk, policy).map(|hash| self.due(hash)).min() {
+            _ => match self.candidates(name, context, policy).map(|hash| self.due(hash)).min() {
                 Some(Some(restart_at)) => State::Backoff { restart_at },
                 Some(None) => State::Preparing, // in the next step
-                None if self.is_quarantined(name, desk) => State::Quarantined,
+                None if self.is_quarantined(name, context) => State::Quarantined,
                 None => State::Refused,
             },
         }
     }
 
-    pub(super) fn is_quarantined(&self, name: &str, desk: &Desk) -> bool {
-        self.file_hash().is_some_and(|hash| desk.quarantine.contains(name, hash))
+    pub(super) fn is_quarantined(&self, name: &str, context: &StepContext) -> bool {
+        self.file_hash().is_some_and(|hash| context.quarantine.contains(name, hash))
     }
 
     pub(in super::super) fn view<'a>(
         &'a self,
         name: &str,
-        desk: &'a Desk,
+        context: &'a StepContext,
         policy: RestartPolicy,
     ) -> View<'a> {
-        let quarantine = self.file_hash().and_then(|hash| desk.quarantine.why(name, hash));
+        let quarantine = self.file_hash().and_then(|hash| context.quarantine.why(name, hash));
         View {
             want: self.want,
-            state: self.state(name, desk, policy),
+            state: self.state(name, context, policy),
             file: self.file_hash(),
             running: self.running(),
             next: self.next.version(),

@@ -13,11 +13,11 @@ fn what_cannot_be_asked_for_is_refused() {
     supervisor.hold("a").unwrap();
     assert_eq!(reason(supervisor.restart("a")), "a is held");
     supervisor.release("a").unwrap();
-    supervisor.desk.quarantine.add("a", hash("A"), "it trapped".into());
+    supervisor.context.quarantine.add("a", hash("A"), "it trapped".into());
     supervisor.folder("a", Some(hash("A"))).unwrap();
     assert_eq!(reason(supervisor.restart("a")), "a is in quarantine");
     // The quarantine outlives the file, and so does the way out of it.
-    supervisor.desk.quarantine.add("b", hash("B"), "it trapped".into());
+    supervisor.context.quarantine.add("b", hash("B"), "it trapped".into());
     assert_eq!(supervisor.release("b").unwrap(), Released::Forgiven);
     assert_eq!(reason(supervisor.release("b").map(drop)), "there is no plugin \"b\"");
 }

@@ -341,7 +341,7 @@ impl World {
     fn assert_may_run(&self, supervisor: &Supervisor, name: &str, hash: ModuleHash) {
         assert!(!self.is_held(name), "{name} is held");
         assert!(self.files.contains_key(name), "the file of {name} is gone");
-        assert!(!supervisor.desk.quarantine.contains(name, hash), "{name} is in quarantine");
+        assert!(!supervisor.context.quarantine.contains(name, hash), "{name} is in quarantine");
     }
 
     /// What has come into the scan since the last look, but for strangers and what was in
@@ -361,7 +361,7 @@ impl World {
     /// What is in quarantine is ordered out of the scan again and again.
     fn assert_the_bad_leave(&mut self, supervisor: &Supervisor) {
         for (name, seated) in self.snapshot.clone() {
-            let is_bad = supervisor.desk.quarantine.contains(name, seated.instance.hash);
+            let is_bad = supervisor.context.quarantine.contains(name, seated.instance.hash);
             if is_bad && seated.trap.is_none() {
                 let ordered = self.stopped.get(name);
                 let is_leaving = ordered.is_some_and(|at| self.now - *at < ORDER_REPEAT);
@@ -439,7 +439,7 @@ impl World {
         let running = running.filter(|(hash, trap)| trap.is_none() || !is_moody(*hash));
         let view = supervisor.plugin(name).expect("it has a file");
         assert_eq!((view.file, view.want), (file.hash(), Want::Run));
-        let is_quarantined = |hash| supervisor.desk.quarantine.contains(name, hash);
+        let is_quarantined = |hash| supervisor.context.quarantine.contains(name, hash);
         let is_there = |hash| running.is_some_and(|(running, _)| running == hash);
         let may_run = |hash: ModuleHash| {
             let can_be_made = !is_moody(hash) || is_there(hash);
