@@ -3,8 +3,8 @@
 //! The scan's facts say who took over and who trapped, the supervisor's notes who is refused or in
 //! quarantine, people and files the rest. Here each becomes one receipt, and a long row of the same
 //! becomes few: a program that traps every half a minute for a month must not flush the rest of the
-//! story out of the journal. What a receipt looks like is in `control/receipt.rs`, where it is kept
-//! in `journal.rs`; the log is told in `say.rs`.
+//! history out of the journal. What a receipt looks like is in `control/receipt.rs`, where it is
+//! kept in `journal.rs`; the log is told in `say.rs`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ pub(super) struct Record {
     journal: Journal<Receipt>,
     /// What the receipts of each version have come to.
     pub(super) versions: Versions,
-    plugins: HashMap<String, Story>,
+    plugins: HashMap<String, PluginHistory>,
     /// For refusals of all plugins.
     refusals: Store,
     /// The newest cycle that was seen.
@@ -89,7 +89,7 @@ pub(super) struct Record {
 
 /// What the receipts of one plugin have come to.
 #[derive(Debug, Default)]
-struct Story {
+struct PluginHistory {
     /// The version in the scan, trapped or not.
     runs: Option<ModuleHash>,
     /// Whether its newest instance has trapped.
@@ -107,7 +107,7 @@ struct Story {
     tried: Option<(ModuleHash, Report)>,
 }
 
-impl Story {
+impl PluginHistory {
     /// Takes what the shadow run of this version has found.
     fn shadow_of(&mut self, hash: ModuleHash) -> Option<Report> {
         self.tried.take_if(|(tried, _)| *tried == hash).map(|(_, report)| report)
@@ -153,7 +153,7 @@ impl Record {
 
     /// This version has polled in the shadow of the one that runs.
     pub(super) fn tried(&mut self, name: &str, hash: ModuleHash, report: Report) {
-        self.story(name).tried = Some((hash, report));
+        self.history(name).tried = Some((hash, report));
     }
 
     /// Records what the scan says of a plugin: who has taken its seat, and who has trapped.
@@ -184,37 +184,37 @@ impl Record {
 
     /// An instance of this version has taken its seat in that cycle.
     pub(super) fn took_over(&mut self, name: &str, hash: ModuleHash, swap: SwapView, cycle: u64) {
-        let story = self.story(name);
-        let before = story.runs.replace(hash);
-        (story.refused, story.is_down) = (None, false);
+        let history = self.history(name);
+        let before = history.runs.replace(hash);
+        (history.refused, history.is_down) = (None, false);
         let event = match before {
             None => Event::Started { swap },
             Some(before) if before == hash => Event::Restarted { swap },
-            Some(_) => Event::Swapped { swap, shadow: story.shadow_of(hash) },
+            Some(_) => Event::Swapped { swap, shadow: history.shadow_of(hash) },
         };
         if before != Some(hash) {
-            story.traps = 0;
+            history.traps = 0;
         }
         let now = MonotonicClock.now();
         let is_told = match before == Some(hash) {
             false => true,
             // Somebody has ordered it: after a trap the count is not 0.
-            true if story.traps == 0 => story.orders.take(ORDERS, now),
-            true => is_told(story.traps),
+            true if history.traps == 0 => history.orders.take(ORDERS, now),
+            true => is_told(history.traps),
         };
         self.add_some(is_told, name, cycle, (Some(hash), before), event);
     }
 
     /// An instance of this version has trapped. Said at every look, recorded once.
     fn trapped(&mut self, name: &str, generation: Generation, hash: ModuleHash, trap: &Trap) {
-        let story = self.story(name);
-        if story.counted.contains(&generation) {
+        let history = self.history(name);
+        if history.counted.contains(&generation) {
             return;
         }
-        story.counted = [generation, story.counted[0]];
-        story.traps += 1;
-        story.is_down |= story.runs == Some(hash);
-        let (count, hash) = (story.traps, Some(hash));
+        history.counted = [generation, history.counted[0]];
+        history.traps += 1;
+        history.is_down |= history.runs == Some(hash);
+        let (count, hash) = (history.traps, Some(hash));
         let event = Event::Trapped { trap: trap.clone(), count };
         self.add_some(is_told(count), name, trap.cycle, (hash, hash), event);
     }
@@ -237,12 +237,12 @@ impl Record {
         refusal: &Refusal,
         who: Option<Who>,
     ) {
-        let story = self.story(name);
-        let row = story.refused.filter(|(refused, _)| *refused == hash).map_or(0, |(_, n)| n);
+        let history = self.history(name);
+        let row = history.refused.filter(|(refused, _)| *refused == hash).map_or(0, |(_, n)| n);
         let count = row + 1;
-        story.refused = Some((hash, count));
-        let runs = story.runs.filter(|_| !story.is_down);
-        let shadow = hash.and_then(|hash| story.shadow_of(hash));
+        history.refused = Some((hash, count));
+        let runs = history.runs.filter(|_| !history.is_down);
+        let shadow = hash.and_then(|hash| history.shadow_of(hash));
         if is_told(count) && self.refusals.take(REFUSALS, MonotonicClock.now()) {
             let Refusal { reason, remedy, .. } = refusal.clone();
             let event = Event::Refused { reason, remedy, count, shadow, who };
@@ -271,12 +271,12 @@ impl Record {
                 self.add(name, self.cycle, Some(*hash), *of, Event::StandsIn);
             }
             Note::RolledBack { from, to } => {
-                let story = self.story(name);
-                (story.runs, story.is_down) = (Some(*to), false);
+                let history = self.history(name);
+                (history.runs, history.is_down) = (Some(*to), false);
                 self.add(name, self.cycle, Some(*to), Some(*from), Event::Rollback);
             }
             Note::Stopped => {
-                let runs = self.story(name).runs.take();
+                let runs = self.history(name).runs.take();
                 self.add(name, self.cycle, runs, runs, Event::Stopped);
             }
             Note::Started(_)
@@ -288,7 +288,7 @@ impl Record {
 
     /// This version is not run again.
     pub(super) fn quarantined(&mut self, name: &str, hash: ModuleHash, reason: String) {
-        let runs = self.story(name).runs;
+        let runs = self.history(name).runs;
         self.add(name, self.cycle, Some(hash), runs, Event::Quarantined { reason });
     }
 
@@ -320,7 +320,7 @@ impl Record {
     /// A script may say the same every minute; the first time is enough.
     fn switched(&mut self, name: &str, event: Event) {
         self.afresh(name);
-        let runs = self.story(name).runs;
+        let runs = self.history(name).runs;
         let is_meant = |receipt: &Receipt| {
             // That it stops is what an order to hold it leads to, and no news in between.
             let is_aside = matches!(receipt.event, Event::Stopped | Event::Reported { .. });
@@ -328,29 +328,29 @@ impl Record {
         };
         let last = self.journal.newest(1, is_meant).pop();
         if last.is_none_or(|last| last.what.event != event) {
-            let is_told = self.story(name).orders.take(ORDERS, MonotonicClock.now());
+            let is_told = self.history(name).orders.take(ORDERS, MonotonicClock.now());
             self.add_some(is_told, name, self.cycle, (runs, runs), event);
         }
     }
 
     /// The operator has a new start in mind: traps and refusals count from one again.
     pub(super) fn afresh(&mut self, name: &str) {
-        let story = self.story(name);
-        (story.traps, story.refused) = (0, None);
+        let history = self.history(name);
+        (history.traps, history.refused) = (0, None);
     }
 
     /// The plugin's file is gone.
     pub(super) fn removed(&mut self, name: &str) {
-        let runs = self.story(name).runs;
+        let runs = self.history(name).runs;
         self.add(name, self.cycle, runs, runs, Event::Removed);
     }
 
-    /// Ends the stories of plugins that nobody knows any more; their receipts stay.
+    /// Ends the histories of plugins that nobody knows any more; their receipts stay.
     pub(super) fn forget(&mut self, is_known: impl Fn(&str) -> bool) {
         self.plugins.retain(|name, _| is_known(name));
     }
 
-    fn story(&mut self, name: &str) -> &mut Story {
+    fn history(&mut self, name: &str) -> &mut PluginHistory {
         self.plugins.entry(name.to_owned()).or_default()
     }
 
@@ -438,7 +438,7 @@ mod tests {
     }
 
     /// What was recorded: kinds with the count of the row, if they have one.
-    fn story(record: &Record) -> Vec<String> {
+    fn history(record: &Record) -> Vec<String> {
         let kind = |entry: Entry<Receipt>| match entry.what.event {
             Event::Started { .. } => "started".into(),
             Event::Swapped { .. } => "swapped".into(),
@@ -472,7 +472,7 @@ mod tests {
         }
         record.forget(|_| false);
         record.took_over("x", hash("two"), SwapView::default(), 9);
-        assert_eq!(story(&record), ["started", "restarted", "swapped", "started"]);
+        assert_eq!(history(&record), ["started", "restarted", "swapped", "started"]);
         let receipt = &record.newest(2, Some("x"))[0].what;
         assert_eq!(receipt.hash, Some(format!("{:#}", hash("two"))));
         assert_eq!(receipt.old_hash, Some(format!("{:#}", hash("one"))));
@@ -524,7 +524,7 @@ mod tests {
         record.settle("x", entry, &back, 0);
         record.noted("x", &Note::RolledBack { from: hash("v2"), to: hash("v1") }, |_| None);
         record.settle("x", entry, &fact(3), 0);
-        assert_eq!(story(&record), ["started", "swapped", "trapped 1", "rollback", "swapped"]);
+        assert_eq!(history(&record), ["started", "swapped", "trapped 1", "rollback", "swapped"]);
         let hashes = record.newest(usize::MAX, Some("x"));
         let hashes: Vec<_> = hashes.into_iter().map(|entry| entry.what.hash.unwrap()).collect();
         let expected = ["v1", "v2", "v2", "v1", "v3"].map(|version| format!("{:#}", hash(version)));
@@ -550,7 +550,7 @@ mod tests {
         let heir = ProgramFact { rolled_back: Some(Arc::new(rolled_back)), ..fact(3) };
         record.settle("x", entry, &heir, 0);
         record.settle("x", entry, &heir, 0);
-        assert_eq!(story(&record), ["started", "swapped", "trapped 1", "swapped"]);
+        assert_eq!(history(&record), ["started", "swapped", "trapped 1", "swapped"]);
         assert_eq!(record.versions.soundness("x", hash("v2")), Soundness::Bad);
     }
 
@@ -574,7 +574,7 @@ mod tests {
         assert!((1..=15).all(|number| !is_waiting(number)), "they do not come any more");
         assert!((16..=20).all(is_waiting));
         record.settle("x", entry, &fact(20), 0);
-        assert_eq!(story(&record), ["started", "swapped", "trapped 1", "swapped"]);
+        assert_eq!(history(&record), ["started", "swapped", "trapped 1", "swapped"]);
         let hash = &record.newest(2, Some("x"))[0].what.hash;
         assert_eq!(hash.as_deref(), Some(&*format!("{:#}", super::tests::hash("v15"))));
     }
@@ -588,7 +588,7 @@ mod tests {
             trap(&mut record, generation); // seen again
             record.took_over("x", hash("one"), SwapView::default(), generation);
         }
-        let told = story(&record);
+        let told = history(&record);
         assert_eq!(told.len(), 1 + 2 * (5 + 17), "{told:?}");
         assert_eq!(told[..3], ["started", "trapped 1", "restarted"]);
         assert_eq!(told[10..13], ["restarted", "trapped 8", "restarted"]);
@@ -597,7 +597,7 @@ mod tests {
         trap(&mut record, 1_000_001);
         record.afresh("x");
         trap(&mut record, 1_000_002);
-        assert_eq!(story(&record)[told.len()..], ["swapped", "trapped 1", "trapped 1"]);
+        assert_eq!(history(&record)[told.len()..], ["swapped", "trapped 1", "trapped 1"]);
     }
 
     #[test]
@@ -605,10 +605,10 @@ mod tests {
         let mut record = record();
         let refusal = Refusal::new("no room", "make some");
         (0..1000).for_each(|_| record.refused("x", Some(hash("one")), &refusal));
-        assert_eq!(story(&record).len(), 5 + 7, "and 8, 16, ... 512");
+        assert_eq!(history(&record).len(), 5 + 7, "and 8, 16, ... 512");
         record.refused("x", Some(hash("two")), &refusal);
         record.refused("x", None, &refusal);
-        assert_eq!(story(&record)[12..], ["refused 1", "refused 1"]);
+        assert_eq!(history(&record)[12..], ["refused 1", "refused 1"]);
     }
 
     /// "b922 goes on" was said of a version that was in quarantine.
@@ -640,9 +640,9 @@ mod tests {
         record.held("y", By::Operator, None);
         record.released("x", By::Operator, false, None);
         record.released("x", By::Operator, false, None);
-        assert_eq!(story(&record), ["held", "held", "stopped", "held", "released"]);
+        assert_eq!(history(&record), ["held", "held", "stopped", "held", "released"]);
         record.released("x", By::Operator, true, None);
-        assert_eq!(story(&record).len(), 6, "this one forgives");
+        assert_eq!(history(&record).len(), 6, "this one forgives");
     }
 
     /// A script that holds and releases, restarts, or deploys what is refused.
@@ -656,14 +656,14 @@ mod tests {
             record.released("x", By::Operator, true, None);
             record.took_over("x", hash("one"), SwapView::default(), 0);
         }
-        assert!(story(&record).len() <= 1 + most(ORDERS), "{}", story(&record).len());
+        assert!(history(&record).len() <= 1 + most(ORDERS), "{}", history(&record).len());
         let refusal = Refusal::new("no module", "make one");
         for n in 0..1000 {
             let name = format!("p{}", n % 10);
             record.turned_away(&name, Some(hash(&n.to_string())), &refusal, None);
             record.forget(|name| name == "x");
         }
-        assert!(story(&record).len() <= 1 + most(ORDERS) + most(REFUSALS));
-        assert_eq!(story(&record)[0], "started");
+        assert!(history(&record).len() <= 1 + most(ORDERS) + most(REFUSALS));
+        assert_eq!(history(&record)[0], "started");
     }
 }
