@@ -271,8 +271,9 @@ impl Client {
                 let others = self.units.iter().enumerate().filter(is_other).count();
                 self.silence.is_of_connection(others)
             }
-            // Silence is common on a line, and who begins anew forgets what is owed. But where no
-            // unit at all is left, it may be the server before the line that has gone.
+            // Silence is common on a line, and a connection that begins anew forgets the replies
+            // that are outstanding. But where no unit at all is left, it may be the server before
+            // the line that has gone.
             Target::RtuOverTcp(..) => self.units.iter().all(|unit| unit.breaker.is_offline()),
             Target::Rtu(..) => false,
         };

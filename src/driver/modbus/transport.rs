@@ -3,7 +3,7 @@
 //! What makes this more than sending and receiving is the reply that comes too late. Over TCP
 //! each frame has the number of its transaction: one with another number is dropped, and the wait
 //! goes on. On a serial line there is a pause after each silence, in which whatever comes is thrown
-//! away. What still may pass for the reply to something else is remembered in `debt.rs`.
+//! away. What still may pass for the reply to something else is remembered in `outstanding.rs`.
 //! Nothing is tried twice here: retries and who is believed are in `exchange.rs`.
 
 use std::io;
@@ -14,8 +14,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_serial::SerialPortBuilderExt;
 
-use super::debt::Debts;
 use super::line::{Line, Parity, Serial, Target};
+use super::outstanding::OutstandingReplies;
 use super::request::{Reply, Request, WireError, crc};
 use crate::driver::tcp::set_up;
 
@@ -49,7 +49,7 @@ pub struct Transport {
     /// When the next frame may be sent.
     quiet_until: Instant,
     /// Replies that have not come, but may yet.
-    debts: Debts,
+    outstanding: OutstandingReplies,
     /// From the request handed over to its reply read, of the last that had one.
     round_trip: Duration,
 }
@@ -79,26 +79,26 @@ impl Transport {
             tid: 0,
             received: Vec::with_capacity(MAX_FRAME),
             quiet_until: Instant::now() + line.gap(),
-            debts: Debts::default(),
+            outstanding: OutstandingReplies::default(),
             round_trip: Duration::ZERO,
         })
     }
 
     /// Whether [`Transport::busy_for`] has something to say.
     pub fn is_busy(&self) -> bool {
-        self.debts.is_waited_for()
+        self.outstanding.is_waited_for()
     }
 
     /// For how long something may come that could pass for the reply to this request, though it is
     /// another: so long it is better not asked.
     pub fn busy_for(&self, request: &Request) -> Duration {
-        let busy_until = self.debts.busy_until(request);
+        let busy_until = self.outstanding.busy_until(request);
         busy_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
     /// When nothing that was asked for can come any more.
     pub fn silent_at(&self) -> Option<Instant> {
-        self.debts.end()
+        self.outstanding.end()
     }
 
     /// Nothing is sent before.
@@ -109,9 +109,9 @@ impl Transport {
     /// Lets time pass, and takes what comes late meanwhile. May be dropped half-way.
     pub async fn idle(&mut self, time: Duration) {
         let until = Instant::now() + time;
-        while self.debts.is_waited_for() && !self.line.is_rtu() {
+        while self.outstanding.is_waited_for() && !self.line.is_rtu() {
             match self.receive_tcp(until).await {
-                Ok(frame) => self.debts.pay(tid(&frame)),
+                Ok(frame) => self.outstanding.late_reply(tid(&frame)),
                 // Whoever sends next finds out.
                 Err(_) => break,
             }
@@ -142,11 +142,11 @@ impl Transport {
             Ok(_) | Err(WireError::Exception(_)) => {
                 self.round_trip = started.elapsed();
                 let is_doubtful =
-                    self.debts.settle(request, outcome.is_err(), Instant::now(), latest);
+                    self.outstanding.settle(request, outcome.is_err(), Instant::now(), latest);
                 if is_doubtful { Err(WireError::Doubtful) } else { outcome }
             }
             Err(why) => {
-                self.debts.owe(self.tid, request.clone(), latest);
+                self.outstanding.add(self.tid, request.clone(), latest);
                 if self.line.is_rtu() && !matches!(why, WireError::Closed(_)) {
                     self.drain(Instant::now() + self.line.timeout(request)).await?;
                 }
@@ -179,7 +179,7 @@ impl Transport {
             let frame = self.receive_tcp(deadline).await?;
             if tid(&frame) != self.tid {
                 // Too late, for a request that was given up.
-                self.debts.pay(tid(&frame));
+                self.outstanding.late_reply(tid(&frame));
                 continue;
             }
             let (unit, bytes) = (frame[6], &frame[HEADER..]);
@@ -188,8 +188,8 @@ impl Transport {
                 false => Err(WireError::Garbage("another unit")),
             };
             // A gateway may have given the number of this request to one that is late.
-            let is_late =
-                matches!(reply, Err(WireError::Garbage(_))) && self.debts.owes(unit, bytes);
+            let is_late = matches!(reply, Err(WireError::Garbage(_)))
+                && self.outstanding.could_be_one(unit, bytes);
             if !is_late {
                 return reply;
             }
