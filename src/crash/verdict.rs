@@ -14,7 +14,7 @@ use super::{Cycle, Head, Report, StartHead, history, join};
 use crate::plugin::checkpoint::Noted;
 use crate::plugin::compile::Workshop;
 use crate::plugin::record::Frame;
-use crate::plugin::replay::{self, Divergence, Ending, Played, Reel};
+use crate::plugin::replay::{self, Divergence, Ending, Played, Recording};
 use crate::plugin::stop::Timekeeper;
 use crate::plugin::tape::Phase;
 use crate::plugin::{ModuleHash, Trap};
@@ -89,7 +89,7 @@ pub fn replay(
         lowered,
         cycles,
     };
-    let Some(reel) = reel(report)? else {
+    let Some(recording) = recording(report)? else {
         let StartHead::Nowhere { reason } = &head.start else { bail!("its tape is empty") };
         let words = format!("cannot be played: {reason}");
         return Ok(judgement(Verdict::Undecided, words, 0, 0, None));
@@ -103,9 +103,10 @@ pub fn replay(
     };
     let artifact = workshop.artifact_now(hash, module).map_err(explain)?;
     let keeper = Arc::new(Timekeeper::start(|| {}).context("the timekeeper does not start")?);
-    let last = reel.sections.len();
+    let last = recording.sections.len();
     let Played { ending, sections, calls, memory } =
-        replay::replay(&artifact, reel, &limits, &keeper).map_err(|why| explain(why.into()))?;
+        replay::replay(&artifact, recording, &limits, &keeper)
+            .map_err(|why| explain(why.into()))?;
     let (verdict, words) = judge(head, &ending, sections == last);
     let same_memory = (verdict == Verdict::Reproduced && !head.is_over).then(|| {
         let recorded = join(&head.memory, &report.memory);
@@ -115,7 +116,7 @@ pub fn replay(
 }
 
 /// What is to be played; nothing if it cannot be.
-fn reel(report: &Report) -> anyhow::Result<Option<Reel>> {
+fn recording(report: &Report) -> anyhow::Result<Option<Recording>> {
     let head = &report.head;
     let (from, noted) = match &head.start {
         StartHead::Birth => (0, None),
@@ -135,7 +136,7 @@ fn reel(report: &Report) -> anyhow::Result<Option<Reel>> {
         Phase::Init => head.limits.init_budget,
         _ => head.poll_budget,
     };
-    Ok(Some(Reel { noted, sections, is_over: head.is_over, budget }))
+    Ok(Some(Recording { noted, sections, is_over: head.is_over, budget }))
 }
 
 fn the_module(report: &Report, module: Option<Vec<u8>>) -> anyhow::Result<(ModuleHash, Vec<u8>)> {

@@ -33,9 +33,9 @@ const GENEROUS: Duration = Duration::from_secs(10);
 /// Bytes that are shown where two rows of them differ.
 const SHOWN: usize = 16;
 
-/// What is played.
+/// A recording of calls, to be played again.
 #[derive(Debug)]
-pub struct Reel {
+pub struct Recording {
     /// What the instance knew before; `None` begins with a new one.
     pub noted: Option<Noted>,
     /// From there on; the last is the one that trapped.
@@ -281,11 +281,11 @@ fn bits(value: &Value) -> u64 {
 /// When the module or the checkpoint does not fit the limits.
 pub fn replay(
     artifact: &Artifact,
-    reel: Reel,
+    recording: Recording,
     limits: &Limits,
     keeper: &Arc<Timekeeper>,
 ) -> Result<Played, Refusal> {
-    let Reel { noted, sections, is_over, budget } = reel;
+    let Recording { noted, sections, is_over, budget } = recording;
     let last = sections.len();
     let allowed = |n: usize| if n >= last && is_over { budget } else { GENEROUS };
     let points = Arc::new(Points::default());
