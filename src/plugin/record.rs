@@ -63,7 +63,7 @@ pub(super) fn frames(error: &RuntimeError, hidden: &Hidden) -> Vec<Frame> {
 
 /// How a call ended that did not end well.
 #[derive(Debug, Clone)]
-pub(super) struct Fall {
+pub(super) struct CallError {
     pub(super) trap: Arc<Trap>,
     pub(super) frames: Vec<Frame>,
     /// Its time was over.
@@ -149,7 +149,7 @@ pub struct Remains {
 impl Remains {
     /// Of an instance that ended with `fall`.
     pub(super) fn new(
-        fall: Fall,
+        fall: CallError,
         recorder: Option<Recorder>,
         tape: &Tape,
         parts: &Parts,
@@ -174,7 +174,7 @@ impl Remains {
                 }
             }
         };
-        let Fall { trap, frames, is_over } = fall;
+        let CallError { trap, frames, is_over } = fall;
         let memory = parts.picture(store, MAX_MEMORY);
         Self { trap, frames, is_over, tape: tape.export(), start, memory }
     }

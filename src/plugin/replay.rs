@@ -17,7 +17,7 @@ use super::bind::Host;
 use super::checkpoint::{Noted, Picture};
 use super::compile::Artifact;
 use super::guest::Guest;
-use super::record::{Fall, Frame, MAX_MEMORY};
+use super::record::{CallError, Frame, MAX_MEMORY};
 use super::stop::{BudgetSlot, Timekeeper, now_ns};
 use super::tape::{Called, Phase, Section, Tag, Tape};
 use super::wasm::Instance;
@@ -360,7 +360,7 @@ fn played(mut instance: Instance, result: Result<(), Arc<Trap>>, took: Duration)
     let ending = match (player.divergence, result, fall) {
         (Some(divergence), ..) => Ending::Diverged(divergence),
         (None, Err(_), _) if player.is_beyond => Ending::Beyond,
-        (None, Err(trap), Some(Fall { frames, is_over, .. })) => {
+        (None, Err(trap), Some(CallError { frames, is_over, .. })) => {
             Ending::Trapped { trap, frames, is_over }
         }
         (None, Err(trap), None) => Ending::Trapped { trap, frames: Vec::new(), is_over: false },

@@ -25,7 +25,7 @@ use super::checkpoint::Parts;
 use super::code::Share;
 use super::guest::{Guest, Phase};
 use super::hidden::Hidden;
-use super::record::{Fall, Recorder, Remains};
+use super::record::{CallError, Recorder, Remains};
 use super::stop::{BudgetSlot, StopCell, Timekeeper, now_ns};
 use super::tables::Tables;
 use super::tape::Tape;
@@ -210,7 +210,7 @@ impl Instance {
     }
 
     /// How it ended, if it did not end well.
-    pub(super) fn fall(&self) -> Option<&Fall> {
+    pub(super) fn fall(&self) -> Option<&CallError> {
         self.body.fall.as_deref()
     }
 

@@ -13,7 +13,7 @@ use super::super::Trap;
 use super::super::bind::Host;
 use super::super::guest::{Guest, Phase};
 use super::super::hidden::Hidden;
-use super::super::record::{self, Fall};
+use super::super::record::{self, CallError};
 use super::super::stop::{BudgetSlot, StopCell};
 use super::super::trap::{Full, describe, is_overflow, over, panicked, plain};
 use super::super::world::World;
@@ -25,7 +25,7 @@ pub(super) struct Body {
     pub(super) stop: Arc<StopCell>,
     pub(super) hidden: Hidden,
     /// How the last call ended that did not end well.
-    pub(super) fall: Option<Box<Fall>>,
+    pub(super) fall: Option<Box<CallError>>,
     /// A call was cut off where wasmer's code may have stood on the guest's stack: its time was
     /// over, or its stack. What such code leaves half done nobody can tell, so nothing calls this
     /// instance again.
@@ -109,7 +109,7 @@ impl Body {
             // Behind a pointer: a result as large as a trap costs every good poll its way up.
             let trap = Arc::new(Trap { cycle: guest.world().cycle, ..trap });
             let is_over = trap.kind == over(call.budget);
-            self.fall = Some(Box::new(Fall { trap: Arc::clone(&trap), frames, is_over }));
+            self.fall = Some(Box::new(CallError { trap: Arc::clone(&trap), frames, is_over }));
             trap
         });
         if let Some(player) = player {
