@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::{Direction, Kind, Point, PointId, Points};
 use crate::plugin::checkpoint::{Number, Picture};
-use crate::plugin::record::{Frame, Remains, Start};
+use crate::plugin::record::{Frame, PostMortem, Start};
 use crate::plugin::{Compiler, Grant, Limits, ModuleHash, Settings, Trap, tape};
 
 pub use history::{Cycle, history};
@@ -190,10 +190,15 @@ pub struct About {
 
 impl Report {
     /// Of the remains of a program. The module is taken along if these are its bytes.
-    pub fn new(about: About, remains: Remains, points: &Points, module: Option<Vec<u8>>) -> Self {
+    pub fn new(
+        about: About,
+        post_mortem: PostMortem,
+        points: &Points,
+        module: Option<Vec<u8>>,
+    ) -> Self {
         let module =
             module.filter(|bytes| bytes.len() <= MAX_MODULE && ModuleHash::of(bytes) == about.hash);
-        let (start, checkpoint) = match remains.start {
+        let (start, checkpoint) = match post_mortem.start {
             Start::Birth => (StartHead::Birth, Vec::new()),
             Start::Nowhere(reason) => (StartHead::Nowhere { reason }, Vec::new()),
             Start::Checkpoint { tape_at, noted } => {
@@ -201,10 +206,10 @@ impl Report {
                 (StartHead::Checkpoint { tape_at, memory, globals: noted.globals }, bytes)
             }
         };
-        let (memory_head, memory) = split(remains.memory);
+        let (memory_head, memory) = split(post_mortem.memory);
         let lengths = Lengths {
             module: module.as_ref().map_or(0, Vec::len),
-            tape: remains.tape.len(),
+            tape: post_mortem.tape.len(),
             checkpoint: checkpoint.len(),
             memory: memory.len(),
         };
@@ -215,9 +220,9 @@ impl Report {
             written: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             plugin: about.plugin,
             hash: format!("{:#}", about.hash),
-            trap: Trap::clone(&remains.trap),
-            frames: remains.frames,
-            is_over: remains.is_over,
+            trap: Trap::clone(&post_mortem.trap),
+            frames: post_mortem.frames,
+            is_over: post_mortem.is_over,
             polls: about.polls,
             poll_budget: about.settings.poll_budget,
             every: about.settings.every,
@@ -234,7 +239,7 @@ impl Report {
             memory: memory_head,
             lengths,
         };
-        Self { head, module, tape: remains.tape, checkpoint, memory }
+        Self { head, module, tape: post_mortem.tape, checkpoint, memory }
     }
 }
 

@@ -166,8 +166,8 @@ impl Daemon {
         self.tell_of_shadow(&loaded);
         self.say_notes(&loaded);
         loaded.lines.iter().for_each(|line| self.say(line));
-        if let Some(remains) = loaded.remains {
-            self.report_failed_start(&loaded.name, loaded.hash, *remains);
+        if let Some(post_mortem) = loaded.post_mortem {
+            self.report_failed_start(&loaded.name, loaded.hash, *post_mortem);
         }
         let cached = loaded.cached;
         match (loaded.module, &loaded.result) {

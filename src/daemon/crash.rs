@@ -18,7 +18,7 @@ use crate::crash::{About, Report, Shelf};
 use crate::patience::{PATIENCE, Places, wait_in};
 use crate::plugin::folder::reread;
 use crate::plugin::program::Program;
-use crate::plugin::record::Remains;
+use crate::plugin::record::PostMortem;
 use crate::plugin::world::World;
 use crate::plugin::{ModuleHash, Trap};
 use crate::scan;
@@ -116,13 +116,18 @@ impl Daemon {
             (Kind::of(&program.name, program.hash, trap, program.is_over()), program.polls);
         let settings = program.settings.clone();
         let about = About { polls, settings, ..self.about(&program.name, program.hash) };
-        self.report(about, kind, || program.remains());
+        self.report(about, kind, || program.post_mortem());
     }
 
     /// Makes a report of a program whose start trapped.
-    pub(super) fn report_failed_start(&mut self, name: &str, hash: ModuleHash, remains: Remains) {
-        let kind = Kind::of(name, hash, &remains.trap, remains.is_over);
-        self.report(self.about(name, hash), kind, || Some(remains));
+    pub(super) fn report_failed_start(
+        &mut self,
+        name: &str,
+        hash: ModuleHash,
+        post_mortem: PostMortem,
+    ) {
+        let kind = Kind::of(name, hash, &post_mortem.trap, post_mortem.is_over);
+        self.report(self.about(name, hash), kind, || Some(post_mortem));
     }
 
     /// Records the reports that are written by now.
@@ -158,7 +163,7 @@ impl Daemon {
         &mut self,
         about: About,
         kind: Kind,
-        remains: impl FnOnce() -> Option<Remains> + Send + 'static,
+        post_mortem: impl FnOnce() -> Option<PostMortem> + Send + 'static,
     ) {
         if !self.config.crash.record {
             return;
@@ -182,13 +187,13 @@ impl Daemon {
             let name = about.plugin.clone();
             // First of all: with the instance its share of plugins.code is given back, which the
             // next one may be waiting for.
-            let Some(remains) = remains() else { return };
+            let Some(post_mortem) = post_mortem() else { return };
             // Another version may lie there by now: the report compares the hash. A report
             // without its module is better than one that waits for a folder.
             let (path, most) = (about.path.clone(), about.limits.module_bytes);
             let read = || wait_in(&READING, PATIENCE, move || reread(&path, most)).ok();
             let module = if is_there { read() } else { None };
-            let report = Report::new(about, remains, &points, module);
+            let report = Report::new(about, post_mortem, &points, module);
             match shelf.put(&report) {
                 Ok(path) => {
                     let report = path.display();

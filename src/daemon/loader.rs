@@ -20,7 +20,7 @@ use crate::plugin::compile::{Artifact, Workshop};
 use crate::plugin::folder;
 use crate::plugin::note::Note;
 use crate::plugin::program::{Preparation, Prepared, Program, Request};
-use crate::plugin::record::Remains;
+use crate::plugin::record::PostMortem;
 use crate::plugin::shadow::{MAX_SHADOWS, Outcome, Report, Shadow};
 use crate::plugin::stop::Timekeeper;
 use crate::plugin::versions::Versions;
@@ -114,7 +114,7 @@ pub(super) struct Loaded {
     /// What the guest logged meanwhile.
     pub(super) lines: Vec<Line>,
     /// What is left of a guest whose start trapped.
-    pub(super) remains: Option<Box<Remains>>,
+    pub(super) post_mortem: Option<Box<PostMortem>>,
     /// What its shadow run has found, if it had one.
     pub(super) shadow: Option<Report>,
     /// What is odd about the module.
@@ -209,10 +209,10 @@ impl Loader {
                 (Some(artifact), preparation)
             }
             Err(refusal) => {
-                (None, Preparation { result: Err(refusal), lines: Vec::new(), remains: None })
+                (None, Preparation { result: Err(refusal), lines: Vec::new(), post_mortem: None })
             }
         };
-        let Preparation { mut result, lines, mut remains } = preparation;
+        let Preparation { mut result, lines, mut post_mortem } = preparation;
         let prepare = started.elapsed();
         let mut shadow = None;
         let cached = artifact.as_ref().is_some_and(|artifact| artifact.cached);
@@ -220,7 +220,7 @@ impl Loader {
         if let (Some((request, world)), Some(artifact)) = (trial, artifact) {
             let outcome = self.attempt(request, artifact, world).await;
             shadow = Some(outcome.report);
-            remains = outcome.remains;
+            post_mortem = outcome.post_mortem;
             result = outcome.result.and(result);
         }
         Loaded {
@@ -229,7 +229,7 @@ impl Loader {
             generation,
             result,
             lines,
-            remains,
+            post_mortem,
             shadow,
             notes,
             module: kept,
@@ -268,7 +268,7 @@ impl Loader {
         let made = Program::prepare(request, artifact, twin, limits, &self.keeper);
         let shadow = match made.result {
             Ok(prepared) => Shadow::new(prepared, world),
-            Err(refusal) => return Outcome::refused(refusal, made.remains),
+            Err(refusal) => return Outcome::refused(refusal, made.post_mortem),
         };
         let (feed, frames) = shadow.feed();
         // Nobody is there any more only when the daemon stops.
@@ -315,7 +315,7 @@ impl Loader {
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Preparation {
             result: Err(Refusal::new("its preparation panicked", "please report this module")),
             lines: Vec::new(),
-            remains: None,
+            post_mortem: None,
         })
     }
 }

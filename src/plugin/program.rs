@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::compile::Artifact;
 use super::guest::Guest;
-use super::record::Remains;
+use super::record::PostMortem;
 use super::refused::Tally;
 use super::stop::{BudgetSlot, Timekeeper, now_ns};
 use super::wasm::{Instance, STATE_TOO_LONG, Unprepared};
@@ -140,7 +140,7 @@ pub struct Preparation {
     /// Log lines of start section, `_initialize` and `init`.
     pub lines: Vec<Line>,
     /// What is left of a guest whose start trapped.
-    pub remains: Option<Box<Remains>>,
+    pub post_mortem: Option<Box<PostMortem>>,
 }
 
 impl Program {
@@ -159,7 +159,7 @@ impl Program {
         let guest = Guest::new(request.seat, seed, &request.settings, &world.points, lines_per_s);
         let result;
         (world, result) = Instance::prepare(&artifact.bytes, guest, world, limits, keeper);
-        let mut remains = None;
+        let mut post_mortem = None;
         let result = match result {
             Ok(instance) => Ok(Prepared {
                 variables: world.variables.written(),
@@ -167,7 +167,7 @@ impl Program {
             }),
             Err(Unprepared::Refused(refusal)) => Err(refusal),
             Err(Unprepared::Trapped(trap, left)) => {
-                remains = left;
+                post_mortem = left;
                 let remedy = match trap.kind.starts_with("budget of ") {
                     true => {
                         "start section, _initialize and init must return within \
@@ -182,7 +182,7 @@ impl Program {
             LogSink::List(lines) => std::mem::take(lines),
             LogSink::Queue { .. } => Vec::new(),
         };
-        Preparation { result, lines, remains }
+        Preparation { result, lines, post_mortem }
     }
 
     fn new(request: Request, instance: Instance) -> Self {
@@ -285,8 +285,8 @@ impl Program {
     }
 
     /// What is left of it, if it failed.
-    pub fn remains(self) -> Option<Remains> {
-        self.instance.remains()
+    pub fn post_mortem(self) -> Option<PostMortem> {
+        self.instance.post_mortem()
     }
 
     /// Whether this instance has claimed that output.

@@ -129,9 +129,9 @@ pub enum Start {
     Nowhere(String),
 }
 
-/// What is left of a program that has trapped.
+/// The post-mortem of a program that has trapped: what a crash report is made of.
 #[derive(Debug, Clone)]
-pub struct Remains {
+pub struct PostMortem {
     /// How it failed.
     pub trap: Arc<Trap>,
     /// Where, from the innermost call on.
@@ -146,7 +146,7 @@ pub struct Remains {
     pub memory: Picture,
 }
 
-impl Remains {
+impl PostMortem {
     /// Of an instance that ended with `fall`.
     pub(super) fn new(
         fall: CallError,

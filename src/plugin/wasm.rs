@@ -25,7 +25,7 @@ use super::checkpoint::Parts;
 use super::code::Share;
 use super::guest::{Guest, Phase};
 use super::hidden::Hidden;
-use super::record::{CallError, Recorder, Remains};
+use super::record::{CallError, PostMortem, Recorder};
 use super::stop::{BudgetSlot, StopCell, Timekeeper, now_ns};
 use super::tables::Tables;
 use super::tape::Tape;
@@ -90,7 +90,7 @@ pub(super) enum Unprepared {
     /// The module does not fit.
     Refused(Refusal),
     /// Its start section, `_initialize` or `init` trapped; with what is left of it.
-    Trapped(Arc<Trap>, Option<Box<Remains>>),
+    Trapped(Arc<Trap>, Option<Box<PostMortem>>),
 }
 
 impl Instance {
@@ -112,8 +112,8 @@ impl Instance {
         };
         let (world, result) = prepared.initialize(&instance, world, limits.init_budget);
         if let Err(trap) = result {
-            let remains = prepared.remains().filter(|_| records).map(Box::new);
-            return (world, Err(Unprepared::Trapped(trap, remains)));
+            let post_mortem = prepared.post_mortem().filter(|_| records).map(Box::new);
+            return (world, Err(Unprepared::Trapped(trap, post_mortem)));
         }
         if records {
             let position = prepared.host().tape.position();
@@ -220,11 +220,11 @@ impl Instance {
     }
 
     /// What is left of it, if it did not end well.
-    pub(super) fn remains(mut self) -> Option<Remains> {
+    pub(super) fn post_mortem(mut self) -> Option<PostMortem> {
         let fall = *self.body.fall.take()?;
         let recorder = self.recorder.take();
         let Body { store, host, .. } = &self.body;
-        Some(Remains::new(fall, recorder, &host.as_ref(store).tape, &self.parts, store))
+        Some(PostMortem::new(fall, recorder, &host.as_ref(store).tape, &self.parts, store))
     }
 
     /// What its functions can reach.

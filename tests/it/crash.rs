@@ -9,7 +9,7 @@ use camshaft::crash::{self, About, Judgement, Report, Verdict};
 use camshaft::driver::{Command, Driver, Fault};
 use camshaft::image::{Inputs, Quality};
 use camshaft::plugin::program::Program;
-use camshaft::plugin::record::Remains;
+use camshaft::plugin::record::PostMortem;
 use camshaft::plugin::{Compiler, ModuleHash, Settings};
 use camshaft::scan::{Order, Return};
 use camshaft::variable::Variable;
@@ -153,8 +153,8 @@ fn about(rig: &Rig, hash: ModuleHash, settings: &Settings) -> About {
 }
 
 /// A report as it is in its file.
-fn written(rig: &Rig, about: About, remains: Remains, module: Option<&[u8]>) -> Vec<u8> {
-    let report = Report::new(about, remains, &rig.points, module.map(<[u8]>::to_vec));
+fn written(rig: &Rig, about: About, post_mortem: PostMortem, module: Option<&[u8]>) -> Vec<u8> {
+    let report = Report::new(about, post_mortem, &rig.points, module.map(<[u8]>::to_vec));
     let mut bytes = Vec::new();
     report.write(&mut bytes).unwrap();
     bytes
@@ -163,7 +163,7 @@ fn written(rig: &Rig, about: About, remains: Remains, module: Option<&[u8]>) -> 
 /// The report of a program's end.
 pub fn report_bytes(rig: &Rig, program: Program, module: Option<&[u8]>) -> Vec<u8> {
     let about = About { polls: program.polls, ..about(rig, program.hash, &program.settings) };
-    written(rig, about, program.remains().expect("it has trapped"), module)
+    written(rig, about, program.post_mortem().expect("it has trapped"), module)
 }
 
 /// Plays a report as it comes from a file.
@@ -377,9 +377,9 @@ fn a_start_that_traps_comes_again() {
     let preparation = rig.preparation("q", 4, &module, settings()).unwrap();
     let refusal = preparation.result.unwrap_err().to_string();
     assert!(refusal.contains("out of bounds"), "{refusal}");
-    let remains = *preparation.remains.unwrap();
+    let post_mortem = *preparation.post_mortem.unwrap();
     let about = about(&rig, ModuleHash::of(&module), &settings());
-    let judgement = play(&written(&rig, about, remains, Some(&module)));
+    let judgement = play(&written(&rig, about, post_mortem, Some(&module)));
     assert_eq!(judgement.verdict, Verdict::Reproduced, "{}", judgement.words);
     assert_eq!((judgement.sections, judgement.calls), (1, 1));
 }

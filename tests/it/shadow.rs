@@ -169,7 +169,7 @@ fn a_version_that_traps_in_the_shadow_is_refused_and_nobody_misses_a_poll() {
     let reason = refusal(&outcome);
     assert!(reason.contains("trapped in poll 3 of its shadow run: unreachable"), "{reason}");
     assert_eq!((outcome.report.polls, outcome.report.differing), (2, 0));
-    assert!(outcome.remains.is_some(), "a report can be made of it");
+    assert!(outcome.post_mortem.is_some(), "a report can be made of it");
 }
 
 #[test]

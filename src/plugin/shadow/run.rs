@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::super::program::{Prepared, Saved, refused_hand_over};
-use super::super::record::Remains;
+use super::super::record::PostMortem;
 use super::super::stop::{BudgetSlot, Timekeeper, now_ns, thread_cpu_ns};
 use super::super::world::World;
 use super::super::{Refusal, Trap};
@@ -55,13 +55,13 @@ pub struct Outcome {
     /// Whether it is refused only because polls were left out: another run may show more.
     pub is_unproved: bool,
     /// What is left of an instance that trapped.
-    pub remains: Option<Box<Remains>>,
+    pub post_mortem: Option<Box<PostMortem>>,
 }
 
 impl Outcome {
     /// Of a run that did not begin.
-    pub fn refused(refusal: Refusal, remains: Option<Box<Remains>>) -> Self {
-        Self { report: Report::default(), result: Err(refusal), is_unproved: false, remains }
+    pub fn refused(refusal: Refusal, post_mortem: Option<Box<PostMortem>>) -> Self {
+        Self { report: Report::default(), result: Err(refusal), is_unproved: false, post_mortem }
     }
 }
 
@@ -137,7 +137,7 @@ impl Shadow {
         }
         let result = self.judge();
         let is_unproved = self.is_unproved() && self.report.differing == 0;
-        Outcome { report: self.report, result, is_unproved, remains: None }
+        Outcome { report: self.report, result, is_unproved, post_mortem: None }
     }
 
     /// Time from one poll to the next.
@@ -340,8 +340,8 @@ impl Shadow {
 
     fn refused(mut self, refusal: Refusal) -> Outcome {
         self.report.p99_ns = p99(&mut self.times_ns);
-        let remains = self.prepared.program.remains().map(Box::new);
-        Outcome { report: self.report, result: Err(refusal), is_unproved: false, remains }
+        let post_mortem = self.prepared.program.post_mortem().map(Box::new);
+        Outcome { report: self.report, result: Err(refusal), is_unproved: false, post_mortem }
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use camshaft::crash::{self, About, Verdict};
 use camshaft::plugin::compile::Workshop;
-use camshaft::plugin::record::Remains;
+use camshaft::plugin::record::PostMortem;
 use camshaft::plugin::shadow::Shadow;
 use camshaft::plugin::world::Seat;
 use camshaft::plugin::{Compiler, Limits, ModuleHash, Settings, SwapPolicy};
@@ -194,8 +194,9 @@ impl Bench {
                 let preparation = make(self);
                 let trap = preparation.result.err().map(|refusal| trap_in(&refusal.reason));
                 let replay = probe.way == Way::ReplayInit;
-                let remains = preparation.remains.filter(|_| replay).map(|remains| *remains);
-                let replay = remains.and_then(|r| self.replay(probe, &guest, &settings, r));
+                let post_mortem =
+                    preparation.post_mortem.filter(|_| replay).map(|post_mortem| *post_mortem);
+                let replay = post_mortem.and_then(|r| self.replay(probe, &guest, &settings, r));
                 Found { trap, replay }
             }
             Way::Poll | Way::ReplayPoll => {
@@ -273,8 +274,8 @@ impl Bench {
             let Some(trap) = program.trap() else { continue };
             found.trap = Some(without_cycle(&trap.to_string()));
             if probe.way == Way::ReplayPoll {
-                let remains = program.remains().expect("it has trapped");
-                found.replay = self.replay(probe, guest, settings, remains);
+                let post_mortem = program.post_mortem().expect("it has trapped");
+                found.replay = self.replay(probe, guest, settings, post_mortem);
             }
         }
         found
@@ -301,7 +302,7 @@ impl Bench {
         probe: Probe,
         guest: &Guest,
         settings: &Settings,
-        remains: Remains,
+        post_mortem: PostMortem,
     ) -> Option<String> {
         let about = About {
             plugin: "p".into(),
@@ -313,7 +314,7 @@ impl Bench {
             path: "plugins/p.wasm".into(),
         };
         let module = Some(guest.bytes.clone());
-        let report = crash::Report::new(about, remains, &self.rig.points, module);
+        let report = crash::Report::new(about, post_mortem, &self.rig.points, module);
         let mut bytes = Vec::new();
         report.write(&mut bytes).expect("a vector takes all");
         let report = crash::Report::parse(&bytes).expect("it is whole");
