@@ -10,7 +10,7 @@ use wasmer::{
 };
 
 use super::abi::{self, Code, Memory, Outcome};
-use super::guest::{Farewell, Guest};
+use super::guest::{ExitReason, Guest};
 use super::offer::{ENV, Offer};
 use super::replay::{self, Player};
 use super::tape::{Tag, Tape};
@@ -147,8 +147,8 @@ impl Word for f64 {
 }
 
 /// Ends the guest with words of its own.
-fn farewell(context: &mut Context<'_>, farewell: Farewell) -> RuntimeError {
-    context.data_mut().guest.farewell = Some(farewell);
+fn exit_reason(context: &mut Context<'_>, exit_reason: ExitReason) -> RuntimeError {
+    context.data_mut().guest.exit_reason = Some(exit_reason);
     RuntimeError::new("the guest ended itself")
 }
 
@@ -340,7 +340,7 @@ fn refusal(store: &mut Store, parameters: &str, errno: i32) -> Option<Function> 
 }
 
 fn exit(mut context: Context<'_>, code: i32) -> Result<(), RuntimeError> {
-    Err(farewell(&mut context, Farewell::Exit(code)))
+    Err(exit_reason(&mut context, ExitReason::Exit(code)))
 }
 
 fn abort(
@@ -356,7 +356,7 @@ fn abort(
         abi::abort_message(&View(memory.view(&store), RefCell::new(tape)), message)
     });
     let text = format!("{text} (line {line}, column {column})");
-    Err(farewell(&mut context, Farewell::Abort(text.trim_start().into())))
+    Err(exit_reason(&mut context, ExitReason::Abort(text.trim_start().into())))
 }
 
 #[cfg(test)]

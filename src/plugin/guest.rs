@@ -48,7 +48,7 @@ impl std::fmt::Display for Phase {
 
 /// Why a guest ended itself, told by the host function that it called.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Farewell {
+pub(super) enum ExitReason {
     /// `proc_exit` with this code.
     Exit(i32),
     /// `env.abort` with this message.
@@ -62,7 +62,7 @@ pub(super) struct Guest {
     pub(super) world: Option<Box<World>>,
     pub(super) phase: Phase,
     pub(super) seat: Seat,
-    pub(super) farewell: Option<Farewell>,
+    pub(super) exit_reason: Option<ExitReason>,
     /// Seeded by the plugin's name, so that a run can be repeated.
     pub(super) random: fastrand::Rng,
     /// What `fd_write` has been given of a line so far.
@@ -95,7 +95,7 @@ impl Guest {
             world: None,
             phase: Phase::Init,
             seat,
-            farewell: None,
+            exit_reason: None,
             random: fastrand::Rng::with_seed(seed),
             printed: Text::default(),
             printed_level: Level::Info,

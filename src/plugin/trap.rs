@@ -11,7 +11,7 @@ use wasmer::sys::vm::TrapCode;
 use wasmer::{InstantiationError, RuntimeError};
 
 use super::culprit::{culprit, is_out_of_memory, is_panic};
-use super::guest::{Farewell, Guest};
+use super::guest::{ExitReason, Guest};
 use super::record::Frame;
 use super::{Refusal, Trap};
 use crate::confine::address_limit;
@@ -100,13 +100,13 @@ pub(super) fn describe(
     stopped: Option<Duration>,
     full: Option<Full>,
 ) -> Trap {
-    let is_farewell = guest.farewell.is_some();
+    let is_exit = guest.exit_reason.is_some();
     // What it says itself of its end goes before what its memory suggests.
-    let names_itself = matches!(guest.farewell, Some(Farewell::Abort(_))) || is_panic(frames);
+    let names_itself = matches!(guest.exit_reason, Some(ExitReason::Abort(_))) || is_panic(frames);
     let code = why.map(Why::code).or_else(|| error.clone().to_trap());
-    let kind = match (guest.farewell.take(), stopped, code) {
-        (Some(Farewell::Exit(code)), ..) => format!("proc_exit({code})"),
-        (Some(Farewell::Abort(message)), ..) => {
+    let kind = match (guest.exit_reason.take(), stopped, code) {
+        (Some(ExitReason::Exit(code)), ..) => format!("proc_exit({code})"),
+        (Some(ExitReason::Abort(message)), ..) => {
             format!("abort: {}", legible_up_to(MAX_WORDS, &message))
         }
         // The look at the flag divides by zero too. Another trap was the guest's own; its budget
@@ -118,7 +118,7 @@ pub(super) fn describe(
         (None, None, None) => error.message(),
     };
     // Whoever ends itself does so in its library; everybody else where it stands.
-    let is_own_end = is_farewell || kind == "unreachable";
+    let is_own_end = is_exit || kind == "unreachable";
     let (kind, place) = match full {
         _ if !is_own_end => (kind, frames.first()),
         Some(full) if !names_itself || is_out_of_memory(frames) => {
