@@ -6,14 +6,14 @@
 //! and the devices are not in it, because a program sees them only through calls that are on its
 //! tape.
 //!
-//! `file.rs` has the format, `brought.rs` what of a stranger's report is not believed, `shelf.rs`
+//! `file.rs` has the format, `brought.rs` what of a stranger's report is not believed, `store.rs`
 //! the folder and its limits, `history.rs` the tape in words, `verdict.rs` the replay and what it
 //! proves.
 
 mod brought;
 mod file;
 mod history;
-mod shelf;
+mod store;
 mod verdict;
 
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ use crate::plugin::record::{Frame, PostMortem, Start};
 use crate::plugin::{Compiler, Grant, Limits, ModuleHash, Settings, Trap, tape};
 
 pub use history::{Cycle, history};
-pub use shelf::{MAX_FILES, MAX_FOLDER_BYTES, Shelf};
+pub use store::{MAX_FILES, MAX_FOLDER_BYTES, ReportStore};
 pub use verdict::{Judgement, Verdict, replay};
 
 /// The format that this program writes and reads.

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 mod disk;
 
-use disk::Pen;
+use disk::WriterHandle;
 
 /// Entries in memory: as many as the files hold if they have 500 bytes each, which takes about
 /// 2 MB. What is older is on the disk only.
@@ -55,7 +55,7 @@ pub struct Journal<T> {
     last_seq: u64,
     damaged: usize,
     /// Or why nothing is written.
-    pen: Result<Pen, String>,
+    writer: Result<WriterHandle, String>,
 }
 
 impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
@@ -67,7 +67,7 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
     /// When the folder cannot be made, read or written. A full disk is not one: what is recorded is
     /// written when there is room.
     pub fn open(folder: &Path) -> io::Result<Self> {
-        let (text, pen) = disk::open(folder)?;
+        let (text, writer) = disk::open(folder)?;
         let (mut entries, mut damaged) = (VecDeque::new(), 0);
         for piece in pieces(&text) {
             match entry(piece) {
@@ -77,12 +77,12 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
         }
         let last_seq = entries.iter().map(|entry: &Entry<T>| entry.seq).max().unwrap_or_default();
         entries.drain(..entries.len().saturating_sub(MAX_ENTRIES));
-        Ok(Self { entries, last_seq, damaged, pen: Ok(pen) })
+        Ok(Self { entries, last_seq, damaged, writer: Ok(writer) })
     }
 
     /// A journal that is forgotten at the end; `why` is its trouble.
     pub fn in_memory(why: impl Into<String>) -> Self {
-        Self { entries: VecDeque::new(), last_seq: 0, damaged: 0, pen: Err(why.into()) }
+        Self { entries: VecDeque::new(), last_seq: 0, damaged: 0, writer: Err(why.into()) }
     }
 
     /// Records what happened now. Never waits.
@@ -90,10 +90,10 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
         self.last_seq += 1;
         let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         let entry = Entry { seq: self.last_seq, time, what };
-        if let Ok(pen) = &self.pen {
+        if let Ok(writer) = &self.writer {
             let line = line(&entry);
             if line.len() <= MAX_LINE_BYTES {
-                pen.write(line);
+                writer.write(line);
             } else {
                 tracing::error!("a receipt of {} bytes is too long to be written", line.len());
             }
@@ -107,15 +107,15 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
     /// Takes note of a disk that gives no answer, for [`Journal::trouble`]. To be called now and
     /// then; never waits.
     pub fn look(&self) {
-        if let Ok(pen) = &self.pen {
-            pen.look();
+        if let Ok(writer) = &self.writer {
+            writer.look();
         }
     }
 
     /// The number of the newest entry, 0 if there was none ever; `None` of a journal in memory,
     /// whose numbers mean nothing to the next one.
     pub fn last_seq(&self) -> Option<u64> {
-        self.pen.is_ok().then_some(self.last_seq)
+        self.writer.is_ok().then_some(self.last_seq)
     }
 
     /// The newest `limit` of those that are meant, oldest first.
@@ -134,8 +134,8 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
 
     /// Why what is recorded would be lost with the process; `None` when it is written.
     pub fn trouble(&self) -> Option<String> {
-        match &self.pen {
-            Ok(pen) => pen.trouble(),
+        match &self.writer {
+            Ok(writer) => writer.trouble(),
             Err(why) => Some(why.clone()),
         }
     }

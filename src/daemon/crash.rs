@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::Daemon;
 use crate::config::Config;
-use crate::crash::{About, Report, Shelf};
+use crate::crash::{About, Report, ReportStore};
 use crate::patience::{PATIENCE, Places, wait_in};
 use crate::plugin::folder::reread;
 use crate::plugin::program::Program;
@@ -59,7 +59,7 @@ impl Kind {
 /// What there is for reports.
 #[derive(Debug)]
 pub(super) struct Crashes {
-    shelf: Arc<Shelf>,
+    store: Arc<ReportStore>,
     under_way: Arc<Semaphore>,
     reported: HashMap<Kind, Instant>,
     /// Reports under way, with where each lies as soon as that is known.
@@ -72,7 +72,7 @@ impl Crashes {
     /// With reports in `folder`.
     pub(super) fn new(folder: PathBuf) -> Self {
         Self {
-            shelf: Arc::new(Shelf::new(folder)),
+            store: Arc::new(ReportStore::new(folder)),
             under_way: Arc::new(Semaphore::new(MAX_UNDER_WAY)),
             reported: HashMap::new(),
             writing: Vec::new(),
@@ -179,7 +179,7 @@ impl Daemon {
         if !self.crashes.is_news(kind, Instant::now()) {
             return;
         }
-        let (shelf, points) = (Arc::clone(&self.crashes.shelf), Arc::clone(&self.config.points));
+        let (store, points) = (Arc::clone(&self.crashes.store), Arc::clone(&self.config.points));
         let is_there = self.folder.loss().is_none();
         let place = Arc::new(OnceLock::new());
         self.crashes.writing.push((about.plugin.clone(), about.hash, Arc::clone(&place)));
@@ -194,7 +194,7 @@ impl Daemon {
             let read = || wait_in(&READING, PATIENCE, move || reread(&path, most)).ok();
             let module = if is_there { read() } else { None };
             let report = Report::new(about, post_mortem, &points, module);
-            match shelf.put(&report) {
+            match store.put(&report) {
                 Ok(path) => {
                     let report = path.display();
                     let _ = place.set(report.to_string());

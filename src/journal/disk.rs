@@ -58,7 +58,7 @@ type Trouble = Arc<Mutex<Option<String>>>;
 
 /// Hands lines to the thread. Dropping it waits until they are written, for a while.
 #[derive(Debug)]
-pub(super) struct Pen {
+pub(super) struct WriterHandle {
     lines: Option<SyncSender<Vec<u8>>>,
     trouble: Trouble,
     began: Began,
@@ -68,7 +68,7 @@ pub(super) struct Pen {
     ended: Receiver<()>,
 }
 
-impl Pen {
+impl WriterHandle {
     /// Queues a line, or loses it when the disk has not taken any for a long time.
     pub(super) fn write(&self, line: Vec<u8>) {
         let lines = self.lines.as_ref().expect("only the end takes it");
@@ -94,7 +94,7 @@ impl Pen {
     }
 }
 
-impl Drop for Pen {
+impl Drop for WriterHandle {
     fn drop(&mut self) {
         self.lines.take();
         // A disk that hangs must not keep the process from its end.
@@ -102,8 +102,8 @@ impl Drop for Pen {
     }
 }
 
-/// What the folder's files say, oldest first, and a pen to write more.
-pub(super) fn open(folder: &Path) -> io::Result<(Vec<u8>, Pen)> {
+/// What the folder's files say, oldest first, and a writer to write more.
+pub(super) fn open(folder: &Path) -> io::Result<(Vec<u8>, WriterHandle)> {
     make(folder)?;
     let mut text = read(&folder.join(FORMER))?;
     text.push(b'\n');
@@ -123,7 +123,7 @@ pub(super) fn open(folder: &Path) -> io::Result<(Vec<u8>, Pen)> {
         writer.work(&inbox);
         drop::<SyncSender<()>>(alive);
     })?;
-    Ok((text, Pen { lines: Some(lines), trouble, began, folder, ended }))
+    Ok((text, WriterHandle { lines: Some(lines), trouble, began, folder, ended }))
 }
 
 fn make(folder: &Path) -> io::Result<()> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use camshaft::control::PluginState;
-use camshaft::crash::{MAX_FILES, MAX_FOLDER_BYTES, Shelf};
+use camshaft::crash::{MAX_FILES, MAX_FOLDER_BYTES, ReportStore};
 
 use super::*;
 use crate::daemon::{Daemon, Keys, LIMIT, wait};
@@ -96,7 +96,7 @@ fn a_daemon_that_records_nothing_reports_nothing() {
 #[test]
 fn the_folder_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
-    let shelf = Shelf::new(folder.path().join("crash"));
+    let store = ReportStore::new(folder.path().join("crash"));
     let module = module("1", "", &in_poll(5, "unreachable"));
     let mut rig = running(&module);
     let program = run_out(&mut rig, 10);
@@ -104,7 +104,7 @@ fn the_folder_is_bounded() {
     let mut put = |cycle, padding| {
         report.head.trap.cycle = cycle;
         report.module = Some(vec![0; padding]);
-        shelf.put(&report).unwrap()
+        store.put(&report).unwrap()
     };
     let first = put(1, 0);
     let stray = folder.path().join("crash/.p-1-0.crash.tmp");

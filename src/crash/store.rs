@@ -24,13 +24,13 @@ const EXTENSION: &str = "crash";
 
 /// A folder of reports.
 #[derive(Debug)]
-pub struct Shelf {
+pub struct ReportStore {
     folder: PathBuf,
     /// One report is written at a time.
     turn: Mutex<()>,
 }
 
-impl Shelf {
+impl ReportStore {
     /// The folder need not be there yet.
     pub fn new(folder: PathBuf) -> Self {
         Self { folder, turn: Mutex::new(()) }
