@@ -31,7 +31,7 @@ use tokio::time::{sleep, timeout};
 use super::Call;
 use drain::{Received, drain, duplicate};
 use peer::Peer;
-use route::Door;
+use route::ApiState;
 pub use socket::{BindError, Socket};
 
 /// Connections at a time; more wait in the kernel's queue. An operator, a monitor and a deploy are
@@ -75,7 +75,7 @@ pub async fn serve(
     calls: mpsc::Sender<Call>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let routes = route::routes(Door::new(calls, module_bytes));
+    let routes = route::routes(ApiState::new(calls, module_bytes));
     let mut connections = JoinSet::new();
     let mut draining = JoinSet::new();
     let mut shutdown = pin!(shutdown);

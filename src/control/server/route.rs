@@ -1,6 +1,6 @@
 //! The routes: what is asked by a path, a method and a body, and how answers are written.
 //!
-//! One short function a route; each ends in [`Door::ask`]. How names and bodies are read is in
+//! One short function a route; each ends in [`ApiState::ask`]. How names and bodies are read is in
 //! `body.rs`, limits of whole connections are in `server.rs`.
 
 use std::convert::Infallible;
@@ -38,7 +38,7 @@ const TURN_TIME: Duration = Duration::from_secs(3);
 
 /// What the routes share, and who stands before it.
 #[derive(Debug, Clone)]
-pub(super) struct Door {
+pub(super) struct ApiState {
     calls: mpsc::Sender<Call>,
     module_bytes: u64,
     uploads: Arc<Semaphore>,
@@ -47,21 +47,21 @@ pub(super) struct Door {
     who: Option<Who>,
 }
 
-impl FromRequestParts<Self> for Door {
+impl FromRequestParts<Self> for ApiState {
     type Rejection = Infallible;
 
     /// Whoever only looks is not asked for a name.
-    async fn from_request_parts(parts: &mut Parts, door: &Self) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, state: &Self) -> Result<Self, Infallible> {
         let peer = parts.extensions.get::<Option<Peer>>().copied().flatten();
         let who = match peer.filter(|_| parts.method != Method::GET) {
-            Some(peer) => Some(door.names.of(peer).await),
+            Some(peer) => Some(state.names.of(peer).await),
             None => None,
         };
-        Ok(Self { who, ..door.clone() })
+        Ok(Self { who, ..state.clone() })
     }
 }
 
-impl Door {
+impl ApiState {
     /// Requests go to `calls`; modules have at most `module_bytes`.
     pub(super) fn new(calls: mpsc::Sender<Call>, module_bytes: u64) -> Self {
         let uploads = Arc::new(Semaphore::new(MAX_UPLOADS));
@@ -120,8 +120,8 @@ const ROUTES: [(&str, &str); 28] = [
     ("DELETE /v1/devices/NAME/fault", "let it be sound again"),
 ];
 
-/// What the server answers to, behind `door`.
-pub(super) fn routes(door: Door) -> Router {
+/// What the server answers to, behind `state`.
+pub(super) fn routes(state: ApiState) -> Router {
     Router::new()
         .route("/v1", get(index))
         .route("/v1/status", plain(|| Request::Status))
@@ -148,22 +148,22 @@ pub(super) fn routes(door: Door) -> Router {
         .route("/v1/devices/{name}/fault", post(inject).delete(clear))
         .fallback(no_such_route)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(door)
+        .with_state(state)
 }
 
 /// A `GET` that needs nothing.
-fn plain(request: fn() -> Request) -> MethodRouter<Door> {
-    get(async move |door: Door| door.ask(request()).await)
+fn plain(request: fn() -> Request) -> MethodRouter<ApiState> {
+    get(async move |state: ApiState| state.ask(request()).await)
 }
 
 /// An order that needs nothing.
-fn order(method: MethodFilter, request: fn() -> Request) -> MethodRouter<Door> {
-    on(method, async move |door: Door| door.ask(request()).await)
+fn order(method: MethodFilter, request: fn() -> Request) -> MethodRouter<ApiState> {
+    on(method, async move |state: ApiState| state.ask(request()).await)
 }
 
 /// A `POST` that needs a name.
-fn named(request: fn(String) -> Request) -> MethodRouter<Door> {
-    post(async move |door: Door, Name(name): Name| door.ask(request(name)).await)
+fn named(request: fn(String) -> Request) -> MethodRouter<ApiState> {
+    post(async move |state: ApiState, Name(name): Name| state.ask(request(name)).await)
 }
 
 async fn index() -> HttpResponse {
@@ -174,9 +174,9 @@ async fn index() -> HttpResponse {
     json(StatusCode::OK, &serde_json::json!({ "routes": routes }))
 }
 
-async fn plugin(door: Door, Name(name): Name) -> Result<Response, Refused> {
+async fn plugin(state: ApiState, Name(name): Name) -> Result<Response, Refused> {
     // Few and cheap enough to look through all; the daemon then has one request less to know.
-    if let Response::Plugins(plugins) = door.ask(Request::Plugins).await?
+    if let Response::Plugins(plugins) = state.ask(Request::Plugins).await?
         && let Some(plugin) = plugins.into_iter().find(|plugin| plugin.name == name)
     {
         return Ok(Response::Plugin(plugin));
@@ -184,84 +184,84 @@ async fn plugin(door: Door, Name(name): Name) -> Result<Response, Refused> {
     Err(Failure::new(Code::Unknown, format!("there is no plugin {name:?}")).into())
 }
 
-async fn history(door: Door, Limit(limit): Limit) -> Result<Response, Refused> {
-    door.ask(Request::History { name: None, limit }).await
+async fn history(state: ApiState, Limit(limit): Limit) -> Result<Response, Refused> {
+    state.ask(Request::History { name: None, limit }).await
 }
 
 async fn plugin_history(
-    door: Door,
+    state: ApiState,
     Name(name): Name,
     Limit(limit): Limit,
 ) -> Result<Response, Refused> {
-    door.ask(Request::History { name: Some(name), limit }).await
+    state.ask(Request::History { name: Some(name), limit }).await
 }
 
-async fn deploy(door: Door, Name(name): Name, body: Body) -> Result<Response, Refused> {
+async fn deploy(state: ApiState, Name(name): Name, body: Body) -> Result<Response, Refused> {
     if !is_plugin_name(&name) {
         return Err(invalid(format!(
             "{name:?} cannot name a plugin; 1 to {MAX_NAME_BYTES} of the characters A-Z a-z 0-9 \
              _ - . can, with - and . not first"
         )));
     }
-    let Ok(_turn) = timeout(TURN_TIME, door.uploads.acquire()).await else {
+    let Ok(_turn) = timeout(TURN_TIME, state.uploads.acquire()).await else {
         return Err(Failure::new(
             Code::Busy,
             format!("{MAX_UPLOADS} modules are being received; try again"),
         )
         .into());
     };
-    let limit = (door.module_bytes, "plugins.module in the configuration");
+    let limit = (state.module_bytes, "plugins.module in the configuration");
     let module = read(body, limit, BODY_TIME).await?;
     if module.is_empty() {
         return Err(invalid("the body is empty; it must be the module's bytes"));
     }
-    door.ask(Request::Deploy { name, module }).await
+    state.ask(Request::Deploy { name, module }).await
 }
 
 async fn rollback(
-    door: Door,
+    state: ApiState,
     Name(name): Name,
     To { to, even_bad }: To,
 ) -> Result<Response, Refused> {
-    door.ask(Request::Rollback { name, to, even_bad }).await
+    state.ask(Request::Rollback { name, to, even_bad }).await
 }
 
-async fn versions(door: Door, Name(name): Name) -> Result<Response, Refused> {
-    door.ask(Request::Versions { name }).await
+async fn versions(state: ApiState, Name(name): Name) -> Result<Response, Refused> {
+    state.ask(Request::Versions { name }).await
 }
 
-async fn remove(door: Door, Name(name): Name) -> Result<Response, Refused> {
-    door.ask(Request::Remove { name }).await
+async fn remove(state: ApiState, Name(name): Name) -> Result<Response, Refused> {
+    state.ask(Request::Remove { name }).await
 }
 
-async fn set(door: Door, Name(point): Name, body: Body) -> Result<Response, Refused> {
+async fn set(state: ApiState, Name(point): Name, body: Body) -> Result<Response, Refused> {
     let value = read_value(body).await?;
-    door.ask(Request::Set { point, value }).await
+    state.ask(Request::Set { point, value }).await
 }
 
-async fn force(door: Door, Name(point): Name, body: Body) -> Result<Response, Refused> {
+async fn force(state: ApiState, Name(point): Name, body: Body) -> Result<Response, Refused> {
     let body = read_json(body).await?;
     let order = serde_json::from_slice(&body).map_err(|error| {
         let wanted = "the body must be an object such as {\"value\":true,\"owner\":\"ann\"}";
         invalid(format!("{wanted}: {error}"))
     })?;
-    door.ask(Request::Force { point, order }).await
+    state.ask(Request::Force { point, order }).await
 }
 
-async fn unforce(door: Door, Name(point): Name) -> Result<Response, Refused> {
-    door.ask(Request::Unforce { point: Some(point) }).await
+async fn unforce(state: ApiState, Name(point): Name) -> Result<Response, Refused> {
+    state.ask(Request::Unforce { point: Some(point) }).await
 }
 
-async fn unforce_all(door: Door) -> Result<Response, Refused> {
-    door.ask(Request::Unforce { point: None }).await
+async fn unforce_all(state: ApiState) -> Result<Response, Refused> {
+    state.ask(Request::Unforce { point: None }).await
 }
 
-async fn set_variable(door: Door, Name(name): Name, body: Body) -> Result<Response, Refused> {
+async fn set_variable(state: ApiState, Name(name): Name, body: Body) -> Result<Response, Refused> {
     let value = read_value(body).await?;
-    door.ask(Request::SetVar { name, value }).await
+    state.ask(Request::SetVar { name, value }).await
 }
 
-async fn inject(door: Door, Name(device): Name, body: Body) -> Result<Response, Refused> {
+async fn inject(state: ApiState, Name(device): Name, body: Body) -> Result<Response, Refused> {
     let wanted = "the body must be an object such as {\"kind\":\"freeze\"}";
     let body = read_json(body).await?;
     let injection: serde_json::Value =
@@ -269,11 +269,11 @@ async fn inject(door: Door, Name(device): Name, body: Body) -> Result<Response, 
     if !injection.get("kind").is_some_and(serde_json::Value::is_string) {
         return Err(invalid(wanted));
     }
-    door.ask(Request::Inject { device, injection }).await
+    state.ask(Request::Inject { device, injection }).await
 }
 
-async fn clear(door: Door, Name(device): Name) -> Result<Response, Refused> {
-    door.ask(Request::Clear { device }).await
+async fn clear(state: ApiState, Name(device): Name) -> Result<Response, Refused> {
+    state.ask(Request::Clear { device }).await
 }
 
 async fn no_such_route(uri: Uri) -> Refused {
@@ -359,7 +359,7 @@ mod tests {
     fn the_list_of_routes_names_each_one() {
         let (calls, _) = mpsc::channel(1);
         // Panics when a route is there twice.
-        let _ = routes(Door::new(calls, 1));
+        let _ = routes(ApiState::new(calls, 1));
         let source = include_str!("route.rs").split_once("mod tests").expect("this is it").0;
         for (route, _) in ROUTES {
             let (_, path) = route.split_once(' ').expect("a method and a path");
