@@ -38,7 +38,7 @@ use crate::control::client::{Client, Error};
 use crate::control::{PluginState, PluginView};
 use crate::daemon;
 use crate::image::{Quality, Value};
-use crate::plugin::compile::Workshop;
+use crate::plugin::compile::CompileService;
 use crate::plugin::{Compiler, Limits};
 use crate::recipe;
 use crate::text::{legible, legible_lines, nearest};
@@ -221,8 +221,8 @@ fn run(config: &Path, no_plugins: bool) -> Outcome {
 /// Runs a module against recipes.
 fn test(what: &Test) -> Outcome {
     let Test { module, recipes, budget, config, json } = what;
-    let workshop = workshop(limits(config.as_deref())?)?;
-    let report = recipe::run(&workshop, module, recipes, *budget).map_err(failure)?;
+    let compile_service = compile_service(limits(config.as_deref())?)?;
+    let report = recipe::run(&compile_service, module, recipes, *budget).map_err(failure)?;
     Screen::new().show(&report, *json, |report, _| format!("{report}\n"))?;
     // The message is empty because all has been said.
     if report.is_good() { Ok(()) } else { Err(Failed::new(Exit::Failure, "")) }
@@ -239,8 +239,8 @@ fn limits(config: Option<&Path>) -> Result<Limits, Failed> {
 }
 
 /// What compiles modules for verbs that work without a daemon.
-fn workshop(limits: Limits) -> Result<Workshop, Failed> {
-    Ok(Workshop {
+fn compile_service(limits: Limits) -> Result<CompileService, Failed> {
+    Ok(CompileService {
         program: std::env::current_exe()?,
         compiler: Compiler::default(),
         limits,

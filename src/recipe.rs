@@ -23,7 +23,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::image::{Inputs, Quality, Value};
-use crate::plugin::compile::{Artifact, Workshop};
+use crate::plugin::compile::{Artifact, CompileService};
 use crate::plugin::program::{Preparation, Program, Request};
 use crate::plugin::refused::{Keeper, Why};
 use crate::plugin::stop::{BudgetSlot, Timekeeper, now_ns};
@@ -45,7 +45,7 @@ const PERIOD: Duration = Duration::from_millis(10);
 /// When a recipe cannot be read, or the module cannot be read or is refused. A module that does
 /// something else than a recipe expects is no error but a failed recipe in the report.
 pub fn run(
-    workshop: &Workshop,
+    compile_service: &CompileService,
     module: &Path,
     recipes: &[PathBuf],
     budget: Duration,
@@ -53,16 +53,16 @@ pub fn run(
     let read = |path: &PathBuf| Ok((path.display().to_string(), Recipe::read(path)?));
     let recipes = recipes.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
     let name = module.display().to_string();
-    let bytes = read_module(module, &workshop.limits).with_context(|| name.clone())?;
+    let bytes = read_module(module, &compile_service.limits).with_context(|| name.clone())?;
     let hash = ModuleHash::of(&bytes);
-    let artifact = workshop.artifact_now(hash, bytes).with_context(|| name.clone())?;
+    let artifact = compile_service.artifact_now(hash, bytes).with_context(|| name.clone())?;
     let keeper = Timekeeper::start(|| {}).context("the timekeeper does not start")?;
     let stem = module.file_stem().unwrap_or_default().to_string_lossy();
     let bench = Bench {
         plugin: stem.into(),
         hash,
         artifact,
-        limits: workshop.limits,
+        limits: compile_service.limits,
         settings: Settings { poll_budget: budget, ..Settings::default() },
         keeper: Arc::new(keeper),
     };

@@ -14,11 +14,11 @@ use super::args::CONFIG;
 use super::screen::Screen;
 use super::table::Style;
 use super::unit::bytes;
-use super::{Exit, Failed, Outcome, workshop};
+use super::{Exit, Failed, Outcome, compile_service};
 use crate::config::{self, Config, Problems};
 use crate::patience::{self, PATIENCE};
 use crate::plugin::check::Report;
-use crate::plugin::compile::Workshop;
+use crate::plugin::compile::CompileService;
 use crate::plugin::{Limits, Refusal, read_module};
 use crate::text::{legible, nearest};
 
@@ -75,7 +75,7 @@ type Loaded<'f> = BTreeMap<&'f Path, Result<Config, Problems>>;
 
 /// What modules are compared with.
 struct Measure {
-    workshop: Workshop,
+    compile_service: CompileService,
     /// The configuration that it is from.
     file: Option<String>,
     words: String,
@@ -139,19 +139,23 @@ fn measure(files: &[PathBuf], said: Option<&Path>, loaded: &Loaded<'_>) -> Resul
         (None, None, _) => (None, ""),
         (None, Some(_), Some(_)) => (None, ", because --config names none of the configurations"),
     };
-    let mut workshop = workshop(Limits::default())?;
+    let mut compile_service = compile_service(Limits::default())?;
     match file.map(|file| (file, &loaded[file])) {
         Some((file, Ok(config))) => {
-            workshop.limits = config.plugins.limits;
-            workshop.compiler = config.plugins.compiler;
+            compile_service.limits = config.plugins.limits;
+            compile_service.compiler = config.plugins.compiler;
             let file = file.display().to_string();
             let words = format!("with the limits of {file}");
-            Ok(Measure { workshop, file: Some(file), words })
+            Ok(Measure { compile_service, file: Some(file), words })
         }
         Some((_, Err(problems))) if said.is_some() => {
             Err(Failed::new(Exit::Config, problems.to_string()))
         }
-        _ => Ok(Measure { workshop, file: None, words: format!("with the default limits{words}") }),
+        _ => Ok(Measure {
+            compile_service,
+            file: None,
+            words: format!("with the default limits{words}"),
+        }),
     }
 }
 
@@ -212,12 +216,12 @@ fn plugins_in(dir: &Path) -> io::Result<BTreeSet<String>> {
 
 /// Lets the compile worker look at a module.
 async fn module(file: &Path, measure: &Measure) -> (bool, Verdict) {
-    let Measure { workshop, file: limits_of, words } = measure;
-    let bytes = match read_module(file, &workshop.limits) {
+    let Measure { compile_service, file: limits_of, words } = measure;
+    let bytes = match read_module(file, &compile_service.limits) {
         Ok(bytes) => bytes,
         Err(error) => return (false, Verdict::Unreadable { error: error.to_string() }),
     };
-    let (report, refusal) = match workshop.check(&bytes).await {
+    let (report, refusal) = match compile_service.check(&bytes).await {
         Ok(report) => (Some(report), None),
         Err(refusal) => (None, Some(refusal)),
     };

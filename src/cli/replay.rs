@@ -5,7 +5,7 @@
 use super::args::Replay;
 use super::screen::Screen;
 use super::table::{Paint, Side, Style, Table};
-use super::{Exit, Failed, Outcome, failure, limits, workshop};
+use super::{Exit, Failed, Outcome, compile_service, failure, limits};
 use crate::crash::{self, Judgement, Report, Verdict};
 use crate::plugin::read_module;
 use crate::plugin::record::Frame;
@@ -20,7 +20,7 @@ const MAX_CELL: usize = 120;
 /// Runs a report again.
 pub(super) fn replay(what: &Replay) -> Outcome {
     let Replay { report, module, cycles, json, .. } = what;
-    let workshop = workshop(limits(what.config.as_deref())?)?;
+    let compile_service = compile_service(limits(what.config.as_deref())?)?;
     let name = report.display();
     let failed = |why: &dyn std::fmt::Display| {
         Failed::new(Exit::Failure, format!("{name}: {}", legible(&why.to_string())))
@@ -28,12 +28,12 @@ pub(super) fn replay(what: &Replay) -> Outcome {
     let report = Report::read(report).map_err(|why| failed(&why))?;
     let module =
         match module {
-            Some(file) => Some(read_module(file, &workshop.limits).map_err(|error| {
+            Some(file) => Some(read_module(file, &compile_service.limits).map_err(|error| {
                 Failed::new(Exit::Failure, format!("{}: {error}", file.display()))
             })?),
             None => None,
         };
-    let judgement = crash::replay(&workshop, &report, module, *cycles).map_err(|error| {
+    let judgement = crash::replay(&compile_service, &report, module, *cycles).map_err(|error| {
         let Failed { message, .. } = failure(error);
         failed(&message)
     })?;

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::brought::lowered;
 use super::{Cycle, Head, Report, StartHead, history, join};
 use crate::plugin::checkpoint::Noted;
-use crate::plugin::compile::Workshop;
+use crate::plugin::compile::CompileService;
 use crate::plugin::record::Frame;
 use crate::plugin::replay::{self, Divergence, Ending, Played, Recording};
 use crate::plugin::stop::Timekeeper;
@@ -61,19 +61,19 @@ pub struct Judgement {
 }
 
 /// Runs the module of a report on its tape; `cycles` polls are told of. A `module` counts if the
-/// report has none. The limits of the report count as far as those of the `workshop` go.
+/// report has none. The limits of the report count as far as those of the compile service go.
 ///
 /// # Errors
 /// When the module is not at hand, is not the right one, or cannot be run.
 pub fn replay(
-    workshop: &Workshop,
+    compile_service: &CompileService,
     report: &Report,
     module: Option<Vec<u8>>,
     cycles: usize,
 ) -> anyhow::Result<Judgement> {
     let head = &report.head;
     let cycles = history(report, cycles).map_err(|why| anyhow!(why))?;
-    let (limits, lowered) = lowered(&head.limits, &workshop.limits);
+    let (limits, lowered) = lowered(&head.limits, &compile_service.limits);
     let allowed = lowered.join("; ");
     let judgement = |verdict, words, sections, calls, same_memory| Judgement {
         verdict,
@@ -95,13 +95,14 @@ pub fn replay(
         return Ok(judgement(Verdict::Undecided, words, 0, 0, None));
     };
     let (hash, module) = the_module(report, module)?;
-    let workshop = Workshop { limits, compiler: head.compiler, ..workshop.clone() };
+    let compile_service =
+        CompileService { limits, compiler: head.compiler, ..compile_service.clone() };
     // Which limit it was that stood in the way is not always plain from what stood in it.
     let explain = |error: anyhow::Error| match allowed.is_empty() {
         true => error,
         false => error.context(format!("its limits were lowered ({allowed})")),
     };
-    let artifact = workshop.artifact_now(hash, module).map_err(explain)?;
+    let artifact = compile_service.artifact_now(hash, module).map_err(explain)?;
     let keeper = Arc::new(Timekeeper::start(|| {}).context("the timekeeper does not start")?);
     let last = recording.sections.len();
     let Played { ending, sections, calls, memory } =

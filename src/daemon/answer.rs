@@ -331,7 +331,7 @@ async fn deploy(
             format!("these bytes are in quarantine: {why}"),
             format!("deploy other bytes; `camshaft release {name}` gives these another chance"),
         )),
-        None => loader.workshop.check(&module).await,
+        None => loader.compile_service.check(&module).await,
     };
     if let Err(refusal) = checked {
         let failure = Failure::new(Code::Refused, format!("{name} stays as it is: {refusal}"));

@@ -35,7 +35,7 @@ use crate::driver::{self, Driver, Plan};
 use crate::log::{self, LogWriter};
 use crate::patience::{self, PATIENCE};
 use crate::plugin::cache::Cache;
-use crate::plugin::compile::Workshop;
+use crate::plugin::compile::CompileService;
 use crate::plugin::folder;
 use crate::plugin::stop::Timekeeper;
 use crate::plugin::versions::Versions;
@@ -187,12 +187,12 @@ async fn open(
 async fn prepare(
     config: Arc<Config>,
     events: mpsc::Sender<Event>,
-) -> anyhow::Result<(Workshop, PluginFolder)> {
+) -> anyhow::Result<(CompileService, PluginFolder)> {
     let all = Arc::clone(&config);
-    let workshop = off(move || workshop(&all)).await?;
-    tokio::spawn(say_what_is_open(workshop.clone()));
+    let compile_service = off(move || compile_service(&all)).await?;
+    tokio::spawn(say_what_is_open(compile_service.clone()));
     introduce(&config);
-    Ok((workshop, watch_folder(&config, &events).await?))
+    Ok((compile_service, watch_folder(&config, &events).await?))
 }
 
 /// Makes the daemon of its parts. Waits for nothing.
@@ -201,12 +201,12 @@ fn assemble(
     log: log::Handle,
     events: mpsc::Sender<Event>,
     opened: Opened,
-    (workshop, folder): (Workshop, PluginFolder),
+    (compile_service, folder): (CompileService, PluginFolder),
 ) -> (Daemon, People) {
     let Opened { socket, memory, keeper, devices, scanning } = opened;
     let Memory { retain, recovery, record } = memory;
     let (scan, handle, samples, lines) = scanning;
-    let loader = Loader::new(workshop, keeper, events.clone());
+    let loader = Loader::new(compile_service, keeper, events.clone());
     let people = People::listen(socket, &config, &events);
     tick(&events, TICK, || Event::Tick);
     tokio::spawn(reload::watch_file(config.path.clone(), config.stamp, events.clone()));
@@ -305,8 +305,8 @@ fn start_scan(
 /// Says once if this system lacks something that confines the compile worker. The daemon runs all
 /// the same: each of these bounds what a defect of the compiler can do, and no module is known that
 /// uses one.
-async fn say_what_is_open(workshop: Workshop) {
-    let open = workshop.confinement().await;
+async fn say_what_is_open(compile_service: CompileService) {
+    let open = compile_service.confinement().await;
     if !open.is_empty() {
         let open = open.join("; ");
         tracing::warn!(
@@ -316,7 +316,7 @@ async fn say_what_is_open(workshop: Workshop) {
     }
 }
 
-fn workshop(config: &Config) -> Workshop {
+fn compile_service(config: &Config) -> CompileService {
     let folder = &config.plugins.cache;
     let place = folder.clone();
     let cache = patience::wait(PATIENCE, move || Cache::open(&place))
@@ -329,7 +329,7 @@ fn workshop(config: &Config) -> Workshop {
             );
         })
         .ok();
-    Workshop {
+    CompileService {
         // Not the path it was started by: an upgrade may have replaced that file since.
         program: "/proc/self/exe".into(),
         compiler: config.plugins.compiler,

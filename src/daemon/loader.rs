@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::Event;
 use super::folder::{READING, STATE, in_time};
 use crate::control::Who;
-use crate::plugin::compile::{Artifact, Workshop};
+use crate::plugin::compile::{Artifact, CompileService};
 use crate::plugin::folder;
 use crate::plugin::note::Note;
 use crate::plugin::program::{Preparation, Prepared, Program, Request};
@@ -130,7 +130,7 @@ pub(super) struct Loaded {
 /// Starts preparations.
 #[derive(Debug, Clone)]
 pub(super) struct Loader {
-    pub(super) workshop: Arc<Workshop>,
+    pub(super) compile_service: Arc<CompileService>,
     pub(super) keeper: Arc<Timekeeper>,
     events: mpsc::Sender<Event>,
     compiling: Arc<Semaphore>,
@@ -140,12 +140,12 @@ pub(super) struct Loader {
 
 impl Loader {
     pub(super) fn new(
-        workshop: Workshop,
+        compile_service: CompileService,
         keeper: Arc<Timekeeper>,
         events: mpsc::Sender<Event>,
     ) -> Self {
         Self {
-            workshop: Arc::new(workshop),
+            compile_service: Arc::new(compile_service),
             keeper,
             events,
             compiling: Arc::new(Semaphore::new(MAX_COMPILING)),
@@ -264,7 +264,7 @@ impl Loader {
         world: Box<World>,
         wanted: &Weak<()>,
     ) -> Outcome {
-        let (limits, twin) = (&self.workshop.limits, world.twin());
+        let (limits, twin) = (&self.compile_service.limits, world.twin());
         let made = Program::prepare(request, artifact, twin, limits, &self.keeper);
         let shadow = match made.result {
             Ok(prepared) => Shadow::new(prepared, world),
@@ -287,14 +287,16 @@ impl Loader {
                 return Ok((artifact.clone(), Module::Compiled(bytes, artifact)));
             }
             Module::Bytes(bytes) => bytes,
-            Module::Away(places) => fetch(places, self.workshop.limits.module_bytes, hash).await?,
+            Module::Away(places) => {
+                fetch(places, self.compile_service.limits.module_bytes, hash).await?
+            }
         };
         // What need not be compiled waits for no compilation.
-        let artifact = match self.workshop.cached(hash, bytes.len()).await {
+        let artifact = match self.compile_service.cached(hash, bytes.len()).await {
             Some(artifact) => artifact,
             None => {
                 let _permit = self.compiling.acquire().await;
-                self.workshop.artifact(hash, Arc::clone(&bytes)).await?
+                self.compile_service.artifact(hash, Arc::clone(&bytes)).await?
             }
         };
         Ok((artifact.clone(), Module::Compiled(bytes, artifact)))
@@ -309,7 +311,7 @@ impl Loader {
         let _permit = self.preparing.acquire().await;
         let loader = self.clone();
         let work = move || {
-            let limits = &loader.workshop.limits;
+            let limits = &loader.compile_service.limits;
             Program::prepare(request, &artifact, world, limits, &loader.keeper)
         };
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Preparation {

@@ -51,7 +51,7 @@ impl Daemon {
             plugins_missing: self.missing_plugins(),
             cache: self
                 .loader
-                .workshop
+                .compile_service
                 .cache
                 .as_ref()
                 .map(|cache| cache.folder().display().to_string()),

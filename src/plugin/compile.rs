@@ -71,9 +71,10 @@ enum Answer {
     Open(Vec<String>),
 }
 
-/// Makes artifacts.
+/// The compile service: makes artifacts of modules in a child process, or takes them from the
+/// cache.
 #[derive(Debug, Clone)]
-pub struct Workshop {
+pub struct CompileService {
     /// The program to start as worker: this one.
     pub program: PathBuf,
     /// Which compiler.
@@ -84,7 +85,7 @@ pub struct Workshop {
     pub cache: Option<Cache>,
 }
 
-impl Workshop {
+impl CompileService {
     /// The artifact of a module, from the cache or freshly compiled.
     ///
     /// # Errors
@@ -107,7 +108,7 @@ impl Workshop {
     /// caller is within a runtime.
     ///
     /// # Errors
-    /// As [`Workshop::artifact`]; or when the system has no runtime to give.
+    /// As [`CompileService::artifact`]; or when the system has no runtime to give.
     pub fn artifact_now(&self, hash: ModuleHash, module: Vec<u8>) -> anyhow::Result<Artifact> {
         let work = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -121,7 +122,7 @@ impl Workshop {
     /// What a module is, without compiling it.
     ///
     /// # Errors
-    /// As [`Workshop::artifact`].
+    /// As [`CompileService::artifact`].
     pub async fn check(&self, module: &[u8]) -> Result<Report, Refusal> {
         Ok(self.work(module, Wanted::Report).await?.0)
     }

@@ -4,11 +4,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use camshaft::plugin::compile::{WORKER_VERB, Workshop};
+use camshaft::plugin::compile::{CompileService, WORKER_VERB};
 use camshaft::plugin::{Compiler, Limits, ModuleHash};
 
 use crate::daemon::{LIMIT, wait};
-use crate::rig::{block_on, wat, workshop};
+use crate::rig::{block_on, compile_service, wat};
 
 #[test]
 fn a_worker_is_confined_before_it_has_its_job() {
@@ -44,7 +44,7 @@ fn a_worker_is_confined_before_it_has_its_job() {
 
 #[test]
 fn a_worker_can_reach_nothing_that_it_was_not_given() {
-    let mut open = block_on(workshop(Limits::default()).confinement());
+    let mut open = block_on(compile_service(Limits::default()).confinement());
     println!("{open:?}");
     // A kernel may be without it. What it forbids, seccomp forbids as well.
     open.retain(|gap| !gap.starts_with("landlock: "));
@@ -75,11 +75,14 @@ fn a_worker_that_is_not_root_has_the_threads_that_it_needs() {
         wat(r#"(module (func (export "poll")) (func (param i32) (result f64) (f64.const 1))
         (func (param f32 i64) (result i32) (i32.const 1)))"#);
     for compiler in [Compiler::Cranelift, Compiler::Singlepass] {
-        let workshop =
-            Workshop { program: path("worker"), compiler, ..workshop(Limits::default()) };
-        let artifact = workshop.artifact(ModuleHash::of(&module), module.clone().into());
+        let compile_service = CompileService {
+            program: path("worker"),
+            compiler,
+            ..compile_service(Limits::default())
+        };
+        let artifact = compile_service.artifact(ModuleHash::of(&module), module.clone().into());
         block_on(artifact).unwrap_or_else(|why| panic!("{compiler:?}: {why}"));
-        assert_eq!(block_on(workshop.check(&module)).unwrap().functions, 3);
-        assert_eq!(block_on(workshop.confinement()), [""; 0]);
+        assert_eq!(block_on(compile_service.check(&module)).unwrap().functions, 3);
+        assert_eq!(block_on(compile_service.confinement()), [""; 0]);
     }
 }

@@ -14,7 +14,7 @@ use camshaft::plugin::{Compiler, ModuleHash, Settings};
 use camshaft::scan::{Order, Return};
 use camshaft::variable::Variable;
 
-use crate::rig::{Rig, points, wat, workshop};
+use crate::rig::{Rig, compile_service, points, wat};
 
 mod bounds;
 mod daemon;
@@ -169,7 +169,7 @@ pub fn report_bytes(rig: &Rig, program: Program, module: Option<&[u8]>) -> Vec<u
 /// Plays a report as it comes from a file.
 pub fn play(bytes: &[u8]) -> Judgement {
     let report = Report::parse(bytes).unwrap();
-    crash::replay(&workshop(report.head.limits), &report, None, 1000).unwrap()
+    crash::replay(&compile_service(report.head.limits), &report, None, 1000).unwrap()
 }
 
 /// A module crashes, with these words, and again in the replay of its report.
@@ -392,9 +392,10 @@ fn a_report_without_its_module_wants_it() {
     let bytes = report_bytes(&rig, program, Some(b"another version lies there by now"));
     let report = Report::parse(&bytes).unwrap();
     assert!(report.module.is_none());
-    let workshop = workshop(rig.limits);
-    let replay =
-        |module: Option<&[u8]>| crash::replay(&workshop, &report, module.map(<[u8]>::to_vec), 10);
+    let compile_service = compile_service(rig.limits);
+    let replay = |module: Option<&[u8]>| {
+        crash::replay(&compile_service, &report, module.map(<[u8]>::to_vec), 10)
+    };
     let why = replay(None).unwrap_err().to_string();
     assert!(why.contains("plugins/p.wasm") && why.contains("--module FILE"), "{why}");
     let why = replay(Some(b"x")).unwrap_err().to_string();

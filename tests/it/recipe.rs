@@ -6,7 +6,7 @@ use std::time::Duration;
 use camshaft::plugin::Limits;
 use camshaft::recipe::{self, Report};
 
-use crate::rig::{wat, workshop};
+use crate::rig::{compile_service, wat};
 
 /// CPU time for each poll: the default of the command line.
 const BUDGET: Duration = Duration::from_micros(2500);
@@ -57,7 +57,7 @@ fn run(module: &str, recipes: &[&str]) -> anyhow::Result<Report> {
         paths.push(folder.path().join(format!("{n}.json")));
         std::fs::write(&paths[n], text)?;
     }
-    recipe::run(&workshop(Limits::default()), &file, &paths, BUDGET)
+    recipe::run(&compile_service(Limits::default()), &file, &paths, BUDGET)
 }
 
 /// The report with the folder's name taken out.
@@ -204,8 +204,8 @@ fn what_cannot_be_run_is_an_error_with_its_reason() {
     let (module, bad) = (folder.path().join("m.wasm"), folder.path().join("r.json"));
     let run = || {
         let recipes = [bad.clone()];
-        let error =
-            recipe::run(&workshop(Limits::default()), &module, &recipes, BUDGET).unwrap_err();
+        let error = recipe::run(&compile_service(Limits::default()), &module, &recipes, BUDGET)
+            .unwrap_err();
         format!("{error:#}").replace(&folder.path().display().to_string(), "")
     };
     assert_eq!(run(), "/r.json: No such file or directory (os error 2)");
@@ -222,7 +222,8 @@ fn what_cannot_be_run_is_an_error_with_its_reason() {
     std::fs::write(&module, wat(trapping)).unwrap();
     let recipes = [bad.clone()];
     let budget = Duration::from_millis(1);
-    let report = recipe::run(&workshop(Limits::default()), &module, &recipes, budget).unwrap();
+    let report =
+        recipe::run(&compile_service(Limits::default()), &module, &recipes, budget).unwrap();
     let refusal = report.recipes[0].refusal.clone().expect("it is refused");
     assert!(refusal.starts_with("its start trapped: unreachable in init"), "{refusal}");
 }

@@ -7,10 +7,10 @@ use camshaft::plugin::Limits;
 use camshaft::plugin::compile::Artifact;
 use camshaft::plugin::{ModuleHash, Refusal};
 
-use crate::rig::{block_on, wat, workshop};
+use crate::rig::{block_on, compile_service, wat};
 
 fn compiled(bytes: Vec<u8>) -> Result<Artifact, Refusal> {
-    block_on(workshop(Limits::default()).artifact(ModuleHash::of(&bytes), bytes.into()))
+    block_on(compile_service(Limits::default()).artifact(ModuleHash::of(&bytes), bytes.into()))
 }
 
 /// A file that must be refused with these words.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use camshaft::driver::Driver;
 use camshaft::image::{Direction, Kind, Point, Points, Safe, Value};
-use camshaft::plugin::compile::{Artifact, Workshop};
+use camshaft::plugin::compile::{Artifact, CompileService};
 use camshaft::plugin::program::{Preparation, Prepared, Program, Request};
 use camshaft::plugin::stop::Timekeeper;
 use camshaft::plugin::world::{Line, LogSink, Seat, World};
@@ -18,8 +18,8 @@ static RUNTIME: LazyLock<tokio::runtime::Runtime> =
     LazyLock::new(|| tokio::runtime::Runtime::new().expect("a runtime starts"));
 
 /// Compiles with this build's own worker.
-pub fn workshop(limits: Limits) -> Workshop {
-    Workshop {
+pub fn compile_service(limits: Limits) -> CompileService {
+    CompileService {
         program: PathBuf::from(env!("CARGO_BIN_EXE_camshaft")),
         compiler: Compiler::Cranelift,
         limits,
@@ -30,10 +30,10 @@ pub fn workshop(limits: Limits) -> Workshop {
 /// A module by its hash, compiled.
 pub fn compiled(module: &[u8], limits: Limits) -> Result<(ModuleHash, Artifact), Refusal> {
     let hash = ModuleHash::of(module);
-    Ok((hash, block_on(workshop(limits).artifact(hash, module.into()))?))
+    Ok((hash, block_on(compile_service(limits).artifact(hash, module.into()))?))
 }
 
-/// Runs a future of the workshop.
+/// Runs a future of the compile service.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     RUNTIME.block_on(future)
 }

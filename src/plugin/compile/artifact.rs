@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use super::super::cache::{self, Cache};
 use super::super::note::Note;
 use super::super::{ModuleHash, Refusal};
-use super::Workshop;
+use super::CompileService;
 use crate::patience::{self, Places};
 
 /// How long the cache may take to answer. A disk that hangs must not keep a program from its
@@ -77,7 +77,7 @@ impl Artifact {
     }
 }
 
-impl Workshop {
+impl CompileService {
     /// The artifact of a module of so many bytes, if the cache has it.
     pub async fn cached(&self, hash: ModuleHash, bytes: usize) -> Option<Artifact> {
         let key = cache::key(hash, self.compiler, &self.limits);

@@ -90,7 +90,7 @@ fn limits_of_a_report_are_lowered_to_those_of_its_reader() {
     let more = with_head(&bytes, "\"memory_bytes\":16777216", "\"memory_bytes\":4294967296");
     let more = with_head(&more, "\"stack_bytes\":65536", "\"stack_bytes\":104857600");
     let report = Report::parse(&more).unwrap();
-    let judgement = crash::replay(&workshop(Limits::default()), &report, None, 1).unwrap();
+    let judgement = crash::replay(&compile_service(Limits::default()), &report, None, 1).unwrap();
     let lowered = [
         "plugins.memory: 4294967296 in the report, 16777216 here",
         "plugins.stack: 104857600 in the report, 65536 here",
@@ -113,7 +113,7 @@ fn a_module_that_needs_more_is_refused_unless_its_reader_allows_it() {
     rig.order(Order::Install(Box::new(prepared)));
     let program = run_out(&mut rig, 10);
     let report = Report::parse(&report_bytes(&rig, program, Some(&module))).unwrap();
-    let play = |limits| crash::replay(&workshop(limits), &report, None, 1);
+    let play = |limits| crash::replay(&compile_service(limits), &report, None, 1);
     let why = format!("{:#}", play(Limits::default()).unwrap_err());
     let expected = "its limits were lowered (plugins.memory: 33554432 in the report, 16777216 here): \
                     it has 19660800 bytes of memory at the start";

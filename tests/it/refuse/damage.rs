@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use camshaft::plugin::compile::Workshop;
+use camshaft::plugin::compile::CompileService;
 use camshaft::plugin::program::{Prepared, Program, Request};
 use camshaft::plugin::stop::{Timekeeper, now_ns};
 use camshaft::plugin::world::{LogSink, Seat, World};
 use camshaft::plugin::{Compiler, Generation, Limits, ModuleHash, Refusal, Settings};
 use camshaft::variable::Variables;
 
-use crate::rig::{PERIOD, block_on, points, wat, workshop};
+use crate::rig::{PERIOD, block_on, compile_service, points, wat};
 
 /// A module that has a bit of everything: start section, table, data, loops, bulk operations.
 const GOOD: &str = r#"(module $good
@@ -54,14 +54,19 @@ struct Tally {
 }
 
 /// Runs one module for a few polls; whatever it is, this returns.
-fn run(bytes: &[u8], workshop: &Workshop, keeper: &Arc<Timekeeper>, tally: &mut Tally) {
+fn run(
+    bytes: &[u8],
+    compile_service: &CompileService,
+    keeper: &Arc<Timekeeper>,
+    tally: &mut Tally,
+) {
     let refused = |refusal: &Refusal| {
         let Refusal { reason, remedy, .. } = refusal;
         assert!(!reason.is_empty() && !remedy.is_empty(), "{refusal:?}");
         assert!(reason.len() < 600 && !reason.contains(char::is_control), "{refusal:?}");
     };
     let hash = ModuleHash::of(bytes);
-    let artifact = match block_on(workshop.artifact(hash, bytes.into())) {
+    let artifact = match block_on(compile_service.artifact(hash, bytes.into())) {
         Ok(artifact) => artifact,
         Err(refusal) => {
             refused(&refusal);
@@ -81,7 +86,7 @@ fn run(bytes: &[u8], workshop: &Workshop, keeper: &Arc<Timekeeper>, tally: &mut 
         generation: Generation(1),
         settings,
     };
-    let prepared = Program::prepare(request, &artifact, world(), &workshop.limits, keeper);
+    let prepared = Program::prepare(request, &artifact, world(), &compile_service.limits, keeper);
     let Prepared { mut program, .. } = match prepared.result {
         Ok(prepared) => prepared,
         Err(refusal) => {
@@ -112,10 +117,10 @@ fn run_all(count: usize, damaged: impl Fn(usize) -> Vec<u8> + Sync) -> Tally {
     let limits = Limits { init_budget: Duration::from_millis(20), ..Limits::default() };
     let keeper = Arc::new(Timekeeper::start(|| {}).expect("a thread starts"));
     let part = |first: usize, compiler| {
-        let workshop = Workshop { compiler, ..workshop(limits) };
+        let compile_service = CompileService { compiler, ..compile_service(limits) };
         let mut tally = Tally::default();
         for n in (first..count).step_by(2) {
-            run(&damaged(n), &workshop, &keeper, &mut tally);
+            run(&damaged(n), &compile_service, &keeper, &mut tally);
         }
         tally
     };

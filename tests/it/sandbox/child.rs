@@ -9,11 +9,11 @@ use std::thread;
 use std::time::Duration;
 
 use camshaft::plugin::cache::Cache;
-use camshaft::plugin::compile::Workshop;
+use camshaft::plugin::compile::CompileService;
 
 use super::probe::{Bench, Found, Probe};
 use super::witness::Witness;
-use crate::rig::workshop;
+use crate::rig::compile_service;
 
 /// Set in a child: the folder of its compiled modules.
 const FOLDER: &str = "CAMSHAFT_PROBES";
@@ -24,10 +24,10 @@ const LIMIT: Duration = Duration::from_secs(6);
 /// So long a child may say nothing: it compiles at first, and tells by itself what hangs in it.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// The limits of a workshop: those of the contract.
-pub fn workshop_in(folder: &Path) -> Workshop {
+/// The limits of a compile service: those of the contract.
+pub fn compile_service_in(folder: &Path) -> CompileService {
     let cache = Cache::open(folder).expect("the folder is ours");
-    Workshop { cache: Some(cache), ..workshop(camshaft::plugin::Limits::default()) }
+    CompileService { cache: Some(cache), ..compile_service(camshaft::plugin::Limits::default()) }
 }
 
 /// The child's part: takes probes from its input and answers on its output. In the run of all tests
@@ -36,7 +36,7 @@ pub fn workshop_in(folder: &Path) -> Workshop {
 fn child() {
     let Some(folder) = std::env::var_os(FOLDER) else {
         let folder = tempfile::tempdir().unwrap();
-        let mut bench = Bench::new(workshop_in(folder.path()));
+        let mut bench = Bench::new(compile_service_in(folder.path()));
         let found = bench.probe(super::depth::harmless());
         assert_eq!(found, Found { trap: None, replay: None });
         assert_eq!(Witness::new().look(), Ok(()));
@@ -80,7 +80,7 @@ fn tell(answer: &Result<Found, String>) {
 }
 
 fn probes(folder: &Path, asked: &Receiver<Option<Probe>>, answer: &Sender<Option<Found>>) {
-    let mut bench = Bench::new(workshop_in(folder));
+    let mut bench = Bench::new(compile_service_in(folder));
     for part in super::depth::PARTS {
         // What is refused is not asked for.
         bench.compile_ahead(part);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use camshaft::plugin::Compiler;
 
-use super::child::{Prober, workshop_in};
+use super::child::{Prober, compile_service_in};
 use super::guest::{Guest, SIZES, compilers};
 use super::operation::{End, Operation, Part, STACK};
 use super::probe::{Bench, Depth, Found, Probe, WAYS, Way};
@@ -36,7 +36,7 @@ impl Guests {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let taken = |guest: &Guest| {
-            let bench = Bench::new(workshop_in(folder.path()));
+            let bench = Bench::new(compile_service_in(folder.path()));
             match bench.try_to_compile(guest) {
                 Ok(()) => true,
                 Err(why) => {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camshaft::crash::{self, About, Verdict};
-use camshaft::plugin::compile::Workshop;
+use camshaft::plugin::compile::CompileService;
 use camshaft::plugin::record::PostMortem;
 use camshaft::plugin::shadow::Shadow;
 use camshaft::plugin::world::Seat;
@@ -114,7 +114,7 @@ const OTHER: &str = r#"(module (memory (export "memory") 1) (func (export "poll"
 /// A thread's place for probes.
 pub struct Bench {
     rig: Rig,
-    workshop: Workshop,
+    compile_service: CompileService,
     /// Two versions of each.
     guests: HashMap<(Part, Compiler, u32), (Arc<Guest>, Compiled)>,
     other: Compiled,
@@ -129,10 +129,10 @@ fn settings(operation: &Operation) -> Settings {
 }
 
 impl Bench {
-    pub fn new(workshop: Workshop) -> Self {
-        let other = compiled(&wat(OTHER), workshop.limits).expect("it is good");
+    pub fn new(compile_service: CompileService) -> Self {
+        let other = compiled(&wat(OTHER), compile_service.limits).expect("it is good");
         let rig = Rig::new(points(), Vec::new());
-        Self { rig, workshop, guests: HashMap::new(), other, ends: HashMap::new() }
+        Self { rig, compile_service, guests: HashMap::new(), other, ends: HashMap::new() }
     }
 
     /// A guest of this part and version.
@@ -142,11 +142,11 @@ impl Bench {
         compiler: Compiler,
         version: u32,
     ) -> (Arc<Guest>, Compiled) {
-        let workshop = Workshop { compiler, ..self.workshop.clone() };
+        let compile_service = CompileService { compiler, ..self.compile_service.clone() };
         let made = self.guests.entry((part, compiler, version)).or_insert_with(|| {
             let guest = Arc::new(Guest::new(part, version));
             let hash = ModuleHash::of(&guest.bytes);
-            let artifact = block_on(workshop.artifact(hash, guest.bytes.clone().into()));
+            let artifact = block_on(compile_service.artifact(hash, guest.bytes.clone().into()));
             (guest, (hash, artifact.unwrap_or_else(|refusal| panic!("{part:?}: {refusal}"))))
         });
         made.clone()
@@ -156,9 +156,9 @@ impl Bench {
     pub fn compile_ahead(&self, part: Part) {
         for &compiler in compilers(part) {
             for guest in [1, 2].map(|version| Guest::new(part, version)) {
-                let workshop = Workshop { compiler, ..self.workshop.clone() };
+                let compile_service = CompileService { compiler, ..self.compile_service.clone() };
                 let hash = ModuleHash::of(&guest.bytes);
-                let _ = block_on(workshop.artifact(hash, guest.bytes.into()));
+                let _ = block_on(compile_service.artifact(hash, guest.bytes.into()));
             }
         }
     }
@@ -169,7 +169,7 @@ impl Bench {
     /// Why it is not.
     pub fn try_to_compile(&self, guest: &Guest) -> Result<(), String> {
         let hash = ModuleHash::of(&guest.bytes);
-        let artifact = block_on(self.workshop.artifact(hash, guest.bytes.clone().into()));
+        let artifact = block_on(self.compile_service.artifact(hash, guest.bytes.clone().into()));
         artifact.map(drop).map_err(|refusal| refusal.to_string())
     }
 
@@ -318,7 +318,8 @@ impl Bench {
         let mut bytes = Vec::new();
         report.write(&mut bytes).expect("a vector takes all");
         let report = crash::Report::parse(&bytes).expect("it is whole");
-        let judgement = crash::replay(&self.workshop, &report, None, 10).expect("it can be played");
+        let judgement =
+            crash::replay(&self.compile_service, &report, None, 10).expect("it can be played");
         (judgement.verdict != Verdict::Reproduced).then_some(judgement.words)
     }
 

@@ -7,7 +7,7 @@
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use camshaft::plugin::compile::Workshop;
+use camshaft::plugin::compile::CompileService;
 use camshaft::plugin::{Compiler, Limits, ModuleHash, Settings};
 use camshaft::scan::Order;
 use nix::time::{ClockId, clock_gettime};
@@ -15,7 +15,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::guest::Compiled;
 use super::straight::{self, Piece, pieces};
 use crate::long;
-use crate::rig::{Rig, block_on, points, wat, workshop};
+use crate::rig::{Rig, block_on, compile_service, points, wat};
 
 /// Of a poll.
 const BUDGET: Duration = Duration::from_micros(500);
@@ -83,8 +83,8 @@ impl Bench {
 
     fn compile(&self, compiler: Compiler, module: &[u8]) -> Result<Compiled, String> {
         let hash = ModuleHash::of(module);
-        let workshop = Workshop { compiler, ..workshop(self.rig.limits) };
-        let artifact = block_on(workshop.artifact(hash, module.into()));
+        let compile_service = CompileService { compiler, ..compile_service(self.rig.limits) };
+        let artifact = block_on(compile_service.artifact(hash, module.into()));
         artifact.map(|artifact| (hash, artifact)).map_err(|refusal| refusal.to_string())
     }
 
