@@ -1,7 +1,8 @@
 //! Durations in configuration and requests: text with a unit, such as `"200ms"`, never a bare
 //! number.
 //!
-//! For `#[serde(with = ...)]` on a field; the parsing itself is humantime's.
+//! Fields use this module with `#[serde(with = ...)]`. The crate humantime does the parsing. This
+//! file sets no ranges; each driver checks its own.
 
 use std::fmt;
 use std::time::Duration;
@@ -33,7 +34,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration
     from.deserialize_str(Text)
 }
 
-/// The same for a field that may be missing.
+/// Reads a duration with its unit, for a field that may be absent.
 pub(super) fn some<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
     deserialize(from).map(Some)
 }

@@ -1,7 +1,9 @@
-//! What of this controller other systems may see: the points and variables after a recent cycle.
+//! The values that other systems may see of this controller: the points and variables after a
+//! recent cycle.
 //!
-//! The daemon fills it from the scan's news, some ten times a second; devices that serve or publish
-//! values look here. Which names they show is their configuration's affair.
+//! The daemon fills an [`Export`] from the scan's snapshot, about ten times a second. Devices that
+//! serve or publish values read it. This file does not decide which names are shown: the
+//! configuration of such a device does.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,48 +13,48 @@ use tokio::sync::watch;
 use crate::image::{Direction, Inputs, Points, Quality, Value};
 use crate::variable::Variables;
 
-/// Everything at one instant.
+/// All points and variables at one instant.
 #[derive(Debug, Clone)]
 pub struct Export {
-    /// Number of the cycle; 0 before the first.
+    /// The number of the cycle; 0 before the first.
     pub cycle: u64,
-    /// Its instant, on the scan's clock.
+    /// The instant of the cycle, on the scan's clock.
     pub now: Duration,
-    /// The same instant on the wall clock.
+    /// The instant of the cycle, on the wall clock.
     pub wall: SystemTime,
-    /// All points.
+    /// All points of the configuration.
     pub points: Arc<Points>,
     /// The inputs that the programs saw.
     pub inputs: Inputs,
-    /// The outputs that the devices were given.
+    /// The outputs that the scan gave to the devices.
     pub outputs: Vec<u8>,
     /// All variables.
     pub variables: Variables,
-    /// Whether the scan stands since: then nothing of it is as it was.
+    /// Whether the scan stands since that cycle. If so, no value can be relied on.
     pub is_stalled: bool,
 }
 
-/// One value of it.
+/// One value that other systems see.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shown {
-    /// In its unit.
+    /// The value, in the unit of its point.
     pub value: Value,
-    /// How far it can be believed.
+    /// How far the value can be trusted.
     pub quality: Quality,
-    /// When it was good last.
+    /// When the value was good last.
     pub at: SystemTime,
 }
 
 impl Export {
-    /// The point or, if there is none of that name, the variable. All are bad while the scan
-    /// stands.
+    /// The point of this name or, if there is none, the variable. The quality of all of them is bad
+    /// while the scan stands.
     pub fn find(&self, name: &str) -> Option<Shown> {
         let shown = self.last(name)?;
         let stall = if self.is_stalled { Quality::NoComm } else { Quality::Good };
         Some(Shown { quality: shown.quality.max(stall), ..shown })
     }
 
-    /// As it was in that cycle.
+    /// The value as it was in that cycle, whether or not the scan stands since.
     fn last(&self, name: &str) -> Option<Shown> {
         let Some(id) = self.points.find(name) else {
             let value = Value::from(self.variables.read(name)?);
@@ -87,10 +89,11 @@ impl Default for Export {
     }
 }
 
-/// Where devices find the newest [`Export`], and hear of another.
+/// The receiver on which devices find the newest [`Export`] and are woken by the next one.
 pub type Exports = watch::Receiver<Arc<Export>>;
 
-/// A place for exports: the half that fills it, and the one that devices get.
+/// A new channel for exports: the sender for the daemon, the receiver for devices. It holds an
+/// empty export until the daemon sends the first.
 pub fn exports() -> (watch::Sender<Arc<Export>>, Exports) {
     watch::channel(Arc::default())
 }

@@ -1,4 +1,5 @@
-//! Files whose text is a number: sysfs, iio, hwmon, PWM, anything that a program writes.
+//! The driver for files whose text is a number: sysfs, iio, hwmon, PWM, any file that a program
+//! writes.
 //!
 //! ```toml
 //! [[device]]
@@ -13,18 +14,20 @@
 //! unit = "°C"
 //! at = { path = "/sys/class/thermal/thermal_zone0/temp" }
 //! ```
-//! Inputs are read once in a period, each by a thread that may wait, and are there as soon as that
-//! has ended: a sensor that hangs costs only its own point, whose value ages. Outputs are written
-//! when they change, and confirmed when the kernel has taken them. A write that fails is tried
-//! again after a period, and at once if something else is wanted. As often it is looked whether the
-//! file is still the one that was written: the file of a device that has come back has the kernel's
-//! default, so another file is written again. Whoever writes into the same file stays unnoticed.
+//! Inputs are read once in a period, each by a thread that may wait. A value is published as soon
+//! as its read has ended. A sensor that hangs costs only its own point, whose value ages.
 //!
-//! The number in the file is the raw one; scale and offset are the point's. It is the first line:
-//! see `file/number.rs`. One name in a path may have one `*`, because hwmon numbers its chips anew
-//! at each start: `/sys/devices/platform/coretemp.0/hwmon/hwmon*/temp1_input`. It stands for
-//! whatever is there whenever the file is opened; two files that match are a mistake. This watches
-//! no files.
+//! Outputs are written when they change, and confirmed when the kernel has taken them. A failed
+//! write is tried again after a period, or at once if another value is wanted. In the same rhythm
+//! the driver checks that the file is still the one that was written. The file of a device that has
+//! come back has the kernel's default, so a new file is written again. Other writers of the same
+//! file are not noticed.
+//!
+//! The number in the file is raw; scale and offset belong to the point. It is the first line of the
+//! file: see `file/number.rs`. One name in a path may have one `*`, because hwmon numbers its chips
+//! anew at each start: `/sys/devices/platform/coretemp.0/hwmon/hwmon*/temp1_input`. The driver
+//! looks for the match each time it opens the file. Two files that match are an error. This driver
+//! does not use file events.
 
 mod number;
 
@@ -44,29 +47,31 @@ use super::survey::word;
 use super::{Fault, Location, OpenError, Part, duration};
 use crate::image::{Direction, Freshness, Point, PointId, Points, Quality, Raw};
 
-/// Quicker than this the threads would do nothing else; slower is no measurement.
+/// The range of `period`. A shorter period leaves the threads no time for anything else; a longer
+/// one is no measurement.
 const PERIOD: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(3600);
 
-/// Outputs are looked after once in a period, within these limits: what fails is not worth more
-/// attempts, and what has come back is not to stand still for longer, however rarely inputs are
-/// read.
+/// The limits of the time between two checks of the outputs, which is otherwise the period. Below
+/// the first, a failed write would be tried too often. Above the second, a device that has come
+/// back would wait too long for its outputs, if inputs are read rarely.
 const LOOKED_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 
-/// No value is stale before: on a machine that does other things, a thread may get its CPU so late.
+/// The shortest age at which a value is stale. On a busy machine a thread may get its CPU this
+/// late.
 const STALE: Duration = Duration::from_millis(100);
 
-/// What takes longer than this hangs: a sensor on a slow bus may need a second.
+/// A call that takes longer than this hangs. A sensor on a slow bus may need a second.
 const HANGS: Duration = Duration::from_secs(2);
 
 /// A `[[device]]` of this driver.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Between two readings of a file.
+    /// The time between two reads of a file.
     #[serde(default = "second", with = "duration")]
     pub period: Duration,
-    /// Where each point is.
+    /// The key `at` of each point, by the point's name.
     #[serde(default)]
     pub at: BTreeMap<String, At>,
 }
@@ -79,7 +84,7 @@ fn second() -> Duration {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct At {
-    /// The file, absolute, perhaps with one `*`.
+    /// The absolute path of the file. It may have one `*`.
     pub path: PathBuf,
 }
 
@@ -89,9 +94,9 @@ pub(super) struct Files {
     period: Duration,
     inputs: Vec<Spot>,
     outputs: Vec<Spot>,
-    /// What is under way: one piece of work for a spot at most.
+    /// The calls that are under way: at most one for each spot.
     work: JoinSet<io::Result<Outcome>>,
-    /// Whether the status has to be brought up to date.
+    /// Whether a spot has changed since the status was set last.
     is_news: bool,
 }
 
@@ -101,28 +106,31 @@ struct Spot {
     id: PointId,
     point: Point,
     path: Arc<Path>,
-    /// What is under way, and since when.
+    /// The call that is under way, if there is one. `begun_at` is when it began.
     work: Option<Id>,
     begun_at: Instant,
-    /// Why it failed last.
+    /// Why the last call failed, if it did.
     trouble: Option<String>,
-    /// What was written last, or was not to be written, since the output was looked after.
+    /// The value that was tried last since the last check of the output, whether or not it was
+    /// written.
     tried: Option<Raw>,
-    /// The file that has what is confirmed.
+    /// The file that holds the confirmed value.
     written: Option<Identity>,
 }
 
-/// What has come of a piece of work.
+/// The result of a call that has ended.
 #[derive(Debug)]
 enum Outcome {
+    /// The value that was read.
     Read(Raw),
+    /// The value that was written, and the file that took it.
     Written(Raw, Identity),
-    /// This file is there.
+    /// The file that is there now.
     Seen(Identity),
 }
 
-/// The files of the points of device number `device`. One that reads what another writes is as it
-/// should be.
+/// The files of the points of device number `device`. An input may read the file that an output
+/// writes, so the two are in different places.
 pub(super) fn locations(
     config: &Config,
     points: &Points,
@@ -141,7 +149,7 @@ impl Files {
     /// Finds the file of each point of device number `device`.
     ///
     /// # Errors
-    /// When a point has none, or one is of no point.
+    /// When a point has no file, its path cannot be used, or the period is out of range.
     pub(super) fn plan(config: &Config, points: &Points, device: usize) -> Result<Self, OpenError> {
         if !PERIOD.contains(&config.period) {
             let found = format!("{:?}", config.period);
@@ -169,14 +177,14 @@ impl Files {
         Ok(Self { period: config.period, inputs, outputs, work: JoinSet::new(), is_news: true })
     }
 
-    /// How long a value is believed: three readings, and ten until it is bad.
+    /// How long a value is trusted: three periods until it is stale, ten until it is bad.
     pub(super) fn freshness(&self) -> Freshness {
         let bad = (10 * self.period).max(Duration::from_secs(2));
         let stale = (3 * self.period).max(STALE);
         Freshness { stale_after: Some(stale), bad_after: Some(bad) }
     }
 
-    /// Makes known what has been under way for too long. Nobody can end it from outside.
+    /// Marks the spots whose call has been under way for too long. No thread can end such a call.
     fn find_hanging(&mut self) {
         for spot in self.inputs.iter_mut().chain(&mut self.outputs) {
             if spot.work.is_some() && spot.begun_at.elapsed() >= HANGS {
@@ -187,7 +195,7 @@ impl Files {
         }
     }
 
-    /// Starts to read the inputs.
+    /// Starts to read the inputs whose last read has ended.
     fn read(&mut self) {
         self.find_hanging();
         for spot in self.inputs.iter_mut().filter(|spot| spot.work.is_none()) {
@@ -204,7 +212,7 @@ impl Files {
                 continue;
             }
             spot.tried = Some(wanted);
-            // From now on it may have this.
+            // From now on the file may have this value.
             side.doubt(spot.id);
             let kind = spot.point.kind;
             spot.start(&mut self.work, move |path| {
@@ -214,7 +222,7 @@ impl Files {
         }
     }
 
-    /// Lets outputs that failed be tried again, and starts to look for the files of the others.
+    /// Lets failed outputs be tried again, and starts to look for the files of the written ones.
     fn look_after(&mut self) {
         self.find_hanging();
         for spot in &mut self.outputs {
@@ -225,7 +233,7 @@ impl Files {
         }
     }
 
-    /// Takes what has come of work that has ended, or panicked.
+    /// Takes the result of a call that has ended or panicked.
     fn take(&mut self, ended: Result<(Id, io::Result<Outcome>), JoinError>, side: &mut Side) {
         let (work, outcome) =
             ended.unwrap_or_else(|panic| (panic.id(), Err(io::Error::other(panic))));
@@ -253,10 +261,10 @@ impl Files {
         }
     }
 
-    /// Makes all of it known.
+    /// Publishes the values to the scan and, if they have changed, the parts to the status.
     fn publish(&mut self, side: &mut Side) {
         let spots = || self.inputs.iter().chain(&self.outputs);
-        // Outputs find out only when they are looked after.
+        // A missing file of an output is noticed only at the next check.
         let asked = if self.inputs.is_empty() { &self.outputs } else { &self.inputs };
         let is_dead = asked.iter().all(|spot| spot.trouble.is_some());
         side.fault((is_dead && !asked.is_empty()).then_some(Fault::Disconnected));
@@ -300,7 +308,7 @@ impl Spot {
         Self { id, point, path, work: None, begun_at, trouble: None, tried: None, written: None }
     }
 
-    /// Lets a thread that may wait do something with the file.
+    /// Starts a call on a thread that may wait.
     fn start(
         &mut self,
         all: &mut JoinSet<io::Result<Outcome>>,
@@ -311,7 +319,7 @@ impl Spot {
         self.begun_at = Instant::now();
     }
 
-    /// What the status shows of it.
+    /// The spot as the status shows it.
     fn part(&self) -> Part {
         Part {
             name: self.point.name.clone(),
@@ -322,7 +330,7 @@ impl Spot {
     }
 }
 
-/// What a failure to read makes of an input.
+/// The quality of an input whose read has failed with this error.
 fn quality(error: &io::Error) -> Quality {
     match error.kind() {
         io::ErrorKind::InvalidData => Quality::Sensor,
@@ -342,7 +350,8 @@ mod tests {
     use crate::driver::link::Link;
     use crate::image::Kind;
 
-    /// Says of each write whether its file counts as having the value before, and then its own.
+    /// A driver that reports twice for each write: whether the file counts as having the value
+    /// before, and then whether it counts as having its own value.
     struct Teller {
         files: Files,
         before: Raw,
@@ -364,8 +373,8 @@ mod tests {
         }
     }
 
-    /// With a write under way whose file may have it already, a stall began in which the value
-    /// before, the safe one, counted as confirmed.
+    /// During a write, the file may have the new value already. When a stall began then, the value
+    /// before, which was the safe one, still counted as confirmed.
     #[test]
     fn what_is_being_written_is_in_doubt() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! A slow driver looks like a fast one: the scan's side of a device that is served elsewhere.
+//! The scan's side of a device that another thread serves: to the scan, a slow driver looks fast.
 //!
 //! ```text
 //!   scan thread                       thread of this device
@@ -6,11 +6,11 @@
 //!   Link::write  ---- Wants (triple buffer) --> Side::wanted    --> wire
 //!                ---- a bell, if they differ -> Side::changed
 //! ```
-//! Whoever knows a wire implements [`Serve`] and gets a thread with an async runtime of its own, so
-//! what hangs there hangs alone. The scan only copies: it waits for nobody, and what it has not
-//! heard of for too long is stale, whatever the reason. The other way round a scan that is not
-//! heard for too long leaves no output as it was: `watchdog.rs`. `link/side.rs` is the other end.
-//! Times are those of [`MonotonicClock`] on both sides.
+//! A driver for a wire implements [`Serve`] and gets a thread with an async runtime of its own. A
+//! wire that hangs stops only that thread. The scan only copies and never waits. A value of which
+//! the scan has no news for too long is stale, whatever the reason. If the scan is silent for too
+//! long, the outputs become safe: `watchdog.rs`. `link/side.rs` is the thread's side. Times on both
+//! sides are those of [`MonotonicClock`].
 
 mod side;
 
@@ -36,30 +36,30 @@ use crate::patience;
 pub(super) use side::Side;
 
 /// How long a device that leaves has to take its last outputs: as long as an operator waits for a
-/// reload without wondering.
+/// reload without concern.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// From the order to leave until a thread is given up that waits in a call: half a second more.
+/// The time from the order to leave until a thread that waits in a call is given up.
 const GIVEN_UP: Duration = Duration::from_millis(1500);
 
-/// Enough for a TLS handshake, four times over. With `lock_memory` all of it is in RAM.
+/// The thread's stack: four times what a TLS handshake needs. With `lock_memory` all is in RAM.
 const STACK_BYTES: usize = 512 * 1024;
 
-/// How long the last acknowledgement of an output may be ago while it changes all the time: longer
-/// than a round trip on any healthy bus.
+/// How old the last acknowledgement of an output may be while it changes all the time: longer than
+/// a round trip on any healthy bus.
 const LATELY: Duration = Duration::from_secs(1);
 
-/// Between two attempts of a thread whose work has ended or panicked.
+/// The pause before a thread whose work has ended or panicked tries again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// What serves a device on its wire.
+/// The code that serves a device on its wire.
 pub(super) trait Serve: Send + 'static {
-    /// Serves until it is dropped in the middle. If it returns or panics it is called again after
-    /// a second; meanwhile the device is at fault.
+    /// Serves until it is dropped in the middle. If it returns or panics, it is called again after
+    /// a second. The device is at fault until then.
     fn serve(&mut self, side: &mut Side) -> impl Future<Output = ()>;
 }
 
-/// What the device's thread knows.
+/// What the device's thread knows about the device.
 #[derive(Debug, Clone)]
 struct News {
     fault: Option<Fault>,
@@ -69,51 +69,50 @@ struct News {
     confirmed: Vec<Option<Raw>>,
 }
 
-/// What is known of one input.
+/// What is known about one input.
 #[derive(Debug, Clone, Copy)]
 struct Reading {
-    /// As it was when it was good last.
+    /// The value when it was good last.
     raw: Raw,
     quality: Quality,
     /// When it was good last; `None` if never.
     good_at: Option<Duration>,
-    /// When it ends, if it does: a command that is worth something for a time.
+    /// When the value becomes worthless; `None` if never. Some commands are valid for a time only.
     ends_at: Option<Duration>,
 }
 
-/// What the scan wants of the device: its outputs, in the order of [`Link::outputs`].
+/// The outputs that the scan wants, in the order of [`Link::outputs`].
 #[derive(Debug, Clone)]
 struct Wants(Vec<Raw>);
 
-/// What is known of one output.
+/// What is known about one output.
 #[derive(Debug, Clone, Copy, Default)]
 struct Standing {
-    /// What the device had at the last look, if that was known.
+    /// The value that the device had at the last look, if that was known.
     has: Option<Raw>,
-    /// Whether that is not what is wanted.
+    /// Whether the device is not known to have the wanted value.
     is_missing: bool,
-    /// When the device took a value of it last.
+    /// When the device took a value of this output last.
     taken_at: Option<Duration>,
 }
 
-/// What both sides look at.
+/// The state that the scan's side and the thread share.
 #[derive(Debug)]
 struct Shared {
-    /// Whether the scan moves, and of how many outputs the device is not known to have them.
+    /// The signs of life of the scan, and the number of outputs that are not confirmed.
     watchdog: Arc<Watchdog>,
-    /// How often the scan has wanted something else than before. The scan writes, when that is to
-    /// be seen.
+    /// How often the wanted outputs have changed. The scan writes, after publishing them.
     turn: AtomicU64,
-    /// The turn of which the thread has counted what is missing. The thread writes.
+    /// The turn up to which the thread has counted the missing outputs. The thread writes.
     heard: AtomicU64,
-    /// Set by whoever drops the link.
+    /// Whether the device is to leave. Set by the thread that drops the link.
     ended: AtomicBool,
     end: Notify,
-    /// Set by the thread when its work has ended, until it works again.
+    /// Set by the thread when its work has ended, until the work starts again.
     is_down: AtomicBool,
 }
 
-/// The scan's side.
+/// The scan's side of a link.
 #[derive(Debug)]
 pub(super) struct Link {
     points: Arc<Points>,
@@ -121,23 +120,23 @@ pub(super) struct Link {
     outputs: Vec<PointId>,
     news: Reader<News>,
     wants: Writer<Wants>,
-    /// What was passed on last.
+    /// The outputs that were passed on last.
     wanted: Vec<Raw>,
-    /// How it is with each of the outputs, in their order, and when that was.
+    /// The state of each output, in the order of `outputs`, and when it was compared last.
     standings: Vec<Standing>,
     compared_at: Duration,
-    /// Rung when outputs differ: a byte into a pipe, which does not wait if that is full.
+    /// The end of a pipe that wakes the thread. A byte goes in when outputs differ; it never waits.
     bell: OwnedFd,
     shared: Arc<Shared>,
     monitor: Monitor,
     thread: Option<JoinHandle<()>>,
-    /// Once it was told to leave.
+    /// When the thread is given up; set by the order to leave.
     given_up_at: Option<Duration>,
 }
 
 impl Link {
-    /// Starts the thread that serves the points of device number `device`. An input without limits
-    /// of its own is as fresh as `freshness` says of it.
+    /// Starts the thread that serves the points of device number `device`. `freshness` holds for
+    /// inputs that have no limits of their own.
     ///
     /// # Errors
     /// When the system has no thread or no descriptor to give.
@@ -150,10 +149,10 @@ impl Link {
         Self::start_with(points, device, |_| freshness, worker)
     }
 
-    /// The same with a freshness for each input.
+    /// Starts the thread as [`Link::start`] does, with a freshness for each input.
     ///
     /// # Errors
-    /// As [`Link::start`].
+    /// The errors of [`Link::start`].
     pub(super) fn start_with(
         points: &Arc<Points>,
         device: usize,
@@ -263,10 +262,10 @@ impl Driver for Link {
             self.wants.publish(|wants| wants.0.copy_from_slice(&self.wanted));
             self.shared.turn.fetch_add(1, Ordering::Release);
         }
-        // Only now: whoever sees the first beat finds what is wanted.
+        // The beat comes last: a thread that sees the first beat then finds the wanted outputs.
         let was_safe = self.shared.watchdog.beat(now);
         if was_safe {
-            // What is wanted is the same as before the stall, but not the same as in it.
+            // What is wanted is as before the stall, but not as in it, when it was the safe values.
             self.shared.turn.fetch_add(1, Ordering::Release);
         }
         if differs || was_safe {
@@ -294,7 +293,7 @@ impl Driver for Link {
     }
 
     fn delivery(&self, output: PointId) -> Delivery {
-        // They are in the order of their ids.
+        // The outputs are in the order of their ids.
         let Ok(at) = self.outputs.binary_search(&output) else { return Delivery::Confirmed };
         let Standing { is_missing, taken_at, .. } = self.standings[at];
         let is_late = |taken_at| self.compared_at.saturating_sub(taken_at) > LATELY;
@@ -306,7 +305,7 @@ impl Driver for Link {
     }
 
     fn leave(&mut self) {
-        // There are no more cycles, and that is no stall.
+        // No more cycles come, and that is no stall.
         self.shared.watchdog.limit(Duration::ZERO);
         self.shared.ended.store(true, Ordering::Relaxed);
         self.shared.end.notify_one();
@@ -348,7 +347,7 @@ fn start_thread(
         .thread_stack_size(STACK_BYTES)
         .enable_all()
         .build()?;
-    // Linux shows 15 bytes of the name.
+    // Linux shows 15 bytes of a thread's name.
     let thread = std::thread::Builder::new().name(format!("dev {name}")).stack_size(STACK_BYTES);
     thread.spawn(move || {
         while !shared.ended.load(Ordering::Relaxed) {
@@ -367,23 +366,23 @@ fn start_thread(
             side.lose_all();
             let how = if panicked { "has panicked, which is a defect" } else { "has ended" };
             tracing::error!(device = name, "device {name}: its driver {how}; it begins anew");
-            // Cut short by the end.
+            // The pause ends early when the link is dropped.
             runtime.block_on(async {
                 let _ = tokio::time::timeout(AGAIN, shared.end.notified()).await;
             });
             shared.is_down.store(false, Ordering::Relaxed);
         }
-        // What blocks there ends when it ends; nobody waits for it.
+        // Blocking work goes on until it ends by itself; the thread does not wait for it.
         runtime.shutdown_background();
     })
 }
 
-/// Wakes the thread. Fails only when the pipe is full, and then the bell rings already.
+/// Wakes the thread. It fails only when the pipe is full, and then a wake-up is due already.
 fn ring(bell: &OwnedFd) {
     let _ = write(bell, &[1]);
 }
 
-/// Returns when the link was dropped and the device has its last outputs, or will not have them.
+/// Returns when the link was dropped and the device has its last outputs, or [`FAREWELL`] later.
 async fn farewell(shared: &Shared) {
     shared.end.notified().await;
     let is_there = || {
@@ -404,7 +403,7 @@ mod tests {
 
     use super::*;
 
-    /// Waits in a call, as for a chip on a bus that is stuck.
+    /// A driver that waits in a call, as for a chip on a bus that is stuck.
     struct Stuck(Receiver<()>);
 
     impl Serve for Stuck {

@@ -1,12 +1,15 @@
-//! A device in the field, seen by the scan: read it, write it, command it, ask whether it followed.
+//! The contract between the scan and a device in the field: read it, write it, command it, ask
+//! whether it has its outputs.
 //!
-//! Every function here runs on the scan thread, so it copies and returns: a driver that has to wait
-//! for a wire does that elsewhere and hands over what it has: `link.rs`. What a device *is* lies in
-//! the file of its kind, such as `sim.rs`, the simulated plant. What it does when the scan itself
-//! stands is in `watchdog.rs`. What of the controller a device shows to other systems comes from
-//! `export.rs`; what the status tells of a device's parts is in `monitor.rs`; what a configuration
-//! makes of devices, for whoever looks for slips in it, in `survey.rs`. How a device comes to be is
-//! in `registry.rs`.
+//! Every function of [`Driver`] runs on the scan thread, so it copies and returns. A driver that
+//! has to wait for a wire does so on another thread, behind `link.rs`. This file knows no kind of
+//! device. Each kind has a file of its own, such as `sim.rs` for the simulated plant, and
+//! `registry.rs` plans and starts devices of all kinds.
+//!
+//! Where to look next: `watchdog.rs` makes outputs safe when the scan itself stands. `export.rs`
+//! holds the values that a device shows to other systems. `monitor.rs` holds what the status shows
+//! of a device's parts. `survey.rs` answers questions about the devices of a configuration, for the
+//! search for slips in it.
 
 pub mod export;
 pub mod file;
@@ -40,29 +43,31 @@ pub use registry::{Plan, check, open, plan};
 pub use survey::{Location, locations};
 pub use watchdog::Watchdog;
 
-/// The most devices in one configuration. Each is called twice in every cycle.
+/// The maximum number of devices in one configuration. The scan calls each of them twice in every
+/// cycle.
 pub const MAX_DEVICES: usize = 256;
 
-/// Which kind of device, and what that kind has to know. In TOML the key `driver` names the kind.
+/// The settings of one device. The variant is the kind of device; in TOML the key `driver` names
+/// it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "driver", rename_all = "snake_case")]
 pub enum Config {
     /// A simulated plant.
     Sim(sim::Config),
-    /// Files whose text is a number, such as those of sysfs.
+    /// Files whose text is a number, for example files of sysfs.
     File(file::Config),
     /// GPIO lines of this machine.
     Gpio(gpio::Config),
-    /// Units on a Modbus.
+    /// Units on a Modbus, which this device reads and writes as a client.
     Modbus(modbus::Config),
-    /// Modbus TCP for SCADA, which asks.
+    /// A Modbus TCP server, which a SCADA system reads and writes.
     ModbusServer(modbus_server::Config),
-    /// A broker of MQTT 5.
+    /// A session with an MQTT 5 broker.
     Mqtt(Box<mqtt::Config>),
 }
 
 impl Config {
-    /// The name of the driver, as the key `driver` has it.
+    /// The name of the driver, as the key `driver` spells it.
     pub fn driver(&self) -> &'static str {
         match self {
             Self::Sim(_) => "sim",
@@ -74,7 +79,8 @@ impl Config {
         }
     }
 
-    /// The wire that its key `connect` names, if only one device can have it.
+    /// The wire that the key `connect` names, if only one device can use that wire. Otherwise
+    /// `None`.
     pub fn wire(&self) -> Option<String> {
         match self {
             Self::Modbus(config) => config.wire(),
@@ -82,7 +88,7 @@ impl Config {
         }
     }
 
-    /// The files that its plan reads.
+    /// The files that the plan of this device reads.
     fn files(&self) -> Vec<Named> {
         match self {
             Self::Sim(config) => config.files(),
@@ -92,27 +98,29 @@ impl Config {
     }
 }
 
-/// A file that a device's configuration names: by which key, and where.
+/// A file that a device's configuration names: the key that names it, and the path.
 type Named = (&'static str, PathBuf);
 
-/// Why a device cannot be opened. The name of the device and its file are added by whoever reports
-/// it.
+/// Why a device cannot be opened. The caller that reports the error adds the name of the device and
+/// the name of the configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenError {
-    /// The name of the point whose key `at` is meant; `place` is below that key then.
+    /// The name of the point whose key `at` is wrong. `place` is then a key below `at`.
     pub point: Option<String>,
-    /// The key below the device such as `tank[0].level`, or a file with its line: `inputs.csv:3`.
+    /// The key below the device, such as `tank[0].level`, or a file with its line, such as
+    /// `inputs.csv:3`.
     pub place: String,
-    /// What was found there.
+    /// What was found at that place.
     pub found: String,
-    /// What would be right.
+    /// What is expected at that place.
     pub wanted: String,
-    /// Whether its files gave no answer in time, so that another try may find nothing wrong.
+    /// Whether the device's files gave no answer in time. If so, another try may find nothing
+    /// wrong.
     pub is_late: bool,
 }
 
 impl OpenError {
-    /// An error with its remedy.
+    /// An error at `place`: what was found there, and what is expected.
     pub fn new(
         place: impl Into<String>,
         found: impl Into<String>,
@@ -122,12 +130,14 @@ impl OpenError {
         Self { point: None, place, found, wanted, is_late: false }
     }
 
-    /// The same, caused by this error: if that is late, another try may find nothing wrong.
+    /// This error, caused by `error`. If that one is late, this one is late too: another try may
+    /// find nothing wrong.
     pub(crate) fn caused_by(self, error: &io::Error) -> Self {
         Self { is_late: patience::is_late(error), ..self }
     }
 
-    /// The same about a point: `key` is below its key `at`, or empty for that as a whole.
+    /// An error about a point. `key` is a key below the point's key `at`; it is empty if `at` as a
+    /// whole is meant.
     pub fn at(
         point: impl Into<String>,
         key: impl Into<String>,
@@ -152,13 +162,13 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
-/// How a device fails. It becomes state in the snapshot and the quality of its points, never a
-/// trap.
+/// How a device fails. A fault becomes state in the snapshot and quality of the device's points. It
+/// is never a trap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Nobody answers.
+    /// The device does not answer.
     Disconnected,
-    /// Somebody answers, too late.
+    /// The device answers, but too late.
     Timeout,
     /// The answer makes no sense.
     Garbage,
@@ -174,126 +184,131 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What is known of an output at its device. One that changes in every cycle is always a little
-/// behind; nobody needs to be alarmed at that.
+/// What is known about one output at its device: whether the device has the value that the scan
+/// wants. An output that changes in every cycle is always a little behind; that is normal and no
+/// alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
-    /// The device has acknowledged this very value.
+    /// The device has acknowledged the value that is wanted now.
     #[default]
     Confirmed,
-    /// Not yet, but it has acknowledged one of this output a moment ago.
+    /// The device has not acknowledged this value yet, but it has acknowledged another value of
+    /// this output a moment ago.
     UnderWay,
-    /// It has acknowledged none for too long.
+    /// The device has acknowledged no value of this output for too long.
     Unconfirmed,
 }
 
-/// One device. Calls come from the scan thread only: none may wait, allocate or log.
+/// One device. Only the scan thread calls it, except where a function says otherwise. No function
+/// that the scan calls may wait, allocate or log.
 ///
-/// The images may be of another length than when the device was opened, because others have come or
-/// gone since. Its own points are where they were, with the same ids.
+/// The images may be longer or shorter than when the device was opened, because the points of other
+/// devices come and go. This device's own points keep their places and their ids.
 pub trait Driver: Send {
     /// Copies the newest inputs of this device into the image and sets the quality of its points.
     ///
     /// # Errors
-    /// A fault; then the values stay as they were and the driver has set their quality.
+    /// A fault. The values then stay as they were, and the driver has set their quality.
     fn read(&mut self, now: Duration, inputs: &mut Inputs) -> Result<(), Fault>;
 
     /// Takes the outputs of this device from the image.
     ///
     /// # Errors
-    /// A fault; the scan writes again in the next cycle.
+    /// A fault. The scan writes again in the next cycle.
     fn write(&mut self, now: Duration, outputs: &[u8]) -> Result<(), Fault>;
 
-    /// How long it is from one cycle to the next: told before the first, and when it has changed.
+    /// Takes over the time from one cycle to the next. The scan calls this before the first cycle
+    /// and whenever the period changes.
     fn pace(&mut self, _period: Duration) {}
 
-    /// After how long without a `write` the device is to make its outputs safe by itself, zero for
-    /// never: told before the first, and when it has changed.
+    /// Takes over the time without a `write` after which the device makes its outputs safe by
+    /// itself. Zero means never. The scan calls this before the first cycle and whenever the time
+    /// changes.
     fn supervise(&mut self, _stall: Duration) {}
 
-    /// Does what an operator asks of a simulated device. Real devices refuse.
+    /// Does what an operator orders a simulated device to do. Real devices refuse.
     ///
     /// # Errors
-    /// Says why not.
+    /// The reason for the refusal.
     fn command(&mut self, now: Duration, command: &Command) -> Result<(), &'static str>;
 
     /// Whether the device is known to have the outputs of the last `write`.
     fn is_confirmed(&self) -> bool;
 
-    /// The same for one of them.
+    /// Whether the device is known to have the value of this one output.
     fn delivery(&self, _output: PointId) -> Delivery {
         if self.is_confirmed() { Delivery::Confirmed } else { Delivery::Unconfirmed }
     }
 
-    /// It will be dropped soon, which may wait for the device: whoever has several tells all of
-    /// them first.
+    /// Prepares the device for the drop, which may wait for the device. A caller that drops several
+    /// devices calls this on all of them first, so that they finish at the same time.
     fn leave(&mut self) {}
 
-    /// Waits until the device has the outputs that it was given last, or will not have them, and
-    /// gives those that it is not known to have. For whoever drops it, and not for the scan.
+    /// Waits until the device has the outputs that it was given last, or will never have them.
+    /// Returns the outputs that the device is not known to have. The caller that drops the device
+    /// calls this; the scan does not.
     fn finish(&mut self) -> Vec<PointId> {
         Vec::new()
     }
 
-    /// Where the device's parts can be looked at, if it has any. Called once, before the scan has
-    /// the driver.
+    /// The view of the device's parts, if the device has any. Called once, before the scan gets the
+    /// driver.
     fn monitor(&self) -> Option<Monitor> {
         None
     }
 }
 
-/// What an operator may ask of a device while it runs.
+/// What an operator can order a device to do while it runs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
-    /// Give a simulated input this value. It holds, or becomes the state that the model goes on
-    /// from.
+    /// Gives a simulated input this value. The input keeps the value, or the model goes on from it.
     Set(PointId, Value),
-    /// Let the device fail in this way until `Clear`; replaces whatever failure there was or will
-    /// be.
+    /// Makes the device fail in this way until `Clear`. This replaces a failure that is present or
+    /// planned.
     Inject(Injection),
-    /// Let the device be sound again; a failure planned in the configuration is cancelled.
+    /// Ends the failure. A failure that the configuration has planned is cancelled too.
     Clear,
 }
 
-/// A failure to practise with. In TOML and JSON the key `kind` names it.
+/// A failure for practice. In TOML and JSON the key `kind` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Injection {
-    /// Reads and writes fail; the inputs keep their values and are `Bad`.
+    /// Reads and writes fail. The inputs keep their values and are `Bad`.
     Disconnect,
-    /// The inputs stand still and are `Uncertain`; outputs still arrive.
+    /// The inputs keep their values and are `Uncertain`. Outputs still arrive.
     Freeze,
     /// Inputs are seen late and outputs take effect late, both by `delay`.
     Slow {
-        /// How late.
+        /// The delay of inputs and outputs.
         #[serde(with = "duration")]
         delay: Duration,
     },
-    /// Inputs are random within their type and pass for `Good`; a float that is not a number is
+    /// Inputs are random values of their type and are still `Good`. A float that is not a number is
     /// `Bad`.
     Garbage {
-        /// The same seed gives the same garbage, read by read.
+        /// The seed of the random values. The same seed gives the same values, read by read.
         #[serde(default)]
         seed: u64,
     },
-    /// The driver does not return for so long, once, and with it the whole scan stands: real
-    /// drivers cannot do that. To practise what devices and the daemon make of it.
+    /// The driver does not return for this long, once, so the whole scan stands. Real drivers
+    /// cannot do that. Operators practise with it how the devices and the daemon react.
     Hang {
-        /// How long: at most a minute.
+        /// How long the driver does not return: at most a minute.
         #[serde(rename = "for", with = "duration")]
         lasting: Duration,
     },
 }
 
 impl Injection {
-    /// The failure that an operator has named.
+    /// Parses the failure that an operator has named.
     ///
     /// # Errors
-    /// What is wrong with it, and what this kind of failure expects.
+    /// What is wrong with the JSON, and what this kind of failure expects.
     pub fn from_json(json: serde_json::Value) -> Result<Self, String> {
         let kind = json.get("kind").and_then(|kind| kind.as_str()).unwrap_or_default().to_owned();
-        // Serde lets any field pass beside a kind that has none.
+        // Serde accepts any field beside a kind that has no fields.
         let fields = json.as_object().into_iter().flat_map(|object| object.keys());
         let field = fields.into_iter().find(|field| *field != "kind").cloned();
         if let ("disconnect" | "freeze", Some(field)) = (&*kind, field) {

@@ -1,7 +1,7 @@
-//! What the status tells of the parts of a device: units on a bus, a session with a broker.
+//! What the status shows of the parts of a device: units on a bus, a session with a broker.
 //!
-//! A driver's thread writes it when it likes, the daemon reads it when somebody asks; the scan has
-//! nothing to do with it. What programs shall see of it is an input like any other.
+//! A driver's thread writes it at any time. The daemon reads it when a client asks for the status.
+//! The scan does not use it: a value that programs need is an ordinary input.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,19 +13,19 @@ use crate::text::is_or_are;
 /// One part of a device, as the status shows it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Part {
-    /// Its name, unique in the device.
+    /// The name of the part, unique in the device.
     pub name: String,
-    /// Whether it does what it should.
+    /// Whether the part works as it should.
     pub ok: bool,
-    /// Its state in a word or a few, such as `online`.
+    /// The state of the part in a few words, such as `online`.
     pub state: String,
-    /// Counters and measured values, in the order in which they are shown. A name ends with its
-    /// unit, such as `rtt_p50_us`. An object in the JSON.
+    /// Counters and measured values, in the order in which they are shown. Each name ends with its
+    /// unit, such as `rtt_p50_us`. In JSON they are one object.
     #[serde(with = "object")]
     pub facts: Vec<(String, f64)>,
 }
 
-/// Pairs in their order as an object.
+/// Serializes a list of pairs as an object, in the order of the list.
 mod object {
     use std::fmt;
 
@@ -62,9 +62,10 @@ mod object {
     }
 }
 
-/// A window on a device's parts, and on its watchdog. Clones look at the same.
+/// A view of a device's parts and of its watchdog. Clones share both.
 #[derive(Debug, Clone, Default)]
 pub struct Monitor {
+    /// The device's thread writes, the daemon reads.
     parts: Arc<Mutex<Vec<Part>>>,
     watchdog: Arc<Watchdog>,
 }
@@ -74,17 +75,19 @@ impl Monitor {
         Self { parts: Arc::default(), watchdog: Arc::clone(watchdog) }
     }
 
-    /// The parts, as they were told last. While the scan stands it is one of them.
+    /// The parts, as the device's thread set them last. While the scan stands, it is listed as one
+    /// more part.
     pub fn parts(&self) -> Vec<Part> {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         parts.into_iter().chain(self.stall()).collect()
     }
 
-    /// What the device makes of a scan that stands.
+    /// The device's watchdog on the scan.
     pub fn watchdog(&self) -> &Watchdog {
         &self.watchdog
     }
 
+    /// The part that stands for the scan, while the scan stands.
     fn stall(&self) -> Option<Part> {
         self.watchdog.is_tripped().then(|| {
             let (outputs, missing) = (self.watchdog.outputs(), self.watchdog.missing());
@@ -104,6 +107,7 @@ impl Monitor {
         })
     }
 
+    /// Replaces the parts. The device's thread calls this.
     pub(super) fn set(&self, parts: Vec<Part>) {
         *self.parts.lock().unwrap_or_else(PoisonError::into_inner) = parts;
     }

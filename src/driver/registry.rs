@@ -1,10 +1,10 @@
-//! How a device of each kind comes to be: planned, which may wait for files, and then started,
-//! which waits for nobody.
+//! The list of drivers: how a device of each kind is planned and started.
 //!
-//! A plan touches nothing in the field, so one that comes too late is dropped without a trace. The
-//! files that a configuration names may lie on a disk that gives no answer; therefore the plan of
-//! such a device is made on a thread of its own and has a limit. What a device reads later, on its
-//! own thread, is its own affair.
+//! A plan may wait for files. A start waits for nothing. A plan touches nothing in the field, so a
+//! plan that comes too late is dropped without a trace. The files that a configuration names may be
+//! on a disk that does not answer. Therefore a thread of its own makes the plan of such a device,
+//! within a time limit. Files that a device reads later, on its own thread, are not handled here.
+//! The contract of a device is in `mod.rs`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -19,19 +19,20 @@ use super::{Config, Driver, Named, OpenError, file, gpio, modbus, modbus_server,
 use crate::image::Points;
 use crate::patience::{self, PATIENCE, Places};
 
-/// Plans that may wait for the same files at one time: a reload makes one after the other, and a
-/// few are tried again before the answer is known beforehand.
+/// The maximum number of plans that wait for the same files at one time. A reload makes one plan
+/// after the other. After this many failed tries the answer is known without another one.
 const MAX_PLANS: usize = 4;
 
-/// Groups of files, each of one device, for which plans may wait at one time. Every new
-/// configuration may name others, and those on a disk that hangs take no place of those on a sound
-/// one.
+/// The maximum number of groups of files for which plans wait at one time. A group is the files of
+/// one device. Each new configuration may name other files. Groups are limited separately, so files
+/// on a disk that hangs take no place from files on a disk that answers.
 const MAX_GROUPS: usize = 32;
 
-/// The places of each group for which a plan waits. The threads outlive the device, so this belongs
-/// to the process.
+/// The waiting places of each group of files. The waiting threads outlive the device, so this
+/// belongs to the process.
 static GROUPS: Groups = Groups(Mutex::new(BTreeMap::new()));
 
+/// Waiting places, by the paths of a group's files.
 struct Groups(Mutex<BTreeMap<Vec<PathBuf>, Places>>);
 
 /// A device that is ready to be started.
@@ -48,11 +49,11 @@ impl Plan {
         Self(Box::new(|| Ok(Box::new(start()?) as Box<dyn Driver>)))
     }
 
-    /// Starts the device, which from then on works on its wire. Not for the scan.
+    /// Starts the device, which works on its wire from then on. The scan must not call this.
     ///
     /// # Errors
-    /// When the system has no thread to give. That a device does not answer is no error: it may
-    /// later.
+    /// When the system has no thread or no descriptor to give. A device that does not answer is no
+    /// error here, because it may answer later.
     pub fn start(self) -> Result<Box<dyn Driver>, OpenError> {
         let failed =
             |error| OpenError::new("driver", format!("{error}"), "threads and descriptors");
@@ -60,10 +61,11 @@ impl Plan {
     }
 }
 
-/// Plans device number `device` of the configuration. Waits for its files, up to `limit`.
+/// Plans device number `device` of the configuration. Waits for the device's files, at most
+/// `limit`.
 ///
 /// # Errors
-/// When the device cannot be what its configuration says, or its files give no answer.
+/// When the device cannot be what its configuration says, or when its files do not answer.
 pub fn plan(
     config: &Config,
     points: &Arc<Points>,
@@ -88,10 +90,10 @@ pub fn plan(
 }
 
 impl Groups {
-    /// The places of those who wait for these files.
+    /// The waiting places for plans that need these files.
     fn places(&self, files: &[Named]) -> io::Result<Places> {
         let files: Vec<_> = files.iter().map(|(_, path)| path.clone()).collect();
-        // It is never left half changed, so a panic elsewhere does not spoil it.
+        // The map is never left half changed, so a panic in another thread does not spoil it.
         let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         groups.retain(|_, places| !places.are_idle());
         if groups.len() >= MAX_GROUPS && !groups.contains_key(&files) {
@@ -102,10 +104,10 @@ impl Groups {
     }
 }
 
-/// Whether the device can be what its configuration says, as [`plan`] finds it out.
+/// Checks whether the device can be what its configuration says: plans it and drops the plan.
 ///
 /// # Errors
-/// As [`plan`].
+/// The errors of [`plan`].
 pub fn check(
     config: &Config,
     points: &Arc<Points>,
@@ -115,10 +117,10 @@ pub fn check(
     plan(config, points, device, &exports().1, limit).map(drop)
 }
 
-/// Plans a device and starts it. Waits for its files, up to [`PATIENCE`].
+/// Plans a device and starts it. Waits for the device's files, at most [`PATIENCE`].
 ///
 /// # Errors
-/// As [`plan`] and [`Plan::start`].
+/// The errors of [`plan`] and [`Plan::start`].
 pub fn open(
     config: &Config,
     points: &Arc<Points>,
@@ -128,7 +130,7 @@ pub fn open(
     plan(config, points, device, exports, PATIENCE)?.start()
 }
 
-/// What is wrong with files that cannot be waited for.
+/// The error for files that do not answer, or that may not be waited for.
 pub(super) fn no_answer(files: &[Named], error: &io::Error) -> OpenError {
     let keys: Vec<_> = files.iter().map(|(key, _)| *key).collect();
     let paths: Vec<_> = files.iter().map(|(_, path)| path.display().to_string()).collect();
@@ -136,7 +138,7 @@ pub(super) fn no_answer(files: &[Named], error: &io::Error) -> OpenError {
     OpenError::new(keys.join(", "), found, "files on a disk that answers").caused_by(error)
 }
 
-/// May wait for files.
+/// Plans a device on the calling thread, which may have to wait for files.
 fn plan_now(
     config: &Config,
     points: &Arc<Points>,
@@ -182,8 +184,8 @@ mod tests {
 
     use super::*;
 
-    /// The script of a device lay on a disk that gave no answer; after some reloads every other
-    /// configuration was refused, whatever its disk.
+    /// The script of a device was on a disk that did not answer. After some reloads every other
+    /// configuration was refused, even one on a disk that answers.
     #[test]
     fn files_that_hang_keep_no_others_out() {
         let groups = Groups(Mutex::default());

@@ -1,39 +1,42 @@
-//! What devices are about, for whoever looks for slips in a configuration: where their points are,
-//! which names they show, what of them nothing uses.
+//! Questions about the devices of a configuration: where their points are, which names they show,
+//! which list entries nothing uses.
 //!
-//! What can never be, such as two writers of one register, each driver refuses in its plan. Here is
-//! what it lets pass, because somebody may want it; whether it is worth a word is decided in
-//! `config/note.rs`. All of this is about devices whose plan was found to be right.
+//! `config/note.rs` asks them in its search for slips. A driver's plan refuses what can never work,
+//! such as two writers of one register. This file describes what a plan allows, because an operator
+//! may want it. `config/note.rs` decides whether it deserves a note. All functions expect a device
+//! whose plan succeeded.
 
 use std::ops::Range;
 
 use super::{Config, file, gpio, modbus};
 use crate::image::{Direction, PointId, Points};
 
-/// Where a point is in the field.
+/// The place of a point in the field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
-    /// What it is a part of. Only places in the same can be in each other's way; a place that may
-    /// be read and written by different points is in another for each of the two.
+    /// What the place is a part of. Only places with equal `within` can collide. If one point may
+    /// read a place and another may write it, the two have different texts here.
     pub within: String,
-    /// Which cells of that.
+    /// The cells that the point occupies there.
     pub cells: Range<u32>,
-    /// The same for people, such as `holding 10 of unit drive`.
+    /// The place in words for people, such as `holding 10 of unit drive`.
     pub words: String,
 }
 
-/// The places of all points of device number `device` that have one.
+/// The places of the points of device number `device`, for those that have one.
 pub fn locations(config: &Config, points: &Points, device: usize) -> Vec<(PointId, Location)> {
     match config {
         Config::File(config) => file::locations(config, points, device),
         Config::Gpio(config) => gpio::locations(config, points, device),
         Config::Modbus(config) => modbus::locations(config, points, device),
-        // The plant is the configuration's own; the others have refused what meets.
+        // The plant of `sim` belongs to its configuration. The plans of the other two refuse
+        // collisions.
         Config::Sim(_) | Config::ModbusServer(_) | Config::Mqtt(_) => Vec::new(),
     }
 }
 
-/// What a direction makes of a place that an input and an output may share.
+/// The word that separates the two directions in [`Location::within`], for places that an input and
+/// an output may share.
 pub(super) const fn word(direction: Direction) -> &'static str {
     match direction {
         Direction::In => "read",
@@ -42,7 +45,8 @@ pub(super) const fn word(direction: Direction) -> &'static str {
 }
 
 impl Config {
-    /// The names of points and variables that this device shows to others, each with its key.
+    /// The names of the points and variables that this device shows to other systems, each with its
+    /// key.
     pub fn shown(&self) -> Vec<(String, &str)> {
         match self {
             Self::ModbusServer(config) => {
@@ -57,8 +61,8 @@ impl Config {
         }
     }
 
-    /// The key of something that no other device can have at the same time, with what it has, and
-    /// what would become of two.
+    /// A thing that only one device can have at a time: the key, the value of the key, and the
+    /// consequence if two devices have it.
     pub fn claim(&self) -> Option<(&'static str, String, &'static str)> {
         match self {
             Self::ModbusServer(config) if config.listen.port() != 0 => {
@@ -72,7 +76,7 @@ impl Config {
         }
     }
 
-    /// Whether it has something to do without any points.
+    /// Whether the device has something to do without any points.
     pub fn works_without_points(&self) -> bool {
         match self {
             Self::Modbus(config) => config.heartbeat.is_some(),
@@ -85,7 +89,7 @@ impl Config {
         }
     }
 
-    /// Entries of its lists that nothing uses, by their keys.
+    /// The keys of list entries that nothing uses.
     pub fn unused(&self) -> Vec<String> {
         match self {
             Self::Modbus(config) => config.unused(),

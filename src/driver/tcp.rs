@@ -1,7 +1,7 @@
-//! A TCP connection to the field, set up so that a cable which is pulled is found out.
+//! The options of a TCP connection to the field, so that a pulled cable is noticed.
 //!
-//! Without that, who only listens waits for ever, and who speaks for a quarter of an hour. How long
-//! a peer on a sound connection may be silent is the business of each driver.
+//! Without them, a peer that only listens waits for ever, and a peer that sends waits for a quarter
+//! of an hour. Each driver decides by itself how long a peer on a sound connection may be silent.
 
 use std::io;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// The first probe after so much silence, from one to the next, and how many: it is found out after
-/// 15 + 3 * 5 s, and as soon with something under way.
+/// The silence before the first keepalive probe, the time between two probes, and their number. A
+/// dead connection is found after 15 + 3 * 5 s, also when data is under way.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(15), Duration::from_secs(5), 3);
 
-/// Sends what there is at once, and does not wait for ever.
+/// Sets the options: data is sent at once, and a dead connection ends after a limited time.
 pub(super) fn set_up(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (idle, interval, probes) = KEEPALIVE;

@@ -1,5 +1,5 @@
-//! A watchdog on the scan, in the thread of each device: its outputs become safe when the scan
-//! stands.
+//! A watchdog on the scan, in the thread of each device. It makes the device's outputs safe when
+//! the scan stands.
 //!
 //! ```text
 //!            the scan writes once a cycle                no cycle for `stall`
@@ -8,9 +8,9 @@
 //!                                           +---------------------------------------+
 //!                                             the first cycle that began after it
 //! ```
-//! Only atomics lie between the two threads, so nobody waits for anybody. What is safe is decided
-//! in `link/side.rs`, in which all drivers ask what is wanted; what the daemon makes of it is in
-//! `daemon/stall.rs`. Times are those of [`MonotonicClock`] on both sides.
+//! The two threads share only atomics, so neither waits for the other. `link/side.rs` decides what
+//! is safe: all drivers ask there which outputs are wanted. What the daemon does about a stall is
+//! in `daemon/stall.rs`. Times on both sides are those of [`MonotonicClock`].
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,69 +19,75 @@ use tokio::time::sleep;
 
 use crate::clock::{Clock, MonotonicClock, nanos};
 
-/// Between two looks while there is no limit, or no cycle was written: nothing is to be watched.
+/// The time between two looks while there is nothing to watch: there is no limit, or the scan has
+/// not written yet.
 const IDLE: Duration = Duration::from_millis(50);
 
-/// The longest sleep: a reload may have made the limit shorter meanwhile.
+/// The longest sleep. A reload may have shortened the limit in the meantime.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// Between two looks while it is tripped, for outputs that hold for a while and for a late cycle: a
-/// tenth of the shortest limit.
+/// The time between two looks while the watchdog is tripped, for the end of a hold and for a late
+/// cycle: a tenth of the shortest limit.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A thread that wakes so much later than it asked for was stopped itself, most likely with the
-/// whole machine: ten times what a timer is late on a busy one.
+/// A thread that wakes this much later than it asked for was stopped itself, most likely together
+/// with the whole machine. The value is ten times the lateness of a timer on a busy machine.
 const OVERSLEPT: Duration = Duration::from_millis(20);
 
-/// What the scan shows of its life to one device, and what follows from its silence.
+/// The signs of life that the scan gives to one device, and the consequences of its silence.
 #[derive(Debug, Default)]
 pub struct Watchdog {
-    /// How often the scan has written; 0 before the first time. The scan writes.
+    /// How often the scan has written; 0 before the first time. The scan writes, the device's
+    /// thread reads.
     beats: AtomicU64,
-    /// When the cycle began that it wrote in last, in nanoseconds. The scan writes, before `beats`.
+    /// When the cycle began in which the scan wrote last, in nanoseconds. The scan writes it before
+    /// `beats`.
     cycle_ns: AtomicU64,
-    /// From one cycle to the next, in nanoseconds; 0 until that is known. The scan writes.
+    /// The time from one cycle to the next, in nanoseconds; 0 until it is known. The scan writes.
     period_ns: AtomicU64,
-    /// How long it may be silent, in nanoseconds; 0 for as long as it likes. The scan writes.
+    /// How long the scan may be silent, in nanoseconds; 0 means without limit. The scan writes.
     stall_ns: AtomicU64,
-    /// When it was noticed last that it was silent for too long, in nanoseconds; 0 if never. It is
-    /// tripped until a cycle has written that began later. The device's thread writes.
+    /// When the device's thread last noticed too long a silence, in nanoseconds; 0 means never. The
+    /// watchdog is tripped until the scan has written in a cycle that began later. The device's
+    /// thread writes.
     tripped_ns: AtomicU64,
-    /// How often it has tripped. The device's thread writes, the daemon reads.
+    /// How often the watchdog has tripped. The device's thread writes, the daemon reads.
     trips: AtomicU64,
-    /// Whether no output holds any longer, because the process ends. The daemon writes.
+    /// Whether no output may keep its value any longer, because the process ends. The daemon
+    /// writes.
     holds_nothing: AtomicBool,
-    /// Outputs that have a safe value. Written once, before there are two threads.
+    /// The number of outputs that have a safe value. Written once, before the second thread exists.
     outputs: AtomicUsize,
-    /// Outputs that the device was not known to have. The device's thread writes.
+    /// The number of outputs that the device is not known to have. The device's thread writes.
     missing: AtomicUsize,
 }
 
 impl Watchdog {
-    /// For a device with `all` outputs, of which `safe` have a safe value.
+    /// A watchdog for a device with `all` outputs, of which `safe` have a safe value.
     pub(super) fn new(all: usize, safe: usize) -> Self {
         Self { outputs: safe.into(), missing: all.into(), ..Self::default() }
     }
 
-    /// How often it has tripped.
+    /// How often the watchdog has tripped.
     pub fn trips(&self) -> u64 {
         self.trips.load(Ordering::Acquire)
     }
 
-    /// How many outputs it makes safe: those that have a safe value.
+    /// The number of outputs that the watchdog makes safe: those that have a safe value.
     pub fn outputs(&self) -> usize {
         self.outputs.load(Ordering::Relaxed)
     }
 
-    /// Of how many outputs the device is not known to have what they are to be: what the scan
-    /// wants, or the safe value while it stands, also of those that keep theirs for a while first.
+    /// The number of outputs for which the device is not known to have what is wanted. Wanted is
+    /// the value of the scan or, while the scan stands, the safe value. The safe value counts from
+    /// the trip on, also for an output that keeps its value for a while first.
     pub fn missing(&self) -> usize {
         self.missing.load(Ordering::Relaxed)
     }
 
-    /// Of how many outputs it is not known that they are safe while the scan stands. As long as the
-    /// device's thread has not noticed that it does, as one that waits in a call, what the device
-    /// has confirmed is what the scan wanted, and nothing that counts now.
+    /// The number of outputs that are not known to be safe while the scan stands. The device's
+    /// thread may not have noticed the stall yet, for example because it waits in a call. Until
+    /// then the device has confirmed only what the scan wanted, which no longer counts.
     pub fn unsafe_outputs(&self) -> usize {
         match self.is_tripped() {
             true => self.missing(),
@@ -89,17 +95,19 @@ impl Watchdog {
         }
     }
 
-    /// Notes how many these are.
+    /// Sets [`Self::missing`]. The device's thread calls this.
     pub(super) fn note_missing(&self, outputs: usize) {
         self.missing.store(outputs, Ordering::Relaxed);
     }
 
-    /// Whether the scan stands, so that outputs are safe or will be.
+    /// Whether the device's thread has noticed that the scan stands, so that outputs are safe or
+    /// will be.
     pub fn is_tripped(&self) -> bool {
         self.is_overtaken(self.last_cycle())
     }
 
-    /// For how long it has been tripped; for ever, when nothing is to hold any longer.
+    /// How long the watchdog has been tripped; `None` if it is not. [`Duration::MAX`] when no
+    /// output may keep its value any longer.
     pub fn tripped_for(&self) -> Option<Duration> {
         if !self.is_tripped() {
             return None;
@@ -111,7 +119,8 @@ impl Watchdog {
         Some(MonotonicClock.now().saturating_sub(since))
     }
 
-    /// From now on no output holds any longer while it is tripped: the process ends.
+    /// Ends all holds: from now on each output with a safe value becomes safe as soon as the
+    /// watchdog is tripped. The daemon calls this when the process ends.
     pub fn make_safe_now(&self) {
         self.holds_nothing.store(true, Ordering::Relaxed);
     }
@@ -121,12 +130,13 @@ impl Watchdog {
         self.beats.load(Ordering::SeqCst)
     }
 
-    /// The time from one cycle to the next.
+    /// Sets the time from one cycle to the next. The scan calls this.
     pub(super) fn pace(&self, period: Duration) {
         self.period_ns.store(nanos(period), Ordering::Relaxed);
     }
 
-    /// How long the scan may be silent from now on; zero for as long as it likes.
+    /// Sets how long the scan may be silent from now on; zero means without limit. The scan calls
+    /// this.
     pub(super) fn limit(&self, stall: Duration) {
         self.stall_ns.store(nanos(stall), Ordering::Relaxed);
     }
@@ -139,49 +149,50 @@ impl Watchdog {
         Duration::from_nanos(self.cycle_ns.load(Ordering::SeqCst))
     }
 
-    /// How long it is until the scan reads its inputs again, and from one such time to the next;
-    /// `None` while that is not known.
+    /// The time until the scan reads its inputs again, and the time from one such read to the next;
+    /// `None` while these are not known.
     pub(super) fn next_cycle(&self) -> Option<(Duration, Duration)> {
         let period_ns = self.period_ns.load(Ordering::Relaxed);
         let passed = MonotonicClock.now().saturating_sub(self.last_cycle());
-        // It has missed some if that is longer than a period, and keeps to the grid.
+        // If more than a period has passed, the scan has missed cycles; it keeps to the grid.
         let into_ns = passed.as_nanos().checked_rem(period_ns.into())? as u64;
         let period = Duration::from_nanos(period_ns);
         Some((period - Duration::from_nanos(into_ns), period))
     }
 
-    /// Whether a cycle that began at `now` was overtaken by a stall: what it has worked out is
-    /// older than the safe values, and the next cycle is the first to count. Called by the scan.
+    /// Whether a stall has overtaken the cycle that began at `now`. The results of such a cycle are
+    /// older than the safe values, so the next cycle is the first that counts. The scan calls this.
     pub(super) fn is_overtaken(&self, now: Duration) -> bool {
         nanos(now) < self.tripped_ns.load(Ordering::SeqCst)
     }
 
-    /// The scan has written in the cycle that began at `now`. Says whether that has ended a stall,
-    /// so that the device's thread must be woken. A cycle that is overtaken while it writes ends
-    /// none: the next one does.
+    /// Notes that the scan has written in the cycle that began at `now`. Returns whether this has
+    /// ended a stall; the scan must then wake the device's thread. A cycle that is overtaken while
+    /// it writes ends no stall: the next cycle does.
     pub(super) fn beat(&self, now: Duration) -> bool {
-        // In this order on one line of time with `trip`: either this sees that it has tripped, or
-        // the device's thread finds it not tripped from the first look on.
+        // The order matters, together with `trip`, in the single total order of `SeqCst`. Either
+        // this function sees that the watchdog has tripped, or the device's thread finds it not
+        // tripped from its first look on.
         let before = self.cycle_ns.swap(nanos(now), Ordering::SeqCst);
         let tripped = self.tripped_ns.load(Ordering::SeqCst);
         self.beats.fetch_add(1, Ordering::SeqCst);
         before < tripped && tripped <= nanos(now)
     }
 
-    /// It is tripped from now on, unless it is already: a driver that begins anew in a stall begins
-    /// no other, and no output holds for longer.
+    /// Trips the watchdog, unless it is tripped already. A driver that starts again during a stall
+    /// must not start a second stall, because its outputs would then keep their values for longer.
     fn trip(&self) {
         if self.is_tripped() {
             return;
         }
-        // Until the device's thread has counted anew, nothing is known of the safe ones.
+        // Until the device's thread counts again, nothing is known about the safe values.
         self.missing.fetch_max(self.outputs(), Ordering::Relaxed);
         self.tripped_ns.store(nanos(MonotonicClock.now()), Ordering::SeqCst);
         self.trips.fetch_add(1, Ordering::Release);
     }
 
-    /// Watches the scan for ever, on the device's thread. `changed` is called whenever outputs are
-    /// to be safe that were not before; `holds` says how long each of them keeps its value first.
+    /// Watches the scan for ever, on the device's thread. Calls `changed` whenever more outputs are
+    /// to be safe than before. `holds` says how long each output keeps its value first.
     pub(super) async fn watch(&self, holds: &[Duration], changed: impl Fn()) {
         loop {
             self.silence().await;
@@ -199,13 +210,15 @@ impl Watchdog {
 
     /// Waits until the scan has been silent for too long.
     ///
-    /// Who was stopped with the whole machine (a SIGSTOP, a virtual machine that is moved) may wake
-    /// before the scan does, and the scan is not to blame. So a thread that wakes late itself gives
-    /// it some cycles more, once; if it is later still, outputs are safe for these moments.
+    /// A device's thread that was stopped with the whole machine may wake before the scan does.
+    /// Causes are a SIGSTOP or a virtual machine that is moved. The scan has then done nothing
+    /// wrong. Therefore a thread that wakes late itself gives the scan a few cycles more, once. If
+    /// the scan is later still, outputs are safe for these moments.
     async fn silence(&self) {
         let (mut asked_for, mut is_patient) = (None, true);
         loop {
-            // Before the time of the cycle: what belongs to a newer beat makes it younger only.
+            // The beats and the limit are read before the time of the cycle. A newer beat can then
+            // only make the cycle look younger.
             let (beats, stall) = (self.beats(), self.stall());
             let (now, due) = (MonotonicClock.now(), self.last_cycle() + stall);
             let is_watched = beats > 0 && !stall.is_zero();
@@ -228,8 +241,8 @@ impl Watchdog {
         }
     }
 
-    /// What a scan needs to come again after the machine stood still: two cycles, and the time of a
-    /// busy machine to wake a thread.
+    /// The time that a scan needs to come back after the machine stood still: two cycles, and the
+    /// time in which a busy machine wakes a thread.
     fn patience(&self) -> Duration {
         Duration::from_nanos(2 * self.period_ns.load(Ordering::Relaxed)) + OVERSLEPT
     }
@@ -283,7 +296,7 @@ mod tests {
         assert!(!watchdog.beat(late) && watchdog.is_tripped());
         assert!(watchdog.beat(MonotonicClock.now()) && !watchdog.is_tripped());
 
-        // The same, if the device's thread is later than the beat.
+        // The watchdog trips after the beat of that cycle.
         let late = MonotonicClock.now();
         assert!(!watchdog.beat(late));
         watchdog.trip();
@@ -309,11 +322,12 @@ mod tests {
             let (mut silent, mut seen) = (0, 0);
             for _ in 0..ROUNDS {
                 round.wait();
-                // As if the other thread had taken a millisecond to write down when it tripped.
+                // The other thread behaves as if it needed a millisecond to write down when it
+                // tripped.
                 let began = MonotonicClock.now() + Duration::from_millis(1);
                 let is_told = watchdog.beat(began);
                 round.wait();
-                // Nobody touches it until the next round.
+                // Neither thread touches the watchdog until the next round.
                 let has_seen = has_seen.load(Ordering::SeqCst);
                 seen += usize::from(has_seen);
                 silent += usize::from(has_seen && !is_told && !watchdog.is_tripped());
@@ -344,13 +358,14 @@ mod tests {
         let holds = [Duration::ZERO];
         let machine = async {
             tokio::time::sleep(Duration::from_millis(5)).await;
-            // Nothing else gets on in this thread either.
+            // The blocking sleep also stops the watchdog's own task in this thread.
             std::thread::sleep(STALL + 2 * OVERSLEPT);
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }
             assert_eq!(watchdog.trips(), 0);
-            // The scan does not come back, which no machine excuses for longer.
+            // The scan does not come back. A machine that stood still does not excuse that for
+            // longer.
             tokio::time::sleep(2 * STALL).await;
             assert_eq!(watchdog.trips(), 1);
         };

@@ -1,8 +1,9 @@
-//! A number in a file: found, read, written. All of this may wait, so threads of its own do it.
+//! Numbers in files: finds a file, reads and writes its number. All of this may wait, so it runs on
+//! threads of its own.
 //!
-//! The number is the first line. What follows is ignored, because `write` does not truncate: files
-//! of sysfs have nothing to truncate, and in others "7\n" over "255\n" leaves "7\n5\n". So whoever
-//! reads sees a whole number at any moment.
+//! The number is the first line. The rest is ignored, because `write` does not truncate. Files of
+//! sysfs have nothing to truncate, and in other files "7\n" over "255\n" leaves "7\n5\n". A reader
+//! therefore sees a whole number at any moment. When to read and write is decided in `file.rs`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -12,12 +13,12 @@ use std::time::SystemTime;
 
 use crate::image::{Direction, Kind, Point, Raw, Value};
 
-/// The longest line with a number: more digits than any type has. The first bytes of a longer one
-/// may be another number, so it is none.
+/// The maximum length of a line with a number, in bytes: more digits than any type has. The first
+/// bytes of a longer line may be another number, so such a line is refused.
 const MAX_LINE: usize = 64;
 
-/// Which file it is. A file system may give the number of a file that has gone to the next one, so
-/// the time at which it began is part of it, where the file system knows.
+/// The identity of a file. A file system may give the inode number of a deleted file to the next
+/// file. Therefore the time of creation is part of it, where the file system knows that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
     device: u64,
@@ -31,7 +32,7 @@ impl From<fs::Metadata> for Identity {
     }
 }
 
-/// The file that a path means now.
+/// The file that a path stands for now.
 fn find(path: &Path) -> io::Result<PathBuf> {
     let text = path.to_string_lossy();
     let Some((before, after)) = text.split_once('*') else { return Ok(path.to_owned()) };
@@ -42,7 +43,7 @@ fn find(path: &Path) -> io::Result<PathBuf> {
         let entry = entry?;
         let name = entry.file_name();
         let middle = name.to_str().and_then(|name| name.strip_prefix(start)?.strip_suffix(end));
-        // Joined with nothing it would get a slash.
+        // `join` with an empty path would add a slash.
         let file = if below.is_empty() { entry.path() } else { entry.path().join(below) };
         if middle.is_some() && file.exists() {
             found.push(file);
@@ -58,7 +59,7 @@ fn find(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// The number in a file.
+/// Reads the number in a file.
 pub(super) fn read(path: &Path, kind: Kind) -> io::Result<Raw> {
     let wrong = |message| io::Error::new(io::ErrorKind::InvalidData, message);
     let mut start = Vec::new();
@@ -71,7 +72,7 @@ pub(super) fn read(path: &Path, kind: Kind) -> io::Result<Raw> {
     parse(&text, kind).ok_or_else(|| wrong(format!("{:?} is no {kind}", text.trim())))
 }
 
-/// The raw bytes of a number in text; a bool is 0 or another number.
+/// The raw bytes of a number in text. A bool is false for 0 and true for another number.
 fn parse(text: &str, kind: Kind) -> Option<Raw> {
     let plain = |kind| Point::new("", Direction::In, kind);
     let text = text.trim();
@@ -83,7 +84,7 @@ fn parse(text: &str, kind: Kind) -> Option<Raw> {
     plain(kind).raw_of(value).ok()
 }
 
-/// Writes a number; says into which file.
+/// Writes a number. Returns the identity of the file that was written.
 pub(super) fn write(path: &Path, kind: Kind, raw: Raw) -> io::Result<Identity> {
     let text = match Point::new("", Direction::Out, kind).value_of(&raw) {
         Value::Bool(on) => u8::from(on).to_string(),
@@ -94,7 +95,7 @@ pub(super) fn write(path: &Path, kind: Kind, raw: Raw) -> io::Result<Identity> {
     Ok(file.metadata()?.into())
 }
 
-/// Which file there is now.
+/// The identity of the file that is there now.
 pub(super) fn look(path: &Path) -> io::Result<Identity> {
     Ok(fs::metadata(find(path)?)?.into())
 }

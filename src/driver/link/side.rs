@@ -1,7 +1,9 @@
-//! The device's side of a link: what whoever serves a wire works with.
+//! The device's side of a link, on the device's thread. Each driver works with it.
 //!
-//! It collects what comes from the wire and makes all of it visible to the scan at once, and it
-//! knows what the scan wants. It knows no wire.
+//! A [`Side`] collects what comes from the wire and publishes all of it to the scan at once. It
+//! also says which outputs the scan wants, or which are safe while the scan stands. It knows no
+//! wire: the drivers do. The scan's side is in `link.rs`, the detection of a stall in
+//! `watchdog.rs`.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -17,18 +19,18 @@ use crate::driver::{Fault, Monitor, Part};
 use crate::image::{Point, PointId, Points, Quality, Raw, Safe};
 use crate::latest::{Reader, Writer};
 
-/// How often it looks whether outputs differ where it cannot hear of it.
+/// The time between two looks whether outputs differ, where the bell does not work.
 const WITHOUT_BELL: Duration = Duration::from_millis(10);
 
 /// The device's side of a link.
 #[derive(Debug)]
 pub(in crate::driver) struct Side {
     points: Arc<Points>,
-    /// The place of each input and of each output in their lists.
+    /// The index of each input in the list of inputs, and of each output in the list of outputs.
     places: HashMap<PointId, usize>,
     outputs: Vec<PointId>,
-    /// What each output is to be while the scan stands, and how long it keeps its value first; in
-    /// the order of `outputs`.
+    /// The safe value of each output while the scan stands, and how long the output keeps its value
+    /// first. `None` for an output that holds. In the order of `outputs`.
     safe: Vec<Option<(Raw, Duration)>>,
     news: News,
     told: Writer<News>,
@@ -38,12 +40,15 @@ pub(in crate::driver) struct Side {
     monitor: Monitor,
 }
 
-/// The end of the pipe that rings; a runtime knows it only from the first use on.
+/// The thread's end of the pipe that wakes it. The runtime can register it only when it is used
+/// first.
 #[derive(Debug)]
 enum Bell {
+    /// Not registered yet.
     Unused(OwnedFd),
+    /// Registered with the runtime.
     Used(pipe::Receiver),
-    /// The runtime would not have it.
+    /// The runtime refused to register it.
     Mute,
 }
 
@@ -79,7 +84,7 @@ impl Side {
         }
     }
 
-    /// A point of this device.
+    /// The configured point of this id, which belongs to this device.
     pub(in crate::driver) fn point(&self, id: PointId) -> &Point {
         &self.points[id]
     }
@@ -88,13 +93,14 @@ impl Side {
         &mut self.news.inputs[self.places[&input]]
     }
 
-    /// An input has just been read, and is good.
+    /// Notes the value of an input that has just been read and is good.
     pub(in crate::driver) fn put(&mut self, input: PointId, raw: Raw) {
         self.put_as(input, raw, Quality::Good);
     }
 
-    /// The same for a value that can be used, though perhaps not quite. What is no finite number is
-    /// no measurement, whatever the wire says of it: the input is bad and keeps its value.
+    /// Notes the value of an input with its quality, for a value that can be used but is not fully
+    /// trusted. A float that is not finite is no measurement, whatever the wire says. The input is
+    /// then bad and keeps its value.
     pub(in crate::driver) fn put_as(&mut self, input: PointId, raw: Raw, quality: Quality) {
         if !self.points[input].is_finite(&raw) {
             return self.spoil(input, Quality::Sensor);
@@ -103,8 +109,9 @@ impl Side {
         *self.reading(input) = Reading { raw, quality, good_at, ends_at: None };
     }
 
-    /// The same for a value that is worth nothing any more at an instant of
-    /// [`MonotonicClock`]: the scan sees to that, whatever becomes of this thread.
+    /// Notes a good value of an input that becomes worthless at `end`, an instant of
+    /// [`MonotonicClock`]. The scan checks the time itself, so this holds even if this thread
+    /// hangs.
     pub(in crate::driver) fn put_until(&mut self, input: PointId, raw: Raw, end: Duration) {
         if self.points[input].is_finite(&raw) {
             self.put(input, raw);
@@ -114,13 +121,13 @@ impl Side {
         }
     }
 
-    /// An input is known to be this bad; its value stays what it was. A mere silence need not be
-    /// told: values age.
+    /// Notes that an input is this bad. Its value stays as it was. A driver need not report mere
+    /// silence, because values age.
     pub(in crate::driver) fn spoil(&mut self, input: PointId, quality: Quality) {
         self.reading(input).quality = quality;
     }
 
-    /// The device has taken this value of an output.
+    /// Notes that the device has taken this value of an output.
     pub(in crate::driver) fn confirm(&mut self, output: PointId, raw: Raw) {
         self.news.confirmed[self.places[&output]] = Some(raw);
     }
@@ -130,22 +137,22 @@ impl Side {
         self.news.confirmed[self.places[&output]] == Some(raw)
     }
 
-    /// Nobody knows any more what the device has of an output.
+    /// Notes that it is not known any more which value of an output the device has.
     pub(in crate::driver) fn doubt(&mut self, output: PointId) {
         self.news.confirmed[self.places[&output]] = None;
     }
 
-    /// How the device as a whole fails, or that it does not.
+    /// Notes how the device as a whole fails; `None` if it does not.
     pub(in crate::driver) fn fault(&mut self, fault: Option<Fault>) {
         self.news.fault = fault;
     }
 
-    /// Makes everything above visible to the scan, all of it in the same cycle.
+    /// Publishes everything that was noted to the scan, which sees all of it in the same cycle.
     pub(in crate::driver) fn publish(&mut self) {
         let Self { news, told, wishes, shared, safe, .. } = self;
-        // In this order: what is wanted then is of that turn, or newer.
+        // The turn is read first. What is wanted below is then of that turn, or newer.
         let turn = shared.turn.load(Ordering::Acquire);
-        // The end of a hold counts already: what still holds its value is not safe.
+        // Holds count as over here: an output that still keeps its value is not safe yet.
         let stall = shared.watchdog.tripped_for().map(|_| Duration::MAX);
         let wants =
             wishes.read().0.iter().zip(&*safe).map(|(raw, safe)| in_stall(*raw, *safe, stall));
@@ -155,15 +162,15 @@ impl Side {
         told.publish(|old| old.clone_from(news));
     }
 
-    /// What an output is to be: what the scan wants, or its safe value while the scan stands;
-    /// `None` before the first cycle, when nothing is to be written.
+    /// The value that an output is to have: what the scan wants, or the safe value while the scan
+    /// stands. `None` before the first cycle, when nothing is to be written.
     pub(in crate::driver) fn wanted(&mut self, output: PointId) -> Option<Raw> {
         let (place, stall) = (self.places[&output], self.shared.watchdog.tripped_for());
         (self.beats() > 0).then(|| in_stall(self.wishes.read().0[place], self.safe[place], stall))
     }
 
-    /// The same of several outputs, in their order and in one cycle of the scan. Not to be asked
-    /// before its first.
+    /// The values that several outputs are to have, in the order of `outputs` and all of one cycle.
+    /// Must not be called before the first cycle.
     pub(in crate::driver) fn wanted_together(
         &mut self,
         outputs: impl Iterator<Item = PointId>,
@@ -184,19 +191,20 @@ impl Side {
         self.shared.watchdog.is_tripped()
     }
 
-    /// How long each output keeps its value while the scan stands, of those that have a safe value.
+    /// How long each output keeps its value while the scan stands, for the outputs with a safe
+    /// value.
     pub(super) fn holds(&self) -> Vec<Duration> {
         self.safe.iter().flatten().map(|(_, hold)| *hold).collect()
     }
 
-    /// How long it is until the scan reads its inputs again, and from one such time to the next;
-    /// `None` while that is not known.
+    /// The time until the scan reads its inputs again, and the time from one such read to the next;
+    /// `None` while these are not known.
     pub(in crate::driver) fn next_cycle(&self) -> Option<(Duration, Duration)> {
         self.shared.watchdog.next_cycle()
     }
 
-    /// Waits until outputs are to be something else than when this returned last. It may return
-    /// once too often, and is safe to drop.
+    /// Waits until other outputs are wanted than when this function returned last. It may return
+    /// without a change. The future may be dropped at any time.
     pub(in crate::driver) async fn changed(&mut self) {
         if let Bell::Unused(_) = self.bell
             && let Bell::Unused(bell) = std::mem::replace(&mut self.bell, Bell::Mute)
@@ -207,20 +215,20 @@ impl Side {
         let Bell::Used(bell) = &self.bell else {
             return tokio::time::sleep(WITHOUT_BELL).await;
         };
-        // As many rings as there were are one.
+        // One read takes many wake-ups at once; they mean the same as one.
         let mut rings = [0; 256];
         if bell.readable().await.is_err() || matches!(bell.try_read(&mut rings), Ok(0)) {
-            // The link is gone, and whoever drops it ends this soon.
+            // The link is gone, and the thread that drops it ends this task soon.
             tokio::time::sleep(WITHOUT_BELL).await;
         }
     }
 
-    /// What the status shows of the device's parts.
+    /// Sets the device's parts that the status shows.
     pub(in crate::driver) fn show(&self, parts: Vec<Part>) {
         self.monitor.set(parts);
     }
 
-    /// Nothing is known any more.
+    /// Notes that nothing is known about any point any more, and publishes that.
     pub(super) fn lose_all(&mut self) {
         self.news.inputs.iter_mut().for_each(|reading| reading.quality = Quality::NoComm);
         self.news.confirmed.fill(None);
@@ -229,14 +237,15 @@ impl Side {
         self.news.fault = None;
     }
 
-    /// All outputs of this device.
+    /// The ids of all outputs of this device.
     pub(in crate::driver) fn outputs(&self) -> &[PointId] {
         &self.outputs
     }
 }
 
-/// What an output is to be that the scan wanted to be `raw` last and that has this safe value, when
-/// the scan has stood for so long. It goes before forces: what stands is nobody's will.
+/// The value that an output is to have. The scan wanted `raw` last, `safe` is the safe value with
+/// the hold before it, and the scan has stood for `stall`. The safe value outranks forces too,
+/// because a scan that stands no longer shows what an operator wants.
 fn in_stall(raw: Raw, safe: Option<(Raw, Duration)>, stall: Option<Duration>) -> Raw {
     match (safe, stall) {
         (Some((safe, hold)), Some(passed)) if passed >= hold => safe,
@@ -251,7 +260,7 @@ mod tests {
     use crate::driver::link::{Link, Serve};
     use crate::image::{Direction, Freshness, Kind};
 
-    /// Compares two outputs that the scan always changes together.
+    /// A driver that compares two outputs which the scan always changes together.
     struct Twins {
         outputs: [PointId; 2],
         told: std::sync::mpsc::Sender<bool>,
@@ -269,7 +278,7 @@ mod tests {
         }
     }
 
-    /// Puts these values of one input, one after the other, and then tells the scan.
+    /// A driver that puts these values of one input, one after the other, and publishes each.
     struct Giver(Vec<f64>);
 
     impl Serve for Giver {
@@ -303,7 +312,7 @@ mod tests {
         check(1.0, &[1.5, f64::NAN], (Quality::Sensor, 1.5));
         check(1.0, &[1.5, f64::NEG_INFINITY], (Quality::Sensor, 1.5));
         check(1.0, &[f64::INFINITY, 2.5], (Quality::Good, 2.5));
-        // A number on the wire, and none in the unit of the point.
+        // The value is a number on the wire, but not in the unit of the point.
         check(1e10, &[2.0, 1e300], (Quality::Sensor, 2.0));
     }
 
@@ -321,7 +330,7 @@ mod tests {
         assert_eq!(verdict, Some(true));
     }
 
-    /// Says what its output is to be, whenever it is woken.
+    /// A driver that sends the value which its output is to have, whenever it is woken.
     struct Echo(std::sync::mpsc::Sender<Option<Raw>>);
 
     impl Serve for Echo {
@@ -341,7 +350,7 @@ mod tests {
         let (told, heard) = std::sync::mpsc::channel();
         let mut link = Link::start(&points, 0, Freshness::default(), Echo(told)).unwrap();
         link.supervise(Duration::from_millis(50));
-        // It may be woken once too often, and is then silent.
+        // The driver may be woken without a change; it then sends nothing more.
         let is_woken_for = |byte: u8| {
             let next = || heard.recv_timeout(Duration::from_secs(20)).expect("it is woken");
             while next() != Some([byte, 0, 0, 0, 0, 0, 0, 0]) {}
@@ -356,7 +365,7 @@ mod tests {
             1,
             "a cycle that was overtaken counts for nothing"
         );
-        // What is wanted is the same as before.
+        // The scan wants the value that it wanted before.
         link.write(MonotonicClock.now(), &[7]).unwrap();
         is_woken_for(7);
     }
