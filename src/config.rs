@@ -1,14 +1,16 @@
 //! The configuration: from a TOML file to settings that are true.
 //!
-//! Two layers. `ConfigFile` is what the file says: keys and types. [`Config`] is what follows from
-//! it, with defaults filled in, names resolved and everything checked against everything: once it
-//! is built, nothing is checked again. All that is wrong is reported at once, as [`Problems`]. What
-//! a driver's own keys mean is left to the driver, and whether the machine has the CPU, the folder
-//! or the rights is found out by those who use them.
+//! There are two layers. `ConfigFile` is what the file says: keys and types. [`Config`] is what
+//! follows from it: defaults are filled in, names are resolved and everything is checked against
+//! everything. After a [`Config`] is built, nothing is checked again. All mistakes of a file are
+//! reported at once, as [`Problems`].
+//!
+//! A driver decides itself what its own keys mean. Whether the machine has the CPU, the folder or
+//! the rights is not checked here: the parts that use them find that out.
 //!
 //! Read on in `file.rs` (all keys), `points.rs` and `layout.rs` (the image), `grant.rs` (who may do
 //! what), `check.rs` (ranges and defaults), `change.rs` (what differs after a reload), `note.rs`
-//! (what is lawful and nearly surely a slip), `disk.rs` (the file).
+//! (what is valid and almost certainly a slip), `disk.rs` (the file).
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -54,63 +56,64 @@ use check::Surroundings;
 use file::ConfigFile;
 use problem::Report;
 
-/// Everything that is configured.
+/// The whole configuration of a daemon, checked and with all defaults.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The file it came from.
+    /// Path of the file that it was read from.
     pub path: PathBuf,
-    /// That file's state when it was read; `None` if it was never a file.
+    /// State of that file when it was read; `None` if the text did not come from a file.
     pub stamp: Option<Stamp>,
-    /// `[scan]`
+    /// The section `[scan]`.
     pub scan: thread::Settings,
-    /// `[plugins]`
+    /// The section `[plugins]`.
     pub plugins: PluginsSettings,
-    /// The entries `[[plugin]]`, by the name of the file without `.wasm`, in their order.
+    /// The entries `[[plugin]]` in the order of the file, each with the name of the plugin's file
+    /// without `.wasm`.
     pub programs: Vec<(String, plugin::Settings)>,
     /// All points of all devices.
     pub points: Arc<Points>,
-    /// The entries `[[device]]`, in their order: [`Point::device`](crate::image::Point) counts
-    /// here.
+    /// The entries `[[device]]` in the order of the file. [`Point::device`](crate::image::Point) is
+    /// an index into this list.
     pub devices: Vec<Device>,
-    /// The entries `[[variable]]` with their first values, in their order.
+    /// The entries `[[variable]]` with their first values, in the order of the file.
     pub variables: Vec<(String, Variable)>,
-    /// `[state]`
+    /// The section `[state]`.
     pub state: StateSettings,
-    /// `[retain]`
+    /// The section `[retain]`.
     pub retain: RetainSettings,
-    /// `[recovery]`
+    /// The section `[recovery]`.
     pub recovery: RecoverySettings,
-    /// `[control]`
+    /// The section `[control]`.
     pub control: ControlSettings,
-    /// `[crash]`
+    /// The section `[crash]`.
     pub crash: CrashSettings,
-    /// `[log]`
+    /// The section `[log]`.
     pub log: log::Settings,
-    /// Outputs of a plugin that has no list of its own.
+    /// The outputs that a plugin without a list of outputs may write.
     unclaimed: Vec<crate::image::PointId>,
-    /// Variables that a plugin without a list of its own may write.
+    /// The variables that a plugin without a list of variables may write.
     unlisted: VariableGrant,
 }
 
-/// What all plugins share.
+/// The section `[plugins]`: what all plugins share.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PluginsSettings {
     /// The watched folder.
     pub dir: PathBuf,
-    /// Whether a plugin without a list of outputs, or of variables, gets all that nobody was
-    /// granted by name.
+    /// Whether a plugin without a list of outputs or of variables gets all those that no other
+    /// plugin's list names.
     pub grant_all: bool,
     /// CPU time for one poll of a plugin that has no budget of its own.
     pub poll_budget: Duration,
-    /// What a module may be and an instance may use.
+    /// Limits of a module and of its instance.
     pub limits: Limits,
-    /// When a program that traps is started again.
+    /// The rule by which a program that trapped is started again.
     pub restart: RestartPolicy,
-    /// How a new version takes over from the one that runs.
+    /// The rule by which a new version takes over from the running one.
     pub swap: SwapPolicy,
-    /// Which compiler makes the artifacts.
+    /// The compiler that makes the artifacts.
     pub compiler: Compiler,
-    /// Where the artifacts are kept.
+    /// The folder of the artifacts.
     pub cache: PathBuf,
 }
 
@@ -123,50 +126,50 @@ pub struct Device {
     pub driver: crate::driver::Config,
 }
 
-/// Where the daemon keeps what shall outlive it.
+/// The section `[state]`: where the daemon keeps what must outlive it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateSettings {
-    /// A folder of this daemon alone.
+    /// The folder, which no other daemon uses.
     pub dir: PathBuf,
 }
 
-/// Variables that outlive the daemon.
+/// The section `[retain]`: variables that outlive the daemon.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetainSettings {
-    /// The variables marked `retain = true` with their first values, in their order.
+    /// The variables marked `retain = true` with their first values, in the order of the file.
     pub variables: Vec<(String, Variable)>,
-    /// A change of theirs is on disk after this time at the latest, and that of one write.
+    /// The longest time until a changed value is on disk, not counting the write itself.
     pub flush: Duration,
-    /// What to do when no whole file is left.
+    /// What the daemon does when no retain file is whole.
     pub on_corrupt: OnCorrupt,
-    /// What to do when the state directory takes no writes.
+    /// What the daemon does when the state directory takes no writes.
     pub on_readonly: OnReadonly,
 }
 
-/// How people reach the daemon.
+/// The section `[control]`: how people reach the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControlSettings {
     /// Path of the unix socket.
     pub socket: PathBuf,
-    /// Its mode: 0o600, or 0o660 to let its group in.
+    /// File mode of the socket: 0o600, or 0o660 to let its group in.
     pub mode: u32,
 }
 
-/// Reports of programs that trap.
+/// The section `[crash]`: reports of programs that trap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CrashSettings {
-    /// Whether programs keep what such a report needs.
+    /// Whether programs record what such a report needs.
     pub record: bool,
 }
 
 impl Config {
-    /// Whether a `[[variable]]` that counts has this name.
+    /// Whether the configuration in force has a `[[variable]]` with this name.
     pub fn declares(&self, name: &str) -> bool {
         self.variables.iter().any(|(declared, _)| declared == name)
     }
 
-    /// Takes over from `new` what of its `changes` can change live. A variable that is gone keeps
-    /// its value until the next restart.
+    /// Takes over from `new` those of its `changes` that can be made while the daemon runs. A
+    /// variable that can only change at a restart keeps its value until then.
     pub fn adopt(&mut self, new: &Self, changes: &[Change]) {
         for change in changes.iter().filter(|change| change.is_live()) {
             match &change.place {
@@ -188,7 +191,7 @@ impl Config {
                 Place::Key(_) | Place::Plugin(..) | Place::Device(..) | Place::Point(..) => {}
             }
         }
-        // What follows from several keys is taken over as a whole, or not at all.
+        // Settings that follow from several keys are taken over as a whole, or not at all.
         if !change::has_moved(changes) {
             self.programs.clone_from(&new.programs);
             self.unclaimed.clone_from(&new.unclaimed);
@@ -200,10 +203,10 @@ impl Config {
         }
     }
 
-    /// The settings of the plugin `name`, whether it has an entry or not.
+    /// The settings of the plugin `name`, with or without an entry.
     ///
-    /// Without an entry it is polled in every cycle after those that have one, reads all inputs,
-    /// and writes the outputs and variables that `[plugins] grant` leaves it.
+    /// A plugin without an entry is polled in every cycle, after the plugins that have one. It
+    /// reads all inputs, and writes the outputs and variables that `[plugins] grant` leaves it.
     pub fn settings(&self, name: &str) -> plugin::Settings {
         let listed = self.programs.iter().find(|(listed, _)| listed == name);
         listed.map_or_else(
@@ -231,16 +234,15 @@ impl Config {
 
 /// Reads the configuration file at `path`.
 ///
-/// # Errors
-/// Everything that is wrong with it, or that it cannot be read.
+/// # Errors All problems of the file, or the reason why it cannot be read.
 pub fn load(path: &Path) -> Result<Config, Problems> {
     load_after(&Points::default(), path)
 }
 
-/// The same while these points are in force: those that stay keep their ids.
+/// Reads the configuration file at `path` while the points `before` are in force: a point that
+/// stays keeps its id.
 ///
-/// # Errors
-/// As [`load`].
+/// # Errors All problems of the file, or the reason why it cannot be read.
 pub fn load_after(before: &Points, path: &Path) -> Result<Config, Problems> {
     let (text, stamp) = disk::text(path).map_err(|why| Problems::unreadable(path, &why))?;
     let config = parse_with(&text, path, before, &|name| std::env::var_os(name))?;
@@ -249,8 +251,7 @@ pub fn load_after(before: &Points, path: &Path) -> Result<Config, Problems> {
 
 /// Reads a configuration from `text`, as if it were the file at `path`.
 ///
-/// # Errors
-/// Everything that is wrong with it.
+/// # Errors All problems of the text.
 pub fn parse(text: &str, path: &Path) -> Result<Config, Problems> {
     parse_with(text, path, &Points::default(), &|name| std::env::var_os(name))
 }
@@ -269,7 +270,7 @@ fn parse_with(
     config.ok_or_else(|| report.into_problems(path))
 }
 
-/// Turns what the file says into what is true; `None` if anything was reported.
+/// Turns what the file says into what is true; `None` if there is a problem in the report.
 fn decide(
     file: &ConfigFile<'_>,
     path: &Path,
@@ -286,7 +287,7 @@ fn decide(
     let retain = check::retain(&file.retain, &file.variables, &variables, report);
     let recovery = recovery::recovery(&file.recovery, report);
     let control = check::control(&file.control, here, report);
-    // Only now: `Points` takes nothing that is wrong.
+    // `Points` accepts only correct points, so every check stands above this line.
     if !report.is_clean() {
         return None;
     }
@@ -334,8 +335,8 @@ fn devices(file: &ConfigFile<'_>, here: &Surroundings<'_>, report: &Report<'_>) 
     all
 }
 
-/// Asks each driver whether it could be, because only it can tell whether what it names exists. All
-/// of them together have [`PATIENCE`] to read their files.
+/// Asks each driver to check its device, because only the driver can tell whether what the device
+/// names exists. All drivers together have [`PATIENCE`] to read their files.
 fn try_devices(
     files: &[file::DeviceFile<'_>],
     devices: &[Device],

@@ -1,7 +1,8 @@
-//! What differs between two configurations, and what of it can change while the daemon runs.
+//! The differences between two configurations, and which of them can be made while the daemon runs.
 //!
-//! For a reload and for `camshaft diff`. Nothing is applied here: [`Config::adopt`] takes over what
-//! can change live, `daemon/reload.rs` carries it to those whom it concerns.
+//! A reload and `camshaft diff` use them. Nothing is applied here: [`Config::adopt`] takes over
+//! what can change live, and `daemon/reload.rs` carries it to the parts of the daemon that it
+//! concerns.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -27,22 +28,22 @@ const LIVE: [&str; 10] = [
 /// One difference between two configurations. Displays as `plugin[tank].every changed`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Where.
+    /// The key or entry that differs.
     pub place: Place,
-    /// What became of it.
+    /// How it differs.
     pub how: How,
-    /// What it takes to do it.
+    /// What the change needs to take effect.
     pub effect: Effect,
 }
 
-/// A place in a configuration.
+/// A place in a configuration: a key or an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// A key with its section, such as `scan.period`.
     Key(&'static str),
-    /// The entry of this plugin, or one key of it.
+    /// The entry of this plugin, or one key of this entry.
     Plugin(String, Option<&'static str>),
-    /// The entry of this device, or one key of it.
+    /// The entry of this device, or one key of this entry.
     Device(String, Option<&'static str>),
     /// A key of this point.
     Point(String, &'static str),
@@ -64,25 +65,25 @@ impl fmt::Display for Place {
     }
 }
 
-/// What became of a key or an entry.
+/// How a key or an entry differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
-    /// The entry is new.
+    /// Only the new configuration has the entry.
     Added,
-    /// The entry is gone.
+    /// Only the old configuration has the entry.
     Removed,
-    /// It is another than before.
+    /// Both configurations have the key or entry, with different values.
     Changed,
 }
 
-/// What it takes to do a change.
+/// What a change needs to take effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// It counts from the next cycle on.
+    /// Only the next cycle: the change counts from then on.
     Live,
-    /// This device begins, begins anew or ends between two cycles; the others go on.
+    /// A start, a restart or a stop of this device between two cycles; the other devices go on.
     Device,
-    /// It counts after a restart of the daemon.
+    /// A restart of the daemon.
     Restart,
 }
 
@@ -123,15 +124,15 @@ impl Change {
         Self { place, how, effect }
     }
 
-    /// Whether it can be done while the daemon runs.
+    /// Whether the change can be made while the daemon runs.
     pub fn is_live(&self) -> bool {
         self.effect != Effect::Restart
     }
 }
 
-/// What differs, section by section. A plugin's entry that is new or gone is one difference,
-/// whatever it says; so is the place of one in the order of polling, but only if it comes before
-/// or after others than it did.
+/// All differences, section by section. A plugin's entry that is new or gone is one difference,
+/// whatever it says. The place of an entry in the order of polling is a difference only if the
+/// plugin comes before or after other plugins than it did.
 pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     let mut all = Vec::new();
     scan_and_plugins(old, new, &mut all);
@@ -153,8 +154,8 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     ];
     note(&mut all, keys, Place::Key);
     if has_moved(&all) {
-        // Programs know points by address. With others there the addresses would mean something
-        // else, so nothing that may have to do with them is taken over.
+        // Programs know points by address. If a point has moved, an address means something else,
+        // so no change that may depend on addresses is made. Only the log level cannot.
         for change in all.iter_mut().filter(|change| change.place != Place::Key("log.level")) {
             change.effect = Effect::Restart;
         }
@@ -162,13 +163,13 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     all
 }
 
-/// Whether a point lies elsewhere than before or is of another type, or a new one lies where
-/// another one was. Points that earlier reloads have taken away count as well.
+/// Whether a point has another address or type than before, or a new point lies where another one
+/// was. Points that earlier reloads have removed count as well.
 pub(super) fn has_moved(changes: &[Change]) -> bool {
     changes.iter().any(|change| matches!(change.place, Place::Point(..)))
 }
 
-/// Whether a device becomes another than before, stands elsewhere or has other points.
+/// Whether the set of devices changes: their settings, their order, their points or their bytes.
 pub fn has_other_field(changes: &[Change]) -> bool {
     let is_field = |place: &Place| {
         matches!(place, Place::Device(..) | Place::Key("device.order" | "device.bytes"))
@@ -186,7 +187,7 @@ fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
         };
         note(all, [(None, a != b), (Some("points"), theirs != ours)], place);
     }
-    // Of those that are in both.
+    // Only devices that both configurations have are compared by their order.
     let order = |config: &Config, other: &Config| -> Vec<String> {
         let (ours, theirs) = (config.points.devices(), other.points.devices());
         ours.iter().filter(|name| theirs.contains(name)).cloned().collect()
@@ -197,7 +198,7 @@ fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
     let is_other_field = all.iter().any(|change| matches!(change.place, Place::Device(..)));
     let keys = [
         ("device.order", order(old, new) != order(new, old)),
-        // Where a device has come or gone that is no news.
+        // If a device has come or gone, a change of the image's size is no further difference.
         ("device.bytes", !is_other_field && bytes(old) != bytes(new)),
     ];
     note(all, keys, Place::Key);
@@ -216,8 +217,8 @@ fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
     }
 }
 
-/// Whether a new point lies where another one was, without being the same for those who go by the
-/// address.
+/// Whether a new point lies on the bits of another one and differs from it in direction, type or
+/// address. A program that uses the address would then read or write something else.
 fn is_on_another(point: &Point, before: &Points) -> bool {
     let len = before.image_bytes(point.direction);
     let bytes = point.bytes().filter(|byte| *byte < len);
@@ -225,7 +226,7 @@ fn is_on_another(point: &Point, before: &Points) -> bool {
     let gone = before.gone().filter(|gone| gone.direction == point.direction);
     let gone = gone.filter(|gone| gone.bytes().any(|byte| point.bytes().contains(&byte)));
     there.chain(gone).any(|other| {
-        // Bools share bytes.
+        // Bools share bytes, so the bits are compared.
         point.mask() & other.mask() != 0 && !point.is_in_place_of(other)
     })
 }
@@ -237,11 +238,12 @@ fn variables(old: &Config, new: &Config, all: &mut Vec<Change>) {
     let is_kept = |config: &Config, name: &str| {
         config.retain.variables.iter().any(|(other, _)| other == name)
     };
-    // Marking it is a change of the entry.
+    // `retain` is part of the entry: marking a variable changes its entry.
     let variable = |config, name: &str| Some((find(config, name)?, is_kept(config, name)));
     for name in names(old, new, |config| config.variables.iter().map(|(name, _)| name)) {
         let (a, b) = (variable(old, name), variable(new, name));
-        // Who keeps values on the disk is told at the start which; and a value has one type.
+        // The writer of the retain files gets its list of variables at the start, and a variable
+        // has one type for its whole life. Both need a restart.
         let is_plain = |side: Option<(_, bool)>| side.is_none_or(|(_, is_kept)| !is_kept);
         let kinds = (a.map(|(value, _)| value.kind()), b.map(|(value, _)| value.kind()));
         let is_same_kind =
@@ -255,7 +257,7 @@ fn variables(old: &Config, new: &Config, all: &mut Vec<Change>) {
     }
 }
 
-/// How an entry differs, if it does.
+/// The difference of an entry; `None` if both configurations say the same.
 fn entry<T: PartialEq>(place: Place, old: Option<T>, new: Option<T>) -> Option<Change> {
     let how = match (old, new) {
         (None, None) => return None,
@@ -267,7 +269,7 @@ fn entry<T: PartialEq>(place: Place, old: Option<T>, new: Option<T>) -> Option<C
     Some(Change::new(place, how))
 }
 
-/// Those of the keys that differ.
+/// Adds a change for each key that differs.
 fn note<K, const N: usize>(
     all: &mut Vec<Change>,
     keys: [(K, bool); N],
@@ -334,18 +336,19 @@ fn programs(old: &Config, new: &Config, all: &mut Vec<Change>) {
     }
 }
 
-/// Whether the plugin has an entry.
+/// Whether the plugin has an entry `[[plugin]]`.
 fn has(config: &Config, name: &str) -> bool {
     config.programs.iter().any(|(listed, _)| listed == name)
 }
 
-/// The entries in front of this one that the other configuration has as well, by name.
+/// The names of the entries before `name` that the other configuration has as well.
 fn before<'c>(name: &str, config: &'c Config, other: &Config) -> BTreeSet<&'c str> {
     let listed = config.programs.iter().map(|(listed, _)| &**listed);
     listed.take_while(|listed| *listed != name).filter(|listed| has(other, listed)).collect()
 }
 
-/// The names of granted points, which mean the same in both configurations; `None` for all.
+/// The names of the granted points, which mean the same in both configurations; `None` stands for
+/// all.
 fn granted<'c>(config: &'c Config, grant: &Grant) -> Option<Vec<&'c str>> {
     match grant {
         Grant::All => None,
@@ -358,7 +361,8 @@ fn required<'c>(config: &'c Config, settings: &Settings) -> Vec<&'c str> {
     settings.requires.iter().map(|&id| &*config.points[id].name).collect()
 }
 
-/// A device with its points, wherever it stands among the others.
+/// A device with its points, sorted by name. Its index is left out, so that its order among the
+/// devices does not count.
 fn device<'c>(config: &'c Config, name: &str) -> Option<(&'c Device, Vec<Point>)> {
     let index = config.devices.iter().position(|device| device.name == name)?;
     let points = config.points.iter().filter(|(_, point)| point.device == index);
@@ -367,7 +371,7 @@ fn device<'c>(config: &'c Config, name: &str) -> Option<(&'c Device, Vec<Point>)
     Some((&config.devices[index], points))
 }
 
-/// All names of both configurations, each once: the old ones first.
+/// All names of both configurations, each once; those of the old one come first.
 fn names<'c, I: Iterator<Item = &'c String>>(
     old: &'c Config,
     new: &'c Config,

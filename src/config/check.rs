@@ -1,8 +1,8 @@
-//! Ranges, names and defaults: from single keys to `plugins`, `retain`, `state`, `control`, `log`,
-//! variables.
+//! Ranges, names and defaults: from single keys to the settings of `plugins`, `retain`, `state`,
+//! `control`, `log` and the variables.
 //!
 //! `scan` is in `scan.rs`, points are in `points.rs` and `layout.rs`, grants and budgets of
-//! programs in `grant.rs`, `plugins.swap` in `swap.rs`.
+//! programs in `grant.rs`, `plugins.swap` in `swap.rs`, `recovery` in `recovery.rs`.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -22,65 +22,72 @@ use crate::plugin::Limits;
 use crate::supervisor::RestartPolicy;
 use crate::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variable, VariableKind};
 
-/// Below 10 us the stop itself costs as much as the program.
+/// The shortest budget. Below 10 us the stop itself costs as much as the program.
 pub(super) const LEAST_BUDGET: Duration = Duration::from_micros(10);
 
-/// A program that needs a minute to start is broken.
+/// The longest `plugins.init_budget`: a program that needs a minute to start is broken.
 const MOST_INIT_BUDGET: Duration = Duration::from_secs(60);
 
-/// One wasm page, and all that a 32-bit memory can have; the last page of these is never given,
-/// see `plugin/wasm.rs`.
+/// Range of `plugins.memory`: from one wasm page to the most that a 32-bit memory can have. The
+/// last page of 4 GiB is never given, for a reason that stands in `plugin/wasm.rs`.
 const MEMORY: RangeInclusive<u64> = 64 << 10..=4 << 30;
 
-/// An operation on a table of 100 000 elements takes 0.1 ms, one on a million takes 5 ms, and
-/// cannot be stopped in between.
+/// Range of `plugins.table`. An operation on a table of 100 000 elements takes 0.1 ms. One on a
+/// million elements takes 5 ms and cannot be stopped in between.
 const TABLE: RangeInclusive<u64> = 0..=100_000;
 
-/// The least that the sandbox takes. The most bounds how deep calls go: a trap 65 000 calls deep
-/// takes some 16 ms of a cycle, and calls that only go deeper are not stopped before that.
+/// Range of `plugins.stack`. The sandbox takes no less than 8 KiB. The most bounds how deep calls
+/// go: a trap 65 000 calls deep takes about 16 ms of a cycle, and calls that only go deeper are not
+/// stopped before that.
 const STACK: RangeInclusive<u64> = 8 << 10..=1 << 20;
 
-/// An empty module has 8 bytes; a larger one than 1 GiB could not be compiled in the child's
-/// memory.
+/// Range of `plugins.module`. An empty module has 8 bytes; one above 1 GiB could not be compiled in
+/// the memory of the child process.
 const MODULE: RangeInclusive<u64> = 8..=1 << 30;
 
-/// Less than 1 MiB is no plugin of any language with a library, more than 16 GiB no machine that
-/// this runs on.
+/// Range of `plugins.code`. No plugin of a language with a library fits below 1 MiB, and no machine
+/// that this runs on has more than 16 GiB for it.
 const CODE: RangeInclusive<u64> = 1 << 20..=16 << 30;
 
-/// The most that the wasm specification's implementation limits let a module have.
+/// Range of `plugins.functions`, up to the most that the implementation limits of the wasm
+/// specification allow.
 const FUNCTIONS: RangeInclusive<u64> = 1..=1_000_000;
 
-/// The ring between scan and log holds a few thousand lines.
+/// Range of `plugins.log_rate`: the ring between scan and log holds a few thousand lines.
 const LOG_RATE: RangeInclusive<u64> = 0..=10_000;
 
-/// Longer waits are an operator's business: hold and release.
+/// Range of waits before a restart. Longer waits are the operator's decision, made with hold and
+/// release.
 pub(super) const RESTART: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 
-/// Below 1 s a program that falls over at each of its starts would be quiet for as long between two
-/// traps, and every restart would be a first one, at once.
+/// Range of `plugins.restart.within`. Consider a program that traps at each of its starts. Below 1
+/// s its traps could be further apart than the window, and each restart would be a first one, which
+/// comes at once.
 const WITHIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
-/// Nothing doubled stays nothing, and a wait that never grows is no backoff.
+/// Range of `plugins.restart.first`. Zero doubled stays zero, and a wait that never grows is no
+/// backoff.
 const FIRST: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
 
-/// So that a program that always traps and is never quarantined, because `traps` is large and
-/// `within` short, is started twenty times a second at most.
+/// Range of `plugins.restart.max`. A program that always traps is never quarantined if `traps` is
+/// large and `within` short. With 50 ms it is started twenty times a second at most.
 const MAX: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3600);
 
-/// Every trap in the window is remembered.
+/// Range of `plugins.restart.traps`. The daemon remembers every trap in the window.
 const TRAPS: RangeInclusive<u64> = 1..=100;
 
-/// Quicker than a disk can flush makes no sense; what is written once an hour is nearly not kept.
+/// Range of `retain.flush`. A disk cannot flush more often than every 5 ms, and a value that is
+/// written once an hour is hardly retained.
 const FLUSH: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_secs(3600);
 
-/// 5 s: 6 million writes a year at most, and no more is lost than an operator remembers.
+/// Default of `retain.flush`. 5 s make 6 million writes a year at most, and an operator still
+/// remembers what was set in the last 5 s.
 const DEFAULT_FLUSH: Duration = Duration::from_secs(5);
 
-/// Bytes of a socket path in `sockaddr_un`, less the final zero.
+/// Most bytes of a socket path: those of `sockaddr_un` less the final zero.
 const MOST_SOCKET_BYTES: usize = 107;
 
-/// Where the process finds itself: what relative paths count from, and its environment.
+/// What the settings depend on besides the file: its folder, the environment, the points in force.
 pub(super) struct Surroundings<'e> {
     /// The folder of the configuration file.
     pub(super) folder: PathBuf,
@@ -88,7 +95,8 @@ pub(super) struct Surroundings<'e> {
     pub(super) env: &'e dyn Fn(&str) -> Option<OsString>,
     /// The points in force, if a daemon runs already.
     pub(super) before: &'e Points,
-    /// Whether this is the machine's own daemon and not that of somebody with a home.
+    /// Whether the daemon runs as root. It is then the machine's own daemon, not that of a user,
+    /// and its state directory is not in a home.
     pub(super) is_root: bool,
 }
 
@@ -97,8 +105,8 @@ impl Surroundings<'_> {
         said.as_ref().map_or(default, |said| self.folder.join(&said.value))
     }
 
-    /// A folder from the environment. Relative ones do not count, as the XDG specification has it;
-    /// of the several that systemd may list, the first is ours.
+    /// A folder from the environment. Relative paths do not count, as the XDG specification
+    /// demands. systemd may list several folders; the first is the daemon's.
     fn var(&self, name: &str) -> Option<PathBuf> {
         let value = (self.env)(name)?;
         std::env::split_paths(&value).next().filter(|path| path.is_absolute())
@@ -144,12 +152,12 @@ pub(super) fn ranged<T: PartialOrd + Copy>(
     default
 }
 
-/// A duration as the file would say it.
+/// A duration as it is written in the file.
 pub(super) fn show_duration(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
 
-/// A size as the file would say it.
+/// A size as it is written in the file.
 fn show_bytes(bytes: u64) -> String {
     let exact = |shift: u32| bytes >= 1 << shift && bytes.trailing_zeros() >= shift;
     match [(30, "GiB"), (20, "MiB"), (10, "KiB")].into_iter().find(|&(shift, _)| exact(shift)) {
@@ -162,7 +170,8 @@ pub(super) fn show_number(number: impl Display) -> String {
     number.to_string()
 }
 
-/// Whether a name can be typed on a command line and be part of a file name.
+/// Whether a name can be typed on a command line and be part of a file name; if not, a problem is
+/// reported.
 pub(super) fn is_name(name: &Said<String>, report: &Report<'_>) -> bool {
     let text = &name.value;
     let good = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
@@ -177,7 +186,8 @@ pub(super) fn is_name(name: &Said<String>, report: &Report<'_>) -> bool {
     good
 }
 
-/// Whether a name occurs for the first time; `lines` remembers where that was.
+/// Whether a name occurs for the first time; `lines` holds the line of each name so far. A second
+/// one is reported.
 pub(super) fn once<'f>(
     name: &'f Said<String>,
     lines: &mut HashMap<&'f str, usize>,
@@ -211,7 +221,7 @@ pub(super) fn plugins(
     }
 }
 
-/// A poll budget; it cannot exceed the period.
+/// A poll budget; it cannot exceed the period of the scan.
 pub(super) fn budget(
     said: &Maybe<Duration>,
     period: Duration,
@@ -312,7 +322,7 @@ pub(super) fn state(dir: &Maybe<PathBuf>, here: &Surroundings<'_>) -> StateSetti
     StateSettings { dir: here.path(dir, here.state()) }
 }
 
-/// `declared` are the same variables with their first values.
+/// The settings of `[retain]`; `declared` are the `variables` of the file with their first values.
 pub(super) fn retain(
     file: &RetainFile,
     variables: &[VariableFile],
@@ -359,7 +369,7 @@ pub(super) fn log(file: &LogFile) -> log::Settings {
     }
 }
 
-/// The folder of a file, which may be named without one.
+/// The folder of a file; empty if the path has none.
 pub(super) fn folder(path: &Path) -> PathBuf {
     path.parent().map(Path::to_owned).unwrap_or_default()
 }

@@ -1,6 +1,7 @@
-//! The configuration file on the disk: its text, and its state before that was read.
+//! The configuration file on the disk: its text, and its state just before the text was read.
 //!
-//! What the text says is read elsewhere, and so is when to look again.
+//! What the text means is decided in `read.rs` and its neighbours. When to look at the file again
+//! is decided in `daemon/reload`.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -13,26 +14,25 @@ use crate::stamp::Stamp;
 /// The largest configuration file: the most points there can be, at 512 bytes each.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// Calls on the configuration file that may wait at one time: a reload makes one at a time, and a
-/// few are tried again before the answer is known beforehand.
+/// Calls on the configuration file that may wait at the same time. A reload makes one call at a
+/// time. After a few calls without an answer, the next one fails at once.
 const MAX_CALLS: usize = 4;
 
-/// See [`MAX_CALLS`]. The threads outlive whoever asked, so this belongs to the process.
+/// The places of [`MAX_CALLS`] calls. A thread that waits outlives its caller, so the places belong
+/// to the process.
 static CALLS: LazyLock<Places> = LazyLock::new(|| Places::new(MAX_CALLS));
 
-/// The state of the file at `path`, as [`Stamp::of`] gives it. This takes [`PATIENCE`] at most.
+/// The state of the file at `path`, as [`Stamp::of`] gives it. The call takes [`PATIENCE`] at most.
 ///
-/// # Errors
-/// When there is no answer in that time.
+/// # Errors There is no answer in that time.
 pub fn stamp(path: &Path) -> io::Result<Option<Stamp>> {
     let path = path.to_path_buf();
     patience::wait_in(&CALLS, PATIENCE, move || Ok(Stamp::of(&path)))
 }
 
-/// Reads the file, with its state before. This takes [`PATIENCE`] at most.
+/// The text of the file, and its state before that was read. The call takes [`PATIENCE`] at most.
 ///
-/// # Errors
-/// When it cannot be read in that time, is no regular file, is too large or is no text.
+/// # Errors The file cannot be read in that time, is no regular file, is too large or is no text.
 pub(super) fn text(path: &Path) -> io::Result<(String, Stamp)> {
     let path = path.to_path_buf();
     patience::wait_in(&CALLS, PATIENCE, move || read(&path))

@@ -1,8 +1,10 @@
-//! The keys of a device that belong to its driver: handed over as a table, with its place in the
-//! file.
+//! The keys of a device that belong to its driver: from a table of the file to [`Config`], the
+//! settings of the driver.
 //!
-//! Which keys there are is the driver's affair. This is the one place that knows the drivers by
-//! name.
+//! Each driver lists its own keys, as a type that serde reads. This file picks that type by the
+//! word under `driver` and gives each mistake its line and its full key. Whether a device can be
+//! opened is not checked here: `driver/registry.rs` does that. The common keys of all devices are
+//! in `file.rs`.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -17,10 +19,11 @@ use super::read::split;
 use crate::driver::{Config, file, gpio, modbus, modbus_server, mqtt, sim};
 use crate::text::nearest;
 
-/// The drivers that can be named.
+/// The words that `driver` can have, for the hint at a misspelt one.
 const DRIVERS: [&str; 6] = ["sim", "file", "gpio", "modbus", "modbus_server", "mqtt"];
 
-/// Turns the keys of a driver into its settings; relative paths in them count from `folder`.
+/// Turns the keys of a driver into its settings; relative paths in them count from `folder`. `None`
+/// if no driver has that name.
 fn driver_config(
     driver: &str,
     table: Spanned<DeTable<'_>>,
@@ -64,7 +67,7 @@ pub(super) fn understand(
     let mut table = device.rest.value.clone();
     for point in &device.points {
         let Some(name) = &point.name else { continue };
-        // What is no value was reported with the point.
+        // An `initial` that is no value was reported with the point.
         let initial = point.initial.as_ref().filter(|said| is_value(said.value.get_ref()));
         for (key, said) in [("initial", initial), ("at", point.at.as_ref())] {
             if let Some(said) = said
@@ -87,8 +90,8 @@ pub(super) fn understand(
                 report.wrong_at(driver, format!("{:?}", driver.value), right);
                 return None;
             }
-            // Serde stops at the first mistake: without that key it can go on to the next. But then
-            // a missing one may be the one that was dropped.
+            // Serde stops at the first mistake. Without the wrong key it goes on to the next
+            // mistake. After that, a missing field may be the key that was removed here.
             Err(error) if is_shortened && error.message().starts_with("missing field") => {
                 return None;
             }
@@ -105,8 +108,8 @@ fn is_value(value: &DeValue<'_>) -> bool {
     matches!(value, DeValue::Boolean(_) | DeValue::Float(_) | DeValue::Integer(_))
 }
 
-/// The keys `initial` and `at` of a point are a short way to write an entry in the driver's table
-/// of that name; says whether that entry was there already.
+/// Adds an entry to the driver's table `key`: `initial` and `at` of a point are a short way to
+/// write one. Returns whether the table had that entry already.
 fn add_entry<'t>(
     table: &mut DeTable<'t>,
     key: &'static str,
@@ -120,13 +123,14 @@ fn add_entry<'t>(
         DeValue::Table(entries) => {
             entries.insert(Spanned::new(span, Cow::Owned(point.to_owned())), value).is_some()
         }
-        // Left for the driver to refuse.
+        // The driver refuses a value that is no table.
         _ => false,
     }
 }
 
-/// Where in the file the value at `place` of a driver's table begins, such as `group[slow].period`,
-/// or the part of it that is there. Entries of a list go by their name or their number.
+/// The offset in the file of the value at `place` in a driver's table, such as
+/// `group[slow].period`. If only a part of that path exists, the offset of that part. A list's
+/// entries are found by their name or their number.
 pub(super) fn offset_of(table: &DeTable<'_>, place: &str) -> Option<usize> {
     let (head, rest) = place.split_once('.').unwrap_or((place, ""));
     let (key, entry) = match head.strip_suffix(']').and_then(|head| head.split_once('[')) {
@@ -146,7 +150,8 @@ pub(super) fn offset_of(table: &DeTable<'_>, place: &str) -> Option<usize> {
     below.and_then(|table| offset_of(table, rest)).or(Some(value.span().start))
 }
 
-/// The whole name of a key of the driver. What is below `at` was said with a point.
+/// The whole name of a key of the driver. The keys below `at` belong to a point, so they get the
+/// name of that point.
 fn whole_key(device: &DeviceFile<'_>, path: &str) -> String {
     let of_point = |point: &super::file::PointFile<'_>| {
         let below = path.strip_prefix("at.")?.strip_prefix(&*point.name.as_ref()?.value)?;
@@ -157,13 +162,13 @@ fn whole_key(device: &DeviceFile<'_>, path: &str) -> String {
     found.unwrap_or_else(|| format!("{}.{path}", device.rest.key))
 }
 
-/// Reports what the driver says about its keys; gives the key of the device that it blames.
+/// Reports a serde error of the driver's keys; returns the key of the device that is wrong.
 fn explain(device: &DeviceFile<'_>, error: &Error, report: &Report<'_>) -> Option<String> {
     let line = match error.span() {
         Some(span) if span.start > 0 => report.line(span.start),
         _ => device.rest.line,
     };
-    // The path is not to be had but from the printed form, as its last line: in `tank.level`.
+    // Serde gives the path only in the printed form, as its last line: in `tank.level`.
     let printed = error.to_string();
     let path = printed.trim_end().rsplit_once("\nin `");
     let path = path.and_then(|(_, path)| path.strip_suffix('`'));
@@ -176,7 +181,7 @@ fn explain(device: &DeviceFile<'_>, error: &Error, report: &Report<'_>) -> Optio
         return top;
     }
     let Some(unknown) = named("unknown field `") else {
-        // Serde's words for these two are not TOML's.
+        // Serde calls these two types by other words than TOML.
         let right = right.unwrap_or("what the driver understands");
         let right = right.replace("a map", "a table").replace("a sequence", "a list");
         report.wrong(line, &table, found, right);

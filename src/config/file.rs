@@ -1,8 +1,8 @@
-//! What the file says: every key with its type, nothing decided, no defaults filled in.
+//! What the file says: every key with its type, with no decision made and no default filled in.
 //!
-//! This is the one list of all keys. Whether the values make sense together is decided in
-//! `check.rs` (settings, variables), `points.rs`, and `grant.rs`; how text becomes keys is in
-//! `read.rs`, and what a value may look like in `word.rs`.
+//! This is the one list of all keys, except those of drivers (`driver.rs`). Whether the values make
+//! sense together is decided in `check.rs` (settings, variables), `points.rs` and `grant.rs`. How
+//! text becomes keys is in `read.rs`, and what a value may look like in `word.rs`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::variable::VariableKind;
 /// A key that may be absent.
 pub(super) type Maybe<T> = Option<Said<T>>;
 
-/// How messages describe the types that many keys share.
+/// Texts for messages: the types that many keys have.
 const DURATION: &str = "a duration such as \"10ms\" or \"500us\"";
 const SIZE: &str = "a size such as \"16MiB\", \"64KiB\" or a number of bytes";
 const NAME: &str = "a name in quotes";
@@ -49,7 +49,7 @@ pub(super) struct ConfigFile<'t> {
     pub(super) log: LogFile,
 }
 
-/// `[scan]`
+/// The section `[scan]`.
 pub(super) struct ScanFile {
     pub(super) period: Maybe<Duration>,
     pub(super) priority: Maybe<u32>,
@@ -59,7 +59,7 @@ pub(super) struct ScanFile {
     pub(super) stall_exit: Maybe<Duration>,
 }
 
-/// `[plugins]`
+/// The section `[plugins]`.
 pub(super) struct PluginsFile {
     pub(super) dir: Maybe<PathBuf>,
     pub(super) grant: Maybe<GrantWord>,
@@ -78,7 +78,7 @@ pub(super) struct PluginsFile {
     pub(super) cache: Maybe<PathBuf>,
 }
 
-/// `[plugins.restart]`
+/// The section `[plugins.restart]`.
 pub(super) struct RestartFile {
     pub(super) first: Maybe<Duration>,
     pub(super) max: Maybe<Duration>,
@@ -87,7 +87,7 @@ pub(super) struct RestartFile {
     pub(super) on_quarantine: Maybe<OnQuarantine>,
 }
 
-/// `[plugins.swap]`
+/// The section `[plugins.swap]`.
 pub(super) struct SwapFile {
     pub(super) budget: Maybe<Duration>,
     pub(super) probation: Maybe<Duration>,
@@ -98,7 +98,7 @@ pub(super) struct SwapFile {
     pub(super) require_equal: Maybe<bool>,
 }
 
-/// `[[plugin]]`
+/// An entry `[[plugin]]`.
 pub(super) struct ProgramFile {
     pub(super) name: Maybe<String>,
     pub(super) every: Maybe<u64>,
@@ -111,28 +111,28 @@ pub(super) struct ProgramFile {
     pub(super) requires_timeout: Maybe<Duration>,
 }
 
-/// `[[device]]`
+/// An entry `[[device]]`.
 pub(super) struct DeviceFile<'t> {
     pub(super) name: Maybe<String>,
     pub(super) driver: Maybe<String>,
     pub(super) input: WindowFile,
     pub(super) output: WindowFile,
     pub(super) points: Vec<PointFile<'t>>,
-    /// The keys of the driver.
+    /// The keys that belong to the driver.
     pub(super) rest: Said<DeTable<'t>>,
-    /// The keys that are not the driver's.
+    /// The keys that all devices have.
     pub(super) known: Vec<&'static str>,
 }
 
-/// `input_start` and `input_bytes`, or the same for outputs.
+/// `input_start` and `input_bytes` of a device, or `output_start` and `output_bytes`.
 pub(super) struct WindowFile {
     pub(super) start: Maybe<u64>,
     pub(super) bytes: Maybe<u64>,
 }
 
-/// `[[device.point]]`
+/// An entry `[[device.point]]`.
 pub(super) struct PointFile<'t> {
-    /// The table itself.
+    /// Line and key of the entry itself.
     pub(super) place: Said<()>,
     pub(super) name: Maybe<String>,
     pub(super) direction: Maybe<Direction>,
@@ -146,13 +146,14 @@ pub(super) struct PointFile<'t> {
     pub(super) stale_after: Maybe<Duration>,
     pub(super) bad_after: Maybe<Duration>,
     pub(super) on_bad: Maybe<OnBadWord>,
-    /// Kept as it is, because it becomes a key of the driver.
+    /// The first value of an input. It is not read here, because it becomes a key of the driver.
     pub(super) initial: Maybe<Spanned<DeValue<'t>>>,
-    /// Likewise: where the device has it.
+    /// The place of the point in the device. It is not read here, because it becomes a key of the
+    /// driver.
     pub(super) at: Maybe<Spanned<DeValue<'t>>>,
 }
 
-/// `[[variable]]`
+/// An entry `[[variable]]`.
 pub(super) struct VariableFile {
     pub(super) name: Maybe<String>,
     pub(super) kind: Maybe<VariableKind>,
@@ -160,32 +161,32 @@ pub(super) struct VariableFile {
     pub(super) retain: Maybe<bool>,
 }
 
-/// `[retain]`
+/// The section `[retain]`.
 pub(super) struct RetainFile {
     pub(super) flush: Maybe<Duration>,
     pub(super) on_corrupt: Maybe<OnCorrupt>,
     pub(super) on_readonly: Maybe<OnReadonly>,
 }
 
-/// `[recovery]`
+/// The section `[recovery]`.
 pub(super) struct RecoveryFile {
     pub(super) ends: Maybe<u64>,
     pub(super) power_cuts: Maybe<u64>,
     pub(super) within: Maybe<Duration>,
 }
 
-/// `[control]`
+/// The section `[control]`.
 pub(super) struct ControlFile {
     pub(super) socket: Maybe<PathBuf>,
     pub(super) mode: Maybe<ModeWord>,
 }
 
-/// `[crash]`
+/// The section `[crash]`.
 pub(super) struct CrashFile {
     pub(super) record: Maybe<bool>,
 }
 
-/// `[log]`
+/// The section `[log]`.
 pub(super) struct LogFile {
     pub(super) level: Maybe<Level>,
     pub(super) format: Maybe<Format>,

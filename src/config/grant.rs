@@ -1,9 +1,9 @@
 //! Who may do what, and for how long: the entries `[[plugin]]`.
 //!
-//! An output has one owner. Plugins without a list of outputs share those that nobody was granted
-//! by name, or get none; the choice is `[plugins] grant`. The same goes for variables, but several
-//! plugins may be granted the same one, and a list may have beginnings of names, because programs
-//! make variables.
+//! An output has one owner. Plugins without a list of outputs share the outputs that no list names,
+//! or get none; the key `[plugins] grant` decides. Variables follow the same rule, with two
+//! differences. Several plugins may be granted the same variable. A list may hold beginnings of
+//! names, because programs make variables. The settings that all plugins share are in `check.rs`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,14 +21,15 @@ use crate::plugin::{Grant, Settings, VariableGrant, VariableNames};
 use crate::text::nearest;
 use crate::variable::{MAX_NAME_BYTES, MAX_VARIABLES};
 
-/// A program that is polled less often than every millionth cycle is not part of a scan.
+/// The most for `every`. A program that is polled less often than every millionth cycle is not part
+/// of a scan.
 const MOST_EVERY: u64 = 1_000_000;
 
-/// The share of a period that all explicit budgets may take together, in percent: the rest is for
+/// The share of a period that all explicit budgets may take together, in percent. The rest is for
 /// devices, publishing, and the lateness of the wake-up.
 const MOST_BUDGETS_PERCENT: u32 = 80;
 
-/// All programs with an entry, and what the others get.
+/// The settings of all plugins that have an entry, and what the other plugins get.
 pub(super) struct Programs {
     pub(super) listed: Vec<(String, Settings)>,
     /// Outputs for a plugin that has no list of its own.
@@ -86,7 +87,8 @@ pub(super) fn programs(
     Programs { listed, unclaimed, unlisted }
 }
 
-/// The names in a list of variables. A variable need not be declared, so any name may be right.
+/// The names in a list of variables. A variable need not be declared, so each well-formed name may
+/// be right.
 fn variables(list: &Said<Vec<Spanned<String>>>, report: &Report<'_>) -> VariableNames {
     if list.value.len() > MAX_VARIABLES {
         let found = format!("{} names", list.value.len());
@@ -108,7 +110,7 @@ fn variables(list: &Said<Vec<Spanned<String>>>, report: &Report<'_>) -> Variable
     VariableNames::new(list.value.iter().map(|name| &**name.get_ref()))
 }
 
-/// The variables for a plugin without a list: all that no list names, or none.
+/// The variables of a plugin without a list: all that no list names, or none.
 fn unlisted(file: &[ProgramFile], grant_all: bool) -> VariableGrant {
     let lists = file.iter().filter_map(|program| program.variables.as_ref());
     let named = lists.flat_map(|list| list.value.iter().map(|name| &**name.get_ref()));
@@ -118,7 +120,8 @@ fn unlisted(file: &[ProgramFile], grant_all: bool) -> VariableGrant {
     }
 }
 
-/// Longer than this nobody controls anything without knowing what it does.
+/// The most for `requires_timeout`: a plugin must not control a machine for longer than an hour
+/// without knowing its required inputs.
 const MOST_TIMEOUT: Duration = Duration::from_secs(3600);
 
 fn requires_timeout(program: &ProgramFile, report: &Report<'_>) -> Duration {
@@ -130,10 +133,10 @@ fn requires_timeout(program: &ProgramFile, report: &Report<'_>) -> Duration {
     ranged(&program.requires_timeout, range, Duration::ZERO, show_duration, report)
 }
 
-/// Hands out points by name.
+/// Grants points by name, and sees that each output has one owner.
 struct Granter<'f, 'r, 't> {
     names: &'f Names<'f>,
-    /// Each output that was granted, with the owner's name and the line of the grant.
+    /// Each granted output, with the owner's name and the line of the grant.
     owners: HashMap<PointId, (String, usize)>,
     report: &'r Report<'t>,
 }
@@ -172,7 +175,7 @@ impl Granter<'_, '_, '_> {
             self.report.wrong(line, &list.key, format!("{name:?}, which is no point"), right);
             return None;
         };
-        // A point whose direction is not known was reported already.
+        // A point without a good direction was reported already.
         if named.direction.is_some_and(|direction| direction != wanted) {
             let other = if wanted == Direction::In { "an output" } else { "an input" };
             self.report.wrong(line, &list.key, format!("{name:?}, which is {other}"), what);
@@ -189,8 +192,7 @@ impl Granter<'_, '_, '_> {
         Some(named.id)
     }
 
-    /// The names of all points of one direction, in a fixed order so that messages are the same
-    /// every time.
+    /// The names of all points of one direction, sorted, so that messages are the same every time.
     fn known(&self, wanted: Direction) -> Vec<&str> {
         let known = self.names.iter().filter(|(_, named)| named.direction == Some(wanted));
         let mut known: Vec<_> = known.map(|(name, _)| *name).collect();
@@ -198,7 +200,7 @@ impl Granter<'_, '_, '_> {
         known
     }
 
-    /// Every output that was not granted to anybody, in configuration order.
+    /// All outputs that no plugin's list names, in the order of their ids.
     fn unclaimed(&self) -> Vec<PointId> {
         let outputs = self.names.values().filter(|named| named.direction == Some(Direction::Out));
         let free = outputs.map(|named| named.id).filter(|id| !self.owners.contains_key(id));
@@ -208,7 +210,7 @@ impl Granter<'_, '_, '_> {
     }
 }
 
-/// Sees whether all explicit budgets fit into one period: in the worst case every program is polled
+/// Checks that all explicit budgets fit into one period. In the worst case every program is polled
 /// in the same cycle, whatever its `every` is.
 fn sum_budgets(file: &[ProgramFile], period: Duration, report: &Report<'_>) {
     let most = period * MOST_BUDGETS_PERCENT / 100;
@@ -216,7 +218,7 @@ fn sum_budgets(file: &[ProgramFile], period: Duration, report: &Report<'_>) {
     let mut last = None;
     for said in file.iter().filter_map(|program| program.poll_budget.as_ref()) {
         if said.value > period {
-            // Reported for itself; the sum would only repeat it.
+            // This budget was reported by itself; the sum would only repeat it.
             return;
         }
         sum += said.value;

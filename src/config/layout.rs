@@ -1,7 +1,8 @@
-//! Where each point lies: addresses from the file first, then the next free place for the others.
+//! Where each point lies: first the addresses from the file, then the next free place for each
+//! other point.
 //!
 //! An automatic place is inside the window of its device and naturally aligned; bools share bytes.
-//! What a point is was decided in `points.rs`.
+//! Type, scaling and safe value of a point were decided in `points.rs`.
 
 use std::ops::Range;
 
@@ -14,29 +15,29 @@ use crate::image::{Direction, Kind, MAX_IMAGE_BYTES, MAX_POINTS, Point};
 /// All points in their places. Meaningless once a problem was reported.
 pub(super) struct Layout {
     pub(super) points: Vec<Point>,
-    /// Of the inputs and of the outputs.
+    /// Bytes of the input image and of the output image.
     pub(super) image_bytes: [usize; 2],
 }
 
-/// A point with its stanza.
+/// A point with its entry in the file.
 struct Item<'f, 't> {
     file: &'f PointFile<'t>,
     point: Point,
     place: Place,
 }
 
-/// How a point comes to its place.
+/// How a point gets its place.
 #[derive(PartialEq)]
 enum Place {
-    /// The file leaves it to us.
+    /// The file gives no address, so the layout chooses one.
     Automatic,
-    /// The file names it, and it is good.
+    /// The file gives an address, and it is good.
     Fixed,
-    /// The file names it, and it cannot be.
+    /// The file gives an address, and the point cannot lie there.
     Refused,
 }
 
-/// Decides all places.
+/// Places all points.
 pub(super) fn place(devices: &[DeviceFile<'_>], report: &Report<'_>) -> Layout {
     let mut items = Vec::new();
     let all = devices
@@ -54,14 +55,15 @@ pub(super) fn place(devices: &[DeviceFile<'_>], report: &Report<'_>) -> Layout {
     Layout { points: items.into_iter().map(|item| item.point).collect(), image_bytes }
 }
 
-/// Decides all places in one image; gives its size in bytes.
+/// Places all points of one image; returns the size of that image in bytes.
 fn place_in(
     direction: Direction,
     devices: &[DeviceFile<'_>],
     items: &mut [Item<'_, '_>],
     report: &Report<'_>,
 ) -> usize {
-    // The fixed ones of all devices come first, so that no automatic place is in their way.
+    // The points with an address come first, for all devices, so that no automatic place is in
+    // their way.
     let mut taken = Taken::default();
     for index in 0..items.len() {
         if items[index].point.direction == direction {
@@ -88,7 +90,7 @@ fn place_in(
     size as usize
 }
 
-/// Puts a point where the file wants it.
+/// Places a point at the address that the file gives.
 fn place_fixed(index: usize, items: &mut [Item<'_, '_>], taken: &mut Taken, report: &Report<'_>) {
     let Item { file, point, place } = &mut items[index];
     let Some(said) = &file.address else { return };
@@ -135,7 +137,7 @@ fn show(address: &Said<Address>) -> String {
     }
 }
 
-/// Which bits of an image are occupied.
+/// The bits of an image that are occupied.
 struct Taken(Vec<u8>);
 
 impl Default for Taken {
@@ -159,14 +161,14 @@ impl Taken {
 /// The bytes of one device in one image.
 struct Window {
     bytes: Range<u32>,
-    /// Whether the file gives it; otherwise the points of the device make it.
+    /// Whether the file gives the window; otherwise the points of the device make it.
     is_given: bool,
-    /// Whether its end is fixed, even if no point reaches it.
+    /// Whether the window has a fixed end, even if no point reaches it.
     is_closed: bool,
     /// End of the last point so far.
     used: u32,
-    /// Where the search for a free place goes on, for bools and for 1, 2, 4 and 8 bytes: places
-    /// are never given back, so it need not start again.
+    /// Byte at which the search for a free place continues, for bools and for sizes of 1, 2, 4 and
+    /// 8 bytes. Places are never given back, so a search need not start again.
     next: [u32; 5],
 }
 
@@ -194,7 +196,7 @@ impl Window {
         })
     }
 
-    /// Where the next device may start.
+    /// The byte at which the next device may start.
     fn end(&self) -> u32 {
         if self.is_closed { self.bytes.end } else { self.used }
     }
@@ -206,7 +208,7 @@ impl Window {
         }
     }
 
-    /// Sees whether a point with an address of its own lies in here.
+    /// Checks that a point with an address lies in this window.
     fn check(&mut self, item: &Item<'_, '_>, report: &Report<'_>) {
         let (start, end) = (item.point.byte, item.point.byte + item.point.kind.size());
         self.used = self.used.max(end);
@@ -217,7 +219,7 @@ impl Window {
         }
     }
 
-    /// Gives a point the next free place.
+    /// Places a point at the next free address.
     fn place_next(&mut self, item: &mut Item<'_, '_>, taken: &mut Taken, report: &Report<'_>) {
         let point = &mut item.point;
         let size = point.kind.size();

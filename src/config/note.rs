@@ -1,8 +1,8 @@
-//! What is lawful in a configuration and nearly surely a slip.
+//! Notes on a configuration: what is valid and almost certainly a slip.
 //!
-//! For `camshaft check`: a note refuses nothing and changes nothing. What cannot be is a
-//! [`Problem`](super::Problem) instead. Whether files are where they should be is for those who
-//! look at the machine.
+//! `camshaft check` prints them. A note refuses nothing and changes nothing; what cannot be right
+//! is a [`Problem`](super::Problem) instead. Whether the files of a configuration exist is not
+//! looked at here: `cli/check.rs` looks at the machine.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -13,14 +13,14 @@ use crate::image::{Direction, Point, PointId};
 use crate::plugin::Grant;
 use crate::text::{first_of, nearest};
 
-/// Unknown names for which the nearest one is looked for: to compare all names of a large file with
-/// all others would take minutes.
+/// Most unknown names for which the nearest known name is searched. To compare all names of a large
+/// file with all others would take minutes.
 const MAX_HINTS: usize = 16;
 
-/// Outputs that one note names.
+/// Most outputs that one note names.
 const MAX_NAMED: usize = 8;
 
-/// All notes, each beginning with the key that it is about.
+/// All notes; each begins with the key that it is about.
 pub fn notes(config: &Config) -> Vec<String> {
     let kinds = [
         idle_devices,
@@ -52,7 +52,7 @@ fn unused_entries(config: &Config) -> Vec<String> {
     config.devices.iter().flat_map(of).collect()
 }
 
-/// Two devices that take one thing from each other.
+/// Devices that take the same thing from each other, such as a client id.
 fn shared_claims(config: &Config) -> Vec<String> {
     let (mut owners, mut notes) = (HashMap::new(), Vec::new());
     for device in &config.devices {
@@ -66,14 +66,14 @@ fn shared_claims(config: &Config) -> Vec<String> {
     notes
 }
 
-/// A point with its cells, and these in words.
+/// A point with the cells that it takes in its device, and these cells in words.
 struct Spot {
     cells: Range<u32>,
     id: PointId,
     words: String,
 }
 
-/// Two points in one place, or in places that overlap.
+/// Points of a device that lie in the same place, or in places that overlap.
 fn shared_places(config: &Config) -> Vec<String> {
     let mut all: BTreeMap<String, Vec<Spot>> = BTreeMap::new();
     for (index, device) in config.devices.iter().enumerate() {
@@ -87,7 +87,8 @@ fn shared_places(config: &Config) -> Vec<String> {
     notes.into_iter().map(|(_, note)| note).collect()
 }
 
-/// The spots that meet one before them, each with the point that comes later in the file.
+/// Notes on all spots that overlap an earlier one, each with the point that comes later in the
+/// file.
 fn meetings(config: &Config, mut spots: Vec<Spot>) -> Vec<(PointId, String)> {
     spots.sort_by_key(|spot| (spot.cells.start, spot.id));
     let (mut notes, mut furthest): (Vec<_>, Option<&Spot>) = (Vec::new(), None);
@@ -114,12 +115,12 @@ fn meeting(config: &Config, one: &Spot, two: &Spot) -> (PointId, String) {
     (second.id, note)
 }
 
-/// The key of a point.
+/// The key of a point, as messages show it.
 fn key(config: &Config, point: &Point) -> String {
     format!("device[{}].point[{}]", config.devices[point.device].name, point.name)
 }
 
-/// Names that are shown to others and that no point and no variable has.
+/// Names that a device shows to others and that no point and no `[[variable]]` has.
 fn unknown_names(config: &Config) -> Vec<String> {
     let points = config.points.iter().map(|(_, point)| &*point.name);
     let known: Vec<_> = points.chain(config.variables.iter().map(|(name, _)| &**name)).collect();
@@ -166,7 +167,7 @@ fn unwritten_outputs(config: &Config) -> Vec<String> {
     if names.is_empty() { Vec::new() } else { vec![note] }
 }
 
-/// Variables that have the name of a point.
+/// Variables with the name of a point.
 fn double_names(config: &Config) -> Vec<String> {
     let double = config.variables.iter().filter(|(name, _)| config.points.find(name).is_some());
     let note = |name: &str| {
@@ -268,7 +269,7 @@ mod tests {
         check("u32 address = 10", "u16 address = 11", &[over]);
         let under = note(&format!("{to} overlaps the place of a, {}", at(11)));
         check("u16 address = 11", "f32 address = 10", &[under]);
-        // A word of state and its bits are read as both.
+        // A status word is often read both as a word and as single bits.
         check("u16 address = 10", "bool address = 10, bit = 3", &[]);
         check("bool address = 10, bit = 4", "bool address = 10, bit = 3", &[]);
         let bit = note(&format!("bit 3 of {} is the place of a too", at(10)));

@@ -1,6 +1,7 @@
-//! From what the file says about points to points that are true: types, scaling, safe values.
+//! From what the file says about points to checked points: types, scaling, safe values.
 //!
-//! Where each one lies in the image is decided in `layout.rs`, who may write it in `grant.rs`.
+//! Where each point lies in the image is decided in `layout.rs`, and which plugin may write it in
+//! `grant.rs`.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -17,18 +18,18 @@ use crate::image::{
     Direction, Freshness, Kind, MAX_POINTS, OnBad, Point, PointId, Points, Safe, Unfit, Value,
 };
 
-/// What is known of a point by its name, even when the rest of it is wrong.
+/// What is known of a point by its name, even if the rest of its entry is wrong.
 pub(super) struct Named {
     pub(super) id: PointId,
-    /// `None` when the file has no good one.
+    /// `None` if the file gives no valid direction.
     pub(super) direction: Option<Direction>,
 }
 
-/// Every point by name.
+/// All points by name.
 pub(super) type Names<'f> = HashMap<&'f str, Named>;
 
-/// Collects all names; reports bad and double ones, and too many. A point that was there `before`,
-/// or once, keeps its id: programs may go by it.
+/// Collects all names; reports names that are bad, that occur twice, and too many points. A point
+/// that is in `before`, or was there once, keeps its id, because programs may use that id.
 pub(super) fn names<'f>(
     file: &'f ConfigFile<'_>,
     before: &Points,
@@ -70,7 +71,7 @@ pub(super) fn names<'f>(
     names
 }
 
-/// The point that `file` describes, at no place yet; `None` if something it needs is missing.
+/// The point that `file` describes, without a place; `None` if a key that it needs is missing.
 pub(super) fn understand(
     file: &PointFile<'_>,
     device: usize,
@@ -119,7 +120,8 @@ fn factor(said: &Maybe<f64>, kind: Kind, default: f64, report: &Report<'_>) -> f
 
 fn safe(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> Safe {
     match &file.safe {
-        // What is off does not move, light up or heat; a number has no such meaning.
+        // An output of type bool that is off does not move, light or heat anything. A number has no
+        // such meaning.
         None if point.kind == Kind::Bool => Safe::Value(Value::Bool(false)),
         None => {
             let key = format!("{}.safe", file.place.key);
@@ -135,10 +137,10 @@ fn safe(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> Safe {
     }
 }
 
-/// Longer than this nobody waits for an output to become safe.
+/// The most for `hold_for`: an output that is longer on its way to safe is not safe.
 const MOST_HOLD_FOR: Duration = Duration::from_secs(3600);
 
-/// From the shortest scan period to a day.
+/// Range of `stale_after` and `bad_after`: from the shortest scan period to a day.
 const AGE: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_secs(24 * 3600);
 
 fn hold_for(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> Duration {

@@ -1,8 +1,7 @@
-//! What is wrong with a configuration: each problem with its line, its key, what was found and what
-//! would be right.
+//! Problems of a configuration: each has its line, its key, what was found and what would be right.
 //!
-//! Nothing is decided here. `read.rs` and the checks report, and [`Problems`] is what `load`
-//! returns when there is at least one.
+//! No decision is made here. `read.rs` and the checks report problems, and `load` returns
+//! [`Problems`] if there is at least one.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -13,38 +12,39 @@ use serde::Serialize;
 use crate::patience;
 use crate::text::nearest;
 
-/// One thing that is wrong.
+/// One mistake in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// Line in the file, from 1; `None` when it concerns the file as a whole.
+    /// Line in the file, from 1; `None` if the problem concerns the file as a whole.
     pub line: Option<usize>,
-    /// Column in that line, in characters from 1; of a mistake in the syntax only, because any
-    /// other is found by its key.
+    /// Column in that line, in characters from 1. Only a mistake in the syntax has one; any other
+    /// is found by its key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub column: Option<usize>,
-    /// The key, such as `device[plant].point[tank.level].safe`; empty where no key could be read.
+    /// The key, such as `device[plant].point[tank.level].safe`; empty if no key could be read.
     pub key: String,
-    /// What is there now.
+    /// What the file has now.
     pub found: String,
     /// What to do about it: `right would be ...` or `did you mean ...?`.
     pub remedy: String,
 }
 
-/// Everything that is wrong with one file, in order of its lines; never empty.
+/// All problems of one file, in the order of their lines; never empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problems {
-    /// The file, as it was named when it was loaded.
+    /// Path of the file, as the caller of `load` named it.
     pub file: PathBuf,
-    /// At least one.
+    /// The problems, at least one.
     pub list: Vec<Problem>,
-    /// Whether any of it is that a file gave no answer in time: another try may find nothing wrong.
+    /// Whether a problem exists only because a file gave no answer in time. Another try may then
+    /// succeed.
     #[serde(skip)]
     pub is_late: bool,
 }
 
 impl fmt::Display for Problems {
-    /// One line for each: `FILE:LINE: KEY: found X; right would be Y`, or `FILE:LINE:COLUMN: found`
-    /// and so on.
+    /// One line for each problem: `FILE:LINE: KEY: found X; right would be Y`. A mistake in the
+    /// syntax begins with `FILE:LINE:COLUMN: found X`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.list.iter().enumerate() {
             if index > 0 {
@@ -69,7 +69,7 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 impl Problems {
-    /// The one problem that the file cannot even be read.
+    /// The single problem that the file cannot be read.
     pub(super) fn unreadable(file: &Path, why: &std::io::Error) -> Self {
         let problem = Problem {
             line: None,
@@ -82,7 +82,7 @@ impl Problems {
     }
 }
 
-/// Something of the file, with the place that a later check can point at.
+/// A value of the file with its place, for messages of later checks.
 #[derive(Debug, Clone)]
 pub(super) struct Said<T> {
     pub(super) value: T,
@@ -96,7 +96,7 @@ pub(super) struct Said<T> {
 pub(super) struct Report<'t> {
     text: &'t str,
     problems: RefCell<Vec<Problem>>,
-    /// Where the last look-up ended, as (offset, line): look-ups mostly walk forward.
+    /// Where the last look-up of a line ended, as (offset, line): offsets mostly increase.
     last: Cell<(usize, usize)>,
     is_late: Cell<bool>,
 }
@@ -120,7 +120,7 @@ impl<'t> Report<'t> {
         line
     }
 
-    /// What the file says in `span`, on one line and not too long for a message.
+    /// The text of the file in `span`, on one line and short enough for a message.
     pub(super) fn quote(&self, span: std::ops::Range<usize>) -> String {
         // Long enough for any sensible value, short enough for one line of a terminal.
         const MOST_CHARS: usize = 40;
@@ -132,7 +132,7 @@ impl<'t> Report<'t> {
         line.chars().take(MOST_CHARS).chain("...".chars()).collect()
     }
 
-    /// Notes that `found` is at this place and `right` would be right.
+    /// Reports that `found` stands at this place where `right` would be right.
     pub(super) fn wrong(
         &self,
         line: usize,
@@ -143,7 +143,7 @@ impl<'t> Report<'t> {
         self.push(line, key, found.into(), format!("right would be {right}"));
     }
 
-    /// Notes a mistake in the syntax at a byte offset in the file.
+    /// Reports a mistake in the syntax at a byte offset in the file.
     pub(super) fn unreadable(&self, offset: usize, found: &str, right: &str) {
         let offset = offset.min(self.text.len());
         let before = self.text.get(..offset).unwrap_or_default();
@@ -158,12 +158,12 @@ impl<'t> Report<'t> {
         self.problems.borrow_mut().push(problem);
     }
 
-    /// Notes that what is reported is so because a file gave no answer in time.
+    /// Marks the report: at least one problem exists only because a file gave no answer in time.
     pub(super) fn late(&self) {
         self.is_late.set(true);
     }
 
-    /// The same for something that was said.
+    /// Reports that `found` stands at the place of a value where `right` would be right.
     pub(super) fn wrong_at<T>(
         &self,
         at: &Said<T>,
@@ -173,7 +173,7 @@ impl<'t> Report<'t> {
         self.wrong(at.line, &at.key, found, right);
     }
 
-    /// Notes that a key is unknown, with the nearest of those that are known.
+    /// Reports an unknown key, with the nearest known one.
     pub(super) fn unknown_key(&self, line: usize, key: &str, name: &str, known: &[&str]) {
         let remedy = match nearest(name, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
@@ -188,12 +188,12 @@ impl<'t> Report<'t> {
         self.problems.borrow_mut().push(problem);
     }
 
-    /// Whether nothing is wrong so far.
+    /// Whether no problem was reported so far.
     pub(super) fn is_clean(&self) -> bool {
         self.problems.borrow().is_empty()
     }
 
-    /// All problems, in order of their lines.
+    /// All problems, in the order of their lines.
     pub(super) fn into_problems(self, file: &Path) -> Problems {
         let mut list = self.problems.into_inner();
         list.sort_by_key(|problem| problem.line);

@@ -1,9 +1,8 @@
-//! Reading the TOML text: a [`Section`] gives its keys one by one, each with its line and full
-//! name.
+//! Reads the TOML text: a [`Section`] gives its keys one by one, each with its line and full name.
 //!
-//! Serde alone stops at the first mistake and knows no lines for later checks, so the text is
-//! parsed into a table with spans, and serde does only what it is good at: turning one value into
-//! one type. What the keys are is in `file.rs`.
+//! Serde alone stops at the first mistake and has no lines for later checks. So the text is parsed
+//! into a table with spans, and serde only turns one value into one type. What the keys are is in
+//! `file.rs`.
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -11,20 +10,20 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::problem::{Report, Said};
 
-/// A table of the file while its keys are being taken out.
+/// A table of the file. Each key that is read is taken out of it.
 pub(super) struct Section<'a, 't> {
     pub(super) report: &'a Report<'t>,
     table: DeTable<'t>,
-    /// Line of its header.
+    /// Line of the table's header.
     pub(super) line: usize,
-    /// Its full name; empty for the file itself.
+    /// Full name of the table; empty for the file itself.
     pub(super) key: String,
-    /// Every key that was asked for: the others are unknown.
+    /// All keys that were read or looked for; any other key is unknown.
     known: Vec<&'static str>,
 }
 
-/// Reads `text` as one section; the first mistake in its syntax is reported and ends the
-/// reading.
+/// Reads `text` as one section. The first mistake in its syntax is reported, and then nothing is
+/// read.
 pub(super) fn document<'a, 't, T>(
     text: &'t str,
     report: &'a Report<'t>,
@@ -32,7 +31,7 @@ pub(super) fn document<'a, 't, T>(
 ) -> Option<T> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let place = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
-    // Only the first: the others are mostly what the parser makes of the rest after it.
+    // Only the first mistake is reported: the others mostly follow from it.
     if let Some(error) = errors.iter().min_by_key(|error| place(error)) {
         let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
         let (found, right) = split(&message);
@@ -54,7 +53,7 @@ impl<'a, 't> Section<'a, 't> {
         Self { report, table, line, key, known: Vec::new() }
     }
 
-    /// Lets `read` take the keys it knows, then reports those that it did not ask for.
+    /// Lets `read` take the keys it knows, then reports the remaining keys as unknown.
     fn read<T>(mut self, read: impl FnOnce(&mut Self) -> T) -> T {
         let result = read(&mut self);
         for key in self.table.keys() {
@@ -77,7 +76,7 @@ impl<'a, 't> Section<'a, 't> {
         Some(Said { value, line, key: self.full(key) })
     }
 
-    /// The value of `key`, if it is there and of the type; `right` describes the type.
+    /// The value of `key` if the key is present and of type `T`; `right` describes the type.
     pub(super) fn take<T: Deserialize<'t>>(
         &mut self,
         key: &'static str,
@@ -94,7 +93,7 @@ impl<'a, 't> Section<'a, 't> {
         }
     }
 
-    /// The same for a key that must be there.
+    /// The value of `key` as [`Section::take`] gives it; a missing key is reported.
     pub(super) fn need<T: Deserialize<'t>>(
         &mut self,
         key: &'static str,
@@ -152,12 +151,13 @@ impl<'a, 't> Section<'a, 't> {
         all
     }
 
-    /// Everything that was not asked for yet: the keys of somebody else, who reports unknown ones.
+    /// Takes all keys that were not read yet. They belong to a driver, which reports the unknown
+    /// ones.
     pub(super) fn rest(&mut self) -> DeTable<'t> {
         std::mem::take(&mut self.table)
     }
 
-    /// The keys that were asked for.
+    /// The keys that were read or looked for.
     pub(super) fn known(&self) -> &[&'static str] {
         &self.known
     }

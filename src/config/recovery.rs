@@ -1,6 +1,7 @@
-//! `[recovery]`: after how many ends that were not orderly no plugin is run.
+//! The section `[recovery]`: the number of abnormal ends after which the daemon runs no plugin.
 //!
-//! How ends are counted is in `daemon/recovery.rs`.
+//! How ends are counted is in `daemon/recovery.rs`. The keys are read in `file.rs`, and the ranges
+//! of other sections are in `check.rs`.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -9,30 +10,33 @@ use super::check::{ranged, show_duration, show_number};
 use super::file::RecoveryFile;
 use super::problem::Report;
 
-/// When plugins must wait for an operator.
+/// The settings of `[recovery]`: when plugins must wait for an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecoverySettings {
-    /// So many abnormal ends lead to recovery; 0: no number does.
+    /// Number of abnormal ends that lead to recovery; 0: no number does.
     pub ends: u32,
-    /// So many power cuts do; 0: no number does.
+    /// Number of power cuts that lead to recovery; 0: no number does.
     pub power_cuts: u32,
-    /// Abnormal ends of one boot count for so long, and a life of this length clears all counts.
+    /// How long an abnormal end counts within one boot. A daemon that lives this long clears all
+    /// counts.
     pub within: Duration,
 }
 
 impl Default for RecoverySettings {
-    /// One abnormal end is bad luck and two are a coincidence. A daemon that lives longer than ten
-    /// minutes between two of them controls its machine most of the time, and a machine that stands
-    /// still would be worse; so would one that stands still because the mains failed.
+    /// Three abnormal ends within ten minutes: one is bad luck and two are a coincidence. A daemon
+    /// that lives longer than ten minutes between two ends controls its machine most of the time; a
+    /// machine that stands still would be worse. Power cuts do not count by default, because a
+    /// machine that stands still after the mains failed would be worse as well.
     fn default() -> Self {
         Self { ends: 3, power_cuts: 0, within: Duration::from_secs(600) }
     }
 }
 
-/// Whoever wants more than 100 wants 0.
+/// Range of both counts. A number above 100 would mean what 0 means.
 const ENDS: RangeInclusive<u64> = 0..=100;
 
-/// Below 1 s a daemon that falls over in its start would clear its own count.
+/// Range of `recovery.within`. Below 1 s a daemon that fails during its start would clear its own
+/// count.
 const WITHIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
 pub(super) fn recovery(file: &RecoveryFile, report: &Report<'_>) -> RecoverySettings {

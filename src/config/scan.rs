@@ -1,6 +1,6 @@
 //! The section `[scan]`: its ranges and defaults, some of which follow the period.
 //!
-//! The keys are read in `file.rs`; what the thread makes of them is in `scan/thread.rs`.
+//! The keys are read in `file.rs`. What the scan's thread makes of them is in `scan/thread.rs`.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -11,37 +11,42 @@ use super::problem::{Report, Said};
 use super::word::Cpus;
 use crate::scan::thread;
 
-/// Below 100 us the kernel's wake-up is most of a cycle; above 1 s a scan would be too slow for the
-/// watchdog, and for safe outputs within the stop deadline.
+/// Range of the period. Below 100 us the kernel's wake-up is most of a cycle. Above 1 s a scan
+/// would be too slow for the watchdog, and for safe outputs within the stop deadline.
 const PERIOD: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_secs(1);
 
-/// 10 ms: what most controllers use, and a hundred times the wake-up of an ordinary kernel.
+/// Default period: 10 ms is what most controllers use, and a hundred times the wake-up of an
+/// ordinary kernel.
 const DEFAULT_PERIOD: Duration = Duration::from_millis(10);
 
-/// A scan that has missed so many cycles stands: longer than any swap or reload takes, and than an
-/// ordinary kernel leaves a thread waiting ...
+/// Default of `scan.stall` in cycles. A scan that has missed so many cycles stands: no swap or
+/// reload takes longer, and no ordinary kernel leaves a thread waiting longer. [`STALL`] is the
+/// least.
 const STALL_CYCLES: u32 = 20;
 
-/// ... and at least so long, because a short period does not make a kernel quicker.
+/// The least default of `scan.stall`, because a short period does not make a kernel quicker.
 const STALL: Duration = Duration::from_millis(100);
 
-/// Fewer than three cycles are not worth the name, for one may be missed at any time; below 10 ms
-/// the timers of a device's thread are too coarse.
+/// The least `scan.stall`, in cycles and as a time; the longer one counts. A single cycle may be
+/// missed at any time, so fewer than three prove nothing. Below 10 ms the timers of a device's
+/// thread are too coarse.
 const LEAST_STALL: (u32, Duration) = (3, Duration::from_millis(10));
 
-/// Who wants outputs to stay as they are for longer gives them `hold_for`.
+/// The most for `scan.stall`. Outputs that must stay as they are for longer have `hold_for`.
 const MOST_STALL: Duration = Duration::from_secs(60);
 
-/// Longer than anything takes that ends by itself, shorter than an operator takes to notice.
+/// Default of `scan.stall_exit`: longer than anything that ends by itself, shorter than an operator
+/// takes to notice.
 const STALL_EXIT: Duration = Duration::from_secs(2);
 
-/// Who looks for the reason by hand has an hour.
+/// The most for `scan.stall_exit`: an hour to look for the reason by hand.
 const MOST_STALL_EXIT: Duration = Duration::from_secs(3600);
 
-/// `SCHED_FIFO` ends at 99, which stays free for the timekeeper: it must be above the scan.
+/// Range of `scan.priority`. `SCHED_FIFO` ends at 99, which stays free for the timekeeper: its
+/// priority must be above the scan's.
 const PRIORITY: RangeInclusive<u32> = 1..=98;
 
-/// `CPU_SETSIZE` of the C library.
+/// Range of CPU numbers: `CPU_SETSIZE` of the C library is 1024.
 const CPU: RangeInclusive<u32> = 0..=1023;
 
 pub(super) fn scan(file: &ScanFile, report: &Report<'_>) -> thread::Settings {
@@ -63,7 +68,7 @@ pub(super) fn scan(file: &ScanFile, report: &Report<'_>) -> thread::Settings {
     let (cycles, least) = LEAST_STALL;
     let (least, usual) = ((cycles * period).max(least), (STALL_CYCLES * period).max(STALL));
     let stall = ranged(&file.stall, least..=MOST_STALL, usual, show_duration, report);
-    // Outputs are safe and confirmed before the process that looks after them ends.
+    // The outputs must be safe and confirmed before the process that drives them ends.
     let exit = (2 * stall)..=MOST_STALL_EXIT;
     let usual = STALL_EXIT.max(2 * stall);
     thread::Settings {

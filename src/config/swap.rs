@@ -1,6 +1,7 @@
-//! `[plugins.swap]`: how a new version is tried, takes over and proves itself.
+//! The section `[plugins.swap]`: how a new version is tried, takes over and proves itself.
 //!
-//! What the keys do is in `scan/swap.rs` and `plugin/shadow.rs`.
+//! What the keys do is in `scan/swap.rs` and `plugin/shadow.rs`. The ranges of other sections are
+//! in `check.rs`.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -10,10 +11,11 @@ use super::file::SwapFile;
 use super::problem::Report;
 use crate::plugin::SwapPolicy;
 
-/// As many as there are numbers for.
+/// Range of `plugins.swap.polls`: all numbers that its type has.
 const PROBATION_POLLS: RangeInclusive<u64> = 0..=u32::MAX as u64;
 
-/// A quarter of an hour at a period of 10 ms; whoever wants to know more tries it elsewhere.
+/// Range of `plugins.swap.shadow`: a quarter of an hour at a period of 10 ms. A longer trial
+/// belongs elsewhere.
 const SHADOW: RangeInclusive<u64> = 0..=100_000;
 
 pub(super) fn swap(file: &SwapFile, period: Duration, report: &Report<'_>) -> SwapPolicy {

@@ -231,8 +231,8 @@ fn places_that_are_not_named_are_the_next_free_ones() {
     assert_eq!(config.points.image_bytes(Direction::Out), 8);
 }
 
-/// Random devices, windows, types and addresses: whatever is accepted never overlaps and lies
-/// inside.
+/// Random devices, windows, types and addresses: accepted points never overlap and lie inside their
+/// image.
 #[test]
 fn accepted_points_never_overlap() {
     let mut accepted = 0;
@@ -286,7 +286,7 @@ fn random_config(random: &mut fastrand::Rng) -> String {
     text
 }
 
-/// Files with random damage: there is an answer, never a panic.
+/// Files with random damage: `parse` returns problems and never panics.
 #[test]
 fn damaged_files_are_answered() {
     let original = include_bytes!("../../config/production.toml");
@@ -381,7 +381,8 @@ fn variables_are_granted_like_outputs() {
         check(grant, "b", [true, false, false, false]);
         check(grant, "d", [false; 4]);
     }
-    // With an entry or without one: what no list names, or nothing.
+    // A plugin without a list of variables gets what no list names, or nothing. An entry makes no
+    // difference.
     for plugin in ["c", "no entry"] {
         check("all", plugin, [false, false, true, true]);
         check("none", plugin, [false; 4]);
@@ -439,13 +440,13 @@ fn changes_are_named() {
         ],
         &["log.format changed"],
     );
-    // With moved points nothing else can change that might have to do with them.
+    // If points have moved, no other change that may depend on them is made.
     let replaced = base.replace("'u8'", "'u16'") + "[scan]\nperiod = '20ms'\n[log]\nlevel = 'warn'";
     let changes_of_all = changes(&good(&base), &good(&replaced));
     let live: Vec<_> = changes_of_all.iter().filter(|change| change.is_live()).collect();
     assert_eq!(live.iter().map(ToString::to_string).collect::<Vec<_>>(), ["log.level changed"]);
     assert!(changes_of_all.iter().any(|change| change.place == Place::Key("scan.period")));
-    // Nobody else comes before anybody else.
+    // The order of the entries that both files have is the same.
     check("[[plugin]]", "[[plugin]]\nname = 'b'\n[[plugin]]", &["plugin[b] added"], &[]);
     let three =
         "[[plugin]]\nname = 'a'\nevery = 2\n[[plugin]]\nname = 'b'\n[[plugin]]\nname = 'c'\n";

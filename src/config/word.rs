@@ -1,8 +1,7 @@
-//! What values may look like in the file: words, sizes, durations and addresses as people write
-//! them.
+//! What values may look like in the file: words, sizes, durations and addresses.
 //!
-//! Each is a type that only its own values can become; whether a value makes sense for its key is
-//! decided in `check.rs` and `points.rs`. Which key takes which is in `file.rs`.
+//! Each is a type that only valid text becomes. Whether a value makes sense for its key is decided
+//! in `check.rs` and `points.rs`. Which key takes which type is in `file.rs`.
 
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use serde::de::{Deserializer, Error, Visitor};
 
 use crate::image::Value;
 
-/// `plugins.grant`
+/// Value of `plugins.grant`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum GrantWord {
@@ -19,7 +18,7 @@ pub(super) enum GrantWord {
     None,
 }
 
-/// `control.mode`
+/// Value of `control.mode`.
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub(super) enum ModeWord {
     #[serde(rename = "0600")]
@@ -28,7 +27,7 @@ pub(super) enum ModeWord {
     Group,
 }
 
-/// `scan.cpu`
+/// Value of `scan.cpu`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Cpus {
@@ -36,7 +35,7 @@ pub(super) enum Cpus {
     Many(Vec<u32>),
 }
 
-/// `safe` of a point.
+/// Value of `safe` of a point.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(untagged)]
 pub(super) enum SafeWord {
@@ -44,14 +43,14 @@ pub(super) enum SafeWord {
     Value(Value),
 }
 
-/// The word that stands instead of a value.
+/// The word `hold`, which may stand instead of a value.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum HoldWord {
     Hold,
 }
 
-/// `on_bad` of a point.
+/// Value of `on_bad` of a point.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(untagged)]
 pub(super) enum OnBadWord {
@@ -59,7 +58,7 @@ pub(super) enum OnBadWord {
     Value(Value),
 }
 
-/// The word that stands instead of a value.
+/// The word `keep`, which may stand instead of a value.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum KeepWord {
@@ -70,14 +69,14 @@ pub(super) enum KeepWord {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bytes(pub(super) u64);
 
-/// An address in the image; the bit is absent in plain byte addresses.
+/// An address in the image: byte, and bit if the address has one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Address {
     pub(super) byte: u64,
     pub(super) bit: Option<u8>,
 }
 
-/// A duration as people write it.
+/// A duration, written as text such as `10ms`.
 pub(super) struct Text(pub(super) Duration);
 
 impl<'de> Deserialize<'de> for Text {
@@ -118,7 +117,7 @@ impl<'de> Deserialize<'de> for Address {
     }
 }
 
-/// Takes a whole number, or a text that the first function understands.
+/// A serde visitor for a whole number, or for a text that the first function understands.
 struct NumberOrText<T>(&'static str, fn(&str) -> Option<T>, fn(u64) -> T);
 
 impl<T> Visitor<'_> for NumberOrText<T> {

@@ -1,4 +1,4 @@
-//! One row for each kind of mistake, with the exact text that a user reads.
+//! Bad files: one row for each kind of mistake, with the exact text that a user reads.
 
 use std::path::Path;
 
@@ -159,7 +159,7 @@ fn keys_and_types() {
         &["2:10: found string values must be quoted; right would be literal string"],
     );
     check("[scan]\n[log]\n[scan]\n", &["3:2: found duplicate key; right would be valid TOML"]);
-    // One mistake, and the parser finds several.
+    // This is one mistake, and the parser finds several.
     check(
         "[scan\nperiod = '1ms\ncpu = [1, ]]\n",
         &["1:6: found unclosed table; right would be `]`"],

@@ -1,4 +1,4 @@
-//! A file read while the points of another are in force.
+//! A file that is read while the points of another file are in force.
 
 use super::*;
 use crate::image::MAX_POINTS;
@@ -8,7 +8,8 @@ fn after(before: &Config, text: &str) -> Result<Config, Problems> {
     parse_with(text, Path::new("etc/c.toml"), &before.points, &env)
 }
 
-/// Reads `text` after `before` and takes over what can change; says what that was, and what waits.
+/// Reads `text` after `before` and takes over what can change. Returns the new configuration, the
+/// changes that were made, and those that wait for a restart.
 fn adopt(before: &Config, text: &str) -> (Config, Vec<String>, Vec<String>) {
     let new = after(before, text).unwrap_or_else(|problems| panic!("{problems}\n{text}"));
     let changes = changes(before, &new);
@@ -35,11 +36,11 @@ fn points_keep_their_numbers_and_none_is_given_twice() {
     assert_eq!(numbers(&second), [(0, "a", 0), (2, "c", 2)]);
     let text = plant(&[B, A, C]) + "[[plugin]]\nname = 'p'\ninputs = ['b', 'c']\n";
     let (third, ..) = adopt(&second, &text);
-    // A program may have asked for it before it was gone, and go by its number.
+    // A program may have asked for the point before it was removed, and still use its number.
     assert_eq!(numbers(&third), [(0, "a", 0), (1, "b", 1), (2, "c", 2)]);
     let granted = vec![PointId(1), PointId(2)];
     assert_eq!(third.settings("p").inputs, Grant::Only(granted), "grants go by the numbers");
-    // With the last one gone, its number is still not free for another.
+    // The last point is removed, but its number is still not free for another.
     let (fourth, ..) = adopt(&third, &plant(&[A, B]));
     assert_eq!(fourth.points.ids(), 3);
     const D: &str = "name = 'd', direction = 'in', type = 'u8', address = 2";
@@ -49,8 +50,8 @@ fn points_keep_their_numbers_and_none_is_given_twice() {
     assert_eq!(numbers(&sixth), [(0, "a", 0), (1, "b", 1), (2, "c", 2)]);
 }
 
-/// Programs go by the address of a point that was taken away in one reload, and may be there still
-/// when the next one brings it back.
+/// Programs may still use the address of a point that one reload removed when the next reload
+/// brings the point back.
 #[test]
 fn a_point_that_comes_back_elsewhere_or_otherwise_keeps_all_back() {
     let base = good(&plant(&[A, B]));
@@ -73,7 +74,7 @@ fn a_point_that_comes_back_elsewhere_or_otherwise_keeps_all_back() {
     assert_eq!(back(&b("'i8'", "1")), waits(&["b].type"]));
     let out = "name = 'b', direction = 'out', type = 'u8', address = 1, safe = 0";
     assert_eq!(back(out), waits(&["b].direction"]));
-    // Another point in its place is what programs write to then.
+    // Programs then write to the other point that lies in its place.
     assert_eq!(back(&B.replace("'b'", "'c'")), (2, 1, vec![]));
     let c = |at: &str| b("'u16'", at).replace("'b'", "'c'");
     assert_eq!(back(&c("1")), waits(&["c].address"]));
