@@ -1,8 +1,13 @@
-//! The contract with a guest: the functions of module `env`, versions 0 and 1, and their codes.
+//! The contract with a guest: what the functions of module `env` do.
 //!
-//! Each function takes the guest, its memory, and the arguments as they came; it checks everything
-//! before it changes anything, and answers with a [`Code`]. No argument may panic the host. Nothing
-//! here knows wasmer: `wasm.rs` binds these functions to an instance, `wasi.rs` has those of WASI.
+//! These are the functions of versions 0 and 1 that log, use the images by address, use variables,
+//! and save or restore state. Points by name are in `abi/point.rs`, the functions of WASI in
+//! `wasi.rs`.
+//!
+//! Most functions take the guest, its memory, and the arguments as the guest gave them. A function
+//! checks everything before it changes anything, and answers with a [`Code`]. No argument may make
+//! the host panic. Nothing here uses wasmer: `bind.rs` binds the functions to an instance, and
+//! `offer.rs` lists their names and types.
 
 pub(super) mod point;
 
@@ -15,21 +20,21 @@ use super::world::{Level, MAX_FILE_BYTES, MAX_LOG_BYTES, Message, Text};
 use crate::image::{Direction, Points};
 use crate::variable::{Denied, MAX_NAME_BYTES, Variable, VariableKind};
 
-/// How a call went.
+/// The result of a call, as the guest gets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
 pub(super) enum Code {
-    /// Done.
+    /// The call was carried out.
     Success = 0,
-    /// Bad pointer or length, bad level, text that is not UTF-8, a limit reached.
+    /// A bad pointer, length or level, a text that is not UTF-8, or a limit that is reached.
     Error = 1,
-    /// Address out of bounds of the image.
+    /// The address is out of bounds of the image.
     OutOfBounds = 2,
-    /// No such variable or point.
+    /// There is no such variable or point.
     Unknown = 3,
     /// The variable or point exists with another type.
     OtherType = 4,
-    /// Not granted to this plugin, or owned by another.
+    /// The access is not granted to this plugin, or another plugin owns the point.
     Denied = 5,
 }
 
@@ -43,27 +48,27 @@ impl From<Denied> for Code {
     }
 }
 
-/// `Err` is every code but success.
+/// The result of a function here; `Err` has every code but success.
 pub(super) type Outcome = Result<(), Code>;
 
-/// A guest's linear memory. Offsets and lengths are a guest's: they may be anything.
+/// The linear memory of a guest. Offsets and lengths come from the guest and may have any value.
 pub(super) trait Memory {
-    /// Copies from the memory.
+    /// Copies from the memory into `buffer`.
     fn read(&self, at: u32, buffer: &mut [u8]) -> Outcome;
 
-    /// Copies into the memory; all or nothing.
+    /// Copies `bytes` into the memory: all of them, or none.
     fn write(&self, at: u32, bytes: &[u8]) -> Outcome;
 
-    /// Size in bytes.
+    /// Size of the memory in bytes.
     fn len(&self) -> u64;
 
-    /// Whether `len` bytes at `at` lie within the memory.
+    /// Checks that `len` bytes at `at` lie within the memory.
     fn check(&self, at: u32, len: u32) -> Outcome {
         (u64::from(at) + u64::from(len) <= self.len()).then_some(()).ok_or(Code::Error)
     }
 }
 
-/// Takes a name of a variable or point from the guest's memory.
+/// Reads the name of a variable or point from the guest's memory.
 fn name<'a>(
     memory: &impl Memory,
     at: u32,
@@ -75,7 +80,7 @@ fn name<'a>(
     std::str::from_utf8(buffer).map_err(|_| Code::Error)
 }
 
-/// Takes a text from the guest's memory and cuts it to the room of `Text`.
+/// Reads a text from the guest's memory and cuts it to the size of `Text`.
 fn text<const N: usize>(memory: &impl Memory, at: u32, len: u32) -> Result<Text<N>, Code> {
     memory.check(at, len)?;
     let mut buffer = [0; N];
@@ -92,7 +97,7 @@ fn text<const N: usize>(memory: &impl Memory, at: u32, len: u32) -> Result<Text<
     Ok(text)
 }
 
-/// `wasm_log(level, file, file_len, line, msg, msg_len)`
+/// `wasm_log(level, file, file_len, line, msg, msg_len)`: puts a line into the log.
 pub(super) fn log(
     guest: &mut Guest,
     memory: &impl Memory,
@@ -115,7 +120,7 @@ pub(super) fn log(
     Ok(())
 }
 
-/// The part of an image of `size` bytes that starts at `address`.
+/// The byte range of `len` bytes at `address`, in an image of `size` bytes.
 fn range(address: u32, len: u32, size: usize) -> Result<Range<usize>, Code> {
     let end = u64::from(address) + u64::from(len);
     if end > size as u64 {
@@ -124,7 +129,7 @@ fn range(address: u32, len: u32, size: usize) -> Result<Range<usize>, Code> {
     Ok(address as usize..end as usize)
 }
 
-/// `wasm_read_input(address, buf, len)`
+/// `wasm_read_input(address, buf, len)`: copies bytes of the input image to the guest.
 pub(super) fn read_input(
     guest: &mut Guest,
     memory: &impl Memory,
@@ -142,7 +147,8 @@ pub(super) fn read_input(
     memory.write(buf, &guest.world().inputs.bytes[range])
 }
 
-/// `wasm_read_output(address, buf, len)`
+/// `wasm_read_output(address, buf, len)`: copies bytes of the outputs as they were driven at the
+/// end of the last cycle.
 pub(super) fn read_output(
     guest: &mut Guest,
     memory: &impl Memory,
@@ -154,10 +160,11 @@ pub(super) fn read_output(
     memory.write(buf, &guest.world().driven[range])
 }
 
-/// `wasm_write_output(address, data, len)`
+/// `wasm_write_output(address, data, len)`: writes bytes of the output image.
 ///
-/// Every point that the bytes touch must be the program's own, whole bytes of bools included. A
-/// float among them must be a finite number: no device can be driven with anything else.
+/// The program must own every point that the bytes touch, or be able to claim it. This includes
+/// each bool in a byte, because whole bytes are written. A float among them must be a finite
+/// number: no device can be driven with anything else.
 pub(super) fn write_output(
     guest: &mut Guest,
     memory: &impl Memory,
@@ -180,7 +187,7 @@ pub(super) fn write_output(
     if has_part {
         guest.scratch.note_part();
     }
-    // In pieces of the stack: an image may be larger than what belongs there.
+    // In pieces on the stack: an image may be larger than what may lie there.
     let mut piece = [0; 256];
     for (n, at) in range.clone().step_by(piece.len()).enumerate() {
         let piece = &mut piece[..256.min(range.end - at)];
@@ -192,8 +199,8 @@ pub(super) fn write_output(
     Ok(())
 }
 
-/// Sees whether every output on these bytes can be claimed; otherwise one of them is denied, and
-/// nothing is taken.
+/// Checks that the program can claim every output on these bytes. Otherwise one of them is refused,
+/// and nothing is claimed.
 fn may_claim_all(guest: &mut Guest, points: &Points, bytes: Range<usize>) -> Outcome {
     let mut ids = bytes.flat_map(|byte| points.at(Direction::Out, byte));
     match ids.find(|&&id| !guest.may_claim(id)) {
@@ -205,9 +212,9 @@ fn may_claim_all(guest: &mut Guest, points: &Points, bytes: Range<usize>) -> Out
     }
 }
 
-/// Refuses bytes that make a float output something else than a finite number. Whether there is a
-/// float of which they are only a part: other calls may complete it, so the end of the poll judges
-/// that one.
+/// Refuses bytes that make a float output something else than a finite number. The result says
+/// whether the bytes are only a part of some float. Other calls may complete that float, so it is
+/// judged at the end of the poll.
 fn judge_floats(
     guest: &mut Guest,
     memory: &impl Memory,
@@ -233,7 +240,7 @@ fn judge_floats(
     Ok(has_part)
 }
 
-/// `wasm_current_time(secs, nanos)`
+/// `wasm_current_time(secs, nanos)`: gives the instant of the cycle.
 pub(super) fn current_time(
     guest: &mut Guest,
     memory: &impl Memory,
@@ -246,7 +253,7 @@ pub(super) fn current_time(
     memory.write(nanos, &now.subsec_nanos().to_le_bytes())
 }
 
-/// `wasm_variable_read_*(name, name_len, value)`
+/// `wasm_variable_read_*(name, name_len, value)`: gives the value of a variable.
 pub(super) fn variable_read(
     guest: &mut Guest,
     memory: &impl Memory,
@@ -270,7 +277,7 @@ pub(super) fn variable_read(
     }
 }
 
-/// `wasm_variable_write_*(name, name_len, value)`
+/// `wasm_variable_write_*(name, name_len, value)`: writes a variable, or makes it.
 pub(super) fn variable_write(
     guest: &mut Guest,
     memory: &impl Memory,
@@ -285,7 +292,7 @@ pub(super) fn variable_write(
     guest.write_variable(name, value).map_err(Code::from)
 }
 
-/// `wasm_cycle(count, period_us)`
+/// `wasm_cycle(count, period_us)`: gives the number of the cycle and the period in microseconds.
 pub(super) fn cycle(
     guest: &mut Guest,
     memory: &impl Memory,
@@ -299,7 +306,8 @@ pub(super) fn cycle(
     memory.write(period_us, &period.to_le_bytes())
 }
 
-/// `abort` of AssemblyScript: its strings are UTF-16 with their length in bytes four bytes before.
+/// The message of AssemblyScript's `abort`. A string there is UTF-16, and its length in bytes
+/// stands in the four bytes before it.
 pub(super) fn abort_message(memory: &impl Memory, at: u32) -> String {
     const LONGEST: u32 = 512;
     let mut len = [0; 4];
@@ -314,7 +322,7 @@ pub(super) fn abort_message(memory: &impl Memory, at: u32) -> String {
     char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
 }
 
-/// `wasm_state_write(data, len)`, in `save` only
+/// `wasm_state_write(data, len)`: adds bytes to the saved state; works in `save` only.
 pub(super) fn state_write(guest: &mut Guest, memory: &impl Memory, data: u32, len: u32) -> Outcome {
     if guest.phase != Phase::Save {
         return Err(Code::Denied);
@@ -326,7 +334,8 @@ pub(super) fn state_write(guest: &mut Guest, memory: &impl Memory, data: u32, le
     memory.read(data, room).inspect_err(|_| guest.state.shrink(len as usize))
 }
 
-/// `wasm_state_read(buf, len, read)`, in `restore` only; at the end of the state it reads 0 bytes
+/// `wasm_state_read(buf, len, read)`: reads the next bytes of the saved state; works in `restore`
+/// only. At the end of the state it reads 0 bytes.
 pub(super) fn state_read(
     guest: &mut Guest,
     memory: &impl Memory,

@@ -1,7 +1,9 @@
 //! Binds the functions of the contract to an instance: one closure for each, with wasmer's types.
 //!
-//! What the functions do is in `abi.rs` and `wasi.rs`. Only what a module imports is made for it.
-//! Here the tape is written as well: each call, and what it moves between host and memory.
+//! What the functions do is in `abi.rs` and `wasi.rs`. A function is made only if the module
+//! imports it. The tape is written here too: it gets each call, and the bytes that the call moves
+//! between host and memory. In a replay, `replay.rs` makes the functions that answer from the tape
+//! instead.
 
 use std::cell::RefCell;
 
@@ -25,14 +27,14 @@ pub(super) struct Host {
     /// The exported memory, once the instance exists.
     pub(super) memory: Option<wasmer::Memory>,
     pub(super) tape: Tape,
-    /// In a replay, who answers in place of the contract.
+    /// In a replay, the player that answers in place of the contract.
     pub(super) player: Option<Player>,
 }
 
-/// Linear memory, and the tape that notes what is moved.
+/// A guest's linear memory, with the tape that notes what is moved.
 ///
-/// Bounds are compared before wasmer is asked: where they are wrong, wasmer writes a line to the
-/// log of its own, on the thread of the scan.
+/// Bounds are compared before wasmer is asked. If they are wrong, wasmer writes a line to its own
+/// log, and it would do so on the scan's thread.
 struct View<'a>(MemoryView<'a>, RefCell<&'a mut Tape>);
 
 impl View<'_> {
@@ -63,7 +65,7 @@ impl Memory for View<'_> {
 
 type Context<'a> = FunctionEnvMut<'a, Host>;
 
-/// Runs a function of the contract; without a memory every pointer is bad.
+/// Runs a function of the contract. Without a memory, every pointer is bad.
 fn env(
     mut context: Context<'_>,
     tag: Tag,
@@ -83,7 +85,7 @@ fn env(
     code
 }
 
-/// Runs a function of the contract that takes no pointer, so that a module needs no memory for it.
+/// Runs a function of the contract that takes no pointer. A module without a memory can use it.
 fn unpointed(
     mut context: Context<'_>,
     tag: Tag,
@@ -117,7 +119,7 @@ fn preview1(
     code
 }
 
-/// An argument as a tape has it: its bits.
+/// An argument in the form that a tape has: its bits.
 trait Word {
     fn word(self) -> u64;
 }
@@ -146,13 +148,13 @@ impl Word for f64 {
     }
 }
 
-/// Ends the guest with words of its own.
+/// Records why the guest ended itself, and makes the error that ends the call.
 fn exit_reason(context: &mut Context<'_>, exit_reason: ExitReason) -> RuntimeError {
     context.data_mut().guest.exit_reason = Some(exit_reason);
     RuntimeError::new("the guest ended itself")
 }
 
-/// The imports of `module`, which the check has found to be offered.
+/// Makes the imports of `module`. The check has found that all of them are offered.
 pub(super) fn imports(module: &Module, store: &mut Store, host: &FunctionEnv<Host>) -> Imports {
     let mut imports = Imports::new();
     let is_replay = host.as_ref(store).player.is_some();
@@ -169,16 +171,16 @@ pub(super) fn imports(module: &Module, store: &mut Store, host: &FunctionEnv<Hos
     imports
 }
 
-/// Whether a call of this function is on the tape. The others always answer the same, or end the
-/// guest with what it says itself.
+/// Whether the tape has the calls of this function. Other functions always give the same answer, or
+/// end the guest with a reason that the guest gives.
 fn is_on_tape(name: &str) -> bool {
     let mut answering = wasi::WORKING.iter().filter(|offer| !offer.parameters.is_empty());
     let is_constant = matches!(name, "args_get" | "environ_get" | "proc_exit");
     name.starts_with("wasm_") || (answering.any(|offer| offer.name == name) && !is_constant)
 }
 
-/// A closure with the given arguments as a function of the instance. Pointers come as i32 and are
-/// unsigned from there on; so are lengths.
+/// Makes a function of the instance from a closure with the given arguments. Pointers and lengths
+/// come as i32 and are unsigned from there on.
 macro_rules! function {
     ($store:ident, $host:ident, $tag:ident, $run:ident, ($($arg:ident: $ty:ty),*), $call:expr) => {
         Function::new_typed_with_env(
@@ -315,7 +317,7 @@ fn wasi_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Opt
     })
 }
 
-/// A function of WASI that only answers `errno`, whatever it is given.
+/// A function of WASI that always answers `errno`, whatever the arguments are.
 fn refusal(store: &mut Store, parameters: &str, errno: i32) -> Option<Function> {
     macro_rules! constant {
         ($($ty:ty),*) => { Function::new_typed(store, move |$(_: $ty),*| errno) };
@@ -364,7 +366,7 @@ mod tests {
     use super::super::offer;
     use super::*;
 
-    /// A function for one offer, from a module that imports just this.
+    /// Each function of the offers, from a module that imports just this one.
     #[test]
     fn every_offer_binds_with_the_type_that_it_promises() {
         let mut count = 0;

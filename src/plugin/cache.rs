@@ -1,11 +1,14 @@
-//! Artifacts on disk, so that a restart does not compile again.
+//! Artifacts on disk, so that a restart need not compile again.
 //!
-//! Loading an artifact is as trusting as loading a shared library, and wasmer checks nothing: a
-//! file with flipped bits loads and runs. So the folder is private to the daemon's user, every file
-//! carries a checksum of its name and bytes that is compared first, and any doubt deletes the file.
-//! The checksum is no signature: whoever can write into the folder can make one. That is why a
-//! folder in which others could write, or of which a file is not the daemon's own, is emptied when
-//! it is opened. Nothing depends on the cache: without it a module is compiled once more.
+//! To load an artifact is as trusting as to load a shared library, and wasmer checks nothing: a
+//! file with flipped bits loads and runs. So the folder is private to the daemon's user. Every file
+//! begins with a checksum of its name and bytes, which is compared first. Any doubt deletes the
+//! file.
+//!
+//! The checksum is no signature: any process that can write into the folder can make one. Therefore
+//! the folder is emptied at opening if other users could write into it, or if a file in it does not
+//! belong to the daemon's user. Nothing depends on the cache: without it, a module is compiled once
+//! more. What an artifact is, is in `compile/artifact.rs`.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -17,29 +20,28 @@ use super::{Compiler, Limits, ModuleHash};
 use crate::state::put_whole;
 use crate::text::counted;
 
-/// Most bytes that are kept; the files used longest ago go first. A hundred plugins of a few
-/// kilobytes need about 10 MB.
+/// Most bytes that are kept; the files used longest ago are deleted first. A hundred plugins of a
+/// few kilobytes need about 10 MB.
 const MAX_BYTES: u64 = 512 << 20;
 
-/// Length of the checksum in front of each artifact.
+/// Length of the checksum in front of each artifact, in bytes.
 const CHECKSUM: usize = blake3::OUT_LEN;
 
 /// Length of a key: BLAKE3 in hexadecimal digits.
 const KEY: usize = 2 * blake3::OUT_LEN;
 
-/// Counts what the files have looked like: raise it with every change here, so that no file of the
-/// old look has a name that is asked for.
+/// The version of the files' layout. Each change of the layout here must raise it; then no key
+/// leads to a file of the old layout.
 const LOOK: u32 = 3;
 
-/// The version of wasmer, which is part of what an artifact depends on; a test compares it with
-/// `Cargo.toml`.
+/// The version of wasmer, on which an artifact depends. A test compares it with `Cargo.toml`.
 const WASMER: &str = "7.4.2";
 
 /// A folder of artifacts.
 #[derive(Debug, Clone)]
 pub struct Cache(PathBuf);
 
-/// The name of an artifact: everything that it depends on.
+/// The name of an artifact: a hash of everything that the artifact depends on.
 pub(super) fn key(module: ModuleHash, compiler: Compiler, limits: &Limits) -> String {
     let mut hasher = blake3::Hasher::new();
     let target = wasmer::sys::Target::default();
@@ -48,8 +50,8 @@ pub(super) fn key(module: ModuleHash, compiler: Compiler, limits: &Limits) -> St
     hasher.finalize().to_hex().to_string()
 }
 
-/// What stands in front of an artifact: it counts for this key only, so that no file is taken for
-/// another.
+/// The checksum in front of an artifact. It is valid for this key only, so that no file is taken
+/// for another.
 fn checksum(key: &str, parts: &[&[u8]]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&(key.len() as u64).to_le_bytes());
@@ -61,11 +63,11 @@ fn checksum(key: &str, parts: &[&[u8]]) -> blake3::Hash {
 }
 
 impl Cache {
-    /// Opens the folder, and makes it if it is not there. One that was open to others is closed and
-    /// emptied.
+    /// Opens the folder, and makes it if it is missing. A folder that was open to other users is
+    /// made private and emptied.
     ///
-    /// # Errors
-    /// When it cannot be made, closed or emptied, or belongs to somebody else.
+    /// # Errors When the folder cannot be made, made private or emptied, or belongs to another
+    /// user.
     pub fn open(folder: &Path) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let about = fs::metadata(folder)?;
@@ -85,7 +87,7 @@ impl Cache {
         Ok(cache)
     }
 
-    /// A file under an artifact's name that this cache cannot have put there.
+    /// The name of a file that has an artifact's name, but that this cache cannot have made.
     fn strange_file(&self) -> io::Result<Option<String>> {
         let is_strange = |about: &fs::Metadata| {
             // A folder of our own in the place of a file is damage.
@@ -96,8 +98,8 @@ impl Cache {
         Ok(files.find(|(_, about)| is_strange(about)).map(|(name, _)| name))
     }
 
-    /// Deletes all artifacts, whole or not. Other files stay: none is ever read, and the folder may
-    /// be one that somebody has named by mistake.
+    /// Deletes all artifacts, whole or not. Other files stay: the cache reads none of them, and an
+    /// operator may have named this folder by mistake.
     fn empty(&self, why: &str) -> io::Result<()> {
         let artifacts = self.artifacts()?;
         let folder = self.0.display();
@@ -120,7 +122,7 @@ impl Cache {
         Ok(())
     }
 
-    /// What lies under names of artifacts, also of such as were not finished.
+    /// The files under names of artifacts, including unfinished ones.
     fn artifacts(&self) -> io::Result<Vec<(String, fs::Metadata)>> {
         let mut artifacts = Vec::new();
         for entry in fs::read_dir(&self.0)? {
@@ -139,12 +141,12 @@ impl Cache {
         Ok(artifacts)
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub fn folder(&self) -> &Path {
         &self.0
     }
 
-    /// The artifact with this key, if there is a whole one, of `most` bytes at most.
+    /// The artifact with this key, if the folder has a whole one of at most `most` bytes.
     pub(super) fn load(&self, key: &str, most: u64) -> Option<Vec<u8>> {
         let path = self.0.join(key);
         let most = most.saturating_add(CHECKSUM as u64);
@@ -155,17 +157,18 @@ impl Cache {
         if !whole {
             let file = path.display();
             tracing::warn!(%file, "the cached artifact {file} is damaged; it is made again");
-            // What cannot be deleted is found damaged again next time.
+            // A damaged file that cannot be deleted is found damaged again next time.
             let _ = fs::remove_file(&path);
             return None;
         }
-        // The time of use decides what goes first; without it the order is that of creation.
+        // The time of use decides which file is deleted first; without it, the time of creation
+        // does.
         let _ = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
         bytes.drain(..CHECKSUM);
         Some(bytes)
     }
 
-    /// Keeps an artifact, given in parts that are loaded as one; whether that has succeeded.
+    /// Stores an artifact, given in parts that are loaded as one. Returns whether that succeeded.
     pub(super) fn store(&self, key: &str, parts: &[&[u8]]) -> bool {
         let stored = self.try_store(key, parts);
         if let Err(error) = &stored {
@@ -182,7 +185,8 @@ impl Cache {
     }
 
     fn try_store(&self, key: &str, parts: &[&[u8]]) -> io::Result<()> {
-        // Two preparations of one module may store at the same time: each has a file of its own.
+        // Two preparations of one module may store it at the same time: each writes a file of its
+        // own.
         let unique = fastrand::u64(..);
         let half = self.0.join(format!("{key}.{unique:016x}.tmp"));
         put_whole(&half, &self.0.join(key), |file| {
@@ -214,12 +218,12 @@ impl Cache {
     }
 }
 
-/// Whether another daemon beside this one has deleted it meanwhile.
+/// Whether the file is gone: another daemon with the same cache may have deleted it.
 fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
 }
 
-/// Whether this user has made it, and nobody else can write into it.
+/// Whether it is a file of this user into which no other user can write.
 fn is_own(about: &fs::Metadata) -> bool {
     about.is_file() && is_ours(about) && about.mode() & 0o022 == 0
 }
@@ -229,8 +233,8 @@ fn is_ours(about: &fs::Metadata) -> bool {
     about.uid() == nix::unistd::geteuid().as_raw()
 }
 
-/// The bytes of a file of our own, and of a longer one than `most` a byte more. What somebody else
-/// has put there is not followed if it is a link, and not waited for if it is a pipe.
+/// Reads a file of this user, at most one byte more than `most`. If another user has put a link
+/// there, it is not followed; a pipe there is not waited for.
 fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
     let file = fs::File::options().read(true).custom_flags(flags.bits()).open(path)?;
@@ -246,7 +250,7 @@ fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// More than any artifact here has.
+    /// More bytes than any artifact of these tests has.
     const MOST: u64 = 1000;
 
     #[test]
@@ -277,7 +281,7 @@ mod tests {
         cache.store("k", &[b"four"]);
         assert_eq!(cache.load("k", 4).as_deref(), Some(&b"four"[..]));
         let path = folder.path().join("k");
-        // Sparse, so it takes no room here.
+        // The file is sparse, so it takes no room here.
         fs::File::options().write(true).open(&path).unwrap().set_len(64 << 20).unwrap();
         let before = bytes_read();
         assert_eq!(cache.load("k", 4), None);
@@ -285,7 +289,7 @@ mod tests {
         assert!(bytes_read() - before < 1 << 20, "{} bytes were read", bytes_read() - before);
     }
 
-    /// How many bytes this thread has read, as the kernel counts them.
+    /// The bytes that this thread has read, as the kernel counts them.
     fn bytes_read() -> u64 {
         let text = fs::read_to_string("/proc/thread-self/io").unwrap();
         let count = text.lines().find_map(|line| line.strip_prefix("rchar: "));
@@ -298,7 +302,7 @@ mod tests {
         assert!(manifest.contains(&format!("wasmer = {{ version = \"={WASMER}\"")));
     }
 
-    /// A key, as far as its form goes.
+    /// A text in the form of a key.
     fn any_key(digit: &str) -> String {
         digit.repeat(KEY)
     }
@@ -314,7 +318,7 @@ mod tests {
         assert_eq!(cache.load(&one, MOST), None);
         assert!(!folder.path().join(&one).exists(), "what is not believed is deleted");
         assert_eq!(cache.load(&other, MOST).as_deref(), Some(&b"other"[..]));
-        // Nor is the boundary between name and bytes in doubt.
+        // The boundary between name and bytes counts too.
         assert_ne!(checksum("ab", &[b"c"]), checksum("a", &[b"bc"]));
     }
 
@@ -362,7 +366,7 @@ mod tests {
             fs::write(path, "anybody's").unwrap();
             fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
         });
-        // Only root can make a file somebody else's.
+        // Only root can give a file to another user.
         if nix::unistd::geteuid().is_root() {
             check(&|path| {
                 fs::write(path, "nobody's").unwrap();

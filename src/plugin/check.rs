@@ -1,8 +1,9 @@
-//! Whether a module keeps the contract and the limits, found without compiling or running it.
+//! Checks that a module keeps the contract and the limits, without compiling or running it.
 //!
-//! This reads hostile bytes, so it runs in the compile worker only. The order is from cheap to
-//! dear: header, counts (in `size.rs`) with sections, then full validation. Every refusal says what
-//! would be right.
+//! Most of this reads hostile bytes, so it runs in the compile worker only. Just [`stranger`] runs
+//! in the daemon too: it looks only at the first bytes of a file. The order is from cheap to
+//! expensive: header, counts (in `size.rs`) with sections, then full validation. Every refusal says
+//! what would be right. What a refusal says about imports is in `check/import.rs`.
 
 use std::collections::BTreeMap;
 
@@ -21,27 +22,27 @@ use super::{Compiler, Limits, Refusal, frame};
 use crate::text::first_of;
 use import::{Hint, MAX_MISSING, nearest_offer, no_function, offered, remedy, signature};
 
-/// Most bytes of a page of linear memory.
+/// Bytes of a page of linear memory.
 const PAGE: u64 = 64 << 10;
 
 /// What a module is, as `camshaft check` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// The version of the contract that it needs: 0 or 1.
+    /// The version of the contract that the module needs: 0 or 1.
     pub abi: u8,
-    /// Functions of its own.
+    /// Number of functions that the module defines itself.
     pub functions: u32,
-    /// Bytes of linear memory at the start.
+    /// Size of the linear memory at the start, in bytes.
     pub memory_bytes: u64,
-    /// What it imports, as `module.name`.
+    /// The module's imports, as `module.name`.
     pub imports: Vec<String>,
-    /// Which of the contract's functions it exports.
+    /// The functions of the contract that the module exports.
     pub exports: Vec<String>,
-    /// What is lawful in it and nearly surely not meant.
+    /// What is valid in the module but almost surely a mistake.
     pub notes: Vec<Note>,
 }
 
-/// Language features that this host runs.
+/// The language features that this host runs.
 fn features() -> WasmFeatures {
     WasmFeatures::MUTABLE_GLOBAL
         | WasmFeatures::SATURATING_FLOAT_TO_INT
@@ -57,8 +58,7 @@ fn features() -> WasmFeatures {
 
 /// Checks a module that `compiler` is to compile.
 ///
-/// # Errors
-/// The first reason to refuse it.
+/// # Errors The first reason to refuse it.
 pub(super) fn check(bytes: &[u8], limits: &Limits, compiler: Compiler) -> Result<Report, Refusal> {
     header(bytes)?;
     let mut size = Size::default();
@@ -79,12 +79,12 @@ pub(super) fn check(bytes: &[u8], limits: &Limits, compiler: Compiler) -> Result
 /// How every module begins: with its magic number and its version.
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
-/// Why bytes that do not begin with the magic number of a module are none; `None` for others.
+/// The refusal of bytes that do not begin with the magic number of a module; `None` if they do.
 pub fn stranger(bytes: &[u8]) -> Option<Refusal> {
     if bytes.starts_with(&MODULE[..4]) { None } else { header(bytes).err() }
 }
 
-/// Tells what a file is that is no module.
+/// Refuses a file that does not begin like a module, and says what the file is instead.
 fn header(bytes: &[u8]) -> Result<(), Refusal> {
     const REMEDY: &str = "copy a core WebAssembly module here";
     let text = bytes.trim_ascii_start();
@@ -106,7 +106,8 @@ fn header(bytes: &[u8]) -> Result<(), Refusal> {
                 "translate it with `wat2wasm FILE` and copy the result",
             ));
         }
-        // Its bytes are not shown: a link may lead to a file that only the daemon may read.
+        // The bytes of the file are not shown: a link may lead to a file that only the daemon may
+        // read.
         _ => match kind(text) {
             Some(kind) => format!("it is {kind}, not a WebAssembly module"),
             None => "it does not start with \\0asm, as every WebAssembly module does".into(),
@@ -115,7 +116,7 @@ fn header(bytes: &[u8]) -> Result<(), Refusal> {
     Err(Refusal::new(reason, REMEDY))
 }
 
-/// What people put into the folder by mistake, by its first bytes.
+/// The kind of file that users copy into the folder by mistake, found by its first bytes.
 fn kind(bytes: &[u8]) -> Option<&'static str> {
     const KINDS: [(&[u8], &str); 6] = [
         (b"\x1f\x8b", "a gzip file"),
@@ -137,11 +138,11 @@ pub(super) fn malformed(error: &BinaryReaderError) -> Refusal {
     )
 }
 
-/// What the sections say.
+/// What the sections of a module say.
 #[derive(Debug, Default)]
 struct Outline {
     types: Vec<FuncType>,
-    /// Index into `types` for each function, imported ones first.
+    /// Index into `types` for each function; imported functions come first.
     functions: Vec<u32>,
     imports: Vec<(String, String, TypeRef)>,
     exports: BTreeMap<String, (ExternalKind, u32)>,
@@ -215,7 +216,7 @@ impl Outline {
         at_most("bytes of memory at the start", bytes, limits.memory_bytes, "memory")
     }
 
-    /// Compares all imports with what is offered, so that one refusal tells all that is missing.
+    /// Compares all imports with the offers, so that one refusal names all that are missing.
     fn imports_are_offered(&self) -> Result<(), Refusal> {
         let (mut wrong, mut hints) = (Vec::new(), Vec::new());
         for (module, name, ty) in &self.imports {
@@ -228,7 +229,8 @@ impl Outline {
             let offer = offer::offers().find(|offer| offer.module == module && offer.name == name);
             let hint = match offer {
                 Some(offer) if offered(offer) == wanted => continue,
-                // A comparison with all offers takes its time.
+                // A comparison with all offers takes time, and a hint beyond this number is not
+                // shown.
                 _ if wrong.len() >= MAX_MISSING => Hint::None,
                 Some(offer) => Hint::Is(offered(offer)),
                 None => nearest_offer(module, name).map_or(Hint::None, Hint::Near),
@@ -324,6 +326,6 @@ fn takes_pointer(module: &str, name: &str) -> bool {
         "proc_exit",
         "sched_yield",
     ];
-    // `abort` takes one, but works without: then it has no message.
+    // `abort` takes a pointer, but works without a memory: then it has no message.
     !(NO_POINTER.contains(&name) || module == ENV && name == "abort")
 }

@@ -1,51 +1,56 @@
-//! What an instance knows, set aside and put back: its memory and its mutable globals.
+//! Checkpoints: a copy of an instance's memory and mutable globals, to be put back later.
 //!
-//! For a call that must leave no trace, such as `save`: a trap in the middle leaves a stack pointer
-//! where it was and a heap half changed. And for a replay, which begins at such a point: there the
-//! copy goes into room made in advance, because it is taken in a cycle. Tables are not taken along,
-//! and a memory that has grown stays so. Who needs it is in `wasm.rs` and `record.rs`.
+//! Two uses need one. A call that must leave no trace, such as `save`, is undone with it: a trap in
+//! the middle leaves the stack pointer where it was and a heap half changed. A replay begins at
+//! one. For a replay the copy goes into room that was made in advance, because it is taken in a
+//! cycle.
+//!
+//! Tables are not copied, and a memory that has grown stays grown. The uses are in `wasm.rs` and
+//! `record.rs`.
 
 use serde::{Deserialize, Serialize};
 use wasmer::{Exports, Global, Memory, MemoryView, Store, Type, Value, WASM_PAGE_SIZE};
 
-/// The names under which `flag.rs` exports a module's own mutable globals begin so.
+/// How the names begin under which `flag.rs` exports a module's own mutable globals.
 pub(super) const GLOBAL: &str = "camshaft:global:";
 
-/// The largest memory that is set aside: copying it takes some 50 us, in a cycle that has other
-/// work to do. Of a larger one only the globals are, which keeps a C program's stack in order.
+/// The largest memory that is copied, in bytes. Copying it takes about 50 us, in a cycle that has
+/// other work to do. If the memory is larger, only the globals are copied; that keeps the stack of
+/// a C program in order.
 const MOST_BYTES: u64 = 256 << 10;
 
-/// The unit in which a memory is empty or not: a page of the machine.
+/// The size of a block in bytes: a memory page of the machine. Blocks of zeros are not stored.
 pub(super) const BLOCK: usize = 4 << 10;
 
-/// The largest memory that is looked through for a replay's checkpoint. Rust's default is 1.1 MiB,
-/// nearly all of it a stack that was never touched; passing over that takes some 45 us.
+/// The largest memory that is searched for a replay's checkpoint, in bytes. Rust's default memory
+/// is 1.1 MiB, nearly all of it a stack that was never touched. To pass over that takes about 45
+/// us.
 const MOST_SEEN: u64 = 2 << 20;
 
-/// Blocks in use that have room in such a checkpoint: 256 KiB, as above.
+/// Most blocks that are stored in a replay's checkpoint: 256 KiB, as above.
 const MOST_BLOCKS: usize = MOST_BYTES as usize / BLOCK;
 
-/// The parts of an instance that can be set aside.
+/// The parts of an instance that a checkpoint copies.
 #[derive(Debug)]
 pub(super) struct Parts {
     memory: Option<Memory>,
     globals: Vec<Global>,
 }
 
-/// They, as they were.
+/// A copy of the parts, as they were.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
     memory: Option<Vec<u8>>,
     globals: Vec<Value>,
-    /// Nothing was too large for it.
+    /// Whether nothing was too large to be copied.
     pub(super) is_whole: bool,
 }
 
 impl Parts {
-    /// Those of the instance with these exports. Globals that hold references are left out: what
-    /// they refer to could not be told.
+    /// The parts of the instance with these exports. Globals that hold references are left out: a
+    /// copy cannot say what they refer to.
     pub(super) fn of(exports: &Exports, memory: Option<Memory>, store: &Store) -> Self {
-        // A module may export anything under such a name, and what is constant cannot be put back.
+        // A module may export anything under such a name, and a constant cannot be put back.
         let is_ours = |(name, global): &(&String, &Global)| {
             let ty = global.ty(store);
             let is_number =
@@ -61,7 +66,7 @@ impl Parts {
         self.memory.as_ref().map_or(0, |memory| memory.view(store).data_size())
     }
 
-    /// Sets them aside.
+    /// Copies the parts.
     pub(super) fn checkpoint(&self, store: &mut Store) -> Checkpoint {
         let small = self.memory.as_ref().filter(|_| self.memory_bytes(store) <= MOST_BYTES);
         let memory = small.and_then(|memory| memory.view(store).copy_to_vec().ok());
@@ -70,7 +75,7 @@ impl Parts {
         Checkpoint { memory, globals, is_whole }
     }
 
-    /// Puts them back.
+    /// Puts the copy back.
     pub(super) fn rewind(&self, store: &mut Store, to: Checkpoint) {
         if let (Some(memory), Some(bytes)) = (&self.memory, to.memory) {
             memory.view(store).write(0, &bytes).expect("a memory never shrinks");
@@ -80,7 +85,7 @@ impl Parts {
         }
     }
 
-    /// Copies them into `room` without allocating; whether they fit.
+    /// Copies the parts into `room` without allocating. Returns whether they fit.
     pub(super) fn note(&self, store: &mut Store, room: &mut Room) -> bool {
         room.globals.clear();
         room.globals.extend(self.globals.iter().map(|global| global.get(store)));
@@ -93,7 +98,7 @@ impl Parts {
         view.data_size() <= MOST_SEEN && room.picture.take(&view)
     }
 
-    /// A copy of the memory, as many blocks as there is room for.
+    /// A copy of the memory, of at most `most_bytes`.
     pub(super) fn picture(&self, store: &Store, most_bytes: usize) -> Picture {
         let Some(memory) = &self.memory else { return Picture::default() };
         let view = memory.view(store);
@@ -103,10 +108,9 @@ impl Parts {
         picture
     }
 
-    /// Puts back what another instance of the same module has noted.
+    /// Puts back the parts that another instance of the same module has noted.
     ///
-    /// # Errors
-    /// When it does not fit this one.
+    /// # Errors When the copy does not fit this instance.
     pub(super) fn put_back(&self, store: &mut Store, noted: &Noted) -> Result<(), String> {
         if let Some(memory) = &self.memory {
             let fits = self.memory_bytes(store)..=MOST_SEEN;
@@ -137,16 +141,16 @@ impl Parts {
     }
 }
 
-/// The blocks of a memory that are not all zero.
+/// The blocks of a memory that are not all zeros.
 #[derive(Debug, Clone, Default)]
 pub struct Picture {
     /// Size of the memory in bytes.
     pub memory_bytes: u64,
-    /// Their numbers, ascending.
+    /// The numbers of the blocks, ascending.
     pub blocks: Vec<u32>,
-    /// Their bytes; there may be more room than blocks.
+    /// The bytes of the blocks. There may be room for more blocks than there are.
     pub bytes: Vec<u8>,
-    /// There were more.
+    /// Whether some blocks are missing, because there was no room for them.
     pub is_cut: bool,
 }
 
@@ -154,7 +158,7 @@ impl Picture {
     /// Bytes of one block.
     pub const BLOCK: usize = BLOCK;
 
-    /// Whether it shows the same as `other`, which may have more room.
+    /// Whether this shows the same memory as `other`. Either may have more room.
     pub fn is_same(&self, other: &Self) -> bool {
         self.memory_bytes == other.memory_bytes && self.blocks().eq(other.blocks())
     }
@@ -167,13 +171,13 @@ impl Picture {
         }
     }
 
-    /// Each block with its place in memory.
+    /// Each block with its address in the memory.
     pub(super) fn blocks(&self) -> impl Iterator<Item = (u64, &[u8])> {
         let places = self.blocks.iter().map(|&block| u64::from(block) * BLOCK as u64);
         places.zip(self.bytes.chunks_exact(BLOCK))
     }
 
-    /// Fills itself without allocating; whether there was room for all.
+    /// Fills the picture without allocating. Returns whether there was room for all blocks.
     fn take(&mut self, view: &MemoryView<'_>) -> bool {
         self.memory_bytes = view.data_size();
         self.blocks.clear();
@@ -191,7 +195,7 @@ impl Picture {
             if view.read(place, room).is_err() {
                 return false;
             }
-            // What is empty leaves its room to the next.
+            // An empty block leaves its room to the next block.
             if *room != [0; BLOCK] {
                 self.blocks.push(block);
             }
@@ -200,7 +204,7 @@ impl Picture {
     }
 }
 
-/// Room for one checkpoint, made in advance.
+/// Room for one checkpoint of a replay, made in advance.
 #[derive(Debug)]
 pub(super) struct Room {
     pub(super) picture: Picture,
@@ -208,13 +212,13 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// For an instance with these parts.
+    /// Room for an instance with these parts.
     pub(super) fn new(parts: &Parts) -> Self {
         let globals = Vec::with_capacity(parts.globals.len());
         Self { picture: Picture::with_room(MOST_BLOCKS), globals }
     }
 
-    /// What is in it, for a report.
+    /// The contents, for a report.
     pub(super) fn into_noted(mut self) -> Noted {
         self.picture.bytes.truncate(self.picture.blocks.len() * BLOCK);
         let globals = self.globals.iter().map(Number::of).collect();
@@ -231,7 +235,7 @@ pub struct Noted {
     pub globals: Vec<Number>,
 }
 
-/// The bits of a number, as text because JSON's own are not exact.
+/// The bits of a number in hexadecimal text, because a number in JSON is not exact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Number(String);
 

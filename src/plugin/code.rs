@@ -1,25 +1,26 @@
-//! How much compiled code the instances of this process may hold, all together.
+//! The limit of the compiled code that all instances of this process hold together.
 //!
-//! Each instance has code of its own, because the engine below gives none back before it is
-//! dropped. A module of 1 MiB can become more than 100 MiB of code, so the sum has a limit, and an
-//! instance beyond it is refused. What one artifact may take is bounded in `compile.rs`.
+//! Each instance has code of its own, because wasmer's engine gives no code back before it is
+//! dropped. A module of 1 MiB can become more than 100 MiB of code. So the sum has a limit, and an
+//! instance beyond it is refused. How large a single artifact may be is decided in
+//! `compile/artifact.rs`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Refusal;
 
-/// Bytes of all artifacts that are loaded.
+/// Bytes of all artifacts that are loaded. Every thread that prepares or drops an instance changes
+/// it.
 static LOADED: AtomicU64 = AtomicU64::new(0);
 
-/// The share of one instance. Dropping it gives it back.
+/// The share of one instance, in bytes. Dropping it gives the bytes back.
 #[derive(Debug)]
 pub(super) struct Share(u64);
 
 impl Share {
-    /// Takes `bytes` out of `limit` bytes for all.
+    /// Takes `bytes` from the `limit` in bytes for all instances.
     ///
-    /// # Errors
-    /// When not so much is left.
+    /// # Errors When fewer bytes are left.
     pub(super) fn take(bytes: u64, limit: u64) -> Result<Self, Refusal> {
         let add = |loaded: u64| loaded.checked_add(bytes).filter(|sum| *sum <= limit);
         match LOADED.try_update(Ordering::Relaxed, Ordering::Relaxed, add) {
@@ -32,7 +33,7 @@ impl Share {
                          it smaller or remove another plugin"
                     ),
                 );
-                // Others may give back what they hold.
+                // Other instances may give back what they hold.
                 Err(if bytes <= limit { refusal.by_accident() } else { refusal })
             }
         }

@@ -1,11 +1,13 @@
-//! From a module's bytes to an artifact, in a child process with limits; and the cache of
-//! artifacts.
+//! From a module's bytes to an artifact, in a child process with limits.
 //!
-//! Whatever parses or compiles a module is hostile ground: a valid file of a few megabytes can cost
-//! gigabytes and minutes. So this program starts itself again with a hidden verb, sends the module
-//! to that child, and takes either an artifact or a refusal back. The daemon itself never looks
-//! into a module. What a module must be is in `check.rs`, how the child is started in
-//! `compile/worker.rs`, what it takes away from itself in `compile/confined.rs`.
+//! Code that parses or compiles a module works on hostile bytes: a valid file of a few megabytes
+//! can cost gigabytes and minutes. So this program starts itself again with a hidden verb, sends
+//! the module to that child, and gets either an artifact or a refusal back. The daemon itself
+//! parses no module; it only looks at a file's first bytes.
+//!
+//! What a module must be is in `check.rs`. How an artifact is kept is in `compile/artifact.rs` and
+//! `cache.rs`. How the child is started is in `compile/worker.rs`, and which of its rights the
+//! child gives up, in `compile/confined.rs`.
 
 use std::io::{self, Read, Write};
 use std::num::NonZero;
@@ -34,15 +36,15 @@ use crate::confine::Death;
 /// The hidden verb of the command line that makes a process a compile worker.
 pub const WORKER_VERB: &str = "compile-worker";
 
-/// Wall time of one compilation: far above the CPU time, because the worker runs only when nobody
-/// else wants the CPU.
+/// Most wall time of one compilation. It is far above the CPU time, because the worker runs only
+/// when no other process wants the CPU.
 const MAX_WALL: Duration = Duration::from_secs(120);
 
-/// Most bytes of the answer in front of an artifact: it names imports, of which there are 20 000 at
-/// the most, in 200 bytes each.
+/// Most bytes of the answer in front of an artifact. The answer names the imports: at most 20 000,
+/// in 200 bytes each.
 const MAX_ANSWER: u64 = 4 << 20;
 
-/// What the worker is to do, in front of the module on its standard input.
+/// The order to the worker; it stands in front of the module on the worker's standard input.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Job {
     compiler: Compiler,
@@ -53,18 +55,18 @@ struct Job {
 /// What the worker is to answer with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Wanted {
-    /// What the module is.
+    /// A report of what the module is.
     Report,
     /// The module, compiled.
     Artifact,
-    /// What the worker could do if the module had taken it over; there is no module.
+    /// A list of what the worker could still do if a module took it over. There is no module.
     Confinement,
 }
 
-/// What the worker answers, in front of the artifact on its standard output.
+/// The worker's answer; it stands in front of the artifact on the worker's standard output.
 #[derive(Debug, Serialize, Deserialize)]
 enum Answer {
-    /// The length of the artifact that follows, in bytes.
+    /// The module is good; the length is that of the artifact that follows, in bytes.
     Done(Report, usize),
     Refused(Refusal),
     /// What the system did not take away from the worker.
@@ -75,23 +77,23 @@ enum Answer {
 /// cache.
 #[derive(Debug, Clone)]
 pub struct CompileService {
-    /// The program to start as worker: this one.
+    /// The program to start as worker: this program.
     pub program: PathBuf,
-    /// Which compiler.
+    /// The compiler that the worker uses.
     pub compiler: Compiler,
-    /// What a module may be.
+    /// The limits of a module.
     pub limits: Limits,
-    /// Where artifacts are kept; `None` compiles every time.
+    /// The cache of artifacts; without one, every module is compiled each time.
     pub cache: Option<Cache>,
 }
 
 impl CompileService {
     /// The artifact of a module, from the cache or freshly compiled.
     ///
-    /// # Errors
-    /// A refusal that says what is wrong with the module, or which limit its compilation broke.
+    /// # Errors A refusal that says what is wrong with the module, or which limit its compilation
+    /// exceeded.
     pub async fn artifact(&self, hash: ModuleHash, module: Arc<[u8]>) -> Result<Artifact, Refusal> {
-        // Somebody else may have compiled it meanwhile.
+        // Another compilation may have put it into the cache meanwhile.
         if let Some(found) = self.cached(hash, module.len()).await {
             return Ok(found);
         }
@@ -104,11 +106,11 @@ impl CompileService {
         Ok(artifact)
     }
 
-    /// The same for who can wait: on a thread of its own, so that it does not matter whether the
-    /// caller is within a runtime.
+    /// The artifact of a module, for a caller that can wait. The work runs on a thread of its own,
+    /// so the caller may be inside a runtime or not.
     ///
-    /// # Errors
-    /// As [`CompileService::artifact`]; or when the system has no runtime to give.
+    /// # Errors Those of [`CompileService::artifact`], and when the system cannot provide a
+    /// runtime.
     pub fn artifact_now(&self, hash: ModuleHash, module: Vec<u8>) -> anyhow::Result<Artifact> {
         let work = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -119,16 +121,16 @@ impl CompileService {
         })
     }
 
-    /// What a module is, without compiling it.
+    /// A report of what a module is, without compiling it.
     ///
-    /// # Errors
-    /// As [`CompileService::artifact`].
+    /// # Errors Those of [`CompileService::artifact`].
     pub async fn check(&self, module: &[u8]) -> Result<Report, Refusal> {
         Ok(self.work(module, Wanted::Report).await?.0)
     }
 
-    /// What a module that takes the worker over could do with it, beyond using up its limits and
-    /// handing back an artifact of its own: empty where the system has everything that confines it.
+    /// What a module could do if it took the worker over, beyond using up the worker's limits and
+    /// sending back an artifact of its own. The list is empty if the system offers everything that
+    /// confines the worker.
     pub async fn confinement(&self) -> Vec<String> {
         let job = self.job(Wanted::Confinement);
         let answer = match tokio::time::timeout(MAX_WALL, self.exchange(job, &[])).await {
@@ -177,7 +179,7 @@ impl CompileService {
                 let reason = format!("the compile worker did not run: {error}");
                 return Err(Failed::ByAccident(Refusal::new(reason, ONCE_MORE).by_accident()));
             }
-            // Its CPU time is limited far below, so others had the CPU.
+            // The worker's CPU time is limited far below this time, so other processes had the CPU.
             Err(_) => {
                 let reason = format!("its compilation did not end within {MAX_WALL:?}");
                 return Err(Failed::ByAccident(Refusal::new(reason, ONCE_MORE).by_accident()));
@@ -190,7 +192,7 @@ impl CompileService {
         }
     }
 
-    /// Runs one worker. Dropping the future kills it.
+    /// Runs one worker. Dropping the future kills the worker.
     async fn exchange(
         &self,
         job: Job,
@@ -213,7 +215,7 @@ impl CompileService {
         let most = artifact::most_bytes(module.len(), self.limits.functions);
         let mut answer = stdout.take(MAX_ANSWER + most);
         let mut words = stderr.take(MAX_COMPLAINT);
-        // A worker that refuses early closes its input: what it says counts, not our broken pipe.
+        // A worker that refuses early closes its input. Its answer counts, and not our broken pipe.
         let (_, read, _) =
             tokio::join!(send, answer.read_to_end(&mut output), words.read_to_end(&mut complaint));
         read?;
@@ -221,16 +223,16 @@ impl CompileService {
     }
 }
 
-/// Most bytes of a dying worker's last words; one line of them is shown.
+/// Most bytes that are read of what a dying worker writes to its standard error; one line is shown.
 const MAX_COMPLAINT: u64 = 4096;
 
-/// Attempts at a compilation whose worker is killed from outside.
+/// Most attempts at a compilation whose worker is killed from outside.
 const MAX_ATTEMPTS: u32 = 6;
 
-/// Before the second attempt; doubles from one to the next, 3 s in all.
+/// The pause before the second attempt. It doubles from one attempt to the next, to 3 s in all.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// What helps after an accident.
+/// The remedy after passing trouble of the machine.
 const ONCE_MORE: &str = "that says nothing about the module; the next attempt may succeed";
 
 /// Why a worker gave no artifact.
@@ -238,11 +240,11 @@ const ONCE_MORE: &str = "that says nothing about the module; the next attempt ma
 enum Failed {
     /// The module is at fault.
     ByFault(Refusal),
-    /// Something else is, and another attempt may succeed.
+    /// The module is not at fault, and another attempt may succeed.
     ByAccident(Refusal),
 }
 
-/// Takes an answer apart; `None` when it is not whole: the worker was killed while it wrote.
+/// Takes an answer apart. `None` if it is not whole, because the worker was killed while it wrote.
 fn parse(output: &[u8]) -> Option<Result<(Report, Vec<u8>), Refusal>> {
     let end = output.iter().position(|&byte| byte == b'\n')?;
     match serde_json::from_slice(&output[..end]).ok()? {
@@ -251,7 +253,7 @@ fn parse(output: &[u8]) -> Option<Result<(Report, Vec<u8>), Refusal>> {
             (artifact.len() == len).then(|| Ok((report, artifact.to_vec())))
         }
         Answer::Refused(refusal) => Some(Err(refusal)),
-        // Nobody has asked for that with a module.
+        // This answer is never asked for together with a module.
         Answer::Open(_) => None,
     }
 }
@@ -266,7 +268,7 @@ fn too_dear(what: &str, limit: &str) -> Refusal {
     )
 }
 
-/// A worker has ended without an answer.
+/// The failure of a worker that has ended without an answer.
 fn died(status: ExitStatus, complaint: &[u8]) -> Failed {
     let complaint = String::from_utf8_lossy(complaint);
     let words = complaint.lines().find(|line| !line.is_empty()).unwrap_or_default();
@@ -295,7 +297,7 @@ fn died(status: ExitStatus, complaint: &[u8]) -> Failed {
     }
 }
 
-/// The life of a compile worker: one job from standard input, one answer on standard output.
+/// The work of a compile worker: one job from standard input, one answer on standard output.
 pub fn worker() -> ExitCode {
     let missing = confined::confine();
     let mut input = Vec::new();
@@ -366,7 +368,7 @@ fn compile(compiler: Compiler, module: &[u8]) -> Result<Vec<u8>, Refusal> {
     Ok(module.serialize().map_err(|error| failed(&error))?.to_vec())
 }
 
-/// The same set as the one that `check.rs` validates against.
+/// The language features, the same as those that `check.rs` validates against.
 fn features() -> Features {
     let mut features = Features::none();
     features

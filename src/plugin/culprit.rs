@@ -1,18 +1,19 @@
-//! Which call of a backtrace its author looks for: where a guest ends itself, the innermost calls
-//! are those of its language's library, and the one that asked for something wrong stands above.
+//! Finds the call in a backtrace that its author looks for.
 //!
-//! Pure: names in, a name out. What is a name of a library is a list of beginnings and parts, as
-//! toolchains write them; where nothing else is left, the innermost call has to do.
+//! When a guest ends itself, the innermost calls are those of its language's library. The call that
+//! made the mistake stands above them. This file is pure: names in, a name out. A list of
+//! beginnings and parts, as toolchains write them, says which names belong to a library. If all
+//! names do, the innermost call is taken. The backtrace itself is made in `record.rs`.
 
 use super::record::Frame;
 use crate::text::legible_up_to;
 
-/// Longest name of a function in a backtrace; an artifact keeps no longer ones, but one replayed
-/// elsewhere may.
+/// Longest name of a function in a backtrace, in bytes. An artifact keeps no longer names, but an
+/// artifact in a replay elsewhere may.
 const MAX_NAME: usize = 256;
 
-/// How names of functions begin that belong to the libraries of Rust, C, C++, AssemblyScript and
-/// Go.
+/// How the names of functions begin that belong to the libraries of Rust, C, C++, AssemblyScript
+/// and Go.
 const BEGINNINGS: [&str; 23] = [
     "core::",
     "<core::",
@@ -42,7 +43,7 @@ const BEGINNINGS: [&str; 23] = [
 /// Whole names of such functions.
 const NAMES: [&str; 5] = ["abort", "exit", "_exit", "_Exit", "proc_exit"];
 
-/// Parts of such names in the newer mangling of Rust, which is shown as it is.
+/// Parts of such names in the newer mangling of Rust, which is shown unchanged.
 const PARTS: [&str; 6] = [
     "4core9panicking",
     "3std9panicking",
@@ -54,8 +55,8 @@ const PARTS: [&str; 6] = [
 
 /// The name of a function as its author knows it.
 ///
-/// Only the older mangling of Rust is undone. The newer one can refer back to parts of itself, so
-/// that a short name of a stranger becomes endless, and this runs on the thread of the scan.
+/// Only the older mangling of Rust is undone. The newer one can refer back to parts of itself, so a
+/// short name in a hostile module could become endless. This runs on the scan's thread.
 pub(super) fn readable(name: &str) -> String {
     if name.starts_with("_ZN") && name.len() <= MAX_NAME {
         let demangled = format!("{:#}", rustc_demangle::demangle(name));
@@ -64,23 +65,23 @@ pub(super) fn readable(name: &str) -> String {
     legible_up_to(MAX_NAME, name)
 }
 
-/// The call that ended the guest on purpose; the innermost comes first.
+/// The call that ended the guest on purpose. In `frames` the innermost call comes first.
 pub(super) fn culprit(frames: &[Frame]) -> Option<&Frame> {
     frames.iter().find(|frame| !is_library(&frame.function)).or(frames.first())
 }
 
-/// Whether the library above the culprit says that it panicked.
+/// Whether the library calls below that one say that the guest panicked.
 pub(super) fn is_panic(frames: &[Frame]) -> bool {
     library(frames).any(|name| name.contains("panic") && !name.starts_with("panic_abort"))
 }
 
-/// Whether the library above the culprit says that memory was lacking.
+/// Whether the library calls below that one say that memory was lacking.
 pub(super) fn is_out_of_memory(frames: &[Frame]) -> bool {
     let words = ["alloc_error", "rust_oom", "outOfMemory", "capacity_overflow_oom"];
     library(frames).any(|name| words.iter().any(|word| name.contains(word)))
 }
 
-/// The calls of libraries in front of the culprit.
+/// The names of the library calls that come before that one in `frames`.
 fn library(frames: &[Frame]) -> impl Iterator<Item = &str> {
     frames.iter().map(|frame| &*frame.function).take_while(|name| is_library(name))
 }

@@ -1,9 +1,9 @@
-//! What the host keeps for one instance: its rights, its staged outputs, its log allowance.
+//! The host's state for one instance: its rights, its staged outputs, its log allowance.
 //!
-//! A guest writes into its own scratch; [`Guest::commit`] moves that into the world after a good
-//! poll and [`Guest::discard`] forgets it. What it may touch is in `rights.rs`, the scratch in
-//! `scratch.rs`, what it was refused in `guest/refuse.rs`. The functions of the contract, which
-//! come in here, are in `abi.rs`. Nothing in this file allocates after construction.
+//! A guest writes into its own scratch. [`Guest::commit`] moves that into the world after a good
+//! poll, and [`Guest::discard`] drops it. What the guest may use is in `rights.rs`, the scratch is
+//! in `scratch.rs`, and refused calls are in `guest/refuse.rs`. The functions of the contract,
+//! which call this, are in `abi.rs`. No call of a guest allocates in this file.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,7 +21,8 @@ use crate::image::{Direction, PointId, Points};
 use crate::variable::{Denied, MAX_VARIABLES, Maker, Variable, Variables};
 use refuse::Refused;
 
-/// What a guest is doing; decides what it may do. The numbers are those on a tape.
+/// The call that the host has made into the guest; it decides what the guest may do. A tape stores
+/// these numbers.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Start section, `_initialize` and `init`: output writes are refused.
@@ -29,9 +30,9 @@ pub enum Phase {
     Init = 0,
     /// A poll.
     Poll,
-    /// `save`: nothing is written but the state.
+    /// `save`: the guest may write only the state.
     Save,
-    /// `restore`: variables may be written, outputs not.
+    /// `restore`: the guest may write variables, but no outputs.
     Restore,
 }
 
@@ -46,44 +47,46 @@ impl std::fmt::Display for Phase {
     }
 }
 
-/// Why a guest ended itself, told by the host function that it called.
+/// Why a guest ended itself, as the host function that it called says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ExitReason {
-    /// `proc_exit` with this code.
+    /// The guest called `proc_exit` with this code.
     Exit(i32),
-    /// `env.abort` with this message.
+    /// The guest called `env.abort` with this message.
     Abort(String),
 }
 
 /// The host's side of one instance.
 #[derive(Debug)]
 pub(super) struct Guest {
-    /// Lent for the length of a call.
+    /// The world, lent for the length of a call.
     pub(super) world: Option<Box<World>>,
     pub(super) phase: Phase,
     pub(super) seat: Seat,
     pub(super) exit_reason: Option<ExitReason>,
-    /// Seeded by the plugin's name, so that a run can be repeated.
+    /// The source of random numbers, seeded by the plugin's name, so that a run can be repeated.
     pub(super) random: fastrand::Rng,
-    /// What `fd_write` has been given of a line so far.
+    /// What the guest has given to `fd_write` of a line so far.
     pub(super) printed: Text<MAX_LOG_BYTES>,
-    /// How important that line is, by the descriptor that it was written to.
+    /// The level of that line, by the descriptor that the guest wrote to.
     pub(super) printed_level: Level,
     pub(super) scratch: Scratch,
-    /// In `save` and `restore`.
+    /// The state that `save` writes and `restore` reads.
     pub(super) state: State,
-    /// Ids of the variables that its polls have written; only kept while somebody may want to know.
+    /// For each id, whether a poll has written that variable. It is kept only between
+    /// [`Guest::trace_variables`] and [`Guest::take_written`].
     wrote: Option<Vec<bool>>,
     rights: Rights,
-    /// Whose quota the variables count against that it makes.
+    /// The maker against whose quota the variables count that this guest makes.
     maker: Maker,
     pace: Pace,
-    /// What it was refused.
+    /// The calls that were refused to this guest.
     refused: Refused,
 }
 
 impl Guest {
-    /// For the program on `seat`, with the rights of `settings`; `seed` follows from its name.
+    /// A guest for the program on `seat`, with the rights of `settings`. `seed` follows from its
+    /// name.
     pub(super) fn new(
         seat: Seat,
         seed: u64,
@@ -109,13 +112,14 @@ impl Guest {
         }
     }
 
-    /// The world; host functions run only while it is lent.
+    /// The world. Host functions run only while it is lent.
     pub(super) fn world(&mut self) -> &mut World {
         self.world.as_mut().expect("the world is lent for the length of every call")
     }
 
-    /// Replaces the rights; what the program owns already is for the scan to settle. A claim on
-    /// what is granted no more has ended, even if it is granted again later.
+    /// Replaces the rights. The scan decides what becomes of outputs that the program owns already.
+    /// A claim on an output that is no longer granted has ended, even if the output is granted
+    /// again later.
     pub(super) fn entitle(&mut self, settings: &Settings, points: &Points) {
         let mut claimed = std::mem::take(&mut self.rights.claimed);
         claimed.resize(points.ids(), false);
@@ -137,7 +141,7 @@ impl Guest {
         self.rights.readable.as_ref().is_none_or(|readable| !readable[bytes].contains(&false))
     }
 
-    /// Whether it may read this input point.
+    /// Whether the guest may read this input point.
     pub(super) fn may_read_point(&self, id: PointId) -> bool {
         self.rights.inputs.as_ref().is_none_or(|inputs| inputs[id.index()])
     }
@@ -150,7 +154,8 @@ impl Guest {
         granted && owner.is_none_or(|owner| owner == seat)
     }
 
-    /// Takes ownership of an output point, if it is granted and free.
+    /// Takes ownership of an output point, if it is granted and free. Returns whether the program
+    /// owns it.
     pub(super) fn claim(&mut self, id: PointId) -> bool {
         let seat = self.seat;
         let granted = self.rights.outputs.as_ref().is_none_or(|outputs| outputs[id.index()]);
@@ -182,8 +187,8 @@ impl Guest {
         claimed.map(|(_, id)| PointId(id)).collect()
     }
 
-    /// From now on remembers which variables its polls write, with those that are not committed
-    /// yet, and those with an id in `earlier`.
+    /// Begins to note which variables the polls of this guest write. The list starts with the
+    /// variables that are not committed yet, and those with an id in `earlier`.
     pub(super) fn trace_variables(&mut self, variables: &Variables, earlier: &[u16]) {
         let mut wrote = vec![false; MAX_VARIABLES];
         let earlier = earlier.iter().copied();
@@ -191,16 +196,15 @@ impl Guest {
         self.wrote = Some(wrote);
     }
 
-    /// Ids of the variables that its polls have written since; forgets them.
+    /// Ids of the variables that the polls have written since then. This ends the noting.
     pub(super) fn take_written(&mut self) -> Vec<u16> {
         let wrote = self.wrote.take().unwrap_or_default();
         wrote.iter().zip(0u16..).filter(|(wrote, _)| **wrote).map(|(_, id)| id).collect()
     }
 
-    /// Writes a variable, if that is granted to it and it has not made too many.
+    /// Writes a variable, if that is granted to the guest and the guest has not made too many.
     ///
-    /// # Errors
-    /// Why it was not written; nothing has changed then.
+    /// # Errors Why the variable was not written; then nothing has changed.
     pub(super) fn write_variable(&mut self, name: &str, value: Variable) -> Result<(), Denied> {
         let maker = self.maker;
         let result = match self.rights.variables.allows(name) {
@@ -219,13 +223,13 @@ impl Guest {
         result
     }
 
-    /// Puts a line of the host's about this program into the log.
+    /// Puts a line about this program into the log.
     fn push(&mut self, message: Message) {
         let line = Line { seat: self.seat, cycle: self.world().cycle, message };
         self.world().log.push(line);
     }
 
-    /// Logs what the guest says, unless it says too much.
+    /// Logs a line of the guest, unless the guest has logged too many.
     pub(super) fn say(&mut self, message: Message) {
         let now = self.world().now;
         if self.pace.allows(now) {
@@ -234,7 +238,7 @@ impl Guest {
         }
     }
 
-    /// Logs what has been printed of a line, if anything.
+    /// Logs the part of a line that has been printed so far, if any.
     pub(super) fn flush(&mut self) {
         if !self.printed.is_empty() {
             let level = self.printed_level;
@@ -243,7 +247,7 @@ impl Guest {
         }
     }
 
-    /// Says how many lines were dropped, as soon as there is allowance again.
+    /// Logs how many lines were dropped.
     fn tell_dropped(&mut self) {
         if self.pace.dropped > 0 {
             let message = Message::Dropped(std::mem::take(&mut self.pace.dropped));
@@ -251,8 +255,9 @@ impl Guest {
         }
     }
 
-    /// Makes everything that the guest did in a good poll count. What it writes before its first
-    /// poll stays provisional, so that whoever prepares it sees what that was.
+    /// Makes everything valid that the guest did in a good call. Variables that the guest writes
+    /// before its first poll stay provisional: the code that prepares the instance reads them and
+    /// decides.
     pub(super) fn commit(&mut self) {
         self.flush();
         if self.scratch.has_part() {
@@ -271,8 +276,8 @@ impl Guest {
         }
     }
 
-    /// Forgets the bytes that would make a float output something else than a finite number. No
-    /// single call could tell: each has written a part of it.
+    /// Drops the bytes that would make a float output something else than a finite number. No
+    /// single call could find this: each has written a part of the float.
     fn drop_what_is_no_number(&mut self) {
         let points = Arc::clone(&self.world().points);
         for (id, point) in points.float_outputs(self.scratch.touched()) {
@@ -287,7 +292,7 @@ impl Guest {
         }
     }
 
-    /// Forgets what the guest did in a call that failed.
+    /// Drops what the guest did in a call that failed.
     pub(super) fn discard(&mut self) {
         self.flush();
         self.tell_dropped();

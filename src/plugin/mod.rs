@@ -1,9 +1,17 @@
 //! Plugins: from a file in the watched folder to a program in the scan.
 //!
-//! This file holds what the rest of the house must know: identity, limits, refusals, traps. The
-//! machinery lies beside it: `folder.rs` watches the folder, `compile.rs` makes artifacts in a
-//! child process with the looks and routines of `flag.rs`, `wasm.rs` runs them, `stop.rs` ends what
-//! runs too long. The contract with a guest is listed in `offer.rs` and carried out in `abi.rs`.
+//! This file holds what the rest of the program must know about plugins: identity, limits,
+//! settings, refusals and traps. It loads nothing and runs nothing. The work is done beside it:
+//!
+//! - `folder.rs` watches the folder.
+//! - `compile.rs` makes artifacts in a child process; `check.rs` checks the module there first.
+//!   `routine.rs` and `flag.rs` add the host's own code to it: routines, and checks of the stop
+//!   flag.
+//! - `cache.rs` keeps artifacts on disk.
+//! - `wasm.rs` makes an instance of an artifact and calls it; `program.rs` is the program in the
+//!   scan.
+//! - `stop.rs` ends a call that runs too long.
+//! - `offer.rs` lists the contract with a guest; `abi.rs` carries it out.
 
 mod abi;
 mod bind;
@@ -54,8 +62,8 @@ use crate::text::legible_up_to;
 
 pub use rights::{VariableGrant, VariableNames};
 
-/// The identity of a module: BLAKE3 of its bytes. What runs is decided by this, never by a time
-/// stamp.
+/// The identity of a module: the BLAKE3 hash of its bytes. This hash decides what runs, never a
+/// time stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ModuleHash(blake3::Hash);
 
@@ -65,14 +73,14 @@ impl ModuleHash {
         Self(blake3::hash(bytes))
     }
 
-    /// The identity that these 64 hexadecimal digits mean.
+    /// The identity that is written as these 64 hexadecimal digits; `None` for any other text.
     pub fn from_hex(digits: &str) -> Option<Self> {
         blake3::Hash::from_hex(digits).ok().map(Self)
     }
 }
 
 impl fmt::Display for ModuleHash {
-    /// The first 16 hexadecimal digits, or all 64 with `{:#}`.
+    /// Writes the first 16 hexadecimal digits, or all 64 with `{:#}`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hex = self.0.to_hex();
         f.write_str(if f.alternate() { &hex } else { &hex[..16] })
@@ -80,50 +88,50 @@ impl fmt::Display for ModuleHash {
 }
 
 impl Serialize for ModuleHash {
-    /// All 64 hexadecimal digits.
+    /// Writes all 64 hexadecimal digits.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&format_args!("{self:#}"))
     }
 }
 
-/// Counts instances: every one that is prepared gets the next number, so a late fact about an old
-/// instance cannot be taken for one about its successor.
+/// The number of an instance. Each instance that is prepared gets the next number. So a late fact
+/// about an old instance cannot be taken for a fact about its successor.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
 pub struct Generation(pub u64);
 
-/// Which compiler makes the artifacts.
+/// The compiler that makes the artifacts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compiler {
-    /// Fast code; the default.
+    /// Makes fast code; the default.
     #[default]
     Cranelift,
-    /// Compiles several times faster, the code runs at half the speed.
+    /// Compiles several times faster, but its code runs at half the speed.
     Singlepass,
 }
 
-/// What a module may be and an instance may use. Part of the configuration; the defaults are those
-/// of the contract.
+/// The limits of a module and of an instance. They are part of the configuration; the defaults are
+/// those of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// CPU time for start section, `_initialize` and `init` together.
+    /// CPU time for the start section, `_initialize` and `init` together.
     pub init_budget: Duration,
-    /// Linear memory of one instance, in bytes.
+    /// Largest linear memory of one instance, in bytes.
     pub memory_bytes: u64,
-    /// Elements in all tables of one instance together.
+    /// Most elements in all tables of one instance together.
     pub table_elements: u32,
-    /// Guest stack in bytes. It bounds how deep calls go, and so what a trap costs the scan: some
-    /// 0.25 us for each call, and a call takes 16 bytes at the least.
+    /// Size of the guest's stack, in bytes. It bounds how deep calls go, and so what a trap costs
+    /// the scan: about 0.25 us for each call. One call takes at least 16 bytes.
     pub stack_bytes: usize,
-    /// Size of the file in bytes.
+    /// Largest size of the file, in bytes.
     pub module_bytes: u64,
-    /// Compiled code of all instances together, in bytes.
+    /// Most compiled code of all instances together, in bytes.
     pub code_bytes: u64,
-    /// Functions in one module.
+    /// Most functions in one module.
     pub functions: u32,
-    /// Log lines per second and program; also the burst.
+    /// Log lines per second and program; also the size of a burst.
     pub log_lines_per_s: u32,
 }
 
@@ -142,21 +150,22 @@ impl Default for Limits {
     }
 }
 
-/// Reads a module from a regular file, and of a longer one one byte more than `limits` allow, which
-/// whoever checks it then refuses. The file may be anybody's: a pipe may have no writer.
+/// Reads a module from a regular file. Of a file that is longer than `limits` allow, it reads one
+/// byte more than allowed, and the check of the module then refuses it. The file may belong to any
+/// user, so it may be a pipe without a writer; such a file is not waited for.
 ///
-/// # Errors
-/// As [`file::open`].
+/// # Errors Those of [`file::open`], and an error of reading.
 pub fn read_module(path: &Path, limits: &Limits) -> io::Result<Vec<u8>> {
     let mut module = Vec::new();
     file::open(path)?.take(limits.module_bytes.saturating_add(1)).read_to_end(&mut module)?;
     Ok(module)
 }
 
-/// Which points a program may touch.
+/// The points of one direction that a program may use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Grant {
-    /// Every point of that direction that is not granted to somebody by name.
+    /// Every point of that direction. For outputs, the configuration replaces it by a list of those
+    /// outputs that no entry names.
     #[default]
     All,
     /// These points and no others; the list may be empty.
@@ -164,7 +173,7 @@ pub enum Grant {
 }
 
 impl Grant {
-    /// Whether this point of that direction may be used.
+    /// Whether the program may use this point of that direction.
     pub fn allows(&self, id: crate::image::PointId) -> bool {
         match self {
             Self::All => true,
@@ -173,40 +182,44 @@ impl Grant {
     }
 }
 
-/// How a new version takes over from one that runs, and how long it is on trial before and after.
+/// How a new version takes over from a running one, and how long it is on trial before and after.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SwapPolicy {
-    /// CPU time for `save` of the old and `restore` of the new version, both together.
+    /// CPU time for `save` of the old version and `restore` of the new one, together.
     pub budget: Duration,
-    /// The old version stays ready at least so long.
+    /// The time for which the old version stays ready, at least.
     pub probation: Duration,
-    /// And until the new one has been polled so often.
+    /// The number of polls of the new version until which the old one stays ready, at least. Both
+    /// this and [`SwapPolicy::probation`] must be over.
     pub polls: u32,
     /// What the old version finds when it has to resume.
     pub rollback_state: RollbackState,
-    /// Before the swap it polls in the shadow of the running one so often; 0 for not at all.
+    /// The number of shadow polls before the swap: the new version polls beside the running one
+    /// without effect. 0 means that there is no shadow run.
     pub shadow: u32,
-    /// The part of its poll budget that its p99 in the shadow run must not exceed.
+    /// The part of the poll budget, as a ratio. The new version's p99 in the shadow run must not
+    /// exceed it.
     pub admit_ratio: f64,
-    /// Whether its outputs must be the same as those of the running one.
+    /// Whether the outputs of the new version in the shadow run must equal those of the running
+    /// one.
     pub require_equal: bool,
 }
 
-/// What an old version finds when it resumes because the new one failed. Its own memory is always
-/// as it was at the swap: nobody has touched it, and what a failed version would save is not to be
-/// trusted.
+/// What an old version finds when it resumes because the new version failed. Its own memory is
+/// always as it was at the swap. Nothing has changed it since, and the state that a failed version
+/// would save cannot be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RollbackState {
     /// The variables as they are now.
     #[default]
     Current,
-    /// The variables that the new version has written, as they were at the swap.
+    /// The variables as they were at the swap, as far as the new version has written them.
     Snapshot,
 }
 
 impl Default for SwapPolicy {
-    /// For a period of 10 ms: half of it for the hand-over.
+    /// The policy for a period of 10 ms: half of it is for the hand-over.
     fn default() -> Self {
         Self {
             budget: Duration::from_millis(5),
@@ -223,30 +236,32 @@ impl Default for SwapPolicy {
 /// How one program takes part in the scan: its entry in the configuration, or the defaults.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// Position in the order of polling: entries of the configuration come first, in their order.
+    /// Position in the order of polling. Plugins with an entry in the configuration come first, in
+    /// the order of their entries.
     pub order: u32,
-    /// Polled in every n-th cycle; at least 1.
+    /// The program is polled in every n-th cycle; at least 1.
     pub every: u32,
     /// CPU time for one poll.
     pub poll_budget: Duration,
-    /// Inputs that it may read.
+    /// Inputs that the program may read.
     pub inputs: Grant,
-    /// Outputs that it may write.
+    /// Outputs that the program may write.
     pub outputs: Grant,
-    /// Variables that it may write; it may read all of them.
+    /// Variables that the program may write. It may read all variables.
     pub variables: VariableGrant,
-    /// Held from the start, until an operator releases it.
+    /// Whether the program is held from the start, until an operator releases it.
     pub hold: bool,
-    /// How its versions take over from each other.
+    /// How the versions of the program take over from each other.
     pub swap: SwapPolicy,
-    /// Inputs without which it cannot do its work: while one of them is bad, its outputs are safe.
+    /// Inputs without which the program cannot do its work. While one of them is bad, the program's
+    /// outputs are safe.
     pub requires: Vec<crate::image::PointId>,
-    /// For how long one of them may be bad before that.
+    /// The time for which a required input may be bad before the outputs become safe.
     pub requires_timeout: Duration,
 }
 
 impl Default for Settings {
-    /// For a plugin without an entry, at a period of 10 ms.
+    /// The settings of a plugin without an entry, at a period of 10 ms.
     fn default() -> Self {
         Self {
             order: u32::MAX,
@@ -263,41 +278,43 @@ impl Default for Settings {
     }
 }
 
-/// Why a module is not run: names the reason and the remedy. The module's name is added by whoever
-/// logs it.
+/// Why a module is not run: the reason and the remedy. The text does not name the module; the
+/// caller that logs it adds the name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// What is wrong, for example `imports env.foo (i32) -> ()`.
     pub reason: String,
     /// What would be right, for example `offered are: ...`.
     pub remedy: String,
-    /// Whether it is no verdict about the module but a passing trouble of the machine: a file that
-    /// could not be read, a worker that was killed, a time that was over, room that others take.
-    /// The same module may be run at the next attempt.
+    /// Whether the reason is passing trouble of the machine, and not the module. Examples: a file
+    /// that could not be read, a killed worker, an expired time limit, memory that other programs
+    /// take. The same module may be run at the next attempt.
     #[serde(skip)]
     pub is_accidental: bool,
-    /// Whether that trouble is that its bytes are nowhere to be had any more, or damaged.
+    /// Whether this trouble is that the module's bytes are damaged, or can be read nowhere any
+    /// more.
     #[serde(skip)]
     pub is_lost: bool,
 }
 
-/// Longest reason. It may quote a module, whose names are up to 100 000 bytes of anything.
+/// Longest reason, in bytes. A reason may quote the module, whose names can be 100 000 arbitrary
+/// bytes long.
 const MAX_REASON_BYTES: usize = 512;
 
 impl Refusal {
-    /// A refusal with its remedy. What the reason quotes is made legible.
+    /// A refusal with its remedy. Whatever the reason quotes is made legible.
     pub fn new(reason: impl AsRef<str>, remedy: impl Into<String>) -> Self {
         let reason = legible_up_to(MAX_REASON_BYTES, reason.as_ref());
         Self { reason, remedy: remedy.into(), is_accidental: false, is_lost: false }
     }
 
-    /// The same as no verdict about the module.
+    /// This refusal, marked as passing trouble and not as a fault of the module.
     #[must_use]
     pub fn by_accident(self) -> Self {
         Self { is_accidental: true, ..self }
     }
 
-    /// The same as no verdict about the module, whose bytes are lost.
+    /// This refusal, marked as passing trouble: the bytes of the module are lost.
     #[must_use]
     pub fn of_lost_bytes(self) -> Self {
         Self { is_lost: true, ..self.by_accident() }
@@ -317,17 +334,19 @@ impl std::error::Error for Refusal {}
 pub struct Trap {
     /// What happened, for example `unreachable` or `budget of 2.5ms exceeded`.
     pub kind: String,
-    /// The innermost function, if the module has a name section; otherwise its index as `#12`.
+    /// The innermost function by its name, if the module has a name section; otherwise its index,
+    /// as `#12`.
     pub function: Option<String>,
-    /// Byte offset in the module, as `wasm-objdump` prints it. With Singlepass it is that of the
-    /// function, or of an operand, where the compiler keeps no better one.
+    /// Byte offset in the module, as `wasm-objdump` prints it. The Singlepass compiler keeps no
+    /// exact offset for some operators; then this is the offset of the function or of an operand.
     pub offset: Option<u32>,
-    /// The cycle in which it happened; 0 before the first poll.
+    /// The cycle in which the trap happened; 0 before the first poll.
     pub cycle: u64,
 }
 
 impl Trap {
-    /// The same with what would help, where a limit of the configuration has ended it.
+    /// The text of the trap. If a limit of the configuration ended the call, the text names its
+    /// key.
     pub fn explained(&self) -> String {
         let key = match &*self.kind {
             kind if kind.starts_with("budget of ") => {

@@ -1,17 +1,18 @@
-//! What a module may import: names and types of every function, for the check and for its refusals.
+//! The functions that a module may import, with their types: for the check, and for its refusals.
 //!
-//! What the functions do is in `abi.rs` and `wasi.rs`; how they are bound, in `bind.rs`.
+//! What the functions do is in `abi.rs` and `wasi.rs`; how they are bound, in `bind.rs`. The
+//! functions of WASI are listed in `wasi.rs`.
 
 /// A function that a module may import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Offer {
-    /// `env` or `wasi_snapshot_preview1`.
+    /// The module of the function: `env` or `wasi_snapshot_preview1`.
     pub module: &'static str,
-    /// Its name.
+    /// The name of the function.
     pub name: &'static str,
-    /// Its parameters: `i` is i32, `I` is i64, `d` is f64.
+    /// The types of its parameters: `i` is i32, `I` is i64, `d` is f64.
     pub parameters: &'static str,
-    /// Whether it returns an i32; the others return nothing.
+    /// Whether the function returns an i32; otherwise it returns nothing.
     pub returns: bool,
 }
 
@@ -23,7 +24,7 @@ const fn env(name: &'static str, parameters: &'static str) -> Offer {
     Offer { module: ENV, name, parameters, returns: true }
 }
 
-/// Version 0 of the contract.
+/// The functions of version 0 of the contract.
 pub const VERSION_0: &[Offer] = &[
     env("wasm_log", "iiiiii"),
     env("wasm_read_input", "iii"),
@@ -37,7 +38,7 @@ pub const VERSION_0: &[Offer] = &[
     env("wasm_variable_write_int", "iii"),
 ];
 
-/// What version 1 adds, and AssemblyScript's `abort`.
+/// The functions that version 1 adds. AssemblyScript's `abort` is in [`ABORT`].
 pub const VERSION_1: &[Offer] = &[
     env("wasm_point_find", "iii"),
     env("wasm_point_read_boolean", "iii"),
@@ -57,13 +58,13 @@ pub const VERSION_1: &[Offer] = &[
 /// AssemblyScript's default import: `abort(message, file, line, column)`.
 pub const ABORT: Offer = Offer { module: ENV, name: "abort", parameters: "iiii", returns: false };
 
-/// What Emscripten's runtime tells its host when the memory has grown; there is nothing to do.
+/// The call by which Emscripten's runtime reports that the memory has grown. The host does nothing.
 pub const GROWTH: Offer =
     Offer { module: ENV, name: "emscripten_notify_memory_growth", parameters: "i", returns: false };
 
-/// Everything that a module may import.
+/// All functions that a module may import.
 pub fn offers() -> impl Iterator<Item = Offer> {
     let own = VERSION_0.iter().chain(VERSION_1).copied();
-    // Tapes number functions in this order, so what is new comes last.
+    // Tapes number the functions in this order, so a new function comes last.
     own.chain([ABORT]).chain(super::wasi::offers()).chain([GROWTH])
 }

@@ -1,8 +1,10 @@
-//! What a program can see and touch during one call: the images, the variables, the time.
+//! The world: what a program can see and use during one call, such as images, variables and the
+//! time.
 //!
-//! The scan owns one [`World`] and lends it to each program in turn; between calls nobody has it
-//! but the scan. A program that is being prepared gets a copy of the latest snapshot instead. How a
-//! guest's requests are checked is in `guest.rs` and `abi.rs`.
+//! The scan owns one [`World`] and lends it to each program in turn; between calls only the scan
+//! has it. A program that is being prepared gets a copy of the latest snapshot instead. How a
+//! guest's requests are checked is in `guest.rs` and `abi.rs`. Safe values and forces are in
+//! `overlay.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,21 +16,21 @@ use super::Grant;
 use super::overlay::{Overlay, make_safe};
 use super::refused::RefusedCall;
 
-/// The most programs at one time: a bound for every list that has an entry for each.
+/// Most programs at one time: a bound for every list with an entry for each program.
 pub const MAX_PROGRAMS: usize = 256;
 
-/// A program's place in the scan. It belongs to a plugin's name: a swap changes who sits on it, not
-/// what the program owns.
+/// A program's place in the scan. It belongs to a plugin's name: a swap changes the instance on it,
+/// but not what the program owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seat(pub u16);
 
-/// Longest text of one log line in bytes; what is longer is cut there.
+/// Longest text of one log line, in bytes; a longer text is cut there.
 pub const MAX_LOG_BYTES: usize = 1024;
 
-/// Longest file name in a log line in bytes.
+/// Longest file name in a log line, in bytes.
 pub const MAX_FILE_BYTES: usize = 64;
 
-/// A short text with room of its own, because log lines are made inside a cycle.
+/// A short text that holds its own room, because log lines are made inside a cycle.
 #[derive(Clone, Copy)]
 pub struct Text<const N: usize> {
     bytes: [u8; N],
@@ -42,7 +44,7 @@ impl<const N: usize> Default for Text<N> {
 }
 
 impl<const N: usize> Text<N> {
-    /// The text; a cut in the middle of a character drops that character.
+    /// The text. If the cut is in the middle of a character, that character is dropped.
     pub fn as_str(&self) -> &str {
         let bytes = &self.bytes[..self.len];
         match std::str::from_utf8(bytes) {
@@ -59,7 +61,7 @@ impl<const N: usize> Text<N> {
         self.len += taken;
     }
 
-    /// Whether nothing was put in.
+    /// Whether the text has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -76,7 +78,7 @@ impl<const N: usize> std::fmt::Debug for Text<N> {
     }
 }
 
-/// How important a guest finds its line; the codes are those of `wasm_log`.
+/// The level that a guest gives to its line. The codes are those of `wasm_log`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are the levels")]
 pub enum Level {
@@ -87,42 +89,42 @@ pub enum Level {
     Trace,
 }
 
-/// Something to be logged about a program, made on the scan thread and written elsewhere.
+/// A log line about a program. The scan's thread makes it; another thread writes it out.
 #[derive(Debug, Clone)]
 pub struct Line {
-    /// Which program.
+    /// The seat of the program.
     pub seat: Seat,
-    /// In which cycle; 0 before the first poll.
+    /// The cycle in which the line was made; 0 before the first poll.
     pub cycle: u64,
-    /// What there is to say.
+    /// The contents of the line.
     pub message: Message,
 }
 
-/// What a [`Line`] says.
+/// The contents of a [`Line`].
 #[derive(Debug, Clone)]
 #[allow(
     clippy::large_enum_variant,
     reason = "a line has its room where it is: nothing is allocated"
 )]
 pub enum Message {
-    /// The guest's own words.
+    /// The guest's own text.
     Said {
-        /// How important.
+        /// The level of the line.
         level: Level,
         /// The guest's source file; may be empty.
         file: Text<MAX_FILE_BYTES>,
         /// The line in that file; 0 if unknown.
         line: u32,
-        /// The words, as they came.
+        /// The text, as the guest gave it.
         text: Text<MAX_LOG_BYTES>,
     },
     /// This many lines over the rate limit were dropped.
     Dropped(u32),
-    /// A call of it was refused, the first of this kind and name.
+    /// A call of the program was refused, the first of this kind and name.
     Refused(RefusedCall),
-    /// It is refused calls of more kinds and names than are told apart.
+    /// The program is refused calls of more kinds and names than have entries of their own.
     OthersRefused {
-        /// Whether they keep it from something.
+        /// Whether these refusals keep the program from something.
         is_denial: bool,
     },
 }
@@ -130,23 +132,23 @@ pub enum Message {
 /// Where log lines go.
 #[derive(Debug)]
 pub enum LogSink {
-    /// To the thread that writes them out. A full queue drops the line and counts it.
+    /// To the thread that writes the log. If the queue is full, the line is dropped and counted.
     Queue {
-        /// The way there.
+        /// The queue to that thread.
         queue: rtrb::Producer<Line>,
-        /// Lines that found no room.
+        /// Number of lines that found no room.
         lost: u64,
     },
     /// Into a list, for a program that is being prepared or tested.
     List(Vec<Line>),
 }
 
-/// The longest list of lines from one preparation; the rate limit is lower unless configured
+/// Most lines of one preparation. The rate limit of the log is lower, unless it is configured
 /// otherwise.
 const MAX_LISTED_LINES: usize = 1000;
 
 impl LogSink {
-    /// Lines that found no room.
+    /// Number of lines that found no room in the queue.
     pub fn lost(&self) -> u64 {
         match self {
             Self::Queue { lost, .. } => *lost,
@@ -154,7 +156,7 @@ impl LogSink {
         }
     }
 
-    /// Passes a line on, or drops it.
+    /// Passes a line on, or drops it if there is no room.
     pub fn push(&mut self, line: Line) {
         match self {
             Self::Queue { queue, lost } => {
@@ -168,14 +170,14 @@ impl LogSink {
     }
 }
 
-/// What programs share.
+/// What all programs share.
 #[derive(Debug)]
 pub struct World {
-    /// The instant of this cycle: a program's clock.
+    /// The instant of this cycle: the programs' clock.
     pub now: Duration,
     /// The number of this cycle; the first is 1.
     pub cycle: u64,
-    /// The scan period.
+    /// The period of the scan.
     pub period: Duration,
     /// All points.
     pub points: Arc<Points>,
@@ -183,23 +185,23 @@ pub struct World {
     pub inputs: Inputs,
     /// The outputs as committed so far.
     pub outputs: Vec<u8>,
-    /// The outputs as the devices were given them at the end of the last cycle.
+    /// The outputs as they were given to the devices at the end of the last cycle.
     pub driven: Vec<u8>,
-    /// What stands over the values of devices and programs.
+    /// Forces and safe values, which stand over the values of devices and programs.
     pub overlay: Overlay,
-    /// Who owns each output, by [`PointId`].
+    /// The owner of each output, by [`PointId`].
     pub owners: Vec<Option<Seat>>,
     /// All variables.
     pub variables: Variables,
     /// Where log lines go.
     pub log: LogSink,
-    /// Whether programs that begin here keep a tape, for a report of their end.
+    /// Whether programs that begin in this world keep a tape, for a report when they trap.
     pub is_recorded: bool,
 }
 
 impl World {
-    /// A world in which nothing has happened: inputs unread, outputs safe (or 0 where safe means
-    /// hold), nobody owns anything.
+    /// A world in which nothing has happened: the inputs are unread, and no output has an owner.
+    /// The outputs are safe, or 0 where safe means hold.
     pub fn new(points: Arc<Points>, variables: Variables, period: Duration, log: LogSink) -> Self {
         let mut outputs = vec![0; points.image_bytes(Direction::Out)];
         for (_, point) in points.iter() {
@@ -221,7 +223,7 @@ impl World {
         }
     }
 
-    /// The same once more, with a listing log.
+    /// A copy of the world with an empty overlay, whose log is a list.
     pub fn twin(&self) -> Box<Self> {
         Box::new(Self {
             now: self.now,
@@ -239,58 +241,58 @@ impl World {
         })
     }
 
-    /// Makes every output of `seat` free for others, and safe: at once, or after the time that it
-    /// is to hold.
+    /// Frees every output of `seat` for other programs and makes it safe: at once, or after the
+    /// time for which it is to hold.
     pub fn release_outputs(&mut self, seat: Seat) {
         self.give_up(seat, &Grant::Only(Vec::new()));
         self.overlay.lacks(seat, None);
     }
 
-    /// The same for those outputs of `seat` that `grant` does not name.
+    /// Frees those outputs of `seat` that `grant` does not name, and makes them safe.
     pub fn give_up(&mut self, seat: Seat, grant: &Grant) {
         if let Grant::Only(kept) = grant {
             self.give_up_unless(seat, |id| kept.contains(&id));
         }
     }
 
-    /// The same for those outputs of `seat` that it does not keep.
+    /// Frees those outputs of `seat` for which `keeps` is false, and makes them safe.
     pub fn give_up_unless(&mut self, seat: Seat, mut keeps: impl FnMut(PointId) -> bool) {
         for (id, point) in self.points.iter() {
             let owner = &mut self.owners[id.index()];
             if *owner == Some(seat) && !keeps(id) {
                 *owner = None;
-                // What the device was given last counts, whatever the program wrote under a force
-                // or while its outputs were safe.
+                // What the device was given last counts. The program may have written other values
+                // under a force or while its outputs were safe.
                 point.put_raw(&mut self.outputs, &point.raw(&self.driven));
                 self.overlay.leave(self.now, id, point, &mut self.outputs);
             }
         }
     }
 
-    /// Shows the inputs as the devices left them, so that they can go on from there.
+    /// Restores the inputs as the devices left them, so that the devices can go on from there.
     pub fn remove_overlay(&mut self) {
         self.overlay.remove(&self.points, &mut self.inputs);
     }
 
-    /// Lays over the inputs what stands over them.
+    /// Puts the overlay over the inputs.
     pub fn apply_overlay(&mut self) {
         self.overlay.apply(self.now, &self.points, &mut self.inputs);
     }
 
-    /// Settles what the devices are given in this cycle: [`World::driven`].
+    /// Decides what the devices are given in this cycle: [`World::driven`].
     pub fn drive(&mut self) {
         let Self { now, points, owners, outputs, driven, inputs, overlay, .. } = self;
         overlay.drive(*now, points, owners, (outputs, driven), &mut inputs.quality);
     }
 
-    /// Makes every output safe that is on its way there.
+    /// Ends all forces, and makes every output safe that still holds before it becomes safe.
     pub fn make_safe_now(&mut self) {
         self.overlay.make_safe_now(&self.points, &mut self.outputs);
         self.overlay.unforce(None);
     }
 
-    /// Makes every output safe and free that `points` do not have any more: before others take
-    /// over, so that its device can still be told.
+    /// Frees and makes safe every output that `points` no longer have. This comes before the new
+    /// points take over, so that the output's device can still be written.
     pub fn leave_out(&mut self, points: &Points) {
         for (id, point) in self.points.iter().filter(|(id, _)| points.get(*id).is_none()) {
             self.owners[id.index()] = None;
@@ -298,8 +300,8 @@ impl World {
         }
     }
 
-    /// The outputs as the device at this place is to have them last, before `points` take over:
-    /// those that are another device's then are safe for this one.
+    /// The last outputs for the device at this place, before `points` take over. Outputs that
+    /// belong to another device under the new points are safe here.
     pub fn without_device(&self, place: usize, points: &Points) -> Vec<u8> {
         let mut outputs = self.driven.clone();
         let name = self.points.devices().get(place);
@@ -312,8 +314,8 @@ impl World {
         outputs
     }
 
-    /// Takes over other points; gives back those before. A point that is among both has stayed in
-    /// its place, and keeps its value and its owner. One that is new is unread or safe.
+    /// Takes over other points, and returns the old ones. A point that is among both has stayed in
+    /// its place, and keeps its value and its owner. A new point is unread or safe.
     pub fn take_points(&mut self, points: Arc<Points>) -> Arc<Points> {
         let before = std::mem::replace(&mut self.points, points);
         let points = &self.points;
@@ -346,7 +348,7 @@ impl World {
                 Direction::Out if is_new => point.clear(&mut self.outputs),
                 _ => {}
             }
-            // One that still holds for a while is made safe when that is over.
+            // An output that still holds for a while is made safe when that time is over.
             if self.owners[id.index()].is_none() && !self.overlay.is_leaving(id) {
                 make_safe(point, &mut self.outputs);
             }

@@ -1,4 +1,5 @@
-//! Points by name, with quality: what version 1 of the contract adds for the field.
+//! Points by name and with quality: the functions that version 1 of the contract adds for the
+//! field.
 //!
 //! Reading and writing by address, which version 0 has, is in `abi.rs`.
 
@@ -8,7 +9,7 @@ use crate::plugin::guest::{Guest, Phase};
 use crate::plugin::refused::Why;
 use crate::variable::{MAX_NAME_BYTES, VariableKind};
 
-/// `wasm_point_find(name, name_len, id)`
+/// `wasm_point_find(name, name_len, id)`: gives the id of a point.
 pub(in crate::plugin) fn find(
     guest: &mut Guest,
     memory: &impl Memory,
@@ -17,7 +18,8 @@ pub(in crate::plugin) fn find(
 ) -> Outcome {
     let mut buffer = [0; MAX_NAME_BYTES];
     let name = name(memory, at, len, &mut buffer)?;
-    // A guest that goes on without the point does nothing, and its author wonders why.
+    // A guest that goes on without the point does nothing visible, and its author sees no reason.
+    // So the refusal is logged.
     let Some(found) = guest.world().points.find(name) else {
         return Err(guest.refuse(Why::NoPoint, name));
     };
@@ -25,7 +27,7 @@ pub(in crate::plugin) fn find(
     memory.write(id, &u32::from(found.0).to_le_bytes())
 }
 
-/// The point that a guest means, if there is one with this id.
+/// The point with this id. An unknown id is refused.
 fn point_of(guest: &mut Guest, id: i32) -> Result<PointId, Code> {
     let found = u16::try_from(id).map(PointId).ok();
     match found.filter(|id| guest.world().points.get(*id).is_some()) {
@@ -34,7 +36,8 @@ fn point_of(guest: &mut Guest, id: i32) -> Result<PointId, Code> {
     }
 }
 
-/// `wasm_point_read_*(id, value, quality)`; of an output, the value at the end of the last cycle.
+/// `wasm_point_read_*(id, value, quality)`: gives the value of a point. For an output it is the
+/// value at the end of the last cycle.
 pub(in crate::plugin) fn read(
     guest: &mut Guest,
     memory: &impl Memory,
@@ -78,8 +81,10 @@ pub(in crate::plugin) fn read(
     Ok(())
 }
 
-/// `wasm_point_quality(id, status, age_ms)`: why an input is as good as it is, as a status code of
-/// OPC UA, and how long ago it was good last; [`u32::MAX`] for longer than that can say, or never.
+/// `wasm_point_quality(id, status, age_ms)`: gives the quality of a point and its age. `status` is
+/// a status code of OPC UA that says why the quality is so. `age_ms` says how long ago an input was
+/// good last, in milliseconds; [`u32::MAX`] if it never was, or longer ago than 32 bits can say.
+/// The age of an output is 0.
 pub(in crate::plugin) fn quality(
     guest: &mut Guest,
     memory: &impl Memory,
@@ -107,8 +112,8 @@ pub(in crate::plugin) fn quality(
     memory.write(age_ms, &age.to_le_bytes())
 }
 
-/// `wasm_degraded(degraded)`: whether an input is missing that the program requires, so that its
-/// outputs are safe whatever it writes.
+/// `wasm_degraded(degraded)`: says whether an input is missing that the program requires. Then the
+/// program's outputs are safe, whatever it writes.
 pub(in crate::plugin) fn degraded(
     guest: &mut Guest,
     memory: &impl Memory,
@@ -120,7 +125,7 @@ pub(in crate::plugin) fn degraded(
     memory.write(degraded, &[is_so.into()])
 }
 
-/// `wasm_point_write_*(id, value)`
+/// `wasm_point_write_*(id, value)`: writes an output.
 pub(in crate::plugin) fn write(guest: &mut Guest, id: i32, value: Value) -> Outcome {
     let id = point_of(guest, id)?;
     let phase = guest.phase;

@@ -1,13 +1,14 @@
-//! What is said of imports that are not offered: which function was probably meant, and its type.
+//! What a refusal says about imports that are not offered: the function that was probably meant,
+//! and its type.
 //!
-//! Which imports a module has, and which of them are offered, is found in `check.rs`.
+//! `check.rs` finds the imports of a module, and which of them are offered.
 
 use wasmer::sys::wasmparser::{FuncType, TypeRef, ValType};
 
 use super::super::offer::{self, Offer};
 use crate::text::nearest;
 
-/// A function's type as people write it: `(i32, i32) -> i32`.
+/// A function's type in the usual notation: `(i32, i32) -> i32`.
 pub(super) fn signature(ty: &FuncType) -> String {
     let list =
         |types: &[ValType]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -32,24 +33,24 @@ fn parameter(letter: char) -> &'static str {
     }
 }
 
-/// Most imports that a refusal names: what is missing besides is usually of the same kind.
+/// Most imports that a refusal names. The further ones are usually of the same kind.
 pub(super) const MAX_MISSING: usize = 8;
 
-/// What there is to say of an import that is not offered so.
+/// The help for an import that is not offered in this form.
 #[derive(Debug)]
 pub(super) enum Hint {
-    /// Nothing offered is near.
+    /// No offer has a similar name.
     None,
-    /// This offer is.
+    /// This offer has a similar name.
     Near(String),
-    /// The function is offered with this type.
+    /// The function is offered, with this type.
     Is(String),
-    /// It is no function.
+    /// The import is no function.
     NoFunction,
 }
 
-/// What helps where imports are missing, whose names come with their hints. Where there are
-/// several, each hint names its own.
+/// The remedy for missing imports, given by their names and hints. If there are several, each hint
+/// names its import.
 pub(super) fn remedy(hints: &[(String, Hint)]) -> String {
     let is_alone = hints.len() == 1;
     let words = |(import, hint): &(String, Hint)| match hint {
@@ -63,7 +64,7 @@ pub(super) fn remedy(hints: &[(String, Hint)]) -> String {
     };
     let shown = &hints[..hints.len().min(MAX_MISSING)];
     let mut all: Vec<String> = shown.iter().filter_map(words).collect();
-    // Where there is none that is near, only the whole list helps.
+    // If an import has no similar offer, only the whole list helps.
     if all.len() < shown.len() {
         all.push("the functions of `camshaft.h` and of WASI preview 1 are offered".into());
     }
@@ -75,14 +76,14 @@ pub(super) fn nearest_offer(module: &str, name: &str) -> Option<String> {
     let wanted = format!("{module}.{name}");
     let all: Vec<(String, Offer)> =
         offer::offers().map(|offer| (format!("{}.{}", offer.module, offer.name), offer)).collect();
-    // The right function of the wrong module is near, whatever the module is called.
+    // The same function in another module is near, whatever that module is called.
     let same = all.iter().find(|(_, offer)| offer.name == name).map(|(named, _)| &**named);
     let near = same.or_else(|| nearest(&wanted, all.iter().map(|(named, _)| &**named)))?;
     let (named, offer) = all.iter().find(|(named, _)| named == near)?;
     Some(format!("{named} {}", offered(*offer)))
 }
 
-/// What an import is that is no function.
+/// The kind of an import that is no function.
 pub(super) fn no_function(ty: &TypeRef) -> &'static str {
     match ty {
         TypeRef::Memory(_) => "a memory",

@@ -1,8 +1,9 @@
-//! A compiled module: how it goes to the cache and comes back, and how large it may be for the
-//! module that it was made of.
+//! Artifacts: how a compiled module goes to the cache and comes back, and how large it may be in
+//! proportion to its module.
 //!
-//! Code that is larger than its module costs the daemon memory for as long as an instance lives.
-//! What all instances together may hold is bounded in `code.rs`.
+//! Code that is far larger than its module costs the daemon memory for as long as an instance
+//! lives. What all instances together may hold is limited in `code.rs`. How an artifact is made is
+//! in `compile.rs`, and how it lies on disk, in `cache.rs`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -17,39 +18,42 @@ use super::CompileService;
 use crate::patience::{self, Places};
 
 /// How long the cache may take to answer. A disk that hangs must not keep a program from its
-/// restart: it is compiled once more.
+/// restart: after this time the module is compiled once more.
 const MAX_CACHE_WAIT: Duration = Duration::from_secs(1);
 
-/// Threads that wait for the cache at once, to read and to write. Each that meets a disk which does
-/// not answer is lost until that does.
+/// Threads that may wait for the cache at once: so many to read, and as many to write. A thread
+/// that meets a disk without an answer is lost until the disk answers.
 const MAX_WAITING: usize = 32;
 
-/// See [`MAX_WAITING`]. The threads outlive whoever asked, so this belongs to the process.
+/// The places for threads that read, [`MAX_WAITING`] of them. The threads outlive their callers, so
+/// this belongs to the process.
 static READING: LazyLock<Places> = LazyLock::new(|| Places::new(MAX_WAITING));
 
-/// See [`MAX_WAITING`].
+/// The permits for threads that write, [`MAX_WAITING`] of them.
 static WRITING: Semaphore = Semaphore::const_new(MAX_WAITING);
 
 /// A compiled module.
 #[derive(Debug, Clone)]
 pub struct Artifact {
-    /// Machine code, for this machine and this version of the program only.
+    /// Machine code, valid for this machine and this version of the program only.
     pub bytes: Arc<[u8]>,
-    /// What is lawful in the module and nearly surely not meant.
+    /// What is valid in the module but almost surely a mistake.
     pub notes: Vec<Note>,
-    /// Whether it came from the cache.
+    /// Whether the artifact came from the cache.
     pub cached: bool,
-    /// Set once it lies there. Whoever stores it writes, the daemon reads.
+    /// Set once the artifact lies in the cache. The thread that stores it writes this; the daemon
+    /// reads it.
     pub(super) stored: Arc<AtomicBool>,
 }
 
 impl Artifact {
-    /// One that was just compiled.
+    /// An artifact that was just compiled.
     pub(super) fn new(bytes: Vec<u8>, notes: Vec<Note>) -> Self {
         Self { bytes: bytes.into(), notes, cached: false, stored: Arc::default() }
     }
 
-    /// The one with this key, of `most` bytes at most, if the cache has it and answers in time.
+    /// The artifact with this key, if the cache has it and answers in time. The artifact may have
+    /// at most `most` bytes.
     async fn load(cache: &Cache, key: &str, most: u64) -> Option<Self> {
         let (cache, key, most) = (cache.clone(), key.to_owned(), most + MAX_TAIL);
         let load = move || Ok(cache.load(&key, most));
@@ -58,12 +62,12 @@ impl Artifact {
         Some(Self { cached: true, stored: Arc::new(true.into()), ..Self::new(bytes, notes) })
     }
 
-    /// Lets a thread put it into the cache. A cache that cannot be written costs time at the next
-    /// start and nothing else; it says so itself.
+    /// Has a thread put the artifact into the cache. If the cache cannot be written, the only cost
+    /// is time at the next start. The cache logs its failures itself.
     pub(super) fn store(&self, cache: Cache, key: String) {
         let (bytes, tail) = (Arc::clone(&self.bytes), tail(&self.notes));
         let stored = Arc::clone(&self.stored);
-        // A disk that gives no answer has enough threads that wait for it.
+        // If all permits are taken, enough threads already wait for a disk that gives no answer.
         let Ok(permit) = WRITING.try_acquire() else { return };
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
@@ -71,14 +75,14 @@ impl Artifact {
         });
     }
 
-    /// Whether the cache has it, so that it need not be kept in memory.
+    /// Whether the cache has the artifact, so that it need not be kept in memory.
     pub fn is_stored(&self) -> bool {
         self.stored.load(Ordering::Relaxed)
     }
 }
 
 impl CompileService {
-    /// The artifact of a module of so many bytes, if the cache has it.
+    /// The artifact of a module with this hash and size in bytes, if the cache has it.
     pub async fn cached(&self, hash: ModuleHash, bytes: usize) -> Option<Artifact> {
         let key = cache::key(hash, self.compiler, &self.limits);
         let most = most_bytes(bytes, self.limits.functions);
@@ -86,10 +90,10 @@ impl CompileService {
     }
 }
 
-/// Most bytes of what stands behind an artifact in the cache: a few words, and their length.
+/// Most bytes of the tail behind an artifact in the cache: a few words, and their length.
 const MAX_TAIL: u64 = 1 << 10;
 
-/// What stands behind an artifact in the cache: what is known of the module, and the length of that
+/// The tail behind an artifact in the cache: what is known of the module, then the length of that
 /// in four bytes.
 fn tail(notes: &[Note]) -> Vec<u8> {
     let mut tail = serde_json::to_vec(notes).expect("notes are words");
@@ -98,7 +102,7 @@ fn tail(notes: &[Note]) -> Vec<u8> {
     tail
 }
 
-/// Takes the tail off; `None` if there is none that makes sense.
+/// Takes the tail off. `None` if there is no valid tail.
 fn take_tail(bytes: &mut Vec<u8>) -> Option<Vec<Note>> {
     let (rest, len) = bytes.split_last_chunk()?;
     let start = rest.len().checked_sub(u32::from_le_bytes(*len) as usize)?;
@@ -107,27 +111,26 @@ fn take_tail(bytes: &mut Vec<u8>) -> Option<Vec<Note>> {
     Some(notes)
 }
 
-/// Most bytes of an artifact for each byte of its module. What clang, rustc, Zig, AssemblyScript,
-/// Emscripten and Go make becomes at most 14 times as large with Cranelift and 17 times with
-/// Singlepass, beyond a few kilobytes that any module takes.
+/// Most bytes of an artifact for each byte of its module. The modules of clang, rustc, Zig,
+/// AssemblyScript, Emscripten and Go become at most 14 times as large with Cranelift and 17 times
+/// with Singlepass. A few kilobytes that any module takes are not counted there.
 const MOST_GROWTH: u64 = 32;
 
-/// What an artifact may have beyond that for each function, however small: places, frames and traps
-/// are listed by function, some 300 bytes.
+/// Further bytes that an artifact may have for each function, however small the function is. An
+/// artifact lists addresses, frames and traps by function, in some 300 bytes.
 const MOST_PER_FUNCTION: u64 = 512;
 
-/// What an artifact may have in any case.
+/// Bytes that any artifact may have.
 const SMALL_ARTIFACT: u64 = 1 << 20;
 
-/// Largest artifact that is accepted of a module of so many bytes and functions.
+/// Largest accepted artifact, in bytes, of a module of so many bytes and functions.
 pub(super) fn most_bytes(module: usize, functions: u32) -> u64 {
     SMALL_ARTIFACT + MOST_GROWTH * module as u64 + MOST_PER_FUNCTION * u64::from(functions)
 }
 
 /// Checks the size of an artifact, in bytes.
 ///
-/// # Errors
-/// When a module of so many bytes and functions must not become so large.
+/// # Errors When the artifact is larger than a module of so many bytes and functions may become.
 pub(super) fn check(module: usize, functions: u32, artifact: usize) -> Result<(), Refusal> {
     let most = most_bytes(module, functions);
     if artifact as u64 <= most {

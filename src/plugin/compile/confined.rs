@@ -1,8 +1,9 @@
-//! What a compile worker takes away from itself, and when.
+//! The rights that a compile worker gives up, and when it does so.
 //!
-//! Nearly all before it reads its job. Threads go last, because the compilers make one: wasmer asks
-//! for a pool of its own in each compilation, and a pool of one is still a thread beside the one
-//! that asks. The steps themselves, and what the system may lack of them, are in `confine.rs`.
+//! It gives up nearly all of them before it reads its job. The right to make threads goes last,
+//! because the compilers need one thread: wasmer makes a pool of its own for each compilation, and
+//! even a pool of one is a thread beside the calling one. The steps themselves, and what the system
+//! may lack of them, are in `confine.rs`.
 
 use std::time::Duration;
 
@@ -19,13 +20,14 @@ use crate::confine::{self, Bounds, Memory, Reach};
 /// Cranelift.
 const MAX_CPU: Duration = Duration::from_secs(20);
 
-/// Address space of the worker: enough for a module at the limits, survivable on a 2 GB board.
+/// Address space of the worker, in bytes: enough for a module at the limits, and survivable on a
+/// board with 2 GB.
 const MAX_ADDRESS_SPACE: u64 = 1 << 30;
 
-/// Takes away what a compilation does not need; says what of that the system does not have.
+/// Gives up what a compilation does not need. Returns the steps that the system does not offer.
 pub(super) fn confine() -> Vec<String> {
-    // Everybody else has the CPU first. Where the system refuses, a compilation takes its share
-    // like any other process.
+    // All other processes come first on the CPU. If the system refuses this, the compilation takes
+    // its share of the CPU like any other process.
     let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
     let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
     confine::confine(&Bounds {
@@ -35,28 +37,28 @@ pub(super) fn confine() -> Vec<String> {
     })
 }
 
-/// How many bytes of addresses the worker may use, where the system allows it less than it would
-/// take for itself.
+/// The address space that the worker may use, in bytes, if the system allows it less than
+/// [`MAX_ADDRESS_SPACE`].
 pub(super) fn inherited_memory() -> Option<u64> {
     confine::address_limit().filter(|bytes| *bytes < MAX_ADDRESS_SPACE)
 }
 
-/// What was not taken away, in the words of the daemon's log: steps that are `missing`, and what
-/// the worker finds that it can do.
+/// What was not taken away from the worker, in the words of the daemon's log: the steps that are
+/// `missing`, and what the worker finds that it can do.
 pub(super) fn still_open(missing: Vec<String>) -> Vec<String> {
     let threads = confine::forbid_threads().err().map(|why| format!("no threads: {why}"));
     missing.into_iter().chain(threads).chain(confine::escapes()).collect()
 }
 
-/// Has the compiler do what it does beside its functions on this thread, instead of on a pool with
-/// one thread for each CPU.
+/// Makes the compiler do its work beside the functions on this thread. Otherwise it would use a
+/// pool with one thread for each CPU.
 pub(super) fn keep_to_this_thread() {
-    // It fails only when there is such a pool already, and this comes before it.
+    // It fails only if such a pool exists already, and this comes before it.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global();
 }
 
-/// Forbids threads when the compiler has made the only one that it needs: that thread asks for this
-/// when it begins with the first function.
+/// Forbids new threads once the compiler has made the only one that it needs. That thread calls
+/// this when it begins with the first function.
 #[derive(Debug)]
 pub(super) struct LastThread;
 
@@ -65,13 +67,13 @@ impl ModuleMiddleware for LastThread {
         &self,
         _: LocalFunctionIndex,
     ) -> Box<dyn FunctionMiddleware<'a> + 'a> {
-        // Where the system refuses, a thread more uses up the same limits.
+        // If the system refuses, a further thread uses up the same limits.
         let _ = confine::forbid_threads();
         Box::new(Unchanged)
     }
 }
 
-/// Passes the code of a function on as it is.
+/// Leaves the code of a function unchanged.
 #[derive(Debug)]
 struct Unchanged;
 

@@ -1,8 +1,8 @@
 //! Starts a compile worker, on a thread that may wait for it.
 //!
-//! Whoever starts a process waits in the kernel until its program was found and mapped: for ever,
-//! if that lies on a file system which gives no answer. What the worker is told, and what it
-//! answers, is in `compile.rs`.
+//! A thread that starts a process waits in the kernel until the program is found and mapped. If the
+//! program lies on a file system that gives no answer, the thread waits for ever. What the daemon
+//! sends to the worker, and what the worker answers, is in `compile.rs`.
 
 use std::io;
 use std::path::Path;
@@ -17,27 +17,29 @@ use tokio::time::timeout;
 use super::WORKER_VERB;
 use crate::patience::{self, PATIENCE};
 
-/// Starts at one time: as many as compile, and as many that others ask for. Each that meets a file
-/// system which gives no answer keeps its thread until it does; further ones have none.
+/// Workers that may be starting at one time: as many as the loader compiles at once, and as many
+/// for other callers. A start that meets a file system without an answer keeps its thread until
+/// there is an answer. Further starts then get no thread.
 const MAX_STARTING: usize = 4;
 
-/// See [`MAX_STARTING`]. The threads outlive whoever asked, so this belongs to the process.
+/// The permits for starts, [`MAX_STARTING`] of them. The threads outlive their callers, so this
+/// belongs to the process.
 static STARTING: Semaphore = Semaphore::const_new(MAX_STARTING);
 
-/// A worker that runs. Dropping it kills it.
+/// A running worker. Dropping it kills the worker.
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) child: Child,
-    /// Keeps the thread that has started it: the kernel kills the worker with that thread
-    /// (PR_SET_PDEATHSIG of prctl(2), in `confine.rs`).
+    /// Keeps the thread alive that has started the worker: when that thread ends, the kernel kills
+    /// the worker (PR_SET_PDEATHSIG of prctl(2), in `confine.rs`).
     pub(super) parent: mpsc::Sender<()>,
 }
 
 impl Worker {
     /// Starts `program` as a worker.
     ///
-    /// # Errors
-    /// When that cannot be started, or not within [`PATIENCE`]; one that starts later is killed.
+    /// # Errors When the program cannot be started, or not within [`PATIENCE`]. A worker that
+    /// starts later is killed.
     pub(super) async fn start(program: &Path) -> io::Result<Self> {
         let mut command = Command::new(program);
         command
@@ -55,7 +57,7 @@ impl Worker {
                 let child = command.spawn();
                 drop(permit);
                 if tell.send(child).is_ok() {
-                    // Nothing is ever sent: the end of the worker's owner closes it.
+                    // Nothing is ever sent. The channel closes when the owner drops the worker.
                     let _ = ended.recv();
                 }
             });

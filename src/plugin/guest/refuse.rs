@@ -1,8 +1,10 @@
-//! What one guest is refused: counted, logged once, and ended when the like of it goes well.
+//! The refused calls of one guest: each is counted, the first is logged, and a later good call ends
+//! it.
 //!
-//! The counts are in `refused/tally.rs`, where others read them. What is kept here beside them lets
-//! a call that goes well know without a search that there is nothing to end. Refusals that end
-//! without a call of the guest, because a point or a variable has come, are for whoever shows them.
+//! The counts are in `refused/tally.rs`, where other threads read them. The fields here stand
+//! beside them: with these, a good call knows without a search that there is nothing to end. Some
+//! refusals end without a call of the guest, because a point or a variable has appeared. The code
+//! that shows the counts has to find those.
 
 use std::sync::Arc;
 
@@ -15,32 +17,32 @@ use super::Phase;
 use crate::image::PointId;
 use crate::variable::{Denied, VariableKind};
 
-/// What a guest is refused.
+/// What the host knows of the refused calls of one guest.
 #[derive(Debug)]
 pub(super) struct Refused {
-    /// The counts, under the rights that it has.
+    /// The counts, under the rights that the guest has now.
     tally: Arc<Tally>,
-    /// The function of the contract that it has called, by its number on a tape.
+    /// The function of the contract that the guest is calling, by its number on a tape.
     call: u8,
-    /// Whether it is counted already that this call was refused.
+    /// Whether the refusal of this call is counted already.
     is_counted: bool,
-    /// Functions of which a call was refused for what it was given, and none went well since; a bit
-    /// for each.
+    /// Functions of which a call was refused because of its arguments, and no call has gone well
+    /// since; one bit for each function.
     mistaken: u128,
-    /// Points, by id, of which it was refused to read a value, and none was given since.
+    /// By point id, whether reading a value was refused and has not succeeded since.
     misread: Vec<bool>,
-    /// Points, by id, for which a value was refused, and none was taken since.
+    /// By point id, whether writing a value was refused and has not succeeded since.
     misgiven: Vec<bool>,
-    /// Points and variables that were not there before the first poll, and that it has not asked
-    /// for with success since.
+    /// Number of points and variables that were missing before the first poll, and that the guest
+    /// has not found since.
     unmet: usize,
-    /// Whether the first call that is not told apart from others was a write of its start that does
-    /// not count, so that the log does not have it yet.
+    /// Whether the first call without an entry of its own was a write of the guest's start that
+    /// does not count. Then the log does not have that call yet.
     has_lost_more: bool,
 }
 
 impl Refused {
-    /// Nothing yet, of this many points.
+    /// No refused calls yet, for this number of points.
     pub(super) fn new(points: usize) -> Self {
         Self {
             tally: Arc::default(),
@@ -54,43 +56,44 @@ impl Refused {
         }
     }
 
-    /// There are this many points from now on. Allocates.
+    /// Sets the number of points. It allocates.
     pub(super) fn take_points(&mut self, points: usize) {
         self.misread.resize(points, false);
         self.misgiven.resize(points, false);
     }
 
-    /// The bit of the function that it has called; 0 for one that is not known.
+    /// The bit of the function that the guest is calling; 0 for an unknown function.
     fn call_bit(&self) -> u128 {
         1u128.checked_shl(self.call.into()).unwrap_or(0)
     }
 }
 
-/// Whether a value was refused to the guest, and not to the point.
+/// Whether the guest was refused a value to read; otherwise it was refused a value to write.
 fn is_misread(why: Why, call: &str) -> bool {
     why == Why::OutOfRange && call.starts_with("wasm_point_read")
 }
 
 impl Guest {
-    /// What it was refused; others may look at it while it runs.
+    /// The refused calls. Other threads may read them while the guest runs.
     pub(in super::super) fn tally(&self) -> &Arc<Tally> {
         &self.refused.tally
     }
 
-    /// What it was refused so far is no measure of what it may do from now on. Allocates.
+    /// Begins new counts: what was refused under the old rights says nothing about the new ones. It
+    /// allocates.
     pub(in super::super) fn forget_refusals(&mut self) {
         if let Some(next) = self.refused.tally.begin_anew() {
             self.refused.tally = next;
         }
     }
 
-    /// It calls this function of the contract.
+    /// The guest calls this function of the contract.
     pub(in super::super) fn begin_call(&mut self, call: u8) {
         (self.refused.call, self.refused.is_counted) = (call, false);
     }
 
-    /// The code that the call gets. Whoever refused it may have counted it, with a name; otherwise
-    /// the function and the code have to do.
+    /// The code that the call answers with. A check that refused the call may have counted it
+    /// already, with a name. Otherwise it is counted here by function and code.
     pub(in super::super) fn end_call(&mut self, result: Outcome) -> i32 {
         match result {
             Ok(()) => self.end_mistake(),
@@ -102,7 +105,7 @@ impl Guest {
         result.err().unwrap_or(Code::Success) as i32
     }
 
-    /// Counts that a call was refused, and logs the first of its kind and name; gives its code.
+    /// Counts a refused call, and logs the first of its kind and name. Returns the call's code.
     pub(in super::super) fn refuse(&mut self, why: Why, name: &str) -> Code {
         let cycle = self.world().cycle;
         let refused = &mut self.refused;
@@ -122,7 +125,7 @@ impl Guest {
         why.code()
     }
 
-    /// Counts that a call about this point was refused; gives its code.
+    /// Counts a refused call about this point. Returns the call's code.
     pub(in super::super) fn refuse_point(&mut self, why: Why, id: PointId) -> Code {
         if why.is_mistake() {
             let is_misread = is_misread(why, tape::name(self.refused.call));
@@ -134,7 +137,8 @@ impl Guest {
         self.refuse(why, points.get(id).map_or("", |point| &point.name))
     }
 
-    /// What its start wrote to a variable does not count any more, for this reason.
+    /// Counts a write of the guest's start to a variable that does not count any more, for this
+    /// reason.
     pub(in super::super) fn note_lost_write(
         &mut self,
         why: Denied,
@@ -150,7 +154,7 @@ impl Guest {
         self.refused.has_lost_more |= matches!(counted, Counted::Full);
     }
 
-    /// Logs what of its start does not count.
+    /// Logs the writes of the guest's start that do not count.
     pub(in super::super) fn tell_lost_writes(&mut self, world: &mut World) {
         let has_lost_more = std::mem::take(&mut self.refused.has_lost_more);
         let dropped = self.tally().calls().filter(|call| matches!(call.why, Why::Dropped(..)));
@@ -161,7 +165,7 @@ impl Guest {
         }
     }
 
-    /// A call went well: what is known of others by their function only is over.
+    /// A call went well: ends the refusals that are known by this function only.
     fn end_mistake(&mut self) {
         let refused = &mut self.refused;
         let bit = refused.call_bit();
@@ -172,21 +176,21 @@ impl Guest {
         }
     }
 
-    /// A value of this point was given to it.
+    /// The guest has read a value of this point.
     pub(in super::super) fn end_misread(&mut self, id: PointId) {
         if self.refused.misread.get_mut(id.index()).is_some_and(std::mem::take) {
             self.end_about(id, |call| is_misread(call.why, call.call));
         }
     }
 
-    /// A value for this point was taken from it.
+    /// The guest has written a value for this point.
     pub(in super::super) fn end_misgiven(&mut self, id: PointId) {
         if self.refused.misgiven.get_mut(id.index()).is_some_and(std::mem::take) {
             self.end_about(id, |call| call.is_mistake() && !is_misread(call.why, call.call));
         }
     }
 
-    /// It owns this output from now on.
+    /// The guest owns this output from now on.
     pub(super) fn end_owned(&mut self, id: PointId) {
         self.end_about(id, |call| matches!(call.why, Why::Owned(_)));
     }
@@ -197,7 +201,8 @@ impl Guest {
         self.refused.tally.end(|call| is_it(call) && call.name.as_str() == name);
     }
 
-    /// It has found this point or variable, of which there was none `why`.
+    /// The guest has found this point or variable, which was missing before; `why` says which of
+    /// the two kinds it is.
     pub(in super::super) fn end_absence(&mut self, why: Why, name: &str) {
         let Refused { tally, unmet, .. } = &mut self.refused;
         if *unmet > 0 {
