@@ -1,12 +1,12 @@
-//! The supervisor decides who may run.
+//! The supervisor decides which programs may run.
 //!
-//! It is a pure function with a memory: levels go in (what the folder holds, what the operator
-//! wants, what the scan's newest snapshot says), orders come out. The same level twice changes
-//! nothing and one that was never seen is not missed: generations tell instances apart.
+//! It is a pure function with a memory. Levels go in: what the folder holds, what the operator
+//! wants, what the scan's newest snapshot says. Orders come out. The same level twice changes
+//! nothing, and a level that was missed does no harm, because generations tell instances apart.
 //!
-//! It deliberately reads no clock, touches no file and compiles nothing. It never waits for the
-//! scan: an order that has no visible effect is repeated after [`ORDER_REPEAT`]. A version that
-//! traps on probation is taken back by the scan itself, at once; here that is a fact like others.
+//! It reads no clock, touches no file and compiles nothing. It never waits for the scan: an order
+//! without a visible effect is repeated after [`ORDER_REPEAT`]. The scan itself rolls back a
+//! version that traps on probation, at once; the supervisor takes that as a fact like any other.
 //!
 //! Next: `supervisor/plugin.rs` reconciles one plugin, `supervisor/history.rs` counts its traps.
 
@@ -33,27 +33,27 @@ pub use note::{Note, Released};
 use plugin::Plugin;
 use quarantine::Quarantine;
 
-/// An order without visible effect is given again after this time: ten cycles of the usual 10 ms,
-/// so a full order queue is retried soon and a slow scan is not flooded.
+/// The time after which an order without visible effect is given again. It is ten cycles of the
+/// usual 10 ms: a full order queue is retried soon, and a slow scan is not flooded.
 pub const ORDER_REPEAT: Duration = Duration::from_millis(100);
 
-/// Entries in all: the plugins themselves, as many that are still leaving the scan while others
-/// already take their places, and as many whose file is no module.
+/// The largest number of entries: the plugins themselves, as many that are still leaving the scan
+/// while others already take their places, and as many whose file is no module.
 const MAX_ENTRIES: usize = 3 * MAX_PLUGINS;
 
 /// What the operator wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Want {
-    /// Run whatever the folder holds.
+    /// Run the plugin whatever the folder holds.
     #[default]
     Run,
-    /// Run nothing, whatever the folder holds.
+    /// Keep the plugin out of the scan whatever the folder holds.
     Hold,
 }
 
-/// What is so, as the operator sees it. It is read off the levels at every look, so it cannot
-/// disagree with them.
+/// The state of a plugin, as the operator sees it. It is computed from the levels each time, so it
+/// cannot disagree with them.
 ///
 /// ```text
 ///           file            prepared            in the snapshot
@@ -64,41 +64,41 @@ pub enum Want {
 ///                    │ └────────────┘                                 │ 5th trap
 ///                    │ new bytes, release, a version stands in        ▼
 ///                    └────────────────────────────────────────── Quarantined
-///
-///  While Running, new bytes are prepared beside it: it stays Running, whatever comes of them. When
-///  they trap on probation the version before is Running again, and they are quarantined.
-///  What stands in for a quarantined file is the newest kept version that was good and never
-///  trapped since, unless `on_quarantine` is `safe`; it goes through the same states. After a start
-///  it is also what ran when the daemon ended if the file is no good, or a kept one without that.
-///  What could not be made by accident, or ran before, is in Backoff like a trapped one. After as
-///  many attempts as traps lead to quarantine, a kept version may run, and puts the other there.
-///  From every state: hold ▶ Stopping ▶ Held, file gone ▶ Stopping ▶ Stopped. A release goes on as
-///  if the file had just come; what is in quarantine while it is held stays there until another.
 /// ```
+/// While Running, new bytes are prepared beside it: it stays Running, whatever comes of them. When
+/// they trap on probation, the version before is Running again, and they are quarantined. The
+/// newest kept version that was good and never trapped since stands in for a quarantined file,
+/// unless `on_quarantine` is `safe`. It goes through the same states. After a start, the version
+/// that ran when the daemon ended also stands in if the file is no good; if that is lost, a kept
+/// version does. A module is in Backoff like a trapped one if the machine was the reason that it
+/// could not be made, or if it ran before. After as many attempts as traps lead to quarantine, a
+/// kept version may run, and then the other module is quarantined. From every state: hold ▶
+/// Stopping ▶ Held, file gone ▶ Stopping ▶ Stopped. A release goes on as if the file had just come.
+/// It ends a hold, or else the quarantine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum State {
     /// The folder holds no file of that name.
     Stopped,
-    /// The operator wants it so; nothing is in the scan.
+    /// The operator has put it on hold, and no instance of it is in the scan.
     Held,
-    /// Being compiled and instantiated; nothing good is in the scan.
+    /// It is being compiled and instantiated; no good instance is in the scan.
     Preparing,
-    /// Prepared and ordered into the scan, not yet seen there.
+    /// It is prepared and ordered into the scan, but no snapshot shows it there yet.
     Starting,
-    /// In the scan, polled. A next version may be on its way, see [`View::next`].
+    /// It is in the scan and polled. A next version may be on its way, see [`View::next`].
     Running,
-    /// Trapped; a new instance is made at `restart_at`.
+    /// It trapped, or could not be made; the next instance is made at `restart_at`.
     Backoff {
-        /// Monotonic time; as whole milliseconds in JSON.
+        /// Monotonic time; whole milliseconds in JSON.
         #[serde(rename = "restart_at_ms", serialize_with = "as_millis")]
         restart_at: Duration,
     },
-    /// The file will not load, see [`View::refusal`], and nothing older is there to run.
+    /// The file will not load, see [`View::refusal`], and there is no older version to run.
     Refused,
-    /// The file's module trapped too often and is not run again.
+    /// The file's module is in quarantine and is not run again.
     Quarantined,
-    /// Ordered out of the scan, still seen there.
+    /// It is ordered out of the scan, but the snapshot still shows it there.
     Stopping,
 }
 
@@ -111,28 +111,28 @@ pub struct Version {
     pub generation: Generation,
 }
 
-/// What the scan's newest snapshot says about one program. A snapshot names every program that
-/// is in the scan, trapped ones included.
+/// What the scan's newest snapshot says about one program. A snapshot names every program that is
+/// in the scan, trapped ones included.
 #[derive(Debug, Clone)]
 pub struct Fact<'a> {
     /// The plugin's name.
     pub name: &'a str,
     /// The instance that is in the scan.
     pub generation: Generation,
-    /// Set when that instance has trapped: it is polled no more and its outputs are safe.
+    /// The trap of that instance, if any: it is then no longer polled, and its outputs are safe.
     pub trap: Option<Arc<Trap>>,
-    /// Its predecessor, as long as that may resume.
+    /// The version before, as long as that may resume.
     pub standby: Option<Generation>,
-    /// The last instance that trapped on probation. If it is newer, this one resumed; if it is
-    /// older, this one took over from the one that resumed.
+    /// The last instance that trapped on probation. If it is newer than `generation`, this instance
+    /// resumed. If it is older, this instance took over from the one that resumed.
     pub rolled_back: Option<(Generation, Arc<Trap>)>,
 }
 
-/// What is to be done. The daemon does it and need not remember that it did.
+/// An order of the supervisor. The daemon carries it out and need not remember that it did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Compile and instantiate off the scan, then answer with [`Supervisor::prepared`], always.
-    /// The hash is that of the file, of the version that ran last, or of a kept one: see
+    /// Compile and instantiate off the scan, and always answer with [`Supervisor::prepared`]. The
+    /// hash is that of the file, of the version that ran last, or of a kept one: see
     /// [`Supervisor::keep`].
     Prepare {
         /// The plugin.
@@ -142,21 +142,21 @@ pub enum Action {
         /// The number of the new instance.
         generation: Generation,
     },
-    /// Send the prepared instance to the scan, where it replaces the one of the same name.
-    /// Repeated until a snapshot shows it: nothing is to be done if it was sent before.
+    /// Send the prepared instance to the scan, where it replaces the one of the same name. Repeated
+    /// until a snapshot shows it; a repeat of an order that was carried out is ignored.
     Install {
         /// The plugin.
         name: String,
         /// The instance.
         generation: Generation,
     },
-    /// Take the plugin out of the scan. Repeated until no snapshot shows it any more.
+    /// Take the plugin out of the scan. Repeated until no snapshot shows the plugin any more.
     Stop {
         /// The plugin.
         name: String,
     },
-    /// Drop the instance if it is prepared and not sent yet; abandon its making if that is under
-    /// way.
+    /// Drop the instance if it is prepared and not sent yet. If it is still being made, abandon
+    /// that.
     Discard {
         /// The plugin.
         name: String,
@@ -167,20 +167,20 @@ pub enum Action {
     Tell {
         /// The plugin.
         name: String,
-        /// What happened.
+        /// The event to log.
         note: Note,
     },
 }
 
-/// One plugin as status shows it.
+/// The state of one plugin, as status shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct View<'a> {
     /// What the operator wants.
     pub want: Want,
-    /// What is so.
+    /// The state.
     #[serde(flatten)]
     pub state: State,
-    /// The bytes that the folder holds, if they could be read.
+    /// The module in the folder, if the file could be read.
     pub file: Option<ModuleHash>,
     /// The instance in the scan, trapped or not.
     pub running: Option<Version>,
@@ -190,26 +190,26 @@ pub struct View<'a> {
     pub good: Option<ModuleHash>,
     /// Whether the file's bytes are in quarantine. An older version may still run.
     pub quarantined: bool,
-    /// Why they are.
+    /// Why the file's bytes are in quarantine.
     pub quarantine: Option<&'a str>,
-    /// Traps since the plugin is known.
+    /// The number of traps since the supervisor has known the plugin.
     pub traps: u64,
-    /// The last of them.
+    /// The last trap.
     pub last_trap: Option<&'a Trap>,
-    /// The version that trapped then, if that is known.
+    /// The version that had the last trap, if it is known.
     pub trapped: Option<ModuleHash>,
-    /// Why the file as it is now was not taken over.
+    /// Why the present file was not taken over.
     pub refusal: Option<&'a Refusal>,
-    /// Whether the file is tried again by itself after that.
+    /// Whether the supervisor tries the file again by itself after that refusal.
     #[serde(skip)]
     pub is_tried_again: bool,
-    /// The version that could not be made last, of those that would run in place of the file, why,
-    /// and whether it is tried again by itself.
+    /// The newest refusal of a version that would run in place of the file: the version, the
+    /// reason, and whether the supervisor tries it again by itself.
     #[serde(skip)]
     pub other_refusal: Option<(ModuleHash, &'a Refusal, bool)>,
 }
 
-/// Who may run. See the module's head.
+/// The supervisor: all plugins, and what each of them should do next.
 #[derive(Debug)]
 pub struct Supervisor {
     policy: RestartPolicy,
@@ -217,13 +217,13 @@ pub struct Supervisor {
     context: StepContext,
 }
 
-/// What the plugins share while they are reconciled.
+/// The step context: what the plugins share while they are reconciled.
 #[derive(Debug, Default)]
 struct StepContext {
     /// The last generation that was given out.
     generation: Generation,
     quarantine: Quarantine,
-    /// Orders of this step. Between two steps it holds at most one for each late answer.
+    /// The orders of this step. Between two steps it holds at most one for each late answer.
     actions: Vec<Action>,
 }
 
@@ -233,15 +233,14 @@ impl Supervisor {
         Self { policy, plugins: BTreeMap::new(), context: StepContext::default() }
     }
 
-    /// From now on plugins are restarted by this one. What is decided stays so.
+    /// Restarts plugins by this policy from now on. Earlier decisions stay.
     pub fn set_policy(&mut self, policy: RestartPolicy) {
         self.policy = policy;
     }
 
-    /// The folder holds these settled bytes under that name, or none.
+    /// Takes in that the folder holds these settled bytes under that name, or none.
     ///
-    /// # Errors
-    /// The plugin is one too many or misnamed.
+    /// # Errors The plugin is one too many or misnamed.
     pub fn folder(&mut self, name: &str, file: Option<ModuleHash>) -> Result<(), Refusal> {
         match file {
             Some(hash) => self.entry(name)?.holds(plugin::File::Bytes(hash)),
@@ -254,31 +253,29 @@ impl Supervisor {
         Ok(())
     }
 
-    /// The folder holds something under that name that cannot be a module: too large, unreadable.
-    /// As with every refusal, what runs is not touched.
+    /// Takes in that the folder holds a file under that name that cannot be a module: it is too
+    /// large or unreadable. As with every refusal, the running version is not touched.
     ///
-    /// # Errors
-    /// The plugin is one too many or misnamed.
+    /// # Errors The plugin is one too many or misnamed.
     pub fn folder_refused(&mut self, name: &str, refusal: Refusal) -> Result<(), Refusal> {
         self.entry(name)?.holds(plugin::File::Unusable(refusal));
         Ok(())
     }
 
-    /// The operator wants the plugin out of the scan until a release. The file may come later.
+    /// Takes the plugin out of the scan until a release (the operator's order). Its file may come
+    /// later.
     ///
-    /// # Errors
-    /// The plugin is one too many or misnamed.
+    /// # Errors The plugin is one too many or misnamed.
     pub fn hold(&mut self, name: &str) -> Result<(), Refusal> {
         self.entry(name)?.want = Want::Hold;
         Ok(())
     }
 
-    /// The operator wants the plugin to run; backoff and refusal are forgotten. Where it is held
-    /// the hold ends, and no more than that: what was in quarantine before it still is. Where it is
-    /// not, quarantine is forgotten as well.
+    /// Lets the plugin run again, as the operator wants; backoff and refusal are forgotten. For a
+    /// plugin on hold the release ends the hold only: what was in quarantine before stays there.
+    /// For a plugin that is not on hold the release ends its quarantine.
     ///
-    /// # Errors
-    /// There is no such plugin, and nothing of that name is in quarantine.
+    /// # Errors There is no such plugin, and no module of that name is in quarantine.
     pub fn release(&mut self, name: &str) -> Result<Released, Refusal> {
         match self.plugins.get_mut(name).map(Plugin::release) {
             Some(Want::Hold) => return Ok(Released::FromHold),
@@ -289,20 +286,20 @@ impl Supervisor {
         Ok(Released::Forgiven)
     }
 
-    /// The plugin is not held any more; what is in quarantine stays there.
+    /// Ends the hold of the plugin; what is in quarantine stays there.
     pub fn let_go(&mut self, name: &str) {
         if let Some(plugin) = self.plugins.get_mut(name) {
             plugin.release();
         }
     }
 
-    /// These bytes were in quarantine under that name before the daemon was started, for this
-    /// reason.
+    /// Takes in that these bytes were in quarantine under that name before the daemon was started,
+    /// and why.
     pub fn recall(&mut self, name: &str, hash: ModuleHash, why: String) {
         self.context.quarantine.add(name, hash, why);
     }
 
-    /// The operator wants these bytes to have another chance under that name, and no others.
+    /// Gives these bytes, and no others, another chance under that name, as the operator wants.
     pub fn release_version(&mut self, name: &str, hash: ModuleHash) {
         self.context.quarantine.release_one(name, hash);
         if let Some(plugin) = self.plugins.get_mut(name) {
@@ -315,18 +312,19 @@ impl Supervisor {
         self.context.quarantine.contains(name, hash)
     }
 
-    /// These versions can be loaded though the file has other bytes. `good` are those that were
-    /// good and never trapped since, best first; `ran` is the one that ran when the daemon ended.
+    /// Takes in which versions can be loaded beside the file's: `good` were good and never trapped
+    /// since, best first; `ran` is the version that ran when the daemon ended.
     pub fn keep(&mut self, name: &str, good: Vec<ModuleHash>, ran: Option<ModuleHash>) {
         if let Some(plugin) = self.plugins.get_mut(name) {
             plugin.keep(good, ran);
         }
     }
 
-    /// The operator wants a new instance of the same plugin, now. A refused file is tried again.
+    /// Makes a new instance of the plugin now (the operator's order). A refused file is tried
+    /// again.
     ///
-    /// # Errors
-    /// There is no such plugin, or it is held or in quarantine.
+    /// # Errors There is no such plugin, it is on hold, or it is in quarantine and has no other
+    /// version to run.
     pub fn restart(&mut self, name: &str) -> Result<(), Refusal> {
         let plugin = self.plugins.get_mut(name).ok_or_else(|| unknown(name))?;
         let view = plugin.view(name, &self.context, self.policy);
@@ -341,8 +339,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// The answer to [`Action::Prepare`]. A refusal may also follow [`Action::Install`], when the
-    /// instance was lost or the scan did not take it.
+    /// Takes in the answer to [`Action::Prepare`]. A refusal may also follow [`Action::Install`],
+    /// when the instance was lost or the scan did not take it.
     pub fn prepared(&mut self, name: &str, generation: Generation, result: Result<(), Refusal>) {
         let made = result.is_ok();
         let expected =
@@ -352,13 +350,15 @@ impl Supervisor {
         }
     }
 
-    /// Compares what is wanted with what is so. `now` is monotonic, `facts` is the newest
-    /// snapshot, complete. Call it whenever a level changed and at least every [`ORDER_REPEAT`].
+    /// Compares the wanted state with the actual one and returns orders. `now` is monotonic;
+    /// `facts` is the newest snapshot, complete. Call it whenever a level changed and at least
+    /// every [`ORDER_REPEAT`].
     pub fn step(&mut self, now: Duration, facts: &[Fact<'_>]) -> Vec<Action> {
         let facts: BTreeMap<&str, &Fact<'_>> = facts.iter().map(|fact| (fact.name, fact)).collect();
         for name in facts.keys() {
-            // Somebody runs whom nobody knows: an order that took effect after its plugin was
-            // forgotten. The entry has no file, so it is stopped like any other.
+            // The scan may run a program without an entry here: its install order took effect after
+            // its plugin was forgotten. The new entry has no file, so the program is stopped like
+            // any other.
             if !self.plugins.contains_key(*name) && self.plugins.len() < MAX_ENTRIES {
                 self.plugins.insert((*name).to_owned(), Plugin::default());
             }
@@ -372,14 +372,14 @@ impl Supervisor {
         std::mem::take(&mut self.context.actions)
     }
 
-    /// All plugins by name.
+    /// The views of all plugins, by name.
     pub fn plugins(&self) -> impl Iterator<Item = (&str, View<'_>)> {
         self.plugins
             .iter()
             .map(|(name, plugin)| (name.as_str(), plugin.view(name, &self.context, self.policy)))
     }
 
-    /// One plugin.
+    /// The view of one plugin.
     pub fn plugin(&self, name: &str) -> Option<View<'_>> {
         self.plugins.get(name).map(|plugin| plugin.view(name, &self.context, self.policy))
     }

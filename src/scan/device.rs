@@ -1,7 +1,7 @@
-//! A device as the scan has it: its driver and how that failed last.
+//! A device as the scan has it: its driver and that driver's present fault.
 //!
-//! What a driver is, `driver/mod.rs` says; what becomes of devices when others are configured,
-//! `reconfigure.rs`.
+//! What a driver is, is in `driver/mod.rs`. How devices are exchanged when the configuration
+//! changes is in `reconfigure.rs`.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ pub(super) struct Device {
 }
 
 impl Device {
-    /// One that is called once in every `period`, and makes its outputs safe by itself when it was
-    /// not for `stall`.
+    /// A device that the scan calls once in every `period`. It makes its outputs safe by itself
+    /// when the scan has not called it for `stall`.
     pub(super) fn new(driver: Box<dyn Driver>, period: Duration, stall: Duration) -> Self {
         let mut device = Self { driver, fault: None };
         device.pace(period, stall);
@@ -33,7 +33,7 @@ impl Device {
     }
 }
 
-/// Notes of each output what is known of it at its device.
+/// Fills `notes` with the delivery state of each output at its device; by point id.
 pub(super) fn note_deliveries(devices: &[Device], points: &Points, notes: &mut Vec<Delivery>) {
     notes.clear();
     notes.resize(points.ids(), Delivery::Confirmed);

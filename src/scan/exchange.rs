@@ -1,8 +1,8 @@
-//! What goes down to the scan and what comes up from it: orders, returns, the snapshot, their
-//! queues.
+//! The exchange between the scan and the daemon: orders, returns, the snapshot and their queues.
 //!
-//! All of it is bounded and made in advance, because the scan's side may not allocate. What the
-//! scan does with it is in `mod.rs`; the other side is the daemon.
+//! Every queue and list here is bounded and made in advance, because the scan may not allocate.
+//! What the scan does with an order is in `mod.rs`. The daemon holds the other ends, as a
+//! [`ScanHandle`].
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -23,114 +23,115 @@ use crate::variable::{Variable, VariableKind, Variables};
 /// Room in the queue of orders: one for each program, so that all can be installed at once.
 pub const MAX_ORDERS: usize = MAX_PROGRAMS;
 
-/// The most that may come back in one cycle: from each seat two versions at a halt, and one more
-/// when its poll fails or its probation ends; and every shadow run.
+/// The most returns in one cycle. Each seat gives back two versions at a halt, and one more when
+/// its poll fails or its probation ends. Each shadow run comes back once.
 pub(super) const RETURNS_PER_CYCLE: usize = 3 * MAX_PROGRAMS + MAX_FEEDS;
 
-/// What the scan is told to do. Obeyed in order, between two cycles.
+/// An order to the scan. The scan obeys orders in their sequence, at the beginning of a cycle.
 #[derive(Debug)]
 pub enum Order {
-    /// Seat this program, in place of the one that sits there.
+    /// Seat this program, in place of the program that sits there.
     Install(Box<Prepared>),
     /// Take the program from this seat; its outputs become safe.
     Remove(Seat),
     /// Take over a new configuration, all of it between the same two cycles.
     Reconfigure(Box<Reconfiguration>),
-    /// Feed a shadow run of a new version with what the running one polls. It comes back when
-    /// either ends, or at once if nobody else runs there.
+    /// Feed a shadow run of a new version with what the running version polls. The feed comes back
+    /// when one of the two ends, or at once if no other version of that plugin runs there.
     Shadow(Feed),
-    /// Pass a command to a device and send the answer up with this ticket.
+    /// Pass a command to a device and return the answer under this ticket.
     Command {
-        /// Comes back with the answer.
+        /// The number that comes back with the answer.
         ticket: u64,
-        /// Index of the device.
+        /// The index of the device.
         device: usize,
-        /// What it is to do.
+        /// The command for the driver.
         command: Command,
     },
-    /// Write these variables, all or none, and send the answer up with this ticket. One that is
-    /// new is created.
+    /// Write these variables, all or none, and return the answer under this ticket. A variable that
+    /// does not exist yet is created.
     SetVariables {
-        /// Comes back with the answer.
+        /// The number that comes back with the answer.
         ticket: u64,
-        /// Names and values, at most [`crate::variable::MAX_VARIABLES`] of them; they come back
-        /// as well, because the scan may not free them.
+        /// Names and values, at most [`crate::variable::MAX_VARIABLES`] of them. They come back
+        /// too, because the scan may not free them.
         values: Vec<(String, Variable)>,
     },
-    /// Give these variables these values, which are in order of name, and forget all others; send
-    /// the answer up with this ticket. Only when no program is in the scan.
+    /// Give these variables these values, sorted by name, forget all other variables, and return
+    /// the answer under this ticket. Allowed only while no program is in the scan.
     ResetVariables {
-        /// Comes back with the answer.
+        /// The number that comes back with the answer.
         ticket: u64,
-        /// Names and values.
+        /// Names and values, in order of name.
         values: Vec<(String, Variable)>,
     },
-    /// Give a point this value, whatever its device or program says, and send the answer up with
-    /// this ticket.
+    /// Force a point to this value, whatever its device or program says, and return the answer
+    /// under this ticket.
     Force {
-        /// Comes back with the answer.
+        /// The number that comes back with the answer.
         ticket: u64,
-        /// What is forced, and for how long.
+        /// The point, its value, and for how long the force lasts.
         force: Force,
     },
-    /// End the force of this point, or all of them.
+    /// End the force of this point, or all forces.
     Unforce {
-        /// Comes back with the answer.
+        /// The number that comes back with the answer.
         ticket: u64,
-        /// Which; `None` for all.
+        /// The point; `None` for all points.
         point: Option<PointId>,
     },
-    /// Take every program out and make every output safe, without forces; install nothing any more.
+    /// Take every program out and make every output safe, without forces; install no program any
+    /// more.
     Halt,
 }
 
-/// A new configuration, as far as it concerns the scan: made ready elsewhere, because the scan may
-/// neither open a device nor free one. What it replaces goes back in it.
+/// A new configuration: the part that concerns the scan. The daemon makes it ready, because the
+/// scan may neither open a device nor free one. What it replaces goes back to the daemon in it.
 #[derive(Debug, Default)]
 pub struct Reconfiguration {
-    /// Comes back with it.
+    /// The number that comes back with it.
     pub ticket: u64,
-    /// Time from one cycle to the next.
+    /// The time from one cycle to the next.
     pub period: Duration,
-    /// After how long without a cycle devices make their outputs safe by themselves; zero for
+    /// The time without a cycle after which devices make their outputs safe by themselves; zero:
     /// never.
     pub stall: Duration,
-    /// New settings for the programs on these seats; whoever has left since needs none.
+    /// New settings for the programs on these seats. A seat that is empty by then is skipped.
     pub settings: Vec<(Seat, Settings)>,
-    /// Other points and devices, if there are such.
+    /// The new points and devices; `None` if points and devices stay.
     pub device_set: Option<DeviceSet>,
-    /// Variables that are created with these values, where there is none of the name yet.
+    /// Variables to create with these values, where no variable of that name exists yet.
     pub variables: Vec<(String, Variable)>,
-    /// Variables that the file declares and that are created at the next start only: until then
-    /// programs can give them no other type. Comes back with those before.
+    /// Variables that the config declares and that only the next start creates. Until then no
+    /// program can give them another type. The list before comes back in its place.
     pub reserved: Vec<(String, VariableKind)>,
 }
 
-/// The points and the devices that they are of.
+/// The points, and the devices that they belong to.
 pub struct DeviceSet {
-    /// All points. Those that stay have their ids and their places.
+    /// All points. Points that stay keep their ids and their places.
     pub points: Arc<Points>,
     /// All devices, in the order that a point's `device` counts. Comes back empty.
     pub devices: Vec<Slot>,
-    /// Comes back with those that have been replaced or have left.
+    /// The devices that were replaced or have left; filled by the scan.
     pub removed: Vec<RemovedDevice>,
 }
 
-/// A device that begins anew or is not there any more.
+/// A device that was replaced by a new one, or that has left.
 pub struct RemovedDevice {
-    /// Its place among the devices before.
+    /// Its index among the devices before.
     pub place: usize,
-    /// To be dropped where that may take time.
+    /// The driver, to be dropped on a thread where that may take time.
     pub driver: Box<dyn Driver>,
-    /// Why it could not be told that those of its outputs are safe that it has no more.
+    /// Why the last write failed, which was to make the outputs safe that the device no longer has.
     pub fault: Option<Fault>,
 }
 
-/// Where a device comes from.
+/// Where a device of the new set comes from.
 pub enum Slot {
-    /// It goes on, and was at this place before.
+    /// A device that stays; the number is its index before.
     Kept(usize),
-    /// It begins anew.
+    /// A device that begins anew.
     Opened(Box<dyn Driver>),
 }
 
@@ -144,31 +145,31 @@ impl std::fmt::Debug for DeviceSet {
     }
 }
 
-/// What the scan gives back: whatever must not be dropped on its thread, and answers.
+/// What the scan gives back: things that must not be dropped on its thread, and answers.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "the scan may not allocate a box for a program")]
 pub enum Return {
     /// A program that has left its seat, for whatever reason.
     Program(Program),
-    /// A program that was not seated: the version before would not hand over its state or it would
-    /// not take it; without a reason, because the scan is being stopped.
+    /// A program that was not seated: the version before did not hand over its state, or the new
+    /// one did not take it. There is no reason where the scan is being stopped or has no seat left.
     Refused(Box<Prepared>, Option<Refusal>),
-    /// A new configuration is in force. What it brought comes back, with what it replaced.
+    /// A new configuration that is now in force. What it brought comes back, with what it replaced.
     Reconfigured(Box<Reconfiguration>),
     /// A shadow run that gets no more frames.
     Feed(Feed),
-    /// How a device took a command.
+    /// The answer to a command, a force or the end of a force.
     Answer {
-        /// From the order.
+        /// The number from the order.
         ticket: u64,
-        /// What the device said.
+        /// Whether the device or the scan took it; if not, the reason.
         result: Result<(), &'static str>,
     },
-    /// What became of an [`Order::SetVariables`].
+    /// The answer to an [`Order::SetVariables`] or an [`Order::ResetVariables`].
     VariablesSet {
-        /// From the order.
+        /// The number from the order.
         ticket: u64,
-        /// From the order, untouched.
+        /// The values from the order, untouched.
         values: Vec<(String, Variable)>,
         /// The cycle that began with them.
         cycle: u64,
@@ -177,26 +178,26 @@ pub enum Return {
     },
 }
 
-/// What is true about one program; a level that stays until another instance takes the seat.
+/// The facts about one program. They stay as they are until another instance takes the seat.
 #[derive(Debug, Clone)]
 pub struct ProgramFact {
-    /// Whose seat.
+    /// The seat.
     pub seat: Seat,
-    /// Which instance.
+    /// The instance.
     pub generation: Generation,
-    /// Of which module.
+    /// The module of the instance.
     pub hash: ModuleHash,
-    /// Polls of this instance that returned well.
+    /// The number of polls of this instance that returned well.
     pub polls: u64,
     /// The cycle in which it took its seat.
     pub since_cycle: u64,
-    /// When that was, on the scan's clock.
+    /// The time of that cycle, on the scan's clock.
     pub since: Duration,
     /// Whether it lacks an input that it requires, so that its outputs are safe.
     pub degraded: bool,
-    /// Linear memory in bytes; read when it took its seat and every [`MEMORY_CYCLES`].
+    /// Linear memory in bytes, read when it took its seat and every [`MEMORY_CYCLES`] cycles.
     pub memory_bytes: u64,
-    /// How it failed; it is no longer polled then.
+    /// The trap that ended it. A program with a trap is not polled any more.
     pub trap: Option<Arc<Trap>>,
     /// How it took its seat.
     pub takeover: Takeover,
@@ -204,27 +205,27 @@ pub struct ProgramFact {
     pub is_proven: bool,
     /// The version before, as long as that is ready to resume.
     pub standby: Option<Generation>,
-    /// The newest version that this one, or the one that it took over from, has replaced again,
-    /// because it trapped on probation.
+    /// The newest version that trapped on probation and was rolled back to this one, or to the one
+    /// from which this one took over.
     pub rolled_back: Option<Arc<ProgramFact>>,
 }
 
-/// Looking at a memory's size costs more than a poll; once in so many cycles is often enough.
+/// How often memory sizes are read, in cycles. Reading one costs more than a poll.
 pub const MEMORY_CYCLES: u64 = 64;
 
-/// What is true about one device.
+/// The facts about one device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceFact {
-    /// How it fails at present.
+    /// Its present fault.
     pub fault: Option<Fault>,
     /// Whether it is known to have the outputs of this cycle.
     pub confirmed: bool,
 }
 
-/// The news of one cycle.
+/// The state of the scan at the end of one cycle.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// Number of the cycle; the first is 1, and 0 means that none has ended yet.
+    /// The number of the cycle. The first is 1; 0 means that no cycle has ended yet.
     pub cycle: u64,
     /// The cycle's instant on the scan's clock.
     pub now: Duration,
@@ -232,34 +233,35 @@ pub struct Snapshot {
     pub overruns: u64,
     /// Cycles that did not take place because of overruns.
     pub missed: u64,
-    /// Samples that found the queue full.
+    /// Samples that were dropped because their queue was full.
     pub samples_lost: u64,
-    /// Log lines of guests that found their queue full.
+    /// Log lines of guests that were dropped because their queue was full.
     pub lines_lost: u64,
-    /// The points that all the rest is about.
+    /// The points that all lists of this snapshot refer to.
     pub points: Arc<Points>,
     /// The inputs that the programs saw.
     pub inputs: Inputs,
     /// The outputs that the devices were given.
     pub outputs: Vec<u8>,
-    /// By [`crate::image::PointId`].
+    /// The owner of each output; by [`crate::image::PointId`].
     pub owners: Vec<Option<Seat>>,
-    /// What is known of each output at its device; by [`crate::image::PointId`].
+    /// The delivery state of each output at its device; by [`crate::image::PointId`].
     pub deliveries: Vec<Delivery>,
     /// All variables.
     pub variables: Variables,
     /// Programs that run, in the order of polling, then those that trapped.
     pub programs: Roomy<ProgramFact>,
-    /// In the order of [`Points::devices`].
+    /// The devices, in the order of [`Points::devices`].
     pub devices: Roomy<DeviceFact>,
-    /// What is forced.
+    /// The forces.
     pub forces: Roomy<Force>,
     /// Whether [`Order::Halt`] was obeyed.
     pub halted: bool,
 }
 
 impl Snapshot {
-    /// What there is before the first cycle, with room for all programs and devices that may come.
+    /// The snapshot before the first cycle, with room for the largest number of programs and
+    /// devices.
     pub fn first(world: &World) -> Self {
         Self {
             cycle: 0,
@@ -287,7 +289,7 @@ impl Snapshot {
     }
 }
 
-/// A list whose copies keep its room, so that the scan can fill them without allocating.
+/// A list whose copies keep its capacity, so that the scan can fill them without allocating.
 #[derive(Debug)]
 pub struct Roomy<T>(Vec<T>);
 
@@ -296,7 +298,7 @@ impl<T> Roomy<T> {
         Self(Vec::with_capacity(capacity))
     }
 
-    /// The list, to be filled within its room.
+    /// The inner list, to be filled within its capacity.
     pub(super) fn list(&mut self) -> &mut Vec<T> {
         &mut self.0
     }
@@ -318,39 +320,40 @@ impl<T> std::ops::Deref for Roomy<T> {
     }
 }
 
-/// The scan's ends of its queues.
+/// The scan's ends of the queues. Only the scan's thread uses them.
 #[derive(Debug)]
 pub struct Ends {
-    /// Orders come down here.
+    /// Orders from the daemon.
     pub orders: rtrb::Consumer<Order>,
-    /// What must not be dropped here goes up there.
+    /// Things for the daemon that must not be dropped here, and answers.
     pub returns: rtrb::Producer<Return>,
-    /// Measured times go up there.
+    /// Measured times, for the statistics.
     pub samples: rtrb::Producer<Sample>,
-    /// The news of each cycle.
+    /// The snapshot of each cycle.
     pub latest: latest::Writer<Snapshot>,
-    /// Raised when a halt is on its way: nothing in front of it is worth a cycle any more.
+    /// Set by the daemon when a halt is on its way: orders in front of it need no cycle of their
+    /// own.
     pub halting: Arc<AtomicBool>,
-    /// Where the scan says what it is doing.
+    /// Where the scan writes what it is doing.
     pub position: Arc<Position>,
 }
 
-/// The other ends, for the daemon: orders to the scan, and what comes back from it.
+/// The daemon's ends of the queues: orders to the scan, and what comes back from it.
 #[derive(Debug)]
 pub struct ScanHandle {
-    /// Orders go down here.
+    /// Orders to the scan.
     pub orders: rtrb::Producer<Order>,
-    /// What the scan gives back.
+    /// Things that the scan gives back.
     pub returns: rtrb::Consumer<Return>,
-    /// The news of the latest cycle.
+    /// The snapshot of the latest cycle.
     pub latest: latest::Reader<Snapshot>,
-    /// Raise this before an [`Order::Halt`]: it then waits for no swap in front of it.
+    /// Set this before an [`Order::Halt`]: the halt then waits for no swap in front of it.
     pub halting: Arc<AtomicBool>,
-    /// What the scan is doing.
+    /// What the scan is doing; the scan writes, the daemon reads.
     pub position: Arc<Position>,
 }
 
-/// Queues between a scan and whoever directs it, and the one for measured times.
+/// Makes the queues between a scan and the daemon, and the queue of measured times.
 pub fn queues(first: &Snapshot) -> (Ends, ScanHandle, rtrb::Consumer<Sample>) {
     let (orders_in, orders) = rtrb::RingBuffer::new(MAX_ORDERS);
     let (returns, returns_out) = rtrb::RingBuffer::new(MAX_ORDERS + RETURNS_PER_CYCLE);
@@ -366,7 +369,7 @@ pub fn queues(first: &Snapshot) -> (Ends, ScanHandle, rtrb::Consumer<Sample>) {
     )
 }
 
-/// A world that looks like `snapshot`, for a program that is being prepared.
+/// A world with the values of `snapshot`, for a program that is being prepared.
 pub fn rehearsal(snapshot: &Snapshot, period: Duration) -> Box<World> {
     let log = LogSink::List(Vec::new());
     let points = Arc::clone(&snapshot.points);

@@ -1,8 +1,8 @@
-//! A scan that fails: its outputs are made safe first, and what the panic said is written then.
+//! A scan that fails: it first makes its outputs safe, and only then writes the panic's message.
 //!
-//! The standard library writes it to stderr at once, on the thread that panics, and waits for
-//! whoever reads there. If nobody does, the outputs would stay as they are. Panics of other threads
-//! are written as usual.
+//! By default the standard library writes that message at once, on the thread that panics, and
+//! waits for the reader of stderr. If that reader hangs, the outputs would stay as they are. Panics
+//! of other threads are written as usual. The thread that calls this is in `thread.rs`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, Once, PoisonError, mpsc};
@@ -14,16 +14,17 @@ use crate::plugin::world::{MAX_PROGRAMS, Seat};
 /// The name of the scan's thread.
 pub(super) const THREAD: &str = "scan";
 
-/// How long the words may take to be written, when everything else is done.
+/// How long writing the panic's message may take, when everything else is done.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// The newest words. The panic hook writes on the scan's thread, [`write()`] reads there.
+/// The newest panic message. The panic hook writes it on the scan's thread; [`write()`] reads it
+/// there.
 static WORDS: Mutex<Option<String>> = Mutex::new(None);
 
 impl Scan {
     /// Writes the safe value of every output to every device: the last act of a scan that fails.
-    /// Says whether all of them have it, which may take some turns. If the world was lent when the
-    /// scan failed, the devices' own watchdogs make them safe.
+    /// Returns whether all devices have confirmed them, which may take several calls. If a program
+    /// had the world when the scan failed, the devices' own watchdogs make the outputs safe.
     pub fn abandon(&mut self, now: Duration) -> bool {
         let Some(world) = &mut self.world else { return false };
         (0..MAX_PROGRAMS as u16).for_each(|seat| world.release_outputs(Seat(seat)));
@@ -31,8 +32,8 @@ impl Scan {
         world.drive();
         let mut is_confirmed = true;
         for device in &mut self.devices {
-            // There is nobody left to tell about a fault, and the next device shall get its turn
-            // even if this one's driver is what panicked.
+            // A fault has no reader any more. The next device gets its turn even if this driver
+            // panics, because this driver may be the cause of the failure.
             let write = || device.driver.write(now, &world.driven);
             let written = catch_unwind(AssertUnwindSafe(write));
             is_confirmed &= written.is_err() || device.driver.is_confirmed();
@@ -40,14 +41,14 @@ impl Scan {
         is_confirmed
     }
 
-    /// Tells every device after how long without a cycle it is to make its outputs safe by itself.
+    /// Tells every device after what time without a cycle it makes its outputs safe by itself.
     pub fn supervise(&mut self, stall: Duration) {
         self.stall = stall;
         self.devices.iter_mut().for_each(|device| device.driver.supervise(stall));
     }
 }
 
-/// Keeps the words of panics on the scan's thread from now on.
+/// From now on keeps the messages of panics on the scan's thread, instead of writing them at once.
 pub(super) fn keep() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -62,12 +63,12 @@ pub(super) fn keep() {
     });
 }
 
-/// Writes them, if there is somebody who reads.
+/// Writes the kept message to the log, and waits for that no longer than [`PATIENCE`].
 pub(super) fn write() {
     let words = WORDS.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(words) = words else { return };
     let (written, done) = mpsc::channel();
-    // Without a thread nobody hears them: the exit code says it.
+    // If no thread can be started, the message is lost; the exit code still tells of the panic.
     let _ = std::thread::Builder::new().spawn(move || {
         tracing::error!("the scan has panicked, which is a defect: {words}");
         let _ = written.send(());

@@ -1,14 +1,14 @@
-//! The scan: obey, read, run, write, publish. One thread, one cycle after the other.
+//! The scan: obey, read, run, write, publish. One thread runs one cycle after the other.
 //!
-//! Nothing in a cycle waits, logs or allocates, except in a cycle that swaps, loses or configures a
-//! program, or begins its shadow run, and where there are more points than before. Orders come down
-//! one bounded queue, what comes back goes up another, and at the end of each cycle there is one
-//! [`Snapshot`]. When cycles happen is in `pacer.rs`, on which thread in `thread.rs`, how long they
-//! took in `stats.rs`, what goes down and comes up in `exchange.rs`, how a program takes its seat
-//! from another in `swap.rs`, a new configuration in `reconfigure.rs`, what becomes of one that
-//! lacks an input in `require.rs`, what the shadow of a program gets to see in `shadow.rs`, and
-//! what can be known of a scan that stands in `position.rs`. Who may run is decided by the
-//! supervisor.
+//! A cycle never waits and never logs. It allocates only when it swaps, loses or configures a
+//! program, begins a shadow run, or has more points than before. Orders come down one bounded
+//! queue, results go up another, and each cycle ends with one [`Snapshot`]. The supervisor decides
+//! which program runs.
+//!
+//! Next: `pacer.rs` (when a cycle begins), `thread.rs` (the thread), `stats.rs` (how long cycles
+//! take), `exchange.rs` (queues and snapshot), `swap.rs` (how a program takes its seat),
+//! `reconfigure.rs` (a new configuration), `require.rs` (programs that lack an input), `shadow.rs`
+//! (what a shadow run gets to see), `position.rs` (what a scan that stands was doing).
 
 mod device;
 mod exchange;
@@ -42,38 +42,40 @@ use position::Doing;
 use stats::{Sample, What};
 use swap::Seated;
 
-/// Most orders obeyed in one cycle: a flood of them must not stretch it.
+/// The largest number of orders that one cycle obeys, so that a flood of orders does not stretch
+/// it.
 const ORDERS_PER_CYCLE: usize = 16;
 
-/// Everything that a cycle works on.
+/// The state on which a cycle works: the world, the programs, the devices and the queues.
 pub struct Scan {
-    /// Lent to each program in turn; `None` only during a poll.
+    /// The process image and what belongs to it. Each poll borrows it; `None` only during a poll.
     world: Option<Box<World>>,
-    /// In the order of polling.
+    /// The running programs, in the order of polling.
     programs: Vec<Seated>,
-    /// After how long without a cycle devices make their outputs safe by themselves; zero for
+    /// The time without a cycle after which devices make their outputs safe by themselves; zero:
     /// never.
     stall: Duration,
-    /// Programs that trapped and have no successor yet.
+    /// The programs that trapped and have no successor yet.
     down: Vec<ProgramFact>,
-    /// Shadow runs of new versions.
+    /// The shadow runs of new versions.
     feeds: Vec<Feed>,
     devices: Vec<Device>,
     ends: Ends,
     slot: BudgetSlot,
     keeper: Arc<Timekeeper>,
     halted: bool,
-    /// Whether a program requires an input; it may have left meanwhile.
+    /// Whether a program requires an input. It stays true after that program has left.
     is_demanding: bool,
-    /// Set by whoever keeps the time, before each cycle.
+    /// Cycles that ended too late. The scan's thread copies it here from the pacer before each
+    /// cycle.
     pub overruns: u64,
-    /// Likewise.
+    /// Cycles that an overrun left out. The scan's thread copies it here in the same way.
     pub missed: u64,
     samples_lost: u64,
 }
 
 impl Scan {
-    /// A scan of `devices` that has not begun. It must be made on the thread that will run it.
+    /// A scan of `devices` that has not begun. The thread that will run the scan must make it.
     pub fn new(
         world: Box<World>,
         devices: Vec<Box<dyn Driver>>,
@@ -100,7 +102,7 @@ impl Scan {
         }
     }
 
-    /// One cycle, which takes place at `now`.
+    /// Runs one cycle, which takes place at `now`.
     pub fn cycle(&mut self, now: Duration) {
         self.obey(now);
         self.read(now);
@@ -109,10 +111,11 @@ impl Scan {
         self.publish();
     }
 
-    /// Carries out orders, up to the first one that swaps, restarts or configures a program or
-    /// begins a shadow run, which allocates, or writes variables, of which there may be many.
-    /// Programs that are new may come several at a time: nobody's work is replaced, and a start
-    /// with many is quick. When a halt is on its way, everything in front of it is over at once.
+    /// Carries out the waiting orders. It stops after the first order that allocates (a swap, a
+    /// restart, a configuration, a shadow run) or that may write many variables. Several new
+    /// programs may come in one cycle: they replace no running program, and a start with many
+    /// programs is then quick. When a halt is on its way, the orders in front of it are carried out
+    /// in the same cycle.
     fn obey(&mut self, now: Duration) {
         self.ends.position.begin();
         let world = self.world();
@@ -195,7 +198,7 @@ impl Scan {
         }
     }
 
-    /// Writes all of these, or none.
+    /// Writes all of these variables, or none.
     fn set_variables(&mut self, values: &[(String, Variable)]) -> Result<(), &'static str> {
         let World { variables, now, .. } = self.world();
         let result = values.iter().try_for_each(|(name, value)| variables.write(name, *value));
@@ -212,13 +215,13 @@ impl Scan {
         })
     }
 
-    /// Whether nothing is to be seated any more.
+    /// Whether the scan takes no new program any more.
     fn is_halting(&self) -> bool {
         self.halted || self.ends.halting.load(Ordering::Relaxed)
     }
 
-    /// Tells the timekeeper what the shortest budget is: of all that sit here, and of one that does
-    /// not yet.
+    /// Tells the timekeeper the shortest budget: the minimum over all programs on seats and
+    /// `joining`, the budget of a program that has no seat yet.
     fn promise_budgets(&mut self, joining: Duration) {
         let budgets = self.programs.iter().map(|seated| seated.program.shortest_budget());
         self.slot.shortest(budgets.fold(joining, Duration::min));
@@ -285,13 +288,14 @@ impl Scan {
         world.drive();
         for (device, place) in self.devices.iter_mut().zip(0..) {
             self.ends.position.is_at(Doing::Driver(place));
-            // Nobody could read and nobody can write: one fault says it.
+            // A device that failed to read and to write at once reports one fault: the one of the
+            // write.
             device.fault = device.driver.write(now, &world.driven).err().or(device.fault);
         }
         self.ends.position.is_at(Doing::Own);
     }
 
-    /// Says what happened.
+    /// Publishes the snapshot of this cycle.
     fn publish(&mut self) {
         let world = self.world.as_ref().expect("the world is here between polls");
         if world.cycle.is_multiple_of(MEMORY_CYCLES) {
@@ -311,7 +315,8 @@ impl Scan {
             news.lines_lost = world.log.lost();
             news.halted = halted;
             if !Arc::ptr_eq(&news.points, &world.points) {
-                // Whoever ordered the new ones keeps the old until nobody else does.
+                // The daemon, which ordered the new points, keeps the old ones: they are not freed
+                // here.
                 news.points = Arc::clone(&world.points);
             }
             // These allocate only when there are more points than before.
@@ -340,7 +345,7 @@ impl Scan {
         self.devices.iter_mut().for_each(|device| device.driver.leave());
     }
 
-    /// Passes on a measured time.
+    /// Queues one measured time, in nanoseconds; counts it as lost if the queue is full.
     pub fn record(&mut self, what: What, ns: u64) {
         let sample = Sample { what, ns: u32::try_from(ns).unwrap_or(u32::MAX) };
         if self.ends.samples.push(sample).is_err() {
@@ -348,25 +353,24 @@ impl Scan {
         }
     }
 
-    /// The thread's slot with the timekeeper.
+    /// The budget slot of the scan's thread, through which the timekeeper stops a poll.
     pub fn slot(&self) -> &BudgetSlot {
         &self.slot
     }
 
-    /// Time from one cycle to the next.
+    /// The time from one cycle to the next.
     ///
-    /// # Panics
-    /// In the middle of a cycle.
+    /// # Panics In the middle of a cycle.
     pub fn period(&self) -> Duration {
         self.world.as_ref().expect("the world is here between polls").period
     }
 
-    /// How many programs sit in the scan.
+    /// The number of programs on seats.
     pub fn len(&self) -> usize {
         self.programs.len()
     }
 
-    /// Whether no program does.
+    /// Whether no program has a seat.
     pub fn is_empty(&self) -> bool {
         self.programs.is_empty()
     }
@@ -379,13 +383,13 @@ impl Scan {
         self.programs.iter().position(|seated| seated.program.seat == seat)
     }
 
-    /// Whether nobody sits or sat on this seat.
+    /// Whether no program has, or had before its trap, this seat.
     fn is_new(&self, seat: Seat) -> bool {
         self.index(seat).is_none() && self.down.iter().all(|fact| fact.seat != seat)
     }
 
     fn give_back(&mut self, thing: Return) {
-        // `obey` has looked for room, and each order and each program gives back one thing.
+        // `obey` has checked for room, and each order and each program gives back one thing.
         let full = self.ends.returns.push(thing).is_err();
         debug_assert!(!full, "more came back than there are orders and programs");
     }

@@ -1,12 +1,13 @@
 //! When the next cycle begins: absolute deadlines on a grid, and what happens when one is missed.
 //!
 //! A cycle that ends after the next deadline is an overrun. The scan then skips to the next
-//! deadline that is still ahead and counts what it skipped; it never runs two cycles back to back
-//! to catch up, because programs would then see time stand still.
+//! deadline that is still ahead, and counts the skipped cycles. It never runs two cycles back to
+//! back to catch up, because programs would then see time stand still. The caller, `thread.rs`, has
+//! the clock.
 
 use std::time::Duration;
 
-/// The grid of deadlines. Pure: the caller has the clock.
+/// The grid of deadlines. It is pure: the caller reads the clock and passes the time.
 #[derive(Debug, Clone, Copy)]
 pub struct Pacer {
     period: Duration,
@@ -21,17 +22,18 @@ impl Pacer {
         Self { period, deadline: start, overruns: 0, missed: 0 }
     }
 
-    /// The grid has this distance from the current deadline on.
+    /// Sets the time between deadlines, from the current deadline on.
     pub fn set_period(&mut self, period: Duration) {
         self.period = period;
     }
 
-    /// When the current cycle was due, or the next one after [`Pacer::advance`].
+    /// The deadline of the current cycle; after [`Pacer::advance`] the deadline of the next one.
     pub fn deadline(&self) -> Duration {
         self.deadline
     }
 
-    /// The current cycle ended at `end`: moves on to the next deadline that is not in the past.
+    /// Moves on to the next deadline that is not in the past. `end` is when the current cycle
+    /// ended.
     pub fn advance(&mut self, end: Duration) {
         self.deadline += self.period;
         if end > self.deadline {
@@ -44,12 +46,12 @@ impl Pacer {
         }
     }
 
-    /// Cycles that ended after the deadline of the next one.
+    /// The number of cycles that ended after the deadline of the next one.
     pub fn overruns(&self) -> u64 {
         self.overruns
     }
 
-    /// Cycles that did not take place because of them.
+    /// The number of cycles that did not take place because of overruns.
     pub fn missed(&self) -> u64 {
         self.missed
     }
@@ -59,7 +61,7 @@ impl Pacer {
 mod tests {
     use super::*;
 
-    /// A cycle of a 10 ms grid that was due at 100 ms ends at `end_ms`.
+    /// Checks a cycle of a 10 ms grid that was due at 100 ms and ends at `end_ms`.
     fn check(end_ms: u64, next_ms: u64, overruns: u64, missed: u64) {
         let mut pacer = Pacer::new(Duration::from_millis(100), Duration::from_millis(10));
         pacer.advance(Duration::from_millis(end_ms));

@@ -1,8 +1,7 @@
-//! What the scan is doing, for whoever finds that it stands: which program is being called, which
-//! driver, on which thread.
+//! What the scan is doing now: which program or driver it is calling, and on which thread.
 //!
-//! The scan writes, at the price of a store for each call; the daemon reads when the cycle count
-//! has not moved. Nothing is decided here: that is done in `daemon/stall.rs`.
+//! The scan writes it, at the cost of one store for each call. The daemon reads it when the cycle
+//! count has not moved. What follows from a scan that stands is decided in `daemon/stall.rs`.
 
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
@@ -11,10 +10,10 @@ use nix::unistd::gettid;
 use crate::plugin::Generation;
 use crate::plugin::world::Seat;
 
-/// What is on the other side of a call that the scan has made.
+/// The callee of the call that the scan has made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doing {
-    /// Its own work, or none: it waits for the next cycle.
+    /// No callee: the scan does its own work, or waits for the next cycle.
     Own,
     /// A poll of this program.
     Poll(Seat, Generation),
@@ -22,41 +21,41 @@ pub enum Doing {
     Save(Seat, Generation),
     /// `save` of the running version for this program, and `restore` of this one.
     HandOver(Seat, Generation),
-    /// The driver of the device at this place.
+    /// The driver of the device at this index.
     Driver(u16),
 }
 
-/// So many bits are a generation; a program that is restarted once a millisecond for 30 years has
-/// fewer.
+/// Bits of the word for the generation. A program that is restarted once a millisecond for 30 years
+/// needs fewer.
 const GENERATION_BITS: u32 = 40;
 
-/// Above them 16 bits for a seat or a device, then 8 for the kind.
+/// Bits above these, for a seat or a device. The 8 bits above those are for the kind of call.
 const PLACE_BITS: u32 = 16;
 
-/// Where the scan's thread is.
+/// The place of the scan's thread. The scan writes, the daemon reads.
 #[derive(Debug, Default)]
 pub struct Position {
-    /// A [`Doing`] in one word, so that it is always whole. The scan writes.
+    /// A [`Doing`] packed into one word, so that a reader never sees half of it. The scan writes.
     doing: AtomicU64,
-    /// Cycles that have begun. The scan writes.
+    /// The number of cycles that have begun. The scan writes.
     cycles: AtomicU64,
-    /// The thread's number in the kernel; 0 until it runs. Its own thread writes.
+    /// The thread's id in the kernel; 0 until it runs. The scan's thread writes.
     thread: AtomicI32,
 }
 
 impl Position {
-    /// The calling thread is the scan's.
+    /// Notes that the calling thread is the scan's.
     pub(super) fn settle(&self) {
         self.thread.store(gettid().as_raw(), Ordering::Relaxed);
     }
 
-    /// A cycle begins.
+    /// Counts a cycle that begins.
     pub(super) fn begin(&self) {
-        // Nobody else writes, so this need not be one step.
+        // No other thread writes, so load and store need not be one atomic step.
         self.cycles.store(self.cycles() + 1, Ordering::Relaxed);
     }
 
-    /// From now on it does this.
+    /// Notes what the scan does from now on.
     pub(super) fn is_at(&self, doing: Doing) {
         let word = |kind: u64, place: u16, generation: u64| {
             let generation = generation & ((1 << GENERATION_BITS) - 1);
@@ -74,7 +73,7 @@ impl Position {
         self.doing.store(word, Ordering::Relaxed);
     }
 
-    /// What it does.
+    /// What the scan does.
     pub fn doing(&self) -> Doing {
         let word = self.doing.load(Ordering::Relaxed);
         let place = (word >> GENERATION_BITS) as u16;
@@ -88,12 +87,12 @@ impl Position {
         }
     }
 
-    /// How many cycles have begun.
+    /// The number of cycles that have begun.
     pub fn cycles(&self) -> u64 {
         self.cycles.load(Ordering::Relaxed)
     }
 
-    /// The number of its thread in the kernel, once it runs.
+    /// The id of the scan's thread in the kernel, once it runs.
     pub fn thread(&self) -> Option<i32> {
         Some(self.thread.load(Ordering::Relaxed)).filter(|thread| *thread != 0)
     }

@@ -1,9 +1,9 @@
-//! A new configuration takes the place of the one before, between two cycles.
+//! How a new configuration takes the place of the one before, between two cycles.
 //!
-//! All that it brings was made ready elsewhere and counts from the same cycle on: no program sees
-//! half of it. What a device or a program without a change does is not touched, and neither are the
-//! points that stay, variables and the memories of programs. What can change so is decided in
-//! `config/change.rs`; opening a new device and freeing an old one is the daemon's work.
+//! The daemon makes all parts of it ready. All of them count from the same cycle on, so no program
+//! sees half of it. Devices and programs without a change go on undisturbed. Points that stay,
+//! variables and the memories of programs keep their values. `config/change.rs` decides what may
+//! change in this way. The daemon opens new devices and frees old ones.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ impl Scan {
         world.period = period;
         for (name, value) in &reconfiguration.variables {
             if world.variables.read(name).is_none() {
-                // Who ordered it has looked for room, and its values are valid.
+                // The daemon has checked that there is room and that the values are valid.
                 let _ = world.variables.write(name, *value);
             }
             world.variables.take_over(name);
@@ -51,8 +51,8 @@ impl Scan {
         self.give_back(Return::Reconfigured(reconfiguration));
     }
 
-    /// Puts the devices in their new places. The last that one hears which leaves or begins anew is
-    /// that the outputs which it has no more are safe.
+    /// Puts the devices in their new places. A device that leaves or begins anew gets one last
+    /// write, in which the outputs that it no longer has are safe.
     fn exchange_devices(&mut self, device_set: &mut DeviceSet, now: Duration) {
         let (period, stall) = (self.period(), self.stall);
         let before = std::mem::take(&mut self.devices);
@@ -70,14 +70,14 @@ impl Scan {
             let Some(Device { mut driver, .. }) = device else { continue };
             let outputs = world.without_device(place, &device_set.points);
             let fault = driver.write(now, &outputs).err();
-            // It was the last time, and that is no stall.
+            // That was its last write. The silence after it is no stall.
             driver.supervise(Duration::ZERO);
             device_set.removed.push(RemovedDevice { place, driver, fault });
         }
     }
 
-    /// Lets the world and every program have the new points; who gets new `settings` is left to
-    /// these.
+    /// Gives the new points to the world and to every program. A program with an entry in
+    /// `settings` is left out here: its new settings are applied later.
     fn exchange_points(&mut self, device_set: &mut DeviceSet, settings: &[(Seat, Settings)]) {
         let world = self.world.as_mut().expect("the world is here between polls");
         let points = Arc::clone(&device_set.points);

@@ -1,8 +1,8 @@
-//! Programs that lack what they require: polled as ever, but with safe outputs.
+//! Programs that lack a required input: the scan still polls them, but their outputs are safe.
 //!
-//! A program names the inputs without which it cannot do its work. While one of them is bad for
-//! longer than it says, nothing that it writes reaches a device, and it can ask whether that is so.
-//! The outputs themselves are made safe in `plugin/overlay.rs`; ownership stays as it is.
+//! A program names the inputs that it needs for its work. When one of them has been bad for longer
+//! than the program allows, its values reach no device; the program can ask whether that is so.
+//! `plugin/overlay.rs` makes the outputs safe. The program stays the owner of its outputs.
 
 use std::time::Duration;
 
@@ -10,17 +10,18 @@ use super::Scan;
 use crate::image::Class;
 
 impl Scan {
-    /// Finds out who lacks something in this cycle.
+    /// Finds the programs that lack a required input in this cycle.
     pub(super) fn examine(&mut self, now: Duration) {
         let world = self.world.as_mut().expect("the world is here between polls");
         if !self.is_demanding && !world.overlay.is_lacking() {
-            // Mostly nobody requires anything, and a look at each program costs as much as a poll.
+            // Usually no program requires an input, and checking each program costs as much as a
+            // poll.
             return;
         }
         for seated in &mut self.programs {
             let settings = &seated.program.settings;
             let qualities = &world.inputs.quality;
-            // A point that has just gone is missing too.
+            // A point that has left the configuration counts as bad too.
             let is_bad = |quality: Option<&_>| {
                 quality.is_none_or(|q: &crate::image::Quality| q.class() == Class::Bad)
             };

@@ -1,7 +1,7 @@
-//! Feeds shadow runs: lays what a program saw and did in a poll into frames made in advance.
+//! Feeds shadow runs: copies what a program saw and did in a poll into frames made in advance.
 //!
-//! Nothing here waits for a shadow or allocates, but for the cycle in which one begins: then the
-//! running version saves its state, as for a hand-over, and goes on as if it had not. What is done
+//! The scan never waits for a shadow run. It allocates only in the cycle in which one begins: then
+//! the running version saves its state, as for a hand-over, and goes on unchanged. What is done
 //! with the frames is in `plugin/shadow.rs`.
 
 use super::position::Doing;
@@ -9,7 +9,8 @@ use super::{Return, Scan};
 use crate::plugin::shadow::{Feed, MAX_FEEDS};
 
 impl Scan {
-    /// From now on feeds this one, if another version of its plugin runs.
+    /// Feeds this shadow run from now on, if another version of its plugin runs. Otherwise the feed
+    /// goes back at once.
     pub(super) fn begin_feed(&mut self, mut feed: Feed) {
         let index = self.index(feed.seat).filter(|&index| {
             let program = &self.programs[index].program;
@@ -35,8 +36,8 @@ impl Scan {
         self.lose_if_spent(index);
     }
 
-    /// Gives back the feeds that nobody wants any more, whose program is gone, or whose frames have
-    /// no place for the points that there are now.
+    /// Gives back the feeds that are over, whose program is gone, or whose frames do not fit the
+    /// present points.
     pub(super) fn end_feeds(&mut self) {
         for at in (0..self.feeds.len()).rev() {
             let feed = &self.feeds[at];
@@ -56,7 +57,7 @@ impl Scan {
         self.give_back(Return::Feed(feed));
     }
 
-    /// Before the poll of this program.
+    /// Fills the frames with what this program is about to see. To be called before its poll.
     pub(super) fn feed_before(&mut self, index: usize) {
         let generation = self.programs[index].program.generation;
         let world = self.world.as_ref().expect("the world is here between polls");
@@ -66,7 +67,7 @@ impl Scan {
             .for_each(|f| f.before(world));
     }
 
-    /// After it, if it was good.
+    /// Fills the frames with what this program did. To be called after a good poll.
     pub(super) fn feed_after(&mut self, index: usize) {
         let program = &self.programs[index].program;
         let world = self.world.as_ref().expect("the world is here between polls");

@@ -1,19 +1,19 @@
 //! How long things took: samples from the scan, collected into histograms on another thread.
 //!
-//! The scan pushes a number into a bounded queue and forgets it; sorting it into a histogram, and
-//! reading percentiles, is done here, off the scan. A full queue drops samples and the count says
-//! so.
+//! The scan pushes a number into a bounded queue and does no more. This part sorts the numbers into
+//! histograms and reads percentiles, off the scan. A full queue drops samples; the scan counts them
+//! in `Snapshot::samples_lost`.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::plugin::world::{MAX_PROGRAMS, Seat};
 
-/// Room in the queue: 100 programs at a 1 ms period make 102 000 samples a second, and the queue is
+/// Room in the queue. 100 programs at a 1 ms period make 102 000 samples a second, and the queue is
 /// emptied every 100 ms.
 pub const MAX_SAMPLES: usize = 1 << 15;
 
-/// The longest time that a histogram tells apart; longer ones count as this.
+/// The longest time that a histogram distinguishes: 60 s. A longer time counts as this one.
 const LONGEST_NS: u64 = 60_000_000_000;
 
 /// One measured time.
@@ -21,7 +21,7 @@ const LONGEST_NS: u64 = 60_000_000_000;
 pub struct Sample {
     /// What was measured.
     pub what: What,
-    /// How long it took, in nanoseconds; saturates after 4 seconds.
+    /// How long it took, in nanoseconds. Values above 4 seconds saturate.
     pub ns: u32,
 }
 
@@ -39,15 +39,15 @@ pub enum What {
 /// Percentiles of one kind of sample, in nanoseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
-    /// How many samples there were.
+    /// The number of samples.
     pub count: u64,
-    /// Half of them were at most this.
+    /// The time that half of the samples did not exceed.
     pub p50_ns: u64,
-    /// 99 % were at most this.
+    /// The time that 99 % of the samples did not exceed.
     pub p99_ns: u64,
-    /// 99.9 % were at most this.
+    /// The time that 99.9 % of the samples did not exceed.
     pub p999_ns: u64,
-    /// The longest.
+    /// The longest time.
     pub max_ns: u64,
 }
 
@@ -57,24 +57,25 @@ pub struct Stats {
     samples: rtrb::Consumer<Sample>,
     lateness: Histogram<u64>,
     work: Histogram<u64>,
-    /// By seat; made when a seat has its first sample.
+    /// By seat. A histogram is made when its seat has its first sample.
     polls: Vec<Option<Histogram<u64>>>,
 }
 
-/// Two significant digits: 1 % is enough for a time, and a histogram then takes some 30 KB.
+/// An empty histogram with two significant digits: an error of 1 % is small enough for a time, and
+/// a histogram then takes about 30 KB.
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_max(LONGEST_NS, 2)
         .expect("the bounds are constants that hdrhistogram takes")
 }
 
 impl Stats {
-    /// Collects what comes out of `samples`.
+    /// Statistics that collect what comes out of `samples`.
     pub fn new(samples: rtrb::Consumer<Sample>) -> Self {
         let polls = std::iter::repeat_with(|| None).take(MAX_PROGRAMS).collect();
         Self { samples, lateness: histogram(), work: histogram(), polls }
     }
 
-    /// Sorts in what has come since the last call.
+    /// Sorts in the samples that have come since the last call.
     pub fn collect(&mut self) {
         while let Ok(sample) = self.samples.pop() {
             let histogram = match sample.what {
@@ -105,7 +106,7 @@ impl Stats {
         polls.map(summary).unwrap_or_default()
     }
 
-    /// Forgets a program that has left.
+    /// Forgets the samples of a seat whose program has left.
     pub fn forget(&mut self, seat: Seat) {
         if let Some(polls) = self.polls.get_mut(usize::from(seat.0)) {
             *polls = None;

@@ -1,12 +1,12 @@
 //! How a program takes its seat: a hand-over from the version before, a time of probation, and the
 //! way back.
 //!
-//! A new version takes over between two cycles. It gets the state of the running one if both know
-//! how to hand it over, and the outputs stay as they are; if anything of that fails, the running
-//! one goes on and has not noticed, unless its `save` was cut off: then it is lost, as by a trap.
-//! From then on the old version stands by until the new one has proved itself; when the new one
-//! traps before that, the old one is polled again from the next cycle on. Who is to be installed is
-//! decided by the supervisor; the polls are in `mod.rs`.
+//! A new version takes over between two cycles. It gets the state of the running version if both
+//! support that, and the outputs stay as they are. If the hand-over fails, the running version goes
+//! on unchanged. The exception: when its `save` was cut off, it is lost as after a trap. After a
+//! swap the old version stands by until the new one has passed its probation. When the new one
+//! traps before that, the old one is polled again from the next cycle on. The supervisor decides
+//! which version is installed; the polls are in `mod.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,8 @@ pub(super) struct Seated {
     /// Whether its probation is over.
     pub(super) is_proven: bool,
     standby: Option<Box<Standby>>,
-    /// The version that this one, or the one that it took over from, has replaced again.
+    /// The version that trapped on probation and was rolled back to this one, or to the one from
+    /// which this one took over.
     rolled_back: Option<Arc<ProgramFact>>,
 }
 
@@ -39,7 +40,7 @@ pub(super) struct Seated {
 #[derive(Debug)]
 struct Standby {
     seated: Seated,
-    /// All variables at the swap with who wrote them, by id; empty if they are not to be put back.
+    /// All variables at the swap with their writers, by id; empty if they are not to be restored.
     variables: Vec<(Variable, Writers)>,
 }
 
@@ -62,7 +63,7 @@ impl Seated {
         }
     }
 
-    /// Whether it has been good for long enough, now that it was polled at `now`.
+    /// Whether its probation is over, now that it was polled at `now`.
     pub(super) fn has_proved_itself(&self, now: Duration) -> bool {
         let policy = &self.program.settings.swap;
         self.program.polls >= u64::from(policy.polls)
@@ -76,7 +77,8 @@ impl Seated {
         }
     }
 
-    /// What it and the version before were refused says nothing of now.
+    /// Forgets the refusals that this program and the version before got from the host: they say
+    /// nothing about the new configuration.
     pub(super) fn forget_refusals(&mut self) {
         self.program.forget_refusals();
         if let Some(standby) = &mut self.standby {
@@ -89,8 +91,9 @@ impl Scan {
     pub(super) fn install(&mut self, mut prepared: Box<Prepared>) {
         let seat = prepared.program.seat;
         let halting = self.is_halting();
-        // A stranger was still on its way when its plugin was forgotten and its seat given to this
-        // one: another plugin's state and outputs are not for it.
+        // The seat may still hold a program of another plugin: its install order was in the queue
+        // when that plugin was forgotten and the seat given away. Its state and outputs are not for
+        // this program.
         if let Some(old) = self.index(seat)
             && self.programs[old].program.name != prepared.program.name
             && !halting
@@ -114,8 +117,8 @@ impl Scan {
         }
     }
 
-    /// A new instance of the same code begins anew, without the state of the old one. If that one
-    /// was on probation, the version before goes on standing by.
+    /// Replaces a program by a new instance of the same code, which begins without the old state.
+    /// If the old instance was on probation, the version before it goes on standing by.
     fn restart(&mut self, old: usize, mut prepared: Box<Prepared>) {
         let takeover = prepared.bring_variables(&mut self.world().variables);
         let mut program = prepared.program;
@@ -125,16 +128,18 @@ impl Scan {
             program.trace_variables(&self.world().variables, &old.program.take_written());
         }
         self.commit_variables(&program);
-        // The outputs stay as they are and go on belonging to the seat, unless the settings have
-        // changed since the old one was prepared: what is not granted any more becomes safe.
+        // The outputs stay as they are and go on belonging to the seat. The settings may have
+        // changed since the old instance was prepared: outputs that are not granted any more become
+        // safe.
         self.world().give_up(program.seat, &program.settings.outputs);
         let rolled_back = old.rolled_back.take();
         self.retire(old);
         self.seat(program, takeover, standby, rolled_back);
     }
 
-    /// Settings belong to the seat: with those of its own time a version that stands by might
-    /// resume in the wrong place of the order, and own what is not granted any more.
+    /// Passes a standby version on to the new program of the seat, with that program's settings.
+    /// With the settings of its own time it might resume at the wrong place in the polling order,
+    /// and own outputs that are not granted any more.
     fn bequeath(&mut self, mut standby: Box<Standby>, program: &Program) -> Box<Standby> {
         if standby.seated.program.settings != program.settings {
             let world = self.world.as_ref().expect("the world is here between polls");
@@ -143,7 +148,7 @@ impl Scan {
         standby
     }
 
-    /// New code takes over, with the state of the old; or it does not, and the old one goes on
+    /// Lets new code take over with the state of the old. If that fails, the old program goes on,
     /// unless its `save` was cut off.
     fn swap(&mut self, old: usize, mut prepared: Box<Prepared>) {
         let policy = prepared.program.settings.swap;
@@ -178,7 +183,8 @@ impl Scan {
         let mut old = self.programs.remove(old);
         let rolled_back = old.rolled_back.take();
         self.world().give_up(program.seat, &program.settings.outputs);
-        // Who has not proved itself is no version to come back to while an older one is there.
+        // A version that has not passed its probation is no version to return to while an older one
+        // stands by.
         let standby = match old.standby.take() {
             Some(older) if !old.is_proven => {
                 self.retire(old);
@@ -196,14 +202,14 @@ impl Scan {
         self.seat(program, takeover, standby, rolled_back);
     }
 
-    /// Takes over what this program has written to variables outside of a poll.
+    /// Commits what this program has written to variables outside of a poll.
     fn commit_variables(&mut self, program: &Program) {
         let World { variables, now, .. } = self.world();
         variables.commit_as(maker(&program.name), *now);
     }
 
-    /// `rolled_back` is the version that the one before has replaced again, perhaps a cycle ago:
-    /// nobody may have seen that yet.
+    /// Puts a program on its seat. `rolled_back` is the version that was rolled back to the program
+    /// before, perhaps only a cycle ago: the daemon may not have seen that yet.
     fn seat(
         &mut self,
         mut program: Program,
@@ -239,9 +245,9 @@ impl Scan {
         self.promise_budgets(Duration::MAX);
     }
 
-    /// The program's probation is over: the version before is let go, and with it the outputs that
-    /// only that one, or an instance before a restart, has written. They would otherwise keep their
-    /// last value for ever.
+    /// Ends a program's probation and gives back the version before. Outputs that only that
+    /// version, or an instance before a restart, has written become safe. They would otherwise keep
+    /// their last value for ever.
     pub(super) fn prove(&mut self, index: usize) {
         let seated = &mut self.programs[index];
         seated.is_proven = true;
@@ -252,9 +258,9 @@ impl Scan {
         self.keep_claimed(index);
     }
 
-    /// The program has trapped. If it was on probation the version before resumes in the next
-    /// cycle, with the outputs as they are; otherwise it is out, and its outputs are safe. Gives
-    /// whether somebody still sits there.
+    /// Handles the trap of a program. On probation, the version before resumes in the next cycle,
+    /// with the outputs as they are. Otherwise the program leaves its seat and its outputs become
+    /// safe. Returns whether a program is still on the seat.
     pub(super) fn on_trap(&mut self, index: usize, trap: Arc<Trap>) -> bool {
         let seated = &mut self.programs[index];
         let standby = seated.standby.take();
@@ -266,15 +272,15 @@ impl Scan {
         };
         let Standby { seated: old, variables } = *standby;
         let mut loser = std::mem::replace(seated, old);
-        // What is lacking lacks whichever version is polled.
+        // A missing input is missing for each version of the plugin.
         seated.degraded = loser.degraded;
-        // A row of them would be a list without end.
+        // With the older roll-backs kept as well, this would be a list without end.
         seated.rolled_back = Some(Arc::new(ProgramFact { rolled_back: None, ..fact }));
         if !variables.is_empty() {
             let wrote = loser.program.take_written();
             let world = self.world();
             for id in wrote {
-                // A variable that the loser has made has no value to go back to.
+                // A variable that the rolled-back version has created has no value to return to.
                 if let Some(&before) = variables.get(usize::from(id)) {
                     world.variables.put_back(id, before);
                 }
@@ -286,7 +292,7 @@ impl Scan {
         true
     }
 
-    /// The program's `save` was cut off: then it is lost, as by a trap.
+    /// Handles a `save` that was cut off: the program is lost as after a trap.
     pub(super) fn lose_if_spent(&mut self, index: usize) {
         let program = &self.programs[index].program;
         if let Some(trap) = program.trap().filter(|_| program.is_spent()) {
@@ -303,14 +309,14 @@ impl Scan {
         world.give_up_unless(program.seat, |id| program.has_claimed(id));
     }
 
-    /// Takes a program out and makes its outputs safe.
+    /// Takes a program from its seat and makes its outputs safe.
     pub(super) fn release_seat(&mut self, index: usize) {
         let seated = self.programs.remove(index);
         self.world().release_outputs(seated.program.seat);
         self.retire(seated);
     }
 
-    /// Gives back what is not to be dropped here, the version before included.
+    /// Gives back a program that must not be dropped here, and the version that stands by for it.
     fn retire(&mut self, seated: Seated) {
         if let Some(standby) = seated.standby {
             self.give_back(Return::Program(standby.seated.program));

@@ -1,7 +1,8 @@
 //! The thread that runs the scan: its priority, its clock, and its last act when it fails.
 //!
-//! Real-time options are wishes: where the system refuses one, a warning says so once and the scan
-//! runs without it.
+//! Real-time options are requests: where the system refuses one, a warning says so once, and the
+//! scan runs without it. When the next cycle begins is in `pacer.rs`; how a scan that fails makes
+//! its outputs safe is in `failure.rs`.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,32 +32,33 @@ use crate::plugin::world::World;
 /// The process's exit code when the scan panics or stands: "internal software error" of sysexits.h.
 pub const EXIT_PANIC: i32 = 70;
 
-/// How long a scan that fails waits for its devices to take their safe outputs. The restart, which
-/// waits for this, writes them again.
+/// How long a scan that fails waits for its devices to take their safe outputs. The restart of the
+/// process waits for this too, and writes them again.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// How long whoever ends the scan waits for its thread: for the end of a cycle, and for devices
-/// that leave, of which each has 1.5 s at the same time.
+/// How long the drop of [`Running`] waits for the scan's thread: for the end of a cycle, and for
+/// devices that leave. All devices leave at the same time, and each of them has 1.5 s.
 const LEAVING: Duration = Duration::from_secs(2);
 
-/// How the scan is paced and scheduled: the `[scan]` section.
+/// How the scan is paced and scheduled: the `[scan]` section of the config.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Time from one cycle to the next.
+    /// The time from one cycle to the next.
     pub period: Duration,
-    /// `SCHED_FIFO` priority, 1 to 98; the timekeeper gets one more.
+    /// The `SCHED_FIFO` priority, 1 to 98; the timekeeper gets one more. `None`: no real-time
+    /// priority.
     pub priority: Option<u8>,
-    /// CPUs that the scan may run on; empty means all.
+    /// The CPUs that the scan may run on; empty: all.
     pub cpus: Vec<u32>,
-    /// Keep all memory of the process in RAM.
+    /// Whether to keep all memory of the process in RAM.
     pub lock_memory: bool,
-    /// After how long without a cycle devices make their outputs safe by themselves.
+    /// The time without a cycle after which devices make their outputs safe by themselves.
     pub stall: Duration,
-    /// After how long without a cycle the process ends.
+    /// The time without a cycle after which the process ends.
     pub stall_exit: Duration,
 }
 
-/// What the scan takes with it onto its thread.
+/// The parts that the scan takes with it onto its thread.
 pub struct ScanParts {
     /// The world before the first cycle.
     pub world: Box<World>,
@@ -66,42 +68,40 @@ pub struct ScanParts {
     pub ends: Ends,
 }
 
-/// A running scan. Dropping it ends the thread after the current cycle, without making anything
-/// safe: that is what [`super::Order::Halt`] is for. It is waited for until `LEAVING`.
+/// A running scan. Dropping it ends the thread after the current cycle and waits for that at most
+/// `LEAVING`. It makes no output safe: that is what [`super::Order::Halt`] is for.
 #[derive(Debug)]
 pub struct Running {
     end: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Starts the timekeeper, above the priority of the scan: a runaway poll would starve it otherwise.
-/// Where the scan has no real-time priority the timekeeper still tries for the lowest one, so that
-/// a stop need not wait for the time slice of the very thread that it is to stop.
+/// Starts the timekeeper with a priority above the scan's: otherwise a runaway poll would starve
+/// it. Where the scan has no real-time priority, the timekeeper still tries for the lowest one. A
+/// stop then need not wait for the time slice of the thread that it is to stop.
 ///
-/// # Errors
-/// When the system has no thread to give.
+/// # Errors When the system refuses to start a thread.
 pub fn timekeeper(settings: &Settings) -> io::Result<Arc<Timekeeper>> {
     let priority = settings.priority;
     let raise = move || match priority {
         Some(priority) => warn_refused("the timekeeper", prioritise(priority + 1)),
-        // Nobody wished for it, so nobody is warned that it is refused.
+        // The config does not ask for it, so a refusal gives no warning.
         None => drop(prioritise(1)),
     };
     Timekeeper::start(raise).map(Arc::new)
 }
 
-/// Starts the scan.
+/// Starts the scan on a thread of its own.
 ///
-/// # Errors
-/// When the system has no thread to give.
+/// # Errors When the system refuses to start a thread.
 pub fn start(settings: Settings, parts: ScanParts, keeper: Arc<Timekeeper>) -> io::Result<Running> {
     let end = Arc::new(AtomicBool::new(false));
     let ended = Arc::clone(&end);
     failure::keep();
     let thread = std::thread::Builder::new().name(failure::THREAD.into()).spawn(move || {
         schedule(&settings);
-        // From here on no crate writes to the log on this thread, which would wait for whoever
-        // reads the log. What is to be told goes up in the snapshot and the queues.
+        // From here on no crate writes to the log on this thread: that could wait for the reader of
+        // the log. Messages go up in the snapshot and the queues.
         let _mute = tracing::dispatcher::set_default(&Dispatch::none());
         parts.ends.position.settle();
         let mut scan = Scan::new(parts.world, parts.devices, parts.ends, keeper);
@@ -122,7 +122,7 @@ pub fn start(settings: Settings, parts: ScanParts, keeper: Arc<Timekeeper>) -> i
     Ok(Running { end, thread: Some(thread) })
 }
 
-/// Runs cycles on the grid of `clock` until `ended`.
+/// Runs cycles on the grid of `clock` until `ended` is set.
 pub fn run(scan: &mut Scan, period: Duration, clock: &impl Clock, ended: &AtomicBool) {
     let mut pacer = Pacer::new(clock.now(), period);
     while !ended.load(Ordering::Relaxed) {
@@ -142,12 +142,12 @@ pub fn run(scan: &mut Scan, period: Duration, clock: &impl Clock, ended: &Atomic
 }
 
 impl Running {
-    /// Whether the thread still lives.
+    /// Whether the thread still runs.
     pub fn is_alive(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
-    /// Waits no more for the thread, which goes on until the process ends.
+    /// Lets a later drop not wait for the thread, which then runs until the process ends.
     pub fn give_up(&mut self) {
         self.thread = None;
     }
@@ -162,9 +162,9 @@ impl Drop for Running {
     }
 }
 
-/// Asks for what `[scan]` wishes, on the calling thread.
+/// Applies the real-time options of `[scan]` to the calling thread.
 fn schedule(settings: &Settings) {
-    // 1 ns instead of 50 us: a cycle is to begin on time.
+    // 1 ns instead of 50 us, so that a cycle begins on time.
     let _ = nix::sys::prctl::set_timerslack(1);
     if settings.lock_memory
         && let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)

@@ -1,8 +1,8 @@
-//! Whether a name may become a plugin: asked when its file comes, and before one is written.
+//! Whether a name may become a plugin. The daemon asks when a file comes, and before it writes one.
 //!
-//! What can be known before is refused before, so that nobody waits for the folder to say the same
-//! and no file is left behind. Which of two rivals in the folder counts is decided in
-//! `plugin/folder/settle.rs`.
+//! A name that will be refused is refused before the file is written. The operator then need not
+//! wait for the folder to find out, and no file is left behind. Which of two files counts whose
+//! names differ only in case is decided in `plugin/folder/settle.rs`.
 
 use super::plugin::File;
 use super::{MAX_ENTRIES, Supervisor};
@@ -10,22 +10,22 @@ use crate::plugin::folder::{MAX_PLUGINS, check_name};
 use crate::plugin::{ModuleHash, Refusal};
 
 impl Supervisor {
-    /// The modules that are in quarantine under that name, and why.
+    /// The modules that are in quarantine under that name, each with the reason.
     pub fn quarantined(&self, name: &str) -> Vec<(ModuleHash, String)> {
         self.context.quarantine.of(name).map(|(hash, why)| (hash, why.to_owned())).collect()
     }
 
     /// Whether a file of that name would be taken.
     ///
-    /// # Errors
-    /// The name breaks the rules or differs from another only in case, or the plugin is one too
-    /// many.
+    /// # Errors The name breaks the rules or differs from another only in case, or the plugin is
+    /// one too many.
     pub fn admits_name(&self, name: &str) -> Result<(), Refusal> {
         let own = self.plugins.get(name);
         if own.is_some_and(|plugin| plugin.file_hash().is_some()) {
             return Ok(());
         }
-        // Whatever has the name keeps it from others, be it a folder, a link or too large.
+        // Any entry of the folder keeps its name from others: also a folder, a link or a file too
+        // large.
         let mut others = self.plugins.iter().filter(|(other, _)| *other != name);
         let rival = others
             .find(|(other, plugin)| other.eq_ignore_ascii_case(name) && plugin.keeps_its_name());
@@ -38,17 +38,16 @@ impl Supervisor {
         self.has_room_for(name)
     }
 
-    /// The folder holds a file under that name, and another that has it already but for upper and
-    /// lower case.
+    /// Takes in that the folder holds a file under that name, and another plugin has the name
+    /// already, in other upper and lower case.
     ///
-    /// # Errors
-    /// The plugin is one too many or misnamed.
+    /// # Errors The plugin is one too many or misnamed.
     pub fn folder_rival(&mut self, name: &str, refusal: Refusal) -> Result<(), Refusal> {
         self.entry(name)?.holds(File::Rival(refusal));
         Ok(())
     }
 
-    /// Whether that name is one, and there is a place for it.
+    /// Checks that the name follows the rules and that there is room for one more plugin.
     pub(super) fn has_room_for(&self, name: &str) -> Result<(), Refusal> {
         check_name(name)?;
         let others = self.plugins.iter().filter(|(other, _)| *other != name);

@@ -1,6 +1,7 @@
 //! The traps of one module: how long to wait before the next instance, and when to give up.
 //!
-//! It counts for one hash at a time; new bytes begin a new history.
+//! A history counts for one hash at a time; new bytes begin a new history. What a quarantine means
+//! is in `quarantine.rs`; `plugin/observe.rs` counts the traps here.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,33 +14,34 @@ use crate::plugin::ModuleHash;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnQuarantine {
-    /// The newest kept version that was good and has not trapped since: a machine without control
-    /// is the worse fault.
+    /// The newest kept version that was good and has not trapped since. This is the default,
+    /// because a machine without control is the worse fault.
     #[default]
     LastGood,
-    /// Nothing: the outputs are safe until somebody decides.
+    /// No program: the outputs are safe until the operator decides.
     Safe,
 }
 
 /// When a trapped program is started again, and when no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartPolicy {
-    /// Wait before the second restart; doubled for each further one. The first comes at once.
+    /// The wait before the second restart, doubled for each further one. The first restart comes at
+    /// once.
     pub delay: Duration,
     /// The longest wait.
     pub delay_max: Duration,
-    /// So many traps within `window` put the module in quarantine; at least 1.
+    /// The number of traps within `window` that puts the module in quarantine; at least 1.
     pub traps: u32,
-    /// The window for `traps`; as long without a trap, from when an instance could be made, makes
-    /// the next restart a first one again.
+    /// The window for `traps`. A time of this length without a trap, counted from when an instance
+    /// could be made, makes the next restart a first one again.
     pub window: Duration,
     /// What takes the place of a module in quarantine.
     pub on_quarantine: OnQuarantine,
 }
 
 impl Default for RestartPolicy {
-    /// One cosmic ray costs one cycle; a broken module is given up within a second, a module that
-    /// fails only now and then is tried twice a minute for ever.
+    /// The default: one cosmic ray costs one cycle; a broken module is given up within a second; a
+    /// module that fails only now and then is tried twice a minute for ever.
     fn default() -> Self {
         Self {
             delay: Duration::from_millis(100),
@@ -54,22 +56,23 @@ impl Default for RestartPolicy {
 /// The recent traps of one module.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    /// Whose they are; `None` before the first instance is made.
+    /// The module whose traps these are; `None` before the first instance is made.
     pub(super) hash: Option<ModuleHash>,
-    /// No new instance before this moment.
+    /// The time before which no new instance is made.
     pub(super) restart_at: Duration,
-    /// Traps within the window, oldest first; never more than `policy.traps`.
+    /// The times of traps within the window, oldest first; never more than `policy.traps`.
     recent: VecDeque<Duration>,
-    /// Traps without a quiet window between them.
+    /// The number of traps in a row without a quiet window between them.
     streak: u32,
 }
 
 /// What a trap leads to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The trap was the n-th in the window; the next instance may be made after `delay`.
+    /// A restart: this was trap number `trap` in the window; the next instance may come after
+    /// `delay`.
     Restart { trap: u32, delay: Duration },
-    /// The trap was the n-th and the last.
+    /// Quarantine: this was trap number `traps` in the window, and the last.
     Quarantine { traps: u32 },
 }
 
@@ -78,7 +81,7 @@ impl History {
         Self { hash: Some(hash), ..Self::default() }
     }
 
-    /// An instance trapped.
+    /// Counts a trap of an instance, and decides what follows.
     pub(super) fn trapped(&mut self, now: Duration, policy: &RestartPolicy) -> Verdict {
         self.recent.retain(|trap| now.saturating_sub(*trap) < policy.window);
         self.recent.push_back(now);
@@ -90,10 +93,11 @@ impl History {
         Verdict::Restart { trap, delay: self.postpone(now, policy) }
     }
 
-    /// The next instance is made later than the last one was; returns how much.
+    /// Sets the earliest time for the next instance; returns the wait until then.
     fn postpone(&mut self, now: Duration, policy: &RestartPolicy) -> Duration {
-        // The wait before the last instance was no time in which one could have trapped. If it
-        // counted, waits as long as the window would begin anew with none.
+        // The wait before the last instance does not count as quiet time, because no instance could
+        // trap in it. If it counted, a wait as long as the window would make the next wait zero
+        // again.
         if now.saturating_sub(self.restart_at) >= policy.window {
             self.streak = 0;
         }
@@ -109,7 +113,7 @@ impl RestartPolicy {
     pub(super) fn delay_after(&self, streak: u32) -> Duration {
         match streak {
             0 | 1 => Duration::ZERO,
-            // 2^31 times anything above a nanosecond is longer than any sensible limit.
+            // 2^31 times any delay above a nanosecond is longer than any sensible limit.
             n => self.delay.saturating_mul(1 << (n - 2).min(31)).min(self.delay_max),
         }
     }
@@ -136,7 +140,7 @@ mod tests {
 
     #[test]
     fn traps_lead_to_a_wait_or_to_quarantine() {
-        // Times of traps in seconds; what the last of them leads to.
+        // `times` are the traps in seconds; `expected` is what the last of them leads to.
         let check = |times: &[u64], expected: Verdict| {
             let mut history = History::default();
             let mut verdict = None;
@@ -166,7 +170,7 @@ mod tests {
         let (mut history, mut now) = (History::default(), Duration::ZERO);
         let mut before = Duration::ZERO;
         for trap in 0..40 {
-            // It traps in its first poll, each time.
+            // The module traps in its first poll, each time.
             let Verdict::Restart { delay, .. } = history.trapped(now, &policy) else {
                 panic!("trap {trap} leads to quarantine");
             };
@@ -174,7 +178,7 @@ mod tests {
             (before, now) = (delay, now + delay);
         }
         assert_eq!(before, policy.delay_max);
-        // Running for as long makes the next restart a first one again.
+        // A run as long as the window makes the next restart a first one again.
         let verdict = history.trapped(now + policy.window, &policy);
         assert_eq!(verdict, Verdict::Restart { trap: 1, delay: Duration::ZERO });
     }

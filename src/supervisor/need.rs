@@ -1,21 +1,22 @@
-//! Which modules may be asked for again, so that their bytes are worth their memory.
+//! Which modules may be asked for again, so that their bytes are worth the memory they take.
 //!
-//! What was refused and never ran is not: another try reads it from its file.
+//! A module that was refused and never ran is not among them: another try reads it from its file.
+//! What the daemon does with the answer is in `daemon/loader.rs`.
 
 use super::Supervisor;
 use super::plugin::Plugin;
 use crate::plugin::ModuleHash;
 
 impl Supervisor {
-    /// The modules in files, those that run, stand by or are on their way, and those that ran last.
+    /// The modules in files; those that run, stand by or are on their way; and those that ran last.
     /// Some are named twice.
     pub fn needed(&self) -> impl Iterator<Item = ModuleHash> {
         let wanted = |plugin: &Plugin| plugin.file_hash().into_iter().chain(plugin.next_hash());
         self.plugins.values().flat_map(move |plugin| wanted(plugin).chain(plugin.have_run()))
     }
 
-    /// Whether this module runs, stands by or ran last, of any plugin: its file may be gone by now,
-    /// or hold other bytes, and it is started again all the same.
+    /// Whether this module runs, stands by or ran last, in any plugin. Its file may be gone by now
+    /// or hold other bytes; the supervisor may start it again all the same.
     pub fn has_run(&self, hash: ModuleHash) -> bool {
         self.plugins.values().any(|plugin| plugin.have_run().any(|ran| ran == hash))
     }
