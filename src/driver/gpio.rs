@@ -1,4 +1,4 @@
-//! GPIO lines of this machine, by the kernel's character device, version 2.
+//! The driver for GPIO lines of this machine, through version 2 of the kernel's character device.
 //!
 //! ```toml
 //! [[device]]
@@ -17,24 +17,25 @@
 //! safe = false
 //! at = { chip = "pinctrl-bcm2711", offset = 18, drive = "push_pull" }
 //! ```
-//! A line has a name, or a chip and an offset there; a chip is named by its label, which stays, or
-//! by `gpiochip0`, which may be another chip after the next start. All inputs of a chip are read in
-//! one call and all its outputs are written in one, so each is a picture of one instant. An output
-//! is requested with the value that the scan wants of it, in one step.
+//! A line is named by its name, or by a chip and an offset on it. A chip is named by its label,
+//! which stays, or by a name like `gpiochip0`, which may be another chip after the next start. One
+//! call reads all inputs of a chip and one call writes all its outputs, so each call is one
+//! instant. An output is requested with the value that the scan wants, in one step.
 //!
-//! An input is a `mode = "level"`; or `"latched"`, which shows even the shortest pulse for at least
-//! one cycle (`edge = "falling"`: a dip); or a `"counter"` of type u32 that counts edges (`edge`:
-//! `rising`, `falling`, `both`) and wraps: programs take differences. It begins anew at 0 when its
-//! device is opened again, by a reload that changes it or a restart, and while it is bad edges pass
-//! unseen; so a program takes the first good value after a bad one as its new base.
+//! An input has a `mode`. `"level"` shows the level. `"latched"` shows even the shortest pulse for
+//! at least one cycle (`edge = "falling"`: a dip). `"counter"`, of type u32, counts edges (`edge`:
+//! `rising`, `falling`, `both`) and wraps, so programs take differences. A counter starts again at
+//! 0 when its device is opened again, by a reload that changes it or by a restart. It does not see
+//! edges while it is bad. Therefore a program takes the first good value after a bad one as its new
+//! base.
 //!
-//! The lines of one device are served in turn: a chip that answers slowly, such as an expander on
-//! I2C, holds up the others, so it should be a device of its own.
+//! The lines of one device are served in turn. A chip that answers slowly, such as an expander on
+//! I2C, delays the others, so it should be a device of its own.
 //!
-//! `gpio/board.rs` is the loop, `gpio/line.rs` the meaning of one line, `gpio/chip.rs` finds it,
-//! `gpio/claim.rs` gets lines from the kernel and tries again, `gpio/held.rs` is what it has given,
-//! `gpio/notice.rs` what the log is told. Not here: sysfs, global numbers, pulse width, and keeping
-//! a line over a restart of the daemon.
+//! `gpio/board.rs` is the loop and `gpio/line.rs` the meaning of one line. `gpio/chip.rs` finds a
+//! line, `gpio/claim.rs` requests lines from the kernel and tries again, `gpio/held.rs` is what the
+//! kernel has given. `gpio/notice.rs` decides what is logged. Not here: sysfs, global numbers,
+//! pulse width modulation, and keeping a line over a restart of the daemon.
 
 mod board;
 mod chip;
@@ -57,11 +58,11 @@ pub(super) use board::{Board, locations};
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Between two readings of the levels. With edges it only keeps them fresh; a chip that tells
-    /// no edges is seen through it.
+    /// The time between two reads of the levels. On a chip that reports edges, these reads only
+    /// keep the values fresh. On a chip that does not, they are the only way to see a change.
     #[serde(default = "ten_milliseconds", with = "duration")]
     pub period: Duration,
-    /// Where each point is.
+    /// The key `at` of each point, by the point's name.
     #[serde(default)]
     pub at: BTreeMap<String, At>,
 }
@@ -74,7 +75,7 @@ fn ten_milliseconds() -> Duration {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct At {
-    /// The name of the line; with `chip`, there.
+    /// The name of the line, on `chip` if that is given.
     pub line: Option<String>,
     /// The label or the name of the chip.
     pub chip: Option<String>,
@@ -83,20 +84,20 @@ pub struct At {
     /// Whether the line is true while its voltage is low.
     #[serde(default)]
     pub active_low: bool,
-    /// What holds the line while nobody drives it.
+    /// The bias of the line, which holds its level while nothing drives it.
     pub bias: Option<Bias>,
-    /// How an output drives.
+    /// How an output drives its line.
     pub drive: Option<Drive>,
-    /// How long an input must rest until it counts. The kernel's affair.
+    /// How long an input must be stable before it counts. The kernel does the debouncing.
     #[serde(default, deserialize_with = "duration::some")]
     pub debounce: Option<Duration>,
     /// What an input shows.
     pub mode: Option<Mode>,
-    /// What a counter counts, or which pulses are latched.
+    /// Which edges a counter counts, or which pulses are latched.
     pub edge: Option<Edge>,
 }
 
-/// What holds a line while nobody drives it.
+/// The bias of a line, which holds its level while nothing drives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the names are the kernel's")]
@@ -116,7 +117,7 @@ impl From<Bias> for KernelBias {
     }
 }
 
-/// How an output drives.
+/// How an output drives its line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the names are the kernel's")]
@@ -140,12 +141,12 @@ impl From<Drive> for KernelDrive {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// What it is.
+    /// The level of the line.
     #[default]
     Level,
-    /// The same, and every pulse for at least one cycle.
+    /// The level of the line, and each pulse for at least one cycle.
     Latched,
-    /// How many edges there were.
+    /// The number of edges since the device was opened.
     Counter,
 }
 
@@ -153,11 +154,11 @@ pub enum Mode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Edge {
-    /// It becomes true.
+    /// The line becomes true.
     #[default]
     Rising,
-    /// It becomes false.
+    /// The line becomes false.
     Falling,
-    /// Both count.
+    /// The line becomes true or false.
     Both,
 }

@@ -1,9 +1,10 @@
-//! All lines of one device, and the loop that works with them.
+//! All lines of one device, and the loop that serves them.
 //!
-//! Once in a period, and whenever the kernel tells of an edge or the scan wants something else,
-//! outputs that differ are written, all inputs are read, and the scan is told of all of it at once.
-//! Outputs come first, so that inputs on a chip that is stuck do not hold them up. How lines come
-//! to be held and come back is in `claim.rs`, what the log is told in `notice.rs`.
+//! The loop runs once in a period, at each edge that the kernel reports, and when the scan wants
+//! other outputs. It writes the outputs that differ, reads all inputs, and publishes everything to
+//! the scan at once. Outputs come first, so that inputs on a chip that is stuck do not delay them.
+//! How lines are requested is in `claim.rs`, what is logged in `notice.rs`, the meaning of a line
+//! in `line.rs`.
 
 use std::future::poll_fn;
 use std::ops::RangeInclusive;
@@ -21,22 +22,23 @@ use crate::driver::link::{Serve, Side};
 use crate::driver::{Fault, Location, OpenError};
 use crate::image::{Direction, Freshness, PointId, Points};
 
-/// The runtime counts milliseconds; slower is no level that anybody waits for.
+/// The range of `period`. The runtime's timers count milliseconds; a level that is read less often
+/// than this is of no use.
 const PERIOD: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 
-/// So many edges at once are a storm: then edges wait for a while, so that a line that buzzes costs
-/// a bounded part of a CPU. Counters lose nothing by it.
+/// The number of edges in one read that counts as a storm. After a storm, edges wait for a while,
+/// so that a line that chatters costs a bounded part of a CPU. Counters lose nothing by that.
 const STORM: usize = 256;
 
-/// The longest while that edges wait, however long the period is: nobody wonders about so short a
-/// delay, and to read what has come meanwhile takes far less.
+/// The longest time that edges wait after a storm, however long the period is. So short a delay
+/// disturbs no operator, and reading the edges of that time takes far less.
 const CALM: Duration = Duration::from_millis(10);
 
-/// How often the status is brought up to date. People read it.
+/// The time between two updates of the status, which people read.
 const SHOWN_EVERY: Duration = Duration::from_millis(200);
 
-/// Which lines the points of device number `device` have. The kernel gives a line to one of them
-/// only, whatever that does with it.
+/// The lines of the points of device number `device`. The kernel gives a line to one point only,
+/// whether it is an input or an output.
 pub(in crate::driver) fn locations(
     config: &Config,
     points: &Points,
@@ -55,7 +57,7 @@ pub(in crate::driver) fn locations(
 /// All lines of one device.
 #[derive(Debug)]
 pub(in crate::driver) struct Board {
-    /// Its name, which the kernel shows as that of the lines' consumer, too.
+    /// The device's name. The kernel shows it in the name of the lines' consumer.
     pub(super) device: String,
     period: Duration,
     pub(super) lines: Vec<Line>,
@@ -66,10 +68,10 @@ pub(in crate::driver) struct Board {
 }
 
 impl Board {
-    /// Finds out what each point of device number `device` is to be; looks at no chip.
+    /// Plans the line of each point of device number `device`. It looks at no chip.
     ///
     /// # Errors
-    /// When a point has no line, two have the same, or a key does not go with the others.
+    /// When a point has no line, two points have the same line, or a key does not fit the others.
     pub(in crate::driver) fn plan(
         config: &Config,
         points: &Points,
@@ -102,15 +104,16 @@ impl Board {
         })
     }
 
-    /// How long a value is believed: three readings, and ten until it is bad; two seconds at least,
-    /// because the expander at the end of a slow bus is read more slowly than asked for.
+    /// How long a value is trusted: three periods until it is stale, ten until it is bad. It is two
+    /// seconds at least until a value is bad, because an expander on a slow bus is read more slowly
+    /// than configured.
     pub(in crate::driver) fn freshness(&self) -> Freshness {
         let bad = (10 * self.period).max(Duration::from_secs(2));
         let stale = (3 * self.period).max(Duration::from_millis(100));
         Freshness { stale_after: Some(stale), bad_after: Some(bad) }
     }
 
-    /// Reads edges and levels of all inputs; says how many edges there were.
+    /// Reads the edges and levels of all inputs. Returns the number of edges.
     fn read(&mut self, side: &mut Side) -> usize {
         let (Self { lines, held, .. }, beats) = (self, side.beats());
         let mut edges = 0;
@@ -137,7 +140,7 @@ impl Board {
         edges
     }
 
-    /// Writes what the lines do not have, all outputs of a request at once.
+    /// Writes the outputs that are not as wanted: all outputs of a request at once.
     fn write(&mut self, side: &mut Side) {
         let Self { lines, held, .. } = self;
         held.retain(|held| {
@@ -160,8 +163,8 @@ impl Board {
         });
     }
 
-    /// Looks whether the chips of the outputs are still there: writing finds out only when there is
-    /// something to write, and older kernels do not wake who waits for a chip that has gone.
+    /// Checks that the chips of the outputs are still there. A write notices a lost chip only when
+    /// there is something to write. Older kernels do not wake a task that waits for a lost chip.
     fn probe(&mut self, side: &mut Side) {
         let Self { lines, held, .. } = self;
         held.retain(|held| {
@@ -176,7 +179,7 @@ impl Board {
         });
     }
 
-    /// Makes all of it known.
+    /// Publishes the values to the scan, and from time to time the lines to the status.
     fn publish(&mut self, side: &mut Side) {
         let is_shown_again = self.shown_at.is_none_or(|at| at.elapsed() >= SHOWN_EVERY);
         if is_shown_again {
@@ -195,7 +198,7 @@ impl Board {
         }
     }
 
-    /// Logs what has become of lines in trouble, if that is news.
+    /// Logs the trouble of lines, if there is a change.
     fn say(&mut self) {
         let device = &self.device;
         let all = self.lines.len();

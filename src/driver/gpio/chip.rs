@@ -1,7 +1,7 @@
-//! Which chips there are, and where on them a line is that the configuration names.
+//! The GPIO chips of this machine, and the search for a line that the configuration names.
 //!
-//! Chips are looked at anew at each attempt, because an expander at USB comes and goes and may be
-//! another number each time. It requests nothing; that is in `claim.rs`.
+//! Each attempt lists the chips anew. An expander on USB comes and goes and may have another number
+//! each time. This file requests no lines; `claim.rs` does.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,16 +20,16 @@ pub(super) struct Chip {
     lines: Vec<Info>,
 }
 
-/// What there is now.
+/// The chips that there are now.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     chips: Vec<Chip>,
-    /// The chips that do not let themselves be looked at, with the reason.
+    /// The chips that could not be opened, each with the reason.
     refused: Vec<String>,
 }
 
 impl Survey {
-    /// Looks at all chips.
+    /// Opens and lists all chips.
     pub(super) fn take() -> Result<Self, Error> {
         let mut survey = Self::default();
         for path in chip::chips()? {
@@ -44,7 +44,7 @@ impl Survey {
     /// The chip and the line at `place`.
     ///
     /// # Errors
-    /// Says why there is none, or not only one.
+    /// Why there is no such line, or more than one.
     pub(super) fn find(&self, place: &Place) -> Result<(&Chip, &Info), String> {
         let (chip, what) = match place {
             Place::Named(chip, line) => (chip.as_ref(), format!("line {line:?}")),
@@ -69,7 +69,8 @@ impl Survey {
         }
     }
 
-    /// Why something is not there, with what could not be looked at: it may be there.
+    /// The message for an absent line or chip, with the chips that could not be opened: it may be
+    /// on one of them.
     fn without(&self, why: &str) -> String {
         match (&self.refused[..], self.chips.len()) {
             ([], 0) => format!("{why}, nor any other: no /dev/gpiochip*"),
@@ -79,7 +80,7 @@ impl Survey {
     }
 }
 
-/// The line at `place` on one of `chips`, if it is there, and only once.
+/// The line at `place` on one of `chips`; `None` if there is none, an error if there are two.
 fn one<'c>(
     chips: &[&'c Chip],
     place: &Place,
@@ -112,14 +113,14 @@ impl Chip {
         Ok(Self { path: path.to_owned(), name: info.name, label: info.label, lines })
     }
 
-    /// Whether `called` is its label, its name, or a link to its file.
+    /// Whether `called` is the chip's label, its name, or a link to its file.
     fn is(&self, called: &str) -> bool {
         let is_file = || fs::canonicalize(called).is_ok_and(|path| path == self.path);
         called == self.label || called == self.name || called.starts_with('/') && is_file()
     }
 }
 
-/// Who has a line that is in use.
+/// The user of a line that is in use, for messages.
 pub(super) fn consumer(info: &Info) -> String {
     match &*info.consumer {
         "" => "the kernel".to_owned(),
@@ -196,12 +197,12 @@ mod tests {
         check(vec![], refused(), named(None), &format!("{absent}; /dev/gpiochip1: EACCES"));
         let none = "nor any other: no /dev/gpiochip*";
         check(vec![], vec![], named(None), &format!("{absent}, {none}"));
-        // With its chip, it is not there.
+        // The place names a chip, and the line is not on it.
         check(vec![soc()], refused(), named(Some("soc")), &format!("{absent} on \"soc\""));
         let chip = "there is no chip \"usb\"";
         check(vec![], vec![], named(Some("usb")), &format!("{chip}, {none}"));
         check(vec![], refused(), named(Some("usb")), &format!("{chip}; /dev/gpiochip1: EACCES"));
-        // What is there is there.
+        // The lines of the chip that could be opened are found.
         assert!(
             Survey { chips: vec![soc()], refused: refused() }
                 .find(&Place::Named(None, "A".into()))

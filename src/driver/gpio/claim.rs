@@ -1,9 +1,11 @@
-//! Getting lines from the kernel, as many as possible in one request, and again when they are not
-//! to be had or have gone.
+//! Requests lines from the kernel, as many as possible in one request, and again if that fails or
+//! the lines are lost.
 //!
-//! A line that somebody else has, or that is not there, leaves its neighbours alone: they are
-//! requested without it, and it comes later in a request of its own. The kernel adds no line to a
-//! request. Only for a daemon like this one it waits, because that is on its way out of a reload.
+//! A line that is absent, or that another process has, does not affect its neighbours. They are
+//! requested without it, and it comes later in a request of its own, because the kernel adds no
+//! line to an existing request. There is one exception. If a daemon of the same name has the line,
+//! the chip's lines wait, because that daemon is leaving after a reload. How a line is found is in
+//! `chip.rs`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -18,28 +20,32 @@ use super::held::{Held, Seat, errno};
 use crate::driver::link::Side;
 use crate::image::{Direction, Quality};
 
-/// The kernel's limit (`GPIO_V2_LINES_MAX`): a call carries one bit for each line.
+/// The maximum number of lines in one request: the kernel's limit (`GPIO_V2_LINES_MAX`). A call
+/// carries one bit for each line.
 const MAX_LINES: usize = 64;
 
-/// How long the lines of a chip wait for one that a daemon like this one has: twice as long as a
-/// device that leaves takes at most.
+/// How long the lines of a chip wait for a line that a daemon of the same name has: twice as long
+/// as a device that leaves may take for its last outputs.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Before the second attempt: a predecessor in a reload needs some milliseconds.
+/// The pause before the second attempt. In a reload the old device needs some milliseconds.
 const FIRST_RETRY: Duration = Duration::from_millis(20);
 
-/// Between later ones: whoever plugs an expander in again sees it come back before he wonders.
+/// The longest pause between attempts. An operator who plugs in an expander again sees it come back
+/// before he begins to doubt it.
 const LAST_RETRY: Duration = Duration::from_secs(3);
 
-/// The longest consumer that the kernel shows.
+/// The maximum length of a consumer's name that the kernel shows, in bytes.
 const MAX_CONSUMER: usize = 31;
 
-/// When to try again.
+/// When to request lines again.
 #[derive(Debug)]
 pub(super) struct Retry {
-    /// Of the first attempt since there was nothing to try.
+    /// The time of the first attempt since lines are missing.
     since: Option<Instant>,
+    /// When the next attempt is due; `None` means at once.
     due: Option<Instant>,
+    /// The pause before the attempt after that.
     delay: Duration,
 }
 
@@ -55,12 +61,13 @@ impl Retry {
         self.due.is_none_or(|due| Instant::now() >= due)
     }
 
+    /// Whether the lines of a chip still wait for another daemon.
     fn is_patient(&self) -> bool {
         self.since.is_some_and(|since| since.elapsed() < PATIENCE)
     }
 
-    /// Twice as late as last time, give or take a quarter: what was started at the same time does
-    /// not come again at the same time.
+    /// Sets the next attempt: twice as late as last time, plus or minus a quarter. Devices that
+    /// were started at the same time then do not try at the same time again.
     fn later(&mut self) {
         self.due = Some(Instant::now() + self.delay.mul_f64(0.75 + 0.5 * fastrand::f64()));
         self.delay = (2 * self.delay).min(LAST_RETRY);
@@ -68,8 +75,8 @@ impl Retry {
 }
 
 impl Board {
-    /// Requests the lines that are missing, if it is time to. Outputs are left alone until it is
-    /// known what the scan wants of them.
+    /// Requests the lines that are missing, if an attempt is due. Outputs are not requested until
+    /// the scan has said what it wants.
     pub(super) fn claim(&mut self, side: &mut Side) {
         let is_running = side.beats() > 0;
         let lines = self.lines.iter().enumerate();
@@ -93,7 +100,7 @@ impl Board {
         self.retry.later();
     }
 
-    /// Requests what of `missing` is there and free.
+    /// Requests those lines of `missing` that are there and free.
     fn request(&mut self, survey: &Survey, missing: &[usize], side: &mut Side) {
         let mut free: BTreeMap<(PathBuf, bool), Vec<Seat>> = BTreeMap::new();
         let mut awaited = HashSet::new();
@@ -117,14 +124,14 @@ impl Board {
                 seats.iter().for_each(|seat| self.lack(seat.line, why.clone(), side));
                 continue;
             }
-            // The kernel's order is that of the offsets, too.
+            // The kernel's order is also that of the offsets.
             seats.sort_by_key(|seat| seat.offset);
             seats.chunks(MAX_LINES).for_each(|seats| self.take(&chip, seats, side));
         }
     }
 
-    /// Where a line is that can be requested; otherwise why not, with the chip if it is one of this
-    /// daemon's predecessor.
+    /// The chip and the offset of a line that can be requested. Otherwise the reason, with the chip
+    /// if a daemon of the same name has the line.
     fn place(
         &self,
         survey: &Survey,
@@ -150,7 +157,7 @@ impl Board {
         Ok(place)
     }
 
-    /// Under which name the kernel shows the lines.
+    /// The consumer's name under which the kernel shows the lines.
     fn consumer(&self) -> String {
         let mut consumer = format!("camshaft {}", self.device);
         while consumer.len() > MAX_CONSUMER {
@@ -159,16 +166,16 @@ impl Board {
         consumer
     }
 
-    /// Requests lines together or, where that fails, in halves: what is wrong with one of them is
-    /// that one's alone in the end. A chip without interrupts tells no edges: levels are read every
-    /// period then, until they are claimed again.
+    /// Requests lines together. If that fails, it requests each half alone, so in the end an error
+    /// concerns only the line that causes it. A chip without interrupts reports no edges. The
+    /// levels of its lines are then read in every period, until the lines are requested again.
     fn take(&mut self, chip: &Path, seats: &[Seat], side: &mut Side) {
         let mut taken = self.try_to_take(chip, seats, side);
         if taken.as_ref().is_err_and(is_about_edges) && self.give_up_edges(seats) {
             taken = self.try_to_take(chip, seats, side);
         }
         let Err(error) = taken else { return };
-        // That it tells none may be true of a half.
+        // The chip may refuse edges for one half only, so each half asks for them again.
         seats.iter().for_each(|seat| self.lines[seat.line].want_edges());
         if let [seat] = seats {
             let key = self.lines[seat.line].needs_edges().filter(|_| is_about_edges(&error));
@@ -196,13 +203,13 @@ impl Board {
         Ok(())
     }
 
-    /// Says whether there was something to give up.
+    /// Gives up edges for the lines that can do without them. Returns whether any line could.
     fn give_up_edges(&mut self, seats: &[Seat]) -> bool {
         let given_up = seats.iter().filter(|seat| self.lines[seat.line].give_up_edges());
         given_up.count() > 0
     }
 
-    /// A line is not to be had.
+    /// Notes that a line cannot be had, and why.
     fn lack(&mut self, line: usize, why: String, side: &mut Side) {
         let line = &mut self.lines[line];
         (line.found, line.trouble) = (None, Some(why));
@@ -213,8 +220,8 @@ impl Board {
     }
 }
 
-/// Whether a request may have failed because of edges: a chip without interrupts is told by ENXIO,
-/// and one whose interrupts cannot be had for edges of this sort by EINVAL.
+/// Whether a request may have failed because of edges. The kernel answers ENXIO for a chip without
+/// interrupts. It answers EINVAL where interrupts cannot be had for this kind of edge.
 fn is_about_edges(error: &Error) -> bool {
     matches!(errno(error), Some(Errno::ENXIO | Errno::EINVAL))
 }

@@ -1,7 +1,8 @@
-//! Lines that the kernel has given, in one request: read in one call, written in one call.
+//! Lines that the kernel has given in one request. One call reads them, one call writes them.
 //!
-//! Dropped, they are released; the kernel then promises nothing about outputs any more, most chips
-//! leave them as they are. What the levels mean is in `line.rs`.
+//! When a request is dropped, its lines are released. The kernel then guarantees nothing about
+//! outputs; most chips leave them as they are. What the levels mean is in `line.rs`; when lines are
+//! requested is in `claim.rs`.
 
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
@@ -17,26 +18,28 @@ use tokio::io::unix::AsyncFd;
 use super::line::Line;
 use crate::image::{Direction, Quality, Raw};
 
-/// The edges that the kernel keeps until they are read: its most for one request, for whatever
-/// comes while the thread has no CPU. What is lost then is counted, see [`Line::edge`].
+/// How many edges the kernel keeps for one request until they are read: its maximum. It covers the
+/// time in which the device's thread gets no CPU. Edges that are lost nevertheless are counted, see
+/// [`Line::edge`].
 const KERNEL_EDGES: u32 = 1024;
 
-/// So many edges are read at once: 3 KiB.
+/// How many edges are read at once; they take 3 KiB.
 const READ_EDGES: usize = 64;
 
-/// Lines of one chip and one direction.
+/// Lines of one chip and one direction that the kernel has given.
 #[derive(Debug)]
 pub(super) struct Held {
     request: AsyncFd<Request>,
-    /// The chip's file.
+    /// The chip's device file.
     pub(super) chip: PathBuf,
     pub(super) direction: Direction,
     pub(super) seats: Vec<Seat>,
-    /// The kernel's number of the last edge, over all lines; counts from 1, wraps.
+    /// The kernel's number of the last edge over all lines of the request. It counts from 1 and
+    /// wraps.
     last: u32,
 }
 
-/// A line's place in the list of lines, and on the chip.
+/// A line's index in the board's list of lines, and its offset on the chip.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seat {
     pub(super) line: usize,
@@ -44,7 +47,7 @@ pub(super) struct Seat {
 }
 
 impl Held {
-    /// Requests lines; outputs get `levels`, which are none for inputs, in the same step.
+    /// Requests lines. Outputs get `levels` in the same step; for inputs `levels` is empty.
     pub(super) fn take(
         consumer: &str,
         chip: &Path,
@@ -71,21 +74,21 @@ impl Held {
         Ok(Self { request, chip: chip.to_owned(), direction, seats: seats.to_vec(), last: 0 })
     }
 
-    /// Whether edges have come since it was asked last, or the chip has gone. If not, `context` is
-    /// woken.
+    /// Whether edges have come since the last call, or the chip is gone. If neither, `context` is
+    /// woken when that happens.
     pub(super) fn poll_edges(&self, context: &mut Context<'_>) -> bool {
         match self.request.poll_read_ready(context) {
             Poll::Ready(Ok(mut ready)) => {
                 ready.clear_ready();
                 true
             }
-            // The period has to do.
+            // Without this event, the reads once in a period have to do.
             Poll::Ready(Err(_)) | Poll::Pending => false,
         }
     }
 
-    /// Tells the lines of the edges that have come; says how many. No more than the kernel's buffer
-    /// holds: the rest comes next time.
+    /// Passes the edges that have come to their lines. Returns their number. It reads no more edges
+    /// than the kernel's buffer holds; the rest follows in the next call.
     pub(super) fn edges(&mut self, lines: &mut [Line]) -> Result<usize> {
         let request = self.request.get_ref();
         let size = request.edge_event_u64_size();
@@ -111,7 +114,7 @@ impl Held {
         Ok(count)
     }
 
-    /// What all lines are, at one instant.
+    /// Reads the levels of all lines at one instant.
     pub(super) fn levels(&self) -> Result<Values> {
         let mut levels = Values::default();
         self.request.get_ref().values(&mut levels)?;
@@ -127,7 +130,7 @@ impl Held {
         self.request.get_ref().set_values(&values)
     }
 
-    /// Tells the lines how a call has ended; says whether this can still be used.
+    /// Notes at the lines how a call has ended. Returns whether this request can still be used.
     pub(super) fn survives(&self, error: Option<Error>, lines: &mut [Line]) -> bool {
         let is_alive = !error.as_ref().is_some_and(is_gone);
         let trouble = error.map(|error| format!("{}: {error}", self.chip.display()));
@@ -140,7 +143,7 @@ impl Held {
     }
 }
 
-/// The system's number of an error, if it has one.
+/// The error number of the system, if the error has one.
 pub(super) fn errno(error: &Error) -> Option<Errno> {
     match error {
         Error::Os(errno) | Error::Uapi(_, CallError::Os(errno)) => Some(Errno::from_raw(errno.0)),
@@ -148,12 +151,12 @@ pub(super) fn errno(error: &Error) -> Option<Errno> {
     }
 }
 
-/// Whether the chip is no longer there: nothing will come of this request any more.
+/// Whether the chip is no longer there. The request is then useless for ever.
 pub(super) fn is_gone(error: &Error) -> bool {
     matches!(errno(error), Some(Errno::ENODEV))
 }
 
-/// What a failure to read makes of an input.
+/// The quality of an input whose read has failed with this error.
 pub(super) fn quality(error: &Error) -> Quality {
     if is_gone(error) { Quality::NoComm } else { Quality::Device }
 }

@@ -1,7 +1,7 @@
 //! One line: what the configuration says of it, and what its levels and edges mean to the scan.
 //!
-//! Pure: it is told of levels, edges and beats of the scan, and gives raw values. It does not know
-//! how to ask the kernel; that is in `held.rs`.
+//! This file is pure. It is given levels, edges and the beats of the scan, and returns raw values.
+//! It makes no call to the kernel; `held.rs` does.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -14,18 +14,19 @@ use super::{At, Edge, Mode};
 use crate::driver::{OpenError, Part};
 use crate::image::{Direction, Kind, Point, PointId, Raw};
 
-/// The kernel counts microseconds; what rests longer than this is waited for by a program.
+/// The range of `debounce`. The kernel counts microseconds; a program can wait for longer times
+/// itself.
 const DEBOUNCE: RangeInclusive<Duration> = Duration::from_micros(1)..=Duration::from_secs(1);
 
-/// The longest name of a chip or a line that the kernel has, without its final zero.
+/// The maximum length of a chip's or a line's name in the kernel, in bytes, without the final zero.
 const MAX_NAME: usize = 31;
 
-/// Where a line is, as the configuration says it.
+/// The place of a line, as the configuration names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
-    /// A line of this name, on this chip or on any.
+    /// A line of this name, on this chip or, without one, on any chip.
     Named(Option<String>, String),
-    /// The line with this offset on a chip of this label or name.
+    /// The line with this offset, on the chip of this label or name.
     Numbered(String, Offset),
 }
 
@@ -47,34 +48,36 @@ pub(super) struct Line {
     pub(super) name: String,
     pub(super) direction: Direction,
     pub(super) place: Place,
-    /// What the kernel is to be asked for.
+    /// The settings that the kernel is asked for.
     config: kernel::Config,
-    /// Whether it was requested without edges, or is about to be: it is read every period only.
+    /// Whether the line is requested without edges. Its level is then read once in a period only.
     is_without_edges: bool,
     sense: Sense,
-    /// Where it was found: the chip's file and the offset there.
+    /// Where the line was found: the chip's file and the offset on it.
     pub(super) found: Option<(PathBuf, Offset)>,
     pub(super) is_held: bool,
-    /// Why it does not do what it should.
+    /// Why the line does not work, if it does not.
     pub(super) trouble: Option<String>,
-    /// Edges that the kernel has seen.
+    /// The number of edges that the kernel has seen.
     edges: u64,
-    /// Those of them that its buffer had no room for.
+    /// The number of those edges for which the kernel's buffer had no room.
     dropped: u64,
-    /// The same of all lines that were requested with this one. If these are more than those that
-    /// are known of each line, some line has had no edge since.
+    /// The number of edges without room over all lines of the same request. If it is greater than
+    /// the sum of `dropped` of these lines, some line has had no edge since its loss.
     dropped_together: u64,
-    /// The kernel's number of the last edge since the line was requested; counts from 1, wraps.
+    /// The kernel's number of the line's last edge since it was requested. It counts from 1 and
+    /// wraps.
     last: u32,
 }
 
-/// What is made of an input.
+/// What the scan sees of an input.
 #[derive(Debug, PartialEq)]
 enum Sense {
     Level,
-    /// Shows `pulse` from the edge on until the scan has read it: a cycle that begins after it was
-    /// published ends with the second beat from then on, the first may belong to one that began
-    /// before. Only what was sensed is published: without the levels nothing is.
+    /// Shows `pulse` from the edge on until the scan has read it. A cycle that begins after the
+    /// publication ends with the second beat after it, because the first beat may belong to a cycle
+    /// that began before. Only a pulse that was sensed counts as published: without the levels
+    /// nothing is published.
     Latched {
         pulse: bool,
         latch: Latch,
@@ -82,20 +85,26 @@ enum Sense {
     Counter,
 }
 
+/// The state of a latched input.
+///
 /// ```text
 ///   Open --edge--> Sprung --sensed--> Sensed --published--> Shown(until) --beats reach it--> Open
 ///                  ^-------edge---------'---------edge-----------'
 /// ```
 #[derive(Debug, PartialEq, Clone, Copy)]
 enum Latch {
+    /// The input shows its level.
     Open,
+    /// An edge has come that no read of the levels has shown yet.
     Sprung,
+    /// A read of the levels shows the pulse, but it is not published yet.
     Sensed,
+    /// The pulse is published, and is shown until the scan has written `until` times.
     Shown { until: u64 },
 }
 
 impl Line {
-    /// The line of `point`.
+    /// Plans the line of `point`.
     pub(super) fn plan(id: PointId, point: &Point, at: &At) -> Result<Self, OpenError> {
         let wrong = |key: &str, found: &dyn std::fmt::Display, wanted: &str| {
             OpenError::at(&point.name, key, found.to_string(), wanted)
@@ -156,7 +165,7 @@ impl Line {
         })
     }
 
-    /// What the kernel is asked for.
+    /// The settings that the kernel is asked for, without edges if these were given up.
     pub(super) fn config(&self) -> kernel::Config {
         let mut config = self.config.clone();
         config.edge_detection = self.edge_detection();
@@ -167,21 +176,21 @@ impl Line {
         self.config.edge_detection.filter(|_| !self.is_without_edges)
     }
 
-    /// It is to be requested with edges, as planned.
+    /// Lets the next request ask for edges again, as planned.
     pub(super) fn want_edges(&mut self) {
         self.is_without_edges = false;
     }
 
-    /// It is to be requested without edges, if it makes do with being read now and then; says
-    /// whether that is news.
+    /// Lets the next request do without edges, if the line works by reads alone. Returns whether
+    /// this is a change.
     pub(super) fn give_up_edges(&mut self) -> bool {
         let is_news = self.sense == Sense::Level && self.edge_detection().is_some();
         self.is_without_edges |= is_news;
         is_news
     }
 
-    /// The key because of which it cannot be had from a chip that tells no edges, if there is one:
-    /// most chips leave it to the kernel to debounce, which needs the edges, too.
+    /// The key for which this line needs edges, if there is one. Most chips leave debouncing to the
+    /// kernel, which needs edges for it too.
     pub(super) fn needs_edges(&self) -> Option<&'static str> {
         match (&self.sense, self.config.debounce_period) {
             (Sense::Latched { .. } | Sense::Counter, _) => Some("mode"),
@@ -190,13 +199,13 @@ impl Line {
         }
     }
 
-    /// It has been requested: the kernel counts anew.
+    /// Notes that the line was requested. The kernel counts its edges anew.
     pub(super) fn take(&mut self) {
         (self.is_held, self.trouble, self.last) = (true, None, 0);
     }
 
-    /// An edge of this line. The kernel gives each line's edges numbers before it puts them into a
-    /// buffer that may be full, so what was dropped is counted nevertheless.
+    /// Counts an edge of this line. The kernel numbers each line's edges before it puts them into a
+    /// buffer that may be full. Therefore edges that were dropped are counted too.
     pub(super) fn edge(&mut self, event: &EdgeEvent) {
         let passed = event.line_seqno.wrapping_sub(self.last);
         self.last = event.line_seqno;
@@ -207,13 +216,13 @@ impl Line {
         }
     }
 
-    /// The kernel had no room for so many edges of the lines that were requested with this one.
+    /// Counts edges for which the kernel had no room, over all lines of the same request.
     pub(super) fn miss(&mut self, dropped: u32) {
         self.dropped_together += u64::from(dropped);
     }
 
-    /// What the scan is to see while the line is at `level` and the scan has written `beats` times;
-    /// to be put before it is told of the next publication.
+    /// The raw value that the scan is to see while the line is at `level` and the scan has written
+    /// `beats` times. The caller must put it before the next publication.
     pub(super) fn sense(&mut self, level: bool, beats: u64) -> Raw {
         let mut raw = Raw::default();
         match &mut self.sense {
@@ -229,13 +238,13 @@ impl Line {
                 }
                 raw[0] = u8::from(if *latch == Latch::Open { level } else { *pulse });
             }
-            // The low half: that is what wrapping means.
+            // A counter wraps, so its value is the low half of the count.
             Sense::Counter => raw[..4].copy_from_slice(&self.edges.to_le_bytes()[..4]),
         }
         raw
     }
 
-    /// What was sensed is visible to the scan, which since then has written `beats` times.
+    /// Notes that the sensed value is published, and that the scan has written `beats` times by now.
     pub(super) fn published(&mut self, beats: u64) {
         if let Sense::Latched { latch, .. } = &mut self.sense
             && *latch == Latch::Sensed
@@ -244,7 +253,7 @@ impl Line {
         }
     }
 
-    /// What the status shows of it.
+    /// The line as the status shows it.
     pub(super) fn part(&self) -> Part {
         let state = match (&self.trouble, &self.found) {
             (Some(why), _) => why.clone(),
@@ -289,8 +298,9 @@ impl Sense {
     }
 }
 
-/// A latched line asks for one sort of edge only: asked for both, the kernel looks at the level as
-/// soon as its thread gets to it, and takes the start of a short pulse for its end.
+/// The edges that the kernel is asked for. A latched line asks for one kind only. If asked for
+/// both, the kernel looks at the level when its thread runs, and takes the start of a short pulse
+/// for its end.
 fn edge_detection(mode: Mode, edge: Edge) -> EdgeDetection {
     match (mode, edge) {
         (Mode::Level, _) | (_, Edge::Both) => EdgeDetection::BothEdges,

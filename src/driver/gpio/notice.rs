@@ -1,36 +1,38 @@
-//! What the log is told of lines in trouble: a chip with a loose contact must not fill it.
+//! What is logged about lines in trouble. A chip with a loose contact must not fill the log.
 //!
 //! ```text
-//!   quiet --trouble: told at once--> told --no trouble for CALM: told--> quiet
-//!                                    | ^ other trouble: told, but once in CALM at most
-//!                                    `-'
+//!   quiet --trouble: logged at once--> logged --no trouble for CALM: logged--> quiet
+//!                                       | ^ other trouble: logged, but once in CALM at most
+//!                                       `-'
 //! ```
-//! Pure: it is given the time. The status shows each line as it is now.
+//! This file is pure: the caller gives it the time. The status shows each line as it is now.
 
 use std::time::{Duration, Instant};
 
-/// Lines are there for good, as far as the log is concerned, when nothing has happened for so long.
-/// That is three attempts to get them.
+/// How long nothing must happen before the log counts all lines as working. That is the time of
+/// three attempts to get them.
 const CALM: Duration = Duration::from_secs(10);
 
-/// What was logged.
+/// What was logged about the lines of one device.
 #[derive(Debug, Default)]
 pub(super) struct Notice {
-    /// What was told last, and when, until that is over.
+    /// The trouble that was logged last, and when; `None` once it is over.
     told: Option<(String, Instant)>,
     /// When there was trouble last.
     troubled_at: Option<Instant>,
 }
 
-/// What is to be logged.
+/// A message for the log.
 #[derive(Debug, PartialEq)]
 pub(super) enum News {
+    /// There is this trouble.
     Trouble(String),
+    /// The trouble is over.
     Over,
 }
 
 impl Notice {
-    /// Hears of the trouble that there is `now`; says whether the log is to be told.
+    /// Takes the trouble that there is `now`. Returns the message to log, if there is one.
     pub(super) fn hear(&mut self, trouble: Option<String>, now: Instant) -> Option<News> {
         let is_past = |at: Instant| now.duration_since(at) >= CALM;
         let Some(trouble) = trouble else {
@@ -72,12 +74,12 @@ mod tests {
         check(10_000, Some("b"), None);
         check(10_001, Some("b"), Some("b"));
         check(10_002, Some("a"), None);
-        // The last trouble was then, so it is over ten seconds later.
+        // The last trouble was at the step before, so it is over ten seconds later.
         check(20_001, None, None);
         check(20_002, None, Some("over"));
         check(20_003, None, None);
         check(20_004, Some("b"), Some("b"));
-        // One that stays is told once.
+        // A trouble that stays is logged once.
         check(3_600_000, Some("b"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What lines make of their configuration, of levels and of edges.
+//! Tests of what a line makes of its configuration, of levels and of edges.
 
 use std::sync::Arc;
 
@@ -32,16 +32,16 @@ fn a_pulse_is_shown_until_a_whole_cycle_has_seen_it() {
         let mut line = input(Mode::Latched, edge);
         let seen = |line: &mut Line, beats| line.sense(rest, beats)[0] != u8::from(rest);
         assert!(!seen(&mut line, 7), "nothing has happened yet");
-        // It comes and goes between two looks at the level.
+        // The pulse comes and goes between two reads of the level.
         line.edge(&event(1));
         assert!(seen(&mut line, 7));
-        // The scan wrote while this was published: its read of that cycle was too early.
+        // The scan wrote while this was published, so its read of that cycle was too early.
         line.published(8);
         assert!(seen(&mut line, 8));
         assert!(seen(&mut line, 9), "this beat is of a cycle that may have read before");
         assert!(!seen(&mut line, 10), "this one is of a cycle that has read after");
         line.published(10);
-        // A second one while the first is shown begins the wait anew.
+        // A second pulse while the first is shown starts the wait again.
         for n in [2, 3] {
             line.edge(&event(n));
             assert!(seen(&mut line, 8 + u64::from(n)));
@@ -64,14 +64,14 @@ fn a_scan_that_stands_still_misses_no_pulse() {
     }
 }
 
-/// The kernel told of the edge, and then would not tell the levels.
+/// The kernel reported the edge, but then the read of the levels failed.
 #[test]
 fn a_pulse_that_was_not_sensed_counts_as_not_shown() {
     let mut line = input(Mode::Latched, Edge::Rising);
     line.edge(&event(1));
     line.published(5);
     assert_eq!(line.sense(false, 100)[0], 1);
-    // Another one after the levels, before they are published.
+    // Another edge comes after the levels were read and before they are published.
     line.edge(&event(2));
     line.published(100);
     assert_eq!(line.sense(false, 200)[0], 1);
@@ -90,7 +90,8 @@ fn edges_that_the_buffer_dropped_are_counted() {
     line.edge(&event(1000));
     assert_eq!(count(&mut line), 1000);
     assert_eq!(line.dropped, 997);
-    // Requested again after the chip was gone: the kernel begins anew, the counter does not.
+    // The line is requested again after the chip was gone. The kernel counts from the start, the
+    // counter does not.
     line.take();
     line.edge(&event(3));
     assert_eq!(count(&mut line), 1003);
