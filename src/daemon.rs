@@ -1,13 +1,14 @@
-//! The daemon: builds everything, then one loop over one kind of event, then an orderly stop.
+//! The daemon: it builds all parts, then runs one loop over one kind of event, then stops in order.
 //!
-//! It decides nothing itself. The folder says what files there are, the supervisor what is to run,
-//! the loader makes programs of modules, the scan runs them; here the facts of each are carried to
-//! the others. Names, seats and modules are kept together in `roster.rs`, preparation is in
-//! `loader.rs`, what the folder shows in `folder.rs`, trials in `shadow.rs`, live changes in
-//! `reload.rs`, devices in `device.rs`, forces in `force.rs`, the log in `say.rs`, receipts in
-//! `record.rs` and `audit.rs`, answers for people in `answer.rs` and `view.rs`, what outlives the
-//! daemon in `keep.rs`, `version.rs`, `recall.rs`, `retain.rs`, `reset.rs` and `recovery.rs`, a
-//! scan that stands in `stall.rs`, the end in `stop.rs`.
+//! It decides nothing itself. The folder knows which files there are, the supervisor which of them
+//! should run, the loader makes programs of modules, and the scan runs them. The daemon carries the
+//! facts of each part to the others.
+//!
+//! Next: `roster.rs` (names, seats, modules), `loader.rs` (preparation), `folder.rs`, `shadow.rs`
+//! (shadow runs), `reload.rs` (live changes), `device.rs`, `force.rs`, `say.rs` (the log),
+//! `record.rs` and `audit.rs` (receipts), `answer.rs` and `view.rs` (answers to people), `stall.rs`
+//! (a scan that stands), `stop.rs` (the end). What outlives the daemon is in `keep.rs`,
+//! `version.rs`, `recall.rs`, `retain.rs`, `reset.rs` and `recovery.rs`.
 
 mod answer;
 mod audit;
@@ -69,8 +70,8 @@ use roster::{Ordered, Ready, Roster};
 use say::Told;
 use stall::Stall;
 
-/// How often the daemon looks at the scan's news: quick enough for a restart "at once", and a load
-/// of some microseconds fifty times a second.
+/// How often the daemon looks at the scan's news. This is quick enough for a restart "at once", and
+/// costs some microseconds fifty times a second.
 const TICK: Duration = Duration::from_millis(20);
 
 /// What the loop waits for.
@@ -80,37 +81,37 @@ enum Event {
     Folder(Change),
     /// A preparation has ended.
     Loaded(Box<Loaded>),
-    /// A shadow run wants to be fed.
+    /// A shadow run is ready to be fed by the scan.
     Feed(Feed),
-    /// A module was not even put into the folder.
+    /// A module was refused before it was put into the folder.
     TurnedAway { name: String, hash: Option<ModuleHash>, refusal: Refusal, who: Option<Who> },
-    /// Somebody asks for something.
+    /// A request from a person or a script.
     Call(Call),
-    /// An order was carried out, or not; whoever gave it has not heard it yet.
+    /// An order has its outcome. The sender of the order has no answer yet.
     Obeyed(Box<Obeyed>),
-    /// Time to look at the scan's news.
+    /// It is time to look at the scan's news.
     Tick,
-    /// Time to write retained variables, if they have changed.
+    /// It is time to write retained variables, if they have changed.
     Flush,
-    /// Read the configuration again.
+    /// The configuration is to be read again.
     Reload(Cause),
-    /// SIGTERM or SIGINT.
+    /// SIGTERM or SIGINT came.
     Stop,
 }
 
-/// Everything the loop works with.
+/// Everything that the loop works with.
 struct Daemon {
     config: Config,
     log: log::Handle,
     supervisor: Supervisor,
     roster: Roster,
     loader: Loader,
-    /// Shadow runs that the scan does not know of yet.
+    /// Shadow runs that are not ordered from the scan yet.
     feeds: Vec<Feed>,
     /// The scan's thread; `None` once it was ended.
     scan: Option<thread::Running>,
     handle: ScanHandle,
-    /// What guests log.
+    /// The log lines of guests.
     lines: rtrb::Consumer<Line>,
     stats: Stats,
     crashes: Crashes,
@@ -123,7 +124,7 @@ struct Daemon {
     reset: Option<Reset>,
     recovery: Recovery,
     reload: Reload,
-    /// Who waits for the scan's answer, by ticket.
+    /// The requests that wait for the scan's answer, by ticket.
     askers: HashMap<u64, oneshot::Sender<Reply>>,
     last_ticket: u64,
     notifier: Notifier,
@@ -137,7 +138,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    /// Runs until it is told to stop.
+    /// Runs the loop until an event stops it, then stops in order.
     async fn live(mut self, mut events: mpsc::Receiver<Event>) -> anyhow::Result<()> {
         while let Some(event) = events.recv().await {
             match event {
@@ -157,7 +158,7 @@ impl Daemon {
             self.pursue();
             self.leave_the_scan().await;
         }
-        // Whoever waits for room in the queue of events would wait for ever.
+        // A sender that waits for room in the queue of events would wait for ever.
         drop(events);
         self.stop().await
     }
@@ -174,7 +175,8 @@ impl Daemon {
             (Some(module), Ok(_)) => {
                 self.roster.modules.insert(loaded.hash, module);
             }
-            // Bytes that nobody runs are not worth their memory; another try reads them again.
+            // The bytes of a module that does not run are not worth their memory; another try reads
+            // them again.
             _ => {
                 if !self.supervisor.has_run(loaded.hash) {
                     self.roster.modules.remove(&loaded.hash);
@@ -192,7 +194,7 @@ impl Daemon {
                     cached,
                     ..SwapView::default()
                 };
-                // One that was discarded may come late, after its successor.
+                // An instance that was discarded may come late, after its successor.
                 let newer = |ready: &Ready| ready.generation() > loaded.generation;
                 if !entry.ready.as_ref().is_some_and(newer) {
                     entry.ready = Some(Ready { program: Box::new(program), times });
@@ -202,7 +204,8 @@ impl Daemon {
         self.supervisor.prepared(&loaded.name, loaded.generation, result);
     }
 
-    /// Lets the supervisor compare what is so with what is wanted, and does what it says.
+    /// Lets the supervisor compare the wanted state with the actual one, and carries out its
+    /// orders.
     fn pursue(&mut self) {
         let news = self.handle.latest.read();
         let facts: Vec<_> = news
@@ -259,7 +262,7 @@ impl Daemon {
                         self.handle.orders.push(Order::Install(ready.program))
                         && let Order::Install(program) = order
                     {
-                        // The supervisor asks again.
+                        // The queue is full; the supervisor repeats the order.
                         entry.ready = Some(Ready { program, times: ready.times });
                     }
                 }
@@ -272,7 +275,7 @@ impl Daemon {
             }
             Action::Stop { name } => {
                 if let Some(entry) = self.roster.get(&name) {
-                    // When the queue is full, the supervisor asks again.
+                    // When the queue is full, the supervisor repeats the order.
                     let _ = self.handle.orders.push(Order::Remove(entry.seat));
                 }
             }
@@ -310,7 +313,7 @@ impl Daemon {
         match thing {
             Return::Program(program) => self.report_crash(program),
             Return::Reconfigured(reconfiguration) => self.reconfigured(*reconfiguration),
-            // Dropped here, off the scan.
+            // The feed is dropped here, off the scan.
             Return::Feed(_) => {}
             Return::Refused(prepared, refusal) => {
                 let program = &prepared.program;
@@ -328,10 +331,11 @@ impl Daemon {
         }
     }
 
-    /// Frees the seats, modules and histograms of plugins that nobody knows any more.
+    /// Frees the seats, modules and histograms of plugins that the supervisor has forgotten.
     fn forget_the_gone(&mut self) {
         let news = self.handle.latest.read();
-        // A program may still be in the queue, on its way to its seat: nobody else gets it before.
+        // A program may still be in the queue, on its way to its seat: no other plugin gets that
+        // seat before.
         let on_the_way = self.handle.orders.slots() < MAX_ORDERS;
         let free = self.roster.retain(|name, seat| {
             on_the_way
@@ -341,8 +345,8 @@ impl Daemon {
         free.into_iter().for_each(|seat| self.stats.forget(seat));
         self.record.forget(|name| self.supervisor.plugin(name).is_some());
         for fact in news.programs.iter().filter(|fact| self.roster.name(fact.seat).is_none()) {
-            // It was still in the queue when its plugin was forgotten, and no order to stop it had
-            // room behind it. A full queue is not a worry: the next look asks again.
+            // It was still in the queue when its plugin was forgotten, and the order to stop it
+            // found no room. If the queue is full now, the next look gives the order again.
             let _ = self.handle.orders.push(Order::Remove(fact.seat));
         }
         let needed: Vec<_> = self.supervisor.needed().collect();

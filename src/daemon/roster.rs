@@ -1,7 +1,7 @@
-//! Who is who: names and seats, modules and swaps, put together from what the parts know.
+//! The roster: names and seats, modules and swaps, put together from what the parts know.
 //!
-//! Nothing is decided here. An entry begins when the folder shows a name and ends when the
-//! supervisor has forgotten it and the scan has nobody on its seat.
+//! Nothing is decided here. An entry begins when the folder shows a name. It ends when the
+//! supervisor has forgotten the name and no program sits on its seat.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -20,28 +20,28 @@ use crate::variable::{MAX_VARIABLES, Maker};
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) seat: Seat,
-    /// From the first hint of the newest file to the moment its bytes were read.
+    /// The time from the first hint of the newest file until its bytes were read.
     pub(super) detect: Duration,
-    /// A program that is ready and not yet ordered into the scan.
+    /// A program that is prepared and not yet ordered into the scan.
     pub(super) ready: Option<Ready>,
-    /// Swaps that were ordered and not yet seen, the oldest first. A slow scan lets several of them
-    /// wait, and one may trap and be taken back before another is seen.
+    /// Swaps that were ordered and not yet seen, oldest first. Several of them wait if the scan is
+    /// slow, and one may trap and be rolled back before another is seen.
     ordered: Vec<Ordered>,
     pub(super) last_swap: Option<SwapView>,
-    /// The instance whose version was kept last, or was to be, and whether that was in doubt.
+    /// The instance whose version was last given to be kept, and whether that version was in doubt.
     pub(super) kept: Option<(Generation, bool)>,
     /// The preparation under way.
     pub(super) loading: Loading,
-    /// What its newest instances were refused, the newest last.
+    /// The refused calls of its newest instances, newest last.
     refused: Vec<(Generation, Arc<Tally>)>,
 }
 
-/// So many instances of one plugin are remembered. One that resumes may be older than several that
-/// have replaced each other while they were on probation.
+/// The largest number of instances that are remembered for one plugin. An instance that resumes may
+/// be older than several that have replaced each other while they were on probation.
 const MAX_INSTANCES: usize = 8;
 
 impl Entry {
-    /// This instance, which was refused that much so far, is on its way into the scan.
+    /// Notes that this instance is on its way into the scan. `refused` counts its refused calls.
     pub(super) fn order(&mut self, what: Ordered, refused: Arc<Tally>) {
         self.refused.retain(|(other, _)| *other != what.generation);
         self.refused.push((what.generation, refused));
@@ -53,13 +53,14 @@ impl Entry {
         self.ordered.drain(..surplus);
     }
 
-    /// The swap to this instance, which the scan shows for the first time.
+    /// Removes and returns the swap to this instance, which the scan shows for the first time.
     pub(super) fn arrived(&mut self, generation: Generation) -> Option<Ordered> {
         let at = self.ordered.iter().position(|ordered| ordered.generation == generation)?;
         Some(self.ordered.remove(at))
     }
 
-    /// The scan shows nobody newer than this instance: who was ordered before it does not come.
+    /// Forgets the swaps up to the newest instance that the scan shows: older ones do not come any
+    /// more.
     pub(super) fn forget_ordered(&mut self, newest: Generation) {
         self.ordered.retain(|ordered| ordered.generation > newest);
     }
@@ -70,7 +71,7 @@ impl Entry {
         found.map(|ordered| ordered.hash)
     }
 
-    /// A reload has begun new counts of what its instances are refused; those of before go.
+    /// Follows the new counts of refused calls that a reload has begun; the old counts go.
     fn follow_refused(&mut self) {
         for (_, refused) in &mut self.refused {
             if let Some(newest) = refused.newest().cloned() {
@@ -79,14 +80,14 @@ impl Entry {
         }
     }
 
-    /// What this instance was refused under the rights that it has.
+    /// The refused calls of this instance under its present rights.
     pub(super) fn refused(&self, generation: Generation) -> Option<&Tally> {
         let found = self.refused.iter().find(|(other, _)| *other == generation);
         found.map(|(_, refused)| &**refused.newest().unwrap_or(refused))
     }
 }
 
-/// A prepared program with the times so far.
+/// A prepared program, with the times so far.
 #[derive(Debug)]
 pub(super) struct Ready {
     pub(super) program: Box<Prepared>,
@@ -99,33 +100,33 @@ impl Ready {
     }
 }
 
-/// An ordered swap with the times so far.
+/// An ordered swap, with the times so far.
 #[derive(Debug)]
 pub(super) struct Ordered {
     pub(super) hash: ModuleHash,
     pub(super) generation: Generation,
     pub(super) times: SwapView,
-    /// On the scan's clock.
+    /// When it was ordered, on the scan's clock.
     pub(super) at: Duration,
-    /// Cycles missed before.
+    /// The number of missed cycles before it.
     pub(super) missed: u64,
 }
 
-/// Names that are remembered although their plugins have gone: as many as variables can have makers
-/// and last writers.
+/// The largest number of names that are remembered after their plugins have gone: as many as all
+/// variables can have makers and last writers.
 const MAX_MAKERS: usize = 2 * MAX_VARIABLES;
 
 /// All plugins that have a seat.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     entries: BTreeMap<Arc<str>, Entry>,
-    /// Names by seat.
+    /// The names by seat.
     seats: Vec<Option<Arc<str>>>,
-    /// Names by whom they are for variables, also of plugins that have gone.
+    /// The names by maker, as variables note their writers; also of plugins that have gone.
     makers: HashMap<Maker, Arc<str>>,
-    /// Modules that run or may be asked for.
+    /// The modules that run or may be asked for.
     pub(super) modules: HashMap<ModuleHash, Module>,
-    /// What is odd about modules, of those that were loaded.
+    /// The notes about unusual properties of modules, of those that were loaded.
     notes: HashMap<ModuleHash, Vec<Note>>,
 }
 
@@ -169,40 +170,40 @@ impl Roster {
         self.entries.get_mut(name)
     }
 
-    /// Lets go of what programs were refused under rights of before.
+    /// Drops the counts of refused calls under former rights.
     pub(super) fn follow_refused(&mut self) {
         self.entries.values_mut().for_each(Entry::follow_refused);
     }
 
-    /// The name of whoever sits there.
+    /// The name of the plugin on that seat.
     pub(super) fn name(&self, seat: Seat) -> Option<&Arc<str>> {
         self.seats.get(usize::from(seat.0))?.as_ref()
     }
 
-    /// The name of whoever has written a variable, whether or not it is still there.
+    /// The name of the plugin that has written a variable, even if the plugin is gone.
     pub(super) fn maker(&self, maker: Maker) -> Option<&Arc<str>> {
         self.makers.get(&maker)
     }
 
-    /// Takes in what is odd about a module that was loaded; whether that was not known yet.
+    /// Takes in the notes about a module that was loaded; returns whether they are new.
     pub(super) fn learn(&mut self, hash: ModuleHash, notes: &[Note]) -> bool {
         self.notes.insert(hash, notes.to_vec()).is_none()
     }
 
-    /// What is odd about a module, in words.
+    /// The notes about a module, in words.
     pub(super) fn notes(&self, hash: Option<ModuleHash>) -> Vec<String> {
         let notes = hash.and_then(|hash| self.notes.get(&hash));
         notes.into_iter().flatten().map(ToString::to_string).collect()
     }
 
-    /// Forgets all modules but these, and artifacts that the cache has.
+    /// Forgets all modules but these, and the artifacts that the cache has.
     pub(super) fn keep_modules(&mut self, used: &[ModuleHash]) {
         self.modules.values_mut().for_each(Module::lighten);
         self.modules.retain(|hash, _| used.contains(hash));
         self.notes.retain(|hash, _| used.contains(hash));
     }
 
-    /// Ends every entry that `keep` does not want; gives the seats that are free now.
+    /// Ends every entry for which `keep` is false; returns the seats that are free now.
     pub(super) fn retain(&mut self, keep: impl Fn(&str, Seat) -> bool) -> Vec<Seat> {
         let mut free = Vec::new();
         self.entries.retain(|name, entry| {

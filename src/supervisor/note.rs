@@ -1,6 +1,7 @@
-//! What the supervisor finds worth a log line, and in which words.
+//! The events that the supervisor reports, and their text in the log.
 //!
-//! It decides nothing and is told to nobody here: the daemon logs it and keeps a receipt.
+//! A note decides nothing and is written nowhere here: the daemon logs it and adds it to the
+//! plugin's history in the journal.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,83 +15,83 @@ use crate::text::counted;
 pub enum Released {
     /// The hold.
     FromHold,
-    /// The quarantine, if there was one: it was not held.
+    /// The quarantine, if there was one: the plugin was not on hold.
     Forgiven,
 }
 
-/// What is worth a log line.
+/// An event of one plugin that is worth a log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
-    /// Seen in the scan for the first time.
+    /// A snapshot shows this version in the scan for the first time.
     Started(Version),
-    /// Trapped; another instance is made.
+    /// The program trapped; another instance will be made.
     Restarting {
-        /// Traps within the window, this one included.
+        /// The number of traps within the window, this one included.
         trap: u32,
-        /// As many as lead to quarantine.
+        /// The number of traps that leads to quarantine.
         of: u32,
-        /// Time until then.
+        /// The time until the next instance may be made.
         delay: Duration,
     },
-    /// A module could not be made, for no fault of it or though it ran before; another attempt
-    /// follows.
+    /// A module could not be made, and another attempt follows: the module is not the reason, or it
+    /// ran before.
     Retrying {
         /// The module.
         hash: ModuleHash,
-        /// Time until then.
+        /// The time until the next attempt.
         delay: Duration,
     },
-    /// Trapped too often: not run again until new bytes or a release.
+    /// The module trapped too often: it is not run again until new bytes or a release.
     Quarantined {
         /// The module.
         hash: ModuleHash,
-        /// Traps within the window.
+        /// The number of traps within the window.
         traps: u32,
     },
-    /// Ran before, could not be made again so often as traps lead to quarantine, and a kept version
-    /// has taken its place: in quarantine like that.
+    /// The module ran before and then could not be made as many times as traps lead to quarantine.
+    /// A kept version has taken its place, and the module is in quarantine.
     GivenUp {
         /// The module.
         hash: ModuleHash,
-        /// What became of the attempts.
+        /// How the attempts failed.
         why: String,
     },
-    /// Not run because its bytes are in quarantine from before.
+    /// The module is not run, because its bytes are in quarantine from before.
     StillQuarantined {
         /// The module.
         hash: ModuleHash,
-        /// What it did.
+        /// Why the module is in quarantine.
         why: String,
     },
-    /// A version that is kept is made in place of the file's; whether it will run is not known yet.
+    /// A kept version is being made in place of the file's; whether it will run is not known yet.
     TriedInstead {
         /// The module of the file, if it could be read.
         of: Option<ModuleHash>,
         /// The module that is made.
         hash: ModuleHash,
     },
-    /// A version that is kept runs in place of the file's.
+    /// A kept version runs in place of the file's.
     StandsIn {
         /// The module of the file, if it could be read.
         of: Option<ModuleHash>,
         /// The module that runs.
         hash: ModuleHash,
     },
-    /// Trapped on probation: the version before runs again.
+    /// A version trapped on probation, and the version before runs again.
     RolledBack {
-        /// The module that trapped; it is in quarantine.
+        /// The module that trapped; it is now in quarantine.
         from: ModuleHash,
         /// The module that runs.
         to: ModuleHash,
     },
-    /// Will not load; what runs is not touched.
+    /// A module will not load; the running version is not touched.
     Refused {
         /// The module: the file's, or one that ran or was good before.
         hash: ModuleHash,
-        /// Why.
+        /// Why it will not load.
         refusal: Refusal,
     },
-    /// Out of the scan, as ordered.
+    /// The program left the scan, as ordered.
     Stopped,
 }
 

@@ -1,8 +1,8 @@
-//! One plugin: what the folder holds, what the scan shows, and the one thing that is under way.
+//! One plugin: what the folder holds, what the scan shows, and the one order that is under way.
 //!
 //! `observe.rs` takes the levels in, `target.rs` says which module should run, `reconcile` gives
-//! the next order. None of them knows how it came to the present levels, so every path through
-//! lost, late and repeated facts ends in the same place.
+//! the next order. None of them knows how the levels came about. So every path through lost, late
+//! and repeated facts ends in the same place.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,13 +20,15 @@ mod view;
 use refused::Refused;
 use view::InScan;
 
-/// Versions in the order queue that no snapshot has shown yet. More than a few are there only when
-/// the scan stands still; one that is forgotten shows up as a version that nobody wants.
+/// The largest number of versions in the order queue that no snapshot has shown yet. More than a
+/// few wait only when the scan stands. A version that is forgotten here is treated as a stranger
+/// when it appears in the scan.
 const MAX_ORDERED: usize = 8;
 
-/// An instance that no snapshot shows after this time is lost and made again. The scan takes one a
-/// cycle, so this is enough for a full folder at a period of 200 ms; should a slower one take it
-/// later after all, the new one replaces it, which costs a swap and no more.
+/// The time after which an instance that no snapshot shows counts as lost and is made again. The
+/// scan takes one instance a cycle: this is enough for a full folder at a period of 200 ms. A
+/// slower scan may take the instance later after all. The new one then replaces it, which costs one
+/// more swap.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the folder holds under a name.
@@ -36,7 +38,7 @@ pub(super) enum File {
     Gone,
     Bytes(ModuleHash),
     Unusable(Refusal),
-    /// Another plugin has its name already, but for upper and lower case.
+    /// A file whose name differs from another plugin's only in upper and lower case.
     Rival(Refusal),
 }
 
@@ -55,14 +57,14 @@ enum Next {
     #[default]
     Nothing,
     Preparing(Version),
-    /// Ordered into the scan again and again, next at `order_at`.
+    /// Ordered into the scan; the order is repeated at `order_at`.
     Ready {
         version: Version,
         order_at: Duration,
-        /// Set by the first order.
+        /// The time at which it counts as lost; set by the first order.
         give_up_at: Option<Duration>,
     },
-    /// Waits for the next step, which knows the time.
+    /// A failed attempt that waits for the next step, because only a step knows the time.
     Failed(Version, Refusal),
 }
 
@@ -85,18 +87,18 @@ struct Seen {
 /// Versions that can be loaded though the file has other bytes.
 #[derive(Debug, Default)]
 struct Kept {
-    /// They were good and never trapped since, best first.
+    /// Versions that were good and never trapped since, best first.
     good: Vec<ModuleHash>,
-    /// It ran when the daemon ended, and nothing has run since.
+    /// The version that ran when the daemon ended; `None` as soon as another version has run.
     ran: Option<ModuleHash>,
 }
 
 /// The last order to leave the scan.
 #[derive(Debug, Default)]
 struct Stop {
-    /// Instances up to this one leave because they were ordered to.
+    /// The newest instance that the order covers: it and all older ones leave because of the order.
     covers: Generation,
-    /// Not repeated before.
+    /// The time before which the order is not repeated.
     repeat_at: Duration,
 }
 
@@ -106,36 +108,37 @@ pub(super) struct Plugin {
     file: File,
     next: Next,
     seen: Option<Seen>,
-    /// Versions that are in the scan or in the queue to it, oldest first: gives `seen` its hash.
+    /// Versions that are in the scan or in the queue to it, oldest first. They give `seen` its
+    /// hash.
     ordered: Vec<Version>,
     stop: Stop,
-    /// The operator asked for a new instance, and none of what runs was begun since.
+    /// Whether the operator asked for a new instance that has not been begun yet.
     restart: bool,
     /// The module that ran last and was not in quarantine then. It is restarted when the file is no
     /// good.
     good: Option<ModuleHash>,
     kept: Kept,
-    /// Modules that could not be made. Forgotten with new bytes, a restart or a release.
+    /// Modules that could not be made. New bytes, a restart or a release empties the list.
     refused: Refused,
-    /// Why the file as it is now was not taken over.
+    /// Why the present file was not taken over.
     refusal: Option<Refusal>,
-    /// The quarantined module that the log was told about.
+    /// The module whose quarantine was last logged.
     told: Option<ModuleHash>,
-    /// The kept version of which the log was told that it is made in place of the file's, and
-    /// whether it was told that it runs.
+    /// The kept version that is made in place of the file's, as last logged, and whether the log
+    /// says already that it runs.
     stand_in: Option<(ModuleHash, bool)>,
-    /// The trap of this instance is counted.
+    /// The newest instance whose trap is counted.
     counted: Generation,
-    /// Instances up to this one that were taken back are counted.
+    /// The newest instance whose roll-back is counted.
     rolled_back: Generation,
     history: History,
     traps: u64,
     last_trap: Option<Arc<Trap>>,
-    /// The version that it was a trap of, if that is known.
+    /// The version that had the last trap, if it is known.
     trapped: Option<ModuleHash>,
 }
 
-/// One plugin's turn in a step.
+/// The turn of one plugin in a step.
 pub(super) struct Turn<'a> {
     pub(super) name: &'a str,
     pub(super) now: Duration,
@@ -153,7 +156,7 @@ impl Turn<'_> {
     }
 }
 
-// What is said to it between two steps.
+// What the supervisor passes on between two steps.
 impl Plugin {
     pub(super) fn holds(&mut self, file: File) {
         if self.file == file {
@@ -174,7 +177,7 @@ impl Plugin {
         self.file = file;
     }
 
-    /// Gives what the operator wanted before.
+    /// Ends the hold and forgets traps and refusals; returns what the operator wanted before.
     pub(super) fn release(&mut self) -> Want {
         self.history = History::default();
         self.forget_refusal();
@@ -194,7 +197,8 @@ impl Plugin {
         }
     }
 
-    /// Also the one that the next step has yet to hear of: it came before what is said now.
+    /// Forgets failed attempts, and also one that the next step has yet to handle: it came before
+    /// this.
     fn forget_failure(&mut self) {
         self.refused.clear();
         if let Next::Failed(..) = self.next {
@@ -202,17 +206,17 @@ impl Plugin {
         }
     }
 
-    /// See [`Supervisor::keep`](super::Supervisor::keep).
+    /// Takes in the versions that [`Supervisor::keep`](super::Supervisor::keep) names.
     pub(super) fn keep(&mut self, good: Vec<ModuleHash>, ran: Option<ModuleHash>) {
         let ran = ran.filter(|_| self.good.is_none() && self.file != File::Gone);
         if let Some(ran) = ran.filter(|_| ran != self.kept.ran) {
-            // Its file may have been tried before this was known.
+            // An attempt with its file may have failed before this was known.
             self.refused.forget(ran);
         }
         self.kept = Kept { good, ran };
     }
 
-    /// The operator wants this module to have another chance.
+    /// Gives this module another chance, as the operator wants.
     pub(super) fn retry(&mut self, hash: ModuleHash) {
         self.refused.forget(hash);
         if self.history.hash == Some(hash) {
@@ -221,7 +225,7 @@ impl Plugin {
         self.told = None;
     }
 
-    /// Whether that instance is expected.
+    /// Takes in the result of making an instance; returns whether that instance is expected.
     pub(super) fn prepared(&mut self, generation: Generation, result: Result<(), Refusal>) -> bool {
         let Some(version) = self.next.version().filter(|next| next.generation == generation) else {
             return false;
@@ -231,7 +235,7 @@ impl Plugin {
             (Ok(()), Next::Preparing(_)) => {
                 self.next = Next::Ready { version, order_at: Duration::ZERO, give_up_at: None };
             }
-            (Ok(()), _) => {} // said twice
+            (Ok(()), _) => {} // the answer came twice
         }
         true
     }
@@ -260,8 +264,8 @@ impl Plugin {
         }
         self.tell_of_quarantine(turn);
         if self.runs_what_is_bad(turn) {
-            // Its order was in the queue when the last trap came. With its successor on the way as
-            // well, the order to stop might meet that one.
+            // The order to install it was in the queue when the last trap came. If its successor
+            // were on the way too, the order to stop might remove that one.
             self.discard(turn);
             self.stop(turn);
             return;
@@ -271,15 +275,16 @@ impl Plugin {
             let is_waiting = self.has_candidate(turn);
             match self.in_scan() {
                 InScan::Nothing | InScan::Good => {}
-                // Its points stay its own until the next attempt.
+                // The program keeps its points until the next attempt.
                 InScan::Trapped if is_waiting => {}
-                // Gives its memory and its points back.
+                // Stopping it gives its memory and its points back.
                 InScan::Trapped | InScan::Stranger => self.stop(turn),
             }
             return;
         };
         if let Some(next) = self.next.version().filter(|next| next.hash != hash) {
-            // The new instance that the operator asked for, should the other module be refused.
+            // If the other module is refused, the restart that the operator asked for is still to
+            // be done.
             self.restart |= self.runs(next.hash);
             self.discard(turn);
         }
@@ -304,7 +309,7 @@ impl Plugin {
         }
     }
 
-    /// Says once that a kept version is made which has not run under this daemon before.
+    /// Logs once that a kept version is being made which has not run under this daemon before.
     fn tell_of_stand_in(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
         let is_other = self.file_hash() != Some(hash) && self.good != Some(hash);
         let is_told = self.stand_in.is_some_and(|(told, _)| told == hash);
@@ -327,8 +332,8 @@ impl Plugin {
         turn.order(|name| Action::Prepare { name, hash, generation });
     }
 
-    /// Whether a new instance of this module is what a restart asks for: another module may be
-    /// refused, and what runs was not made anew.
+    /// Whether a new instance of this module fulfils a restart. A new instance of another module
+    /// does not: it may be refused, and then the running module was not made anew.
     fn renews(&self, hash: ModuleHash) -> bool {
         self.polled().is_none_or(|polled| polled == hash)
     }
@@ -336,7 +341,7 @@ impl Plugin {
     fn install(&mut self, version: Version, turn: &mut Turn<'_>) {
         if !self.ordered.contains(&version) {
             if self.ordered.len() == MAX_ORDERED {
-                // The oldest but those that are in the scan.
+                // The oldest version is dropped, but none that is in the scan.
                 let seen = self.seen.map(|seen| seen.generation);
                 let waiting = |version: &Version| Some(version.generation) > seen;
                 self.ordered.remove(self.ordered.iter().position(waiting).unwrap_or(0));
@@ -362,7 +367,7 @@ impl Plugin {
         }
         self.stop = Stop { covers: newest, repeat_at: turn.now + ORDER_REPEAT };
         if self.seen.is_none() {
-            self.ordered.clear(); // should one appear after all, it is stopped then
+            self.ordered.clear(); // a version that appears after all is stopped then
         }
         turn.order(|name| Action::Stop { name });
     }

@@ -1,34 +1,36 @@
-//! The modules that trapped too often, each under the name that it had, with the reason.
+//! The modules that must not run again, each under the name that it had, with the reason.
 //!
-//! The same bytes under another name have other settings, and a chance of their own.
+//! A module comes here after too many traps, a trap on probation, or too many failed attempts to
+//! make it. The same bytes under another name have other settings, and a chance of their own.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::plugin::ModuleHash;
 use crate::plugin::folder::MAX_PLUGINS;
 
-/// Modules that are remembered of one name; its oldest is forgotten first, so that a busy plugin
-/// pushes out no other's. As many as there are versions of which the daemon knows anything.
+/// The largest number of modules that are remembered for one name. Its oldest module is forgotten
+/// first, so a busy plugin pushes out no module of another. The daemon keeps facts about as many
+/// versions of each plugin.
 pub(super) const MAX_OF_ONE: usize = 16;
 
-/// Names, those of plugins that are gone included, as many as there are histories of. The one whose
-/// last module came first is forgotten first.
+/// The largest number of names, those of removed plugins included; the daemon keeps as many
+/// histories. The name whose newest module is the oldest is forgotten first.
 const MAX_NAMES: usize = 2 * MAX_PLUGINS;
 
-/// It outlives the file, so bringing it back does not help.
+/// All modules in quarantine. An entry outlives its file, so bringing the file back does not help.
 #[derive(Debug, Default)]
 pub(super) struct Quarantine {
     names: BTreeMap<String, Modules>,
-    /// Modules that came so far.
+    /// The number of modules that were ever added.
     count: u64,
 }
 
 /// The modules of one name.
 #[derive(Debug, Default)]
 struct Modules {
-    /// With the reason, the oldest first.
+    /// Each module with the reason, oldest first.
     all: VecDeque<(ModuleHash, String)>,
-    /// The number of the last that came.
+    /// The value of `count` when the newest module was added.
     last: u64,
 }
 
@@ -37,12 +39,12 @@ impl Quarantine {
         self.why(name, hash).is_some()
     }
 
-    /// Why this module is in quarantine, if it is.
+    /// Why this module is in quarantine; `None` if it is not.
     pub(super) fn why(&self, name: &str, hash: ModuleHash) -> Option<&str> {
         self.of(name).find(|(of, _)| *of == hash).map(|(_, why)| why)
     }
 
-    /// The modules of that name, and why.
+    /// The modules of that name, each with the reason.
     pub(super) fn of(&self, name: &str) -> impl Iterator<Item = (ModuleHash, &str)> {
         let all = self.names.get(name).into_iter().flat_map(|modules| &modules.all);
         all.map(|(hash, why)| (*hash, &**why))
@@ -67,12 +69,12 @@ impl Quarantine {
         modules.last = self.count;
     }
 
-    /// Lets every module of that name run again.
+    /// Ends the quarantine of every module of that name.
     pub(super) fn release(&mut self, name: &str) {
         self.names.remove(name);
     }
 
-    /// Lets this module of that name run again.
+    /// Ends the quarantine of this module of that name.
     pub(super) fn release_one(&mut self, name: &str, hash: ModuleHash) {
         let Some(modules) = self.names.get_mut(name) else { return };
         modules.all.retain(|(of, _)| *of != hash);
@@ -90,7 +92,7 @@ mod tests {
         ModuleHash::of(&n.to_le_bytes())
     }
 
-    /// One busy plugin pushed out what another had, whose bad file then ran again.
+    /// A busy plugin pushed out the entry of another plugin, whose bad file then ran again.
     #[test]
     fn each_name_has_a_place_of_its_own() {
         let mut quarantine = Quarantine::default();
@@ -101,7 +103,7 @@ mod tests {
         assert!(quarantine.contains("quiet", hash(0)));
         assert_eq!(quarantine.of("busy").count(), MAX_OF_ONE);
         assert!(quarantine.contains("busy", hash(10 * MAX_PLUGINS - 1)), "the newest stays");
-        // As many names as are known after a start, in the order of the alphabet.
+        // As many names as are known after a start, in alphabetical order.
         for n in 0..MAX_NAMES {
             quarantine.add("busy", hash(n), "it trapped".into());
             quarantine.add(&format!("p{n}"), hash(n), "it trapped".into());

@@ -1,16 +1,17 @@
-//! What becomes of a module of which no instance could be made.
+//! What follows when no instance of a module could be made.
 //!
-//! Whether that is a verdict or an accident says whoever refuses. What ran before is tried again
-//! after either, and a kept version may take its place meanwhile; which one runs is decided in
-//! `target.rs`, and until when nothing is tried is kept in `refused.rs`.
+//! The maker of the refusal says whether it is a verdict on the module or an accident. A module
+//! that ran before is tried again after either, and a kept version may take its place meanwhile.
+//! Which module runs is decided in `target.rs`; until when nothing is tried is in `refused.rs`.
 
 use super::super::{Note, Version};
 use super::{File, PATIENCE, Plugin, Turn};
 use crate::plugin::{ModuleHash, Refusal};
 
 impl Plugin {
-    /// After a verdict the module is not tried again. What ran before and cannot be made again is
-    /// none the worse for it, whatever the refusal says.
+    /// Handles a failed attempt. After a verdict the module is not tried again. A module that ran
+    /// before is tried again whatever the refusal says: that it cannot be made now is no proof
+    /// against it.
     pub(super) fn failed(&mut self, version: Version, refusal: Refusal, turn: &mut Turn<'_>) {
         let hash = version.hash;
         turn.tell(Note::Refused { hash, refusal: refusal.clone() });
@@ -19,7 +20,7 @@ impl Plugin {
         }
         let has_run = [self.good, self.kept.ran].contains(&Some(hash));
         if self.runs(hash) {
-            // Another instance was wanted of it, and the one that is there goes on.
+            // A restart was wanted, and the running instance of the same module goes on.
         } else if refusal.is_accidental || has_run {
             self.postpone(hash, refusal, turn);
         } else {
@@ -32,21 +33,22 @@ impl Plugin {
         turn.tell(Note::Retrying { hash, delay });
     }
 
-    /// No snapshot has shown the instance of this module that was ordered into the scan.
+    /// Handles an instance that was ordered into the scan and that no snapshot has shown.
     pub(super) fn lost_on_the_way(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
         let reason = format!("the scan has not taken it within {PATIENCE:?}");
         let refusal = Refusal::new(reason, "`camshaft status` says what the scan does");
         self.postpone(hash, refusal.by_accident(), turn);
     }
 
-    /// A kept version runs by now in place of what could not be made for so long. That is in
-    /// quarantine from here on, as after as many traps: it would come and go otherwise.
+    /// Puts the modules in quarantine that could not be made as many times as traps lead to
+    /// quarantine. A kept version runs in their place by now. Without quarantine the two would take
+    /// turns.
     pub(super) fn give_up(&mut self, turn: &mut Turn<'_>) {
         for (hash, why) in self.refused.given_up(turn.policy.traps) {
             turn.context.quarantine.add(turn.name, hash, why.clone());
             self.refused.forget(hash);
             if self.file_hash() == Some(hash) {
-                // The quarantine says it, and is told here.
+                // The quarantine is the reason from here on, and the note below logs it.
                 (self.refusal, self.told) = (None, Some(hash));
             }
             turn.tell(Note::GivenUp { hash, why });

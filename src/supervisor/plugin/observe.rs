@@ -1,7 +1,7 @@
-//! Takes in what the newest snapshot shows of one plugin: who runs, who trapped, who was taken
-//! back.
+//! Takes in what the newest snapshot shows of one plugin: which instance runs, trapped, or was
+//! rolled back.
 //!
-//! What is to be done about it is decided in `plugin.rs`, from the levels that are left here.
+//! It only updates the levels. `plugin.rs` decides from them what is to be done.
 
 use std::sync::Arc;
 
@@ -13,18 +13,18 @@ use crate::plugin::{Generation, ModuleHash, Trap};
 impl Plugin {
     pub(super) fn observe(&mut self, fact: &Fact<'_>, turn: &mut Turn<'_>) {
         let before = self.seen.map(|seen| seen.generation);
-        // Whoever was taken back is newer than who runs now, or than its predecessor.
+        // A rolled-back instance is newer than the running one, or than the predecessor of that.
         let rolled_back = fact.rolled_back.as_ref().map(|(generation, _)| *generation);
         let newest =
             rolled_back.map_or(fact.generation, |rolled_back| rolled_back.max(fact.generation));
         if before.is_some_and(|before| before > newest) {
-            return; // an older snapshot than the last one
+            return; // this snapshot is older than the last one
         }
         if let Some((generation, trap)) = &fact.rolled_back {
             self.taken_back(*generation, fact, trap, turn);
         }
-        // What is older than the newest has left the scan, but for the one that may resume. With
-        // those in between, a row of versions on probation would push that one out of the list.
+        // A version older than the newest has left the scan, except the one that may resume. If the
+        // list kept them all, a series of versions on probation would push that one out.
         let stays = [Some(fact.generation), fact.standby];
         self.ordered.retain(|version| {
             version.generation > newest || stays.contains(&Some(version.generation))
@@ -64,7 +64,8 @@ impl Plugin {
         }
     }
 
-    /// The scan has taken an instance back, and the one before runs again or has a successor.
+    /// Handles a roll-back: the scan ended an instance, and the version before runs again or has a
+    /// successor.
     fn taken_back(
         &mut self,
         generation: Generation,
@@ -88,15 +89,17 @@ impl Plugin {
         self.trapped = hash(generation);
         let next = self.next.version().map(|next| next.hash);
         if is_back && next.is_some() && next == resumed && next != self.trapped {
-            // It was to take over from what trapped, and would now be a restart that nobody wants.
+            // The next instance was to replace the version that trapped. It would now be an
+            // unwanted restart.
             self.discard(turn);
         }
         if let Some(from) = self.trapped {
             if resumed == Some(from) {
-                // The same bytes resume, as if they had been restarted.
+                // The version before has the same bytes, so this counts as a restart after a trap.
                 return self.count_trap(from, trap, turn);
             }
-            // Nobody ordered a stranger, and nobody will miss it: it is stopped like any other.
+            // A stranger that resumed was never ordered under this name, so this is no roll-back to
+            // a known version. The stranger is stopped like any other.
             let note = match resumed.filter(|_| is_back) {
                 Some(to) => Note::RolledBack { from, to },
                 None => Note::Quarantined { hash: from, traps: 1 },
@@ -108,7 +111,8 @@ impl Plugin {
         }
     }
 
-    /// The snapshot does not show the plugin. If nobody sent it away, its end counts as a trap.
+    /// Handles a snapshot without the plugin. If it left without an order, its end counts as a
+    /// trap.
     pub(super) fn observe_absence(&mut self, turn: &mut Turn<'_>) {
         let Some(seen) = self.seen else { return };
         if seen.generation > self.stop.covers {
@@ -142,7 +146,7 @@ impl Plugin {
         }
         let is_replaced = self.next.version().is_some_and(|next| next.hash != hash);
         match self.history.trapped(turn.now, turn.policy) {
-            // It is not restarted unless its successor comes to nothing.
+            // It is not restarted unless its successor cannot be made.
             Verdict::Restart { .. } if is_replaced => {}
             Verdict::Restart { trap, delay } => {
                 turn.tell(Note::Restarting { trap, of: turn.policy.traps, delay });

@@ -1,15 +1,15 @@
 //! The modules of one plugin that could not be made: which of them are tried again, and when.
 //!
-//! A verdict about a module stands until somebody has another try in mind. A passing trouble of the
-//! machine says nothing about it: it is tried again later and later, as often as it takes. Whether
-//! a refusal is the one or the other says whoever refuses, see `Refusal`.
+//! A verdict on a module stands until the operator or new bytes ask for another try. An accident,
+//! such as a machine short of memory, says nothing about the module: it is tried again, later and
+//! later, without end. The maker of the refusal says which of the two it is, see `Refusal`.
 
 use std::time::Duration;
 
 use super::RestartPolicy;
 use crate::plugin::{ModuleHash, Refusal};
 
-/// Modules of one plugin: its file and every kept version, once each.
+/// The largest number of modules: the file of the plugin and every kept version, once each.
 const MAX_REFUSED: usize = 8;
 
 /// A module that could not be made.
@@ -19,23 +19,24 @@ struct Entry {
     refusal: Refusal,
     /// When it may be tried again; `None` after a verdict.
     retry_at: Option<Duration>,
-    /// Attempts in a row that came to nothing.
+    /// The number of failed attempts in a row.
     failures: u32,
-    /// Those of them that were no accidents. More than none only of a module that ran before.
+    /// How many of these were verdicts, not accidents. Above zero only for a module that ran
+    /// before.
     verdicts: u32,
 }
 
-/// The oldest first.
+/// The modules, the newest refusal last.
 #[derive(Debug, Default)]
 pub(super) struct Refused(Vec<Entry>);
 
 impl Refused {
-    /// This module is no good.
+    /// Notes a verdict: this module is not tried again.
     pub(super) fn for_good(&mut self, hash: ModuleHash, refusal: Refusal) {
         self.add(Entry { hash, refusal, retry_at: None, failures: 0, verdicts: 0 });
     }
 
-    /// This module may be good, and is to be tried again; gives after which time.
+    /// Notes a failed attempt after which the module is tried again; returns the wait until then.
     pub(super) fn for_now(
         &mut self,
         hash: ModuleHash,
@@ -47,7 +48,7 @@ impl Refused {
         let failures = before.map_or(0, |entry| entry.failures).saturating_add(1);
         let verdicts = before.map_or(0, |entry| entry.verdicts);
         let verdicts = verdicts.saturating_add(u32::from(!refusal.is_accidental));
-        // At once would only meet the same trouble.
+        // A retry at once would only meet the same trouble.
         let delay = policy.delay_after(failures.saturating_add(1));
         self.add(Entry { hash, refusal, retry_at: Some(now + delay), failures, verdicts });
         delay
@@ -61,7 +62,7 @@ impl Refused {
         self.0.push(entry);
     }
 
-    /// Whether this module is known to be no good.
+    /// Whether there is a verdict on this module.
     pub(super) fn is_judged(&self, hash: ModuleHash) -> bool {
         self.0.iter().any(|entry| entry.hash == hash && entry.retry_at.is_none())
     }
@@ -71,18 +72,18 @@ impl Refused {
         self.0.iter().find(|entry| entry.hash == hash)?.retry_at
     }
 
-    /// Whether the bytes of this module were nowhere to be had at the last attempt.
+    /// Whether the bytes of this module could not be found at the last attempt.
     pub(super) fn is_lost(&self, hash: ModuleHash) -> bool {
         self.0.iter().any(|entry| entry.hash == hash && entry.refusal.is_lost)
     }
 
-    /// Whether this module, which ran before, could not be made so often in a row that others may
+    /// Whether this module, which ran before, has failed so many times in a row that another may
     /// take its place.
     pub(super) fn is_given_up(&self, hash: ModuleHash, limit: u32) -> bool {
         self.0.iter().any(|entry| entry.hash == hash && entry.verdicts >= limit)
     }
 
-    /// All of which that is so, and why in words.
+    /// All modules for which that is so, each with the reason in words.
     pub(super) fn given_up(&self, limit: u32) -> Vec<(ModuleHash, String)> {
         let all = self.0.iter().filter(|entry| entry.verdicts >= limit);
         let why = |entry: &Entry| match entry.verdicts {
@@ -95,12 +96,12 @@ impl Refused {
         all.map(|entry| (entry.hash, why(entry))).collect()
     }
 
-    /// Whether this module is tried again by itself.
+    /// Whether this module is tried again without an order.
     pub(super) fn is_postponed(&self, hash: ModuleHash) -> bool {
         self.retry_at(hash).is_some()
     }
 
-    /// The newest refusal of a module that is not this one, and whether it is tried again.
+    /// The newest refusal of a module other than this one, and whether that is tried again.
     pub(super) fn other_than(
         &self,
         file: Option<ModuleHash>,
@@ -109,12 +110,12 @@ impl Refused {
         newest.map(|entry| (entry.hash, &entry.refusal, entry.retry_at.is_some()))
     }
 
-    /// This module could be made, or is to have another try.
+    /// Forgets one module: it could be made, or is to have another try.
     pub(super) fn forget(&mut self, hash: ModuleHash) {
         self.0.retain(|entry| entry.hash != hash);
     }
 
-    /// All are to have another try.
+    /// Forgets all modules: each is to have another try.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }

@@ -1,6 +1,7 @@
-//! Which module of a plugin should run: the file's, what ran before, or one that is kept.
+//! Which module of a plugin should run: the file's, the one that ran before, or a kept one.
 //!
-//! Read off the levels like everything else. When it is made and ordered is decided in `plugin.rs`.
+//! It is computed from the levels each time. `plugin.rs` decides when the module is made and
+//! ordered.
 
 use std::time::Duration;
 
@@ -10,9 +11,10 @@ use super::{Plugin, Turn};
 use crate::plugin::ModuleHash;
 
 impl Plugin {
-    /// Modules that would do, best first: the file's, the one that ran last, and those that are
-    /// kept, if either is in quarantine, ran and cannot be made again, or ran before the start and
-    /// is lost. What is in quarantine itself will not do.
+    /// The modules that may run, best first: the file's, then the one that ran last, then the kept
+    /// ones. Kept ones count only if one of the first two is in quarantine, or ran and cannot be
+    /// made again, or if the one that ran before the start is lost. A module in quarantine is never
+    /// among them.
     fn all(
         &self,
         name: &str,
@@ -30,7 +32,7 @@ impl Plugin {
         all.filter(move |hash| !is_bad(hash))
     }
 
-    /// Those of them that are not known to be no good.
+    /// Those of them on which there is no verdict.
     pub(super) fn candidates(
         &self,
         name: &str,
@@ -40,7 +42,7 @@ impl Plugin {
         self.all(name, context, policy).filter(|hash| !self.refused.is_judged(*hash))
     }
 
-    /// Whether anything would do if it could only be made.
+    /// Whether any module may run, even one with a verdict on it.
     pub(in super::super) fn has_any(
         &self,
         name: &str,
@@ -54,8 +56,8 @@ impl Plugin {
         self.candidates(turn.name, turn.context, *turn.policy).next().is_some()
     }
 
-    /// The module that should run. One that waits for its next attempt lets the others go first,
-    /// and does not disturb what is under way.
+    /// The module that should run. A module that waits for its next attempt lets the others go
+    /// first. It also does not disturb an attempt with another module that is under way.
     pub(super) fn target(&self, turn: &Turn<'_>) -> Option<ModuleHash> {
         let next = self.next.version().map(|version| version.hash);
         let mut all = self.candidates(turn.name, turn.context, *turn.policy);
@@ -65,13 +67,14 @@ impl Plugin {
         })
     }
 
-    /// No new instance of this module is made before, if it trapped or could not be made.
+    /// The earliest time for a new instance of this module; `None` if it neither trapped nor
+    /// failed.
     pub(super) fn due(&self, hash: ModuleHash) -> Option<Duration> {
         let trapped = (self.history.hash == Some(hash)).then_some(self.history.restart_at);
         trapped.max(self.refused.retry_at(hash))
     }
 
-    /// Whether what is in quarantine is in the scan and has not trapped there.
+    /// Whether a module in quarantine is in the scan and has not trapped there.
     pub(super) fn runs_what_is_bad(&self, turn: &Turn<'_>) -> bool {
         self.polled().is_some_and(|hash| turn.context.quarantine.contains(turn.name, hash))
     }

@@ -1,6 +1,6 @@
-//! What is so with one plugin: read off the levels, for decisions and for status.
+//! The state of one plugin, computed from its levels, for decisions and for status.
 //!
-//! Nothing is remembered here and nothing decided: that is in `plugin.rs`.
+//! Nothing is stored or decided here: `plugin.rs` does that.
 
 use super::super::{RestartPolicy, State, StepContext, Version, View, Want};
 use super::{File, Next, Plugin, Seen};
@@ -12,13 +12,13 @@ pub(super) enum InScan {
     Nothing,
     Good,
     Trapped,
-    /// An instance that was never ordered under this name: its order waited in the queue while its
-    /// plugin was forgotten and the seat was given to another.
+    /// An instance that was never ordered under this name. Its install order waited in the queue
+    /// while its plugin was forgotten and the seat was given to another.
     Stranger,
 }
 
 impl Plugin {
-    /// The instance in the scan, if it is known what it is.
+    /// The instance in the scan, if it is known which version that is.
     pub(super) fn running(&self) -> Option<Version> {
         let generation = self.seen?.generation;
         self.ordered.iter().copied().find(|version| version.generation == generation)
@@ -31,17 +31,17 @@ impl Plugin {
         }
     }
 
-    /// The module that is being made, or is made and not seen in the scan yet.
+    /// The module that is being made, or is made and not in a snapshot yet.
     pub(in super::super) fn next_hash(&self) -> Option<ModuleHash> {
         self.next.version().map(|version| version.hash)
     }
 
-    /// The modules that are in the scan, or on their way there, and the one that ran last.
+    /// The modules that are in the scan or on their way there, and the one that ran last.
     pub(in super::super) fn have_run(&self) -> impl Iterator<Item = ModuleHash> {
         self.ordered.iter().map(|version| version.hash).chain(self.good)
     }
 
-    /// Whether the folder holds anything that keeps its name from others.
+    /// Whether the folder holds an entry that keeps its name from other plugins.
     pub(in super::super) fn keeps_its_name(&self) -> bool {
         !matches!(self.file, File::Gone | File::Rival(_))
     }
@@ -55,8 +55,8 @@ impl Plugin {
         }
     }
 
-    /// Whether it counts against the limit on plugins. A file that is no module, where none ran
-    /// before, takes no place from those that are.
+    /// Whether the plugin counts against the limit. A file that is no module counts only if a
+    /// module ran under its name before, or if it is on hold.
     pub(in super::super) fn takes_a_place(&self) -> bool {
         match self.file {
             File::Bytes(_) => true,
