@@ -234,7 +234,8 @@ impl Config {
 
 /// Reads the configuration file at `path`.
 ///
-/// # Errors All problems of the file, or the reason why it cannot be read.
+/// # Errors
+/// All problems of the file, or the reason why it cannot be read.
 pub fn load(path: &Path) -> Result<Config, Problems> {
     load_after(&Points::default(), path)
 }
@@ -242,7 +243,8 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 /// Reads the configuration file at `path` while the points `before` are in force: a point that
 /// stays keeps its id.
 ///
-/// # Errors All problems of the file, or the reason why it cannot be read.
+/// # Errors
+/// All problems of the file, or the reason why it cannot be read.
 pub fn load_after(before: &Points, path: &Path) -> Result<Config, Problems> {
     let (text, stamp) = disk::text(path).map_err(|why| Problems::unreadable(path, &why))?;
     let config = parse_with(&text, path, before, &|name| std::env::var_os(name))?;
@@ -251,7 +253,8 @@ pub fn load_after(before: &Points, path: &Path) -> Result<Config, Problems> {
 
 /// Reads a configuration from `text`, as if it were the file at `path`.
 ///
-/// # Errors All problems of the text.
+/// # Errors
+/// All problems of the text.
 pub fn parse(text: &str, path: &Path) -> Result<Config, Problems> {
     parse_with(text, path, &Points::default(), &|name| std::env::var_os(name))
 }

@@ -24,7 +24,8 @@ static CALLS: LazyLock<Places> = LazyLock::new(|| Places::new(MAX_CALLS));
 
 /// The state of the file at `path`, as [`Stamp::of`] gives it. The call takes [`PATIENCE`] at most.
 ///
-/// # Errors There is no answer in that time.
+/// # Errors
+/// There is no answer in that time.
 pub fn stamp(path: &Path) -> io::Result<Option<Stamp>> {
     let path = path.to_path_buf();
     patience::wait_in(&CALLS, PATIENCE, move || Ok(Stamp::of(&path)))
@@ -32,7 +33,8 @@ pub fn stamp(path: &Path) -> io::Result<Option<Stamp>> {
 
 /// The text of the file, and its state before that was read. The call takes [`PATIENCE`] at most.
 ///
-/// # Errors The file cannot be read in that time, is no regular file, is too large or is no text.
+/// # Errors
+/// The file cannot be read in that time, is no regular file, is too large or is no text.
 pub(super) fn text(path: &Path) -> io::Result<(String, Stamp)> {
     let path = path.to_path_buf();
     patience::wait_in(&CALLS, PATIENCE, move || read(&path))

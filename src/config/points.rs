@@ -137,7 +137,7 @@ fn safe(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> Safe {
     }
 }
 
-/// The most for `hold_for`: an output that is longer on its way to safe is not safe.
+/// The most for `hold_for`: an output that becomes safe later than this does not help the plant.
 const MOST_HOLD_FOR: Duration = Duration::from_secs(3600);
 
 /// Range of `stale_after` and `bad_after`: from the shortest scan period to a day.

@@ -1,7 +1,8 @@
-//! The other end of the control socket: what the command line asks a daemon with.
+//! The client of the control socket: one function for each request of the command line.
 //!
-//! One connection for each request, every answer limited in size and time. What to do with answers
-//! is the caller's business; the interface is described in `mod.rs`.
+//! Each request has a connection of its own, and every answer is limited in size and time. What to
+//! do with answers is decided by the caller. The interface is described in `mod.rs`, and the errors
+//! are in `client/error.rs`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,45 +28,46 @@ mod error;
 pub use error::Error;
 use error::{chain, is_cut_off};
 
-/// A little more than the server gives itself and the daemon together, so that its own message
-/// about a lack of time arrives.
+/// Time limit of an exchange: a little more than the server and the daemon together take at most,
+/// so that the server's own message about a lack of time arrives.
 const EXCHANGE_TIME: Duration = Duration::from_secs(70);
 
-/// Longest answer that is read: the points of the largest configuration make about 2 MiB.
+/// Longest answer that is read, in bytes: the points of the largest configuration make about 2 MiB.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
-/// Asks the daemon behind one socket.
+/// A client of the daemon behind one of several sockets.
 #[derive(Debug, Clone)]
 pub struct Client {
     sockets: Vec<PathBuf>,
 }
 
 impl Client {
-    /// Asks the first of `sockets` on which somebody listens.
+    /// A client that asks the first of `sockets` on which a daemon listens.
     pub fn new(sockets: Vec<PathBuf>) -> Self {
         Self { sockets }
     }
 
-    /// Everything about the daemon.
+    /// Reads the state of the daemon.
     ///
     /// # Errors
-    /// As every function here: see [`Error`].
+    /// The daemon cannot be reached, or does not do it ([`Error`]). This holds for every function
+    /// here.
     pub async fn status(&self) -> Result<StatusView, Error> {
         self.fetch("/v1/status").await
     }
 
-    /// All plugins.
+    /// Lists all plugins.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// The daemon cannot be reached, or does not answer ([`Error`]).
     pub async fn plugins(&self) -> Result<Vec<PluginView>, Error> {
         self.fetch("/v1/plugins").await
     }
 
-    /// One plugin; `None` when there is none of this name.
+    /// Reads one plugin; `None` if no plugin has this name.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// The daemon cannot be reached, or does not answer ([`Error`]).
     pub async fn plugin(&self, name: &str) -> Result<Option<PluginView>, Error> {
         match self.fetch(&format!("/v1/plugins/{}", escaped(name))).await {
             Ok(view) => Ok(Some(view)),
@@ -74,34 +76,34 @@ impl Client {
         }
     }
 
-    /// The versions of a plugin.
+    /// Lists the versions of a plugin.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// The daemon cannot be reached, or refuses ([`Error`]).
     pub async fn versions(&self, name: &str) -> Result<Vec<VersionView>, Error> {
         self.fetch(&format!("/v1/plugins/{}/versions", escaped(name))).await
     }
 
-    /// All points.
+    /// Lists all points.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// The daemon cannot be reached, or does not answer ([`Error`]).
     pub async fn points(&self) -> Result<Vec<PointView>, Error> {
         self.fetch("/v1/points").await
     }
 
-    /// All variables.
+    /// Lists all variables.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// The daemon cannot be reached, or does not answer ([`Error`]).
     pub async fn vars(&self) -> Result<Vec<VarView>, Error> {
         self.fetch("/v1/vars").await
     }
 
-    /// What became of a plugin, or of all: the newest `limit` receipts, oldest first.
+    /// Lists the newest `limit` receipts, oldest first, of one plugin or of all.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// The daemon cannot be reached, or refuses ([`Error`]).
     pub async fn history(
         &self,
         name: Option<&str>,
@@ -111,19 +113,19 @@ impl Client {
         self.fetch(&format!("/v1{whose}/history?limit={limit}")).await
     }
 
-    /// Does `action`, which is `hold`, `release` or `restart`, to a plugin.
+    /// Does `action` to a plugin: `hold`, `release` or `restart`.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// The daemon cannot be reached, or refuses ([`Error`]).
     pub async fn act(&self, name: &str, action: &str) -> Result<(), Error> {
         let path = format!("/v1/plugins/{}/{action}", escaped(name));
         self.exchange(Method::POST, &path, Bytes::new()).await.map(drop)
     }
 
-    /// Gives every variable its initial value and starts all programs anew.
+    /// Gives every variable its initial value and starts all programs again.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// The daemon cannot be reached, or refuses ([`Error`]).
     pub async fn restart_cold(&self) -> Result<(), Error> {
         self.exchange(Method::POST, "/v1/restart/cold", Bytes::new()).await.map(drop)
     }
@@ -131,24 +133,25 @@ impl Client {
     /// Gives every retained variable its initial value.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// The daemon cannot be reached, or refuses ([`Error`]).
     pub async fn reset_retain(&self) -> Result<(), Error> {
         self.exchange(Method::DELETE, "/v1/retain", Bytes::new()).await.map(drop)
     }
 
-    /// Has the configuration read again; gives its changes, those that can be so in force.
+    /// Lets the daemon read the configuration again; returns its changes. Those that can be live
+    /// are in force.
     ///
     /// # Errors
-    /// See [`Error`]; also when the file is wrong.
+    /// The daemon cannot be reached, or the file is wrong ([`Error`]).
     pub async fn reload(&self) -> Result<Vec<ChangeView>, Error> {
         let answer = self.exchange(Method::POST, "/v1/config/reload", Bytes::new()).await?;
         self.parse(&answer)
     }
 
-    /// What a reload would do.
+    /// Lists what a reload would change.
     ///
     /// # Errors
-    /// See [`Error`]; also when the file is wrong.
+    /// The daemon cannot be reached, or the file is wrong ([`Error`]).
     pub async fn diff(&self) -> Result<Vec<ChangeView>, Error> {
         self.fetch("/v1/config/diff").await
     }
@@ -156,26 +159,27 @@ impl Client {
     /// Ends recovery.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// The daemon cannot be reached, or refuses ([`Error`]).
     pub async fn recover(&self) -> Result<(), Error> {
         self.exchange(Method::POST, "/v1/recover", Bytes::new()).await.map(drop)
     }
 
-    /// Puts a module into the plugin folder; gives the hash by which the daemon will know it.
+    /// Puts a module into the plugin folder; returns its hash, by which the daemon will know it.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// The daemon cannot be reached, or refuses ([`Error`]).
     pub async fn deploy(&self, name: &str, module: Bytes) -> Result<String, Error> {
         let path = format!("/v1/plugins/{}", escaped(name));
         let answer = self.exchange(Method::PUT, &path, module).await?;
         Ok(self.parse::<DeployedBody>(&answer)?.hash)
     }
 
-    /// Puts a kept version back into the plugin folder: the one whose hash begins with `to`, which
-    /// may be a bad one if that is said, or the newest other good one; gives its hash.
+    /// Puts a kept version back into the plugin folder; returns its hash. That is the version whose
+    /// hash begins with `to`, or the newest other good one. It may be a bad one only with
+    /// `even_bad`.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// The daemon cannot be reached, or refuses ([`Error`]).
     pub async fn roll_back(
         &self,
         name: &str,
@@ -192,7 +196,7 @@ impl Client {
     /// Deletes a plugin's file.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// The daemon cannot be reached, or refuses ([`Error`]).
     pub async fn remove(&self, name: &str) -> Result<(), Error> {
         let path = format!("/v1/plugins/{}", escaped(name));
         self.exchange(Method::DELETE, &path, Bytes::new()).await.map(drop)
@@ -201,7 +205,7 @@ impl Client {
     /// Gives a simulated input a value.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// The daemon cannot be reached, or refuses ([`Error`]).
     pub async fn set(&self, point: &str, value: Value) -> Result<(), Error> {
         self.put(&format!("/v1/points/{}", escaped(point)), value).await
     }
@@ -209,15 +213,15 @@ impl Client {
     /// Gives a variable a value.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// The daemon cannot be reached, or refuses ([`Error`]).
     pub async fn set_var(&self, name: &str, value: Value) -> Result<(), Error> {
         self.put(&format!("/v1/vars/{}", escaped(name)), value).await
     }
 
-    /// What is forced.
+    /// Lists the forces.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// The daemon cannot be reached, or does not answer ([`Error`]).
     pub async fn forces(&self) -> Result<Vec<ForceView>, Error> {
         self.fetch("/v1/forces").await
     }
@@ -225,17 +229,17 @@ impl Client {
     /// Forces a point.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// The daemon cannot be reached, or refuses ([`Error`]).
     pub async fn force(&self, point: &str, order: &ForceOrder) -> Result<(), Error> {
         let body = serde_json::to_vec(order).expect("an order is plain");
         let path = format!("/v1/forces/{}", escaped(point));
         self.exchange(Method::PUT, &path, body.into()).await.map(drop)
     }
 
-    /// Ends the force of a point, or all of them.
+    /// Ends the force of a point, or all forces.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// The daemon cannot be reached, or refuses ([`Error`]).
     pub async fn unforce(&self, point: Option<&str>) -> Result<(), Error> {
         let one = point.map(|point| format!("/{}", escaped(point))).unwrap_or_default();
         let path = format!("/v1/forces{one}");
@@ -250,16 +254,16 @@ impl Client {
     /// Lets a simulated device fail.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// The daemon cannot be reached, or refuses ([`Error`]).
     pub async fn inject(&self, device: &str, injection: &serde_json::Value) -> Result<(), Error> {
         let path = format!("/v1/devices/{}/fault", escaped(device));
         self.exchange(Method::POST, &path, injection.to_string().into()).await.map(drop)
     }
 
-    /// Lets a simulated device be sound again.
+    /// Ends the simulated fault of a device.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// The daemon cannot be reached, or refuses ([`Error`]).
     pub async fn clear(&self, device: &str) -> Result<(), Error> {
         let path = format!("/v1/devices/{}/fault", escaped(device));
         self.exchange(Method::DELETE, &path, Bytes::new()).await.map(drop)
@@ -275,7 +279,7 @@ impl Client {
             .map_err(|error| Error::Strange(answer.socket.clone(), error.to_string()))
     }
 
-    /// One request; the answer, if the daemon did what was asked.
+    /// Sends one request; returns the answer if the daemon did what was asked.
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, Error> {
         let (socket, stream) = self.connect().await?;
         let strange = |what: String| Error::Strange(socket.clone(), what);
@@ -334,13 +338,14 @@ async fn converse(
     let mut answer = std::pin::pin!(answer);
     tokio::select! {
         result = &mut answer => return result,
-        // The connection reports its errors through the answer as well, and better.
+        // The answer reports the errors of the connection as well, and more precisely.
         _ = connection => {}
     }
     answer.await
 }
 
-/// A name as part of a path: what is no letter or digit by its hexadecimal code.
+/// A name as part of a path: each byte that is not a letter, a digit, `_`, `-` or `.` by its
+/// hexadecimal code.
 fn escaped(name: &str) -> String {
     let mut path = String::new();
     for byte in name.bytes() {

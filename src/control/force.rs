@@ -1,8 +1,8 @@
 //! Forces, as people order them and see them.
 //!
-//! A force gives a point a value whatever its device or program says. It is for commissioning and
-//! for emergencies, so it ends by itself, somebody answers for it, and every status shows how many
-//! there are. What it does to a point is in `plugin/overlay.rs`.
+//! A force gives a point a value, whatever its device or its program says. It is for commissioning
+//! and for emergencies. So it ends by itself, it has an owner who answers for it, and every status
+//! shows the number of forces. What a force does to a point is in `plugin/overlay.rs`.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::{Value, exact};
 
-/// How long a force lasts when nobody says so: a look at the machine and back, and not the night.
+/// How long a force lasts by default: a look at the machine and back, but not the night.
 pub const DEFAULT_FORCE: Duration = Duration::from_secs(15 * 60);
 
-/// The longest that a force with an end lasts; who wants more says that it has none.
+/// The longest time of a force with an end. A longer one is ordered without an end.
 pub const MAX_FORCE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Longest name of whoever orders a force, in bytes.
+/// Longest name of a force's owner, in bytes.
 pub const MAX_OWNER_BYTES: usize = 64;
 
 /// Longest reason, in bytes: a line of a terminal.
@@ -26,24 +26,24 @@ pub const MAX_REASON_BYTES: usize = 160;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ForceOrder {
-    /// In the unit of the point.
+    /// The value, in the unit of the point.
     #[serde(deserialize_with = "exact")]
     pub value: Value,
-    /// For how long, in milliseconds; without it for 15 minutes.
+    /// How long the force lasts, in milliseconds; without it 15 minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_ms: Option<u64>,
-    /// Until somebody ends it, in place of that.
+    /// Whether the force lasts until an operator ends it; `for_ms` does not count then.
     #[serde(default)]
     pub forever: bool,
-    /// Who answers for it.
+    /// The person who answers for the force.
     pub owner: String,
-    /// Why.
+    /// Why the point is forced; may be empty.
     #[serde(default)]
     pub reason: String,
 }
 
 impl ForceOrder {
-    /// For how long; `None` until somebody ends it.
+    /// How long the force lasts; `None` if only an operator ends it.
     pub fn lasting(&self) -> Option<Duration> {
         let time = self.for_ms.map_or(DEFAULT_FORCE, Duration::from_millis);
         (!self.forever).then_some(time)
@@ -60,22 +60,22 @@ impl ForceOrder {
     }
 }
 
-/// A force in force.
+/// A force that was ordered and is not over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ForceView {
     /// Name of the point.
     pub point: String,
-    /// In its unit.
+    /// The value, in the unit of the point.
     pub value: Value,
-    /// Whether the point has it: an output that no program owns, or whose program lacks something
-    /// that it requires, is safe instead. None has while the scan stands.
+    /// Whether the point has this value. An output that no program owns, or whose program lacks a
+    /// required input, is safe instead. While the scan stands, this is `false` for all.
     pub active: bool,
-    /// Milliseconds until it ends; `null` if it does not by itself.
+    /// Milliseconds until the force ends; `null` if only an operator ends it.
     pub left_ms: Option<u64>,
-    /// Who answers for it.
+    /// The person who answers for the force.
     pub owner: String,
-    /// Why; may be empty.
+    /// Why the point is forced; may be empty.
     pub reason: String,
-    /// When it was ordered, by RFC 3339.
+    /// When the force was ordered, as RFC 3339 writes it.
     pub since: String,
 }

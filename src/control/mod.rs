@@ -1,12 +1,14 @@
-//! How people reach a running daemon: requests, answers, and the HTTP that carries them.
+//! The control interface: requests, answers, and the HTTP that carries them between people and a
+//! running daemon.
 //!
-//! This file holds the words: [`Request`], [`Response`], [`Failure`]. What an answer looks like is
-//! in `view.rs`; `server.rs` takes requests from a unix socket and passes each as a [`Call`] to the
-//! daemon, `client.rs` makes them. Who answers a call decides what is true; nothing here knows.
+//! This file holds the vocabulary: [`Request`], [`Response`], [`Failure`]. The fields of answers
+//! are in `view.rs`. `server.rs` takes requests from a unix socket and passes each as a [`Call`] to
+//! the daemon. `client.rs` sends requests. No answer is made up here: the daemon answers each call.
 //!
 //! # The interface
-//! HTTP/1.1 with JSON bodies on a unix socket, one request a connection. Who may open the socket
-//! may do everything: its mode is the only permission. Each order is a [`Receipt`] with its user.
+//! HTTP/1.1 with JSON bodies on a unix socket, one request per connection. A user who can open the
+//! socket can do everything: the mode of its file is the only permission. Each order becomes a
+//! [`Receipt`] that names its user.
 //!
 //! | request | body | answer |
 //! |---|---|---|
@@ -32,8 +34,9 @@
 //! | `POST /v1/devices/NAME/fault` (`DELETE`) | `{"kind":"freeze"}` | `{"done":true}` |
 //!
 //! A history is a list of journal [`Entry`]s, oldest first: the newest 1000, or fewer with
-//! `?limit=20`. A module that was put lies in the folder; what becomes of it is in the plugin's
-//! view. What fails is answered with `{"error":{"code":...,"message":...}}`, see [`Code`].
+//! `?limit=20`. `PUT` of a module ends when the module lies in the folder; what the daemon makes of
+//! it is in the plugin's view. A failure is answered with `{"error":{"code":...,"message":...}}`;
+//! the codes are those of [`Code`].
 //!
 //! ```sh
 //! curl --unix-socket $XDG_RUNTIME_DIR/camshaft/control.sock http://camshaft/v1/status
@@ -69,184 +72,191 @@ pub use view::{
     SafeView, StallView, StatusView, SwapView, VarView, Want,
 };
 
-/// Longest name of a plugin that can be deployed, in bytes. A file name may have 255; this leaves
-/// room for `.wasm` and for the temporary name beside it.
+/// The longest name of a plugin in a request, in bytes. A file name may have 255; this leaves room
+/// for `.wasm` and for the temporary name beside it. The plugin folder itself accepts names of up
+/// to 64 bytes only (`MAX_NAME` in `plugin/folder.rs`), so a longer one passes here and fails
+/// there.
 pub const MAX_NAME_BYTES: usize = 128;
 
-/// Receipts in one answer: more than anybody reads, and with the longest texts still less than a
-/// client takes.
+/// Most receipts in one answer: more than a person reads. Even with the longest texts they are
+/// shorter than the longest answer that a client accepts.
 pub const MAX_RECEIPTS: usize = 1000;
 
-/// What is asked of the daemon.
+/// A request to the daemon. Each variant names its answer; any of them may fail with [`Failure`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
-    /// Everything about the daemon: [`Response::Status`].
+    /// Read the state of the daemon: [`Response::Status`].
     Status,
-    /// All plugins: [`Response::Plugins`].
+    /// List all plugins: [`Response::Plugins`].
     Plugins,
-    /// Take this program out and keep it out: [`Response::Done`] or [`Response::Plugin`].
+    /// Take this program out of the scan and keep it out: [`Response::Done`] or
+    /// [`Response::Plugin`].
     Hold {
-        /// Of the plugin.
+        /// Name of the plugin.
         name: String,
     },
-    /// Let it run again, and forget its quarantine: [`Response::Done`] or [`Response::Plugin`].
+    /// Let this program run again and end its quarantine: [`Response::Done`] or
+    /// [`Response::Plugin`].
     Release {
-        /// Of the plugin.
+        /// Name of the plugin.
         name: String,
     },
-    /// Replace the instance by a new one: [`Response::Done`] or [`Response::Plugin`].
+    /// Replace the program's instance by a new one: [`Response::Done`] or [`Response::Plugin`].
     Restart {
-        /// Of the plugin.
+        /// Name of the plugin.
         name: String,
     },
     /// Take every program out, give every variable its initial value, in memory and on disk, and
-    /// start the programs anew: [`Response::Done`] once the variables have them.
+    /// start the programs again: [`Response::Done`] once the variables have their values.
     RestartCold,
     /// Give every retained variable its initial value, in memory and on disk: [`Response::Done`].
     ResetRetain,
-    /// Let the plugins run that are held for recovery: [`Response::Done`].
+    /// Run the plugins that are held for recovery: [`Response::Done`].
     Recover,
-    /// Read the configuration again: [`Response::Changes`], once what can change live has.
+    /// Read the configuration again: [`Response::Changes`], once all changes that can be live are
+    /// so.
     Reload,
-    /// What that would do: [`Response::Changes`].
+    /// List what a reload would change: [`Response::Changes`].
     Diff,
     /// Put these bytes into the plugin folder as `NAME.wasm`: [`Response::Deployed`].
     Deploy {
-        /// Of the plugin, without `.wasm`; the server has checked it with [`is_plugin_name`].
+        /// Name of the plugin, without `.wasm`; the server has checked it with [`is_plugin_name`].
         name: String,
         /// The file's content; not empty, not longer than the server's limit.
         module: Bytes,
     },
     /// Put a kept version of the plugin into the folder: [`Response::Deployed`].
     Rollback {
-        /// Of the plugin.
+        /// Name of the plugin.
         name: String,
-        /// How its hash begins; the newest other good one without it.
+        /// First digits of the version's hash; `None` for the newest other good version.
         to: Option<String>,
-        /// Whether it may be one that is bad, and is let out of quarantine. The server has checked
-        /// that `to` names it then.
+        /// Whether the version may be a bad one, which is then released from quarantine. The server
+        /// has checked that `to` is given in this case.
         even_bad: bool,
     },
-    /// The versions of a plugin: [`Response::Versions`].
+    /// List the versions of a plugin: [`Response::Versions`].
     Versions {
-        /// Of the plugin.
+        /// Name of the plugin.
         name: String,
     },
     /// Delete the plugin's file: [`Response::Done`].
     Remove {
-        /// Of the plugin.
+        /// Name of the plugin.
         name: String,
     },
-    /// What became of plugins: [`Response::History`].
+    /// List what happened to plugins and what operators ordered: [`Response::History`].
     History {
-        /// Of this plugin, or orders about this point, variable or device; `None` for all.
+        /// Name of a plugin, or of a point, variable or device with orders about it; `None` for
+        /// all.
         name: Option<String>,
-        /// As many of the newest; the server has checked that it is 1 to [`MAX_RECEIPTS`].
+        /// Most receipts in the answer, the newest; the server has checked that this is 1 to
+        /// [`MAX_RECEIPTS`].
         limit: usize,
     },
-    /// All points with their values: [`Response::Points`].
+    /// List all points with their values: [`Response::Points`].
     Points,
-    /// All variables: [`Response::Vars`].
+    /// List all variables: [`Response::Vars`].
     Vars,
     /// Give a simulated input a value: [`Response::Done`].
     Set {
         /// Name of the point.
         point: String,
-        /// In the unit of the point.
+        /// The value, in the unit of the point.
         value: Value,
     },
-    /// What is forced: [`Response::Forces`].
+    /// List the forces: [`Response::Forces`].
     Forces,
-    /// Force a point: [`Response::Done`], once it is in force.
+    /// Force a point: [`Response::Done`], once the force is in force.
     Force {
         /// Name of the point.
         point: String,
-        /// Its value, for how long, by whom and why.
+        /// The value, for how long, by whom and why.
         order: ForceOrder,
     },
     /// End a force: [`Response::Done`].
     Unforce {
-        /// Name of the point; `None` for all that are forced.
+        /// Name of the point; `None` for all forced points.
         point: Option<String>,
     },
-    /// Give a variable a value: [`Response::Done`], once it has it.
+    /// Give a variable a value: [`Response::Done`], once the variable has it.
     SetVar {
-        /// Of the variable.
+        /// Name of the variable.
         name: String,
-        /// Of the variable's type.
+        /// The value, of the variable's type.
         value: Value,
     },
     /// Let a simulated device fail: [`Response::Done`].
     Inject {
         /// Name of the device.
         device: String,
-        /// An object whose `kind` is a text; what else there is belongs to the driver, which is the
-        /// one to understand it.
+        /// A JSON object whose `kind` is a text. The driver of the device reads its other fields.
         injection: serde_json::Value,
     },
-    /// Let a simulated device be sound again: [`Response::Done`].
+    /// End the simulated fault of a device: [`Response::Done`].
     Clear {
         /// Name of the device.
         device: String,
     },
 }
 
-/// What the daemon answers.
+/// An answer of the daemon to a request that was carried out.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "an answer is moved twice in its life")]
 pub enum Response {
-    /// To [`Request::Status`].
+    /// Answer to [`Request::Status`].
     Status(StatusView),
-    /// To [`Request::Plugins`]; in the order of polling.
+    /// Answer to [`Request::Plugins`], in the order of polling.
     Plugins(Vec<PluginView>),
     /// One plugin, as it is right after the request.
     Plugin(PluginView),
-    /// To [`Request::History`]; oldest first.
+    /// Answer to [`Request::History`], oldest first.
     History(Vec<Entry<Receipt>>),
-    /// To [`Request::Versions`]; those that are kept first, the newest first.
+    /// Answer to [`Request::Versions`]: first the kept versions, the newest first.
     Versions(Vec<VersionView>),
-    /// To [`Request::Points`]; in the order of the configuration.
+    /// Answer to [`Request::Points`], in the order of the configuration.
     Points(Vec<PointView>),
-    /// To [`Request::Forces`]; in the order in which they were ordered.
+    /// Answer to [`Request::Forces`], in the order in which the forces were ordered.
     Forces(Vec<ForceView>),
-    /// To [`Request::Vars`]; by name.
+    /// Answer to [`Request::Vars`], by name.
     Vars(Vec<VarView>),
-    /// To [`Request::Deploy`]: the bytes lie in the folder and are on the disk.
+    /// Answer to [`Request::Deploy`]: the bytes lie in the folder and are on the disk.
     Deployed {
         /// The plugin's name.
         name: String,
-        /// BLAKE3 of the bytes, 64 hexadecimal digits. When [`PluginView::file_hash`] is this, the
-        /// daemon has seen the file.
+        /// BLAKE3 of the bytes, 64 hexadecimal digits. Once [`PluginView::file_hash`] is equal to
+        /// it, the daemon has read the file.
         hash: String,
     },
-    /// To [`Request::Reload`] and [`Request::Diff`]: how the file differs from what is in force.
+    /// Answer to [`Request::Reload`] and [`Request::Diff`]: how the file differs from the
+    /// configuration in force.
     Changes(Vec<ChangeView>),
-    /// It is done, or will be at the next cycle.
+    /// The request was carried out, or will be at the next cycle.
     Done,
 }
 
-/// Why a request was not carried out.
+/// The reason why a request was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// Which kind of failure, for programs.
+    /// The kind of failure, for programs.
     pub code: Code,
     /// What was found and what would be right, for people.
     pub message: String,
 }
 
-/// The kinds of failure.
+/// The kinds of failure, each with its HTTP status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Code {
-    /// There is no such plugin, point, variable, device or route; HTTP 404.
+    /// No plugin, point, variable, device or route has this name; HTTP 404.
     Unknown,
-    /// The request makes no sense; HTTP 400, 405 or 413.
+    /// The request is malformed or contradicts itself; HTTP 400, 405, 408 or 413.
     Invalid,
-    /// It makes sense, but not here or not now; HTTP 409.
+    /// The request is well formed, but cannot be carried out here or now; HTTP 409.
     Refused,
-    /// The daemon has too much to do or is stopping, try again; HTTP 503.
+    /// The daemon has too much to do or is stopping; another try may succeed; HTTP 503.
     Busy,
-    /// A defect or a failing disk; HTTP 500.
+    /// A defect of the daemon or a failing disk; HTTP 500.
     Internal,
 }
 
@@ -265,17 +275,18 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// How a request ended.
+/// The end of a request: an answer or a failure.
 pub type Reply = Result<Response, Failure>;
 
-/// A request on its way to the daemon.
+/// A request on its way from the server to the daemon's loop.
 #[derive(Debug)]
 pub struct Call {
-    /// What is asked.
+    /// What the client asks for.
     pub request: Request,
-    /// Who asks, if it is an order; `None` also when the kernel does not say it.
+    /// The user who sends an order; `None` for a request that only reads, and if the kernel does
+    /// not say it.
     pub who: Option<Who>,
-    /// Where the answer goes. Whoever asked may have left; then nobody takes it.
+    /// Takes the answer. The client may have left; then the answer is dropped.
     pub reply: oneshot::Sender<Reply>,
 }
 
@@ -300,25 +311,25 @@ struct SetBody {
     value: Value,
 }
 
-/// Whether a name can be typed on a command line and be the name of a file in the plugin folder:
-/// letters, digits, `_`, `-` and `.`, with `-` and `.` not first. A name with a slash never leaves
-/// the folder, because it is none.
+/// Whether a name can be typed on a command line and be the name of a file in the plugin folder.
+/// Its characters are letters, digits, `_`, `-` and `.`, with `-` and `.` not first. A name with a
+/// slash is refused, so no name leads out of the folder.
 pub fn is_plugin_name(name: &str) -> bool {
     name.len() <= MAX_NAME_BYTES
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
         && name.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
 }
 
-/// Where a client looks for a daemon, best first: where `config` puts the socket by default. An
-/// operator with a session of his own may well mean the service of the machine, so that is the last
-/// of them.
+/// Paths where a client looks for a daemon, the best first: the places where `config` puts the
+/// socket by default. The last one is that of the machine's service, because an operator with a
+/// session may well mean that.
 pub fn likely_sockets() -> Vec<PathBuf> {
     sockets(|name| std::env::var_os(name))
 }
 
 fn sockets(var: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     let folder = |name: &str| {
-        // Of the several that systemd may list, the first is ours.
+        // systemd may list several folders; the first is the daemon's.
         let first = std::env::split_paths(&var(name)?).next()?;
         first.is_absolute().then_some(first)
     };

@@ -1,8 +1,8 @@
-//! The audit trail: what an operator has ordered, who it was, and the value before and after.
+//! The audit trail: what an operator ordered, which user it was, and the value before and after.
 //!
-//! Plain data, a part of [`super::Receipt`]. Who the peer of a connection is is found out in
-//! `server/peer.rs`; which requests are orders, and how many of them have a line, is decided in
-//! `daemon/audit.rs`.
+//! This is plain data, a part of [`super::Receipt`]. `server/peer.rs` finds out the user at the
+//! other end of a connection. `daemon/audit.rs` decides which requests are orders, and how many of
+//! them get a line.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::{counted, legible};
 
-/// The user whose process has sent a request, as the kernel knows it. Behind `sudo` that is root.
+/// The user whose process sent a request, as the kernel knows it. For a process behind `sudo` that
+/// is root.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Who {
-    /// The number of the user.
+    /// Number of the user.
     pub uid: u32,
-    /// The name that the system has for that number; `null` when it has none, or when it did not
-    /// say so in time.
+    /// Name that the system has for this number; `null` if there is none, or none in time.
     pub name: Option<String>,
 }
 
@@ -29,41 +29,41 @@ impl fmt::Display for Who {
     }
 }
 
-/// The kinds of orders, named as the command line names them. Orders to hold and to release are
-/// not among them: they have receipts of their own.
+/// The kinds of orders, named as on the command line. Hold and release are not among them: they
+/// have receipts of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderKind {
-    /// A simulated input or a variable has another value.
+    /// A simulated input or a variable got another value.
     Set,
-    /// A point is forced.
+    /// A point was forced.
     Force,
-    /// A force is ended, or every one.
+    /// A force was ended, or all were.
     Unforce,
-    /// A module is put into the plugin folder.
+    /// A module was put into the plugin folder.
     Deploy,
-    /// A kept version is put into the plugin folder.
+    /// A kept version was put into the plugin folder.
     Rollback,
-    /// A plugin's file is deleted.
+    /// A plugin's file was deleted.
     Remove,
-    /// A program has a new instance of the same code.
+    /// A program got a new instance of the same code.
     Restart,
-    /// All programs start anew, with declared variables at their initial values and no others.
+    /// All programs start again. Declared variables have their initial values, and others are gone.
     RestartCold,
-    /// The retained variables have their initial values.
+    /// The retained variables got their initial values.
     ResetRetain,
-    /// Plugins held for recovery may run.
+    /// The plugins that were held for recovery may run.
     Recover,
-    /// The configuration is read again.
+    /// The configuration was read again.
     Reload,
-    /// A simulated device fails.
+    /// A simulated device was given a fault.
     Fault,
-    /// A simulated device is sound again.
+    /// The simulated fault of a device was ended.
     ClearFault,
 }
 
 impl OrderKind {
-    /// The order as the command line names it.
+    /// The order as it is written on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Set => "set",
@@ -83,40 +83,41 @@ impl OrderKind {
     }
 }
 
-/// An order that was carried out, or that has failed half done.
+/// An order that was carried out, or that failed half done.
 ///
-/// One that was refused has changed nothing and is not recorded. The version that a deploy or a
-/// rollback puts into the folder is the receipt's `hash`, the file before it the `old_hash`.
+/// An order that was refused changed nothing and is not recorded. The version that a deploy or a
+/// rollback puts into the folder is the receipt's `hash`, and the file before it is `old_hash`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ordered {
-    /// What was ordered.
+    /// The kind of order.
     pub order: OrderKind,
-    /// The point, variable or device that it is about; not there for others.
+    /// The point, variable or device of the order; absent in other orders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// The value before, as text; not there when the order gives no value.
+    /// The value before, as text; absent if the order gives no value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old: Option<String>,
-    /// The value after, as text.
+    /// The value after, as text; absent if the order gives no value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new: Option<String>,
-    /// What else was said: for how long and why a point is forced, what a reload has changed.
+    /// Details of the order: for how long and why a point is forced, or what a reload changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<String>,
-    /// Who ordered it; `null` when nobody did in person: a signal, a configuration file that was
-    /// saved, the end of the time for which a point was forced.
+    /// The user who ordered it. `null` if no user did: a signal, a configuration file that was
+    /// saved, or the end of a force's time.
     pub who: Option<Who>,
-    /// Why it was not carried out to its end; not there when it was.
+    /// Why the order failed half done; absent if it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
-    /// How many orders this line stands for: this one, and those of the same kind, user and target
-    /// since the line before, which came too often for a line each.
+    /// Number of orders that this line stands for. That is this order, and those of the same kind,
+    /// user and target since the line before, which came too often for a line each.
     pub count: u64,
 }
 
 impl Ordered {
-    /// The order as a sentence without its end, for the log and the command line; with the digits
-    /// of the version that it has put into the folder, and of the one that was there.
+    /// The order as a sentence without its end, for the log and the command line. `version` and
+    /// `before` are the digits of the version that the order put into the folder and of the one
+    /// before it.
     pub fn sentence(&self, version: Option<&str>, before: Option<&str>) -> String {
         let by = self.who.as_ref().map(ToString::to_string);
         let mut text = match (&self.failed, by) {
@@ -138,7 +139,7 @@ impl Ordered {
         text
     }
 
-    /// What it has changed.
+    /// The change that the order made, in words.
     fn what(&self, version: Option<&str>, before: Option<&str>) -> String {
         use OrderKind as Kind;
         let target = legible(self.target.as_deref().unwrap_or_default());

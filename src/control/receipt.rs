@@ -1,9 +1,9 @@
-//! Receipts: what became of plugins and what people have ordered, one for each thing that an
-//! operator would want to know later.
+//! Receipts: what happened to plugins and what people ordered, one for each event that an operator
+//! may want to know later.
 //!
-//! Plain data, the same for the journal on the disk, the JSON and the command line. Whatever is
-//! added must have a default, so that a journal of before can still be read; a kind of receipt that
-//! a version does not know is passed over by it.
+//! This is plain data, the same for the journal on the disk, the JSON and the command line. A new
+//! field must have a default, so that an older journal can still be read. A release skips kinds of
+//! receipts that it does not know. Orders are in `ordered.rs`.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,125 +11,129 @@ use super::{Ordered, SwapView, Who};
 use crate::plugin::Trap;
 use crate::plugin::shadow::Report;
 
-/// Something that became of a plugin, or an order of an operator.
+/// Something that happened to a plugin, or an order of an operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// Its name; `null` for an order that is about no plugin.
+    /// Name of the plugin; `null` for an order that is about no plugin.
     pub plugin: Option<String>,
-    /// The cycle in which it happened, or the newest that the daemon had seen; 0 before the first.
-    /// Counts from the daemon's start.
+    /// The cycle in which it happened, or the newest cycle that the daemon had seen. Cycles count
+    /// from the daemon's start; 0 is before the first.
     pub cycle: u64,
-    /// The version that it is about, 64 hexadecimal digits; `null` when there is none, such as for
-    /// a file that cannot be read.
+    /// The version that the receipt is about, 64 hexadecimal digits; `null` if there is none, for
+    /// example for a file that cannot be read.
     pub hash: Option<String>,
-    /// The version that was in the scan until then, trapped or not; `null` when none was. After a
-    /// swap it is gone. After a refusal it is the one that goes on, and `null` when none does.
+    /// The version that was in the scan until then, trapped or not; `null` if none was. After a
+    /// swap that version is gone. After a refusal it is the one that goes on, or `null` if none
+    /// does.
     pub old_hash: Option<String>,
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
 }
 
-/// What may become of a plugin; `kind` in JSON.
+/// What can happen to a plugin; `kind` in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Event {
-    /// It took its seat, and nobody sat there.
+    /// The version took its seat, which was empty.
     Started {
-        /// The times it took.
+        /// The times of the start.
         swap: SwapView,
     },
-    /// It took over from another version.
+    /// The version took over from another one.
     Swapped {
-        /// The times it took.
+        /// The times of the swap.
         swap: SwapView,
-        /// What its shadow run has found; not there if it had none.
+        /// What the version's shadow run found; absent if it had none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         shadow: Option<Report>,
     },
     /// A new instance of the same version took over: after a trap, or because the operator wanted
     /// it.
     Restarted {
-        /// The times it took.
+        /// The times of the restart.
         swap: SwapView,
     },
-    /// It is not run; what ran before goes on, if anything did.
+    /// The version is not run. If another version ran, it goes on.
     Refused {
         /// What is wrong.
         reason: String,
         /// What would be right.
         remedy: String,
-        /// How often the same version was refused in a row. Of a long row not each has a receipt:
-        /// the first five do, and then those whose count is a power of two.
+        /// How often the same version was refused in a row. In a long row not every refusal has a
+        /// receipt: the first five have one, and then those whose count is a power of two.
         count: u64,
-        /// What its shadow run has found; not there if it had none.
+        /// What the version's shadow run found; absent if it had none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         shadow: Option<Report>,
-        /// The user whose deploy was refused; not there for a file of the folder.
+        /// The user whose deploy was refused; absent for a file that came into the folder in
+        /// another way.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         who: Option<Who>,
     },
-    /// It trapped: its outputs are safe until it is restarted.
+    /// The version trapped: its outputs are safe until it is restarted.
     Trapped {
-        /// How.
+        /// Kind and place of the trap.
         trap: Trap,
-        /// How often the same version trapped in a row, its restarts apart. Of a long row not each
-        /// has a receipt, nor has the restart after it: see [`Event::Refused`].
+        /// How often the same version trapped in a row, with restarts between. In a long row not
+        /// every trap has a receipt, and neither has the restart after it: the rule is that of
+        /// [`Event::Refused`].
         count: u64,
     },
-    /// A trap of this version can be looked into: `camshaft replay FILE` runs it again.
+    /// There is a crash report of a trap of this version: `camshaft replay FILE` runs the trap
+    /// again.
     Reported {
-        /// Where the crash report lies.
+        /// Path of the crash report.
         file: String,
     },
-    /// The version before runs again, with its state, because its successor trapped on probation:
-    /// here the hash is that of the version that runs again, and the old one that of its successor.
+    /// The version before runs again, with its state, because its successor trapped on probation.
+    /// Here `hash` is the version that runs again, and `old_hash` is its successor.
     Rollback,
-    /// This version is not run again until new bytes or a release.
+    /// This version is not run again until the file has new bytes or the plugin is released.
     Quarantined {
-        /// Why.
+        /// Why the version is in quarantine.
         reason: String,
     },
-    /// A version that is kept runs in place of the file's, which is no good: here the hash is that
-    /// of the version that runs, and the old one that of the file.
+    /// A kept version runs in place of the file, which is no good. Here `hash` is the version that
+    /// runs, and `old_hash` is that of the file.
     StandsIn,
-    /// It is wanted out of the scan.
+    /// The plugin must leave the scan.
     Held {
-        /// Who wants it so.
+        /// What ordered it: an operator or the configuration.
         by: By,
         /// The user, if it was an operator.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         who: Option<Who>,
     },
-    /// It may run again; hold and refusal are forgotten.
+    /// The plugin may run again; hold and refusal are forgotten.
     Released {
-        /// Who wants it so.
+        /// What ordered it: an operator or the configuration.
         by: By,
-        /// Whether quarantine is forgotten as well: it is where the plugin was not held.
+        /// Whether quarantine is forgotten as well. It is if the plugin was not held.
         #[serde(default = "yes")]
         forgives: bool,
         /// The user, if it was an operator.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         who: Option<Who>,
     },
-    /// Its file is gone.
+    /// The plugin's file is gone.
     Removed,
-    /// It is out of the scan: held, removed or quarantined. Its outputs are safe.
+    /// The program is out of the scan: it was held, removed or quarantined. Its outputs are safe.
     Stopped,
-    /// An operator's order was carried out; of a plugin, or of none.
+    /// An operator's order was carried out, about a plugin or about none.
     Ordered(Ordered),
 }
 
-/// As it was with every release before there was another sort.
+/// The default of `forgives`: the only kind of release in the receipts of older releases.
 fn yes() -> bool {
     true
 }
 
-/// Who wants a plugin held or released.
+/// What can hold or release a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum By {
-    /// Whoever asked for it on the control socket.
+    /// A client of the control socket.
     Operator,
     /// The configuration, at the start or at a reload.
     Configuration,
@@ -171,7 +175,7 @@ mod tests {
         let ann = r#""who":{"uid":1000,"name":"ann"}"#;
         let held = Event::Held { by: By::Operator, who: who.clone() };
         check(held, &format!(r#""kind":"held","by":"operator",{ann}"#));
-        // As it was written before there were users.
+        // Older releases wrote no user.
         check(Event::Held { by: By::Operator, who: None }, r#""kind":"held","by":"operator""#);
         let ordered = Ordered {
             order: OrderKind::RestartCold,

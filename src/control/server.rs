@@ -1,10 +1,11 @@
-//! The daemon's end of the control socket: HTTP in, [`Call`]s out.
+//! The daemon's end of the control socket: it takes HTTP requests and makes [`Call`]s of them.
 //!
-//! It parses and limits, and decides nothing: every request that makes sense goes to the daemon,
-//! which answers. Whoever may open the socket is trusted to operate, yet not to be correct: a slow,
-//! stuck or noisy client costs a connection for a while and never memory without a limit. Whoever
-//! has sent anything is answered, also where that is a refusal before the end of the request:
-//! `drain.rs`. The other end is `client.rs`; the routes are listed in `mod.rs`.
+//! It parses and limits, and decides nothing: every well-formed request goes to the daemon, which
+//! answers. A user who can open the socket may operate the machine, but the client may be
+//! defective. So a slow, stuck or noisy client costs a connection for a while, and never memory
+//! without a limit. A client that has sent anything gets an answer, even if that is a refusal
+//! before the end of its request: `drain.rs`. The other end is `client.rs`; the routes are listed
+//! in `mod.rs`.
 
 mod body;
 mod drain;
@@ -34,41 +35,41 @@ use peer::Peer;
 use route::ApiState;
 pub use socket::{BindError, Socket};
 
-/// Connections at a time; more wait in the kernel's queue. An operator, a monitor and a deploy are
-/// three.
+/// Most connections at a time; more wait in the kernel's queue. An operator, a monitor and a deploy
+/// are three.
 const MAX_CONNECTIONS: usize = 32;
 
-/// From a connection to the end of its request's head. It comes from the same machine, and whoever
-/// waits in the queue waits no longer than this for a stuck one to be closed.
+/// Time limit from a connection to the end of its request's head. The head comes from the same
+/// machine. A client in the queue waits no longer than this until a stuck connection is closed.
 const HEAD_TIME: Duration = Duration::from_secs(2);
 
-/// Bytes of a request's head, and of the buffer of each connection.
+/// Most bytes of a request's head, and size of each connection's buffer.
 const MAX_HEAD_BYTES: usize = 16 << 10;
 
-/// From an answer to the moment when the client has taken the last of it. The longest, a thousand
-/// receipts, has half a megabyte; whoever does not read it keeps others out for no longer.
+/// Time limit from an answer to the moment when the client has read the last of it. The longest
+/// answer, a thousand receipts, has half a megabyte. A client that does not read keeps others out
+/// for no longer than this.
 const READ_TIME: Duration = Duration::from_secs(10);
 
-/// The whole life of a connection: a module sent slowly, an answer of a busy daemon, and some more
-/// to read it.
+/// Time limit of a whole connection: a module that is sent slowly, an answer of a busy daemon, and
+/// some time to read it.
 const CONNECTION_TIME: Duration = Duration::from_secs(90);
 
-/// Connections that are answered and still sending, beside those above. More are closed at once,
-/// and their clients may see a reset in place of the answer.
+/// Most connections that have an answer and still send, besides [`MAX_CONNECTIONS`]. More are
+/// closed at once, and their clients may see a reset in place of the answer.
 const MAX_DRAINING: usize = 32;
 
-/// What running requests get to end, once the daemon stops.
+/// Time that running requests get to end after the daemon begins to stop.
 const FAREWELL_TIME: Duration = Duration::from_secs(1);
 
-/// Before another attempt to take a connection when the last failed, for want of file descriptors
-/// mostly.
+/// Pause after a connection could not be taken, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Takes requests from `socket` and passes them to `calls` until `shutdown`; removes the socket
-/// then.
+/// Takes requests from `socket` and passes them to `calls` until `shutdown`, then removes the
+/// socket.
 ///
-/// A module longer than `module_bytes` is refused. `calls` should have room for some requests; when
-/// it is full, clients wait.
+/// A module longer than `module_bytes` is refused. `calls` should have room for some requests:
+/// while it is full, clients wait.
 pub async fn serve(
     socket: Socket,
     module_bytes: u64,
@@ -101,7 +102,7 @@ pub async fn serve(
         timeout(FAREWELL_TIME, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-/// The next connection; `None` after a failure, which is logged when it is the first in a row.
+/// The next connection; `None` after a failure. The first failure in a row is logged.
 async fn accept(socket: &Socket, is_failing: &mut bool) -> Option<UnixStream> {
     match socket.accept().await {
         Ok(stream) => {
@@ -122,8 +123,8 @@ fn complain(error: &io::Error, is_failing: &mut bool) {
     }
 }
 
-/// One connection: one request, one answer. Gives the connection back if its client has been
-/// answered before it has sent the whole request.
+/// Serves one connection: one request, one answer. Returns the connection if the client got its
+/// answer before it had sent the whole request.
 async fn converse(stream: UnixStream, routes: axum::Router) -> Option<UnixStream> {
     let peer = stream.peer_cred().ok().map(|user| Peer(user.uid()));
     let (stream, rest) = duplicate(stream).ok()?;
@@ -138,7 +139,7 @@ async fn converse(stream: UnixStream, routes: axum::Router) -> Option<UnixStream
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .keep_alive(false)
-        // Whoever has said everything may say so, and is answered like others.
+        // A client that has sent its whole request may close its side, and is answered like others.
         .half_close(true)
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(MAX_HEAD_BYTES)
@@ -148,7 +149,7 @@ async fn converse(stream: UnixStream, routes: axum::Router) -> Option<UnixStream
         sleep(READ_TIME).await;
     };
     tokio::select! {
-        // How it ends concerns the client, who has seen it or is gone.
+        // The client has seen how the connection ended, or is gone; nothing is left to do here.
         _ = connection => {}
         () = unread => {}
         () = sleep(CONNECTION_TIME) => {}

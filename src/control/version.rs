@@ -1,55 +1,58 @@
-//! Versions of a plugin, as people see them: plain data, the same for the JSON and the command
+//! Versions of a plugin, as people see them: plain data, the same for the JSON and for the command
 //! line.
 //!
-//! What it is made of is in `daemon/version.rs` and `daemon/keep.rs`.
+//! `daemon/version.rs` and `daemon/keep.rs` collect the facts. Views of everything else are in
+//! `view.rs`.
 
 use serde::{Deserialize, Serialize};
 
-/// Whether a version may be gone back to.
+/// Whether a version is fit for a rollback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Soundness {
-    /// It has survived its probation and did not trap since.
+    /// The version survived its probation and did not trap since.
     Good,
-    /// So it has, but it does not write an output that a good version before it wrote.
+    /// The version is good, but it does not write an output that a good version before it wrote.
     Doubtful,
-    /// It trapped after its probation, or is in quarantine.
+    /// The version trapped after its probation, or is in quarantine.
     Bad,
-    /// Its probation is not over, or never was.
+    /// The version's probation is not over, or never was.
     Unproven,
 }
 
-/// One version of a plugin: one that is kept, or of which something is known.
+/// One version of a plugin: its bytes are kept, or something is known of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionView {
-    /// BLAKE3 of its bytes, 64 hexadecimal digits.
+    /// BLAKE3 of the version's bytes, 64 hexadecimal digits.
     pub hash: String,
-    /// Whether its bytes are kept, so that it can be gone back to.
+    /// Whether the version's bytes are kept, so that a rollback to it is possible.
     pub kept: bool,
-    /// Whether it is in the file.
+    /// Whether the plugin's file holds this version.
     pub in_file: bool,
-    /// Whether it is polled.
+    /// Whether this version is polled.
     pub runs: bool,
-    /// When it started for the first time, in UTC: RFC 3339; `null` when that is not known.
+    /// When the version started for the first time, in UTC as RFC 3339 writes it; `null` if that is
+    /// not known.
     pub started: Option<String>,
-    /// Whole seconds in the scan, all its times together.
+    /// Whole seconds in the scan, over all the times that the version ran.
     pub ran_s: u64,
-    /// When it left the scan last, in UTC; `null` while it is there, and when that is not known.
+    /// When the version last left the scan, in UTC; `null` while it is there, and if that is not
+    /// known.
     pub ended: Option<String>,
-    /// Why it left the scan last.
+    /// Why the version last left the scan.
     pub end: Option<String>,
-    /// Whether it may be gone back to.
+    /// Whether the version is fit for a rollback.
     pub soundness: Soundness,
-    /// Why it is bad or doubtful.
+    /// Why the version is bad or doubtful.
     pub reason: Option<String>,
-    /// Whether it is in quarantine: not run until a release.
+    /// Whether the version is in quarantine: it is not run until a release.
     pub quarantined: bool,
 }
 
-/// What a program must still do to prove itself: both.
+/// What a program must still do to end its probation; both are needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbationView {
-    /// Milliseconds until its time is over; 0 when it is.
+    /// Milliseconds until the time of probation is over; 0 if it is.
     pub ms: u64,
     /// Polls that must still return well.
     pub polls: u64,

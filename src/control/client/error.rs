@@ -1,7 +1,8 @@
 //! Why there is no answer from a daemon, in words.
 //!
-//! A daemon that ends in the middle of an exchange is told from one that says no, and from a
-//! stranger: whoever gave an order then knows that nobody knows whether it was carried out.
+//! Three cases look alike and are not: a daemon that ends in the middle of an exchange, a daemon
+//! that refuses, and a server that is no daemon. In the first case the user must know that the
+//! order may have been carried out or not. The exchange itself is in `client.rs`.
 
 use std::fmt;
 use std::io;
@@ -10,16 +11,16 @@ use std::path::{Path, PathBuf};
 use super::super::Failure;
 use crate::file;
 
-/// Why there is no answer, or not the one that was hoped for.
+/// The reason why there is no answer, or not the expected one.
 #[derive(Debug)]
 pub enum Error {
-    /// Nobody answers on any of these sockets.
+    /// No process answers on any of these sockets.
     Unreachable(Vec<(PathBuf, io::Error)>),
-    /// The daemon says no.
+    /// The daemon refuses.
     Failed(Failure),
-    /// The connection on this socket has ended before there was an answer.
+    /// The connection on this socket ended before there was an answer.
     Ended(PathBuf),
-    /// Somebody answers, but not as this program does.
+    /// A process answers on this socket, but not in the way of this program.
     Strange(PathBuf, String),
 }
 
@@ -66,7 +67,7 @@ fn words(path: &Path, error: &io::Error) -> String {
     }
 }
 
-/// Whether the other side has left in the middle of an exchange.
+/// Whether the server ended the connection in the middle of an exchange.
 pub(super) fn is_cut_off(error: &(dyn std::error::Error + 'static)) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     let is_end = |error: &(dyn std::error::Error + 'static)| {

@@ -1,7 +1,7 @@
-//! What a request says: the name in its path, the limit in its query, its body.
+//! The parts of a request: the name in its path, the limit in its query, its body.
 //!
-//! Everything is bounded in size and time, because anybody who may open the socket may send
-//! anything. What is done with it is in `route.rs`.
+//! Every part is bounded in size and time, because any user who can open the socket can send
+//! anything. What is done with the parts is in `route.rs`.
 
 use std::time::Duration;
 
@@ -17,23 +17,23 @@ use super::super::{MAX_RECEIPTS, SetBody};
 use super::route::{Refused, invalid};
 use crate::image::Value;
 
-/// Bytes of a body that is JSON: a fault with all its settings has some hundred.
+/// Most bytes of a JSON body: a fault with all its settings has a few hundred.
 const MAX_JSON_BYTES: u64 = 64 << 10;
 
-/// From the head of a request to the end of a body that is JSON. It fits one write on the same
-/// machine; a client that is stuck in it keeps a connection from others.
+/// Time limit from the head of a request to the end of a JSON body. The body fits one write on the
+/// same machine. A stuck client keeps a connection from others for no longer than this.
 const JSON_TIME: Duration = Duration::from_secs(2);
 
-/// From the head of a request to the end of a module at the limit, written by a machine that has
-/// much else to do.
+/// Time limit from the head of a request to the end of its body. It is enough for the largest
+/// module from a machine that has much else to do.
 pub(super) const BODY_TIME: Duration = Duration::from_secs(30);
 
-/// What comes more slowly than [`LEAST_RATE`] may lag behind it by so much: a machine that is busy
-/// for a moment. A sender that is stuck is given up after this time.
+/// How far a body may lag behind [`LEAST_RATE`]: a machine may be busy for a moment. A stuck sender
+/// is given up after this time.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Bytes of a body in a second, on average: a socket that is forwarded over a slow radio link has
-/// as many.
+/// The least rate of a body in bytes per second, on average. A socket that is forwarded over a slow
+/// radio link reaches it.
 const LEAST_RATE: u64 = 16 << 10;
 
 /// The name in a path.
@@ -52,7 +52,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     }
 }
 
-/// A body `{"value":...}`.
+/// Reads a body `{"value":...}`.
 pub(super) async fn read_value(body: Body) -> Result<Value, Refused> {
     let body = read_json(body).await?;
     let SetBody { value } = serde_json::from_slice(&body).map_err(|error| {
@@ -61,7 +61,8 @@ pub(super) async fn read_value(body: Body) -> Result<Value, Refused> {
     Ok(value)
 }
 
-/// `?limit=20`: as many, and as many as there may be without it.
+/// The query `?limit=20`: the most receipts in an answer; without a query the most that are
+/// allowed.
 pub(super) struct Limit(pub(super) usize);
 
 impl<S: Send + Sync> FromRequestParts<S> for Limit {
@@ -76,7 +77,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Limit {
     }
 }
 
-/// `?to=3f2a1b`: how a hash begins; with `&even_bad=true` also that of a version that is bad.
+/// The query `?to=3f2a1b`: the first digits of a hash. With `&even_bad=true` the version may be a
+/// bad one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct To {
     pub(super) to: Option<String>,
@@ -95,7 +97,7 @@ impl To {
     }
 }
 
-/// Whether a hash may begin so.
+/// Whether these digits can be the beginning of a hash.
 fn is_beginning(digits: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
@@ -119,14 +121,14 @@ impl<S: Send + Sync> FromRequestParts<S> for To {
     }
 }
 
-/// A body that is JSON, as it came.
+/// Reads a body that is JSON, without parsing it.
 pub(super) async fn read_json(body: Body) -> Result<Bytes, Refused> {
     read(body, (MAX_JSON_BYTES, "fixed"), JSON_TIME).await
 }
 
-/// The whole body, which may take `time` in all and must keep pace. Of one that is too long nothing
-/// is kept, but it is read to its end: a client looks for the answer only then. The limit comes
-/// with the place where it is set.
+/// Reads the whole body, which may take `time` in all and must keep to [`LEAST_RATE`]. A body that
+/// is too long is not kept, but it is read to its end, because a client reads the answer only after
+/// that. The limit comes with the name of the key that sets it, for the message.
 pub(super) async fn read(
     mut body: Body,
     (limit, set_by): (u64, &str),
@@ -169,7 +171,7 @@ mod tests {
 
     use super::*;
 
-    /// Sends its pieces, and then nothing more for ever.
+    /// A body that sends its pieces, and then nothing more for ever.
     struct Stuck(Vec<&'static [u8]>);
 
     impl hyper::body::Body for Stuck {
@@ -226,7 +228,7 @@ mod tests {
         check(Body::new(Stuck(vec![&[0; 1000], &[0; 1000]])), late(words)).await;
     }
 
-    /// Sends a piece at each tick, for ever.
+    /// A body that sends a piece at each tick, for ever.
     struct Steady(&'static [u8], tokio::time::Interval);
 
     impl hyper::body::Body for Steady {
@@ -254,7 +256,7 @@ mod tests {
             |piece| Body::new(Steady(piece, tokio::time::interval(Duration::from_millis(50))));
         tokio::join!(
             check(Body::new(Stuck(vec![])), 30_000, "2s; 0 bytes came"),
-            // 16 KiB are good for a second more.
+            // 16 KiB give the sender one second more.
             check(Body::new(Stuck(vec![&[0; 16 << 10]])), 30_000, "3s; 16384 bytes came"),
             check(steady(b"drip"), 30_000, "2.0"),
             check(steady(&[0; 4 << 10]), 2500, "2.5s; "),

@@ -1,8 +1,9 @@
 //! The end of a connection whose client is still sending.
 //!
-//! A socket that is closed with bytes in it that nobody has read is reset, and the reset overtakes
-//! the answer: the client of an early refusal would learn of a broken pipe and not why. So what
-//! still comes is read and thrown away, for a while. What a request says is read in `body.rs`.
+//! If a socket is closed while unread bytes are in it, the kernel resets the connection, and the
+//! reset overtakes the answer. The client of an early refusal would then see a broken pipe, and not
+//! the reason. So the server reads what still comes and drops it, for a limited time. How a
+//! request's body is read is in `body.rs`.
 
 use std::io;
 use std::pin::Pin;
@@ -17,22 +18,22 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-/// For a client that sends nothing and does not close either: it has had its answer for so long.
+/// Time limit for a client that sends nothing and does not close: it has had its answer that long.
 const IDLE_TIME: Duration = Duration::from_secs(1);
 
-/// For one that goes on sending: the largest module there can be, at the pace of a unix socket.
+/// Time limit for a client that goes on sending: the largest module at the pace of a unix socket.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 
-/// Two handles of one connection: it is not closed before both are dropped.
+/// Two handles of one connection, which is closed only after both are dropped.
 pub(super) fn duplicate(stream: UnixStream) -> io::Result<(UnixStream, UnixStream)> {
     let stream = stream.into_std()?;
     let other = stream.try_clone()?;
     Ok((UnixStream::from_std(stream)?, UnixStream::from_std(other)?))
 }
 
-/// Reads what still comes, so that the client finds its answer.
+/// Reads and drops what still comes, so that the client finds its answer.
 pub(super) async fn drain(mut stream: UnixStream) {
-    // Fails if the client has gone.
+    // This fails if the client has left.
     let _ = stream.shutdown().await;
     let read_all = async {
         let mut bytes = [0; 16 << 10];
@@ -41,25 +42,25 @@ pub(super) async fn drain(mut stream: UnixStream) {
     let _ = timeout(DRAIN_TIME, read_all).await;
 }
 
-/// Whether a request has been read to its end. The body that is watched writes it, the connection
-/// reads it when it ends.
+/// Whether a request has been read to its end. The watched body writes it while the request is
+/// read; the connection's task reads it at the end.
 #[derive(Debug, Default)]
 pub(super) struct Received(Arc<AtomicBool>);
 
 impl Received {
-    /// Watches the body of the request; its head has been read.
+    /// Wraps the body of a request whose head has been read, to watch for the body's end.
     pub(super) fn watch(&self, body: Incoming) -> Watched {
         self.0.store(body.is_end_stream(), Ordering::Relaxed);
         Watched { body, is_whole: Arc::clone(&self.0) }
     }
 
-    /// Whether nothing more can come.
+    /// Whether the request has been read to its end.
     pub(super) fn is_whole(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// A body that notes its end.
+/// A body that records its end.
 #[derive(Debug)]
 pub(super) struct Watched {
     body: Incoming,

@@ -1,8 +1,9 @@
-//! Who sends a request: the user of the process at the other end, and the name of that user.
+//! The sender of a request: the user of the process at the other end, and the name of that user.
 //!
-//! The kernel has the number (`SO_PEERCRED`, unix(7)). The name may come from a directory service
-//! that does not answer, so a thread of its own looks it up, and a request waits for it no longer
-//! than [`NAME_TIME`]: without a name the number says who it was.
+//! The kernel has the user's number (`SO_PEERCRED`, unix(7)). The name may come from a directory
+//! service that does not answer. So a separate thread looks it up, and a request waits for it no
+//! longer than [`NAME_TIME`]: without a name, the number says which user it was. What becomes of
+//! the name is in `../ordered.rs`.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -15,20 +16,20 @@ use tokio::time::timeout;
 
 use super::super::Who;
 
-/// What a name may take. A local file answers in microseconds, a directory server in milliseconds.
+/// Time limit for a name. A local file answers in microseconds, a directory server in milliseconds.
 const NAME_TIME: Duration = Duration::from_millis(300);
 
-/// Names that are remembered; people who may open the socket are few.
+/// Most names that are remembered; few users can open the socket.
 const MAX_NAMES: usize = 64;
 
-/// Users that wait to be named. When there are more, they are known by their number.
+/// Most users that wait for their names. Further users are known by their number only.
 const MAX_WAITING: usize = 8;
 
 /// The user at the other end of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) u32);
 
-/// The names of users.
+/// The names of users: a cache, and the thread that fills it. Requests read the cache.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     known: Arc<Mutex<HashMap<u32, String>>>,
@@ -36,7 +37,8 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Starts the thread that looks up names with `find`. It ends with the last of these.
+    /// Starts the thread that looks up names with `find`. The thread ends when the last clone of
+    /// this value is dropped.
     pub(super) fn start(find: impl Fn(u32) -> Option<String> + Send + 'static) -> Self {
         let known = Arc::new(Mutex::new(HashMap::new()));
         let (asks, inbox) = sync_channel(MAX_WAITING);
@@ -48,14 +50,14 @@ impl Names {
         Self { known, asks }
     }
 
-    /// The user of a connection, with a name if there is one in time.
+    /// The user of a connection, with a name if one is found in time.
     pub(super) async fn of(&self, Peer(uid): Peer) -> Who {
         if let Some(name) = self.known(uid) {
             return Who { uid, name: Some(name) };
         }
         let (done, answer) = oneshot::channel();
         if self.asks.try_send((uid, done)).is_ok() {
-            // Without an answer it is not known, and the number has to do.
+            // Without an answer in time, the number has to do.
             let _ = timeout(NAME_TIME, answer).await;
         }
         Who { uid, name: self.known(uid) }
@@ -79,12 +81,12 @@ fn look_up(
             }
             known.insert(uid, name);
         }
-        // Whoever asked may have given up.
+        // The request may have stopped waiting.
         let _ = done.send(());
     }
 }
 
-/// The name that the system has for this number; it may take any time.
+/// The name that the system has for this number. The look-up may take any time.
 pub(super) fn name_of(uid: u32) -> Option<String> {
     User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
 }

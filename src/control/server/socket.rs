@@ -1,8 +1,9 @@
-//! The socket as a file: made with its mode, taken over from a dead daemon, removed at the end.
+//! The socket as a file: it is made with its mode, taken over from a dead daemon, and removed at
+//! the end.
 //!
-//! A file beside it is locked for as long as the socket is ours. Without that, of two daemons that
-//! start at the same time the second could find the socket of the first between its `bind` and its
-//! `listen`, when it looks like that of a dead one, and take it away. What is said over the socket
+//! A file beside the socket is locked as long as the daemon has the socket. The reason is a race of
+//! two daemons that start together. The second could find the first one's socket between `bind` and
+//! `listen`, when it looks like that of a dead daemon, and remove it. What is sent over the socket
 //! is in `route.rs`.
 
 use std::fmt;
@@ -17,44 +18,44 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::patience::{self, PATIENCE};
 use crate::state::{Lock, NotLocked};
 
-/// Connections that wait until one of the served ones ends; the kernel refuses more.
+/// Most connections that wait until a served one ends; the kernel refuses more.
 const BACKLOG: i32 = 128;
 
-/// A listening socket. Its file is removed when it is dropped.
+/// A listening socket. Its file is removed when the value is dropped.
 #[derive(Debug)]
 pub struct Socket {
-    /// Dropped first: the file goes while somebody listens.
+    /// Dropped before the listener: the file goes while the socket still listens.
     file: SocketFile,
     listener: UnixListener,
 }
 
-/// One that listens, and of which the runtime does not know yet. If it comes too late, its file is
-/// removed again.
+/// A listening socket that is not yet registered with the async runtime. If it is made too late,
+/// the drop of this value removes its file.
 struct Bound {
     file: SocketFile,
     listener: socket2::Socket,
 }
 
-/// The file of a socket, which is removed when this is dropped.
+/// The file of a socket, which is removed when this value is dropped.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
-    /// Device and inode of the file: at the end it might be somebody else's.
+    /// Device and inode of the file: at the end another process may have put its own file there.
     identity: (u64, u64),
-    /// Given back when the file has been removed.
+    /// Held until the file has been removed.
     _lock: Lock,
 }
 
-/// Why there is no socket; names the path, the reason and the remedy.
+/// The reason why there is no socket; its text names the path, the reason and the remedy.
 #[derive(Debug)]
 pub enum BindError {
-    /// A daemon has it: the process of this number, if that is known.
+    /// Another daemon has the socket: the process of this number, if that is known.
     InUse(PathBuf, Option<String>),
-    /// There is something else with this name.
+    /// A file that is no socket has this name.
     NoSocket(PathBuf),
-    /// The folder is not there.
+    /// The socket's folder cannot be made, because the folder above it does not exist.
     NoFolder(PathBuf),
-    /// What the system said.
+    /// Any other error of the system.
     Io(PathBuf, io::Error),
 }
 
@@ -98,13 +99,13 @@ impl std::error::Error for BindError {}
 impl Socket {
     /// Makes the socket `path` with permissions `mode`, such as `0o600`.
     ///
-    /// A socket that a dead daemon has left is replaced, and one of a living daemon is not, however
-    /// far that has come with its start. Its folder is made if that is missing; the
-    /// folder's folder must be there, because whoever administers the machine decides about it.
-    /// This waits for the file system, up to [`PATIENCE`], and wants a runtime.
+    /// A socket that a dead daemon left is replaced. The socket of a living daemon is not, however
+    /// far that daemon's start has come. The socket's folder is made if it is missing. The folder
+    /// above that must exist, because the administrator of the machine decides about it. The call
+    /// waits for the file system up to [`PATIENCE`], and must be made inside a tokio runtime.
     ///
     /// # Errors
-    /// See [`BindError`].
+    /// The socket cannot be made, for one of the reasons in [`BindError`].
     pub fn bind(path: &Path, mode: u32) -> Result<Self, BindError> {
         let io = |error| BindError::Io(path.to_owned(), error);
         let place = path.to_owned();
@@ -114,12 +115,12 @@ impl Socket {
         Ok(Self { listener, file })
     }
 
-    /// Where it is.
+    /// Path of the socket.
     pub fn path(&self) -> &Path {
         &self.file.path
     }
 
-    /// The next connection.
+    /// Waits for the next connection.
     pub(super) async fn accept(&self) -> io::Result<UnixStream> {
         Ok(self.listener.accept().await?.0)
     }
@@ -133,7 +134,7 @@ impl Bound {
         clear(&path)?;
         let listener = unix_socket().map_err(io)?;
         listener.bind(&SockAddr::unix(&path).map_err(io)?).map_err(io)?;
-        // Nobody can connect before `listen`, so the wider mode of the moment is no gap.
+        // No client can connect before `listen`, so the wider mode of this moment opens no gap.
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(io)?;
         let file = fs::symlink_metadata(&path).map_err(io)?;
         listener.listen(BACKLOG).map_err(io)?;
@@ -142,7 +143,7 @@ impl Bound {
     }
 }
 
-/// A socket that never waits.
+/// A socket whose calls never wait.
 fn unix_socket() -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -154,13 +155,13 @@ impl Drop for SocketFile {
         let ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|file| (file.dev(), file.ino()) == self.identity);
         if ours {
-            // Whoever removed it first has done our work.
+            // If the file is already gone, nothing is left to do.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Makes the folder for whom the socket's `mode` lets in.
+/// Makes the socket's folder, with access for those users whom the socket's `mode` lets in.
 fn make_folder(path: &Path, mode: u32) -> Result<(), BindError> {
     let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
         return Ok(());
@@ -187,8 +188,8 @@ fn take_lock(path: &Path) -> Result<Lock, BindError> {
     })
 }
 
-/// Removes the socket of a daemon that is dead: one on which nobody listens. That nobody is about
-/// to listen on it follows from the lock; somebody who knows of no lock may listen already.
+/// Removes the socket of a dead daemon: one on which no process listens. The lock shows that no
+/// daemon is about to listen on it. A process that does not use the lock may listen already.
 fn clear(path: &Path) -> Result<(), BindError> {
     let io = |error| BindError::Io(path.to_owned(), error);
     let file = match fs::symlink_metadata(path) {
@@ -203,7 +204,8 @@ fn clear(path: &Path) -> Result<(), BindError> {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(io)
         }
-        // A full queue of connections, for one: somebody listens, however busy.
+        // A full queue of connections, for example, shows that a process listens, however busy it
+        // is.
         Ok(_) => Err(BindError::InUse(path.to_owned(), None)),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             Err(BindError::InUse(path.to_owned(), None))
@@ -258,7 +260,7 @@ mod tests {
         assert!(matches!(bind(), Err(BindError::NoSocket(_))));
     }
 
-    /// Whoever knows of no lock has its socket all the same.
+    /// A process that does not use the lock keeps its socket all the same.
     #[tokio::test]
     async fn a_stranger_that_listens_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
@@ -290,7 +292,7 @@ mod tests {
                         Err(BindError::InUse(..)) => {}
                         Err(other) => panic!("{other}"),
                     }
-                    // Nobody has left before everybody has tried.
+                    // All daemons have tried before any of them gives its socket back.
                     start.wait();
                     let listens = std::os::unix::net::UnixStream::connect(&path);
                     assert!(bound.is_err() || listens.is_ok(), "whoever has it can be reached");
