@@ -1,13 +1,13 @@
-//! The stop flag in a guest's code: a compiler middleware.
+//! The stop flag in a guest's code: a compiler middleware that adds checks of it.
 //!
-//! [`StopFlag`] adds hidden globals to a module and has every function, every turn of a loop and
-//! every few hundred operators in between look at one of them, `stop`; when it is negative the
-//! guest traps. It also puts calls in place of operations that have a routine (`routine.rs`). Who
-//! makes `stop` negative, and when, is in `stop.rs`; how much work may lie between two looks, in
-//! `stretch.rs`.
+//! [`StopFlag`] adds hidden globals to a module; one of them is `stop`. It makes the code check
+//! `stop` at every function entry, at every turn of a loop, and after every few hundred operators
+//! in between. If `stop` is negative, the guest traps. The middleware also puts calls in place of
+//! operations that have a routine (`routine.rs`). Which thread makes `stop` negative, and when, is
+//! in `stop.rs`. How much work may lie between two checks is decided in `stretch.rs`.
 //!
 //! Every trap made here is a division by zero, which the CPU reports by a signal. wasmer's own
-//! `unreachable` must never be reached: `routine.rs` tells why.
+//! `unreachable` must never be reached; the reason is in `routine.rs`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,25 +26,26 @@ use super::wasm::START;
 /// How the names of all hidden exports begin.
 pub(super) const OURS: &str = "camshaft:";
 
-/// The name under which the reason of a trap is exported: a number of [`Why`], or 0.
+/// The exported name of the global with the reason of a trap: a number of [`Why`], or 0.
 pub(super) const WHY: &str = "camshaft:why";
 
-/// The name under which it is exported whether the memory was not allowed to grow when the guest
-/// last asked for that: the value that `stop` had then, which tells the call, or 0.
+/// The exported name of the global that says in which call the memory could not grow. It has the
+/// value that `stop` had then, which identifies the call. It is 0 if the guest's last growth
+/// succeeded.
 pub(super) const GREW_NOT: &str = "camshaft:grew not";
 
-/// The name under which the index of the first routine is exported.
+/// The exported name of the global with the index of the first routine.
 pub(super) const FIRST_ROUTINE: &str = "camshaft:first routine";
 
-/// The name under which [`Extended::shift`] is exported.
+/// The exported name of the global with [`Extended::shift`].
 pub(super) const SHIFT: &str = "camshaft:shift";
 
-/// Longest name of a function that an artifact keeps. wasmer copies it for every frame of a trap:
-/// one of 20 kB in a deep recursion took 212 ms and 305 MB.
+/// Longest name of a function that an artifact keeps, in bytes. wasmer copies the name for every
+/// frame of a trap: a name of 20 kB in a deep recursion took 212 ms and 305 MB.
 pub(super) const MAX_NAME: usize = 256;
 
-/// Counts the forms that the added code has had, because compiled modules are kept: raise it with
-/// every change here, in `routine.rs` or in `stretch.rs`.
+/// The version of the added code. Artifacts are kept on disk, so each change here, in `routine.rs`
+/// or in `stretch.rs` must raise it.
 pub(super) const FORM: u32 = 6;
 
 /// The compiler middleware; one value for each compilation.
@@ -52,11 +53,11 @@ pub(super) const FORM: u32 = 6;
 pub(super) struct StopFlag {
     routines: Vec<Operation>,
     shift: i32,
-    /// Filled in when wasmer transforms the module.
+    /// The numbers of the added globals; filled in when wasmer transforms the module.
     module: Mutex<Option<Arc<Module>>>,
 }
 
-/// What the code of every function of a module is made with.
+/// What the code of every function of a module needs.
 #[derive(Debug)]
 struct Module {
     scratch: u32,
@@ -68,12 +69,12 @@ struct Module {
     /// Functions from this index on are routines.
     first_routine: u32,
     routines: Vec<Operation>,
-    /// What each of the module's own functions returns.
+    /// The result types of each of the module's own functions.
     results: Vec<Box<[Type]>>,
 }
 
 impl StopFlag {
-    /// For a module that was extended so.
+    /// A middleware for a module that was extended in this way.
     pub(super) fn new(extended: &Extended) -> Self {
         let (routines, shift) = (extended.routines.clone(), extended.shift);
         Self { routines, shift, module: Mutex::new(None) }
@@ -82,13 +83,14 @@ impl StopFlag {
 
 impl ModuleMiddleware for StopFlag {
     fn transform_module_info(&self, info: &mut ModuleInfo) -> Result<(), MiddlewareError> {
-        // Such names are ours alone; a module that has one means harm or nothing.
+        // Only the host uses such names. A module that exports one gains nothing by it.
         info.exports.retain(|name, _| !name.starts_with(OURS));
         if let Some(start) = info.start_function.take() {
             info.exports.insert(START.into(), ExportIndex::Function(start));
         }
         shorten_names(info);
-        // The guest's own, which a checkpoint takes along; the hidden ones come after them.
+        // These are the guest's own globals, which a checkpoint copies. The hidden ones come after
+        // them.
         for (index, global) in info.globals.iter().skip(info.num_imported_globals) {
             if global.mutability == Mutability::Var {
                 let name = format!("{GLOBAL}{}", index.as_u32());
@@ -114,7 +116,7 @@ impl ModuleMiddleware for StopFlag {
             scratch: add(None, Mutability::Var, 0),
             why: add(Some(WHY), Mutability::Var, 0),
             grew_not: add(Some(GREW_NOT), Mutability::Var, 0),
-            // The last one, where the host looks for it.
+            // It is the last one: the host looks for it there.
             stop: add(None, Mutability::Var, 0),
             imported,
             first_routine,
@@ -135,8 +137,8 @@ impl ModuleMiddleware for StopFlag {
     }
 }
 
-/// Takes out of a module what only reports would need, or not even those: its name and its custom
-/// sections, and the tails of long names of functions.
+/// Removes what only reports would use, or nothing: the module's name, its custom sections, and the
+/// ends of long names of functions.
 fn shorten_names(info: &mut ModuleInfo) {
     info.name = None;
     info.custom_sections.clear();
@@ -148,17 +150,17 @@ fn shorten_names(info: &mut ModuleInfo) {
     }
 }
 
-/// Adds the looks at the flag to one function.
+/// Adds the checks of the flag to one function.
 #[derive(Debug)]
 struct Checks {
     module: Arc<Module>,
-    /// Its index among the module's own.
+    /// The function's index among the module's own functions.
     function: u32,
-    /// The operation that it is the routine of.
+    /// If the function is a routine, the operation that it carries out.
     routine: Option<Operation>,
     at_entry: bool,
     stretch: Stretch,
-    /// Marks of this function so far.
+    /// Number of marks in this function so far.
     marks: i32,
 }
 
@@ -169,8 +171,9 @@ impl Checks {
         Self { module, function, routine, at_entry: true, stretch: Stretch::default(), marks: 0 }
     }
 
-    /// Ends the function by a trap. The code behind it is never reached; it makes the types right
-    /// and keeps the way from joining the others, without a call of wasmer's `unreachable`.
+    /// Code that ends the function by a trap. The operators after the trap are never reached. They
+    /// make the types right and keep this path from joining others, without a call of wasmer's
+    /// `unreachable`.
     fn trap<'a>(&self, why: Option<Why>) -> Vec<Operator<'a>> {
         let zero = Operator::I32Const { value: 0 };
         let why = why.map(|why| {
@@ -183,13 +186,13 @@ impl Checks {
         code
     }
 
-    /// Returns zeros.
+    /// Code that returns zeros.
     fn leave<'a>(&self) -> impl Iterator<Item = Operator<'a>> {
         let results = &self.module.results[self.function as usize];
         results.iter().flat_map(|ty| zero(*ty)).chain([Operator::Return])
     }
 
-    /// Looks at the flag and traps if the call is to end.
+    /// Code that checks the flag, and traps if the call is to end.
     fn check<'a>(&mut self) -> Vec<Operator<'a>> {
         self.stretch.looked();
         let look = [
@@ -201,12 +204,12 @@ impl Checks {
         look.into_iter().chain(self.trap(None)).chain([Operator::End]).collect()
     }
 
-    /// A store that has to stand between two looks.
+    /// Code for a store that has to stand between two checks.
     ///
-    /// Without it, Cranelift sees the load of the flag as redundant with an earlier one, of the
-    /// function's entry, of another loop or further up in straight code, and removes it: what
-    /// follows is never stopped. The marks make the stores of one function differ, lest they be
-    /// redundant in turn.
+    /// Without it, Cranelift takes the load of the flag for a repetition of an earlier one: that of
+    /// the function's entry, of another loop, or further up in straight code. It removes the load,
+    /// and the code after it is never stopped. Each mark of a function stores another number,
+    /// because equal stores would be redundant too.
     fn mark<'a>(&mut self) -> [Operator<'a>; 2] {
         self.marks = self.marks.wrapping_add(1);
         [
@@ -215,21 +218,21 @@ impl Checks {
         ]
     }
 
-    /// The beginning of a loop, which looks at the flag at every turn. The mark stands outside,
-    /// because inside it would cost a tight loop as much again.
+    /// The beginning of a loop, which checks the flag at every turn. The mark stands outside,
+    /// because inside it would double the cost of the check in a tight loop.
     fn begin_loop<'a>(&mut self, begin: Operator<'a>) -> Vec<Operator<'a>> {
         self.mark().into_iter().chain([begin]).chain(self.check()).collect()
     }
 
-    /// The growing of the memory. If that is refused the call is noted in which it was: a guest
-    /// that ends itself in the same call has probably lacked memory, and its library seldom says
-    /// so. One that ends itself in a later call, or after another growth, has not.
+    /// Code that grows the memory. If growing is refused, the code notes the number of the present
+    /// call. A guest that ends itself in the same call has probably lacked memory, and its library
+    /// seldom says so. A guest that ends itself in a later call, or after another growth, has not.
     fn grow<'a>(&self, grow: Operator<'a>) -> Vec<Operator<'a>> {
         let Module { scratch, grew_not, stop, .. } = *self.module;
         vec![
             grow,
             Operator::GlobalSet { global_index: scratch },
-            // `stop` counts the calls, so nobody has to forget the note from one to the next.
+            // `stop` counts the calls, so the note need not be erased from one call to the next.
             Operator::GlobalGet { global_index: stop },
             Operator::I32Const { value: 0 },
             Operator::GlobalGet { global_index: scratch },
@@ -242,7 +245,7 @@ impl Checks {
     }
 
     /// Whether an operation runs the host's code. A function without a loop may be nothing but a
-    /// long row of these, so each is a place to look.
+    /// long row of such operations, so the flag is checked after each.
     fn leaves_the_guest(&self, operator: &Operator<'_>) -> bool {
         match operator {
             Operator::Call { function_index } => *function_index < self.module.imported,
@@ -253,12 +256,12 @@ impl Checks {
         }
     }
 
-    /// What stands in place of an operation that has a routine.
+    /// Code in place of an operation that has a routine.
     ///
-    /// The call comes first: wasmer gives the place of an operation in the module to the first of
-    /// the operators that stand for it, and to the others that of the next operation.
+    /// The call comes first. wasmer gives the operation's offset in the module to the first of the
+    /// operators that replace it. The others get the offset of the next operation.
     fn call_of_routine<'a>(&self, operation: Operation) -> Vec<Operator<'a>> {
-        // They are in order.
+        // The routines are sorted.
         let place = self.module.routines.binary_search(&operation);
         let place = place.expect("a module is extended by a routine for each of its operations");
         let function_index = self.module.first_routine + place as u32;
@@ -269,7 +272,7 @@ impl Checks {
         code
     }
 
-    /// What stands in place of one operator of the function.
+    /// Code in place of one operator of the function.
     fn replace<'a>(&mut self, operator: Operator<'a>) -> Vec<Operator<'a>> {
         let operation = Operation::of(&operator);
         match (operation, self.routine) {
@@ -291,10 +294,11 @@ impl<'a> FunctionMiddleware<'a> for Checks {
         let mut is_due = false;
         if std::mem::take(&mut self.at_entry) {
             match operator {
-                // It looks anyway, or is the end.
+                // A loop checks the flag anyway, and `unreachable` is the end.
                 Operator::Loop { .. } | Operator::Unreachable => {}
-                // It is to keep its place in the module, see `call_of_routine`, so the look comes
-                // behind it. Before that, calls can only go deeper, and the stack has an end.
+                // The call must keep its offset in the module (see `call_of_routine`), so the check
+                // comes after it. Before that check, calls can only go deeper, and the stack is
+                // limited.
                 Operator::Call { .. } => is_due = true,
                 _ => state.extend(self.check()),
             }

@@ -1,7 +1,8 @@
-//! What the hidden exports of a compiled module tell about its code.
+//! The hidden exports of a compiled module, and what they say about its code.
 //!
-//! `flag.rs` adds them. With them the host knows why a guest's code trapped, and gives each place
-//! in it as it was in the module before `routine.rs` extended that.
+//! `flag.rs` adds them. From them the host knows why a guest's code trapped. They also convert each
+//! place in the code to its offset in the original module, as it was before `routine.rs` extended
+//! it.
 
 use wasmer::{ExportIndex, Exports, FrameInfo, Global, Module, RuntimeError, Store, Value};
 
@@ -15,12 +16,12 @@ pub(super) struct Hidden {
     grew_not: Option<Global>,
     first_routine: u32,
     shift: i32,
-    /// Knows which functions are exported.
+    /// The module, which lists the exported functions.
     module: Module,
 }
 
 impl Hidden {
-    /// Those of an instance of `module` with these exports.
+    /// The hidden exports of an instance of `module` with these exports.
     pub(super) fn of(module: &Module, exports: &Exports, store: &mut Store) -> Self {
         let mut number = |name| match exports.get_global(name).map(|global| global.get(store)) {
             Ok(Value::I32(number)) => number,
@@ -32,8 +33,8 @@ impl Hidden {
         Self { why, grew_not, first_routine, shift, module }
     }
 
-    /// Why the code trapped, if it did so by itself and not by a fault of the CPU. It is forgotten
-    /// then: an instance whose `save` has trapped may go on.
+    /// Why the code trapped, if the code did so itself and not by a fault of the CPU. The reason is
+    /// erased by this: an instance whose `save` has trapped may go on.
     pub(super) fn take_why(&self, store: &mut Store) -> Option<Why> {
         let global = self.why.as_ref()?;
         let Value::I32(number) = global.get(store) else { return None };
@@ -41,8 +42,8 @@ impl Hidden {
         Why::of(number)
     }
 
-    /// The number of the call in which its memory was not allowed to grow when it last asked; 0 if
-    /// it was.
+    /// The number of the call in which the memory could not grow when the guest last asked; 0 if it
+    /// could.
     pub(super) fn lacked_memory_in(&self, store: &mut Store) -> i32 {
         match self.grew_not.as_ref().map(|global| global.get(store)) {
             Some(Value::I32(call)) => call,
@@ -50,7 +51,7 @@ impl Hidden {
         }
     }
 
-    /// The most bytes of memory that the module itself asks for, if it says so.
+    /// The most bytes of memory that the module itself asks for, if it gives a number.
     pub(super) fn most_memory(&self) -> Option<u64> {
         let memory = self.module.info().memories.values().next()?;
         memory.maximum.map(|pages| pages.bytes().0 as u64)
@@ -67,8 +68,8 @@ impl Hidden {
         found.find(|(name, _)| !name.starts_with(OURS)).map(|(name, _)| &**name)
     }
 
-    /// The calls that had not returned, the innermost first, without those of routines; each with
-    /// its offset in the module.
+    /// The calls that had not returned, the innermost first, without those of routines. Each comes
+    /// with its offset in the original module.
     pub(super) fn frames<'e>(
         &self,
         error: &'e RuntimeError,

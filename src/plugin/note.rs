@@ -1,8 +1,8 @@
-//! What is lawful in a module and nearly surely not meant: code that its author takes to be run
-//! once, and that is never run or run in each poll.
+//! Notes: what is valid in a module but almost surely a mistake. This is code that its author
+//! expects to run once, and that never runs or runs in each poll.
 //!
-//! The compile worker looks for it with the rest of the check. `camshaft check`, the log and the
-//! status tell it in the same words. It refuses nothing: that is `check.rs`.
+//! The compile worker finds notes together with the rest of the check. `camshaft check`, the log
+//! and the status show them in the same words. A note refuses nothing; refusals are in `check.rs`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,17 +13,17 @@ use wasmer::sys::wasmparser::{
     TypeRef,
 };
 
-/// One such thing.
+/// One such mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Note {
-    /// It is a command: it exports `_start`, which a host that runs it once would call, and no
-    /// `_initialize`.
+    /// The module is a command: it exports `_start`, which a host that runs it once would call, and
+    /// no `_initialize`.
     Command,
-    /// Its `poll` runs the constructors of its global objects, each time.
+    /// The module's `poll` runs the constructors of its global objects, each time.
     ConstructorsInPoll,
-    /// It exports the constructors of its global objects for a host to call, and no `_initialize`
-    /// that calls them.
+    /// The module exports the constructors of its global objects for a host to call. It has no
+    /// `_initialize` that calls them.
     ConstructorsUncalled,
 }
 
@@ -52,16 +52,17 @@ impl fmt::Display for Note {
 /// The function of wasm-ld that calls all constructors.
 const CONSTRUCTORS: &str = "__wasm_call_ctors";
 
-/// What wasm-ld adds to the name of an export that it wraps into calls of constructors and
+/// The text that wasm-ld adds to the name of an export that it wraps into calls of constructors and
 /// destructors: `poll.command_export`, or `poll() (.command_export)` where it reads C++.
 const WRAPPED: &str = ".command_export";
 
-/// Calls of one function that are looked at. One call for each file with constructors is usual.
+/// Most calls of one function that are looked at. One call for each file with constructors is
+/// usual.
 const MAX_CALLS: usize = 4096;
 
-/// What is worth a note about a module that was found to be valid.
+/// The notes about a module that was found to be valid.
 pub(super) fn notes(module: &[u8]) -> Vec<Note> {
-    // What cannot be read here was refused before.
+    // A module that cannot be read here was refused before.
     let shape = Shape::of(module).unwrap_or_default();
     let has = |name| shape.exports.contains_key(name);
     let mut notes = Vec::new();
@@ -82,13 +83,13 @@ pub(super) fn notes(module: &[u8]) -> Vec<Note> {
 /// What the sections say of the functions that matter here.
 #[derive(Debug, Default)]
 struct Shape {
-    /// Functions that are imported; the first of its own comes after them.
+    /// Number of imported functions; the module's own functions come after them.
     imported: u32,
-    /// Functions that are exported.
+    /// The exported functions, by name.
     exports: HashMap<String, u32>,
-    /// What `poll`, the constructors and the first function do.
+    /// The bodies of `poll`, of the constructors and of the first own function.
     bodies: HashMap<u32, Body>,
-    /// The names of the constructors and of wrapped exports.
+    /// The names of the constructors and of wrapped exports, by function.
     names: HashMap<u32, String>,
     /// Whether any function has a name.
     is_named: bool,
@@ -132,7 +133,7 @@ impl Shape {
                 }
                 Payload::CustomSection(custom) => {
                     if let KnownCustom::Name(names) = custom.as_known() {
-                        // A name section that is damaged is as good as none.
+                        // A damaged name section is treated as missing.
                         let _ = names.into_iter().try_for_each(|name| shape.name(name?));
                     }
                 }
@@ -142,7 +143,8 @@ impl Shape {
         Ok(shape)
     }
 
-    /// Exports come before the code, so it is known by then which functions these are.
+    /// Whether the body of this function is needed. Exports come before the code, so the exported
+    /// functions are known by then.
     fn is_of_interest(&self, function: u32) -> bool {
         let looked_at = ["poll", CONSTRUCTORS].map(|name| self.exports.get(name));
         function == self.imported || looked_at.into_iter().flatten().any(|&it| it == function)
@@ -164,7 +166,7 @@ impl Shape {
         self.bodies.get(self.exports.get(export)?)
     }
 
-    /// Whether an export calls the constructors before it does what it is for.
+    /// Whether an export calls the constructors before it does its own work.
     fn calls_constructors(&self, export: &str) -> bool {
         let (Some(&index), Some(body)) = (self.exports.get(export), self.body_of(export)) else {
             return false;
@@ -174,8 +176,8 @@ impl Shape {
         match self.is_named {
             true => named(index, WRAPPED) || named(*first, CONSTRUCTORS),
             // Without names only the shape is left. wasm-ld puts the function with all constructors
-            // before those of the program, and it consists of calls; what is wrapped is called
-            // after it, and then perhaps the destructors.
+            // before those of the program, and it consists of calls. A wrapper calls it first, then
+            // the wrapped function, and then perhaps the destructors.
             false => {
                 let constructors = self.bodies.get(first).filter(|_| *first == self.imported);
                 let is_wrapper = body.is_calls_only && (2..=3).contains(&body.calls.len());
@@ -218,16 +220,16 @@ mod tests {
         assert_eq!(notes(&module), expected, "{text}");
     }
 
-    /// The same text without names, as a linker that strips them leaves it.
+    /// The module of `text` without names, as a linker that strips them leaves it.
     fn unnamed(text: &str) -> Vec<u8> {
         let mut module = wat::parse_str(text).unwrap();
         let names = module.windows(5).rposition(|part| part == b"\x04name").unwrap();
-        // Before the name of the section stand its id and its length, here of a single byte.
+        // The section's id and its length, here of a single byte, stand before its name.
         module.truncate(names - 2);
         module
     }
 
-    /// What wasm-ld makes of a `poll` in C++ with a global object: taken from clang 14.
+    /// The output of wasm-ld for a `poll` in C++ with a global object: taken from clang 14.
     fn wrapped(wrapper: &str) -> String {
         format!(
             r#"(module
@@ -275,7 +277,7 @@ mod tests {
           (func (export "poll") (call $read) (call $act)))"#;
         check(two, &[]);
         assert_eq!(notes(&unnamed(two)), []);
-        // What only calls, and stands not first, is no list of constructors.
+        // A function that only calls, but is not the first, is no list of constructors.
         let later = r#"(module (func $act nop) (func $read (call $act))
           (func (export "poll") (call $read) (call $act)))"#;
         assert_eq!(notes(&unnamed(later)), []);

@@ -1,10 +1,13 @@
-//! What stands over the values of devices and programs: forces of an operator, substitutes for bad
-//! inputs, and safe values of outputs whose program lacks what it requires.
+//! The overlay: values that stand over those of devices and programs. These are forces of an
+//! operator, substitutes for bad inputs, and safe values of outputs whose program lacks a required
+//! input.
 //!
-//! What is below is not lost: it shows again as soon as nothing stands over it. Precedence of
-//! outputs: safe, then force, then program, so a force waits while nobody owns its output. Nothing
-//! here allocates but [`Overlay::take_points`]. Who may force what, for how long and why is the
-//! daemon's business; what a program requires is looked at in `scan/require.rs`.
+//! A value below is not lost: it shows again as soon as nothing stands over it. Precedence of
+//! outputs: safe, then force, then program. So a force waits while no program owns its output. Only
+//! [`Overlay::new`] and [`Overlay::take_points`] allocate here.
+//!
+//! Who may force which point, for how long and why is decided in the daemon. Whether a program
+//! lacks a required input is decided in `scan/require.rs`.
 
 use std::time::Duration;
 
@@ -13,42 +16,44 @@ use crate::image::{
     Class, Direction, Freshness, Inputs, OnBad, Point, PointId, Points, Quality, Raw, Safe,
 };
 
-/// The most forces at one time: each costs every cycle, and more nobody keeps in mind.
+/// Most forces at one time: each costs time in every cycle, and an operator cannot keep more in
+/// mind.
 pub const MAX_FORCES: usize = 64;
 
-/// A point that has a value because somebody says so.
+/// A value that an operator gives to a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Force {
-    /// Which.
+    /// The forced point.
     pub point: PointId,
     /// The value.
     pub raw: Raw,
-    /// Until when, on the scan's clock; `None` for as long as the daemon runs.
+    /// The end of the force, on the scan's clock; `None` for as long as the daemon runs.
     pub until: Option<Duration>,
 }
 
-/// All that stands over the images.
+/// All values that stand over the images.
 #[derive(Debug, Default)]
 pub struct Overlay {
     forces: Vec<Force>,
     /// Inputs whose age the configuration limits.
     aging: Vec<(PointId, Freshness)>,
-    /// Inputs that have something to stand in for them.
+    /// Inputs that have a substitute value.
     substitutes: Vec<(PointId, Raw)>,
-    /// What is below, of each input that has something over it; in the order in which it was laid.
+    /// For each input with a value over it, the value and quality below; in the order in which they
+    /// were covered.
     covered: Vec<(PointId, Raw, Quality)>,
-    /// Outputs that nobody owns any more and that keep their value until then.
+    /// Outputs without an owner that keep their value until the given time.
     leaving: Vec<(PointId, Duration)>,
-    /// Programs that lack something, and from when on their outputs are safe.
+    /// Programs that lack a required input, and the time from which their outputs are safe.
     lacking: Vec<(Seat, Duration)>,
-    /// What the outputs of programs that lack something are in this cycle.
+    /// The outputs of those programs, with the values that they have in this cycle.
     kept: Vec<(PointId, Raw)>,
     /// Outputs that are forced in this cycle.
     forced: Vec<PointId>,
 }
 
 impl Overlay {
-    /// Nothing yet, with room for all that may come.
+    /// An empty overlay, with room for everything that may be added.
     pub fn new(points: &Points) -> Self {
         let mut overlay = Self {
             forces: Vec::with_capacity(MAX_FORCES),
@@ -60,7 +65,7 @@ impl Overlay {
         overlay
     }
 
-    /// From now on these points: what stood over others is gone.
+    /// Takes over these points. Values over points that are gone are dropped.
     pub fn take_points(&mut self, points: &Points) {
         let is_there = |id: PointId| points.get(id).is_some();
         self.forces.retain(|force| is_there(force.point));
@@ -79,21 +84,20 @@ impl Overlay {
         self.aging = points.iter().filter_map(limited).collect();
         self.substitutes = points.iter().filter_map(substitute).collect();
         let outputs = points.iter().filter(|(_, point)| point.direction == Direction::Out).count();
-        // An input has at most its age, a substitute and a force.
+        // At most three values stand over an input: one for its age, a substitute and a force.
         self.covered.reserve(self.aging.len() + self.substitutes.len() + MAX_FORCES);
         self.leaving.reserve(outputs);
         self.kept.reserve(outputs);
     }
 
-    /// The forces, in the order in which they came.
+    /// The forces, in the order in which they were made.
     pub fn forces(&self) -> &[Force] {
         &self.forces
     }
 
-    /// Forces a point, in place of the force that it may have.
+    /// Forces a point. This replaces a force that the point already has.
     ///
-    /// # Errors
-    /// When there are too many.
+    /// # Errors When there are too many forces.
     pub fn force(&mut self, force: Force) -> Result<(), &'static str> {
         self.unforce(Some(force.point));
         if self.forces.len() == MAX_FORCES {
@@ -103,12 +107,12 @@ impl Overlay {
         Ok(())
     }
 
-    /// Ends the force of a point, or all of them.
+    /// Ends the force of a point; with `None`, all forces.
     pub fn unforce(&mut self, point: Option<PointId>) {
         self.forces.retain(|force| point.is_some_and(|point| force.point != point));
     }
 
-    /// Shows the inputs as the devices gave them, so that these find what they left.
+    /// Restores the inputs as the devices gave them, so that the devices find what they left.
     pub fn remove(&mut self, points: &Points, inputs: &mut Inputs) {
         while let Some((id, raw, quality)) = self.covered.pop() {
             points[id].put_raw(&mut inputs.bytes, &raw);
@@ -116,7 +120,7 @@ impl Overlay {
         }
     }
 
-    /// Lets inputs age, and lays substitutes over those that are bad, and forces over any.
+    /// Lets inputs age. Then puts substitutes over bad inputs, and forces over any inputs.
     pub fn apply(&mut self, now: Duration, points: &Points, inputs: &mut Inputs) {
         let Self { forces, aging, substitutes, covered, .. } = self;
         forces.retain(|force| force.until.is_none_or(|until| now < until));
@@ -144,7 +148,8 @@ impl Overlay {
         }
     }
 
-    /// From `from` on the outputs of this program are safe; or it has what it requires again.
+    /// Sets from when on the outputs of this program are safe. `None` means that the program has
+    /// all required inputs again.
     pub fn lacks(&mut self, seat: Seat, from: Option<Duration>) {
         let known = self.lacking.iter().position(|(other, _)| *other == seat);
         match (known, from) {
@@ -155,18 +160,21 @@ impl Overlay {
         }
     }
 
-    /// Whether any program lacks something, or will soon.
+    /// Whether any program lacks a required input, or its outputs will soon be safe for that
+    /// reason.
     pub fn is_lacking(&self) -> bool {
         !self.lacking.is_empty()
     }
 
-    /// Since when the outputs of this program are safe because it lacks something.
+    /// Since when the outputs of this program are safe because it lacks a required input; `None` if
+    /// they are not.
     pub fn degraded(&self, seat: Seat, now: Duration) -> Option<Duration> {
         let since = self.lacking.iter().find(|(other, _)| *other == seat)?.1;
         (now >= since).then_some(since)
     }
 
-    /// An output that nobody owns any more: it is safe now, or keeps its value for a while.
+    /// Treats an output that has lost its owner: it becomes safe now, or keeps its value for a
+    /// while.
     pub fn leave(&mut self, now: Duration, id: PointId, point: &Point, outputs: &mut [u8]) {
         self.leaving.retain(|(other, _)| *other != id);
         if point.hold_for.is_zero() || point.safe == Safe::Hold {
@@ -176,18 +184,19 @@ impl Overlay {
         }
     }
 
-    /// Whether this output keeps its value for a while although nobody owns it.
+    /// Whether this output has no owner and still keeps its value for a while.
     pub fn is_leaving(&self, id: PointId) -> bool {
         self.leaving.iter().any(|(leaving, _)| *leaving == id)
     }
 
-    /// Makes those outputs safe that were left, without waiting any longer.
+    /// Makes all outputs safe that keep their value for a while, without waiting any longer.
     pub fn make_safe_now(&mut self, points: &Points, outputs: &mut [u8]) {
         self.leaving.drain(..).for_each(|(id, _)| make_safe(&points[id], outputs));
     }
 
-    /// What the devices are given: `outputs` and what stands over them. `driven` is that of the
-    /// cycle before, `quality` that of all points.
+    /// Writes to `driven` what the devices are given: `outputs`, and the values that stand over
+    /// them. Before the call, `driven` has the values of the cycle before. `quality` is that of all
+    /// points.
     pub fn drive(
         &mut self,
         now: Duration,
@@ -232,7 +241,8 @@ impl Overlay {
         });
     }
 
-    /// Notes what the outputs of degraded programs are: safe, or still as the devices have them.
+    /// Notes the outputs of programs that lack a required input: with their safe values, or still
+    /// as the devices have them.
     fn keep(&mut self, now: Duration, points: &Points, owners: &[Option<Seat>], driven: &[u8]) {
         if self.lacking.is_empty() {
             return;

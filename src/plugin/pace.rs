@@ -1,6 +1,6 @@
-//! How much a guest may log: a burst, and then a rate.
+//! The rate at which a guest may log: first a burst, and then a number of lines per second.
 //!
-//! What becomes of a line, and what is said of those that were dropped, is decided in `guest.rs`.
+//! What becomes of a line, and when dropped lines are reported, is decided in `guest.rs`.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct Pace {
     per_second: u32,
-    /// Time for which lines are saved up; one line costs `1s / per_second`.
+    /// The time that is saved up for lines; one line costs `1s / per_second`.
     credit: Duration,
     seen: Duration,
-    /// Lines that were not allowed and of which nothing was said yet.
+    /// Lines that were not allowed and are not reported yet.
     pub(super) dropped: u32,
 }
 
 impl Pace {
-    /// The burst: what may be saved up.
+    /// The burst: the most time that can be saved up.
     const FULL: Duration = Duration::from_secs(1);
 
     pub(super) fn new(per_second: u32) -> Self {

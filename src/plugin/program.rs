@@ -1,8 +1,9 @@
 //! A program: an instance with its name, its seat in the scan and its settings.
 //!
-//! [`Program::prepare`] runs off the scan and may take as long as the init budget allows; from then
-//! on the scan owns the program and calls [`Program::poll`] once a cycle. Who is prepared, and
-//! when, is the supervisor's business.
+//! [`Program::prepare`] runs outside of the scan and may take as long as the init budget allows.
+//! From then on the scan owns the program and calls [`Program::poll`] once a cycle. Which module is
+//! prepared, and when, is decided by the supervisor. What the instance does with wasmer is in
+//! `wasm.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::{Generation, Limits, ModuleHash, Refusal, Settings, Trap};
 use crate::image::{PointId, Points};
 use crate::variable::{Denied, Maker, Variable, Variables};
 
-/// What a preparation needs.
+/// What a preparation needs to know about the new program.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The plugin's name.
@@ -42,11 +43,11 @@ pub struct Program {
     pub seat: Seat,
     /// The module's identity.
     pub hash: ModuleHash,
-    /// Which instance of the program this is.
+    /// The number of this instance.
     pub generation: Generation,
     /// How it takes part in the scan.
     pub settings: Settings,
-    /// Polls that returned well.
+    /// Number of polls that returned well.
     pub polls: u64,
     instance: Instance,
 }
@@ -56,29 +57,32 @@ pub struct Program {
 pub struct Prepared {
     /// The program.
     pub program: Program,
-    /// Variables that its `init` wrote, whatever they were before; they count from the swap on.
+    /// Variables that its `init` wrote, whether their values changed or not. They count from the
+    /// swap on.
     pub variables: Vec<(String, Variable)>,
 }
 
 /// What a program found when it took its seat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Takeover {
-    /// Size of the state that it was handed; `None` if it began without.
+    /// Size of the state that it was handed, in bytes; `None` if it began without a state.
     pub state_bytes: Option<u64>,
-    /// Variables that were there before.
+    /// Number of variables that existed before.
     pub variables_carried: u64,
-    /// Variables that its `init` has made.
+    /// Number of variables that its `init` has made.
     pub variables_new: u64,
-    /// Variables that its `init` wrote and that have another type by now, or may not be written any
-    /// more, so that the write did not count.
+    /// Number of variables that its `init` wrote in vain: by now they have another type, or the
+    /// program may not write them any more. So the write did not count.
     pub variables_dropped: u64,
 }
 
 impl Prepared {
-    /// Writes the variables that its `init` has written, without committing them. Since then
-    /// somebody may have made one with another type, or its rights may have changed; then what is
-    /// there counts, and what it wrote counts among its refused calls, although `init` was told
-    /// that it was written: [`Program::tell_lost_writes`] says it.
+    /// Writes the variables that the program's `init` has written, without committing them.
+    ///
+    /// Since `init`, another program may have made one of them with another type, or the rights may
+    /// have changed. Then the existing value counts. The write in vain is added to the program's
+    /// refused calls, although `init` got the answer that it was written.
+    /// [`Program::tell_lost_writes`] logs that.
     pub fn bring_variables(&mut self, variables: &mut Variables) -> Takeover {
         let carried = variables.len();
         let Program { settings, name: plugin, instance, .. } = &mut self.program;
@@ -103,21 +107,21 @@ impl Prepared {
     }
 }
 
-/// A number that stands for a plugin's name, the same in every life of the daemon.
+/// A number that stands for a plugin's name. It is the same in every run of the daemon.
 fn seed(name: &str) -> u64 {
     let hash = blake3::hash(name.as_bytes());
     u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has more than eight bytes"))
 }
 
-/// As whom the programs of this plugin make and write variables.
+/// The maker as which the programs of this plugin make and write variables.
 pub fn maker(name: &str) -> Maker {
     Maker::program(seed(name))
 }
 
-/// What `save` has come to: the state, or how it failed.
+/// The result of `save`: the state, or how the call failed.
 pub type Saved = Result<Vec<u8>, Arc<Trap>>;
 
-/// Why a version must not take over: `save` or `restore` has failed.
+/// The refusal of a version that must not take over, because `save` or `restore` has failed.
 pub(super) fn refused_hand_over(whose: &str, trap: &Trap) -> Refusal {
     let remedy = match &*trap.kind {
         kind if kind.starts_with("budget of ") => {
@@ -132,21 +136,21 @@ pub(super) fn refused_hand_over(whose: &str, trap: &Trap) -> Refusal {
     Refusal::new(format!("{whose} failed: {trap}"), remedy)
 }
 
-/// How a preparation ended, and what the guest logged meanwhile.
+/// The result of a preparation, and what the guest logged meanwhile.
 #[derive(Debug)]
 pub struct Preparation {
     /// The program, or why there is none.
     pub result: Result<Prepared, Refusal>,
-    /// Log lines of start section, `_initialize` and `init`.
+    /// Log lines of the start section, `_initialize` and `init`.
     pub lines: Vec<Line>,
-    /// What is left of a guest whose start trapped.
+    /// The post-mortem of a guest whose start trapped.
     pub post_mortem: Option<Box<PostMortem>>,
 }
 
 impl Program {
     /// Makes an instance of `artifact` and runs its `init` in a world of its own.
     ///
-    /// `world` is a copy of the latest state with a listing log.
+    /// `world` is a copy of the latest state whose log is a list.
     pub fn prepare(
         request: Request,
         artifact: &Artifact,
@@ -190,8 +194,8 @@ impl Program {
         Self { name, seat, hash, generation, settings, polls: 0, instance }
     }
 
-    /// One poll, which started at `started_ns` by [`super::stop::now_ns`]. What it wrote is in the
-    /// world when it returned well; otherwise nothing is.
+    /// Runs one poll, which started at `started_ns` by [`super::stop::now_ns`]. If it returned
+    /// well, the world has what it wrote; otherwise the world has nothing of it.
     pub fn poll(
         &mut self,
         world: Box<World>,
@@ -204,12 +208,12 @@ impl Program {
         (world, result)
     }
 
-    /// Lets a successor take over: `save` here if both know how to hand over, then the variables of
-    /// its `init`, then its `restore`; `save` and `restore` together within its budget. What was
-    /// written to variables is left uncommitted.
+    /// Lets a successor take over. If both versions have `save` and `restore`, `save` of this
+    /// program comes first. Then come the variables of the successor's `init`, and then its
+    /// `restore`. `save` and `restore` together must keep the successor's swap budget. Writes to
+    /// variables stay uncommitted.
     ///
-    /// # Errors
-    /// Why the successor must not take over. This program is then as it was before, unless
+    /// # Errors Why the successor must not take over. Then this program is as it was before, unless
     /// [`Program::is_spent`].
     pub fn hand_over(
         &mut self,
@@ -239,13 +243,13 @@ impl Program {
         (world, result)
     }
 
-    /// Whether it has `save` and `restore`.
+    /// Whether the program has `save` and `restore`.
     pub fn hands_over(&self) -> bool {
         self.instance.hands_over()
     }
 
-    /// The state that it would hand over now, if it does. It goes on as if it had not been asked,
-    /// unless [`Program::is_spent`].
+    /// The state that the program would hand over now; `None` if it has no `save`. Afterwards the
+    /// program is as it was before, unless [`Program::is_spent`].
     pub fn spare_state(
         &mut self,
         world: Box<World>,
@@ -259,7 +263,7 @@ impl Program {
         (world, Some(state))
     }
 
-    /// Takes such a state of another version.
+    /// Restores the state of another version.
     pub(super) fn restore(
         &mut self,
         state: Vec<u8>,
@@ -269,22 +273,22 @@ impl Program {
         self.instance.restore(state, world, slot, now_ns(), self.settings.swap.budget)
     }
 
-    /// How it failed, if it did.
+    /// How the program failed, if it did.
     pub fn trap(&self) -> Option<&Arc<Trap>> {
         self.instance.fall().map(|fall| &fall.trap)
     }
 
-    /// Whether a call into it was cut off, so that it cannot be called any more.
+    /// Whether a call into the program was cut off, so that it cannot be called any more.
     pub fn is_spent(&self) -> bool {
         self.instance.is_spent()
     }
 
-    /// Whether it failed because its time was over.
+    /// Whether the program failed because its time was over.
     pub fn is_over(&self) -> bool {
         self.instance.fall().is_some_and(|fall| fall.is_over)
     }
 
-    /// What is left of it, if it failed.
+    /// The post-mortem of the program, if it failed.
     pub fn post_mortem(self) -> Option<PostMortem> {
         self.instance.post_mortem()
     }
@@ -299,28 +303,29 @@ impl Program {
         self.instance.guest().claimed()
     }
 
-    /// From now on remembers which variables its polls write, and which it has just written in a
-    /// hand-over that is not committed yet. Those with an id in `earlier` count as written by it.
+    /// Begins to note which variables the program's polls write. The list starts with the variables
+    /// that it has just written in a hand-over and that are not committed yet. Those with an id in
+    /// `earlier` count as written by it too.
     pub fn trace_variables(&mut self, variables: &Variables, earlier: &[u16]) {
         self.instance.guest().trace_variables(variables, earlier);
     }
 
-    /// Ids of the variables that it has written since; forgets them.
+    /// Ids of the variables that the program has written since then. This ends the noting.
     pub fn take_written(&mut self) -> Vec<u16> {
         self.instance.guest().take_written()
     }
 
-    /// What it was refused; can be looked at while it runs.
+    /// The refused calls of the program. Other threads may read them while it runs.
     pub fn refused(&mut self) -> Arc<Tally> {
         Arc::clone(self.instance.guest().tally())
     }
 
-    /// Says what of its `init` did not count when it took its seat.
+    /// Logs the writes of the program's `init` that did not count when it took its seat.
     pub fn tell_lost_writes(&mut self, world: &mut World) {
         self.instance.guest().tell_lost_writes(world);
     }
 
-    /// Takes new settings. Outputs that are no longer granted must be given up by the caller.
+    /// Takes new settings. The caller must free outputs that are no longer granted.
     pub fn configure(&mut self, settings: Settings, points: &Points) {
         let guest = self.instance.guest();
         guest.entitle(&settings, points);
@@ -330,7 +335,8 @@ impl Program {
         self.settings = settings;
     }
 
-    /// There are other points or variables: what it was refused before says nothing of now.
+    /// Begins new counts of refused calls, because there are other points or variables: earlier
+    /// refusals say nothing about the present.
     pub fn forget_refusals(&mut self) {
         self.instance.guest().forget_refusals();
     }
@@ -340,9 +346,9 @@ impl Program {
         self.instance.memory_bytes()
     }
 
-    /// Whether its turn is in this cycle.
+    /// Whether the program is polled in this cycle.
     pub fn is_due(&self, cycle: u64) -> bool {
-        // Nearly everybody is polled in every cycle, and a division takes as long as a small poll.
+        // Most programs are polled in every cycle, and a division takes as long as a small poll.
         self.settings.every <= 1 || cycle.is_multiple_of(u64::from(self.settings.every))
     }
 
@@ -351,7 +357,7 @@ impl Program {
         (self.settings.order, &self.name)
     }
 
-    /// The shortest budget of a call into it.
+    /// The shortest budget of a call into the program.
     pub fn shortest_budget(&self) -> Duration {
         self.settings.poll_budget.min(self.settings.swap.budget)
     }

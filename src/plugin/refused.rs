@@ -1,9 +1,9 @@
-//! Refused calls: what a guest asked for in vain, told once and then counted, so that no code of
-//! the contract is silent.
+//! Refused calls: a call of a guest that failed is logged once and then counted, so that no error
+//! code of the contract goes unseen.
 //!
-//! There is an entry for each kind and name that was refused, counted in `refused/tally.rs`; the
-//! first call is also a line of the log, which `guest.rs` makes. Nothing in this file waits, and
-//! nothing allocates but the words, which are made elsewhere than on the scan.
+//! Each kind and name of a refused call has an entry, counted in `refused/tally.rs`. The first call
+//! of each is also a line of the log, which `guest/refuse.rs` makes. Nothing in this file waits.
+//! Only the texts allocate, and they are made outside of the scan.
 
 mod tally;
 
@@ -17,22 +17,22 @@ use crate::variable::{Denied, MAX_MADE, MAX_NAME_BYTES, MAX_VARIABLES, VariableK
 pub(super) use tally::Counted;
 pub use tally::{Others, Refusals, Tally};
 
-/// Kinds and names of one instance that are told apart, of denials and of other refusals: more than
-/// anybody reads. Calls beyond are counted together.
+/// Most entries of one instance, for denials and for other refusals each: more than an operator
+/// reads. Further calls are counted together.
 pub const MAX_ENTRIES: usize = 32;
 
 /// Why a call was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// The output is not granted to it.
+    /// The output is not granted to the program.
     NotGranted,
     /// The output belongs to this other program.
     Owned(Seat),
-    /// An output was given bytes that are no finite number.
+    /// The bytes for an output are no finite number.
     NotFinite,
-    /// The input is not granted to it.
+    /// The input is not granted to the program.
     InputNotGranted,
-    /// It wrote to an input.
+    /// The program wrote to an input.
     NoOutput,
     /// There is no point of this name.
     NoPoint,
@@ -40,11 +40,12 @@ pub enum Why {
     NoPointId(i32),
     /// The point has another type than the call takes.
     PointType,
-    /// The point's type cannot hold the value, or the call's that of the point.
+    /// The type of the point cannot hold the value, or the type of the call cannot hold the point's
+    /// value.
     OutOfRange,
-    /// The variable is not granted to it.
+    /// The variable is not granted to the program.
     VariableNotGranted,
-    /// It has made too many variables.
+    /// The program has made too many variables.
     VariableQuota,
     /// There are too many variables, or the name is empty.
     VariableLimit,
@@ -52,8 +53,8 @@ pub enum Why {
     VariableType(VariableKind, VariableKind),
     /// There is no variable of this name.
     NoVariable,
-    /// What its start wrote to the variable, of this type, did not count when it took its seat, for
-    /// this reason; at the start there was none.
+    /// What the program's start wrote to the variable, of this type, became invalid when the
+    /// program took its seat, for this reason. There was no such reason when it was written.
     Dropped(Denied, VariableKind),
     /// The call is not for this phase.
     Phase(Phase),
@@ -80,12 +81,13 @@ impl Why {
         }
     }
 
-    /// Whether it keeps the program from something. A variable that is not there yet may well come.
+    /// Whether the refusal keeps the program from something. A missing variable does not: it may
+    /// appear later.
     pub(super) fn is_denial(self) -> bool {
         self != Self::NoVariable
     }
 
-    /// Whether the name of the call is that of a variable; otherwise it is a point's.
+    /// Whether the name of the call is that of a variable; otherwise it is that of a point.
     pub fn is_about_variable(self) -> bool {
         match self {
             Self::VariableNotGranted | Self::VariableQuota | Self::VariableLimit => true,
@@ -97,7 +99,7 @@ impl Why {
         }
     }
 
-    /// Whether only what the call was given is wrong, or when it came: another one may go well.
+    /// Whether only the arguments or the moment of the call were wrong: another call may go well.
     pub(super) fn is_mistake(self) -> bool {
         match self {
             Self::NotFinite | Self::OutOfRange | Self::NoPointId(_) | Self::Phase(_) => true,
@@ -109,7 +111,7 @@ impl Why {
         }
     }
 
-    /// What is wrong when a call says no more than its code.
+    /// The reason of a refusal of which only the code is known.
     pub(super) fn of(code: Code, phase: Phase) -> Self {
         match code {
             Code::Success | Code::Error => Self::Malformed,
@@ -121,21 +123,25 @@ impl Why {
     }
 }
 
-/// Who has what a program was refused, as far as whoever shows the call knows.
+/// Who has the output or variable that a program was refused, as far as the code that shows the
+/// call knows.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Keeper<'a> {
-    /// Nothing is known of that.
+    /// It is not known.
     #[default]
     Unknown,
-    /// This other program owns the output, or wrote or made the variable and runs, or will.
+    /// Another program has it: it owns the output, or it wrote or made the variable. That program
+    /// runs, or will run.
     Program(&'a str),
-    /// The program that is refused has written the variable with the other type.
+    /// The refused program itself has written the variable with the other type.
     Itself,
-    /// So has this other program, which runs or will.
+    /// Both the refused program and this other one have written it so. The other one runs, or will
+    /// run.
     Both(&'a str),
-    /// One of these two wrote the variable last, and one has made it; both run, or will.
+    /// Two programs have it: one of them wrote the variable last, and one has made it. Both run, or
+    /// will run.
     Two(&'a str, &'a str),
-    /// No program that runs.
+    /// No running program has it.
     Nobody,
     /// The configuration declares the variable.
     Configuration,
@@ -161,8 +167,8 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// How a variable gets another type: a cold restart forgets it, but whoever writes it then
-    /// first makes it anew, so the order of the steps counts.
+    /// How the variable gets another type. A cold restart forgets the variable, and the next
+    /// program that writes it makes it anew; so the order of the steps counts.
     fn way_out(self, is: VariableKind, asked: VariableKind) -> String {
         match self {
             Self::Unknown => format!(
@@ -197,11 +203,11 @@ impl<'a> Keeper<'a> {
 /// A call that was refused.
 #[derive(Debug, Clone)]
 pub struct RefusedCall {
-    /// Why.
+    /// The reason.
     pub why: Why,
     /// The function, such as `wasm_point_find`.
     pub call: &'static str,
-    /// The point or variable; empty if there is none.
+    /// The name of the point or variable; empty if there is none.
     pub name: Text<MAX_NAME_BYTES>,
 }
 
@@ -211,7 +217,7 @@ impl RefusedCall {
         self.why.code() as i32
     }
 
-    /// Who owned the output at the first of these calls.
+    /// The program that owned the output at the first of these calls.
     pub fn owner(&self) -> Option<Seat> {
         match self.why {
             Why::Owned(seat) => Some(seat),
@@ -219,26 +225,26 @@ impl RefusedCall {
         }
     }
 
-    /// Whether the program is kept from something.
+    /// Whether the refusal keeps the program from something.
     pub fn is_denial(&self) -> bool {
         self.why.is_denial()
     }
 
     fn is(&self, why: Why, call: &str, name: &str) -> bool {
-        // Names that there is no room for are made up without end.
+        // Names for which there is no room can be invented without end, so they share one entry.
         let is_any_name = matches!(why, Why::VariableQuota | Why::VariableLimit);
         let is_about_call = name.is_empty();
         discriminant(&self.why) == discriminant(&why)
             && (is_any_name || self.name.as_str() == name && (!is_about_call || self.call == call))
     }
 
-    /// Whether only what the call was given is wrong, or when it came: another one may go well.
+    /// Whether only the arguments or the moment of the call were wrong: another call may go well.
     pub fn is_mistake(&self) -> bool {
         self.why.is_mistake()
     }
 
-    /// What was refused before the first poll and would not be any more, after the plugin's name
-    /// and a colon: the program has not asked again.
+    /// The text about a call that was refused before the first poll and would be allowed now. The
+    /// program has not made the call again. The text goes after the plugin's name and a colon.
     pub fn words_of_the_start(&self) -> String {
         let name = self.name.as_str();
         let what = match self.why {
@@ -251,7 +257,7 @@ impl RefusedCall {
         format!("{what} at its start; that has changed, and `camshaft restart` has it ask again")
     }
 
-    /// What was refused, after the plugin's name and a colon.
+    /// The text about the refused call; it goes after the plugin's name and a colon.
     pub fn words(&self, keeper: Keeper<'_>) -> String {
         let (call, name, code) = (self.call, self.name.as_str(), self.code());
         match self.why {
@@ -325,7 +331,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts a call of `f`; gives whether it is the first.
+    /// Counts a call of `f`. Returns whether it is the first.
     fn is_first(tally: &Tally, why: Why, name: &str, cycle: u64) -> bool {
         matches!(tally.count((why, "f", name), cycle), Counted::First(_))
     }

@@ -1,52 +1,55 @@
-//! How much a guest does between two looks at its stop flag.
+//! How much work a guest does between two checks of its stop flag.
 //!
-//! Loops and function entries look at the flag anyway (`flag.rs`), but code without either can run
-//! for milliseconds: 4 095 stores to fresh pages took 18 ms. [`Stretch`] adds up what the operators
-//! of one function cost, on the dearest way to each place, and says when the next look is due. A
-//! jump forward carries its sum to the place where it lands, so code that jumps over every look
-//! gets one where the ways meet. Jumps backward land on loops, which look at every turn.
+//! Loops and function entries check the flag anyway (`flag.rs`), but code without either can run
+//! for milliseconds: 4 095 stores to fresh pages took 18 ms. [`Stretch`] adds up the cost of the
+//! operators of one function, on the most expensive path to each place, and says when the next
+//! check is due.
+//!
+//! A jump forward carries its sum to its target. So code that jumps over every check gets one where
+//! the paths meet. Jumps backward go to loops, which check the flag at every turn.
 
 use wasmer::sys::wasmparser::Operator;
 
-/// The cost at which a look is due, in units of a plain operator. A few hundred plain operators
-/// take less than a microsecond, 32 accesses to memory at most 0.15 ms (see [`ACCESS`]).
+/// The cost at which a check is due, in units of a plain operator. A few hundred plain operators
+/// take less than a microsecond; 32 accesses to memory take at most 0.15 ms (see [`ACCESS`]).
 const MOST: u32 = 512;
 
-/// An access to linear memory may meet a fresh page, for which the kernel took up to 4.4 us
-/// (measured in a virtual machine).
+/// Cost of an access to linear memory. It may meet a fresh page, for which the kernel took up to
+/// 4.4 us (measured in a virtual machine).
 const ACCESS: u32 = 16;
 
-/// A vector may lie on two pages.
+/// Cost of an access to a vector, which may lie on two pages.
 const WIDE_ACCESS: u32 = 32;
 
-/// wasmer answers these by calls into its own code, of some nanoseconds each.
+/// Cost of an operator for which wasmer calls its own code; such a call takes some nanoseconds.
 const CALL_OUT: u32 = 8;
 
-/// Division and square root take tens of cycles.
+/// Cost of division and square root, which take tens of CPU cycles.
 const SLOW: u32 = 4;
 
-/// One block of the function that is open at the present place.
+/// A block of the function that is open at the present place.
 #[derive(Debug)]
 struct Open {
-    /// Jumps to it go back to its beginning.
+    /// Whether it is a loop: a jump to a loop goes back to its beginning.
     is_loop: bool,
-    /// The cost at its `if`, which is where its `else` begins too.
+    /// For an `if`, the cost at its beginning, which is also the cost at the beginning of its
+    /// `else`.
     at_if: Option<u32>,
-    /// The greatest cost of all jumps to its end.
+    /// The greatest cost of all jumps to the end of the block.
     most: u32,
 }
 
-/// The cost since the last look, at the present place of one function.
+/// The cost since the last check, at the present place of one function.
 #[derive(Debug, Default)]
 pub(super) struct Stretch {
     done: u32,
     open: Vec<Open>,
-    /// The function's own end is behind.
+    /// Whether the function's own end has been passed.
     is_over: bool,
 }
 
 impl Stretch {
-    /// Takes the next operator. Says whether a look is due after it.
+    /// Takes the next operator. Returns whether a check is due after it.
     pub(super) fn take(&mut self, operator: &Operator<'_>) -> bool {
         match operator {
             Operator::Block { .. } => self.enter(false, None),
@@ -58,7 +61,7 @@ impl Stretch {
                 self.jump(*relative_depth);
             }
             Operator::BrTable { targets } => {
-                // The validator has read them before.
+                // The validator has read the targets before.
                 targets.targets().flatten().for_each(|depth| self.jump(depth));
                 self.jump(targets.default());
             }
@@ -68,7 +71,7 @@ impl Stretch {
         self.done > MOST && !self.is_over && !ends_the_way(operator)
     }
 
-    /// The guest looks at its flag here.
+    /// Notes that the guest checks its flag here.
     pub(super) fn looked(&mut self) {
         self.done = 0;
     }
@@ -89,7 +92,7 @@ impl Stretch {
             self.is_over = true;
             return;
         };
-        // Without an `else`, what the `if` passes over begins here again.
+        // Without an `else`, the path that passes over the `if` joins here.
         self.done = self.done.max(open.most).max(open.at_if.unwrap_or(0));
     }
 
@@ -101,7 +104,7 @@ impl Stretch {
     }
 }
 
-/// Whether nothing comes after it on this way.
+/// Whether nothing comes after the operator on this path.
 fn ends_the_way(operator: &Operator<'_>) -> bool {
     matches!(
         operator,
@@ -109,7 +112,7 @@ fn ends_the_way(operator: &Operator<'_>) -> bool {
     )
 }
 
-/// What an operator may cost at the most, in units of a plain one.
+/// The most that an operator may cost, in units of a plain one.
 fn cost(operator: &Operator<'_>) -> u32 {
     use Operator as O;
     match operator {
@@ -131,7 +134,7 @@ fn cost(operator: &Operator<'_>) -> u32 {
     }
 }
 
-/// Whether it reads or writes a number in memory.
+/// Whether the operator reads or writes a number in memory.
 fn accesses(operator: &Operator<'_>) -> bool {
     use Operator as O;
     matches!(
@@ -162,7 +165,7 @@ fn accesses(operator: &Operator<'_>) -> bool {
     )
 }
 
-/// Whether it reads or writes a vector, or a lane of one, in memory.
+/// Whether the operator reads or writes a vector, or a lane of one, in memory.
 fn accesses_wide(operator: &Operator<'_>) -> bool {
     use Operator as O;
     matches!(
@@ -203,7 +206,7 @@ mod tests {
         memarg: wasmer::sys::wasmparser::MemArg { align: 0, max_align: 2, offset: 0, memory: 0 },
     };
 
-    /// How many looks a function gets.
+    /// How many checks a function gets.
     fn looks(operators: impl IntoIterator<Item = Operator<'static>>) -> usize {
         let mut stretch = Stretch::default();
         let is_due = |operator: &Operator<'_>| {
@@ -228,7 +231,7 @@ mod tests {
     #[test]
     fn the_dearest_way_to_a_place_counts() {
         let work = || std::iter::repeat_n(STORE, 20);
-        // Both branches of an `if` begin with what was before it.
+        // Both branches of an `if` begin with the cost before it.
         let branches = |first: bool, second: bool| {
             let mut code: Vec<_> = work().collect();
             code.push(IF);
@@ -248,12 +251,12 @@ mod tests {
         for _ in 0..100 {
             code.push(BLOCK);
             code.extend(std::iter::repeat_n(STORE, 30));
-            // Nobody comes to the look behind this jump.
+            // The check after this jump is never reached.
             code.push(Operator::Br { relative_depth: 0 });
             code.extend(std::iter::repeat_n(STORE, 10));
             code.push(Operator::End);
         }
-        // 3 000 stores are on the way; those behind the jumps are not.
+        // 3 000 stores are on the path; those after the jumps are not.
         let mut stretch = Stretch::default();
         let (mut done, mut most, mut is_on_the_way) = (0, 0, true);
         for operator in &code {

@@ -1,22 +1,23 @@
-//! The refused calls of one instance, counted by kind and name.
+//! The counts of the refused calls of one instance, by kind and name.
 //!
-//! The scan's thread counts, whoever shows a plugin reads. Nothing here waits, and nothing
-//! allocates but [`Tally::begin_anew`], which belongs to a cycle that takes over a configuration.
+//! The scan's thread counts; the daemon's threads read. Nothing here waits, and the scan's thread
+//! allocates only in [`Tally::begin_anew`], which belongs to a cycle that takes over a
+//! configuration. What a refused call is, and its text, is in `refused.rs`.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::{MAX_ENTRIES, RefusedCall, Text, Why};
 
-/// The refused calls of one instance under the rights that it has. The scan's thread writes,
-/// anybody may read.
+/// The refused calls of one instance under the rights that it has. The scan's thread writes the
+/// counts; any thread may read them.
 #[derive(Debug, Default)]
 pub struct Tally {
     denials: Table,
-    /// What is refused without keeping the program from anything. It has places of its own, so
-    /// that it takes none of a denial.
+    /// Refused calls that keep the program from nothing. They have entries of their own, so that
+    /// they take no entry of a denial.
     absences: Table,
-    /// What counts instead since the program has had other rights.
+    /// The counts that are valid after the program's rights have changed.
     next: OnceLock<Arc<Self>>,
 }
 
@@ -24,57 +25,57 @@ pub struct Tally {
 #[derive(Debug, Default)]
 struct Table {
     entries: [Entry; MAX_ENTRIES],
-    /// Refused calls for which there was no entry.
+    /// Number of refused calls for which there was no entry.
     others: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Entry {
-    /// Set once, by the first call.
+    /// The first call; set once.
     what: OnceLock<RefusedCall>,
     count: AtomicU64,
     last_cycle: AtomicU64,
     /// Whether the log has it.
     is_told: AtomicBool,
-    /// Whether the like of it was allowed since.
+    /// Whether a call of this kind and name has gone well since.
     is_over: AtomicBool,
 }
 
-/// What there is to say about a refused call.
+/// What the log is to say about a refused call.
 #[derive(Debug)]
 pub(in crate::plugin) enum Counted {
     /// It is the first of its kind and name.
     First(RefusedCall),
-    /// It is the first that is not told apart from others.
+    /// It is the first call for which there is no entry.
     Full,
-    /// Nothing: the like of it was told before.
+    /// Nothing: a call of this kind and name was logged before.
     Again,
 }
 
-/// One kind and name, with how often it was refused.
+/// The refused calls of one kind and name.
 #[derive(Debug, Clone)]
 pub struct Refusals {
     /// The first call of this kind and name.
     pub first: RefusedCall,
-    /// All of them.
+    /// Number of the calls.
     pub count: u64,
-    /// The cycle of the last; 0 before the first poll.
+    /// The cycle of the last call; 0 before the first poll.
     pub last_cycle: u64,
-    /// Whether the like of it was allowed since.
+    /// Whether a call of this kind and name has gone well since.
     pub is_over: bool,
 }
 
-/// Refused calls of more kinds and names than are told apart.
+/// Numbers of refused calls for which there was no entry.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Others {
-    /// Those that keep the program from something.
+    /// Calls whose refusal keeps the program from something.
     pub denials: u64,
-    /// Those that do not.
+    /// Calls whose refusal keeps it from nothing.
     pub absences: u64,
 }
 
 impl Entry {
-    /// What was refused, if anything.
+    /// The contents of this entry, if it has any.
     fn read(&self) -> Option<Refusals> {
         Some(Refusals {
             first: self.what.get()?.clone(),
@@ -94,9 +95,9 @@ impl Entry {
         }
     }
 
-    /// The like of it was allowed. Gives whether that is news.
+    /// Ends the refusals of this entry. Returns whether they were not ended before.
     fn end(&self, what: &RefusedCall) -> bool {
-        // An output that is taken away is worth a line each time; the same mistake once more not.
+        // A line is due each time that another program takes an output; not for a repeated mistake.
         if let Why::Owned(_) = what.why {
             self.is_told.store(false, Ordering::Relaxed);
         }
@@ -126,14 +127,14 @@ impl Table {
         self.entries[0].what.get().is_none()
     }
 
-    /// What was refused before the first poll and will not be asked for again. It may be told once
-    /// more if it is.
+    /// The entries of before the first poll that have not ended: the program does not make these
+    /// calls again. If it does, they may be logged once more.
     fn of_the_start(&self) -> Self {
         let table = Self::default();
         let entries = self.entries.iter().filter_map(Entry::read);
         let early = entries.filter(|entry| entry.last_cycle == 0 && !entry.is_over);
         for (entry, Refusals { first, count, .. }) in table.entries.iter().zip(early) {
-            // The table is new, so it is still empty.
+            // The table is new, so its entries are still empty.
             let _ = entry.what.set(first);
             entry.count.store(count, Ordering::Relaxed);
         }
@@ -148,7 +149,7 @@ impl Tally {
         table.count(call, cycle)
     }
 
-    /// The like of these refused calls was allowed. Gives for how many of them that is news.
+    /// Ends the refusals for which `is_it` is true. Returns how many of them were not ended before.
     pub(in crate::plugin) fn end(&self, is_it: impl Fn(&RefusedCall) -> bool) -> usize {
         let all = self.denials.entries.iter().chain(&self.absences.entries);
         let ended = all.filter(|entry| {
@@ -157,8 +158,9 @@ impl Tally {
         ended.count()
     }
 
-    /// Other rights count from now on: gives what counts refused calls under these. What was
-    /// refused before the first poll stays, because the program does not ask for it again.
+    /// Begins new counts, because the rights have changed, and returns them. Refusals of before the
+    /// first poll stay, because the program does not make those calls again. `None` if nothing was
+    /// refused yet.
     pub(in crate::plugin) fn begin_anew(&self) -> Option<Arc<Self>> {
         if self.denials.is_empty() && self.absences.is_empty() {
             return None;
@@ -169,7 +171,7 @@ impl Tally {
         Some(Arc::clone(next))
     }
 
-    /// What counts now, if that is another.
+    /// The newest counts; `None` if these are the newest.
     pub fn newest(&self) -> Option<&Arc<Self>> {
         let mut newest = self.next.get()?;
         while let Some(next) = newest.next.get() {
@@ -178,18 +180,18 @@ impl Tally {
         Some(newest)
     }
 
-    /// The first of each kind and name that keeps the program from something.
+    /// The first call of each kind and name whose refusal keeps the program from something.
     pub(in crate::plugin) fn calls(&self) -> impl Iterator<Item = &RefusedCall> {
         self.denials.entries.iter().filter_map(|entry| entry.what.get())
     }
 
-    /// What was refused since the rights are what they are, denials first; also what is over.
+    /// All entries under the present rights, denials first; those that have ended are included.
     pub fn entries(&self) -> Vec<Refusals> {
         let all = self.denials.entries.iter().chain(&self.absences.entries);
         all.filter_map(Entry::read).collect()
     }
 
-    /// Refused calls of more kinds and names than are told apart.
+    /// The numbers of refused calls for which there was no entry.
     pub fn others(&self) -> Others {
         let [denials, absences] =
             [&self.denials, &self.absences].map(|table| table.others.load(Ordering::Relaxed));
