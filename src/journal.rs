@@ -1,13 +1,13 @@
-//! A bounded journal: what happened, numbered and dated, kept over restarts.
+//! A bounded journal: numbered and dated entries that outlive the daemon.
 //!
-//! It knows nothing of plugins: an entry is a number, a time and whatever its owner records. The
-//! newest entries are in memory, where they are read, so that nobody waits for a disk to look at
-//! them; each is also a line of JSON in a file, written by a thread of its own in
-//! `journal/disk.rs`. Files are read once, at opening.
+//! The journal knows nothing of plugins: an entry is a number, a time and any value that its owner
+//! records. The newest entries are in memory and are read there, so that no reader waits for a
+//! disk. Each entry is also a line of JSON in a file, which a separate thread writes
+//! (`journal/disk.rs`). Files are read once, when the journal is opened.
 //!
-//! A line ends with a checksum of itself. One that is torn or damaged is passed over at reading;
-//! the others count. Nothing is repaired and nothing depends on the journal: without a disk it is
-//! kept in memory alone.
+//! A line ends with a checksum of itself. A line that is torn or damaged is skipped at reading; the
+//! others count. Nothing is repaired, and nothing depends on the journal: without a disk it lives
+//! in memory only. `control/receipt.rs` has the type that the daemon records.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,51 +21,55 @@ mod disk;
 
 use disk::WriterHandle;
 
-/// Entries in memory: as many as the files hold if they have 500 bytes each, which takes about
-/// 2 MB. What is older is on the disk only.
+/// Most entries in memory: as many as the files hold if an entry has 500 bytes, which takes about 2
+/// MB. Older entries are on the disk only.
 pub const MAX_ENTRIES: usize = 2_000;
 
-/// Longest line. The largest entry has a reason, a remedy and some names of a few hundred bytes
-/// each; what is longer is a mistake, and is not written.
+/// Longest line of a file, in bytes. The largest entry has a reason, a remedy and some names of a
+/// few hundred bytes each. A longer one is a mistake and is not written.
 const MAX_LINE_BYTES: usize = 16 << 10;
 
-/// How every line begins. A quote within a text is written as `\"`, so this is nowhere else: where
-/// a lost line end has joined two lines, it tells where the second begins.
+/// The beginning of every line. Inside a text a quote is written as `\"`, so these bytes stand
+/// nowhere else. If the loss of a line end has joined two lines, they show where the second one
+/// begins.
 const START: &[u8] = br#"{"seq":"#;
 
 /// Digits of the checksum: 64 bits, against accidents and not against forgers.
 const CHECK_DIGITS: usize = 16;
 
-/// One entry.
+/// One entry of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry<T> {
-    /// Counts up by one, over restarts. A gap is an entry that was damaged or never written.
+    /// Number of the entry; counts up by one, over restarts of the daemon. A gap is an entry that
+    /// was damaged or never written.
     pub seq: u64,
-    /// By the wall clock, in UTC: RFC 3339 with milliseconds.
+    /// When it happened, by the wall clock in UTC: RFC 3339 with milliseconds.
     pub time: String,
     /// What happened.
     #[serde(flatten)]
     pub what: T,
 }
 
-/// What happened, oldest first.
+/// The journal: its newest entries, oldest first, and the writer of its files.
 #[derive(Debug)]
 pub struct Journal<T> {
     entries: VecDeque<Entry<T>>,
     last_seq: u64,
     damaged: usize,
-    /// Or why nothing is written.
+    /// The handle of the thread that writes the files, or the reason why there is none.
     writer: Result<WriterHandle, String>,
 }
 
 impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
-    /// Opens the journal in this folder, which is made if it is not there: for its owner alone. Two
-    /// journals in one folder would mix their numbers, and rotate each other's files away: whoever
-    /// opens it has the folder to itself, as the lock of the state directory grants.
+    /// Opens the journal in this folder. A missing folder is made, with access for its owner only.
+    ///
+    /// The caller must have the folder for itself alone, which the lock of the state directory
+    /// guarantees. Two journals in one folder would mix their numbers and rotate each other's files
+    /// away.
     ///
     /// # Errors
-    /// When the folder cannot be made, read or written. A full disk is not one: what is recorded is
-    /// written when there is room.
+    /// The folder cannot be made, read or written. A full disk is no error: entries are written
+    /// when there is room again.
     pub fn open(folder: &Path) -> io::Result<Self> {
         let (text, writer) = disk::open(folder)?;
         let (mut entries, mut damaged) = (VecDeque::new(), 0);
@@ -80,7 +84,7 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
         Ok(Self { entries, last_seq, damaged, writer: Ok(writer) })
     }
 
-    /// A journal that is forgotten at the end; `why` is its trouble.
+    /// A journal that ends with the process; [`Journal::trouble`] returns `why`.
     pub fn in_memory(why: impl Into<String>) -> Self {
         Self { entries: VecDeque::new(), last_seq: 0, damaged: 0, writer: Err(why.into()) }
     }
@@ -104,21 +108,21 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
         self.entries.push_back(entry);
     }
 
-    /// Takes note of a disk that gives no answer, for [`Journal::trouble`]. To be called now and
-    /// then; never waits.
+    /// Checks whether the disk still answers, for [`Journal::trouble`]. The owner calls it now and
+    /// then. Never waits.
     pub fn look(&self) {
         if let Ok(writer) = &self.writer {
             writer.look();
         }
     }
 
-    /// The number of the newest entry, 0 if there was none ever; `None` of a journal in memory,
-    /// whose numbers mean nothing to the next one.
+    /// Number of the newest entry; 0 if there never was one. `None` for a journal in memory, whose
+    /// numbers mean nothing to the next journal.
     pub fn last_seq(&self) -> Option<u64> {
         self.writer.is_ok().then_some(self.last_seq)
     }
 
-    /// The newest `limit` of those that are meant, oldest first.
+    /// The newest entries for which `is_meant` is true, at most `limit`, oldest first.
     pub fn newest(&self, limit: usize, is_meant: impl Fn(&T) -> bool) -> Vec<Entry<T>> {
         let meant = self.entries.iter().rev().filter(|entry| is_meant(&entry.what));
         let mut newest: Vec<_> = meant.take(limit).cloned().collect();
@@ -126,13 +130,13 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
         newest
     }
 
-    /// Lines that were passed over when it was opened, because they are torn or changed, or make no
+    /// Number of lines that were skipped at opening, because they are torn or damaged, or make no
     /// sense to this version.
     pub fn damaged(&self) -> usize {
         self.damaged
     }
 
-    /// Why what is recorded would be lost with the process; `None` when it is written.
+    /// Why entries would be lost with the process; `None` if they are written.
     pub fn trouble(&self) -> Option<String> {
         match &self.writer {
             Ok(writer) => writer.trouble(),
@@ -141,7 +145,7 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
     }
 }
 
-/// An entry as it stands in the file, with its line end.
+/// An entry as a line of the file, with its line end.
 fn line<T: Serialize>(entry: &Entry<T>) -> Vec<u8> {
     let mut line = serde_json::to_vec(entry).expect("what is recorded has text keys");
     line.pop(); // the brace; the checksum comes before it
@@ -151,13 +155,13 @@ fn line<T: Serialize>(entry: &Entry<T>) -> Vec<u8> {
     line
 }
 
-/// What ends a line that begins like this.
+/// The end of a line: the checksum of the bytes before it, and the closing brace.
 fn seal(line: &[u8]) -> String {
     let hash = blake3::hash(line).to_hex();
     format!(r#","check":"{}"}}"#, &hash[..CHECK_DIGITS])
 }
 
-/// Every piece of a text of lines that is an entry, or was one.
+/// Splits a text into pieces, each of which is an entry or was one.
 fn pieces(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     lines.flat_map(|line| {

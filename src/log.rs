@@ -1,15 +1,15 @@
-//! Where the log goes: readable text, the journal with its fields, or JSON; always from here.
+//! The log: readable text, journald with its fields, or JSON. All output of the log starts here.
 //!
-//! Everything else only uses `tracing`'s macros. The journal shows nothing but the message unless
-//! it is asked for fields, so a log line must make sense by its message alone; its fields repeat
-//! the facts in the words of the configuration, for searching. This file writes no log file and
-//! rotates nothing: stderr and the journal have owners for that. Whether stderr is the journal is
-//! found out in `systemd.rs`; the journal's protocol is in `log/journal.rs`, and that no text of
-//! strangers forges a line is seen to in `log/legible.rs`.
+//! All other modules only use the macros of `tracing`. journald shows only the message of a line,
+//! so the message must make sense without its fields. The fields repeat the facts in the words of
+//! the configuration, for searching. This module writes no log file and rotates nothing, because
+//! stderr and journald have owners for that. `systemd.rs` finds out whether stderr is connected to
+//! journald. The protocol of journald is in `log/journal.rs`. `log/legible.rs` sees that no text
+//! from outside forges a line.
 //!
-//! Whoever logs never waits: lines go through a bounded queue to a thread that writes them. While
-//! nobody reads (a pipe that is not drained, Ctrl-S in a terminal, a journal that hangs), the queue
-//! fills, and what has no room is dropped and counted.
+//! A thread that logs never waits: lines go through a bounded queue to another thread that writes
+//! them. If the output is not read (a pipe that is not drained, Ctrl-S in a terminal, a journald
+//! that hangs), the queue fills up. Lines without room are dropped and counted.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
@@ -36,20 +36,20 @@ use crate::systemd;
 mod journal;
 mod legible;
 
-/// Room for lines that nobody has read yet: the burst of 1024 that programs may say between two
-/// looks of the daemon, eight times over. With lines of 300 bytes that is 2.5 MB.
+/// Most lines in the queue. Programs may log a burst of 1024 lines between two looks of the daemon;
+/// this is eight times as many. With lines of 300 bytes it is 2.5 MB.
 const MAX_WAITING: usize = 8192;
 
-/// For the writer, before an exit that nothing is to delay.
+/// Time for the writer before an exit that must not be delayed.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// The `[log]` table of the configuration.
+/// The section `[log]` of the configuration.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// How much is logged. Can change while the daemon runs.
+    /// The level of the log. It can change while the daemon runs.
     pub level: Level,
-    /// In which form. Fixed at start.
+    /// The form of the log. It is fixed at the start.
     pub format: Format,
 }
 
@@ -57,18 +57,18 @@ pub struct Settings {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// `Journal` if stderr goes there, `Text` otherwise.
+    /// `Journal` if stderr is connected to journald, `Text` otherwise.
     #[default]
     Auto,
-    /// One readable line each on stderr, in colour on a terminal.
+    /// One readable line per event on stderr, in colour on a terminal.
     Text,
-    /// One JSON object a line on stderr.
+    /// One JSON object per line on stderr.
     Json,
-    /// journald's own protocol: fields can be searched with `journalctl CAMSHAFT_PLUGIN=name`.
+    /// journald's own protocol: its fields can be searched with `journalctl CAMSHAFT_PLUGIN=name`.
     Journal,
 }
 
-/// How much is logged: `info`, or with exceptions by module, `info,camshaft::plugin=debug`.
+/// Which events are logged: `info`, or with exceptions by module, `info,camshaft::plugin=debug`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Level(Targets);
@@ -85,7 +85,7 @@ impl FromStr for Level {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut targets = Targets::new().with_default(LevelFilter::INFO);
         for part in text.split(',').map(str::trim) {
-            // `Targets` has a parser, but it takes a misspelt level for the name of a module.
+            // `Targets` has a parser, but that takes a misspelt level for the name of a module.
             let (module, level) = match part.split_once('=') {
                 Some((module, level)) => (Some(module.trim()), level.trim()),
                 None => (None, part),
@@ -110,7 +110,7 @@ impl TryFrom<String> for Level {
     }
 }
 
-/// The running log.
+/// The handle of the running log.
 #[derive(Debug)]
 pub struct Handle {
     level: reload::Handle<Targets, Registry>,
@@ -118,23 +118,24 @@ pub struct Handle {
     writing: Arc<Writing>,
 }
 
-/// How writing goes. The log's writer writes it, the [`Handle`] reads it.
+/// Counts of lines that could not be written. The log's writer writes them, and the [`Handle`]
+/// reads them.
 #[derive(Debug, Default)]
 struct Writing {
-    /// Lines that could not be written.
+    /// Number of lines that could not be written.
     refused: AtomicU64,
-    /// Whether the last line was one of them.
+    /// Whether the last line could not be written.
     is_refused: AtomicBool,
-    /// Why the last of them was not, as the kernel's number; 0 if that gave none.
+    /// The kernel's error number for the last line that could not be written; 0 if there is none.
     why: AtomicI32,
 }
 
-/// Lines that could not be written before the last one, which could.
+/// Lines that could not be written, once a later line could.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unwritten {
-    /// How many, since the start.
+    /// Number of such lines since the start.
     pub lines: u64,
-    /// What the kernel said of the last of them.
+    /// The kernel's error number for the last such line; 0 if there is none.
     why: i32,
 }
 
@@ -148,23 +149,24 @@ impl fmt::Display for Unwritten {
 }
 
 impl Handle {
-    /// Logs this much from now on.
+    /// Sets the level of the log from now on.
     pub fn set_level(&self, level: &Level) {
         self.level.reload(level.0.clone()).expect("the subscriber is global and lives for ever");
     }
 
-    /// How many lines have been dropped because nobody read the ones before.
+    /// Number of lines that were dropped because the queue was full.
     pub fn lost(&self) -> u64 {
         self.lost.dropped_lines() as u64
     }
 
-    /// How many lines could not be written: the reader of a pipe has left, a disk is full, journald
-    /// is gone.
+    /// Number of lines that could not be written: the reader of a pipe has left, a disk is full,
+    /// journald is gone.
     pub fn refused(&self) -> u64 {
         self.writing.refused.load(Ordering::Relaxed)
     }
 
-    /// The same once lines can be written again, as the last one shows; `None` until then.
+    /// The lines that could not be written, once the last line could; `None` while the last line
+    /// could not.
     pub fn unwritten(&self) -> Option<Unwritten> {
         self.writing.unwritten()
     }
@@ -172,13 +174,13 @@ impl Handle {
 
 impl Writing {
     fn unwritten(&self) -> Option<Unwritten> {
-        // What was counted before the last line could be written is seen here.
+        // `Acquire` makes visible what was counted before the last line could be written.
         let is_refused = self.is_refused.load(Ordering::Acquire);
         let (lines, why) = (self.refused.load(Ordering::Relaxed), self.why.load(Ordering::Relaxed));
         (!is_refused).then_some(Unwritten { lines, why })
     }
 
-    /// Takes note of a line.
+    /// Records the result of writing one line.
     fn was(&self, written: &io::Result<()>) {
         if let Err(error) = written {
             self.why.store(error.raw_os_error().unwrap_or_default(), Ordering::Relaxed);
@@ -188,7 +190,7 @@ impl Writing {
     }
 }
 
-/// A place for lines, and how writing them there goes.
+/// An output for lines, with the counts of lines that it refuses.
 struct Place<W>(W, Arc<Writing>);
 
 impl<W: Write> Write for Place<W> {
@@ -207,20 +209,20 @@ impl<W: Write> Write for Place<W> {
     }
 }
 
-/// Gives the log's writer a moment for what was logged last, before the process is left at once.
+/// Gives the log's writer a moment for the last lines before the process exits without delay.
 pub fn last_words() {
     std::thread::sleep(LAST_WORDS);
 }
 
-/// The thread that writes the log. Dropping it writes what is still in the queue, for 1.1 s at the
-/// most; what is logged later is lost.
+/// The thread that writes the log. Its drop writes the lines in the queue, for 1.1 s at most; later
+/// lines are lost.
 #[derive(Debug)]
 pub struct LogWriter(#[expect(dead_code, reason = "it is there to be dropped")] WorkerGuard);
 
 /// Starts the log for the whole process.
 ///
 /// # Errors
-/// When it was started before. A journal that cannot be reached is not one: the log is then text.
+/// The log was started before. A journald that cannot be reached is no error: the log is then text.
 pub fn start(settings: &Settings) -> anyhow::Result<(Handle, LogWriter)> {
     let (filter, level) = reload::Layer::new(settings.level.0.clone());
     let wants_journal = match settings.format {
@@ -251,8 +253,8 @@ pub fn start(settings: &Settings) -> anyhow::Result<(Handle, LogWriter)> {
     Ok((Handle { level, lost, writing }, LogWriter(writer)))
 }
 
-/// Logs what a panic says. By itself the standard library writes it to stderr, and the thread waits
-/// there for whoever reads.
+/// Logs the message of a panic. The standard library would write it to stderr, and the thread would
+/// wait there until the message is read.
 fn say_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let backtrace = Backtrace::capture();
     let backtrace = match backtrace.status() {
@@ -264,20 +266,20 @@ fn say_panic(panic: &std::panic::PanicHookInfo<'_>) {
     tracing::error!(thread = name, "thread {name} has {panic}{backtrace}");
 }
 
-/// The part of the subscriber that decides what is logged; an output hangs below it.
+/// The part of the subscriber that decides which events are logged; an output is a layer above it.
 type Filter = tracing_subscriber::layer::Layered<reload::Layer<Targets, Registry>, Registry>;
 type Output = Box<dyn Layer<Filter> + Send + Sync>;
 
-/// A bounded way to `place` that never waits.
+/// A bounded queue to `place`, in which no sender waits.
 fn queue(place: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
     let queue = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(MAX_WAITING);
     queue.thread_name("log").finish(place)
 }
 
 fn text(queue: NonBlocking) -> Output {
-    // The NO_COLOR convention (no-color.org): set and not empty means no.
+    // The NO_COLOR convention (no-color.org): a value that is set and not empty means no colour.
     let wants_color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    // For people: the message says everything, and the other forms have the fields.
+    // This form is for people: the message says everything. The other forms have the fields.
     let message_only = debug_fn(|writer, field, value| match field.name() {
         "message" => write!(writer, "{value:?}"),
         _ => Ok(()),
@@ -296,7 +298,8 @@ fn json(queue: NonBlocking) -> Output {
     layer.json().flatten_event(true).boxed()
 }
 
-/// RFC 3339 in UTC with milliseconds: sorts as text and means the same on every machine of a plant.
+/// Timestamps by RFC 3339 in UTC with milliseconds: they sort as text and mean the same on every
+/// machine of a plant.
 struct Timestamp;
 
 impl FormatTime for Timestamp {
@@ -306,7 +309,7 @@ impl FormatTime for Timestamp {
 }
 
 fn level_of(word: &str) -> Option<LevelFilter> {
-    // Not `LevelFilter`'s own parser: that one takes numbers and the empty word as well.
+    // `LevelFilter` has a parser, but that accepts numbers and the empty word as well.
     Some(match word {
         "off" => LevelFilter::OFF,
         "error" => LevelFilter::ERROR,
@@ -338,14 +341,14 @@ mod tests {
         check("camshaft::plugin=off", &[(scan, info)], &[(plugin, info), (scan, debug)]);
     }
 
-    /// A full disk, a pipe whose reader has left.
+    /// The output is a full disk; a pipe whose reader has left behaves in the same way.
     #[test]
     fn lines_that_cannot_be_written_are_counted() {
         let writing = Arc::<Writing>::default();
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let (mut queue, writer) = queue(Place(full, Arc::clone(&writing)));
         (0..3).for_each(|_| queue.write_all(b"a line\n").unwrap());
-        // Dropping it writes what is in the queue.
+        // The drop writes what is in the queue.
         drop(writer);
         assert_eq!(writing.refused.load(Ordering::Relaxed), 3);
         assert_eq!(writing.unwritten(), None, "what would be said of them could not be written");

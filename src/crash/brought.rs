@@ -1,8 +1,10 @@
-//! What a report brings with it that would cost its reader something: limits, and lists.
+//! Limits for reports from other machines: what a report asks for must not cost its reader too
+//! much.
 //!
-//! Limits are believed as far as those of the reader go, and what was lowered is said. Lists are
-//! counted while they are read: of a hundred thousand empty entries in a head of a few hundred
-//! kilobytes, each would take its place in memory.
+//! A limit in a report counts only up to the limit of the reader, and the user is told which limits
+//! were lowered. Lists are counted while they are read. Otherwise a head of a few hundred kilobytes
+//! with a hundred thousand empty entries would take a place in memory for each of them. The other
+//! checks of a report are in `file.rs`.
 
 use std::fmt;
 
@@ -11,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::plugin::Limits;
 
-/// The limits that a replay keeps, and what that lowers, in words with the key of the
+/// The limits for a replay, and the list of those that were lowered, in words with the key of the
 /// configuration.
 pub(super) fn lowered(brought: &Limits, most: &Limits) -> (Limits, Vec<String>) {
     let mut limits = *brought;
@@ -24,7 +26,7 @@ pub(super) fn lowered(brought: &Limits, most: &Limits) -> (Limits, Vec<String>) 
     };
     limits.memory_bytes = lower("memory", limits.memory_bytes, most.memory_bytes);
     limits.module_bytes = lower("module", limits.module_bytes, most.module_bytes);
-    // Each result is at most what was put in, and so fits into its type.
+    // Each result is at most its first argument, so it fits into its type.
     let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
     let table = lower("table", limits.table_elements.into(), most.table_elements.into());
     limits.table_elements = small(table);
@@ -43,7 +45,7 @@ where
     json.deserialize_seq(List::<MAX, T>(std::marker::PhantomData))
 }
 
-/// Reads such a list, or `null`.
+/// Reads a list of at most `MAX` entries, or `null`.
 pub(super) fn optional_list<'de, const MAX: usize, T, D>(
     json: D,
 ) -> Result<Option<Vec<T>>, D::Error>

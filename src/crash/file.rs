@@ -1,7 +1,9 @@
 //! The format of a report: one line of JSON, the parts whose lengths it gives, and a BLAKE3 of all.
 //!
-//! A report may come from anybody's machine, so nothing in it is believed: it is whole, its lengths
-//! fit, its numbers are in range, or it is refused with the reason.
+//! A report may come from an unknown machine, so nothing in it is trusted. It must be whole, its
+//! lengths must fit, and its numbers must be in range; otherwise it is refused with the reason.
+//! Limits that a report brings are lowered in `brought.rs`, and the folder of reports is in
+//! `store.rs`.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -15,24 +17,24 @@ use crate::plugin::ModuleHash;
 use crate::plugin::checkpoint::Picture;
 use crate::plugin::tape::{self, Section};
 
-/// The largest report that is read: a module and a memory at their limits, and a long list of
-/// points.
+/// The largest report that is read, in bytes: a module and a memory at their limits, and a long
+/// list of points.
 pub(super) const MAX_REPORT: u64 = 48 << 20;
 
-/// The longest head: the most points that a configuration can have, at 256 bytes each.
+/// The longest head, in bytes: the most points that a configuration can have, at 256 bytes each.
 const MAX_HEAD: usize = 8 << 20;
 
 /// Bytes of the checksum at the end.
 const CHECKSUM: usize = blake3::OUT_LEN;
 
-/// The range of a guest's stack that the sandbox takes, in bytes.
+/// The sizes of a guest's stack that the sandbox accepts, in bytes.
 const STACK: std::ops::RangeInclusive<usize> = 8 << 10..=100 << 20;
 
-/// The longest budget of a poll or a start that makes sense, and the longest that a replay waits
-/// for an end.
+/// The longest budget of a poll or a start that makes sense. A replay waits no longer than this for
+/// the end of a call.
 const MAX_BUDGET: Duration = Duration::from_secs(60);
 
-/// The part of the head that every version has.
+/// The part of the head that every version of the format has.
 #[derive(Deserialize)]
 struct Identity {
     format: String,
@@ -41,10 +43,10 @@ struct Identity {
 }
 
 impl Report {
-    /// Writes it.
+    /// Writes the report.
     ///
     /// # Errors
-    /// When that cannot be done.
+    /// The writer fails.
     pub fn write(&self, to: &mut impl Write) -> std::io::Result<()> {
         let mut head = serde_json::to_vec(&self.head)?;
         head.push(b'\n');
@@ -61,7 +63,7 @@ impl Report {
     /// Reads the report at `path`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The file cannot be read, or a text that says what is wrong with it.
     pub fn read(path: &Path) -> Result<Self, String> {
         let mut bytes = Vec::new();
         file::open(path)
@@ -73,10 +75,10 @@ impl Report {
         Self::parse(&bytes)
     }
 
-    /// Reads a report.
+    /// Reads a report from its bytes.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// A text that says what is wrong with the report.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let is_ours = bytes.starts_with(format!("{{\"format\":\"{FORMAT}\"").as_bytes());
         if !is_ours {
@@ -158,8 +160,9 @@ impl Report {
         self.sections().try_for_each(|section| section.map(drop))
     }
 
-    /// The tape; each section comes with its place. One that makes no sense, or that this version
-    /// of the program does not know, is an error and the last item.
+    /// The sections of the tape, each with its place. The numbers of functions are those of this
+    /// program. A section that makes no sense, or has a function that this program does not know,
+    /// is an error and ends the list.
     pub(super) fn sections(&self) -> impl Iterator<Item = Result<(usize, Section), String>> {
         let ours = tape::functions();
         let number = |name: &String| ours.iter().position(|own| own == name);

@@ -1,7 +1,8 @@
-//! A tape in words: what a program was given and what it did, cycle by cycle.
+//! A tape in words: what a program read and what it did, cycle by cycle.
 //!
-//! Bytes of an image are shown as the points that they are; where there is none, as they are. What
-//! only says what time it is, or what is said to the log, is left out.
+//! Bytes of an image are shown as points. Bytes that belong to no point are shown as they are.
+//! Calls that only ask for the time or write to the log are left out. How the tape is replayed is
+//! in `verdict.rs`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,28 +14,28 @@ use crate::image::{Class, Direction, Point, Value};
 use crate::plugin::tape::{Called, Phase, Section, name};
 use crate::text::legible;
 
-/// Bytes that are shown of a row of them.
+/// Most bytes that are shown of a byte string.
 const SHOWN: usize = 16;
 
-/// One poll.
+/// One poll of the program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Cycle {
-    /// In which cycle.
+    /// Number of the scan's cycle.
     pub cycle: u64,
     /// The program's clock in that cycle.
     pub now: Duration,
-    /// What it read, such as `tank.level=42.5`.
+    /// What the program read, such as `tank.level=42.5`.
     pub got: Vec<String>,
-    /// What it wrote.
+    /// What the program wrote.
     pub did: Vec<String>,
-    /// It did more than the tape has.
+    /// Whether the program did more than the tape has.
     pub is_cut: bool,
 }
 
 /// The last polls of a report, at most `most`.
 ///
 /// # Errors
-/// When its tape makes no sense.
+/// The tape makes no sense; the text says why.
 pub fn history(report: &Report, most: usize) -> Result<Vec<Cycle>, String> {
     let mut last = VecDeque::new();
     for section in report.sections() {
@@ -62,7 +63,7 @@ fn cycle(section: &Section, points: &[Option<PointHead>]) -> Cycle {
     Cycle { cycle, now, got, did, is_cut }
 }
 
-/// Whether the program has read or written, and what.
+/// Whether a call read or wrote, and what; `None` for a call that is not shown.
 fn words(called: &Called, points: &[Option<PointHead>]) -> Option<(bool, String)> {
     let argument = |n: usize| called.arguments.get(n).copied().unwrap_or(0);
     let taken: Vec<u8> = called.taken.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
@@ -104,7 +105,7 @@ fn words(called: &Called, points: &[Option<PointHead>]) -> Option<(bool, String)
     })
 }
 
-/// A value as the host gave it.
+/// A value that the host gave to the program.
 fn value(kind: &str, bytes: &[u8]) -> String {
     match (kind, bytes) {
         ("boolean", [on]) => (*on != 0).to_string(),
@@ -117,7 +118,7 @@ fn value(kind: &str, bytes: &[u8]) -> String {
     }
 }
 
-/// A value as the program gave it.
+/// A value that the program gave to the host.
 fn number(kind: &str, word: u64) -> String {
     match kind {
         "boolean" => (word != 0).to_string(),
@@ -126,7 +127,7 @@ fn number(kind: &str, word: u64) -> String {
     }
 }
 
-/// The points within these bytes, or the bytes themselves if there are none.
+/// The points within these bytes with their values, or the bytes themselves if no point lies there.
 fn bytes_of_image(
     letter: char,
     direction: Direction,

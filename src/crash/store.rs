@@ -1,7 +1,8 @@
-//! The folder of reports, and how much it may hold.
+//! The folder of crash reports, and how much it may hold.
 //!
-//! Private like the state directory that it lies in: a report has a plant's values in it. A file is
-//! there whole or not at all.
+//! The folder is private, like the state directory that it lies in, because a report contains
+//! values of a plant. A report's file is there whole or not at all. The format of a report is in
+//! `file.rs`.
 
 use std::fs;
 use std::io::{self, BufWriter, Write};
@@ -12,34 +13,35 @@ use std::sync::{Mutex, PoisonError};
 use super::Report;
 use crate::state::put_whole;
 
-/// Reports that are kept: enough for every plugin of a plant to crash in a night, and few enough to
-/// look through.
+/// Most reports in the folder: enough for every plugin of a plant to crash in a night, and few
+/// enough to look through.
 pub const MAX_FILES: usize = 20;
 
-/// Bytes of all reports together: that many of ordinary plugins, or one at every limit.
+/// Most bytes of all reports together: enough for [`MAX_FILES`] reports of ordinary plugins, or for
+/// one at every limit.
 pub const MAX_FOLDER_BYTES: u64 = 64 << 20;
 
-/// The end of a report's name.
+/// The extension of a report's file name.
 const EXTENSION: &str = "crash";
 
-/// A folder of reports.
+/// The folder of reports.
 #[derive(Debug)]
 pub struct ReportStore {
     folder: PathBuf,
-    /// One report is written at a time.
+    /// Held while a report is written: reports are written one at a time.
     turn: Mutex<()>,
 }
 
 impl ReportStore {
-    /// The folder need not be there yet.
+    /// A store in `folder`, which need not exist yet.
     pub fn new(folder: PathBuf) -> Self {
         Self { folder, turn: Mutex::new(()) }
     }
 
-    /// Puts a report there and lets the oldest go; says where it is.
+    /// Writes a report into the folder and deletes the oldest ones; returns the path of the report.
     ///
     /// # Errors
-    /// When it cannot be written; then nothing of it is there.
+    /// The report cannot be written; then no part of it is left.
     pub fn put(&self, report: &Report) -> io::Result<PathBuf> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
@@ -52,14 +54,14 @@ impl ReportStore {
             report.write(&mut buffered)?;
             buffered.flush()
         });
-        // The name is on disk only when the folder is.
+        // The file's name is safely on the disk only after the folder is synced.
         let written = written.and_then(|()| fs::File::open(&self.folder)?.sync_all());
         self.make_room(&path);
         written.map(|()| path)
     }
 
-    /// Deletes the oldest reports until the rest is within the limits. The newest stays, and so
-    /// does what is no report; halves that a power failure has left go.
+    /// Deletes the oldest reports until the rest is within the limits. The newest report stays, and
+    /// so do files that are no reports. Unfinished reports that a power failure left are deleted.
     fn make_room(&self, newest: &Path) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
         let mut files = Vec::new();
@@ -76,7 +78,7 @@ impl ReportStore {
                 files.push((path != newest, std::cmp::Reverse(modified), about.len(), path));
             }
         }
-        // The newest first.
+        // Sorts the newest report to the front, and the others after it, newer ones first.
         files.sort();
         let (mut count, mut bytes) = (0, 0);
         for (is_older, _, len, path) in files {

@@ -1,8 +1,9 @@
 //! The replay of a report, and what it proves.
 //!
-//! A trap is reproduced when the same kind of trap comes at the same place, after the same calls.
-//! Where it is the time that was over, no two runs stop at the same place: then it is reproduced
-//! when all calls are the same and the poll does not end in its budget either.
+//! A trap is reproduced if the same kind of trap comes at the same place, after the same calls. A
+//! call that was stopped because its budget was used up never stops at the same place twice. Such a
+//! trap is reproduced if all calls are the same and the poll again does not end in its budget. The
+//! tape in words is in `history.rs`; the player of the tape is in `plugin/replay.rs`.
 
 use std::sync::Arc;
 
@@ -23,48 +24,50 @@ use crate::plugin::{ModuleHash, Trap};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// It failed again, in the same way.
+    /// The program failed again, in the same way.
     Reproduced,
-    /// It did something else.
+    /// The program did something else.
     Diverged,
-    /// The tape does not tell: it ends too early, or begins too late.
+    /// The tape cannot show it: it ends too early, or begins too late.
     Undecided,
 }
 
-/// How a replay went.
+/// The result of a replay.
 #[derive(Debug, Clone, Serialize)]
 pub struct Judgement {
-    /// What it proves.
+    /// What the replay proves.
     pub verdict: Verdict,
-    /// The same in words.
+    /// The verdict in words.
     pub words: String,
-    /// The plugin's name.
+    /// Name of the plugin.
     pub plugin: String,
-    /// BLAKE3 of the module.
+    /// BLAKE3 of the module, in hexadecimal digits.
     pub hash: String,
     /// When the report was written.
     pub written: String,
-    /// The trap that it tells of.
+    /// The trap in the report.
     pub trap: Trap,
-    /// Its backtrace, from the innermost call on.
+    /// The backtrace of that trap, from the innermost call on.
     pub frames: Vec<Frame>,
     /// Calls into the module that were played.
     pub sections: usize,
-    /// Calls of the module to its host that were the same.
+    /// Calls of the module to its host that were the same as on the tape.
     pub calls: usize,
-    /// Whether the memory is the same byte by byte at the end; unknown when the time was over.
+    /// Whether the memory at the end is the same, byte by byte; unknown if the trap was not
+    /// reproduced, or if the budget was used up.
     pub same_memory: Option<bool>,
-    /// Limits of the report that the replay did not take over, because they are above its own.
+    /// Limits of the report that were lowered to those of the replay.
     pub lowered: Vec<String>,
     /// The last polls before the trap.
     pub cycles: Vec<Cycle>,
 }
 
-/// Runs the module of a report on its tape; `cycles` polls are told of. A `module` counts if the
-/// report has none. The limits of the report count as far as those of the compile service go.
+/// Runs the module of a report on its tape; the result shows the last `cycles` polls. `module` is
+/// used if the report contains none. Limits of the report count only up to those of the compile
+/// service.
 ///
 /// # Errors
-/// When the module is not at hand, is not the right one, or cannot be run.
+/// There is no module, it is not the one of the report, or it cannot be run.
 pub fn replay(
     compile_service: &CompileService,
     report: &Report,
@@ -97,7 +100,7 @@ pub fn replay(
     let (hash, module) = the_module(report, module)?;
     let compile_service =
         CompileService { limits, compiler: head.compiler, ..compile_service.clone() };
-    // Which limit it was that stood in the way is not always plain from what stood in it.
+    // The error itself does not always show which limit caused it, so all lowered limits are added.
     let explain = |error: anyhow::Error| match allowed.is_empty() {
         true => error,
         false => error.context(format!("its limits were lowered ({allowed})")),
@@ -116,7 +119,7 @@ pub fn replay(
     Ok(judgement(verdict, words, sections, calls, same_memory))
 }
 
-/// What is to be played; nothing if it cannot be.
+/// What the replay plays; `None` if the tape cannot be played.
 fn recording(report: &Report) -> anyhow::Result<Option<Recording>> {
     let head = &report.head;
     let (from, noted) = match &head.start {

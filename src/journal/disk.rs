@@ -1,13 +1,13 @@
 //! The journal's files, and the thread that writes them.
 //!
-//! There are two: `history.jsonl` grows; when it is full it becomes `history.1.jsonl`, in the place
-//! of the one before. Each line is one write to the end of the file, so a process that is killed
-//! leaves whole lines. After each batch the file is synced, for a receipt explains what a machine
-//! did before the power went; that costs some milliseconds of a thread for which nobody waits, a
-//! few times an hour.
+//! There are two files. `history.jsonl` grows; when it is full, it takes the name `history.1.jsonl`
+//! and replaces the file of that name. Each line is one write to the end of the file, so a process
+//! that is killed leaves whole lines. The file is synced after each batch, because a receipt
+//! explains what a machine did before the power failed. A sync costs the thread some milliseconds,
+//! a few times an hour, and no other thread waits for it.
 //!
-//! A disk that fails or is full is told in one log line, and in another when it is over. Until then
-//! lines wait in memory, up to a limit.
+//! One log line says that the disk fails or is full, and another that it works again. Until then
+//! lines wait in memory, up to a limit. The entries themselves are in `../journal.rs`.
 
 use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -20,56 +20,59 @@ use std::time::{Duration, Instant};
 
 use crate::file;
 
-/// The file that grows.
+/// Name of the file that grows.
 const CURRENT: &str = "history.jsonl";
 
-/// The one before.
+/// Name of the file before it.
 const FORMER: &str = "history.1.jsonl";
 
-/// Most bytes of one file: a thousand receipts and more, which is weeks of a plant that is worked
-/// on every day, and two of them are a megabyte of a small card.
+/// Most bytes of one file: more than a thousand receipts, which is weeks of a plant with changes
+/// every day. Two files take a megabyte of a small card.
 pub(super) const MAX_FILE_BYTES: u64 = 512 << 10;
 
-/// Lines on their way to the thread. A folder of a hundred plugins that all start at once makes
-/// some hundred in a few milliseconds.
+/// Most lines in the queue to the thread. A folder of a hundred plugins that all start together
+/// makes a few hundred lines in a few milliseconds.
 const MAX_QUEUED: usize = 1024;
 
-/// Lines that wait for a disk that fails, at about 500 bytes each; then the oldest are lost.
+/// Most lines that wait for a disk that fails, at about 500 bytes each; after that the oldest are
+/// lost.
 const MAX_WAITING: usize = 1024;
 
-/// Before a failing disk is tried again if nothing new is to be written.
+/// Pause before a failing disk is tried again, if there is no new line.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
-/// What the thread gets at the end to write what is queued. Longer than a slow card takes to sync,
-/// and a part of what the process has for its way to the end (`daemon/stop.rs`).
+/// Time for the thread to write what is queued when the process ends. It is longer than a slow card
+/// takes to sync, and a part of the time that the process has for its end (`daemon/stop.rs`).
 const FAREWELL_TIME: Duration = Duration::from_secs(1);
 
-/// A write that takes longer gives no answer: longer than a card that is wearing out takes, and no
-/// longer than people wait without a word.
+/// A write that takes longer than this counts as a disk that does not answer. A card that is
+/// wearing out is faster, and an operator should not wait longer without a message.
 const STALLED: Duration = Duration::from_secs(5);
 
-/// When the write that is under way began. The thread writes it, whoever looks after the journal
-/// reads it.
+/// When the write that is under way began; `None` while no write is. The thread writes it; the
+/// handle reads it.
 type Began = Arc<Mutex<Option<Instant>>>;
 
-/// Why lines are not written at present. The thread and whoever hands it lines write it, the
-/// daemon reads it.
+/// Why lines are not written at present; `None` if they are. The thread and the handle write it,
+/// and the daemon reads it through the handle.
 type Trouble = Arc<Mutex<Option<String>>>;
 
-/// Hands lines to the thread. Dropping it waits until they are written, for a while.
+/// The handle of the thread, which sends it lines. Its drop waits until the lines are written, for
+/// [`FAREWELL_TIME`] at most.
 #[derive(Debug)]
 pub(super) struct WriterHandle {
     lines: Option<SyncSender<Vec<u8>>>,
     trouble: Trouble,
     began: Began,
-    /// Whose disk it is.
+    /// Folder of the files, for messages.
     folder: PathBuf,
-    /// Nothing is ever sent: the thread's end closes it.
+    /// Closed by the end of the thread; no message is ever sent.
     ended: Receiver<()>,
 }
 
 impl WriterHandle {
-    /// Queues a line, or loses it when the disk has not taken any for a long time.
+    /// Queues a line. If the queue is full, because the disk has taken no line for a long time, the
+    /// line is lost.
     pub(super) fn write(&self, line: Vec<u8>) {
         let lines = self.lines.as_ref().expect("only the end takes it");
         if lines.try_send(line).is_err() {
@@ -78,9 +81,11 @@ impl WriterHandle {
         }
     }
 
-    /// Takes note of a write that gets no answer. The thread cannot, which waits for it.
+    /// Records a write that does not end. The thread cannot do that, because it waits for that
+    /// write.
     pub(super) fn look(&self) {
-        // Held until it is noted: a write that ends now takes it back afterwards.
+        // The lock is held until the trouble is recorded. A write that ends now clears it
+        // afterwards.
         let began = self.began.lock().unwrap_or_else(PoisonError::into_inner);
         if began.is_some_and(|began| began.elapsed() > STALLED) && self.trouble().is_none() {
             let why = format!("{}: no answer for {STALLED:?}", self.folder.display());
@@ -97,12 +102,12 @@ impl WriterHandle {
 impl Drop for WriterHandle {
     fn drop(&mut self) {
         self.lines.take();
-        // A disk that hangs must not keep the process from its end.
+        // A disk that hangs must not delay the end of the process.
         let _ = self.ended.recv_timeout(FAREWELL_TIME);
     }
 }
 
-/// What the folder's files say, oldest first, and a writer to write more.
+/// Returns the text of the folder's files, oldest first, and starts the thread that writes more.
 pub(super) fn open(folder: &Path) -> io::Result<(Vec<u8>, WriterHandle)> {
     make(folder)?;
     let mut text = read(&folder.join(FORMER))?;
@@ -130,7 +135,7 @@ fn make(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-/// The end of a file, or all of it if it is no longer than it should be.
+/// The end of a file, at most twice its limit in bytes.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     let mut file = match file::open(path) {
@@ -146,7 +151,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Says what has changed about the trouble: one line each time.
+/// Changes the trouble and logs one line if it is another than before.
 fn change(trouble: &Trouble, now: Option<String>) {
     let mut before = trouble.lock().unwrap_or_else(PoisonError::into_inner);
     match &now {
@@ -157,10 +162,10 @@ fn change(trouble: &Trouble, now: Option<String>) {
     *before = now;
 }
 
-/// The thread's own.
+/// The data of the thread that writes the files.
 struct Writer {
     folder: PathBuf,
-    /// The file that grows, and how long it is; `None` before the first line.
+    /// The file that grows, and its length in bytes; `None` before the first line.
     current: Option<(File, u64)>,
     /// Lines that are not written yet.
     waiting: VecDeque<Vec<u8>>,
@@ -169,7 +174,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes lines until nobody can send any more.
+    /// Writes lines until the handle is dropped.
     fn work(&mut self, lines: &Receiver<Vec<u8>>) {
         loop {
             let next = match self.waiting.is_empty() {
@@ -200,7 +205,7 @@ impl Writer {
         *self.began.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
-    /// Writes what waits; the rest stays when it fails.
+    /// Writes the lines that wait; if that fails, the rest waits on.
     fn write(&mut self) -> io::Result<()> {
         while let Some(line) = self.waiting.pop_front() {
             if let Err(error) = self.append(&line) {
@@ -213,7 +218,7 @@ impl Writer {
 
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
         let (mut file, mut len) = match self.current.take() {
-            // Somebody who tidies up may have removed it.
+            // An administrator may have removed the file.
             Some((file, len)) if file.metadata()?.nlink() > 0 => (file, len),
             _ => self.begin()?,
         };
@@ -223,7 +228,7 @@ impl Writer {
             (file, len) = self.begin()?;
         }
         if let Err(error) = file.write_all(line) {
-            // Half a line is taken back. If even that fails, it is passed over at reading.
+            // A half-written line is taken back. If that fails too, the line is skipped at reading.
             let _ = file.set_len(len);
             return Err(error);
         }
@@ -231,7 +236,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Opens the file that grows, or begins a new one, and gives its length.
+    /// Opens the file that grows, or begins a new one; returns it with its length in bytes.
     fn begin(&self) -> io::Result<(File, u64)> {
         make(&self.folder)?;
         let mut options = OpenOptions::new();
@@ -244,7 +249,7 @@ impl Writer {
             file.read_exact_at(&mut last, len - 1)?;
         }
         if last != [b'\n'] {
-            // The power went in the middle of a line.
+            // The power failed in the middle of a line.
             file.write_all(b"\n")?;
             return Ok((file, len + 1));
         }

@@ -1,4 +1,4 @@
-//! Damage, restarts, rotation, and folders that are no good.
+//! The journal after damage, restarts and rotation, and in folders that cannot be used.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -30,15 +30,15 @@ fn file(folder: &Path) -> PathBuf {
     folder.join("history.jsonl")
 }
 
-/// Texts that could be taken for the journal's own marks.
+/// Texts that look like the journal's own marks.
 const TEXTS: [&str; 5] = ["one", "two\n{\"seq\":9,\"x\":", "ü\"}\u{0}", "", "\",\"check\":\"00\"}"];
 
-/// Every whole entry in a text.
+/// All whole entries of a text.
 fn entries(text: &[u8]) -> impl Iterator<Item = Entry<Note>> {
     pieces(text).filter_map(entry)
 }
 
-/// A file with an entry for each of them, and these entries.
+/// A file with an entry for each of [`TEXTS`], and these entries.
 fn whole() -> (Vec<u8>, Vec<Entry<Note>>) {
     let folder = tempfile::tempdir().unwrap();
     let mut journal = open(folder.path());
@@ -48,7 +48,7 @@ fn whole() -> (Vec<u8>, Vec<Entry<Note>>) {
     (fs::read(file(folder.path())).unwrap(), entries)
 }
 
-/// For each byte, which line it belongs to.
+/// Number of the line to which a byte belongs.
 fn line_of(text: &[u8], at: usize) -> usize {
     text[..at].iter().filter(|byte| **byte == b'\n').count()
 }
@@ -75,7 +75,7 @@ fn a_cut_costs_what_is_behind_it_and_what_comes_next_is_read() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(file(folder.path()), &text[..at]).unwrap();
         let mut journal = open(folder.path());
-        // The last byte of a line is its end, without which it is still whole.
+        // The last byte of a line is its line end, without which the line is still whole.
         let left = line_of(&text, at) + usize::from(text[at] == b'\n');
         assert_eq!(all(&journal), expected[..left], "cut at {at}");
         journal.add(note("next"));
@@ -112,7 +112,7 @@ fn garbage_is_no_entry() {
     text.extend(&whole);
     found = entries(&text).collect();
     assert_eq!(found, expected, "what follows is read");
-    // As a later version may write it, and one that makes no sense to this one.
+    // A line as a later version may write it, and one that makes no sense to this version.
     let later = serde_json::json!({ "text": "x", "more": [1] });
     let strange = serde_json::json!({ "words": "x" });
     let line = |what| line(&Entry { seq: 9, time: "t".into(), what });
@@ -167,12 +167,12 @@ fn rotation_keeps_the_bound_and_the_newest() {
     let mut journal = open(folder.path());
     let long = "x".repeat(4000);
     let mut last = 0;
-    // Three files' worth.
+    // Writes as much as three files hold.
     while last * 4000 < 3 * MAX_FILE_BYTES {
         journal.add(note(&long));
         last += 1;
         if last % 100 == 0 {
-            drop(journal); // so that the queue does not overflow, and to go on with a begun file
+            drop(journal); // so that the queue does not overflow, and a begun file goes on
             journal = open(folder.path());
         }
     }
@@ -226,7 +226,7 @@ fn a_file_that_somebody_removes_is_begun_anew() {
         assert!(started.elapsed().as_secs() < 20, "it is written");
         std::thread::yield_now();
     }
-    // The thread may be about to look at the file, or have it open.
+    // The thread may be about to look at the file, or may have it open.
     fs::remove_dir_all(folder.path()).unwrap();
     journal.add(note("b"));
     drop(journal);
@@ -234,7 +234,7 @@ fn a_file_that_somebody_removes_is_begun_anew() {
     assert_eq!(found.last().unwrap().what, note("b"));
 }
 
-/// A disk that failed for a moment.
+/// The disk failed for a moment.
 #[test]
 fn what_could_not_be_written_is_written_later() {
     let folder = tempfile::tempdir().unwrap();

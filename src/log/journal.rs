@@ -1,8 +1,9 @@
-//! Events in the journal's own protocol, so that its fields can be searched.
+//! Events in journald's own protocol, so that their fields can be searched.
 //!
-//! An event becomes one datagram (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL>) on the thread that
-//! logs, and is sent by the log's writer: journald may be slow to read, and a send waits for it.
-//! `tracing-journald` sends on the thread that logs. What journald does not take is lost.
+//! The thread that logs makes one datagram of an event
+//! (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL>). The log's writer sends the datagram, because
+//! journald may be slow to read, and a send waits for it. The crate `tracing-journald` would send
+//! on the thread that logs. A datagram that journald does not take is lost.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -14,25 +15,27 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_appender::non_blocking::NonBlocking;
 use tracing_subscriber::layer::{Context, Layer};
 
-/// Where journald reads.
+/// Path of journald's socket.
 const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// Most bytes of one value. A datagram may have some 200 KB, and a line of the log has no 32 fields
-/// of which more than two are texts from elsewhere.
+/// Most bytes of one value. A datagram may have about 200 KB. A log line has at most 32 fields, and
+/// at most two of these are texts from outside.
 const MAX_VALUE: usize = 32 << 10;
 
-/// The way to journald, for the log's writer: what is written at a time is one datagram.
+/// The socket to journald, for the log's writer: each write is one datagram.
 #[derive(Debug)]
 pub(super) struct Socket(UnixDatagram);
 
 impl Socket {
+    /// Opens the socket.
+    ///
     /// # Errors
-    /// When nobody reads there.
+    /// journald does not listen.
     pub(super) fn open() -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
-        // No start waits for a journald that does not read; it is there all the same.
+        // A journald that does not read is still there, and the start must not wait for it.
         socket.set_nonblocking(true)?;
-        // An empty one is ignored.
+        // journald ignores an empty datagram.
         match socket.send_to(&[], Path::new(SOCKET)) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
             _ => {}
@@ -44,7 +47,7 @@ impl Socket {
 
 impl Write for Socket {
     fn write(&mut self, datagram: &[u8]) -> io::Result<usize> {
-        // By its name each time, because journald may have been restarted.
+        // The socket is addressed by its path each time, because journald may have been restarted.
         self.0.send_to(datagram, Path::new(SOCKET)).map(|_| datagram.len())
     }
 
@@ -53,19 +56,19 @@ impl Write for Socket {
     }
 }
 
-/// The layer that makes datagrams.
+/// The layer of `tracing` that turns events into datagrams.
 pub(super) struct Datagrams(pub(super) NonBlocking);
 
 impl<S: Subscriber> Layer<S> for Datagrams {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut datagram = Datagram::of(event.metadata());
         event.record(&mut datagram);
-        // Full: it is counted there.
+        // If the queue is full, it counts the lost datagram itself.
         let _ = self.0.clone().write_all(&datagram.0);
     }
 }
 
-/// Fields, each with its length.
+/// The bytes of a datagram: fields, each with its length.
 #[derive(Debug)]
 struct Datagram(Vec<u8>);
 
@@ -73,7 +76,7 @@ impl Datagram {
     fn of(about: &Metadata<'_>) -> Self {
         let mut datagram = Self(Vec::with_capacity(512));
         datagram.put("PRIORITY", priority(*about.level()));
-        // Even when it runs as target/release/camshaft or through a link.
+        // The identifier is the same if the program has another name, or runs through a link.
         datagram.put("SYSLOG_IDENTIFIER", "camshaft");
         datagram.put("TARGET", about.target());
         if let Some(file) = about.file() {
@@ -99,7 +102,7 @@ impl Visit for Datagram {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "message" => self.put("MESSAGE", value),
-            // Without a prefix our `priority` of the scan would overwrite the journal's own.
+            // Without a prefix, the scan's field `priority` would overwrite journald's own.
             name => {
                 let legal = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
                 let name: String = name.chars().map(legal).collect();
@@ -113,7 +116,7 @@ impl Visit for Datagram {
     }
 }
 
-/// As syslog counts (RFC 5424, 6.2.1).
+/// The priority of a level as syslog counts it (RFC 5424, 6.2.1).
 fn priority(level: Level) -> &'static str {
     match level {
         Level::ERROR => "3",
@@ -130,7 +133,7 @@ mod tests {
 
     use super::*;
 
-    /// Keeps what is written.
+    /// An output that keeps what is written.
     struct Kept(std::sync::mpsc::Sender<Vec<u8>>);
 
     impl Write for Kept {
@@ -144,7 +147,7 @@ mod tests {
         }
     }
 
-    /// The fields of a datagram, by the protocol.
+    /// The fields of a datagram, read by the rules of the protocol.
     fn fields(mut datagram: &[u8]) -> Vec<(String, String)> {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let mut fields = Vec::new();

@@ -1,10 +1,11 @@
-//! What is logged, made legible: the one place at which words of strangers lose their power over
-//! a terminal and over the lines of a log.
+//! Makes log events legible: the one place where texts from outside lose their power over a
+//! terminal and over the lines of a log.
 //!
-//! A message quotes file names, reasons of brokers and words of guests. A line end in one would
-//! begin a line that looks like ours, an escape sequence would reach the terminal of whoever reads
-//! the log. So every event passes through here on its way to whichever output, and whoever logs
-//! needs not think of it. What is legible already stays as it is.
+//! A message quotes file names, reasons of brokers and texts of guests. A line end in such a text
+//! would begin a line that looks like one of the daemon's. An escape sequence would reach the
+//! terminal of a person who reads the log. So every event passes through this layer on its way to
+//! the output, and the code that logs need not care. Text that is legible already stays as it is.
+//! The rule for legible text is in `text.rs`.
 
 use std::fmt::{self, Debug};
 
@@ -18,7 +19,7 @@ use crate::text::legible;
 /// Most fields of one event: the macros of `tracing` take no more.
 const MAX_FIELDS: usize = 32;
 
-/// An output that is given legible events only.
+/// A layer that passes only legible events to the output below it.
 pub(super) struct Legible<L>(pub(super) L);
 
 impl<S: Subscriber, L: Layer<S>> Layer<S> for Legible<L> {
@@ -41,7 +42,7 @@ impl<S: Subscriber, L: Layer<S>> Layer<S> for Legible<L> {
         self.0.on_event(&Event::new(metadata, &values), context);
     }
 
-    // Spans are made by libraries only, and from what they know themselves.
+    // Spans are made only by libraries, from their own data, so they pass unchanged.
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         self.0.on_new_span(attributes, id, context);
     }
