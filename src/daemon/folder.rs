@@ -1,9 +1,9 @@
 //! The plugin folder as the daemon sees it: what changes in it, whether it is lost, and what people
 //! order in it.
 //!
-//! A lost folder stops no machine: what runs goes on, one line says so, and `status` shows it. Who
-//! looks at the folder, and what makes it a lost one, is in `plugin/folder.rs`; what waits for its
-//! files is in `folder/call.rs`.
+//! A lost folder stops no machine: the running programs go on, one log line says so, and `status`
+//! shows it. How the folder is watched, and when it counts as lost, is in `plugin/folder.rs`. The
+//! calls that wait for its files are in `folder/call.rs`.
 
 mod call;
 
@@ -26,19 +26,20 @@ pub(super) use call::{Ended, READING, STATE, in_time, put};
 #[derive(Debug)]
 pub(super) struct PluginFolder {
     pub(super) watch: Watch,
-    /// As the watch has reported it.
+    /// Why it is lost, as the watch has reported it.
     lost: Option<Loss>,
-    /// That it does not answer, or too late.
+    /// Set when it does not answer, or answers too late.
     late: Option<Loss>,
     overlooked: Overlooked,
-    /// Files whose names make them no plugin, and why not.
+    /// Files whose names make them no plugin, each with the reason.
     ignored: BTreeMap<String, String>,
-    /// Whether it has held a plugin in this life, or the operator has said that it holds none.
+    /// Whether it has held a plugin in this life of the daemon, or the operator has confirmed that
+    /// it holds none.
     is_believed: bool,
-    /// Whether the log was told that it is empty.
+    /// Whether the log says already that it is empty.
     pub(super) is_told_empty: bool,
-    /// Names of plugins that are being deployed, as many as there are requests at a time. A deploy
-    /// goes on without whoever has asked for it, and holds the other end until it is over.
+    /// Names of plugins that are being deployed, at most one for each request. A deploy goes on
+    /// when its sender has left; it holds the other end of this `Weak` until it is over.
     deploys: Vec<(String, Weak<()>)>,
 }
 
@@ -56,7 +57,7 @@ impl PluginFolder {
         }
     }
 
-    /// A plugin of this name is being deployed, as long as what this gives is held.
+    /// Notes that a plugin of this name is being deployed, as long as the caller holds the result.
     pub(super) fn begin_deploy(&mut self, name: &str) -> Arc<()> {
         self.deploys.retain(|(_, deploy)| deploy.strong_count() > 0);
         let deploy = Arc::new(());
@@ -64,7 +65,8 @@ impl PluginFolder {
         deploy
     }
 
-    /// Refuses an order about a plugin that is being deployed: what it found would be over at once.
+    /// Refuses an order about a plugin that is being deployed: its finding would be out of date at
+    /// once.
     fn is_free(&self, name: &str) -> Result<(), Failure> {
         let is_it = |(of, deploy): &(String, Weak<()>)| of == name && deploy.strong_count() > 0;
         match self.deploys.iter().any(is_it) {
@@ -76,30 +78,30 @@ impl PluginFolder {
         }
     }
 
-    /// Why it is lost, if it is.
+    /// Why the folder is lost, if it is.
     pub(super) fn loss(&self) -> Option<&Loss> {
         self.late.as_ref().or(self.lost.as_ref())
     }
 
-    /// Files that are ignored for their names, each with the reason.
+    /// The files that are ignored for their names, each with the reason.
     pub(super) fn ignored(&self) -> Vec<String> {
         self.ignored.iter().map(|(name, why)| format!("{name} is ignored: {why}")).collect()
     }
 
-    /// Which files in it are not looked at.
+    /// How many files in it are not looked at, in words.
     pub(super) fn overlooked(&self) -> Option<String> {
         (self.overlooked.files > 0).then(|| self.overlooked.to_string())
     }
 
-    /// Whether it may be an empty mount point, and no folder out of which all was removed.
+    /// Whether it may be an empty mount point, and not a folder from which all files were removed.
     pub(super) fn is_in_doubt(&self, files: &BTreeSet<String>) -> bool {
         files.is_empty() && !self.is_believed
     }
 
-    /// The operator takes the folder as it is, also if it is empty, or lost because another has its
-    /// name.
+    /// Accepts the folder as it is, as the operator wants: also if it is empty, or if another
+    /// folder has taken its place.
     pub(super) fn accept(&mut self) {
-        // Of a folder that nobody has seen yet, nothing is said.
+        // A folder that was never read is not confirmed.
         self.is_believed |= self.watch.names().is_some() || self.is_exchanged();
         if self.is_exchanged() {
             self.watch.accept();
@@ -110,8 +112,8 @@ impl PluginFolder {
         self.lost == Some(Loss::Exchanged)
     }
 
-    /// Refuses an order at once that would only wait. One about a folder that is slow may come to
-    /// its end in time.
+    /// Refuses an order at once that would only wait. In a folder that is merely slow, an order may
+    /// still end in time.
     pub(super) fn answers(&self) -> Result<(), Failure> {
         match &self.late {
             Some(silent @ Loss::Silent) => {
@@ -122,7 +124,7 @@ impl PluginFolder {
     }
 
     /// Refuses an order at once to put a file there. In a folder that has taken the place of the
-    /// one with all the plugins, that file would be the end of all others.
+    /// one with all the plugins, that file would make the watch stop all other plugins.
     pub(super) fn takes_files(&self) -> Result<(), Failure> {
         self.answers()?;
         match self.is_exchanged() {
@@ -168,7 +170,7 @@ impl Daemon {
                     false => self.supervisor.folder_refused(&name, refusal.clone()),
                     true => self.supervisor.folder_rival(&name, refusal.clone()),
                 };
-                // A file whose name is no name cannot become a plugin.
+                // A file whose name is against the rules cannot become a plugin.
                 match taken {
                     Ok(()) => self.folder.ignored.remove(&name),
                     Err(_) => self.folder.ignored.insert(name, refusal.reason),
@@ -176,7 +178,7 @@ impl Daemon {
             }
             Change::Gone { name } => {
                 self.folder.ignored.remove(&name);
-                // A name that is not known cannot go either.
+                // A name that the supervisor does not know cannot go either.
                 let _ = self.supervisor.folder(&name, None);
                 self.record.removed(&name);
                 tracing::info!(plugin = name, "{name}: its file is gone");
@@ -200,8 +202,8 @@ impl Daemon {
         }
     }
 
-    /// Looks whether the folder's file system answers. One that is slow is silent every now and
-    /// then, which the log does not hear each time.
+    /// Checks whether the folder's file system answers. A slow one is silent every now and then;
+    /// the log does not mention each time.
     pub(super) fn watch_the_folder(&mut self) {
         let late = self.folder.watch.lateness();
         let before = std::mem::replace(&mut self.folder.late, late.clone());
@@ -215,7 +217,7 @@ impl Daemon {
         }
     }
 
-    /// Plugins that have an entry in the configuration and no file.
+    /// The plugins that have an entry in the configuration and no file.
     pub(super) fn missing_plugins(&self) -> Vec<String> {
         let Some(held) = self.folder.watch.names() else { return Vec::new() };
         let declared = self.config.programs.iter().map(|(name, _)| name);
@@ -231,8 +233,8 @@ impl Daemon {
         tracing::error!(%folder, %loss, "{folder} {loss}; {runs}");
     }
 
-    /// Removes a plugin's file, also one that was put there and is not seen yet. If the folder is
-    /// lost because another has its name, the plugin is not waited for any more.
+    /// Removes a plugin's file, also one that was put there and is not seen yet. If another folder
+    /// has taken this one's place, the daemon stops waiting for the plugin to come back.
     pub(super) fn remove(&self, name: &str, reply: oneshot::Sender<Reply>) {
         let known = self.known(name);
         let named = if is_plugin_name(name) { Ok(()) } else { known.clone() };
@@ -267,8 +269,8 @@ fn is_absent(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
 }
 
-/// Refuses what does not begin as a module does, and forgets its hash: the file may be a link to
-/// one that only the daemon may read, and whoever guesses a short secret could compare hashes.
+/// Refuses a file that does not begin as a module does, and drops its hash. The file may be a link
+/// to one that only the daemon may read: a user who guesses a short secret could compare hashes.
 fn without_strangers(change: Change) -> Change {
     let refusal = match &change {
         Change::Present { bytes, .. } => check::stranger(bytes),
@@ -282,7 +284,7 @@ fn without_strangers(change: Change) -> Change {
     }
 }
 
-/// What is said of an order of which nobody knows whether it is carried out.
+/// The message about an order for which it is not known whether it was carried out.
 pub(super) fn unknown(file: &str, done: &str, error: &io::Error) -> String {
     format!("whether {file} is {done} is not known: {error}; `camshaft plugins` shows what comes")
 }

@@ -1,8 +1,8 @@
-//! Forces: who ordered them, for how long and why.
+//! Forces: which operator ordered them, for how long and why.
 //!
-//! The scan knows the values and ends a force on time by itself. Here its news are compared with
-//! what people have ordered. Nothing of it outlives the daemon but the receipts of each beginning
-//! and end, which `audit.rs` writes.
+//! The scan knows the values and ends a force on time by itself. Here its snapshots are compared
+//! with the orders of the operators. No force outlives the daemon. `audit.rs` writes a receipt of
+//! each beginning and end.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -21,14 +21,14 @@ use crate::plugin::overlay::Force;
 use crate::scan::Order;
 use crate::text::legible;
 
-/// What the operators have ordered.
+/// The forces that the operators have ordered.
 #[derive(Debug, Default)]
 pub(super) struct Forces {
-    /// What the scan has taken over.
+    /// The forces that the scan has taken over.
     noted: BTreeMap<PointId, Noted>,
-    /// What it has not answered yet, by ticket.
+    /// The orders that the scan has not answered yet, by ticket.
     ordered: BTreeMap<u64, Change>,
-    /// What orders to end all forces have ended since it was asked for: points and values.
+    /// The forces that orders to end all forces have ended, not yet recorded: points and values.
     ended: Vec<(String, String)>,
 }
 
@@ -45,12 +45,12 @@ enum Change {
 struct Noted {
     /// The name of the point, which a reload may take away before the force ends.
     name: String,
-    /// As text, in the unit of the point.
+    /// The value as text, in the unit of the point.
     value: String,
     owner: String,
     reason: String,
     since: SystemTime,
-    /// The newest cycle when the scan took it over.
+    /// The newest cycle when the scan took the force over.
     cycle: u64,
 }
 
@@ -71,7 +71,7 @@ impl Daemon {
         }
     }
 
-    /// What the scan is to be told.
+    /// The force for the scan that this order means.
     fn understand(&mut self, name: &str, order: &ForceOrder) -> Result<Force, Failure> {
         let invalid = |message: String| Err(Failure::new(Code::Invalid, message));
         let points = &self.config.points;
@@ -99,12 +99,12 @@ impl Daemon {
         Ok(Force { point, raw, until })
     }
 
-    /// Ends the force of a point, or all of them.
+    /// Ends the force of a point, or all forces.
     pub(super) fn unforce(&mut self, name: Option<&str>, reply: oneshot::Sender<Reply>) {
         let forces = &self.handle.latest.read().forces;
         let points = &self.config.points;
         let point = name.and_then(|name| points.find(name));
-        // One that was taken over just now is in no news yet.
+        // A force that was taken over just now is in no snapshot yet.
         let is_noted = point.is_some_and(|point| self.forces.noted.contains_key(&point));
         if let Some(name) = name
             && !is_noted
@@ -122,7 +122,7 @@ impl Daemon {
         self.forces.ordered.extend(ticket.map(|ticket| (ticket, Change::Unforce(point))));
     }
 
-    /// The scan has answered an order, perhaps one about forces.
+    /// Takes in the scan's answer to an order, which may be about forces.
     pub(super) fn force_answered(&mut self, ticket: u64, is_done: bool) {
         let cycle = self.handle.latest.read().cycle;
         match self.forces.ordered.remove(&ticket).filter(|_| is_done) {
@@ -141,7 +141,7 @@ impl Daemon {
     /// The forces, in the order in which they were ordered.
     pub(super) fn forces(&mut self) -> Reply {
         let news = self.handle.latest.read();
-        // While the scan stands its clock does too, and what devices have is safe or old.
+        // While the scan stands, its clock does too, and the values at the devices are safe or old.
         let stands = self.stall.is_on();
         let now = if stands { MonotonicClock.now() } else { news.now };
         let view = |force: &Force| {
@@ -163,12 +163,13 @@ impl Daemon {
         Ok(Response::Forces(news.forces.iter().filter_map(view).collect()))
     }
 
-    /// What orders to end all forces have ended since this was asked last, with the values.
+    /// Takes the forces, with their values, that orders to end all forces have ended since the last
+    /// call.
     pub(super) fn ended_by_order(&mut self) -> Vec<(String, String)> {
         std::mem::take(&mut self.forces.ended)
     }
 
-    /// Records that no force outlives the daemon.
+    /// Records the end of all forces: none outlives the daemon.
     pub(super) fn end_forces(&mut self) {
         for noted in std::mem::take(&mut self.forces.noted).into_values() {
             self.force_is_over(&noted.name, &format!("{}; the daemon stops", noted.owner));
@@ -188,7 +189,7 @@ impl Daemon {
         };
         noted.retain(|id, noted| {
             let is_there = news.forces.iter().any(|force| force.point == *id);
-            // Whoever ends one has a line of his own.
+            // The order to end a force has a line of its own.
             if is_there || is_ended(id) || news.cycle < noted.cycle + 2 {
                 return true;
             }
@@ -200,7 +201,7 @@ impl Daemon {
         }
     }
 
-    /// Says which programs have begun or ceased to lack something.
+    /// Logs which programs have begun or ceased to lack a required input.
     pub(super) fn tell_of_lacks(&mut self) {
         let (news, told) = (self.handle.latest.read(), &mut self.told.degraded);
         for fact in news.programs.iter() {

@@ -1,9 +1,9 @@
-//! Keeps the versions that have proved themselves, for whoever goes back to one.
+//! The store of versions that have passed their probation, for a rollback or a fall-back.
 //!
-//! How that is done when the operator says so is in `keep/back.rs`, who makes room when there is
-//! too little in `keep/worth.rs`. Where versions lie is in `plugin/versions.rs`, what became of
-//! them in `version.rs`, which one runs where the file is no good in `recall.rs`; a version that
-//! traps on probation is taken back by the scan itself.
+//! A rollback by the operator is in `keep/back.rs`. What a kept version is worth when there is too
+//! little room is in `keep/worth.rs`. Where versions lie is in `plugin/versions.rs`, their record
+//! in `version.rs`, and which one runs where the file is no good in `recall.rs`. A version that
+//! traps on probation is rolled back by the scan itself.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -30,74 +30,75 @@ mod worth;
 
 use worth::{Worth, rank, worth};
 
-/// News of the disk that nobody has taken yet: one for each plugin that proves itself at one time.
+/// Room for news of the disk that were not taken yet: one for each plugin that passes its
+/// probation.
 const MAX_NEWS: usize = MAX_PLUGINS;
 
-/// Versions on their way to the disk, each with its bytes and a thread that waits: a plant of a
-/// hundred plugins that all prove themselves at one time takes a second. When a disk gives no
-/// answer, further ones are not kept.
+/// The largest number of versions on their way to the disk, each with its bytes and a waiting
+/// thread. A plant of a hundred plugins that all pass their probation at one time takes a second.
+/// When a disk gives no answer, further versions are not kept.
 const MAX_KEEPING: usize = MAX_PLUGINS;
 
-/// What lies on the disk, by plugin, the newest first.
+/// The versions on the disk, by plugin, newest first.
 type Listed = BTreeMap<String, Vec<ModuleHash>>;
 
-/// The versions that are kept, as far as is known without asking the disk.
+/// The kept versions, as far as they are known without asking the disk.
 #[derive(Debug)]
 pub(super) struct Store {
-    /// `None` without a state directory.
+    /// The versions on the disk; `None` without a state directory.
     pub(super) versions: Option<Versions>,
-    /// `None` until they were listed.
+    /// The newest list of them; `None` until the disk was listed or had its time to answer.
     pub(super) listed: Option<Listed>,
     news: Receiver<News>,
-    /// For the threads that wait for the disk.
+    /// The sender of `news`, for the threads that wait for the disk.
     sender: SyncSender<News>,
-    /// Held by the one of them that writes.
+    /// Held by the thread that uses the disk.
     turn: Arc<Mutex<()>>,
-    /// The supervisor does not know the newest state of these things.
+    /// Whether the supervisor does not know the newest list yet.
     pub(super) is_stale: bool,
-    /// The change of `version.rs` that it knows.
+    /// The change count of `version.rs` that the supervisor knows.
     pub(super) offered: u64,
-    /// Plugins whose version the disk did not take, and when it is tried again.
+    /// Plugins whose version the disk did not take, and when that is tried again.
     missed: BTreeMap<String, Duration>,
     /// Plugins whose versions cannot be read, and why.
     unread: BTreeMap<String, String>,
-    /// Why nothing can be listed at all.
+    /// Why no list can be made at all.
     unlisted: Option<String>,
     /// When a list was asked for that has not come yet.
     asked: Option<Duration>,
-    /// When the disk is looked at again, because it did not say all.
+    /// When the disk is listed again, because the last list was not complete.
     list_at: Option<Duration>,
-    /// Who owned which output at the last look.
+    /// The owner of each output at the last look.
     owners: Vec<Option<Seat>>,
 }
 
-/// A version that the disk did not take is tried again so often: a disk that was full in the second
-/// in which a version proved itself must not leave it without a fall-back for a life of months, and
-/// a line an hour fills no log.
+/// How soon a version that the disk did not take is tried again. A disk that was full in the second
+/// in which a version passed its probation must not leave it without a fall-back for months. A log
+/// line an hour fills no log.
 const KEEP_AGAIN: Duration = Duration::from_secs(3600);
 
-/// A version that proved itself while it was not known what is kept is looked at again so often.
+/// How soon a version is tried again that passed its probation while the kept ones were not known.
 const KNOW_AGAIN: Duration = Duration::from_secs(1);
 
-/// Versions that could not be listed are looked for again so often: somebody may have mended the
+/// How soon versions that could not be listed are listed again. The operator may have repaired the
 /// folder, and until then a plugin may be without a fall-back.
 const LIST_AGAIN: Duration = Duration::from_secs(60);
 
 /// What a thread has found on the disk.
 #[derive(Debug)]
 enum News {
-    /// What lies there.
+    /// The list of all kept versions.
     All(io::Result<Listing>),
-    /// What lies there of this plugin, which has changed.
+    /// The list of this plugin, which has changed.
     Of(String, Vec<ModuleHash>),
-    /// What lies there of this plugin, which has changed, cannot be read.
+    /// The list of this plugin has changed and cannot be read; the reason is the second text.
     Unread(String, String),
-    /// The version of this plugin is not kept.
+    /// The disk did not take the version of this plugin.
     Missed(String),
 }
 
 impl Store {
-    /// Those in this folder, which is listed in the background.
+    /// The store of the versions in this folder, which is listed in the background.
     pub(super) fn new(versions: Option<Versions>) -> Self {
         let (sender, news) = sync_channel(MAX_NEWS);
         let listed = versions.is_none().then(Listed::new);
@@ -127,7 +128,7 @@ impl Store {
         let (sender, turn) = (self.sender.clone(), Arc::clone(&self.turn));
         tokio::task::spawn_blocking(move || {
             let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-            // Nobody is there any more only when the daemon stops.
+            // The receiver is gone only when the daemon stops.
             let _ = sender.send(News::All(versions.all()));
         });
     }
@@ -139,7 +140,7 @@ impl Store {
         }
     }
 
-    /// Takes in what the threads have found, and that they have found nothing for too long.
+    /// Takes in what the threads have found, and notes a list that has not come in time.
     fn collect(&mut self) {
         let is_late = |at: &mut Duration| MonotonicClock.now() >= *at + PATIENCE;
         if self.asked.take_if(is_late).is_some() {
@@ -198,21 +199,20 @@ impl Store {
         }
     }
 
-    /// The versions of this plugin, the newest first.
+    /// The kept versions of this plugin, newest first.
     pub(super) fn of(&self, name: &str) -> &[ModuleHash] {
         self.listed.as_ref().and_then(|listed| listed.get(name)).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether the disk has said what is kept, or has had its time to.
+    /// Checks that the kept versions are known, or that the disk has had its time to list them.
     ///
-    /// # Errors
-    /// It has not said it yet.
+    /// # Errors The disk has not listed them yet.
     fn is_known(&self) -> Result<(), Failure> {
         let message = "the disk has not said yet which versions are kept; try again";
         self.listed.as_ref().map(|_| ()).ok_or_else(|| Failure::new(Code::Busy, message))
     }
 
-    /// Why it is not known which versions of this plugin are kept, if that is so.
+    /// Why the kept versions of this plugin are not known; `None` if they are.
     pub(super) fn doubt(&self, name: &str) -> Option<String> {
         let why = self.unread.get(name).or(self.unlisted.as_ref())?;
         Some(format!("its kept versions cannot be read: {why}"))
@@ -223,7 +223,7 @@ impl Store {
         self.missed.get(name).is_some_and(|again| now >= *again)
     }
 
-    /// Keeps these bytes, of which that was found, unless those that are there are worth more.
+    /// Keeps these bytes, whose soundness is `found`, unless the kept ones are worth more.
     fn keep(&mut self, name: Arc<str>, module: Arc<[u8]>, found: Soundness, worth: Arc<Worth>) {
         let Some(versions) = self.versions.clone() else { return };
         self.missed.remove(&*name);
@@ -244,7 +244,7 @@ impl Store {
                 true => Some(rank(Some(found))),
                 false => worth.get(of).map(|worth| rank(worth.get(&kept).copied())),
             };
-            // Nobody is there any more, below, only when the daemon stops.
+            // Below, the receiver is gone only when the daemon stops.
             match versions.keep(&name, &module, rank) {
                 Ok(Some(changed)) => {
                     for name in changed {
@@ -274,7 +274,7 @@ impl Store {
 }
 
 impl Daemon {
-    /// Keeps what has proved itself since the last look, and tells the supervisor what is kept.
+    /// Keeps versions that have passed their probation, and tells the supervisor which are kept.
     pub(super) fn keep_the_good(&mut self) {
         self.store.collect();
         self.store.missed.retain(|name, _| self.supervisor.plugin(name).is_some());
@@ -282,15 +282,16 @@ impl Daemon {
         self.store.list_again(now);
         let has_new_owners = self.store.owners != news.owners;
         self.store.owners.clone_from(&news.owners);
-        // Many may prove themselves at one time.
+        // Computed at most once for a look: many versions may pass their probation at one time.
         let mut known = None;
         for fact in news.programs.iter().filter(|fact| fact.is_proven && fact.trap.is_none()) {
             let Some(name) = self.roster.name(fact.seat).cloned() else { continue };
             let view = self.supervisor.plugin(&name);
             let Some(running) = view.and_then(|view| view.running) else { continue };
             let Some(entry) = self.roster.get_mut(&name) else { continue };
-            // Once for each instance, and again in an hour if the disk did not take it: a full one
-            // would otherwise be tried at every look. Only one in doubt may turn out to be good.
+            // Each instance is kept once, and again in an hour if the disk did not take it:
+            // otherwise a full disk would be tried at every look. Only an instance in doubt may
+            // still turn out to be good.
             let is_missed = self.store.is_due(&name, now);
             let is_done = entry
                 .kept
@@ -314,12 +315,12 @@ impl Daemon {
                 continue;
             }
             if self.store.listed.is_none() || self.store.doubt(&name).is_some() {
-                // What is kept is not known, nor what is worth less than this.
+                // It is not known what is kept, nor what is worth less than this version.
                 self.store.missed.insert(name.to_string(), now + KNOW_AGAIN);
                 continue;
             }
             let bytes = self.roster.modules.get(&running.hash).and_then(Module::bytes);
-            // Those of what runs are at hand.
+            // The bytes of a running version are at hand.
             let Some(bytes) = bytes else { continue };
             let worth = || {
                 // Where some files are overlooked, all plugins have been seen.
@@ -334,7 +335,7 @@ impl Daemon {
         self.record.save(now);
     }
 
-    /// The versions of a plugin: those that are kept, and those of which something is known.
+    /// The versions of a plugin: those that are kept, and those that are known from the record.
     pub(super) fn versions(&self, name: &str) -> Result<Vec<VersionView>, Failure> {
         let view = self.supervisor.plugin(name);
         self.store.is_known()?;
@@ -382,14 +383,14 @@ impl Daemon {
     }
 }
 
-/// The outputs that belong to whoever sits there.
+/// The names of the outputs that belong to this seat.
 fn owned(news: &Snapshot, seat: Seat) -> Vec<String> {
     let points = news.points.iter();
     let owned = points.filter(|(id, _)| news.owners[id.index()] == Some(seat));
     owned.map(|(_, point)| point.name.clone()).collect()
 }
 
-/// Whether an output is there, granted to whoever sits there, and nobody else's.
+/// Whether the output exists, is granted to the program on this seat, and belongs to no other seat.
 fn is_lost(output: &str, news: &Snapshot, seat: Seat, grant: &Grant) -> bool {
     let is_output = |id: &PointId| news.points[*id].direction == Direction::Out;
     news.points.find(output).filter(is_output).is_some_and(|id| {
@@ -414,7 +415,8 @@ mod tests {
         }
     }
 
-    /// The disk was full in the one second in which a version proved itself, and it was never kept.
+    /// The disk was full in the second in which a version passed its probation, and it was never
+    /// kept.
     #[tokio::test]
     async fn what_the_disk_did_not_take_is_kept_later() {
         let dir = tempfile::tempdir().unwrap();
@@ -434,7 +436,7 @@ mod tests {
         assert!(!store.is_due("tank", now + 2 * KEEP_AGAIN));
     }
 
-    /// A disk that gave no answer at the start was taken for one that has yet to say it, for ever.
+    /// A disk that gave no answer at the start was treated for ever as one that has yet to answer.
     #[tokio::test]
     async fn a_list_that_does_not_come_is_said() {
         let dir = tempfile::tempdir().unwrap();
@@ -455,8 +457,8 @@ mod tests {
         soon(&mut store, |store| store.doubt("tank").is_none()).await;
     }
 
-    /// A folder that was mended while the daemon ran stayed one that cannot be read, and the
-    /// operator was told that no version is kept.
+    /// A folder that was repaired while the daemon ran still counted as unreadable, and the
+    /// operator read that no version is kept.
     #[tokio::test]
     async fn what_cannot_be_listed_is_said_and_listed_later() {
         let dir = tempfile::tempdir().unwrap();
@@ -478,7 +480,7 @@ mod tests {
         assert_eq!(store.list_at, None);
     }
 
-    /// What was in doubt counted as good as long as it was not kept, and pushed out a good one.
+    /// A version in doubt counted as good as long as it was not kept, and pushed out a good one.
     #[tokio::test]
     async fn what_is_in_doubt_pushes_out_nothing_that_is_good() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
-//! From a module to a program that is ready for its seat, in tasks of their own.
+//! The loader: it makes a program of a module, ready for its seat, in tasks of its own.
 //!
-//! Compilation is a child process, preparation a thread; both are waited for here and neither
-//! delays the daemon's loop. How many go on at once is limited, so that a slow module delays others
-//! only when it is not alone.
+//! Compilation runs in a child process, preparation on a thread. The loader's tasks wait for both,
+//! so neither delays the daemon's loop. How many run at once is limited: a slow module delays
+//! others only when several are slow. Where the bytes of a kept version lie is in `keep.rs`.
 
 use std::io;
 use std::path::PathBuf;
@@ -27,29 +27,32 @@ use crate::plugin::versions::Versions;
 use crate::plugin::world::{Line, World};
 use crate::plugin::{Generation, ModuleHash, Refusal};
 
-/// Compilations at once: one may be a monster, and the next shall still get through.
+/// The largest number of compilations at once. One may take very long, and the next still gets
+/// through.
 const MAX_COMPILING: usize = 2;
 
-/// Preparations at once. Most take a millisecond, but an `init` that hangs takes its whole budget.
+/// The largest number of preparations at once. Most take a millisecond, but an `init` that hangs
+/// takes its whole budget.
 const MAX_PREPARING: usize = 4;
 
-/// Shadow runs of one version, where the machine was too busy to show that it is equal.
+/// The largest number of shadow runs of one version, where the machine was too busy to show that it
+/// is equal.
 const MAX_ATTEMPTS: usize = 3;
 
-/// What is known of a module's code. The artifact, which may be many times as large as the bytes,
-/// is kept in memory only for as long as no cache has it.
+/// What is known of a module's code. An artifact may be many times as large as the bytes, so it is
+/// kept in memory only until the cache has it.
 #[derive(Debug, Clone)]
 pub(super) enum Module {
-    /// As read from the folder.
+    /// The bytes as read from the folder.
     Bytes(Arc<[u8]>),
-    /// As compiled, with the bytes.
+    /// The bytes, and the artifact made of them.
     Compiled(Arc<[u8]>, Artifact),
-    /// Not at hand: it was refused before, or has not run in this life. It is read from the first
-    /// of these places that has it.
+    /// No bytes at hand: the module was refused before, or has not run in this life of the daemon.
+    /// It is read from the first of these places that has it.
     Away(Vec<Place>),
 }
 
-/// Where the bytes of a module may lie.
+/// A place where the bytes of a module may lie.
 #[derive(Debug, Clone)]
 pub(super) enum Place {
     /// Among the kept versions of this plugin.
@@ -59,7 +62,7 @@ pub(super) enum Place {
 }
 
 impl Module {
-    /// Its bytes, if they are at hand.
+    /// The bytes of the module, if they are at hand.
     pub(super) fn bytes(&self) -> Option<Arc<[u8]>> {
         match self {
             Self::Bytes(bytes) | Self::Compiled(bytes, _) => Some(Arc::clone(bytes)),
@@ -67,7 +70,7 @@ impl Module {
         }
     }
 
-    /// Lets go of an artifact that the cache has by now.
+    /// Drops an artifact that the cache has by now.
     pub(super) fn lighten(&mut self) {
         if let Self::Compiled(bytes, artifact) = self
             && artifact.is_stored()
@@ -77,8 +80,8 @@ impl Module {
     }
 }
 
-/// A preparation under way. There is one at most for each plugin: a new one, or dropping this, ends
-/// the task and the compile worker of the old.
+/// A preparation under way, at most one for each plugin. A new one, or dropping this, ends the task
+/// and the compile worker of the old one.
 #[derive(Debug, Default)]
 pub(super) struct Loading(Option<(Generation, AbortHandle)>);
 
@@ -90,7 +93,7 @@ impl Loading {
         }
     }
 
-    /// Ends what is under way, in favour of another.
+    /// Ends the preparation under way, in favour of another.
     pub(super) fn replace(&mut self, other: Self) {
         *self = other;
     }
@@ -104,22 +107,22 @@ impl Drop for Loading {
     }
 }
 
-/// How a preparation ended.
+/// The result of a preparation.
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) name: Arc<str>,
     pub(super) hash: ModuleHash,
     pub(super) generation: Generation,
     pub(super) result: Result<Prepared, Refusal>,
-    /// What the guest logged meanwhile.
+    /// The log lines of the guest during the preparation.
     pub(super) lines: Vec<Line>,
-    /// What is left of a guest whose start trapped.
+    /// The post-mortem of a guest whose start trapped.
     pub(super) post_mortem: Option<Box<PostMortem>>,
-    /// What its shadow run has found, if it had one.
+    /// The report of its shadow run, if it had one.
     pub(super) shadow: Option<Report>,
-    /// What is odd about the module.
+    /// Notes about unusual properties of the module.
     pub(super) notes: Vec<Note>,
-    /// What was found to be sound, for the next time.
+    /// The module with its artifact, if it is sound, for the next time.
     pub(super) module: Option<Module>,
     /// Whether the artifact came from the cache.
     pub(super) cached: bool,
@@ -154,8 +157,8 @@ impl Loader {
         }
     }
 
-    /// Prepares a program in the background, and tries it in the shadow of the one that runs if
-    /// that is wanted; an [`Event::Loaded`] follows.
+    /// Prepares a program in the background; an [`Event::Loaded`] follows. With `is_tried` the
+    /// program first polls in the shadow of the running version.
     pub(super) fn load(
         &self,
         request: Request,
@@ -167,13 +170,13 @@ impl Loader {
         let generation = request.generation;
         let task = tokio::spawn(async move {
             let loaded = loader.work(request, module, world, is_tried).await;
-            // Nobody is there any more only when the daemon stops.
+            // The receiver is gone only when the daemon stops.
             let _ = loader.events.send(Event::Loaded(Box::new(loaded))).await;
         });
         Loading(Some((generation, task.abort_handle())))
     }
 
-    /// Tells that a module of this user was not put into the folder.
+    /// Reports that a module of this user was refused before it was put into the folder.
     pub(super) async fn turned_away(
         &self,
         name: String,
@@ -181,7 +184,7 @@ impl Loader {
         refusal: Refusal,
         who: Option<Who>,
     ) {
-        // Nobody is there any more only when the daemon stops.
+        // The receiver is gone only when the daemon stops.
         let _ = self.events.send(Event::TurnedAway { name, hash, refusal, who }).await;
     }
 
@@ -239,10 +242,10 @@ impl Loader {
         }
     }
 
-    /// Lets another instance poll in the shadow of the version that runs.
+    /// Lets another instance poll in the shadow of the running version.
     async fn attempt(&self, request: Request, artifact: Artifact, world: Box<World>) -> Outcome {
         let _permit = self.trying.acquire().await;
-        // Dropped together with this task: then nobody waits for the thread any more.
+        // Dropped together with this task: the shadow run then has no reader and ends.
         let wanted = Arc::new(());
         let (loader, wants) = (self.clone(), Arc::downgrade(&wanted));
         let work = move || {
@@ -271,12 +274,12 @@ impl Loader {
             Err(refusal) => return Outcome::refused(refusal, made.post_mortem),
         };
         let (feed, frames) = shadow.feed();
-        // Nobody is there any more only when the daemon stops.
+        // The receiver is gone only when the daemon stops.
         let _ = self.events.blocking_send(Event::Feed(feed));
         shadow.run(frames, &self.keeper, wanted)
     }
 
-    /// The artifact of a module, and what is to be kept of that.
+    /// The artifact of a module, and the module as it is to be kept.
     async fn artifact(
         &self,
         hash: ModuleHash,
@@ -291,7 +294,7 @@ impl Loader {
                 fetch(places, self.compile_service.limits.module_bytes, hash).await?
             }
         };
-        // What need not be compiled waits for no compilation.
+        // A module that need not be compiled waits for no compilation.
         let artifact = match self.compile_service.cached(hash, bytes.len()).await {
             Some(artifact) => artifact,
             None => {
@@ -333,14 +336,16 @@ async fn fetch(places: Vec<Place>, most: u64, hash: ModuleHash) -> Result<Arc<[u
         };
         match found {
             Ok(bytes) => return Ok(bytes),
-            // It may be where the disk does not say so now.
+            // The bytes are lost only if each place says so: another may have them and not answer
+            // now.
             Err(why) => refusal = Refusal { is_lost: refusal.is_lost && why.is_lost, ..why },
         }
     }
     Err(refusal)
 }
 
-/// Reads a file that was read before. Other bytes are another module; the folder tells of those.
+/// Reads a file that was read before. Other bytes are another module, which the folder reports
+/// itself.
 async fn reread(path: PathBuf, most: u64, hash: ModuleHash) -> Result<Arc<[u8]>, Refusal> {
     let name = path.display().to_string();
     match in_time(&READING, move || folder::reread(&path, most)).await {
@@ -355,7 +360,7 @@ async fn reread(path: PathBuf, most: u64, hash: ModuleHash) -> Result<Arc<[u8]>,
     }
 }
 
-/// Reads a version that is kept, on a disk that may give no answer.
+/// Reads a kept version, from a disk that may not answer.
 async fn read_kept(
     versions: Versions,
     name: String,
@@ -375,7 +380,7 @@ async fn read_kept(
     }
 }
 
-/// Whether what cannot be read is lost, or only not to be had now.
+/// Marks the refusal: the bytes are lost, or only out of reach at present.
 fn unread(refusal: Refusal, error: &io::Error) -> Refusal {
     use io::ErrorKind::{FileTooLarge, InvalidData, NotFound};
     match error.kind() {
@@ -404,8 +409,9 @@ mod tests {
         assert!(!is_lost(io::Error::from_raw_os_error(nix::libc::EMFILE)));
     }
 
-    /// The file of what ran held other bytes by then, or was gone, and the version that was kept
-    /// was not read; nor is a damaged one to keep the file from being read.
+    /// The bytes of a version that had run were no longer in its file, and the loader did not look
+    /// among the kept versions. A damaged kept version must not keep the loader from reading the
+    /// file either.
     #[tokio::test]
     async fn a_module_is_read_from_wherever_it_is() {
         let dir = tempfile::tempdir().unwrap();
@@ -432,7 +438,7 @@ mod tests {
         std::fs::write(&file, "it").unwrap();
         assert_eq!(found(&places).await.unwrap(), b"it");
         assert_eq!(found(&[]).await.unwrap_err(), "its bytes are not at hand any more");
-        // A folder of versions that cannot be read now may hold it.
+        // A folder of versions that cannot be read at present may hold it.
         std::fs::remove_dir_all(dir.path().join("versions")).unwrap();
         std::fs::write(dir.path().join("versions"), "in the way").unwrap();
         std::fs::remove_file(&file).unwrap();

@@ -1,4 +1,4 @@
-//! What the daemon does while the scan stands: it says so and where, answers people, and ends in
+//! What the daemon does while the scan stands: it logs that and where, answers people, and ends in
 //! time so that it is started again.
 //!
 //! ```text
@@ -8,9 +8,9 @@
 //!       +-------------------------------------+  a late cycle
 //! ```
 //! Outputs are not made safe here: each device's thread does that by itself (`driver/watchdog.rs`).
-//! The end is no orderly one, so that the next start counts it (`recovery.rs`), and the version
-//! that was being called is put in quarantine first. Nothing here waits without a limit, least of
-//! all for the scan's thread.
+//! The end is not an orderly one, so the next start counts it (`recovery.rs`). The version that was
+//! being called is put in quarantine first. Nothing here waits without a limit, least of all for
+//! the scan's thread.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,14 +32,14 @@ mod place;
 use force::ForcedExit;
 
 /// How long the end waits for devices to confirm their safe outputs. They have had `stall_exit` for
-/// it already, so this is for those that were to hold their value for longer.
+/// that already, so this time is for devices that were to hold their value for longer.
 const CONFIRM: Duration = Duration::from_millis(500);
 
-/// The most that counts between two looks: what is longer is time in which this process stood still
-/// itself, and says nothing of the scan.
+/// The longest time that counts between two looks. In a longer pause this process itself stood
+/// still, which says nothing of the scan.
 const MOST_BETWEEN_LOOKS: Duration = TICK.saturating_mul(2);
 
-/// How long a count has not moved, in time in which somebody looked.
+/// How long a count has not moved, counting only time in which the daemon looked at it.
 #[derive(Debug)]
 struct Stillness {
     count: u64,
@@ -52,7 +52,7 @@ impl Stillness {
         Self { count: 0, still: Duration::ZERO, looked_at: Instant::now() }
     }
 
-    /// Looks again. What has never begun does not stand.
+    /// Takes in the present count. A scan that has never begun does not stand.
     fn look(&mut self, count: u64, now: Instant) {
         let passed = now.saturating_duration_since(self.looked_at).min(MOST_BETWEEN_LOOKS);
         self.looked_at = now;
@@ -66,38 +66,39 @@ impl Stillness {
 #[derive(Debug)]
 pub(super) struct Stall {
     stillness: Stillness,
-    /// What it was doing when it was found to stand, for people; `None` while it moves.
+    /// What it was doing when it was found to stand, as text; `None` while it moves.
     doing: Option<String>,
-    /// The same for the quarantine: if it does something else later, that was not the cause.
+    /// What it was doing then, for the quarantine: if it does another thing later, this was not the
+    /// cause.
     found: Doing,
     position: Arc<Position>,
     forced_exit: ForcedExit,
 }
 
 impl Stall {
-    /// For the scan that is at this position.
+    /// The state for the scan that writes this position.
     pub(super) fn new(position: &Arc<Position>) -> Self {
         let (stillness, position) = (Stillness::new(), Arc::clone(position));
         let forced_exit = ForcedExit::start(&position);
         Self { stillness, doing: None, found: Doing::Own, forced_exit, position }
     }
 
-    /// Whether it stands.
+    /// Whether the scan stands.
     pub(super) fn is_on(&self) -> bool {
         self.doing.is_some()
     }
 
-    /// What it was doing when it was found to stand.
+    /// What the scan was doing when it was found to stand.
     pub(super) fn doing(&self) -> Option<&str> {
         self.doing.as_deref()
     }
 
-    /// Whether the process is to end.
+    /// Whether the process is to end, because the scan has stood for `stall_exit`.
     pub(super) fn is_over(&self, stall_exit: Duration) -> bool {
         self.is_on() && self.stillness.still >= stall_exit
     }
 
-    /// How people see it, with what is known of the outputs.
+    /// The view for people, with what is known of the outputs.
     pub(super) fn view(
         &self,
         stall_exit: Duration,
@@ -110,19 +111,19 @@ impl Stall {
         Some(StallView { since_ms: ms(still), exit_in_ms, doing, safety: safety() })
     }
 
-    /// The process is ending: it is killed if that is not over in time.
+    /// Notes that the process is ending: it is killed if the end takes too long.
     pub(super) fn begin_exit(&self) {
         self.forced_exit.begin();
     }
 
-    /// The process ends in another way, with a deadline of its own.
+    /// Notes that the process ends in another way, with a deadline of its own.
     pub(super) fn disarm(&self) {
         self.forced_exit.disarm();
     }
 }
 
 impl Daemon {
-    /// Looks whether the scan has moved, and says when that changes.
+    /// Checks whether the scan has moved, and logs when that changes.
     pub(super) fn watch_the_scan(&mut self) {
         let cycle = self.handle.latest.read().cycle;
         self.stall.stillness.look(cycle, Instant::now());
@@ -140,7 +141,7 @@ impl Daemon {
         self.devices.tell_of_stalls();
     }
 
-    /// What the scan is doing, for people.
+    /// What the scan is doing, as text.
     fn what_stands(&self) -> String {
         let who = |seat, generation| match self.version_at(seat, generation) {
             (name, Some(hash)) => format!("{name} ({hash})"),
@@ -161,7 +162,7 @@ impl Daemon {
         }
     }
 
-    /// Name and version of an instance.
+    /// The name and the version of an instance.
     fn version_at(&self, seat: Seat, generation: Generation) -> (String, Option<ModuleHash>) {
         let Some(name) = self.roster.name(seat) else {
             return ("a plugin that is gone".into(), None);
@@ -173,8 +174,8 @@ impl Daemon {
         (name.to_string(), known.map(|version| version.hash).next().or(ordered))
     }
 
-    /// The version that the scan had called when it came to stand, and still calls: the new one in
-    /// a hand-over, for the old one has run until then.
+    /// The version that the scan had called when it came to stand, and still calls. In a hand-over
+    /// it is the new version, because the old one has run until then.
     fn guilty(&self) -> Option<(String, ModuleHash)> {
         let found = Some(self.stall.found).filter(|found| *found == self.stall.position.doing());
         match found.unwrap_or(Doing::Own) {
@@ -188,8 +189,8 @@ impl Daemon {
         }
     }
 
-    /// Ends the process if the scan has stood for too long, though its thread does not end: with
-    /// exit code 70, so that whoever has started it does so again.
+    /// Ends the process if the scan has stood for too long, though its thread does not end. The
+    /// exit code is 70, so that systemd starts it again.
     pub(super) async fn leave_the_scan(&mut self) {
         if !self.stall.is_over(self.config.scan.stall_exit) {
             return;

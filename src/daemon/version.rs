@@ -1,9 +1,9 @@
-//! What became of each version of each plugin: when it ran, for how long, why it ended, and whether
+//! The record of each version of each plugin: when it ran, for how long, why it ended, and whether
 //! it is good.
 //!
-//! It is the sum of the receipts, which each version keeps when the journal has long dropped them:
-//! a file in the state directory says up to which receipt it has counted, and the rest is counted
-//! at the next start. Which versions lie on the disk is not known here: that is in `keep.rs`.
+//! It is the sum of the receipts. Each version keeps its sum when the journal has long dropped the
+//! receipts. A file in the state directory says up to which receipt it has counted; the next start
+//! counts the rest. Which versions lie on the disk is in `keep.rs`, not here.
 //!
 //! ```text
 //!            probation over                 trap, quarantine, rollback
@@ -35,63 +35,66 @@ use disk::{FILE, read};
 use one::End;
 pub(super) use one::Version;
 
-/// How a version is bad that has trapped; how it trapped comes after this.
+/// Beginning of the reason of a version that is bad because it trapped; the trap follows.
 const TRAPPED: &str = "it trapped: ";
 
-/// How a version ends that leaves the scan with no order of its own, as in a cold restart.
+/// The end of a version that leaves the scan without an order about it, as in a cold restart.
 const STOPPED: &str = "it was stopped";
 
-/// How a version ends when its plugin is held.
+/// The end of a version whose plugin is put on hold.
 const HELD: &str = "the plugin was held";
 
-/// Versions of one plugin: the five that are kept, and as many again that turned out to be wrong.
+/// The largest number of versions of one plugin: the five that are kept, and as many again that
+/// turned out to be wrong, and some more.
 const MAX_VERSIONS: usize = 16;
 
-/// Plugins, those included that are long gone; whose last start is the oldest is forgotten first.
+/// The largest number of plugins, those that are long gone included. The one whose last start is
+/// the oldest is forgotten first.
 const MAX_NAMES: usize = 2 * MAX_PLUGINS;
 
 /// The versions of all plugins.
 #[derive(Debug, Default)]
 pub(super) struct Versions {
     sum: Sum,
-    /// Where they are written; `None` without a state directory, or while what is there could not
+    /// The folder of their file; `None` without a state directory, or while the file there cannot
     /// be read.
     folder: Option<Arc<Folder>>,
     /// The file that could not be read, and is left as it is.
     left: Option<PathBuf>,
-    /// The write under way or the last one: there is one at a time.
+    /// The newest write, under way or finished. There is one at a time.
     writing: Option<JoinHandle<()>>,
-    /// When the last one was begun, and the state of the counter then.
+    /// When the newest write was begun, and the value of `changes` then.
     written: (Duration, u64),
-    /// Whether the disk did not take it.
+    /// Whether the newest write failed. The writing task sets it, the daemon's loop reads it.
     has_failed: Arc<AtomicBool>,
-    /// Whether it gets no answer.
+    /// Whether the newest write gets no answer from the disk.
     is_stalled: bool,
-    /// Whether there was trouble at the last look.
+    /// Whether there was trouble at the last check.
     had_trouble: bool,
-    /// Counts changes.
+    /// The number of changes so far.
     pub(super) changes: u64,
 }
 
-/// What the file has.
+/// The content of the file.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Sum {
-    /// Up to this receipt of the journal.
+    /// The newest receipt of the journal that is counted.
     seq: u64,
-    /// By plugin; the one that started last is the last.
+    /// The versions by plugin; the one that started last is the last.
     plugins: BTreeMap<String, Vec<Version>>,
-    /// The order by which the program of a plugin leaves the scan, or has left it. It counts until
-    /// something of the plugin starts; a hold counts until it is over.
+    /// By plugin, the order by which its program leaves the scan, or has left it. It counts until a
+    /// version of the plugin starts. A hold counts until it is over.
     #[serde(default)]
     leaving: BTreeMap<String, String>,
-    /// What ran when the daemon ended, or ended in quarantine before, by plugin, and nothing has
-    /// run since, over any number of starts: all 64 hexadecimal digits.
+    /// By plugin, the version that ran when the daemon ended, or that ended in quarantine before.
+    /// It counts until a version of the plugin runs, over any number of starts. All 64 hexadecimal
+    /// digits.
     #[serde(default)]
     ran: BTreeMap<String, String>,
 }
 
 impl Versions {
-    /// What the file in this folder says, and the receipts since.
+    /// The content of the file in this folder, and the receipts since then.
     pub(super) fn load(folder: Option<Arc<Folder>>, receipts: &[Entry<Receipt>]) -> Self {
         let file = folder.as_ref().map(|folder| folder.path().join(FILE));
         let (sum, folder) = folder.map(read).unwrap_or_default();
@@ -105,8 +108,8 @@ impl Versions {
         let Sum { plugins, leaving, ran, .. } = &mut all.sum;
         for (name, versions) in plugins {
             let last = versions.iter().rfind(|version| !version.first.is_empty());
-            // One that has trapped waited for its next turn, unless something came after that; one
-            // that nobody ordered to stop was to start again, as in a cold restart.
+            // A version that trapped was waiting for its restart, unless another event followed. A
+            // version that stopped without an order was to start again, as in a cold restart.
             let waits = |end: &End| end.why.starts_with(TRAPPED) || end.why == STOPPED;
             let last = last
                 .filter(|last| last.end.as_ref().is_none_or(waits) || last.quarantine.is_some());
@@ -119,7 +122,7 @@ impl Versions {
         all
     }
 
-    /// Tells a new supervisor what is in quarantine.
+    /// Passes the versions in quarantine on to a new supervisor.
     pub(super) fn recall(&self, supervisor: &mut Supervisor) {
         for (name, version) in self.all() {
             let hash = ModuleHash::from_hex(&version.hash);
@@ -134,19 +137,19 @@ impl Versions {
         plugins.flat_map(|(name, versions)| versions.iter().map(|version| (&**name, version)))
     }
 
-    /// The versions of this plugin that are known, the one that started last is the last.
+    /// The known versions of this plugin; the one that started last is the last.
     pub(super) fn of(&self, name: &str) -> &[Version] {
         self.sum.plugins.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// This version, if something is known of it.
+    /// This version, if it is known.
     pub(super) fn find(&self, name: &str, hash: ModuleHash) -> Option<&Version> {
         let digits = format!("{hash:#}");
         self.of(name).iter().find(|version| version.hash == digits)
     }
 
-    /// Whether a version that is kept may be gone back to. It has survived its probation, whether
-    /// that is known here or not.
+    /// Whether a kept version is good enough for a rollback. A kept version has passed its
+    /// probation, whether that is known here or not.
     pub(super) fn soundness(&self, name: &str, hash: ModuleHash) -> Soundness {
         match self.find(name, hash).map(Version::soundness) {
             None | Some(Soundness::Unproven) => Soundness::Good,
@@ -154,8 +157,8 @@ impl Versions {
         }
     }
 
-    /// What ran under this name when the daemon ended, or ended in quarantine before, if nothing
-    /// has run since.
+    /// The version that ran under this name when the daemon ended, or that ended in quarantine
+    /// before; `None` if a version has run since.
     pub(super) fn ran(&self, name: &str) -> Option<ModuleHash> {
         self.sum.ran.get(name).and_then(|digits| ModuleHash::from_hex(digits))
     }
@@ -165,7 +168,7 @@ impl Versions {
         self.sum.ran.keys().map(String::as_str)
     }
 
-    /// Forgets what ran under names that are not there any more; gives those.
+    /// Forgets what ran under names that are gone; returns those names.
     pub(super) fn forget_what_ran(&mut self, is_there: impl Fn(&str) -> bool) -> Vec<String> {
         let gone: Vec<_> = self.sum.ran.keys().filter(|name| !is_there(name)).cloned().collect();
         self.sum.ran.retain(|name, _| !gone.contains(name));
@@ -173,21 +176,22 @@ impl Versions {
         gone
     }
 
-    /// The operator gives this version another chance.
+    /// Gives this version another chance, as the operator wants.
     pub(super) fn forgive(&mut self, name: &str, hash: ModuleHash) {
         let version = self.version(name, &format!("{hash:#}"));
         (version.quarantine, version.is_forgiven) = (None, true);
         self.changes += 1;
     }
 
-    /// This version, which has survived its probation, owns these outputs as well by now.
+    /// Adds these outputs to those that this version owns; it has passed its probation.
     pub(super) fn owns(&mut self, name: &str, hash: ModuleHash, outputs: Vec<String>) {
         let is_news = self.version(name, &format!("{hash:#}")).owns(outputs);
         self.changes += u64::from(is_news);
     }
 
-    /// This version has survived its probation and owns these outputs. `is_lost` says of an output
-    /// of a good version before it whether this one could write it, and no other plugin does.
+    /// Notes that this version has passed its probation and owns these outputs. `is_lost` is true
+    /// for an output that this version may write and that no other plugin owns. Such an output, if
+    /// the last good version owned it, puts this version in doubt.
     pub(super) fn proved(
         &mut self,
         name: &str,
@@ -211,13 +215,14 @@ impl Versions {
         soundness
     }
 
-    /// Counts a receipt that comes now.
+    /// Counts a receipt that is made now.
     pub(super) fn on_receipt(&mut self, receipt: &Receipt, now: Duration) {
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         self.count(receipt, &time, Some(now));
     }
 
-    /// Counts a receipt of this time. One from before this start comes without a monotonic time.
+    /// Counts a receipt of this time. A receipt from before this start comes without a monotonic
+    /// time.
     fn count(&mut self, receipt: &Receipt, time: &str, now: Option<Duration>) {
         let Receipt { plugin: Some(name), hash, old_hash, event, .. } = receipt else { return };
         match (event, hash) {
@@ -237,7 +242,7 @@ impl Versions {
             (Event::Quarantined { reason }, Some(hash)) => {
                 self.quarantine(name, hash, reason.clone(), (time, now));
             }
-            // Whoever was taken back is not run again either.
+            // The version that was rolled back is not run again either.
             (Event::Rollback, Some(hash)) => {
                 if let Some(old) = old_hash {
                     let trap = self.version(name, old).bad.clone();
@@ -247,7 +252,7 @@ impl Versions {
                 }
                 self.begin(name, hash, time, now);
             }
-            // The end of a hold is no other chance for anybody.
+            // The end of a hold gives no version another chance.
             (Event::Released { forgives, .. }, _) => {
                 let versions = self.sum.plugins.get_mut(name).into_iter().flatten();
                 for version in versions.filter(|_| *forgives) {
@@ -266,7 +271,7 @@ impl Versions {
                 let why = self.sum.leaving.get(name).cloned();
                 let version = self.version(name, hash);
                 if why.is_some() {
-                    // It waited for its next turn after a trap, and an order has ended that.
+                    // It was waiting for its restart after a trap, and an order has ended that.
                     version.end.take_if(|end| end.why.starts_with(TRAPPED));
                 }
                 version.end(time, now, || why.unwrap_or_else(|| STOPPED.into()));
@@ -276,7 +281,7 @@ impl Versions {
         self.changes += 1;
     }
 
-    /// An order ends what runs of a plugin, if an earlier one has not.
+    /// Notes the order that ends what runs of a plugin, unless an earlier order has done so.
     fn leaves(&mut self, name: &str, why: &str) {
         if self.sum.plugins.contains_key(name) {
             self.sum.leaving.entry(name.to_owned()).or_insert_with(|| why.to_owned());
@@ -306,7 +311,7 @@ impl Versions {
         version.quarantine.get_or_insert(why);
     }
 
-    /// The version with this hash, with room made for it if it is new.
+    /// The version with this hash; room is made for it if it is new.
     fn version(&mut self, name: &str, hash: &str) -> &mut Version {
         if !self.sum.plugins.contains_key(name) && self.sum.plugins.len() == MAX_NAMES {
             let last = |versions: &Vec<Version>| versions.last().map(|last| last.last.clone());
@@ -320,7 +325,7 @@ impl Versions {
         let versions = self.sum.plugins.entry(name.to_owned()).or_default();
         let at = versions.iter().position(|version| version.hash == hash).unwrap_or_else(|| {
             if versions.len() == MAX_VERSIONS {
-                // Those that have never proved themselves are not kept either. One in quarantine
+                // Versions that have not passed a probation are not kept either. One in quarantine
                 // would run again if it were forgotten.
                 let first = |is_spare: fn(&Version) -> bool| versions.iter().position(is_spare);
                 let spare = first(|version| !version.is_proven && version.quarantine.is_none());
@@ -334,7 +339,7 @@ impl Versions {
     }
 }
 
-/// Digits of a hash in a sentence.
+/// The digits of a hash in a sentence.
 pub(super) fn short(hash: &str) -> &str {
     hash.get(..16).unwrap_or(hash)
 }
@@ -401,7 +406,7 @@ mod tests {
         Event::Released { by: By::Operator, forgives: true, who: None }
     }
 
-    /// What the versions a, b and c have come to: how they end, and why they are in quarantine.
+    /// How the versions a, b and c ended, and why they are in quarantine.
     fn ends(versions: &Versions) -> Vec<(String, String)> {
         let all = ["a", "b", "c"].into_iter().filter_map(|text| versions.find("tank", hash(text)));
         let end = |version: &Version| {
@@ -469,7 +474,8 @@ mod tests {
         assert_eq!(supervisor.quarantined("pump"), []);
     }
 
-    /// The configuration held a plugin and let it go again, and what was in quarantine ran.
+    /// The configuration put a plugin on hold and released it, and a version in quarantine ran
+    /// again.
     #[test]
     fn the_end_of_a_hold_is_no_other_chance() {
         let end = Event::Released { by: By::Configuration, forgives: false, who: None };
@@ -482,7 +488,7 @@ mod tests {
     }
 
     /// Outputs stayed safe after a start though a good version was kept: the file was no good, and
-    /// what had run before had ended in quarantine.
+    /// the version that had run before had ended in quarantine.
     #[test]
     fn what_ran_may_have_ended_in_quarantine() {
         let held = || Event::Held { by: By::Operator, who: None };
@@ -496,11 +502,11 @@ mod tests {
         check(&[("b", "b", Event::Stopped)], Some("b"));
         check(&[("a", "", started())], Some("a"));
         check(&[("b", "b", released())], None);
-        // An order comes before what was.
+        // An order counts more than what ran.
         check(&[("b", "b", Event::Stopped), ("b", "b", Event::Removed)], None);
         check(&[("b", "b", Event::Stopped), ("b", "b", held())], None);
         check(&[("b", "b", Event::Removed), ("b", "b", Event::Stopped)], None);
-        // A removal outlives a hold, the end of one, and the pardon of what was in quarantine.
+        // A removal outlives a hold, the end of a hold, and the end of a quarantine.
         let let_go = || Event::Released { by: By::Operator, forgives: false, who: None };
         let gone = [("b", "b", held()), ("b", "b", Event::Removed)];
         check(&[&gone[..], &[("b", "b", let_go())]].concat(), None);
@@ -512,13 +518,14 @@ mod tests {
         check(&[("a", "", started()), ("a", "a", Event::Stopped)], Some("a"));
     }
 
-    /// A start in which it did not run, be it one for recovery or one that was killed at once, lost
-    /// what ran: the file was no good, and nothing ran any more.
+    /// A start lost the version that had run if it did not run in that life, for example a start
+    /// for recovery, or a daemon killed at once. If the file was no good, no version ran any more.
     #[tokio::test]
     async fn what_ran_is_known_until_something_has_run() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Arc::new(Folder::open(dir.path()).unwrap());
-        // A life in which these things happen, if any; what ran before it, and after it.
+        // A life of the daemon with these receipts; gives the version that ran before it and after
+        // it.
         let life = async |all: &[(&str, &str, Event)]| {
             let mut versions = Versions::load(Some(Arc::clone(&folder)), &[]);
             let before = versions.ran("tank");
@@ -530,7 +537,7 @@ mod tests {
         assert_eq!(life(&[("a", "", started())]).await, (None, None));
         assert_eq!(life(&[]).await, (a, a));
         assert_eq!(life(&[]).await, (a, a));
-        // What is counted only at the start comes after what the file says.
+        // Receipts that are counted at the start come after the content of the file.
         let load =
             |all: &[_]| Versions::load(Some(Arc::clone(&folder)), &receipts(all)).ran("tank");
         assert_eq!(load(&[]), a);
@@ -545,7 +552,7 @@ mod tests {
         assert_eq!(life(&[("", "", Event::Removed)]).await, (b, None));
     }
 
-    /// It was removed or held after a trap, and counted as what ran at the next start.
+    /// A version that was removed or held after a trap counted as what ran at the next start.
     #[test]
     fn what_an_order_ends_while_it_waits_does_not_run_after_a_start() {
         let held = Event::Held { by: By::Operator, who: None };
@@ -559,7 +566,7 @@ mod tests {
         }
     }
 
-    /// Its file was on its way for longer than a start takes, or its name was not read yet.
+    /// A file on its way may need longer than a start, and the name may not be read yet.
     #[test]
     fn what_ran_is_forgotten_where_its_file_is_gone() {
         let mut versions = Versions::load(None, &receipts(&[("a", "", started())]));
@@ -569,7 +576,7 @@ mod tests {
         assert_eq!((versions.ran("tank"), versions.changes), (None, 2));
     }
 
-    /// Two orderly lives of seconds, and it had never run.
+    /// After two orderly lives of some seconds, the version counted as one that had never run.
     #[tokio::test]
     async fn the_time_that_it_has_run_is_written_at_the_end() {
         let dir = tempfile::tempdir().unwrap();
@@ -627,7 +634,8 @@ mod tests {
         assert_eq!(prove("d", vec![], true, start + DAY), Soundness::Good);
     }
 
-    /// The good one wrote its lamp only on demand, after its proof: a mute one counted as good.
+    /// A good version wrote its lamp only on demand, after its probation. A version that never
+    /// wrote it counted as good too.
     #[test]
     fn outputs_that_come_after_the_proof_count() {
         let mut versions = Versions::default();
@@ -671,7 +679,7 @@ mod tests {
         assert_eq!((a.soundness(), b.soundness()), (Soundness::Unproven, Soundness::Bad));
         assert_eq!(b.outputs, ["lamp"]);
         assert_eq!(loaded.ran("tank"), Some(hash("b")), "it waited for its next turn");
-        // A file that is no good is no reason not to start; the receipts are all there is then.
+        // A damaged file does not prevent the start; then only the receipts are left.
         for bad in ["", "[]", "{\"seq\":1}"] {
             std::fs::write(dir.path().join(FILE), bad).unwrap();
             let loaded = Versions::load(folder(), &all[..2]);
@@ -679,7 +687,8 @@ mod tests {
         }
     }
 
-    /// The disk was full in the one second of a quarantine, and a crash within the hour forgot it.
+    /// The disk was full in the second of a quarantine, and after a crash within the hour it was
+    /// forgotten.
     #[tokio::test]
     async fn what_the_disk_did_not_take_is_written_soon() {
         let dir = tempfile::tempdir().unwrap();
@@ -704,7 +713,8 @@ mod tests {
         assert_eq!(versions.trouble(), None);
     }
 
-    /// The next write replaced it, and versions that were known to be bad were good.
+    /// The next write replaced a damaged file, and versions that were known to be bad counted as
+    /// good.
     #[tokio::test]
     async fn a_damaged_file_is_set_aside_and_what_cannot_be_is_not_overwritten() {
         let dir = tempfile::tempdir().unwrap();
@@ -724,7 +734,7 @@ mod tests {
         assert_eq!(live().await, None);
         assert_eq!(file(&aside), b"damaged");
         assert!(file(FILE).starts_with(b"{"), "a new one begins");
-        // A folder in the way, so that it cannot be set aside.
+        // A directory at the target path, so that the file cannot be set aside.
         std::fs::write(dir.path().join(FILE), "damaged").unwrap();
         std::fs::remove_file(dir.path().join(&aside)).unwrap();
         std::fs::create_dir(dir.path().join(&aside)).unwrap();
@@ -733,7 +743,7 @@ mod tests {
         assert_eq!(file(FILE), b"damaged");
     }
 
-    /// A row of versions pushed out the one in quarantine, whose file then ran again.
+    /// A series of versions pushed out the one in quarantine, whose file then ran again.
     #[test]
     fn what_is_in_quarantine_is_remembered_longest() {
         let mut versions = Versions::default();
@@ -746,12 +756,12 @@ mod tests {
         for n in 0..3 * MAX_VERSIONS {
             assert!(on_receipt(&n.to_string(), started()).1, "after {n} others");
         }
-        // A row of them is forgotten all the same, the oldest first.
+        // A series of versions in quarantine is forgotten all the same, the oldest first.
         let last = (0..MAX_VERSIONS).map(|n| on_receipt(&format!("bad{n}"), quarantined())).last();
         assert_eq!(last, Some((MAX_VERSIONS, false)));
     }
 
-    /// The file says up to which receipt it has counted. What the operator forgives has no receipt,
+    /// The file says up to which receipt it has counted. A pardon by the operator has no receipt,
     /// and a trap that is counted again would undo it.
     #[tokio::test]
     async fn a_receipt_counts_once_over_a_start_and_the_next_one_counts() {

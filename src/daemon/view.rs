@@ -1,7 +1,7 @@
-//! Answers for people: what the parts know, in the form of `control`.
+//! Answers to people: what the parts know, in the form of `control`.
 //!
-//! Nothing is changed here. What people ask to be done is in `answer.rs`, how their answers look on
-//! a terminal in `cli`.
+//! Nothing is changed here. Requests that change something are in `answer.rs`. How an answer looks
+//! on a terminal is in `cli`. What a plugin is refused is in `view/refused.rs`.
 
 mod refused;
 
@@ -30,7 +30,7 @@ fn micros(duration: Duration) -> u64 {
 
 impl Daemon {
     pub(super) fn status(&mut self) -> StatusView {
-        // One instant for everything in the answer: polls can then be compared with cycles.
+        // All parts of the answer come from one snapshot, so polls can be compared with cycles.
         let news = self.handle.latest.read().clone();
         let plugins = self.plugins_in(&news);
         let devices = self.devices(&news);
@@ -84,7 +84,7 @@ impl Daemon {
                 driver: device.driver.driver().into(),
                 fault: fact.and_then(|fact| fact.fault).map(|fault| fault.to_string()),
                 confirmed: fact.is_some_and(|fact| fact.confirmed) && !makes_safe,
-                // What the scan has heard before it stood was about other values.
+                // What the scan knew before it stood is about other values.
                 unconfirmed: match index.filter(|_| !makes_safe) {
                     Some(index) => unconfirmed(news, index),
                     None => Vec::new(),
@@ -95,7 +95,7 @@ impl Daemon {
         self.config.devices.iter().map(view).collect()
     }
 
-    /// All plugins in the order of polling.
+    /// The views of all plugins, in the order of polling.
     pub(super) fn plugins(&mut self) -> Vec<PluginView> {
         let news = self.handle.latest.read().clone();
         self.plugins_in(&news)
@@ -108,7 +108,7 @@ impl Daemon {
         all
     }
 
-    /// One plugin.
+    /// The view of one plugin.
     pub(super) fn plugin_named(&mut self, name: &str) -> Option<PluginView> {
         let news = self.handle.latest.read().clone();
         let view = self.supervisor.plugin(name)?;
@@ -133,7 +133,7 @@ impl Daemon {
         });
         let reason = reason(view).or(parked).or_else(|| {
             use supervisor::State::{Preparing, Running, Starting};
-            // One that is being made again has its next chance.
+            // A version that is being made again has its next chance.
             let is_on_its_way = matches!(view.state, Running | Preparing | Starting);
             let stands_still = !is_on_its_way || view.quarantined;
             // What another version did is no reason why this one does not run.
@@ -182,7 +182,7 @@ impl Daemon {
         let news = self.handle.latest.read();
         let (points, roster) = (&news.points, &self.roster);
         let (now, is_stalled) = (MonotonicClock.now(), self.stall.is_on());
-        // What was read or given last is nothing to go by while the scan stands.
+        // While the scan stands, the values that were last read or given are no longer reliable.
         let stall = if is_stalled { Quality::NoComm } else { Quality::Good };
         let at = if is_stalled { now } else { news.now };
         let delivery = |id: PointId, point: &Point| {
@@ -224,7 +224,7 @@ impl Daemon {
         let kept = &self.config.retain.variables;
         let (news, roster) = (self.handle.latest.read(), &self.roster);
         let runs = |writer: &str| is_seated(writer, news, roster, &self.supervisor);
-        // A value that stands is not a new one.
+        // While the scan stands, values grow older though the snapshot does not change.
         let at = if self.stall.is_on() { MonotonicClock.now() } else { news.now };
         let view = |(name, variable): (&str, Variable)| {
             let written = news.variables.written_last(name);
@@ -246,7 +246,7 @@ impl Daemon {
     }
 }
 
-/// The outputs of a device of which it has taken no value lately.
+/// The outputs of a device for which it has not confirmed a value lately.
 fn unconfirmed(news: &Snapshot, device: usize) -> Vec<String> {
     let ours = news.points.iter().filter(|(_, point)| point.device == device);
     let late = ours.filter(|(id, _)| news.deliveries[id.index()] == Delivery::Unconfirmed);
@@ -257,14 +257,14 @@ fn fact(news: &Snapshot, seat: Seat) -> Option<&ProgramFact> {
     news.programs.iter().find(|fact| fact.seat == seat)
 }
 
-/// What a program must still do to prove itself, under this policy.
+/// What a program must still do to pass its probation, under this policy; `None` if it has passed.
 fn left_to_prove(fact: &ProgramFact, policy: SwapPolicy, now: Duration) -> Option<ProbationView> {
     let left = policy.probation.saturating_sub(now.saturating_sub(fact.since));
     let polls = u64::from(policy.polls).saturating_sub(fact.polls);
     (!fact.is_proven).then_some(ProbationView { ms: left.as_millis() as u64, polls })
 }
 
-/// Why the file does not run, and what runs instead or cannot.
+/// Why the file does not run, and which version runs instead or cannot run.
 fn reason(view: &View<'_>) -> Option<String> {
     let again = |is_again: bool| if is_again { "; it is tried again by itself" } else { "" };
     let runs = view.running.filter(|_| view.state == supervisor::State::Running);
@@ -287,7 +287,7 @@ fn reason(view: &View<'_>) -> Option<String> {
 fn state(view: &View<'_>) -> PluginState {
     use supervisor::State;
     match view.state {
-        // It is polled, or its outputs are not yet safe, until it was seen to be out.
+        // It is polled, or its outputs are not yet safe, until a snapshot shows that it has left.
         State::Running | State::Stopping => PluginState::Running,
         State::Backoff { .. } => PluginState::Backoff,
         State::Quarantined => PluginState::Quarantined,

@@ -1,7 +1,7 @@
-//! An order while it is open: who gave it, about what, and the values before it.
+//! An order while it is open: its sender, its subject, and the values before it.
 //!
-//! It is made when the order comes, because afterwards nobody knows the value before. How it ended
-//! is filled in by `audit.rs`.
+//! It is made when the order comes, because the value before is not known afterwards. `audit.rs`
+//! adds the outcome.
 
 use crate::control::{ForceOrder, OrderKind, Ordered, Who};
 use crate::plugin::ModuleHash;
@@ -10,9 +10,9 @@ use crate::plugin::ModuleHash;
 #[derive(Debug, Clone)]
 pub(super) struct Draft {
     pub(super) plugin: Option<String>,
-    /// The file before.
+    /// The module in the file before.
     pub(super) old_hash: Option<ModuleHash>,
-    /// What the order puts into the file.
+    /// The module that the order puts into the file.
     pub(super) hash: Option<ModuleHash>,
     pub(super) ordered: Ordered,
     /// Whether the version that it brings gets another chance when it lies in the folder.
@@ -35,12 +35,12 @@ impl Draft {
         Self { plugin: None, old_hash: None, hash: None, ordered, forgives: false }
     }
 
-    /// About a plugin, whose file has these bytes.
+    /// Makes it an order about a plugin whose file holds `old_hash`.
     pub(super) fn plugin(self, name: &str, old_hash: Option<ModuleHash>) -> Self {
         Self { plugin: Some(name.to_owned()), old_hash, ..self }
     }
 
-    /// About a point, variable or device, which changes its value.
+    /// Makes it an order about a point, variable or device, which changes its value.
     pub(super) fn target(
         mut self,
         name: &str,
@@ -52,19 +52,19 @@ impl Draft {
         self
     }
 
-    /// Of a rollback: whether it is to a version that may be bad.
+    /// Notes, for a rollback, whether it may be to a bad version.
     pub(super) fn forgiving(self, forgives: bool) -> Self {
         Self { forgives, ..self }
     }
 
-    /// With the terms of a force.
+    /// Adds the terms of a force.
     pub(super) fn terms(mut self, order: &ForceOrder) -> Self {
         self.ordered.details = Some(order.terms());
         self
     }
 
-    /// What it is about. Orders about the same thing are recorded in the order in which they were
-    /// given.
+    /// The subject of the order. Orders about the same subject are recorded in the order in which
+    /// they were given.
     pub(super) fn subject(&self) -> &str {
         let name = self.ordered.target.as_deref().or(self.plugin.as_deref());
         name.unwrap_or(self.ordered.order.name())
@@ -76,7 +76,7 @@ impl Draft {
         self.plugin == other.plugin && self.subject() == other.subject()
     }
 
-    /// Whether it is about the same thing as another order: the end of all forces is about each of
+    /// Whether it concerns the same thing as another order. The end of all forces concerns each of
     /// them.
     pub(super) fn meets(&self, other: &Self) -> bool {
         let is_force =
@@ -86,8 +86,8 @@ impl Draft {
             || is_force(self) && is_force(other) && (is_all(self) || is_all(other))
     }
 
-    /// Another order about the same thing was carried out before this one: what it has left is what
-    /// this one has found.
+    /// Takes in that another order about the same thing was carried out before this one: the value
+    /// after that order is the value before this one.
     pub(super) fn follows(&mut self, other: &Self) {
         use OrderKind as Kind;
         match other.ordered.order {

@@ -1,19 +1,19 @@
-//! The orders that are open: given, and not known to be carried out.
+//! The open orders: given, and not known to be carried out.
 //!
 //! Answers may come in any order, also those of two orders about the same thing. A line in the
-//! history waits for the lines of earlier orders about its thing, so that the last line says what
-//! is so.
+//! history waits for the lines of earlier orders about its thing. So the last line says what is
+//! true now.
 
 use tokio::sync::oneshot;
 
 use super::draft::Draft;
 use crate::control::{Code, OrderKind, Reply};
 
-/// The open orders, the oldest first. There are no more than connections to the control socket.
+/// The open orders, oldest first. There are no more than connections to the control socket.
 #[derive(Debug, Default)]
 pub(super) struct Open {
     orders: Vec<One>,
-    /// The number of the newest.
+    /// The number of the newest order.
     last: u64,
 }
 
@@ -28,15 +28,15 @@ struct One {
 pub(super) type Outcome = (Reply, oneshot::Sender<Reply>);
 
 impl Open {
-    /// Takes in an order; gives its number.
+    /// Takes in an order; returns its number.
     pub(super) fn add(&mut self, draft: Draft) -> u64 {
         self.last += 1;
         self.orders.push(One { number: self.last, draft, outcome: None });
         self.last
     }
 
-    /// The order of this number has its answer. One that was refused has no line to wait for: its
-    /// outcome is given back.
+    /// Takes in the answer to the order of this number. A refused order has no line to wait for:
+    /// its outcome is returned at once.
     pub(super) fn settle(&mut self, number: u64, outcome: Outcome) -> Option<Outcome> {
         let at = self.orders.iter().position(|one| one.number == number)?;
         if !has_changed(self.orders[at].draft.ordered.order, &outcome.0) {
@@ -47,7 +47,7 @@ impl Open {
         None
     }
 
-    /// The next order that can be recorded.
+    /// Removes and returns the next order that can be recorded.
     pub(super) fn next(&mut self) -> Option<(Draft, Outcome)> {
         let is_next = |at: &usize| {
             let (one, mut earlier) = (&self.orders[*at], self.orders[..*at].iter());
@@ -59,24 +59,24 @@ impl Open {
         Some((draft, outcome?))
     }
 
-    /// Tells later orders about the same thing that this one was carried out.
+    /// Passes on to later orders about the same thing that this one was carried out.
     pub(super) fn carried_out(&mut self, draft: &Draft) {
         let later = self.orders.iter_mut().map(|one| &mut one.draft);
         later.filter(|one| one.is_about_what(draft)).for_each(|one| one.follows(draft));
     }
 
-    /// All of them, at the end of the daemon.
+    /// Removes and returns all orders, at the end of the daemon.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = (Draft, Option<Outcome>)> {
         std::mem::take(&mut self.orders).into_iter().map(|one| (one.draft, one.outcome))
     }
 }
 
-/// Whether an order with this answer has changed anything, if only half of what it should.
+/// Whether an order with this answer has changed anything, even if only half of what it should.
 fn has_changed(order: OrderKind, answer: &Reply) -> bool {
     let code = answer.as_ref().err().map(|failure| failure.code);
     match code {
         None | Some(Code::Internal) => true,
-        // One that was given up on its way.
+        // These two may have been given up when half done.
         Some(Code::Busy) => matches!(order, OrderKind::RestartCold | OrderKind::ResetRetain),
         Some(Code::Unknown | Code::Invalid | Code::Refused) => false,
     }
@@ -106,7 +106,7 @@ mod tests {
         all
     }
 
-    /// A force waited for the compile worker, and the history had a hash as the value before.
+    /// A force waited for the compile worker, and the history showed a hash as the value before.
     #[test]
     fn a_plugin_with_the_name_of_a_point_is_another_thing() {
         let mut open = Open::default();
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(recorded(&mut open), ["1 -> 2"]);
         open.settle(two, outcome());
         assert_eq!(recorded(&mut open), ["2 -> 3", "3 -> 4"]);
-        // What is refused waits for nobody.
+        // A refused order waits for no other.
         let [_, late] = ["5", "6"].map(|new| open.add(set("x", "4", new)));
         let busy = Err(Failure::new(Code::Busy, "too many orders"));
         let refused = open.settle(late, (busy, oneshot::channel().0));

@@ -1,9 +1,9 @@
-//! Which orders have a line at once, and which have to wait for one.
+//! Rate limits of the history: which orders have a line at once, and which have to wait for one.
 //!
-//! A script that sets the same variable every second would drive everything else out of the
-//! history within an hour. So each user has a store of lines for each such kind of order and
-//! target, which fills up again slowly, and all together have another one. The last order without a
-//! line is kept, and has its line as soon as there is one again: it says for how many it stands.
+//! A script that sets the same variable every second would push everything else out of the history
+//! within an hour. So each user has a store of lines for each such kind of order and target, which
+//! refills slowly; all together share one more store. The last order without a line is kept and
+//! gets the next free line, which says for how many orders it stands.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,23 +11,23 @@ use std::time::Duration;
 use super::draft::Draft;
 use crate::control::OrderKind;
 
-/// Lines for one kind of order of one user about one thing: more than people give by hand in a
-/// row, and at most 144 a day beyond that.
+/// The lines for one kind of order of one user about one thing: more than people give by hand one
+/// after the other, and at most 144 a day beyond that.
 const ONE: Lines = Lines { full: 20, refill: Duration::from_secs(600) };
 
-/// Lines for all of them together: the history has room for some thousand.
+/// The lines for all of them together: the history has room for some thousand.
 const ALL: Lines = Lines { full: 300, refill: Duration::from_secs(120) };
 
-/// Stores at one time. Orders beyond them share one for each kind and user.
+/// The largest number of stores. Orders beyond them share one store for each kind and user.
 const MAX_ROWS: usize = 1024;
 
-/// How often orders that wait are looked at.
+/// The time between two looks at the orders that wait.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Whose orders: the user, the kind of order, and what it is about.
+/// The owner of a store: the user, the kind of order, and its subject.
 type Key = (Option<u32>, OrderKind, Option<String>);
 
-/// The stores.
+/// All stores, and the orders that wait.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     rows: HashMap<Key, Row>,
@@ -41,14 +41,14 @@ struct Row {
     waiting: Option<Draft>,
 }
 
-/// How many lines a store has when it is full, and after how long it has one more.
+/// How many lines a full store has, and how long one more line takes.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::daemon) struct Lines {
     pub(in crate::daemon) full: u32,
     pub(in crate::daemon) refill: Duration,
 }
 
-/// A store of lines.
+/// A store of lines (a token bucket).
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Store {
     /// When it is full again.
@@ -60,7 +60,7 @@ impl Store {
         self.full_at.max(now) + lines.refill <= now + lines.full * lines.refill
     }
 
-    /// Takes a line, if there is one.
+    /// Takes a line if there is one; returns whether there was.
     pub(in crate::daemon) fn take(&mut self, lines: Lines, now: Duration) -> bool {
         let has = self.has(lines, now);
         if has {
@@ -71,7 +71,8 @@ impl Store {
 }
 
 impl Rows {
-    /// The order, if it has a line now, with the number of those for which that stands.
+    /// Returns the order if it has a line now, with the number of orders for which that line
+    /// stands.
     pub(super) fn admit(&mut self, mut draft: Draft, now: Duration) -> Option<Draft> {
         use OrderKind as Kind;
         let order = draft.ordered.order;
@@ -92,7 +93,7 @@ impl Rows {
         row.release(&mut self.all, now)
     }
 
-    /// Orders that have waited and have a line now.
+    /// Removes and returns the orders that have waited and have a line now.
     pub(super) fn due(&mut self, now: Duration) -> Vec<Draft> {
         if now < self.looked + LOOK {
             return Vec::new();
@@ -102,14 +103,14 @@ impl Rows {
         rows.values_mut().filter_map(|row| row.release(all, now)).collect()
     }
 
-    /// All orders that still wait, at the end of the daemon.
+    /// Removes and returns all orders that still wait, at the end of the daemon.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Draft> {
         std::mem::take(&mut self.rows).into_values().filter_map(|row| row.waiting)
     }
 }
 
 impl Row {
-    /// The order that waits, if there is a line for it.
+    /// Removes and returns the order that waits, if there is a line for it.
     fn release(&mut self, all: &mut Store, now: Duration) -> Option<Draft> {
         self.waiting.as_ref()?;
         if !self.store.has(ONE, now) || !all.take(ALL, now) {

@@ -1,7 +1,7 @@
-//! Goes back to a kept version when the operator says so.
+//! A rollback to a kept version, as the operator orders it.
 //!
-//! That is a deploy of kept bytes: the folder stays the truth about what is to run, and the swap is
-//! like any other, with state, probation and a receipt. Which version it is, is in `choose.rs`.
+//! It is a deploy of kept bytes. So the folder still says what is to run, and the swap is like any
+//! other, with state, probation and a receipt. Which version is taken is decided in `choose.rs`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use crate::plugin::versions::Versions;
 
 impl Daemon {
     /// Puts a kept version of a plugin into the folder: the one whose hash begins with `to`, or the
-    /// newest good one that is not in the file, though it may run in its place. One that is bad
-    /// only where that is said; it is let out of quarantine when it lies there, in `audit.rs`.
+    /// newest good one that is not in the file, though it may run in its place. A bad version is
+    /// put there only with `even_bad`; `audit.rs` ends its quarantine when it lies there.
     pub(in crate::daemon) fn roll_back(
         &mut self,
         name: String,
@@ -42,7 +42,7 @@ impl Daemon {
         });
     }
 
-    /// The version that is meant, and what to do if it cannot be read.
+    /// The wanted version, and the advice for the case that it cannot be read.
     fn wanted_version(
         &self,
         name: &str,
@@ -72,8 +72,8 @@ impl Daemon {
     }
 }
 
-/// Puts a kept version into the folder. Its disk and that of the folder may be two, of which each
-/// has its time to answer. `others` says what to do if it cannot be read.
+/// Puts a kept version into the folder. Its disk and that of the folder may be two, and each has
+/// its own time to answer. `others` is the advice for the case that the version cannot be read.
 async fn put_back(
     versions: Versions,
     (folder, home): (PathBuf, Arc<Home>),

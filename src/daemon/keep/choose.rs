@@ -1,13 +1,14 @@
-//! Which of the kept versions a rollback takes, and what it says when none will do.
+//! Which of the kept versions a rollback takes, and the message when none will do.
 //!
-//! Pure. What is known to be bad is never chosen, only named: by its hash, and with `--even-bad`.
+//! Pure functions. A version that is known to be bad is never chosen by itself: the operator has to
+//! name it by its hash, with `--even-bad`.
 
 use std::fmt;
 
 use crate::control::{Soundness, VersionView};
 use crate::daemon::version::short;
 
-/// A version that is kept.
+/// A kept version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Candidate(pub(super) VersionView);
 
@@ -23,7 +24,7 @@ impl Candidate {
 }
 
 impl fmt::Display for Candidate {
-    /// Its hash, and in parentheses what there is to say about it.
+    /// Writes its hash, and in parentheses its state.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let VersionView { runs, in_file, soundness, reason, .. } = &self.0;
         let reason = || reason.as_deref().unwrap_or("it trapped");
@@ -40,7 +41,7 @@ impl fmt::Display for Candidate {
     }
 }
 
-/// The version that is meant, of those that are kept, the newest first; or why there is none.
+/// The wanted version among the kept ones, which are sorted newest first; or why there is none.
 pub(super) fn choose<'k>(
     name: &str,
     kept: &'k [Candidate],
@@ -52,7 +53,7 @@ pub(super) fn choose<'k>(
     }
     let list = || kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let Some(to) = to else {
-        // One that runs in place of the file's is what is wanted in the file.
+        // A version that runs in place of the file's is the one that is wanted in the file.
         let newest = best(kept.iter().filter(|one| !one.0.in_file));
         return newest.map(|one| &one.0).ok_or_else(|| {
             format!("no other good version is kept; kept are {}{}", list(), way_out(name, kept))
@@ -76,14 +77,14 @@ pub(super) fn choose<'k>(
     }
 }
 
-/// The newest good one, or the newest that is at least not bad.
+/// The newest good version, or else the newest that is not bad.
 fn best<'k>(candidates: impl Iterator<Item = &'k Candidate> + Clone) -> Option<&'k Candidate> {
     let first = |wanted: fn(&Candidate) -> bool| candidates.clone().find(|one| wanted(one));
     first(|one| !one.is_bad() && one.0.soundness != Soundness::Doubtful)
         .or_else(|| first(|one| !one.is_bad()))
 }
 
-/// What would work if the version that was chosen turns out to be damaged.
+/// The advice for the case that the chosen version turns out to be damaged.
 pub(super) fn in_place_of(name: &str, kept: &[Candidate], chosen: &VersionView) -> String {
     let others = kept.iter().filter(|one| !one.0.in_file && one.0.hash != chosen.hash);
     match best(others) {
@@ -94,7 +95,7 @@ pub(super) fn in_place_of(name: &str, kept: &[Candidate], chosen: &VersionView) 
     }
 }
 
-/// What would work where nothing is chosen by itself.
+/// The advice for the case that no version is chosen by itself.
 fn way_out(name: &str, kept: &[Candidate]) -> String {
     match kept.iter().find(|one| !one.0.in_file || one.0.quarantined) {
         Some(one) if one.is_bad() => {
@@ -109,7 +110,7 @@ fn way_out(name: &str, kept: &[Candidate]) -> String {
 mod tests {
     use super::*;
 
-    /// A version by its letter, what is so with it, and whether it is good.
+    /// A version by its letter, its state, and whether it is good.
     fn kept(letter: char, is: &str, soundness: Soundness) -> Candidate {
         Candidate(VersionView {
             hash: letter.to_string().repeat(64),
@@ -145,12 +146,12 @@ mod tests {
         };
         let good = [Good; 3];
         check(&all(["runs file", "", ""], good), "", false, Ok('b'));
-        // One that stands in for the file's comes into the file.
+        // A version that stands in for the file's is put into the file.
         check(&all(["file", "runs", ""], good), "", false, Ok('b'));
         check(&all(["file quarantine", "runs", ""], [Bad, Good, Bad]), "", false, Ok('b'));
         check(&all(["", "", ""], good), "", false, Ok('c'));
         check(&all(["runs file", "", ""], good), "aa", false, Ok('a'));
-        // What is bad is passed over, in doubt only for want of a better one.
+        // A bad version is passed over. A doubtful one is taken only if there is no better one.
         check(&all(["runs file", "", ""], [Good, Bad, Good]), "", false, Ok('a'));
         check(&all(["runs file", "", ""], [Good, Doubtful, Good]), "", false, Ok('a'));
         check(&all(["runs file", "", ""], [Good, Doubtful, Bad]), "", false, Ok('b'));
@@ -173,7 +174,8 @@ mod tests {
         check(&twins, "c", false, Err(&["several versions begin with \"c\""]));
     }
 
-    /// Each rollback chose the newest good one, which was damaged, and never named the next.
+    /// Each rollback chose the newest good version, which was damaged, and the next one was never
+    /// named.
     #[test]
     fn the_next_one_is_named_for_what_is_damaged() {
         use Soundness::{Bad, Doubtful, Good};

@@ -1,6 +1,6 @@
-//! What kept versions are worth when there is no room for all: who makes room first.
+//! What kept versions are worth when there is no room for all: which of them make room first.
 //!
-//! Pure. Which of them leave is decided in `plugin/versions.rs`.
+//! Pure functions. Which versions leave is decided in `plugin/versions.rs`.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,13 +10,13 @@ use crate::daemon::version::Versions;
 use crate::plugin::ModuleHash;
 use crate::supervisor::Supervisor;
 
-/// What is known of the versions of each plugin that is there.
+/// The soundness of the kept versions, for each plugin that exists.
 pub(super) type Worth = HashMap<String, HashMap<ModuleHash, Soundness>>;
 
-/// What is known of all that is kept of plugins that are there.
+/// The soundness of all kept versions of plugins that exist.
 ///
-/// Those of plugins whose file is in the folder and not read yet count as well; without `files`,
-/// any file may be. What ran before the start may lie among files that are overlooked.
+/// Plugins whose file is in the folder and not read yet exist too. Without `files` any file may be
+/// there. The version that ran before the start may lie among files that are overlooked.
 pub(super) fn worth(
     store: &Store,
     supervisor: &Supervisor,
@@ -36,7 +36,7 @@ pub(super) fn worth(
     all.map(|name| (name.to_owned(), of(name))).collect()
 }
 
-/// What makes room first: the lowest.
+/// The rank of a version: versions of the lowest rank make room first.
 pub(super) fn rank(soundness: Option<Soundness>) -> u8 {
     match soundness {
         Some(Soundness::Bad) => 0,
@@ -50,8 +50,8 @@ mod tests {
     use super::*;
     use crate::supervisor::RestartPolicy;
 
-    /// Versions of a plugin whose file had not been read yet made room first, as those of one that
-    /// is gone.
+    /// The versions of a plugin whose file was not read yet made room first, like those of a
+    /// removed plugin.
     #[test]
     fn a_plugin_may_be_there_before_its_file_is_seen() {
         let mut supervisor = Supervisor::new(RestartPolicy::default());
@@ -67,12 +67,12 @@ mod tests {
         assert_eq!(found(Some(&files)), [true, true, false]);
     }
 
-    /// They made room first, as those of a plugin that is gone.
+    /// Versions that could not be listed made room first, like those of a removed plugin.
     #[tokio::test]
     async fn versions_that_cannot_be_listed_are_worth_something() {
         let mut store = Store::new(None);
         store.unread = ["tank", "gone"].map(|name| (name.to_owned(), "denied".into())).into();
-        // Nor does one that has no version yet.
+        // A plugin without any version yet does not make room either.
         let mut supervisor = Supervisor::new(RestartPolicy::default());
         supervisor.folder("pump", Some(ModuleHash::of(b"bytes"))).unwrap();
         let files = BTreeSet::from(["tank".to_owned()]);

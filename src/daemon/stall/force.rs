@@ -1,9 +1,9 @@
-//! The end of the process by force, if the way to its end hangs as well.
+//! The forced end of the process, for the case that the way to its end hangs as well.
 //!
-//! Whatever has stopped the scan may stop the daemon's loop too, or what libraries do at the exit:
-//! a lock that nobody will open, a disk. So a thread that was there before looks at the cycles
-//! itself and needs neither memory nor a lock to end everything. It does so later than the loop
-//! would, and without the exit code that the loop gives.
+//! What has stopped the scan may stop the daemon's loop too, or the code of libraries at the exit:
+//! a lock that stays closed, a disk. So a thread that was started before watches the cycles. It
+//! needs neither memory nor a lock to end the process. It does so later than the loop would, and
+//! without the loop's exit code.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,29 +16,29 @@ use nix::unistd::Pid;
 use crate::clock::nanos;
 use crate::scan::position::Position;
 
-/// Between two looks.
+/// The time between two looks.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What the loop has for its way to the end when the scan stands: half a second for devices, two
-/// for the journal, and as much again. At an orderly stop it is what follows the safe outputs
-/// (`stop.rs`), and a second more.
+/// How long the loop has for its way to the end when the scan stands: half a second for devices,
+/// two seconds for the journal, and as much again. At an orderly stop it is the time for what
+/// follows the safe outputs (`stop.rs`), and a second more.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Ends the process when the loop does not.
 #[derive(Debug, Default)]
 pub(super) struct ForcedExit(Arc<Limits>);
 
-/// What the loop allows. It writes, the thread reads.
+/// The limits that the loop sets. The loop writes, the thread reads.
 #[derive(Debug, Default)]
 struct Limits {
-    /// How long the scan may stand, in nanoseconds; 0 for as long as it likes.
+    /// How long the scan may stand, in nanoseconds; 0: without limit.
     stall_ns: AtomicU64,
-    /// Not 0 from the moment on at which the process is ending.
+    /// Not 0 as soon as the process is ending.
     ending: AtomicU64,
 }
 
 impl ForcedExit {
-    /// Starts the thread; without one, systemd's watchdog is left.
+    /// Starts the thread. If none can be started, systemd's watchdog is left.
     pub(super) fn start(position: &Arc<Position>) -> Self {
         let limits = Arc::new(Limits::default());
         let (theirs, position) = (Arc::clone(&limits), Arc::clone(position));
@@ -49,17 +49,17 @@ impl ForcedExit {
         Self(limits)
     }
 
-    /// The loop ends the process when the scan has stood for so long.
+    /// Notes that the loop ends the process when the scan has stood for `stall_exit`.
     pub(super) fn allow(&self, stall_exit: Duration) {
         self.0.stall_ns.store(nanos(stall_exit.saturating_add(GRACE)), Ordering::Relaxed);
     }
 
-    /// The loop is ending the process.
+    /// Notes that the loop is ending the process.
     pub(super) fn begin(&self) {
         self.0.ending.store(1, Ordering::Relaxed);
     }
 
-    /// The process ends in another way.
+    /// Notes that the process ends in another way.
     pub(super) fn disarm(&self) {
         self.0.stall_ns.store(0, Ordering::Relaxed);
     }
@@ -70,7 +70,7 @@ fn watch(limits: &Limits, position: &Position) {
     loop {
         let before = Instant::now();
         sleep(LOOK);
-        // What is longer is time in which this process was stopped.
+        // In a longer pause this process was stopped.
         let passed = before.elapsed().min(2 * LOOK);
         let now = position.cycles();
         still = if now == cycles { still + passed } else { Duration::ZERO };
@@ -81,7 +81,7 @@ fn watch(limits: &Limits, position: &Position) {
         let most = Duration::from_nanos(limits.stall_ns.load(Ordering::Relaxed));
         let is_over = !most.is_zero() && cycles > 0 && still > most;
         if is_over || ending > GRACE {
-            // Fails never: a process may always send itself a signal.
+            // This never fails: a process may always send itself a signal.
             let _ = kill(Pid::this(), Signal::SIGKILL);
         }
     }

@@ -1,8 +1,9 @@
-//! Where a thread stands, as far as the kernel says: state, what it waits for, system call, stack.
+//! Where a thread stands, as far as the kernel says: its state, what it waits for, its system call
+//! and its stack.
 //!
-//! All of it is read from `/proc/self/task`, and written to the log, by a thread of its own:
-//! whatever has stopped the scan shall not stop who tells of it. What the scan was doing by its own
-//! account is in `scan/position.rs`.
+//! A thread of its own reads this from `/proc/self/task` and writes it to the log: what has stopped
+//! the scan shall not stop the thread that reports it. What the scan itself says that it is doing
+//! is in `scan/position.rs`.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,10 +11,12 @@ use std::time::Duration;
 
 use crate::scan::position::Position;
 
-/// No file of these is longer, but for a stack of hundreds of frames, of which the first matter.
+/// The longest part of each file that is read. Only a stack of hundreds of frames is longer, and
+/// its first frames matter.
 const MOST_BYTES: u64 = 4096;
 
-/// Frames of the kernel's stack that are told: below them is the way into the kernel.
+/// The largest number of frames of the kernel's stack that are logged: below them is the way into
+/// the kernel.
 const MOST_FRAMES: usize = 12;
 
 /// Logs where the scan's thread stands.
@@ -29,7 +32,7 @@ pub(super) fn say(position: &Position, cycle: u64, doing: &str, stall_exit: Dura
     };
     let said = tell.clone();
     let looks = move || said(&of(thread));
-    // Without a thread to give there is less to say, and it is said all the same.
+    // If no thread can be started, the line has less to say, but it is logged all the same.
     if std::thread::Builder::new().name("stall".into()).spawn(looks).is_err() {
         tell(&format!("thread {thread}"));
     }
@@ -55,14 +58,15 @@ fn of(thread: i32) -> String {
     )
 }
 
-/// From a line of `stat`, proc(5): `number (name) state ...`, and the name may be anything.
+/// Name and state from a line of `stat`, proc(5): `number (name) state ...`. The name may be any
+/// text.
 fn name_and_state(stat: &str) -> (&str, &str) {
     let Some((front, back)) = stat.rsplit_once(')') else { return ("unknown", "unknown") };
     let name = front.split_once('(').map_or("unknown", |(_, name)| name);
     (name, back.split_whitespace().next().unwrap_or("unknown"))
 }
 
-/// The functions of a kernel stack, innermost first: lines such as `[<0>] futex_wait+0x1/0x2`.
+/// The functions of a kernel stack, innermost first, from lines such as `[<0>] futex_wait+0x1/0x2`.
 fn frames(stack: &str) -> String {
     let function = |line: &str| {
         let line = line.rsplit(' ').next().unwrap_or_default();

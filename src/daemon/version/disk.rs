@@ -1,7 +1,7 @@
-//! The file in the state directory that says what became of each version.
+//! The file in the state directory that holds the record of each version.
 //!
-//! It is read once, at the start, and written when something has changed, each on a thread that may
-//! wait for the disk. What it says is decided in `version.rs`.
+//! It is read once, at the start, and written when something has changed. Each access runs on a
+//! thread that may wait for the disk. What the file contains is decided in `version.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,27 +16,28 @@ use crate::file;
 use crate::patience::{self, PATIENCE};
 use crate::state::Folder;
 
-/// In the state directory.
+/// The name of the file in the state directory.
 pub(super) const FILE: &str = "versions.json";
 
-/// Twice what the most versions of the most plugins have at 500 bytes each; what is longer is not
-/// ours.
+/// The longest file that is read: twice what the most versions of the most plugins need at 500
+/// bytes each. A longer file is not ours.
 const MAX_FILE_BYTES: u64 = 8 << 20;
 
-/// What runs is written down so often though nothing happens: that is how much of its time a power
-/// cut can cost, and 24 writes a day wear no card out.
+/// How often the file is written though nothing changes. A power cut can cost this much of the
+/// counted running time, and 24 writes a day wear no card out.
 pub(super) const SAVE_EVERY: Duration = Duration::from_secs(3600);
 
-/// What the disk did not take is written again so often: a disk that was full or read-only for a
-/// moment must not cost an hour of it.
+/// How soon a failed write is repeated. A disk that was full or read-only for a moment must not
+/// cost an hour of it.
 pub(super) const SAVE_AGAIN: Duration = Duration::from_secs(60);
 
-/// How long the disk has at the end of the daemon. What is lost is the time of up to an hour.
+/// How long the disk has at the end of the daemon. Without that write up to an hour of running time
+/// is lost.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
-/// What the file in this folder says, and the folder if it may be written anew. A damaged file is
-/// set aside: it may be the only place that knows of a version that it is bad. One that cannot be
-/// set aside, or whose disk gives no answer, is left as it is.
+/// Reads the file in this folder; returns the folder too if the file may be written again. A
+/// damaged file is set aside: it may be the only place that knows that a version is bad. A file
+/// that cannot be set aside, or whose disk does not answer, is left as it is.
 pub(super) fn read(folder: Arc<Folder>) -> (Sum, Option<Arc<Folder>>) {
     let path = folder.path().join(FILE);
     let (place, file) = (path.clone(), path.display());
@@ -68,7 +69,7 @@ pub(super) fn read(folder: Arc<Folder>) -> (Sum, Option<Arc<Folder>>) {
 }
 
 impl Versions {
-    /// Takes note of a write that gets no answer, and of its end.
+    /// Notes whether a write gets no answer, and logs when that begins and ends.
     fn watch_the_disk(&mut self, is_writing: bool, now: Duration) {
         let is_stalled = is_writing && now.saturating_sub(self.written.0) > PATIENCE;
         let was_stalled = std::mem::replace(&mut self.is_stalled, is_stalled);
@@ -83,7 +84,7 @@ impl Versions {
         }
     }
 
-    /// Why it would be lost with the daemon.
+    /// Why the record would be lost with the daemon; `None` if all is well.
     pub(in super::super) fn trouble(&self) -> Option<String> {
         if let Some(left) = &self.left {
             let left = left.display();
@@ -98,8 +99,8 @@ impl Versions {
     }
 
     /// Writes what has changed, on a thread that may wait for the disk. `seq` is the newest receipt
-    /// of a journal that is there at the next start; without one those of before stay counted, and
-    /// no others are.
+    /// of a journal that the next start can read. Without such a journal the number in the file
+    /// stays as it was.
     pub(in super::super) fn save(&mut self, seq: Option<u64>, now: Duration) {
         let (at, changes) = self.written;
         let every = match self.has_failed.load(Ordering::Relaxed) {
@@ -140,8 +141,8 @@ impl Versions {
         })
     }
 
-    /// Writes at the end of the daemon how long each version has run by then, and waits for that,
-    /// but no longer than [`LAST_WRITE`].
+    /// Writes at the end of the daemon how long each version has run, and waits for that at most
+    /// [`LAST_WRITE`].
     pub(in super::super) async fn save_last(&mut self, seq: Option<u64>, now: Duration) {
         let Some(folder) = self.folder.clone() else { return };
         let work = async {

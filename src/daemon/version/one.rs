@@ -1,6 +1,7 @@
-//! What one version of one plugin has come to.
+//! The record of one version of one plugin.
 //!
-//! Plain data with the steps that it takes. Which receipt means which step is in `version.rs`.
+//! It is plain data with the steps that a version takes. Which receipt means which step is in
+//! `version.rs`.
 
 use std::time::Duration;
 
@@ -9,35 +10,35 @@ use serde::{Deserialize, Serialize};
 use crate::control::Soundness;
 use crate::text::counted;
 
-/// A version that has run for so long without an output is not doubted for it any more: whoever
+/// The running time after which a version without an output is not doubted any more: a person who
 /// needs that output has noticed by then.
 pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// What one version has come to.
+/// The record of one version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in super::super) struct Version {
     /// All 64 hexadecimal digits.
     pub(in super::super) hash: String,
-    /// When it started first and last, in UTC: RFC 3339.
+    /// When it first started, in UTC, RFC 3339; empty if it never did. `last` is its newest start.
     pub(in super::super) first: String,
     pub(super) last: String,
-    /// In the scan, without the time since `began`.
+    /// The time in the scan, without the time since `began`.
     pub(super) ran: Duration,
-    /// When and why it left the scan; `None` while it is in it.
+    /// When and why it left the scan; `None` while it is there.
     pub(in super::super) end: Option<End>,
-    /// It has survived its probation.
+    /// Whether it has passed its probation.
     pub(super) is_proven: bool,
-    /// The outputs that it has owned since it had survived that, in any of its instances.
+    /// The outputs that it has owned after its probation, in any of its instances.
     pub(super) outputs: Vec<String>,
-    /// Which outputs it does not own though a good version before it did.
+    /// Which outputs it does not own though a good version before it did; `None` if there are none.
     doubt: Option<String>,
-    /// What it did to be bad.
+    /// Why it is bad; `None` if it is not.
     pub(super) bad: Option<String>,
-    /// Why it is in quarantine.
+    /// Why it is in quarantine; `None` if it is not.
     pub(in super::super) quarantine: Option<String>,
-    /// The operator has let it run again; it is good when it proves itself.
+    /// Whether the operator has let it run again. It is good when it then passes its probation.
     pub(super) is_forgiven: bool,
-    /// On the monotonic clock, since when it is in the scan.
+    /// Since when it is in the scan, on the monotonic clock; `None` while it is not there.
     #[serde(skip)]
     began: Option<Duration>,
 }
@@ -45,7 +46,7 @@ pub(in super::super) struct Version {
 /// The end of a version's time in the scan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in super::super) struct End {
-    /// In UTC: RFC 3339; empty if nobody knows.
+    /// The time in UTC, RFC 3339; empty if it is not known.
     pub(in super::super) at: String,
     pub(in super::super) why: String,
 }
@@ -68,7 +69,7 @@ impl Version {
         }
     }
 
-    /// Whether it may be gone back to.
+    /// Whether it is good enough for a rollback.
     pub(in super::super) fn soundness(&self) -> Soundness {
         match (&self.bad, &self.doubt) {
             (Some(_), _) => Soundness::Bad,
@@ -78,7 +79,7 @@ impl Version {
         }
     }
 
-    /// What it did if it is not good.
+    /// Why it is not good.
     pub(in super::super) fn why(&self) -> Option<&str> {
         self.quarantine.as_deref().or(self.bad.as_deref()).or(self.doubt.as_deref())
     }
@@ -88,7 +89,7 @@ impl Version {
         self.ran + self.began.map_or(Duration::ZERO, |began| now.saturating_sub(began))
     }
 
-    /// The same, with the time up to this moment counted.
+    /// A copy of the record with the time up to this moment counted.
     pub(super) fn so_far(&self, now: Duration) -> Self {
         Self { ran: self.ran(now), ..self.clone() }
     }
@@ -102,18 +103,19 @@ impl Version {
         self.began = self.began.or(now);
     }
 
-    /// What ended it first counts.
+    /// Notes its end; the first reason counts.
     pub(super) fn end(&mut self, at: &str, now: Option<Duration>, why: impl FnOnce() -> String) {
         self.ran = now.map_or(self.ran, |now| self.ran(now));
         self.began = None;
         self.end.get_or_insert_with(|| End { at: at.to_owned(), why: why() });
     }
 
-    /// It has survived its probation, owns these outputs and has lost those. Whether that is news.
+    /// Notes that it has passed its probation, owns these outputs and has lost those. Returns
+    /// whether the record has changed.
     pub(super) fn prove(&mut self, outputs: Vec<String>, lost: &[String], now: Duration) -> bool {
         let before = self.clone();
-        // What it did before it was good for the first time counts no more, and nor does what the
-        // operator has forgiven.
+        // What it did before it was good for the first time does not count any more. Neither does
+        // what the operator has forgiven.
         if !self.is_proven || self.is_forgiven {
             self.bad = None;
         }
@@ -123,7 +125,7 @@ impl Version {
         *self != before
     }
 
-    /// It owns these outputs as well. Whether that is news.
+    /// Adds these outputs to those that it owns; returns whether one of them is new.
     pub(super) fn owns(&mut self, mut outputs: Vec<String>) -> bool {
         outputs.retain(|output| !self.outputs.contains(output));
         let is_news = !outputs.is_empty();
@@ -137,7 +139,7 @@ impl Version {
     }
 }
 
-/// Says which outputs are not written any more: the first, and how many others.
+/// Names in words the outputs that it does not write any more: the first, and how many others.
 fn lost_words(lost: &[String]) -> Option<String> {
     match lost {
         [] => None,

@@ -1,7 +1,7 @@
-//! What programs are refused and what they have lost, for whoever looks at a plugin.
+//! What programs are refused and which outputs they have lost, for the view of a plugin.
 //!
-//! The scan counts refused calls and this reads them; the first of each kind and name is a line of
-//! the log, see `say.rs`. Nothing is decided here.
+//! The scan counts refused calls, and this part reads the counts. The first call of each kind and
+//! name is also a log line, see `say.rs`. Nothing is decided here.
 
 use std::time::Duration;
 
@@ -16,23 +16,23 @@ use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{State, Supervisor, View, Want};
 use crate::variable::{Denied, Variable, VariableKind};
 
-/// A mistake that a program makes at least so often is shown all the time, and not only until the
-/// next call that goes well: who looks should not have to be lucky.
+/// A mistake that recurs within this time is shown all the time, and not only until the next call
+/// that succeeds: otherwise the operator would see it only by luck.
 const NOW_AND_THEN: Duration = Duration::from_secs(2);
 
-/// What a program is refused.
+/// The refused calls of a program.
 #[derive(Debug, Default)]
 pub(super) struct Refused {
-    /// Each kind and name that is refused now, or was at its start and was not asked for since.
+    /// Each kind and name that is refused now, or was at the start and was not asked for since.
     pub(super) calls: Vec<RefusedView>,
-    /// Calls beyond those that are told apart.
+    /// The number of calls beyond those that are told apart.
     pub(super) others: u64,
-    /// Whether the program is kept from something.
+    /// Whether a right that the program lacks keeps it from something.
     pub(super) is_denied: bool,
 }
 
 impl Daemon {
-    /// What the instance of this plugin that is in the scan is refused.
+    /// The refused calls of the instance of this plugin that is in the scan.
     pub(super) fn refused(
         &self,
         name: &str,
@@ -63,16 +63,16 @@ impl Daemon {
         refused
     }
 
-    /// Whether the like of it was allowed since, and is no mistake that the program makes now and
-    /// then.
+    /// Whether a call of this kind was allowed since, and the refusal is no mistake that the
+    /// program makes now and then.
     fn is_over(&self, refusals: &Refusals, news: &Snapshot) -> bool {
         let ago = news.cycle.saturating_sub(refusals.last_cycle);
         let ago = self.config.scan.period.saturating_mul(u32::try_from(ago).unwrap_or(u32::MAX));
         refusals.is_over && !(refusals.first.is_mistake() && ago < NOW_AND_THEN)
     }
 
-    /// Whether the plugin would be refused this call again, as far as that does not depend on what
-    /// it gives.
+    /// Whether the plugin would be refused this call again, as far as that does not depend on the
+    /// values that it passes.
     fn stands(&self, plugin: &str, call: &RefusedCall, news: &Snapshot) -> bool {
         let name = call.name.as_str();
         let (point, settings) = (news.points.find(name), || self.settings(plugin));
@@ -97,7 +97,7 @@ impl Daemon {
         }
     }
 
-    /// Who has what this plugin was refused.
+    /// Which program or part has the thing that this plugin was refused.
     pub(in crate::daemon) fn keeper(
         &self,
         name: &str,
@@ -115,12 +115,13 @@ impl Daemon {
             }
             _ => return Keeper::Unknown,
         };
-        // One that has no value yet may wait for a `[[variable]]` that counts after a restart.
+        // A variable without a value yet may come from a `[[variable]]` that counts after a
+        // restart.
         if self.config.declares(wanted) || self.reload.reserved(wanted) == Some(is) {
             return Keeper::Configuration;
         }
         if news.variables.read(wanted).is_none() {
-            // It was made in a cycle that is not seen yet.
+            // The variable was made in a cycle that no snapshot shows yet.
             return Keeper::Unknown;
         }
         let all = writers((wanted, asked), news, &self.roster, &self.supervisor);
@@ -140,11 +141,11 @@ impl Daemon {
         let Some(entry) = self.roster.get(name) else { return false };
         let fact = super::fact(news, entry.seat);
         let mut written = news.variables.writers(variable).programs();
-        // What was written before it took its seat is the work of the version before.
+        // A value written before it took its seat is the work of the version before.
         fact.is_some_and(|fact| written.any(|it| it.by == maker(name) && it.at >= fact.since))
     }
 
-    /// The outputs that this plugin owned last and that are nobody's now, although it runs and may
+    /// The outputs that this plugin owned last and that have no owner now, although it runs and may
     /// write them.
     pub(super) fn lost_outputs(&self, name: &str, news: &Snapshot) -> Vec<String> {
         if !is_polled(name, &self.roster, news) {
@@ -158,15 +159,15 @@ impl Daemon {
     }
 }
 
-/// Who owns the output of this name now. The first who had it may have left, and another plugin may
-/// have its seat.
+/// The present owner of the output of this name. Its first owner may have left, and another plugin
+/// may have that seat.
 fn owner(output: &str, news: &Snapshot) -> Option<Seat> {
     *news.owners.get(news.points.find(output)?.index())?
 }
 
-/// The plugins that would write this variable anew after a cold restart, as far as that is known:
-/// who wrote it last but for operators, and who has made it, but none that would make it of the
-/// type that is wanted.
+/// The plugins that would write this variable again after a cold restart, as far as that is known.
+/// These are the last writer, operators aside, and the maker. A plugin that would make it with the
+/// wanted type is left out.
 pub(in crate::daemon) fn writers<'r>(
     (variable, wanted): (&str, VariableKind),
     news: &Snapshot,
@@ -182,8 +183,8 @@ pub(in crate::daemon) fn writers<'r>(
     names.filter(|name| supervisor.plugin(name).is_some_and(|view| is_to_run(&view)))
 }
 
-/// Whether this plugin, which wrote the variable at that time, has a new version since that is
-/// refused to write it with the type that is wanted.
+/// Whether this plugin, which wrote the variable at that time, has a newer version that was refused
+/// to write it with the wanted type.
 fn writes_it_so(
     name: &str,
     (variable, wanted): (&str, VariableKind),
@@ -202,8 +203,8 @@ fn writes_it_so(
     tally.is_some_and(|tally| tally.entries().iter().any(|refusals| is_it(&refusals.first)))
 }
 
-/// Whether the plugin runs, or will do so by itself: one that waits after a trap is out for a
-/// moment only.
+/// Whether the plugin runs, or will run without an order. One that waits after a trap is out only
+/// for a moment.
 fn is_to_run(view: &View<'_>) -> bool {
     match view.state {
         State::Preparing | State::Starting | State::Running | State::Backoff { .. } => {
@@ -214,7 +215,7 @@ fn is_to_run(view: &View<'_>) -> bool {
     }
 }
 
-/// Whether the plugin is in the scan, or on its way there: one that waits for its restart is not.
+/// Whether the plugin is in the scan or on its way there. One that waits for its restart is not.
 pub(super) fn is_seated(
     name: &str,
     news: &Snapshot,
@@ -231,7 +232,7 @@ pub(super) fn is_seated(
     news.programs.iter().any(is_in) || supervisor.plugin(name).is_some_and(is_on_its_way)
 }
 
-/// Whether the plugin runs, and has run for a poll at least.
+/// Whether the plugin runs and had at least one good poll.
 pub(in crate::daemon) fn is_polled(name: &str, roster: &Roster, news: &Snapshot) -> bool {
     let Some(entry) = roster.get(name) else { return false };
     let is_polled = |fact: &ProgramFact| fact.trap.is_none() && fact.polls > 0;
