@@ -1,4 +1,4 @@
-//! Modbus client: reads and writes units on a serial line or behind a TCP port.
+//! The Modbus client: reads and writes units on a serial line or behind a TCP port.
 //!
 //! ```toml
 //! [[device]]
@@ -20,14 +20,14 @@
 //! safe = 0
 //! at = { unit = "vfd1", address = 0x2000, refresh = "1s", single = true }
 //! ```
-//! All units behind one port belong into one device: they share its connection, and on it one
-//! request is under way at a time. What may count as a reply is decided in `modbus/transport.rs`
-//! and `modbus/request.rs`, whose turn it is in `modbus/schedule.rs`, whether a unit is believed to
-//! be there in `modbus/breaker.rs`; `modbus/client.rs` is the loop that works with these. Where
-//! points are, and what nothing uses, is told by `modbus/survey.rs`. A value that was not read is
-//! never made up: silence and a busy unit let it age, everything else has a quality of its own. It
-//! has no broadcasts, no Modbus ASCII, no files and no queues of devices, and does not write a part
-//! of a register.
+//! All units behind one port belong into one device. They share its connection, on which one
+//! request is under way at a time. The driver never invents a value that was not read: after a
+//! silence or a busy reply a value ages, after any other failure it has a quality of its own.
+//!
+//! `modbus/client.rs` is the loop. `modbus/schedule.rs` chooses the next job, `modbus/breaker.rs`
+//! decides whether a unit is present. `modbus/transport.rs` and `modbus/request.rs` decide what
+//! counts as a reply. `modbus/survey.rs` lists the points' places and what nothing uses. Not here:
+//! broadcasts, Modbus ASCII, file records, FIFO queues, and writes to a part of a register.
 
 pub mod line;
 pub mod register;
@@ -67,42 +67,42 @@ pub(super) use survey::locations;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where the bus is: [`line::Target`].
+    /// The address of the bus: [`line::Target`].
     pub connect: String,
-    /// Bits in a second on a serial line; 19200 if it is not said. For a line behind a server it
-    /// only serves to compute its load.
+    /// The speed of a serial line in bits per second; 19200 if it is absent. For a serial line
+    /// behind a TCP server it only serves to compute the load of the line.
     pub baud: Option<u32>,
     /// The parity bit on a serial line.
     pub parity: Option<Parity>,
-    /// Stop bits on a serial line, 1 or 2.
+    /// The number of stop bits on a serial line, 1 or 2.
     pub stop_bits: Option<u8>,
-    /// The silence between frames; 3.5 characters on a serial line.
+    /// The silence between frames. On a serial line it is 3.5 characters if it is absent.
     #[serde(default, deserialize_with = "duration::some")]
     pub gap: Option<Duration>,
-    /// How long a unit may take to answer; 500 ms over TCP, and 200 ms besides the time that the
-    /// bytes take on a serial line.
+    /// How long a unit may take to answer. If absent: 500 ms over TCP; on a serial line 200 ms plus
+    /// the time of the bytes on the wire.
     #[serde(default, deserialize_with = "duration::some")]
     pub timeout: Option<Duration>,
-    /// How long a connection may take.
+    /// How long it may take to connect.
     #[serde(default, deserialize_with = "duration::some")]
     pub connect_timeout: Option<Duration>,
     /// How often a request without an answer is repeated at once.
     #[serde(default = "one")]
     pub retries: u8,
-    /// Who is on the bus.
+    /// The units on the bus.
     pub unit: Vec<UnitConfig>,
-    /// What is read, and how often.
+    /// The groups of points that are read, each with its period.
     #[serde(default)]
     pub group: Vec<GroupConfig>,
     /// A register that changes as long as the scan moves.
     pub heartbeat: Option<HeartbeatConfig>,
-    /// Where each point is.
+    /// The key `at` of each point, by the point's name.
     #[serde(default)]
     pub at: BTreeMap<String, At>,
 }
 
 impl Config {
-    /// The bus, in one form of all that name the same.
+    /// The bus, in one spelling for all `connect` texts that name the same bus.
     pub(super) fn wire(&self) -> Option<String> {
         self.connect.parse().ok().map(|target: line::Target| target.to_string())
     }
@@ -116,17 +116,17 @@ fn one() -> u8 {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UnitConfig {
-    /// Its name in this device.
+    /// The name of the unit in this device.
     pub name: String,
-    /// Its address on the bus.
+    /// The unit's address on the bus.
     pub id: u8,
-    /// The silence that it needs after it has answered.
+    /// The silence that the unit needs after it has answered.
     #[serde(default, with = "duration")]
     pub turnaround: Duration,
-    /// After so many silences in a row it counts as absent.
+    /// After this many silences in a row the unit counts as absent.
     #[serde(default = "three")]
     pub offline_after: u8,
-    /// How often it is asked then whether it is back.
+    /// The time between two probes that ask an absent unit whether it is back.
     #[serde(default = "ten_seconds", with = "duration")]
     pub probe: Duration,
 }
@@ -139,39 +139,41 @@ fn ten_seconds() -> Duration {
     Duration::from_secs(10)
 }
 
-/// Points of one table of one unit that are read equally often.
+/// Points of one table of one unit that are read with the same period.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GroupConfig {
-    /// Its name in this device.
+    /// The name of the group in this device.
     pub name: String,
     /// The name of the unit.
     pub unit: String,
-    /// Which of its tables.
+    /// The table of that unit.
     pub table: Table,
-    /// Between two readings.
+    /// The time between two reads.
     #[serde(with = "duration")]
     pub period: Duration,
-    /// How many places that nobody wants may be read between two points, to save a request. Many
-    /// devices refuse to read what they do not have.
+    /// How many unused places may be read between two points, to save a request. Many devices
+    /// refuse a read of places that they do not have.
     #[serde(default)]
     pub merge_gap: u16,
-    /// The most places in one request, if the device takes less than the protocol allows.
+    /// The maximum number of places in one request, for a device that accepts less than the
+    /// protocol allows.
     pub max: Option<u16>,
 }
 
-/// What the unit can see our life by: a place that toggles between 0 and 1.
+/// A place on a unit that toggles between 0 and 1, so that the unit can see that the controller
+/// lives.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeartbeatConfig {
     /// The name of the unit.
     pub unit: String,
-    /// `holding` or `coil`.
+    /// The table of the place: `holding` or `coil`.
     #[serde(default = "holding")]
     pub table: Table,
-    /// Where it is, counted from 0.
+    /// The address of the place, counted from 0.
     pub address: u16,
-    /// Between two changes.
+    /// The time between two changes.
     #[serde(with = "duration")]
     pub period: Duration,
 }
@@ -180,52 +182,54 @@ fn holding() -> Table {
     Table::Holding
 }
 
-/// The key `at` of a point. Which keys go together is said by `modbus/place.rs`.
+/// The key `at` of a point. `modbus/place.rs` says which keys go together.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct At {
-    /// The group that an input is read with.
+    /// The group that reads an input.
     pub group: Option<String>,
-    /// The unit of an output, or of which a diagnostic tells.
+    /// The unit of an output or of a diagnostic.
     pub unit: Option<String>,
     /// The table of an output: `holding`, or `coil` for a bool.
     pub table: Option<Table>,
-    /// Its first place, counted from 0 as the protocol does.
+    /// The address of the first place, counted from 0 as the protocol does.
     pub address: Option<u16>,
-    /// The same as manuals have it, such as `"40001"` for the first holding register.
+    /// The first place as manuals write it, such as `"40001"` for the first holding register.
     #[serde(rename = "ref")]
     pub reference: Option<String>,
-    /// The order of its bytes on the wire.
+    /// The order of the bytes on the wire.
     pub order: Option<Order>,
-    /// Which half of the register an 8 bit number is.
+    /// The half of the register that holds an 8 bit number.
     pub byte: Option<Byte>,
-    /// Which bit of the register a bool is, 0 being the lowest.
+    /// The bit of the register that holds a bool, 0 being the lowest.
     pub bit: Option<u8>,
     /// When an output is written.
     pub write: Option<When>,
-    /// After how long an output is written again though it is the same; with `cyclic`, how often.
+    /// The time after which an output is written again though it has not changed. With `cyclic`,
+    /// the time between two writes.
     #[serde(default, deserialize_with = "duration::some")]
     pub refresh: Option<Duration>,
-    /// The least time between two writes of an output.
+    /// The shortest time between two writes of an output.
     #[serde(default, deserialize_with = "duration::some")]
     pub min_interval: Option<Duration>,
-    /// Function codes 5 and 6 in place of 15 and 16.
+    /// Whether to write with function codes 5 and 6 in place of 15 and 16.
     pub single: Option<bool>,
-    /// Whether an output counts as taken only when it was read back.
+    /// Whether an output counts as written only after it was read back.
     pub readback: Option<bool>,
-    /// Warns when an output is written more often in a day: memory that keeps values wears out.
+    /// The number of writes in a day above which the log warns. Memory that keeps its values wears
+    /// out.
     pub warn_writes_per_day: Option<u32>,
-    /// What an input tells of its unit, in place of a place on it.
+    /// The fact about its unit that an input shows, in place of a place on the unit.
     pub diagnostic: Option<diagnostic::Diagnostic>,
 }
 
-/// When an output is written. In any case it is after the unit has come, or come back.
+/// When an output is written. In both cases it is also written when the unit appears or comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum When {
-    /// At once when it changes.
+    /// As soon as it changes.
     #[default]
     OnChange,
-    /// At every `refresh`, and only then.
+    /// Once in each `refresh`, and at no other time.
     Cyclic,
 }

@@ -1,6 +1,7 @@
-//! What a configuration says of a bus as a whole: its line, its units, its groups, its heartbeat.
+//! The checks of what the configuration says about a bus as a whole: its line, its units, its
+//! groups, its heartbeat.
 //!
-//! Each limit is here with its reason. What it says of points is in `place.rs` and `plan.rs`.
+//! Each limit stands here with its reason. `place.rs` and `plan.rs` check the points.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -13,28 +14,31 @@ use super::request::Table;
 use super::{Config, UnitConfig};
 use crate::driver::OpenError;
 
-/// Quicker than this no bus is; slower is no measurement.
+/// The range of periods. No bus is faster; a longer period is no measurement.
 pub(super) const PERIOD: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(3600);
 
-/// Slower answers than this nobody waits for.
+/// The range of timeouts. A slower reply is of no use.
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 
-/// Longer pauses than the slowest devices need.
+/// The range of gaps and turnarounds: up to more than the slowest devices need.
 const PAUSE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10);
 
-/// More often would be no rest for the others, and more seldom no probe.
+/// The range of the time between probes. More probes would disturb the other units; fewer would not
+/// find a unit that is back.
 const PROBE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 
-/// From the slowest modems to the fastest adapters.
+/// The range of line speeds, in bits per second: from the slowest modems to the fastest adapters.
 const BAUD: RangeInclusive<u32> = 300..=4_000_000;
 
-/// More would keep the bus from others for longer than three timeouts.
+/// The maximum number of retries. More would keep other units from the bus for longer than three
+/// timeouts.
 const MAX_RETRIES: u8 = 3;
 
-/// More than a bus can serve: 247 units with four tables each.
+/// The maximum number of groups: more than 247 units with four tables each can use.
 const MAX_GROUPS: usize = 1000;
 
+/// Checks that a time is in its range.
 pub(super) fn within(
     key: impl Into<String>,
     time: Duration,
@@ -48,6 +52,7 @@ pub(super) fn within(
     Err(OpenError::new(key, text(&time), wanted))
 }
 
+/// The line that the configuration describes.
 pub(super) fn line(config: &Config) -> Result<Line, OpenError> {
     let target: Target = config.connect.parse().map_err(|wanted: &str| {
         OpenError::new("connect", format!("{:?}", config.connect), wanted)
@@ -96,7 +101,8 @@ pub(super) fn line(config: &Config) -> Result<Line, OpenError> {
 }
 
 pub(super) fn check_units(units: &[UnitConfig], line: &Line) -> Result<(), OpenError> {
-    // On a serial line 0 is everybody, and above 247 is reserved (Modbus over serial line, 2.2).
+    // On a serial line 0 is the broadcast address, and ids above 247 are reserved (Modbus over
+    // serial line, 2.2).
     let ids = if line.is_rtu() { 1..=247 } else { 0..=255 };
     if units.is_empty() {
         return Err(OpenError::new("unit", "nothing", "[{ name = \"...\", id = 1 }]"));
@@ -137,7 +143,7 @@ pub(super) fn check_groups(config: &Config) -> Result<(), OpenError> {
         find("unit", Some(&group.unit), &names(config))
             .map_err(|misfit| OpenError::new(key("unit"), misfit.found, misfit.wanted))?;
         within(key("period"), group.period, &PERIOD)?;
-        // The widest value has to fit into one request.
+        // The widest value must fit into one request.
         let least = if group.table.is_bits() { 1 } else { MAX_REGISTERS as u16 };
         let sizes = least..=group.table.most();
         if let Some(max) = group.max.filter(|max| !sizes.contains(max)) {

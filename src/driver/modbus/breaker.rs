@@ -1,5 +1,5 @@
-//! Whether a unit is believed to be there, so that one which is not costs the others next to
-//! nothing.
+//! The health of a unit: whether it counts as present, so that an absent unit costs the others
+//! almost nothing.
 //!
 //! ```text
 //!              all was read                  silent `offline_after` times
@@ -8,36 +8,38 @@
 //!     |   +------- silent `offline_after` times ----------+   |
 //!     +---------------------- answered a probe ---------------+
 //! ```
-//! It is told what happened and when, and asks nobody. What is read and written in which state is
-//! decided in `client.rs`.
+//! The caller says what happened and when; this file asks nothing and reads no clock. `client.rs`
+//! decides what is read and written in each state.
 
 use std::time::Duration;
 
-/// A unit that is absent gets at most 1 part in 20 of the bus for its probes, however long it makes
-/// others wait, also when all of them come as early as the jitter allows, four fifths of this.
+/// How many times the cost of a probe must lie between two probes of an absent unit. Probes come
+/// earlier by up to a fifth, because of the jitter. Even then a unit gets at most 1 part in 20 of
+/// the bus, however long the others wait for a probe.
 const SHARE: u32 = 24;
 
-/// What is known of a unit.
+/// The health of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Health {
-    /// It is there, or nobody knows yet; first everything is read, then outputs are written.
+    /// The unit is present, or that is not known yet. First everything is read, then outputs are
+    /// written.
     Returning {
-        /// How often in a row it did not answer.
+        /// The number of times in a row that it did not answer.
         silences: u8,
     },
-    /// It answers.
+    /// The unit answers.
     Online {
-        /// How often in a row it did not.
+        /// The number of times in a row that it did not answer.
         silences: u8,
     },
-    /// It does not, and is left alone but for a probe.
+    /// The unit does not answer. It gets probes only.
     Offline {
-        /// When it is asked again, once.
+        /// When the next probe is due.
         probe_at: Duration,
     },
 }
 
-/// The health of a unit and what changes it.
+/// The health of a unit, and the events that change it.
 #[derive(Debug, Clone)]
 pub(super) struct Breaker {
     health: Health,
@@ -46,8 +48,8 @@ pub(super) struct Breaker {
 }
 
 impl Breaker {
-    /// Of a unit of which nothing is known yet. `cost` is what one probe without an answer takes of
-    /// the bus.
+    /// The breaker of a unit about which nothing is known yet. `cost` is the time of the bus that
+    /// one probe without a reply takes.
     pub(super) fn new(offline_after: u8, probe: Duration, cost: Duration) -> Self {
         let health = Health::Returning { silences: 0 };
         Self { health, offline_after, probe: probe.max(cost * SHARE) }
@@ -65,7 +67,7 @@ impl Breaker {
         matches!(self.health, Health::Offline { .. })
     }
 
-    /// It has answered, whatever. Says whether it has come back by that.
+    /// Notes that the unit has answered, with anything. Returns whether it has come back by that.
     pub(super) fn answered(&mut self) -> bool {
         match &mut self.health {
             Health::Returning { silences } | Health::Online { silences } => {
@@ -79,8 +81,9 @@ impl Breaker {
         }
     }
 
-    /// It has not answered, or not with anything that makes sense. Says whether it is lost by that.
-    /// `jitter` is from 0 to 1: units that went together shall not be probed together for ever.
+    /// Notes that the unit has not answered, or with nothing that makes sense. Returns whether it
+    /// has gone offline by that. `jitter` is from 0 to 1, so that units which failed together are
+    /// not probed together for ever.
     pub(super) fn silent(&mut self, now: Duration, jitter: f64) -> bool {
         let was_offline = self.is_offline();
         if let Health::Returning { silences } | Health::Online { silences } = &mut self.health {
@@ -94,15 +97,16 @@ impl Breaker {
         !was_offline
     }
 
-    /// Everything has been asked for since it came back. It counts only if it answers just now.
+    /// Notes that everything was read since the unit came back. The unit goes online only if its
+    /// last request was answered.
     pub(super) fn all_read(&mut self) {
         if let Health::Returning { silences: 0 } = self.health {
             self.health = Health::Online { silences: 0 };
         }
     }
 
-    /// There is a new connection: what was known of the unit is old. Silences still count, and one
-    /// that is absent may come back with it.
+    /// Notes a new connection: what was known about the unit is old. Silences still count. A unit
+    /// that is offline may come back, so it is probed at once.
     pub(super) fn reconnected(&mut self, now: Duration) {
         match &mut self.health {
             Health::Online { silences } => {
@@ -120,8 +124,8 @@ mod tests {
 
     const S: Duration = Duration::from_secs(1);
 
-    /// What happens in each letter, and the health after it. `a` is an answer, `s` a silence, `r`
-    /// that all is read, `c` a new connection.
+    /// Each letter of `events` is an event, and `expected` is the health after all of them. `a` is
+    /// an answer, `s` a silence, `r` the end of all reads, `c` a new connection.
     fn check(events: &str, expected: Health) {
         let mut breaker = Breaker::new(3, 10 * S, S / 4);
         for (event, at) in events.chars().zip(0..) {

@@ -1,9 +1,9 @@
-//! The loop that works on one bus: connect, choose what is next, do it, and begin anew when the
+//! The loop that works on one bus: connect, choose the next job, do it, and connect again when the
 //! connection is lost.
 //!
-//! One request is under way at a time, so everything here is plain sequence. What one job does, and
-//! what follows from its outcome, is in `exchange.rs`; everything that can be decided without a
-//! wire is decided in `schedule.rs`, `breaker.rs` and `write.rs`.
+//! One request is under way at a time, so the code is a plain sequence. `exchange.rs` does one job
+//! and draws the consequences. `schedule.rs`, `breaker.rs` and `write.rs` decide everything that
+//! can be decided without a wire.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -23,18 +23,18 @@ use crate::driver::link::{Serve, Side};
 use crate::driver::{Fault, Part};
 use crate::image::{Freshness, PointId};
 
-/// Between two attempts to connect, the first time and at most. A device that has just started
-/// needs about half a second; one that is gone for the night shall not keep anybody busy.
+/// The pause between two attempts to connect: the first one and the longest one. A device that has
+/// just started needs about half a second. A device that is off for the night must not cost much.
 pub(super) const BACKOFF: (Duration, Duration) =
     (Duration::from_millis(500), Duration::from_secs(30));
 
-/// How often the status and the diagnostic points are made anew.
+/// The time between two updates of the status and of the diagnostic points.
 const SHOW: Duration = Duration::from_secs(1);
 
-/// A bus and all that is on it.
+/// A bus with all its units.
 #[derive(Debug)]
 pub(in crate::driver) struct Client {
-    /// The device, for people.
+    /// The name of the device, for messages.
     pub(super) name: String,
     pub(super) line: Line,
     pub(super) retries: u8,
@@ -45,42 +45,43 @@ pub(in crate::driver) struct Client {
     pub(super) diagnostics: Vec<(PointId, usize, Diagnostic)>,
     pub(super) schedule: Schedule,
     pub(super) silence: Silence,
-    /// What all times here count from.
+    /// The origin of all times in this driver.
     pub(super) epoch: Instant,
-    /// When the status is made anew.
+    /// When the status is updated next.
     pub(super) show_at: Duration,
     /// How long to wait before the next attempt to connect.
     pub(super) backoff: Duration,
     /// How often a connection was made.
     pub(super) connections: u64,
-    /// Why there is no connection; also before the first.
+    /// Why there is no connection, also before the first one; `None` while there is one.
     pub(super) unconnected: Option<String>,
-    /// Why there was none, as people were told; until somebody has answered over another.
+    /// Why there was no connection, as it was logged last. `None` after a reply over a new
+    /// connection.
     pub(super) told: Option<String>,
-    /// What part of a serial line it was planned to use.
+    /// The planned part of the serial line's time that is in use; `None` if the speed is not known.
     pub(super) planned_load: Option<f64>,
 }
 
-/// A place that toggles as long as the scan moves.
+/// The heartbeat: a place that toggles as long as the scan moves.
 #[derive(Debug)]
 pub(super) struct Beat {
     pub(super) unit: usize,
-    /// Its address on the bus.
+    /// The unit's address on the bus.
     pub(super) unit_id: u8,
     pub(super) table: Table,
     pub(super) address: u16,
     pub(super) period: Duration,
     pub(super) due: Duration,
-    /// What it has been made last.
+    /// The value that was sent last.
     pub(super) on: bool,
-    /// How often the scan had moved then.
+    /// The scan's number of beats at that time.
     pub(super) seen: u64,
-    /// Why it was not taken the last time.
+    /// Why the last write failed, if it did.
     pub(super) trouble: Option<String>,
 }
 
 impl Beat {
-    /// The request that writes it as it is now.
+    /// The request that writes the current value.
     pub(super) fn request(&self) -> Request {
         let Self { address, on, .. } = *self;
         let ask = match self.table {
@@ -97,7 +98,8 @@ impl Serve for Client {
         loop {
             let mut transport = self.connect(side).await;
             if let Some(until) = silent_at.filter(|_| self.line.is_rtu()) {
-                // The line is the same as before: nothing on it says what it belongs to.
+                // The serial line is the same as before, and a late reply on it does not say what
+                // it belongs to.
                 transport.quiet_until(until);
             }
             self.begin(side);
@@ -111,8 +113,8 @@ impl Serve for Client {
 }
 
 impl Client {
-    /// How long the values of inputs are believed. What the driver itself knows does not age, and
-    /// is not in it.
+    /// How long the values of inputs are trusted. Diagnostic inputs are not in the map: the driver
+    /// itself knows them, so they do not age.
     pub(in crate::driver) fn freshness(&self) -> HashMap<PointId, Freshness> {
         let of_read = |read: &Read| {
             let freshness = read.freshness(self.line.timeout(&read.request));
@@ -125,7 +127,7 @@ impl Client {
         self.epoch.elapsed()
     }
 
-    /// Tries until there is a connection.
+    /// Tries to connect until there is a connection.
     async fn connect(&mut self, side: &mut Side) -> Transport {
         loop {
             match Transport::open(&self.line).await {
@@ -142,14 +144,14 @@ impl Client {
         }
     }
 
-    /// Waits before the next attempt, longer each time until somebody has answered.
+    /// Waits before the next attempt to connect, longer each time until a unit has answered.
     async fn wait(&mut self) {
         let jitter = 0.8 + 0.4 * fastrand::f64();
         sleep(self.backoff.mul_f64(jitter)).await;
         self.backoff = (2 * self.backoff).min(BACKOFF.1);
     }
 
-    /// There is a connection: everything is read, then everything is written.
+    /// Begins the work on a new connection: everything is read, and then everything is written.
     fn begin(&mut self, side: &mut Side) {
         let now = self.now();
         self.connections += 1;
@@ -166,7 +168,7 @@ impl Client {
         self.show(side);
     }
 
-    /// There is none any more, or still none.
+    /// Notes that the connection is lost, or that an attempt to connect has failed.
     fn lost(&mut self, why: String, side: &mut Side) {
         if self.told.as_ref() != Some(&why) {
             let (name, target) = (&self.name, &self.line.target);
@@ -180,7 +182,7 @@ impl Client {
         self.show(side);
     }
 
-    /// Somebody has answered: only then a connection is worth a word.
+    /// Logs the new connection, once a unit has answered over it. Without a reply it is of no use.
     pub(super) fn tell_connected(&mut self) {
         if self.told.take().is_some() {
             let (name, target) = (&self.name, &self.line.target);
@@ -188,8 +190,8 @@ impl Client {
         }
     }
 
-    /// Reads everything of a unit as soon as possible, and writes its outputs after that. What was
-    /// silent before comes last: nobody shall wait for it again.
+    /// Makes all reads of a unit due as soon as possible, and its writes after them. Reads that
+    /// were silent before come last, so that the others do not wait for them again.
     pub(super) fn start_over(&mut self, unit: usize, now: Duration) {
         for read in self.reads.iter_mut().filter(|read| read.unit == unit) {
             let last = Duration::from_millis(read.silences.into());
@@ -201,7 +203,7 @@ impl Client {
         }
     }
 
-    /// Works until the connection is over, and says why.
+    /// Works until the connection ends. Returns the reason.
     async fn work(&mut self, transport: &mut Transport, side: &mut Side) -> String {
         loop {
             if self.show_at <= self.now() {
@@ -226,7 +228,7 @@ impl Client {
 
     fn next(&mut self, transport: &Transport, side: &mut Side) -> Next {
         let now = self.now();
-        // Whoever could be deceived waits, and lets the others pass.
+        // A job that could take a late reply for its own waits and lets the other jobs pass.
         let free = |at: Duration, request: &dyn Fn() -> Request| {
             let busy =
                 if transport.is_busy() { transport.busy_for(&request()) } else { Duration::ZERO };
@@ -255,7 +257,7 @@ impl Client {
         schedule.next(now, writes.chain(beat), reads.chain(probes))
     }
 
-    /// Makes known how the bus and its units are.
+    /// Updates the diagnostic points, the fault of the device, and the status.
     pub(super) fn show(&mut self, side: &mut Side) {
         let now = self.now();
         self.show_at = now + SHOW;
@@ -280,7 +282,7 @@ impl Client {
         side.show(parts);
     }
 
-    /// The connection, as the status shows it.
+    /// The connection as the status shows it.
     fn part(&self) -> Part {
         let planned = self.planned_load.map(|load| ("planned_load_percent".into(), 100.0 * load));
         let state = match &self.unconnected {

@@ -1,7 +1,8 @@
-//! What is known of how well a unit can be reached, for the status and for programs.
+//! Diagnostics of a unit: counters and times that show how well it can be reached, for the status
+//! and for programs.
 //!
-//! Counters begin when the device is opened and never go back, except that they stand still at
-//! what a point's type can hold. Nothing here decides anything; that is `breaker.rs`.
+//! Counters start when the device is opened and never go back. In a point they stop at the greatest
+//! value of the point's type. Nothing here decides anything; `breaker.rs` does.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,34 +13,35 @@ use serde::Deserialize;
 use super::request::{Reply, WireError};
 use crate::image::{Direction, Kind, Point, Raw, Value};
 
-/// The longest round trip that is told from longer ones: longer than a timeout may be.
+/// The longest round trip that the histogram distinguishes, in microseconds: longer than a timeout
+/// may be.
 const MAX_ROUND_TRIP_US: u64 = 60_000_000;
 
-/// Over how long the share of the bus is taken.
+/// The time over which the unit's share of the bus is measured.
 const WINDOW: Duration = Duration::from_secs(5);
 
-/// What a point can tell of its unit.
+/// The facts about its unit that an input can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Diagnostic {
-    /// A bool: whether it answers.
+    /// Whether the unit answers; a bool.
     Online,
-    /// Requests sent, with those that were sent again.
+    /// The number of requests sent, repetitions included.
     Requests,
-    /// Requests that nobody answered.
+    /// The number of requests without a reply.
     Timeouts,
-    /// Answers with a wrong checksum, and those that made no sense.
+    /// The number of replies with a wrong checksum and of replies that made no sense.
     Crc,
-    /// Answers that were exceptions.
+    /// The number of replies that were exceptions.
     Exceptions,
     /// The median round trip, in microseconds.
     RttUs,
-    /// Its share of the bus, in percent.
+    /// The unit's share of the bus, in percent.
     LoadPercent,
 }
 
 impl Diagnostic {
-    /// Whether a point of this type can hold it.
+    /// Whether a point of this type can hold this fact.
     pub(super) const fn fits(self, kind: Kind) -> bool {
         match self {
             Self::Online => matches!(kind, Kind::Bool),
@@ -47,7 +49,7 @@ impl Diagnostic {
         }
     }
 
-    /// The types that a point of this may have.
+    /// The types that a point with this fact may have, for messages.
     pub(super) const fn wanted(self) -> &'static str {
         match self {
             Self::Online => "type bool",
@@ -56,7 +58,7 @@ impl Diagnostic {
     }
 }
 
-/// What was counted of one unit.
+/// The counters of one unit.
 #[derive(Debug)]
 pub(super) struct Counters {
     requests: u64,
@@ -67,7 +69,7 @@ pub(super) struct Counters {
     missed: u64,
     exceptions: BTreeMap<u8, u64>,
     round_trips: Histogram<u64>,
-    /// What it has taken of the bus since the window began.
+    /// The time of the bus that the unit has taken since the window began at `since`.
     busy: Duration,
     since: Duration,
     load_percent: f64,
@@ -91,7 +93,7 @@ impl Counters {
         }
     }
 
-    /// One request, how it ended, and how long the bus was not there for others.
+    /// Counts one request, how it ended, and how long it occupied the bus.
     pub(super) fn count(
         &mut self,
         outcome: &Result<Reply, WireError>,
@@ -110,17 +112,18 @@ impl Counters {
             Err(WireError::Crc) => self.crc += 1,
             Err(WireError::Garbage(_)) => self.garbage += 1,
             Err(WireError::Doubtful) => self.doubtful += 1,
-            // A code is one byte, so there are not many.
+            // A code is one byte, so the map stays small.
             Err(WireError::Exception(code)) => *self.exceptions.entry(*code).or_default() += 1,
         }
     }
 
-    /// So many times something was not read because others had the bus, or nobody answered.
+    /// Counts periods in which a read was not made, because other units had the bus or the unit did
+    /// not answer.
     pub(super) fn miss(&mut self, periods: u32) {
         self.missed += u64::from(periods);
     }
 
-    /// Computes the share of the bus anew if it was long enough ago.
+    /// Computes the share of the bus again, if the window is over.
     pub(super) fn measure(&mut self, now: Duration) {
         let window = now.saturating_sub(self.since);
         if window >= WINDOW {
@@ -129,7 +132,7 @@ impl Counters {
         }
     }
 
-    /// All of it by name.
+    /// All counters with their names, as the status shows them.
     pub(super) fn facts(&self) -> Vec<(String, f64)> {
         let quantile = |q| self.round_trips.value_at_quantile(q) as f64;
         let fixed = [
@@ -150,7 +153,7 @@ impl Counters {
         fixed.chain(by_code).collect()
     }
 
-    /// What a point of type `kind` is told.
+    /// The value of a fact for a point of type `kind`.
     pub(super) fn raw(&self, what: Diagnostic, kind: Kind, is_online: bool) -> Raw {
         let number = match what {
             Diagnostic::Online => return [u8::from(is_online), 0, 0, 0, 0, 0, 0, 0],

@@ -1,8 +1,8 @@
-//! One job on a bus: what is asked, and what follows from the answer or its absence.
+//! One job on a bus: the request, and what follows from the reply or from its absence.
 //!
-//! An answer is a fact, also when it is an exception; its absence says something of the unit, and
-//! perhaps of the connection. What follows from an exception is in `refusal.rs`. When jobs are done
-//! is decided in `schedule.rs`.
+//! A reply is a fact, also if it is an exception. Its absence says something about the unit, and
+//! perhaps about the connection. `refusal.rs` says what an exception means, `schedule.rs` decides
+//! when jobs are done, `client.rs` is the loop.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -18,19 +18,20 @@ use super::unit::Unit;
 use crate::driver::link::Side;
 use crate::image::Quality;
 
-/// So many requests in a row that nobody answers are the end of a TCP connection, if they were to
-/// as many units as there are, or to [`DEAF_UNITS`].
+/// The number of requests in a row without a reply that ends a TCP connection. It holds if no other
+/// unit is left to ask, or if [`DEAF_UNITS`] units were silent.
 const DEAF: u32 = 2;
 
-/// So many units do not go absent at once. Fewer may: then the answer of another shows that the
-/// connection is sound, and a new one would only cut the others off.
+/// The number of silent units that shows a dead connection, because so many units do not fail at
+/// once. If fewer are silent, the reply of another unit shows that the connection is sound. A new
+/// connection would then only cut off the others.
 const DEAF_UNITS: usize = 3;
 
-/// The connection is over, and why.
+/// The end of the connection, with the reason.
 #[derive(Debug)]
 pub(super) struct Over(pub(super) String);
 
-/// Requests in a row that nobody answered, over the whole connection.
+/// The requests in a row without a reply, over the whole connection.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
     requests: u32,
@@ -38,14 +39,14 @@ pub(super) struct Silence {
 }
 
 impl Silence {
-    /// Another one.
+    /// Adds a request to `unit` that had no reply.
     fn grows(&mut self, unit: usize) {
         self.requests += 1;
         self.units.insert(unit);
     }
 
-    /// Whether the connection and not a unit must be the reason. `others` are the units that are
-    /// believed to be there and have not been asked since somebody answered.
+    /// Whether the connection and not a unit must be the reason. `others` is the number of units
+    /// that count as present and have not been asked since the last reply.
     fn is_of_connection(&self, others: usize) -> bool {
         self.requests >= DEAF && (others == 0 || self.units.len() >= DEAF_UNITS)
     }
@@ -84,7 +85,7 @@ impl Client {
             let pause = self.units[unit].turnaround.max(self.line.gap());
             read.took(transport.round_trip() + pause);
         }
-        // What is doubted is asked for again, as soon as that is of use.
+        // A doubtful reply means that the read is made again, as soon as that can succeed.
         read.is_made = outcome != Err(WireError::Doubtful);
         let is_online = self.units[unit].breaker.is_online();
         if read.is_made {
@@ -103,8 +104,8 @@ impl Client {
         Ok(())
     }
 
-    /// When a read that is due then is best begun, as the scan goes. Those that are made as often,
-    /// or more often, may have their turn before it.
+    /// The best time to begin a read that is due at `due`, so that it ends just before a cycle of
+    /// the scan. The reads with the same or a shorter period may come before it.
     fn ahead(&self, n: usize, due: Duration, side: &Side) -> Duration {
         let Some((wait, every)) = side.next_cycle() else { return due };
         let (one, period) = (self.now() + wait, self.reads[n].period);
@@ -125,7 +126,7 @@ impl Client {
         let Some(wanted) = side.wanted(id) else { return Ok(()) };
         let (request, check) = (write.request(wanted), write.read_request());
         if !side.has(id, wanted) {
-            // From the first byte on it may have this.
+            // From the first byte on the unit may have this value.
             side.doubt(id);
             side.publish();
         }
@@ -164,8 +165,7 @@ impl Client {
         Ok(())
     }
 
-    /// Toggles the place that shows our life, if the scan has moved since the last time and does
-    /// not stand.
+    /// Toggles the heartbeat, if the scan has moved since the last time and does not stand.
     async fn beat(&mut self, transport: &mut Transport, side: &mut Side) -> Result<(), Over> {
         let now = self.now();
         let Some(beat) = &mut self.beat else { return Ok(()) };
@@ -187,8 +187,8 @@ impl Client {
         Ok(())
     }
 
-    /// Asks whether a unit is there. What it says does not matter, and it may never have answered
-    /// some of what it is asked, so each has its turn.
+    /// Asks whether a unit is present. Any reply counts. The unit may never answer some of its
+    /// requests, so the probes use them in turn.
     async fn probe(
         &mut self,
         unit: usize,
@@ -202,14 +202,14 @@ impl Client {
         if let Some(n) = n {
             self.reads[n].heard(asked.as_ref().map_or(true, is_silence));
         }
-        // What follows from its outcome has been done by `ask`.
+        // `ask` has done what follows from the outcome.
         let _ = asked?;
         self.settle(unit, side);
         Ok(())
     }
 
-    /// Asks a unit, again if that is allowed and nobody answers, and heeds what that says of the
-    /// unit and of the connection.
+    /// Asks a unit, and repeats the request up to `retries` times if no clear reply comes. Notes
+    /// what the outcome says about the unit and about the connection.
     async fn ask(
         &mut self,
         unit: usize,
@@ -271,9 +271,8 @@ impl Client {
                 let others = self.units.iter().enumerate().filter(is_other).count();
                 self.silence.is_of_connection(others)
             }
-            // Silence is common on a line, and a connection that begins anew forgets the replies
-            // that are outstanding. But where no unit at all is left, it may be the server before
-            // the line that has gone.
+            // Silence is common on a serial line, and a new connection forgets the outstanding
+            // replies. But if no unit at all answers, the server in front of the line may be gone.
             Target::RtuOverTcp(..) => self.units.iter().all(|unit| unit.breaker.is_offline()),
             Target::Rtu(..) => false,
         };
@@ -316,7 +315,7 @@ impl Client {
         self.show(side);
     }
 
-    /// Once everything was read of a unit that has come, it is online.
+    /// Puts a unit online once all its reads were made since it came back.
     fn settle(&mut self, unit: usize, side: &mut Side) {
         let all_made = self.reads.iter().filter(|read| read.unit == unit).all(|read| read.is_made);
         let breaker = &mut self.units[unit].breaker;
@@ -330,8 +329,8 @@ impl Client {
     }
 }
 
-/// What a reply to a read says of its points, if it says anything: silence and a busy unit let
-/// them age. Says whether people want to know.
+/// Applies a reply to the points of a read. Silence and a busy unit change nothing, so the points
+/// age. Returns whether the trouble has changed, which is then logged.
 fn on_reply(
     read: &mut Read,
     outcome: &Result<Reply, WireError>,
@@ -368,7 +367,7 @@ fn why(outcome: &Result<Reply, WireError>) -> String {
     outcome.as_ref().err().map(ToString::to_string).unwrap_or_default()
 }
 
-/// Whether the unit has not been heard, or not understood.
+/// Whether no reply of the unit was received or understood.
 fn is_silence(outcome: &Result<Reply, WireError>) -> bool {
     match outcome {
         Ok(_) => false,
@@ -378,7 +377,7 @@ fn is_silence(outcome: &Result<Reply, WireError>) -> bool {
     }
 }
 
-/// Tells people that something has begun to fail, or works again.
+/// Logs that something has begun to fail, or works again.
 fn say(device: &str, what: &str, error: Option<&WireError>) {
     match error {
         Some(error) => tracing::warn!(device, "device {device}: {what}: {error}"),

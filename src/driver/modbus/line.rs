@@ -1,8 +1,8 @@
-//! Where the units of a bus are reached, and how long things take on the way there.
+//! The way to the units of a bus: its address, and how long things take on it.
 //!
-//! Times on a serial line follow from its speed (Modbus over serial line 1.02, 2.5.1); nothing
-//! tries to keep the 1.5 characters within a frame, which no adapter on USB can. Opening what this
-//! names is `transport.rs`.
+//! Times on a serial line follow from its speed (Modbus over serial line 1.02, 2.5.1). The driver
+//! does not enforce the 1.5 characters within a frame, because no USB adapter can keep to them.
+//! `transport.rs` opens what a [`Target`] names.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,25 +13,26 @@ use serde::Deserialize;
 
 use super::request::Request;
 
-/// The port of Modbus TCP that IANA has assigned.
+/// The port that IANA has assigned to Modbus TCP.
 const PORT: u16 = 502;
 
-/// How long a unit may take to answer over TCP.
+/// How long a unit may take to answer over TCP, by default.
 const TCP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long a unit on a serial line may think, and an adapter hold back what it has said.
+/// How long a unit on a serial line may think, plus the time that an adapter holds back the reply,
+/// by default.
 const SERIAL_THOUGHT: Duration = Duration::from_millis(200);
 
-/// The gap between frames above 19200 Bd, where 3.5 characters would be shorter than anybody's
-/// timers are good.
+/// The gap between frames above 19200 Bd. There 3.5 characters would be shorter than timers can
+/// measure.
 const SHORTEST_GAP: Duration = Duration::from_micros(1750);
 
-/// Where a bus is.
+/// The address of a bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// Modbus TCP: `tcp://host:port`.
     Tcp(String, u16),
-    /// Frames of the serial line through a server that passes them on: `rtu+tcp://host:port`.
+    /// Frames of the serial line, through a TCP server that passes them on: `rtu+tcp://host:port`.
     RtuOverTcp(String, u16),
     /// A serial line: `rtu:///dev/...`.
     Rtu(PathBuf),
@@ -59,7 +60,7 @@ impl FromStr for Target {
     }
 }
 
-/// A host by name or address, that of IPv6 in brackets, and a port if there is one.
+/// A host by name or address, and a port if there is one. An IPv6 address is in brackets.
 fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -92,70 +93,70 @@ impl fmt::Display for Target {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Parity {
-    /// What the specification wants.
+    /// Even parity, which the specification requires as default.
     #[default]
     Even,
-    /// An odd one.
+    /// Odd parity.
     Odd,
-    /// None, mostly with two stop bits.
+    /// No parity bit, mostly with two stop bits.
     None,
 }
 
-/// How a serial line speaks. Bytes have 8 bits, as frames of Modbus RTU need.
+/// The settings of a serial line. Bytes have 8 bits, as frames of Modbus RTU need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Serial {
-    /// Bits in a second.
+    /// The speed in bits per second.
     pub baud: u32,
     /// The parity bit.
     pub parity: Parity,
-    /// Stop bits, 1 or 2.
+    /// The number of stop bits, 1 or 2.
     pub stop_bits: u8,
 }
 
 impl Default for Serial {
-    /// What every unit must be able to (Modbus over serial line 1.02, 3.2).
+    /// The settings that every unit must support (Modbus over serial line 1.02, 3.2).
     fn default() -> Self {
         Self { baud: 19_200, parity: Parity::Even, stop_bits: 1 }
     }
 }
 
 impl Serial {
-    /// How long so many bytes take.
+    /// The time that this many bytes take.
     pub fn time(&self, bytes: usize) -> Duration {
         let bits = 1 + 8 + u32::from(self.parity != Parity::None) + u32::from(self.stop_bits);
         Duration::from_secs_f64(bytes as f64 * f64::from(bits) / f64::from(self.baud))
     }
 
-    /// The silence between frames: 3.5 characters.
+    /// The silence between frames: 3.5 characters, or [`SHORTEST_GAP`].
     fn gap(&self) -> Duration {
         if self.baud > 19_200 { SHORTEST_GAP } else { self.time(7) / 2 }
     }
 }
 
-/// Everything that a transport has to know.
+/// Everything that a transport needs to know about a bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Where.
+    /// The address of the bus.
     pub target: Target,
-    /// How it speaks; for a line behind a server only if its speed is known.
+    /// The settings of the serial line. For a line behind a TCP server only if its speed is known.
     pub serial: Option<Serial>,
-    /// The silence between frames, if not the usual one.
+    /// The silence between frames, if it is not the default.
     pub gap: Option<Duration>,
-    /// How long a unit has to answer, if not the usual time.
+    /// How long a unit may take to answer, if it is not the default.
     pub timeout: Option<Duration>,
-    /// How long a connection may take.
+    /// How long it may take to connect.
     pub connect_timeout: Duration,
 }
 
 impl Line {
-    /// A line on which nothing special is set.
+    /// A line with default settings.
     pub fn new(target: Target) -> Self {
         let serial = matches!(target, Target::Rtu(_)).then(Serial::default);
         let connect_timeout = Duration::from_secs(2);
         Self { target, serial, gap: None, timeout: None, connect_timeout }
     }
 
-    /// Whether frames are those of a serial line, which carry no number of their transaction.
+    /// Whether frames are those of a serial line, which carry no transaction number.
     pub const fn is_rtu(&self) -> bool {
         !matches!(self.target, Target::Tcp(..))
     }
@@ -165,21 +166,21 @@ impl Line {
         self.gap.unwrap_or_else(|| self.serial.map_or(Duration::ZERO, |serial| serial.gap()))
     }
 
-    /// How long a request and its reply are on the line, without anybody thinking.
+    /// The time that a request and its reply are on the line, without the unit's time to think.
     pub fn time(&self, request: &Request) -> Duration {
-        // The unit, two bytes of checksum, and what is between them.
+        // The reply adds three bytes: the unit and two bytes of checksum.
         let sent = request.rtu().map_or(0, |frame| frame.len());
         self.serial.map_or(Duration::ZERO, |serial| serial.time(sent + request.reply_len() + 3))
     }
 
-    /// How long to wait for the reply, from when the request is handed over.
+    /// How long to wait for the reply, from the moment at which the request is handed over.
     pub fn timeout(&self, request: &Request) -> Duration {
         let thought = if self.serial.is_some() { SERIAL_THOUGHT } else { TCP_TIMEOUT };
         self.time(request) + self.timeout.unwrap_or(thought)
     }
 
-    /// What a request costs at most when nobody answers: the wait, and on lines without numbers the
-    /// silence after it.
+    /// The maximum cost of a request without a reply: the wait and, on lines without transaction
+    /// numbers, the silence after it.
     pub fn cost_of_silence(&self, request: &Request) -> Duration {
         self.timeout(request) * if self.is_rtu() { 2 } else { 1 }
     }
@@ -223,7 +224,7 @@ mod tests {
             let waits = line.timeout(&request).as_micros();
             assert_eq!(waits, time_us + 200_000);
         }
-        // 8 bytes there and 25 back, of 11 or 10 bits.
+        // The request has 8 bytes and the reply 25, of 11 or 10 bits each.
         check(9600, Parity::Even, 4010, 37_812);
         check(19_200, Parity::Even, 2005, 18_906);
         check(19_200, Parity::None, 1822, 17_187);

@@ -1,8 +1,8 @@
-//! How much of a serial line a configuration needs.
+//! The load of a serial line: the part of its time that a configuration needs.
 //!
-//! Counted is what must pass over the wire: request, reply, the gap after each, and the pause of
-//! the unit. How long units think is not known before, so what is left has to do for that, for
-//! retries and for outputs that change.
+//! The load counts what must pass over the wire: request, reply, the gap after each, and the
+//! turnaround of the unit. The units' time to think is not known in advance. What is left of the
+//! line must be enough for that, for retries, and for outputs that change.
 
 use std::time::Duration;
 
@@ -10,11 +10,10 @@ use super::client::{Beat, Client};
 use super::line::Line;
 use super::request::Request;
 
-/// The most that a line may be planned to be in use. Above that one lost frame makes everything
-/// late.
+/// The maximum planned load of a line. Above it, one lost frame makes everything late.
 pub(super) const MOST: f64 = 0.8;
 
-/// The part of the line that is in use, 1 for all; `None` if its speed is not known.
+/// The planned load of the line, where 1 is all of its time; `None` if its speed is not known.
 pub(super) fn load(client: &Client) -> Option<f64> {
     client.line.serial?;
     let pause = |unit: usize| client.units[unit].turnaround;
@@ -31,7 +30,7 @@ pub(super) fn load(client: &Client) -> Option<f64> {
     Some(reads.chain(writes).chain(beat).sum())
 }
 
-/// How long a request keeps the line from others.
+/// How long a request occupies the line.
 fn time(line: &Line, request: &Request, turnaround: Duration) -> Duration {
     line.time(request) + line.gap() + line.gap().max(turnaround)
 }

@@ -1,48 +1,52 @@
-//! Replies that have not come in time and may come yet, and what they could be mistaken for.
+//! Replies that have not come in time but may still come, and the requests whose replies they could
+//! be mistaken for.
 //!
-//! On a serial line nothing tells the reply to one read from that to another of the same length,
-//! and there are gateways (and servers) that put the number of the newest request on whatever their
-//! unit says. So a silence is remembered: **the next reply of that unit which the late one could be
-//! mistaken for is thrown away**. After it, and after a reply to the very request that was not
-//! answered before, one more is to come. Until that has had its time nothing is asked of the unit
-//! that it could pass for, and everybody else goes on. A reply of another shape is no proof by
-//! itself, because a gateway may let one overtake the other. It knows no wire and no clock.
+//! On a serial line nothing distinguishes the replies to two reads of the same length. Some
+//! gateways and servers put the number of the newest request on every reply of their unit.
+//! Therefore the client remembers each silence: **it throws away the next reply of that unit which
+//! the late one could be mistaken for**. After that, one more reply is still to come. The same
+//! holds after a reply to a repetition of the very request that was silent before. Until the time
+//! for that reply is over, the client asks that unit nothing that the reply could answer. The other
+//! units go on. A reply of another shape is no proof that the late one is lost, because a gateway
+//! may let one reply overtake another. This file knows no wire and reads no clock; `transport.rs`
+//! uses it.
 
 use tokio::time::Instant;
 
 use super::request::{Request, WireError};
 
-/// How many replies may be outstanding at a time. Each was waited for as long as a unit may take,
-/// so what is older than these does not come any more.
+/// The maximum number of outstanding replies. The client waits for each reply as long as a unit may
+/// take, so a reply older than these does not come any more.
 const MAX_OUTSTANDING: usize = 8;
 
-/// A request whose reply has not come, but may yet.
+/// A request whose reply has not come in time but may still come.
 #[derive(Debug)]
 struct OutstandingReply {
-    /// The number of its transaction.
+    /// The transaction number of the request.
     tid: u16,
     request: Request,
-    /// From then on it does not come any more, if the unit has answered something else.
+    /// The time after which the reply no longer comes, if the unit has answered something else by
+    /// then.
     until: Instant,
-    /// Whether something has come since that may have been this: one more is to come.
+    /// Whether a reply has come since that may have been this one. One more is then to come.
     is_open: bool,
-    /// Whether a reply with its number has come.
+    /// Whether a reply with this transaction number has come.
     has_come: bool,
 }
 
-/// The replies that are outstanding on one connection, the newest first.
+/// The outstanding replies of one connection, the newest first.
 #[derive(Debug, Default)]
 pub(super) struct OutstandingReplies(Vec<OutstandingReply>);
 
 impl OutstandingReplies {
-    /// Nobody has answered `request`, and nobody will after `until`.
+    /// Notes that `request` had no reply in time. Its reply does not come after `until`.
     pub(super) fn add(&mut self, tid: u16, request: Request, until: Instant) {
         self.0.truncate(MAX_OUTSTANDING - 1);
         self.0.insert(0, OutstandingReply { tid, request, until, is_open: false, has_come: false });
     }
 
-    /// A reply, or an exception, to `request` has come, and all that is like it comes until
-    /// `latest`. Says whether it may have been meant for another request.
+    /// Notes a reply or an exception to `request`. All outstanding replies that resemble it come
+    /// until `latest`. Returns whether the reply may belong to another request.
     pub(super) fn settle(
         &mut self,
         request: &Request,
@@ -69,8 +73,8 @@ impl OutstandingReplies {
         is_doubtful
     }
 
-    /// Until when a reply may come that could pass for that to `request` and is another; `None` if
-    /// the next one will be as good as any.
+    /// The time until which a reply may come that belongs to another request but could answer
+    /// `request`. `None` if the next reply can be trusted as usual.
     pub(super) fn busy_until(&self, request: &Request) -> Option<Instant> {
         let is_like = |reply: &&OutstandingReply| {
             reply.request == *request || request.is_mistakable_for(&reply.request, true)
@@ -78,12 +82,12 @@ impl OutstandingReplies {
         self.0.iter().filter(|reply| reply.is_open).filter(is_like).map(|reply| reply.until).max()
     }
 
-    /// Whether somebody waits for the end of one.
+    /// Whether a request may have to wait for the end of an outstanding reply.
     pub(super) fn is_waited_for(&self) -> bool {
         self.0.iter().any(|reply| reply.is_open)
     }
 
-    /// When all have had their time.
+    /// The time after which none of them comes any more; `None` if there is none.
     pub(super) fn end(&self) -> Option<Instant> {
         self.0.iter().map(|reply| reply.until).max()
     }
@@ -95,8 +99,8 @@ impl OutstandingReplies {
         self.0.iter().any(|reply| reply.request.unit == unit && !is_garbage(&reply.request))
     }
 
-    /// A reply has come too late, with the number of that transaction. Nobody knows that it is its
-    /// own, but when as many have come as are outstanding, none is outstanding any more.
+    /// Notes a late reply with that transaction number. It is not certain that the number is its
+    /// own. But when as many replies have come as are outstanding, none is outstanding any more.
     pub(super) fn late_reply(&mut self, tid: u16) {
         self.0.iter_mut().filter(|reply| reply.tid == tid).for_each(|reply| reply.has_come = true);
         if self.0.iter().all(|reply| reply.has_come) {
@@ -118,7 +122,7 @@ mod tests {
 
     const S: Duration = Duration::from_secs(1);
 
-    /// An outstanding reply to each of these requests, from the first on, all of them until 3 s.
+    /// Outstanding replies to these requests, numbered from the first on, all of them until 3 s.
     fn outstanding(start: Instant, requests: &[Request]) -> OutstandingReplies {
         let mut outstanding = OutstandingReplies::default();
         for (tid, request) in (1..).zip(requests) {
@@ -161,7 +165,7 @@ mod tests {
         assert!(!outstanding.settle(&read(1, 0), false, start + S, start + 4 * S));
         assert_eq!(outstanding.busy_until(&read(1, 0)), Some(start + 4 * S));
         assert_eq!(outstanding.end(), Some(start + 4 * S));
-        // Its number tells that it has come.
+        // The number shows that the reply has come.
         outstanding.late_reply(7);
         assert!(outstanding.is_waited_for());
         outstanding.late_reply(1);
@@ -190,7 +194,7 @@ mod tests {
         let mut outstanding = self::outstanding(start, &[read(1, 0)]);
         assert!(!outstanding.settle(&write, false, start + 3 * S, start + 6 * S));
         assert!(!outstanding.settle(&read(1, 10), false, start + 4 * S, start + 7 * S));
-        // A unit that has said nothing at all since may still do what it was asked long ago.
+        // A unit that has been silent since may still execute an old request.
         let mut outstanding = self::outstanding(start, &[read(1, 0)]);
         assert!(outstanding.settle(&read(1, 10), false, start + 60 * S, start + 63 * S));
         // An exception has no shape.

@@ -1,8 +1,8 @@
-//! Where a point is on a unit: what its key `at` says, made into a table, an address and a layout.
+//! The place of a point on a unit: the key `at`, parsed into a table, an address and a layout.
 //!
-//! Addresses count from 0, as the protocol does. `ref` is for those that manuals have: their first
-//! digit is the table, and they count from 1. Both at once are refused, because one that is off by
-//! one reads a value that looks right.
+//! Addresses count from 0, as the protocol does. `ref` is for the numbers in manuals: their first
+//! digit is the table, and they count from 1. Giving both is refused, because an address that is
+//! off by one reads a value that looks right. `register.rs` says how a value lies in registers.
 
 use super::At;
 use super::register::{Layout, Misfit};
@@ -14,23 +14,23 @@ use crate::image::{Direction, Kind};
 pub(super) struct Place {
     pub(super) table: Table,
     pub(super) address: u16,
-    /// How it lies in registers; a table of bits needs none.
+    /// The layout of the value in registers; `None` in a table of bits.
     pub(super) layout: Option<Layout>,
 }
 
-/// The three things that `at` may describe.
+/// The three uses that `at` can describe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
-    /// An input that is read with a group.
+    /// An input that a group reads.
     Read,
     /// An output.
     Write,
-    /// An input that tells of a unit.
+    /// An input that shows a fact about a unit.
     Diagnostic,
 }
 
 impl Use {
-    /// What this point is.
+    /// The use of a point with this key `at` and this direction.
     pub(super) const fn of(at: &At, direction: Direction) -> Self {
         match (direction, at.diagnostic) {
             (Direction::Out, _) => Self::Write,
@@ -39,6 +39,7 @@ impl Use {
         }
     }
 
+    /// The keys of `at` that this use allows.
     const fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Read => &["group", "address", "ref", "order", "byte", "bit"],
@@ -61,6 +62,7 @@ impl Use {
         }
     }
 
+    /// The use in words, for messages.
     const fn word(self) -> &'static str {
         match self {
             Self::Read => "an input",
@@ -69,10 +71,10 @@ impl Use {
         }
     }
 
-    /// Refuses keys that have no meaning here.
+    /// Checks that `at` has only keys that this use allows.
     ///
     /// # Errors
-    /// For the first such key.
+    /// The first key that is not allowed.
     pub(super) fn allow(self, at: &At) -> Result<(), Misfit> {
         let said = [
             ("group", at.group.is_some()),
@@ -99,10 +101,10 @@ impl Use {
 }
 
 impl Place {
-    /// What `at` says, in this table if that is known from elsewhere.
+    /// The place that `at` names. `table` is the table, if the group or another key has named it.
     ///
     /// # Errors
-    /// When it says nothing, or too much, or what cannot be.
+    /// When `at` names no place, names it twice, or names one that cannot exist.
     pub(super) fn new(at: &At, table: Option<Table>, kind: Kind) -> Result<Self, Misfit> {
         let misfit = |key, found: String, wanted: &str| {
             Err(Misfit { key, found, wanted: wanted.to_owned() })
@@ -147,14 +149,14 @@ impl Place {
         Ok(Self { table, address, layout: None })
     }
 
-    /// How many places it takes.
+    /// The number of places that the value takes.
     pub(super) fn count(&self) -> u16 {
-        // At most four registers.
+        // A value takes at most four registers, so the cast loses nothing.
         self.layout.map_or(1, |layout| layout.registers() as u16)
     }
 }
 
-/// The table and the address of `40001`.
+/// The table and the address of a reference such as `40001`.
 fn reference(text: &str) -> Option<(Table, u16)> {
     if !matches!(text.len(), 5 | 6) || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

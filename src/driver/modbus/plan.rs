@@ -1,7 +1,8 @@
-//! From what the configuration says to a bus that can be worked on, or to what is wrong with it.
+//! The plan of a bus: everything that the configuration says, checked and made into a [`Client`].
 //!
-//! Everything is checked here, and nothing is touched: `camshaft check` ends here as well. After
-//! that nobody asks again whether a unit exists or an address fits.
+//! All checks are made here, and nothing in the field is touched; `camshaft check` ends here too.
+//! After the plan, no code checks again whether a unit exists or an address fits. `bounds.rs`
+//! checks the bus as a whole, `place.rs` the key `at` of one point.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -24,10 +25,10 @@ use crate::driver::OpenError;
 use crate::image::{Point, PointId, Points, Safe};
 
 impl Client {
-    /// Finds the place of each point of device number `device`.
+    /// Plans the bus of device number `device` and finds the place of each of its points.
     ///
     /// # Errors
-    /// For the first thing that is wrong.
+    /// The first error that is found.
     pub(in crate::driver) fn plan(
         config: &Config,
         points: &Points,
@@ -80,7 +81,7 @@ impl Client {
         }
     }
 
-    /// Adds one point. The places of inputs are collected by their group.
+    /// Adds one point. The places of inputs are collected by group.
     fn add(
         &mut self,
         config: &Config,
@@ -114,7 +115,7 @@ impl Client {
         Ok(())
     }
 
-    /// Makes requests of the places of a group.
+    /// Combines the places of a group into reads.
     fn add_reads(&mut self, config: &Config, group: &GroupConfig, places: Vec<(PointId, Place)>) {
         let unit = config.unit.iter().position(|unit| unit.name == group.unit).unwrap_or_default();
         let range = |place: &Place| {
@@ -124,7 +125,8 @@ impl Client {
         let ranges = places.iter().map(|(_, place)| range(place)).collect();
         let max = group.max.unwrap_or(group.table.most());
         for request in gather(ranges, group.merge_gap.into(), max.into()) {
-            // All that was gathered lies between 0 and 65536, and is no longer than `max`.
+            // All combined ranges lie between 0 and 65536 and are no longer than `max`, so the
+            // casts lose nothing.
             let (address, count) = (request.start as u16, request.len() as u16);
             let ask = Ask::Read { table: group.table, address, count };
             let ours = places.iter().filter(|(_, place)| {
@@ -176,12 +178,12 @@ impl Client {
         Ok(())
     }
 
-    /// Adds the units, now that it is known what they can be asked.
+    /// Adds the units. Their reads and writes are known by now, so a probe can use one of them.
     fn add_units(&mut self, config: &Config) {
         for (unit, said) in config.unit.iter().enumerate() {
             let read = self.reads.iter().find(|read| read.unit == unit);
             let write = || self.writes.iter().find(|write| write.unit == unit);
-            // Whatever it says to that, it is there.
+            // Any reply to this request shows that the unit is present.
             let ask = Ask::Read { table: Table::Holding, address: 0, count: 1 };
             let probe_request = read.map(|read| read.request.clone());
             let probe_request = probe_request.or_else(|| write().map(Write::read_request));
@@ -203,11 +205,12 @@ impl Client {
     }
 }
 
+/// The names of all units.
 pub(super) fn names(config: &Config) -> Vec<&str> {
     config.unit.iter().map(|unit| &*unit.name).collect()
 }
 
-/// The place of what `name` names.
+/// The index of `name` in `names`.
 pub(super) fn find(key: &'static str, name: Option<&str>, names: &[&str]) -> Result<usize, Misfit> {
     let place = name.and_then(|name| names.iter().position(|other| *other == name));
     place.ok_or_else(|| {
@@ -216,6 +219,7 @@ pub(super) fn find(key: &'static str, name: Option<&str>, names: &[&str]) -> Res
     })
 }
 
+/// Plans an output.
 fn write(
     unit: usize,
     said: &UnitConfig,

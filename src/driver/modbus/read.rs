@@ -1,8 +1,8 @@
-//! What is read with one request, and how points are gathered into such requests.
+//! Reads: what one request reads, and how points are combined into such requests.
 //!
-//! The points of one request become visible together. Places that nobody wants are read only if the
-//! configuration allows it: many devices refuse a request that touches what they do not have. When
-//! a request is made is decided in `schedule.rs`.
+//! The points of one request become visible together. Places between points are read only if the
+//! configuration allows it, because many devices refuse a request that touches places they do not
+//! have. When a read is made is decided in `schedule.rs`.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -13,27 +13,27 @@ use crate::driver::Part;
 use crate::driver::link::Side;
 use crate::image::{Freshness, PointId, Quality};
 
-/// A request that is made again and again.
+/// A request that is repeated with a period.
 #[derive(Debug)]
 pub(super) struct Read {
-    /// Place of the unit in the list of all.
+    /// The index of the unit in the list of units.
     pub(super) unit: usize,
     pub(super) request: Request,
     pub(super) period: Duration,
-    /// When it is made next.
+    /// When the read is due next.
     pub(super) due: Duration,
-    /// Whether it was made since the unit came.
+    /// Whether the read was made since the unit came back.
     pub(super) is_made: bool,
-    /// How long it has taken lately, at most.
+    /// The longest time that the read has taken recently.
     pub(super) time: Duration,
-    /// How often in a row nobody answered it.
+    /// The number of times in a row that it had no reply.
     pub(super) silences: u8,
     pub(super) spots: Vec<Spot>,
-    /// For people: the group and where it reads.
+    /// The name for people: the group and the places.
     pub(super) name: String,
-    /// The exception that was answered last.
+    /// The exception code of the last reply, if it was an exception.
     pub(super) trouble: Option<u8>,
-    /// Whether it is known to people that its unit does not answer it.
+    /// Whether it was logged that the unit does not answer this read.
     pub(super) is_mute: bool,
 }
 
@@ -41,14 +41,14 @@ pub(super) struct Read {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Spot {
     pub(super) id: PointId,
-    /// Its first place, counted from that of the request.
+    /// The first place of the point, counted from that of the request.
     pub(super) offset: usize,
-    /// How it lies in registers; bits need none.
+    /// The layout of the point in registers; `None` for a bit.
     pub(super) layout: Option<Layout>,
 }
 
 impl Read {
-    /// Takes the values out of a reply, which is as long as the request wants it.
+    /// Takes the points' values out of a reply. The reply is as long as the request asked for.
     pub(super) fn take(&self, reply: &Reply, side: &mut Side) {
         for spot in &self.spots {
             match (reply, spot.layout) {
@@ -61,67 +61,68 @@ impl Read {
                 (Reply::Bits(bits), None) => {
                     side.put(spot.id, [u8::from(bits[spot.offset]), 0, 0, 0, 0, 0, 0, 0]);
                 }
-                // A reply is of the sort of its request, and so are the spots.
+                // A reply has the kind of its request, and so have the spots.
                 _ => {}
             }
         }
     }
 
-    /// It has taken so long. A longer time counts at once, a shorter one little by little.
+    /// Notes how long the read has taken. A longer time counts at once, a shorter one step by step.
     pub(super) fn took(&mut self, time: Duration) {
         self.time = time.max(self.time - self.time / 32);
     }
 
-    /// What the status shows of it when its unit does not answer it.
+    /// The read as the status shows it while the unit does not answer it.
     pub(super) fn part(&self) -> Part {
         let (name, state) = (self.name.clone(), "not answered".into());
         Part { name, ok: false, state, facts: Vec::new() }
     }
 
-    /// Somebody has answered it, or not.
+    /// Notes whether the read had no reply.
     pub(super) fn heard(&mut self, is_silent: bool) {
         self.silences = if is_silent { self.silences.saturating_add(1) } else { 0 };
     }
 
-    /// Whether that its unit, which is there, does not answer it has just become worth a word, or
-    /// is not so any more.
+    /// Notes whether the unit is present but does not answer this read. Returns whether that has
+    /// changed and is to be logged.
     pub(super) fn is_mute_anew(&mut self, is_online: bool) -> bool {
         let is_mute = match self.silences {
             0 => false,
-            // A frame can get lost.
+            // One silence proves nothing, because a frame can get lost.
             1 => self.is_mute,
             _ => is_online,
         };
         std::mem::replace(&mut self.is_mute, is_mute) != is_mute
     }
 
-    /// It is due at `due` in its rhythm, or at `pause` if it shall wait because nobody answers.
+    /// Sets the next time: `due` in the rhythm of the period, or `pause` to wait after silences.
     pub(super) fn put_off(&mut self, due: Duration, pause: Duration, is_online: bool) {
         self.due = match (self.silences, is_online) {
-            // A frame can get lost.
+            // One silence proves nothing, because a frame can get lost.
             (0, _) | (1, true) => due,
-            // What never comes shall not take the time of the rest.
+            // A read without replies must not take the time of the other reads.
             (_, true) => due.max(pause),
-            // And whoever is waited for shall not be left alone for a long period.
+            // A unit that comes back is asked soon, also if the period is long.
             (1, false) => due.min(pause),
             (_, false) => pause,
         };
     }
 
-    /// All its points are known to be this bad.
+    /// Sets all points of the read to this bad quality.
     pub(super) fn spoil(&self, quality: Quality, side: &mut Side) {
         self.spots.iter().for_each(|spot| side.spoil(spot.id, quality));
     }
 
-    /// How long its values are believed: three readings and a wait, and ten until they are bad.
+    /// How long the values are trusted: three periods and a timeout until they are stale, ten
+    /// periods until they are bad.
     pub(super) fn freshness(&self, timeout: Duration) -> Freshness {
         let bad = (10 * self.period).max(Duration::from_secs(2));
         Freshness { stale_after: Some(3 * self.period + timeout), bad_after: Some(bad) }
     }
 }
 
-/// Gathers places, each whole, into as few requests as possible: no more than `gap` places that
-/// nobody wants between two, and no more than `max` in one request.
+/// Combines places, each of them whole, into as few requests as possible. Between two places there
+/// are at most `gap` unused ones; one request has at most `max` places.
 pub(super) fn gather(mut places: Vec<Range<u32>>, gap: u32, max: u32) -> Vec<Range<u32>> {
     places.sort_by_key(|place| (place.start, place.end));
     let mut requests: Vec<Range<u32>> = Vec::new();

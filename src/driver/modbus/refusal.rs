@@ -1,38 +1,40 @@
-//! What an exception means for whoever asked, and how long what failed is left alone.
+//! What a Modbus exception means, and how long the client waits after a failure before it tries
+//! again.
 //!
-//! It depends on the code alone (Modbus application protocol 1.1b3, 7), and never is it a value.
-//! Whoever reads or writes decides what else follows.
+//! The meaning depends on the exception code alone (Modbus application protocol 1.1b3, 7). An
+//! exception is never a value. `exchange.rs` and `write.rs` decide what else follows.
 
 use std::time::Duration;
 
-/// How long what a unit does not understand is left alone: somebody has to change it first.
+/// The pause after a request that the unit does not understand. The configuration must be changed
+/// first.
 pub(super) const CONFIG_AGAIN: Duration = Duration::from_secs(60);
 
-/// How long a unit that says it is busy is left alone.
+/// The pause after a reply that says the unit is busy.
 pub(super) const BUSY_AGAIN: Duration = Duration::from_millis(100);
 
-/// How long an output that a unit cannot take is left alone.
+/// The pause of an output whose value the unit cannot take.
 pub(super) const DEVICE_AGAIN: Duration = Duration::from_secs(1);
 
-/// What nobody answers, though the unit answers other requests, waits this many times as long as it
-/// has cost: the rest of the bus goes on.
+/// The pause of a request without a reply, if the unit answers others: this many times the time
+/// that it has cost. The rest of the bus goes on meanwhile.
 pub(super) const SILENT_AGAIN: u32 = 4;
 
 /// What an exception means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// The unit does not have what is asked for: the configuration is wrong.
+    /// The unit does not have what was asked for: the configuration is wrong.
     Config,
     /// The unit has failed.
     Device,
-    /// Not now.
+    /// The unit is busy now.
     Busy,
     /// The gateway does not reach the unit.
     Absent,
 }
 
 impl Refusal {
-    /// What this code means.
+    /// The meaning of an exception code.
     pub(super) const fn of(code: u8) -> Self {
         match code {
             1..=3 => Self::Config,

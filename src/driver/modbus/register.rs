@@ -1,20 +1,20 @@
-//! How a point's value lies in Modbus registers: its type, the order of its bytes, its part of a
-//! register.
+//! The layout of a point's value in Modbus registers: its type, the order of its bytes, its part of
+//! a register.
 //!
-//! A register is 16 bits and comes high byte first (Modbus application protocol 1.1b3, 4.2). What a
-//! device does with wider values is its own invention, and "big endian" or "swapped" mean something
-//! else in every tool; so an [`Order`] is named by the bytes as they are on the wire, A being the
-//! most significant byte of the value. Scale and offset are the point's and not known here, nor is
-//! any address.
+//! A register has 16 bits and comes high byte first (Modbus application protocol 1.1b3, 4.2). The
+//! protocol does not define wider values, so each device has its own order. "Big endian" and
+//! "swapped" mean something else in every tool. Therefore an [`Order`] names the bytes as they come
+//! on the wire, where A is the most significant byte of the value. This file knows no addresses,
+//! see `place.rs`, and no scale or offset, which belong to the point.
 
 use serde::Deserialize;
 
 use crate::image::{Kind, Raw};
 
-/// The widest value: 64 bits.
+/// The number of registers of the widest value, which has 64 bits.
 pub const MAX_REGISTERS: usize = 4;
 
-/// The bytes of a value in the order in which they come over the wire; A is the most significant.
+/// The order of a value's bytes on the wire; A is the most significant byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[expect(missing_docs, reason = "each is named by what it is")]
@@ -42,7 +42,7 @@ impl Order {
         }
     }
 
-    /// As the configuration has it.
+    /// The order as the configuration spells it.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Ab => "AB",
@@ -58,7 +58,7 @@ impl Order {
         }
     }
 
-    /// For each byte on the wire, which byte of the value it is, 0 being the most significant.
+    /// For each byte on the wire, its place in the value; 0 is the most significant byte.
     fn places(self) -> impl Iterator<Item = usize> {
         self.word().bytes().map(|letter| usize::from(letter - b'A'))
     }
@@ -68,13 +68,13 @@ impl Order {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Byte {
-    /// The high one, which comes first on the wire.
+    /// The high byte, which comes first on the wire.
     Hi,
-    /// The low one.
+    /// The low byte.
     Lo,
 }
 
-/// Which bits of its registers a value is made of.
+/// The bits of its registers that a value has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Whole(Order),
@@ -82,34 +82,34 @@ enum Part {
     Bit(u8),
 }
 
-/// How values of one type lie in registers.
+/// The layout of values of one type in registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     kind: Kind,
     part: Part,
 }
 
-/// What a configuration says of a layout that cannot be.
+/// An error in the keys of a layout or place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misfit {
     /// The key that is wrong.
     pub key: &'static str,
-    /// What it has.
+    /// What the configuration has there.
     pub found: String,
-    /// What would be right.
+    /// What is expected there.
     pub wanted: String,
 }
 
-/// A float that came over the wire and is no number.
+/// A float that came over the wire and is not finite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotFinite;
 
 impl Layout {
-    /// The layout of `kind` with what the configuration says of it: the order of the bytes for
-    /// numbers of 16 bits and more, the half for those of 8, the bit for a bool.
+    /// The layout of `kind` with these keys: the byte order for numbers of 16 bits and more, the
+    /// half for numbers of 8 bits, the bit for a bool.
     ///
     /// # Errors
-    /// When a key is missing, or does not go with the type.
+    /// When a key is missing or does not fit the type.
     pub fn new(
         kind: Kind,
         order: Option<Order>,
@@ -154,7 +154,7 @@ impl Layout {
         Ok(Self { kind, part })
     }
 
-    /// How many registers it takes.
+    /// The number of registers that the value takes.
     pub const fn registers(&self) -> usize {
         match self.part {
             Part::Whole(_) => self.kind.size() as usize / 2,
@@ -162,12 +162,12 @@ impl Layout {
         }
     }
 
-    /// Whether the rest of the register belongs to somebody else.
+    /// Whether the rest of the register can belong to other values.
     pub const fn is_part_of_register(&self) -> bool {
         !matches!(self.part, Part::Whole(_))
     }
 
-    /// Which part of the register it is, for people; `None` for all of it.
+    /// The part of the register in words; `None` for all of it.
     pub fn part(&self) -> Option<String> {
         match self.part {
             Part::Whole(_) => None,
@@ -177,10 +177,11 @@ impl Layout {
         }
     }
 
-    /// The value in the first [`Layout::registers`] of these.
+    /// The value in the first [`Layout::registers`] of `registers`.
     ///
     /// # Errors
-    /// When it is a float and not finite: devices say so that they have no measurement.
+    /// When the value is a float that is not finite. Devices say in this way that they have no
+    /// measurement.
     pub fn read(&self, registers: &[u16]) -> Result<Raw, NotFinite> {
         let mut raw = [0; 8];
         match self.part {
@@ -204,8 +205,8 @@ impl Layout {
         if is_finite { Ok(raw) } else { Err(NotFinite) }
     }
 
-    /// Puts a value into the first [`Layout::registers`] of these; bits that are not its own stay
-    /// what they are.
+    /// Puts a value into the first [`Layout::registers`] of `registers`. Bits of other values stay
+    /// as they are.
     pub fn write(&self, raw: Raw, registers: &mut [u16]) {
         let [hi, lo] = registers[0].to_be_bytes();
         match self.part {
@@ -235,7 +236,7 @@ mod tests {
         raw
     }
 
-    /// Reads registers as a value, and writes that back over registers that are all ones.
+    /// Reads registers as a value, and writes it back over registers that are all ones.
     fn check(layout: Result<Layout, Misfit>, registers: &[u16], value: &[u8], written: &[u16]) {
         let layout = layout.unwrap();
         assert_eq!(layout.registers(), registers.len(), "{layout:?}");

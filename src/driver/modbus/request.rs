@@ -1,9 +1,10 @@
-//! One request to one unit, as bytes, and what may count as its reply.
+//! One request to one unit as bytes, and what counts as its reply.
 //!
-//! Requests are made by `rmodbus`. Replies are read here, because there anything with another
-//! function code passes for an exception, a byte count may be too large, and a TCP frame of more
-//! than 255 bytes (124 registers and more) is refused: for a controller a reply is either exactly
-//! what was asked for, or nothing. Nothing here waits; that is `transport.rs`.
+//! `rmodbus` makes the requests. Replies are parsed here, because `rmodbus` is too lax and too
+//! strict for a controller. It takes any other function code for an exception. It accepts a byte
+//! count that is too large. It refuses a TCP frame of more than 255 bytes (124 registers and more).
+//! A reply here is exactly what was asked for, or nothing. Nothing in this file waits;
+//! `transport.rs` does.
 
 use std::fmt;
 
@@ -11,41 +12,42 @@ use rmodbus::client::ModbusRequest;
 use rmodbus::{ErrorKind, ModbusProto};
 use serde::Deserialize;
 
-/// The most registers that one read may ask for (Modbus application protocol 1.1b3, 6.3).
+/// The maximum number of registers in one read (Modbus application protocol 1.1b3, 6.3).
 pub const MAX_REGISTERS: u16 = 125;
 
-/// The most coils or discrete inputs that one read may ask for (the same, 6.1).
+/// The maximum number of coils or discrete inputs in one read (Modbus application protocol 1.1b3,
+/// 6.1).
 pub const MAX_BITS: u16 = 2000;
 
-/// What is added to a function code to say that this is an exception.
+/// The bit that marks a function code as an exception.
 const EXCEPTION: u8 = 0x80;
 
-/// The four tables of a unit, each with addresses of its own from 0 to 65535.
+/// The four tables of a unit. Each has its own addresses from 0 to 65535.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Table {
-    /// Bits that can be written; function codes 1, 5 and 15.
+    /// Bits that can be read and written; function codes 1, 5 and 15.
     Coil,
-    /// Bits that cannot; function code 2.
+    /// Bits that can only be read; function code 2.
     Discrete,
-    /// Registers that can be written; function codes 3, 6 and 16.
+    /// Registers that can be read and written; function codes 3, 6 and 16.
     Holding,
-    /// Registers that cannot; function code 4.
+    /// Registers that can only be read; function code 4.
     Input,
 }
 
 impl Table {
-    /// Whether it has bits and not registers.
+    /// Whether the table has bits and not registers.
     pub const fn is_bits(self) -> bool {
         matches!(self, Self::Coil | Self::Discrete)
     }
 
-    /// The most places that one read may ask for.
+    /// The maximum number of places in one read.
     pub const fn most(self) -> u16 {
         if self.is_bits() { MAX_BITS } else { MAX_REGISTERS }
     }
 
-    /// As the configuration has it.
+    /// The table as the configuration spells it.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Coil => "coil",
@@ -56,74 +58,75 @@ impl Table {
     }
 }
 
-/// What is asked of a unit.
+/// The content of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
-    /// So many places of a table.
+    /// Read places of a table.
     Read {
-        /// Which table.
+        /// The table.
         table: Table,
         /// The first place, counted from 0.
         address: u16,
-        /// How many.
+        /// The number of places.
         count: u16,
     },
-    /// One coil, with function code 5 or 15.
+    /// Write one coil, with function code 5 or 15.
     WriteCoil {
-        /// Which one, counted from 0.
+        /// The coil, counted from 0.
         address: u16,
-        /// What it becomes.
+        /// The new value.
         on: bool,
-        /// For devices that lack function code 15.
+        /// Whether to use function code 5, for devices that lack function code 15.
         single: bool,
     },
-    /// Holding registers, with function code 16, or 6 for one.
+    /// Write holding registers, with function code 16, or 6 for one register.
     WriteRegisters {
-        /// The first one, counted from 0.
+        /// The first register, counted from 0.
         address: u16,
-        /// What they become.
+        /// The new values.
         values: Vec<u16>,
-        /// Function code 6, for devices that lack 16; only for one register.
+        /// Whether to use function code 6, for devices that lack function code 16; only for one
+        /// register.
         single: bool,
     },
 }
 
-/// One request.
+/// One request to one unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The unit on the bus.
+    /// The unit's address on the bus.
     pub unit: u8,
-    /// What is asked of it.
+    /// The content of the request.
     pub ask: Ask,
 }
 
-/// What a unit has answered.
+/// The reply of a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     /// As many registers as were asked for.
     Registers(Vec<u16>),
     /// As many bits as were asked for.
     Bits(Vec<bool>),
-    /// It has taken exactly what was written.
+    /// The unit has taken exactly what was written.
     Written,
 }
 
-/// How a request ended without a reply that counts.
+/// How a request ended without a valid reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WireError {
-    /// Nobody answered in time.
+    /// No reply came in time.
     Timeout,
-    /// The unit, or the gateway before it, refuses, with this code.
+    /// The unit, or the gateway in front of it, refuses with this exception code.
     Exception(u8),
-    /// The checksum of the answer is wrong.
+    /// The checksum of the reply is wrong.
     Crc,
-    /// An answer that cannot be the one to this request.
+    /// The reply cannot belong to this request.
     Garbage(&'static str),
-    /// An answer that may be the late one to another request.
+    /// The reply may be a late one to another request.
     Doubtful,
-    /// It was written, and is not what is read there.
+    /// The value that was read back is not the value that was written.
     Differs,
-    /// The connection is over; another one is needed.
+    /// The connection has ended; a new one is needed.
     Closed(String),
 }
 
@@ -143,7 +146,7 @@ impl fmt::Display for WireError {
 
 impl std::error::Error for WireError {}
 
-/// What an exception code means (Modbus application protocol 1.1b3, 7).
+/// The meaning of an exception code (Modbus application protocol 1.1b3, 7).
 pub const fn exception(code: u8) -> &'static str {
     match code {
         1 => "illegal function",
@@ -159,11 +162,11 @@ pub const fn exception(code: u8) -> &'static str {
     }
 }
 
-/// A request but for the values that it writes: unit, function code and first place.
+/// A request without its count or values: the unit, the function code and the first place.
 pub(super) type Kind = (u8, u8, u16);
 
 impl Request {
-    /// What it is but for the values that it writes.
+    /// The kind of the request: what it is without its count or values.
     pub(super) const fn kind(&self) -> Kind {
         let (Ask::Read { address, .. }
         | Ask::WriteCoil { address, .. }
@@ -228,8 +231,8 @@ impl Request {
         Ok(frame)
     }
 
-    /// How many bytes the reply has from the function code on, without a checksum, unless it is an
-    /// exception.
+    /// The length of the reply in bytes, from the function code on and without a checksum, unless
+    /// it is an exception.
     pub const fn reply_len(&self) -> usize {
         match &self.ask {
             Ask::Read { .. } => 2 + self.data_len(),
@@ -237,7 +240,7 @@ impl Request {
         }
     }
 
-    /// How many bytes of values the reply has.
+    /// The number of bytes of values in the reply.
     const fn data_len(&self) -> usize {
         match &self.ask {
             Ask::Read { table, count, .. } if table.is_bits() => (*count as usize).div_ceil(8),
@@ -246,9 +249,9 @@ impl Request {
         }
     }
 
-    /// Whether a reply to this one would also pass for a reply to the other, though something else
-    /// is asked. The reply to a read names no address, that to a write of many no values, and an
-    /// exception nothing at all.
+    /// Whether the reply to this request could also answer `other`, which asks for something else.
+    /// The reply to a read names no address. The reply to a write of several registers names no
+    /// values. An exception names neither.
     pub fn is_mistakable_for(&self, other: &Self, is_exception: bool) -> bool {
         let is_read = matches!(self.ask, Ask::Read { .. });
         let is_alike =
@@ -257,10 +260,10 @@ impl Request {
         self != other && addressee(self) == addressee(other) && (is_exception || is_alike)
     }
 
-    /// What these bytes say, from the function code on and without a checksum.
+    /// The reply in these bytes, which begin with the function code and have no checksum.
     ///
     /// # Errors
-    /// When the unit refuses, or they are anything else than the reply to exactly this request.
+    /// When the unit refuses, or when the bytes are not the reply to exactly this request.
     pub fn reply(&self, bytes: &[u8]) -> Result<Reply, WireError> {
         match *bytes {
             [function, code] if function == self.function() | EXCEPTION => {
@@ -291,7 +294,8 @@ impl Request {
         Ok(Reply::Registers(registers.collect()))
     }
 
-    /// What a unit repeats of a write: the address, and the value or how many.
+    /// The part of a write that the unit repeats in its reply: the address, and the value or the
+    /// count.
     fn echo(&self) -> [u8; 4] {
         let (address, second) = match &self.ask {
             Ask::WriteCoil { address, on, single: true } => {
@@ -299,7 +303,7 @@ impl Request {
             }
             Ask::WriteCoil { address, single: false, .. } => (*address, 1),
             Ask::WriteRegisters { address, values, single: true } => (*address, values[0]),
-            // A frame has been made of it, so there are not many.
+            // A frame was made of the values, so their number fits into 16 bits.
             Ask::WriteRegisters { address, values, single: false } => {
                 (*address, values.len() as u16)
             }
@@ -310,8 +314,8 @@ impl Request {
     }
 }
 
-/// The checksum of a frame on a serial line, low byte first (Modbus over serial line 1.02, 6.2.2).
-/// That of a whole frame with its checksum is 0.
+/// The checksum of a frame on a serial line, sent low byte first (Modbus over serial line 1.02,
+/// 6.2.2). The checksum of a whole frame, its own checksum included, is 0.
 pub fn crc(bytes: &[u8]) -> u16 {
     let step = |crc: u16, _| if crc & 1 == 1 { crc >> 1 ^ 0xa001 } else { crc >> 1 };
     bytes.iter().fold(0xffff, |crc, byte| (0..8).fold(crc ^ u16::from(*byte), step))

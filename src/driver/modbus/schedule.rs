@@ -1,29 +1,31 @@
-//! Whose turn it is on a bus: writes before reads, whoever has waited longest first, units in turn.
+//! The choice of the next job on a bus: writes before reads, the job that has waited longest first,
+//! units in turn.
 //!
-//! Nothing is queued: everything that could be done says since when, and one is chosen. Who waits
-//! too long has missed its period, and that is all. Reads are begun so that they end just before
-//! the scan looks. It knows no wire and no clock.
+//! There is no queue. Each possible job says since when it is due, and one is chosen. A job that
+//! waits too long misses its period, without any further effect. Reads begin so that they end just
+//! before the scan reads its inputs. This file knows no wire and reads no clock; `client.rs` does
+//! the jobs.
 
 use std::time::Duration;
 
-/// So many writes may follow each other while a read is due. A controller that only writes would
+/// The maximum number of writes in a row while a read is due. A controller that only writes would
 /// be blind.
 const WRITE_BURST: u8 = 4;
 
-/// Something that can be done on a bus.
+/// A job that can be done on a bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Job {
     /// Write this output.
     Write(usize),
-    /// Show the unit that the scan moves.
+    /// Toggle the heartbeat, which shows the unit that the scan moves.
     Beat,
     /// Make this read.
     Read(usize),
-    /// Ask this unit whether it is back.
+    /// Ask this unit whether it is present.
     Probe(usize),
 }
 
-/// A job, its unit, and since when it is due.
+/// A job, its unit, and the time from which it is due.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Due {
     pub(super) at: Duration,
@@ -31,34 +33,34 @@ pub(super) struct Due {
     pub(super) job: Job,
 }
 
-/// What comes next.
+/// The choice of the next job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// This, now.
+    /// This job, now.
     Now(Job),
-    /// Nothing until then.
+    /// No job until then.
     At(Duration),
 }
 
-/// What has been chosen until now, as far as that matters.
+/// The choices up to now, as far as they matter for the next one.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
-    /// Writes in a row.
+    /// The number of writes in a row.
     burst: u8,
-    /// How many reads were chosen.
+    /// The number of reads that were chosen.
     turn: u64,
-    /// The last turn of each unit.
+    /// The last turn of each unit, by its index.
     turns: Vec<u64>,
 }
 
 impl Schedule {
-    /// For so many units.
+    /// A schedule for this many units.
     pub(super) fn new(units: usize) -> Self {
         Self { turns: vec![0; units], ..Self::default() }
     }
 
-    /// Chooses among all that is or will be due; `writes` and `reads` have one entry for each thing
-    /// at most.
+    /// Chooses among all jobs that are or will be due. `writes` and `reads` have at most one entry
+    /// for each job.
     pub(super) fn next(
         &mut self,
         now: Duration,
@@ -86,37 +88,37 @@ impl Schedule {
     }
 }
 
-/// When something that was due is due again, in the same rhythm, and how many times have passed
-/// meanwhile: these are dropped.
+/// The next time of a job that was due at `due`, in the same rhythm, and the number of times that
+/// have passed unused. These are dropped.
 pub(super) fn again(due: Duration, period: Duration, now: Duration) -> (Duration, u32) {
     let late = now.saturating_sub(due);
     let missed = (late.as_nanos() / period.as_nanos().max(1)).min(u128::from(u32::MAX)) as u32;
     (due + period * missed + period, missed)
 }
 
-/// How much earlier than a read takes it is begun, for its values to be there in time: the timers
-/// of tokio count milliseconds, and threads have to be woken.
+/// The reserve with which a read begins, in addition to its duration, so that its values are there
+/// in time. The timers of tokio count milliseconds, and threads must be woken.
 const HASTE: Duration = Duration::from_micros(1500);
 
-/// The scan's cycles, as far as a bus heeds them.
+/// The scan's cycles, as far as a bus needs them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cycles {
-    /// Any of them.
+    /// The time of any cycle.
     pub(super) one: Duration,
-    /// From one to the next.
+    /// The time from one cycle to the next.
     pub(super) every: Duration,
 }
 
 impl Cycles {
-    /// When to begin what is due at `due` in every `period` and takes `time`, so that it ends just
-    /// before a cycle: values are not old then when a program sees them. If the cycles do not
-    /// divide the period, at `due`.
+    /// When to begin a read that is due at `due` in every `period` and takes `time`. It then ends
+    /// just before a cycle, so that programs see fresh values. If the period is not a multiple of
+    /// the cycle time, it begins at `due`.
     pub(super) fn ahead(self, due: Duration, period: Duration, time: Duration) -> Duration {
         let every = self.every.as_nanos();
         if !period.as_nanos().is_multiple_of(every) {
             return due;
         }
-        // How long before or after a cycle it would end; only the place between two counts.
+        // The distance from the last cycle to the end of the read, modulo the cycle time.
         let end = due + time + HASTE;
         let into = (end.as_nanos() % every + every - self.one.as_nanos() % every) % every;
         let nanos = |nanos: u128| Duration::from_nanos(nanos as u64);
@@ -184,7 +186,7 @@ mod tests {
 
     #[test]
     fn reads_end_just_before_a_cycle_where_that_can_be() {
-        /// A cycle is at 1000 ms and every 10 ms; the read takes 500 us.
+        /// A cycle is at 1000 ms and every 10 ms from there; the read takes 500 us.
         fn check(due_us: u64, period_ms: u32, begins_us: u64) {
             let cycles = Cycles { one: 1000 * MS, every: 10 * MS };
             let due = Duration::from_micros(due_us);

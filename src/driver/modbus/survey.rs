@@ -1,8 +1,8 @@
-//! Where points are on the units of a bus, and which of these nothing asks, for whoever looks for
-//! slips.
+//! Answers about a bus for the search for slips: the places of points on its units, and the groups
+//! and units that nothing uses.
 //!
-//! Two writers of one place are refused in `plan.rs`. To read a place twice, or as two types, is
-//! lawful.
+//! `plan.rs` refuses two writers of one place. Reading a place twice, or as two types, is allowed.
+//! `driver/survey.rs` asks this file.
 
 use super::place::{Place, Use};
 use super::{At, Config};
@@ -40,7 +40,7 @@ fn place(config: &Config, device: usize, point: &Point, at: &At) -> Option<surve
     let last = if end - first > 1 { format!(" to {}", end - 1) } else { String::new() };
     let table = table.word();
     Some(survey::Location {
-        // Whoever reads a word of state as a whole and bit by bit means to.
+        // A status word may be read both as a whole and bit by bit, on purpose.
         within: format!("{device}/{unit}/{table}/{of}{}", word(point.direction)),
         cells: first..end,
         words: format!("{of}{table} {first}{last} of unit {unit}"),
@@ -48,13 +48,13 @@ fn place(config: &Config, device: usize, point: &Point, at: &At) -> Option<surve
 }
 
 impl Config {
-    /// Groups that no input is read with, and units that nothing is asked of.
+    /// The keys of groups without an input and of units without a request.
     pub(in crate::driver) fn unused(&self) -> Vec<String> {
         let reads = |group: &str| self.at.values().any(|at| at.group.as_deref() == Some(group));
         let idle = self.group.iter().filter(|group| !reads(&group.name));
         let groups = idle.map(|group| format!("group[{}]", group.name));
         let is_asked = |unit: &str| {
-            // A group that is not used is told already.
+            // An unused group has its own entry, so its unit counts as asked.
             self.group.iter().any(|group| group.unit == unit)
                 || self.at.values().any(|at| at.unit.as_deref() == Some(unit))
                 || self.heartbeat.as_ref().is_some_and(|beat| beat.unit == unit)

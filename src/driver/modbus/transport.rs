@@ -1,10 +1,10 @@
-//! One connection to a bus, one request on it at a time, and the right reply or none.
+//! One connection to a bus: one request at a time, and either the right reply or none.
 //!
-//! What makes this more than sending and receiving is the reply that comes too late. Over TCP
-//! each frame has the number of its transaction: one with another number is dropped, and the wait
-//! goes on. On a serial line there is a pause after each silence, in which whatever comes is thrown
-//! away. What still may pass for the reply to something else is remembered in `outstanding.rs`.
-//! Nothing is tried twice here: retries and who is believed are in `exchange.rs`.
+//! The difficult part is the reply that comes too late. Over TCP each frame has its transaction
+//! number. A frame with another number is dropped, and the wait goes on. On a serial line there is
+//! a pause after each silence, and everything that comes in it is thrown away. `outstanding.rs`
+//! remembers which replies could still be mistaken for others. This file repeats no request;
+//! `exchange.rs` decides on retries and on the health of units.
 
 use std::io;
 use std::time::Duration;
@@ -19,21 +19,21 @@ use super::outstanding::OutstandingReplies;
 use super::request::{Reply, Request, WireError, crc};
 use crate::driver::tcp::set_up;
 
-/// The longest frame: 260 bytes over TCP (Modbus messaging on TCP/IP 1.0b, 4.2).
+/// The longest frame, in bytes: 260 over TCP (Modbus messaging on TCP/IP 1.0b, 4.2).
 const MAX_FRAME: usize = 260;
 
-/// Bytes of a frame over TCP before the function code.
+/// The number of bytes in a TCP frame before the function code.
 const HEADER: usize = 7;
 
-/// How much that nobody asked for is thrown away at a time before a device counts as one that does
-/// nothing but talk.
+/// The number of unrequested bytes in one pause after which a device counts as one that never stops
+/// sending.
 const MAX_NOISE: usize = 64 * 1024;
 
-/// No reply comes later than this many times as long as a unit may take. Here lies the limit of
-/// what can be known on a line whose replies have no number.
+/// The latest time of a reply, as a multiple of the time that a unit may take. On a line whose
+/// replies have no number, nothing more is certain.
 const LATEST: u32 = 3;
 
-/// Bytes both ways.
+/// A connection for bytes in both directions.
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
@@ -42,23 +42,24 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 pub struct Transport {
     stream: Box<dyn Stream>,
     line: Line,
-    /// Of the request sent last.
+    /// The transaction number of the request that was sent last.
     tid: u16,
-    /// What has come over TCP and is not yet a whole frame.
+    /// The bytes that have come over TCP and are not yet a whole frame.
     received: Vec<u8>,
     /// When the next frame may be sent.
     quiet_until: Instant,
-    /// Replies that have not come, but may yet.
+    /// The replies that have not come in time but may still come.
     outstanding: OutstandingReplies,
-    /// From the request handed over to its reply read, of the last that had one.
+    /// The time from handing over a request to reading its reply, for the last request that had
+    /// one.
     round_trip: Duration,
 }
 
 impl Transport {
-    /// Connects, or opens the port.
+    /// Connects over TCP, or opens the serial port.
     ///
     /// # Errors
-    /// When that fails, or takes too long.
+    /// When that fails or takes too long.
     pub async fn open(line: &Line) -> io::Result<Self> {
         let stream: Box<dyn Stream> = match &line.target {
             Target::Rtu(path) => {
@@ -84,50 +85,51 @@ impl Transport {
         })
     }
 
-    /// Whether [`Transport::busy_for`] has something to say.
+    /// Whether [`Transport::busy_for`] may return a time other than zero.
     pub fn is_busy(&self) -> bool {
         self.outstanding.is_waited_for()
     }
 
-    /// For how long something may come that could pass for the reply to this request, though it is
-    /// another: so long it is better not asked.
+    /// How long a reply to another request may still come that could answer this one. Until then
+    /// this request should not be sent.
     pub fn busy_for(&self, request: &Request) -> Duration {
         let busy_until = self.outstanding.busy_until(request);
         busy_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
-    /// When nothing that was asked for can come any more.
+    /// The time after which no outstanding reply comes any more; `None` if there is none.
     pub fn silent_at(&self) -> Option<Instant> {
         self.outstanding.end()
     }
 
-    /// Nothing is sent before.
+    /// Sends nothing before `until`.
     pub fn quiet_until(&mut self, until: Instant) {
         self.quiet_until = self.quiet_until.max(until);
     }
 
-    /// Lets time pass, and takes what comes late meanwhile. May be dropped half-way.
+    /// Lets time pass, and takes late replies meanwhile. The future may be dropped at any time.
     pub async fn idle(&mut self, time: Duration) {
         let until = Instant::now() + time;
         while self.outstanding.is_waited_for() && !self.line.is_rtu() {
             match self.receive_tcp(until).await {
                 Ok(frame) => self.outstanding.late_reply(tid(&frame)),
-                // Whoever sends next finds out.
+                // The next request reports the error.
                 Err(_) => break,
             }
         }
         sleep_until(until).await;
     }
 
-    /// Sends a request and waits for its reply, no longer than a unit may take, and before that
-    /// until it may be sent. Not to be dropped half-way unless the transport is dropped as well.
+    /// Sends a request and waits for its reply, at most as long as a unit may take. Before that it
+    /// waits until the request may be sent. If the future is dropped before its end, the transport
+    /// must be dropped too.
     ///
     /// # Errors
-    /// When nothing comes that is the reply to this request, or the unit refuses. After
-    /// [`WireError::Closed`] the transport is of no more use.
+    /// When no valid reply to this request comes, or the unit refuses. After [`WireError::Closed`]
+    /// the transport is useless.
     pub async fn transact(&mut self, request: &Request) -> Result<Reply, WireError> {
         self.quiet_until(Instant::now() + self.busy_for(request));
-        // A timer of tokio takes up to a millisecond also when its time has come already.
+        // A timer of tokio takes up to a millisecond even if its time has come already.
         if self.quiet_until > Instant::now() {
             sleep_until(self.quiet_until).await;
         }
@@ -157,12 +159,12 @@ impl Transport {
         outcome
     }
 
-    /// Lets the bus be quiet for so long from now, or for the usual gap if that is longer.
+    /// Keeps the bus quiet for this long from now, or for the usual gap if that is longer.
     pub fn rest(&mut self, pause: Duration) {
         self.quiet_until = self.quiet_until.max(Instant::now() + pause.max(self.line.gap()));
     }
 
-    /// How long the last request took that was answered.
+    /// The round trip of the last request that was answered.
     pub fn round_trip(&self) -> Duration {
         self.round_trip
     }
@@ -178,7 +180,7 @@ impl Transport {
         loop {
             let frame = self.receive_tcp(deadline).await?;
             if tid(&frame) != self.tid {
-                // Too late, for a request that was given up.
+                // The frame is a late reply to an earlier request.
                 self.outstanding.late_reply(tid(&frame));
                 continue;
             }
@@ -187,7 +189,7 @@ impl Transport {
                 true => request.reply(bytes),
                 false => Err(WireError::Garbage("another unit")),
             };
-            // A gateway may have given the number of this request to one that is late.
+            // A gateway may have put the number of this request on a late reply.
             let is_late = matches!(reply, Err(WireError::Garbage(_)))
                 && self.outstanding.could_be_one(unit, bytes);
             if !is_late {
@@ -196,13 +198,13 @@ impl Transport {
         }
     }
 
-    /// The next whole frame.
+    /// Receives the next whole frame.
     async fn receive_tcp(&mut self, deadline: Instant) -> Result<Vec<u8>, WireError> {
-        // Who always has something to say is not silent, but does not answer either.
+        // A peer that sends all the time is not silent, but it does not answer either.
         while Instant::now() < deadline {
             if let Some(&[_, _, p, q, high, low]) = self.received.first_chunk() {
                 let length = usize::from(u16::from_be_bytes([high, low]));
-                // Where the next frame begins, nobody knows then.
+                // After this it is not known where the next frame begins.
                 if (p, q) != (0, 0) || !(3..=MAX_FRAME - 6).contains(&length) {
                     return Err(WireError::Closed("what came is no frame of Modbus TCP".into()));
                 }
@@ -221,7 +223,7 @@ impl Transport {
         request: &Request,
         started: Instant,
     ) -> Result<Reply, WireError> {
-        // What has come since the last reply is nobody's.
+        // The bytes that have come since the last reply belong to no request.
         self.drain(started).await?;
         let deadline = started + self.line.timeout(request);
         self.send(request.rtu(), deadline).await?;
@@ -229,8 +231,8 @@ impl Transport {
         request.reply(&frame[1..frame.len() - 2])
     }
 
-    /// A frame of the length that this request is answered with, or that of an exception, with a
-    /// good checksum.
+    /// Receives a frame with a good checksum. Its length is that of this request's reply, or that
+    /// of an exception.
     async fn receive_rtu(
         &mut self,
         request: &Request,
@@ -244,11 +246,12 @@ impl Transport {
                     return Err(WireError::Garbage("another unit"));
                 }
                 [_, function, ..] if function == request.function() => 3 + request.reply_len(),
-                // An exception, or something that will be found to be none.
+                // The frame is an exception, or `reply` will refuse it.
                 _ => 5,
             };
             if frame.len() >= length {
-                // What follows is noise of the line, and is thrown away before the next request.
+                // The bytes after it are noise of the line. They are thrown away before the next
+                // request.
                 frame.truncate(length);
                 return if crc(&frame) == 0 { Ok(frame) } else { Err(WireError::Crc) };
             }
@@ -271,16 +274,16 @@ impl Transport {
         match timeout_at(deadline, self.stream.write_all(&frame)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(closed(&error)),
-            // Part of it may be sent: nothing else can follow.
+            // A part of the frame may be sent, so nothing else can follow it.
             Err(_) => Err(WireError::Closed("it takes no more".into())),
         }
     }
 
-    /// Listens until then, and drops what comes, without any heed of frames.
+    /// Listens until then and drops everything that comes, without regard to frames.
     async fn drain(&mut self, until: Instant) -> Result<(), WireError> {
         let mut noise = 0;
         let mut bytes = [0; 256];
-        // What is there already is read even if no time is left.
+        // Bytes that are there already are read even if no time is left.
         while let Ok(read) = timeout_at(until, self.stream.read(&mut bytes)).await {
             noise += came(read)?;
             if noise > MAX_NOISE {
@@ -291,12 +294,12 @@ impl Transport {
     }
 }
 
-/// The number of the transaction that a frame over TCP belongs to.
+/// The transaction number of a frame over TCP.
 fn tid(frame: &[u8]) -> u16 {
     u16::from_be_bytes([frame[0], frame[1]])
 }
 
-/// How many bytes came; none is the end.
+/// The number of bytes that were read. No bytes means the end of the connection.
 fn came(read: io::Result<usize>) -> Result<usize, WireError> {
     match read {
         Ok(0) => Err(WireError::Closed("the other side has closed it".into())),

@@ -1,7 +1,7 @@
-//! One unit of a bus: who it is, whether it is there, and what is known of it.
+//! One unit of a bus: its settings, whether it is present, and what the client knows about it.
 //!
-//! What belongs to a unit and not to one of its points. How its health changes is in `breaker.rs`,
-//! what is counted in `diagnostic.rs`.
+//! This file holds what belongs to a unit and not to one of its points. `breaker.rs` decides how
+//! its health changes, `diagnostic.rs` counts.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -15,33 +15,34 @@ use crate::driver::Part;
 #[derive(Debug)]
 pub(super) struct Unit {
     pub(super) name: String,
-    /// Its address on the bus.
+    /// The unit's address on the bus.
     pub(super) id: u8,
-    /// The silence that it needs after it has answered.
+    /// The silence that the unit needs after it has answered.
     pub(super) turnaround: Duration,
-    /// How often it is asked whether it is there when there is no other reason to ask.
+    /// The time between two probes, when there is no other reason to ask the unit.
     pub(super) probe: Duration,
-    /// What it is asked then.
+    /// The request of a probe, if the unit has no reads.
     pub(super) probe_request: Request,
     pub(super) breaker: Breaker,
     pub(super) counters: Counters,
-    /// When it was asked last, whatever.
+    /// When the unit was asked last, with any request.
     pub(super) asked_at: Duration,
-    /// Whether nothing is read from it regularly.
+    /// Whether no read of this unit is planned.
     pub(super) is_unread: bool,
-    /// What it has answered since there is a connection and it is there: no more than it can be
-    /// asked for.
+    /// The kinds of request that the unit has answered since the connection was made and it is
+    /// present. There are no more kinds than it can be asked for.
     pub(super) answered: HashSet<Kind>,
 }
 
 impl Unit {
-    /// Whether silence to this says that the unit is not there. Many units do not answer at all
-    /// what they do not have: if this was never answered and something else was, it says nothing.
+    /// Whether silence to `request` shows that the unit is absent. Many units are silent to
+    /// requests for places that they do not have. If the unit never answered this kind but did
+    /// answer another, the silence shows nothing.
     pub(super) fn is_missed_by(&self, request: &Request) -> bool {
         self.answered.is_empty() || self.answered.contains(&request.kind())
     }
 
-    /// When it is to be asked whether it is there.
+    /// When the unit is to be probed; `None` if it need not be.
     pub(super) fn probe_at(&self) -> Option<Duration> {
         match self.breaker.health() {
             Health::Offline { probe_at } => Some(probe_at),
@@ -50,7 +51,7 @@ impl Unit {
         }
     }
 
-    /// What the status shows.
+    /// The unit as the status shows it.
     pub(super) fn part(&self, is_connected: bool) -> Part {
         let state = match self.breaker.health() {
             Health::Offline { .. } => "offline",

@@ -1,8 +1,8 @@
-//! An output on a unit: when it is to be written, and what the unit is known to have.
+//! Outputs on a unit: when an output is to be written, and what the unit is known to have.
 //!
-//! It is written once whenever the unit has come, and then as the configuration says; it never asks
-//! for what the scan has not wanted yet. Writing is an absolute value, so that it may be repeated.
-//! Who writes is `client.rs`.
+//! An output is written once whenever the unit appears or comes back, and then as the configuration
+//! says. It is never written before the scan has wanted a value. A write sets an absolute value, so
+//! it may be repeated. `client.rs` and `exchange.rs` do the writing.
 
 use std::time::Duration;
 
@@ -14,57 +14,59 @@ use crate::image::{PointId, Raw};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// When an output is written besides the first time.
+/// When an output is written, apart from the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Policy {
-    /// Whether it is written when it changes, and not only at `refresh`.
+    /// Whether the output is written when it changes, and not only at `refresh`.
     pub(super) on_change: bool,
-    /// After how long it is written again though it is the same.
+    /// The time after which the output is written again though it has not changed.
     pub(super) refresh: Option<Duration>,
-    /// The least time between two writes.
+    /// The shortest time between two writes.
     pub(super) min_interval: Duration,
 }
 
-/// An output.
+/// An output and the state of its writes.
 #[derive(Debug)]
 pub(super) struct Write {
     pub(super) id: PointId,
-    /// Place of the unit in the list of all.
+    /// The index of the unit in the list of units.
     pub(super) unit: usize,
-    /// Its address on the bus.
+    /// The unit's address on the bus.
     pub(super) unit_id: u8,
     pub(super) place: Place,
     pub(super) policy: Policy,
-    /// Function codes 5 and 6.
+    /// Whether to write with function codes 5 and 6.
     pub(super) single: bool,
-    /// Whether it is read after it was written.
+    /// Whether the output is read back after each write.
     pub(super) readback: bool,
-    /// What the unit has acknowledged; `None` when nobody knows what it has.
+    /// The value that the unit has acknowledged; `None` when it is not known what the unit has.
     pub(super) acked: Option<Raw>,
-    /// When that was, or was tried.
+    /// When a write was acknowledged, or tried, last.
     pub(super) tried_at: Duration,
-    /// Not to be written sooner.
+    /// The time before which the output is not written.
     pub(super) not_before: Duration,
-    /// The same because of the least time between two writes, which its safe value need not keep.
+    /// The time before which the output is not written because of the shortest time between two
+    /// writes. A safe value need not wait for it.
     pub(super) spaced_until: Duration,
-    /// Its safe value, if it has one.
+    /// The safe value of the output, if it has one.
     pub(super) safe: Option<Raw>,
-    /// A value that the unit has refused, and until when it is not tried again. Another one is: it
-    /// may be the safe one.
+    /// A value that the unit has not taken, and the time until which it is not tried again. Another
+    /// value may be tried sooner, because it may be the safe one.
     pub(super) refused: Option<(Raw, Duration)>,
-    /// How many writes in a day are too many, if that is of interest.
+    /// The number of writes in a day above which the log warns, if it is set.
     pub(super) warn_above: Option<u32>,
-    /// Writes since `day`, which is a day ago at most.
+    /// The writes since `day`, which is at most a day ago.
     pub(super) writes: u32,
     pub(super) day: Duration,
-    /// For people: the point.
+    /// The name of the point, for messages.
     pub(super) name: String,
-    /// Why it was not taken the last time.
+    /// Why the last write failed, if it did.
     pub(super) trouble: Option<String>,
 }
 
 impl Write {
-    /// Since or from when it is to be written, if the scan wants this.
+    /// The time from which the output is to be written, if the scan wants this value. `None` if
+    /// there is nothing to write.
     pub(super) fn due(&self, wanted: Raw) -> Option<Duration> {
         let Policy { on_change, refresh, .. } = self.policy;
         let is_urgent = self.safe == Some(wanted) && self.acked != Some(wanted);
@@ -79,7 +81,8 @@ impl Write {
         Some(due.max(not_before))
     }
 
-    /// It was written, and taken or not. Says whether that has just become too often for a day.
+    /// Notes a write and what the unit has acknowledged, if anything. Returns whether the writes of
+    /// this day have just become too many.
     pub(super) fn tried(&mut self, now: Duration, acked: Option<Raw>) -> bool {
         if now.saturating_sub(self.day) >= DAY {
             (self.day, self.writes) = (now, 0);
@@ -91,7 +94,8 @@ impl Write {
         self.warn_above.is_some_and(|most| self.writes == most.saturating_add(1))
     }
 
-    /// It was not taken, after so long, for this reason: not to be written again too soon.
+    /// Notes that a write failed for this reason, after a time of `cost`, so that it is not
+    /// repeated too soon.
     pub(super) fn put_off(&mut self, raw: Raw, now: Duration, cost: Duration, why: &WireError) {
         let pause = match why {
             WireError::Exception(code) => match Refusal::of(*code) {
@@ -108,7 +112,7 @@ impl Write {
         self.refused = Some((raw, now + pause));
     }
 
-    /// The request that writes this.
+    /// The request that writes this value.
     pub(super) fn request(&self, raw: Raw) -> Request {
         let Place { address, layout, .. } = self.place;
         let ask = match layout {
@@ -123,14 +127,14 @@ impl Write {
         Request { unit: self.unit_id, ask }
     }
 
-    /// The request that reads what the unit has.
+    /// The request that reads back what the unit has.
     pub(super) fn read_request(&self) -> Request {
         let Place { table, address, .. } = self.place;
         let ask = Ask::Read { table, address, count: self.place.count() };
         Request { unit: self.unit_id, ask }
     }
 
-    /// Whether what was read is what was written.
+    /// Whether the reply to the read shows the value that was written.
     pub(super) fn is_there(&self, raw: Raw, read: &Reply) -> bool {
         match (self.request(raw).ask, read) {
             (Ask::WriteCoil { on, .. }, Reply::Bits(bits)) => bits[..] == [on],
@@ -177,7 +181,7 @@ mod tests {
     #[test]
     fn outputs_are_written_when_they_say() {
         let on = |on: u8| [on, 0, 0, 0, 0, 0, 0, 0];
-        // An output that was taken as 1 after 100 ms.
+        // The output was written as 1 and acknowledged after 100 ms.
         let check = |policy: Policy, same: Option<u32>, other: Option<u32>| {
             let mut write = write(policy);
             assert_eq!(write.due(on(0)), Some(Duration::ZERO), "once in any case");
@@ -229,7 +233,7 @@ mod tests {
         assert_eq!(write.due(on(2)), Some(190 * MS));
         write.tried(110 * MS, Some(on(0)));
         assert_eq!(write.due(on(0)), Some(200 * MS), "it is there");
-        // Who does not answer is not asked all the time for that.
+        // A unit that does not answer is not asked all the time because of that.
         write.tried(110 * MS, None);
         write.put_off(on(0), 110 * MS, 500 * MS, &WireError::Timeout);
         assert_eq!(write.due(on(0)), Some(2110 * MS));
