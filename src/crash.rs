@@ -1,12 +1,13 @@
-//! Crash reports: what is known of a program that trapped, in one file, and the replay of it.
+//! Crash reports: one file for each trap, with all that is known of the program that trapped, and
+//! the replay of that file.
 //!
-//! A report holds the module, the trap with its backtrace, what the program was given and did in
-//! its last cycles, and what it knew before: enough to run it again on another machine, where it
-//! must trap at the same place. A report tells of one program only; the plant, the other programs
-//! and the devices are not in it, because a program sees them only through calls that are on its
-//! tape.
+//! A report holds the module, the trap with its backtrace, the program's inputs and actions in its
+//! last cycles, and its state before them. That is enough to run the program again on another
+//! machine, where it must trap at the same place. A report is about one program only. The plant,
+//! the devices and other programs are not in it, because a program sees them only through calls,
+//! and these are on its tape.
 //!
-//! `file.rs` has the format, `brought.rs` what of a stranger's report is not believed, `store.rs`
+//! `file.rs` has the format, `brought.rs` the limits for reports from other machines, `store.rs`
 //! the folder and its limits, `history.rs` the tape in words, `verdict.rs` the replay and what it
 //! proves.
 
@@ -30,86 +31,86 @@ pub use history::{Cycle, history};
 pub use store::{MAX_FILES, MAX_FOLDER_BYTES, ReportStore};
 pub use verdict::{Judgement, Verdict, replay};
 
-/// The format that this program writes and reads.
+/// Version of the format that this program writes and reads.
 const VERSION: u32 = 1;
 
-/// What begins every report.
+/// The text at the beginning of every report.
 const FORMAT: &str = "camshaft crash report";
 
-/// The largest module that is put into a report: the default limit of the configuration. Of a
-/// larger one there is only its name.
+/// The largest module that a report contains, in bytes: the default limit of the configuration. A
+/// report of a larger module only names it.
 const MAX_MODULE: usize = 16 << 20;
 
-/// The most points of a report, by their ids: those that a configuration can have, and those that
-/// were gone already.
+/// Most points of a report, by their ids: those that a configuration can have, and those that were
+/// removed earlier.
 const MAX_POINTS: usize = 1 << 16;
 
-/// The most frames of a backtrace: four times as many as are written.
+/// Most frames of a backtrace: four times as many as are written.
 const MAX_FRAMES: usize = 256;
 
-/// The most names of functions: the tape has one byte for the number of one.
+/// Most names of functions: the tape has one byte for a function's number.
 const MAX_FUNCTIONS: usize = 256;
 
-/// The most globals of a checkpoint: the largest number that the limits of a module allow, and some
-/// that are added.
+/// Most globals of a checkpoint: the largest number that the limits of a module allow, and some
+/// that the compile service adds.
 const MAX_GLOBALS: usize = 1 << 15;
 
-/// The most blocks of a memory: as many as the largest report has room for.
+/// Most blocks of a memory: those that the largest report has room for.
 const MAX_BLOCKS: usize = file::MAX_REPORT as usize / Picture::BLOCK;
 
-/// What stands in front of a report, as one line of JSON.
+/// The head of a report, which is one line of JSON at its beginning.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Head {
     format: String,
     version: u32,
-    /// Version of the program that wrote it.
+    /// Version of the program that wrote the report.
     pub camshaft: String,
-    /// When it was written, by the clock on the wall, in UTC.
+    /// When the report was written, by the wall clock in UTC.
     pub written: String,
-    /// The plugin's name.
+    /// Name of the plugin.
     pub plugin: String,
-    /// BLAKE3 of the module.
+    /// BLAKE3 of the module, in hexadecimal digits.
     pub hash: String,
-    /// How it failed.
+    /// Kind and place of the trap.
     pub trap: Trap,
-    /// Where, from the innermost call on.
+    /// The backtrace, from the innermost call on.
     #[serde(deserialize_with = "brought::list::<MAX_FRAMES, _, _>")]
     pub frames: Vec<Frame>,
-    /// Whether its time was over.
+    /// Whether the call was stopped because its budget was used up.
     pub is_over: bool,
-    /// Polls that returned well.
+    /// Polls of the instance that returned well.
     pub polls: u64,
     /// CPU time for one poll.
     pub poll_budget: Duration,
-    /// Polled in every n-th cycle.
+    /// The program was polled in every n-th cycle.
     pub every: u32,
-    /// Names of the inputs that it may read; absent means all.
+    /// Names of the inputs that the program may read; absent means all.
     #[serde(deserialize_with = "brought::optional_list::<MAX_POINTS, _, _>")]
     pub inputs: Option<Vec<String>>,
-    /// Names of the outputs that it may write; absent means all.
+    /// Names of the outputs that the program may write; absent means all.
     #[serde(deserialize_with = "brought::optional_list::<MAX_POINTS, _, _>")]
     pub outputs: Option<Vec<String>>,
-    /// What an instance may use.
+    /// Limits of the instance.
     pub limits: Limits,
-    /// Which compiler made its code.
+    /// The compiler that made the artifact.
     pub compiler: Compiler,
-    /// Where the module came from.
+    /// Path of the module's file.
     pub path: PathBuf,
     /// Names of the functions on the tape, in the order of their numbers.
     #[serde(deserialize_with = "brought::list::<MAX_FUNCTIONS, _, _>")]
     functions: Vec<String>,
-    /// All points by id; those that were gone already are `null`.
+    /// All points by id; `null` for a point that was removed earlier.
     #[serde(deserialize_with = "brought::list::<MAX_POINTS, _, _>")]
     points: Vec<Option<PointHead>>,
-    /// From where the tape can be played.
+    /// Where a replay of the tape starts.
     start: StartHead,
     /// The memory after the trap.
     memory: PictureHead,
-    /// Bytes of the parts that follow.
+    /// Bytes of the parts that follow the head.
     lengths: Lengths,
 }
 
-/// A point, as far as it explains bytes.
+/// The facts of a point that give meaning to bytes of an image.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct PointHead {
     name: String,
@@ -122,7 +123,7 @@ struct PointHead {
     offset: f64,
 }
 
-/// From where the tape can be played.
+/// Where a replay of the tape starts: at the birth of the instance, at a checkpoint, or nowhere.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum StartHead {
@@ -138,7 +139,7 @@ enum StartHead {
     },
 }
 
-/// A memory, whose bytes follow.
+/// The shape of a memory picture, whose bytes are a part of the report.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct PictureHead {
     bytes: u64,
@@ -148,7 +149,7 @@ struct PictureHead {
     is_cut: bool,
 }
 
-/// Bytes of each part, in the order of the parts.
+/// Length of each part in bytes, in the order of the parts.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Lengths {
     module: usize,
@@ -157,39 +158,40 @@ struct Lengths {
     memory: usize,
 }
 
-/// A report.
+/// A report: its head and its parts.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// What stands in front.
+    /// The head.
     pub head: Head,
-    /// The module, if it was at hand.
+    /// The module, if it could be read when the report was made.
     pub module: Option<Vec<u8>>,
     tape: Vec<u8>,
     checkpoint: Vec<u8>,
     memory: Vec<u8>,
 }
 
-/// What a report says about a program besides what is left of it.
+/// The facts for a report that the post-mortem does not contain.
 #[derive(Debug, Clone)]
 pub struct About {
-    /// The plugin's name.
+    /// Name of the plugin.
     pub plugin: String,
-    /// The module's identity.
+    /// Hash of the module.
     pub hash: ModuleHash,
-    /// Polls that returned well.
+    /// Polls of the instance that returned well.
     pub polls: u64,
-    /// How it took part in the scan.
+    /// Settings of the program in the scan.
     pub settings: Settings,
-    /// What an instance may use.
+    /// Limits of the instance.
     pub limits: Limits,
-    /// Which compiler made its code.
+    /// The compiler that made the artifact.
     pub compiler: Compiler,
-    /// Where the module should be.
+    /// Path where the module's file should be.
     pub path: PathBuf,
 }
 
 impl Report {
-    /// Of the remains of a program. The module is taken along if these are its bytes.
+    /// A report from the post-mortem of a program. `module` becomes part of it if its hash is right
+    /// and it is not too large.
     pub fn new(
         about: About,
         post_mortem: PostMortem,
@@ -243,7 +245,7 @@ impl Report {
     }
 }
 
-/// The names of granted points, as far as they are still there; `None` for all.
+/// The names of the granted points that still exist; `None` for all points.
 fn granted(grant: &Grant, points: &Points) -> Option<Vec<String>> {
     match grant {
         Grant::All => None,
@@ -254,14 +256,14 @@ fn granted(grant: &Grant, points: &Points) -> Option<Vec<String>> {
     }
 }
 
-/// A picture as head and bytes.
+/// Splits a picture into head and bytes.
 fn split(picture: Picture) -> (PictureHead, Vec<u8>) {
     let Picture { memory_bytes, blocks, mut bytes, is_cut } = picture;
     bytes.truncate(blocks.len() * Picture::BLOCK);
     (PictureHead { bytes: memory_bytes, blocks, is_cut }, bytes)
 }
 
-/// And back.
+/// Joins head and bytes to a picture: the inverse of [`split`].
 fn join(head: &PictureHead, bytes: &[u8]) -> Picture {
     let PictureHead { bytes: memory_bytes, blocks, is_cut } = head.clone();
     Picture { memory_bytes, blocks, bytes: bytes.to_vec(), is_cut }
@@ -273,7 +275,7 @@ impl PointHead {
         Self { name, direction, kind, byte, bit, scale, offset }
     }
 
-    /// The point at the start of an image of its own.
+    /// The point at byte 0 of an image of its own.
     fn alone(&self) -> Point {
         let Self { name, direction, kind, bit, scale, offset, .. } = self.clone();
         Point { bit, scale, offset, ..Point::new(name, direction, kind) }

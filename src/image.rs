@@ -2,8 +2,8 @@
 //!
 //! Inputs and outputs are two little-endian byte spaces (IEC 61131-3 calls them %I and %Q). A point
 //! names a typed place in one of them; its value is read and written in `image/point.rs`. This file
-//! knows no device and no plugin; who may write what is decided in `plugin`, and when values move
-//! is decided in `scan`.
+//! knows no device and no plugin. Which program may write which point is decided in `plugin`, and
+//! when values move is decided in `scan`.
 
 mod point;
 mod quality;
@@ -20,13 +20,13 @@ pub use point::{Point, Raw};
 pub use quality::{Class, Freshness, Quality};
 pub use value::{NoValue, Value, exact};
 
-/// The largest image in either direction: 64 KiB, so that a byte address fits 16 bits everywhere.
+/// The largest image in either direction, in bytes: 64 KiB, so that a byte address fits 16 bits.
 pub const MAX_IMAGE_BYTES: u32 = 64 * 1024;
 
-/// The most points in one configuration: a snapshot copies a quality byte for each, every cycle.
+/// The most points in one configuration: a snapshot copies a quality byte of each in every cycle.
 pub const MAX_POINTS: usize = 8192;
 
-/// Which way a point's value travels, seen from the controller.
+/// The direction of a point's value, seen from the controller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
@@ -55,7 +55,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Bytes that a value of this type occupies; a bool occupies one bit of one byte.
+    /// Bytes that a value of this type takes; a bool takes one bit of one byte.
     pub const fn size(self) -> u32 {
         match self {
             Self::Bool | Self::U8 | Self::I8 => 1,
@@ -103,12 +103,12 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Why a value cannot be put into a point.
+/// The reason why a value cannot be put into a point.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Unfit {
-    /// A number for a bool, or a bool for a number.
+    /// The value is a number for a bool, or a bool for a number.
     WrongType(Kind),
-    /// Outside the range of the type after the scaling is undone, or not a number.
+    /// The value is outside the range of the type after the scaling is undone, or is not a number.
     OutOfRange(Kind),
 }
 
@@ -124,16 +124,16 @@ impl fmt::Display for Unfit {
 
 impl std::error::Error for Unfit {}
 
-/// What an output becomes when nobody good owns it.
+/// What an output becomes when no healthy program owns it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Safe {
     /// The last committed value stays.
     Hold,
-    /// This value, in the unit of the point.
+    /// The output gets this value, in the unit of the point.
     Value(Value),
 }
 
-/// What a program is given in place of an input that is bad.
+/// What a program reads in place of a bad input.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum OnBad {
     /// The last value that was good.
@@ -143,30 +143,30 @@ pub enum OnBad {
     Value(Value),
 }
 
-/// A point's place in [`Points`]; small and copyable, for queues and the guest.
+/// The number of a point in [`Points`]; small and copyable, for queues and the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PointId(pub u16);
 
 impl PointId {
-    /// The id as an index into lists that have a place for each, [`Points::ids`] long.
+    /// The id as an index into lists with a place for each id, which are [`Points::ids`] long.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// All points of a configuration, and the names of its devices; fixed from then on and shared by
-/// everybody.
+/// All points of a configuration, and the names of its devices. It never changes after it is built,
+/// and all threads share it.
 ///
-/// A point keeps its id as long as the daemon runs and the configuration names it: programs may
-/// have asked for it once and for all. One that is gone is remembered as long as the daemon runs:
-/// its id is kept for a point of the same name and given to no other, so ids can have gaps, and
-/// programs may still go by its address.
+/// A point keeps its id as long as the daemon runs and the configuration names it, because programs
+/// may ask for the id only once. A removed point is remembered as long as the daemon runs. Its id
+/// is kept for a point of the same name and given to no other, so ids can have gaps. Programs may
+/// still use its address.
 #[derive(Debug, Default)]
 pub struct Points {
-    /// By id; `None` where there is no such point any more.
+    /// The points by id; `None` for a removed point.
     all: Vec<Option<Point>>,
     by_name: HashMap<String, PointId>,
-    /// Points that were there once, by name, as they were then.
+    /// Removed points by name, as they were last.
     gone: HashMap<String, (PointId, Point)>,
     devices: Vec<String>,
     input_bytes: usize,
@@ -175,26 +175,28 @@ pub struct Points {
     output_owners: Vec<Vec<PointId>>,
     /// For each byte of the input image, the points that touch it.
     input_owners: Vec<Vec<PointId>>,
-    /// The outputs that are floats, in order of their first bytes.
+    /// The outputs that are floats, in the order of their first bytes.
     float_outputs: Vec<PointId>,
 }
 
 impl Points {
-    /// Collects `all`, with ids in this order; the images have the given sizes in bytes.
+    /// Collects `all` points, with ids in this order. The images have the given sizes in bytes.
     ///
     /// # Panics
-    /// When a point lies outside the image, a name occurs twice, or there are more than
-    /// [`MAX_POINTS`]: the configuration has refused all that before.
+    /// If a point lies outside its image, a name occurs twice, or there are more than
+    /// [`MAX_POINTS`]. The configuration refuses all that before.
     pub fn new(all: Vec<Point>, input_bytes: usize, output_bytes: usize) -> Self {
         let all = (0..).map(PointId).zip(all).collect();
         Self::numbered(all, 0, Vec::new(), [input_bytes, output_bytes])
     }
 
-    /// The same with ids of the caller's choice, each once, and with the names of the devices that
-    /// [`Point::device`] counts. The first `used` ids are not free, even if no point has them now.
+    /// Collects `all` points with ids of the caller's choice, each once. `devices` are the names
+    /// that [`Point::device`] is an index into. The first `used` ids are not free, even if no point
+    /// has them now. The images have the given sizes in bytes.
     ///
     /// # Panics
-    /// As [`Points::new`].
+    /// If a point lies outside its image, a name occurs twice, or an id is not below
+    /// [`MAX_POINTS`].
     pub fn numbered(
         all: Vec<(PointId, Point)>,
         used: usize,
@@ -234,7 +236,8 @@ impl Points {
         points
     }
 
-    /// The same points, which remember those that were there `before` and are gone.
+    /// The same set of points, which also remembers the points of `before` that it does not
+    /// contain.
     #[must_use]
     pub fn after(mut self, before: &Self) -> Self {
         let left = before.iter().map(|(id, point)| (id, point.clone()));
@@ -244,39 +247,39 @@ impl Points {
         self
     }
 
-    /// Every point with its id.
+    /// All points with their ids.
     pub fn iter(&self) -> impl Iterator<Item = (PointId, &Point)> {
         let all = (0u16..).map(PointId).zip(&self.all);
         all.filter_map(|(id, point)| Some((id, point.as_ref()?)))
     }
 
-    /// How many there are.
+    /// Number of points, without removed ones.
     pub fn len(&self) -> usize {
         self.by_name.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no points.
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
     }
 
-    /// The length of a list with a place for each id, those of points that are gone included.
+    /// Length of a list with a place for each id, including the ids of removed points.
     pub fn ids(&self) -> usize {
         self.all.len()
     }
 
-    /// The point with this id, if there is one.
+    /// The point with this id; `None` if there is none or it was removed.
     pub fn get(&self, id: PointId) -> Option<&Point> {
         self.all.get(id.index())?.as_ref()
     }
 
-    /// The point with this name, or what it was when it was there, with its id.
+    /// The point with this name and its id; for a removed point, as it was last.
     pub fn known(&self, name: &str) -> Option<(PointId, &Point)> {
         let gone = || self.gone.get(name).map(|(id, point)| (*id, point));
         self.find(name).map(|id| (id, &self[id])).or_else(gone)
     }
 
-    /// Points that were there once, as they were then.
+    /// The removed points, as they were last.
     pub fn gone(&self) -> impl Iterator<Item = &Point> {
         self.gone.values().map(|(_, point)| point)
     }
@@ -286,7 +289,7 @@ impl Points {
         self.by_name.get(name).copied()
     }
 
-    /// The names of the devices, in the order that [`Point::device`] counts.
+    /// The names of the devices, which [`Point::device`] is an index into.
     pub fn devices(&self) -> &[String] {
         &self.devices
     }
@@ -299,9 +302,9 @@ impl Points {
         }
     }
 
-    /// The float outputs that touch these bytes, in order of their first bytes.
+    /// The float outputs that touch these bytes, in the order of their first bytes.
     pub fn float_outputs(&self, bytes: Range<usize>) -> impl Iterator<Item = (PointId, &Point)> {
-        // Wherever one begins, it touches nothing behind the next eight bytes.
+        // A float has at most eight bytes, so an earlier one cannot reach these bytes.
         let is_before = |id: &PointId| self[*id].byte as usize + 8 <= bytes.start;
         let first = self.float_outputs.partition_point(is_before);
         let floats = self.float_outputs[first..].iter().map(|id| (*id, &self[*id]));
@@ -326,20 +329,20 @@ impl std::ops::Index<PointId> for Points {
     }
 }
 
-/// The input image with the quality of each point; drivers write it, programs read it.
+/// The input image with the quality of each point. Drivers write it, and programs read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inputs {
-    /// The byte space.
+    /// The bytes of the image.
     pub bytes: Vec<u8>,
-    /// By [`PointId`], one for each of [`Points::ids`]; those of outputs say
-    /// whether they are forced.
+    /// Quality by [`PointId`], for each of [`Points::ids`]. The quality of an output says whether
+    /// it is forced.
     pub quality: Vec<Quality>,
-    /// When each was good last, on the scan's clock; by [`PointId`].
+    /// When each input was last good, on the scan's clock; by [`PointId`].
     pub good_at: Vec<Duration>,
 }
 
 impl Inputs {
-    /// All zero, and every input `Waiting`: nothing has been read yet.
+    /// An image of zeroes in which every input is `Waiting`: nothing has been read yet.
     pub fn unread(points: &Points) -> Self {
         let mut quality = vec![Quality::Good; points.ids()];
         for (id, _) in points.iter().filter(|(_, point)| point.direction == Direction::In) {
@@ -349,8 +352,8 @@ impl Inputs {
         Self { bytes: vec![0; points.image_bytes(Direction::In)], quality, good_at }
     }
 
-    /// Notes what a driver knows of an input at `now`, whose value it has put into the image if
-    /// that is good.
+    /// Records the quality that a driver gives to an input at `now`. The driver has put a good
+    /// value into the image.
     pub fn note(&mut self, id: PointId, quality: Quality, now: Duration) {
         self.quality[id.index()] = quality;
         if quality.class() == Class::Good {
@@ -358,7 +361,7 @@ impl Inputs {
         }
     }
 
-    /// Makes an input this bad, if it is not worse already.
+    /// Makes an input this bad, unless it is worse already.
     pub fn degrade(&mut self, id: PointId, quality: Quality) {
         let worst = self.quality[id.index()].max(quality);
         self.quality[id.index()] = worst;

@@ -1,16 +1,15 @@
-//! Recipes: a module run offline against what it should do, in virtual time.
+//! Recipes: a module is run offline, in virtual time, and compared with what it should do.
 //!
-//! A recipe is a list of passes. Each pass sets the clock and the inputs, polls the module once and
-//! compares outputs, variables and log messages. Nothing is simulated but the module's
-//! surroundings: it is compiled, limited and stopped exactly as in the daemon, and a budget is real
-//! CPU time. There are no devices, no other programs and no restarts: after a trap a recipe is
-//! over.
+//! A recipe is a list of passes. Each pass sets the clock and the inputs, polls the module once,
+//! and compares outputs, variables and log messages. Only the surroundings of the module are
+//! simulated: it is compiled, limited and stopped exactly as in the daemon, and a budget is real
+//! CPU time. There are no devices, no other programs and no restarts: a recipe ends with a trap.
 //!
-//! Where the format leaves it open: `init` runs at 0s with all inputs 0 (points of bad quality, as
-//! nothing was read yet) and the declared variables; its log messages count to the first pass.
-//! Input bytes that a pass does not give keep their value.
+//! Three rules fill gaps of the format. `init` runs at 0s with the declared variables and with all
+//! inputs 0 (points have bad quality, because nothing was read yet). Log messages of `init` count
+//! to the first pass. Input bytes that a pass does not give keep their value.
 //!
-//! `file.rs` reads a recipe, `report.rs` says how it went.
+//! `file.rs` reads a recipe, and `report.rs` has the results.
 
 mod file;
 mod head;
@@ -35,15 +34,15 @@ use crate::variable::{Variable, VariableKind};
 use file::{Pass, Recipe};
 pub use report::{Failure, Mismatch, Outcome, Report};
 
-/// What `wasm_cycle` tells as the scan period: that of the quick start. Passes need not keep to it.
+/// The scan period that `wasm_cycle` returns: that of the quick start. Passes need not keep to it.
 const PERIOD: Duration = Duration::from_millis(10);
 
-/// Runs a module against recipes, each in an instance of its own, with this much CPU time for each
+/// Runs a module against recipes, each in an instance of its own. `budget` is the CPU time for each
 /// poll.
 ///
 /// # Errors
-/// When a recipe cannot be read, or the module cannot be read or is refused. A module that does
-/// something else than a recipe expects is no error but a failed recipe in the report.
+/// A recipe or the module cannot be read, or the module is refused. A module that does not do what
+/// a recipe expects is no error, but a failed recipe in the report.
 pub fn run(
     compile_service: &CompileService,
     module: &Path,
@@ -70,7 +69,7 @@ pub fn run(
     Ok(Report::new(name, outcomes))
 }
 
-/// A module with everything that running it takes.
+/// A module with everything that is needed to run it.
 struct Bench {
     plugin: Arc<str>,
     hash: ModuleHash,
@@ -81,7 +80,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// Runs a fresh instance through a recipe.
+    /// Runs a new instance through a recipe.
     fn play(&self, name: String, recipe: Recipe) -> Outcome {
         let Recipe { points, variables, clear_outputs, passes } = recipe;
         let points = Arc::new(points);
@@ -108,7 +107,9 @@ impl Bench {
         };
         let mut world = world();
         world.log = LogSink::List(lines);
-        // All of them: its `init` could write them into a table just like this.
+        // All variables of the `init` count, not only some: `init` could write them into a table
+        // None of the variables is refused: `init` wrote them into a table that was just like this
+        // one.
         prepared.bring_variables(&mut world.variables);
         world.variables.commit();
         let slot = self.keeper.slot();
@@ -136,7 +137,7 @@ struct Player {
 }
 
 impl Player {
-    /// One pass; an empty failure if all is as expected.
+    /// Runs one pass; returns a failure without mismatches if all is as expected.
     fn play(&mut self, number: u64, pass: &Pass, clear_outputs: bool) -> Failure {
         let mut mismatches = Vec::new();
         let mut world = self.world.take().expect("the world is here between polls");
@@ -172,13 +173,14 @@ impl Player {
     }
 }
 
-/// Gives the inputs their values; from now on every one has been read.
+/// Gives the inputs their values; from now on every input counts as read.
 fn latch(inputs: &mut Inputs, given: &[u8]) {
     inputs.bytes[..given.len()].copy_from_slice(given);
     inputs.quality.fill(Quality::Good);
 }
 
-/// Writes a variable as another program would; a new one gets the type that its value looks like.
+/// Writes a variable as another program would. A new variable gets the type that its value looks
+/// like.
 fn set(world: &mut World, name: &str, value: Value) -> Option<Mismatch> {
     let kind = world.variables.read(name).map_or_else(|| apparent(value), Variable::kind);
     let written = match Variable::from_value(kind, value) {
@@ -197,7 +199,8 @@ fn apparent(value: Value) -> VariableKind {
     }
 }
 
-/// A number is equal to itself however it is written: 3 is what is expected of a double 3.0.
+/// Compares a variable with the expected value. Numbers are equal however they are written: an
+/// expected 3 is equal to a double 3.0.
 fn compare_variable(world: &World, name: &str, expected: Value) -> Option<Mismatch> {
     let got = world.variables.read(name);
     let wanted = got.and_then(|got| Variable::from_value(got.kind(), expected));
@@ -209,12 +212,13 @@ fn compare_variable(world: &World, name: &str, expected: Value) -> Option<Mismat
     })
 }
 
-/// Every expected message once, and no other; the order does not count.
+/// Compares the log messages: each expected message must be there once, and no other. The order
+/// does not count.
 fn compare_messages(expected: &[String], world: &World) -> Vec<Mismatch> {
     let LogSink::List(lines) = &world.log else { return Vec::new() };
     let mut missing: Vec<&String> = expected.iter().collect();
     let mut unexpected = Vec::new();
-    // Most calls that were refused are no message of the guest's: they have their code.
+    // Most refused calls are no message of the guest: the guest sees their code.
     let lines = lines.iter().filter(|line| match &line.message {
         Message::Refused(call) => is_of_note(call.why),
         Message::OthersRefused { .. } => false,
@@ -230,7 +234,8 @@ fn compare_messages(expected: &[String], world: &World) -> Vec<Mismatch> {
     missing.chain(unexpected).collect()
 }
 
-/// Whether a call that was refused for this reason is wrong whatever the program makes of its code.
+/// Whether a call that was refused for this reason is a mistake in any case, even if the program
+/// handles its code.
 fn is_of_note(why: Why) -> bool {
     let is_point = matches!(why, Why::NoPoint | Why::NotFinite | Why::NotGranted | Why::Owned(_));
     is_point || matches!(why, Why::VariableQuota | Why::VariableNotGranted)

@@ -1,9 +1,10 @@
 //! Variables: named, typed values that the host owns and programs share.
 //!
 //! A program's writes are provisional until its poll has returned: [`Variables::commit`] keeps
-//! them, [`Variables::revert`] undoes them. Everything is allocated in advance, because writes
-//! happen inside a cycle. Who may write which variable is in `plugin/rights.rs`; here it is only
-//! counted how many each program has made.
+//! them, [`Variables::revert`] undoes them. All memory is allocated in advance, because writes
+//! happen inside a cycle. Which program may write which variable is decided in `plugin/rights.rs`.
+//! This file only counts how many variables each program has made. The type of one variable is in
+//! `variable/value.rs`.
 
 mod value;
 
@@ -11,41 +12,42 @@ use std::time::Duration;
 
 pub use value::{Denied, Maker, Variable, VariableKind, Writers, Written};
 
-/// The most variables at one time; with [`MAX_NAME_BYTES`] this bounds the table to 128 KiB of
-/// names.
+/// The most variables at one time. With [`MAX_NAME_BYTES`] this bounds the names to 128 KiB.
 pub const MAX_VARIABLES: usize = 1024;
 
 /// The longest name of a variable, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;
 
-/// The most variables that one program may make: a quarter of the table. Programs share it and no
-/// name is given back before a cold restart, so one that invents names (a counter within a name is
-/// enough) must leave room for the others; a program that needs as many on purpose declares them.
+/// The most variables that one program may make: a quarter of the table. Programs share the table,
+/// and no name is given back before a cold restart. A program can invent names without end, for
+/// example with a counter in the name, and must leave room for the others. A program that needs
+/// more on purpose declares them in the configuration.
 pub const MAX_MADE: usize = MAX_VARIABLES / 4;
 
-/// All variables. Ids count up in order of creation; only a cold restart removes some, and then ids
-/// count anew.
+/// All variables. Ids count up in the order of creation. Only a cold restart removes variables, and
+/// then ids are given anew.
 #[derive(Debug)]
 pub struct Variables {
     /// All names, one after the other.
     names: String,
-    /// Where the name of each variable ends in `names`.
+    /// The end of each variable's name in `names`.
     ends: Vec<usize>,
     values: Vec<Variable>,
-    /// Against whose quota each variable counts.
+    /// The maker of each variable, against whose quota it counts.
     makers: Vec<Maker>,
-    /// Who has made and who has written each variable.
+    /// The last writes of each variable.
     writers: Vec<Writers>,
-    /// How often ids began to count anew.
+    /// How often variables were removed, and ids given anew.
     removals: u64,
-    /// Ids in order of name: sorted, because a look-up by bisection needs no allocation.
+    /// Ids in the order of names: a look-up by bisection needs no allocation.
     by_name: Vec<u16>,
-    /// What each variable written since the last commit was before; `None` for one created since.
+    /// The former value of each variable that was written since the last commit; `None` if it was
+    /// also created since.
     journal: Vec<(u16, Option<Variable>)>,
-    /// For each variable, whether the journal has it already.
+    /// For each variable, whether the journal contains it already.
     noted: Vec<bool>,
-    /// Variables that the configuration declares and that may not be there yet, with their types.
-    /// Not copied: they concern whoever makes variables, which is the scan.
+    /// Variables that the configuration declares, with their types; some may not exist yet. A copy
+    /// does not get them, because only the scan makes variables.
     reserved: Vec<(String, VariableKind)>,
 }
 
@@ -67,7 +69,7 @@ impl Default for Variables {
 }
 
 impl Clone for Variables {
-    /// By hand, because a derived copy would have no spare room.
+    /// Written by hand, because a derived copy would have no spare room.
     fn clone(&self) -> Self {
         let mut copy = Self::default();
         copy.copy_from(self);
@@ -77,28 +79,28 @@ impl Clone for Variables {
 }
 
 impl Variables {
-    /// The value of the variable `name`.
+    /// The value of the variable `name`; `None` if there is no such variable.
     pub fn read(&self, name: &str) -> Option<Variable> {
         let found = self.position(name).ok()?;
         Some(self.values[usize::from(self.by_name[found])])
     }
 
-    /// Writes `value` for the configuration or an operator, creating the variable if it is new;
-    /// provisional until the next commit.
+    /// Writes `value` for the configuration or an operator, and creates the variable if it is new.
+    /// The write is provisional until the next commit.
     ///
     /// # Errors
-    /// When it has another type, or the table or the name has reached its limit; nothing changes
-    /// then.
+    /// The variable has another type, the table is full, or the name is empty or too long. Then
+    /// nothing changes.
     pub fn write(&mut self, name: &str, value: Variable) -> Result<(), Denied> {
         self.write_as(Maker::HOST, name, value)
     }
 
-    /// Writes `value` for a program, creating the variable if it is new; provisional until the next
-    /// commit.
+    /// Writes `value` for a program, and creates the variable if it is new. The write is
+    /// provisional until the next commit.
     ///
     /// # Errors
-    /// As [`Variables::write`], and when the program has made too many, or the configuration
-    /// declares the name with another type.
+    /// Those of [`Variables::write`]. Also: the program has made too many variables, or the
+    /// configuration declares the name with another type.
     pub fn write_as(&mut self, maker: Maker, name: &str, value: Variable) -> Result<(), Denied> {
         match self.position(name) {
             Ok(found) => {
@@ -126,7 +128,7 @@ impl Variables {
         Ok(())
     }
 
-    /// Whose a new variable is, if there may be one of this name and type.
+    /// The maker of a new variable, if one of this name and type may be made.
     fn admit(&self, maker: Maker, name: &str, kind: VariableKind) -> Result<Maker, Denied> {
         if self.values.len() >= MAX_VARIABLES || name.is_empty() || name.len() > MAX_NAME_BYTES {
             return Err(Denied::Limit);
@@ -135,7 +137,7 @@ impl Variables {
             return Ok(maker);
         }
         if let Some((_, declared)) = self.reserved.iter().find(|(other, _)| other == name) {
-            // It is there early, and is the configuration's all the same.
+            // The variable belongs to the configuration, even if a program makes it first.
             return if *declared == kind {
                 Ok(Maker::HOST)
             } else {
@@ -152,9 +154,9 @@ impl Variables {
         Ok(maker)
     }
 
-    /// Keeps names with their types for the configuration, which declares them; gives back those
-    /// that were kept before. Programs may make them early, with no other type and outside of their
-    /// quota.
+    /// Reserves names with their types, which the configuration declares; returns the names that
+    /// were reserved before. A program may make such a variable early, only with this type and
+    /// without a charge to its quota.
     pub fn reserve(
         &mut self,
         declared: Vec<(String, VariableKind)>,
@@ -162,13 +164,13 @@ impl Variables {
         std::mem::replace(&mut self.reserved, declared)
     }
 
-    /// The names that are kept for the configuration, with their types.
+    /// The reserved names, with their types.
     pub fn reserved(&self) -> &[(String, VariableKind)] {
         &self.reserved
     }
 
-    /// The configuration declares a variable that is there: it counts against no program's quota
-    /// any more.
+    /// Gives an existing variable to the configuration, which now declares it: it counts against no
+    /// program's quota any more.
     pub fn take_over(&mut self, name: &str) {
         if let Ok(found) = self.position(name) {
             self.makers[usize::from(self.by_name[found])] = Maker::HOST;
@@ -188,27 +190,28 @@ impl Variables {
         self.journal.iter().map(|(id, _)| *id)
     }
 
-    /// All values, by id, with who wrote them.
+    /// All values in the order of ids, with their last writes.
     pub(crate) fn values(&self) -> impl Iterator<Item = (Variable, Writers)> {
         self.values.iter().copied().zip(self.writers.iter().copied())
     }
 
-    /// Gives the variable `id` a value that it had before, once everything is committed. It is no
-    /// new one: who wrote it then has written it last.
+    /// Gives the variable `id` a former value, while nothing is uncommitted. This is no new write:
+    /// the former writer stays the last one.
     pub(crate) fn put_back(&mut self, id: u16, (value, writers): (Variable, Writers)) {
         debug_assert!(self.journal.is_empty(), "a commit would say that it was written now");
         self.values[usize::from(id)] = value;
         self.writers[usize::from(id)] = writers;
     }
 
-    /// Keeps everything written since the last commit.
+    /// Keeps everything that was written since the last commit.
     pub fn commit(&mut self) {
         for (id, _) in self.journal.drain(..) {
             self.noted[usize::from(id)] = false;
         }
     }
 
-    /// The same, and remembers who has written it and when.
+    /// Keeps everything that was written since the last commit, and records its writer and the
+    /// time.
     pub fn commit_as(&mut self, by: Maker, at: Duration) {
         for (id, old) in &self.journal {
             self.writers[usize::from(*id)].note(Written { by, at }, old.is_none());
@@ -216,23 +219,23 @@ impl Variables {
         self.commit();
     }
 
-    /// Who has made and who has written the variable `name`; nobody if it is not there.
+    /// The last writes of the variable `name`; none if there is no such variable.
     pub fn writers(&self, name: &str) -> Writers {
         let found = self.position(name).ok();
         found.map_or_else(Writers::default, |found| self.writers[usize::from(self.by_name[found])])
     }
 
-    /// Who wrote the variable `name` last; `None` while it has the value that it began with.
+    /// The last write of the variable `name`; `None` while it has its first value.
     pub fn written_last(&self, name: &str) -> Option<Written> {
         self.writers(name).last
     }
 
-    /// Removes every variable that `is_kept` does not name, once everything is committed. Allocates
-    /// nothing.
+    /// Removes all variables for whose name `is_kept` is false, while nothing is uncommitted.
+    /// Allocates nothing.
     pub fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {
         debug_assert!(self.journal.is_empty(), "what is provisional is known by its id");
         self.removals += 1;
-        // For each id whether it is kept, and which it has then.
+        // The new id of each variable; `None` if it is removed.
         let mut new = [None; MAX_VARIABLES];
         let mut count = 0u16;
         for (id, new) in (0..self.values.len() as u16).zip(&mut new) {
@@ -269,9 +272,10 @@ impl Variables {
         }
     }
 
-    /// Undoes everything written since the last commit.
+    /// Undoes everything that was written since the last commit.
     pub fn revert(&mut self) {
-        // Backwards: the variables created last are the last ones in every list.
+        // The order is backwards, because the variables that were created last are the last in
+        // every list.
         while let Some((id, old)) = self.journal.pop() {
             match old {
                 Some(old) => {
@@ -294,24 +298,24 @@ impl Variables {
         self.noted.pop();
     }
 
-    /// Every variable with its name, in order of creation.
+    /// All variables with their names, in the order of creation.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Variable)> {
         self.values.iter().zip(0u16..).map(|(&value, id)| (self.name(id), value))
     }
 
-    /// What was written since the last commit, in order of the first write; whether that changed
-    /// anything makes no difference.
+    /// The variables that were written since the last commit, in the order of the first write. A
+    /// write of the same value counts too.
     pub fn written(&self) -> Vec<(String, Variable)> {
         let entry = |&(id, _): &(u16, _)| (self.name(id).to_owned(), self.values[usize::from(id)]);
         self.journal.iter().map(entry).collect()
     }
 
-    /// How many there are.
+    /// Number of variables.
     pub fn len(&self) -> usize {
         self.values.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no variables.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
@@ -321,7 +325,7 @@ impl Variables {
         let common = self.ends.last().copied().unwrap_or(0);
         let is_older = self.removals == other.removals;
         if is_older && other.ends.get(..self.ends.len()) == Some(&self.ends) {
-            // Between two removals names only ever grow, so an older copy lacks just the tail.
+            // Between two removals names are only added, so an older copy lacks only the end.
             self.names.push_str(&other.names[common..]);
         } else {
             self.names.clone_from(&other.names);
@@ -346,7 +350,7 @@ impl Variables {
     }
 }
 
-/// Keeps the entries of ids that have a new one.
+/// Keeps the entries whose ids have a new id.
 fn keep<T>(list: &mut Vec<T>, new: &[Option<u16>]) {
     let mut new = new.iter();
     list.retain(|_| new.next().is_some_and(Option::is_some));
@@ -399,13 +403,13 @@ mod tests {
             variables.write_as(one, &format!("one{n}"), int).unwrap();
         }
         assert_eq!(variables.write_as(one, "more", int), Err(Denied::Quota));
-        // What is there may be written, by others too, and so may copies of the table.
+        // An existing variable may be written, by other programs too, and the table may be copied.
         assert_eq!(variables.write_as(one, "one7", Variable::Int(5)), Ok(()));
         assert_eq!(variables.write_as(two, "more", int), Ok(()));
         assert_eq!(variables.write("host", int), Ok(()));
         variables.commit();
         assert_eq!(variables.clone().write_as(one, "other", int), Err(Denied::Quota));
-        // What did not count makes no difference, and what is declared does not count.
+        // A reverted write makes no difference, and a declared variable does not count.
         assert_eq!(variables.write_as(two, "two", int), Ok(()));
         variables.revert();
         variables.take_over("one7");
@@ -425,7 +429,7 @@ mod tests {
             let maker = Maker::program(2 + (n / MAX_MADE) as u64);
             variables.write_as(maker, &format!("v{n}"), Variable::Int(0)).unwrap();
         }
-        // There is room for two, and one of them is kept.
+        // There is room for two variables, and one place is reserved.
         assert_eq!(variables.write_as(one, "x", Variable::Int(1)), Ok(()));
         assert_eq!(variables.write_as(one, "y", Variable::Int(1)), Err(Denied::Limit));
         assert_eq!(variables.write_as(one, "b", Variable::Int(1)), Ok(()));
@@ -472,7 +476,7 @@ mod tests {
         }
     }
 
-    /// Whoever wrote it last was taken for its maker.
+    /// A release took the last writer for the maker.
     #[test]
     fn who_has_made_a_variable_is_known_whoever_wrote_it_since() {
         let mut variables = Variables::default();
@@ -502,7 +506,7 @@ mod tests {
 
     #[test]
     fn what_is_removed_leaves_the_others_as_they_were() {
-        // Compared with a table into which only the others were written.
+        // The result is compared with a table into which only the kept variables were written.
         let mut random = fastrand::Rng::with_seed(3);
         for _ in 0..200 {
             let mut all: Vec<_> =

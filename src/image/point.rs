@@ -1,7 +1,7 @@
-//! A point: a typed place in an image, and how its value is read from and written to the bytes.
+//! A point: a typed place in an image, and how its value is read from bytes and written to bytes.
 //!
-//! It does not know whose it is: ownership and grants are in `plugin`, addresses come from the
-//! configuration. All points together are `Points`, in `image.rs`.
+//! A point does not know its owner: ownership and grants are in `plugin`, and addresses come from
+//! the configuration. All points together are `Points`, in `image.rs`.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -11,40 +11,42 @@ use super::{Direction, Freshness, Kind, OnBad, Safe, Unfit, Value};
 /// One input or output value, named in the configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
-    /// Its name, unique among all points.
+    /// Name of the point, unique among all points.
     pub name: String,
-    /// Which image it lies in.
+    /// The image that the point lies in.
     pub direction: Direction,
-    /// Its type in the image.
+    /// Type of the value in the image.
     pub kind: Kind,
-    /// First byte in that image.
+    /// Address of the first byte in that image.
     pub byte: u32,
-    /// Bit within the byte, 0 to 7; 0 for everything but a bool.
+    /// Bit within the byte, 0 to 7; 0 for every type but bool.
     pub bit: u8,
     /// Factor from the raw number to the value; never 0.
     pub scale: f64,
-    /// Added after scaling.
+    /// Number that is added after scaling.
     pub offset: f64,
     /// Unit for people, such as `l/min`; may be empty.
     pub unit: String,
-    /// What an output becomes when nobody good owns it; `Hold` for inputs, where it means nothing.
+    /// What an output becomes when no healthy program owns it; `Hold` for inputs, where it has no
+    /// meaning.
     pub safe: Safe,
-    /// How long an output keeps its value before it becomes safe; zero for at once.
+    /// How long an output keeps its value before it becomes safe; zero means at once.
     pub hold_for: Duration,
-    /// When an input is no longer fresh.
+    /// The ages at which an input is stale and then bad.
     pub freshness: Freshness,
-    /// What programs are given for an input that is bad.
+    /// What programs read in place of a bad input.
     pub on_bad: OnBad,
-    /// Its device's place in [`Points::devices`](super::Points::devices).
+    /// Index of the point's device in [`Points::devices`](super::Points::devices).
     pub device: usize,
 }
 
-/// The bytes of one value: little endian, from the front, as many as its type has, and then zeroes;
-/// a bool is 0 or 1. The same wherever the point lies.
+/// The bytes of one value, independent of the place of the point: little endian, from the front, as
+/// many as its type has, and then zeroes. A bool is 0 or 1.
 pub type Raw = [u8; 8];
 
 impl Point {
-    /// A plain point at the start of an image, of device 0: nothing is scaled, an output holds.
+    /// A plain point at the start of an image, of device 0: without scaling, and as an output it
+    /// holds.
     pub fn new(name: impl Into<String>, direction: Direction, kind: Kind) -> Self {
         Self {
             name: name.into(),
@@ -69,7 +71,7 @@ impl Point {
         start..start + self.kind.size() as usize
     }
 
-    /// The bits of its byte that a bool occupies; all bits for every other type.
+    /// The bits of its byte that a bool takes; all bits for every other type.
     pub fn mask(&self) -> u8 {
         match self.kind {
             Kind::Bool => 1 << self.bit,
@@ -82,12 +84,12 @@ impl Point {
         self.scale == 1.0 && self.offset == 0.0
     }
 
-    /// The value that `image` holds for this point.
+    /// The value of this point in `image`.
     pub fn read(&self, image: &[u8]) -> Value {
         self.value_of(&self.raw(image))
     }
 
-    /// The value of these bytes.
+    /// The value of these raw bytes.
     pub fn value_of(&self, raw: &Raw) -> Value {
         let bytes = &raw[..self.kind.size() as usize];
         match self.kind {
@@ -115,13 +117,14 @@ impl Point {
         i128::from_le_bytes(wide)
     }
 
-    /// The raw bytes for `value`: as many as the type has, from the front. A bool gives its bit in
-    /// place.
+    /// The bytes for `value`, to be put into the image: as many as the type has, from the front.
+    /// The bit of a bool is at its place in the byte.
     ///
     /// Integers are rounded half to even after the scaling is undone.
     ///
     /// # Errors
-    /// When the value is of the wrong sort, not a number, or outside the range of the type.
+    /// The value is a bool for a number or a number for a bool, is not a number, or is outside the
+    /// range of the type.
     pub fn encode(&self, value: Value) -> Result<[u8; 8], Unfit> {
         let mut bytes = [0u8; 8];
         match (self.kind, value) {
@@ -154,24 +157,25 @@ impl Point {
         if raw < low || raw > high {
             return Err(Unfit::OutOfRange(self.kind));
         }
-        // Two's complement: the low eight bytes carry every type up to 64 bits.
+        // In two's complement the low eight bytes carry every type up to 64 bits.
         Ok((raw as u64).to_le_bytes())
     }
 
-    /// Whether these bytes are a finite number, or no float and unscaled. Anything else is no value
-    /// that a device could be driven with or have measured.
+    /// Whether the value of these bytes is anything but an infinite number or not a number. A
+    /// device could not be driven with such a value, and could not have measured it.
     pub fn is_finite(&self, raw: &Raw) -> bool {
         !matches!(self.value_of(raw), Value::Real(number) if !number.is_finite())
     }
 
-    /// The bytes of its value, of which `byte` knows each by its place in the image. Not for bools.
+    /// The raw bytes of the point's value. `byte` returns each byte of the image by its address.
+    /// Not for bools.
     pub(crate) fn raw_from(&self, byte: impl Fn(usize) -> u8) -> Raw {
         let mut raw = [0; 8];
         raw.iter_mut().zip(self.bytes()).for_each(|(raw, at)| *raw = byte(at));
         raw
     }
 
-    /// The bytes of its value in `image`, wherever they lie there.
+    /// The raw bytes of the point's value in `image`.
     pub fn raw(&self, image: &[u8]) -> Raw {
         let mut raw = [0; 8];
         let bytes = &image[self.bytes()];
@@ -182,7 +186,7 @@ impl Point {
         raw
     }
 
-    /// Puts such bytes into `image`; nothing else in the image changes.
+    /// Puts raw bytes into `image`; nothing else in the image changes.
     pub fn put_raw(&self, image: &mut [u8], raw: &Raw) {
         let at = self.bytes();
         match self.kind {
@@ -197,28 +201,28 @@ impl Point {
         }
     }
 
-    /// Such bytes for `value`.
+    /// The raw bytes for `value`.
     ///
     /// # Errors
-    /// As [`Point::encode`].
+    /// Those of [`Point::encode`].
     pub fn raw_of(&self, value: Value) -> Result<Raw, Unfit> {
         let mut raw = self.encode(value)?;
         if self.kind == Kind::Bool {
             raw[0] >>= self.bit;
         }
-        // Two values are the same exactly if their bytes are.
+        // The rest is zeroed, so that two values are equal exactly if their raw bytes are.
         raw[self.kind.size() as usize..].fill(0);
         Ok(raw)
     }
 
-    /// Zeroes its bits in `image`; nothing else in the image changes.
+    /// Sets the point's bits in `image` to zero; nothing else in the image changes.
     pub fn clear(&self, image: &mut [u8]) {
         let mask = self.mask();
         image[self.bytes()].iter_mut().for_each(|byte| *byte &= !mask);
     }
 
-    /// Whether it lies in the same place as another one, with the same type: whoever goes by the
-    /// address does not notice the difference.
+    /// Whether the point has the same address and type as `other`. A program that uses the address
+    /// does not notice the difference.
     pub fn is_in_place_of(&self, other: &Self) -> bool {
         let place = |point: &Self| (point.direction, point.kind, point.byte, point.bit);
         place(self) == place(other)
@@ -227,7 +231,7 @@ impl Point {
     /// Puts `value` into `image`; nothing else in the image changes.
     ///
     /// # Errors
-    /// As [`Point::encode`]; then the image is untouched.
+    /// Those of [`Point::encode`]; then the image is unchanged.
     pub fn write(&self, image: &mut [u8], value: Value) -> Result<(), Unfit> {
         let raw = self.encode(value)?;
         let mask = self.mask();

@@ -1,42 +1,43 @@
-//! How far a value can be believed, and why.
+//! The quality of a value: how far it can be trusted, and why.
 //!
-//! A program mostly asks for the [`Class`] only; people and other systems get the reason and its
-//! code of OPC UA. When a value becomes stale is in the point ([`Freshness`]); who finds out is the
-//! device's driver. Nothing here changes a value: a bad one stays what it was last.
+//! A program mostly asks only for the [`Class`]. People and other systems get the reason and its
+//! code of OPC UA. The point says when its value becomes stale ([`Freshness`]), and the device's
+//! driver finds out. Nothing here changes a value: a bad input keeps its last value.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How far a value can be believed, in three words; the codes are those of `wasm_point_read_*`.
+/// How far a value can be trusted, in three steps; the numbers are those of `wasm_point_read_*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum Class {
-    /// Fresh from the device.
+    /// The value is fresh from the device.
     Good = 0,
-    /// The last usable value, no longer fresh, or one that stands in for it.
+    /// The value is the last usable one and no longer fresh, or it is a substitute.
     Uncertain = 1,
-    /// Not to be used.
+    /// The value must not be used.
     Bad = 2,
 }
 
-/// The same with the reason; of two that are true at once the later in this list counts.
+/// The quality of a value with its reason. If two reasons are true at once, the later one in this
+/// list counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Quality {
-    /// Fresh from the device.
+    /// The value is fresh from the device.
     Good,
-    /// An operator forces it.
+    /// An operator forces the value.
     Forced,
-    /// The last usable value, older than it should be.
+    /// The value is the last usable one, and older than it should be.
     Stale,
-    /// What the configuration has for it while the device gives nothing good: `on_bad`.
+    /// The value is that of `on_bad` in the configuration, because the device gives nothing good.
     Substitute,
-    /// Never read since the start.
+    /// The value was never read since the start.
     Waiting,
-    /// The device says that this value is no measurement, or it is not a finite number.
+    /// The device says that the value is no measurement, or the value is not a finite number.
     Sensor,
     /// The device says that it has failed.
     Device,
@@ -47,7 +48,7 @@ pub enum Quality {
 }
 
 impl Quality {
-    /// Good, uncertain or bad.
+    /// The class of this quality.
     pub const fn class(self) -> Class {
         match self {
             Self::Good | Self::Forced => Class::Good,
@@ -71,7 +72,7 @@ impl Quality {
         }
     }
 
-    /// As the JSON says it.
+    /// The word for this quality in JSON.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Good => "good",
@@ -87,17 +88,17 @@ impl Quality {
     }
 }
 
-/// When a value that was good is no longer.
+/// The ages at which a good value is no longer good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Freshness {
-    /// At this age it is [`Quality::Stale`]; `None` leaves that to the driver.
+    /// Age at which the value is [`Quality::Stale`]; `None` leaves that to the driver.
     pub stale_after: Option<Duration>,
-    /// At this age it is [`Quality::NoComm`]; `None` leaves that to the driver.
+    /// Age at which the value is [`Quality::NoComm`]; `None` leaves that to the driver.
     pub bad_after: Option<Duration>,
 }
 
 impl Freshness {
-    /// These limits where the configuration has none.
+    /// These limits, with the arguments in place of those that are `None`.
     pub fn or(self, stale_after: Option<Duration>, bad_after: Option<Duration>) -> Self {
         Self {
             stale_after: self.stale_after.or(stale_after),
@@ -105,7 +106,7 @@ impl Freshness {
         }
     }
 
-    /// What `quality` is worth when the value has this age.
+    /// The quality of a value of this age, if it had `quality` when it was read.
     pub fn judge(self, quality: Quality, age: Duration) -> Quality {
         if self.bad_after.is_some_and(|limit| age >= limit) {
             quality.max(Quality::NoComm)

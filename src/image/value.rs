@@ -1,9 +1,9 @@
-//! A value as people and programs see it: scaled, without its place in the image; and how it looks
-//! in JSON.
+//! A value as people and programs see it: scaled, without its place in the image; and its form in
+//! JSON.
 //!
-//! A whole number is exact however long it is, and what is no finite number is one of three words:
-//! JSON has no numbers for them, and `null` would not tell which. How a value becomes the bytes of
-//! a point is in `point.rs`.
+//! A whole number of any length is exact. A number that is not finite is one of three words,
+//! because JSON has no numbers for them and `null` would not tell which one it is. How a value
+//! becomes the bytes of a point is in `point.rs`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,16 +15,16 @@ use serde_json::value::RawValue;
 /// A value as people and programs see it: scaled, without its place in the image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value {
-    /// Of a bool point.
+    /// The value of a bool point.
     Bool(bool),
-    /// Of an integer point without scaling.
+    /// The value of an integer point without scaling.
     Int(i128),
-    /// Of a float point, or of any number with scaling.
+    /// The value of a float point, or of any number with scaling.
     Real(f64),
 }
 
 impl Value {
-    /// The word for what is no finite number.
+    /// The word for a number that is not finite; `None` for any other value.
     fn word(self) -> Option<&'static str> {
         match self {
             Self::Real(real) if real.is_nan() => Some("nan"),
@@ -34,14 +34,14 @@ impl Value {
         }
     }
 
-    /// Whether it is anything but a number that is not finite.
+    /// Whether the value is a bool, a whole number or a finite float.
     pub fn is_finite(self) -> bool {
         self.word().is_none()
     }
 }
 
 impl fmt::Display for Value {
-    /// A float in as many digits as it takes to read the same one again.
+    /// Writes a float with as many digits as are needed to read the same number again.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self, self.word()) {
             (_, Some(word)) => f.write_str(word),
@@ -64,9 +64,9 @@ impl Serialize for Value {
 }
 
 impl<'de> Deserialize<'de> for Value {
-    /// By hand, because serde's untagged enums do not take 128-bit integers. The libraries for JSON
-    /// make a float of a whole number of more than 64 bits; where somebody may have written such a
-    /// one, [`exact`] keeps it.
+    /// Written by hand, because serde's untagged enums do not take 128-bit integers. The JSON
+    /// libraries turn a whole number of more than 64 bits into a float. A field where such a number
+    /// may stand uses [`exact`].
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Any;
         impl Visitor<'_> for Any {
@@ -109,12 +109,12 @@ impl<'de> Deserialize<'de> for Value {
     }
 }
 
-/// Why a text is no value.
+/// The reason why a text is no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoValue {
-    /// A whole number of more than 128 bits, which is longer than any point's.
+    /// The text is a whole number of more than 128 bits, which no point can hold.
     TooLong,
-    /// What the library for JSON says.
+    /// The error of the JSON library.
     Json(String),
 }
 
@@ -132,26 +132,27 @@ impl std::error::Error for NoValue {}
 impl FromStr for Value {
     type Err = NoValue;
 
-    /// Reads a value as JSON has it: `true`, `false` or a number. A whole number is exact.
+    /// Reads a value as JSON writes it: `true`, `false` or a number. A whole number is exact.
     fn from_str(text: &str) -> Result<Self, NoValue> {
         let digits = text.strip_prefix('-').unwrap_or(text);
         let is_whole = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
-        // JSON has no zeroes in front.
+        // JSON allows no leading zeroes.
         if is_whole && (digits == "0" || !digits.starts_with('0')) {
             return text.parse().map(Self::Int).map_err(|_| NoValue::TooLong);
         }
         serde_json::from_str(text).map_err(|error| {
-            // Where in this text is not where in the file or the request that it is from.
+            // The place in this text is not the place in the file or the request that the text
+            // comes from.
             let why = error.to_string();
             NoValue::Json(why.split(" at line ").next().unwrap_or_default().to_owned())
         })
     }
 }
 
-/// Reads a field of JSON that is a value, whole numbers exactly: for `deserialize_with`.
+/// Reads a JSON field that is a value, with exact whole numbers: for `deserialize_with`.
 ///
 /// # Errors
-/// When it is none.
+/// The field is no value.
 pub fn exact<'de, D: Deserializer<'de>>(json: D) -> Result<Value, D::Error> {
     let raw = Box::<RawValue>::deserialize(json)?;
     raw.get().parse().map_err(D::Error::custom)
@@ -161,7 +162,7 @@ pub fn exact<'de, D: Deserializer<'de>>(json: D) -> Result<Value, D::Error> {
 mod tests {
     use super::*;
 
-    /// Writes a value as JSON and reads that again.
+    /// Writes a value as JSON and reads it back.
     fn check(value: Value, json: &str) {
         assert_eq!(serde_json::to_string(&value).unwrap(), json);
         let again: Value = serde_json::from_str(json).unwrap();

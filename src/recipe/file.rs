@@ -1,8 +1,8 @@
-//! A recipe as it lies on disk: JSON, read strictly, with every mistake named by its place.
+//! A recipe as a file: JSON, read strictly, with the place of every mistake.
 //!
-//! The file is read twice: first what holds for the whole recipe, then the passes, which are
-//! checked against it one by one. So a complaint about a pass names its number, line and column.
-//! Nothing is run here: that is in `recipe.rs`; what comes before the passes is in `head.rs`.
+//! The file is read twice: first the part that holds for the whole recipe, then the passes. Each
+//! pass is checked against that part, so a message about a pass has its number, line and column. No
+//! module is run here: that is in `recipe.rs`. The part before the passes is in `head.rs`.
 
 use std::fmt;
 use std::io::Read;
@@ -19,50 +19,50 @@ use crate::file;
 use crate::image::{Points, Value};
 use crate::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variables};
 
-/// Largest recipe: a day of passes at one a second is half of it.
+/// Largest recipe file, in bytes: a day with one pass per second takes half of it.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
-/// A recipe that makes sense.
+/// A checked recipe.
 #[derive(Debug)]
 pub(super) struct Recipe {
-    /// Points by which version 1 of the contract finds values; usually none.
+    /// Points, which version 1 of the contract uses to find values; usually none.
     pub(super) points: Points,
     /// The variables that exist before `init`.
     pub(super) variables: Variables,
-    /// Whether outputs are zeroed before each pass.
+    /// Whether outputs are set to zero before each pass.
     pub(super) clear_outputs: bool,
-    /// In order of time.
+    /// The passes, in the order of time.
     pub(super) passes: Vec<Pass>,
 }
 
-/// One poll: what goes in, and what is to come out.
+/// One poll: what is given to the module, and what is expected of it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pass {
-    /// The clock at this pass.
+    /// Time of the clock at this pass.
     #[serde(deserialize_with = "duration")]
     pub(super) elapsed: Duration,
-    /// The input image from address 0; what follows keeps its value.
+    /// Bytes of the input image from address 0; the bytes after them keep their values.
     #[serde(default)]
     pub(super) inputs: Vec<u8>,
-    /// The output image from address 0; what follows is not compared.
+    /// Bytes of the output image from address 0; the bytes after them are not compared.
     #[serde(default)]
     pub(super) expected_outputs: Vec<u8>,
-    /// Exactly what is logged, in any order; without it the log is not compared.
+    /// All messages that must be logged, in any order; without it the log is not compared.
     pub(super) expected_log_messages: Option<Vec<String>>,
-    /// Written before the poll, as if by another program.
+    /// Variables that are written before the poll, as if by another program.
     #[serde(default)]
     pub(super) set_variables: Named<Value>,
-    /// Compared after the poll.
+    /// Variables that are compared after the poll.
     #[serde(default)]
     pub(super) expected_variables: Named<Value>,
 }
 
 impl Recipe {
-    /// Reads a file.
+    /// Reads a recipe file.
     ///
     /// # Errors
-    /// A chain that names the file, the pass, line and column, and what would be right.
+    /// A chain of causes that names the file, the pass, line and column, and what would be right.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
         let text = text(path).with_context(|| path.display().to_string())?;
         Self::parse(&text).with_context(|| path.display().to_string())
@@ -92,8 +92,8 @@ fn duration<'de, D: Deserializer<'de>>(json: D) -> Result<Duration, D::Error> {
     })
 }
 
-/// A JSON object as a list in the order of the file, in which no name may occur twice. It has at
-/// most as many names as there can be variables, which also bounds the search for the name.
+/// A JSON object as a list in the order of the file, without double names. It has at most as many
+/// names as there can be variables, which also bounds the search for double names.
 #[derive(Debug)]
 pub(super) struct Named<T>(pub(super) Vec<(String, T)>);
 
@@ -136,7 +136,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
     }
 }
 
-/// Takes the passes out of a recipe whose images have these sizes.
+/// Reads the passes of a recipe whose images have these sizes.
 struct Passes<'a>(&'a ImageSize);
 
 impl<'de> DeserializeSeed<'de> for Passes<'_> {
@@ -186,7 +186,7 @@ impl<'de> Visitor<'de> for PassList<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Pass>, A::Error> {
         let mut passes: Vec<Pass> = Vec::new();
         loop {
-            // serde_json finds line and column at the end of such a text and keeps them.
+            // serde_json reads line and column from the end of such a text and keeps them.
             let numbered =
                 |problem: String| A::Error::custom(format!("pass {}: {problem}", passes.len() + 1));
             let pass = list.next_element::<Pass>().map_err(|error| numbered(error.to_string()))?;
@@ -201,7 +201,7 @@ impl<'de> Visitor<'de> for PassList<'_> {
     }
 }
 
-/// Whether a pass can follow the one before and fits the images.
+/// Checks that a pass can follow the one before it, and fits the images.
 fn check(pass: &Pass, before: Option<&Pass>, image: &ImageSize) -> Result<(), String> {
     let before = before.map_or(Duration::ZERO, |pass| pass.elapsed);
     if pass.elapsed < before {
@@ -231,7 +231,7 @@ fn check(pass: &Pass, before: Option<&Pass>, image: &ImageSize) -> Result<(), St
 mod tests {
     use super::*;
 
-    /// What a recipe is refused with; the empty text if it is good.
+    /// Checks the error of a recipe; the expected text is empty if the recipe is good.
     fn check(text: &str, expected: &str) {
         let problem = Recipe::parse(text).err().map(|error| format!("{error:#}"));
         assert_eq!(problem.unwrap_or_default(), expected, "{text}");

@@ -1,6 +1,8 @@
-//! What holds for a whole recipe: sizes of the images, variables and points that exist beforehand.
+//! The head of a recipe: sizes of the images, and the variables and points that exist before
+//! `init`.
 //!
-//! The passes are in `file.rs`, which reads this first.
+//! The passes are in `file.rs`, which reads the head first. What is done with a recipe is in
+//! `../recipe.rs`.
 
 use anyhow::{Context, ensure};
 use serde::de::{Error, IgnoredAny};
@@ -10,7 +12,7 @@ use super::file::Named;
 use crate::image::{Direction, Kind, MAX_IMAGE_BYTES, MAX_POINTS, Point, Points, Value};
 use crate::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variable, VariableKind, Variables};
 
-/// What holds for the whole recipe.
+/// The keys that hold for the whole recipe.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Head {
@@ -42,7 +44,7 @@ impl Head {
         Ok(variables)
     }
 
-    /// The points, each within its image.
+    /// The points; each lies within its image.
     pub(super) fn points(&self) -> anyhow::Result<Points> {
         ensure!(self.points.len() <= MAX_POINTS, "points: there are at most {MAX_POINTS} points");
         let mut points: Vec<Point> = Vec::new();
@@ -88,7 +90,7 @@ pub(super) struct ImageSize {
 }
 
 impl Default for ImageSize {
-    /// As the recipe format has it; room for most small programs.
+    /// The default of the recipe format, which has room for most small programs.
     fn default() -> Self {
         Self { inputs: 64, outputs: 64 }
     }
@@ -126,7 +128,7 @@ impl TryFrom<TypedValue> for Declared {
     }
 }
 
-/// What a value of this type looks like in JSON.
+/// A hint how a value of this type is written in JSON.
 pub(super) fn wanted(kind: VariableKind) -> &'static str {
     match kind {
         VariableKind::Boolean => "write true or false",
@@ -165,7 +167,7 @@ impl DeclaredPoint {
     }
 }
 
-/// `"8"` or, for a bool, `"8.1"`.
+/// An address, written `"8"` or, for a bool, `"8.1"`.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
 struct Address {

@@ -1,6 +1,7 @@
-//! How recipes went, for people and for other programs.
+//! The results of recipes, for people and for other programs.
 //!
-//! Nothing here decides whether something is right, apart from comparing bytes; see `recipe.rs`.
+//! This file compares bytes, and decides nothing else: what a recipe expects is compared in
+//! `recipe.rs`. The `Display` of [`Report`] is what `camshaft test` prints.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,22 +14,23 @@ use crate::plugin::Refusal;
 use crate::text::counted;
 use crate::variable::VariableKind;
 
-/// Differing bytes that are listed for one pass: enough to see a pattern.
+/// Most differing bytes that are listed for one pass: enough to see a pattern.
 const MAX_BYTES_SHOWN: usize = 16;
 
-/// Failed passes that are kept of one recipe: after one mistake most of the later ones fail too.
+/// Most failed passes that are kept of one recipe: after one mistake most of the later passes fail
+/// too.
 const MAX_FAILURES: usize = 16;
 
-/// How a module did in all its recipes.
+/// The results of a module in all its recipes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// The module's file.
+    /// Path of the module's file.
     pub module: String,
-    /// In the order that was asked for.
+    /// The result of each recipe, in the order of the command line.
     pub recipes: Vec<Outcome>,
-    /// Recipes in which everything was as expected.
+    /// Number of recipes in which everything was as expected.
     pub passed: usize,
-    /// The others.
+    /// Number of the other recipes.
     pub failed: usize,
 }
 
@@ -45,20 +47,20 @@ impl Report {
     }
 }
 
-/// How one recipe went.
+/// The result of one recipe.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Outcome {
-    /// The recipe's file.
+    /// Path of the recipe's file.
     pub recipe: String,
-    /// Passes that it has.
+    /// Number of passes in the recipe.
     pub passes: usize,
-    /// Passes that were run; fewer after a trap.
+    /// Number of passes that were run; fewer than `passes` after a trap.
     pub played: usize,
-    /// Passes that failed.
+    /// Number of passes that failed.
     pub failed: usize,
-    /// The first of them.
+    /// The first of the failed passes.
     pub failures: Vec<Failure>,
-    /// Why the module did not get as far as the first pass.
+    /// Why the module did not come to the first pass; `None` if it did.
     pub refusal: Option<String>,
 }
 
@@ -71,7 +73,7 @@ impl Outcome {
         self.refusal = Some(refusal.to_string());
     }
 
-    /// Counts a pass.
+    /// Counts a pass, and keeps it if it failed.
     pub(super) fn add(&mut self, failure: Failure) {
         self.played += 1;
         if !failure.mismatches.is_empty() {
@@ -91,17 +93,17 @@ impl Outcome {
 /// What was not as expected in one pass.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Failure {
-    /// Which pass; the first is 1.
+    /// Number of the pass; the first is 1.
     pub pass: u64,
-    /// The clock at that pass.
+    /// Time of the clock at that pass.
     #[serde(serialize_with = "as_text")]
     pub elapsed: Duration,
-    /// What differs.
+    /// The differences.
     pub mismatches: Vec<Mismatch>,
 }
 
 impl Failure {
-    /// Whether the module is dead.
+    /// Whether the module trapped, which ends the recipe.
     pub(super) fn is_trap(&self) -> bool {
         self.mismatches.iter().any(|mismatch| matches!(mismatch, Mismatch::Trap { .. }))
     }
@@ -111,62 +113,62 @@ fn as_text<S: Serializer>(duration: &Duration, json: S) -> Result<S::Ok, S::Erro
     json.collect_str(&humantime::format_duration(*duration))
 }
 
-/// One thing that is not as expected.
+/// One difference from what is expected.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Mismatch {
-    /// The module failed.
+    /// The module trapped.
     Trap {
-        /// How.
+        /// Kind and place of the trap.
         trap: String,
     },
     /// A variable could not be set before the pass.
     #[serde(rename = "not set")]
     NotSet {
-        /// Its name.
+        /// Name of the variable.
         name: String,
-        /// Its type, or the one that it would have got.
+        /// Type of the variable, or the type that it would have got.
         #[serde(rename = "type")]
         kind: VariableKind,
-        /// What it was to become.
+        /// The value that it should have got.
         value: Value,
     },
-    /// An output byte.
+    /// An output byte has another value.
     Output {
-        /// Its address in the image.
+        /// Address of the byte in the output image.
         address: usize,
-        /// What the recipe says.
+        /// The value in the recipe.
         expected: u8,
-        /// What is there.
+        /// The value in the output image.
         got: u8,
     },
-    /// Output bytes beyond those that are listed.
+    /// More output bytes differ than are listed.
     More {
-        /// How many.
+        /// Number of the bytes that are not listed.
         outputs: usize,
     },
-    /// A variable.
+    /// A variable has another value.
     Variable {
-        /// Its name.
+        /// Name of the variable.
         name: String,
-        /// What the recipe says.
+        /// The value in the recipe.
         expected: Value,
-        /// What it is; `None` if it does not exist.
+        /// The value of the variable; `None` if it does not exist.
         got: Option<Value>,
     },
-    /// A message that was not logged.
+    /// An expected message was not logged.
     Missing {
-        /// Its text.
+        /// Text of the message.
         message: String,
     },
-    /// A message that the recipe does not name, or not so often.
+    /// A message was logged that the recipe does not have, or more often than in the recipe.
     Unexpected {
-        /// Its text.
+        /// Text of the message.
         message: String,
     },
 }
 
-/// Every byte that differs from the expected ones, up to a limit.
+/// The bytes that differ from the expected ones; at most [`MAX_BYTES_SHOWN`] are listed.
 pub(super) fn compare_outputs(expected: &[u8], got: &[u8]) -> Vec<Mismatch> {
     let pairs = expected.iter().zip(got).enumerate();
     let mut differing = pairs.filter(|(_, (expected, got))| expected != got);
@@ -236,7 +238,7 @@ impl fmt::Display for Outcome {
 }
 
 impl fmt::Display for Report {
-    /// Ends with the line `N passed, M failed`, which counts recipes.
+    /// Writes each recipe; the last line is `N passed, M failed`, which counts recipes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.recipes.iter().try_for_each(|outcome| outcome.fmt(f))?;
         write!(f, "{} passed, {} failed", self.passed, self.failed)

@@ -1,7 +1,6 @@
-//! What a variable is and who has to do with it: its type, its value, its maker, and why a write is
-//! denied.
+//! One variable: its type, its value, its makers and writers, and why a write is denied.
 //!
-//! The table of all of them is in `variable.rs`.
+//! The table of all variables is in `variable.rs`. Values of points are in `image/value.rs`.
 
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::Value;
 
-/// The type of a variable, fixed when it is created.
+/// The type of a variable, fixed when the variable is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VariableKind {
@@ -43,7 +42,7 @@ pub enum Variable {
 }
 
 impl Variable {
-    /// The type.
+    /// The type of this value.
     pub const fn kind(self) -> VariableKind {
         match self {
             Self::Boolean(_) => VariableKind::Boolean,
@@ -52,7 +51,8 @@ impl Variable {
         }
     }
 
-    /// Whether it is the same, bit for bit: not a number is the same as itself.
+    /// Whether both values are the same, bit for bit: a float that is not a number is equal to
+    /// itself.
     pub fn is_same(self, other: Self) -> bool {
         match (self, other) {
             (Self::Double(one), Self::Double(other)) => one.to_bits() == other.to_bits(),
@@ -60,7 +60,7 @@ impl Variable {
         }
     }
 
-    /// The value that a new variable of `kind` has before anybody writes it.
+    /// The value of a new variable of type `kind` before the first write.
     pub const fn initial(kind: VariableKind) -> Self {
         match kind {
             VariableKind::Boolean => Self::Boolean(false),
@@ -69,8 +69,8 @@ impl Variable {
         }
     }
 
-    /// `value` as a variable of `kind`, if it is one: an int must fit 32 bits, a double takes any
-    /// number.
+    /// `value` as a variable of type `kind`; `None` if it does not fit. An int must fit 32 bits,
+    /// and a double takes any number.
     pub fn from_value(kind: VariableKind, value: Value) -> Option<Self> {
         match (kind, value) {
             (VariableKind::Boolean, Value::Bool(value)) => Some(Self::Boolean(value)),
@@ -92,46 +92,46 @@ impl From<Variable> for Value {
     }
 }
 
-/// Why a variable was not written.
+/// The reason why a variable was not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
-    /// It is not granted to this program.
+    /// This program has no right to write the variable.
     NotGranted,
-    /// It exists with this other type, or is declared with it.
+    /// The variable exists with this other type, or is declared with it.
     OtherType(VariableKind),
-    /// This program has made [`MAX_MADE`](super::MAX_MADE) already.
+    /// This program has made [`MAX_MADE`](super::MAX_MADE) variables already.
     Quota,
     /// The table is full, or the name is empty or too long.
     Limit,
 }
 
-/// Who has made a variable, or has written it.
+/// The maker or the writer of a variable: a program or the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Maker(u64);
 
-/// A write of a variable that counts: whose, and when.
+/// A committed write of a variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
-    /// Who.
+    /// The writer.
     pub by: Maker,
     /// The cycle's instant on the scan's clock.
     pub at: Duration,
 }
 
-/// Who has to do with a variable. Whoever wrote it last hides who would make it anew: an operator's
-/// value is written over that of the program.
+/// The last writes of a variable. The last write alone would not be enough: an operator's write
+/// hides the program that makes the variable and would write it again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Writers {
-    /// The last write; `None` while it has the value that it began with.
+    /// The last write; `None` while the variable has its first value.
     pub last: Option<Written>,
-    /// The last write of any program.
+    /// The last write by any program.
     pub program: Option<Written>,
-    /// The last write of the program that has made it; `None` if none has.
+    /// The last write by the program that made the variable; `None` if no program made it.
     pub maker: Option<Written>,
 }
 
 impl Writers {
-    /// Takes in a write; `is_new` if it has made the variable.
+    /// Records a write; `is_new` if it created the variable.
     pub(super) fn note(&mut self, write: Written, is_new: bool) {
         self.last = Some(write);
         if write.by == Maker::HOST {
@@ -143,7 +143,7 @@ impl Writers {
         }
     }
 
-    /// The last writes of programs that are known, the newest first. Both may be of one program.
+    /// The known last writes by programs, the newest first. Both may be by one program.
     pub fn programs(self) -> impl Iterator<Item = Written> {
         self.program.into_iter().chain(self.maker)
     }
@@ -153,7 +153,7 @@ impl Maker {
     /// The configuration or an operator, who have no quota.
     pub const HOST: Self = Self(0);
 
-    /// The program for whose name this number stands. Two programs with the same number would share
+    /// The program that has this number for its name. Two programs with the same number would share
     /// a quota, and nothing else.
     pub const fn program(number: u64) -> Self {
         Self(if number == 0 { 1 } else { number })
