@@ -1,13 +1,13 @@
-//! Who did what: each order of an operator is a line in the history and in the log, with the user
+//! The audit: each order of an operator becomes a line in the history and in the log, with the user
 //! who gave it and the values before and after.
 //!
 //! ```text
 //!  order ──▶ draft (who, value before) ──▶ carried out ──▶ receipt, log ──▶ answer
 //! ```
-//! The answer passes through the loop once more before people have it, so that whoever then looks
-//! into the history finds the order there. An order that was refused changes nothing and has no
-//! receipt; one that is open at the end of the daemon has one that says so. Orders to hold and to
-//! release have theirs in `record.rs`. How a line reads is in `control/ordered.rs`.
+//! The answer passes through the loop once more before it is sent. An operator who then reads the
+//! history finds the order there. An order that was refused changes nothing and has no receipt. An
+//! order that is open at the end of the daemon has one that says so. Orders to hold and to release
+//! have theirs in `record.rs`. How a line reads is in `control/ordered.rs`.
 
 mod draft;
 mod open;
@@ -32,11 +32,12 @@ use rows::Rows;
 
 pub(super) use rows::{Lines, Store};
 
-/// Bytes of the changes of a reload in one line; more are in the log and in `camshaft diff`.
+/// The longest text for the changes of a reload in one line, in bytes. The log and `camshaft diff`
+/// have them all.
 const MAX_CHANGES_BYTES: usize = 400;
 
-/// So long after an order has put a file into the folder that file is taken to be there, though the
-/// folder was not read since.
+/// How long the daemon takes a file for present after an order has put it into the folder, though
+/// the folder was not read since.
 const FRESH: Duration = Duration::from_secs(2);
 
 /// Turns the answers to orders into receipts.
@@ -49,7 +50,7 @@ pub(super) struct Audit {
     put: HashMap<String, (Option<ModuleHash>, Duration)>,
 }
 
-/// The answer to the open order of this number, which nobody has heard yet.
+/// The answer to the open order of this number, which was not sent yet.
 #[derive(Debug)]
 pub(super) struct Obeyed {
     number: u64,
@@ -57,7 +58,7 @@ pub(super) struct Obeyed {
 }
 
 impl Audit {
-    /// Answers come back to the loop through `events`.
+    /// The audit; answers come back to the loop through `events`.
     pub(super) fn new(events: mpsc::Sender<super::Event>) -> Self {
         Self { events, open: Open::default(), rows: Rows::default(), put: HashMap::new() }
     }
@@ -68,7 +69,7 @@ impl Audit {
         let (ours, answer) = oneshot::channel();
         let (number, events) = (self.open.add(draft), self.events.clone());
         tokio::spawn(async move {
-            // Dropped unanswered only when the daemon stops.
+            // The reply is dropped unanswered only when the daemon stops.
             let stopping = |_| Err(Failure::new(Code::Busy, "the daemon is stopping"));
             let outcome = (answer.await.unwrap_or_else(stopping), reply);
             let event = Event(Box::new(Obeyed { number, outcome }));
@@ -82,7 +83,8 @@ impl Audit {
 }
 
 impl Daemon {
-    /// The reply for an order that is to be recorded; `reply` itself for what changes nothing.
+    /// The reply for an order that is to be recorded; `reply` itself for a request that changes
+    /// nothing.
     pub(super) fn audited(
         &mut self,
         request: &Request,
@@ -95,11 +97,11 @@ impl Daemon {
         }
     }
 
-    /// A reply for a reload that no person has ordered.
+    /// A reply for a reload that no operator has ordered.
     pub(super) fn audited_reload(&mut self, why: &str) -> oneshot::Sender<Reply> {
         let mut draft = Draft::of(OrderKind::Reload, &None);
         draft.ordered.details = Some(why.to_owned());
-        // Nobody waits for it.
+        // The answer has no reader.
         self.audit.pass(draft, oneshot::channel().0)
     }
 
@@ -152,7 +154,7 @@ impl Daemon {
         })
     }
 
-    /// What is in the file of a plugin.
+    /// The module in the file of a plugin.
     fn in_file(&mut self, name: &str) -> Option<ModuleHash> {
         let now = self.now();
         self.audit.put.retain(|_, (_, at)| now < *at + FRESH);
@@ -162,7 +164,7 @@ impl Daemon {
         }
     }
 
-    /// The value that a point has now.
+    /// The present value of a point.
     fn value(&mut self, name: &str) -> Option<String> {
         let news = self.handle.latest.read();
         let point = &news.points[news.points.find(name)?];
@@ -173,7 +175,7 @@ impl Daemon {
         Some(point.read(image).to_string())
     }
 
-    /// The value that a point has now, unless a force stands over the one that is meant.
+    /// The present value of a point; `None` if a force hides the value that is meant.
     fn unforced_value(&mut self, name: &str) -> Option<String> {
         let news = self.handle.latest.read();
         let id = news.points.find(name)?;
@@ -181,15 +183,16 @@ impl Daemon {
         if is_forced { None } else { self.value(name) }
     }
 
-    /// An order has an outcome: records it when its turn has come, and lets people hear it.
+    /// Takes in the outcome of an order: records it when its turn has come, and then sends the
+    /// answer.
     pub(super) fn obeyed(&mut self, Obeyed { number, outcome }: Obeyed) {
         if let Some((answer, reply)) = self.audit.open.settle(number, outcome) {
-            // It was refused, and waits for nobody. Whoever asked may have left.
+            // It was refused, so it waits for no other order. The sender may have left.
             let _ = reply.send(answer);
         }
         while let Some((draft, (answer, reply))) = self.audit.open.next() {
             self.record_order(draft, &answer);
-            // Whoever asked may have left.
+            // The sender may have left.
             let _ = reply.send(answer);
         }
     }
@@ -203,8 +206,8 @@ impl Daemon {
         self.admit(draft);
     }
 
-    /// Remembers what an order has put into the file of a plugin; lets it out of quarantine, if the
-    /// order says so.
+    /// Notes what an order has put into the file of a plugin. Ends its quarantine if the order says
+    /// so.
     fn note_file(&mut self, draft: &Draft) {
         let Some(name) = &draft.plugin else { return };
         if draft.hash.is_some() || draft.ordered.order == OrderKind::Remove {
@@ -216,21 +219,21 @@ impl Daemon {
         }
     }
 
-    /// Gives orders that have waited for their line what they wait for.
+    /// Records the orders that have waited for their line and have one now.
     pub(super) fn pursue_audit(&mut self) {
         for draft in self.audit.rows.due(self.now()) {
             self.enter(draft);
         }
     }
 
-    /// The force of a point has ended by itself.
+    /// Records that the force of a point has ended by itself.
     pub(super) fn force_is_over(&mut self, point: &str, owner: &str) {
         let mut draft = Draft::of(OrderKind::Unforce, &None).target(point, None, None::<String>);
         draft.ordered.details = Some(format!("ordered by {owner}"));
         self.admit(draft);
     }
 
-    /// The daemon ends: orders without an outcome, and those without a line, have one now.
+    /// At the end of the daemon records the orders without an outcome and those without a line.
     pub(super) fn close_audit(&mut self) {
         let open: Vec<_> = self.audit.open.drain().collect();
         for (mut draft, outcome) in open {
@@ -287,7 +290,7 @@ fn complete(draft: &mut Draft, answer: &Reply) {
     }
 }
 
-/// What a reload has changed.
+/// The changes of a reload, as text.
 fn changed(changes: &[ChangeView]) -> String {
     let change = |change: &ChangeView| match change.effect.as_str() {
         "restart" => format!("{} {} (after a restart)", change.key, change.how),
@@ -302,7 +305,7 @@ fn changed(changes: &[ChangeView]) -> String {
     }
 }
 
-/// Says an order in the log; one that takes the machine out of the hands of its programs louder.
+/// Logs an order. An order that takes the machine from its programs is a warning.
 fn say(receipt: &Receipt) {
     use OrderKind as Kind;
     let Event::Ordered(ordered) = &receipt.event else { return };

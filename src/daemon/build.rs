@@ -1,9 +1,10 @@
-//! Starts the daemon: every part in the order in which they need each other, or none.
+//! The start of the daemon: it builds all parts in the order in which they need each other, or
+//! none.
 //!
-//! What can go wrong here ends the start with one chain of reasons; later troubles are state. What
-//! may wait for a disk does so on threads of its own, so that SIGTERM ends a start wherever it
-//! waits (`build/signal.rs`): in order, and without a trace in the field. What the parts say to
-//! each other from then on is in `daemon.rs`.
+//! A failure here ends the start with one chain of reasons; later troubles are state. Steps that
+//! may wait for a disk run on threads of their own. So SIGTERM ends a start wherever it waits
+//! (`build/signal.rs`), in order and with no effect on the field. How the parts work together from
+//! then on is in `daemon.rs`.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -55,38 +56,37 @@ use memory::Memory;
 use people::People;
 use signal::{Stop, off};
 
-/// Room for guests' log lines between two ticks, 1.2 MB: ten programs may say their burst at once.
+/// Room for guests' log lines between two ticks, 1.2 MB: ten programs may log their burst at once.
 const MAX_LINES: usize = 1024;
 
-/// Room for events; folder and loader wait when it is full, and lose nothing.
+/// Room for events. When it is full, folder and loader wait and lose nothing.
 const MAX_EVENTS: usize = 64;
 
 /// Runs the daemon on the configuration at `path` until SIGTERM or SIGINT.
 ///
-/// With `no_plugins` it begins in recovery: none is run before an operator says so.
+/// With `no_plugins` it begins in recovery: no plugin runs before the operator ends that.
 ///
-/// # Errors
-/// [`Problems`](crate::config::Problems) of the configuration; whatever else keeps it from
-/// starting, and then nothing of it runs; or that the devices have not confirmed their safe outputs
-/// at the end.
+/// # Errors [`Problems`](crate::config::Problems) of the configuration; any other failure of the
+/// start, after which no part runs; or that the devices have not confirmed their safe outputs at
+/// the end.
 pub fn run(path: &Path, no_plugins: bool) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        // The loop, and the control interface beside it; what blocks has threads of its own.
+        // One for the loop, one for the control interface. Blocking work has threads of its own.
         .worker_threads(2)
         .enable_all()
         .build()
         .context("the runtime does not start")?;
-    // Dropped last: what is said on the way to the end is written.
+    // It is dropped last, so that the log lines of the end are still written.
     let mut writer = None;
     let outcome = runtime.block_on(live(path, no_plugins, &mut writer));
-    // A preparation may hang in its budget, or a disk; it ends with the process.
+    // A preparation may hang in its budget, or on a disk; it ends with the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
     outcome
 }
 
-/// Starts the daemon and lets it live, unless it is told to stop before that.
+/// Starts the daemon and runs it, unless a signal to stop comes before that.
 async fn live(path: &Path, no_plugins: bool, writer: &mut Option<LogWriter>) -> anyhow::Result<()> {
-    // First of all: a signal during the start shall not leave half a daemon.
+    // This comes first: a signal during the start must not leave half a daemon.
     let (events, inbox) = mpsc::channel(MAX_EVENTS);
     let stop = Stop::listen(&events)?;
     let (file, beginning) = (path.to_owned(), Arc::<Beginning>::default());
@@ -97,7 +97,8 @@ async fn live(path: &Path, no_plugins: bool, writer: &mut Option<LogWriter>) -> 
     let config = Arc::new(config??);
     let (log, log_writer) = log::start(&config.log)?;
     *writer = Some(log_writer);
-    // What is given up is dropped behind the end: that may hang as well.
+    // A step that is given up is dropped only behind the end of this function: the drop may hang
+    // too.
     let mut opening = pin!(open(Arc::clone(&config), no_plugins, Arc::clone(&beginning)));
     let Some(opened) = stop.or(opening.as_mut()).await else { return leave_early(&beginning) };
     let opened = opened?;
@@ -112,8 +113,8 @@ async fn live(path: &Path, no_plugins: bool, writer: &mut Option<LogWriter>) -> 
     outcome
 }
 
-/// A start that is refused is an orderly end, which is marked before what was opened is closed:
-/// that may hang.
+/// Handles a start that is refused. It is an orderly end, and is recorded before the opened parts
+/// are closed: closing may hang.
 fn refused(beginning: &Beginning) -> impl Fn(anyhow::Error) -> anyhow::Error {
     move |error| {
         leave_in_time(Some(format!("{error:#}")));
@@ -122,7 +123,7 @@ fn refused(beginning: &Beginning) -> impl Fn(anyhow::Error) -> anyhow::Error {
     }
 }
 
-/// Ends a start of which nothing is in the field yet.
+/// Ends a start that has had no effect on the field yet.
 fn leave_early(beginning: &Beginning) -> anyhow::Result<()> {
     say_the_end();
     leave_in_time(None);
@@ -130,8 +131,8 @@ fn leave_early(beginning: &Beginning) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ends a start whose scan runs already: no program has had its outputs, so they are safe, and that
-/// is waited for.
+/// Ends a start whose scan runs already. No program has had its outputs, so they are safe; the end
+/// waits until the devices confirm that.
 async fn leave_scan(mut opened: Opened, beginning: &Beginning) -> anyhow::Result<()> {
     say_the_end();
     let (scan, handle, ..) = &mut opened.scanning;
@@ -146,14 +147,14 @@ async fn leave_scan(mut opened: Opened, beginning: &Beginning) -> anyhow::Result
     Ok(())
 }
 
-/// What people and the service manager hear of a start that comes to nothing.
+/// Tells the log and the service manager that the start was ended by a signal.
 fn say_the_end() {
     const WORDS: &str = "stopping during the start: no program has run";
     Notifier::from_env().stopping(WORDS);
     tracing::info!("{WORDS}");
 }
 
-/// What is there when the scan has started.
+/// The parts that exist when the scan has started.
 struct Opened {
     socket: Socket,
     memory: Memory,
@@ -162,8 +163,8 @@ struct Opened {
     scanning: Scanning,
 }
 
-/// Opens everything that the scan needs, and starts it. Each part waits for its disk no longer than
-/// [`PATIENCE`]; what was opened is closed again where this is given up.
+/// Opens everything that the scan needs, and starts the scan. Each part waits for its disk no
+/// longer than [`PATIENCE`]. If the caller gives up, what was opened is closed again.
 async fn open(
     config: Arc<Config>,
     no_plugins: bool,
@@ -183,7 +184,7 @@ async fn open(
     Ok(Opened { socket, memory, keeper, devices, scanning })
 }
 
-/// Prepares for plugins: what compiles them, and the folder.
+/// Makes the parts for plugins: the compile service and the watched folder.
 async fn prepare(
     config: Arc<Config>,
     events: mpsc::Sender<Event>,
@@ -195,7 +196,7 @@ async fn prepare(
     Ok((compile_service, watch_folder(&config, &events).await?))
 }
 
-/// Makes the daemon of its parts. Waits for nothing.
+/// Makes the daemon of its parts. It waits for nothing.
 fn assemble(
     config: Config,
     log: log::Handle,
@@ -252,8 +253,8 @@ fn assemble(
 type Scanning =
     (thread::Running, ScanHandle, rtrb::Consumer<scan::stats::Sample>, rtrb::Consumer<Line>);
 
-/// Devices that the scan does not have yet. Dropping them tells each first that it is over: they
-/// leave at the same time.
+/// Devices that the scan does not have yet. Dropping them first tells each of them to leave, so
+/// that they leave at the same time.
 struct Drivers(Vec<Box<dyn Driver>>);
 
 impl Drop for Drivers {
@@ -262,8 +263,8 @@ impl Drop for Drivers {
     }
 }
 
-/// Plans every device on a thread that may wait for its files, and starts it here: one whose plan
-/// comes too late does nothing.
+/// Plans every device on a thread that may wait for its files, and starts it here. A device whose
+/// plan comes too late is not started.
 async fn open_devices(config: &Arc<Config>, opened: &mut Devices) -> anyhow::Result<Drivers> {
     let mut drivers = Drivers(Vec::new());
     for (index, device) in config.devices.iter().enumerate() {
@@ -280,7 +281,7 @@ async fn open_devices(config: &Arc<Config>, opened: &mut Devices) -> anyhow::Res
     Ok(drivers)
 }
 
-/// `restored` are the variables that have another value than their initial one.
+/// Starts the scan. `restored` are the variables that have another value than their initial one.
 fn start_scan(
     config: &Config,
     restored: &[(String, Variable)],
@@ -302,8 +303,8 @@ fn start_scan(
     Ok((scan.context("the scan does not start")?, handle, samples, lines))
 }
 
-/// Says once if this system lacks something that confines the compile worker. The daemon runs all
-/// the same: each of these bounds what a defect of the compiler can do, and no module is known that
+/// Logs once which limits on the compile worker this system does not support. The daemon runs all
+/// the same: each limit bounds what a defect of the compiler can do, and no module is known that
 /// uses one.
 async fn say_what_is_open(compile_service: CompileService) {
     let open = compile_service.confinement().await;
@@ -330,7 +331,7 @@ fn compile_service(config: &Config) -> CompileService {
         })
         .ok();
     CompileService {
-        // Not the path it was started by: an upgrade may have replaced that file since.
+        // This is not the path that started it: an upgrade may have replaced that file since.
         program: "/proc/self/exe".into(),
         compiler: config.plugins.compiler,
         limits: config.plugins.limits,
@@ -347,7 +348,7 @@ async fn watch_folder(
     let shown = dir.display().to_string();
     let events = events.clone();
     let report = move |change| {
-        // Fails only when the daemon has stopped.
+        // This fails only when the daemon has stopped.
         let _ = events.blocking_send(Event::Folder(change));
     };
     let most = config.plugins.limits.module_bytes;
@@ -358,7 +359,7 @@ async fn watch_folder(
         .with_context(|| format!("plugins.dir: {shown} cannot be watched"))
 }
 
-/// Sends an event at once, and then at these intervals.
+/// Sends an event at once, and then in these intervals.
 fn tick(events: &mpsc::Sender<Event>, period: Duration, event: fn() -> Event) {
     let events = events.clone();
     let mut ticks = interval(period);
@@ -370,7 +371,7 @@ fn tick(events: &mpsc::Sender<Event>, period: Duration, event: fn() -> Event) {
     });
 }
 
-/// The first lines: what runs, where the control socket is, what to try next.
+/// Logs the first lines: what runs, where the control socket is, and what to try next.
 fn introduce(config: &Config) {
     let period = humantime::format_duration(config.scan.period);
     let (devices, points) = (config.devices.len(), config.points.len());

@@ -1,8 +1,8 @@
-//! Reports of programs that trapped, written off the loop and off the scan.
+//! The reports of programs that trapped, written off the loop and off the scan.
 //!
-//! The scan gives a lost program back whole. Here it is decided whether a report is made of it, so
-//! that a crash loop does not write to the disk for ever; what is in a report and where it goes is
-//! in `crash.rs` of the house.
+//! The scan gives back the whole program that trapped. This part decides whether a report is made
+//! of it, so that a crash loop does not write to the disk for ever. What is in a report and where
+//! it goes is in `src/crash.rs`.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -23,22 +23,22 @@ use crate::plugin::world::World;
 use crate::plugin::{ModuleHash, Trap};
 use crate::scan;
 
-/// The same trap of the same module is reported once in this time: a crash loop under the restart
-/// policy traps up to every 30 s, and its reports would all tell the same.
+/// The time in which the same trap of the same module is reported once. A crash loop under the
+/// restart policy traps up to every 30 s, and all its reports would say the same.
 const PAUSE: Duration = Duration::from_secs(600);
 
-/// Reports under way. Each holds a program and a copy of its memory, up to 50 MB; when a plant
-/// falls down as a whole, the first few tell why.
+/// The largest number of reports under way. Each holds a program and a copy of its memory, up to 50
+/// MB. When all programs of a plant fail at once, the first few reports show why.
 const MAX_UNDER_WAY: usize = 4;
 
-/// Modules that are read for reports. Each that has no answer is left behind with its thread.
+/// The threads that read modules for reports. One whose file system does not answer is left behind.
 static READING: LazyLock<Places> = LazyLock::new(|| Places::new(MAX_UNDER_WAY));
 
-/// Traps that are remembered for [`PAUSE`]. When there are more, nothing further is reported for a
-/// while: a machine with so many different traps needs no more reports.
+/// The largest number of traps that are remembered for [`PAUSE`]. When there are more, no further
+/// one is reported for a while: a machine with so many different traps needs no more reports.
 const MAX_REMEMBERED: usize = 64;
 
-/// Which traps are the same.
+/// The key by which two traps are the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Kind {
     name: String,
@@ -48,7 +48,8 @@ struct Kind {
 }
 
 impl Kind {
-    /// A program whose time was over was stopped somewhere; it would be another place every time.
+    /// The key of a trap. A program that exceeded its budget was stopped at some place, which
+    /// differs each time, so the place is left out.
     fn of(name: &str, hash: ModuleHash, trap: &Trap, is_over: bool) -> Self {
         let place = Some(trap).filter(|_| !is_over);
         let function = place.and_then(|trap| trap.function.clone());
@@ -56,20 +57,20 @@ impl Kind {
     }
 }
 
-/// What there is for reports.
+/// The reports, written and under way.
 #[derive(Debug)]
 pub(super) struct Crashes {
     store: Arc<ReportStore>,
     under_way: Arc<Semaphore>,
     reported: HashMap<Kind, Instant>,
-    /// Reports under way, with where each lies as soon as that is known.
+    /// The reports under way. The path of each is set as soon as it is written.
     writing: Vec<(String, ModuleHash, Arc<OnceLock<String>>)>,
     /// The newest report of each plugin.
     newest: HashMap<String, String>,
 }
 
 impl Crashes {
-    /// With reports in `folder`.
+    /// No reports yet; new ones go into `folder`.
     pub(super) fn new(folder: PathBuf) -> Self {
         Self {
             store: Arc::new(ReportStore::new(folder)),
@@ -80,12 +81,12 @@ impl Crashes {
         }
     }
 
-    /// The newest report of this plugin since the daemon's start.
+    /// The path of this plugin's newest report since the daemon's start.
     pub(super) fn newest(&self, name: &str) -> Option<&String> {
         self.newest.get(name)
     }
 
-    /// Whether this trap is to be reported now; then it is not for a while.
+    /// Whether this trap is to be reported now; the same trap is then not reported for [`PAUSE`].
     fn is_news(&mut self, kind: Kind, now: Instant) -> bool {
         self.reported.retain(|_, at| now.duration_since(*at) < PAUSE);
         if self.reported.contains_key(&kind) || self.reported.len() == MAX_REMEMBERED {
@@ -136,7 +137,7 @@ impl Daemon {
         let Crashes { writing, newest, .. } = &mut self.crashes;
         writing.retain(|(name, hash, place)| {
             let Some(file) = place.get() else {
-                // Whoever wrote it has given up when nobody else has the place.
+                // The thread has given up if it no longer holds the place.
                 return Arc::strong_count(place) > 1;
             };
             newest.retain(|name, _| is_known(name));
@@ -185,11 +186,11 @@ impl Daemon {
         self.crashes.writing.push((about.plugin.clone(), about.hash, Arc::clone(&place)));
         tokio::task::spawn_blocking(move || {
             let name = about.plugin.clone();
-            // First of all: with the instance its share of plugins.code is given back, which the
-            // next one may be waiting for.
+            // This comes first: with the instance its share of plugins.code is given back, and the
+            // next instance may be waiting for that.
             let Some(post_mortem) = post_mortem() else { return };
-            // Another version may lie there by now: the report compares the hash. A report
-            // without its module is better than one that waits for a folder.
+            // Another version may lie there by now: the report compares the hash. A report without
+            // its module is better than a report that waits for a folder.
             let (path, most) = (about.path.clone(), about.limits.module_bytes);
             let read = || wait_in(&READING, PATIENCE, move || reread(&path, most)).ok();
             let module = if is_there { read() } else { None };

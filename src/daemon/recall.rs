@@ -1,10 +1,10 @@
 //! Which kept version runs where the file is no good: by the same rule live and after a start.
 //!
-//! What was in quarantine before a start still is, and what ran when the daemon ended goes on if
-//! the file is refused, as it would have without the start; had it ended in quarantine, a good one
-//! takes its place, as it would have. A hold is not remembered: that is an
-//! order, and the configuration has a key for what shall be held from the start. Who is chosen is
-//! decided by the supervisor; what is good is known in `version.rs`.
+//! What was in quarantine before a start still is. What ran when the daemon ended goes on if the
+//! file is refused, as it would have without the start. If it ended in quarantine, a good version
+//! takes its place, as it would have too. A hold is not remembered: it is an order, and the
+//! configuration has a key for plugins that are held from the start. The supervisor chooses the
+//! version; `version.rs` knows which versions are good.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::control::{Code, Failure, Soundness};
 use crate::plugin::ModuleHash;
 use crate::text::first_of;
 
-/// A file that is not there so long after the start was removed while the daemon was down: what ran
-/// under its name then does not come back with the next file. An editor that replaces a file takes
-/// it away for a moment.
+/// How long after the start a missing file may still come: an editor that replaces a file removes
+/// it for a moment. Later the file counts as removed while the daemon was down. The version that
+/// ran under its name then does not come back with the next file.
 const START: Duration = Duration::from_secs(10);
 
 impl Daemon {
-    /// Tells the supervisor which versions it may fall back to, if that has changed.
+    /// Passes the versions that the supervisor may fall back to on to it, if they have changed.
     pub(super) fn offer_kept(&mut self) {
         self.forget_the_removed();
         let is_stale = self.store.is_stale || self.store.offered != self.record.versions.changes;
@@ -41,12 +41,12 @@ impl Daemon {
         (self.store.is_stale, self.store.offered) = (false, versions.changes);
     }
 
-    /// What ran does not come back where its file was removed while the daemon was down.
+    /// Forgets what ran where its file was removed while the daemon was down.
     fn forget_the_removed(&mut self) {
         if self.started.elapsed() <= START {
             return;
         }
-        // One that is being written, or cannot be read, has not become a plugin yet.
+        // A file that is being written, or cannot be read, has not become a plugin yet.
         let Some(files) = self.folder.watch.names() else { return };
         if self.folder.is_in_doubt(&files) {
             return self.tell_of_an_empty_folder();
@@ -62,10 +62,11 @@ impl Daemon {
         }
     }
 
-    /// What is odd about a plugin folder that has held no plugin since the start, though some ran
-    /// when the daemon ended: it may be an empty mount point, out of which nothing was removed.
+    /// What is suspicious about a plugin folder that has held no plugin since the start, though
+    /// some ran when the daemon ended: it may be an empty mount point, from which no file was
+    /// removed.
     fn emptiness(&self) -> Option<String> {
-        /// More fit no line of a log.
+        /// The largest number of names: more do not fit a log line.
         const NAMED: usize = 5;
         let ran: Vec<_> = self.record.versions.have_run().collect();
         if ran.is_empty() || !self.folder.is_in_doubt(&*self.folder.watch.names()?) {
@@ -78,13 +79,14 @@ impl Daemon {
         ))
     }
 
-    /// What is wrong with the plugin folder, after its name.
+    /// What is wrong with the plugin folder, as text to follow its name.
     pub(super) fn folder_trouble(&self) -> Option<String> {
         self.folder.loss().map(ToString::to_string).or_else(|| self.emptiness())
     }
 
-    /// Refuses an order at once to put a file into the folder, if it is not sure that it is the
-    /// right one: a file below a mount would speak against all plugins that lie in what is mounted.
+    /// Refuses an order at once to put a file into the folder if that may not be the right one. A
+    /// file below a mount point would count against all plugins in the file system that belongs
+    /// there.
     pub(super) fn takes_files(&self) -> Result<(), Failure> {
         self.folder.takes_files()?;
         self.emptiness().map_or(Ok(()), |why| {
@@ -103,13 +105,13 @@ impl Daemon {
         }
     }
 
-    /// Where the code of this module is to be had.
+    /// The module with its bytes, or the places where they may lie.
     pub(super) fn module(&self, name: &str, hash: ModuleHash) -> Module {
         if let Some(module) = self.roster.modules.get(&hash) {
             return module.clone();
         }
         let is_file = self.supervisor.plugin(name).is_some_and(|view| view.file == Some(hash));
-        // Where it is not known what is kept, the disk is asked.
+        // Where it is not known which versions are kept, the disk is asked.
         let is_kept = self.store.of(name).contains(&hash) || self.store.doubt(name).is_some();
         let versions = self.store.versions.as_ref().filter(|_| is_kept);
         let kept = versions.map(|versions| Place::Kept(versions.clone(), name.to_owned()));

@@ -1,10 +1,10 @@
-//! Keeps the receipts: what became of each plugin, in the journal.
+//! The receipts: what happened to each plugin, kept in the journal.
 //!
-//! The scan's facts say who took over and who trapped, the supervisor's notes who is refused or in
-//! quarantine, people and files the rest. Here each becomes one receipt, and a long row of the same
-//! becomes few: a program that traps every half a minute for a month must not flush the rest of the
-//! history out of the journal. What a receipt looks like is in `control/receipt.rs`, where it is
-//! kept in `journal.rs`; the log is told in `say.rs`.
+//! The scan's facts show takeovers and traps; the supervisor's notes show refusals and quarantine;
+//! the rest comes from operators and files. Each becomes one receipt, and a long streak of equal
+//! ones becomes a few. A program that traps every half a minute for a month must not push the rest
+//! of the history out of the journal. What a receipt looks like is in `control/receipt.rs`, where
+//! it is kept in `journal.rs`; the log lines are in `say.rs`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,22 +24,23 @@ use crate::state::Folder;
 use crate::supervisor::Note;
 use crate::text::counted;
 
-/// So many of a row have a receipt each: as many traps as lead to quarantine by default. After them
-/// those have one whose number is a power of two, so that a row of a million leaves 20.
+/// How many events of a streak have a receipt each: as many traps as lead to quarantine by default.
+/// After them only those have one whose number is a power of two, so a streak of a million leaves
+/// 20.
 const TOLD_IN_FULL: u64 = 5;
 
-/// Lines for orders about one plugin that change nothing else in the history: more than people give
-/// by hand in a day, and less than a script can.
+/// The lines in the history for orders about one plugin that change nothing else: more than people
+/// give by hand in a day, and less than a script can give.
 const ORDERS: Lines = Lines { full: 100, refill: Duration::from_secs(600) };
 
-/// Lines for refusals, whatever is refused.
+/// The lines for refusals, over all plugins.
 const REFUSALS: Lines = Lines { full: 300, refill: Duration::from_secs(120) };
 
 impl Daemon {
-    /// Logs and records what the supervisor finds notable.
+    /// Logs and records a note of the supervisor.
     pub(super) fn note(&mut self, name: &str, note: &Note) {
         tell(name, note, &self.supervisor);
-        // Who took over or trapped comes before what was made of it.
+        // The takeover or trap is recorded before its consequence.
         self.settle_swaps();
         let quarantined = self.supervisor.quarantined(name);
         self.record.noted(name, note, |hash| {
@@ -47,7 +48,7 @@ impl Daemon {
         });
     }
 
-    /// Completes the times of swaps that have come true; records them, and traps.
+    /// Completes the times of swaps that the scan shows; records them, and traps.
     pub(super) fn settle_swaps(&mut self) {
         self.settle_reports();
         let news = self.handle.latest.read();
@@ -74,66 +75,67 @@ fn times(done: &roster::Ordered, fact: &ProgramFact, missed: u64) -> SwapView {
     }
 }
 
-/// The journal, and what was in it last about each plugin.
+/// The journal, and what it says about each plugin.
 #[derive(Debug)]
 pub(super) struct Record {
     journal: Journal<Receipt>,
-    /// What the receipts of each version have come to.
+    /// The record of each version, as the sum of its receipts.
     pub(super) versions: Versions,
     plugins: HashMap<String, PluginHistory>,
-    /// For refusals of all plugins.
+    /// The lines that are left for refusals of all plugins.
     refusals: Store,
     /// The newest cycle that was seen.
     pub(super) cycle: u64,
 }
 
-/// What the receipts of one plugin have come to.
+/// What the receipts of one plugin say.
 #[derive(Debug, Default)]
 struct PluginHistory {
     /// The version in the scan, trapped or not.
     runs: Option<ModuleHash>,
     /// Whether its newest instance has trapped.
     is_down: bool,
-    /// Instances whose traps are counted: the last, and the last before it. After a rollback both
-    /// are in the scan's news, the newer one as rolled back.
+    /// The two newest instances whose traps are counted. After a rollback both are in the scan's
+    /// snapshot, the newer one as rolled back.
     counted: [Generation; 2],
-    /// Traps of the version in the scan, without anything else between them but its restarts.
+    /// The number of traps of the version in the scan, with only its restarts between them.
     traps: u64,
     /// The version that was refused last, and how often in a row.
     refused: Option<(Option<ModuleHash>, u64)>,
-    /// For orders of people to hold, to release and to restart it.
+    /// The lines that are left for orders to hold, to release and to restart the plugin.
     orders: Store,
-    /// What the latest shadow run has found, until its version takes over or is refused.
+    /// The report of the latest shadow run, until its version takes over or is refused.
     tried: Option<(ModuleHash, Report)>,
 }
 
 impl PluginHistory {
-    /// Takes what the shadow run of this version has found.
+    /// Removes and returns the report of this version's shadow run.
     fn shadow_of(&mut self, hash: ModuleHash) -> Option<Report> {
         self.tried.take_if(|(tried, _)| *tried == hash).map(|(_, report)| report)
     }
 }
 
 impl Record {
-    /// What became of versions is written into `folder`, if there is one.
+    /// A record in this journal. The record of versions is written into `folder`, if there is one.
     pub(super) fn new(journal: Journal<Receipt>, folder: Option<Arc<Folder>>) -> Self {
         let versions = Versions::load(folder, &journal.newest(usize::MAX, |_| true));
         let (plugins, refusals) = (HashMap::new(), Store::default());
         Self { journal, versions, plugins, refusals, cycle: 0 }
     }
 
-    /// Writes what became of versions, if that has changed, and looks whether the disk answers.
+    /// Writes the record of versions if it has changed, and checks whether the journal's disk
+    /// answers.
     pub(super) fn save(&mut self, now: Duration) {
         self.journal.look();
         self.versions.save(self.journal.last_seq(), now);
     }
 
-    /// Writes what became of versions at the end of the daemon, without waiting long for the disk.
+    /// Writes the record of versions at the end of the daemon, without waiting long for the disk.
     pub(super) async fn save_last(&mut self) {
         self.versions.save_last(self.journal.last_seq(), MonotonicClock.now()).await;
     }
 
-    /// The newest receipts of the plugin, point, variable or device of this name, or all.
+    /// The newest receipts of the plugin, point, variable or device of this name, or of all.
     pub(super) fn newest(&self, limit: usize, name: Option<&str>) -> Vec<Entry<Receipt>> {
         let is_about = |receipt: &Receipt, name: &str| {
             let target = match &receipt.event {
@@ -145,26 +147,26 @@ impl Record {
         self.journal.newest(limit, |receipt| name.is_none_or(|name| is_about(receipt, name)))
     }
 
-    /// Why receipts would be lost with the daemon.
+    /// Why receipts would be lost with the daemon; `None` if they would not.
     pub(super) fn trouble(&self) -> Option<String> {
         let versions = || Some(format!("what became of versions: {}", self.versions.trouble()?));
         self.journal.trouble().or_else(versions)
     }
 
-    /// This version has polled in the shadow of the one that runs.
+    /// Notes that this version has polled in the shadow of the running one.
     pub(super) fn tried(&mut self, name: &str, hash: ModuleHash, report: Report) {
         self.history(name).tried = Some((hash, report));
     }
 
-    /// Records what the scan says of a plugin: who has taken its seat, and who has trapped.
-    /// `missed` are the cycles that have not taken place so far.
+    /// Records the scan's facts about a plugin: which version has taken its seat, and which has
+    /// trapped. `missed` is the number of cycles that have not taken place so far.
     fn settle(&mut self, name: &str, entry: &mut roster::Entry, fact: &ProgramFact, missed: u64) {
-        // Whoever was taken back before this one took over came and trapped before it, too.
+        // A version that was rolled back before this one took over also came and trapped before it.
         let is_older = |rolled_back: &&ProgramFact| rolled_back.generation < fact.generation;
         if let Some(older) = fact.rolled_back.as_deref().filter(is_older) {
             self.settle(name, entry, older, missed);
         }
-        // Otherwise it came after the one that runs again, and trapped before it.
+        // Otherwise it came after the one that runs again, and trapped before that one resumed.
         let rolled_back = fact.rolled_back.as_deref().filter(|rolled_back| !is_older(rolled_back));
         for fact in [Some(fact), rolled_back].into_iter().flatten() {
             if let Some(done) = entry.arrived(fact.generation) {
@@ -182,7 +184,7 @@ impl Record {
         }
     }
 
-    /// An instance of this version has taken its seat in that cycle.
+    /// Records that an instance of this version has taken its seat in that cycle.
     pub(super) fn took_over(&mut self, name: &str, hash: ModuleHash, swap: SwapView, cycle: u64) {
         let history = self.history(name);
         let before = history.runs.replace(hash);
@@ -198,14 +200,15 @@ impl Record {
         let now = MonotonicClock.now();
         let is_told = match before == Some(hash) {
             false => true,
-            // Somebody has ordered it: after a trap the count is not 0.
+            // An operator has ordered it: after a trap the count is not 0.
             true if history.traps == 0 => history.orders.take(ORDERS, now),
             true => is_told(history.traps),
         };
         self.add_some(is_told, name, cycle, (Some(hash), before), event);
     }
 
-    /// An instance of this version has trapped. Said at every look, recorded once.
+    /// Records that an instance of this version has trapped. Each look reports it; it is recorded
+    /// once.
     fn trapped(&mut self, name: &str, generation: Generation, hash: ModuleHash, trap: &Trap) {
         let history = self.history(name);
         if history.counted.contains(&generation) {
@@ -219,17 +222,18 @@ impl Record {
         self.add_some(is_told(count), name, trap.cycle, (hash, hash), event);
     }
 
-    /// A trap of this version has a report, in this file.
+    /// Records that a trap of this version has a report in this file.
     pub(super) fn reported(&mut self, name: &str, hash: ModuleHash, file: String) {
         self.add(name, self.cycle, Some(hash), None, Event::Reported { file });
     }
 
-    /// This version is not run.
+    /// Records that this version is refused.
     pub(super) fn refused(&mut self, name: &str, hash: Option<ModuleHash>, refusal: &Refusal) {
         self.turned_away(name, hash, refusal, None);
     }
 
-    /// This version is not run. If that user has deployed it, it is not even put into the folder.
+    /// Records that this version is refused. With `who`, that user deployed it, and it was not put
+    /// into the folder.
     pub(super) fn turned_away(
         &mut self,
         name: &str,
@@ -250,7 +254,7 @@ impl Record {
         }
     }
 
-    /// The supervisor finds this notable; `why` says of these bytes why they are in quarantine.
+    /// Records a note of the supervisor; `why` gives the reason why a module is in quarantine.
     pub(super) fn noted(
         &mut self,
         name: &str,
@@ -286,23 +290,23 @@ impl Record {
         }
     }
 
-    /// This version is not run again.
+    /// Records that this version is in quarantine.
     pub(super) fn quarantined(&mut self, name: &str, hash: ModuleHash, reason: String) {
         let runs = self.history(name).runs;
         self.add(name, self.cycle, Some(hash), runs, Event::Quarantined { reason });
     }
 
-    /// The plugin is held.
+    /// Records that the plugin is held.
     pub(super) fn held(&mut self, name: &str, by: By, who: Option<Who>) {
         self.switched(name, Event::Held { by, who });
     }
 
-    /// The plugin is released, and its quarantine with it or not.
+    /// Records that the plugin is released; `forgives` says whether its quarantine ends too.
     pub(super) fn released(&mut self, name: &str, by: By, forgives: bool, who: Option<Who>) {
         self.switched(name, Event::Released { by, forgives, who });
     }
 
-    /// An order was carried out; gives its receipt.
+    /// Records an order that was carried out; returns its receipt.
     pub(super) fn ordered(
         &mut self,
         plugin: Option<String>,
@@ -317,12 +321,12 @@ impl Record {
         receipt
     }
 
-    /// A script may say the same every minute; the first time is enough.
+    /// Records a hold or a release, once: a script may give the same order every minute.
     fn switched(&mut self, name: &str, event: Event) {
         self.afresh(name);
         let runs = self.history(name).runs;
         let is_meant = |receipt: &Receipt| {
-            // That it stops is what an order to hold it leads to, and no news in between.
+            // A stop is what an order to hold leads to, and no event of its own in between.
             let is_aside = matches!(receipt.event, Event::Stopped | Event::Reported { .. });
             receipt.plugin.as_deref() == Some(name) && !is_aside
         };
@@ -333,19 +337,19 @@ impl Record {
         }
     }
 
-    /// The operator has a new start in mind: traps and refusals count from one again.
+    /// Starts a new count of traps and refusals, because the operator wants a new start.
     pub(super) fn afresh(&mut self, name: &str) {
         let history = self.history(name);
         (history.traps, history.refused) = (0, None);
     }
 
-    /// The plugin's file is gone.
+    /// Records that the plugin's file is gone.
     pub(super) fn removed(&mut self, name: &str) {
         let runs = self.history(name).runs;
         self.add(name, self.cycle, runs, runs, Event::Removed);
     }
 
-    /// Ends the histories of plugins that nobody knows any more; their receipts stay.
+    /// Drops the histories of plugins that the supervisor has forgotten; their receipts stay.
     pub(super) fn forget(&mut self, is_known: impl Fn(&str) -> bool) {
         self.plugins.retain(|name, _| is_known(name));
     }
@@ -365,7 +369,8 @@ impl Record {
         self.add_some(true, name, cycle, (hash, old_hash), event);
     }
 
-    /// The same, but of a long row not each is told: that still counts for the version.
+    /// Counts a receipt for its version, and puts it into the journal if `is_told`: in a long
+    /// streak not each has a line.
     fn add_some(
         &mut self,
         is_told: bool,
@@ -387,7 +392,7 @@ fn digits(hash: Option<ModuleHash>) -> Option<String> {
     hash.map(|hash| format!("{hash:#}"))
 }
 
-/// Whether the n-th of a row has a receipt.
+/// Whether the n-th event of a streak has a receipt.
 fn is_told(n: u64) -> bool {
     n <= TOLD_IN_FULL || n.is_power_of_two()
 }
@@ -415,8 +420,8 @@ mod tests {
         Record::new(Journal::in_memory("a test"), None)
     }
 
-    /// A history that could not be opened in one life, or whose disk gave no answer then, was
-    /// counted again in the next, and a release of long ago let a quarantined version run.
+    /// If a history could not be opened in one life, or its disk gave no answer, the next life
+    /// counted it again, and a release of long ago let a quarantined version run.
     #[tokio::test]
     async fn receipts_of_before_count_once_though_a_life_had_no_history() {
         let dir = tempfile::tempdir().unwrap();
@@ -437,7 +442,7 @@ mod tests {
         assert_eq!(found.quarantine.as_deref(), Some("5 traps"));
     }
 
-    /// What was recorded: kinds with the count of the row, if they have one.
+    /// What was recorded: kinds with the count of the streak, if they have one.
     fn history(record: &Record) -> Vec<String> {
         let kind = |entry: Entry<Receipt>| match entry.what.event {
             Event::Started { .. } => "started".into(),
@@ -499,7 +504,7 @@ mod tests {
         }
     }
 
-    /// The instance of this number is on its way.
+    /// Notes that the instance of this number is on its way.
     fn order(entry: &mut roster::Entry, number: u64) {
         let hash = hash(&format!("v{number}"));
         let (generation, times) = (Generation(number), SwapView::default());
@@ -507,8 +512,8 @@ mod tests {
         entry.order(what, Arc::default());
     }
 
-    /// A version trapped in its first poll while the one after it was already in the queue: the
-    /// trap was held against the good version that ran again, which was never chosen any more.
+    /// A version trapped in its first poll while the one after it was already in the queue. The
+    /// trap was counted for the good version that ran again, which was then never chosen any more.
     #[test]
     fn who_trapped_is_blamed_though_another_was_ordered_meanwhile() {
         let (mut record, mut roster) = (record(), Roster::default());
@@ -535,8 +540,8 @@ mod tests {
         assert_eq!(why, Some("trapped on probation: unreachable, cycle 7"));
     }
 
-    /// The version after it was already in the queue and took over in the next cycle: the trap was
-    /// never heard of, and the bytes that had trapped ran again later.
+    /// The version after it was already in the queue and took over in the next cycle. The trap was
+    /// never recorded, and the bytes that had trapped ran again later.
     #[test]
     fn who_was_taken_back_is_blamed_though_the_next_one_took_over_at_once() {
         let (mut record, mut roster) = (record(), Roster::default());
@@ -554,7 +559,7 @@ mod tests {
         assert_eq!(record.versions.soundness("x", hash("v2")), Soundness::Bad);
     }
 
-    /// All that a slow scan has been through between two looks, in the order in which it was.
+    /// All that a slow scan does between two looks is recorded in the order in which it happened.
     #[test]
     fn take_overs_that_are_seen_together_have_receipts_in_their_order() {
         let (mut record, mut roster) = (record(), Roster::default());
@@ -592,7 +597,7 @@ mod tests {
         assert_eq!(told.len(), 1 + 2 * (5 + 17), "{told:?}");
         assert_eq!(told[..3], ["started", "trapped 1", "restarted"]);
         assert_eq!(told[10..13], ["restarted", "trapped 8", "restarted"]);
-        // New bytes, or a new start, are told in full again.
+        // New bytes, or a new start, are recorded in full again.
         record.took_over("x", hash("two"), SwapView::default(), 0);
         trap(&mut record, 1_000_001);
         record.afresh("x");
@@ -611,7 +616,7 @@ mod tests {
         assert_eq!(history(&record)[12..], ["refused 1", "refused 1"]);
     }
 
-    /// "b922 goes on" was said of a version that was in quarantine.
+    /// The history said "b922 goes on" of a version that was in quarantine.
     #[test]
     fn only_what_runs_goes_on_beside_a_refusal() {
         let mut record = record();
@@ -645,7 +650,7 @@ mod tests {
         assert_eq!(history(&record).len(), 6, "this one forgives");
     }
 
-    /// A script that holds and releases, restarts, or deploys what is refused.
+    /// A script that holds and releases, restarts, or deploys a module that is refused.
     #[test]
     fn orders_without_end_do_not_flush_the_story_out() {
         let mut record = record();

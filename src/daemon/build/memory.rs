@@ -1,7 +1,7 @@
-//! What outlives the daemon, opened at its start: the state directory and what lies in it.
+//! What outlives the daemon, opened at its start: the state directory and the files in it.
 //!
-//! Each step waits for the disk, so all of this is for a thread that may. What is kept there is the
-//! business of those who own it: `retain.rs`, `recovery.rs`, `record.rs`.
+//! Each step waits for the disk, so the caller runs all of it on a thread that may wait. The
+//! contents belong to `retain.rs`, `recovery.rs` and `record.rs`.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::patience::{self, PATIENCE};
 use crate::state::Folder;
 use crate::text::{counted, is_or_are};
 
-/// What is known of the lives before, and where this one is recorded.
+/// What is known of earlier lives of the daemon, and where this one is recorded.
 pub(super) struct Memory {
     pub(super) retain: Retain,
     pub(super) recovery: Recovery,
@@ -27,10 +27,9 @@ pub(super) struct Memory {
 /// The state directory, or why there is none.
 type State = Result<Arc<Folder>, String>;
 
-/// Opens all of it, and records the start.
+/// Opens the state directory and its files, and records the start.
 ///
-/// # Errors
-/// When there are variables to be retained, and that cannot be.
+/// # Errors When variables are to be retained and cannot be.
 pub(super) fn open(
     config: &Config,
     no_plugins: bool,
@@ -38,7 +37,7 @@ pub(super) fn open(
 ) -> anyhow::Result<Memory> {
     let state = open_state(config)?;
     let folder = state.as_ref().ok();
-    // Its lock is let go where that may hang.
+    // The lock of the folder is released where that may hang.
     folder.into_iter().for_each(|folder| beginning.is_in(folder));
     let retain = Retain::load(config, folder)?;
     let recovery = recovery::begin(folder, no_plugins, &config.recovery, beginning);
@@ -46,8 +45,8 @@ pub(super) fn open(
     Ok(Memory { retain, recovery, record })
 }
 
-/// Opens the state directory. Without one nothing outlives the daemon, which is an error only if
-/// something should.
+/// Opens the state directory. Without one nothing outlives the daemon; that is an error only if
+/// variables are to be retained.
 fn open_state(config: &Config) -> anyhow::Result<State> {
     let (dir, marked) = (config.state.dir.display(), config.retain.variables.len());
     let folder = config.state.dir.clone();
@@ -80,11 +79,11 @@ fn open_state(config: &Config) -> anyhow::Result<State> {
     }
 }
 
-/// The journal of receipts: on the disk, or in memory where that cannot be.
+/// The journal of receipts: on the disk, or in memory where the disk cannot be used.
 fn open_journal(state: &State) -> Journal<Receipt> {
     let folder = match state {
         Ok(folder) => folder.path().to_path_buf(),
-        // It was told when the folder did not open.
+        // The reason was logged when the folder did not open.
         Err(why) => return Journal::in_memory(format!("in memory only; {why}")),
     };
     let place = folder.clone();

@@ -1,7 +1,6 @@
-//! The door for people while the daemon lives: what they ask for becomes events of the loop.
+//! The connection to people while the daemon runs: their requests become events of the loop.
 //!
-//! Who comes in, and what is said there, is in `control/server.rs`; the answers are in
-//! `daemon/answer.rs`.
+//! Access and the protocol are in `control/server.rs`; the answers are in `daemon/answer.rs`.
 
 use std::time::Duration;
 
@@ -13,23 +12,23 @@ use super::Event;
 use crate::config::Config;
 use crate::control::server::{self, Socket};
 
-/// Room for requests of people; clients wait when it is full.
+/// Room for requests; clients wait when it is full.
 const MAX_CALLS: usize = 32;
 
-/// For the end of the server: the second that running requests get, and half as long again for the
-/// file of its socket, whose file system may give no answer.
+/// How long the end of the server may take: the second that running requests get, and half as long
+/// again to remove its socket, whose file system may not answer.
 const LEAVING: Duration = Duration::from_millis(1500);
 
-/// A server that is running.
+/// A running server.
 #[derive(Debug)]
 pub(super) struct People {
-    /// Dropped, never used.
+    /// Its drop ends the server; no value is ever sent.
     end: oneshot::Sender<()>,
     server: JoinHandle<()>,
 }
 
 impl People {
-    /// Listens to them.
+    /// Starts the server, whose requests become events.
     pub(super) fn listen(socket: Socket, config: &Config, events: &mpsc::Sender<Event>) -> Self {
         let (calls, mut inbox) = mpsc::channel(MAX_CALLS);
         let module_bytes = config.plugins.limits.module_bytes;

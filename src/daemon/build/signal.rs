@@ -1,7 +1,7 @@
-//! Signals: what they become for the daemon's loop, and how one ends a start on its way there.
+//! Signals: which events of the daemon's loop they become, and how one ends a start.
 //!
-//! A start may wait for disks, for seconds each. What it waits for is done on other threads, so it
-//! is given up where it waits, whatever the disk does; the process does not wait for those threads.
+//! A start may wait for disks, for seconds each. Other threads do that waiting, so the start can be
+//! given up at any point, whatever the disk does. The process does not wait for those threads.
 
 use std::future::{Future, pending};
 
@@ -13,17 +13,15 @@ use tokio::task::spawn_blocking;
 use crate::daemon::Event;
 use crate::daemon::reload::Cause;
 
-/// Whether the daemon was told to stop: for its start, which reads no events yet.
+/// Whether a signal to stop has come. The start uses it, because it reads no events yet.
 pub(super) struct Stop(watch::Receiver<bool>);
 
 impl Stop {
-    /// Turns signals into events. SIGUSR1 and SIGUSR2 would end the process by default; somebody's
-    /// stray one must not, so they are caught and do nothing. So is SIGXFSZ: a write beyond the
-    /// limit of a file's size (RLIMIT_FSIZE) then fails with EFBIG, an error of the disk like
-    /// others.
+    /// Turns signals into events. SIGUSR1 and SIGUSR2 would end the process by default; a stray one
+    /// must not, so they are caught and do nothing. SIGXFSZ is caught too: a write beyond the limit
+    /// of a file's size (RLIMIT_FSIZE) then fails with EFBIG, an error of the disk like others.
     ///
-    /// # Errors
-    /// When the system has no room for a handler.
+    /// # Errors When the system has no room for a handler.
     pub(super) fn listen(events: &mpsc::Sender<Event>) -> anyhow::Result<Self> {
         type Make = fn() -> Option<Event>;
         let all: [(SignalKind, Make); 6] = [
@@ -53,13 +51,13 @@ impl Stop {
         Ok(Self(told))
     }
 
-    /// What a step of the start gives; `None` if the daemon is told to stop before that. The step
-    /// is not gone on with then, and is to be dropped.
+    /// The result of a step of the start; `None` if a signal to stop comes first. The step does not
+    /// go on then, and the caller is to drop it.
     pub(super) async fn or<T>(&self, step: impl Future<Output = T> + Unpin) -> Option<T> {
         let mut told = self.0.clone();
         let stop = async {
             if told.wait_for(|is_told| *is_told).await.is_err() {
-                // Nobody listens to signals any more.
+                // No task listens to signals any more.
                 pending::<()>().await;
             }
         };
@@ -71,10 +69,9 @@ impl Stop {
     }
 }
 
-/// Does a part of the start that may wait for a disk, on a thread that may.
+/// Runs a part of the start that may wait for a disk, on a thread for blocking work.
 ///
-/// # Errors
-/// When it has panicked, which is in the log.
+/// # Errors When the part has panicked, which is in the log.
 pub(super) async fn off<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> anyhow::Result<T> {
