@@ -1,11 +1,13 @@
-//! How much of the guest's stack one function may take at a time.
+//! The limit on how much of the guest's stack one function may take at a time.
 //!
-//! A stack that is used up is noticed because the page below it, of 4 KiB, may not be touched. Code
-//! that moves the stack pointer further than that without touching what lies between would pass
-//! over the page and write into memory that is not the guest's. Cranelift touches every page of a
-//! large frame. Singlepass (7.4.2) does so for locals only, 8 to 16 bytes too late, and not for
-//! results of blocks and calls, for which it makes room in advance. So types are bounded for both
-//! compilers, and locals and open blocks for Singlepass.
+//! Stack overflow is noticed because the page below the stack, of 4 KiB, may not be touched. Code
+//! that moves the stack pointer further than a page, without touching the bytes in between, would
+//! pass over that page. It would then write into memory that is not the guest's.
+//!
+//! Cranelift touches every page of a large frame. Singlepass (7.4.2) does so for locals only, and 8
+//! to 16 bytes too late. It does not for results of blocks and calls, for which it makes room in
+//! advance. So types are bounded for both compilers, and locals and open blocks for Singlepass.
+//! Further limits of a module are in `size.rs`.
 
 use wasmer::sys::wasmparser::{
     BinaryReaderError, BlockType, FuncType, FunctionBody, Operator, Parser, Payload,
@@ -15,24 +17,23 @@ use super::check::malformed;
 use super::size::locals;
 use super::{Compiler, Refusal};
 
-/// Most parameters and results of one function or block, together. They take 8 bytes each where
-/// they do not fit the registers; more than a few dozen are not seen in real modules.
+/// Most parameters and results of one function or block, together. They take 8 bytes each if they
+/// do not fit the registers. Real modules have at most a few dozen.
 const MAX_VALUES: usize = 128;
 
-/// Most locals of one function with Singlepass. With [`MAX_VALUES`] parameters and the saved
-/// registers, of 8 bytes each, they stay below a page.
+/// Most locals of one function with Singlepass. Together with [`MAX_VALUES`] parameters and the
+/// saved registers, of 8 bytes each, they take less than a page.
 const MAX_LOCALS: u64 = 320;
 
-/// Most results of all blocks that are open at one place, and the parameters of loops, with
-/// Singlepass. A call makes room for its results twice. With [`MAX_VALUES`] of them, and some 64
-/// bytes that Singlepass saves, 3 136 bytes are passed over at the most; with 256 open results it
-/// was more than a page, and the daemon died (seen).
+/// Most results of all blocks that are open at one place, and parameters of loops, with Singlepass.
+/// A call makes room for its results twice. With [`MAX_VALUES`] of them, and about 64 bytes that
+/// Singlepass saves, at most 3 136 bytes are passed over. With 256 open results it was more than a
+/// page, and the daemon died (seen).
 const MAX_OPEN_RESULTS: usize = 128;
 
-/// Checks what all functions take from the stack.
+/// Checks how much of the stack each function takes.
 ///
-/// # Errors
-/// A refusal that names the type or function which takes too much.
+/// # Errors A refusal that names the type or function that takes too much.
 pub(super) fn check(module: &[u8], compiler: Compiler) -> Result<(), Refusal> {
     let bad = |error: BinaryReaderError| malformed(&error);
     let mut types = Vec::new();
@@ -53,7 +54,7 @@ pub(super) fn check(module: &[u8], compiler: Compiler) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// How many parameters and results a type has.
+/// The number of parameters and of results of a type.
 fn values(index: usize, ty: &FuncType) -> Result<[usize; 2], Refusal> {
     let found = [ty.params().len(), ty.results().len()];
     let sum: usize = found.iter().sum();
@@ -138,7 +139,7 @@ mod tests {
         let found = reason(&blocks(129), Compiler::Singlepass).expect("it is refused");
         assert!(found.ends_with("has 129 results of open blocks"), "{found}");
         assert_eq!(reason(&blocks(300), Compiler::Cranelift), None);
-        // Those that stand one after the other do not add up.
+        // Blocks that stand one after the other do not add up.
         let row = "(drop (block (result i32) i32.const 1))".repeat(300);
         assert_eq!(reason(&function(&row), Compiler::Singlepass), None);
     }

@@ -1,9 +1,10 @@
-//! What is kept of a program while it runs, so that its end can be looked into: checkpoints from
-//! which its tape can be played, and what is left when it has trapped.
+//! The recording of a program while it runs, so that its end can be examined: checkpoints from
+//! which its tape can be played, and the post-mortem after a trap.
 //!
-//! There are two checkpoints, taken in turn after every hundredth poll: when the program traps, at
-//! least one of them has some polls behind it. What a tape holds is in `tape.rs`; the report that
-//! is made of all this, in `crash.rs`.
+//! There are two checkpoints, taken in turn, after every hundredth poll or earlier. So when the
+//! program traps, at least one of them has some polls behind it. What a tape holds is in `tape.rs`,
+//! what a checkpoint holds, in `checkpoint.rs`. The crash report, which is made of all this, is in
+//! `crash.rs`.
 
 use std::sync::Arc;
 
@@ -17,28 +18,29 @@ use super::hidden::Hidden;
 use super::tape::Tape;
 use super::world::Seat;
 
-/// From one checkpoint to the next: even at a period of 1 ms the dearest copy, some 50 us, costs
-/// less than a thousandth of the time.
+/// Polls from one checkpoint to the next. Even at a period of 1 ms the most expensive copy, about
+/// 50 us, then costs less than a thousandth of the time.
 const POLLS: u32 = 100;
 
-/// A tape that is filled faster needs them sooner: two such stretches and a bit must fit.
+/// Bytes on the tape after which a checkpoint is due earlier. Two such stretches and a bit must fit
+/// on a tape.
 const STRETCH_BYTES: u64 = 48 << 10;
 
-/// So many polls from one look at the tape to the next. A copy in every cycle would be dear, and
-/// what a look needs is seldom at hand.
+/// Polls from one look at the tape to the next, and so at least from one checkpoint to the next. A
+/// copy in every cycle would be expensive, and the data for a look is seldom in the CPU's cache.
 const LOOK_POLLS: u32 = 10;
 
-/// Frames of a backtrace, from the innermost on. A deep recursion repeats itself, and what began it
-/// is among the exports.
+/// Most frames of a backtrace, from the innermost on. A deep recursion repeats itself, and the call
+/// that began it is among the exports.
 const MAX_FRAMES: usize = 64;
 
-/// Most of a memory that a report takes: the default limit of an instance.
+/// Most bytes of a memory that a report has: the default limit of an instance.
 pub(super) const MAX_MEMORY: usize = 16 << 20;
 
 /// One call in a backtrace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frame {
-    /// Its name, that of its export, or its index as `#12`.
+    /// Its name, the name of its export, or its index as `#12`.
     pub function: String,
     /// Its index in the module.
     pub index: u32,
@@ -46,7 +48,7 @@ pub struct Frame {
     pub offset: u32,
 }
 
-/// The backtrace of an error.
+/// The backtrace of an error, from the innermost call on.
 pub(super) fn frames(error: &RuntimeError, hidden: &Hidden) -> Vec<Frame> {
     let name = |frame: &wasmer::FrameInfo| {
         let index = frame.func_index();
@@ -61,25 +63,26 @@ pub(super) fn frames(error: &RuntimeError, hidden: &Hidden) -> Vec<Frame> {
     hidden.frames(error).take(MAX_FRAMES).map(frame).collect()
 }
 
-/// How a call ended that did not end well.
+/// How a call failed.
 #[derive(Debug, Clone)]
 pub(super) struct CallError {
     pub(super) trap: Arc<Trap>,
     pub(super) frames: Vec<Frame>,
-    /// Its time was over.
+    /// Whether its time was over.
     pub(super) is_over: bool,
 }
 
-/// Decides when a checkpoint is due, and keeps two.
+/// The recorder: decides when a checkpoint is due, and keeps two.
 #[derive(Debug)]
 pub(super) struct Recorder {
-    /// The older one first, each with its place on the tape; without one there is nothing in it.
+    /// Room for two checkpoints, the older one first, each with its position on the tape. Without a
+    /// position the room is empty. If the first checkpoint does not fit, there are none.
     rooms: Vec<(Option<u64>, Room)>,
     polls: u32,
 }
 
 impl Recorder {
-    /// For an instance that has run its `init`, with a first checkpoint if it fits.
+    /// A recorder for an instance that has run its `init`, with a first checkpoint if it fits.
     pub(super) fn new(parts: &Parts, store: &mut Store, position: u64, seat: Seat) -> Self {
         let mut room = Room::new(parts);
         let mut rooms = Vec::new();
@@ -90,8 +93,8 @@ impl Recorder {
         Self { rooms, polls: u32::from(seat.0) * 37 % POLLS }
     }
 
-    /// A poll has ended well: whether a checkpoint is due. `since` says how many bytes the tape has
-    /// from a position on.
+    /// Notes that a poll has ended well. Returns whether a checkpoint is due. `since` gives the
+    /// bytes on the tape from a position on.
     pub(super) fn is_due(&mut self, since: impl FnOnce(u64) -> u64) -> bool {
         self.polls += 1;
         let newest = || self.rooms.last().and_then(|(at, _)| *at);
@@ -102,7 +105,7 @@ impl Recorder {
             && newest().is_some_and(|at| self.polls >= POLLS || is_filled(since(at)))
     }
 
-    /// Takes a checkpoint in place of the older one. A memory that has outgrown its room is not
+    /// Takes a checkpoint in place of the older one. If the memory does not fit any more, it is not
     /// tried again.
     pub(super) fn take(&mut self, parts: &Parts, store: &mut Store, position: u64) {
         self.polls = 0;
@@ -113,41 +116,41 @@ impl Recorder {
     }
 }
 
-/// From where a tape can be played.
+/// The place from which a tape can be played.
 #[derive(Debug, Clone)]
 pub enum Start {
-    /// From the very beginning: all is on the tape.
+    /// The very beginning: everything is on the tape.
     Birth,
-    /// From a checkpoint.
+    /// A checkpoint.
     Checkpoint {
-        /// Bytes of the tape before it.
+        /// Bytes of the tape before the checkpoint.
         tape_at: usize,
-        /// What the instance knew then.
+        /// The contents of the checkpoint.
         noted: Noted,
     },
-    /// It cannot, for this reason.
+    /// There is no such place, for this reason.
     Nowhere(String),
 }
 
 /// The post-mortem of a program that has trapped: what a crash report is made of.
 #[derive(Debug, Clone)]
 pub struct PostMortem {
-    /// How it failed.
+    /// How the program failed.
     pub trap: Arc<Trap>,
-    /// Where, from the innermost call on.
+    /// The backtrace, from the innermost call on.
     pub frames: Vec<Frame>,
     /// Whether its time was over.
     pub is_over: bool,
-    /// What it was given and did, for [`super::tape::parse`]; the last section is the end.
+    /// What the program was given and did, for [`super::tape::parse`]. The last section is the end.
     pub tape: Vec<u8>,
-    /// From where that can be played.
+    /// The place from which the tape can be played.
     pub start: Start,
-    /// Its memory after the trap.
+    /// The memory after the trap.
     pub memory: Picture,
 }
 
 impl PostMortem {
-    /// Of an instance that ended with `fall`.
+    /// The post-mortem of an instance whose last call failed as `fall` says.
     pub(super) fn new(
         fall: CallError,
         recorder: Option<Recorder>,

@@ -1,9 +1,9 @@
-//! Plays a tape: runs a module again on what a program was given, and compares what it asks for.
+//! Plays a tape: runs a module again on what a program was given, and compares what it does.
 //!
-//! In a replay every host function is the same one: it compares the call with the next on the tape,
-//! gives the guest the bytes and the code that it was given then, and ends the run at the first
-//! difference. So nothing of the plant is needed, neither points nor grants nor variables. Where
-//! the tape comes from is in `tape.rs` and `record.rs`; what the outcome means, in `crash.rs`.
+//! In a replay, one function stands for every host function. It compares the call with the next one
+//! on the tape, and gives the guest the recorded bytes and code. At the first difference it ends
+//! the run. So a replay needs nothing of the plant: no points, no grants, no variables. How the
+//! tape is made is in `tape.rs` and `record.rs`; what the ending means, in `crash.rs`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,34 +26,34 @@ use super::{Limits, Refusal, Settings, Trap, offer};
 use crate::image::Points;
 use crate::variable::Variables;
 
-/// CPU time for a call that ended in its budget when it was recorded: this machine may be slower,
-/// and a replay that goes another way shall end all the same.
+/// CPU time for a call that kept its budget when it was recorded. This machine may be slower, and a
+/// replay that takes another path must end too.
 const GENEROUS: Duration = Duration::from_secs(10);
 
-/// Bytes that are shown where two rows of them differ.
+/// Bytes that are shown where two byte strings differ.
 const SHOWN: usize = 16;
 
 /// A recording of calls, to be played again.
 #[derive(Debug)]
 pub struct Recording {
-    /// What the instance knew before; `None` begins with a new one.
+    /// The checkpoint that the recording begins at; `None` begins with a new instance.
     pub noted: Option<Noted>,
-    /// From there on; the last is the one that trapped.
+    /// The calls from there on; the last is the one that trapped.
     pub sections: Vec<Section>,
-    /// The time of the last one was over.
+    /// Whether the time of the last call was over.
     pub is_over: bool,
-    /// CPU time of the last one.
+    /// CPU time of the last call.
     pub budget: Duration,
 }
 
-/// Where a replay left its tape.
+/// The first difference between a replay and its tape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Divergence {
-    /// In which cycle; 0 before the first poll.
+    /// The cycle of the difference; 0 before the first poll.
     pub cycle: u64,
-    /// In which kind of call into the guest.
+    /// The kind of the call into the guest.
     pub phase: Phase,
-    /// At which call to the host, counted from 1.
+    /// The number of the call to the host, counted from 1.
     pub call: usize,
     /// What the module did.
     pub did: String,
@@ -64,43 +64,43 @@ pub struct Divergence {
 /// How a replay ended.
 #[derive(Debug, Clone)]
 pub enum Ending {
-    /// In a trap, in the last section and after all calls on the tape.
+    /// With a trap, in the last section and after all calls on the tape.
     Trapped {
-        /// Which.
+        /// The trap.
         trap: Arc<Trap>,
-        /// Where.
+        /// The backtrace, from the innermost call on.
         frames: Vec<Frame>,
-        /// Its time was over.
+        /// Whether the time of the call was over.
         is_over: bool,
     },
-    /// All on the tape was the same, and it went on to do more than is on it.
+    /// Everything on the tape was the same, and then the module did more than is on the tape.
     Beyond,
     /// The last call into the guest returned well, after this time.
     Returned(Duration),
-    /// It did something else.
+    /// The module did something else.
     Diverged(Divergence),
 }
 
-/// A replay.
+/// The result of a replay.
 #[derive(Debug)]
 pub struct Played {
-    /// How it ended.
+    /// How the replay ended.
     pub ending: Ending,
-    /// Calls into the guest that were played.
+    /// Number of calls into the guest that were played.
     pub sections: usize,
-    /// Calls to the host that were the same.
+    /// Number of calls to the host that were the same.
     pub calls: usize,
     /// The memory at the end.
     pub memory: Picture,
 }
 
-/// Answers a guest from the tape.
+/// The player: answers a guest from the tape.
 #[derive(Debug)]
 pub(super) struct Player {
     sections: Vec<Section>,
     /// Calls into the guest so far.
     begun: usize,
-    /// Calls to the host in the last of them.
+    /// Calls to the host in the present call into the guest.
     made: usize,
     /// Calls to the host in all.
     calls: usize,
@@ -110,7 +110,7 @@ pub(super) struct Player {
 }
 
 impl Player {
-    /// A call into the guest begins.
+    /// Notes that a call into the guest begins.
     pub(super) fn begin(&mut self, phase: Phase) {
         self.begun += 1;
         self.made = 0;
@@ -121,13 +121,15 @@ impl Player {
         }
     }
 
-    /// The next call into the guest with its number, counted from 1, if there is to be one.
+    /// The next call into the guest with its number, counted from 1; `None` at the end or after a
+    /// difference.
     fn next(&self) -> Option<(usize, &Section)> {
         let section = self.sections.get(self.begun)?;
         self.divergence.is_none().then_some((self.begun + 1, section))
     }
 
-    /// It has ended, in a trap or by itself. Whatever is left on the tape was not done.
+    /// Notes that the call has ended, with a trap or without. If calls are left on the tape, the
+    /// guest has not made them.
     pub(super) fn end(&mut self, trap: Option<&Trap>) {
         let Some(section) = self.section() else { return };
         let is_last = self.begun == self.sections.len();
@@ -158,7 +160,7 @@ impl Player {
         self.divergence = Some(Divergence { cycle, phase, call: self.made + 1, did, tape });
     }
 
-    /// Answers a call to the host as it was answered then; `None` ends the guest.
+    /// The recorded answer to a call to the host; `None` ends the guest.
     fn answer(&mut self, id: u8, words: Vec<u64>, memory: Option<&MemoryView<'_>>) -> Option<i32> {
         if self.divergence.is_some() || self.is_beyond {
             return None;
@@ -190,8 +192,8 @@ impl Player {
     }
 }
 
-/// Compares what the guest has in its memory for the host, and gives it what it was given; or says
-/// what it has, and what is on the tape.
+/// Compares the bytes that the host took from the guest's memory, and puts the recorded bytes
+/// there. The error has two texts: what the guest has, and what is on the tape.
 fn exchange(called: &Called, memory: Option<&MemoryView<'_>>) -> Result<(), (String, String)> {
     let lost = |_| ("has less memory".to_string(), "goes beyond it".to_string());
     let Some(memory) = memory else {
@@ -270,15 +272,14 @@ fn bits(value: &Value) -> u64 {
         Value::I32(number) => number.cast_unsigned().into(),
         Value::I64(number) => number.cast_unsigned(),
         Value::F64(number) => number.to_bits(),
-        // No offer takes anything else.
+        // No offer takes any other type.
         _ => 0,
     }
 }
 
 /// Runs a module on a tape.
 ///
-/// # Errors
-/// When the module or the checkpoint does not fit the limits.
+/// # Errors When the module or the checkpoint does not fit the limits.
 pub fn replay(
     artifact: &Artifact,
     recording: Recording,
@@ -332,8 +333,8 @@ pub fn replay(
 
 type Step = (Box<World>, Result<(), Arc<Trap>>);
 
-/// One call into the guest. A recorded start that the module does not have is found out by the
-/// player.
+/// Makes one call into the guest. If the tape has a start that the module does not have, the player
+/// finds the difference.
 fn step(
     instance: &mut Instance,
     phase: Phase,

@@ -1,9 +1,9 @@
-//! What a guest may touch: inputs that it may read, outputs and variables that it may write.
+//! The rights of a guest: inputs that it may read, outputs and variables that it may write.
 //!
 //! They follow from the configuration: [`Settings`] has the grants, and here they become lists that
-//! a call can look up. Variables are granted by name, because programs make them; everybody may
-//! read them. Who owns an output at present is the world's affair. Nothing in this file allocates
-//! in a call of a guest.
+//! a call can look up. Variables are granted by name, because programs make them; every program may
+//! read all of them. The present owner of each output is in `world.rs`. Nothing in this file
+//! allocates in a call of a guest.
 
 use std::sync::Arc;
 
@@ -13,15 +13,15 @@ use crate::image::{Direction, Points};
 /// Names of variables, and beginnings of names, as the configuration lists them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VariableNames {
-    /// Whole names, in order.
+    /// Whole names, sorted.
     names: Vec<Box<str>>,
-    /// Beginnings of names, in order; none of them is the beginning of another.
+    /// Beginnings of names, sorted. None of them is the beginning of another.
     beginnings: Vec<Box<str>>,
 }
 
 impl VariableNames {
-    /// From a list such as `["tank.setpoint", "alarm.*"]`: an entry that ends in `*` stands for
-    /// every name that begins with what is before it.
+    /// The names of a list such as `["tank.setpoint", "alarm.*"]`. An entry that ends in `*` stands
+    /// for every name that begins with the text before the `*`.
     pub fn new<'n>(entries: impl IntoIterator<Item = &'n str>) -> Self {
         let (mut names, mut beginnings) = (Vec::<Box<str>>::new(), Vec::<Box<str>>::new());
         for entry in entries {
@@ -32,7 +32,7 @@ impl VariableNames {
         }
         names.sort_unstable();
         names.dedup();
-        // Once they are in order, what begins with another comes right after that.
+        // In a sorted list, a text that begins with another comes right after it.
         beginnings.sort_unstable();
         beginnings.dedup_by(|next, kept| next.starts_with(&**kept));
         Self { names, beginnings }
@@ -43,23 +43,23 @@ impl VariableNames {
         if self.names.binary_search_by(|other| (**other).cmp(name)).is_ok() {
             return true;
         }
-        // Of all beginnings only the last that is not behind the name can be one of it.
+        // Of all beginnings, only the last one that does not sort after the name can match it.
         let behind = self.beginnings.partition_point(|beginning| **beginning <= *name);
         behind.checked_sub(1).is_some_and(|last| name.starts_with(&*self.beginnings[last]))
     }
 }
 
-/// Which variables a program may write. Two programs may be granted the same one: they share it.
+/// The variables that a program may write. Two programs may have the same one: they share it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VariableGrant {
-    /// All but these, which are granted to others by name.
+    /// All but these, which are granted to other programs by name.
     AllBut(Arc<VariableNames>),
-    /// These and no others; there may be none.
+    /// These and no others; the list may be empty.
     Only(Arc<VariableNames>),
 }
 
 impl VariableGrant {
-    /// Whether the variable `name` may be written.
+    /// Whether the program may write the variable `name`.
     pub fn allows(&self, name: &str) -> bool {
         match self {
             Self::AllBut(names) => !names.contains(name),
@@ -69,26 +69,26 @@ impl VariableGrant {
 }
 
 impl Default for VariableGrant {
-    /// All of them.
+    /// All variables.
     fn default() -> Self {
         Self::AllBut(Arc::default())
     }
 }
 
-/// What a guest may touch; `None` means everything.
+/// The rights of a guest. For points, `None` means all of them.
 #[derive(Debug)]
 pub(super) struct Rights {
     pub(super) inputs: Option<Vec<bool>>,
-    /// For each byte of the input image.
+    /// For each byte of the input image, whether the guest may read it.
     pub(super) readable: Option<Vec<bool>>,
     pub(super) outputs: Option<Vec<bool>>,
     pub(super) variables: VariableGrant,
-    /// Outputs that it has claimed.
+    /// For each point, whether the guest has claimed it as an output.
     pub(super) claimed: Vec<bool>,
 }
 
 impl Rights {
-    /// Those of `settings`, with nothing claimed.
+    /// The rights that `settings` give, with nothing claimed.
     pub(super) fn new(settings: &Settings, points: &Points) -> Self {
         let list = |grant: &Grant| match grant {
             Grant::All => None,
@@ -101,7 +101,7 @@ impl Rights {
             }
         };
         let inputs = list(&settings.inputs);
-        // A byte is readable when every point on it is: a bool must not give away its neighbours.
+        // A byte is readable if every point on it is: reading a bool must not show its neighbours.
         let readable = inputs.as_ref().map(|granted| {
             let all = |byte| points.at(Direction::In, byte).iter().all(|id| granted[id.index()]);
             (0..points.image_bytes(Direction::In)).map(all).collect()
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn beginnings_are_found_wherever_they_stand() {
-        // Compared with the plain way, over all short names of three letters.
+        // Compared with a plain search, over all names of up to three letters.
         let letters = ["a", "b", "."];
         let words: Vec<String> = letters
             .iter()

@@ -1,17 +1,19 @@
 //! Routines: functions that are appended to a module, one for each operation that must not be left
 //! to wasmer alone.
 //!
-//! wasmer runs `unreachable`, `memory.copy`, `table.get` and their kin as calls into its own code
-//! on the guest's stack. Where such a call fails, wasmer takes a backtrace there. A guest that has
-//! nearly used up its stack overflows inside the backtrace, the signal handler resets the stack
-//! without any destructor, and a lock of the whole process stays held: the next trap of any thread
-//! waits for ever (seen with wasmer 7.4.2: a refused module without any right froze the scan). So
-//! nothing that wasmer calls on a guest's stack may fail. A routine tests the bounds itself and
-//! traps by a division by zero, which the CPU reports by a signal, on a stack of its own. It also
-//! works in pieces, so that the loop in it looks at the stop flag.
+//! wasmer carries out `unreachable`, `memory.copy`, `table.get` and similar operations by calls of
+//! its own code on the guest's stack. If such a call fails, wasmer takes a backtrace there. If the
+//! guest has nearly used up its stack, the stack overflows inside the backtrace. Then the signal
+//! handler resets the stack without any destructor, and a lock of the whole process stays held: the
+//! next trap of any thread waits for ever. (Seen with wasmer 7.4.2: a refused module without any
+//! rights froze the scan.) So no call of wasmer on a guest's stack may fail.
 //!
-//! The compiler middleware in `flag.rs` puts a call of the routine in place of each operation. All
-//! that was in the module keeps its index; code moves by a fixed distance ([`Extended::shift`]).
+//! A routine therefore tests the bounds itself. It traps by a division by zero, which the CPU
+//! reports by a signal, on a stack of its own. It also works in pieces, so that its loop checks the
+//! stop flag.
+//!
+//! The compiler middleware in `flag.rs` puts a call of the routine in place of each operation.
+//! Nothing in the module changes its index; code moves by a fixed distance ([`Extended::shift`]).
 //! Operations on passive segments have no routine: `size.rs` refuses them.
 
 use std::collections::BTreeSet;
@@ -25,15 +27,15 @@ use wasmer::sys::wasmparser::{
 
 use super::trap::Why;
 
-/// Bytes of memory between two looks at the stop flag: 64 KiB of fresh memory take at most 0.1 ms.
+/// Bytes of memory between two checks of the stop flag: 64 KiB of fresh memory take at most 0.1 ms.
 const MEMORY_PIECE: i32 = 64 << 10;
 
-/// Elements of a table between two looks. Copying one takes some nanoseconds, but of a table whose
-/// size is fixed wasmer goes through all elements after each piece, 0.1 ms for 100 000: that is why
-/// `plugins.table` has no higher limit.
+/// Elements of a table between two checks of the stop flag. Copying one takes some nanoseconds. But
+/// if the size of a table is fixed, wasmer goes through all its elements after each piece, which
+/// takes 0.1 ms for 100 000. That is why `plugins.table` has no higher limit.
 const TABLE_PIECE: i32 = 1 << 10;
 
-/// An operation that has a routine. Tables are named by their index; a module has one memory.
+/// An operation that has a routine. A table is given by its index; a module has only one memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Operation {
     Unreachable,
@@ -61,7 +63,7 @@ impl Operation {
         })
     }
 
-    /// Why its routine traps.
+    /// The reason with which its routine traps.
     pub(super) fn why(self) -> Why {
         match self {
             Self::Unreachable => Why::Unreachable,
@@ -76,15 +78,15 @@ impl Operation {
 pub(super) struct Extended {
     /// The module's bytes.
     pub(super) module: Vec<u8>,
-    /// What its last functions are routines for, in their order.
+    /// The operations whose routines are the module's last functions, in this order.
     pub(super) routines: Vec<Operation>,
-    /// By how many bytes all code lies further back than in the module that was given. It is
-    /// negative where that wrote the lengths of its sections with more bytes than they need, as Go
-    /// does.
+    /// The number of bytes by which all code lies further back than in the given module. It is
+    /// negative if that module wrote the lengths of its sections with more bytes than they need, as
+    /// Go does.
     pub(super) shift: i32,
 }
 
-/// What of a module matters here.
+/// The parts of a module that matter here.
 #[derive(Debug, Default)]
 struct Outline {
     types: u32,
@@ -94,10 +96,9 @@ struct Outline {
     tables: Vec<RefType>,
 }
 
-/// Appends the routines that a module needs. It must be valid.
+/// Appends the routines that a module needs. The module must be valid.
 ///
-/// # Errors
-/// When it is not, as far as that is noticed.
+/// # Errors When the module is not valid, as far as that is noticed.
 pub(super) fn extend(module: &[u8]) -> Result<Extended, BinaryReaderError> {
     let outline = Outline::of(module)?;
     let routines: Vec<_> = outline.operations.iter().copied().collect();
@@ -178,8 +179,8 @@ impl Outline {
         Ok(outline)
     }
 
-    /// Writes the type of the routine for an operation: what that takes from the stack, and what
-    /// it leaves there.
+    /// Writes the type of the routine for an operation: what the operation takes from the stack,
+    /// and what it leaves there.
     fn put_type(&self, operation: Operation, to: &mut Vec<u8>) {
         const FUNCTION: u8 = 0x60;
         let element = |table: u32| ValType::Ref(self.tables[table as usize]);
@@ -221,7 +222,7 @@ impl Place {
         }
     }
 
-    /// Bytes or elements between two looks at the stop flag.
+    /// Bytes or elements between two checks of the stop flag.
     fn piece(self) -> i32 {
         match self {
             Self::Memory => MEMORY_PIECE,
@@ -229,8 +230,9 @@ impl Place {
         }
     }
 
-    /// Traps unless so many bytes or elements lie in it from a start; both are in locals. wasmer
-    /// itself adds them up in 32 bits and fails where a range ends at 4 GiB: a memory is smaller.
+    /// Traps unless a range lies within it. The start and length of the range, in bytes or
+    /// elements, are in locals. wasmer itself adds them in 32 bits and fails if a range ends at 4
+    /// GiB; a memory is smaller.
     fn within(self, code: &mut InstructionSink<'_>, start: u32, length: u32) {
         code.local_get(start).i64_extend_i32_u().local_get(length).i64_extend_i32_u().i64_add();
         self.size(code);
@@ -267,7 +269,7 @@ fn body(operation: Operation) -> Function {
     }
 }
 
-/// Work on the one element of a table whose index is in local 0.
+/// A routine that works on the one element of a table whose index is in local 0.
 fn element(table: u32, work: impl Fn(&mut InstructionSink<'_>)) -> Function {
     let mut function = Function::new([]);
     let code = &mut function.instructions();
@@ -278,7 +280,7 @@ fn element(table: u32, work: impl Fn(&mut InstructionSink<'_>)) -> Function {
     function
 }
 
-/// `fill(destination, value, length)`, from the front.
+/// The routine `fill(destination, value, length)`. It works from the front.
 fn fill(place: Place, whole: impl Fn(&mut InstructionSink<'_>)) -> Function {
     let [destination, value, length, piece] = [0, 1, 2, 3];
     let mut function = Function::new([(1, ValType::I32)]);
@@ -293,8 +295,8 @@ fn fill(place: Place, whole: impl Fn(&mut InstructionSink<'_>)) -> Function {
     function
 }
 
-/// `copy(destination, source, length)`, from the front or from the back, so that no piece is
-/// overwritten before it was read.
+/// The routine `copy(destination, source, length)`. It works from the front or from the back, so
+/// that no piece is overwritten before it was read.
 fn copy([to, from]: [Place; 2], whole: impl Fn(&mut InstructionSink<'_>)) -> Function {
     let [destination, source, length, piece] = [0, 1, 2, 3];
     let mut function = Function::new([(1, ValType::I32)]);
@@ -319,7 +321,7 @@ fn copy([to, from]: [Place; 2], whole: impl Fn(&mut InstructionSink<'_>)) -> Fun
     function
 }
 
-/// `piece = min(length, most); length -= piece`
+/// Code for `piece = min(length, most); length -= piece`.
 fn next_piece(code: &mut InstructionSink<'_>, place: Place, length: u32, piece: u32) {
     let most = place.piece();
     code.local_get(length).i32_const(most);

@@ -1,12 +1,12 @@
-//! The scratch: output bytes that a poll has written and that do not count yet.
+//! The scratch: output bytes that a poll has written and that are not valid yet.
 //!
-//! After a good poll they move into the output image, after any other they are forgotten. Who may
-//! write them is in `rights.rs`; what makes them count is in `guest.rs`. Nothing in this file
-//! allocates after construction.
+//! After a good poll they move into the output image; after a failed one they are dropped. Which of
+//! them a guest may write is in `rights.rs`; when they become valid is decided in `guest.rs`.
+//! Nothing in this file allocates after construction.
 
 use std::ops::Range;
 
-/// Output bytes that were written in this poll and do not count yet.
+/// Output bytes that were written in this poll and are not valid yet.
 #[derive(Debug)]
 pub(super) struct Scratch {
     bytes: Vec<u8>,
@@ -14,13 +14,13 @@ pub(super) struct Scratch {
     written: Vec<u8>,
     /// The part of the image outside which nothing was written.
     touched: Range<usize>,
-    /// Whether a part of a float was written, so that only all of them together tell whether it is
-    /// a number.
+    /// Whether a part of a float was written. Then only all parts together show whether it is a
+    /// number.
     has_part: bool,
 }
 
 impl Scratch {
-    /// For an output image of this many bytes.
+    /// A scratch for an output image of this many bytes.
     pub(super) fn new(len: usize) -> Self {
         Self { bytes: vec![0; len], written: vec![0; len], touched: len..0, has_part: false }
     }
@@ -52,18 +52,18 @@ impl Scratch {
         self.touched.clone()
     }
 
-    /// The byte that `outputs` will have when this counts.
+    /// The value that a byte of `outputs` will have when the scratch becomes valid.
     pub(super) fn over(&self, at: usize, outputs: &[u8]) -> u8 {
         let bits = self.written[at];
         outputs[at] & !bits | self.bytes[at] & bits
     }
 
-    /// Forgets what was written to one byte.
+    /// Drops what was written to one byte.
     pub(super) fn forget(&mut self, at: usize) {
         self.written[at] = 0;
     }
 
-    /// Makes everything count that was written.
+    /// Moves everything that was written into `outputs`.
     pub(super) fn move_to(&mut self, outputs: &mut [u8]) {
         for at in self.touched.clone() {
             outputs[at] = self.over(at, outputs);
@@ -71,7 +71,7 @@ impl Scratch {
         self.clear();
     }
 
-    /// Forgets everything that was written.
+    /// Drops everything that was written.
     pub(super) fn clear(&mut self) {
         self.has_part = false;
         if !self.touched.is_empty() {

@@ -1,10 +1,12 @@
-//! A shadow run: a new version polls what the running one polls, and nobody writes what it says.
+//! A shadow run: a new version polls on the same values as the running one, and its outputs go to
+//! no device.
 //!
-//! The scan lays a `Frame` of each poll of the running version into a ring, in frames that were
-//! made in advance and come back through a second ring: it never waits, and where no frame is free
-//! it leaves that poll out. On a thread of its own a second instance of the new version polls the
-//! same (`run.rs`), and what comes of it is told in `report.rs`. Who is to be tried in this way is
-//! decided by the daemon; when the scan fills frames is in `scan/shadow.rs`.
+//! For each poll of the running version the scan fills a `Frame` and puts it into a ring. The
+//! frames were made in advance and come back through a second ring. So the scan never waits; if no
+//! frame is free, it leaves that poll out. On a thread of its own, a second instance of the new
+//! version polls on the frames (`shadow/run.rs`). What it finds is in `shadow/report.rs`. Which
+//! version has a shadow run is decided by the daemon; when the scan fills frames, in
+//! `scan/shadow.rs`.
 
 mod report;
 mod run;
@@ -22,33 +24,32 @@ use crate::variable::Variables;
 pub use report::{Difference, MAX_DIFFERENCES, Report};
 pub use run::{Outcome, Shadow};
 
-/// Shadow runs at one time; others wait for their turn. Each has its frames, and costs the scan a
-/// copy of the image and the variables in each cycle.
+/// Most shadow runs at one time; others wait for their turn. Each has frames of its own, and costs
+/// the scan a copy of the image and the variables in each cycle.
 pub const MAX_SHADOWS: usize = 4;
 
-/// Feeds that the scan has room for: the next run may begin before the scan has seen that another
-/// has ended.
+/// Most feeds in the scan. A run may begin before the scan has seen that another has ended.
 pub const MAX_FEEDS: usize = 2 * MAX_SHADOWS;
 
-/// Frames of one run: 0.64 s at a period of 10 ms, as long as a busy machine may keep an ordinary
-/// thread waiting. With room for all variables in each they take 12 MB at most.
+/// Frames of one run: enough for 0.64 s at a period of 10 ms. A busy machine may keep an ordinary
+/// thread waiting for so long. With room for all variables in each, they take at most 12 MB.
 const FRAMES: usize = 64;
 
-/// What a poll of the running version saw, and what its outputs were after it.
+/// What a poll of the running version read, and its outputs after the poll.
 #[derive(Debug)]
 struct Frame {
-    /// Number of the poll, without a gap unless frames were left out.
+    /// Number of the poll. There is no gap unless frames were left out.
     poll: u64,
     cycle: u64,
     now: Duration,
     inputs: Inputs,
-    /// Before the poll, as is the next; all the rest is the same before and after, or as it was
-    /// after.
+    /// The variables before the poll. `committed` is from before the poll too; the other fields do
+    /// not change in it, or are from after it.
     variables: Variables,
     committed: Vec<u8>,
     /// Whether the running version lacks an input that it requires.
     is_degraded: bool,
-    /// At the end of the last cycle.
+    /// The outputs as they were driven at the end of the last cycle.
     driven: Vec<u8>,
     outputs: Vec<u8>,
     owners: Vec<Option<Seat>>,
@@ -75,65 +76,66 @@ impl Frame {
     }
 }
 
-/// The scan's end of a shadow run. It gives it back when the run or the running version ends.
+/// The scan's end of a shadow run. The scan gives it back when the run or the running version ends.
 #[derive(Debug)]
 pub struct Feed {
-    /// Whose new version it is.
+    /// The plugin's name.
     pub name: Arc<str>,
-    /// Where the running one sits.
+    /// The seat of the running version.
     pub seat: Seat,
     /// The new version.
     pub hash: ModuleHash,
     /// Whether the new version can take the state of the running one.
     pub takes_state: bool,
-    /// The instance that is watched.
+    /// The instance of the running version.
     generation: Generation,
-    /// The points that its frames have room for.
+    /// The points that the frames have room for.
     points: Arc<Points>,
-    /// Set when the world has other points by now.
+    /// Whether the world has other points by now. The scan's thread writes this; the run's thread
+    /// reads it.
     is_outdated: Arc<AtomicBool>,
-    /// The frame of the poll that is next or under way.
+    /// The frame of the present or the next poll.
     frame: Box<Frame>,
     filled: rtrb::Producer<Box<Frame>>,
     free: rtrb::Consumer<Box<Frame>>,
 }
 
 impl Feed {
-    /// From now on it is about this instance, whose state is this.
+    /// Begins to record this instance of the running version, with its present state.
     pub fn begin(&mut self, generation: Generation, state: Option<Saved>) {
         self.generation = generation;
         self.frame.state = state;
     }
 
-    /// The instance that it is about.
+    /// The instance of the running version.
     pub fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// Whether its frames are of this world, and not of one that had other points.
+    /// Whether the frames fit this world; they do not if its points have changed.
     pub fn fits(&self, world: &World) -> bool {
         Arc::ptr_eq(&self.points, &world.points)
     }
 
-    /// Tells its run that they are not.
+    /// Tells the run's thread that the points have changed.
     pub fn outdate(&self) {
         self.is_outdated.store(true, Ordering::Relaxed);
     }
 
-    /// Whether nobody wants frames any more.
+    /// Whether the run has ended and takes no more frames.
     pub fn is_over(&self) -> bool {
         self.filled.is_abandoned()
     }
 
-    /// Notes what is there before a poll.
+    /// Notes what must be noted before a poll.
     pub fn before(&mut self, world: &World) {
         self.frame.variables.copy_from(&world.variables);
         self.frame.committed.copy_from_slice(&world.outputs);
         self.frame.is_degraded = world.overlay.degraded(self.seat, world.now).is_some();
     }
 
-    /// Notes the rest after it, and lets the frame go. A poll for which no frame is free is left
-    /// out: the numbers tell.
+    /// Notes the rest after the poll, and sends the frame. If no frame is free, the poll is left
+    /// out; a gap in the numbers shows it.
     pub fn after(&mut self, poll: u64, world: &World) {
         let Ok(free) = self.free.pop() else { return };
         let mut frame = std::mem::replace(&mut self.frame, free);
@@ -149,7 +151,7 @@ impl Feed {
     }
 }
 
-/// The other end.
+/// The run's end of a shadow run.
 #[derive(Debug)]
 pub struct Frames {
     filled: rtrb::Consumer<Box<Frame>>,
@@ -157,7 +159,7 @@ pub struct Frames {
     is_outdated: Arc<AtomicBool>,
 }
 
-/// Both ends, with all frames that there will be; `world` says how large they are.
+/// Makes both ends, with all their frames; `world` gives the frames' size.
 fn feed(name: &Arc<str>, seat: Seat, hash: ModuleHash, world: &World) -> (Feed, Frames) {
     let (filled, filled_out) = rtrb::RingBuffer::new(FRAMES);
     let (mut free_in, free) = rtrb::RingBuffer::new(FRAMES);

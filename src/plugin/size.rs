@@ -1,8 +1,9 @@
-//! How much of everything a module may have.
+//! The limits on the size of a module: how much it may have of everything.
 //!
-//! Each thing that a module lists costs time in the compile worker, and memory in the daemon for as
-//! long as an instance of it lives: 2.5 million names of functions, in a file of 15 MB, took 500
-//! MB. Everything is counted here before it is read. What the things are is checked in `check.rs`.
+//! Each entry of a module costs time in the compile worker, and memory in the daemon for as long as
+//! an instance lives: 2.5 million names of functions, in a file of 15 MB, took 500 MB. Everything
+//! is counted here before it is read. What the entries are is checked in `check.rs`; how much of
+//! the stack a function may take, in `frame.rs`.
 
 use wasmer::sys::wasmparser::{
     BinaryReaderError, CustomSectionReader, ElementItems, ElementSectionReader, FunctionBody,
@@ -12,27 +13,27 @@ use wasmer::sys::wasmparser::{
 use super::check::malformed;
 use super::{Limits, Refusal};
 
-/// Longest function body. A body compiles in time that grows faster than its length; what real
-/// compilers make stays far below.
+/// Longest function body, in bytes. The time to compile a body grows faster than its length. The
+/// output of real compilers stays far below.
 const MAX_BODY_BYTES: usize = 1 << 20;
 
-/// Most locals of one function, for the same reason.
+/// Most locals of one function: more of them take more time to compile.
 const MAX_LOCALS: u64 = 10_000;
 
-/// Deepest nesting of blocks, for the same reason.
+/// Deepest nesting of blocks: a deeper one takes more time to compile.
 const MAX_NESTING: usize = 1_000;
 
-/// Most types, imports, exports, globals, element segments and custom sections, each. As many as
-/// functions are allowed by default, because some linkers export them all.
+/// Most types, imports, exports, globals, element segments and custom sections, each. This is the
+/// default limit of functions, because some linkers export all functions.
 const MAX_ENTRIES: u32 = 20_000;
 
-/// Most tables. Real modules have one to three; each pair of them may take a routine.
+/// Most tables. Real modules have one to three; each pair of tables may need a routine.
 const MAX_TABLES: u32 = 100;
 
 /// Most data segments. Go makes tens of thousands of a few bytes each: 21 026 in a small plugin.
 const MAX_DATA_SEGMENTS: u32 = 100_000;
 
-/// What has been counted so far.
+/// The counts so far.
 #[derive(Debug, Default)]
 pub(super) struct Size {
     table_elements: u64,
@@ -103,7 +104,7 @@ impl Size {
         self.custom_sections += 1;
         entries("custom sections", u32::try_from(self.custom_sections).unwrap_or(u32::MAX))?;
         let KnownCustom::Name(names) = custom.as_known() else { return Ok(()) };
-        // Names that cannot be read are no mistake: nothing depends on them.
+        // Unreadable names are no error, because nothing depends on them.
         for names in names.into_iter().map_while(Result::ok) {
             if let Name::Function(names) = names {
                 self.function_names += u64::from(names.count());
@@ -134,7 +135,7 @@ fn at_most_entries(what: &str, found: u32, limit: u32) -> Result<(), Refusal> {
     Err(Refusal::new(format!("it has {found} {what}"), format!("the limit is {limit} (fixed)")))
 }
 
-/// A limit of the configuration, where it is called `plugins.key`.
+/// Compares with a limit of the configuration, where its key is `plugins.key`.
 pub(super) fn at_most(what: &str, found: u64, limit: u64, key: &str) -> Result<(), Refusal> {
     if found <= limit {
         return Ok(());
@@ -145,7 +146,7 @@ pub(super) fn at_most(what: &str, found: u64, limit: u64, key: &str) -> Result<(
     ))
 }
 
-/// How many locals a function has beside its parameters.
+/// The number of locals of a function, without its parameters.
 pub(super) fn locals(body: &FunctionBody<'_>) -> Result<u64, Refusal> {
     let mut locals = 0;
     for group in body.get_locals_reader().map_err(|error| malformed(&error))? {
@@ -154,10 +155,10 @@ pub(super) fn locals(body: &FunctionBody<'_>) -> Result<u64, Refusal> {
     Ok(locals)
 }
 
-/// The name of an operation on passive segments. wasmer keeps these behind a lock of the instance
-/// that a guest whose stack overflows leaves held, and the next operation then ends the whole
-/// process. What clang, Rust, Zig, AssemblyScript, Go and Emscripten make has such segments only
-/// where the memory is shared.
+/// The name of an operation on passive segments; `None` for other operations. wasmer keeps these
+/// segments behind a lock of the instance. A guest whose stack overflows leaves that lock held, and
+/// the next operation ends the whole process. The modules of clang, Rust, Zig, AssemblyScript, Go
+/// and Emscripten have such segments only if the memory is shared.
 fn on_passive_segments(operator: &Operator<'_>) -> Option<&'static str> {
     match operator {
         Operator::MemoryInit { .. } => Some("memory.init"),

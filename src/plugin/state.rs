@@ -1,28 +1,29 @@
-//! What a program hands to its successor: bytes, written by `save` and read by `restore`.
+//! The state that a program hands to its successor: bytes, written by `save` and read by `restore`.
 //!
-//! What they mean is the plugin's business alone. When the two are called is in `program.rs`.
+//! Only the plugin knows what the bytes mean. When the two functions are called is decided in
+//! `program.rs`.
 
-/// Longest state of one program, in bytes. Copying as much takes a tenth of a millisecond, and is
-/// done between two cycles.
+/// Longest state of one program, in bytes. Copying so much takes a tenth of a millisecond, between
+/// two cycles.
 pub(super) const MAX_STATE_BYTES: usize = 1 << 20;
 
-/// What a program hands to its successor.
+/// The state that a program hands to its successor.
 #[derive(Debug, Default)]
 pub(super) struct State {
     bytes: Vec<u8>,
-    /// How much of it the successor has read.
+    /// Number of bytes that the successor has read.
     read: usize,
-    /// More was written than there is room for.
+    /// Whether more was written than there is room for.
     pub(super) overflowed: bool,
 }
 
 impl State {
-    /// As a successor gets it.
+    /// The state of a predecessor, to be read from its start.
     pub(super) fn new(bytes: Vec<u8>) -> Self {
         Self { bytes, read: 0, overflowed: false }
     }
 
-    /// Room for `len` more bytes, or none if that is too much.
+    /// Room for `len` more bytes; `None` if the state would be too long.
     pub(super) fn grow(&mut self, len: usize) -> Option<&mut [u8]> {
         let old = self.bytes.len();
         if len > MAX_STATE_BYTES - old {
@@ -33,7 +34,7 @@ impl State {
         Some(&mut self.bytes[old..])
     }
 
-    /// Forgets the last `len` bytes, which could not be filled.
+    /// Drops the last `len` bytes, which could not be filled.
     pub(super) fn shrink(&mut self, len: usize) {
         self.bytes.truncate(self.bytes.len() - len);
     }
@@ -44,7 +45,7 @@ impl State {
         &rest[..len.min(rest.len())]
     }
 
-    /// So many bytes were read.
+    /// Notes that the successor has read `len` bytes.
     pub(super) fn advance(&mut self, len: usize) {
         self.read += len;
     }

@@ -1,16 +1,16 @@
-//! Time limits for guests: the timekeeper that raises the stop flag in their code.
+//! Time limits for guests: the timekeeper, a thread that sets the stop flag in their code.
 //!
-//! The code of a guest looks at its flag at every turn (`flag.rs`). [`Timekeeper`] is a thread that
-//! raises it when a call has used up its CPU time. A call is armed by four plain stores, so a poll
-//! costs no system call. A call that returns after it was stopped has failed all the same; what a
-//! trap means is decided in `wasm.rs`.
+//! The code of a guest checks its flag again and again (`flag.rs`). The [`Timekeeper`] sets the
+//! flag when a call has used up its CPU time. A call is armed by four plain stores, so a poll costs
+//! no system call. A call that returns by itself after it was stopped has failed too
+//! (`wasm/call.rs`). What the trap says is decided in `trap.rs`.
 //!
-//! `stop` counts the calls: every arming writes a fresh positive number, and the timekeeper only
-//! ever exchanges the number that it saw. A stop that comes too late therefore meets another number
-//! and does nothing.
+//! The global `stop` counts the calls. Each arming writes a new positive number, and the timekeeper
+//! replaces only the number that it saw. So a stop that comes too late meets another number, and
+//! does nothing.
 //!
-//! The CPU clock alone does not stop a call: when it says that the time is over, the timekeeper
-//! begins an inquiry (`stop/inquiry.rs`), for which it asks the thread (`stop/proof.rs`).
+//! The CPU clock alone does not stop a call. When it says that the time is over, the timekeeper
+//! begins an inquiry (`stop/inquiry.rs`), in which it asks the thread (`stop/proof.rs`).
 #![allow(unsafe_code)]
 
 use std::io;
@@ -31,28 +31,30 @@ use crate::clock::{Clock, MonotonicClock, nanos};
 mod inquiry;
 mod proof;
 
-/// A call that is not armed has this much time: the timekeeper then sleeps until it is woken.
+/// The time of a slot without an armed call, in nanoseconds: the timekeeper sleeps until it is
+/// woken.
 const NEVER_NS: u64 = u64::MAX;
 
-/// When CPU time is still missing, the timekeeper sleeps at least this long before it looks again;
-/// otherwise a thread that is preempted at the very end of its budget would make it spin.
+/// The shortest sleep while CPU time is left, in nanoseconds. Without it, a thread that is
+/// preempted at the very end of its budget would make the timekeeper spin.
 const SHORTEST_SLEEP_NS: u64 = 20_000;
 
-/// Budget slots that the timekeeper has not noticed yet: a few preparations go on at once, and
-/// each wakes it.
+/// Most new budget slots that the timekeeper has not taken in yet. A few preparations run at once,
+/// and each wakes the timekeeper.
 const MAX_ARRIVALS: usize = 64;
 
-/// The longest sleep of the timekeeper; it would be woken anyway, this bounds a mistake.
+/// The longest sleep of the timekeeper. It is woken when needed; this limits the effect of a
+/// mistake.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
-/// Where one instance keeps its `stop` global.
+/// The address of the `stop` global of one instance.
 ///
-/// Filled in while the instance is being created; read by whichever thread runs it.
+/// The thread that makes the instance writes it; the thread that runs the instance reads it.
 #[derive(Debug, Default)]
 pub(super) struct StopCell(AtomicPtr<AtomicI32>);
 
 impl StopCell {
-    /// Takes the place of one of the instance's own globals. The last one is `stop`.
+    /// Takes the address of one of the instance's own globals. The last one is `stop`.
     pub(super) fn take(&self, place: NonNull<VMGlobalDefinition>) {
         // `val` is a union that starts with its i32, at an alignment of 16.
         self.0.store(place.as_ptr().cast(), Ordering::Relaxed);
@@ -70,10 +72,11 @@ impl StopCell {
     }
 
     fn cell(&self) -> Option<&AtomicI32> {
-        // SAFETY: the place is a global inside the VMContext of the instance that owns this value
-        // (`wasm::Instance` keeps the two together and drops this one last), so it lives and does
-        // not move. It is aligned to 16 bytes. The guest's code reads it while others write it, one
-        // aligned 32-bit word at a time, which is what an atomic access compiles to here.
+        // SAFETY: the address is that of a global inside the VMContext of the instance that owns
+        // this value. `wasm::call::Body` keeps the two together and drops the store first, so the
+        // global lives and does not move. It is aligned to 16 bytes. The guest's code reads it
+        // while host threads write it, one aligned 32-bit word at a time, which is what an atomic
+        // access compiles to here.
         unsafe { self.0.load(Ordering::Relaxed).as_ref() }
     }
 }
@@ -82,7 +85,7 @@ impl StopCell {
 /// timekeeper reads, unless a field says otherwise.
 #[derive(Debug)]
 struct Watched {
-    /// The flag of the call that is running; null between calls.
+    /// The flag of the running call; null between calls.
     cell: AtomicPtr<AtomicI32>,
     started_ns: AtomicU64,
     allowed_ns: AtomicU64,
@@ -91,20 +94,22 @@ struct Watched {
     marked_cpu_ns: AtomicU64,
     /// No call is armed before this moment.
     idle_until_ns: AtomicU64,
-    /// No call is allowed less than this.
+    /// No call has a shorter budget than this.
     shortest_ns: AtomicU64,
-    /// When the timekeeper last ended a call; the timekeeper writes this one.
+    /// The time when the timekeeper last ended a call. The timekeeper writes it and the thread
+    /// reads it.
     stopped_ns: AtomicU64,
     witness: Witness,
     cpu_clock: ClockId,
 }
 
 impl Watched {
-    /// Ends the call if it has used up its time; says when to look again.
+    /// Ends the call if it has used up its time. Returns when the timekeeper must look again.
     fn look(&self, now_ns: u64, inquiry: &mut Inquiry) -> u64 {
         let shortest = self.shortest_ns.load(Ordering::Relaxed);
-        // SAFETY: a running call's instance is alive. One that has ended since is alive too: it is
-        // dropped only after `Timekeeper::release`, which waits for the end of this look.
+        // SAFETY: the instance of a running call is alive. The instance of a call that has ended
+        // since then is alive too: it is dropped only after `Timekeeper::release`, which waits for
+        // the end of this look.
         let Some(cell) = (unsafe { self.cell.load(Ordering::Acquire).as_ref() }) else {
             let earliest = now_ns.max(self.idle_until_ns.load(Ordering::Relaxed));
             return earliest.saturating_add(shortest);
@@ -125,8 +130,9 @@ impl Watched {
             return now_ns + (allowed - used).max(SHORTEST_SLEEP_NS);
         }
         if let Finding::LookIn(pause_ns) = inquiry.look(&self.witness, started, cpu_ns) {
-            // A machine that wakes the timekeeper 17 us late makes stretches of 42 us out of 25
-            // (seen), so it stays awake while the thread gets on beside it, on another CPU.
+            // A machine that wakes the timekeeper 17 us late turns stretches of 25 us into 42 us
+            // (seen). So the timekeeper stays awake while the thread runs at the same time on
+            // another CPU.
             let is_beside = clock_ns(self.cpu_clock) > cpu_ns;
             return self::now_ns() + if is_beside { 0 } else { pause_ns };
         }
@@ -136,10 +142,10 @@ impl Watched {
         now_ns.saturating_add(shortest)
     }
 
-    /// CPU time that the call was charged, of a thread that was charged `cpu_ns` by now.
+    /// The CPU time that the call was charged, if its thread was charged `cpu_ns` so far.
     ///
-    /// What the thread did between the mark and the start counts as if it had never been
-    /// preempted, so the result can be too small and is never too large.
+    /// The time between the mark and the start is subtracted as if the thread had never been
+    /// preempted there. So the result can be too small, and is never too large.
     fn used_ns(&self, started_ns: u64, cpu_ns: u64) -> u64 {
         let before_start = started_ns.saturating_sub(self.marked_ns.load(Ordering::Relaxed));
         let since_mark = cpu_ns.saturating_sub(self.marked_cpu_ns.load(Ordering::Relaxed));
@@ -147,30 +153,31 @@ impl Watched {
     }
 }
 
-/// The budget slot of one thread: through it the thread tells the timekeeper when a call begins
-/// and what its budget is. It is made on that thread and used only there.
+/// The budget slot of one thread. Through it the thread tells the timekeeper when a call begins and
+/// what its budget is. It is made on that thread and used only there.
 #[derive(Debug)]
 pub struct BudgetSlot(Arc<Watched>);
 
 impl BudgetSlot {
-    /// Notes the thread's CPU time: once a cycle, because it is a system call.
+    /// Notes the thread's CPU time. This is done once a cycle, because it is a system call.
     pub fn mark(&self) {
-        // In this order: CPU time that passes between the two then counts as none of the call's.
+        // In this order: CPU time that passes between the two does not count for the call.
         self.0.marked_ns.store(now_ns(), Ordering::Relaxed);
         self.0.marked_cpu_ns.store(clock_ns(self.0.cpu_clock), Ordering::Relaxed);
     }
 
-    /// Promises that nothing will be armed before `moment`, so that the timekeeper may sleep.
+    /// Promises that no call is armed before `moment`, so that the timekeeper may sleep.
     pub fn idle_until(&self, moment: Duration) {
         self.0.idle_until_ns.store(nanos(moment), Ordering::Relaxed);
     }
 
-    /// Promises that no call will be allowed less than `budget`.
+    /// Promises that no call will have a shorter budget than `budget`.
     pub fn shortest(&self, budget: Duration) {
         self.0.shortest_ns.store(nanos(budget), Ordering::Relaxed);
     }
 
-    /// When the timekeeper last ended a call of this thread, by [`now_ns`]; 0 if it never did.
+    /// The time when the timekeeper last ended a call of this thread, by [`now_ns`]; 0 if it never
+    /// did.
     pub fn stopped_ns(&self) -> u64 {
         self.0.stopped_ns.load(Ordering::Relaxed)
     }
@@ -186,41 +193,40 @@ impl BudgetSlot {
         }
     }
 
-    /// The call has ended.
+    /// Notes that the call has ended.
     pub(super) fn disarm(&self) {
         self.0.cell.store(ptr::null_mut(), Ordering::Release);
     }
 }
 
-/// The thread that ends calls. Dropping it ends the thread.
+/// The thread that ends calls. Dropping this value ends the thread.
 ///
-/// Nothing that the thread does waits for another: whoever it waited for might wait in turn for a
-/// CPU that a runaway of higher priority keeps.
+/// The thread waits for no other thread. A thread that it waited for might itself wait for a CPU on
+/// which a runaway of higher priority runs.
 #[derive(Debug)]
 pub struct Timekeeper {
-    /// New slots on their way to the thread. Those who bring them take turns; the thread only
-    /// looks.
+    /// New slots on their way to the thread. The threads that add them take turns; the timekeeper's
+    /// thread only reads.
     arrivals: Mutex<rtrb::Producer<Weak<Watched>>>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the timekeeper's thread shares with the rest.
+/// What the timekeeper's thread shares with other threads.
 #[derive(Debug, Default)]
 struct Shared {
-    /// Counts up at the beginning and at the end of each look, so it is odd during one. The
-    /// timekeeper writes.
+    /// Counts up at the beginning and at the end of each look, so it is odd during a look. The
+    /// timekeeper writes it; [`Timekeeper::release`] reads it.
     looks: AtomicU64,
-    /// Set by whoever drops the timekeeper.
+    /// Set when the timekeeper is dropped; the timekeeper's thread reads it.
     ended: AtomicBool,
 }
 
 impl Timekeeper {
-    /// Starts the thread. `on_start` runs on it first: the place to raise its priority above that
-    /// of the threads that it watches, which could starve it otherwise.
+    /// Starts the thread. `on_start` runs on it first. It is the place to raise the thread's
+    /// priority above that of the watched threads, which could starve it otherwise.
     ///
-    /// # Errors
-    /// When the system has no thread to give, or no signal.
+    /// # Errors When the system cannot make the thread, or refuses the signal handler.
     pub fn start(on_start: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         proof::listen()?;
         let shared = Arc::new(Shared::default());
@@ -233,7 +239,7 @@ impl Timekeeper {
         Ok(Self { arrivals: Mutex::new(arrivals), shared, thread: Some(thread) })
     }
 
-    /// The budget slot of the calling thread.
+    /// Makes the budget slot of the calling thread.
     pub fn slot(&self) -> BudgetSlot {
         let watched = Arc::new(Watched {
             cell: AtomicPtr::default(),
@@ -265,12 +271,12 @@ impl Timekeeper {
         }
     }
 
-    /// Returns when the timekeeper no longer holds the address of any flag that is not armed. An
-    /// instance is dropped only after this, and never on the scan thread: it waits for the end of a
-    /// look.
+    /// Waits until the timekeeper holds the address of no flag that is not armed. An instance is
+    /// dropped only after this. It must not be dropped on the scan's thread, because this waits for
+    /// the end of a look.
     pub(super) fn release(&self) {
-        // Together with the fence in `keep`: if the count is even here, the next look comes after
-        // the call was disarmed, and sees it so.
+        // This works together with the fence in `keep`. If the count is even here, the next look
+        // comes after the call was disarmed, and sees that.
         fence(Ordering::SeqCst);
         let looks = self.shared.looks.load(Ordering::Relaxed);
         while looks % 2 == 1 && self.shared.looks.load(Ordering::Acquire) == looks {
@@ -284,15 +290,16 @@ impl Drop for Timekeeper {
         self.shared.ended.store(true, Ordering::Relaxed);
         self.wake();
         if let Some(thread) = self.thread.take() {
-            // It has no way to panic; if it did, there is nothing left to end.
+            // The thread cannot panic; if it did, there is nothing left to end.
             let _ = thread.join();
         }
     }
 }
 
-/// The timekeeper's life.
+/// The work of the timekeeper's thread.
 fn keep(shared: &Shared, mut arrived: rtrb::Consumer<Weak<Watched>>) {
-    // 1 ns instead of the usual 50 us: a stop is to come on time. Without it we are only later.
+    // 1 ns instead of the usual 50 us, so that a stop comes on time. Without it, stops are only
+    // later.
     let _ = nix::sys::prctl::set_timerslack(1);
     let mut slots = Vec::with_capacity(MAX_ARRIVALS);
     while !shared.ended.load(Ordering::Relaxed) {
@@ -308,29 +315,30 @@ fn keep(shared: &Shared, mut arrived: rtrb::Consumer<Weak<Watched>>) {
         let next = looks.min().unwrap_or(NEVER_NS);
         shared.looks.fetch_add(1, Ordering::Release);
         let pause = Duration::from_nanos(next.saturating_sub(now_ns()));
-        // A sleep of no length takes 18 us.
+        // Even a sleep of no length takes 18 us.
         if !pause.is_zero() {
             thread::park_timeout(pause.min(LONGEST_SLEEP));
         }
     }
 }
 
-/// The machine's monotonic clock: budgets are real time even when the scan's clock is simulated.
+/// The machine's monotonic clock, in nanoseconds. Budgets are real time even if the scan's clock is
+/// simulated.
 pub fn now_ns() -> u64 {
     nanos(MonotonicClock.now())
 }
 
-/// CPU time that the calling thread has used: a system call.
+/// CPU time that the calling thread has used, in nanoseconds. This is a system call.
 pub(super) fn thread_cpu_ns() -> u64 {
     clock_ns(ClockId::CLOCK_THREAD_CPUTIME_ID)
 }
 
 fn clock_ns(clock: ClockId) -> u64 {
-    // A thread that is gone has no clock any more; it runs no call either.
+    // A thread that has ended has no clock; it runs no call either.
     clock_gettime(clock).map_or(0, |time| nanos(time.into()))
 }
 
-/// The CPU clock of the calling thread, in a form that other threads can read: Linux packs the
+/// The CPU clock of the calling thread, in a form that other threads can read. Linux packs the
 /// thread id and the kind of clock into the number (`MAKE_THREAD_CPUCLOCK` in the kernel's
 /// posix-timers.h).
 fn own_cpu_clock() -> ClockId {

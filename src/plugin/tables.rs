@@ -1,9 +1,9 @@
-//! How large the tables of one instance may become, all together.
+//! The limit on the tables of one instance, all together.
 //!
-//! Each keeps the elements that it has from the start, and what it may take beyond those is
-//! reserved for it when it is made, in order. Bounds of the memory, and wasmer's hooks for both,
-//! are in `wasm.rs`; that a module asks for too much from the start is mostly found earlier, in
-//! `size.rs`.
+//! Each table keeps the elements that it has from the start. The further elements that it may take
+//! are reserved when it is made, in the order of the tables. The limit of the memory, and wasmer's
+//! hooks for both, are in `wasm.rs`. A module that asks for too much from the start is mostly
+//! refused earlier, in `size.rs`.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,31 +13,31 @@ use wasmer::{Module, TableType};
 #[derive(Debug)]
 pub(super) struct Tables {
     allowed: u32,
-    /// Elements that they have from the start.
+    /// Number of elements that the tables have from the start.
     minimum: u64,
-    /// Elements by which those may grow that are not made yet. Only the thread that makes the
-    /// instance reads and writes it; it is atomic because wasmer shares what it asks.
+    /// Number of elements by which the tables that are not made yet may grow. Only the thread that
+    /// makes the instance reads and writes it. It is atomic because wasmer shares the value that
+    /// has its hooks.
     spare: AtomicU32,
 }
 
 impl Tables {
-    /// For an instance of `module`, with `allowed` elements in all.
+    /// The limit for an instance of `module`, with `allowed` elements in all.
     pub(super) fn new(allowed: u32, module: &Module) -> Self {
         Self::of(allowed, module.info().tables.values())
     }
 
     fn of<'t>(allowed: u32, tables: impl Iterator<Item = &'t TableType>) -> Self {
         let minimum = tables.map(|table| u64::from(table.minimum)).sum();
-        // Never more than `allowed`, which has 32 bits.
+        // It is at most `allowed`, which has 32 bits.
         let spare = u64::from(allowed).saturating_sub(minimum) as u32;
         Self { allowed, minimum, spare: AtomicU32::new(spare) }
     }
 
-    /// The type of the next table, with the maximum that there is room for. One without a maximum
-    /// of its own gets all that is left.
+    /// The type of the next table, with the maximum that there is room for. A table without a
+    /// maximum of its own gets all that is left.
     ///
-    /// # Errors
-    /// When the tables have too many elements from the start.
+    /// # Errors When the tables have too many elements from the start.
     pub(super) fn next(&self, asked: &TableType) -> Result<TableType, String> {
         let Self { allowed, minimum, .. } = *self;
         if minimum > allowed.into() {

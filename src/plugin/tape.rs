@@ -1,14 +1,15 @@
 //! The tape: what an instance was given and what it did, so that its end can be played again.
 //!
-//! A module without files, sockets and a clock of its own is a function of what the host tells it.
-//! So it is enough to note, for each call into the guest, every call that it makes to the host:
-//! which one, with which arguments, the bytes that the host took from its memory and put there, and
-//! the code. Nothing here knows what the functions mean. A tape is a ring of bytes with room made
-//! in advance: old sections fall out whole, and nothing allocates. Polls that call nothing are only
-//! counted, and a row of them becomes one section.
+//! A module has no files, no sockets and no clock of its own. So what it does depends only on what
+//! the host gives it. For each call into the guest, the tape therefore notes every call that the
+//! guest makes to the host: the function, the arguments, the bytes that the host took from the
+//! memory and put there, and the code. Nothing here knows what the functions mean.
 //!
-//! `bind.rs` writes it, `record.rs` decides from where it can be played, `tape/read.rs` reads it
-//! back, `replay.rs` plays it; `tape/row.rs` counts the polls that call nothing.
+//! A tape is a ring of bytes, made in advance: old sections fall out whole, and nothing allocates.
+//! Polls that call nothing are only counted, and a row of them becomes one section (`tape/row.rs`).
+//!
+//! `bind.rs` writes the tape. `record.rs` decides from where it can be played, `tape/read.rs` reads
+//! it back, and `replay.rs` plays it.
 
 use std::time::Duration;
 
@@ -24,25 +25,25 @@ mod tests;
 pub use read::{Called, Section, Sections, parse};
 use row::Row;
 
-/// Room of one tape. Two stretches of 100 polls fit with 600 bytes each, some twenty host calls; a
-/// hundred programs have 12 MB.
+/// Bytes of one tape. Two stretches of 100 polls fit with 600 bytes each, some twenty host calls.
+/// The tapes of a hundred programs take 12 MB.
 const TAPE_BYTES: usize = 128 << 10;
 
-/// The longest tape that is exported: all of the ring, and the row that is not on it
-/// yet.
+/// The longest tape that is exported, in bytes: all of the ring, and the row that is not on it yet.
 pub const MAX_EXPORT: usize = TAPE_BYTES + HEAD + 3 * LONGEST;
 
-/// The most that one section may fill, so that there is always room for those before it. What a
-/// guest does beyond that is not noted.
+/// Most bytes of one section, so that there is always room for earlier ones. What a guest does
+/// beyond that is not noted.
 const MOST_SECTION: u64 = TAPE_BYTES as u64 / 2;
 
-/// A section's head: length, phase, cycle, nanoseconds.
+/// Bytes of a section's head: length, phase, cycle, nanoseconds.
 const HEAD: usize = 4 + 1 + 8 + 8;
 
-/// In the byte of the phase: the section is not whole.
+/// Flag in the byte of the phase: the section is not whole.
 const CUT: u8 = 0x80;
 
-/// What follows an entry's head: bytes that the host took, bytes that it gave, or its answer.
+/// Kinds of what follows an entry's head: the answer, bytes that the host took, or bytes that it
+/// gave.
 const ANSWER: u8 = 0;
 const TAKEN: u8 = 1;
 const GIVEN: u8 = 2;
@@ -52,7 +53,7 @@ const GIVEN: u8 = 2;
 pub(super) struct Tag {
     /// The position among all offers.
     pub(super) id: u8,
-    /// What the host takes from memory is words for the log, and not kept.
+    /// Whether the host takes only text for the log from the memory. Such bytes are not kept.
     is_talk: bool,
 }
 
@@ -75,27 +76,27 @@ pub fn name(function: u8) -> &'static str {
     offer::offers().nth(function.into()).map_or("", |offer| offer.name)
 }
 
-/// What an instance did last.
+/// The tape of one instance: what it did last.
 #[derive(Debug, Default)]
 pub(super) struct Tape {
-    /// Empty when nothing is recorded.
+    /// The bytes. It is empty if nothing is recorded.
     ring: Box<[u8]>,
-    /// Positions count all bytes that were ever written.
+    /// The position of the oldest byte. Positions count all bytes that were ever written.
     head: u64,
     tail: u64,
-    /// Where the open section begins.
+    /// The position where the open section begins.
     section: u64,
-    /// Where the open entry begins.
+    /// The position where the open entry begins.
     entry: u64,
-    /// The call into the guest that is going on.
+    /// The present call into the guest.
     call: Begun,
     is_open: bool,
-    /// The head of the open section is there.
+    /// Whether the head of the open section is written.
     is_begun: bool,
     is_within_call: bool,
     is_cut: bool,
     is_talk: bool,
-    /// Behind the last section that is not whole.
+    /// The position after the last section that is not whole.
     sound_from: u64,
     /// Polls that are not on the ring yet.
     row: Row,
@@ -110,18 +111,18 @@ struct Begun {
 }
 
 impl Tape {
-    /// An empty tape, or one that records nothing.
+    /// An empty tape; it records nothing unless `records` is set.
     pub(super) fn new(records: bool) -> Self {
         let room = if records { TAPE_BYTES } else { 0 };
         Self { ring: vec![0; room].into(), ..Self::default() }
     }
 
-    /// Whether it records.
+    /// Whether the tape records.
     pub(super) fn is_on(&self) -> bool {
         !self.ring.is_empty()
     }
 
-    /// Where the next section will begin.
+    /// The position where the next section will begin.
     pub(super) fn position(&mut self) -> u64 {
         self.put_row();
         self.tail
@@ -137,13 +138,13 @@ impl Tape {
         self.is_on() && position >= self.head.max(self.sound_from)
     }
 
-    /// A call into the guest begins.
+    /// Notes that a call into the guest begins.
     pub(super) fn begin(&mut self, phase: Phase, cycle: u64, now: Duration) {
         if !self.is_on() {
             return;
         }
         if self.is_cut {
-            // What is missing of the last section was not the end after all.
+            // The call that is missing in part was not the last one after all.
             self.sound_from = self.tail;
         }
         self.call = Begun { phase, cycle, now };
@@ -151,8 +152,9 @@ impl Tape {
             (true, false, false, false);
     }
 
-    /// It has ended, in whatever way. A section that fell short counts as the last thing on the
-    /// tape and ends what can be played from before it.
+    /// Notes that the call has ended, in whatever way. If its section is not whole, that section
+    /// counts as the last one on the tape. After a further call, nothing from before it can be
+    /// played.
     pub(super) fn end(&mut self) {
         if !std::mem::take(&mut self.is_open) {
             return;
@@ -170,7 +172,7 @@ impl Tape {
         self.close();
     }
 
-    /// The poll that has ended called nothing.
+    /// Counts the poll that has ended and called nothing.
     fn count(&mut self) {
         if !self.row.takes(&self.call) {
             self.put_row();
@@ -202,8 +204,8 @@ impl Tape {
         }
     }
 
-    /// Forgets the last section, whose effect was undone; if it was not undone altogether, nothing
-    /// before it can be played any more.
+    /// Drops the last section, because its effect was undone. If the effect was undone only in
+    /// part, nothing from before it can be played any more.
     pub(super) fn forget(&mut self, is_undone: bool) {
         if is_undone {
             self.tail = self.section;
@@ -213,7 +215,7 @@ impl Tape {
         }
     }
 
-    /// The guest calls a host function with these arguments.
+    /// Notes that the guest calls a host function with these arguments.
     pub(super) fn call(&mut self, tag: Tag, words: &[u64]) {
         if !self.is_open || self.is_cut {
             return;
@@ -231,14 +233,14 @@ impl Tape {
         self.push(&[&head[..len]]);
     }
 
-    /// The host took these bytes from the guest's memory.
+    /// Notes that the host took these bytes from the guest's memory.
     pub(super) fn taken(&mut self, at: u32, bytes: &[u8]) {
         if !self.is_talk {
             self.moved(TAKEN, at, bytes);
         }
     }
 
-    /// The host gave the guest these bytes.
+    /// Notes that the host gave the guest these bytes.
     pub(super) fn given(&mut self, at: u32, bytes: &[u8]) {
         self.moved(GIVEN, at, bytes);
     }
@@ -254,7 +256,7 @@ impl Tape {
         self.push(&[&head[..len], bytes]);
     }
 
-    /// The host answers.
+    /// Notes the host's answer.
     pub(super) fn answer(&mut self, code: i32) {
         if !self.is_within_call || self.is_cut {
             return;
@@ -265,7 +267,7 @@ impl Tape {
         self.is_within_call = false;
     }
 
-    /// Everything from the oldest section on.
+    /// Everything on the tape, from the oldest section on.
     pub(super) fn export(&self) -> Vec<u8> {
         let mut bytes: Vec<u8> = (self.head..self.tail).map(|at| self.ring[place(at)]).collect();
         if let Some((section, len)) = self.row.section() {
@@ -274,7 +276,7 @@ impl Tape {
         bytes
     }
 
-    /// What of [`Tape::export`] lies before `position`.
+    /// Bytes of [`Tape::export`] that lie before `position`.
     pub(super) fn exported_before(&self, position: u64) -> usize {
         position.saturating_sub(self.head) as usize
     }
@@ -302,7 +304,7 @@ impl Tape {
         }
     }
 
-    /// Notes nothing more of this section.
+    /// Ends the noting of this section, which is not whole then.
     fn cut(&mut self) {
         self.tail = self.entry;
         (self.is_cut, self.is_within_call) = (true, false);
@@ -311,7 +313,7 @@ impl Tape {
 }
 
 impl Begun {
-    /// The head of its section, still without the length.
+    /// The head of the section, still without the length.
     fn head(&self, kind: u8) -> [u8; HEAD] {
         let mut head = [0; HEAD];
         head[4] = kind;
@@ -321,16 +323,16 @@ impl Begun {
     }
 }
 
-/// Where a position lies in the ring.
+/// The index in the ring of a position.
 fn place(position: u64) -> usize {
-    // Of a power of two: as quick as a mask.
+    // The size is a power of two, so this is as quick as a mask.
     (position % TAPE_BYTES as u64) as usize
 }
 
-/// The longest number: seven bits to a byte.
+/// Most bytes of a number: seven bits to a byte.
 const LONGEST: usize = 10;
 
-/// Writes a number in as few bytes as it takes (LEB128); says how many.
+/// Writes a number in as few bytes as it needs (LEB128). Returns how many.
 fn number(mut value: u64, to: &mut [u8]) -> usize {
     let mut len = 0;
     loop {

@@ -1,7 +1,8 @@
-//! How a guest failed, or why there is none, in words: from wasmer's error and from what the host
-//! knows itself.
+//! The text of a failure: how a guest trapped, or why there is no instance. It is made from
+//! wasmer's error and from what the host knows itself.
 //!
-//! The type is `Trap` of `mod.rs`; who may see it, and what it leads to, is decided elsewhere.
+//! The type is `Trap` of `plugin/mod.rs`. What a trap leads to is decided in the scan and the
+//! supervisor.
 
 use std::any::Any;
 use std::fmt;
@@ -17,20 +18,20 @@ use super::{Refusal, Trap};
 use crate::confine::address_limit;
 use crate::text::legible_up_to;
 
-/// Why a guest's code trapped by a division by zero that `flag.rs` has put there. The numbers are
+/// The reason of a trap by a division by zero that `flag.rs` has put into the code. The numbers are
 /// those in the hidden global.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Why {
     /// The guest's own `unreachable`.
     Unreachable = 1,
-    /// `memory.fill` or `memory.copy` beyond the end.
+    /// `memory.fill` or `memory.copy` outside of the memory.
     OutsideMemory,
-    /// An operation on a table beyond the end.
+    /// An operation outside of a table.
     OutsideTable,
 }
 
 impl Why {
-    /// The reason with this number; 0 is none.
+    /// The reason with this number; 0 means that there is none.
     pub(super) fn of(number: i32) -> Option<Self> {
         [Self::Unreachable, Self::OutsideMemory, Self::OutsideTable]
             .into_iter()
@@ -51,7 +52,7 @@ pub(super) fn plain(kind: impl Into<String>) -> Trap {
     Trap { kind: kind.into(), function: None, offset: None, cycle: 0 }
 }
 
-/// The trap of a call in which a host function has panicked, with what that said.
+/// The trap of a call in which a host function has panicked, with the text of the panic.
 pub(super) fn panicked(panic: &(dyn Any + Send)) -> Trap {
     let words = panic.downcast_ref::<&str>().copied();
     let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
@@ -59,8 +60,8 @@ pub(super) fn panicked(panic: &(dyn Any + Send)) -> Trap {
     plain(format!("panic in a host function: {}", legible_up_to(MAX_WORDS, words)))
 }
 
-/// Most bytes of a guest's own words in a trap. Names of functions are rarely longer, and a message
-/// of `abort` is cut before it comes here.
+/// Most bytes of a guest's or a panic's own text in a trap. A message of `abort` is cut before it
+/// comes here.
 const MAX_WORDS: usize = 1024;
 
 /// The kind of a trap that the timekeeper made.
@@ -68,12 +69,12 @@ pub(super) fn over(budget: Duration) -> String {
     format!("budget of {} exceeded", humantime::format_duration(budget))
 }
 
-/// A guest's memory that was not allowed to grow when it last asked in a call, in bytes.
+/// A memory that was full: it could not grow when the guest last asked in this call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Full {
-    /// What it has.
+    /// Its size in bytes.
     pub(super) size: u64,
-    /// What it may have.
+    /// The most bytes that it may have.
     pub(super) limit: u64,
     /// Whether the module itself sets that limit, so that the configuration cannot raise it.
     pub(super) is_own: bool,
@@ -89,9 +90,9 @@ impl fmt::Display for Full {
     }
 }
 
-/// What happened: from wasmer's error with its frames, from the reason that the guest's code has
-/// left, from the budget if the call was stopped for it, and from its memory if that could not
-/// grow in this call.
+/// The trap of a call. It is made from wasmer's error with its frames, and from the reason that the
+/// guest's code has left. It also needs the budget if the call was stopped for it, and the memory
+/// if that could not grow in this call.
 pub(super) fn describe(
     error: &RuntimeError,
     guest: &mut Guest,
@@ -101,7 +102,7 @@ pub(super) fn describe(
     full: Option<Full>,
 ) -> Trap {
     let is_exit = guest.exit_reason.is_some();
-    // What it says itself of its end goes before what its memory suggests.
+    // A reason that the guest itself gives outranks the state of its memory.
     let names_itself = matches!(guest.exit_reason, Some(ExitReason::Abort(_))) || is_panic(frames);
     let code = why.map(Why::code).or_else(|| error.clone().to_trap());
     let kind = match (guest.exit_reason.take(), stopped, code) {
@@ -109,15 +110,16 @@ pub(super) fn describe(
         (Some(ExitReason::Abort(message)), ..) => {
             format!("abort: {}", legible_up_to(MAX_WORDS, &message))
         }
-        // The look at the flag divides by zero too. Another trap was the guest's own; its budget
-        // was over only when wasmer had gone through a deep stack.
+        // The check of the flag divides by zero too. Any other trap is the guest's own, although it
+        // was stopped: its budget was over only after wasmer had gone through a deep stack.
         (None, Some(budget), None | Some(TrapCode::IntegerDivisionByZero)) => over(budget),
         (None, _, Some(TrapCode::UnreachableCodeReached)) => "unreachable".into(),
         (None, _, Some(TrapCode::StackOverflow)) => "stack overflow".into(),
         (None, _, Some(code)) => code.message().into(),
         (None, None, None) => error.message(),
     };
-    // Whoever ends itself does so in its library; everybody else where it stands.
+    // A guest that ends itself does so in its library. Any other trap is where the innermost call
+    // stands.
     let is_own_end = is_exit || kind == "unreachable";
     let (kind, place) = match full {
         _ if !is_own_end => (kind, frames.first()),
@@ -137,16 +139,16 @@ pub(super) fn is_overflow(error: &RuntimeError) -> bool {
     error.clone().to_trap() == Some(TrapCode::StackOverflow)
 }
 
-/// Why there is no instance.
+/// The refusal of a module that cannot be instantiated.
 pub(super) fn not_instantiated(error: &InstantiationError) -> Refusal {
     match error {
-        // No start section runs in an instantiation; what traps there are segments.
+        // No start section runs in an instantiation; so the traps here come from segments.
         InstantiationError::Start(error) => Refusal::new(
             format!("it cannot be instantiated: {}", error.message()),
             "its data and element segments must lie within its memory and tables",
         ),
         other => match address_limit() {
-            // A memory reserves 8 GiB of addresses, whatever it may use of them.
+            // A memory reserves 8 GiB of addresses, however little of them it uses.
             Some(bytes) => Refusal::new(
                 format!(
                     "it cannot be instantiated: {other}; this process may use {} MiB of addresses \

@@ -1,15 +1,16 @@
-//! The subset of WASI preview 1 that lets plain toolchains work.
+//! WASI preview 1: the part of it that lets usual toolchains work.
 //!
-//! Printing becomes log lines, the clock is the cycle's clock, random numbers come from a seeded
-//! generator, `proc_exit` is a trap; arguments and environment are empty. Every other function
-//! exists and answers `badf` or `nosys`: a plugin has no files, no sockets and no time of its own.
+//! Printed text becomes log lines. The clock is the cycle's clock, and random numbers come from a
+//! seeded generator. `proc_exit` is a trap, and arguments and environment are empty. Every other
+//! function exists and answers `badf` or `nosys`: a plugin has no files, no sockets and no time of
+//! its own. The functions of the contract are in `abi.rs`; `bind.rs` binds both.
 
 use super::abi::Memory;
 use super::guest::Guest;
 use super::offer::Offer;
 use super::world::Level;
 
-/// The module's name.
+/// The name of the module.
 pub(super) const WASI: &str = "wasi_snapshot_preview1";
 
 /// Error numbers of preview 1 that are used here.
@@ -26,13 +27,14 @@ pub(super) enum Errno {
     Nosys = 52,
 }
 
-/// Most buffers of one `fd_write` that are looked at; the caller learns how far it came.
+/// Most buffers of one `fd_write` that are read. The answer tells the guest how many bytes were
+/// taken.
 const MAX_BUFFERS: u32 = 16;
 
-/// Most bytes of one `fd_write` that are taken, for the same reason.
+/// Most bytes of one `fd_write` that are taken. The answer tells the guest how many.
 const MAX_WRITE: u32 = 4096;
 
-/// Most random bytes of one call. Preview 1 knows no partial answer, so more is refused.
+/// Most random bytes of one call. Preview 1 has no partial answer, so a longer request is refused.
 const MAX_RANDOM: u32 = 64 << 10;
 
 const fn wasi(name: &'static str, parameters: &'static str) -> Offer {
@@ -52,7 +54,8 @@ pub(super) const WORKING: &[Offer] = &[
     Offer { module: WASI, name: "proc_exit", parameters: "i", returns: false },
 ];
 
-/// Functions on file descriptors: there are none but 1 and 2, and those can only be written.
+/// Functions on file descriptors. There are only the descriptors 1 and 2, and they can only be
+/// written.
 pub(super) const BAD_DESCRIPTOR: &[Offer] = &[
     wasi("fd_advise", "iIIi"),
     wasi("fd_allocate", "iII"),
@@ -76,7 +79,7 @@ pub(super) const BAD_DESCRIPTOR: &[Offer] = &[
     wasi("fd_tell", "ii"),
 ];
 
-/// Functions that do not exist here.
+/// Functions that are not supported here.
 pub(super) const UNSUPPORTED: &[Offer] = &[
     wasi("clock_res_get", "ii"),
     wasi("path_create_directory", "iii"),
@@ -97,7 +100,7 @@ pub(super) const UNSUPPORTED: &[Offer] = &[
     wasi("sock_shutdown", "ii"),
 ];
 
-/// Everything of preview 1.
+/// All functions of preview 1.
 pub(super) fn offers() -> impl Iterator<Item = Offer> {
     WORKING.iter().chain(BAD_DESCRIPTOR).chain(UNSUPPORTED).copied()
 }
@@ -106,7 +109,8 @@ fn fault<T>(_: T) -> Errno {
     Errno::Fault
 }
 
-/// `fd_write(fd, buffers, count, written)`: descriptor 1 logs at info, 2 at warn, line by line.
+/// `fd_write(fd, buffers, count, written)`: logs text line by line. Descriptor 1 logs at info, 2 at
+/// warn.
 pub(super) fn fd_write(
     guest: &mut Guest,
     memory: &impl Memory,
@@ -120,7 +124,7 @@ pub(super) fn fd_write(
         2 => Level::Warn,
         _ => return Err(Errno::Badf),
     };
-    // Everything is looked at before anything is printed: a failing call changes nothing.
+    // Everything is checked before anything is printed: a failing call changes nothing.
     memory.check(written, 4).map_err(fault)?;
     memory.check(buffers, count.checked_mul(8).ok_or(Errno::Fault)?).map_err(fault)?;
     let parts = || (0..count.min(MAX_BUFFERS)).map(|n| buffer(memory, buffers + 8 * n));
@@ -142,7 +146,7 @@ pub(super) fn fd_write(
     memory.write(written, &taken.to_le_bytes()).map_err(fault)
 }
 
-/// Where a buffer of `fd_write` starts and how long it is, from its entry at `at`.
+/// The address and the length of a buffer of `fd_write`, from its entry at `at`.
 fn buffer(memory: &impl Memory, at: u32) -> Result<(u32, u32), Errno> {
     let mut word = [[0; 4]; 2];
     memory.read(at, word.as_flattened_mut()).map_err(fault)?;
@@ -165,7 +169,7 @@ fn print(guest: &mut Guest, memory: &impl Memory, start: u32, len: u32) {
     }
 }
 
-/// `clock_time_get(clock, precision, time)`: every clock is the cycle's.
+/// `clock_time_get(clock, precision, time)`: gives the cycle's time, for every clock.
 pub(super) fn clock_time_get(
     guest: &mut Guest,
     memory: &impl Memory,
@@ -179,7 +183,7 @@ pub(super) fn clock_time_get(
     memory.write(time, &nanos.to_le_bytes()).map_err(fault)
 }
 
-/// `random_get(buffer, len)`
+/// `random_get(buffer, len)`: gives random bytes.
 pub(super) fn random_get(
     guest: &mut Guest,
     memory: &mut impl Memory,
@@ -199,7 +203,7 @@ pub(super) fn random_get(
     Ok(())
 }
 
-/// `args_sizes_get` and `environ_sizes_get`: nothing, of no length.
+/// `args_sizes_get` and `environ_sizes_get`: give no entries and no bytes.
 pub(super) fn no_sizes(memory: &impl Memory, count: u32, size: u32) -> Result<(), Errno> {
     memory.check(size, 4).map_err(fault)?;
     memory.write(count, &[0; 4]).map_err(fault)?;

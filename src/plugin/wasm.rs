@@ -1,9 +1,10 @@
-//! Runs one instance of a module: prepares it off the scan, polls it on the scan, reports traps.
+//! Runs one instance of a module: prepares it outside of the scan, polls it in the scan, and
+//! reports traps.
 //!
 //! Each instance has an engine and a store of its own, because neither gives memory back before it
 //! is dropped. The module comes as an artifact; nothing is compiled here. Time limits are in
-//! `stop.rs`, the functions that a guest may call in `bind.rs`, what a call into it does in
-//! `wasm/call.rs`.
+//! `stop.rs`, the functions that a guest may call, in `bind.rs`. What happens in a call into the
+//! guest is in `wasm/call.rs`, and `save` and `restore` are in `wasm/hand_over.rs`.
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;
@@ -39,32 +40,32 @@ mod hand_over;
 use call::{Body, Call};
 pub(super) use hand_over::STATE_TOO_LONG;
 
-/// The name under which the compile worker exports a module's start function instead of letting the
-/// instantiation run it: so it runs under the budget, and with a memory to log from.
+/// The name under which the compile worker exports a module's start function. So the start function
+/// does not run in the instantiation: it runs under the budget, and with a memory to log from.
 pub(super) const START: &str = "camshaft:start";
 
 /// A finished instance.
 ///
-/// The store with its instance is dropped before the place of its stop flag ([`Body`]).
+/// The store with its instance is dropped before the address of its stop flag ([`Body`]).
 pub(super) struct Instance {
     body: Body,
     poll: TypedFunction<(), ()>,
-    /// `save` and `restore`, if it has them.
+    /// `save` and `restore`, if the module has both.
     hand_over: Option<[TypedFunction<(), ()>; 2]>,
     parts: Parts,
     /// Keeps checkpoints for a report, unless nothing is recorded.
     recorder: Option<Recorder>,
     keeper: Arc<Timekeeper>,
-    /// Held for as long as the code is there.
+    /// The instance's share of the limit on compiled code, held as long as the code exists.
     _code: Share,
 }
 
 // SAFETY: `Store` is not `Send` because it holds raw pointers into its own heap objects and a boxed
-// callback. The pointers stay valid when the value moves, since they point at what the store owns
-// and nothing points at the store itself while no call is active; the callback (`on_called`) is
-// never set here. wasmer keeps nothing about a store in thread-local state between calls. Our own
-// data in it (`Host`) is `Send`, which the assertion below has the compiler check. An instance is
-// used by one thread at a time: it is owned, and every use takes `&mut self`.
+// callback. The pointers stay valid when the value moves: they point at what the store owns, and
+// nothing points at the store itself while no call is active. The callback (`on_called`) is never
+// set here. wasmer keeps nothing about a store in thread-local state between calls. Our own data in
+// it (`Host`) is `Send`, which the compiler checks by the assertion below. Only one thread at a
+// time uses an instance: it is owned, and every use takes `&mut self`.
 unsafe impl Send for Instance {}
 
 const _: () = {
@@ -89,14 +90,14 @@ impl Drop for Instance {
 pub(super) enum Unprepared {
     /// The module does not fit.
     Refused(Refusal),
-    /// Its start section, `_initialize` or `init` trapped; with what is left of it.
+    /// Its start section, `_initialize` or `init` trapped; with the post-mortem.
     Trapped(Arc<Trap>, Option<Box<PostMortem>>),
 }
 
 impl Instance {
     /// Loads an artifact, instantiates it and runs its start section, `_initialize` and `init`, all
-    /// within the init budget. Gives the world back with what the guest has logged and written.
-    /// In a world that is recorded, a report can be made of its end.
+    /// within the init budget. Returns the world with what the guest has logged and written. If the
+    /// world is recorded, a report can be made when the instance traps.
     pub(super) fn prepare(
         artifact: &[u8],
         guest: Guest,
@@ -123,7 +124,7 @@ impl Instance {
         (world, Ok(prepared))
     }
 
-    /// Loads an artifact and instantiates it; nothing of it runs yet.
+    /// Loads an artifact and instantiates it. No code of it runs yet.
     pub(super) fn make(
         artifact: &[u8],
         host: Host,
@@ -133,9 +134,11 @@ impl Instance {
         let code = Share::take(artifact.len() as u64, limits.code_bytes)?;
         let stop = Arc::new(StopCell::default());
         let mut engine: Engine = EngineBuilder::headless().engine().into();
-        // SAFETY: artifacts come from the compile worker of this very program. From the cache they
-        // come only after their checksum has been compared (`cache::Cache`), and the folder of
-        // the cache is private to the daemon's user.
+        // SAFETY: artifacts come from the compile worker, which is this same program. Those from
+        // the cache are used only after `Cache::load` has compared their checksum, and
+        // `Cache::open` makes the cache's folder private to the daemon's user. A module that takes
+        // the worker over by a defect of the compiler is not covered: invariant 5 in `lib.rs` says
+        // so.
         let module = unsafe { Module::deserialize(&engine, artifact) }.map_err(|error| {
             let reason = format!("its artifact does not load: {error}");
             Refusal::new(reason, "clear the cache folder and try again")
@@ -161,7 +164,7 @@ impl Instance {
         Ok((Self { body, poll, hand_over, parts, recorder: None, keeper, _code: code }, instance))
     }
 
-    /// Runs its start section, `_initialize` and `init`.
+    /// Runs the start section, `_initialize` and `init`.
     pub(super) fn initialize(
         &mut self,
         instance: &wasmer::Instance,
@@ -172,7 +175,7 @@ impl Instance {
         // One start for all of them, so that the CPU time of each counts towards the one budget.
         slot.mark();
         let started_ns = now_ns();
-        // The timekeeper may be asleep for long; from now on it looks when this may be over.
+        // The timekeeper may sleep for long. From now on it looks when this budget may be over.
         slot.shortest(budget);
         self.keeper.wake();
         for name in [START, "_initialize", "init"] {
@@ -188,8 +191,8 @@ impl Instance {
         (world, Ok(()))
     }
 
-    /// Runs one poll that started at `started_ns`. Outputs and variables count when it returns
-    /// well.
+    /// Runs one poll that started at `started_ns`. Its outputs and variables are valid if it
+    /// returns well.
     pub(super) fn poll(
         &mut self,
         world: Box<World>,
@@ -209,17 +212,17 @@ impl Instance {
         (world, result)
     }
 
-    /// How it ended, if it did not end well.
+    /// How the last failed call ended.
     pub(super) fn fall(&self) -> Option<&CallError> {
         self.body.fall.as_deref()
     }
 
-    /// Whether a call into it was cut off, so that it is not called any more.
+    /// Whether a call was cut off, so that the instance is not called any more.
     pub(super) fn is_spent(&self) -> bool {
         self.body.is_spent
     }
 
-    /// What is left of it, if it did not end well.
+    /// The post-mortem, if a call has failed.
     pub(super) fn post_mortem(mut self) -> Option<PostMortem> {
         let fall = *self.body.fall.take()?;
         let recorder = self.recorder.take();
@@ -227,12 +230,12 @@ impl Instance {
         Some(PostMortem::new(fall, recorder, &host.as_ref(store).tape, &self.parts, store))
     }
 
-    /// What its functions can reach.
+    /// What the instance's functions can reach.
     pub(super) fn host(&mut self) -> &mut Host {
         self.body.host.as_mut(&mut self.body.store)
     }
 
-    /// What it consists of.
+    /// The parts that a checkpoint copies.
     pub(super) fn parts(&mut self) -> (&Parts, &mut Store) {
         (&self.parts, &mut self.body.store)
     }
@@ -242,14 +245,14 @@ impl Instance {
         self.parts.memory_bytes(&self.body.store)
     }
 
-    /// The host's side of it.
+    /// The host's side of the instance.
     pub(super) fn guest(&mut self) -> &mut Guest {
         self.body.guest()
     }
 }
 
-/// Wasmer's hooks for what an instance is made of: clamps memories and tables, and learns where the
-/// stop flag lies.
+/// Wasmer's hooks for the parts of an instance. They limit memories and tables, and take the
+/// address of the stop flag.
 struct Bounds {
     base: BaseTunables,
     memory: Pages,
@@ -258,8 +261,8 @@ struct Bounds {
     vm: VMConfig,
 }
 
-/// Most pages of a memory: one less than 32-bit addresses reach. wasmer fails in its own code, on
-/// the guest's stack, where a range ends at the very end of the addresses (see `routine.rs`).
+/// Most pages of a memory: one less than 32-bit addresses reach. If a range ends at the very end of
+/// the addresses, wasmer fails in its own code, on the guest's stack (see `routine.rs`).
 const MAX_PAGES: u64 = u16::MAX as u64;
 
 impl Bounds {
@@ -349,7 +352,7 @@ pub(super) mod tests {
     use super::*;
     use crate::image::Points;
 
-    /// What an instance can reach, with nothing in it.
+    /// A host with nothing in it.
     pub(in super::super) fn host() -> Host {
         let points = Points::default();
         let settings = crate::plugin::Settings::default();

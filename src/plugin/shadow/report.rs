@@ -1,6 +1,6 @@
-//! What a shadow run has found, for receipts, the log and people.
+//! The report of a shadow run, for receipts, the log and the operator.
 //!
-//! Plain data. What follows from it is decided in `run.rs`.
+//! This is plain data. What follows from it is decided in `shadow/run.rs`.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,24 +9,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::counted;
 
-/// Differences that are kept: the first few tell what is wrong.
+/// Most differences that are kept: the first few show what is wrong.
 pub const MAX_DIFFERENCES: usize = 8;
 
 /// What a shadow run has found.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Report {
-    /// Polls of the new version that returned well.
+    /// Number of polls of the new version that returned well.
     pub polls: u64,
-    /// Polls whose outputs were compared: after the first that was left out, none is.
+    /// Number of polls whose outputs were compared. After the first poll that was left out, none
+    /// is.
     pub compared: u64,
-    /// Polls of the running version that were left out, because the machine was too busy.
+    /// Number of polls of the running version that were left out, because the machine was too busy.
     pub dropped: u64,
-    /// Cycles in which an output differed.
+    /// Number of cycles in which an output differed.
     pub differing: u64,
-    /// 99 % of the polls took at most this CPU time, in nanoseconds.
+    /// The CPU time within which 99 % of the polls ended, in nanoseconds.
     pub p99_ns: u64,
-    /// Size of the state that it began with; `null` if it began without.
+    /// Size of the state that it began with, in bytes; `null` if it began without.
     pub state_bytes: Option<u64>,
     /// The first differences, at most [`MAX_DIFFERENCES`].
     pub differences: Vec<Difference>,
@@ -34,16 +35,16 @@ pub struct Report {
     pub cut_short: Option<String>,
 }
 
-/// An output that the two versions gave different values.
+/// An output to which the two versions gave different values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     /// The point's name.
     pub point: String,
-    /// In which cycle.
+    /// The cycle of the difference.
     pub cycle: u64,
-    /// Its value after the poll of the running version, as people see it.
+    /// The value after the poll of the running version, as text.
     pub running: String,
-    /// The same of the new version.
+    /// The value after the poll of the new version, as text.
     pub shadow: String,
 }
 

@@ -1,9 +1,9 @@
-//! The shadow's own thread: polls on frames, compares, measures, judges.
+//! The thread of a shadow run: polls on frames, compares, measures, and judges the new version.
 //!
-//! It is an instance that is thrown away afterwards. Its outputs go into a world of its own, which
-//! is as the running version's was before each poll, but for the outputs and for variables that
-//! only the new version has. What is compared is the value that each output has after a poll, bit
-//! for bit: of all that the seat owns, and those that only the shadow has written.
+//! Its instance is dropped afterwards. The instance has a world of its own. Before each poll, that
+//! world is made equal to the running version's world, but for the outputs and for variables that
+//! only the new version has. After a poll, the outputs are compared bit for bit: all that the seat
+//! owns, and those that only the new version has written. The frames come from `shadow.rs`.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -21,52 +21,54 @@ use crate::clock::{Clock, MonotonicClock};
 use crate::image::{Direction, Point, PointId, Safe};
 use crate::variable::Variable;
 
-/// Without a frame for this time, and twenty of its cycles, nothing more is to be expected. A start
-/// with many plugins keeps the scan busy for some seconds before it obeys.
+/// A run without a frame for this time and twenty of its cycles ends. A start with many plugins
+/// keeps the scan busy for some seconds before the scan obeys orders.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Between two looks for a frame: a quarter of a period, within these bounds.
+/// The shortest and longest pause between two looks for a frame. Between them it is a quarter of
+/// the time from poll to poll.
 const PAUSE: [Duration; 2] = [Duration::from_micros(100), Duration::from_millis(5)];
 
-/// A new version on trial.
+/// A new version in its shadow run.
 #[derive(Debug)]
 pub struct Shadow {
     prepared: Prepared,
-    /// `None` only during a call.
+    /// The world of the instance; `None` only during a call.
     world: Option<Box<World>>,
     report: Report,
-    /// CPU time of each poll.
+    /// CPU time of each poll, in nanoseconds.
     times_ns: Vec<u64>,
     /// Number of the last poll of the running version that was seen.
     seen: u64,
     /// Whether outputs differed in the last cycle that was compared.
     differs: bool,
-    /// Variables that only this version has, with their values.
+    /// Variables that only the new version has, with their values.
     own: Vec<(String, Variable)>,
 }
 
-/// What became of a shadow run.
+/// The result of a shadow run.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What it has found.
+    /// What the run has found.
     pub report: Report,
-    /// Whether the version is admitted.
+    /// Whether the version is admitted, or why not.
     pub result: Result<(), Refusal>,
     /// Whether it is refused only because polls were left out: another run may show more.
     pub is_unproved: bool,
-    /// What is left of an instance that trapped.
+    /// The post-mortem of an instance that trapped.
     pub post_mortem: Option<Box<PostMortem>>,
 }
 
 impl Outcome {
-    /// Of a run that did not begin.
+    /// The result of a run that did not begin.
     pub fn refused(refusal: Refusal, post_mortem: Option<Box<PostMortem>>) -> Self {
         Self { report: Report::default(), result: Err(refusal), is_unproved: false, post_mortem }
     }
 }
 
 impl Shadow {
-    /// For an instance that is used for nothing else, and a world like the one it will see.
+    /// A shadow run of an instance that is used for nothing else, in a world like the one it will
+    /// see.
     pub fn new(prepared: Prepared, world: Box<World>) -> Self {
         Self {
             prepared,
@@ -79,7 +81,7 @@ impl Shadow {
         }
     }
 
-    /// What the scan needs for it, and what comes from there.
+    /// Makes the end for the scan, and the end for this run.
     pub fn feed(&self) -> (Feed, Frames) {
         let program = &self.prepared.program;
         let world = self.world.as_ref().expect("the world is here between calls");
@@ -88,8 +90,8 @@ impl Shadow {
         (feed, frames)
     }
 
-    /// Polls on the frames until there were enough, none come any more, or nobody holds the other
-    /// end of `wanted`. Blocks.
+    /// Polls on the frames until there were enough of them, until no more come, or until the other
+    /// end of `wanted` is dropped. It blocks.
     pub fn run(
         mut self,
         mut frames: Frames,
@@ -126,7 +128,7 @@ impl Shadow {
                 self.report.cut_short = Some("the machine is too busy".into());
                 break;
             }
-            // There is room for every frame that there is.
+            // The ring has room for all frames that exist.
             let _ = frames.free.push(frame);
         }
         self.report.p99_ns = p99(&mut self.times_ns);
@@ -157,7 +159,7 @@ impl Shadow {
         let patience = turn.saturating_mul(20).saturating_add(PATIENCE);
         let started = Instant::now();
         loop {
-            // In this order: what was laid in before the end is still taken.
+            // In this order, frames that were sent before the end are still taken.
             let is_over = frames.filled.is_abandoned();
             match frames.filled.pop() {
                 Ok(frame) => return Ok(frame),
@@ -171,7 +173,7 @@ impl Shadow {
         }
     }
 
-    /// One poll on one frame.
+    /// Runs one poll on one frame.
     fn step(&mut self, frame: &mut Frame, slot: &BudgetSlot) -> Result<(), Refusal> {
         let is_first = self.seen == 0;
         if !is_first {
@@ -192,7 +194,7 @@ impl Shadow {
         self.world = Some(world);
         result.map_err(|trap| trapped(self.report.polls + 1, &trap))?;
         self.report.polls += 1;
-        // A program with a state of its own may differ after a gap and be as good.
+        // After a gap, a program with a state of its own may differ and still be as good.
         if self.report.dropped == 0 {
             self.report.compared += 1;
             self.compare(frame);
@@ -200,7 +202,7 @@ impl Shadow {
         Ok(())
     }
 
-    /// Makes the world what it was before the poll of the running version.
+    /// Makes the world equal to the one before the poll of the running version.
     fn enter(&mut self, frame: &Frame, is_first: bool) {
         let world = self.world.as_mut().expect("the world is here between calls");
         (world.cycle, world.now) = (frame.cycle, frame.now);
@@ -215,14 +217,15 @@ impl Shadow {
         world.variables.copy_from(&frame.variables);
         for (name, value) in self.own.drain(..) {
             if world.variables.read(&name).is_none() {
-                // If the table is full by now, the new version does without as it would later.
+                // If the table is full by now, the new version lacks the variable, as it would
+                // later.
                 let _ = world.variables.write(&name, value);
             }
         }
         world.variables.commit();
     }
 
-    /// As at a swap: the variables of its `init`, then the state.
+    /// Takes over as at a swap: first the variables of its `init`, then the state.
     fn take_over(&mut self, state: Option<Saved>, slot: &BudgetSlot) -> Result<(), Refusal> {
         let mut world = self.world.take().expect("the world is here between calls");
         self.prepared.bring_variables(&mut world.variables);
@@ -264,9 +267,9 @@ impl Shadow {
         self.differs = differs;
     }
 
-    /// Outputs that only the running version writes become safe when the new one has proved itself:
-    /// that is a difference as well, unless their value is the safe one. It counts for the last
-    /// cycle that was compared, so that no more cycles differ than there were.
+    /// Notes outputs that only the running version writes. They become safe after the new version's
+    /// probation. That is a difference too, unless their value is the safe one. It counts for the
+    /// last cycle that was compared, so that no more cycles differ than there were.
     fn compare_silence(&mut self, frame: &Frame) {
         let world = self.world.as_ref().expect("the world is here between calls");
         let program = &mut self.prepared.program;
@@ -292,13 +295,13 @@ impl Shadow {
         self.report.differing += u64::from(differs && !self.differs);
     }
 
-    /// Whether polls were left out, so that what is required can no longer be shown.
+    /// Whether polls were left out, so that the required equality can no longer be shown.
     fn is_unproved(&self) -> bool {
         self.prepared.program.settings.swap.require_equal && self.report.dropped > 0
     }
 
-    /// Whether the version may take over after what was found. A run that was cut short says too
-    /// little about times.
+    /// Decides whether the version may take over. A run that was cut short says too little about
+    /// times.
     fn judge(&self) -> Result<(), Refusal> {
         let settings = &self.prepared.program.settings;
         let (report, policy) = (&self.report, &settings.swap);
@@ -345,7 +348,7 @@ impl Shadow {
     }
 }
 
-/// What helps where nothing was found against a version.
+/// The remedy if nothing was found against a version.
 const AGAIN: &str = "this says nothing about the module, and another run may prove it";
 
 fn trapped(poll: u64, trap: &Trap) -> Refusal {
@@ -370,7 +373,7 @@ fn note(report: &mut Report, frame: &Frame, point: &Point, shadow: String) {
     }
 }
 
-/// The time that 99 % of these are within; 0 if there are none.
+/// The time within which 99 % of these lie; 0 if there are none.
 fn p99(times: &mut [u64]) -> u64 {
     times.sort_unstable();
     let rank = (times.len() * 99).div_ceil(100);

@@ -1,71 +1,74 @@
-//! Proof that a call which seems late really ran its own code.
+//! The inquiry: proves that a call which seems late really ran its own code.
 //!
-//! The CPU clock alone proves nothing. The kernel charges a thread also for interrupts and signals
-//! that it handles meanwhile, for the work of bringing back pages of this program that it had
-//! thrown out, and on a virtual machine for time in which the host did the same to the machine's
-//! own memory or ran something else: 62 ms for a poll of 3 us were seen, and healthy programs were
-//! stopped for it. So the timekeeper asks a late call's thread (`proof.rs`).
+//! The CPU clock alone proves nothing. The kernel also charges a thread for interrupts and signals
+//! that it handles meanwhile, and for bringing back pages of this program that it had thrown out.
+//! On a virtual machine it charges time in which the host did the same to the machine's memory, or
+//! ran something else. 62 ms for a poll of 3 us were seen, and healthy programs were stopped for
+//! it. So the timekeeper asks a late call's thread (`stop/proof.rs`).
 //!
-//! What counts is CPU time from the end of one answer to the moment of the next question: the time
-//! of the handler, of the signal's way and of the timekeeper is not in it. The next question comes
-//! only when the thread has had [`STRETCH_NS`] of its own, so however often it is asked, it gets
-//! on. And such a stretch counts only if its answer came soon after. A machine that stands still,
-//! a page that comes back from the disk (40 to 190 us, often without a wait) and a thread that is
-//! sent off make it late; a page of the guest's own takes a few microseconds and does not. A
-//! stretch in which a stray signal came counts nothing.
+//! CPU time counts from the end of one answer to the moment of the next question: a stretch. The
+//! time of the handler, of the signal's delivery and of the timekeeper is not in it. The next
+//! question comes only after the thread has had [`STRETCH_NS`] of its own. So the thread gets on,
+//! however often it is asked.
+//!
+//! A stretch counts only if its answer came soon after the question. The answer is late if the
+//! machine stood still, if a page came back from the disk (40 to 190 us, often without a wait), or
+//! if the thread was preempted. A page of the guest's own takes a few microseconds, and does not
+//! make it late. A stretch in which a stray signal came does not count.
 
 use super::proof::{Answer, Witness};
 
-/// The thread's own CPU time from an answer to the next question. On a quiet machine the
-/// timekeeper asks 7 us later than that, and the answer comes 3 us after the question from the
-/// same CPU and 13 us from another (medians of 4 000).
+/// The thread's own CPU time from an answer to the next question, in nanoseconds. On a quiet
+/// machine the timekeeper asks 7 us later than that. The answer comes 3 us after the question from
+/// the same CPU, and 13 us from another (medians of 4 000).
 const STRETCH_NS: u64 = 25_000;
 
 /// A stretch counts if it takes less CPU time than this up to its answer. On a quiet machine that
-/// is 46 us (the median; 64 us in one of a hundred on a busy one). One that takes more tells that
-/// the machine stood still, for 45 to 390 us at a time (seen), and what was counted before is
-/// forgotten.
+/// time is 46 us (the median; on a busy one, one of a hundred takes 64 us). A longer stretch shows
+/// that the machine stood still, for 45 to 390 us at a time (seen). Then the time counted so far is
+/// dropped.
 const LONGEST_STRETCH_NS: u64 = 60_000;
 
-/// The most CPU time that a page of the guest's own takes, on average of a stretch, with what it
-/// does to the page: one byte in 6 ns. A stretch with dearer pages counts nothing: they are this
-/// program's, back from the disk.
+/// The most CPU time that one page of the guest's own takes, on average over a stretch, with what
+/// the guest does to the page: one byte in 6 ns. A stretch with more expensive pages does not
+/// count: those are this program's pages, back from the disk.
 const DEAREST_PAGE_NS: i64 = 25_000;
 
-/// A stretch counts if it takes less wall time than this: where timekeeper and thread share a CPU
-/// it takes 64 us, and 103 us in one of ten.
+/// A stretch counts if it takes less wall time than this. If timekeeper and thread share a CPU, it
+/// takes 64 us, and 103 us in one case of ten.
 const LONGEST_WALL_NS: u64 = 200_000;
 
-/// A call that has run so long by stretches that count is late. A healthy one that was charged too
-/// much and has less than this left to run ends before. Seven stretches make it up.
+/// A call that has run so long, by stretches that count, is late. A healthy call that was charged
+/// too much, and needs less than this to end, ends before. Seven stretches make up this time.
 const ENOUGH_NS: u64 = 200_000;
 
-/// Proof for a call that waits at every turn, or that a timekeeper without real-time priority
-/// hardly gets to ask: so much CPU time of all stretches together.
+/// A call is also late if all its stretches together have so much CPU time. This is for a call that
+/// waits at every turn, or that a timekeeper without real-time priority can hardly ask.
 const ENOUGH_IN_ALL_NS: u64 = 10_000_000;
 
-/// The most that one stretch adds to those together, however long the machine stood still: it
-/// takes 40 stand-stills in one call. A healthy poll has less to do than 40 stretches of its own,
-/// and 100 pages that come back at 100 us each, which is more than it touches of this program.
+/// The most that one stretch adds to that sum, however long the machine stood still. So it takes 40
+/// stand-stills in one call to reach the sum. A healthy poll has less to do than 40 stretches of
+/// its own, and less than 100 pages that come back at 100 us each: it touches fewer pages of this
+/// program.
 const MOST_OF_A_STRETCH_NS: u64 = 250_000;
 
-/// The timekeeper sleeps at least this long between two looks at a late call, so that the thread
-/// gets on where they share a CPU: the timer and the switches take 10 us of its time, so it got 13
-/// of 32 us with half of this, and 21 of 42 us with this (its own turns counted).
+/// The shortest sleep of the timekeeper between two looks at a late call. If the two share a CPU,
+/// the thread must get on: the timer and the switches take 10 us of its time. With half of this it
+/// got 13 of 32 us, and with this 21 of 42 us (the timekeeper's own turns are included).
 const SHORTEST_PAUSE_NS: u64 = 20_000;
 
 /// What the answers of one call prove.
 #[derive(Debug, Default)]
 struct Evidence {
     last: Option<Answer>,
-    /// CPU time of stretches that count, since the last break.
+    /// CPU time of stretches that count, since the last one that took too long.
     steady_ns: u64,
-    /// CPU time of all stretches, as far as each adds to it.
+    /// CPU time of all stretches, as far as each adds to the sum.
     total_ns: u64,
 }
 
 impl Evidence {
-    /// Takes an answer in. When it was asked for, the thread had used `asked_cpu_ns`.
+    /// Takes in an answer. When it was asked for, the thread had used `asked_cpu_ns`.
     fn take(&mut self, asked_cpu_ns: u64, answer: Answer) {
         let Some(last) = self.last.replace(answer) else { return };
         let own = asked_cpu_ns.saturating_sub(last.ended_cpu_ns);
@@ -94,27 +97,28 @@ impl Evidence {
 #[derive(Debug, Clone, Copy)]
 struct Question {
     number: u64,
-    /// CPU time that the thread had used when it was asked.
+    /// CPU time that the thread had used when it was asked first.
     cpu_ns: u64,
-    /// And when it was asked the last time.
+    /// CPU time that the thread had used when it was asked last.
     again_cpu_ns: u64,
 }
 
-/// What the timekeeper has found out about one call of a thread. The timekeeper's own.
+/// What the timekeeper has found out about one call of a thread. Only the timekeeper's thread uses
+/// it.
 #[derive(Debug)]
 pub(super) struct Inquiry {
-    /// When the call in question started.
+    /// The time when the call started.
     call_ns: u64,
     open: Option<Question>,
     evidence: Evidence,
 }
 
-/// What an inquiry has come to.
+/// The result of a look.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Finding {
     /// The call has run its own code long enough.
     Late,
-    /// Not known yet: look again after this time.
+    /// It is not known yet. Look again after so many nanoseconds.
     LookIn(u64),
 }
 
@@ -125,15 +129,16 @@ impl Default for Inquiry {
 }
 
 impl Inquiry {
-    /// Takes a look at the call from `started_ns` of a thread that has used `cpu_ns` by now, and
-    /// asks that if it is time.
+    /// Looks at the call that started at `started_ns`, of a thread that has used `cpu_ns` so far.
+    /// Asks the thread if it is time.
     pub(super) fn look(&mut self, witness: &Witness, started_ns: u64, cpu_ns: u64) -> Finding {
         if self.call_ns != started_ns {
             *self = Self { call_ns: started_ns, ..Self::default() };
         }
         if let Some(question) = &mut self.open {
             let Some(answer) = witness.answer_to(question.number) else {
-                // A thread that ran since then has lost it to another signal of its kind.
+                // A thread that has run since then has lost the question to another signal of its
+                // kind.
                 if cpu_ns.saturating_sub(question.again_cpu_ns) >= STRETCH_NS {
                     question.again_cpu_ns = cpu_ns;
                     witness.ask_again(question.number);
@@ -168,18 +173,18 @@ mod tests {
         own_us: u64,
         /// CPU time from the question to the answer.
         way_us: u64,
-        /// Wall time besides, in which the thread was sent off.
+        /// Further wall time, in which the thread was preempted.
         off_us: u64,
         waits: i64,
         pages: i64,
         strays: u64,
     }
 
-    /// What is seen on a quiet machine.
+    /// A stretch on a quiet machine.
     const QUIET: Stretch =
         Stretch { own_us: 32, way_us: 13, off_us: 0, waits: 0, pages: 0, strays: 0 };
 
-    /// How many answers prove that a call is late which goes on like this.
+    /// The number of answers that prove a call late if the call goes on like this.
     fn answers_needed(mut next: impl FnMut(u32) -> Stretch) -> u32 {
         let mut evidence = Evidence::default();
         let mut last =
@@ -210,17 +215,17 @@ mod tests {
 
     #[test]
     fn time_of_its_own_proves_it() {
-        // The first one begins.
+        // The first answer only begins.
         assert_eq!(answers_needed(|_| QUIET), 8);
-        // Where timekeeper and thread share a CPU.
+        // Timekeeper and thread share a CPU.
         assert_eq!(answers_needed(|_| Stretch { way_us: 3, off_us: 68, ..QUIET }), 8);
-        // Answers without any time prove nothing, however many.
+        // Answers without any time prove nothing, however many there are.
         assert_eq!(answers_needed(|_| Stretch { own_us: 0, ..QUIET }), u32::MAX);
     }
 
     #[test]
     fn a_machine_that_stands_still_proves_nothing() {
-        // Once, however long; then as many answers as ever.
+        // Once, however long; then as many answers as before.
         let once = |n| Stretch { own_us: if n == 5 { 62_000 } else { 32 }, ..QUIET };
         assert_eq!(answers_needed(once), 12);
         // 30 times in one poll, before the question or after it.
@@ -238,8 +243,8 @@ mod tests {
     fn a_thread_that_waits_or_is_sent_off_proves_little() {
         assert_eq!(answers_needed(|_| Stretch { waits: 1, ..QUIET }), 314);
         assert_eq!(answers_needed(|_| Stretch { off_us: 3_000, ..QUIET }), 314);
-        // What it had proved before it was sent off is not forgotten; what it had before it waited
-        // is.
+        // What a call has proved before it was preempted counts. What it has proved before it
+        // waited does not.
         let off = |n| Stretch { off_us: if n % 2 == 0 { 3_000 } else { 0 }, ..QUIET };
         assert_eq!(answers_needed(off), 15);
         assert_eq!(answers_needed(|n| Stretch { waits: i64::from(n == 5), ..QUIET }), 12);
@@ -249,7 +254,7 @@ mod tests {
 
     #[test]
     fn pages_prove_little_unless_they_are_cheap() {
-        // Those of the program itself, from a quick disk; and those of a guest that fills them.
+        // Pages of the program itself, from a fast disk; and pages of a guest that fills them.
         assert_eq!(answers_needed(|_| Stretch { pages: 1, ..QUIET }), 314);
         assert_eq!(answers_needed(|_| Stretch { pages: 2, ..QUIET }), 8);
         assert_eq!(answers_needed(|n| Stretch { pages: i64::from(n % 3 == 0), ..QUIET }), 11);

@@ -1,11 +1,12 @@
-//! Questions to a thread that seems late, by a signal whose handler reads clocks.
+//! Questions to a thread that seems late: a signal, whose handler reads clocks.
 //!
-//! A question has a number and is answered once. Any other signal of its kind, whoever sent it,
-//! answers nothing and is only counted. The kernel does not queue two of them: a question whose
-//! place another has taken is lost, and the timekeeper asks it again.
+//! A question has a number and is answered once. Any other signal of the same kind, from any
+//! sender, answers nothing and is only counted. The kernel does not queue two of them: if another
+//! signal has taken the place of a question, the question is lost, and the timekeeper asks it
+//! again.
 //!
-//! The signal stops nothing and traps nothing. What the answers prove is for `inquiry.rs` to say,
-//! and what follows for `stop.rs`.
+//! The signal stops nothing and traps nothing. What the answers prove is decided in
+//! `stop/inquiry.rs`, and what follows, in `stop.rs`.
 #![allow(unsafe_code)]
 
 use std::cell::{Cell, OnceCell};
@@ -21,10 +22,10 @@ use nix::unistd::gettid;
 
 use super::{now_ns, thread_cpu_ns};
 
-/// The question. Nobody else in the process uses it, and a stray one is ignored by default.
+/// The signal of a question. The process uses it for nothing else, and by default it is ignored.
 const QUESTION: Signal = Signal::SIGURG;
 
-/// The number of the last question, in the whole process; 0 is none. It need not be secret: it is
+/// The number of the last question in the whole process; 0 means none. It need not be secret: it is
 /// good for one answer, and only after the question was asked.
 static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
 
@@ -35,25 +36,27 @@ pub(super) struct Answer {
     pub(super) began_cpu_ns: u64,
     pub(super) ended_ns: u64,
     pub(super) ended_cpu_ns: u64,
-    /// How often the thread had waited until then, for the disk or for anybody.
+    /// How often the thread had waited until then, for the disk or for anything else.
     pub(super) waits: i64,
-    /// How many pages it had been given until then without a wait.
+    /// How many pages the thread had been given until then without a wait.
     pub(super) pages: i64,
-    /// How many signals it had been sent until then that were no question.
+    /// How many signals of this kind the thread had got until then that were no question.
     pub(super) strays: u64,
 }
 
-/// Where one thread answers. Its handler writes all but the first field.
+/// The place where one thread answers. Its handler writes all fields but the first, and the
+/// timekeeper reads them.
 ///
-/// Never shared: a thread has its own from its first slot to its end, then another thread may take
-/// it over. Numbers are unique, so what the one before has left there answers nothing.
+/// Two threads never share it: a thread has its own from its first slot to its end. Then another
+/// thread may take it over. Numbers are unique, so what the earlier thread has left there answers
+/// nothing.
 #[derive(Debug, Default)]
 struct Answers {
-    /// The question that waits for its answer, if `answered` is another; a timekeeper writes it. A
-    /// thread runs one call at a time, so one timekeeper asks.
+    /// The open question, if `answered` is another one. A timekeeper writes it, and the handler
+    /// reads it. A thread runs one call at a time, so only one timekeeper asks.
     asked: AtomicU64,
-    /// The question that was answered last. Written after the fields below, which then stay as
-    /// they are until there is another question.
+    /// The question that was answered last. It is written after the fields below, which then stay
+    /// unchanged until the next question.
     answered: AtomicU64,
     began_ns: AtomicU64,
     began_cpu_ns: AtomicU64,
@@ -65,12 +68,13 @@ struct Answers {
     strays_then: AtomicU64,
 }
 
-/// The places of threads that have ended. As many as there were threads with slots at one time.
+/// The places of threads that have ended. At most as many as there were threads with slots at one
+/// time.
 static FREE: Mutex<Vec<&Answers>> = Mutex::new(Vec::new());
 
 thread_local! {
-    /// The calling thread's place, for its handler: without a destructor and with a constant at
-    /// first, so that a look at it is a look at memory and no more.
+    /// The calling thread's place, for its handler. It has no destructor, and a constant is its
+    /// first value; so reading it only reads memory.
     static OWN: Cell<Option<&'static Answers>> = const { Cell::new(None) };
     /// Gives the place back when the thread ends.
     static LEASE: OnceCell<Lease> = const { OnceCell::new() };
@@ -87,7 +91,7 @@ impl Drop for Lease {
 }
 
 impl Answers {
-    /// Those of the calling thread.
+    /// The place of the calling thread.
     fn of_this_thread() -> &'static Self {
         LEASE.with(|lease| {
             let lease = lease.get_or_init(|| {
@@ -100,15 +104,16 @@ impl Answers {
         })
     }
 
-    /// The handler's part: answers question `number`, if that is open.
+    /// The handler's part: answers question `number`, if that question is open.
     fn hear(&self, number: Option<u64>) {
         let asked = self.asked.load(Ordering::Relaxed);
         if number != Some(asked) {
             self.strays.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        // Asked again while the answer was under way, as happens under strace: no stray, or a
-        // thread whose answers take long would never prove anything.
+        // The question was asked again while the answer was under way, as happens under strace.
+        // This is no stray signal; otherwise a thread whose answers take long would never prove
+        // anything.
         if self.answered.load(Ordering::Relaxed) == asked {
             return;
         }
@@ -137,9 +142,10 @@ impl Answers {
     }
 }
 
-/// Leaves the calling thread only the question, the faults of its own code and the end of its CPU
-/// time. What other handlers take would count as the guest's time: 125 us of work beside a rain of
-/// SIGUSR1 passed for more than 250. Those signals go to other threads of the process.
+/// Blocks all signals on the calling thread but three kinds: the question, the faults of its own
+/// code, and the end of its CPU time. The time of other handlers would count as the guest's: under
+/// many SIGUSR1, work of 125 us was taken for more than 250 us. Blocked signals go to other threads
+/// of the process.
 fn refuse_others() {
     use Signal::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, SIGXCPU};
     let mut others = SigSet::all();
@@ -149,8 +155,9 @@ fn refuse_others() {
     others.thread_block().expect("the only error is an unknown way to change the mask");
 }
 
-/// How often the calling thread has waited, and how many pages it was given without a wait. A fault
-/// counts when it is over, and may be interrupted before; that it waited counts then.
+/// How often the calling thread has waited, and how many pages it was given without a wait. A page
+/// fault counts when it is over, and the signal may interrupt it before; its wait then counts
+/// already.
 fn met_with() -> (i64, i64) {
     getrusage(UsageWho::RUSAGE_THREAD).map_or((0, 0), |usage| {
         let waits = usage.major_page_faults() + usage.voluntary_context_switches();
@@ -158,39 +165,41 @@ fn met_with() -> (i64, i64) {
     })
 }
 
-/// What the handler needs to know of a signal: the number of the question, if it is one.
+/// The number of the question in a signal; `None` if the signal is no question.
 fn number_of(info: &siginfo_t) -> Option<u64> {
     if info.si_code != libc::SI_QUEUE {
         return None;
     }
-    // SAFETY: both lie within the siginfo_t, which the kernel has filled or zeroed as a whole. Any
-    // bytes that a sender put there are a number and a pointer; the pointer is not followed.
+    // SAFETY: both lie within the siginfo_t, which the kernel has filled or zeroed as a whole.
+    // Whatever bytes a sender has put there, they are a number and a pointer; the pointer is not
+    // followed.
     let (process, value) = unsafe { (info.si_pid(), info.si_value()) };
     (process.cast_unsigned() == std::process::id()).then_some(value.sival_ptr.addr() as u64)
 }
 
-/// The handler. Async-signal-safe: it takes no lock and no memory, and calls the system for
-/// clocks, counters and the process's number only, none of which fails and so touches `errno`.
+/// The handler. It is async-signal-safe: it takes no lock and no memory. It calls the system only
+/// for clocks, counters and the process's number. None of these calls fails, so none changes
+/// `errno`.
 extern "C" fn answer(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
-    // SAFETY: the kernel hands a handler with SA_SIGINFO a whole siginfo_t, aligned, in the
-    // handler's own frame: nobody else knows it, and it lives until the handler returns.
+    // SAFETY: the kernel gives a handler with SA_SIGINFO a whole, aligned siginfo_t in the
+    // handler's own frame. No other code knows its address, and it lives until the handler returns.
     let number = unsafe { info.as_ref() }.and_then(number_of);
     if let Some(answers) = OWN.get() {
         answers.hear(number);
     }
 }
 
-/// Has questions answered from now on.
+/// Installs the handler that answers questions.
 ///
-/// # Errors
-/// When the system refuses a handler.
+/// # Errors When the system refuses the handler.
 pub(super) fn listen() -> io::Result<()> {
     static ONCE: OnceLock<Result<(), Errno>> = OnceLock::new();
     let listen = || {
-        // On the thread's signal stack, which wasmer gives it: a guest's own may be nearly full.
+        // On the thread's signal stack, which wasmer gives it: a guest's own stack may be nearly
+        // full.
         let flags = SaFlags::SA_RESTART | SaFlags::SA_ONSTACK | SaFlags::SA_SIGINFO;
         let action = SigAction::new(SigHandler::SigAction(answer), flags, SigSet::empty());
-        // SAFETY: the handler is async-signal-safe, see there.
+        // SAFETY: the handler is async-signal-safe, as its doc says.
         unsafe { sigaction(QUESTION, &action) }.map(drop)
     };
     Ok((*ONCE.get_or_init(listen))?)
@@ -211,7 +220,7 @@ struct Queued {
 
 const _: () = assert!(size_of::<Queued>() == size_of::<siginfo_t>());
 
-/// Sends a thread of this process question `number`. It may have ended.
+/// Sends question `number` to a thread of this process. That thread may have ended.
 fn send(thread: i32, number: u64) {
     let process = std::process::id();
     let signal = QUESTION as c_int;
@@ -245,10 +254,10 @@ impl Witness {
         Self { thread: gettid().as_raw(), answers: Answers::of_this_thread() }
     }
 
-    /// Asks it; the number of the question. For the timekeeper alone.
+    /// Asks the thread, and returns the number of the question. Only the timekeeper calls this.
     pub(super) fn ask(&self) -> u64 {
         let number = LAST_NUMBER.fetch_add(1, Ordering::Relaxed) + 1;
-        // The kernel hands the signal over under a lock, so the handler sees this.
+        // The kernel delivers the signal under a lock, so the handler sees this.
         self.answers.asked.store(number, Ordering::Relaxed);
         send(self.thread, number);
         number
@@ -315,7 +324,7 @@ mod tests {
         let mine = Answers::of_this_thread();
         assert!(std::ptr::eq(mine, Witness::this_thread().answers));
         let place = || std::ptr::from_ref(Answers::of_this_thread()).addr();
-        // More than the 64 places of old, all there at once.
+        // More than the 64 places that there were once, all in use at the same time.
         let barrier = std::sync::Barrier::new(100);
         let mut places: Vec<_> = std::thread::scope(|scope| {
             let wait = || {

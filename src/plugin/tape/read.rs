@@ -1,54 +1,54 @@
 //! Reads an exported tape: what a guest was given and what it did, call by call.
 //!
-//! Its bytes may come from anybody's file, so nothing in them is believed. How they are written is
-//! in `tape.rs`.
+//! The bytes may come from any file, so each of them is checked. How they are written is in
+//! `tape.rs`.
 
 use std::time::Duration;
 
 use super::row::{LONGEST_ROW, ROW};
 use super::{ANSWER, CUT, GIVEN, HEAD, LONGEST, Phase, TAKEN};
 
-/// A call into the guest, as it was recorded.
+/// A recorded call into the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Section {
-    /// What the call was.
+    /// The kind of the call.
     pub phase: Phase,
-    /// In which cycle.
+    /// The cycle of the call.
     pub cycle: u64,
     /// The guest's clock.
     pub now: Duration,
-    /// The guest did more than is here.
+    /// Whether the guest did more than is recorded here.
     pub is_cut: bool,
-    /// What the guest asked of the host, in order.
+    /// The guest's calls to the host, in order.
     pub calls: Vec<Called>,
 }
 
-/// A call of a host function, as it was recorded.
+/// A recorded call of a host function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Called {
     /// Number of the function, see [`super::functions`].
     pub function: u8,
-    /// Its arguments as bits.
+    /// The bits of its arguments.
     pub arguments: Vec<u64>,
-    /// Bytes that the host took, each with its place in memory.
+    /// Bytes that the host took, each part with its address in the memory.
     pub taken: Vec<(u32, Vec<u8>)>,
-    /// Bytes that the host gave, likewise.
+    /// Bytes that the host gave, each part with its address in the memory.
     pub given: Vec<(u32, Vec<u8>)>,
-    /// What the host answered.
+    /// The host's answer.
     pub code: i32,
 }
 
-/// The sections of an exported tape in order, each with the place where it begins. Polls of one row
-/// have the same place, and of their times only the first and the last are exact. A place that
-/// makes no sense is an error, and the last item.
+/// The sections of an exported tape in order, each with the offset where it begins. The polls of
+/// one row have the same offset, and only the times of the first and the last are exact. An invalid
+/// section is an error, and the last item.
 ///
 /// Each section is made when it is asked for: a row of 24 bytes stands for a hundred polls.
 #[derive(Debug, Clone)]
 pub struct Sections<'a> {
     tape: &'a [u8],
-    /// Where the next section begins.
+    /// The offset where the next section begins.
     at: usize,
-    /// Where the row begins that is being taken apart, and what of it is left.
+    /// The offset of the row that is being taken apart, and the rest of its polls.
     row: Option<(usize, Polls)>,
 }
 
@@ -90,22 +90,22 @@ enum Part {
     Row(Polls),
 }
 
-/// Polls that called nothing, of which those from `next` on have not been made.
+/// Polls that called nothing. Those from `next` on have not been made into sections yet.
 #[derive(Debug, Clone)]
 struct Polls {
     next: u32,
     polls: u32,
-    /// Cycle and time of the first.
+    /// Cycle and time of the first poll.
     cycle: u64,
     now: Duration,
-    /// Cycles from one to the next.
+    /// Cycles from one poll to the next.
     stride: u64,
-    /// Nanoseconds from the first to the last.
+    /// Nanoseconds from the first poll to the last.
     nanos: u64,
 }
 
 impl Polls {
-    /// Poll `n`, counted from 0, unless its numbers are out of range.
+    /// Poll `n`, counted from 0; `None` if its numbers are out of range.
     fn poll(&self, n: u32) -> Option<Section> {
         let cycle = self.cycle.checked_add(self.stride.checked_mul(n.into())?)?;
         let steps = u128::from(self.polls - 1).max(1);
@@ -125,7 +125,7 @@ impl Iterator for Polls {
     }
 }
 
-/// The one section in these bytes, or a row of them.
+/// The one section in these bytes, or a row of polls.
 fn part(bytes: &[u8]) -> Option<Part> {
     let (head, entries) = bytes.split_at_checked(HEAD)?;
     let word = |at: usize| head[at..].first_chunk().map(|word| u64::from_le_bytes(*word));
@@ -175,12 +175,12 @@ impl<'a> Reader<'a> {
         Some((at, bytes))
     }
 
-    /// The polls of a row whose first one was in this cycle, at this time.
+    /// The polls of a row whose first poll was in this cycle, at this time.
     fn row(&mut self, cycle: u64, now: Duration) -> Option<Polls> {
         let polls = u32::try_from(self.number()?).ok().filter(|n| (1..=LONGEST_ROW).contains(n))?;
         let (stride, nanos) = (self.number()?, self.number()?);
         let row = Polls { next: 0, polls, cycle, now, stride, nanos };
-        // The numbers only grow: if those of the last are in range, all are.
+        // The numbers only grow: if those of the last poll are in range, all are.
         (self.0.is_empty() && row.poll(polls - 1).is_some()).then_some(row)
     }
 

@@ -1,15 +1,15 @@
-//! A row of polls that called nothing: on the tape it is one section.
+//! A row of polls that called nothing; on the tape it is one section.
 //!
-//! Behind the section's head, which is that of the first poll, are the number of polls, the cycles
-//! from one to the next, and the nanoseconds from the first to the last. `tape.rs` decides when a
-//! row is written, `read.rs` takes it apart again.
+//! After the section's head, which is that of the first poll, come three numbers: the polls, the
+//! cycles from one to the next, and the nanoseconds from the first to the last. `tape.rs` decides
+//! when a row is written, and `tape/read.rs` takes it apart again.
 
 use super::{Begun, HEAD, LONGEST, nanos, number};
 
-/// In the byte of the phase: the section is a row.
+/// Value in the byte of the phase: the section is a row.
 pub(super) const ROW: u8 = 4;
 
-/// The longest row. It bounds what a full tape can stand for.
+/// Most polls of a row. This bounds how many polls a full tape can stand for.
 pub(super) const LONGEST_ROW: u32 = 100;
 
 /// Polls at equal distances in cycles.
@@ -39,7 +39,7 @@ impl Row {
         self.polls += 1;
     }
 
-    /// Its section and how long that is, unless there is no poll in it.
+    /// The section of the row, and its length in bytes; `None` if there is no poll in the row.
     pub(super) fn section(&self) -> Option<([u8; HEAD + 3 * LONGEST], usize)> {
         if self.polls == 0 {
             return None;

@@ -1,11 +1,11 @@
-//! The tape holds what was written on it.
+//! Tests of the tape: it holds what was written on it.
 
 use super::*;
 
 const READ: Tag = Tag { id: 1, is_talk: false };
 const TALK: Tag = Tag { id: 0, is_talk: true };
 
-/// A poll with calls of random sizes; what should be on the tape.
+/// Records a poll with calls of random sizes. Returns what should be on the tape.
 fn poll(tape: &mut Tape, cycle: u64, random: &mut fastrand::Rng, largest: usize) -> Section {
     let now = Duration::from_micros(10 * cycle);
     tape.begin(Phase::Poll, cycle, now);
@@ -34,7 +34,7 @@ fn the_newest_sections_are_there_whole() {
             all.push(poll(&mut tape, cycle, &mut random, largest));
             if cycle % 97 == 0 {
                 let exported = tape.export();
-                // A row may still be on its way.
+                // A row may still be missing on the ring.
                 assert!(exported.len() < TAPE_BYTES + HEAD + 3 * LONGEST);
                 let found = parse(&exported).collect::<Result<Vec<_>, _>>().unwrap();
                 let newest = &all[all.len() - found.len()..];
@@ -103,7 +103,7 @@ fn polls_that_call_nothing_are_told_one_by_one() {
     (7..1007).for_each(|cycle| quiet(&mut tape, cycle));
     let of_one_kind = tape.export().len();
     assert!(of_one_kind < 10 * (HEAD + 3 * LONGEST), "{of_one_kind} bytes");
-    // Every third cycle from now on, and with a gap.
+    // Every third cycle from now on, and then a gap.
     (1009..1300).step_by(3).chain([2000]).for_each(|cycle| quiet(&mut tape, cycle));
     let position = tape.position();
     (2001..2003).for_each(|cycle| quiet(&mut tape, cycle));

@@ -1,7 +1,7 @@
-//! One call into an instance: lends the world to the guest, calls, and settles what came of it.
+//! One call into an instance: lends the world to the guest, calls it, and settles the result.
 //!
-//! Which calls there are, and when, is said in `wasm.rs` and `hand_over.rs`; what a failure is
-//! called, in `trap.rs`.
+//! Which calls there are, and when, is in `wasm.rs` and `wasm/hand_over.rs`. The text of a failure
+//! is made in `trap.rs`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -24,19 +24,19 @@ pub(super) struct Body {
     pub(super) host: FunctionEnv<Host>,
     pub(super) stop: Arc<StopCell>,
     pub(super) hidden: Hidden,
-    /// How the last call ended that did not end well.
+    /// How the last failed call ended.
     pub(super) fall: Option<Box<CallError>>,
-    /// A call was cut off where wasmer's code may have stood on the guest's stack: its time was
-    /// over, or its stack. What such code leaves half done nobody can tell, so nothing calls this
-    /// instance again.
+    /// Whether a call was cut off where wasmer's code may have stood on the guest's stack, because
+    /// its time was over or its stack full. What such code leaves half done cannot be known, so
+    /// this instance is never called again.
     pub(super) is_spent: bool,
 }
 
-/// What is special about one call.
+/// The settings of one call.
 pub(super) struct Call<'a> {
     pub(super) phase: Phase,
     pub(super) slot: &'a BudgetSlot,
-    /// By [`now_ns`](super::super::stop::now_ns).
+    /// The start of the call, by [`now_ns`](super::super::stop::now_ns).
     pub(super) started_ns: u64,
     pub(super) budget: Duration,
 }
@@ -46,8 +46,9 @@ impl Body {
         &mut self.host.as_mut(&mut self.store).guest
     }
 
-    /// Its memory, if that was not allowed to grow when the call that has just ended last asked. An
-    /// earlier call's lack is no reason for this one's end: that call went on without the memory.
+    /// The memory, if it could not grow when the call that has just ended last asked. A failure in
+    /// an earlier call is no reason for this call's end, because that call went on without the
+    /// memory.
     fn full(&mut self) -> Option<Full> {
         let call = self.hidden.lacked_memory_in(&mut self.store);
         if call == 0 || !self.stop.is_call(call) {
@@ -59,7 +60,7 @@ impl Body {
         Some(Full { size: memory.view(&self.store).data_size(), limit, is_own })
     }
 
-    /// Lends the world to the guest, calls, and settles what the guest did.
+    /// Lends the world to the guest, calls it, and settles what the guest did.
     pub(super) fn call(
         &mut self,
         function: &TypedFunction<(), ()>,
@@ -92,7 +93,7 @@ impl Body {
                 guest.commit();
                 Ok(())
             }
-            // It came back by itself, after its time.
+            // The call came back by itself, after its time.
             Ok(Ok(())) => Err(plain(over(call.budget))),
             Ok(Err(error)) => {
                 self.is_spent = stopped.is_some() || is_overflow(&error);
@@ -106,7 +107,7 @@ impl Body {
         };
         let result = result.map_err(|trap| {
             guest.discard();
-            // Behind a pointer: a result as large as a trap costs every good poll its way up.
+            // Behind a pointer: a result as large as a trap would cost every good poll time.
             let trap = Arc::new(Trap { cycle: guest.world().cycle, ..trap });
             let is_over = trap.kind == over(call.budget);
             self.fall = Some(Box::new(CallError { trap: Arc::clone(&trap), frames, is_over }));

@@ -1,6 +1,6 @@
 //! `save` and `restore` of one instance.
 //!
-//! When they are called, and what comes of a failure, is in `program.rs` and in `scan/swap.rs`.
+//! When they are called, and what follows from a failure, is in `program.rs` and in `scan/swap.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,19 +13,20 @@ use super::super::trap::plain;
 use super::super::world::World;
 use super::{Call, Instance};
 
-/// How the kind of a `save` begins that has written more than a state may have.
+/// How the kind of a trap begins if `save` has written more than a state may have.
 pub(in super::super) const STATE_TOO_LONG: &str = "its state has more than ";
 
 impl Instance {
-    /// Whether it has `save` and `restore`.
+    /// Whether the instance has `save` and `restore`.
     pub(in super::super) fn hands_over(&self) -> bool {
         self.hand_over.is_some()
     }
 
-    /// Runs `save`, which is to have returned within `budget` from `started_ns`; gives the state.
-    /// It leaves no trace in the instance, which may yet have to go on: after a `restore` that
-    /// fails, or a rollback. With a large memory only one that fails is undone, and only half. One
-    /// that is cut off is not undone: the instance is spent then.
+    /// Runs `save`, which must return within `budget` from `started_ns`, and returns the state.
+    ///
+    /// The call leaves no trace in the instance, which may have to go on: after a failed `restore`,
+    /// or after a rollback. With a large memory, only a failed call is undone, and only the globals
+    /// are. A call that is cut off is not undone, because the instance is never called again.
     pub(in super::super) fn save(
         &mut self,
         world: Box<World>,
@@ -45,7 +46,7 @@ impl Instance {
             }
             other => other,
         };
-        // Half of a good one must not be undone: what is in the globals belongs to the memory.
+        // Only the globals of a good call must not be undone: they belong to the memory.
         let is_whole = before.is_whole;
         if !self.is_spent() && (result.is_err() || is_whole) {
             self.parts.rewind(&mut self.body.store, before);
@@ -55,7 +56,8 @@ impl Instance {
         (world, result.map(|()| state.into_bytes()))
     }
 
-    /// Runs `restore` on the state that another version has saved, as [`Instance::save`] does.
+    /// Runs `restore` on the state that another version has saved. It must return within `budget`
+    /// from `started_ns`.
     pub(in super::super) fn restore(
         &mut self,
         state: Vec<u8>,
