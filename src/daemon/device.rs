@@ -1,8 +1,7 @@
-//! The daemon's share of the devices: what they may show of the controller, and where the status
-//! finds what they say of their parts.
+//! The daemon's share of the devices: which values of the controller they may show, and where the
+//! status finds the state of their parts.
 //!
-//! Reading and writing them is the scan's work; opening them is asked for by `build.rs` and
-//! `reload.rs`.
+//! Reading and writing devices is the scan's work. `build.rs` and `reload.rs` open them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,19 +13,19 @@ use crate::driver::export::{Export, Exports, exports};
 use crate::driver::{Driver, Monitor, Part};
 use crate::scan::Snapshot;
 
-/// Devices that show values of the controller look for others this often at most; it is the longest
-/// that a value in SCADA is older than it could be, and a hundredth of a CPU with a full image.
+/// The shortest time between two updates for devices that show values of the controller. A value in
+/// SCADA can be older by this much. With a full image it costs a hundredth of a CPU.
 const PACE: Duration = Duration::from_millis(20);
 
-/// See above.
+/// What the daemon knows of its devices, and the values that it shows to them.
 #[derive(Debug)]
 pub(super) struct Devices {
     shown: watch::Sender<Arc<Export>>,
     exports: Exports,
-    /// Cycle and instant of what is shown.
+    /// The cycle and the instant of the values that are shown.
     last: (u64, Duration),
     monitors: BTreeMap<String, Monitor>,
-    /// How often the watchdog of each device had tripped, and whether it was, as people were told.
+    /// Per device, how often its watchdog had tripped, and whether it was tripped, as last logged.
     told: BTreeMap<String, (u64, bool)>,
 }
 
@@ -37,18 +36,18 @@ impl Devices {
         Self { shown, exports, last, monitors, told }
     }
 
-    /// What devices are opened with.
+    /// The handle with which devices are opened, to show values of the controller.
     pub(super) fn exports(&self) -> &Exports {
         &self.exports
     }
 
-    /// Remembers where the device `name` tells of its parts.
+    /// Remembers where the device `name` reports its parts.
     pub(super) fn add(&mut self, name: &str, driver: &dyn Driver) {
         match driver.monitor() {
             Some(monitor) => self.monitors.insert(name.to_owned(), monitor),
             None => self.monitors.remove(name),
         };
-        // Its watchdog begins anew.
+        // The watchdog of a new device begins anew.
         self.told.remove(name);
     }
 
@@ -64,13 +63,14 @@ impl Devices {
     }
 
     /// Whether this device makes its outputs safe because the scan stands, or would if its thread
-    /// were not held up as well: then what the scan has heard of them is over.
+    /// were not held up as well. What the scan has noted of these outputs is then out of date.
     pub(super) fn makes_safe(&self, name: &str, is_stalled: bool) -> bool {
         let watchdog = self.monitors.get(name).map(Monitor::watchdog);
         watchdog.is_some_and(|it| (is_stalled || it.is_tripped()) && it.outputs() > 0)
     }
 
-    /// Says which devices make their outputs safe because the scan stands, and which have stopped.
+    /// Logs which devices make their outputs safe because the scan stands, and which have stopped
+    /// that.
     pub(super) fn tell_of_stalls(&mut self) {
         for (name, watchdog) in self.monitors.iter().map(|(name, it)| (name, it.watchdog())) {
             let outputs = watchdog.outputs();
@@ -99,7 +99,8 @@ impl Devices {
         self.monitors.values().all(|monitor| monitor.watchdog().unsafe_outputs() == 0)
     }
 
-    /// The same for people. Simulated devices live with the scan, and stand with it.
+    /// Which outputs are not confirmed as safe, as text. Simulated devices run in the scan's
+    /// thread, and stand with it.
     pub(super) fn safety(&self) -> String {
         let missing = |(name, monitor): (&String, &Monitor)| {
             let outputs = monitor.watchdog().unsafe_outputs();
@@ -113,14 +114,14 @@ impl Devices {
         }
     }
 
-    /// Lets no output hold its value any longer while the scan stands.
+    /// Ends the time for which outputs may hold their values while the scan stands.
     pub(super) fn make_safe_now(&self) {
         self.monitors.values().for_each(|monitor| monitor.watchdog().make_safe_now());
     }
 
-    /// Lets devices see what is new, if one of them looks, or that nothing is new any more.
+    /// Shows new values to the devices if one of them watches, or shows that the scan stands.
     pub(super) fn show(&mut self, news: &Snapshot, is_stalled: bool) {
-        // One receiver is ours.
+        // One receiver is the daemon's own.
         let is_watched = self.shown.receiver_count() > 1;
         if is_stalled && is_watched && !self.shown.borrow().is_stalled {
             self.shown.send_modify(|export| Arc::make_mut(export).is_stalled = true);

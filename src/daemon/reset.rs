@@ -7,10 +7,10 @@
 //!                              ───────────────┘   the disk is free          ▼
 //!                              answer ◀── Saving ◀─────────────────────── Blocked
 //! ```
-//! One at a time. The order waits until the scan is empty, because a program that is still polled
-//! would write its values again; programs come back only when the values are on disk, because a
-//! power cut must not bring the old ones back. Every stage ends within [`LIMIT`] in all; a disk
-//! that gives no answer keeps programs out for no longer than [`PATIENCE`].
+//! One reset runs at a time. The order waits until the scan is empty, because a program that is
+//! still polled would write its values again. Programs come back only when the values are on disk,
+//! because a power cut must not bring the old ones back. All stages together end within [`LIMIT`];
+//! a disk that gives no answer keeps programs out no longer than [`PATIENCE`].
 
 use std::time::Duration;
 
@@ -24,8 +24,8 @@ use crate::scan::{MAX_ORDERS, Order};
 use crate::supervisor::Want;
 use crate::variable::Variable;
 
-/// For all stages together. The scan loses one program in a cycle, so this is enough for a full
-/// folder at a period of 100 ms; whoever asked waits for 30 s.
+/// The time for all stages together. The scan removes one program in a cycle, so this is enough for
+/// a full folder at a period of 100 ms. The client waits 30 s for the answer.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A reset under way.
@@ -41,17 +41,18 @@ pub(super) struct Reset {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Stage {
-    /// Programs are leaving. In this cycle nothing was there and nothing on its way there.
+    /// Programs are leaving. In the cycle `empty_in` no program was in the scan or on its way
+    /// there.
     Emptying { empty_in: Option<u64> },
     /// The order can be given.
     Ready,
     /// The order was given with this ticket.
     Ordered(u64),
-    /// It was obeyed in this cycle.
+    /// The scan obeyed it in this cycle.
     Written(u64),
-    /// The values are in the snapshot. The disk takes others yet, from before.
+    /// The values are in the snapshot. An earlier write is still under way.
     Blocked,
-    /// The disk is being told.
+    /// The values are being written to the disk.
     Saving,
 }
 
@@ -60,7 +61,7 @@ impl Stage {
         matches!(self, Self::Blocked | Self::Saving)
     }
 
-    /// Why it is given up after this time.
+    /// Why the reset is given up after this time.
     fn words(self, after: Duration) -> String {
         let why = match self {
             Self::Emptying { .. } => "programs are still in the scan",
@@ -79,7 +80,7 @@ impl Stage {
 }
 
 impl Reset {
-    /// Goes on at this stage, unless that has taken all of its time: then this gives the limit.
+    /// Goes on at this stage; returns the limit if the stage has taken all of its time.
     fn goes_on(&mut self, stage: Stage) -> Option<Duration> {
         let now = Instant::now();
         self.stage = stage;
@@ -102,7 +103,7 @@ impl Daemon {
         }
     }
 
-    /// Resets the retained variables, under the programs that run.
+    /// Resets the retained variables while their programs run.
     pub(super) fn reset_retain(&mut self, reply: oneshot::Sender<Reply>) {
         if self.retain.initial().is_empty() {
             let message = "no variable is marked retain = true, so there is nothing to reset";
@@ -133,7 +134,8 @@ impl Daemon {
         self.reset.as_ref().is_some_and(|reset| reset.is_cold)
     }
 
-    /// The scan has answered an order to set variables, in this cycle.
+    /// Takes in the scan's answer to an order to set variables, and the cycle in which it was
+    /// obeyed.
     pub(super) fn variables_set(
         &mut self,
         ticket: u64,
@@ -141,7 +143,7 @@ impl Daemon {
         result: Result<(), &'static str>,
     ) {
         let is_ours = |reset: &&mut Reset| reset.stage == Stage::Ordered(ticket);
-        // Otherwise somebody else's order, or of a reset that was given up.
+        // Otherwise it is the order of another sender, or of a reset that was given up.
         let Some(reset) = self.reset.as_mut().filter(is_ours) else { return };
         match result {
             Ok(()) => reset.stage = Stage::Written(cycle),
@@ -180,7 +182,7 @@ impl Daemon {
             Stage::Emptying { empty_in } => {
                 let is_empty = is_empty && self.handle.orders.slots() == MAX_ORDERS;
                 match empty_in.filter(|_| is_empty) {
-                    // What was taken from the queue in that cycle or the next shows by now.
+                    // What was taken from the queue in that cycle or the next is visible by now.
                     Some(since) if cycle > since + 1 => Some(Stage::Ready),
                     Some(since) => Some(Stage::Emptying { empty_in: Some(since) }),
                     None => Some(Stage::Emptying { empty_in: is_empty.then_some(cycle) }),
@@ -208,11 +210,11 @@ impl Daemon {
         }
     }
 
-    /// What the order is to write, in order of name. A variable that no `[[variable]]` declares was
-    /// made by a program: a cold restart forgets it, its type included.
+    /// The values that the order is to write, in order of name. A variable that no `[[variable]]`
+    /// declares was made by a program: a cold restart forgets it, its type included.
     ///
     /// The scan writes all or none, and none of these can be denied: every declared variable was
-    /// made at the start or by a reload, none of them is ever removed, and a type is for life.
+    /// made at the start or by a reload, none of them is ever removed, and its type never changes.
     fn initial_values(&mut self) -> Vec<(String, Variable)> {
         if !self.is_emptying() {
             return self.retain.initial().to_vec();
@@ -234,7 +236,7 @@ impl Daemon {
         if reset.is_cold && !self.recovery.is_on() {
             self.unpark();
         }
-        // Whoever asked may have left.
+        // The sender may have left.
         let _ = reset.reply.send(answer);
     }
 }

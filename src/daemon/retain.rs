@@ -1,8 +1,8 @@
 //! Retained variables: restored at the start, written when they have changed, and at the end.
 //!
-//! What is written is one snapshot, so the values of one cycle. The scan only publishes it as ever;
-//! a thread that may wait for the disk writes it, one write at a time, and the daemon's loop never
-//! waits for that. The files are made in `retain.rs`, the operator's reset is in `reset.rs`.
+//! All values that are written come from one snapshot, so from one cycle. A thread that may wait
+//! for the disk writes them, one write at a time; neither the scan nor the daemon's loop waits for
+//! it. The files are made in `src/retain.rs`; the operator's reset is in `reset.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,13 +20,13 @@ use crate::state::Folder;
 use crate::text::{counted, is_or_are};
 use crate::variable::{Variable, Variables};
 
-/// For the last write before the exit: longer than a slow card takes, and less than half of what
-/// the process has for its way to the end (`stop.rs`), because a disk that hangs costs another
+/// How long the last write before the exit may take: longer than a slow card needs, and less than
+/// half of what the process has for its way to the end (`stop.rs`). A disk that hangs costs another
 /// second for the record of the end before it, and one for the journal after it.
 const LAST_WRITE: Duration = Duration::from_millis(1500);
 
-/// A write that takes longer than this is an alarm, though it may still succeed: a card that is
-/// wearing out stalls for seconds.
+/// The time after which a write is an alarm, though it may still succeed: a card that is wearing
+/// out stalls for seconds.
 const STALLED: Duration = Duration::from_secs(10);
 
 /// The retained variables, and what is known of their files.
@@ -36,13 +36,14 @@ pub(super) struct Retain {
     variables: Arc<[(String, Variable)]>,
     /// The values that the files had at the start.
     restored: Vec<(String, Variable)>,
-    /// `None` when no variable is marked.
+    /// The files; `None` when no variable is marked.
     store: Option<Store>,
-    /// The write under way; its thread is the only one that touches the files.
+    /// The write under way. Its thread is the only one that touches the files.
     writing: Option<Writing>,
-    /// How the last [`Retain::clear`] has ended, until a reset asks.
+    /// The result of the last [`Retain::clear`], until a reset asks for it.
     cleared: Option<Result<(), String>>,
-    /// What the newest file holds, by index; `None` when it is not just that.
+    /// The values in the newest file, by index; `None` when it does not hold exactly these
+    /// variables.
     disk: Option<Vec<Variable>>,
     /// What was wrong with the files at the start.
     alarm: Option<String>,
@@ -59,7 +60,7 @@ struct Writing {
     end: oneshot::Receiver<Written>,
 }
 
-/// How a write ended.
+/// The result of a write.
 #[derive(Debug)]
 struct Written {
     store: Store,
@@ -70,8 +71,8 @@ struct Written {
 impl Retain {
     /// Reads the files. There is a folder whenever a variable is marked.
     ///
-    /// # Errors
-    /// When no file is whole, or none can be written, and the configuration says to refuse then.
+    /// # Errors When no file is whole, or none can be written, and the configuration says to refuse
+    /// that.
     pub(super) fn load(config: &Config, folder: Option<&Arc<Folder>>) -> anyhow::Result<Self> {
         let settings = &config.retain;
         let Some(folder) = folder.filter(|_| !settings.variables.is_empty()) else {
@@ -97,7 +98,8 @@ impl Retain {
             let is_same = |((name, _), (other, _)): (&(String, _), &(String, _))| name == other;
             let is_whole = retain.restored.len() == retain.variables.len()
                 && retain.restored.iter().zip(retain.variables.iter()).all(is_same);
-            // What takes no writes is tried until it does.
+            // Values in a folder that takes no writes are written again and again until it takes
+            // them.
             if is_whole && found.damaged.is_empty() && folder.trouble().is_none() {
                 retain.disk = Some(retain.restored.iter().map(|(_, value)| *value).collect());
             }
@@ -119,7 +121,7 @@ impl Retain {
         Ok(retain)
     }
 
-    /// Raises the alarm about damaged files, or refuses them.
+    /// Raises the alarm about damaged files, or refuses to start with them.
     fn judge(&mut self, found: &Found, on_corrupt: OnCorrupt) -> anyhow::Result<()> {
         if found.damaged.is_empty() {
             return Ok(());
@@ -145,7 +147,7 @@ impl Retain {
     }
 
     /// The values whose variable is still marked and has their type, in the order of the
-    /// configuration; a line is logged for each of the others.
+    /// configuration. Each other value is logged.
     fn fitting(&self, values: Vec<(String, Variable)>) -> Vec<(String, Variable)> {
         let place = |name: &str| self.variables.iter().position(|(other, _)| other == name);
         let mut fitting = Vec::new();
@@ -169,7 +171,7 @@ impl Retain {
         fitting.into_iter().map(|(_, name, value)| (name, value)).collect()
     }
 
-    /// What the variables are at the start instead of their initial values.
+    /// The values at the start that replace initial values.
     pub(super) fn restored(&self) -> &[(String, Variable)] {
         &self.restored
     }
@@ -189,14 +191,14 @@ impl Retain {
         self.writing.as_ref().is_some_and(|writing| writing.is_clear)
     }
 
-    /// Why nothing can be written.
+    /// Why nothing can be written; `None` if writes succeed.
     pub(super) fn failure(&self) -> Option<&str> {
         self.failing.as_ref().map(|(_, reason)| reason.as_str())
     }
 
-    /// The values of a snapshot, if they are not those on the disk.
+    /// The values of a snapshot, if they differ from those on the disk.
     fn changed(&self, variables: &Variables) -> Option<Vec<Variable>> {
-        // Every one of them was made at the start and none is ever removed.
+        // Every one of them was made at the start, and none is ever removed.
         let value = |(name, initial): &(String, _)| variables.read(name).unwrap_or(*initial);
         let values: Vec<_> = self.variables.iter().map(value).collect();
         let is_same = |disk: &Vec<Variable>| {
@@ -205,18 +207,18 @@ impl Retain {
         (!self.disk.as_ref().is_some_and(is_same)).then_some(values)
     }
 
-    /// Lets a thread write the initial values into both files: none of the old ones is left.
+    /// Starts a thread that writes the initial values into both files, so that no old value is
+    /// left.
     pub(super) fn clear(&mut self) {
         let values = self.variables.iter().map(|(_, initial)| *initial).collect();
         self.cleared = None;
         self.write(values, true);
     }
 
-    /// How that has ended, once it has; what was written behind it says nothing of it. Where
-    /// nothing is retained, there was nothing to write.
+    /// The result of [`Retain::clear`], once it has ended; later writes do not change it. Where no
+    /// variable is retained, there was nothing to write.
     ///
-    /// # Errors
-    /// Why the files may still have old values.
+    /// # Errors Why the files may still have old values.
     pub(super) fn cleared(&mut self) -> Result<(), String> {
         self.cleared.take().unwrap_or_else(|| self.failure().map_or(Ok(()), |why| Err(why.into())))
     }
@@ -231,13 +233,13 @@ impl Retain {
                 let pairs: Vec<_> = variables.iter().zip(&values).map(pair_of).collect();
                 store.write(pairs.into_iter())
             });
-            // Nobody waits any more only when the daemon has stopped.
+            // The receiver is gone only when the daemon has stopped.
             let _ = done.send(Written { store, values, result });
         });
         self.writing = Some(Writing { since: Instant::now(), is_clear, end });
     }
 
-    /// Takes note of a write that has ended.
+    /// Takes in the result of a write that has ended.
     pub(super) fn collect(&mut self) {
         let Some(writing) = &mut self.writing else { return };
         match writing.end.try_recv() {
@@ -260,7 +262,7 @@ impl Retain {
         failure.into_iter().for_each(|reason| self.fails(reason));
     }
 
-    /// Gives why a write has failed.
+    /// Takes in the result of a write; returns why it has failed.
     fn has_written(&mut self, written: Option<Written>) -> Option<String> {
         match written {
             Some(Written { store, values, result: Ok(()) }) => {
@@ -291,7 +293,7 @@ impl Retain {
         self.failing = Some((since, reason));
     }
 
-    /// The operator has seen what was wrong and has made the values right.
+    /// Ends the alarm: the operator has seen it and has made the values right.
     pub(super) fn forget_alarm(&mut self) {
         self.alarm = None;
     }
@@ -304,7 +306,7 @@ impl Retain {
         }
     }
 
-    /// Writes the last values, unless they are on disk, and waits for it, but not for long.
+    /// Writes the last values, unless they are on disk, and waits for that at most [`LAST_WRITE`].
     async fn write_last(&mut self, variables: &Variables) {
         let work = async {
             self.end_writing().await;
@@ -323,7 +325,7 @@ impl Retain {
         }
     }
 
-    /// For people; `None` when no variable is marked.
+    /// The view for people; `None` when no variable is marked.
     pub(super) fn view(&self) -> Option<RetainView> {
         let store = self.store.as_ref()?;
         Some(RetainView {
@@ -364,7 +366,7 @@ impl Daemon {
 mod tests {
     use super::*;
 
-    /// Retained variables in a new state directory, and that.
+    /// Retained variables in a new state directory, and that directory.
     fn retain() -> (Retain, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let folder = Arc::new(Folder::open(dir.path()).unwrap());
@@ -374,7 +376,7 @@ mod tests {
         (Retain { variables: variables.into(), store, ..Retain::default() }, dir)
     }
 
-    /// Lets the write that is under way end.
+    /// Waits until the write that is under way has ended.
     async fn end(retain: &mut Retain) {
         while retain.is_writing() {
             tokio::task::yield_now().await;
@@ -382,9 +384,9 @@ mod tests {
         }
     }
 
-    /// The flush of running programs, between the end of a reset's write and the look at it,
-    /// answered for that: a reset that was on the disk was said to have failed, and one of which
-    /// only one file had the values was said to be done.
+    /// Between the end of a reset's write and the look at it came the flush of running programs,
+    /// and its result counted for the reset. The answer said that a reset on the disk had failed,
+    /// and that a reset with the values in only one file was done.
     #[tokio::test]
     async fn what_is_written_behind_a_reset_does_not_answer_for_it() {
         let (mut retain, dir) = retain();

@@ -1,7 +1,8 @@
-//! What the log and the service manager are told: guests' own lines, what happens to plugins and
-//! devices, how the scan is.
+//! The log lines and the status for the service manager: guests' own lines, what happens to plugins
+//! and devices, and the state of the scan.
 //!
-//! Each line makes sense by its message alone; its fields repeat the facts for machines.
+//! Each line makes sense by its message alone; its fields repeat the facts for machines. Lines
+//! about the supervisor's notes are in `say/verdict.rs`, lines about lost lines in `say/unread.rs`.
 
 mod noted;
 mod unread;
@@ -27,15 +28,16 @@ use crate::text::{counted, legible, nearest};
 use unread::{Unread, Unwritten};
 pub(super) use verdict::tell;
 
-/// At most one line about overruns in this time: a plant under load must not fill its log.
+/// The time in which there is at most one line about overruns: a plant under load must not fill its
+/// log.
 const OVERRUN_PAUSE: Duration = Duration::from_secs(10);
 
-/// What the operator was told last, so that only changes are said.
+/// What was last logged, so that only changes are logged.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    /// Of the devices that have one, by name.
+    /// The faults as last logged, by device; only of devices that have one.
     faults: BTreeMap<String, Fault>,
-    /// Since when outputs are not confirmed, and whether that was said.
+    /// Since when outputs are not confirmed, and whether that was logged.
     doubt: Option<(Instant, bool)>,
     overruns: u64,
     missed: u64,
@@ -43,26 +45,26 @@ pub(super) struct Told {
     overruns_at: Option<Instant>,
     unread: Unread,
     unwritten: Unwritten,
-    /// Programs whose outputs are safe because they lack something.
+    /// Programs whose outputs are safe because they lack a required input, as last logged.
     pub(super) degraded: BTreeSet<Arc<str>>,
     /// The last owner of each point, by id.
     owners: Vec<Option<Arc<str>>>,
-    /// Whether it was said of a point that nobody owns it any more, by id.
+    /// Whether the log says of a point that it has no owner any more, by id.
     lost: Vec<bool>,
     owners_at: Option<Instant>,
 }
 
-/// A device that has not confirmed its outputs for this time is worth a line: longer than any
-/// healthy bus takes, shorter than an operator waits for.
+/// The time without a confirmation after which outputs get a log line: longer than any healthy bus
+/// takes, shorter than an operator waits.
 const DOUBT: Duration = Duration::from_secs(2);
 
 impl Told {
-    /// Who owned this point last.
+    /// The last owner of this point.
     pub(super) fn owner(&self, id: PointId) -> Option<&str> {
         self.owners.get(id.index())?.as_deref()
     }
 
-    /// Says that devices take no values of outputs any more, and when they do again.
+    /// Logs when devices take no values of outputs any more, and when they take them again.
     fn tell_of_doubt(&mut self, news: &Snapshot) {
         let is_fine = !news.deliveries.contains(&Delivery::Unconfirmed);
         match (is_fine, self.doubt) {
@@ -85,11 +87,11 @@ impl Told {
     }
 }
 
-/// At most so many lines about owners in [`OWNERS_PAUSE`]: two programs may pass all outputs to and
-/// fro for ever. What is not said is said later, if it is still so.
+/// The largest number of lines about owners in [`OWNERS_PAUSE`]: two programs may pass all outputs
+/// to and fro for ever. A change without a line is logged later, if it still holds then.
 const OWNERS_LINES: usize = 10;
 
-/// What becomes of an output that has no owner any more.
+/// What happens to an output that has no owner any more.
 fn without_owner(point: &Point) -> String {
     match (point.safe, point.hold_for) {
         (Safe::Hold, _) => "it keeps its value, because its `safe` is \"hold\"".into(),
@@ -98,11 +100,11 @@ fn without_owner(point: &Point) -> String {
     }
 }
 
-/// See [`OWNERS_LINES`].
+/// The time in which at most [`OWNERS_LINES`] lines about owners are logged.
 const OWNERS_PAUSE: Duration = Duration::from_secs(1);
 
 impl Daemon {
-    /// Says what has changed about devices, overruns and lost log lines.
+    /// Logs what has changed about devices, overruns and lost log lines.
     pub(super) fn tell_the_operator(&mut self) {
         let (news, told) = (self.handle.latest.read(), &mut self.told);
         told.unread.tell(
@@ -155,7 +157,7 @@ impl Daemon {
         }
     }
 
-    /// Says which outputs have another owner than the last that they had.
+    /// Logs which outputs have another owner than their last one.
     pub(super) fn tell_of_owners(&mut self) {
         let (news, told) = (self.handle.latest.read(), &mut self.told);
         if told.owners_at.is_some_and(|at| at.elapsed() < OWNERS_PAUSE) {
@@ -163,7 +165,7 @@ impl Daemon {
         }
         told.owners.resize(news.owners.len(), None);
         told.lost.resize(news.owners.len(), false);
-        // One that is gone may come back, and has had no owner then.
+        // A point that is gone may come back, and has no last owner then.
         for (id, owner) in (0..).map(PointId).zip(&mut told.owners) {
             if news.points.get(id).is_none_or(|point| point.direction == Direction::In) {
                 (*owner, told.lost[id.index()]) = (None, false);
@@ -210,7 +212,7 @@ impl Daemon {
         }
     }
 
-    /// Readiness, status line and watchdog of systemd.
+    /// Sends readiness, the status line and the watchdog's signal to systemd.
     pub(super) fn tell_the_manager(&mut self) {
         let news = self.handle.latest.read();
         let cycle = news.cycle;
@@ -245,7 +247,7 @@ impl Daemon {
         }
     }
 
-    /// Logs what a guest or its treatment has to say.
+    /// Logs a line of a guest, or a line about what a guest was refused.
     pub(super) fn say(&self, line: &Line) {
         let Some(name) = self.roster.name(line.seat) else { return };
         let cycle = line.cycle;
@@ -290,7 +292,7 @@ impl Daemon {
         }
     }
 
-    /// Logs the first call of a kind that a guest was refused, with the code that it gets.
+    /// Logs the first call of a kind that a guest was refused, with the code that it got.
     fn say_refused(&self, name: &str, cycle: u64, refused: &RefusedCall) {
         let (call, code) = (refused.call, refused.code());
         let name_of = |seat| self.roster.name(seat).map(|owner| &**owner);
@@ -329,7 +331,7 @@ impl Daemon {
         }
     }
 
-    /// What helps whoever looks for a point that is not there.
+    /// The advice for a point that does not exist.
     fn remedy_of_no_point(&self, name: &str) -> String {
         match nearest(name, self.config.points.iter().map(|(_, point)| &*point.name)) {
             Some(near) => format!("did you mean {near:?}?"),
@@ -338,7 +340,7 @@ impl Daemon {
     }
 }
 
-/// The one line of a swap: its five times.
+/// Logs the line of a swap, with its five times.
 pub(super) fn took_over(name: &str, swap: SwapView, cycle: u64) {
     let SwapView { detect_us, compile_us, prepare_us, boundary_us, .. } = swap;
     let SwapView { missed_cycles, cached, .. } = swap;
@@ -366,7 +368,7 @@ pub(super) fn refused(name: &str, path: &dyn std::fmt::Display, refusal: &Refusa
     tracing::warn!(plugin = name, %path, reason, "{path} is not taken: {reason}; {remedy}");
 }
 
-/// Microseconds as milliseconds for people.
+/// Microseconds as text in milliseconds.
 fn ms(micros: u64) -> String {
     format!("{:.1} ms", micros as f64 / 1000.0)
 }

@@ -1,7 +1,7 @@
-//! Shadow runs: who is to be tried before it takes over, and what is said about it.
+//! Shadow runs: which versions are tried before they take over, and what is logged about that.
 //!
-//! The run itself is in `plugin/shadow.rs`, its thread is started by `loader.rs`; here the scan is
-//! asked for frames.
+//! The run itself is in `plugin/shadow.rs`, and `loader.rs` starts its thread. This part asks the
+//! scan for frames.
 
 use super::Daemon;
 use super::loader::Loaded;
@@ -11,13 +11,13 @@ use crate::scan::Order;
 use crate::supervisor::State;
 
 impl Daemon {
-    /// A shadow run wants to be fed.
+    /// Takes in a shadow run that is ready to be fed, and orders its frames.
     pub(super) fn take_feed(&mut self, feed: Feed) {
         self.feeds.push(feed);
         self.order_feeds();
     }
 
-    /// Whether this version is to poll in the shadow of another that runs.
+    /// Whether this version is to poll in the shadow of a running one.
     pub(super) fn is_to_be_tried(&self, name: &str, hash: ModuleHash) -> bool {
         self.settings(name).swap.shadow > 0
             && self.supervisor.plugin(name).is_some_and(|view| {
@@ -37,7 +37,7 @@ impl Daemon {
         }
     }
 
-    /// Says what a shadow run has found, and keeps it for the receipt.
+    /// Logs the report of a shadow run, and keeps it for the receipt.
     pub(super) fn tell_of_shadow(&mut self, loaded: &Loaded) {
         let (Some(report), name) = (&loaded.shadow, &*loaded.name) else { return };
         match report.differing > 0 || report.dropped > 0 || report.cut_short.is_some() {

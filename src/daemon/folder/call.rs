@@ -1,8 +1,7 @@
-//! Calls on plugin files and on the state directory that somebody waits for, made on threads that
-//! may wait for the disk.
+//! Calls on plugin files and on the state directory, made on threads that may wait for the disk.
 //!
-//! The loader and people's orders make them. What is read and what is put there is decided by
-//! whoever calls.
+//! The loader and the orders of operators make these calls and wait for the answer, for a limited
+//! time. The caller decides what is read and what is written.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,11 +11,13 @@ use std::time::Duration;
 use crate::patience::{self, Commit, Committed, PATIENCE, Places};
 use crate::plugin::folder::{Home, publish_if};
 
-/// Threads that wait at once for files of one purpose. Each that meets a file system which does not
-/// answer is lost until that does; when all are, further ones are told so unheard.
+/// The largest number of threads that wait at once for files of one purpose. A thread that meets a
+/// file system which does not answer is lost until that answers. When all are lost, further calls
+/// fail at once.
 const MAX_WAITING: usize = 8;
 
-/// See [`MAX_WAITING`]. The threads outlive whoever asked, so this belongs to the process.
+/// A purpose of file calls, with its [`MAX_WAITING`] threads. The threads outlive the caller, so
+/// this belongs to the process.
 pub(in crate::daemon) struct Purpose(LazyLock<Places>);
 
 impl Purpose {
@@ -25,20 +26,19 @@ impl Purpose {
     }
 }
 
-/// Files that people put into the plugin folder, or remove from it.
+/// Files that orders put into the plugin folder, or remove from it.
 static ORDERS: Purpose = Purpose::new();
 
 /// Plugin files that the loader reads again. They may be links that lead anywhere.
 pub(in crate::daemon) static READING: Purpose = Purpose::new();
 
-/// What lies in the state directory.
+/// Files in the state directory.
 pub(in crate::daemon) static STATE: Purpose = Purpose::new();
 
-/// Does something to files of this purpose.
+/// Does `work` on files of this purpose.
 ///
-/// # Errors
-/// As `work` says, and one that [is late](patience::is_late) when it takes longer than
-/// [`PATIENCE`], or when earlier calls have done so and have no answer yet.
+/// # Errors Those of `work`. One that [is late](patience::is_late) when `work` takes longer than
+/// [`PATIENCE`], or when earlier calls took that long and have no answer yet.
 pub(in crate::daemon) async fn in_time<T: Send + 'static>(
     purpose: &Purpose,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -60,17 +60,17 @@ async fn within<T: Send + 'static>(
 /// How an order about a file has ended.
 #[derive(Debug)]
 pub(in crate::daemon) enum Ended {
-    /// It is carried out. What comes behind that may have failed, such as to see the folder on the
-    /// disk; that a power cut may undo it then is a line of the log.
+    /// It is carried out. A later step, such as writing the folder to the disk, may have failed. A
+    /// log line then says that a power cut may undo the order.
     Done,
-    /// It is not and will not be.
+    /// It is not carried out, and will not be.
     NotDone(io::Error),
-    /// Nobody knows: the file system has not answered just that call.
+    /// It is not known: the file system has not answered the very call that carries it out.
     Unknown(io::Error),
 }
 
 /// Puts a file into the plugin folder, if that is still the folder that is watched. Within
-/// [`PATIENCE`] the file is there, or it never is, or that is unknown.
+/// [`PATIENCE`] the file is there, or it never will be, or the outcome is unknown.
 pub(in crate::daemon) async fn put(
     (dir, home): (PathBuf, Arc<Home>),
     name: String,
@@ -85,14 +85,15 @@ pub(in crate::daemon) async fn put(
 pub(in crate::daemon) async fn remove(file: PathBuf) -> Ended {
     let shown = file.display().to_string();
     let work = move |commit: &Commit| {
-        // A file system that does not answer keeps this waiting, and removes nothing then.
+        // A file system that does not answer stops the thread here, before the step that removes
+        // the file.
         std::fs::symlink_metadata(&file)?;
         commit.make(|| std::fs::remove_file(&file))
     };
     carry_out(PATIENCE, &ORDERS.0, shown, work).await
 }
 
-/// `work` takes the step that carries the order out, and may do more behind it.
+/// Carries an order out: `work` takes the step that does so, and may do more behind it.
 async fn carry_out(
     limit: Duration,
     places: &Places,
@@ -134,8 +135,8 @@ mod tests {
         held.recv().map_err(io::Error::other)
     }
 
-    /// The folder was not on the disk after 5 s, and the deploy was said to have failed. Its
-    /// version ran.
+    /// The folder was not on the disk after 5 s, and the answer said that the deploy had failed.
+    /// Its version ran.
     #[tokio::test]
     async fn what_is_done_has_not_failed() {
         let (_hold, held) = channel();
@@ -151,7 +152,7 @@ mod tests {
         assert!(matches!(failed_behind.await, Ended::Done));
         let refused = ends(|commit| commit.make(|| Err(io::Error::other("no room")))).await;
         assert!(matches!(&refused, Ended::NotDone(why) if why.to_string() == "no room"));
-        // The kernel says so at once: of a mount point, for one.
+        // The kernel refuses some calls at once, for example on a mount point.
         let busy = ends(|commit| commit.make(|| Err(io::ErrorKind::ResourceBusy.into()))).await;
         assert!(matches!(&busy, Ended::NotDone(why) if why.to_string() == "resource busy"));
 

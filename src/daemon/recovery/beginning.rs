@@ -1,7 +1,8 @@
-//! A start of which nobody knows yet whether it comes to anything.
+//! A start whose outcome is not known yet.
 //!
-//! It may be refused, or the daemon may be told to stop meanwhile, while another thread waits for
-//! the disk to record it. Such an end is an orderly one.
+//! The start may be refused, or a signal may stop the daemon, while another thread still waits for
+//! the disk to record the start. Such an end is an orderly one. What is recorded is in
+//! `recovery.rs`.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -15,21 +16,21 @@ use crate::state::Folder;
 /// What is recorded of such a start.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Beginning {
-    /// Where it is recorded.
+    /// The folder of the record.
     folder: OnceLock<Arc<Folder>>,
-    /// The step that records it.
+    /// The step that writes the record.
     step: Commit,
 }
 
 impl Beginning {
-    /// It is recorded in this folder, if it ever is.
+    /// Notes the folder in which the start is recorded, if it is recorded at all.
     pub(in crate::daemon) fn is_in(&self, folder: &Arc<Folder>) {
         self.folder.get_or_init(|| Arc::clone(folder));
     }
 
-    /// Records it in this folder, whose disk has up to `limit` to be read and as long to be
-    /// written; gives the reason if no plugin may run. What was read counts also if the disk does
-    /// not take what is written.
+    /// Records the start in this folder. Its disk has up to `limit` to be read and as long to be
+    /// written. Returns the reason if no plugin may run. What was read counts even if the disk does
+    /// not take the write.
     pub(super) fn record(
         self: &Arc<Self>,
         folder: &Arc<Folder>,
@@ -66,7 +67,7 @@ impl Beginning {
         reason
     }
 
-    /// Takes the step that records it, unless it has come to nothing before.
+    /// Writes the record, unless the start was ended before.
     fn write(&self, write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let mut written = Ok(());
         // A write that fails may be on the disk all the same.
@@ -77,8 +78,8 @@ impl Beginning {
         self.step.make(step).and(written)
     }
 
-    /// It comes to nothing. What is not recorded of it never is, though a thread may still be on
-    /// its way there.
+    /// Ends the start. A record that is not written by now never is, though a thread may be about
+    /// to write it.
     pub(in crate::daemon) fn end(&self) {
         if self.step.give_up() != Committed::No {
             end(self.folder.get());
@@ -91,7 +92,7 @@ mod tests {
     use super::super::begin;
     use super::*;
 
-    /// SIGTERM came before the start was recorded, by a thread that was still on its way there.
+    /// SIGTERM came before the start was recorded, while a thread was about to record it.
     #[tokio::test]
     async fn a_start_that_comes_to_nothing_is_no_abnormal_end() {
         let dir = tempfile::tempdir().unwrap();

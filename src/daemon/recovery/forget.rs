@@ -1,8 +1,8 @@
 //! Changes of the record that must not be lost to a disk that is full or read-only at that moment:
-//! they are tried again until it takes them.
+//! they are tried again until the disk takes them.
 //!
-//! The ends of earlier lives are forgotten once this one was long enough: whatever ended those has
-//! been overcome. And recovery that the operator has ended is over at the next start, too.
+//! The ends of earlier lives are forgotten once this life was long enough: what ended those lives
+//! has been overcome. And when the operator has ended recovery, it is over at the next start too.
 
 use std::io;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use tokio::task::spawn_blocking;
 use super::{Record, change};
 use crate::state::Folder;
 
-/// A record that the disk did not take is written again so often: it is due soon, and costs a card
-/// nothing while it is refused.
+/// How soon a write of the record is tried again. The record is needed soon, and a refused write
+/// wears no card out.
 pub(super) const FORGET_AGAIN: Duration = Duration::from_secs(60);
 
-/// Forgets earlier ends once the daemon has lived so long.
+/// Forgets earlier ends once the daemon has run for `within`.
 pub(super) fn forget_later(folder: Arc<Folder>, within: Duration) {
     tokio::spawn(async move {
         tokio::time::sleep(within).await;
@@ -25,11 +25,11 @@ pub(super) fn forget_later(folder: Arc<Folder>, within: Duration) {
     });
 }
 
-/// Records that recovery was ended, which the disk has not taken: the next start would be one for
-/// recovery otherwise, months later.
+/// Records that recovery was ended, after a write of that has failed. Without it the next start,
+/// months later, would be one for recovery.
 pub(super) async fn end_recovery(folder: Arc<Folder>, again: Duration) {
     tokio::time::sleep(again).await;
-    // Whoever ended it was told why it is not recorded.
+    // The operator who ended it has read why it is not recorded.
     until_taken(&folder, again, Record::end_recovery, |_| ()).await;
     tracing::info!("the end of recovery is recorded now");
 }
@@ -55,8 +55,8 @@ async fn forget(folder: Arc<Folder>, within: Duration, again: Duration) {
     }
 }
 
-/// Changes the record until the disk takes that; gives what the change gave. Why it did not is told
-/// each time.
+/// Changes the record until the disk takes that; returns what the change returned. Each failure is
+/// passed to `failed`.
 async fn until_taken<T: Send + 'static>(
     folder: &Arc<Folder>,
     again: Duration,
@@ -79,7 +79,7 @@ mod tests {
     use super::super::{FILE, load};
     use super::*;
 
-    /// `camshaft recover` with a full disk, and the next start months later was one for recovery.
+    /// After `camshaft recover` with a full disk, the next start months later was one for recovery.
     #[tokio::test]
     async fn the_end_of_recovery_that_the_disk_did_not_take_is_recorded_later() {
         let dir = tempfile::tempdir().unwrap();
@@ -98,7 +98,7 @@ mod tests {
     }
 
     /// The disk was full in the one second in which a life was long enough, and the ends before it
-    /// counted on for months.
+    /// still counted for months.
     #[tokio::test]
     async fn what_the_disk_did_not_take_is_forgotten_later() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,8 +1,7 @@
-//! The devices of a new configuration: those that go on, and those that begin anew.
+//! The devices of a new configuration: those that stay, and those that begin anew.
 //!
-//! They are planned on the thread that reads the configuration, because a plan may wait for files;
-//! the loop only starts what is planned. The scan takes all of them over at once
-//! (`scan/reconfigure.rs`).
+//! The thread that reads the configuration plans them, because a plan may wait for files. The loop
+//! only starts what is planned. The scan takes all of them over at once (`scan/reconfigure.rs`).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +16,7 @@ use crate::image::Points;
 use crate::patience::PATIENCE;
 use crate::scan::{DeviceSet, Slot};
 
-/// All devices of a configuration that has others than the one before, in their order.
+/// All devices of a configuration whose devices differ from those before, in their order.
 #[derive(Debug)]
 pub(super) struct Planned {
     points: Arc<Points>,
@@ -27,18 +26,17 @@ pub(super) struct Planned {
 /// Where a device comes from.
 #[derive(Debug)]
 enum Origin {
-    /// It goes on, and was at this place before.
+    /// A device that stays; the number is its index before.
     Kept(usize),
-    /// It begins anew, under this name.
+    /// A device that begins anew, with its name.
     New(String, Plan),
 }
 
 impl Planned {
-    /// The devices of `new`, if there are others than before. All of them together have
+    /// The devices of `new`, if they differ from those before. All of them together have
     /// [`PATIENCE`] to read their files.
     ///
-    /// # Errors
-    /// When one cannot be what its configuration says, or its files give no answer.
+    /// # Errors When a device cannot be what its configuration says, or its files give no answer.
     pub(super) fn plan(
         before: &Config,
         new: &Config,
@@ -70,10 +68,9 @@ impl Planned {
         Ok(Some(Self { points: Arc::clone(&new.points), devices }))
     }
 
-    /// Starts those that begin anew. Waits for nobody.
+    /// Starts the devices that begin anew. It waits for nothing.
     ///
-    /// # Errors
-    /// When the system has no thread to give; then none of them goes on.
+    /// # Errors When the system refuses to start a thread; then none of them is used.
     pub(super) fn start(self) -> Result<DeviceSet, String> {
         let mut devices = Vec::new();
         for origin in self.devices {
@@ -82,7 +79,7 @@ impl Planned {
                 Origin::New(name, plan) => match plan.start() {
                     Ok(driver) => Slot::Opened(driver),
                     Err(error) => {
-                        // They may wait for what they have begun on their wires.
+                        // Their drop may wait for what they have begun on their wires.
                         spawn_blocking(move || drop(devices));
                         return Err(closed(&name, &error));
                     }

@@ -1,8 +1,8 @@
-//! The configuration file on its disk: read again when somebody asks for it, watched for changes.
+//! The configuration file on its disk: read again on request, and watched for changes.
 //!
 //! Both may take as long as a file system takes to answer, so threads of their own do it, one
-//! reading at a time. A reading brings everything that has to be read for a reload, also what the
-//! plans of new devices read (`reload/devices.rs`). What becomes of it is in `reload.rs`.
+//! reading at a time. A reading brings everything that a reload has to read, also the files for the
+//! plans of new devices (`reload/devices.rs`). What is done with it is in `reload.rs`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::driver::export::Exports;
 use crate::patience::is_late;
 use crate::stamp::Stamp;
 
-/// How often the file is looked at. It has settled when two looks in a row find it the same.
+/// The time between two looks at the file. It has settled when two looks in a row find it the same.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// A reading of the file, on a thread that may wait for it.
@@ -30,14 +30,14 @@ pub(super) struct Reading {
     end: oneshot::Receiver<Read>,
 }
 
-/// The state of the file, and what it says or why that is not to be had.
+/// The state of the file, and its content or why that cannot be read.
 pub(super) type Read = (Option<Stamp>, Result<New, Unread>);
 
-/// Why it is not to be had.
+/// Why the file cannot be read or used.
 #[derive(Debug)]
 pub(super) struct Unread {
     pub(super) why: String,
-    /// Whether a file gave no answer in time, so that another try may find nothing wrong.
+    /// Whether a file gave no answer in time, so that another try may succeed.
     pub(super) is_late: bool,
 }
 
@@ -47,30 +47,30 @@ impl From<String> for Unread {
     }
 }
 
-/// What the file says.
+/// The content of the file.
 #[derive(Debug)]
 pub(super) struct New {
     pub(super) config: Config,
-    /// How that differs from what is in force.
+    /// The differences from the configuration in force.
     pub(super) changes: Vec<Change>,
-    /// Its devices, if there are others than before and they shall be taken over.
+    /// Its devices, if they differ from those before and are to be taken over.
     pub(super) device_set: Option<Planned>,
 }
 
 impl Reading {
-    /// Begins it while `before` is in force. Each of its steps ends within
-    /// [`PATIENCE`](crate::patience::PATIENCE), whatever becomes of the files: to look at the
-    /// configuration, to read it, to check its devices, and to plan those that are new.
+    /// Begins a reading while `before` is in force. Each of its steps ends within
+    /// [`PATIENCE`](crate::patience::PATIENCE), whatever the files do. The steps are: look at the
+    /// configuration, read it, check its devices, and plan those that are new.
     pub(super) fn begin(cause: Cause, before: &Config, exports: &Exports) -> Self {
         let (before, exports) = (before.clone(), exports.clone());
         let is_taken_over = !matches!(cause, Cause::Comparison(_));
         let (done, end) = oneshot::channel();
-        // Nobody waits any more only when the daemon has stopped.
+        // The receiver is gone only when the daemon has stopped.
         spawn_blocking(move || drop(done.send(read(&before, is_taken_over.then_some(&exports)))));
         Self { cause, end }
     }
 
-    /// What it has found, and for whom; or itself, while there is no answer.
+    /// The result, and the cause of the reading; or the reading itself, while there is no result.
     pub(super) fn end(mut self) -> Result<(Cause, Read), Self> {
         match self.end.try_recv() {
             Err(TryRecvError::Empty) => Err(self),
@@ -83,7 +83,7 @@ impl Reading {
     }
 }
 
-/// Devices are planned if there is something for them to show.
+/// Reads the file. Devices are planned only with `exports`, to which they are opened.
 fn read(before: &Config, exports: Option<&Exports>) -> Read {
     match config::stamp(&before.path) {
         Ok(stamp) => (stamp, read_new(before, exports)),
@@ -105,8 +105,8 @@ fn read_new(before: &Config, exports: Option<&Exports>) -> Result<New, Unread> {
     Ok(New { config, changes, device_set })
 }
 
-/// Tells the daemon whenever the file is another than `seen` and has settled. An editor that writes
-/// it in two steps, or puts another in its place, is one change.
+/// Sends an event whenever the file differs from `seen` and has settled. An editor that writes it
+/// in two steps, or puts another file in its place, makes one change.
 pub(in crate::daemon) async fn watch_file(
     path: PathBuf,
     mut seen: Option<Stamp>,

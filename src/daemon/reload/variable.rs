@@ -1,14 +1,14 @@
 //! Variables that a changed configuration declares: which of them are new, and why one cannot be.
 //!
-//! Pure. A variable keeps its type as long as it is there; a cold restart forgets those that only
-//! programs have made.
+//! Pure functions. A variable keeps its type as long as it exists; a cold restart forgets variables
+//! that only programs have made.
 
 use crate::config::{Change, Config, Place};
 use crate::scan::Snapshot;
 use crate::variable::{MAX_VARIABLES, Variable, VariableKind};
 
-/// The variables that `new` adds to those that are there. `writers` tells which plugins write one
-/// of these with another type than is declared, each once.
+/// The variables that `new` declares live. `writers` gives the plugins that write one of them with
+/// another type than declared, each once.
 pub(super) fn variables<'w>(
     new: &Config,
     changes: &[Change],
@@ -41,8 +41,8 @@ pub(super) fn variables<'w>(
     Ok(declared)
 }
 
-/// Why a variable cannot be declared that is there with another type, and the way out, step by
-/// step: whoever writes it would make it anew after a cold restart.
+/// Why a variable cannot be declared that exists with another type, and the way out, step by step:
+/// its writers would make it again after a cold restart.
 fn other_type(name: &str, declared: VariableKind, found: VariableKind, writers: &[&str]) -> String {
     let place = format!("variable[{name}].type: found {declared}");
     let last = "then `camshaft reload`";

@@ -1,29 +1,29 @@
-//! Lines of the log that nobody read, or that could not be written: their number is said when the
-//! log is read, or can be written, again.
+//! The number of log lines that were not read or could not be written, logged as soon as the log
+//! works again.
 //!
-//! They are counted in `log.rs`. Here it is only decided when to say so: a line about lost lines
-//! may be lost itself.
+//! The lines are counted in `log.rs`. This part only decides when to log their number, because a
+//! line about lost lines may be lost itself.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Between two attempts to say that lines were lost: nobody may read that either.
+/// The time between two attempts to log lost lines: such a line may find no reader either.
 const UNREAD_PAUSE: Duration = Duration::from_secs(1);
 
-/// Lines of the log that were dropped because nobody read it.
+/// The log lines that were dropped because the log had no reader.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
-    /// So many were said, or were attempts to say so.
+    /// The number of lines that were logged as lost, or were attempts to log that.
     known: u64,
-    /// Attempts since then.
+    /// The number of attempts since then.
     attempts: u64,
     tried_at: Option<Instant>,
 }
 
 impl Unread {
-    /// Says how many were dropped, when somebody reads again: `dropped()` are all since the start,
-    /// `say` logs a number of lines.
+    /// Logs how many lines were dropped, as soon as the log has a reader again. `dropped()` gives
+    /// all since the start; `say` logs a number of lines.
     pub(super) fn tell(&mut self, now: Instant, dropped: impl Fn() -> u64, say: impl FnOnce(u64)) {
         let is_quiet = self.tried_at.is_none_or(|at| now - at >= UNREAD_PAUSE);
         let before = dropped();
@@ -41,19 +41,19 @@ impl Unread {
     }
 }
 
-/// Lines of the log that could not be written.
+/// The log lines that could not be written.
 #[derive(Debug, Default)]
 pub(super) struct Unwritten {
-    /// So many were said, in lines that could be written.
+    /// The number of lost lines that were logged in a line that could be written.
     known: u64,
-    /// So many are said in a line of which that is not known yet.
+    /// The number that is in a line of which it is not known yet whether it was written.
     said: u64,
 }
 
 impl Unwritten {
-    /// Says how many there are that nobody heard of: `all` are those since the start, if lines can
-    /// be written again, and `say` logs a number of lines. Nothing is said before: each attempt
-    /// would be one more line that cannot be written.
+    /// Logs how many lost lines were not logged yet. `all` is their number since the start, given
+    /// only if lines can be written again; `say` logs a number of lines. Before that nothing is
+    /// logged: each attempt would be one more line that cannot be written.
     pub(super) fn tell(&mut self, all: Option<u64>, say: impl FnOnce(u64)) {
         let Some(all) = all else { return };
         if self.said == all {

@@ -1,15 +1,16 @@
-//! What the log says of the supervisor's notes: of the file or of which version, and what goes on.
+//! The log lines about the supervisor's notes: which file or version is meant, and what goes on.
 //!
-//! A sentence is true when it is said: what runs is asked for at that moment.
+//! A sentence is true when it is logged: what runs is looked up at that moment. The wording of a
+//! note alone is in `supervisor/note.rs`.
 
 use crate::plugin::{ModuleHash, Refusal, Trap};
 use crate::supervisor::{Note, State, Supervisor};
 
-/// Logs what the supervisor finds notable.
+/// Logs a note of the supervisor.
 pub(in crate::daemon) fn tell(name: &str, note: &Note, supervisor: &Supervisor) {
     let view = supervisor.plugin(name);
     let file = view.as_ref().and_then(|view| view.file);
-    // What is said of another version than the file's must not be said of the file.
+    // A fact about another version than the file's must not name the file.
     let who = |hash: ModuleHash| match file == Some(hash) {
         true => format!("{name}.wasm"),
         false => format!("{name}: version {hash}"),
