@@ -1,4 +1,5 @@
-//! Modbus TCP, this side asked: what SCADA may see of the controller, and what it may command.
+//! The Modbus TCP server: what a SCADA system can read of the controller, and which commands it can
+//! write.
 //!
 //! ```toml
 //! [[device]]
@@ -16,10 +17,11 @@
 //! type = "u16"
 //! at = { table = "holding", address = 100, min = 0, max = 1000, expires = "10s" }
 //! ```
-//! Nothing can be written but the inputs of this device. A bad value is an exception or is marked
-//! as bad, never a number that looks good: `modbus_server/seen.rs`. What lies where is in
-//! `offer.rs` and `map.rs`, connections are in `client.rs`. Modbus knows no secrets and no names:
-//! whoever is allowed by address may do everything here, and the network has to see to the rest.
+//! A client can write only the inputs of this device. A bad value is an exception or is marked as
+//! bad; it never looks like a good number: `modbus_server/seen.rs`. `offer.rs` and `map.rs` say
+//! which cell holds what, `client.rs` serves a connection. Modbus has no passwords and no user
+//! names. A client whose address is in `allow` can do everything that the server offers. The
+//! network must protect the rest.
 
 mod client;
 mod command;
@@ -53,47 +55,50 @@ use client::{Ask, End, attend};
 use offer::Offer;
 use request::{Exception, refused};
 
-/// Each has a descriptor, a task and two frames of 260 bytes.
+/// The range of `max_clients`. Each client needs a descriptor, a task and two frames of 260 bytes.
 const CLIENTS: std::ops::RangeInclusive<usize> = 1..=64;
 
-/// Quicker than this no one could type a request; a connection that is silent for a day is dead.
+/// The range of `idle`. No person types a request faster than the first; a connection that is
+/// silent for a day is dead.
 const IDLE: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
 
-/// Between attempts to have the port: at first as quick as the predecessor of a reload leaves, then
-/// as slow as somebody may wait who has removed what was in the way.
+/// The first and the longest pause between attempts to get the port. The first is as short as a
+/// device that leaves in a reload needs. The longest is as long as an operator may wait who has
+/// removed what was in the way.
 const BIND_AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
 
-/// When the system has no descriptor for one more connection.
+/// The pause when the system has no descriptor for one more connection.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
-/// How often the status is told the counts.
+/// The time between two updates of the status.
 const TELL: Duration = Duration::from_secs(1);
 
-/// Between two lines in the log about who was turned away.
+/// The shortest time between two log lines about refused clients.
 const COMPLAIN: Duration = Duration::from_secs(60);
 
 /// A `[[device]]` of this driver.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where it listens. With port 0 the system chooses a free one, which the status shows.
+    /// The address to listen on. With port 0 the system chooses a free port, which the status
+    /// shows.
     pub listen: SocketAddr,
-    /// The only unit that answers; any, if it is missing.
+    /// The only unit that answers; every unit does if it is absent.
     pub unit: Option<u8>,
-    /// How many may be connected at a time.
+    /// The maximum number of clients at a time.
     #[serde(default = "eight")]
     pub max_clients: usize,
-    /// How long one may be silent.
+    /// How long a client may be silent.
     #[serde(default = "minute", with = "duration")]
     pub idle: Duration,
-    /// Who may connect.
+    /// The addresses that may connect.
     #[serde(default = "Source::loopback")]
     pub allow: Vec<Source>,
-    /// What can be read.
+    /// The values that can be read.
     #[serde(default)]
     pub show: Vec<Show>,
-    /// Where each point is written.
+    /// The key `at` of each point, by the point's name: where it is written.
     #[serde(default)]
     pub at: BTreeMap<String, At>,
 }
@@ -115,21 +120,24 @@ pub(super) struct Server {
     tally: Tally,
 }
 
-/// What the status shows.
+/// The counts that the status shows.
 #[derive(Debug, Default)]
 struct Tally {
     requests: u64,
     exceptions: u64,
-    /// Strangers, and those for whom there was no room.
+    /// Clients that were refused: their address is not allowed, or the server was full.
     turned_away: u64,
+    /// Clients whose connection the server ended.
     cut_off: u64,
+    /// The clients that are connected, by their task.
     clients: HashMap<task::Id, Client>,
+    /// When a refused client was logged last.
     complained: Option<Instant>,
-    /// How many names of `show` nobody has.
+    /// How many names of `show` have no point and no variable.
     unknown: usize,
 }
 
-/// A connection.
+/// A client that is connected.
 #[derive(Debug)]
 struct Client {
     peer: SocketAddr,
@@ -138,10 +146,10 @@ struct Client {
 }
 
 impl Server {
-    /// Lays out what is offered by device number `device`.
+    /// Plans what device number `device` offers.
     ///
     /// # Errors
-    /// When the configuration cannot be.
+    /// When the configuration cannot work.
     pub(super) fn plan(
         config: &Config,
         points: &Points,
@@ -161,12 +169,12 @@ impl Server {
         Ok(Self { config, offer, exports, tally: Tally::default() })
     }
 
-    /// How long the scan believes a command.
+    /// How long the scan trusts a command.
     pub(super) fn freshness(&self, id: PointId) -> Freshness {
         self.offer.freshness(id)
     }
 
-    /// Has the port, sooner or later.
+    /// Listens on the port, and tries again until that succeeds.
     async fn bind(&self, side: &mut Side) -> TcpListener {
         let listen = self.config.listen;
         let [mut pause, longest] = BIND_AGAIN;
@@ -194,7 +202,7 @@ impl Server {
         }
     }
 
-    /// Attends to everybody who comes.
+    /// Accepts and serves clients for ever.
     async fn attend(&mut self, listener: &TcpListener, side: &mut Side) -> ! {
         let (asks, mut inbox) = mpsc::channel(self.config.max_clients);
         let mut tasks = JoinSet::new();
@@ -217,11 +225,11 @@ impl Server {
         }
     }
 
-    /// Whether one more may come in.
+    /// Whether one more client may connect.
     async fn is_welcome(&mut self, peer: SocketAddr, tasks: &mut JoinSet<End>) -> bool {
         let is_stranger = !self.config.allow.iter().any(|source| source.covers(peer.ip()));
         let mut patience = 3;
-        // Whoever has left makes room, also if that was noticed by nobody yet.
+        // A client that has left makes room, also if its task has not been collected yet.
         while !is_stranger && tasks.len() >= self.config.max_clients && patience > 0 {
             tokio::task::yield_now().await;
             while let Some(ended) = tasks.try_join_next_with_id() {
@@ -252,11 +260,11 @@ impl Server {
             side.publish();
         }
         self.tally.count(ask.client, &answer);
-        // The client may have left meanwhile; what he commanded counts.
+        // The client may have left meanwhile. Its commands count nevertheless.
         let _ = ask.answer.send(answer);
     }
 
-    /// Tells the status, and the log when names of `show` come to be nobody's.
+    /// Updates the status. Logs if more names of `show` than before have no point and no variable.
     fn tell(&mut self, address: SocketAddr, side: &mut Side) {
         let export = self.exports.borrow().clone();
         let unknown: Vec<_> = match export.cycle {
@@ -283,7 +291,7 @@ impl Server {
 
 impl Serve for Server {
     async fn serve(&mut self, side: &mut Side) {
-        // What was written before is lost, and the scan knows.
+        // What was written before is lost. The scan knows, because its inputs are bad.
         self.offer.forget();
         self.tally = Tally::default();
         let listener = self.bind(side).await;
@@ -313,7 +321,7 @@ impl Tally {
         self.cut_off += u64::from(is_cut_off);
     }
 
-    /// Counts somebody who is not let in; the log hears of it once a minute at most.
+    /// Counts a client that is refused. It is logged once a minute at most.
     fn turn_away(&mut self, peer: SocketAddr, why: &str) {
         self.turned_away += 1;
         if self.complained.is_none_or(|at| at.elapsed() > COMPLAIN) {

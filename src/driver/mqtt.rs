@@ -1,4 +1,4 @@
-//! MQTT 5: shows values to a broker and takes commands from it.
+//! The MQTT 5 client: publishes values to a broker and takes commands from it.
 //!
 //! ```toml
 //! [[device]]
@@ -17,17 +17,18 @@
 //! type = "f64"
 //! at = { topic = "plant/setpoint", expires = "10s" }
 //! ```
-//! Values are in the unit of their point, in both directions. Any point or variable can be shown;
-//! outputs of this device there are none. A command is an input whose value ends: after `expires`
-//! the point is bad, with what follows from its `on_bad`. When a value is said is in
-//! `mqtt/publish.rs`, how long a command counts in `mqtt/command.rs`, and how a connection begins
-//! and ends in `mqtt/session.rs`, and what proves who we are in `mqtt/credential.rs`. Over the same
-//! session `mqtt/sparkplug.rs` speaks Sparkplug B.
+//! Values are in the unit of their point, in both directions. Any point or variable can be
+//! published. This device has no outputs of its own. A command is an input whose value expires:
+//! after `expires` the point is bad, with the consequences of its `on_bad`.
 //!
-//! There is no QoS 2: values are levels, of which the newest counts, and twice the same does no
-//! harm. There is no history of what nobody heard. The library is that fork of rumqttc which is
-//! kept: the last release of rumqttc itself (0.25.1) needs certificate code with known weaknesses
-//! (RUSTSEC-2026-0049, -0098, -0099, -0104).
+//! `mqtt/session.rs` is the loop: how a connection begins and ends. `mqtt/publish.rs` decides when
+//! a value is sent, `mqtt/command.rs` how long a command is valid. `mqtt/credential.rs` reads
+//! certificates and passwords. Over the same session `mqtt/sparkplug.rs` speaks Sparkplug B.
+//!
+//! There is no QoS 2: values are levels, the newest counts, and a value that arrives twice does no
+//! harm. There is no history of values that could not be sent. The library is the fork of rumqttc
+//! that is maintained. The last release of rumqttc itself (0.25.1) needs certificate code with
+//! known vulnerabilities (RUSTSEC-2026-0049, -0098, -0099, -0104).
 
 mod broker;
 mod command;
@@ -58,36 +59,37 @@ pub use publish::Text;
 use pulse::Pulse;
 use session::{Dialect, State};
 
-/// A client of a broker.
+/// A client of one broker.
 #[derive(Debug)]
 pub(super) struct Mqtt {
-    /// The device's.
+    /// The name of the device.
     name: String,
     broker: Broker,
-    /// A reading of the broker's files that is under way, one at most: it may never end.
+    /// The read of the broker's files that is under way, if there is one. There is at most one,
+    /// because it may never end.
     reading: Option<JoinHandle<Result<Credentials, OpenError>>>,
-    /// Those files.
+    /// The files that the broker's settings name, for messages.
     files: Vec<Named>,
     dialect: Box<dyn Dialect>,
     commands: Commands,
     exports: Exports,
-    /// What became of what was said.
+    /// The counts of messages, and the messages that are under way.
     ledger: Ledger,
-    /// Messages that were heard since the start, and connections.
+    /// The number of messages received since the start. `connections` is the number of connections.
     received: u64,
     connections: u64,
     state: State,
-    /// Of the connection that there is.
+    /// The watch on the silence of the broker, on the current connection.
     pulse: Option<Pulse>,
-    /// How the connection was lost last, until there is another.
+    /// Why the last connection was lost, until there is another one.
     trouble: Option<String>,
 }
 
 impl Mqtt {
-    /// Understands what device number `device` says and hears.
+    /// Plans what device number `device` publishes and takes.
     ///
     /// # Errors
-    /// When something of it cannot be.
+    /// When a part of it cannot work.
     pub(super) fn plan(
         config: &Config,
         points: &Points,
@@ -113,13 +115,13 @@ impl Mqtt {
         })
     }
 
-    /// Commands age by their own end, and by the limits of their point.
+    /// No limits of the driver's own: a command has its own end, and the limits of its point.
     pub(super) fn freshness(&self) -> Freshness {
         Freshness::default()
     }
 }
 
-/// The level of a message; another one than 0 was checked to be 1.
+/// The QoS of a message. The plan has checked that a level other than 0 is 1.
 const fn qos(level: u8) -> QoS {
     match level {
         0 => QoS::AtMostOnce,
@@ -127,7 +129,7 @@ const fn qos(level: u8) -> QoS {
     }
 }
 
-/// What the status shows of a value that there is none of.
+/// The part of the status for a name that has no point and no variable.
 fn unknown(name: &str) -> Part {
     let state = "no point and no variable has this name".to_owned();
     Part { name: name.to_owned(), ok: false, state, facts: Vec::new() }

@@ -1,15 +1,17 @@
-//! A simulated plant behind a simulated wire: for the quick start, for tests, and to practise
+//! The simulated plant behind a simulated wire: for the quick start, for tests, and to practise
 //! failures.
 //!
 //! ```text
 //!   output image --write--> wire --> plant: tanks, signals, loopbacks, script
 //!   input image  <--read--- wire <-----'
 //! ```
-//! `config.rs` is its stanza in TOML, `plant.rs` what is true in the field, `wire.rs` what of it
-//! can be seen and how it fails. Only `now` moves it: the same calls give the same values, and a
-//! jump in time is covered whole, with bounded work. It does not simulate single bits or bus
-//! timing. One failure is not of the wire but of the driver: a hang, in which it breaks the rule
-//! that no driver waits, so that a scan that stands can be practised.
+//! `config.rs` is its table in TOML, `plant.rs` the true values in the field, `wire.rs` what of
+//! them can be seen and how that fails. Only `now` moves the plant: the same calls give the same
+//! values. A jump in time is covered whole, with bounded work. Single bits on the wire and bus
+//! timing are not simulated.
+//!
+//! One failure belongs to the driver and not to the wire: a hang. In a hang this driver breaks the
+//! rule that no driver waits, so that operators can practise a scan that stands.
 
 mod config;
 mod delay;
@@ -38,25 +40,26 @@ pub use self::config::{Config, Loopback, Plan, Script, Signal, Tank};
 pub struct Sim {
     plant: Plant,
     wire: Wire,
-    /// The failure of the configuration, until an operator decides otherwise.
+    /// The failure that the configuration plans, until an operator orders otherwise.
     plan: Option<Plan>,
-    /// The `now` of the first call; its own time counts from there.
+    /// The `now` of the first call. The device's own time counts from there.
     start: Option<Duration>,
 }
 
 impl Sim {
-    /// The device number `device` of the configuration; reads its script.
+    /// Opens device number `device` of the configuration, and reads its script.
     ///
     /// # Errors
-    /// When a point is missing, not ours, driven twice or of the wrong type, a number is out of
-    /// range, or the script cannot be read or played.
+    /// When a point does not exist, belongs to another device, is driven twice or has the wrong
+    /// type; when a number is out of range; or when the script cannot be read or played.
     pub fn open(config: &Config, points: &Arc<Points>, device: usize) -> Result<Self, OpenError> {
         let plant = Plant::open(config, points, device)?;
         let wire = Wire::new(points, device);
         Ok(Self { plant, wire, plan: config.fault, start: None })
     }
 
-    /// Brings wire and plan to `now`; says how long the device has been running.
+    /// Brings the wire and the planned failure to `now`. Returns how long the device has been
+    /// running.
     fn arrive(&mut self, now: Duration) -> Duration {
         let elapsed = now.saturating_sub(*self.start.get_or_insert(now));
         self.wire.deliver(now, &mut self.plant.outputs);
@@ -75,7 +78,7 @@ impl Sim {
         elapsed
     }
 
-    /// What an operator orders outranks the plan, for good.
+    /// Takes an operator's order about failures. It outranks the plan for good.
     fn order(&mut self, failure: Option<Injection>) {
         self.plan = None;
         self.wire.fail(failure, &mut self.plant.outputs);
@@ -96,7 +99,7 @@ impl Driver for Sim {
 
     fn command(&mut self, now: Duration, command: &Command) -> Result<(), &'static str> {
         let elapsed = self.arrive(now);
-        // So that a value set now does not count for the time before.
+        // The plant passes first, so that a value set now does not count for the time before.
         self.plant.pass(elapsed);
         match command {
             Command::Set(point, value) => return self.plant.set(*point, *value),

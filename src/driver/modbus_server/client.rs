@@ -1,9 +1,9 @@
-//! One connection: reads requests, has them answered, writes the answers, in this order and one
-//! at a time.
+//! One client's connection: reads requests, passes them on, and writes the answers, one at a time
+//! and in this order.
 //!
-//! Whoever is silent, sends slowly or does not read for the idle time is cut off, whatever the part
-//! of a request he is in; so is who sends what is no Modbus, because there is no telling where the
-//! next frame would begin. What is asked means nothing here.
+//! A client that is silent, sends slowly or does not read for the idle time is cut off, even in the
+//! middle of a request. So is a client that does not send Modbus, because it is not known where the
+//! next frame would begin. This file does not know what requests mean; `offer.rs` does.
 
 use std::io;
 use std::time::Duration;
@@ -14,42 +14,46 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task;
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// After so many requests in less than [`TURN`] a client waits for the rest of that time: 1000 a
-/// second are more than any SCADA asks for, and eight that flood cannot fill a core.
+/// The number of requests after which a client must wait, if it sent them in less than [`TURN`],
+/// for the rest of that time. 1000 a second are more than any SCADA system sends, and eight clients
+/// that flood the server cannot fill a CPU.
 const TURN_REQUESTS: u32 = 64;
+/// The time of one turn of [`TURN_REQUESTS`].
 const TURN: Duration = Duration::from_millis(64);
 
-/// Transaction, protocol, length and unit (Modbus messaging on TCP/IP 1.0b, 3.1.3).
+/// The number of header bytes: transaction, protocol, length and unit (Modbus messaging on TCP/IP
+/// 1.0b, 3.1.3).
 const HEADER: usize = 7;
 
-/// What the length in the header counts: the unit, and 1 to 253 bytes from the function code on.
+/// The range of the header's length field, in bytes: the unit, and 1 to 253 bytes from the function
+/// code on.
 const LENGTH: std::ops::RangeInclusive<usize> = 2..=254;
 
-/// Something to be answered.
+/// A request that waits for its answer.
 #[derive(Debug)]
 pub(super) struct Ask {
-    /// Who asks.
+    /// The task of the client that asks.
     pub(super) client: task::Id,
     pub(super) unit: u8,
-    /// From the function code on.
+    /// The request from its function code on.
     pub(super) pdu: Vec<u8>,
     pub(super) answer: oneshot::Sender<Vec<u8>>,
 }
 
-/// Why a connection is over.
+/// Why a connection has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// He has left, or the network has lost him.
+    /// The client has left, or the network has lost it.
     Left,
-    /// He was silent or slow for too long.
+    /// The client was silent or slow for too long.
     Idle,
-    /// He does not speak Modbus.
+    /// The client does not send Modbus.
     Garbage,
 }
 
-/// Attends to a client until it is over.
+/// Serves a client until its connection ends.
 pub(super) async fn attend(mut stream: TcpStream, idle: Duration, asks: mpsc::Sender<Ask>) -> End {
-    // An answer is one packet; there is nothing to wait for.
+    // An answer is one packet, so there is nothing to wait for.
     let _ = stream.set_nodelay(true);
     let mut frame = Vec::with_capacity(HEADER + LENGTH.end());
     loop {
@@ -71,7 +75,7 @@ impl From<io::Error> for End {
     }
 }
 
-/// One request and its answer.
+/// Receives one request and sends its answer.
 async fn exchange(
     stream: &mut TcpStream,
     frame: &mut Vec<u8>,
@@ -87,10 +91,10 @@ async fn exchange(
     let mut pdu = vec![0; length - 1];
     stream.read_exact(&mut pdu).await?;
     let (answer, answered) = oneshot::channel();
-    // Both fail only when the server itself ends.
+    // Both calls fail only when the server itself ends.
     asks.send(Ask { client: task::id(), unit, pdu, answer }).await.map_err(|_| End::Left)?;
     let answer = answered.await.map_err(|_| End::Left)?;
-    // The cast is safe: an answer has 253 bytes at most.
+    // An answer has at most 253 bytes, so the cast loses nothing.
     let [l0, l1] = (answer.len() as u16 + 1).to_be_bytes();
     frame.clear();
     frame.extend([t0, t1, 0, 0, l0, l1, unit]);

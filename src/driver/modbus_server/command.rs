@@ -1,9 +1,9 @@
-//! What other systems may write: the inputs of this device.
+//! Commands: the inputs of this device, which clients write.
 //!
-//! A command is believed for so long (`expires`), counted from the last time it was written, be it
-//! the same value: whoever wants something goes on saying so. After that the input is bad, on the
-//! scan's side too and without this driver: its age is the point's. What is out of range is refused
-//! and changes nothing.
+//! A command is valid for the time `expires`, counted from its last write, also if the value was
+//! the same. A client that still wants it must therefore repeat it. After that time the input is
+//! bad. The scan checks this too, by the age of the value, so it does not depend on this driver. A
+//! value out of range is refused and changes nothing.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,44 +19,45 @@ use crate::driver::modbus::register::{Byte, Order};
 use crate::driver::modbus::request::Table;
 use crate::image::{Direction, Freshness, Kind, Point, PointId, Quality, Raw, Value};
 
-/// Quicker than this nobody can repeat a command over a network; slower than a day is for ever.
+/// The range of `expires`. No client can repeat a command over a network faster than the first;
+/// longer than a day is for ever.
 const EXPIRES: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(24 * 3600);
 
-/// The part of the step from one whole number to the next by which a limit may be missed: more than
-/// doubles are off, and less than anybody means.
+/// The tolerance of a limit, as a part of the step from one raw number to the next. It is more than
+/// the rounding error of doubles, and less than any difference that is meant.
 const STEP: f64 = 1e-6;
 
 /// The key `at` of a point.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct At {
-    /// `coil` or `holding`.
+    /// The table of the point: `coil` or `holding`.
     pub table: Table,
-    /// Its first register there, or its coil, counted from 0.
+    /// The first register or the coil of the point, counted from 0.
     pub address: u16,
-    /// The order of its bytes.
+    /// The order of the bytes.
     pub order: Option<Order>,
-    /// Its half of a register.
+    /// The half of a register that holds the point.
     pub byte: Option<Byte>,
-    /// Its bit of a register.
+    /// The bit of a register that holds the point.
     pub bit: Option<u8>,
-    /// The least value that is taken, in the unit of the point.
+    /// The least value that is accepted, in the unit of the point.
     pub min: Option<Value>,
-    /// The greatest.
+    /// The greatest value that is accepted, in the unit of the point.
     pub max: Option<Value>,
-    /// How long it is believed.
+    /// How long a value is valid. It must be given.
     pub expires: Option<Expires>,
-    /// Where in the same table its companion is, which says whether it is believed.
+    /// The address of the quality in the same table, which shows whether the command is valid.
     pub quality: Option<u16>,
 }
 
-/// `expires` of a command.
+/// The key `expires` of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expires {
-    /// Until the server ends.
+    /// A value is valid until the server ends.
     Never,
-    /// This long after it was written last.
+    /// A value is valid for this long after its last write.
     After(Duration),
 }
 
@@ -82,25 +83,25 @@ impl<'de> Deserialize<'de> for Expires {
     }
 }
 
-/// An input that others write.
+/// An input that clients write.
 #[derive(Debug)]
 pub(super) struct Command {
     pub(super) id: PointId,
-    /// With its scale and offset, which its range is given in.
+    /// The point with its scale and offset; its range is given in their unit.
     point: Point,
     min: Option<Value>,
     max: Option<Value>,
     expires: Option<Duration>,
     pub(super) has_companion: bool,
-    /// The last value that was taken, and when.
+    /// The last value that was accepted, and when.
     written: Option<(Raw, Duration)>,
 }
 
 impl Command {
-    /// Understands where a point is written.
+    /// Plans where a point is written.
     ///
     /// # Errors
-    /// When it cannot be written like that.
+    /// When it cannot be written in this way.
     pub(super) fn plan(id: PointId, point: &Point, at: &At) -> Result<(Self, Form), OpenError> {
         let wrong =
             |key: &str, found: &str, wanted: &str| OpenError::at(&point.name, key, found, wanted);
@@ -137,13 +138,13 @@ impl Command {
         &self.point.name
     }
 
-    /// How long the scan believes it.
+    /// How long the scan trusts the command.
     pub(super) fn freshness(&self) -> Freshness {
         Freshness { stale_after: None, bad_after: self.expires }
     }
 
-    /// Whether it may have this value, which is a finite number. At a limit it may, though
-    /// 1023 * 0.1 is a little more than 102.3.
+    /// Whether the command may have this value. The value must be finite. A value at a limit is
+    /// accepted, though 1023 * 0.1 is a little more than 102.3.
     pub(super) fn is_in_range(&self, raw: &Raw) -> bool {
         let value = number(self.point.value_of(raw));
         let is_float = matches!(self.point.kind, Kind::F32 | Kind::F64);
@@ -153,30 +154,30 @@ impl Command {
             && self.max.is_none_or(|max| value <= number(max) + slack)
     }
 
-    /// Remembers what was written.
+    /// Notes the value that was written.
     pub(super) fn take(&mut self, raw: Raw, now: Duration) {
         self.written = Some((raw, now));
     }
 
-    /// Nothing was ever written.
+    /// Forgets the value that was written.
     pub(super) fn forget(&mut self) {
         self.written = None;
     }
 
-    /// What is known of it at `now`.
+    /// What is known about the command at `now`.
     pub(super) fn look(&self, now: Duration) -> Seen {
         let Some((raw, at)) = self.written else { return Seen::nothing(Quality::Waiting) };
         let quality = self.freshness().judge(Quality::Good, now.saturating_sub(at));
         Seen { raw: Some(raw), quality }
     }
 
-    /// What is answered when it is no longer believed.
+    /// The answer to a read of a command that is no longer valid.
     pub(super) fn instead(&self) -> Instead {
         if self.has_companion { Instead::Keep } else { Instead::Exception }
     }
 }
 
-/// For comparing: beyond 2^53 a limit is as exact as a double.
+/// The value as a double, for comparing. Beyond 2^53 a limit is as exact as a double.
 fn number(value: Value) -> f64 {
     match value {
         Value::Bool(on) => f64::from(u8::from(on)),
@@ -201,7 +202,7 @@ fn expires(
             let found = humantime::format_duration(after).to_string();
             Err(wrong("expires", &found, "from 10ms to 1day, or \"never\""))
         }
-        // How long silence may last only the plant's engineer can know.
+        // Only the engineer of the plant knows how long silence may last, so there is no default.
         None => Err(wrong("expires", "nothing", "a duration such as \"10s\", or \"never\"")),
     }
 }
@@ -241,7 +242,7 @@ mod tests {
         let (command, _) = Command::plan(PointId(0), &point, &at).unwrap();
         assert!(command.is_in_range(&[0xff, 3, 0, 0, 0, 0, 0, 0]), "1023");
         assert!(!command.is_in_range(&[0, 4, 0, 0, 0, 0, 0, 0]), "1024");
-        // Without a limit any number will do, but a number it must be in the unit of the point.
+        // Without a limit any number is accepted, but it must be a number in the unit of the point.
         let point = Point { scale: 1e10, ..Point::new("c", Direction::In, Kind::F64) };
         let at = At { max: None, ..at };
         let (command, _) = Command::plan(PointId(0), &point, &at).unwrap();

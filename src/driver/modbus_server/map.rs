@@ -1,8 +1,8 @@
-//! Who has which cells of which table.
+//! The map of the server's tables: which item has which cells.
 //!
-//! A value has one cell or several, and all of them are read and written at once or not at all:
-//! half of a number is no number. Values narrower than a register may share one. What is in
-//! nobody's cells does not exist, and is not 0.
+//! A value has one cell or several. All of them are read and written at once or not at all, because
+//! half of a number is no number. Values narrower than a register may share one. A cell without an
+//! item does not exist; it is not 0. `offer.rs` fills the map.
 
 use std::collections::BTreeMap;
 
@@ -11,21 +11,21 @@ use crate::driver::modbus::register::{Layout, MAX_REGISTERS, NotFinite};
 use crate::driver::modbus::request::Table;
 use crate::image::Raw;
 
-/// How a value lies in its cells.
+/// The form of a value in its cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// A single cell, which is the number: a bit of a table of bits, a companion.
+    /// One cell that is the number itself: a bit in a table of bits, or a quality.
     Cell,
-    /// In registers.
+    /// Registers with this layout.
     Registers(Layout),
 }
 
 impl Form {
-    /// How many cells it takes: one to four.
+    /// The number of cells of the value: one to four.
     fn cells(self) -> u16 {
         match self {
             Self::Cell => 1,
-            // The cast is safe: there are MAX_REGISTERS at most.
+            // There are at most MAX_REGISTERS, so the cast loses nothing.
             Self::Registers(layout) => layout.registers() as u16,
         }
     }
@@ -34,14 +34,14 @@ impl Form {
         matches!(self, Self::Registers(layout) if layout.is_part_of_register())
     }
 
-    /// The bits of its first cell that are its own.
+    /// The bits of the first cell that belong to the value.
     fn mask(self) -> u16 {
         let mut cells = [0; MAX_REGISTERS];
         self.put([0xff; 8], &mut cells);
         cells[0]
     }
 
-    /// Puts a value into its cells, the first of which is the first of these.
+    /// Puts a value into its cells, which begin at `cells[0]`.
     pub(super) fn put(self, raw: Raw, cells: &mut [u16]) {
         match self {
             Self::Cell => cells[0] = u16::from_le_bytes([raw[0], raw[1]]),
@@ -49,7 +49,7 @@ impl Form {
         }
     }
 
-    /// The value in its cells.
+    /// The value in its cells, which begin at `cells[0]`.
     pub(super) fn take(self, cells: &[u16]) -> Result<Raw, NotFinite> {
         match self {
             Self::Cell => {
@@ -61,7 +61,7 @@ impl Form {
     }
 }
 
-/// Cells that are read and written at once, with what is in them.
+/// Cells that are read and written together, with the items in them.
 #[derive(Debug)]
 pub(super) struct Slot<T> {
     cells: u16,
@@ -69,31 +69,32 @@ pub(super) struct Slot<T> {
 }
 
 impl<T> Slot<T> {
-    /// The bits of its first cell that belong to anything.
+    /// The bits of the first cell that belong to an item.
     pub(super) fn mask(&self) -> u16 {
         self.items.iter().fold(0, |mask, (_, form)| mask | form.mask())
     }
 }
 
-/// All tables.
+/// The slots of all tables.
 #[derive(Debug)]
 pub(super) struct Map<T> {
-    /// By table, and then by the address of the first cell. Slots do not overlap.
+    /// The slots by table and by the address of the first cell. Slots do not overlap.
     tables: [BTreeMap<u16, Slot<T>>; 4],
 }
 
-/// Why something cannot lie where it should.
+/// Why an item cannot have its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Clash<T> {
-    /// The table ends before it does.
+    /// The table ends before the item does.
     Beyond,
-    /// This is there already.
+    /// This item is there already.
     With(T),
 }
 
-/// What lies in cells.
+/// The content of cells.
 pub(super) trait Item: Copy {
-    /// Whether it may have other bits of the same register. Whoever writes it writes all of them.
+    /// Whether the item may share a register with `other`. A client that writes the register writes
+    /// all of it.
     fn goes_with(self, other: Self) -> bool;
 }
 
@@ -133,10 +134,10 @@ impl<T: Item> Map<T> {
         }
     }
 
-    /// What lies in these cells, each with the number of its first one, counted from `start`.
+    /// The slots in these cells, each with the number of its first cell, counted from `start`.
     ///
     /// # Errors
-    /// When one of the cells is nobody's, or a value is not whole.
+    /// When a cell belongs to no item, or a value is not whole.
     pub(super) fn within(
         &self,
         table: Table,
@@ -162,7 +163,7 @@ mod tests {
     use crate::image::Kind;
 
     impl Item for u8 {
-        /// Even with even, and odd with odd.
+        /// Even items share with even ones, odd items with odd ones.
         fn goes_with(self, other: Self) -> bool {
             self % 2 == other % 2
         }

@@ -1,8 +1,9 @@
-//! All that a server has to offer, and the answer to each request.
+//! All that a server offers, and the answer to each request.
 //!
-//! No socket and no clock is known here: a request comes in as bytes with the instant and what the
-//! controller shows then, the answer goes out as bytes with the commands that it brought. Who may
-//! ask, and how often, is decided in `client.rs` and `modbus_server.rs`.
+//! This file knows no socket and reads no clock. A request comes in as bytes, together with the
+//! time and the controller's values at that time. The answer goes out as bytes, together with the
+//! commands that the request brought. `client.rs` and `modbus_server.rs` decide which clients may
+//! ask, and how often.
 
 use std::time::Duration;
 
@@ -17,30 +18,31 @@ use crate::driver::modbus::request::Table;
 use crate::image::{MAX_POINTS, Point, PointId, Points, Raw};
 use crate::variable::MAX_VARIABLES;
 
-/// As many as there can be names.
+/// The maximum number of entries in `show`: as many as there can be names.
 const MAX_SHOWN: usize = MAX_POINTS + MAX_VARIABLES;
 
-/// What lies in cells.
+/// The content of a place in the map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Item {
-    /// An entry of `show`.
+    /// The value of an entry of `show`.
     Shown(usize),
-    /// Its companion.
+    /// The quality of an entry of `show`.
     ShownQuality(usize),
-    /// What others write.
+    /// The value of a command, which clients write.
     Command(usize),
-    /// Its companion.
+    /// The quality of a command.
     CommandQuality(usize),
 }
 
 impl map::Item for Item {
-    /// A register of which a part is only shown cannot be written at all.
+    /// A register of which one part is only shown cannot be written at all, so commands share no
+    /// register with other items.
     fn goes_with(self, other: Self) -> bool {
         matches!(self, Self::Command(_)) == matches!(other, Self::Command(_))
     }
 }
 
-/// What can be read and written.
+/// Everything that can be read and written.
 #[derive(Debug)]
 pub(super) struct Offer {
     map: Map<Item>,
@@ -49,10 +51,10 @@ pub(super) struct Offer {
 }
 
 impl Offer {
-    /// Lays out what the configuration says.
+    /// Plans the places of all that the configuration names.
     ///
     /// # Errors
-    /// When something cannot be, or two things lie in the same place.
+    /// When an entry cannot work, or two entries need the same place.
     pub(super) fn plan(config: &Config, points: &Points, device: usize) -> Result<Self, OpenError> {
         if config.show.len() > MAX_SHOWN {
             let found = format!("{} entries", config.show.len());
@@ -78,6 +80,7 @@ impl Offer {
         Ok(offer)
     }
 
+    /// Adds a point of this device, which is a command, with its quality.
     fn lay_command(
         &mut self,
         id: PointId,
@@ -102,6 +105,7 @@ impl Offer {
         Ok(())
     }
 
+    /// Adds one item to the map.
     fn lay(
         &mut self,
         table: Table,
@@ -126,7 +130,7 @@ impl Offer {
         })
     }
 
-    /// As people know it.
+    /// The item in words, for messages.
     fn name(&self, item: Item) -> String {
         match item {
             Item::Shown(n) => format!("show[{n}], {},", self.shown[n].name),
@@ -138,25 +142,25 @@ impl Offer {
         }
     }
 
-    /// How long the scan believes an input of this device.
+    /// How long the scan trusts an input of this device.
     pub(super) fn freshness(&self, id: PointId) -> crate::image::Freshness {
         let command = self.commands.iter().find(|command| command.id == id);
         command.map(Command::freshness).unwrap_or_default()
     }
 
-    /// Names of `show` that nobody has now.
+    /// The names of `show` that have no point and no variable now.
     pub(super) fn unknown<'s>(&'s self, export: &'s Export) -> impl Iterator<Item = &'s str> {
         let names = self.shown.iter().map(|shown| &*shown.name);
         names.filter(|name| export.find(name).is_none())
     }
 
-    /// Nothing was ever written.
+    /// Forgets every value that was written.
     pub(super) fn forget(&mut self) {
         self.commands.iter_mut().for_each(Command::forget);
     }
 
-    /// The answer to a request, from its function code on; `take` is given the commands that it
-    /// brings, all of them or none.
+    /// Answers a request, which begins with its function code. Passes the commands of the request
+    /// to `take`: all of them or none.
     pub(super) fn answer(
         &mut self,
         pdu: &[u8],
@@ -216,7 +220,7 @@ impl Offer {
         }
     }
 
-    /// The commands that these cells give, with their values.
+    /// The commands that these cells write, with their values.
     fn commands_in(
         &self,
         table: Table,
@@ -236,10 +240,10 @@ impl Offer {
         cells: &[u16],
         commands: &mut Vec<(usize, Raw)>,
     ) -> Result<(), Exception> {
-        // A bit that nobody takes would read back as something else.
+        // A bit that belongs to no command would not read back as it was written.
         let is_for_nobody = cells[0] & !slot.mask() != 0;
         for (item, form) in &slot.items {
-            // What is only shown cannot be written.
+            // A shown value cannot be written.
             let Item::Command(n) = *item else { return Err(Exception::Address) };
             let raw = form.take(cells).map_err(|_| Exception::Value)?;
             if is_for_nobody || !self.commands[n].is_in_range(&raw) {

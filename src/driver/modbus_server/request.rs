@@ -1,52 +1,53 @@
-//! Modbus from the server's side: what a request asks, and how the answer looks (Modbus application
-//! protocol 1.1b3, chapter 6).
+//! Requests and answers of Modbus as bytes, on the server's side (Modbus application protocol
+//! 1.1b3, chapter 6).
 //!
-//! Here are the bytes of one request without its header; the header is in `client.rs`, who has
-//! which address in `map.rs`. The codec is our own because the server's side of rmodbus 0.13 takes
-//! the byte count of a write on faith, so that a short frame makes it panic, refuses a write of 123
-//! registers, which the protocol allows, and lets counts of 0 pass.
+//! The bytes here have no header. The header is handled in `client.rs`, addresses in `map.rs`. The
+//! codec is our own, because the server's side of rmodbus 0.13 has three defects. It does not check
+//! the byte count of a write, so a short frame makes it panic. It refuses a write of 123 registers,
+//! which the protocol allows. It accepts counts of 0.
 
 use crate::driver::modbus::request::Table;
 
-/// Why a request is refused, with its code (chapter 7).
+/// Why a request is refused, with the exception code (chapter 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Exception {
-    /// There is no such function here.
+    /// This server does not have the function.
     Function = 1,
-    /// There is nothing at this address, or only a part of a value, or nothing that can be written.
+    /// There is nothing at this address, or a part of a value only, or nothing that can be written.
     Address = 2,
-    /// The request does not fit its own count, or a command is outside its range.
+    /// The request does not match its own count, or a command is out of its range.
     Value = 3,
     /// The value is bad at present.
     Failure = 4,
-    /// There is no such unit here.
+    /// This server does not have the unit.
     Unit = 0x0b,
 }
 
-/// What is asked. A cell is a register, or a bit that is 0 or 1.
+/// A request. A cell is a register, or a bit that is 0 or 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Request {
-    /// Give so many cells.
+    /// Read this many cells.
     Read { table: Table, start: u16, count: u16 },
-    /// Take these, all or none.
+    /// Write these cells, all or none.
     Write { table: Table, start: u16, cells: Vec<u16> },
 }
 
-/// The most bits and registers that fit an answer of 253 bytes, as the protocol has it.
+/// The maximum number of bits and of registers in one read: those that fit into an answer of 253
+/// bytes, as the protocol says.
 const MOST_READ: [u16; 2] = [2000, 125];
 
-/// The same for a request that brings them.
+/// The maximum number of bits and of registers in one write, as the protocol says.
 const MOST_WRITTEN: [u16; 2] = [1968, 123];
 
-/// What a single coil that is on looks like; off is 0.
+/// The value that switches a single coil on; 0 switches it off.
 const ON: u16 = 0xff00;
 
 impl Request {
-    /// Understands a request, from its function code on.
+    /// Parses a request, which begins with its function code.
     ///
     /// # Errors
-    /// Why it is refused.
+    /// Why the request is refused.
     pub(super) fn parse(pdu: &[u8]) -> Result<Self, Exception> {
         let (&function, rest) = pdu.split_first().ok_or(Exception::Function)?;
         match function {
@@ -63,14 +64,14 @@ impl Request {
     }
 }
 
-/// The two numbers at the start of every request.
+/// The two numbers at the start of every request, and the rest.
 fn numbers(rest: &[u8]) -> Result<([u16; 2], &[u8]), Exception> {
     let (numbers, rest) = rest.split_first_chunk::<4>().ok_or(Exception::Value)?;
     let [a, b, c, d] = *numbers;
     Ok(([u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])], rest))
 }
 
-/// The same where nothing may follow.
+/// The two numbers of a request that has nothing after them.
 fn only_numbers(rest: &[u8]) -> Result<[u16; 2], Exception> {
     match numbers(rest)? {
         (numbers, []) => Ok(numbers),
@@ -78,13 +79,13 @@ fn only_numbers(rest: &[u8]) -> Result<[u16; 2], Exception> {
     }
 }
 
-/// Whether so many cells may be asked for at once.
+/// Checks that this many cells are allowed in one request.
 fn limit(table: Table, count: u16, most: [u16; 2]) -> Result<(), Exception> {
     let most = most[usize::from(!table.is_bits())];
     if (1..=most).contains(&count) { Ok(()) } else { Err(Exception::Value) }
 }
 
-/// Whether as many cells follow `start` in a table.
+/// Checks that the table has `count` cells from `start` on.
 fn end(start: u16, count: u16) -> Result<(), Exception> {
     start.checked_add(count - 1).map(drop).ok_or(Exception::Address)
 }
@@ -125,7 +126,7 @@ fn write(table: Table, rest: &[u8]) -> Result<Request, Exception> {
     Ok(Request::Write { table, start, cells })
 }
 
-/// The answer to a request that has read these cells.
+/// The answer to a read of these cells.
 pub(super) fn cells_read(function: u8, table: Table, cells: &[u16]) -> Vec<u8> {
     let data: Vec<u8> = if table.is_bits() {
         let byte = |bits: &[u16]| bits.iter().rev().fold(0, |byte, bit| byte << 1 | *bit as u8);
@@ -133,13 +134,13 @@ pub(super) fn cells_read(function: u8, table: Table, cells: &[u16]) -> Vec<u8> {
     } else {
         cells.iter().flat_map(|cell| cell.to_be_bytes()).collect()
     };
-    // It fits: at most 250 bytes were allowed to be asked for.
+    // At most 250 bytes can be asked for, so the cast loses nothing.
     let mut answer = vec![function, data.len() as u8];
     answer.extend(data);
     answer
 }
 
-/// The answer to a request whose cells were taken: the head of the same request.
+/// The answer to a write: the first bytes of the request.
 pub(super) fn cells_written(pdu: &[u8]) -> Vec<u8> {
     pdu[..5].to_vec()
 }
@@ -177,19 +178,19 @@ mod tests {
         check(&[16, 0, 9, 0, 2, 4, 1, 2, 3, 4], write(Table::Holding, 9, &[0x0102, 0x0304]));
         let most: Vec<u8> = [16, 0, 0, 0, 123, 246].into_iter().chain([0; 246]).collect();
         check(&most, write(Table::Holding, 0, &[0; 123]));
-        // Functions that are not here.
+        // Functions that the server does not have.
         check(&[], Err(Exception::Function));
         check(&[0], Err(Exception::Function));
         check(&[7], Err(Exception::Function));
         check(&[23, 0, 0], Err(Exception::Function));
         check(&[0x83, 0, 0, 0, 1], Err(Exception::Function));
-        // Counts that cannot be.
+        // Counts that are not allowed.
         check(&[1, 0, 0, 7, 0xd1], Err(Exception::Value));
         check(&[3, 0, 0, 0, 126], Err(Exception::Value));
         check(&[3, 0, 0, 0, 0], Err(Exception::Value));
         check(&[15, 0, 0, 7, 0xb1, 247], Err(Exception::Value));
         check(&[5, 0, 1, 0, 1], Err(Exception::Value));
-        // Bytes that are missing, or too many.
+        // Bytes are missing, or there are too many.
         check(&[3], Err(Exception::Value));
         check(&[3, 0, 0, 0], Err(Exception::Value));
         check(&[3, 0, 0, 0, 1, 0], Err(Exception::Value));
@@ -199,7 +200,7 @@ mod tests {
         check(&[16, 0, 0, 0, 2, 2, 0, 0], Err(Exception::Value));
         check(&[16, 0, 0, 0, 1, 2, 0, 0, 0], Err(Exception::Value));
         check(&[15, 0, 0, 0, 9, 1, 0], Err(Exception::Value));
-        // Beyond the last address.
+        // Addresses beyond the last one.
         check(&[3, 0xff, 0xff, 0, 2], Err(Exception::Address));
         check(&[16, 0xff, 0xff, 0, 2, 4, 0, 0, 0, 0], Err(Exception::Address));
     }

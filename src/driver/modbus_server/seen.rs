@@ -1,46 +1,47 @@
-//! What is known of a value at the moment of a request, and what may be answered then.
+//! What is known about a value at the moment of a request, and what the server may answer.
 //!
-//! A register has no place for doubt, so a number that is not good must not look like one that is.
-//! Either a companion says how far it can be believed (the key `quality`), or it is not given:
+//! A register cannot express doubt, so a bad number must not look like a good one. Either a
+//! companion cell says how far it can be trusted (the key `quality`), or the number is not given.
+//! The table says what the server answers:
 //!
 //! | the value is | with a companion | without |
 //! |---|---|---|
 //! | good | the value | the value |
 //! | uncertain | the value | as if it were bad |
 //! | bad | what `on_bad` says | what `on_bad` says |
-//! | bad, and never was good | what `on_bad` says, but nothing to keep: exception 4 | the same |
+//! | bad, and never was good | what `on_bad` says; exception 4 for `keep` | what `on_bad` says |
 
 use super::request::Exception;
 use crate::driver::modbus::request::Table;
 use crate::image::{Class, Quality, Raw};
 
-/// What is known of a value.
+/// What is known about a value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Seen {
-    /// As it was when it was good last, in the form of the wire; `None` if it never was, or does
-    /// not fit there.
+    /// The last good value, in its form on the wire; `None` if it never was good or does not fit
+    /// there.
     pub(super) raw: Option<Raw>,
     pub(super) quality: Quality,
 }
 
-/// What is answered for a value that is bad.
+/// The answer in place of a bad value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Instead {
-    /// That the server has failed, which is exception 4.
+    /// Exception 4, which says that the server has failed.
     Exception,
-    /// The value that was good last. There is a companion, so somebody can know.
+    /// The last good value. A companion is there, so the client can know that it is old.
     Keep,
-    /// A value that means it.
+    /// A value that is agreed to mean a bad one.
     Value(Raw),
 }
 
 impl Seen {
-    /// Nothing, for this reason.
+    /// No value, for this reason.
     pub(super) const fn nothing(quality: Quality) -> Self {
         Self { raw: None, quality }
     }
 
-    /// What may be answered.
+    /// The raw value that the server may answer, or the exception.
     pub(super) fn answer(self, instead: Instead, has_companion: bool) -> Result<Raw, Exception> {
         let is_shown = match self.quality.class() {
             Class::Good => true,
@@ -56,8 +57,8 @@ impl Seen {
         .ok_or(Exception::Failure)
     }
 
-    /// What its companion shows, in the same table: a register 0 for good, 1 for uncertain, 2 for
-    /// bad; a bit whether it is good.
+    /// The companion's cell in the same table. In a register: 0 for good, 1 for uncertain, 2 for
+    /// bad. As a bit: whether the value is good.
     pub(super) fn companion(self, table: Table) -> Raw {
         let class = self.quality.class();
         let shown = match table.is_bits() {

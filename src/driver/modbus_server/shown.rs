@@ -1,8 +1,8 @@
-//! The list `show`: what of the controller other systems may read, and how it looks to them.
+//! The list `show`: which values of the controller clients can read, and in which form.
 //!
-//! Values are found by name when somebody asks, so they may come and go while the server runs:
-//! variables are made by programs, points by a reload. What is not there yet is bad, like a sensor
-//! that was never read. What is answered for a bad value is decided in `seen.rs`.
+//! The server looks up values by name at each request, so they may come and go while it runs.
+//! Programs make variables, and a reload changes points. A name without a value is bad, like a
+//! sensor that was never read. `seen.rs` decides the answer for a bad value.
 
 use std::time::Duration;
 
@@ -16,38 +16,38 @@ use crate::driver::modbus::register::{Byte, Layout, Order};
 use crate::driver::modbus::request::Table;
 use crate::image::{Direction, Kind, Point, Points, Quality, Value};
 
-/// The daemon fills the export some ten times a second. One this old comes from a scan that stands
-/// still, and all that it says is no longer so.
+/// The age after which an export is outdated. The daemon fills it about ten times a second. An
+/// older one comes from a scan that stands, so none of its values is valid any more.
 const OUTDATED: Duration = Duration::from_secs(2);
 
 /// An entry of the list `show`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Show {
-    /// Name of a point, or of a variable.
+    /// The name of a point or of a variable.
     pub name: String,
-    /// Where it is read.
+    /// The table in which the value is read.
     pub table: Table,
-    /// Its first register there, or its bit, counted from 0.
+    /// The first register or the bit of the value, counted from 0.
     pub address: u16,
-    /// Its type on the wire, in registers; in a table of bits it is a bool.
+    /// The type of the value in registers. In a table of bits it is a bool.
     #[serde(rename = "type")]
     pub kind: Option<Kind>,
-    /// The order of its bytes.
+    /// The order of the bytes.
     pub order: Option<Order>,
-    /// Its half of a register.
+    /// The half of a register that holds the value.
     pub byte: Option<Byte>,
-    /// Its bit of a register.
+    /// The bit of a register that holds the value.
     pub bit: Option<u8>,
-    /// Factor from the number on the wire to the value.
+    /// The factor from the number on the wire to the value.
     #[serde(default = "one")]
     pub scale: f64,
-    /// Added after scaling.
+    /// The offset that is added after scaling.
     #[serde(default)]
     pub offset: f64,
-    /// Where in the same table its companion is, which says how far it can be believed.
+    /// The address of the companion in the same table, which says how far the value can be trusted.
     pub quality: Option<u16>,
-    /// What is answered while it is bad.
+    /// The answer while the value is bad.
     #[serde(default)]
     pub on_bad: OnBad,
 }
@@ -56,31 +56,31 @@ fn one() -> f64 {
     1.0
 }
 
-/// `on_bad` of an entry.
+/// The key `on_bad` of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnBad {
     /// Exception 4.
     #[default]
     Exception,
-    /// The last value that was good; the companion says that it is old.
+    /// The last good value; the companion says that it is old.
     Keep,
     /// This value, in the unit of the point.
     #[serde(untagged)]
     Value(Value),
 }
 
-/// A value that is shown.
+/// A value that clients can read.
 #[derive(Debug)]
 pub(super) struct Shown {
     pub(super) name: String,
-    /// Its type, scale and offset on the wire.
+    /// A point with the type, scale and offset that the value has on the wire.
     wire: Point,
     pub(super) instead: Instead,
     pub(super) has_companion: bool,
 }
 
-/// How a value of this type lies in `table`.
+/// The form of a value of this type in `table`.
 pub(super) fn form(
     table: Table,
     kind: Kind,
@@ -105,10 +105,10 @@ pub(super) fn form(
 }
 
 impl Shown {
-    /// Understands entry number `n` of the list.
+    /// Plans entry number `n` of the list.
     ///
     /// # Errors
-    /// When it cannot be shown like that.
+    /// When the value cannot be shown in this way.
     pub(super) fn plan(show: &Show, n: usize, points: &Points) -> Result<(Self, Form), OpenError> {
         let wrong = |key: &str, found: &str, wanted: &str| {
             OpenError::new(format!("show[{n}].{key}"), found, wanted)
@@ -148,7 +148,7 @@ impl Shown {
         Ok((Self { name: show.name.clone(), wire, instead, has_companion }, form))
     }
 
-    /// What is known of it at `now`.
+    /// What is known about the value at `now`.
     pub(super) fn look(&self, export: &Export, now: Duration) -> Seen {
         let Some(shown) = export.find(&self.name).filter(|_| export.cycle > 0) else {
             return Seen::nothing(Quality::Waiting);
@@ -160,13 +160,14 @@ impl Shown {
         }
         match self.wire.raw_of(shown.value) {
             Ok(raw) => Seen { raw: Some(raw), quality },
-            // A number that does not fit is no smaller number.
+            // A number that does not fit must not appear as a smaller one.
             Err(_) => Seen::nothing(quality.max(Quality::Config)),
         }
     }
 }
 
-/// Not a number has no place in an image, but on the wire floats use it to say just that.
+/// The raw value on the wire. An image has no place for NaN, but on the wire a float may use it to
+/// say that the value is bad.
 fn raw_on_wire(wire: &Point, value: Value) -> Option<crate::image::Raw> {
     let mut raw = [0; 8];
     match (wire.kind, value) {
@@ -179,7 +180,8 @@ fn raw_on_wire(wire: &Point, value: Value) -> Option<crate::image::Raw> {
     Some(raw)
 }
 
-/// An input that was never read is 0 in the image, and that is nobody's value.
+/// Whether the value was ever read or written. The image holds 0 for an input that was never read,
+/// and that 0 is no value.
 fn was_ever_good(export: &Export, name: &str) -> bool {
     export.points.find(name).is_none_or(|id| {
         export.points[id].direction == Direction::Out

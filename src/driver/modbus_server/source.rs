@@ -1,6 +1,7 @@
-//! Who may connect: addresses, and networks by their prefix, such as `10.0.0.0/8`.
+//! The addresses that may connect: single ones, and networks by their prefix, such as `10.0.0.0/8`.
 //!
-//! It is a fence against mistakes and curiosity, not a proof of who somebody is: Modbus has none.
+//! The list protects against mistakes and curiosity. It does not prove the identity of a client,
+//! because Modbus has no such proof. `modbus_server.rs` uses it.
 
 use std::net::IpAddr;
 
@@ -11,11 +12,11 @@ use serde::de::{Deserializer, Error};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Source {
     network: IpAddr,
-    /// How many of its first bits count.
+    /// How many of the first bits count.
     prefix: u32,
 }
 
-/// An address as bits from the left, and how many it has.
+/// An address as bits from the left, and their number.
 fn bits(address: IpAddr) -> (u128, u32) {
     match address {
         IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, 32),
@@ -35,14 +36,14 @@ impl Source {
         (prefix <= most).then_some(Self { network, prefix })
     }
 
-    /// The machine's own addresses.
+    /// The addresses of this machine itself.
     pub(super) fn loopback() -> Vec<Self> {
         ["127.0.0.0/8", "::1"].into_iter().filter_map(Self::parse).collect()
     }
 
-    /// Whether somebody at this address is meant.
+    /// Whether this entry covers the address.
     pub(super) fn covers(self, address: IpAddr) -> bool {
-        // A socket that takes both shows IPv4 in the clothes of IPv6.
+        // A socket for both versions shows an IPv4 address as an IPv6 one.
         let address = address.to_canonical();
         let ((ours, len), (theirs, same)) = (bits(self.network), bits(address));
         let beyond = 128 - self.prefix;

@@ -1,8 +1,9 @@
-//! Where the broker is, who we are to it, and what it may do to us: the options of a connection.
+//! The broker's address, the client's identity, and the limits of the broker: the options of a
+//! connection.
 //!
-//! Files are read when the configuration is checked, so that a mistake has a line, and again for
-//! each connection, so that renewed certificates and passwords count from the next one on. They
-//! are read in `mqtt/credential.rs`.
+//! The files are read when the configuration is checked, so that a mistake is reported with its
+//! line. They are read again for each connection, so that it uses renewed certificates and
+//! passwords. `credential.rs` reads them, `session.rs` makes the connections.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,24 +15,26 @@ use super::credential::{Credentials, Files};
 use super::{Config, dial};
 use crate::driver::OpenError;
 
-/// The protocol has whole seconds in 16 bits. Shorter, and pings would be most of the traffic.
+/// The range of `keep_alive`. The protocol has whole seconds in 16 bits; below the first, pings
+/// would be most of the traffic.
 const KEEP_ALIVE: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(65_535);
 
-/// Less no handshake over a radio takes; more, and a dead broker looks like a slow one.
+/// The range of `connect_timeout`. A handshake over radio takes as long as the first; above the
+/// last, a dead broker looks like a slow one.
 const CONNECT_TIMEOUT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(120);
 
-/// The largest message that the broker may send: a command of Sparkplug with a thousand metrics.
-/// What is larger it drops; a broker that sends it nevertheless is hung up on.
+/// The largest message that the broker may send, in bytes: a Sparkplug command with a thousand
+/// metrics. The broker drops larger ones; if it sends one nevertheless, the client disconnects.
 const MAX_PACKET: u32 = 64 << 10;
 
-/// How many messages of QoS 1 the broker may have under way to us, and we to it. Enough to keep a
-/// line busy, and with the queue of [`super::session`] the most old values that are ever delivered
-/// before the newest.
+/// How many messages of QoS 1 may be under way in each direction. That is enough to keep a line
+/// busy. Together with the queue of [`super::session`], it is the maximum number of old values that
+/// are delivered before the newest.
 const MAX_UNDER_WAY: u16 = 32;
 
-/// Where the broker is, and who we are.
+/// The broker's address and the client's identity.
 #[derive(Debug)]
 pub(super) struct Broker {
     host: String,
@@ -44,7 +47,7 @@ pub(super) struct Broker {
 }
 
 impl Broker {
-    /// Reads the files as well, to see whether they can be used.
+    /// Plans a broker. It reads the files too, to check that they can be used.
     pub(super) fn plan(config: &Config) -> Result<Self, OpenError> {
         let (is_secure, host, port) = address(&config.connect).ok_or_else(|| {
             let wanted = "mqtt://host:port, or mqtts:// for TLS, such as mqtt://127.0.0.1:1883";
@@ -78,9 +81,11 @@ impl Broker {
         broker.files.read().map(|_| broker)
     }
 
-    /// For one connection, with what the broker is to say for us when that is lost.
+    /// The options of one connection, with the message that the broker publishes when the
+    /// connection is lost.
     ///
-    /// Nothing outlives it: commands that were sent while we were away are no commands.
+    /// The broker keeps nothing of a connection after its end, so commands that were sent during an
+    /// outage never arrive.
     pub(super) fn options(&self, given: Credentials, will: Option<LastWill>) -> MqttOptions {
         let broker = rumqttc::Broker::tcp(self.host.clone(), self.port);
         let mut options = MqttOptions::new(self.client_id.clone(), broker);
@@ -122,7 +127,7 @@ impl fmt::Display for Broker {
     }
 }
 
-/// Whether TLS is wanted, host and port.
+/// Whether TLS is used, the host, and the port.
 fn address(text: &str) -> Option<(bool, String, u16)> {
     let (is_secure, rest) = match text.strip_prefix("mqtt://") {
         Some(rest) => (false, rest),

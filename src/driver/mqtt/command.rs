@@ -1,10 +1,11 @@
-//! Commands: values that others send to inputs of this device, each of which is worth something
-//! for a limited time only.
+//! Commands: values that other clients send to inputs of this device. Each is valid for a limited
+//! time.
 //!
-//! How long is the point's key `expires`, or less if the sender says so: by the message expiry
-//! interval of MQTT 5, of which the broker passes on what is left, or by an instant in the payload.
-//! The end is judged on the scan's side in every cycle, so a thread that hangs here cannot prolong
-//! a command. What is no value of the point is refused: the value before it goes on to its own end.
+//! That time is the point's key `expires`, or less if the sender says so. The sender can use the
+//! message expiry interval of MQTT 5, of which the broker passes on the rest, or an instant in the
+//! payload. The scan checks the end in every cycle, so a thread that hangs here cannot prolong a
+//! command. A payload that is no value of the point is refused. The value before it then stays
+//! valid until its own end. `plain.rs` and `sparkplug.rs` receive the messages.
 
 use std::str;
 use std::time::{Duration, SystemTime};
@@ -16,49 +17,50 @@ use crate::driver::Part;
 use crate::driver::link::Side;
 use crate::image::{Kind, Point, PointId, Quality, Value, exact};
 
-/// The longest payload of one command: a JSON object with a number and an instant is a tenth of it.
+/// The maximum length of a command's payload, in bytes. A JSON object with a number and an instant
+/// needs a tenth of it.
 pub(super) const MAX_TEXT: usize = 1024;
 
-/// An input that others may give a value to.
+/// An input that other clients can set.
 #[derive(Debug)]
 pub(super) struct Command {
     pub(super) id: PointId,
     pub(super) point: Point,
-    /// A topic, or the name of a metric.
+    /// The topic of the command, or the name of its metric.
     pub(super) address: String,
-    /// How long a value is worth something.
+    /// How long a value is valid.
     pub(super) expires: Duration,
-    /// Why one was refused, if none was good since.
+    /// Why the last command was refused; `None` after a good one.
     refused: Option<String>,
-    /// Why the broker does not let us hear it.
+    /// Why the broker refuses the subscription, if it does.
     denied: Option<String>,
-    /// It has had a value since the start.
+    /// Whether the input has had a value since the start.
     has_value: bool,
-    /// Whether the log has had it since the connection began.
+    /// Whether a refusal was logged since the connection began.
     is_said: bool,
-    /// A value has arrived since the scan was told last.
+    /// Whether a value has come since the last publication to the scan.
     is_untold: bool,
 }
 
-/// All of a device, and what became of them.
+/// All commands of a device, and their counts.
 #[derive(Debug, Default)]
 pub(super) struct Commands {
     pub(super) all: Vec<Command>,
-    /// Refused ones.
+    /// The number of refused commands.
     pub(super) refused: u64,
-    /// Those that a later one took the place of before the scan could see them.
+    /// The number of commands that a later one replaced before the scan could see them.
     pub(super) superseded: u64,
-    /// Whether the log has had a message that is of no command.
+    /// Whether a message for no command was logged since the connection began.
     is_said: bool,
 }
 
-/// What somebody said.
+/// A value that was received for a command.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Said {
     pub(super) value: Value,
-    /// When, by the sender's clock.
+    /// When the value was sent, by the sender's clock.
     pub(super) sent: Option<SystemTime>,
-    /// How much longer it is meant.
+    /// How much longer the sender wants it to be valid.
     pub(super) expires: Option<Duration>,
 }
 
@@ -75,7 +77,7 @@ impl Commands {
         Self { all, ..Self::default() }
     }
 
-    /// Obeys command number `at`, or refuses it.
+    /// Carries out command number `at`, or refuses it.
     pub(super) fn take(&mut self, at: usize, said: Result<Said, String>, side: &mut Side) {
         let command = &mut self.all[at];
         let was_untold = command.is_untold;
@@ -89,7 +91,7 @@ impl Commands {
         }
     }
 
-    /// Refuses a whole message, of which nothing can be understood.
+    /// Refuses a whole message that cannot be assigned to a command.
     pub(super) fn refuse(&mut self, topic: &str, why: &str) {
         self.refused += 1;
         if !std::mem::replace(&mut self.is_said, true) {
@@ -97,18 +99,18 @@ impl Commands {
         }
     }
 
-    /// The scan has been told of all of them.
+    /// Notes that all values were published to the scan.
     pub(super) fn told(&mut self) {
         self.all.iter_mut().for_each(|command| command.is_untold = false);
     }
 
-    /// Another connection: what is wrong there is worth a line again.
+    /// Begins a connection: its refusals are logged anew.
     pub(super) fn begin(&mut self) {
         self.is_said = false;
         self.all.iter_mut().for_each(|command| command.is_said = false);
     }
 
-    /// Those that cannot be heard, and those that were refused last.
+    /// The status parts of commands whose subscription or last value was refused.
     pub(super) fn parts(&self) -> impl Iterator<Item = Part> {
         self.all.iter().filter_map(|command| {
             let why = command.denied.as_ref().or(command.refused.as_ref())?;
@@ -133,7 +135,7 @@ impl Command {
         }
     }
 
-    /// The broker does not let us hear it.
+    /// Notes that the broker refuses the subscription.
     pub(super) fn deny(&mut self, why: &str, side: &mut Side) {
         side.spoil(self.id, Quality::Config);
         let why = format!("the broker refuses the subscription: {why}");
@@ -141,15 +143,16 @@ impl Command {
         self.denied = Some(why);
     }
 
-    /// The broker lets us hear it, if perhaps it did not before.
+    /// Notes that the broker grants the subscription, perhaps after a refusal.
     pub(super) fn allow(&mut self, side: &mut Side) {
         if self.denied.take().is_some() {
-            // What it had before counts until its end, which the scan knows.
+            // A value from before is valid until its end, which the scan knows.
             let quality = if self.has_value { Quality::Good } else { Quality::Waiting };
             side.spoil(self.id, quality);
         }
     }
 
+    /// Logs a refusal, once in a connection.
     fn say(&mut self, why: &str) {
         if !std::mem::replace(&mut self.is_said, true) {
             let (point, topic) = (&self.point.name, &self.address);
@@ -157,10 +160,10 @@ impl Command {
         }
     }
 
-    /// Gives the point this value, for as long as it is worth something.
+    /// Sets the point to this value, for as long as it is valid.
     ///
     /// # Errors
-    /// Says why it is none for this point.
+    /// Why the value does not fit this point, or has expired.
     fn take(&mut self, said: Said, side: &mut Side) -> Result<(), String> {
         let left = self.left(said, SystemTime::now())?;
         let value = whole(said.value, &self.point);
@@ -172,9 +175,9 @@ impl Command {
         Ok(())
     }
 
-    /// How much longer it counts.
+    /// How much longer the value is valid.
     fn left(&self, said: Said, now: SystemTime) -> Result<Duration, String> {
-        // A sender whose clock is ahead has sent it just now.
+        // A sender whose clock is ahead counts as one that has sent just now.
         let age = said.sent.and_then(|sent| now.duration_since(sent).ok()).unwrap_or_default();
         let meant = said.expires.unwrap_or(Duration::MAX);
         let left = meant.min(self.expires.saturating_sub(age));
@@ -185,12 +188,13 @@ impl Command {
     }
 }
 
-/// 2.0 is as good as 2 for an integer; 2.5 is left to be refused.
+/// The value for an integer point: 2.0 is accepted as 2, and 2.5 becomes one that will be refused.
+/// For a bool 0 and 1 are accepted.
 fn whole(value: Value, point: &Point) -> Value {
     let is_plain = point.scale == 1.0 && point.offset == 0.0;
     let is_integer = !matches!(point.kind, Kind::Bool | Kind::F32 | Kind::F64);
     match value {
-        // 2^63 and below are exact enough to be told apart from their neighbours by the range.
+        // Up to 2^63 a double is exact enough for the check of the range that follows.
         Value::Real(real) if is_integer && is_plain => match real.fract() == 0.0 {
             true => Value::Int(real as i128),
             false => Value::Real(f64::NAN),
@@ -203,11 +207,11 @@ fn whole(value: Value, point: &Point) -> Value {
 }
 
 impl Said {
-    /// Reads a payload: a number, `true` or `false`, or `{"value": x, "time": "..."}`, where the
-    /// time, which is of RFC 3339 and in UTC, may be left out.
+    /// Parses a payload: a number, `true` or `false`, or `{"value": x, "time": "..."}`. The time is
+    /// optional, in the format of RFC 3339 and in UTC.
     ///
     /// # Errors
-    /// Says what it is instead.
+    /// Why the payload is no value.
     pub(super) fn parse(payload: &[u8], expires: Option<Duration>) -> Result<Self, String> {
         if payload.len() > MAX_TEXT {
             return Err(format!("{} bytes are too long for a value", payload.len()));
@@ -224,10 +228,10 @@ impl Said {
     }
 }
 
-/// Reads a time of RFC 3339 that is in UTC, as the library wants it.
+/// Parses a time of RFC 3339 in UTC, which is all that the library accepts.
 fn instant(time: &str) -> Result<SystemTime, String> {
     humantime::parse_rfc3339(time).map_err(|_| {
-        // The end may be an offset, as +01:00.
+        // The end may be an offset, such as +01:00.
         let local = time.len().checked_sub(6).and_then(|at| time.split_at_checked(at));
         let is_local = local.is_some_and(|(local, offset)| {
             offset.starts_with(['+', '-']) && humantime::parse_rfc3339(&format!("{local}Z")).is_ok()

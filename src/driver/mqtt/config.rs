@@ -1,6 +1,7 @@
 //! The keys of a `[[device]]` that is a broker.
 //!
-//! What they may be, together and alone, is checked in `plan.rs` and `broker.rs`.
+//! This file only parses them. `plan.rs` and `broker.rs` check their values and which of them go
+//! together.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,36 +19,38 @@ use crate::driver::duration;
 pub struct Config {
     /// `mqtt://host:port`, or `mqtts://` for TLS.
     pub connect: String,
-    /// Our name; of two clients with the same one the broker throws one out.
+    /// The name of this client. If two clients have the same name, the broker disconnects one of
+    /// them.
     pub client_id: String,
-    /// Who we are, if the broker asks.
+    /// The user name, if the broker wants one.
     pub username: Option<String>,
-    /// What proves it: the first line of this file.
+    /// The file whose first line is the password.
     pub password_file: Option<PathBuf>,
-    /// Whom to believe: certificates in PEM.
+    /// The certificates of the authorities to trust, in PEM.
     pub ca: Option<PathBuf>,
-    /// Our own certificate, if the broker asks.
+    /// The client's own certificate, if the broker wants one.
     pub cert: Option<PathBuf>,
-    /// Its private key.
+    /// The private key of that certificate.
     pub key: Option<PathBuf>,
-    /// After so long without a word we ask whether the broker is there, and after as long again
-    /// without an answer it is not. It waits half as long again for us (MQTT 5, 3.1.2.10). If it
-    /// wants another time when it welcomes us, that counts.
+    /// The silence of the broker after which the client asks it for an answer. After as long again
+    /// without an answer the connection is lost. The broker waits for the client 1.5 times as long
+    /// as this (MQTT 5, 3.1.2.10). If the broker names another time when it accepts the connection,
+    /// that time counts.
     #[serde(default = "half_a_minute", with = "duration")]
     pub keep_alive: Duration,
-    /// The longest that a connection takes to begin, and then the answer to a subscription.
+    /// The time limit for making a connection, and for the answer to a subscription.
     #[serde(default = "five_seconds", with = "duration")]
     pub connect_timeout: Duration,
-    /// What the broker says when it loses us.
+    /// The message that the broker publishes when it loses this client.
     pub will: Option<Message>,
-    /// What we say first.
+    /// The message that the client publishes first.
     pub birth: Option<Message>,
-    /// Speak Sparkplug B instead of topics of one's own.
+    /// The settings of Sparkplug B, if it is used in place of own topics.
     pub sparkplug: Option<sparkplug::Config>,
-    /// What is shown.
+    /// The values that are published.
     #[serde(default)]
     pub publish: Vec<Publication>,
-    /// How each command is heard.
+    /// The key `at` of each point, by the point's name: how its commands come.
     #[serde(default)]
     pub at: BTreeMap<String, At>,
 }
@@ -60,18 +63,18 @@ fn five_seconds() -> Duration {
     Duration::from_secs(5)
 }
 
-/// A fixed message.
+/// A message that never changes.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Message {
-    /// Where.
+    /// The topic.
     pub topic: String,
-    /// What.
+    /// The payload.
     pub payload: String,
-    /// At most once, or at least once.
+    /// The QoS: 0 for at most once, 1 for at least once.
     #[serde(default = "one")]
     pub qos: u8,
-    /// Whether the broker keeps it for those who come later.
+    /// Whether the broker retains it for clients that subscribe later.
     #[serde(default)]
     pub retain: bool,
 }
@@ -80,31 +83,31 @@ fn one() -> u8 {
     1
 }
 
-/// A value to be shown. Without `every` it is said when it changes.
+/// A value that is published. Without `every` it is sent when it changes.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Publication {
-    /// Of the point or variable.
+    /// The name of the point or variable.
     pub name: String,
-    /// Where; not with Sparkplug.
+    /// The topic; not with Sparkplug.
     pub topic: Option<String>,
-    /// Its name in Sparkplug, if that is another.
+    /// The name of the metric in Sparkplug, if it is not `name`.
     pub metric: Option<String>,
-    /// At most once, or at least once.
+    /// The QoS: 0 for at most once, 1 for at least once.
     pub qos: Option<u8>,
-    /// Whether the broker keeps it for those who come later.
+    /// Whether the broker retains it for clients that subscribe later.
     pub retain: Option<bool>,
-    /// How it is written.
+    /// The form of the payload.
     pub payload: Option<Text>,
-    /// A number has changed when it differs by more than this.
+    /// A number has changed when it differs by more than this from the one sent last.
     pub deadband: Option<f64>,
-    /// It is not said more often than this.
+    /// The shortest time between two messages.
     #[serde(default, deserialize_with = "duration::some")]
     pub min_interval: Option<Duration>,
-    /// It is said again after this, changed or not.
+    /// The time after which the value is sent again, changed or not.
     #[serde(default, deserialize_with = "duration::some")]
     pub refresh: Option<Duration>,
-    /// It is said so often, and not when it changes.
+    /// The period in which the value is sent. It is then not sent when it changes.
     #[serde(default, deserialize_with = "duration::some")]
     pub every: Option<Duration>,
 }
@@ -113,23 +116,23 @@ pub struct Publication {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct At {
-    /// Where commands to it are heard; not with Sparkplug.
+    /// The topic of the commands to this point; not with Sparkplug.
     pub topic: Option<String>,
-    /// Its name in Sparkplug, if that is another.
+    /// The name of the metric in Sparkplug, if it is not the point's name.
     pub metric: Option<String>,
-    /// At most once, or at least once.
+    /// The QoS: 0 for at most once, 1 for at least once.
     pub qos: Option<u8>,
-    /// How long a command counts: from the instant that its sender gives it, and without one from
-    /// when it came.
+    /// How long a command is valid: from the instant that its sender gives or, without one, from
+    /// its arrival.
     #[serde(with = "duration")]
     pub expires: Duration,
-    /// Whether a message counts that the broker has kept, which may be from last year. One that
-    /// has been here does not count again.
+    /// Whether a retained message counts as a command. It may be a year old. One that was received
+    /// before does not count again.
     pub retained: Option<bool>,
 }
 
 impl Config {
-    /// Relative paths count from this folder.
+    /// Makes relative paths absolute; they are relative to `folder`.
     pub(crate) fn settle(&mut self, folder: &Path) {
         let files = [&mut self.password_file, &mut self.ca, &mut self.cert, &mut self.key];
         for file in files.into_iter().flatten() {

@@ -1,8 +1,9 @@
-//! What proves who we are to a broker, and whom we believe: a password, certificates, a key; and
-//! the files that have them.
+//! The credentials of a connection: a password, certificates and a key, and the files that hold
+//! them.
 //!
-//! They are read in the plan of the device and for each connection. Both may wait for a disk, so
-//! neither is done where anybody waits without a limit.
+//! The files are read in the plan of the device and for each connection. Both reads may wait for a
+//! disk, so each is done where the caller waits with a time limit. `broker.rs` makes the options of
+//! a connection of them.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,39 +18,40 @@ use super::Config;
 use crate::driver::{Named, OpenError};
 use crate::file;
 
-/// Bytes of a certificate, a key or a password: all authorities of the world in one file have less.
+/// The maximum size in bytes of a file with certificates, a key or a password. A file with all
+/// public authorities is smaller.
 const MOST_PEM_BYTES: u64 = 4 << 20;
 
-/// Where all of it is.
+/// The paths of the files.
 #[derive(Debug, Clone)]
 pub(super) struct Files {
     password: Option<PathBuf>,
     tls: Option<TlsFiles>,
 }
 
-/// Files in PEM.
+/// The files for TLS, in PEM.
 #[derive(Debug, Clone)]
 struct TlsFiles {
     ca: PathBuf,
-    /// Our certificate and its key.
+    /// The client's certificate and its key.
     client: Option<(PathBuf, PathBuf)>,
 }
 
-/// What the files have, for one connection.
+/// The content of the files, for one connection.
 pub(super) struct Credentials {
     pub(super) password: Option<Vec<u8>>,
     pub(super) tls: Option<TlsConfiguration>,
 }
 
 impl fmt::Debug for Credentials {
-    /// Nothing of what is secret.
+    /// Writes no secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credentials")
     }
 }
 
 impl Config {
-    /// The files that it names.
+    /// The files that the configuration names, each with its key.
     pub(in crate::driver) fn files(&self) -> Vec<Named> {
         let files = [
             ("ca", &self.ca),
@@ -62,19 +64,19 @@ impl Config {
 }
 
 impl Files {
-    /// Those of a connection that is secure or not; looks at none of them.
+    /// Plans the files of a connection, with TLS if `is_secure`. It opens none of them.
     ///
     /// # Errors
-    /// When one is missing, or is of no use.
+    /// When a file is missing from the configuration, or is of no use.
     pub(super) fn plan(config: &Config, is_secure: bool) -> Result<Self, OpenError> {
         let tls = TlsFiles::plan(config, is_secure)?;
         Ok(Self { password: config.password_file.clone(), tls })
     }
 
-    /// Reads them. May wait for the disk.
+    /// Reads the files. It may wait for the disk.
     ///
     /// # Errors
-    /// When one cannot be read, or does not have what it should.
+    /// When a file cannot be read, or does not hold what it should.
     pub(super) fn read(&self) -> Result<Credentials, OpenError> {
         let password = self.password.as_ref().map(|file| read("password_file", file));
         let line = |text: Vec<u8>| {
@@ -121,7 +123,7 @@ impl TlsFiles {
             let found = |error| format!("{}: {error}", self.ca.display());
             roots.add(cert).map_err(|error| OpenError::new("ca", found(error), wanted))?;
         }
-        // Named, because a process may have several and then no default.
+        // The provider is given, because a process with several providers has no default.
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -142,7 +144,7 @@ impl TlsFiles {
     }
 }
 
-/// All certificates of a file, of which there is at least one.
+/// The certificates in a file. It has at least one.
 fn certificates(key: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, OpenError> {
     let wrong = |error: &str| {
         OpenError::new(key, format!("{}: {error}", file.display()), "certificates in PEM")

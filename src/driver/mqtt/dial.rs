@@ -1,8 +1,8 @@
-//! The socket to a broker, set up so that a cable which is pulled is noticed.
+//! The TCP connection to a broker, set up so that a pulled cable is noticed.
 //!
-//! The library can open one as well, but knows neither keepalive nor the timeout of what is under
-//! way. TLS and MQTT on it are the library's. How long a broker may be silent on a good connection
-//! is in `pulse.rs`.
+//! The library can open one too, but without keepalive and without a timeout for data under way.
+//! The library does TLS and MQTT on top of it. How long a broker may be silent on a sound
+//! connection is decided in `pulse.rs`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,13 +14,13 @@ use tokio::time::timeout;
 use super::loss::NO_ANSWER;
 use crate::driver::tcp::set_up;
 
-/// Connects to the first address of a host that takes us, within this limit.
+/// Connects to the first address of the host that accepts, within `limit`.
 ///
 /// # Errors
-/// When none does; why is that of the last.
+/// When no address accepts. The error is that of the last one.
 pub(super) async fn dial(host: String, port: u16, limit: Duration) -> io::Result<TcpStream> {
     let found: Vec<SocketAddr> = lookup_host((host.as_str(), port)).await?.collect();
-    // One that swallows whatever is sent to it leaves time for the others.
+    // An address that never answers leaves time for the others.
     let share = limit / u32::try_from(found.len().max(1)).unwrap_or(u32::MAX);
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for address in found {

@@ -1,9 +1,9 @@
 //! The way out: messages that are handed to the library, and what becomes of each.
 //!
-//! The library takes a message at once and sends it when its turn has come. In between it counts as
-//! waiting here, so that it is known how many more there is room for, and which topic an
-//! acknowledgement is about: a broker that refuses a message says no more of it than its number.
-//! What is worth saying, and when, is a [`Dialect`](super::session::Dialect)'s affair.
+//! The library takes a message at once and sends it later. Until it is sent, this file counts it as
+//! waiting. So it is known how much room there is, and which topic an acknowledgement is about: a
+//! broker that refuses a message names only its number. A [`Dialect`](super::session::Dialect)
+//! decides what to send, and when.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,15 +12,15 @@ use rumqttc::{AsyncClient, ConnAck, Outgoing as Sent, PubAck, PubAckReason, Publ
 
 use super::qos;
 
-/// Messages that wait for the library to take them, which it does as fast as the broker. As many as
-/// make some thousand a second with the pause of [`FULL`]; not more, because whatever waits here is
-/// older than what could be said now.
+/// The maximum number of messages that wait for the library, which takes them as fast as the broker
+/// does. With the pause of [`FULL`] that is enough for some thousand a second. It is not more,
+/// because a waiting message is older than the current value.
 pub(super) const QUEUE: usize = 128;
 
-/// How soon a full queue is tried again.
+/// The pause after which a full queue is tried again.
 pub(super) const FULL: Duration = Duration::from_millis(20);
 
-/// A message to be said.
+/// A message to be sent.
 pub(super) struct Outgoing<'a> {
     pub(super) topic: &'a str,
     pub(super) qos: u8,
@@ -37,30 +37,31 @@ pub(super) struct Line<'a> {
 /// What became of messages, since the start and on this connection.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// Handed to the library, since the start.
+    /// The number of messages handed to the library since the start.
     pub(super) published: u64,
-    /// Not taken by the broker, since the start.
+    /// The number of messages that the broker has refused since the start.
     pub(super) denied: u64,
-    /// The broker keeps no messages for those who come later.
+    /// Whether the broker does not support retained messages.
     keeps_none: bool,
-    /// The topics of those that the library has not sent yet, in the order in which it will: at
-    /// most [`QUEUE`].
+    /// The topics of the messages that the library has not sent yet, in the order in which it will
+    /// send them: at most [`QUEUE`].
     waiting: VecDeque<String>,
-    /// Number and topic of those that the broker has not acknowledged yet: as many as may be under
-    /// way.
+    /// The number and topic of each message that the broker has not acknowledged yet: as many as
+    /// may be under way.
     under_way: Vec<(u16, String)>,
-    /// Whether the log has had a message of this connection that was not taken.
+    /// Whether a refused message of this connection was logged.
     is_said: bool,
 }
 
 impl Line<'_> {
-    /// Gives a message to the library; `false` if there is no room.
+    /// Hands a message to the library; `false` if there is no room.
     pub(super) fn say(&mut self, said: Outgoing<'_>) -> bool {
         if !self.has_room(1) {
             return false;
         }
         if said.retain && self.ledger.keeps_none {
-            // It may not be sent (MQTT 5, 3.2.2.3.5), and the library would drop it in silence.
+            // It must not be sent (MQTT 5, 3.2.2.3.5), and the library would drop it without a
+            // word.
             self.ledger.deny(said.topic, "it keeps no messages (`retain`)");
             return true;
         }
@@ -73,14 +74,14 @@ impl Line<'_> {
         is_taken
     }
 
-    /// Whether so many messages would be taken.
+    /// Whether there is room for this many messages.
     pub(super) fn has_room(&self, count: usize) -> bool {
         self.ledger.waiting.len() + count <= QUEUE
     }
 }
 
 impl Ledger {
-    /// A connection begins: nothing of the one before is under way.
+    /// Begins a connection: nothing of the one before is under way.
     pub(super) fn begin(&mut self, welcome: &ConnAck) {
         let kept = welcome.properties.as_ref().and_then(|given| given.retain_available);
         *self = Self {
@@ -91,26 +92,26 @@ impl Ledger {
         };
     }
 
-    /// The library has sent something.
+    /// Notes that the library has sent a packet.
     pub(super) fn sent(&mut self, sent: &Sent) {
         let Sent::Publish(number) = *sent else { return };
-        // It sends in the order in which it was given. A number of 0 is that of what nobody
-        // acknowledges.
+        // The library keeps the order of the messages. The number 0 means that the message is not
+        // acknowledged.
         let topic = self.waiting.pop_front().filter(|_| number != 0);
         self.under_way.extend(topic.map(|topic| (number, topic)));
     }
 
-    /// The broker has taken a message, or says why not.
+    /// Notes that the broker has taken a message, or has refused it.
     pub(super) fn acknowledged(&mut self, answer: &PubAck) {
         let at = self.under_way.iter().position(|(number, _)| *number == answer.pkid);
         let topic = at.map(|at| self.under_way.swap_remove(at).1).unwrap_or_default();
-        // From there on they are errors (MQTT 5, 2.4).
+        // Reason codes from there on are errors (MQTT 5, 2.4).
         if answer.reason as u8 >= PubAckReason::UnspecifiedError as u8 {
             self.deny(&topic, &format!("{:?}", answer.reason));
         }
     }
 
-    /// The broker does not take a message.
+    /// Counts a message that the broker refuses, and logs the first of a connection.
     fn deny(&mut self, topic: &str, why: &str) {
         self.denied += 1;
         if !std::mem::replace(&mut self.is_said, true) {
@@ -125,7 +126,7 @@ mod tests {
 
     use super::*;
 
-    /// Says something on a topic.
+    /// Sends a message on a topic.
     fn say(ledger: &mut Ledger, client: &AsyncClient, topic: &str, qos: u8) -> bool {
         Line { client, ledger }.say(Outgoing { topic, qos, retain: false, payload: vec![] })
     }

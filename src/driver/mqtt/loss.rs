@@ -1,20 +1,21 @@
-//! Why a connection has ended, in words for people, and what follows for the next one.
+//! Why a connection has ended, in words for people, and the consequences for the next one.
 //!
-//! The words stand in the log and the status. The library wraps what the system or TLS says in its
-//! own layers, which are taken off here. What is done about a loss is `session.rs`'s affair.
+//! The words appear in the log and in the status. The library wraps the errors of the system and of
+//! TLS in layers of its own, which are removed here. `session.rs` decides what to do about a loss.
 
 use std::borrow::Cow;
 use std::io;
 
 use rumqttc::{ConnectionError, DisconnectReasonCode, Error, StateError};
 
-/// Why a connection has ended.
+/// The end of a connection.
 #[derive(Debug, PartialEq)]
 pub(super) struct Loss {
     pub(super) why: Cow<'static, str>,
-    /// The broker may have heard of us.
+    /// Whether the broker may have received something of this connection.
     pub(super) was_tried: bool,
-    /// Another client has our name, and will be back if it is thrown out as well.
+    /// Whether another client has the same name. That client will come back if the broker
+    /// disconnects it too.
     pub(super) was_replaced: bool,
 }
 
@@ -27,7 +28,8 @@ impl Loss {
 impl From<ConnectionError> for Loss {
     fn from(error: ConnectionError) -> Self {
         match error {
-            // Before the first packet of MQTT; later ones come as errors of its state.
+            // This is an error before the first MQTT packet. Later errors come as errors of the
+            // MQTT state.
             ConnectionError::Io(error) => Self::new(failed(&error), false),
             ConnectionError::Tls(error) => Self::new(format!("TLS: {error}"), false),
             ConnectionError::Timeout(_) => Self::new(NO_ANSWER, true),
@@ -45,8 +47,8 @@ impl From<StateError> for Loss {
     fn from(error: StateError) -> Self {
         let why: Cow<'static, str> = match error {
             StateError::AwaitPingResp => "no answer within keep_alive".into(),
-            // Also what is left of a DISCONNECT without properties, which MQTT 5 (3.14.2.2.1)
-            // allows and the library does not: Mosquitto sends such.
+            // This also covers a DISCONNECT without properties. MQTT 5 (3.14.2.2.1) allows it, but
+            // the library does not; Mosquitto sends it.
             StateError::ConnectionAborted => "the broker has hung up".into(),
             StateError::ServerDisconnect { reason_code, .. } => {
                 let was_replaced = reason_code == DisconnectReasonCode::SessionTakenOver;
@@ -75,10 +77,10 @@ impl From<StateError> for Loss {
     }
 }
 
-/// Within that the connection has to begin.
+/// The reason when a connection was not made within `connect_timeout`.
 pub(super) const NO_ANSWER: &str = "no answer within connect_timeout";
 
-/// What the system says, or TLS through it.
+/// The error of the system, or of TLS that comes through it.
 fn failed(error: &io::Error) -> String {
     let is_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
     format!("{}{error}", if is_tls { "TLS: " } else { "" })

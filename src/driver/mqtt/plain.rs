@@ -1,6 +1,7 @@
-//! Topics of one's own choice: a value each, as text.
+//! The dialect with a topic for each value, which is sent as text.
 //!
-//! The other way to speak over the same session is `sparkplug.rs`.
+//! The configuration chooses the topics. The other dialect over the same session is `sparkplug.rs`.
+//! When a value is sent is decided in `publish.rs`, how long a command is valid in `command.rs`.
 
 use std::collections::HashMap;
 
@@ -16,22 +17,22 @@ use crate::driver::Part;
 use crate::driver::export::Export;
 use crate::driver::link::Side;
 
-/// What is said and heard.
+/// The messages that are sent and received.
 #[derive(Debug)]
 pub(super) struct Plain {
     will: Option<Message>,
     birth: Option<Message>,
-    /// Whether the birth has been said on this connection.
+    /// Whether the birth message was sent on this connection.
     is_born: bool,
     topics: Vec<Topic>,
-    /// How many of them were due when there was no more room.
+    /// The number of topics that were due when the queue was full.
     waiting: usize,
     subscriptions: Vec<Subscription>,
-    /// The number of the command of each topic.
+    /// The index of the command of each topic.
     commands: HashMap<String, usize>,
 }
 
-/// An item with a topic of its own.
+/// A published value with its own topic.
 #[derive(Debug)]
 pub(super) struct Topic {
     pub(super) item: Item,
@@ -40,14 +41,14 @@ pub(super) struct Topic {
     pub(super) text: Text,
 }
 
-/// How a command is listened to, in the order of the commands.
+/// The subscription of a command, in the order of the commands.
 #[derive(Debug)]
 pub(super) struct Subscription {
     pub(super) topic: String,
     pub(super) qos: u8,
-    /// Whether what the broker has kept counts.
+    /// Whether retained messages of the broker count as commands.
     pub(super) retained: bool,
-    /// If so, the last payload that came live, and the last that the broker had kept.
+    /// The last payload that came live, and the last that came retained. Kept only if `retained`.
     known: [Option<Vec<u8>>; 2],
 }
 
@@ -56,19 +57,20 @@ impl Subscription {
         Self { topic: topic.to_owned(), qos, retained, known: [None, None] }
     }
 
-    /// Whether a message is a command, and not one that has been here.
+    /// Whether a message is a command that was not seen before.
     ///
-    /// What the broker has kept it sends again on each connection. It would take the place of a
-    /// newer command, and be good again after it has ended.
+    /// The broker sends a retained message again on each connection. It would replace a newer
+    /// command, and an old command would become valid again.
     fn is_news(&mut self, said: &Publish) -> bool {
         if !self.retained {
-            // The broker was asked for none, but one of the version before does not know how.
+            // The broker was asked to send no retained messages, but a broker of an older protocol
+            // version ignores that.
             return !said.retain;
         }
         if said.retain && self.known.iter().flatten().any(|known| *known == said.payload) {
             return false;
         }
-        // What is longer is refused, as often as it comes.
+        // A longer payload is refused each time it comes.
         let known = (said.payload.len() <= MAX_TEXT).then(|| said.payload.to_vec());
         self.known[usize::from(said.retain)] = known;
         true
@@ -155,7 +157,7 @@ impl Dialect for Plain {
             if item.due(&shown, now).is_some_and(|due| due <= now) {
                 let (topic, payload) = (&item.address, text.write(&shown));
                 if !line.say(Outgoing { topic, qos: *qos, retain: *retain, payload }) {
-                    // Whoever had to wait is the first the next time.
+                    // The topic that had to wait is the first the next time.
                     self.topics.rotate_left(at);
                     self.waiting =
                         self.topics.iter().filter(|topic| topic.is_due(export, now)).count();

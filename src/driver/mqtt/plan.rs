@@ -1,7 +1,8 @@
-//! From the keys of a device to what is said and heard; a mistake is named with its remedy.
+//! The plan of a device: from its keys to the dialect and the commands. A mistake is reported with
+//! its remedy.
 //!
-//! Everything is checked here but the broker itself, which is `broker.rs`'s affair. Whether a name
-//! that is shown exists is not: variables come and go.
+//! Everything is checked here except the broker itself, which `broker.rs` checks. Whether a
+//! published name exists is not checked, because variables come and go.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -15,28 +16,29 @@ use super::sparkplug::{self, Node};
 use crate::driver::OpenError;
 use crate::image::{Direction, Point, PointId, Points};
 
-/// The most values of one device; each costs a look at every change.
+/// The maximum number of published values of one device. Each is compared at every change.
 const MAX_PUBLISH: usize = 4096;
 
-/// The longest topic. The protocol has 65535 bytes; people do not write more than this.
+/// The maximum length of a topic, in bytes. The protocol allows 65535, but people do not write more
+/// than this.
 const MAX_TOPIC: usize = 1024;
 
-/// Periods and ends: the scan's news come some ten times a second, and what is said once a day is
-/// a report.
+/// The range of periods and of `expires`. The scan's snapshots come about ten times a second; a
+/// value once a day is a report.
 const PERIOD: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(86_400);
 
-/// What a value waits for after it was said, if nothing else is: a value that trembles shall not
-/// fill the line.
+/// The shortest time between two messages of a value, by default. A noisy value must not fill the
+/// line.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How what a command holds is said back.
+/// The rule for the value of a command, which Sparkplug publishes back.
 const ON_CHANGE: Rule = Rule::Change { deadband: 0.0, min_interval: MIN_INTERVAL, refresh: None };
 
-/// How values and commands are put on the wire, and the commands.
+/// The dialect that puts values and commands on the wire, and the commands.
 pub(super) type Planned = (Box<dyn Dialect>, Vec<Command>);
 
-/// A mistake below a point or a list's entry: the key, what is there, what would be right.
+/// A mistake below a point or an entry of a list: the key, what was found, what is expected.
 struct Wrong(&'static str, String, &'static str);
 
 impl Wrong {
@@ -49,10 +51,10 @@ impl Wrong {
     }
 }
 
-/// Understands what device number `device` says and hears.
+/// Plans what device number `device` publishes and takes.
 ///
 /// # Errors
-/// When something of it cannot be.
+/// When a part of it cannot work.
 pub(super) fn plan(config: &Config, points: &Points, device: usize) -> Result<Planned, OpenError> {
     if config.publish.len() > MAX_PUBLISH {
         let found = format!("{} values", config.publish.len());
@@ -88,7 +90,7 @@ fn heard<'c>(config: &'c Config, id: PointId, point: &'c Point) -> Result<Ours<'
     Ok(Ours { id, point, at })
 }
 
-/// Topics of one's own.
+/// Plans own topics.
 fn topics(config: &Config, ours: Vec<Ours<'_>>) -> Result<Planned, OpenError> {
     for (key, message) in [("will", &config.will), ("birth", &config.birth)] {
         if let Some(Message { topic, qos, .. }) = message {
@@ -131,7 +133,7 @@ fn topics(config: &Config, ours: Vec<Ours<'_>>) -> Result<Planned, OpenError> {
     Ok((Box::new(Plain::new(fixed, topics, subscriptions)), commands))
 }
 
-/// The topics and certificates of Sparkplug.
+/// Plans the metrics of Sparkplug.
 fn metrics(
     config: &Config,
     node: &sparkplug::Config,
@@ -198,7 +200,7 @@ impl Publication {
     }
 }
 
-/// Whether a metric can have this name, which none before it has.
+/// Checks that a metric can have this name, and that no metric before has it.
 fn check_metric<'c>(metric: &'c str, used: &mut HashSet<&'c str>) -> Result<(), Wrong> {
     if !sparkplug::is_free(metric) {
         let wanted = "a name that is not one of Sparkplug's own: bdSeq, Node Control/Rebirth";
@@ -210,7 +212,7 @@ fn check_metric<'c>(metric: &'c str, used: &mut HashSet<&'c str>) -> Result<(), 
     Ok(())
 }
 
-/// Whether it is a name, and not a pattern (MQTT 5, 4.7).
+/// Checks that the topic is a name and not a pattern (MQTT 5, 4.7), and that the QoS is 0 or 1.
 fn check_topic(topic: &str, qos: u8) -> Result<(), Wrong> {
     let is_name = !topic.is_empty() && topic.len() <= MAX_TOPIC && !topic.starts_with('$');
     if !is_name || topic.contains(|c: char| "+#".contains(c) || c.is_control()) {

@@ -1,8 +1,9 @@
-//! What is published, and when: pure decisions over what is shown and what was said last.
+//! The decision which values are published, and when. It is pure: it compares the current value
+//! with the one sent last.
 //!
-//! An item knows what it said last and nothing of a queue: while nobody can be told, values come
-//! and go, and afterwards the newest is said. So an outage of any length costs no memory. How it is
-//! put into words, as text or for Sparkplug, is elsewhere, except for the text.
+//! An item knows what was sent last, and nothing about a queue. While there is no connection,
+//! values come and go; afterwards the newest is sent. An outage of any length therefore costs no
+//! memory. This file also writes a value as text; `sparkplug.rs` writes metrics.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,47 +13,48 @@ use tokio::time::Instant;
 use crate::driver::export::Shown;
 use crate::image::{Class, Quality, Value};
 
-/// How a value is written into a message of its own.
+/// The form of a value in a message of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Text {
     /// `{"value":1.5,"quality":"good","opc_ua":0,"time":"2026-11-26T18:00:00.000Z"}`
     #[default]
     Json,
-    /// `1.5`; of a bad value the word of its quality, which nobody takes for a number.
+    /// `1.5`. A bad value is the word of its quality, which cannot be taken for a number.
     Value,
 }
 
-/// When a value is said again.
+/// When a value is sent again.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Rule {
-    /// When it differs.
+    /// When the value has changed.
     Change {
-        /// By more than this, if it is a number.
+        /// A number has changed when it differs by more than this.
         deadband: f64,
-        /// But not sooner than this after the last time.
+        /// The shortest time after the last message.
         min_interval: Duration,
-        /// And after this in any case.
+        /// The time after which the value is sent even without a change.
         refresh: Option<Duration>,
     },
-    /// So often.
+    /// Once in this period, and not when it changes.
     Cyclic(Duration),
 }
 
 /// One value that is published.
 #[derive(Debug)]
 pub(super) struct Item {
-    /// Of the point or variable.
+    /// The name of the point or variable.
     pub(super) name: String,
-    /// A topic, or the name of a metric.
+    /// The topic of the value, or the name of its metric.
     pub(super) address: String,
     pub(super) rule: Rule,
-    /// No point and no variable has its name.
+    /// Whether no point and no variable has this name.
     pub(super) is_unknown: bool,
-    /// What was said last on this connection.
+    /// What was sent last on this connection; `None` if nothing was.
     last: Option<Spoken>,
 }
 
+/// A value that was sent, and when.
 #[derive(Debug, Clone, Copy)]
 struct Spoken {
     value: Value,
@@ -66,7 +68,7 @@ impl Item {
         Self { name, address, rule, is_unknown: false, last: None }
     }
 
-    /// When it is to be said, as things stand; `None` for not until something changes.
+    /// When the value is to be sent, as things are; `None` if not before it changes.
     pub(super) fn due(&self, shown: &Shown, now: Instant) -> Option<Instant> {
         let Some(last) = &self.last else { return Some(now) };
         match self.rule {
@@ -79,17 +81,17 @@ impl Item {
         }
     }
 
-    /// It has been said.
+    /// Notes that the value was sent.
     pub(super) fn said(&mut self, shown: &Shown, now: Instant) {
         self.last = Some(Spoken { value: shown.value, quality: shown.quality, at: now });
     }
 
-    /// Nobody has heard it yet.
+    /// Forgets what was sent, for a new connection.
     pub(super) fn forget(&mut self) {
         self.last = None;
     }
 
-    /// Whether there is something to say of it that was never said on this connection.
+    /// Whether there is a value that was not sent yet on this connection.
     pub(super) fn is_unsaid(&self) -> bool {
         self.last.is_none() && !self.is_unknown
     }
@@ -109,7 +111,7 @@ impl Spoken {
             (Some(old), Some(new)) if deadband > 0.0 => {
                 (new - old).abs() > deadband || old.is_nan() != new.is_nan()
             }
-            // Two that are no number are the same one.
+            // Two NaN are the same value.
             (Some(old), Some(new)) if old.is_nan() && new.is_nan() => false,
             _ => self.value != shown.value,
         }
@@ -130,7 +132,7 @@ impl Text {
             Self::Json => {
                 let Shown { value, quality, at } = *shown;
                 let (word, opc_ua) = (quality.word(), quality.opc_ua());
-                // What was never read is null, and not 0.
+                // An input that was never read is null, not 0.
                 let is_read = quality != Quality::Waiting;
                 let (value, time) = (is_read.then_some(value), is_read.then(|| time(at)));
                 let told = Told { value, quality: word, opc_ua, time };
@@ -142,7 +144,7 @@ impl Text {
     }
 }
 
-/// RFC 3339, in milliseconds.
+/// A time in the format of RFC 3339, with milliseconds.
 fn time(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at).to_string()
 }
@@ -159,7 +161,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// When a value is due that was said as 10.0 at 0 ms, in milliseconds.
+    /// When a value is due that was sent as 10.0 at 0 ms, in milliseconds.
     fn due(rule: Rule, value: Value, quality: Quality) -> Option<u128> {
         let start = Instant::now();
         let mut item = Item::new("p", "t", rule);

@@ -1,58 +1,61 @@
-//! Whether the broker lives: when it was heard last, when it is asked, and when it is given up.
+//! The watch on a silent broker: when it is asked for a sign of life, and when it is given up.
 //!
-//! The protocol's own ping is not enough. It is due when *we* have said nothing for `keep_alive`,
-//! so a client that publishes all the time never asks, and values without acknowledgement (QoS 0)
-//! go into the socket of a dead broker until TCP gives up, which takes a quarter of an hour. So
-//! what counts here is what comes in and nothing else. Pure decisions: the connection itself is in
-//! `session.rs`.
+//! The protocol's own ping is not enough. It is due when *the client* has sent nothing for
+//! `keep_alive`. A client that publishes all the time never pings. Its values without
+//! acknowledgement (QoS 0) then go into the socket of a dead broker until TCP gives up, which takes
+//! a quarter of an hour. Therefore only received packets count here. This file is pure; the
+//! connection is in `session.rs`.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The library's ping is as good, and due at the same time if we say nothing either: it goes first.
+/// The delay of a request after the library's ping, which serves as well and is due at the same
+/// time if the client sends nothing either.
 const AFTER_PING: Duration = Duration::from_millis(100);
 
-/// What is known of the broker's life, on one connection.
+/// The signs of life of the broker on one connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pulse {
-    /// After so long without a word it is asked, and after as long again it is given up.
+    /// The silence after which the broker is asked. After twice this silence it is given up.
     keep_alive: Duration,
     heard_at: Instant,
-    /// Whether it has been asked for an answer since.
+    /// Whether the broker was asked since it was last heard.
     is_asked: bool,
-    /// When it has to have answered a subscription, if there is one.
+    /// When the broker must have answered a subscription, if one is under way.
     answer_by: Option<Instant>,
 }
 
-/// What is to be done.
+/// The action that is due.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Due {
+    /// There is nothing to do.
     Nothing,
-    /// Something that the broker answers is to be said.
+    /// Send a packet that the broker must answer.
     Ask,
-    /// The connection is lost.
+    /// Give the connection up, for this reason.
     Lost(Cow<'static, str>),
 }
 
 impl Pulse {
-    /// It was heard just now.
+    /// A broker that was heard at `now`.
     pub(super) fn new(keep_alive: Duration, now: Instant) -> Self {
         Self { keep_alive, heard_at: now, is_asked: false, answer_by: None }
     }
 
-    /// Something has come.
+    /// Notes that a packet has come.
     pub(super) fn heard(&mut self, now: Instant) {
         (self.heard_at, self.is_asked) = (now, false);
     }
 
-    /// Something was said that it has to answer, only to hear that it is there.
+    /// Notes that a packet was sent which the broker must answer.
     pub(super) fn asked(&mut self) {
         self.is_asked = true;
     }
 
-    /// A subscription was sent, which it has to answer by then; or it has been.
+    /// Sets the time until which the broker must answer a subscription; `None` if none is under
+    /// way.
     pub(super) fn expect(&mut self, answer_by: Option<Instant>) {
         self.answer_by = answer_by;
     }
@@ -63,6 +66,7 @@ impl Pulse {
         self.answer_by.map_or(silence, |answer_by| answer_by.min(silence))
     }
 
+    /// The action that is due at `now`.
     pub(super) fn due(&self, now: Instant) -> Due {
         if self.answer_by.is_some_and(|answer_by| now >= answer_by) {
             return Due::Lost("no answer to a subscription".into());
@@ -110,7 +114,7 @@ mod tests {
         let at = |s| start + Duration::from_secs(s);
         let mut pulse = Pulse::new(Duration::from_secs(10), start);
         pulse.expect(Some(at(5)));
-        // Whatever else it says.
+        // The limit holds whatever else the broker sends.
         pulse.heard(at(4));
         assert_eq!((pulse.due(at(4)), pulse.next()), (Due::Nothing, at(5)));
         assert_eq!(pulse.due(at(5)), Due::Lost("no answer to a subscription".into()));

@@ -1,4 +1,4 @@
-//! One connection after another, each with a beginning of its own.
+//! The sessions with a broker: one connection after another, each with its own beginning.
 //!
 //! ```text
 //!             +--------------------- rest: 0.5 s, doubling to 30 s <-------------+
@@ -8,13 +8,13 @@
 //!             +------------------------+-----------------------------------------+
 //! ```
 //! Nothing of a connection outlives it, neither here nor at the broker: no session, no queue, no
-//! packet that waits for its acknowledgement. What others shall see is said anew on the next one,
-//! as it is then. So an outage costs no memory, and a command cannot have waited for us. What is
-//! said and how it is understood is a [`Dialect`]'s affair: `plain.rs` and `sparkplug.rs`. How long
-//! a silent broker is believed in is in `pulse.rs`.
+//! packet that waits for its acknowledgement. On the next connection all values are sent anew, as
+//! they are then. So an outage costs no memory, and no command can have waited for this client. A
+//! [`Dialect`] decides what is sent and what a message means: `plain.rs` and `sparkplug.rs`.
+//! `pulse.rs` decides how long a broker may be silent.
 //!
-//! The library's `poll` loses packets if it is dropped while it writes, so it is never dropped: the
-//! same future is waited for until it is done, whatever else happens meanwhile.
+//! The library's `poll` loses packets if it is dropped while it writes. Therefore it is never
+//! dropped: the loop waits for the same future until it is done, whatever else happens meanwhile.
 
 use std::borrow::Cow;
 use std::io;
@@ -42,90 +42,95 @@ use crate::patience::{self, PATIENCE};
 /// The first rest between two connections, and the longest.
 const REST: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(30)];
 
-/// A connection that has held so long was a good one: the next loss begins with the first rest. It
-/// is longer than the longest rest, or two clients of one name would never leave one another alone.
+/// How long a connection must last so that the rest begins at the first again. It is longer than
+/// the longest rest. Otherwise two clients of one name would disconnect each other for ever.
 const STEADY: Duration = Duration::from_secs(60);
 
-/// Commands are collected for so long before the scan is told: of a flood it needs the newest only.
+/// How long commands are collected before they are published to the scan. Of many commands the scan
+/// needs only the newest.
 const SETTLE: Duration = Duration::from_millis(1);
 
-/// How often the status is refreshed.
+/// The time between two updates of the status.
 const SHOW: Duration = Duration::from_millis(250);
 
-/// Subscriptions in one packet, which keeps it below the limits of brokers on small machines.
+/// The number of subscriptions in one packet. It keeps the packet below the limits of brokers on
+/// small machines.
 const FILTERS: usize = 32;
 
-/// What we ask the broker not to send us any more, which it never has: it answers that, and the
-/// library has no ping that could be asked for. Our own filters are names, and this is a pattern.
+/// A filter to which the client never subscribes. To unsubscribe from it is a request that the
+/// broker must answer; the library offers no ping. It is a pattern and the client's own filters are
+/// names, so it is none of them.
 const NEVER_HEARD: &str = "camshaft/never/+";
 
-/// How values and commands are put on the wire.
+/// The form of values and commands on the wire.
 pub(super) trait Dialect: Send + std::fmt::Debug {
-    /// What the broker is to say when the connection that begins now is lost.
+    /// The message that the broker publishes when the connection that begins now is lost.
     fn will(&mut self) -> Option<LastWill>;
 
-    /// The broker may have heard of that connection: the next one is another.
+    /// Notes that the broker may know the last connection, so the next one is a new one.
     fn next_session(&mut self) {}
 
-    /// It is gone: whatever was said, nobody knows it any more.
+    /// Forgets everything that was sent, because the connection is gone.
     fn forget(&mut self);
 
-    /// What to listen to, before anything is said.
+    /// The filters to subscribe to before anything is sent.
     fn filters(&self) -> Vec<SubscribeFilterInput>;
 
-    /// The broker lets us hear what comes by this filter.
+    /// Notes that the broker has granted filter number `filter`.
     fn granted(&mut self, filter: usize, commands: &mut Commands, side: &mut Side);
 
-    /// It does not.
+    /// Notes that the broker has refused filter number `filter`, and why.
     fn denied(&mut self, filter: usize, why: &str, commands: &mut Commands, side: &mut Side);
 
-    /// Somebody has said something.
+    /// Takes a message.
     fn hear(&mut self, said: &Publish, commands: &mut Commands, side: &mut Side) -> Heard;
 
-    /// Says what is due, as far as there is room. Gives the next instant to look; a change is
-    /// noticed without.
+    /// Sends what is due, as far as there is room. Returns when to look again, apart from changes,
+    /// which the loop notices itself.
     fn speak(&mut self, line: &mut Line, export: &Export, now: Instant) -> Option<Instant>;
 
-    /// Whom it waits for before it says anything.
+    /// The host for which the dialect waits before it sends anything.
     fn waits_for(&self) -> Option<String> {
         None
     }
 
-    /// Values whose newest state nobody has heard, because there is no connection or no room for
-    /// them. Names that nothing has are not among them.
+    /// The number of values whose newest state was not sent, because there is no connection or no
+    /// room. Names without a point or variable do not count.
     fn unsaid(&self) -> usize;
 
-    /// What the status shows of mistakes.
+    /// The status parts about mistakes.
     fn parts(&self) -> Vec<Part>;
 }
 
-/// What follows from a message.
+/// The consequence of a message.
 #[derive(Debug, PartialEq)]
 pub(super) enum Heard {
-    /// Nothing more.
+    /// Nothing follows.
     Done,
-    /// There is something to say.
+    /// There is something to send.
     Answer,
-    /// The connection is to be given up.
+    /// The connection must be given up, for this reason.
     Leave(&'static str),
 }
 
-/// How far a connection is.
+/// The state of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum State {
+    /// There was no connection yet.
     #[default]
     Connecting,
-    /// So many filters have been answered.
+    /// The broker has accepted the connection and has answered this many filters.
     Subscribing(usize),
+    /// All filters are answered.
     Connected,
-    /// And not yet again; why is in [`Mqtt::trouble`].
+    /// The connection is lost, or another attempt has failed. The reason is in [`Mqtt::trouble`].
     Lost,
 }
 
 impl Serve for Mqtt {
     async fn serve(&mut self, side: &mut Side) {
         let [mut rest, longest] = REST;
-        // It may have been interrupted in the middle.
+        // The last run may have been interrupted in the middle.
         self.dialect.forget();
         self.dialect.next_session();
         self.state = State::Connecting;
@@ -142,7 +147,7 @@ impl Serve for Mqtt {
                 rest = longest;
             }
             self.on_loss(loss.why, side);
-            // Some come sooner and some later: not all at once after the broker was away.
+            // The rest varies, so that not all clients come at once after an outage of the broker.
             sleep(rest.mul_f64(0.8 + 0.4 * fastrand::f64())).await;
             rest = (2 * rest).min(longest);
         }
@@ -150,7 +155,7 @@ impl Serve for Mqtt {
 }
 
 impl Mqtt {
-    /// One connection, from its first packet to its end.
+    /// Runs one connection, from its first packet to its end.
     async fn connection(&mut self, side: &mut Side) -> Loss {
         let credentials = match self.credentials().await {
             Ok(credentials) => credentials,
@@ -193,8 +198,8 @@ impl Mqtt {
         }
     }
 
-    /// Reads the broker's files, on a thread that may wait for them. A reading that takes too long
-    /// is waited for again by the next connection.
+    /// Reads the broker's files on a thread that may wait for them. If the read takes too long, the
+    /// next connection waits for the same read.
     async fn credentials(&mut self) -> Result<Credentials, OpenError> {
         let files = &self.broker.files;
         let reading = self.reading.get_or_insert_with(|| {
@@ -207,13 +212,14 @@ impl Mqtt {
         read.unwrap_or_else(|panic| Err(no_answer(&self.files, &io::Error::other(panic))))
     }
 
-    /// Asks a silent broker for a word, or gives it up.
+    /// Asks a silent broker for an answer, or gives it up.
     fn examine(&mut self, client: &AsyncClient) -> Result<(), Loss> {
         let Some(pulse) = &mut self.pulse else { return Ok(()) };
         match pulse.due(Instant::now()) {
             Due::Nothing => {}
             Due::Ask => {
-                // Without room for it others wait as well, and it is given up in time.
+                // If there is no room, other packets wait as well, and the broker is given up in
+                // time.
                 let _ = client.try_unsubscribe(NEVER_HEARD);
                 pulse.asked();
             }
@@ -222,7 +228,7 @@ impl Mqtt {
         Ok(())
     }
 
-    /// Says what is due.
+    /// Sends what is due.
     fn look(&mut self, client: &AsyncClient) -> Option<Instant> {
         if self.state != State::Connected {
             return None;
@@ -232,7 +238,7 @@ impl Mqtt {
         self.dialect.speak(&mut line, &export, Instant::now())
     }
 
-    /// Takes what the library tells; gives whether there is something to say.
+    /// Takes an event of the library. Returns whether there may be something to send.
     fn happen(
         &mut self,
         event: Result<Event, Loss>,
@@ -272,14 +278,15 @@ impl Mqtt {
         }
     }
 
-    /// The broker welcomes us.
+    /// Begins a connection that the broker has accepted.
     fn begin(
         &mut self,
         welcome: &ConnAck,
         client: &AsyncClient,
         side: &mut Side,
     ) -> Result<bool, Loss> {
-        // Its word counts (MQTT 5, 3.2.2.3.14); 0 means that it will never ask for ours.
+        // The broker's value counts (MQTT 5, 3.2.2.3.14); 0 means that it does not limit the
+        // client's silence.
         let theirs = welcome.properties.as_ref().and_then(|given| given.server_keep_alive);
         let theirs = theirs.filter(|seconds| *seconds > 0).map(u64::from).map(Duration::from_secs);
         self.pulse = Some(Pulse::new(theirs.unwrap_or(self.broker.keep_alive), Instant::now()));
@@ -290,8 +297,8 @@ impl Mqtt {
         self.subscribe(client, side)
     }
 
-    /// Asks for the next filters. When all are answered the rest begins: nobody shall hear of us
-    /// before we can hear them.
+    /// Subscribes to the next filters. When all are answered, sending begins: other clients must
+    /// not see this one before it can receive.
     fn subscribe(&mut self, client: &AsyncClient, side: &mut Side) -> Result<bool, Loss> {
         let State::Subscribing(answered) = self.state else { return Ok(false) };
         let filters: Vec<_> =
@@ -325,9 +332,9 @@ impl Mqtt {
         *answered += answer.return_codes.len();
     }
 
-    /// The connection is gone. Commands stay as they are until their end.
+    /// Handles the loss of a connection. Commands stay valid until their end.
     fn on_loss(&mut self, why: Cow<'static, str>, side: &mut Side) {
-        // Attempt after attempt fails in the same way: that is one line.
+        // If each attempt fails for the same reason, one log line is enough.
         if self.trouble.as_deref() != Some(&*why) {
             let (device, broker) = (&self.name, &self.broker);
             tracing::warn!(device, "device {device}: no connection to {broker}: {why}");
@@ -368,20 +375,20 @@ impl Mqtt {
     }
 }
 
-/// Waits for another export; for ever, if there will be none.
+/// Waits for the next export; for ever, if there will be none.
 async fn changed(exports: &mut Exports) {
     if exports.changed().await.is_err() {
         std::future::pending().await
     }
 }
 
-/// The next event, and the loop that it came from.
+/// The next event, and the event loop that it came from.
 async fn step(mut events: Box<EventLoop>) -> (Box<EventLoop>, Result<Event, Loss>) {
     let event = events.poll().await.map_err(Loss::from);
     (events, event)
 }
 
-/// How much longer its sender means it.
+/// How much longer the sender wants the message to be valid.
 pub(super) fn left(said: &Publish) -> Option<Duration> {
     let left = said.properties.as_ref()?.message_expiry_interval?;
     Some(Duration::from_secs(left.into()))

@@ -6,14 +6,15 @@
 //!                   +---- asked for a rebirth, or a metric --+
 //!                         has come, gone or changed its type
 //! ```
-//! The broker's will is the NDEATH; it has the bdSeq of the birth that it ends, which is another on
-//! each connection. With a `device` the metrics are that device's and the node has none of its own.
-//! Births are the longest messages, so there is at most one a second, whoever asks for how many.
-//! Values are said when they differ, all of an instant in one message, under the aliases of the
-//! birth. Commands are metrics as well: what they hold is said back.
+//! The will at the broker is the NDEATH. It has the bdSeq of the birth that it ends, which differs
+//! on each connection. With a `device` the metrics are that device's, and the node has none of its
+//! own. Births are the longest messages, so there is at most one a second, however many hosts ask.
+//! Values are sent when they differ, all of one instant in one message, under the aliases of the
+//! birth. Commands are metrics too: their values are published back.
 //!
-//! With a `primary_host` nothing is said before that host says that it is there, and the connection
-//! is given up when it goes. History is not kept: what nobody heard is not said later.
+//! With a `primary_host`, nothing is sent before that host says that it is online. The connection
+//! is given up when the host goes. History is not kept: values that could not be sent are not sent
+//! later. `payload.rs` is the form on the wire, `plain.rs` the other dialect.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -41,34 +42,34 @@ mod config;
 mod metric;
 mod payload;
 
-/// Between two births. A host that asks again has not read the one before; many hosts that ask at
-/// once are answered by the same one.
+/// The shortest time between two births. A host that asks again has not read the birth before. Many
+/// hosts that ask at once are answered by the same birth.
 const BETWEEN_BIRTHS: Duration = Duration::from_secs(1);
 
-/// An edge node.
+/// An edge node of Sparkplug.
 #[derive(Debug)]
 pub(super) struct Node {
     config: Config,
     metrics: Vec<Item>,
-    /// The number of each metric, which is its alias; the commands are the first of them.
+    /// The number of each metric by name, which is its alias. The commands are the first metrics.
     by_name: HashMap<String, usize>,
-    /// Of this connection, or of the one to come; `None` until that has a will.
+    /// The bdSeq of this connection, or of the next one; `None` until that has a will.
     bdseq: Option<u8>,
-    /// Of the next message.
+    /// The seq number of the next message.
     seq: u8,
-    /// What the birth has said of each metric; `None` before it, and when another is wanted.
+    /// The type of each metric in the birth; `None` before it, and when another birth is wanted.
     born: Option<Vec<Option<DataType>>>,
-    /// When the last birth of this connection was.
+    /// When the last birth of this connection was sent.
     born_at: Option<Instant>,
-    /// How many metrics were due when there was no more room.
+    /// The number of metrics that were due when the queue was full.
     waiting: usize,
-    /// What the primary host has said last, and when by its clock.
+    /// The last STATE of the primary host.
     host: Option<HostState>,
-    /// Topics that the broker does not let us hear, and why.
+    /// The topics whose subscription the broker refuses, each with the reason.
     denied: Vec<(String, String)>,
 }
 
-/// The payload of a STATE message.
+/// The payload of a STATE message. The time is that of the host's clock.
 #[derive(Debug, Clone, Copy, Deserialize)]
 struct HostState {
     online: bool,
@@ -76,7 +77,7 @@ struct HostState {
 }
 
 impl Node {
-    /// The metrics begin with those of the commands, in their order.
+    /// A node whose first metrics are those of the commands, in their order.
     pub(super) fn new(config: Config, metrics: Vec<Item>) -> Self {
         let by_name = metrics.iter().map(|metric| metric.address.clone()).zip(0..).collect();
         Self {
@@ -93,14 +94,15 @@ impl Node {
         }
     }
 
-    /// The metric that joins the death of this connection to its births.
+    /// The bdSeq metric, which joins the death of this connection to its births.
     fn bdseq(&mut self) -> Metric {
         let Config { group, node, .. } = &self.config;
         let number = *self.bdseq.get_or_insert_with(|| bdseq::next(group, node));
         named(BDSEQ, DataType::Int64, Held::Long(number.into()))
     }
 
-    /// Says who we are and all there is, or nothing at all if there is no room for all of it.
+    /// Sends the births with all metrics, or nothing if there is no room for them; `false` in that
+    /// case.
     fn birth(
         &mut self,
         types: Vec<Option<DataType>>,
@@ -138,13 +140,13 @@ impl Node {
         is_said
     }
 
-    /// When the next of them is due, as things stand.
+    /// When the next metric is due, as things are.
     fn next(&self, export: &Export, now: Instant) -> Option<Instant> {
         let due = |item: &Item| item.due(&export.find(&item.name)?, now);
         self.metrics.iter().filter_map(due).min()
     }
 
-    /// Says this under the next number; `false` if there is no room.
+    /// Sends a message with the next seq number; `false` if there is no room.
     fn say(&mut self, sort: char, verb: &str, metrics: Vec<Metric>, line: &mut Line) -> bool {
         let (timestamp, seq) = (Some(millis(SystemTime::now())), Some(self.seq.into()));
         let payload = Payload { timestamp, metrics, seq }.encode_to_vec();
@@ -154,7 +156,7 @@ impl Node {
         is_said
     }
 
-    /// Says what is due; `false` if there is no room.
+    /// Sends the metrics that are due; `false` if there is no room.
     fn data(
         &mut self,
         types: &[Option<DataType>],
@@ -180,7 +182,7 @@ impl Node {
         true
     }
 
-    /// Obeys, metric by metric.
+    /// Carries out a command message, metric by metric.
     fn obey(&mut self, said: &Publish, commands: &mut Commands, side: &mut Side) -> Heard {
         let topic = String::from_utf8_lossy(&said.topic);
         let payload = match Payload::decode(&*said.payload) {
@@ -194,7 +196,7 @@ impl Node {
         for metric in payload.metrics {
             if metric.name.as_deref() == Some(REBIRTH) {
                 if metric.value == Some(Held::Boolean(true)) {
-                    // Until then nothing else is said, as the specification has it.
+                    // Until the birth nothing else is sent, as the specification says.
                     self.born = None;
                     heard = Heard::Answer;
                 }
@@ -219,14 +221,14 @@ impl Node {
         heard
     }
 
-    /// The primary host comes or goes.
+    /// Takes a STATE message: the primary host comes or goes.
     fn attend(&mut self, said: &Publish, commands: &mut Commands) -> Heard {
         let Ok(state) = serde_json::from_slice::<HostState>(&said.payload) else {
             let topic = String::from_utf8_lossy(&said.topic);
             commands.refuse(&topic, "it is no STATE such as {\"online\":true,\"timestamp\":0}");
             return Heard::Done;
         };
-        // A late farewell of an earlier life of the host.
+        // This is a late STATE of an earlier life of the host.
         if self.host.is_some_and(|last| state.timestamp < last.timestamp) {
             return Heard::Done;
         }
@@ -238,7 +240,7 @@ impl Node {
         }
     }
 
-    /// What we listen to, and whether commands to the metrics come by it.
+    /// The topics to subscribe to, and whether each carries commands to the metrics.
     fn topics(&self) -> Vec<(String, bool)> {
         let sort = self.config.sort();
         let mut topics = vec![(self.config.topic('N', "CMD"), sort == 'N')];

@@ -1,7 +1,7 @@
-//! What the configuration says about a simulated device, in the form of a `[[device]]` table.
+//! The settings of a simulated device, as a `[[device]]` table in TOML.
 //!
-//! Points are named, not yet resolved: `wiring.rs` does that and checks what needs the points. The
-//! shape of the TOML is checked here by serde, which refuses unknown keys.
+//! Points are only named here. `wiring.rs` finds them and checks what depends on them. serde checks
+//! the form of the table and refuses unknown keys.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,27 +16,27 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use crate::driver::{Injection, Named, duration};
 use crate::image::Value;
 
-/// A simulated device. Inputs that nothing here drives keep what the operator sets.
+/// A simulated device. Inputs that nothing here drives keep the value that an operator sets.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Tanks; in TOML one table or a list of them.
+    /// The tanks; in TOML one table or a list of tables.
     #[serde(deserialize_with = "one_or_many")]
     pub tank: Vec<Tank>,
-    /// Signal generators.
+    /// The signal generators.
     pub signal: Vec<Signal>,
-    /// Wires from outputs straight back to inputs.
+    /// The wires from outputs straight back to inputs.
     pub loopback: Vec<Loopback>,
-    /// Inputs that follow a file.
+    /// The inputs that follow a file.
     pub script: Option<Script>,
-    /// A failure planned ahead.
+    /// A failure that is planned ahead.
     pub fault: Option<Plan>,
-    /// First values of inputs that nothing drives; without an entry 0 or false.
+    /// The first values of inputs that nothing drives; without an entry 0 or false.
     pub initial: BTreeMap<String, Value>,
 }
 
 impl Config {
-    /// The files that it names.
+    /// The files that the settings name.
     pub(in crate::driver) fn files(&self) -> Vec<Named> {
         self.script.iter().map(|script| ("script.file", script.file.clone())).collect()
     }
@@ -50,11 +50,11 @@ pub struct Tank {
     pub level: String,
     /// The output that opens the valve: 0 to 100 percent, or a bool for shut and open.
     pub inflow: String,
-    /// What runs off at a level of 100 %; less when lower, with the square root of the level.
+    /// The drain at a level of 100 %. It is less at a lower level, by the square root of the level.
     pub drain_percent_per_s: f64,
-    /// What flows in through the open valve.
+    /// The inflow through the open valve.
     pub inflow_percent_per_s: f64,
-    /// Level at the start, in percent.
+    /// The level at the start, in percent.
     #[serde(default)]
     pub initial: f64,
 }
@@ -64,9 +64,9 @@ pub struct Tank {
 #[serde(tag = "shape", rename_all = "lowercase", deny_unknown_fields)]
 #[allow(missing_docs, reason = "the fields mean the same in every shape: point, period, low, high")]
 pub enum Signal {
-    /// Always `value`.
+    /// The value `value` all the time.
     Constant { point: String, value: Value },
-    /// Starts in the middle and rises.
+    /// A sine that starts in the middle and rises.
     Sine {
         point: String,
         #[serde(with = "duration")]
@@ -76,7 +76,7 @@ pub enum Signal {
         #[serde(default = "one")]
         high: f64,
     },
-    /// High for the share `duty` of each period (0 to 1), then low.
+    /// High for the part `duty` of each period (0 to 1), then low.
     Square {
         point: String,
         #[serde(with = "duration")]
@@ -88,7 +88,7 @@ pub enum Signal {
         #[serde(default = "one")]
         high: f64,
     },
-    /// From low to high in each period, then at once back to low.
+    /// A rise from low to high in each period, and then at once back to low.
     Ramp {
         point: String,
         #[serde(with = "duration")]
@@ -98,7 +98,8 @@ pub enum Signal {
         #[serde(default = "one")]
         high: f64,
     },
-    /// Evenly spread between low and high; the same seed gives the same noise at the same time.
+    /// Random numbers spread evenly between low and high. The same seed gives the same noise at the
+    /// same time.
     Noise {
         point: String,
         #[serde(default)]
@@ -110,12 +111,12 @@ pub enum Signal {
     },
 }
 
-/// High for half the period unless told otherwise.
+/// The default duty: high for half of the period.
 fn half() -> f64 {
     0.5
 }
 
-/// The upper end of a signal unless told otherwise: with the lower end 0 it suits a bool.
+/// The default upper end of a signal. With the lower end 0 it suits a bool.
 fn one() -> f64 {
     1.0
 }
@@ -130,29 +131,30 @@ pub struct Loopback {
     pub to: String,
 }
 
-/// Inputs that follow a CSV file; see `script.rs` for its form.
+/// Inputs that follow a CSV file; `script.rs` describes its form.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Script {
-    /// The file. Opened as it stands here: whoever loads the configuration makes it absolute.
+    /// The file. It is opened under exactly this path; the code that loads the configuration makes
+    /// the path absolute.
     pub file: PathBuf,
-    /// Starts again at the time of the last row; without it the last row holds.
+    /// Whether the script starts again at the time of the last row. Otherwise the last row holds.
     #[serde(default)]
     pub repeat: bool,
 }
 
-/// The longest hang: it is for practice, and ends before anybody wonders whether it does.
+/// The longest hang. A hang is for practice, so it must end before an operator doubts that it does.
 pub(super) const MOST_HANG: Duration = Duration::from_secs(60);
 
-/// A failure that comes by itself, counted from the first call of the device.
+/// A failure that comes by itself. Its times count from the first call of the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "PlanFile")]
 pub struct Plan {
-    /// What happens.
+    /// The failure.
     pub injection: Injection,
-    /// When it begins.
+    /// When the failure begins.
     pub after: Duration,
-    /// How long it lasts; for ever if `None`.
+    /// How long the failure lasts; for ever if `None`.
     pub lasting: Option<Duration>,
 }
 
@@ -164,7 +166,7 @@ impl Plan {
     }
 }
 
-/// A plan as the file has it: flat, with keys that suit one kind only.
+/// A plan as the file has it: flat, with keys that fit one kind only.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PlanFile {
@@ -210,8 +212,8 @@ impl TryFrom<PlanFile> for Plan {
     }
 }
 
-/// Reads one table, or a list of them. By hand, because an untagged enum would turn every mistake
-/// inside the table into "did not match any variant".
+/// Reads one table or a list of tables. It is written by hand, because an untagged enum would
+/// report every mistake inside the table as "did not match any variant".
 fn one_or_many<'de, D, T>(from: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -240,7 +242,7 @@ where
 mod tests {
     use super::*;
 
-    /// The stanza as users write it, read as the driver's own table and as one with the `driver`
+    /// The table as users write it, read as the driver's own table and as one with the `driver`
     /// key.
     #[test]
     fn the_whole_stanza_is_understood() {
@@ -273,7 +275,7 @@ mod tests {
         assert_eq!(toml::from_str::<Config>("").unwrap(), Config::default());
     }
 
-    /// `text` is refused with a message that contains `expected`.
+    /// Checks that `text` is refused with a message that contains `expected`.
     fn check(text: &str, expected: &str) {
         let message = toml::from_str::<Config>(text).unwrap_err().to_string();
         assert!(message.contains(expected), "{text}\nsays: {message}\nnot: {expected}");

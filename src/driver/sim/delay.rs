@@ -1,48 +1,51 @@
-//! A line that hands on what it got, but later: a ring of frames, allocated once.
+//! A delay line: a ring of frames, allocated once, that passes frames on later.
 //!
-//! The ring has a fixed number of slots whatever the delay and the period are. Frames that come
-//! faster than the slots allow share one, the newest winning: what arrives is late by exactly the
-//! delay, and a pulse shorter than a slot (a 64th of the delay) may be missed.
+//! The ring has a fixed number of slots, whatever the delay and the period are. Frames that come
+//! faster than the slots allow share a slot, and the newest replaces the others. A frame that
+//! arrives is late by exactly the delay. A pulse shorter than a slot (a 64th of the delay) may be
+//! missed. `wire.rs` decides what is delayed.
 
 use std::time::Duration;
 
-/// How finely a delay is divided: at a period of 10 ms every frame of a delay up to 640 ms is kept.
+/// The number of parts of a delay. At a period of 10 ms every frame of a delay up to 640 ms is
+/// kept.
 const PARTS: u32 = 64;
 
-/// A frame lives for the delay, a slot is opened at most once per part of it: so many may be open
-/// at once, and two more for the ends.
+/// The number of slots. A frame lives for the delay, and at most one slot is opened in each part of
+/// it. Two more slots are for the ends.
 const SLOTS: usize = PARTS as usize + 2;
 
-/// Frames on their way.
+/// The frames that are on their way.
 #[derive(Debug)]
 pub(super) struct Delay {
     slots: Vec<Slot>,
-    /// The oldest frame.
+    /// The index of the oldest frame.
     first: usize,
-    /// How many are on their way.
+    /// The number of frames on their way.
     len: usize,
-    /// Whether one has arrived since the line was cleared.
+    /// Whether a frame has arrived since the line was cleared.
     has_delivered: bool,
 }
 
+/// A place for one frame.
 #[derive(Debug, Clone)]
 struct Slot {
-    /// When its first frame came.
+    /// When the first frame came into the slot.
     opened: Duration,
-    /// When its newest frame came.
+    /// When the newest frame came into the slot.
     sent: Duration,
     frame: Box<[u8]>,
 }
 
 impl Delay {
-    /// An empty line for frames of `frame_bytes`.
+    /// An empty line for frames of `frame_bytes` bytes.
     pub(super) fn new(frame_bytes: usize) -> Self {
         let frame = vec![0; frame_bytes].into_boxed_slice();
         let slot = Slot { opened: Duration::ZERO, sent: Duration::ZERO, frame };
         Self { slots: vec![slot; SLOTS], first: 0, len: 0, has_delivered: false }
     }
 
-    /// Forgets what is on its way.
+    /// Forgets the frames that are on their way.
     pub(super) fn clear(&mut self) {
         self.len = 0;
         self.has_delivered = false;
@@ -53,7 +56,7 @@ impl Delay {
         self.has_delivered
     }
 
-    /// Sends `frame`, which will be `delay` late.
+    /// Sends `frame`, which arrives after `delay`.
     pub(super) fn send(&mut self, now: Duration, delay: Duration, frame: &[u8]) {
         let newest = (self.first + self.len.saturating_sub(1)) % SLOTS;
         let is_open = self.len > 0 && now - self.slots[newest].opened.min(now) < delay / PARTS;
@@ -69,7 +72,7 @@ impl Delay {
         slot.frame.copy_from_slice(frame);
     }
 
-    /// The newest frame that has arrived since the last call, with the time it was sent.
+    /// The newest frame that has arrived since the last call, with the time at which it was sent.
     pub(super) fn arrived(&mut self, now: Duration, delay: Duration) -> Option<(Duration, &[u8])> {
         let mut newest = None;
         while self.len > 0 && self.slots[self.first].sent.saturating_add(delay) <= now {
@@ -86,8 +89,8 @@ impl Delay {
 mod tests {
     use super::*;
 
-    /// Sends the number of the cycle every `period_ms` for 10 s; what arrives is late by the delay
-    /// and at most a part of it more, and nothing is lost in the end.
+    /// Sends the number of the cycle every `period_ms` for 10 s. Each frame arrives after the delay
+    /// and at most a part of it more, and the last one is not lost.
     fn check(period_ms: u64, delay_ms: u64) {
         let mut line = Delay::new(8);
         let delay = Duration::from_millis(delay_ms);

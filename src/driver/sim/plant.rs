@@ -1,7 +1,7 @@
-//! The simulated plant itself: the true value of every input, and the outputs that have arrived.
+//! The simulated plant: the true value of every input, and the outputs that have arrived.
 //!
-//! It knows nothing of failing wires (`wire.rs`) and nothing of a clock: time passes when it is
-//! told so.
+//! It knows nothing about failures of the wire, see `wire.rs`, and it reads no clock: the caller
+//! says how much time has passed. `tank.rs`, `signal.rs` and `script.rs` are its models.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,22 +14,22 @@ use super::wiring::{Wiring, fits};
 use crate::driver::OpenError;
 use crate::image::{Direction, PointId, Points, Unfit, Value};
 
-/// The models of one device and what they work on.
+/// The models of one device, and the values on which they work.
 #[derive(Debug)]
 pub(super) struct Plant {
     points: Arc<Points>,
     device: usize,
-    /// The outputs that have arrived, addressed as in the output image.
+    /// The outputs that have arrived, at their addresses in the output image.
     pub(super) outputs: Vec<u8>,
-    /// What the sensors see, addressed as in the input image.
+    /// The values that the sensors see, at their addresses in the input image.
     field: Vec<u8>,
-    /// How far time has passed, from the first call of the device.
+    /// The time that has passed since the first call of the device.
     elapsed: Duration,
     script: Option<Script>,
     signals: Vec<Signal>,
     loopbacks: Vec<(PointId, PointId)>,
     tanks: Vec<Tank>,
-    /// Inputs that one of the models drives.
+    /// The inputs that a model drives.
     driven: Vec<PointId>,
 }
 
@@ -88,7 +88,7 @@ impl Plant {
         })
     }
 
-    /// Lets time pass up to `elapsed` and says what the sensors then see.
+    /// Lets time pass up to `elapsed`. Returns the values that the sensors then see.
     pub(super) fn pass(&mut self, elapsed: Duration) -> &[u8] {
         let time = elapsed.saturating_sub(self.elapsed);
         self.elapsed = self.elapsed.max(elapsed);
@@ -106,7 +106,8 @@ impl Plant {
             let (from, to) = (&points[*from], &points[*to]);
             let (source, mask) = (from.bytes(), to.mask());
             for (byte, raw) in field[to.bytes()].iter_mut().zip(&self.outputs[source]) {
-                // Only a bool has its bit elsewhere; the shift by its own place is 0 for the rest.
+                // Only a bool can have its bit at another place; for other types the two shifts are
+                // by 0.
                 let raw = raw >> from.bit << to.bit;
                 *byte = *byte & !mask | raw & mask;
             }
@@ -114,7 +115,8 @@ impl Plant {
         &self.field
     }
 
-    /// Gives an input a value by hand, or a model the state to go on from.
+    /// Sets an input by hand, or the state from which a model goes on. The error is the reason for
+    /// a refusal.
     pub(super) fn set(&mut self, id: PointId, value: Value) -> Result<(), &'static str> {
         let Some(point) = self.points.get(id).filter(|point| point.device == self.device) else {
             return Err("the point is not one of this device");

@@ -1,4 +1,4 @@
-//! Inputs that follow a CSV file.
+//! Scripts: inputs that follow a CSV file.
 //!
 //! ```csv
 //! # a line that begins with # is skipped
@@ -8,8 +8,8 @@
 //! 2,     false,       21
 //! ```
 //! Each row holds from its time on; an empty cell keeps the value of the row above. Before the
-//! first row the inputs keep what they have, after the last one it holds. With `repeat` the time of
-//! the last row is the length of the script: there it begins again, and if its first row comes
+//! first row the inputs keep their values, and after the last row it holds. With `repeat` the time
+//! of the last row is the length of the script, which then begins again. If its first row comes
 //! later than 0, the last row holds until then. The file is read and checked once, when the device
 //! is opened.
 
@@ -23,22 +23,22 @@ use crate::driver::OpenError;
 use crate::file;
 use crate::image::{Kind, Point, PointId, Points, Value};
 
-/// The largest file: a row a second for a day with a dozen points has 5 MB.
+/// The maximum size of the file in bytes. A row a second for a day with a dozen points has 5 MB.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// The most cells: 32 bytes each, so 16 MB.
+/// The maximum number of cells. Each has 32 bytes, so all have 16 MB.
 const MAX_CELLS: usize = 500_000;
 
-/// What the first column is called.
+/// The name of the first column.
 const TIME: &str = "time_s";
 
-/// A file, checked and ready to be played.
+/// A file that is checked and ready to be played.
 #[derive(Debug)]
 pub(super) struct Script {
     points: Vec<PointId>,
-    /// Strictly rising.
+    /// The times of the rows, strictly rising.
     times: Vec<Duration>,
-    /// One after the other the rows, each with a value for every point.
+    /// The rows one after the other, each with a value for every point.
     values: Vec<Value>,
     repeat: bool,
 }
@@ -83,14 +83,14 @@ impl Script {
     }
 }
 
-/// The whole file, if it is not too large.
+/// The text of the whole file, if it is not too large.
 fn text(file: &Path) -> io::Result<String> {
     let bytes = file::read_present(file, MAX_BYTES)?;
     let no_text = |error| io::Error::new(io::ErrorKind::InvalidData, format!("no text: {error}"));
     String::from_utf8(bytes).map_err(no_text)
 }
 
-/// Line, what was found there, what is wanted.
+/// A mistake in the file: the line, what was found there, what is expected.
 type Mistake = (u64, String, String);
 
 fn mistake(line: u64, found: impl Into<String>, wanted: impl Into<String>) -> Mistake {
@@ -137,7 +137,7 @@ fn parse(
 }
 
 /// The line in which a record begins. The reader's own count stands before the blank lines and
-/// comments that it skips, so these are skipped again here.
+/// comments that it skips, so they are skipped again here.
 fn line_of(text: &str, row: &csv::StringRecord) -> u64 {
     let (start, line) = row.position().map_or((0, 1), |p| (p.byte() as usize, p.line()));
     let is_skipped = |line: &&str| line.trim().is_empty() || line.starts_with('#');
@@ -197,7 +197,7 @@ impl Script {
     }
 }
 
-/// The value of a cell, or what would be right.
+/// The value of a cell, or what is expected there.
 fn parse_cell(cell: &str, point: &Point) -> Result<Value, String> {
     if cell.is_empty() {
         return Err("the first row has a value for every point".into());
@@ -229,7 +229,7 @@ mod tests {
 
     const STEPS: &str = "time_s, int.in, bool.in\n1, 10, true\n2.5, 20,\n4, -5, false\n";
 
-    /// At `seconds` the script shows `expected`, starting from 99 and false.
+    /// Checks that the script shows `expected` at `seconds`, if the inputs start at 99 and false.
     fn check(text: &str, repeat: bool, seconds: f64, expected: (i128, bool)) {
         let (script, points) = (script(text, repeat).unwrap(), points());
         let mut field = vec![0; points.image_bytes(crate::image::Direction::In)];
@@ -262,7 +262,7 @@ mod tests {
         check(blink, true, 3.0, (0, false));
     }
 
-    /// `text` is refused at `line`, for a reason that contains `found`.
+    /// Checks that `text` is refused at `line`, for a reason that contains `found`.
     fn refuse(text: &str, line: u64, found: &str) {
         let (at, reason, remedy) = script(text, false).map(|_| text).unwrap_err();
         assert_eq!(at, line, "{text}: {reason}; {remedy}");

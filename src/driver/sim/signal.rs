@@ -1,8 +1,8 @@
 //! Signal generators: the value of an input as a function of time alone.
 //!
-//! Nothing is remembered from call to call, noise included: the same time gives the same value,
-//! however often and in whatever steps somebody looked before. A constant is no generator but a
-//! first value.
+//! A generator remembers nothing from call to call, and neither does noise. The same time gives the
+//! same value, whatever calls came before. A constant is no generator but a first value. `plant.rs`
+//! calls the generators.
 
 use std::f64::consts::TAU;
 use std::time::Duration;
@@ -21,6 +21,7 @@ pub(super) struct Signal {
     high: f64,
 }
 
+/// The form of a signal, with its own settings.
 #[derive(Debug, Clone, Copy)]
 enum Shape {
     Sine { period: Duration },
@@ -30,8 +31,8 @@ enum Shape {
 }
 
 impl Signal {
-    /// The generator of `config`, which stands under `key`; `None` for a constant, which is put
-    /// into `field` here and for good.
+    /// Plans the generator of `config`, which stands under `key`. Returns `None` for a constant,
+    /// which is put into `field` here once and for all.
     pub(super) fn open(
         config: &config::Signal,
         key: &str,
@@ -74,7 +75,8 @@ impl Signal {
         let point = &points[self.point];
         let value = match point.kind {
             Kind::Bool => Value::Bool(share > 0.5),
-            // Rounding could go past an end by the last bit; the clamp keeps the promise below.
+            // Rounding could exceed an end by the last bit. The clamp makes the `expect` below
+            // true.
             _ => {
                 Value::Real((self.low + share * (self.high - self.low)).clamp(self.low, self.high))
             }
@@ -83,10 +85,10 @@ impl Signal {
     }
 }
 
-/// Both ends fit the point, and the lower one is lower.
+/// Checks that both ends fit the point and that the lower one is not above the upper one.
 fn range(key: &str, point: &Point, low: f64, high: f64) -> Result<(f64, f64), OpenError> {
     let (low_key, high_key) = (format!("{key}.low"), format!("{key}.high"));
-    // Half of the range of f64, so that high - low is a number too.
+    // The limit is half of the range of f64, so that high - low is finite too.
     let low = within(&low_key, low, f64::MIN / 2.0, f64::MAX / 2.0)?;
     let high = within(&high_key, high, f64::MIN / 2.0, f64::MAX / 2.0)?;
     if low > high {
@@ -110,14 +112,14 @@ impl Shape {
         }
     }
 
-    /// Where between low (0) and high (1) the signal is at the time `elapsed`.
+    /// The place of the signal between low (0) and high (1) at the time `elapsed`.
     fn at(self, elapsed: Duration) -> f64 {
         match self {
             Self::Sine { period } => 0.5 + 0.5 * (TAU * phase(elapsed, period)).sin(),
             Self::Square { period, duty } => f64::from(u8::from(phase(elapsed, period) < duty)),
             Self::Ramp { period } => phase(elapsed, period),
             Self::Noise { seed } => {
-                // The golden ratio spreads neighbouring times over all seeds.
+                // Multiplication by the golden ratio spreads neighbouring times over all seeds.
                 let time = (elapsed.as_nanos() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 fastrand::Rng::with_seed(seed ^ time).f64()
             }
@@ -125,8 +127,8 @@ impl Shape {
     }
 }
 
-/// The share of the running period that is over, from 0 to just below 1. Whole nanoseconds are
-/// divided, so it is as exact after a year as in the first second.
+/// The part of the current period that is over, from 0 to just below 1. It divides whole
+/// nanoseconds, so it is as exact after a year as in the first second.
 fn phase(elapsed: Duration, period: Duration) -> f64 {
     (elapsed.as_nanos() % period.as_nanos()) as f64 / period.as_nanos() as f64
 }
@@ -137,7 +139,8 @@ mod tests {
 
     const PERIOD: Duration = Duration::from_secs(8);
 
-    /// The values at the quarters of two periods, the first one a year later.
+    /// Checks the values at the quarters of two periods. The second period is a year after the
+    /// first.
     fn check(shape: Shape, expected: [f64; 4]) {
         for start_s in [365 * 86_400, 8] {
             for (quarter, expected) in (0..).zip(expected) {

@@ -1,7 +1,8 @@
-//! A tank: what comes in through a valve, what runs off below, and where the level stands.
+//! A simulated tank: the inflow through a valve, the drain, and the level.
 //!
-//! Torricelli's law makes the drain grow with the square root of the level. The level is in percent
-//! of the tank; it does not spill over 100 and there is no pressure below 0.
+//! By Torricelli's law the drain is proportional to the square root of the level. The level is in
+//! percent of the tank. It does not rise above 100, and at 0 nothing drains. `plant.rs` lets time
+//! pass.
 
 use std::time::Duration;
 
@@ -10,15 +11,16 @@ use super::wiring::{Wiring, fits, within};
 use crate::driver::OpenError;
 use crate::image::{PointId, Points, Value};
 
-/// The longest step of the integration: at rates of some percent per second the error stays far
-/// below what a level sensor shows.
+/// The longest step of the integration. At rates of some percent per second the error stays far
+/// below the resolution of a level sensor.
 const STEP: Duration = Duration::from_millis(100);
 
-/// The most steps in one call, so that waking from a long sleep cannot make an overrun. A longer
-/// time is covered whole, in longer steps; those lose accuracy only, see [`Tank::advance`].
+/// The maximum number of steps in one call, so that the first call after a long sleep causes no
+/// overrun. A longer time is covered whole, in longer steps. These lose accuracy only, see
+/// [`Tank::advance`].
 const MAX_STEPS: u32 = 100;
 
-/// The fastest that a tank may fill or drain: a full tank in a millisecond.
+/// The fastest rate at which a tank may fill or drain: a full tank in a millisecond.
 const MAX_PERCENT_PER_S: f64 = 100_000.0;
 
 /// The state of one tank.
@@ -28,14 +30,14 @@ pub(super) struct Tank {
     inflow: PointId,
     drain_percent_per_s: f64,
     inflow_percent_per_s: f64,
-    /// Always from 0 to 100.
+    /// The level in percent, always from 0 to 100.
     percent: f64,
-    /// How far the valve is open, from 0 to 1.
+    /// The opening of the valve, from 0 to 1.
     valve: f64,
 }
 
 impl Tank {
-    /// The tank of `config`, which stands under `key`.
+    /// Plans the tank of `config`, which stands under `key`.
     pub(super) fn open(
         config: &config::Tank,
         key: &str,
@@ -77,7 +79,7 @@ impl Tank {
         Ok(())
     }
 
-    /// Lets `time` pass with the valve as `outputs` have it, and shows the level in `field`.
+    /// Lets `time` pass with the valve as `outputs` say, and puts the level into `field`.
     pub(super) fn pass(
         &mut self,
         time: Duration,
@@ -88,7 +90,7 @@ impl Tank {
         match points[self.inflow].read(outputs) {
             Value::Bool(open) => self.valve = f64::from(u8::from(open)),
             Value::Int(percent) => self.valve = percent.clamp(0, 100) as f64 / 100.0,
-            // A valve that is told nonsense stays where it is.
+            // NaN does not move the valve.
             Value::Real(percent) if percent.is_nan() => {}
             Value::Real(percent) => self.valve = percent.clamp(0.0, 100.0) / 100.0,
         }
@@ -99,11 +101,12 @@ impl Tank {
             .expect("0 and 100 fit the point, so everything between does");
     }
 
-    /// Integrates the level over `time` with the implicit Euler method: the drain of a step is that
-    /// of the level at its *end*, which is a quadratic equation for the root of the level.
+    /// Integrates the level over `time` with the implicit Euler method. The drain of a step is that
+    /// of the level at its *end*, which gives a quadratic equation for the root of the level.
     ///
-    /// The explicit method is one line shorter, but swings below 0 and back when the step is long;
-    /// this one moves steadily towards the true resting level for steps of any length.
+    /// The explicit method is one line shorter, but it swings below 0 and back when the step is
+    /// long. The implicit method moves steadily towards the true final level, whatever the length
+    /// of the steps.
     fn advance(&mut self, time: Duration) {
         let steps = time.as_nanos().div_ceil(STEP.as_nanos()).min(MAX_STEPS.into()) as u32;
         if steps == 0 {
@@ -111,7 +114,7 @@ impl Tank {
         }
         let step_s = time.as_secs_f64() / f64::from(steps);
         let inflow = step_s * self.inflow_percent_per_s * self.valve;
-        // drain * sqrt(level / 100), with the root of 100 taken out.
+        // This is drain * sqrt(level / 100), with the root of 100 taken out.
         let drain = step_s * self.drain_percent_per_s / 10.0;
         for _ in 0..steps {
             let filled = self.percent + inflow;
@@ -134,7 +137,8 @@ mod tests {
         Tank { level, inflow, drain_percent_per_s, inflow_percent_per_s, percent, valve }
     }
 
-    /// From `percent`, with the valve open by `valve`, after `seconds` in calls of 10 ms.
+    /// Checks the level after `seconds` in calls of 10 ms. It starts at `percent`, with the valve
+    /// open by `valve`.
     fn check(percent: f64, valve: f64, seconds: u64, expected: f64) {
         let mut tank = tank(percent, valve);
         for _ in 0..seconds * 100 {
@@ -151,7 +155,7 @@ mod tests {
         check(100.0, 0.0, 101, 0.0);
         check(0.0, 0.0, 10, 0.0);
         check(0.0, 1.0, 60, 100.0);
-        // Rests where 6 * 0.2 = 2 * sqrt(level / 100).
+        // The level rests where 6 * 0.2 = 2 * sqrt(level / 100).
         check(36.0, 0.2, 600, 36.0);
         check(0.0, 0.2, 600, 36.0);
         check(100.0, 0.2, 600, 36.0);

@@ -1,9 +1,10 @@
-//! The simulated device as the scan sees it: through `Driver`, with a clock made of numbers.
+//! Tests of the simulated device as the scan sees it: through `Driver`, with a clock made of
+//! numbers.
 
 use super::*;
 use crate::image::{Direction, Kind, Point, PointId, Quality, Value};
 
-/// The points of the test device; the places are their order in [`points`].
+/// The points of the test device. Each id is the place of its point in [`points`].
 pub(super) const BOOL_IN: PointId = PointId(0);
 pub(super) const INT_IN: PointId = PointId(1);
 const F32_IN: PointId = PointId(2);
@@ -14,7 +15,8 @@ const F64_OUT: PointId = PointId(6);
 const FOREIGN_IN: PointId = PointId(7);
 const FOREIGN_OUT: PointId = PointId(8);
 
-/// Device 0 with some points of each direction, and one bool of device 1 in the same byte each.
+/// The points of device 0, some of each direction, and one bool of device 1 in the same byte of
+/// each image.
 pub(super) fn points() -> Arc<Points> {
     let point = |name: &str, direction, kind, byte, bit, device| Point {
         byte,
@@ -47,7 +49,7 @@ struct Bench {
     outputs: Vec<u8>,
 }
 
-/// Any moment will do for the first call: a device counts from there.
+/// The time of the first call. It can be any time, because a device counts from there.
 const START: Duration = Duration::from_secs(1_000_000);
 
 fn at(millis: u64) -> Duration {
@@ -93,7 +95,7 @@ impl Bench {
         self.inputs.quality[id.index()]
     }
 
-    /// The input has this value and quality.
+    /// Checks that the input has this value and quality.
     #[track_caller]
     fn check(&self, id: PointId, value: Value, quality: Quality) {
         assert_eq!((self.value(id), self.quality(id)), (value, quality));
@@ -287,12 +289,13 @@ fn a_slow_device_is_late_both_ways() {
             _ => (Value::Int(5), Quality::Good),
         };
         assert_eq!((bench.value(INT_IN), bench.quality(INT_IN)), expected, "{millis} ms");
-        // A neighbour in the same byte is not ours: it must not delay the confirmation.
+        // A neighbour in the same byte belongs to another device, so it must not delay the
+        // confirmation.
         bench.output(FOREIGN_OUT, Value::Bool(millis % 20 == 0));
         bench.write(millis).unwrap();
         assert_eq!(bench.device.is_confirmed(), millis >= 200, "{millis} ms");
     }
-    // Equal to what the plant has, but another value is on its way in between.
+    // The value equals what the plant has, but another value is on its way in between.
     bench.output(INT_OUT, Value::Int(6));
     bench.write(1000).unwrap();
     bench.output(INT_OUT, Value::Int(5));
@@ -301,7 +304,7 @@ fn a_slow_device_is_late_both_ways() {
     assert!(!bench.device.is_confirmed());
     bench.read(1210).unwrap();
     assert!(bench.device.is_confirmed());
-    // What is on its way when the failure ends arrives at once.
+    // Outputs that are on their way when the failure ends arrive at once.
     bench.output(INT_OUT, Value::Int(7));
     bench.write(1220).unwrap();
     bench.order(1220, Command::Clear);

@@ -1,7 +1,8 @@
 //! The wire between the simulated plant and the images: sound, or failing in one of the ways of
 //! [`Injection`].
 //!
-//! The plant behind it goes on whatever happens here, as a real one would.
+//! The plant behind it goes on whatever happens here, as a real plant would. `sim.rs` decides when
+//! the wire fails, `delay.rs` makes it slow.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,35 +12,36 @@ use super::delay::Delay;
 use crate::driver::{Fault, Injection};
 use crate::image::{Direction, Inputs, Kind, Point, PointId, Points, Quality};
 
-/// Of eight random floats one is not a number or infinite: random bits alone give that too seldom
-/// (one in 2048 for f64) to practise with.
+/// How rare a float that is not finite is among random floats: one in eight. Random bits alone make
+/// it too rare for practice (one in 2048 for f64).
 const NOT_A_NUMBER_ONE_IN: u32 = 8;
 
-/// What travels between plant and images, and how well.
+/// The wire of one device, with everything that is on its way.
 #[derive(Debug)]
 pub(super) struct Wire {
     points: Arc<Points>,
     /// The inputs of this device.
     inputs: Vec<PointId>,
-    /// The bytes of the input image from its first input to its last.
+    /// The bytes of the input image from the device's first input to its last.
     input_bytes: Range<usize>,
-    /// The same of its outputs.
+    /// The bytes of the output image from the device's first output to its last.
     output_bytes: Range<usize>,
-    /// The bits of `output_bytes` that are ours.
+    /// The bits of `output_bytes` that belong to this device.
     output_mask: Vec<u8>,
     failure: Option<Injection>,
-    /// What came over the wire, if that is not what the sensors see; addressed as the input image.
+    /// The values that came over the wire, if they are not those that the sensors see. They are at
+    /// their addresses in the input image.
     received: Vec<u8>,
     late_inputs: Delay,
     late_outputs: Delay,
     garbage: fastrand::Rng,
-    /// The bits of `output_bytes` as the last good write had them.
+    /// The bits of `output_bytes` at the last successful write.
     sent: Vec<u8>,
-    /// Since when `sent` is as it is.
+    /// The time of the last change of `sent`.
     changed: Duration,
-    /// When that was sent which the plant has.
+    /// The time at which the outputs were sent that the plant has.
     arrived: Duration,
-    /// Whether the last write was taken.
+    /// Whether the last write succeeded.
     is_taken: bool,
 }
 
@@ -80,12 +82,12 @@ impl Wire {
         }
     }
 
-    /// How it fails at present.
+    /// The failure at present, if there is one.
     pub(super) fn failure(&self) -> Option<Injection> {
         self.failure
     }
 
-    /// From now on fails like this, or no longer. Outputs that are on their way arrive at once.
+    /// Sets or ends a failure. Outputs that are on their way arrive at once.
     pub(super) fn fail(&mut self, failure: Option<Injection>, plant: &mut [u8]) {
         if let Some(Injection::Slow { .. }) = self.failure {
             self.hand_over(plant);
@@ -98,7 +100,8 @@ impl Wire {
         self.failure = failure;
     }
 
-    /// Brings what the sensors see, `field`, into the image, as far as the wire lets it.
+    /// Copies the values that the sensors see, `field`, into the image, as far as the wire lets
+    /// them through.
     pub(super) fn read(
         &mut self,
         now: Duration,
@@ -106,7 +109,7 @@ impl Wire {
         inputs: &mut Inputs,
     ) -> Result<(), Fault> {
         match self.failure {
-            // Who hangs does so before it comes here.
+            // A hang happens in `sim.rs`, before this call.
             None | Some(Injection::Hang { .. }) => self.show(now, field, inputs),
             Some(Injection::Disconnect) => {
                 self.degrade(inputs, Quality::NoComm);
@@ -133,8 +136,8 @@ impl Wire {
         Ok(())
     }
 
-    /// Copies our inputs out of `from`; a float that is not a finite number is bad and keeps its
-    /// value.
+    /// Copies the inputs of this device out of `from`. A float that is not finite is bad and keeps
+    /// its value.
     fn show(&self, now: Duration, from: &[u8], inputs: &mut Inputs) {
         for id in &self.inputs {
             let point = &self.points[*id];
@@ -148,7 +151,7 @@ impl Wire {
         }
     }
 
-    /// Makes our inputs this bad, if they are not worse already.
+    /// Makes the inputs of this device this bad, if they are not worse already.
     fn degrade(&self, inputs: &mut Inputs, quality: Quality) {
         self.inputs.iter().for_each(|id| inputs.degrade(*id, quality));
     }
@@ -181,7 +184,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Lets outputs whose time has come take effect.
+    /// Lets outputs take effect whose time has come.
     pub(super) fn deliver(&mut self, now: Duration, plant: &mut [u8]) {
         let Some(Injection::Slow { delay }) = self.failure else { return };
         if let Some((sent, frame)) = self.late_outputs.arrived(now, delay) {
@@ -196,14 +199,14 @@ impl Wire {
         self.arrived = self.changed;
     }
 
-    /// Whether the plant has the outputs of the last write. Equal values alone would not prove it:
-    /// others may still be on their way between them.
+    /// Whether the plant has the outputs of the last write. Equal values alone do not prove that,
+    /// because other values may still be on their way between them.
     pub(super) fn is_confirmed(&self) -> bool {
         self.is_taken && self.failure != Some(Injection::Disconnect) && self.arrived >= self.changed
     }
 }
 
-/// Puts random bits where `point` lies.
+/// Puts random bits into the place of `point`.
 fn babble(random: &mut fastrand::Rng, point: &Point, image: &mut [u8]) {
     let is_float = matches!(point.kind, Kind::F32 | Kind::F64);
     let mut bits = random.u64(..).to_le_bytes();

@@ -1,18 +1,19 @@
-//! From names in the configuration to points: each exists, is ours, has the right direction, and no
-//! input is driven twice.
+//! The lookup of points by their names in the configuration. Each point must exist, belong to this
+//! device and have the right direction, and no input may be driven twice.
 //!
-//! Used while a device is opened and then dropped; nothing here runs in the scan.
+//! A [`Wiring`] is used while a device is opened, and is then dropped. Nothing here runs in the
+//! scan.
 
 use std::collections::BTreeMap;
 
 use crate::driver::OpenError;
 use crate::image::{Direction, Point, PointId, Points, Value};
 
-/// The points of one device, and who drives its inputs.
+/// The points of one device, and the keys that drive its inputs.
 pub(super) struct Wiring<'a> {
     points: &'a Points,
     device: usize,
-    /// The key that drives an input.
+    /// The key that drives each input.
     driven: BTreeMap<PointId, String>,
 }
 
@@ -21,12 +22,12 @@ impl<'a> Wiring<'a> {
         Self { points, device, driven: BTreeMap::new() }
     }
 
-    /// The output `name`, wanted by `key`.
+    /// The output `name`, which `key` needs.
     pub(super) fn output(&self, key: &str, name: &str) -> Result<(PointId, &'a Point), OpenError> {
         self.find(key, name, Direction::Out)
     }
 
-    /// The input `name`, from now on driven by `key`.
+    /// The input `name`, which `key` drives from now on.
     pub(super) fn input(
         &mut self,
         key: &str,
@@ -37,7 +38,7 @@ impl<'a> Wiring<'a> {
         Ok((id, point))
     }
 
-    /// The input `name`, which nobody drives so far.
+    /// The input `name`, which no key drives so far.
     pub(super) fn undriven_input(
         &self,
         key: &str,
@@ -53,7 +54,7 @@ impl<'a> Wiring<'a> {
         }
     }
 
-    /// The inputs that somebody drives, in order.
+    /// The inputs that a key drives, in order.
     pub(super) fn into_driven(self) -> Vec<PointId> {
         self.driven.into_keys().collect()
     }
@@ -106,7 +107,7 @@ pub(super) fn fits(key: &str, point: &Point, value: Value) -> Result<Value, Open
     }
 }
 
-/// Refuses a number outside `low..=high`; not-a-number is outside.
+/// Refuses a number outside `low..=high`. NaN is outside.
 pub(super) fn within(key: &str, number: f64, low: f64, high: f64) -> Result<f64, OpenError> {
     if number >= low && number <= high {
         return Ok(number);
@@ -121,7 +122,7 @@ mod tests {
 
     #[test]
     fn mistakes_name_the_key() {
-        /// `toml` is refused with `expected`.
+        /// Checks that `toml` is refused with `expected`.
         fn check(toml: &str, expected: &str) {
             let config = toml::from_str(&format!("driver = \"sim\"\n{toml}")).unwrap();
             let message =

@@ -1,23 +1,23 @@
-//! The numbers that join deaths to births.
+//! The bdSeq numbers, which join deaths to births.
 //!
-//! A death that comes late must not be taken for that of a newer connection, so no two connections
-//! of a node have the same number. That holds longer than a [`Node`](super::Node) lives: when a
-//! configuration is loaded again the new one connects while the broker still knows the old one. So
-//! the count is the process's. It is not kept on the disk: the first connection after a start says
-//! 0, as the specification has it.
+//! A late death must not be taken for that of a newer connection. Therefore no two connections of a
+//! node have the same number. This must hold longer than a [`Node`](super::Node) lives: when a
+//! configuration is loaded again, the new node connects while the broker still knows the old one.
+//! So the count belongs to the process. It is not stored on the disk: the first connection after a
+//! start has 0, as the specification says.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// So many nodes are remembered: more than a configuration has devices, four times over, so that
-/// one which is not remembered any more has not been here for long.
+/// The maximum number of nodes in the map: four times as many as a configuration can have devices.
+/// A node that is dropped from the map has therefore not been used for long.
 const MAX_NODES: usize = 4 * crate::driver::MAX_DEVICES;
 
-/// The next number of each node that this process has ever been, by group and name. Only the
-/// threads of devices come here, once for each connection.
+/// The next number of each node of this process, by group and name. Only the threads of devices use
+/// it, once for each connection.
 static NEXT: Mutex<BTreeMap<(String, String), u8>> = Mutex::new(BTreeMap::new());
 
-/// The number of another connection.
+/// The number of the next connection of a node.
 pub(super) fn next(group: &str, node: &str) -> u8 {
     let mut all = NEXT.lock().unwrap_or_else(PoisonError::into_inner);
     let key = (group.to_owned(), node.to_owned());

@@ -1,6 +1,6 @@
-//! From points and variables to metrics, and from commands to values.
+//! The conversion of points and variables to metrics, and of commands to values.
 //!
-//! How a metric lies on the wire is in `payload.rs`, when it is said in `sparkplug.rs`.
+//! `payload.rs` is the form of a metric on the wire. `sparkplug.rs` decides when a metric is sent.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use super::payload::{DataType, Held, Metric, PropertySet};
 use crate::driver::export::{Export, Shown};
 use crate::image::{Quality, Value};
 
-/// The type of a point or variable; `None` if nothing has this name.
+/// The type of a point or variable; `None` if there is none of this name.
 pub(super) fn datatype(export: &Export, name: &str) -> Option<DataType> {
     if let Some(id) = export.points.find(name) {
         return Some(DataType::of(&export.points[id]));
@@ -20,7 +20,7 @@ pub(super) fn datatype(export: &Export, name: &str) -> Option<DataType> {
     })
 }
 
-/// A metric under its alias. What was never read has no value, instead of a 0.
+/// A metric under its alias. An input that was never read has no value in place of a 0.
 pub(super) fn metric(alias: usize, shown: &Shown, datatype: DataType) -> Metric {
     let value = datatype.hold(shown.value).filter(|_| shown.quality != Quality::Waiting);
     Metric {
@@ -44,7 +44,7 @@ pub(super) fn named(name: &str, datatype: DataType, value: Held) -> Metric {
     }
 }
 
-/// The value of a metric; if it does not say of which type, it is of `expected`.
+/// The value of a metric. If the metric does not name its type, the type is `expected`.
 pub(super) fn value(metric: &Metric, expected: DataType) -> Result<Value, String> {
     if metric.is_null == Some(true) {
         return Err("it is null".into());
@@ -60,13 +60,15 @@ pub(super) fn value(metric: &Metric, expected: DataType) -> Result<Value, String
     datatype.value(held).ok_or_else(|| format!("{held} is no {datatype:?}"))
 }
 
+/// A time in milliseconds since 1970; 0 for an earlier one.
 pub(super) fn millis(at: SystemTime) -> u64 {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The time of a number of milliseconds since 1970.
 pub(super) fn instant(millis: u64) -> SystemTime {
-    // What no clock can show is ahead of all of them.
+    // A time that no clock can show is ahead of every clock, so it counts as now.
     let since = Duration::from_millis(millis);
     SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or_else(SystemTime::now)
 }
@@ -84,14 +86,14 @@ mod tests {
         let of = |value| Metric { value: Some(value), ..Metric::default() };
         let typed = |datatype, value| Metric { datatype: Some(datatype), ..of(value) };
         let (u8, i16) = (DataType::UInt8, DataType::Int16);
-        // Commands come without a type as a rule.
+        // Commands usually have no type.
         check(of(Held::Int(44)), u8, Ok(Value::Int(44)));
         check(of(Held::Int(300)), u8, Err("300 is no UInt8"));
         check(of(Held::Int(70_000)), i16, Err("70000 is no Int16"));
         check(of(Held::Long(1_764_000_000_000)), i16, Err("1764000000000 is no Int16"));
         check(typed(0, Held::Int(300)), u8, Err("300 is no UInt8"));
         check(typed(3, Held::Int(300)), u8, Ok(Value::Int(300)));
-        // A DateTime, and what no specification has.
+        // A DateTime, and a type that no specification has.
         let datetime = typed(13, Held::Long(5));
         check(datetime, i16, Err("its type, number 13, is no number and no boolean"));
         let other = typed(u32::MAX, Held::Int(5));

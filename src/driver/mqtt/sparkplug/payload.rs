@@ -1,9 +1,9 @@
 //! The payload of Sparkplug B on the wire, as far as an edge node needs it.
 //!
-//! The numbers of the fields and types are those of the Sparkplug 3.0 specification, chapter 6.
-//! Templates, data sets and metadata are not here: a decoder skips what it does not know, and a
-//! metric that has only such a value counts as one without. What is said with it is in
-//! `sparkplug.rs`.
+//! The numbers of fields and types are those of the Sparkplug 3.0 specification, chapter 6.
+//! Templates, data sets and metadata are not here. A decoder skips what it does not know, and a
+//! metric that has only such a value counts as one without a value. `sparkplug.rs` decides what is
+//! sent.
 
 use std::fmt;
 
@@ -29,26 +29,26 @@ pub(super) enum DataType {
     Boolean = 11,
 }
 
-/// A whole message.
+/// A message of Sparkplug.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Payload {
-    /// When it was sent, in milliseconds since 1970.
+    /// When the message was sent, in milliseconds since 1970.
     #[prost(uint64, optional, tag = "1")]
     pub(super) timestamp: Option<u64>,
     #[prost(message, repeated, tag = "2")]
     pub(super) metrics: Vec<Metric>,
-    /// Its number, 0 to 255; not in an NDEATH and not in commands.
+    /// The number of the message, 0 to 255. An NDEATH and a command have none.
     #[prost(uint64, optional, tag = "3")]
     pub(super) seq: Option<u64>,
 }
 
-/// One value in it.
+/// One value in a message.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Metric {
-    /// In a birth, and in what has no alias.
+    /// The name, in a birth and in a metric without an alias.
     #[prost(string, optional, tag = "1")]
     pub(super) name: Option<String>,
-    /// Stands for the name once a birth has had both.
+    /// The alias, which replaces the name once a birth has had both.
     #[prost(uint64, optional, tag = "2")]
     pub(super) alias: Option<u64>,
     /// When the value was read, in milliseconds since 1970.
@@ -64,7 +64,7 @@ pub(super) struct Metric {
     pub(super) value: Option<Held>,
 }
 
-/// The value of a metric as the wire has it.
+/// The value of a metric on the wire.
 #[derive(Clone, Copy, PartialEq, prost::Oneof)]
 pub(super) enum Held {
     #[prost(uint32, tag = "10")]
@@ -91,7 +91,7 @@ impl fmt::Display for Held {
     }
 }
 
-/// What else is known of a metric: names and, in the same order, values.
+/// Further properties of a metric: the names and, in the same order, the values.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct PropertySet {
     #[prost(string, repeated, tag = "1")]
@@ -100,7 +100,7 @@ pub(super) struct PropertySet {
     pub(super) values: Vec<PropertyValue>,
 }
 
-/// Only the sort of value that the quality has.
+/// The value of a property, as far as the quality needs it.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct PropertyValue {
     #[prost(uint32, optional, tag = "1")]
@@ -110,7 +110,7 @@ pub(super) struct PropertyValue {
 }
 
 impl DataType {
-    /// Of a point, as its value is shown: scaled numbers are floats.
+    /// The type of a point, as its value is shown: scaled numbers are floats.
     pub(super) fn of(point: &Point) -> Self {
         if point.kind != Kind::Bool && (point.scale != 1.0 || point.offset != 0.0) {
             return Self::Double;
@@ -130,7 +130,7 @@ impl DataType {
         }
     }
 
-    /// The bits of an integer type.
+    /// The number of bits of an integer type.
     const fn bits(self) -> u32 {
         match self {
             Self::Int8 | Self::UInt8 => 8,
@@ -140,8 +140,8 @@ impl DataType {
         }
     }
 
-    /// A value of this type on the wire; `None` if it is not of this type. Negative integers are
-    /// two's complements of their own width, which is what every decoder takes.
+    /// A value of this type on the wire; `None` if the value has another type. A negative integer
+    /// is a two's complement of its own width, which every decoder accepts.
     pub(super) fn hold(self, value: Value) -> Option<Held> {
         Some(match (self, value) {
             (Self::Boolean, Value::Bool(on)) => Held::Boolean(on),
@@ -156,8 +156,8 @@ impl DataType {
         })
     }
 
-    /// The value that the wire holds for a metric of this type; `None` if it is none of this type,
-    /// because of its sort or because it is too large: what does not fit is never cut off.
+    /// The value of a metric of this type. `None` if the wire holds a value of another type or one
+    /// that is too large; a value that does not fit is never cut off.
     pub(super) fn value(self, held: Held) -> Option<Value> {
         let (raw, wire_bits) = match (self, held) {
             (Self::Boolean, Held::Boolean(on)) => return Some(Value::Bool(on)),
@@ -242,7 +242,7 @@ mod tests {
         check(DataType::UInt16, Held::Long(65_536), None);
         check(DataType::UInt32, Held::Long(u64::from(u32::MAX)), Some(u32::MAX.into()));
         check(DataType::UInt64, Held::Long(u64::MAX), Some(u64::MAX.into()));
-        // The sign may be extended to the width of the field, and no other way.
+        // The sign may be extended to the width of the field, and in no other way.
         check(DataType::Int8, Held::Int(0xfe), Some(-2));
         check(DataType::Int8, Held::Int(0xffff_fffe), Some(-2));
         check(DataType::Int8, Held::Int(0xfffe), None);
@@ -257,7 +257,7 @@ mod tests {
         check(DataType::Int64, Held::Long(u64::MAX), Some(-1));
     }
 
-    /// The bytes of a message written down by hand, from the table of the specification.
+    /// The bytes of a message, written by hand from the table of the specification.
     #[test]
     fn the_numbers_of_the_fields_are_those_of_the_specification() {
         let metric = Metric {

@@ -1,4 +1,4 @@
-//! Births and their numbers, without a broker.
+//! Tests of births and their numbers, without a broker.
 
 use rumqttc::{AsyncClient, MqttOptions};
 
@@ -30,7 +30,7 @@ fn no_two_connections_of_a_node_have_the_same_number() {
     assert_eq!([death(&mut old), death(&mut old)], [number(0); 2], "nobody has heard of it");
     old.next_session();
     assert_eq!(death(&mut old), number(1));
-    // The configuration is loaded again, before the old one is gone.
+    // The configuration is loaded again, before the old node is gone.
     let mut new = node("a", "x");
     assert_eq!(death(&mut new), number(2));
     new.next_session();
@@ -39,7 +39,7 @@ fn no_two_connections_of_a_node_have_the_same_number() {
     assert_eq!(death(&mut node("b", "x")), number(0));
 }
 
-/// What a node is with: a way to a broker that takes nothing by itself.
+/// What a node needs to send: a way to a broker that takes nothing by itself.
 struct Desk {
     client: AsyncClient,
     ledger: Ledger,
@@ -58,7 +58,7 @@ impl Desk {
     }
 }
 
-/// A cycle with a variable of no point.
+/// An export of one cycle, with a variable and no point.
 fn export() -> Export {
     Export { cycle: 1, ..Export::default() }
 }
@@ -71,7 +71,7 @@ fn a_birth_is_said_whole_or_not_at_all() {
         assert!(desk.line().say(other));
     }
     let before = desk.ledger.published;
-    // There is room for the NBIRTH, and none for the DBIRTH.
+    // There is room for the NBIRTH, but not for the DBIRTH.
     assert_eq!(node.speak(&mut desk.line(), &export(), now), Some(now + FULL));
     assert_eq!((desk.ledger.published, &node.born), (before, &None));
     desk.ledger.sent(&rumqttc::Outgoing::Publish(0));
@@ -94,7 +94,7 @@ fn births_are_a_second_apart() {
     let mut births = 0;
     for ms in (0..3500).step_by(10) {
         let now = start + Duration::from_millis(ms);
-        // Somebody asks for another one all the time.
+        // A host asks for another birth all the time.
         node.born = None;
         let before = desk.ledger.published;
         let next = node.speak(&mut desk.line(), &export(), now);
@@ -102,7 +102,7 @@ fn births_are_a_second_apart() {
         assert!(next.is_none_or(|next| next > now));
     }
     assert_eq!(births, 4);
-    // The next connection begins with one.
+    // The next connection begins with a birth.
     node.forget();
     let before = desk.ledger.published;
     node.speak(&mut desk.line(), &export(), start + Duration::from_millis(3500));
