@@ -1,9 +1,8 @@
-//! Time for the scan: the monotonic clock of the machine, and a simulated one for tests and
-//! recipes.
+//! Time for the scan: the machine's monotonic clock, and a simulated one for tests and recipes.
 //!
-//! A moment is a `Duration` since an arbitrary start that never moves backwards. It is read once a
-//! cycle and passed on as `now`; nothing below the scan asks a clock itself, so a cycle can be
-//! replayed. Wall-clock time does not appear here: log lines and reports take it where they are
+//! A moment is a `Duration` since an arbitrary start, and it never moves backwards. It is read once
+//! a cycle and passed on as `now`. Nothing below the scan reads a clock itself, so a cycle can be
+//! replayed. Wall-clock time does not appear here: log lines and reports read it where they are
 //! written.
 
 use std::cell::Cell;
@@ -13,7 +12,7 @@ use rustix::io::Errno;
 use rustix::thread::clock_nanosleep_absolute;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-/// Where the scan gets its time from, and how it waits.
+/// A source of time for the scan, on which the scan can also wait.
 pub trait Clock {
     /// The present moment.
     fn now(&self) -> Duration;
@@ -37,7 +36,7 @@ impl Clock for MonotonicClock {
             tv_sec: deadline.as_secs().cast_signed(),
             tv_nsec: deadline.subsec_nanos().into(),
         };
-        // A signal ends the sleep early; the deadline is absolute, so asking again is exact.
+        // A signal ends the sleep early. The deadline is absolute, so another sleep to it is exact.
         while clock_nanosleep_absolute(ClockId::Monotonic, &deadline) == Err(Errno::INTR) {}
     }
 }
@@ -48,7 +47,7 @@ pub fn nanos(duration: Duration) -> u64 {
     seconds.saturating_add(duration.subsec_nanos().into())
 }
 
-/// A clock that moves only when it is told to, or when somebody sleeps on it.
+/// A clock that moves only when a test moves it, or when a caller sleeps on it.
 #[derive(Debug, Default)]
 pub struct SimClock(Cell<Duration>);
 

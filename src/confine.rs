@@ -1,13 +1,13 @@
-//! What a process takes away from itself before it reads what strangers have sent.
+//! Bounds that a process sets for itself before it reads bytes from outside.
 //!
-//! Two kinds of processes do so, both this program started by itself: the compile worker, which
-//! needs nothing but what it was given (`plugin/compile.rs`), and the offline verbs of the command
-//! line, which read files and start a compile worker (`cli/offline.rs`). Each step bounds a damage
-//! and is no condition of the work: where the system lacks one, the others hold, and the caller is
-//! told which is missing. How such a process ended is told by [`Death`].
+//! Two kinds of processes do so; both are this program, started by itself. The compile worker needs
+//! only what it was given (`plugin/compile.rs`). The offline verbs of the command line read files
+//! and start a compile worker (`cli/offline.rs`). Each step limits a possible damage, and the work
+//! does not depend on any of them. If the system lacks one step, the others still hold, and the
+//! caller learns which one is missing. [`Death`] says how such a process ended.
 //!
-//! What is not bounded here: the wall clock, which the parent watches, and the number of bytes that
-//! are read, which each reader bounds for itself.
+//! Two things are not bounded here: the wall-clock time, which the parent watches, and the number
+//! of bytes that are read, which each reader bounds for itself.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
@@ -24,41 +24,42 @@ use seccompiler::{
     SeccompRule,
 };
 
-/// Which memory is bounded, in bytes.
+/// The memory that is bounded, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub enum Memory {
-    /// All addresses, reserved or used: the strictest, for a process that reserves few.
+    /// All addresses, reserved or used: the strictest bound, for a process that reserves few.
     Addresses(u64),
-    /// What can be written and belongs to the process alone. Each linear memory of a guest reserves
-    /// 8 GiB of addresses, which do not count here before they are made writable.
+    /// Memory that can be written and belongs to the process alone. Each linear memory of a guest
+    /// reserves 8 GiB of addresses, which count here only after they are made writable.
     Writable(u64),
 }
 
-/// What a process may still do with the world.
+/// What a process may still reach outside of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// Read files and start programs; not write a file that it has not open, nor use TCP.
+    /// It may read files and start programs. It may write only files that it has open, and may not
+    /// use TCP.
     Read,
-    /// Nothing but use the files that it has open: no other file, no socket, no other process.
+    /// It may only use the files that it has open: no other file, no socket, no other process.
     Nothing,
 }
 
-/// Bounds of a process.
+/// The bounds of a process.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// CPU time of all its threads; at the end of it the kernel sends SIGXCPU, and SIGKILL a second
+    /// CPU time of all its threads. At its end the kernel sends SIGXCPU, and SIGKILL a second
     /// later.
     pub cpu: Duration,
-    /// Its memory. What is asked for beyond it is refused.
+    /// Its memory. A request for more is refused.
     pub memory: Memory,
-    /// What else it may do.
+    /// What the process may still reach.
     pub reach: Reach,
 }
 
 impl Bounds {
-    /// These bounds, or what this process has inherited (`ulimit`) where that is stricter.
+    /// These bounds, or those that this process inherited (`ulimit`), whichever are stricter.
     pub fn or_inherited(self) -> Self {
-        // Without an answer nothing is known to be stricter.
+        // If the system gives no answer, no stricter limit is known.
         let inherited = |resource| getrlimit(resource).map_or(rlim_t::MAX, |(soft, _)| soft);
         let memory = match self.memory {
             Memory::Addresses(bytes) => {
@@ -73,23 +74,24 @@ impl Bounds {
     }
 }
 
-/// How many bytes of addresses this process may use, where the system limits that.
+/// The bytes of addresses that this process may use; `None` if the system does not limit them.
 pub fn address_limit() -> Option<u64> {
     let (soft, _) = getrlimit(Resource::RLIMIT_AS).ok()?;
     (soft != nix::sys::resource::RLIM_INFINITY).then_some(soft)
 }
 
-/// Most open files of a process that shall open none: its three pipes, and a few that the C library
-/// opens for a moment, where nothing else forbids it.
+/// Most open files of a process that must open none: its three pipes, and a few that the C library
+/// opens for a moment if no other bound forbids that.
 const MAX_FILES: rlim_t = 8;
 
-/// The newest version of landlock whose rules are asked for; the kernel takes those that it knows.
+/// The newest version of landlock whose rules are used; a kernel applies those that it knows.
 const LANDLOCK: ABI = ABI::V7;
 
-/// Applies the bounds to this process, for good. Says what of them the system does not have.
+/// Applies the bounds to this process, for good. Returns a text for each bound that the system does
+/// not have.
 ///
-/// It has to be called before the process has a second thread: landlock and seccomp count for the
-/// calling thread and those that it starts later.
+/// The caller calls it before the process has a second thread: landlock and seccomp apply to the
+/// calling thread and to those that it starts later.
 pub fn confine(bounds: &Bounds) -> Vec<String> {
     let Bounds { cpu, memory, reach } = *bounds;
     let mut missing = Vec::new();
@@ -106,7 +108,7 @@ pub fn confine(bounds: &Bounds) -> Vec<String> {
         },
     );
     step("no core dump", limit(Resource::RLIMIT_CORE, 0, 0));
-    // It ends with its parent, and before it when memory runs out.
+    // The process ends with its parent, and before its parent if memory runs out.
     step("the end with its parent", text(prctl::set_pdeathsig(Signal::SIGKILL)));
     // In a process that is not dumpable these files belong to root, so this comes first.
     step(
@@ -117,7 +119,7 @@ pub fn confine(bounds: &Bounds) -> Vec<String> {
     if reach == Reach::Nothing {
         step("no file larger than 0", limit(Resource::RLIMIT_FSIZE, 0, 0));
         step("the limit of open files", limit(Resource::RLIMIT_NOFILE, MAX_FILES, MAX_FILES));
-        // Nothing of the same user can attach to it and use what it has open.
+        // No other process of the same user can attach to it and use its open files.
         step("not dumpable", text(prctl::set_dumpable(false)));
     }
     step("landlock", fence(reach));
@@ -127,16 +129,16 @@ pub fn confine(bounds: &Bounds) -> Vec<String> {
     missing
 }
 
-/// No thread and no process more; those that run go on. The kernel does not apply it to root, for
-/// whom only [`Reach::Nothing`] rules out processes.
+/// Forbids new threads and new processes; running ones go on. The kernel does not apply this limit
+/// to root. For root only [`Reach::Nothing`] rules out processes.
 ///
 /// # Errors
-/// What the system says.
+/// The system refuses; the text is its reason.
 pub fn forbid_threads() -> Result<(), String> {
     limit(Resource::RLIMIT_NPROC, 0, 0)
 }
 
-/// Sets a limit, unless what was inherited is stricter.
+/// Sets a limit, unless the inherited one is stricter.
 fn limit(resource: Resource, soft: rlim_t, hard: rlim_t) -> Result<(), String> {
     let (_, most) = getrlimit(resource).map_err(|error| error.to_string())?;
     text(setrlimit(resource, soft.min(most), hard.min(most)))
@@ -146,7 +148,7 @@ fn text<E: std::fmt::Display>(result: Result<(), E>) -> Result<(), String> {
     result.map_err(|error| error.to_string())
 }
 
-/// Landlock, without a single exception: what is handled is forbidden.
+/// Applies landlock without any exception: each kind of access that it handles is forbidden.
 fn fence(reach: Reach) -> Result<(), String> {
     let files = match reach {
         Reach::Read => AccessFs::from_write(LANDLOCK),
@@ -161,7 +163,7 @@ fn fence(reach: Reach) -> Result<(), String> {
             .restrict_self()
     })();
     match enforced.map_err(|error: landlock::RulesetError| error.to_string())?.ruleset {
-        // What an older kernel lacks of it, seccomp forbids the worker as well.
+        // Seccomp also forbids the worker what an older kernel's landlock lacks.
         RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
         RulesetStatus::NotEnforced => {
             Err("this kernel does not have it, or a filter of system calls refuses it".into())
@@ -169,14 +171,14 @@ fn fence(reach: Reach) -> Result<(), String> {
     }
 }
 
-/// `fchmodat2` of Linux 6.6, which the library does not name for every CPU. Its number is the same
-/// on all.
+/// The system call `fchmodat2` of Linux 6.6, which the library does not name for every CPU. It has
+/// the same number on all CPUs.
 const FCHMODAT2: libc::c_long = 452;
 
-/// System calls that a process with [`Reach::Nothing`] has no use for: they open and change files,
-/// make sockets and processes, reach into other processes, or have had more than their share of the
-/// kernel's defects. Landlock alone would leave much of that: it knows TCP, but neither UDP nor
-/// a socket with a path, and it lets modes be changed and, before Linux 6.2, files be truncated.
+/// System calls that a process with [`Reach::Nothing`] does not need. They open and change files,
+/// make sockets and processes, act on other processes, or have had many defects in the kernel.
+/// Landlock alone would leave much of that open. It covers TCP, but neither UDP nor sockets with a
+/// path. It does not cover changes of file modes and, before Linux 6.2, truncation of files.
 const FORBIDDEN: &[libc::c_long] = &[
     // Files.
     #[cfg(target_arch = "x86_64")]
@@ -250,15 +252,16 @@ const FORBIDDEN: &[libc::c_long] = &[
     libc::SYS_keyctl,
 ];
 
-/// Seccomp: each of these calls fails with EPERM.
+/// Applies seccomp: each of these calls fails with EPERM.
 fn forbid_calls() -> Result<(), String> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         FORBIDDEN.iter().map(|&call| (call, Vec::new())).collect();
     let own = std::process::id();
     for (call, argument, operator, value) in [
-        // Threads are wanted, processes are not.
+        // Threads are needed, processes are not.
         (libc::SYS_clone, 0, SeccompCmpOp::MaskedEq(libc::CLONE_THREAD as u64), 0),
-        // A process that aborts signals itself; limits it may lower, those of others not.
+        // A process that aborts sends itself a signal. It may lower its own limits, but not those
+        // of others.
         (libc::SYS_tgkill, 0, SeccompCmpOp::Ne, own.into()),
         (libc::SYS_prlimit64, 0, SeccompCmpOp::Ne, 0),
     ] {
@@ -267,7 +270,7 @@ fn forbid_calls() -> Result<(), String> {
         rules.insert(call, vec![rule.map_err(|error| error.to_string())?]);
     }
     apply(rules, libc::EPERM)?;
-    // Its flags lie in memory, where no filter sees them: the C library then uses `clone`.
+    // Its flags are in memory, where no filter sees them. With ENOSYS the C library uses `clone`.
     apply(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)
 }
 
@@ -281,7 +284,7 @@ fn apply(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> Result<(), Strin
     seccompiler::apply_filter(&filter).map_err(|error| error.to_string())
 }
 
-/// What a process with [`Reach::Nothing`] can do nevertheless, found by trying.
+/// Tests what a process with [`Reach::Nothing`] can still do; a text for each success.
 pub fn escapes() -> Vec<String> {
     let tried = [
         ("it can open files", std::fs::File::open("/").is_ok()),
@@ -291,21 +294,23 @@ pub fn escapes() -> Vec<String> {
     tried.iter().filter(|(_, works)| *works).map(|(what, _)| what.to_string()).collect()
 }
 
-/// Why a confined process has ended without doing its work.
+/// The reason why a confined process ended without doing its work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Death {
-    /// It has used up its CPU time.
+    /// The process used up its CPU time.
     OutOfTime,
-    /// It has asked for more memory than it may have.
+    /// The process asked for more memory than it may have.
     OutOfMemory,
-    /// Somebody has ended it, or the kernel when the machine had no memory left.
+    /// A signal from outside ended the process: from a user, or from the kernel because the machine
+    /// had no memory left.
     Killed,
-    /// Anything else.
+    /// Any other reason.
     Other,
 }
 
 impl Death {
-    /// Judges by how it ended, and by the first line that it wrote to standard error.
+    /// The reason, from the exit status and from the first line that the process wrote to standard
+    /// error.
     pub fn of(status: ExitStatus, words: &str) -> Self {
         match status.signal().map(Signal::try_from) {
             Some(Ok(Signal::SIGXCPU)) => Self::OutOfTime,
@@ -318,7 +323,7 @@ impl Death {
     }
 }
 
-/// Whether a process of this program says so in its last line.
+/// Whether this line of a process of this program says that memory ran out.
 pub fn is_out_of_memory(line: &str) -> bool {
     line.starts_with("memory allocation of")
 }

@@ -1,8 +1,9 @@
-//! Files of which nobody knows what they are: only regular ones are opened, without waiting, and
-//! read up to a limit.
+//! Files of unknown kind: only regular files are opened, without waiting, and they are read up to a
+//! limit.
 //!
-//! Opening a pipe in the place of a file would wait for whoever writes into it, for ever. A file
-//! system that gives no answer makes any call wait; that is for `patience.rs`.
+//! A pipe in the place of a file would make the open call wait until a writer comes, perhaps for
+//! ever. A file system that gives no answer makes any call wait; that is the subject of
+//! `patience.rs`.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Read};
@@ -14,9 +15,9 @@ use nix::fcntl::OFlag;
 /// Opens a regular file to read it. A link to one is followed.
 ///
 /// # Errors
-/// Whatever the disk says, or what it is instead.
+/// Those of the disk. If the path is not a regular file, the error names what it is.
 pub fn open(path: &Path) -> io::Result<File> {
-    // NOCTTY: a terminal in its place must not become ours.
+    // NOCTTY: a terminal in its place must not become the terminal of this process.
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
     let kind = file.metadata()?.file_type();
@@ -26,13 +27,13 @@ pub fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// What a file is that is no socket; `None` if it is one, or cannot be looked at.
+/// The kind of a file that is no socket; `None` if it is a socket, or cannot be looked at.
 pub fn no_socket(path: &Path) -> Option<&'static str> {
     let kind = std::fs::metadata(path).ok()?.file_type();
     (!kind.is_socket()).then(|| name(kind))
 }
 
-/// What a file is, with its article.
+/// The kind of a file, with its article.
 fn name(kind: FileType) -> &'static str {
     match kind {
         _ if kind.is_file() => "a regular file",
@@ -43,10 +44,10 @@ fn name(kind: FileType) -> &'static str {
     }
 }
 
-/// The content of a regular file, if it has at most `most` bytes; `None` if there is no such file.
+/// The content of a regular file of at most `most` bytes; `None` if there is no such file.
 ///
 /// # Errors
-/// As [`open`], or that it is longer.
+/// Those of [`open`], and an error if the file is longer.
 pub fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     match read_present(path, most) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -54,10 +55,10 @@ pub fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// The content of a regular file that has to be there, if it has at most `most` bytes.
+/// The content of a regular file of at most `most` bytes, which must exist.
 ///
 /// # Errors
-/// As [`open`], or that it is longer.
+/// Those of [`open`], and an error if the file is longer.
 pub fn read_present(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -103,7 +104,7 @@ mod tests {
         assert_eq!(no_socket(&plain), Some("a regular file"));
         assert_eq!(no_socket(&pipe), Some("a pipe"));
         assert_eq!((no_socket(&socket), no_socket(&dir.path().join("none"))), (None, None));
-        // The system itself opens no socket.
+        // The system itself refuses to open a socket.
         assert!(read(&socket, 9).is_err());
     }
 }

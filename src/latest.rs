@@ -1,18 +1,19 @@
-//! The latest value of something, from one writer to one reader, without either ever waiting.
+//! The latest value of something, from one writer to one reader; neither of them ever waits.
 //!
-//! The scan writes its snapshot here each cycle and the daemon reads the newest one when it likes.
-//! Values in between are lost on purpose: what must not be lost is carried as a level with a
-//! generation in the value itself.
+//! The scan writes its snapshot here in each cycle, and the daemon reads the newest one when it
+//! needs it. Values in between are lost on purpose. A fact that must not be lost is a level with a
+//! generation inside the value.
 
-/// The writing half.
+/// The end that writes values.
 #[derive(Debug)]
 pub struct Writer<T: Send>(triple_buffer::Input<T>);
 
-/// The reading half.
+/// The end that reads values.
 #[derive(Debug)]
 pub struct Reader<T: Send>(triple_buffer::Output<T>);
 
-/// A pair of halves that starts with copies of `first`; buffers keep their capacity from then on.
+/// A writer and its reader, which start with copies of `first`; the buffers keep their capacity
+/// from then on.
 pub fn latest<T: Clone + Send>(first: &T) -> (Writer<T>, Reader<T>) {
     let (input, output) = triple_buffer::TripleBuffer::new(first).split();
     (Writer(input), Reader(output))
@@ -21,7 +22,7 @@ pub fn latest<T: Clone + Send>(first: &T) -> (Writer<T>, Reader<T>) {
 impl<T: Send> Writer<T> {
     /// Lets `fill` overwrite an old value in place, then makes it the newest.
     ///
-    /// `fill` sees what was published some turns ago and must set every field.
+    /// `fill` gets a value that was published some calls ago, and must set every field.
     pub fn publish(&mut self, fill: impl FnOnce(&mut T)) {
         fill(self.0.input_buffer_mut());
         self.0.publish();

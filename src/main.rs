@@ -1,8 +1,8 @@
 //! The `camshaft` command: parses arguments, runs one verb, prints the error chain, sets the exit
-//! code. The verbs are in `cli.rs`; the map of the house is in `lib.rs`.
+//! code. The verbs are in `cli.rs`, and the map of the source is in `lib.rs`.
 //!
-//! The compile worker is this program too, under a verb of its own; so is the child in which verbs
-//! run that read what strangers have sent.
+//! The compile worker is this program too, under a verb of its own. So is the child process in
+//! which the offline verbs read bytes from outside.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use camshaft::cli;
 use camshaft::plugin::compile;
 
 fn main() -> ExitCode {
-    // Before anything else: the worker handles hostile bytes and wants nothing set up.
+    // This comes before anything else: the worker handles hostile bytes and needs no set-up.
     match std::env::args().nth(1).as_deref() {
         Some(compile::WORKER_VERB) => compile::worker(),
         Some(cli::CHILD_VERB) => cli::child(),

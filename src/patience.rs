@@ -1,12 +1,14 @@
-//! Calls that a file system may leave without an answer: made on a thread of their own, and waited
-//! for no longer than [`PATIENCE`]; and threads that may wait for one, given up after a limit.
+//! Waiting with a limit: calls on files that may never be answered, and threads that may wait for
+//! such a call.
 //!
-//! A server that is gone or a card that dies makes any call on a file wait, and nothing ends such a
-//! wait but an answer. So the thread stays behind, and what it was asked for may still be done
-//! later; a step that must not be done later is a [`Commit`]. Only a few threads may stay, for each
-//! purpose a few of its own: [`Places`]. That a pipe in the place of a file makes nobody wait is in
-//! `file.rs`; who waits for the plugin folder, or on orders of people, is in
-//! `daemon/folder/call.rs`.
+//! A server that is gone or a card that fails makes any call on a file wait, and only an answer
+//! ends such a wait. So a separate thread makes the call, and the caller waits no longer than a
+//! limit, mostly [`PATIENCE`]. The thread stays behind, and its work may still be done later. A
+//! step that must not be done later is a [`Commit`]. Only a few threads may stay behind for each
+//! purpose: [`Places`].
+//!
+//! `file.rs` sees that a pipe in the place of a file makes no thread wait. Waits for the plugin
+//! folder and for orders of people are in `daemon/folder/call.rs`.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,15 +27,16 @@ pub use commit::{Commit, Committed};
 pub use late::{is_late, late, no_answer};
 pub use places::Places;
 
-/// How long an answer is waited for: longer than a card that is wearing out takes, or a disk to
-/// begin to turn; no longer than a person waits without a word.
+/// How long a caller waits for an answer. A card that is wearing out and a disk that must begin to
+/// turn are faster, and a person would not wait longer without a message.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Does `work` and waits for it here, up to `limit`. For what is asked for once in the life of the
-/// process, at its start or its end: it needs no place, so nothing that hangs keeps it out.
+/// Does `work` on a new thread and waits here for its result, up to `limit`. This is for calls that
+/// the process makes once, at its start or its end. Such a call needs no place, so no call that
+/// hangs keeps it out.
 ///
 /// # Errors
-/// Those of `work`, and one that [`is_late`] when there is no answer in time.
+/// Those of `work`. If there is no answer in time, an error that [`is_late`].
 pub fn wait<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -41,12 +44,12 @@ pub fn wait<T: Send + 'static>(
     wait_with((), limit, work)
 }
 
-/// Does `work` as [`wait`] does, as soon as it has one of these places: for what may be asked for
-/// again and again.
+/// Takes one of `places`, then does `work` on a new thread and waits here for its result, up to
+/// `limit` in all. This is for calls that are made again and again.
 ///
 /// # Errors
-/// As [`wait`]; one that [`is_late`] also if no place is free within `limit`, and at once if calls
-/// that hang have all of them.
+/// Those of `work`. If there is no answer or no free place in time, an error that [`is_late`]. If
+/// calls that hang have all places, that error comes at once.
 pub fn wait_in<T: Send + 'static>(
     places: &Places,
     limit: Duration,
@@ -57,7 +60,7 @@ pub fn wait_in<T: Send + 'static>(
     wait_with(place, end.saturating_duration_since(Instant::now()), work)
 }
 
-/// The thread keeps `place` until it has its answer.
+/// Does `work` as [`wait`] does. The thread keeps `place` until it has its answer.
 fn wait_with<T: Send + 'static>(
     place: impl Send + 'static,
     limit: Duration,
@@ -67,21 +70,22 @@ fn wait_with<T: Send + 'static>(
     thread::Builder::new().name("disk".into()).spawn(move || {
         let panicked = |_| Err(io::Error::other("the thread that did it has panicked"));
         let answer = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked);
-        // Before anybody hears of the answer, who may call again.
+        // The place is free before the caller has the answer, because the caller may call again at
+        // once.
         drop(place);
-        // Nobody waits any more if it comes too late.
+        // The caller has left if the answer comes too late.
         let _ = tell.send(answer);
     })?;
     told.recv_timeout(limit).unwrap_or_else(|_| Err(no_answer(limit)))
 }
 
-/// Does `work` on a thread of the runtime as soon as it has one of these places, and waits for it
-/// up to `limit`. A thread that waits keeps its place until it has its answer, also when nobody
-/// waits for that any more.
+/// Takes one of `places`, then does `work` on a blocking thread of the runtime and waits for its
+/// result, up to `limit` in all. The thread keeps its place until it has its answer, even if the
+/// caller waits no longer.
 ///
 /// # Errors
-/// Those of `work`; that it has panicked; and one that [`is_late`] when there is no answer in time,
-/// or at once if calls that hang have all of the places.
+/// Those of `work`, and an error if `work` panicked. If there is no answer in time, an error that
+/// [`is_late`]. If calls that hang have all places, that error comes at once.
 pub async fn within<T: Send + 'static>(
     limit: Duration,
     places: &Places,
@@ -98,11 +102,11 @@ pub async fn within<T: Send + 'static>(
     timeout(limit, done).await.unwrap_or_else(|_| Err(no_answer(limit)))
 }
 
-/// Between two looks at a thread that is to end, or at a place that is taken.
+/// Pause between two looks at a thread that must end, or at a place that is taken.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// Waits for the end of a thread, up to `limit`. One that does not end is left behind, and named in
-/// the log.
+/// Waits for the end of a thread, up to `limit`. A thread that does not end in time is left behind,
+/// and the log names it.
 pub fn join(thread: JoinHandle<()>, limit: Duration) {
     let end = Instant::now() + limit;
     while !thread.is_finished() {
@@ -117,7 +121,7 @@ pub fn join(thread: JoinHandle<()>, limit: Duration) {
         }
         thread::sleep(LOOK);
     }
-    // A panic has been logged.
+    // The log has the panic already.
     let _ = thread.join();
 }
 
@@ -142,22 +146,22 @@ mod tests {
         assert!(error.to_string().contains("has panicked"), "{error}");
     }
 
-    /// Asks for something that hangs until `hold` is dropped.
+    /// Makes a call that hangs until `hold` is dropped.
     fn hang(places: &Places) -> (std::sync::mpsc::Sender<()>, io::Error) {
         let (hold, held) = channel::<()>();
         let work = move || held.recv().map_err(io::Error::other);
         (hold, wait_in(places, Duration::from_millis(1), work).unwrap_err())
     }
 
-    /// A configuration on a sound disk was refused, because the script of a device lay on one that
-    /// gave no answer.
+    /// A configuration on a sound disk was refused, because the script of a device was on a disk
+    /// that gave no answer.
     #[test]
     fn what_hangs_takes_no_place_of_others() {
         let (hung, sound) = (Places::new(2), Places::new(1));
         let (_first, late) = hang(&hung);
         let (second, _) = hang(&hung);
         assert!(is_late(&late), "{late}");
-        // They may well have their answers soon, and are waited for as long as there is time.
+        // The calls may soon have their answers, so a new caller waits as long as it has time.
         let (limit, started) = (Duration::from_millis(50), Instant::now());
         assert!(is_late(&wait_in(&hung, limit, || Ok(())).unwrap_err()));
         assert!((limit..PATIENCE / 2).contains(&started.elapsed()), "{:?}", started.elapsed());
@@ -170,7 +174,7 @@ mod tests {
         for _ in 0..3 {
             wait_in(&sound, PATIENCE, || Ok(())).unwrap();
         }
-        // One that has its answer gives its place back.
+        // A call that has its answer gives its place back.
         assert!(!hung.are_idle());
         drop(second);
         let started = Instant::now();
@@ -183,7 +187,7 @@ mod tests {
     async fn only_what_hangs_is_not_waited_for() {
         let places = Places::new(1);
         let (hold, _) = hang(&places);
-        // It may well have its answer soon.
+        // The call may soon have its answer.
         let limit = Duration::from_millis(50);
         let late = within(limit, &places, || Ok(())).await.unwrap_err();
         assert!(is_late(&late), "{late}");

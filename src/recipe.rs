@@ -107,7 +107,6 @@ impl Bench {
         };
         let mut world = world();
         world.log = LogSink::List(lines);
-        // All variables of the `init` count, not only some: `init` could write them into a table
         // None of the variables is refused: `init` wrote them into a table that was just like this
         // one.
         prepared.bring_variables(&mut world.variables);

@@ -1,18 +1,18 @@
 //! RETAIN: values of variables on disk, in two files of which at least one is always whole.
 //!
-//! Each write is a new generation and replaces the file with the *older* one, so whatever happens
-//! to a write, the newest whole generation stays where it is. Files carry a version, a checksum and
-//! the wear so far. A generation is one snapshot: names, types and values of one cycle, and never a
-//! mixture of two. Nothing here knows the program that wrote the values, because an edit of a
-//! program must not lose them. Which variables are kept, and when, decides `daemon/retain.rs`.
+//! Each write is a new generation and replaces the file with the *older* one. So the newest whole
+//! generation stays where it is, whatever happens to a write. Files have a version, a checksum and
+//! the wear so far. A generation is one snapshot: names, types and values of one cycle, never a
+//! mixture of two. This module knows no programs, because an edit of a program must not lose its
+//! values. `daemon/retain.rs` decides which variables are kept, and when.
 //!
 //! ```text
 //! file    "camshaft retain\n", version u32 = 1, generation u64, bytes u64, count u32,
 //!         count x value, BLAKE3 of all this
 //! value   length of name u8, name, type u8, then 1 byte (boolean), 4 (int) or 8 (double)
 //! ```
-//! Numbers are little-endian. `generation` counts the writes and `bytes` adds up what they wrote,
-//! this one included: together they say how much the disk was worn.
+//! Numbers are little-endian. `generation` counts the writes, and `bytes` is the sum of what they
+//! wrote, with this one. Together they show how much the disk was worn.
 
 use std::fmt;
 use std::fs;
@@ -26,25 +26,25 @@ use crate::file;
 use crate::state::Folder;
 use crate::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variable};
 
-/// The two files; which is the newer one is written in them.
+/// Names of the two files; the content shows which one is newer.
 pub const FILES: [&str; 2] = ["retain.a", "retain.b"];
 
-/// What a file begins with, so that people and `file` know it.
+/// The first bytes of a file, by which people and the command `file` recognise it.
 const MAGIC: &[u8; 16] = b"camshaft retain\n";
 
-/// Raised when the layout changes; a file of another version is not guessed at.
+/// Version of the layout, raised when that changes. A file of another version is not read.
 const VERSION: u32 = 1;
 
-/// Magic, version, generation, bytes, count.
+/// Bytes of the head: magic, version, generation, bytes, count.
 const HEAD: usize = 16 + 4 + 8 + 8 + 4;
 
-/// The checksum at the end.
+/// Bytes of the checksum at the end.
 const CHECKSUM: usize = blake3::OUT_LEN;
 
-/// The longest file there can be: every variable with the longest name and a double.
+/// Most bytes of a file: every variable with the longest name and a double.
 const MAX_FILE_BYTES: u64 = (HEAD + MAX_VARIABLES * (1 + MAX_NAME_BYTES + 1 + 8) + CHECKSUM) as u64;
 
-/// What to do when there are files and none of them is whole.
+/// What the daemon does at its start if there are files and none of them is whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnCorrupt {
@@ -55,40 +55,40 @@ pub enum OnCorrupt {
     Refuse,
 }
 
-/// What to do when the state directory can be read and takes no writes.
+/// What the daemon does at its start if the state directory can be read and takes no writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnReadonly {
-    /// Start with the values that are there, and raise an alarm: what changes is lost at the end.
+    /// Start with the values in the files, and raise an alarm: later changes are lost at the end.
     #[default]
     Start,
     /// Do not start.
     Refuse,
 }
 
-/// What one file holds.
+/// The content of one file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generation {
-    /// Its number; the first is 1. It is also the number of writes so far.
+    /// Number of the generation; the first is 1. This is also the number of writes so far.
     pub number: u64,
-    /// Bytes written so far, this file included.
+    /// Bytes written so far, with this file.
     pub bytes: u64,
-    /// The values of one cycle, by name.
+    /// The values of one cycle, with the names of their variables.
     pub values: Vec<(String, Variable)>,
 }
 
 /// What is wrong with a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Damage {
-    /// The disk does not give it.
+    /// The disk gives an error.
     Unreadable(String),
-    /// It is another kind of file, or cut very short.
+    /// The file is of another kind, or is cut very short; its length in bytes.
     Foreign(usize),
-    /// It is whole, but of a version that this daemon does not know.
+    /// The file is whole, but of a version that this daemon does not know.
     Version(u32),
-    /// It is cut, or bytes of it have changed.
+    /// The file is cut, or some of its bytes have changed.
     Checksum,
-    /// The checksum is right and the content is not: a defect of whoever wrote it.
+    /// The checksum is right and the content is not: a defect of the program that wrote it.
     Content,
 }
 
@@ -106,7 +106,7 @@ impl fmt::Display for Damage {
     }
 }
 
-/// The bytes of a file.
+/// The bytes of a file. `bytes_before` is what was written before it.
 pub fn encode<'v>(
     number: u64,
     bytes_before: u64,
@@ -141,16 +141,17 @@ pub fn encode<'v>(
     file
 }
 
-/// What the bytes of a file say.
+/// Reads the generation from the bytes of a file.
 ///
 /// # Errors
-/// When they are not exactly what [`encode`] makes.
+/// The bytes are not exactly what [`encode`] makes.
 pub fn decode(file: &[u8]) -> Result<Generation, Damage> {
     if file.len() < HEAD + CHECKSUM || !file.starts_with(MAGIC) {
         return Err(Damage::Foreign(file.len()));
     }
     let (content, sum) = file.split_at(file.len() - CHECKSUM);
-    // Before anything else is believed. Constant time is not needed: nobody guesses here.
+    // The checksum is tested before anything else is trusted. The comparison need not take constant
+    // time, because the checksum is no secret.
     if blake3::hash(content).as_bytes()[..] != *sum {
         return Err(Damage::Checksum);
     }
@@ -194,12 +195,12 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Damage> {
     Ok(*first)
 }
 
-/// What lies in a state directory.
+/// The retain files in a state directory.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// The newest generation that is whole, with its place in [`FILES`].
+    /// The newest whole generation, with its index in [`FILES`].
     pub newest: Option<(usize, Generation)>,
-    /// The files that are there and not whole.
+    /// The files that exist and are not whole.
     pub damaged: Vec<(PathBuf, Damage)>,
 }
 
@@ -225,22 +226,22 @@ pub fn look(folder: &Path) -> Found {
     found
 }
 
-/// Writes generations.
+/// Writes generations into the state directory.
 #[derive(Debug, Clone)]
 pub struct Store {
     folder: Arc<Folder>,
-    /// Where the newest whole generation lies.
+    /// Index in [`FILES`] of the newest whole generation.
     newest: Option<usize>,
-    /// Number of the newest generation, which is how often was written; 0 before the first.
+    /// Number of the newest generation, which is the number of writes; 0 before the first.
     pub writes: u64,
     /// Bytes written so far.
     pub bytes: u64,
-    /// Damaged files that lie where the next generations go.
+    /// Damaged files, whose places the next generations take.
     damaged: Vec<PathBuf>,
 }
 
 impl Store {
-    /// A store that goes on from what was found in `folder`.
+    /// A store that continues from the files in `folder`.
     pub fn new(folder: Arc<Folder>, found: &Found) -> Self {
         let newest = found.newest.as_ref();
         Self {
@@ -252,20 +253,21 @@ impl Store {
         }
     }
 
-    /// Writes the next generation over the older one. May take as long as the disk likes.
+    /// Writes the next generation over the older one. The call may take as long as the disk needs.
     ///
-    /// The first write renames damaged files to `NAME.damaged` before, for those who want to look
-    /// into them: a start would wait for that, and a rename that comes late could take away what
-    /// was written since. An older file of that name goes, so there is never more than one of each.
+    /// The first write renames damaged files to `NAME.damaged` before that, for people who want to
+    /// look into them. The start does not rename them, because it would have to wait for the disk.
+    /// A rename that comes late could also take away a newer file. An older file of that name is
+    /// replaced, so there is at most one for each name.
     ///
     /// # Errors
-    /// Whatever the disk says; the newest generation is then still there.
+    /// Those of the disk; the newest generation is then still whole.
     pub fn write<'v>(
         &mut self,
         values: impl ExactSizeIterator<Item = (&'v str, Variable)>,
     ) -> io::Result<()> {
         for path in std::mem::take(&mut self.damaged) {
-            // Where it stays it is written over by and by, which is as good for us.
+            // If the rename fails, a later generation overwrites the file, which does no harm.
             let _ = fs::rename(&path, path.with_added_extension("damaged"));
         }
         let file = encode(self.writes + 1, self.bytes, values);

@@ -1,25 +1,25 @@
-//! The state of a file on the disk, by which a change shows.
+//! The state of a file on the disk, which changes with the file.
 //!
-//! When to look, and what a change means, is for those who look. What a file says is never decided
-//! by its stamp alone.
+//! The callers decide when to look at a file, and what a change means. No caller takes two contents
+//! for equal because of a stamp alone.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// The state of a file. A file that was written or replaced has another one; one that cannot be
-/// looked at has the default.
+/// The state of a file. It changes when the file is written or replaced. Code that cannot look at a
+/// file uses the default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stamp {
-    /// The file system that it is on.
+    /// Number of the file system.
     pub device: u64,
-    /// Its number there.
+    /// Number of the file in its file system.
     pub inode: u64,
-    /// Its length.
+    /// Length of the file in bytes.
     pub bytes: u64,
-    /// When its contents changed: seconds and nanoseconds.
+    /// When its contents changed, in seconds and nanoseconds.
     pub modified: (i64, i64),
-    /// When anything about it changed, likewise.
+    /// When its contents or its attributes changed, in seconds and nanoseconds.
     pub changed: (i64, i64),
 }
 

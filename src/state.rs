@@ -1,10 +1,10 @@
-//! The state directory: where a daemon keeps what shall outlive it.
+//! The state directory: where a daemon keeps what must outlive it.
 //!
-//! It belongs to one daemon at a time, which holds a lock for as long as it lives, and a file in it
-//! is replaced whole or not at all: written beside, flushed, renamed, and the folder flushed. What
-//! the files hold is the business of those who own them: `retain.rs`, `daemon/recovery.rs`, and
-//! `journal/disk.rs`, whose files grow instead. Where the directory is says the configuration,
-//! `[state] dir`.
+//! It belongs to one daemon at a time, which holds a lock as long as it lives. A file in it is
+//! replaced whole or not at all: written under another name, flushed and renamed, and then the
+//! folder is flushed. Other modules decide what the files contain: `retain.rs`,
+//! `daemon/recovery.rs` and `journal/disk.rs`, whose files grow instead. The key `[state] dir` of
+//! the configuration says where the directory is.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write};
@@ -15,51 +15,54 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 
-/// The file whose lock says that a daemon lives here; it holds the number of its process.
+/// The file whose lock shows that a daemon uses the directory; it contains the number of the
+/// daemon's process.
 const LOCK: &str = "lock";
 
-/// A process number has at most 10 digits; the rest is for whoever writes something else there.
+/// Most bytes that are read from a lock file. A process number has at most 10 digits; the rest is
+/// room for other text.
 const MAX_LOCK_BYTES: u64 = 32;
 
-/// A state directory that is ours until this is dropped.
+/// A state directory that this process has locked, until the value is dropped.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    /// Why nothing could be written when it was opened.
+    /// Why nothing could be written when the directory was opened.
     trouble: Option<String>,
-    /// Held for as long as the folder is ours.
+    /// Held as long as the directory is in use.
     _lock: Lock,
 }
 
-/// A lock file that is ours until this is dropped. The lock goes with its process, also by a kill
-/// or a power cut; the file stays, with the number of the process that had the lock last.
+/// A lock file that this process has locked, until the value is dropped. The kernel releases the
+/// lock when the process ends, even by a kill or a power cut. The file stays, with the number of
+/// the process that had the lock last.
 #[derive(Debug)]
 pub struct Lock(File);
 
-/// Why a lock is not ours.
+/// The reason why a file could not be locked.
 #[derive(Debug)]
 pub enum NotLocked {
-    /// The process of this number has it; empty if the file does not say.
+    /// The process of this number has the lock; empty if the file does not say.
     Held(String),
-    /// What the system said.
+    /// Any other error of the system.
     Io(io::Error),
 }
 
-/// How long somebody else's lock is waited for. A daemon that was killed may leave a child between
-/// fork and exec, which has its files open for a moment longer.
+/// How long to wait for the lock of another process. A daemon that was killed may leave a child
+/// between fork and exec, which has the daemon's files open for a moment longer.
 const LEFT_BEHIND: Duration = Duration::from_millis(500);
 
 impl Lock {
-    /// Makes the file if it is not there, and locks it, within half a second.
+    /// Locks the file at `path` within half a second; makes it if it does not exist.
     ///
     /// # Errors
-    /// See [`NotLocked`].
+    /// The file is locked by another process, or the system refuses ([`NotLocked`]).
     pub fn take(path: &Path) -> Result<Self, NotLocked> {
         Self::of(open_lock(path).map_err(NotLocked::Io)?)
     }
 
-    /// Locks an open file, within half a second, and writes the number of this process into it if
-    /// it can be written.
+    /// Locks an open file within half a second, and writes the number of this process into it if
+    /// the file takes writes.
     fn of(mut file: File) -> Result<Self, NotLocked> {
         let started = Instant::now();
         loop {
@@ -71,28 +74,29 @@ impl Lock {
                 }
                 Err(TryLockError::WouldBlock) => {
                     let mut owner = String::new();
-                    // Without the number the message is as true, and less of use.
+                    // Without the number, the message is still true but helps less.
                     let _ = file.take(MAX_LOCK_BYTES).read_to_string(&mut owner);
                     return Err(NotLocked::Held(owner.trim().to_owned()));
                 }
             }
         }
-        // Only for people and for messages: a full disk is met later, by what matters.
+        // The number is only for people and for messages. A full disk is reported later, by more
+        // important writes.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Self(file))
     }
 }
 
-/// Opens a lock file for writing, and makes it if it is not there.
+/// Opens a lock file for writing; makes it if it does not exist.
 fn open_lock(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    // Whoever may write into the folder could have it point to a file of ours.
+    // A user who can write into the folder could make the name a link to another file of this user.
     options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)
 }
 
-/// The lock of a folder on a disk that takes no writes: its lock file, or where there is none the
-/// folder itself. Neither needs to be written for that.
+/// Opens a file to lock in a folder on a disk that takes no writes: its lock file, or the folder
+/// itself if there is none. A lock needs no write.
 fn open_unwritable(folder: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
@@ -102,8 +106,8 @@ fn open_unwritable(folder: &Path) -> io::Result<File> {
     }
 }
 
-/// Whether the disk takes no writes, and may well be read: it was made read-only, as a kernel does
-/// with a card that fails; it is full; or it fails already.
+/// Whether the error shows a disk that takes no writes and may still be readable. Such a disk is
+/// full, fails, or was made read-only, as a kernel does with a card that fails.
 fn is_unwritable(error: &io::Error) -> bool {
     const EIO: i32 = nix::libc::EIO;
     let kinds = [
@@ -116,17 +120,18 @@ fn is_unwritable(error: &io::Error) -> bool {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Not left to closing: a child between fork and exec has the file open as well.
+        // Closing the file would not be enough: a child between fork and exec may have it open as
+        // well.
         let _ = self.0.unlock();
     }
 }
 
 impl Folder {
-    /// Opens the directory, makes it if it is not there, and locks it. Of one that is there and
-    /// takes no writes, [`Folder::trouble`] says why: it can still be read.
+    /// Opens the directory, makes it if it does not exist, and locks it. A directory that takes no
+    /// writes can still be read; [`Folder::trouble`] then says why it takes none.
     ///
     /// # Errors
-    /// When it cannot be made, when this user may not write into it or others may, or when another
+    /// The directory cannot be made, this user may not write into it, other users may, or another
     /// daemon uses it.
     pub fn open(path: &Path) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
@@ -156,24 +161,24 @@ impl Folder {
         Ok(Self { path: path.to_owned(), trouble, _lock: lock })
     }
 
-    /// Where it is.
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Why nothing could be written here when the directory was opened; the disk may have come
-    /// back since.
+    /// Why nothing could be written when the directory was opened. The disk may work again since
+    /// then.
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
 
-    /// Replaces the file `name` by these bytes. Once it has returned they outlive a power cut; if
-    /// it fails, the old file is as it was, or the new one is whole.
+    /// Replaces the file `name` by these bytes. After the call returns, they outlive a power cut.
+    /// If it fails, the file has its old content or the whole new one.
     ///
     /// # Errors
-    /// Whatever the disk says.
+    /// Those of the disk.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        // One name for all attempts: what a kill leaves behind goes with the next.
+        // All attempts use one name, so the next attempt removes what a kill left behind.
         let half = self.path.join(format!("{name}.tmp"));
         let target = self.path.join(name);
         put_whole(&half, &target, |file| file.write_all(bytes))?;
@@ -181,18 +186,18 @@ impl Folder {
     }
 }
 
-/// Puts a private file in place of `target`, whole or not at all: `write` fills a new file of the
-/// name `half`, which is flushed and renamed. That the name outlives a power cut takes a flush of
-/// the folder as well.
+/// Puts a private file in the place of `target`, whole or not at all: `write` fills a new file of
+/// the name `half`, which is then flushed and renamed. For the name to outlive a power cut, the
+/// caller must flush the folder as well.
 ///
 /// # Errors
-/// Whatever `write` or the disk says; then nothing is left of the new file.
+/// Those of `write` or the disk; then nothing is left of the new file.
 pub fn put_whole(
     half: &Path,
     target: &Path,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
-    // One that a kill has left would be in the way.
+    // A file that a kill left behind would be in the way.
     let _ = fs::remove_file(half);
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(half)?;
@@ -201,7 +206,7 @@ pub fn put_whole(
         fs::rename(half, target)
     })();
     if written.is_err() {
-        // It may not even exist; a full disk must not stay full for it.
+        // The file may not even exist. Its bytes must not keep a full disk full.
         let _ = fs::remove_file(half);
     }
     written

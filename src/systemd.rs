@@ -1,13 +1,14 @@
-//! Talking to the service manager: readiness, status, reload and watchdog, as sd_notify(3) has it.
+//! Messages to the service manager: readiness, status, reload and watchdog, by the protocol of
+//! sd_notify(3).
 //!
 //! Each message is one datagram to the socket named in `NOTIFY_SOCKET`. Without that variable every
-//! call here is a quiet no-op, so the daemon need not know who started it. Sending never blocks:
-//! what the service manager does not take now is kept and offered again with the next message.
+//! call here does nothing, so the daemon need not know how it was started. Sending never blocks: a
+//! message that the service manager does not take now is kept and offered again with the next one.
 //!
-//! The protocol is written out here because the `sd-notify` crate reads the environment at each
-//! message (which a test cannot change safely), blocks, and knows no abstract sockets. This file
-//! takes no sockets from the manager (`LISTEN_FDS`), and it decides nothing: the daemon says when
-//! it is ready. The unit that goes with it is `systemd/camshaft.service`.
+//! The protocol is written out here because of three properties of the `sd-notify` crate. It reads
+//! the environment at each message (which a test cannot change safely), it blocks, and it knows no
+//! abstract sockets. This file takes no sockets from the manager (`LISTEN_FDS`), and decides
+//! nothing: the daemon says when it is ready. The unit file is `systemd/camshaft.service`.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -19,28 +20,28 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// The longest status text in bytes. The manager ignores datagrams over 4096 bytes whole, and
-/// `systemctl status` shows the text on one line, so a quarter of that is plenty.
+/// The longest status text in bytes. The manager ignores whole datagrams over 4096 bytes, and
+/// `systemctl status` shows the text on one line, so a quarter of that is enough.
 const STATUS_BYTES_MAX: usize = 1024;
 
-/// How many messages wait for a manager that does not read. Two reloads and an end fit; older
-/// changes of state are overtaken by newer ones anyway.
+/// Most messages that wait for a manager that does not read. Two reloads and an end fit. A newer
+/// state makes older ones obsolete anyway.
 const UNSENT_MAX: usize = 8;
 
-/// Tells the service manager how the daemon is.
+/// Sends the state of the daemon to the service manager.
 #[derive(Debug)]
 pub struct Notifier {
-    /// Our socket and the manager's address; `None` when nobody wants to hear.
+    /// This process's socket and the manager's address; `None` if no manager wants messages.
     peer: Option<(UnixDatagram, SocketAddr)>,
-    /// What the manager has not taken yet, oldest first.
+    /// The messages that the manager has not taken yet, oldest first.
     unsent: VecDeque<String>,
-    /// The last status text, so that the same one is not said twice.
+    /// The last status text, so that the same text is not sent twice.
     status: String,
 }
 
 impl Notifier {
-    /// Speaks to the socket in `NOTIFY_SOCKET`; without one, or with one that cannot be used (which
-    /// is logged), to nobody.
+    /// A notifier for the socket in `NOTIFY_SOCKET`. Without that variable, or if the socket cannot
+    /// be used (which is logged), the notifier sends nothing.
     pub fn from_env() -> Self {
         let Some(address) = std::env::var_os("NOTIFY_SOCKET") else { return Self::silent() };
         Self::to(&address).unwrap_or_else(|error| {
@@ -53,10 +54,10 @@ impl Notifier {
         })
     }
 
-    /// Speaks to the socket at `address`: a path, or `@name` for an abstract socket.
+    /// A notifier for the socket at `address`: a path, or `@name` for an abstract socket.
     ///
     /// # Errors
-    /// An address of another kind (`vsock:` is not for services) or too long for a socket.
+    /// The address is of another kind (`vsock:` is not for services) or too long for a socket.
     pub fn to(address: &OsStr) -> io::Result<Self> {
         let address = match address.as_bytes() {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
@@ -68,21 +69,22 @@ impl Notifier {
         Ok(Self { peer: Some((socket, address)), ..Self::silent() })
     }
 
-    /// Speaks to nobody.
+    /// A notifier that sends nothing.
     pub fn silent() -> Self {
         Self { peer: None, unsent: VecDeque::new(), status: String::new() }
     }
 
-    /// The daemon works, with this status: after the first full cycle, and at the end of **every**
-    /// reload, also of one that was refused (then `status` says why).
+    /// Reports that the daemon works, with this status. The daemon calls it after the first full
+    /// cycle, and at the end of **every** reload. That includes a reload that was refused; `status`
+    /// then says why.
     pub fn ready(&mut self, status: &str) {
         self.say("READY=1", status);
     }
 
-    /// The daemon takes its configuration anew; `ready` must follow.
+    /// Reports that the daemon reads its configuration again; a call of `ready` must follow.
     ///
-    /// The time goes into the same datagram: systemd 253 and later tell by it that the reload came
-    /// after their SIGHUP (`Type=notify-reload`); 252 ignores it.
+    /// The time is in the same datagram. It shows systemd 253 and later that the reload came after
+    /// their SIGHUP (`Type=notify-reload`); 252 ignores it.
     pub fn reloading(&mut self) {
         let now: Duration = clock_gettime(ClockId::CLOCK_MONOTONIC)
             .expect("CLOCK_MONOTONIC exists on every Linux")
@@ -90,12 +92,13 @@ impl Notifier {
         self.post(format!("RELOADING=1\nMONOTONIC_USEC={}", now.as_micros()));
     }
 
-    /// The daemon has begun its orderly stop.
+    /// Reports that the daemon has begun its orderly stop.
     pub fn stopping(&mut self, status: &str) {
         self.say("STOPPING=1", status);
     }
 
-    /// One line for `systemctl status`. Cheap to call often: it is sent only when it changed.
+    /// Sets the line that `systemctl status` shows. Frequent calls cost little: only a changed text
+    /// is sent.
     pub fn status(&mut self, text: &str) {
         let text = one_line(text);
         if text == self.status {
@@ -112,7 +115,7 @@ impl Notifier {
     }
 
     fn post(&mut self, message: String) {
-        // Every message but RELOADING carries a status: one that waits alone is out of date.
+        // Every message but RELOADING has a status, so a status that still waits is out of date.
         if message.contains("STATUS=") {
             self.unsent.retain(|waiting| !waiting.starts_with("STATUS="));
         }
@@ -123,7 +126,7 @@ impl Notifier {
         self.flush();
     }
 
-    /// Offers what is unsent; true when nothing is left.
+    /// Offers the unsent messages; returns whether none is left.
     fn flush(&mut self) -> bool {
         while let Some(message) = self.unsent.front() {
             if self.send(message).is_err() {
@@ -134,7 +137,7 @@ impl Notifier {
         true
     }
 
-    /// One datagram. Errors are a full queue, or a manager that is away; both can pass.
+    /// Sends one datagram. An error means a full queue or a manager that is away; both can pass.
     fn send(&self, message: &str) -> io::Result<()> {
         match &self.peer {
             Some((socket, address)) => {
@@ -145,9 +148,9 @@ impl Notifier {
     }
 }
 
-/// Keeps the service manager's watchdog quiet for as long as the scan turns, and no longer.
+/// Feeds the service manager's watchdog as long as the scan runs cycles, and no longer.
 ///
-/// It is fed with the scan's own cycle count: a helper thread that is alive beside a dead scan
+/// The watchdog is fed by the scan's own cycle count: a helper thread that lives beside a dead scan
 /// feeds nothing. The scan period must be shorter than [`Watchdog::interval`].
 #[derive(Debug)]
 pub struct Watchdog {
@@ -156,38 +159,39 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// The watchdog that the service manager wants fed by this process, if any.
+    /// The watchdog that the service manager wants from this process; `None` if there is none.
     pub fn from_env() -> Option<Self> {
         let variable = |name| std::env::var(name).ok();
         let (timeout_us, pid) = (variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"));
         Self::from_values(timeout_us.as_deref(), pid.as_deref(), std::process::id())
     }
 
-    /// The same from the two variables and our own process number. As in sd_watchdog_enabled(3),
-    /// without a time limit there is no watchdog, and another process's is not ours to feed.
+    /// The watchdog from the two variables and the number of this process. The rules are those of
+    /// sd_watchdog_enabled(3). Without a time limit there is no watchdog, and a watchdog of another
+    /// process is not fed here.
     pub fn from_values(timeout_us: Option<&str>, pid: Option<&str>, own_pid: u32) -> Option<Self> {
         let timeout_us: u64 = timeout_us?.parse().ok().filter(|&us| us > 0 && us < u64::MAX)?;
         if pid.is_some_and(|pid| pid.parse() != Ok(own_pid)) {
             return None;
         }
-        // Twice in each time limit, as systemd asks for: one late message does no harm.
+        // Twice in each time limit, as systemd demands: one late message does no harm.
         Some(Self { interval: Duration::from_micros(timeout_us) / 2, fed_cycle: 0 })
     }
 
-    /// How often to call [`Watchdog::feed`].
+    /// The pause between two calls of [`Watchdog::feed`].
     pub fn interval(&self) -> Duration {
         self.interval
     }
 
-    /// Whether the scan, now at `cycle`, has moved since it last earned the watchdog its feed.
+    /// Whether the scan, now at `cycle`, has moved since the watchdog was last fed.
     pub fn is_due(&self, cycle: u64) -> bool {
         cycle != self.fed_cycle
     }
 
-    /// Feeds the watchdog if the scan has moved to another `cycle`; true when it was fed.
+    /// Feeds the watchdog if the scan has moved to another `cycle`; returns whether it was fed.
     ///
-    /// A feed that the manager does not take at once is dropped: delivered later, it would vouch
-    /// for a scan that may have died meanwhile.
+    /// A feed that the manager does not take at once is dropped. If it came later, it would vouch
+    /// for a scan that may have died in the meantime.
     pub fn feed(&mut self, cycle: u64, notifier: &mut Notifier) -> bool {
         let fed = self.is_due(cycle) && notifier.flush() && notifier.send("WATCHDOG=1").is_ok();
         if fed {
@@ -197,10 +201,12 @@ impl Watchdog {
     }
 }
 
-/// Whether our stderr goes to the journal, so that the log can go there with its fields.
+/// Whether stderr of this process is connected to the journal, so that the log can go there with
+/// its fields.
 ///
-/// systemd.exec(5): `JOURNAL_STREAM` holds device and inode of the stream. The comparison matters:
-/// whatever is started by hand from a service inherits the variable, but not the stream.
+/// By systemd.exec(5), `JOURNAL_STREAM` holds device and inode of the stream. The comparison
+/// matters: a program that is started by hand from a service inherits the variable, but not the
+/// stream.
 pub fn journal_connected() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     nix::sys::stat::fstat(io::stderr())
@@ -213,7 +219,8 @@ fn is_stream(journal_stream: &str, device: u64, inode: u64) -> bool {
     })
 }
 
-/// A line break would end the field and let a text (a plugin's name, an error) speak as the daemon.
+/// Cuts a text to one line. A line break would end the field, and the rest of a text (a plugin's
+/// name, an error) would count as a field of the daemon.
 fn one_line(text: &str) -> String {
     text[..text.floor_char_boundary(STATUS_BYTES_MAX)].replace(['\n', '\r', '\0'], " ")
 }

@@ -1,21 +1,22 @@
-//! Text for people: words of strangers that are safe to show, and the word that somebody probably
-//! meant.
+//! Text for people: text from outside made safe to show, hints at misspelt words, and numbers with
+//! their words.
 //!
-//! Only what several floors need in the same form. How a message is put together is decided where
-//! it is said.
+//! Only functions that several floors need in the same form are here. The messages themselves are
+//! put together where they are printed or logged.
 
-/// `text` without power over a terminal or a log: nothing in it moves a cursor, turns the direction
-/// of writing or begins a new line. Names, messages and reasons may come from anybody's file.
+/// `text` without power over a terminal or a log. Nothing in the result moves a cursor, changes the
+/// direction of writing or begins a new line. Names, messages and reasons may come from a file of
+/// any origin.
 pub fn legible(text: &str) -> String {
     legible_up_to(usize::MAX, text)
 }
 
-/// The same for a text of several lines, which stay lines.
+/// A text of several lines in the form of [`legible`]; its line ends stay.
 pub fn legible_lines(text: &str) -> String {
     text.split('\n').map(legible).collect::<Vec<_>>().join("\n")
 }
 
-/// The same, cut before it has more than `max` bytes.
+/// A text in the form of [`legible`], cut before it has more than `max` bytes.
 pub fn legible_up_to(max: usize, text: &str) -> String {
     let mut words = String::new();
     for c in text.chars() {
@@ -33,7 +34,7 @@ pub fn legible_up_to(max: usize, text: &str) -> String {
     words
 }
 
-/// A number of things of one kind: `1 device`, `2 devices`.
+/// A number with its noun: `1 device`, `2 devices`.
 pub fn counted<N: TryInto<u64>>(number: N, thing: &str) -> String {
     match number.try_into().unwrap_or(u64::MAX) {
         1 => format!("1 {thing}"),
@@ -41,12 +42,12 @@ pub fn counted<N: TryInto<u64>>(number: N, thing: &str) -> String {
     }
 }
 
-/// The verb that goes with so many things.
+/// The verb for a number of things: `is` for 1, `are` for any other.
 pub fn is_or_are<N: TryInto<u64>>(number: N) -> &'static str {
     if number.try_into().is_ok_and(|number| number == 1) { "is" } else { "are" }
 }
 
-/// The first `most` of these names, and how many more there are: `a, b and 3 more`.
+/// The first `most` of these names, and the number of further ones: `a, b and 3 more`.
 pub fn first_of<S: AsRef<str>>(names: &[S], most: usize) -> String {
     let shown: Vec<_> = names.iter().take(most).map(AsRef::as_ref).collect();
     match names.len().saturating_sub(most) {
@@ -60,13 +61,13 @@ pub fn times(number: u64) -> String {
     if number == 1 { "once".into() } else { format!("{number} times") }
 }
 
-/// The known word that `word` is probably a slip of: at most a third of it is different.
+/// The known word that `word` is probably meant to be: at most a third of its letters differ.
 pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let len = word.chars().count();
     let most = (len / 3).max(1);
     known
         .into_iter()
-        // So many letters are missing at least, and counting them is quick.
+        // The difference in length is the least distance, and it is quick to compute.
         .filter(|known| known.chars().count().abs_diff(len) <= most)
         .map(|known| (strsim::damerau_levenshtein(word, known), known))
         .filter(|&(distance, _)| distance <= most)

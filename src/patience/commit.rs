@@ -1,51 +1,53 @@
-//! A step that cannot be taken back, in work that may be given up before it.
+//! A step that cannot be taken back, at the end of work whose caller may stop waiting before it.
 //!
-//! Whoever waits for a disk gives up after a while, and is told how far the work had come by then.
-//! Without this, what was said to have failed may be done a moment later, and what is done may be
-//! said to have failed, because something behind it hangs.
+//! A caller that waits for a disk gives up after a while, and must then know how far the work has
+//! come. Without this, two reports could be false. Work that was reported as failed could be done a
+//! moment later. Work that is done could be reported as failed, because a later call hangs. The
+//! waiting itself is in `../patience.rs`.
 
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::{is_late, late};
 
-/// Nobody has given it up, and it is not taken yet.
+/// The step has not begun, and no caller has given it up.
 const OPEN: u8 = 0;
-/// It is being taken, and may hang.
+/// The step has begun, and may hang.
 const UNDER_WAY: u8 = 1;
-/// It is taken.
+/// The step is done.
 const DONE: u8 = 2;
-/// It is not taken and will not be.
+/// The step is not done, and never will be.
 const OFF: u8 = 3;
 
-/// One such step, such as giving a file its name.
+/// A step that cannot be taken back, such as giving a file its name.
 ///
 /// ```text
 ///  OPEN ──▶ UNDER_WAY ──▶ DONE
-///    └──────────┴───────▶ OFF     given up before it, or it has failed
+///    └──────────┴───────▶ OFF     given up before it begins, or it fails
 /// ```
 #[derive(Debug, Default)]
 pub struct Commit(
-    /// Written by the thread that works and by whoever waits for it; both leave OPEN in one step.
+    /// The state. The thread that works and the caller that waits write it; both leave OPEN in one
+    /// atomic operation.
     AtomicU8,
 );
 
-/// What has become of a step at the moment at which it was given up.
+/// The state of a step at the moment when the caller gave it up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Committed {
-    /// It is not taken and will not be.
+    /// The step is not done, and never will be.
     No,
-    /// It has begun, and has no answer yet.
+    /// The step has begun, and has no answer yet.
     Unknown,
-    /// It is taken.
+    /// The step is done.
     Yes,
 }
 
 impl Commit {
-    /// Takes the step, unless it was given up.
+    /// Does the step, unless the caller has given it up.
     ///
     /// # Errors
-    /// Those of `step`, and one that [`is_late`] if it was given up.
+    /// Those of `step`. If the caller has given it up, an error that [`is_late`].
     pub fn make(&self, step: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         if self.leave_open(UNDER_WAY).is_err() {
             return Err(late("it is not wanted any more"));
@@ -53,7 +55,7 @@ impl Commit {
         let result = step();
         let outcome = match &result {
             Ok(()) => DONE,
-            // The other side may have taken it, and its answer was lost.
+            // The other side may have done the step, and its answer may be lost.
             Err(error) if is_late(error) => UNDER_WAY,
             Err(_) => OFF,
         };
@@ -61,7 +63,7 @@ impl Commit {
         result
     }
 
-    /// Gives it up: if it has not begun it never does.
+    /// Gives the step up: if it has not begun, it never will.
     pub fn give_up(&self) -> Committed {
         match self.leave_open(OFF) {
             Err(UNDER_WAY) => Committed::Unknown,
@@ -94,7 +96,7 @@ mod tests {
         failed.make(|| Err(io::Error::other("no room"))).unwrap_err();
         assert_eq!(failed.give_up(), Committed::No);
 
-        // An NFS server may do it after the kernel has given it up.
+        // An NFS server may do the step after the kernel has stopped waiting.
         let lost = Commit::default();
         lost.make(|| Err(io::Error::from_raw_os_error(nix::libc::ETIMEDOUT))).unwrap_err();
         assert_eq!(lost.give_up(), Committed::Unknown);

@@ -1,8 +1,9 @@
-//! The error that says that no answer has come in time.
+//! The error for an answer that does not come in time.
 //!
-//! It is told from every other by its type, and not by its [`io::ErrorKind`]: the kernel gives the
-//! same kinds for files that are in use, which answer at once. What the kernel itself calls a
-//! time-out is the same as ours: a network file system that has a limit of its own.
+//! It is recognised by its type, not by its [`io::ErrorKind`]: the kernel gives the same kinds for
+//! files that are in use, and such an answer comes at once. A time-out of the kernel itself counts
+//! as this error too: it comes from a network file system with a limit of its own. Where such
+//! errors are made is in `../patience.rs` and `places.rs`.
 
 use std::error::Error;
 use std::fmt;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use nix::libc::ETIMEDOUT;
 
-/// Why there is no answer, for people.
+/// The reason why there is no answer, for people.
 #[derive(Debug)]
 struct Late(String);
 
@@ -23,20 +24,20 @@ impl fmt::Display for Late {
 
 impl Error for Late {}
 
-/// An error that says that there was no answer in time, in these words.
+/// An error that says with `words` that there was no answer in time.
 pub fn late(words: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, Late(words.into()))
 }
 
-/// Whether this says that there was no answer in time, so that another try may have one.
+/// Whether the error says that there was no answer in time. Another try may then succeed.
 pub fn is_late(error: &io::Error) -> bool {
     let is_ours = error.get_ref().is_some_and(|inner| inner.is::<Late>());
     is_ours || error.raw_os_error() == Some(ETIMEDOUT)
 }
 
-/// What is said where no answer has come within this limit.
+/// The error for an answer that has not come within this limit.
 pub fn no_answer(limit: Duration) -> io::Error {
-    // What is left of a limit is no round number.
+    // The rest of a limit is no round number, so the text rounds it.
     let hundredths = (limit.as_millis() as u64).saturating_add(5) / 10;
     let limit = Duration::from_millis(hundredths * 10);
     late(format!("no answer for {limit:?}"))
@@ -48,8 +49,8 @@ mod tests {
 
     use super::*;
 
-    /// A file that was in use, and answered so at once, was said to lie on a disk that gives no
-    /// answer.
+    /// A file that was in use was reported as one on a disk that gives no answer, although the
+    /// answer had come at once.
     #[test]
     fn only_what_has_no_answer_is_late() {
         let check = |error: io::Error, expected| assert_eq!(is_late(&error), expected, "{error:?}");

@@ -1,9 +1,9 @@
-//! How many calls on files of one purpose may wait at one time.
+//! Places: how many calls on files of one purpose may wait at the same time.
 //!
-//! Nothing ends a call that hangs but its answer, and until then it keeps its place. Files of
-//! another purpose may lie on another disk, so they have places of their own: what hangs takes none
-//! of what is sound. Where all places of a purpose are taken by calls that hang, a further one is
-//! refused at once. The calls are made in `patience.rs`.
+//! Only an answer ends a call that hangs, and until then the call keeps its place. Files of another
+//! purpose may be on another disk, so each purpose has places of its own. Calls that hang on one
+//! disk then take no place of calls to a sound disk. If calls that hang have all places of a
+//! purpose, a further call is refused at once. The calls themselves are made in `../patience.rs`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,16 +26,16 @@ struct Inner {
     calls: Mutex<Calls>,
 }
 
-/// The calls that are under way.
+/// The calls that are under way. The callers and the threads of the calls write it.
 #[derive(Debug, Default)]
 struct Calls {
-    /// When each of them began, by its number.
+    /// When each call began, by its number.
     begun: BTreeMap<u64, Instant>,
-    /// The number of the newest.
+    /// Number of the newest call.
     last: u64,
 }
 
-/// The place of one call, which its thread keeps until it has its answer.
+/// The place of one call, which the call's thread keeps until it has its answer.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Places,
@@ -43,18 +43,18 @@ pub(super) struct Place {
 }
 
 impl Places {
-    /// So many.
+    /// Places for `most` calls.
     pub fn new(most: usize) -> Self {
         Self(Arc::new(Inner { most, free: Semaphore::new(most), calls: Mutex::default() }))
     }
 
-    /// Whether no call is under way, and nobody else knows of these places.
+    /// Whether no call is under way, and no other owner has a clone of these places.
     pub fn are_idle(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }
 
-    /// A place, as soon as one is free, up to `end`; an error at once if all calls that have one
-    /// hang. This waits.
+    /// Waits for a free place until `end`. Returns an error at once if all calls that have a place
+    /// hang.
     pub(super) fn take(&self, end: Instant) -> io::Result<Place> {
         loop {
             if let Ok(permit) = self.0.free.try_acquire() {
@@ -68,7 +68,7 @@ impl Places {
         }
     }
 
-    /// A place, as soon as one is free; an error at once if all calls that have one hang.
+    /// Waits for a free place. Returns an error at once if all calls that have a place hang.
     pub(super) async fn wait(&self) -> io::Result<Place> {
         if self.hang() {
             return Err(self.taken());
@@ -101,11 +101,11 @@ impl Places {
     }
 
     fn calls(&self) -> MutexGuard<'_, Calls> {
-        // It is never left half changed, so a panic elsewhere does not spoil it.
+        // The list is never left half changed, so a panic elsewhere does not spoil it.
         self.0.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the calls that are under way so much older.
+    /// Makes the calls that are under way older by `time`.
     #[cfg(test)]
     pub(super) fn age(&self, time: std::time::Duration) {
         let mut calls = self.calls();

@@ -1,4 +1,4 @@
-//! Every way in which a file can be cut or changed, and what is found then.
+//! Retain files that are cut or changed in every possible way, and what is found then.
 
 use super::*;
 
