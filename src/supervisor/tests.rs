@@ -1,4 +1,8 @@
-//! Scripts for one plugin: what is said to the supervisor, and what it orders in the next step.
+//! Scripts for one plugin: the levels that the supervisor takes in, and the orders of its next
+//! step.
+//!
+//! The limits, probation, kept versions and traps have files of their own in `tests/`. A random
+//! world around the supervisor is in `tests/random.rs`.
 
 use super::*;
 
@@ -11,14 +15,21 @@ mod traps;
 /// Runs a script of `command : expected orders` lines on the plugin `a`; files are letters. After
 /// each command comes one step.
 ///
-/// `file A`, `file -`, `file bad`, `hold`, `release`, `restart`: the levels of the outside;
-/// `ok 1`, `fail 1`: answers to a prepare; `see 1`, `see 1 trap`, `see -`: the scan's snapshots
-/// from now on; `+100`: time passes, in ms; `is`: the state, what runs, and what comes next;
-/// `miss 1`: as `fail 1`, by accident; `lost 1`: because its bytes are nowhere; `keep B C`: kept
-/// versions that were good; `ran B`: what ran when the daemon ended, or both with `keep B ran C`;
-/// `recall A`: in quarantine from before; `let go`: the end of a hold that was no order of the
-/// operator; `lift A`: another chance for it; `one trap`, `three traps`, `safe`: other policies,
-/// each with as many traps to quarantine.
+/// | command | what it stands for |
+/// |---|---|
+/// | `file A`, `file -`, `file bad` | what the folder holds |
+/// | `hold`, `release`, `restart` | what the operator orders |
+/// | `let go` | the end of a hold that was no order of the operator |
+/// | `ok 1`, `fail 1` | an answer to a prepare: made, or a verdict |
+/// | `miss 1`, `lost 1` | an answer to a prepare: an accident, or the bytes are nowhere |
+/// | `see 1`, `see 1 trap`, `see -` | the scan's snapshots from now on |
+/// | `see 2 after 1`, `see 1 beat 2` | 1 stands by for 2; 2 was rolled back, and 1 runs |
+/// | `keep B C`, `ran B`, `keep B ran C` | kept versions that were good; what ran before the start |
+/// | `recall A`, `lift A` | A was in quarantine before the start; A gets another chance |
+/// | `one trap`, `three traps` | a policy with that many traps to quarantine |
+/// | `safe` | a policy with one trap to quarantine, and without stand-ins |
+/// | `+100` | time passes, in ms |
+/// | `is` | the expected state, what runs, and what comes next |
 #[track_caller]
 fn check(script: &str) {
     let policy = RestartPolicy::default();
@@ -170,7 +181,7 @@ fn a_stranger_on_its_seat_is_not_taken_for_a_refused_plugin() {
          see 8    : stop
          see -    : 'stopped'",
     );
-    // With something of its own to run it is replaced.
+    // With a version of its own to run, the plugin replaces the stranger.
     check(
         "file A : prepare A1
          see 0  :
@@ -390,8 +401,8 @@ fn a_restart_makes_a_new_instance() {
     );
 }
 
-/// Beside a file that is refused, a restart was used up on that file: the log said that the program
-/// was restarted, and it was not.
+/// Beside a file that was refused, the restart was used up on that file: the log said that the
+/// program was restarted, and it was not.
 #[test]
 fn a_restart_is_of_what_runs() {
     check(
@@ -411,7 +422,7 @@ fn a_restart_is_of_what_runs() {
          +1000      :
          is         : running A4 refusal",
     );
-    // What takes its place is new as well.
+    // A version that takes its place is a new instance too, so no further restart follows.
     check(
         "file A     : prepare A1
          ok 1       : install 1

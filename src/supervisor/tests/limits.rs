@@ -1,4 +1,4 @@
-//! Limits, what is refused, and status as JSON.
+//! Limits, refusals, and the status as JSON.
 
 use super::super::quarantine::MAX_OF_ONE;
 use super::*;
@@ -16,7 +16,7 @@ fn what_cannot_be_asked_for_is_refused() {
     supervisor.context.quarantine.add("a", hash("A"), "it trapped".into());
     supervisor.folder("a", Some(hash("A"))).unwrap();
     assert_eq!(reason(supervisor.restart("a")), "a is in quarantine");
-    // The quarantine outlives the file, and so does the way out of it.
+    // The quarantine outlives the file, and the release from it does too.
     supervisor.context.quarantine.add("b", hash("B"), "it trapped".into());
     assert_eq!(supervisor.release("b").unwrap(), Released::Forgiven);
     assert_eq!(reason(supervisor.release("b").map(drop)), "there is no plugin \"b\"");
@@ -33,12 +33,12 @@ fn plugins_are_limited() {
     assert_eq!(refusal.reason, "there are 256 plugins already");
     assert!(supervisor.hold("more").is_err());
     assert!(supervisor.plugin("more").is_none());
-    // One that is still leaving the scan does not take the place of the next.
+    // A plugin that is still leaving the scan does not take the place of the next one.
     let orders = supervisor.step(now, &[]);
     assert_eq!(orders.len(), MAX_PLUGINS);
     supervisor.folder("p7", None).unwrap();
     supervisor.folder("more", Some(hash("A"))).unwrap();
-    // A scan that stands still cannot make the list grow for ever.
+    // A scan that stands cannot make the list grow for ever.
     for n in 0..3 * MAX_PLUGINS {
         let _ = supervisor.folder(&format!("q{n}"), Some(hash("A")));
         supervisor.folder(&format!("q{n}"), None).unwrap();

@@ -1,4 +1,4 @@
-//! Versions that are taken back.
+//! Scripts about versions that trap on probation and are rolled back.
 
 use std::fmt::Write as _;
 
@@ -53,7 +53,7 @@ fn a_version_that_resumed_is_restarted_and_stopped_like_any_other() {
     );
 }
 
-/// The list of what was ordered is short, and once lost its oldest entry to them.
+/// The list of ordered versions is short, and a series of others pushed out its oldest entry.
 #[test]
 fn the_version_that_stands_by_is_known_after_a_row_of_others() {
     let mut script = "file A : prepare A1
@@ -75,8 +75,8 @@ fn the_version_that_stands_by_is_known_after_a_row_of_others() {
     check(&script);
 }
 
-/// Its order to leave was lost in a full queue, and then it stood by. It was swapped in again and
-/// again, without a pause and without a word.
+/// The order to stop version A was lost in a full queue, and then A stood by for B. B was swapped
+/// in again and again, without a pause and without a log line.
 #[test]
 fn a_version_that_a_stranger_has_beaten_is_not_tried_for_ever() {
     check(
@@ -92,8 +92,8 @@ fn a_version_that_a_stranger_has_beaten_is_not_tried_for_ever() {
     );
 }
 
-/// The version after it was in the queue and took over in the next cycle: nobody saw that it had
-/// been taken back, and it ran again with the next file.
+/// The version after it was in the queue and took over in the next cycle. No snapshot showed the
+/// roll-back alone, and the rolled-back version ran again with the next file.
 #[test]
 fn a_version_that_was_taken_back_is_judged_though_the_next_one_took_over_at_once() {
     check(
@@ -110,7 +110,8 @@ fn a_version_that_was_taken_back_is_judged_though_the_next_one_took_over_at_once
          file B                : 'still quarantined B'
          is                    : running C3 file quarantined",
     );
-    // It was a new instance of the good version, and that is no reason to judge it.
+    // The rolled-back instance had the bytes of the good version: no reason to put them in
+    // quarantine.
     check(
         "file A                : prepare A1
          ok 1                  : install 1
@@ -128,8 +129,8 @@ fn a_version_that_was_taken_back_is_judged_though_the_next_one_took_over_at_once
     );
 }
 
-/// The operator went back to the version before, and so did the scan, before that was ready: the
-/// version that had resumed with its state was restarted without it.
+/// The operator went back to the version before, and the scan rolled back to it before the new
+/// instance was ready. The version that had resumed with its state was restarted without it.
 #[test]
 fn a_version_that_resumes_is_not_restarted_by_what_was_to_take_over() {
     let meets = |orders: &str| {
@@ -149,7 +150,7 @@ fn a_version_that_resumes_is_not_restarted_by_what_was_to_take_over() {
          +90000         :
          is             : running A1",
     );
-    // A restart that was ordered is one.
+    // A restart that the operator ordered is carried out.
     meets(
         "ok 3           : install 3
          see 3 after 1  : 'runs 3'
@@ -160,7 +161,7 @@ fn a_version_that_resumes_is_not_restarted_by_what_was_to_take_over() {
     );
 }
 
-/// A good version was put back while the one after it was on probation, and trapped once: the same
+/// A good version was put back while the one after it was on probation, and trapped once. The same
 /// bytes were in quarantine and ran.
 #[test]
 fn a_version_that_the_same_bytes_follow_is_restarted_and_not_judged() {
@@ -180,8 +181,8 @@ fn a_version_that_the_same_bytes_follow_is_restarted_and_not_judged() {
     );
 }
 
-/// The bytes of what ran were dropped when one restart failed, and those of what stood by when it
-/// was not in its file any more; nobody had them then.
+/// The bytes of the running version were dropped when a restart failed. Those of the version that
+/// stood by were dropped when its file held others. After that they could be found nowhere.
 #[test]
 fn what_runs_or_may_resume_is_needed() {
     let mut supervisor = Supervisor::new(RestartPolicy::default());

@@ -1,20 +1,20 @@
-//! A seeded world of random levels around the supervisor: a folder with files that can be read or
-//! not, an operator, a daemon that prepares, with accidents, a bounded queue that loses orders, and
-//! a scan that traps, takes versions on probation back, and shows old snapshots. Starts of the
-//! daemon are in it as well: what ran before, and what was in quarantine.
+//! A random world with a fixed seed around the supervisor. It has a folder with files that can be
+//! read or not, an operator, a daemon that prepares modules with accidents, and a bounded queue
+//! that loses orders. Its scan traps, rolls versions on probation back, and shows old snapshots.
+//! The daemon is restarted too: it then knows what ran before, and what was in quarantine.
 
 use std::collections::VecDeque;
 
 use super::super::quarantine::MAX_OF_ONE;
 use super::*;
 
-/// Any would do; with this one, the rarest things happen often enough.
+/// Any seed would do; with this one the rarest events happen often enough.
 const SEED: u64 = 9;
 const STEPS: u64 = 200_000;
-/// A quiet time comes after so many steps; it ends with a look at what has become of everything.
+/// The number of steps after which a quiet time comes. It ends with a check of the final states.
 const QUIET_EVERY: u64 = 250;
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
-/// A moody one can be made at times, and never while it is quiet.
+/// A moody file can be made at times, and never while it is quiet.
 const FILES: [&str; 7] =
     ["good1", "good2", "flaky1", "flaky2", "moody", "unloadable1", "unloadable2"];
 const QUEUE: usize = 3;
@@ -32,7 +32,7 @@ enum Order {
     Stop(&'static str),
 }
 
-/// Who sits in the scan.
+/// A program on its seat in the scan.
 #[derive(Debug, Clone)]
 struct Seated {
     instance: Instance,
@@ -47,7 +47,7 @@ impl Seated {
         Self { instance, trap: None, is_proven: false, standby, rolled_back: None }
     }
 
-    /// As the scan does it: a version that stands by resumes.
+    /// Traps as in the scan: a version that stands by resumes.
     fn trap(&mut self) {
         match self.standby.take() {
             Some(old) => {
@@ -64,7 +64,7 @@ impl Seated {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum OnDisk {
     Bytes(ModuleHash),
-    /// It cannot be read.
+    /// A file that cannot be read.
     Unusable,
 }
 
@@ -83,8 +83,8 @@ struct World {
     now: Duration,
     files: BTreeMap<&'static str, OnDisk>,
     held: BTreeMap<&'static str, bool>,
-    /// Found to be no good since the file came or somebody asked for another try, though not what
-    /// had run before.
+    /// Modules with a verdict since the file came or another try was ordered, but not one that had
+    /// run before.
     judged: Vec<(&'static str, ModuleHash)>,
     /// Versions that the supervisor may fall back to.
     kept: BTreeMap<&'static str, Vec<ModuleHash>>,
@@ -99,7 +99,7 @@ struct World {
     queue: VecDeque<Order>,
     scan: BTreeMap<&'static str, Seated>,
     snapshot: BTreeMap<&'static str, Seated>,
-    /// When each was last ordered out of the scan.
+    /// When each plugin was last ordered out of the scan.
     stopped: BTreeMap<&'static str, Duration>,
     is_quiet: bool,
     counts: BTreeMap<&'static str, u64>,
@@ -126,7 +126,7 @@ impl World {
         *self.counts.entry(what).or_default() += 1;
     }
 
-    /// Somebody outside does something.
+    /// Does a random action of the operator, the folder or the daemon.
     fn disturb(&mut self, supervisor: &mut Supervisor) {
         let name = NAMES[self.random.usize(..NAMES.len())];
         match self.random.u32(0..40) {
@@ -166,7 +166,7 @@ impl World {
         }
     }
 
-    /// The daemon says which versions may stand in: some of them trap, and some will not even load.
+    /// Offers versions that may stand in: some of them trap, and some will not even load.
     fn keep(&mut self, supervisor: &mut Supervisor, name: &'static str) {
         let percent = if self.chance(50) { 0 } else { 50 };
         let kept = FILES.into_iter().filter(|_| self.chance(percent)).map(hash);
@@ -177,7 +177,7 @@ impl World {
         }
     }
 
-    /// The daemon ends and is started again: it knows what was in quarantine and what ran.
+    /// Ends and restarts the daemon, which knows what was in quarantine and what ran.
     fn start_anew(&mut self, supervisor: &mut Supervisor) {
         self.count("start");
         let quarantined = NAMES.map(|name| (name, supervisor.quarantined(name)));
@@ -205,12 +205,12 @@ impl World {
         }
     }
 
-    /// What was refused under this name is tried again.
+    /// Forgets the verdicts under this name: the modules are tried again.
     fn forgive(&mut self, name: &'static str) {
         self.judged.retain(|(judged, _)| *judged != name);
     }
 
-    /// The daemon and the scan go on.
+    /// Lets the daemon and the scan go on.
     fn proceed(&mut self, supervisor: &mut Supervisor) {
         if !self.preparing.is_empty() && (self.is_quiet || self.chance(30)) {
             let which = self.random.usize(..self.preparing.len());
@@ -253,8 +253,8 @@ impl World {
         }
     }
 
-    /// A new instance takes its seat. Of another module it is on probation, and whoever stood by
-    /// before, or sat there, stands by.
+    /// Seats a new instance. One of another module is on probation, and the version that stood by
+    /// before, or sat there, stands by for it.
     fn seat(&mut self, instance: Instance) {
         let (name, old) = (instance.name, self.scan.remove(instance.name));
         let rolled_back = old.as_ref().and_then(|old| old.rolled_back.clone());
@@ -277,7 +277,7 @@ impl World {
         match &result {
             Ok(()) => self.prepared.push(instance),
             Err(refusal) if refusal.is_accidental => self.count("accident"),
-            // What ran is none the worse for it.
+            // A verdict on a module that ran does not count.
             Err(_) if self.ran.get(name) == Some(&hash) => self.count("verdict on what ran"),
             Err(_) => self.judged.push((name, hash)),
         }
@@ -344,7 +344,7 @@ impl World {
         assert!(!supervisor.context.quarantine.contains(name, hash), "{name} is in quarantine");
     }
 
-    /// What has come into the scan since the last look, but for strangers and what was in
+    /// Notes what has come into the scan since the last look, except strangers and what was in
     /// quarantine before.
     fn note_what_runs(&mut self, supervisor: &Supervisor, bad: &[&str]) {
         for (name, Seated { instance, .. }) in &self.snapshot {
@@ -358,7 +358,7 @@ impl World {
         }
     }
 
-    /// What is in quarantine is ordered out of the scan again and again.
+    /// Asserts that what is in quarantine is ordered out of the scan again and again.
     fn assert_the_bad_leave(&mut self, supervisor: &Supervisor) {
         for (name, seated) in self.snapshot.clone() {
             let is_bad = supervisor.context.quarantine.contains(name, seated.instance.hash);
@@ -406,12 +406,13 @@ impl World {
         actions
     }
 
-    /// Nothing happens for longer than any backoff and patience; then everything is as folder and
-    /// operator say.
+    /// Does nothing for longer than any backoff and patience. Then the states must be as folder and
+    /// operator want them.
     fn settle(&mut self, supervisor: &mut Supervisor) {
         self.is_quiet = true;
         let mut last = vec![];
-        // What cannot be made is tried again for ever, and may just be so at the end.
+        // A module that cannot be made is tried again for ever, and an attempt may be under way at
+        // the end.
         for step in 0.. {
             self.now += ORDER_REPEAT;
             self.proceed(supervisor);
@@ -435,7 +436,7 @@ impl World {
             self.count("settled out");
             return;
         };
-        // Its points stay its own until it can be made again.
+        // A program keeps its points until its module can be made again.
         let running = running.filter(|(hash, trap)| trap.is_none() || !is_moody(*hash));
         let view = supervisor.plugin(name).expect("it has a file");
         assert_eq!((view.file, view.want), (file.hash(), Want::Run));
@@ -458,7 +459,8 @@ impl World {
             (_, Some(_)) => "settled older",
             (_, None) => {
                 let ran = self.ran.get(name).copied();
-                // What has run goes on, and where that or the file is in quarantine, others may.
+                // What has run goes on. Where that or the file is in quarantine, other versions may
+                // run.
                 assert!(ran.is_none_or(|ran| !may_run(ran)), "{name}: {view:?}");
                 let is_bad = |hash: Option<ModuleHash>| hash.is_some_and(is_quarantined);
                 let is_tried = ran.is_some_and(is_moody) && !is_bad(ran);
@@ -478,12 +480,12 @@ impl World {
     }
 }
 
-/// Fewer traps than usual lead to quarantine, so that there is more of that.
+/// A policy with fewer traps than usual to quarantine, so that more modules get there.
 fn policy() -> RestartPolicy {
     RestartPolicy { traps: 3, ..RestartPolicy::default() }
 }
 
-/// A passing trouble of the machine.
+/// A refusal because of the machine, not of the module.
 fn accident() -> Refusal {
     Refusal::new("not now", "").by_accident()
 }

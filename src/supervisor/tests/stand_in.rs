@@ -27,7 +27,7 @@ fn kept_versions_take_the_place_of_a_quarantined_file_one_after_the_other() {
     );
 }
 
-/// The operator decides: neither by traps nor after a start does anything stand in.
+/// With the policy `safe` no version stands in, neither after traps nor after a start.
 #[test]
 fn nothing_stands_in_where_that_is_not_wanted() {
     check(
@@ -60,7 +60,7 @@ fn after_a_start_the_same_runs_as_before() {
          is         : running B1 file quarantined
          file C     : prepare C2",
     );
-    // What ran goes on whatever is wrong with the file: so it would without the start.
+    // What ran goes on whatever is wrong with the file, as it would without the start.
     for start in ["", "safe :\n"] {
         check(&format!(
             "{start}
@@ -72,7 +72,7 @@ fn after_a_start_the_same_runs_as_before() {
              is         : running B1 refusal"
         ));
     }
-    // It counts until something has run, and for the file that was there.
+    // `ran` counts until a version has run, and only for the file that was there.
     check(
         "safe       :
          file A     : prepare A1
@@ -87,7 +87,7 @@ fn after_a_start_the_same_runs_as_before() {
     );
 }
 
-/// Nobody had the bytes of what ran any more, and a good version was kept: nothing ran for ever.
+/// The bytes of what ran could be found nowhere, and a good version was kept: nothing ran for ever.
 #[test]
 fn a_kept_version_takes_the_place_of_what_ran_and_cannot_be_had() {
     check(
@@ -107,7 +107,7 @@ fn a_kept_version_takes_the_place_of_what_ran_and_cannot_be_had() {
          lost 1       : 'refused', 'retry 100ms'
          is           : backoff refusal",
     );
-    // The one that cannot run either leaves it its turn: somebody may have put it back.
+    // A kept version that cannot run either leaves the lost one its turn: its bytes may be back.
     check(
         "file bad     :
          keep B ran C : 'C instead', prepare C1
@@ -120,7 +120,7 @@ fn a_kept_version_takes_the_place_of_what_ran_and_cannot_be_had() {
          miss 4       : 'refused', 'retry 100ms'
          is           : backoff C3 refusal",
     );
-    // It is there again, and only not to be had now.
+    // The bytes are there again, and only cannot be read at present.
     check(
         "file bad     :
          keep B ran C : 'C instead', prepare C1
@@ -131,7 +131,8 @@ fn a_kept_version_takes_the_place_of_what_ran_and_cannot_be_had() {
          +100         :
          is           : backoff refusal",
     );
-    // A passing trouble is none, nor is one of a file that has never run.
+    // An accident is no reason for a stand-in. Neither are the lost bytes of a file that has never
+    // run.
     for what in ["miss", "lost"] {
         check(&format!(
             "one trap     :
@@ -163,7 +164,7 @@ fn a_kept_version_that_is_no_good_does_not_stand_in() {
          keep B     :
          is         : quarantined file quarantined",
     );
-    // Each is tried once: two that will not load are not tried in turns for ever.
+    // Each version is tried once: two that will not load are not tried in turns for ever.
     check(
         "recall A   :
          file A     : 'still quarantined A'
@@ -175,7 +176,7 @@ fn a_kept_version_that_is_no_good_does_not_stand_in() {
     );
 }
 
-/// The file that came meanwhile was refused, and what ran was not made anew.
+/// The file that came meanwhile was refused, and the running version was not restarted.
 #[test]
 fn a_restart_is_not_lost_under_a_file_that_is_refused() {
     check(
@@ -190,7 +191,7 @@ fn a_restart_is_not_lost_under_a_file_that_is_refused() {
          +90000    :
          is        : running A4 refusal",
     );
-    // What takes over is new as well.
+    // A version that takes over is a new instance too, so no further restart follows.
     check(
         "file A    : prepare A1
          ok 1      : install 1
@@ -204,7 +205,7 @@ fn a_restart_is_not_lost_under_a_file_that_is_refused() {
     );
 }
 
-/// The end of recovery, and of a cold restart, let quarantined versions run.
+/// The end of recovery, or of a cold restart, let quarantined versions run.
 #[test]
 fn who_waits_for_the_end_of_recovery_stays_in_quarantine() {
     check(
@@ -216,7 +217,7 @@ fn who_waits_for_the_end_of_recovery_stays_in_quarantine() {
     );
 }
 
-/// `rollback --even-bad` names one version, and the others stay where they are.
+/// `rollback --even-bad` names one version; the others stay in quarantine.
 #[test]
 fn one_version_of_several_gets_another_chance() {
     check(
@@ -240,9 +241,10 @@ fn a_name_is_refused_before_its_file_is_written() {
     check(&supervisor, "tank", "");
     check(&supervisor, "lamp", "");
     check(&supervisor, "Tank", "its name differs from tank only in upper and lower case");
-    // It waited for the folder to say the same, and left a file behind.
+    // The name was refused only when the folder found the conflict, and the file was left behind.
     check(&supervisor, "pump", "its name differs from Pump only in upper and lower case");
-    // A rival keeps its name from nobody: each of the two was said to be the one to name.
+    // A rival does not keep its name from the other: each of the two was reported as the one to
+    // use.
     supervisor.folder_rival("TANK", Refusal::new("its name differs from tank", "")).unwrap();
     supervisor.folder_refused("tank", Refusal::new("it is no module", "")).unwrap();
     check(&supervisor, "tank", "");
@@ -255,7 +257,7 @@ fn a_name_is_refused_before_its_file_is_written() {
     }
     let full = format!("there are {MAX_PLUGINS} plugins already");
     check(&supervisor, "more", &full);
-    // What is no module takes no place.
+    // A file that is no module takes no place.
     check(&supervisor, "Pump", &full);
     check(&supervisor, "tank", "");
 }
@@ -280,7 +282,7 @@ fn what_is_good_stands_in_for_what_ran_as_well() {
              is         : running A{next} refusal"
         ));
     }
-    // After a start as well, unless that is not wanted.
+    // A version stands in after a start as well, unless the policy is `safe`.
     check(
         "recall B   :
          file bad   :
@@ -293,7 +295,7 @@ fn what_is_good_stands_in_for_what_ran_as_well() {
          keep A ran B :
          is         : refused refusal",
     );
-    // A file that was never any good has nothing to go on.
+    // Beside a file that was never good, and without a version that ran, no version stands in.
     check(
         "file bad   :
          keep A     :
@@ -301,7 +303,7 @@ fn what_is_good_stands_in_for_what_ran_as_well() {
     );
 }
 
-/// A kept file could not be read at the moment of need, and never again.
+/// A kept file could not be read when it was needed, and was never tried again.
 #[test]
 fn a_passing_trouble_is_no_verdict() {
     check(
@@ -318,7 +320,7 @@ fn a_passing_trouble_is_no_verdict() {
          see 3      : 'runs 3', 'B stands in'
          is         : running B3 file quarantined",
     );
-    // Others go first, and who runs by then stays.
+    // Other versions go first, and one that runs by then stays.
     check(
         "recall A   :
          file A     : 'still quarantined A'
@@ -330,7 +332,7 @@ fn a_passing_trouble_is_no_verdict() {
          +90000     :
          is         : running C2 file quarantined",
     );
-    // The file itself, with nothing beside it or with a version that runs.
+    // The same holds for the file itself, with no version beside it or with one that runs.
     check(
         "file A     : prepare A1
          miss 1     : 'refused', 'retry 100ms'
@@ -367,8 +369,8 @@ fn a_restart_tries_again_what_would_stand_in() {
     );
 }
 
-/// What ran trapped once, and then its `init` did each time: outputs stayed safe for ever though a
-/// good version was kept.
+/// What ran trapped once, and then its `init` trapped each time: outputs stayed safe for ever
+/// though a good version was kept.
 #[test]
 fn what_cannot_be_made_again_makes_room_for_what_is_good() {
     check(
@@ -394,7 +396,7 @@ fn what_cannot_be_made_again_makes_room_for_what_is_good() {
          +90000     :
          release    : prepare A8",
     );
-    // What will not load either leaves it its turn: an input may be to blame for both.
+    // B will not load either and leaves A its turn: an input may be the cause for both.
     check(
         "one trap   :
          file A     : prepare A1
@@ -409,7 +411,7 @@ fn what_cannot_be_made_again_makes_room_for_what_is_good() {
          see 4      : 'runs 4'
          is         : running A4",
     );
-    // Where that is not wanted it is tried for ever.
+    // With the policy `safe` the module is tried again without end.
     check(
         "safe       :
          file A     : prepare A1
@@ -421,7 +423,8 @@ fn what_cannot_be_made_again_makes_room_for_what_is_good() {
     );
 }
 
-/// Its `init` trapped once at a start, and it was not tried again; without the start it was.
+/// The `init` of what ran trapped once at a start, and the module was not tried again. Without the
+/// start it would have been.
 #[test]
 fn what_ran_before_a_start_is_tried_again_after_it() {
     check(
@@ -435,7 +438,7 @@ fn what_ran_before_a_start_is_tried_again_after_it() {
          see 3      : 'runs 3'
          is         : running A3",
     );
-    // What ran may be known only when its file has been tried.
+    // The supervisor may learn what ran only after the file was tried.
     check(
         "file A     : prepare A1
          fail 1     : 'refused'

@@ -1,4 +1,4 @@
-//! Scripts about programs that trap: backoff, quarantine.
+//! Scripts about programs that trap: backoff and quarantine.
 
 use super::check;
 
@@ -38,7 +38,7 @@ fn restarts_come_later_and_later_and_end_in_quarantine() {
     );
 }
 
-/// The operator held a plugin and released it: what was in quarantine ran again.
+/// The operator held a plugin and released it, and its module in quarantine ran again.
 #[test]
 fn the_end_of_a_hold_forgives_nothing() {
     check(
@@ -141,7 +141,7 @@ fn what_is_in_quarantine_leaves_the_scan_whoever_ordered_it() {
          see -      : 'stopped'
          is         : quarantined file quarantined",
     );
-    // What ran before goes on.
+    // The version that ran before goes on.
     check(
         "file A         : prepare A1
          ok 1           : install 1
