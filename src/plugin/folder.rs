@@ -1,17 +1,17 @@
-//! Watches the plugin folder and says which settled bytes it holds.
+//! Watches the plugin folder and reports the settled bytes in it.
 //!
-//! A thread of its own compares the folder with what was reported, at least every two
-//! seconds.
-//! Events of the operating system are hints: any of them only makes the next look come sooner,
-//! since several ways to change a file raise none, and a full event queue loses some.
+//! A thread of its own compares the folder with what it has reported, at least every two seconds.
+//! Events of the operating system are hints: an event only makes the next look come sooner. Some
+//! ways to change a file raise no event, and a full event queue loses some.
 //!
-//! It deliberately neither opens a module's contents nor decides what runs. As long as the folder
-//! itself is lost nothing is reported gone: a lost mount stops no machine.
+//! This deliberately does not examine a module's contents, and does not decide what runs. As long
+//! as the folder itself is lost, no plugin is reported gone: a lost mount stops no machine.
 //!
-//! Next: `folder/keeper.rs` is the thread, `folder/hint.rs` gathers what makes it look,
-//! `folder/settle.rs` decides (pure), `folder/disk.rs` lists and reads, `folder/link.rs` follows
-//! links, `folder/publish.rs` writes, `folder/wait.rs` shows a file system that does not answer,
-//! `folder/names.rs` what has a file, `folder/home.rs` which folder it is.
+//! Next: `folder/keeper.rs` is the thread. `folder/hint.rs` gathers what makes it look, and
+//! `folder/settle.rs` decides (pure). `folder/disk.rs` lists and reads, `folder/link.rs` follows
+//! links, and `folder/publish.rs` writes. `folder/wait.rs` finds a file system that does not
+//! answer. `folder/names.rs` has the names of the present files, and `folder/home.rs` the folder's
+//! identity.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -43,29 +43,29 @@ pub(super) use publish::put;
 pub use publish::{publish, publish_if};
 use wait::Wait;
 
-/// Plugins in one folder; more are refused. A hundred is the largest plant this is measured with.
+/// Most plugins in one folder; further files are refused. The largest plant measured has a hundred.
 pub const MAX_PLUGINS: usize = 256;
 
-/// Bytes in a plugin's name: it has to fit a status column and a log field.
+/// Most bytes of a plugin's name: the name has to fit a status column and a log field.
 pub const MAX_NAME: usize = 64;
 
-/// A folder whose file system has not answered for this time is lost: as long as everything else is
-/// waited for. An operator who waits for the answer to a deploy waits no longer.
+/// The time after which a folder without an answer of its file system is lost. It is the limit of
+/// all other waits too, so an operator who waits for the answer to a deploy waits no longer.
 pub const SILENCE: Duration = PATIENCE;
 
-/// A folder is slow when one step of a look takes so long: to list it, or to read one file. A look
-/// takes a millisecond or two, and 16 MB from the slowest card that is sold take 4 s; with less
-/// than this, a change is seen late, and still while its author waits for it.
+/// The time of one step of a look from which the folder is slow. A step lists the folder or reads
+/// one file. A look takes a millisecond or two, and 16 MB from the slowest card on the market take
+/// 4 s. With less than this, a change is seen late, but its author still waits for it.
 pub const SLOWNESS: Duration = Duration::from_secs(10);
 
-/// The end of a watch waits so long for its thread, which looks at its orders between two looks at
-/// the folder: one that waits for the file system longer is left to itself.
+/// How long the end of a watch waits for its thread, which reads its orders between two looks. A
+/// thread that waits longer for the file system is left behind.
 const PARTING: Duration = Duration::from_millis(500);
 
-/// Something about the folder that was not so before.
+/// A change of the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The folder holds these bytes, settled, under that name.
+    /// The folder holds these settled bytes under that name.
     Present {
         /// The plugin: the file's name without `.wasm`.
         name: String,
@@ -78,37 +78,37 @@ pub enum Change {
         /// When the change was first seen, on `CLOCK_MONOTONIC`.
         detected: Duration,
     },
-    /// There is something under that name that cannot be taken.
+    /// The folder has something under that name that cannot be used.
     Refused {
-        /// The plugin. A name that breaks the rules comes in quotes, and cut if it is long.
+        /// The plugin. A name that breaks the rules comes in quotes, and is cut if it is long.
         name: String,
         /// The file.
         path: PathBuf,
-        /// Why, and what helps.
+        /// Why it is refused, and the remedy.
         refusal: Refusal,
-        /// Whether another plugin has its name already, but for upper and lower case.
+        /// Whether another plugin has this name already, in other upper and lower case.
         is_rival: bool,
     },
-    /// The file is gone and did not come back within the grace.
+    /// The file is gone, and did not come back within the grace period.
     Gone {
         /// The plugin.
         name: String,
     },
-    /// So many files are neither taken nor refused by name, because there are too many.
+    /// So many files are neither used nor refused by name, because there are too many.
     Overlooked(Overlooked),
-    /// The folder is lost. What it held is taken to be unchanged.
+    /// The folder is lost. The plugins that it held count as unchanged.
     FolderLost(Loss),
     /// The folder is not lost any more.
     FolderBack,
 }
 
-/// Why the folder is lost: nobody knows what it holds.
+/// Why the folder is lost, so that its contents are unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Loss {
     /// It cannot be read, for the operating system's reason.
     Unreadable(String),
-    /// Another folder has its name, and none of the plugins is in that: so it looks when a file
-    /// system is not mounted any more.
+    /// Another folder has its name, and has none of the plugins. That is what the name shows when a
+    /// file system is not mounted any more.
     Exchanged,
     /// Its file system has not answered for [`SILENCE`].
     Silent,
@@ -136,10 +136,10 @@ impl fmt::Display for Loss {
     }
 }
 
-/// Files that end in `.wasm` and are neither taken nor refused by name, because there are too many.
+/// Files that end in `.wasm` and are neither used nor refused by name, because there are too many.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overlooked {
-    /// How many there are at the least.
+    /// Number of these files, at least.
     pub files: usize,
     /// The newest of them, as far as that is known.
     pub example: String,
@@ -158,8 +158,7 @@ impl fmt::Display for Overlooked {
 
 /// Checks the name of a plugin.
 ///
-/// # Errors
-/// The name is empty, too long, begins with a dot or holds anything but `[A-Za-z0-9._-]`.
+/// # Errors The name is empty, too long, begins with a dot or holds anything but `[A-Za-z0-9._-]`.
 pub fn check_name(name: &str) -> Result<(), Refusal> {
     let is_valid = (1..=MAX_NAME).contains(&name.len())
         && !name.starts_with('.')
@@ -175,27 +174,26 @@ fn misnamed(quoted: &str) -> Refusal {
 }
 
 /// A watched folder. Dropping it ends the thread and waits for that, which takes milliseconds. A
-/// thread that waits for the file system, or for the receiver of its reports, is left to itself.
+/// thread that waits for the file system, or for the receiver of its reports, is left behind.
 #[derive(Debug)]
 pub struct Watch {
     inbox: Arc<Inbox>,
     wait: Arc<Wait>,
     names: Arc<Names>,
     home: Arc<Home>,
-    /// Is disconnected when the thread has ended.
+    /// A channel that closes when the thread has ended.
     ended: Receiver<()>,
 }
 
-/// Watches `dir`, which is made if it is missing, and calls `report` on a thread named `folder`,
+/// Watches `dir`, which is made if it is missing. It calls `report` on a thread named `folder`,
 /// first with everything that is there. Files over `max_bytes` are refused unread. `report` should
-/// not block for long: while it does, nothing is looked at, though nothing is lost either.
+/// not block for long: meanwhile the folder is not looked at, but no change is lost.
 ///
 /// A folder that does not answer within [`SILENCE`] is watched nevertheless, see
 /// [`Watch::lateness`].
 ///
-/// # Errors
-/// The folder cannot be read or made now, or the thread cannot be started. What happens to the
-/// folder later is reported instead.
+/// # Errors The folder cannot be read or made now, or the thread cannot be started. Later troubles
+/// of the folder are reported instead.
 pub fn watch(
     dir: PathBuf,
     max_bytes: u64,
@@ -210,26 +208,27 @@ pub fn watch(
     let work = move || {
         let result = keeper.open();
         let is_open = result.is_ok();
-        // Nobody listens any more if the answer took too long: then any answer is a beginning.
+        // If the answer took too long, this thread waits for it no more. Then any answer is a
+        // beginning.
         if opened.send(result).is_err() || is_open {
             keeper.run();
         }
         drop::<Sender<()>>(alive);
     };
     std::thread::Builder::new().name("folder".to_owned()).spawn(work)?;
-    // No result is none in time, and then the watch says that it is silent.
+    // If no result comes in time, the watch reports the folder as silent.
     outcome.recv_timeout(SILENCE).unwrap_or(Ok(()))?;
     Ok(Watch { inbox, wait, names, home, ended })
 }
 
 impl Watch {
-    /// Looks at the folder now instead of at the next event.
+    /// Makes the thread look at the folder now instead of at the next event.
     pub fn poke(&self) {
         self.inbox.put(|mail| mail.poked = true);
     }
 
-    /// Whether the file system has not answered for [`SILENCE`], so that nobody looks at the
-    /// folder; or answers so late that looks take for ever.
+    /// Why the folder is late, if it is: its file system has not answered for [`SILENCE`], so the
+    /// thread cannot look at it; or it answers so late that a look takes too long.
     pub fn lateness(&self) -> Option<Loss> {
         if self.wait.lasts() >= SILENCE {
             return Some(Loss::Silent);
@@ -237,24 +236,24 @@ impl Watch {
         (self.wait.slowest_step() >= SLOWNESS).then_some(Loss::Slow)
     }
 
-    /// The plugins of which the folder held a file at the last look; `None` while that is not
-    /// known, because there was none yet, the folder is lost, or some of its files are overlooked.
+    /// The plugins that had a file at the last look. `None` while that is unknown: before the first
+    /// look, while the folder is lost, or while some of its files are overlooked.
     pub fn names(&self) -> Option<Arc<BTreeSet<String>>> {
         self.names.get()
     }
 
-    /// Which folder was looked at: for [`publish_if`].
+    /// The identity of the folder that was looked at, for [`publish_if`].
     pub fn home(&self) -> Arc<Home> {
         Arc::clone(&self.home)
     }
 
-    /// Takes the folder as it is, also if it is another than before and an empty one.
+    /// Accepts the folder as it is, even if it is another folder than before and an empty one.
     pub fn accept(&self) {
         self.inbox.put(|mail| (mail.accepted, mail.poked) = (true, true));
     }
 
-    /// The operator has taken this plugin's file away: it is gone, also if the folder is lost
-    /// because another has its name.
+    /// Reports this plugin gone, because the operator has removed its file. This works also while
+    /// the folder is lost because another one has its name.
     pub fn forget(&self, name: &str) {
         self.inbox.put(|mail| {
             mail.forgotten.insert(name.to_owned());
@@ -262,8 +261,8 @@ impl Watch {
         });
     }
 
-    /// The bytes that the folder holds under that name were refused. Should the file go on growing,
-    /// they were half a file, and the next look at it takes its time.
+    /// Notes that the bytes under this name were refused. If the file then grows, the bytes were
+    /// half a file, and the next reading comes later.
     pub fn refused(&self, name: &str) {
         self.inbox.put(|mail| {
             mail.refused.insert(name.to_owned());
@@ -274,7 +273,7 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.inbox.put(|mail| mail.stop = true);
-        // It panics only if `report` does; then the message is on stderr already.
+        // The thread panics only if `report` does; then the message is on stderr already.
         let _ = self.ended.recv_timeout(PARTING);
     }
 }

@@ -1,8 +1,9 @@
-//! The last good versions of each plugin, kept on the disk: what an operator can go back to.
+//! The last versions of each plugin, kept on the disk for a rollback.
 //!
-//! A folder for each plugin, and in it a file for each version: a number that counts up over all
-//! plugins, and the hash. What is read is held against that hash, so a damaged file is no version.
-//! Which version is good, and when to go back, is decided by others.
+//! Each plugin has a folder, and each version a file in it. The file's name has a number, which
+//! counts up over all plugins, and the hash of the module. The bytes that are read are compared
+//! with that hash, so a damaged file is no version. Which version is good, and when a plugin goes
+//! back to it, is not decided here: `daemon/version.rs` and the supervisor do that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,22 +17,22 @@ use super::ModuleHash;
 use super::folder::{MAX_PLUGINS, check_name, put};
 use crate::file;
 
-/// Versions of one plugin: the one that runs, and a few deploys that turned out to be wrong.
+/// Most versions of one plugin: the running one, and a few deploys that turned out to be wrong.
 const MOST_VERSIONS: usize = 5;
 
-/// Bytes of all versions of all plugins: a small board's flash has room for that, and it is enough
-/// for a thousand plugins of the usual size.
+/// Most bytes of all versions of all plugins. The flash of a small board has room for that, and it
+/// is enough for a thousand plugins of the usual size.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// Plugins whose versions are listed: as many as run at once, and three times as many that are long
-/// gone. Those that have the newest versions are.
+/// Most plugins whose versions are listed: as many as can run at once, and three times as many that
+/// were removed long ago. Those with the newest versions are listed.
 const MOST_NAMES: usize = 4 * MAX_PLUGINS;
 
-/// Entries of the folder that are looked at, whatever they are: a disk reads as many in a second or
+/// Most entries of the folder that are looked at, of any kind. A disk reads so many in a second or
 /// two.
 const MOST_ENTRIES: usize = 64 << 10;
 
-/// What lies on the disk.
+/// All versions on the disk.
 #[derive(Debug, Default)]
 pub struct Listing {
     /// The versions of each plugin, the newest first.
@@ -49,14 +50,14 @@ pub struct Versions(PathBuf);
 struct Kept {
     path: PathBuf,
     plugin: String,
-    /// Counts up over all plugins, so that it tells the age where no clock does.
+    /// Counts up over all plugins, so it gives the age without a clock.
     number: u64,
     hash: ModuleHash,
     bytes: u64,
 }
 
 impl Kept {
-    /// Whether its file is there as it was written. One that is damaged, or cannot be read, is not.
+    /// Whether its file has these bytes. A damaged or unreadable file has not.
     fn holds(&self, module: &[u8]) -> bool {
         let read = || file::read_present(&self.path, self.bytes);
         self.bytes == module.len() as u64 && read().is_ok_and(|found| found == module)
@@ -64,24 +65,23 @@ impl Kept {
 }
 
 impl Versions {
-    /// Those in the folder `dir`, which need not exist.
+    /// The versions in the folder `dir`, which need not exist.
     pub fn new(dir: PathBuf) -> Self {
         Self(dir)
     }
 
-    /// Keeps this module as the newest version of the plugin `name`; gives the plugins whose kept
+    /// Keeps this module as the newest version of the plugin `name`. Returns the plugins whose kept
     /// versions have changed, or `None` if there was no room.
     ///
-    /// `rank` says what a version of a plugin is worth, and nothing of a plugin that is gone. The
-    /// oldest ones of the lowest rank of this plugin make room for it, but none whose rank is
-    /// higher than its own. When all versions together are too large, those of plugins that are
-    /// gone make room first, then those of others but for the best of each, which may be needed at
-    /// any moment. One that is removed for another plugin, or cannot be removed, is named in the
-    /// log.
+    /// `rank` gives the worth of a version of a plugin, and `None` for a plugin that is gone. The
+    /// oldest versions of the lowest rank of this plugin make room for the new one, but none of a
+    /// higher rank than its own. If all versions together are too large, those of plugins that are
+    /// gone make room first. Then come those of other plugins, but not the best one of each, which
+    /// may be needed at any moment. The log names a version that is removed for another plugin, or
+    /// that cannot be removed.
     ///
-    /// # Errors
-    /// The name breaks the rules, the module is larger than all versions together may be, or the
-    /// file system says no; older versions are still there then.
+    /// # Errors The name breaks the rules, the module is larger than all versions together may be,
+    /// or the file system reports an error. Older versions are still there then.
     pub fn keep(
         &self,
         name: &str,
@@ -112,8 +112,8 @@ impl Versions {
         Ok(Some(changed))
     }
 
-    /// `ours`, those of the plugin `name`, and those of all others. A stray file, or a folder that
-    /// cannot be read, has none and hides no others.
+    /// The versions `ours` of the plugin `name`, and those of all other plugins. A stray file or an
+    /// unreadable folder has no versions, and the others are still found.
     fn with_others(&self, name: &str, ours: Vec<Kept>) -> Vec<Kept> {
         let mut all = ours;
         for folder in fs::read_dir(&self.0).into_iter().flatten().flatten() {
@@ -126,8 +126,7 @@ impl Versions {
 
     /// The versions of the plugin `name`, the newest first.
     ///
-    /// # Errors
-    /// The folder cannot be read. One that does not exist has no versions.
+    /// # Errors The folder cannot be read. A folder that does not exist has no versions.
     pub fn list(&self, name: &str) -> io::Result<Vec<ModuleHash>> {
         if check_name(name).is_err() {
             return Ok(Vec::new());
@@ -135,11 +134,10 @@ impl Versions {
         Ok(kept(&self.0.join(name))?.iter().rev().map(|kept| kept.hash).collect())
     }
 
-    /// The versions of all plugins. What is no folder of versions, or has none any more, is passed
-    /// over. What is too much to be listed is named in the log.
+    /// The versions of all plugins. An entry that is no folder of versions, or has no versions any
+    /// more, is left out. If there is too much to be listed, the log says so.
     ///
-    /// # Errors
-    /// The folder of all of them cannot be read.
+    /// # Errors The folder of all versions cannot be read.
     pub fn all(&self) -> io::Result<Listing> {
         let mut folders = match fs::read_dir(&self.0) {
             Ok(folders) => folders,
@@ -155,7 +153,7 @@ impl Versions {
             }
             let path = folder.path();
             match kept(&path) {
-                // To remove thousands of them would take a disk longer than people wait.
+                // To remove thousands of empty folders takes a disk longer than an operator waits.
                 Ok(all) if all.is_empty() => {}
                 Ok(all) => found.push((all.last().map(|newest| newest.number), name, all)),
                 Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
@@ -184,13 +182,12 @@ impl Versions {
 
     /// The bytes of one version.
     ///
-    /// # Errors
-    /// It is not there, cannot be read, or is damaged.
+    /// # Errors The version is missing, cannot be read, or is damaged.
     pub fn read(&self, name: &str, hash: ModuleHash) -> io::Result<Vec<u8>> {
         let all = kept(&self.0.join(name))?;
         let found = all.iter().find(|kept| kept.hash == hash).ok_or(io::ErrorKind::NotFound)?;
         let path = found.path.display();
-        // It was no longer than this when it was kept, whatever has become of it.
+        // No version was longer than this when it was kept, whatever has happened to its file.
         let module = file::read(&found.path, MOST_BYTES)
             .map_err(|error| io::Error::new(kind(&error), format!("{path}: {error}")))?
             .ok_or(io::ErrorKind::NotFound)?;
@@ -202,7 +199,7 @@ impl Versions {
     }
 }
 
-/// The kind of an error of a file. A sector that cannot be read stays so: the file is damaged.
+/// The kind of a file's error. A sector that cannot be read stays so; then the file is damaged.
 fn kind(error: &io::Error) -> io::ErrorKind {
     match error.raw_os_error() {
         Some(EIO) => io::ErrorKind::InvalidData,
@@ -210,7 +207,8 @@ fn kind(error: &io::Error) -> io::ErrorKind {
     }
 }
 
-/// What must leave so that a version of this plugin has room; `None` if there is not enough.
+/// The versions that must be removed so that a new one of this plugin has room; `None` if even that
+/// is not enough.
 fn make_room<'k>(
     all: &'k [Kept],
     (name, hash): (&str, ModuleHash),
@@ -252,7 +250,7 @@ fn make_room<'k>(
     (total <= MOST_BYTES).then_some(leaving)
 }
 
-/// Removes an old version, because one of the plugin `name` has its room.
+/// Removes an old version, because one of the plugin `name` needs its room.
 fn remove(old: &Kept, name: &str) {
     let Kept { path, plugin, hash, .. } = old;
     match fs::remove_file(path) {
@@ -273,14 +271,14 @@ fn remove(old: &Kept, name: &str) {
     }
 }
 
-/// Removes the folder of a plugin that has no version any more. One with anything else in it stays:
-/// the disk refuses that.
+/// Removes the folder of a plugin that has no version any more. If anything else is in it, the
+/// system refuses that, and the folder stays.
 fn remove_empty(folder: &Path) {
     let _ = fs::remove_dir(folder);
 }
 
-/// The versions in the folder of one plugin, the oldest first. What is not named like one, or is no
-/// file, is none.
+/// The versions in the folder of one plugin, the oldest first. An entry with another form of name,
+/// or that is no file, is no version.
 fn kept(dir: &Path) -> io::Result<Vec<Kept>> {
     let files = match fs::read_dir(dir) {
         Ok(files) => files,
@@ -295,7 +293,7 @@ fn kept(dir: &Path) -> io::Result<Vec<Kept>> {
         let parts = name.to_str().and_then(|name| name.strip_suffix(".wasm")?.split_once('-'));
         let Some((number, hash)) = parts else { continue };
         if let (Ok(number), Some(hash)) = (number.parse(), ModuleHash::from_hex(hash)) {
-            // It may have gone since the folder was read.
+            // The file may have gone since the folder was read.
             let about = file.metadata().ok().filter(fs::Metadata::is_file);
             let path = file.path();
             let plugin = plugin.clone();
@@ -344,8 +342,8 @@ mod tests {
         assert_eq!(of(nix::libc::EACCES), io::ErrorKind::PermissionDenied);
     }
 
-    /// The newest was damaged, and what proved itself with its bytes did not mend it: nobody could
-    /// ever go back to it.
+    /// The newest version was damaged. Another good run with the same bytes did not repair it, so
+    /// no rollback to it was ever possible.
     #[test]
     fn a_damaged_file_is_written_anew() {
         let dir = tempfile::tempdir().unwrap();
@@ -362,8 +360,8 @@ mod tests {
         }
     }
 
-    /// The first thousand names counted, whatever they were, and a good version was hidden by those
-    /// of plugins of before.
+    /// The first thousand names counted, of whatever kind. So names of removed plugins hid a good
+    /// version.
     #[test]
     fn what_has_no_version_hides_none() {
         let dir = tempfile::tempdir().unwrap();
@@ -372,7 +370,7 @@ mod tests {
         (0..3 * MOST_NAMES).for_each(|n| fs::create_dir(old(n)).unwrap());
         versions.keep("z", b"1", |_, _| Some(0)).unwrap();
         assert_eq!(versions.all().unwrap().kept["z"], hashes(&[b"1"]));
-        // Of too many that have some, those with the newest are listed.
+        // If too many plugins have versions, those with the newest versions are listed.
         for n in 0..MOST_NAMES {
             let folder = dir.path().join(format!("p{n}"));
             fs::create_dir(&folder).unwrap();
@@ -383,14 +381,15 @@ mod tests {
         assert_eq!((all.len(), all.contains_key("z")), (MOST_NAMES, false));
     }
 
-    /// It was passed over in silence, and "no version of it is kept" was said.
+    /// An unreadable folder was left out without a word, and the log said "no version of it is
+    /// kept".
     #[test]
     fn what_cannot_be_read_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let versions = Versions::new(dir.path().into());
         versions.keep("good", b"1", |_, _| Some(0)).unwrap();
         fs::write(dir.path().join("stray"), b"").unwrap();
-        // Root may read whatever the mode says; a link to itself nobody can follow.
+        // Root may read files of any mode, but no user can follow a link to itself.
         std::os::unix::fs::symlink("loop", dir.path().join("loop")).unwrap();
         let Listing { kept, unread } = versions.all().unwrap();
         assert_eq!(kept.keys().collect::<Vec<_>>(), ["good"]);
@@ -398,12 +397,12 @@ mod tests {
         assert!(unread["loop"].contains("loop: "), "{unread:?}");
     }
 
-    /// Five bad deploys in a row left nothing to go back to.
+    /// After five bad deploys in a row, no version was left for a rollback.
     #[test]
     fn what_is_worth_less_makes_room_and_pushes_nothing_out() {
         let dir = tempfile::tempdir().unwrap();
         let versions = Versions::new(dir.path().into());
-        // Good ones are digits, doubtful ones letters, bad ones capitals.
+        // Good versions are digits, doubtful ones letters, bad ones capitals.
         let rank = |_: &str, hash: ModuleHash| {
             let is_of = |mut all: std::ops::RangeInclusive<u8>| {
                 all.any(|byte| ModuleHash::of(&[byte]) == hash)
@@ -455,7 +454,7 @@ mod tests {
         versions.keep("old", b"2", |_, _| Some(0)).unwrap();
         versions.keep("old", b"1", |_, _| Some(0)).unwrap();
         assert_eq!(versions.list("old").unwrap(), hashes(&[b"1", b"2"]));
-        // The bound of all versions holds, too.
+        // The limit of all versions together is kept too.
         let large = vec![0; MOST_BYTES as usize];
         let only_large = |name: &str, _| (name == "large").then_some(0);
         assert!(versions.keep("large", &large, only_large).unwrap().is_some());
@@ -468,16 +467,16 @@ mod tests {
         let versions = Versions::new(dir.path().into());
         versions.keep("a", b"small", |_, _| Some(0)).unwrap();
         let path = kept(&dir.path().join("a")).unwrap().remove(0).path;
-        // Sparse, so it takes no room here; read whole it would.
+        // The file is sparse, so it takes no room here. Read as a whole, it would.
         fs::File::options().write(true).open(path).unwrap().set_len(8 << 40).unwrap();
         let error = versions.read("a", ModuleHash::of(b"small")).unwrap_err().to_string();
         assert!(error.ends_with("it has more than 67108864 bytes"), "{error}");
-        // Nor does it keep others from being removed, or itself.
+        // It also does not keep other versions, or itself, from being removed.
         versions.keep("b", b"other", |_, _| Some(0)).unwrap();
         assert_eq!(versions.list("a").unwrap(), []);
     }
 
-    /// Room for one plugin took the last good version of every other.
+    /// A version of one plugin took the room of the last good version of every other.
     #[test]
     fn the_best_version_of_each_plugin_makes_no_room_for_others() {
         let dir = tempfile::tempdir().unwrap();
@@ -497,7 +496,7 @@ mod tests {
         assert_eq!(versions.list("other").unwrap(), kept, "and nothing left in vain");
         assert!(versions.keep("large", &vec![0; most - 1], rank).unwrap().is_some());
         assert_eq!(versions.list("other").unwrap(), hashes(&[&[7]]));
-        // One plugin has no more room than that either; and one that is gone has none.
+        // One plugin may not exceed the limit either, and a plugin that is gone has no claim.
         assert!(versions.keep("large", b"x", rank).unwrap().is_some());
         assert_eq!(versions.list("large").unwrap(), hashes(&[b"x"]));
         let is_there = |name: &str, _| (name == "large").then_some(2);
@@ -506,7 +505,7 @@ mod tests {
         versions.keep("large", &vec![1; most + 1], rank).unwrap_err();
     }
 
-    /// What was kept last is the newest, whatever a clock says.
+    /// The version that was kept last is the newest, whatever a clock says.
     #[test]
     fn the_oldest_of_all_plugins_goes_first() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,10 +1,9 @@
-//! The plugin folder on disk: list it, and read one file with care.
+//! The plugin folder on disk: lists it, and reads one file with care.
 //!
-//! Nothing here waits on what it finds: only regular files are opened, and those without blocking.
-//! Their file system may let it wait all the same, so each call is noted in a [`Wait`]. Links are
-//! followed only for whoever says so, because they may lead to another file system: `link.rs`. It
-//! does not decide whether a file is settled or wanted; that is `settle.rs`. Files are put there in
-//! `publish.rs`.
+//! Nothing here waits for what it finds: only regular files are opened, and those without blocking.
+//! The file system may still make a call wait, so each call is noted in a [`Wait`]. Links may lead
+//! to another file system, so `folder/link.rs` decides when they are followed. Whether a file is
+//! settled or wanted is decided in `folder/settle.rs`. Files are written in `folder/publish.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -23,24 +22,25 @@ use super::{MAX_NAME, Overlooked, check_name};
 use crate::plugin::ModuleHash;
 use crate::stamp::Stamp;
 
-/// Names read from the folder in one look, which takes 50 ms for so many; those that are known
-/// already are looked at all the same. Further ones are overlooked, and that is said.
+/// Most names that one look reads from the folder; so many take 50 ms. Files that are known already
+/// are looked at in any case. Further ones are overlooked, which is reported.
 const MAX_LISTED: usize = 100_000;
 
-/// Files looked at in one look beside those that are known: four times as many as there may be
-/// plugins. It takes a millisecond or two. Further ones are overlooked, and that is said.
+/// Most files that one look examines beside the known ones: four times as many as there may be
+/// plugins. They take a millisecond or two. Further ones are overlooked, which is reported.
 pub(super) const MAX_CANDIDATES: usize = 1024;
 
-/// Bytes read in one call: 16 MB take 256 calls, and each has its own time to answer.
+/// Bytes read in one call. 16 MB take 256 calls, and each has its own time to answer.
 const CHUNK: usize = 64 << 10;
 
-/// What a file's name ends in.
+/// The end of a file's name.
 const SUFFIX: &str = ".wasm";
 
-/// The plugin that a file of this name is: its stem, or the quoted name if that breaks the rules.
-/// `None` for what is none of our business: hidden and temporary files, other suffixes.
+/// The plugin of a file with this name: its stem, or the quoted name if that breaks the rules.
+/// `None` for files that are ignored: hidden and temporary ones, and those with other ends.
 pub(super) fn plugin_name(file: &OsStr) -> Option<Result<String, String>> {
-    // `x.wasm.tmp`, `x.wasm~`, `x.wasm.part` and `.x.wasm.swp` do not end in `.wasm` either.
+    // `x.wasm.tmp`, `x.wasm~`, `x.wasm.part` and `.x.wasm.swp` are no plugins: they do not end in
+    // `.wasm`, or they begin with a dot.
     let bytes = file.as_encoded_bytes();
     if bytes.starts_with(b".") || !has_suffix(bytes) {
         return None;
@@ -51,8 +51,8 @@ pub(super) fn plugin_name(file: &OsStr) -> Option<Result<String, String>> {
     Some(if is_valid { Ok(stem.to_owned()) } else { Err(quoted(stem)) })
 }
 
-/// Whether the name ends in `.wasm`, in any case: `X.WASM` is no plugin, because two files could
-/// have one name then, but its owner wants to hear of it.
+/// Whether the name ends in `.wasm`, in upper or lower case. `X.WASM` is no plugin, because two
+/// files could then have one name, but its author needs to be told.
 fn has_suffix(name: &[u8]) -> bool {
     let end = name.len().checked_sub(SUFFIX.len()).and_then(|at| name.get(at..));
     end.is_some_and(|end| end.eq_ignore_ascii_case(SUFFIX.as_bytes()))
@@ -66,7 +66,7 @@ fn misnamed(file: &OsStr) -> Kind {
     }
 }
 
-/// A name that may hold anything, fit for a log line.
+/// A name with any contents, made fit for a log line.
 pub(super) fn quoted(name: &str) -> String {
     let mut quoted: String = name.chars().take(MAX_NAME).flat_map(char::escape_default).collect();
     if quoted.len() > MAX_NAME || name.chars().nth(MAX_NAME).is_some() {
@@ -76,8 +76,8 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{quoted}\"")
 }
 
-/// Everything in `dir` that may be a plugin, and those of `known` that are still there. Links are
-/// not followed.
+/// Lists everything in `dir` that may be a plugin, and those of `known` that are still there. Links
+/// are not followed.
 pub(super) fn list<'a>(
     dir: &Path,
     known: impl Iterator<Item = &'a Path>,
@@ -119,10 +119,10 @@ pub(super) fn list<'a>(
     Ok(Listing { entries, links, overlooked })
 }
 
-/// A link that was not followed.
+/// The kind of a link that was not followed.
 const LINK: Kind = Kind::Other("a link");
 
-/// What is at `path` now. `None` if there is nothing; what cannot be looked at is there all the
+/// A sample of `path`; `None` if there is nothing. A file that cannot be examined exists all the
 /// same.
 fn sample(path: &Path) -> Option<Sample> {
     match fs::symlink_metadata(path) {
@@ -135,7 +135,7 @@ fn sample(path: &Path) -> Option<Sample> {
     }
 }
 
-/// What the link at `path` leads to now.
+/// A sample of what the link at `path` leads to.
 pub(super) fn led_to(path: &Path) -> io::Result<Sample> {
     fs::metadata(path).map(|meta| Sample::of(&meta))
 }
@@ -160,19 +160,19 @@ impl Sample {
     }
 }
 
-/// Reads the file that was sampled, once, unless a link has taken its place. If it is no longer
-/// that file or changes meanwhile, it has moved and the bytes are worth nothing.
+/// Reads the sampled file once, unless a link has taken its place. If it is another file now, or
+/// changes meanwhile, the outcome is that it has moved, and the bytes are dropped.
 pub(super) fn read(path: &Path, expected: &Sample, wait: &Wait) -> Outcome {
     outcome(try_read(path, expected, wait, (OFlag::O_NOFOLLOW, sample)))
 }
 
-/// Reads what a link leads to as [`read`] reads a file.
+/// Reads the file that a link leads to. The rules are those of [`read`].
 pub(super) fn read_link(path: &Path, expected: &Sample, wait: &Wait) -> Outcome {
     outcome(try_read(path, expected, wait, (OFlag::empty(), |path| led_to(path).ok())))
 }
 
 fn outcome(read: io::Result<Option<Arc<[u8]>>>) -> Outcome {
-    // A link where a file was.
+    // There is a link in the place of the file.
     let is_link = |error: &io::Error| error.raw_os_error() == Some(Errno::ELOOP as i32);
     match read {
         Ok(Some(bytes)) => Outcome::Bytes(ModuleHash::of(&bytes), bytes),
@@ -197,13 +197,13 @@ fn try_read(
     Ok(is_same.then(|| bytes.into()))
 }
 
-/// Should a pipe have taken the file's place since it was sampled, opening it does not hang.
+/// Opens the file without blocking: a pipe may have taken its place since it was sampled.
 fn open(path: &Path, how: OFlag) -> io::Result<File> {
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | how;
     OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
 }
 
-/// The contents of a file that has this many bytes; `None` if there are more or less.
+/// The contents of a file that has this many bytes; `None` if it has more or fewer.
 fn read_exactly(mut file: &File, bytes: u64, wait: &Wait) -> io::Result<Option<Vec<u8>>> {
     let Ok(size) = usize::try_from(bytes) else { return Ok(None) };
     let mut contents = Vec::with_capacity(size);
@@ -219,10 +219,10 @@ fn read_exactly(mut file: &File, bytes: u64, wait: &Wait) -> io::Result<Option<V
     }
 }
 
-/// Reads a file that was in the folder before. May wait for the disk.
+/// Reads a file that was in the folder before. It may wait for the disk.
 ///
-/// # Errors
-/// It cannot be read, is no regular file, has more than `max_bytes`, or changes meanwhile.
+/// # Errors The file cannot be read, is no regular file, has more than `max_bytes`, or changes
+/// meanwhile.
 pub fn reread(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     let file = open(path, OFlag::empty())?;
     let meta = file.metadata()?;
@@ -276,12 +276,12 @@ mod tests {
         }
     }
 
-    /// A card that dies, or a folder that may be listed and not searched: all programs stopped.
+    /// A card that fails, or a folder that can be listed but not searched, stopped all programs.
     #[test]
     fn what_cannot_be_looked_at_is_not_gone() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(sample(&dir.path().join("x.wasm")), None);
-        // The system refuses to look, as it does without the right to search the folder.
+        // The system refuses to examine it, as it does without the right to search the folder.
         let long = dir.path().join("x".repeat(300));
         let kind = sample(&long).expect("nobody knows that it is gone").kind;
         assert!(matches!(&kind, Kind::Unreadable(why) if why.contains("too long")), "{kind:?}");
@@ -299,7 +299,7 @@ mod tests {
         assert!(matches!(read(&path, &before, &Wait::default()), Outcome::Moved));
         fs::remove_file(&path).unwrap();
         assert!(matches!(read(&path, &before, &Wait::default()), Outcome::Moved));
-        // A link, which may lead to a file system that does not answer, is not followed.
+        // A link may lead to a file system that does not answer, so it is not followed.
         let file = dir.path().join("b.wasm");
         fs::write(&file, b"led to").unwrap();
         std::os::unix::fs::symlink(&file, &path).unwrap();
@@ -309,7 +309,7 @@ mod tests {
         let led = read_link(&path, &lead, &Wait::default());
         assert!(matches!(led, Outcome::Bytes(of, _) if of == ModuleHash::of(b"led to")));
         fs::remove_file(&path).unwrap();
-        // One that has grown since is not read whole.
+        // A file that has grown since is not read as a whole.
         fs::write(&path, b"longer").unwrap();
         assert_eq!(reread(&path, 6).unwrap(), b"longer");
         let large = reread(&path, 5).unwrap_err();

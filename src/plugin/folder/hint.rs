@@ -1,8 +1,9 @@
-//! Hints that the plugin folder changed: events of the operating system, and wishes of the daemon.
+//! Hints that the plugin folder has changed: events of the operating system, and requests of the
+//! daemon.
 //!
-//! They gather as flags until the folder's thread takes them, so any number of them takes the same
-//! room and nobody waits for anybody. What they mean for a file is decided in `settle.rs`. This is
-//! the only file that names notify.
+//! Hints gather as flags until the folder's thread takes them. So any number of them takes the same
+//! room, and no sender waits for the thread. What they mean for a file is decided in
+//! `folder/settle.rs`. This is the only file that uses the crate notify.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,17 +18,17 @@ use super::disk;
 use super::settle::Hint;
 use crate::clock::{Clock, MonotonicClock};
 
-/// The kernel's watch on a folder; its drop ends it.
+/// The kernel's watch on a folder. Dropping it ends the watch.
 pub(super) type Watcher = RecommendedWatcher;
 
-/// Files whose hints are remembered between two looks: all that are looked at. One more is settled
-/// as if there were no events, a little later or by its sample alone.
+/// Most files whose hints are kept between two looks: as many as a look examines. A further file
+/// settles as if there were no events: a little later, or by its sample alone.
 const MAX_HINTS: usize = disk::MAX_CANDIDATES;
 
-/// Where hints gather. Events set flags, so any number of them takes the same room.
+/// The place where hints gather. Events set flags, so any number of them takes the same room.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
-    /// Written by notify's thread and by `Watch`, emptied by the folder thread.
+    /// The hints. notify's thread and `Watch` write them; the folder's thread takes them.
     mail: Mutex<Mail>,
     arrived: Condvar,
 }
@@ -35,17 +36,17 @@ pub(super) struct Inbox {
 #[derive(Debug, Default)]
 pub(super) struct Mail {
     pub(super) stop: bool,
-    /// Somebody asked: look at once.
+    /// A request to look at once.
     pub(super) poked: bool,
-    /// An event came: look when the gap is over.
+    /// An event came: the thread looks when the gap after the last look is over.
     dirty: bool,
-    /// The watched folder itself was moved or deleted: the kernel's watch on it is worth nothing.
+    /// The watched folder itself was moved or deleted, so the kernel's watch on it is useless.
     pub(super) uprooted: bool,
-    /// What the events say of files, by plugin; the last word of each.
+    /// What the last event says of each file, by plugin.
     pub(super) hints: BTreeMap<String, Hint>,
-    /// The folder is to be taken as it is, also if it is another and an empty one.
+    /// A request to accept the folder as it is, even if it is another one and empty.
     pub(super) accepted: bool,
-    /// Plugins whose file the operator has taken away.
+    /// Plugins whose file the operator has removed.
     pub(super) forgotten: BTreeSet<String>,
     /// Plugins whose bytes were refused.
     pub(super) refused: BTreeSet<String>,
@@ -57,7 +58,7 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
-    /// Sleeps until there is a reason to look: a poke, an event after `not_before`, or `until`.
+    /// Sleeps until there is a reason to look: a request, an event after `not_before`, or `until`.
     pub(super) fn wait(&self, not_before: Duration, until: Duration) -> Mail {
         let mut mail = self.lock();
         loop {
@@ -72,13 +73,13 @@ impl Inbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Mail> {
-        // Nobody leaves the flags half set, so a panic elsewhere does not spoil them.
+        // No thread leaves the flags half set, so a panic elsewhere cannot damage them.
         self.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Mail {
-    /// Takes one event in.
+    /// Takes in one event.
     fn hear(&mut self, event: &Event, dir: &Path) {
         if !is_hint(event) {
             return;
@@ -88,7 +89,8 @@ impl Mail {
         if let Some((name, hint)) = hint(event)
             && (self.hints.len() < MAX_HINTS || self.hints.contains_key(&name))
         {
-            // Who writes beside and renames may close the file after the renaming.
+            // A writer that writes under another name and renames may close the file after the
+            // renaming.
             let was_renamed = self.hints.get(&name) == Some(&Hint::Renamed);
             if !(was_renamed && hint == Hint::Closed) {
                 self.hints.insert(name, hint);
@@ -97,8 +99,8 @@ impl Mail {
     }
 }
 
-/// Whether the event can mean a change. Our own reading raises `Access(Open)`: taken for a hint
-/// it would make the thread chase itself.
+/// Whether the event can mean a change. Our own reading raises `Access(Open)`: as a hint it would
+/// make the thread look without end.
 fn is_hint(event: &Event) -> bool {
     event.need_rescan()
         || match event.kind {
@@ -119,13 +121,12 @@ fn hint(event: &Event) -> Option<(String, Hint)> {
     Some((name, hint))
 }
 
-/// Lets the kernel's events about the folder come to the inbox, until the watcher is dropped.
+/// Sends the kernel's events about the folder to the inbox, until the watcher is dropped.
 ///
-/// # Errors
-/// What the kernel says, with the limit that it names if it is one.
+/// # Errors The kernel's message, with the name of the limit if a limit is the reason.
 pub(super) fn start_watcher(dir: &Path, inbox: &Arc<Inbox>) -> Result<Watcher, String> {
     watch(dir, inbox).map_err(|error| match &error.kind {
-        // inotify_init1(2) and inotify_add_watch(2).
+        // From inotify_init1(2) and inotify_add_watch(2).
         ErrorKind::Io(io) if io.raw_os_error() == Some(Errno::EMFILE as i32) => {
             format!("{io}; fs.inotify.max_user_instances is the limit, or that of open files")
         }

@@ -1,9 +1,9 @@
-//! Which folder is the plugin folder, told from another one of the same name.
+//! The identity of the plugin folder, by which it is told from another folder of the same name.
 //!
-//! A mount that goes away leaves another folder under its name, and no event says so. The folder's
-//! thread notes here which one it has looked at; whoever puts a file there compares right before. A
-//! file in a mount point would make it a folder of plugins, and the end of all that run on. What a
-//! lost folder means is in `keeper.rs`.
+//! When a mount goes away, another folder appears under its name, and no event says so. The
+//! folder's thread notes here which folder it has looked at. A publisher compares right before it
+//! puts a file there. A file in an empty mount point would make that a folder of plugins, and all
+//! plugins that still run would count as gone. What a lost folder means is in `folder/keeper.rs`.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-/// Tells a folder from its successor of the same name. The inode alone does not: it is reused.
+/// The identity of a folder. The inode alone is not enough: it is reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
     dev: u64,
@@ -27,8 +27,8 @@ impl Identity {
     }
 }
 
-/// The folder that was looked at last and was not lost; none before the first look. Written by the
-/// folder's thread, read by whoever puts a file there.
+/// The identity of the folder that was looked at last and was not lost; none before the first look.
+/// The folder's thread writes it, and publishers read it.
 #[derive(Debug, Default)]
 pub struct Home(Mutex<Option<Identity>>);
 
@@ -41,10 +41,9 @@ impl Home {
         *self.lock() = Some(identity);
     }
 
-    /// Whether `dir` is still the folder that was looked at. May wait for the file system.
+    /// Checks that `dir` is still the folder that was looked at. It may wait for the file system.
     ///
-    /// # Errors
-    /// It is another one, or cannot be looked at.
+    /// # Errors It is another folder, or cannot be examined.
     pub(super) fn check(&self, dir: &Path) -> io::Result<()> {
         let found = Identity::of(dir)?;
         match self.get() {
@@ -57,7 +56,7 @@ impl Home {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Identity>> {
-        // It is copied as a whole, so a panic elsewhere does not spoil it.
+        // The value is copied as a whole, so a panic elsewhere cannot damage it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

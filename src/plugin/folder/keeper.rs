@@ -1,10 +1,11 @@
 //! The folder's thread: looks, compares, reads, reports.
 //!
-//! It looks when a hint says so and every two seconds anyway. A folder is lost when it cannot be
-//! read, and when another one has its name that holds none of the plugins: that is what a mount
-//! point shows whose file system went away. As long as it is lost nothing is reported gone.
+//! It looks when a hint says so, and every two seconds anyway. A folder is lost when it cannot be
+//! read. It is also lost when another folder has its name that holds none of the plugins: an empty
+//! mount point shows that when its file system went away. As long as the folder is lost, no plugin
+//! is reported gone.
 //!
-//! What a file's samples mean is decided in `settle.rs`.
+//! What a file's samples mean is decided in `folder/settle.rs`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,32 +24,34 @@ use super::wait::Wait;
 use super::{Change, Loss, Overlooked};
 use crate::clock::{Clock, MonotonicClock};
 
-/// The folder is compared anyway after this time, because some changes raise no event.
+/// Time from one look to the next without a hint, because some changes raise no event.
 const RESCAN: Duration = Duration::from_secs(2);
 
-/// The same while the folder is lost: it costs one failing call, or the list of an empty folder.
+/// The same time while the folder is lost: a look costs one failing call, or the list of an empty
+/// folder.
 const RESCAN_LOST: Duration = Duration::from_millis(250);
 
-/// Hints wait so long after a look. Ten thousand events a second cost fifty looks a second.
+/// The shortest time from a look to the next one by a hint. Ten thousand events a second then cost
+/// fifty looks a second.
 const LOOK_GAP: Duration = Duration::from_millis(20);
 
-/// Hints also wait so many times as long as the look took: a folder with a hundred thousand names
-/// in it, which takes long to list, costs a fifth of a CPU at most.
+/// That time is also at least so many times as long as the look took. So a folder with a hundred
+/// thousand names, which takes long to list, costs at most a fifth of a CPU.
 const LOOK_SHARE: u32 = 4;
 
-/// At most one report of overlooked files in this time: each is a line of the log.
+/// The shortest time between two reports of overlooked files: each is a line of the log.
 const OVERLOOKED_PAUSE: Duration = Duration::from_secs(5);
 
 /// The kernel's watch on the folder.
 enum Hints {
     Untried,
     Watching {
-        /// Kept because its drop ends the watch.
+        /// Kept because dropping it ends the watch.
         _watcher: Watcher,
-        /// The folder it stands for.
+        /// The identity of the watched folder.
         watched: Identity,
     },
-    /// Could not be had, and the log was told.
+    /// The kernel refused the watch, and the log says so.
     Unavailable,
 }
 
@@ -57,19 +60,19 @@ pub(super) struct Keeper<R> {
     dir: PathBuf,
     table: Table,
     inbox: Arc<Inbox>,
-    /// Written here, read by the `Watch`.
+    /// The present call on the file system. This thread writes it; the `Watch` reads it.
     wait: Arc<Wait>,
-    /// The same.
+    /// The names of the present files. This thread writes them; the `Watch` reads them.
     names: Arc<Names>,
-    /// The same.
+    /// The identity of the folder. This thread writes it; publishers read it.
     home: Arc<Home>,
     hints: Hints,
     links: Links,
     /// Why the folder is lost, as it was reported.
     lost: Option<Loss>,
-    /// Plugins whose files the operator has taken away since the folder could be listed last.
+    /// Plugins whose files the operator has removed since the folder was last listed.
     forgotten: BTreeSet<String>,
-    /// What was reported last of files that are not looked at, and when.
+    /// The last report of overlooked files, and its time.
     overlooked: (Overlooked, Duration),
     report: R,
 }
@@ -98,7 +101,7 @@ impl<R: FnMut(Change)> Keeper<R> {
         }
     }
 
-    /// Makes the folder if there is none, and tries to read it.
+    /// Makes the folder if it is missing, and tries to read it.
     pub(super) fn open(&self) -> io::Result<()> {
         self.wait.during(|| fs::create_dir_all(&self.dir))?;
         self.wait.during(|| fs::read_dir(&self.dir)).map(drop)
@@ -137,7 +140,7 @@ impl<R: FnMut(Change)> Keeper<R> {
         let (identity, mut listing) = match wait.step(|| self.list()) {
             Ok(found) => found,
             Err(error) => {
-                // The same folder may come back from a remount, and the kernel's watch would not.
+                // The same folder may come back by a remount, and the kernel's watch would not.
                 self.hints = Hints::Untried;
                 return self.on_loss(Loss::Unreadable(error.to_string()));
             }
@@ -148,7 +151,8 @@ impl<R: FnMut(Change)> Keeper<R> {
             gone.into_iter().for_each(|change| (self.report)(change));
         }
         let is_other = self.home.get().is_some_and(|home| home != identity);
-        // What can be no plugin may lie below a mount: it does not make a folder of plugins.
+        // Entries that cannot be plugins may lie below a mount: they do not make it a folder of
+        // plugins.
         let has_files = listing.entries.values().any(|entry| entry.sample.kind == Kind::File);
         let is_empty = !has_files && self.table.holds_plugins();
         if is_other && is_empty && !mail.accepted {
@@ -168,7 +172,7 @@ impl<R: FnMut(Change)> Keeper<R> {
                         true => wait.step(|| self.links.read(&path, &sample)),
                         false => Some(wait.step(|| disk::read(&path, &sample, &wait))),
                     };
-                    // One that is not read yet is as ready at the next look.
+                    // A file that is not read yet will be ready at the next look too.
                     outcome.and_then(|it| self.table.read(MonotonicClock.now(), &name, it))
                 }
             };
@@ -181,10 +185,10 @@ impl<R: FnMut(Change)> Keeper<R> {
         }
     }
 
-    /// What is in the folder that now has the name. Links are not followed yet.
+    /// Lists the folder that now has the name. Links are not followed yet.
     fn list(&mut self) -> io::Result<(Identity, Listing)> {
         let identity = self.wait.during(|| Identity::of(&self.dir))?;
-        // Before the listing: what changes in between is then listed or heard of, or both.
+        // Before the listing: a change in between is then listed, or raises an event, or both.
         self.keep_watching(identity);
         Ok((identity, disk::list(&self.dir, self.table.paths(), &self.wait)?))
     }
@@ -209,7 +213,7 @@ impl<R: FnMut(Change)> Keeper<R> {
         }
     }
 
-    /// Sees to it that the kernel watches this folder.
+    /// Makes sure that the kernel watches this folder.
     fn keep_watching(&mut self, identity: Identity) {
         if matches!(&self.hints, Hints::Watching { watched, .. } if *watched == identity) {
             return;
@@ -262,7 +266,7 @@ mod tests {
         (Keeper { links: Links::with(look_long, limit), ..keeper }, wait)
     }
 
-    /// Whether quick looks make the slow one forgotten.
+    /// Whether the slow step is forgotten after quick looks.
     fn forgets(keeper: &mut Keeper<impl FnMut(Change)>, wait: &Wait) -> bool {
         let begun = Instant::now();
         while wait.slowest_step() >= LONG {
@@ -274,11 +278,12 @@ mod tests {
         true
     }
 
-    /// All calls were answered late, and nobody heard of it, when nothing measured the steps.
+    /// All calls were answered late, and this was not reported as long as the steps were not
+    /// measured.
     #[test]
     fn a_look_notes_how_long_each_of_its_steps_takes() {
         let dir = tempfile::tempdir().unwrap();
-        // To list what is not there is a step, and the only one then.
+        // To list a missing folder is a step, and then the only one.
         let (mut keeper_of_nothing, wait) = keeper(dir.path().join("nothing"));
         keeper_of_nothing.look(&Mail::default());
         assert!(wait.slowest_step() > Duration::ZERO);

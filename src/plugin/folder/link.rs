@@ -1,12 +1,13 @@
-//! Links in the plugin folder: followed on a thread of their own, each up to a limit, and all of
-//! them together.
+//! Links in the plugin folder: followed on a thread of their own, with a limit for each and for all
+//! of them together.
 //!
-//! A link may lead to another file system, and that may give no answer. Then it is this one file
-//! that does not answer, and not the folder: a thread stays behind with that link, which is not
-//! followed again before it has its answer, and another thread follows the others. A file system
-//! that answers late takes the time of one look for a few of its links only: the others stand there
-//! as before, and are the first of the next look. Files that are no links are looked at and read by
-//! the folder's thread itself. How either is done is in `disk.rs`.
+//! A link may lead to another file system, which may give no answer. Then only this one file does
+//! not answer, and not the folder. The thread stays behind with that link, and another thread
+//! follows the other links. The link is not followed again before its answer has come.
+//!
+//! If a file system answers late, a look has time for a few of its links only. The others stay
+//! listed as before, and come first in the next look. Files that are no links are examined and read
+//! by the folder's thread itself. How both are done is in `folder/disk.rs`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,38 +23,38 @@ use super::wait::Wait;
 use crate::patience::PATIENCE;
 use crate::stamp::Stamp;
 
-/// Links that may be without an answer at one time, each with its thread: more than a machine has
-/// disks. While there are so many, no other is followed, and that is said of each.
+/// Most links without an answer at one time, each with its thread: more than a machine has disks.
+/// While there are so many, no other link is followed, and each is refused with that reason.
 const MAX_SILENT: usize = 16;
 
-/// How long further links have in a look in which one has had no answer: they may lead to the same
-/// place, and the folder's thread waits for them meanwhile.
+/// The time for each further link in a look, after one has given no answer. They may lead to the
+/// same place, and the folder's thread waits meanwhile.
 const IMPATIENCE: Duration = Duration::from_millis(100);
 
-/// What all links of a look have beside the limit of one: as long as it takes to find out of all
-/// that may be without an answer that they are.
+/// The time of all links of a look together, beside the limit of one. In this time the look can
+/// find all links that may be without an answer.
 const ALL_IMPATIENCE: Duration = IMPATIENCE.saturating_mul(MAX_SILENT as u32);
 
-/// What is said of a link that is without an answer.
+/// The text about a link without an answer.
 const NO_ANSWER: &str = "it is a link, and the file system that it leads to does not answer";
 
-/// What is said of a link of which nothing is known yet.
+/// The text about a link that was not followed yet.
 const NOT_REACHED: &str = "it is a link, and those before it take their time to answer";
 
-/// Looks at what a link leads to.
+/// A function that examines what a link leads to.
 type Look = fn(&Path) -> io::Result<Sample>;
 
-/// The links of the folder. Only the folder's thread has them.
+/// The links of the folder. Only the folder's thread uses them.
 #[derive(Debug)]
 pub(super) struct Links {
-    /// Those that were found at the last look.
+    /// The links that were found at the last look.
     found: BTreeMap<PathBuf, Link>,
     silent: Vec<Silent>,
-    /// What is being read for longer than a look.
+    /// Files that take longer than a look to read.
     reading: Vec<Reading>,
-    /// Until when this look waits for what is read.
+    /// When this look stops waiting for readings.
     end: Instant,
-    /// The thread that follows.
+    /// The thread that follows links.
     worker: Option<Worker>,
     look: Look,
     limit: Duration,
@@ -62,21 +63,21 @@ pub(super) struct Links {
 /// A link that was found.
 #[derive(Debug)]
 struct Link {
-    /// What it is itself. One that was made anew may lead elsewhere.
+    /// The stamp of the link itself. A link that was made anew may lead elsewhere.
     stamp: Stamp,
-    /// What it led to when it was followed last, or why that is not known.
+    /// What the link led to when it was followed last, or why that is not known.
     lead: Result<Sample, String>,
-    /// Since when it waits to be followed.
+    /// Since when the link waits to be followed.
     waits_since: Option<Instant>,
 }
 
-/// One that is without an answer.
+/// A link without an answer.
 #[derive(Debug)]
 struct Silent {
     path: PathBuf,
-    /// As of the link; `None` of a reading that nobody wants any more.
+    /// The stamp of the link; `None` for a reading that is not wanted any more.
     stamp: Option<Stamp>,
-    /// From when on it counts as one that does not answer: its look may have had no time for it.
+    /// From when on it counts as a link that does not answer: its look may have had no time for it.
     counts_from: Instant,
     answers: Receiver<Answer>,
 }
@@ -92,17 +93,17 @@ struct Reading {
 
 /// Why there is no answer.
 enum Silence {
-    /// A call lasts for as long as it may.
+    /// A call has lasted as long as it may.
     Call,
-    /// The look has lasted for as long as it may.
+    /// The look has lasted as long as it may.
     Look,
 }
 
-/// A thread that follows links. It ends when this is dropped and it has its answer.
+/// A thread that follows links. It ends when this is dropped and its present call has returned.
 #[derive(Debug)]
 struct Worker {
     jobs: Sender<Job>,
-    /// Written by the thread, read by the folder's.
+    /// The thread's present call. The thread writes it; the folder's thread reads it.
     wait: Arc<Wait>,
 }
 
@@ -110,13 +111,13 @@ struct Worker {
 struct Job {
     work: Work,
     answers: Sender<Answer>,
-    /// Nobody is there any more when the job was given up.
+    /// Has no owner any more when the job was given up.
     wanted: Weak<()>,
 }
 
 #[derive(Debug)]
 enum Work {
-    /// Look at what these lead to, one after the other; there is an answer for each.
+    /// Examine what these lead to, one after the other; each gets an answer.
     Look(Vec<PathBuf>),
     /// Read what this leads to.
     Read(PathBuf, Sample),
@@ -128,7 +129,7 @@ enum Answer {
     Read(Outcome),
 }
 
-/// A job whose answers are waited for.
+/// A job whose answers the folder's thread waits for.
 #[derive(Debug)]
 struct Order {
     answers: Receiver<Answer>,
@@ -146,9 +147,9 @@ impl Links {
         Self { found, silent, reading, end: Instant::now(), worker: None, look, limit }
     }
 
-    /// Looks at what the links of a listing lead to. One that is without an answer costs its limit
-    /// once; those that answer cost one change of threads for all of them. Those that have no turn
-    /// in the time of a look stand there as before.
+    /// Examines what the links of a listing lead to. A link without an answer costs its limit once.
+    /// The links that answer cost one change of threads for all of them. Links without a turn in
+    /// this look stay listed as before.
     pub(super) fn follow(&mut self, listing: &mut Listing) {
         let mut before = std::mem::take(&mut self.found);
         for entry in listing.links.iter().filter_map(|name| listing.entries.get(name)) {
@@ -176,8 +177,8 @@ impl Links {
         self.end = Instant::now() + self.limit;
     }
 
-    /// The links that are to be followed, those that wait for it longest first. Of one that is
-    /// without an answer that is said.
+    /// The links that are to be followed; those that have waited longest come first. A link without
+    /// an answer is marked as such.
     fn turns(&mut self) -> Vec<PathBuf> {
         let mut turns = Vec::new();
         for (path, link) in &mut self.found {
@@ -186,7 +187,7 @@ impl Links {
                     link.has_led(Some(Err(NO_ANSWER.into())));
                 }
                 Some(_) => link.has_led(None),
-                // `None` would come first.
+                // Without this flag, `None` would come first.
                 None => turns.push((link.waits_since.is_none(), link.waits_since, path.clone())),
             }
         }
@@ -241,9 +242,9 @@ impl Links {
         waiting.chain(reading).min().map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Reads what a link leads to, if that is still what was sampled. Each call of that has its
-    /// limit, and so have all readings of a look: `None` says that it goes on, and is to be asked
-    /// for again at the next look.
+    /// Reads what a link leads to, if that is still the sampled file. Each call has its limit, and
+    /// so have all readings of a look together. `None` means that the reading goes on; the caller
+    /// asks again at the next look.
     pub(super) fn read(&mut self, path: &Path, sample: &Sample) -> Option<Outcome> {
         let is_it = |reading: &Reading| reading.path == path && reading.sample == *sample;
         let (since, order) = match self.reading.iter().position(is_it) {
@@ -251,7 +252,7 @@ impl Links {
                 let Reading { since, order, .. } = self.reading.swap_remove(at);
                 (since, order)
             }
-            // Another look has time for it.
+            // Another look will have time for it.
             None if Instant::now() >= self.end => return None,
             None => match self.order(Work::Read(path.to_owned(), sample.clone())) {
                 Ok(order) => (Instant::now(), order),
@@ -274,8 +275,8 @@ impl Links {
         }
     }
 
-    /// Nobody asks any more for what was another file or is none by now. Its thread counts until it
-    /// has its answer.
+    /// Gives up the readings of files that are other files by now, or none. The thread of such a
+    /// reading counts as silent until it has its answer.
     fn give_up_readings(&mut self) {
         let Self { reading, found, silent, .. } = self;
         let is_over = |reading: &mut Reading| {
@@ -291,7 +292,7 @@ impl Links {
         ));
     }
 
-    /// Has a thread do this.
+    /// Gives this work to the thread.
     fn order(&mut self, work: Work) -> Result<Order, String> {
         if self.silent.len() + self.reading.len() >= MAX_SILENT {
             return Err(format!(
@@ -305,15 +306,15 @@ impl Links {
         let (answers, wanted) = (channel(), Arc::new(()));
         let job = Job { work, answers: answers.0, wanted: Arc::downgrade(&wanted) };
         let order = Order { answers: answers.1, wait: Arc::clone(&worker.wait), _wanted: wanted };
-        // A thread that has panicked takes none, and then there is no answer.
+        // A thread that has panicked takes no job, and then there is no answer.
         if worker.jobs.send(job).is_ok() {
             self.worker = Some(worker);
         }
         Ok(order)
     }
 
-    /// There is no answer, and that counts after this time. The thread is left behind, and further
-    /// links get another.
+    /// Notes a link without an answer, which counts as such after this time. The thread is left
+    /// behind, and further links get another one.
     fn fall_silent(&mut self, path: &Path, order: Order, after: Duration) {
         self.worker = None;
         let stamp = self.found.get(path).map(|link| link.stamp);
@@ -323,7 +324,7 @@ impl Links {
 }
 
 impl Link {
-    /// It was followed, and this is what it leads to; or it had no turn.
+    /// Takes in what the link leads to; `None` means that it had no turn.
     fn has_led(&mut self, lead: Option<Result<Sample, String>>) {
         match lead {
             Some(lead) => (self.lead, self.waits_since) = (lead, None),
@@ -354,10 +355,10 @@ impl Worker {
 }
 
 impl Job {
-    /// Done by the thread that follows links.
+    /// Does the job, on the thread that follows links.
     fn work(self, look: Look, wait: &Wait) {
         let Self { work, answers, wanted } = self;
-        // Nobody hears an answer that comes too late, but that there is one.
+        // An answer that comes too late is not read; only that it has come is noticed.
         let tell = |answer| drop(answers.send(answer));
         match work {
             Work::Look(paths) => {
@@ -374,7 +375,7 @@ impl Job {
 }
 
 impl Order {
-    /// The next answer, if no call lasts for as long as `limit`, and it comes before `end`.
+    /// The next answer, if no call lasts as long as `limit`, and it comes before `end`.
     fn answer(&self, limit: Duration, end: Instant) -> Result<Answer, Silence> {
         loop {
             let of_look = end.saturating_duration_since(Instant::now());
@@ -406,7 +407,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_millis(200);
 
-    /// Hangs where a link leads to a pipe: until somebody writes into that.
+    /// Hangs if a link leads to a pipe, until the test writes into the pipe.
     fn look(path: &Path) -> io::Result<Sample> {
         let lead = fs::read_link(path)?;
         if lead.ends_with("pipe") {
@@ -421,7 +422,7 @@ mod tests {
         listing.entries.into_iter().map(|(name, entry)| (name, entry.sample.kind)).collect()
     }
 
-    /// One link to a disk that gave no answer made the folder a lost one.
+    /// One link to a disk that gave no answer made the whole folder a lost one.
     #[test]
     fn only_the_link_that_has_no_answer_is_refused() {
         let dir = tempfile::tempdir().unwrap();
@@ -443,17 +444,17 @@ mod tests {
             found["b"].clone()
         };
         assert_eq!(check(kinds(dir.path(), &mut links)), silent);
-        // Known by now, so it costs nothing.
+        // The link is known by now, so it costs nothing.
         let started = Instant::now();
         for _ in 0..3 {
             assert_eq!(check(kinds(dir.path(), &mut links)), silent);
         }
         assert!(started.elapsed() < LIMIT && links.silent.len() == 1);
-        // One that was made anew may lead elsewhere.
+        // A link that was made anew may lead elsewhere.
         fs::rename(at("b.wasm"), at("e.wasm")).unwrap();
         symlink(at("lead"), at("b.wasm")).unwrap();
         assert_eq!(check(kinds(dir.path(), &mut links)), Kind::File);
-        // It answers.
+        // The link answers.
         fs::remove_file(at("e.wasm")).unwrap();
         drop(File::options().write(true).open(at("pipe")).unwrap());
         let started = Instant::now();
@@ -466,7 +467,7 @@ mod tests {
         assert!(matches!(links.read(&at("a.wasm"), &sample), Some(Outcome::Bytes(..))));
     }
 
-    /// Each that hangs keeps a thread.
+    /// Each link that hangs keeps a thread.
     #[test]
     fn of_many_links_that_hang_few_are_waited_for() {
         let dir = tempfile::tempdir().unwrap();
@@ -484,7 +485,7 @@ mod tests {
         drop(File::options().read(true).write(true).open(pipe).unwrap());
     }
 
-    /// Answers later than there is time in a look for three.
+    /// Answers so late that a look has no time for three of them.
     fn look_late(path: &Path) -> io::Result<Sample> {
         let begun = Instant::now();
         while begun.elapsed() < (LIMIT + ALL_IMPATIENCE) / 2 {
@@ -493,8 +494,8 @@ mod tests {
         disk::led_to(path)
     }
 
-    /// A look at many links that each answered late lasted as long as all of them, and what lay in
-    /// the folder itself was not looked at.
+    /// A look at many links that each answered late lasted as long as all of them together.
+    /// Meanwhile the files in the folder itself were not looked at.
     #[test]
     fn links_that_answer_late_have_the_time_of_one_look() {
         const LATE: Duration = Duration::from_secs(1);
@@ -516,7 +517,7 @@ mod tests {
         let why = Kind::Unreadable(NOT_REACHED.to_owned());
         assert!(found.values().all(|kind| *kind == Kind::File || *kind == why), "{found:?}");
         assert!(links.lateness() > Duration::ZERO);
-        // The others come first then, and those stand there as they were.
+        // The others come first then, and these stay as they were.
         let found = kinds(dir.path(), &mut links);
         assert!(found.values().all(|kind| *kind == Kind::File || *kind == why), "{found:?}");
         let second = is_file(&found);
@@ -532,7 +533,7 @@ mod tests {
         assert_eq!((links.reading.len(), links.silent.len()), (1, 0));
     }
 
-    /// A file that takes longer to be read than a look lasts was begun anew in each.
+    /// A file that takes longer to read than a look lasts was begun anew in each look.
     #[test]
     fn a_reading_goes_on_after_the_look_that_began_it() {
         let dir = tempfile::tempdir().unwrap();
@@ -555,7 +556,7 @@ mod tests {
             }
             assert!(links.reading.len() == 1 && started.elapsed() < 12 * PATIENCE);
         }
-        // One that is another file by now is not waited for.
+        // A file that is another one by now is not waited for.
         begin(&mut links, &link, &sample);
         fs::write(&file, "another").unwrap();
         assert_eq!(kinds(dir.path(), &mut links)["a"], Kind::File);

@@ -1,21 +1,21 @@
-//! Which names the plugin folder held at the last look.
+//! The names that the plugin folder held at the last look.
 //!
-//! Whoever wonders about a plugin asks here whether it has a file at all: what is reported of files
-//! comes later, when they have settled.
+//! The daemon asks here whether a plugin has a file at all. Reports of files come later, when the
+//! files have settled (`folder/settle.rs`).
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The names of plugins that have a file, or whatever else bears their name.
+/// The names of plugins that have a file, or another entry under their name.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    /// `None` while it is not known. Written by the folder's thread, read by whoever has the
-    /// `Watch`; either holds the lock for the exchange of a pointer.
+    /// `None` while it is unknown. The folder's thread writes it, and the owner of the `Watch`
+    /// reads it. Each holds the lock only while it exchanges a pointer.
     held: Mutex<Option<Arc<BTreeSet<String>>>>,
 }
 
 impl Names {
-    /// Takes in what the folder held just now.
+    /// Takes in the names that the folder holds now.
     pub(super) fn set<'n>(&self, names: impl Iterator<Item = &'n str> + Clone) {
         let is_same = self.get().is_some_and(|held| names.clone().eq(held.iter().map(|n| &**n)));
         if !is_same {
@@ -24,7 +24,7 @@ impl Names {
         }
     }
 
-    /// It is not known any more what the folder holds.
+    /// Notes that the names are unknown now.
     pub(super) fn forget(&self) {
         *self.lock() = None;
     }
@@ -34,7 +34,7 @@ impl Names {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<BTreeSet<String>>>> {
-        // A pointer is never half exchanged, so a panic elsewhere does not spoil it.
+        // A pointer is never half exchanged, so a panic elsewhere cannot damage it.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

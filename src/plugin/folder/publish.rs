@@ -1,7 +1,7 @@
-//! Puts a file into a folder so that nobody ever sees half of it.
+//! Puts a file into a folder so that no reader ever sees half of it.
 //!
-//! Whoever looks at the folder meanwhile sees a hidden temporary file, which is no plugin. That the
-//! bytes are a module is for the caller to find out.
+//! A reader of the folder sees meanwhile only a hidden temporary file, which is no plugin. Whether
+//! the bytes are a module is not checked here; the caller must do that.
 
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -15,23 +15,21 @@ use super::home::Home;
 use crate::patience::Commit;
 use crate::stamp::Stamp;
 
-/// Puts `bytes` into the folder as the plugin `name`, so that nobody ever sees half of them:
-/// writes `.name.wasm.tmp`, syncs it, renames it, syncs the folder.
+/// Puts `bytes` into the folder as the plugin `name`, so that no reader ever sees half of them. It
+/// writes `.name.wasm.tmp`, syncs it, renames it, and syncs the folder.
 ///
-/// # Errors
-/// The name breaks the rules (`InvalidInput`), somebody else is publishing under it at this moment
-/// (`WouldBlock`), or the file system says no; then the plugin is what it was.
+/// # Errors The name breaks the rules (`InvalidInput`), another publisher uses it at this moment
+/// (`WouldBlock`), or the file system reports an error. Then the plugin is unchanged.
 pub fn publish(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     publish_as(dir, name, bytes, (&|| Ok(()), &Commit::default()))
 }
 
-/// Puts `bytes` into the folder `dir` like [`publish`], if that is still the folder that is watched
-/// when all of them are written. To give them their name is the step of `commit`, because a file
-/// system may have kept this waiting until nobody expects it any more, or may do so behind it.
+/// Puts `bytes` into the folder `dir` like [`publish`], if `dir` is still the watched folder once
+/// all bytes are written. Renaming the file is the step of `commit`: a file system may delay the
+/// work until the caller has given it up, or may delay it after the renaming.
 ///
-/// # Errors
-/// As for [`publish`], that it was given up, and that it is another folder. Once the step is taken,
-/// an error says that the folder may not be on the disk yet.
+/// # Errors Those of [`publish`]; also that the work was given up, or that it is another folder.
+/// After the renaming, an error says that the folder may not be on the disk yet.
 pub fn publish_if(
     (dir, home): (&Path, &Home),
     name: &str,
@@ -51,17 +49,15 @@ fn publish_as(
     put_if(dir, &format!("{name}.wasm"), bytes, end)
 }
 
-/// Puts `bytes` into the folder like [`publish`], under any name of a file, which the caller
-/// answers for.
+/// Puts `bytes` into the folder like [`publish`], under a file name that the caller has checked.
 ///
-/// # Errors
-/// As for [`publish`], the rules for names apart.
+/// # Errors Those of [`publish`], but for the rules for names.
 pub(in super::super) fn put(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     put_if(dir, name, bytes, (&|| Ok(()), &Commit::default()))
 }
 
-/// `may` is asked when nothing is left to do but to give the file its name, which is the step of
-/// `commit`.
+/// Writes the temporary file and renames it. `may` is called when only the renaming is left, and
+/// the renaming is the step of `commit`.
 fn put_if(
     dir: &Path,
     name: &str,
@@ -87,7 +83,7 @@ fn write(mut file: &File, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Opens the temporary file so that two publishers of one name cannot mix their bytes. The lock
-/// goes with the file, so one that died locks nobody out.
+/// goes with the file, so the lock of a publisher that died blocks no other.
 fn open_alone(path: &Path, name: &str) -> io::Result<File> {
     let busy = || {
         let text = format!("{name} is being published by somebody else at this moment; try again");
@@ -105,8 +101,8 @@ fn open_alone(path: &Path, name: &str) -> io::Result<File> {
         Err(TryLockError::WouldBlock) => return Err(busy()),
         Err(TryLockError::Error(error)) => return Err(error),
     }
-    // The one before us may have renamed it between our opening and our locking: then this is
-    // the published plugin itself.
+    // The publisher before us may have renamed the file after we opened it and before we locked it.
+    // Then this is the published plugin itself.
     if is_at(&file, path)? { Ok(file) } else { Err(busy()) }
 }
 
@@ -145,18 +141,19 @@ mod tests {
         publish(dir.path(), "a", b"two").unwrap();
         assert_eq!(fs::read(dir.path().join("a.wasm")).unwrap(), b"two");
 
-        // One that opened the temporary file before it was renamed holds the published plugin.
+        // A publisher that opened the temporary file before it was renamed holds the published
+        // plugin.
         let file = open_alone(&temporary, "a").unwrap();
         assert!(is_at(&file, &temporary).unwrap());
         fs::rename(&temporary, dir.path().join("a.wasm")).unwrap();
         assert!(!is_at(&file, &temporary).unwrap());
 
-        // A directory in the way: the file system says no, and nothing is left behind.
+        // A directory in the way: the file system reports an error, and nothing is left behind.
         fs::create_dir(dir.path().join("b.wasm")).unwrap();
         assert!(publish(dir.path(), "b", b"three").is_err());
         assert!(!dir.path().join(".b.wasm.tmp").exists());
 
-        // Nobody waits for it any more when it is written: it does not take the plugin's place.
+        // The caller had given it up before it was written: it does not take the plugin's place.
         publish(dir.path(), "a", b"two").unwrap();
         let home = Home::default();
         let publish_if = |dir: &Path, commit| publish_if((dir, &home), "a", b"late", commit);

@@ -1,9 +1,11 @@
-//! Samples of the folder in, decisions out: when a file is settled, what is new about it.
+//! Decides when a file is settled and what is new about it: samples of the folder in, decisions
+//! out.
 //!
-//! Pure: time is an argument and files are read by the caller, who is told which. A half-written
-//! module may well be valid, so a file is taken only after two equal samples some time apart, and
-//! not while the events say that somebody has it open for writing. Where there are no events (a
-//! network's file system, a link), one that was refused and then grows is given more and more time.
+//! This is pure: time is an argument, and the caller reads the files that are named to it. A
+//! half-written module may well be valid. So a file is settled only after two equal samples some
+//! time apart, and not while events say that a writer has it open. Some files have no events (on a
+//! network's file system, behind a link). If such a file was refused and then grows, it gets more
+//! and more time. What is decided about one file is in `folder/settle/row.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -18,8 +20,8 @@ mod row;
 
 use row::Row;
 
-/// Refused files that are each told by name; further ones are counted. More lines than this nobody
-/// reads.
+/// Most refused files that are reported by name; further ones are counted. An operator reads no
+/// more lines than this.
 const MAX_REFUSED: usize = 64;
 
 /// What a look found.
@@ -27,10 +29,10 @@ const MAX_REFUSED: usize = 64;
 pub(super) struct Listing {
     /// Everything that may be a plugin, by name.
     pub(super) entries: BTreeMap<String, Entry>,
-    /// Those of them that are links, and stand there as what they are themselves until they are
-    /// followed.
+    /// The names in `entries` that are links. Until they are followed, their entries describe the
+    /// links themselves.
     pub(super) links: Vec<String>,
-    /// Files that were not even looked at.
+    /// Files that were not examined.
     pub(super) overlooked: Overlooked,
 }
 
@@ -41,35 +43,35 @@ pub(super) struct Entry {
     pub(super) sample: Sample,
 }
 
-/// Equal samples mean the same contents, as far as a file system can tell.
+/// A sample of a file. Equal samples mean equal contents, as far as a file system can show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sample {
     pub(super) stamp: Stamp,
     pub(super) kind: Kind,
 }
 
-/// What a name stands for.
+/// The kind of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A regular file, or a link to one.
     File,
     /// Something else, with its article.
     Other(&'static str),
-    /// Cannot be looked at, for the operating system's reason.
+    /// It cannot be examined, for the operating system's reason.
     Unreadable(String),
     /// The name breaks the rules.
     Misnamed,
     /// The name ends in `.WASM` or the like.
     Missuffixed,
-    /// Differs only in case from this plugin, which was there first.
+    /// The name differs only in case from this plugin, which was there first.
     Rival(String),
-    /// One plugin too many.
+    /// It is one plugin too many.
     Surplus,
 }
 
 impl Entry {
-    /// It is a link that leads to this, or why that is not known. It is there all the same then, as
-    /// what it is itself.
+    /// Takes in what the link leads to, or why that is not known. In the second case the entry
+    /// stays, with the stamp of the link itself.
     pub(super) fn lead_to(&mut self, found: Result<Sample, String>) {
         match found {
             Ok(sample) => self.sample = sample,
@@ -79,7 +81,7 @@ impl Entry {
 }
 
 impl Kind {
-    /// Whether it takes the name from others.
+    /// Whether such an entry keeps its name from others.
     fn is_claim(&self) -> bool {
         matches!(self, Self::File | Self::Other(_) | Self::Unreadable(_))
     }
@@ -88,11 +90,11 @@ impl Kind {
 /// What an event says of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hint {
-    /// It got its name in one piece.
+    /// It got its name as a whole file.
     Renamed,
     /// It was written, and is still open.
     Written,
-    /// It was closed by one who could write it.
+    /// It was closed by a process that could write it.
     Closed,
 }
 
@@ -106,11 +108,11 @@ pub(super) enum Outcome {
     Failed(String),
 }
 
-/// What the caller is to do, in this order.
+/// An order to the caller; the orders of a look are carried out in turn.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Order {
     Tell(Change),
-    /// Read the file and say how it went with [`Table::read`].
+    /// Read the file, and report the outcome with [`Table::read`].
     Read {
         name: String,
         path: PathBuf,
@@ -137,7 +139,7 @@ impl Table {
         self.rows.values().map(|row| row.path.as_path())
     }
 
-    /// What has a file, or had one a moment ago.
+    /// The names that have a file, or had one a moment ago.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.rows.keys().map(|name| &**name)
     }
@@ -152,7 +154,7 @@ impl Table {
         self.rows.values().any(|row| row.told.is_some())
     }
 
-    /// Compares the folder with what is known. `hints`: what events say of files since the last
+    /// Compares the folder with what is known. `hints` has what events say of files since the last
     /// look.
     pub(super) fn look(
         &mut self,
@@ -185,7 +187,7 @@ impl Table {
         orders
     }
 
-    /// The operator has taken the file away, and does not wait for its return.
+    /// Drops a file that the operator has removed, without waiting for its return.
     pub(super) fn forget(
         &mut self,
         name: &str,
@@ -198,19 +200,19 @@ impl Table {
         row.told.is_some().then(|| Change::Gone { name: name.to_owned() })
     }
 
-    /// What was reported of that file is no module.
+    /// Notes that the reported contents of that file are no module.
     pub(super) fn refused(&mut self, name: &str, now: Duration) {
         if let Some(row) = self.rows.get_mut(name) {
             row.refused_at = Some(now);
         }
     }
 
-    /// How a reading that [`Table::look`] ordered went.
+    /// Takes in the outcome of a reading that [`Table::look`] ordered.
     pub(super) fn read(&mut self, now: Duration, name: &str, outcome: Outcome) -> Option<Change> {
         self.rows.get_mut(name)?.read(now, name, outcome)
     }
 
-    /// The folder cannot be read: nobody knows what is absent.
+    /// Notes that the folder cannot be read, so it is not known which files are absent.
     pub(super) fn pause(&mut self) {
         for row in self.rows.values_mut() {
             row.absent_since = None;
@@ -222,9 +224,9 @@ impl Table {
         self.rows.values().filter_map(Row::due).min()
     }
 
-    /// Marks those that may not have their name: it is given to whoever was there first, and
-    /// among new ones to the oldest file. Gives those that have one of the places; what is no file
-    /// and never was one needs none.
+    /// Marks the entries that may not have their name. A name belongs to the file that was there
+    /// first, and among new ones to the oldest file. Returns the names that have a place. An entry
+    /// that is no file, and never was one, needs no place.
     fn settle_claims(&self, entries: &mut BTreeMap<String, Entry>) -> BTreeSet<String> {
         let held = |row: &Row| row.sample.kind.is_claim();
         let held = self.rows.iter().filter(|(_, row)| held(row));
@@ -254,7 +256,8 @@ impl Table {
         placed
     }
 
-    /// Leaves alone, and counts, what is neither known nor placed and one refused file too many.
+    /// Drops and counts the entries that are neither known nor placed, beyond the limit of refused
+    /// files.
     fn overlook_most(&mut self, entries: &mut BTreeMap<String, Entry>, placed: &BTreeSet<String>) {
         let rows = &self.rows;
         let mut room =

@@ -1,29 +1,29 @@
 //! How long the folder's thread has been waiting for the file system.
 //!
-//! A call on a file system whose server is gone (NFS, FUSE, a stick that was pulled out) may never
-//! return, and nothing can be done about that from outside. So the thread notes when each such call
-//! begins, and the daemon's loop looks how long ago that was. Calls that do return, each of them
-//! late, make a folder useless as well: so the thread also notes how long each step of a look
-//! takes.
+//! If the server of a file system is gone (NFS, FUSE, a stick that was pulled out), a call may
+//! never return, and no other thread can end it. So the thread notes when each call begins, and the
+//! daemon's loop reads how long ago that was. Calls that do return, each of them late, make a
+//! folder useless too. So the thread also notes how long each step of a look takes. What follows
+//! from a late folder is in `folder.rs`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::{Clock, MonotonicClock};
 
-/// The call that the folder's thread is in. All of it is written by that thread, in nanoseconds,
-/// and read by whoever has the `Watch`.
+/// The call that the folder's thread is in. That thread writes all of it, in nanoseconds; the owner
+/// of the `Watch` reads it.
 #[derive(Debug, Default)]
 pub(super) struct Wait {
     call: Since,
     step: Since,
-    /// The longest step of the look that is under way.
+    /// The longest step of the present look.
     slowest: AtomicU64,
     /// The longest step of the look before.
     before: AtomicU64,
 }
 
-/// When something began, on `CLOCK_MONOTONIC`; 0 when nothing is under way.
+/// When something began, on `CLOCK_MONOTONIC`, in nanoseconds; 0 when nothing is under way.
 #[derive(Debug, Default)]
 struct Since(AtomicU64);
 
@@ -38,7 +38,7 @@ impl Wait {
         self.call.lasts()
     }
 
-    /// Takes one step of a look: the list of the folder, or the reading of one file.
+    /// Takes one step of a look: lists the folder, or reads one file.
     pub(super) fn step<T>(&self, calls: impl FnOnce() -> T) -> T {
         self.step.during(|| {
             let result = calls();
@@ -47,18 +47,18 @@ impl Wait {
         })
     }
 
-    /// Something waits for its turn for so long already, over looks that each end in time: that is
-    /// as a step which takes so long.
+    /// Notes that something has waited so long for its turn, over looks that each ended in time. It
+    /// counts like a step of that length.
     pub(super) fn is_behind(&self, time: Duration) {
         self.slowest.fetch_max(nanos(time), Ordering::Relaxed);
     }
 
-    /// The steps until here were those of one look.
+    /// Notes that the steps until here belong to one look.
     pub(super) fn look_has_ended(&self) {
         self.before.store(self.slowest.swap(0, Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// The longest step of the look that is under way and of the one before: what was slow stays so
+    /// The longest step of the present look and of the one before. So a slow folder counts as slow
     /// until a whole look was quick.
     pub(super) fn slowest_step(&self) -> Duration {
         let noted = [&self.slowest, &self.before].map(|step| step.load(Ordering::Relaxed));
@@ -91,7 +91,7 @@ fn nanos(time: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    /// Whether that becomes so while it is looked at.
+    /// Whether that becomes true within the time of this test.
     fn becomes(is_so: impl Fn() -> bool) -> bool {
         let limit = MonotonicClock.now() + Duration::from_secs(5);
         while MonotonicClock.now() < limit {
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(wait.lasts(), Duration::ZERO);
     }
 
-    /// Each call was answered, and no look came to an end; nothing said so.
+    /// Each call was answered, but no look came to an end; nothing reported that.
     #[test]
     fn calls_that_are_all_late_make_a_slow_step() {
         let wait = Wait::default();

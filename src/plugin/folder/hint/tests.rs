@@ -1,4 +1,4 @@
-//! How events become hints. What becomes of real files is tested from outside.
+//! Tests how events become hints. How real files are treated is tested in `tests/it`.
 
 use notify::event::{CreateKind, DataChange, Flag, RemoveKind};
 
@@ -20,7 +20,7 @@ fn names() {
     check("line\nbreak", false);
 }
 
-/// Every kind of event that notify's table in the house's notes knows.
+/// Every kind of event that the project's notes about notify list.
 #[test]
 fn events_become_hints() {
     let check = |event: Event, dirty, uprooted, said: Option<(&str, Hint)>| {
@@ -62,7 +62,7 @@ fn any_number_of_events_takes_the_same_room() {
     assert_eq!(mail.hints.len(), MAX_HINTS);
 }
 
-/// The last event counts, but for the closing of a file that has been renamed by then.
+/// The last event counts, but not the closing of a file that has been renamed by then.
 #[test]
 fn a_later_hint_outweighs_those_before() {
     let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::To));

@@ -1,7 +1,7 @@
-//! One file: when it is settled, what is new about it, when it is looked at again.
+//! One file: when it is settled, what is new about it, and when it is looked at again.
 //!
 //! A row decides by samples of its file, by what events say of it, and by how it was read before.
-//! It knows no other file: who may have which name is decided for all of them in `settle.rs`.
+//! It knows no other file: which file may have which name is decided in `folder/settle.rs`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,48 +10,51 @@ use super::{Hint, Kind, Order, Outcome, Sample};
 use crate::plugin::folder::{Change, MAX_PLUGINS, misnamed};
 use crate::plugin::{ModuleHash, Refusal};
 
-/// Two equal samples so far apart make a settled file: writers pause for less, people do not wait
-/// longer.
+/// Two equal samples so far apart make a settled file. Writers pause for less, and users do not
+/// want to wait longer.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// A file of constant size is settled after this time even if its times keep changing, so that
-/// touching it cannot keep it out. One that still grows is not.
+/// A file of constant size is settled after this time even if its times keep changing. So touching
+/// it cannot keep it out. A file that still grows is not settled.
 const SETTLE_CAP: Duration = Duration::from_secs(1);
 
-/// A file is gone after this time: editors replace by delete and create.
+/// A missing file counts as gone after this time: editors replace by delete and create.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// A file is read a second time so long after the first: a write through a memory map, or one
-/// within the same tick of the file system's clock, may leave no trace in the sample. Unreadable
-/// ones are tried again at this pace.
+/// Time from the first reading of a file to the second one. A write through a memory map, or within
+/// the same tick of the file system's clock, may leave no trace in the sample. Unreadable files are
+/// tried again at this pace first.
 const SECOND_READING: Duration = Duration::from_secs(2);
 
-/// Unreadable files are tried again later and later, up to this time: each try may read a large
-/// file up to the place where its disk fails.
+/// The longest time between two readings of an unreadable file; the time grows up to this. Each try
+/// may read a large file up to the place where its disk fails.
 const RETRY_CAP: Duration = Duration::from_secs(64);
 
-/// A file that was written and not closed is settled so long after its last change: the longest
-/// pause of a copy over a bad line that is worth waiting for. Some writers never close.
+/// A file that was written and not closed is settled so long after its last change. This is the
+/// longest pause of a copy over a bad line that is worth waiting for. Some writers never close.
 const WRITER_CAP: Duration = Duration::from_secs(10);
 
-/// An empty file of which no event says that it was closed is settled after this time: whoever
-/// makes a file writes it then, unless his disk is full.
+/// An empty file without an event of its closing is settled after this time. A process that makes a
+/// file writes it soon, unless its disk is full.
 const BEGUN: Duration = Duration::from_secs(3);
 
 /// A refused file that has grown settles in this time, then in twice as long, and so on up to
-/// [`SLOW_CAP`]: a copy that pauses for less than a second is refused once.
+/// [`SLOW_CAP`]. So a copy that pauses for less than a second is refused once.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// See [`SLOW`].
+/// The longest such time.
 const SLOW_CAP: Duration = Duration::from_secs(8);
 
-/// A refused file that grows within this time was half a file; after it, somebody has mended it.
+/// A refused file that grows within this time was half a file. If it grows later, its author has
+/// mended it.
 const UPLOAD_PAUSE: Duration = Duration::from_secs(10);
 
-/// A file that changed so many times in a row while it was read is refused. Those of `/proc` do
-/// always: they have other contents than their size says.
+/// A file that changed so many times in a row while it was read is refused. Files of `/proc` do so
+/// always: their contents differ from their size.
 const MAX_MOVES: u32 = 5;
 
+/// What is known of one file.
+///
 /// ```text
 ///     two equal samples and closed, renamed in, cap
 ///  ─▶ Settling ───────────────────────────▶ Settled ──┐
@@ -63,16 +66,17 @@ const MAX_MOVES: u32 = 5;
 pub(super) struct Row {
     pub(super) path: PathBuf,
     pub(super) sample: Sample,
-    /// When the change that is under way was first seen.
+    /// When the present change was first seen.
     detected: Duration,
     phase: Phase,
     pub(super) absent_since: Option<Duration>,
-    /// What was last reported. The same again is not.
+    /// What was last reported. An equal report is not made again.
     pub(super) told: Option<Told>,
-    /// Whether bytes were ever reported of it: then it keeps its place while it cannot be read.
+    /// Whether bytes were ever reported of the file. Then it keeps its place while it cannot be
+    /// read.
     was_present: bool,
     writer: Writer,
-    /// When what was last reported turned out to be no good.
+    /// When the contents that were last reported were refused.
     pub(super) refused_at: Option<Duration>,
     /// How often in a row the file was refused and then grew.
     halves: u32,
@@ -80,10 +84,10 @@ pub(super) struct Row {
     failures: u32,
 }
 
-/// Whether somebody has the file open for writing, as the events say.
+/// Whether a writer has the file open, as the events say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Writer {
-    /// No event came since its last change.
+    /// No event came since the file's last change.
     Unknown,
     Open,
     Closed,
@@ -156,7 +160,8 @@ impl Row {
             self.detected = now;
         }
         self.phase = Phase::Settling { same_since: now, size_since };
-        // Whoever has it open may also change its mode or its times, and goes on writing then.
+        // A writer that has the file open may also change its mode or its times, and then writes
+        // on.
         if self.writer != Writer::Open || new.inode != old.inode {
             self.writer = Writer::Unknown;
         }
@@ -169,7 +174,8 @@ impl Row {
             Some(Hint::Written) => {
                 self.writer = Writer::Open;
                 if let Phase::Settled { .. } = self.phase {
-                    // Within the same tick of the file system's clock, so that no sample shows it.
+                    // It was written within the same tick of the file system's clock, so no sample
+                    // shows it.
                     self.phase = Phase::Settling { same_since: now, size_since: now };
                     self.detected = now;
                 }
@@ -184,7 +190,7 @@ impl Row {
         let is_begun = self.sample.kind == Kind::File && self.sample.stamp.bytes == 0;
         match self.writer {
             Writer::Open => WRITER_CAP,
-            // Those of /proc are empty only to look at.
+            // Files of /proc have the size 0 and are not empty.
             Writer::Unknown if is_begun && self.failures == 0 => BEGUN,
             _ if self.halves == 0 => SETTLE,
             _ => (SLOW * (1 << (self.halves - 1).min(8))).min(SLOW_CAP),
@@ -211,7 +217,7 @@ impl Row {
         }
     }
 
-    /// It is settled: to be read, or to be refused unread.
+    /// The order for a settled file: read it, or report it as refused without a reading.
     pub(super) fn take(&mut self, now: Duration, name: &str, max_bytes: u64) -> Option<Order> {
         let Some(refusal) = refusal(name, &self.sample, max_bytes) else {
             let (path, sample) = (self.path.clone(), self.sample.clone());
@@ -232,7 +238,7 @@ impl Row {
         Some(Change::Refused { name, path, refusal, is_rival })
     }
 
-    /// It is tried again, later and later.
+    /// Reports a failed reading. It is tried again, later and later.
     fn fail(&mut self, now: Duration, name: &str, refusal: Refusal) -> Option<Change> {
         let retry = SECOND_READING * (1 << self.failures.min(5));
         self.failures = self.failures.saturating_add(1);
@@ -271,7 +277,7 @@ impl Row {
     }
 }
 
-/// Why a file is refused that could be opened and is never the same twice.
+/// The refusal of a file that could be opened and is never the same twice.
 fn unsteady() -> Refusal {
     Refusal::new(
         "it changes whenever it is read, or has other contents than its size says",
@@ -279,7 +285,7 @@ fn unsteady() -> Refusal {
     )
 }
 
-/// Why such a file is not even opened.
+/// The refusal of a file that is not even opened.
 fn refusal(name: &str, sample: &Sample, max_bytes: u64) -> Option<Refusal> {
     let bytes = sample.stamp.bytes;
     Some(match &sample.kind {

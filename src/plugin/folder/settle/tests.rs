@@ -3,16 +3,17 @@
 
 use super::*;
 
-/// A folder without a disk. Time stands still while something is done and jumps to what is due.
+/// A folder without a disk. Time stands still while something is done, and then jumps to the next
+/// look.
 struct Sim {
     table: Table,
     files: BTreeMap<String, (Entry, &'static str)>,
     now: u64,
     inode: u64,
     log: Vec<String>,
-    /// The next so many readings find that the file moved.
+    /// So many of the next readings find that the file moved.
     moving: u32,
-    /// Readings fail with this.
+    /// Readings fail with this error.
     error: Option<&'static str>,
     readings: u32,
 }
@@ -33,7 +34,7 @@ impl Sim {
         }
     }
 
-    /// Lets time pass until `ms`, looking whenever something is due.
+    /// Lets time pass until `ms`, and looks whenever a look is due.
     fn until(&mut self, ms: u64) -> &mut Self {
         while let Some(due) = self.due().filter(|due| *due <= ms) {
             assert!(due >= self.now, "due in the past means a busy loop");
@@ -96,13 +97,13 @@ impl Sim {
         self
     }
 
-    /// The file is closed.
+    /// Closes the file.
     fn close(&mut self, name: &str) -> &mut Self {
         self.look(&[(name, Hint::Closed)]);
         self
     }
 
-    /// What was reported of it is no module.
+    /// Reports that the contents of this file are no module.
     fn refuse(&mut self, name: &str) -> &mut Self {
         self.table.refused(name, Duration::from_millis(self.now));
         self
@@ -116,7 +117,7 @@ impl Sim {
         self
     }
 
-    /// Something that is not a regular file.
+    /// Puts an entry there that is not a regular file.
     fn odd(&mut self, name: &str, kind: Kind) -> &mut Self {
         let inode = self.next_inode();
         self.put(name, "", inode, kind);
@@ -173,7 +174,7 @@ fn a_new_file_settles() {
 #[test]
 fn a_file_renamed_in_is_settled_at_once() {
     Sim::new().until(50).rename_in("a", "one").reported(&["50 a is one since 50"]);
-    // The look that saw it first came before the hint.
+    // The look that saw the file first came before the hint.
     let mut sim = Sim::new();
     sim.write("a", "one").until(2).look(&[("a", Hint::Renamed)]);
     sim.reported(&["2 a is one since 0"]);
@@ -240,7 +241,7 @@ fn a_removal_counts_after_the_grace() {
         .until(1_000)
         .remove("a")
         .reported(&["100 a is one since 0", "1500 a gone"]);
-    // Never reported, so not reported gone either.
+    // It was never reported, so it is not reported gone either.
     Sim::new().write("a", "one").until(50).remove("a").reported(&[]);
     // Deleted and created again, as editors do.
     let mut sim = Sim::new();
@@ -319,7 +320,7 @@ fn of_two_names_that_differ_in_case_the_newer_is_refused() {
         "3500 tank gone",
         "3600 Tank is two since 3500",
     ]);
-    // Both there from the start: the older file has the name.
+    // Both are there from the start: the older file has the name.
     let mut sim = Sim::new();
     sim.put("tank", "new", 1, Kind::File);
     sim.put("TANK", "old", 2, Kind::File);
@@ -356,7 +357,7 @@ fn plugins_are_limited_and_the_next_in_line_moves_up() {
 
 #[test]
 fn a_file_that_is_open_for_writing_is_not_settled() {
-    // However long it takes, as long as something comes every few seconds.
+    // However long it takes, as long as an event comes every few seconds.
     let mut sim = Sim::new();
     sim.write("a", "old").until(1_000);
     for (n, text) in ["1", "12", "123", "1234"].into_iter().enumerate() {
@@ -364,7 +365,7 @@ fn a_file_that_is_open_for_writing_is_not_settled() {
     }
     sim.until(30_000).close("a");
     sim.reported(&["100 a is old since 0", "30000 a is 1234 since 1000"]);
-    // Closed right after the last piece, it settles as ever.
+    // Closed right after the last piece, it settles as usual.
     let mut sim = Sim::new();
     sim.write_heard("a", "1", Hint::Written).until(3_000).write_heard("a", "12", Hint::Closed);
     sim.reported(&["3100 a is 12 since 0"]);
@@ -382,7 +383,7 @@ fn a_file_that_is_open_for_writing_is_not_settled_by_a_change_of_its_times() {
     sim.write_heard("a", "1", Hint::Written).until(150).write("a", "1");
     sim.until(750).write_heard("a", "12", Hint::Written).close("a");
     sim.reported(&["850 a is 12 since 0"]);
-    // Another file has taken its name: nobody is known to write that one.
+    // Another file has taken its name, and no writer of that one is known.
     let mut sim = Sim::new();
     sim.write_heard("a", "1", Hint::Written).until(150).remove("a").write("a", "other");
     sim.reported(&["250 a is other since 0"]);
@@ -403,7 +404,7 @@ fn a_file_that_is_still_empty_is_waited_for() {
     Sim::new().write_heard("a", "", Hint::Closed).reported(&["100 a is  since 0"]);
 }
 
-/// Where no events come: each piece settles, and the first of them is refused.
+/// Without events, each piece settles, and the first of them is refused.
 #[test]
 fn a_refused_file_that_grows_is_given_time() {
     let mut sim = Sim::new();
@@ -414,18 +415,18 @@ fn a_refused_file_that_grows_is_given_time() {
         }
     }
     sim.reported(&["100 a is 1 since 0", "3400 a is 12345 since 600"]);
-    // One that is mended later is taken as quickly as ever.
+    // A file that is mended later is settled as quickly as usual.
     let mut sim = Sim::new();
     sim.write("a", "1").until(200).refuse("a").until(11_000).write("a", "12");
     sim.reported(&["100 a is 1 since 0", "11100 a is 12 since 11000"]);
-    // So is one that took the refused one's place.
+    // A file that took the refused one's place is settled quickly too.
     let mut sim = Sim::new();
     sim.write("a", "1").until(200).refuse("a").put("a", "12", 99, Kind::File);
     sim.look(&[]);
     sim.reported(&["100 a is 1 since 0", "300 a is 12 since 200"]);
 }
 
-/// Files of /proc: what is read of them is never what the size says.
+/// Files of /proc: their contents never agree with their size.
 #[test]
 fn a_file_that_always_moves_is_refused() {
     let mut sim = Sim::new();
