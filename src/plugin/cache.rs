@@ -66,8 +66,8 @@ impl Cache {
     /// Opens the folder, and makes it if it is missing. A folder that was open to other users is
     /// made private and emptied.
     ///
-    /// # Errors When the folder cannot be made, made private or emptied, or belongs to another
-    /// user.
+    /// # Errors
+    /// When the folder cannot be made, made private or emptied, or belongs to another user.
     pub fn open(folder: &Path) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let about = fs::metadata(folder)?;

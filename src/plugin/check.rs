@@ -58,7 +58,8 @@ fn features() -> WasmFeatures {
 
 /// Checks a module that `compiler` is to compile.
 ///
-/// # Errors The first reason to refuse it.
+/// # Errors
+/// The first reason to refuse it.
 pub(super) fn check(bytes: &[u8], limits: &Limits, compiler: Compiler) -> Result<Report, Refusal> {
     header(bytes)?;
     let mut size = Size::default();

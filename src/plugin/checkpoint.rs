@@ -110,7 +110,8 @@ impl Parts {
 
     /// Puts back the parts that another instance of the same module has noted.
     ///
-    /// # Errors When the copy does not fit this instance.
+    /// # Errors
+    /// When the copy does not fit this instance.
     pub(super) fn put_back(&self, store: &mut Store, noted: &Noted) -> Result<(), String> {
         if let Some(memory) = &self.memory {
             let fits = self.memory_bytes(store)..=MOST_SEEN;

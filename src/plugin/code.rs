@@ -20,7 +20,8 @@ pub(super) struct Share(u64);
 impl Share {
     /// Takes `bytes` from the `limit` in bytes for all instances.
     ///
-    /// # Errors When fewer bytes are left.
+    /// # Errors
+    /// When fewer bytes are left.
     pub(super) fn take(bytes: u64, limit: u64) -> Result<Self, Refusal> {
         let add = |loaded: u64| loaded.checked_add(bytes).filter(|sum| *sum <= limit);
         match LOADED.try_update(Ordering::Relaxed, Ordering::Relaxed, add) {

@@ -90,8 +90,8 @@ pub struct CompileService {
 impl CompileService {
     /// The artifact of a module, from the cache or freshly compiled.
     ///
-    /// # Errors A refusal that says what is wrong with the module, or which limit its compilation
-    /// exceeded.
+    /// # Errors
+    /// A refusal that says what is wrong with the module, or which limit its compilation exceeded.
     pub async fn artifact(&self, hash: ModuleHash, module: Arc<[u8]>) -> Result<Artifact, Refusal> {
         // Another compilation may have put it into the cache meanwhile.
         if let Some(found) = self.cached(hash, module.len()).await {
@@ -109,8 +109,8 @@ impl CompileService {
     /// The artifact of a module, for a caller that can wait. The work runs on a thread of its own,
     /// so the caller may be inside a runtime or not.
     ///
-    /// # Errors Those of [`CompileService::artifact`], and when the system cannot provide a
-    /// runtime.
+    /// # Errors
+    /// Those of [`CompileService::artifact`], and when the system cannot provide a runtime.
     pub fn artifact_now(&self, hash: ModuleHash, module: Vec<u8>) -> anyhow::Result<Artifact> {
         let work = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -123,7 +123,8 @@ impl CompileService {
 
     /// A report of what a module is, without compiling it.
     ///
-    /// # Errors Those of [`CompileService::artifact`].
+    /// # Errors
+    /// Those of [`CompileService::artifact`].
     pub async fn check(&self, module: &[u8]) -> Result<Report, Refusal> {
         Ok(self.work(module, Wanted::Report).await?.0)
     }

@@ -158,7 +158,8 @@ impl fmt::Display for Overlooked {
 
 /// Checks the name of a plugin.
 ///
-/// # Errors The name is empty, too long, begins with a dot or holds anything but `[A-Za-z0-9._-]`.
+/// # Errors
+/// The name is empty, too long, begins with a dot or holds anything but `[A-Za-z0-9._-]`.
 pub fn check_name(name: &str) -> Result<(), Refusal> {
     let is_valid = (1..=MAX_NAME).contains(&name.len())
         && !name.starts_with('.')
@@ -192,8 +193,9 @@ pub struct Watch {
 /// A folder that does not answer within [`SILENCE`] is watched nevertheless, see
 /// [`Watch::lateness`].
 ///
-/// # Errors The folder cannot be read or made now, or the thread cannot be started. Later troubles
-/// of the folder are reported instead.
+/// # Errors
+/// The folder cannot be read or made now, or the thread cannot be started. Later troubles of the
+/// folder are reported instead.
 pub fn watch(
     dir: PathBuf,
     max_bytes: u64,

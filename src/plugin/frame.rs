@@ -33,7 +33,8 @@ const MAX_OPEN_RESULTS: usize = 128;
 
 /// Checks how much of the stack each function takes.
 ///
-/// # Errors A refusal that names the type or function that takes too much.
+/// # Errors
+/// A refusal that names the type or function that takes too much.
 pub(super) fn check(module: &[u8], compiler: Compiler) -> Result<(), Refusal> {
     let bad = |error: BinaryReaderError| malformed(&error);
     let mut types = Vec::new();

@@ -204,7 +204,8 @@ impl Guest {
 
     /// Writes a variable, if that is granted to the guest and the guest has not made too many.
     ///
-    /// # Errors Why the variable was not written; then nothing has changed.
+    /// # Errors
+    /// Why the variable was not written; then nothing has changed.
     pub(super) fn write_variable(&mut self, name: &str, value: Variable) -> Result<(), Denied> {
         let maker = self.maker;
         let result = match self.rights.variables.allows(name) {

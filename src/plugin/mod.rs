@@ -154,7 +154,8 @@ impl Default for Limits {
 /// byte more than allowed, and the check of the module then refuses it. The file may belong to any
 /// user, so it may be a pipe without a writer; such a file is not waited for.
 ///
-/// # Errors Those of [`file::open`], and an error of reading.
+/// # Errors
+/// Those of [`file::open`], and an error of reading.
 pub fn read_module(path: &Path, limits: &Limits) -> io::Result<Vec<u8>> {
     let mut module = Vec::new();
     file::open(path)?.take(limits.module_bytes.saturating_add(1)).read_to_end(&mut module)?;

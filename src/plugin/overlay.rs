@@ -97,7 +97,8 @@ impl Overlay {
 
     /// Forces a point. This replaces a force that the point already has.
     ///
-    /// # Errors When there are too many forces.
+    /// # Errors
+    /// When there are too many forces.
     pub fn force(&mut self, force: Force) -> Result<(), &'static str> {
         self.unforce(Some(force.point));
         if self.forces.len() == MAX_FORCES {

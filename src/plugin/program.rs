@@ -213,7 +213,8 @@ impl Program {
     /// `restore`. `save` and `restore` together must keep the successor's swap budget. Writes to
     /// variables stay uncommitted.
     ///
-    /// # Errors Why the successor must not take over. Then this program is as it was before, unless
+    /// # Errors
+    /// Why the successor must not take over. Then this program is as it was before, unless
     /// [`Program::is_spent`].
     pub fn hand_over(
         &mut self,

@@ -279,7 +279,8 @@ fn bits(value: &Value) -> u64 {
 
 /// Runs a module on a tape.
 ///
-/// # Errors When the module or the checkpoint does not fit the limits.
+/// # Errors
+/// When the module or the checkpoint does not fit the limits.
 pub fn replay(
     artifact: &Artifact,
     recording: Recording,

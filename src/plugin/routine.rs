@@ -98,7 +98,8 @@ struct Outline {
 
 /// Appends the routines that a module needs. The module must be valid.
 ///
-/// # Errors When the module is not valid, as far as that is noticed.
+/// # Errors
+/// When the module is not valid, as far as that is noticed.
 pub(super) fn extend(module: &[u8]) -> Result<Extended, BinaryReaderError> {
     let outline = Outline::of(module)?;
     let routines: Vec<_> = outline.operations.iter().copied().collect();

@@ -226,7 +226,8 @@ impl Timekeeper {
     /// Starts the thread. `on_start` runs on it first. It is the place to raise the thread's
     /// priority above that of the watched threads, which could starve it otherwise.
     ///
-    /// # Errors When the system cannot make the thread, or refuses the signal handler.
+    /// # Errors
+    /// When the system cannot make the thread, or refuses the signal handler.
     pub fn start(on_start: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         proof::listen()?;
         let shared = Arc::new(Shared::default());

@@ -37,7 +37,8 @@ impl Tables {
     /// The type of the next table, with the maximum that there is room for. A table without a
     /// maximum of its own gets all that is left.
     ///
-    /// # Errors When the tables have too many elements from the start.
+    /// # Errors
+    /// When the tables have too many elements from the start.
     pub(super) fn next(&self, asked: &TableType) -> Result<TableType, String> {
         let Self { allowed, minimum, .. } = *self;
         if minimum > allowed.into() {

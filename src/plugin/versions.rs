@@ -80,8 +80,9 @@ impl Versions {
     /// may be needed at any moment. The log names a version that is removed for another plugin, or
     /// that cannot be removed.
     ///
-    /// # Errors The name breaks the rules, the module is larger than all versions together may be,
-    /// or the file system reports an error. Older versions are still there then.
+    /// # Errors
+    /// The name breaks the rules, the module is larger than all versions together may be, or the
+    /// file system reports an error. Older versions are still there then.
     pub fn keep(
         &self,
         name: &str,
@@ -126,7 +127,8 @@ impl Versions {
 
     /// The versions of the plugin `name`, the newest first.
     ///
-    /// # Errors The folder cannot be read. A folder that does not exist has no versions.
+    /// # Errors
+    /// The folder cannot be read. A folder that does not exist has no versions.
     pub fn list(&self, name: &str) -> io::Result<Vec<ModuleHash>> {
         if check_name(name).is_err() {
             return Ok(Vec::new());
@@ -137,7 +139,8 @@ impl Versions {
     /// The versions of all plugins. An entry that is no folder of versions, or has no versions any
     /// more, is left out. If there is too much to be listed, the log says so.
     ///
-    /// # Errors The folder of all versions cannot be read.
+    /// # Errors
+    /// The folder of all versions cannot be read.
     pub fn all(&self) -> io::Result<Listing> {
         let mut folders = match fs::read_dir(&self.0) {
             Ok(folders) => folders,
@@ -182,7 +185,8 @@ impl Versions {
 
     /// The bytes of one version.
     ///
-    /// # Errors The version is missing, cannot be read, or is damaged.
+    /// # Errors
+    /// The version is missing, cannot be read, or is damaged.
     pub fn read(&self, name: &str, hash: ModuleHash) -> io::Result<Vec<u8>> {
         let all = kept(&self.0.join(name))?;
         let found = all.iter().find(|kept| kept.hash == hash).ok_or(io::ErrorKind::NotFound)?;

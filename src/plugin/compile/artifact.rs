@@ -130,7 +130,8 @@ pub(super) fn most_bytes(module: usize, functions: u32) -> u64 {
 
 /// Checks the size of an artifact, in bytes.
 ///
-/// # Errors When the artifact is larger than a module of so many bytes and functions may become.
+/// # Errors
+/// When the artifact is larger than a module of so many bytes and functions may become.
 pub(super) fn check(module: usize, functions: u32, artifact: usize) -> Result<(), Refusal> {
     let most = most_bytes(module, functions);
     if artifact as u64 <= most {

@@ -38,8 +38,9 @@ pub(super) struct Worker {
 impl Worker {
     /// Starts `program` as a worker.
     ///
-    /// # Errors When the program cannot be started, or not within [`PATIENCE`]. A worker that
-    /// starts later is killed.
+    /// # Errors
+    /// When the program cannot be started, or not within [`PATIENCE`]. A worker that starts later
+    /// is killed.
     pub(super) async fn start(program: &Path) -> io::Result<Self> {
         let mut command = Command::new(program);
         command

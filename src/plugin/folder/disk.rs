@@ -221,8 +221,8 @@ fn read_exactly(mut file: &File, bytes: u64, wait: &Wait) -> io::Result<Option<V
 
 /// Reads a file that was in the folder before. It may wait for the disk.
 ///
-/// # Errors The file cannot be read, is no regular file, has more than `max_bytes`, or changes
-/// meanwhile.
+/// # Errors
+/// The file cannot be read, is no regular file, has more than `max_bytes`, or changes meanwhile.
 pub fn reread(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     let file = open(path, OFlag::empty())?;
     let meta = file.metadata()?;

@@ -123,7 +123,8 @@ fn hint(event: &Event) -> Option<(String, Hint)> {
 
 /// Sends the kernel's events about the folder to the inbox, until the watcher is dropped.
 ///
-/// # Errors The kernel's message, with the name of the limit if a limit is the reason.
+/// # Errors
+/// The kernel's message, with the name of the limit if a limit is the reason.
 pub(super) fn start_watcher(dir: &Path, inbox: &Arc<Inbox>) -> Result<Watcher, String> {
     watch(dir, inbox).map_err(|error| match &error.kind {
         // From inotify_init1(2) and inotify_add_watch(2).

@@ -43,7 +43,8 @@ impl Home {
 
     /// Checks that `dir` is still the folder that was looked at. It may wait for the file system.
     ///
-    /// # Errors It is another folder, or cannot be examined.
+    /// # Errors
+    /// It is another folder, or cannot be examined.
     pub(super) fn check(&self, dir: &Path) -> io::Result<()> {
         let found = Identity::of(dir)?;
         match self.get() {

@@ -18,7 +18,8 @@ use crate::stamp::Stamp;
 /// Puts `bytes` into the folder as the plugin `name`, so that no reader ever sees half of them. It
 /// writes `.name.wasm.tmp`, syncs it, renames it, and syncs the folder.
 ///
-/// # Errors The name breaks the rules (`InvalidInput`), another publisher uses it at this moment
+/// # Errors
+/// The name breaks the rules (`InvalidInput`), another publisher uses it at this moment
 /// (`WouldBlock`), or the file system reports an error. Then the plugin is unchanged.
 pub fn publish(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     publish_as(dir, name, bytes, (&|| Ok(()), &Commit::default()))
@@ -28,8 +29,9 @@ pub fn publish(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
 /// all bytes are written. Renaming the file is the step of `commit`: a file system may delay the
 /// work until the caller has given it up, or may delay it after the renaming.
 ///
-/// # Errors Those of [`publish`]; also that the work was given up, or that it is another folder.
-/// After the renaming, an error says that the folder may not be on the disk yet.
+/// # Errors
+/// Those of [`publish`]; also that the work was given up, or that it is another folder. After the
+/// renaming, an error says that the folder may not be on the disk yet.
 pub fn publish_if(
     (dir, home): (&Path, &Home),
     name: &str,
@@ -51,7 +53,8 @@ fn publish_as(
 
 /// Puts `bytes` into the folder like [`publish`], under a file name that the caller has checked.
 ///
-/// # Errors Those of [`publish`], but for the rules for names.
+/// # Errors
+/// Those of [`publish`], but for the rules for names.
 pub(in super::super) fn put(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     put_if(dir, name, bytes, (&|| Ok(()), &Commit::default()))
 }
@@ -92,7 +95,7 @@ fn open_alone(path: &Path, name: &str) -> io::Result<File> {
     let file = OpenOptions::new()
         .write(true)
         .create(true)
-        .truncate(false) // it may be somebody else's, until it is locked
+        .truncate(false) // another publisher may own it, until it is locked
         .mode(0o644)
         .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
         .open(path)?;

@@ -191,7 +191,8 @@ extern "C" fn answer(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
 
 /// Installs the handler that answers questions.
 ///
-/// # Errors When the system refuses the handler.
+/// # Errors
+/// When the system refuses the handler.
 pub(super) fn listen() -> io::Result<()> {
     static ONCE: OnceLock<Result<(), Errno>> = OnceLock::new();
     let listen = || {
