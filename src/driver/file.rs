@@ -264,7 +264,8 @@ impl Files {
     /// Publishes the values to the scan and, if they have changed, the parts to the status.
     fn publish(&mut self, side: &mut Side) {
         let spots = || self.inputs.iter().chain(&self.outputs);
-        // A missing file of an output is noticed only at the next check.
+        // A missing file of an output is noticed only at the next check, so inputs decide if there
+        // are any.
         let asked = if self.inputs.is_empty() { &self.outputs } else { &self.inputs };
         let is_dead = asked.iter().all(|spot| spot.trouble.is_some());
         side.fault((is_dead && !asked.is_empty()).then_some(Fault::Disconnected));

@@ -17,10 +17,10 @@
 //! safe = false
 //! at = { chip = "pinctrl-bcm2711", offset = 18, drive = "push_pull" }
 //! ```
-//! A line is named by its name, or by a chip and an offset on it. A chip is named by its label,
-//! which stays, or by a name like `gpiochip0`, which may be another chip after the next start. One
-//! call reads all inputs of a chip and one call writes all its outputs, so each call is one
-//! instant. An output is requested with the value that the scan wants, in one step.
+//! A line is identified by its name, or by a chip and an offset on it. A chip is identified by its
+//! label, which stays, or by a name like `gpiochip0`, which may be another chip after the next
+//! start. One call reads all inputs of a chip and one call writes all its outputs, so each call is
+//! one instant. An output is requested with the value that the scan wants, in one step.
 //!
 //! An input has a `mode`. `"level"` shows the level. `"latched"` shows even the shortest pulse for
 //! at least one cycle (`edge = "falling"`: a dip). `"counter"`, of type u32, counts edges (`edge`:

@@ -39,7 +39,7 @@ pub(super) use side::Side;
 /// reload without concern.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// The time from the order to leave until a thread that waits in a call is given up.
+/// When a thread that waits in a call is given up: half a second after the end of [`FAREWELL`].
 const GIVEN_UP: Duration = Duration::from_millis(1500);
 
 /// The thread's stack: four times what a TLS handshake needs. With `lock_memory` all is in RAM.
@@ -101,7 +101,7 @@ struct Standing {
 struct Shared {
     /// The signs of life of the scan, and the number of outputs that are not confirmed.
     watchdog: Arc<Watchdog>,
-    /// How often the wanted outputs have changed. The scan writes, after publishing them.
+    /// How often other outputs were wanted, or a stall ended. The scan writes, after `wants`.
     turn: AtomicU64,
     /// The turn up to which the thread has counted the missing outputs. The thread writes.
     heard: AtomicU64,
@@ -265,7 +265,7 @@ impl Driver for Link {
         // The beat comes last: a thread that sees the first beat then finds the wanted outputs.
         let was_safe = self.shared.watchdog.beat(now);
         if was_safe {
-            // What is wanted is as before the stall, but not as in it, when it was the safe values.
+            // The wanted outputs are those from before the stall. In it, the safe ones were wanted.
             self.shared.turn.fetch_add(1, Ordering::Release);
         }
         if differs || was_safe {

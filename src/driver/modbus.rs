@@ -152,8 +152,8 @@ pub struct GroupConfig {
     /// The time between two reads.
     #[serde(with = "duration")]
     pub period: Duration,
-    /// How many unused places may be read between two points, to save a request. Many devices
-    /// refuse a read of places that they do not have.
+    /// How many places without a point may be read between two points, to save a request. Many
+    /// devices refuse a read of places that they do not have.
     #[serde(default)]
     pub merge_gap: u16,
     /// The maximum number of places in one request, for a device that accepts less than the
@@ -230,6 +230,6 @@ pub enum When {
     /// As soon as it changes.
     #[default]
     OnChange,
-    /// Once in each `refresh`, and at no other time.
+    /// Once in each `refresh`, and not when it changes.
     Cyclic,
 }

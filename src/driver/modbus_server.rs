@@ -244,6 +244,7 @@ impl Server {
         !is_stranger && !is_full
     }
 
+    /// Answers a request, and publishes its commands to the scan.
     fn answer(&mut self, ask: Ask, side: &mut Side) {
         let mut has_commands = false;
         let is_ours = self.config.unit.is_none_or(|unit| unit == ask.unit);
@@ -302,6 +303,7 @@ impl Serve for Server {
 }
 
 impl Tally {
+    /// Counts a request, and an exception if the answer is one.
     fn count(&mut self, client: task::Id, answer: &[u8]) {
         let exceptions = u64::from(answer[0] & 0x80 != 0);
         self.requests += 1;
@@ -312,6 +314,7 @@ impl Tally {
         }
     }
 
+    /// Removes a client whose task has ended.
     fn leave(&mut self, ended: Result<(task::Id, End), JoinError>) {
         let (client, is_cut_off) = match ended {
             Ok((client, end)) => (client, end != End::Left),
@@ -330,6 +333,7 @@ impl Tally {
         }
     }
 
+    /// The server and its clients as the status shows them.
     fn parts(&self, address: SocketAddr, most: usize) -> Vec<Part> {
         let facts = [
             ("requests", self.requests),

@@ -24,8 +24,8 @@ use crate::patience::{self, PATIENCE, Places};
 const MAX_PLANS: usize = 4;
 
 /// The maximum number of groups of files for which plans wait at one time. A group is the files of
-/// one device. Each new configuration may name other files. Groups are limited separately, so files
-/// on a disk that hangs take no place from files on a disk that answers.
+/// one device. Each new configuration may name other files. Each group has places of its own, so
+/// files on a disk that hangs take no place from files on a disk that answers.
 const MAX_GROUPS: usize = 32;
 
 /// The waiting places of each group of files. The waiting threads outlive the device, so this

@@ -95,7 +95,7 @@ impl Watchdog {
         }
     }
 
-    /// Sets [`Self::missing`]. The device's thread calls this.
+    /// Sets the number of missing outputs. The device's thread calls this.
     pub(super) fn note_missing(&self, outputs: usize) {
         self.missing.store(outputs, Ordering::Relaxed);
     }
@@ -141,10 +141,12 @@ impl Watchdog {
         self.stall_ns.store(nanos(stall), Ordering::Relaxed);
     }
 
+    /// How long the scan may be silent; zero means without limit.
     fn stall(&self) -> Duration {
         Duration::from_nanos(self.stall_ns.load(Ordering::Relaxed))
     }
 
+    /// When the cycle began in which the scan wrote last.
     fn last_cycle(&self) -> Duration {
         Duration::from_nanos(self.cycle_ns.load(Ordering::SeqCst))
     }

@@ -106,6 +106,7 @@ fn one<'c>(
 }
 
 impl Chip {
+    /// Opens a chip and lists its lines.
     fn open(path: &Path) -> Result<Self, Error> {
         let chip = chip::Chip::from_path(path)?;
         let info = chip.info()?;

@@ -56,6 +56,7 @@ impl Default for Retry {
 }
 
 impl Retry {
+    /// Whether an attempt is due. The first call starts the time of `since`.
     fn is_due(&mut self) -> bool {
         self.since.get_or_insert_with(Instant::now);
         self.due.is_none_or(|due| Instant::now() >= due)
@@ -190,6 +191,8 @@ impl Board {
         }
     }
 
+    /// Makes one request for these lines. Outputs get the values that the scan wants, which are
+    /// then confirmed.
     fn try_to_take(&mut self, chip: &Path, seats: &[Seat], side: &mut Side) -> Result<(), Error> {
         let outputs = seats.iter().map(|seat| &self.lines[seat.line]);
         let outputs = outputs.filter(|line| line.direction == Direction::Out);

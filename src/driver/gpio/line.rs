@@ -75,9 +75,9 @@ pub(super) struct Line {
 enum Sense {
     Level,
     /// Shows `pulse` from the edge on until the scan has read it. A cycle that begins after the
-    /// publication ends with the second beat after it, because the first beat may belong to a cycle
-    /// that began before. Only a pulse that was sensed counts as published: without the levels
-    /// nothing is published.
+    /// publication ends with the second beat after it. The first beat may belong to a cycle that
+    /// began before. Only a pulse that was sensed counts as published: without the levels nothing
+    /// is published.
     Latched {
         pulse: bool,
         latch: Latch,
@@ -172,6 +172,7 @@ impl Line {
         config
     }
 
+    /// The edges for which the next request asks, if it asks for any.
     fn edge_detection(&self) -> Option<EdgeDetection> {
         self.config.edge_detection.filter(|_| !self.is_without_edges)
     }
@@ -244,7 +245,7 @@ impl Line {
         raw
     }
 
-    /// Notes that the sensed value is published, and that the scan has written `beats` times by now.
+    /// Notes that the sensed value is published. The scan has written `beats` times by now.
     pub(super) fn published(&mut self, beats: u64) {
         if let Sense::Latched { latch, .. } = &mut self.sense
             && *latch == Latch::Sensed
@@ -278,6 +279,8 @@ impl Line {
 }
 
 impl Sense {
+    /// The sense of an input with these keys. The error is the key, what was found, and what is
+    /// expected.
     fn new(
         mode: Mode,
         edge: Option<Edge>,
@@ -309,6 +312,7 @@ fn edge_detection(mode: Mode, edge: Edge) -> EdgeDetection {
     }
 }
 
+/// The place that the key `at` of a point names.
 fn place(point: &Point, at: &At) -> Result<Place, OpenError> {
     for (key, name) in [("line", &at.line), ("chip", &at.chip)] {
         if let Some(name) = name

@@ -89,6 +89,7 @@ impl Side {
         &self.points[id]
     }
 
+    /// What is known about an input, to be changed.
     fn reading(&mut self, input: PointId) -> &mut Reading {
         &mut self.news.inputs[self.places[&input]]
     }

@@ -100,6 +100,7 @@ pub(super) fn line(config: &Config) -> Result<Line, OpenError> {
     })
 }
 
+/// Checks the units: each has a name and an id of its own, and settings within their limits.
 pub(super) fn check_units(units: &[UnitConfig], line: &Line) -> Result<(), OpenError> {
     // On a serial line 0 is the broadcast address, and ids above 247 are reserved (Modbus over
     // serial line, 2.2).
@@ -129,6 +130,7 @@ pub(super) fn check_units(units: &[UnitConfig], line: &Line) -> Result<(), OpenE
     Ok(())
 }
 
+/// Checks the groups: each has a name of its own, a known unit, and settings within their limits.
 pub(super) fn check_groups(config: &Config) -> Result<(), OpenError> {
     if config.group.len() > MAX_GROUPS {
         let (found, wanted) = (config.group.len(), format!("{MAX_GROUPS} at most"));
@@ -158,6 +160,7 @@ pub(super) fn check_groups(config: &Config) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// The heartbeat that the configuration describes, if it has one.
 pub(super) fn beat(config: &Config) -> Result<Option<Beat>, OpenError> {
     let Some(said) = &config.heartbeat else { return Ok(None) };
     let unit = find("unit", Some(&said.unit), &names(config))

@@ -58,7 +58,7 @@ pub(in crate::driver) struct Client {
     /// Why there was no connection, as it was logged last. `None` after a reply over a new
     /// connection.
     pub(super) told: Option<String>,
-    /// The planned part of the serial line's time that is in use; `None` if the speed is not known.
+    /// The planned load of the serial line, where 1 is all of its time; `None` if it is not known.
     pub(super) planned_load: Option<f64>,
 }
 
@@ -123,6 +123,7 @@ impl Client {
         self.reads.iter().flat_map(of_read).collect()
     }
 
+    /// The time since `epoch`.
     pub(super) fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
@@ -226,6 +227,7 @@ impl Client {
         }
     }
 
+    /// The job that is due now, or the time of the next one.
     fn next(&mut self, transport: &Transport, side: &mut Side) -> Next {
         let now = self.now();
         // A job that could take a late reply for its own waits and lets the other jobs pass.

@@ -68,6 +68,7 @@ impl Client {
         }
     }
 
+    /// Makes a read, applies its reply, and sets when it is due next.
     async fn read(
         &mut self,
         n: usize,
@@ -115,6 +116,7 @@ impl Client {
         Cycles { one, every }.ahead(due, period, time)
     }
 
+    /// Writes an output, reads it back if that is configured, and notes what the unit has.
     async fn write(
         &mut self,
         n: usize,
@@ -249,6 +251,8 @@ impl Client {
         }
     }
 
+    /// Notes what an outcome says about the connection. The error means that the connection must be
+    /// given up.
     fn on_connection(
         &mut self,
         unit: usize,
@@ -283,6 +287,7 @@ impl Client {
         if is_over { Err(why()) } else { Ok(()) }
     }
 
+    /// Notes that a unit has answered. A unit that was offline starts over.
     fn on_answer(&mut self, unit: usize, side: &mut Side) {
         if self.units[unit].breaker.answered() {
             let (name, unit_name) = (&self.name, &self.units[unit].name);
@@ -292,6 +297,8 @@ impl Client {
         }
     }
 
+    /// Notes a silence of a unit. If the unit goes offline by that, its inputs become bad, and it
+    /// is not known any more what its outputs are.
     pub(super) fn on_silence(&mut self, unit: usize, why: &str, side: &mut Side) {
         let now = self.now();
         if !self.units[unit].breaker.silent(now, fastrand::f64()) {
@@ -363,6 +370,7 @@ fn on_reply(
     std::mem::replace(&mut read.trouble, trouble) != trouble
 }
 
+/// An error in words; empty for a reply.
 fn why(outcome: &Result<Reply, WireError>) -> String {
     outcome.as_ref().err().map(ToString::to_string).unwrap_or_default()
 }

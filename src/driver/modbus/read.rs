@@ -121,8 +121,8 @@ impl Read {
     }
 }
 
-/// Combines places, each of them whole, into as few requests as possible. Between two places there
-/// are at most `gap` unused ones; one request has at most `max` places.
+/// Combines ranges of places into as few requests as possible, and splits none of them. Between two
+/// ranges a request has at most `gap` places without a point. It has at most `max` places in all.
 pub(super) fn gather(mut places: Vec<Range<u32>>, gap: u32, max: u32) -> Vec<Range<u32>> {
     places.sort_by_key(|place| (place.start, place.end));
     let mut requests: Vec<Range<u32>> = Vec::new();

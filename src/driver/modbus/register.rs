@@ -89,7 +89,7 @@ pub struct Layout {
     part: Part,
 }
 
-/// An error in the keys of a layout or place.
+/// A key of the configuration whose value cannot work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misfit {
     /// The key that is wrong.

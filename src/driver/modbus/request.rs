@@ -204,6 +204,7 @@ impl Request {
         self.frame(ModbusRequest::new_tcp_udp(self.unit, tid))
     }
 
+    /// The frame of the request, made by `maker`.
     fn frame(&self, mut maker: ModbusRequest) -> Result<Vec<u8>, ErrorKind> {
         let mut frame = Vec::with_capacity(260);
         let to = &mut frame;

@@ -23,6 +23,7 @@ pub(in crate::driver) fn locations(
     found.collect()
 }
 
+/// The place of a point that is read or written; `None` for a diagnostic.
 fn place(config: &Config, device: usize, point: &Point, at: &At) -> Option<survey::Location> {
     let (unit, table) = match Use::of(at, point.direction) {
         Use::Read => {

@@ -169,6 +169,7 @@ impl Transport {
         self.round_trip
     }
 
+    /// Sends a request over TCP, and waits for the frame with its transaction number.
     async fn transact_tcp(
         &mut self,
         request: &Request,
@@ -218,6 +219,7 @@ impl Transport {
         Err(WireError::Timeout)
     }
 
+    /// Sends a request in a frame of the serial line, and waits for the reply.
     async fn transact_rtu(
         &mut self,
         request: &Request,
@@ -265,6 +267,7 @@ impl Transport {
         }
     }
 
+    /// Sends a frame, until `deadline` at the latest.
     async fn send(
         &mut self,
         frame: Result<Vec<u8>, rmodbus::ErrorKind>,
@@ -312,6 +315,7 @@ fn closed(error: &io::Error) -> WireError {
     WireError::Closed(error.to_string())
 }
 
+/// Opens a serial port with these settings.
 fn open_serial(path: &str, serial: Serial) -> io::Result<tokio_serial::SerialStream> {
     use tokio_serial::{DataBits, FlowControl, StopBits};
     let builder = tokio_serial::new(path, serial.baud)

@@ -29,8 +29,8 @@ pub(super) struct Unit {
     pub(super) asked_at: Duration,
     /// Whether no read of this unit is planned.
     pub(super) is_unread: bool,
-    /// The kinds of request that the unit has answered since the connection was made and it is
-    /// present. There are no more kinds than it can be asked for.
+    /// The kinds of request that the unit has answered since the connection was made and the unit
+    /// came back. There are no more kinds than it can be asked for.
     pub(super) answered: HashSet<Kind>,
 }
 

@@ -186,6 +186,7 @@ fn number(value: Value) -> f64 {
     }
 }
 
+/// The key `expires` of a point, checked; `None` for never.
 fn expires(
     point: &Point,
     at: &At,

@@ -30,6 +30,7 @@ impl Form {
         }
     }
 
+    /// Whether the value can share its register with others.
     fn can_share(self) -> bool {
         matches!(self, Self::Registers(layout) if layout.is_part_of_register())
     }

@@ -184,6 +184,7 @@ impl Offer {
         done.unwrap_or_else(|why| refused(pdu, why))
     }
 
+    /// The content of these cells.
     fn read(
         &self,
         (table, start, count): (Table, u16, usize),
@@ -199,6 +200,7 @@ impl Offer {
         Ok(cells)
     }
 
+    /// The raw value of an item, as it is read in `table`.
     fn raw(
         &self,
         item: Item,
@@ -234,6 +236,7 @@ impl Offer {
         Ok(commands)
     }
 
+    /// Adds the commands of one slot, with the values that `cells` give them.
     fn commands_of(
         &self,
         slot: &Slot<Item>,

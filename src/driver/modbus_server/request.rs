@@ -90,6 +90,7 @@ fn end(start: u16, count: u16) -> Result<(), Exception> {
     start.checked_add(count - 1).map(drop).ok_or(Exception::Address)
 }
 
+/// Parses a read.
 fn read(table: Table, rest: &[u8]) -> Result<Request, Exception> {
     let [start, count] = only_numbers(rest)?;
     limit(table, count, MOST_READ)?;
@@ -97,6 +98,7 @@ fn read(table: Table, rest: &[u8]) -> Result<Request, Exception> {
     Ok(Request::Read { table, start, count })
 }
 
+/// Parses a write of one cell.
 fn write_one(table: Table, rest: &[u8]) -> Result<Request, Exception> {
     let [start, cell] = only_numbers(rest)?;
     let cell = match (table.is_bits(), cell) {
@@ -107,6 +109,7 @@ fn write_one(table: Table, rest: &[u8]) -> Result<Request, Exception> {
     Ok(Request::Write { table, start, cells: vec![cell] })
 }
 
+/// Parses a write of several cells.
 fn write(table: Table, rest: &[u8]) -> Result<Request, Exception> {
     let ([start, count], rest) = numbers(rest)?;
     limit(table, count, MOST_WRITTEN)?;

@@ -25,6 +25,7 @@ fn bits(address: IpAddr) -> (u128, u32) {
 }
 
 impl Source {
+    /// Parses an address or a network.
     fn parse(text: &str) -> Option<Self> {
         let (network, prefix) = match text.split_once('/') {
             Some((network, prefix)) => (network, Some(prefix.parse().ok()?)),

@@ -90,6 +90,7 @@ impl Files {
 }
 
 impl TlsFiles {
+    /// Plans the files for TLS; `None` without TLS.
     fn plan(config: &Config, is_secure: bool) -> Result<Option<Self>, OpenError> {
         let files = [("ca", &config.ca), ("cert", &config.cert), ("key", &config.key)];
         if !is_secure {
@@ -116,6 +117,7 @@ impl TlsFiles {
         Ok(Some(Self { ca, client }))
     }
 
+    /// Reads the files and makes the settings of TLS.
     fn read(&self) -> Result<TlsConfiguration, OpenError> {
         let mut roots = RootCertStore::empty();
         for cert in certificates("ca", &self.ca)? {
@@ -155,6 +157,7 @@ fn certificates(key: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, 
     if all.is_empty() { Err(wrong("no certificate")) } else { Ok(all) }
 }
 
+/// Reads the file that `key` names.
 fn read(key: &str, file: &Path) -> Result<Vec<u8>, OpenError> {
     file::read_present(file, MOST_PEM_BYTES).map_err(|error| {
         let found = format!("{}: {error}", file.display());

@@ -78,6 +78,7 @@ impl Subscription {
 }
 
 impl Topic {
+    /// Whether the value of the topic is to be sent at `now`.
     fn is_due(&self, export: &Export, now: Instant) -> bool {
         let due = |shown| self.item.due(&shown, now);
         export.find(&self.item.name).and_then(due).is_some_and(|due| due <= now)

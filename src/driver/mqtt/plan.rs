@@ -42,10 +42,12 @@ pub(super) type Planned = (Box<dyn Dialect>, Vec<Command>);
 struct Wrong(&'static str, String, &'static str);
 
 impl Wrong {
+    /// The error for this mistake below the key `at` of a point.
     fn at(self, point: &Point) -> OpenError {
         OpenError::at(&point.name, self.0, self.1, self.2)
     }
 
+    /// The error for this mistake below `place`.
     fn of(self, place: &str) -> OpenError {
         OpenError::new(format!("{place}.{}", self.0), self.1, self.2)
     }
@@ -75,6 +77,7 @@ struct Ours<'c> {
     at: &'c At,
 }
 
+/// Checks that a point of this device can be a command.
 fn heard<'c>(config: &'c Config, id: PointId, point: &'c Point) -> Result<Ours<'c>, OpenError> {
     let name = &point.name;
     if point.direction == Direction::Out {
@@ -173,6 +176,7 @@ fn metrics(
 }
 
 impl Publication {
+    /// The rule that decides when the value is sent.
     fn rule(&self) -> Result<Rule, Wrong> {
         let Self { deadband, min_interval, refresh, every, .. } = *self;
         if let Some(deadband) = deadband.filter(|band| !(0.0..f64::INFINITY).contains(band)) {

@@ -98,6 +98,7 @@ impl Item {
 }
 
 impl Spoken {
+    /// Whether `shown` has another quality, or a value that differs by more than `deadband`.
     fn differs(&self, shown: &Shown, deadband: f64) -> bool {
         if self.quality != shown.quality {
             return true;

@@ -2,7 +2,7 @@
 //!
 //! The protocol's own ping is not enough. It is due when *the client* has sent nothing for
 //! `keep_alive`. A client that publishes all the time never pings. Its values without
-//! acknowledgement (QoS 0) then go into the socket of a dead broker until TCP gives up, which takes
+//! acknowledgement (QoS 0) then go into the socket of a dead broker until TCP gives up. That takes
 //! a quarter of an hour. Therefore only received packets count here. This file is pure; the
 //! connection is in `session.rs`.
 
@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The delay of a request after the library's ping, which serves as well and is due at the same
-/// time if the client sends nothing either.
+/// The delay of a request after the library's ping. The ping serves as well, and it is due at the
+/// same time if the client sends nothing either.
 const AFTER_PING: Duration = Duration::from_millis(100);
 
 /// The signs of life of the broker on one connection.
@@ -78,10 +78,12 @@ impl Pulse {
         if now >= self.asked_at() && !self.is_asked { Due::Ask } else { Due::Nothing }
     }
 
+    /// When a silent broker is asked for a sign of life.
     fn asked_at(&self) -> Instant {
         self.heard_at + self.keep_alive + AFTER_PING
     }
 
+    /// When a silent broker is given up.
     fn given_up_at(&self) -> Instant {
         self.heard_at + 2 * self.keep_alive
     }

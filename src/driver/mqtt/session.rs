@@ -320,6 +320,7 @@ impl Mqtt {
         asked.map(|()| false).map_err(|error| Loss::new(error.to_string(), true))
     }
 
+    /// Notes the broker's answers to the last filters.
     fn answered(&mut self, answer: &SubAck, side: &mut Side) {
         let State::Subscribing(answered) = &mut self.state else { return };
         for (filter, code) in (*answered..).zip(&answer.return_codes) {
@@ -348,6 +349,7 @@ impl Mqtt {
         self.show(side);
     }
 
+    /// Updates the status.
     fn show(&self, side: &Side) {
         let Commands { refused, superseded, .. } = self.commands;
         let waits_for = self.dialect.waits_for();

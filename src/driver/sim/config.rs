@@ -180,6 +180,7 @@ struct PlanFile {
     seed: Option<u64>,
 }
 
+/// The kind of a planned failure, as the file spells it.
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Kind {

@@ -97,6 +97,7 @@ fn mistake(line: u64, found: impl Into<String>, wanted: impl Into<String>) -> Mi
     (line, found.into(), wanted.into())
 }
 
+/// Parses the text of a file.
 fn parse(
     text: &str,
     repeat: bool,
@@ -144,6 +145,7 @@ fn line_of(text: &str, row: &csv::StringRecord) -> u64 {
     line + text[start..].lines().take_while(is_skipped).count() as u64
 }
 
+/// The points that the header names, in the order of their columns.
 fn header(
     row: &csv::StringRecord,
     line: u64,

@@ -103,6 +103,7 @@ fn range(key: &str, point: &Point, low: f64, high: f64) -> Result<(f64, f64), Op
 }
 
 impl Shape {
+    /// The period of the signal, if it has one.
     fn period(self) -> Option<Duration> {
         match self {
             Self::Sine { period } | Self::Square { period, .. } | Self::Ramp { period } => {

@@ -59,6 +59,7 @@ impl<'a> Wiring<'a> {
         self.driven.into_keys().collect()
     }
 
+    /// The point `name` of this device and direction. The error names the most similar point.
     fn find(
         &self,
         key: &str,
