@@ -2,7 +2,8 @@
 //!
 //! Compilation runs in a child process, preparation on a thread. The loader's tasks wait for both,
 //! so neither delays the daemon's loop. How many run at once is limited: a slow module delays
-//! others only when several are slow. Where the bytes of a kept version lie is in `keep.rs`.
+//! others only when several are slow. Which places may have the bytes of a module is decided in
+//! `recall.rs`.
 
 use std::io;
 use std::path::PathBuf;
@@ -245,7 +246,7 @@ impl Loader {
     /// Lets another instance poll in the shadow of the running version.
     async fn attempt(&self, request: Request, artifact: Artifact, world: Box<World>) -> Outcome {
         let _permit = self.trying.acquire().await;
-        // Dropped together with this task: the shadow run then has no reader and ends.
+        // Dropped together with this task; the shadow run sees that and ends.
         let wanted = Arc::new(());
         let (loader, wants) = (self.clone(), Arc::downgrade(&wanted));
         let work = move || {

@@ -20,7 +20,7 @@ use crate::text::first_of;
 const START: Duration = Duration::from_secs(10);
 
 impl Daemon {
-    /// Passes the versions that the supervisor may fall back to on to it, if they have changed.
+    /// Gives the supervisor the versions that it may fall back to, if they have changed.
     pub(super) fn offer_kept(&mut self) {
         self.forget_the_removed();
         let is_stale = self.store.is_stale || self.store.offered != self.record.versions.changes;

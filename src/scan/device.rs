@@ -9,8 +9,10 @@ use super::DeviceFact;
 use crate::driver::{Delivery, Driver, Fault};
 use crate::image::{Direction, Points};
 
+/// One device: its driver, and what the last calls of it have shown.
 pub(super) struct Device {
     pub(super) driver: Box<dyn Driver>,
+    /// The driver's present fault, of this cycle's read or write.
     pub(super) fault: Option<Fault>,
 }
 
@@ -23,11 +25,13 @@ impl Device {
         device
     }
 
+    /// Sets how often the scan calls the device, and after which silence it makes its outputs safe.
     pub(super) fn pace(&mut self, period: Duration, stall: Duration) {
         self.driver.pace(period);
         self.driver.supervise(stall);
     }
 
+    /// The facts about the device for the snapshot.
     pub(super) fn fact(&self) -> DeviceFact {
         DeviceFact { fault: self.fault, confirmed: self.driver.is_confirmed() }
     }

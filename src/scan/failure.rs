@@ -50,6 +50,7 @@ impl Scan {
 
 /// From now on keeps the messages of panics on the scan's thread, instead of writing them at once.
 pub(super) fn keep() {
+    /// The panic hook belongs to the process, so it is replaced once, even if several scans begin.
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let others = std::panic::take_hook();
@@ -68,7 +69,7 @@ pub(super) fn write() {
     let words = WORDS.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(words) = words else { return };
     let (written, done) = mpsc::channel();
-    // If no thread can be started, the message is lost; the exit code still tells of the panic.
+    // If no thread can be started, the message is lost; the exit code still shows the panic.
     let _ = std::thread::Builder::new().spawn(move || {
         tracing::error!("the scan has panicked, which is a defect: {words}");
         let _ = written.send(());

@@ -63,14 +63,17 @@ pub struct Scan {
     ends: Ends,
     slot: BudgetSlot,
     keeper: Arc<Timekeeper>,
+    /// Whether [`Order::Halt`] was obeyed.
     halted: bool,
-    /// Whether a program requires an input. It stays true after that program has left.
+    /// Whether a program requires an input. It may stay true after that program has left.
     is_demanding: bool,
     /// Cycles that ended too late. The scan's thread copies it here from the pacer before each
     /// cycle.
     pub overruns: u64,
-    /// Cycles that an overrun left out. The scan's thread copies it here in the same way.
+    /// Cycles that did not take place because of overruns. The scan's thread copies it here in the
+    /// same way.
     pub missed: u64,
+    /// Measured times that found their queue full.
     samples_lost: u64,
 }
 
@@ -141,6 +144,7 @@ impl Scan {
         }
     }
 
+    /// Carries out one order, and gives back its answer and what must not be dropped here.
     fn carry_out(&mut self, order: Order, now: Duration) {
         match order {
             Order::Install(prepared) => self.install(prepared),

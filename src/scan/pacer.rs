@@ -10,9 +10,13 @@ use std::time::Duration;
 /// The grid of deadlines. It is pure: the caller reads the clock and passes the time.
 #[derive(Debug, Clone, Copy)]
 pub struct Pacer {
+    /// The time from one deadline to the next.
     period: Duration,
+    /// When the current cycle was due, on the caller's clock.
     deadline: Duration,
+    /// Cycles that ended after the deadline of the next one.
     overruns: u64,
+    /// Cycles that were skipped because of overruns.
     missed: u64,
 }
 

@@ -13,6 +13,7 @@ use crate::plugin::Settings;
 use crate::plugin::world::Seat;
 
 impl Scan {
+    /// Takes over a new configuration in this cycle, and gives back what it replaced.
     pub(super) fn reconfigure(&mut self, mut reconfiguration: Box<Reconfiguration>, now: Duration) {
         let (period, stall) = (reconfiguration.period, reconfiguration.stall);
         self.stall = stall;

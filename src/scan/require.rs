@@ -1,7 +1,7 @@
 //! Programs that lack a required input: the scan still polls them, but their outputs are safe.
 //!
 //! A program names the inputs that it needs for its work. When one of them has been bad for longer
-//! than the program allows, its values reach no device; the program can ask whether that is so.
+//! than the program allows, nothing that it writes reaches a device; it can ask whether that is so.
 //! `plugin/overlay.rs` makes the outputs safe. The program stays the owner of its outputs.
 
 use std::time::Duration;

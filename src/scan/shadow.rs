@@ -50,6 +50,7 @@ impl Scan {
         }
     }
 
+    /// Gives a feed back, and notes in it if it does not fit the present points.
     fn end_feed(&mut self, feed: Feed) {
         if !feed.fits(self.world()) {
             feed.outdate();

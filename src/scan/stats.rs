@@ -54,8 +54,11 @@ pub struct Summary {
 /// All histograms since the start.
 #[derive(Debug)]
 pub struct Stats {
+    /// The queue from the scan; the scan's thread writes, the daemon's loop reads.
     samples: rtrb::Consumer<Sample>,
+    /// How late cycles began, in nanoseconds.
     lateness: Histogram<u64>,
+    /// How long cycles took, in nanoseconds.
     work: Histogram<u64>,
     /// By seat. A histogram is made when its seat has its first sample.
     polls: Vec<Option<Histogram<u64>>>,
@@ -114,6 +117,7 @@ impl Stats {
     }
 }
 
+/// The percentiles of a histogram.
 fn summary(histogram: &Histogram<u64>) -> Summary {
     Summary {
         count: histogram.len(),

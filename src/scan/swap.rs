@@ -22,14 +22,19 @@ use crate::variable::{Variable, Writers};
 #[derive(Debug)]
 pub(super) struct Seated {
     pub(super) program: Program,
+    /// The cycle in which it took its seat.
     since_cycle: u64,
+    /// The time of that cycle, on the scan's clock.
     since: Duration,
     /// Whether it lacks an input that it requires.
     pub(super) degraded: bool,
+    /// Linear memory in bytes, as last read.
     pub(super) memory_bytes: u64,
+    /// How it took its seat.
     takeover: Takeover,
     /// Whether its probation is over.
     pub(super) is_proven: bool,
+    /// The version before, until this one has passed its probation.
     standby: Option<Box<Standby>>,
     /// The version that trapped on probation and was rolled back to this one, or to the one from
     /// which this one took over.
@@ -39,12 +44,14 @@ pub(super) struct Seated {
 /// The version before, ready to resume.
 #[derive(Debug)]
 struct Standby {
+    /// The program with its facts, which are true again when it resumes.
     seated: Seated,
     /// All variables at the swap with their writers, by id; empty if they are not to be restored.
     variables: Vec<(Variable, Writers)>,
 }
 
 impl Seated {
+    /// The facts about the program for the snapshot.
     pub(super) fn fact(&self) -> ProgramFact {
         ProgramFact {
             seat: self.program.seat,
@@ -70,6 +77,7 @@ impl Seated {
             && now.saturating_sub(self.since) >= policy.probation
     }
 
+    /// Gives new settings to this program and to the version before, which has the same seat.
     pub(super) fn configure(&mut self, settings: &Settings, world: &World) {
         self.program.configure(settings.clone(), &world.points);
         if let Some(standby) = &mut self.standby {
@@ -88,6 +96,9 @@ impl Seated {
 }
 
 impl Scan {
+    /// Seats a prepared program: on an empty seat, as a restart of the same code, or as a swap to
+    /// new code. While the scan halts, and where no seat is left, the program goes back without a
+    /// reason.
     pub(super) fn install(&mut self, mut prepared: Box<Prepared>) {
         let seat = prepared.program.seat;
         let halting = self.is_halting();
@@ -236,6 +247,7 @@ impl Scan {
         self.insert(seated);
     }
 
+    /// Puts a program into the polling order at its rank.
     pub(super) fn insert(&mut self, seated: Seated) {
         let rank = seated.program.rank();
         let place = self.programs.partition_point(|other| other.program.rank() < rank);

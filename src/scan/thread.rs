@@ -72,7 +72,10 @@ pub struct ScanParts {
 /// `LEAVING`. It makes no output safe: that is what [`super::Order::Halt`] is for.
 #[derive(Debug)]
 pub struct Running {
+    /// Ends the thread after its current cycle. The dropping thread writes, the scan's thread
+    /// reads.
     end: Arc<AtomicBool>,
+    /// The scan's thread; `None` once it was waited for or given up.
     thread: Option<JoinHandle<()>>,
 }
 
@@ -183,6 +186,9 @@ fn schedule(settings: &Settings) {
     }
 }
 
+/// Gives the calling thread a `SCHED_FIFO` priority.
+///
+/// # Errors Why the system refuses it, in words.
 fn prioritise(priority: u8) -> Result<(), String> {
     let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
     let priority = priority.try_into().map_err(|_| "a priority of 1 to 98".to_string())?;
@@ -191,6 +197,7 @@ fn prioritise(priority: u8) -> Result<(), String> {
         .map_err(|error| format!("{error:?}"))
 }
 
+/// Warns that a thread runs without the real-time priority that the config asks for.
 fn warn_refused(who: &str, wish: Result<(), String>) {
     if let Err(error) = wish {
         tracing::warn!(
@@ -200,6 +207,7 @@ fn warn_refused(who: &str, wish: Result<(), String>) {
     }
 }
 
+/// Warns that a real-time option of the config is refused, and what it needs.
 fn refused(key: &str, error: &nix::errno::Errno, needs: &str) {
     tracing::warn!(
         %error,

@@ -77,6 +77,7 @@ pub(super) enum Verdict {
 }
 
 impl History {
+    /// A history without traps, for this module.
     pub(super) fn of(hash: ModuleHash) -> Self {
         Self { hash: Some(hash), ..Self::default() }
     }

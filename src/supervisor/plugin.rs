@@ -102,11 +102,16 @@ struct Stop {
     repeat_at: Duration,
 }
 
+/// All that the supervisor knows of one plugin. The default has no file, and the operator wants it
+/// to run.
 #[derive(Debug, Default)]
 pub(super) struct Plugin {
     pub(super) want: Want,
+    /// What the folder holds under the plugin's name.
     file: File,
+    /// The instance that is being made or ordered into the scan.
     next: Next,
+    /// What the newest snapshot shows on its seat.
     seen: Option<Seen>,
     /// Versions that are in the scan or in the queue to it, oldest first. They give `seen` its
     /// hash.
@@ -131,7 +136,9 @@ pub(super) struct Plugin {
     counted: Generation,
     /// The newest instance whose roll-back is counted.
     rolled_back: Generation,
+    /// The recent traps of the module that ran last.
     history: History,
+    /// The number of traps since the plugin is known, over all modules.
     traps: u64,
     last_trap: Option<Arc<Trap>>,
     /// The version that had the last trap, if it is known.
@@ -158,6 +165,8 @@ impl Turn<'_> {
 
 // What the supervisor passes on between two steps.
 impl Plugin {
+    /// Takes in what the folder holds. Other content than before clears the refusals. Without a
+    /// file, the plugin also forgets what ran.
     pub(super) fn holds(&mut self, file: File) {
         if self.file == file {
             return;
@@ -184,6 +193,7 @@ impl Plugin {
         std::mem::replace(&mut self.want, Want::Run)
     }
 
+    /// Asks for a new instance, at once. Refused modules are tried again.
     pub(super) fn restart(&mut self) {
         self.restart = true;
         self.history.restart_at = Duration::ZERO;
@@ -255,6 +265,7 @@ impl Plugin {
         self.reconcile(turn);
     }
 
+    /// Compares the wanted module with what is in the scan, and gives the next order.
     fn reconcile(&mut self, turn: &mut Turn<'_>) {
         if self.want == Want::Hold || self.file == File::Gone {
             self.restart = false;
@@ -319,6 +330,7 @@ impl Plugin {
         }
     }
 
+    /// Begins to make an instance of this module, unless one runs or its wait is not over.
     fn prepare(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
         let is_satisfied = self.runs(hash) && !self.restart;
         if is_satisfied || self.due(hash).is_some_and(|due| turn.now < due) {
@@ -338,6 +350,7 @@ impl Plugin {
         self.polled().is_none_or(|polled| polled == hash)
     }
 
+    /// Orders a prepared instance into the scan, and notes that it is on its way.
     fn install(&mut self, version: Version, turn: &mut Turn<'_>) {
         if !self.ordered.contains(&version) {
             if self.ordered.len() == MAX_ORDERED {
@@ -351,6 +364,7 @@ impl Plugin {
         turn.order(|name| Action::Install { name, generation: version.generation });
     }
 
+    /// Drops the next instance, made or being made.
     fn discard(&mut self, turn: &mut Turn<'_>) {
         if let Some(Version { generation, .. }) = self.next.version() {
             turn.order(|name| Action::Discard { name, generation });
@@ -372,6 +386,7 @@ impl Plugin {
         turn.order(|name| Action::Stop { name });
     }
 
+    /// Logs once that the file is not run because its module is in quarantine from before.
     fn tell_of_quarantine(&mut self, turn: &mut Turn<'_>) {
         let Some(hash) = self.file_hash() else { return };
         let why = turn.context.quarantine.why(turn.name, hash).filter(|_| self.told != Some(hash));

@@ -35,6 +35,7 @@ struct Modules {
 }
 
 impl Quarantine {
+    /// Whether this module is in quarantine under that name.
     pub(super) fn contains(&self, name: &str, hash: ModuleHash) -> bool {
         self.why(name, hash).is_some()
     }
@@ -50,6 +51,8 @@ impl Quarantine {
         all.map(|(hash, why)| (*hash, &**why))
     }
 
+    /// Puts a module in quarantine under that name. A module that is there already keeps its first
+    /// reason.
     pub(super) fn add(&mut self, name: &str, hash: ModuleHash, why: String) {
         if self.contains(name, hash) {
             return;

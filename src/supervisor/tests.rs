@@ -24,7 +24,7 @@ mod traps;
 /// | `miss 1`, `lost 1` | an answer to a prepare: an accident, or the bytes are nowhere |
 /// | `see 1`, `see 1 trap`, `see -` | the scan's snapshots from now on |
 /// | `see 2 after 1`, `see 1 beat 2` | 1 stands by for 2; 2 was rolled back, and 1 runs |
-/// | `keep B C`, `ran B`, `keep B ran C` | kept versions that were good; what ran before the start |
+/// | `keep B C`, `ran B`, `keep B ran C` | kept good versions; what ran before the start |
 /// | `recall A`, `lift A` | A was in quarantine before the start; A gets another chance |
 /// | `one trap`, `three traps` | a policy with that many traps to quarantine |
 /// | `safe` | a policy with one trap to quarantine, and without stand-ins |

@@ -1,8 +1,9 @@
 //! What follows when no instance of a module could be made.
 //!
-//! The maker of the refusal says whether it is a verdict on the module or an accident. A module
-//! that ran before is tried again after either, and a kept version may take its place meanwhile.
-//! Which module runs is decided in `target.rs`; until when nothing is tried is in `refused.rs`.
+//! A refusal itself says whether it is a verdict on the module or an accident (see `Refusal`). A
+//! module that ran before is tried again after either, and a kept version may take its place
+//! meanwhile. Which module runs is decided in `target.rs`; until when nothing is tried is in
+//! `refused.rs`.
 
 use super::super::{Note, Version};
 use super::{File, PATIENCE, Plugin, Turn};
@@ -28,6 +29,7 @@ impl Plugin {
         }
     }
 
+    /// Notes that the module is tried again after a wait, and reports the wait.
     fn postpone(&mut self, hash: ModuleHash, refusal: Refusal, turn: &mut Turn<'_>) {
         let delay = self.refused.for_now(hash, refusal, turn.now, turn.policy);
         turn.tell(Note::Retrying { hash, delay });

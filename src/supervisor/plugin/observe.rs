@@ -11,6 +11,8 @@ use super::{File, Next, Plugin, Seen, Turn};
 use crate::plugin::{Generation, ModuleHash, Trap};
 
 impl Plugin {
+    /// Takes in the fact about the plugin in the newest snapshot. A fact that is older than the
+    /// last one is ignored.
     pub(super) fn observe(&mut self, fact: &Fact<'_>, turn: &mut Turn<'_>) {
         let before = self.seen.map(|seen| seen.generation);
         // A rolled-back instance is newer than the running one, or than the predecessor of that.
@@ -126,6 +128,7 @@ impl Plugin {
         self.ordered.retain(|version| version.generation > seen.generation);
     }
 
+    /// Counts the trap of an instance, once.
     fn trapped(&mut self, generation: Generation, trap: &Arc<Trap>, turn: &mut Turn<'_>) {
         if generation == self.counted {
             return;
@@ -140,6 +143,7 @@ impl Plugin {
         }
     }
 
+    /// Counts a trap of this module, and reports whether a restart or quarantine follows.
     fn count_trap(&mut self, hash: ModuleHash, trap: &Trap, turn: &mut Turn<'_>) {
         if self.history.hash != Some(hash) {
             self.history = History::of(hash);

@@ -2,7 +2,7 @@
 //!
 //! A verdict on a module stands until the operator or new bytes ask for another try. An accident,
 //! such as a machine short of memory, says nothing about the module: it is tried again, later and
-//! later, without end. The maker of the refusal says which of the two it is, see `Refusal`.
+//! later, without end. Which of the two it is, the refusal itself says (see `Refusal`).
 
 use std::time::Duration;
 
@@ -54,6 +54,8 @@ impl Refused {
         delay
     }
 
+    /// Adds an entry in place of the module's former one; the oldest entry goes if the list is
+    /// full.
     fn add(&mut self, entry: Entry) {
         self.forget(entry.hash);
         if self.0.len() == MAX_REFUSED {

@@ -52,6 +52,7 @@ impl Plugin {
         self.all(name, context, policy).next().is_some()
     }
 
+    /// Whether any module without a verdict may run now or after a wait.
     pub(super) fn has_candidate(&self, turn: &Turn<'_>) -> bool {
         self.candidates(turn.name, turn.context, *turn.policy).next().is_some()
     }

@@ -24,6 +24,7 @@ impl Plugin {
         self.ordered.iter().copied().find(|version| version.generation == generation)
     }
 
+    /// The module in the file, if the file could be read.
     pub(in super::super) fn file_hash(&self) -> Option<ModuleHash> {
         match self.file {
             File::Bytes(hash) => Some(hash),
@@ -46,6 +47,7 @@ impl Plugin {
         !matches!(self.file, File::Gone | File::Rival(_))
     }
 
+    /// What the newest snapshot shows on the plugin's seat.
     pub(super) fn in_scan(&self) -> InScan {
         match self.seen {
             None => InScan::Nothing,
@@ -65,6 +67,8 @@ impl Plugin {
         }
     }
 
+    /// Whether the entry can be dropped: no file, no hold, and no instance in the scan or on its
+    /// way.
     pub(in super::super) fn is_forgettable(&self) -> bool {
         self.want != Want::Hold
             && self.file == File::Gone
@@ -84,6 +88,8 @@ impl Plugin {
         self.polled() == Some(hash)
     }
 
+    /// The state for status. A plugin that is not wanted and is still in the scan is `Stopping`,
+    /// before all else; a running one is `Running`, whatever its next version does.
     fn state(&self, name: &str, context: &StepContext, policy: RestartPolicy) -> State {
         let wanted = self.want == Want::Run && self.file != File::Gone;
         match (self.in_scan(), &self.next) {
@@ -102,10 +108,12 @@ impl Plugin {
         }
     }
 
+    /// Whether the file's module is in quarantine.
     pub(super) fn is_quarantined(&self, name: &str, context: &StepContext) -> bool {
         self.file_hash().is_some_and(|hash| context.quarantine.contains(name, hash))
     }
 
+    /// The plugin as status shows it.
     pub(in super::super) fn view<'a>(
         &'a self,
         name: &str,
