@@ -1,9 +1,10 @@
 //! The command line: one short function for each verb.
 //!
-//! Verbs that concern a running daemon are clients of its control socket and nothing more. The
-//! grammar and the help are in `cli/args.rs`, the look of tables in `cli/show.rs`, waiting for
-//! outcomes in `cli/outcome.rs`, verbs for the machine as a whole in `cli/machine.rs`, forces in
-//! `cli/force.rs`.
+//! A verb that concerns a running daemon is a client of the daemon's control socket and does
+//! nothing else. The grammar is in `cli/args.rs` and the help in `cli/help.rs`. The layout of
+//! tables is in `cli/show.rs`, and waits for outcomes in `cli/outcome.rs`. Verbs for the whole
+//! machine are in `cli/machine.rs`, those for forces in `cli/force.rs`. Verbs that read bytes from
+//! outside run in a child process (`cli/offline.rs`).
 
 mod args;
 mod check;
@@ -47,13 +48,13 @@ pub use offline::CHILD_VERB;
 use outcome::ORDER_TIME;
 use screen::Screen;
 
-/// Between two pictures of `status --watch`: quick enough to follow, slow enough to read.
+/// Pause between two pictures of `status --watch`: quick enough to follow, slow enough to read.
 const REDRAW: Duration = Duration::from_millis(500);
 
-/// How the program ends; listed in the help.
+/// The exit code of the program; the help lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Exit {
-    /// Nobody reads our output any more, and that is no failure.
+    /// The reader of standard output has left, which is no failure.
     Unread = 0,
     Failure = 1,
     Usage = 2,
@@ -65,11 +66,11 @@ enum Exit {
     Config = 78,
 }
 
-/// Why a verb failed.
+/// The failure of a verb.
 #[derive(Debug)]
 struct Failed {
     exit: Exit,
-    /// Printed after `error: `, unless it is empty.
+    /// Text that is printed after `error: `, unless it is empty.
     message: String,
 }
 
@@ -101,7 +102,7 @@ impl From<io::Error> for Failed {
     }
 }
 
-/// Parses the arguments, does what they say, and reports.
+/// Parses the arguments, runs the verb, and reports the result.
 pub fn main() -> ExitCode {
     let verb = Args::parse().verb;
     let bounds = verb.as_ref().and_then(offline::bounds);
@@ -111,7 +112,7 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// The life of a child that reads what strangers have sent: what [`main`] does, within bounds.
+/// Runs the child process of an offline verb: as [`main`] does, but within bounds.
 pub fn child() -> ExitCode {
     let (arguments, bounds) = offline::confine();
     let outcome = perform(Args::parse_from(arguments).verb);
@@ -155,7 +156,7 @@ fn perform(verb: Option<Verb>) -> Outcome {
     }
 }
 
-/// The verbs that wait for somebody.
+/// The verbs that wait: for the daemon, a device, a compile worker or the user.
 async fn ask(verb: Verb) -> Outcome {
     let mut screen = Screen::new();
     let screen = &mut screen;
@@ -201,7 +202,7 @@ async fn ask(verb: Verb) -> Outcome {
     }
 }
 
-/// Where to ask: what the user says, what the environment says, the usual places.
+/// The client for the socket of the command line, or of the environment, or of the usual places.
 fn client(reach: Reach) -> Client {
     let said = || std::env::var_os("CAMSHAFT_SOCKET").filter(|path| !path.is_empty());
     Client::new(match reach.socket.or_else(|| said().map(PathBuf::from)) {
@@ -210,7 +211,7 @@ fn client(reach: Reach) -> Client {
     })
 }
 
-/// Runs the daemon until it is told to stop.
+/// Runs the daemon until it is ordered to stop.
 fn run(config: &Path, no_plugins: bool) -> Outcome {
     daemon::run(config, no_plugins).map_err(|error| match error.downcast::<Problems>() {
         Ok(problems) => Failed::new(Exit::Config, problems.to_string()),
@@ -224,21 +225,21 @@ fn test(what: &Test) -> Outcome {
     let compile_service = compile_service(limits(config.as_deref())?)?;
     let report = recipe::run(&compile_service, module, recipes, *budget).map_err(failure)?;
     Screen::new().show(&report, *json, |report, _| format!("{report}\n"))?;
-    // The message is empty because all has been said.
+    // The message is empty because the report says everything.
     if report.is_good() { Ok(()) } else { Err(Failed::new(Exit::Failure, "")) }
 }
 
 /// The limits of a configuration, or the default ones.
 ///
 /// # Errors
-/// When that configuration is wrong.
+/// The configuration is wrong.
 fn limits(config: Option<&Path>) -> Result<Limits, Failed> {
     let Some(file) = config else { return Ok(Limits::default()) };
     let config = config::load(file).map_err(|e| Failed::new(Exit::Config, e.to_string()))?;
     Ok(config.plugins.limits)
 }
 
-/// What compiles modules for verbs that work without a daemon.
+/// The compile service for verbs that work without a daemon.
 fn compile_service(limits: Limits) -> Result<CompileService, Failed> {
     Ok(CompileService {
         program: std::env::current_exe()?,
@@ -248,7 +249,7 @@ fn compile_service(limits: Limits) -> Result<CompileService, Failed> {
     })
 }
 
-/// An error with the chain of its causes.
+/// A failure with the chain of its causes.
 fn failure(error: anyhow::Error) -> Failed {
     Failed::new(Exit::Failure, format!("{error:#}"))
 }
@@ -258,8 +259,8 @@ async fn status(list: List, screen: &mut Screen) -> Outcome {
     Ok(screen.show(&view, list.json, show::status)?)
 }
 
-/// Draws the status until Ctrl-C. A daemon that goes away may come back; one that never was there
-/// is an error.
+/// Draws the status until Ctrl-C. If the daemon stops, the picture waits for its return. If no
+/// daemon answers at the beginning, that is an error.
 async fn watch(client: &Client, screen: &mut Screen) -> Outcome {
     let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
     let draw = async {
@@ -285,7 +286,7 @@ async fn plugins(list: List, screen: &mut Screen) -> Outcome {
         let views = client.plugins().await?;
         return Ok(screen.show(&views[..], true, show::plugins)?);
     }
-    // Numbers of programs that nobody polls are nothing to go by.
+    // While the scan stands, the numbers of programs mean nothing, so the text says that it stands.
     let view = client.status().await?;
     let text = remark::stall(&view, screen.paint) + &show::plugins(&view.plugins, screen.paint);
     Ok(screen.print(&text)?)
@@ -322,7 +323,7 @@ async fn restart(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
     settle(&client, &name, "it shall start anew", is_new, screen).await
 }
 
-/// Waits until `is_done`, then says what the plugin is.
+/// Waits until `is_done`, then prints the state of the plugin.
 async fn settle(
     client: &Client,
     name: &str,

@@ -1,8 +1,8 @@
-//! `camshaft check`: configurations and modules, judged without running anything.
+//! `camshaft check`: checks configurations and modules without running anything.
 //!
-//! The judging is done elsewhere: by the configuration's loader, and for modules by the compile
-//! worker, because they may be hostile. This chooses the limits that count, looks whether the
-//! files of plugins are there, collects verdicts and prints them.
+//! The configuration's loader checks configurations. The compile worker checks modules, because
+//! they may be hostile. This file chooses the limits that count, looks whether the files of plugins
+//! exist, collects verdicts and prints them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -22,15 +22,15 @@ use crate::plugin::compile::CompileService;
 use crate::plugin::{Limits, Refusal, read_module};
 use crate::text::{legible, nearest};
 
-/// Names that are read from a plugin folder: more than there can be plugins, by far.
+/// Most names that are read from a plugin folder: far more than there can be plugins.
 const MAX_LISTED: usize = 100_000;
 
-/// What was found about one file.
+/// The result for one file.
 #[derive(Debug, Serialize)]
 struct Finding {
-    /// As it was named.
+    /// Path of the file, as on the command line.
     file: String,
-    /// Whether it can be used.
+    /// Whether the file can be used.
     ok: bool,
     #[serde(flatten)]
     verdict: Verdict,
@@ -39,49 +39,50 @@ struct Finding {
 #[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum Verdict {
-    /// A configuration.
+    /// The file is a configuration.
     Config {
-        /// What is wrong; empty when nothing is.
+        /// What is wrong; empty if nothing is.
         problems: Vec<config::Problem>,
-        /// What is worth knowing although nothing is wrong.
+        /// Notes on what is valid and probably not meant.
         notes: Vec<String>,
-        /// The same in words, a line for each.
+        /// The problems in words, one per line.
         #[serde(skip)]
         text: String,
     },
-    /// A module.
+    /// The file is a module.
     Module {
-        /// The configuration whose limits it was compared with; `null` for the default ones.
+        /// The configuration whose limits the module was compared with; `null` for the default
+        /// limits.
         limits_of: Option<String>,
-        /// What it is, if it can be used.
+        /// Facts about the module, if it can be used.
         report: Option<Report>,
-        /// Why not.
+        /// Why the module cannot be used.
         refusal: Option<Refusal>,
-        /// What is worth knowing although it can be used.
+        /// Notes on what is valid and probably not meant.
         notes: Vec<String>,
-        /// With which limits, in words.
+        /// The limits that were used, in words.
         #[serde(skip)]
         text: String,
     },
-    /// No file.
+    /// The file cannot be read.
     Unreadable {
-        /// What the system said.
+        /// The error of the system.
         error: String,
     },
 }
 
-/// The configurations that are asked about, loaded as the daemon would.
+/// The configurations that are needed, loaded as the daemon would load them.
 type Loaded<'f> = BTreeMap<&'f Path, Result<Config, Problems>>;
 
-/// What modules are compared with.
+/// The limits that modules are compared with.
 struct Measure {
     compile_service: CompileService,
-    /// The configuration that it is from.
+    /// The configuration that the limits come from.
     file: Option<String>,
     words: String,
 }
 
-/// Checks `files`, or the usual configuration if there are none, and prints what was found.
+/// Checks `files`, or the usual configuration if there are none, and prints the results.
 pub(super) async fn check(
     mut files: Vec<PathBuf>,
     config: Option<&Path>,
@@ -114,7 +115,7 @@ pub(super) async fn check(
     }
     let is_config = |finding: &&Finding| matches!(finding.verdict, Verdict::Config { .. });
     let bad: Vec<_> = findings.iter().filter(|finding| !finding.ok).collect();
-    // The message is empty because all has been said.
+    // The message is empty because the results say everything.
     match bad.iter().copied().find(is_config) {
         _ if bad.is_empty() => Ok(()),
         Some(_) => Err(Failed::new(Exit::Config, "")),
@@ -126,11 +127,11 @@ fn is_config(file: &Path) -> bool {
     file.extension().is_some_and(|name| name == "toml")
 }
 
-/// What the modules among `files` are to be compared with: what `said` says, or the only
-/// configuration among them, or else the default limits.
+/// The limits for the modules among `files`: those of the configuration `said`, else those of the
+/// only configuration among `files`, else the default limits.
 ///
 /// # Errors
-/// When the configuration that was said for this is wrong.
+/// The configuration `said` is wrong.
 fn measure(files: &[PathBuf], said: Option<&Path>, loaded: &Loaded<'_>) -> Result<Measure, Failed> {
     let mut configs = files.iter().filter(|file| is_config(file));
     let (file, words) = match (said, configs.next(), configs.next()) {
@@ -159,7 +160,7 @@ fn measure(files: &[PathBuf], said: Option<&Path>, loaded: &Loaded<'_>) -> Resul
     }
 }
 
-/// What there is to say about a configuration.
+/// The verdict on a configuration.
 fn judged(loaded: &Result<Config, Problems>) -> (bool, Verdict) {
     match loaded {
         Ok(config) => {
@@ -175,7 +176,7 @@ fn judged(loaded: &Result<Config, Problems>) -> (bool, Verdict) {
     }
 }
 
-/// What of the plugins the machine does not have yet.
+/// Notes on plugin files that are missing on this machine.
 fn missing_files(config: &Config) -> Vec<String> {
     let dir = &config.plugins.dir;
     let shown = dir.display();
@@ -203,7 +204,7 @@ fn missing_files(config: &Config) -> Vec<String> {
     missing.map(|(name, _)| note(name)).collect()
 }
 
-/// The names of the plugins in a folder; hidden files are none.
+/// The names of the plugins in a folder, without hidden files.
 fn plugins_in(dir: &Path) -> io::Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     for entry in std::fs::read_dir(dir)?.take(MAX_LISTED) {
@@ -214,7 +215,7 @@ fn plugins_in(dir: &Path) -> io::Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// Lets the compile worker look at a module.
+/// Lets the compile worker check a module.
 async fn module(file: &Path, measure: &Measure) -> (bool, Verdict) {
     let Measure { compile_service, file: limits_of, words } = measure;
     let bytes = match read_module(file, &compile_service.limits) {
@@ -275,8 +276,8 @@ fn describe(report: &Report) -> String {
     )
 }
 
-/// Whether the configuration of the quick start is here. Where the disk does not say, reading it
-/// says more.
+/// Whether the configuration of the quick start is here. If the disk does not answer, the answer is
+/// yes, because the error of reading the file says more.
 pub(super) fn is_config_here() -> bool {
     patience::wait(PATIENCE, || Ok(Path::new(CONFIG).exists())).unwrap_or(true)
 }

@@ -1,6 +1,7 @@
-//! `deploy`, `rollback` and `remove`: other bytes for a plugin or none, and what becomes of it.
+//! `deploy`, `rollback` and `remove`: new bytes for a plugin or none, and the outcome.
 //!
-//! They change a file in the daemon's folder and then watch the plugin until its fate is known.
+//! Each verb changes a file in the daemon's folder and then watches the plugin until the outcome is
+//! known. How an outcome is recognised is in `outcome.rs`.
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -16,14 +17,15 @@ use crate::control::{PluginState, PluginView};
 use crate::file;
 use crate::text::legible;
 
-/// No daemon takes more; how much less the one that is asked takes, it says itself.
+/// Most bytes of a module that is read. No daemon takes more; a daemon with a lower limit says so
+/// itself.
 const MOST_MODULE_BYTES: u64 = 1 << 30;
 
-/// A file that has been neither the one before nor ours for so long was put there by somebody else
-/// after ours.
+/// If the file holds another version than the old and the deployed one for this time, another user
+/// has replaced the deployed file.
 const REPLACED: Duration = Duration::from_secs(3);
 
-/// `camshaft deploy`.
+/// The verb `camshaft deploy`.
 pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
     let (client, shown) = (client(what.reach), what.file.display().to_string());
     let named = |error: &dyn Display| Failed::new(Exit::Failure, format!("{shown}: {error}"));
@@ -53,7 +55,7 @@ pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
     wait.for_fate(screen).await
 }
 
-/// `camshaft rollback`.
+/// The verb `camshaft rollback`.
 pub(super) async fn roll_back(what: Rollback, screen: &mut Screen) -> Outcome {
     let client = client(what.reach);
     let before = client.plugin(&what.name).await?;
@@ -61,11 +63,11 @@ pub(super) async fn roll_back(what: Rollback, screen: &mut Screen) -> Outcome {
     Wait::new(&client, &what.name, &hash, &what.outcome, before.as_ref()).for_fate(screen).await
 }
 
-/// `camshaft remove`.
+/// The verb `camshaft remove`.
 pub(super) async fn remove(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
     let client = client(reach);
     client.remove(&name).await?;
-    // One that is held is known without its file.
+    // A plugin that is held stays in the list without its file.
     let is_out = |view: &PluginView| view.file_hash.is_none() && view.hash.is_none();
     let is_gone = |view: Option<&PluginView>| view.is_none_or(is_out).then_some(());
     match outcome::watch(&client, &name, ORDER_TIME, is_gone).await? {
@@ -74,19 +76,20 @@ pub(super) async fn remove(Named { name, reach }: Named, screen: &mut Screen) ->
     }
 }
 
-/// Waiting for what becomes of a version.
+/// A wait for the outcome of a version.
 struct Wait<'w> {
     client: &'w Client,
     name: &'w str,
     hash: &'w str,
     how: &'w Waiting,
-    /// Traps of the plugin before the order, and what was in its file.
+    /// Traps of the plugin before the order.
     traps: u64,
+    /// Hash of the plugin's file before the order.
     before: Option<&'w str>,
 }
 
 impl<'w> Wait<'w> {
-    /// For a version that was ordered when the plugin was as in `before`.
+    /// A wait for a version that was ordered when the plugin was in the state `before`.
     fn new(
         client: &'w Client,
         name: &'w str,
@@ -99,7 +102,7 @@ impl<'w> Wait<'w> {
         Self { client, name, hash, how, traps, before }
     }
 
-    /// Waits until the bytes run, or it is known that they do not.
+    /// Waits until the version runs, or until it is known that it does not.
     async fn for_fate(self, screen: &mut Screen) -> Outcome {
         let (name, version) = (self.name, show::short(self.hash));
         let wanted = format!("version {version} shall run");
@@ -149,13 +152,14 @@ impl<'w> Wait<'w> {
         }
     }
 
-    /// Whether the version is in the scan and has not been polled, as one that is polled seldom.
+    /// Whether the version is in the scan and has not been polled, because it is polled seldom.
     fn is_unpolled(&self, view: &PluginView) -> bool {
         let is_it = view.hash.as_deref() == Some(self.hash);
         !self.how.wait && view.state == PluginState::Running && is_it && view.polls == 0
     }
 
-    /// That the file has been another one for a while than the one before and ours, or no module.
+    /// The failure of a version whose file was replaced: for a while the file has held another
+    /// version than the old and the deployed one, or no module.
     fn replaced(&self, view: &PluginView, since: &Cell<Option<Instant>>) -> Option<Fate> {
         let Some(why) = outcome::instead(view, self.hash, self.before) else {
             since.set(None);
@@ -166,12 +170,13 @@ impl<'w> Wait<'w> {
         (first.elapsed() >= REPLACED).then_some(Fate::Failed(why))
     }
 
-    /// Waits for the end of the probation, if that is wanted.
+    /// Waits for the end of the probation, if the user wants that.
     async fn for_proof(self, view: &PluginView, screen: &mut Screen) -> Outcome {
         let (name, version) = (self.name, show::short(self.hash));
         let Some(left) = view.probation_left.filter(|_| self.how.wait) else { return Ok(()) };
         let period = self.client.status().await?.period_us;
-        // Whichever takes longer; a scan that is late takes longer than it should.
+        // The time and the polls are both waited for; the limit is twice the longer one, because a
+        // scan may be late.
         let polls = Duration::from_micros(period * u64::from(view.every) * left.polls);
         let limit = self.how.timeout + 2 * polls.max(Duration::from_millis(left.ms));
         let since = (view.generation, self.traps);
@@ -191,7 +196,7 @@ impl<'w> Wait<'w> {
     }
 }
 
-/// What a version is refused or has lost, and what is nearly surely not meant in it: a line each.
+/// What a version was refused, what it has lost, and notes on its module: one line each.
 fn lacks(view: &PluginView) -> String {
     let notes = view.notes.iter().map(|note| format!("  note: {}\n", legible(note)));
     let lost = losses(view).into_iter().map(|loss| format!("  lost: {loss}\n"));
@@ -204,7 +209,8 @@ fn failed(name: &str, version: &str, how: &str, why: &str) -> Failed {
     Failed::new(Exit::Failure, message)
 }
 
-/// That a version may still be taken back, or is not proved with nothing behind it, and how long.
+/// Says that a version is on probation or unproven, and for how long. An unproven version has no
+/// version before it that could resume.
 pub(super) fn on_probation(view: &PluginView) -> String {
     let what = if view.probation { "on probation" } else { "unproven" };
     match view.probation_left {

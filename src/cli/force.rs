@@ -1,7 +1,7 @@
-//! `camshaft force`, `unforce` and `forces`: values that an operator stands in for; and `fault`, a
-//! failure to practise with.
+//! `camshaft force`, `unforce` and `forces`: values that an operator sets in place of the real
+//! ones; and `fault`, a simulated failure to practise with.
 //!
-//! What a force does, and to whom it yields, is in `plugin/overlay.rs`; the order itself in
+//! What a force does, and what outranks it, is in `plugin/overlay.rs`. The order itself is in
 //! `control/force.rs`.
 
 use super::args::{Force, List, Unforce};
@@ -34,7 +34,7 @@ pub(super) async fn force(what: Force, screen: &mut Screen) -> Outcome {
     Ok(())
 }
 
-/// `camshaft fault`.
+/// The verb `camshaft fault`.
 pub(super) async fn fault(
     device: &str,
     kind: Option<String>,
@@ -48,7 +48,7 @@ pub(super) async fn fault(
     };
     let mut injection = serde_json::Map::from_iter(settings);
     injection.insert("kind".into(), kind.as_str().into());
-    // What has a time of its own ends by itself.
+    // A fault with the setting `for` ends by itself.
     let until = match injection.get("for").map(|time| (time.as_str(), time)) {
         Some((Some(time), _)) => format!("for {time}"),
         Some((None, time)) => format!("for {time}"),
@@ -94,7 +94,7 @@ fn table(views: &[ForceView], paint: Paint) -> String {
             Cell::from(&view.point),
             value(view.value).into(),
             state,
-            // One that has 900 ms left is not over.
+            // A force with 900 ms left is not over, so the seconds are rounded up.
             view.left_ms.map_or("-".into(), |ms| age_s(ms.div_ceil(1000))).into(),
             Cell::from(&view.owner),
             Cell::from(&view.since),
@@ -104,7 +104,7 @@ fn table(views: &[ForceView], paint: Paint) -> String {
     table.render(paint)
 }
 
-/// Who sits at the terminal, as far as the environment knows.
+/// Name of the user at the terminal, as far as the environment knows it.
 fn whoever() -> String {
     let named = |name| std::env::var(name).ok().filter(|name: &String| !name.is_empty());
     let uid = || format!("uid {}", nix::unistd::getuid());

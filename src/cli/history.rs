@@ -1,7 +1,7 @@
 //! `camshaft history`: receipts as text, one line each, oldest first.
 //!
-//! Pure, as `show.rs`. Times are those of the daemon's wall clock in UTC, the same for everybody
-//! who looks.
+//! Pure, like `show.rs`. Times are those of the daemon's wall clock in UTC, so all users see the
+//! same. The receipts are described in `control/receipt.rs`.
 
 use super::show::{short, swap};
 use super::table::{Cell, Paint, Side, Style, Table};
@@ -38,7 +38,7 @@ pub(super) fn table(receipts: &[Entry<Receipt>], paint: Paint) -> String {
     table.render(paint)
 }
 
-/// How an event looks, its name, and the rest of it in words.
+/// Style and name of an event, and its details in words.
 fn told(receipt: &Receipt) -> (Style, &'static str, String) {
     let old = receipt.old_hash.as_deref().map(short);
     match &receipt.event {

@@ -1,8 +1,8 @@
 //! Verbs that concern the whole machine: a cold restart, a reset of retained values, the end of
 //! recovery, its configuration.
 //!
-//! The daemon answers when the variables have their values; what becomes of each program then is in
-//! `camshaft plugins`. What the verbs mean is said by the help, in `args.rs`.
+//! The daemon answers when the variables have their values. What each program does after that is in
+//! `camshaft plugins`. What the verbs mean is in the help, in `args.rs`.
 
 use super::args::List;
 use super::remark::stall;
@@ -13,15 +13,15 @@ use crate::control::client::Client;
 use crate::control::{ChangeView, PluginState, PluginView, Want};
 use crate::text::legible;
 
-/// `camshaft restart --cold`.
+/// The verb `camshaft restart --cold`.
 pub(super) async fn restart_cold(client: &Client, screen: &mut Screen) -> Outcome {
     client.restart_cold().await?;
     let starts = starts(client, screen).await;
     Ok(screen.print(&format!("restarted cold: variables have their initial values, {starts}"))?)
 }
 
-/// Which programs start after an order that is carried out, whether or not the daemon says now who
-/// takes no part in it; and that the scan stands, if it does.
+/// Says which programs start after an order that was carried out. If the daemon does not answer
+/// now, the text names no exceptions. If the scan stands, the text says that too.
 async fn starts(client: &Client, screen: &Screen) -> String {
     match client.status().await {
         Ok(view) => who(view.recovery.is_some(), &view.plugins) + &stall(&view, screen.paint),
@@ -29,7 +29,7 @@ async fn starts(client: &Client, screen: &Screen) -> String {
     }
 }
 
-/// Which programs start, and which stay out.
+/// Says which programs start, and which stay out and why.
 fn who(is_recovering: bool, plugins: &[PluginView]) -> String {
     if is_recovering {
         return "programs stay out for recovery, until `camshaft recover`\n".into();
@@ -51,32 +51,32 @@ fn who(is_recovering: bool, plugins: &[PluginView]) -> String {
     text
 }
 
-/// `camshaft reset --retain`.
+/// The verb `camshaft reset --retain`.
 pub(super) async fn reset_retain(client: &Client, screen: &mut Screen) -> Outcome {
     client.reset_retain().await?;
     Ok(screen.print("retained variables have their initial values, also on disk\n")?)
 }
 
-/// `camshaft recover`.
+/// The verb `camshaft recover`.
 pub(super) async fn recover(client: &Client, screen: &mut Screen) -> Outcome {
     client.recover().await?;
     let starts = starts(client, screen).await;
     Ok(screen.print(&format!("recovery is over: {starts}"))?)
 }
 
-/// `camshaft reload`.
+/// The verb `camshaft reload`.
 pub(super) async fn reload(list: List, screen: &mut Screen) -> Outcome {
     let changes = client(list.reach).reload().await?;
     Ok(screen.show(&changes[..], list.json, |changes, paint| table(changes, "IS", paint))?)
 }
 
-/// `camshaft diff`.
+/// The verb `camshaft diff`.
 pub(super) async fn diff(list: List, screen: &mut Screen) -> Outcome {
     let changes = client(list.reach).diff().await?;
     Ok(screen.show(&changes[..], list.json, |changes, paint| table(changes, "WOULD BE", paint))?)
 }
 
-/// Changes of the configuration, and whether they are in force or would be.
+/// Changes of the configuration; `head` says whether they are in force or would be.
 fn table(changes: &[ChangeView], head: &'static str, paint: Paint) -> String {
     if changes.is_empty() {
         return "the file says what is in force\n".into();

@@ -1,8 +1,9 @@
-//! `camshaft modbus`: one request by hand, to find out what a device has and how it means it.
+//! `camshaft modbus`: single requests by hand, to find out what a device has and how its bytes are
+//! ordered.
 //!
-//! These verbs speak to the device themselves, with the transport of the driver; they need no
-//! daemon, and one that uses the same serial line is in their way. Nothing is repeated and nothing
-//! is assumed: what is printed was answered.
+//! These verbs speak to the device themselves, with the transport of the driver. They need no
+//! daemon; a daemon on the same serial line disturbs them. No request is repeated and nothing is
+//! assumed: what is printed was answered.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,8 @@ use crate::image::{Direction, Kind, Point, Value};
 
 use Side::{Left, Right};
 
-/// Quicker than people notice, and slower than most devices: 247 units take 50 s at most over TCP.
+/// Time limit for each unit of a scan: most devices answer faster. 247 units take 50 s at most over
+/// TCP.
 const SCAN_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Addresses that a unit can have (Modbus over serial line 1.02, 2.2).
@@ -131,7 +133,7 @@ pub(super) struct Scanning {
     json: bool,
 }
 
-/// A word of the configuration.
+/// Parses a word that the configuration has too.
 fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_value(text.into()).map_err(|error| error.to_string())
 }
@@ -150,7 +152,7 @@ fn writable(text: &str) -> Result<Table, String> {
     }
 }
 
-/// Does what is asked of a bus.
+/// Runs a verb for a bus.
 pub(super) async fn modbus(verb: Modbus, screen: &mut Screen) -> Outcome {
     match verb {
         Modbus::Read(what) => read(what, screen).await,
@@ -186,7 +188,7 @@ async fn open(line: &Line) -> Result<Transport, Failed> {
     Transport::open(line).await.map_err(why)
 }
 
-/// Asks once, and names who was asked if that fails.
+/// Sends one request; an error names the line and the unit.
 async fn ask(bus: &Bus, request: &Request) -> Result<Reply, Failed> {
     let line = bus.line()?;
     let reply = open(&line).await?.transact(request).await;
@@ -232,7 +234,7 @@ fn show_bits(address: u16, bits: &[bool], json: bool, screen: &mut Screen) -> Ou
 struct Row<'r> {
     address: u16,
     registers: &'r [u16],
-    /// `None` for a float that is none.
+    /// The value for each order; `None` if the bytes are a float that is not finite.
     values: Vec<(Order, Option<Value>)>,
 }
 
@@ -270,7 +272,7 @@ fn show_registers(
     Ok(screen.print(&side_by_side(rows, kind, screen.paint))?)
 }
 
-/// A column for each order that values of this type can have.
+/// A table with a column for each order that bytes of this type can have.
 fn side_by_side<'r>(rows: impl Iterator<Item = Row<'r>>, kind: Kind, paint: Paint) -> String {
     match Order::of(kind.size() as usize / 2) {
         [a, b] => table(["ADDRESS", "HEX", a.word(), b.word()], rows, paint),
@@ -300,7 +302,7 @@ fn hex(registers: &[u16]) -> String {
     digits.collect::<Vec<_>>().join(" ")
 }
 
-/// A number as short as it can be told: most orders of a float make it very large or small.
+/// A number as a short text: in most orders of its bytes a float is very large or very small.
 fn short(value: Value) -> String {
     match value {
         Value::Real(real)
@@ -363,7 +365,7 @@ async fn scan(what: Scanning, screen: &mut Screen) -> Outcome {
         let outcome = transport.transact(&Request { unit, ask }).await;
         let answer = match outcome {
             Ok(_) => "answers".to_owned(),
-            // A gateway speaks for a unit that is not there.
+            // A gateway answers for a unit that is not there.
             Err(WireError::Exception(10 | 11) | WireError::Timeout) => continue,
             Err(WireError::Exception(code)) => {
                 format!("answers with exception {code} ({})", exception(code))

@@ -1,12 +1,12 @@
-//! Verbs that read what strangers have sent, in a child process with bounds.
+//! Verbs that read bytes from outside, in a child process with bounds.
 //!
-//! `check`, `test` and `replay` parse files of anybody and run their modules on the machine of
-//! whoever looks at them. So this program starts itself once more with the same arguments, and the
-//! child confines itself before it opens a file: CPU time, memory, no writing, no network. It has
-//! the same standard output, so it prints as ever; its exit code is passed on. The parent looks at
-//! the clock and says why a child did not come to an end. The steps are in `confine.rs`.
+//! `check`, `test` and `replay` parse files of unknown origin and run their modules on the user's
+//! machine. So this program starts itself once more with the same arguments, and the child bounds
+//! itself before it opens a file: CPU time, memory, no writing, no network. The child has the same
+//! standard output, so it prints as usual, and its exit code is passed on. The parent watches the
+//! clock and says why a child did not come to its end. The bounds are in `confine.rs`.
 //!
-//! Within the child, modules are compiled in a compile worker as in the daemon.
+//! Inside the child, a compile worker compiles modules, as in the daemon.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -24,33 +24,33 @@ use crate::plugin::Limits;
 /// The hidden verb of the child: `camshaft within SECONDS BYTES VERB ...`.
 pub const CHILD_VERB: &str = "within";
 
-/// Words in front of the child's verb: the program, [`CHILD_VERB`], seconds, bytes.
+/// Number of arguments before the child's verb: the program, [`CHILD_VERB`], seconds, bytes.
 const PREFIX: usize = 4;
 
-/// CPU time of `check`, without that of its compile workers: a configuration at the limit of its
-/// size takes a tenth of a second.
+/// CPU time of `check`, without that of its compile workers. A configuration of the largest size
+/// takes a tenth of a second.
 const CHECK_CPU: Duration = Duration::from_secs(30);
 
-/// CPU time of `replay`, without that of its compile worker: twice the longest time that one call
-/// may have according to a report.
+/// CPU time of `replay`, without that of its compile worker: twice the longest time that a report
+/// can give to one call.
 const REPLAY_CPU: Duration = Duration::from_secs(120);
 
-/// CPU time of `test`: the passes of a day at one a second, each within a budget of 5 ms, take
-/// seven minutes.
+/// CPU time of `test`. The passes of a day at one per second take seven minutes, if each needs its
+/// whole budget of 5 ms.
 const TEST_CPU: Duration = Duration::from_secs(600);
 
-/// Memory besides that of the guest: as much as the compile worker may have, which inherits the
-/// bound. A report or a recipe at the limit of its size takes 150 MB.
+/// Memory in bytes besides that of the guest. The compile worker may have as much, and inherits
+/// this bound. A report or a recipe of the largest size takes 150 MB.
 const MEMORY_BYTES: u64 = 1 << 30;
 
-/// So many times the CPU time may pass by the clock: the machine may have other things to do, but a
-/// child that stands still is ended.
+/// Factor from the CPU time to the limit by the clock. The machine may be busy with other work, but
+/// a child that stands still is ended.
 const PATIENCE: u32 = 10;
 
-/// The most that is passed on of what a child says to standard error.
+/// Most bytes of the child's standard error that are passed on.
 const MAX_WORDS: u64 = 1 << 20;
 
-/// What the verb may use, if it is one that reads what strangers have sent.
+/// The bounds of a verb that reads bytes from outside; `None` for any other verb.
 pub(super) fn bounds(verb: &Verb) -> Option<Result<Bounds, Failed>> {
     let bounds = |cpu, limits: Limits| Bounds {
         cpu,
@@ -67,7 +67,7 @@ pub(super) fn bounds(verb: &Verb) -> Option<Result<Bounds, Failed>> {
 }
 
 /// Runs this program once more with the same arguments, within bounds. Returns the child's exit
-/// code, which says all that is to be said, unless the child was ended.
+/// code; the child has then printed everything. If the child was ended, the error says why.
 pub(super) fn run_in_child(bounds: Bounds) -> Result<ExitCode, Failed> {
     let bounds = bounds.or_inherited();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -78,7 +78,8 @@ pub(super) fn run_in_child(bounds: Bounds) -> Result<ExitCode, Failed> {
     Err(ended(&bounds, status, &words))
 }
 
-/// Runs the child; its exit status, unless it was over its time, and its last words, if any.
+/// Runs the child. Returns its exit status, unless it was over its time, and its message if it ran
+/// out of memory.
 async fn run(bounds: &Bounds) -> io::Result<(Option<ExitStatus>, String)> {
     let memory = match bounds.memory {
         Memory::Addresses(bytes) | Memory::Writable(bytes) => bytes,
@@ -96,13 +97,13 @@ async fn run(bounds: &Bounds) -> io::Result<(Option<ExitStatus>, String)> {
     };
     match tokio::time::timeout(bounds.cpu * PATIENCE, whole).await {
         Ok((status, words)) => Ok((Some(status?), words)),
-        // Dropping the child ends it.
+        // The drop of the child ends it.
         Err(_) => Ok((None, String::new())),
     }
 }
 
-/// Passes on what a child says to standard error. If it is out of memory, its last words are
-/// returned instead: they are said better by us.
+/// Passes on the child's standard error. If the child is out of memory, its message is returned
+/// instead, because the parent has a better one.
 async fn pass_on(stderr: ChildStderr) -> String {
     let mut lines = BufReader::new(stderr.take(MAX_WORDS)).split(b'\n');
     let mut last = String::new();
@@ -114,14 +115,14 @@ async fn pass_on(stderr: ChildStderr) -> String {
                 continue;
             }
             let mut ours = io::stderr().lock();
-            // Nobody may be there to read it; the exit code says it too.
+            // The reader may have left; the exit code also reports the failure.
             let _ = ours.write_all(&line).and_then(|()| ours.write_all(b"\n"));
         }
     }
     last
 }
 
-/// Why a child has no exit code.
+/// The failure of a child that has no exit code.
 fn ended(bounds: &Bounds, status: Option<ExitStatus>, words: &str) -> Failed {
     let (cpu, clock) = (bounds.cpu, bounds.cpu * PATIENCE);
     let Some(status) = status else {
@@ -147,9 +148,9 @@ fn out_of_memory(bounds: &Bounds) -> String {
     format!("ran out of memory: the limit is {} MiB", bytes >> 20)
 }
 
-/// A failure of the child as its parent would tell it: one for want of memory names the limit. The
-/// words for it are those of the standard library and of the system, which end a message. A module
-/// whose compilation ran out of memory has a reason of its own.
+/// A failure of the child in the words of its parent: one for lack of memory names the limit. Such
+/// a message ends with the words of the standard library or of the system. A module whose
+/// compilation ran out of memory has a reason of its own.
 pub(super) fn explained(failed: Failed, bounds: &Bounds) -> Failed {
     let words = [": out of memory", "Cannot allocate memory (os error 12)"];
     match words.iter().any(|words| failed.message.ends_with(words)) {
@@ -161,7 +162,8 @@ pub(super) fn explained(failed: Failed, bounds: &Bounds) -> Failed {
     }
 }
 
-/// The child's first step; the arguments as its parent had them, and its bounds.
+/// The child's first step: it bounds itself, and returns the arguments of its parent and the
+/// bounds.
 pub(super) fn confine() -> (Vec<OsString>, Bounds) {
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     let number = |n: usize| arguments.get(n).and_then(|word| word.to_str()?.parse::<u64>().ok());
@@ -171,7 +173,8 @@ pub(super) fn confine() -> (Vec<OsString>, Bounds) {
         memory: Memory::Writable(bytes.unwrap_or(MEMORY_BYTES)),
         reach: Reach::Read,
     };
-    // What the system lacks is told by the daemon, of the compile worker.
+    // Bounds that the system lacks are not reported here: the daemon reports them for the compile
+    // worker.
     confine::confine(&bounds);
     let end = arguments.len().min(PREFIX);
     arguments.drain(1.min(end)..end);

@@ -1,7 +1,8 @@
-//! Waiting for what an order comes to: a deploy, a hold, a release.
+//! Waits for the outcome of an order: a deploy, a hold, a release.
 //!
-//! An order is carried out later, and the answer to it says only that it was understood. So these
-//! ask for the plugin's view until it shows what was wanted, or what prevents it.
+//! The daemon carries out an order later, and its answer says only that the order was understood.
+//! So these functions read the plugin's view until it shows what was wanted, or what prevents it.
+//! The verbs themselves are in `deploy.rs`, `release.rs` and `cli.rs`.
 
 use std::time::Duration;
 
@@ -15,27 +16,27 @@ use crate::control::{PluginState, PluginView, StallView, SwapView};
 use crate::plugin::Trap;
 use crate::text::legible;
 
-/// Between two looks: a swap takes about as long.
+/// Pause between two looks: a swap takes about as long.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What orders other than a deploy get: they take a cycle or two, a removal half a second.
+/// Time limit of orders other than a deploy: they take a cycle or two, a removal half a second.
 pub(super) const ORDER_TIME: Duration = Duration::from_secs(5);
 
-/// What became of deployed bytes.
+/// The outcome of a deploy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// They run; the times of the swap.
+    /// The version runs; the times of the swap.
     Runs(Option<SwapView>),
-    /// They lie there, and the operator holds the plugin.
+    /// The version is in the folder, and the operator holds the plugin.
     Held,
-    /// They do not run.
+    /// The version does not run, for this reason.
     Failed(String),
-    /// They ran and have trapped.
+    /// The version ran and has trapped.
     Trapped(String),
 }
 
-/// What became of the bytes with this hash since the plugin has had so many traps; `None` while it
-/// is open: before its first poll nobody knows whether a version runs.
+/// The outcome of the version with this hash since the plugin had `traps` traps; `None` while it is
+/// open. Before the first poll it is not known whether a version runs.
 pub(super) fn fate(view: &PluginView, hash: &str, traps: u64) -> Option<Fate> {
     let is_it = |found: &Option<String>| found.as_deref() == Some(hash);
     if !is_it(&view.file_hash) {
@@ -45,7 +46,7 @@ pub(super) fn fate(view: &PluginView, hash: &str, traps: u64) -> Option<Fate> {
     let reason = reason(view, trap.as_ref());
     match (reason, trap, view.state) {
         (Some(reason), ..) => Some(Fate::Failed(reason.clone())),
-        // A trap is followed by a start at once: running does not mean that all is well.
+        // After a trap the program starts again at once, so `Running` alone does not mean success.
         (None, Some(trap), _) => Some(Fate::Trapped(trap)),
         (None, None, PluginState::Running) if is_it(&view.hash) && view.polls > 0 => {
             Some(Fate::Runs(view.last_swap))
@@ -55,16 +56,17 @@ pub(super) fn fate(view: &PluginView, hash: &str, traps: u64) -> Option<Fate> {
     }
 }
 
-/// Why the file's bytes do not run, but for a trap that has words of its own: `trap`, and that from
-/// before of a plugin which is held.
+/// Why the file's version does not run, except for two traps. One is `trap`, which is reported in
+/// other words. The other is an old trap of a plugin that is held.
 fn reason<'v>(view: &'v PluginView, trap: Option<&String>) -> Option<&'v String> {
     let before = view.last_trap.as_ref().filter(|_| view.state == PluginState::Held);
     let before = before.map(Trap::explained);
     view.reason.as_ref().filter(|reason| Some(*reason) != trap && Some(*reason) != before.as_ref())
 }
 
-/// What lies in the file in place of the version with this hash, if it is not what did `before`:
-/// another version, or no module at all. A file that is being replaced may still be the old one.
+/// What the file holds in place of the version with this hash, if it is not the version `before`:
+/// another version, or no module at all. While a file is being replaced, it may still hold the old
+/// version.
 pub(super) fn instead(view: &PluginView, hash: &str, before: Option<&str>) -> Option<String> {
     match (view.file_hash.as_deref(), &view.reason) {
         (None, Some(reason)) if view.state == PluginState::Refused => Some(reason.clone()),
@@ -74,14 +76,14 @@ pub(super) fn instead(view: &PluginView, hash: &str, before: Option<&str>) -> Op
     }
 }
 
-/// The trap of this version, if it has trapped since the plugin has had so many traps.
+/// The trap of this version, if it trapped since the plugin had `traps` traps.
 fn trapped_since(view: &PluginView, hash: &str, traps: u64) -> Option<String> {
     let is_it = view.traps > traps && view.trapped_hash.as_deref() == Some(hash);
     view.last_trap.as_ref().filter(|_| is_it).map(Trap::explained)
 }
 
-/// What the instance of this number, of the version with this hash, came to on its probation: good,
-/// or why not; `None` while it is open.
+/// The outcome of a probation, for the instance of this number and the version with this hash:
+/// good, or the reason why it is not; `None` while it is open.
 pub(super) fn proof(
     view: Option<&PluginView>,
     hash: &str,
@@ -102,7 +104,7 @@ pub(super) fn proof(
     } else if view.state == PluginState::Held {
         Some(Err("it is held".into()))
     } else if is_running && view.hash.is_none() {
-        None // it has trapped in this very cycle, which is not counted yet
+        None // it trapped in this very cycle, and the trap is not counted yet
     } else if !(is_running && is_it(&view.hash) && view.generation == generation) {
         Some(Err("it was restarted meanwhile, so that nobody knows whether it is good".into()))
     } else {
@@ -110,11 +112,11 @@ pub(super) fn proof(
     }
 }
 
-/// Looks at a plugin until `judge` finds something, or `limit` has passed: then gives what was seen
-/// last. There may be no such plugin, which is a sight as well.
+/// Looks at a plugin until `judge` finds a result. If `limit` passes before that, returns the last
+/// view. There may be no such plugin; `judge` then gets `None`.
 ///
 /// # Errors
-/// When the daemon cannot be asked.
+/// The daemon cannot be asked.
 pub(super) async fn watch<T>(
     client: &Client,
     name: &str,
@@ -134,7 +136,8 @@ pub(super) async fn watch<T>(
     }
 }
 
-/// The error after a limit: what was wanted, and what is so; while the scan stands, that it does.
+/// The error after a time limit: what was wanted, and the present state. While the scan stands, it
+/// says so.
 pub(super) async fn too_late(
     client: &Client,
     name: &str,
@@ -156,10 +159,10 @@ pub(super) async fn too_late(
     Failed::new(Exit::Failure, format!("{name}: {wanted}, but so far {is}"))
 }
 
-/// Whether the scan moves: as long as it stands, what a plugin was before is no outcome.
+/// Checks that the scan moves: while it stands, the last view of a plugin is no outcome.
 ///
 /// # Errors
-/// That it stands, so that nothing comes of what is `wanted`; or that the daemon cannot be asked.
+/// The scan stands, so that the `wanted` outcome cannot come; or the daemon cannot be asked.
 pub(super) async fn moves(client: &Client, name: &str, wanted: &str) -> Result<(), Failed> {
     let Some(StallView { since_ms, doing, .. }) = client.status().await?.stalled else {
         return Ok(());
@@ -174,7 +177,7 @@ pub(super) mod tests {
     use super::*;
     use crate::control::{ProbationView, Want};
 
-    /// A plugin of which one version is in the file and runs.
+    /// A plugin that runs the version in its file.
     pub(in crate::cli) fn view(state: PluginState) -> PluginView {
         PluginView {
             name: "p".into(),
@@ -239,7 +242,7 @@ pub(super) mod tests {
         for (state, of, why) in [
             (Backoff, "a", "it has trapped: unreachable, cycle 9"),
             (Running, "a", "it has trapped: unreachable, cycle 9"),
-            // Another version, long ago.
+            // The trap was that of another version, long ago.
             (Running, "b", restarted),
         ] {
             let trapped = |view: &mut PluginView| {
@@ -256,7 +259,7 @@ pub(super) mod tests {
         assert!(proof(None, &hash, (1, 0)).is_some_and(|found| found.is_err()));
     }
 
-    /// Running does not mean that all is well, nor does the trap of another version that it is not.
+    /// A version that runs may have trapped, and the trap of another version does not count.
     #[test]
     fn the_trap_of_a_deployed_version_is_its_fate() {
         let hash = "a".repeat(64);
@@ -272,7 +275,7 @@ pub(super) mod tests {
         check("a", 3, Fate::Runs(None));
         check("b", 4, Fate::Runs(None));
         check("a", 4, Fate::Trapped("unreachable, cycle 9".into()));
-        // It waits for its restart, and the trap is the reason.
+        // The program waits for its restart, and the trap is the reason.
         let waits = PluginView {
             traps: 4,
             last_trap: Some(trap()),
@@ -283,7 +286,7 @@ pub(super) mod tests {
         assert_eq!(fate(&waits, &hash, 3), Some(Fate::Trapped("unreachable, cycle 9".into())));
     }
 
-    /// One that had trapped before it was held was said not to run for that.
+    /// A release said that a held plugin did not run, because of a trap before the hold.
     #[test]
     fn the_trap_from_before_is_no_reason_of_one_that_is_held() {
         let held = PluginView {
@@ -298,7 +301,7 @@ pub(super) mod tests {
         assert_eq!(fate(&refused, &"a".repeat(64), 3), Some(failed));
     }
 
-    /// What is no module has no hash, and was waited for until the limit.
+    /// A file that is no module has no hash, and a release waited for it until the limit.
     #[test]
     fn what_lies_in_the_file_instead() {
         let check = |state, file: &str, reason: &str, expected: Option<&str>| {
@@ -333,11 +336,11 @@ pub(super) mod tests {
             assert_eq!(fate(&view, "new", 0), expected, "{state:?} {hash} {file} {reason}");
         }
         let failed = |why: &str| Some(Fate::Failed(why.into()));
-        // The file has not been seen yet: whatever is said is about the old one.
+        // The daemon has not seen the file yet, so the view is about the old version.
         check((Running, "old", "old", ""), None);
         check((Quarantined, "", "old", "it trapped"), None);
         check((Refused, "", "old", "no module"), None);
-        // It has been seen, and is being prepared.
+        // The daemon has seen the file, and prepares the version.
         check((Running, "old", "new", ""), None);
         check((Preparing, "", "new", ""), None);
         check((Backoff, "", "new", ""), None);
@@ -348,7 +351,7 @@ pub(super) mod tests {
             ..view(Running)
         };
         assert_eq!(fate(&unpolled, "new", 0), None);
-        // It has come to something.
+        // The outcome is known.
         check((Running, "new", "new", ""), Some(Fate::Runs(None)));
         check((Held, "", "new", ""), Some(Fate::Held));
         check((Running, "old", "new", "no module"), failed("no module"));

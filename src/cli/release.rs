@@ -1,7 +1,8 @@
-//! `camshaft release`: what it has ended, and what the plugin is then.
+//! `camshaft release`: what the release has ended, and the plugin's state after it.
 //!
-//! It ends a hold, or else a quarantine, and says which of the two it was: a hold that ends
-//! forgives nothing, so that what is held while it is in quarantine needs two.
+//! A release ends a hold, or else a quarantine, and the text says which one. The end of a hold does
+//! not end a quarantine. So a plugin that is held and in quarantine needs two releases. How the
+//! wait works is in `outcome.rs`.
 
 use super::args::Named;
 use super::deploy::on_probation;
@@ -11,7 +12,7 @@ use super::{Outcome, client, show};
 use crate::control::{PluginState, PluginView, Want};
 use crate::text::legible;
 
-/// `camshaft release`.
+/// The verb `camshaft release`.
 pub(super) async fn release(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
     let client = client(reach);
     let before = client.plugin(&name).await?;
@@ -19,7 +20,7 @@ pub(super) async fn release(Named { name, reach }: Named, screen: &mut Screen) -
     let judge = |view: Option<&PluginView>| is_over(before.as_ref(), view).then(|| view.cloned());
     match outcome::watch(&client, &name, ORDER_TIME, judge).await? {
         Ok(view) => {
-            // While the scan stands, what it shows is how the plugin was before.
+            // While the scan stands, the view shows the plugin as it was before.
             if view.as_ref().is_some_and(|view| view.state == PluginState::Running) {
                 outcome::moves(&client, &name, "it shall run").await?;
             }
@@ -30,8 +31,9 @@ pub(super) async fn release(Named { name, reach }: Named, screen: &mut Screen) -
     }
 }
 
-/// Whether the plugin has come to something. One without a file is forgotten with its hold. What
-/// runs in place of the file's version, while that is made, is how the plugin was before.
+/// Whether the outcome of the release is known. A plugin without a file is forgotten with its hold.
+/// While the file's version is being prepared, another version may run in its place; that is no
+/// outcome.
 fn is_over(before: Option<&PluginView>, now: Option<&PluginView>) -> bool {
     let Some(now) = now else { return true };
     if now.want == Want::Hold {
@@ -46,14 +48,14 @@ fn is_over(before: Option<&PluginView>, now: Option<&PluginView>) -> bool {
         }
 }
 
-/// What has ended, and what is so.
+/// The end of the hold or the quarantine, and the state after it, in words.
 fn sentence(name: &str, before: Option<&PluginView>, now: Option<&PluginView>) -> String {
     let was_held = before.is_some_and(|before| before.want == Want::Hold);
     let was_bad = before.is_some_and(|before| before.quarantined);
     let Some(now) = now.filter(|now| now.file_hash.is_some() || now.reason.is_some()) else {
         let over = match (was_held, was_bad || before.is_none()) {
             (true, _) => "not held any more; ",
-            // One that is not known at all can only be in quarantine from before.
+            // A plugin that the daemon does not list can only be in quarantine from before.
             (false, true) => "out of quarantine; ",
             (false, false) => "",
         };
@@ -91,7 +93,7 @@ mod tests {
         PluginView { quarantined: true, ..view }
     }
 
-    /// Another version than the one in the file runs.
+    /// A plugin that runs another version than the one in its file.
     fn stands_in() -> PluginView {
         PluginView { hash: Some("b".repeat(64)), ..view(Running) }
     }
@@ -100,7 +102,7 @@ mod tests {
         PluginView { file_hash: None, hash: None, ..view }
     }
 
-    /// One that had no file was waited for until the limit.
+    /// A plugin without a file was waited for until the limit.
     #[test]
     fn a_release_is_over_when_the_plugin_has_come_to_something() {
         let check = |before: PluginView, now: Option<PluginView>, expected| {
@@ -116,7 +118,7 @@ mod tests {
         check(view(Refused), Some(view(Refused)), false);
     }
 
-    /// A good version stood in for the one in quarantine, and the release was over at once.
+    /// A good version ran in place of the one in quarantine, and the wait was over at once.
     #[test]
     fn what_stands_in_is_no_outcome() {
         let before = PluginView { reason: Some("3 traps".into()), ..bad(stands_in()) };

@@ -1,6 +1,6 @@
-//! What there is to say about a plugin besides its line in the table: why it does not run, what it
-//! is refused, what is odd about its module, and what its state means for whoever wonders. And
-//! that the scan stands, in which case none of that counts for much.
+//! Remarks on a plugin, besides its line in the table: why it does not run, what it is refused,
+//! notes on its module, and what its state means. Also the line that says that the scan stands,
+//! because then the remarks mean little.
 //!
 //! Pure: a view in, sentences out. The table itself is in `show.rs`.
 
@@ -12,10 +12,10 @@ use super::unit::age_ms;
 use crate::control::{PluginState, PluginView, ProbationView, RefusedView, StatusView};
 use crate::text::{counted, legible, times};
 
-/// Refused calls that have a line each; the JSON has all.
+/// Most refused calls with a line each; the JSON has all.
 const MAX_LINES: usize = 8;
 
-/// That the scan stands, if it does: two lines.
+/// Two lines that say that the scan stands; empty if it moves.
 pub(super) fn stall(view: &StatusView, paint: Paint) -> String {
     let Some(stall) = &view.stalled else { return String::new() };
     let label = paint.with(Style::Bad, "scan    ");
@@ -27,14 +27,14 @@ pub(super) fn stall(view: &StatusView, paint: Paint) -> String {
     )
 }
 
-/// Each a sentence, the gravest first.
+/// The remarks on a plugin, one sentence each, the most serious first.
 pub(super) fn remarks(view: &PluginView) -> Vec<String> {
     let mut all: Vec<String> = view.reason.iter().map(|reason| legible(reason)).collect();
     all.extend(versions(view));
     all.extend(losses(view));
     all.extend(refusals(view));
     all.extend(view.notes.iter().map(|note| legible(note)));
-    // That of a version which is good again, or was replaced by a good one, is in the history.
+    // The report of a version that is good again, or was replaced by a good one, is in the history.
     let is_well = view.reason.is_none() && view.hash.is_some() && view.hash != view.trapped_hash;
     let report = view.report.as_ref().filter(|_| !is_well);
     all.extend(
@@ -43,7 +43,7 @@ pub(super) fn remarks(view: &PluginView) -> Vec<String> {
     all
 }
 
-/// What is special about the version that runs.
+/// Remarks on the version that runs.
 fn versions(view: &PluginView) -> Vec<String> {
     let mut all = Vec::new();
     if view.state != PluginState::Running {
@@ -67,8 +67,8 @@ fn versions(view: &PluginView) -> Vec<String> {
     all
 }
 
-/// For how long a probation lasts: `for 5s`, `for 3s and 40 polls`, or `until its next poll` when
-/// both are over and that one decides. A time is rounded up.
+/// The rest of a probation: `for 5s`, `for 3s and 40 polls`, or `until its next poll` if only that
+/// decision is left. A time is rounded up.
 pub(super) fn probation(left: ProbationView) -> String {
     let unit = if left.ms < 10_000 { 100 } else { 1000 };
     let time = Duration::from_millis(left.ms.div_ceil(unit) * unit);
@@ -81,7 +81,7 @@ pub(super) fn probation(left: ProbationView) -> String {
     }
 }
 
-/// Outputs that it has lost.
+/// Remarks on outputs that the plugin has lost.
 pub(super) fn losses(view: &PluginView) -> Vec<String> {
     let loss = |point: &String| {
         let text = "belongs to nobody: it was its output, and it does not write it any more";
@@ -90,7 +90,7 @@ pub(super) fn losses(view: &PluginView) -> Vec<String> {
     view.lost.iter().map(loss).collect()
 }
 
-/// What it is refused.
+/// Remarks on calls that the plugin was refused.
 pub(super) fn refusals(view: &PluginView) -> Vec<String> {
     let (shown, rest) = view.refused.split_at(view.refused.len().min(MAX_LINES));
     let mut all: Vec<String> = shown.iter().map(refusal).collect();

@@ -1,6 +1,7 @@
-//! `camshaft replay`: what a crash report tells, and whether the crash comes again.
+//! `camshaft replay`: prints a crash report, and whether the crash comes again.
 //!
-//! What a replay proves is decided in `crash`; here it becomes text.
+//! What a replay proves is decided in `crash/verdict.rs`; this file turns it into text. The verb
+//! runs in the child process of `offline.rs`.
 
 use super::args::Replay;
 use super::screen::Screen;
@@ -11,13 +12,13 @@ use crate::plugin::read_module;
 use crate::plugin::record::Frame;
 use crate::text::{counted, legible, legible_up_to, times};
 
-/// Frames of a backtrace that are shown: a recursion shows itself in fewer.
+/// Most frames of a backtrace that are shown: a recursion is visible in fewer.
 const MAX_FRAMES: usize = 16;
 
-/// Longest cell in the table of cycles, so that a row stays a row.
+/// Most bytes of a cell in the table of cycles, so that a row stays readable.
 const MAX_CELL: usize = 120;
 
-/// Runs a report again.
+/// Replays a report and prints the result.
 pub(super) fn replay(what: &Replay) -> Outcome {
     let Replay { report, module, cycles, json, .. } = what;
     let compile_service = compile_service(limits(what.config.as_deref())?)?;
@@ -40,7 +41,7 @@ pub(super) fn replay(what: &Replay) -> Outcome {
     Screen::new().show(&judgement, *json, show)?;
     match judgement.verdict {
         Verdict::Reproduced => Ok(()),
-        // The message is empty because all has been said.
+        // The message is empty because the text above says everything.
         Verdict::Diverged | Verdict::Undecided => Err(Failed::new(Exit::Failure, "")),
     }
 }

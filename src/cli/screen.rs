@@ -1,8 +1,8 @@
-//! Standard output: written whole, coloured only for eyes, redrawn in place on a terminal. And the
-//! last words on standard error.
+//! Standard output: written whole, coloured only on a terminal, redrawn in place there. And the
+//! last message on standard error.
 //!
-//! What is written comes from `show.rs`. Words of strangers lose their power over the terminal here
-//! at the latest: of what it is given to print, only lines and our own colours are passed on.
+//! The text comes from `show.rs`. Text from outside loses its power over the terminal here at the
+//! latest: only line ends and this program's own colours pass.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc;
@@ -14,8 +14,8 @@ use serde::Serialize;
 use super::table::{CODES, Paint};
 use crate::text::{legible, legible_lines};
 
-/// How long the last words of a process may take to be written: nobody need be there to read them,
-/// and systemd and people wait for the end.
+/// Time limit for the last message of a process. There may be no reader, and systemd and people
+/// wait for the end of the process.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Standard output.
@@ -28,12 +28,12 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    /// Looks at where standard output goes and what the user wants.
+    /// Finds out where standard output goes and what the user wants.
     pub(super) fn new() -> Self {
         let out = io::stdout();
         let is_terminal = out.is_terminal();
         let var = |name| std::env::var_os(name).unwrap_or_default();
-        // no-color.org: any value but the empty one.
+        // By no-color.org any value but the empty one means no colour.
         let paint = Paint(is_terminal && var("NO_COLOR").is_empty() && var("TERM") != "dumb");
         Self { out, is_terminal, paint }
     }
@@ -41,7 +41,7 @@ impl Screen {
     /// Prints text that has its line ends.
     ///
     /// # Errors
-    /// When nobody reads any more, for one.
+    /// The output fails, for example because its reader has left.
     pub(super) fn print(&mut self, text: &str) -> io::Result<()> {
         self.write(&harmless(text))
     }
@@ -54,7 +54,7 @@ impl Screen {
     /// Prints a view as JSON or as text.
     ///
     /// # Errors
-    /// As [`Screen::print`].
+    /// Those of [`Screen::print`].
     pub(super) fn show<T: Serialize + ?Sized>(
         &mut self,
         view: &T,
@@ -67,7 +67,7 @@ impl Screen {
     /// Prints a view as JSON.
     ///
     /// # Errors
-    /// As [`Screen::print`].
+    /// Those of [`Screen::print`].
     pub(super) fn json(&mut self, view: &(impl Serialize + ?Sized)) -> io::Result<()> {
         let text = serde_json::to_string_pretty(view).expect("views have text keys");
         self.write(&(harmless_json(&text) + "\n"))
@@ -76,24 +76,26 @@ impl Screen {
     /// Prints `frame` in place of the last one.
     ///
     /// # Errors
-    /// As [`Screen::print`].
+    /// Those of [`Screen::print`].
     pub(super) fn redraw(&mut self, frame: &str) -> io::Result<()> {
         if !self.is_terminal {
             return self.print(&format!("{frame}\n"));
         }
         let width = match rustix::termios::tcgetwinsize(&self.out) {
-            // A line that fills the last column would lose it to the clearing behind its end.
+            // A line that fills the last column would lose that column when its end is cleared.
             Ok(size) if size.ws_col > 1 => usize::from(size.ws_col) - 1,
             _ => usize::MAX,
         };
         let frame = cut(&harmless(frame), width);
-        // To the top, each line cleared behind its end and the rest below: no flicker.
+        // The cursor goes to the top, and each line is cleared only behind its end, so the picture
+        // does not flicker.
         let lines = frame.replace('\n', "\x1b[K\n");
         self.write(&format!("\x1b[H{lines}\x1b[J"))
     }
 }
 
-/// `text` without anything that acts on a terminal but line ends and our own colours.
+/// `text` without anything that acts on a terminal, except line ends and this program's own
+/// colours.
 fn harmless(text: &str) -> String {
     let mut pieces = text.split('\x1b');
     let mut harmless = legible_lines(pieces.next().unwrap_or_default());
@@ -105,8 +107,8 @@ fn harmless(text: &str) -> String {
     harmless
 }
 
-/// JSON with the escapes of its own for what serde leaves as it is, such as a change of the
-/// direction of writing. Such characters are found within texts only.
+/// JSON in which the characters that serde leaves, and that act on a terminal, are escaped: for
+/// example a change of the direction of writing. Such characters occur inside texts only.
 fn harmless_json(text: &str) -> String {
     let mut harmless = String::with_capacity(text.len());
     for c in text.chars() {
@@ -124,8 +126,8 @@ fn harmless_json(text: &str) -> String {
     harmless
 }
 
-/// Lines of at most `width` characters, because one that wraps moves all below it. What colours
-/// them is kept.
+/// Lines of at most `width` characters, because a line that wraps moves all lines below it. Colour
+/// codes are kept.
 fn cut(frame: &str, width: usize) -> String {
     let (mut column, mut is_code) = (0, false);
     let is_kept = |c: &char| match c {
@@ -150,8 +152,9 @@ fn cut(frame: &str, width: usize) -> String {
     frame.chars().filter(is_kept).collect()
 }
 
-/// Writes why the process ends. Nobody may be there to read it, and then a write to a full pipe or
-/// a stopped terminal would keep the process for ever; the exit code says it too.
+/// Writes the error that ends the process. Without a reader, a write to a full pipe or a stopped
+/// terminal would keep the process for ever, so a thread writes it within a time limit. The exit
+/// code also reports the failure.
 pub(super) fn say_last(message: String) {
     let (written, done) = mpsc::channel();
     let write = move || {

@@ -1,6 +1,7 @@
 //! Views as text: aligned columns with units.
 //!
-//! Pure: a view in, text out. The same facts for programs are the JSON of the view itself.
+//! Pure: a view in, text out. Programs get the same facts as the JSON of the view itself. The
+//! layout of a table is in `table.rs`.
 
 use super::remark::{remarks, stall};
 use super::table::{Cell, Paint, Side, Style, Table};
@@ -15,10 +16,10 @@ use crate::text::{counted, first_of, is_or_are, legible};
 
 use Side::{Left, Right};
 
-/// Digits of a hash that people need to tell versions apart.
+/// Digits of a hash that are shown: enough for people to recognise a version.
 const HASH_DIGITS: usize = 12;
 
-/// `camshaft status`.
+/// The text of `camshaft status`.
 pub(super) fn status(view: &StatusView, paint: Paint) -> String {
     let folder = if view.folder_ok { "" } else { " (LOST)" };
     let cache = view.cache.as_deref().unwrap_or("none");
@@ -77,7 +78,7 @@ pub(super) fn status(view: &StatusView, paint: Paint) -> String {
         + &plugins(&view.plugins, paint)
 }
 
-/// What is to be said about the plugin folder: a line for each.
+/// Lines on the plugin folder, if there is a problem.
 fn plugin_folder(view: &StatusView, paint: Paint) -> String {
     let mut text = String::new();
     let mut line = |style, found: &str| {
@@ -99,7 +100,7 @@ fn plugin_folder(view: &StatusView, paint: Paint) -> String {
     text
 }
 
-/// Recovery and retained values: a line for each that concerns this machine.
+/// Lines on recovery and retained values, if the daemon has any.
 fn machine(view: &StatusView, paint: Paint) -> String {
     let mut text = String::new();
     let mut line = |style, label: &str, found: &str| {
@@ -132,7 +133,7 @@ fn times(view: &StatusView, paint: Paint) -> String {
     table.render(paint)
 }
 
-/// p50, p99, p99.9 and max, or dashes when there is no sample.
+/// p50, p99, p99.9 and max, or dashes if there is no sample.
 fn four(summary: &Summary) -> [Cell; 4] {
     let Summary { count, p50_ns, p99_ns, p999_ns, max_ns } = *summary;
     [p50_ns, p99_ns, p999_ns, max_ns]
@@ -157,7 +158,7 @@ fn devices(views: &[DeviceView], paint: Paint) -> String {
     table.render(paint) + &parts(views, paint)
 }
 
-/// The first of the outputs that a device is not known to have, and how many there are.
+/// The first output that the device has not confirmed, and the number of further ones.
 fn unconfirmed(names: &[String]) -> String {
     match names.is_empty() {
         true => "unconfirmed".into(),
@@ -165,7 +166,7 @@ fn unconfirmed(names: &[String]) -> String {
     }
 }
 
-/// Units on a bus, sessions, files: a line for each, if there are any.
+/// A table of the devices' parts (units on a bus, sessions, files); empty if there are none.
 fn parts(views: &[DeviceView], paint: Paint) -> String {
     let head = [(Left, "PART"), (Left, "OF"), (Left, "STATE"), (Left, "FACTS")];
     let mut table = Table::new(head);
@@ -174,7 +175,7 @@ fn parts(views: &[DeviceView], paint: Paint) -> String {
     for (view, part) in all {
         is_empty = false;
         let style = if part.ok { Style::Plain } else { Style::Bad };
-        // What has not happened is in the JSON.
+        // Facts whose number is zero are in the JSON only.
         let facts = part.facts.iter().filter(|(_, number)| *number != 0.0);
         let facts = facts.map(|(name, number)| format!("{name} {}", value(Value::Real(*number))));
         table.row([
@@ -187,7 +188,7 @@ fn parts(views: &[DeviceView], paint: Paint) -> String {
     if is_empty { String::new() } else { format!("\n{}", table.render(paint)) }
 }
 
-/// `camshaft plugins`: a line for each, and below them what is wrong.
+/// The text of `camshaft plugins`: a line for each plugin, and remarks below.
 pub(super) fn plugins(views: &[PluginView], paint: Paint) -> String {
     if views.is_empty() {
         return "no plugins are known: copy a .wasm file into the folder, or camshaft deploy FILE; \
@@ -235,7 +236,7 @@ pub(super) fn plugins(views: &[PluginView], paint: Paint) -> String {
     text
 }
 
-/// The state in words, with what makes it special.
+/// The state in words, with its special conditions.
 fn state(view: &PluginView) -> String {
     let other = view.file_hash.is_some() && view.hash != view.file_hash;
     match (view.state, view.restart_in_ms) {
@@ -277,7 +278,7 @@ fn style(view: &PluginView) -> Style {
     }
 }
 
-/// The beginning of a hash.
+/// The first digits of a hash.
 pub(super) fn short(hash: &str) -> &str {
     hash.get(..HASH_DIGITS).unwrap_or(hash)
 }
@@ -297,7 +298,7 @@ pub(super) fn swap(swap: &SwapView) -> String {
     )
 }
 
-/// `camshaft points`.
+/// The text of `camshaft points`.
 pub(super) fn points(views: &[PointView], paint: Paint) -> String {
     let mut table = Table::new([
         (Left, "POINT"),
@@ -335,8 +336,8 @@ pub(super) fn points(views: &[PointView], paint: Paint) -> String {
     table.render(paint)
 }
 
-/// How far a value can be believed, with the reason where there is one; of an output, whether the
-/// device has it.
+/// The quality of a value, with the reason if there is one; for an output, whether the device has
+/// it.
 fn quality(view: &PointView) -> Cell {
     let reason = view.reason.word();
     match view.quality {
@@ -351,7 +352,7 @@ fn quality(view: &PointView) -> Cell {
     }
 }
 
-/// `camshaft vars`.
+/// The text of `camshaft vars`.
 pub(super) fn vars(views: &[VarView], paint: Paint) -> String {
     if views.is_empty() {
         return "no variables\n".into();
@@ -381,7 +382,7 @@ pub(super) fn vars(views: &[VarView], paint: Paint) -> String {
     table.render(paint)
 }
 
-/// Who wrote a variable last.
+/// The plugin or operator that wrote a variable last.
 fn writer(view: &VarView) -> Cell {
     match &view.writer {
         Some(writer) if view.writer_runs => Cell::from(writer),

@@ -1,35 +1,35 @@
-//! Aligned columns, and colour where it helps and is wanted.
+//! Tables: aligned columns, and colour if it helps and is wanted.
 //!
-//! Only how text is set out; what is in it comes from `show.rs`, and it is printed by `screen.rs`.
+//! This file only lays out text. The content comes from `show.rs`, and `screen.rs` prints it.
 
 use crate::text::legible;
 
-/// Between two columns.
+/// The space between two columns.
 const GAP: &str = "  ";
 
-/// Which side a column is aligned to.
+/// The side that a column is aligned to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Left,
     Right,
 }
 
-/// What a piece of text looks like.
+/// The look of a piece of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Style {
     #[default]
     Plain,
-    /// Headings and labels.
+    /// A heading or a label.
     Dim,
-    /// As it should be.
+    /// A normal state.
     Good,
-    /// Not for long, one hopes.
+    /// A state that needs attention and may pass.
     Warn,
-    /// Wrong.
+    /// A failure.
     Bad,
 }
 
-/// What follows the escape character of each code that [`Paint`] writes.
+/// The part after the escape character of each code that [`Paint`] writes.
 pub(super) const CODES: [&str; 5] = ["[0m", "[2m", "[31m", "[32m", "[33m"];
 
 /// Whether text is coloured.
@@ -37,7 +37,7 @@ pub(super) const CODES: [&str; 5] = ["[0m", "[2m", "[31m", "[32m", "[33m"];
 pub(super) struct Paint(pub(super) bool);
 
 impl Paint {
-    /// `text` in this style.
+    /// Returns `text` in this style.
     pub(super) fn with(self, style: Style, text: &str) -> String {
         let code = match style {
             _ if !self.0 => return text.into(),
@@ -59,7 +59,7 @@ pub(super) struct Cell {
 }
 
 impl Cell {
-    /// A cell in a style of its own.
+    /// A cell in this style.
     pub(super) fn styled(style: Style, text: impl AsRef<str>) -> Self {
         Self { text: legible(text.as_ref()), style }
     }
@@ -71,7 +71,7 @@ impl<T: AsRef<str>> From<T> for Cell {
     }
 }
 
-/// Rows below headings.
+/// A table: rows below headings.
 #[derive(Debug)]
 pub(super) struct Table<const N: usize> {
     head: [(Side, &'static str); N],
@@ -89,7 +89,7 @@ impl<const N: usize> Table<N> {
         self.rows.push(cells);
     }
 
-    /// The table as lines, each with its end.
+    /// The table as lines, each with its line end.
     pub(super) fn render(&self, paint: Paint) -> String {
         let mut widths = self.head.map(|(_, text)| text.chars().count());
         for row in &self.rows {

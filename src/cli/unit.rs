@@ -1,10 +1,11 @@
 //! Numbers as people read them: three digits and a unit.
 //!
-//! For the eye only; whoever computes takes the JSON.
+//! These texts are for reading only. A program that computes takes the JSON, which has the exact
+//! numbers.
 
 use crate::image::Value;
 
-/// A time, such as `1.23 us`.
+/// A time in nanoseconds as text, such as `1.23 us`.
 pub(super) fn time_ns(ns: u64) -> String {
     match ns {
         0..1_000 => format!("{ns} ns"),
@@ -14,12 +15,12 @@ pub(super) fn time_ns(ns: u64) -> String {
     }
 }
 
-/// A time that comes in microseconds.
+/// A time in microseconds as text.
 pub(super) fn time_us(us: u64) -> String {
     time_ns(us.saturating_mul(1_000))
 }
 
-/// A size, such as `64.0 KiB`.
+/// A size in bytes as text, such as `64.0 KiB`.
 pub(super) fn bytes(bytes: u64) -> String {
     match bytes {
         0..0x400 => format!("{bytes} B"),
@@ -29,7 +30,7 @@ pub(super) fn bytes(bytes: u64) -> String {
     }
 }
 
-/// How long something has run, such as `2h 5m`.
+/// A long time in seconds as text, such as `2h 5m`.
 pub(super) fn age_s(s: u64) -> String {
     let (days, hours, minutes) = (s / 86_400, s / 3_600 % 24, s / 60 % 60);
     match s {
@@ -40,12 +41,13 @@ pub(super) fn age_s(s: u64) -> String {
     }
 }
 
-/// How old a value is: to the millisecond at first.
+/// The age of a value in milliseconds as text: with three digits below one minute.
 pub(super) fn age_ms(ms: u64) -> String {
     if ms < 60_000 { time_us(ms.saturating_mul(1_000)) } else { age_s(ms / 1_000) }
 }
 
-/// A value of a point or variable: at most three places after the point, so that columns are calm.
+/// A value of a point or variable as text: at most three places after the point, so that columns
+/// stay steady.
 pub(super) fn value(value: Value) -> String {
     match value {
         Value::Real(real) if !real.is_finite() => value.to_string(),
@@ -55,7 +57,7 @@ pub(super) fn value(value: Value) -> String {
         Value::Real(real) => {
             let text = format!("{real:.3}");
             let text = text.trim_end_matches('0').trim_end_matches('.');
-            // What is left of a small negative number after rounding.
+            // A small negative number is rounded to `-0`.
             if text == "-0" { "0".into() } else { text.into() }
         }
         other => other.to_string(),

@@ -1,7 +1,8 @@
-//! `camshaft versions`: what a plugin has run, and what it can go back to.
+//! `camshaft versions`: the versions that a plugin has run, and those that a rollback can bring
+//! back.
 //!
-//! A line for each version, those that are kept first. What became of them is known to the daemon;
-//! going back to one is in `deploy.rs`.
+//! There is a line for each version, the kept ones first. The daemon knows what became of each
+//! version. The rollback itself is in `deploy.rs`.
 
 use super::args::List;
 use super::screen::Screen;
@@ -13,13 +14,13 @@ use crate::control::{Soundness, VersionView};
 
 use Side::{Left, Right};
 
-/// `camshaft versions`.
+/// The verb `camshaft versions`.
 pub(super) async fn versions(name: &str, list: List, screen: &mut Screen) -> Outcome {
     let views = client(list.reach).versions(name).await?;
     Ok(screen.show(&views[..], list.json, table)?)
 }
 
-/// The versions as a table, those that are kept first.
+/// The versions as a table, the kept ones first.
 fn table(views: &[VersionView], paint: Paint) -> String {
     if views.is_empty() {
         return "no versions\n".into();
@@ -71,7 +72,7 @@ fn state(view: &VersionView) -> Cell {
     }
 }
 
-/// Why it left the scan and when, and what else speaks against it.
+/// Why and when a version last left the scan, and why it is bad or doubtful.
 fn ending(view: &VersionView) -> String {
     let at = view.ended.as_deref().map(|at| format!(" at {}", time(at))).unwrap_or_default();
     let end = view.end.as_deref().map(|end| format!("{end}{at}"));
