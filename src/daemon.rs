@@ -101,6 +101,7 @@ enum Event {
 
 /// Everything that the loop works with.
 struct Daemon {
+    /// The configuration in force; a reload takes over what can change live.
     config: Config,
     log: log::Handle,
     supervisor: Supervisor,
@@ -110,6 +111,7 @@ struct Daemon {
     feeds: Vec<Feed>,
     /// The scan's thread; `None` once it was ended.
     scan: Option<thread::Running>,
+    /// The daemon's ends of the queues to the scan.
     handle: ScanHandle,
     /// The log lines of guests.
     lines: rtrb::Consumer<Line>,
@@ -121,19 +123,24 @@ struct Daemon {
     /// The good versions that are kept.
     store: Store,
     retain: Retain,
+    /// The reset of variables that is under way, if one is.
     reset: Option<Reset>,
     recovery: Recovery,
     reload: Reload,
     /// The requests that wait for the scan's answer, by ticket.
     askers: HashMap<u64, oneshot::Sender<Reply>>,
+    /// The newest ticket, which numbers the orders that the scan answers.
     last_ticket: u64,
     notifier: Notifier,
     watchdog: Option<Watchdog>,
+    /// When the parts were assembled, just before the loop began.
     started: Instant,
     stall: Stall,
+    /// What was last logged, so that only changes are logged.
     told: Told,
     record: Record,
     audit: Audit,
+    /// Whether systemd was told that the daemon is ready, which is after the first cycle.
     is_ready: bool,
 }
 
@@ -163,6 +170,7 @@ impl Daemon {
         self.stop().await
     }
 
+    /// Takes in the result of a preparation: logs it, keeps the module, and tells the supervisor.
     fn loaded(&mut self, loaded: Loaded) {
         self.tell_of_shadow(&loaded);
         self.say_notes(&loaded);
@@ -231,6 +239,8 @@ impl Daemon {
         }
     }
 
+    /// Carries out one order of the supervisor. When the scan's queue is full, the supervisor
+    /// repeats it.
     fn act(&mut self, action: Action) {
         match action {
             Action::Prepare { name, hash, generation } => {
@@ -309,6 +319,7 @@ impl Daemon {
         self.watch_the_folder();
     }
 
+    /// Takes in one thing that the scan gives back.
     fn take_back(&mut self, thing: Return) {
         match thing {
             Return::Program(program) => self.report_crash(program),
@@ -353,15 +364,18 @@ impl Daemon {
         self.roster.keep_modules(&needed);
     }
 
+    /// The settings of this plugin in the configuration in force.
     fn settings(&self, name: &str) -> Settings {
         self.config.settings(name)
     }
 
+    /// The present moment of the monotonic clock, which the scan uses too.
     fn now(&self) -> Duration {
         MonotonicClock.now()
     }
 }
 
+/// Whole microseconds; a longer time than fits counts as the longest.
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -43,8 +43,11 @@ const FRESH: Duration = Duration::from_secs(2);
 /// Turns the answers to orders into receipts.
 #[derive(Debug)]
 pub(super) struct Audit {
+    /// The loop's events, through which answers come back.
     events: mpsc::Sender<super::Event>,
+    /// The orders without an outcome, and those that wait for their turn.
     open: Open,
+    /// The rate limits, and the orders that wait for a line.
     rows: Rows,
     /// What orders have put into the folder or taken out of it lately, and when.
     put: HashMap<String, (Option<ModuleHash>, Duration)>,
@@ -105,6 +108,8 @@ impl Daemon {
         self.audit.pass(draft, oneshot::channel().0)
     }
 
+    /// The draft of an order that is to be recorded; `None` for a request that changes nothing, and
+    /// for a hold or a release, which `record.rs` records.
     fn draft(&mut self, request: &Request, who: &Option<Who>) -> Option<Draft> {
         use OrderKind as Kind;
         let of = |kind| Draft::of(kind, who);
@@ -197,6 +202,8 @@ impl Daemon {
         }
     }
 
+    /// Records an order with its outcome. One that was carried out also counts for the drafts of
+    /// later orders.
     fn record_order(&mut self, mut draft: Draft, answer: &Reply) {
         complete(&mut draft, answer);
         if draft.ordered.failed.is_none() {
@@ -267,6 +274,7 @@ impl Daemon {
         }
     }
 
+    /// Puts an order into the history and the log.
     fn enter(&mut self, draft: Draft) {
         let Draft { plugin, hash, old_hash, ordered, .. } = draft;
         say(&self.record.ordered(plugin, hash, old_hash, ordered));

@@ -156,6 +156,7 @@ fn say_the_end() {
 
 /// The parts that exist when the scan has started.
 struct Opened {
+    /// The control socket, bound and not served yet.
     socket: Socket,
     memory: Memory,
     keeper: Arc<Timekeeper>,
@@ -250,6 +251,7 @@ fn assemble(
     (daemon, people)
 }
 
+/// A running scan, the daemon's ends of its queues, its measured times and the guests' log lines.
 type Scanning =
     (thread::Running, ScanHandle, rtrb::Consumer<scan::stats::Sample>, rtrb::Consumer<Line>);
 
@@ -317,6 +319,7 @@ async fn say_what_is_open(compile_service: CompileService) {
     }
 }
 
+/// The compile service of this configuration. Without a usable cache it compiles at every start.
 fn compile_service(config: &Config) -> CompileService {
     let folder = &config.plugins.cache;
     let place = folder.clone();

@@ -60,8 +60,11 @@ impl Kind {
 /// The reports, written and under way.
 #[derive(Debug)]
 pub(super) struct Crashes {
+    /// The folder of the reports, with its limits.
     store: Arc<ReportStore>,
+    /// One permit for each report under way.
     under_way: Arc<Semaphore>,
+    /// The traps that were reported, and when.
     reported: HashMap<Kind, Instant>,
     /// The reports under way. The path of each is set as soon as it is written.
     writing: Vec<(String, ModuleHash, Arc<OnceLock<String>>)>,
@@ -147,6 +150,7 @@ impl Daemon {
         });
     }
 
+    /// What a report says about the program itself, with the plugin's present settings.
     fn about(&self, name: &str, hash: ModuleHash) -> About {
         let plugins = &self.config.plugins;
         About {
@@ -160,6 +164,8 @@ impl Daemon {
         }
     }
 
+    /// Writes a report on a thread that may wait, unless too many are under way or the trap is
+    /// known.
     fn report(
         &mut self,
         about: About,

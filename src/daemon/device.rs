@@ -20,16 +20,20 @@ const PACE: Duration = Duration::from_millis(20);
 /// What the daemon knows of its devices, and the values that it shows to them.
 #[derive(Debug)]
 pub(super) struct Devices {
+    /// The newest values for devices that show values of the controller. The loop writes, they
+    /// read.
     shown: watch::Sender<Arc<Export>>,
     exports: Exports,
     /// The cycle and the instant of the values that are shown.
     last: (u64, Duration),
+    /// Where each device reports its parts and its watchdog, by name.
     monitors: BTreeMap<String, Monitor>,
     /// Per device, how often its watchdog had tripped, and whether it was tripped, as last logged.
     told: BTreeMap<String, (u64, bool)>,
 }
 
 impl Devices {
+    /// No devices yet.
     pub(super) fn new() -> Self {
         let (shown, exports) = exports();
         let (last, monitors, told) = ((0, Duration::ZERO), BTreeMap::new(), BTreeMap::new());

@@ -25,11 +25,13 @@ pub(super) use call::{Ended, READING, STATE, in_time, put};
 /// The watched folder, and what is wrong with it.
 #[derive(Debug)]
 pub(super) struct PluginFolder {
+    /// The handle of the watch, whose thread reads the folder.
     pub(super) watch: Watch,
     /// Why it is lost, as the watch has reported it.
     lost: Option<Loss>,
     /// Set when it does not answer, or answers too late.
     late: Option<Loss>,
+    /// How many files in it are not looked at, and why.
     overlooked: Overlooked,
     /// Files whose names make them no plugin, each with the reason.
     ignored: BTreeMap<String, String>,
@@ -44,6 +46,7 @@ pub(super) struct PluginFolder {
 }
 
 impl PluginFolder {
+    /// The folder of this watch, of which nothing is known yet.
     pub(super) fn new(watch: Watch) -> Self {
         Self {
             watch,
@@ -108,6 +111,7 @@ impl PluginFolder {
         }
     }
 
+    /// Whether it is lost because another folder has taken its place.
     fn is_exchanged(&self) -> bool {
         self.lost == Some(Loss::Exchanged)
     }
@@ -224,6 +228,7 @@ impl Daemon {
         declared.filter(|name| !held.contains(*name)).cloned().collect()
     }
 
+    /// Logs that the folder is lost, and what that means for the plugins.
     fn tell_of_loss(&self, loss: &Loss) {
         let folder = self.config.plugins.dir.display();
         let runs = match self.supervisor.plugins().any(|(_, view)| view.running.is_some()) {
@@ -265,6 +270,7 @@ impl Daemon {
     }
 }
 
+/// Whether the error says that there is no such file.
 fn is_absent(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
 }

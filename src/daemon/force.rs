@@ -47,14 +47,18 @@ struct Noted {
     name: String,
     /// The value as text, in the unit of the point.
     value: String,
+    /// Who ordered it, as the order says.
     owner: String,
+    /// Why, as the order says; may be empty.
     reason: String,
+    /// When it was ordered, by the wall clock.
     since: SystemTime,
     /// The newest cycle when the scan took the force over.
     cycle: u64,
 }
 
 impl Daemon {
+    /// Orders a force from the scan, or answers why the order is refused.
     pub(super) fn force(&mut self, name: &str, order: ForceOrder, reply: oneshot::Sender<Reply>) {
         match self.understand(name, &order) {
             Ok(force) => {

@@ -94,6 +94,7 @@ impl Daemon {
         })
     }
 
+    /// Logs once that the plugin folder may be an empty mount point.
     fn tell_of_an_empty_folder(&mut self) {
         if self.folder.is_told_empty {
             return;

@@ -31,14 +31,19 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// A reset under way.
 #[derive(Debug)]
 pub(super) struct Reset {
+    /// Whether it is a cold restart, which takes every program out first.
     is_cold: bool,
+    /// How far it is.
     stage: Stage,
+    /// When all stages before the disk must be over.
     until: Instant,
     /// Since when it waits for the disk.
     disk_since: Option<Instant>,
+    /// Where the answer goes at the end.
     reply: oneshot::Sender<Reply>,
 }
 
+/// A stage of a reset; the drawing is at the head of the file.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Stage {
     /// Programs are leaving. In the cycle `empty_in` no program was in the scan or on its way
@@ -57,6 +62,7 @@ enum Stage {
 }
 
 impl Stage {
+    /// Whether this stage waits for the disk, and so has [`PATIENCE`] instead of [`LIMIT`].
     fn is_at_the_disk(self) -> bool {
         matches!(self, Self::Blocked | Self::Saving)
     }
@@ -113,6 +119,7 @@ impl Daemon {
         }
     }
 
+    /// Begins a reset at this stage, or answers why it cannot begin; returns whether it has begun.
     fn begin(&mut self, is_cold: bool, stage: Stage, reply: oneshot::Sender<Reply>) -> bool {
         let failure = if self.reset.is_some() {
             let message = "another reset is under way; try again when it is over";
@@ -224,6 +231,7 @@ impl Daemon {
         values
     }
 
+    /// Ends the reset with this answer. After a cold restart the programs come back.
     fn end_reset(&mut self, answer: Reply) {
         let Some(reset) = self.reset.take() else { return };
         match &answer {

@@ -54,16 +54,20 @@ pub(super) struct Retain {
 /// A write under way.
 #[derive(Debug)]
 struct Writing {
+    /// When it was begun.
     since: Instant,
     /// Whether it is to leave none of the old values, for a reset.
     is_clear: bool,
+    /// Where its thread sends the result.
     end: oneshot::Receiver<Written>,
 }
 
 /// The result of a write.
 #[derive(Debug)]
 struct Written {
+    /// The files, with the counts of this write.
     store: Store,
+    /// The values that were to be written, in the order of the configuration.
     values: Vec<Variable>,
     result: std::io::Result<()>,
 }
@@ -223,6 +227,7 @@ impl Retain {
         self.cleared.take().unwrap_or_else(|| self.failure().map_or(Ok(()), |why| Err(why.into())))
     }
 
+    /// Starts a thread that writes these values: into the older file, or into both with `is_clear`.
     fn write(&mut self, values: Vec<Variable>, is_clear: bool) {
         let Some(mut store) = self.store.clone() else { return };
         let times = if is_clear { retain::FILES.len() } else { 1 };
@@ -253,6 +258,7 @@ impl Retain {
         }
     }
 
+    /// Takes in the result of the write that was under way; `None` if its thread has panicked.
     fn ended(&mut self, written: Option<Written>) {
         let is_clear = self.writing.take().is_some_and(|writing| writing.is_clear);
         let failure = self.has_written(written);
@@ -282,6 +288,7 @@ impl Retain {
         }
     }
 
+    /// Notes why nothing can be written, and logs a new reason.
     fn fails(&mut self, reason: String) {
         if self.failure() != Some(&reason) {
             tracing::error!(

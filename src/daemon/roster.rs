@@ -19,6 +19,7 @@ use crate::variable::{MAX_VARIABLES, Maker};
 /// What the daemon remembers about one plugin.
 #[derive(Debug)]
 pub(super) struct Entry {
+    /// The seat of the plugin in the scan, for as long as the entry lives.
     pub(super) seat: Seat,
     /// The time from the first hint of the newest file until its bytes were read.
     pub(super) detect: Duration,
@@ -27,6 +28,7 @@ pub(super) struct Entry {
     /// Swaps that were ordered and not yet seen, oldest first. Several of them wait if the scan is
     /// slow, and one may trap and be rolled back before another is seen.
     ordered: Vec<Ordered>,
+    /// The times of the newest swap that the scan has shown.
     pub(super) last_swap: Option<SwapView>,
     /// The instance whose version was last given to be kept, and whether that version was in doubt.
     pub(super) kept: Option<(Generation, bool)>,
@@ -91,10 +93,12 @@ impl Entry {
 #[derive(Debug)]
 pub(super) struct Ready {
     pub(super) program: Box<Prepared>,
+    /// The times of its preparation.
     pub(super) times: SwapView,
 }
 
 impl Ready {
+    /// The number of the prepared instance.
     pub(super) fn generation(&self) -> Generation {
         self.program.program.generation
     }
@@ -105,6 +109,7 @@ impl Ready {
 pub(super) struct Ordered {
     pub(super) hash: ModuleHash,
     pub(super) generation: Generation,
+    /// The times until the order.
     pub(super) times: SwapView,
     /// When it was ordered, on the scan's clock.
     pub(super) at: Duration,
@@ -119,6 +124,7 @@ const MAX_MAKERS: usize = 2 * MAX_VARIABLES;
 /// All plugins that have a seat.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
+    /// The entries by name.
     entries: BTreeMap<Arc<str>, Entry>,
     /// The names by seat.
     seats: Vec<Option<Arc<str>>>,

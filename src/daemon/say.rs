@@ -39,9 +39,11 @@ pub(super) struct Told {
     faults: BTreeMap<String, Fault>,
     /// Since when outputs are not confirmed, and whether that was logged.
     doubt: Option<(Instant, bool)>,
+    /// The counts as last logged: overruns, missed cycles, and lost lines of guests.
     overruns: u64,
     missed: u64,
     lines_lost: u64,
+    /// When the line about overruns was last logged.
     overruns_at: Option<Instant>,
     unread: Unread,
     unwritten: Unwritten,
@@ -51,6 +53,7 @@ pub(super) struct Told {
     owners: Vec<Option<Arc<str>>>,
     /// Whether the log says of a point that it has no owner any more, by id.
     lost: Vec<bool>,
+    /// When lines about owners were last logged.
     owners_at: Option<Instant>,
 }
 
@@ -363,6 +366,7 @@ pub(super) fn took_over(name: &str, swap: SwapView, cycle: u64) {
     );
 }
 
+/// Logs that a file is not taken as a plugin, with reason and remedy.
 pub(super) fn refused(name: &str, path: &dyn std::fmt::Display, refusal: &Refusal) {
     let Refusal { reason, remedy, .. } = refusal;
     tracing::warn!(plugin = name, %path, reason, "{path} is not taken: {reason}; {remedy}");

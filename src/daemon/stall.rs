@@ -42,8 +42,11 @@ const MOST_BETWEEN_LOOKS: Duration = TICK.saturating_mul(2);
 /// How long a count has not moved, counting only time in which the daemon looked at it.
 #[derive(Debug)]
 struct Stillness {
+    /// The count at the last look.
     count: u64,
+    /// How long it has not moved.
     still: Duration,
+    /// When the last look was.
     looked_at: Instant,
 }
 
@@ -71,7 +74,9 @@ pub(super) struct Stall {
     /// What it was doing then, for the quarantine: if it does another thing later, this was not the
     /// cause.
     found: Doing,
+    /// What the scan is doing; the scan writes, the loop reads.
     position: Arc<Position>,
+    /// The thread that ends the process if the loop cannot.
     forced_exit: ForcedExit,
 }
 

@@ -132,6 +132,7 @@ impl Versions {
         }
     }
 
+    /// All known versions with their plugins.
     fn all(&self) -> impl Iterator<Item = (&str, &Version)> {
         let plugins = self.sum.plugins.iter();
         plugins.flat_map(|(name, versions)| versions.iter().map(|version| (&**name, version)))
@@ -288,6 +289,8 @@ impl Versions {
         }
     }
 
+    /// Counts a start of this version: it moves to the end of its plugin's list, and ends the order
+    /// by which its program left.
     fn begin(&mut self, name: &str, hash: &str, time: &str, now: Option<Duration>) {
         self.version(name, hash).begin(time, now);
         let versions = self.sum.plugins.get_mut(name).expect("it has a version");
@@ -298,6 +301,7 @@ impl Versions {
         self.sum.ran.remove(name);
     }
 
+    /// Counts that this version is in quarantine: it has ended and is bad.
     fn quarantine(
         &mut self,
         name: &str,

@@ -24,11 +24,13 @@ use crate::variable::{Maker, Variable};
 use refused::is_seated;
 pub(super) use refused::{is_polled, writers};
 
+/// Whole microseconds; a longer time than fits counts as the longest.
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Daemon {
+    /// The answer to `camshaft status`: the daemon, its devices and its plugins at one instant.
     pub(super) fn status(&mut self) -> StatusView {
         // All parts of the answer come from one snapshot, so polls can be compared with cycles.
         let news = self.handle.latest.read().clone();
@@ -74,6 +76,7 @@ impl Daemon {
         }
     }
 
+    /// The views of all devices, in the order of the configuration.
     fn devices(&self, news: &Snapshot) -> Vec<DeviceView> {
         let view = |device: &crate::config::Device| {
             let index = news.points.devices().iter().position(|name| *name == device.name);
@@ -101,6 +104,7 @@ impl Daemon {
         self.plugins_in(&news)
     }
 
+    /// The views of all plugins in this snapshot, in the order of polling.
     fn plugins_in(&self, news: &Snapshot) -> Vec<PluginView> {
         let mut all: Vec<_> =
             self.supervisor.plugins().map(|(name, view)| self.plugin(name, &view, news)).collect();
@@ -115,6 +119,8 @@ impl Daemon {
         Some(self.plugin(name, &view, &news))
     }
 
+    /// The view of one plugin: what the supervisor, the roster, the scan and the recovery know of
+    /// it.
     fn plugin(&self, name: &str, view: &View<'_>, news: &Snapshot) -> PluginView {
         let entry = self.roster.get(name);
         let settings = self.settings(name);
@@ -178,6 +184,7 @@ impl Daemon {
         }
     }
 
+    /// The views of all points, with value, quality, owner and delivery.
     pub(super) fn points(&mut self) -> Vec<PointView> {
         let news = self.handle.latest.read();
         let (points, roster) = (&news.points, &self.roster);
@@ -220,6 +227,7 @@ impl Daemon {
         points.iter().map(view).collect()
     }
 
+    /// The views of all variables, in order of name.
     pub(super) fn variables(&mut self) -> Vec<VarView> {
         let kept = &self.config.retain.variables;
         let (news, roster) = (self.handle.latest.read(), &self.roster);
@@ -253,6 +261,7 @@ fn unconfirmed(news: &Snapshot, device: usize) -> Vec<String> {
     late.map(|(_, point)| point.name.clone()).collect()
 }
 
+/// The scan's fact about the program on this seat.
 fn fact(news: &Snapshot, seat: Seat) -> Option<&ProgramFact> {
     news.programs.iter().find(|fact| fact.seat == seat)
 }
@@ -284,6 +293,7 @@ fn reason(view: &View<'_>) -> Option<String> {
     }
 }
 
+/// The supervisor's state in the words of the control interface, which has fewer of them.
 fn state(view: &View<'_>) -> PluginState {
     use supervisor::State;
     match view.state {

@@ -9,11 +9,13 @@ use crate::plugin::ModuleHash;
 /// An order whose outcome is not known yet.
 #[derive(Debug, Clone)]
 pub(super) struct Draft {
+    /// The plugin, if the order is about one.
     pub(super) plugin: Option<String>,
     /// The module in the file before.
     pub(super) old_hash: Option<ModuleHash>,
     /// The module that the order puts into the file.
     pub(super) hash: Option<ModuleHash>,
+    /// The order as it will stand in the history.
     pub(super) ordered: Ordered,
     /// Whether the version that it brings gets another chance when it lies in the folder.
     pub(super) forgives: bool,

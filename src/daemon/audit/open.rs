@@ -17,6 +17,7 @@ pub(super) struct Open {
     last: u64,
 }
 
+/// An open order, with its outcome while it waits for its turn.
 #[derive(Debug)]
 struct One {
     number: u64,

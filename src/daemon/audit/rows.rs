@@ -31,10 +31,13 @@ type Key = (Option<u32>, OrderKind, Option<String>);
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     rows: HashMap<Key, Row>,
+    /// The store that all owners share.
     all: Store,
+    /// When the orders that wait were last looked at, on the monotonic clock.
     looked: Duration,
 }
 
+/// The store of one owner, with its newest order that has no line yet.
 #[derive(Debug, Default)]
 struct Row {
     store: Store,
@@ -44,7 +47,9 @@ struct Row {
 /// How many lines a full store has, and how long one more line takes.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::daemon) struct Lines {
+    /// The number of lines in a full store.
     pub(in crate::daemon) full: u32,
+    /// The time in which one more line comes.
     pub(in crate::daemon) refill: Duration,
 }
 
@@ -56,6 +61,7 @@ pub(in crate::daemon) struct Store {
 }
 
 impl Store {
+    /// Whether the store has a line now.
     fn has(&self, lines: Lines, now: Duration) -> bool {
         self.full_at.max(now) + lines.refill <= now + lines.full * lines.refill
     }

@@ -46,6 +46,8 @@ pub(in crate::daemon) async fn in_time<T: Send + 'static>(
     within(PATIENCE, &purpose.0, work).await
 }
 
+/// Does `work` on one of these threads, within this limit; a late answer reads as a silent file
+/// system.
 async fn within<T: Send + 'static>(
     limit: Duration,
     places: &Places,

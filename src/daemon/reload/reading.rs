@@ -26,6 +26,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// A reading of the file, on a thread that may wait for it.
 #[derive(Debug)]
 pub(super) struct Reading {
+    /// Why the file is read, and who waits for the outcome.
     cause: Cause,
     end: oneshot::Receiver<Read>,
 }
@@ -94,6 +95,7 @@ fn read(before: &Config, exports: Option<&Exports>) -> Read {
     }
 }
 
+/// Reads and checks the file, compares it with `before`, and plans its new devices.
 fn read_new(before: &Config, exports: Option<&Exports>) -> Result<New, Unread> {
     let config = config::load_after(&before.points, &before.path).map_err(|problems| {
         let (why, is_late) = (problems.to_string(), problems.is_late);

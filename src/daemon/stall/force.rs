@@ -65,6 +65,8 @@ impl ForcedExit {
     }
 }
 
+/// The work of the thread: looks at the cycles for ever, and kills the process when a limit is
+/// over.
 fn watch(limits: &Limits, position: &Position) {
     let (mut cycles, mut still, mut ending) = (0, Duration::ZERO, Duration::ZERO);
     loop {

@@ -114,6 +114,7 @@ impl Versions {
         self.writing = Some(self.write(folder, seq, now));
     }
 
+    /// Starts the write of the whole file, with the running time of each version up to now.
     fn write(&mut self, folder: Arc<Folder>, seq: Option<u64>, now: Duration) -> JoinHandle<()> {
         self.sum.seq = seq.unwrap_or(self.sum.seq);
         self.written = (now, self.changes);

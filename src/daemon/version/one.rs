@@ -21,6 +21,7 @@ pub(in super::super) struct Version {
     pub(in super::super) hash: String,
     /// When it first started, in UTC, RFC 3339; empty if it never did. `last` is its newest start.
     pub(in super::super) first: String,
+    /// When it last started, in UTC, RFC 3339; empty if it never did.
     pub(super) last: String,
     /// The time in the scan, without the time since `began`.
     pub(super) ran: Duration,
@@ -48,10 +49,12 @@ pub(in super::super) struct Version {
 pub(in super::super) struct End {
     /// The time in UTC, RFC 3339; empty if it is not known.
     pub(in super::super) at: String,
+    /// Why it ended, in words.
     pub(in super::super) why: String,
 }
 
 impl Version {
+    /// A version that has never run.
     pub(super) fn new(hash: &str) -> Self {
         Self {
             hash: hash.to_owned(),
@@ -94,6 +97,7 @@ impl Version {
         Self { ran: self.ran(now), ..self.clone() }
     }
 
+    /// Notes a start of an instance. A restart does not interrupt the running time.
     pub(super) fn begin(&mut self, at: &str, now: Option<Duration>) {
         if self.first.is_empty() {
             at.clone_into(&mut self.first);
@@ -133,6 +137,7 @@ impl Version {
         is_news
     }
 
+    /// Notes that it is bad; the first reason stays. An earlier pardon is used up.
     pub(super) fn turns_bad(&mut self, why: String) {
         self.bad.get_or_insert(why);
         self.is_forgiven = false;

@@ -239,6 +239,7 @@ pub(in crate::daemon) fn is_polled(name: &str, roster: &Roster, news: &Snapshot)
     news.programs.iter().any(|fact| fact.seat == entry.seat && is_polled(fact))
 }
 
+/// The view of one kind of refused call.
 fn view(refusals: &Refusals, words: String) -> RefusedView {
     let Refusals { first, count, last_cycle, .. } = refusals;
     RefusedView {
