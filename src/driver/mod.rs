@@ -1,7 +1,7 @@
 //! The contract between the scan and a device in the field: read it, write it, command it, ask
 //! whether it has its outputs.
 //!
-//! Every function of [`Driver`] runs on the scan thread, so it copies and returns. A driver that
+//! The scan calls the functions of [`Driver`] on its thread, so they copy and return. A driver that
 //! has to wait for a wire does so on another thread, behind `link.rs`. This file knows no kind of
 //! device. Each kind has a file of its own, such as `sim.rs` for the simulated plant, and
 //! `registry.rs` plans and starts devices of all kinds.
@@ -200,8 +200,9 @@ pub enum Delivery {
     Unconfirmed,
 }
 
-/// One device. Only the scan thread calls it, except where a function says otherwise. No function
-/// that the scan calls may wait, allocate or log.
+/// One device. The scan thread alone calls its functions, except `monitor` and `finish`, and
+/// `leave` of a device that is not in the scan. No function that the scan calls may wait,
+/// allocate or log.
 ///
 /// The images may be longer or shorter than when the device was opened, because the points of other
 /// devices come and go. This device's own points keep their places and their ids.

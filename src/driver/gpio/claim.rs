@@ -31,8 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The pause before the second attempt. In a reload the old device needs some milliseconds.
 const FIRST_RETRY: Duration = Duration::from_millis(20);
 
-/// The longest pause between attempts. An operator who plugs in an expander again sees it come back
-/// before he begins to doubt it.
+/// The longest pause between attempts. An expander that is plugged in again comes back before the
+/// operator begins to doubt it.
 const LAST_RETRY: Duration = Duration::from_secs(3);
 
 /// The maximum length of a consumer's name that the kernel shows, in bytes.

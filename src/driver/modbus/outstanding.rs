@@ -73,8 +73,8 @@ impl OutstandingReplies {
         is_doubtful
     }
 
-    /// The time until which a reply may come that belongs to another request but could answer
-    /// `request`. `None` if the next reply can be trusted as usual.
+    /// The time until which a late reply may come that could be taken for the reply to `request`.
+    /// `None` if the next reply can be trusted as usual.
     pub(super) fn busy_until(&self, request: &Request) -> Option<Instant> {
         let is_like = |reply: &&OutstandingReply| {
             reply.request == *request || request.is_mistakable_for(&reply.request, true)

@@ -90,8 +90,8 @@ impl Transport {
         self.outstanding.is_waited_for()
     }
 
-    /// How long a reply to another request may still come that could answer this one. Until then
-    /// this request should not be sent.
+    /// How long a late reply may still come that could be taken for the reply to this request.
+    /// Until then this request should not be sent.
     pub fn busy_for(&self, request: &Request) -> Duration {
         let busy_until = self.outstanding.busy_until(request);
         busy_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))

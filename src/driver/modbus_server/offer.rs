@@ -35,8 +35,8 @@ enum Item {
 }
 
 impl map::Item for Item {
-    /// A register of which one part is only shown cannot be written at all, so commands share no
-    /// register with other items.
+    /// A register of which one part is only shown cannot be written at all. Therefore commands
+    /// share registers only with commands.
     fn goes_with(self, other: Self) -> bool {
         matches!(self, Self::Command(_)) == matches!(other, Self::Command(_))
     }

@@ -30,8 +30,8 @@ const CONNECT_TIMEOUT: std::ops::RangeInclusive<Duration> =
 const MAX_PACKET: u32 = 64 << 10;
 
 /// How many messages of QoS 1 may be under way in each direction. That is enough to keep a line
-/// busy. Together with the queue of [`super::session`], it is the maximum number of old values that
-/// are delivered before the newest.
+/// busy. Together with [`super::line::QUEUE`], it is the maximum number of old values that are
+/// delivered before the newest.
 const MAX_UNDER_WAY: u16 = 32;
 
 /// The broker's address and the client's identity.

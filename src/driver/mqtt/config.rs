@@ -45,7 +45,7 @@ pub struct Config {
     pub will: Option<Message>,
     /// The message that the client publishes first.
     pub birth: Option<Message>,
-    /// The settings of Sparkplug B, if it is used in place of own topics.
+    /// The settings of Sparkplug B, if it replaces the topics that the configuration chooses.
     pub sparkplug: Option<sparkplug::Config>,
     /// The values that are published.
     #[serde(default)]

@@ -93,7 +93,7 @@ fn heard<'c>(config: &'c Config, id: PointId, point: &'c Point) -> Result<Ours<'
     Ok(Ours { id, point, at })
 }
 
-/// Plans own topics.
+/// Plans the topics that the configuration chooses.
 fn topics(config: &Config, ours: Vec<Ours<'_>>) -> Result<Planned, OpenError> {
     for (key, message) in [("will", &config.will), ("birth", &config.birth)] {
         if let Some(Message { topic, qos, .. }) = message {

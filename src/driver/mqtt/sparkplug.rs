@@ -9,8 +9,8 @@
 //! The will at the broker is the NDEATH. It has the bdSeq of the birth that it ends, which differs
 //! on each connection. With a `device` the metrics are that device's, and the node has none of its
 //! own. Births are the longest messages, so there is at most one a second, however many hosts ask.
-//! Values are sent when they differ, all of one instant in one message, under the aliases of the
-//! birth. Commands are metrics too: their values are published back.
+//! Values are sent when their rule in `publish.rs` says so, all of one instant in one message,
+//! under the aliases of the birth. Commands are metrics too: their values are published back.
 //!
 //! With a `primary_host`, nothing is sent before that host says that it is online. The connection
 //! is given up when the host goes. History is not kept: values that could not be sent are not sent

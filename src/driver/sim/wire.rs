@@ -12,8 +12,8 @@ use super::delay::Delay;
 use crate::driver::{Fault, Injection};
 use crate::image::{Direction, Inputs, Kind, Point, PointId, Points, Quality};
 
-/// How rare a float that is not finite is among random floats: one in eight. Random bits alone make
-/// it too rare for practice (one in 2048 for f64).
+/// One of this many random floats is not finite. Random bits alone make that too rare for practice
+/// (one in 2048 for f64).
 const NOT_A_NUMBER_ONE_IN: u32 = 8;
 
 /// The wire of one device, with everything that is on its way.

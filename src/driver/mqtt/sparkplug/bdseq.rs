@@ -1,16 +1,17 @@
 //! The bdSeq numbers, which join deaths to births.
 //!
-//! A late death must not be taken for that of a newer connection. Therefore no two connections of a
-//! node have the same number. This must hold longer than a [`Node`](super::Node) lives: when a
-//! configuration is loaded again, the new node connects while the broker still knows the old one.
-//! So the count belongs to the process. It is not stored on the disk: the first connection after a
-//! start has 0, as the specification says.
+//! A late death must not be taken for that of a newer connection. Therefore each connection of a
+//! node has another number than the 255 before it. This must hold longer than a
+//! [`Node`](super::Node) lives: when a configuration is loaded again, the new node connects while
+//! the broker still knows the old one. So the count belongs to the process. It is not stored on the
+//! disk: the first connection after a start has 0, as the specification says.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// The maximum number of nodes in the map: four times as many as a configuration can have devices.
-/// A node that is dropped from the map has therefore not been used for long.
+/// The maximum number of nodes in the map: four times as many as a configuration can have devices,
+/// so only many reloads with new names fill it. Then the first node by name is dropped, and its
+/// number starts at 0 again.
 const MAX_NODES: usize = 4 * crate::driver::MAX_DEVICES;
 
 /// The next number of each node of this process, by group and name. Only the threads of devices use
