@@ -68,8 +68,8 @@ pub enum Want {
 /// While Running, new bytes are prepared beside it: it stays Running, whatever comes of them. When
 /// they trap on probation, the version before is Running again, and they are quarantined. The
 /// newest kept version that was good and never trapped since stands in for a quarantined file,
-/// unless `on_quarantine` is `safe`. It goes through the same states. After a start, the version
-/// that ran when the daemon ended also stands in if the file is no good; if that is lost, a kept
+/// unless `on_quarantine` is `safe`. It goes through the same states. After a start with a file
+/// that is no good, the version that ran when the daemon ended stands in. If that is lost, a kept
 /// version does. A module is in Backoff like a trapped one if the machine was the reason that it
 /// could not be made, or if it ran before. After as many attempts as traps lead to quarantine, a
 /// kept version may run, and then the other module is quarantined. From every state: hold ▶
@@ -286,7 +286,7 @@ impl Supervisor {
         Ok(Released::Forgiven)
     }
 
-    /// Ends the hold of the plugin; what is in quarantine stays there.
+    /// Ends the hold; what is in quarantine stays there.
     pub fn let_go(&mut self, name: &str) {
         if let Some(plugin) = self.plugins.get_mut(name) {
             plugin.release();

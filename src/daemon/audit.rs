@@ -1,5 +1,5 @@
-//! The audit: each order of an operator becomes a line in the history and in the log, with the user
-//! who gave it and the values before and after.
+//! The audit: each order of an operator becomes a line in the history and in the log. The line has
+//! the user who gave the order, and the values before and after.
 //!
 //! ```text
 //!  order ──▶ draft (who, value before) ──▶ carried out ──▶ receipt, log ──▶ answer

@@ -1,5 +1,9 @@
 //! The loader: it makes a program of a module, ready for its seat, in tasks of its own.
 //!
+//! ```text
+//!        read           compile, or cache          prepare           if wanted
+//!  Away ──────▶ Bytes ────────────────────▶ Compiled ───────▶ program ─────────▶ shadow run
+//! ```
 //! Compilation runs in a child process, preparation on a thread. The loader's tasks wait for both,
 //! so neither delays the daemon's loop. How many run at once is limited: a slow module delays
 //! others only when several are slow. Which places may have the bytes of a module is decided in

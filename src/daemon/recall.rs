@@ -63,7 +63,7 @@ impl Daemon {
     }
 
     /// What is suspicious about a plugin folder that has held no plugin since the start, though
-    /// some ran when the daemon ended: it may be an empty mount point, from which no file was
+    /// some ran when the daemon ended. It may be an empty mount point, from which no file was
     /// removed.
     fn emptiness(&self) -> Option<String> {
         /// The largest number of names: more do not fit a log line.

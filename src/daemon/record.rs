@@ -29,8 +29,8 @@ use crate::text::counted;
 /// 20.
 const TOLD_IN_FULL: u64 = 5;
 
-/// The lines in the history for orders about one plugin that change nothing else: more than people
-/// give by hand in a day, and less than a script can give.
+/// The lines in the history for orders about one plugin that change nothing else. People give fewer
+/// by hand in a day; a script can give more.
 const ORDERS: Lines = Lines { full: 100, refill: Duration::from_secs(600) };
 
 /// The lines for refusals, over all plugins.
@@ -420,8 +420,9 @@ mod tests {
         Record::new(Journal::in_memory("a test"), None)
     }
 
-    /// If a history could not be opened in one life, or its disk gave no answer, the next life
-    /// counted it again, and a release of long ago let a quarantined version run.
+    /// A history that could not be opened in one life of the daemon was counted again in the next.
+    /// An old release in it let a quarantined version run. A disk that gave no answer had the same
+    /// effect.
     #[tokio::test]
     async fn receipts_of_before_count_once_though_a_life_had_no_history() {
         let dir = tempfile::tempdir().unwrap();

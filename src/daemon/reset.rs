@@ -220,8 +220,8 @@ impl Daemon {
     /// The values that the order is to write, in order of name. A variable that no `[[variable]]`
     /// declares was made by a program: a cold restart forgets it, its type included.
     ///
-    /// The scan writes all or none, and none of these can be denied: every declared variable was
-    /// made at the start or by a reload, none of them is ever removed, and its type never changes.
+    /// The scan writes all or none, and it denies none of these. Every declared variable was made
+    /// at the start or by a reload. None of them is ever removed, and its type never changes.
     fn initial_values(&mut self) -> Vec<(String, Variable)> {
         if !self.is_emptying() {
             return self.retain.initial().to_vec();

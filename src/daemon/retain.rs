@@ -20,9 +20,9 @@ use crate::state::Folder;
 use crate::text::{counted, is_or_are};
 use crate::variable::{Variable, Variables};
 
-/// How long the last write before the exit may take: longer than a slow card needs, and less than
-/// half of what the process has for its way to the end (`stop.rs`). A disk that hangs costs another
-/// second for the record of the end before it, and one for the journal after it.
+/// How long the last write before the exit may take. A slow card needs less. It is less than half
+/// of what the process has for its way to the end (`stop.rs`), because a disk that hangs costs
+/// another second for the record of the end before it, and one for the journal after it.
 const LAST_WRITE: Duration = Duration::from_millis(1500);
 
 /// The time after which a write is an alarm, though it may still succeed: a card that is wearing

@@ -40,7 +40,7 @@ pub struct RestartPolicy {
 }
 
 impl Default for RestartPolicy {
-    /// The default: one cosmic ray costs one cycle; a broken module is given up within a second; a
+    /// The default. One cosmic ray costs one cycle. A broken module is given up within a second. A
     /// module that fails only now and then is tried twice a minute for ever.
     fn default() -> Self {
         Self {

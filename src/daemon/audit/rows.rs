@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::draft::Draft;
 use crate::control::OrderKind;
 
-/// The lines for one kind of order of one user about one thing: more than people give by hand one
-/// after the other, and at most 144 a day beyond that.
+/// The lines for one kind of order of one user about one thing. People give fewer by hand one after
+/// the other. Beyond that there are at most 144 a day.
 const ONE: Lines = Lines { full: 20, refill: Duration::from_secs(600) };
 
 /// The lines for all of them together: the history has room for some thousand.

@@ -15,8 +15,8 @@ use crate::control::server::{self, Socket};
 /// Room for requests; clients wait when it is full.
 const MAX_CALLS: usize = 32;
 
-/// How long the end of the server may take: the second that running requests get, and half as long
-/// again to remove its socket, whose file system may not answer.
+/// How long the end of the server may take. Running requests get a second. The removal of the
+/// socket, whose file system may not answer, gets half a second more.
 const LEAVING: Duration = Duration::from_millis(1500);
 
 /// A running server.

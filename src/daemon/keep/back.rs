@@ -17,9 +17,10 @@ use crate::plugin::folder::Home;
 use crate::plugin::versions::Versions;
 
 impl Daemon {
-    /// Puts a kept version of a plugin into the folder: the one whose hash begins with `to`, or the
-    /// newest good one that is not in the file, though it may run in its place. A bad version is
-    /// put there only with `even_bad`; `audit.rs` ends its quarantine when it lies there.
+    /// Puts a kept version of a plugin into the folder: the one whose hash begins with `to`.
+    /// Without `to` it is the newest good one that is not in the file, even one that runs in the
+    /// file's place. A bad version is put there only with `even_bad`; `audit.rs` ends its
+    /// quarantine when it lies there.
     pub(in crate::daemon) fn roll_back(
         &mut self,
         name: String,

@@ -16,8 +16,8 @@ use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{State, Supervisor, View, Want};
 use crate::variable::{Denied, Variable, VariableKind};
 
-/// A mistake that recurs within this time is shown all the time, and not only until the next call
-/// that succeeds: otherwise the operator would see it only by luck.
+/// A mistake that recurs within this time is shown all the time, not only until the next call that
+/// succeeds. Otherwise the operator would see it only by luck.
 const NOW_AND_THEN: Duration = Duration::from_secs(2);
 
 /// The refused calls of a program.

@@ -12,9 +12,9 @@ use crate::plugin::ModuleHash;
 
 impl Plugin {
     /// The modules that may run, best first: the file's, then the one that ran last, then the kept
-    /// ones. Kept ones count only if one of the first two is in quarantine, or ran and cannot be
-    /// made again, or if the one that ran before the start is lost. A module in quarantine is never
-    /// among them.
+    /// ones. Kept ones count only in two cases. One of the first two is in quarantine, or ran and
+    /// cannot be made again. Or the one that ran before the start is lost. A module in quarantine
+    /// is never among them.
     fn all(
         &self,
         name: &str,

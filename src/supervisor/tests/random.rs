@@ -1,6 +1,6 @@
-//! A random world with a fixed seed around the supervisor. It has a folder with files that can be
-//! read or not, an operator, a daemon that prepares modules with accidents, and a bounded queue
-//! that loses orders. Its scan traps, rolls versions on probation back, and shows old snapshots.
+//! A random world with a fixed seed around the supervisor. It has an operator, and a folder with
+//! files that can be read or not. Its daemon prepares modules, with accidents, and its bounded
+//! queue loses orders. Its scan traps, rolls versions on probation back, and shows old snapshots.
 //! The daemon is restarted too: it then knows what ran before, and what was in quarantine.
 
 use std::collections::VecDeque;
