@@ -309,6 +309,7 @@ pub(super) fn cycle(
 /// The message of AssemblyScript's `abort`. A string there is UTF-16, and its length in bytes
 /// stands in the four bytes before it.
 pub(super) fn abort_message(memory: &impl Memory, at: u32) -> String {
+    /// Most bytes of the message that are read; a longer message is cut.
     const LONGEST: u32 = 512;
     let mut len = [0; 4];
     if at < 4 || memory.read(at - 4, &mut len).is_err() {

@@ -23,9 +23,11 @@ use crate::variable::{Variable, VariableKind};
 /// What every function of an instance can reach.
 #[derive(Debug)]
 pub(super) struct Host {
+    /// The host's state for this instance.
     pub(super) guest: Guest,
     /// The exported memory, once the instance exists.
     pub(super) memory: Option<wasmer::Memory>,
+    /// The tape of this instance. It records nothing if reports are switched off.
     pub(super) tape: Tape,
     /// In a replay, the player that answers in place of the contract.
     pub(super) player: Option<Player>,
@@ -38,6 +40,7 @@ pub(super) struct Host {
 struct View<'a>(MemoryView<'a>, RefCell<&'a mut Tape>);
 
 impl View<'_> {
+    /// Checks that all of `bytes` lie within the memory.
     fn check_all(&self, at: u32, bytes: &[u8]) -> Outcome {
         self.check(at, u32::try_from(bytes.len()).map_err(|_| Code::Error)?)
     }
@@ -121,6 +124,7 @@ fn preview1(
 
 /// An argument in the form that a tape has: its bits.
 trait Word {
+    /// The bits of the argument; a narrower type is extended with zeros.
     fn word(self) -> u64;
 }
 
@@ -193,6 +197,7 @@ macro_rules! function {
     };
 }
 
+/// The function of the contract with this name, bound to the instance; `None` for an unknown name.
 fn env_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Option<Function> {
     let tag = Tag::of(ENV, name);
     if let Some(function) = point_function(name, store, host) {
@@ -231,6 +236,7 @@ fn env_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Opti
     })
 }
 
+/// The function on variables with this name, bound to the instance.
 fn variable_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Option<Function> {
     let tag = Tag::of(ENV, name);
     macro_rules! read {
@@ -256,6 +262,7 @@ fn variable_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) ->
     })
 }
 
+/// The function on points with this name, bound to the instance.
 fn point_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Option<Function> {
     let tag = Tag::of(ENV, name);
     macro_rules! read {
@@ -287,6 +294,7 @@ fn point_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Op
     })
 }
 
+/// The function of WASI with this name, bound to the instance; `None` for an unknown name.
 fn wasi_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Option<Function> {
     let tag = Tag::of(wasi::WASI, name);
     Some(match name {
@@ -341,10 +349,12 @@ fn refusal(store: &mut Store, parameters: &str, errno: i32) -> Option<Function> 
     })
 }
 
+/// `proc_exit(code)`: ends the guest.
 fn exit(mut context: Context<'_>, code: i32) -> Result<(), RuntimeError> {
     Err(exit_reason(&mut context, ExitReason::Exit(code)))
 }
 
+/// AssemblyScript's `abort(message, file, line, column)`: ends the guest with its message.
 fn abort(
     mut context: Context<'_>,
     message: u32,

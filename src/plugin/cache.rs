@@ -6,9 +6,9 @@
 //! file.
 //!
 //! The checksum is no signature: any process that can write into the folder can make one. Therefore
-//! the folder is emptied at opening if other users could write into it, or if a file in it does not
-//! belong to the daemon's user. Nothing depends on the cache: without it, a module is compiled once
-//! more. What an artifact is, is in `compile/artifact.rs`.
+//! the folder is emptied at opening if other users had any access to it. It is also emptied if a
+//! file in it is not the daemon's own. Nothing depends on the cache: without it, a module is
+//! compiled once more. What an artifact is, is in `compile/artifact.rs`.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -184,6 +184,8 @@ impl Cache {
         stored.is_ok()
     }
 
+    /// Stores an artifact by way of a temporary file, so that no half artifact has a key as its
+    /// name.
     fn try_store(&self, key: &str, parts: &[&[u8]]) -> io::Result<()> {
         // Two preparations of one module may store it at the same time: each writes a file of its
         // own.

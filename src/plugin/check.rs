@@ -130,6 +130,7 @@ fn kind(bytes: &[u8]) -> Option<&'static str> {
     KINDS.iter().find(|(start, _)| bytes.starts_with(start)).map(|(_, kind)| *kind)
 }
 
+/// The refusal of a module that is not valid, or uses a proposal that this host does not run.
 pub(super) fn malformed(error: &BinaryReaderError) -> Refusal {
     let reason = format!("not valid: {} (at offset {:#x})", error.message(), error.offset());
     Refusal::new(
@@ -148,10 +149,12 @@ struct Outline {
     imports: Vec<(String, String, TypeRef)>,
     exports: BTreeMap<String, (ExternalKind, u32)>,
     memories: Vec<MemoryType>,
+    /// Number of functions that the module defines itself.
     own_functions: u32,
 }
 
 impl Outline {
+    /// Takes in one section, and refuses what can be seen from it alone.
     fn take(&mut self, payload: Payload<'_>, limits: &Limits) -> Result<(), Refusal> {
         let bad = |error: BinaryReaderError| malformed(&error);
         match payload {
@@ -250,6 +253,8 @@ impl Outline {
         }
     }
 
+    /// Checks the types of the contract's exports, and that `poll` and, if needed, a memory are
+    /// there.
     fn exports_are_right(&self) -> Result<(), Refusal> {
         const POLL: &str = "poll";
         if !self.exports.contains_key(POLL) {
@@ -318,6 +323,7 @@ impl Outline {
     }
 }
 
+/// Whether an offered function needs the guest's memory.
 fn takes_pointer(module: &str, name: &str) -> bool {
     const NO_POINTER: &[&str] = &[
         "emscripten_notify_memory_growth",

@@ -1,9 +1,9 @@
 //! Checkpoints: a copy of an instance's memory and mutable globals, to be put back later.
 //!
-//! Two uses need one. A call that must leave no trace, such as `save`, is undone with it: a trap in
-//! the middle leaves the stack pointer where it was and a heap half changed. A replay begins at
-//! one. For a replay the copy goes into room that was made in advance, because it is taken in a
-//! cycle.
+//! Two uses need one. A call that must leave no trace, such as `save`, is undone with it. Without
+//! that, a trap would leave the stack pointer where it was, and the heap half changed. A replay
+//! begins at one. For a replay the copy goes into room that was made in advance, because it is
+//! taken in a cycle.
 //!
 //! Tables are not copied, and a memory that has grown stays grown. The uses are in `wasm.rs` and
 //! `record.rs`.

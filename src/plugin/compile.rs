@@ -68,6 +68,7 @@ enum Wanted {
 enum Answer {
     /// The module is good; the length is that of the artifact that follows, in bytes.
     Done(Report, usize),
+    /// The module is refused.
     Refused(Refusal),
     /// What the system did not take away from the worker.
     Open(Vec<String>),
@@ -149,6 +150,8 @@ impl CompileService {
         Job { compiler: self.compiler, limits: self.limits, wanted }
     }
 
+    /// Runs workers until one gives an answer. A worker that is killed from outside is started
+    /// again, after a pause, up to [`MAX_ATTEMPTS`] times in all.
     async fn work(&self, module: &[u8], wanted: Wanted) -> Result<(Report, Vec<u8>), Refusal> {
         let mut pause = FIRST_PAUSE;
         for _ in 1..MAX_ATTEMPTS {
@@ -164,6 +167,7 @@ impl CompileService {
         })
     }
 
+    /// Runs one worker with a time limit, and judges how it ended.
     async fn attempt(&self, module: &[u8], wanted: Wanted) -> Result<(Report, Vec<u8>), Failed> {
         let limit = self.limits.module_bytes;
         if module.len() as u64 > limit {
@@ -259,6 +263,7 @@ fn parse(output: &[u8]) -> Option<Result<(Report, Vec<u8>), Refusal>> {
     }
 }
 
+/// The refusal of a module whose compilation took too much time or memory.
 fn too_dear(what: &str, limit: &str) -> Refusal {
     Refusal::new(
         format!("its compilation {what}"),
@@ -327,6 +332,7 @@ pub fn worker() -> ExitCode {
     }
 }
 
+/// The worker's work: checks the module and, if the job wants it, compiles it.
 fn work(job: Job, module: &[u8]) -> Result<(Report, Vec<u8>), Refusal> {
     let report = check::check(module, &job.limits, job.compiler)?;
     if job.wanted == Wanted::Report {
@@ -337,6 +343,7 @@ fn work(job: Job, module: &[u8]) -> Result<(Report, Vec<u8>), Refusal> {
     Ok((report, artifact))
 }
 
+/// Compiles a module that was found to be valid, with the host's own code added.
 fn compile(compiler: Compiler, module: &[u8]) -> Result<Vec<u8>, Refusal> {
     confined::keep_to_this_thread();
     let one = NonZero::<usize>::MIN;

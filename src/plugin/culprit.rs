@@ -86,6 +86,7 @@ fn library(frames: &[Frame]) -> impl Iterator<Item = &str> {
     frames.iter().map(|frame| &*frame.function).take_while(|name| is_library(name))
 }
 
+/// Whether this is the name of a library's function.
 fn is_library(name: &str) -> bool {
     NAMES.contains(&name)
         || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))

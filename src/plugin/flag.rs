@@ -137,8 +137,8 @@ impl ModuleMiddleware for StopFlag {
     }
 }
 
-/// Removes what only reports would use, or nothing: the module's name, its custom sections, and the
-/// ends of long names of functions.
+/// Removes parts of a module that only reports would use, or that nothing uses: its name, its
+/// custom sections, and the ends of long names of functions.
 fn shorten_names(info: &mut ModuleInfo) {
     info.name = None;
     info.custom_sections.clear();
@@ -158,6 +158,7 @@ struct Checks {
     function: u32,
     /// If the function is a routine, the operation that it carries out.
     routine: Option<Operation>,
+    /// Whether the next operator is the first of the function.
     at_entry: bool,
     stretch: Stretch,
     /// Number of marks in this function so far.
@@ -206,10 +207,10 @@ impl Checks {
 
     /// Code for a store that has to stand between two checks.
     ///
-    /// Without it, Cranelift takes the load of the flag for a repetition of an earlier one: that of
-    /// the function's entry, of another loop, or further up in straight code. It removes the load,
-    /// and the code after it is never stopped. Each mark of a function stores another number,
-    /// because equal stores would be redundant too.
+    /// Without it, Cranelift takes the load of the flag for a repetition of an earlier one. That
+    /// one may be at the function's entry, in another loop, or further up in straight code.
+    /// Cranelift removes the load, and the code after it is never stopped. Each mark of a function
+    /// stores another number, because equal stores would be redundant too.
     fn mark<'a>(&mut self) -> [Operator<'a>; 2] {
         self.marks = self.marks.wrapping_add(1);
         [

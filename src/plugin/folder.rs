@@ -167,6 +167,7 @@ pub fn check_name(name: &str) -> Result<(), Refusal> {
     if is_valid { Ok(()) } else { Err(misnamed(&disk::quoted(name))) }
 }
 
+/// The refusal of a file whose name breaks the rules for plugins.
 fn misnamed(quoted: &str) -> Refusal {
     Refusal::new(
         format!("{quoted} is no name for a plugin"),
@@ -229,8 +230,9 @@ impl Watch {
         self.inbox.put(|mail| mail.poked = true);
     }
 
-    /// Why the folder is late, if it is: its file system has not answered for [`SILENCE`], so the
-    /// thread cannot look at it; or it answers so late that a look takes too long.
+    /// Why the folder is late, if it is. Either its file system has not answered for [`SILENCE`],
+    /// so the thread cannot look at it; or it answers so late that a step of a look takes
+    /// [`SLOWNESS`].
     pub fn lateness(&self) -> Option<Loss> {
         if self.wait.lasts() >= SILENCE {
             return Some(Loss::Silent);

@@ -68,6 +68,7 @@ fn values(index: usize, ty: &FuncType) -> Result<[usize; 2], Refusal> {
     Ok(found)
 }
 
+/// Checks the results of all blocks that are open at one place, for each place in a function.
 fn check_blocks(body: &FunctionBody<'_>, types: &[[usize; 2]]) -> Result<(), Refusal> {
     let bad = |error: BinaryReaderError| malformed(&error);
     let of = |ty: BlockType, is_loop: bool| match ty {

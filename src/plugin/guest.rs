@@ -63,6 +63,7 @@ pub(super) struct Guest {
     pub(super) world: Option<Box<World>>,
     pub(super) phase: Phase,
     pub(super) seat: Seat,
+    /// Why the guest ended itself, if it did in this call.
     pub(super) exit_reason: Option<ExitReason>,
     /// The source of random numbers, seeded by the plugin's name, so that a run can be repeated.
     pub(super) random: fastrand::Rng,

@@ -14,7 +14,9 @@ use super::trap::Why;
 pub(super) struct Hidden {
     why: Option<Global>,
     grew_not: Option<Global>,
+    /// The index of the first routine: functions from there on are the host's additions.
     first_routine: u32,
+    /// The number of bytes by which the code lies further back than in the original module.
     shift: i32,
     /// The module, which lists the exported functions.
     module: Module,

@@ -150,9 +150,9 @@ impl Default for Limits {
     }
 }
 
-/// Reads a module from a regular file. Of a file that is longer than `limits` allow, it reads one
-/// byte more than allowed, and the check of the module then refuses it. The file may belong to any
-/// user, so it may be a pipe without a writer; such a file is not waited for.
+/// Reads a module from a regular file. If the file is longer than `limits` allow, only one byte
+/// more than allowed is read, and the check of the module then refuses it. The file may belong to
+/// any user, so it may be a pipe without a writer; such a file is not waited for.
 ///
 /// # Errors
 /// Those of [`file::open`], and an error of reading.
@@ -188,10 +188,10 @@ impl Grant {
 pub struct SwapPolicy {
     /// CPU time for `save` of the old version and `restore` of the new one, together.
     pub budget: Duration,
-    /// The time for which the old version stays ready, at least.
+    /// The least time for which the old version stays ready.
     pub probation: Duration,
-    /// The number of polls of the new version until which the old one stays ready, at least. Both
-    /// this and [`SwapPolicy::probation`] must be over.
+    /// The least number of polls of the new version during which the old one stays ready. Probation
+    /// ends when both this number and [`SwapPolicy::probation`] are reached.
     pub polls: u32,
     /// What the old version finds when it has to resume.
     pub rollback_state: RollbackState,

@@ -102,6 +102,7 @@ struct Body {
     calls: Vec<u32>,
     /// Whether it does nothing else.
     is_calls_only: bool,
+    /// Whether it does nothing at all.
     is_empty: bool,
 }
 
@@ -162,6 +163,7 @@ impl Shape {
         Ok(())
     }
 
+    /// The body of the function with this exported name, if it was kept.
     fn body_of(&self, export: &str) -> Option<&Body> {
         self.bodies.get(self.exports.get(export)?)
     }

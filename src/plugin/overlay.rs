@@ -6,7 +6,7 @@
 //! outputs: safe, then force, then program. So a force waits while no program owns its output. Only
 //! [`Overlay::new`] and [`Overlay::take_points`] allocate here.
 //!
-//! Who may force which point, for how long and why is decided in the daemon. Whether a program
+//! Which forces are allowed, for how long and why, is decided in the daemon. Whether a program
 //! lacks a required input is decided in `scan/require.rs`.
 
 use std::time::Duration;
@@ -34,6 +34,7 @@ pub struct Force {
 /// All values that stand over the images.
 #[derive(Debug, Default)]
 pub struct Overlay {
+    /// The forces, in the order in which they were made.
     forces: Vec<Force>,
     /// Inputs whose age the configuration limits.
     aging: Vec<(PointId, Freshness)>,
@@ -225,6 +226,8 @@ impl Overlay {
         }
     }
 
+    /// Makes outputs safe whose time without an owner is over, and forgets those that have an owner
+    /// again.
     fn end_leaving(
         &mut self,
         now: Duration,

@@ -7,9 +7,11 @@ use std::time::Duration;
 /// The log allowance: a burst of one second's lines, then that many per second.
 #[derive(Debug)]
 pub(super) struct Pace {
+    /// Lines per second that the guest may log.
     per_second: u32,
     /// The time that is saved up for lines; one line costs `1s / per_second`.
     credit: Duration,
+    /// The moment up to which the credit was counted.
     seen: Duration,
     /// Lines that were not allowed and are not reported yet.
     pub(super) dropped: u32,

@@ -1,5 +1,5 @@
-//! The recording of a program while it runs, so that its end can be examined: checkpoints from
-//! which its tape can be played, and the post-mortem after a trap.
+//! The recording of a running program, so that its end can be examined. It has checkpoints from
+//! which the program's tape can be played, and makes the post-mortem after a trap.
 //!
 //! There are two checkpoints, taken in turn, after every hundredth poll or earlier. So when the
 //! program traps, at least one of them has some polls behind it. What a tape holds is in `tape.rs`,
@@ -78,6 +78,7 @@ pub(super) struct Recorder {
     /// Room for two checkpoints, the older one first, each with its position on the tape. Without a
     /// position the room is empty. If the first checkpoint does not fit, there are none.
     rooms: Vec<(Option<u64>, Room)>,
+    /// Good polls since the newest checkpoint.
     polls: u32,
 }
 
@@ -183,9 +184,11 @@ impl PostMortem {
     }
 }
 
+/// The reason if the memory was too large for a checkpoint from the start.
 const TOO_LARGE: &str = "it uses more memory than a checkpoint holds (256 KiB of at most 2 MiB), \
                          and its tape does not reach back to its start";
 
+/// The reason if no checkpoint is recent enough for the tape.
 const TOO_MUCH: &str = "its tape does not reach back to a checkpoint: either its last polls \
                         exchanged more with the host than a tape holds, or its memory has outgrown \
                         a checkpoint (256 KiB in use, of at most 2 MiB)";

@@ -123,8 +123,8 @@ impl Why {
     }
 }
 
-/// Who has the output or variable that a program was refused, as far as the code that shows the
-/// call knows.
+/// The program that has the output or variable of a refused call, as far as the caller of
+/// [`RefusedCall::words`] knows.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Keeper<'a> {
     /// It is not known.
@@ -148,6 +148,7 @@ pub enum Keeper<'a> {
 }
 
 impl<'a> Keeper<'a> {
+    /// The program to name, if there is one.
     fn name(self) -> Option<&'a str> {
         match self {
             Self::Program(name) | Self::Both(name) | Self::Two(name, _) => Some(name),
@@ -230,6 +231,7 @@ impl RefusedCall {
         self.why.is_denial()
     }
 
+    /// Whether a further refused call belongs to the same entry.
     fn is(&self, why: Why, call: &str, name: &str) -> bool {
         // Names for which there is no room can be invented without end, so they share one entry.
         let is_any_name = matches!(why, Why::VariableQuota | Why::VariableLimit);

@@ -104,8 +104,11 @@ pub(super) struct Player {
     made: usize,
     /// Calls to the host in all.
     calls: usize,
+    /// The first difference, if there was one.
     divergence: Option<Divergence>,
+    /// Whether the time of the last recorded call was over.
     is_over: bool,
+    /// Whether the guest has gone on to do more than is on the tape.
     is_beyond: bool,
 }
 
@@ -147,10 +150,12 @@ impl Player {
         }
     }
 
+    /// The recorded call that is being played.
     fn section(&self) -> Option<&Section> {
         self.sections.get(self.begun.checked_sub(1)?)
     }
 
+    /// Notes the first difference; later ones follow from it and are not noted.
     fn diverge(&mut self, did: String, tape: String) {
         if self.divergence.is_some() || self.is_beyond {
             return;
@@ -353,6 +358,7 @@ fn step(
     }
 }
 
+/// Judges how the replay ended.
 fn played(mut instance: Instance, result: Result<(), Arc<Trap>>, took: Duration) -> Played {
     let fall = instance.fall().cloned();
     let (parts, store) = instance.parts();

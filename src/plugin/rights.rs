@@ -78,9 +78,11 @@ impl Default for VariableGrant {
 /// The rights of a guest. For points, `None` means all of them.
 #[derive(Debug)]
 pub(super) struct Rights {
+    /// For each point, whether the guest may read it as an input.
     pub(super) inputs: Option<Vec<bool>>,
     /// For each byte of the input image, whether the guest may read it.
     pub(super) readable: Option<Vec<bool>>,
+    /// For each point, whether the guest may claim it as an output.
     pub(super) outputs: Option<Vec<bool>>,
     pub(super) variables: VariableGrant,
     /// For each point, whether the guest has claimed it as an output.

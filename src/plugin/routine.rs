@@ -4,9 +4,9 @@
 //! wasmer carries out `unreachable`, `memory.copy`, `table.get` and similar operations by calls of
 //! its own code on the guest's stack. If such a call fails, wasmer takes a backtrace there. If the
 //! guest has nearly used up its stack, the stack overflows inside the backtrace. Then the signal
-//! handler resets the stack without any destructor, and a lock of the whole process stays held: the
-//! next trap of any thread waits for ever. (Seen with wasmer 7.4.2: a refused module without any
-//! rights froze the scan.) So no call of wasmer on a guest's stack may fail.
+//! handler resets the stack without any destructor, and a lock of the whole process stays held. The
+//! next trap of any thread then waits for ever. (Seen with wasmer 7.4.2: a refused module without
+//! any rights froze the scan.) So no call of wasmer on a guest's stack may fail.
 //!
 //! A routine therefore tests the bounds itself. It traps by a division by zero, which the CPU
 //! reports by a signal, on a stack of its own. It also works in pieces, so that its loop checks the
@@ -89,8 +89,11 @@ pub(super) struct Extended {
 /// The parts of a module that matter here.
 #[derive(Debug, Default)]
 struct Outline {
+    /// Number of types; a new type gets this index.
     types: u32,
+    /// Number of functions, imported ones included.
     functions: u32,
+    /// The operations in its code that need a routine.
     operations: BTreeSet<Operation>,
     /// The type of the elements of each table.
     tables: Vec<RefType>,

@@ -43,14 +43,16 @@ struct Frame {
     cycle: u64,
     now: Duration,
     inputs: Inputs,
-    /// The variables before the poll. `committed` is from before the poll too; the other fields do
-    /// not change in it, or are from after it.
+    /// The variables before the poll. Of the other fields, only `committed` and `is_degraded` are
+    /// from before the poll; the rest does not change in it, or is from after it.
     variables: Variables,
+    /// The outputs before the poll.
     committed: Vec<u8>,
     /// Whether the running version lacks an input that it requires.
     is_degraded: bool,
     /// The outputs as they were driven at the end of the last cycle.
     driven: Vec<u8>,
+    /// The outputs after the poll.
     outputs: Vec<u8>,
     owners: Vec<Option<Seat>>,
     /// In the first frame, the state of the running version before the poll, if it hands one over.
@@ -117,7 +119,7 @@ impl Feed {
         Arc::ptr_eq(&self.points, &world.points)
     }
 
-    /// Tells the run's thread that the points have changed.
+    /// Marks the frames as outdated for the run's thread, because the points have changed.
     pub fn outdate(&self) {
         self.is_outdated.store(true, Ordering::Relaxed);
     }

@@ -2,8 +2,8 @@
 //!
 //! A module has no files, no sockets and no clock of its own. So what it does depends only on what
 //! the host gives it. For each call into the guest, the tape therefore notes every call that the
-//! guest makes to the host: the function, the arguments, the bytes that the host took from the
-//! memory and put there, and the code. Nothing here knows what the functions mean.
+//! guest makes to the host. It notes the function, the arguments and the code, and the bytes that
+//! the host took from the memory and put there. Nothing here knows what the functions mean.
 //!
 //! A tape is a ring of bytes, made in advance: old sections fall out whole, and nothing allocates.
 //! Polls that call nothing are only counted, and a row of them becomes one section (`tape/row.rs`).

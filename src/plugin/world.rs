@@ -124,7 +124,7 @@ pub enum Message {
     Refused(RefusedCall),
     /// The program is refused calls of more kinds and names than have entries of their own.
     OthersRefused {
-        /// Whether these refusals keep the program from something.
+        /// Whether these refusals keep the program from doing something.
         is_denial: bool,
     },
 }

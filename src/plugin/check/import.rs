@@ -18,6 +18,7 @@ pub(super) fn signature(ty: &FuncType) -> String {
     }
 }
 
+/// The type of an offered function, in the same notation.
 pub(super) fn offered(offer: Offer) -> String {
     let parameters: Vec<_> = offer.parameters.chars().map(parameter).collect();
     let result = if offer.returns { "i32" } else { "()" };

@@ -1,9 +1,9 @@
 //! The rights that a compile worker gives up, and when it does so.
 //!
 //! It gives up nearly all of them before it reads its job. The right to make threads goes last,
-//! because the compilers need one thread: wasmer makes a pool of its own for each compilation, and
-//! even a pool of one is a thread beside the calling one. The steps themselves, and what the system
-//! may lack of them, are in `confine.rs`.
+//! because a compilation needs one: wasmer makes a pool of threads for each compilation. Even a
+//! pool of one is a thread beside the calling one. The steps themselves, and what the system may
+//! lack of them, are in `confine.rs`.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ pub(super) fn inherited_memory() -> Option<u64> {
     confine::address_limit().filter(|bytes| *bytes < MAX_ADDRESS_SPACE)
 }
 
-/// What was not taken away from the worker, in the words of the daemon's log: the steps that are
+/// What was not taken away from the worker, as text for the daemon's log. It has the steps that are
 /// `missing`, and what the worker finds that it can do.
 pub(super) fn still_open(missing: Vec<String>) -> Vec<String> {
     let threads = confine::forbid_threads().err().map(|why| format!("no threads: {why}"));

@@ -29,6 +29,7 @@ static STARTING: Semaphore = Semaphore::const_new(MAX_STARTING);
 /// A running worker. Dropping it kills the worker.
 #[derive(Debug)]
 pub(super) struct Worker {
+    /// The process, with its pipes.
     pub(super) child: Child,
     /// Keeps the thread alive that has started the worker: when that thread ends, the kernel kills
     /// the worker (PR_SET_PDEATHSIG of prctl(2), in `confine.rs`).

@@ -52,7 +52,7 @@ pub(super) fn plugin_name(file: &OsStr) -> Option<Result<String, String>> {
 }
 
 /// Whether the name ends in `.wasm`, in upper or lower case. `X.WASM` is no plugin, because two
-/// files could then have one name, but its author needs to be told.
+/// files could then have one name. It is refused by name, so that its author learns of it.
 fn has_suffix(name: &[u8]) -> bool {
     let end = name.len().checked_sub(SUFFIX.len()).and_then(|at| name.get(at..));
     end.is_some_and(|end| end.eq_ignore_ascii_case(SUFFIX.as_bytes()))
@@ -171,6 +171,7 @@ pub(super) fn read_link(path: &Path, expected: &Sample, wait: &Wait) -> Outcome 
     outcome(try_read(path, expected, wait, (OFlag::empty(), |path| led_to(path).ok())))
 }
 
+/// Judges how a reading ended.
 fn outcome(read: io::Result<Option<Arc<[u8]>>>) -> Outcome {
     // There is a link in the place of the file.
     let is_link = |error: &io::Error| error.raw_os_error() == Some(Errno::ELOOP as i32);
@@ -182,6 +183,7 @@ fn outcome(read: io::Result<Option<Arc<[u8]>>>) -> Outcome {
     }
 }
 
+/// Opens the file with the flags `how`, and compares it with `expected` before and after reading.
 fn try_read(
     path: &Path,
     expected: &Sample,

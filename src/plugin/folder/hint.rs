@@ -30,11 +30,14 @@ const MAX_HINTS: usize = disk::MAX_CANDIDATES;
 pub(super) struct Inbox {
     /// The hints. notify's thread and `Watch` write them; the folder's thread takes them.
     mail: Mutex<Mail>,
+    /// Wakes the folder's thread when a flag was set.
     arrived: Condvar,
 }
 
+/// All hints and requests that the folder's thread has not taken yet.
 #[derive(Debug, Default)]
 pub(super) struct Mail {
+    /// A request to end the thread.
     pub(super) stop: bool,
     /// A request to look at once.
     pub(super) poked: bool,
@@ -53,6 +56,7 @@ pub(super) struct Mail {
 }
 
 impl Inbox {
+    /// Sets flags, and wakes the folder's thread.
     pub(super) fn put(&self, write: impl FnOnce(&mut Mail)) {
         write(&mut self.lock());
         self.arrived.notify_one();

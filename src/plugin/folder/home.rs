@@ -15,8 +15,11 @@ use std::time::SystemTime;
 /// The identity of a folder. The inode alone is not enough: it is reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
+    /// The device number of the file system.
     dev: u64,
+    /// The inode number of the folder.
     ino: u64,
+    /// When the folder was made, if the file system knows that.
     born: Option<SystemTime>,
 }
 

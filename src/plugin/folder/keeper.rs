@@ -1,9 +1,9 @@
 //! The folder's thread: looks, compares, reads, reports.
 //!
 //! It looks when a hint says so, and every two seconds anyway. A folder is lost when it cannot be
-//! read. It is also lost when another folder has its name that holds none of the plugins: an empty
-//! mount point shows that when its file system went away. As long as the folder is lost, no plugin
-//! is reported gone.
+//! read. It is also lost when another folder has its name, and that folder holds none of the
+//! plugins. A mount point looks so when its file system went away. As long as the folder is lost,
+//! no plugin is reported gone.
 //!
 //! What a file's samples mean is decided in `folder/settle.rs`.
 
@@ -27,8 +27,8 @@ use crate::clock::{Clock, MonotonicClock};
 /// Time from one look to the next without a hint, because some changes raise no event.
 const RESCAN: Duration = Duration::from_secs(2);
 
-/// The same time while the folder is lost: a look costs one failing call, or the list of an empty
-/// folder.
+/// Time between two looks while the folder is lost: a look then costs one failing call, or the list
+/// of an empty folder.
 const RESCAN_LOST: Duration = Duration::from_millis(250);
 
 /// The shortest time from a look to the next one by a hint. Ten thousand events a second then cost
@@ -44,7 +44,10 @@ const OVERLOOKED_PAUSE: Duration = Duration::from_secs(5);
 
 /// The kernel's watch on the folder.
 enum Hints {
+    /// The watch is still to be tried: at the start, and after the folder was moved or could not
+    /// be read.
     Untried,
+    /// The kernel watches the folder.
     Watching {
         /// Kept because dropping it ends the watch.
         _watcher: Watcher,
@@ -107,6 +110,7 @@ impl<R: FnMut(Change)> Keeper<R> {
         self.wait.during(|| fs::read_dir(&self.dir)).map(drop)
     }
 
+    /// Looks at the folder until the watch is dropped.
     pub(super) fn run(mut self) {
         let mut mail = Mail::default();
         while !mail.stop {
@@ -134,6 +138,7 @@ impl<R: FnMut(Change)> Keeper<R> {
         self.wait.look_has_ended();
     }
 
+    /// Compares the folder with what was reported, and reports what is new.
     fn compare(&mut self, mail: &Mail) {
         self.forgotten.extend(mail.forgotten.iter().cloned());
         let wait = Arc::clone(&self.wait);
@@ -193,6 +198,7 @@ impl<R: FnMut(Change)> Keeper<R> {
         Ok((identity, disk::list(&self.dir, self.table.paths(), &self.wait)?))
     }
 
+    /// Reports that the folder is lost, if that was not reported with the same kind of reason.
     fn on_loss(&mut self, loss: Loss) {
         self.table.pause();
         self.names.forget();
@@ -203,6 +209,8 @@ impl<R: FnMut(Change)> Keeper<R> {
         }
     }
 
+    /// Reports how many files are overlooked, if the number has changed and the last report is old
+    /// enough.
     fn tell_of_overlooked(&mut self) {
         let (now, (told, at)) = (MonotonicClock.now(), &self.overlooked);
         let found = self.table.overlooked();

@@ -49,6 +49,7 @@ type Look = fn(&Path) -> io::Result<Sample>;
 pub(super) struct Links {
     /// The links that were found at the last look.
     found: BTreeMap<PathBuf, Link>,
+    /// Links without an answer, and readings that were given up.
     silent: Vec<Silent>,
     /// Files that take longer than a look to read.
     reading: Vec<Reading>,
@@ -57,6 +58,7 @@ pub(super) struct Links {
     /// The thread that follows links.
     worker: Option<Worker>,
     look: Look,
+    /// How long one call may last.
     limit: Duration,
 }
 
@@ -107,6 +109,7 @@ struct Worker {
     wait: Arc<Wait>,
 }
 
+/// An order to the thread that follows links.
 #[derive(Debug)]
 struct Job {
     work: Work,
@@ -115,6 +118,7 @@ struct Job {
     wanted: Weak<()>,
 }
 
+/// The work of a job.
 #[derive(Debug)]
 enum Work {
     /// Examine what these lead to, one after the other; each gets an answer.
@@ -123,6 +127,7 @@ enum Work {
     Read(PathBuf, Sample),
 }
 
+/// An answer of the thread that follows links.
 #[derive(Debug)]
 enum Answer {
     Looked(io::Result<Sample>),
@@ -338,6 +343,8 @@ impl Silent {
         self.path == path && self.stamp == Some(stamp)
     }
 
+    /// Whether the thread still has no answer. An answer, or the end of the thread, ends the
+    /// silence.
     fn has_no_answer(&self) -> bool {
         matches!(self.answers.try_recv(), Err(TryRecvError::Empty))
     }

@@ -26,8 +26,9 @@ pub fn publish(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Puts `bytes` into the folder `dir` like [`publish`], if `dir` is still the watched folder once
-/// all bytes are written. Renaming the file is the step of `commit`: a file system may delay the
-/// work until the caller has given it up, or may delay it after the renaming.
+/// all bytes are written. Renaming the file is the step of `commit`. A file system may delay the
+/// work before the renaming, until the caller has given it up; or it may delay the rest after the
+/// renaming.
 ///
 /// # Errors
 /// Those of [`publish`]; also that the work was given up, or that it is another folder. After the
@@ -41,6 +42,7 @@ pub fn publish_if(
     publish_as(dir, name, bytes, (&|| home.check(dir), commit))
 }
 
+/// Checks the plugin's name, and puts the file into the folder.
 fn publish_as(
     dir: &Path,
     name: &str,
@@ -79,6 +81,7 @@ fn put_if(
     File::open(dir)?.sync_all()
 }
 
+/// Replaces the contents of the file, and syncs them to the disk.
 fn write(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     file.set_len(0)?; // a publisher that died may have left something
     file.write_all(bytes)?;

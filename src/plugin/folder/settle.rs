@@ -101,6 +101,7 @@ pub(super) enum Hint {
 /// How a reading ended.
 #[derive(Debug)]
 pub(super) enum Outcome {
+    /// The contents, with their hash.
     Bytes(ModuleHash, Arc<[u8]>),
     /// The file changed while it was read.
     Moved,
@@ -111,6 +112,7 @@ pub(super) enum Outcome {
 /// An order to the caller; the orders of a look are carried out in turn.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Order {
+    /// Report this change.
     Tell(Change),
     /// Read the file, and report the outcome with [`Table::read`].
     Read {

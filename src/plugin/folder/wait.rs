@@ -1,10 +1,10 @@
 //! How long the folder's thread has been waiting for the file system.
 //!
-//! If the server of a file system is gone (NFS, FUSE, a stick that was pulled out), a call may
-//! never return, and no other thread can end it. So the thread notes when each call begins, and the
-//! daemon's loop reads how long ago that was. Calls that do return, each of them late, make a
-//! folder useless too. So the thread also notes how long each step of a look takes. What follows
-//! from a late folder is in `folder.rs`.
+//! If the server of a file system is gone, a call may never return, and no other thread can end it.
+//! Examples are NFS, FUSE and a stick that was pulled out. So the thread notes when each call
+//! begins, and the daemon's loop reads how long ago that was. Calls that do return, each of them
+//! late, make a folder useless too. So the thread also notes how long each step of a look takes.
+//! What follows from a late folder is in `folder.rs`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,7 +15,9 @@ use crate::clock::{Clock, MonotonicClock};
 /// of the `Watch` reads it.
 #[derive(Debug, Default)]
 pub(super) struct Wait {
+    /// The present call.
     call: Since,
+    /// The present step of a look.
     step: Since,
     /// The longest step of the present look.
     slowest: AtomicU64,

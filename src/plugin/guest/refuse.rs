@@ -195,6 +195,7 @@ impl Guest {
         self.end_about(id, |call| matches!(call.why, Why::Owned(_)));
     }
 
+    /// Ends the refusals about this point for which `is_it` is true.
     fn end_about(&mut self, id: PointId, is_it: impl Fn(&RefusedCall) -> bool) {
         let points = Arc::clone(&self.world().points);
         let name = points.get(id).map_or("", |point| &point.name);

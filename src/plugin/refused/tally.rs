@@ -13,9 +13,10 @@ use super::{MAX_ENTRIES, RefusedCall, Text, Why};
 /// counts; any thread may read them.
 #[derive(Debug, Default)]
 pub struct Tally {
+    /// Refused calls that keep the program from something.
     denials: Table,
-    /// Refused calls that keep the program from nothing. They have entries of their own, so that
-    /// they take no entry of a denial.
+    /// Refused calls that keep the program from nothing, because a missing variable may appear
+    /// later. They have entries of their own, so that they take no entry of a denial.
     absences: Table,
     /// The counts that are valid after the program's rights have changed.
     next: OnceLock<Arc<Self>>,
@@ -29,11 +30,15 @@ struct Table {
     others: AtomicU64,
 }
 
+/// The refused calls of one kind and name. The scan's thread writes all of it; any thread may read
+/// it.
 #[derive(Debug, Default)]
 struct Entry {
     /// The first call; set once.
     what: OnceLock<RefusedCall>,
+    /// Number of the calls.
     count: AtomicU64,
+    /// The cycle of the last call; 0 before the first poll.
     last_cycle: AtomicU64,
     /// Whether the log has it.
     is_told: AtomicBool,
@@ -85,6 +90,7 @@ impl Entry {
         })
     }
 
+    /// Counts a further call of this entry.
     fn count(&self, what: &RefusedCall, cycle: u64) -> Counted {
         self.count.fetch_add(1, Ordering::Relaxed);
         self.last_cycle.store(cycle, Ordering::Relaxed);
@@ -106,6 +112,7 @@ impl Entry {
 }
 
 impl Table {
+    /// Counts a call in its entry, or in a free one, or together with the others if all are taken.
     fn count(&self, (why, call, name): (Why, &'static str, &str), cycle: u64) -> Counted {
         for entry in &self.entries {
             let what = entry.what.get_or_init(|| {

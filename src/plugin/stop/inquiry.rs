@@ -1,10 +1,10 @@
 //! The inquiry: proves that a call which seems late really ran its own code.
 //!
 //! The CPU clock alone proves nothing. The kernel also charges a thread for interrupts and signals
-//! that it handles meanwhile, and for bringing back pages of this program that it had thrown out.
-//! On a virtual machine it charges time in which the host did the same to the machine's memory, or
-//! ran something else. 62 ms for a poll of 3 us were seen, and healthy programs were stopped for
-//! it. So the timekeeper asks a late call's thread (`stop/proof.rs`).
+//! that it handles meanwhile. It charges the thread for bringing back pages of this program that it
+//! had thrown out. On a virtual machine it charges time in which the host did the same to the
+//! machine's memory, or ran something else. 62 ms for a poll of 3 us were seen, and healthy
+//! programs were stopped for it. So the timekeeper asks a late call's thread (`stop/proof.rs`).
 //!
 //! CPU time counts from the end of one answer to the moment of the next question: a stretch. The
 //! time of the handler, of the signal's delivery and of the timekeeper is not in it. The next
@@ -12,9 +12,9 @@
 //! however often it is asked.
 //!
 //! A stretch counts only if its answer came soon after the question. The answer is late if the
-//! machine stood still, if a page came back from the disk (40 to 190 us, often without a wait), or
-//! if the thread was preempted. A page of the guest's own takes a few microseconds, and does not
-//! make it late. A stretch in which a stray signal came does not count.
+//! machine stood still, or if the thread was preempted. It is also late if a page came back from
+//! the disk, which takes 40 to 190 us, often without a wait. A page of the guest's own takes a few
+//! microseconds, and does not make it late. A stretch in which a stray signal came does not count.
 
 use super::proof::{Answer, Witness};
 
@@ -29,8 +29,8 @@ const STRETCH_NS: u64 = 25_000;
 /// dropped.
 const LONGEST_STRETCH_NS: u64 = 60_000;
 
-/// The most CPU time that one page of the guest's own takes, on average over a stretch, with what
-/// the guest does to the page: one byte in 6 ns. A stretch with more expensive pages does not
+/// The most CPU time that one page of the guest's own takes, on average over a stretch. It includes
+/// the guest's work on the page: one byte in 6 ns. A stretch with more expensive pages does not
 /// count: those are this program's pages, back from the disk.
 const DEAREST_PAGE_NS: i64 = 25_000;
 
@@ -61,7 +61,8 @@ const SHORTEST_PAUSE_NS: u64 = 20_000;
 #[derive(Debug, Default)]
 struct Evidence {
     last: Option<Answer>,
-    /// CPU time of stretches that count, since the last one that took too long.
+    /// CPU time of stretches that count, since the last one in which the thread waited, or that
+    /// took too long.
     steady_ns: u64,
     /// CPU time of all stretches, as far as each adds to the sum.
     total_ns: u64,

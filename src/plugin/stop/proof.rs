@@ -1,7 +1,7 @@
 //! Questions to a thread that seems late: a signal, whose handler reads clocks.
 //!
 //! A question has a number and is answered once. Any other signal of the same kind, from any
-//! sender, answers nothing and is only counted. The kernel does not queue two of them: if another
+//! sender, answers nothing and is only counted. The kernel does not queue two of them. If another
 //! signal has taken the place of a question, the question is lost, and the timekeeper asks it
 //! again.
 //!

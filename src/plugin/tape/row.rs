@@ -1,8 +1,8 @@
 //! A row of polls that called nothing; on the tape it is one section.
 //!
-//! After the section's head, which is that of the first poll, come three numbers: the polls, the
-//! cycles from one to the next, and the nanoseconds from the first to the last. `tape.rs` decides
-//! when a row is written, and `tape/read.rs` takes it apart again.
+//! The section's head is that of the first poll. After it come three numbers: the polls, the cycles
+//! from one to the next, and the nanoseconds from the first to the last. `tape.rs` decides when a
+//! row is written, and `tape/read.rs` takes it apart again.
 
 use super::{Begun, HEAD, LONGEST, nanos, number};
 

@@ -69,6 +69,7 @@ pub(super) struct Row {
     /// When the present change was first seen.
     detected: Duration,
     phase: Phase,
+    /// Since when the file is missing, if it is.
     pub(super) absent_since: Option<Duration>,
     /// What was last reported. An equal report is not made again.
     pub(super) told: Option<Told>,
@@ -106,6 +107,7 @@ enum Phase {
     },
 }
 
+/// What was reported of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Told {
     Present(ModuleHash),
@@ -129,14 +131,17 @@ impl Row {
         }
     }
 
+    /// Whether the file counts towards the limit of plugins.
     pub(super) fn has_place(&self) -> bool {
         self.sample.kind == Kind::File || self.was_present
     }
 
+    /// Notes that the file is missing. Returns whether it has been missing for the grace period.
     pub(super) fn is_gone(&mut self, now: Duration) -> bool {
         now.saturating_sub(*self.absent_since.get_or_insert(now)) >= GRACE
     }
 
+    /// Takes in the sample of this look. If it differs from the last one, the file settles anew.
     pub(super) fn compare(&mut self, now: Duration, sample: Sample) {
         if self.sample == sample {
             return;
@@ -197,6 +202,7 @@ impl Row {
         }
     }
 
+    /// Whether the file is to be read now. `is_whole` says that it was renamed in as a whole file.
     pub(super) fn is_ready(&self, now: Duration, is_whole: bool) -> bool {
         match self.phase {
             Phase::Settling { .. } if is_whole => true,
@@ -204,6 +210,7 @@ impl Row {
         }
     }
 
+    /// When the file must be looked at again, if it must.
     pub(super) fn due(&self) -> Option<Duration> {
         if let Some(absent_since) = self.absent_since {
             return Some(absent_since + GRACE);
@@ -227,6 +234,7 @@ impl Row {
         self.refuse(now, name, refusal).map(Order::Tell)
     }
 
+    /// The report of a refusal, unless it was reported before.
     fn refuse(&mut self, now: Duration, name: &str, refusal: Refusal) -> Option<Change> {
         self.refused_at = Some(now);
         if matches!(&self.told, Some(Told::Refused(told)) if *told == refusal) {
@@ -246,6 +254,7 @@ impl Row {
         self.refuse(now, name, refusal)
     }
 
+    /// Takes in the outcome of a reading. Returns the change to report, if any.
     pub(super) fn read(&mut self, now: Duration, name: &str, outcome: Outcome) -> Option<Change> {
         match outcome {
             Outcome::Moved if self.failures < MAX_MOVES => {
