@@ -47,9 +47,9 @@ struct Noted {
     name: String,
     /// The value as text, in the unit of the point.
     value: String,
-    /// Who ordered it, as the order says.
+    /// The person who ordered it, as named in the order.
     owner: String,
-    /// Why, as the order says; may be empty.
+    /// The reason, as given in the order; may be empty.
     reason: String,
     /// When it was ordered, by the wall clock.
     since: SystemTime,

@@ -30,8 +30,7 @@ mod worth;
 
 use worth::{Worth, rank, worth};
 
-/// Room for news of the disk that were not taken yet: one for each plugin that passes its
-/// probation.
+/// Room for news of the disk that was not taken yet: one for each plugin that passes its probation.
 const MAX_NEWS: usize = MAX_PLUGINS;
 
 /// The largest number of versions on their way to the disk, each with its bytes and a waiting

@@ -30,7 +30,7 @@ pub(super) struct Entry {
     ordered: Vec<Ordered>,
     /// The times of the newest swap that the scan has shown.
     pub(super) last_swap: Option<SwapView>,
-    /// The instance whose version was last given to be kept, and whether that version was in doubt.
+    /// The newest instance whose version was given to the store, and whether that was in doubt.
     pub(super) kept: Option<(Generation, bool)>,
     /// The preparation under way.
     pub(super) loading: Loading,

@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// A reading of the file, on a thread that may wait for it.
 #[derive(Debug)]
 pub(super) struct Reading {
-    /// Why the file is read, and who waits for the outcome.
+    /// Why the file is read, with the sender of the answer if there is one.
     cause: Cause,
     end: oneshot::Receiver<Read>,
 }
