@@ -74,6 +74,7 @@ struct Failed {
     message: String,
 }
 
+/// The result of a verb that prints its output itself.
 type Outcome = Result<(), Failed>;
 
 impl Failed {
@@ -122,6 +123,7 @@ pub fn child() -> ExitCode {
     })
 }
 
+/// Prints the failure of a verb, if any, and returns the exit code.
 fn report(outcome: Result<ExitCode, Failed>) -> ExitCode {
     match outcome {
         Ok(code) => code,
@@ -134,6 +136,8 @@ fn report(outcome: Result<ExitCode, Failed>) -> ExitCode {
     }
 }
 
+/// Runs a verb in this process. Without a verb, it runs the daemon if the usual configuration
+/// exists.
 fn perform(verb: Option<Verb>) -> Outcome {
     match verb {
         None if check::is_config_here() => run(Path::new(CONFIG), false),
@@ -307,6 +311,7 @@ async fn vars(list: List, screen: &mut Screen) -> Outcome {
     Ok(screen.show(&views[..], list.json, show::vars)?)
 }
 
+/// Holds a plugin and waits until it is out of the scan.
 async fn hold(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
     let client = client(reach);
     client.act(&name, "hold").await?;
@@ -314,6 +319,7 @@ async fn hold(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
     settle(&client, &name, "it shall be held", is_held, screen).await
 }
 
+/// Restarts a program and waits for another instance than the one before.
 async fn restart(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
     let client = client(reach);
     let before = client.plugin(&name).await?.map(|view| view.generation);
@@ -338,6 +344,7 @@ async fn settle(
     }
 }
 
+/// Sets a point or a variable. If both have the name, the point is meant.
 async fn set(name: &str, value: Value, client: &Client, screen: &mut Screen) -> Outcome {
     let (points, vars) = (client.points().await?, client.vars().await?);
     let is_point = points.iter().any(|point| point.name == name);

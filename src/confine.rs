@@ -274,6 +274,7 @@ fn forbid_calls() -> Result<(), String> {
     apply(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)
 }
 
+/// Applies a filter under which the calls in `rules` fail with `errno`; all others are allowed.
 fn apply(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> Result<(), String> {
     let forbidden = SeccompAction::Errno(errno.unsigned_abs());
     let filter = std::env::consts::ARCH

@@ -15,7 +15,7 @@ use nix::fcntl::OFlag;
 /// Opens a regular file to read it. A link to one is followed.
 ///
 /// # Errors
-/// Those of the disk. If the path is not a regular file, the error names what it is.
+/// The errors of the disk. If the path is not a regular file, the error names what it is.
 pub fn open(path: &Path) -> io::Result<File> {
     // NOCTTY: a terminal in its place must not become the terminal of this process.
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
@@ -47,7 +47,7 @@ fn name(kind: FileType) -> &'static str {
 /// The content of a regular file of at most `most` bytes; `None` if there is no such file.
 ///
 /// # Errors
-/// Those of [`open`], and an error if the file is longer.
+/// The errors of [`open`], and an error if the file is longer.
 pub fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     match read_present(path, most) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -58,7 +58,7 @@ pub fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
 /// The content of a regular file of at most `most` bytes, which must exist.
 ///
 /// # Errors
-/// Those of [`open`], and an error if the file is longer.
+/// The errors of [`open`], and an error if the file is longer.
 pub fn read_present(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;

@@ -276,6 +276,7 @@ fn queue(place: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
     queue.thread_name("log").finish(place)
 }
 
+/// The output as readable lines: the message only.
 fn text(queue: NonBlocking) -> Output {
     // The NO_COLOR convention (no-color.org): a value that is set and not empty means no colour.
     let wants_color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -293,6 +294,7 @@ fn text(queue: NonBlocking) -> Output {
         .boxed()
 }
 
+/// The output as JSON: one object per event, with all fields.
 fn json(queue: NonBlocking) -> Output {
     let layer = tracing_subscriber::fmt::layer().with_timer(Timestamp).with_writer(queue);
     layer.json().flatten_event(true).boxed()
@@ -308,6 +310,7 @@ impl FormatTime for Timestamp {
     }
 }
 
+/// The level of a word; `None` if it is no level.
 fn level_of(word: &str) -> Option<LevelFilter> {
     // `LevelFilter` has a parser, but that accepts numbers and the empty word as well.
     Some(match word {

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use camshaft::cli;
 use camshaft::plugin::compile;
 
+/// Starts the worker, the child or the command line, by the first argument.
 fn main() -> ExitCode {
     // This comes before anything else: the worker handles hostile bytes and needs no set-up.
     match std::env::args().nth(1).as_deref() {

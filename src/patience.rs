@@ -36,7 +36,7 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// hangs keeps it out.
 ///
 /// # Errors
-/// Those of `work`. If there is no answer in time, an error that [`is_late`].
+/// The errors of `work`. If there is no answer in time, an error that [`is_late`].
 pub fn wait<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -48,8 +48,8 @@ pub fn wait<T: Send + 'static>(
 /// `limit` in all. This is for calls that are made again and again.
 ///
 /// # Errors
-/// Those of `work`. If there is no answer or no free place in time, an error that [`is_late`]. If
-/// calls that hang have all places, that error comes at once.
+/// The errors of `work`. If there is no answer or no free place in time, an error that [`is_late`].
+/// If calls that hang have all places, that error comes at once.
 pub fn wait_in<T: Send + 'static>(
     places: &Places,
     limit: Duration,
@@ -84,8 +84,8 @@ fn wait_with<T: Send + 'static>(
 /// caller waits no longer.
 ///
 /// # Errors
-/// Those of `work`, and an error if `work` panicked. If there is no answer in time, an error that
-/// [`is_late`]. If calls that hang have all places, that error comes at once.
+/// The errors of `work`, and an error if `work` panicked. If there is no answer in time, an error
+/// that [`is_late`]. If calls that hang have all places, that error comes at once.
 pub async fn within<T: Send + 'static>(
     limit: Duration,
     places: &Places,

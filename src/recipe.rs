@@ -190,6 +190,7 @@ fn set(world: &mut World, name: &str, value: Value) -> Option<Mismatch> {
     (!written).then(|| Mismatch::NotSet { name: name.into(), kind, value })
 }
 
+/// The type that a value looks like.
 fn apparent(value: Value) -> VariableKind {
     match value {
         Value::Bool(_) => VariableKind::Boolean,
@@ -240,6 +241,7 @@ fn is_of_note(why: Why) -> bool {
     is_point || matches!(why, Why::VariableQuota | Why::VariableNotGranted)
 }
 
+/// A log line as recipes name it.
 fn words(line: &Line) -> String {
     match &line.message {
         Message::Said { text, .. } => text.as_str().into(),

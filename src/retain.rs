@@ -170,6 +170,7 @@ pub fn decode(file: &[u8]) -> Result<Generation, Damage> {
     if rest.is_empty() { Ok(Generation { number, bytes, values }) } else { Err(Damage::Content) }
 }
 
+/// Takes one variable from the front of the bytes.
 fn value(rest: &mut &[u8]) -> Result<(String, Variable), Damage> {
     let [length] = take(rest)?;
     let (name, after) = rest.split_at_checked(length.into()).ok_or(Damage::Content)?;
@@ -189,6 +190,7 @@ fn value(rest: &mut &[u8]) -> Result<(String, Variable), Damage> {
     Ok((name.to_owned(), value))
 }
 
+/// Takes a number of bytes from the front.
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Damage> {
     let (first, after) = rest.split_first_chunk().ok_or(Damage::Content)?;
     *rest = after;
@@ -261,7 +263,7 @@ impl Store {
     /// replaced, so there is at most one for each name.
     ///
     /// # Errors
-    /// Those of the disk; the newest generation is then still whole.
+    /// The errors of the disk; the newest generation is then still whole.
     pub fn write<'v>(
         &mut self,
         values: impl ExactSizeIterator<Item = (&'v str, Variable)>,

@@ -176,7 +176,7 @@ impl Folder {
     /// If it fails, the file has its old content or the whole new one.
     ///
     /// # Errors
-    /// Those of the disk.
+    /// The errors of the disk.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         // All attempts use one name, so the next attempt removes what a kill left behind.
         let half = self.path.join(format!("{name}.tmp"));
@@ -191,7 +191,7 @@ impl Folder {
 /// caller must flush the folder as well.
 ///
 /// # Errors
-/// Those of `write` or the disk; then nothing is left of the new file.
+/// The errors of `write` or the disk; then nothing is left of the new file.
 pub fn put_whole(
     half: &Path,
     target: &Path,

@@ -109,11 +109,13 @@ impl Notifier {
         }
     }
 
+    /// Sends a state of the daemon together with the status text.
     fn say(&mut self, state: &str, status: &str) {
         self.status = one_line(status);
         self.post(format!("{state}\nSTATUS={}", self.status));
     }
 
+    /// Queues a message and offers all that wait; the oldest is dropped if the queue is full.
     fn post(&mut self, message: String) {
         // Every message but RELOADING has a status, so a status that still waits is out of date.
         if message.contains("STATUS=") {

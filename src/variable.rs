@@ -99,7 +99,7 @@ impl Variables {
     /// provisional until the next commit.
     ///
     /// # Errors
-    /// Those of [`Variables::write`]. Also: the program has made too many variables, or the
+    /// The errors of [`Variables::write`]. Also: the program has made too many variables, or the
     /// configuration declares the name with another type.
     pub fn write_as(&mut self, maker: Maker, name: &str, value: Variable) -> Result<(), Denied> {
         match self.position(name) {
@@ -177,6 +177,7 @@ impl Variables {
         }
     }
 
+    /// Puts the former value of a variable into the journal, at its first write since the commit.
     fn note(&mut self, id: u16, old: Option<Variable>) {
         let noted = &mut self.noted[usize::from(id)];
         if !*noted {
@@ -287,6 +288,7 @@ impl Variables {
         }
     }
 
+    /// Removes the variable that was created last.
     fn remove_last(&mut self, id: u16) {
         let place = self.by_name.iter().position(|&other| other == id);
         self.by_name.remove(place.expect("every variable is in the index"));
@@ -345,6 +347,7 @@ impl Variables {
         &self.names[start..self.ends[id]]
     }
 
+    /// The index in `by_name` of a name, or the index where it would be.
     fn position(&self, name: &str) -> Result<usize, usize> {
         self.by_name.binary_search_by(|&id| self.name(id).cmp(name))
     }

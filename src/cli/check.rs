@@ -123,6 +123,7 @@ pub(super) async fn check(
     }
 }
 
+/// Whether a file is checked as a configuration; any other file is checked as a module.
 fn is_config(file: &Path) -> bool {
     file.extension().is_some_and(|name| name == "toml")
 }
@@ -231,6 +232,7 @@ async fn module(file: &Path, measure: &Measure) -> (bool, Verdict) {
     (ok, Verdict::Module { limits_of, report, refusal, notes, text })
 }
 
+/// The finding as text.
 fn words(finding: &Finding, screen: &Screen) -> String {
     let file = legible(&finding.file);
     let good = screen.paint.with(Style::Good, "ok");
@@ -259,6 +261,7 @@ fn lines_of(notes: &[String]) -> String {
     notes.iter().map(|note| format!("  note: {}\n", legible(note))).collect()
 }
 
+/// The facts of a module in one line.
 fn describe(report: &Report) -> String {
     let imports = match report.imports.len() {
         0 => "imports nothing".into(),

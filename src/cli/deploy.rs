@@ -158,8 +158,8 @@ impl<'w> Wait<'w> {
         !self.how.wait && view.state == PluginState::Running && is_it && view.polls == 0
     }
 
-    /// The failure of a version whose file was replaced: for a while the file has held another
-    /// version than the old and the deployed one, or no module.
+    /// The failure of a version whose file was replaced. For a while the file has held no module,
+    /// or another version than the old and the deployed one.
     fn replaced(&self, view: &PluginView, since: &Cell<Option<Instant>>) -> Option<Fate> {
         let Some(why) = outcome::instead(view, self.hash, self.before) else {
             since.set(None);
@@ -204,6 +204,7 @@ fn lacks(view: &PluginView) -> String {
     lost.chain(refused).chain(notes).collect()
 }
 
+/// The failure of a deploy or a rollback, with the reason.
 fn failed(name: &str, version: &str, how: &str, why: &str) -> Failed {
     let message = format!("{name}: version {version} {how}: {}", legible(why));
     Failed::new(Exit::Failure, message)

@@ -14,6 +14,7 @@ use crate::control::{ForceOrder, ForceView};
 
 use Side::{Left, Right};
 
+/// The verb `camshaft force`.
 pub(super) async fn force(what: Force, screen: &mut Screen) -> Outcome {
     let Force { point, value, lasting, forever, owner, reason, reach } = what;
     let owner = owner.unwrap_or_else(whoever);
@@ -58,6 +59,7 @@ pub(super) async fn fault(
     Ok(screen.print(&format!("{device}: {kind} {until}\n"))?)
 }
 
+/// The verb `camshaft unforce`.
 pub(super) async fn unforce(what: Unforce, screen: &mut Screen) -> Outcome {
     client(what.reach).unforce(what.point.as_deref()).await?;
     let said = match what.point {
@@ -67,11 +69,13 @@ pub(super) async fn unforce(what: Unforce, screen: &mut Screen) -> Outcome {
     Ok(screen.print(&said)?)
 }
 
+/// The verb `camshaft forces`.
 pub(super) async fn forces(list: List, screen: &mut Screen) -> Outcome {
     let views = client(list.reach).forces().await?;
     Ok(screen.show(&views[..], list.json, table)?)
 }
 
+/// The forces as a table.
 fn table(views: &[ForceView], paint: Paint) -> String {
     if views.is_empty() {
         return "nothing is forced\n".into();

@@ -82,10 +82,12 @@ fn told(receipt: &Receipt) -> (Style, &'static str, String) {
     }
 }
 
+/// The result of a shadow run, if there was one.
 fn tried(shadow: Option<&Report>) -> String {
     shadow.map(|report| format!("; {report}")).unwrap_or_default()
 }
 
+/// The count of a repeated refusal or trap.
 fn in_a_row(count: u64) -> String {
     if count > 1 { format!(" (no. {count} in a row)") } else { String::new() }
 }

@@ -166,6 +166,7 @@ fn failed(message: impl Into<String>) -> Failed {
 }
 
 impl Bus {
+    /// The settings of the line; options of a serial line are refused for another one.
     fn line(&self) -> Result<Line, Failed> {
         let mut line = Line::new(self.target.clone());
         line.timeout = self.timeout;
@@ -195,6 +196,7 @@ async fn ask(bus: &Bus, request: &Request) -> Result<Reply, Failed> {
     reply.map_err(|why| failed(format!("{}, unit {}: {why}", line.target, request.unit)))
 }
 
+/// The verb `read`: the values of one request, in each order that their bytes can have.
 async fn read(what: Reading, screen: &mut Screen) -> Outcome {
     let Reading { bus, table, address, count, unit, kind, json } = what;
     let (most, width) = (table.most(), (kind.size() as u16 / 2).max(1));
@@ -353,6 +355,7 @@ struct Found {
     took_us: u64,
 }
 
+/// The verb `scan`: reads one register of each unit; a unit that refuses that answers too.
 async fn scan(what: Scanning, screen: &mut Screen) -> Outcome {
     let Scanning { bus, from, to, json } = what;
     let mut line = bus.line()?;

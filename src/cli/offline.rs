@@ -143,6 +143,7 @@ fn ended(bounds: &Bounds, status: Option<ExitStatus>, words: &str) -> Failed {
     }
 }
 
+/// The message for a child that ran out of memory.
 fn out_of_memory(bounds: &Bounds) -> String {
     let (Memory::Addresses(bytes) | Memory::Writable(bytes)) = bounds.memory;
     format!("ran out of memory: the limit is {} MiB", bytes >> 20)

@@ -1,6 +1,6 @@
-//! Remarks on a plugin, besides its line in the table: why it does not run, what it is refused,
-//! notes on its module, and what its state means. Also the line that says that the scan stands,
-//! because then the remarks mean little.
+//! Remarks on a plugin, besides its line in the table: why it does not run, what it is refused, and
+//! notes on its module and its state. Also the line that says that the scan stands, because then
+//! the remarks mean little.
 //!
 //! Pure: a view in, sentences out. The table itself is in `show.rs`.
 
@@ -101,6 +101,7 @@ pub(super) fn refusals(view: &PluginView) -> Vec<String> {
     all.iter().map(|text| legible(text)).collect()
 }
 
+/// One refused call in words, with its count and its last cycle.
 fn refusal(call: &RefusedView) -> String {
     let when = match call.last_cycle {
         0 => "before its first poll".into(),

@@ -46,6 +46,7 @@ pub(super) fn replay(what: &Replay) -> Outcome {
     }
 }
 
+/// The judgement as text: facts, backtrace, last cycles, verdict.
 fn show(judgement: &Judgement, paint: Paint) -> String {
     let Judgement { plugin, hash, written, trap, frames, sections, calls, .. } = judgement;
     let places = [
@@ -88,6 +89,7 @@ fn show(judgement: &Judgement, paint: Paint) -> String {
     text + &format!("{}  {}\n", label("verdict"), paint.with(style, &legible(&judgement.words)))
 }
 
+/// The backtrace as a table.
 fn backtrace(frames: &[Frame], paint: Paint) -> String {
     let head = [(Side::Right, "FRAME"), (Side::Left, "FUNCTION"), (Side::Right, "OFFSET")];
     let mut table = Table::new(head);
@@ -103,6 +105,7 @@ fn backtrace(frames: &[Frame], paint: Paint) -> String {
     if frames.is_empty() { String::new() } else { table.render(paint) + &more + "\n" }
 }
 
+/// The last cycles as a table: what the program read and wrote.
 fn cycles(judgement: &Judgement, paint: Paint) -> String {
     let head = [
         (Side::Right, "CYCLE"),

@@ -54,7 +54,7 @@ impl Screen {
     /// Prints a view as JSON or as text.
     ///
     /// # Errors
-    /// Those of [`Screen::print`].
+    /// The errors of [`Screen::print`].
     pub(super) fn show<T: Serialize + ?Sized>(
         &mut self,
         view: &T,
@@ -67,7 +67,7 @@ impl Screen {
     /// Prints a view as JSON.
     ///
     /// # Errors
-    /// Those of [`Screen::print`].
+    /// The errors of [`Screen::print`].
     pub(super) fn json(&mut self, view: &(impl Serialize + ?Sized)) -> io::Result<()> {
         let text = serde_json::to_string_pretty(view).expect("views have text keys");
         self.write(&(harmless_json(&text) + "\n"))
@@ -76,7 +76,7 @@ impl Screen {
     /// Prints `frame` in place of the last one.
     ///
     /// # Errors
-    /// Those of [`Screen::print`].
+    /// The errors of [`Screen::print`].
     pub(super) fn redraw(&mut self, frame: &str) -> io::Result<()> {
         if !self.is_terminal {
             return self.print(&format!("{frame}\n"));

@@ -123,6 +123,7 @@ fn machine(view: &StatusView, paint: Paint) -> String {
     text
 }
 
+/// The table of the scan's times.
 fn times(view: &StatusView, paint: Paint) -> String {
     let head = [(Left, "SCAN"), (Right, "P50"), (Right, "P99"), (Right, "P99.9"), (Right, "MAX")];
     let mut table = Table::new(head);
@@ -140,6 +141,7 @@ fn four(summary: &Summary) -> [Cell; 4] {
         .map(|ns| if count == 0 { "-".into() } else { time_ns(ns).into() })
 }
 
+/// The table of devices, and below it that of their parts.
 fn devices(views: &[DeviceView], paint: Paint) -> String {
     let head = [(Left, "DEVICE"), (Left, "DRIVER"), (Left, "STATE"), (Left, "OUTPUTS")];
     let mut table = Table::new(head);

@@ -64,6 +64,7 @@ pub(super) fn value(value: Value) -> String {
     }
 }
 
+/// A number below 1000 with three digits and its unit.
 fn three_digits(number: f64, unit: &str) -> String {
     let places = if number < 9.995 {
         2

@@ -52,6 +52,7 @@ fn time(text: &str) -> String {
     text.replace('T', " ").trim_end_matches('Z').to_owned()
 }
 
+/// Where the version is at present.
 fn now(view: &VersionView) -> &'static str {
     match (view.runs, view.in_file, view.kept) {
         (true, true, _) => "runs, in the file",
@@ -62,6 +63,7 @@ fn now(view: &VersionView) -> &'static str {
     }
 }
 
+/// Whether the version is fit for a rollback.
 fn state(view: &VersionView) -> Cell {
     match (view.soundness, view.quarantined) {
         (_, true) => Cell::styled(Style::Bad, "quarantined"),

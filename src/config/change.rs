@@ -114,6 +114,7 @@ impl fmt::Display for Change {
 }
 
 impl Change {
+    /// A change with the effect that follows from its place.
     fn new(place: Place, how: How) -> Self {
         let effect = match &place {
             Place::Key(key) if LIVE.contains(key) => Effect::Live,
@@ -177,6 +178,8 @@ pub fn has_other_field(changes: &[Change]) -> bool {
     changes.iter().any(|change| change.is_live() && is_field(&change.place))
 }
 
+/// Changes of devices and points. Points are compared by name, and then by direction, type and
+/// address.
 fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
     for name in names(old, new, |config| config.devices.iter().map(|device| &device.name)) {
         let place = |key| Place::Device(name.clone(), key);
@@ -231,6 +234,7 @@ fn is_on_another(point: &Point, before: &Points) -> bool {
     })
 }
 
+/// Changes of variables. Retained ones and those that change their type need a restart.
 fn variables(old: &Config, new: &Config, all: &mut Vec<Change>) {
     let find = |config: &Config, name: &str| {
         config.variables.iter().find(|(other, _)| other == name).map(|(_, value)| *value)
@@ -279,6 +283,7 @@ fn note<K, const N: usize>(
     all.extend(differing.map(|(key, _)| Change::new(place(key), How::Changed)));
 }
 
+/// Changes of `[scan]` and `[plugins]`.
 fn scan_and_plugins(old: &Config, new: &Config, all: &mut Vec<Change>) {
     let (a, b) = (&old.scan, &new.scan);
     let keys = [
@@ -312,6 +317,7 @@ fn scan_and_plugins(old: &Config, new: &Config, all: &mut Vec<Change>) {
     note(all, keys, Place::Key);
 }
 
+/// Changes of plugins' entries.
 fn programs(old: &Config, new: &Config, all: &mut Vec<Change>) {
     for name in names(old, new, |config| config.programs.iter().map(|(name, _)| name)) {
         let place = |key| Place::Plugin(name.clone(), key);

@@ -37,7 +37,7 @@ const MEMORY: RangeInclusive<u64> = 64 << 10..=4 << 30;
 const TABLE: RangeInclusive<u64> = 0..=100_000;
 
 /// Range of `plugins.stack`. The sandbox takes no less than 8 KiB. The most bounds how deep calls
-/// go: a trap 65 000 calls deep takes about 16 ms of a cycle, and calls that only go deeper are not
+/// go. A trap 65 000 calls deep takes about 16 ms of a cycle, and calls that only go deeper are not
 /// stopped before that.
 const STACK: RangeInclusive<u64> = 8 << 10..=1 << 20;
 
@@ -101,6 +101,7 @@ pub(super) struct Surroundings<'e> {
 }
 
 impl Surroundings<'_> {
+    /// The path of a key, relative to the folder of the file, or the default.
     fn path(&self, said: &Maybe<PathBuf>, default: PathBuf) -> PathBuf {
         said.as_ref().map_or(default, |said| self.folder.join(&said.value))
     }
@@ -112,6 +113,7 @@ impl Surroundings<'_> {
         std::env::split_paths(&value).next().filter(|path| path.is_absolute())
     }
 
+    /// Default of `plugins.cache`: systemd's folder, else the user's, else the machine's.
     fn cache(&self) -> PathBuf {
         self.var("CACHE_DIRECTORY")
             .or_else(|| Some(self.var("XDG_CACHE_HOME")?.join("camshaft")))
@@ -119,6 +121,7 @@ impl Surroundings<'_> {
             .unwrap_or_else(|| "/var/cache/camshaft".into())
     }
 
+    /// Default of `state.dir`, by the same rule; root has no folder in its home.
     fn state(&self) -> PathBuf {
         let home = || self.var("HOME").filter(|_| !self.is_root);
         self.var("STATE_DIRECTORY")
@@ -127,6 +130,7 @@ impl Surroundings<'_> {
             .unwrap_or_else(|| "/var/lib/camshaft".into())
     }
 
+    /// Default of `control.socket`, by the same rule.
     fn socket(&self) -> PathBuf {
         self.var("RUNTIME_DIRECTORY")
             .or_else(|| Some(self.var("XDG_RUNTIME_DIR")?.join("camshaft")))
@@ -203,6 +207,7 @@ pub(super) fn once<'f>(
     true
 }
 
+/// The settings of `[plugins]`; `period` is that of the scan, which bounds budgets.
 pub(super) fn plugins(
     file: &PluginsFile,
     period: Duration,
@@ -238,6 +243,7 @@ pub(super) fn budget(
     }
 }
 
+/// The limits of a module and its instance.
 fn limits(file: &PluginsFile, report: &Report<'_>) -> Limits {
     let bytes = |said: &Maybe<_>, range, default| {
         let said = said.as_ref().map(|said: &Said<Bytes>| Said {
@@ -265,6 +271,7 @@ fn limits(file: &PluginsFile, report: &Report<'_>) -> Limits {
     }
 }
 
+/// The settings of `[plugins.restart]`; the longest wait cannot be shorter than the first.
 fn restart(file: &PluginsFile, report: &Report<'_>) -> RestartPolicy {
     let (file, default) = (&file.restart, RestartPolicy::default());
     let first = ranged(&file.first, FIRST, default.delay, show_duration, report);
@@ -284,6 +291,7 @@ fn restart(file: &PluginsFile, report: &Report<'_>) -> RestartPolicy {
     }
 }
 
+/// The declared variables with their first values, in the order of the file.
 pub(super) fn variables(file: &[VariableFile], report: &Report<'_>) -> Vec<(String, Variable)> {
     let mut lines = HashMap::new();
     let mut all = Vec::new();
@@ -305,6 +313,7 @@ pub(super) fn variables(file: &[VariableFile], report: &Report<'_>) -> Vec<(Stri
     all
 }
 
+/// The first value of a variable; `None` once a problem was reported.
 fn understood(kind: VariableKind, said: &Said<Value>, report: &Report<'_>) -> Option<Variable> {
     let value = Variable::from_value(kind, said.value).filter(|_| said.value.is_finite());
     if value.is_none() {
@@ -344,6 +353,7 @@ pub(super) fn retain(
     }
 }
 
+/// The settings of `[control]`.
 pub(super) fn control(
     file: &ControlFile,
     here: &Surroundings<'_>,

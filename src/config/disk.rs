@@ -40,6 +40,7 @@ pub(super) fn text(path: &Path) -> io::Result<(String, Stamp)> {
     patience::wait_in(&CALLS, PATIENCE, move || read(&path))
 }
 
+/// Reads the file on the calling thread, which may have to wait.
 fn read(path: &Path) -> io::Result<(String, Stamp)> {
     let mut text = String::new();
     let file = file::open(path)?;

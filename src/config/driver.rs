@@ -104,6 +104,7 @@ pub(super) fn understand(
     }
 }
 
+/// Whether a TOML value can be the value of a point.
 fn is_value(value: &DeValue<'_>) -> bool {
     matches!(value, DeValue::Boolean(_) | DeValue::Float(_) | DeValue::Integer(_))
 }

@@ -343,6 +343,7 @@ impl VariableFile {
     }
 }
 
+/// Reads a key whose value is a duration.
 fn duration(section: &mut Section<'_, '_>, key: &'static str) -> Maybe<Duration> {
     let text: Said<Text> = section.take(key, DURATION)?;
     Some(Said { value: text.value.0, line: text.line, key: text.key })

@@ -124,6 +124,7 @@ fn unlisted(file: &[ProgramFile], grant_all: bool) -> VariableGrant {
 /// without knowing its required inputs.
 const MOST_TIMEOUT: Duration = Duration::from_secs(3600);
 
+/// The time limit for required inputs; without `requires` it is a mistake.
 fn requires_timeout(program: &ProgramFile, report: &Report<'_>) -> Duration {
     if let (Some(said), None) = (&program.requires_timeout, &program.requires) {
         let found = "a timeout and nothing that is required";
@@ -142,6 +143,7 @@ struct Granter<'f, 'r, 't> {
 }
 
 impl Granter<'_, '_, '_> {
+    /// The points of a list; `None` if the file has no list. Wrong names are reported and left out.
     fn points(
         &mut self,
         list: &Maybe<Vec<Spanned<String>>>,
@@ -157,6 +159,7 @@ impl Granter<'_, '_, '_> {
         )
     }
 
+    /// The point of one name in a list; `None` once a problem was reported.
     fn point<T>(
         &mut self,
         list: &Said<T>,

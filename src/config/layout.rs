@@ -122,6 +122,7 @@ fn place_fixed(index: usize, items: &mut [Item<'_, '_>], taken: &mut Taken, repo
     report.wrong_at(said, found, "an address that is free, or none for an automatic one");
 }
 
+/// Whether two points share a bit.
 fn overlap(one: &Point, two: &Point) -> bool {
     let (a, b) = (one.bytes(), two.bytes());
     one.direction == two.direction
@@ -173,6 +174,8 @@ struct Window {
 }
 
 impl Window {
+    /// The window that the file gives, or one that begins at `after`; `None` once a problem was
+    /// reported.
     fn of(file: &WindowFile, after: u32, report: &Report<'_>) -> Option<Self> {
         let limit = u64::from(MAX_IMAGE_BYTES);
         let bounded = |said: &Maybe<u64>, most: u64| match said {

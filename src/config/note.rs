@@ -34,6 +34,7 @@ pub fn notes(config: &Config) -> Vec<String> {
     kinds.iter().flat_map(|kind| kind(config)).collect()
 }
 
+/// Devices without points that do nothing else either.
 fn idle_devices(config: &Config) -> Vec<String> {
     let has_points = |index| config.points.iter().any(|(_, point)| point.device == index);
     let devices = config.devices.iter().enumerate();
@@ -43,6 +44,7 @@ fn idle_devices(config: &Config) -> Vec<String> {
     idle.map(|(_, device)| note(&device.name)).collect()
 }
 
+/// Entries of devices that no point uses.
 fn unused_entries(config: &Config) -> Vec<String> {
     let of = |device: &super::Device| {
         let name = device.name.clone();
@@ -103,6 +105,7 @@ fn meetings(config: &Config, mut spots: Vec<Spot>) -> Vec<(PointId, String)> {
     notes
 }
 
+/// The note on two spots that overlap.
 fn meeting(config: &Config, one: &Spot, two: &Spot) -> (PointId, String) {
     let (first, second) = if one.id < two.id { (one, two) } else { (two, one) };
     let other = &config.points[first.id].name;

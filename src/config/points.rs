@@ -104,6 +104,7 @@ pub(super) fn understand(
     Some(point)
 }
 
+/// A scale or an offset; the default tells them apart, because only an offset may be 0.
 fn factor(said: &Maybe<f64>, kind: Kind, default: f64, report: &Report<'_>) -> f64 {
     let Some(said) = said else { return default };
     let is_scale = default != 0.0;
@@ -118,6 +119,7 @@ fn factor(said: &Maybe<f64>, kind: Kind, default: f64, report: &Report<'_>) -> f
     default
 }
 
+/// The safe value of an output. An output of numbers must have one in the file.
 fn safe(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> Safe {
     match &file.safe {
         // An output of type bool that is off does not move, light or heat anything. A number has no
@@ -143,6 +145,7 @@ const MOST_HOLD_FOR: Duration = Duration::from_secs(3600);
 /// Range of `stale_after` and `bad_after`: from the shortest scan period to a day.
 const AGE: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_secs(24 * 3600);
 
+/// How long an output keeps its value before it becomes safe.
 fn hold_for(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> Duration {
     if point.safe == Safe::Hold {
         let right = "with a value in `safe`, which it delays; \"hold\" is for ever";
@@ -152,6 +155,7 @@ fn hold_for(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> Duratio
     ranged(&file.hold_for, range, Duration::ZERO, show_duration, report)
 }
 
+/// The ages at which an input is stale and then bad; bad cannot come before stale.
 fn freshness(file: &PointFile<'_>, report: &Report<'_>) -> Freshness {
     let age = |said: &Maybe<Duration>| {
         said.as_ref().map(|_| ranged(said, AGE, *AGE.end(), show_duration, report))
@@ -166,6 +170,7 @@ fn freshness(file: &PointFile<'_>, report: &Report<'_>) -> Freshness {
     Freshness { stale_after, bad_after }
 }
 
+/// What programs read in place of a bad input.
 fn on_bad(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> OnBad {
     match &file.on_bad {
         None | Some(Said { value: OnBadWord::Keep(KeepWord::Keep), .. }) => OnBad::Keep,
@@ -176,6 +181,7 @@ fn on_bad(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> OnBad {
     }
 }
 
+/// Checks the first value of an input. It counts as a key of the driver, so it is not kept here.
 fn initial(file: &PointFile<'_>, point: &Point, report: &Report<'_>) {
     let Some(said) = &file.initial else { return };
     if point.direction == Direction::Out {
@@ -190,12 +196,14 @@ fn initial(file: &PointFile<'_>, point: &Point, report: &Report<'_>) {
     }
 }
 
+/// Reports a key that the point cannot have.
 fn unwanted<T>(said: &Maybe<T>, found: &str, right: &str, report: &Report<'_>) {
     if let Some(said) = said {
         report.wrong_at(said, found, format!("this key {right}"));
     }
 }
 
+/// Reports a value that the point cannot have.
 fn fits<T>(said: &Said<T>, point: &Point, value: Value, report: &Report<'_>) {
     let right = match point.encode(value) {
         Ok(_) => return,

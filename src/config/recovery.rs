@@ -39,6 +39,7 @@ const ENDS: RangeInclusive<u64> = 0..=100;
 /// count.
 const WITHIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
+/// The settings of `[recovery]`.
 pub(super) fn recovery(file: &RecoveryFile, report: &Report<'_>) -> RecoverySettings {
     let default = RecoverySettings::default();
     let count = |said, default: u32| {

@@ -49,6 +49,7 @@ const PRIORITY: RangeInclusive<u32> = 1..=98;
 /// Range of CPU numbers: `CPU_SETSIZE` of the C library is 1024.
 const CPU: RangeInclusive<u32> = 0..=1023;
 
+/// The settings of `[scan]`. Without a priority the scan has no real-time scheduling.
 pub(super) fn scan(file: &ScanFile, report: &Report<'_>) -> thread::Settings {
     let mut cpus = match &file.cpu {
         None => Vec::new(),

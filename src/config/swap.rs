@@ -18,6 +18,7 @@ const PROBATION_POLLS: RangeInclusive<u64> = 0..=u32::MAX as u64;
 /// belongs elsewhere.
 const SHADOW: RangeInclusive<u64> = 0..=100_000;
 
+/// The settings of `[plugins.swap]`; `period` is that of the scan, which bounds the budget.
 pub(super) fn swap(file: &SwapFile, period: Duration, report: &Report<'_>) -> SwapPolicy {
     let default = SwapPolicy::default();
     let polls = ranged(&file.polls, PROBATION_POLLS, default.polls.into(), show_number, report);
@@ -34,6 +35,7 @@ pub(super) fn swap(file: &SwapFile, period: Duration, report: &Report<'_>) -> Sw
     }
 }
 
+/// The part of the poll budget that a new version's p99 in the shadow run must not exceed.
 fn admit_ratio(file: &SwapFile, default: f64, report: &Report<'_>) -> f64 {
     let Some(said) = &file.admit_ratio else { return default };
     if said.value > 0.0 && said.value <= 1.0 {

@@ -28,8 +28,8 @@ mod error;
 pub use error::Error;
 use error::{chain, is_cut_off};
 
-/// Time limit of an exchange: a little more than the server and the daemon together take at most,
-/// so that the server's own message about a lack of time arrives.
+/// Time limit of an exchange. The server and the daemon together take a little less, so the
+/// server's own message about a lack of time arrives.
 const EXCHANGE_TIME: Duration = Duration::from_secs(70);
 
 /// Longest answer that is read, in bytes: the points of the largest configuration make about 2 MiB.
@@ -246,6 +246,7 @@ impl Client {
         self.exchange(Method::DELETE, &path, Bytes::new()).await.map(drop)
     }
 
+    /// Sends a value to a point or a variable.
     async fn put(&self, path: &str, value: Value) -> Result<(), Error> {
         let body = serde_json::to_vec(&SetBody { value }).expect("a value is plain");
         self.exchange(Method::PUT, path, body.into()).await.map(drop)
@@ -269,11 +270,13 @@ impl Client {
         self.exchange(Method::DELETE, &path, Bytes::new()).await.map(drop)
     }
 
+    /// Sends a request that only reads, and parses the answer.
     async fn fetch<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         let answer = self.exchange(Method::GET, path, Bytes::new()).await?;
         self.parse(&answer)
     }
 
+    /// Parses an answer; its text may be that of a server that is no daemon.
     fn parse<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, Error> {
         serde_json::from_slice(&answer.body)
             .map_err(|error| Error::Strange(answer.socket.clone(), error.to_string()))
@@ -299,6 +302,7 @@ impl Client {
         }
     }
 
+    /// Connects to the first socket that takes a connection.
     async fn connect(&self) -> Result<(PathBuf, UnixStream), Error> {
         let mut tried = Vec::new();
         for socket in &self.sockets {
@@ -311,6 +315,7 @@ impl Client {
     }
 }
 
+/// An answer, and the socket that it came from.
 struct Answer {
     socket: PathBuf,
     body: Bytes,
@@ -318,6 +323,7 @@ struct Answer {
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Sends one request on a new connection and reads the answer; the caller sets the time limit.
 async fn converse(
     stream: UnixStream,
     method: Method,

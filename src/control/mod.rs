@@ -1,14 +1,12 @@
-//! The control interface: requests, answers, and the HTTP that carries them between people and a
-//! running daemon.
+//! The control interface: requests, answers, and HTTP between people and a running daemon.
 //!
 //! This file holds the vocabulary: [`Request`], [`Response`], [`Failure`]. The fields of answers
-//! are in `view.rs`. `server.rs` takes requests from a unix socket and passes each as a [`Call`] to
-//! the daemon. `client.rs` sends requests. No answer is made up here: the daemon answers each call.
+//! are in `view.rs`. `server.rs` passes each request from a unix socket as a [`Call`] to the
+//! daemon, which makes all answers. `client.rs` sends requests.
 //!
 //! # The interface
-//! HTTP/1.1 with JSON bodies on a unix socket, one request per connection. A user who can open the
-//! socket can do everything: the mode of its file is the only permission. Each order becomes a
-//! [`Receipt`] that names its user.
+//! HTTP/1.1 with JSON bodies on a unix socket, one request per connection. The mode of the socket
+//! is the only permission: its users can do everything. Each order is a [`Receipt`] with its user.
 //!
 //! | request | body | answer |
 //! |---|---|---|
@@ -34,9 +32,8 @@
 //! | `POST /v1/devices/NAME/fault` (`DELETE`) | `{"kind":"freeze"}` | `{"done":true}` |
 //!
 //! A history is a list of journal [`Entry`]s, oldest first: the newest 1000, or fewer with
-//! `?limit=20`. `PUT` of a module ends when the module lies in the folder; what the daemon makes of
-//! it is in the plugin's view. A failure is answered with `{"error":{"code":...,"message":...}}`;
-//! the codes are those of [`Code`].
+//! `?limit=20`. A `PUT` module lies in the folder; what the daemon makes of it is in the plugin's
+//! view. A failure is answered with `{"error":{"code":...,"message":...}}`, with a [`Code`].
 //!
 //! ```sh
 //! curl --unix-socket $XDG_RUNTIME_DIR/camshaft/control.sock http://camshaft/v1/status

@@ -117,6 +117,7 @@ async fn accept(socket: &Socket, is_failing: &mut bool) -> Option<UnixStream> {
     }
 }
 
+/// Logs a failure, unless the attempt before has failed too.
 fn complain(error: &io::Error, is_failing: &mut bool) {
     if !std::mem::replace(is_failing, true) {
         tracing::warn!(%error, "the control socket takes no connections at present: {error}");

@@ -1,8 +1,8 @@
-//! What answers look like: plain data, the same for the JSON and for the command line.
+//! The fields of answers: plain data, the same for the JSON and for the command line.
 //!
-//! A field is never renamed or given another meaning under `/v1`; new ones may come. Durations are
-//! whole numbers with their unit at the end of the name, hashes are 64 hexadecimal digits. Nothing
-//! here is computed: the daemon fills it in.
+//! Under `/v1` no field gets another name or another meaning; new fields may be added. Durations
+//! are whole numbers with their unit at the end of the name, and hashes are 64 hexadecimal digits.
+//! Nothing is computed here: the daemon fills the fields in.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,89 +13,88 @@ use crate::plugin::Trap;
 use crate::scan::stats::Summary;
 use crate::variable::VariableKind;
 
-/// Everything about the daemon.
+/// The state of the daemon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StatusView {
-    /// Of the daemon, such as `0.1.0`.
+    /// Version of the daemon, such as `0.1.0`.
     pub version: String,
-    /// Its process.
+    /// Number of the daemon's process.
     pub pid: u32,
-    /// Seconds since its start.
+    /// Seconds since the daemon's start.
     pub uptime_s: u64,
-    /// Path of the configuration.
+    /// Path of the configuration file.
     pub config: String,
-    /// What is wrong with that file since it was changed, so that the last good configuration
-    /// stays in force; `null` when nothing is.
+    /// What is wrong with the configuration file, so that the last good one stays in force, or
+    /// `null`.
     pub config_refused: Option<String>,
-    /// What that file says that counts after a restart only, such as `control.mode changed`.
+    /// Changes in that file that need a restart of the daemon, such as `control.mode changed`.
     pub config_waiting: Vec<String>,
     /// Path of the control socket.
     pub socket: String,
     /// Path of the watched folder.
     pub folder: String,
-    /// Whether it is known what the folder holds at present.
+    /// Whether the content of the folder is known at present.
     pub folder_ok: bool,
-    /// Why it is not: the folder cannot be read, does not answer, is another and an empty one, or
-    /// may not be mounted yet; `null` when it is. What runs goes on meanwhile.
+    /// Why it is not known: the folder cannot be read, does not answer, is another and an empty
+    /// one, or may not be mounted yet; `null` if it is known. Programs that run go on meanwhile.
     #[serde(default)]
     pub folder_trouble: Option<String>,
-    /// How many files of the folder are not looked at because there are too many; `null` when all
-    /// are.
+    /// How many files of the folder are left out because there are too many; `null` if none are.
     #[serde(default)]
     pub folder_overlooked: Option<String>,
-    /// Files that are ignored for their names, such as `X.WASM`: each with the reason.
+    /// Files that are ignored because of their names, such as `X.WASM`; each with the reason.
     #[serde(default)]
     pub folder_ignored: Vec<String>,
-    /// Plugins that have an entry `[[plugin]]` in the configuration and no file in the folder, by
-    /// name; empty also while it is not known what the folder holds.
+    /// Names of plugins that have an entry `[[plugin]]` in the configuration and no file in the
+    /// folder. Empty also while the content of the folder is not known.
     #[serde(default)]
     pub plugins_missing: Vec<String>,
-    /// Folder of compiled modules; `null` when none is kept.
+    /// Folder of compiled modules; `null` if there is none.
     pub cache: Option<String>,
-    /// Why the history would be lost with the daemon: what is wrong with its folder or disk; `null`
-    /// when it is written.
+    /// Why the history would be lost with the daemon (its folder, its disk); `null` if it is
+    /// written.
     pub history_trouble: Option<String>,
-    /// Path of the state directory; `null` when it cannot be used.
+    /// Path of the state directory; `null` if it cannot be used.
     pub state: Option<String>,
     /// The scan period, in microseconds.
     pub period_us: u64,
     /// Number of the latest cycle; 0 before the first.
     pub cycle: u64,
-    /// How the scan stands, if it does: then points and programs are as they were in that cycle,
-    /// and devices have made their outputs safe.
+    /// Facts of a scan that stands; `null` while it moves. Points and programs are then as they
+    /// were in that cycle, and devices have made their outputs safe.
     #[serde(default)]
     pub stalled: Option<StallView>,
     /// Cycles that ended after their deadline.
     pub overruns: u64,
     /// Cycles that did not take place because of overruns.
     pub missed: u64,
-    /// From the deadline of a cycle to its beginning.
+    /// Time from the deadline of a cycle to its beginning.
     pub lateness: Summary,
-    /// From the beginning of a cycle to its end.
+    /// Time from the beginning of a cycle to its end.
     pub work: Summary,
     /// Measured times that were dropped because the queue was full.
     pub samples_lost: u64,
-    /// Log lines that were lost: of programs because there were too many at once, of the daemon
-    /// because nobody read those before or they could not be written.
+    /// Log lines that were lost. Lines of programs are lost if there are too many at once. Lines of
+    /// the daemon are lost if the output does not read the earlier ones, or cannot be written.
     pub log_lines_lost: u64,
-    /// Points that are forced.
+    /// Number of points that are forced.
     pub forces: u64,
-    /// Why no plugin is run until somebody says `camshaft recover`; `null` when they may run.
+    /// Why the daemon runs no plugin until `camshaft recover`; `null` if it runs them.
     pub recovery: Option<String>,
-    /// The retained variables; `null` when none is marked so.
+    /// The retained variables; `null` if no variable is marked `retain`.
     pub retain: Option<RetainView>,
-    /// In the order of the configuration.
+    /// The devices, in the order of the configuration.
     pub devices: Vec<DeviceView>,
-    /// In the order of polling.
+    /// The plugins, in the order of polling.
     pub plugins: Vec<PluginView>,
 }
 
 /// A scan that has not moved for `scan.stall`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StallView {
-    /// Since when, in milliseconds.
+    /// How long the scan has stood, in milliseconds.
     pub since_ms: u64,
-    /// When the process ends if the scan does not move until then, in milliseconds from now.
+    /// Milliseconds until the process ends, if the scan does not move before that.
     pub exit_in_ms: u64,
     /// What the scan was doing, such as `polling tank`.
     pub doing: String,
@@ -104,49 +103,49 @@ pub struct StallView {
     pub safety: String,
 }
 
-/// One difference between the configuration file and what is in force.
+/// One difference between the configuration file and the configuration in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeView {
     /// A key such as `scan.period`, or an entry such as `device[plant]`.
     pub key: String,
-    /// `added`, `removed` or `changed`.
+    /// How the key or entry differs: `added`, `removed` or `changed`.
     pub how: String,
-    /// `live`: it counts from the next cycle on; `device`: this device alone begins, begins anew or
-    /// ends; `restart`: it counts after a restart of the daemon.
+    /// What the change needs. `live`: it counts from the next cycle on. `device`: only this device
+    /// starts, restarts or stops. `restart`: it counts after a restart of the daemon.
     pub effect: String,
 }
 
-/// Values that outlive the daemon.
+/// The retained variables, which outlive the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetainView {
-    /// How many variables are marked.
+    /// Number of variables that are marked `retain`.
     pub variables: u64,
-    /// Writes to the disk, since the first file was made.
+    /// Number of writes to the disk since the first file was made.
     pub writes: u64,
-    /// Bytes of these writes.
+    /// Bytes of all these writes.
     pub bytes: u64,
-    /// Whole seconds for which nothing could be written; `null` when it can.
+    /// Whole seconds for which writes have failed; `null` if they succeed.
     pub failing_s: Option<u64>,
-    /// Why nothing can be written.
+    /// Why writes fail.
     pub reason: Option<String>,
-    /// What was wrong with the files at the start, and what was done; `null` when nothing was.
+    /// What was wrong with the files at the start, and what the daemon did; `null` if nothing was.
     pub alarm: Option<String>,
 }
 
 /// One device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeviceView {
-    /// Its name.
+    /// Name of the device.
     pub name: String,
-    /// Which driver it has, such as `sim`.
+    /// Name of its driver, such as `sim`.
     pub driver: String,
-    /// How it fails at present, such as `disconnected`; `null` when it does not.
+    /// The present failure of the device, such as `disconnected`; `null` if there is none.
     pub fault: Option<String>,
-    /// Whether it is known to have the outputs of the latest cycle.
+    /// Whether the device is known to have the outputs of the latest cycle.
     pub confirmed: bool,
-    /// The outputs of which it has acknowledged no value for a second.
+    /// The outputs of which the device has acknowledged no value for a second.
     pub unconfirmed: Vec<String>,
-    /// Its parts, such as the units on a bus; empty if it has none that are worth telling of.
+    /// Parts of the device, such as the units on a bus; empty if it has none that matter to people.
     pub parts: Vec<Part>,
 }
 
@@ -154,13 +153,13 @@ pub struct DeviceView {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Want {
-    /// It shall run.
+    /// The plugin must run.
     Run,
-    /// It shall not.
+    /// The plugin must not run.
     Hold,
 }
 
-/// What is so.
+/// The state of a plugin.
 ///
 /// ```text
 ///  new file -> Preparing -> Running <-> Backoff -> Quarantined
@@ -170,142 +169,141 @@ pub enum Want {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PluginState {
-    /// Its first instance is being compiled or started; nothing of it runs yet.
+    /// The first instance of the plugin is being compiled or started, and no code of it runs yet.
     Preparing,
-    /// It is polled. A newer file may be in preparation or may have been refused meanwhile: compare
-    /// [`PluginView::hash`] with [`PluginView::file_hash`].
+    /// The program is polled. A newer file may be in preparation or refused: then
+    /// [`PluginView::hash`] and [`PluginView::file_hash`] differ.
     Running,
-    /// It trapped, or could not be made by accident; see [`PluginView::restart_in_ms`].
+    /// The program trapped or could not be made by accident; [`PluginView::restart_in_ms`] counts.
     Backoff,
-    /// It trapped too often, and is not run until its file changes or it is released.
+    /// The program trapped too often. It is not run until its file changes, or until a release.
     Quarantined,
-    /// The operator holds it.
+    /// The operator holds the plugin.
     Held,
-    /// The file cannot be run, and there is no older version that could.
+    /// The file cannot be run, and no older version can run in its place.
     Refused,
 }
 
 /// One plugin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PluginView {
-    /// Its name: the file's, without `.wasm`.
+    /// Name of the plugin: that of its file, without `.wasm`.
     pub name: String,
-    /// The file's name within the folder.
+    /// Name of the file in the folder.
     pub file: String,
     /// What the operator wants.
     pub want: Want,
-    /// What is so.
+    /// The state of the plugin.
     pub state: PluginState,
-    /// Why the bytes in the file do not run, or how they last trapped; `null` for new bytes.
+    /// Why the version in the file does not run, or how it last trapped; `null` for new bytes.
     pub reason: Option<String>,
-    /// Whether the bytes in the file are in quarantine; others may run in their place.
+    /// Whether the version in the file is in quarantine; another version may run in its place.
     #[serde(default)]
     pub quarantined: bool,
-    /// What runs; `null` when nothing does.
+    /// Hash of the version that runs; `null` if none does.
     pub hash: Option<String>,
-    /// What is in the file, as last read; `null` before it was.
+    /// Hash of the version in the file, as last read; `null` before the first read.
     pub file_hash: Option<String>,
-    /// Number of the instance that runs or ran last; counts up over all plugins, 0 before the
-    /// first.
+    /// Number of the instance that runs or ran last, over all plugins; 0 before the first.
     pub generation: u64,
     /// Polls of this instance that returned well.
     pub polls: u64,
-    /// Whether an input is bad that it requires, so that its outputs are safe.
+    /// Whether a required input is bad, so that the outputs of the plugin are safe.
     pub degraded: bool,
-    /// Whether it is on probation: the version before resumes if it traps now.
+    /// Whether the version is on probation: if it traps now, the version before it resumes.
     pub probation: bool,
-    /// What is left until it has proved itself; `null` when it has, or when nothing runs. A first
-    /// version must do so as well, though nothing could resume in its place.
+    /// What is left of the probation; `null` if it is over, or if nothing runs. A first version has
+    /// a probation as well, although no version could resume in its place.
     #[serde(default)]
     pub probation_left: Option<ProbationView>,
     /// Traps since the daemon's start, of all instances and versions.
     pub traps: u64,
-    /// The cycle in which this instance took its seat; 0 when none has.
+    /// The cycle in which this instance took its seat; 0 if none did.
     pub since_cycle: u64,
     /// Milliseconds until the next start; only in backoff.
     pub restart_in_ms: Option<u64>,
-    /// Its linear memory in bytes; 0 when nothing runs.
+    /// Size of its linear memory in bytes; 0 if nothing runs.
     pub memory_bytes: u64,
     /// CPU time for one poll, in microseconds.
     pub budget_us: u64,
-    /// Polled in every n-th cycle.
+    /// The program is polled in every n-th cycle.
     pub every: u32,
-    /// How long its polls took.
+    /// Duration of its polls.
     pub poll: Summary,
     /// The latest trap of any version.
     pub last_trap: Option<Trap>,
-    /// The version that trapped then; `null` when none has, or when that is not known.
+    /// The version that had the latest trap; `null` if none had, or if that is not known.
     #[serde(default)]
     pub trapped_hash: Option<String>,
-    /// The latest swap.
+    /// The times of the latest swap.
     pub last_swap: Option<SwapView>,
-    /// Whether a call is refused that keeps it from something: all but reads of variables that are
-    /// not there yet.
+    /// Whether the plugin is kept from something because a call is refused. Reads of variables that
+    /// do not exist yet are the only refused calls that do not count.
     #[serde(default)]
     pub denied: bool,
-    /// The calls that this instance is refused, by kind and name, without those whose like has gone
-    /// well since or would by now; what denies it nothing comes last. Of what it was refused before
-    /// its first poll and has not asked for since, the words say that it is over.
+    /// The calls that this instance was refused, by kind and name. A kind is left out if such a
+    /// call has succeeded since, or would by now. Calls that keep the plugin from nothing come
+    /// last. The words say it if a call was refused only before the first poll.
     #[serde(default)]
     pub refused: Vec<RefusedView>,
-    /// Refused calls of more kinds and names than are told apart.
+    /// Number of refused calls whose kinds and names are not listed, because there are too many.
     #[serde(default)]
     pub refused_others: u64,
-    /// What is lawful in the version that runs, or in the file while none does, and nearly surely
-    /// not meant: a sentence each, the same as those of `camshaft check`.
+    /// What is valid in the version that runs (or in the file, if none runs) and probably not
+    /// meant: one sentence each, as in `camshaft check`.
     #[serde(default)]
     pub notes: Vec<String>,
-    /// The newest crash report of it since the daemon's start.
+    /// The newest crash report of the plugin since the daemon's start.
     #[serde(default)]
     pub report: Option<String>,
-    /// Outputs that it, or the version before, owned and that it does not write any more: they are
-    /// nobody's now, and safe.
+    /// Outputs that this version, or the version before it, owned and that the plugin does not
+    /// write any more. They have no owner now and are safe.
     #[serde(default)]
     pub lost: Vec<String>,
 }
 
-/// Calls of one kind, about one name, that a program was refused.
+/// Refused calls of one kind, about one name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedView {
     /// The function that was called first, such as `wasm_point_write_int`.
     pub call: String,
-    /// The code that it gets, 1 to 5.
+    /// The code that the program gets, 1 to 5.
     pub code: i32,
-    /// The point or variable; empty if there is none.
+    /// Name of the point or variable; empty if there is none.
     pub name: String,
     /// What is wrong, in words.
     pub words: String,
-    /// How often.
+    /// Number of such calls.
     pub count: u64,
-    /// The cycle of the last; 0 before the first poll.
+    /// Cycle of the last such call; 0 before the first poll.
     pub last_cycle: u64,
 }
 
-/// The five times of a swap.
+/// The five times of a swap, and the state that it carried over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SwapView {
-    /// From the file's change to the moment its bytes were read, in microseconds.
+    /// From the change of the file to the moment when its bytes were read, in microseconds.
     pub detect_us: u64,
-    /// Checking and compiling, or fetching from the cache, in microseconds.
+    /// Time to check and compile the module, or to fetch it from the cache, in microseconds.
     pub compile_us: u64,
-    /// Making the instance and running its `init`, in microseconds.
+    /// Time to make the instance and run its `init`, in microseconds.
     pub prepare_us: u64,
-    /// From there to the cycle in which it took over, in microseconds.
+    /// From then to the cycle in which the instance took over, in microseconds.
     pub boundary_us: u64,
     /// Cycles that did not take place because of the swap.
     pub missed_cycles: u64,
     /// Whether the compiled module came from the cache.
     pub cached: bool,
-    /// Size of the state that the version before handed over; `null` if the new one began without.
+    /// Bytes of the state that the version before handed over; `null` if the new one got none.
     #[serde(default)]
     pub state_bytes: Option<u64>,
-    /// Variables that were there before.
+    /// Variables that existed before.
     #[serde(default)]
     pub variables_carried: u64,
-    /// Variables that its `init` has made.
+    /// Variables that the new version's `init` created.
     #[serde(default)]
     pub variables_new: u64,
-    /// Variables that its `init` wrote in vain, because they have another type.
+    /// Variables that its `init` wrote in vain: of another type by now, or without the right.
     #[serde(default)]
     pub variables_dropped: u64,
 }
@@ -313,45 +311,44 @@ pub struct SwapView {
 /// One point.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PointView {
-    /// Its name.
+    /// Name of the point.
     pub name: String,
-    /// `in` or `out`.
+    /// Direction of the point: `in` or `out`.
     pub direction: Direction,
-    /// Its type in the image.
+    /// Type of the point in the image.
     #[serde(rename = "type")]
     pub kind: Kind,
     /// Byte in the image of that direction; with `.bit` for a bool, such as `8.1`.
     pub address: String,
-    /// In its unit; one of the texts `nan`, `inf` and `-inf` when it is no finite number.
+    /// The value, in the unit of the point; `nan`, `inf` or `-inf` as text if it is not finite.
     pub value: Value,
     /// Unit for people; may be empty.
     pub unit: String,
-    /// How far the value can be believed.
+    /// How far the value can be trusted.
     pub quality: Class,
-    /// Why; of an output, whether it is forced.
+    /// The reason for this quality; for an output, whether it is forced.
     pub reason: Quality,
-    /// The same as a status code of OPC UA.
+    /// The quality as a status code of OPC UA.
     pub opc_ua: u32,
-    /// Milliseconds since it was good last; `null` for an output, and for an input that never was.
+    /// Milliseconds since the value was last good; `null` for an output, or if it never was.
     pub age_ms: Option<u64>,
-    /// Whether the device has this value of an output: `confirmed`, `under_way` or `unconfirmed`;
-    /// `null` for an input.
+    /// Whether the device has this value: `confirmed`, `under_way`, `unconfirmed`; inputs: `null`.
     pub delivery: Option<Delivery>,
-    /// What an output becomes when nobody good owns it; `null` for an input.
+    /// What the output becomes when no healthy program owns it; `null` for an input.
     pub safe: Option<SafeView>,
-    /// Name of the plugin that writes it; `null` when none does.
+    /// Name of the plugin that writes the output; `null` if none does.
     pub owner: Option<String>,
-    /// Name of its device.
+    /// Name of the point's device.
     pub device: String,
 }
 
-/// What an output becomes when nobody good owns it: a value, or the text `hold`.
+/// What an output becomes when no healthy program owns it: a value, or the text `hold`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum SafeView {
-    /// This value.
+    /// The output gets this value.
     Value(Value),
-    /// The last one.
+    /// The output keeps its last value.
     Hold(HoldWord),
 }
 
@@ -359,7 +356,7 @@ pub enum SafeView {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HoldWord {
-    /// The only one.
+    /// The only word of this type.
     Hold,
 }
 
@@ -375,25 +372,25 @@ impl From<Safe> for SafeView {
 /// One variable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VarView {
-    /// Its name.
+    /// Name of the variable.
     pub name: String,
-    /// Its type.
+    /// Type of the variable.
     #[serde(rename = "type")]
     pub kind: VariableKind,
-    /// Its value; one of the texts `nan`, `inf` and `-inf` when it is no finite number.
+    /// Its value; one of the texts `nan`, `inf` and `-inf` if it is no finite number.
     pub value: Value,
-    /// Whether it is kept on the disk.
+    /// Whether the variable is kept on the disk.
     pub retain: bool,
-    /// The plugin that wrote it last; `null` when none has, or an operator has since.
+    /// The plugin that wrote it last; `null` if none did, or if an operator wrote it after that.
     #[serde(default)]
     pub writer: Option<String>,
-    /// Whether that plugin runs; if not, nobody may be left who writes it.
+    /// Whether that plugin runs; if not, there may be no program left that writes the variable.
     #[serde(default)]
     pub writer_runs: bool,
-    /// Whether an operator, or a reset, has written it last.
+    /// Whether an operator or a reset wrote it last.
     #[serde(default)]
     pub set_by_operator: bool,
-    /// Milliseconds since it was written; `null` while it has the value that it began with.
+    /// Milliseconds since it was written; `null` while it has its first value.
     #[serde(default)]
     pub age_ms: Option<u64>,
 }

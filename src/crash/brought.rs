@@ -59,6 +59,7 @@ where
     Ok(Option::<Listed<MAX, T>>::deserialize(json)?.map(|Listed(list)| list))
 }
 
+/// A visitor that reads a list of at most `MAX` entries.
 struct List<const MAX: usize, T>(std::marker::PhantomData<T>);
 
 impl<'de, const MAX: usize, T: Deserialize<'de>> Visitor<'de> for List<MAX, T> {

@@ -106,6 +106,7 @@ impl Report {
         Self::assemble(head, &rest[1..])
     }
 
+    /// Takes the parts of a report from the bytes after its head, and checks the whole.
     fn assemble(head: Head, mut rest: &[u8]) -> Result<Self, String> {
         let mut part = |len: usize, what: &str| {
             let (part, after) = rest.split_at_checked(len).ok_or(format!("its {what} is cut"))?;
@@ -132,6 +133,7 @@ impl Report {
         Ok(report)
     }
 
+    /// Checks that module, memory, checkpoint and limits agree with the head.
     fn check(&self) -> Result<(), String> {
         let Head { hash, limits, poll_budget, start, memory, .. } = &self.head;
         if let Some(module) = &self.module

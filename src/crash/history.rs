@@ -50,6 +50,7 @@ pub fn history(report: &Report, most: usize) -> Result<Vec<Cycle>, String> {
     Ok(last.iter().map(|section| cycle(section, &report.head.points)).collect())
 }
 
+/// One poll in words.
 fn cycle(section: &Section, points: &[Option<PointHead>]) -> Cycle {
     let Section { cycle, now, is_cut, .. } = *section;
     let (mut got, mut did) = (Vec::new(), Vec::new());
@@ -155,6 +156,7 @@ fn show(value: Value) -> String {
     value.to_string()
 }
 
+/// The first bytes of a byte string as hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {
     let mut text: String = bytes.iter().take(SHOWN).map(|byte| format!("{byte:02x}")).collect();
     if bytes.len() > SHOWN {

@@ -108,6 +108,7 @@ impl Point {
         raw * self.scale + self.offset
     }
 
+    /// The integer in these bytes; a negative one is extended to all 16 bytes.
     fn raw_int(&self, bytes: &[u8]) -> i128 {
         let mut wide = [0u8; 16];
         if self.kind.is_signed() && bytes[bytes.len() - 1] & 0x80 != 0 {
@@ -204,7 +205,7 @@ impl Point {
     /// The raw bytes for `value`.
     ///
     /// # Errors
-    /// Those of [`Point::encode`].
+    /// The errors of [`Point::encode`].
     pub fn raw_of(&self, value: Value) -> Result<Raw, Unfit> {
         let mut raw = self.encode(value)?;
         if self.kind == Kind::Bool {
@@ -231,7 +232,7 @@ impl Point {
     /// Puts `value` into `image`; nothing else in the image changes.
     ///
     /// # Errors
-    /// Those of [`Point::encode`]; then the image is unchanged.
+    /// The errors of [`Point::encode`]; then the image is unchanged.
     pub fn write(&self, image: &mut [u8], value: Value) -> Result<(), Unfit> {
         let raw = self.encode(value)?;
         let mask = self.mask();

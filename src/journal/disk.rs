@@ -131,6 +131,7 @@ pub(super) fn open(folder: &Path) -> io::Result<(Vec<u8>, WriterHandle)> {
     Ok((text, WriterHandle { lines: Some(lines), trouble, began, folder, ended }))
 }
 
+/// Makes the folder if it is missing, with access for its owner only.
 fn make(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
@@ -201,6 +202,7 @@ impl Writer {
         }
     }
 
+    /// Records when a write began, or that none is under way.
     fn begins(&self, now: Option<Instant>) {
         *self.began.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
@@ -216,6 +218,8 @@ impl Writer {
         self.current.as_ref().map_or(Ok(()), |(file, _)| file.sync_data())
     }
 
+    /// Writes one line to the end of the file, and begins a new file before that if this one is
+    /// full.
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
         let (mut file, mut len) = match self.current.take() {
             // An administrator may have removed the file.

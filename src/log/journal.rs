@@ -73,6 +73,7 @@ impl<S: Subscriber> Layer<S> for Datagrams {
 struct Datagram(Vec<u8>);
 
 impl Datagram {
+    /// A datagram with the fields that every event has.
     fn of(about: &Metadata<'_>) -> Self {
         let mut datagram = Self(Vec::with_capacity(512));
         datagram.put("PRIORITY", priority(*about.level()));
@@ -88,6 +89,7 @@ impl Datagram {
         datagram
     }
 
+    /// Adds a field in the form for values of any content: name, length, value.
     fn put(&mut self, name: &str, value: &str) {
         let value = &value.as_bytes()[..value.floor_char_boundary(MAX_VALUE)];
         self.0.extend_from_slice(name.as_bytes());

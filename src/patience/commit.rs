@@ -47,7 +47,7 @@ impl Commit {
     /// Does the step, unless the caller has given it up.
     ///
     /// # Errors
-    /// Those of `step`. If the caller has given it up, an error that [`is_late`].
+    /// The errors of `step`. If the caller has given it up, an error that [`is_late`].
     pub fn make(&self, step: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         if self.leave_open(UNDER_WAY).is_err() {
             return Err(late("it is not wanted any more"));
@@ -72,6 +72,7 @@ impl Commit {
         }
     }
 
+    /// Changes the state if it is still OPEN; otherwise returns the present state as an error.
     fn leave_open(&self, to: u8) -> Result<u8, u8> {
         self.0.compare_exchange(OPEN, to, Ordering::AcqRel, Ordering::Acquire)
     }

@@ -1,6 +1,6 @@
 //! The error for an answer that does not come in time.
 //!
-//! It is recognised by its type, not by its [`io::ErrorKind`]: the kernel gives the same kinds for
+//! It is recognised by its type, not by its [`io::ErrorKind`]. The kernel gives the same kinds for
 //! files that are in use, and such an answer comes at once. A time-out of the kernel itself counts
 //! as this error too: it comes from a network file system with a limit of its own. Where such
 //! errors are made is in `../patience.rs` and `places.rs`.

@@ -77,6 +77,7 @@ impl Places {
         Ok(self.place())
     }
 
+    /// A place for a call that begins now; the caller has taken its permit.
     fn place(&self) -> Place {
         let mut calls = self.calls();
         calls.last += 1;
@@ -92,6 +93,7 @@ impl Places {
         calls.begun.len() == self.0.most && begun.all(|begun| begun.elapsed() >= PATIENCE)
     }
 
+    /// The error of a call that gets no place.
     fn taken(&self) -> io::Error {
         let (calls, wait) = match self.0.most {
             1 => ("call", "waits"),

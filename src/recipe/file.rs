@@ -68,6 +68,7 @@ impl Recipe {
         Self::parse(&text).with_context(|| path.display().to_string())
     }
 
+    /// Reads the text twice: first the head, then the passes, which are checked against it.
     fn parse(text: &str) -> anyhow::Result<Self> {
         let head: Head = serde_json::from_str(text)?;
         let points = head.points()?;
@@ -85,6 +86,7 @@ fn text(path: &Path) -> anyhow::Result<String> {
     String::from_utf8(bytes).context("a recipe is JSON in UTF-8")
 }
 
+/// A time such as `50ms`.
 fn duration<'de, D: Deserializer<'de>>(json: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(json)?;
     humantime::parse_duration(&text).map_err(|error| {
@@ -166,6 +168,7 @@ impl<'de> Visitor<'de> for Passes<'_> {
     }
 }
 
+/// Reads the list of passes.
 struct PassList<'a>(&'a ImageSize);
 
 impl<'de> DeserializeSeed<'de> for PassList<'_> {

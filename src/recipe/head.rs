@@ -111,6 +111,7 @@ struct Declared(Variable);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+/// A variable as the file declares it: a type, and perhaps a first value.
 struct TypedValue {
     #[serde(rename = "type")]
     kind: VariableKind,

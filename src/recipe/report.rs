@@ -65,10 +65,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// The result of a recipe with this many passes, before it is run.
     pub(super) fn new(recipe: String, passes: usize) -> Self {
         Self { recipe, passes, played: 0, failed: 0, failures: Vec::new(), refusal: None }
     }
 
+    /// Records that the module did not come to the first pass.
     pub(super) fn refuse(&mut self, refusal: &Refusal) {
         self.refusal = Some(refusal.to_string());
     }

@@ -1,8 +1,8 @@
 //! Why there is no answer from a daemon, in words.
 //!
-//! Three cases look alike and are not: a daemon that ends in the middle of an exchange, a daemon
-//! that refuses, and a server that is no daemon. In the first case the user must know that the
-//! order may have been carried out or not. The exchange itself is in `client.rs`.
+//! Three cases look alike: a daemon that ends in the middle of an exchange, a daemon that refuses,
+//! and a server that is no daemon. In the first case the user must know that the order may have
+//! been carried out or not. The exchange itself is in `client.rs`.
 
 use std::fmt;
 use std::io;

@@ -2,7 +2,7 @@
 //!
 //! The kernel has the user's number (`SO_PEERCRED`, unix(7)). The name may come from a directory
 //! service that does not answer. So a separate thread looks it up, and a request waits for it no
-//! longer than [`NAME_TIME`]: without a name, the number says which user it was. What becomes of
+//! longer than [`NAME_TIME`]. Without a name, the number says which user it was. What becomes of
 //! the name is in `../ordered.rs`.
 
 use std::collections::HashMap;
@@ -68,6 +68,8 @@ impl Names {
     }
 }
 
+/// The loop of the thread: it looks up each user that a request asks for, and fills the cache. A
+/// full cache is emptied.
 fn look_up(
     inbox: &Receiver<(u32, oneshot::Sender<()>)>,
     known: &Mutex<HashMap<u32, String>>,

@@ -127,6 +127,7 @@ impl Socket {
 }
 
 impl Bound {
+    /// Makes the socket on the calling thread, which may have to wait for the file system.
     fn new(path: PathBuf, mode: u32) -> Result<Self, BindError> {
         let io = |error| BindError::Io(path.clone(), error);
         make_folder(&path, mode)?;
