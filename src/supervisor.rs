@@ -155,8 +155,7 @@ pub enum Action {
         /// The plugin.
         name: String,
     },
-    /// Drop the instance if it is prepared and not sent yet. If it is still being made, abandon
-    /// that.
+    /// Drop the instance if it is prepared and not sent yet; stop making it if that is under way.
     Discard {
         /// The plugin.
         name: String,
@@ -240,7 +239,8 @@ impl Supervisor {
 
     /// Takes in that the folder holds these settled bytes under that name, or none.
     ///
-    /// # Errors The plugin is one too many or misnamed.
+    /// # Errors
+    /// The plugin is one too many or misnamed.
     pub fn folder(&mut self, name: &str, file: Option<ModuleHash>) -> Result<(), Refusal> {
         match file {
             Some(hash) => self.entry(name)?.holds(plugin::File::Bytes(hash)),
@@ -256,16 +256,17 @@ impl Supervisor {
     /// Takes in that the folder holds a file under that name that cannot be a module: it is too
     /// large or unreadable. As with every refusal, the running version is not touched.
     ///
-    /// # Errors The plugin is one too many or misnamed.
+    /// # Errors
+    /// The plugin is one too many or misnamed.
     pub fn folder_refused(&mut self, name: &str, refusal: Refusal) -> Result<(), Refusal> {
         self.entry(name)?.holds(plugin::File::Unusable(refusal));
         Ok(())
     }
 
-    /// Takes the plugin out of the scan until a release (the operator's order). Its file may come
-    /// later.
+    /// Takes the plugin out of the scan until a release, by order. Its file may come later.
     ///
-    /// # Errors The plugin is one too many or misnamed.
+    /// # Errors
+    /// The plugin is one too many or misnamed.
     pub fn hold(&mut self, name: &str) -> Result<(), Refusal> {
         self.entry(name)?.want = Want::Hold;
         Ok(())
@@ -275,7 +276,8 @@ impl Supervisor {
     /// plugin on hold the release ends the hold only: what was in quarantine before stays there.
     /// For a plugin that is not on hold the release ends its quarantine.
     ///
-    /// # Errors There is no such plugin, and no module of that name is in quarantine.
+    /// # Errors
+    /// There is no such plugin, and no module of that name is in quarantine.
     pub fn release(&mut self, name: &str) -> Result<Released, Refusal> {
         match self.plugins.get_mut(name).map(Plugin::release) {
             Some(Want::Hold) => return Ok(Released::FromHold),
@@ -293,8 +295,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes in that these bytes were in quarantine under that name before the daemon was started,
-    /// and why.
+    /// Takes in that these bytes were in quarantine under that name before the start, and why.
     pub fn recall(&mut self, name: &str, hash: ModuleHash, why: String) {
         self.context.quarantine.add(name, hash, why);
     }
@@ -320,11 +321,10 @@ impl Supervisor {
         }
     }
 
-    /// Makes a new instance of the plugin now (the operator's order). A refused file is tried
-    /// again.
+    /// Makes a new instance of the plugin now, by order. A refused file is tried again.
     ///
-    /// # Errors There is no such plugin, it is on hold, or it is in quarantine and has no other
-    /// version to run.
+    /// # Errors There is no such plugin, it is on hold, or in quarantine without another version to
+    /// run.
     pub fn restart(&mut self, name: &str) -> Result<(), Refusal> {
         let plugin = self.plugins.get_mut(name).ok_or_else(|| unknown(name))?;
         let view = plugin.view(name, &self.context, self.policy);

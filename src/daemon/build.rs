@@ -66,8 +66,9 @@ const MAX_EVENTS: usize = 64;
 ///
 /// With `no_plugins` it begins in recovery: no plugin runs before the operator ends that.
 ///
-/// # Errors [`Problems`](crate::config::Problems) of the configuration. Any other failure of the
-/// start; then no part runs. At the end: the devices have not confirmed their safe outputs.
+/// # Errors
+/// [`Problems`](crate::config::Problems) of the configuration. Any other failure of the start; then
+/// no part runs. At the end: the devices have not confirmed their safe outputs.
 pub fn run(path: &Path, no_plugins: bool) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // One for the loop, one for the control interface. Blocking work has threads of its own.

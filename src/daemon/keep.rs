@@ -72,8 +72,8 @@ pub(super) struct Store {
 }
 
 /// How soon a version that the disk did not take is tried again. A disk that was full in the second
-/// in which a version passed its probation must not leave it without a fall-back for months. A log
-/// line an hour fills no log.
+/// in which a version passed its probation must not leave it without a fall-back for months. A line
+/// an hour fills no log.
 const KEEP_AGAIN: Duration = Duration::from_secs(3600);
 
 /// How soon a version is tried again that passed its probation while the kept ones were not known.
@@ -205,7 +205,8 @@ impl Store {
 
     /// Checks that the kept versions are known, or that the disk has had its time to list them.
     ///
-    /// # Errors The disk has not listed them yet.
+    /// # Errors
+    /// The disk has not listed them yet.
     fn is_known(&self) -> Result<(), Failure> {
         let message = "the disk has not said yet which versions are kept; try again";
         self.listed.as_ref().map(|_| ()).ok_or_else(|| Failure::new(Code::Busy, message))

@@ -75,8 +75,8 @@ struct Written {
 impl Retain {
     /// Reads the files. There is a folder whenever a variable is marked.
     ///
-    /// # Errors When no file is whole, or none can be written, and the configuration says to refuse
-    /// that.
+    /// # Errors
+    /// When no file is whole, or none can be written, and the configuration says to refuse that.
     pub(super) fn load(config: &Config, folder: Option<&Arc<Folder>>) -> anyhow::Result<Self> {
         let settings = &config.retain;
         let Some(folder) = folder.filter(|_| !settings.variables.is_empty()) else {
@@ -222,7 +222,8 @@ impl Retain {
     /// The result of [`Retain::clear`], once it has ended; later writes do not change it. Where no
     /// variable is retained, there was nothing to write.
     ///
-    /// # Errors Why the files may still have old values.
+    /// # Errors
+    /// Why the files may still have old values.
     pub(super) fn cleared(&mut self) -> Result<(), String> {
         self.cleared.take().unwrap_or_else(|| self.failure().map_or(Ok(()), |why| Err(why.into())))
     }

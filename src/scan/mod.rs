@@ -42,8 +42,7 @@ use position::Doing;
 use stats::{Sample, What};
 use swap::Seated;
 
-/// The largest number of orders that one cycle obeys, so that a flood of orders does not stretch
-/// it.
+/// The most orders that one cycle obeys, so that a flood of orders does not stretch it.
 const ORDERS_PER_CYCLE: usize = 16;
 
 /// The state on which a cycle works: the world, the programs, the devices and the queues.
@@ -67,11 +66,9 @@ pub struct Scan {
     halted: bool,
     /// Whether a program requires an input. It may stay true after that program has left.
     is_demanding: bool,
-    /// Cycles that ended too late. The scan's thread copies it here from the pacer before each
-    /// cycle.
+    /// Cycles that ended too late. The scan's thread sets it before each cycle.
     pub overruns: u64,
-    /// Cycles that did not take place because of overruns. The scan's thread copies it here in the
-    /// same way.
+    /// Cycles that an overrun skipped. The scan's thread sets it before each cycle.
     pub missed: u64,
     /// Measured times that found their queue full.
     samples_lost: u64,
@@ -364,7 +361,8 @@ impl Scan {
 
     /// The time from one cycle to the next.
     ///
-    /// # Panics In the middle of a cycle.
+    /// # Panics
+    /// In the middle of a cycle.
     pub fn period(&self) -> Duration {
         self.world.as_ref().expect("the world is here between polls").period
     }

@@ -83,7 +83,8 @@ pub struct Running {
 /// it. Where the scan has no real-time priority, the timekeeper still tries for the lowest one. A
 /// stop then need not wait for the time slice of the thread that it is to stop.
 ///
-/// # Errors When the system refuses to start a thread.
+/// # Errors
+/// When the system refuses to start a thread.
 pub fn timekeeper(settings: &Settings) -> io::Result<Arc<Timekeeper>> {
     let priority = settings.priority;
     let raise = move || match priority {
@@ -96,7 +97,8 @@ pub fn timekeeper(settings: &Settings) -> io::Result<Arc<Timekeeper>> {
 
 /// Starts the scan on a thread of its own.
 ///
-/// # Errors When the system refuses to start a thread.
+/// # Errors
+/// When the system refuses to start a thread.
 pub fn start(settings: Settings, parts: ScanParts, keeper: Arc<Timekeeper>) -> io::Result<Running> {
     let end = Arc::new(AtomicBool::new(false));
     let ended = Arc::clone(&end);
@@ -188,7 +190,8 @@ fn schedule(settings: &Settings) {
 
 /// Gives the calling thread a `SCHED_FIFO` priority.
 ///
-/// # Errors Why the system refuses it, in words.
+/// # Errors
+/// Why the system refuses it, in words.
 fn prioritise(priority: u8) -> Result<(), String> {
     let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
     let priority = priority.try_into().map_err(|_| "a priority of 1 to 98".to_string())?;

@@ -17,8 +17,9 @@ impl Supervisor {
 
     /// Whether a file of that name would be taken.
     ///
-    /// # Errors The name breaks the rules or differs from another only in case, or the plugin is
-    /// one too many.
+    /// # Errors
+    /// The name breaks the rules or differs from another only in case, or the plugin is one too
+    /// many.
     pub fn admits_name(&self, name: &str) -> Result<(), Refusal> {
         let own = self.plugins.get(name);
         if own.is_some_and(|plugin| plugin.file_hash().is_some()) {
@@ -41,7 +42,8 @@ impl Supervisor {
     /// Takes in that the folder holds a file under that name, and another plugin has the name
     /// already, in other upper and lower case.
     ///
-    /// # Errors The plugin is one too many or misnamed.
+    /// # Errors
+    /// The plugin is one too many or misnamed.
     pub fn folder_rival(&mut self, name: &str, refusal: Refusal) -> Result<(), Refusal> {
         self.entry(name)?.holds(File::Rival(refusal));
         Ok(())

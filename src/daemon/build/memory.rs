@@ -29,7 +29,8 @@ type State = Result<Arc<Folder>, String>;
 
 /// Opens the state directory and its files, and records the start.
 ///
-/// # Errors When variables are to be retained and cannot be.
+/// # Errors
+/// When variables are to be retained and cannot be.
 pub(super) fn open(
     config: &Config,
     no_plugins: bool,

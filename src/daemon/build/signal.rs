@@ -21,7 +21,8 @@ impl Stop {
     /// must not, so they are caught and do nothing. SIGXFSZ is caught too: a write beyond the limit
     /// of a file's size (RLIMIT_FSIZE) then fails with EFBIG, an error of the disk like others.
     ///
-    /// # Errors When the system has no room for a handler.
+    /// # Errors
+    /// When the system has no room for a handler.
     pub(super) fn listen(events: &mpsc::Sender<Event>) -> anyhow::Result<Self> {
         type Make = fn() -> Option<Event>;
         let all: [(SignalKind, Make); 6] = [
@@ -71,7 +72,8 @@ impl Stop {
 
 /// Runs a part of the start that may wait for a disk, on a thread for blocking work.
 ///
-/// # Errors When the part has panicked, which is in the log.
+/// # Errors
+/// When the part has panicked, which is in the log.
 pub(super) async fn off<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> anyhow::Result<T> {

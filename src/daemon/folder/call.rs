@@ -37,7 +37,8 @@ pub(in crate::daemon) static STATE: Purpose = Purpose::new();
 
 /// Does `work` on files of this purpose.
 ///
-/// # Errors Those of `work`. One that [is late](patience::is_late) when `work` takes longer than
+/// # Errors
+/// Those of `work`. One that [is late](patience::is_late) when `work` takes longer than
 /// [`PATIENCE`], or when earlier calls took that long and have no answer yet.
 pub(in crate::daemon) async fn in_time<T: Send + 'static>(
     purpose: &Purpose,

@@ -36,7 +36,8 @@ impl Planned {
     /// The devices of `new`, if they differ from those before. All of them together have
     /// [`PATIENCE`] to read their files.
     ///
-    /// # Errors When a device cannot be what its configuration says, or its files give no answer.
+    /// # Errors
+    /// When a device cannot be what its configuration says, or its files give no answer.
     pub(super) fn plan(
         before: &Config,
         new: &Config,
@@ -70,7 +71,8 @@ impl Planned {
 
     /// Starts the devices that begin anew. It waits for nothing.
     ///
-    /// # Errors When the system refuses to start a thread; then none of them is used.
+    /// # Errors
+    /// When the system refuses to start a thread; then none of them is used.
     pub(super) fn start(self) -> Result<DeviceSet, String> {
         let mut devices = Vec::new();
         for origin in self.devices {
