@@ -1,9 +1,9 @@
 //! Checks that a module keeps the contract and the limits, without compiling or running it.
 //!
-//! Most of this reads hostile bytes, so it runs in the compile worker only. Just [`stranger`] runs
-//! in the daemon too: it looks only at the first bytes of a file. The order is from cheap to
-//! expensive: header, counts (in `size.rs`) with sections, then full validation. Every refusal says
-//! what would be right. What a refusal says about imports is in `check/import.rs`.
+//! Most of this reads hostile bytes, so it runs in the compile worker only. Only [`stranger`] runs
+//! in the daemon too: it looks at no more than the first bytes of a file. The order is from cheap
+//! to expensive: header, counts (in `size.rs`) with sections, then full validation. Every refusal
+//! says what would be right. What a refusal says about imports is in `check/import.rs`.
 
 use std::collections::BTreeMap;
 

@@ -5,8 +5,8 @@
 //! begins at one. For a replay the copy goes into room that was made in advance, because it is
 //! taken in a cycle.
 //!
-//! Tables are not copied, and a memory that has grown stays grown. The uses are in `wasm.rs` and
-//! `record.rs`.
+//! Tables are not copied, and a memory that has grown stays grown. The uses are in
+//! `wasm/hand_over.rs`, `record.rs` and `replay.rs`.
 
 use serde::{Deserialize, Serialize};
 use wasmer::{Exports, Global, Memory, MemoryView, Store, Type, Value, WASM_PAGE_SIZE};

@@ -226,8 +226,8 @@ impl Overlay {
         }
     }
 
-    /// Makes outputs safe whose time without an owner is over, and forgets those that have an owner
-    /// again.
+    /// Makes outputs safe whose time without an owner is over, and drops those that have an owner
+    /// again from the list.
     fn end_leaving(
         &mut self,
         now: Duration,

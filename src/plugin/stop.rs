@@ -272,9 +272,9 @@ impl Timekeeper {
         }
     }
 
-    /// Waits until the timekeeper holds the address of no flag that is not armed. An instance is
-    /// dropped only after this. It must not be dropped on the scan's thread, because this waits for
-    /// the end of a look.
+    /// Waits until the timekeeper no longer holds the address of a flag whose call has ended. An
+    /// instance is dropped only after this. It must not be dropped on the scan's thread, because
+    /// this waits for the end of a look.
     pub(super) fn release(&self) {
         // This works together with the fence in `keep`. If the count is even here, the next look
         // comes after the call was disarmed, and sees that.

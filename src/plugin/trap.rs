@@ -60,8 +60,8 @@ pub(super) fn panicked(panic: &(dyn Any + Send)) -> Trap {
     plain(format!("panic in a host function: {}", legible_up_to(MAX_WORDS, words)))
 }
 
-/// Most bytes of a guest's or a panic's own text in a trap. A message of `abort` is cut before it
-/// comes here.
+/// Most bytes of a guest's or a panic's own text in a trap. Names of functions are rarely longer. A
+/// message of `abort` is cut before it comes here.
 const MAX_WORDS: usize = 1024;
 
 /// The kind of a trap that the timekeeper made.

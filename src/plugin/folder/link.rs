@@ -118,7 +118,6 @@ struct Job {
     wanted: Weak<()>,
 }
 
-/// The work of a job.
 #[derive(Debug)]
 enum Work {
     /// Examine what these lead to, one after the other; each gets an answer.
@@ -127,7 +126,6 @@ enum Work {
     Read(PathBuf, Sample),
 }
 
-/// An answer of the thread that follows links.
 #[derive(Debug)]
 enum Answer {
     Looked(io::Result<Sample>),

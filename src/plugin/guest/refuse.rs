@@ -87,7 +87,7 @@ impl Guest {
         }
     }
 
-    /// The guest calls this function of the contract.
+    /// Notes that the guest calls this function of the contract.
     pub(in super::super) fn begin_call(&mut self, call: u8) {
         (self.refused.call, self.refused.is_counted) = (call, false);
     }
@@ -176,21 +176,21 @@ impl Guest {
         }
     }
 
-    /// The guest has read a value of this point.
+    /// Ends refusals to read this point, because the guest has read a value of it.
     pub(in super::super) fn end_misread(&mut self, id: PointId) {
         if self.refused.misread.get_mut(id.index()).is_some_and(std::mem::take) {
             self.end_about(id, |call| is_misread(call.why, call.call));
         }
     }
 
-    /// The guest has written a value for this point.
+    /// Ends refusals to write this point, because the guest has written a value for it.
     pub(in super::super) fn end_misgiven(&mut self, id: PointId) {
         if self.refused.misgiven.get_mut(id.index()).is_some_and(std::mem::take) {
             self.end_about(id, |call| call.is_mistake() && !is_misread(call.why, call.call));
         }
     }
 
-    /// The guest owns this output from now on.
+    /// Ends refusals because of another owner: the guest owns this output from now on.
     pub(super) fn end_owned(&mut self, id: PointId) {
         self.end_about(id, |call| matches!(call.why, Why::Owned(_)));
     }
@@ -202,8 +202,8 @@ impl Guest {
         self.refused.tally.end(|call| is_it(call) && call.name.as_str() == name);
     }
 
-    /// The guest has found this point or variable, which was missing before; `why` says which of
-    /// the two kinds it is.
+    /// Ends refusals because this point or variable was missing: the guest has found it. `why` says
+    /// which of the two kinds it is.
     pub(in super::super) fn end_absence(&mut self, why: Why, name: &str) {
         let Refused { tally, unmet, .. } = &mut self.refused;
         if *unmet > 0 {

@@ -47,9 +47,9 @@ const ENOUGH_NS: u64 = 200_000;
 const ENOUGH_IN_ALL_NS: u64 = 10_000_000;
 
 /// The most that one stretch adds to that sum, however long the machine stood still. So it takes 40
-/// stand-stills in one call to reach the sum. A healthy poll has less to do than 40 stretches of
-/// its own, and less than 100 pages that come back at 100 us each: it touches fewer pages of this
-/// program.
+/// stand-stills in one call to reach the sum. A healthy poll does less work than 40 stretches of
+/// its own. It also touches fewer pages of this program than 100, which would take so long at 100
+/// us each.
 const MOST_OF_A_STRETCH_NS: u64 = 250_000;
 
 /// The shortest sleep of the timekeeper between two looks at a late call. If the two share a CPU,
