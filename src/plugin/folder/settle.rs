@@ -112,7 +112,6 @@ pub(super) enum Outcome {
 /// An order to the caller; the orders of a look are carried out in turn.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Order {
-    /// Report this change.
     Tell(Change),
     /// Read the file, and report the outcome with [`Table::read`].
     Read {
