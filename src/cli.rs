@@ -263,7 +263,7 @@ async fn status(list: List, screen: &mut Screen) -> Outcome {
     Ok(screen.show(&view, list.json, show::status)?)
 }
 
-/// Draws the status until Ctrl-C. If the daemon stops, the picture waits for its return. If no
+/// Draws the status until Ctrl-C. If the daemon stops, the error is shown until it returns. If no
 /// daemon answers at the beginning, that is an error.
 async fn watch(client: &Client, screen: &mut Screen) -> Outcome {
     let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;

@@ -169,7 +169,7 @@ impl Config {
     }
 
     /// Takes over from `new` those of its `changes` that can be made while the daemon runs. A
-    /// variable that can only change at a restart keeps its value until then.
+    /// variable that `new` does not declare keeps its value until the next restart.
     pub fn adopt(&mut self, new: &Self, changes: &[Change]) {
         for change in changes.iter().filter(|change| change.is_live()) {
             match &change.place {

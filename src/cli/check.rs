@@ -41,7 +41,7 @@ struct Finding {
 enum Verdict {
     /// The file is a configuration.
     Config {
-        /// What is wrong; empty if nothing is.
+        /// The problems; empty if there are none.
         problems: Vec<config::Problem>,
         /// Notes on what is valid and probably not meant.
         notes: Vec<String>,
@@ -56,7 +56,7 @@ enum Verdict {
         limits_of: Option<String>,
         /// Facts about the module, if it can be used.
         report: Option<Report>,
-        /// Why the module cannot be used.
+        /// The reason why the module cannot be used.
         refusal: Option<Refusal>,
         /// Notes on what is valid and probably not meant.
         notes: Vec<String>,

@@ -175,8 +175,8 @@ impl<'w> Wait<'w> {
         let (name, version) = (self.name, show::short(self.hash));
         let Some(left) = view.probation_left.filter(|_| self.how.wait) else { return Ok(()) };
         let period = self.client.status().await?.period_us;
-        // The time and the polls are both waited for; the limit is twice the longer one, because a
-        // scan may be late.
+        // A probation needs its time and its polls, so the longer one counts, twice because a scan
+        // may be late.
         let polls = Duration::from_micros(period * u64::from(view.every) * left.polls);
         let limit = self.how.timeout + 2 * polls.max(Duration::from_millis(left.ms));
         let since = (view.generation, self.traps);

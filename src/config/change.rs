@@ -25,7 +25,7 @@ const LIVE: [&str; 10] = [
     "log.level",
 ];
 
-/// One difference between two configurations. Displays as `plugin[tank].every changed`.
+/// One difference between two configurations; its text is `plugin[tank].every changed`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// The key or entry that differs.

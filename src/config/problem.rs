@@ -23,9 +23,9 @@ pub struct Problem {
     pub column: Option<usize>,
     /// The key, such as `device[plant].point[tank.level].safe`; empty if no key could be read.
     pub key: String,
-    /// What the file has now.
+    /// The text or value that the file has now.
     pub found: String,
-    /// What to do about it: `right would be ...` or `did you mean ...?`.
+    /// The remedy: `right would be ...` or `did you mean ...?`.
     pub remedy: String,
 }
 

@@ -37,7 +37,7 @@ pub struct ForceOrder {
     pub forever: bool,
     /// The person who answers for the force.
     pub owner: String,
-    /// Why the point is forced; may be empty.
+    /// The reason for the force; may be empty.
     #[serde(default)]
     pub reason: String,
 }
@@ -74,7 +74,7 @@ pub struct ForceView {
     pub left_ms: Option<u64>,
     /// The person who answers for the force.
     pub owner: String,
-    /// Why the point is forced; may be empty.
+    /// The reason for the force; may be empty.
     pub reason: String,
     /// When the force was ordered, as RFC 3339 writes it.
     pub since: String,

@@ -92,8 +92,7 @@ pub enum Request {
         /// Name of the plugin.
         name: String,
     },
-    /// Let this program run again and end its quarantine: [`Response::Done`] or
-    /// [`Response::Plugin`].
+    /// End this program's hold, or else its quarantine: [`Response::Done`] or [`Response::Plugin`].
     Release {
         /// Name of the plugin.
         name: String,

@@ -106,7 +106,7 @@ pub struct Ordered {
     /// The user who ordered it. `null` if no user did: a signal, a configuration file that was
     /// saved, or the end of a force's time.
     pub who: Option<Who>,
-    /// Why the order failed half done; absent if it did not.
+    /// The reason why the order failed half done; absent if it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
     /// Number of orders that this line stands for. That is this order, and those of the same kind,

@@ -2,7 +2,7 @@
 //! may want to know later.
 //!
 //! This is plain data, the same for the journal on the disk, the JSON and the command line. A new
-//! field must have a default, so that an older journal can still be read. A release skips kinds of
+//! field must have a default, so that an older journal can still be read. A program skips kinds of
 //! receipts that it does not know. Orders are in `ordered.rs`.
 
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ pub struct Receipt {
     /// swap that version is gone. After a refusal it is the one that goes on, or `null` if none
     /// does.
     pub old_hash: Option<String>,
-    /// What happened.
+    /// The event itself.
     #[serde(flatten)]
     pub event: Event,
 }
@@ -56,9 +56,9 @@ pub enum Event {
     },
     /// The version is not run. If another version ran, it goes on.
     Refused {
-        /// What is wrong.
+        /// The reason of the refusal: what is wrong.
         reason: String,
-        /// What would be right.
+        /// The remedy: what would be right.
         remedy: String,
         /// How often the same version was refused in a row. In a long row not every refusal has a
         /// receipt: the first five have one, and then those whose count is a power of two.
@@ -91,7 +91,7 @@ pub enum Event {
     Rollback,
     /// This version is not run again until the file has new bytes or the plugin is released.
     Quarantined {
-        /// Why the version is in quarantine.
+        /// The reason for the quarantine.
         reason: String,
     },
     /// A kept version runs in place of the file, which is no good. Here `hash` is the version that

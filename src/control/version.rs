@@ -39,11 +39,11 @@ pub struct VersionView {
     /// When the version last left the scan, in UTC; `null` while it is there, and if that is not
     /// known.
     pub ended: Option<String>,
-    /// Why the version last left the scan.
+    /// The reason why the version last left the scan.
     pub end: Option<String>,
     /// Whether the version is fit for a rollback.
     pub soundness: Soundness,
-    /// Why the version is bad or doubtful.
+    /// The reason why the version is bad or doubtful.
     pub reason: Option<String>,
     /// Whether the version is in quarantine: it is not run until a release.
     pub quarantined: bool,

@@ -79,7 +79,7 @@ pub struct StatusView {
     pub log_lines_lost: u64,
     /// Number of points that are forced.
     pub forces: u64,
-    /// Why the daemon runs no plugin until `camshaft recover`; `null` if it runs them.
+    /// The reason why the daemon runs no plugin until `camshaft recover`; `null` if it runs them.
     pub recovery: Option<String>,
     /// The retained variables; `null` if no variable is marked `retain`.
     pub retain: Option<RetainView>,
@@ -126,7 +126,7 @@ pub struct RetainView {
     pub bytes: u64,
     /// Whole seconds for which writes have failed; `null` if they succeed.
     pub failing_s: Option<u64>,
-    /// Why writes fail.
+    /// The reason why writes fail; `null` if they succeed.
     pub reason: Option<String>,
     /// What was wrong with the files at the start, and what the daemon did; `null` if nothing was.
     pub alarm: Option<String>,
@@ -174,7 +174,7 @@ pub enum PluginState {
     /// The program is polled. A newer file may be in preparation or refused: then
     /// [`PluginView::hash`] and [`PluginView::file_hash`] differ.
     Running,
-    /// The program trapped or could not be made by accident; [`PluginView::restart_in_ms`] counts.
+    /// The program trapped or could not be made by accident, and waits for its next start.
     Backoff,
     /// The program trapped too often. It is not run until its file changes, or until a release.
     Quarantined,
@@ -195,7 +195,7 @@ pub struct PluginView {
     pub want: Want,
     /// The state of the plugin.
     pub state: PluginState,
-    /// Why the version in the file does not run, or how it last trapped; `null` for new bytes.
+    /// The reason why the file's version does not run, or its last trap; `null` for new bytes.
     pub reason: Option<String>,
     /// Whether the version in the file is in quarantine; another version may run in its place.
     #[serde(default)]

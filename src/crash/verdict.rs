@@ -119,7 +119,7 @@ pub fn replay(
     Ok(judgement(verdict, words, sections, calls, same_memory))
 }
 
-/// What the replay plays; `None` if the tape cannot be played.
+/// The recording to play; `None` if the tape cannot be played.
 fn recording(report: &Report) -> anyhow::Result<Option<Recording>> {
     let head = &report.head;
     let (from, noted) = match &head.start {

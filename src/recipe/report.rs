@@ -60,7 +60,7 @@ pub struct Outcome {
     pub failed: usize,
     /// The first of the failed passes.
     pub failures: Vec<Failure>,
-    /// Why the module did not come to the first pass; `None` if it did.
+    /// The reason why the module did not come to the first pass; `None` if it did.
     pub refusal: Option<String>,
 }
 
