@@ -26,8 +26,12 @@ pub struct Problem {
     pub key: String,
     /// What is there now.
     pub found: String,
-    /// What to do about it: `right would be ...` or `did you mean ...?`.
-    pub remedy: String,
+    /// What would be right; `None` where the hint says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<String>,
+    /// What was probably meant, as a question.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// Everything that is wrong with one file, in order of its lines; never empty.
@@ -43,8 +47,8 @@ pub struct Problems {
 }
 
 impl fmt::Display for Problems {
-    /// One line for each: `FILE:LINE: KEY: found X; right would be Y`, or `FILE:LINE:COLUMN: found`
-    /// and so on.
+    /// One line for each: `FILE:LINE: KEY: expected X, found Y`, with the column behind the line
+    /// for a mistake in the syntax.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.list.iter().enumerate() {
             if index > 0 {
@@ -60,7 +64,13 @@ impl fmt::Display for Problems {
             if !problem.key.is_empty() {
                 write!(f, " {}:", problem.key)?;
             }
-            write!(f, " found {}; {}", problem.found, problem.remedy)?;
+            if let Some(expected) = &problem.expected {
+                write!(f, " expected {expected},")?;
+            }
+            write!(f, " found {}", problem.found)?;
+            if let Some(hint) = &problem.hint {
+                write!(f, "; {hint}")?;
+            }
         }
         Ok(())
     }
@@ -76,7 +86,8 @@ impl Problems {
             column: None,
             key: String::new(),
             found: format!("no readable file ({why})"),
-            remedy: "right would be a TOML file such as config/camshaft.toml".into(),
+            expected: Some("a TOML file such as config/camshaft.toml".into()),
+            hint: None,
         };
         Self { file: file.to_owned(), list: vec![problem], is_late: patience::is_late(why) }
     }
@@ -132,19 +143,19 @@ impl<'t> Report<'t> {
         line.chars().take(MOST_CHARS).chain("...".chars()).collect()
     }
 
-    /// Notes that `found` is at this place and `right` would be right.
+    /// Notes that `found` is at this place where `expected` would be right.
     pub(super) fn wrong(
         &self,
         line: usize,
         key: &str,
         found: impl Into<String>,
-        right: impl fmt::Display,
+        expected: impl fmt::Display,
     ) {
-        self.push(line, key, found.into(), format!("right would be {right}"));
+        self.push(line, key, found.into(), Ok(expected.to_string()));
     }
 
     /// Notes a mistake in the syntax at a byte offset in the file.
-    pub(super) fn unreadable(&self, offset: usize, found: &str, right: &str) {
+    pub(super) fn unreadable(&self, offset: usize, found: &str, expected: &str) {
         let offset = offset.min(self.text.len());
         let before = self.text.get(..offset).unwrap_or_default();
         let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
@@ -153,7 +164,8 @@ impl<'t> Report<'t> {
             column: Some(column),
             key: String::new(),
             found: found.into(),
-            remedy: format!("right would be {right}"),
+            expected: Some(expected.into()),
+            hint: None,
         };
         self.problems.borrow_mut().push(problem);
     }
@@ -163,28 +175,33 @@ impl<'t> Report<'t> {
         self.is_late.set(true);
     }
 
-    /// The same for something that was said.
+    /// Notes that `found` was said at this place where `expected` would be right.
     pub(super) fn wrong_at<T>(
         &self,
         at: &Said<T>,
         found: impl Into<String>,
-        right: impl fmt::Display,
+        expected: impl fmt::Display,
     ) {
-        self.wrong(at.line, &at.key, found, right);
+        self.wrong(at.line, &at.key, found, expected);
     }
 
     /// Notes that a key is unknown, with the nearest of those that are known.
     pub(super) fn unknown_key(&self, line: usize, key: &str, name: &str, known: &[&str]) {
-        let remedy = match nearest(name, known.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("right would be one of `{}`", known.join("`, `")),
+        let right = match nearest(name, known.iter().copied()) {
+            Some(near) => Err(format!("did you mean `{near}`?")),
+            None => Ok(format!("one of `{}`", known.join("`, `"))),
         };
-        self.push(line, key, "an unknown key".into(), remedy);
+        self.push(line, key, "an unknown key".into(), right);
     }
 
-    fn push(&self, line: usize, key: &str, found: String, remedy: String) {
-        let key = key.to_owned();
-        let problem = Problem { line: Some(line), column: None, key, found, remedy };
+    /// Notes what was found, and what is expected there or else a hint.
+    fn push(&self, line: usize, key: &str, found: String, right: Result<String, String>) {
+        let (expected, hint) = match right {
+            Ok(expected) => (Some(expected), None),
+            Err(hint) => (None, Some(hint)),
+        };
+        let (line, key) = (Some(line), key.to_owned());
+        let problem = Problem { line, column: None, key, found, expected, hint };
         self.problems.borrow_mut().push(problem);
     }
 

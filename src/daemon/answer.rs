@@ -195,7 +195,7 @@ impl Daemon {
             // Programs may write one; whoever types it has made a mistake.
             Some(_) if !value.is_finite() => Failure::new(
                 Code::Invalid,
-                format!("{name}: {value} is no finite number; right would be one"),
+                format!("{name}: expected a finite number, found {value}"),
             ),
             Some(kind) => match Variable::from_value(kind, value) {
                 None => Failure::new(
