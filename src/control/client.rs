@@ -279,9 +279,10 @@ impl Client {
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, Error> {
         let (socket, stream) = self.connect().await?;
         let strange = |what: String| Error::Strange(socket.clone(), what);
+        let silence = silence(&method);
         let (status, body) = timeout(EXCHANGE_TIME, converse(stream, method, path, body))
             .await
-            .map_err(|_| strange(format!("none for {} s", EXCHANGE_TIME.as_secs())))?
+            .map_err(|_| strange(silence))?
             .map_err(|error| match is_cut_off(&*error) {
                 true => Error::Ended(socket.clone()),
                 false => strange(chain(&*error)),
@@ -340,6 +341,16 @@ async fn converse(
     answer.await
 }
 
+/// What there is in place of an answer that has not come in time; an order may have been obeyed all
+/// the same.
+fn silence(method: &Method) -> String {
+    let doubt = match *method {
+        Method::GET => "",
+        _ => ", and whether it did what was asked is not known",
+    };
+    format!("none for {} s{doubt}", EXCHANGE_TIME.as_secs())
+}
+
 /// A name as part of a path: what is no letter or digit by its hexadecimal code.
 fn escaped(name: &str) -> String {
     let mut path = String::new();
@@ -356,6 +367,14 @@ fn escaped(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// It was said to whoever had ordered something that there is no answer, and no more.
+    #[test]
+    fn an_order_without_an_answer_may_have_been_obeyed() {
+        assert_eq!(silence(&Method::GET), "none for 70 s");
+        let doubt = "none for 70 s, and whether it did what was asked is not known";
+        assert_eq!([Method::PUT, Method::POST, Method::DELETE].map(|it| silence(&it)), [doubt; 3]);
+    }
 
     #[test]
     fn names_are_escaped() {

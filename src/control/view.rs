@@ -50,7 +50,7 @@ pub struct StatusView {
     /// name; empty also while it is not known what the folder holds.
     #[serde(default)]
     pub plugins_missing: Vec<String>,
-    /// Folder of compiled modules; `null` when none is kept.
+    /// Folder of compiled modules; `null` when none is kept, or it gives no answer.
     pub cache: Option<String>,
     /// Why the history would be lost with the daemon: what is wrong with its folder or disk; `null`
     /// when it is written.

@@ -20,7 +20,7 @@ use crate::control::{Code, Failure, Reply, Response, is_plugin_name};
 use crate::plugin::check;
 use crate::plugin::folder::{Change, Loss, Overlooked, Watch};
 
-pub(super) use call::{Ended, READING, STATE, in_time, put};
+pub(super) use call::{Ended, READING, RECOVERY, STATE, in_time, put};
 
 /// The watched folder, and what is wrong with it.
 #[derive(Debug)]

@@ -54,6 +54,7 @@ impl Daemon {
                 .compile_service
                 .cache
                 .as_ref()
+                .filter(|cache| !cache.is_late())
                 .map(|cache| cache.folder().display().to_string()),
             history_trouble: self.record.trouble(),
             state: self.recovery.folder().map(|folder| folder.display().to_string()),

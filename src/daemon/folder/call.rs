@@ -34,6 +34,10 @@ pub(in crate::daemon) static READING: Purpose = Purpose::new();
 /// What lies in the state directory.
 pub(in crate::daemon) static STATE: Purpose = Purpose::new();
 
+/// The end of recovery, which is recorded there once in a life. Calls that hang take no place of
+/// it: it would be refused unheard otherwise, and the next start would be one for recovery again.
+pub(in crate::daemon) static RECOVERY: Purpose = Purpose::new();
+
 /// Does something to files of this purpose.
 ///
 /// # Errors

@@ -37,7 +37,8 @@ pub(super) type Read = (Option<Stamp>, Result<New, Unread>);
 #[derive(Debug)]
 pub(super) struct Unread {
     pub(super) why: String,
-    /// Whether a file gave no answer in time, so that another try may find nothing wrong.
+    /// Whether a file gave no answer in time, or the scan stands, so that another try may find
+    /// nothing wrong.
     pub(super) is_late: bool,
 }
 
@@ -68,6 +69,11 @@ impl Reading {
         // Nobody waits any more only when the daemon has stopped.
         spawn_blocking(move || drop(done.send(read(&before, is_taken_over.then_some(&exports)))));
         Self { cause, end }
+    }
+
+    /// Whether somebody only wants to know what a reload would do.
+    pub(super) fn is_comparison(&self) -> bool {
+        matches!(self.cause, Cause::Comparison(_))
     }
 
     /// What it has found, and for whom; or itself, while there is no answer.

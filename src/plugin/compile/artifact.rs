@@ -4,6 +4,7 @@
 //! Code that is larger than its module costs the daemon memory for as long as an instance lives.
 //! What all instances together may hold is bounded in `code.rs`.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -51,9 +52,12 @@ impl Artifact {
 
     /// The one with this key, of `most` bytes at most, if the cache has it and answers in time.
     async fn load(cache: &Cache, key: &str, most: u64) -> Option<Self> {
-        let (cache, key, most) = (cache.clone(), key.to_owned(), most + MAX_TAIL);
-        let load = move || Ok(cache.load(&key, most));
-        let mut bytes = patience::within(MAX_CACHE_WAIT, &READING, load).await.ok()??;
+        let (key, most) = (key.to_owned(), most + MAX_TAIL);
+        let asked = cache.clone();
+        let load = move || Ok(asked.load(&key, most));
+        let loaded = patience::within(MAX_CACHE_WAIT, &READING, load).await;
+        cache.heard(loaded.as_ref().err().or(no_room().as_ref()));
+        let mut bytes = loaded.ok()??;
         let notes = take_tail(&mut bytes)?;
         Some(Self { cached: true, stored: Arc::new(true.into()), ..Self::new(bytes, notes) })
     }
@@ -64,7 +68,7 @@ impl Artifact {
         let (bytes, tail) = (Arc::clone(&self.bytes), tail(&self.notes));
         let stored = Arc::clone(&self.stored);
         // A disk that gives no answer has enough threads that wait for it.
-        let Ok(permit) = WRITING.try_acquire() else { return };
+        let Ok(permit) = WRITING.try_acquire() else { return cache.heard(no_room().as_ref()) };
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
             stored.store(cache.store(&key, &[&bytes, &tail]), Ordering::Relaxed);
@@ -75,6 +79,12 @@ impl Artifact {
     pub fn is_stored(&self) -> bool {
         self.stored.load(Ordering::Relaxed)
     }
+}
+
+/// Why nothing can be put into the cache, if all threads that may write there wait for it.
+fn no_room() -> Option<io::Error> {
+    let words = || format!("{MAX_WAITING} artifacts wait to be written");
+    (WRITING.available_permits() == 0).then(|| patience::late(words()))
 }
 
 impl CompileService {
