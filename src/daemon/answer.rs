@@ -37,6 +37,8 @@ impl Daemon {
             Request::Vars => Ok(Response::Vars(self.variables())),
             Request::History { name, limit } => self.history(name.as_deref(), limit),
             Request::Hold { name } => {
+                // What took over before the order comes before it.
+                self.settle_swaps();
                 let result = self.known(&name).and_then(|()| conflict(self.supervisor.hold(&name)));
                 result.is_ok().then(|| self.record.held(&name, By::Operator, who.clone()));
                 self.recovery.forget(&name);

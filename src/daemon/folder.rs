@@ -178,6 +178,8 @@ impl Daemon {
                 self.folder.ignored.remove(&name);
                 // A name that is not known cannot go either.
                 let _ = self.supervisor.folder(&name, None);
+                // What took over before comes before it.
+                self.settle_swaps();
                 self.record.removed(&name);
                 tracing::info!(plugin = name, "{name}: its file is gone");
             }
