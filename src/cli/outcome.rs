@@ -57,9 +57,10 @@ pub(super) fn fate(view: &PluginView, hash: &str, traps: u64) -> Option<Fate> {
 }
 
 /// Why the file's version does not run, except for two traps. One is `trap`, which is reported in
-/// other words. The other is an old trap of a plugin that is held.
+/// other words. The other is an old trap of a plugin that is held, or that is being made again.
 fn reason<'v>(view: &'v PluginView, trap: Option<&String>) -> Option<&'v String> {
-    let before = view.last_trap.as_ref().filter(|_| view.state == PluginState::Held);
+    let is_no_reason = matches!(view.state, PluginState::Held | PluginState::Preparing);
+    let before = view.last_trap.as_ref().filter(|_| is_no_reason);
     let before = before.map(Trap::explained);
     view.reason.as_ref().filter(|reason| Some(*reason) != trap && Some(*reason) != before.as_ref())
 }
@@ -286,9 +287,9 @@ pub(super) mod tests {
         assert_eq!(fate(&waits, &hash, 3), Some(Fate::Trapped("unreachable, cycle 9".into())));
     }
 
-    /// A release said that a held plugin did not run, because of a trap before the hold.
+    /// A plugin that was held, or made again, was said not to run because of a trap before that.
     #[test]
-    fn the_trap_from_before_is_no_reason_of_one_that_is_held() {
+    fn the_trap_from_before_is_no_reason() {
         let held = PluginView {
             traps: 3,
             last_trap: Some(trap()),
@@ -296,6 +297,8 @@ pub(super) mod tests {
             ..view(PluginState::Held)
         };
         assert_eq!(fate(&held, &"a".repeat(64), 3), Some(Fate::Held));
+        let made_again = PluginView { state: PluginState::Preparing, ..held.clone() };
+        assert_eq!(fate(&made_again, &"a".repeat(64), 3), None);
         let refused = PluginView { reason: Some("no module".into()), ..held };
         let failed = Fate::Failed("no module".into());
         assert_eq!(fate(&refused, &"a".repeat(64), 3), Some(failed));

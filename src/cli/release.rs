@@ -4,13 +4,18 @@
 //! not end a quarantine. So a plugin that is held and in quarantine needs two releases. How the
 //! wait works is in `outcome.rs`.
 
+use std::time::Duration;
+
 use super::args::Named;
 use super::deploy::on_probation;
-use super::outcome::{self, ORDER_TIME};
+use super::outcome;
 use super::screen::Screen;
 use super::{Outcome, client, show};
 use crate::control::{PluginState, PluginView, Want};
 use crate::text::legible;
+
+/// The time that the version in the file has to be made and polled: that of a deploy by default.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// The verb `camshaft release`.
 pub(super) async fn release(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
@@ -18,7 +23,12 @@ pub(super) async fn release(Named { name, reach }: Named, screen: &mut Screen) -
     let before = client.plugin(&name).await?;
     client.act(&name, "release").await?;
     let judge = |view: Option<&PluginView>| is_over(before.as_ref(), view).then(|| view.cloned());
-    match outcome::watch(&client, &name, ORDER_TIME, judge).await? {
+    let found = match outcome::watch(&client, &name, LIMIT, judge).await? {
+        // It is polled seldom, and has its seat.
+        Err(seen) if seen.as_ref().is_some_and(is_seated) => Ok(seen),
+        found => found,
+    };
+    match found {
         Ok(view) => {
             // While the scan stands, the view shows the plugin as it was before.
             if view.as_ref().is_some_and(|view| view.state == PluginState::Running) {
@@ -39,13 +49,18 @@ fn is_over(before: Option<&PluginView>, now: Option<&PluginView>) -> bool {
     if now.want == Want::Hold {
         return false;
     }
-    let is_it = now.hash == now.file_hash && now.polls > 0;
+    let is_it = is_seated(now) && now.polls > 0;
     now.file_hash.is_none()
         || match now.state {
             PluginState::Running => is_it || now.reason.is_some(),
             PluginState::Preparing => false,
             other => before.is_none_or(|before| before.state != other),
         }
+}
+
+/// Whether the version in the file is in the scan, polled or not.
+fn is_seated(view: &PluginView) -> bool {
+    view.state == PluginState::Running && view.hash.is_some() && view.hash == view.file_hash
 }
 
 /// The end of the hold or the quarantine, and the state after it, in words.
@@ -63,7 +78,11 @@ fn sentence(name: &str, before: Option<&PluginView>, now: Option<&PluginView>) -
     };
     let why = now.reason.as_ref().map(|reason| format!(": {}", legible(reason)));
     let why = why.unwrap_or_default();
-    let (state, probation) = (show::name(now.state), on_probation(now));
+    let state = match is_seated(now) && now.polls == 0 {
+        true => "in its seat, not polled yet",
+        false => show::name(now.state),
+    };
+    let probation = on_probation(now);
     match (was_held, was_bad) {
         (true, _) if now.quarantined => format!(
             "not held any more, {state}; its file is still in quarantine, and another `camshaft \
@@ -151,6 +170,9 @@ mod tests {
         let fresh = PluginView { probation: true, probation_left: left, ..view(Running) };
         let out = "out of quarantine, running, on probation for 5s";
         check(bad(view(Quarantined)), Some(fresh), out);
+        let seldom = PluginView { polls: 0, ..view(Running) };
+        let out = "not held any more, in its seat, not polled yet";
+        check(held(Held), Some(seldom), out);
         let reason = |view| PluginView { reason: Some("it\ntraps".into()), ..view };
         let out = "out of quarantine, running: it\\ntraps";
         check(bad(view(Quarantined)), Some(reason(stands_in())), out);

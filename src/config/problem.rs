@@ -25,8 +25,12 @@ pub struct Problem {
     pub key: String,
     /// The text or value that the file has now.
     pub found: String,
-    /// The remedy: `right would be ...` or `did you mean ...?`.
-    pub remedy: String,
+    /// The right values; `None` where the hint says them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<String>,
+    /// The key that was probably meant, as a question: `did you mean ...?`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// All problems of one file, in the order of their lines; never empty.
@@ -43,8 +47,8 @@ pub struct Problems {
 }
 
 impl fmt::Display for Problems {
-    /// One line for each problem: `FILE:LINE: KEY: found X; right would be Y`. A mistake in the
-    /// syntax begins with `FILE:LINE:COLUMN: found X`.
+    /// One line for each problem: `FILE:LINE: KEY: expected X, found Y`, with the column behind the line
+    /// for a mistake in the syntax.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.list.iter().enumerate() {
             if index > 0 {
@@ -60,7 +64,13 @@ impl fmt::Display for Problems {
             if !problem.key.is_empty() {
                 write!(f, " {}:", problem.key)?;
             }
-            write!(f, " found {}; {}", problem.found, problem.remedy)?;
+            if let Some(expected) = &problem.expected {
+                write!(f, " expected {expected},")?;
+            }
+            write!(f, " found {}", problem.found)?;
+            if let Some(hint) = &problem.hint {
+                write!(f, "; {hint}")?;
+            }
         }
         Ok(())
     }
@@ -76,7 +86,8 @@ impl Problems {
             column: None,
             key: String::new(),
             found: format!("no readable file ({why})"),
-            remedy: "right would be a TOML file such as config/camshaft.toml".into(),
+            expected: Some("a TOML file such as config/camshaft.toml".into()),
+            hint: None,
         };
         Self { file: file.to_owned(), list: vec![problem], is_late: patience::is_late(why) }
     }
@@ -132,19 +143,19 @@ impl<'t> Report<'t> {
         line.chars().take(MOST_CHARS).chain("...".chars()).collect()
     }
 
-    /// Reports that `found` stands at this place where `right` would be right.
+    /// Reports that `found` stands at this place where `expected` would be right.
     pub(super) fn wrong(
         &self,
         line: usize,
         key: &str,
         found: impl Into<String>,
-        right: impl fmt::Display,
+        expected: impl fmt::Display,
     ) {
-        self.push(line, key, found.into(), format!("right would be {right}"));
+        self.push(line, key, found.into(), Ok(expected.to_string()));
     }
 
     /// Reports a mistake in the syntax at a byte offset in the file.
-    pub(super) fn unreadable(&self, offset: usize, found: &str, right: &str) {
+    pub(super) fn unreadable(&self, offset: usize, found: &str, expected: &str) {
         let offset = offset.min(self.text.len());
         let before = self.text.get(..offset).unwrap_or_default();
         let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
@@ -153,7 +164,8 @@ impl<'t> Report<'t> {
             column: Some(column),
             key: String::new(),
             found: found.into(),
-            remedy: format!("right would be {right}"),
+            expected: Some(expected.into()),
+            hint: None,
         };
         self.problems.borrow_mut().push(problem);
     }
@@ -163,28 +175,33 @@ impl<'t> Report<'t> {
         self.is_late.set(true);
     }
 
-    /// Reports that `found` stands at the place of a value where `right` would be right.
+    /// Reports that `found` stands at the place of a value where `expected` would be right.
     pub(super) fn wrong_at<T>(
         &self,
         at: &Said<T>,
         found: impl Into<String>,
-        right: impl fmt::Display,
+        expected: impl fmt::Display,
     ) {
-        self.wrong(at.line, &at.key, found, right);
+        self.wrong(at.line, &at.key, found, expected);
     }
 
     /// Reports an unknown key, with the nearest known one.
     pub(super) fn unknown_key(&self, line: usize, key: &str, name: &str, known: &[&str]) {
-        let remedy = match nearest(name, known.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("right would be one of `{}`", known.join("`, `")),
+        let right = match nearest(name, known.iter().copied()) {
+            Some(near) => Err(format!("did you mean `{near}`?")),
+            None => Ok(format!("one of `{}`", known.join("`, `"))),
         };
-        self.push(line, key, "an unknown key".into(), remedy);
+        self.push(line, key, "an unknown key".into(), right);
     }
 
-    fn push(&self, line: usize, key: &str, found: String, remedy: String) {
-        let key = key.to_owned();
-        let problem = Problem { line: Some(line), column: None, key, found, remedy };
+    /// Reports what was found, and either what is expected there or a hint.
+    fn push(&self, line: usize, key: &str, found: String, right: Result<String, String>) {
+        let (expected, hint) = match right {
+            Ok(expected) => (Some(expected), None),
+            Err(hint) => (None, Some(hint)),
+        };
+        let (line, key) = (Some(line), key.to_owned());
+        let problem = Problem { line, column: None, key, found, expected, hint };
         self.problems.borrow_mut().push(problem);
     }
 

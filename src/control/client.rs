@@ -286,9 +286,10 @@ impl Client {
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, Error> {
         let (socket, stream) = self.connect().await?;
         let strange = |what: String| Error::Strange(socket.clone(), what);
+        let silence = silence(&method);
         let (status, body) = timeout(EXCHANGE_TIME, converse(stream, method, path, body))
             .await
-            .map_err(|_| strange(format!("none for {} s", EXCHANGE_TIME.as_secs())))?
+            .map_err(|_| strange(silence))?
             .map_err(|error| match is_cut_off(&*error) {
                 true => Error::Ended(socket.clone()),
                 false => strange(chain(&*error)),
@@ -350,6 +351,16 @@ async fn converse(
     answer.await
 }
 
+/// The words in place of an answer that has not come in time. The daemon may have obeyed an order
+/// all the same.
+fn silence(method: &Method) -> String {
+    let doubt = match *method {
+        Method::GET => "",
+        _ => ", and whether it did what was asked is not known",
+    };
+    format!("none for {} s{doubt}", EXCHANGE_TIME.as_secs())
+}
+
 /// A name as part of a path: each byte that is not a letter, a digit, `_`, `-` or `.` by its
 /// hexadecimal code.
 fn escaped(name: &str) -> String {
@@ -367,6 +378,14 @@ fn escaped(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// It was said to whoever had ordered something that there is no answer, and no more.
+    #[test]
+    fn an_order_without_an_answer_may_have_been_obeyed() {
+        assert_eq!(silence(&Method::GET), "none for 70 s");
+        let doubt = "none for 70 s, and whether it did what was asked is not known";
+        assert_eq!([Method::PUT, Method::POST, Method::DELETE].map(|it| silence(&it)), [doubt; 3]);
+    }
 
     #[test]
     fn names_are_escaped() {

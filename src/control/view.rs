@@ -49,7 +49,7 @@ pub struct StatusView {
     /// folder. Empty also while the content of the folder is not known.
     #[serde(default)]
     pub plugins_missing: Vec<String>,
-    /// Folder of compiled modules; `null` if there is none.
+    /// Folder of compiled modules; `null` when none is kept, or it gives no answer.
     pub cache: Option<String>,
     /// Why the history would be lost with the daemon (its folder, its disk); `null` if it is
     /// written.

@@ -11,7 +11,7 @@ use axum::body::Bytes;
 use tokio::sync::oneshot;
 
 use super::Daemon;
-use super::folder::{self, Ended, STATE, in_time};
+use super::folder::{self, Ended, RECOVERY, in_time};
 use super::loader::Loader;
 use super::reload::Cause;
 use crate::control::{By, Call, Code, Failure, Reply, Request, Response, Who};
@@ -37,6 +37,8 @@ impl Daemon {
             Request::Vars => Ok(Response::Vars(self.variables())),
             Request::History { name, limit } => self.history(name.as_deref(), limit),
             Request::Hold { name } => {
+                // What took over before the order comes before it.
+                self.settle_swaps();
                 let result = self.known(&name).and_then(|()| conflict(self.supervisor.hold(&name)));
                 result.is_ok().then(|| self.record.held(&name, By::Operator, who.clone()));
                 self.recovery.forget(&name);
@@ -195,7 +197,7 @@ impl Daemon {
             // Programs may write one; whoever types it has made a mistake.
             Some(_) if !value.is_finite() => Failure::new(
                 Code::Invalid,
-                format!("{name}: {value} is no finite number; right would be one"),
+                format!("{name}: expected a finite number, found {value}"),
             ),
             Some(kind) => match Variable::from_value(kind, value) {
                 None => Failure::new(
@@ -302,9 +304,9 @@ fn conflict<T>(result: Result<T, Refusal>) -> Result<T, Failure> {
     result.map_err(|refusal| Failure::new(Code::Refused, refusal.to_string()))
 }
 
-/// Lets a thread that may wait for the state directory find the answer. Whoever asked hears it
-/// within 5 s, or that there is none, after `so_far`, which says what is so without it, and where
-/// it lies; what was asked for may then still be done.
+/// Lets a thread that may wait for the state directory record that recovery is over, and find the
+/// answer. Whoever asked hears it within 5 s, or that there is none, after `so_far`, which says
+/// what is so without it, and where it lies. The work is begun in any case, and may be done later.
 pub(super) fn answer_later(
     reply: oneshot::Sender<Reply>,
     so_far: String,
@@ -312,7 +314,7 @@ pub(super) fn answer_later(
 ) {
     tokio::spawn(async move {
         let late = |error| Err(Failure::new(Code::Internal, format!("{so_far}: {error}")));
-        let _ = reply.send(in_time(&STATE, || Ok(work())).await.unwrap_or_else(late));
+        let _ = reply.send(in_time(&RECOVERY, || Ok(work())).await.unwrap_or_else(late));
     });
 }
 
@@ -349,4 +351,37 @@ async fn deploy(
         }
     };
     Err(Failure::new(Code::Internal, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::super::folder::STATE;
+    use super::*;
+
+    /// Eight calls hung in the state directory: the end of recovery was never begun to be recorded,
+    /// nor tried again, and could not be ordered a second time.
+    #[tokio::test]
+    async fn calls_that_hang_do_not_keep_out_the_end_of_recovery() {
+        const MOST: usize = 8;
+        let (begin, begun) = channel();
+        let holds: Vec<_> = (0..MOST)
+            .map(|_| {
+                let ((hold, held), begin) = (channel::<()>(), begin.clone());
+                tokio::spawn(in_time(&STATE, move || {
+                    begin.send(()).map_err(std::io::Error::other)?;
+                    held.recv().map_err(std::io::Error::other)
+                }));
+                hold
+            })
+            .collect();
+        let all_hang = move || (0..MOST).for_each(|_| begun.recv().unwrap());
+        tokio::task::spawn_blocking(all_hang).await.unwrap();
+        let (reply, answer) = oneshot::channel();
+        answer_later(reply, "nothing is recorded".into(), || Ok(Response::Done));
+        let answer = answer.await.unwrap();
+        assert!(matches!(answer, Ok(Response::Done)), "{answer:?}");
+        drop(holds);
+    }
 }

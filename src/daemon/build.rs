@@ -28,7 +28,7 @@ use super::reload::{self, Reload};
 use super::roster::Roster;
 use super::say::Told;
 use super::stall::Stall;
-use super::stop::{halt, leave_in_time, unconfirmed};
+use super::stop::{STOPPED_BUT, halt, leave_in_time, unconfirmed};
 use super::{Daemon, Event, TICK};
 use crate::config::{self, Config};
 use crate::control::server::Socket;
@@ -136,7 +136,9 @@ fn leave_early(beginning: &Beginning) -> anyhow::Result<()> {
 async fn leave_scan(mut opened: Opened, beginning: &Beginning) -> anyhow::Result<()> {
     say_the_end();
     let (scan, handle, ..) = &mut opened.scanning;
-    let trouble = (!halt(handle).await).then(|| unconfirmed(handle.latest.read()));
+    let confirmed = halt(handle, drop).await;
+    let trouble =
+        (!confirmed).then(|| format!("{STOPPED_BUT} {}", unconfirmed(handle.latest.read())));
     leave_in_time(trouble.clone());
     beginning.end();
     if let Some(trouble) = trouble {

@@ -20,7 +20,7 @@ use crate::control::{Code, Failure, Reply, Response, is_plugin_name};
 use crate::plugin::check;
 use crate::plugin::folder::{Change, Loss, Overlooked, Watch};
 
-pub(super) use call::{Ended, READING, STATE, in_time, put};
+pub(super) use call::{Ended, READING, RECOVERY, STATE, in_time, put};
 
 /// The watched folder, and what is wrong with it.
 #[derive(Debug)]
@@ -184,6 +184,8 @@ impl Daemon {
                 self.folder.ignored.remove(&name);
                 // A name that the supervisor does not know cannot go either.
                 let _ = self.supervisor.folder(&name, None);
+                // What took over before comes before it.
+                self.settle_swaps();
                 self.record.removed(&name);
                 tracing::info!(plugin = name, "{name}: its file is gone");
             }

@@ -141,10 +141,6 @@ impl Store {
 
     /// Takes in what the threads have found, and notes a list that has not come in time.
     fn collect(&mut self) {
-        let is_late = |at: &mut Duration| MonotonicClock.now() >= *at + PATIENCE;
-        if self.asked.take_if(is_late).is_some() {
-            self.is_not_listed(&no_answer(PATIENCE));
-        }
         while let Ok(news) = self.news.try_recv() {
             match news {
                 News::Missed(name) => {
@@ -183,6 +179,16 @@ impl Store {
                     self.is_not_listed(&error);
                 }
             }
+        }
+        // An answer may have waited while this process stood still.
+        self.look_for_lateness();
+    }
+
+    /// Says that the disk has not listed what is kept within [`PATIENCE`].
+    fn look_for_lateness(&mut self) {
+        let is_late = |at: &mut Duration| MonotonicClock.now() >= *at + PATIENCE;
+        if self.asked.take_if(is_late).is_some() {
+            self.is_not_listed(&no_answer(PATIENCE));
         }
     }
 

@@ -331,10 +331,10 @@ impl Record {
             receipt.plugin.as_deref() == Some(name) && !is_aside
         };
         let last = self.journal.newest(1, is_meant).pop();
-        if last.is_none_or(|last| last.what.event != event) {
-            let is_told = self.history(name).orders.take(ORDERS, MonotonicClock.now());
-            self.add_some(is_told, name, self.cycle, (runs, runs), event);
-        }
+        // What is no news to the history may be some to what is known of versions.
+        let is_told = last.is_none_or(|last| last.what.event != event)
+            && self.history(name).orders.take(ORDERS, MonotonicClock.now());
+        self.add_some(is_told, name, self.cycle, (runs, runs), event);
     }
 
     /// Starts a new count of traps and refusals, because the operator wants a new start.

@@ -317,6 +317,7 @@ impl Daemon {
     pub(super) fn hold_as_configured(&mut self, name: &str, hold: bool) {
         self.recovery.forget(name);
         if hold {
+            self.settle_swaps();
             self.record.held(name, By::Configuration, None);
             self.supervisor.hold(name).expect("the name comes from the supervisor");
             return;

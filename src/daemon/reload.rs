@@ -5,10 +5,12 @@
 //! does so between two cycles. A file that is wrong changes nothing: the last good configuration
 //! stays, and the log and the status say so until the file is right. A reload is asked for by
 //! SIGHUP, by an operator or by the file itself. How it is read and watched is in
-//! `reload/reading.rs`, how its devices come to be in `reload/devices.rs`; what can change live is
-//! decided in `config/change.rs`, and how the scan does it is in `scan/reconfigure.rs`.
+//! `reload/reading.rs`, how its devices come to be in `reload/devices.rs`, how others leave in
+//! `reload/leaving.rs`; what can change live is decided in `config/change.rs`, and how the scan
+//! does it is in `scan/reconfigure.rs`.
 
 mod devices;
+mod leaving;
 mod reading;
 mod variable;
 
@@ -16,7 +18,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::Daemon;
@@ -25,9 +26,10 @@ use crate::config::{Change, Config, Place};
 use crate::control::{ChangeView, Code, Failure, Reply, Response};
 use crate::image::Points;
 use crate::plugin::Settings;
-use crate::scan::{DeviceSet, Order, Reconfiguration, RemovedDevice, Slot};
+use crate::scan::{DeviceSet, Order, Reconfiguration, Slot};
 use crate::stamp::Stamp;
 use crate::variable::{Variable, VariableKind};
+use leaving::Leaving;
 use reading::{New, Read, Reading, Unread};
 use variable::variables;
 
@@ -36,8 +38,8 @@ pub(super) use reading::watch_file;
 /// How often the log repeats that the file is refused.
 const REMINDER: Duration = Duration::from_secs(60);
 
-/// What gave no answer is tried again so long after it was given up, until it has one. Between two
-/// tries people have their turn.
+/// What gave no answer is tried again so long after it was given up, until it has one; a scan that
+/// stands is asked again as well. Between two tries people have their turn.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// Who asked for a reload.
@@ -47,7 +49,7 @@ pub(super) enum Cause {
     Signal,
     /// The file is another than before.
     File,
-    /// It is refused because a file gave no answer, and that may answer by now.
+    /// It is refused because a file gave no answer, or because the scan stood; that may be over.
     Again,
     /// Somebody who waits for the outcome.
     Operator(oneshot::Sender<Reply>),
@@ -75,6 +77,8 @@ pub(super) struct Reload {
     /// Points that were in force once and that somebody still looks at. They are kept until nobody
     /// does, because the scan may not be the one that frees them.
     past: Vec<Arc<Points>>,
+    /// Devices that the scan has given back.
+    pub(super) leaving: Leaving,
 }
 
 /// What is wrong with the file.
@@ -83,7 +87,7 @@ struct Refused {
     why: String,
     /// When the log was told last.
     said: Instant,
-    /// When it is read again by itself, if it is only that a file gave no answer.
+    /// When it is read again by itself, if it is only that there was no answer in time.
     again: Option<Instant>,
 }
 
@@ -137,6 +141,19 @@ impl Reload {
         }
     }
 
+    /// The scan has taken over what it was ordered. Drivers that were replaced end here.
+    pub(super) fn taken_over(&mut self, reconfiguration: Reconfiguration) {
+        if let Some(DeviceSet { points, removed, .. }) = reconfiguration.device_set {
+            self.leaving.part_with(removed, &points);
+            self.past.push(points);
+        }
+        let is_it = |flight: &mut Flight| flight.ticket == reconfiguration.ticket;
+        let Some(flight) = self.flight.take_if(is_it) else { return };
+        if let Some(reply) = flight.reply {
+            let _ = reply.send(Ok(Response::Changes(flight.changes)));
+        }
+    }
+
     /// The type of a variable of the file that waits for a restart: its name is kept for it.
     pub(super) fn reserved(&self, name: &str) -> Option<VariableKind> {
         let found = self.reserved.iter().find(|(reserved, _)| reserved == name);
@@ -153,15 +170,25 @@ impl Daemon {
     /// Begins to read the file again.
     pub(super) fn reload(&mut self, cause: Cause) {
         let is_busy = self.reload.reading.is_some() || self.reload.flight.is_some();
-        if is_busy || self.handle.orders.is_full() {
-            return self.reload.wait(cause);
+        match (cause, self.takes_orders()) {
+            (cause, _) if !is_busy => {
+                let reading = Reading::begin(cause, &self.config, self.devices.exports());
+                self.reload.reading = Some(reading);
+            }
+            // What the scan has not taken over yet, it does not take over now.
+            (Cause::Operator(reply), Err(stands)) => drop(reply.send(Err(stands))),
+            (cause, _) => self.reload.wait(cause),
         }
-        self.reload.reading = Some(Reading::begin(cause, &self.config, self.devices.exports()));
     }
 
     /// Takes over what the file says. systemd hears READY with the outcome.
     fn have_read(&mut self, cause: Cause, (now, new): Read) {
         let is_asked_for = !matches!(cause, Cause::File | Cause::Again);
+        let new = match (&cause, self.takes_orders()) {
+            (Cause::Comparison(_), _) | (_, Ok(())) => new,
+            // What is wrong with the file is said before that.
+            (_, Err(stands)) => new.and(Err(not_now(&stands))),
+        };
         let reply = match cause {
             Cause::Comparison(reply) => {
                 // Whoever asked may have left.
@@ -172,7 +199,7 @@ impl Daemon {
             Cause::File if now.is_some() && now == self.reload.seen => return,
             Cause::Again if self.reload.is_late_again(&new) => return,
             Cause::Operator(reply) => Some(reply),
-            Cause::Again => Some(self.audited_reload("a file has answered")),
+            Cause::Again => Some(self.audited_reload("tried again")),
             Cause::Signal => Some(self.audited_reload("by a signal")),
             Cause::File => Some(self.audited_reload("the file was saved")),
         };
@@ -185,7 +212,8 @@ impl Daemon {
             }
             Err(unread) => {
                 if let Some(reply) = reply {
-                    let _ = reply.send(Err(Failure::new(Code::Refused, unread.why.clone())));
+                    let code = if unread.is_late { Code::Busy } else { Code::Refused };
+                    let _ = reply.send(Err(Failure::new(code, unread.why.clone())));
                 }
                 self.refuse(unread);
                 "reload refused, the old configuration stays".to_string()
@@ -304,10 +332,11 @@ impl Daemon {
     /// Goes on with a reload whose file was read, begins one that had to wait, repeats what is
     /// wrong with the file, and frees points that nobody looks at any more.
     pub(super) fn pursue_reload(&mut self) {
-        // What it orders of the scan needs room in the queue.
-        if !self.handle.orders.is_full()
-            && let Some(reading) = self.reload.reading.take()
-        {
+        if let Some(reading) = self.reload.reading.take_if(|reading| {
+            // What it orders of the scan needs room in the queue. A comparison orders nothing, and
+            // a scan that stands takes no orders.
+            reading.is_comparison() || !self.handle.orders.is_full() || self.stall.is_on()
+        }) {
             match reading.end() {
                 Ok((cause, read)) => self.have_read(cause, read),
                 Err(reading) => self.reload.reading = Some(reading),
@@ -329,24 +358,13 @@ impl Daemon {
             say_refused(&refused.why);
         }
         self.reload.past.retain(|points| Arc::strong_count(points) > 1);
+        self.reload.leaving.forget_the_ended();
     }
 
-    /// The scan has taken over what it was ordered. Drivers that were replaced end here.
+    /// The scan has taken over what it was ordered.
     pub(super) fn reconfigured(&mut self, reconfiguration: Reconfiguration) {
         self.roster.follow_refused();
-        if let Some(DeviceSet { points, removed, .. }) = reconfiguration.device_set {
-            for device in removed {
-                let points = Arc::clone(&points);
-                // It may wait for its device to take the last outputs.
-                spawn_blocking(move || part_with(device, &points));
-            }
-            self.reload.past.push(points);
-        }
-        let is_it = |flight: &mut Flight| flight.ticket == reconfiguration.ticket;
-        let Some(flight) = self.reload.flight.take_if(is_it) else { return };
-        if let Some(reply) = flight.reply {
-            let _ = reply.send(Ok(Response::Changes(flight.changes)));
-        }
+        self.reload.taken_over(reconfiguration);
     }
 
     fn refuse(&mut self, Unread { why, is_late }: Unread) {
@@ -356,29 +374,16 @@ impl Daemon {
     }
 }
 
+/// The file is read again later, because the scan stands.
+fn not_now(stands: &Failure) -> Unread {
+    Unread { why: format!("{stands}; the file is read again every {AGAIN:?}"), is_late: true }
+}
+
 fn say_refused(why: &str) {
     // A line for each problem: a line end within a line of the log would be escaped.
     for why in why.lines() {
         tracing::error!("the configuration stays as it was: {why}");
     }
-}
-
-/// Lets go of a device that is not in the field any more, and says which outputs it is not known to
-/// have as they are to stay.
-fn part_with(device: RemovedDevice, points: &Points) {
-    let RemovedDevice { place, mut driver, fault } = device;
-    let unconfirmed = driver.finish();
-    if fault.is_none() && unconfirmed.is_empty() {
-        return;
-    }
-    let device = &*points.devices()[place];
-    let names: Vec<_> = unconfirmed.iter().map(|id| &*points[*id].name).collect();
-    let why = fault.map_or_else(|| names.join(", "), |fault| fault.to_string());
-    tracing::error!(
-        device,
-        "device {device} has left, and its last outputs are UNCONFIRMED: {why}; look after them by \
-         hand"
-    );
 }
 
 fn outcome(live: &[&Change], fixed: &[&Change]) -> String {

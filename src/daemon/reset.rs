@@ -71,7 +71,7 @@ impl Stage {
     fn words(self, after: Duration) -> String {
         let why = match self {
             Self::Emptying { .. } => "programs are still in the scan",
-            Self::Ready => "the scan has too many orders",
+            Self::Ready => "the scan takes no orders",
             Self::Ordered(_) | Self::Written(_) => "the scan has not written the values",
             Self::Blocked | Self::Saving => {
                 return format!(
@@ -202,7 +202,9 @@ impl Daemon {
                     true => Order::ResetVariables { ticket, values },
                     false => Order::SetVariables { ticket, values },
                 };
-                let is_ordered = self.handle.orders.push(order).is_ok();
+                // One that stands would obey it later, when this was given up.
+                let takes_orders = self.takes_orders().is_ok();
+                let is_ordered = takes_orders && self.handle.orders.push(order).is_ok();
                 Some(if is_ordered { Stage::Ordered(ticket) } else { Stage::Ready })
             }
             Stage::Ordered(_) => Some(stage),

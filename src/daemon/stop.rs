@@ -1,5 +1,6 @@
 //! The orderly stop: programs out, outputs safe and confirmed, the last values kept.
 //!
+//! Devices that a reload has just taken out of the field are waited for like the others.
 //! It does not wait for ever: what has not come true by the deadline is said, and the process ends.
 //! That an end was orderly is recorded in `recovery.rs`, as soon as the outputs are safe: whatever
 //! comes then may hang, and a disk that does is no defect of a program. What is kept then is in
@@ -19,7 +20,7 @@ use tokio::time::{Instant, sleep};
 use super::Daemon;
 use crate::driver::Delivery;
 use crate::image::Point;
-use crate::scan::{Order, ScanHandle, Snapshot};
+use crate::scan::{Order, Return, ScanHandle, Snapshot};
 use crate::text::first_of;
 
 /// Safe outputs must be written and confirmed within this time after SIGTERM; `TimeoutStopSec=` of
@@ -31,6 +32,9 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 /// at a time do they have no more than this together.
 const LEAVE: Duration = Duration::from_secs(4);
 
+/// How a sentence begins that says what is not known to be safe.
+pub(super) const STOPPED_BUT: &str = "stopped, but";
+
 impl Daemon {
     /// Takes every program out, and waits until the devices have their safe outputs.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
@@ -40,8 +44,16 @@ impl Daemon {
         self.stall.disarm();
         // Also if the scan comes to stand only now: this concerns nobody else.
         self.devices.make_safe_now();
-        let confirmed = halt(&mut self.handle).await;
-        let trouble = (!confirmed).then(|| self.trouble_at_the_stop());
+        let deadline = Instant::now() + STOP_DEADLINE;
+        let confirmed = halt(&mut self.handle, |thing| {
+            // The rest ends with the process.
+            if let Return::Reconfigured(reconfiguration) = thing {
+                self.reload.taken_over(*reconfiguration);
+            }
+        });
+        let confirmed = confirmed.await;
+        let left = self.reload.leaving.end(deadline).await;
+        let trouble = self.trouble_at_the_stop(confirmed, left);
         self.stall.begin_exit();
         leave_in_time(trouble.clone());
         self.recovery.end();
@@ -52,9 +64,11 @@ impl Daemon {
         self.end_forces();
         self.keep_last().await;
         self.record.save_last().await;
-        if let Some(trouble) = trouble {
+        if !confirmed {
             // A scan that hangs cannot be waited for; the process ends with it.
             self.scan.iter_mut().for_each(|scan| scan.give_up());
+        }
+        if let Some(trouble) = trouble {
             anyhow::bail!(trouble);
         }
         tracing::info!("stopped; the devices have confirmed their safe outputs");
@@ -62,24 +76,30 @@ impl Daemon {
         Ok(())
     }
 
-    /// What people must know when safe outputs are not confirmed.
-    fn trouble_at_the_stop(&mut self) -> String {
-        if let Some(doing) = self.stall.doing() {
-            return format!("stopped, but the scan stands, {doing}; {}", self.devices.safety());
-        }
-        unconfirmed(self.handle.latest.read())
+    /// What people must know when safe outputs are not confirmed, in the field or by devices that
+    /// have `left` it.
+    fn trouble_at_the_stop(&mut self, confirmed: bool, left: Vec<String>) -> Option<String> {
+        let in_the_field = (!confirmed).then(|| match self.stall.doing() {
+            Some(doing) => format!("the scan stands, {doing}; {}", self.devices.safety()),
+            None => unconfirmed(self.handle.latest.read()),
+        });
+        let all: Vec<_> = in_the_field.into_iter().chain(left).collect();
+        (!all.is_empty()).then(|| format!("{STOPPED_BUT} {}", all.join("; ")))
     }
 }
 
 /// Takes every program out of the scan, and waits until the devices have their safe outputs; says
-/// whether they have confirmed them within [`STOP_DEADLINE`].
-pub(super) async fn halt(handle: &mut ScanHandle) -> bool {
+/// whether they have confirmed them within [`STOP_DEADLINE`]. What comes back from the scan
+/// meanwhile goes to `back`.
+pub(super) async fn halt(handle: &mut ScanHandle, mut back: impl FnMut(Return)) -> bool {
     let deadline = Instant::now() + STOP_DEADLINE;
     let mut is_told = false;
     handle.halting.store(true, Ordering::Relaxed);
     loop {
         is_told = is_told || handle.orders.push(Order::Halt).is_ok();
-        while handle.returns.pop().is_ok() {}
+        while let Ok(thing) = handle.returns.pop() {
+            back(thing);
+        }
         let news = handle.latest.read();
         if news.halted && news.is_confirmed() {
             return true;
@@ -91,12 +111,12 @@ pub(super) async fn halt(handle: &mut ScanHandle) -> bool {
     }
 }
 
-/// What people must know when devices have not confirmed their safe outputs.
+/// What people must know when devices have not confirmed their safe outputs; follows
+/// [`STOPPED_BUT`].
 pub(super) fn unconfirmed(news: &Snapshot) -> String {
     let outputs = outputs_that_are(|delivery| delivery != Delivery::Confirmed, news);
     format!(
-        "stopped, but safe outputs are UNCONFIRMED after {STOP_DEADLINE:?}: {outputs}; look after \
-         them by hand"
+        "safe outputs are UNCONFIRMED after {STOP_DEADLINE:?}: {outputs}; look after them by hand"
     )
 }
 

@@ -256,9 +256,15 @@ impl Versions {
             // The end of a hold gives no version another chance.
             (Event::Released { forgives, .. }, _) => {
                 let versions = self.sum.plugins.get_mut(name).into_iter().flatten();
-                for version in versions.filter(|_| *forgives) {
-                    version.quarantine = None;
-                    version.is_forgiven = true;
+                for version in versions {
+                    if *forgives {
+                        version.quarantine = None;
+                        version.is_forgiven = true;
+                    }
+                    // What a hold had ended is to run again.
+                    if let Some(end) = version.end.as_mut().filter(|end| end.why == HELD) {
+                        end.why = STOPPED.into();
+                    }
                 }
                 self.sum.leaving.retain(|of, why| of != name || why != HELD);
             }
@@ -517,6 +523,9 @@ mod tests {
         check(&[("b", "b", Event::Removed), ("b", "b", held()), ("b", "b", let_go())], None);
         check(&[("b", "b", Event::Removed), ("b", "b", released())], None);
         check(&[("b", "b", held()), ("b", "b", let_go())], Some("b"));
+        let again = [("a", "", started()), ("a", "a", held()), ("a", "a", Event::Stopped)];
+        check(&again, None);
+        check(&[&again[..], &[("a", "a", let_go())]].concat(), Some("a"));
         check(&[("b", "b", Event::Removed), ("a", "", started())], Some("a"));
         // It was on its way out of the scan for a cold restart.
         check(&[("a", "", started()), ("a", "a", Event::Stopped)], Some("a"));

@@ -56,6 +56,7 @@ impl Daemon {
                 .compile_service
                 .cache
                 .as_ref()
+                .filter(|cache| !cache.is_late())
                 .map(|cache| cache.folder().display().to_string()),
             history_trouble: self.record.trouble(),
             state: self.recovery.folder().map(|folder| folder.display().to_string()),
@@ -138,13 +139,11 @@ impl Daemon {
             false => "held for a cold restart".to_owned(),
         });
         let reason = reason(view).or(parked).or_else(|| {
-            use supervisor::State::{Preparing, Running, Starting};
-            // A version that is being made again has its next chance.
-            let is_on_its_way = matches!(view.state, Running | Preparing | Starting);
-            let stands_still = !is_on_its_way || view.quarantined;
+            use supervisor::State::{Running, Stopping};
+            let stands_still = !matches!(view.state, Running | Stopping) || view.quarantined;
             // What another version did is no reason why this one does not run.
             let is_of_it =
-                view.trapped.is_none_or(|hash| view.file.is_none_or(|file| file == hash));
+                view.file.is_some_and(|file| view.trapped.is_none_or(|hash| file == hash));
             view.last_trap.filter(|_| stands_still && is_of_it).map(Trap::explained)
         });
         let refused = self.refused(name, fact, news);

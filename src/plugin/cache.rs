@@ -14,6 +14,8 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use super::{Compiler, Limits, ModuleHash};
@@ -39,7 +41,11 @@ const WASMER: &str = "7.4.2";
 
 /// A folder of artifacts.
 #[derive(Debug, Clone)]
-pub struct Cache(PathBuf);
+pub struct Cache {
+    folder: PathBuf,
+    /// Whether it has given no answer in time. Whoever asks it writes, the status reads.
+    is_late: Arc<AtomicBool>,
+}
 
 /// The name of an artifact: a hash of everything that the artifact depends on.
 pub(super) fn key(module: ModuleHash, compiler: Compiler, limits: &Limits) -> String {
@@ -78,7 +84,7 @@ impl Cache {
         if mode & 0o077 != 0 {
             fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
         }
-        let cache = Self(folder.to_path_buf());
+        let cache = Self { folder: folder.to_path_buf(), is_late: Arc::default() };
         if mode & 0o077 != 0 {
             cache.empty(&format!("it was open to others (mode {mode:04o})"))?;
         } else if let Some(strange) = cache.strange_file()? {
@@ -102,9 +108,9 @@ impl Cache {
     /// operator may have named this folder by mistake.
     fn empty(&self, why: &str) -> io::Result<()> {
         let artifacts = self.artifacts()?;
-        let folder = self.0.display();
+        let folder = self.folder.display();
         for (name, about) in &artifacts {
-            let path = self.0.join(name);
+            let path = self.folder.join(name);
             let removed = match about.is_dir() {
                 true => fs::remove_dir_all(path),
                 false => fs::remove_file(path),
@@ -125,7 +131,7 @@ impl Cache {
     /// The files under names of artifacts, including unfinished ones.
     fn artifacts(&self) -> io::Result<Vec<(String, fs::Metadata)>> {
         let mut artifacts = Vec::new();
-        for entry in fs::read_dir(&self.0)? {
+        for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let is_key = |key: &[u8]| key.iter().all(u8::is_ascii_hexdigit);
@@ -143,12 +149,35 @@ impl Cache {
 
     /// The path of the folder.
     pub fn folder(&self) -> &Path {
-        &self.0
+        &self.folder
+    }
+
+    /// Whether it gave no answer in time when it was asked last.
+    pub fn is_late(&self) -> bool {
+        self.is_late.load(Ordering::Relaxed)
+    }
+
+    /// It was asked: `late` says why it has given no answer in time, if so. The log hears of it
+    /// when that changes.
+    pub(super) fn heard(&self, late: Option<&io::Error>) {
+        if self.is_late.swap(late.is_some(), Ordering::Relaxed) == late.is_some() {
+            return;
+        }
+        let folder = self.folder.display();
+        match late {
+            Some(error) => tracing::warn!(
+                %folder,
+                %error,
+                "plugins.cache: {folder} does not answer ({error}); until it does, each start of a \
+                 program waits for it and compiles, and nothing new is kept"
+            ),
+            None => tracing::warn!(%folder, "plugins.cache: {folder} answers again"),
+        }
     }
 
     /// The artifact with this key, if the folder has a whole one of at most `most` bytes.
     pub(super) fn load(&self, key: &str, most: u64) -> Option<Vec<u8>> {
-        let path = self.0.join(key);
+        let path = self.folder.join(key);
         let most = most.saturating_add(CHECKSUM as u64);
         let mut bytes = read(&path, most).ok()?;
         let whole = bytes.len() > CHECKSUM
@@ -172,7 +201,7 @@ impl Cache {
     pub(super) fn store(&self, key: &str, parts: &[&[u8]]) -> bool {
         let stored = self.try_store(key, parts);
         if let Err(error) = &stored {
-            let folder = self.0.display();
+            let folder = self.folder.display();
             tracing::warn!(
                 %folder,
                 %error,
@@ -190,8 +219,8 @@ impl Cache {
         // Two preparations of one module may store it at the same time: each writes a file of its
         // own.
         let unique = fastrand::u64(..);
-        let half = self.0.join(format!("{key}.{unique:016x}.tmp"));
-        put_whole(&half, &self.0.join(key), |file| {
+        let half = self.folder.join(format!("{key}.{unique:016x}.tmp"));
+        put_whole(&half, &self.folder.join(key), |file| {
             file.write_all(checksum(key, parts).as_bytes())?;
             parts.iter().try_for_each(|part| file.write_all(part))
         })
@@ -199,7 +228,7 @@ impl Cache {
 
     /// Deletes the files used longest ago until the rest is within the limit.
     fn make_room(&self) {
-        let Ok(entries) = fs::read_dir(&self.0) else { return };
+        let Ok(entries) = fs::read_dir(&self.folder) else { return };
         let mut files: Vec<_> = entries
             .flatten()
             .filter_map(|entry| {

@@ -300,9 +300,9 @@ fn a_cold_restart_forgets_variables_of_programs_with_their_types() {
     fs::write(&file, plain.replace("[control]", other)).unwrap();
     let answer = daemon.camshaft(&["reload"]);
     let said = String::from_utf8_lossy(&answer.stderr).into_owned();
-    let way_out = "variable[x].type: found double, but a writes it as int; right would be that, \
-                   or hold a or deploy one that writes double, then `camshaft restart --cold`, \
-                   then `camshaft reload`";
+    let way_out = "variable[x].type: expected int, found double: a writes it as int; declare that, \
+                   or hold a or deploy one that writes double, then `camshaft restart --cold`, then \
+                   `camshaft reload`";
     assert!(!answer.status.success() && said.contains(way_out), "{said}");
     // Another program that comes too late is told the same way.
     let late = writer("evil.cycle", "f64", "0.5");

@@ -3,9 +3,12 @@
 //! Fifty edits of which many are wrong are in `weather/config.rs`, what differs between two files
 //! in the library's own tests.
 
+mod gone;
+
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use camshaft::driver::{Command, Driver, Fault};
@@ -14,6 +17,7 @@ use camshaft::plugin::Settings;
 use camshaft::plugin::world::Seat;
 use camshaft::scan::{DeviceSet, Order, Reconfiguration, Return, Slot};
 use camshaft::variable::Variable;
+use tokio::time::timeout;
 
 use crate::daemon::{Daemon, Keys, LIMIT, Plant, wait};
 use crate::rig::{COUNTER, PERIOD, Rig, block_on, points, wat};
@@ -137,6 +141,56 @@ fn rate(daemon: &Daemon) -> u64 {
         (started.elapsed() >= Duration::from_millis(500)).then_some(())
     });
     daemon.status().cycle - before
+}
+
+/// Waits until the scan hangs in a driver.
+fn hang(daemon: &Daemon, time: &str) {
+    let client = daemon.client.clone();
+    let injection = serde_json::json!({ "kind": "hang", "for": time });
+    thread::spawn(move || drop(block_on(client.inject("plant", &injection))));
+    let (mut last, mut since) = (0, Instant::now());
+    wait("the scan hangs", LIMIT, || {
+        let cycle = daemon.status().cycle;
+        if cycle != last {
+            (last, since) = (cycle, Instant::now());
+        }
+        (since.elapsed() > Duration::from_millis(100)).then_some(())
+    });
+}
+
+/// Lets a scan be late for long before it is said to stand.
+fn patient(plant: &Plant) {
+    let text = fs::read_to_string(plant.path("camshaft.toml")).unwrap();
+    let text = text.replace("[scan]", "[scan]\nstall = \"30s\"\nstall_exit = \"60s\"");
+    fs::write(plant.path("camshaft.toml"), text).unwrap();
+}
+
+/// It was said that another reload is under way.
+#[test]
+fn diff_is_answered_while_the_scan_has_no_room_for_orders() {
+    let plant = Plant::new(Keys::default());
+    patient(&plant);
+    let daemon = Daemon::on(plant);
+    let names: Vec<_> = (0..10).map(|number| format!("idle{number}")).collect();
+    let module = wat(r#"(module (func (export "poll")))"#);
+    for name in &names {
+        daemon.drop_in(name, &module);
+        daemon.wait_for(name, "polled", |view| view.polls > 0);
+    }
+    hang(&daemon, "30s");
+    // They are ordered out of the scan again and again.
+    names.iter().for_each(|name| block_on(daemon.client.act(name, "hold")).unwrap());
+    wait("the queue is full", LIMIT, || {
+        let set = daemon.client.set("evil.input", Value::Int(1));
+        // Each has a connection until it is answered, and there are 32.
+        let answer = block_on(async { timeout(Duration::from_millis(500), set).await });
+        let error = answer.ok()?.unwrap_err().to_string();
+        assert!(error.contains("the scan has too many orders"), "{error}");
+        Some(())
+    });
+    let changes = block_on(daemon.client.diff()).unwrap();
+    assert!(changes.is_empty(), "{changes:?}");
+    daemon.slay();
 }
 
 #[test]

@@ -20,18 +20,18 @@ const VALVE: &str = "name = 'valve', direction = 'out', type = 'u8', safe = 0";
 
 #[test]
 fn shadow_runs() {
-    let right = "right would be above 0 and at most 1, such as 0.7";
+    let right = "expected above 0 and at most 1, such as 0.7";
     for (found, ratio) in [("0", "0.0"), ("1.5", "1.5"), ("-1", "-1"), ("NaN", "nan")] {
         check(
             &format!("[plugins.swap]\nadmit_ratio = {ratio}\n"),
-            &[&format!("2: plugins.swap.admit_ratio: found {found}; {right}")],
+            &[&format!("2: plugins.swap.admit_ratio: {right}, found {found}")],
         );
     }
     check(
         "[plugins.swap]\nshadow = 100001\nrequire_equal = 1\n",
         &[
-            "2: plugins.swap.shadow: found 100001; right would be from 0 to 100000",
-            "3: plugins.swap.require_equal: found 1; right would be true or false",
+            "2: plugins.swap.shadow: expected from 0 to 100000, found 100001",
+            "3: plugins.swap.require_equal: expected true or false, found 1",
         ],
     );
 }
@@ -43,46 +43,46 @@ fn what_becomes_of_bad_inputs_and_of_outputs_that_nobody_owns() {
     let check_one = |text: String, expected: &str| check(&text, &[expected]);
     check_one(
         input("on_bad = 'zero'"),
-        "5: device[d].point[level].on_bad: found 'zero'; right would be \"keep\", true, false or a \
-         number",
+        "5: device[d].point[level].on_bad: expected \"keep\", true, false or a number, found \
+         'zero'",
     );
     check_one(
         input("on_bad = true"),
-        "5: device[d].point[level].on_bad: found true; right would be a number, for type f64",
+        "5: device[d].point[level].on_bad: expected a number, for type f64, found true",
     );
     check_one(
         input("stale_after = '2s', bad_after = '1s'"),
-        "5: device[d].point[level].bad_after: found 1s; right would be at least `stale_after`, \
-         which is 2s",
+        "5: device[d].point[level].bad_after: expected at least `stale_after`, which is 2s, found \
+         1s",
     );
     check_one(
         input("stale_after = '0s'"),
-        "5: device[d].point[level].stale_after: found 0s; right would be from 100us to 1day",
+        "5: device[d].point[level].stale_after: expected from 100us to 1day, found 0s",
     );
     check_one(
         input("hold_for = '1s'"),
-        "5: device[d].point[level].hold_for: found `hold_for` on an input; right would be this key \
-         on an output",
-    );
-    check_one(
-        output("on_bad = 1"),
-        "5: device[d].point[valve].on_bad: found `on_bad` on an output; right would be this key on \
+        "5: device[d].point[level].hold_for: expected this key on an output, found `hold_for` on \
          an input",
     );
     check_one(
+        output("on_bad = 1"),
+        "5: device[d].point[valve].on_bad: expected this key on an input, found `on_bad` on an \
+         output",
+    );
+    check_one(
         output("hold_for = '2h'"),
-        "5: device[d].point[valve].hold_for: found 2h; right would be from 0s to 1h",
+        "5: device[d].point[valve].hold_for: expected from 0s to 1h, found 2h",
     );
     check_one(
         plant(&["name = 'lamp', direction = 'out', type = 'bool', safe = 'hold', hold_for = '1s'"]),
-        "5: device[d].point[lamp].hold_for: found `hold_for` with safe = \"hold\"; right would be \
-         this key with a value in `safe`, which it delays; \"hold\" is for ever",
+        "5: device[d].point[lamp].hold_for: expected this key with a value in `safe`, which it \
+         delays; \"hold\" is for ever, found `hold_for` with safe = \"hold\"",
     );
     check_one(
         input("at = { path = '/x' }"),
-        "5: device[d].at: found an unknown key; right would be one of `name`, `driver`, \
-         `input_start`, `input_bytes`, `output_start`, `output_bytes`, `point`, `tank`, `signal`, \
-         `loopback`, `script`, `fault`, `initial`",
+        "5: device[d].at: expected one of `name`, `driver`, `input_start`, `input_bytes`, \
+         `output_start`, `output_bytes`, `point`, `tank`, `signal`, `loopback`, `script`, `fault`, \
+         `initial`, found an unknown key",
     );
 }
 
@@ -92,16 +92,18 @@ fn what_a_plugin_requires() {
     check(
         &text("requires = ['lamp', 'levle']\nrequires_timeout = '2h'\n"),
         &[
-            "10: plugin[p].requires: found \"lamp\", which is an output; right would be an input",
-            "10: plugin[p].requires: found \"levle\", which is no point; right would be an input, \
-             such as \"level\"",
-            "11: plugin[p].requires_timeout: found 2h; right would be from 0s to 1h",
+            "10: plugin[p].requires: expected an input, found \"lamp\", which is an output",
+            "10: plugin[p].requires: expected an input, such as \"level\", found \"levle\", which \
+             is no point",
+            "11: plugin[p].requires_timeout: expected from 0s to 1h, found 2h",
         ],
     );
     check(
         &text("requires_timeout = '1s'\n"),
-        &["10: plugin[p].requires_timeout: found a timeout and nothing that is required; \
-           right would be `requires` with the names of inputs beside it"],
+        &[
+            "10: plugin[p].requires_timeout: expected `requires` with the names of inputs beside it, \
+           found a timeout and nothing that is required",
+        ],
     );
 }
 
@@ -114,56 +116,51 @@ fn keys_and_types() {
     check(
         "[control]\nport = 80\n[contrl]\n",
         &[
-            "2: control.port: found an unknown key; right would be one of `socket`, `mode`",
+            "2: control.port: expected one of `socket`, `mode`, found an unknown key",
             "3: contrl: found an unknown key; did you mean `control`?",
         ],
     );
-    check("scan = 5\n", &["1: scan: found 5; right would be a table [scan]"]);
-    check("[plugin]\n", &["1: plugin: found [plugin]; right would be a list of tables [[plugin]]"]);
+    check("scan = 5\n", &["1: scan: expected a table [scan], found 5"]);
+    check("[plugin]\n", &["1: plugin: expected a list of tables [[plugin]], found [plugin]"]);
     check(
         "[scan]\nlock_memory = 1\npriority = '5'\ncpu = 'all'\n[log]\nlevel = 'loud'\n",
         &[
-            "2: scan.lock_memory: found 1; right would be true or false",
-            "3: scan.priority: found '5'; right would be a whole number from 1 to 98",
-            "4: scan.cpu: found 'all'; \
-             right would be a CPU number such as 1, or a list such as [1, 2]",
-            "6: log.level: found 'loud'; right would be one of error, warn, info, debug, trace",
+            "2: scan.lock_memory: expected true or false, found 1",
+            "3: scan.priority: expected a whole number from 1 to 98, found '5'",
+            "4: scan.cpu: expected a CPU number such as 1, or a list such as [1, 2], found 'all'",
+            "6: log.level: expected one of error, warn, info, debug, trace, found 'loud'",
         ],
     );
     check(
         "[scan]\nperiod = 10\n[plugins]\npoll_budget = '15'\nmemory = '16MB'\nstack = -1\n",
         &[
-            "2: scan.period: found 10; right would be a duration such as \"10ms\" or \"500us\"",
-            "4: plugins.poll_budget: found '15'; \
-             right would be a duration such as \"10ms\" or \"500us\"",
-            "5: plugins.memory: found '16MB'; \
-             right would be a size such as \"16MiB\", \"64KiB\" or a number of bytes",
-            "6: plugins.stack: found -1; \
-             right would be a size such as \"16MiB\", \"64KiB\" or a number of bytes",
+            "2: scan.period: expected a duration such as \"10ms\" or \"500us\", found 10",
+            "4: plugins.poll_budget: expected a duration such as \"10ms\" or \"500us\", found '15'",
+            "5: plugins.memory: expected a size such as \"16MiB\", \"64KiB\" or a number of bytes, \
+             found '16MB'",
+            "6: plugins.stack: expected a size such as \"16MiB\", \"64KiB\" or a number of bytes, \
+             found -1",
         ],
     );
     check(
         "[state]\ndir = 1\n[retain]\nflush = '1ms'\non_corrupt = 'zero'\ndir = '/x'\n\
          [[variable]]\nname = 'v'\ntype = 'int'\nretain = 'yes'\n",
         &[
-            "2: state.dir: found 1; right would be a path in quotes",
-            "4: retain.flush: found 1ms; right would be from 5ms to 1h",
-            "5: retain.on_corrupt: found 'zero'; right would be \"cold\" or \"refuse\"",
-            "6: retain.dir: found an unknown key; right would be one of `flush`, `on_corrupt`, \
-             `on_readonly`",
-            "10: variable[v].retain: found 'yes'; right would be true or false",
+            "2: state.dir: expected a path in quotes, found 1",
+            "4: retain.flush: expected from 5ms to 1h, found 1ms",
+            "5: retain.on_corrupt: expected \"cold\" or \"refuse\", found 'zero'",
+            "6: retain.dir: expected one of `flush`, `on_corrupt`, `on_readonly`, found an unknown \
+             key",
+            "10: variable[v].retain: expected true or false, found 'yes'",
         ],
     );
     check(
         "[scan]\nperiod = \n",
-        &["2:10: found string values must be quoted; right would be literal string"],
+        &["2:10: expected literal string, found string values must be quoted"],
     );
-    check("[scan]\n[log]\n[scan]\n", &["3:2: found duplicate key; right would be valid TOML"]);
+    check("[scan]\n[log]\n[scan]\n", &["3:2: expected valid TOML, found duplicate key"]);
     // This is one mistake, and the parser finds several.
-    check(
-        "[scan\nperiod = '1ms\ncpu = [1, ]]\n",
-        &["1:6: found unclosed table; right would be `]`"],
-    );
+    check("[scan\nperiod = '1ms\ncpu = [1, ]]\n", &["1:6: expected `]`, found unclosed table"]);
 }
 
 #[test]
@@ -171,89 +168,83 @@ fn ranges() {
     let check_one = |section: &str, line: &str, expected: &str| {
         check(&format!("[{section}]\n{line}\n"), &[&format!("2: {section}.{expected}")]);
     };
-    check_one("scan", "period = '99us'", "period: found 99us; right would be from 100us to 1s");
-    let stall = "stall: found 29ms; right would be from 30ms to 1m";
+    check_one("scan", "period = '99us'", "period: expected from 100us to 1s, found 99us");
+    let stall = "stall: expected from 30ms to 1m, found 29ms";
     check_one("scan", "stall = '29ms'", stall);
-    let exit = "stall_exit: found 399ms; right would be from 400ms to 1h";
+    let exit = "stall_exit: expected from 400ms to 1h, found 399ms";
     check_one("scan", "stall_exit = '399ms'", exit);
-    check_one("scan", "period = '11s'", "period: found 11s; right would be from 100us to 1s");
-    check_one("scan", "priority = 99", "priority: found 99; right would be from 1 to 98");
-    check_one(
-        "scan",
-        "cpu = [1024]",
-        "cpu: found [1024]; right would be CPU numbers from 0 to 1023",
-    );
+    check_one("scan", "period = '11s'", "period: expected from 100us to 1s, found 11s");
+    check_one("scan", "priority = 99", "priority: expected from 1 to 98, found 99");
+    check_one("scan", "cpu = [1024]", "cpu: expected CPU numbers from 0 to 1023, found [1024]");
     let plugins = |line: &str, expected: &str| check_one("plugins", line, expected);
-    plugins("memory = '1KiB'", "memory: found 1KiB; right would be from 64KiB to 4GiB");
-    plugins("stack = 100", "stack: found 100 bytes; right would be from 8KiB to 1MiB");
-    plugins("functions = 0", "functions: found 0; right would be from 1 to 1000000");
-    plugins("init_budget = '1h'", "init_budget: found 1h; right would be from 10us to 1m");
-    plugins("poll_budget = '1us'", "poll_budget: found 1us; right would be from 10us to 10ms");
+    plugins("memory = '1KiB'", "memory: expected from 64KiB to 4GiB, found 1KiB");
+    plugins("stack = 100", "stack: expected from 8KiB to 1MiB, found 100 bytes");
+    plugins("functions = 0", "functions: expected from 1 to 1000000, found 0");
+    plugins("init_budget = '1h'", "init_budget: expected from 10us to 1m, found 1h");
+    plugins("poll_budget = '1us'", "poll_budget: expected from 10us to 10ms, found 1us");
     plugins(
         "poll_budget = '11ms'",
-        "poll_budget: found 11ms, longer than a cycle; right would be at most 10ms, the period",
+        "poll_budget: expected at most 10ms, the period, found 11ms, longer than a cycle",
     );
     plugins(
         "restart = { first = '2s', max = '1s' }",
-        "restart.max: found 1s; right would be at least `first`, which is 2s",
+        "restart.max: expected at least `first`, which is 2s, found 1s",
     );
-    plugins(
-        "restart = { within = '0s' }",
-        "restart.within: found 0s; right would be from 1s to 1h",
-    );
-    plugins("restart = { first = '0s' }", "restart.first: found 0s; right would be from 1ms to 1h");
+    plugins("restart = { within = '0s' }", "restart.within: expected from 1s to 1h, found 0s");
+    plugins("restart = { first = '0s' }", "restart.first: expected from 1ms to 1h, found 0s");
     plugins(
         "restart = { first = '1ms', max = '1ms' }",
-        "restart.max: found 1ms; right would be from 50ms to 1h",
+        "restart.max: expected from 50ms to 1h, found 1ms",
     );
     let recovery = |line: &str, expected: &str| check_one("recovery", line, expected);
-    recovery("ends = 101", "ends: found 101; right would be from 0 to 100");
-    recovery("power_cuts = -1", "power_cuts: found -1; right would be a whole number, 0 or more");
-    recovery("within = '0s'", "within: found 0s; right would be from 1s to 1day");
-    plugins("restart = { traps = 0 }", "restart.traps: found 0; right would be from 1 to 100");
-    check_one(
-        "control",
-        "mode = '0777'",
-        "mode: found '0777'; right would be \"0600\" or \"0660\"",
-    );
+    recovery("ends = 101", "ends: expected from 0 to 100, found 101");
+    recovery("power_cuts = -1", "power_cuts: expected a whole number, 0 or more, found -1");
+    recovery("within = '0s'", "within: expected from 1s to 1day, found 0s");
+    plugins("restart = { traps = 0 }", "restart.traps: expected from 1 to 100, found 0");
+    check_one("control", "mode = '0777'", "mode: expected \"0600\" or \"0660\", found '0777'");
     check_one(
         "control",
         &format!("socket = '/{}'", "x".repeat(107)),
-        "socket: found a path of 108 bytes; \
-         right would be at most 107 bytes, the limit of a socket's path",
+        "socket: expected at most 107 bytes, the limit of a socket's path, found a path of 108 \
+         bytes",
     );
 }
 
 #[test]
 fn names() {
-    let right =
-        "right would be 1 to 128 of the characters A-Z a-z 0-9 _ - . with - and . not first";
-    check("[[plugin]]\nname = 'a b'\n", &[&format!("2: plugin[a b].name: found \"a b\"; {right}")]);
+    let right = "expected 1 to 128 of the characters A-Z a-z 0-9 _ - . with - and . not first";
+    check("[[plugin]]\nname = 'a b'\n", &[&format!("2: plugin[a b].name: {right}, found \"a b\"")]);
     check(
         "[[variable]]\nname = ''\ntype = 'int'\n",
-        &[&format!("2: variable[].name: found \"\"; {right}")],
+        &[&format!("2: variable[].name: {right}, found \"\"")],
     );
-    check("[[plugin]]\nname = '.x'\n", &[&format!("2: plugin[.x].name: found \".x\"; {right}")]);
-    check("[[plugin]]\n", &["1: plugin[#1].name: found nothing; right would be a name in quotes"]);
+    check("[[plugin]]\nname = '.x'\n", &[&format!("2: plugin[.x].name: {right}, found \".x\"")]);
+    check("[[plugin]]\n", &["1: plugin[#1].name: expected a name in quotes, found nothing"]);
     check(
         "[[plugin]]\nname = 'a'\n[[plugin]]\nname = 'a'\n",
-        &["4: plugin[a].name: found a second plugin \"a\", the first is on line 2; \
-           right would be another name"],
+        &[
+            "4: plugin[a].name: expected another name, found a second plugin \"a\", the first is on \
+           line 2",
+        ],
     );
     check(
         "[[device]]\nname = 'a'\ndriver = 'sim'\n[[device]]\nname = 'a'\ndriver = 'sim'\n",
-        &["5: device[a].name: found a second device \"a\", the first is on line 2; \
-           right would be another name"],
+        &[
+            "5: device[a].name: expected another name, found a second device \"a\", the first is on \
+           line 2",
+        ],
     );
     check(
         &plant(&[LAMP, LAMP]),
-        &["6: device[d].point[lamp].name: found a second point \"lamp\", the first is on line 5; \
-           right would be another name"],
+        &["6: device[d].point[lamp].name: expected another name, found a second point \"lamp\", \
+           the first is on line 5"],
     );
     check(
         "[[variable]]\nname = 'a'\ntype = 'int'\n[[variable]]\nname = 'a'\ntype = 'int'\n",
-        &["5: variable[a].name: found a second variable \"a\", the first is on line 2; \
-           right would be another name"],
+        &[
+            "5: variable[a].name: expected another name, found a second variable \"a\", the first is \
+           on line 2",
+        ],
     );
 }
 
@@ -261,10 +252,7 @@ fn names() {
 fn variables() {
     let check = |kind: &str, value: &str, expected: &str| {
         let text = format!("[[variable]]\nname = 'v'\ntype = '{kind}'\ninitial = {value}\n");
-        check(
-            &text,
-            &[&format!("4: variable[v].initial: found {value}; right would be {expected}")],
-        );
+        check(&text, &[&format!("4: variable[v].initial: expected {expected}, found {value}")]);
     };
     check("boolean", "1", "true or false, for type boolean");
     check("int", "1.5", "a whole number of 32 bits, for type int");
@@ -280,60 +268,59 @@ fn points() {
     };
     check(
         "name = 'p', direction = 'up', type = 'bool'",
-        "direction: found 'up'; right would be \"in\" or \"out\"",
+        "direction: expected \"in\" or \"out\", found 'up'",
     );
     check(
         "name = 'p', direction = 'out', type = 'i16'",
-        "safe: found nothing; \
-         right would be safe = a value or \"hold\", because an output of numbers has no default",
+        "safe: expected safe = a value or \"hold\", because an output of numbers has no default, \
+         found nothing",
     );
     let safe = |kind: &str, rest: &str, expected: &str| {
         let point = format!("name = 'p', direction = 'out', type = '{kind}', {rest}");
-        check(&point, &format!("safe: found {expected}"));
+        check(&point, &format!("safe: expected {expected}"));
     };
-    safe("u8", "safe = 256", "256; right would be a number that type u8 can hold");
-    safe("u8", "safe = true", "true; right would be a number, for type u8");
-    safe("bool", "safe = 1", "1; right would be true or false, for type bool");
-    safe("bool", "safe = 'off'", "'off'; right would be true, false, a number or \"hold\"");
+    safe("u8", "safe = 256", "a number that type u8 can hold, found 256");
+    safe("u8", "safe = true", "a number, for type u8, found true");
+    safe("bool", "safe = 1", "true or false, for type bool, found 1");
+    safe("bool", "safe = 'off'", "true, false, a number or \"hold\", found 'off'");
     safe(
         "u8",
         "scale = 0.1, safe = 26",
-        "26; right would be a number that type u8 can hold once scale and offset are undone",
+        "a number that type u8 can hold once scale and offset are undone, found 26",
     );
     let input = "name = 'p', direction = 'in', type =";
     check(
         &format!("{input} 'bool', safe = false"),
-        "safe: found `safe` on an input; right would be this key on an output",
+        "safe: expected this key on an output, found `safe` on an input",
     );
     check(
         "name = 'p', direction = 'out', type = 'bool', initial = true",
-        "initial: found `initial` on an output; right would be this key on an input",
+        "initial: expected this key on an input, found `initial` on an output",
     );
     check(
         &format!("{input} 'u8', initial = -1"),
-        "initial: found -1; right would be a number that type u8 can hold",
+        "initial: expected a number that type u8 can hold, found -1",
     );
     check(
         &format!("{input} 'u8', scale = 0"),
-        "scale: found 0; right would be a finite number other than 0",
+        "scale: expected a finite number other than 0, found 0",
     );
     check(
         &format!("{input} 'bool', offset = 1"),
-        "offset: found 1; right would be no scaling: the point is a bool",
+        "offset: expected no scaling: the point is a bool, found 1",
     );
     check(
         &format!("{input} 'u16', address = 3.1"),
-        "address: found 3.1; right would be a byte such as 3, or byte and bit such as \"3.1\"",
+        "address: expected a byte such as 3, or byte and bit such as \"3.1\", found 3.1",
     );
     check(
         &format!("{input} 'u16', address = '3.1'"),
-        "address: found 3.1; \
-         right would be a byte address such as 3, because only a bool has a bit",
+        "address: expected a byte address such as 3, because only a bool has a bit, found 3.1",
     );
     check(
         &format!("{input} 'u16', address = 65535"),
-        "address: found 65535; \
-         right would be at most 65534, so that it ends within the 65536 bytes of an image",
+        "address: expected at most 65534, so that it ends within the 65536 bytes of an image, \
+         found 65535",
     );
 }
 
@@ -344,31 +331,31 @@ fn places() {
     };
     check(
         &plant(&[&fixed("a", "u16", "2"), &fixed("b", "bool", "3.7")]),
-        &["6: device[d].point[b].address: found 3.7, which overlaps `a` on line 5; \
-           right would be an address that is free, or none for an automatic one"],
+        &["6: device[d].point[b].address: expected an address that is free, or none for an \
+           automatic one, found 3.7, which overlaps `a` on line 5"],
     );
     let windowed = plant(&[&fixed("a", "u16", "3"), LEVEL])
         .replace("point = [", "input_start = 1\ninput_bytes = 3\npoint = [");
     check(
         &windowed,
         &[
-            "7: device[d].point[a].address: found 3, outside its device; \
-             right would be an address in bytes 1 to 3",
-            "8: device[d].point[level]: found no free place for it in bytes 1 to 3 of its device; \
-             right would be an address of its own, fewer points, or more bytes for the device",
+            "7: device[d].point[a].address: expected an address in bytes 1 to 3, found 3, outside \
+             its device",
+            "8: device[d].point[level]: expected an address of its own, fewer points, or more \
+             bytes for the device, found no free place for it in bytes 1 to 3 of its device",
         ],
     );
     check(
         "[[device]]\nname = 'd'\ndriver = 'sim'\noutput_start = 65530\noutput_bytes = 7\n",
-        &["5: device[d].output_bytes: found 7; \
-           right would be at most 6, the rest of an image of 65536 bytes"],
+        &["5: device[d].output_bytes: expected at most 6, the rest of an image of 65536 bytes, \
+           found 7"],
     );
     let many: Vec<_> = (0..=MAX_POINTS)
         .map(|n| format!("name = 'p{n}', direction = 'in', type = 'bool'"))
         .collect();
     check(
         &plant(&many.iter().map(|point| &**point).collect::<Vec<_>>()),
-        &["8197: device.point: found point 8193; right would be at most 8192 points"],
+        &["8197: device.point: expected at most 8192 points, found point 8193"],
     );
 }
 
@@ -377,7 +364,7 @@ fn drivers() {
     let check = |keys: &str, expected: &[&str]| {
         check(&format!("[[device]]\nname = 'd'\n{keys}"), expected);
     };
-    check("driver = 'simm'\n", &["3: device[d].driver: found \"simm\"; right would be \"sim\""]);
+    check("driver = 'simm'\n", &["3: device[d].driver: expected \"sim\", found \"simm\""]);
     check(
         "driver = 'sim'\ninput_strat = 3\ntnk = {}\nscript = { fil = 'x' }\n",
         &[
@@ -388,21 +375,21 @@ fn drivers() {
     );
     check(
         "driver = 'sim'\nscript = { repeat = true }\n",
-        &["4: device[d].script.file: found nothing; right would be a value for this key"],
+        &["4: device[d].script.file: expected a value for this key, found nothing"],
     );
     check(
         "driver = 'sim'\ninitial = { p = 1 }\npoint = [\n\
          { name = 'p', direction = 'in', type = 'u8', initial = 2 },\n\
          { name = 'q', direction = 'in', type = 'u8', initial = 'x' }]\n",
         &[
-            "6: device[d].point[p].initial: found a value here and in the `initial` of the device; \
-             right would be one of them",
-            "7: device[d].point[q].initial: found 'x'; right would be true, false or a number",
+            "6: device[d].point[p].initial: expected one of them, found a value here and in the \
+             `initial` of the device",
+            "7: device[d].point[q].initial: expected true, false or a number, found 'x'",
         ],
     );
     check(
         "driver = 'sim'\ninitial = 5\n",
-        &["4: device[d].initial: found invalid type: integer `5`; right would be a table"],
+        &["4: device[d].initial: expected a table, found invalid type: integer `5`"],
     );
 }
 
@@ -413,55 +400,55 @@ fn grants_and_budgets() {
     check(
         "[[plugin]]\nname = 'a'\noutputs = ['lamp']\n\
          [[plugin]]\nname = 'b'\noutputs = [\n'lamp']\n",
-        &["15: plugin[b].outputs: found \"lamp\", already granted to a on line 11; \
-           right would be one owner for each output"],
+        &["15: plugin[b].outputs: expected one owner for each output, found \"lamp\", already \
+           granted to a on line 11"],
     );
     check(
         "[[plugin]]\nname = 'a'\noutputs = ['level', 'lmap', 'x']\ninputs = ['lamp']\n",
         &[
-            "11: plugin[a].outputs: found \"level\", which is an input; right would be an output",
-            "11: plugin[a].outputs: found \"lmap\", which is no point; \
-             right would be an output, such as \"lamp\"",
-            "11: plugin[a].outputs: found \"x\", which is no point; \
-             right would be the name of an output from [[device.point]]",
-            "12: plugin[a].inputs: found \"lamp\", which is an output; right would be an input",
+            "11: plugin[a].outputs: expected an output, found \"level\", which is an input",
+            "11: plugin[a].outputs: expected an output, such as \"lamp\", found \"lmap\", which is \
+             no point",
+            "11: plugin[a].outputs: expected the name of an output from [[device.point]], found \
+             \"x\", which is no point",
+            "12: plugin[a].inputs: expected an input, found \"lamp\", which is an output",
         ],
     );
     check(
         "[[plugin]]\nname = 'a'\nvariables = ['x', '',\n'a*b', '**', '*', 'x*']\n",
         &[
-            "11: plugin[a].variables: found \"\"; right would be a name of 1 to 128 bytes, or the \
-             beginning of names with a * after it",
-            "12: plugin[a].variables: found \"a*b\"; right would be a name of 1 to 128 bytes, or \
-             the beginning of names with a * after it",
-            "12: plugin[a].variables: found \"**\"; right would be a name of 1 to 128 bytes, or \
-             the beginning of names with a * after it",
+            "11: plugin[a].variables: expected a name of 1 to 128 bytes, or the beginning of names \
+             with a * after it, found \"\"",
+            "12: plugin[a].variables: expected a name of 1 to 128 bytes, or the beginning of names \
+             with a * after it, found \"a*b\"",
+            "12: plugin[a].variables: expected a name of 1 to 128 bytes, or the beginning of names \
+             with a * after it, found \"**\"",
         ],
     );
     check(
         "[[variable]]\nname = 'v'\ntype = 'double'\ninitial = nan\n",
-        &["12: variable[v].initial: found nan; right would be a finite number, for type double"],
+        &["12: variable[v].initial: expected a finite number, for type double, found nan"],
     );
     check(
         "[[plugin]]\nname = 'a'\npoll_budget = '4ms'\nevery = 0\n\
          [[plugin]]\nname = 'b'\npoll_budget = '4001us'\n",
         &[
-            "12: plugin[a].every: found 0; right would be from 1 to 1000000",
-            "15: plugin[b].poll_budget: found poll budgets that add up to 8ms 1us; \
-             right would be at most 8ms together, 80 % of the period",
+            "12: plugin[a].every: expected from 1 to 1000000, found 0",
+            "15: plugin[b].poll_budget: expected at most 8ms together, 80 % of the period, found \
+             poll budgets that add up to 8ms 1us",
         ],
     );
     check(
         "[[plugin]]\nname = 'a'\npoll_budget = '10001us'\n",
-        &["11: plugin[a].poll_budget: found 10ms 1us, longer than a cycle; \
-           right would be at most 10ms, the period"],
+        &["11: plugin[a].poll_budget: expected at most 10ms, the period, found 10ms 1us, longer \
+           than a cycle"],
     );
 }
 
 #[test]
 fn a_file_that_cannot_be_read() {
     let problems = load(Path::new("no/such.toml")).expect_err("there is none");
-    let expected = "no/such.toml: found no readable file (No such file or directory (os error 2)); \
-                    right would be a TOML file such as config/camshaft.toml";
+    let expected = "no/such.toml: expected a TOML file such as config/camshaft.toml, found no \
+                    readable file (No such file or directory (os error 2))";
     assert_eq!(problems.to_string(), expected);
 }

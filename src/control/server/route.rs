@@ -36,6 +36,9 @@ const MAX_UPLOADS: usize = 4;
 /// stuck is given up before: see `PATIENCE`.
 const TURN_TIME: Duration = Duration::from_secs(3);
 
+/// What is said besides to whoever gave an order that has had no answer.
+const DOUBT: &str = ", and whether it did what was asked is not known";
+
 /// What the routes share, and who stands before it.
 #[derive(Debug, Clone)]
 pub(super) struct ApiState {
@@ -45,6 +48,8 @@ pub(super) struct ApiState {
     names: Names,
     /// Who sends the request that is being served, if that is an order.
     who: Option<Who>,
+    /// Whether that is an order: anything but a `GET`.
+    is_order: bool,
 }
 
 impl FromRequestParts<Self> for ApiState {
@@ -53,11 +58,12 @@ impl FromRequestParts<Self> for ApiState {
     /// Whoever only looks is not asked for a name.
     async fn from_request_parts(parts: &mut Parts, state: &Self) -> Result<Self, Infallible> {
         let peer = parts.extensions.get::<Option<Peer>>().copied().flatten();
-        let who = match peer.filter(|_| parts.method != Method::GET) {
+        let is_order = parts.method != Method::GET;
+        let who = match peer.filter(|_| is_order) {
             Some(peer) => Some(state.names.of(peer).await),
             None => None,
         };
-        Ok(Self { who, ..state.clone() })
+        Ok(Self { who, is_order, ..state.clone() })
     }
 }
 
@@ -65,11 +71,16 @@ impl ApiState {
     /// Requests go to `calls`; modules have at most `module_bytes`.
     pub(super) fn new(calls: mpsc::Sender<Call>, module_bytes: u64) -> Self {
         let uploads = Arc::new(Semaphore::new(MAX_UPLOADS));
-        Self { calls, module_bytes, uploads, names: Names::start(name_of), who: None }
+        let (names, who, is_order) = (Names::start(name_of), None, false);
+        Self { calls, module_bytes, uploads, names, who, is_order }
     }
 
     /// Lets the daemon answer.
     async fn ask(&self, request: Request) -> Result<Response, Refused> {
+        self.ask_within(ANSWER_TIME, request).await
+    }
+
+    async fn ask_within(&self, limit: Duration, request: Request) -> Result<Response, Refused> {
         let stopping = || Failure::new(Code::Busy, "the daemon is stopping");
         let exchange = async {
             let (reply, answer) = oneshot::channel();
@@ -78,10 +89,11 @@ impl ApiState {
             answer.await.map_err(|_| stopping())?
         };
         let silent = |_| {
-            let limit = ANSWER_TIME.as_secs();
-            Failure::new(Code::Busy, format!("the daemon has not answered for {limit} s"))
+            let limit = limit.as_secs();
+            let doubt = if self.is_order { DOUBT } else { "" };
+            Failure::new(Code::Busy, format!("the daemon has not answered for {limit} s{doubt}"))
         };
-        Ok(timeout(ANSWER_TIME, exchange).await.map_err(silent)??)
+        Ok(timeout(limit, exchange).await.map_err(silent)??)
     }
 }
 
@@ -354,6 +366,27 @@ fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The daemon was busy for 30 s, and did afterwards what was said to have no answer.
+    #[tokio::test]
+    async fn an_order_without_an_answer_may_have_been_obeyed() {
+        async fn check(method: Method, expected: &str) {
+            // The request is taken, and nobody answers.
+            let (calls, _taken) = mpsc::channel(1);
+            let state = ApiState::new(calls, 1);
+            let request = axum::http::Request::builder().method(method).body(()).unwrap();
+            let (mut parts, ()) = request.into_parts();
+            let state = ApiState::from_request_parts(&mut parts, &state).await.unwrap();
+            let asked = state.ask_within(Duration::from_millis(1), Request::Reload).await;
+            assert_eq!(asked.unwrap_err().failure.message, expected);
+        }
+        check(Method::GET, "the daemon has not answered for 0 s").await;
+        let doubt = "the daemon has not answered for 0 s, and whether it did what was asked is not \
+                     known";
+        for method in [Method::PUT, Method::POST, Method::DELETE] {
+            check(method, doubt).await;
+        }
+    }
 
     #[test]
     fn the_list_of_routes_names_each_one() {

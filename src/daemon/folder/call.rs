@@ -35,6 +35,10 @@ pub(in crate::daemon) static READING: Purpose = Purpose::new();
 /// Files in the state directory.
 pub(in crate::daemon) static STATE: Purpose = Purpose::new();
 
+/// Threads that record the end of recovery, which happens once in the life of a process. Other
+/// calls that hang take no place of it: without a record, the next start would be one for recovery.
+pub(in crate::daemon) static RECOVERY: Purpose = Purpose::new();
+
 /// Does `work` on files of this purpose.
 ///
 /// # Errors

@@ -53,6 +53,11 @@ impl Daemon {
         let refused = |message: String| {
             Failure::new(Code::Refused, format!("{name} stays as it is: {message}"))
         };
+        // Before anything is said of the name: what is kept of it may be all that is known.
+        self.store.is_known()?;
+        if let Some(why) = self.store.doubt(name) {
+            return Err(refused(why));
+        }
         if self.store.of(name).is_empty() {
             self.known(name)?;
         }
@@ -60,11 +65,7 @@ impl Daemon {
         let versions = self.store.versions.clone();
         let versions = versions
             .ok_or_else(|| refused("no versions are kept: there is no state folder".into()))?;
-        self.store.is_known()?;
         self.supervisor.admits_name(name).map_err(|refusal| refused(refusal.to_string()))?;
-        if let Some(why) = self.store.doubt(name) {
-            return Err(refused(why));
-        }
         let kept = self.store.of(name).iter();
         let kept: Vec<_> = kept.map(|hash| Candidate(self.version(name, *hash, true))).collect();
         let found = choose(name, &kept, to, even_bad).map_err(refused)?;

@@ -38,7 +38,8 @@ pub(super) type Read = (Option<Stamp>, Result<New, Unread>);
 #[derive(Debug)]
 pub(super) struct Unread {
     pub(super) why: String,
-    /// Whether a file gave no answer in time, so that another try may succeed.
+    /// Whether a file gave no answer in time, or the scan stands, so that another try may find
+    /// nothing wrong.
     pub(super) is_late: bool,
 }
 
@@ -69,6 +70,11 @@ impl Reading {
         // The receiver is gone only when the daemon has stopped.
         spawn_blocking(move || drop(done.send(read(&before, is_taken_over.then_some(&exports)))));
         Self { cause, end }
+    }
+
+    /// Whether this is a comparison: the operator asks what a reload would change.
+    pub(super) fn is_comparison(&self) -> bool {
+        matches!(self.cause, Cause::Comparison(_))
     }
 
     /// The result, and the cause of the reading; or the reading itself, while there is no result.

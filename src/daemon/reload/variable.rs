@@ -32,10 +32,9 @@ pub(super) fn variables<'w>(
     let room = MAX_VARIABLES - present.len();
     if more > room {
         return Err(format!(
-            "[[variable]]: found {more} that are new, but with those that programs have made there \
-             is room for {room} more; right would be at most that many, or hold the plugins that \
-             make too many, then `camshaft restart --cold`, which forgets those of programs, then \
-             `camshaft reload`"
+            "[[variable]]: expected at most {room} new ones beside those that programs have made, \
+             found {more}; leave some out, or hold the plugins that make too many, then `camshaft \
+             restart --cold`, which forgets those of programs, then `camshaft reload`"
         ));
     }
     Ok(declared)
@@ -44,22 +43,22 @@ pub(super) fn variables<'w>(
 /// Why a variable cannot be declared that exists with another type, and the way out, step by step:
 /// its writers would make it again after a cold restart.
 fn other_type(name: &str, declared: VariableKind, found: VariableKind, writers: &[&str]) -> String {
-    let place = format!("variable[{name}].type: found {declared}");
+    let place = format!("variable[{name}].type: expected {found}, found {declared}");
     let last = "then `camshaft reload`";
     let all = writers.join(" and ");
     match writers {
         [_] => format!(
-            "{place}, but {all} writes it as {found}; right would be that, or hold {all} or deploy \
-             one that writes {declared}, then `camshaft restart --cold`, {last}"
+            "{place}: {all} writes it as {found}; declare that, or hold {all} or deploy one that \
+             writes {declared}, then `camshaft restart --cold`, {last}"
         ),
         [_, _, ..] => format!(
-            "{place}, but {all} write it as {found}; right would be that, or hold them or deploy \
-             versions that write {declared}, then `camshaft restart --cold`, {last}"
+            "{place}: {all} write it as {found}; declare that, or hold them or deploy versions \
+             that write {declared}, then `camshaft restart --cold`, {last}"
         ),
         [] => format!(
-            "{place}, but it was made as {found}, and no plugin that runs writes it; right would \
-             be that, or `camshaft restart --cold`, which forgets variables that no [[variable]] \
-             declares, {last}"
+            "{place}: it was made as {found}, and no plugin that runs writes it; declare that, or \
+             `camshaft restart --cold`, which forgets variables that no [[variable]] declares, \
+             {last}"
         ),
     }
 }

@@ -5,6 +5,7 @@
 //! lives. What all instances together may hold is limited in `code.rs`. How an artifact is made is
 //! in `compile.rs`, and how it lies on disk, in `cache.rs`.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -55,9 +56,12 @@ impl Artifact {
     /// The artifact with this key, if the cache has it and answers in time. The artifact may have
     /// at most `most` bytes.
     async fn load(cache: &Cache, key: &str, most: u64) -> Option<Self> {
-        let (cache, key, most) = (cache.clone(), key.to_owned(), most + MAX_TAIL);
-        let load = move || Ok(cache.load(&key, most));
-        let mut bytes = patience::within(MAX_CACHE_WAIT, &READING, load).await.ok()??;
+        let (key, most) = (key.to_owned(), most + MAX_TAIL);
+        let asked = cache.clone();
+        let load = move || Ok(asked.load(&key, most));
+        let loaded = patience::within(MAX_CACHE_WAIT, &READING, load).await;
+        cache.heard(loaded.as_ref().err().or(no_room().as_ref()));
+        let mut bytes = loaded.ok()??;
         let notes = take_tail(&mut bytes)?;
         Some(Self { cached: true, stored: Arc::new(true.into()), ..Self::new(bytes, notes) })
     }
@@ -68,7 +72,7 @@ impl Artifact {
         let (bytes, tail) = (Arc::clone(&self.bytes), tail(&self.notes));
         let stored = Arc::clone(&self.stored);
         // If all permits are taken, enough threads already wait for a disk that gives no answer.
-        let Ok(permit) = WRITING.try_acquire() else { return };
+        let Ok(permit) = WRITING.try_acquire() else { return cache.heard(no_room().as_ref()) };
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
             stored.store(cache.store(&key, &[&bytes, &tail]), Ordering::Relaxed);
@@ -79,6 +83,12 @@ impl Artifact {
     pub fn is_stored(&self) -> bool {
         self.stored.load(Ordering::Relaxed)
     }
+}
+
+/// Why nothing can be put into the cache, if all threads that may write there wait for it.
+fn no_room() -> Option<io::Error> {
+    let words = || format!("{MAX_WAITING} artifacts wait to be written");
+    (WRITING.available_permits() == 0).then(|| patience::late(words()))
 }
 
 impl CompileService {

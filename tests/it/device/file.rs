@@ -6,7 +6,7 @@ use std::time::Duration;
 use camshaft::driver::Fault;
 use camshaft::image::{Quality, Value};
 
-use super::Bench;
+use super::{Bench, reports};
 
 /// A sensor, a switch, a fan and a lamp in a folder.
 fn bench(folder: &std::path::Path) -> Bench {
@@ -242,14 +242,14 @@ fn mistakes_name_the_point() {
     let good = toml(folder.path());
     let check = |text: &str, expected: &str| {
         let problems = camshaft::config::parse(text, std::path::Path::new("f.toml")).unwrap_err();
-        assert!(problems.to_string().contains(expected), "{problems}\nnot: {expected}");
+        assert!(reports(&problems.to_string(), expected), "{problems}\nnot: {expected}");
     };
     let path = format!("{:?}", folder.path().join("temp"));
     check(&good.replace(&path, "\"temp\""), "f.toml:8: device[board].point[temp].at.path: found");
-    check(&good.replace(&path, "\"/a*/b*\""), "found /a*/b*; right would be one `*` at most");
+    check(&good.replace(&path, "\"/a*/b*\""), "expected one `*` at most, found /a*/b*");
     check(&good.replace(&path, "7"), "device[board].point[temp].at.path: found");
     check(&good.replace(&format!("{{ path = {path} }}"), "{ pth = 1 }"), "did you mean `path`?");
-    check(&good.replace("5ms", "0s"), "device[board].period: found 0ns; right would be from 1ms");
+    check(&good.replace("5ms", "0s"), "device[board].period: expected from 1ms, found 0ns");
     let bare = good.replace(&format!("at = {{ path = {path} }}"), "");
-    check(&bare, "device[board].point[temp].at: found nothing; right would be { path");
+    check(&bare, "device[board].point[temp].at: expected { path, found nothing");
 }

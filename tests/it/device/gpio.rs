@@ -12,7 +12,7 @@ use thread_priority::{
     set_thread_priority_and_policy, thread_native_id,
 };
 
-use super::Bench;
+use super::{Bench, reports};
 
 mod machine;
 mod trouble;
@@ -449,7 +449,7 @@ fn mistakes_name_the_point() {
         toml("soc", &[("a", "in", "bool", "offset = 0"), ("b", "out", "bool", "offset = 1")]);
     let check = |text: &str, expected: &str| {
         let problems = camshaft::config::parse(text, Path::new("g.toml")).unwrap_err();
-        assert!(problems.to_string().contains(expected), "{problems}\nnot: {expected}");
+        assert!(reports(&problems.to_string(), expected), "{problems}\nnot: {expected}");
     };
     let at = "g.toml:8: device[board].point[a].at";
     check(&good.replace("offset = 0", "ofset = 0"), "did you mean `offset`?");

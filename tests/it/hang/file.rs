@@ -13,7 +13,7 @@ use nix::unistd::mkfifo;
 
 use super::end::is_over;
 use super::{END, Watched, plant};
-use crate::daemon::fan::writes;
+use crate::daemon::fan::{fan_is, writes};
 use crate::daemon::{Daemon, LIMIT, LogLine, Plant, launch, wait};
 use crate::rig::block_on;
 
@@ -128,6 +128,24 @@ fn a_cache_that_gives_no_answer_stops_nothing() {
     let mut plant = plant();
     let share = plant.share(plant.cache());
     let daemon = Watched::on(plant);
+    let swap = |number| {
+        daemon.drop_in("fan", &writes(number));
+        wait("the fan is as wanted", LIMIT, || fan_is(&daemon, &number.to_string()).then_some(()));
+    };
+    let said = |words: &str| {
+        let is_it = |line: &&LogLine| line.message.contains("plugins.cache: ");
+        daemon.log().iter().filter(is_it).filter(|line| line.message.contains(words)).count()
+    };
+    assert!(daemon.status().cache.is_some());
+    share.hang();
+    // Each of them cost a second more, and nothing said so.
+    [11, 12, 13].into_iter().for_each(swap);
+    assert_eq!((said("does not answer (no answer for 1s)"), said("answers again")), (1, 0));
+    assert_eq!(daemon.status().cache, None);
+    share.answer();
+    swap(14);
+    wait("it is over", LIMIT, || (said("answers again") == 1).then_some(()));
+    assert!(daemon.status().cache.is_some() && said("does not answer") == 1);
     share.hang();
     daemon.goes_on(&[share]);
 }

@@ -182,7 +182,10 @@ fn the_way_out_names_the_maker_of_a_variable_that_an_operator_has_set() {
         daemon.camshaft(&["reload"])
     };
     let said = String::from_utf8(declare("double").stderr).unwrap();
-    assert!(said.contains("found double, but a writes it as int; right would be that"), "{said}");
+    assert!(
+        said.contains("expected int, found double: a writes it as int; declare that"),
+        "{said}"
+    );
     // Once it has left, nobody makes it again.
     daemon.remove("a");
     daemon.wait_gone("a");
@@ -214,8 +217,8 @@ fn the_way_out_names_both_who_write_it_and_none_that_writes_the_other_type_now()
     let other = "[[variable]]\nname = 'x'\ntype = 'double'\n[control]";
     fs::write(&file, plain.replace("[control]", other)).unwrap();
     let said = String::from_utf8(daemon.camshaft(&["reload"]).stderr).unwrap();
-    let words = "but c and a write it as int; right would be that, or hold them or deploy versions \
-                 that write double, then `camshaft restart --cold`";
+    let words = "expected int, found double: c and a write it as int; declare that, or hold them or \
+                 deploy versions that write double, then `camshaft restart --cold`";
     assert!(said.contains(words), "{said}");
     fs::write(&file, plain).unwrap();
     // One leaves, and the other has a version that writes a double and is refused that itself.

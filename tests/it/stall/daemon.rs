@@ -362,6 +362,24 @@ fn no_order_comes_to_anything_while_the_scan_stands() {
     // It was given up after 20 s, and done later.
     let (code, text) = run(&["restart", "--cold"]);
     assert!(code == Some(1) && text.contains("takes no orders, in the driver"), "{code:?} {text}");
+    // It was said to be reloaded, and whoever had asked waited for the end of the daemon.
+    let slower = fs::read_to_string(daemon.path("camshaft.toml")).unwrap();
+    fs::write(daemon.path("camshaft.toml"), slower.replace("\"1ms\"", "\"2ms\"")).unwrap();
+    let (code, text) = run(&["reload"]);
+    assert!(code == Some(1) && text.contains("takes no orders, in the driver"), "{code:?} {text}");
+    let stays = ["the configuration stays as it was: the scan stands", "takes no orders, in the"];
+    let count = || daemon.log().iter().filter(|line| line.message.contains(stays[0])).count();
+    let before = count();
+    daemon.kill(Signal::SIGHUP);
+    wait("the log says the same of a signal", LIMIT, || (count() > before).then_some(()));
+    assert!(has_line(&daemon, &stays) && !has_line(&daemon, &["reloaded"]));
+    // Who only wants to know orders nothing.
+    let (code, text) = run(&["diff"]);
+    assert!(code == Some(0) && text.contains("scan.period"), "{code:?} {text}");
+    let status = daemon.status();
+    assert!(status.stalled.is_some(), "it was so all the time: {status:?}");
+    let refused = status.config_refused.expect("the status says it, too");
+    assert!(refused.contains("the scan stands"), "{refused}");
 }
 
 /// The scan had come to stand while a deploy waited for the first poll.

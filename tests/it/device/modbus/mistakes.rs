@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::device::reports;
+
 const GOOD: &str = r#"
 [[device]]
 name = "bus"
@@ -29,22 +31,18 @@ fn mistakes_name_their_place_and_a_remedy() {
     let check = |from: &str, to: &str, expected: &str| {
         assert!(GOOD.contains(from), "{from}");
         let found = problems(&GOOD.replacen(from, to, 1));
-        assert!(found.contains(expected), "{found}\nnot: {expected}");
+        assert!(reports(&found, expected), "{found}\nnot: {expected}");
     };
     check("rtu:///dev/ttyUSB0", "/dev/ttyUSB0", "device[bus].connect: found \"/dev/ttyUSB0\"");
     check("rtu:///dev/ttyUSB0", "tcp://plc", "device[bus].baud: found this key with \"tcp://plc\"");
-    check("9600", "96", "device[bus].baud: found 96; right would be from 300 to 4000000");
-    check(
-        "id = 3",
-        "id = 248",
-        "device[bus].unit[vfd].id: found 248; right would be from 1 to 247",
-    );
+    check("9600", "96", "device[bus].baud: expected from 300 to 4000000, found 96");
+    check("id = 3", "id = 248", "device[bus].unit[vfd].id: expected from 1 to 247, found 248");
     check("id = 3", "id = 256", "device[bus]");
     check("turnaround", "turnaruond", "did you mean `turnaround`?");
-    check("5ms", "20s", "unit[vfd].turnaround: found 20s; right would be from 0s to 10s");
+    check("5ms", "20s", "unit[vfd].turnaround: expected from 0s to 10s, found 20s");
     check("unit = \"vfd\", table", "unit = \"vdf\", table", "group[fast].unit: found \"vdf\"");
-    check("max = 16", "max = 126", "group[fast].max: found 126; right would be from 4 to 125");
-    check("100ms", "0s", "group[fast].period: found 0s; right would be from 1ms to 1h");
+    check("max = 16", "max = 126", "group[fast].max: expected from 4 to 125, found 126");
+    check("100ms", "0s", "group[fast].period: expected from 1ms to 1h, found 0s");
     check("group = \"fast\"", "group = \"slow\"", "point[speed].at.group: found \"slow\"");
     check("48452", "38452", "point[speed].at.ref: found \"38452\", which is in table input");
     check("ref = \"48452\"", "ref = \"48452\", address = 1", "point[speed].at.ref: found an `addr");
@@ -59,9 +57,9 @@ fn mistakes_name_their_place_and_a_remedy() {
     check("rtu:///dev/ttyUSB0", "/dev/ttyUSB0", "bus.toml:5: device[bus].connect: found");
     check("100ms", "0s", "bus.toml:8: device[bus].group[fast].period: found 0s");
     check("\"modbus\"", "\"modbus_tcp\"", "bus.toml:4: device[bus].driver: found \"modbus_tcp\"");
-    check("\"modbus\"", "\"serial\"", "right would be one of sim, file, gpio, modbus,");
+    check("\"modbus\"", "\"serial\"", "expected one of sim, file, gpio, modbus,");
     let bare = ", at = { group = \"fast\", ref = \"48452\" }";
-    check(bare, "", "device[bus].point[speed].at: found nothing; right would be { group");
+    check(bare, "", "device[bus].point[speed].at: expected { group, found nothing");
 }
 
 /// Gateways take two or three connections.
@@ -74,8 +72,11 @@ fn a_bus_is_one_device() {
     let other = second.replace("ttyUSB0", "ttyUSB1");
     assert_eq!(problems(&format!("{GOOD}{other}")), "");
     let found = problems(&format!("{GOOD}{second}"));
-    assert!(found.contains("device[second].connect: found rtu:///dev/ttyUSB0, where"), "{found}");
-    assert!(found.contains("device bus is; right would be one device with the units"), "{found}");
+    assert!(reports(
+        &found,
+        "device[second].connect: found rtu:///dev/ttyUSB0, where device bus is"
+    ));
+    assert!(found.contains("expected one device with the units"), "{found}");
 }
 
 #[test]
@@ -84,6 +85,6 @@ fn a_serial_line_is_not_planned_beyond_what_it_can_carry() {
     let faster = |period: &str| problems(&GOOD.replace("100ms", period));
     assert_eq!(faster("50ms"), "");
     let found = faster("30ms");
-    assert!(found.contains("device[bus].group: found "), "{found}");
-    assert!(found.contains("% of the line in use; right would be 80 % at most"), "{found}");
+    assert!(found.contains("device[bus].group: expected 80 % at most"), "{found}");
+    assert!(found.contains("% of the line in use"), "{found}");
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use camshaft::config;
 
 use super::{command, toml};
+use crate::device::reports;
 
 #[test]
 fn the_examples_are_right() {
@@ -26,12 +27,12 @@ fn mistakes_have_a_remedy() {
         parse(&good).unwrap_or_else(|problems| panic!("{problems}"));
         assert!(good.contains(from), "{from}");
         let found = parse(&good.replacen(from, to, 1)).unwrap_err().to_string();
-        assert!(found.contains(expected), "{found}\nnot: {expected}");
+        assert!(reports(&found, expected), "{found}\nnot: {expected}");
     }
-    check("mqtt://", "http://", "connect: found \"http://127.0.0.1:1883\"; right would be mqtt://");
-    check("mqtt://", "mqtts://", "ca: found nothing; right would be the certificates");
-    check("keep_alive = \"1s\"", "keep_alive = \"10ms\"", "right would be from 1s to 65535s");
-    check("keep_alive = \"1s\"", "ca = \"ca.pem\"", "ca: found a file; right would be nothing");
+    check("mqtt://", "http://", "connect: expected mqtt://, found \"http://127.0.0.1:1883\"");
+    check("mqtt://", "mqtts://", "ca: expected the certificates, found nothing");
+    check("keep_alive = \"1s\"", "keep_alive = \"10ms\"", "expected from 1s to 65535s");
+    check("keep_alive = \"1s\"", "ca = \"ca.pem\"", "ca: expected nothing, found a file");
     check("\"bench\"", "\"\"", "client_id: found 0 bytes");
     check("topic = \"level\"", "topic = \"level/#\"", "publish[0].topic: found \"level/#\"");
     check("topic = \"level\",", "", "publish[0].topic: found \"\"");
@@ -39,14 +40,14 @@ fn mistakes_have_a_remedy() {
     check("deadband = 0.5", "deadband = -1.0", "publish[0].deadband: found -1.0");
     check("deadband = 0.5", "deadband = 1, every = \"1s\"", "publish[0].every");
     check("deadband = 0.5", "refresh = \"1ms\"", "publish[0].refresh: found 1ms");
-    check("deadband = 0.5", "qos = 2", "publish[0].qos: found 2; right would be 0 or 1");
+    check("deadband = 0.5", "qos = 2", "publish[0].qos: expected 0 or 1, found 2");
     check("deadband = 0.5", "metric = \"a\"", "publish[0].metric");
     check("topic = \"status\"", "topic = \"$SYS/x\"", "will.topic: found \"$SYS/x\"");
     check("expires = \"1s\"", "expires = \"0s\"", "point[speed].at.expires: found 0ns");
     check("expires = \"1s\"", "expire = \"1s\"", "did you mean `expires`?");
     check(", expires = \"1s\"", "", "point[speed].at.expires: found nothing");
     let out = "safe = 0, direction = \"out\"";
-    check("direction = \"in\"", out, "point[speed].at: found an output; right would be an input");
+    check("direction = \"in\"", out, "point[speed].at: expected an input, found an output");
     let node = "sparkplug = { group = \"g/h\", node = \"n\" }";
     check("will = { topic = \"status\", payload = \"off\" }", node, "sparkplug.group: found");
     let node = "sparkplug = { group = \"g\", node = \"n\" }";
@@ -68,14 +69,14 @@ fn the_metrics_of_sparkplug_itself_are_taken() {
     for taken in ["", "bdSeq", "Node Control/Rebirth"] {
         let metric = format!(", metric = {taken:?}");
         let found = parse(&metric, "").unwrap_err().to_string();
-        assert!(found.contains(&format!("publish[0].metric: found {taken:?}; right would be")));
+        assert!(reports(&found, &format!("publish[0].metric: found {taken:?}")), "{found}");
         let found = parse("", &metric).unwrap_err().to_string();
         let expected = format!(
-            "point[speed].at.metric: found {taken:?}; right would be a name that is not one of \
-             Sparkplug's own: bdSeq, Node Control/Rebirth"
+            "point[speed].at.metric: expected a name that is not one of Sparkplug's own: bdSeq, \
+             Node Control/Rebirth, found {taken:?}"
         );
         assert!(found.contains(&expected), "{found}");
     }
     let found = parse("", ", metric = \"a\"").unwrap_err().to_string();
-    assert!(found.contains("publish[0].metric: found \"a\" again"), "{found}");
+    assert!(reports(&found, "publish[0].metric: found \"a\" again"), "{found}");
 }

@@ -7,7 +7,7 @@ use camshaft::image::Quality;
 
 use super::mosquitto::Mosquitto;
 use super::{command, connected, session, toml};
-use crate::device::Bench;
+use crate::device::{Bench, reports};
 
 fn openssl(folder: &Path, arguments: &str) {
     let done = Command::new("openssl")
@@ -96,15 +96,15 @@ fn mistakes_in_files_are_found_by_the_check() {
         let text = toml(8883, &keys, "").replace("mqtt://", "mqtts://");
         let found = camshaft::config::parse(&text, &folder.path().join("m.toml"));
         let found = found.err().map(|problems| problems.to_string()).unwrap_or_default();
-        assert!(found.contains(expected) && found.is_empty() == expected.is_empty(), "{found}");
+        assert!(reports(&found, expected) && found.is_empty() == expected.is_empty(), "{found}");
     };
     let (cert, key) = ("good-client.pem", "good-client.key");
     check("good.pem", cert, key, "");
     check("none.pem", cert, key, "No such file or directory");
-    check("empty.pem", cert, key, "empty.pem: no certificate; right would be certificates in PEM");
+    check("empty.pem", cert, key, "expected certificates in PEM");
     check("good.pem", key, key, "good-client.key: no certificate");
-    check("good.pem", cert, cert, "right would be the private key to `cert`");
-    check("good.pem", cert, "good-server.key", "right would be the private key to `cert`");
+    check("good.pem", cert, cert, "expected the private key to `cert`");
+    check("good.pem", cert, "good-server.key", "expected the private key to `cert`");
 }
 
 #[test]
