@@ -34,7 +34,6 @@ use clap::{CommandFactory, Parser};
 use tokio::signal::unix::SignalKind;
 
 use crate::config::{self, Problems};
-use crate::control;
 use crate::control::client::{Client, Error};
 use crate::control::{PluginState, PluginView};
 use crate::daemon;
@@ -211,7 +210,7 @@ fn client(reach: Reach) -> Client {
     let said = || std::env::var_os("CAMSHAFT_SOCKET").filter(|path| !path.is_empty());
     Client::new(match reach.socket.or_else(|| said().map(PathBuf::from)) {
         Some(socket) => vec![socket],
-        None => control::likely_sockets(),
+        None => config::likely_sockets(),
     })
 }
 

@@ -41,6 +41,7 @@ mod problem;
 mod read;
 mod recovery;
 mod scan;
+mod socket;
 mod swap;
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,7 @@ pub use disk::stamp;
 pub use note::notes;
 pub use problem::{Problem, Problems};
 pub use recovery::RecoverySettings;
+pub use socket::likely_sockets;
 
 use check::Surroundings;
 use file::ConfigFile;

@@ -15,12 +15,13 @@ use super::file::{ControlFile, LogFile, Maybe, PluginsFile, RetainFile, Variable
 use super::problem::{Report, Said};
 use super::swap::swap;
 use super::word::{Bytes, GrantWord, ModeWord};
-use super::{ControlSettings, PluginsSettings, RetainSettings, StateSettings};
+use super::{ControlSettings, PluginsSettings, RetainSettings, StateSettings, socket};
 use crate::image::{Points, Value};
 use crate::log;
+use crate::name;
 use crate::plugin::Limits;
 use crate::supervisor::RestartPolicy;
-use crate::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variable, VariableKind};
+use crate::variable::{MAX_VARIABLES, Variable, VariableKind};
 
 /// The shortest budget. Below 10 us the stop itself costs as much as the program.
 pub(super) const LEAST_BUDGET: Duration = Duration::from_micros(10);
@@ -106,11 +107,9 @@ impl Surroundings<'_> {
         said.as_ref().map_or(default, |said| self.folder.join(&said.value))
     }
 
-    /// A folder from the environment. Relative paths do not count, as the XDG specification
-    /// demands. systemd may list several folders; the first is the daemon's.
+    /// A folder from the environment.
     fn var(&self, name: &str) -> Option<PathBuf> {
-        let value = (self.env)(name)?;
-        std::env::split_paths(&value).next().filter(|path| path.is_absolute())
+        socket::folder(self.env, name)
     }
 
     /// Default of `plugins.cache`: systemd's folder, else the user's, else the machine's.
@@ -130,12 +129,9 @@ impl Surroundings<'_> {
             .unwrap_or_else(|| "/var/lib/camshaft".into())
     }
 
-    /// Default of `control.socket`, by the same rule.
+    /// Default of `control.socket`: the first place where a client looks for it.
     fn socket(&self) -> PathBuf {
-        self.var("RUNTIME_DIRECTORY")
-            .or_else(|| Some(self.var("XDG_RUNTIME_DIR")?.join("camshaft")))
-            .unwrap_or_else(|| "/run/camshaft".into())
-            .join("control.sock")
+        socket::sockets(self.env).remove(0)
     }
 }
 
@@ -176,16 +172,10 @@ pub(super) fn show_number(number: impl Display) -> String {
 
 /// Whether a name can be typed on a command line and be part of a file name; if not, a problem is
 /// reported.
-pub(super) fn is_name(name: &Said<String>, report: &Report<'_>) -> bool {
-    let text = &name.value;
-    let good = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
-        && text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
-        && text.len() <= MAX_NAME_BYTES;
+pub(super) fn is_name(said: &Said<String>, report: &Report<'_>) -> bool {
+    let good = name::is_name(&said.value);
     if !good {
-        let right = format!(
-            "1 to {MAX_NAME_BYTES} of the characters A-Z a-z 0-9 _ - . with - and . not first"
-        );
-        report.wrong_at(name, format!("{text:?}"), right);
+        report.wrong_at(said, format!("{:?}", said.value), name::RULE);
     }
     good
 }

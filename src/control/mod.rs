@@ -47,9 +47,7 @@ pub mod server;
 mod version;
 mod view;
 
-use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
 
 use axum::body::Bytes;
 use serde::{Deserialize, Serialize};
@@ -68,12 +66,6 @@ pub use view::{
     ChangeView, DeviceView, HoldWord, PluginState, PluginView, PointView, RefusedView, RetainView,
     SafeView, StallView, StatusView, SwapView, VarView, Want,
 };
-
-/// The longest name of a plugin in a request, in bytes. A file name may have 255; this leaves room
-/// for `.wasm` and for the temporary name beside it. The plugin folder itself accepts names of up
-/// to 64 bytes only (`MAX_NAME` in `plugin/folder.rs`), so a longer one passes here and fails
-/// there.
-pub const MAX_NAME_BYTES: usize = 128;
 
 /// Most receipts in one answer: more than a person reads. Even with the longest texts they are
 /// shorter than the longest answer that a client accepts.
@@ -116,7 +108,8 @@ pub enum Request {
     Diff,
     /// Put these bytes into the plugin folder as `NAME.wasm`: [`Response::Deployed`].
     Deploy {
-        /// Name of the plugin, without `.wasm`; the server has checked it with [`is_plugin_name`].
+        /// Name of the plugin, without `.wasm`; the server has checked it with
+        /// [`name::check`](crate::name::check).
         name: String,
         /// The file's content; not empty, not longer than the server's limit.
         module: Bytes,
@@ -305,72 +298,4 @@ struct DeployedBody {
 struct SetBody {
     #[serde(deserialize_with = "exact")]
     value: Value,
-}
-
-/// Whether a name can be typed on a command line and be the name of a file in the plugin folder.
-/// Its characters are letters, digits, `_`, `-` and `.`, with `-` and `.` not first. A name with a
-/// slash is refused, so no name leads out of the folder.
-pub fn is_plugin_name(name: &str) -> bool {
-    name.len() <= MAX_NAME_BYTES
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
-        && name.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
-}
-
-/// Paths where a client looks for a daemon, the best first: the places where `config` puts the
-/// socket by default. The last one is that of the machine's service, because an operator with a
-/// session may well mean that.
-pub fn likely_sockets() -> Vec<PathBuf> {
-    sockets(|name| std::env::var_os(name))
-}
-
-fn sockets(var: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
-    let folder = |name: &str| {
-        // systemd may list several folders; the first is the daemon's.
-        let first = std::env::split_paths(&var(name)?).next()?;
-        first.is_absolute().then_some(first)
-    };
-    let session = folder("XDG_RUNTIME_DIR").map(|path| path.join("camshaft"));
-    let folders = [folder("RUNTIME_DIRECTORY"), session, Some("/run/camshaft".into())];
-    let mut all: Vec<_> =
-        folders.into_iter().flatten().map(|path| path.join("control.sock")).collect();
-    all.dedup();
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_socket_is_where_the_surroundings_say() {
-        fn check(service: Option<&str>, session: Option<&str>, expected: &[&str]) {
-            let found = sockets(|name| {
-                let value = if name == "RUNTIME_DIRECTORY" { service } else { session };
-                value.map(OsString::from)
-            });
-            let expected: Vec<_> = expected.iter().map(PathBuf::from).collect();
-            assert_eq!(found, expected, "{service:?} {session:?}");
-        }
-        let run = "/run/camshaft/control.sock";
-        check(None, None, &[run]);
-        check(None, Some("/run/user/7"), &["/run/user/7/camshaft/control.sock", run]);
-        check(None, Some("relative"), &[run]);
-        check(None, Some(""), &[run]);
-        check(Some("/run/camshaft"), None, &[run]);
-        check(Some("/run/a:/run/b"), None, &["/run/a/control.sock", run]);
-    }
-
-    #[test]
-    fn a_plugin_name_is_a_harmless_file_name() {
-        fn check(name: &str, expected: bool) {
-            assert_eq!(is_plugin_name(name), expected, "{name:?}");
-        }
-        check("tank-level_2.old", true);
-        check("_x", true);
-        check(&"x".repeat(MAX_NAME_BYTES), true);
-        check(&"x".repeat(MAX_NAME_BYTES + 1), false);
-        for name in ["", ".", "..", ".hidden", "-x", "a/b", "../x", "a b", "a\0b", "ä", "a\n"] {
-            check(name, false);
-        }
-    }
 }

@@ -16,7 +16,8 @@ use tokio::sync::oneshot;
 use super::Daemon;
 use super::loader::Module;
 use super::say::refused;
-use crate::control::{Code, Failure, Reply, Response, is_plugin_name};
+use crate::control::{Code, Failure, Reply, Response};
+use crate::name::is_name;
 use crate::plugin::check;
 use crate::plugin::folder::{Change, Loss, Overlooked, Watch};
 
@@ -244,7 +245,7 @@ impl Daemon {
     /// has taken this one's place, the daemon stops waiting for the plugin to come back.
     pub(super) fn remove(&self, name: &str, reply: oneshot::Sender<Reply>) {
         let known = self.known(name);
-        let named = if is_plugin_name(name) { Ok(()) } else { known.clone() };
+        let named = if is_name(name) { Ok(()) } else { known.clone() };
         let free = named.and_then(|()| self.folder.is_free(name));
         if let Err(failure) = free.and_then(|()| self.folder.answers()) {
             let _ = reply.send(Err(failure));

@@ -7,7 +7,7 @@ mod refused;
 
 use std::time::Duration;
 
-use super::Daemon;
+use super::{Daemon, micros};
 use crate::clock::{Clock, MonotonicClock};
 use crate::control::{
     DeviceView, PluginState, PluginView, PointView, ProbationView, SafeView, StatusView, VarView,
@@ -23,11 +23,6 @@ use crate::variable::{Maker, Variable};
 
 use refused::is_seated;
 pub(super) use refused::{is_polled, writers};
-
-/// Whole microseconds; a longer time than fits counts as the longest.
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
 
 impl Daemon {
     /// The answer to `camshaft status`: the daemon, its devices and its plugins at one instant.

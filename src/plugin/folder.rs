@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use crate::name;
 use crate::patience::PATIENCE;
 use crate::plugin::{ModuleHash, Refusal};
 
@@ -45,9 +46,6 @@ use wait::Wait;
 
 /// Most plugins in one folder; further files are refused. The largest plant measured has a hundred.
 pub const MAX_PLUGINS: usize = 256;
-
-/// Most bytes of a plugin's name: the name has to fit a status column and a log field.
-pub const MAX_NAME: usize = 64;
 
 /// The time after which a folder without an answer of its file system is lost. It is the limit of
 /// all other waits too, so an operator who waits for the answer to a deploy waits no longer.
@@ -159,20 +157,14 @@ impl fmt::Display for Overlooked {
 /// Checks the name of a plugin.
 ///
 /// # Errors
-/// The name is empty, too long, begins with a dot or holds anything but `[A-Za-z0-9._-]`.
+/// It breaks the rule for names, see [`name`].
 pub fn check_name(name: &str) -> Result<(), Refusal> {
-    let is_valid = (1..=MAX_NAME).contains(&name.len())
-        && !name.starts_with('.')
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-    if is_valid { Ok(()) } else { Err(misnamed(&disk::quoted(name))) }
+    name::check(name).map_err(|_| misnamed(&disk::quoted(name)))
 }
 
 /// The refusal of a file whose name breaks the rules for plugins.
 fn misnamed(quoted: &str) -> Refusal {
-    Refusal::new(
-        format!("{quoted} is no name for a plugin"),
-        format!("use 1 to {MAX_NAME} letters a-z, digits, `.`, `_` and `-`, the first not a `.`"),
-    )
+    Refusal::new(format!("{quoted} is no name for a plugin"), format!("use {}", name::RULE))
 }
 
 /// A watched folder. Dropping it ends the thread and waits for that, which takes milliseconds. A

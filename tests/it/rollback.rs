@@ -676,8 +676,8 @@ fn what_is_known_to_be_refused_is_refused_at_once() {
         has(&text, &["its name differs from tank only in upper and lower case"]);
         assert!(!daemon.file(name).exists(), "{name}");
     }
-    let long = "x".repeat(100);
-    has(&refused(&daemon, &["deploy", module, "--name", &long]), &["is no name for a plugin"]);
+    let long = "x".repeat(129);
+    has(&refused(&daemon, &["deploy", module, "--name", &long]), &["expected 1 to 128 of the"]);
     assert!(!daemon.file(&long).exists());
     assert_eq!(view_of(&daemon, &bad).soundness, Soundness::Bad);
     // One that is held is known without its file.

@@ -18,12 +18,10 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::super::{
-    Call, Code, DeployedBody, ErrorBody, Failure, MAX_NAME_BYTES, Request, Response, Who,
-    is_plugin_name,
-};
+use super::super::{Call, Code, DeployedBody, ErrorBody, Failure, Request, Response, Who};
 use super::body::{BODY_TIME, Limit, Name, To, read, read_json, read_value};
 use super::peer::{Names, Peer, name_of};
+use crate::name;
 
 /// What the daemon gets to answer: putting a file on a slow card is the longest that it does.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
@@ -209,12 +207,7 @@ async fn plugin_history(
 }
 
 async fn deploy(state: ApiState, Name(name): Name, body: Body) -> Result<Response, Refused> {
-    if !is_plugin_name(&name) {
-        return Err(invalid(format!(
-            "{name:?} cannot name a plugin; 1 to {MAX_NAME_BYTES} of the characters A-Z a-z 0-9 \
-             _ - . can, with - and . not first"
-        )));
-    }
+    name::check(&name).map_err(|error| invalid(format!("the name of a plugin: {error}")))?;
     let Ok(_turn) = timeout(TURN_TIME, state.uploads.acquire()).await else {
         return Err(Failure::new(
             Code::Busy,

@@ -18,7 +18,7 @@ use nix::fcntl::OFlag;
 
 use super::settle::{Entry, Kind, Listing, Outcome, Sample};
 use super::wait::Wait;
-use super::{MAX_NAME, Overlooked, check_name};
+use super::{Overlooked, check_name};
 use crate::plugin::ModuleHash;
 use crate::stamp::Stamp;
 
@@ -66,11 +66,14 @@ fn misnamed(file: &OsStr) -> Kind {
     }
 }
 
+/// The most characters of a text in quotes in a log line.
+const MAX_QUOTED: usize = 64;
+
 /// A name with any contents, made fit for a log line.
 pub(super) fn quoted(name: &str) -> String {
-    let mut quoted: String = name.chars().take(MAX_NAME).flat_map(char::escape_default).collect();
-    if quoted.len() > MAX_NAME || name.chars().nth(MAX_NAME).is_some() {
-        quoted.truncate(MAX_NAME); // all ASCII now
+    let mut quoted: String = name.chars().take(MAX_QUOTED).flat_map(char::escape_default).collect();
+    if quoted.len() > MAX_QUOTED || name.chars().nth(MAX_QUOTED).is_some() {
+        quoted.truncate(MAX_QUOTED); // all ASCII now
         quoted.push_str("...");
     }
     format!("\"{quoted}\"")
@@ -260,7 +263,8 @@ mod tests {
         check("\u{1b}[2J\n.wasm", Some(Err(r"\u{1b}[2J\n")));
         check("tank.WASM", Some(Err("tank.WASM")));
         check("tank.Wasm", Some(Err("tank.Wasm")));
-        check(&format!("{}.wasm", "x".repeat(70)), Some(Err(&format!("{}...", "x".repeat(64)))));
+        check(&format!("{}.wasm", "x".repeat(129)), Some(Err(&format!("{}...", "x".repeat(64)))));
+        check("-y.wasm", Some(Err("-y")));
         for ignored in [
             ".wasm",
             ".tank.wasm",

@@ -77,8 +77,8 @@ async fn failures_keep_code_and_words() {
     let result = client.deploy("tank", "".into()).await.map(drop);
     check(result, Code::Invalid, "the body is empty; it must be the module's bytes");
     let result = client.deploy("../tank", "x".into()).await.map(drop);
-    let message = "\"../tank\" cannot name a plugin; 1 to 128 of the characters A-Z a-z 0-9 _ - . \
-                   can, with - and . not first";
+    let message = "the name of a plugin: expected 1 to 128 of the characters A-Z a-z 0-9 _ - . with - \
+                   and . not first, found \"../tank\"";
     check(result, Code::Invalid, message);
     assert_eq!(stage.facts().orders.len(), 2, "only two made sense");
 }

@@ -226,8 +226,8 @@ async fn a_deploy_waits_for_its_outcome() {
     stage.fails(&["deploy", &bad, "--name", "tank"], &error).await;
     let error = format!("slow: version {v_slow} shall run, but so far it is preparing");
     stage.fails(&["deploy", &slow, "--timeout", "200ms"], &error).await;
-    let error = "\"-x\" cannot name a plugin; 1 to 128 of the characters A-Z a-z 0-9 _ - . can, \
-                 with - and . not first";
+    let error = "the name of a plugin: expected 1 to 128 of the characters A-Z a-z 0-9 _ - . with - \
+                 and . not first, found \"-x\"";
     stage.fails(&["deploy", &good, "--name=-x"], error).await;
     let long = write(stage.folder.path(), "long.wasm", &[0; 2000]);
     let error = "the body has 2000 bytes; the limit is 1000 (plugins.module in the configuration)";

@@ -3,22 +3,6 @@
 use notify::event::{CreateKind, DataChange, Flag, RemoveKind};
 
 use super::*;
-use crate::plugin::folder::check_name;
-
-#[test]
-fn names() {
-    let check = |name: &str, is_valid| assert_eq!(check_name(name).is_ok(), is_valid, "{name}");
-    check("tank", true);
-    check("Tank-2_b.v1", true);
-    check(&"x".repeat(64), true);
-    check(&"x".repeat(65), false);
-    check("", false);
-    check(".hidden", false);
-    check("a b", false);
-    check("a/b", false);
-    check("pümpe", false);
-    check("line\nbreak", false);
-}
 
 /// Every kind of event that the project's notes about notify list.
 #[test]
