@@ -239,7 +239,7 @@ fn test(what: &Test) -> Outcome {
 fn limits(config: Option<&Path>) -> Result<Limits, Failed> {
     let Some(file) = config else { return Ok(Limits::default()) };
     let config = config::load(file).map_err(|e| Failed::new(Exit::Config, e.to_string()))?;
-    Ok(config.plugins.limits)
+    Ok(config.fixed.plugins.limits)
 }
 
 /// The compile service for verbs that work without a daemon.

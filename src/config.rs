@@ -19,13 +19,11 @@ use std::time::{Duration, Instant};
 
 use crate::driver::MAX_DEVICES;
 use crate::image::{PointId, Points};
-use crate::log;
 use crate::patience::PATIENCE;
-use crate::plugin::{self, Compiler, Grant, Limits, SwapPolicy, VariableGrant};
+use crate::plugin::{self, Grant};
 use crate::retain::{OnCorrupt, OnReadonly};
 use crate::scan::thread;
 use crate::stamp::Stamp;
-use crate::supervisor::RestartPolicy;
 use crate::variable::Variable;
 
 mod change;
@@ -35,6 +33,7 @@ mod driver;
 mod file;
 mod grant;
 mod layout;
+mod live;
 mod note;
 mod points;
 mod problem;
@@ -49,6 +48,7 @@ mod word;
 
 pub use change::{Change, Effect, How, Place, changes, has_other_field};
 pub use disk::stamp;
+pub use live::{Fixed, Live, PluginPlaces, PluginRules, ScanThread, ScanTimes};
 pub use note::notes;
 pub use problem::{Problem, Problems};
 pub use recovery::RecoverySettings;
@@ -65,58 +65,10 @@ pub struct Config {
     pub path: PathBuf,
     /// State of that file when it was read; `None` if the text did not come from a file.
     pub stamp: Option<Stamp>,
-    /// The section `[scan]`.
-    pub scan: thread::Settings,
-    /// The section `[plugins]`.
-    pub plugins: PluginsSettings,
-    /// The entries `[[plugin]]` in the order of the file, each with the name of the plugin's file
-    /// without `.wasm`.
-    pub programs: Vec<(String, plugin::Settings)>,
-    /// All points of all devices.
-    pub points: Arc<Points>,
-    /// The entries `[[device]]` in the order of the file. [`Point::device`](crate::image::Point) is
-    /// an index into this list.
-    pub devices: Vec<Device>,
-    /// The entries `[[variable]]` with their first values, in the order of the file.
-    pub variables: Vec<(String, Variable)>,
-    /// The section `[state]`.
-    pub state: StateSettings,
-    /// The section `[retain]`.
-    pub retain: RetainSettings,
-    /// The section `[recovery]`.
-    pub recovery: RecoverySettings,
-    /// The section `[control]`.
-    pub control: ControlSettings,
-    /// The section `[crash]`.
-    pub crash: CrashSettings,
-    /// The section `[log]`.
-    pub log: log::Settings,
-    /// The outputs that a plugin without a list of outputs may write.
-    unclaimed: Vec<crate::image::PointId>,
-    /// The variables that a plugin without a list of variables may write.
-    unlisted: VariableGrant,
-}
-
-/// The section `[plugins]`: what all plugins share.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PluginsSettings {
-    /// The watched folder.
-    pub dir: PathBuf,
-    /// Whether a plugin without a list of outputs or of variables gets all those that no other
-    /// plugin's list names.
-    pub grant_all: bool,
-    /// CPU time for one poll of a plugin that has no budget of its own.
-    pub poll_budget: Duration,
-    /// Limits of a module and of its instance.
-    pub limits: Limits,
-    /// The rule by which a program that trapped is started again.
-    pub restart: RestartPolicy,
-    /// The rule by which a new version takes over from the running one.
-    pub swap: SwapPolicy,
-    /// The compiler that makes the artifacts.
-    pub compiler: Compiler,
-    /// The folder of the artifacts.
-    pub cache: PathBuf,
+    /// What a reload takes over while the daemon runs.
+    pub live: Live,
+    /// What counts from the start of the daemon to its end.
+    pub fixed: Fixed,
 }
 
 /// A device in the field.
@@ -167,42 +119,7 @@ pub struct CrashSettings {
 impl Config {
     /// Whether the configuration in force has a `[[variable]]` with this name.
     pub fn declares(&self, name: &str) -> bool {
-        self.variables.iter().any(|(declared, _)| declared == name)
-    }
-
-    /// Takes over from `new` those of its `changes` that can be made while the daemon runs. A
-    /// variable that `new` does not declare keeps its value until the next restart.
-    pub fn adopt(&mut self, new: &Self, changes: &[Change]) {
-        for change in changes.iter().filter(|change| change.is_live()) {
-            match &change.place {
-                Place::Key("scan.period") => self.scan.period = new.scan.period,
-                Place::Key("scan.stall") => self.scan.stall = new.scan.stall,
-                Place::Key("scan.stall_exit") => self.scan.stall_exit = new.scan.stall_exit,
-                Place::Key("plugins.grant") => self.plugins.grant_all = new.plugins.grant_all,
-                Place::Key("plugins.poll_budget") => {
-                    self.plugins.poll_budget = new.plugins.poll_budget;
-                }
-                Place::Key("plugins.restart") => self.plugins.restart = new.plugins.restart,
-                Place::Key("plugins.swap") => self.plugins.swap = new.plugins.swap,
-                Place::Key("log.level") => self.log.level.clone_from(&new.log.level),
-                Place::Variable(name) => {
-                    self.variables.retain(|(ours, _)| ours != name);
-                    let theirs = new.variables.iter().find(|(theirs, _)| theirs == name);
-                    self.variables.extend(theirs.cloned());
-                }
-                Place::Key(_) | Place::Plugin(..) | Place::Device(..) | Place::Point(..) => {}
-            }
-        }
-        // Settings that follow from several keys are taken over as a whole, or not at all.
-        if !change::has_moved(changes) {
-            self.programs.clone_from(&new.programs);
-            self.unclaimed.clone_from(&new.unclaimed);
-            self.unlisted.clone_from(&new.unlisted);
-            if has_other_field(changes) {
-                self.devices.clone_from(&new.devices);
-                self.points = Arc::clone(&new.points);
-            }
-        }
+        self.live.variables.iter().any(|(declared, _)| declared == name)
     }
 
     /// The settings of the plugin `name`, with or without an entry.
@@ -210,17 +127,17 @@ impl Config {
     /// A plugin without an entry is polled in every cycle, after the plugins that have one. It
     /// reads all inputs, and writes the outputs and variables that `[plugins] grant` leaves it.
     pub fn settings(&self, name: &str) -> plugin::Settings {
-        let listed = self.programs.iter().find(|(listed, _)| listed == name);
+        let listed = self.live.programs.iter().find(|(listed, _)| listed == name);
         listed.map_or_else(
             || plugin::Settings {
-                order: self.programs.len() as u32,
+                order: self.live.programs.len() as u32,
                 every: 1,
-                poll_budget: self.plugins.poll_budget,
+                poll_budget: self.live.plugins.poll_budget,
                 inputs: Grant::All,
-                outputs: Grant::Only(self.unclaimed.clone()),
-                variables: self.unlisted.clone(),
+                outputs: Grant::Only(self.live.unclaimed.clone()),
+                variables: self.live.unlisted.clone(),
                 hold: false,
-                swap: self.plugins.swap,
+                swap: self.live.plugins.swap,
                 requires: Vec::new(),
                 requires_timeout: Duration::ZERO,
             },
@@ -283,9 +200,9 @@ fn decide(
     report: &Report<'_>,
 ) -> Option<Config> {
     let scan = scan::scan(&file.scan, report);
-    let plugins = check::plugins(&file.plugins, scan.period, here, report);
+    let (rules, places) = check::plugins(&file.plugins, scan.period, here, report);
     let names = points::names(file, here.before, report);
-    let programs = grant::programs(&file.programs, &names, &plugins, scan.period, report);
+    let programs = grant::programs(&file.programs, &names, &rules, scan.period, report);
     let devices = devices(file, here, report);
     let layout = layout::place(&file.devices, report);
     let variables = check::variables(&file.variables, report);
@@ -302,24 +219,30 @@ fn decide(
     let points = Points::numbered(points, used, names, layout.image_bytes).after(here.before);
     let points = Arc::new(points);
     try_devices(&file.devices, &devices, &points, report);
-    report.is_clean().then(|| Config {
-        path: path.to_owned(),
-        stamp: None,
-        scan,
-        plugins,
+    let log = check::log(&file.log);
+    let live = Live {
+        scan: ScanTimes { period: scan.period, stall: scan.stall, stall_exit: scan.stall_exit },
+        plugins: rules,
         programs: programs.listed,
         points,
         devices,
         variables,
+        log_level: log.level,
+        unclaimed: programs.unclaimed,
+        unlisted: programs.unlisted,
+    };
+    let thread::Settings { priority, cpus, lock_memory, .. } = scan;
+    let fixed = Fixed {
+        scan: ScanThread { priority, cpus, lock_memory },
+        plugins: places,
         state: check::state(&file.state, here),
         retain,
         recovery,
         control,
         crash: CrashSettings { record: file.crash.record.as_ref().is_none_or(|said| said.value) },
-        log: check::log(&file.log),
-        unclaimed: programs.unclaimed,
-        unlisted: programs.unlisted,
-    })
+        log_format: log.format,
+    };
+    report.is_clean().then(|| Config { path: path.to_owned(), stamp: None, live, fixed })
 }
 
 fn devices(file: &ConfigFile<'_>, here: &Surroundings<'_>, report: &Report<'_>) -> Vec<Device> {

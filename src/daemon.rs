@@ -264,7 +264,7 @@ impl Daemon {
                 {
                     // A reload may have changed them since the preparation began.
                     let program = &mut ready.program.program;
-                    program.configure(settings, &self.config.points);
+                    program.configure(settings, &self.config.live.points);
                     let (missed, hash) = (self.handle.latest.read().missed, program.hash);
                     let (times, at) = (ready.times, MonotonicClock.now());
                     entry.order(Ordered { hash, generation, times, at, missed }, program.refused());

@@ -144,8 +144,8 @@ fn measure(files: &[PathBuf], said: Option<&Path>, loaded: &Loaded<'_>) -> Resul
     let mut compile_service = compile_service(Limits::default())?;
     match file.map(|file| (file, &loaded[file])) {
         Some((file, Ok(config))) => {
-            compile_service.limits = config.plugins.limits;
-            compile_service.compiler = config.plugins.compiler;
+            compile_service.limits = config.fixed.plugins.limits;
+            compile_service.compiler = config.fixed.plugins.compiler;
             let file = file.display().to_string();
             let words = format!("with the limits of {file}");
             Ok(Measure { compile_service, file: Some(file), words })
@@ -179,7 +179,7 @@ fn judged(loaded: &Result<Config, Problems>) -> (bool, Verdict) {
 
 /// Notes on plugin files that are missing on this machine.
 fn missing_files(config: &Config) -> Vec<String> {
-    let dir = &config.plugins.dir;
+    let dir = &config.fixed.plugins.dir;
     let shown = dir.display();
     let place = dir.clone();
     let held = match patience::wait(PATIENCE, move || plugins_in(&place)) {
@@ -191,10 +191,10 @@ fn missing_files(config: &Config) -> Vec<String> {
         }
         Err(error) => return vec![format!("plugins.dir: {shown} cannot be read: {error}")],
     };
-    let declared: BTreeSet<&str> = config.programs.iter().map(|(name, _)| &**name).collect();
+    let declared: BTreeSet<&str> = config.live.programs.iter().map(|(name, _)| &**name).collect();
     let others: Vec<&str> =
         held.iter().map(|name| &**name).filter(|name| !declared.contains(name)).collect();
-    let missing = config.programs.iter().filter(|(name, _)| !held.contains(name));
+    let missing = config.live.programs.iter().filter(|(name, _)| !held.contains(name));
     let note = |name: &str| {
         let hint = match nearest(name, others.iter().copied()) {
             Some(near) => format!("; {near}.wasm is there, which has no entry"),

@@ -11,20 +11,6 @@ use super::{Config, Device};
 use crate::image::{Direction, Point, Points};
 use crate::plugin::{Grant, Settings};
 
-/// The keys outside of entries that can change between two cycles.
-const LIVE: [&str; 10] = [
-    "device.order",
-    "device.bytes",
-    "scan.period",
-    "scan.stall",
-    "scan.stall_exit",
-    "plugins.grant",
-    "plugins.poll_budget",
-    "plugins.restart",
-    "plugins.swap",
-    "log.level",
-];
-
 /// One difference between two configurations; its text is `plugin[tank].every changed`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -114,46 +100,38 @@ impl fmt::Display for Change {
 }
 
 impl Change {
-    /// A change with the effect that follows from its place.
-    fn new(place: Place, how: How) -> Self {
-        let effect = match &place {
-            Place::Key(key) if LIVE.contains(key) => Effect::Live,
-            Place::Key(_) | Place::Point(..) => Effect::Restart,
-            Place::Device(..) => Effect::Device,
-            Place::Plugin(..) | Place::Variable(_) => Effect::Live,
-        };
-        Self { place, how, effect }
-    }
-
     /// Whether the change can be made while the daemon runs.
     pub fn is_live(&self) -> bool {
         self.effect != Effect::Restart
     }
 }
 
+/// The sections of a configuration in the order in which their differences are listed.
+const SECTIONS: [&str; 12] = [
+    "scan",
+    "plugins",
+    "plugin[",
+    "device",
+    "point[",
+    "variable[",
+    "state",
+    "retain",
+    "recovery",
+    "control",
+    "crash",
+    "log",
+];
+
 /// All differences, section by section. A plugin's entry that is new or gone is one difference,
 /// whatever it says. The place of an entry in the order of polling is a difference only if the
 /// plugin comes before or after other plugins than it did.
 pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     let mut all = Vec::new();
-    scan_and_plugins(old, new, &mut all);
+    note(&mut all, Effect::Live, old.live.keys(&new.live), Place::Key);
+    note(&mut all, Effect::Restart, old.fixed.keys(&new.fixed), Place::Key);
     programs(old, new, &mut all);
     devices(old, new, &mut all);
     variables(old, new, &mut all);
-    let (a, b) = (&old.retain, &new.retain);
-    let keys = [
-        ("state.dir", old.state.dir != new.state.dir),
-        ("retain.flush", a.flush != b.flush),
-        ("retain.on_corrupt", a.on_corrupt != b.on_corrupt),
-        ("retain.on_readonly", a.on_readonly != b.on_readonly),
-        ("recovery", old.recovery != new.recovery),
-        ("control.socket", old.control.socket != new.control.socket),
-        ("control.mode", old.control.mode != new.control.mode),
-        ("crash.record", old.crash != new.crash),
-        ("log.level", old.log.level != new.log.level),
-        ("log.format", old.log.format != new.log.format),
-    ];
-    note(&mut all, keys, Place::Key);
     if has_moved(&all) {
         // Programs know points by address. If a point has moved, an address means something else,
         // so no change that may depend on addresses is made. Only the log level cannot.
@@ -161,6 +139,10 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
             change.effect = Effect::Restart;
         }
     }
+    all.sort_by_cached_key(|change| {
+        let place = change.place.to_string();
+        SECTIONS.iter().position(|section| place.starts_with(section))
+    });
     all
 }
 
@@ -181,22 +163,22 @@ pub fn has_other_field(changes: &[Change]) -> bool {
 /// Changes of devices and points. Points are compared by name, and then by direction, type and
 /// address.
 fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
-    for name in names(old, new, |config| config.devices.iter().map(|device| &device.name)) {
+    for name in names(old, new, |config| config.live.devices.iter().map(|device| &device.name)) {
         let place = |key| Place::Device(name.clone(), key);
         let (Some((a, theirs)), Some((b, ours))) = (device(old, name), device(new, name)) else {
             let listed = |config| device(config, name).map(drop);
-            all.extend(entry(place(None), listed(old), listed(new)));
+            all.extend(entry(Effect::Device, place(None), listed(old), listed(new)));
             continue;
         };
-        note(all, [(None, a != b), (Some("points"), theirs != ours)], place);
+        note(all, Effect::Device, [(None, a != b), (Some("points"), theirs != ours)], place);
     }
     // Only devices that both configurations have are compared by their order.
     let order = |config: &Config, other: &Config| -> Vec<String> {
-        let (ours, theirs) = (config.points.devices(), other.points.devices());
+        let (ours, theirs) = (config.live.points.devices(), other.live.points.devices());
         ours.iter().filter(|name| theirs.contains(name)).cloned().collect()
     };
     let bytes = |config: &Config| {
-        [Direction::In, Direction::Out].map(|direction| config.points.image_bytes(direction))
+        [Direction::In, Direction::Out].map(|direction| config.live.points.image_bytes(direction))
     };
     let is_other_field = all.iter().any(|change| matches!(change.place, Place::Device(..)));
     let keys = [
@@ -204,11 +186,11 @@ fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
         // If a device has come or gone, a change of the image's size is no further difference.
         ("device.bytes", !is_other_field && bytes(old) != bytes(new)),
     ];
-    note(all, keys, Place::Key);
-    for (_, point) in new.points.iter() {
-        let Some((_, before)) = old.points.known(&point.name) else {
-            let taken = [("address", is_on_another(point, &old.points))];
-            note(all, taken, |key| Place::Point(point.name.clone(), key));
+    note(all, Effect::Live, keys, Place::Key);
+    for (_, point) in new.live.points.iter() {
+        let Some((_, before)) = old.live.points.known(&point.name) else {
+            let taken = [("address", is_on_another(point, &old.live.points))];
+            note(all, Effect::Restart, taken, |key| Place::Point(point.name.clone(), key));
             continue;
         };
         let keys = [
@@ -216,7 +198,7 @@ fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
             ("type", before.kind != point.kind),
             ("address", (before.byte, before.bit) != (point.byte, point.bit)),
         ];
-        note(all, keys, |key| Place::Point(point.name.clone(), key));
+        note(all, Effect::Restart, keys, |key| Place::Point(point.name.clone(), key));
     }
 }
 
@@ -237,14 +219,14 @@ fn is_on_another(point: &Point, before: &Points) -> bool {
 /// Changes of variables. Retained ones and those that change their type need a restart.
 fn variables(old: &Config, new: &Config, all: &mut Vec<Change>) {
     let find = |config: &Config, name: &str| {
-        config.variables.iter().find(|(other, _)| other == name).map(|(_, value)| *value)
+        config.live.variables.iter().find(|(other, _)| other == name).map(|(_, value)| *value)
     };
     let is_kept = |config: &Config, name: &str| {
-        config.retain.variables.iter().any(|(other, _)| other == name)
+        config.fixed.retain.variables.iter().any(|(other, _)| other == name)
     };
     // `retain` is part of the entry: marking a variable changes its entry.
     let variable = |config, name: &str| Some((find(config, name)?, is_kept(config, name)));
-    for name in names(old, new, |config| config.variables.iter().map(|(name, _)| name)) {
+    for name in names(old, new, |config| config.live.variables.iter().map(|(name, _)| name)) {
         let (a, b) = (variable(old, name), variable(new, name));
         // The writer of the retain files gets its list of variables at the start, and a variable
         // has one type for its whole life. Both need a restart.
@@ -256,13 +238,17 @@ fn variables(old: &Config, new: &Config, all: &mut Vec<Change>) {
             true => Effect::Live,
             false => Effect::Restart,
         };
-        let change = entry(Place::Variable(name.clone()), a, b);
-        all.extend(change.map(|change| Change { effect, ..change }));
+        all.extend(entry(effect, Place::Variable(name.clone()), a, b));
     }
 }
 
 /// The difference of an entry; `None` if both configurations say the same.
-fn entry<T: PartialEq>(place: Place, old: Option<T>, new: Option<T>) -> Option<Change> {
+fn entry<T: PartialEq>(
+    effect: Effect,
+    place: Place,
+    old: Option<T>,
+    new: Option<T>,
+) -> Option<Change> {
     let how = match (old, new) {
         (None, None) => return None,
         (None, Some(_)) => How::Added,
@@ -270,59 +256,27 @@ fn entry<T: PartialEq>(place: Place, old: Option<T>, new: Option<T>) -> Option<C
         (Some(old), Some(new)) if old == new => return None,
         (Some(_), Some(_)) => How::Changed,
     };
-    Some(Change::new(place, how))
+    Some(Change { place, how, effect })
 }
 
 /// Adds a change for each key that differs.
 fn note<K, const N: usize>(
     all: &mut Vec<Change>,
+    effect: Effect,
     keys: [(K, bool); N],
     place: impl Fn(K) -> Place,
 ) {
     let differing = keys.into_iter().filter(|(_, differs)| *differs);
-    all.extend(differing.map(|(key, _)| Change::new(place(key), How::Changed)));
-}
-
-/// Changes of `[scan]` and `[plugins]`.
-fn scan_and_plugins(old: &Config, new: &Config, all: &mut Vec<Change>) {
-    let (a, b) = (&old.scan, &new.scan);
-    let keys = [
-        ("scan.period", a.period != b.period),
-        ("scan.priority", a.priority != b.priority),
-        ("scan.cpu", a.cpus != b.cpus),
-        ("scan.lock_memory", a.lock_memory != b.lock_memory),
-        ("scan.stall", a.stall != b.stall),
-        ("scan.stall_exit", a.stall_exit != b.stall_exit),
-    ];
-    note(all, keys, Place::Key);
-    let (a, b) = (&old.plugins, &new.plugins);
-    let (c, d) = (&a.limits, &b.limits);
-    let keys = [
-        ("plugins.dir", a.dir != b.dir),
-        ("plugins.grant", a.grant_all != b.grant_all),
-        ("plugins.poll_budget", a.poll_budget != b.poll_budget),
-        ("plugins.init_budget", c.init_budget != d.init_budget),
-        ("plugins.memory", c.memory_bytes != d.memory_bytes),
-        ("plugins.table", c.table_elements != d.table_elements),
-        ("plugins.stack", c.stack_bytes != d.stack_bytes),
-        ("plugins.module", c.module_bytes != d.module_bytes),
-        ("plugins.code", c.code_bytes != d.code_bytes),
-        ("plugins.functions", c.functions != d.functions),
-        ("plugins.log_rate", c.log_lines_per_s != d.log_lines_per_s),
-        ("plugins.restart", a.restart != b.restart),
-        ("plugins.swap", a.swap != b.swap),
-        ("plugins.compiler", a.compiler != b.compiler),
-        ("plugins.cache", a.cache != b.cache),
-    ];
-    note(all, keys, Place::Key);
+    let change = |key| Change { place: place(key), how: How::Changed, effect };
+    all.extend(differing.map(|(key, _)| change(key)));
 }
 
 /// Changes of plugins' entries.
 fn programs(old: &Config, new: &Config, all: &mut Vec<Change>) {
-    for name in names(old, new, |config| config.programs.iter().map(|(name, _)| name)) {
+    for name in names(old, new, |config| config.live.programs.iter().map(|(name, _)| name)) {
         let place = |key| Place::Plugin(name.clone(), key);
         let listed = |config: &Config| has(config, name).then_some(());
-        all.extend(entry(place(None), listed(old), listed(new)));
+        all.extend(entry(Effect::Live, place(None), listed(old), listed(new)));
         if !has(old, name) || !has(new, name) {
             continue;
         }
@@ -338,18 +292,18 @@ fn programs(old: &Config, new: &Config, all: &mut Vec<Change>) {
             ("requires", required(old, &a) != required(new, &b)),
             ("requires_timeout", a.requires_timeout != b.requires_timeout),
         ];
-        note(all, keys, |key| place(Some(key)));
+        note(all, Effect::Live, keys, |key| place(Some(key)));
     }
 }
 
 /// Whether the plugin has an entry `[[plugin]]`.
 fn has(config: &Config, name: &str) -> bool {
-    config.programs.iter().any(|(listed, _)| listed == name)
+    config.live.programs.iter().any(|(listed, _)| listed == name)
 }
 
 /// The names of the entries before `name` that the other configuration has as well.
 fn before<'c>(name: &str, config: &'c Config, other: &Config) -> BTreeSet<&'c str> {
-    let listed = config.programs.iter().map(|(listed, _)| &**listed);
+    let listed = config.live.programs.iter().map(|(listed, _)| &**listed);
     listed.take_while(|listed| *listed != name).filter(|listed| has(other, listed)).collect()
 }
 
@@ -358,23 +312,23 @@ fn before<'c>(name: &str, config: &'c Config, other: &Config) -> BTreeSet<&'c st
 fn granted<'c>(config: &'c Config, grant: &Grant) -> Option<Vec<&'c str>> {
     match grant {
         Grant::All => None,
-        Grant::Only(ids) => Some(ids.iter().map(|&id| &*config.points[id].name).collect()),
+        Grant::Only(ids) => Some(ids.iter().map(|&id| &*config.live.points[id].name).collect()),
     }
 }
 
 /// The names of required points.
 fn required<'c>(config: &'c Config, settings: &Settings) -> Vec<&'c str> {
-    settings.requires.iter().map(|&id| &*config.points[id].name).collect()
+    settings.requires.iter().map(|&id| &*config.live.points[id].name).collect()
 }
 
 /// A device with its points, sorted by name. Its index is left out, so that its order among the
 /// devices does not count.
 fn device<'c>(config: &'c Config, name: &str) -> Option<(&'c Device, Vec<Point>)> {
-    let index = config.devices.iter().position(|device| device.name == name)?;
-    let points = config.points.iter().filter(|(_, point)| point.device == index);
+    let index = config.live.devices.iter().position(|device| device.name == name)?;
+    let points = config.live.points.iter().filter(|(_, point)| point.device == index);
     let mut points: Vec<_> = points.map(|(_, p)| Point { device: 0, ..p.clone() }).collect();
     points.sort_by(|one, other| one.name.cmp(&other.name));
-    Some((&config.devices[index], points))
+    Some((&config.live.devices[index], points))
 }
 
 /// All names of both configurations, each once; those of the old one come first.

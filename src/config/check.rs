@@ -15,7 +15,7 @@ use super::file::{ControlFile, LogFile, Maybe, PluginsFile, RetainFile, Variable
 use super::problem::{Report, Said};
 use super::swap::swap;
 use super::word::{Bytes, GrantWord, ModeWord};
-use super::{ControlSettings, PluginsSettings, RetainSettings, StateSettings, socket};
+use super::{ControlSettings, PluginPlaces, PluginRules, RetainSettings, StateSettings, socket};
 use crate::image::{Points, Value};
 use crate::log;
 use crate::name;
@@ -203,17 +203,20 @@ pub(super) fn plugins(
     period: Duration,
     here: &Surroundings<'_>,
     report: &Report<'_>,
-) -> PluginsSettings {
-    PluginsSettings {
-        dir: here.path(&file.dir, here.folder.join("plugins")),
+) -> (PluginRules, PluginPlaces) {
+    let rules = PluginRules {
         grant_all: file.grant.as_ref().is_none_or(|said| said.value == GrantWord::All),
         poll_budget: budget(&file.poll_budget, period, period / 4, report),
-        limits: limits(file, report),
         restart: restart(file, report),
         swap: swap(&file.swap, period, report),
+    };
+    let places = PluginPlaces {
+        dir: here.path(&file.dir, here.folder.join("plugins")),
+        limits: limits(file, report),
         compiler: file.compiler.as_ref().map(|said| said.value).unwrap_or_default(),
         cache: here.path(&file.cache, here.cache()),
-    }
+    };
+    (rules, places)
 }
 
 /// A poll budget; it cannot exceed the period of the scan.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::PluginsSettings;
+use super::PluginRules;
 use super::check::{budget, is_name, once, ranged, show_duration, show_number};
 use super::file::{Maybe, ProgramFile};
 use super::points::Names;
@@ -42,7 +42,7 @@ pub(super) struct Programs {
 pub(super) fn programs(
     file: &[ProgramFile],
     names: &Names<'_>,
-    plugins: &PluginsSettings,
+    plugins: &PluginRules,
     period: Duration,
     report: &Report<'_>,
 ) -> Programs {

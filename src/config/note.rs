@@ -36,8 +36,8 @@ pub fn notes(config: &Config) -> Vec<String> {
 
 /// Devices without points that do nothing else either.
 fn idle_devices(config: &Config) -> Vec<String> {
-    let has_points = |index| config.points.iter().any(|(_, point)| point.device == index);
-    let devices = config.devices.iter().enumerate();
+    let has_points = |index| config.live.points.iter().any(|(_, point)| point.device == index);
+    let devices = config.live.devices.iter().enumerate();
     let idle =
         devices.filter(|(index, it)| !has_points(*index) && !it.driver.works_without_points());
     let note = |name: &str| format!("device[{name}]: it has no points and nothing else to do");
@@ -51,13 +51,13 @@ fn unused_entries(config: &Config) -> Vec<String> {
         let keys = device.driver.unused().into_iter();
         keys.map(move |key| format!("device[{name}].{key}: no point uses it")).collect::<Vec<_>>()
     };
-    config.devices.iter().flat_map(of).collect()
+    config.live.devices.iter().flat_map(of).collect()
 }
 
 /// Devices that take the same thing from each other, such as a client id.
 fn shared_claims(config: &Config) -> Vec<String> {
     let (mut owners, mut notes) = (HashMap::new(), Vec::new());
-    for device in &config.devices {
+    for device in &config.live.devices {
         let Some((key, claim, fate)) = device.driver.claim() else { continue };
         let name = &device.name;
         if let Some(other) = owners.get(&(key, claim.clone())) {
@@ -78,8 +78,8 @@ struct Spot {
 /// Points of a device that lie in the same place, or in places that overlap.
 fn shared_places(config: &Config) -> Vec<String> {
     let mut all: BTreeMap<String, Vec<Spot>> = BTreeMap::new();
-    for (index, device) in config.devices.iter().enumerate() {
-        for (id, place) in driver::locations(&device.driver, &config.points, index) {
+    for (index, device) in config.live.devices.iter().enumerate() {
+        for (id, place) in driver::locations(&device.driver, &config.live.points, index) {
             let driver::Location { within, cells, words } = place;
             all.entry(within).or_default().push(Spot { cells, id, words });
         }
@@ -108,8 +108,8 @@ fn meetings(config: &Config, mut spots: Vec<Spot>) -> Vec<(PointId, String)> {
 /// The note on two spots that overlap.
 fn meeting(config: &Config, one: &Spot, two: &Spot) -> (PointId, String) {
     let (first, second) = if one.id < two.id { (one, two) } else { (two, one) };
-    let other = &config.points[first.id].name;
-    let key = key(config, &config.points[second.id]);
+    let other = &config.live.points[first.id].name;
+    let key = key(config, &config.live.points[second.id]);
     let (words, theirs) = (&second.words, &first.words);
     let note = match second.cells == first.cells {
         true => format!("{key}.at: {words} is the place of {other} too"),
@@ -120,18 +120,19 @@ fn meeting(config: &Config, one: &Spot, two: &Spot) -> (PointId, String) {
 
 /// The key of a point, as messages show it.
 fn key(config: &Config, point: &Point) -> String {
-    format!("device[{}].point[{}]", config.devices[point.device].name, point.name)
+    format!("device[{}].point[{}]", config.live.devices[point.device].name, point.name)
 }
 
 /// Names that a device shows to others and that no point and no `[[variable]]` has.
 fn unknown_names(config: &Config) -> Vec<String> {
-    let points = config.points.iter().map(|(_, point)| &*point.name);
-    let known: Vec<_> = points.chain(config.variables.iter().map(|(name, _)| &**name)).collect();
+    let points = config.live.points.iter().map(|(_, point)| &*point.name);
+    let known: Vec<_> =
+        points.chain(config.live.variables.iter().map(|(name, _)| &**name)).collect();
     let mut notes = Vec::new();
-    for device in &config.devices {
+    for device in &config.live.devices {
         for (key, name) in device.driver.shown() {
-            let is_declared = || config.variables.iter().any(|(declared, _)| declared == name);
-            if config.points.find(name).is_some() || is_declared() {
+            let is_declared = || config.live.variables.iter().any(|(declared, _)| declared == name);
+            if config.live.points.find(name).is_some() || is_declared() {
                 continue;
             }
             let is_one_more = notes.len() >= MAX_HINTS;
@@ -151,15 +152,15 @@ fn unknown_names(config: &Config) -> Vec<String> {
 
 /// Outputs that no program can ever write.
 fn unwritten_outputs(config: &Config) -> Vec<String> {
-    if config.plugins.grant_all {
+    if config.live.plugins.grant_all {
         return Vec::new();
     }
-    let granted = config.programs.iter().filter_map(|(_, settings)| match &settings.outputs {
+    let granted = config.live.programs.iter().filter_map(|(_, settings)| match &settings.outputs {
         Grant::Only(outputs) => Some(outputs),
         Grant::All => None,
     });
     let granted: std::collections::HashSet<_> = granted.flatten().copied().collect();
-    let outputs = config.points.iter().filter(|(_, point)| point.direction == Direction::Out);
+    let outputs = config.live.points.iter().filter(|(_, point)| point.direction == Direction::Out);
     let names = outputs.filter(|(id, _)| !granted.contains(id)).map(|(_, point)| &*point.name);
     let names: Vec<_> = names.collect();
     let note = format!(
@@ -172,7 +173,8 @@ fn unwritten_outputs(config: &Config) -> Vec<String> {
 
 /// Variables with the name of a point.
 fn double_names(config: &Config) -> Vec<String> {
-    let double = config.variables.iter().filter(|(name, _)| config.points.find(name).is_some());
+    let double =
+        config.live.variables.iter().filter(|(name, _)| config.live.points.find(name).is_some());
     let note = |name: &str| {
         format!(
             "variable[{name}]: a point has that name too, and `camshaft set`, `show` and `publish` \

@@ -6,7 +6,10 @@ use std::path::Path;
 
 use super::*;
 use crate::image::{Direction, Kind, MAX_IMAGE_BYTES, Point, PointId, Safe, Value};
+use crate::log;
 use crate::plugin::RollbackState;
+use crate::plugin::{Compiler, Limits, SwapPolicy};
+use crate::supervisor::RestartPolicy;
 
 mod mistakes;
 mod reload;
@@ -43,37 +46,44 @@ fn an_empty_file_has_every_default() {
         stall: Duration::from_millis(200),
         stall_exit: Duration::from_secs(2),
     };
-    assert_eq!(config.scan, scan);
-    let plugins = PluginsSettings {
-        dir: "etc/plugins".into(),
+    assert_eq!(config.scan(), scan);
+    let rules = PluginRules {
         grant_all: true,
         poll_budget: Duration::from_micros(2500),
-        limits: Limits::default(),
         restart: RestartPolicy::default(),
         swap: SwapPolicy::default(),
+    };
+    assert_eq!(config.live.plugins, rules);
+    let places = PluginPlaces {
+        dir: "etc/plugins".into(),
+        limits: Limits::default(),
         compiler: Compiler::Cranelift,
         cache: "/home/jo/.cache/camshaft".into(),
     };
-    assert_eq!(config.plugins, plugins);
+    assert_eq!(config.fixed.plugins, places);
     let control = ControlSettings { socket: "/run/camshaft/control.sock".into(), mode: 0o600 };
-    assert_eq!(config.control, control);
-    assert_eq!(config.crash, CrashSettings { record: true });
-    assert_eq!(config.log, log::Settings::default());
+    assert_eq!(config.fixed.control, control);
+    assert_eq!(config.fixed.crash, CrashSettings { record: true });
+    assert_eq!(config.log(), log::Settings::default());
     let retain = RetainSettings {
         variables: vec![],
         flush: Duration::from_secs(5),
         on_corrupt: OnCorrupt::Cold,
         on_readonly: OnReadonly::Start,
     };
-    assert_eq!(config.retain, retain);
-    assert_eq!(config.recovery, RecoverySettings::default());
-    assert!(config.points.is_empty() && config.devices.is_empty() && config.programs.is_empty());
+    assert_eq!(config.fixed.retain, retain);
+    assert_eq!(config.fixed.recovery, RecoverySettings::default());
+    assert!(
+        config.live.points.is_empty()
+            && config.live.devices.is_empty()
+            && config.live.programs.is_empty()
+    );
 }
 
 #[test]
 fn a_stall_is_twenty_cycles_and_the_exit_comes_well_after_it() {
     let check = |keys: &str, stall_ms, exit_ms| {
-        let scan = good(&format!("[scan]\n{keys}")).scan;
+        let scan = good(&format!("[scan]\n{keys}")).live.scan;
         let ms = Duration::from_millis;
         assert_eq!((scan.stall, scan.stall_exit), (ms(stall_ms), ms(exit_ms)), "{keys}");
     };
@@ -107,21 +117,10 @@ fn every_key_is_heard() {
     let (stall, stall_exit) = (Duration::from_millis(70), Duration::from_secs(1));
     let (period, priority, cpus) = (Duration::from_millis(1), Some(98), vec![1, 3]);
     let scan = thread::Settings { period, priority, cpus, lock_memory: true, stall, stall_exit };
-    assert_eq!(config.scan, scan);
-    let plugins = PluginsSettings {
-        dir: "/p".into(),
+    assert_eq!(config.scan(), scan);
+    let rules = PluginRules {
         grant_all: false,
         poll_budget: Duration::from_micros(20),
-        limits: Limits {
-            init_budget: Duration::from_secs(1),
-            memory_bytes: 64 << 10,
-            table_elements: 1,
-            stack_bytes: 8 << 10,
-            module_bytes: 1 << 30,
-            code_bytes: 1 << 20,
-            functions: 2,
-            log_lines_per_s: 3,
-        },
         restart: RestartPolicy {
             delay: Duration::from_secs(1),
             delay_max: Duration::from_secs(60),
@@ -138,21 +137,38 @@ fn every_key_is_heard() {
             admit_ratio: 0.5,
             require_equal: true,
         },
+    };
+    assert_eq!(config.live.plugins, rules);
+    let places = PluginPlaces {
+        dir: "/p".into(),
+        limits: Limits {
+            init_budget: Duration::from_secs(1),
+            memory_bytes: 64 << 10,
+            table_elements: 1,
+            stack_bytes: 8 << 10,
+            module_bytes: 1 << 30,
+            code_bytes: 1 << 20,
+            functions: 2,
+            log_lines_per_s: 3,
+        },
         compiler: Compiler::Singlepass,
         cache: "etc/c".into(),
     };
-    assert_eq!(config.plugins, plugins);
-    assert_eq!(config.control, ControlSettings { socket: "etc/s".into(), mode: 0o660 });
-    assert_eq!(config.crash, CrashSettings { record: false });
+    assert_eq!(config.fixed.plugins, places);
+    assert_eq!(config.fixed.control, ControlSettings { socket: "etc/s".into(), mode: 0o660 });
+    assert_eq!(config.fixed.crash, CrashSettings { record: false });
     let retain = RetainSettings {
         variables: vec![("k".into(), Variable::Int(7))],
         flush: Duration::from_millis(5),
         on_corrupt: OnCorrupt::Refuse,
         on_readonly: OnReadonly::Refuse,
     };
-    assert_eq!((config.state.dir, config.retain), ("etc/st".into(), retain));
     assert_eq!(
-        config.log,
+        (config.fixed.state.dir.clone(), config.fixed.retain.clone()),
+        ("etc/st".into(), retain)
+    );
+    assert_eq!(
+        config.log(),
         log::Settings { level: "trace".parse().unwrap(), format: log::Format::Json }
     );
 }
@@ -161,15 +177,15 @@ fn every_key_is_heard() {
 fn recovery_is_as_configured() {
     let config = good("[recovery]\nends = 0\npower_cuts = 7\nwithin = '1h'\n");
     let expected = RecoverySettings { ends: 0, power_cuts: 7, within: Duration::from_secs(3600) };
-    assert_eq!(config.recovery, expected);
+    assert_eq!(config.fixed.recovery, expected);
 }
 
 #[test]
 fn default_places_follow_the_environment() {
     let check = |env: &[(&str, &str)], cache: &str, socket: &str| {
         let config = read_in("", env).unwrap();
-        assert_eq!(config.plugins.cache, Path::new(cache));
-        assert_eq!(config.control.socket, Path::new(socket));
+        assert_eq!(config.fixed.plugins.cache, Path::new(cache));
+        assert_eq!(config.fixed.control.socket, Path::new(socket));
     };
     let run = "/run/camshaft/control.sock";
     check(&[], "/var/cache/camshaft", run);
@@ -185,9 +201,9 @@ fn default_places_follow_the_environment() {
 fn the_examples_load() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let quick = load(&folder.join("camshaft.toml")).unwrap_or_else(|problems| panic!("{problems}"));
-    assert_eq!(quick.plugins.dir, folder.join("../plugins"));
+    assert_eq!(quick.fixed.plugins.dir, folder.join("../plugins"));
     let place = |name: &str| {
-        let point = &quick.points[quick.points.find(name).unwrap()];
+        let point = &quick.live.points[quick.live.points.find(name).unwrap()];
         (point.direction, point.kind, point.byte, point.bit, point.safe)
     };
     let (off, hold) = (Safe::Value(Value::Bool(false)), Safe::Hold);
@@ -196,18 +212,18 @@ fn the_examples_load() {
     let shut = Safe::Value(Value::Real(0.0));
     assert_eq!(place("tank.inflow"), (Direction::Out, Kind::F64, 0, 0, shut));
     assert_eq!(place("lamp"), (Direction::Out, Kind::Bool, 8, 1, off));
-    assert_eq!(quick.variables, [("tank.setpoint".to_owned(), Variable::Double(60.0))]);
+    assert_eq!(quick.live.variables, [("tank.setpoint".to_owned(), Variable::Double(60.0))]);
 
     let path = folder.join("production.toml");
     let production = load(&path).unwrap_or_else(|problems| panic!("{problems}"));
-    assert_eq!(production.plugins.cache, Path::new("/var/cache/camshaft"));
-    assert_eq!(production.points.image_bytes(Direction::In), 16);
+    assert_eq!(production.fixed.plugins.cache, Path::new("/var/cache/camshaft"));
+    assert_eq!(production.live.points.image_bytes(Direction::In), 16);
     assert_eq!(production.settings("stranger").outputs, Grant::Only(vec![]));
     assert!(production.settings("blink").hold);
 
     let path = folder.join("modbus.toml");
     let modbus = load(&path).unwrap_or_else(|problems| panic!("{problems}"));
-    assert_eq!(modbus.devices[0].driver.driver(), "modbus");
+    assert_eq!(modbus.live.devices[0].driver.driver(), "modbus");
 }
 
 #[test]
@@ -223,12 +239,12 @@ fn places_that_are_not_named_are_the_next_free_ones() {
     let second = plant(&["name = 'g', direction = 'in', type = 'u8'"]).replace("'d'", "'e'");
     let config = good(&(text + &second));
     let places: Vec<_> =
-        config.points.iter().map(|(_, point)| (&*point.name, point.byte, point.bit)).collect();
+        config.live.points.iter().map(|(_, point)| (&*point.name, point.byte, point.bit)).collect();
     let expected =
         [("a", 0, 0), ("b", 4, 0), ("c", 0, 1), ("d", 2, 0), ("e", 1, 0), ("f", 0, 0), ("g", 8, 0)];
     assert_eq!(places, expected);
-    assert_eq!(config.points.image_bytes(Direction::In), 9);
-    assert_eq!(config.points.image_bytes(Direction::Out), 8);
+    assert_eq!(config.live.points.image_bytes(Direction::In), 9);
+    assert_eq!(config.live.points.image_bytes(Direction::Out), 8);
 }
 
 /// Random devices, windows, types and addresses: accepted points never overlap and lie inside their
@@ -240,9 +256,12 @@ fn accepted_points_never_overlap() {
         let mut random = fastrand::Rng::with_seed(seed);
         let Ok(config) = read(&random_config(&mut random)) else { continue };
         accepted += 1;
-        let points: Vec<&Point> = config.points.iter().map(|(_, point)| point).collect();
+        let points: Vec<&Point> = config.live.points.iter().map(|(_, point)| point).collect();
         for (index, one) in points.iter().enumerate() {
-            assert!(one.bytes().end <= config.points.image_bytes(one.direction), "seed {seed}");
+            assert!(
+                one.bytes().end <= config.live.points.image_bytes(one.direction),
+                "seed {seed}"
+            );
             for other in &points[..index] {
                 let apart = one.direction != other.direction
                     || one.bytes().end <= other.bytes().start
@@ -315,7 +334,7 @@ fn the_whole_image_can_be_filled() {
     };
     let text = device("a", MAX_IMAGE_BYTES - 8) + &device("b", 8);
     let point = "[[device.point]]\nname = 'p'\ndirection = 'in'\ntype = 'f64'\n";
-    assert_eq!(good(&(text.clone() + point)).points[PointId(0)].byte, MAX_IMAGE_BYTES - 8);
+    assert_eq!(good(&(text.clone() + point)).live.points[PointId(0)].byte, MAX_IMAGE_BYTES - 8);
     let more = text + &device("c", 0) + point;
     let problems = read(&more).expect_err("there is no byte left").to_string();
     assert!(problems.contains("no free place for it in 0 bytes at 65536"), "{problems}");

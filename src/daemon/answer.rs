@@ -110,7 +110,7 @@ impl Daemon {
             let _ = reply.send(Err(failure));
             return;
         }
-        let folder = (self.config.plugins.dir.clone(), self.folder.watch.home());
+        let folder = (self.config.fixed.plugins.dir.clone(), self.folder.watch.home());
         let loader = self.loader.clone();
         let quarantined = self.supervisor.quarantined(&name);
         let under_way = self.folder.begin_deploy(&name);
@@ -124,9 +124,9 @@ impl Daemon {
     /// What is known of everything, or of the plugin, point, variable or device of this name.
     fn history(&mut self, name: Option<&str>, limit: usize) -> Reply {
         if let Some(name) = name.filter(|name| self.record.newest(1, Some(name)).is_empty()) {
-            let points = self.config.points.iter().map(|(_, point)| &*point.name);
+            let points = self.config.live.points.iter().map(|(_, point)| &*point.name);
             let variables = self.handle.latest.read().variables.iter().map(|(name, _)| name);
-            let devices = self.config.devices.iter().map(|device| &*device.name);
+            let devices = self.config.live.devices.iter().map(|device| &*device.name);
             let plugins = self.supervisor.plugins().map(|(name, _)| name);
             let mut known = plugins.chain(points).chain(variables).chain(devices);
             if !known.any(|known| known == name) {
@@ -172,7 +172,7 @@ impl Daemon {
     }
 
     fn set(&mut self, name: &str, value: Value, reply: oneshot::Sender<Reply>) {
-        let points = &self.config.points;
+        let points = &self.config.live.points;
         let failure = match points.find(name) {
             None => unknown("point", name, points.iter().map(|(_, point)| &*point.name)),
             Some(id) if points[id].direction == Direction::Out => Failure::new(
@@ -229,11 +229,11 @@ impl Daemon {
     }
 
     fn command(&mut self, name: &str, command: Command, reply: oneshot::Sender<Reply>) {
-        match self.config.devices.iter().position(|device| device.name == name) {
+        match self.config.live.devices.iter().position(|device| device.name == name) {
             Some(device) => self.order_device(device, command, reply),
             None => {
                 let names: Vec<_> =
-                    self.config.devices.iter().map(|device| device.name.as_str()).collect();
+                    self.config.live.devices.iter().map(|device| device.name.as_str()).collect();
                 let there = match &*names {
                     [] => "the configuration has none".into(),
                     [one] => format!("there is {one}"),

@@ -95,7 +95,7 @@ async fn live(path: &Path, no_plugins: bool, writer: &mut Option<LogWriter>) -> 
         return leave_early(&beginning);
     };
     let config = Arc::new(config??);
-    let (log, log_writer) = log::start(&config.log)?;
+    let (log, log_writer) = log::start(&config.log())?;
     *writer = Some(log_writer);
     // A step that is given up is dropped only behind the end of this function: the drop may hang
     // too.
@@ -173,12 +173,12 @@ async fn open(
     no_plugins: bool,
     beginning: Arc<Beginning>,
 ) -> anyhow::Result<Opened> {
-    let (path, mode) = (config.control.socket.clone(), config.control.mode);
+    let (path, mode) = (config.fixed.control.socket.clone(), config.fixed.control.mode);
     let socket = off(move || Socket::bind(&path, mode)).await??;
     let (all, begun, refused) = (Arc::clone(&config), Arc::clone(&beginning), refused(&beginning));
     let memory = off(move || memory::open(&all, no_plugins, &begun)).await;
     let memory = memory.flatten().map_err(&refused)?;
-    let keeper = thread::timekeeper(&config.scan).context("the timekeeper does not start");
+    let keeper = thread::timekeeper(&config.scan()).context("the timekeeper does not start");
     let keeper = keeper.map_err(&refused)?;
     let mut devices = Devices::new();
     let drivers = open_devices(&config, &mut devices).await.map_err(&refused)?;
@@ -215,9 +215,9 @@ fn assemble(
     tick(&events, TICK, || Event::Tick);
     tokio::spawn(reload::watch_file(config.path.clone(), config.stamp, events.clone()));
     if !retain.initial().is_empty() {
-        tick(&events, config.retain.flush, || Event::Flush);
+        tick(&events, config.fixed.retain.flush, || Event::Flush);
     }
-    let mut supervisor = Supervisor::new(config.plugins.restart);
+    let mut supervisor = Supervisor::new(config.live.plugins.restart);
     record.versions.recall(&mut supervisor);
     let daemon = Daemon {
         stall: Stall::new(&handle.position),
@@ -229,7 +229,7 @@ fn assemble(
         handle,
         lines,
         stats: Stats::new(samples),
-        crashes: Crashes::new(config.state.dir.join("crash")),
+        crashes: Crashes::new(config.fixed.state.dir.join("crash")),
         devices,
         forces: Forces::default(),
         folder,
@@ -271,11 +271,11 @@ impl Drop for Drivers {
 /// plan comes too late is not started.
 async fn open_devices(config: &Arc<Config>, opened: &mut Devices) -> anyhow::Result<Drivers> {
     let mut drivers = Drivers(Vec::new());
-    for (index, device) in config.devices.iter().enumerate() {
+    for (index, device) in config.live.devices.iter().enumerate() {
         let (all, exports) = (Arc::clone(config), opened.exports().clone());
         let plan = move || {
-            let config = &all.devices[index].driver;
-            driver::plan(config, &all.points, index, &exports, PATIENCE)
+            let config = &all.live.devices[index].driver;
+            driver::plan(config, &all.live.points, index, &exports, PATIENCE)
         };
         let driver = off(plan).await?.and_then(Plan::start);
         let driver = driver.with_context(|| format!("device {} does not open", device.name))?;
@@ -293,17 +293,18 @@ fn start_scan(
     mut drivers: Drivers,
 ) -> anyhow::Result<Scanning> {
     let mut variables = Variables::default();
-    for (name, value) in config.variables.iter().chain(restored) {
+    for (name, value) in config.live.variables.iter().chain(restored) {
         variables.write(name, *value).expect("the configuration has checked names and number");
     }
     variables.commit();
     let (queue, lines) = rtrb::RingBuffer::new(MAX_LINES);
     let log = LogSink::Queue { queue, lost: 0 };
-    let world = World::new(Arc::clone(&config.points), variables, config.scan.period, log);
+    let world =
+        World::new(Arc::clone(&config.live.points), variables, config.live.scan.period, log);
     let (ends, handle, samples) = scan::queues(&Snapshot::first(&world));
     let devices = std::mem::take(&mut drivers.0);
     let parts = thread::ScanParts { world: Box::new(world), devices, ends };
-    let scan = thread::start(config.scan.clone(), parts, keeper);
+    let scan = thread::start(config.scan(), parts, keeper);
     Ok((scan.context("the scan does not start")?, handle, samples, lines))
 }
 
@@ -323,7 +324,7 @@ async fn say_what_is_open(compile_service: CompileService) {
 
 /// The compile service of this configuration. Without a usable cache it compiles at every start.
 fn compile_service(config: &Config) -> CompileService {
-    let folder = &config.plugins.cache;
+    let folder = &config.fixed.plugins.cache;
     let place = folder.clone();
     let cache = patience::wait(PATIENCE, move || Cache::open(&place))
         .inspect_err(|error| {
@@ -338,8 +339,8 @@ fn compile_service(config: &Config) -> CompileService {
     CompileService {
         // This is not the path that started it: an upgrade may have replaced that file since.
         program: "/proc/self/exe".into(),
-        compiler: config.plugins.compiler,
-        limits: config.plugins.limits,
+        compiler: config.fixed.plugins.compiler,
+        limits: config.fixed.plugins.limits,
         cache,
     }
 }
@@ -349,14 +350,14 @@ async fn watch_folder(
     config: &Config,
     events: &mpsc::Sender<Event>,
 ) -> anyhow::Result<PluginFolder> {
-    let dir = config.plugins.dir.clone();
+    let dir = config.fixed.plugins.dir.clone();
     let shown = dir.display().to_string();
     let events = events.clone();
     let report = move |change| {
         // This fails only when the daemon has stopped.
         let _ = events.blocking_send(Event::Folder(change));
     };
-    let most = config.plugins.limits.module_bytes;
+    let most = config.fixed.plugins.limits.module_bytes;
     let watch = tokio::task::spawn_blocking(move || folder::watch(dir, most, report)).await;
     watch
         .unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
@@ -378,11 +379,11 @@ fn tick(events: &mpsc::Sender<Event>, period: Duration, event: fn() -> Event) {
 
 /// Logs the first lines: what runs, where the control socket is, and what to try next.
 fn introduce(config: &Config) {
-    let period = humantime::format_duration(config.scan.period);
-    let (devices, points) = (config.devices.len(), config.points.len());
+    let period = humantime::format_duration(config.live.scan.period);
+    let (devices, points) = (config.live.devices.len(), config.live.points.len());
     let version = env!("CARGO_PKG_VERSION");
-    let (file, folder) = (config.path.display(), config.plugins.dir.display());
-    let socket = config.control.socket.display();
+    let (file, folder) = (config.path.display(), config.fixed.plugins.dir.display());
+    let socket = config.fixed.control.socket.display();
     tracing::info!(
         "camshaft {version} scans {} with {} every {period} ({file})",
         counted(devices, "device"),

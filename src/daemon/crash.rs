@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::Daemon;
-use crate::config::Config;
+use crate::config::{Config, Live};
 use crate::crash::{About, Report, ReportStore};
 use crate::patience::{PATIENCE, Places, wait_in};
 use crate::plugin::folder::reread;
@@ -103,13 +103,13 @@ impl Crashes {
 impl Daemon {
     /// A world for a program that is to be prepared.
     pub(super) fn rehearsal(&mut self) -> Box<World> {
-        let Config { points, scan, crash, .. } = &self.config;
+        let Config { live: Live { points, scan, .. }, fixed, .. } = &self.config;
         let mut world = scan::rehearsal(self.handle.latest.read(), scan.period);
         if !Arc::ptr_eq(&world.points, points) {
             // The scan takes over these points before any program that is prepared from now on.
             world.take_points(Arc::clone(points));
         }
-        world.is_recorded = crash.record;
+        world.is_recorded = fixed.crash.record;
         world
     }
 
@@ -152,7 +152,7 @@ impl Daemon {
 
     /// What a report says about the program itself, with the plugin's present settings.
     fn about(&self, name: &str, hash: ModuleHash) -> About {
-        let plugins = &self.config.plugins;
+        let plugins = &self.config.fixed.plugins;
         About {
             plugin: name.into(),
             hash,
@@ -172,7 +172,7 @@ impl Daemon {
         kind: Kind,
         post_mortem: impl FnOnce() -> Option<PostMortem> + Send + 'static,
     ) {
-        if !self.config.crash.record {
+        if !self.config.fixed.crash.record {
             return;
         }
         let Ok(permit) = Arc::clone(&self.crashes.under_way).try_acquire_owned() else {
@@ -186,7 +186,8 @@ impl Daemon {
         if !self.crashes.is_news(kind, Instant::now()) {
             return;
         }
-        let (store, points) = (Arc::clone(&self.crashes.store), Arc::clone(&self.config.points));
+        let (store, points) =
+            (Arc::clone(&self.crashes.store), Arc::clone(&self.config.live.points));
         let is_there = self.folder.loss().is_none();
         let place = Arc::new(OnceLock::new());
         self.crashes.writing.push((about.plugin.clone(), about.hash, Arc::clone(&place)));

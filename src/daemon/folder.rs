@@ -191,7 +191,7 @@ impl Daemon {
                 tracing::info!(plugin = name, "{name}: its file is gone");
             }
             Change::Overlooked(overlooked) => {
-                let folder = self.config.plugins.dir.display();
+                let folder = self.config.fixed.plugins.dir.display();
                 if overlooked.files > 0 {
                     tracing::warn!(%folder, "{folder} holds {overlooked}");
                 }
@@ -202,7 +202,7 @@ impl Daemon {
                 self.folder.lost = Some(loss);
             }
             Change::FolderBack => {
-                let folder = self.config.plugins.dir.display();
+                let folder = self.config.fixed.plugins.dir.display();
                 tracing::info!(%folder, "{folder} is looked at again");
                 self.folder.lost = None;
             }
@@ -217,7 +217,7 @@ impl Daemon {
         match (before, late) {
             (None, Some(loss)) => self.tell_of_loss(&loss),
             (Some(_), None) => {
-                let folder = self.config.plugins.dir.display();
+                let folder = self.config.fixed.plugins.dir.display();
                 tracing::info!(%folder, "{folder} answers again");
             }
             (None, None) | (Some(_), Some(_)) => {}
@@ -227,13 +227,13 @@ impl Daemon {
     /// The plugins that have an entry in the configuration and no file.
     pub(super) fn missing_plugins(&self) -> Vec<String> {
         let Some(held) = self.folder.watch.names() else { return Vec::new() };
-        let declared = self.config.programs.iter().map(|(name, _)| name);
+        let declared = self.config.live.programs.iter().map(|(name, _)| name);
         declared.filter(|name| !held.contains(*name)).cloned().collect()
     }
 
     /// Logs that the folder is lost, and what that means for the plugins.
     fn tell_of_loss(&self, loss: &Loss) {
-        let folder = self.config.plugins.dir.display();
+        let folder = self.config.fixed.plugins.dir.display();
         let runs = match self.supervisor.plugins().any(|(_, view)| view.running.is_some()) {
             true => "what runs goes on",
             false => "no plugin runs",
@@ -255,7 +255,7 @@ impl Daemon {
         if is_exchanged {
             self.folder.watch.forget(name);
         }
-        let file = self.config.plugins.dir.join(format!("{name}.wasm"));
+        let file = self.config.fixed.plugins.dir.join(format!("{name}.wasm"));
         let shown = file.display().to_string();
         tokio::spawn(async move {
             let failed = |why| Err(Failure::new(Code::Internal, why));

@@ -64,7 +64,7 @@ impl Daemon {
             Ok(force) => {
                 let ForceOrder { owner, reason, .. } = order;
                 let (owner, reason) = (legible(&owner), legible(&reason));
-                let value = self.config.points[force.point].value_of(&force.raw).to_string();
+                let value = self.config.live.points[force.point].value_of(&force.raw).to_string();
                 let (name, since) = (name.to_owned(), SystemTime::now());
                 let noted = Noted { name, value, owner, reason, since, cycle: 0 };
                 let change = Change::Force(force.point, noted);
@@ -78,7 +78,7 @@ impl Daemon {
     /// The force for the scan that this order means.
     fn understand(&mut self, name: &str, order: &ForceOrder) -> Result<Force, Failure> {
         let invalid = |message: String| Err(Failure::new(Code::Invalid, message));
-        let points = &self.config.points;
+        let points = &self.config.live.points;
         let Some(point) = points.find(name) else {
             return Err(unknown("point", name, points.iter().map(|(_, point)| &*point.name)));
         };
@@ -106,7 +106,7 @@ impl Daemon {
     /// Ends the force of a point, or all forces.
     pub(super) fn unforce(&mut self, name: Option<&str>, reply: oneshot::Sender<Reply>) {
         let forces = &self.handle.latest.read().forces;
-        let points = &self.config.points;
+        let points = &self.config.live.points;
         let point = name.and_then(|name| points.find(name));
         // A force that was taken over just now is in no snapshot yet.
         let is_noted = point.is_some_and(|point| self.forces.noted.contains_key(&point));
@@ -218,7 +218,7 @@ impl Daemon {
                     quality.is_none_or(|quality| quality.class() == Class::Bad)
                 });
                 let bad: Vec<_> =
-                    bad.filter_map(|id| Some(&*self.config.points.get(*id)?.name)).collect();
+                    bad.filter_map(|id| Some(&*self.config.live.points.get(*id)?.name)).collect();
                 let (are, back) = match bad.len() {
                     1 => ("is", "it is back"),
                     _ => ("are", "they are back"),

@@ -101,7 +101,7 @@ impl Daemon {
         }
         if let Some(why) = self.emptiness() {
             self.folder.is_told_empty = true;
-            let folder = self.config.plugins.dir.display();
+            let folder = self.config.fixed.plugins.dir.display();
             tracing::error!(%folder, "{folder} {why}");
         }
     }
@@ -116,7 +116,7 @@ impl Daemon {
         let is_kept = self.store.of(name).contains(&hash) || self.store.doubt(name).is_some();
         let versions = self.store.versions.as_ref().filter(|_| is_kept);
         let kept = versions.map(|versions| Place::Kept(versions.clone(), name.to_owned()));
-        let file = is_file.then(|| self.config.plugins.dir.join(format!("{name}.wasm")));
+        let file = is_file.then(|| self.config.fixed.plugins.dir.join(format!("{name}.wasm")));
         Module::Away(kept.into_iter().chain(file.map(Place::File)).collect())
     }
 }

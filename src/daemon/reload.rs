@@ -292,14 +292,14 @@ impl Daemon {
         let before: Vec<Settings> = names.iter().map(|name| self.settings(name)).collect();
         self.config.adopt(new, changes);
         let declares = |(name, _): &&(String, Variable)| {
-            !self.config.variables.iter().any(|(ours, _)| ours == name)
+            !self.config.live.variables.iter().any(|(ours, _)| ours == name)
         };
-        let waiting = new.variables.iter().filter(declares);
+        let waiting = new.live.variables.iter().filter(declares);
         reconfiguration.reserved =
             waiting.map(|(name, value)| (name.clone(), value.kind())).collect();
         self.reload.reserved.clone_from(&reconfiguration.reserved);
-        self.log.set_level(&self.config.log.level);
-        self.supervisor.set_policy(self.config.plugins.restart);
+        self.log.set_level(&self.config.live.log_level);
+        self.supervisor.set_policy(self.config.live.plugins.restart);
         for (name, before) in names.iter().zip(before) {
             let after = self.settings(name);
             if after.hold != before.hold {
@@ -312,17 +312,17 @@ impl Daemon {
             }
         }
         if let Some(device_set) = &reconfiguration.device_set {
-            for (device, slot) in self.config.devices.iter().zip(&device_set.devices) {
+            for (device, slot) in self.config.live.devices.iter().zip(&device_set.devices) {
                 if let Slot::Opened(driver) = slot {
                     self.devices.add(&device.name, &**driver);
                 }
             }
-            self.devices.retain(|name| self.config.devices.iter().any(|d| d.name == name));
+            self.devices.retain(|name| self.config.live.devices.iter().any(|d| d.name == name));
         }
         self.last_ticket += 1;
         let ticket = self.last_ticket;
-        (reconfiguration.ticket, reconfiguration.period) = (ticket, self.config.scan.period);
-        reconfiguration.stall = self.config.scan.stall;
+        (reconfiguration.ticket, reconfiguration.period) = (ticket, self.config.live.scan.period);
+        reconfiguration.stall = self.config.live.scan.stall;
         let ordered = self.handle.orders.push(Order::Reconfigure(Box::new(reconfiguration)));
         debug_assert!(ordered.is_ok(), "`pursue_reload` has looked for room");
         let changes = changes.iter().map(view).collect();

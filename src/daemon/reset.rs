@@ -170,7 +170,7 @@ impl Daemon {
                     format!(
                         "the variables have their initial values, but the files may still have \
                          the old ones: {reason}; it is tried again every {:?}",
-                        self.config.retain.flush
+                        self.config.fixed.retain.flush
                     ),
                 )),
             };
@@ -228,7 +228,7 @@ impl Daemon {
         if !self.is_emptying() {
             return self.retain.initial().to_vec();
         }
-        let mut values = self.config.variables.clone();
+        let mut values = self.config.live.variables.clone();
         values.sort_by(|(one, _), (other, _)| one.cmp(other));
         values
     }

@@ -78,7 +78,7 @@ impl Retain {
     /// # Errors
     /// When no file is whole, or none can be written, and the configuration says to refuse that.
     pub(super) fn load(config: &Config, folder: Option<&Arc<Folder>>) -> anyhow::Result<Self> {
-        let settings = &config.retain;
+        let settings = &config.fixed.retain;
         let Some(folder) = folder.filter(|_| !settings.variables.is_empty()) else {
             return Ok(Self::default());
         };

@@ -336,7 +336,7 @@ impl Daemon {
 
     /// The advice for a point that does not exist.
     fn remedy_of_no_point(&self, name: &str) -> String {
-        match nearest(name, self.config.points.iter().map(|(_, point)| &*point.name)) {
+        match nearest(name, self.config.live.points.iter().map(|(_, point)| &*point.name)) {
             Some(near) => format!("did you mean {near:?}?"),
             None => "`camshaft points` lists them".into(),
         }

@@ -132,12 +132,12 @@ impl Daemon {
     pub(super) fn watch_the_scan(&mut self) {
         let cycle = self.handle.latest.read().cycle;
         self.stall.stillness.look(cycle, Instant::now());
-        self.stall.forced_exit.allow(self.config.scan.stall_exit);
+        self.stall.forced_exit.allow(self.config.live.scan.stall_exit);
         let still = self.stall.stillness.still;
-        let stands = still >= self.config.scan.stall;
+        let stands = still >= self.config.live.scan.stall;
         if stands && !self.stall.is_on() {
             let doing = self.what_stands();
-            place::say(&self.stall.position, cycle, &doing, self.config.scan.stall_exit);
+            place::say(&self.stall.position, cycle, &doing, self.config.live.scan.stall_exit);
             self.stall.doing = Some(doing);
             self.stall.found = self.stall.position.doing();
         } else if !stands && let Some(doing) = self.stall.doing.take() {
@@ -160,7 +160,7 @@ impl Daemon {
                 format!("handing over to {}", who(seat, generation))
             }
             Doing::Driver(place) => {
-                let devices = self.config.points.devices();
+                let devices = self.config.live.points.devices();
                 let device = devices.get(usize::from(place)).map_or("that is gone", |name| name);
                 format!("in the driver of device {device}")
             }
@@ -197,14 +197,15 @@ impl Daemon {
     /// Ends the process if the scan has stood for too long, though its thread does not end. The
     /// exit code is 70, so that systemd starts it again.
     pub(super) async fn leave_the_scan(&mut self) {
-        if !self.stall.is_over(self.config.scan.stall_exit) {
+        if !self.stall.is_over(self.config.live.scan.stall_exit) {
             return;
         }
         self.stall.forced_exit.begin();
         self.devices.make_safe_now();
         let doing = self.what_stands();
         if let Some((name, hash)) = self.guilty() {
-            let reason = format!("the scan stood for {:?}, {doing}", self.config.scan.stall_exit);
+            let reason =
+                format!("the scan stood for {:?}, {doing}", self.config.live.scan.stall_exit);
             let file = self.supervisor.plugin(&name).and_then(|view| view.file);
             let what = if file == Some(hash) { ".wasm:" } else { ": version" };
             tracing::error!(plugin = name, "{name}{what} {hash} is in quarantine: {reason}");

@@ -39,8 +39,8 @@ impl Daemon {
             config: self.config.path.display().to_string(),
             config_refused: self.reload.refused().map(str::to_owned),
             config_waiting: self.reload.waiting().to_vec(),
-            socket: self.config.control.socket.display().to_string(),
-            folder: self.config.plugins.dir.display().to_string(),
+            socket: self.config.fixed.control.socket.display().to_string(),
+            folder: self.config.fixed.plugins.dir.display().to_string(),
             folder_ok: folder_trouble.is_none(),
             folder_trouble,
             folder_overlooked: self.folder.overlooked(),
@@ -57,9 +57,9 @@ impl Daemon {
             state: self.recovery.folder().map(|folder| folder.display().to_string()),
             recovery: self.recovery.reason().map(str::to_owned),
             retain: self.retain.view(),
-            period_us: micros(self.config.scan.period),
+            period_us: micros(self.config.live.scan.period),
             cycle: news.cycle,
-            stalled: self.stall.view(self.config.scan.stall_exit, || self.devices.safety()),
+            stalled: self.stall.view(self.config.live.scan.stall_exit, || self.devices.safety()),
             overruns: news.overruns,
             missed: news.missed,
             lateness: self.stats.lateness(),
@@ -91,7 +91,7 @@ impl Daemon {
                 parts: self.devices.parts(&device.name),
             }
         };
-        self.config.devices.iter().map(view).collect()
+        self.config.live.devices.iter().map(view).collect()
     }
 
     /// The views of all plugins, in the order of polling.
@@ -223,7 +223,7 @@ impl Daemon {
 
     /// The views of all variables, in order of name.
     pub(super) fn variables(&mut self) -> Vec<VarView> {
-        let kept = &self.config.retain.variables;
+        let kept = &self.config.fixed.retain.variables;
         let (news, roster) = (self.handle.latest.read(), &self.roster);
         let runs = |writer: &str| is_seated(writer, news, roster, &self.supervisor);
         // While the scan stands, values grow older though the snapshot does not change.

@@ -54,8 +54,8 @@ impl Bench {
         let config =
             config::parse(toml, Path::new("/bench.toml")).unwrap_or_else(|e| panic!("{e}"));
         let (shown, exports) = exports();
-        let points = config.points;
-        let driver = driver::open(&config.devices[0].driver, &points, 0, &exports).unwrap();
+        let points = config.live.points;
+        let driver = driver::open(&config.live.devices[0].driver, &points, 0, &exports).unwrap();
         let mut outputs = vec![0; points.image_bytes(Direction::Out)];
         for (_, point) in points.iter() {
             if let (Direction::Out, Safe::Value(safe)) = (point.direction, point.safe) {

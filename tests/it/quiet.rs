@@ -174,8 +174,8 @@ fn forces_substitutes_and_devices_with_a_thread_allocate_nothing() {
         path("pump")
     );
     let config = config::parse(&toml, std::path::Path::new("/quiet.toml")).unwrap();
-    let (points, exports) = (config.points, driver::export::exports().1);
-    let driver = driver::open(&config.devices[0].driver, &points, 0, &exports).unwrap();
+    let (points, exports) = (config.live.points, driver::export::exports().1);
+    let driver = driver::open(&config.live.devices[0].driver, &points, 0, &exports).unwrap();
     let mut rig = Rig::new(Arc::clone(&points), vec![driver]);
     let id = |name| points.find(name).unwrap();
     let requires = vec![id("door")];

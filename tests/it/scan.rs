@@ -230,9 +230,9 @@ fn a_scan_that_fails_waits_until_its_devices_are_safe() {
     );
     let config = config::parse(&device, folder.path()).unwrap();
     let (_, exports) = exports();
-    let device = &config.devices[0].driver;
-    let driver = driver::open(device, &config.points, 0, &exports).unwrap();
-    let mut rig = Rig::new(Arc::clone(&config.points), vec![driver]);
+    let device = &config.live.devices[0].driver;
+    let driver = driver::open(device, &config.live.points, 0, &exports).unwrap();
+    let mut rig = Rig::new(Arc::clone(&config.live.points), vec![driver]);
     let text = COUNTER.replace("(i32.const 12)", "(i32.const 0)");
     rig.install("counter", 0, &text, Settings::default());
     let is_written = |value: &str| std::fs::read_to_string(&file).is_ok_and(|text| text == value);

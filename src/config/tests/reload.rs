@@ -5,7 +5,7 @@ use crate::image::MAX_POINTS;
 
 fn after(before: &Config, text: &str) -> Result<Config, Problems> {
     let env = |name: &str| (name == "HOME").then(|| "/home/jo".into());
-    parse_with(text, Path::new("etc/c.toml"), &before.points, &env)
+    parse_with(text, Path::new("etc/c.toml"), &before.live.points, &env)
 }
 
 /// Reads `text` after `before` and takes over what can change. Returns the new configuration, the
@@ -21,7 +21,7 @@ fn adopt(before: &Config, text: &str) -> (Config, Vec<String>, Vec<String>) {
 }
 
 fn numbers(config: &Config) -> Vec<(u16, &str, u32)> {
-    config.points.iter().map(|(id, point)| (id.0, &*point.name, point.byte)).collect()
+    config.live.points.iter().map(|(id, point)| (id.0, &*point.name, point.byte)).collect()
 }
 
 const A: &str = "name = 'a', direction = 'in', type = 'u8'";
@@ -42,7 +42,7 @@ fn points_keep_their_numbers_and_none_is_given_twice() {
     assert_eq!(third.settings("p").inputs, Grant::Only(granted), "grants go by the numbers");
     // The last point is removed, but its number is still not free for another.
     let (fourth, ..) = adopt(&third, &plant(&[A, B]));
-    assert_eq!(fourth.points.ids(), 3);
+    assert_eq!(fourth.live.points.ids(), 3);
     const D: &str = "name = 'd', direction = 'in', type = 'u8', address = 2";
     let (fifth, ..) = adopt(&fourth, &plant(&[A, B, D]));
     assert_eq!(numbers(&fifth), [(0, "a", 0), (1, "b", 1), (3, "d", 2)]);
@@ -60,7 +60,7 @@ fn a_point_that_comes_back_elsewhere_or_otherwise_keeps_all_back() {
     let back = |point: &str| {
         let (config, live, fixed) = adopt(&without, &plant(&[A, point]));
         let points = fixed.into_iter().filter(|change| change.starts_with("point")).collect();
-        (config.points.len(), live.len(), points)
+        (config.live.points.len(), live.len(), points)
     };
     let b = |kind: &str, at: &str| {
         format!("name = 'b', direction = 'in', type = {kind}, address = {at}")
@@ -91,7 +91,7 @@ fn a_point_that_would_move_keeps_all_back() {
     assert!(fixed.contains(&"point[a].address changed".to_string()), "{fixed:?}");
     assert!(fixed.contains(&"scan.period changed".to_string()), "{fixed:?}");
     assert_eq!(numbers(&config), [(0, "a", 0), (1, "x", 1)]);
-    assert_eq!(config.scan.period, Duration::from_millis(10));
+    assert_eq!(config.live.scan.period, Duration::from_millis(10));
     let (_, _, fixed) = adopt(
         &good(&base),
         &base.replace("'in', type = 'u8' },\n]", "'out', type = 'i8', safe = 0 },\n]"),
@@ -129,11 +129,13 @@ fn the_order_and_the_bytes_of_devices_are_changes() {
     let base = good(&(device("a", 0, "") + &device("b", 8, "")));
     let (config, live, fixed) = adopt(&base, &(device("b", 8, "") + &device("a", 0, "")));
     assert_eq!((live, fixed), (vec!["device.order changed".to_string()], vec![]));
-    assert_eq!(config.points.devices(), ["b", "a"]);
+    assert_eq!(config.live.points.devices(), ["b", "a"]);
     let longer = device("a", 0, "") + &device("b", 8, "input_bytes = 16\n");
     let (config, live, fixed) = adopt(&base, &longer);
     assert_eq!((live, fixed), (vec!["device.bytes changed".to_string()], vec![]));
-    assert!(config.points.image_bytes(Direction::In) > base.points.image_bytes(Direction::In));
+    assert!(
+        config.live.points.image_bytes(Direction::In) > base.live.points.image_bytes(Direction::In)
+    );
 }
 
 #[test]
@@ -144,10 +146,10 @@ fn devices_come_and_go_and_only_those_that_changed_are_named() {
     let (config, live, fixed) = adopt(&base, second);
     assert_eq!((live, fixed), (vec!["device[d] removed".to_string()], vec![]));
     assert_eq!(
-        (config.points.devices(), numbers(&config)),
+        (config.live.points.devices(), numbers(&config)),
         (&["e".to_string()][..], vec![(1, "y", 9)])
     );
-    assert_eq!(config.points[PointId(1)].device, 0);
+    assert_eq!(config.live.points[PointId(1)].device, 0);
     let scaled = plant(&["name = 'a', direction = 'in', type = 'u8', scale = 2, unit = 'V'"]);
     let (config, live, _) = adopt(&config, &format!("{scaled}{second}"));
     assert_eq!(live, ["device[d] added"]);

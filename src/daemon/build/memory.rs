@@ -41,7 +41,7 @@ pub(super) fn open(
     // The lock of the folder is released where that may hang.
     folder.into_iter().for_each(|folder| beginning.is_in(folder));
     let retain = Retain::load(config, folder)?;
-    let recovery = recovery::begin(folder, no_plugins, &config.recovery, beginning);
+    let recovery = recovery::begin(folder, no_plugins, &config.fixed.recovery, beginning);
     let record = Record::new(open_journal(&state), folder.cloned());
     Ok(Memory { retain, recovery, record })
 }
@@ -49,8 +49,8 @@ pub(super) fn open(
 /// Opens the state directory. Without one nothing outlives the daemon; that is an error only if
 /// variables are to be retained.
 fn open_state(config: &Config) -> anyhow::Result<State> {
-    let (dir, marked) = (config.state.dir.display(), config.retain.variables.len());
-    let folder = config.state.dir.clone();
+    let (dir, marked) = (config.fixed.state.dir.display(), config.fixed.retain.variables.len());
+    let folder = config.fixed.state.dir.clone();
     match patience::wait(PATIENCE, move || Folder::open(&folder)) {
         Ok(folder) => {
             if let Some(trouble) = folder.trouble() {

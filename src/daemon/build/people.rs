@@ -31,7 +31,7 @@ impl People {
     /// Starts the server, whose requests become events.
     pub(super) fn listen(socket: Socket, config: &Config, events: &mpsc::Sender<Event>) -> Self {
         let (calls, mut inbox) = mpsc::channel(MAX_CALLS);
-        let module_bytes = config.plugins.limits.module_bytes;
+        let module_bytes = config.fixed.plugins.limits.module_bytes;
         let events = events.clone();
         tokio::spawn(async move {
             while let Some(call) = inbox.recv().await {

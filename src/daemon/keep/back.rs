@@ -33,7 +33,7 @@ impl Daemon {
             Ok(found) => found,
             Err(failure) => return drop(reply.send(Err(failure))),
         };
-        let (folder, home) = (self.config.plugins.dir.clone(), self.folder.watch.home());
+        let (folder, home) = (self.config.fixed.plugins.dir.clone(), self.folder.watch.home());
         let under_way = self.folder.begin_deploy(&name);
         tokio::spawn(async move {
             let done = put_back(versions, (folder, home), (name.clone(), hash), others).await;

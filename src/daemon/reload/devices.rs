@@ -53,20 +53,21 @@ impl Planned {
         };
         let end = Instant::now() + PATIENCE;
         let origin = |(index, device): (usize, &Device)| {
-            let place = before.devices.iter().position(|other| other.name == device.name);
+            let place = before.live.devices.iter().position(|other| other.name == device.name);
             if let Some(place) = place.filter(|_| !is_changed(&device.name)) {
                 return Ok(Origin::Kept(place));
             }
             let left = end.saturating_duration_since(Instant::now());
-            let plan = driver::plan(&device.driver, &new.points, index, exports, left);
+            let plan = driver::plan(&device.driver, &new.live.points, index, exports, left);
             let plan = plan.map_err(|error| Unread {
                 why: closed(&device.name, &error),
                 is_late: error.is_late,
             })?;
             Ok(Origin::New(device.name.clone(), plan))
         };
-        let devices = new.devices.iter().enumerate().map(origin).collect::<Result<_, Unread>>()?;
-        Ok(Some(Self { points: Arc::clone(&new.points), devices }))
+        let devices =
+            new.live.devices.iter().enumerate().map(origin).collect::<Result<_, Unread>>()?;
+        Ok(Some(Self { points: Arc::clone(&new.live.points), devices }))
     }
 
     /// Starts the devices that begin anew. It waits for nothing.

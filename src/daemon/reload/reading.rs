@@ -103,7 +103,7 @@ fn read(before: &Config, exports: Option<&Exports>) -> Read {
 
 /// Reads and checks the file, compares it with `before`, and plans its new devices.
 fn read_new(before: &Config, exports: Option<&Exports>) -> Result<New, Unread> {
-    let config = config::load_after(&before.points, &before.path).map_err(|problems| {
+    let config = config::load_after(&before.live.points, &before.path).map_err(|problems| {
         let (why, is_late) = (problems.to_string(), problems.is_late);
         Unread { why, is_late }
     })?;

@@ -20,7 +20,7 @@ pub(super) fn variables<'w>(
         let is_it = |place: &Place| matches!(place, Place::Variable(variable) if variable == name);
         changes.iter().any(|change| change.is_live() && is_it(&change.place))
     };
-    let declared = new.variables.iter().filter(|(name, _)| is_live(name));
+    let declared = new.live.variables.iter().filter(|(name, _)| is_live(name));
     let declared: Vec<_> = declared.cloned().collect();
     for (name, value) in &declared {
         let (kind, found) = (value.kind(), present.read(name).map(Variable::kind));

@@ -67,7 +67,8 @@ impl Daemon {
     /// program makes now and then.
     fn is_over(&self, refusals: &Refusals, news: &Snapshot) -> bool {
         let ago = news.cycle.saturating_sub(refusals.last_cycle);
-        let ago = self.config.scan.period.saturating_mul(u32::try_from(ago).unwrap_or(u32::MAX));
+        let ago =
+            self.config.live.scan.period.saturating_mul(u32::try_from(ago).unwrap_or(u32::MAX));
         refusals.is_over && !(refusals.first.is_mistake() && ago < NOW_AND_THEN)
     }
 

@@ -44,9 +44,9 @@ impl Line {
     pub fn start(toml: &str, gate: Gate) -> Self {
         let config =
             config::parse(toml, Path::new("/stall.toml")).unwrap_or_else(|e| panic!("{e}"));
-        let points = config.points;
+        let points = config.live.points;
         let (_shown, exports) = exports();
-        let device = driver::open(&config.devices[0].driver, &points, 0, &exports).unwrap();
+        let device = driver::open(&config.live.devices[0].driver, &points, 0, &exports).unwrap();
         let monitor = device.monitor().unwrap();
         // Behind the gate comes the device's `write` of the same cycle.
         let devices: Vec<Box<dyn Driver>> = vec![device, gate.driver()];

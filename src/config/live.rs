@@ -1,0 +1,239 @@
+//! The two halves of a configuration: what a reload takes over while the daemon runs, and what
+//! counts from the next start on.
+//!
+//! The half in which a key stands decides that, and nothing else does: a reload replaces [`Live`]
+//! as a whole ([`Config::adopt`]), and no code ever writes to [`Fixed`]. Each half says which of its
+//! keys differ in a newer one; what becomes of a difference is in `change.rs`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::change::{Change, Effect, Place, has_moved, has_other_field};
+use super::{
+    Config, ControlSettings, CrashSettings, Device, RecoverySettings, RetainSettings, StateSettings,
+};
+use crate::image::{PointId, Points};
+use crate::log;
+use crate::plugin::{self, Compiler, Limits, SwapPolicy, VariableGrant};
+use crate::scan::thread;
+use crate::supervisor::RestartPolicy;
+use crate::variable::Variable;
+
+/// What a reload takes over between two cycles.
+#[derive(Debug, Clone)]
+pub struct Live {
+    /// The times of the section `[scan]`.
+    pub scan: ScanTimes,
+    /// The rules of the section `[plugins]`.
+    pub plugins: PluginRules,
+    /// The entries `[[plugin]]` in the order of the file, each with the name of the plugin's file
+    /// without `.wasm`.
+    pub programs: Vec<(String, plugin::Settings)>,
+    /// All points of all devices.
+    pub points: Arc<Points>,
+    /// The entries `[[device]]` in the order of the file. [`Point::device`](crate::image::Point) is
+    /// an index into this list.
+    pub devices: Vec<Device>,
+    /// The entries `[[variable]]` with their first values, in the order of the file. Those that
+    /// change their type or are retained wait for a restart, each for itself.
+    pub variables: Vec<(String, Variable)>,
+    /// The level of the log.
+    pub log_level: log::Level,
+    /// The outputs that a plugin without a list of outputs may write.
+    pub(super) unclaimed: Vec<PointId>,
+    /// The variables that a plugin without a list of variables may write.
+    pub(super) unlisted: VariableGrant,
+}
+
+/// What counts from the start of the daemon to its end.
+#[derive(Debug, Clone)]
+pub struct Fixed {
+    /// How the section `[scan]` wants the scan's thread.
+    pub scan: ScanThread,
+    /// Places and limits of the section `[plugins]`.
+    pub plugins: PluginPlaces,
+    /// The section `[state]`.
+    pub state: StateSettings,
+    /// The section `[retain]`.
+    pub retain: RetainSettings,
+    /// The section `[recovery]`.
+    pub recovery: RecoverySettings,
+    /// The section `[control]`.
+    pub control: ControlSettings,
+    /// The section `[crash]`.
+    pub crash: CrashSettings,
+    /// The form of the log.
+    pub log_format: log::Format,
+}
+
+/// The times of the scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScanTimes {
+    /// The time from one cycle to the next.
+    pub period: Duration,
+    /// The time without a cycle after which devices make their outputs safe by themselves.
+    pub stall: Duration,
+    /// The time without a cycle after which the process ends.
+    pub stall_exit: Duration,
+}
+
+/// The thread of the scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanThread {
+    /// The `SCHED_FIFO` priority, 1 to 98. `None`: no real-time priority.
+    pub priority: Option<u8>,
+    /// The CPUs that the scan may run on; empty: all.
+    pub cpus: Vec<u32>,
+    /// Whether to keep all memory of the process in RAM.
+    pub lock_memory: bool,
+}
+
+/// The rules that all plugins share.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PluginRules {
+    /// Whether a plugin without a list of outputs or of variables gets all those that no other
+    /// plugin's list names.
+    pub grant_all: bool,
+    /// CPU time for one poll of a plugin that has no budget of its own.
+    pub poll_budget: Duration,
+    /// The rule by which a program that trapped is started again.
+    pub restart: RestartPolicy,
+    /// The rule by which a new version takes over from the running one.
+    pub swap: SwapPolicy,
+}
+
+/// Where modules come from, what they may be, and what makes artifacts of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PluginPlaces {
+    /// The watched folder.
+    pub dir: PathBuf,
+    /// Limits of a module and of its instance.
+    pub limits: Limits,
+    /// The compiler that makes the artifacts.
+    pub compiler: Compiler,
+    /// The folder of the artifacts.
+    pub cache: PathBuf,
+}
+
+impl Live {
+    /// The keys outside of entries, each with whether it differs in `new`. Entries are compared in
+    /// `change.rs`.
+    pub(super) fn keys(&self, new: &Self) -> [(&'static str, bool); 8] {
+        // Without `..`: a key that is new in `Live` is refused here until it has its line below.
+        let Live {
+            scan: ScanTimes { period, stall, stall_exit },
+            plugins: PluginRules { grant_all, poll_budget, restart, swap },
+            log_level,
+            programs: _,
+            points: _,
+            devices: _,
+            variables: _,
+            unclaimed: _,
+            unlisted: _,
+        } = self;
+        let (scan, plugins) = (&new.scan, &new.plugins);
+        [
+            ("scan.period", *period != scan.period),
+            ("scan.stall", *stall != scan.stall),
+            ("scan.stall_exit", *stall_exit != scan.stall_exit),
+            ("plugins.grant", *grant_all != plugins.grant_all),
+            ("plugins.poll_budget", *poll_budget != plugins.poll_budget),
+            ("plugins.restart", *restart != plugins.restart),
+            ("plugins.swap", *swap != plugins.swap),
+            ("log.level", *log_level != new.log_level),
+        ]
+    }
+}
+
+impl Fixed {
+    /// The keys outside of entries, each with whether it differs in `new`.
+    pub(super) fn keys(&self, new: &Self) -> [(&'static str, bool); 23] {
+        // Without `..`, as above.
+        let Fixed {
+            scan: ScanThread { priority, cpus, lock_memory },
+            plugins: PluginPlaces { dir, limits, compiler, cache },
+            state,
+            retain: RetainSettings { variables: _, flush, on_corrupt, on_readonly },
+            recovery,
+            control: ControlSettings { socket, mode },
+            crash,
+            log_format,
+        } = self;
+        let Limits {
+            init_budget,
+            memory_bytes,
+            table_elements,
+            stack_bytes,
+            module_bytes,
+            code_bytes,
+            functions,
+            log_lines_per_s,
+        } = limits;
+        let (plugins, new_limits) = (&new.plugins, &new.plugins.limits);
+        [
+            ("scan.priority", *priority != new.scan.priority),
+            ("scan.cpu", *cpus != new.scan.cpus),
+            ("scan.lock_memory", *lock_memory != new.scan.lock_memory),
+            ("plugins.dir", *dir != plugins.dir),
+            ("plugins.init_budget", *init_budget != new_limits.init_budget),
+            ("plugins.memory", *memory_bytes != new_limits.memory_bytes),
+            ("plugins.table", *table_elements != new_limits.table_elements),
+            ("plugins.stack", *stack_bytes != new_limits.stack_bytes),
+            ("plugins.module", *module_bytes != new_limits.module_bytes),
+            ("plugins.code", *code_bytes != new_limits.code_bytes),
+            ("plugins.functions", *functions != new_limits.functions),
+            ("plugins.log_rate", *log_lines_per_s != new_limits.log_lines_per_s),
+            ("plugins.compiler", *compiler != plugins.compiler),
+            ("plugins.cache", *cache != plugins.cache),
+            ("state.dir", *state != new.state),
+            ("retain.flush", *flush != new.retain.flush),
+            ("retain.on_corrupt", *on_corrupt != new.retain.on_corrupt),
+            ("retain.on_readonly", *on_readonly != new.retain.on_readonly),
+            ("recovery", *recovery != new.recovery),
+            ("control.socket", *socket != new.control.socket),
+            ("control.mode", *mode != new.control.mode),
+            ("crash.record", *crash != new.crash),
+            ("log.format", *log_format != new.log_format),
+        ]
+    }
+}
+
+impl Config {
+    /// The settings of the scan, of both halves.
+    pub fn scan(&self) -> thread::Settings {
+        let ScanTimes { period, stall, stall_exit } = self.live.scan;
+        let ScanThread { priority, cpus, lock_memory } = self.fixed.scan.clone();
+        thread::Settings { period, priority, cpus, lock_memory, stall, stall_exit }
+    }
+
+    /// The settings of the log, of both halves.
+    pub fn log(&self) -> log::Settings {
+        log::Settings { level: self.live.log_level.clone(), format: self.fixed.log_format }
+    }
+
+    /// Takes over from `new` what can change while the daemon runs; `changes` are the differences.
+    ///
+    /// If a point has moved, only the log level is taken over: programs know points by their
+    /// addresses, and no other key is known not to depend on these. A variable that waits for a
+    /// restart stays as it is until then. Points and devices stay the very same if they do not
+    /// differ, because the scan looks at them.
+    pub fn adopt(&mut self, new: &Self, changes: &[Change]) {
+        if has_moved(changes) {
+            self.live.log_level.clone_from(&new.live.log_level);
+            return;
+        }
+        let before = std::mem::replace(&mut self.live, new.live.clone());
+        if !has_other_field(changes) {
+            (self.live.points, self.live.devices) = (before.points, before.devices);
+        }
+        for waiting in changes.iter().filter(|change| change.effect == Effect::Restart) {
+            if let Place::Variable(name) = &waiting.place {
+                self.live.variables.retain(|(ours, _)| ours != name);
+                self.live
+                    .variables
+                    .extend(before.variables.iter().find(|(theirs, _)| theirs == name).cloned());
+            }
+        }
+    }
+}
