@@ -236,7 +236,7 @@ impl Points {
         points
     }
 
-    /// The same set of points, which also remembers the points of `before` that it does not
+    /// This set of points, which also remembers the points of `before` that it does not
     /// contain.
     #[must_use]
     pub fn after(mut self, before: &Self) -> Self {

@@ -9,6 +9,30 @@
 //! > a small border: the traits [`clock::Clock`] and [`driver::Driver`], and the type
 //! > [`plugin::program::Program`].
 //!
+//! # Words
+//! One thing has one word, in the code, the configuration, the command line and the log.
+//!
+//! | word | means |
+//! |---|---|
+//! | point | one input or output value, named in the configuration, with a type and an address |
+//! | image | all points at one instant: the input image and the output image, two byte spaces |
+//! | device, driver | a thing in the field; the code for one kind of device |
+//! | plugin | a file in the watched folder, and all that is known under its name |
+//! | module, artifact | the bytes of one such file, named by their hash; their machine code |
+//! | instance | one life of a module: memory, tables, globals |
+//! | program | an instance with a seat in the scan, its settings and rights |
+//! | version | a module that has run under a plugin's name, kept for a rollback |
+//! | guest, host | code in the sandbox; the code around it |
+//! | variable | a named, typed value that the host owns and programs share |
+//! | cycle, overrun | one pass of the scan; a cycle that ended after its deadline |
+//! | trap, fault, error | how a program fails; how a device fails; how a start fails |
+//! | hold, release | the operator stops a program; the operator lets it run again |
+//! | safe | the configured value of an output while no good program owns it |
+//! | swap | new code takes over between two cycles |
+//! | probation | the time that new code must survive |
+//! | rollback | the old version returns |
+//! | quarantine | the modules that do not run again under a name |
+//!
 //! # Floors
 //! A module may use only lower floors; neighbours do not know each other. A test holds it so.
 //!
@@ -60,7 +84,7 @@
 //! |---|---|---|---|
 //! | trap, or over its budget | restarted, later and later | safe in the same cycle | untouched |
 //! | the 5th trap in 60 s | quarantined; a good version starts | safe until then | untouched |
-//! | `init` of what ran fails 5 times | likewise; tried on if none is kept | likewise | untouched |
+//! | `init` fails 5 times | a good version starts; none kept: tried on | safe | untouched |
 //! | a compiler is killed, a read fails | tried again, later and later | as they were | untouched |
 //! | a swap is refused | goes on in its old version | as they were | untouched |
 //! | trap on probation | the old version from the next cycle on | as they were | untouched |
@@ -69,12 +93,12 @@
 //! | a driver hangs or panics | polled; inputs age and are bad | unconfirmed | untouched |
 //! | the disk is full or read-only | runs | as they were | untouched |
 //! | the plugin folder is lost | runs | as they were | untouched |
-//! | the scan stands | quarantined if it was being called | safe, then exit 70 | ended likewise |
+//! | the scan stands | quarantined if it was called | safe, then exit 70 | ended; restarted |
 //! | the scan panics | ended | safe, then exit 70 | ended; systemd restarts all |
-//! | the daemon is killed | ended | as the devices' own watchdogs have it | likewise |
+//! | the daemon is killed | ended | as the devices' own watchdogs have it | ended |
 //!
 //! # Invariants
-//! 1. The scan thread never waits on anyone, never logs and never allocates inside a cycle, except
+//! 1. The scan thread never waits, never logs and never allocates inside a cycle, except
 //!    in a cycle that swaps or loses a program, begins a shadow run, or takes over a configuration;
 //!    if that has more points, also once for each of the three snapshots when its turn comes.
 //!    At most one of these is done in a cycle; retired instances are dropped on another thread.
@@ -109,10 +133,10 @@
 //! 11. The daemon's loop never blocks: it makes no call on a file, a terminal, a pipe, a socket or
 //!     a lock that can wait. Lines of the log go through a bounded queue to a thread that writes
 //!     them; what has no room is dropped, counted and said. Files are asked for on threads that may
-//!     wait, with a time limit ([`patience`]), and the end of the process waits for nobody without
+//!     wait, with a time limit ([`patience`]), and the end of the process waits for nothing without
 //!     one.
 //! 12. A scan that stands leaves no output as it was: the thread of each device that has heard no
-//!     cycle for `scan.stall` makes its outputs safe by itself, whoever forces them, and confirms
+//!     cycle for `scan.stall` makes its outputs safe by itself, forced ones too, and confirms
 //!     them; those that hold stay. The next cycle that begins gives them back.
 //! 13. What was good once and trapped later is not good: a rollback, a fall-back or a start never
 //!     picks a version that is in quarantine, nor by itself one that trapped after its probation.

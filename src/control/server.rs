@@ -60,7 +60,7 @@ const CONNECTION_TIME: Duration = Duration::from_secs(90);
 const MAX_DRAINING: usize = 32;
 
 /// Time that running requests get to end after the daemon begins to stop.
-const FAREWELL_TIME: Duration = Duration::from_secs(1);
+const LEAVE_TIME: Duration = Duration::from_secs(1);
 
 /// Pause after a connection could not be taken, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -98,8 +98,7 @@ pub async fn serve(
         }
     }
     drop(socket);
-    let _ =
-        timeout(FAREWELL_TIME, async { while connections.join_next().await.is_some() {} }).await;
+    let _ = timeout(LEAVE_TIME, async { while connections.join_next().await.is_some() {} }).await;
 }
 
 /// The next connection; `None` after a failure. The first failure in a row is logged.

@@ -37,9 +37,9 @@ pub(super) use side::Side;
 
 /// How long a device that leaves has to take its last outputs: as long as an operator waits for a
 /// reload without concern.
-const FAREWELL: Duration = Duration::from_secs(1);
+const LEAVE_TIME: Duration = Duration::from_secs(1);
 
-/// When a thread that waits in a call is given up: half a second after the end of [`FAREWELL`].
+/// When a thread that waits in a call is given up: half a second after the end of [`LEAVE_TIME`].
 const GIVEN_UP: Duration = Duration::from_millis(1500);
 
 /// The thread's stack: four times what a TLS handshake needs. With `lock_memory` all is in RAM.
@@ -354,7 +354,7 @@ fn start_thread(
             let life = async {
                 tokio::select! {
                     () = worker.serve(&mut side) => {}
-                    () = farewell(&shared) => {}
+                    () = leave_time_is_over(&shared) => {}
                     () = shared.watchdog.watch(&holds, || ring(&bell)) => {}
                 }
             };
@@ -382,8 +382,8 @@ fn ring(bell: &OwnedFd) {
     let _ = write(bell, &[1]);
 }
 
-/// Returns when the link was dropped and the device has its last outputs, or [`FAREWELL`] later.
-async fn farewell(shared: &Shared) {
+/// Returns when the link was dropped and the device has its last outputs, or [`LEAVE_TIME`] later.
+async fn leave_time_is_over(shared: &Shared) {
     shared.end.notified().await;
     let is_there = || {
         let is_heard = shared.heard.load(Ordering::Acquire) == shared.turn.load(Ordering::Acquire);
@@ -394,7 +394,7 @@ async fn farewell(shared: &Shared) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let _ = tokio::time::timeout(FAREWELL, all_there).await;
+    let _ = tokio::time::timeout(LEAVE_TIME, all_there).await;
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 /// Time for the thread to write what is queued when the process ends. It is longer than a slow card
 /// takes to sync, and a part of the time that the process has for its end (`daemon/stop.rs`).
-const FAREWELL_TIME: Duration = Duration::from_secs(1);
+const LEAVE_TIME: Duration = Duration::from_secs(1);
 
 /// A write that takes longer than this counts as a disk that does not answer. A card that is
 /// wearing out is faster, and an operator should not wait longer without a message.
@@ -58,7 +58,7 @@ type Began = Arc<Mutex<Option<Instant>>>;
 type Trouble = Arc<Mutex<Option<String>>>;
 
 /// The handle of the thread, which sends it lines. Its drop waits until the lines are written, for
-/// [`FAREWELL_TIME`] at most.
+/// [`LEAVE_TIME`] at most.
 #[derive(Debug)]
 pub(super) struct WriterHandle {
     lines: Option<SyncSender<Vec<u8>>>,
@@ -103,7 +103,7 @@ impl Drop for WriterHandle {
     fn drop(&mut self) {
         self.lines.take();
         // A disk that hangs must not delay the end of the process.
-        let _ = self.ended.recv_timeout(FAREWELL_TIME);
+        let _ = self.ended.recv_timeout(LEAVE_TIME);
     }
 }
 

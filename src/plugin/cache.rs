@@ -43,7 +43,7 @@ const WASMER: &str = "7.4.2";
 #[derive(Debug, Clone)]
 pub struct Cache {
     folder: PathBuf,
-    /// Whether it has given no answer in time. Whoever asks it writes, the status reads.
+    /// Whether it has given no answer in time. The threads that ask it write this, the status reads it.
     is_late: Arc<AtomicBool>,
 }
 

@@ -34,7 +34,7 @@ pub const EXIT_PANIC: i32 = 70;
 
 /// How long a scan that fails waits for its devices to take their safe outputs. The restart of the
 /// process waits for this too, and writes them again.
-const FAREWELL: Duration = Duration::from_secs(1);
+const LEAVE_TIME: Duration = Duration::from_secs(1);
 
 /// How long the drop of [`Running`] waits for the scan's thread: for the end of a cycle, and for
 /// devices that leave. All devices leave at the same time, and each of them has 1.5 s.
@@ -113,7 +113,7 @@ pub fn start(settings: Settings, parts: ScanParts, keeper: Arc<Timekeeper>) -> i
         scan.supervise(settings.stall);
         let life = AssertUnwindSafe(|| run(&mut scan, settings.period, &MonotonicClock, &ended));
         if catch_unwind(life).is_err() {
-            let end = MonotonicClock.now() + FAREWELL;
+            let end = MonotonicClock.now() + LEAVE_TIME;
             // Devices have threads of their own, which need the CPU.
             while !scan.abandon(MonotonicClock.now()) && MonotonicClock.now() < end {
                 std::thread::sleep(Duration::from_millis(1));

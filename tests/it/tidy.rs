@@ -9,8 +9,10 @@ use std::path::Path;
 
 mod broken;
 mod source;
+mod word;
 
 use source::{Function, after_word, functions, scrubbed, test_lines};
+use word::words;
 
 /// Every module below `src/` with its floor. A module uses lower floors only; those on one floor do
 /// not know each other.
@@ -99,8 +101,18 @@ const INVARIANTS: [usize; 13] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13];
 type Rule = fn(&str, &str) -> Vec<String>;
 
 /// All rules. The first argument is the path from the root of the repository.
-const RULES: [Rule; 9] =
-    [floors, header, columns, file_size, function_size, unsafe_code, libraries, file_name, map];
+const RULES: [Rule; 10] = [
+    floors,
+    header,
+    columns,
+    file_size,
+    function_size,
+    unsafe_code,
+    libraries,
+    file_name,
+    map,
+    words,
+];
 
 #[test]
 fn the_house_is_tidy() {

@@ -78,7 +78,7 @@ fn the_version_that_stands_by_is_known_after_a_row_of_others() {
 /// The order to stop version A was lost in a full queue, and then A stood by for B. B was swapped
 /// in again and again, without a pause and without a log line.
 #[test]
-fn a_version_that_a_stranger_has_beaten_is_not_tried_for_ever() {
+fn a_version_that_a_stranger_has_rolled_back_is_not_tried_for_ever() {
     check(
         "file A : prepare A1
          ok 1 : install 1

@@ -2,7 +2,7 @@
 
 use super::{
     FLOORS, INVARIANTS, Rule, columns, file_name, file_size, floors, function_size, header,
-    libraries, map, unsafe_code,
+    libraries, map, unsafe_code, words,
 };
 
 #[test]
@@ -43,6 +43,21 @@ fn every_rule_finds_what_breaks_it() {
     check(header, code, &"//! more\n".repeat(41), &["has 41 lines"]);
     check(header, "src/config/tests.rs", "//! One.\n", &[]);
     check(header, "src/config/tests.rs", "use x;\n", &["has 0 lines"]);
+
+    check(words, code, "/// Gives the order.\nfn run(handle: &ScanHandle) {}\n", &[]);
+    check(words, code, "\n// Whoever asked has left.\n", &["2: `whoever`"]);
+    check(words, code, "/// Likewise for outputs.\n", &["1: `likewise`"]);
+    check(words, code, "/// The same for outputs.\n", &["begins with `The same`"]);
+    check(words, code, "//! See `mod.rs`.\n", &["begins with `See`"]);
+    check(words, code, "/// What it is.\n///\n/// The same holds for outputs.\n", &[]);
+    check(words, code, "let text = \"nobody owns it\"; // it is said\n", &[]);
+    check(
+        words,
+        code,
+        "struct Reins;\nfn take_reins(x: Reins) {}\n",
+        &["1: `reins`", "2: `reins`"],
+    );
+    check(words, code, "// The desk of the sensor.\nlet reinstall = 1;\n", &[]);
 
     check(columns, code, &format!("{}\n//{}", "ä".repeat(100), "x".repeat(99)), &["2: 101"]);
 
