@@ -86,9 +86,15 @@ impl Memory {
             if is_alone(model) {
                 let is_put_back = is_so("variables rolled back");
                 let from = match replaced(fact) {
-                    // One that was seated in this very cycle has not counted yet.
                     Some(rolled_back) if is_put_back => {
-                        self.0.get(&rolled_back.generation).map_or(before.tallies[id], |k| k.tally)
+                        let known = self.0.get(&rolled_back.generation).map(|known| known.tally);
+                        // An instance that was seated in this very cycle has not counted yet, but
+                        // the one of its version before it on probation has.
+                        let restarted = || match is_so("restart on probation") {
+                            true => self.tally_of_the_one_before(fact, before),
+                            false => None,
+                        };
+                        known.or_else(restarted).unwrap_or(before.tallies[id])
                     }
                     _ => before.tallies[id],
                 };

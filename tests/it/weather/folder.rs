@@ -14,7 +14,9 @@ use crate::rig::{block_on, wat};
 /// Lines of the log that say that the folder is lost.
 fn losses(daemon: &Daemon, words: &str) -> usize {
     let lines = daemon.log();
-    let lost = lines.iter().filter(|line| line.message.contains("what runs goes on"));
+    let ends = ["; what runs goes on", "; no plugin runs"];
+    let is_loss = |text: &str| ends.iter().any(|end| text.ends_with(end));
+    let lost = lines.iter().filter(|line| is_loss(&line.message));
     lost.filter(|line| line.message.contains(words)).count()
 }
 
