@@ -379,7 +379,8 @@ fn escaped(name: &str) -> String {
 mod tests {
     use super::*;
 
-    /// It was said to whoever had ordered something that there is no answer, and no more.
+    /// The sender of an order was told only that there is no answer, not that the order may have
+    /// been obeyed.
     #[test]
     fn an_order_without_an_answer_may_have_been_obeyed() {
         assert_eq!(silence(&Method::GET), "none for 70 s");

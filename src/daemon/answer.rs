@@ -1,8 +1,8 @@
-//! Does what people ask for, or says why not.
+//! Requests of people and scripts: the daemon does what they ask, or answers why not.
 //!
-//! A request is answered at once, but for what only the scan can answer, which it sends up. What
-//! people only want to know is put together in `view.rs`; how they reach the daemon is in
-//! `control`.
+//! The loop answers a request at once, unless a device or the disk has to answer first: then the
+//! caller's sender waits for it. `view.rs` puts together the answers that only inform. `control`
+//! is the way by which people reach the daemon.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl Daemon {
             Request::Vars => Ok(Response::Vars(self.variables())),
             Request::History { name, limit } => self.history(name.as_deref(), limit),
             Request::Hold { name } => {
-                // What took over before the order comes before it.
+                // A swap that ended before the order is recorded before it.
                 self.settle_swaps();
                 let result = self.known(&name).and_then(|()| conflict(self.supervisor.hold(&name)));
                 result.is_ok().then(|| self.record.held(&name, By::Operator, who.clone()));
@@ -89,11 +89,11 @@ impl Daemon {
             }
             Request::Clear { device } => return self.command(&device, Command::Clear, reply),
         };
-        // Whoever asked may have left.
+        // The caller may have left.
         let _ = reply.send(answer);
     }
 
-    /// Has a module put into the folder, unless it is known already that it would not run there.
+    /// Begins to put a module into the folder, or refuses at once what certainly would not run.
     fn deploy(
         &mut self,
         name: String,
@@ -121,7 +121,11 @@ impl Daemon {
         });
     }
 
-    /// What is known of everything, or of the plugin, point, variable or device of this name.
+    /// The history of everything, or of the plugin, point, variable or device of this name: at most
+    /// `limit` entries.
+    ///
+    /// # Errors
+    /// If nothing has this name, now or in the history.
     fn history(&mut self, name: Option<&str>, limit: usize) -> Reply {
         if let Some(name) = name.filter(|name| self.record.newest(1, Some(name)).is_empty()) {
             let points = self.config.live.points.iter().map(|(_, point)| &*point.name);
@@ -142,6 +146,10 @@ impl Daemon {
         Ok(Response::History(self.record.newest(limit, name)))
     }
 
+    /// Checks that there is a plugin of this name.
+    ///
+    /// # Errors
+    /// If there is none.
     pub(super) fn known(&self, name: &str) -> Result<(), Failure> {
         match self.supervisor.plugin(name) {
             Some(_) => Ok(()),
@@ -152,7 +160,8 @@ impl Daemon {
         }
     }
 
-    /// The answer to an order to hold or to release a plugin, or why it was not taken.
+    /// The answer to an order to hold or to release a plugin, which it also logs; or the failure in
+    /// `result`.
     fn switched(
         &mut self,
         name: &str,
@@ -171,6 +180,7 @@ impl Daemon {
         self.plugin_named(name).map_or(Response::Done, Response::Plugin)
     }
 
+    /// Orders a simulated input to have a value, or answers why that is impossible.
     fn set(&mut self, name: &str, value: Value, reply: oneshot::Sender<Reply>) {
         let points = &self.config.live.points;
         let failure = match points.find(name) {
@@ -190,11 +200,12 @@ impl Daemon {
         let _ = reply.send(Err(failure));
     }
 
+    /// Orders a variable to have a value, or answers why that is impossible.
     fn set_variable(&mut self, name: String, value: Value, reply: oneshot::Sender<Reply>) {
         let variables = &self.handle.latest.read().variables;
         let failure = match variables.read(&name).map(Variable::kind) {
             None => unknown("variable", &name, variables.iter().map(|(name, _)| name)),
-            // Programs may write one; whoever types it has made a mistake.
+            // Programs may write such a number; a person who types one has made a mistake.
             Some(_) if !value.is_finite() => Failure::new(
                 Code::Invalid,
                 format!("{name}: expected a finite number, found {value}"),
@@ -214,6 +225,7 @@ impl Daemon {
         let _ = reply.send(Err(failure));
     }
 
+    /// Orders a simulated device to fail in the way that `injection` describes.
     fn inject(
         &mut self,
         device: &str,
@@ -228,6 +240,7 @@ impl Daemon {
         }
     }
 
+    /// Gives a command to the device of this name, or answers that there is none.
     fn command(&mut self, name: &str, command: Command, reply: oneshot::Sender<Reply>) {
         match self.config.live.devices.iter().position(|device| device.name == name) {
             Some(device) => self.order_device(device, command, reply),
@@ -245,22 +258,24 @@ impl Daemon {
         }
     }
 
+    /// Sends a command to the device with this index, by way of the scan.
     fn order_device(&mut self, device: usize, command: Command, reply: oneshot::Sender<Reply>) {
         self.order(reply, |ticket| Order::Command { ticket, device, command });
     }
 
-    /// Whether the scan takes orders: one that stands would do them later, when whoever gave them
-    /// has been told that they were not done.
+    /// Checks that the scan moves. A scan that stands would obey an order later, when its sender
+    /// has already read that it was not obeyed.
     ///
     /// # Errors
-    /// That it stands, and where.
+    /// If the scan stands; the failure says where.
     pub(super) fn takes_orders(&self) -> Result<(), Failure> {
         let Some(doing) = self.stall.doing() else { return Ok(()) };
         let message = format!("the scan stands and takes no orders, {doing}");
         Err(Failure::new(Code::Busy, message))
     }
 
-    /// Sends an order to the scan whose answer `reply` waits for; gives its ticket.
+    /// Sends an order to the scan, and keeps `reply` until the scan answers. Returns the ticket of
+    /// the order; `None` if it was refused, which `reply` has got then.
     pub(super) fn order(
         &mut self,
         reply: oneshot::Sender<Reply>,
@@ -280,7 +295,7 @@ impl Daemon {
         Some(ticket)
     }
 
-    /// The scan has answered an order.
+    /// Passes the scan's answer to an order on to the caller.
     pub(super) fn answered(&mut self, ticket: u64, result: Result<(), &'static str>) {
         self.force_answered(ticket, result.is_ok());
         if let Some(reply) = self.askers.remove(&ticket) {
@@ -290,7 +305,7 @@ impl Daemon {
     }
 }
 
-/// There is no such thing; perhaps one of the `known` was meant.
+/// The failure that no `what` has this name, with the nearest of the `known` names.
 pub(super) fn unknown<'k>(what: &str, name: &str, known: impl Iterator<Item = &'k str>) -> Failure {
     let remedy = match nearest(name, known) {
         Some(near) => format!("did you mean {near:?}?"),
@@ -300,13 +315,15 @@ pub(super) fn unknown<'k>(what: &str, name: &str, known: impl Iterator<Item = &'
     Failure::new(Code::Unknown, format!("there is no {what} {name:?}; {remedy}"))
 }
 
+/// The supervisor's refusal as the failure of a request.
 fn conflict<T>(result: Result<T, Refusal>) -> Result<T, Failure> {
     result.map_err(|refusal| Failure::new(Code::Refused, refusal.to_string()))
 }
 
-/// Lets a thread that may wait for the state directory record that recovery is over, and find the
-/// answer. Whoever asked hears it within 5 s, or that there is none, after `so_far`, which says
-/// what is so without it, and where it lies. The work is begun in any case, and may be done later.
+/// Does `work`, which records that recovery is over, on a thread that may wait for the state
+/// directory. The caller gets its answer within 5 s, or a failure that there is none. That failure
+/// begins with `so_far`: what is true without the record, and where the record lies. The work is
+/// begun in any case, and may still be done later.
 pub(super) fn answer_later(
     reply: oneshot::Sender<Reply>,
     so_far: String,
@@ -318,8 +335,8 @@ pub(super) fn answer_later(
     });
 }
 
-/// Puts a module into the folder, once it is known to be one, and none of those in quarantine: a
-/// slip must not replace a good file.
+/// Checks a module and puts it into the folder. What is no module, or is in quarantine, is refused:
+/// a slip must not replace a good file.
 async fn deploy(
     loader: &Loader,
     (folder, home): (PathBuf, Arc<Home>),
@@ -337,7 +354,7 @@ async fn deploy(
     };
     if let Err(refusal) = checked {
         let failure = Failure::new(Code::Refused, format!("{name} stays as it is: {refusal}"));
-        // Who deploys a secret by a slip leaves no hash of it in the history.
+        // The file may be a secret that was deployed by a slip: the history gets no hash of it.
         let hash = check::stranger(&module).is_none().then_some(hash);
         loader.turned_away(name, hash, refusal, who).await;
         return Err(failure);
@@ -360,8 +377,8 @@ mod tests {
     use super::super::folder::STATE;
     use super::*;
 
-    /// Eight calls hung in the state directory: the end of recovery was never begun to be recorded,
-    /// nor tried again, and could not be ordered a second time.
+    /// Eight calls hung in the state directory. Then no write of the end of recovery was ever
+    /// begun, none was tried again, and the operator could not order it a second time.
     #[tokio::test]
     async fn calls_that_hang_do_not_keep_out_the_end_of_recovery() {
         const MOST: usize = 8;

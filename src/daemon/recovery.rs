@@ -1,18 +1,18 @@
 //! Recovery: the scan runs, every output is safe, and no plugin is run until an operator says so.
 //!
-//! It is begun by `run --no-plugins`, or by too many ends that were not orderly, as `[recovery]` of
-//! the configuration counts them. Two sorts are told apart by the number that the kernel draws at
-//! each boot. If that is still the same, the end was *abnormal*: a watchdog, a panic, a scan that
-//! stood, or a kill by anybody. If it is another, the machine itself went down: a *power cut*, a
-//! reset or a panic of the kernel, which says little about the programs. A start that is refused
-//! counts as orderly: nothing of it ran.
+//! `run --no-plugins` begins it, or too many ends that were not orderly, as `[recovery]` of the
+//! configuration counts them. There are two sorts of such ends, and the number that the kernel
+//! draws at each boot tells them apart. If the number is still the same, the end was *abnormal*: a
+//! watchdog, a panic, a scan that stood, or a kill. If the number is another one, the machine
+//! itself went down: a *power cut*, a reset or a panic of the kernel, which says little about the
+//! programs. A start that is refused counts as orderly, because no program ran.
 //!
-//! No wall clock is asked, because many boards have none. Ends in one boot are compared by the
-//! monotonic clock, which all processes share; ends in earlier boots count until a daemon has lived
-//! for `within`, which clears everything that was counted.
+//! The count uses no wall clock, because many boards have none. Ends in one boot are compared by
+//! the monotonic clock, which all processes share. Ends in earlier boots count until a daemon has
+//! run for `within`, which clears all counts.
 //!
-//! Plugins that may not run are *parked*: held, but not by the operator, so that they can be let
-//! go together. A cold restart (`reset.rs`) parks them as well.
+//! Plugins that may not run are *parked*: recovery holds them, not the operator, so that all can
+//! be let go together. A cold restart (`reset.rs`) parks them too.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -39,55 +39,61 @@ mod forget;
 pub(super) use beginning::Beginning;
 use forget::{FORGET_AGAIN, end_recovery, forget_later};
 
-/// In the state directory.
+/// The file of the record, in the state directory.
 const FILE: &str = "starts.json";
 
-/// The file has some hundred bytes, and 1 200 with the most ends that can be configured; what is
-/// longer is not ours.
+/// The longest file that is read. The record has some hundred bytes, and 1 200 with the most ends
+/// that can be configured; a longer file is not ours.
 const MAX_FILE_BYTES: u64 = 4096;
 
-/// How long the disk has to take the record of an orderly end, whatever else it has not taken: the
-/// process is to be gone within 5 s of its SIGTERM.
+/// The time that the disk has to take the record of an orderly end, whatever else it has not
+/// taken. The process should have ended within 5 s of its SIGTERM.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
-/// Drawn by the kernel at each boot.
+/// The file with the identity of this boot, which the kernel draws anew at each boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// The identity has 36 characters and a line end.
+/// The longest identity that is read. It has 36 characters and a line end.
 const MAX_BOOT_ID_BYTES: u64 = 64;
 
-/// Held by whoever reads the record, changes it and writes it, so that no change is lost.
+/// The lock that a thread holds while it reads, changes and writes the record, so that no change
+/// is lost.
 static CHANGING: Mutex<()> = Mutex::new(());
 
-/// What is kept from one start to the next.
+/// The record of starts and ends, kept on the disk from one start to the next.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct Record {
-    /// Set at the start and cleared at an orderly end.
+    /// Whether a daemon runs: set at the start and cleared at an orderly end.
     running: bool,
-    /// The boot in which the last start was.
+    /// The identity of the boot in which the last start was.
     boot: String,
-    /// When starts in this boot found that the end before was abnormal: seconds of the monotonic
-    /// clock, oldest first.
+    /// The starts in this boot that found that the end before was abnormal: seconds of the
+    /// monotonic clock, oldest first.
     ends: Vec<u64>,
-    /// Abnormal ends in earlier boots.
+    /// The number of abnormal ends in earlier boots.
     earlier_ends: u32,
-    /// Ends with the machine itself.
+    /// The number of ends that came with the end of the machine.
     power_cuts: u32,
-    /// Set until an operator says `camshaft recover`, over any number of starts.
+    /// Whether recovery is on. It stays so, over any number of starts, until an operator runs
+    /// `camshaft recover`.
     recovery: bool,
 }
 
-/// How a life of the daemon ended.
+/// How the daemon ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
+    /// The daemon stopped in order, or its start was refused.
     Orderly,
+    /// The daemon ended otherwise, in the boot that still lasts.
     Abnormal,
+    /// The boot ended while the daemon ran.
     PowerCut,
 }
 
 impl Record {
-    /// A start in this boot, at this moment of the monotonic clock; says how the end before was.
+    /// Notes a start in this boot, at this second of the monotonic clock. Returns how the daemon
+    /// before it ended.
     fn start(&mut self, boot: &str, now_s: u64, settings: &RecoverySettings) -> End {
         let is_same_boot = self.boot == boot;
         let end = match (self.running, is_same_boot) {
@@ -107,7 +113,7 @@ impl Record {
         }
         self.running = true;
         self.ends.retain(|end| now_s.abs_diff(*end) <= settings.within.as_secs());
-        // More lead to nothing else.
+        // More ends than the limit change nothing.
         let surplus = self.ends.len().saturating_sub(settings.ends.max(1) as usize);
         self.ends.drain(..surplus);
         self.recovery |= is_reached(self.abnormal_ends(), settings.ends)
@@ -115,20 +121,19 @@ impl Record {
         end
     }
 
-    /// Abnormal ends that count.
+    /// The number of abnormal ends that count.
     fn abnormal_ends(&self) -> u32 {
         let here = u32::try_from(self.ends.len()).unwrap_or(u32::MAX);
         self.earlier_ends.saturating_add(here)
     }
 
-    /// The operator has ended recovery.
+    /// Ends recovery, as the operator has ordered.
     fn end_recovery(&mut self) {
         self.recovery = false;
         self.forget_ends();
     }
 
-    /// A life was long enough: whatever ended those before it has been overcome. Says whether there
-    /// was anything to forget.
+    /// Clears all counts. Returns whether there was anything to clear.
     fn forget_ends(&mut self) -> bool {
         let is_news = self.abnormal_ends() > 0 || self.power_cuts > 0;
         self.ends.clear();
@@ -149,7 +154,8 @@ fn boot() -> String {
     String::from_utf8_lossy(&id.unwrap_or_default()).trim().to_owned()
 }
 
-/// May wait for the disk.
+/// Reads the record from the disk, which may take long. A file that is none counts as an empty
+/// record.
 fn load(folder: &Folder) -> Record {
     let path = folder.path().join(FILE);
     let text = match file::read(&path, MAX_FILE_BYTES) {
@@ -164,10 +170,10 @@ fn load(folder: &Folder) -> Record {
     })
 }
 
-/// Changes the record on the disk; gives what `change` gives, and whether that could be written.
-/// What stays as it is costs no write.
+/// Changes the record on the disk. Returns the result of `change`, and that of the write. A record
+/// that stays as it is costs no write.
 fn change<T>(folder: &Folder, change: impl FnOnce(&mut Record) -> T) -> (T, io::Result<()>) {
-    // It guards no data of ours: a panic in between leaves a whole file.
+    // The lock guards only the file, and a panic leaves that whole.
     let _alone = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
     let before = load(folder);
     let mut record = before.clone();
@@ -179,17 +185,18 @@ fn change<T>(folder: &Folder, change: impl FnOnce(&mut Record) -> T) -> (T, io::
     (outcome, folder.replace(FILE, &text))
 }
 
-/// Whether plugins may run, and who is parked meanwhile.
+/// Whether recovery is on, and which plugins are parked.
 #[derive(Debug, Default)]
 pub(super) struct Recovery {
+    /// The state directory, which has the record; `None` if it cannot be used.
     folder: Option<Arc<Folder>>,
-    /// Why they may not.
+    /// Why no plugin may run; `None` if recovery is off.
     reason: Option<String>,
-    /// Held, but not by the operator.
+    /// The names of the parked plugins.
     parked: BTreeSet<String>,
 }
 
-/// Records a start, and decides whether it is one for recovery.
+/// Records a start, and decides whether recovery is on.
 pub(super) fn begin(
     folder: Option<&Arc<Folder>>,
     no_plugins: bool,
@@ -206,14 +213,14 @@ pub(super) fn begin(
             "RECOVERY: no plugin is run and outputs are safe ({reason}); `camshaft plugins` lists \
              what waits, `camshaft hold NAME` keeps one out, `camshaft recover` lets the others run"
         ),
-        // A life without plugins proves nothing; whoever ends recovery clears the counts.
+        // Running without plugins proves nothing: the counts stay until the operator ends recovery.
         (None, Some(folder)) => forget_later(Arc::clone(folder), settings.within),
         (None, None) => {}
     }
     Recovery { folder: folder.cloned(), reason, parked: BTreeSet::new() }
 }
 
-/// Counts a start; gives the reason if no plugin may run.
+/// Counts a start in the record. Returns the reason if no plugin may run.
 fn count(record: &mut Record, settings: &RecoverySettings) -> Option<String> {
     let was_in_recovery = record.recovery;
     let end = record.start(&boot(), MonotonicClock.now().as_secs(), settings);
@@ -259,17 +266,17 @@ fn end(folder: Option<&Arc<Folder>>) {
 }
 
 impl Recovery {
-    /// Whether plugins may not run.
+    /// Whether recovery is on: no plugin may run.
     pub(super) fn is_on(&self) -> bool {
         self.reason.is_some()
     }
 
-    /// Why they may not.
+    /// Why no plugin may run; `None` if recovery is off.
     pub(super) fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
     }
 
-    /// Records that this end is an orderly one, see [`end`].
+    /// Records that this end is an orderly one, if the disk takes it within [`LAST_WRITE`].
     pub(super) fn end(&self) {
         end(self.folder.as_ref());
     }
@@ -279,27 +286,27 @@ impl Recovery {
         self.folder.as_ref().map(|folder| folder.path())
     }
 
-    /// Whether this plugin is held, but not by the operator.
+    /// Whether this plugin is parked.
     pub(super) fn is_parked(&self, name: &str) -> bool {
         self.parked.contains(name)
     }
 
-    /// The operator has decided about this plugin.
+    /// Takes this plugin from the parked ones: an order or the configuration has decided about it.
     pub(super) fn forget(&mut self, name: &str) {
         self.parked.remove(name);
     }
 }
 
 impl Daemon {
-    /// A name that is seen for the first time is held if the configuration says so, or parked when
-    /// nothing may run.
+    /// Holds a plugin that is seen for the first time if the configuration says so, or parks it if
+    /// no plugin may run.
     pub(super) fn meet(&mut self, name: &str) {
         if self.supervisor.plugin(name).is_some() {
             return;
         }
         self.store.is_stale = true;
         if self.settings(name).hold {
-            // What is no name, or one too many, is refused with the file.
+            // A wrong name, or one plugin too many, is refused together with its file.
             if self.supervisor.hold(name).is_ok() {
                 self.record.held(name, By::Configuration, None);
             }
@@ -308,12 +315,12 @@ impl Daemon {
         }
     }
 
-    /// Whether plugins must wait.
+    /// Whether new plugins must wait: in recovery, or during a cold restart.
     fn is_closed(&self) -> bool {
         self.recovery.is_on() || self.is_emptying()
     }
 
-    /// A reload has changed whether the configuration holds a plugin that the supervisor knows.
+    /// Holds or lets go a plugin, as a reload has changed its `hold`. The supervisor must know it.
     pub(super) fn hold_as_configured(&mut self, name: &str, hold: bool) {
         self.recovery.forget(name);
         if hold {
@@ -322,7 +329,7 @@ impl Daemon {
             self.supervisor.hold(name).expect("the name comes from the supervisor");
             return;
         }
-        // Whoever edits `hold` says nothing about what is in quarantine.
+        // A change of `hold` decides nothing about the quarantine.
         self.record.released(name, By::Configuration, false, None);
         match self.is_closed() {
             true => self.park(name),
@@ -330,9 +337,9 @@ impl Daemon {
         }
     }
 
-    /// Holds a plugin until all are let go.
+    /// Holds a plugin until all parked ones are let go.
     pub(super) fn park(&mut self, name: &str) {
-        // What cannot be held is no plugin, and is refused with its file.
+        // A name that cannot be held is no plugin's, and is refused together with its file.
         if self.supervisor.hold(name).is_ok() {
             self.recovery.parked.insert(name.to_owned());
         }
@@ -345,7 +352,7 @@ impl Daemon {
         }
     }
 
-    /// Ends recovery: the operator has said so.
+    /// Ends recovery, as the operator orders, and records that.
     pub(super) fn recover(&mut self, reply: oneshot::Sender<Reply>) {
         if self.recovery.reason.take().is_none() {
             let message = "there is no recovery to end; `camshaft plugins` says what runs and why";
@@ -387,10 +394,11 @@ mod tests {
         RecoverySettings { ends, power_cuts, within: Duration::from_secs(600) }
     }
 
-    /// Starts, each in its boot and at its second of that: how the life ends that begins there.
+    /// Lives of the daemon, each from a start to its end: the boot, the second of the start, and
+    /// the end.
     type Lives<'l> = &'l [(&'l str, u64, Fate)];
 
-    /// What becomes of a life: an orderly end, none, or ten minutes and then none.
+    /// How a life ends: in order, abnormally, or abnormally after ten minutes.
     #[derive(Debug, Clone, Copy, PartialEq)]
     enum Fate {
         Stopped,
@@ -399,8 +407,8 @@ mod tests {
     }
     use Fate::{Healthy, Killed, Stopped};
 
-    /// Whether the start that follows these lives, a second after the last one began, is for
-    /// recovery. `next` is the boot in which it is.
+    /// Whether recovery is on at the start that follows these lives. That start is in the boot
+    /// `next`, a second after the start of the last life.
     fn recovers(lives: Lives<'_>, next: &str, settings: &RecoverySettings) -> bool {
         let mut record = Record::default();
         for (boot, at, fate) in lives {
@@ -447,7 +455,7 @@ mod tests {
         check(storm, "e", 3, 0, false);
         check(storm, "e", 3, 5, false);
         check(storm, "e", 3, 4, true);
-        // Weeks lie between them, and the monotonic clock begins anew each time.
+        // Weeks lie between the starts, and the monotonic clock begins anew at each boot.
         let weeks = &storm.iter().map(|(boot, at, _)| (*boot, *at, Healthy)).collect::<Vec<_>>();
         check(weeks, "e", 3, 2, false);
         // A power cut and crashes do not add up, and crashes of earlier boots are not forgotten.
@@ -459,14 +467,14 @@ mod tests {
         check(crashes, "b", 0, 0, false);
     }
 
-    /// The disk was slow in the one moment of the start, and plugins ran that were to wait for an
-    /// operator.
+    /// The disk was slow at the moment of the start. Then plugins ran that should have waited for
+    /// an operator.
     #[test]
     fn a_recovery_that_was_read_counts_though_the_start_cannot_be_recorded() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Arc::new(Folder::open(dir.path()).unwrap());
         change(&folder, |record| record.recovery = true).1.unwrap();
-        // Whoever writes waits.
+        // Each write waits for this lock.
         let _slow = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
         let (beginning, limit) = (Arc::<Beginning>::default(), Duration::from_millis(500));
         assert!(beginning.record(&folder, &settings(3, 0), limit).is_some());
@@ -493,7 +501,7 @@ mod tests {
             std::fs::write(dir.path().join(FILE), bad).unwrap();
             assert_eq!(load(&folder), Record::default(), "{bad}");
         }
-        // As versions before wrote it: the recovery stays, their wall-clock times are forgotten.
+        // Earlier versions wrote this. Its recovery stays, and its wall-clock times are forgotten.
         let old = r#"{"running":true,"abnormal_ends":[1764000000,1764000001],"recovery":true}"#;
         std::fs::write(dir.path().join(FILE), old).unwrap();
         let expected = Record { running: true, recovery: true, ..Record::default() };

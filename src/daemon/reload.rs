@@ -1,13 +1,11 @@
-//! A changed configuration file: what of it counts at once, what waits for a restart, and what is
-//! said as long as it is wrong.
+//! The reload of the configuration file: which changes count at once, and which wait for a restart.
+//! SIGHUP, an operator or a change of the file begins it.
 //!
-//! All of a file is read, checked and made ready before anything changes; what can change live then
-//! does so between two cycles. A file that is wrong changes nothing: the last good configuration
-//! stays, and the log and the status say so until the file is right. A reload is asked for by
-//! SIGHUP, by an operator or by the file itself. How it is read and watched is in
-//! `reload/reading.rs`, how its devices come to be in `reload/devices.rs`, how others leave in
-//! `reload/leaving.rs`; what can change live is decided in `config/change.rs`, and how the scan
-//! does it is in `scan/reconfigure.rs`.
+//! The daemon reads, checks and prepares a whole file before anything changes; the scan then makes
+//! the live changes between two cycles. A wrong file changes nothing, and the log and the status
+//! say so until it is right. Next: `reload/reading.rs` (the file), `reload/devices.rs` (devices of
+//! the new configuration), `reload/leaving.rs` (devices that it removes), `config/change.rs` (what
+//! can change live), `scan/reconfigure.rs` (the change in the scan).
 
 mod devices;
 mod leaving;
@@ -35,63 +33,62 @@ use variable::variables;
 
 pub(super) use reading::watch_file;
 
-/// How often the log repeats that the file is refused.
+/// The pause after which the log repeats that the file is refused.
 const REMINDER: Duration = Duration::from_secs(60);
 
-/// What gave no answer is tried again so long after it was given up, until it has one; a scan that
-/// stands is asked again as well. Between two tries people have their turn.
+/// The pause before the daemon tries a reload again after a file gave no answer, or after the scan
+/// stood. Reloads that people ask for have their turn in the pause.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// Who asked for a reload.
+/// What began a reload, with the sender of the answer if a caller waits for one.
 #[derive(Debug)]
 pub(super) enum Cause {
     /// SIGHUP.
     Signal,
-    /// The file is another than before.
+    /// A change of the file.
     File,
-    /// It is refused because a file gave no answer, or because the scan stood; that may be over.
+    /// The end of the pause [`AGAIN`].
     Again,
-    /// Somebody who waits for the outcome.
+    /// An operator's order; the caller waits for the outcome.
     Operator(oneshot::Sender<Reply>),
-    /// Somebody who only wants to know what a reload would do.
+    /// The question what a reload would change; nothing is taken over.
     Comparison(oneshot::Sender<Reply>),
 }
 
-/// What there is to know about the file.
+/// The state of reloading: what the last file said, and what is under way.
 #[derive(Debug, Default)]
 pub(super) struct Reload {
-    /// Its state at the last reload.
+    /// The stamp of the file at the last reload.
     seen: Option<Stamp>,
-    /// What is wrong with it; the last good configuration stays meanwhile.
+    /// The refusal of the file, if it is wrong; the last good configuration stays meanwhile.
     refused: Option<Refused>,
-    /// What it says that waits for a restart.
+    /// Changes in the file that wait for a restart.
     waiting: Vec<String>,
-    /// The variables among that: their names are kept for them, with their types.
+    /// Declared variables among them: a program may make one early, with this type only.
     reserved: Vec<(String, VariableKind)>,
     /// The reading that is under way.
     reading: Option<Reading>,
-    /// What the scan has not taken over yet.
+    /// The reload that the scan has been ordered to take over.
     flight: Option<Flight>,
-    /// Who asked for another one meanwhile.
+    /// The cause of the reload that follows the one under way.
     next: Option<Cause>,
-    /// Points that were in force once and that somebody still looks at. They are kept until nobody
-    /// does, because the scan may not be the one that frees them.
+    /// Points of earlier configurations, kept until no other part uses them: the scan frees none.
     past: Vec<Arc<Points>>,
-    /// Devices that the scan has given back.
+    /// Devices that the scan has given back, until each has ended.
     pub(super) leaving: Leaving,
 }
 
-/// What is wrong with the file.
+/// The refusal of a file.
 #[derive(Debug)]
 struct Refused {
     why: String,
-    /// When the log was told last.
+    /// When the log said it last.
     said: Instant,
-    /// When it is read again by itself, if it is only that there was no answer in time.
+    /// When the daemon tries again; `None` if only a change of the file can help.
     again: Option<Instant>,
 }
 
-/// A reload on its way through the scan.
+/// A reload that the scan has been ordered to take over, and has not yet.
 #[derive(Debug)]
 struct Flight {
     ticket: u64,
@@ -105,18 +102,18 @@ impl Reload {
         self.refused.as_ref().map(|refused| &*refused.why)
     }
 
-    /// Whether nothing is read, taken over or waited for.
+    /// Whether no reload is under way, and none follows.
     fn is_idle(&self) -> bool {
         self.reading.is_none() && self.flight.is_none() && self.next.is_none()
     }
 
-    /// Whether it is time to read again what gave no answer.
+    /// Whether the pause [`AGAIN`] is over.
     fn is_due(&self) -> bool {
         let again = self.refused.as_ref().and_then(|refused| refused.again);
         self.is_idle() && again.is_some_and(|again| again <= Instant::now())
     }
 
-    /// Another try has had no answer either; people know that already.
+    /// Whether another try was late too; if so, the next try is set, without one more log line.
     fn is_late_again(&mut self, new: &Result<New, Unread>) -> bool {
         match (new, &mut self.refused) {
             (Err(Unread { why, is_late: true }), Some(refused)) => {
@@ -128,20 +125,20 @@ impl Reload {
         }
     }
 
-    /// Lets somebody wait for the reload that is under way. One that follows it serves all.
+    /// Puts a cause off until the reload under way has ended. One reload then serves all causes.
     fn wait(&mut self, cause: Cause) {
         match (&self.next, cause) {
             (Some(Cause::Operator(_)), Cause::Operator(reply)) | (_, Cause::Comparison(reply)) => {
                 let message = "another reload is under way; try again";
                 let _ = reply.send(Err(Failure::new(Code::Busy, message)));
             }
-            // The file tells nothing that whoever waits already would not find.
+            // The reload that waits already will read the same file.
             (Some(Cause::Operator(_)), _) | (Some(_), Cause::File | Cause::Again) => {}
             (_, cause) => self.next = Some(cause),
         }
     }
 
-    /// The scan has taken over what it was ordered. Drivers that were replaced end here.
+    /// Ends a reload that the scan has taken over: the caller gets its answer, old devices leave.
     pub(super) fn taken_over(&mut self, reconfiguration: Reconfiguration) {
         if let Some(DeviceSet { points, removed, .. }) = reconfiguration.device_set {
             self.leaving.part_with(removed, &points);
@@ -154,20 +151,20 @@ impl Reload {
         }
     }
 
-    /// The type of a variable of the file that waits for a restart: its name is kept for it.
+    /// The type of the declared variable of this name, if its declaration waits for a restart.
     pub(super) fn reserved(&self, name: &str) -> Option<VariableKind> {
         let found = self.reserved.iter().find(|(reserved, _)| reserved == name);
         found.map(|(_, kind)| *kind)
     }
 
-    /// What the file says that waits for a restart.
+    /// The changes in the file that wait for a restart.
     pub(super) fn waiting(&self) -> &[String] {
         &self.waiting
     }
 }
 
 impl Daemon {
-    /// Begins to read the file again.
+    /// Begins to read the file, or puts that off until the reload under way has ended.
     pub(super) fn reload(&mut self, cause: Cause) {
         let is_busy = self.reload.reading.is_some() || self.reload.flight.is_some();
         match (cause, self.takes_orders()) {
@@ -175,27 +172,27 @@ impl Daemon {
                 let reading = Reading::begin(cause, &self.config, self.devices.exports());
                 self.reload.reading = Some(reading);
             }
-            // What the scan has not taken over yet, it does not take over now.
+            // A scan that stands does not end the reload that is under way.
             (Cause::Operator(reply), Err(stands)) => drop(reply.send(Err(stands))),
             (cause, _) => self.reload.wait(cause),
         }
     }
 
-    /// Takes over what the file says. systemd hears READY with the outcome.
+    /// Answers a comparison, or takes the file over or refuses it; then systemd gets READY.
     fn have_read(&mut self, cause: Cause, (now, new): Read) {
         let is_asked_for = !matches!(cause, Cause::File | Cause::Again);
         let new = match (&cause, self.takes_orders()) {
             (Cause::Comparison(_), _) | (_, Ok(())) => new,
-            // What is wrong with the file is said before that.
+            // A mistake in the file is the more useful answer.
             (_, Err(stands)) => new.and(Err(not_now(&stands))),
         };
         let reply = match cause {
             Cause::Comparison(reply) => {
-                // Whoever asked may have left.
+                // The caller may have left.
                 let _ = reply.send(self.differences(new));
                 return;
             }
-            // Somebody else has asked for it since the file was written.
+            // Another cause has reloaded this state of the file already.
             Cause::File if now.is_some() && now == self.reload.seen => return,
             Cause::Again if self.reload.is_late_again(&new) => return,
             Cause::Operator(reply) => Some(reply),
@@ -222,7 +219,7 @@ impl Daemon {
         self.notifier.ready(&outcome);
     }
 
-    /// What a reload would do now.
+    /// The answer to a comparison: the changes that a reload would make now.
     fn differences(&mut self, new: Result<New, Unread>) -> Reply {
         let refused = |why| Failure::new(Code::Refused, why);
         let new = new.map_err(|unread| refused(unread.why))?;
@@ -230,7 +227,7 @@ impl Daemon {
         Ok(Response::Changes(new.changes.iter().map(view).collect()))
     }
 
-    /// The variables that it adds; or why that cannot be.
+    /// The variables that the new configuration adds, or why one of them cannot be added.
     fn added(&mut self, new: &New) -> Result<Vec<(String, Variable)>, String> {
         let (news, roster, supervisor) =
             (self.handle.latest.read(), &self.roster, &self.supervisor);
@@ -241,7 +238,7 @@ impl Daemon {
         })
     }
 
-    /// Makes everything ready for what the file says, or finds why that cannot be.
+    /// Prepares the reconfiguration and starts new devices, or returns why that cannot be.
     fn plan(&mut self, new: New) -> Result<(Config, Vec<Change>, Reconfiguration), Unread> {
         let variables = self.added(&new)?;
         let device_set = new.device_set.map(devices::Planned::start).transpose()?;
@@ -252,7 +249,7 @@ impl Daemon {
         ))
     }
 
-    /// Takes over what can change; says what was done.
+    /// Takes over what can change live; returns a line about what was done.
     fn take_over(
         &mut self,
         new: &Config,
@@ -279,7 +276,7 @@ impl Daemon {
         outcome
     }
 
-    /// Makes the new configuration the daemon's own, and orders it of the scan.
+    /// Takes the changes into the daemon's own configuration, and orders them from the scan.
     fn adopt(
         &mut self,
         new: &Config,
@@ -329,12 +326,11 @@ impl Daemon {
         self.reload.flight = Some(Flight { ticket, reply, changes });
     }
 
-    /// Goes on with a reload whose file was read, begins one that had to wait, repeats what is
-    /// wrong with the file, and frees points that nobody looks at any more.
+    /// Goes on with a reload whose file was read, begins one that was put off, repeats what is
+    /// wrong with the file, and frees points that no other part uses any more.
     pub(super) fn pursue_reload(&mut self) {
         if let Some(reading) = self.reload.reading.take_if(|reading| {
-            // What it orders of the scan needs room in the queue. A comparison orders nothing, and
-            // a scan that stands takes no orders.
+            // A comparison gives no order, and a scan that stands takes none: no room is needed.
             reading.is_comparison() || !self.handle.orders.is_full() || self.stall.is_on()
         }) {
             match reading.end() {
@@ -361,7 +357,7 @@ impl Daemon {
         self.reload.leaving.forget_the_ended();
     }
 
-    /// The scan has taken over what it was ordered.
+    /// Takes in that the scan has taken over a reconfiguration.
     pub(super) fn reconfigured(&mut self, reconfiguration: Reconfiguration) {
         self.roster.follow_refused();
         self.reload.taken_over(reconfiguration);
@@ -374,13 +370,13 @@ impl Daemon {
     }
 }
 
-/// The file is read again later, because the scan stands.
+/// The refusal of a file while the scan stands: the daemon tries again later.
 fn not_now(stands: &Failure) -> Unread {
     Unread { why: format!("{stands}; the file is read again every {AGAIN:?}"), is_late: true }
 }
 
 fn say_refused(why: &str) {
-    // A line for each problem: a line end within a line of the log would be escaped.
+    // Each problem has a line of its own: the log would escape a line end.
     for why in why.lines() {
         tracing::error!("the configuration stays as it was: {why}");
     }

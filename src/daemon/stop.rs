@@ -1,10 +1,9 @@
 //! The orderly stop: programs out, outputs safe and confirmed, the last values kept.
 //!
-//! Devices that a reload has just taken out of the field are waited for like the others.
-//! It does not wait for ever: what has not come true by the deadline is said, and the process ends.
-//! That an end was orderly is recorded in `recovery.rs`, as soon as the outputs are safe: whatever
-//! comes then may hang, and a disk that does is no defect of a program. What is kept then is in
-//! `retain.rs`.
+//! The stop also waits for devices that a reload has just taken out of the field. It does not wait
+//! for ever: at the deadline the daemon says what is not confirmed, and the process ends.
+//! `recovery.rs` records that the end was orderly, as soon as the outputs are safe. The steps after
+//! that may hang, and a disk that hangs is no defect of a program. `retain.rs` keeps the values.
 //!
 //! ```text
 //!   SIGTERM ---- 5 s at most ----> outputs safe ---- 4 s at most ----> exit ---- 1 s ----> SIGKILL
@@ -23,30 +22,34 @@ use crate::image::Point;
 use crate::scan::{Order, Return, ScanHandle, Snapshot};
 use crate::text::first_of;
 
-/// Safe outputs must be written and confirmed within this time after SIGTERM; `TimeoutStopSec=` of
-/// the unit is longer.
+/// The time after SIGTERM within which devices must confirm their safe outputs. `TimeoutStopSec=`
+/// of the unit is longer.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
-/// From safe outputs to the exit, whatever threads do: with what is before it less than the 10 s of
-/// `TimeoutStopSec=`. Each part has a limit of its own, of 1.5 s at the most; only if several hang
-/// at a time do they have no more than this together.
+/// The longest time from safe outputs to the exit, whatever the threads do. Together with
+/// [`STOP_DEADLINE`] it is less than the 10 s of `TimeoutStopSec=`. Each part has a limit of its
+/// own, at most 1.5 s; this limit counts only if several parts hang.
 const LEAVE: Duration = Duration::from_secs(4);
 
-/// How a sentence begins that says what is not known to be safe.
+/// The beginning of the sentence that names outputs which are not known to be safe.
 pub(super) const STOPPED_BUT: &str = "stopped, but";
 
 impl Daemon {
-    /// Takes every program out, and waits until the devices have their safe outputs.
+    /// Takes every program out, waits until the devices have their safe outputs, and ends all
+    /// parts.
+    ///
+    /// # Errors
+    /// If a device has not confirmed its safe outputs; the message names the outputs.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         self.notifier.stopping("programs out, outputs safe");
         tracing::info!("stopping: programs out, outputs safe");
-        // This has a deadline of its own.
+        // The stop has a deadline of its own.
         self.stall.disarm();
-        // Also if the scan comes to stand only now: this concerns nobody else.
+        // Devices need this only if the scan stands, which may also begin during the stop.
         self.devices.make_safe_now();
         let deadline = Instant::now() + STOP_DEADLINE;
         let confirmed = halt(&mut self.handle, |thing| {
-            // The rest ends with the process.
+            // All else that the scan returns ends with the process.
             if let Return::Reconfigured(reconfiguration) = thing {
                 self.reload.taken_over(*reconfiguration);
             }
@@ -76,8 +79,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// What people must know when safe outputs are not confirmed, in the field or by devices that
-    /// have `left` it.
+    /// The message for people if safe outputs are not confirmed: by devices of the scan, or by
+    /// those that a reload has removed (`left`). `None` if all are confirmed.
     fn trouble_at_the_stop(&mut self, confirmed: bool, left: Vec<String>) -> Option<String> {
         let in_the_field = (!confirmed).then(|| match self.stall.doing() {
             Some(doing) => format!("the scan stands, {doing}; {}", self.devices.safety()),
@@ -88,9 +91,9 @@ impl Daemon {
     }
 }
 
-/// Takes every program out of the scan, and waits until the devices have their safe outputs; says
-/// whether they have confirmed them within [`STOP_DEADLINE`]. What comes back from the scan
-/// meanwhile goes to `back`.
+/// Takes every program out of the scan, and waits until the devices have their safe outputs.
+/// Returns whether all have confirmed them within [`STOP_DEADLINE`]. `back` gets what the scan
+/// returns meanwhile.
 pub(super) async fn halt(handle: &mut ScanHandle, mut back: impl FnMut(Return)) -> bool {
     let deadline = Instant::now() + STOP_DEADLINE;
     let mut is_told = false;
@@ -111,7 +114,7 @@ pub(super) async fn halt(handle: &mut ScanHandle, mut back: impl FnMut(Return)) 
     }
 }
 
-/// What people must know when devices have not confirmed their safe outputs; follows
+/// The message for people if devices have not confirmed their safe outputs. It follows
 /// [`STOPPED_BUT`].
 pub(super) fn unconfirmed(news: &Snapshot) -> String {
     let outputs = outputs_that_are(|delivery| delivery != Delivery::Confirmed, news);
@@ -120,7 +123,8 @@ pub(super) fn unconfirmed(news: &Snapshot) -> String {
     )
 }
 
-/// Ends the process after [`LEAVE`], if it has not ended until then.
+/// Starts a thread that ends the process after [`LEAVE`] if it still runs then. The exit code is 1
+/// if there is `trouble`, which the log repeats, and 0 otherwise.
 pub(super) fn leave_in_time(trouble: Option<String>) {
     let leave = move || {
         thread::sleep(LEAVE);
@@ -136,9 +140,10 @@ pub(super) fn leave_in_time(trouble: Option<String>) {
     }
 }
 
-/// The outputs of which this is known at their devices, by name and device; the first few of them.
+/// The outputs for whose delivery `is_it` holds, as text: the names and devices of the first few.
+/// If there is none, the text says that the scan does not answer.
 pub(super) fn outputs_that_are(is_it: impl Fn(Delivery) -> bool, news: &Snapshot) -> String {
-    /// More fit no line of a log.
+    /// A line of the log has no room for more.
     const NAMED: usize = 10;
     let points = news.points.iter().filter(|(id, _)| is_it(news.deliveries[id.index()]));
     let devices = news.points.devices();

@@ -1,7 +1,9 @@
-//! The routes: what is asked by a path, a method and a body, and how answers are written.
+//! The routes of the control interface: each path and method, the request of the daemon that it
+//! stands for, and how the answer is written.
 //!
-//! One short function a route; each ends in [`ApiState::ask`]. How names and bodies are read is in
-//! `body.rs`, limits of whole connections are in `server.rs`.
+//! Each route is one short function that ends in [`ApiState::ask`]. The routes decide nothing; the
+//! daemon does (`daemon/answer.rs`). `body.rs` reads names and bodies, and `server.rs` limits whole
+//! connections.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,37 +25,41 @@ use super::body::{BODY_TIME, Limit, Name, To, read, read_json, read_value};
 use super::peer::{Names, Peer, name_of};
 use crate::name;
 
-/// What the daemon gets to answer: putting a file on a slow card is the longest that it does.
+/// The time that the daemon has to answer. The longest work is to write a file to a slow card.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 
-/// Modules that are received at one time. Each is held in memory until it is written; one slow
-/// sender must not keep the others out.
+/// The largest number of modules that are received at one time. Each is held in memory until it is
+/// written. There are several, so that one slow sender does not keep the others out.
 const MAX_UPLOADS: usize = 4;
 
-/// What another module gets to be received before its sender is told to try again. One that is
-/// stuck is given up before: see `PATIENCE`.
+/// How long one more module waits until another is received; then its sender gets the answer to
+/// try again. A stuck sender is given up before that: see `PATIENCE` in `body.rs`.
 const TURN_TIME: Duration = Duration::from_secs(3);
 
-/// What is said besides to whoever gave an order that has had no answer.
+/// The rest of the message to the sender of an order that has had no answer.
 const DOUBT: &str = ", and whether it did what was asked is not known";
 
-/// What the routes share, and who stands before it.
+/// What the routes share, with the user who sends the request that is being served.
 #[derive(Debug, Clone)]
 pub(super) struct ApiState {
+    /// The queue of requests to the daemon's loop.
     calls: mpsc::Sender<Call>,
+    /// The most bytes that a module may have.
     module_bytes: u64,
+    /// The places for modules that are being received.
     uploads: Arc<Semaphore>,
+    /// The names of users.
     names: Names,
-    /// Who sends the request that is being served, if that is an order.
+    /// The user who sends the request, if it is an order.
     who: Option<Who>,
-    /// Whether that is an order: anything but a `GET`.
+    /// Whether the request is an order: anything but a `GET`.
     is_order: bool,
 }
 
 impl FromRequestParts<Self> for ApiState {
     type Rejection = Infallible;
 
-    /// Whoever only looks is not asked for a name.
+    /// Adds the user who sends the request. The name is looked up for orders only.
     async fn from_request_parts(parts: &mut Parts, state: &Self) -> Result<Self, Infallible> {
         let peer = parts.extensions.get::<Option<Peer>>().copied().flatten();
         let is_order = parts.method != Method::GET;
@@ -66,18 +72,24 @@ impl FromRequestParts<Self> for ApiState {
 }
 
 impl ApiState {
-    /// Requests go to `calls`; modules have at most `module_bytes`.
+    /// The state for a server whose requests go to `calls`. A module has at most `module_bytes`
+    /// bytes.
     pub(super) fn new(calls: mpsc::Sender<Call>, module_bytes: u64) -> Self {
         let uploads = Arc::new(Semaphore::new(MAX_UPLOADS));
         let (names, who, is_order) = (Names::start(name_of), None, false);
         Self { calls, module_bytes, uploads, names, who, is_order }
     }
 
-    /// Lets the daemon answer.
+    /// Passes a request to the daemon and returns its answer.
+    ///
+    /// # Errors
+    /// The daemon's refusal. If it stops, or does not answer within [`ANSWER_TIME`],
+    /// [`Code::Busy`].
     async fn ask(&self, request: Request) -> Result<Response, Refused> {
         self.ask_within(ANSWER_TIME, request).await
     }
 
+    /// Does what [`ApiState::ask`] does, with this limit.
     async fn ask_within(&self, limit: Duration, request: Request) -> Result<Response, Refused> {
         let stopping = || Failure::new(Code::Busy, "the daemon is stopping");
         let exchange = async {
@@ -95,7 +107,7 @@ impl ApiState {
     }
 }
 
-/// Every route with what it is for, as `GET /v1` lists them.
+/// Every route with its purpose, as `GET /v1` lists them.
 const ROUTES: [(&str, &str); 28] = [
     ("GET /v1", "this list"),
     ("GET /v1/status", "everything about the daemon"),
@@ -130,7 +142,7 @@ const ROUTES: [(&str, &str); 28] = [
     ("DELETE /v1/devices/NAME/fault", "let it be sound again"),
 ];
 
-/// What the server answers to, behind `state`.
+/// The router of all routes. Each of them gets `state`.
 pub(super) fn routes(state: ApiState) -> Router {
     Router::new()
         .route("/v1", get(index))
@@ -161,17 +173,17 @@ pub(super) fn routes(state: ApiState) -> Router {
         .with_state(state)
 }
 
-/// A `GET` that needs nothing.
+/// A `GET` without parameters and body.
 fn plain(request: fn() -> Request) -> MethodRouter<ApiState> {
     get(async move |state: ApiState| state.ask(request()).await)
 }
 
-/// An order that needs nothing.
+/// An order without parameters and body.
 fn order(method: MethodFilter, request: fn() -> Request) -> MethodRouter<ApiState> {
     on(method, async move |state: ApiState| state.ask(request()).await)
 }
 
-/// A `POST` that needs a name.
+/// A `POST` whose path has a name.
 fn named(request: fn(String) -> Request) -> MethodRouter<ApiState> {
     post(async move |state: ApiState, Name(name): Name| state.ask(request(name)).await)
 }
@@ -185,7 +197,8 @@ async fn index() -> HttpResponse {
 }
 
 async fn plugin(state: ApiState, Name(name): Name) -> Result<Response, Refused> {
-    // Few and cheap enough to look through all; the daemon then has one request less to know.
+    // Plugins are few, so a search through all of them is cheap. The daemon needs no request of its
+    // own for this.
     if let Response::Plugins(plugins) = state.ask(Request::Plugins).await?
         && let Some(plugin) = plugins.into_iter().find(|plugin| plugin.name == name)
     {
@@ -301,7 +314,7 @@ pub(super) struct Refused {
     pub(super) failure: Failure,
 }
 
-/// A request that makes no sense.
+/// The refusal of a request that makes no sense.
 pub(super) fn invalid(message: impl Into<String>) -> Refused {
     Failure::new(Code::Invalid, message).into()
 }
@@ -348,7 +361,7 @@ impl IntoResponse for Response {
 
 fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
     let mut text = serde_json::to_vec(body).expect("views have text keys and finite depth");
-    // People ask with curl, and their prompt belongs on a line of its own.
+    // People ask with curl, and the prompt of their shell belongs on a line of its own.
     text.push(b'\n');
     let mut response = (status, text).into_response();
     let json = HeaderValue::from_static("application/json");
@@ -360,11 +373,12 @@ fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
 mod tests {
     use super::*;
 
-    /// The daemon was busy for 30 s, and did afterwards what was said to have no answer.
+    /// The daemon was busy for 30 s and obeyed the order after that. The sender had been told only
+    /// that there was no answer.
     #[tokio::test]
     async fn an_order_without_an_answer_may_have_been_obeyed() {
         async fn check(method: Method, expected: &str) {
-            // The request is taken, and nobody answers.
+            // The queue takes the request, and nothing answers it.
             let (calls, _taken) = mpsc::channel(1);
             let state = ApiState::new(calls, 1);
             let request = axum::http::Request::builder().method(method).body(()).unwrap();
