@@ -240,7 +240,7 @@ pub(super) struct Force {
     #[arg(long = "for", value_name = "TIME", default_value = "15m",
         value_parser = humantime::parse_duration)]
     pub(super) lasting: Duration,
-    /// Until somebody ends it, or the daemon ends
+    /// Until an operator ends it, or the daemon ends
     #[arg(long, conflicts_with = "lasting")]
     pub(super) forever: bool,
     /// Who answers for it [default: who is logged in]
