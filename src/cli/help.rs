@@ -1,14 +1,15 @@
-//! What stands below the help of a verb: what its one line cannot say, and examples.
+//! The text below the help of each verb: what its one line cannot say, and examples.
 //!
-//! The grammar, and the line of each verb and flag, are in `args.rs`; whether an example works is
-//! not tested here.
+//! The grammar, and the line of each verb and flag, are in `args.rs`. No test here tries whether an
+//! example works.
 
 /// Below the help of `check`.
 pub(super) const CHECK_HELP: &str = "\
-A file whose name ends in .toml is a configuration, every other one a module. Modules are compared
-with the limits of --config, or of the one configuration among the files, or else with the default
-limits; the output says with which. A note is about something lawful that is nearly surely a slip,
-such as two points in one place; it does not change the exit code.
+A file whose name ends in .toml is a configuration; every other file is a module. Modules are
+compared with the limits of --config. Without --config, the limits are those of the one
+configuration among the files, or else the default limits. The output says which limits these are.
+A note is about something that is allowed but is almost certainly a slip, such as two points in one
+place. It does not change the exit code.
 
 Examples:
   camshaft check config/camshaft.toml plugins/*.wasm
@@ -16,13 +17,14 @@ Examples:
 
 /// Below the help of `deploy`.
 pub(super) const DEPLOY_HELP: &str = "\
-The daemon writes the file whole or not at all, then treats it like any other new file.
+The daemon writes the whole file or none of it, then treats it like any other new file.
 If the code cannot run, the old version goes on and the exit code is 1.
 
-A version that runs is on probation at first, 5 s and 100 polls by default ([plugins.swap]). If it
-traps meanwhile, the version before runs again, with its state. A deploy ends when the new version
-runs, and says for how long it is on probation; with --wait it ends with the probation, and the exit
-code is 1 if the version has trapped or was taken back: that is what scripts want.
+A new version is on probation first, for 5 s and 100 polls by default ([plugins.swap]). If it traps
+during that time, the version before it runs again, with its state. A deploy ends when the new
+version runs, and says how long the probation lasts. With --wait, which scripts should use, the
+deploy ends when the probation ends; the exit code is 1 if the version has trapped or was taken
+back.
 
 Examples:
   camshaft deploy build/v2.wasm --name tank
@@ -30,14 +32,15 @@ Examples:
 
 /// Below the help of `history`.
 pub(super) const HISTORY_HELP: &str = "\
-Of everything, or of one plugin, point, variable or device; oldest first, newest last, in UTC. Of a
-long row of the same traps or refusals only the first five are listed, and then those whose number
-in the row is a power of two.
+The list is about everything, or about one plugin, point, variable or device. The oldest line is
+first and the newest is last; times are in UTC. When the same trap or refusal is repeated many
+times, the list has the first five of them, and then those whose number is a power of two.
 
-Each order (set, force, deploy, hold and so on) is there with the user who gave it and the value
-before and after, under the name of the plugin, point, variable or device that it is about. Behind
-sudo the user is root. Scripts may give some orders all the time (set, restart, fault): each target
-has 20 lines then, and one more every 10 minutes, which says for how many orders it stands.
+Each order (set, force, deploy, hold and so on) has a line with the user who gave it and the values
+before and after. The line is under the name of the plugin, point, variable or device that the order
+is about. An order given with sudo has the user root. Scripts may repeat some orders all the time
+(set, restart, fault). Each target then has 20 lines, and one more every 10 minutes, which says how
+many orders it stands for.
 
 Examples:
   camshaft history
@@ -47,10 +50,10 @@ Examples:
 
 /// Below the help of `rollback`.
 pub(super) const ROLLBACK_HELP: &str = "\
-The last five versions of each plugin that have survived their probation are kept. One that traps on
-probation is taken back without you; this is for the day after. State is handed over as in any swap.
-One that trapped after its probation, or is in quarantine, is bad: it is taken only if you name it
-and say --even-bad. `camshaft versions` lists them.
+The daemon keeps the last five versions of each plugin that have survived their probation. It takes
+back a version that traps on probation by itself; this verb is for mistakes that show later. State
+is handed over as in any swap. A version that trapped after its probation, or is in quarantine, is
+bad. It comes back only if you name it and give --even-bad. `camshaft versions` lists all versions.
 
 Examples:
   camshaft rollback tank
@@ -59,11 +62,12 @@ Examples:
 
 /// Below the help of `versions`.
 pub(super) const VERSIONS_HELP: &str = "\
-A version that has survived its probation is kept and good. It is bad once it trapped or is in
-quarantine, and doubtful while it does not write an output that a good one before it wrote; neither
-pushes a good one out of the five that are kept. A bad one is good again when it proves itself after
-`camshaft release` or `camshaft rollback --even-bad`. With [plugins.restart] on_quarantine =
-\"last_good\" the newest good one runs where the file is in quarantine.
+A version that has survived its probation is good, and the daemon keeps it. A version is bad once it
+has trapped or is in quarantine. It is doubtful while it does not write an output that a good
+version before it wrote. Bad and doubtful versions push no good one out of the five that are kept.
+A bad version is good again when it proves itself after `camshaft release` or
+`camshaft rollback --even-bad`. With [plugins.restart] on_quarantine = \"last_good\", the newest
+good version runs while the file is in quarantine.
 
 Examples:
   camshaft versions tank
@@ -72,25 +76,26 @@ Examples:
 /// Below the help of `run`.
 pub(super) const RUN_HELP: &str = "\
 Recovery: with --no-plugins, or after 3 abnormal ends within 10 minutes, the scan runs with its
-devices, every output is safe, and no plugin is run until somebody says `camshaft recover`. An
-end is abnormal when it was no orderly stop: a watchdog, a panic or a kill. A power cut is none:
-it ends the machine too and counts apart; [recovery] in the configuration says how.";
+devices and every output is safe. No plugin runs until an operator gives `camshaft recover`. An end
+is abnormal if it was no orderly stop, for example a watchdog, a panic or a kill. A power cut is not
+an abnormal end, because it ends the machine too. Power cuts are counted separately, as [recovery]
+in the configuration says.";
 
 /// Below the help of `release`.
 pub(super) const RELEASE_HELP: &str = "\
-Where the plugin is held the hold ends, and no more than that: a file that was in quarantine before
-still is, and the answer says so. Where it is not held its quarantine ends, and with it what was
-known against its versions: each is good again when it proves itself.
+If the plugin is held, its hold ends and nothing else changes. A file that was in quarantine stays
+there, and the answer says so. If the plugin is not held, its quarantine ends. What was known
+against its versions is forgotten too: each is good again when it proves itself.
 
 Examples:
   camshaft release tank";
 
 /// Below the help of `restart`.
 pub(super) const RESTART_HELP: &str = "\
---cold concerns the whole machine. Every program is taken out and every output becomes safe; all
-variables that a [[variable]] declares get their initial values, retained ones also on disk;
-those that programs have made are forgotten with their types; then all programs that are not held
-start anew.
+--cold concerns the whole machine. Every program is taken out and every output becomes safe. All
+variables that a [[variable]] declares get their initial values, retained ones also on disk.
+Variables that programs have made are forgotten, with their types. Then all programs that are not
+held start anew.
 
 Examples:
   camshaft restart tank
@@ -98,14 +103,16 @@ Examples:
 
 /// Below the help of `reload`.
 pub(super) const RELOAD_HELP: &str = "\
-The daemon watches the file and does this by itself a moment after it was saved; so does SIGHUP.
-All of the file is checked first. What is wrong changes nothing, and the last good configuration
-stays in force. Period, budgets, plugins, variables, devices and their points change between two
-cycles. A device that changed begins anew, the others go on; an output that goes is made safe
-first. What is tied to the process, and which variables are retained, counts after a restart, and so
-does the whole file if a point would move to another address or type, or a new one would lie in the
-place of another, because programs go by these. That holds for points of before as well: one that a
-reload has taken away comes back as it was, or after a restart.
+The daemon watches the file and reloads it by itself a moment after it was saved. SIGHUP does the
+same. The daemon first checks the whole file. A file with a mistake changes nothing, and the last
+good configuration stays in force. Period, budgets, plugins, variables, devices and their points
+change between two cycles. A device that has changed begins anew, and the others go on. An output
+that is removed is made safe first.
+
+Some changes wait for a restart: what is tied to the process, and which variables are retained. The
+whole file waits for a restart if a point would get another address or type, or if a new point would
+lie in the place of another, because programs use addresses. That is also true for points that an
+earlier reload has removed: such a point comes back as it was, or after a restart.
 
 Examples:
   camshaft diff
@@ -113,19 +120,19 @@ Examples:
 
 /// Below the help of `diff`.
 pub(super) const DIFF_HELP: &str = "\
-Compares the file on disk with what is in force in the daemon. Nothing is changed. To look at a
-file before it is put in place, use `camshaft check`.";
+Compares the file on disk with the configuration that is in force in the daemon, and changes
+nothing. To check a file before you put it in place, use `camshaft check`.";
 
 /// Below the help of `reset`.
 pub(super) const RESET_HELP: &str = "\
-Retained variables get their initial values, in memory between two cycles and in both files on
-disk. Programs go on running: one that keeps a value in its own memory may write it again. To
-start those anew as well, use `camshaft restart --cold`.";
+Retained variables get their initial values: in memory between two cycles, and in both files on
+disk. Programs go on running. A program that keeps a value in its own memory may write it again. To
+start the programs anew as well, use `camshaft restart --cold`.";
 
 /// Below the help of `set`.
 pub(super) const SET_HELP: &str = "\
-A variable that a program writes in every cycle has its own value again a cycle later.
-Where a point and a variable have the same name, the point is set.
+If a program writes the variable in every cycle, it has the program's value again a cycle later.
+If a point and a variable have the same name, the point is set.
 
 Examples:
   camshaft set button.start true
@@ -134,10 +141,10 @@ Examples:
 
 /// Below the help of `force`.
 pub(super) const FORCE_HELP: &str = "\
-A forced input is what programs see, a forced output what the device gets; both say so. What the
-device or the program says meanwhile counts again when the force ends. Safe outranks a force: an
-output whose program is held, has trapped or lacks an input is safe, forced or not. A force stays
-when its program is swapped, and ends with the daemon.
+Programs see the value of a forced input, and the device gets the value of a forced output. Both
+points are shown as forced. When the force ends, the value of the device or of the program counts
+again. Safe outranks a force: an output whose program is held, has trapped or lacks an input is
+safe, even if it is forced. A force stays when the program is swapped, and ends with the daemon.
 
 Examples:
   camshaft force pump.run true --for 10m --reason 'test of the seal'
@@ -151,9 +158,9 @@ Examples:
   camshaft fault plant disconnect
   camshaft fault plant slow delay=200ms
   camshaft fault plant garbage seed=7
-  camshaft fault plant hang for=1s     the whole scan stands: devices make outputs safe. One that
-                                       stands for scan.stall_exit (2s) ends the daemon, which
-                                       counts as an abnormal end; a manager starts it again
+  camshaft fault plant hang for=1s     the whole scan stands: devices make outputs safe. A scan that
+                                       stands for scan.stall_exit (2s) ends the daemon. That counts
+                                       as an abnormal end, and a service manager starts it again
   camshaft fault plant --clear";
 
 /// Below the help of `test`.
@@ -169,9 +176,9 @@ Example:
 
 /// Below the help of `replay`.
 pub(super) const REPLAY_HELP: &str = "\
-The exit code is 0 when the module traps again at the same place, and 1 when it does not.
-Limits of the plugin in the report that are above the defaults, or above those of --config, are
-lowered, and the replay says which.
+The exit code is 0 if the module traps again at the same place, and 1 if it does not.
+The report has the limits of the plugin. The replay lowers limits that are above the defaults, or
+above those of --config, and says which.
 
 Example:
   camshaft replay /var/lib/camshaft/crash/tank-4711-0123456789abcdef.crash";
@@ -179,8 +186,8 @@ Example:
 /// Below the help of `modbus read`.
 pub(super) const MODBUS_READ_HELP: &str = "\
 Registers are shown in hexadecimal digits, and as values of the type in every order that their
-bytes can have on the wire; A is the most significant byte. The right order is the column that
-makes sense.
+bytes can have on the wire. A is the most significant byte. The column whose values make sense shows
+the right order.
 
 Examples:
   camshaft modbus read tcp://10.0.0.7 holding 0 4
@@ -189,7 +196,8 @@ Examples:
 
 /// Below the help of `modbus write`.
 pub(super) const MODBUS_WRITE_HELP: &str = "\
-What is printed the unit has acknowledged; whether it keeps it, only reading tells.
+The unit has acknowledged the values that are printed. Only reading them shows whether it keeps
+them.
 
 Examples:
   camshaft modbus write tcp://10.0.0.7 holding 100 421
@@ -198,9 +206,9 @@ Examples:
 
 /// Below the help of `modbus scan`.
 pub(super) const MODBUS_SCAN_HELP: &str = "\
-Each unit is asked once for holding register 0, and has 200ms to answer if --timeout says nothing
-else; an exception is an answer, unless a gateway gives it for a unit that it does not reach. On a
-serial line a unit that is absent takes twice as long.
+Each unit is asked once for holding register 0, and has 200ms to answer unless --timeout says
+otherwise. An exception is an answer, unless a gateway gives it for a unit that it does not reach.
+On a serial line, a unit that is absent takes twice as long.
 
 Examples:
   camshaft modbus scan tcp://10.0.0.7
