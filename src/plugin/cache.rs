@@ -43,7 +43,8 @@ const WASMER: &str = "7.4.2";
 #[derive(Debug, Clone)]
 pub struct Cache {
     folder: PathBuf,
-    /// Whether it has given no answer in time. The threads that ask it write this, the status reads it.
+    /// Whether it has given no answer in time. The threads that ask it write this, the status reads
+    /// it.
     is_late: Arc<AtomicBool>,
 }
 

@@ -46,7 +46,7 @@ fn every_rule_finds_what_breaks_it() {
 
     check(words, code, "/// Gives the order.\nfn run(handle: &ScanHandle) {}\n", &[]);
     check(words, code, "\n// Whoever asked has left.\n", &["2: `whoever`"]);
-    check(words, code, "/// Likewise for outputs.\n", &["1: `likewise`"]);
+    check(words, code, "/// Likewise for outputs.\n", &["begins with `Likewise`"]);
     check(words, code, "/// The same for outputs.\n", &["begins with `The same`"]);
     check(words, code, "//! See `mod.rs`.\n", &["begins with `See`"]);
     check(words, code, "/// What it is.\n///\n/// The same holds for outputs.\n", &[]);
