@@ -10,7 +10,7 @@ use super::args::Named;
 use super::deploy::on_probation;
 use super::outcome;
 use super::screen::Screen;
-use super::{Outcome, client, show};
+use super::{Exit, Failed, Outcome, client, show};
 use crate::control::{PluginState, PluginView, Want};
 use crate::text::legible;
 
@@ -35,6 +35,9 @@ pub(super) async fn release(Named { name, reach }: Named, screen: &mut Screen) -
                 outcome::moves(&client, &name, "it shall run").await?;
             }
             let text = sentence(&name, before.as_ref(), view.as_ref());
+            if view.is_some_and(|view| view.state == PluginState::Refused) {
+                return Err(Failed::new(Exit::Failure, format!("{name}: {text}")));
+            }
             Ok(screen.print(&format!("{name}: {text}\n"))?)
         }
         Err(seen) => Err(outcome::too_late(&client, &name, "it shall run", seen.as_ref()).await),
@@ -54,6 +57,8 @@ fn is_over(before: Option<&PluginView>, now: Option<&PluginView>) -> bool {
         || match now.state {
             PluginState::Running => is_it || now.reason.is_some(),
             PluginState::Preparing => false,
+            // The release forgets the reason, so that one that is there is new.
+            PluginState::Refused => now.reason.is_some(),
             other => before.is_none_or(|before| before.state != other),
         }
 }
@@ -135,6 +140,8 @@ mod tests {
         check(gone(held(Held)), None, true);
         check(gone(held(Held)), Some(gone(view(Held))), true);
         check(view(Refused), Some(view(Refused)), false);
+        let again = PluginView { reason: Some("init failed".into()), ..view(Refused) };
+        check(again.clone(), Some(again), true);
     }
 
     /// A good version ran in place of the one in quarantine, and the wait was over at once.

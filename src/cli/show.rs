@@ -23,6 +23,7 @@ const HASH_DIGITS: usize = 12;
 pub(super) fn status(view: &StatusView, paint: Paint) -> String {
     let folder = if view.folder_ok { "" } else { " (LOST)" };
     let cache = view.cache.as_deref().unwrap_or("none");
+    let cache_is = if view.cache_is_late { " (does not answer)" } else { "" };
     let mut text = format!(
         "camshaft {}, pid {}, up {}\n\n",
         legible(&view.version),
@@ -33,7 +34,7 @@ pub(super) fn status(view: &StatusView, paint: Paint) -> String {
         ("config", legible(&view.config)),
         ("socket", legible(&view.socket)),
         ("plugins", legible(&view.folder) + &paint.with(Style::Bad, folder)),
-        ("cache", legible(cache)),
+        ("cache", legible(cache) + &paint.with(Style::Warn, cache_is)),
         ("state", legible(view.state.as_deref().unwrap_or("none, it cannot be used"))),
         ("period", time_us(view.period_us)),
         ("cycle", view.cycle.to_string()),

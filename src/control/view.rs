@@ -49,8 +49,11 @@ pub struct StatusView {
     /// folder. Empty also while the content of the folder is not known.
     #[serde(default)]
     pub plugins_missing: Vec<String>,
-    /// Folder of compiled modules; `null` when none is kept, or it gives no answer.
+    /// Folder of compiled modules; `null` when none is kept.
     pub cache: Option<String>,
+    /// Whether that folder gives no answer.
+    #[serde(default)]
+    pub cache_is_late: bool,
     /// Why the history would be lost with the daemon (its folder, its disk); `null` if it is
     /// written.
     pub history_trouble: Option<String>,

@@ -260,8 +260,7 @@ impl Daemon {
         self.reload.refused = None;
         let (live, fixed): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.is_live());
         for change in &fixed {
-            let key = &change.place;
-            tracing::warn!(%key, "{change}: that counts after a restart only, until then what was");
+            tracing::warn!(key = %change.place, "{change}: counts after a restart of the daemon only");
         }
         self.reload.waiting = fixed.iter().map(ToString::to_string).collect();
         let outcome = outcome(&live, &fixed);
@@ -314,7 +313,6 @@ impl Daemon {
                     self.devices.add(&device.name, &**driver);
                 }
             }
-            self.devices.retain(|name| self.config.live.devices.iter().any(|d| d.name == name));
         }
         self.last_ticket += 1;
         let ticket = self.last_ticket;
@@ -360,6 +358,8 @@ impl Daemon {
     /// Takes in that the scan has taken over a reconfiguration.
     pub(super) fn reconfigured(&mut self, reconfiguration: Reconfiguration) {
         self.roster.follow_refused();
+        // Until now a device that leaves was the scan's, and a stall or a stop made it safe.
+        self.devices.retain(|name| self.config.live.devices.iter().any(|d| d.name == name));
         self.reload.taken_over(reconfiguration);
     }
 

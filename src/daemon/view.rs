@@ -15,6 +15,7 @@ use crate::control::{
 };
 use crate::driver::Delivery;
 use crate::image::{Direction, Kind, Point, PointId, Quality};
+use crate::plugin::cache::Cache;
 use crate::plugin::world::Seat;
 use crate::plugin::{SwapPolicy, Trap};
 use crate::scan::{ProgramFact, Snapshot};
@@ -32,6 +33,9 @@ impl Daemon {
         let plugins = self.plugins_in(&news);
         let devices = self.devices(&news);
         let folder_trouble = self.folder_trouble();
+        let cache = self.loader.compile_service.cache.as_ref();
+        let cache_is_late = cache.is_some_and(Cache::is_late);
+        let cache = cache.map(|cache| cache.folder().display().to_string());
         StatusView {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
@@ -46,13 +50,8 @@ impl Daemon {
             folder_overlooked: self.folder.overlooked(),
             folder_ignored: self.folder.ignored(),
             plugins_missing: self.missing_plugins(),
-            cache: self
-                .loader
-                .compile_service
-                .cache
-                .as_ref()
-                .filter(|cache| !cache.is_late())
-                .map(|cache| cache.folder().display().to_string()),
+            cache,
+            cache_is_late,
             history_trouble: self.record.trouble(),
             state: self.recovery.folder().map(|folder| folder.display().to_string()),
             recovery: self.recovery.reason().map(str::to_owned),

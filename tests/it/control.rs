@@ -294,6 +294,7 @@ fn status(plugins: &[PluginView]) -> StatusView {
         folder_ignored: Vec::new(),
         plugins_missing: Vec::new(),
         cache: Some("/var/cache/camshaft".into()),
+        cache_is_late: false,
         state: Some("/var/lib/camshaft".into()),
         recovery: Some("3 abnormal ends within 10m".into()),
         retain: Some(RetainView {

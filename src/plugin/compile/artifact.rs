@@ -58,9 +58,16 @@ impl Artifact {
     async fn load(cache: &Cache, key: &str, most: u64) -> Option<Self> {
         let (key, most) = (key.to_owned(), most + MAX_TAIL);
         let asked = cache.clone();
-        let load = move || Ok(asked.load(&key, most));
+        let load = move || {
+            let found = asked.load(&key, most);
+            // Also where the answer comes too late: the folder answers again.
+            asked.heard(None);
+            Ok(found)
+        };
         let loaded = patience::within(MAX_CACHE_WAIT, &READING, load).await;
-        cache.heard(loaded.as_ref().err().or(no_room().as_ref()));
+        if let Some(late) = loaded.as_ref().err().or(no_room().as_ref()) {
+            cache.heard(Some(late));
+        }
         let mut bytes = loaded.ok()??;
         let notes = take_tail(&mut bytes)?;
         Some(Self { cached: true, stored: Arc::new(true.into()), ..Self::new(bytes, notes) })
