@@ -20,6 +20,7 @@ pub mod mqtt;
 pub mod sim;
 
 mod command;
+mod disk;
 mod duration;
 mod link;
 mod monitor;
@@ -30,7 +31,6 @@ mod watchdog;
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -39,8 +39,8 @@ use crate::image::{Inputs, PointId};
 use crate::patience;
 
 pub use command::{Command, Injection};
+use disk::{Named, no_answer};
 pub use monitor::{Monitor, Part};
-use registry::no_answer;
 pub use registry::{Plan, check, open, plan};
 pub use survey::{Location, locations};
 pub use watchdog::Watchdog;
@@ -99,9 +99,6 @@ impl Config {
         }
     }
 }
-
-/// A file that a device's configuration names: the key that names it, and the path.
-type Named = (&'static str, PathBuf);
 
 /// Why a device cannot be opened. The caller that reports the error adds the name of the device and
 /// the name of the configuration file.
