@@ -42,9 +42,10 @@ use serde::Deserialize;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::link::{Serve, Side};
-use super::survey::word;
-use super::{Fault, Location, OpenError, Part, duration};
+use super::export::Exports;
+use super::link::{Link, Serve, Side};
+use super::location::word;
+use super::{Fault, Location, OpenError, Part, Plan, Settings, duration};
 use crate::image::{Direction, Freshness, Point, PointId, Points, Quality, Raw};
 
 /// The range of `period`. A shorter period leaves the threads no time for anything else; a longer
@@ -90,7 +91,7 @@ pub struct At {
 
 /// All files of one device.
 #[derive(Debug)]
-pub(super) struct Files {
+struct Files {
     period: Duration,
     inputs: Vec<Spot>,
     outputs: Vec<Spot>,
@@ -129,20 +130,24 @@ enum Outcome {
     Seen(Identity),
 }
 
-/// The files of the points of device number `device`. An input may read the file that an output
-/// writes, so the two are in different places.
-pub(super) fn locations(
-    config: &Config,
-    points: &Points,
-    device: usize,
-) -> Vec<(PointId, Location)> {
-    let ours = points.iter().filter(|(_, point)| point.device == device);
-    let place = |(id, point): (PointId, &Point)| {
-        let words = config.at.get(&point.name)?.path.display().to_string();
-        let within = format!("{words} {}", word(point.direction));
-        Some((id, Location { within, cells: 0..1, words }))
-    };
-    ours.filter_map(place).collect()
+impl Settings for Config {
+    fn plan(&self, points: &Arc<Points>, device: usize, _: &Exports) -> Result<Plan, OpenError> {
+        let files = Files::plan(self, points, device)?;
+        let points = Arc::clone(points);
+        Ok(Plan::new(move || Link::start(&points, device, files.freshness(), files)))
+    }
+
+    /// The files of the points. An input may read the file that an output writes, so the two are in
+    /// different places.
+    fn locations(&self, points: &Points, device: usize) -> Vec<(PointId, Location)> {
+        let ours = points.iter().filter(|(_, point)| point.device == device);
+        let place = |(id, point): (PointId, &Point)| {
+            let words = self.at.get(&point.name)?.path.display().to_string();
+            let within = format!("{words} {}", word(point.direction));
+            Some((id, Location { within, cells: 0..1, words }))
+        };
+        ours.filter_map(place).collect()
+    }
 }
 
 impl Files {
@@ -150,7 +155,7 @@ impl Files {
     ///
     /// # Errors
     /// When a point has no file, its path cannot be used, or the period is out of range.
-    pub(super) fn plan(config: &Config, points: &Points, device: usize) -> Result<Self, OpenError> {
+    fn plan(config: &Config, points: &Points, device: usize) -> Result<Self, OpenError> {
         if !PERIOD.contains(&config.period) {
             let found = format!("{:?}", config.period);
             return Err(OpenError::new("period", found, "from 1ms to 1h"));
@@ -178,7 +183,7 @@ impl Files {
     }
 
     /// How long a value is trusted: three periods until it is stale, ten until it is bad.
-    pub(super) fn freshness(&self) -> Freshness {
+    fn freshness(&self) -> Freshness {
         let bad = (10 * self.period).max(Duration::from_secs(2));
         let stale = (3 * self.period).max(STALE);
         Freshness { stale_after: Some(stale), bad_after: Some(bad) }
@@ -348,7 +353,6 @@ mod tests {
     use super::*;
     use crate::clock::{Clock, MonotonicClock};
     use crate::driver::Driver;
-    use crate::driver::link::Link;
     use crate::image::Kind;
 
     /// A driver that reports twice for each write: whether the file counts as having the value

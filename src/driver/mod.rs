@@ -1,15 +1,18 @@
-//! The contract between the scan and a device in the field: read it, write it, command it, ask
-//! whether it has its outputs.
+//! The contract of a driver: [`Settings`], which plan a device, and [`Driver`], the device that
+//! runs: read it, write it, command it, ask whether it has its outputs.
 //!
 //! The scan calls the functions of [`Driver`] on its thread, so they copy and return. A driver that
 //! has to wait for a wire does so on another thread, behind `link.rs`. This file knows no kind of
-//! device. Each kind has a file of its own, such as `sim.rs` for the simulated plant, and
-//! `registry.rs` plans and starts devices of all kinds.
+//! device. Each kind has a folder of its own, such as `sim/` for the simulated plant.
 //!
-//! Where to look next: `watchdog.rs` makes outputs safe when the scan itself stands. `export.rs`
-//! holds the values that a device shows to other systems. `monitor.rs` holds what the status shows
-//! of a device's parts, `command.rs` what an operator can order. `survey.rs` answers questions about the devices of a configuration, for the
-//! search for slips in it.
+//! A new driver is one folder, one line in `registry.rs` and one example in `config/`. The folder
+//! has a `Config` that implements [`Settings`], and a type that implements [`Driver`], or one that
+//! serves a `Link`.
+//!
+//! Where to look next: `registry.rs` is the list of drivers; it plans, checks and opens devices.
+//! `watchdog.rs` makes outputs safe when the scan itself stands. `export.rs` holds the values that
+//! a device shows to other systems, `monitor.rs` what the status shows of a device's parts,
+//! `command.rs` what an operator can order, `location.rs` where points are in the field.
 
 pub mod export;
 pub mod file;
@@ -23,80 +26,120 @@ mod command;
 mod disk;
 mod duration;
 mod link;
+mod location;
 mod monitor;
 mod registry;
-mod survey;
 mod tcp;
 mod watchdog;
 
 use std::fmt;
 use std::io;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::image::{Inputs, PointId};
+use crate::image::{Inputs, PointId, Points};
 use crate::patience;
 
 pub use command::{Command, Injection};
 use disk::{Named, no_answer};
+use export::Exports;
+pub use location::Location;
 pub use monitor::{Monitor, Part};
-pub use registry::{Plan, check, open, plan};
-pub use survey::{Location, locations};
+pub use registry::{Config, check, open, plan};
 pub use watchdog::Watchdog;
 
 /// The maximum number of devices in one configuration. The scan calls each of them twice in every
 /// cycle.
 pub const MAX_DEVICES: usize = 256;
 
-/// The settings of one device. The variant is the kind of device; in TOML the key `driver` names
-/// it.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(tag = "driver", rename_all = "snake_case")]
-pub enum Config {
-    /// A simulated plant.
-    Sim(sim::Config),
-    /// Files whose text is a number, for example files of sysfs.
-    File(file::Config),
-    /// GPIO lines of this machine.
-    Gpio(gpio::Config),
-    /// Units on a Modbus, which this device reads and writes as a client.
-    Modbus(modbus::Config),
-    /// A Modbus TCP server, which a SCADA system reads and writes.
-    ModbusServer(modbus_server::Config),
-    /// A session with an MQTT 5 broker.
-    Mqtt(Box<mqtt::Config>),
-}
+/// The settings of one device, as its driver reads them from the keys of `[[device]]`. A driver
+/// implements this for its `Config`, and `registry.rs` lists that. The questions from `locations`
+/// on are only asked about settings whose plan has succeeded.
+pub trait Settings: fmt::Debug {
+    /// Plans device number `device` of the configuration: finds out what it does with each of its
+    /// points, and touches nothing in the field. The device reads what it shows to other systems
+    /// from `exports`.
+    ///
+    /// # Errors
+    /// When the device cannot be what its settings say.
+    fn plan(
+        &self,
+        points: &Arc<Points>,
+        device: usize,
+        exports: &Exports,
+    ) -> Result<Plan, OpenError>;
 
-impl Config {
-    /// The name of the driver, as the key `driver` spells it.
-    pub fn driver(&self) -> &'static str {
-        match self {
-            Self::Sim(_) => "sim",
-            Self::File(_) => "file",
-            Self::Gpio(_) => "gpio",
-            Self::Modbus(_) => "modbus",
-            Self::ModbusServer(_) => "modbus_server",
-            Self::Mqtt(_) => "mqtt",
-        }
+    /// Makes relative paths in the settings absolute; they are relative to `folder`.
+    fn settle(&mut self, _folder: &Path) {}
+
+    /// The files that the plan reads. Without any, the plan does not wait.
+    fn files(&self) -> Vec<Named> {
+        Vec::new()
     }
 
     /// The wire that the key `connect` names, if only one device can use that wire. Otherwise
     /// `None`.
-    pub fn wire(&self) -> Option<String> {
-        match self {
-            Self::Modbus(config) => config.wire(),
-            _ => None,
-        }
+    fn wire(&self) -> Option<String> {
+        None
     }
 
-    /// The files that the plan of this device reads.
-    fn files(&self) -> Vec<Named> {
-        match self {
-            Self::Sim(config) => config.files(),
-            Self::Mqtt(config) => config.files(),
-            Self::File(_) | Self::Gpio(_) | Self::Modbus(_) | Self::ModbusServer(_) => Vec::new(),
-        }
+    /// The places of the points of device number `device`, for those that have one. The plan
+    /// refuses what can never work, such as two writers of one register. These places show what the
+    /// plan allows, because an operator may want it: `config/note.rs` decides what deserves a note.
+    fn locations(&self, _points: &Points, _device: usize) -> Vec<(PointId, Location)> {
+        Vec::new()
+    }
+
+    /// The names of the points and variables that this device shows to other systems, each with its
+    /// key.
+    fn shown(&self) -> Vec<(String, &str)> {
+        Vec::new()
+    }
+
+    /// A thing that only one device can have at a time: the key, the value of the key, and the
+    /// consequence if two devices have it.
+    fn claim(&self) -> Option<(&'static str, String, &'static str)> {
+        None
+    }
+
+    /// Whether the device has something to do without any points.
+    fn works_without_points(&self) -> bool {
+        false
+    }
+
+    /// The keys of list entries that nothing uses.
+    fn unused(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// A device that is ready to be started.
+pub struct Plan(Box<dyn FnOnce() -> io::Result<Box<dyn Driver>> + Send>);
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Plan")
+    }
+}
+
+impl Plan {
+    /// A plan whose `start` makes the driver. `start` waits for nothing.
+    fn new<D: Driver + 'static>(start: impl FnOnce() -> io::Result<D> + Send + 'static) -> Self {
+        Self(Box::new(|| Ok(Box::new(start()?) as Box<dyn Driver>)))
+    }
+
+    /// Starts the device, which works on its wire from then on. The scan must not call this.
+    ///
+    /// # Errors
+    /// When the system has no thread or no descriptor to give. A device that does not answer is no
+    /// error here, because it may answer later.
+    pub fn start(self) -> Result<Box<dyn Driver>, OpenError> {
+        let failed =
+            |error| OpenError::new("driver", format!("{error}"), "threads and descriptors");
+        (self.0)().map_err(failed)
     }
 }
 

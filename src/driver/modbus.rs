@@ -51,17 +51,19 @@ mod unit;
 mod write;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::duration;
+use super::export::Exports;
+use super::link::Link;
+use super::{Location, OpenError, Plan, Settings, duration};
+use crate::image::{PointId, Points};
+use client::Client;
 use line::Parity;
 use register::{Byte, Order};
 use request::Table;
-
-pub(super) use client::Client;
-pub(super) use survey::locations;
 
 /// A `[[device]]` of this driver.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -101,10 +103,29 @@ pub struct Config {
     pub at: BTreeMap<String, At>,
 }
 
-impl Config {
+impl Settings for Config {
+    fn plan(&self, points: &Arc<Points>, device: usize, _: &Exports) -> Result<Plan, OpenError> {
+        let client = Client::plan(self, points, device)?;
+        let (points, known) = (Arc::clone(points), client.freshness());
+        let limits = move |id| known.get(&id).copied().unwrap_or_default();
+        Ok(Plan::new(move || Link::start_with(&points, device, limits, client)))
+    }
+
     /// The bus, in one spelling for all `connect` texts that name the same bus.
-    pub(super) fn wire(&self) -> Option<String> {
+    fn wire(&self) -> Option<String> {
         self.connect.parse().ok().map(|target: line::Target| target.to_string())
+    }
+
+    fn locations(&self, points: &Points, device: usize) -> Vec<(PointId, Location)> {
+        survey::locations(self, points, device)
+    }
+
+    fn works_without_points(&self) -> bool {
+        self.heartbeat.is_some()
+    }
+
+    fn unused(&self) -> Vec<String> {
+        survey::unused(self)
     }
 }
 

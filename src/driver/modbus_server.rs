@@ -34,6 +34,7 @@ mod source;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -47,8 +48,8 @@ pub use shown::{OnBad, Show};
 pub use source::Source;
 
 use super::export::Exports;
-use super::link::{Serve, Side};
-use super::{Fault, OpenError, Part, duration};
+use super::link::{Link, Serve, Side};
+use super::{Fault, OpenError, Part, Plan, Settings, duration};
 use crate::clock::{Clock, MonotonicClock};
 use crate::image::{Freshness, PointId, Points};
 use client::{Ask, End, attend};
@@ -103,6 +104,35 @@ pub struct Config {
     pub at: BTreeMap<String, At>,
 }
 
+impl Settings for Config {
+    fn plan(
+        &self,
+        points: &Arc<Points>,
+        device: usize,
+        exports: &Exports,
+    ) -> Result<Plan, OpenError> {
+        let server = Server::plan(self, points, device, exports)?;
+        let limits: HashMap<_, _> =
+            points.iter().map(|(id, _)| (id, server.freshness(id))).collect();
+        let points = Arc::clone(points);
+        Ok(Plan::new(move || Link::start_with(&points, device, |id| limits[&id], server)))
+    }
+
+    fn shown(&self) -> Vec<(String, &str)> {
+        let names = self.show.iter().map(|show| &*show.name).enumerate();
+        names.map(|(n, name)| (format!("show[{n}].name"), name)).collect()
+    }
+
+    fn claim(&self) -> Option<(&'static str, String, &'static str)> {
+        let fate = "one of them never gets the port";
+        (self.listen.port() != 0).then(|| ("listen", self.listen.to_string(), fate))
+    }
+
+    fn works_without_points(&self) -> bool {
+        !self.show.is_empty()
+    }
+}
+
 fn eight() -> usize {
     8
 }
@@ -113,7 +143,7 @@ fn minute() -> Duration {
 
 /// One server.
 #[derive(Debug)]
-pub(super) struct Server {
+struct Server {
     config: Config,
     offer: Offer,
     exports: Exports,
@@ -150,7 +180,7 @@ impl Server {
     ///
     /// # Errors
     /// When the configuration cannot work.
-    pub(super) fn plan(
+    fn plan(
         config: &Config,
         points: &Points,
         device: usize,
@@ -170,7 +200,7 @@ impl Server {
     }
 
     /// How long the scan trusts a command.
-    pub(super) fn freshness(&self, id: PointId) -> Freshness {
+    fn freshness(&self, id: PointId) -> Freshness {
         self.offer.freshness(id)
     }
 

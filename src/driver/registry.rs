@@ -1,46 +1,90 @@
-//! The list of drivers: how a device of each kind is planned and started.
+//! The list of drivers, and what is done with each device of it: plan it, check it, open it.
+//!
+//! A new driver is one line in the list below. Whatever differs from driver to driver is a function
+//! of [`Settings`], so nothing else in this file, and nothing outside of a driver's own folder,
+//! knows one of them by name.
 //!
 //! A plan may wait for files: `disk.rs`. A start waits for nothing. A plan touches nothing in the
-//! field, so a plan that comes too late is dropped without a trace. The contract of a device is in
-//! `mod.rs`.
+//! field, so a plan that comes too late is dropped without a trace. `config/driver.rs` gives a
+//! mistake in a device's keys its line.
 
-use std::collections::HashMap;
-use std::fmt;
-use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Deserializer};
+
 use super::disk::{GROUPS, no_answer};
 use super::export::{Exports, exports};
-use super::link::Link;
-use super::{Config, Driver, OpenError, file, gpio, modbus, modbus_server, mqtt, sim};
+use super::{Driver, OpenError, Plan, Settings, file, gpio, modbus, modbus_server, mqtt, sim};
 use crate::image::Points;
 use crate::patience::{self, PATIENCE};
 
-/// A device that is ready to be started.
-pub struct Plan(Box<dyn FnOnce() -> io::Result<Box<dyn Driver>> + Send>);
+/// Makes [`Config`] of the list of drivers. A line has the word of the key `driver`, the variant,
+/// and the module with the driver's own `Config`.
+macro_rules! drivers {
+    ($($(#[$doc:meta])* $word:literal => $kind:ident($($module:ident)::+),)+) => {
+        /// The settings of one device. The variant is the kind of device; in TOML the key `driver`
+        /// names it.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Config {
+            $($(#[$doc])* $kind(Box<$($module::)+Config>),)+
+        }
 
-impl fmt::Debug for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Plan")
-    }
+        impl Config {
+            /// The words that the key `driver` can have.
+            pub const DRIVERS: &[&str] = &[$($word),+];
+
+            /// The name of the driver, as the key `driver` spells it.
+            pub fn driver(&self) -> &'static str {
+                match self {
+                    $(Self::$kind(_) => $word,)+
+                }
+            }
+
+            /// The settings, whatever their driver is.
+            pub fn settings(&self) -> &dyn Settings {
+                match self {
+                    $(Self::$kind(settings) => &**settings,)+
+                }
+            }
+
+            /// Reads the settings of a device with this `driver` from its other keys. Relative
+            /// paths in them count from `folder`. `None` if no driver has that name.
+            ///
+            /// # Errors
+            /// The first key that is wrong.
+            pub fn read<'de, D: Deserializer<'de>>(
+                driver: &str,
+                keys: D,
+                folder: &Path,
+            ) -> Result<Option<Self>, D::Error> {
+                match driver {
+                    $($word => {
+                        let mut settings = Box::<$($module::)+Config>::deserialize(keys)?;
+                        settings.settle(folder);
+                        Ok(Some(Self::$kind(settings)))
+                    })+
+                    _ => Ok(None),
+                }
+            }
+        }
+    };
 }
 
-impl Plan {
-    fn new<D: Driver + 'static>(start: impl FnOnce() -> io::Result<D> + Send + 'static) -> Self {
-        Self(Box::new(|| Ok(Box::new(start()?) as Box<dyn Driver>)))
-    }
-
-    /// Starts the device, which works on its wire from then on. The scan must not call this.
-    ///
-    /// # Errors
-    /// When the system has no thread or no descriptor to give. A device that does not answer is no
-    /// error here, because it may answer later.
-    pub fn start(self) -> Result<Box<dyn Driver>, OpenError> {
-        let failed =
-            |error| OpenError::new("driver", format!("{error}"), "threads and descriptors");
-        (self.0)().map_err(failed)
-    }
+drivers! {
+    /// A simulated plant.
+    "sim" => Sim(sim),
+    /// Files whose text is a number, for example files of sysfs.
+    "file" => File(file),
+    /// GPIO lines of this machine.
+    "gpio" => Gpio(gpio),
+    /// Units on a Modbus, which this device reads and writes as a client.
+    "modbus" => Modbus(modbus),
+    /// A Modbus TCP server, which a SCADA system reads and writes.
+    "modbus_server" => ModbusServer(modbus_server),
+    /// A session with an MQTT 5 broker.
+    "mqtt" => Mqtt(mqtt),
 }
 
 /// Plans device number `device` of the configuration. Waits for the device's files, at most
@@ -55,16 +99,16 @@ pub fn plan(
     exports: &Exports,
     limit: Duration,
 ) -> Result<Plan, OpenError> {
-    let files = config.files();
+    let files = config.settings().files();
     if files.is_empty() {
-        return plan_now(config, points, device, exports);
+        return config.settings().plan(points, device, exports);
     }
     if limit.is_zero() {
         let why = "not read: the files of the devices before have taken all the time";
         return Err(no_answer(&files, &patience::late(why)));
     }
     let (config, points, exports) = (config.clone(), Arc::clone(points), exports.clone());
-    let work = move || Ok(plan_now(&config, &points, device, &exports));
+    let work = move || Ok(config.settings().plan(&points, device, &exports));
     GROUPS
         .places(&files)
         .and_then(|places| patience::wait_in(&places, limit, work))
@@ -95,44 +139,4 @@ pub fn open(
     exports: &Exports,
 ) -> Result<Box<dyn Driver>, OpenError> {
     plan(config, points, device, exports, PATIENCE)?.start()
-}
-
-/// Plans a device on the calling thread, which may have to wait for files.
-fn plan_now(
-    config: &Config,
-    points: &Arc<Points>,
-    device: usize,
-    exports: &Exports,
-) -> Result<Plan, OpenError> {
-    let all = Arc::clone(points);
-    Ok(match config {
-        Config::Sim(config) => {
-            let sim = sim::Sim::open(config, points, device)?;
-            Plan::new(move || Ok(sim))
-        }
-        Config::File(config) => {
-            let files = file::Files::plan(config, points, device)?;
-            Plan::new(move || Link::start(&all, device, files.freshness(), files))
-        }
-        Config::Gpio(config) => {
-            let board = gpio::Board::plan(config, points, device)?;
-            Plan::new(move || Link::start(&all, device, board.freshness(), board))
-        }
-        Config::Modbus(config) => {
-            let client = modbus::Client::plan(config, points, device)?;
-            let known = client.freshness();
-            let limits = move |id| known.get(&id).copied().unwrap_or_default();
-            Plan::new(move || Link::start_with(&all, device, limits, client))
-        }
-        Config::ModbusServer(config) => {
-            let server = modbus_server::Server::plan(config, points, device, exports)?;
-            let limits: HashMap<_, _> =
-                points.iter().map(|(id, _)| (id, server.freshness(id))).collect();
-            Plan::new(move || Link::start_with(&all, device, |id| limits[&id], server))
-        }
-        Config::Mqtt(config) => {
-            let mqtt = mqtt::Mqtt::plan(config, points, device, exports)?;
-            Plan::new(move || Link::start(&all, device, mqtt.freshness(), mqtt))
-        }
-    })
 }

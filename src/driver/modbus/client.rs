@@ -33,7 +33,7 @@ const SHOW: Duration = Duration::from_secs(1);
 
 /// A bus with all its units.
 #[derive(Debug)]
-pub(in crate::driver) struct Client {
+pub(super) struct Client {
     /// The name of the device, for messages.
     pub(super) name: String,
     pub(super) line: Line,
@@ -115,7 +115,7 @@ impl Serve for Client {
 impl Client {
     /// How long the values of inputs are trusted. Diagnostic inputs are not in the map: the driver
     /// itself knows them, so they do not age.
-    pub(in crate::driver) fn freshness(&self) -> HashMap<PointId, Freshness> {
+    pub(super) fn freshness(&self) -> HashMap<PointId, Freshness> {
         let of_read = |read: &Read| {
             let freshness = read.freshness(self.line.timeout(&read.request));
             read.spots.iter().map(move |spot| (spot.id, freshness)).collect::<Vec<_>>()

@@ -29,11 +29,7 @@ impl Client {
     ///
     /// # Errors
     /// The first error that is found.
-    pub(in crate::driver) fn plan(
-        config: &Config,
-        points: &Points,
-        device: usize,
-    ) -> Result<Self, OpenError> {
+    pub(super) fn plan(config: &Config, points: &Points, device: usize) -> Result<Self, OpenError> {
         let line = line(config)?;
         check_units(&config.unit, &line)?;
         check_groups(config)?;
