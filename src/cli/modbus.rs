@@ -17,10 +17,10 @@ use super::screen::Screen;
 use super::table::{Cell, Paint, Side, Table as Columns};
 use super::unit::time_us;
 use super::{Exit, Failed, Outcome};
-use crate::driver::modbus::line::{Line, Parity, Serial, Target};
-use crate::driver::modbus::register::{Layout, MAX_REGISTERS, Order};
-use crate::driver::modbus::request::{Ask, Reply, Request, Table, WireError, exception};
-use crate::driver::modbus::transport::Transport;
+use crate::driver::modbus::client::line::{Line, Parity, Serial, Target};
+use crate::driver::modbus::client::transport::Transport;
+use crate::driver::modbus::wire::register::{Layout, MAX_REGISTERS, Order};
+use crate::driver::modbus::wire::request::{Ask, Reply, Request, Table, WireError, exception};
 use crate::image::{Direction, Kind, Point, Value};
 
 use Side::{Left, Right};

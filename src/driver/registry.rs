@@ -80,7 +80,7 @@ drivers! {
     /// GPIO lines of this machine.
     "gpio" => Gpio(gpio),
     /// Units on a Modbus, which this device reads and writes as a client.
-    "modbus" => Modbus(modbus),
+    "modbus" => Modbus(modbus::client),
     /// A Modbus TCP server, which a SCADA system reads and writes.
     "modbus_server" => ModbusServer(modbus_server),
     /// A session with an MQTT 5 broker.

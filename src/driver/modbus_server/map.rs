@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use super::request::Exception;
-use crate::driver::modbus::register::{Layout, MAX_REGISTERS, NotFinite};
-use crate::driver::modbus::request::Table;
+use crate::driver::modbus::wire::register::{Layout, MAX_REGISTERS, NotFinite};
+use crate::driver::modbus::wire::request::Table;
 use crate::image::Raw;
 
 /// The form of a value in its cells.
@@ -160,7 +160,7 @@ impl<T: Item> Map<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::modbus::register::{Byte, Order};
+    use crate::driver::modbus::wire::register::{Byte, Order};
     use crate::image::Kind;
 
     impl Item for u8 {

@@ -9,19 +9,19 @@ use std::time::{Duration, Instant};
 
 use super::bounds::{PERIOD, beat, check_groups, check_units, line};
 use super::breaker::Breaker;
-use super::client::{BACKOFF, Client};
+use super::bus::{BACKOFF, Client};
 use super::diagnostic::Counters;
 use super::exchange::Silence;
 use super::load::{MOST, load};
 use super::place::{Place, Use};
 use super::read::{Read, Spot, gather};
-use super::register::Misfit;
-use super::request::{Ask, Request, Table};
 use super::schedule::Schedule;
 use super::unit::Unit;
 use super::write::{Policy, Write};
 use super::{At, Config, GroupConfig, UnitConfig, When};
 use crate::driver::OpenError;
+use crate::driver::modbus::wire::register::Misfit;
+use crate::driver::modbus::wire::request::{Ask, Request, Table};
 use crate::image::{Point, PointId, Points, Safe};
 
 impl Client {

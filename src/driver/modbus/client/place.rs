@@ -2,11 +2,12 @@
 //!
 //! Addresses count from 0, as the protocol does. `ref` is for the numbers in manuals: their first
 //! digit is the table, and they count from 1. Giving both is refused, because an address that is
-//! off by one reads a value that looks right. `register.rs` says how a value lies in registers.
+//! off by one reads a value that looks right. `wire/register.rs` says how a value lies in
+//! registers.
 
 use super::At;
-use super::register::{Layout, Misfit};
-use super::request::Table;
+use crate::driver::modbus::wire::register::{Layout, Misfit};
+use crate::driver::modbus::wire::request::Table;
 use crate::image::{Direction, Kind};
 
 /// A place on a unit.

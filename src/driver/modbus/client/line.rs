@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::request::Request;
+use crate::driver::modbus::wire::request::Request;
 
 /// The port that IANA has assigned to Modbus TCP.
 const PORT: u16 = 502;
@@ -189,7 +189,7 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::modbus::request::{Ask, Table};
+    use crate::driver::modbus::wire::request::{Ask, Table};
 
     #[test]
     fn targets_are_urls() {

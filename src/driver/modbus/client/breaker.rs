@@ -8,7 +8,7 @@
 //!     |   +------- silent `offline_after` times ----------+   |
 //!     +---------------------- answered a probe ---------------+
 //! ```
-//! The caller says what happened and when; this file asks nothing and reads no clock. `client.rs`
+//! The caller says what happened and when; this file asks nothing and reads no clock. `bus.rs`
 //! decides what is read and written in each state.
 
 use std::time::Duration;

@@ -5,7 +5,7 @@
 //! protocol does not define wider values, so each device has its own order. "Big endian" and
 //! "swapped" mean something else in every tool. Therefore an [`Order`] names the bytes as they come
 //! on the wire, where A is the most significant byte of the value. This file knows no addresses,
-//! see `place.rs`, and no scale or offset, which belong to the point.
+//! see `client/place.rs`, and no scale or offset, which belong to the point.
 
 use serde::Deserialize;
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::breaker::{Breaker, Health};
 use super::diagnostic::Counters;
-use super::request::{Kind, Request};
 use crate::driver::Part;
+use crate::driver::modbus::wire::request::{Kind, Request};
 
 /// A unit.
 #[derive(Debug)]

@@ -6,13 +6,13 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::client::Beat;
+use super::bus::Beat;
 use super::line::{Line, Serial, Target};
 use super::plan::{find, names};
-use super::register::MAX_REGISTERS;
-use super::request::Table;
 use super::{Config, UnitConfig};
 use crate::driver::OpenError;
+use crate::driver::modbus::wire::register::MAX_REGISTERS;
+use crate::driver::modbus::wire::request::Table;
 
 /// The range of periods. No bus is faster; a longer period is no measurement.
 pub(super) const PERIOD: RangeInclusive<Duration> =

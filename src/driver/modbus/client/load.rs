@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use super::client::{Beat, Client};
+use super::bus::{Beat, Client};
 use super::line::Line;
-use super::request::Request;
+use crate::driver::modbus::wire::request::Request;
 
 /// The maximum planned load of a line. Above it, one lost frame makes everything late.
 pub(super) const MOST: f64 = 0.8;

@@ -4,7 +4,7 @@
 //! strict for a controller. It takes any other function code for an exception. It accepts a byte
 //! count that is too large. It refuses a TCP frame of more than 255 bytes (124 registers and more).
 //! A reply here is exactly what was asked for, or nothing. Nothing in this file waits;
-//! `transport.rs` does.
+//! `client/transport.rs` does.
 
 use std::fmt;
 
@@ -163,11 +163,11 @@ pub const fn exception(code: u8) -> &'static str {
 }
 
 /// A request without its count or values: the unit, the function code and the first place.
-pub(super) type Kind = (u8, u8, u16);
+pub(in crate::driver::modbus) type Kind = (u8, u8, u16);
 
 impl Request {
     /// The kind of the request: what it is without its count or values.
-    pub(super) const fn kind(&self) -> Kind {
+    pub(in crate::driver::modbus) const fn kind(&self) -> Kind {
         let (Ask::Read { address, .. }
         | Ask::WriteCoil { address, .. }
         | Ask::WriteRegisters { address, .. }) = self.ask;

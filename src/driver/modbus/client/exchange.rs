@@ -2,20 +2,20 @@
 //!
 //! A reply is a fact, also if it is an exception. Its absence says something about the unit, and
 //! perhaps about the connection. `refusal.rs` says what an exception means, `schedule.rs` decides
-//! when jobs are done, `client.rs` is the loop.
+//! when jobs are done, `bus.rs` is the loop.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::client::{BACKOFF, Client};
+use super::bus::{BACKOFF, Client};
 use super::line::Target;
 use super::read::Read;
 use super::refusal::{BUSY_AGAIN, CONFIG_AGAIN, Refusal, SILENT_AGAIN};
-use super::request::{Reply, Request, WireError};
 use super::schedule::{Cycles, Job, again};
 use super::transport::Transport;
 use super::unit::Unit;
 use crate::driver::link::Side;
+use crate::driver::modbus::wire::request::{Reply, Request, WireError};
 use crate::image::Quality;
 
 /// The number of requests in a row without a reply that ends a TCP connection. It holds if no other

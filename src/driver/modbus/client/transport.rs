@@ -16,7 +16,7 @@ use tokio_serial::SerialPortBuilderExt;
 
 use super::line::{Line, Parity, Serial, Target};
 use super::outstanding::OutstandingReplies;
-use super::request::{Reply, Request, WireError, crc};
+use crate::driver::modbus::wire::request::{Reply, Request, WireError, crc};
 use crate::driver::tcp::set_up;
 
 /// The longest frame, in bytes: 260 over TCP (Modbus messaging on TCP/IP 1.0b, 4.2).

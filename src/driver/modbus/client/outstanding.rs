@@ -13,7 +13,7 @@
 
 use tokio::time::Instant;
 
-use super::request::{Request, WireError};
+use crate::driver::modbus::wire::request::{Request, WireError};
 
 /// The maximum number of outstanding replies. The client waits for each reply as long as a unit may
 /// take, so a reply older than these does not come any more.
@@ -113,8 +113,8 @@ impl OutstandingReplies {
 mod tests {
     use std::time::Duration;
 
-    use super::super::request::{Ask, Table};
     use super::*;
+    use crate::driver::modbus::wire::request::{Ask, Table};
 
     fn read(unit: u8, address: u16) -> Request {
         Request { unit, ask: Ask::Read { table: Table::Holding, address, count: 2 } }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Deserialize;
 
-use super::request::{Reply, WireError};
+use crate::driver::modbus::wire::request::{Reply, WireError};
 use crate::image::{Direction, Kind, Point, Raw, Value};
 
 /// The longest round trip that the histogram distinguishes, in microseconds: longer than a timeout

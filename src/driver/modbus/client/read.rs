@@ -7,10 +7,10 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::register::Layout;
-use super::request::{Reply, Request};
 use crate::driver::Part;
 use crate::driver::link::Side;
+use crate::driver::modbus::wire::register::Layout;
+use crate::driver::modbus::wire::request::{Reply, Request};
 use crate::image::{Freshness, PointId, Quality};
 
 /// A request that is repeated with a period.

@@ -2,14 +2,14 @@
 //!
 //! An output is written once whenever the unit appears or comes back, and then as the configuration
 //! says. It is never written before the scan has wanted a value. A write sets an absolute value, so
-//! it may be repeated. `client.rs` and `exchange.rs` do the writing.
+//! it may be repeated. `bus.rs` and `exchange.rs` do the writing.
 
 use std::time::Duration;
 
 use super::place::Place;
 use super::refusal::{BUSY_AGAIN, CONFIG_AGAIN, DEVICE_AGAIN, Refusal, SILENT_AGAIN};
-use super::register::MAX_REGISTERS;
-use super::request::{Ask, Reply, Request, WireError};
+use crate::driver::modbus::wire::register::MAX_REGISTERS;
+use crate::driver::modbus::wire::request::{Ask, Reply, Request, WireError};
 use crate::image::{PointId, Raw};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -149,7 +149,7 @@ impl Write {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::modbus::request::Table;
+    use crate::driver::modbus::wire::request::Table;
     use crate::image::{Direction, Kind, Point, Points};
 
     const MS: Duration = Duration::from_millis(1);
