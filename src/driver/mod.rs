@@ -18,7 +18,6 @@ pub mod export;
 pub mod file;
 pub mod gpio;
 pub mod modbus;
-pub mod modbus_server;
 pub mod mqtt;
 pub mod sim;
 

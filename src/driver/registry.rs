@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::disk::{GROUPS, no_answer};
 use super::export::{Exports, exports};
-use super::{Driver, OpenError, Plan, Settings, file, gpio, modbus, modbus_server, mqtt, sim};
+use super::{Driver, OpenError, Plan, Settings, file, gpio, modbus, mqtt, sim};
 use crate::image::Points;
 use crate::patience::{self, PATIENCE};
 
@@ -82,7 +82,7 @@ drivers! {
     /// Units on a Modbus, which this device reads and writes as a client.
     "modbus" => Modbus(modbus::client),
     /// A Modbus TCP server, which a SCADA system reads and writes.
-    "modbus_server" => ModbusServer(modbus_server),
+    "modbus_server" => ModbusServer(modbus::server),
     /// A session with an MQTT 5 broker.
     "mqtt" => Mqtt(mqtt),
 }

@@ -2,7 +2,7 @@
 //! layout of values in registers.
 //!
 //! Nothing here waits and nothing here opens a connection. `client.rs` is the side
-//! that asks, `modbus_server.rs` the side that answers.
+//! that asks, `server.rs` the side that answers.
 
 pub mod register;
 pub mod request;

@@ -18,13 +18,13 @@
 //! at = { table = "holding", address = 100, min = 0, max = 1000, expires = "10s" }
 //! ```
 //! A client can write only the inputs of this device. A bad value is an exception or is marked as
-//! bad; it never looks like a good number: `modbus_server/seen.rs`. `offer.rs` and `map.rs` say
-//! which cell holds what, `client.rs` serves a connection. Modbus has no passwords and no user
+//! bad; it never looks like a good number: `server/seen.rs`. `offer.rs` and `map.rs` say
+//! which cell holds what, `connection.rs` serves a connection. Modbus has no passwords and no user
 //! names. A client whose address is in `allow` can do everything that the server offers. The
 //! network must protect the rest.
 
-mod client;
 mod command;
+mod connection;
 mod map;
 mod offer;
 mod request;
@@ -47,12 +47,12 @@ pub use command::{At, Expires};
 pub use shown::{OnBad, Show};
 pub use source::Source;
 
-use super::export::Exports;
-use super::link::{Link, Serve, Side};
-use super::{Fault, OpenError, Part, Plan, Settings, duration};
 use crate::clock::{Clock, MonotonicClock};
+use crate::driver::export::Exports;
+use crate::driver::link::{Link, Serve, Side};
+use crate::driver::{Fault, OpenError, Part, Plan, Settings, duration};
 use crate::image::{Freshness, PointId, Points};
-use client::{Ask, End, attend};
+use connection::{Ask, End, attend};
 use offer::Offer;
 use request::{Exception, refused};
 

@@ -1,7 +1,7 @@
 //! The addresses that may connect: single ones, and networks by their prefix, such as `10.0.0.0/8`.
 //!
 //! The list protects against mistakes and curiosity. It does not prove the identity of a client,
-//! because Modbus has no such proof. `modbus_server.rs` uses it.
+//! because Modbus has no such proof. `server.rs` uses it.
 
 use std::net::IpAddr;
 

@@ -1,10 +1,10 @@
 //! Requests and answers of Modbus as bytes, on the server's side (Modbus application protocol
 //! 1.1b3, chapter 6).
 //!
-//! The bytes here have no header. The header is handled in `client.rs`, addresses in `map.rs`. The
-//! codec is our own, because the server's side of rmodbus 0.13 has three defects. It does not check
-//! the byte count of a write, so a short frame makes it panic. It refuses a write of 123 registers,
-//! which the protocol allows. It accepts counts of 0.
+//! The bytes here have no header. The header is handled in `connection.rs`, addresses in `map.rs`.
+//! The codec is our own, because the server's side of rmodbus 0.13 has three defects. It does not
+//! check the byte count of a write, so a short frame makes it panic. It refuses a write of 123
+//! registers, which the protocol allows. It accepts counts of 0.
 
 use crate::driver::modbus::wire::request::Table;
 

@@ -2,7 +2,7 @@
 //!
 //! This file knows no socket and reads no clock. A request comes in as bytes, together with the
 //! time and the controller's values at that time. The answer goes out as bytes, together with the
-//! commands that the request brought. `client.rs` and `modbus_server.rs` decide which clients may
+//! commands that the request brought. `connection.rs` and `server.rs` decide which clients may
 //! ask, and how often.
 
 use std::time::Duration;
