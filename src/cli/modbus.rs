@@ -20,7 +20,8 @@ use super::{Exit, Failed, Outcome};
 use crate::driver::modbus::client::line::{Line, Parity, Serial, Target};
 use crate::driver::modbus::client::transport::Transport;
 use crate::driver::modbus::wire::register::{Layout, MAX_REGISTERS, Order};
-use crate::driver::modbus::wire::request::{Ask, Reply, Request, Table, WireError, exception};
+use crate::driver::modbus::wire::request::{Ask, Reply, Request, WireError, exception};
+use crate::driver::modbus::wire::table::Table;
 use crate::image::{Direction, Kind, Point, Value};
 
 use Side::{Left, Right};

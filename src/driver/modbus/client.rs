@@ -57,7 +57,7 @@ use serde::Deserialize;
 use crate::driver::export::Exports;
 use crate::driver::link::Link;
 use crate::driver::modbus::wire::register::{Byte, Order};
-use crate::driver::modbus::wire::request::Table;
+use crate::driver::modbus::wire::table::Table;
 use crate::driver::{Location, OpenError, Plan, Settings, duration};
 use crate::image::{PointId, Points};
 use bus::Client;

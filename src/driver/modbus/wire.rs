@@ -6,3 +6,4 @@
 
 pub mod register;
 pub mod request;
+pub mod table;

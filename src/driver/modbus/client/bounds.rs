@@ -12,7 +12,7 @@ use super::plan::{find, names};
 use super::{Config, UnitConfig};
 use crate::driver::OpenError;
 use crate::driver::modbus::wire::register::MAX_REGISTERS;
-use crate::driver::modbus::wire::request::Table;
+use crate::driver::modbus::wire::table::Table;
 
 /// The range of periods. No bus is faster; a longer period is no measurement.
 pub(super) const PERIOD: RangeInclusive<Duration> =

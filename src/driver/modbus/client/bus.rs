@@ -19,7 +19,8 @@ use super::transport::Transport;
 use super::unit::Unit;
 use super::write::Write;
 use crate::driver::link::{Serve, Side};
-use crate::driver::modbus::wire::request::{Ask, Request, Table};
+use crate::driver::modbus::wire::request::{Ask, Request};
+use crate::driver::modbus::wire::table::Table;
 use crate::driver::{Fault, Part};
 use crate::image::{Freshness, PointId};
 

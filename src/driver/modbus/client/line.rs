@@ -189,7 +189,8 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::modbus::wire::request::{Ask, Table};
+    use crate::driver::modbus::wire::request::Ask;
+    use crate::driver::modbus::wire::table::Table;
 
     #[test]
     fn targets_are_urls() {

@@ -114,7 +114,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::driver::modbus::wire::request::{Ask, Table};
+    use crate::driver::modbus::wire::request::Ask;
+    use crate::driver::modbus::wire::table::Table;
 
     fn read(unit: u8, address: u16) -> Request {
         Request { unit, ask: Ask::Read { table: Table::Holding, address, count: 2 } }

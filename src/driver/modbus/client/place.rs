@@ -7,7 +7,7 @@
 
 use super::At;
 use crate::driver::modbus::wire::register::{Layout, Misfit};
-use crate::driver::modbus::wire::request::Table;
+use crate::driver::modbus::wire::table::Table;
 use crate::image::{Direction, Kind};
 
 /// A place on a unit.

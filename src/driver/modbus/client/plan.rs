@@ -21,7 +21,8 @@ use super::write::{Policy, Write};
 use super::{At, Config, GroupConfig, UnitConfig, When};
 use crate::driver::OpenError;
 use crate::driver::modbus::wire::register::Misfit;
-use crate::driver::modbus::wire::request::{Ask, Request, Table};
+use crate::driver::modbus::wire::request::{Ask, Request};
+use crate::driver::modbus::wire::table::Table;
 use crate::image::{Point, PointId, Points, Safe};
 
 impl Client {

@@ -149,7 +149,7 @@ impl Write {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::modbus::wire::request::Table;
+    use crate::driver::modbus::wire::table::Table;
     use crate::image::{Direction, Kind, Point, Points};
 
     const MS: Duration = Duration::from_millis(1);

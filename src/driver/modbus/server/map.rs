@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::request::Exception;
 use crate::driver::modbus::wire::register::{Layout, MAX_REGISTERS, NotFinite};
-use crate::driver::modbus::wire::request::Table;
+use crate::driver::modbus::wire::table::Table;
 use crate::image::Raw;
 
 /// The form of a value in its cells.

@@ -14,7 +14,7 @@ use super::request::{Exception, Request, cells_read, cells_written, refused};
 use super::shown::Shown;
 use crate::driver::OpenError;
 use crate::driver::export::Export;
-use crate::driver::modbus::wire::request::Table;
+use crate::driver::modbus::wire::table::Table;
 use crate::image::{MAX_POINTS, Point, PointId, Points, Raw};
 use crate::variable::MAX_VARIABLES;
 

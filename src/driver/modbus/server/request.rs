@@ -6,7 +6,7 @@
 //! check the byte count of a write, so a short frame makes it panic. It refuses a write of 123
 //! registers, which the protocol allows. It accepts counts of 0.
 
-use crate::driver::modbus::wire::request::Table;
+use crate::driver::modbus::wire::table::Table;
 
 /// Why a request is refused, with the exception code (chapter 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

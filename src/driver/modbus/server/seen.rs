@@ -12,7 +12,7 @@
 //! | bad, and never was good | what `on_bad` says; exception 4 for `keep` | what `on_bad` says |
 
 use super::request::Exception;
-use crate::driver::modbus::wire::request::Table;
+use crate::driver::modbus::wire::table::Table;
 use crate::image::{Class, Quality, Raw};
 
 /// What is known about a value.

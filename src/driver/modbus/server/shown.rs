@@ -13,7 +13,7 @@ use super::seen::{Instead, Seen};
 use crate::driver::OpenError;
 use crate::driver::export::Export;
 use crate::driver::modbus::wire::register::{Byte, Layout, Order};
-use crate::driver::modbus::wire::request::Table;
+use crate::driver::modbus::wire::table::Table;
 use crate::image::{Direction, Kind, Point, Points, Quality, Value};
 
 /// The age after which an export is outdated. The daemon fills it about ten times a second. An
