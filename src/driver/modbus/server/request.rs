@@ -33,13 +33,6 @@ pub(super) enum Request {
     Write { table: Table, start: u16, cells: Vec<u16> },
 }
 
-/// The maximum number of bits and of registers in one read: those that fit into an answer of 253
-/// bytes, as the protocol says.
-const MOST_READ: [u16; 2] = [2000, 125];
-
-/// The maximum number of bits and of registers in one write, as the protocol says.
-const MOST_WRITTEN: [u16; 2] = [1968, 123];
-
 /// The value that switches a single coil on; 0 switches it off.
 const ON: u16 = 0xff00;
 
@@ -80,8 +73,7 @@ fn only_numbers(rest: &[u8]) -> Result<[u16; 2], Exception> {
 }
 
 /// Checks that this many cells are allowed in one request.
-fn limit(table: Table, count: u16, most: [u16; 2]) -> Result<(), Exception> {
-    let most = most[usize::from(!table.is_bits())];
+fn limit(count: u16, most: u16) -> Result<(), Exception> {
     if (1..=most).contains(&count) { Ok(()) } else { Err(Exception::Value) }
 }
 
@@ -93,7 +85,7 @@ fn end(start: u16, count: u16) -> Result<(), Exception> {
 /// Parses a read.
 fn read(table: Table, rest: &[u8]) -> Result<Request, Exception> {
     let [start, count] = only_numbers(rest)?;
-    limit(table, count, MOST_READ)?;
+    limit(count, table.most())?;
     end(start, count)?;
     Ok(Request::Read { table, start, count })
 }
@@ -112,7 +104,7 @@ fn write_one(table: Table, rest: &[u8]) -> Result<Request, Exception> {
 /// Parses a write of several cells.
 fn write(table: Table, rest: &[u8]) -> Result<Request, Exception> {
     let ([start, count], rest) = numbers(rest)?;
-    limit(table, count, MOST_WRITTEN)?;
+    limit(count, table.most_written())?;
     let (&said, data) = rest.split_first().ok_or(Exception::Value)?;
     let bytes = match table.is_bits() {
         true => usize::from(count).div_ceil(8),

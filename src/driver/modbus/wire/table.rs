@@ -1,4 +1,4 @@
-//! The four tables of a Modbus unit, and how much of one fits into a read.
+//! The four tables of a Modbus unit, and how much of one fits into a request.
 //!
 //! A table has addresses from 0 to 65535. Which of them exist is known to the unit alone. This file
 //! knows no bytes: `request.rs` has the function codes, `register.rs` the values in registers.
@@ -6,11 +6,17 @@
 use serde::Deserialize;
 
 /// The maximum number of registers in one read (Modbus application protocol 1.1b3, 6.3).
-pub const MAX_REGISTERS: u16 = 125;
+const REGISTERS_READ: u16 = 125;
 
-/// The maximum number of coils or discrete inputs in one read (Modbus application protocol 1.1b3,
-/// 6.1).
-pub const MAX_BITS: u16 = 2000;
+/// The maximum number of coils or discrete inputs in one read (6.1).
+const BITS_READ: u16 = 2000;
+
+/// The maximum number of registers in one write (6.12): less than in a read, because the values
+/// stand in the request, behind its other numbers.
+const REGISTERS_WRITTEN: u16 = 123;
+
+/// The maximum number of coils in one write (6.11).
+const BITS_WRITTEN: u16 = 1968;
 
 /// The four tables of a unit. Each has its own addresses from 0 to 65535.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
@@ -34,7 +40,12 @@ impl Table {
 
     /// The maximum number of places in one read.
     pub const fn most(self) -> u16 {
-        if self.is_bits() { MAX_BITS } else { MAX_REGISTERS }
+        if self.is_bits() { BITS_READ } else { REGISTERS_READ }
+    }
+
+    /// The maximum number of places in one write.
+    pub(in crate::driver::modbus) const fn most_written(self) -> u16 {
+        if self.is_bits() { BITS_WRITTEN } else { REGISTERS_WRITTEN }
     }
 
     /// The table as the configuration spells it.
