@@ -80,6 +80,24 @@ const WASMER: [&str; 21] = [
     "src/plugin/wasm/call.rs",
 ];
 
+/// The folders of the drivers. Only the list of drivers names them: a new driver is one folder and
+/// one line there.
+const DRIVERS: [&str; 5] = ["sim", "file", "gpio", "modbus", "mqtt"];
+
+/// Files that name a driver nevertheless.
+const NAMES_DRIVER: [(&str, &str); 1] = [
+    // The verbs for a bus speak to a unit themselves, with what the driver speaks.
+    ("src/cli/modbus", "modbus"),
+];
+
+/// Folders with the neighbours that they do not know.
+const WALLS: [(&str, &[&str]); 3] = [
+    // Both sides of Modbus know the wire; the wire knows no side, and no side the other.
+    ("src/driver/modbus/wire", &["client", "server"]),
+    ("src/driver/modbus/client", &["server"]),
+    ("src/driver/modbus/server", &["client"]),
+];
+
 /// Names that say nothing.
 const EMPTY_NAMES: [&str; 9] =
     ["util", "utils", "common", "types", "helper", "helpers", "manager", "core", "misc"];
@@ -98,8 +116,19 @@ const INVARIANTS: [usize; 13] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13];
 type Rule = fn(&str, &str) -> Vec<String>;
 
 /// All rules. The first argument is the path from the root of the repository.
-const RULES: [Rule; 9] =
-    [floors, header, columns, file_size, function_size, unsafe_code, libraries, file_name, map];
+const RULES: [Rule; 11] = [
+    floors,
+    drivers,
+    walls,
+    header,
+    columns,
+    file_size,
+    function_size,
+    unsafe_code,
+    libraries,
+    file_name,
+    map,
+];
 
 #[test]
 fn the_house_is_tidy() {
@@ -170,6 +199,54 @@ fn floors(path: &str, text: &str) -> Vec<String> {
         let allowed = modules.len() - 1 + usize::from(tests[n]);
         if line.contains(&"super::".repeat(allowed + 1)) {
             findings.push(format!("{}: leaves `{own}` through `super`; say `crate`", n + 1));
+        }
+    }
+    findings
+}
+
+/// Whether a file is the module of this path without its ending, or lies in its folder.
+fn is_in(path: &str, module: &str) -> bool {
+    path.strip_prefix(module).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+}
+
+/// The list of drivers is the only file that names drivers, beside their own.
+fn drivers(path: &str, text: &str) -> Vec<String> {
+    let mut named: Vec<_> = uses(text, "crate::driver::").collect();
+    match path.strip_prefix("src/driver/") {
+        Some("registry.rs") => return Vec::new(),
+        Some("mod.rs") => named.extend(scrubbed(text).lines().enumerate().map(|(n, line)| {
+            let is_path =
+                |driver: &&str| after_word(line, driver).is_some_and(|rest| rest.starts_with("::"));
+            (
+                n + 1,
+                DRIVERS.iter().filter(|driver| is_path(driver)).map(ToString::to_string).collect(),
+            )
+        })),
+        Some(file) if !file.contains('/') => named.extend(uses(text, "super::")),
+        _ => {}
+    }
+    let is_allowed = |driver: &str| {
+        is_in(path, &format!("src/driver/{driver}"))
+            || NAMES_DRIVER.iter().any(|(file, known)| is_in(path, file) && *known == driver)
+    };
+    let all = named.into_iter().flat_map(|(n, names)| names.into_iter().map(move |name| (n, name)));
+    let wrong = all.filter(|(_, name)| DRIVERS.contains(&&**name) && !is_allowed(name));
+    wrong
+        .map(|(n, name)| format!("{n}: names the driver `{name}`; `Settings` can ask it"))
+        .collect()
+}
+
+/// Neighbours in a folder that must not know each other.
+fn walls(path: &str, text: &str) -> Vec<String> {
+    let mut findings = Vec::new();
+    for (folder, strangers) in WALLS.iter().filter(|(folder, _)| is_in(path, folder)) {
+        let above = &modules(folder)[..modules(folder).len() - 1];
+        let up = "super::".repeat(modules(path).len() - above.len());
+        let down = format!("crate::{}::", above.join("::"));
+        for (n, names) in uses(text, &up).chain(uses(text, &down)) {
+            for name in names.iter().filter(|name| strangers.contains(&&***name)) {
+                findings.push(format!("{n}: `{folder}` must not know its neighbour `{name}`"));
+            }
         }
     }
     findings

@@ -1,8 +1,8 @@
 //! Each rule on snippets that keep it and snippets that break it.
 
 use super::{
-    FLOORS, INVARIANTS, Rule, columns, file_name, file_size, floors, function_size, header,
-    libraries, map, unsafe_code,
+    FLOORS, INVARIANTS, Rule, columns, drivers, file_name, file_size, floors, function_size,
+    header, libraries, map, unsafe_code, walls,
 };
 
 #[test]
@@ -36,6 +36,35 @@ fn every_rule_finds_what_breaks_it() {
     check(floors, "src/plugin/abi.rs", "use super::guest;", &[]);
     let test = "#[cfg(test)]\nmod tests {\n    use super::super::guest;\n}\n";
     check(floors, "src/plugin/abi.rs", test, &[]);
+
+    check(drivers, "src/config.rs", "use crate::driver::{Config, sim};", &["`sim`"]);
+    check(drivers, "src/config.rs", "crate::driver::file::PERIOD", &["1: names the driver `file`"]);
+    check(drivers, "src/config.rs", "use crate::{file, driver::export};", &[]);
+    check(drivers, "src/driver/watchdog.rs", "use super::{Fault, gpio};", &["`gpio`"]);
+    check(drivers, "src/driver/mod.rs", "\npub use sim::Tank;", &["2: names the driver `sim`"]);
+    check(drivers, "src/driver/mod.rs", "pub mod sim;\n/// As in `sim::Tank`.", &[]);
+    check(drivers, "src/driver/mqtt/line.rs", "use crate::driver::sim::Tank;", &["`sim`"]);
+    check(drivers, "src/driver/sim/tank.rs", "use crate::driver::sim::Tank;", &[]);
+    check(drivers, "src/driver/registry.rs", "use super::{gpio, sim};", &[]);
+    check(drivers, "src/cli/modbus/work.rs", "use crate::driver::modbus::wire;", &[]);
+    check(drivers, "src/cli/modbus.rs", "use crate::driver::mqtt::At;", &["`mqtt`"]);
+
+    let client = "src/driver/modbus/client/bus.rs";
+    check(walls, client, "use crate::driver::modbus::wire::table::Table;", &[]);
+    check(
+        walls,
+        client,
+        "use super::super::server::Show;",
+        &["1: `src/driver/modbus/client` must"],
+    );
+    check(walls, client, "use crate::driver::modbus::{server::Show, wire};", &["`server`"]);
+    check(walls, "src/driver/modbus/wire.rs", "use super::client::line;", &["`client`"]);
+    check(
+        walls,
+        "src/driver/modbus/server.rs",
+        "use crate::driver::modbus::client;",
+        &["`client`"],
+    );
 
     check(header, code, "//! One\n//! two\n//! three\n", &[]);
     check(header, code, "//! One\n//! two\nuse x;\n", &["has 2 lines"]);
