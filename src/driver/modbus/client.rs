@@ -44,6 +44,7 @@ mod plan;
 mod read;
 mod refusal;
 mod schedule;
+mod session;
 mod survey;
 mod unit;
 mod write;

@@ -15,6 +15,7 @@ use super::exchange::Silence;
 use super::line::Line;
 use super::read::Read;
 use super::schedule::{Due, Job, Next, Schedule};
+use super::session::Session;
 use super::transport::Transport;
 use super::unit::Unit;
 use super::write::Write;
@@ -97,16 +98,16 @@ impl Serve for Client {
     async fn serve(&mut self, side: &mut Side) {
         let mut silent_at = None;
         loop {
-            let mut transport = self.connect(side).await;
+            let mut session = Session { transport: self.connect(side).await, side };
             if let Some(until) = silent_at.filter(|_| self.line.is_rtu()) {
                 // The serial line is the same as before, and a late reply on it does not say what
                 // it belongs to.
-                transport.quiet_until(until);
+                session.transport.quiet_until(until);
             }
-            self.begin(side);
-            let why = self.work(&mut transport, side).await;
-            silent_at = transport.silent_at();
-            drop(transport);
+            self.begin(session.side);
+            let why = self.work(&mut session).await;
+            silent_at = session.transport.silent_at();
+            drop(session);
             self.lost(why, side);
             self.wait().await;
         }
@@ -206,22 +207,22 @@ impl Client {
     }
 
     /// Works until the connection ends. Returns the reason.
-    async fn work(&mut self, transport: &mut Transport, side: &mut Side) -> String {
+    async fn work(&mut self, session: &mut Session<'_>) -> String {
         loop {
             if self.show_at <= self.now() {
-                self.show(side);
+                self.show(session.side);
             }
-            match self.next(transport, side) {
+            match self.next(session) {
                 Next::Now(job) => {
-                    if let Err(over) = self.perform(job, transport, side).await {
+                    if let Err(over) = self.perform(job, session).await {
                         return over.0;
                     }
                 }
                 Next::At(at) => {
                     let idle = at.min(self.show_at).saturating_sub(self.now());
                     tokio::select! {
-                        () = side.changed() => {}
-                        () = transport.idle(idle) => {}
+                        () = session.side.changed() => {}
+                        () = session.transport.idle(idle) => {}
                     }
                 }
             }
@@ -229,7 +230,8 @@ impl Client {
     }
 
     /// The job that is due now, or the time of the next one.
-    fn next(&mut self, transport: &Transport, side: &mut Side) -> Next {
+    fn next(&mut self, session: &mut Session<'_>) -> Next {
+        let Session { transport, side } = session;
         let now = self.now();
         // A job that could take a late reply for its own waits and lets the other jobs pass.
         let free = |at: Duration, request: &dyn Fn() -> Request| {

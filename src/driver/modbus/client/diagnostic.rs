@@ -10,7 +10,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Deserialize;
 
-use crate::driver::modbus::wire::request::{Reply, WireError};
+use super::session::Outcome;
+use crate::driver::modbus::wire::request::WireError;
 use crate::image::{Direction, Kind, Point, Raw, Value};
 
 /// The longest round trip that the histogram distinguishes, in microseconds: longer than a timeout
@@ -94,26 +95,21 @@ impl Counters {
     }
 
     /// Counts one request, how it ended, and how long it occupied the bus.
-    pub(super) fn count(
-        &mut self,
-        outcome: &Result<Reply, WireError>,
-        round_trip: Duration,
-        busy: Duration,
-    ) {
+    pub(super) fn count(&mut self, outcome: &Outcome, round_trip: Duration, busy: Duration) {
         self.requests += 1;
         self.busy += busy;
-        if let Ok(_) | Err(WireError::Exception(_)) = outcome {
+        if let None | Some(WireError::Exception(_)) = outcome.error() {
             let round_trip = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
             self.round_trips.saturating_record(round_trip);
         }
-        match outcome {
-            Ok(_) | Err(WireError::Closed(_) | WireError::Differs) => {}
-            Err(WireError::Timeout) => self.timeouts += 1,
-            Err(WireError::Crc) => self.crc += 1,
-            Err(WireError::Garbage(_)) => self.garbage += 1,
-            Err(WireError::Doubtful) => self.doubtful += 1,
+        match outcome.error() {
+            None | Some(WireError::Closed(_) | WireError::Differs) => {}
+            Some(WireError::Timeout) => self.timeouts += 1,
+            Some(WireError::Crc) => self.crc += 1,
+            Some(WireError::Garbage(_)) => self.garbage += 1,
+            Some(WireError::Doubtful) => self.doubtful += 1,
             // A code is one byte, so the map stays small.
-            Err(WireError::Exception(code)) => *self.exceptions.entry(*code).or_default() += 1,
+            Some(WireError::Exception(code)) => *self.exceptions.entry(*code).or_default() += 1,
         }
     }
 
@@ -176,18 +172,19 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::modbus::wire::request::Reply;
 
     #[test]
     fn what_happened_is_counted_by_its_kind() {
         let mut counters = Counters::new();
         let ms = Duration::from_millis;
         for (outcome, rtt, busy) in [
-            (Ok(Reply::Written), 4, 5),
-            (Err(WireError::Exception(2)), 6, 7),
-            (Err(WireError::Exception(2)), 6, 7),
-            (Err(WireError::Timeout), 6, 500),
-            (Err(WireError::Crc), 6, 10),
-            (Err(WireError::Garbage("")), 6, 11),
+            (Outcome::Reply(Reply::Written), 4, 5),
+            (Outcome::Failed(WireError::Exception(2)), 6, 7),
+            (Outcome::Failed(WireError::Exception(2)), 6, 7),
+            (Outcome::Failed(WireError::Timeout), 6, 500),
+            (Outcome::Failed(WireError::Crc), 6, 10),
+            (Outcome::Failed(WireError::Garbage("")), 6, 11),
         ] {
             counters.count(&outcome, ms(rtt), ms(busy));
         }

@@ -12,10 +12,10 @@ use super::line::Target;
 use super::read::Read;
 use super::refusal::{BUSY_AGAIN, CONFIG_AGAIN, Refusal, SILENT_AGAIN};
 use super::schedule::{Cycles, Job, again};
-use super::transport::Transport;
+use super::session::{Outcome, Over, Session};
 use super::unit::Unit;
 use crate::driver::link::Side;
-use crate::driver::modbus::wire::request::{Reply, Request, WireError};
+use crate::driver::modbus::wire::request::{Request, WireError};
 use crate::image::Quality;
 
 /// The number of requests in a row without a reply that ends a TCP connection. It holds if no other
@@ -26,10 +26,6 @@ const DEAF: u32 = 2;
 /// once. If fewer are silent, the reply of another unit shows that the connection is sound. A new
 /// connection would then only cut off the others.
 const DEAF_UNITS: usize = 3;
-
-/// The end of the connection, with the reason.
-#[derive(Debug)]
-pub(super) struct Over(pub(super) String);
 
 /// The requests in a row without a reply, over the whole connection.
 #[derive(Debug, Default)]
@@ -57,37 +53,32 @@ impl Client {
     pub(super) async fn perform(
         &mut self,
         job: Job,
-        transport: &mut Transport,
-        side: &mut Side,
+        session: &mut Session<'_>,
     ) -> Result<(), Over> {
         match job {
-            Job::Read(n) => self.read(n, transport, side).await,
-            Job::Write(n) => self.write(n, transport, side).await,
-            Job::Beat => self.beat(transport, side).await,
-            Job::Probe(unit) => self.probe(unit, transport, side).await,
+            Job::Read(n) => self.read(n, session).await,
+            Job::Write(n) => self.write(n, session).await,
+            Job::Beat => self.beat(session).await,
+            Job::Probe(unit) => self.probe(unit, session).await,
         }
     }
 
     /// Makes a read, applies its reply, and sets when it is due next.
-    async fn read(
-        &mut self,
-        n: usize,
-        transport: &mut Transport,
-        side: &mut Side,
-    ) -> Result<(), Over> {
+    async fn read(&mut self, n: usize, session: &mut Session<'_>) -> Result<(), Over> {
         let (unit, request) = (self.reads[n].unit, self.reads[n].request.clone());
         let started = self.now();
-        let asked = self.ask(unit, &request, self.retries, transport, side).await;
+        let asked = self.ask(unit, &request, self.retries, session).await;
         let now = self.now();
         let read = &mut self.reads[n];
         read.heard(asked.as_ref().map_or(true, is_silence));
         let outcome = asked?;
-        if outcome.is_ok() {
+        let Session { transport, side } = session;
+        if outcome.reply().is_some() {
             let pause = self.units[unit].turnaround.max(self.line.gap());
             read.took(transport.round_trip() + pause);
         }
         // A doubtful reply means that the read is made again, as soon as that can succeed.
-        read.is_made = outcome != Err(WireError::Doubtful);
+        read.is_made = outcome != Outcome::Failed(WireError::Doubtful);
         let is_online = self.units[unit].breaker.is_online();
         if read.is_made {
             let (due, missed) = again(read.due, read.period, now);
@@ -98,7 +89,7 @@ impl Client {
         let read = &mut self.reads[n];
         let is_mute_anew = read.is_mute_anew(is_online);
         if on_reply(read, &outcome, now, side) || is_mute_anew {
-            say(&self.name, &self.reads[n].name, outcome.as_ref().err());
+            say(&self.name, &self.reads[n].name, outcome.error());
         }
         self.settle(unit, side);
         side.publish();
@@ -117,33 +108,28 @@ impl Client {
     }
 
     /// Writes an output, reads it back if that is configured, and notes what the unit has.
-    async fn write(
-        &mut self,
-        n: usize,
-        transport: &mut Transport,
-        side: &mut Side,
-    ) -> Result<(), Over> {
+    async fn write(&mut self, n: usize, session: &mut Session<'_>) -> Result<(), Over> {
         let write = &self.writes[n];
         let (unit, id) = (write.unit, write.id);
-        let Some(wanted) = side.wanted(id) else { return Ok(()) };
+        let Some(wanted) = session.side.wanted(id) else { return Ok(()) };
         let (request, check) = (write.request(wanted), write.read_request());
-        if !side.has(id, wanted) {
+        if !session.side.has(id, wanted) {
             // From the first byte on the unit may have this value.
-            side.doubt(id);
-            side.publish();
+            session.side.doubt(id);
+            session.side.publish();
         }
         let started = self.now();
-        let mut outcome = self.ask(unit, &request, self.retries, transport, side).await?;
-        if outcome.is_ok() && self.writes[n].readback {
-            let read = self.ask(unit, &check, self.retries, transport, side).await?;
-            outcome = read.and_then(|reply| match self.writes[n].is_there(wanted, &reply) {
-                true => Ok(reply),
-                false => Err(WireError::Differs),
-            });
+        let mut outcome = self.ask(unit, &request, self.retries, session).await?;
+        if outcome.reply().is_some() && self.writes[n].readback {
+            outcome = self.ask(unit, &check, self.retries, session).await?;
+            if outcome.reply().is_some_and(|read| !self.writes[n].is_there(wanted, read)) {
+                outcome = Outcome::Failed(WireError::Differs);
+            }
         }
+        let side = &mut *session.side;
         let now = self.now();
         let write = &mut self.writes[n];
-        if write.tried(now, outcome.is_ok().then_some(wanted)) {
+        if write.tried(now, outcome.reply().map(|_| wanted)) {
             let (name, point, writes) = (&self.name, &write.name, write.writes);
             tracing::warn!(
                 device = name,
@@ -152,61 +138,56 @@ impl Client {
             );
         }
         match &outcome {
-            Ok(_) => side.confirm(id, wanted),
-            Err(error) => {
+            Outcome::Reply(_) => side.confirm(id, wanted),
+            Outcome::Failed(error) => {
                 write.put_off(wanted, now, now - started, error);
                 side.doubt(id);
             }
         }
-        let trouble = outcome.as_ref().err().map(ToString::to_string);
+        let trouble = outcome.error().map(ToString::to_string);
         if trouble != write.trouble {
             write.trouble = trouble;
-            say(&self.name, &self.writes[n].name, outcome.as_ref().err());
+            say(&self.name, &self.writes[n].name, outcome.error());
         }
         side.publish();
         Ok(())
     }
 
     /// Toggles the heartbeat, if the scan has moved since the last time and does not stand.
-    async fn beat(&mut self, transport: &mut Transport, side: &mut Side) -> Result<(), Over> {
+    async fn beat(&mut self, session: &mut Session<'_>) -> Result<(), Over> {
         let now = self.now();
         let Some(beat) = &mut self.beat else { return Ok(()) };
         (beat.due, _) = again(beat.due, beat.period, now);
-        let beats = side.beats();
-        if beats == beat.seen || side.is_stalled() {
+        let beats = session.side.beats();
+        if beats == beat.seen || session.side.is_stalled() {
             return Ok(());
         }
         (beat.seen, beat.on) = (beats, !beat.on);
         let (unit, request) = (beat.unit, beat.request());
-        let outcome = self.ask(unit, &request, 0, transport, side).await?;
-        let trouble = outcome.as_ref().err().map(ToString::to_string);
+        let outcome = self.ask(unit, &request, 0, session).await?;
+        let trouble = outcome.error().map(ToString::to_string);
         if let Some(beat) = &mut self.beat
             && beat.trouble != trouble
         {
             beat.trouble = trouble;
-            say(&self.name, "the heartbeat", outcome.as_ref().err());
+            say(&self.name, "the heartbeat", outcome.error());
         }
         Ok(())
     }
 
     /// Asks whether a unit is present. Any reply counts. The unit may never answer some of its
     /// requests, so the probes use them in turn.
-    async fn probe(
-        &mut self,
-        unit: usize,
-        transport: &mut Transport,
-        side: &mut Side,
-    ) -> Result<(), Over> {
+    async fn probe(&mut self, unit: usize, session: &mut Session<'_>) -> Result<(), Over> {
         let ours = self.reads.iter().enumerate().filter(|(_, read)| read.unit == unit);
         let n = ours.min_by_key(|(_, read)| read.silences).map(|(n, _)| n);
         let request = n.map_or(&self.units[unit].probe_request, |n| &self.reads[n].request).clone();
-        let asked = self.ask(unit, &request, 0, transport, side).await;
+        let asked = self.ask(unit, &request, 0, session).await;
         if let Some(n) = n {
             self.reads[n].heard(asked.as_ref().map_or(true, is_silence));
         }
         // `ask` has done what follows from the outcome.
         let _ = asked?;
-        self.settle(unit, side);
+        self.settle(unit, session.side);
         Ok(())
     }
 
@@ -217,23 +198,20 @@ impl Client {
         unit: usize,
         request: &Request,
         retries: u8,
-        transport: &mut Transport,
-        side: &mut Side,
-    ) -> Result<Result<Reply, WireError>, Over> {
+        session: &mut Session<'_>,
+    ) -> Result<Outcome, Over> {
         let mut retries = retries;
         loop {
             let started = Instant::now();
-            let outcome = transport.transact(request).await;
-            if let Err(WireError::Closed(why)) = outcome {
-                return Err(Over(why));
-            }
+            let outcome = session.transact(request).await?;
+            let Session { transport, side } = &mut *session;
             let it = &mut self.units[unit];
             it.asked_at = self.epoch.elapsed();
             it.counters.count(&outcome, transport.round_trip(), started.elapsed());
             transport.rest(it.turnaround);
             let is_silent = is_silence(&outcome);
             let is_missed = is_silent && it.is_missed_by(request);
-            if matches!(outcome, Ok(_) | Err(WireError::Exception(_))) && !is_silent {
+            if matches!(outcome.error(), None | Some(WireError::Exception(_))) && !is_silent {
                 it.answered.insert(request.kind());
             }
             if is_missed {
@@ -242,8 +220,10 @@ impl Client {
                 self.on_answer(unit, side);
             }
             self.on_connection(unit, is_missed, &outcome)?;
-            let is_unclear =
-                matches!(outcome, Err(WireError::Timeout | WireError::Crc | WireError::Garbage(_)));
+            let is_unclear = matches!(
+                outcome.error(),
+                Some(WireError::Timeout | WireError::Crc | WireError::Garbage(_))
+            );
             if retries == 0 || !is_unclear || self.units[unit].breaker.is_offline() {
                 return Ok(outcome);
             }
@@ -257,9 +237,9 @@ impl Client {
         &mut self,
         unit: usize,
         is_missed: bool,
-        outcome: &Result<Reply, WireError>,
+        outcome: &Outcome,
     ) -> Result<(), Over> {
-        if !matches!(outcome, Err(WireError::Timeout)) {
+        if outcome.error() != Some(&WireError::Timeout) {
             (self.silence, self.backoff) = (Silence::default(), BACKOFF.0);
             self.tell_connected();
             return Ok(());
@@ -338,18 +318,13 @@ impl Client {
 
 /// Applies a reply to the points of a read. Silence and a busy unit change nothing, so the points
 /// age. Returns whether the trouble has changed, which is then logged.
-fn on_reply(
-    read: &mut Read,
-    outcome: &Result<Reply, WireError>,
-    now: Duration,
-    side: &mut Side,
-) -> bool {
+fn on_reply(read: &mut Read, outcome: &Outcome, now: Duration, side: &mut Side) -> bool {
     let trouble = match outcome {
-        Ok(reply) => {
+        Outcome::Reply(reply) => {
             read.take(reply, side);
             None
         }
-        Err(WireError::Exception(code)) => match Refusal::of(*code) {
+        Outcome::Failed(WireError::Exception(code)) => match Refusal::of(*code) {
             Refusal::Config => {
                 read.spoil(Quality::Config, side);
                 read.due = now + CONFIG_AGAIN;
@@ -365,23 +340,22 @@ fn on_reply(
             }
             Refusal::Absent => return false,
         },
-        Err(_) => return false,
+        Outcome::Failed(_) => return false,
     };
     std::mem::replace(&mut read.trouble, trouble) != trouble
 }
 
 /// An error in words; empty for a reply.
-fn why(outcome: &Result<Reply, WireError>) -> String {
-    outcome.as_ref().err().map(ToString::to_string).unwrap_or_default()
+fn why(outcome: &Outcome) -> String {
+    outcome.error().map(ToString::to_string).unwrap_or_default()
 }
 
 /// Whether no reply of the unit was received or understood.
-fn is_silence(outcome: &Result<Reply, WireError>) -> bool {
-    match outcome {
-        Ok(_) => false,
-        Err(WireError::Exception(code)) => Refusal::of(*code) == Refusal::Absent,
-        Err(WireError::Doubtful) => false,
-        Err(_) => true,
+fn is_silence(outcome: &Outcome) -> bool {
+    match outcome.error() {
+        None | Some(WireError::Doubtful) => false,
+        Some(WireError::Exception(code)) => Refusal::of(*code) == Refusal::Absent,
+        Some(_) => true,
     }
 }
 
