@@ -24,7 +24,7 @@
 //! | 1 | [`retain`] | values that outlive the daemon |
 //! | 0 | [`image`], [`variable`], [`clock`], [`latest`] | what a cycle works on |
 //! | 0 | [`confine`], [`file`](mod@file), [`journal`], [`patience`], [`stamp`], [`state`] | tools |
-//! | 0 | [`systemd`], [`text`] | likewise |
+//! | 0 | [`systemd`], [`text`], [`logged`] | likewise |
 //!
 //! # A value's walk
 //! wire → a thread of the device's own → a triple buffer → [`driver::Driver::read`] → input image
@@ -133,6 +133,7 @@ pub mod image;
 pub mod journal;
 pub mod latest;
 pub mod log;
+pub mod logged;
 pub mod patience;
 pub mod plugin;
 pub mod recipe;

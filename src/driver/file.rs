@@ -47,6 +47,7 @@ use super::link::{Link, Serve, Side};
 use super::location::word;
 use super::{Fault, Location, OpenError, Part, Plan, Settings, duration};
 use crate::image::{Direction, Freshness, Point, PointId, Points, Quality, Raw};
+use crate::logged::OnChange;
 
 /// The range of `period`. A shorter period leaves the threads no time for anything else; a longer
 /// one is no measurement.
@@ -111,7 +112,7 @@ struct Spot {
     work: Option<Id>,
     begun_at: Instant,
     /// Why the last call failed, if it did.
-    trouble: Option<String>,
+    trouble: OnChange<Option<String>>,
     /// The value that was tried last since the last check of the output, whether or not it was
     /// written.
     tried: Option<Raw>,
@@ -194,8 +195,7 @@ impl Files {
         for spot in self.inputs.iter_mut().chain(&mut self.outputs) {
             if spot.work.is_some() && spot.begun_at.elapsed() >= HANGS {
                 let trouble = Some(format!("{}: does not return", spot.path.display()));
-                self.is_news |= spot.trouble != trouble;
-                spot.trouble = trouble;
+                self.is_news |= spot.trouble.changes_to(trouble);
             }
         }
     }
@@ -247,8 +247,7 @@ impl Files {
         spot.work = None;
         let why = |error: &io::Error| format!("{}: {error}", spot.path.display());
         let trouble = outcome.as_ref().err().map(why);
-        self.is_news |= spot.trouble != trouble;
-        spot.trouble = trouble;
+        self.is_news |= spot.trouble.changes_to(trouble);
         match outcome {
             Ok(Outcome::Read(raw)) => side.put(spot.id, raw),
             Ok(Outcome::Written(raw, file)) => {
@@ -272,7 +271,7 @@ impl Files {
         // A missing file of an output is noticed only at the next check, so inputs decide if there
         // are any.
         let asked = if self.inputs.is_empty() { &self.outputs } else { &self.inputs };
-        let is_dead = asked.iter().all(|spot| spot.trouble.is_some());
+        let is_dead = asked.iter().all(|spot| spot.trouble.last().is_some());
         side.fault((is_dead && !asked.is_empty()).then_some(Fault::Disconnected));
         side.publish();
         if self.is_news {
@@ -311,7 +310,16 @@ impl Spot {
     fn new(id: PointId, point: &Point, path: &Path) -> Self {
         let (point, path) = (point.clone(), Arc::from(path));
         let begun_at = Instant::now();
-        Self { id, point, path, work: None, begun_at, trouble: None, tried: None, written: None }
+        Self {
+            id,
+            point,
+            path,
+            work: None,
+            begun_at,
+            trouble: OnChange::default(),
+            tried: None,
+            written: None,
+        }
     }
 
     /// Starts a call on a thread that may wait.
@@ -329,8 +337,8 @@ impl Spot {
     fn part(&self) -> Part {
         Part {
             name: self.point.name.clone(),
-            ok: self.trouble.is_none(),
-            state: self.trouble.clone().unwrap_or_else(|| self.path.display().to_string()),
+            ok: self.trouble.last().is_none(),
+            state: self.trouble.last().clone().unwrap_or_else(|| self.path.display().to_string()),
             facts: Vec::new(),
         }
     }

@@ -54,6 +54,7 @@ use super::export::Exports;
 use super::link::Link;
 use super::{Named, OpenError, Part, Plan, Settings};
 use crate::image::{Freshness, Points};
+use crate::logged::OnChange;
 use broker::Broker;
 use command::Commands;
 pub use config::{At, Config, Message, Publication};
@@ -131,7 +132,7 @@ struct Mqtt {
     /// The watch on the silence of the broker, on the current connection.
     pulse: Option<Pulse>,
     /// Why the last connection was lost, until there is another one.
-    trouble: Option<String>,
+    trouble: OnChange<Option<String>>,
 }
 
 impl Mqtt {
@@ -160,7 +161,7 @@ impl Mqtt {
             connections: 0,
             state: State::default(),
             pulse: None,
-            trouble: None,
+            trouble: OnChange::default(),
         })
     }
 

@@ -52,6 +52,7 @@ use crate::driver::export::Exports;
 use crate::driver::link::{Link, Serve, Side};
 use crate::driver::{Fault, OpenError, Part, Plan, Settings, duration};
 use crate::image::{Freshness, PointId, Points};
+use crate::logged::OnChange;
 use connection::{Ask, End, attend};
 use offer::Offer;
 use request::{Exception, refused};
@@ -208,19 +209,18 @@ impl Server {
     async fn bind(&self, side: &mut Side) -> TcpListener {
         let listen = self.config.listen;
         let [mut pause, longest] = BIND_AGAIN;
-        let mut is_told = false;
+        let mut is_waiting = OnChange::default();
         loop {
             let error = match TcpListener::bind(listen).await {
                 Ok(listener) => {
-                    if is_told {
+                    if is_waiting.changes_to(false) {
                         tracing::info!("the Modbus server listens on {listen} now");
                     }
                     return listener;
                 }
                 Err(error) => error,
             };
-            if !is_told && pause > longest / 2 {
-                is_told = true;
+            if pause > longest / 2 && is_waiting.changes_to(true) {
                 tracing::warn!("the Modbus server cannot listen on {listen} yet: {error}");
             }
             let state = format!("cannot listen: {error}");

@@ -13,6 +13,7 @@ use super::{Config, UnitConfig};
 use crate::driver::OpenError;
 use crate::driver::modbus::wire::register::MAX_REGISTERS;
 use crate::driver::modbus::wire::table::Table;
+use crate::logged::OnChange;
 
 /// The range of periods. No bus is faster; a longer period is no measurement.
 pub(super) const PERIOD: RangeInclusive<Duration> =
@@ -179,6 +180,6 @@ pub(super) fn beat(config: &Config) -> Result<Option<Beat>, OpenError> {
         due: Duration::ZERO,
         on: false,
         seen: 0,
-        trouble: None,
+        trouble: OnChange::default(),
     }))
 }

@@ -24,6 +24,7 @@ use crate::driver::modbus::wire::request::{Ask, Request};
 use crate::driver::modbus::wire::table::Table;
 use crate::driver::{Fault, Part};
 use crate::image::{Freshness, PointId};
+use crate::logged::OnChange;
 
 /// The pause between two attempts to connect: the first one and the longest one. A device that has
 /// just started needs about half a second. A device that is off for the night must not cost much.
@@ -59,7 +60,7 @@ pub(super) struct Client {
     pub(super) unconnected: Option<String>,
     /// Why there was no connection, as it was logged last. `None` after a reply over a new
     /// connection.
-    pub(super) told: Option<String>,
+    pub(super) told: OnChange<Option<String>>,
     /// The planned load of the serial line, where 1 is all of its time; `None` if it is not known.
     pub(super) planned_load: Option<f64>,
 }
@@ -79,7 +80,7 @@ pub(super) struct Beat {
     /// The scan's number of beats at that time.
     pub(super) seen: u64,
     /// Why the last write failed, if it did.
-    pub(super) trouble: Option<String>,
+    pub(super) trouble: OnChange<Option<String>>,
 }
 
 impl Beat {
@@ -173,10 +174,9 @@ impl Client {
 
     /// Notes that the connection is lost, or that an attempt to connect has failed.
     fn lost(&mut self, why: String, side: &mut Side) {
-        if self.told.as_ref() != Some(&why) {
+        if self.told.changes_to(Some(why.clone())) {
             let (name, target) = (&self.name, &self.line.target);
             tracing::warn!(device = name, "device {name}: no connection to {target}: {why}");
-            self.told = Some(why.clone());
         }
         self.unconnected = Some(why);
         for output in side.outputs().to_vec() {
@@ -187,7 +187,7 @@ impl Client {
 
     /// Logs the new connection, once a unit has answered over it. Without a reply it is of no use.
     pub(super) fn tell_connected(&mut self) {
-        if self.told.take().is_some() {
+        if self.told.changes_to(None) {
             let (name, target) = (&self.name, &self.line.target);
             tracing::info!(device = name, "device {name}: connected to {target}");
         }
@@ -281,7 +281,7 @@ impl Client {
             true => is_silent.then_some(Fault::Timeout),
         });
         let units = self.units.iter().map(|unit| unit.part(is_connected));
-        let mute = self.reads.iter().filter(|read| read.is_mute).map(Read::part);
+        let mute = self.reads.iter().filter(|read| *read.is_mute.last()).map(Read::part);
         let parts = std::iter::once(self.part()).chain(units).chain(mute).collect();
         side.publish();
         side.show(parts);

@@ -145,8 +145,7 @@ impl Client {
             }
         }
         let trouble = outcome.error().map(ToString::to_string);
-        if trouble != write.trouble {
-            write.trouble = trouble;
+        if write.trouble.changes_to(trouble) {
             say(&self.name, &self.writes[n].name, outcome.error());
         }
         side.publish();
@@ -167,9 +166,8 @@ impl Client {
         let outcome = self.ask(unit, &request, 0, session).await?;
         let trouble = outcome.error().map(ToString::to_string);
         if let Some(beat) = &mut self.beat
-            && beat.trouble != trouble
+            && beat.trouble.changes_to(trouble)
         {
-            beat.trouble = trouble;
             say(&self.name, "the heartbeat", outcome.error());
         }
         Ok(())
@@ -342,7 +340,7 @@ fn on_reply(read: &mut Read, outcome: &Outcome, now: Duration, side: &mut Side) 
         },
         Outcome::Failed(_) => return false,
     };
-    std::mem::replace(&mut read.trouble, trouble) != trouble
+    read.trouble.changes_to(trouble)
 }
 
 /// An error in words; empty for a reply.

@@ -24,6 +24,7 @@ use crate::driver::modbus::wire::register::Misfit;
 use crate::driver::modbus::wire::request::{Ask, Request};
 use crate::driver::modbus::wire::table::Table;
 use crate::image::{Point, PointId, Points, Safe};
+use crate::logged::OnChange;
 
 impl Client {
     /// Plans the bus of device number `device` and finds the place of each of its points.
@@ -50,7 +51,7 @@ impl Client {
             backoff: BACKOFF.0,
             connections: 0,
             unconnected: None,
-            told: None,
+            told: OnChange::default(),
             planned_load: None,
         };
         let mut inputs: Vec<Vec<(PointId, Place)>> = vec![Vec::new(); config.group.len()];
@@ -145,8 +146,8 @@ impl Client {
                 silences: 0,
                 spots: ours.map(spot).collect(),
                 name: format!("group {}, {} from {address}", group.name, group.table.word()),
-                trouble: None,
-                is_mute: false,
+                trouble: OnChange::default(),
+                is_mute: OnChange::default(),
             });
         }
     }
@@ -273,6 +274,6 @@ fn write(
         writes: 0,
         day: Duration::ZERO,
         name: point.name.clone(),
-        trouble: None,
+        trouble: OnChange::default(),
     })
 }

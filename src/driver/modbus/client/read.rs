@@ -12,6 +12,7 @@ use crate::driver::link::Side;
 use crate::driver::modbus::wire::register::Layout;
 use crate::driver::modbus::wire::request::{Reply, Request};
 use crate::image::{Freshness, PointId, Quality};
+use crate::logged::OnChange;
 
 /// A request that is repeated with a period.
 #[derive(Debug)]
@@ -32,9 +33,9 @@ pub(super) struct Read {
     /// The name for people: the group and the places.
     pub(super) name: String,
     /// The exception code of the last reply, if it was an exception.
-    pub(super) trouble: Option<u8>,
+    pub(super) trouble: OnChange<Option<u8>>,
     /// Whether it was logged that the unit does not answer this read.
-    pub(super) is_mute: bool,
+    pub(super) is_mute: OnChange<bool>,
 }
 
 /// A point in the reply.
@@ -89,10 +90,10 @@ impl Read {
         let is_mute = match self.silences {
             0 => false,
             // One silence proves nothing, because a frame can get lost.
-            1 => self.is_mute,
+            1 => *self.is_mute.last(),
             _ => is_online,
         };
-        std::mem::replace(&mut self.is_mute, is_mute) != is_mute
+        self.is_mute.changes_to(is_mute)
     }
 
     /// Sets the next time: `due` in the rhythm of the period, or `pause` to wait after silences.

@@ -11,6 +11,7 @@ use super::refusal::{BUSY_AGAIN, CONFIG_AGAIN, DEVICE_AGAIN, Refusal, SILENT_AGA
 use crate::driver::modbus::wire::register::MAX_REGISTERS;
 use crate::driver::modbus::wire::request::{Ask, Reply, Request, WireError};
 use crate::image::{PointId, Raw};
+use crate::logged::OnChange;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -61,7 +62,7 @@ pub(super) struct Write {
     /// The name of the point, for messages.
     pub(super) name: String,
     /// Why the last write failed, if it did.
-    pub(super) trouble: Option<String>,
+    pub(super) trouble: OnChange<Option<String>>,
 }
 
 impl Write {
@@ -174,7 +175,7 @@ mod tests {
             writes: 0,
             day: Duration::ZERO,
             name: "p".into(),
-            trouble: None,
+            trouble: OnChange::default(),
         }
     }
 
