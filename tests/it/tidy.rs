@@ -148,6 +148,30 @@ fn the_house_is_tidy() {
     assert!(findings.is_empty(), "{} findings\n{}", findings.len(), findings.join("\n"));
 }
 
+#[test]
+fn every_driver_has_an_example() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = fs::read_dir(root.join("config")).unwrap();
+    let examples: Vec<_> =
+        files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    let words = camshaft::driver::Config::DRIVERS;
+    assert_eq!(without_example(words, &examples), [""; 0]);
+    // The rule about the names of drivers knows all of them.
+    for word in words {
+        let is_known = DRIVERS.iter().any(|folder| word.starts_with(folder));
+        assert!(is_known, "{word} is not in DRIVERS");
+    }
+}
+
+/// The drivers that no example uses.
+fn without_example<'d>(drivers: &[&'d str], examples: &[String]) -> Vec<&'d str> {
+    let is_used = |driver: &str| {
+        let line = format!("driver = \"{driver}\"");
+        examples.iter().any(|text| text.lines().any(|found| found.starts_with(&line)))
+    };
+    drivers.iter().copied().filter(|driver| !is_used(driver)).collect()
+}
+
 fn collect(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
     let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
     entries.sort();

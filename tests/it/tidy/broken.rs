@@ -2,7 +2,7 @@
 
 use super::{
     FLOORS, INVARIANTS, Rule, columns, drivers, file_name, file_size, floors, function_size,
-    header, libraries, map, unsafe_code, walls,
+    header, libraries, map, unsafe_code, walls, without_example,
 };
 
 #[test]
@@ -119,4 +119,10 @@ fn the_map_must_name_every_invariant_and_every_module() {
     let bad = good.replace("//! 7. It holds.\n", "").replace("`latest`", "`earliest`");
     let expected = ["1: invariant 7 is missing", "1: `latest` is not on floor 0 of the map"];
     assert_eq!(map("src/lib.rs", &bad), expected);
+}
+
+#[test]
+fn a_driver_without_an_example_is_found() {
+    let examples = ["[[device]]\ndriver = \"sim\"\n# driver = \"mqtt\"\n".to_owned()];
+    assert_eq!(without_example(&["sim", "mqtt"], &examples), ["mqtt"]);
 }
