@@ -274,7 +274,7 @@ fn try_devices(
     let mut wires = std::collections::HashMap::new();
     let end = Instant::now() + PATIENCE;
     for (index, (file, device)) in files.iter().zip(devices).enumerate() {
-        if let Some(wire) = device.driver.wire()
+        if let Some(wire) = device.driver.settings().wire()
             && let Some(other) = wires.insert(wire.clone(), &device.name)
         {
             let found = format!("{wire}, where device {other} is");

@@ -49,7 +49,7 @@
 //! | 0 | [`image`], [`variable`], [`clock`], [`latest`] | what a cycle works on |
 //! | 0 | [`confine`], [`file`](mod@file), [`journal`], [`patience`], [`stamp`], [`state`] | tools |
 //! | 0 | [`systemd`], [`text`] | the service manager; words for people |
-//! | 0 | [`name`] | names that people give: one rule |
+//! | 0 | [`name`], [`logged`] | names that people give: one rule; what was logged last |
 //!
 //! # A value's walk
 //! wire → a thread of the device's own → a triple buffer → [`driver::Driver::read`] → input image
@@ -158,6 +158,7 @@ pub mod image;
 pub mod journal;
 pub mod latest;
 pub mod log;
+pub mod logged;
 pub mod name;
 pub mod patience;
 pub mod plugin;

@@ -1,61 +1,22 @@
 //! The keys of a device that belong to its driver: from a table of the file to [`Config`], the
 //! settings of the driver.
 //!
-//! Each driver lists its own keys, as a type that serde reads. This file picks that type by the
-//! word under `driver` and gives each mistake its line and its full key. Whether a device can be
-//! opened is not checked here: `driver/registry.rs` does that. The common keys of all devices are
-//! in `file.rs`.
+//! Each driver lists its own keys, as a type that serde reads, and `driver/registry.rs` lists the
+//! drivers. This file knows none of them. It gives each mistake its line and its full key. Whether
+//! a device can be opened is not checked here: `driver/registry.rs` does that. The common keys of
+//! all devices are in `file.rs`.
 
 use std::borrow::Cow;
 use std::path::Path;
 
-use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer, Error};
 
 use super::file::DeviceFile;
 use super::problem::Report;
 use super::read::split;
-use crate::driver::{Config, file, gpio, modbus, modbus_server, mqtt, sim};
+use crate::driver::Config;
 use crate::text::nearest;
-
-/// The words that `driver` can have, for the hint at a misspelt one.
-const DRIVERS: [&str; 6] = ["sim", "file", "gpio", "modbus", "modbus_server", "mqtt"];
-
-/// Turns the keys of a driver into its settings; relative paths in them count from `folder`. `None`
-/// if no driver has that name.
-fn driver_config(
-    driver: &str,
-    table: Spanned<DeTable<'_>>,
-    folder: &Path,
-) -> Result<Option<Config>, Error> {
-    match driver {
-        "sim" => {
-            let mut config = sim::Config::deserialize(Deserializer::from(table))?;
-            if let Some(script) = &mut config.script {
-                script.file = folder.join(&script.file);
-            }
-            Ok(Some(Config::Sim(config)))
-        }
-        "file" => {
-            file::Config::deserialize(Deserializer::from(table)).map(|c| Some(Config::File(c)))
-        }
-        "gpio" => {
-            gpio::Config::deserialize(Deserializer::from(table)).map(|c| Some(Config::Gpio(c)))
-        }
-        "modbus" => {
-            modbus::Config::deserialize(Deserializer::from(table)).map(|c| Some(Config::Modbus(c)))
-        }
-        "modbus_server" => modbus_server::Config::deserialize(Deserializer::from(table))
-            .map(|c| Some(Config::ModbusServer(c))),
-        "mqtt" => {
-            let mut config = mqtt::Config::deserialize(Deserializer::from(table))?;
-            config.settle(folder);
-            Ok(Some(Config::Mqtt(Box::new(config))))
-        }
-        _ => Ok(None),
-    }
-}
 
 /// The settings of a device's driver; `None` once a problem was reported.
 pub(super) fn understand(
@@ -80,12 +41,13 @@ pub(super) fn understand(
     }
     let mut is_shortened = false;
     loop {
-        match driver_config(&driver.value, Spanned::new(0..0, table.clone()), folder) {
+        let keys = Deserializer::from(Spanned::new(0..0, table.clone()));
+        match Config::read(&driver.value, keys, folder) {
             Ok(Some(config)) => return Some(config),
             Ok(None) => {
-                let right = match nearest(&driver.value, DRIVERS) {
+                let right = match nearest(&driver.value, Config::DRIVERS.iter().copied()) {
                     Some(near) => format!("{near:?}"),
-                    None => format!("one of {}", DRIVERS.join(", ")),
+                    None => format!("one of {}", Config::DRIVERS.join(", ")),
                 };
                 report.wrong_at(driver, format!("{:?}", driver.value), right);
                 return None;

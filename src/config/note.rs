@@ -38,8 +38,8 @@ pub fn notes(config: &Config) -> Vec<String> {
 fn idle_devices(config: &Config) -> Vec<String> {
     let has_points = |index| config.live.points.iter().any(|(_, point)| point.device == index);
     let devices = config.live.devices.iter().enumerate();
-    let idle =
-        devices.filter(|(index, it)| !has_points(*index) && !it.driver.works_without_points());
+    let idle = devices
+        .filter(|(index, it)| !has_points(*index) && !it.driver.settings().works_without_points());
     let note = |name: &str| format!("device[{name}]: it has no points and nothing else to do");
     idle.map(|(_, device)| note(&device.name)).collect()
 }
@@ -48,7 +48,7 @@ fn idle_devices(config: &Config) -> Vec<String> {
 fn unused_entries(config: &Config) -> Vec<String> {
     let of = |device: &super::Device| {
         let name = device.name.clone();
-        let keys = device.driver.unused().into_iter();
+        let keys = device.driver.settings().unused().into_iter();
         keys.map(move |key| format!("device[{name}].{key}: no point uses it")).collect::<Vec<_>>()
     };
     config.live.devices.iter().flat_map(of).collect()
@@ -58,7 +58,7 @@ fn unused_entries(config: &Config) -> Vec<String> {
 fn shared_claims(config: &Config) -> Vec<String> {
     let (mut owners, mut notes) = (HashMap::new(), Vec::new());
     for device in &config.live.devices {
-        let Some((key, claim, fate)) = device.driver.claim() else { continue };
+        let Some((key, claim, fate)) = device.driver.settings().claim() else { continue };
         let name = &device.name;
         if let Some(other) = owners.get(&(key, claim.clone())) {
             notes.push(format!("device[{name}].{key}: device {other} has {claim} too; {fate}"));
@@ -79,7 +79,7 @@ struct Spot {
 fn shared_places(config: &Config) -> Vec<String> {
     let mut all: BTreeMap<String, Vec<Spot>> = BTreeMap::new();
     for (index, device) in config.live.devices.iter().enumerate() {
-        for (id, place) in driver::locations(&device.driver, &config.live.points, index) {
+        for (id, place) in device.driver.settings().locations(&config.live.points, index) {
             let driver::Location { within, cells, words } = place;
             all.entry(within).or_default().push(Spot { cells, id, words });
         }
@@ -130,7 +130,7 @@ fn unknown_names(config: &Config) -> Vec<String> {
         points.chain(config.live.variables.iter().map(|(name, _)| &**name)).collect();
     let mut notes = Vec::new();
     for device in &config.live.devices {
-        for (key, name) in device.driver.shown() {
+        for (key, name) in device.driver.settings().shown() {
             let is_declared = || config.live.variables.iter().any(|(declared, _)| declared == name);
             if config.live.points.find(name).is_some() || is_declared() {
                 continue;

@@ -42,10 +42,12 @@ use serde::Deserialize;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::link::{Serve, Side};
-use super::survey::word;
-use super::{Fault, Location, OpenError, Part, duration};
+use super::export::Exports;
+use super::link::{Link, Serve, Side};
+use super::location::word;
+use super::{Fault, Location, OpenError, Part, Plan, Settings, duration};
 use crate::image::{Direction, Freshness, Point, PointId, Points, Quality, Raw};
+use crate::logged::OnChange;
 
 /// The range of `period`. A shorter period leaves the threads no time for anything else; a longer
 /// one is no measurement.
@@ -90,7 +92,7 @@ pub struct At {
 
 /// All files of one device.
 #[derive(Debug)]
-pub(super) struct Files {
+struct Files {
     period: Duration,
     inputs: Vec<Spot>,
     outputs: Vec<Spot>,
@@ -110,7 +112,7 @@ struct Spot {
     work: Option<Id>,
     begun_at: Instant,
     /// Why the last call failed, if it did.
-    trouble: Option<String>,
+    trouble: OnChange<Option<String>>,
     /// The value that was tried last since the last check of the output, whether or not it was
     /// written.
     tried: Option<Raw>,
@@ -129,20 +131,24 @@ enum Outcome {
     Seen(Identity),
 }
 
-/// The files of the points of device number `device`. An input may read the file that an output
-/// writes, so the two are in different places.
-pub(super) fn locations(
-    config: &Config,
-    points: &Points,
-    device: usize,
-) -> Vec<(PointId, Location)> {
-    let ours = points.iter().filter(|(_, point)| point.device == device);
-    let place = |(id, point): (PointId, &Point)| {
-        let words = config.at.get(&point.name)?.path.display().to_string();
-        let within = format!("{words} {}", word(point.direction));
-        Some((id, Location { within, cells: 0..1, words }))
-    };
-    ours.filter_map(place).collect()
+impl Settings for Config {
+    fn plan(&self, points: &Arc<Points>, device: usize, _: &Exports) -> Result<Plan, OpenError> {
+        let files = Files::plan(self, points, device)?;
+        let points = Arc::clone(points);
+        Ok(Plan::new(move || Link::start(&points, device, files.freshness(), files)))
+    }
+
+    /// The files of the points. An input may read the file that an output writes, so the two are in
+    /// different places.
+    fn locations(&self, points: &Points, device: usize) -> Vec<(PointId, Location)> {
+        let ours = points.iter().filter(|(_, point)| point.device == device);
+        let place = |(id, point): (PointId, &Point)| {
+            let words = self.at.get(&point.name)?.path.display().to_string();
+            let within = format!("{words} {}", word(point.direction));
+            Some((id, Location { within, cells: 0..1, words }))
+        };
+        ours.filter_map(place).collect()
+    }
 }
 
 impl Files {
@@ -150,7 +156,7 @@ impl Files {
     ///
     /// # Errors
     /// When a point has no file, its path cannot be used, or the period is out of range.
-    pub(super) fn plan(config: &Config, points: &Points, device: usize) -> Result<Self, OpenError> {
+    fn plan(config: &Config, points: &Points, device: usize) -> Result<Self, OpenError> {
         if !PERIOD.contains(&config.period) {
             let found = format!("{:?}", config.period);
             return Err(OpenError::new("period", found, "from 1ms to 1h"));
@@ -178,7 +184,7 @@ impl Files {
     }
 
     /// How long a value is trusted: three periods until it is stale, ten until it is bad.
-    pub(super) fn freshness(&self) -> Freshness {
+    fn freshness(&self) -> Freshness {
         let bad = (10 * self.period).max(Duration::from_secs(2));
         let stale = (3 * self.period).max(STALE);
         Freshness { stale_after: Some(stale), bad_after: Some(bad) }
@@ -189,8 +195,7 @@ impl Files {
         for spot in self.inputs.iter_mut().chain(&mut self.outputs) {
             if spot.work.is_some() && spot.begun_at.elapsed() >= HANGS {
                 let trouble = Some(format!("{}: does not return", spot.path.display()));
-                self.is_news |= spot.trouble != trouble;
-                spot.trouble = trouble;
+                self.is_news |= spot.trouble.changes_to(trouble);
             }
         }
     }
@@ -242,8 +247,7 @@ impl Files {
         spot.work = None;
         let why = |error: &io::Error| format!("{}: {error}", spot.path.display());
         let trouble = outcome.as_ref().err().map(why);
-        self.is_news |= spot.trouble != trouble;
-        spot.trouble = trouble;
+        self.is_news |= spot.trouble.changes_to(trouble);
         match outcome {
             Ok(Outcome::Read(raw)) => side.put(spot.id, raw),
             Ok(Outcome::Written(raw, file)) => {
@@ -267,7 +271,7 @@ impl Files {
         // A missing file of an output is noticed only at the next check, so inputs decide if there
         // are any.
         let asked = if self.inputs.is_empty() { &self.outputs } else { &self.inputs };
-        let is_dead = asked.iter().all(|spot| spot.trouble.is_some());
+        let is_dead = asked.iter().all(|spot| spot.trouble.last().is_some());
         side.fault((is_dead && !asked.is_empty()).then_some(Fault::Disconnected));
         side.publish();
         if self.is_news {
@@ -306,7 +310,16 @@ impl Spot {
     fn new(id: PointId, point: &Point, path: &Path) -> Self {
         let (point, path) = (point.clone(), Arc::from(path));
         let begun_at = Instant::now();
-        Self { id, point, path, work: None, begun_at, trouble: None, tried: None, written: None }
+        Self {
+            id,
+            point,
+            path,
+            work: None,
+            begun_at,
+            trouble: OnChange::default(),
+            tried: None,
+            written: None,
+        }
     }
 
     /// Starts a call on a thread that may wait.
@@ -324,8 +337,8 @@ impl Spot {
     fn part(&self) -> Part {
         Part {
             name: self.point.name.clone(),
-            ok: self.trouble.is_none(),
-            state: self.trouble.clone().unwrap_or_else(|| self.path.display().to_string()),
+            ok: self.trouble.last().is_none(),
+            state: self.trouble.last().clone().unwrap_or_else(|| self.path.display().to_string()),
             facts: Vec::new(),
         }
     }
@@ -348,7 +361,6 @@ mod tests {
     use super::*;
     use crate::clock::{Clock, MonotonicClock};
     use crate::driver::Driver;
-    use crate::driver::link::Link;
     use crate::image::Kind;
 
     /// A driver that reports twice for each write: whether the file counts as having the value

@@ -45,14 +45,17 @@ mod line;
 mod notice;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gpiocdev::line::{Bias as KernelBias, Drive as KernelDrive};
 use serde::Deserialize;
 
-use super::duration;
-
-pub(super) use board::{Board, locations};
+use super::export::Exports;
+use super::link::Link;
+use super::{Location, OpenError, Plan, Settings, duration};
+use crate::image::{PointId, Points};
+use board::Board;
 
 /// A `[[device]]` of this driver.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -65,6 +68,18 @@ pub struct Config {
     /// The key `at` of each point, by the point's name.
     #[serde(default)]
     pub at: BTreeMap<String, At>,
+}
+
+impl Settings for Config {
+    fn plan(&self, points: &Arc<Points>, device: usize, _: &Exports) -> Result<Plan, OpenError> {
+        let board = Board::plan(self, points, device)?;
+        let points = Arc::clone(points);
+        Ok(Plan::new(move || Link::start(&points, device, board.freshness(), board)))
+    }
+
+    fn locations(&self, points: &Points, device: usize) -> Vec<(PointId, Location)> {
+        board::locations(self, points, device)
+    }
 }
 
 fn ten_milliseconds() -> Duration {

@@ -1,105 +1,146 @@
-//! The contract between the scan and a device in the field: read it, write it, command it, ask
-//! whether it has its outputs.
+//! The contract of a driver: [`Settings`], which plan a device, and [`Driver`], the device that
+//! runs: read it, write it, command it, ask whether it has its outputs.
 //!
 //! The scan calls the functions of [`Driver`] on its thread, so they copy and return. A driver that
 //! has to wait for a wire does so on another thread, behind `link.rs`. This file knows no kind of
-//! device. Each kind has a file of its own, such as `sim.rs` for the simulated plant, and
-//! `registry.rs` plans and starts devices of all kinds.
+//! device. Each kind has a folder of its own, such as `sim/` for the simulated plant.
 //!
-//! Where to look next: `watchdog.rs` makes outputs safe when the scan itself stands. `export.rs`
-//! holds the values that a device shows to other systems. `monitor.rs` holds what the status shows
-//! of a device's parts. `survey.rs` answers questions about the devices of a configuration, for the
-//! search for slips in it.
+//! A new driver is one folder, one line in `registry.rs` and one example in `config/`. The folder
+//! has a `Config` that implements [`Settings`], and a type that implements [`Driver`], or one that
+//! serves a `Link`.
+//!
+//! Where to look next: `registry.rs` is the list of drivers; it plans, checks and opens devices.
+//! `watchdog.rs` makes outputs safe when the scan itself stands. `export.rs` holds the values that
+//! a device shows to other systems, `monitor.rs` what the status shows of a device's parts,
+//! `command.rs` what an operator can order, `location.rs` where points are in the field.
 
 pub mod export;
 pub mod file;
 pub mod gpio;
 pub mod modbus;
-pub mod modbus_server;
 pub mod mqtt;
 pub mod sim;
 
+mod command;
+mod disk;
 mod duration;
 mod link;
+mod location;
 mod monitor;
 mod registry;
-mod survey;
 mod tcp;
 mod watchdog;
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::image::{Inputs, PointId, Value};
+use crate::image::{Inputs, PointId, Points};
 use crate::patience;
 
+pub use command::{Command, Injection};
+use disk::{Named, no_answer};
+use export::Exports;
+pub use location::Location;
 pub use monitor::{Monitor, Part};
-use registry::no_answer;
-pub use registry::{Plan, check, open, plan};
-pub use survey::{Location, locations};
+pub use registry::{Config, check, open, plan};
 pub use watchdog::Watchdog;
 
 /// The maximum number of devices in one configuration. The scan calls each of them twice in every
 /// cycle.
 pub const MAX_DEVICES: usize = 256;
 
-/// The settings of one device. The variant is the kind of device; in TOML the key `driver` names
-/// it.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(tag = "driver", rename_all = "snake_case")]
-pub enum Config {
-    /// A simulated plant.
-    Sim(sim::Config),
-    /// Files whose text is a number, for example files of sysfs.
-    File(file::Config),
-    /// GPIO lines of this machine.
-    Gpio(gpio::Config),
-    /// Units on a Modbus, which this device reads and writes as a client.
-    Modbus(modbus::Config),
-    /// A Modbus TCP server, which a SCADA system reads and writes.
-    ModbusServer(modbus_server::Config),
-    /// A session with an MQTT 5 broker.
-    Mqtt(Box<mqtt::Config>),
-}
+/// The settings of one device, as its driver reads them from the keys of `[[device]]`. A driver
+/// implements this for its `Config`, and `registry.rs` lists that. The questions from `locations`
+/// on are only asked about settings whose plan has succeeded.
+pub trait Settings: fmt::Debug {
+    /// Plans device number `device` of the configuration: finds out what it does with each of its
+    /// points, and touches nothing in the field. The device reads what it shows to other systems
+    /// from `exports`.
+    ///
+    /// # Errors
+    /// When the device cannot be what its settings say.
+    fn plan(
+        &self,
+        points: &Arc<Points>,
+        device: usize,
+        exports: &Exports,
+    ) -> Result<Plan, OpenError>;
 
-impl Config {
-    /// The name of the driver, as the key `driver` spells it.
-    pub fn driver(&self) -> &'static str {
-        match self {
-            Self::Sim(_) => "sim",
-            Self::File(_) => "file",
-            Self::Gpio(_) => "gpio",
-            Self::Modbus(_) => "modbus",
-            Self::ModbusServer(_) => "modbus_server",
-            Self::Mqtt(_) => "mqtt",
-        }
+    /// Makes relative paths in the settings absolute; they are relative to `folder`.
+    fn settle(&mut self, _folder: &Path) {}
+
+    /// The files that the plan reads. Without any, the plan does not wait.
+    fn files(&self) -> Vec<Named> {
+        Vec::new()
     }
 
     /// The wire that the key `connect` names, if only one device can use that wire. Otherwise
     /// `None`.
-    pub fn wire(&self) -> Option<String> {
-        match self {
-            Self::Modbus(config) => config.wire(),
-            _ => None,
-        }
+    fn wire(&self) -> Option<String> {
+        None
     }
 
-    /// The files that the plan of this device reads.
-    fn files(&self) -> Vec<Named> {
-        match self {
-            Self::Sim(config) => config.files(),
-            Self::Mqtt(config) => config.files(),
-            Self::File(_) | Self::Gpio(_) | Self::Modbus(_) | Self::ModbusServer(_) => Vec::new(),
-        }
+    /// The places of the points of device number `device`, for those that have one. The plan
+    /// refuses what can never work, such as two writers of one register. These places show what the
+    /// plan allows, because an operator may want it: `config/note.rs` decides what deserves a note.
+    fn locations(&self, _points: &Points, _device: usize) -> Vec<(PointId, Location)> {
+        Vec::new()
+    }
+
+    /// The names of the points and variables that this device shows to other systems, each with its
+    /// key.
+    fn shown(&self) -> Vec<(String, &str)> {
+        Vec::new()
+    }
+
+    /// A thing that only one device can have at a time: the key, the value of the key, and the
+    /// consequence if two devices have it.
+    fn claim(&self) -> Option<(&'static str, String, &'static str)> {
+        None
+    }
+
+    /// Whether the device has something to do without any points.
+    fn works_without_points(&self) -> bool {
+        false
+    }
+
+    /// The keys of list entries that nothing uses.
+    fn unused(&self) -> Vec<String> {
+        Vec::new()
     }
 }
 
-/// A file that a device's configuration names: the key that names it, and the path.
-type Named = (&'static str, PathBuf);
+/// A device that is ready to be started.
+pub struct Plan(Box<dyn FnOnce() -> io::Result<Box<dyn Driver>> + Send>);
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Plan")
+    }
+}
+
+impl Plan {
+    /// A plan whose `start` makes the driver. `start` waits for nothing.
+    fn new<D: Driver + 'static>(start: impl FnOnce() -> io::Result<D> + Send + 'static) -> Self {
+        Self(Box::new(|| Ok(Box::new(start()?) as Box<dyn Driver>)))
+    }
+
+    /// Starts the device, which works on its wire from then on. The scan must not call this.
+    ///
+    /// # Errors
+    /// When the system has no thread or no descriptor to give. A device that does not answer is no
+    /// error here, because it may answer later.
+    pub fn start(self) -> Result<Box<dyn Driver>, OpenError> {
+        let failed =
+            |error| OpenError::new("driver", format!("{error}"), "threads and descriptors");
+        (self.0)().map_err(failed)
+    }
+}
 
 /// Why a device cannot be opened. The caller that reports the error adds the name of the device and
 /// the name of the configuration file.
@@ -257,101 +298,5 @@ pub trait Driver: Send {
     /// driver.
     fn monitor(&self) -> Option<Monitor> {
         None
-    }
-}
-
-/// What an operator can order a device to do while it runs.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Command {
-    /// Gives a simulated input this value. The input keeps the value, or the model goes on from it.
-    Set(PointId, Value),
-    /// Makes the device fail in this way until `Clear`. This replaces a failure that is present or
-    /// planned.
-    Inject(Injection),
-    /// Ends the failure. A failure that the configuration has planned is cancelled too.
-    Clear,
-}
-
-/// A failure for practice. In TOML and JSON the key `kind` names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-pub enum Injection {
-    /// Reads and writes fail. The inputs keep their values and are `Bad`.
-    Disconnect,
-    /// The inputs keep their values and are `Uncertain`. Outputs still arrive.
-    Freeze,
-    /// Inputs are seen late and outputs take effect late, both by `delay`.
-    Slow {
-        /// The delay of inputs and outputs.
-        #[serde(with = "duration")]
-        delay: Duration,
-    },
-    /// Inputs are random values of their type and are still `Good`. A float that is not a number is
-    /// `Bad`.
-    Garbage {
-        /// The seed of the random values. The same seed gives the same values, read by read.
-        #[serde(default)]
-        seed: u64,
-    },
-    /// The driver does not return for this long, once, so the whole scan stands. Real drivers
-    /// cannot do that. Operators practise with it how the devices and the daemon react.
-    Hang {
-        /// How long the driver does not return: at most a minute.
-        #[serde(rename = "for", with = "duration")]
-        lasting: Duration,
-    },
-}
-
-impl Injection {
-    /// Parses the failure that an operator has named.
-    ///
-    /// # Errors
-    /// What is wrong with the JSON, and what this kind of failure expects.
-    pub fn from_json(json: serde_json::Value) -> Result<Self, String> {
-        let kind = json.get("kind").and_then(|kind| kind.as_str()).unwrap_or_default().to_owned();
-        // Serde accepts any field beside a kind that has no fields.
-        let fields = json.as_object().into_iter().flat_map(|object| object.keys());
-        let field = fields.into_iter().find(|field| *field != "kind").cloned();
-        if let ("disconnect" | "freeze", Some(field)) = (&*kind, field) {
-            return Err(format!("unknown field `{field}`; {kind} expects nothing"));
-        }
-        serde_json::from_value(json).map_err(|error| match &*kind {
-            "slow" => format!("{error}; slow expects delay=TIME, such as delay=200ms"),
-            "garbage" => format!("{error}; garbage expects nothing, or seed=NUMBER"),
-            "hang" => format!("{error}; hang expects for=TIME, at most a minute, such as for=1s"),
-            "disconnect" | "freeze" => format!("{error}; {kind} expects nothing"),
-            _ => error.to_string(),
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_failure_that_lacks_something_says_what_it_expects() {
-        let check = |json: serde_json::Value, expected: Result<Injection, &str>| {
-            assert_eq!(Injection::from_json(json), expected.map_err(str::to_owned));
-        };
-        check(
-            json!({ "kind": "hang" }),
-            Err("missing field `for`; hang expects for=TIME, at most a minute, such as for=1s"),
-        );
-        let lasting = Duration::from_secs(4);
-        check(json!({ "kind": "hang", "for": "4s" }), Ok(Injection::Hang { lasting }));
-        check(
-            json!({ "kind": "slow" }),
-            Err("missing field `delay`; slow expects delay=TIME, such as delay=200ms"),
-        );
-        check(
-            json!({ "kind": "freeze", "for": "1s" }),
-            Err("unknown field `for`; freeze expects nothing"),
-        );
-        let kinds = "unknown variant `burn`, expected one of `disconnect`, `freeze`, `slow`, \
-                     `garbage`, `hang`";
-        check(json!({ "kind": "burn" }), Err(kinds));
     }
 }

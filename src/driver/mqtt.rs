@@ -44,12 +44,17 @@ mod pulse;
 mod session;
 pub mod sparkplug;
 
+use std::path::Path;
+use std::sync::Arc;
+
 use rumqttc::QoS;
 use tokio::task::JoinHandle;
 
 use super::export::Exports;
-use super::{Named, OpenError, Part};
+use super::link::Link;
+use super::{Named, OpenError, Part, Plan, Settings};
 use crate::image::{Freshness, Points};
+use crate::logged::OnChange;
 use broker::Broker;
 use command::Commands;
 pub use config::{At, Config, Message, Publication};
@@ -59,9 +64,54 @@ pub use publish::Text;
 use pulse::Pulse;
 use session::{Dialect, State};
 
+impl Settings for Config {
+    fn plan(
+        &self,
+        points: &Arc<Points>,
+        device: usize,
+        exports: &Exports,
+    ) -> Result<Plan, OpenError> {
+        let mqtt = Mqtt::plan(self, points, device, exports)?;
+        let points = Arc::clone(points);
+        Ok(Plan::new(move || Link::start(&points, device, mqtt.freshness(), mqtt)))
+    }
+
+    fn settle(&mut self, folder: &Path) {
+        let files = [&mut self.password_file, &mut self.ca, &mut self.cert, &mut self.key];
+        for file in files.into_iter().flatten() {
+            *file = folder.join(&*file);
+        }
+    }
+
+    fn files(&self) -> Vec<Named> {
+        let files = [
+            ("ca", &self.ca),
+            ("cert", &self.cert),
+            ("key", &self.key),
+            ("password_file", &self.password_file),
+        ];
+        files.into_iter().filter_map(|(key, file)| Some((key, file.clone()?))).collect()
+    }
+
+    fn shown(&self) -> Vec<(String, &str)> {
+        let names = self.publish.iter().map(|said| &*said.name).enumerate();
+        names.map(|(n, name)| (format!("publish[{n}].name"), name)).collect()
+    }
+
+    fn claim(&self) -> Option<(&'static str, String, &'static str)> {
+        let whole = format!("{:?} at {}", self.client_id, self.connect);
+        Some(("client_id", whole, "the broker throws out one for the other, in turn"))
+    }
+
+    fn works_without_points(&self) -> bool {
+        let says = self.will.is_some() || self.birth.is_some();
+        says || self.sparkplug.is_some() || !self.publish.is_empty()
+    }
+}
+
 /// A client of one broker.
 #[derive(Debug)]
-pub(super) struct Mqtt {
+struct Mqtt {
     /// The name of the device.
     name: String,
     broker: Broker,
@@ -82,7 +132,7 @@ pub(super) struct Mqtt {
     /// The watch on the silence of the broker, on the current connection.
     pulse: Option<Pulse>,
     /// Why the last connection was lost, until there is another one.
-    trouble: Option<String>,
+    trouble: OnChange<Option<String>>,
 }
 
 impl Mqtt {
@@ -90,7 +140,7 @@ impl Mqtt {
     ///
     /// # Errors
     /// When a part of it cannot work.
-    pub(super) fn plan(
+    fn plan(
         config: &Config,
         points: &Points,
         device: usize,
@@ -111,12 +161,12 @@ impl Mqtt {
             connections: 0,
             state: State::default(),
             pulse: None,
-            trouble: None,
+            trouble: OnChange::default(),
         })
     }
 
     /// No limits of the driver's own: a command has its own end, and the limits of its point.
-    pub(super) fn freshness(&self) -> Freshness {
+    fn freshness(&self) -> Freshness {
         Freshness::default()
     }
 }

@@ -24,16 +24,35 @@ mod tests;
 mod wire;
 mod wiring;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::config::MOST_HANG;
 use self::plant::Plant;
 use self::wire::Wire;
-use super::{Command, Driver, Fault, Injection, OpenError};
+use super::export::Exports;
+use super::{Command, Driver, Fault, Injection, Named, OpenError, Plan as Planned, Settings};
 use crate::image::{Inputs, Points};
 
 pub use self::config::{Config, Loopback, Plan, Script, Signal, Tank};
+
+impl Settings for Config {
+    fn plan(&self, points: &Arc<Points>, device: usize, _: &Exports) -> Result<Planned, OpenError> {
+        let sim = Sim::open(self, points, device)?;
+        Ok(Planned::new(move || Ok(sim)))
+    }
+
+    fn settle(&mut self, folder: &Path) {
+        if let Some(script) = &mut self.script {
+            script.file = folder.join(&script.file);
+        }
+    }
+
+    fn files(&self) -> Vec<Named> {
+        self.script.iter().map(|script| ("script.file", script.file.clone())).collect()
+    }
+}
 
 /// A simulated device. All its memory is allocated when it is opened.
 #[derive(Debug)]

@@ -118,9 +118,13 @@ fn simulated_devices_allocate_nothing_however_they_fail() {
         ..sim::Config::default()
     };
     let tank_points = points();
-    let tank =
-        driver::open(&driver::Config::Sim(tank), &tank_points, 0, &driver::export::exports().1)
-            .unwrap();
+    let tank = driver::open(
+        &driver::Config::Sim(Box::new(tank)),
+        &tank_points,
+        0,
+        &driver::export::exports().1,
+    )
+    .unwrap();
     let plant_points = plant::points();
     let plant = plant::devices(&plant_points);
     for (points, devices) in [(tank_points, vec![tank]), (plant_points, plant)] {

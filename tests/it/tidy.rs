@@ -16,7 +16,7 @@ use word::words;
 
 /// Every module below `src/` with its floor. A module uses lower floors only; those on one floor do
 /// not know each other.
-const FLOORS: [(&str, u8); 26] = [
+const FLOORS: [(&str, u8); 27] = [
     ("main", 7),
     ("cli", 7),
     ("daemon", 6),
@@ -38,6 +38,7 @@ const FLOORS: [(&str, u8); 26] = [
     ("systemd", 0),
     ("text", 0),
     ("name", 0),
+    ("logged", 0),
     ("stamp", 0),
     ("confine", 0),
     ("state", 0),
@@ -83,6 +84,24 @@ const WASMER: [&str; 21] = [
     "src/plugin/wasm/call.rs",
 ];
 
+/// The folders of the drivers. Only the list of drivers names them: a new driver is one folder and
+/// one line there.
+const DRIVERS: [&str; 5] = ["sim", "file", "gpio", "modbus", "mqtt"];
+
+/// Files that name a driver nevertheless.
+const NAMES_DRIVER: [(&str, &str); 1] = [
+    // The verbs for a bus speak to a unit themselves, with what the driver speaks.
+    ("src/cli/modbus", "modbus"),
+];
+
+/// Folders with the neighbours that they do not know.
+const WALLS: [(&str, &[&str]); 3] = [
+    // Both sides of Modbus know the wire; the wire knows no side, and no side the other.
+    ("src/driver/modbus/wire", &["client", "server"]),
+    ("src/driver/modbus/client", &["server"]),
+    ("src/driver/modbus/server", &["client"]),
+];
+
 /// Names that say nothing.
 const EMPTY_NAMES: [&str; 9] =
     ["util", "utils", "common", "types", "helper", "helpers", "manager", "core", "misc"];
@@ -101,8 +120,10 @@ const INVARIANTS: [usize; 13] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13];
 type Rule = fn(&str, &str) -> Vec<String>;
 
 /// All rules. The first argument is the path from the root of the repository.
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 12] = [
     floors,
+    drivers,
+    walls,
     header,
     columns,
     file_size,
@@ -129,6 +150,30 @@ fn the_house_is_tidy() {
         }
     }
     assert!(findings.is_empty(), "{} findings\n{}", findings.len(), findings.join("\n"));
+}
+
+#[test]
+fn every_driver_has_an_example() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = fs::read_dir(root.join("config")).unwrap();
+    let examples: Vec<_> =
+        files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    let words = camshaft::driver::Config::DRIVERS;
+    assert_eq!(without_example(words, &examples), [""; 0]);
+    // The rule about the names of drivers knows all of them.
+    for word in words {
+        let is_known = DRIVERS.iter().any(|folder| word.starts_with(folder));
+        assert!(is_known, "{word} is not in DRIVERS");
+    }
+}
+
+/// The drivers that no example uses.
+fn without_example<'d>(drivers: &[&'d str], examples: &[String]) -> Vec<&'d str> {
+    let is_used = |driver: &str| {
+        let line = format!("driver = \"{driver}\"");
+        examples.iter().any(|text| text.lines().any(|found| found.starts_with(&line)))
+    };
+    drivers.iter().copied().filter(|driver| !is_used(driver)).collect()
 }
 
 fn collect(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
@@ -183,6 +228,54 @@ fn floors(path: &str, text: &str) -> Vec<String> {
         let allowed = modules.len() - 1 + usize::from(tests[n]);
         if line.contains(&"super::".repeat(allowed + 1)) {
             findings.push(format!("{}: leaves `{own}` through `super`; say `crate`", n + 1));
+        }
+    }
+    findings
+}
+
+/// Whether a file is the module of this path without its ending, or lies in its folder.
+fn is_in(path: &str, module: &str) -> bool {
+    path.strip_prefix(module).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+}
+
+/// The list of drivers is the only file that names drivers, beside their own.
+fn drivers(path: &str, text: &str) -> Vec<String> {
+    let mut named: Vec<_> = uses(text, "crate::driver::").collect();
+    match path.strip_prefix("src/driver/") {
+        Some("registry.rs") => return Vec::new(),
+        Some("mod.rs") => named.extend(scrubbed(text).lines().enumerate().map(|(n, line)| {
+            let is_path =
+                |driver: &&str| after_word(line, driver).is_some_and(|rest| rest.starts_with("::"));
+            (
+                n + 1,
+                DRIVERS.iter().filter(|driver| is_path(driver)).map(ToString::to_string).collect(),
+            )
+        })),
+        Some(file) if !file.contains('/') => named.extend(uses(text, "super::")),
+        _ => {}
+    }
+    let is_allowed = |driver: &str| {
+        is_in(path, &format!("src/driver/{driver}"))
+            || NAMES_DRIVER.iter().any(|(file, known)| is_in(path, file) && *known == driver)
+    };
+    let all = named.into_iter().flat_map(|(n, names)| names.into_iter().map(move |name| (n, name)));
+    let wrong = all.filter(|(_, name)| DRIVERS.contains(&&**name) && !is_allowed(name));
+    wrong
+        .map(|(n, name)| format!("{n}: names the driver `{name}`; `Settings` can ask it"))
+        .collect()
+}
+
+/// Neighbours in a folder that must not know each other.
+fn walls(path: &str, text: &str) -> Vec<String> {
+    let mut findings = Vec::new();
+    for (folder, strangers) in WALLS.iter().filter(|(folder, _)| is_in(path, folder)) {
+        let above = &modules(folder)[..modules(folder).len() - 1];
+        let up = "super::".repeat(modules(path).len() - above.len());
+        let down = format!("crate::{}::", above.join("::"));
+        for (n, names) in uses(text, &up).chain(uses(text, &down)) {
+            for name in names.iter().filter(|name| strangers.contains(&&***name)) {
+                findings.push(format!("{n}: `{folder}` must not know its neighbour `{name}`"));
+            }
         }
     }
     findings

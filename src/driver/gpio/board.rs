@@ -39,7 +39,7 @@ const SHOWN_EVERY: Duration = Duration::from_millis(200);
 
 /// The lines of the points of device number `device`. The kernel gives a line to one point only,
 /// whether it is an input or an output.
-pub(in crate::driver) fn locations(
+pub(super) fn locations(
     config: &Config,
     points: &Points,
     device: usize,
@@ -56,7 +56,7 @@ pub(in crate::driver) fn locations(
 
 /// All lines of one device.
 #[derive(Debug)]
-pub(in crate::driver) struct Board {
+pub(super) struct Board {
     /// The device's name. The kernel shows it in the name of the lines' consumer.
     pub(super) device: String,
     period: Duration,
@@ -72,11 +72,7 @@ impl Board {
     ///
     /// # Errors
     /// When a point has no line, two points have the same line, or a key does not fit the others.
-    pub(in crate::driver) fn plan(
-        config: &Config,
-        points: &Points,
-        device: usize,
-    ) -> Result<Self, OpenError> {
+    pub(super) fn plan(config: &Config, points: &Points, device: usize) -> Result<Self, OpenError> {
         if !PERIOD.contains(&config.period) {
             let found = format!("{:?}", config.period);
             return Err(OpenError::new("period", found, "from 1ms to 60s"));
@@ -107,7 +103,7 @@ impl Board {
     /// How long a value is trusted: three periods until it is stale, ten until it is bad. It is two
     /// seconds at least until a value is bad, because an expander on a slow bus is read more slowly
     /// than configured.
-    pub(in crate::driver) fn freshness(&self) -> Freshness {
+    pub(super) fn freshness(&self) -> Freshness {
         let bad = (10 * self.period).max(Duration::from_secs(2));
         let stale = (3 * self.period).max(Duration::from_millis(100));
         Freshness { stale_after: Some(stale), bad_after: Some(bad) }

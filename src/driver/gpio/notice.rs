@@ -9,6 +9,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::logged::OnChange;
+
 /// How long nothing must happen before the log counts all lines as working. That is the time of
 /// three attempts to get them.
 const CALM: Duration = Duration::from_secs(10);
@@ -16,8 +18,8 @@ const CALM: Duration = Duration::from_secs(10);
 /// What was logged about the lines of one device.
 #[derive(Debug, Default)]
 pub(super) struct Notice {
-    /// The trouble that was logged last, and when; `None` once it is over.
-    told: Option<(String, Instant)>,
+    /// The trouble that was logged last; `None` once it is over.
+    logged: OnChange<Option<String>>,
     /// When there was trouble last.
     troubled_at: Option<Instant>,
 }
@@ -36,16 +38,12 @@ impl Notice {
     pub(super) fn hear(&mut self, trouble: Option<String>, now: Instant) -> Option<News> {
         let is_past = |at: Instant| now.duration_since(at) >= CALM;
         let Some(trouble) = trouble else {
-            self.told.take_if(|_| self.troubled_at.is_none_or(is_past))?;
-            return Some(News::Over);
+            let is_over = self.troubled_at.is_none_or(is_past) && self.logged.changes_to(None);
+            return is_over.then_some(News::Over);
         };
         self.troubled_at = Some(now);
-        let is_told = |(told, at): &(String, Instant)| *told == trouble || !is_past(*at);
-        if self.told.as_ref().is_some_and(is_told) {
-            return None;
-        }
-        self.told = Some((trouble.clone(), now));
-        Some(News::Trouble(trouble))
+        let is_news = self.logged.changes_after(CALM, now, Some(trouble.clone()));
+        is_news.then_some(News::Trouble(trouble))
     }
 }
 

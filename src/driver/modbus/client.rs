@@ -1,302 +1,255 @@
-//! The loop that works on one bus: connect, choose the next job, do it, and connect again when the
-//! connection is lost.
+//! The Modbus client: reads and writes units on a serial line or behind a TCP port.
 //!
-//! One request is under way at a time, so the code is a plain sequence. `exchange.rs` does one job
-//! and draws the consequences. `schedule.rs`, `breaker.rs` and `write.rs` decide everything that
-//! can be decided without a wire.
+//! ```toml
+//! [[device]]
+//! name = "plant"
+//! driver = "modbus"
+//! connect = "tcp://192.168.1.10:502"   # "rtu:///dev/serial/by-id/...", "rtu+tcp://host:port"
+//! unit = [ { name = "vfd1", id = 3, turnaround = "5ms" } ]
+//! group = [ { name = "fast", unit = "vfd1", table = "holding", period = "100ms" } ]
+//! heartbeat = { unit = "vfd1", address = 9, period = "1s" }
+//! [[device.point]]
+//! name = "vfd1.speed"
+//! direction = "in"
+//! type = "i16"
+//! at = { group = "fast", address = 0x2103 }
+//! [[device.point]]
+//! name = "vfd1.setpoint"
+//! direction = "out"
+//! type = "u16"
+//! safe = 0
+//! at = { unit = "vfd1", address = 0x2000, refresh = "1s", single = true }
+//! ```
+//! All units behind one port belong into one device. They share its connection, on which one
+//! request is under way at a time. The driver never invents a value that was not read: after a
+//! silence or a busy reply a value ages, after any other failure it has a quality of its own.
+//!
+//! `client/bus.rs` is the loop. `client/schedule.rs` chooses the next job, `client/breaker.rs`
+//! decides whether a unit is present. `client/transport.rs` and `wire/request.rs` decide what
+//! counts as a reply. `client/survey.rs` lists the points' places and what nothing uses. Not here:
+//! broadcasts, Modbus ASCII, file records, FIFO queues, and writes to a part of a register.
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+pub mod line;
+pub mod transport;
 
-use tokio::time::sleep;
+mod bounds;
+mod breaker;
+mod bus;
+mod diagnostic;
+mod exchange;
+mod load;
+mod outstanding;
+mod place;
+mod plan;
+mod read;
+mod refusal;
+mod schedule;
+mod session;
+mod survey;
+mod unit;
+mod write;
 
-use super::diagnostic::Diagnostic;
-use super::exchange::Silence;
-use super::line::Line;
-use super::read::Read;
-use super::request::{Ask, Request, Table};
-use super::schedule::{Due, Job, Next, Schedule};
-use super::transport::Transport;
-use super::unit::Unit;
-use super::write::Write;
-use crate::driver::link::{Serve, Side};
-use crate::driver::{Fault, Part};
-use crate::image::{Freshness, PointId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// The pause between two attempts to connect: the first one and the longest one. A device that has
-/// just started needs about half a second. A device that is off for the night must not cost much.
-pub(super) const BACKOFF: (Duration, Duration) =
-    (Duration::from_millis(500), Duration::from_secs(30));
+use serde::Deserialize;
 
-/// The time between two updates of the status and of the diagnostic points.
-const SHOW: Duration = Duration::from_secs(1);
+use crate::driver::export::Exports;
+use crate::driver::link::Link;
+use crate::driver::modbus::wire::register::{Byte, Order};
+use crate::driver::modbus::wire::table::Table;
+use crate::driver::{Location, OpenError, Plan, Settings, duration};
+use crate::image::{PointId, Points};
+use bus::Client;
+use line::Parity;
 
-/// A bus with all its units.
-#[derive(Debug)]
-pub(in crate::driver) struct Client {
-    /// The name of the device, for messages.
-    pub(super) name: String,
-    pub(super) line: Line,
-    pub(super) retries: u8,
-    pub(super) units: Vec<Unit>,
-    pub(super) reads: Vec<Read>,
-    pub(super) writes: Vec<Write>,
-    pub(super) beat: Option<Beat>,
-    pub(super) diagnostics: Vec<(PointId, usize, Diagnostic)>,
-    pub(super) schedule: Schedule,
-    pub(super) silence: Silence,
-    /// The origin of all times in this driver.
-    pub(super) epoch: Instant,
-    /// When the status is updated next.
-    pub(super) show_at: Duration,
-    /// How long to wait before the next attempt to connect.
-    pub(super) backoff: Duration,
-    /// How often a connection was made.
-    pub(super) connections: u64,
-    /// Why there is no connection, also before the first one; `None` while there is one.
-    pub(super) unconnected: Option<String>,
-    /// Why there was no connection, as it was logged last. `None` after a reply over a new
-    /// connection.
-    pub(super) told: Option<String>,
-    /// The planned load of the serial line, where 1 is all of its time; `None` if it is not known.
-    pub(super) planned_load: Option<f64>,
+/// A `[[device]]` of this driver.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The address of the bus: [`line::Target`].
+    pub connect: String,
+    /// The speed of a serial line in bits per second; 19200 if it is absent. For a serial line
+    /// behind a TCP server it only serves to compute the load of the line.
+    pub baud: Option<u32>,
+    /// The parity bit on a serial line.
+    pub parity: Option<Parity>,
+    /// The number of stop bits on a serial line, 1 or 2.
+    pub stop_bits: Option<u8>,
+    /// The silence between frames. On a serial line it is 3.5 characters if it is absent.
+    #[serde(default, deserialize_with = "duration::some")]
+    pub gap: Option<Duration>,
+    /// How long a unit may take to answer. If absent: 500 ms over TCP; on a serial line 200 ms plus
+    /// the time of the bytes on the wire.
+    #[serde(default, deserialize_with = "duration::some")]
+    pub timeout: Option<Duration>,
+    /// How long it may take to connect.
+    #[serde(default, deserialize_with = "duration::some")]
+    pub connect_timeout: Option<Duration>,
+    /// How often a request without an answer is repeated at once.
+    #[serde(default = "one")]
+    pub retries: u8,
+    /// The units on the bus.
+    pub unit: Vec<UnitConfig>,
+    /// The groups of points that are read, each with its period.
+    #[serde(default)]
+    pub group: Vec<GroupConfig>,
+    /// A register that changes as long as the scan moves.
+    pub heartbeat: Option<HeartbeatConfig>,
+    /// The key `at` of each point, by the point's name.
+    #[serde(default)]
+    pub at: BTreeMap<String, At>,
 }
 
-/// The heartbeat: a place that toggles as long as the scan moves.
-#[derive(Debug)]
-pub(super) struct Beat {
-    pub(super) unit: usize,
+impl Settings for Config {
+    fn plan(&self, points: &Arc<Points>, device: usize, _: &Exports) -> Result<Plan, OpenError> {
+        let client = Client::plan(self, points, device)?;
+        let (points, known) = (Arc::clone(points), client.freshness());
+        let limits = move |id| known.get(&id).copied().unwrap_or_default();
+        Ok(Plan::new(move || Link::start_with(&points, device, limits, client)))
+    }
+
+    /// The bus, in one spelling for all `connect` texts that name the same bus.
+    fn wire(&self) -> Option<String> {
+        self.connect.parse().ok().map(|target: line::Target| target.to_string())
+    }
+
+    fn locations(&self, points: &Points, device: usize) -> Vec<(PointId, Location)> {
+        survey::locations(self, points, device)
+    }
+
+    fn works_without_points(&self) -> bool {
+        self.heartbeat.is_some()
+    }
+
+    fn unused(&self) -> Vec<String> {
+        survey::unused(self)
+    }
+}
+
+fn one() -> u8 {
+    1
+}
+
+/// One unit on the bus.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnitConfig {
+    /// The name of the unit in this device.
+    pub name: String,
     /// The unit's address on the bus.
-    pub(super) unit_id: u8,
-    pub(super) table: Table,
-    pub(super) address: u16,
-    pub(super) period: Duration,
-    pub(super) due: Duration,
-    /// The value that was sent last.
-    pub(super) on: bool,
-    /// The scan's number of beats at that time.
-    pub(super) seen: u64,
-    /// Why the last write failed, if it did.
-    pub(super) trouble: Option<String>,
+    pub id: u8,
+    /// The silence that the unit needs after it has answered.
+    #[serde(default, with = "duration")]
+    pub turnaround: Duration,
+    /// After this many silences in a row the unit counts as absent.
+    #[serde(default = "three")]
+    pub offline_after: u8,
+    /// The time between two probes that ask an absent unit whether it is back.
+    #[serde(default = "ten_seconds", with = "duration")]
+    pub probe: Duration,
 }
 
-impl Beat {
-    /// The request that writes the current value.
-    pub(super) fn request(&self) -> Request {
-        let Self { address, on, .. } = *self;
-        let ask = match self.table {
-            Table::Coil => Ask::WriteCoil { address, on, single: true },
-            _ => Ask::WriteRegisters { address, values: vec![on.into()], single: true },
-        };
-        Request { unit: self.unit_id, ask }
-    }
+fn three() -> u8 {
+    3
 }
 
-impl Serve for Client {
-    async fn serve(&mut self, side: &mut Side) {
-        let mut silent_at = None;
-        loop {
-            let mut transport = self.connect(side).await;
-            if let Some(until) = silent_at.filter(|_| self.line.is_rtu()) {
-                // The serial line is the same as before, and a late reply on it does not say what
-                // it belongs to.
-                transport.quiet_until(until);
-            }
-            self.begin(side);
-            let why = self.work(&mut transport, side).await;
-            silent_at = transport.silent_at();
-            drop(transport);
-            self.lost(why, side);
-            self.wait().await;
-        }
-    }
+fn ten_seconds() -> Duration {
+    Duration::from_secs(10)
 }
 
-impl Client {
-    /// How long the values of inputs are trusted. Diagnostic inputs are not in the map: the driver
-    /// itself knows them, so they do not age.
-    pub(in crate::driver) fn freshness(&self) -> HashMap<PointId, Freshness> {
-        let of_read = |read: &Read| {
-            let freshness = read.freshness(self.line.timeout(&read.request));
-            read.spots.iter().map(move |spot| (spot.id, freshness)).collect::<Vec<_>>()
-        };
-        self.reads.iter().flat_map(of_read).collect()
-    }
+/// Points of one table of one unit that are read with the same period.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupConfig {
+    /// The name of the group in this device.
+    pub name: String,
+    /// The name of the unit.
+    pub unit: String,
+    /// The table of that unit.
+    pub table: Table,
+    /// The time between two reads.
+    #[serde(with = "duration")]
+    pub period: Duration,
+    /// How many places without a point may be read between two points, to save a request. Many
+    /// devices refuse a read of places that they do not have.
+    #[serde(default)]
+    pub merge_gap: u16,
+    /// The maximum number of places in one request, for a device that accepts less than the
+    /// protocol allows.
+    pub max: Option<u16>,
+}
 
-    /// The time since `epoch`.
-    pub(super) fn now(&self) -> Duration {
-        self.epoch.elapsed()
-    }
+/// A place on a unit that toggles between 0 and 1, so that the unit can see that the controller
+/// lives.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeartbeatConfig {
+    /// The name of the unit.
+    pub unit: String,
+    /// The table of the place: `holding` or `coil`.
+    #[serde(default = "holding")]
+    pub table: Table,
+    /// The address of the place, counted from 0.
+    pub address: u16,
+    /// The time between two changes.
+    #[serde(with = "duration")]
+    pub period: Duration,
+}
 
-    /// Tries to connect until there is a connection.
-    async fn connect(&mut self, side: &mut Side) -> Transport {
-        loop {
-            match Transport::open(&self.line).await {
-                Ok(transport) => return transport,
-                Err(error) => {
-                    let why = error.to_string();
-                    for unit in 0..self.units.len() {
-                        self.on_silence(unit, &why, side);
-                    }
-                    self.lost(why, side);
-                }
-            }
-            self.wait().await;
-        }
-    }
+fn holding() -> Table {
+    Table::Holding
+}
 
-    /// Waits before the next attempt to connect, longer each time until a unit has answered.
-    async fn wait(&mut self) {
-        let jitter = 0.8 + 0.4 * fastrand::f64();
-        sleep(self.backoff.mul_f64(jitter)).await;
-        self.backoff = (2 * self.backoff).min(BACKOFF.1);
-    }
+/// The key `at` of a point. `client/place.rs` says which keys go together.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct At {
+    /// The group that reads an input.
+    pub group: Option<String>,
+    /// The unit of an output or of a diagnostic.
+    pub unit: Option<String>,
+    /// The table of an output: `holding`, or `coil` for a bool.
+    pub table: Option<Table>,
+    /// The address of the first place, counted from 0 as the protocol does.
+    pub address: Option<u16>,
+    /// The first place as manuals write it, such as `"40001"` for the first holding register.
+    #[serde(rename = "ref")]
+    pub reference: Option<String>,
+    /// The order of the bytes on the wire.
+    pub order: Option<Order>,
+    /// The half of the register that holds an 8 bit number.
+    pub byte: Option<Byte>,
+    /// The bit of the register that holds a bool, 0 being the lowest.
+    pub bit: Option<u8>,
+    /// When an output is written.
+    pub write: Option<When>,
+    /// The time after which an output is written again though it has not changed. With `cyclic`,
+    /// the time between two writes.
+    #[serde(default, deserialize_with = "duration::some")]
+    pub refresh: Option<Duration>,
+    /// The shortest time between two writes of an output.
+    #[serde(default, deserialize_with = "duration::some")]
+    pub min_interval: Option<Duration>,
+    /// Whether to write with function codes 5 and 6 in place of 15 and 16.
+    pub single: Option<bool>,
+    /// Whether an output counts as written only after it was read back.
+    pub readback: Option<bool>,
+    /// The number of writes in a day above which the log warns. Memory that keeps its values wears
+    /// out.
+    pub warn_writes_per_day: Option<u32>,
+    /// The fact about its unit that an input shows, in place of a place on the unit.
+    pub diagnostic: Option<diagnostic::Diagnostic>,
+}
 
-    /// Begins the work on a new connection: everything is read, and then everything is written.
-    fn begin(&mut self, side: &mut Side) {
-        let now = self.now();
-        self.connections += 1;
-        self.unconnected = None;
-        self.silence = Silence::default();
-        for unit in 0..self.units.len() {
-            self.units[unit].breaker.reconnected(now);
-            self.units[unit].answered.clear();
-            self.start_over(unit, now);
-        }
-        if let Some(beat) = &mut self.beat {
-            beat.due = now;
-        }
-        self.show(side);
-    }
-
-    /// Notes that the connection is lost, or that an attempt to connect has failed.
-    fn lost(&mut self, why: String, side: &mut Side) {
-        if self.told.as_ref() != Some(&why) {
-            let (name, target) = (&self.name, &self.line.target);
-            tracing::warn!(device = name, "device {name}: no connection to {target}: {why}");
-            self.told = Some(why.clone());
-        }
-        self.unconnected = Some(why);
-        for output in side.outputs().to_vec() {
-            side.doubt(output);
-        }
-        self.show(side);
-    }
-
-    /// Logs the new connection, once a unit has answered over it. Without a reply it is of no use.
-    pub(super) fn tell_connected(&mut self) {
-        if self.told.take().is_some() {
-            let (name, target) = (&self.name, &self.line.target);
-            tracing::info!(device = name, "device {name}: connected to {target}");
-        }
-    }
-
-    /// Makes all reads of a unit due as soon as possible, and its writes after them. Reads that
-    /// were silent before come last, so that the others do not wait for them again.
-    pub(super) fn start_over(&mut self, unit: usize, now: Duration) {
-        for read in self.reads.iter_mut().filter(|read| read.unit == unit) {
-            let last = Duration::from_millis(read.silences.into());
-            (read.due, read.is_made) = (now + last, false);
-        }
-        for write in self.writes.iter_mut().filter(|write| write.unit == unit) {
-            (write.acked, write.refused) = (None, None);
-            (write.not_before, write.spaced_until) = (now, now);
-        }
-    }
-
-    /// Works until the connection ends. Returns the reason.
-    async fn work(&mut self, transport: &mut Transport, side: &mut Side) -> String {
-        loop {
-            if self.show_at <= self.now() {
-                self.show(side);
-            }
-            match self.next(transport, side) {
-                Next::Now(job) => {
-                    if let Err(over) = self.perform(job, transport, side).await {
-                        return over.0;
-                    }
-                }
-                Next::At(at) => {
-                    let idle = at.min(self.show_at).saturating_sub(self.now());
-                    tokio::select! {
-                        () = side.changed() => {}
-                        () = transport.idle(idle) => {}
-                    }
-                }
-            }
-        }
-    }
-
-    /// The job that is due now, or the time of the next one.
-    fn next(&mut self, transport: &Transport, side: &mut Side) -> Next {
-        let now = self.now();
-        // A job that could take a late reply for its own waits and lets the other jobs pass.
-        let free = |at: Duration, request: &dyn Fn() -> Request| {
-            let busy =
-                if transport.is_busy() { transport.busy_for(&request()) } else { Duration::ZERO };
-            if busy.is_zero() { at } else { at.max(now + busy) }
-        };
-        let Self { units, reads, writes, beat, schedule, .. } = self;
-        let is_online = |unit: usize| units[unit].breaker.is_online();
-        let beat = beat.iter().filter(|beat| is_online(beat.unit));
-        let beat = beat.map(|beat| Due { at: beat.due, unit: beat.unit, job: Job::Beat });
-        let writes = writes.iter().enumerate().filter(|(_, write)| is_online(write.unit));
-        let writes = writes.filter_map(|(n, write)| {
-            let wanted = side.wanted(write.id)?;
-            let at = free(write.due(wanted)?, &|| write.request(wanted));
-            Some(Due { at, unit: write.unit, job: Job::Write(n) })
-        });
-        let present = |read: &Read| !units[read.unit].breaker.is_offline();
-        let reads = reads.iter().enumerate().filter(|(_, read)| present(read));
-        let reads = reads.map(|(n, read)| {
-            let at = free(read.due, &|| read.request.clone());
-            Due { at, unit: read.unit, job: Job::Read(n) }
-        });
-        let probes = units
-            .iter()
-            .enumerate()
-            .filter_map(|(unit, it)| Some(Due { at: it.probe_at()?, unit, job: Job::Probe(unit) }));
-        schedule.next(now, writes.chain(beat), reads.chain(probes))
-    }
-
-    /// Updates the diagnostic points, the fault of the device, and the status.
-    pub(super) fn show(&mut self, side: &mut Side) {
-        let now = self.now();
-        self.show_at = now + SHOW;
-        let is_connected = self.unconnected.is_none();
-        for unit in &mut self.units {
-            unit.counters.measure(now);
-        }
-        for (id, unit, what) in &self.diagnostics {
-            let (kind, unit) = (side.point(*id).kind, &self.units[*unit]);
-            let is_online = is_connected && unit.breaker.is_online();
-            side.put(*id, unit.counters.raw(*what, kind, is_online));
-        }
-        let is_silent = self.units.iter().all(|unit| unit.breaker.is_offline());
-        side.fault(match is_connected {
-            false => Some(Fault::Disconnected),
-            true => is_silent.then_some(Fault::Timeout),
-        });
-        let units = self.units.iter().map(|unit| unit.part(is_connected));
-        let mute = self.reads.iter().filter(|read| read.is_mute).map(Read::part);
-        let parts = std::iter::once(self.part()).chain(units).chain(mute).collect();
-        side.publish();
-        side.show(parts);
-    }
-
-    /// The connection as the status shows it.
-    fn part(&self) -> Part {
-        let planned = self.planned_load.map(|load| ("planned_load_percent".into(), 100.0 * load));
-        let state = match &self.unconnected {
-            None => "connected".to_owned(),
-            Some(why) => format!("not connected: {why}"),
-        };
-        let facts = [("connections".to_owned(), self.connections as f64)];
-        Part {
-            name: self.line.target.to_string(),
-            ok: self.unconnected.is_none(),
-            state,
-            facts: facts.into_iter().chain(planned).collect(),
-        }
-    }
+/// When an output is written. In both cases it is also written when the unit appears or comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// As soon as it changes.
+    #[default]
+    OnChange,
+    /// Once in each `refresh`, and not when it changes.
+    Cyclic,
 }

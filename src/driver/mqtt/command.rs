@@ -16,6 +16,7 @@ use crate::clock::{Clock, MonotonicClock};
 use crate::driver::Part;
 use crate::driver::link::Side;
 use crate::image::{Kind, Point, PointId, Quality, Value, exact};
+use crate::logged::OnChange;
 
 /// The maximum length of a command's payload, in bytes. A JSON object with a number and an instant
 /// needs a tenth of it.
@@ -37,7 +38,7 @@ pub(super) struct Command {
     /// Whether the input has had a value since the start.
     has_value: bool,
     /// Whether a refusal was logged since the connection began.
-    is_said: bool,
+    is_said: OnChange<bool>,
     /// Whether a value has come since the last publication to the scan.
     is_untold: bool,
 }
@@ -51,7 +52,7 @@ pub(super) struct Commands {
     /// The number of commands that a later one replaced before the scan could see them.
     pub(super) superseded: u64,
     /// Whether a message for no command was logged since the connection began.
-    is_said: bool,
+    is_said: OnChange<bool>,
 }
 
 /// A value that was received for a command.
@@ -94,7 +95,7 @@ impl Commands {
     /// Refuses a whole message that cannot be assigned to a command.
     pub(super) fn refuse(&mut self, topic: &str, why: &str) {
         self.refused += 1;
-        if !std::mem::replace(&mut self.is_said, true) {
+        if self.is_said.changes_to(true) {
             tracing::warn!(topic, "a message on {topic} is refused: {why}");
         }
     }
@@ -106,8 +107,8 @@ impl Commands {
 
     /// Begins a connection: its refusals are logged anew.
     pub(super) fn begin(&mut self) {
-        self.is_said = false;
-        self.all.iter_mut().for_each(|command| command.is_said = false);
+        self.is_said = OnChange::default();
+        self.all.iter_mut().for_each(|command| command.is_said = OnChange::default());
     }
 
     /// The status parts of commands whose subscription or last value was refused.
@@ -130,7 +131,7 @@ impl Command {
             refused: None,
             denied: None,
             has_value: false,
-            is_said: false,
+            is_said: OnChange::default(),
             is_untold: false,
         }
     }
@@ -154,7 +155,7 @@ impl Command {
 
     /// Logs a refusal, once in a connection.
     fn say(&mut self, why: &str) {
-        if !std::mem::replace(&mut self.is_said, true) {
+        if self.is_said.changes_to(true) {
             let (point, topic) = (&self.point.name, &self.address);
             tracing::warn!(point, topic, "a command to {point} on {topic} is refused: {why}");
         }

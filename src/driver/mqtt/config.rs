@@ -4,7 +4,7 @@
 //! together.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -129,14 +129,4 @@ pub struct At {
     /// Whether a retained message counts as a command. It may be a year old. One that was received
     /// before does not count again.
     pub retained: Option<bool>,
-}
-
-impl Config {
-    /// Makes relative paths absolute; they are relative to `folder`.
-    pub(crate) fn settle(&mut self, folder: &Path) {
-        let files = [&mut self.password_file, &mut self.ca, &mut self.cert, &mut self.key];
-        for file in files.into_iter().flatten() {
-            *file = folder.join(&*file);
-        }
-    }
 }

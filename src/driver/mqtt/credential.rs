@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::Config;
-use crate::driver::{Named, OpenError};
+use crate::driver::OpenError;
 use crate::file;
 
 /// The maximum size in bytes of a file with certificates, a key or a password. A file with all
@@ -47,19 +47,6 @@ impl fmt::Debug for Credentials {
     /// Writes no secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credentials")
-    }
-}
-
-impl Config {
-    /// The files that the configuration names, each with its key.
-    pub(in crate::driver) fn files(&self) -> Vec<Named> {
-        let files = [
-            ("ca", &self.ca),
-            ("cert", &self.cert),
-            ("key", &self.key),
-            ("password_file", &self.password_file),
-        ];
-        files.into_iter().filter_map(|(key, file)| Some((key, file.clone()?))).collect()
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rumqttc::{AsyncClient, ConnAck, Outgoing as Sent, PubAck, PubAckReason, PublishOptions};
 
 use super::qos;
+use crate::logged::OnChange;
 
 /// The maximum number of messages that wait for the library, which takes them as fast as the broker
 /// does. With the pause of [`FULL`] that is enough for some thousand a second. It is not more,
@@ -50,7 +51,7 @@ pub(super) struct Ledger {
     /// may be under way.
     under_way: Vec<(u16, String)>,
     /// Whether a refused message of this connection was logged.
-    is_said: bool,
+    is_said: OnChange<bool>,
 }
 
 impl Line<'_> {
@@ -114,7 +115,7 @@ impl Ledger {
     /// Counts a message that the broker refuses, and logs the first of a connection.
     fn deny(&mut self, topic: &str, why: &str) {
         self.denied += 1;
-        if !std::mem::replace(&mut self.is_said, true) {
+        if self.is_said.changes_to(true) {
             tracing::warn!(topic, "the broker does not take what is said on {topic}: {why}");
         }
     }

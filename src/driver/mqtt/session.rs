@@ -311,7 +311,7 @@ impl Mqtt {
             self.state = State::Connected;
             let (device, broker) = (&self.name, &self.broker);
             tracing::info!(device, "device {device}: connected to {broker}");
-            self.trouble = None;
+            self.trouble.changes_to(None);
             side.fault(None);
             self.show(side);
             return Ok(true);
@@ -336,11 +336,11 @@ impl Mqtt {
     /// Handles the loss of a connection. Commands stay valid until their end.
     fn on_loss(&mut self, why: Cow<'static, str>, side: &mut Side) {
         // If each attempt fails for the same reason, one log line is enough.
-        if self.trouble.as_deref() != Some(&*why) {
+        let why = why.into_owned();
+        if self.trouble.changes_to(Some(why.clone())) {
             let (device, broker) = (&self.name, &self.broker);
             tracing::warn!(device, "device {device}: no connection to {broker}: {why}");
         }
-        self.trouble = Some(why.into_owned());
         self.state = State::Lost;
         self.dialect.forget();
         self.commands.told();
@@ -359,7 +359,7 @@ impl Mqtt {
             (State::Subscribing(_), _) => "subscribing".to_owned(),
             (State::Connected, Some(whom)) => format!("waiting for {whom}"),
             (State::Connected, None) => "connected".to_owned(),
-            (State::Lost, _) => self.trouble.clone().unwrap_or_default(),
+            (State::Lost, _) => self.trouble.last().clone().unwrap_or_default(),
         };
         let facts = [
             ("published", self.ledger.published),

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::driver::{Injection, Named, duration};
+use crate::driver::{Injection, duration};
 use crate::image::Value;
 
 /// A simulated device. Inputs that nothing here drives keep the value that an operator sets.
@@ -33,13 +33,6 @@ pub struct Config {
     pub fault: Option<Plan>,
     /// The first values of inputs that nothing drives; without an entry 0 or false.
     pub initial: BTreeMap<String, Value>,
-}
-
-impl Config {
-    /// The files that the settings name.
-    pub(in crate::driver) fn files(&self) -> Vec<Named> {
-        self.script.iter().map(|script| ("script.file", script.file.clone())).collect()
-    }
 }
 
 /// A tank with an inflow valve, a drain that is always open, and a level sensor.
@@ -241,10 +234,12 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
-    /// The table as users write it, read as the driver's own table and as one with the `driver`
-    /// key.
+    /// The table as users write it, read as the driver's own table and through the list of
+    /// drivers.
     #[test]
     fn the_whole_stanza_is_understood() {
         let text = r#"
@@ -263,8 +258,9 @@ mod tests {
             initial = { "button.estop_ok" = true, speed = 3 }
         "#;
         let plain: Config = toml::from_str(text).unwrap();
-        let tagged = toml::from_str(&format!("driver = \"sim\"\n{text}")).unwrap();
-        assert_eq!(crate::driver::Config::Sim(plain.clone()), tagged);
+        let keys = toml::Deserializer::parse(text).unwrap();
+        let listed = crate::driver::Config::read("sim", keys, Path::new("")).unwrap();
+        assert_eq!(Some(crate::driver::Config::Sim(Box::new(plain.clone()))), listed);
         assert_eq!(plain.tank[0].inflow_percent_per_s, 6.0);
         let (point, period) = ("c".into(), Duration::from_millis(1500));
         let square = Signal::Square { point, period, duty: 0.5, low: 0.0, high: 1.0 };

@@ -59,7 +59,7 @@ fn at(millis: u64) -> Duration {
 impl Bench {
     fn new(toml: &str) -> Self {
         let points = points();
-        let config = toml::from_str(&format!("driver = \"sim\"\n{toml}")).unwrap();
+        let config = crate::driver::Config::Sim(toml::from_str(toml).unwrap());
         let device =
             crate::driver::open(&config, &points, 0, &crate::driver::export::exports().1).unwrap();
         let inputs = Inputs::unread(&points);

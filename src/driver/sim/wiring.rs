@@ -125,7 +125,7 @@ mod tests {
     fn mistakes_name_the_key() {
         /// Checks that `toml` is refused with `expected`.
         fn check(toml: &str, expected: &str) {
-            let config = toml::from_str(&format!("driver = \"sim\"\n{toml}")).unwrap();
+            let config = crate::driver::Config::Sim(toml::from_str(toml).unwrap());
             let message =
                 match crate::driver::check(&config, &points(), 0, crate::patience::PATIENCE) {
                     Ok(_) => panic!("accepted: {toml}"),

@@ -76,7 +76,7 @@ pub fn with_annex(before: &Points, mask: u32) -> Arc<Points> {
 
 /// The third device: its inputs stand still, its outputs are taken.
 pub fn annex(points: &Arc<Points>) -> Box<dyn Driver> {
-    let config = driver::Config::Sim(sim::Config::default());
+    let config = driver::Config::Sim(Box::default());
     driver::open(&config, points, ANNEX, &driver::export::exports().1).expect("the annex is right")
 }
 
@@ -134,8 +134,13 @@ pub fn devices(points: &Arc<Points>) -> Vec<Box<dyn Driver>> {
         .into_iter()
         .enumerate()
         .map(|(n, config)| {
-            driver::open(&driver::Config::Sim(config), points, n, &driver::export::exports().1)
-                .expect("the plant is right")
+            driver::open(
+                &driver::Config::Sim(Box::new(config)),
+                points,
+                n,
+                &driver::export::exports().1,
+            )
+            .expect("the plant is right")
         })
         .collect()
 }

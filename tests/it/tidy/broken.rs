@@ -1,8 +1,8 @@
 //! Each rule on snippets that keep it and snippets that break it.
 
 use super::{
-    FLOORS, INVARIANTS, Rule, columns, file_name, file_size, floors, function_size, header,
-    libraries, map, unsafe_code, words,
+    FLOORS, INVARIANTS, Rule, columns, drivers, file_name, file_size, floors, function_size,
+    header, libraries, map, unsafe_code, walls, without_example, words,
 };
 
 #[test]
@@ -36,6 +36,35 @@ fn every_rule_finds_what_breaks_it() {
     check(floors, "src/plugin/abi.rs", "use super::guest;", &[]);
     let test = "#[cfg(test)]\nmod tests {\n    use super::super::guest;\n}\n";
     check(floors, "src/plugin/abi.rs", test, &[]);
+
+    check(drivers, "src/config.rs", "use crate::driver::{Config, sim};", &["`sim`"]);
+    check(drivers, "src/config.rs", "crate::driver::file::PERIOD", &["1: names the driver `file`"]);
+    check(drivers, "src/config.rs", "use crate::{file, driver::export};", &[]);
+    check(drivers, "src/driver/watchdog.rs", "use super::{Fault, gpio};", &["`gpio`"]);
+    check(drivers, "src/driver/mod.rs", "\npub use sim::Tank;", &["2: names the driver `sim`"]);
+    check(drivers, "src/driver/mod.rs", "pub mod sim;\n/// As in `sim::Tank`.", &[]);
+    check(drivers, "src/driver/mqtt/line.rs", "use crate::driver::sim::Tank;", &["`sim`"]);
+    check(drivers, "src/driver/sim/tank.rs", "use crate::driver::sim::Tank;", &[]);
+    check(drivers, "src/driver/registry.rs", "use super::{gpio, sim};", &[]);
+    check(drivers, "src/cli/modbus/work.rs", "use crate::driver::modbus::wire;", &[]);
+    check(drivers, "src/cli/modbus.rs", "use crate::driver::mqtt::At;", &["`mqtt`"]);
+
+    let client = "src/driver/modbus/client/bus.rs";
+    check(walls, client, "use crate::driver::modbus::wire::table::Table;", &[]);
+    check(
+        walls,
+        client,
+        "use super::super::server::Show;",
+        &["1: `src/driver/modbus/client` must"],
+    );
+    check(walls, client, "use crate::driver::modbus::{server::Show, wire};", &["`server`"]);
+    check(walls, "src/driver/modbus/wire.rs", "use super::client::line;", &["`client`"]);
+    check(
+        walls,
+        "src/driver/modbus/server.rs",
+        "use crate::driver::modbus::client;",
+        &["`client`"],
+    );
 
     check(header, code, "//! One\n//! two\n//! three\n", &[]);
     check(header, code, "//! One\n//! two\nuse x;\n", &["has 2 lines"]);
@@ -105,4 +134,10 @@ fn the_map_must_name_every_invariant_and_every_module() {
     let bad = good.replace("//! 7. It holds.\n", "").replace("`latest`", "`earliest`");
     let expected = ["1: invariant 7 is missing", "1: `latest` is not on floor 0 of the map"];
     assert_eq!(map("src/lib.rs", &bad), expected);
+}
+
+#[test]
+fn a_driver_without_an_example_is_found() {
+    let examples = ["[[device]]\ndriver = \"sim\"\n# driver = \"mqtt\"\n".to_owned()];
+    assert_eq!(without_example(&["sim", "mqtt"], &examples), ["mqtt"]);
 }

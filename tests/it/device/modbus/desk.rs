@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
-use camshaft::driver::modbus::request::crc;
+use camshaft::driver::modbus::wire::request::crc;
 
 use crate::device::{Bench, PATIENCE};
 

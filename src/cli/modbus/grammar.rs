@@ -1,0 +1,153 @@
+//! The grammar of `camshaft modbus`: its verbs, their arguments and what these may be.
+//!
+//! The words are those of the configuration. Whether a unit has what is asked of it is not known
+//! here. `work.rs` does the verbs.
+
+use std::time::Duration;
+
+use clap::{Args as Group, Subcommand};
+use serde::de::DeserializeOwned;
+
+use crate::cli::args;
+use crate::cli::help::{MODBUS_READ_HELP, MODBUS_SCAN_HELP, MODBUS_WRITE_HELP};
+use crate::driver::modbus::client::line::{Parity, Target};
+use crate::driver::modbus::wire::register::Order;
+use crate::driver::modbus::wire::table::Table;
+use crate::image::{Kind, Value};
+
+/// Addresses that a unit can have (Modbus over serial line 1.02, 2.2).
+const UNITS: std::ops::RangeInclusive<i64> = 1..=247;
+
+/// The verbs for a bus.
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum Modbus {
+    /// Read registers or bits
+    #[command(after_help = MODBUS_READ_HELP)]
+    Read(Reading),
+    /// Write one value
+    #[command(after_help = MODBUS_WRITE_HELP)]
+    Write(Writing),
+    /// Find out which units answer
+    #[command(after_help = MODBUS_SCAN_HELP)]
+    Scan(Scanning),
+}
+
+/// Where a bus is, and how it speaks.
+#[derive(Debug, Group)]
+pub(in crate::cli) struct Bus {
+    /// tcp://HOST or tcp://HOST:PORT, rtu:///dev/..., rtu+tcp://HOST:PORT
+    pub(super) target: Target,
+    /// How long to wait for an answer
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(super) timeout: Option<Duration>,
+    /// Bits in a second on a serial line [default: 19200]
+    #[arg(long)]
+    pub(super) baud: Option<u32>,
+    /// Parity on a serial line: even, odd or none [default: even]
+    #[arg(long, value_parser = word::<Parity>)]
+    pub(super) parity: Option<Parity>,
+    /// Stop bits on a serial line
+    #[arg(long, value_name = "N", default_value = "1",
+        value_parser = clap::value_parser!(u8).range(1..=2))]
+    pub(super) stop_bits: u8,
+}
+
+/// What to read.
+#[derive(Debug, Group)]
+pub(in crate::cli) struct Reading {
+    #[command(flatten)]
+    pub(super) bus: Bus,
+    /// coil, discrete, holding or input
+    #[arg(value_parser = word::<Table>)]
+    pub(super) table: Table,
+    /// The first register or bit, counted from 0
+    pub(super) address: u16,
+    /// How many registers or bits [default: as many as one value takes]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=2000))]
+    pub(super) count: Option<u16>,
+    /// The unit
+    #[arg(long, default_value = "1")]
+    pub(super) unit: u8,
+    /// Type of the values in registers, such as i16, u32 or f32
+    #[arg(long = "type", value_name = "TYPE", default_value = "u16", value_parser = number)]
+    pub(super) kind: Kind,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// What to write.
+#[derive(Debug, Group)]
+pub(in crate::cli) struct Writing {
+    #[command(flatten)]
+    pub(super) bus: Bus,
+    /// coil or holding
+    #[arg(value_parser = writable)]
+    pub(super) table: Table,
+    /// The first register, or the coil, counted from 0
+    pub(super) address: u16,
+    /// A number, or true, false, on, off for a coil
+    #[arg(allow_negative_numbers = true, value_parser = args::value)]
+    pub(super) value: Value,
+    /// The unit
+    #[arg(long, default_value = "1")]
+    pub(super) unit: u8,
+    /// Type of the value in registers, such as i16, u32 or f32
+    #[arg(long = "type", value_name = "TYPE", default_value = "u16", value_parser = number)]
+    pub(super) kind: Kind,
+    /// Order of its bytes on the wire, A the most significant, such as CDAB
+    #[arg(long, value_parser = word::<Order>)]
+    pub(super) order: Option<Order>,
+    /// Function code 5 or 6, for devices that lack 15 and 16
+    #[arg(long)]
+    pub(super) single: bool,
+}
+
+/// Where to look for units.
+#[derive(Debug, Group)]
+pub(in crate::cli) struct Scanning {
+    #[command(flatten)]
+    pub(super) bus: Bus,
+    /// The first unit to ask
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u8).range(UNITS))]
+    pub(super) from: u8,
+    /// The last unit to ask
+    #[arg(long, default_value = "247", value_parser = clap::value_parser!(u8).range(UNITS))]
+    pub(super) to: u8,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Parses a word that the configuration has too.
+fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_value(text.into()).map_err(|error| error.to_string())
+}
+
+fn number(text: &str) -> Result<Kind, String> {
+    match word(text)? {
+        Kind::Bool | Kind::U8 | Kind::I8 => Err("wanted is a type of 16 bits or more".into()),
+        kind => Ok(kind),
+    }
+}
+
+fn writable(text: &str) -> Result<Table, String> {
+    match word(text)? {
+        table @ (Table::Coil | Table::Holding) => Ok(table),
+        table => Err(format!("{} cannot be written; wanted is coil or holding", table.word())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_those_of_the_configuration() {
+        assert_eq!(word::<Table>("holding"), Ok(Table::Holding));
+        assert!(word::<Table>("register").unwrap_err().contains("`holding`"));
+        assert_eq!(number("f32"), Ok(Kind::F32));
+        assert!(number("bool").is_err() && number("f16").is_err());
+        assert!(writable("input").unwrap_err().contains("cannot be written"));
+    }
+}

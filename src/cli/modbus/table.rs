@@ -1,0 +1,168 @@
+//! What `camshaft modbus` prints: bits, registers in every order of their bytes, units that answer.
+//!
+//! A person looks for the order in which a known number appears, so the orders stand side by side.
+//! With `--json` the same facts are printed for programs. This file asks no unit anything.
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::cli::Outcome;
+use crate::cli::screen::Screen;
+use crate::cli::table::{Cell, Paint, Side, Table as Columns};
+use crate::cli::unit::time_us;
+use crate::driver::modbus::wire::register::{Layout, Order};
+use crate::image::{Direction, Kind, Point, Value};
+
+use Side::{Left, Right};
+
+/// Shows bits, each with its address.
+pub(super) fn show_bits(address: u16, bits: &[bool], json: bool, screen: &mut Screen) -> Outcome {
+    let bits = (address..=u16::MAX).zip(bits);
+    if json {
+        let bits = bits.map(|(address, value)| json!({ "address": address, "value": value }));
+        return Ok(screen.json(&bits.collect::<Vec<_>>())?);
+    }
+    let mut columns = Columns::new([(Right, "ADDRESS"), (Left, "VALUE")]);
+    bits.for_each(|(at, bit)| columns.row([Cell::from(at.to_string()), bit.to_string().into()]));
+    Ok(screen.print(&columns.render(screen.paint))?)
+}
+
+/// One value of some registers, in every order that its bytes can have.
+struct Row<'r> {
+    address: u16,
+    registers: &'r [u16],
+    /// The value for each order; `None` if the bytes are a float that is not finite.
+    values: Vec<(Order, Option<Value>)>,
+}
+
+fn rows(address: u16, registers: &[u16], kind: Kind) -> impl Iterator<Item = Row<'_>> {
+    let width = kind.size() as usize / 2;
+    let point = Point::new("", Direction::In, kind);
+    let starts = (address..=u16::MAX).step_by(width);
+    starts.zip(registers.chunks_exact(width)).map(move |(address, registers)| {
+        let value = |order: &Order| {
+            let layout = Layout::new(kind, Some(*order), None, None).ok();
+            let raw = layout.and_then(|layout| layout.read(registers).ok());
+            (*order, raw.map(|raw| point.value_of(&raw)))
+        };
+        let values = Order::of(width).iter().map(value).collect();
+        Row { address, registers, values }
+    })
+}
+
+/// Shows registers, with their values in every order of the bytes.
+pub(super) fn show_registers(
+    address: u16,
+    registers: &[u16],
+    kind: Kind,
+    json: bool,
+    screen: &mut Screen,
+) -> Outcome {
+    let rows = rows(address, registers, kind);
+    if json {
+        let row = |row: Row<'_>| {
+            let values = row.values.iter().map(|(order, value)| (order.word(), value));
+            let values = values.collect::<std::collections::BTreeMap<_, _>>();
+            json!({ "address": row.address, "registers": row.registers, "values": values })
+        };
+        return Ok(screen.json(&rows.map(row).collect::<Vec<_>>())?);
+    }
+    Ok(screen.print(&side_by_side(rows, kind, screen.paint))?)
+}
+
+/// A table with a column for each order that bytes of this type can have.
+fn side_by_side<'r>(rows: impl Iterator<Item = Row<'r>>, kind: Kind, paint: Paint) -> String {
+    match Order::of(kind.size() as usize / 2) {
+        [a, b] => table(["ADDRESS", "HEX", a.word(), b.word()], rows, paint),
+        [a, b, c, d] => {
+            table(["ADDRESS", "HEX", a.word(), b.word(), c.word(), d.word()], rows, paint)
+        }
+        _ => String::new(),
+    }
+}
+
+fn table<'r, const N: usize>(
+    head: [&'static str; N],
+    rows: impl Iterator<Item = Row<'r>>,
+    paint: Paint,
+) -> String {
+    let mut columns = Columns::new(head.map(|name| (Right, name)));
+    for row in rows {
+        let values = row.values.iter().map(|(_, value)| value.map_or("-".to_owned(), short));
+        let mut cells = [row.address.to_string(), hex(row.registers)].into_iter().chain(values);
+        columns.row(std::array::from_fn(|_| Cell::from(cells.next().unwrap_or_default())));
+    }
+    columns.render(paint)
+}
+
+/// Registers as hexadecimal digits.
+pub(super) fn hex(registers: &[u16]) -> String {
+    let digits = registers.iter().map(|register| format!("{register:04x}"));
+    digits.collect::<Vec<_>>().join(" ")
+}
+
+/// A number as a short text: in most orders of its bytes a float is very large or very small.
+fn short(value: Value) -> String {
+    match value {
+        Value::Real(real)
+            if real.is_finite() && real != 0.0 && !(1e-4..1e9).contains(&real.abs()) =>
+        {
+            format!("{real:.6e}")
+        }
+        value => value.to_string(),
+    }
+}
+
+/// A unit that answers.
+#[derive(Debug, Serialize)]
+pub(super) struct Found {
+    pub(super) unit: u8,
+    pub(super) answer: String,
+    pub(super) took_us: u64,
+}
+
+/// Shows the units that answered; nothing if there are none, except as JSON.
+pub(super) fn show_units(found: &[Found], json: bool, screen: &mut Screen) -> Outcome {
+    if json {
+        return Ok(screen.json(&found)?);
+    }
+    if found.is_empty() {
+        return Ok(());
+    }
+    let mut columns = Columns::new([(Right, "UNIT"), (Right, "TOOK"), (Left, "ANSWER")]);
+    for Found { unit, answer, took_us } in found {
+        let took = Cell::from(time_us(*took_us));
+        columns.row([Cell::from(unit.to_string()), took, answer.as_str().into()]);
+    }
+    Ok(screen.print(&columns.render(screen.paint))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_stand_side_by_side() {
+        fn check(registers: &[u16], kind: Kind, expected: &str) {
+            let text = side_by_side(rows(7, registers, kind), kind, Paint(false));
+            assert_eq!(text, expected, "{registers:x?} as {kind}");
+        }
+        check(
+            &[0x0102, 0xffff],
+            Kind::I16,
+            "ADDRESS   HEX   AB   BA\n      7  0102  258  513\n      8  ffff   -1   -1\n",
+        );
+        check(
+            &[0x422a, 0x0000],
+            Kind::F32,
+            "ADDRESS        HEX  ABCD          CDAB          BADC          DCBA\n      \
+             7  422a 0000  42.5  2.373519e-41  1.723066e-13  1.515925e-41\n",
+        );
+        check(
+            &[0x7fc0, 0x0000],
+            Kind::U32,
+            "ADDRESS        HEX        ABCD   CDAB        BADC   DCBA\n      \
+             7  7fc0 0000  2143289344  32704  3229548544  49279\n",
+        );
+    }
+}

@@ -1,0 +1,146 @@
+//! The work of `camshaft modbus`: one connection, and single requests over it.
+//!
+//! No request is repeated and nothing is assumed: what is printed was answered. `grammar.rs` has
+//! the arguments, `table.rs` prints what was read or found.
+
+use std::time::{Duration, Instant};
+
+use super::grammar::{Bus, Reading, Scanning, Writing};
+use super::table::{Found, hex, show_bits, show_registers, show_units};
+use crate::cli::screen::Screen;
+use crate::cli::{Exit, Failed, Outcome};
+use crate::driver::modbus::client::line::{Line, Serial, Target};
+use crate::driver::modbus::client::transport::Transport;
+use crate::driver::modbus::wire::register::{Layout, MAX_REGISTERS};
+use crate::driver::modbus::wire::request::{Ask, Reply, Request, WireError, exception};
+use crate::driver::modbus::wire::table::Table;
+use crate::image::{Direction, Point, Value};
+
+/// Time limit for each unit of a scan: most devices answer faster. 247 units take 50 s at most over
+/// TCP.
+const SCAN_TIMEOUT: Duration = Duration::from_millis(200);
+
+fn failed(message: impl Into<String>) -> Failed {
+    Failed::new(Exit::Failure, message)
+}
+
+impl Bus {
+    /// The settings of the line; options of a serial line are refused for another one.
+    fn line(&self) -> Result<Line, Failed> {
+        let mut line = Line::new(self.target.clone());
+        line.timeout = self.timeout;
+        let is_serial = matches!(self.target, Target::Rtu(_));
+        if let (false, true) = (is_serial, self.baud.is_some() || self.parity.is_some()) {
+            let message = "--baud and --parity are for serial lines, rtu:///dev/...";
+            return Err(Failed::new(Exit::Usage, message));
+        }
+        line.serial = line.serial.map(|usual| Serial {
+            baud: self.baud.unwrap_or(usual.baud),
+            parity: self.parity.unwrap_or(usual.parity),
+            stop_bits: self.stop_bits,
+        });
+        Ok(line)
+    }
+}
+
+async fn open(line: &Line) -> Result<Transport, Failed> {
+    let why = |error| failed(format!("{}: {error}", line.target));
+    Transport::open(line).await.map_err(why)
+}
+
+/// Sends one request; an error names the line and the unit.
+async fn ask(bus: &Bus, request: &Request) -> Result<Reply, Failed> {
+    let line = bus.line()?;
+    let reply = open(&line).await?.transact(request).await;
+    reply.map_err(|why| failed(format!("{}, unit {}: {why}", line.target, request.unit)))
+}
+
+/// The verb `read`: the values of one request, in each order that their bytes can have.
+pub(super) async fn read(what: Reading, screen: &mut Screen) -> Outcome {
+    let Reading { bus, table, address, count, unit, kind, json } = what;
+    let (most, width) = (table.most(), (kind.size() as u16 / 2).max(1));
+    let count = count.unwrap_or(if table.is_bits() { 1 } else { width });
+    if count > most || u32::from(address) + u32::from(count) > 0x1_0000 {
+        let message = format!(
+            "there is no {} {address} to {}; one request reads {most} at most, up to 65535",
+            table.word(),
+            u32::from(address) + u32::from(count) - 1
+        );
+        return Err(Failed::new(Exit::Usage, message));
+    }
+    if !table.is_bits() && !count.is_multiple_of(width) {
+        let message = format!("a {kind} takes {width} registers; {count} are no whole number");
+        return Err(Failed::new(Exit::Usage, message));
+    }
+    let request = Request { unit, ask: Ask::Read { table, address, count } };
+    match ask(&bus, &request).await? {
+        Reply::Bits(bits) => show_bits(address, &bits, json, screen),
+        Reply::Registers(registers) => show_registers(address, &registers, kind, json, screen),
+        Reply::Written => Err(failed("what was answered is no answer to a read")),
+    }
+}
+
+/// The verb `write`: one value, and what the unit has acknowledged.
+pub(super) async fn write(what: Writing, screen: &mut Screen) -> Outcome {
+    let Writing { bus, table, address, value, unit, kind, order, single } = what;
+    let usage = |message: String| Failed::new(Exit::Usage, message);
+    let (ask_for, registers) = if table == Table::Coil {
+        let Value::Bool(on) = value else {
+            return Err(usage(format!("{value} for a coil; wanted is true, false, on or off")));
+        };
+        (Ask::WriteCoil { address, on, single }, Vec::new())
+    } else {
+        let layout = Layout::new(kind, order, None, None).map_err(|why| {
+            usage(format!("--{}: {}; wanted is {}", why.key, why.found, why.wanted))
+        })?;
+        let raw = Point::new("", Direction::Out, kind).raw_of(value);
+        let raw = raw.map_err(|why| usage(format!("{value}: {why}")))?;
+        let mut registers = [0; MAX_REGISTERS];
+        layout.write(raw, &mut registers);
+        let values = registers[..layout.registers()].to_vec();
+        if single && values.len() > 1 {
+            return Err(usage(format!("--single writes one register; a {kind} takes more")));
+        }
+        (Ask::WriteRegisters { address, values: values.clone(), single }, values)
+    };
+    ask(&bus, &Request { unit, ask: ask_for }).await?;
+    let hex = match registers.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", hex(&registers)),
+    };
+    let place = format!("{} {address}", table.word());
+    Ok(screen.print(&format!("unit {unit} has acknowledged {place}: {value}{hex}\n"))?)
+}
+
+/// The verb `scan`: reads one register of each unit; a unit that refuses that answers too.
+pub(super) async fn scan(what: Scanning, screen: &mut Screen) -> Outcome {
+    let Scanning { bus, from, to, json } = what;
+    let mut line = bus.line()?;
+    line.timeout = Some(bus.timeout.unwrap_or(SCAN_TIMEOUT));
+    let mut transport = open(&line).await?;
+    let mut found = Vec::new();
+    for unit in from..=to {
+        let ask = Ask::Read { table: Table::Holding, address: 0, count: 1 };
+        let started = Instant::now();
+        let outcome = transport.transact(&Request { unit, ask }).await;
+        let answer = match outcome {
+            Ok(_) => "answers".to_owned(),
+            // A gateway answers for a unit that is not there.
+            Err(WireError::Exception(10 | 11) | WireError::Timeout) => continue,
+            Err(WireError::Exception(code)) => {
+                format!("answers with exception {code} ({})", exception(code))
+            }
+            Err(WireError::Closed(_)) => {
+                transport = open(&line).await?;
+                continue;
+            }
+            Err(why) => why.to_string(),
+        };
+        found.push(Found { unit, answer, took_us: started.elapsed().as_micros() as u64 });
+    }
+    show_units(&found, json, screen)?;
+    if found.is_empty() {
+        return Err(failed(format!("{}: none of the units {from} to {to} answers", line.target)));
+    }
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! The checks of what the configuration says about a bus as a whole: its line, its units, its
+//! groups, its heartbeat.
+//!
+//! Each limit stands here with its reason. `place.rs` and `plan.rs` check the points.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::bus::Beat;
+use super::line::{Line, Serial, Target};
+use super::plan::{find, names};
+use super::{Config, UnitConfig};
+use crate::driver::OpenError;
+use crate::driver::modbus::wire::register::MAX_REGISTERS;
+use crate::driver::modbus::wire::table::Table;
+use crate::logged::OnChange;
+
+/// The range of periods. No bus is faster; a longer period is no measurement.
+pub(super) const PERIOD: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(3600);
+
+/// The range of timeouts. A slower reply is of no use.
+const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
+
+/// The range of gaps and turnarounds: up to more than the slowest devices need.
+const PAUSE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10);
+
+/// The range of the time between probes. More probes would disturb the other units; fewer would not
+/// find a unit that is back.
+const PROBE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
+
+/// The range of line speeds, in bits per second: from the slowest modems to the fastest adapters.
+const BAUD: RangeInclusive<u32> = 300..=4_000_000;
+
+/// The maximum number of retries. More would keep other units from the bus for longer than three
+/// timeouts.
+const MAX_RETRIES: u8 = 3;
+
+/// The maximum number of groups: more than 247 units with four tables each can use.
+const MAX_GROUPS: usize = 1000;
+
+/// Checks that a time is in its range.
+pub(super) fn within(
+    key: impl Into<String>,
+    time: Duration,
+    range: &RangeInclusive<Duration>,
+) -> Result<(), OpenError> {
+    if range.contains(&time) {
+        return Ok(());
+    }
+    let text = |time: &Duration| humantime::format_duration(*time).to_string();
+    let wanted = format!("from {} to {}", text(range.start()), text(range.end()));
+    Err(OpenError::new(key, text(&time), wanted))
+}
+
+/// The line that the configuration describes.
+pub(super) fn line(config: &Config) -> Result<Line, OpenError> {
+    let target: Target = config.connect.parse().map_err(|wanted: &str| {
+        OpenError::new("connect", format!("{:?}", config.connect), wanted)
+    })?;
+    let said = [
+        ("baud", config.baud.is_some()),
+        ("parity", config.parity.is_some()),
+        ("stop_bits", config.stop_bits.is_some()),
+    ];
+    if let (Target::Tcp(..), Some((key, _))) = (&target, said.iter().find(|(_, said)| *said)) {
+        let found = format!("this key with {:?}", config.connect);
+        return Err(OpenError::new(*key, found, "this key for serial lines only"));
+    }
+    let usual = Line::new(target);
+    let serial = Serial {
+        baud: config.baud.unwrap_or(Serial::default().baud),
+        parity: config.parity.unwrap_or_default(),
+        stop_bits: config.stop_bits.unwrap_or(1),
+    };
+    if !BAUD.contains(&serial.baud) {
+        let wanted = format!("from {} to {}", BAUD.start(), BAUD.end());
+        return Err(OpenError::new("baud", serial.baud.to_string(), wanted));
+    }
+    if !matches!(serial.stop_bits, 1 | 2) {
+        return Err(OpenError::new("stop_bits", serial.stop_bits.to_string(), "1 or 2"));
+    }
+    if config.retries > MAX_RETRIES {
+        let wanted = format!("from 0 to {MAX_RETRIES}");
+        return Err(OpenError::new("retries", config.retries.to_string(), wanted));
+    }
+    let times = [
+        ("gap", config.gap, PAUSE),
+        ("timeout", config.timeout, TIMEOUT),
+        ("connect_timeout", config.connect_timeout, TIMEOUT),
+    ];
+    for (key, time, range) in times {
+        time.map_or(Ok(()), |time| within(key, time, &range))?;
+    }
+    Ok(Line {
+        serial: (usual.serial.is_some() || config.baud.is_some()).then_some(serial),
+        gap: config.gap,
+        timeout: config.timeout,
+        connect_timeout: config.connect_timeout.unwrap_or(usual.connect_timeout),
+        ..usual
+    })
+}
+
+/// Checks the units: each has a name and an id of its own, and settings within their limits.
+pub(super) fn check_units(units: &[UnitConfig], line: &Line) -> Result<(), OpenError> {
+    // On a serial line 0 is the broadcast address, and ids above 247 are reserved (Modbus over
+    // serial line, 2.2).
+    let ids = if line.is_rtu() { 1..=247 } else { 0..=255 };
+    if units.is_empty() {
+        return Err(OpenError::new("unit", "nothing", "[{ name = \"...\", id = 1 }]"));
+    }
+    for (n, unit) in units.iter().enumerate() {
+        let key = |key: &str| format!("unit[{}].{key}", unit.name);
+        let twice = "something that no other unit has";
+        if units[..n].iter().any(|other| other.name == unit.name) {
+            return Err(OpenError::new(key("name"), format!("{:?} again", unit.name), twice));
+        }
+        if units[..n].iter().any(|other| other.id == unit.id) {
+            return Err(OpenError::new(key("id"), format!("{} again", unit.id), twice));
+        }
+        if !ids.contains(&unit.id) {
+            let wanted = format!("from {} to {}", ids.start(), ids.end());
+            return Err(OpenError::new(key("id"), unit.id.to_string(), wanted));
+        }
+        if unit.offline_after == 0 {
+            return Err(OpenError::new(key("offline_after"), "0", "1 or more"));
+        }
+        within(key("turnaround"), unit.turnaround, &PAUSE)?;
+        within(key("probe"), unit.probe, &PROBE)?;
+    }
+    Ok(())
+}
+
+/// Checks the groups: each has a name of its own, a known unit, and settings within their limits.
+pub(super) fn check_groups(config: &Config) -> Result<(), OpenError> {
+    if config.group.len() > MAX_GROUPS {
+        let (found, wanted) = (config.group.len(), format!("{MAX_GROUPS} at most"));
+        return Err(OpenError::new("group", format!("{found} groups"), wanted));
+    }
+    for (n, group) in config.group.iter().enumerate() {
+        let key = |key: &str| format!("group[{}].{key}", group.name);
+        if config.group[..n].iter().any(|other| other.name == group.name) {
+            let found = format!("{:?} again", group.name);
+            return Err(OpenError::new(key("name"), found, "a name that no other group has"));
+        }
+        find("unit", Some(&group.unit), &names(config))
+            .map_err(|misfit| OpenError::new(key("unit"), misfit.found, misfit.wanted))?;
+        within(key("period"), group.period, &PERIOD)?;
+        // The widest value must fit into one request.
+        let least = if group.table.is_bits() { 1 } else { MAX_REGISTERS as u16 };
+        let sizes = least..=group.table.most();
+        if let Some(max) = group.max.filter(|max| !sizes.contains(max)) {
+            let wanted = format!("from {} to {}", sizes.start(), sizes.end());
+            return Err(OpenError::new(key("max"), max.to_string(), wanted));
+        }
+        if group.merge_gap >= group.table.most() {
+            let wanted = format!("less than {}", group.table.most());
+            return Err(OpenError::new(key("merge_gap"), group.merge_gap.to_string(), wanted));
+        }
+    }
+    Ok(())
+}
+
+/// The heartbeat that the configuration describes, if it has one.
+pub(super) fn beat(config: &Config) -> Result<Option<Beat>, OpenError> {
+    let Some(said) = &config.heartbeat else { return Ok(None) };
+    let unit = find("unit", Some(&said.unit), &names(config))
+        .map_err(|misfit| OpenError::new("heartbeat.unit", misfit.found, misfit.wanted))?;
+    if !matches!(said.table, Table::Coil | Table::Holding) {
+        let found = format!("{:?}", said.table.word());
+        return Err(OpenError::new("heartbeat.table", found, "\"coil\" or \"holding\""));
+    }
+    within("heartbeat.period", said.period, &PERIOD)?;
+    Ok(Some(Beat {
+        unit,
+        unit_id: config.unit[unit].id,
+        table: said.table,
+        address: said.address,
+        period: said.period,
+        due: Duration::ZERO,
+        on: false,
+        seen: 0,
+        trouble: OnChange::default(),
+    }))
+}

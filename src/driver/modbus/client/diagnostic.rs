@@ -1,0 +1,213 @@
+//! Diagnostics of a unit: counters and times that show how well it can be reached, for the status
+//! and for programs.
+//!
+//! Counters start when the device is opened and never go back. In a point they stop at the greatest
+//! value of the point's type. Nothing here decides anything; `breaker.rs` does.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Deserialize;
+
+use super::session::Outcome;
+use crate::driver::modbus::wire::request::WireError;
+use crate::image::{Direction, Kind, Point, Raw, Value};
+
+/// The longest round trip that the histogram distinguishes, in microseconds: longer than a timeout
+/// may be.
+const MAX_ROUND_TRIP_US: u64 = 60_000_000;
+
+/// The time over which the unit's share of the bus is measured.
+const WINDOW: Duration = Duration::from_secs(5);
+
+/// The facts about its unit that an input can show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Diagnostic {
+    /// Whether the unit answers; a bool.
+    Online,
+    /// The number of requests sent, repetitions included.
+    Requests,
+    /// The number of requests without a reply.
+    Timeouts,
+    /// The number of replies with a wrong checksum and of replies that made no sense.
+    Crc,
+    /// The number of replies that were exceptions.
+    Exceptions,
+    /// The median round trip, in microseconds.
+    RttUs,
+    /// The unit's share of the bus, in percent.
+    LoadPercent,
+}
+
+impl Diagnostic {
+    /// Whether a point of this type can hold this fact.
+    pub(super) const fn fits(self, kind: Kind) -> bool {
+        match self {
+            Self::Online => matches!(kind, Kind::Bool),
+            _ => matches!(kind, Kind::U32 | Kind::U64 | Kind::F64),
+        }
+    }
+
+    /// The types that a point with this fact may have, for messages.
+    pub(super) const fn wanted(self) -> &'static str {
+        match self {
+            Self::Online => "type bool",
+            _ => "type u32, u64 or f64",
+        }
+    }
+}
+
+/// The counters of one unit.
+#[derive(Debug)]
+pub(super) struct Counters {
+    requests: u64,
+    timeouts: u64,
+    crc: u64,
+    garbage: u64,
+    doubtful: u64,
+    missed: u64,
+    exceptions: BTreeMap<u8, u64>,
+    round_trips: Histogram<u64>,
+    /// The time of the bus that the unit has taken since the window began at `since`.
+    busy: Duration,
+    since: Duration,
+    load_percent: f64,
+}
+
+impl Counters {
+    pub(super) fn new() -> Self {
+        let round_trips = Histogram::new_with_max(MAX_ROUND_TRIP_US, 2);
+        Self {
+            requests: 0,
+            timeouts: 0,
+            crc: 0,
+            garbage: 0,
+            doubtful: 0,
+            missed: 0,
+            exceptions: BTreeMap::new(),
+            round_trips: round_trips.expect("the bounds are constants that go together"),
+            busy: Duration::ZERO,
+            since: Duration::ZERO,
+            load_percent: 0.0,
+        }
+    }
+
+    /// Counts one request, how it ended, and how long it occupied the bus.
+    pub(super) fn count(&mut self, outcome: &Outcome, round_trip: Duration, busy: Duration) {
+        self.requests += 1;
+        self.busy += busy;
+        if let None | Some(WireError::Exception(_)) = outcome.error() {
+            let round_trip = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
+            self.round_trips.saturating_record(round_trip);
+        }
+        match outcome.error() {
+            None | Some(WireError::Closed(_) | WireError::Differs) => {}
+            Some(WireError::Timeout) => self.timeouts += 1,
+            Some(WireError::Crc) => self.crc += 1,
+            Some(WireError::Garbage(_)) => self.garbage += 1,
+            Some(WireError::Doubtful) => self.doubtful += 1,
+            // A code is one byte, so the map stays small.
+            Some(WireError::Exception(code)) => *self.exceptions.entry(*code).or_default() += 1,
+        }
+    }
+
+    /// Counts periods in which a read was not made, because other units had the bus or the unit did
+    /// not answer.
+    pub(super) fn miss(&mut self, periods: u32) {
+        self.missed += u64::from(periods);
+    }
+
+    /// Computes the share of the bus again, if the window is over.
+    pub(super) fn measure(&mut self, now: Duration) {
+        let window = now.saturating_sub(self.since);
+        if window >= WINDOW {
+            self.load_percent = 100.0 * self.busy.as_secs_f64() / window.as_secs_f64();
+            (self.busy, self.since) = (Duration::ZERO, now);
+        }
+    }
+
+    /// All counters with their names, as the status shows them.
+    pub(super) fn facts(&self) -> Vec<(String, f64)> {
+        let quantile = |q| self.round_trips.value_at_quantile(q) as f64;
+        let fixed = [
+            ("requests", self.requests as f64),
+            ("timeouts", self.timeouts as f64),
+            ("crc", self.crc as f64),
+            ("garbage", self.garbage as f64),
+            ("doubtful", self.doubtful as f64),
+            ("missed_periods", self.missed as f64),
+            ("rtt_p50_us", quantile(0.5)),
+            ("rtt_p99_us", quantile(0.99)),
+            ("rtt_max_us", self.round_trips.max() as f64),
+            ("load_percent", self.load_percent),
+        ];
+        let fixed = fixed.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let by_code = self.exceptions.iter();
+        let by_code = by_code.map(|(code, count)| (format!("exception_{code}"), *count as f64));
+        fixed.chain(by_code).collect()
+    }
+
+    /// The value of a fact for a point of type `kind`.
+    pub(super) fn raw(&self, what: Diagnostic, kind: Kind, is_online: bool) -> Raw {
+        let number = match what {
+            Diagnostic::Online => return [u8::from(is_online), 0, 0, 0, 0, 0, 0, 0],
+            Diagnostic::Requests => self.requests,
+            Diagnostic::Timeouts => self.timeouts,
+            Diagnostic::Crc => self.crc + self.garbage,
+            Diagnostic::Exceptions => self.exceptions.values().sum(),
+            Diagnostic::RttUs => self.round_trips.value_at_quantile(0.5),
+            Diagnostic::LoadPercent => self.load_percent.round() as u64,
+        };
+        let number = if kind == Kind::U32 { number.min(u32::MAX.into()) } else { number };
+        let value = match (what, kind) {
+            (Diagnostic::LoadPercent, Kind::F64) => Value::Real(self.load_percent),
+            _ => Value::Int(number.into()),
+        };
+        Point::new("", Direction::In, kind).raw_of(value).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::modbus::wire::request::Reply;
+
+    #[test]
+    fn what_happened_is_counted_by_its_kind() {
+        let mut counters = Counters::new();
+        let ms = Duration::from_millis;
+        for (outcome, rtt, busy) in [
+            (Outcome::Reply(Reply::Written), 4, 5),
+            (Outcome::Failed(WireError::Exception(2)), 6, 7),
+            (Outcome::Failed(WireError::Exception(2)), 6, 7),
+            (Outcome::Failed(WireError::Timeout), 6, 500),
+            (Outcome::Failed(WireError::Crc), 6, 10),
+            (Outcome::Failed(WireError::Garbage("")), 6, 11),
+        ] {
+            counters.count(&outcome, ms(rtt), ms(busy));
+        }
+        counters.measure(ms(5400));
+        let facts: BTreeMap<_, _> = counters.facts().into_iter().collect();
+        for (name, value) in [
+            ("requests", 6.0),
+            ("timeouts", 1.0),
+            ("crc", 1.0),
+            ("garbage", 1.0),
+            ("exception_2", 2.0),
+            ("load_percent", 10.0),
+        ] {
+            assert_eq!(facts[name], value, "{name}");
+        }
+        assert!((5900.0..6200.0).contains(&facts["rtt_max_us"]), "{facts:?}");
+        let raw = |what, kind| counters.raw(what, kind, true);
+        assert_eq!(raw(Diagnostic::Online, Kind::Bool)[0], 1);
+        assert_eq!(raw(Diagnostic::Crc, Kind::U32), 2u64.to_le_bytes());
+        assert_eq!(raw(Diagnostic::Exceptions, Kind::F64), 2f64.to_le_bytes());
+        counters.load_percent = 0.75;
+        let raw = |kind| counters.raw(Diagnostic::LoadPercent, kind, true);
+        assert_eq!(raw(Kind::F64), 0.75f64.to_le_bytes());
+        assert_eq!(raw(Kind::U32)[0], 1);
+    }
+}

@@ -1,0 +1,386 @@
+//! One job on a bus: the request, and what follows from the reply or from its absence.
+//!
+//! A reply is a fact, also if it is an exception. Its absence says something about the unit, and
+//! perhaps about the connection. `refusal.rs` says what an exception means, `schedule.rs` decides
+//! when jobs are done, `bus.rs` is the loop.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::bus::{BACKOFF, Client};
+use super::line::Target;
+use super::read::Read;
+use super::refusal::{BUSY_AGAIN, CONFIG_AGAIN, Refusal, SILENT_AGAIN};
+use super::schedule::{Cycles, Job, again};
+use super::session::{Outcome, Over, Session};
+use super::unit::Unit;
+use crate::driver::link::Side;
+use crate::driver::modbus::wire::request::{Request, WireError};
+use crate::image::Quality;
+
+/// The number of requests in a row without a reply that ends a TCP connection. It holds if no other
+/// unit is left to ask, or if [`DEAF_UNITS`] units were silent.
+const DEAF: u32 = 2;
+
+/// The number of silent units that shows a dead connection, because so many units do not fail at
+/// once. If fewer are silent, the reply of another unit shows that the connection is sound. A new
+/// connection would then only cut off the others.
+const DEAF_UNITS: usize = 3;
+
+/// The requests in a row without a reply, over the whole connection.
+#[derive(Debug, Default)]
+pub(super) struct Silence {
+    requests: u32,
+    units: BTreeSet<usize>,
+}
+
+impl Silence {
+    /// Adds a request to `unit` that had no reply.
+    fn grows(&mut self, unit: usize) {
+        self.requests += 1;
+        self.units.insert(unit);
+    }
+
+    /// Whether the connection and not a unit must be the reason. `others` is the number of units
+    /// that count as present and have not been asked since the last reply.
+    fn is_of_connection(&self, others: usize) -> bool {
+        self.requests >= DEAF && (others == 0 || self.units.len() >= DEAF_UNITS)
+    }
+}
+
+impl Client {
+    /// Does one job.
+    pub(super) async fn perform(
+        &mut self,
+        job: Job,
+        session: &mut Session<'_>,
+    ) -> Result<(), Over> {
+        match job {
+            Job::Read(n) => self.read(n, session).await,
+            Job::Write(n) => self.write(n, session).await,
+            Job::Beat => self.beat(session).await,
+            Job::Probe(unit) => self.probe(unit, session).await,
+        }
+    }
+
+    /// Makes a read, applies its reply, and sets when it is due next.
+    async fn read(&mut self, n: usize, session: &mut Session<'_>) -> Result<(), Over> {
+        let (unit, request) = (self.reads[n].unit, self.reads[n].request.clone());
+        let started = self.now();
+        let asked = self.ask(unit, &request, self.retries, session).await;
+        let now = self.now();
+        let read = &mut self.reads[n];
+        read.heard(asked.as_ref().map_or(true, is_silence));
+        let outcome = asked?;
+        let Session { transport, side } = session;
+        if outcome.reply().is_some() {
+            let pause = self.units[unit].turnaround.max(self.line.gap());
+            read.took(transport.round_trip() + pause);
+        }
+        // A doubtful reply means that the read is made again, as soon as that can succeed.
+        read.is_made = outcome != Outcome::Failed(WireError::Doubtful);
+        let is_online = self.units[unit].breaker.is_online();
+        if read.is_made {
+            let (due, missed) = again(read.due, read.period, now);
+            self.units[unit].counters.miss(missed);
+            let due = self.ahead(n, due, side);
+            self.reads[n].put_off(due, now + SILENT_AGAIN * (now - started), is_online);
+        }
+        let read = &mut self.reads[n];
+        let is_mute_anew = read.is_mute_anew(is_online);
+        if on_reply(read, &outcome, now, side) || is_mute_anew {
+            say(&self.name, &self.reads[n].name, outcome.error());
+        }
+        self.settle(unit, side);
+        side.publish();
+        Ok(())
+    }
+
+    /// The best time to begin a read that is due at `due`, so that it ends just before a cycle of
+    /// the scan. The reads with the same or a shorter period may come before it.
+    fn ahead(&self, n: usize, due: Duration, side: &Side) -> Duration {
+        let Some((wait, every)) = side.next_cycle() else { return due };
+        let (one, period) = (self.now() + wait, self.reads[n].period);
+        let is_beside =
+            |read: &&Read| read.period <= period && self.units[read.unit].breaker.is_online();
+        let time = self.reads.iter().filter(is_beside).map(|read| read.time).sum();
+        Cycles { one, every }.ahead(due, period, time)
+    }
+
+    /// Writes an output, reads it back if that is configured, and notes what the unit has.
+    async fn write(&mut self, n: usize, session: &mut Session<'_>) -> Result<(), Over> {
+        let write = &self.writes[n];
+        let (unit, id) = (write.unit, write.id);
+        let Some(wanted) = session.side.wanted(id) else { return Ok(()) };
+        let (request, check) = (write.request(wanted), write.read_request());
+        if !session.side.has(id, wanted) {
+            // From the first byte on the unit may have this value.
+            session.side.doubt(id);
+            session.side.publish();
+        }
+        let started = self.now();
+        let mut outcome = self.ask(unit, &request, self.retries, session).await?;
+        if outcome.reply().is_some() && self.writes[n].readback {
+            outcome = self.ask(unit, &check, self.retries, session).await?;
+            if outcome.reply().is_some_and(|read| !self.writes[n].is_there(wanted, read)) {
+                outcome = Outcome::Failed(WireError::Differs);
+            }
+        }
+        let side = &mut *session.side;
+        let now = self.now();
+        let write = &mut self.writes[n];
+        if write.tried(now, outcome.reply().map(|_| wanted)) {
+            let (name, point, writes) = (&self.name, &write.name, write.writes);
+            tracing::warn!(
+                device = name,
+                "device {name}: {point} was written {writes} times within a day; \
+                 `warn_writes_per_day` says that is too often"
+            );
+        }
+        match &outcome {
+            Outcome::Reply(_) => side.confirm(id, wanted),
+            Outcome::Failed(error) => {
+                write.put_off(wanted, now, now - started, error);
+                side.doubt(id);
+            }
+        }
+        let trouble = outcome.error().map(ToString::to_string);
+        if write.trouble.changes_to(trouble) {
+            say(&self.name, &self.writes[n].name, outcome.error());
+        }
+        side.publish();
+        Ok(())
+    }
+
+    /// Toggles the heartbeat, if the scan has moved since the last time and does not stand.
+    async fn beat(&mut self, session: &mut Session<'_>) -> Result<(), Over> {
+        let now = self.now();
+        let Some(beat) = &mut self.beat else { return Ok(()) };
+        (beat.due, _) = again(beat.due, beat.period, now);
+        let beats = session.side.beats();
+        if beats == beat.seen || session.side.is_stalled() {
+            return Ok(());
+        }
+        (beat.seen, beat.on) = (beats, !beat.on);
+        let (unit, request) = (beat.unit, beat.request());
+        let outcome = self.ask(unit, &request, 0, session).await?;
+        let trouble = outcome.error().map(ToString::to_string);
+        if let Some(beat) = &mut self.beat
+            && beat.trouble.changes_to(trouble)
+        {
+            say(&self.name, "the heartbeat", outcome.error());
+        }
+        Ok(())
+    }
+
+    /// Asks whether a unit is present. Any reply counts. The unit may never answer some of its
+    /// requests, so the probes use them in turn.
+    async fn probe(&mut self, unit: usize, session: &mut Session<'_>) -> Result<(), Over> {
+        let ours = self.reads.iter().enumerate().filter(|(_, read)| read.unit == unit);
+        let n = ours.min_by_key(|(_, read)| read.silences).map(|(n, _)| n);
+        let request = n.map_or(&self.units[unit].probe_request, |n| &self.reads[n].request).clone();
+        let asked = self.ask(unit, &request, 0, session).await;
+        if let Some(n) = n {
+            self.reads[n].heard(asked.as_ref().map_or(true, is_silence));
+        }
+        // `ask` has done what follows from the outcome.
+        let _ = asked?;
+        self.settle(unit, session.side);
+        Ok(())
+    }
+
+    /// Asks a unit, and repeats the request up to `retries` times if no clear reply comes. Notes
+    /// what the outcome says about the unit and about the connection.
+    async fn ask(
+        &mut self,
+        unit: usize,
+        request: &Request,
+        retries: u8,
+        session: &mut Session<'_>,
+    ) -> Result<Outcome, Over> {
+        let mut retries = retries;
+        loop {
+            let started = Instant::now();
+            let outcome = session.transact(request).await?;
+            let Session { transport, side } = &mut *session;
+            let it = &mut self.units[unit];
+            it.asked_at = self.epoch.elapsed();
+            it.counters.count(&outcome, transport.round_trip(), started.elapsed());
+            transport.rest(it.turnaround);
+            let is_silent = is_silence(&outcome);
+            let is_missed = is_silent && it.is_missed_by(request);
+            if matches!(outcome.error(), None | Some(WireError::Exception(_))) && !is_silent {
+                it.answered.insert(request.kind());
+            }
+            if is_missed {
+                self.on_silence(unit, &why(&outcome), side);
+            } else if !is_silent {
+                self.on_answer(unit, side);
+            }
+            self.on_connection(unit, is_missed, &outcome)?;
+            let is_unclear = matches!(
+                outcome.error(),
+                Some(WireError::Timeout | WireError::Crc | WireError::Garbage(_))
+            );
+            if retries == 0 || !is_unclear || self.units[unit].breaker.is_offline() {
+                return Ok(outcome);
+            }
+            retries -= 1;
+        }
+    }
+
+    /// Notes what an outcome says about the connection. The error means that the connection must be
+    /// given up.
+    fn on_connection(
+        &mut self,
+        unit: usize,
+        is_missed: bool,
+        outcome: &Outcome,
+    ) -> Result<(), Over> {
+        if outcome.error() != Some(&WireError::Timeout) {
+            (self.silence, self.backoff) = (Silence::default(), BACKOFF.0);
+            self.tell_connected();
+            return Ok(());
+        }
+        if !is_missed {
+            return Ok(());
+        }
+        self.silence.grows(unit);
+        let is_other =
+            |(n, it): &(usize, &Unit)| !it.breaker.is_offline() && !self.silence.units.contains(n);
+        let is_over = match self.line.target {
+            Target::Tcp(..) => {
+                let others = self.units.iter().enumerate().filter(is_other).count();
+                self.silence.is_of_connection(others)
+            }
+            // Silence is common on a serial line, and a new connection forgets the outstanding
+            // replies. But if no unit at all answers, the server in front of the line may be gone.
+            Target::RtuOverTcp(..) => self.units.iter().all(|unit| unit.breaker.is_offline()),
+            Target::Rtu(..) => false,
+        };
+        let why = || match self.silence.requests {
+            1 => Over("a request was not answered".into()),
+            requests => Over(format!("{requests} requests in a row were not answered")),
+        };
+        if is_over { Err(why()) } else { Ok(()) }
+    }
+
+    /// Notes that a unit has answered. A unit that was offline starts over.
+    fn on_answer(&mut self, unit: usize, side: &mut Side) {
+        if self.units[unit].breaker.answered() {
+            let (name, unit_name) = (&self.name, &self.units[unit].name);
+            tracing::info!(device = name, "device {name}: unit {unit_name} answers again");
+            self.start_over(unit, self.now());
+            self.show(side);
+        }
+    }
+
+    /// Notes a silence of a unit. If the unit goes offline by that, its inputs become bad, and it
+    /// is not known any more what its outputs are.
+    pub(super) fn on_silence(&mut self, unit: usize, why: &str, side: &mut Side) {
+        let now = self.now();
+        if !self.units[unit].breaker.silent(now, fastrand::f64()) {
+            return;
+        }
+        self.units[unit].answered.clear();
+        let (name, it) = (&self.name, &self.units[unit]);
+        tracing::warn!(
+            device = name,
+            "device {name}: unit {} (id {}) is offline: {why}; it is asked again from time to time",
+            it.name,
+            it.id
+        );
+        for read in self.reads.iter().filter(|read| read.unit == unit) {
+            read.spoil(Quality::NoComm, side);
+        }
+        for write in self.writes.iter_mut().filter(|write| write.unit == unit) {
+            write.acked = None;
+            side.doubt(write.id);
+        }
+        self.show(side);
+    }
+
+    /// Puts a unit online once all its reads were made since it came back.
+    fn settle(&mut self, unit: usize, side: &mut Side) {
+        let all_made = self.reads.iter().filter(|read| read.unit == unit).all(|read| read.is_made);
+        let breaker = &mut self.units[unit].breaker;
+        let was_online = breaker.is_online();
+        if all_made {
+            breaker.all_read();
+        }
+        if breaker.is_online() && !was_online {
+            self.show(side);
+        }
+    }
+}
+
+/// Applies a reply to the points of a read. Silence and a busy unit change nothing, so the points
+/// age. Returns whether the trouble has changed, which is then logged.
+fn on_reply(read: &mut Read, outcome: &Outcome, now: Duration, side: &mut Side) -> bool {
+    let trouble = match outcome {
+        Outcome::Reply(reply) => {
+            read.take(reply, side);
+            None
+        }
+        Outcome::Failed(WireError::Exception(code)) => match Refusal::of(*code) {
+            Refusal::Config => {
+                read.spoil(Quality::Config, side);
+                read.due = now + CONFIG_AGAIN;
+                Some(*code)
+            }
+            Refusal::Device => {
+                read.spoil(Quality::Device, side);
+                Some(*code)
+            }
+            Refusal::Busy => {
+                read.due = now + BUSY_AGAIN;
+                return false;
+            }
+            Refusal::Absent => return false,
+        },
+        Outcome::Failed(_) => return false,
+    };
+    read.trouble.changes_to(trouble)
+}
+
+/// An error in words; empty for a reply.
+fn why(outcome: &Outcome) -> String {
+    outcome.error().map(ToString::to_string).unwrap_or_default()
+}
+
+/// Whether no reply of the unit was received or understood.
+fn is_silence(outcome: &Outcome) -> bool {
+    match outcome.error() {
+        None | Some(WireError::Doubtful) => false,
+        Some(WireError::Exception(code)) => Refusal::of(*code) == Refusal::Absent,
+        Some(_) => true,
+    }
+}
+
+/// Logs that something has begun to fail, or works again.
+fn say(device: &str, what: &str, error: Option<&WireError>) {
+    match error {
+        Some(error) => tracing::warn!(device, "device {device}: {what}: {error}"),
+        None => tracing::info!(device, "device {device}: {what}: works again"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_of_the_connection_when_nobody_else_could_answer() {
+        fn check(units: &[usize], others: usize, expected: bool) {
+            let mut silence = Silence::default();
+            units.iter().for_each(|unit| silence.grows(*unit));
+            assert_eq!(silence.is_of_connection(others), expected, "{units:?}, {others} others");
+        }
+        check(&[0], 0, false);
+        check(&[0, 0], 0, true);
+        check(&[0, 1], 0, true);
+        check(&[0, 0, 0, 0], 1, false);
+        check(&[0, 1, 0, 1], 1, false);
+        check(&[0, 1, 2], 9, true);
+    }
+}

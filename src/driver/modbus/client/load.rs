@@ -1,0 +1,36 @@
+//! The load of a serial line: the part of its time that a configuration needs.
+//!
+//! The load counts what must pass over the wire: request, reply, the gap after each, and the
+//! turnaround of the unit. The units' time to think is not known in advance. What is left of the
+//! line must be enough for that, for retries, and for outputs that change.
+
+use std::time::Duration;
+
+use super::bus::{Beat, Client};
+use super::line::Line;
+use crate::driver::modbus::wire::request::Request;
+
+/// The maximum planned load of a line. Above it, one lost frame makes everything late.
+pub(super) const MOST: f64 = 0.8;
+
+/// The planned load of the line, where 1 is all of its time; `None` if its speed is not known.
+pub(super) fn load(client: &Client) -> Option<f64> {
+    client.line.serial?;
+    let pause = |unit: usize| client.units[unit].turnaround;
+    let share = |request: &Request, unit, period: Duration| {
+        time(&client.line, request, pause(unit)).as_secs_f64() / period.as_secs_f64()
+    };
+    let reads = client.reads.iter().map(|read| share(&read.request, read.unit, read.period));
+    let writes = client.writes.iter().filter_map(|write| {
+        let refresh = write.policy.refresh?;
+        let read = write.readback.then(|| share(&write.read_request(), write.unit, refresh));
+        Some(share(&write.request([0; 8]), write.unit, refresh) + read.unwrap_or(0.0))
+    });
+    let beat = client.beat.iter().map(|beat: &Beat| share(&beat.request(), beat.unit, beat.period));
+    Some(reads.chain(writes).chain(beat).sum())
+}
+
+/// How long a request occupies the line.
+fn time(line: &Line, request: &Request, turnaround: Duration) -> Duration {
+    line.time(request) + line.gap() + line.gap().max(turnaround)
+}

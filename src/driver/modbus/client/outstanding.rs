@@ -1,0 +1,221 @@
+//! Replies that have not come in time but may still come, and the requests whose replies they could
+//! be mistaken for.
+//!
+//! On a serial line nothing distinguishes the replies to two reads of the same length. Some
+//! gateways and servers put the number of the newest request on every reply of their unit.
+//! Therefore the client remembers each silence: **it throws away the next reply of that unit which
+//! the late one could be mistaken for**. After that, one more reply is still to come. The same
+//! holds after a reply to a repetition of the very request that was silent before. Until the time
+//! for that reply is over, the client asks that unit nothing that the reply could answer. The other
+//! units go on. A reply of another shape is no proof that the late one is lost, because a gateway
+//! may let one reply overtake another. This file knows no wire and reads no clock; `transport.rs`
+//! uses it.
+
+use tokio::time::Instant;
+
+use crate::driver::modbus::wire::request::{Request, WireError};
+
+/// The maximum number of outstanding replies. The client waits for each reply as long as a unit may
+/// take, so a reply older than these does not come any more.
+const MAX_OUTSTANDING: usize = 8;
+
+/// A request whose reply has not come in time but may still come.
+#[derive(Debug)]
+struct OutstandingReply {
+    /// The transaction number of the request.
+    tid: u16,
+    request: Request,
+    /// The time after which the reply no longer comes, if the unit has answered something else by
+    /// then.
+    until: Instant,
+    /// Whether a reply has come since that may have been this one. One more is then to come.
+    is_open: bool,
+    /// Whether a reply with this transaction number has come.
+    has_come: bool,
+}
+
+/// The outstanding replies of one connection, the newest first.
+#[derive(Debug, Default)]
+pub(super) struct OutstandingReplies(Vec<OutstandingReply>);
+
+impl OutstandingReplies {
+    /// Notes that `request` had no reply in time. Its reply does not come after `until`.
+    pub(super) fn add(&mut self, tid: u16, request: Request, until: Instant) {
+        self.0.truncate(MAX_OUTSTANDING - 1);
+        self.0.insert(0, OutstandingReply { tid, request, until, is_open: false, has_come: false });
+    }
+
+    /// Notes a reply or an exception to `request`. All outstanding replies that resemble it come
+    /// until `latest`. Returns whether the reply may belong to another request.
+    pub(super) fn settle(
+        &mut self,
+        request: &Request,
+        is_exception: bool,
+        now: Instant,
+        latest: Instant,
+    ) -> bool {
+        let mut is_doubtful = false;
+        self.0.retain_mut(|reply| {
+            if reply.request.unit != request.unit {
+                return true;
+            }
+            let is_other = request.is_mistakable_for(&reply.request, is_exception);
+            let may_be_it = is_other || reply.request == *request;
+            if now >= reply.until && (reply.is_open || !may_be_it) {
+                return false;
+            }
+            if may_be_it {
+                (reply.is_open, reply.until) = (true, reply.until.max(latest));
+                is_doubtful |= is_other;
+            }
+            true
+        });
+        is_doubtful
+    }
+
+    /// The time until which a late reply may come that could be taken for the reply to `request`.
+    /// `None` if the next reply can be trusted as usual.
+    pub(super) fn busy_until(&self, request: &Request) -> Option<Instant> {
+        let is_like = |reply: &&OutstandingReply| {
+            reply.request == *request || request.is_mistakable_for(&reply.request, true)
+        };
+        self.0.iter().filter(|reply| reply.is_open).filter(is_like).map(|reply| reply.until).max()
+    }
+
+    /// Whether a request may have to wait for the end of an outstanding reply.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.0.iter().any(|reply| reply.is_open)
+    }
+
+    /// The time after which none of them comes any more; `None` if there is none.
+    pub(super) fn end(&self) -> Option<Instant> {
+        self.0.iter().map(|reply| reply.until).max()
+    }
+
+    /// Whether these bytes of a unit, from the function code on, could be an outstanding reply.
+    pub(super) fn could_be_one(&self, unit: u8, bytes: &[u8]) -> bool {
+        let is_garbage =
+            |request: &Request| matches!(request.reply(bytes), Err(WireError::Garbage(_)));
+        self.0.iter().any(|reply| reply.request.unit == unit && !is_garbage(&reply.request))
+    }
+
+    /// Notes a late reply with that transaction number. It is not certain that the number is its
+    /// own. But when as many replies have come as are outstanding, none is outstanding any more.
+    pub(super) fn late_reply(&mut self, tid: u16) {
+        self.0.iter_mut().filter(|reply| reply.tid == tid).for_each(|reply| reply.has_come = true);
+        if self.0.iter().all(|reply| reply.has_come) {
+            self.0.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::driver::modbus::wire::request::Ask;
+    use crate::driver::modbus::wire::table::Table;
+
+    fn read(unit: u8, address: u16) -> Request {
+        Request { unit, ask: Ask::Read { table: Table::Holding, address, count: 2 } }
+    }
+
+    const S: Duration = Duration::from_secs(1);
+
+    /// Outstanding replies to these requests, numbered from the first on, all of them until 3 s.
+    fn outstanding(start: Instant, requests: &[Request]) -> OutstandingReplies {
+        let mut outstanding = OutstandingReplies::default();
+        for (tid, request) in (1..).zip(requests) {
+            outstanding.add(tid, request.clone(), start + 3 * S);
+        }
+        outstanding
+    }
+
+    #[test]
+    fn a_reply_that_may_be_anothers_is_doubted_once_and_then_waited_for() {
+        let start = Instant::now();
+        let mut outstanding = outstanding(start, &[read(1, 0)]);
+        let asked = |outstanding: &mut OutstandingReplies, request: &Request, at: u32| {
+            outstanding.settle(request, false, start + S * at, start + S * (at + 3))
+        };
+        assert_eq!(outstanding.busy_until(&read(1, 10)), None, "it may be tried");
+        assert!(!asked(&mut outstanding, &read(2, 10), 1), "another unit owes nothing");
+        assert!(asked(&mut outstanding, &read(1, 10), 1));
+        for (request, busy) in [(read(1, 0), true), (read(1, 10), true), (read(2, 0), false)] {
+            assert_eq!(
+                outstanding.busy_until(&request),
+                busy.then_some(start + 4 * S),
+                "{request:?}"
+            );
+        }
+        let input = Ask::Read { table: Table::Input, address: 0, count: 2 };
+        assert_eq!(
+            outstanding.busy_until(&Request { unit: 1, ask: input }),
+            None,
+            "another function"
+        );
+        assert!(!asked(&mut outstanding, &read(1, 10), 4), "both have had their time");
+        assert!(outstanding.0.is_empty());
+    }
+
+    #[test]
+    fn the_same_request_again_is_believed_and_still_one_more_may_come() {
+        let start = Instant::now();
+        let mut outstanding = outstanding(start, &[read(1, 0)]);
+        assert!(!outstanding.settle(&read(1, 0), false, start + S, start + 4 * S));
+        assert_eq!(outstanding.busy_until(&read(1, 0)), Some(start + 4 * S));
+        assert_eq!(outstanding.end(), Some(start + 4 * S));
+        // The number shows that the reply has come.
+        outstanding.late_reply(7);
+        assert!(outstanding.is_waited_for());
+        outstanding.late_reply(1);
+        assert!(!outstanding.is_waited_for());
+    }
+
+    #[test]
+    fn of_several_replies_each_must_come() {
+        let start = Instant::now();
+        let mut outstanding = outstanding(start, &[read(1, 0), read(1, 10)]);
+        outstanding.late_reply(2);
+        outstanding.late_reply(2);
+        assert!(outstanding.settle(&read(1, 20), false, start + S, start + 4 * S));
+        outstanding.late_reply(1);
+        assert!(outstanding.0.is_empty());
+    }
+
+    #[test]
+    fn what_has_another_shape_is_not_doubted_and_ends_only_what_is_old() {
+        let start = Instant::now();
+        let write = Ask::WriteRegisters { address: 0, values: vec![1], single: true };
+        let write = Request { unit: 1, ask: write };
+        let mut outstanding = outstanding(start, &[read(1, 0)]);
+        assert!(!outstanding.settle(&write, false, start + S, start + 4 * S));
+        assert!(outstanding.settle(&read(1, 10), false, start + 2 * S, start + 5 * S));
+        let mut outstanding = self::outstanding(start, &[read(1, 0)]);
+        assert!(!outstanding.settle(&write, false, start + 3 * S, start + 6 * S));
+        assert!(!outstanding.settle(&read(1, 10), false, start + 4 * S, start + 7 * S));
+        // A unit that has been silent since may still execute an old request.
+        let mut outstanding = self::outstanding(start, &[read(1, 0)]);
+        assert!(outstanding.settle(&read(1, 10), false, start + 60 * S, start + 63 * S));
+        // An exception has no shape.
+        let mut outstanding = self::outstanding(start, &[Request { unit: 1, ..read(1, 0) }]);
+        let longer = Ask::Read { table: Table::Holding, address: 10, count: 9 };
+        let longer = Request { unit: 1, ask: longer };
+        assert!(!outstanding.settle(&longer, false, start + S, start + 4 * S));
+        assert!(outstanding.settle(&longer, true, start + S, start + 4 * S));
+    }
+
+    #[test]
+    fn late_replies_are_known_by_what_they_could_be() {
+        let outstanding = outstanding(Instant::now(), &[read(1, 0)]);
+        assert!(
+            outstanding.could_be_one(1, &[3, 4, 0, 0, 0, 0])
+                && outstanding.could_be_one(1, &[0x83, 2])
+        );
+        assert!(
+            !outstanding.could_be_one(2, &[3, 4, 0, 0, 0, 0])
+                && !outstanding.could_be_one(1, &[4, 4, 0, 0, 0, 0])
+        );
+    }
+}

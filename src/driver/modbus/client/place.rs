@@ -1,0 +1,220 @@
+//! The place of a point on a unit: the key `at`, parsed into a table, an address and a layout.
+//!
+//! Addresses count from 0, as the protocol does. `ref` is for the numbers in manuals: their first
+//! digit is the table, and they count from 1. Giving both is refused, because an address that is
+//! off by one reads a value that looks right. `wire/register.rs` says how a value lies in
+//! registers.
+
+use super::At;
+use crate::driver::modbus::wire::register::{Layout, Misfit};
+use crate::driver::modbus::wire::table::Table;
+use crate::image::{Direction, Kind};
+
+/// A place on a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) table: Table,
+    pub(super) address: u16,
+    /// The layout of the value in registers; `None` in a table of bits.
+    pub(super) layout: Option<Layout>,
+}
+
+/// The three uses that `at` can describe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// An input that a group reads.
+    Read,
+    /// An output.
+    Write,
+    /// An input that shows a fact about a unit.
+    Diagnostic,
+}
+
+impl Use {
+    /// The use of a point with this key `at` and this direction.
+    pub(super) const fn of(at: &At, direction: Direction) -> Self {
+        match (direction, at.diagnostic) {
+            (Direction::Out, _) => Self::Write,
+            (Direction::In, Some(_)) => Self::Diagnostic,
+            (Direction::In, None) => Self::Read,
+        }
+    }
+
+    /// The keys of `at` that this use allows.
+    const fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Read => &["group", "address", "ref", "order", "byte", "bit"],
+            Self::Write => &[
+                "unit",
+                "table",
+                "address",
+                "ref",
+                "order",
+                "byte",
+                "bit",
+                "write",
+                "refresh",
+                "min_interval",
+                "single",
+                "readback",
+                "warn_writes_per_day",
+            ],
+            Self::Diagnostic => &["unit", "diagnostic"],
+        }
+    }
+
+    /// The use in words, for messages.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Read => "an input",
+            Self::Write => "an output",
+            Self::Diagnostic => "a diagnostic",
+        }
+    }
+
+    /// Checks that `at` has only keys that this use allows.
+    ///
+    /// # Errors
+    /// The first key that is not allowed.
+    pub(super) fn allow(self, at: &At) -> Result<(), Misfit> {
+        let said = [
+            ("group", at.group.is_some()),
+            ("unit", at.unit.is_some()),
+            ("table", at.table.is_some()),
+            ("address", at.address.is_some()),
+            ("ref", at.reference.is_some()),
+            ("order", at.order.is_some()),
+            ("byte", at.byte.is_some()),
+            ("bit", at.bit.is_some()),
+            ("write", at.write.is_some()),
+            ("refresh", at.refresh.is_some()),
+            ("min_interval", at.min_interval.is_some()),
+            ("single", at.single.is_some()),
+            ("readback", at.readback.is_some()),
+            ("warn_writes_per_day", at.warn_writes_per_day.is_some()),
+            ("diagnostic", at.diagnostic.is_some()),
+        ];
+        let odd = said.into_iter().find(|(key, is_said)| *is_said && !self.keys().contains(key));
+        let Some((key, _)) = odd else { return Ok(()) };
+        let found = format!("this key for {}", self.word());
+        Err(Misfit { key, found, wanted: self.keys().join(", ") })
+    }
+}
+
+impl Place {
+    /// The place that `at` names. `table` is the table, if the group or another key has named it.
+    ///
+    /// # Errors
+    /// When `at` names no place, names it twice, or names one that cannot exist.
+    pub(super) fn new(at: &At, table: Option<Table>, kind: Kind) -> Result<Self, Misfit> {
+        let misfit = |key, found: String, wanted: &str| {
+            Err(Misfit { key, found, wanted: wanted.to_owned() })
+        };
+        let usual =
+            if kind == Kind::Bool && at.bit.is_none() { Table::Coil } else { Table::Holding };
+        let (table, address) = match (at.address, &at.reference) {
+            (Some(_), Some(_)) => {
+                return misfit("ref", "an `address` as well".into(), "one of them");
+            }
+            (None, None) => {
+                return misfit("address", "nothing".into(), "an address from 0, or a `ref`");
+            }
+            (Some(address), None) => (table.unwrap_or(usual), address),
+            (None, Some(text)) => {
+                let Some((of_ref, address)) = reference(text) else {
+                    let wanted = "5 or 6 digits such as \"40001\", the first being 0, 1, 3 or 4";
+                    return misfit("ref", format!("{text:?}"), wanted);
+                };
+                if let Some(table) = table.filter(|table| *table != of_ref) {
+                    let found = format!("{text:?}, which is in table {}", of_ref.word());
+                    return misfit("ref", found, &format!("one in table {}", table.word()));
+                }
+                (of_ref, address)
+            }
+        };
+        if !table.is_bits() {
+            let layout = Layout::new(kind, at.order, at.byte, at.bit)?;
+            let last = usize::from(address) + layout.registers() - 1;
+            if last > usize::from(u16::MAX) {
+                return misfit("address", address.to_string(), "one whose last register is 65535");
+            }
+            return Ok(Self { table, address, layout: Some(layout) });
+        }
+        if kind != Kind::Bool {
+            let found = format!("table {} for a {kind}", table.word());
+            return misfit("table", found, "a table of registers");
+        }
+        if at.bit.is_some() {
+            return misfit("bit", format!("a bit in table {}", table.word()), "a register");
+        }
+        Ok(Self { table, address, layout: None })
+    }
+
+    /// The number of places that the value takes.
+    pub(super) fn count(&self) -> u16 {
+        // A value takes at most four registers, so the cast loses nothing.
+        self.layout.map_or(1, |layout| layout.registers() as u16)
+    }
+}
+
+/// The table and the address of a reference such as `40001`.
+fn reference(text: &str) -> Option<(Table, u16)> {
+    if !matches!(text.len(), 5 | 6) || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let (table, number) = text.split_at(1);
+    let table = match table {
+        "0" => Table::Coil,
+        "1" => Table::Discrete,
+        "3" => Table::Input,
+        "4" => Table::Holding,
+        _ => return None,
+    };
+    Some((table, u16::try_from(number.parse::<u32>().ok()?.checked_sub(1)?).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_count_from_one() {
+        fn check(text: &str, expected: Option<(Table, u16)>) {
+            assert_eq!(reference(text), expected, "{text}");
+        }
+        check("40001", Some((Table::Holding, 0)));
+        check("400001", Some((Table::Holding, 0)));
+        check("465536", Some((Table::Holding, 65535)));
+        check("465537", None);
+        check("30101", Some((Table::Input, 100)));
+        check("10008", Some((Table::Discrete, 7)));
+        check("00001", Some((Table::Coil, 0)));
+        for wrong in ["40000", "4001", "4000001", "50001", "4000a", "", "+4001"] {
+            check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn a_place_is_said_once_and_fits() {
+        fn check(at: At, table: Option<Table>, kind: Kind, expected: Result<(Table, u16), &str>) {
+            let place = Place::new(&at, table, kind);
+            let place = place.as_ref().map(|place| (place.table, place.address));
+            assert_eq!(place.map_err(|misfit| misfit.key), expected, "{at:?} {table:?} {kind}");
+        }
+        let at = |address| At { address: Some(address), ..At::default() };
+        let by_ref = |text: &str| At { reference: Some(text.into()), ..At::default() };
+        check(at(7), None, Kind::U16, Ok((Table::Holding, 7)));
+        check(at(7), None, Kind::Bool, Ok((Table::Coil, 7)));
+        check(At { bit: Some(3), ..at(7) }, None, Kind::Bool, Ok((Table::Holding, 7)));
+        check(at(7), Some(Table::Input), Kind::F32, Ok((Table::Input, 7)));
+        check(by_ref("40008"), None, Kind::U16, Ok((Table::Holding, 7)));
+        check(by_ref("30008"), Some(Table::Holding), Kind::U16, Err("ref"));
+        check(At { address: Some(7), ..by_ref("40008") }, None, Kind::U16, Err("ref"));
+        check(At::default(), None, Kind::U16, Err("address"));
+        check(at(65535), None, Kind::U16, Ok((Table::Holding, 65535)));
+        check(at(65535), None, Kind::U32, Err("address"));
+        check(at(7), Some(Table::Coil), Kind::U16, Err("table"));
+        check(At { bit: Some(3), ..at(7) }, Some(Table::Coil), Kind::Bool, Err("bit"));
+        check(at(7), Some(Table::Holding), Kind::Bool, Err("bit"));
+    }
+}

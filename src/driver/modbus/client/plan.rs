@@ -1,0 +1,279 @@
+//! The plan of a bus: everything that the configuration says, checked and made into a [`Client`].
+//!
+//! All checks are made here, and nothing in the field is touched; `camshaft check` ends here too.
+//! After the plan, no code checks again whether a unit exists or an address fits. `bounds.rs`
+//! checks the bus as a whole, `place.rs` the key `at` of one point.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use super::bounds::{PERIOD, beat, check_groups, check_units, line};
+use super::breaker::Breaker;
+use super::bus::{BACKOFF, Client};
+use super::diagnostic::Counters;
+use super::exchange::Silence;
+use super::load::{MOST, load};
+use super::place::{Place, Use};
+use super::read::{Read, Spot, gather};
+use super::schedule::Schedule;
+use super::unit::Unit;
+use super::write::{Policy, Write};
+use super::{At, Config, GroupConfig, UnitConfig, When};
+use crate::driver::OpenError;
+use crate::driver::modbus::wire::register::Misfit;
+use crate::driver::modbus::wire::request::{Ask, Request};
+use crate::driver::modbus::wire::table::Table;
+use crate::image::{Point, PointId, Points, Safe};
+use crate::logged::OnChange;
+
+impl Client {
+    /// Plans the bus of device number `device` and finds the place of each of its points.
+    ///
+    /// # Errors
+    /// The first error that is found.
+    pub(super) fn plan(config: &Config, points: &Points, device: usize) -> Result<Self, OpenError> {
+        let line = line(config)?;
+        check_units(&config.unit, &line)?;
+        check_groups(config)?;
+        let mut client = Self {
+            name: points.devices().get(device).cloned().unwrap_or_default(),
+            line,
+            retries: config.retries,
+            units: Vec::new(),
+            reads: Vec::new(),
+            writes: Vec::new(),
+            beat: beat(config)?,
+            diagnostics: Vec::new(),
+            schedule: Schedule::new(config.unit.len()),
+            silence: Silence::default(),
+            epoch: Instant::now(),
+            show_at: Duration::ZERO,
+            backoff: BACKOFF.0,
+            connections: 0,
+            unconnected: None,
+            told: OnChange::default(),
+            planned_load: None,
+        };
+        let mut inputs: Vec<Vec<(PointId, Place)>> = vec![Vec::new(); config.group.len()];
+        for (id, point) in points.iter().filter(|(_, point)| point.device == device) {
+            let wanted = "{ group = \"...\", address = ... } or { unit = \"...\", ... }";
+            let at = config.at.get(&point.name);
+            let at = at.ok_or_else(|| OpenError::at(&point.name, "", "nothing", wanted))?;
+            client.add(config, (id, point), at, &mut inputs).map_err(|misfit| {
+                OpenError::at(&point.name, misfit.key, misfit.found, misfit.wanted)
+            })?;
+        }
+        for (group, places) in config.group.iter().zip(inputs) {
+            client.add_reads(config, group, places);
+        }
+        client.check_writers(points)?;
+        client.add_units(config);
+        client.planned_load = load(&client);
+        match client.planned_load {
+            Some(load) if load > MOST => {
+                let found = format!("{:.0} % of the line in use", 100.0 * load);
+                let wanted = "80 % at most: longer periods, fewer points or a higher `baud`";
+                Err(OpenError::new("group", found, wanted))
+            }
+            _ => Ok(client),
+        }
+    }
+
+    /// Adds one point. The places of inputs are collected by group.
+    fn add(
+        &mut self,
+        config: &Config,
+        (id, point): (PointId, &Point),
+        at: &At,
+        inputs: &mut [Vec<(PointId, Place)>],
+    ) -> Result<(), Misfit> {
+        let purpose = Use::of(at, point.direction);
+        purpose.allow(at)?;
+        match (purpose, at.diagnostic) {
+            (Use::Read, _) => {
+                let names: Vec<_> = config.group.iter().map(|group| &*group.name).collect();
+                let group = find("group", at.group.as_deref(), &names)?;
+                let place = Place::new(at, Some(config.group[group].table), point.kind)?;
+                inputs[group].push((id, place));
+            }
+            (Use::Write, _) => {
+                let unit = find("unit", at.unit.as_deref(), &names(config))?;
+                self.writes.push(write(unit, &config.unit[unit], id, point, at)?);
+            }
+            (Use::Diagnostic, Some(what)) if what.fits(point.kind) => {
+                let unit = find("unit", at.unit.as_deref(), &names(config))?;
+                self.diagnostics.push((id, unit, what));
+            }
+            (Use::Diagnostic, what) => {
+                let wanted = what.map_or("one", |what| what.wanted()).to_owned();
+                let found = format!("type {}", point.kind);
+                return Err(Misfit { key: "diagnostic", found, wanted });
+            }
+        }
+        Ok(())
+    }
+
+    /// Combines the places of a group into reads.
+    fn add_reads(&mut self, config: &Config, group: &GroupConfig, places: Vec<(PointId, Place)>) {
+        let unit = config.unit.iter().position(|unit| unit.name == group.unit).unwrap_or_default();
+        let range = |place: &Place| {
+            let start = u32::from(place.address);
+            start..start + u32::from(place.count())
+        };
+        let ranges = places.iter().map(|(_, place)| range(place)).collect();
+        let max = group.max.unwrap_or(group.table.most());
+        for request in gather(ranges, group.merge_gap.into(), max.into()) {
+            // All combined ranges lie between 0 and 65536 and are no longer than `max`, so the
+            // casts lose nothing.
+            let (address, count) = (request.start as u16, request.len() as u16);
+            let ask = Ask::Read { table: group.table, address, count };
+            let ours = places.iter().filter(|(_, place)| {
+                let place = range(place);
+                request.start <= place.start && place.end <= request.end
+            });
+            let spot = |(id, place): &(PointId, Place)| Spot {
+                id: *id,
+                offset: usize::from(place.address - address),
+                layout: place.layout,
+            };
+            self.reads.push(Read {
+                unit,
+                request: Request { unit: config.unit[unit].id, ask },
+                period: group.period,
+                due: Duration::ZERO,
+                is_made: false,
+                time: Duration::ZERO,
+                silences: 0,
+                spots: ours.map(spot).collect(),
+                name: format!("group {}, {} from {address}", group.name, group.table.word()),
+                trouble: OnChange::default(),
+                is_mute: OnChange::default(),
+            });
+        }
+    }
+
+    /// Refuses two writers of one place.
+    fn check_writers(&self, points: &Points) -> Result<(), OpenError> {
+        let mut taken = HashMap::new();
+        if let Some(beat) = &self.beat {
+            taken.insert((beat.unit, beat.table, beat.address), "the heartbeat");
+        }
+        for write in &self.writes {
+            for offset in 0..write.place.count() {
+                let address = write.place.address + offset;
+                let place = (write.unit, write.place.table, address);
+                if let Some(other) = taken.insert(place, &points[write.id].name) {
+                    let found = format!("{} {address}, which {other} writes", place.1.word());
+                    return Err(OpenError::at(
+                        &write.name,
+                        "address",
+                        found,
+                        "a place with one writer",
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the units. Their reads and writes are known by now, so a probe can use one of them.
+    fn add_units(&mut self, config: &Config) {
+        for (unit, said) in config.unit.iter().enumerate() {
+            let read = self.reads.iter().find(|read| read.unit == unit);
+            let write = || self.writes.iter().find(|write| write.unit == unit);
+            // Any reply to this request shows that the unit is present.
+            let ask = Ask::Read { table: Table::Holding, address: 0, count: 1 };
+            let probe_request = read.map(|read| read.request.clone());
+            let probe_request = probe_request.or_else(|| write().map(Write::read_request));
+            let probe_request = probe_request.unwrap_or(Request { unit: said.id, ask });
+            let cost = self.line.cost_of_silence(&probe_request);
+            self.units.push(Unit {
+                name: said.name.clone(),
+                id: said.id,
+                turnaround: said.turnaround,
+                probe: said.probe,
+                probe_request,
+                breaker: Breaker::new(said.offline_after, said.probe, cost),
+                counters: Counters::new(),
+                asked_at: Duration::ZERO,
+                is_unread: read.is_none(),
+                answered: HashSet::new(),
+            });
+        }
+    }
+}
+
+/// The names of all units.
+pub(super) fn names(config: &Config) -> Vec<&str> {
+    config.unit.iter().map(|unit| &*unit.name).collect()
+}
+
+/// The index of `name` in `names`.
+pub(super) fn find(key: &'static str, name: Option<&str>, names: &[&str]) -> Result<usize, Misfit> {
+    let place = name.and_then(|name| names.iter().position(|other| *other == name));
+    place.ok_or_else(|| {
+        let found = name.map_or("nothing".to_owned(), |name| format!("{name:?}"));
+        Misfit { key, found, wanted: format!("the name of a {key}: {}", names.join(", ")) }
+    })
+}
+
+/// Plans an output.
+fn write(
+    unit: usize,
+    said: &UnitConfig,
+    id: PointId,
+    point: &Point,
+    at: &At,
+) -> Result<Write, Misfit> {
+    let misfit =
+        |key, found: String, wanted: &str| Err(Misfit { key, found, wanted: wanted.to_owned() });
+    let place = Place::new(at, at.table, point.kind)?;
+    if !matches!(place.table, Table::Coil | Table::Holding) {
+        let found = format!("table {}", place.table.word());
+        return misfit("table", found, "\"coil\" or \"holding\": others cannot be written");
+    }
+    if place.layout.is_some_and(|layout| layout.is_part_of_register()) {
+        let key = if at.bit.is_some() { "bit" } else { "byte" };
+        let wanted = "a u16 for the whole register: who writes a part would write the rest as well";
+        return misfit(key, "a part of a register".into(), wanted);
+    }
+    let single = at.single.unwrap_or(false);
+    if single && place.count() > 1 {
+        let found = format!("`single` for {} registers", place.count());
+        return misfit("single", found, "false: function code 6 writes one register");
+    }
+    for (key, time) in [("refresh", at.refresh), ("min_interval", at.min_interval)] {
+        if let Some(time) = time.filter(|time| !PERIOD.contains(time)) {
+            return misfit(key, format!("{time:?}"), "from 1ms to 1h");
+        }
+    }
+    let on_change = at.write.unwrap_or_default() == When::OnChange;
+    if !on_change && at.refresh.is_none() {
+        return misfit("refresh", "nothing".into(), "how often it is written, as it is cyclic");
+    }
+    let min_interval = at.min_interval.unwrap_or_default();
+    let safe = match point.safe {
+        Safe::Value(value) => point.raw_of(value).ok(),
+        Safe::Hold => None,
+    };
+    Ok(Write {
+        id,
+        unit,
+        unit_id: said.id,
+        place,
+        policy: Policy { on_change, refresh: at.refresh, min_interval },
+        single,
+        readback: at.readback.unwrap_or(false),
+        acked: None,
+        tried_at: Duration::ZERO,
+        not_before: Duration::ZERO,
+        spaced_until: Duration::ZERO,
+        safe,
+        refused: None,
+        warn_above: at.warn_writes_per_day,
+        writes: 0,
+        day: Duration::ZERO,
+        name: point.name.clone(),
+        trouble: OnChange::default(),
+    })
+}

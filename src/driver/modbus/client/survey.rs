@@ -1,0 +1,65 @@
+//! Answers about a bus for the search for slips: the places of points on its units, and the groups
+//! and units that nothing uses.
+//!
+//! `plan.rs` refuses two writers of one place. Reading a place twice, or as two types, is allowed.
+//! `config/note.rs` asks for both.
+
+use super::place::{Place, Use};
+use super::{At, Config};
+use crate::driver::Location;
+use crate::driver::location::word;
+use crate::image::{Point, PointId, Points};
+
+/// The places of the points of device number `device` that are read or written.
+pub(super) fn locations(
+    config: &Config,
+    points: &Points,
+    device: usize,
+) -> Vec<(PointId, Location)> {
+    let ours = points.iter().filter(|(_, point)| point.device == device);
+    let found = ours.filter_map(|(id, point)| {
+        let at = config.at.get(&point.name)?;
+        Some((id, place(config, device, point, at)?))
+    });
+    found.collect()
+}
+
+/// The place of a point that is read or written; `None` for a diagnostic.
+fn place(config: &Config, device: usize, point: &Point, at: &At) -> Option<Location> {
+    let (unit, table) = match Use::of(at, point.direction) {
+        Use::Read => {
+            let group = config.group.iter().find(|group| Some(&group.name) == at.group.as_ref())?;
+            (&group.unit, Some(group.table))
+        }
+        Use::Write => (at.unit.as_ref()?, at.table),
+        Use::Diagnostic => return None,
+    };
+    let Place { table, address, layout } = Place::new(at, table, point.kind).ok()?;
+    let part = layout.and_then(|layout| layout.part());
+    let first = u32::from(address);
+    let end = first + layout.map_or(1, |layout| layout.registers() as u32);
+    let of = part.map(|part| format!("{part} of ")).unwrap_or_default();
+    let last = if end - first > 1 { format!(" to {}", end - 1) } else { String::new() };
+    let table = table.word();
+    Some(Location {
+        // A status word may be read both as a whole and bit by bit, on purpose.
+        within: format!("{device}/{unit}/{table}/{of}{}", word(point.direction)),
+        cells: first..end,
+        words: format!("{of}{table} {first}{last} of unit {unit}"),
+    })
+}
+
+/// The keys of groups without an input and of units without a request.
+pub(super) fn unused(config: &Config) -> Vec<String> {
+    let reads = |group: &str| config.at.values().any(|at| at.group.as_deref() == Some(group));
+    let idle = config.group.iter().filter(|group| !reads(&group.name));
+    let groups = idle.map(|group| format!("group[{}]", group.name));
+    let is_asked = |unit: &str| {
+        // An unused group has its own entry, so its unit counts as asked.
+        config.group.iter().any(|group| group.unit == unit)
+            || config.at.values().any(|at| at.unit.as_deref() == Some(unit))
+            || config.heartbeat.as_ref().is_some_and(|beat| beat.unit == unit)
+    };
+    let alone = config.unit.iter().filter(|unit| !is_asked(&unit.name));
+    groups.chain(alone.map(|unit| format!("unit[{}]", unit.name))).collect()
+}

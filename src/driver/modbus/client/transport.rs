@@ -1,0 +1,331 @@
+//! One connection to a bus: one request at a time, and either the right reply or none.
+//!
+//! The difficult part is the reply that comes too late. Over TCP each frame has its transaction
+//! number. A frame with another number is dropped, and the wait goes on. On a serial line there is
+//! a pause after each silence, and everything that comes in it is thrown away. `outstanding.rs`
+//! remembers which replies could still be mistaken for others. This file repeats no request;
+//! `exchange.rs` decides on retries and on the health of units.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio_serial::SerialPortBuilderExt;
+
+use super::line::{Line, Parity, Serial, Target};
+use super::outstanding::OutstandingReplies;
+use crate::driver::modbus::wire::request::{Reply, Request, WireError, crc};
+use crate::driver::tcp::set_up;
+
+/// The longest frame, in bytes: 260 over TCP (Modbus messaging on TCP/IP 1.0b, 4.2).
+const MAX_FRAME: usize = 260;
+
+/// The number of bytes in a TCP frame before the function code.
+const HEADER: usize = 7;
+
+/// The number of unrequested bytes in one pause after which a device counts as one that never stops
+/// sending.
+const MAX_NOISE: usize = 64 * 1024;
+
+/// The latest time of a reply, as a multiple of the time that a unit may take. On a line whose
+/// replies have no number, nothing more is certain.
+const LATEST: u32 = 3;
+
+/// A connection for bytes in both directions.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// An open connection.
+pub struct Transport {
+    stream: Box<dyn Stream>,
+    line: Line,
+    /// The transaction number of the request that was sent last.
+    tid: u16,
+    /// The bytes that have come over TCP and are not yet a whole frame.
+    received: Vec<u8>,
+    /// When the next frame may be sent.
+    quiet_until: Instant,
+    /// The replies that have not come in time but may still come.
+    outstanding: OutstandingReplies,
+    /// The time from handing over a request to reading its reply, for the last request that had
+    /// one.
+    round_trip: Duration,
+}
+
+impl Transport {
+    /// Connects over TCP, or opens the serial port.
+    ///
+    /// # Errors
+    /// When that fails or takes too long.
+    pub async fn open(line: &Line) -> io::Result<Self> {
+        let stream: Box<dyn Stream> = match &line.target {
+            Target::Rtu(path) => {
+                let path = path.to_str().ok_or(io::ErrorKind::InvalidInput)?;
+                Box::new(open_serial(path, line.serial.unwrap_or_default())?)
+            }
+            Target::Tcp(host, port) | Target::RtuOverTcp(host, port) => {
+                let connected = TcpStream::connect((host.as_str(), *port));
+                let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no connection in time");
+                let stream = timeout(line.connect_timeout, connected).await.map_err(late)??;
+                set_up(&stream)?;
+                Box::new(stream)
+            }
+        };
+        Ok(Self {
+            stream,
+            line: line.clone(),
+            tid: 0,
+            received: Vec::with_capacity(MAX_FRAME),
+            quiet_until: Instant::now() + line.gap(),
+            outstanding: OutstandingReplies::default(),
+            round_trip: Duration::ZERO,
+        })
+    }
+
+    /// Whether [`Transport::busy_for`] may return a time other than zero.
+    pub fn is_busy(&self) -> bool {
+        self.outstanding.is_waited_for()
+    }
+
+    /// How long a late reply may still come that could be taken for the reply to this request.
+    /// Until then this request should not be sent.
+    pub fn busy_for(&self, request: &Request) -> Duration {
+        let busy_until = self.outstanding.busy_until(request);
+        busy_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+    }
+
+    /// The time after which no outstanding reply comes any more; `None` if there is none.
+    pub fn silent_at(&self) -> Option<Instant> {
+        self.outstanding.end()
+    }
+
+    /// Sends nothing before `until`.
+    pub fn quiet_until(&mut self, until: Instant) {
+        self.quiet_until = self.quiet_until.max(until);
+    }
+
+    /// Lets time pass, and takes late replies meanwhile. The future may be dropped at any time.
+    pub async fn idle(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while self.outstanding.is_waited_for() && !self.line.is_rtu() {
+            match self.receive_tcp(until).await {
+                Ok(frame) => self.outstanding.late_reply(tid(&frame)),
+                // The next request reports the error.
+                Err(_) => break,
+            }
+        }
+        sleep_until(until).await;
+    }
+
+    /// Sends a request and waits for its reply, at most as long as a unit may take. Before that it
+    /// waits until the request may be sent. If the future is dropped before its end, the transport
+    /// must be dropped too.
+    ///
+    /// # Errors
+    /// When no valid reply to this request comes, or the unit refuses. After [`WireError::Closed`]
+    /// the transport is useless.
+    pub async fn transact(&mut self, request: &Request) -> Result<Reply, WireError> {
+        self.quiet_until(Instant::now() + self.busy_for(request));
+        // A timer of tokio takes up to a millisecond even if its time has come already.
+        if self.quiet_until > Instant::now() {
+            sleep_until(self.quiet_until).await;
+        }
+        let started = Instant::now();
+        let outcome = if self.line.is_rtu() {
+            self.transact_rtu(request, started).await
+        } else {
+            self.transact_tcp(request, started).await
+        };
+        let latest = started + LATEST * self.line.timeout(request);
+        let outcome = match outcome {
+            Ok(_) | Err(WireError::Exception(_)) => {
+                self.round_trip = started.elapsed();
+                let is_doubtful =
+                    self.outstanding.settle(request, outcome.is_err(), Instant::now(), latest);
+                if is_doubtful { Err(WireError::Doubtful) } else { outcome }
+            }
+            Err(why) => {
+                self.outstanding.add(self.tid, request.clone(), latest);
+                if self.line.is_rtu() && !matches!(why, WireError::Closed(_)) {
+                    self.drain(Instant::now() + self.line.timeout(request)).await?;
+                }
+                Err(why)
+            }
+        };
+        self.rest(Duration::ZERO);
+        outcome
+    }
+
+    /// Keeps the bus quiet for this long from now, or for the usual gap if that is longer.
+    pub fn rest(&mut self, pause: Duration) {
+        self.quiet_until = self.quiet_until.max(Instant::now() + pause.max(self.line.gap()));
+    }
+
+    /// The round trip of the last request that was answered.
+    pub fn round_trip(&self) -> Duration {
+        self.round_trip
+    }
+
+    /// Sends a request over TCP, and waits for the frame with its transaction number.
+    async fn transact_tcp(
+        &mut self,
+        request: &Request,
+        started: Instant,
+    ) -> Result<Reply, WireError> {
+        self.tid = self.tid.wrapping_add(1);
+        let deadline = started + self.line.timeout(request);
+        self.send(request.tcp(self.tid), deadline).await?;
+        loop {
+            let frame = self.receive_tcp(deadline).await?;
+            if tid(&frame) != self.tid {
+                // The frame is a late reply to an earlier request.
+                self.outstanding.late_reply(tid(&frame));
+                continue;
+            }
+            let (unit, bytes) = (frame[6], &frame[HEADER..]);
+            let reply = match unit == request.unit {
+                true => request.reply(bytes),
+                false => Err(WireError::Garbage("another unit")),
+            };
+            // A gateway may have put the number of this request on a late reply.
+            let is_late = matches!(reply, Err(WireError::Garbage(_)))
+                && self.outstanding.could_be_one(unit, bytes);
+            if !is_late {
+                return reply;
+            }
+        }
+    }
+
+    /// Receives the next whole frame.
+    async fn receive_tcp(&mut self, deadline: Instant) -> Result<Vec<u8>, WireError> {
+        // A peer that sends all the time is not silent, but it does not answer either.
+        while Instant::now() < deadline {
+            if let Some(&[_, _, p, q, high, low]) = self.received.first_chunk() {
+                let length = usize::from(u16::from_be_bytes([high, low]));
+                // After this it is not known where the next frame begins.
+                if (p, q) != (0, 0) || !(3..=MAX_FRAME - 6).contains(&length) {
+                    return Err(WireError::Closed("what came is no frame of Modbus TCP".into()));
+                }
+                if self.received.len() >= 6 + length {
+                    return Ok(self.received.drain(..6 + length).collect());
+                }
+            }
+            let read = timeout_at(deadline, self.stream.read_buf(&mut self.received)).await;
+            came(read.map_err(|_| WireError::Timeout)?)?;
+        }
+        Err(WireError::Timeout)
+    }
+
+    /// Sends a request in a frame of the serial line, and waits for the reply.
+    async fn transact_rtu(
+        &mut self,
+        request: &Request,
+        started: Instant,
+    ) -> Result<Reply, WireError> {
+        // The bytes that have come since the last reply belong to no request.
+        self.drain(started).await?;
+        let deadline = started + self.line.timeout(request);
+        self.send(request.rtu(), deadline).await?;
+        let frame = self.receive_rtu(request, deadline).await?;
+        request.reply(&frame[1..frame.len() - 2])
+    }
+
+    /// Receives a frame with a good checksum. Its length is that of this request's reply, or that
+    /// of an exception.
+    async fn receive_rtu(
+        &mut self,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<Vec<u8>, WireError> {
+        let mut frame = Vec::with_capacity(MAX_FRAME);
+        loop {
+            let length = match *frame.as_slice() {
+                [] | [_] => 5,
+                [unit, ..] if unit != request.unit => {
+                    return Err(WireError::Garbage("another unit"));
+                }
+                [_, function, ..] if function == request.function() => 3 + request.reply_len(),
+                // The frame is an exception, or `reply` will refuse it.
+                _ => 5,
+            };
+            if frame.len() >= length {
+                // The bytes after it are noise of the line. They are thrown away before the next
+                // request.
+                frame.truncate(length);
+                return if crc(&frame) == 0 { Ok(frame) } else { Err(WireError::Crc) };
+            }
+            let read = timeout_at(deadline, self.stream.read_buf(&mut frame)).await;
+            let silence = if frame.is_empty() {
+                WireError::Timeout
+            } else {
+                WireError::Garbage("a frame that does not end")
+            };
+            came(read.map_err(|_| silence)?)?;
+        }
+    }
+
+    /// Sends a frame, until `deadline` at the latest.
+    async fn send(
+        &mut self,
+        frame: Result<Vec<u8>, rmodbus::ErrorKind>,
+        deadline: Instant,
+    ) -> Result<(), WireError> {
+        let frame = frame.map_err(|_| WireError::Garbage("a request too long for a frame"))?;
+        match timeout_at(deadline, self.stream.write_all(&frame)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(closed(&error)),
+            // A part of the frame may be sent, so nothing else can follow it.
+            Err(_) => Err(WireError::Closed("it takes no more".into())),
+        }
+    }
+
+    /// Listens until then and drops everything that comes, without regard to frames.
+    async fn drain(&mut self, until: Instant) -> Result<(), WireError> {
+        let mut noise = 0;
+        let mut bytes = [0; 256];
+        // Bytes that are there already are read even if no time is left.
+        while let Ok(read) = timeout_at(until, self.stream.read(&mut bytes)).await {
+            noise += came(read)?;
+            if noise > MAX_NOISE {
+                return Err(WireError::Closed("somebody on the line never stops".into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The transaction number of a frame over TCP.
+fn tid(frame: &[u8]) -> u16 {
+    u16::from_be_bytes([frame[0], frame[1]])
+}
+
+/// The number of bytes that were read. No bytes means the end of the connection.
+fn came(read: io::Result<usize>) -> Result<usize, WireError> {
+    match read {
+        Ok(0) => Err(WireError::Closed("the other side has closed it".into())),
+        Ok(count) => Ok(count),
+        Err(error) => Err(closed(&error)),
+    }
+}
+
+fn closed(error: &io::Error) -> WireError {
+    WireError::Closed(error.to_string())
+}
+
+/// Opens a serial port with these settings.
+fn open_serial(path: &str, serial: Serial) -> io::Result<tokio_serial::SerialStream> {
+    use tokio_serial::{DataBits, FlowControl, StopBits};
+    let builder = tokio_serial::new(path, serial.baud)
+        .data_bits(DataBits::Eight)
+        .flow_control(FlowControl::None)
+        .stop_bits(if serial.stop_bits == 2 { StopBits::Two } else { StopBits::One })
+        .parity(match serial.parity {
+            Parity::Even => tokio_serial::Parity::Even,
+            Parity::Odd => tokio_serial::Parity::Odd,
+            Parity::None => tokio_serial::Parity::None,
+        });
+    Ok(builder.open_native_async()?)
+}

@@ -1,0 +1,395 @@
+//! The Modbus TCP server: what a SCADA system can read of the controller, and which commands it can
+//! write.
+//!
+//! ```toml
+//! [[device]]
+//! name = "scada"
+//! driver = "modbus_server"
+//! listen = "0.0.0.0:502"
+//! allow = ["10.0.7.0/24"]
+//! show = [
+//!   { name = "tank.level", table = "input", address = 0, type = "f32", quality = 2 },
+//!   { name = "motor.run", table = "discrete", address = 0 },
+//! ]
+//! [[device.point]]
+//! name = "scada.setpoint"
+//! direction = "in"
+//! type = "u16"
+//! at = { table = "holding", address = 100, min = 0, max = 1000, expires = "10s" }
+//! ```
+//! A client can write only the inputs of this device. A bad value is an exception or is marked as
+//! bad; it never looks like a good number: `server/seen.rs`. `offer.rs` and `map.rs` say
+//! which cell holds what, `connection.rs` serves a connection. Modbus has no passwords and no user
+//! names. A client whose address is in `allow` can do everything that the server offers. The
+//! network must protect the rest.
+
+mod command;
+mod connection;
+mod map;
+mod offer;
+mod request;
+mod seen;
+mod shown;
+mod source;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::{self, JoinError, JoinSet};
+use tokio::time::{Instant, interval, sleep};
+
+pub use command::{At, Expires};
+pub use shown::{OnBad, Show};
+pub use source::Source;
+
+use crate::clock::{Clock, MonotonicClock};
+use crate::driver::export::Exports;
+use crate::driver::link::{Link, Serve, Side};
+use crate::driver::{Fault, OpenError, Part, Plan, Settings, duration};
+use crate::image::{Freshness, PointId, Points};
+use crate::logged::OnChange;
+use connection::{Ask, End, attend};
+use offer::Offer;
+use request::{Exception, refused};
+
+/// The range of `max_clients`. Each client needs a descriptor, a task and two frames of 260 bytes.
+const CLIENTS: std::ops::RangeInclusive<usize> = 1..=64;
+
+/// The range of `idle`. No person types a request faster than the first; a connection that is
+/// silent for a day is dead.
+const IDLE: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
+
+/// The first and the longest pause between attempts to get the port. The first is as short as a
+/// device that leaves in a reload needs. The longest is as long as an operator may wait who has
+/// removed what was in the way.
+const BIND_AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
+
+/// The pause when the system has no descriptor for one more connection.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// The time between two updates of the status.
+const TELL: Duration = Duration::from_secs(1);
+
+/// The shortest time between two log lines about refused clients.
+const COMPLAIN: Duration = Duration::from_secs(60);
+
+/// A `[[device]]` of this driver.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The address to listen on. With port 0 the system chooses a free port, which the status
+    /// shows.
+    pub listen: SocketAddr,
+    /// The only unit that answers; every unit does if it is absent.
+    pub unit: Option<u8>,
+    /// The maximum number of clients at a time.
+    #[serde(default = "eight")]
+    pub max_clients: usize,
+    /// How long a client may be silent.
+    #[serde(default = "minute", with = "duration")]
+    pub idle: Duration,
+    /// The addresses that may connect.
+    #[serde(default = "Source::loopback")]
+    pub allow: Vec<Source>,
+    /// The values that can be read.
+    #[serde(default)]
+    pub show: Vec<Show>,
+    /// The key `at` of each point, by the point's name: where it is written.
+    #[serde(default)]
+    pub at: BTreeMap<String, At>,
+}
+
+impl Settings for Config {
+    fn plan(
+        &self,
+        points: &Arc<Points>,
+        device: usize,
+        exports: &Exports,
+    ) -> Result<Plan, OpenError> {
+        let server = Server::plan(self, points, device, exports)?;
+        let limits: HashMap<_, _> =
+            points.iter().map(|(id, _)| (id, server.freshness(id))).collect();
+        let points = Arc::clone(points);
+        Ok(Plan::new(move || Link::start_with(&points, device, |id| limits[&id], server)))
+    }
+
+    fn shown(&self) -> Vec<(String, &str)> {
+        let names = self.show.iter().map(|show| &*show.name).enumerate();
+        names.map(|(n, name)| (format!("show[{n}].name"), name)).collect()
+    }
+
+    fn claim(&self) -> Option<(&'static str, String, &'static str)> {
+        let fate = "one of them never gets the port";
+        (self.listen.port() != 0).then(|| ("listen", self.listen.to_string(), fate))
+    }
+
+    fn works_without_points(&self) -> bool {
+        !self.show.is_empty()
+    }
+}
+
+fn eight() -> usize {
+    8
+}
+
+fn minute() -> Duration {
+    Duration::from_secs(60)
+}
+
+/// One server.
+#[derive(Debug)]
+struct Server {
+    config: Config,
+    offer: Offer,
+    exports: Exports,
+    tally: Tally,
+}
+
+/// The counts that the status shows.
+#[derive(Debug, Default)]
+struct Tally {
+    requests: u64,
+    exceptions: u64,
+    /// Clients that were refused: their address is not allowed, or the server was full.
+    turned_away: u64,
+    /// Clients whose connection the server ended.
+    cut_off: u64,
+    /// The clients that are connected, by their task.
+    clients: HashMap<task::Id, Client>,
+    /// When a refused client was logged last.
+    complained: Option<Instant>,
+    /// How many names of `show` have no point and no variable.
+    unknown: usize,
+}
+
+/// A client that is connected.
+#[derive(Debug)]
+struct Client {
+    peer: SocketAddr,
+    requests: u64,
+    exceptions: u64,
+}
+
+impl Server {
+    /// Plans what device number `device` offers.
+    ///
+    /// # Errors
+    /// When the configuration cannot work.
+    fn plan(
+        config: &Config,
+        points: &Points,
+        device: usize,
+        exports: &Exports,
+    ) -> Result<Self, OpenError> {
+        if !CLIENTS.contains(&config.max_clients) {
+            let wanted = format!("from {} to {}", CLIENTS.start(), CLIENTS.end());
+            return Err(OpenError::new("max_clients", config.max_clients.to_string(), wanted));
+        }
+        if !IDLE.contains(&config.idle) {
+            let found = humantime::format_duration(config.idle).to_string();
+            return Err(OpenError::new("idle", found, "from 100ms to 1day"));
+        }
+        let offer = Offer::plan(config, points, device)?;
+        let (config, exports) = (config.clone(), exports.clone());
+        Ok(Self { config, offer, exports, tally: Tally::default() })
+    }
+
+    /// How long the scan trusts a command.
+    fn freshness(&self, id: PointId) -> Freshness {
+        self.offer.freshness(id)
+    }
+
+    /// Listens on the port, and tries again until that succeeds.
+    async fn bind(&self, side: &mut Side) -> TcpListener {
+        let listen = self.config.listen;
+        let [mut pause, longest] = BIND_AGAIN;
+        let mut is_waiting = OnChange::default();
+        loop {
+            let error = match TcpListener::bind(listen).await {
+                Ok(listener) => {
+                    if is_waiting.changes_to(false) {
+                        tracing::info!("the Modbus server listens on {listen} now");
+                    }
+                    return listener;
+                }
+                Err(error) => error,
+            };
+            if pause > longest / 2 && is_waiting.changes_to(true) {
+                tracing::warn!("the Modbus server cannot listen on {listen} yet: {error}");
+            }
+            let state = format!("cannot listen: {error}");
+            side.show(vec![Part { name: listen.to_string(), ok: false, state, facts: Vec::new() }]);
+            side.fault(Some(Fault::Disconnected));
+            side.publish();
+            sleep(pause.mul_f64(0.75 + 0.5 * fastrand::f64())).await;
+            pause = (2 * pause).min(longest);
+        }
+    }
+
+    /// Accepts and serves clients for ever.
+    async fn attend(&mut self, listener: &TcpListener, side: &mut Side) -> ! {
+        let (asks, mut inbox) = mpsc::channel(self.config.max_clients);
+        let mut tasks = JoinSet::new();
+        let address = listener.local_addr().unwrap_or(self.config.listen);
+        let mut tell = interval(TELL);
+        loop {
+            tokio::select! {
+                arrived = listener.accept() => match arrived {
+                    Ok((stream, peer)) => if self.is_welcome(peer, &mut tasks).await {
+                        let task = tasks.spawn(attend(stream, self.config.idle, asks.clone()));
+                        let client = Client { peer, requests: 0, exceptions: 0 };
+                        self.tally.clients.insert(task.id(), client);
+                    },
+                    Err(_) => sleep(ACCEPT_AGAIN).await,
+                },
+                Some(ask) = inbox.recv() => self.answer(ask, side),
+                Some(ended) = tasks.join_next_with_id() => self.tally.leave(ended),
+                _ = tell.tick() => self.tell(address, side),
+            }
+        }
+    }
+
+    /// Whether one more client may connect.
+    async fn is_welcome(&mut self, peer: SocketAddr, tasks: &mut JoinSet<End>) -> bool {
+        let is_stranger = !self.config.allow.iter().any(|source| source.covers(peer.ip()));
+        let mut patience = 3;
+        // A client that has left makes room, also if its task has not been collected yet.
+        while !is_stranger && tasks.len() >= self.config.max_clients && patience > 0 {
+            tokio::task::yield_now().await;
+            while let Some(ended) = tasks.try_join_next_with_id() {
+                self.tally.leave(ended);
+            }
+            patience -= 1;
+        }
+        let is_full = tasks.len() >= self.config.max_clients;
+        if is_stranger || is_full {
+            self.tally.turn_away(peer, if is_stranger { "not in `allow`" } else { "one too many" });
+        }
+        !is_stranger && !is_full
+    }
+
+    /// Answers a request, and publishes its commands to the scan.
+    fn answer(&mut self, ask: Ask, side: &mut Side) {
+        let mut has_commands = false;
+        let is_ours = self.config.unit.is_none_or(|unit| unit == ask.unit);
+        let answer = if is_ours {
+            let export = self.exports.borrow().clone();
+            self.offer.answer(&ask.pdu, &export, MonotonicClock.now(), &mut |id, raw| {
+                side.put(id, raw);
+                has_commands = true;
+            })
+        } else {
+            refused(&ask.pdu, Exception::Unit)
+        };
+        if has_commands {
+            side.publish();
+        }
+        self.tally.count(ask.client, &answer);
+        // The client may have left meanwhile. Its commands count nevertheless.
+        let _ = ask.answer.send(answer);
+    }
+
+    /// Updates the status. Logs if more names of `show` than before have no point and no variable.
+    fn tell(&mut self, address: SocketAddr, side: &mut Side) {
+        let export = self.exports.borrow().clone();
+        let unknown: Vec<_> = match export.cycle {
+            0 => Vec::new(),
+            _ => self.offer.unknown(&export).collect(),
+        };
+        let is_news = unknown.len() > self.tally.unknown;
+        self.tally.unknown = unknown.len();
+        let mut parts = self.tally.parts(address, self.config.max_clients);
+        if let Some(first) = unknown.first() {
+            let state = match unknown.len() {
+                1 => format!("there is no point or variable {first}"),
+                2 => format!("there are no points or variables {first} and 1 other"),
+                n => format!("there are no points or variables {first} and {} others", n - 1),
+            };
+            if is_news {
+                tracing::warn!("the Modbus server shows what is not there: {state}");
+            }
+            parts.push(Part { name: "show".into(), ok: false, state, facts: Vec::new() });
+        }
+        side.show(parts);
+    }
+}
+
+impl Serve for Server {
+    async fn serve(&mut self, side: &mut Side) {
+        // What was written before is lost. The scan knows, because its inputs are bad.
+        self.offer.forget();
+        self.tally = Tally::default();
+        let listener = self.bind(side).await;
+        side.fault(None);
+        side.publish();
+        self.attend(&listener, side).await;
+    }
+}
+
+impl Tally {
+    /// Counts a request, and an exception if the answer is one.
+    fn count(&mut self, client: task::Id, answer: &[u8]) {
+        let exceptions = u64::from(answer[0] & 0x80 != 0);
+        self.requests += 1;
+        self.exceptions += exceptions;
+        if let Some(client) = self.clients.get_mut(&client) {
+            client.requests += 1;
+            client.exceptions += exceptions;
+        }
+    }
+
+    /// Removes a client whose task has ended.
+    fn leave(&mut self, ended: Result<(task::Id, End), JoinError>) {
+        let (client, is_cut_off) = match ended {
+            Ok((client, end)) => (client, end != End::Left),
+            Err(panic) => (panic.id(), true),
+        };
+        self.clients.remove(&client);
+        self.cut_off += u64::from(is_cut_off);
+    }
+
+    /// Counts a client that is refused. It is logged once a minute at most.
+    fn turn_away(&mut self, peer: SocketAddr, why: &str) {
+        self.turned_away += 1;
+        if self.complained.is_none_or(|at| at.elapsed() > COMPLAIN) {
+            self.complained = Some(Instant::now());
+            tracing::warn!("the Modbus server turns {} away: {why}", peer.ip().to_canonical());
+        }
+    }
+
+    /// The server and its clients as the status shows them.
+    fn parts(&self, address: SocketAddr, most: usize) -> Vec<Part> {
+        let facts = [
+            ("requests", self.requests),
+            ("exceptions", self.exceptions),
+            ("turned_away", self.turned_away),
+            ("cut_off", self.cut_off),
+        ];
+        let fact = |(name, count): (&str, u64)| (name.to_owned(), count as f64);
+        let mut parts = vec![Part {
+            name: address.to_string(),
+            ok: true,
+            state: format!("{} of {most} clients", self.clients.len()),
+            facts: facts.into_iter().map(fact).collect(),
+        }];
+        let mut clients: Vec<_> = self.clients.values().collect();
+        clients.sort_by_key(|client| client.peer);
+        parts.extend(clients.into_iter().map(|client| {
+            Part {
+                name: client.peer.to_string(),
+                ok: true,
+                state: "connected".into(),
+                facts: [("requests", client.requests), ("exceptions", client.exceptions)]
+                    .map(fact)
+                    .to_vec(),
+            }
+        }));
+        parts
+    }
+}

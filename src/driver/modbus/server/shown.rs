@@ -1,0 +1,191 @@
+//! The list `show`: which values of the controller clients can read, and in which form.
+//!
+//! The server looks up values by name at each request, so they may come and go while it runs.
+//! Programs make variables, and a reload changes points. A name without a value is bad, like a
+//! sensor that was never read. `seen.rs` decides the answer for a bad value.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::map::Form;
+use super::seen::{Instead, Seen};
+use crate::driver::OpenError;
+use crate::driver::export::Export;
+use crate::driver::modbus::wire::register::{Byte, Layout, Order};
+use crate::driver::modbus::wire::table::Table;
+use crate::image::{Direction, Kind, Point, Points, Quality, Value};
+
+/// The age after which an export is outdated. The daemon fills it about ten times a second. An
+/// older one comes from a scan that stands, so none of its values is valid any more.
+const OUTDATED: Duration = Duration::from_secs(2);
+
+/// An entry of the list `show`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Show {
+    /// The name of a point or of a variable.
+    pub name: String,
+    /// The table in which the value is read.
+    pub table: Table,
+    /// The first register or the bit of the value, counted from 0.
+    pub address: u16,
+    /// The type of the value in registers. In a table of bits it is a bool.
+    #[serde(rename = "type")]
+    pub kind: Option<Kind>,
+    /// The order of the bytes.
+    pub order: Option<Order>,
+    /// The half of a register that holds the value.
+    pub byte: Option<Byte>,
+    /// The bit of a register that holds the value.
+    pub bit: Option<u8>,
+    /// The factor from the number on the wire to the value.
+    #[serde(default = "one")]
+    pub scale: f64,
+    /// The offset that is added after scaling.
+    #[serde(default)]
+    pub offset: f64,
+    /// The address of the companion in the same table, which says how far the value can be trusted.
+    pub quality: Option<u16>,
+    /// The answer while the value is bad.
+    #[serde(default)]
+    pub on_bad: OnBad,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// The key `on_bad` of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnBad {
+    /// Exception 4.
+    #[default]
+    Exception,
+    /// The last good value; the companion says that it is old.
+    Keep,
+    /// This value, in the unit of the point.
+    #[serde(untagged)]
+    Value(Value),
+}
+
+/// A value that clients can read.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub(super) name: String,
+    /// A point with the type, scale and offset that the value has on the wire.
+    wire: Point,
+    pub(super) instead: Instead,
+    pub(super) has_companion: bool,
+}
+
+/// The form of a value of this type in `table`.
+pub(super) fn form(
+    table: Table,
+    kind: Kind,
+    (order, byte, bit): (Option<Order>, Option<Byte>, Option<u8>),
+    wrong: &impl Fn(&str, &str, &str) -> OpenError,
+) -> Result<Form, OpenError> {
+    if !table.is_bits() {
+        let layout = Layout::new(kind, order, byte, bit);
+        return layout
+            .map(Form::Registers)
+            .map_err(|misfit| wrong(misfit.key, &misfit.found, &misfit.wanted));
+    }
+    let needless = [("order", order.is_some()), ("byte", byte.is_some()), ("bit", bit.is_some())];
+    match needless.iter().find(|(_, is_there)| *is_there) {
+        _ if kind != Kind::Bool => {
+            let found = format!("a {kind} in a table of bits");
+            Err(wrong("type", &found, "a bool there, or the table \"input\" or \"holding\""))
+        }
+        Some((key, _)) => Err(wrong(key, "a part of a bit", "no such key in a table of bits")),
+        None => Ok(Form::Cell),
+    }
+}
+
+impl Shown {
+    /// Plans entry number `n` of the list.
+    ///
+    /// # Errors
+    /// When the value cannot be shown in this way.
+    pub(super) fn plan(show: &Show, n: usize, points: &Points) -> Result<(Self, Form), OpenError> {
+        let wrong = |key: &str, found: &str, wanted: &str| {
+            OpenError::new(format!("show[{n}].{key}"), found, wanted)
+        };
+        let kind = match show.kind {
+            None if show.table.is_bits() => Kind::Bool,
+            None => return Err(wrong("type", "nothing", "its type in registers, such as \"f32\"")),
+            Some(kind) => kind,
+        };
+        let form = form(show.table, kind, (show.order, show.byte, show.bit), &wrong)?;
+        if let Some(point) = points.find(&show.name).map(|id| &points[id])
+            && (point.kind == Kind::Bool) != (kind == Kind::Bool)
+        {
+            let found = format!("{kind} for {}, which is a {}", show.name, point.kind);
+            return Err(wrong("type", &found, "a bool for a bool, a number for a number"));
+        }
+        let is_scaled = show.scale != 1.0 || show.offset != 0.0;
+        if !show.scale.is_normal() || !show.offset.is_finite() || is_scaled && kind == Kind::Bool {
+            let found = format!("{} and offset {} for a {kind}", show.scale, show.offset);
+            return Err(wrong("scale", &found, "finite numbers, a scale other than 0, no bool"));
+        }
+        let plain = Point::new("", Direction::In, kind);
+        let wire = Point { scale: show.scale, offset: show.offset, ..plain };
+        let instead = match show.on_bad {
+            OnBad::Exception => Instead::Exception,
+            OnBad::Keep if show.quality.is_none() => {
+                let wanted = "a companion too, so that somebody can tell: quality = ADDRESS";
+                return Err(wrong("on_bad", "\"keep\" without `quality`", wanted));
+            }
+            OnBad::Keep => Instead::Keep,
+            OnBad::Value(value) => Instead::Value(
+                raw_on_wire(&wire, value)
+                    .ok_or_else(|| wrong("on_bad", &value.to_string(), "a value of its type"))?,
+            ),
+        };
+        let has_companion = show.quality.is_some();
+        Ok((Self { name: show.name.clone(), wire, instead, has_companion }, form))
+    }
+
+    /// What is known about the value at `now`.
+    pub(super) fn look(&self, export: &Export, now: Duration) -> Seen {
+        let Some(shown) = export.find(&self.name).filter(|_| export.cycle > 0) else {
+            return Seen::nothing(Quality::Waiting);
+        };
+        let is_outdated = now.saturating_sub(export.now) > OUTDATED;
+        let quality = if is_outdated { shown.quality.max(Quality::NoComm) } else { shown.quality };
+        if !was_ever_good(export, &self.name) {
+            return Seen::nothing(quality);
+        }
+        match self.wire.raw_of(shown.value) {
+            Ok(raw) => Seen { raw: Some(raw), quality },
+            // A number that does not fit must not appear as a smaller one.
+            Err(_) => Seen::nothing(quality.max(Quality::Config)),
+        }
+    }
+}
+
+/// The raw value on the wire. An image has no place for NaN, but on the wire a float may use it to
+/// say that the value is bad.
+fn raw_on_wire(wire: &Point, value: Value) -> Option<crate::image::Raw> {
+    let mut raw = [0; 8];
+    match (wire.kind, value) {
+        (Kind::F32, Value::Real(nan)) if nan.is_nan() => {
+            raw[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+        }
+        (Kind::F64, Value::Real(nan)) if nan.is_nan() => raw = f64::NAN.to_le_bytes(),
+        _ => raw = wire.raw_of(value).ok()?,
+    }
+    Some(raw)
+}
+
+/// Whether the value was ever read or written. The image holds 0 for an input that was never read,
+/// and that 0 is no value.
+fn was_ever_good(export: &Export, name: &str) -> bool {
+    export.points.find(name).is_none_or(|id| {
+        export.points[id].direction == Direction::Out
+            || export.inputs.good_at[id.index()] > Duration::ZERO
+            || export.inputs.quality[id.index()] <= Quality::Substitute
+    })
+}

@@ -1,0 +1,328 @@
+//! The layout of a point's value in Modbus registers: its type, the order of its bytes, its part of
+//! a register.
+//!
+//! A register has 16 bits and comes high byte first (Modbus application protocol 1.1b3, 4.2). The
+//! protocol does not define wider values, so each device has its own order. "Big endian" and
+//! "swapped" mean something else in every tool. Therefore an [`Order`] names the bytes as they come
+//! on the wire, where A is the most significant byte of the value. This file knows no addresses,
+//! see `client/place.rs`, and no scale or offset, which belong to the point.
+
+use serde::Deserialize;
+
+use crate::image::{Kind, Raw};
+
+/// The number of registers of the widest value, which has 64 bits.
+pub const MAX_REGISTERS: usize = 4;
+
+/// The order of a value's bytes on the wire; A is the most significant byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "each is named by what it is")]
+pub enum Order {
+    Ab,
+    Ba,
+    Abcd,
+    Cdab,
+    Badc,
+    Dcba,
+    Abcdefgh,
+    Ghefcdab,
+    Badcfehg,
+    Hgfedcba,
+}
+
+impl Order {
+    /// All orders of a value this many registers wide, the usual one first.
+    pub const fn of(registers: usize) -> &'static [Self] {
+        match registers {
+            1 => &[Self::Ab, Self::Ba],
+            2 => &[Self::Abcd, Self::Cdab, Self::Badc, Self::Dcba],
+            4 => &[Self::Abcdefgh, Self::Ghefcdab, Self::Badcfehg, Self::Hgfedcba],
+            _ => &[],
+        }
+    }
+
+    /// The order as the configuration spells it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Ab => "AB",
+            Self::Ba => "BA",
+            Self::Abcd => "ABCD",
+            Self::Cdab => "CDAB",
+            Self::Badc => "BADC",
+            Self::Dcba => "DCBA",
+            Self::Abcdefgh => "ABCDEFGH",
+            Self::Ghefcdab => "GHEFCDAB",
+            Self::Badcfehg => "BADCFEHG",
+            Self::Hgfedcba => "HGFEDCBA",
+        }
+    }
+
+    /// For each byte on the wire, its place in the value; 0 is the most significant byte.
+    fn places(self) -> impl Iterator<Item = usize> {
+        self.word().bytes().map(|letter| usize::from(letter - b'A'))
+    }
+}
+
+/// One half of a register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Byte {
+    /// The high byte, which comes first on the wire.
+    Hi,
+    /// The low byte.
+    Lo,
+}
+
+/// The bits of its registers that a value has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Whole(Order),
+    Half(Byte),
+    Bit(u8),
+}
+
+/// The layout of values of one type in registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    kind: Kind,
+    part: Part,
+}
+
+/// A key of the configuration whose value cannot work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfit {
+    /// The key that is wrong.
+    pub key: &'static str,
+    /// What the configuration has there.
+    pub found: String,
+    /// What is expected there.
+    pub wanted: String,
+}
+
+/// A float that came over the wire and is not finite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotFinite;
+
+impl Layout {
+    /// The layout of `kind` with these keys: the byte order for numbers of 16 bits and more, the
+    /// half for numbers of 8 bits, the bit for a bool.
+    ///
+    /// # Errors
+    /// When a key is missing or does not fit the type.
+    pub fn new(
+        kind: Kind,
+        order: Option<Order>,
+        byte: Option<Byte>,
+        bit: Option<u8>,
+    ) -> Result<Self, Misfit> {
+        let misfit = |key, found: String, wanted: &str| {
+            Err(Misfit { key, found, wanted: wanted.to_owned() })
+        };
+        let width = kind.size() as usize / 2;
+        if let (Some(bit), true) = (bit, kind != Kind::Bool) {
+            return misfit("bit", format!("{bit} for a {kind}"), "a bit for a bool only");
+        }
+        if byte.is_some() && !matches!(kind, Kind::U8 | Kind::I8) {
+            return misfit("byte", format!("a half for a {kind}"), "a half for u8 and i8 only");
+        }
+        if let (Some(order), true) = (order, width == 0) {
+            let found = format!("{:?} for a {kind}", order.word());
+            return misfit("order", found, "an order for types of 16 bits and more");
+        }
+        let part = match (kind, byte, bit) {
+            (Kind::Bool, _, Some(bit @ 0..=15)) => Part::Bit(bit),
+            (Kind::Bool, _, Some(bit)) => {
+                return misfit("bit", bit.to_string(), "from 0, the lowest, to 15");
+            }
+            (Kind::Bool, _, None) => {
+                return misfit("bit", "nothing".into(), "the bit of the register, 0 to 15");
+            }
+            (_, Some(byte), _) => Part::Half(byte),
+            (Kind::U8 | Kind::I8, None, _) => {
+                return misfit("byte", "nothing".into(), "\"hi\" or \"lo\"");
+            }
+            _ => Part::Whole(order.unwrap_or(Order::of(width)[0])),
+        };
+        if let Part::Whole(order) = part
+            && !Order::of(width).contains(&order)
+        {
+            let words: Vec<_> = Order::of(width).iter().map(|order| order.word()).collect();
+            let found = format!("{:?} for a {kind}", order.word());
+            return misfit("order", found, &words.join(", "));
+        }
+        Ok(Self { kind, part })
+    }
+
+    /// The number of registers that the value takes.
+    pub const fn registers(&self) -> usize {
+        match self.part {
+            Part::Whole(_) => self.kind.size() as usize / 2,
+            Part::Half(_) | Part::Bit(_) => 1,
+        }
+    }
+
+    /// Whether the rest of the register can belong to other values.
+    pub const fn is_part_of_register(&self) -> bool {
+        !matches!(self.part, Part::Whole(_))
+    }
+
+    /// The part of the register in words; `None` for all of it.
+    pub fn part(&self) -> Option<String> {
+        match self.part {
+            Part::Whole(_) => None,
+            Part::Half(Byte::Hi) => Some("the high byte".into()),
+            Part::Half(Byte::Lo) => Some("the low byte".into()),
+            Part::Bit(bit) => Some(format!("bit {bit}")),
+        }
+    }
+
+    /// The value in the first [`Layout::registers`] of `registers`.
+    ///
+    /// # Errors
+    /// When the value is a float that is not finite. Devices say in this way that they have no
+    /// measurement.
+    pub fn read(&self, registers: &[u16]) -> Result<Raw, NotFinite> {
+        let mut raw = [0; 8];
+        match self.part {
+            Part::Bit(bit) => raw[0] = (registers[0] >> bit & 1) as u8,
+            Part::Half(Byte::Hi) => raw[0] = registers[0].to_be_bytes()[0],
+            Part::Half(Byte::Lo) => raw[0] = registers[0].to_be_bytes()[1],
+            Part::Whole(order) => {
+                let last = self.kind.size() as usize - 1;
+                let wire = registers[..self.registers()].iter().flat_map(|r| r.to_be_bytes());
+                for (byte, place) in wire.zip(order.places()) {
+                    // The raw value begins with its least significant byte.
+                    raw[last - place] = byte;
+                }
+            }
+        }
+        let is_finite = match self.kind {
+            Kind::F32 => f32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]).is_finite(),
+            Kind::F64 => f64::from_le_bytes(raw).is_finite(),
+            _ => true,
+        };
+        if is_finite { Ok(raw) } else { Err(NotFinite) }
+    }
+
+    /// Puts a value into the first [`Layout::registers`] of `registers`. Bits of other values stay
+    /// as they are.
+    pub fn write(&self, raw: Raw, registers: &mut [u16]) {
+        let [hi, lo] = registers[0].to_be_bytes();
+        match self.part {
+            Part::Bit(bit) => {
+                registers[0] = registers[0] & !(1 << bit) | u16::from(raw[0] & 1) << bit;
+            }
+            Part::Half(Byte::Hi) => registers[0] = u16::from_be_bytes([raw[0], lo]),
+            Part::Half(Byte::Lo) => registers[0] = u16::from_be_bytes([hi, raw[0]]),
+            Part::Whole(order) => {
+                let last = self.kind.size() as usize - 1;
+                let wire: Vec<u8> = order.places().map(|place| raw[last - place]).collect();
+                for (register, wire) in registers.iter_mut().zip(wire.chunks_exact(2)) {
+                    *register = u16::from_be_bytes([wire[0], wire[1]]);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(bytes: &[u8]) -> Raw {
+        let mut raw = [0; 8];
+        raw[..bytes.len()].copy_from_slice(bytes);
+        raw
+    }
+
+    /// Reads registers as a value, and writes it back over registers that are all ones.
+    fn check(layout: Result<Layout, Misfit>, registers: &[u16], value: &[u8], written: &[u16]) {
+        let layout = layout.unwrap();
+        assert_eq!(layout.registers(), registers.len(), "{layout:?}");
+        assert_eq!(layout.read(registers), Ok(raw(value)), "{layout:?} of {registers:x?}");
+        let mut over = [0xffff; MAX_REGISTERS];
+        layout.write(raw(value), &mut over);
+        assert_eq!(over[..registers.len()], *written, "{layout:?} from {value:x?}");
+        assert!(over[registers.len()..].iter().all(|r| *r == 0xffff), "{layout:?} wrote beside");
+    }
+
+    fn whole(kind: Kind, order: Option<Order>) -> Result<Layout, Misfit> {
+        Layout::new(kind, order, None, None)
+    }
+
+    #[test]
+    fn orders_are_what_their_letters_say() {
+        fn check_order(kind: Kind, order: Option<Order>, registers: &[u16], value: &[u8]) {
+            check(whole(kind, order), registers, value, registers);
+        }
+        let (narrow, wide) = (0x0102_u16.to_le_bytes(), 0x0102_0304_u32.to_le_bytes());
+        check_order(Kind::U16, None, &[0x0102], &narrow);
+        check_order(Kind::U16, Some(Order::Ab), &[0x0102], &narrow);
+        check_order(Kind::I16, Some(Order::Ba), &[0x0201], &narrow);
+        check_order(Kind::I16, None, &[0xfffe], &(-2i16).to_le_bytes());
+        check_order(Kind::U32, None, &[0x0102, 0x0304], &wide);
+        check_order(Kind::U32, Some(Order::Abcd), &[0x0102, 0x0304], &wide);
+        check_order(Kind::I32, Some(Order::Cdab), &[0x0304, 0x0102], &wide);
+        check_order(Kind::U32, Some(Order::Badc), &[0x0201, 0x0403], &wide);
+        check_order(Kind::U32, Some(Order::Dcba), &[0x0403, 0x0201], &wide);
+        check_order(Kind::F32, None, &[0x3fc0, 0x0000], &1.5f32.to_le_bytes());
+        check_order(Kind::F32, Some(Order::Cdab), &[0x0000, 0x3fc0], &1.5f32.to_le_bytes());
+        let widest = 0x0102_0304_0506_0708_u64.to_le_bytes();
+        check_order(Kind::U64, None, &[0x0102, 0x0304, 0x0506, 0x0708], &widest);
+        let ghefcdab = [0x0708, 0x0506, 0x0304, 0x0102];
+        check_order(Kind::I64, Some(Order::Ghefcdab), &ghefcdab, &widest);
+        let badcfehg = [0x0201, 0x0403, 0x0605, 0x0807];
+        check_order(Kind::U64, Some(Order::Badcfehg), &badcfehg, &widest);
+        let hgfedcba = [0x0807, 0x0605, 0x0403, 0x0201];
+        check_order(Kind::U64, Some(Order::Hgfedcba), &hgfedcba, &widest);
+        check_order(Kind::F64, None, &[0xbff8, 0, 0, 0], &(-1.5f64).to_le_bytes());
+    }
+
+    #[test]
+    fn parts_leave_the_rest_alone() {
+        let half = |kind, byte| Layout::new(kind, None, Some(byte), None);
+        let bit = |bit| Layout::new(Kind::Bool, None, None, Some(bit));
+        check(half(Kind::U8, Byte::Hi), &[0x1234], &[0x12], &[0x12ff]);
+        check(half(Kind::I8, Byte::Lo), &[0x1280], &[0x80], &[0xff80]);
+        check(bit(0), &[0x0001], &[1], &[0xffff]);
+        check(bit(0), &[0xfffe], &[0], &[0xfffe]);
+        check(bit(15), &[0x8000], &[1], &[0xffff]);
+        check(bit(15), &[0x7fff], &[0], &[0x7fff]);
+    }
+
+    #[test]
+    fn what_is_no_number_is_no_value() {
+        let read = |kind, registers: &[u16]| whole(kind, None).unwrap().read(registers);
+        assert_eq!(read(Kind::F32, &[0x7fc0, 0]), Err(NotFinite));
+        assert_eq!(read(Kind::F32, &[0xff80, 0]), Err(NotFinite));
+        assert_eq!(read(Kind::F64, &[0x7ff0, 0, 0, 0]), Err(NotFinite));
+        assert_eq!(read(Kind::U32, &[0x7fc0, 0]), Ok(raw(&[0, 0, 0xc0, 0x7f])));
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused() {
+        fn check(layout: Result<Layout, Misfit>, key: &str, wanted: &str) {
+            let misfit = layout.unwrap_err();
+            assert_eq!((misfit.key, &*misfit.wanted), (key, wanted), "{misfit:?}");
+        }
+        let half = |kind| Layout::new(kind, None, Some(Byte::Lo), None);
+        let bit = |kind, bit| Layout::new(kind, None, None, Some(bit));
+        check(whole(Kind::U32, Some(Order::Ba)), "order", "ABCD, CDAB, BADC, DCBA");
+        check(whole(Kind::U16, Some(Order::Abcd)), "order", "AB, BA");
+        check(whole(Kind::U8, Some(Order::Ab)), "order", "an order for types of 16 bits and more");
+        check(whole(Kind::U8, None), "byte", "\"hi\" or \"lo\"");
+        check(half(Kind::U16), "byte", "a half for u8 and i8 only");
+        check(bit(Kind::U16, 1), "bit", "a bit for a bool only");
+        check(bit(Kind::Bool, 16), "bit", "from 0, the lowest, to 15");
+        check(whole(Kind::Bool, None), "bit", "the bit of the register, 0 to 15");
+    }
+
+    #[test]
+    fn orders_are_named_as_in_the_configuration() {
+        for order in [1, 2, 4].into_iter().flat_map(Order::of) {
+            let json = format!("{:?}", order.word());
+            assert_eq!(serde_json::from_str::<Order>(&json).unwrap(), *order);
+        }
+    }
+}

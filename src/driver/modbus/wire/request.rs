@@ -1,0 +1,394 @@
+//! One request to one unit as bytes, and what counts as its reply.
+//!
+//! `rmodbus` makes the requests. Replies are parsed here, because `rmodbus` is too lax and too
+//! strict for a controller. It takes any other function code for an exception. It accepts a byte
+//! count that is too large. It refuses a TCP frame of more than 255 bytes (124 registers and more).
+//! A reply here is exactly what was asked for, or nothing. Nothing in this file waits;
+//! `client/transport.rs` does.
+
+use std::fmt;
+
+use rmodbus::client::ModbusRequest;
+use rmodbus::{ErrorKind, ModbusProto};
+
+use super::table::Table;
+
+/// The bit that marks a function code as an exception.
+const EXCEPTION: u8 = 0x80;
+
+/// The content of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// Read places of a table.
+    Read {
+        /// The table.
+        table: Table,
+        /// The first place, counted from 0.
+        address: u16,
+        /// The number of places.
+        count: u16,
+    },
+    /// Write one coil, with function code 5 or 15.
+    WriteCoil {
+        /// The coil, counted from 0.
+        address: u16,
+        /// The new value.
+        on: bool,
+        /// Whether to use function code 5, for devices that lack function code 15.
+        single: bool,
+    },
+    /// Write holding registers, with function code 16, or 6 for one register.
+    WriteRegisters {
+        /// The first register, counted from 0.
+        address: u16,
+        /// The new values.
+        values: Vec<u16>,
+        /// Whether to use function code 6, for devices that lack function code 16; only for one
+        /// register.
+        single: bool,
+    },
+}
+
+/// One request to one unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The unit's address on the bus.
+    pub unit: u8,
+    /// The content of the request.
+    pub ask: Ask,
+}
+
+/// The reply of a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// As many registers as were asked for.
+    Registers(Vec<u16>),
+    /// As many bits as were asked for.
+    Bits(Vec<bool>),
+    /// The unit has taken exactly what was written.
+    Written,
+}
+
+/// How a request ended without a valid reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WireError {
+    /// No reply came in time.
+    Timeout,
+    /// The unit, or the gateway in front of it, refuses with this exception code.
+    Exception(u8),
+    /// The checksum of the reply is wrong.
+    Crc,
+    /// The reply cannot belong to this request.
+    Garbage(&'static str),
+    /// The reply may be a late one to another request.
+    Doubtful,
+    /// The value that was read back is not the value that was written.
+    Differs,
+    /// The connection has ended; a new one is needed.
+    Closed(String),
+}
+
+impl fmt::Display for WireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout => f.write_str("no answer in time"),
+            Self::Exception(code) => write!(f, "exception {code} ({})", exception(*code)),
+            Self::Crc => f.write_str("an answer with a wrong checksum"),
+            Self::Garbage(what) => write!(f, "an answer that makes no sense: {what}"),
+            Self::Doubtful => f.write_str("an answer that may be late and to another request"),
+            Self::Differs => f.write_str("what is read there is not what was written"),
+            Self::Closed(why) => write!(f, "the connection is over: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for WireError {}
+
+/// The meaning of an exception code (Modbus application protocol 1.1b3, 7).
+pub const fn exception(code: u8) -> &'static str {
+    match code {
+        1 => "illegal function",
+        2 => "illegal data address",
+        3 => "illegal data value",
+        4 => "server device failure",
+        5 => "acknowledge, still working",
+        6 => "server device busy",
+        8 => "memory parity error",
+        10 => "gateway path unavailable",
+        11 => "gateway target device failed to respond",
+        _ => "unknown",
+    }
+}
+
+/// A request without its count or values: the unit, the function code and the first place.
+pub(in crate::driver::modbus) type Kind = (u8, u8, u16);
+
+impl Request {
+    /// The kind of the request: what it is without its count or values.
+    pub(in crate::driver::modbus) const fn kind(&self) -> Kind {
+        let (Ask::Read { address, .. }
+        | Ask::WriteCoil { address, .. }
+        | Ask::WriteRegisters { address, .. }) = self.ask;
+        (self.unit, self.function(), address)
+    }
+
+    /// The function code.
+    pub const fn function(&self) -> u8 {
+        match &self.ask {
+            Ask::Read { table: Table::Coil, .. } => 1,
+            Ask::Read { table: Table::Discrete, .. } => 2,
+            Ask::Read { table: Table::Holding, .. } => 3,
+            Ask::Read { table: Table::Input, .. } => 4,
+            Ask::WriteCoil { single: true, .. } => 5,
+            Ask::WriteRegisters { single: true, .. } => 6,
+            Ask::WriteCoil { single: false, .. } => 15,
+            Ask::WriteRegisters { single: false, .. } => 16,
+        }
+    }
+
+    /// The bytes of the request on a serial line, with its checksum.
+    ///
+    /// # Errors
+    /// When it is longer than a frame can be.
+    pub fn rtu(&self) -> Result<Vec<u8>, ErrorKind> {
+        self.frame(ModbusRequest::new(self.unit, ModbusProto::Rtu))
+    }
+
+    /// The bytes of the request over TCP as transaction `tid`.
+    ///
+    /// # Errors
+    /// When it is longer than a frame can be.
+    pub fn tcp(&self, tid: u16) -> Result<Vec<u8>, ErrorKind> {
+        self.frame(ModbusRequest::new_tcp_udp(self.unit, tid))
+    }
+
+    /// The frame of the request, made by `maker`.
+    fn frame(&self, mut maker: ModbusRequest) -> Result<Vec<u8>, ErrorKind> {
+        let mut frame = Vec::with_capacity(260);
+        let to = &mut frame;
+        match &self.ask {
+            Ask::Read { table, address, count } => match table {
+                Table::Coil => maker.generate_get_coils(*address, *count, to),
+                Table::Discrete => maker.generate_get_discretes(*address, *count, to),
+                Table::Holding => maker.generate_get_holdings(*address, *count, to),
+                Table::Input => maker.generate_get_inputs(*address, *count, to),
+            },
+            Ask::WriteCoil { address, on, single: true } => {
+                maker.generate_set_coil(*address, *on, to)
+            }
+            Ask::WriteCoil { address, on, single: false } => {
+                maker.generate_set_coils_bulk(*address, &[*on], to)
+            }
+            Ask::WriteRegisters { address, values, single: true } if values.len() == 1 => {
+                maker.generate_set_holding(*address, values[0], to)
+            }
+            Ask::WriteRegisters { single: true, .. } => Err(ErrorKind::OOB),
+            Ask::WriteRegisters { address, values, single: false } => {
+                maker.generate_set_holdings_bulk(*address, values, to)
+            }
+        }?;
+        Ok(frame)
+    }
+
+    /// The length of the reply in bytes, from the function code on and without a checksum, unless
+    /// it is an exception.
+    pub const fn reply_len(&self) -> usize {
+        match &self.ask {
+            Ask::Read { .. } => 2 + self.data_len(),
+            Ask::WriteCoil { .. } | Ask::WriteRegisters { .. } => 5,
+        }
+    }
+
+    /// The number of bytes of values in the reply.
+    const fn data_len(&self) -> usize {
+        match &self.ask {
+            Ask::Read { table, count, .. } if table.is_bits() => (*count as usize).div_ceil(8),
+            Ask::Read { count, .. } => *count as usize * 2,
+            Ask::WriteCoil { .. } | Ask::WriteRegisters { .. } => 0,
+        }
+    }
+
+    /// Whether the reply to this request could also answer `other`, which asks for something else.
+    /// The reply to a read names no address. The reply to a write of several registers names no
+    /// values. An exception names neither.
+    pub fn is_mistakable_for(&self, other: &Self, is_exception: bool) -> bool {
+        let is_read = matches!(self.ask, Ask::Read { .. });
+        let is_alike =
+            self.reply_len() == other.reply_len() && (is_read || self.echo() == other.echo());
+        let addressee = |of: &Self| (of.unit, of.function());
+        self != other && addressee(self) == addressee(other) && (is_exception || is_alike)
+    }
+
+    /// The reply in these bytes, which begin with the function code and have no checksum.
+    ///
+    /// # Errors
+    /// When the unit refuses, or when the bytes are not the reply to exactly this request.
+    pub fn reply(&self, bytes: &[u8]) -> Result<Reply, WireError> {
+        match *bytes {
+            [function, code] if function == self.function() | EXCEPTION => {
+                return Err(WireError::Exception(code));
+            }
+            [function, ..] if function != self.function() => {
+                return Err(WireError::Garbage("another function code"));
+            }
+            _ if bytes.len() != self.reply_len() => {
+                return Err(WireError::Garbage("another length"));
+            }
+            _ => {}
+        }
+        let Ask::Read { table, count, .. } = &self.ask else {
+            let echo = self.echo();
+            let is_echo = bytes[1..] == echo;
+            return is_echo.then_some(Reply::Written).ok_or(WireError::Garbage("another echo"));
+        };
+        if usize::from(bytes[1]) != self.data_len() {
+            return Err(WireError::Garbage("another byte count"));
+        }
+        let data = &bytes[2..];
+        if table.is_bits() {
+            let bit = |n: usize| data[n / 8] >> (n % 8) & 1 == 1;
+            return Ok(Reply::Bits((0..usize::from(*count)).map(bit).collect()));
+        }
+        let registers = data.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+        Ok(Reply::Registers(registers.collect()))
+    }
+
+    /// The part of a write that the unit repeats in its reply: the address, and the value or the
+    /// count.
+    fn echo(&self) -> [u8; 4] {
+        let (address, second) = match &self.ask {
+            Ask::WriteCoil { address, on, single: true } => {
+                (*address, if *on { 0xff00 } else { 0 })
+            }
+            Ask::WriteCoil { address, single: false, .. } => (*address, 1),
+            Ask::WriteRegisters { address, values, single: true } => (*address, values[0]),
+            // A frame was made of the values, so their number fits into 16 bits.
+            Ask::WriteRegisters { address, values, single: false } => {
+                (*address, values.len() as u16)
+            }
+            Ask::Read { address, count, .. } => (*address, *count),
+        };
+        let ([a, b], [c, d]) = (address.to_be_bytes(), second.to_be_bytes());
+        [a, b, c, d]
+    }
+}
+
+/// The checksum of a frame on a serial line, sent low byte first (Modbus over serial line 1.02,
+/// 6.2.2). The checksum of a whole frame, its own checksum included, is 0.
+pub fn crc(bytes: &[u8]) -> u16 {
+    let step = |crc: u16, _| if crc & 1 == 1 { crc >> 1 ^ 0xa001 } else { crc >> 1 };
+    bytes.iter().fold(0xffff, |crc, byte| (0..8).fold(crc ^ u16::from(*byte), step))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(table: Table, count: u16) -> Request {
+        Request { unit: 4, ask: Ask::Read { table, address: 10, count } }
+    }
+
+    fn write(values: &[u16], single: bool) -> Request {
+        let ask = Ask::WriteRegisters { address: 10, values: values.to_vec(), single };
+        Request { unit: 4, ask }
+    }
+
+    fn coil(on: bool, single: bool) -> Request {
+        Request { unit: 4, ask: Ask::WriteCoil { address: 10, on, single } }
+    }
+
+    #[test]
+    fn requests_are_those_of_the_specification() {
+        fn check(request: Request, from_function: &[u8]) {
+            let rtu = request.rtu().unwrap();
+            assert_eq!(rtu[1..rtu.len() - 2], *from_function, "{request:?}");
+            assert_eq!((rtu[0], crc(&rtu)), (4, 0), "{request:?}: {rtu:x?}");
+            let tcp = request.tcp(0x1234).unwrap();
+            let length = from_function.len() as u8 + 1;
+            assert_eq!(tcp[..7], [0x12, 0x34, 0, 0, 0, length, 4], "{request:?}");
+            assert_eq!(tcp[7..], *from_function, "{request:?}");
+            assert_eq!(from_function[0], request.function());
+        }
+        check(read(Table::Coil, 13), &[1, 0, 10, 0, 13]);
+        check(read(Table::Discrete, 2000), &[2, 0, 10, 7, 0xd0]);
+        check(read(Table::Holding, 125), &[3, 0, 10, 0, 125]);
+        check(read(Table::Input, 1), &[4, 0, 10, 0, 1]);
+        check(coil(true, true), &[5, 0, 10, 0xff, 0]);
+        check(coil(false, true), &[5, 0, 10, 0, 0]);
+        check(write(&[0x1234], true), &[6, 0, 10, 0x12, 0x34]);
+        check(coil(true, false), &[15, 0, 10, 0, 1, 1, 1]);
+        check(write(&[1, 0x203], false), &[16, 0, 10, 0, 2, 4, 0, 1, 2, 3]);
+        assert!(write(&[1, 2], true).rtu().is_err(), "function code 6 has one register");
+    }
+
+    #[test]
+    fn a_reply_is_exactly_what_was_asked_for() {
+        fn check(request: Request, bytes: &[u8], expected: Result<Reply, WireError>) {
+            assert_eq!(request.reply(bytes), expected, "{bytes:x?} to {request:?}");
+        }
+        let garbage = |what| Err(WireError::Garbage(what));
+        let registers = |values: &[u16]| Ok(Reply::Registers(values.to_vec()));
+        check(read(Table::Holding, 2), &[3, 4, 1, 2, 3, 4], registers(&[0x102, 0x304]));
+        check(read(Table::Holding, 2), &[3, 2, 1, 2, 3, 4], garbage("another byte count"));
+        check(read(Table::Holding, 2), &[3, 2, 1, 2], garbage("another length"));
+        check(read(Table::Holding, 2), &[4, 4, 1, 2, 3, 4], garbage("another function code"));
+        check(read(Table::Holding, 2), &[0x83, 2], Err(WireError::Exception(2)));
+        check(read(Table::Holding, 2), &[0x84, 2], garbage("another function code"));
+        check(read(Table::Holding, 2), &[0x83, 2, 0], garbage("another function code"));
+        check(read(Table::Holding, 2), &[], garbage("another length"));
+        let bits = [true, false, false, false, false, false, false, true, true];
+        check(read(Table::Coil, 9), &[1, 2, 0x81, 0xff], Ok(Reply::Bits(bits.to_vec())));
+        check(read(Table::Discrete, 9), &[2, 1, 0x81], garbage("another length"));
+        check(coil(true, true), &[5, 0, 10, 0xff, 0], Ok(Reply::Written));
+        check(coil(true, true), &[5, 0, 10, 0, 0], garbage("another echo"));
+        check(coil(true, false), &[15, 0, 10, 0, 1], Ok(Reply::Written));
+        check(write(&[7], true), &[6, 0, 10, 0, 7], Ok(Reply::Written));
+        check(write(&[7], true), &[6, 0, 11, 0, 7], garbage("another echo"));
+        check(write(&[7, 8], false), &[16, 0, 10, 0, 2], Ok(Reply::Written));
+        check(write(&[7, 8], false), &[16, 0, 10, 0, 1], garbage("another echo"));
+        check(write(&[7, 8], false), &[0x90, 4], Err(WireError::Exception(4)));
+    }
+
+    #[test]
+    fn random_bytes_are_no_reply_and_no_panic() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let requests = [
+            read(Table::Holding, 1),
+            read(Table::Coil, 2000),
+            write(&[1], true),
+            write(&[1, 2], false),
+            coil(true, false),
+        ];
+        for _ in 0..20_000 {
+            let request = &requests[random.usize(..requests.len())];
+            let length = [random.usize(..8), request.reply_len()][random.usize(..2)];
+            let mut bytes: Vec<u8> = (0..length).map(|_| random.u8(..)).collect();
+            if let (Some(first), true) = (bytes.first_mut(), random.bool()) {
+                *first = request.function();
+            }
+            if let Ok(reply) = request.reply(&bytes) {
+                let is_exact = bytes.len() == request.reply_len() && bytes[0] == request.function();
+                assert!(is_exact, "{bytes:x?} is {reply:?} to {request:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn some_replies_cannot_be_told_apart() {
+        let at = |address, count| {
+            let ask = Ask::Read { table: Table::Holding, address, count };
+            Request { unit: 4, ask }
+        };
+        fn check(one: &Request, other: &Request, by_values: bool, by_exception: bool) {
+            let is_mistakable = |is_exception| one.is_mistakable_for(other, is_exception);
+            assert_eq!((is_mistakable(false), is_mistakable(true)), (by_values, by_exception));
+        }
+        check(&at(1, 2), &at(3, 2), true, true);
+        check(&at(1, 2), &at(1, 2), false, false); // it would be right as well
+        check(&at(1, 2), &at(3, 3), false, true);
+        check(&at(1, 2), &Request { unit: 5, ..at(3, 2) }, false, false);
+        check(&write(&[1], true), &write(&[2], true), false, true); // the echo has the value
+        check(&write(&[1], false), &write(&[2], false), true, true);
+        check(&coil(true, false), &coil(false, false), true, true);
+    }
+}
