@@ -18,15 +18,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::driver::MAX_DEVICES;
-use crate::image::{PointId, Points};
 use crate::log;
 use crate::patience::PATIENCE;
 use crate::plugin::{self, Compiler, Grant, Limits, SwapPolicy, VariableGrant};
+use crate::process::image::{PointId, Points};
+use crate::process::variable::Variable;
 use crate::retain::{OnCorrupt, OnReadonly};
 use crate::scan::thread;
 use crate::stamp::Stamp;
 use crate::supervisor::RestartPolicy;
-use crate::variable::Variable;
 
 mod change;
 mod check;
@@ -72,8 +72,8 @@ pub struct Config {
     pub programs: Vec<(String, plugin::Settings)>,
     /// All points of all devices.
     pub points: Arc<Points>,
-    /// The entries `[[device]]` in the order of the file. [`Point::device`](crate::image::Point) is
-    /// an index into this list.
+    /// The entries `[[device]]` in the order of the file.
+    /// [`Point::device`](crate::process::image::Point) is an index into this list.
     pub devices: Vec<Device>,
     /// The entries `[[variable]]` with their first values, in the order of the file.
     pub variables: Vec<(String, Variable)>,
@@ -90,7 +90,7 @@ pub struct Config {
     /// The section `[log]`.
     pub log: log::Settings,
     /// The outputs that a plugin without a list of outputs may write.
-    unclaimed: Vec<crate::image::PointId>,
+    unclaimed: Vec<crate::process::image::PointId>,
     /// The variables that a plugin without a list of variables may write.
     unlisted: VariableGrant,
 }

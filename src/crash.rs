@@ -22,10 +22,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::image::{Direction, Kind, Point, PointId, Points};
 use crate::plugin::checkpoint::{Number, Picture};
 use crate::plugin::record::{Frame, PostMortem, Start};
 use crate::plugin::{Compiler, Grant, Limits, ModuleHash, Settings, Trap, tape};
+use crate::process::image::{Direction, Kind, Point, PointId, Points};
 
 pub use history::{Cycle, history};
 pub use store::{MAX_FILES, MAX_FOLDER_BYTES, ReportStore};

@@ -22,9 +22,10 @@
 //! | 2 | [`scan`] | obey, read, run, write, publish; when, and on which thread |
 //! | 1 | [`driver`], [`plugin`], [`log`] | devices; modules up to a poll; where the log goes |
 //! | 1 | [`retain`] | values that outlive the daemon |
-//! | 0 | [`image`], [`variable`], [`clock`], [`latest`] | what a cycle works on |
-//! | 0 | [`confine`], [`file`](mod@file), [`journal`], [`patience`], [`stamp`], [`state`] | tools |
-//! | 0 | [`systemd`], [`text`] | likewise |
+//! | 0 | [`process`], with [`image`] and [`variable`] | the process image: what a cycle works on |
+//! | -1 | [`clock`], [`latest`], [`systemd`], [`text`] | the base: it knows nothing of a PLC |
+//! | -1 | [`confine`], [`file`](mod@file), [`journal`], [`patience`] | the base: files and limits |
+//! | -1 | [`stamp`], [`state`] | the base: the calendar and the state directory |
 //!
 //! # A value's walk
 //! wire → a thread of the device's own → a triple buffer → [`driver::Driver::read`] → input image
@@ -129,12 +130,12 @@ pub mod crash;
 pub mod daemon;
 pub mod driver;
 pub mod file;
-pub mod image;
 pub mod journal;
 pub mod latest;
 pub mod log;
 pub mod patience;
 pub mod plugin;
+pub mod process;
 pub mod recipe;
 pub mod retain;
 pub mod scan;
@@ -143,4 +144,6 @@ pub mod state;
 pub mod supervisor;
 pub mod systemd;
 pub mod text;
-pub mod variable;
+
+// Devices and tests name the image and the variables by these short paths.
+pub use process::{image, variable};

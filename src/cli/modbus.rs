@@ -21,7 +21,7 @@ use crate::driver::modbus::line::{Line, Parity, Serial, Target};
 use crate::driver::modbus::register::{Layout, MAX_REGISTERS, Order};
 use crate::driver::modbus::request::{Ask, Reply, Request, Table, WireError, exception};
 use crate::driver::modbus::transport::Transport;
-use crate::image::{Direction, Kind, Point, Value};
+use crate::process::image::{Direction, Kind, Point, Value};
 
 use Side::{Left, Right};
 

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::{Config, Device};
-use crate::image::{Direction, Point, Points};
 use crate::plugin::{Grant, Settings};
+use crate::process::image::{Direction, Point, Points};
 
 /// The keys outside of entries that can change between two cycles.
 const LIVE: [&str; 10] = [

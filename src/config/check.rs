@@ -16,11 +16,11 @@ use super::problem::{Report, Said};
 use super::swap::swap;
 use super::word::{Bytes, GrantWord, ModeWord};
 use super::{ControlSettings, PluginsSettings, RetainSettings, StateSettings};
-use crate::image::{Points, Value};
 use crate::log;
 use crate::plugin::Limits;
+use crate::process::image::{Points, Value};
+use crate::process::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variable, VariableKind};
 use crate::supervisor::RestartPolicy;
-use crate::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variable, VariableKind};
 
 /// The shortest budget. Below 10 us the stop itself costs as much as the program.
 pub(super) const LEAST_BUDGET: Duration = Duration::from_micros(10);

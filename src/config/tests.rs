@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use super::*;
-use crate::image::{Direction, Kind, MAX_IMAGE_BYTES, Point, PointId, Safe, Value};
 use crate::plugin::RollbackState;
+use crate::process::image::{Direction, Kind, MAX_IMAGE_BYTES, Point, PointId, Safe, Value};
 
 mod mistakes;
 mod reload;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::image::{Value, exact};
+use crate::process::image::{Value, exact};
 
 /// How long a force lasts by default: a look at the machine and back, but not the night.
 pub const DEFAULT_FORCE: Duration = Duration::from_secs(15 * 60);

@@ -41,12 +41,12 @@ use crate::plugin::folder;
 use crate::plugin::stop::Timekeeper;
 use crate::plugin::versions::Versions;
 use crate::plugin::world::{Line, LogSink, World};
+use crate::process::variable::{Variable, Variables};
 use crate::scan::stats::Stats;
 use crate::scan::{self, ScanHandle, Snapshot, thread};
 use crate::supervisor::Supervisor;
 use crate::systemd::{Notifier, Watchdog};
 use crate::text::counted;
-use crate::variable::{Variable, Variables};
 
 mod memory;
 mod people;

@@ -15,12 +15,12 @@ use super::Daemon;
 use super::loader::Module;
 use crate::clock::{Clock, MonotonicClock};
 use crate::control::{Code, Failure, Soundness, VersionView};
-use crate::image::{Direction, PointId};
 use crate::patience::{PATIENCE, no_answer};
 use crate::plugin::folder::MAX_PLUGINS;
 use crate::plugin::versions::{Listing, Versions};
 use crate::plugin::world::Seat;
 use crate::plugin::{Grant, ModuleHash};
+use crate::process::image::{Direction, PointId};
 use crate::scan::Snapshot;
 use crate::supervisor::State;
 

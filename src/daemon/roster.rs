@@ -14,7 +14,7 @@ use crate::plugin::program::{Prepared, maker};
 use crate::plugin::refused::Tally;
 use crate::plugin::world::{MAX_PROGRAMS, Seat};
 use crate::plugin::{Generation, ModuleHash};
-use crate::variable::{MAX_VARIABLES, Maker};
+use crate::process::variable::{MAX_VARIABLES, Maker};
 
 /// What the daemon remembers about one plugin.
 #[derive(Debug)]

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use super::guest::{Guest, Phase};
 use super::refused::Why;
 use super::world::{Level, MAX_FILE_BYTES, MAX_LOG_BYTES, Message, Text};
-use crate::image::{Direction, Points};
-use crate::variable::{Denied, MAX_NAME_BYTES, Variable, VariableKind};
+use crate::process::image::{Direction, Points};
+use crate::process::variable::{Denied, MAX_NAME_BYTES, Variable, VariableKind};
 
 /// The result of a call, as the guest gets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,8 +17,8 @@ use super::offer::{ENV, Offer};
 use super::replay::{self, Player};
 use super::tape::{Tag, Tape};
 use super::wasi::{self, BAD_DESCRIPTOR, Errno, UNSUPPORTED};
-use crate::image::Value;
-use crate::variable::{Variable, VariableKind};
+use crate::process::image::Value;
+use crate::process::variable::{Variable, VariableKind};
 
 /// What every function of an instance can reach.
 #[derive(Debug)]

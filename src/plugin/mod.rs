@@ -170,12 +170,12 @@ pub enum Grant {
     #[default]
     All,
     /// These points and no others; the list may be empty.
-    Only(Vec<crate::image::PointId>),
+    Only(Vec<crate::process::image::PointId>),
 }
 
 impl Grant {
     /// Whether the program may use this point of that direction.
-    pub fn allows(&self, id: crate::image::PointId) -> bool {
+    pub fn allows(&self, id: crate::process::image::PointId) -> bool {
         match self {
             Self::All => true,
             Self::Only(ids) => ids.contains(&id),
@@ -256,7 +256,7 @@ pub struct Settings {
     pub swap: SwapPolicy,
     /// Inputs without which the program cannot do its work. While one of them is bad, the program's
     /// outputs are safe.
-    pub requires: Vec<crate::image::PointId>,
+    pub requires: Vec<crate::process::image::PointId>,
     /// The time for which a required input may be bad before the outputs become safe.
     pub requires_timeout: Duration,
 }

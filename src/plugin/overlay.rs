@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use super::world::{MAX_PROGRAMS, Seat};
-use crate::image::{
+use crate::process::image::{
     Class, Direction, Freshness, Inputs, OnBad, Point, PointId, Points, Quality, Raw, Safe,
 };
 

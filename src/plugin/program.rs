@@ -16,8 +16,8 @@ use super::stop::{BudgetSlot, Timekeeper, now_ns};
 use super::wasm::{Instance, STATE_TOO_LONG, Unprepared};
 use super::world::{Line, LogSink, Seat, World};
 use super::{Generation, Limits, ModuleHash, Refusal, Settings, Trap};
-use crate::image::{PointId, Points};
-use crate::variable::{Denied, Maker, Variable, Variables};
+use crate::process::image::{PointId, Points};
+use crate::process::variable::{Denied, Maker, Variable, Variables};
 
 /// What a preparation needs to know about the new program.
 #[derive(Debug, Clone)]

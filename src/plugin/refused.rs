@@ -13,7 +13,7 @@ use super::abi::Code;
 use super::guest::Phase;
 use super::state::MAX_STATE_BYTES;
 use super::world::{Seat, Text};
-use crate::variable::{Denied, MAX_MADE, MAX_NAME_BYTES, MAX_VARIABLES, VariableKind};
+use crate::process::variable::{Denied, MAX_MADE, MAX_NAME_BYTES, MAX_VARIABLES, VariableKind};
 pub(super) use tally::Counted;
 pub use tally::{Others, Refusals, Tally};
 

@@ -23,8 +23,8 @@ use super::tape::{Called, Phase, Section, Tag, Tape};
 use super::wasm::Instance;
 use super::world::{LogSink, Seat, World};
 use super::{Limits, Refusal, Settings, Trap, offer};
-use crate::image::Points;
-use crate::variable::Variables;
+use crate::process::image::Points;
+use crate::process::variable::Variables;
 
 /// CPU time for a call that kept its budget when it was recorded. This machine may be slower, and a
 /// replay that takes another path must end too.

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::{Grant, Settings};
-use crate::image::{Direction, Points};
+use crate::process::image::{Direction, Points};
 
 /// Names of variables, and beginnings of names, as the configuration lists them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -18,8 +18,8 @@ use std::time::Duration;
 use super::program::Saved;
 use super::world::{Seat, World};
 use super::{Generation, ModuleHash};
-use crate::image::{Inputs, Points};
-use crate::variable::Variables;
+use crate::process::image::{Inputs, Points};
+use crate::process::variable::Variables;
 
 pub use report::{Difference, MAX_DIFFERENCES, Report};
 pub use run::{Outcome, Shadow};

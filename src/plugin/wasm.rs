@@ -350,7 +350,7 @@ impl Tunables for Bounds {
 pub(super) mod tests {
     use super::super::world::Seat;
     use super::*;
-    use crate::image::Points;
+    use crate::process::image::Points;
 
     /// A host with nothing in it.
     pub(in super::super) fn host() -> Host {

@@ -9,8 +9,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::image::{Direction, Inputs, PointId, Points, Quality};
-use crate::variable::Variables;
+use crate::process::image::{Direction, Inputs, PointId, Points, Quality};
+use crate::process::variable::Variables;
 
 use super::Grant;
 use super::overlay::{Overlay, make_safe};

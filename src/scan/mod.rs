@@ -30,7 +30,7 @@ use crate::driver::Driver;
 use crate::plugin::shadow::{Feed, MAX_FEEDS};
 use crate::plugin::stop::{BudgetSlot, Timekeeper, now_ns};
 use crate::plugin::world::{MAX_PROGRAMS, Seat, World};
-use crate::variable::{Denied, Maker, Variable};
+use crate::process::variable::{Denied, Maker, Variable};
 
 use device::{Device, note_deliveries};
 use exchange::RETURNS_PER_CYCLE;

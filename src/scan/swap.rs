@@ -16,7 +16,7 @@ use super::{ProgramFact, Return, Scan};
 use crate::plugin::program::{Prepared, Program, Takeover, maker};
 use crate::plugin::world::{MAX_PROGRAMS, World};
 use crate::plugin::{RollbackState, Settings, Trap};
-use crate::variable::{Variable, Writers};
+use crate::process::variable::{Variable, Writers};
 
 /// A program on its seat.
 #[derive(Debug)]

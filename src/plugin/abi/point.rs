@@ -4,10 +4,10 @@
 //! Reading and writing by address, which version 0 has, is in `abi.rs`.
 
 use super::{Code, Memory, Outcome, name};
-use crate::image::{Direction, PointId, Unfit, Value};
 use crate::plugin::guest::{Guest, Phase};
 use crate::plugin::refused::Why;
-use crate::variable::{MAX_NAME_BYTES, VariableKind};
+use crate::process::image::{Direction, PointId, Unfit, Value};
+use crate::process::variable::{MAX_NAME_BYTES, VariableKind};
 
 /// `wasm_point_find(name, name_len, id)`: gives the id of a point.
 pub(in crate::plugin) fn find(

@@ -14,8 +14,8 @@ use super::super::tape;
 use super::super::world::{Line, Message, World};
 use super::Guest;
 use super::Phase;
-use crate::image::PointId;
-use crate::variable::{Denied, VariableKind};
+use crate::process::image::PointId;
+use crate::process::variable::{Denied, VariableKind};
 
 /// What the host knows of the refused calls of one guest.
 #[derive(Debug)]

@@ -18,8 +18,8 @@ use super::super::{Refusal, Trap};
 use super::report::{Difference, MAX_DIFFERENCES, Report};
 use super::{Feed, Frame, Frames, feed};
 use crate::clock::{Clock, MonotonicClock};
-use crate::image::{Direction, Point, PointId, Safe};
-use crate::variable::Variable;
+use crate::process::image::{Direction, Point, PointId, Safe};
+use crate::process::variable::Variable;
 
 /// A run without a frame for this time and twenty of its cycles ends. A start with many plugins
 /// keeps the scan busy for some seconds before the scan obeys orders.

@@ -20,19 +20,17 @@ fn every_rule_finds_what_breaks_it() {
     check(floors, code, "use crate::plugin::Trap;\nuse crate::scan::Order;", &[]);
     check(floors, code, "\nuse crate::supervisor;", &["2: `scan` (floor 2) must not know"]);
     check(floors, code, "/// See [`crate::daemon::run`].", &["`daemon`"]);
-    check(
-        floors,
-        code,
-        "use crate::{image::{Point, Kind}, config::{self, Config}};",
-        &["`config`"],
-    );
+    check(floors, code, "use crate::{process::{Seat}, config::{self, Config}};", &["`config`"]);
     check(floors, "src/driver/sim.rs", "use crate::plugin::Trap;", &["`plugin` (floor 1)"]);
     check(floors, "src/recipe.rs", "use crate::control::View;", &["`control` (floor 5)"]);
-    check(floors, "src/image.rs", "use crate::variable::Variable;", &["`variable` (floor 0)"]);
+    check(floors, "src/clock.rs", "use crate::stamp::now;", &["`stamp` (floor -1)"]);
+    check(floors, "src/clock.rs", "use crate::process::image;", &["`process` (floor 0)"]);
+    check(floors, "src/process/image.rs", "use crate::plugin::Trap;", &["`plugin` (floor 1)"]);
+    check(floors, "src/process/image.rs", "use crate::text::legible;", &[]);
     check(floors, "src/main.rs", "fn main() { camshaft::cli::run() }", &[]);
     check(floors, "src/attic.rs", "", &["`attic` has no floor"]);
     check(floors, code, "use crate::attic::Box;", &["crate::attic has no floor"]);
-    check(floors, "src/plugin/abi.rs", "use super::super::image;", &["leaves `plugin`"]);
+    check(floors, "src/plugin/abi.rs", "use super::super::process;", &["leaves `plugin`"]);
     check(floors, "src/plugin/abi.rs", "use super::guest;", &[]);
     let test = "#[cfg(test)]\nmod tests {\n    use super::super::guest;\n}\n";
     check(floors, "src/plugin/abi.rs", test, &[]);
@@ -88,6 +86,6 @@ fn the_map_must_name_every_invariant_and_every_module() {
     let good = format!("//! # Floors\n{rows}//!\n//! # Invariants\n{invariants}");
     assert_eq!(map("src/lib.rs", &good), [""; 0]);
     let bad = good.replace("//! 7. It holds.\n", "").replace("`latest`", "`earliest`");
-    let expected = ["1: invariant 7 is missing", "1: `latest` is not on floor 0 of the map"];
+    let expected = ["1: invariant 7 is missing", "1: `latest` is not on floor -1 of the map"];
     assert_eq!(map("src/lib.rs", &bad), expected);
 }

@@ -66,7 +66,7 @@ impl Kind {
     }
 
     /// The range of an integer type; `None` for bool and the floats.
-    pub(in crate::image) const fn range(self) -> Option<(i128, i128)> {
+    pub(in super::image) const fn range(self) -> Option<(i128, i128)> {
         Some(match self {
             Self::U8 => (0, u8::MAX as i128),
             Self::I8 => (i8::MIN as i128, i8::MAX as i128),
@@ -80,7 +80,7 @@ impl Kind {
         })
     }
 
-    pub(in crate::image) const fn is_signed(self) -> bool {
+    pub(in super::image) const fn is_signed(self) -> bool {
         matches!(self, Self::I8 | Self::I16 | Self::I32 | Self::I64)
     }
 }

@@ -1,0 +1,10 @@
+//! The process image at work: what a cycle works on, between the devices and the programs.
+//!
+//! This folder knows no device, no module and no wasm. It has the values and says which of them
+//! count; when they move is decided in `scan`.
+//!
+//! - `image.rs` says what a point is, where it lies in the image, and how good its value is.
+//! - `variable.rs` is the table of the values that programs share.
+
+pub mod image;
+pub mod variable;
