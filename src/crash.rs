@@ -24,7 +24,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::plugin::checkpoint::{Number, Picture};
 use crate::plugin::record::{Frame, PostMortem, Start};
-use crate::plugin::{Compiler, Grant, Limits, ModuleHash, Settings, Trap, tape};
+use crate::plugin::{Compiler, Limits, ModuleHash, Settings, Trap, tape};
+use crate::process::grant::Grant;
 use crate::process::image::{Direction, Kind, Point, PointId, Points};
 
 pub use history::{Cycle, history};

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::{Config, Device};
-use crate::plugin::{Grant, Settings};
+use crate::plugin::Settings;
+use crate::process::grant::Grant;
 use crate::process::image::{Direction, Point, Points};
 
 /// The keys outside of entries that can change between two cycles.

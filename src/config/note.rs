@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::Config;
 use crate::driver;
-use crate::plugin::Grant;
+use crate::process::grant::Grant;
 use crate::process::image::{Direction, Point, PointId};
 use crate::text::{first_of, nearest};
 

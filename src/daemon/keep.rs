@@ -16,11 +16,12 @@ use super::loader::Module;
 use crate::clock::{Clock, MonotonicClock};
 use crate::control::{Code, Failure, Soundness, VersionView};
 use crate::patience::{PATIENCE, no_answer};
+use crate::plugin::ModuleHash;
 use crate::plugin::folder::MAX_PLUGINS;
 use crate::plugin::versions::{Listing, Versions};
-use crate::plugin::world::Seat;
-use crate::plugin::{Grant, ModuleHash};
+use crate::process::grant::Grant;
 use crate::process::image::{Direction, PointId};
+use crate::process::seat::Seat;
 use crate::scan::Snapshot;
 use crate::supervisor::State;
 

@@ -403,7 +403,7 @@ mod tests {
     use super::*;
     use crate::control::Soundness;
     use crate::plugin::program::Takeover;
-    use crate::plugin::world::Seat;
+    use crate::process::seat::Seat;
 
     fn hash(version: &str) -> ModuleHash {
         ModuleHash::of(version.as_bytes())

@@ -12,8 +12,8 @@ use crate::control::SwapView;
 use crate::plugin::note::Note;
 use crate::plugin::program::{Prepared, maker};
 use crate::plugin::refused::Tally;
-use crate::plugin::world::{MAX_PROGRAMS, Seat};
 use crate::plugin::{Generation, ModuleHash};
+use crate::process::seat::{MAX_PROGRAMS, Seat};
 use crate::process::variable::{MAX_VARIABLES, Maker};
 
 /// What the daemon remembers about one plugin.

@@ -14,9 +14,9 @@ use crate::control::{
     Want,
 };
 use crate::driver::Delivery;
-use crate::plugin::world::Seat;
 use crate::plugin::{SwapPolicy, Trap};
 use crate::process::image::{Direction, Kind, Point, PointId, Quality};
+use crate::process::seat::Seat;
 use crate::process::variable::{Maker, Variable};
 use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{self, View};

@@ -16,9 +16,10 @@ use std::sync::Arc;
 
 use super::guest::{Guest, Phase};
 use super::refused::Why;
-use super::world::{Level, MAX_FILE_BYTES, MAX_LOG_BYTES, Message, Text};
+use super::world::{Level, MAX_FILE_BYTES, MAX_LOG_BYTES, Message};
 use crate::process::image::{Direction, Points};
 use crate::process::variable::{Denied, MAX_NAME_BYTES, Variable, VariableKind};
+use crate::text::Text;
 
 /// The result of a call, as the guest gets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,9 +16,11 @@ use super::refused::Why;
 use super::rights::Rights;
 use super::scratch::Scratch;
 use super::state::State;
-use super::world::{Level, Line, MAX_LOG_BYTES, Message, Seat, Text, World};
+use super::world::{Level, Line, MAX_LOG_BYTES, Message, World};
 use crate::process::image::{Direction, PointId, Points};
+use crate::process::seat::Seat;
 use crate::process::variable::{Denied, MAX_VARIABLES, Maker, Variable, Variables};
+use crate::text::Text;
 use refuse::Refused;
 
 /// The call that the host has made into the guest; it decides what the guest may do. A tape stores

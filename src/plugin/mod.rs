@@ -58,9 +58,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::file;
+use crate::process::grant::{Grant, VariableGrant};
 use crate::text::legible_up_to;
-
-pub use rights::{VariableGrant, VariableNames};
 
 /// The identity of a module: the BLAKE3 hash of its bytes. This hash decides what runs, never a
 /// time stamp.
@@ -160,27 +159,6 @@ pub fn read_module(path: &Path, limits: &Limits) -> io::Result<Vec<u8>> {
     let mut module = Vec::new();
     file::open(path)?.take(limits.module_bytes.saturating_add(1)).read_to_end(&mut module)?;
     Ok(module)
-}
-
-/// The points of one direction that a program may use.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Grant {
-    /// Every point of that direction. For outputs, the configuration replaces it by a list of those
-    /// outputs that no entry names.
-    #[default]
-    All,
-    /// These points and no others; the list may be empty.
-    Only(Vec<crate::process::image::PointId>),
-}
-
-impl Grant {
-    /// Whether the program may use this point of that direction.
-    pub fn allows(&self, id: crate::process::image::PointId) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(ids) => ids.contains(&id),
-        }
-    }
 }
 
 /// How a new version takes over from a running one, and how long it is on trial before and after.

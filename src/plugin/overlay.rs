@@ -11,10 +11,10 @@
 
 use std::time::Duration;
 
-use super::world::{MAX_PROGRAMS, Seat};
 use crate::process::image::{
     Class, Direction, Freshness, Inputs, OnBad, Point, PointId, Points, Quality, Raw, Safe,
 };
+use crate::process::seat::{MAX_PROGRAMS, Seat};
 
 /// Most forces at one time: each costs time in every cycle, and an operator cannot keep more in
 /// mind.

@@ -14,9 +14,10 @@ use super::record::PostMortem;
 use super::refused::Tally;
 use super::stop::{BudgetSlot, Timekeeper, now_ns};
 use super::wasm::{Instance, STATE_TOO_LONG, Unprepared};
-use super::world::{Line, LogSink, Seat, World};
+use super::world::{Line, LogSink, World};
 use super::{Generation, Limits, ModuleHash, Refusal, Settings, Trap};
 use crate::process::image::{PointId, Points};
+use crate::process::seat::Seat;
 use crate::process::variable::{Denied, Maker, Variable, Variables};
 
 /// What a preparation needs to know about the new program.

@@ -16,7 +16,7 @@ use super::checkpoint::{Noted, Parts, Picture, Room};
 use super::culprit::readable;
 use super::hidden::Hidden;
 use super::tape::Tape;
-use super::world::Seat;
+use crate::process::seat::Seat;
 
 /// Polls from one checkpoint to the next. Even at a period of 1 ms the most expensive copy, about
 /// 50 us, then costs less than a thousandth of the time.

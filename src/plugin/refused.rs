@@ -12,8 +12,9 @@ use std::mem::discriminant;
 use super::abi::Code;
 use super::guest::Phase;
 use super::state::MAX_STATE_BYTES;
-use super::world::{Seat, Text};
+use crate::process::seat::Seat;
 use crate::process::variable::{Denied, MAX_MADE, MAX_NAME_BYTES, MAX_VARIABLES, VariableKind};
+use crate::text::Text;
 pub(super) use tally::Counted;
 pub use tally::{Others, Refusals, Tally};
 

@@ -21,9 +21,10 @@ use super::record::{CallError, Frame, MAX_MEMORY};
 use super::stop::{BudgetSlot, Timekeeper, now_ns};
 use super::tape::{Called, Phase, Section, Tag, Tape};
 use super::wasm::Instance;
-use super::world::{LogSink, Seat, World};
+use super::world::{LogSink, World};
 use super::{Limits, Refusal, Settings, Trap, offer};
 use crate::process::image::Points;
+use crate::process::seat::Seat;
 use crate::process::variable::Variables;
 
 /// CPU time for a call that kept its budget when it was recorded. This machine may be slower, and a

@@ -16,9 +16,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::program::Saved;
-use super::world::{Seat, World};
+use super::world::World;
 use super::{Generation, ModuleHash};
 use crate::process::image::{Inputs, Points};
+use crate::process::seat::Seat;
 use crate::process::variable::Variables;
 
 pub use report::{Difference, MAX_DIFFERENCES, Report};

@@ -348,9 +348,9 @@ impl Tunables for Bounds {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::world::Seat;
     use super::*;
     use crate::process::image::Points;
+    use crate::process::seat::Seat;
 
     /// A host with nothing in it.
     pub(in super::super) fn host() -> Host {

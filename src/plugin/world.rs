@@ -12,71 +12,17 @@ use std::time::Duration;
 use crate::process::image::{Direction, Inputs, PointId, Points, Quality};
 use crate::process::variable::Variables;
 
-use super::Grant;
 use super::overlay::{Overlay, make_safe};
 use super::refused::RefusedCall;
-
-/// Most programs at one time: a bound for every list with an entry for each program.
-pub const MAX_PROGRAMS: usize = 256;
-
-/// A program's place in the scan. It belongs to a plugin's name: a swap changes the instance on it,
-/// but not what the program owns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Seat(pub u16);
+use crate::process::grant::Grant;
+use crate::process::seat::Seat;
+use crate::text::Text;
 
 /// Longest text of one log line, in bytes; a longer text is cut there.
 pub const MAX_LOG_BYTES: usize = 1024;
 
 /// Longest file name in a log line, in bytes.
 pub const MAX_FILE_BYTES: usize = 64;
-
-/// A short text that holds its own room, because log lines are made inside a cycle.
-#[derive(Clone, Copy)]
-pub struct Text<const N: usize> {
-    bytes: [u8; N],
-    len: usize,
-}
-
-impl<const N: usize> Default for Text<N> {
-    fn default() -> Self {
-        Self { bytes: [0; N], len: 0 }
-    }
-}
-
-impl<const N: usize> Text<N> {
-    /// The text. If the cut is in the middle of a character, that character is dropped.
-    pub fn as_str(&self) -> &str {
-        let bytes = &self.bytes[..self.len];
-        match std::str::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()])
-                .expect("valid up to there by what the error says"),
-        }
-    }
-
-    /// Adds as much of `more` as there is room for.
-    pub fn push(&mut self, more: &[u8]) {
-        let taken = more.len().min(N - self.len);
-        self.bytes[self.len..][..taken].copy_from_slice(&more[..taken]);
-        self.len += taken;
-    }
-
-    /// Whether the text has no bytes.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Whether there is no more room.
-    pub fn is_full(&self) -> bool {
-        self.len == N
-    }
-}
-
-impl<const N: usize> std::fmt::Debug for Text<N> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.as_str().fmt(f)
-    }
-}
 
 /// The level that a guest gives to its line. The codes are those of `wasm_log`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

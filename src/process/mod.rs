@@ -5,6 +5,9 @@
 //!
 //! - `image.rs` says what a point is, where it lies in the image, and how good its value is.
 //! - `variable.rs` is the table of the values that programs share.
+//! - `seat.rs` is a program's place in the scan, and `grant.rs` what a program may use.
 
+pub mod grant;
 pub mod image;
+pub mod seat;
 pub mod variable;

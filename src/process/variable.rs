@@ -2,7 +2,7 @@
 //!
 //! A program's writes are provisional until its poll has returned: [`Variables::commit`] keeps
 //! them, [`Variables::revert`] undoes them. All memory is allocated in advance, because writes
-//! happen inside a cycle. Which program may write which variable is decided in `plugin/rights.rs`.
+//! happen inside a cycle. Which program may write which variable is decided in `grant.rs`.
 //! This file only counts how many variables each program has made. The type of one variable is in
 //! `variable/value.rs`.
 

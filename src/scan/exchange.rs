@@ -15,9 +15,10 @@ use crate::latest;
 use crate::plugin::overlay::{Force, MAX_FORCES};
 use crate::plugin::program::{Prepared, Program, Takeover};
 use crate::plugin::shadow::{Feed, MAX_FEEDS};
-use crate::plugin::world::{LogSink, MAX_PROGRAMS, Seat, World};
+use crate::plugin::world::{LogSink, World};
 use crate::plugin::{Generation, ModuleHash, Refusal, Settings, Trap};
 use crate::process::image::{Inputs, PointId, Points};
+use crate::process::seat::{MAX_PROGRAMS, Seat};
 use crate::process::variable::{Variable, VariableKind, Variables};
 
 /// Room in the queue of orders: one for each program, so that all can be installed at once.

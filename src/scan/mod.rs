@@ -29,7 +29,8 @@ use std::time::Duration;
 use crate::driver::Driver;
 use crate::plugin::shadow::{Feed, MAX_FEEDS};
 use crate::plugin::stop::{BudgetSlot, Timekeeper, now_ns};
-use crate::plugin::world::{MAX_PROGRAMS, Seat, World};
+use crate::plugin::world::World;
+use crate::process::seat::{MAX_PROGRAMS, Seat};
 use crate::process::variable::{Denied, Maker, Variable};
 
 use device::{Device, note_deliveries};

@@ -14,8 +14,9 @@ use std::time::Duration;
 use super::position::Doing;
 use super::{ProgramFact, Return, Scan};
 use crate::plugin::program::{Prepared, Program, Takeover, maker};
-use crate::plugin::world::{MAX_PROGRAMS, World};
+use crate::plugin::world::World;
 use crate::plugin::{RollbackState, Settings, Trap};
+use crate::process::seat::MAX_PROGRAMS;
 use crate::process::variable::{Variable, Writers};
 
 /// A program on its seat.

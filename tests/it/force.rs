@@ -10,7 +10,7 @@ use camshaft::image::{
 };
 use camshaft::plugin::Settings;
 use camshaft::plugin::overlay::{Force, MAX_FORCES};
-use camshaft::plugin::world::Seat;
+use camshaft::process::seat::Seat;
 use camshaft::scan::{Order, Return, Snapshot};
 
 use crate::rig::{PERIOD, Rig, point, wat};

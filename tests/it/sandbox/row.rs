@@ -100,7 +100,7 @@ impl Bench {
         let trap = self.rig.handle.latest.read().programs[0].trap.clone();
         let is_ours = |trap: &camshaft::plugin::Trap| trap.kind.contains("budget");
         assert!(trap.as_ref().is_none_or(|trap| is_ours(trap)), "{trap:?}");
-        self.rig.order(Order::Remove(camshaft::plugin::world::Seat(0)));
+        self.rig.order(Order::Remove(camshaft::process::seat::Seat(0)));
         self.rig.step();
         self.rig.samples_taken();
         self.rig.programs_returned();

@@ -10,8 +10,9 @@ use camshaft::config;
 use camshaft::driver::export::exports;
 use camshaft::driver::{self, Driver, Monitor, Part};
 use camshaft::plugin::program::{Program, Request};
-use camshaft::plugin::world::{LogSink, Seat, World};
+use camshaft::plugin::world::{LogSink, World};
 use camshaft::plugin::{Generation, Limits, Settings};
+use camshaft::process::seat::Seat;
 use camshaft::scan::{self, Order, ScanHandle, Snapshot, thread};
 use camshaft::variable::Variables;
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use camshaft::image::{Class, Direction, PointId, Quality, Raw, Safe};
-use camshaft::plugin::world::Seat;
+use camshaft::process::seat::Seat;
 
 use super::{Model, World};
 use crate::rig::PERIOD;

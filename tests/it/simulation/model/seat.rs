@@ -4,8 +4,9 @@
 //! which are thrown away if it fails.
 
 use camshaft::plugin::program::Takeover;
-use camshaft::plugin::world::Seat;
-use camshaft::plugin::{Grant, RollbackState, Settings};
+use camshaft::plugin::{RollbackState, Settings};
+use camshaft::process::grant::Grant;
+use camshaft::process::seat::Seat;
 use camshaft::variable::Variable;
 
 use super::super::guest::{STATE_BYTES, is_granted};
