@@ -17,8 +17,8 @@ use crate::plugin::compile::CompileService;
 use crate::plugin::record::Frame;
 use crate::plugin::replay::{self, Divergence, Ending, Played, Recording};
 use crate::plugin::stop::Timekeeper;
-use crate::plugin::tape::Phase;
 use crate::plugin::{ModuleHash, Trap};
+use crate::process::call::Phase;
 
 /// What a replay proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -11,8 +11,8 @@ use super::loader::{Loading, Module};
 use crate::control::SwapView;
 use crate::plugin::note::Note;
 use crate::plugin::program::{Prepared, maker};
-use crate::plugin::refused::Tally;
 use crate::plugin::{Generation, ModuleHash};
+use crate::process::refused::Tally;
 use crate::process::seat::{MAX_PROGRAMS, Seat};
 use crate::process::variable::{MAX_VARIABLES, Maker};
 

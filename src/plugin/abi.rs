@@ -14,43 +14,13 @@ pub(super) mod point;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::guest::{Guest, Phase};
-use super::refused::Why;
+use super::guest::Guest;
 use super::world::{Level, MAX_FILE_BYTES, MAX_LOG_BYTES, Message};
+use crate::process::call::{Code, Outcome, Phase};
 use crate::process::image::{Direction, Points};
-use crate::process::variable::{Denied, MAX_NAME_BYTES, Variable, VariableKind};
+use crate::process::refused::Why;
+use crate::process::variable::{MAX_NAME_BYTES, Variable, VariableKind};
 use crate::text::Text;
-
-/// The result of a call, as the guest gets it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(i32)]
-pub(super) enum Code {
-    /// The call was carried out.
-    Success = 0,
-    /// A bad pointer, length or level, a text that is not UTF-8, or a limit that is reached.
-    Error = 1,
-    /// The address is out of bounds of the image.
-    OutOfBounds = 2,
-    /// There is no such variable or point.
-    Unknown = 3,
-    /// The variable or point exists with another type.
-    OtherType = 4,
-    /// The access is not granted to this plugin, or another plugin owns the point.
-    Denied = 5,
-}
-
-impl From<Denied> for Code {
-    fn from(denied: Denied) -> Self {
-        match denied {
-            Denied::NotGranted => Self::Denied,
-            Denied::OtherType(_) => Self::OtherType,
-            Denied::Quota | Denied::Limit => Self::Error,
-        }
-    }
-}
-
-/// The result of a function here; `Err` has every code but success.
-pub(super) type Outcome = Result<(), Code>;
 
 /// The linear memory of a guest. Offsets and lengths come from the guest and may have any value.
 pub(super) trait Memory {

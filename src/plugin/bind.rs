@@ -11,12 +11,13 @@ use wasmer::{
     Function, FunctionEnv, FunctionEnvMut, Imports, MemoryView, Module, RuntimeError, Store,
 };
 
-use super::abi::{self, Code, Memory, Outcome};
+use super::abi::{self, Memory};
 use super::guest::{ExitReason, Guest};
 use super::offer::{ENV, Offer};
 use super::replay::{self, Player};
 use super::tape::{Tag, Tape};
 use super::wasi::{self, BAD_DESCRIPTOR, Errno, UNSUPPORTED};
+use crate::process::call::{Code, Outcome};
 use crate::process::image::Value;
 use crate::process::variable::{Variable, VariableKind};
 

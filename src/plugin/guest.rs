@@ -12,42 +12,17 @@ mod refuse;
 
 use super::Settings;
 use super::pace::Pace;
-use super::refused::Why;
 use super::rights::Rights;
 use super::scratch::Scratch;
 use super::state::State;
 use super::world::{Level, Line, MAX_LOG_BYTES, Message, World};
+use crate::process::call::Phase;
 use crate::process::image::{Direction, PointId, Points};
+use crate::process::refused::Why;
 use crate::process::seat::Seat;
 use crate::process::variable::{Denied, MAX_VARIABLES, Maker, Variable, Variables};
 use crate::text::Text;
 use refuse::Refused;
-
-/// The call that the host has made into the guest; it decides what the guest may do. A tape stores
-/// these numbers.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Start section, `_initialize` and `init`: output writes are refused.
-    #[default]
-    Init = 0,
-    /// A poll.
-    Poll,
-    /// `save`: the guest may write only the state.
-    Save,
-    /// `restore`: the guest may write variables, but no outputs.
-    Restore,
-}
-
-impl std::fmt::Display for Phase {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Init => "its start",
-            Self::Poll => "poll",
-            Self::Save => "save",
-            Self::Restore => "restore",
-        })
-    }
-}
 
 /// Why a guest ended itself, as the host function that it called says.
 #[derive(Debug, Clone, PartialEq, Eq)]

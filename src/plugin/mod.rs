@@ -32,7 +32,6 @@ pub mod overlay;
 mod pace;
 pub mod program;
 pub mod record;
-pub mod refused;
 pub mod replay;
 mod rights;
 mod routine;

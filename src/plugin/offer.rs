@@ -19,7 +19,7 @@ pub struct Offer {
 /// The module of the contract's own functions.
 pub const ENV: &str = "env";
 
-/// An offered function of module `env` that answers with a [`Code`](super::abi::Code).
+/// An offered function of module `env` that answers with a [`Code`](crate::process::call::Code).
 const fn env(name: &'static str, parameters: &'static str) -> Offer {
     Offer { module: ENV, name, parameters, returns: true }
 }

@@ -11,12 +11,12 @@ use std::time::Duration;
 use super::compile::Artifact;
 use super::guest::Guest;
 use super::record::PostMortem;
-use super::refused::Tally;
 use super::stop::{BudgetSlot, Timekeeper, now_ns};
 use super::wasm::{Instance, STATE_TOO_LONG, Unprepared};
 use super::world::{Line, LogSink, World};
 use super::{Generation, Limits, ModuleHash, Refusal, Settings, Trap};
 use crate::process::image::{PointId, Points};
+use crate::process::refused::Tally;
 use crate::process::seat::Seat;
 use crate::process::variable::{Denied, Maker, Variable, Variables};
 

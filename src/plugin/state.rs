@@ -3,9 +3,7 @@
 //! Only the plugin knows what the bytes mean. When the two functions are called is decided in
 //! `program.rs`.
 
-/// Longest state of one program, in bytes. Copying so much takes a tenth of a millisecond, between
-/// two cycles.
-pub(super) const MAX_STATE_BYTES: usize = 1 << 20;
+use crate::process::call::MAX_STATE_BYTES;
 
 /// The state that a program hands to its successor.
 #[derive(Debug, Default)]

@@ -13,9 +13,9 @@
 
 use std::time::Duration;
 
-pub use super::guest::Phase;
 use super::offer::{self, Offer};
 use crate::clock::nanos;
+use crate::process::call::Phase;
 
 mod read;
 mod row;

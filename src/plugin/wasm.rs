@@ -24,7 +24,7 @@ use wasmer::{
 use super::bind::{self, Host};
 use super::checkpoint::Parts;
 use super::code::Share;
-use super::guest::{Guest, Phase};
+use super::guest::Guest;
 use super::hidden::Hidden;
 use super::record::{CallError, PostMortem, Recorder};
 use super::stop::{BudgetSlot, StopCell, Timekeeper, now_ns};
@@ -33,6 +33,7 @@ use super::tape::Tape;
 use super::trap::not_instantiated;
 use super::world::World;
 use super::{Limits, Refusal, Trap};
+use crate::process::call::Phase;
 
 mod call;
 mod hand_over;

@@ -13,8 +13,8 @@ use crate::process::image::{Direction, Inputs, PointId, Points, Quality};
 use crate::process::variable::Variables;
 
 use super::overlay::{Overlay, make_safe};
-use super::refused::RefusedCall;
 use crate::process::grant::Grant;
+use crate::process::refused::RefusedCall;
 use crate::process::seat::Seat;
 use crate::text::Text;
 

@@ -1,8 +1,9 @@
 //! Grants: the points and variables that the configuration allows a program to use.
 //!
 //! Variables are granted by name, because programs make them; every program may read all of them.
-//! This file only holds what was granted. What an instance makes of its grants, as lists that a call
-//! can look up, is in `plugin/rights.rs`; the present owner of each output is in `plugin/world.rs`.
+//! This file only holds what was granted. What an instance makes of its grants, as lists that a
+//! call can look up, is in `plugin/rights.rs`; the present owner of each output is in
+//! `plugin/world.rs`.
 
 use std::sync::Arc;
 

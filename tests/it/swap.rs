@@ -6,10 +6,10 @@
 use std::time::{Duration, Instant};
 
 use camshaft::image::Value;
-use camshaft::plugin::refused::Keeper;
 use camshaft::plugin::world::Message;
 use camshaft::plugin::{RollbackState, Settings, SwapPolicy};
 use camshaft::process::grant::Grant;
+use camshaft::process::refused::Keeper;
 use camshaft::process::seat::Seat;
 use camshaft::scan::{Order, ProgramFact, Return, Snapshot};
 use camshaft::variable::Variable;

@@ -3,10 +3,11 @@
 //!
 //! Reading and writing by address, which version 0 has, is in `abi.rs`.
 
-use super::{Code, Memory, Outcome, name};
-use crate::plugin::guest::{Guest, Phase};
-use crate::plugin::refused::Why;
+use super::{Memory, name};
+use crate::plugin::guest::Guest;
+use crate::process::call::{Code, Outcome, Phase};
 use crate::process::image::{Direction, PointId, Unfit, Value};
+use crate::process::refused::Why;
 use crate::process::variable::{MAX_NAME_BYTES, VariableKind};
 
 /// `wasm_point_find(name, name_len, id)`: gives the id of a point.

@@ -1,20 +1,19 @@
 //! The refused calls of one guest: each is counted, the first is logged, and a later good call ends
 //! it.
 //!
-//! The counts are in `refused/tally.rs`, where other threads read them. The fields here stand
-//! beside them: with these, a good call knows without a search that there is nothing to end. Some
-//! refusals end without a call of the guest, because a point or a variable has appeared. The code
-//! that shows the counts has to find those.
+//! The counts are in `process/refused/tally.rs`, where other threads read them. The fields here
+//! stand beside them: with these, a good call knows without a search that there is nothing to end.
+//! Some refusals end without a call of the guest, because a point or a variable has appeared. The
+//! code that shows the counts has to find those.
 
 use std::sync::Arc;
 
-use super::super::abi::{Code, Outcome};
-use super::super::refused::{Counted, RefusedCall, Tally, Why};
 use super::super::tape;
 use super::super::world::{Line, Message, World};
 use super::Guest;
-use super::Phase;
+use crate::process::call::{Code, Outcome, Phase};
 use crate::process::image::PointId;
+use crate::process::refused::{Counted, RefusedCall, Tally, Why};
 use crate::process::variable::{Denied, VariableKind};
 
 /// What the host knows of the refused calls of one guest.

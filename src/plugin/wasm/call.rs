@@ -11,12 +11,13 @@ use wasmer::{FunctionEnv, Store, TypedFunction};
 
 use super::super::Trap;
 use super::super::bind::Host;
-use super::super::guest::{Guest, Phase};
+use super::super::guest::Guest;
 use super::super::hidden::Hidden;
 use super::super::record::{self, CallError};
 use super::super::stop::{BudgetSlot, StopCell};
 use super::super::trap::{Full, describe, is_overflow, over, panicked, plain};
 use super::super::world::World;
+use crate::process::call::Phase;
 
 /// What a call into the instance works on.
 pub(super) struct Body {

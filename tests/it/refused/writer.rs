@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use camshaft::plugin::Settings;
-use camshaft::plugin::refused::{Keeper, Why};
 use camshaft::plugin::world::{Line, Message};
 use camshaft::process::grant::VariableGrant;
+use camshaft::process::refused::{Keeper, Why};
 use camshaft::process::seat::Seat;
 use camshaft::scan::{Order, Reconfiguration};
 use camshaft::variable::VariableKind::{Double, Int};

@@ -48,7 +48,7 @@ struct Entry {
 
 /// What the log is to say about a refused call.
 #[derive(Debug)]
-pub(in crate::plugin) enum Counted {
+pub(crate) enum Counted {
     /// It is the first of its kind and name.
     First(RefusedCall),
     /// It is the first call for which there is no entry.
@@ -151,13 +151,13 @@ impl Table {
 
 impl Tally {
     /// Counts a refused call.
-    pub(in crate::plugin) fn count(&self, call: (Why, &'static str, &str), cycle: u64) -> Counted {
+    pub(crate) fn count(&self, call: (Why, &'static str, &str), cycle: u64) -> Counted {
         let table = if call.0.is_denial() { &self.denials } else { &self.absences };
         table.count(call, cycle)
     }
 
     /// Ends the refusals for which `is_it` is true. Returns how many of them were not ended before.
-    pub(in crate::plugin) fn end(&self, is_it: impl Fn(&RefusedCall) -> bool) -> usize {
+    pub(crate) fn end(&self, is_it: impl Fn(&RefusedCall) -> bool) -> usize {
         let all = self.denials.entries.iter().chain(&self.absences.entries);
         let ended = all.filter(|entry| {
             entry.what.get().filter(|what| is_it(what)).is_some_and(|what| entry.end(what))
@@ -168,7 +168,7 @@ impl Tally {
     /// Begins new counts, because the rights have changed, and returns them. Refusals of before the
     /// first poll stay, because the program does not make those calls again. `None` if nothing was
     /// refused yet.
-    pub(in crate::plugin) fn begin_anew(&self) -> Option<Arc<Self>> {
+    pub(crate) fn begin_anew(&self) -> Option<Arc<Self>> {
         if self.denials.is_empty() && self.absences.is_empty() {
             return None;
         }
@@ -188,7 +188,7 @@ impl Tally {
     }
 
     /// The first call of each kind and name whose refusal keeps the program from something.
-    pub(in crate::plugin) fn calls(&self) -> impl Iterator<Item = &RefusedCall> {
+    pub(crate) fn calls(&self) -> impl Iterator<Item = &RefusedCall> {
         self.denials.entries.iter().filter_map(|entry| entry.what.get())
     }
 

@@ -2,20 +2,18 @@
 //! code of the contract goes unseen.
 //!
 //! Each kind and name of a refused call has an entry, counted in `refused/tally.rs`. The first call
-//! of each is also a line of the log, which `guest/refuse.rs` makes. Nothing in this file waits.
-//! Only the texts allocate, and they are made outside of the scan.
+//! of each is also a line of the log, which `plugin/guest/refuse.rs` makes. Nothing in this file
+//! waits. Only the texts allocate, and they are made outside of the scan.
 
 mod tally;
 
 use std::mem::discriminant;
 
-use super::abi::Code;
-use super::guest::Phase;
-use super::state::MAX_STATE_BYTES;
+use super::call::{Code, MAX_STATE_BYTES, Phase};
 use crate::process::seat::Seat;
 use crate::process::variable::{Denied, MAX_MADE, MAX_NAME_BYTES, MAX_VARIABLES, VariableKind};
 use crate::text::Text;
-pub(super) use tally::Counted;
+pub(crate) use tally::Counted;
 pub use tally::{Others, Refusals, Tally};
 
 /// Most entries of one instance, for denials and for other refusals each: more than an operator
@@ -69,7 +67,7 @@ pub enum Why {
 
 impl Why {
     /// The code that the guest gets.
-    pub(super) fn code(self) -> Code {
+    pub(crate) fn code(self) -> Code {
         match self {
             Self::NotFinite | Self::OutOfRange | Self::VariableQuota => Code::Error,
             Self::VariableLimit | Self::StateLimit | Self::Malformed => Code::Error,
@@ -84,7 +82,7 @@ impl Why {
 
     /// Whether the refusal keeps the program from something. A missing variable does not: it may
     /// appear later.
-    pub(super) fn is_denial(self) -> bool {
+    pub(crate) fn is_denial(self) -> bool {
         self != Self::NoVariable
     }
 
@@ -101,7 +99,7 @@ impl Why {
     }
 
     /// Whether only the arguments or the moment of the call were wrong: another call may go well.
-    pub(super) fn is_mistake(self) -> bool {
+    pub(crate) fn is_mistake(self) -> bool {
         match self {
             Self::NotFinite | Self::OutOfRange | Self::NoPointId(_) | Self::Phase(_) => true,
             Self::OutOfImage | Self::StateLimit | Self::Malformed => true,
@@ -113,7 +111,7 @@ impl Why {
     }
 
     /// The reason of a refusal of which only the code is known.
-    pub(super) fn of(code: Code, phase: Phase) -> Self {
+    pub(crate) fn of(code: Code, phase: Phase) -> Self {
         match code {
             Code::Success | Code::Error => Self::Malformed,
             Code::OutOfBounds => Self::OutOfImage,
