@@ -29,9 +29,9 @@
 //!
 //! # A value's walk
 //! wire → a thread of the device's own → a triple buffer → [`driver::Driver::read`] → input image
-//! with quality and age → [`plugin::overlay`], where forces stand over devices →
+//! with quality and age → [`process::overlay`], where forces stand over devices →
 //! [`plugin::program::Program::poll`], which writes into a scratch → commit → output image →
-//! [`plugin::overlay`] again, safe over force over program → [`driver::Driver::write`] → a triple
+//! [`process::overlay`] again, safe over force over program → [`driver::Driver::write`] → a triple
 //! buffer and a bell → wire → the device's answer, which confirms the output. At the end of the
 //! cycle one [`scan::Snapshot`] goes to the daemon, and from there to the command line and, as
 //! [`driver::export::Export`], to SCADA and brokers. `now` is read once a cycle and is an argument

@@ -24,12 +24,13 @@ use anyhow::Context;
 use crate::plugin::compile::{Artifact, CompileService};
 use crate::plugin::program::{Preparation, Program, Request};
 use crate::plugin::stop::{BudgetSlot, Timekeeper, now_ns};
-use crate::plugin::world::{Line, LogSink, Message, World};
 use crate::plugin::{Generation, Limits, ModuleHash, Settings, read_module};
 use crate::process::image::{Inputs, Quality, Value};
+use crate::process::line::{Line, LogSink, Message};
 use crate::process::refused::{Keeper, Why};
 use crate::process::seat::Seat;
 use crate::process::variable::{Variable, VariableKind};
+use crate::process::world::World;
 use crate::text::counted;
 
 use file::{Pass, Recipe};

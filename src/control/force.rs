@@ -2,7 +2,7 @@
 //!
 //! A force gives a point a value, whatever its device or its program says. It is for commissioning
 //! and for emergencies. So it ends by itself, it has an owner who answers for it, and every status
-//! shows the number of forces. What a force does to a point is in `plugin/overlay.rs`.
+//! shows the number of forces. What a force does to a point is in `process/overlay.rs`.
 
 use std::time::Duration;
 

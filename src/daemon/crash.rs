@@ -19,8 +19,8 @@ use crate::patience::{PATIENCE, Places, wait_in};
 use crate::plugin::folder::reread;
 use crate::plugin::program::Program;
 use crate::plugin::record::PostMortem;
-use crate::plugin::world::World;
 use crate::plugin::{ModuleHash, Trap};
+use crate::process::world::World;
 use crate::scan;
 
 /// The time in which the same trap of the same module is reported once. A crash loop under the

@@ -15,9 +15,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::guest::Guest;
-use super::world::{Level, MAX_FILE_BYTES, MAX_LOG_BYTES, Message};
 use crate::process::call::{Code, Outcome, Phase};
 use crate::process::image::{Direction, Points};
+use crate::process::line::{Level, MAX_FILE_BYTES, MAX_LOG_BYTES, Message};
 use crate::process::refused::Why;
 use crate::process::variable::{MAX_NAME_BYTES, Variable, VariableKind};
 use crate::text::Text;

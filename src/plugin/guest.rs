@@ -2,8 +2,8 @@
 //!
 //! A guest writes into its own scratch. [`Guest::commit`] moves that into the world after a good
 //! poll, and [`Guest::discard`] drops it. What the guest may use is in `rights.rs`, the scratch is
-//! in `scratch.rs`, and refused calls are in `guest/refuse.rs`. The functions of the contract,
-//! which call this, are in `abi.rs`. No call of a guest allocates in this file.
+//! in `process/scratch.rs`, and refused calls are in `guest/refuse.rs`. The functions of the
+//! contract, which call this, are in `abi.rs`. No call of a guest allocates in this file.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,14 +13,15 @@ mod refuse;
 use super::Settings;
 use super::pace::Pace;
 use super::rights::Rights;
-use super::scratch::Scratch;
 use super::state::State;
-use super::world::{Level, Line, MAX_LOG_BYTES, Message, World};
 use crate::process::call::Phase;
 use crate::process::image::{Direction, PointId, Points};
+use crate::process::line::{Level, Line, MAX_LOG_BYTES, Message};
 use crate::process::refused::Why;
+use crate::process::scratch::Scratch;
 use crate::process::seat::Seat;
 use crate::process::variable::{Denied, MAX_VARIABLES, Maker, Variable, Variables};
+use crate::process::world::World;
 use crate::text::Text;
 use refuse::Refused;
 

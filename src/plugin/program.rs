@@ -13,12 +13,13 @@ use super::guest::Guest;
 use super::record::PostMortem;
 use super::stop::{BudgetSlot, Timekeeper, now_ns};
 use super::wasm::{Instance, STATE_TOO_LONG, Unprepared};
-use super::world::{Line, LogSink, World};
 use super::{Generation, Limits, ModuleHash, Refusal, Settings, Trap};
 use crate::process::image::{PointId, Points};
+use crate::process::line::{Line, LogSink};
 use crate::process::refused::Tally;
 use crate::process::seat::Seat;
 use crate::process::variable::{Denied, Maker, Variable, Variables};
+use crate::process::world::World;
 
 /// What a preparation needs to know about the new program.
 #[derive(Debug, Clone)]

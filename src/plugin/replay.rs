@@ -21,12 +21,13 @@ use super::record::{CallError, Frame, MAX_MEMORY};
 use super::stop::{BudgetSlot, Timekeeper, now_ns};
 use super::tape::{Called, Section, Tag, Tape};
 use super::wasm::Instance;
-use super::world::{LogSink, World};
 use super::{Limits, Refusal, Settings, Trap, offer};
 use crate::process::call::Phase;
 use crate::process::image::Points;
+use crate::process::line::LogSink;
 use crate::process::seat::Seat;
 use crate::process::variable::Variables;
+use crate::process::world::World;
 
 /// CPU time for a call that kept its budget when it was recorded. This machine may be slower, and a
 /// replay that takes another path must end too.

@@ -1,8 +1,8 @@
 //! The rights of a guest: inputs that it may read, outputs and variables that it may write.
 //!
 //! They follow from the configuration: [`Settings`] has the grants of `process/grant.rs`, and here
-//! they become lists that a call can look up. The present owner of each output is in `world.rs`.
-//! Nothing in this file allocates in a call of a guest.
+//! they become lists that a call can look up. The present owner of each output is in
+//! `process/world.rs`. Nothing in this file allocates in a call of a guest.
 
 use super::Settings;
 use crate::process::grant::{Grant, VariableGrant};

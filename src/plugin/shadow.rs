@@ -16,11 +16,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::program::Saved;
-use super::world::World;
 use super::{Generation, ModuleHash};
 use crate::process::image::{Inputs, Points};
 use crate::process::seat::Seat;
 use crate::process::variable::Variables;
+use crate::process::world::World;
 
 pub use report::{Difference, MAX_DIFFERENCES, Report};
 pub use run::{Outcome, Shadow};

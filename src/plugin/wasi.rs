@@ -8,7 +8,7 @@
 use super::abi::Memory;
 use super::guest::Guest;
 use super::offer::Offer;
-use super::world::Level;
+use crate::process::line::Level;
 
 /// The name of the module.
 pub(super) const WASI: &str = "wasi_snapshot_preview1";

@@ -31,9 +31,9 @@ use super::stop::{BudgetSlot, StopCell, Timekeeper, now_ns};
 use super::tables::Tables;
 use super::tape::Tape;
 use super::trap::not_instantiated;
-use super::world::World;
 use super::{Limits, Refusal, Trap};
 use crate::process::call::Phase;
+use crate::process::world::World;
 
 mod call;
 mod hand_over;

@@ -10,8 +10,8 @@ mod tally;
 use std::mem::discriminant;
 
 use super::call::{Code, MAX_STATE_BYTES, Phase};
-use crate::process::seat::Seat;
-use crate::process::variable::{Denied, MAX_MADE, MAX_NAME_BYTES, MAX_VARIABLES, VariableKind};
+use super::seat::Seat;
+use super::variable::{Denied, MAX_MADE, MAX_NAME_BYTES, MAX_VARIABLES, VariableKind};
 use crate::text::Text;
 pub(crate) use tally::Counted;
 pub use tally::{Others, Refusals, Tally};

@@ -12,14 +12,15 @@ use super::position::Position;
 use super::stats::{self, Sample};
 use crate::driver::{Command, Delivery, Driver, Fault, MAX_DEVICES};
 use crate::latest;
-use crate::plugin::overlay::{Force, MAX_FORCES};
 use crate::plugin::program::{Prepared, Program, Takeover};
 use crate::plugin::shadow::{Feed, MAX_FEEDS};
-use crate::plugin::world::{LogSink, World};
 use crate::plugin::{Generation, ModuleHash, Refusal, Settings, Trap};
 use crate::process::image::{Inputs, PointId, Points};
+use crate::process::line::LogSink;
+use crate::process::overlay::{Force, MAX_FORCES};
 use crate::process::seat::{MAX_PROGRAMS, Seat};
 use crate::process::variable::{Variable, VariableKind, Variables};
+use crate::process::world::World;
 
 /// Room in the queue of orders: one for each program, so that all can be installed at once.
 pub const MAX_ORDERS: usize = MAX_PROGRAMS;

@@ -29,9 +29,9 @@ use std::time::Duration;
 use crate::driver::Driver;
 use crate::plugin::shadow::{Feed, MAX_FEEDS};
 use crate::plugin::stop::{BudgetSlot, Timekeeper, now_ns};
-use crate::plugin::world::World;
 use crate::process::seat::{MAX_PROGRAMS, Seat};
 use crate::process::variable::{Denied, Maker, Variable};
+use crate::process::world::World;
 
 use device::{Device, note_deliveries};
 use exchange::RETURNS_PER_CYCLE;

@@ -2,7 +2,7 @@
 //!
 //! A program names the inputs that it needs for its work. When one of them has been bad for longer
 //! than the program allows, nothing that it writes reaches a device; it can ask whether that is so.
-//! `plugin/overlay.rs` makes the outputs safe. The program stays the owner of its outputs.
+//! `process/overlay.rs` makes the outputs safe. The program stays the owner of its outputs.
 
 use std::time::Duration;
 

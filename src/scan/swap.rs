@@ -14,10 +14,10 @@ use std::time::Duration;
 use super::position::Doing;
 use super::{ProgramFact, Return, Scan};
 use crate::plugin::program::{Prepared, Program, Takeover, maker};
-use crate::plugin::world::World;
 use crate::plugin::{RollbackState, Settings, Trap};
 use crate::process::seat::MAX_PROGRAMS;
 use crate::process::variable::{Variable, Writers};
+use crate::process::world::World;
 
 /// A program on its seat.
 #[derive(Debug)]

@@ -27,7 +27,7 @@ use crate::clock::{Clock, MonotonicClock, nanos};
 use crate::driver::Driver;
 use crate::patience;
 use crate::plugin::stop::Timekeeper;
-use crate::plugin::world::World;
+use crate::process::world::World;
 
 /// The process's exit code when the scan panics or stands: "internal software error" of sysexits.h.
 pub const EXIT_PANIC: i32 = 70;

@@ -22,10 +22,11 @@ use camshaft::image::{Direction, Kind, Points, Quality, Safe};
 use camshaft::plugin::offer::{self, Offer};
 use camshaft::plugin::program::{Preparation, Prepared, Program, Request};
 use camshaft::plugin::stop::{BudgetSlot, Timekeeper, now_ns};
-use camshaft::plugin::world::{Line, LogSink, Message, World};
 use camshaft::plugin::{Generation, Limits, Refusal, Settings, Trap};
+use camshaft::process::line::{Line, LogSink, Message};
 use camshaft::process::refused::Why;
 use camshaft::process::seat::Seat;
+use camshaft::process::world::World;
 use camshaft::variable::{Variable, Variables};
 
 use crate::rig::{PERIOD, compiled, point, wat};

@@ -11,8 +11,8 @@ use camshaft::crash::{self, Report};
 use camshaft::driver::{Command, Driver, Fault};
 use camshaft::image::{Direction, Inputs, Kind, Point, PointId, Points, Quality, Safe, Value};
 use camshaft::plugin::Settings;
-use camshaft::plugin::overlay::Force;
 use camshaft::process::grant::Grant;
+use camshaft::process::overlay::Force;
 use camshaft::process::seat::Seat;
 use camshaft::scan::{DeviceSet, Order, Reconfiguration, Return, Slot, Snapshot};
 

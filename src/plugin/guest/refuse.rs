@@ -9,12 +9,13 @@
 use std::sync::Arc;
 
 use super::super::tape;
-use super::super::world::{Line, Message, World};
 use super::Guest;
 use crate::process::call::{Code, Outcome, Phase};
 use crate::process::image::PointId;
+use crate::process::line::{Line, Message};
 use crate::process::refused::{Counted, RefusedCall, Tally, Why};
 use crate::process::variable::{Denied, VariableKind};
+use crate::process::world::World;
 
 /// What the host knows of the refused calls of one guest.
 #[derive(Debug)]

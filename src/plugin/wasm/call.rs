@@ -16,8 +16,8 @@ use super::super::hidden::Hidden;
 use super::super::record::{self, CallError};
 use super::super::stop::{BudgetSlot, StopCell};
 use super::super::trap::{Full, describe, is_overflow, over, panicked, plain};
-use super::super::world::World;
 use crate::process::call::Phase;
+use crate::process::world::World;
 
 /// What a call into the instance works on.
 pub(super) struct Body {

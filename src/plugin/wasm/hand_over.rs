@@ -9,9 +9,9 @@ use super::super::Trap;
 use super::super::state::State;
 use super::super::stop::BudgetSlot;
 use super::super::trap::plain;
-use super::super::world::World;
 use super::{Call, Instance};
 use crate::process::call::{MAX_STATE_BYTES, Phase};
+use crate::process::world::World;
 
 /// How the kind of a trap begins if `save` has written more than a state may have.
 pub(in super::super) const STATE_TOO_LONG: &str = "its state has more than ";

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use camshaft::plugin::Settings;
-use camshaft::plugin::world::{Line, Message};
 use camshaft::process::grant::VariableGrant;
+use camshaft::process::line::{Line, Message};
 use camshaft::process::refused::{Keeper, Why};
 use camshaft::process::seat::Seat;
 use camshaft::scan::{Order, Reconfiguration};

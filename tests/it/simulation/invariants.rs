@@ -10,7 +10,7 @@ use std::time::Duration;
 use camshaft::driver::{Fault, Injection};
 use camshaft::image::{Direction, Kind, Points, Quality, Safe};
 use camshaft::plugin::Generation;
-use camshaft::plugin::world::Message;
+use camshaft::process::line::Message;
 use camshaft::process::refused::{RefusedCall, Why};
 use camshaft::process::seat::Seat;
 use camshaft::scan::Snapshot;

@@ -1,14 +1,14 @@
 //! The scratch: output bytes that a poll has written and that are not valid yet.
 //!
 //! After a good poll they move into the output image; after a failed one they are dropped. Which of
-//! them a guest may write is in `rights.rs`; when they become valid is decided in `guest.rs`.
-//! Nothing in this file allocates after construction.
+//! them a guest may write is in `plugin/rights.rs`; when they become valid is decided in
+//! `plugin/guest.rs`. Nothing in this file allocates after construction.
 
 use std::ops::Range;
 
 /// Output bytes that were written in this poll and are not valid yet.
 #[derive(Debug)]
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     bytes: Vec<u8>,
     /// For each byte, the bits that were written.
     written: Vec<u8>,
@@ -21,50 +21,50 @@ pub(super) struct Scratch {
 
 impl Scratch {
     /// A scratch for an output image of this many bytes.
-    pub(super) fn new(len: usize) -> Self {
+    pub(crate) fn new(len: usize) -> Self {
         Self { bytes: vec![0; len], written: vec![0; len], touched: len..0, has_part: false }
     }
 
     /// Size of the output image in bytes.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
     /// Stages `bits` of `raw` at one byte.
-    pub(super) fn stage(&mut self, at: usize, raw: u8, bits: u8) {
+    pub(crate) fn stage(&mut self, at: usize, raw: u8, bits: u8) {
         self.bytes[at] = self.bytes[at] & !bits | raw & bits;
         self.written[at] |= bits;
         self.touched = self.touched.start.min(at)..self.touched.end.max(at + 1);
     }
 
     /// Notes that a part of a float was written.
-    pub(super) fn note_part(&mut self) {
+    pub(crate) fn note_part(&mut self) {
         self.has_part = true;
     }
 
     /// Whether a part of a float was written.
-    pub(super) fn has_part(&self) -> bool {
+    pub(crate) fn has_part(&self) -> bool {
         self.has_part
     }
 
     /// The part of the image outside which nothing was written.
-    pub(super) fn touched(&self) -> Range<usize> {
+    pub(crate) fn touched(&self) -> Range<usize> {
         self.touched.clone()
     }
 
     /// The value that a byte of `outputs` will have when the scratch becomes valid.
-    pub(super) fn over(&self, at: usize, outputs: &[u8]) -> u8 {
+    pub(crate) fn over(&self, at: usize, outputs: &[u8]) -> u8 {
         let bits = self.written[at];
         outputs[at] & !bits | self.bytes[at] & bits
     }
 
     /// Drops what was written to one byte.
-    pub(super) fn forget(&mut self, at: usize) {
+    pub(crate) fn forget(&mut self, at: usize) {
         self.written[at] = 0;
     }
 
     /// Moves everything that was written into `outputs`.
-    pub(super) fn move_to(&mut self, outputs: &mut [u8]) {
+    pub(crate) fn move_to(&mut self, outputs: &mut [u8]) {
         for at in self.touched.clone() {
             outputs[at] = self.over(at, outputs);
         }
@@ -72,7 +72,7 @@ impl Scratch {
     }
 
     /// Drops everything that was written.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.has_part = false;
         if !self.touched.is_empty() {
             self.written[self.touched.clone()].fill(0);

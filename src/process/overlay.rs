@@ -11,10 +11,10 @@
 
 use std::time::Duration;
 
-use crate::process::image::{
+use super::image::{
     Class, Direction, Freshness, Inputs, OnBad, Point, PointId, Points, Quality, Raw, Safe,
 };
-use crate::process::seat::{MAX_PROGRAMS, Seat};
+use super::seat::{MAX_PROGRAMS, Seat};
 
 /// Most forces at one time: each costs time in every cycle, and an operator cannot keep more in
 /// mind.
