@@ -22,8 +22,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::plugin::backtrace::Frame;
 use crate::plugin::checkpoint::{Number, Picture};
-use crate::plugin::record::{Frame, PostMortem, Start};
+use crate::plugin::record::{PostMortem, Start};
 use crate::plugin::{Compiler, Limits, ModuleHash, Settings, Trap, tape};
 use crate::process::grant::Grant;
 use crate::process::image::{Direction, Kind, Point, PointId, Points};

@@ -12,9 +12,9 @@ use serde::Serialize;
 
 use super::brought::lowered;
 use super::{Cycle, Head, Report, StartHead, history, join};
+use crate::plugin::backtrace::Frame;
 use crate::plugin::checkpoint::Noted;
 use crate::plugin::compile::CompileService;
-use crate::plugin::record::Frame;
 use crate::plugin::replay::{self, Divergence, Ending, Played, Recording};
 use crate::plugin::stop::Timekeeper;
 use crate::plugin::{ModuleHash, Trap};

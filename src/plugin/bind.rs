@@ -13,10 +13,11 @@ use wasmer::{
 
 use super::abi::{self, Memory};
 use super::guest::{ExitReason, Guest};
+use super::offer::wasi::{BAD_DESCRIPTOR, UNSUPPORTED, WASI, WORKING};
 use super::offer::{ENV, Offer};
 use super::replay::{self, Player};
 use super::tape::{Tag, Tape};
-use super::wasi::{self, BAD_DESCRIPTOR, Errno, UNSUPPORTED};
+use super::wasi::{self, Errno};
 use crate::process::call::{Code, Outcome};
 use crate::process::image::Value;
 use crate::process::variable::{Variable, VariableKind};
@@ -179,7 +180,7 @@ pub(super) fn imports(module: &Module, store: &mut Store, host: &FunctionEnv<Hos
 /// Whether the tape has the calls of this function. Other functions always give the same answer, or
 /// end the guest with a reason that the guest gives.
 fn is_on_tape(name: &str) -> bool {
-    let mut answering = wasi::WORKING.iter().filter(|offer| !offer.parameters.is_empty());
+    let mut answering = WORKING.iter().filter(|offer| !offer.parameters.is_empty());
     let is_constant = matches!(name, "args_get" | "environ_get" | "proc_exit");
     name.starts_with("wasm_") || (answering.any(|offer| offer.name == name) && !is_constant)
 }
@@ -297,7 +298,7 @@ fn point_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Op
 
 /// The function of WASI with this name, bound to the instance; `None` for an unknown name.
 fn wasi_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Option<Function> {
-    let tag = Tag::of(wasi::WASI, name);
+    let tag = Tag::of(WASI, name);
     Some(match name {
         "fd_write" => function!(
             store, host, tag, preview1, (fd: i32, buffers: u32, count: u32, written: u32),

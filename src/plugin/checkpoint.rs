@@ -11,8 +11,7 @@
 use serde::{Deserialize, Serialize};
 use wasmer::{Exports, Global, Memory, MemoryView, Store, Type, Value, WASM_PAGE_SIZE};
 
-/// How the names begin under which `flag.rs` exports a module's own mutable globals.
-pub(super) const GLOBAL: &str = "camshaft:global:";
+use super::flag::GLOBAL;
 
 /// The largest memory that is copied, in bytes. Copying it takes about 50 us, in a cycle that has
 /// other work to do. If the memory is larger, only the globals are copied; that keeps the stack of

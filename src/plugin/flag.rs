@@ -17,14 +17,19 @@ use wasmer::{
     ExportIndex, GlobalInit, GlobalType, LocalFunctionIndex, ModuleInfo, Mutability, Type,
 };
 
-use super::checkpoint::GLOBAL;
+use super::reason::Why;
 use super::routine::{Extended, Operation};
 use super::stretch::Stretch;
-use super::trap::Why;
-use super::wasm::START;
 
 /// How the names of all hidden exports begin.
 pub(super) const OURS: &str = "camshaft:";
+
+/// The name under which the compile worker exports a module's start function. So the start function
+/// does not run in the instantiation: it runs under the budget, and with a memory to log from.
+pub(super) const START: &str = "camshaft:start";
+
+/// How the names begin under which this file exports a module's own mutable globals.
+pub(super) const GLOBAL: &str = "camshaft:global:";
 
 /// The exported name of the global with the reason of a trap: a number of [`Why`], or 0.
 pub(super) const WHY: &str = "camshaft:why";

@@ -7,7 +7,7 @@
 use wasmer::{ExportIndex, Exports, FrameInfo, Global, Module, RuntimeError, Store, Value};
 
 use super::flag::{FIRST_ROUTINE, GREW_NOT, OURS, SHIFT, WHY};
-use super::trap::Why;
+use super::reason::Why;
 
 /// The hidden exports of one instance.
 #[derive(Debug)]

@@ -14,13 +14,13 @@
 //! - `offer.rs` lists the contract with a guest; `abi.rs` carries it out.
 
 mod abi;
+pub mod backtrace;
 mod bind;
 pub mod cache;
 pub mod check;
 pub mod checkpoint;
 mod code;
 pub mod compile;
-mod culprit;
 mod flag;
 pub mod folder;
 mod frame;
@@ -30,6 +30,7 @@ pub mod note;
 pub mod offer;
 mod pace;
 pub mod program;
+mod reason;
 pub mod record;
 pub mod replay;
 mod rights;

@@ -1,7 +1,9 @@
 //! The functions that a module may import, with their types: for the check, and for its refusals.
 //!
 //! What the functions do is in `abi.rs` and `wasi.rs`; how they are bound, in `bind.rs`. The
-//! functions of WASI are listed in `wasi.rs`.
+//! functions of WASI are listed in `offer/wasi.rs`.
+
+pub(super) mod wasi;
 
 /// A function that a module may import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,5 +68,5 @@ pub const GROWTH: Offer =
 pub fn offers() -> impl Iterator<Item = Offer> {
     let own = VERSION_0.iter().chain(VERSION_1).copied();
     // Tapes number the functions in this order, so a new function comes last.
-    own.chain([ABORT]).chain(super::wasi::offers()).chain([GROWTH])
+    own.chain([ABORT]).chain(wasi::offers()).chain([GROWTH])
 }

@@ -8,12 +8,11 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use wasmer::{RuntimeError, Store};
 
 use super::Trap;
+use super::backtrace::{Frame, readable};
 use super::checkpoint::{Noted, Parts, Picture, Room};
-use super::culprit::readable;
 use super::hidden::Hidden;
 use super::tape::Tape;
 use crate::process::seat::Seat;
@@ -36,17 +35,6 @@ const MAX_FRAMES: usize = 64;
 
 /// Most bytes of a memory that a report has: the default limit of an instance.
 pub(super) const MAX_MEMORY: usize = 16 << 20;
-
-/// One call in a backtrace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Frame {
-    /// Its name, the name of its export, or its index as `#12`.
-    pub function: String,
-    /// Its index in the module.
-    pub index: u32,
-    /// Byte offset in the module.
-    pub offset: u32,
-}
 
 /// The backtrace of an error, from the innermost call on.
 pub(super) fn frames(error: &RuntimeError, hidden: &Hidden) -> Vec<Frame> {

@@ -13,11 +13,12 @@ use wasmer::{
     Value,
 };
 
+use super::backtrace::Frame;
 use super::bind::Host;
 use super::checkpoint::{Noted, Picture};
 use super::compile::Artifact;
 use super::guest::Guest;
-use super::record::{CallError, Frame, MAX_MEMORY};
+use super::record::{CallError, MAX_MEMORY};
 use super::stop::{BudgetSlot, Timekeeper, now_ns};
 use super::tape::{Called, Section, Tag, Tape};
 use super::wasm::Instance;

@@ -25,7 +25,7 @@ use wasmer::sys::wasmparser::{
     self, BinaryReader, BinaryReaderError, Operator, Parser, Payload, TypeRef,
 };
 
-use super::trap::Why;
+use super::reason::Why;
 
 /// Bytes of memory between two checks of the stop flag: 64 KiB of fresh memory take at most 0.1 ms.
 const MEMORY_PIECE: i32 = 64 << 10;

@@ -11,41 +11,12 @@ use std::time::Duration;
 use wasmer::sys::vm::TrapCode;
 use wasmer::{InstantiationError, RuntimeError};
 
-use super::culprit::{culprit, is_out_of_memory, is_panic};
+use super::backtrace::{Frame, culprit, is_out_of_memory, is_panic};
 use super::guest::{ExitReason, Guest};
-use super::record::Frame;
+use super::reason::Why;
 use super::{Refusal, Trap};
 use crate::confine::address_limit;
 use crate::text::legible_up_to;
-
-/// The reason of a trap by a division by zero that `flag.rs` has put into the code. The numbers are
-/// those in the hidden global.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
-    /// The guest's own `unreachable`.
-    Unreachable = 1,
-    /// `memory.fill` or `memory.copy` outside of the memory.
-    OutsideMemory,
-    /// An operation outside of a table.
-    OutsideTable,
-}
-
-impl Why {
-    /// The reason with this number; 0 means that there is none.
-    pub(super) fn of(number: i32) -> Option<Self> {
-        [Self::Unreachable, Self::OutsideMemory, Self::OutsideTable]
-            .into_iter()
-            .find(|why| *why as i32 == number)
-    }
-
-    fn code(self) -> TrapCode {
-        match self {
-            Self::Unreachable => TrapCode::UnreachableCodeReached,
-            Self::OutsideMemory => TrapCode::HeapAccessOutOfBounds,
-            Self::OutsideTable => TrapCode::TableAccessOutOfBounds,
-        }
-    }
-}
 
 /// A trap of which only the kind is known.
 pub(super) fn plain(kind: impl Into<String>) -> Trap {

@@ -24,6 +24,7 @@ use wasmer::{
 use super::bind::{self, Host};
 use super::checkpoint::Parts;
 use super::code::Share;
+use super::flag::START;
 use super::guest::Guest;
 use super::hidden::Hidden;
 use super::record::{CallError, PostMortem, Recorder};
@@ -40,10 +41,6 @@ mod hand_over;
 
 use call::{Body, Call};
 pub(super) use hand_over::STATE_TOO_LONG;
-
-/// The name under which the compile worker exports a module's start function. So the start function
-/// does not run in the instantiation: it runs under the budget, and with a memory to log from.
-pub(super) const START: &str = "camshaft:start";
 
 /// A finished instance.
 ///

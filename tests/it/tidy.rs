@@ -57,7 +57,7 @@ const NEIGHBOURS: [(&str, &str); 2] = [
 const UNSAFE: [&str; 3] = ["src/plugin/stop.rs", "src/plugin/stop/proof.rs", "src/plugin/wasm.rs"];
 
 /// Files that may name wasmer: to run modules, to compile them, and to check them.
-const WASMER: [&str; 21] = [
+const WASMER: [&str; 22] = [
     "src/plugin/bind.rs",
     "src/plugin/flag.rs",
     "src/plugin/frame.rs",
@@ -71,6 +71,7 @@ const WASMER: [&str; 21] = [
     "src/plugin/checkpoint.rs",
     "src/plugin/compile.rs",
     "src/plugin/compile/confined.rs",
+    "src/plugin/reason.rs",
     "src/plugin/record.rs",
     "src/plugin/replay.rs",
     "src/plugin/size.rs",

@@ -1,12 +1,24 @@
-//! Finds the call in a backtrace that its author looks for.
+//! The backtrace of a trap: its calls, and the one of them that the author of the module looks for.
 //!
 //! When a guest ends itself, the innermost calls are those of its language's library. The call that
 //! made the mistake stands above them. This file is pure: names in, a name out. A list of
 //! beginnings and parts, as toolchains write them, says which names belong to a library. If all
 //! names do, the innermost call is taken. The backtrace itself is made in `record.rs`.
 
-use super::record::Frame;
+use serde::{Deserialize, Serialize};
+
 use crate::text::legible_up_to;
+
+/// One call in a backtrace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// Its name, the name of its export, or its index as `#12`.
+    pub function: String,
+    /// Its index in the module.
+    pub index: u32,
+    /// Byte offset in the module.
+    pub offset: u32,
+}
 
 /// Longest name of a function in a backtrace, in bytes. An artifact keeps no longer names, but an
 /// artifact in a replay elsewhere may.
