@@ -2,8 +2,10 @@
 //!
 //! What the functions do is in `abi.rs` and `wasi.rs`. A function is made only if the module
 //! imports it. The tape is written here too: it gets each call, and the bytes that the call moves
-//! between host and memory. In a replay, `replay.rs` makes the functions that answer from the tape
-//! instead.
+//! between host and memory. In a replay, `bind/played.rs` makes the functions that answer from the
+//! tape instead.
+
+mod played;
 
 use std::cell::RefCell;
 
@@ -15,7 +17,7 @@ use super::abi::{self, Memory};
 use super::guest::{ExitReason, Guest};
 use super::offer::wasi::{BAD_DESCRIPTOR, UNSUPPORTED, WASI, WORKING};
 use super::offer::{ENV, Offer};
-use super::replay::{self, Player};
+use super::player::Player;
 use super::tape::{Tag, Tape};
 use super::wasi::{self, Errno};
 use crate::process::call::{Code, Outcome};
@@ -166,7 +168,7 @@ pub(super) fn imports(module: &Module, store: &mut Store, host: &FunctionEnv<Hos
     let is_replay = host.as_ref(store).player.is_some();
     for import in module.imports() {
         let function = match import.module() {
-            _ if is_replay && is_on_tape(import.name()) => replay::function(&import, store, host),
+            _ if is_replay && is_on_tape(import.name()) => played::function(&import, store, host),
             ENV => env_function(import.name(), store, host),
             _ => wasi_function(import.name(), store, host),
         };

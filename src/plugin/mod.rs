@@ -29,6 +29,7 @@ mod hidden;
 pub mod note;
 pub mod offer;
 mod pace;
+pub mod player;
 pub mod program;
 mod reason;
 pub mod record;

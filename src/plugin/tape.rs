@@ -9,7 +9,7 @@
 //! Polls that call nothing are only counted, and a row of them becomes one section (`tape/row.rs`).
 //!
 //! `bind.rs` writes the tape. `record.rs` decides from where it can be played, `tape/read.rs` reads
-//! it back, and `replay.rs` plays it.
+//! it back, and `player.rs` plays it.
 
 use std::time::Duration;
 

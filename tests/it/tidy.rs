@@ -57,8 +57,9 @@ const NEIGHBOURS: [(&str, &str); 2] = [
 const UNSAFE: [&str; 3] = ["src/plugin/stop.rs", "src/plugin/stop/proof.rs", "src/plugin/wasm.rs"];
 
 /// Files that may name wasmer: to run modules, to compile them, and to check them.
-const WASMER: [&str; 22] = [
+const WASMER: [&str; 23] = [
     "src/plugin/bind.rs",
+    "src/plugin/bind/played.rs",
     "src/plugin/flag.rs",
     "src/plugin/frame.rs",
     "src/plugin/hidden.rs",
@@ -73,7 +74,7 @@ const WASMER: [&str; 22] = [
     "src/plugin/compile/confined.rs",
     "src/plugin/reason.rs",
     "src/plugin/record.rs",
-    "src/plugin/replay.rs",
+    "src/plugin/player.rs",
     "src/plugin/size.rs",
     "src/plugin/stop.rs",
     "src/plugin/tables.rs",
