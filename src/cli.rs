@@ -34,15 +34,13 @@ use clap::{CommandFactory, Parser};
 use tokio::signal::unix::SignalKind;
 
 use crate::config::{self, Problems};
-use crate::control;
 use crate::control::client::{Client, Error};
 use crate::control::{PluginState, PluginView};
-use crate::daemon;
-use crate::plugin::compile::CompileService;
+use crate::plugin::module::compile::CompileService;
 use crate::plugin::{Compiler, Limits};
 use crate::process::image::{Quality, Value};
-use crate::recipe;
 use crate::text::{legible, legible_lines, nearest};
+use crate::{control, daemon, recipe};
 use args::{Args, CONFIG, History, List, Named, Reach, Test, Verb};
 pub use offline::CHILD_VERB;
 use outcome::ORDER_TIME;

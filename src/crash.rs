@@ -22,10 +22,11 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::plugin::backtrace::Frame;
-use crate::plugin::checkpoint::{Number, Picture};
-use crate::plugin::record::{PostMortem, Start};
-use crate::plugin::{Compiler, Limits, ModuleHash, Settings, Trap, tape};
+use crate::plugin::trace::backtrace::Frame;
+use crate::plugin::trace::checkpoint::{Number, Picture};
+use crate::plugin::trace::record::{PostMortem, Start};
+use crate::plugin::trace::tape;
+use crate::plugin::{Compiler, Limits, ModuleHash, Settings, Trap};
 use crate::process::grant::Grant;
 use crate::process::image::{Direction, Kind, Point, PointId, Points};
 

@@ -7,7 +7,7 @@
 //! > bounded queue; news comes up as one snapshot.** Nothing the scan thread does can wait, and
 //! > nothing that waits is done on the scan thread. Everything that touches the world stands behind
 //! > a small border: the traits [`clock::Clock`] and [`driver::Driver`], and the type
-//! > [`plugin::program::Program`].
+//! > [`plugin::instance::program::Program`].
 //!
 //! # Floors
 //! A module may use only lower floors; neighbours do not know each other. A test holds it so.
@@ -30,30 +30,31 @@
 //! # A value's walk
 //! wire → a thread of the device's own → a triple buffer → [`driver::Driver::read`] → input image
 //! with quality and age → [`process::overlay`], where forces stand over devices →
-//! [`plugin::program::Program::poll`], which writes into a scratch → commit → output image →
-//! [`process::overlay`] again, safe over force over program → [`driver::Driver::write`] → a triple
-//! buffer and a bell → wire → the device's answer, which confirms the output. At the end of the
-//! cycle one [`scan::Snapshot`] goes to the daemon, and from there to the command line and, as
+//! [`plugin::instance::program::Program::poll`], which writes into a scratch → commit → output
+//! image → [`process::overlay`] again, safe over force over program → [`driver::Driver::write`] → a
+//! triple buffer and a bell → wire → the device's answer, which confirms the output. At the end of
+//! the cycle one [`scan::Snapshot`] goes to the daemon, and from there to the command line and, as
 //! [`driver::export::Export`], to SCADA and brokers. `now` is read once a cycle and is an argument
 //! from there on; programs see that instant as their clock.
 //!
 //! # A plugin's walk
-//! [`plugin::folder`] sees a file, lets it settle, reads it once and names it by its hash →
-//! [`supervisor`] asks for it → [`plugin::compile`] checks and compiles it in a child process, or
-//! takes the artifact from [`plugin::cache`] → [`plugin::program`] makes an instance and runs its
-//! `init`, all off the scan → if that is wanted, [`plugin::shadow`] lets another instance poll
-//! beside the running version → [`scan::Order::Install`] → at a cycle boundary `save` of the
-//! running version and its own `restore`, and it takes the seat. On probation the version before
-//! stands by; after it, that is dropped on another thread. Whatever fails, the running version goes
-//! on. A program that traps comes back whole, and [`crash`] makes a report of it.
+//! [`plugin::module::folder`] sees a file, lets it settle, reads it once and names it by its hash →
+//! [`supervisor`] asks for it → [`plugin::module::compile`] checks and compiles it in a child
+//! process, or takes the artifact from [`plugin::module::cache`] → [`plugin::instance::program`]
+//! makes an instance and runs its `init`, all off the scan → if that is wanted, [`plugin::shadow`]
+//! lets another instance poll beside the running version → [`scan::Order::Install`] → at a cycle
+//! boundary `save` of the running version and its own `restore`, and it takes the seat. On
+//! probation the version before stands by; after it, that is dropped on another thread. Whatever
+//! fails, the running version goes on. A program that traps comes back whole, and [`crash`] makes a
+//! report of it.
 //!
 //! # What outlives the daemon
 //! [`scan::Snapshot`] → the variables marked `retain = true`, if they have changed → a thread that
 //! may wait for the disk → [`retain`], two files in the directory of [`state`], of which the newest
 //! whole one is read at the next start, before the first cycle. The same directory has the
 //! [`journal`] of what became of plugins and of who has ordered what, what each version has come
-//! to, the bytes of the good ones ([`plugin::versions`]), of which one runs where a file is no
-//! good, and the record of abnormal ends: too many lead to recovery, in which no plugin is run.
+//! to, the bytes of the good ones ([`plugin::module::versions`]), of which one runs where a file is
+//! no good, and the record of abnormal ends: too many lead to recovery, in which no plugin is run.
 //!
 //! # What fails, and what becomes of it
 //! | what happens | its program | its outputs | the others |
@@ -103,8 +104,9 @@
 //!    edges that can be lost.
 //! 8. Files are hints: what is running is decided by content hash, never by an event or a time
 //!    stamp.
-//! 9. `unsafe` is denied for the package and allowed in three small files, `plugin/stop.rs`,
-//!    `plugin/stop/proof.rs` and `plugin/wasm.rs`, each use with a SAFETY paragraph.
+//! 9. `unsafe` is denied for the package and allowed in three small files,
+//!    `plugin/instance/stop.rs`, `plugin/instance/stop/proof.rs` and `plugin/instance/wasm.rs`,
+//!    each use with a SAFETY paragraph.
 //! 10. The systemd watchdog is fed only when the cycle count has moved.
 //! 11. The daemon's loop never blocks: it makes no call on a file, a terminal, a pipe, a socket or
 //!     a lock that can wait. Lines of the log go through a bounded queue to a thread that writes
@@ -119,7 +121,7 @@
 //!
 //! # What is not here
 //! No web page: see the README. No instruction metering and no signal that stops a
-//! guest: `plugin/stop.rs` tells why.
+//! guest: `plugin/instance/stop.rs` tells why.
 
 pub mod cli;
 pub mod clock;

@@ -21,9 +21,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::plugin::compile::{Artifact, CompileService};
-use crate::plugin::program::{Preparation, Program, Request};
-use crate::plugin::stop::{BudgetSlot, Timekeeper, now_ns};
+use crate::plugin::instance::program::{Preparation, Program, Request};
+use crate::plugin::instance::stop::{BudgetSlot, Timekeeper, now_ns};
+use crate::plugin::module::compile::{Artifact, CompileService};
 use crate::plugin::{Generation, Limits, ModuleHash, Settings, read_module};
 use crate::process::image::{Inputs, Quality, Value};
 use crate::process::line::{Line, LogSink, Message};

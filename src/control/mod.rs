@@ -71,8 +71,8 @@ pub use view::{
 
 /// The longest name of a plugin in a request, in bytes. A file name may have 255; this leaves room
 /// for `.wasm` and for the temporary name beside it. The plugin folder itself accepts names of up
-/// to 64 bytes only (`MAX_NAME` in `plugin/folder.rs`), so a longer one passes here and fails
-/// there.
+/// to 64 bytes only (`MAX_NAME` in `plugin/module/folder.rs`), so a longer one passes here and
+/// fails there.
 pub const MAX_NAME_BYTES: usize = 128;
 
 /// Most receipts in one answer: more than a person reads. Even with the longest texts they are

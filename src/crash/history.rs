@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{PointHead, Report};
-use crate::plugin::tape::{Called, Section, name};
+use crate::plugin::trace::tape::{Called, Section, name};
 use crate::process::call::Phase;
 use crate::process::image::{Class, Direction, Point, Value};
 use crate::text::legible;

@@ -12,12 +12,12 @@ use serde::Serialize;
 
 use super::brought::lowered;
 use super::{Cycle, Head, Report, StartHead, history, join};
-use crate::plugin::backtrace::Frame;
-use crate::plugin::checkpoint::Noted;
-use crate::plugin::compile::CompileService;
-use crate::plugin::player::Divergence;
+use crate::plugin::instance::stop::Timekeeper;
+use crate::plugin::module::compile::CompileService;
 use crate::plugin::replay::{self, Ending, Played, Recording};
-use crate::plugin::stop::Timekeeper;
+use crate::plugin::trace::backtrace::Frame;
+use crate::plugin::trace::checkpoint::Noted;
+use crate::plugin::trace::player::Divergence;
 use crate::plugin::{ModuleHash, Trap};
 use crate::process::call::Phase;
 

@@ -402,7 +402,7 @@ mod tests {
     use super::super::roster::Roster;
     use super::*;
     use crate::control::Soundness;
-    use crate::plugin::program::Takeover;
+    use crate::plugin::instance::program::Takeover;
     use crate::process::seat::Seat;
 
     fn hash(version: &str) -> ModuleHash {

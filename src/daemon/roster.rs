@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::loader::{Loading, Module};
 use crate::control::SwapView;
-use crate::plugin::note::Note;
-use crate::plugin::program::{Prepared, maker};
+use crate::plugin::instance::program::{Prepared, maker};
+use crate::plugin::module::note::Note;
 use crate::plugin::{Generation, ModuleHash};
 use crate::process::refused::Tally;
 use crate::process::seat::{MAX_PROGRAMS, Seat};

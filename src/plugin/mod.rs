@@ -1,52 +1,21 @@
 //! Plugins: from a file in the watched folder to a program in the scan.
 //!
 //! This file holds what the rest of the program must know about plugins: identity, limits,
-//! settings, refusals and traps. It loads nothing and runs nothing. The work is done beside it:
+//! settings, refusals and traps. It loads nothing and runs nothing. The work is done beside it,
+//! each folder above the one before:
 //!
-//! - `folder.rs` watches the folder.
-//! - `compile.rs` makes artifacts in a child process; `check.rs` checks the module there first.
-//!   `routine.rs` and `flag.rs` add the host's own code to it: routines, and checks of the stop
-//!   flag.
-//! - `cache.rs` keeps artifacts on disk.
-//! - `wasm.rs` makes an instance of an artifact and calls it; `program.rs` is the program in the
-//!   scan.
-//! - `stop.rs` ends a call that runs too long.
-//! - `offer.rs` lists the contract with a guest; `abi.rs` carries it out.
+//! - `module` has bytes that are never run: it watches the folder, checks, compiles and keeps.
+//! - `trace` has what a program was given and did, so that its end can be examined.
+//! - `instance` makes an instance of an artifact, calls it, and ends a call that runs too long. Its
+//!   `program.rs` is the program in the scan.
+//! - `shadow` lets a new version poll beside the running one without effect, and `replay.rs` runs a
+//!   module on a tape.
 
-mod abi;
-pub mod backtrace;
-mod bind;
-pub mod cache;
-pub mod check;
-pub mod checkpoint;
-mod code;
-pub mod compile;
-mod flag;
-pub mod folder;
-mod frame;
-mod guest;
-mod hidden;
-pub mod note;
-pub mod offer;
-mod pace;
-pub mod player;
-pub mod program;
-mod reason;
-pub mod record;
+pub mod instance;
+pub mod module;
 pub mod replay;
-mod rights;
-mod routine;
 pub mod shadow;
-mod size;
-mod state;
-pub mod stop;
-mod stretch;
-mod tables;
-pub mod tape;
-mod trap;
-pub mod versions;
-mod wasi;
-mod wasm;
+pub mod trace;
 
 use std::fmt;
 use std::io::{self, Read};

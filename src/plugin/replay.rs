@@ -1,24 +1,24 @@
 //! Plays a tape: runs a module again on what a program was given, and compares what it does.
 //!
 //! In a replay, one function stands for every host function. It compares the call with the next one
-//! on the tape, and gives the guest the recorded bytes and code (`player.rs`). At the first
+//! on the tape, and gives the guest the recorded bytes and code (`trace/player.rs`). At the first
 //! difference it ends the run. So a replay needs nothing of the plant: no points, no grants, no
 //! variables. This file makes the calls into the guest, one for each section of the tape. How the
-//! tape is made is in `tape.rs` and `record.rs`; what the ending means, in `crash.rs`.
+//! tape is made is in `trace/tape.rs` and `trace/record.rs`; what the ending means, in `crash.rs`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::backtrace::Frame;
-use super::bind::Host;
-use super::checkpoint::{Noted, Picture};
-use super::compile::Artifact;
-use super::guest::Guest;
-use super::player::{Divergence, Player};
-use super::record::{CallError, MAX_MEMORY};
-use super::stop::{BudgetSlot, Timekeeper, now_ns};
-use super::tape::{Section, Tape};
-use super::wasm::Instance;
+use super::instance::bind::Host;
+use super::instance::guest::Guest;
+use super::instance::stop::{BudgetSlot, Timekeeper, now_ns};
+use super::instance::wasm::Instance;
+use super::module::compile::Artifact;
+use super::trace::backtrace::Frame;
+use super::trace::checkpoint::{Noted, Picture};
+use super::trace::player::{Divergence, Player};
+use super::trace::record::{CallError, MAX_MEMORY};
+use super::trace::tape::{Section, Tape};
 use super::{Limits, Refusal, Settings, Trap};
 use crate::process::call::Phase;
 use crate::process::image::Points;

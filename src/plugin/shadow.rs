@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::program::Saved;
+use super::instance::program::Saved;
 use super::{Generation, ModuleHash};
 use crate::process::image::{Inputs, Points};
 use crate::process::seat::Seat;

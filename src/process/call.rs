@@ -2,7 +2,7 @@
 //!
 //! What a program may do depends on the call into it that is running, its [`Phase`]. Why a call of
 //! the program was refused is in `refused.rs`. The functions of the contract are in
-//! `plugin/abi.rs`.
+//! `plugin/instance/abi.rs`.
 
 use std::fmt;
 

@@ -2,7 +2,7 @@
 //!
 //! Variables are granted by name, because programs make them; every program may read all of them.
 //! This file only holds what was granted. What an instance makes of its grants, as lists that a
-//! call can look up, is in `plugin/rights.rs`; the present owner of each output is in
+//! call can look up, is in `plugin/instance/rights.rs`; the present owner of each output is in
 //! `world.rs`.
 
 use std::sync::Arc;

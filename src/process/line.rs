@@ -1,7 +1,7 @@
 //! Log lines about programs, from the scan to the thread that writes the log.
 //!
 //! A line holds its own room, because it is made inside a cycle. How a line is written out is
-//! decided in the daemon, and how many lines a program may log in `plugin/pace.rs`.
+//! decided in the daemon, and how many lines a program may log in `plugin/instance/pace.rs`.
 
 use super::refused::RefusedCall;
 use super::seat::Seat;

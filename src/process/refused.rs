@@ -2,8 +2,8 @@
 //! code of the contract goes unseen.
 //!
 //! Each kind and name of a refused call has an entry, counted in `refused/tally.rs`. The first call
-//! of each is also a line of the log, which `plugin/guest/refuse.rs` makes. Nothing in this file
-//! waits. Only the texts allocate, and they are made outside of the scan.
+//! of each is also a line of the log, which `plugin/instance/guest/refuse.rs` makes. Nothing in
+//! this file waits. Only the texts allocate, and they are made outside of the scan.
 
 mod tally;
 

@@ -1,8 +1,8 @@
 //! The scratch: output bytes that a poll has written and that are not valid yet.
 //!
 //! After a good poll they move into the output image; after a failed one they are dropped. Which of
-//! them a guest may write is in `plugin/rights.rs`; when they become valid is decided in
-//! `plugin/guest.rs`. Nothing in this file allocates after construction.
+//! them a guest may write is in `plugin/instance/rights.rs`; when they become valid is decided in
+//! `plugin/instance/guest.rs`. Nothing in this file allocates after construction.
 
 use std::ops::Range;
 

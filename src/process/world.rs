@@ -3,8 +3,8 @@
 //!
 //! The scan owns one [`World`] and lends it to each program in turn; between calls only the scan
 //! has it. A program that is being prepared gets a copy of the latest snapshot instead. How a
-//! guest's requests are checked is in `plugin/guest.rs` and `plugin/abi.rs`. Safe values and forces
-//! are in `overlay.rs`.
+//! guest's requests are checked is in `plugin/instance/guest.rs` and `plugin/instance/abi.rs`. Safe
+//! values and forces are in `overlay.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;

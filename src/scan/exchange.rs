@@ -12,7 +12,7 @@ use super::position::Position;
 use super::stats::{self, Sample};
 use crate::driver::{Command, Delivery, Driver, Fault, MAX_DEVICES};
 use crate::latest;
-use crate::plugin::program::{Prepared, Program, Takeover};
+use crate::plugin::instance::program::{Prepared, Program, Takeover};
 use crate::plugin::shadow::{Feed, MAX_FEEDS};
 use crate::plugin::{Generation, ModuleHash, Refusal, Settings, Trap};
 use crate::process::image::{Inputs, PointId, Points};

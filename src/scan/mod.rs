@@ -27,8 +27,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::driver::Driver;
+use crate::plugin::instance::stop::{BudgetSlot, Timekeeper, now_ns};
 use crate::plugin::shadow::{Feed, MAX_FEEDS};
-use crate::plugin::stop::{BudgetSlot, Timekeeper, now_ns};
 use crate::process::seat::{MAX_PROGRAMS, Seat};
 use crate::process::variable::{Denied, Maker, Variable};
 use crate::process::world::World;

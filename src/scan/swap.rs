@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::position::Doing;
 use super::{ProgramFact, Return, Scan};
-use crate::plugin::program::{Prepared, Program, Takeover, maker};
+use crate::plugin::instance::program::{Prepared, Program, Takeover, maker};
 use crate::plugin::{RollbackState, Settings, Trap};
 use crate::process::seat::MAX_PROGRAMS;
 use crate::process::variable::{Variable, Writers};

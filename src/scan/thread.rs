@@ -26,7 +26,7 @@ use super::{Ends, Scan, failure};
 use crate::clock::{Clock, MonotonicClock, nanos};
 use crate::driver::Driver;
 use crate::patience;
-use crate::plugin::stop::Timekeeper;
+use crate::plugin::instance::stop::Timekeeper;
 use crate::process::world::World;
 
 /// The process's exit code when the scan panics or stands: "internal software error" of sysexits.h.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use camshaft::driver::Driver;
 use camshaft::image::{Direction, Kind, Point, Points, Safe, Value};
-use camshaft::plugin::compile::{Artifact, CompileService};
-use camshaft::plugin::program::{Preparation, Prepared, Program, Request};
-use camshaft::plugin::stop::Timekeeper;
+use camshaft::plugin::instance::program::{Preparation, Prepared, Program, Request};
+use camshaft::plugin::instance::stop::Timekeeper;
+use camshaft::plugin::module::compile::{Artifact, CompileService};
 use camshaft::plugin::{Compiler, Generation, Limits, ModuleHash, Refusal, Settings};
 use camshaft::process::line::{Line, LogSink};
 use camshaft::process::seat::Seat;

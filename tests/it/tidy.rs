@@ -54,33 +54,38 @@ const NEIGHBOURS: [(&str, &str); 2] = [
 ];
 
 /// Files that may contain unsafe code.
-const UNSAFE: [&str; 3] = ["src/plugin/stop.rs", "src/plugin/stop/proof.rs", "src/plugin/wasm.rs"];
+const UNSAFE: [&str; 3] = [
+    "src/plugin/instance/stop.rs",
+    "src/plugin/instance/stop/proof.rs",
+    "src/plugin/instance/wasm.rs",
+];
 
 /// Files that may name wasmer: to run modules, to compile them, and to check them.
-const WASMER: [&str; 23] = [
-    "src/plugin/bind.rs",
-    "src/plugin/bind/played.rs",
-    "src/plugin/flag.rs",
-    "src/plugin/frame.rs",
-    "src/plugin/hidden.rs",
-    "src/plugin/note.rs",
-    "src/plugin/routine.rs",
-    "src/plugin/stretch.rs",
-    "src/plugin/cache.rs",
-    "src/plugin/check.rs",
-    "src/plugin/check/import.rs",
-    "src/plugin/checkpoint.rs",
-    "src/plugin/compile.rs",
-    "src/plugin/compile/confined.rs",
-    "src/plugin/reason.rs",
-    "src/plugin/record.rs",
-    "src/plugin/player.rs",
-    "src/plugin/size.rs",
-    "src/plugin/stop.rs",
-    "src/plugin/tables.rs",
-    "src/plugin/trap.rs",
-    "src/plugin/wasm.rs",
-    "src/plugin/wasm/call.rs",
+const WASMER: [&str; 24] = [
+    "src/plugin/instance/bind.rs",
+    "src/plugin/instance/bind/played.rs",
+    "src/plugin/instance/stop.rs",
+    "src/plugin/instance/tables.rs",
+    "src/plugin/instance/trap.rs",
+    "src/plugin/instance/wasm.rs",
+    "src/plugin/instance/wasm/call.rs",
+    "src/plugin/module/cache.rs",
+    "src/plugin/module/check.rs",
+    "src/plugin/module/check/import.rs",
+    "src/plugin/module/compile.rs",
+    "src/plugin/module/compile/confined.rs",
+    "src/plugin/module/flag.rs",
+    "src/plugin/module/frame.rs",
+    "src/plugin/module/hidden.rs",
+    "src/plugin/module/mod.rs",
+    "src/plugin/module/note.rs",
+    "src/plugin/module/reason.rs",
+    "src/plugin/module/routine.rs",
+    "src/plugin/module/size.rs",
+    "src/plugin/module/stretch.rs",
+    "src/plugin/trace/checkpoint.rs",
+    "src/plugin/trace/player.rs",
+    "src/plugin/trace/record.rs",
 ];
 
 /// Names that say nothing.
@@ -133,8 +138,8 @@ fn collect(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
     }
 }
 
-/// The names of the modules that a file lies in: `src/plugin/folder/disk.rs` is in `plugin::folder`
-/// and is `plugin::folder::disk`.
+/// The names of the modules that a file lies in: `src/plugin/module/folder.rs` is in
+/// `plugin::module` and is `plugin::module::folder`.
 fn modules(path: &str) -> Vec<&str> {
     let path = path.strip_prefix("src/").unwrap_or(path);
     let path = path.strip_suffix(".rs").unwrap_or(path);
@@ -292,7 +297,7 @@ fn libraries(path: &str, text: &str) -> Vec<String> {
         }
         let names_notify =
             after_word(line, "notify").is_some_and(|r| r.starts_with("::") || line.contains("use"));
-        if names_notify && !path.starts_with("src/plugin/folder") {
+        if names_notify && !path.starts_with("src/plugin/module/folder") {
             findings.push(format!("{}: names notify", n + 1));
         }
     }

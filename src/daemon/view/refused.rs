@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::super::Daemon;
 use super::super::roster::Roster;
 use crate::control::RefusedView;
-use crate::plugin::program::maker;
+use crate::plugin::instance::program::maker;
 use crate::process::image::PointId;
 use crate::process::refused::{Keeper, Refusals, RefusedCall, Why};
 use crate::process::seat::Seat;

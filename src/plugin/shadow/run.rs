@@ -10,13 +10,13 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::super::program::{Prepared, Saved, refused_hand_over};
-use super::super::record::PostMortem;
-use super::super::stop::{BudgetSlot, Timekeeper, now_ns, thread_cpu_ns};
 use super::super::{Refusal, Trap};
 use super::report::{Difference, MAX_DIFFERENCES, Report};
 use super::{Feed, Frame, Frames, feed};
 use crate::clock::{Clock, MonotonicClock};
+use crate::plugin::instance::program::{Prepared, Saved, refused_hand_over};
+use crate::plugin::instance::stop::{BudgetSlot, Timekeeper, now_ns, thread_cpu_ns};
+use crate::plugin::trace::record::PostMortem;
 use crate::process::image::{Direction, Point, PointId, Safe};
 use crate::process::variable::Variable;
 use crate::process::world::World;

@@ -7,7 +7,7 @@
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use camshaft::plugin::compile::CompileService;
+use camshaft::plugin::module::compile::CompileService;
 use camshaft::plugin::{Compiler, Limits, ModuleHash, Settings};
 use camshaft::scan::Order;
 use nix::time::{ClockId, clock_gettime};
@@ -32,7 +32,7 @@ const AMPLE: Duration = Duration::from_secs(5);
 /// A row is so long that it takes this time, if a function may be so long.
 const LONG: Duration = Duration::from_micros(2500);
 
-/// Bytes of the longest function: the limit of `plugin/size.rs`, with room for its head.
+/// Bytes of the longest function: the limit of `plugin/module/size.rs`, with room for its head.
 const MAX_BODY: usize = (1 << 20) - 1000;
 
 /// How long the short form goes on.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use camshaft::driver::Command;
-use camshaft::plugin::program::{Program, Request};
+use camshaft::plugin::instance::program::{Program, Request};
 use camshaft::plugin::{Generation, ModuleHash, Refusal};
 use camshaft::process::seat::Seat;
 use camshaft::scan::{self, MAX_ORDERS, Order, Return};

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use camshaft::driver::{Command, Injection};
 use camshaft::image::{PointId, Value};
-use camshaft::plugin::compile::Artifact;
-use camshaft::plugin::program::Prepared;
+use camshaft::plugin::instance::program::Prepared;
+use camshaft::plugin::module::compile::Artifact;
 use camshaft::plugin::{Generation, ModuleHash, Refusal, Settings, Trap};
 use camshaft::process::seat::Seat;
 use camshaft::scan::{DeviceSet, MAX_ORDERS, Order, ProgramFact, Reconfiguration, Slot};

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use camshaft::config;
 use camshaft::driver::export::exports;
 use camshaft::driver::{self, Driver, Monitor, Part};
-use camshaft::plugin::program::{Program, Request};
+use camshaft::plugin::instance::program::{Program, Request};
 use camshaft::plugin::{Generation, Limits, Settings};
 use camshaft::process::line::LogSink;
 use camshaft::process::seat::Seat;

@@ -30,10 +30,10 @@ fn every_rule_finds_what_breaks_it() {
     check(floors, "src/main.rs", "fn main() { camshaft::cli::run() }", &[]);
     check(floors, "src/attic.rs", "", &["`attic` has no floor"]);
     check(floors, code, "use crate::attic::Box;", &["crate::attic has no floor"]);
-    check(floors, "src/plugin/abi.rs", "use super::super::process;", &["leaves `plugin`"]);
-    check(floors, "src/plugin/abi.rs", "use super::guest;", &[]);
+    check(floors, "src/plugin/shadow.rs", "use super::super::process;", &["leaves `plugin`"]);
+    check(floors, "src/plugin/shadow.rs", "use super::guest;", &[]);
     let test = "#[cfg(test)]\nmod tests {\n    use super::super::guest;\n}\n";
-    check(floors, "src/plugin/abi.rs", test, &[]);
+    check(floors, "src/plugin/shadow.rs", test, &[]);
 
     check(header, code, "//! One\n//! two\n//! three\n", &[]);
     check(header, code, "//! One\n//! two\nuse x;\n", &["has 2 lines"]);
@@ -57,7 +57,7 @@ fn every_rule_finds_what_breaks_it() {
     check(function_size, code, &format!("\n{}", long(9)).replace("long", "cycle"), &["`cycle`"]);
     check(function_size, code, "trait T {\n    fn none(&self);\n    fn one(&self) {}\n}\n", &[]);
 
-    let stop = "src/plugin/stop.rs";
+    let stop = "src/plugin/instance/stop.rs";
     check(unsafe_code, stop, "// SAFETY: it is alive.\n// Really.\nlet x = unsafe { y };", &[]);
     check(unsafe_code, stop, "// It is alive.\nlet x = unsafe { y };", &["2: unsafe without"]);
     check(unsafe_code, stop, "\nunsafe impl Send for X {}", &["2: unsafe without"]);
@@ -67,11 +67,11 @@ fn every_rule_finds_what_breaks_it() {
     check(unsafe_code, code, "// unsafe\nlet unsafe_word = \"unsafe\";", &[]);
 
     check(libraries, code, "use wasmer::Store;", &["1: names wasmer"]);
-    check(libraries, "src/plugin/wasm.rs", "use wasmer::Store;", &[]);
+    check(libraries, "src/plugin/instance/wasm.rs", "use wasmer::Store;", &[]);
     check(libraries, code, "// as wasmer does\nlet x = \"wasmer\";", &[]);
     check(libraries, code, "use notify::Watcher;", &["1: names notify"]);
     check(libraries, code, "notify::recommended_watcher(x);", &["1: names notify"]);
-    check(libraries, "src/plugin/folder/disk.rs", "use notify::Watcher;", &[]);
+    check(libraries, "src/plugin/module/folder/disk.rs", "use notify::Watcher;", &[]);
     check(libraries, code, "self.notify();", &[]);
 
     check(file_name, "src/plugin/helpers.rs", "", &["`helpers`"]);
