@@ -1,8 +1,8 @@
 //! Each rule on snippets that keep it and snippets that break it.
 
 use super::{
-    FLOORS, INVARIANTS, Rule, columns, file_name, file_size, floors, function_size, header,
-    libraries, map, unsafe_code,
+    FLOORS, INVARIANTS, Rule, circles, columns, file_name, file_size, floors, function_size,
+    header, libraries, map, rooms, unsafe_code,
 };
 
 #[test]
@@ -74,6 +74,11 @@ fn every_rule_finds_what_breaks_it() {
     check(libraries, "src/plugin/module/folder/disk.rs", "use notify::Watcher;", &[]);
     check(libraries, code, "self.notify();", &[]);
 
+    let guest = "src/plugin/instance/guest/refuse.rs";
+    check(libraries, guest, "use wasmer::Store;", &["1: names wasmer"]);
+    check(libraries, "src/plugin/mod.rs", "use wasmer::Store;", &["1: names wasmer"]);
+    check(libraries, "src/plugin/module/versions.rs", "use wasmer::Store;", &["names wasmer"]);
+
     check(file_name, "src/plugin/helpers.rs", "", &["`helpers`"]);
     check(file_name, "src/common/mod.rs", "", &["`common`"]);
     check(file_name, code, "", &[]);
@@ -88,4 +93,55 @@ fn the_map_must_name_every_invariant_and_every_module() {
     let bad = good.replace("//! 7. It holds.\n", "").replace("`latest`", "`earliest`");
     let expected = ["1: invariant 7 is missing", "1: `latest` is not on floor -1 of the map"];
     assert_eq!(map("src/lib.rs", &bad), expected);
+}
+
+#[test]
+fn a_room_knows_lower_rooms_only() {
+    let check = |path: &str, text: &str, expected: &[&str]| {
+        let found = rooms(path, text);
+        assert_eq!(found.len(), expected.len(), "{path}: {text}\n{found:?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.contains(expected), "{found} lacks {expected}");
+        }
+    };
+    let tape = "src/plugin/trace/tape.rs";
+    check(tape, "use crate::plugin::module::offer::Offer;\nuse super::record::Recorder;", &[]);
+    check(tape, "\nuse crate::plugin::instance::wasm::Instance;", &["2: floor 1 of `plugin`"]);
+    check(
+        tape,
+        "use crate::plugin::{Trap, instance::{stop, wasm}};",
+        &["`instance`", "`instance`"],
+    );
+    check(tape, "fn x() { super::super::replay::replay() }", &["`replay` (floor 3)"]);
+    check(tape, "// As crate::plugin::instance::stop says.", &[]);
+    let test = "#[cfg(test)]\nmod tests {\n    use super::super::super::shadow::Frame;\n}\n";
+    check(tape, test, &["3: floor 1 of `plugin` must not know `shadow`"]);
+    check("src/plugin/shadow.rs", "use super::replay::Ending;", &["`replay` (floor 3)"]);
+    check("src/plugin/shadow/run.rs", "use super::super::instance::stop;", &[]);
+    check("src/plugin/mod.rs", "use crate::plugin::module::check;", &["1: floor -1 of `plugin`"]);
+    check("src/plugin/attic.rs", "", &["the room `attic` of `plugin` has no floor"]);
+    check("src/scan/mod.rs", "use crate::plugin::instance::program::Program;", &[]);
+}
+
+#[test]
+fn a_circle_of_files_is_found() {
+    let check = |files: &[(&str, &str)], expected: &[&str]| {
+        assert_eq!(circles(files), expected, "{files:?}");
+    };
+    let one = ("src/process/one.rs", "use super::{two::{A as B, C}, three};");
+    let two = ("src/process/two.rs", "fn x() -> crate::process::three::Y { y() }");
+    let three = ("src/process/three.rs", "use std::fmt;\nuse super::one::Z;");
+    check(&[one, two], &[]);
+    let circle = "a circle: process::one -> process::three -> process::one";
+    check(&[one, two, three], &[circle]);
+    // A file and its parts may know each other; its parts among themselves may not.
+    let whole = ("src/process/one.rs", "mod left;\nmod right;\nuse left::Left;");
+    let left = ("src/process/one/left.rs", "use super::right::Right;\nuse super::Whole;");
+    let right = ("src/process/one/right.rs", "use super::{Whole, left::Left};");
+    let circle = "a circle: process::one::left -> process::one::right -> process::one::left";
+    check(&[whole, left], &[]);
+    check(&[whole, left, right], &[circle]);
+    let tested = "#[cfg(test)]\nmod tests {\n    use super::super::left::Left;\n}\n";
+    check(&[whole, left, ("src/process/one/right.rs", tested)], &[]);
+    check(&[("src/cli/a.rs", "use super::b::B;"), ("src/cli/b.rs", "use super::a::A;")], &[]);
 }
