@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use camshaft::plugin::stop::now_ns;
+use camshaft::plugin::instance::stop::now_ns;
 use camshaft::plugin::{Limits, Settings};
 use camshaft::scan::Order;
 use nix::libc::siginfo_t;

@@ -18,13 +18,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::driver::MAX_DEVICES;
-use crate::image::{PointId, Points};
 use crate::patience::PATIENCE;
-use crate::plugin::{self, Grant};
+use crate::plugin;
+use crate::process::grant::Grant;
+use crate::process::image::{PointId, Points};
+use crate::process::variable::Variable;
 use crate::retain::{OnCorrupt, OnReadonly};
 use crate::scan::thread;
 use crate::stamp::Stamp;
-use crate::variable::Variable;
 
 mod change;
 mod check;

@@ -1,10 +1,10 @@
 //! Bounds that a process sets for itself before it reads bytes from outside.
 //!
 //! Two kinds of processes do so; both are this program, started by itself. The compile worker needs
-//! only what it was given (`plugin/compile.rs`). The offline verbs of the command line read files
-//! and start a compile worker (`cli/offline.rs`). Each step limits a possible damage, and the work
-//! does not depend on any of them. If the system lacks one step, the others still hold, and the
-//! caller learns which one is missing. [`Death`] says how such a process ended.
+//! only what it was given (`plugin/module/compile.rs`). The offline verbs of the command line read
+//! files and start a compile worker (`cli/offline.rs`). Each step limits a possible damage, and the
+//! work does not depend on any of them. If the system lacks one step, the others still hold, and
+//! the caller learns which one is missing. [`Death`] says how such a process ended.
 //!
 //! Two things are not bounded here: the wall-clock time, which the parent watches, and the number
 //! of bytes that are read, which each reader bounds for itself.

@@ -22,10 +22,13 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::image::{Direction, Kind, Point, PointId, Points};
-use crate::plugin::checkpoint::{Number, Picture};
-use crate::plugin::record::{Frame, PostMortem, Start};
-use crate::plugin::{Compiler, Grant, Limits, ModuleHash, Settings, Trap, tape};
+use crate::plugin::trace::backtrace::Frame;
+use crate::plugin::trace::checkpoint::{Number, Picture};
+use crate::plugin::trace::record::{PostMortem, Start};
+use crate::plugin::trace::tape;
+use crate::plugin::{Compiler, Limits, ModuleHash, Settings, Trap};
+use crate::process::grant::Grant;
+use crate::process::image::{Direction, Kind, Point, PointId, Points};
 
 pub use history::{Cycle, history};
 pub use store::{MAX_FILES, MAX_FOLDER_BYTES, ReportStore};

@@ -7,7 +7,7 @@
 //! > bounded queue; news comes up as one snapshot.** Nothing the scan thread does can wait, and
 //! > nothing that waits is done on the scan thread. Everything that touches the world stands behind
 //! > a small border: the traits [`clock::Clock`] and [`driver::Driver`], and the type
-//! > [`plugin::program::Program`].
+//! > [`plugin::instance::program::Program`].
 //!
 //! # Words
 //! One thing has one word, in the code, the configuration, the command line and the log.
@@ -46,38 +46,40 @@
 //! | 2 | [`scan`] | obey, read, run, write, publish; when, and on which thread |
 //! | 1 | [`driver`], [`plugin`], [`log`] | devices; modules up to a poll; where the log goes |
 //! | 1 | [`retain`] | values that outlive the daemon |
-//! | 0 | [`image`], [`variable`], [`clock`], [`latest`] | what a cycle works on |
-//! | 0 | [`confine`], [`file`](mod@file), [`journal`], [`patience`], [`stamp`], [`state`] | tools |
-//! | 0 | [`systemd`], [`text`] | the service manager; words for people |
-//! | 0 | [`name`], [`logged`] | names that people give: one rule; what was logged last |
+//! | 0 | [`process`], with [`image`] and [`variable`] | the process image: what a cycle works on |
+//! | -1 | [`clock`], [`latest`], [`systemd`], [`text`] | the base: it knows nothing of a PLC |
+//! | -1 | [`confine`], [`file`](mod@file), [`journal`], [`patience`] | the base: files and limits |
+//! | -1 | [`stamp`], [`state`] | the base: the calendar and the state directory |
+//! | -1 | [`name`], [`logged`] | the base: names that people give; what was logged last |
 //!
 //! # A value's walk
 //! wire → a thread of the device's own → a triple buffer → [`driver::Driver::read`] → input image
-//! with quality and age → [`plugin::overlay`], where forces stand over devices →
-//! [`plugin::program::Program::poll`], which writes into a scratch → commit → output image →
-//! [`plugin::overlay`] again, safe over force over program → [`driver::Driver::write`] → a triple
-//! buffer and a bell → wire → the device's answer, which confirms the output. At the end of the
-//! cycle one [`scan::Snapshot`] goes to the daemon, and from there to the command line and, as
+//! with quality and age → [`process::overlay`], where forces stand over devices →
+//! [`plugin::instance::program::Program::poll`], which writes into a scratch → commit → output
+//! image → [`process::overlay`] again, safe over force over program → [`driver::Driver::write`] → a
+//! triple buffer and a bell → wire → the device's answer, which confirms the output. At the end of
+//! the cycle one [`scan::Snapshot`] goes to the daemon, and from there to the command line and, as
 //! [`driver::export::Export`], to SCADA and brokers. `now` is read once a cycle and is an argument
 //! from there on; programs see that instant as their clock.
 //!
 //! # A plugin's walk
-//! [`plugin::folder`] sees a file, lets it settle, reads it once and names it by its hash →
-//! [`supervisor`] asks for it → [`plugin::compile`] checks and compiles it in a child process, or
-//! takes the artifact from [`plugin::cache`] → [`plugin::program`] makes an instance and runs its
-//! `init`, all off the scan → if that is wanted, [`plugin::shadow`] lets another instance poll
-//! beside the running version → [`scan::Order::Install`] → at a cycle boundary `save` of the
-//! running version and its own `restore`, and it takes the seat. On probation the version before
-//! stands by; after it, that is dropped on another thread. Whatever fails, the running version goes
-//! on. A program that traps comes back whole, and [`crash`] makes a report of it.
+//! [`plugin::module::folder`] sees a file, lets it settle, reads it once and names it by its hash →
+//! [`supervisor`] asks for it → [`plugin::module::compile`] checks and compiles it in a child
+//! process, or takes the artifact from [`plugin::module::cache`] → [`plugin::instance::program`]
+//! makes an instance and runs its `init`, all off the scan → if that is wanted, [`plugin::shadow`]
+//! lets another instance poll beside the running version → [`scan::Order::Install`] → at a cycle
+//! boundary `save` of the running version and its own `restore`, and it takes the seat. On
+//! probation the version before stands by; after it, that is dropped on another thread. Whatever
+//! fails, the running version goes on. A program that traps comes back whole, and [`crash`] makes a
+//! report of it.
 //!
 //! # What outlives the daemon
 //! [`scan::Snapshot`] → the variables marked `retain = true`, if they have changed → a thread that
 //! may wait for the disk → [`retain`], two files in the directory of [`state`], of which the newest
 //! whole one is read at the next start, before the first cycle. The same directory has the
 //! [`journal`] of what became of plugins and of who has ordered what, what each version has come
-//! to, the bytes of the good ones ([`plugin::versions`]), of which one runs where a file is no
-//! good, and the record of abnormal ends: too many lead to recovery, in which no plugin is run.
+//! to, the bytes of the good ones ([`plugin::module::versions`]), of which one runs where a file is
+//! no good, and the record of abnormal ends: too many lead to recovery, in which no plugin is run.
 //!
 //! # What fails, and what becomes of it
 //! | what happens | its program | its outputs | the others |
@@ -127,8 +129,9 @@
 //!    edges that can be lost.
 //! 8. Files are hints: what is running is decided by content hash, never by an event or a time
 //!    stamp.
-//! 9. `unsafe` is denied for the package and allowed in three small files, `plugin/stop.rs`,
-//!    `plugin/stop/proof.rs` and `plugin/wasm.rs`, each use with a SAFETY paragraph.
+//! 9. `unsafe` is denied for the package and allowed in three small files,
+//!    `plugin/instance/stop.rs`, `plugin/instance/stop/proof.rs` and `plugin/instance/wasm.rs`,
+//!    each use with a SAFETY paragraph.
 //! 10. The systemd watchdog is fed only when the cycle count has moved.
 //! 11. The daemon's loop never blocks: it makes no call on a file, a terminal, a pipe, a socket or
 //!     a lock that can wait. Lines of the log go through a bounded queue to a thread that writes
@@ -143,7 +146,7 @@
 //!
 //! # What is not here
 //! No web page: see the README. No instruction metering and no signal that stops a
-//! guest: `plugin/stop.rs` tells why.
+//! guest: `plugin/instance/stop.rs` tells why.
 
 pub mod cli;
 pub mod clock;
@@ -154,7 +157,6 @@ pub mod crash;
 pub mod daemon;
 pub mod driver;
 pub mod file;
-pub mod image;
 pub mod journal;
 pub mod latest;
 pub mod log;
@@ -162,6 +164,7 @@ pub mod logged;
 pub mod name;
 pub mod patience;
 pub mod plugin;
+pub mod process;
 pub mod recipe;
 pub mod retain;
 pub mod scan;
@@ -170,4 +173,6 @@ pub mod state;
 pub mod supervisor;
 pub mod systemd;
 pub mod text;
-pub mod variable;
+
+// Devices and tests name the image and the variables by these short paths.
+pub use process::{image, variable};

@@ -7,7 +7,7 @@
 use std::process::ExitCode;
 
 use camshaft::cli;
-use camshaft::plugin::compile;
+use camshaft::plugin::module::compile;
 
 /// Starts the worker, the child or the command line, by the first argument.
 fn main() -> ExitCode {

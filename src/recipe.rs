@@ -21,15 +21,17 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::image::{Inputs, Quality, Value};
-use crate::plugin::compile::{Artifact, CompileService};
-use crate::plugin::program::{Preparation, Program, Request};
-use crate::plugin::refused::{Keeper, Why};
-use crate::plugin::stop::{BudgetSlot, Timekeeper, now_ns};
-use crate::plugin::world::{Line, LogSink, Message, Seat, World};
+use crate::plugin::instance::program::{Preparation, Program, Request};
+use crate::plugin::instance::stop::{BudgetSlot, Timekeeper, now_ns};
+use crate::plugin::module::compile::{Artifact, CompileService};
 use crate::plugin::{Generation, Limits, ModuleHash, Settings, read_module};
+use crate::process::image::{Inputs, Quality, Value};
+use crate::process::line::{Line, LogSink, Message};
+use crate::process::refused::{Keeper, Why};
+use crate::process::seat::Seat;
+use crate::process::variable::{Variable, VariableKind};
+use crate::process::world::World;
 use crate::text::counted;
-use crate::variable::{Variable, VariableKind};
 
 use file::{Pass, Recipe};
 pub use report::{Failure, Mismatch, Outcome, Report};

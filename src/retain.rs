@@ -23,8 +23,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::file;
+use crate::process::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variable};
 use crate::state::Folder;
-use crate::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variable};
 
 /// Names of the two files; the content shows which one is newer.
 pub const FILES: [&str; 2] = ["retain.a", "retain.b"];

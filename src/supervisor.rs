@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::plugin::folder::MAX_PLUGINS;
+use crate::plugin::module::folder::MAX_PLUGINS;
 use crate::plugin::{Generation, ModuleHash, Refusal, Trap};
 
 mod admit;

@@ -4,6 +4,10 @@
 //! Only functions that several floors need in the same form are here. The messages themselves are
 //! put together where they are printed or logged.
 
+mod fixed;
+
+pub use fixed::Text;
+
 /// `text` without power over a terminal or a log. Nothing in the result moves a cursor, changes the
 /// direction of writing or begins a new line. Names, messages and reasons may come from a file of
 /// any origin.

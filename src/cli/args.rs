@@ -16,7 +16,7 @@ use super::help::{
 };
 use super::modbus::Modbus;
 use crate::control::MAX_RECEIPTS;
-use crate::image::{NoValue, Value};
+use crate::process::image::{NoValue, Value};
 
 /// The configuration when none is named.
 pub(super) const CONFIG: &str = "config/camshaft.toml";

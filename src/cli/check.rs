@@ -17,8 +17,8 @@ use super::unit::bytes;
 use super::{Exit, Failed, Outcome, compile_service};
 use crate::config::{self, Config, Problems};
 use crate::patience::{self, PATIENCE};
-use crate::plugin::check::Report;
-use crate::plugin::compile::CompileService;
+use crate::plugin::module::check::Report;
+use crate::plugin::module::compile::CompileService;
 use crate::plugin::{Limits, Refusal, read_module};
 use crate::text::{legible, nearest};
 

@@ -1,7 +1,7 @@
 //! `camshaft force`, `unforce` and `forces`: values that an operator sets in place of the real
 //! ones; and `fault`, a simulated failure to practise with.
 //!
-//! What a force does, and what outranks it, is in `plugin/overlay.rs`. The order itself is in
+//! What a force does, and what outranks it, is in `process/overlay.rs`. The order itself is in
 //! `control/force.rs`.
 
 use super::args::{Force, List, Unforce};

@@ -9,7 +9,7 @@ use super::table::{Paint, Side, Style, Table};
 use super::{Exit, Failed, Outcome, compile_service, failure, limits};
 use crate::crash::{self, Judgement, Report, Verdict};
 use crate::plugin::read_module;
-use crate::plugin::record::Frame;
+use crate::plugin::trace::backtrace::Frame;
 use crate::text::{counted, legible, legible_up_to, times};
 
 /// Most frames of a backtrace that are shown: a recursion is visible in fewer.

@@ -10,7 +10,7 @@ use crate::control::{
     DeviceView, PluginState, PluginView, PointView, SafeView, StatusView, SwapView, VarView,
 };
 use crate::driver::Delivery;
-use crate::image::{Class, Direction, Quality, Value};
+use crate::process::image::{Class, Direction, Quality, Value};
 use crate::scan::stats::Summary;
 use crate::text::{counted, first_of, is_or_are, legible};
 

@@ -3,7 +3,7 @@
 //! These texts are for reading only. A program that computes takes the JSON, which has the exact
 //! numbers.
 
-use crate::image::Value;
+use crate::process::image::Value;
 
 /// A time in nanoseconds as text, such as `1.23 us`.
 pub(super) fn time_ns(ns: u64) -> String {

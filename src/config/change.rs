@@ -8,8 +8,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::{Config, Device};
-use crate::image::{Direction, Point, Points};
-use crate::plugin::{Grant, Settings};
+use crate::plugin::Settings;
+use crate::process::grant::Grant;
+use crate::process::image::{Direction, Point, Points};
 
 /// One difference between two configurations; its text is `plugin[tank].every changed`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,12 +16,12 @@ use super::problem::{Report, Said};
 use super::swap::swap;
 use super::word::{Bytes, GrantWord, ModeWord};
 use super::{ControlSettings, PluginPlaces, PluginRules, RetainSettings, StateSettings, socket};
-use crate::image::{Points, Value};
 use crate::log;
 use crate::name;
 use crate::plugin::Limits;
+use crate::process::image::{Points, Value};
+use crate::process::variable::{MAX_VARIABLES, Variable, VariableKind};
 use crate::supervisor::RestartPolicy;
-use crate::variable::{MAX_VARIABLES, Variable, VariableKind};
 
 /// The shortest budget. Below 10 us the stop itself costs as much as the program.
 pub(super) const LEAST_BUDGET: Duration = Duration::from_micros(10);
@@ -30,7 +30,7 @@ pub(super) const LEAST_BUDGET: Duration = Duration::from_micros(10);
 const MOST_INIT_BUDGET: Duration = Duration::from_secs(60);
 
 /// Range of `plugins.memory`: from one wasm page to the most that a 32-bit memory can have. The
-/// last page of 4 GiB is never given, for a reason that stands in `plugin/wasm.rs`.
+/// last page of 4 GiB is never given, for a reason that stands in `plugin/instance/wasm.rs`.
 const MEMORY: RangeInclusive<u64> = 64 << 10..=4 << 30;
 
 /// Range of `plugins.table`. An operation on a table of 100 000 elements takes 0.1 ms. One on a

@@ -13,12 +13,12 @@ use toml::de::{DeTable, DeValue};
 use super::problem::Said;
 use super::read::Section;
 use super::word::{Address, Bytes, Cpus, GrantWord, ModeWord, OnBadWord, SafeWord, Text};
-use crate::image::{Direction, Kind, Value};
 use crate::log::{Format, Level};
 use crate::plugin::{Compiler, RollbackState};
+use crate::process::image::{Direction, Kind, Value};
+use crate::process::variable::VariableKind;
 use crate::retain::{OnCorrupt, OnReadonly};
 use crate::supervisor::OnQuarantine;
-use crate::variable::VariableKind;
 
 /// A key that may be absent.
 pub(super) type Maybe<T> = Option<Said<T>>;

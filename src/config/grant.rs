@@ -16,10 +16,11 @@ use super::check::{budget, is_name, once, ranged, show_duration, show_number};
 use super::file::{Maybe, ProgramFile};
 use super::points::Names;
 use super::problem::{Report, Said};
-use crate::image::{Direction, PointId};
-use crate::plugin::{Grant, Settings, VariableGrant, VariableNames};
+use crate::plugin::Settings;
+use crate::process::grant::{Grant, VariableGrant, VariableNames};
+use crate::process::image::{Direction, PointId};
+use crate::process::variable::{MAX_NAME_BYTES, MAX_VARIABLES};
 use crate::text::nearest;
-use crate::variable::{MAX_NAME_BYTES, MAX_VARIABLES};
 
 /// The most for `every`. A program that is polled less often than every millionth cycle is not part
 /// of a scan.

@@ -10,7 +10,7 @@ use super::file::{DeviceFile, Maybe, PointFile, WindowFile};
 use super::points::understand;
 use super::problem::{Report, Said};
 use super::word::Address;
-use crate::image::{Direction, Kind, MAX_IMAGE_BYTES, MAX_POINTS, Point};
+use crate::process::image::{Direction, Kind, MAX_IMAGE_BYTES, MAX_POINTS, Point};
 
 /// All points in their places. Meaningless once a problem was reported.
 pub(super) struct Layout {

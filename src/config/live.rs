@@ -15,7 +15,8 @@ use super::{
 };
 use crate::image::{PointId, Points};
 use crate::log;
-use crate::plugin::{self, Compiler, Limits, SwapPolicy, VariableGrant};
+use crate::plugin::{self, Compiler, Limits, SwapPolicy};
+use crate::process::grant::VariableGrant;
 use crate::scan::thread;
 use crate::supervisor::RestartPolicy;
 use crate::variable::Variable;

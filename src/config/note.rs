@@ -9,8 +9,8 @@ use std::ops::Range;
 
 use super::Config;
 use crate::driver;
-use crate::image::{Direction, Point, PointId};
-use crate::plugin::Grant;
+use crate::process::grant::Grant;
+use crate::process::image::{Direction, Point, PointId};
 use crate::text::{first_of, nearest};
 
 /// Most unknown names for which the nearest known name is searched. To compare all names of a large

@@ -14,7 +14,7 @@ use super::check::{is_name, once, ranged, show_duration};
 use super::file::{ConfigFile, Maybe, PointFile};
 use super::problem::{Report, Said};
 use super::word::{HoldWord, KeepWord, OnBadWord, SafeWord};
-use crate::image::{
+use crate::process::image::{
     Direction, Freshness, Kind, MAX_POINTS, OnBad, Point, PointId, Points, Safe, Unfit, Value,
 };
 

@@ -5,10 +5,9 @@
 use std::path::Path;
 
 use super::*;
-use crate::image::{Direction, Kind, MAX_IMAGE_BYTES, Point, PointId, Safe, Value};
 use crate::log;
-use crate::plugin::RollbackState;
-use crate::plugin::{Compiler, Limits, SwapPolicy};
+use crate::plugin::{Compiler, Limits, RollbackState, SwapPolicy};
+use crate::process::image::{Direction, Kind, MAX_IMAGE_BYTES, Point, PointId, Safe, Value};
 use crate::supervisor::RestartPolicy;
 
 mod mistakes;

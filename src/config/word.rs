@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 
-use crate::image::Value;
+use crate::process::image::Value;
 
 /// Value of `plugins.grant`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -20,8 +20,8 @@ use super::{
     ChangeView, Code, DeployedBody, ErrorBody, ForceOrder, ForceView, PluginView, PointView,
     Receipt, SetBody, StatusView, VarView, VersionView,
 };
-use crate::image::Value;
 use crate::journal::Entry;
+use crate::process::image::Value;
 
 mod error;
 

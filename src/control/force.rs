@@ -2,13 +2,13 @@
 //!
 //! A force gives a point a value, whatever its device or its program says. It is for commissioning
 //! and for emergencies. So it ends by itself, it has an owner who answers for it, and every status
-//! shows the number of forces. What a force does to a point is in `plugin/overlay.rs`.
+//! shows the number of forces. What a force does to a point is in `process/overlay.rs`.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::image::{Value, exact};
+use crate::process::image::{Value, exact};
 
 /// How long a force lasts by default: a look at the machine and back, but not the night.
 pub const DEFAULT_FORCE: Duration = Duration::from_secs(15 * 60);

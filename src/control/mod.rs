@@ -53,8 +53,8 @@ use axum::body::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::image::{Value, exact};
 use crate::journal::Entry;
+use crate::process::image::{Value, exact};
 
 pub use force::{
     DEFAULT_FORCE, ForceOrder, ForceView, MAX_FORCE, MAX_OWNER_BYTES, MAX_REASON_BYTES,

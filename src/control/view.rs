@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::ProbationView;
 use crate::driver::{Delivery, Part};
-use crate::image::{Class, Direction, Kind, Quality, Safe, Value};
 use crate::plugin::Trap;
+use crate::process::image::{Class, Direction, Kind, Quality, Safe, Value};
+use crate::process::variable::VariableKind;
 use crate::scan::stats::Summary;
-use crate::variable::VariableKind;
 
 /// The state of the daemon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

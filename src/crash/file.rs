@@ -14,8 +14,8 @@ use serde::Deserialize;
 use super::{FORMAT, Head, PictureHead, Report, StartHead, VERSION};
 use crate::file;
 use crate::plugin::ModuleHash;
-use crate::plugin::checkpoint::Picture;
-use crate::plugin::tape::{self, Section};
+use crate::plugin::trace::checkpoint::Picture;
+use crate::plugin::trace::tape::{self, Section};
 
 /// The largest report that is read, in bytes: a module and a memory at their limits, and a long
 /// list of points.

@@ -10,8 +10,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{PointHead, Report};
-use crate::image::{Class, Direction, Point, Value};
-use crate::plugin::tape::{Called, Phase, Section, name};
+use crate::plugin::trace::tape::{Called, Section, name};
+use crate::process::call::Phase;
+use crate::process::image::{Class, Direction, Point, Value};
 use crate::text::legible;
 
 /// Most bytes that are shown of a byte string.

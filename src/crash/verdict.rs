@@ -3,7 +3,7 @@
 //! A trap is reproduced if the same kind of trap comes at the same place, after the same calls. A
 //! call that was stopped because its budget was used up never stops at the same place twice. Such a
 //! trap is reproduced if all calls are the same and the poll again does not end in its budget. The
-//! tape in words is in `history.rs`; the player of the tape is in `plugin/replay.rs`.
+//! tape in words is in `history.rs`; a replay of the tape is in `plugin/replay.rs`.
 
 use std::sync::Arc;
 
@@ -12,13 +12,14 @@ use serde::Serialize;
 
 use super::brought::lowered;
 use super::{Cycle, Head, Report, StartHead, history, join};
-use crate::plugin::checkpoint::Noted;
-use crate::plugin::compile::CompileService;
-use crate::plugin::record::Frame;
-use crate::plugin::replay::{self, Divergence, Ending, Played, Recording};
-use crate::plugin::stop::Timekeeper;
-use crate::plugin::tape::Phase;
+use crate::plugin::instance::stop::Timekeeper;
+use crate::plugin::module::compile::CompileService;
+use crate::plugin::replay::{self, Ending, Played, Recording};
+use crate::plugin::trace::backtrace::Frame;
+use crate::plugin::trace::checkpoint::Noted;
+use crate::plugin::trace::player::Divergence;
 use crate::plugin::{ModuleHash, Trap};
+use crate::process::call::Phase;
 
 /// What a replay proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

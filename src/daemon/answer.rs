@@ -16,14 +16,14 @@ use super::loader::Loader;
 use super::reload::Cause;
 use crate::control::{By, Call, Code, Failure, Reply, Request, Response, Who};
 use crate::driver::{Command, Injection};
-use crate::image::{Direction, Value};
-use crate::plugin::check;
-use crate::plugin::folder::Home;
+use crate::plugin::module::check;
+use crate::plugin::module::folder::Home;
 use crate::plugin::{ModuleHash, Refusal};
+use crate::process::image::{Direction, Value};
+use crate::process::variable::Variable;
 use crate::scan::Order;
 use crate::supervisor::Released;
 use crate::text::nearest;
-use crate::variable::Variable;
 
 impl Daemon {
     /// Answers a call, at once or when a device or the disk has answered.

@@ -23,8 +23,8 @@ use super::Daemon;
 use crate::control::{
     ChangeView, Code, Event, Failure, OrderKind, Ordered, Receipt, Reply, Request, Response, Who,
 };
-use crate::image::{Direction, Value};
 use crate::plugin::ModuleHash;
+use crate::process::image::{Direction, Value};
 use crate::text::legible_up_to;
 use draft::Draft;
 use open::{Open, Outcome};

@@ -16,11 +16,11 @@ use super::Daemon;
 use crate::config::{Config, Live};
 use crate::crash::{About, Report, ReportStore};
 use crate::patience::{PATIENCE, Places, wait_in};
-use crate::plugin::folder::reread;
-use crate::plugin::program::Program;
-use crate::plugin::record::PostMortem;
-use crate::plugin::world::World;
+use crate::plugin::instance::program::Program;
+use crate::plugin::module::folder::reread;
+use crate::plugin::trace::record::PostMortem;
 use crate::plugin::{ModuleHash, Trap};
+use crate::process::world::World;
 use crate::scan;
 
 /// The time in which the same trap of the same module is reported once. A crash loop under the

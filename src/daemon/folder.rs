@@ -2,8 +2,8 @@
 //! order in it.
 //!
 //! A lost folder stops no machine: the running programs go on, one log line says so, and `status`
-//! shows it. How the folder is watched, and when it counts as lost, is in `plugin/folder.rs`. The
-//! calls that wait for its files are in `folder/call.rs`.
+//! shows it. How the folder is watched, and when it counts as lost, is in
+//! `plugin/module/folder.rs`. The calls that wait for its files are in `folder/call.rs`.
 
 mod call;
 
@@ -18,8 +18,8 @@ use super::loader::Module;
 use super::say::refused;
 use crate::control::{Code, Failure, Reply, Response};
 use crate::name::is_name;
-use crate::plugin::check;
-use crate::plugin::folder::{Change, Loss, Overlooked, Watch};
+use crate::plugin::module::check;
+use crate::plugin::module::folder::{Change, Loss, Overlooked, Watch};
 
 pub(super) use call::{Ended, READING, RECOVERY, STATE, in_time, put};
 

@@ -16,8 +16,8 @@ use crate::control::{
     Code, Failure, ForceOrder, ForceView, MAX_FORCE, MAX_OWNER_BYTES, MAX_REASON_BYTES, Reply,
     Response,
 };
-use crate::image::{Class, PointId, Quality};
-use crate::plugin::overlay::Force;
+use crate::process::image::{Class, PointId, Quality};
+use crate::process::overlay::Force;
 use crate::scan::Order;
 use crate::text::legible;
 

@@ -1,10 +1,10 @@
 //! The store of versions that have passed their probation, for a rollback or a fall-back.
 //!
 //! A rollback by the operator is in `keep/back.rs`, what people are told about versions in
-//! `keep/list.rs`. What a kept version is worth when there is too
-//! little room is in `keep/worth.rs`. Where versions lie is in `plugin/versions.rs`, their record
-//! in `version.rs`, and which one runs where the file is no good in `recall.rs`. A version that
-//! traps on probation is rolled back by the scan itself.
+//! `keep/list.rs`. What a kept version is worth when there is too little room is in
+//! `keep/worth.rs`. Where versions lie is in `plugin/module/versions.rs`, their record in
+//! `version.rs`, and which one runs where the file is no good in `recall.rs`. A version that traps
+//! on probation is rolled back by the scan itself.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,12 +16,13 @@ use super::Daemon;
 use super::loader::Module;
 use crate::clock::{Clock, MonotonicClock};
 use crate::control::{Code, Failure, Soundness};
-use crate::image::{Direction, PointId};
 use crate::patience::{PATIENCE, no_answer};
-use crate::plugin::folder::MAX_PLUGINS;
-use crate::plugin::versions::{Listing, Versions};
-use crate::plugin::world::Seat;
-use crate::plugin::{Grant, ModuleHash};
+use crate::plugin::ModuleHash;
+use crate::plugin::module::folder::MAX_PLUGINS;
+use crate::plugin::module::versions::{Listing, Versions};
+use crate::process::grant::Grant;
+use crate::process::image::{Direction, PointId};
+use crate::process::seat::Seat;
 use crate::scan::Snapshot;
 
 mod back;

@@ -21,16 +21,17 @@ use tokio::time::Instant;
 use super::Event;
 use super::folder::{READING, STATE, in_time};
 use crate::control::Who;
-use crate::plugin::compile::{Artifact, CompileService};
-use crate::plugin::folder;
-use crate::plugin::note::Note;
-use crate::plugin::program::{Preparation, Prepared, Program, Request};
-use crate::plugin::record::PostMortem;
+use crate::plugin::instance::program::{Preparation, Prepared, Program, Request};
+use crate::plugin::instance::stop::Timekeeper;
+use crate::plugin::module::compile::{Artifact, CompileService};
+use crate::plugin::module::folder;
+use crate::plugin::module::note::Note;
+use crate::plugin::module::versions::Versions;
 use crate::plugin::shadow::{MAX_SHADOWS, Outcome, Report, Shadow};
-use crate::plugin::stop::Timekeeper;
-use crate::plugin::versions::Versions;
-use crate::plugin::world::{Line, World};
+use crate::plugin::trace::record::PostMortem;
 use crate::plugin::{Generation, ModuleHash, Refusal};
+use crate::process::line::Line;
+use crate::process::world::World;
 
 /// The largest number of compilations at once. One may take very long, and the next still gets
 /// through.

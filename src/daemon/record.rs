@@ -402,8 +402,8 @@ mod tests {
     use super::super::roster::Roster;
     use super::*;
     use crate::control::Soundness;
-    use crate::plugin::program::Takeover;
-    use crate::plugin::world::Seat;
+    use crate::plugin::instance::program::Takeover;
+    use crate::process::seat::Seat;
 
     fn hash(version: &str) -> ModuleHash {
         ModuleHash::of(version.as_bytes())

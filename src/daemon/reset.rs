@@ -20,9 +20,9 @@ use tokio::time::Instant;
 use super::Daemon;
 use crate::control::{Code, Failure, Reply, Response};
 use crate::patience::PATIENCE;
+use crate::process::variable::Variable;
 use crate::scan::{MAX_ORDERS, Order};
 use crate::supervisor::Want;
-use crate::variable::Variable;
 
 /// The time for all stages together. The scan removes one program in a cycle, so this is enough for
 /// a full folder at a period of 100 ms. The client waits 30 s for the answer.

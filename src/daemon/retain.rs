@@ -15,10 +15,10 @@ use super::Daemon;
 use crate::config::Config;
 use crate::control::RetainView;
 use crate::patience::{self, PATIENCE};
+use crate::process::variable::{Variable, Variables};
 use crate::retain::{self, Found, OnCorrupt, OnReadonly, Store};
 use crate::state::Folder;
 use crate::text::{counted, is_or_are};
-use crate::variable::{Variable, Variables};
 
 /// How long the last write before the exit may take. A slow card needs less. It is less than half
 /// of what the process has for its way to the end (`stop.rs`), because a disk that hangs costs

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use super::loader::{Loading, Module};
 use crate::control::SwapView;
-use crate::plugin::note::Note;
-use crate::plugin::program::{Prepared, maker};
-use crate::plugin::refused::Tally;
-use crate::plugin::world::{MAX_PROGRAMS, Seat};
+use crate::plugin::instance::program::{Prepared, maker};
+use crate::plugin::module::note::Note;
 use crate::plugin::{Generation, ModuleHash};
-use crate::variable::{MAX_VARIABLES, Maker};
+use crate::process::refused::Tally;
+use crate::process::seat::{MAX_PROGRAMS, Seat};
+use crate::process::variable::{MAX_VARIABLES, Maker};
 
 /// What the daemon remembers about one plugin.
 #[derive(Debug)]

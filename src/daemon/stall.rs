@@ -21,8 +21,8 @@ use super::record::Record;
 use super::{Daemon, TICK};
 use crate::control::StallView;
 use crate::journal::Journal;
-use crate::plugin::world::Seat;
 use crate::plugin::{Generation, ModuleHash};
+use crate::process::seat::Seat;
 use crate::scan::position::{Doing, Position};
 use crate::scan::thread::EXIT_PANIC;
 

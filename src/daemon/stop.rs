@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Daemon;
 use crate::driver::Delivery;
-use crate::image::Point;
+use crate::process::image::Point;
 use crate::scan::{Order, Return, ScanHandle, Snapshot};
 use crate::text::first_of;
 

@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use crate::control::{Event, Receipt, Soundness};
 use crate::journal::Entry;
 use crate::plugin::ModuleHash;
-use crate::plugin::folder::MAX_PLUGINS;
+use crate::plugin::module::folder::MAX_PLUGINS;
 use crate::state::Folder;
 use crate::supervisor::Supervisor;
 

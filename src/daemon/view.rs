@@ -14,13 +14,13 @@ use crate::control::{
     Want,
 };
 use crate::driver::Delivery;
-use crate::image::{Direction, Kind, Point, PointId, Quality};
-use crate::plugin::cache::Cache;
-use crate::plugin::world::Seat;
+use crate::plugin::module::cache::Cache;
 use crate::plugin::{SwapPolicy, Trap};
+use crate::process::image::{Direction, Kind, Point, PointId, Quality};
+use crate::process::seat::Seat;
+use crate::process::variable::{Maker, Variable};
 use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{self, View};
-use crate::variable::{Maker, Variable};
 
 use refused::is_seated;
 pub(super) use refused::{is_polled, writers};

@@ -1,54 +1,21 @@
 //! Plugins: from a file in the watched folder to a program in the scan.
 //!
 //! This file holds what the rest of the program must know about plugins: identity, limits,
-//! settings, refusals and traps. It loads nothing and runs nothing. The work is done beside it:
+//! settings, refusals and traps. It loads nothing and runs nothing. The work is done beside it,
+//! each folder above the one before:
 //!
-//! - `folder.rs` watches the folder.
-//! - `compile.rs` makes artifacts in a child process; `check.rs` checks the module there first.
-//!   `routine.rs` and `flag.rs` add the host's own code to it: routines, and checks of the stop
-//!   flag.
-//! - `cache.rs` keeps artifacts on disk.
-//! - `wasm.rs` makes an instance of an artifact and calls it; `program.rs` is the program in the
-//!   scan.
-//! - `stop.rs` ends a call that runs too long.
-//! - `offer.rs` lists the contract with a guest; `abi.rs` carries it out.
+//! - `module` has bytes that are never run: it watches the folder, checks, compiles and keeps.
+//! - `trace` has what a program was given and did, so that its end can be examined.
+//! - `instance` makes an instance of an artifact, calls it, and ends a call that runs too long. Its
+//!   `program.rs` is the program in the scan.
+//! - `shadow` lets a new version poll beside the running one without effect, and `replay.rs` runs a
+//!   module on a tape.
 
-mod abi;
-mod bind;
-pub mod cache;
-pub mod check;
-pub mod checkpoint;
-mod code;
-pub mod compile;
-mod culprit;
-mod flag;
-pub mod folder;
-mod frame;
-mod guest;
-mod hidden;
-pub mod note;
-pub mod offer;
-pub mod overlay;
-mod pace;
-pub mod program;
-pub mod record;
-pub mod refused;
+pub mod instance;
+pub mod module;
 pub mod replay;
-mod rights;
-mod routine;
-mod scratch;
 pub mod shadow;
-mod size;
-mod state;
-pub mod stop;
-mod stretch;
-mod tables;
-pub mod tape;
-mod trap;
-pub mod versions;
-mod wasi;
-mod wasm;
-pub mod world;
+pub mod trace;
 
 use std::fmt;
 use std::io::{self, Read};
@@ -58,9 +25,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::file;
+use crate::process::grant::{Grant, VariableGrant};
 use crate::text::legible_up_to;
-
-pub use rights::{VariableGrant, VariableNames};
 
 /// The identity of a module: the BLAKE3 hash of its bytes. This hash decides what runs, never a
 /// time stamp.
@@ -162,27 +128,6 @@ pub fn read_module(path: &Path, limits: &Limits) -> io::Result<Vec<u8>> {
     Ok(module)
 }
 
-/// The points of one direction that a program may use.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Grant {
-    /// Every point of that direction. For outputs, the configuration replaces it by a list of those
-    /// outputs that no entry names.
-    #[default]
-    All,
-    /// These points and no others; the list may be empty.
-    Only(Vec<crate::image::PointId>),
-}
-
-impl Grant {
-    /// Whether the program may use this point of that direction.
-    pub fn allows(&self, id: crate::image::PointId) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(ids) => ids.contains(&id),
-        }
-    }
-}
-
 /// How a new version takes over from a running one, and how long it is on trial before and after.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SwapPolicy {
@@ -256,7 +201,7 @@ pub struct Settings {
     pub swap: SwapPolicy,
     /// Inputs without which the program cannot do its work. While one of them is bad, the program's
     /// outputs are safe.
-    pub requires: Vec<crate::image::PointId>,
+    pub requires: Vec<crate::process::image::PointId>,
     /// The time for which a required input may be bad before the outputs become safe.
     pub requires_timeout: Duration,
 }

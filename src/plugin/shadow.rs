@@ -15,11 +15,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::program::Saved;
-use super::world::{Seat, World};
+use super::instance::program::Saved;
 use super::{Generation, ModuleHash};
-use crate::image::{Inputs, Points};
-use crate::variable::Variables;
+use crate::process::image::{Inputs, Points};
+use crate::process::seat::Seat;
+use crate::process::variable::Variables;
+use crate::process::world::World;
 
 pub use report::{Difference, MAX_DIFFERENCES, Report};
 pub use run::{Outcome, Shadow};

@@ -16,8 +16,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::head::{Head, ImageSize};
 use crate::file;
-use crate::image::{Points, Value};
-use crate::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variables};
+use crate::process::image::{Points, Value};
+use crate::process::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variables};
 
 /// Largest recipe file, in bytes: a day with one pass per second takes half of it.
 const MAX_FILE_BYTES: u64 = 16 << 20;

@@ -9,8 +9,8 @@ use serde::de::{Error, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
 use super::file::Named;
-use crate::image::{Direction, Kind, MAX_IMAGE_BYTES, MAX_POINTS, Point, Points, Value};
-use crate::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variable, VariableKind, Variables};
+use crate::process::image::{Direction, Kind, MAX_IMAGE_BYTES, MAX_POINTS, Point, Points, Value};
+use crate::process::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variable, VariableKind, Variables};
 
 /// The keys that hold for the whole recipe.
 #[derive(Debug, Deserialize)]

@@ -9,10 +9,10 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::head::wanted;
-use crate::image::Value;
 use crate::plugin::Refusal;
+use crate::process::image::Value;
+use crate::process::variable::VariableKind;
 use crate::text::counted;
-use crate::variable::VariableKind;
 
 /// Most differing bytes that are listed for one pass: enough to see a pattern.
 const MAX_BYTES_SHOWN: usize = 16;

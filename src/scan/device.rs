@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::DeviceFact;
 use crate::driver::{Delivery, Driver, Fault};
-use crate::image::{Direction, Points};
+use crate::process::image::{Direction, Points};
 
 /// One device: its driver, and what the last calls of it have shown.
 pub(super) struct Device {

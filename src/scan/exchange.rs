@@ -11,14 +11,16 @@ use std::time::Duration;
 use super::position::Position;
 use super::stats::{self, Sample};
 use crate::driver::{Command, Delivery, Driver, Fault, MAX_DEVICES};
-use crate::image::{Inputs, PointId, Points};
 use crate::latest;
-use crate::plugin::overlay::{Force, MAX_FORCES};
-use crate::plugin::program::{Prepared, Program, Takeover};
+use crate::plugin::instance::program::{Prepared, Program, Takeover};
 use crate::plugin::shadow::{Feed, MAX_FEEDS};
-use crate::plugin::world::{LogSink, MAX_PROGRAMS, Seat, World};
 use crate::plugin::{Generation, ModuleHash, Refusal, Settings, Trap};
-use crate::variable::{Variable, VariableKind, Variables};
+use crate::process::image::{Inputs, PointId, Points};
+use crate::process::line::LogSink;
+use crate::process::overlay::{Force, MAX_FORCES};
+use crate::process::seat::{MAX_PROGRAMS, Seat};
+use crate::process::variable::{Variable, VariableKind, Variables};
+use crate::process::world::World;
 
 /// Room in the queue of orders: one for each program, so that all can be installed at once.
 pub const MAX_ORDERS: usize = MAX_PROGRAMS;
@@ -53,8 +55,8 @@ pub enum Order {
     SetVariables {
         /// The number that comes back with the answer.
         ticket: u64,
-        /// Names and values, at most [`crate::variable::MAX_VARIABLES`] of them. They come back
-        /// too, because the scan may not free them.
+        /// Names and values, at most [`crate::process::variable::MAX_VARIABLES`] of them. They come
+        /// back too, because the scan may not free them.
         values: Vec<(String, Variable)>,
     },
     /// Give these variables these values, sorted by name, forget all other variables, and return
@@ -243,9 +245,9 @@ pub struct Snapshot {
     pub inputs: Inputs,
     /// The outputs that the devices were given.
     pub outputs: Vec<u8>,
-    /// The owner of each output; by [`crate::image::PointId`].
+    /// The owner of each output; by [`crate::process::image::PointId`].
     pub owners: Vec<Option<Seat>>,
-    /// The delivery state of each output at its device; by [`crate::image::PointId`].
+    /// The delivery state of each output at its device; by [`crate::process::image::PointId`].
     pub deliveries: Vec<Delivery>,
     /// All variables.
     pub variables: Variables,

@@ -9,7 +9,7 @@ use std::sync::{Mutex, Once, PoisonError, mpsc};
 use std::time::Duration;
 
 use super::Scan;
-use crate::plugin::world::{MAX_PROGRAMS, Seat};
+use crate::process::seat::{MAX_PROGRAMS, Seat};
 
 /// The name of the scan's thread.
 pub(super) const THREAD: &str = "scan";

@@ -27,10 +27,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::driver::Driver;
+use crate::plugin::instance::stop::{BudgetSlot, Timekeeper, now_ns};
 use crate::plugin::shadow::{Feed, MAX_FEEDS};
-use crate::plugin::stop::{BudgetSlot, Timekeeper, now_ns};
-use crate::plugin::world::{MAX_PROGRAMS, Seat, World};
-use crate::variable::{Denied, Maker, Variable};
+use crate::process::seat::{MAX_PROGRAMS, Seat};
+use crate::process::variable::{Denied, Maker, Variable};
+use crate::process::world::World;
 
 use device::{Device, note_deliveries};
 use exchange::RETURNS_PER_CYCLE;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use nix::unistd::gettid;
 
 use crate::plugin::Generation;
-use crate::plugin::world::Seat;
+use crate::process::seat::Seat;
 
 /// The callee of the call that the scan has made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

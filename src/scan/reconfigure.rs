@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{Device, DeviceSet, Reconfiguration, RemovedDevice, Return, Scan, Slot};
 use crate::plugin::Settings;
-use crate::plugin::world::Seat;
+use crate::process::seat::Seat;
 
 impl Scan {
     /// Takes over a new configuration in this cycle, and gives back what it replaced.

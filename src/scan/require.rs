@@ -2,12 +2,12 @@
 //!
 //! A program names the inputs that it needs for its work. When one of them has been bad for longer
 //! than the program allows, nothing that it writes reaches a device; it can ask whether that is so.
-//! `plugin/overlay.rs` makes the outputs safe. The program stays the owner of its outputs.
+//! `process/overlay.rs` makes the outputs safe. The program stays the owner of its outputs.
 
 use std::time::Duration;
 
 use super::Scan;
-use crate::image::Class;
+use crate::process::image::Class;
 
 impl Scan {
     /// Finds the programs that lack a required input in this cycle.
@@ -23,7 +23,7 @@ impl Scan {
             let qualities = &world.inputs.quality;
             // A point that has left the configuration counts as bad too.
             let is_bad = |quality: Option<&_>| {
-                quality.is_none_or(|q: &crate::image::Quality| q.class() == Class::Bad)
+                quality.is_none_or(|q: &crate::process::image::Quality| q.class() == Class::Bad)
             };
             let lacks = settings.requires.iter().any(|id| is_bad(qualities.get(id.index())));
             let seat = seated.program.seat;

@@ -7,7 +7,7 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::plugin::world::{MAX_PROGRAMS, Seat};
+use crate::process::seat::{MAX_PROGRAMS, Seat};
 
 /// Room in the queue. 100 programs at a 1 ms period make 102 000 samples a second, and the queue is
 /// emptied every 100 ms.

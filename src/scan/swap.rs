@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use super::position::Doing;
 use super::{ProgramFact, Return, Scan};
-use crate::plugin::program::{Prepared, Program, Takeover, maker};
-use crate::plugin::world::{MAX_PROGRAMS, World};
+use crate::plugin::instance::program::{Prepared, Program, Takeover, maker};
 use crate::plugin::{RollbackState, Settings, Trap};
-use crate::variable::{Variable, Writers};
+use crate::process::seat::MAX_PROGRAMS;
+use crate::process::variable::{Variable, Writers};
+use crate::process::world::World;
 
 /// A program on its seat.
 #[derive(Debug)]

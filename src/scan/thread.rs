@@ -26,8 +26,8 @@ use super::{Ends, Scan, failure};
 use crate::clock::{Clock, MonotonicClock, nanos};
 use crate::driver::Driver;
 use crate::patience;
-use crate::plugin::stop::Timekeeper;
-use crate::plugin::world::World;
+use crate::plugin::instance::stop::Timekeeper;
+use crate::process::world::World;
 
 /// The process's exit code when the scan panics or stands: "internal software error" of sysexits.h.
 pub const EXIT_PANIC: i32 = 70;

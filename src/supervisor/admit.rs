@@ -2,11 +2,11 @@
 //!
 //! A name that will be refused is refused before the file is written. The operator then need not
 //! wait for the folder to find out, and no file is left behind. Which of two files counts whose
-//! names differ only in case is decided in `plugin/folder/settle.rs`.
+//! names differ only in case is decided in `plugin/module/folder/settle.rs`.
 
 use super::plugin::File;
 use super::{MAX_ENTRIES, Supervisor};
-use crate::plugin::folder::{MAX_PLUGINS, check_name};
+use crate::plugin::module::folder::{MAX_PLUGINS, check_name};
 use crate::plugin::{ModuleHash, Refusal};
 
 impl Supervisor {

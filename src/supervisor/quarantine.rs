@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::plugin::ModuleHash;
-use crate::plugin::folder::MAX_PLUGINS;
+use crate::plugin::module::folder::MAX_PLUGINS;
 
 /// The largest number of modules that are remembered for one name. Its oldest module is forgotten
 /// first, so a busy plugin pushes out no module of another. The daemon keeps facts about as many

@@ -19,12 +19,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camshaft::image::{Direction, Kind, Points, Quality, Safe};
-use camshaft::plugin::offer::{self, Offer};
-use camshaft::plugin::program::{Preparation, Prepared, Program, Request};
-use camshaft::plugin::refused::Why;
-use camshaft::plugin::stop::{BudgetSlot, Timekeeper, now_ns};
-use camshaft::plugin::world::{Line, LogSink, Message, Seat, World};
+use camshaft::plugin::instance::program::{Preparation, Prepared, Program, Request};
+use camshaft::plugin::instance::stop::{BudgetSlot, Timekeeper, now_ns};
+use camshaft::plugin::module::offer::{self, Offer};
 use camshaft::plugin::{Generation, Limits, Refusal, Settings, Trap};
+use camshaft::process::line::{Line, LogSink, Message};
+use camshaft::process::refused::Why;
+use camshaft::process::seat::Seat;
+use camshaft::process::world::World;
 use camshaft::variable::{Variable, Variables};
 
 use crate::rig::{PERIOD, compiled, point, wat};

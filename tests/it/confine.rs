@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use camshaft::plugin::compile::{CompileService, WORKER_VERB};
+use camshaft::plugin::module::compile::{CompileService, WORKER_VERB};
 use camshaft::plugin::{Compiler, Limits, ModuleHash};
 
 use crate::daemon::{LIMIT, wait};

@@ -3,7 +3,7 @@
 //! Those that fail in a poll first write 100 into `evil.mark`, which must never be seen there. What
 //! is done with them is in `hostile.rs`; names and words are what an operator has to find.
 
-use camshaft::plugin::offer::{Offer, offers};
+use camshaft::plugin::module::offer::{Offer, offers};
 
 use crate::rig::wat;
 

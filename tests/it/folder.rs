@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant, SystemTime};
 
-use camshaft::plugin::folder::{Change, publish, watch};
+use camshaft::plugin::module::folder::{Change, publish, watch};
 
 mod bench;
 mod junk;

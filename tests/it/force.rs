@@ -9,8 +9,8 @@ use camshaft::image::{
     Direction, Freshness, Inputs, Kind, OnBad, Point, PointId, Points, Quality, Safe, Value,
 };
 use camshaft::plugin::Settings;
-use camshaft::plugin::overlay::{Force, MAX_FORCES};
-use camshaft::plugin::world::Seat;
+use camshaft::process::overlay::{Force, MAX_FORCES};
+use camshaft::process::seat::Seat;
 use camshaft::scan::{Order, Return, Snapshot};
 
 use crate::rig::{PERIOD, Rig, point, wat};

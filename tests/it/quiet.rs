@@ -6,8 +6,8 @@ use std::time::Duration;
 use camshaft::config;
 use camshaft::driver::{self, Command, Injection, sim};
 use camshaft::plugin::Settings;
-use camshaft::plugin::overlay::Force;
-use camshaft::plugin::world::Message;
+use camshaft::process::line::Message;
+use camshaft::process::overlay::Force;
 use camshaft::scan::Order;
 use camshaft::variable::Variable;
 

@@ -3,9 +3,8 @@
 mod damage;
 mod forge;
 
-use camshaft::plugin::Limits;
-use camshaft::plugin::compile::Artifact;
-use camshaft::plugin::{ModuleHash, Refusal};
+use camshaft::plugin::module::compile::Artifact;
+use camshaft::plugin::{Limits, ModuleHash, Refusal};
 
 use crate::rig::{block_on, compile_service, wat};
 

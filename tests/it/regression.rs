@@ -10,7 +10,7 @@ use camshaft::control::client::Error;
 use camshaft::control::{Code, PluginState};
 use camshaft::image::Value;
 use camshaft::plugin::ModuleHash;
-use camshaft::plugin::folder::MAX_PLUGINS;
+use camshaft::plugin::module::folder::MAX_PLUGINS;
 
 use nix::sys::signal::Signal;
 

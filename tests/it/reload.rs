@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use camshaft::driver::{Command, Driver, Fault};
 use camshaft::image::{Inputs, Value};
 use camshaft::plugin::Settings;
-use camshaft::plugin::world::Seat;
+use camshaft::process::seat::Seat;
 use camshaft::scan::{DeviceSet, Order, Reconfiguration, Return, Slot};
 use camshaft::variable::Variable;
 use tokio::time::timeout;

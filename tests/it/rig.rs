@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use camshaft::driver::Driver;
 use camshaft::image::{Direction, Kind, Point, Points, Safe, Value};
-use camshaft::plugin::compile::{Artifact, CompileService};
-use camshaft::plugin::program::{Preparation, Prepared, Program, Request};
-use camshaft::plugin::stop::Timekeeper;
-use camshaft::plugin::world::{Line, LogSink, Seat, World};
+use camshaft::plugin::instance::program::{Preparation, Prepared, Program, Request};
+use camshaft::plugin::instance::stop::Timekeeper;
+use camshaft::plugin::module::compile::{Artifact, CompileService};
 use camshaft::plugin::{Compiler, Generation, Limits, ModuleHash, Refusal, Settings};
+use camshaft::process::line::{Line, LogSink};
+use camshaft::process::seat::Seat;
+use camshaft::process::world::World;
 use camshaft::scan::{self, Order, Reconfiguration, Return, Scan, ScanHandle, Snapshot, thread};
 use camshaft::variable::{Variable, Variables};
 

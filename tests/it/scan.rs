@@ -9,7 +9,8 @@ use camshaft::config;
 use camshaft::driver::export::exports;
 use camshaft::driver::{self, Command, Driver, Fault};
 use camshaft::image::{Inputs, Value};
-use camshaft::plugin::{Settings, world::Seat};
+use camshaft::plugin::Settings;
+use camshaft::process::seat::Seat;
 use camshaft::scan::{MAX_ORDERS, Order, Return, thread};
 use camshaft::variable::Variable;
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use camshaft::control::{Event, PluginState};
 use camshaft::image::Value;
 use camshaft::plugin::shadow::{Difference, Frames, Outcome, Report, Shadow};
-use camshaft::plugin::world::Seat;
 use camshaft::plugin::{Settings, SwapPolicy};
+use camshaft::process::seat::Seat;
 use camshaft::scan::{self, DeviceSet, Order, Reconfiguration, Return};
 
 use crate::daemon::{Daemon, Keys, LIMIT, wait};

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use camshaft::plugin::compile::Artifact;
+use camshaft::plugin::module::compile::Artifact;
 use camshaft::plugin::{ModuleHash, Settings};
 use camshaft::scan::Order;
 use nix::sys::signal::{Signal, kill};

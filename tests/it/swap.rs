@@ -6,9 +6,11 @@
 use std::time::{Duration, Instant};
 
 use camshaft::image::Value;
-use camshaft::plugin::refused::Keeper;
-use camshaft::plugin::world::{Message, Seat};
-use camshaft::plugin::{Grant, RollbackState, Settings, SwapPolicy};
+use camshaft::plugin::{RollbackState, Settings, SwapPolicy};
+use camshaft::process::grant::Grant;
+use camshaft::process::line::Message;
+use camshaft::process::refused::Keeper;
+use camshaft::process::seat::Seat;
 use camshaft::scan::{Order, ProgramFact, Return, Snapshot};
 use camshaft::variable::Variable;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use camshaft::plugin::Settings;
-use camshaft::plugin::world::Message;
+use camshaft::process::line::Message;
 use camshaft::scan::Order;
 
 use crate::daemon::fan::{board, fan_is};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{plant, read};
 use crate::config::load;
-use crate::image::MAX_POINTS;
+use crate::process::image::MAX_POINTS;
 
 /// Checks the whole report on `text`: its lines without the name of the file, in order.
 #[track_caller]

@@ -1,7 +1,7 @@
 //! A file that is read while the points of another file are in force.
 
 use super::*;
-use crate::image::MAX_POINTS;
+use crate::process::image::MAX_POINTS;
 
 fn after(before: &Config, text: &str) -> Result<Config, Problems> {
     let env = |name: &str| (name == "HOME").then(|| "/home/jo".into());

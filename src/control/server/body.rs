@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::super::{MAX_RECEIPTS, SetBody};
 use super::route::{Refused, invalid};
-use crate::image::Value;
+use crate::process::image::Value;
 
 /// Most bytes of a JSON body: a fault with all its settings has a few hundred.
 const MAX_JSON_BYTES: u64 = 64 << 10;

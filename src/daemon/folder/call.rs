@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use crate::patience::{self, Commit, Committed, PATIENCE, Places};
-use crate::plugin::folder::{Home, publish_if};
+use crate::plugin::module::folder::{Home, publish_if};
 
 /// The largest number of threads that wait at once for files of one purpose. A thread that meets a
 /// file system which does not answer is lost until that answers. When all are lost, further calls

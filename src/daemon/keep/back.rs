@@ -13,8 +13,8 @@ use super::super::folder::{self, Ended, STATE, in_time};
 use super::choose::{Candidate, choose, in_place_of};
 use crate::control::{Code, Failure, Reply, Response};
 use crate::plugin::ModuleHash;
-use crate::plugin::folder::Home;
-use crate::plugin::versions::Versions;
+use crate::plugin::module::folder::Home;
+use crate::plugin::module::versions::Versions;
 
 impl Daemon {
     /// Puts a kept version of a plugin into the folder: the one whose hash begins with `to`.

@@ -1,6 +1,6 @@
 //! What kept versions are worth when there is no room for all: which of them make room first.
 //!
-//! Pure functions. Which versions leave is decided in `plugin/versions.rs`.
+//! Pure functions. Which versions leave is decided in `plugin/module/versions.rs`.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -12,8 +12,8 @@ use super::reading::Unread;
 use crate::config::{self, Change, Config, Device, Place};
 use crate::driver::export::Exports;
 use crate::driver::{self, Plan};
-use crate::image::Points;
 use crate::patience::PATIENCE;
+use crate::process::image::Points;
 use crate::scan::{DeviceSet, Slot};
 
 /// All devices of a configuration whose devices differ from those before, in their order.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
-use crate::image::Points;
+use crate::process::image::Points;
 use crate::scan::RemovedDevice;
 
 /// Devices that are leaving, by name. The thread of each gives what people must look after. That

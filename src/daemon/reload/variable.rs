@@ -4,8 +4,8 @@
 //! that only programs have made.
 
 use crate::config::{Change, Config, Place};
+use crate::process::variable::{MAX_VARIABLES, Variable, VariableKind};
 use crate::scan::Snapshot;
-use crate::variable::{MAX_VARIABLES, Variable, VariableKind};
 
 /// The variables that `new` declares live. `writers` gives the plugins that write one of them with
 /// another type than declared, each once.

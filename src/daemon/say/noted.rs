@@ -1,7 +1,7 @@
 //! The notes about unusual properties of a module, logged when it is loaded for the first time.
 //!
-//! `plugin/note.rs` finds these properties and puts them into words. The status shows the same for
-//! as long as the module exists.
+//! `plugin/module/note.rs` finds these properties and puts them into words. The status shows the
+//! same for as long as the module exists.
 
 use super::Daemon;
 use crate::daemon::loader::Loaded;

@@ -8,13 +8,13 @@ use std::time::Duration;
 use super::super::Daemon;
 use super::super::roster::Roster;
 use crate::control::RefusedView;
-use crate::image::PointId;
-use crate::plugin::program::maker;
-use crate::plugin::refused::{Keeper, Refusals, RefusedCall, Why};
-use crate::plugin::world::Seat;
+use crate::plugin::instance::program::maker;
+use crate::process::image::PointId;
+use crate::process::refused::{Keeper, Refusals, RefusedCall, Why};
+use crate::process::seat::Seat;
+use crate::process::variable::{Denied, Variable, VariableKind};
 use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{State, Supervisor, View, Want};
-use crate::variable::{Denied, Variable, VariableKind};
 
 /// A mistake that recurs within this time is shown all the time, not only until the next call that
 /// succeeds. Otherwise the operator would see it only by luck.

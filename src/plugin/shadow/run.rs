@@ -10,16 +10,16 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::super::program::{Prepared, Saved, refused_hand_over};
-use super::super::record::PostMortem;
-use super::super::stop::{BudgetSlot, Timekeeper, now_ns, thread_cpu_ns};
-use super::super::world::World;
 use super::super::{Refusal, Trap};
 use super::report::{Difference, MAX_DIFFERENCES, Report};
 use super::{Feed, Frame, Frames, feed};
 use crate::clock::{Clock, MonotonicClock};
-use crate::image::{Direction, Point, PointId, Safe};
-use crate::variable::Variable;
+use crate::plugin::instance::program::{Prepared, Saved, refused_hand_over};
+use crate::plugin::instance::stop::{BudgetSlot, Timekeeper, now_ns, thread_cpu_ns};
+use crate::plugin::trace::record::PostMortem;
+use crate::process::image::{Direction, Point, PointId, Safe};
+use crate::process::variable::Variable;
+use crate::process::world::World;
 
 /// A run without a frame for this time and twenty of its cycles ends. A start with many plugins
 /// keeps the scan busy for some seconds before the scan obeys orders.

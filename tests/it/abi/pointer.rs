@@ -1,6 +1,6 @@
 //! Bad pointers and lengths, to every function: a code, no trap, and nothing changed.
 
-use camshaft::plugin::offer::{self, Offer};
+use camshaft::plugin::module::offer::{self, Offer};
 
 use super::*;
 

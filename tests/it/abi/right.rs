@@ -1,6 +1,6 @@
 //! Who may write which variable, and what no output may be.
 
-use camshaft::plugin::{VariableGrant, VariableNames};
+use camshaft::process::grant::{VariableGrant, VariableNames};
 use camshaft::scan::Order;
 
 use super::*;

@@ -1,7 +1,8 @@
 //! What several programs share, in a real scan: variables, outputs, and who owns them.
 
 use camshaft::image::Value;
-use camshaft::plugin::world::{Message, Seat};
+use camshaft::process::line::Message;
+use camshaft::process::seat::Seat;
 use camshaft::scan::Order;
 
 use super::*;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use camshaft::clock::{Clock, MonotonicClock};
 use camshaft::plugin::ModuleHash;
-use camshaft::plugin::folder::{Change, Loss, Watch, watch};
+use camshaft::plugin::module::folder::{Change, Loss, Watch, watch};
 
 /// Nothing takes longer, even on a busy machine: five rescans.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);

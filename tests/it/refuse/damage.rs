@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use camshaft::plugin::compile::CompileService;
-use camshaft::plugin::program::{Prepared, Program, Request};
-use camshaft::plugin::stop::{Timekeeper, now_ns};
-use camshaft::plugin::world::{LogSink, Seat, World};
+use camshaft::plugin::instance::program::{Prepared, Program, Request};
+use camshaft::plugin::instance::stop::{Timekeeper, now_ns};
+use camshaft::plugin::module::compile::CompileService;
 use camshaft::plugin::{Compiler, Generation, Limits, ModuleHash, Refusal, Settings};
+use camshaft::process::line::LogSink;
+use camshaft::process::seat::Seat;
+use camshaft::process::world::World;
 use camshaft::variable::Variables;
 
 use crate::rig::{PERIOD, block_on, compile_service, points, wat};

@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
-use camshaft::plugin::refused::{Keeper, Why};
-use camshaft::plugin::world::{Line, Message, Seat};
-use camshaft::plugin::{Settings, VariableGrant};
+use camshaft::plugin::Settings;
+use camshaft::process::grant::VariableGrant;
+use camshaft::process::line::{Line, Message};
+use camshaft::process::refused::{Keeper, Why};
+use camshaft::process::seat::Seat;
 use camshaft::scan::{Order, Reconfiguration};
 use camshaft::variable::VariableKind::{Double, Int};
 use camshaft::variable::{Denied, Variable, VariableKind};

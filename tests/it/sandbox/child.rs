@@ -8,8 +8,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
-use camshaft::plugin::cache::Cache;
-use camshaft::plugin::compile::CompileService;
+use camshaft::plugin::module::cache::Cache;
+use camshaft::plugin::module::compile::CompileService;
 
 use super::probe::{Bench, Found, Probe};
 use super::witness::Witness;

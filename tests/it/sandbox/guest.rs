@@ -1,8 +1,8 @@
 //! The module whose recursion ends in an operation: where, which, how deep and with what frames, it
 //! reads from variables, so that one compilation serves for all.
 
-use camshaft::plugin::compile::Artifact;
-use camshaft::plugin::offer::offers;
+use camshaft::plugin::module::compile::Artifact;
+use camshaft::plugin::module::offer::offers;
 use camshaft::plugin::{Compiler, ModuleHash};
 use camshaft::variable::Variable;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,8 @@ pub enum Call {
     Restore = 6,
 }
 
-/// Live locals of 8 bytes in each function that recurses: frames of some 16, 80, 340 and 1040 bytes.
+/// Live locals of 8 bytes in each function that recurses: frames of some 16, 80, 340 and 1040
+/// bytes.
 pub const SIZES: [usize; 4] = [0, 8, 40, 128];
 
 /// Names of the variables, one after the other in the guest's memory.
@@ -79,8 +80,9 @@ impl Guest {
         Self { bytes, operations, bodies }
     }
 
-    /// What may be said of the trap of an operation, but for its kind. Cranelift knows a call of the
-    /// host's code by where it would return to, Singlepass sometimes by where its operands begin.
+    /// What may be said of the trap of an operation, but for its kind. Cranelift knows a call of
+    /// the host's code by where it would return to, Singlepass sometimes by where its operands
+    /// begin.
     pub fn places(&self, operation: usize, compiler: Compiler) -> Vec<String> {
         let Body { offsets, about } = &self.bodies[operation];
         // Of some traps Singlepass knows no more than where the function begins.
@@ -164,7 +166,7 @@ fn imports() -> String {
         'd' => "f64 ",
         _ => "i32 ",
     };
-    let import = |(n, offer): (usize, camshaft::plugin::offer::Offer)| {
+    let import = |(n, offer): (usize, camshaft::plugin::module::offer::Offer)| {
         let types: String = offer.parameters.chars().map(ty).collect();
         let (module, name) = (offer.module, offer.name);
         let result = if offer.returns { "(result i32)" } else { "" };
@@ -224,8 +226,8 @@ fn live(first: usize, count: usize) -> (String, String) {
     (locals().map(set).collect(), format!("{add} i64.const 1 i64.add"))
 }
 
-/// Where the function of each operation is. The operation is about the last of its instructions that
-/// is more than an end.
+/// Where the function of each operation is. The operation is about the last of its instructions
+/// that is more than an end.
 fn bodies(module: &[u8], operations: &[Operation]) -> Vec<Body> {
     let (mut imported, mut bodies, mut names) = (0, Vec::new(), Vec::new());
     for payload in Parser::new(0).parse_all(module) {

@@ -18,7 +18,7 @@ pub struct Instruction {
     pub arity: Option<(usize, usize)>,
 }
 
-/// What this host runs beyond the first version: the features of `plugin/check.rs`.
+/// What this host runs beyond the first version: the features of `plugin/module/check.rs`.
 const ADMITTED: [&str; 6] =
     ["mvp", "sign_extension", "saturating_float_to_int", "bulk_memory", "reference_types", "simd"];
 

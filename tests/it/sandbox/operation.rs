@@ -1,6 +1,6 @@
 //! What a guest does at the bottom of a deep recursion, and how that ends where there is room.
 
-use camshaft::plugin::offer::{ENV, offers};
+use camshaft::plugin::module::offer::{ENV, offers};
 use serde::{Deserialize, Serialize};
 
 use super::instruction::{self, Instruction, folded, immediates, instructions};

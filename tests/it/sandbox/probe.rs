@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camshaft::crash::{self, About, Verdict};
-use camshaft::plugin::compile::CompileService;
-use camshaft::plugin::record::PostMortem;
+use camshaft::plugin::module::compile::CompileService;
 use camshaft::plugin::shadow::Shadow;
-use camshaft::plugin::world::Seat;
+use camshaft::plugin::trace::record::PostMortem;
 use camshaft::plugin::{Compiler, Limits, ModuleHash, Settings, SwapPolicy};
+use camshaft::process::seat::Seat;
 use camshaft::scan::{self, Order, Return};
 use serde::{Deserialize, Serialize};
 

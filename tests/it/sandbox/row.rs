@@ -7,7 +7,7 @@
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use camshaft::plugin::compile::CompileService;
+use camshaft::plugin::module::compile::CompileService;
 use camshaft::plugin::{Compiler, Limits, ModuleHash, Settings};
 use camshaft::scan::Order;
 use nix::time::{ClockId, clock_gettime};
@@ -32,7 +32,7 @@ const AMPLE: Duration = Duration::from_secs(5);
 /// A row is so long that it takes this time, if a function may be so long.
 const LONG: Duration = Duration::from_micros(2500);
 
-/// Bytes of the longest function: the limit of `plugin/size.rs`, with room for its head.
+/// Bytes of the longest function: the limit of `plugin/module/size.rs`, with room for its head.
 const MAX_BODY: usize = (1 << 20) - 1000;
 
 /// How long the short form goes on.
@@ -100,7 +100,7 @@ impl Bench {
         let trap = self.rig.handle.latest.read().programs[0].trap.clone();
         let is_ours = |trap: &camshaft::plugin::Trap| trap.kind.contains("budget");
         assert!(trap.as_ref().is_none_or(|trap| is_ours(trap)), "{trap:?}");
-        self.rig.order(Order::Remove(camshaft::plugin::world::Seat(0)));
+        self.rig.order(Order::Remove(camshaft::process::seat::Seat(0)));
         self.rig.step();
         self.rig.samples_taken();
         self.rig.programs_returned();

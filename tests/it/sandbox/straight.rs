@@ -1,7 +1,7 @@
 //! Straight code, without a loop and without recursion: every instruction as a piece of text that
 //! can stand in a row, and the module around such a row.
 
-use camshaft::plugin::offer::{Offer, offers};
+use camshaft::plugin::module::offer::{Offer, offers};
 
 use super::instruction::{self, Instruction, folded, instructions};
 

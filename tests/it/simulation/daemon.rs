@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use camshaft::driver::Command;
-use camshaft::plugin::program::{Program, Request};
-use camshaft::plugin::world::Seat;
+use camshaft::plugin::instance::program::{Program, Request};
 use camshaft::plugin::{Generation, ModuleHash, Refusal};
+use camshaft::process::seat::Seat;
 use camshaft::scan::{self, MAX_ORDERS, Order, Return};
 use camshaft::supervisor::{Action, Fact, Note, OnQuarantine, State, Want};
 use camshaft::variable::Variable;

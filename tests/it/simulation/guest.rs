@@ -13,8 +13,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use camshaft::image::{Class, Direction, Kind, Point, PointId, Points};
-use camshaft::plugin::world::Seat;
-use camshaft::plugin::{Grant, Settings, VariableGrant};
+use camshaft::plugin::Settings;
+use camshaft::process::grant::{Grant, VariableGrant};
+use camshaft::process::seat::Seat;
 use camshaft::variable::Variable;
 
 use super::model::{Said, World};

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use camshaft::driver::{Command, Injection};
 use camshaft::image::{PointId, Value};
-use camshaft::plugin::compile::Artifact;
-use camshaft::plugin::program::Prepared;
-use camshaft::plugin::world::Seat;
+use camshaft::plugin::instance::program::Prepared;
+use camshaft::plugin::module::compile::Artifact;
 use camshaft::plugin::{Generation, ModuleHash, Refusal, Settings, Trap};
+use camshaft::process::seat::Seat;
 use camshaft::scan::{DeviceSet, MAX_ORDERS, Order, ProgramFact, Reconfiguration, Slot};
 use camshaft::supervisor::{OnQuarantine, Released, RestartPolicy, Supervisor};
 use camshaft::variable::Variable;

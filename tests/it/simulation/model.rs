@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use camshaft::driver::{Command, Fault};
 use camshaft::image::{Direction, Inputs, PointId, Points, Raw, Safe};
-use camshaft::plugin::program::Takeover;
-use camshaft::plugin::world::{MAX_PROGRAMS, Seat};
+use camshaft::plugin::instance::program::Takeover;
 use camshaft::plugin::{Generation, Settings};
+use camshaft::process::seat::{MAX_PROGRAMS, Seat};
 use camshaft::scan::MAX_ORDERS;
 use camshaft::variable::Variable;
 

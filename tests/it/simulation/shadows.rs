@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use camshaft::plugin::Generation;
-use camshaft::plugin::program::{Program, Request};
+use camshaft::plugin::instance::program::{Program, Request};
 use camshaft::plugin::shadow::{Frames, Shadow};
 use camshaft::scan::{self, Order};
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use camshaft::crash::Verdict;
-use camshaft::plugin::program::Program;
+use camshaft::plugin::instance::program::Program;
 use camshaft::retain::{Store, look};
 use camshaft::state::Folder;
 use camshaft::variable::Variable;

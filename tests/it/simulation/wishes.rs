@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camshaft::image::{Direction, PointId};
-use camshaft::plugin::overlay::Force;
-use camshaft::plugin::{Grant, RollbackState, Settings, SwapPolicy, VariableGrant, VariableNames};
+use camshaft::plugin::{RollbackState, Settings, SwapPolicy};
+use camshaft::process::grant::{Grant, VariableGrant, VariableNames};
+use camshaft::process::overlay::Force;
 use camshaft::scan::Order;
 
 use super::guest::MIX;

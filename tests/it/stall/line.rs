@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use camshaft::config;
 use camshaft::driver::export::exports;
 use camshaft::driver::{self, Driver, Monitor, Part};
-use camshaft::plugin::program::{Program, Request};
-use camshaft::plugin::world::{LogSink, Seat, World};
+use camshaft::plugin::instance::program::{Program, Request};
 use camshaft::plugin::{Generation, Limits, Settings};
+use camshaft::process::line::LogSink;
+use camshaft::process::seat::Seat;
+use camshaft::process::world::World;
 use camshaft::scan::{self, Order, ScanHandle, Snapshot, thread};
 use camshaft::variable::Variables;
 

@@ -1,8 +1,8 @@
 //! Each rule on snippets that keep it and snippets that break it.
 
 use super::{
-    FLOORS, INVARIANTS, Rule, columns, drivers, file_name, file_size, floors, function_size,
-    header, libraries, map, unsafe_code, walls, without_example, words,
+    FLOORS, INVARIANTS, Rule, circles, columns, drivers, file_name, file_size, floors,
+    function_size, header, libraries, map, rooms, unsafe_code, walls, without_example, words,
 };
 
 #[test]
@@ -20,22 +20,20 @@ fn every_rule_finds_what_breaks_it() {
     check(floors, code, "use crate::plugin::Trap;\nuse crate::scan::Order;", &[]);
     check(floors, code, "\nuse crate::supervisor;", &["2: `scan` (floor 2) must not know"]);
     check(floors, code, "/// See [`crate::daemon::run`].", &["`daemon`"]);
-    check(
-        floors,
-        code,
-        "use crate::{image::{Point, Kind}, config::{self, Config}};",
-        &["`config`"],
-    );
+    check(floors, code, "use crate::{process::{Seat}, config::{self, Config}};", &["`config`"]);
     check(floors, "src/driver/sim.rs", "use crate::plugin::Trap;", &["`plugin` (floor 1)"]);
     check(floors, "src/recipe.rs", "use crate::control::View;", &["`control` (floor 5)"]);
-    check(floors, "src/image.rs", "use crate::variable::Variable;", &["`variable` (floor 0)"]);
+    check(floors, "src/clock.rs", "use crate::stamp::now;", &["`stamp` (floor -1)"]);
+    check(floors, "src/clock.rs", "use crate::process::image;", &["`process` (floor 0)"]);
+    check(floors, "src/process/image.rs", "use crate::plugin::Trap;", &["`plugin` (floor 1)"]);
+    check(floors, "src/process/image.rs", "use crate::text::legible;", &[]);
     check(floors, "src/main.rs", "fn main() { camshaft::cli::run() }", &[]);
     check(floors, "src/attic.rs", "", &["`attic` has no floor"]);
     check(floors, code, "use crate::attic::Box;", &["crate::attic has no floor"]);
-    check(floors, "src/plugin/abi.rs", "use super::super::image;", &["leaves `plugin`"]);
-    check(floors, "src/plugin/abi.rs", "use super::guest;", &[]);
+    check(floors, "src/plugin/shadow.rs", "use super::super::process;", &["leaves `plugin`"]);
+    check(floors, "src/plugin/shadow.rs", "use super::guest;", &[]);
     let test = "#[cfg(test)]\nmod tests {\n    use super::super::guest;\n}\n";
-    check(floors, "src/plugin/abi.rs", test, &[]);
+    check(floors, "src/plugin/shadow.rs", test, &[]);
 
     check(drivers, "src/config.rs", "use crate::driver::{Config, sim};", &["`sim`"]);
     check(drivers, "src/config.rs", "crate::driver::file::PERIOD", &["1: names the driver `file`"]);
@@ -103,7 +101,7 @@ fn every_rule_finds_what_breaks_it() {
     check(function_size, code, &format!("\n{}", long(9)).replace("long", "cycle"), &["`cycle`"]);
     check(function_size, code, "trait T {\n    fn none(&self);\n    fn one(&self) {}\n}\n", &[]);
 
-    let stop = "src/plugin/stop.rs";
+    let stop = "src/plugin/instance/stop.rs";
     check(unsafe_code, stop, "// SAFETY: it is alive.\n// Really.\nlet x = unsafe { y };", &[]);
     check(unsafe_code, stop, "// It is alive.\nlet x = unsafe { y };", &["2: unsafe without"]);
     check(unsafe_code, stop, "\nunsafe impl Send for X {}", &["2: unsafe without"]);
@@ -113,12 +111,17 @@ fn every_rule_finds_what_breaks_it() {
     check(unsafe_code, code, "// unsafe\nlet unsafe_word = \"unsafe\";", &[]);
 
     check(libraries, code, "use wasmer::Store;", &["1: names wasmer"]);
-    check(libraries, "src/plugin/wasm.rs", "use wasmer::Store;", &[]);
+    check(libraries, "src/plugin/instance/wasm.rs", "use wasmer::Store;", &[]);
     check(libraries, code, "// as wasmer does\nlet x = \"wasmer\";", &[]);
     check(libraries, code, "use notify::Watcher;", &["1: names notify"]);
     check(libraries, code, "notify::recommended_watcher(x);", &["1: names notify"]);
-    check(libraries, "src/plugin/folder/disk.rs", "use notify::Watcher;", &[]);
+    check(libraries, "src/plugin/module/folder/disk.rs", "use notify::Watcher;", &[]);
     check(libraries, code, "self.notify();", &[]);
+
+    let guest = "src/plugin/instance/guest/refuse.rs";
+    check(libraries, guest, "use wasmer::Store;", &["1: names wasmer"]);
+    check(libraries, "src/plugin/mod.rs", "use wasmer::Store;", &["1: names wasmer"]);
+    check(libraries, "src/plugin/module/versions.rs", "use wasmer::Store;", &["names wasmer"]);
 
     check(file_name, "src/plugin/helpers.rs", "", &["`helpers`"]);
     check(file_name, "src/common/mod.rs", "", &["`common`"]);
@@ -132,7 +135,7 @@ fn the_map_must_name_every_invariant_and_every_module() {
     let good = format!("//! # Floors\n{rows}//!\n//! # Invariants\n{invariants}");
     assert_eq!(map("src/lib.rs", &good), [""; 0]);
     let bad = good.replace("//! 7. It holds.\n", "").replace("`latest`", "`earliest`");
-    let expected = ["1: invariant 7 is missing", "1: `latest` is not on floor 0 of the map"];
+    let expected = ["1: invariant 7 is missing", "1: `latest` is not on floor -1 of the map"];
     assert_eq!(map("src/lib.rs", &bad), expected);
 }
 
@@ -140,4 +143,55 @@ fn the_map_must_name_every_invariant_and_every_module() {
 fn a_driver_without_an_example_is_found() {
     let examples = ["[[device]]\ndriver = \"sim\"\n# driver = \"mqtt\"\n".to_owned()];
     assert_eq!(without_example(&["sim", "mqtt"], &examples), ["mqtt"]);
+}
+
+#[test]
+fn a_room_knows_lower_rooms_only() {
+    let check = |path: &str, text: &str, expected: &[&str]| {
+        let found = rooms(path, text);
+        assert_eq!(found.len(), expected.len(), "{path}: {text}\n{found:?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.contains(expected), "{found} lacks {expected}");
+        }
+    };
+    let tape = "src/plugin/trace/tape.rs";
+    check(tape, "use crate::plugin::module::offer::Offer;\nuse super::record::Recorder;", &[]);
+    check(tape, "\nuse crate::plugin::instance::wasm::Instance;", &["2: floor 1 of `plugin`"]);
+    check(
+        tape,
+        "use crate::plugin::{Trap, instance::{stop, wasm}};",
+        &["`instance`", "`instance`"],
+    );
+    check(tape, "fn x() { super::super::replay::replay() }", &["`replay` (floor 3)"]);
+    check(tape, "// As crate::plugin::instance::stop says.", &[]);
+    let test = "#[cfg(test)]\nmod tests {\n    use super::super::super::shadow::Frame;\n}\n";
+    check(tape, test, &["3: floor 1 of `plugin` must not know `shadow`"]);
+    check("src/plugin/shadow.rs", "use super::replay::Ending;", &["`replay` (floor 3)"]);
+    check("src/plugin/shadow/run.rs", "use super::super::instance::stop;", &[]);
+    check("src/plugin/mod.rs", "use crate::plugin::module::check;", &["1: floor -1 of `plugin`"]);
+    check("src/plugin/attic.rs", "", &["the room `attic` of `plugin` has no floor"]);
+    check("src/scan/mod.rs", "use crate::plugin::instance::program::Program;", &[]);
+}
+
+#[test]
+fn a_circle_of_files_is_found() {
+    let check = |files: &[(&str, &str)], expected: &[&str]| {
+        assert_eq!(circles(files), expected, "{files:?}");
+    };
+    let one = ("src/process/one.rs", "use super::{two::{A as B, C}, three};");
+    let two = ("src/process/two.rs", "fn x() -> crate::process::three::Y { y() }");
+    let three = ("src/process/three.rs", "use std::fmt;\nuse super::one::Z;");
+    check(&[one, two], &[]);
+    let circle = "a circle: process::one -> process::three -> process::one";
+    check(&[one, two, three], &[circle]);
+    // A file and its parts may know each other; its parts among themselves may not.
+    let whole = ("src/process/one.rs", "mod left;\nmod right;\nuse left::Left;");
+    let left = ("src/process/one/left.rs", "use super::right::Right;\nuse super::Whole;");
+    let right = ("src/process/one/right.rs", "use super::{Whole, left::Left};");
+    let circle = "a circle: process::one::left -> process::one::right -> process::one::left";
+    check(&[whole, left], &[]);
+    check(&[whole, left, right], &[circle]);
+    let tested = "#[cfg(test)]\nmod tests {\n    use super::super::left::Left;\n}\n";
+    check(&[whole, left, ("src/process/one/right.rs", tested)], &[]);
+    check(&[("src/cli/a.rs", "use super::b::B;"), ("src/cli/b.rs", "use super::a::A;")], &[]);
 }

@@ -123,3 +123,59 @@ pub(super) fn test_lines(text: &str) -> Vec<bool> {
     }
     tests
 }
+
+/// Every path in the code that begins with `crate` or `super`, by line; a group in braces gives one
+/// path for each of its entries.
+pub(super) fn paths(text: &str) -> Vec<(usize, Vec<String>)> {
+    let code = scrubbed(text);
+    let mut found = Vec::new();
+    for start in ["crate::", "super::"] {
+        for (at, _) in code.match_indices(start) {
+            let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+            if code[..at].ends_with(is_part) {
+                continue;
+            }
+            let line = code[..at].matches('\n').count() + 1;
+            let mut all = Vec::new();
+            walk(&code[at..], &mut Vec::new(), &mut all);
+            found.extend(all.into_iter().map(|path| (line, path)));
+        }
+    }
+    found
+}
+
+/// Reads one path that begins with the names of `before`; returns its length.
+fn walk(text: &str, before: &mut Vec<String>, found: &mut Vec<Vec<String>>) -> usize {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let known = before.len();
+    let mut at = 0;
+    let mut goes_on = false;
+    loop {
+        at += text[at..].len() - text[at..].trim_start().len();
+        if goes_on && text[at..].starts_with('{') {
+            let end = at + block(&text[at..]);
+            at += 1;
+            while at + 1 < end {
+                at += walk(&text[at..end - 1], before, found);
+                // An entry may have another name behind it, up to the comma.
+                at = text[at..end - 1].find(',').map_or(end, |comma| at + comma + 1);
+            }
+            at = end;
+            break;
+        }
+        let name = text[at..].chars().take_while(|c| is_name(*c)).collect::<String>();
+        at += name.len();
+        let is_end = name.is_empty() || !text[at..].starts_with("::");
+        if !name.is_empty() {
+            before.push(name);
+        }
+        if is_end {
+            found.extend((before.len() > known).then(|| before.clone()));
+            break;
+        }
+        at += 2;
+        goes_on = true;
+    }
+    before.truncate(known);
+    at
+}

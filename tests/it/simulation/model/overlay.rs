@@ -1,13 +1,13 @@
 //! What stands over the outputs in the model: forces, and safe values.
 //!
-//! Written from what `plugin/overlay.rs` promises: safe, then force, then program. Only outputs are
+//! Written from what `process/overlay.rs` promises: safe, then force, then program. Only outputs are
 //! forced here, because what a device would have said of a forced input the model cannot know.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use camshaft::image::{Class, Direction, PointId, Quality, Raw, Safe};
-use camshaft::plugin::world::Seat;
+use camshaft::process::seat::Seat;
 
 use super::{Model, World};
 use crate::rig::PERIOD;

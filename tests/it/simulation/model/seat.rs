@@ -3,9 +3,10 @@
 //! Written from what `scan/swap.rs` promises, not from how it does it: a hand-over works on copies,
 //! which are thrown away if it fails.
 
-use camshaft::plugin::program::Takeover;
-use camshaft::plugin::world::Seat;
-use camshaft::plugin::{Grant, RollbackState, Settings};
+use camshaft::plugin::instance::program::Takeover;
+use camshaft::plugin::{RollbackState, Settings};
+use camshaft::process::grant::Grant;
+use camshaft::process::seat::Seat;
 use camshaft::variable::Variable;
 
 use super::super::guest::{STATE_BYTES, is_granted};

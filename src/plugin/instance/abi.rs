@@ -1,0 +1,327 @@
+//! The contract with a guest: what the functions of module `env` do.
+//!
+//! These are the functions of versions 0 and 1 that log, use the images by address, use variables,
+//! and save or restore state. Points by name are in `abi/point.rs`, the functions of WASI in
+//! `wasi.rs`.
+//!
+//! Most functions take the guest, its memory, and the arguments as the guest gave them. A function
+//! checks everything before it changes anything, and answers with a [`Code`]. No argument may make
+//! the host panic. Nothing here uses wasmer: `bind.rs` binds the functions to an instance, and
+//! `module/offer.rs` lists their names and types.
+
+pub(super) mod point;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::guest::Guest;
+use crate::process::call::{Code, Outcome, Phase};
+use crate::process::image::{Direction, Points};
+use crate::process::line::{Level, MAX_FILE_BYTES, MAX_LOG_BYTES, Message};
+use crate::process::refused::Why;
+use crate::process::variable::{MAX_NAME_BYTES, Variable, VariableKind};
+use crate::text::Text;
+
+/// The linear memory of a guest. Offsets and lengths come from the guest and may have any value.
+pub(super) trait Memory {
+    /// Copies from the memory into `buffer`.
+    fn read(&self, at: u32, buffer: &mut [u8]) -> Outcome;
+
+    /// Copies `bytes` into the memory: all of them, or none.
+    fn write(&self, at: u32, bytes: &[u8]) -> Outcome;
+
+    /// Size of the memory in bytes.
+    fn len(&self) -> u64;
+
+    /// Checks that `len` bytes at `at` lie within the memory.
+    fn check(&self, at: u32, len: u32) -> Outcome {
+        (u64::from(at) + u64::from(len) <= self.len()).then_some(()).ok_or(Code::Error)
+    }
+}
+
+/// Reads the name of a variable or point from the guest's memory.
+fn name<'a>(
+    memory: &impl Memory,
+    at: u32,
+    len: u32,
+    buffer: &'a mut [u8; MAX_NAME_BYTES],
+) -> Result<&'a str, Code> {
+    let buffer = buffer.get_mut(..len as usize).ok_or(Code::Error)?;
+    memory.read(at, buffer)?;
+    std::str::from_utf8(buffer).map_err(|_| Code::Error)
+}
+
+/// Reads a text from the guest's memory and cuts it to the size of `Text`.
+fn text<const N: usize>(memory: &impl Memory, at: u32, len: u32) -> Result<Text<N>, Code> {
+    memory.check(at, len)?;
+    let mut buffer = [0; N];
+    let taken = &mut buffer[..N.min(len as usize)];
+    memory.read(at, taken)?;
+    match std::str::from_utf8(taken) {
+        Ok(_) => {}
+        // The cut may have gone through a character.
+        Err(error) if error.error_len().is_none() && len as usize > N => {}
+        Err(_) => return Err(Code::Error),
+    }
+    let mut text = Text::default();
+    text.push(taken);
+    Ok(text)
+}
+
+/// `wasm_log(level, file, file_len, line, msg, msg_len)`: puts a line into the log.
+pub(super) fn log(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    level: i32,
+    (file, file_len): (u32, u32),
+    line: i32,
+    (msg, msg_len): (u32, u32),
+) -> Outcome {
+    let level = match level {
+        0 => Level::Error,
+        1 => Level::Warn,
+        2 => Level::Info,
+        3 => Level::Debug,
+        4 => Level::Trace,
+        _ => return Err(Code::Error),
+    };
+    let file = text::<MAX_FILE_BYTES>(memory, file, file_len)?;
+    let text = text::<MAX_LOG_BYTES>(memory, msg, msg_len)?;
+    guest.say(Message::Said { level, file, line: line.cast_unsigned(), text });
+    Ok(())
+}
+
+/// The byte range of `len` bytes at `address`, in an image of `size` bytes.
+fn range(address: u32, len: u32, size: usize) -> Result<Range<usize>, Code> {
+    let end = u64::from(address) + u64::from(len);
+    if end > size as u64 {
+        return Err(Code::OutOfBounds);
+    }
+    Ok(address as usize..end as usize)
+}
+
+/// `wasm_read_input(address, buf, len)`: copies bytes of the input image to the guest.
+pub(super) fn read_input(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    address: u32,
+    buf: u32,
+    len: u32,
+) -> Outcome {
+    let range = range(address, len, guest.world().inputs.bytes.len())?;
+    if !guest.may_read(range.clone()) {
+        let points = Arc::clone(&guest.world().points);
+        let mut ids = range.flat_map(|byte| points.at(Direction::In, byte));
+        let denied = ids.find(|id| !guest.may_read_point(**id)).map(|id| &*points[*id].name);
+        return Err(guest.refuse(Why::InputNotGranted, denied.unwrap_or_default()));
+    }
+    memory.write(buf, &guest.world().inputs.bytes[range])
+}
+
+/// `wasm_read_output(address, buf, len)`: copies bytes of the outputs as they were driven at the
+/// end of the last cycle.
+pub(super) fn read_output(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    address: u32,
+    buf: u32,
+    len: u32,
+) -> Outcome {
+    let range = range(address, len, guest.world().driven.len())?;
+    memory.write(buf, &guest.world().driven[range])
+}
+
+/// `wasm_write_output(address, data, len)`: writes bytes of the output image.
+///
+/// The program must own every point that the bytes touch, or be able to claim it. This includes
+/// each bool in a byte, because whole bytes are written. A float among them must be a finite
+/// number: no device can be driven with anything else.
+pub(super) fn write_output(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    address: u32,
+    data: u32,
+    len: u32,
+) -> Outcome {
+    let range = range(address, len, guest.world().outputs.len())?;
+    memory.check(data, len)?;
+    if guest.phase != Phase::Poll {
+        return Err(Code::Denied);
+    }
+    let points = Arc::clone(&guest.world().points);
+    may_claim_all(guest, &points, range.clone())?;
+    let has_part = judge_floats(guest, memory, &points, (range.clone(), data))?;
+    let ids = range.clone().flat_map(|byte| points.at(Direction::Out, byte));
+    ids.for_each(|&id| {
+        guest.claim(id);
+    });
+    if has_part {
+        guest.scratch.note_part();
+    }
+    // In pieces on the stack: an image may be larger than what may lie there.
+    let mut piece = [0; 256];
+    for (n, at) in range.clone().step_by(piece.len()).enumerate() {
+        let piece = &mut piece[..256.min(range.end - at)];
+        memory.read(data + n as u32 * 256, piece)?;
+        for (at, &raw) in (at..).zip(piece.iter()) {
+            guest.scratch.stage(at, raw, 0xff);
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the program can claim every output on these bytes. Otherwise one of them is refused,
+/// and nothing is claimed.
+fn may_claim_all(guest: &mut Guest, points: &Points, bytes: Range<usize>) -> Outcome {
+    let mut ids = bytes.flat_map(|byte| points.at(Direction::Out, byte));
+    match ids.find(|&&id| !guest.may_claim(id)) {
+        Some(&refused) => {
+            guest.claim(refused);
+            Err(Code::Denied)
+        }
+        None => Ok(()),
+    }
+}
+
+/// Refuses bytes that make a float output something else than a finite number. The result says
+/// whether the bytes are only a part of some float. Other calls may complete that float, so it is
+/// judged at the end of the poll.
+fn judge_floats(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    points: &Points,
+    (bytes, data): (Range<usize>, u32),
+) -> Result<bool, Code> {
+    let mut has_part = false;
+    for (id, point) in points.float_outputs(bytes.clone()) {
+        let own = point.bytes();
+        if own.start < bytes.start || own.end > bytes.end {
+            has_part = true;
+            continue;
+        }
+        let mut raw = [0; 8];
+        let offset = (own.start - bytes.start) as u32;
+        memory.read(data + offset, &mut raw[..own.len()])?;
+        if !point.is_finite(&raw) {
+            guest.refuse_point(Why::NotFinite, id);
+            return Err(Code::Error);
+        }
+        guest.end_misgiven(id);
+    }
+    Ok(has_part)
+}
+
+/// `wasm_current_time(secs, nanos)`: gives the instant of the cycle.
+pub(super) fn current_time(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    secs: u32,
+    nanos: u32,
+) -> Outcome {
+    memory.check(nanos, 4)?;
+    let now = guest.world().now;
+    memory.write(secs, &now.as_secs().to_le_bytes())?;
+    memory.write(nanos, &now.subsec_nanos().to_le_bytes())
+}
+
+/// `wasm_variable_read_*(name, name_len, value)`: gives the value of a variable.
+pub(super) fn variable_read(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    (at, len): (u32, u32),
+    value: u32,
+    kind: VariableKind,
+) -> Outcome {
+    let mut buffer = [0; MAX_NAME_BYTES];
+    let name = name(memory, at, len, &mut buffer)?;
+    let Some(variable) = guest.world().variables.read(name) else {
+        return Err(guest.refuse(Why::NoVariable, name));
+    };
+    guest.end_absence(Why::NoVariable, name);
+    if variable.kind() != kind {
+        return Err(guest.refuse(Why::VariableType(variable.kind(), kind), name));
+    }
+    match variable {
+        Variable::Boolean(on) => memory.write(value, &[on.into()]),
+        Variable::Int(number) => memory.write(value, &number.to_le_bytes()),
+        Variable::Double(number) => memory.write(value, &number.to_le_bytes()),
+    }
+}
+
+/// `wasm_variable_write_*(name, name_len, value)`: writes a variable, or makes it.
+pub(super) fn variable_write(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    (at, len): (u32, u32),
+    value: Variable,
+) -> Outcome {
+    let mut buffer = [0; MAX_NAME_BYTES];
+    let name = name(memory, at, len, &mut buffer)?;
+    if guest.phase == Phase::Save {
+        return Err(Code::Denied);
+    }
+    guest.write_variable(name, value).map_err(Code::from)
+}
+
+/// `wasm_cycle(count, period_us)`: gives the number of the cycle and the period in microseconds.
+pub(super) fn cycle(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    count: u32,
+    period_us: u32,
+) -> Outcome {
+    memory.check(period_us, 4)?;
+    let (cycle, period) = (guest.world().cycle, guest.world().period);
+    memory.write(count, &cycle.to_le_bytes())?;
+    let period = u32::try_from(period.as_micros()).unwrap_or(u32::MAX);
+    memory.write(period_us, &period.to_le_bytes())
+}
+
+/// The message of AssemblyScript's `abort`. A string there is UTF-16, and its length in bytes
+/// stands in the four bytes before it.
+pub(super) fn abort_message(memory: &impl Memory, at: u32) -> String {
+    /// Most bytes of the message that are read; a longer message is cut.
+    const LONGEST: u32 = 512;
+    let mut len = [0; 4];
+    if at < 4 || memory.read(at - 4, &mut len).is_err() {
+        return String::new();
+    }
+    let mut bytes = vec![0; u32::from_le_bytes(len).min(LONGEST) as usize & !1];
+    if memory.read(at, &mut bytes).is_err() {
+        return String::new();
+    }
+    let units = bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+    char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
+}
+
+/// `wasm_state_write(data, len)`: adds bytes to the saved state; works in `save` only.
+pub(super) fn state_write(guest: &mut Guest, memory: &impl Memory, data: u32, len: u32) -> Outcome {
+    if guest.phase != Phase::Save {
+        return Err(Code::Denied);
+    }
+    memory.check(data, len)?;
+    let Some(room) = guest.state.grow(len as usize) else {
+        return Err(guest.refuse(Why::StateLimit, ""));
+    };
+    memory.read(data, room).inspect_err(|_| guest.state.shrink(len as usize))
+}
+
+/// `wasm_state_read(buf, len, read)`: reads the next bytes of the saved state; works in `restore`
+/// only. At the end of the state it reads 0 bytes.
+pub(super) fn state_read(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    buf: u32,
+    len: u32,
+    read: u32,
+) -> Outcome {
+    if guest.phase != Phase::Restore {
+        return Err(Code::Denied);
+    }
+    memory.check(read, 4)?;
+    let next = guest.state.next(len as usize);
+    memory.write(buf, next)?;
+    let taken = next.len();
+    guest.state.advance(taken);
+    memory.write(read, &(taken as u32).to_le_bytes())
+}

@@ -1,0 +1,153 @@
+//! Points by name and with quality: the functions that version 1 of the contract adds for the
+//! field.
+//!
+//! Reading and writing by address, which version 0 has, is in `abi.rs`.
+
+use super::{Memory, name};
+use crate::plugin::instance::guest::Guest;
+use crate::process::call::{Code, Outcome, Phase};
+use crate::process::image::{Direction, PointId, Unfit, Value};
+use crate::process::refused::Why;
+use crate::process::variable::{MAX_NAME_BYTES, VariableKind};
+
+/// `wasm_point_find(name, name_len, id)`: gives the id of a point.
+pub(in super::super) fn find(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    (at, len): (u32, u32),
+    id: u32,
+) -> Outcome {
+    let mut buffer = [0; MAX_NAME_BYTES];
+    let name = name(memory, at, len, &mut buffer)?;
+    // A guest that goes on without the point does nothing visible, and its author sees no reason.
+    // So the refusal is logged.
+    let Some(found) = guest.world().points.find(name) else {
+        return Err(guest.refuse(Why::NoPoint, name));
+    };
+    guest.end_absence(Why::NoPoint, name);
+    memory.write(id, &u32::from(found.0).to_le_bytes())
+}
+
+/// The point with this id. An unknown id is refused.
+fn point_of(guest: &mut Guest, id: i32) -> Result<PointId, Code> {
+    let found = u16::try_from(id).map(PointId).ok();
+    match found.filter(|id| guest.world().points.get(*id).is_some()) {
+        Some(id) => Ok(id),
+        None => Err(guest.refuse(Why::NoPointId(id), "")),
+    }
+}
+
+/// `wasm_point_read_*(id, value, quality)`: gives the value of a point. For an output it is the
+/// value at the end of the last cycle.
+pub(in super::super) fn read(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    id: i32,
+    value: u32,
+    quality: u32,
+    kind: VariableKind,
+) -> Outcome {
+    let id = point_of(guest, id)?;
+    let readable = guest.may_read_point(id);
+    let world = guest.world();
+    let point = &world.points[id];
+    let image = match point.direction {
+        Direction::In if !readable => return Err(guest.refuse_point(Why::InputNotGranted, id)),
+        Direction::In => &world.inputs.bytes,
+        Direction::Out => &world.driven,
+    };
+    if quality != 0 {
+        memory.check(quality, 1)?;
+    }
+    match (kind, point.read(image)) {
+        (VariableKind::Boolean, Value::Bool(on)) => memory.write(value, &[on.into()])?,
+        (VariableKind::Int, Value::Int(number)) => {
+            let Ok(number) = i32::try_from(number) else {
+                return Err(guest.refuse_point(Why::OutOfRange, id));
+            };
+            memory.write(value, &number.to_le_bytes())?;
+        }
+        (VariableKind::Double, Value::Int(number)) => {
+            memory.write(value, &(number as f64).to_le_bytes())?;
+        }
+        (VariableKind::Double, Value::Real(number)) => {
+            memory.write(value, &number.to_le_bytes())?;
+        }
+        _ => return Err(guest.refuse_point(Why::PointType, id)),
+    }
+    if quality != 0 {
+        memory.write(quality, &[world.inputs.quality[id.index()].class() as u8])?;
+    }
+    guest.end_misread(id);
+    Ok(())
+}
+
+/// `wasm_point_quality(id, status, age_ms)`: gives the quality of a point and its age. `status` is
+/// a status code of OPC UA that says why the quality is so. `age_ms` says how long ago an input was
+/// good last, in milliseconds; [`u32::MAX`] if it never was, or longer ago than 32 bits can say.
+/// The age of an output is 0.
+pub(in super::super) fn quality(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    id: i32,
+    status: u32,
+    age_ms: u32,
+) -> Outcome {
+    let id = point_of(guest, id)?;
+    let readable = guest.may_read_point(id);
+    let world = guest.world();
+    let point = &world.points[id];
+    if point.direction == Direction::In && !readable {
+        return Err(guest.refuse_point(Why::InputNotGranted, id));
+    }
+    memory.check(age_ms, 4)?;
+    let good_at = world.inputs.good_at[id.index()];
+    let age = match point.direction {
+        Direction::Out => 0,
+        Direction::In if good_at.is_zero() => u32::MAX,
+        Direction::In => {
+            u32::try_from(world.now.saturating_sub(good_at).as_millis()).unwrap_or(u32::MAX)
+        }
+    };
+    memory.write(status, &world.inputs.quality[id.index()].opc_ua().to_le_bytes())?;
+    memory.write(age_ms, &age.to_le_bytes())
+}
+
+/// `wasm_degraded(degraded)`: says whether an input is missing that the program requires. Then the
+/// program's outputs are safe, whatever it writes.
+pub(in super::super) fn degraded(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    degraded: u32,
+) -> Outcome {
+    let seat = guest.seat;
+    let world = guest.world();
+    let is_so = world.overlay.degraded(seat, world.now).is_some();
+    memory.write(degraded, &[is_so.into()])
+}
+
+/// `wasm_point_write_*(id, value)`: writes an output.
+pub(in super::super) fn write(guest: &mut Guest, id: i32, value: Value) -> Outcome {
+    let id = point_of(guest, id)?;
+    let phase = guest.phase;
+    let point = &guest.world().points[id];
+    if point.direction == Direction::In {
+        return Err(guest.refuse_point(Why::NoOutput, id));
+    }
+    if phase != Phase::Poll {
+        return Err(guest.refuse_point(Why::Phase(phase), id));
+    }
+    let (raw, bytes, mask) = (point.encode(value), point.bytes(), point.mask());
+    let raw = raw.map_err(|unfit| match unfit {
+        Unfit::WrongType(_) => guest.refuse_point(Why::PointType, id),
+        Unfit::OutOfRange(_) => guest.refuse_point(Why::OutOfRange, id),
+    })?;
+    if !guest.claim(id) {
+        return Err(Code::Denied);
+    }
+    for (at, raw) in bytes.zip(raw) {
+        guest.scratch.stage(at, raw, mask);
+    }
+    guest.end_misgiven(id);
+    Ok(())
+}

@@ -1,0 +1,42 @@
+//! The functions of an instance in a replay: each asks the player for the recorded answer.
+//!
+//! What the player compares is in `trace/player.rs`. The functions that do something are bound in
+//! `bind.rs`.
+
+use wasmer::{
+    ExternType, Function, FunctionEnv, FunctionEnvMut, ImportType, RuntimeError, Store, Value,
+};
+
+use super::Host;
+use crate::plugin::trace::tape::Tag;
+
+/// The function of an import in a replay.
+pub(super) fn function(
+    import: &ImportType,
+    store: &mut Store,
+    host: &FunctionEnv<Host>,
+) -> Option<Function> {
+    let ExternType::Function(ty) = import.ty() else { return None };
+    let tag = Tag::of(import.module(), import.name());
+    let answer = move |mut context: FunctionEnvMut<'_, Host>, arguments: &[Value]| {
+        let words = arguments.iter().map(bits).collect();
+        let (host, store) = context.data_and_store_mut();
+        let view = host.memory.as_ref().map(|memory| memory.view(&store));
+        let player = host.player.as_mut();
+        match player.and_then(|player| player.answer(tag.id, words, view.as_ref())) {
+            Some(code) => Ok(vec![Value::I32(code)]),
+            None => Err(RuntimeError::new("the replay is over")),
+        }
+    };
+    Some(Function::new_with_env(store, host, ty.clone(), answer))
+}
+
+fn bits(value: &Value) -> u64 {
+    match value {
+        Value::I32(number) => number.cast_unsigned().into(),
+        Value::I64(number) => number.cast_unsigned(),
+        Value::F64(number) => number.to_bits(),
+        // No offer takes any other type.
+        _ => 0,
+    }
+}

@@ -1,0 +1,139 @@
+//! WASI preview 1: the part of it that lets usual toolchains work.
+//!
+//! Printed text becomes log lines. The clock is the cycle's clock, and random numbers come from a
+//! seeded generator. `proc_exit` is a trap, and arguments and environment are empty. Every other
+//! function exists and answers `badf` or `nosys`: a plugin has no files, no sockets and no time of
+//! its own. The functions of the contract are in `abi.rs`; `bind.rs` binds both.
+
+use super::abi::Memory;
+use super::guest::Guest;
+use crate::process::line::Level;
+
+/// Error numbers of preview 1 that are used here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub(super) enum Errno {
+    /// Bad file descriptor.
+    Badf = 8,
+    /// Bad address.
+    Fault = 21,
+    /// Invalid argument.
+    Inval = 28,
+    /// Function not supported.
+    Nosys = 52,
+}
+
+/// Most buffers of one `fd_write` that are read. The answer tells the guest how many bytes were
+/// taken.
+const MAX_BUFFERS: u32 = 16;
+
+/// Most bytes of one `fd_write` that are taken. The answer tells the guest how many.
+const MAX_WRITE: u32 = 4096;
+
+/// Most random bytes of one call. Preview 1 has no partial answer, so a longer request is refused.
+const MAX_RANDOM: u32 = 64 << 10;
+
+fn fault<T>(_: T) -> Errno {
+    Errno::Fault
+}
+
+/// `fd_write(fd, buffers, count, written)`: logs text line by line. Descriptor 1 logs at info, 2 at
+/// warn.
+pub(super) fn fd_write(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    fd: i32,
+    buffers: u32,
+    count: u32,
+    written: u32,
+) -> Result<(), Errno> {
+    let level = match fd {
+        1 => Level::Info,
+        2 => Level::Warn,
+        _ => return Err(Errno::Badf),
+    };
+    // Everything is checked before anything is printed: a failing call changes nothing.
+    memory.check(written, 4).map_err(fault)?;
+    memory.check(buffers, count.checked_mul(8).ok_or(Errno::Fault)?).map_err(fault)?;
+    let parts = || (0..count.min(MAX_BUFFERS)).map(|n| buffer(memory, buffers + 8 * n));
+    for part in parts() {
+        let (start, len) = part?;
+        memory.check(start, len).map_err(fault)?;
+    }
+    if guest.printed_level != level {
+        guest.flush();
+        guest.printed_level = level;
+    }
+    let mut taken = 0;
+    for part in parts() {
+        let (start, len) = part?;
+        let len = len.min(MAX_WRITE - taken);
+        print(guest, memory, start, len);
+        taken += len;
+    }
+    memory.write(written, &taken.to_le_bytes()).map_err(fault)
+}
+
+/// The address and the length of a buffer of `fd_write`, from its entry at `at`.
+fn buffer(memory: &impl Memory, at: u32) -> Result<(u32, u32), Errno> {
+    let mut word = [[0; 4]; 2];
+    memory.read(at, word.as_flattened_mut()).map_err(fault)?;
+    Ok((u32::from_le_bytes(word[0]), u32::from_le_bytes(word[1])))
+}
+
+/// Adds `len` bytes, which lie within the memory, to the line that is being printed.
+fn print(guest: &mut Guest, memory: &impl Memory, start: u32, len: u32) {
+    let mut piece = [0; 256];
+    for at in (0..len).step_by(piece.len()) {
+        let piece = &mut piece[..(len - at).min(256) as usize];
+        memory.read(start + at, piece).expect("the range was checked");
+        let mut lines = piece.split(|&byte| byte == b'\n').peekable();
+        while let Some(line) = lines.next() {
+            guest.printed.push(line);
+            if lines.peek().is_some() {
+                guest.flush();
+            }
+        }
+    }
+}
+
+/// `clock_time_get(clock, precision, time)`: gives the cycle's time, for every clock.
+pub(super) fn clock_time_get(
+    guest: &mut Guest,
+    memory: &impl Memory,
+    clock: i32,
+    time: u32,
+) -> Result<(), Errno> {
+    if !(0..=3).contains(&clock) {
+        return Err(Errno::Inval);
+    }
+    let nanos = u64::try_from(guest.world().now.as_nanos()).unwrap_or(u64::MAX);
+    memory.write(time, &nanos.to_le_bytes()).map_err(fault)
+}
+
+/// `random_get(buffer, len)`: gives random bytes.
+pub(super) fn random_get(
+    guest: &mut Guest,
+    memory: &mut impl Memory,
+    buffer: u32,
+    len: u32,
+) -> Result<(), Errno> {
+    memory.check(buffer, len).map_err(fault)?;
+    if len > MAX_RANDOM {
+        return Err(Errno::Inval);
+    }
+    let mut piece = [0; 256];
+    for at in (0..len).step_by(piece.len()) {
+        let piece = &mut piece[..(len - at).min(256) as usize];
+        guest.random.fill(piece);
+        memory.write(buffer + at, piece).map_err(fault)?;
+    }
+    Ok(())
+}
+
+/// `args_sizes_get` and `environ_sizes_get`: give no entries and no bytes.
+pub(super) fn no_sizes(memory: &impl Memory, count: u32, size: u32) -> Result<(), Errno> {
+    memory.check(size, 4).map_err(fault)?;
+    memory.write(count, &[0; 4]).map_err(fault)?;
+    memory.write(size, &[0; 4]).map_err(fault)
+}

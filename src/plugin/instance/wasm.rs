@@ -1,0 +1,360 @@
+//! Runs one instance of a module: prepares it outside of the scan, polls it in the scan, and
+//! reports traps.
+//!
+//! Each instance has an engine and a store of its own, because neither gives memory back before it
+//! is dropped. The module comes as an artifact; nothing is compiled here. Time limits are in
+//! `stop.rs`, the functions that a guest may call, in `bind.rs`. What happens in a call into the
+//! guest is in `wasm/call.rs`, and `save` and `restore` are in `wasm/hand_over.rs`.
+#![allow(unsafe_code)]
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmer::sys::vm::{
+    VMConfig, VMGlobal, VMGlobalDefinition, VMMemory, VMMemoryDefinition, VMTable,
+    VMTableDefinition,
+};
+use wasmer::sys::{BaseTunables, EngineBuilder, NativeEngineExt, Tunables};
+use wasmer::{
+    Engine, FunctionEnv, GlobalType, MemoryError, MemoryStyle, MemoryType, Module, Pages, Store,
+    TableStyle, TableType, TypedFunction,
+};
+
+use super::bind::{self, Host};
+use super::code::Share;
+use super::guest::Guest;
+use super::stop::{BudgetSlot, StopCell, Timekeeper, now_ns};
+use super::tables::Tables;
+use super::trap::not_instantiated;
+use crate::plugin::module::flag::START;
+use crate::plugin::module::hidden::Hidden;
+use crate::plugin::trace::checkpoint::Parts;
+use crate::plugin::trace::record::{CallError, PostMortem, Recorder};
+use crate::plugin::trace::tape::Tape;
+use crate::plugin::{Limits, Refusal, Trap};
+use crate::process::call::Phase;
+use crate::process::world::World;
+
+mod call;
+mod hand_over;
+
+use call::{Body, Call};
+pub(super) use hand_over::STATE_TOO_LONG;
+
+/// A finished instance.
+///
+/// The store with its instance is dropped before the address of its stop flag ([`Body`]).
+pub(in crate::plugin) struct Instance {
+    body: Body,
+    poll: TypedFunction<(), ()>,
+    /// `save` and `restore`, if the module has both.
+    hand_over: Option<[TypedFunction<(), ()>; 2]>,
+    parts: Parts,
+    /// Keeps checkpoints for a report, unless nothing is recorded.
+    recorder: Option<Recorder>,
+    keeper: Arc<Timekeeper>,
+    /// The instance's share of the limit on compiled code, held as long as the code exists.
+    _code: Share,
+}
+
+// SAFETY: `Store` is not `Send` because it holds raw pointers into its own heap objects and a boxed
+// callback. The pointers stay valid when the value moves: they point at what the store owns, and
+// nothing points at the store itself while no call is active. The callback (`on_called`) is never
+// set here. wasmer keeps nothing about a store in thread-local state between calls. Our own data in
+// it (`Host`) is `Send`, which the compiler checks by the assertion below. Only one thread at a
+// time uses an instance: it is owned, and every use takes `&mut self`.
+unsafe impl Send for Instance {}
+
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<Host>();
+};
+
+impl std::fmt::Debug for Instance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Instance").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.keeper.release();
+    }
+}
+
+/// Why a preparation failed.
+#[derive(Debug)]
+pub(super) enum Unprepared {
+    /// The module does not fit.
+    Refused(Refusal),
+    /// Its start section, `_initialize` or `init` trapped; with the post-mortem.
+    Trapped(Arc<Trap>, Option<Box<PostMortem>>),
+}
+
+impl Instance {
+    /// Loads an artifact, instantiates it and runs its start section, `_initialize` and `init`, all
+    /// within the init budget. Returns the world with what the guest has logged and written. If the
+    /// world is recorded, a report can be made when the instance traps.
+    pub(super) fn prepare(
+        artifact: &[u8],
+        guest: Guest,
+        world: Box<World>,
+        limits: &Limits,
+        keeper: &Arc<Timekeeper>,
+    ) -> (Box<World>, Result<Self, Unprepared>) {
+        let (seat, records) = (guest.seat, world.is_recorded);
+        let host = Host { guest, memory: None, tape: Tape::new(records), player: None };
+        let (mut prepared, instance) = match Self::make(artifact, host, limits, keeper) {
+            Ok(made) => made,
+            Err(refusal) => return (world, Err(Unprepared::Refused(refusal))),
+        };
+        let (world, result) = prepared.initialize(&instance, world, limits.init_budget);
+        if let Err(trap) = result {
+            let post_mortem = prepared.post_mortem().filter(|_| records).map(Box::new);
+            return (world, Err(Unprepared::Trapped(trap, post_mortem)));
+        }
+        if records {
+            let position = prepared.host().tape.position();
+            let (parts, store) = (&prepared.parts, &mut prepared.body.store);
+            prepared.recorder = Some(Recorder::new(parts, store, position, seat));
+        }
+        (world, Ok(prepared))
+    }
+
+    /// Loads an artifact and instantiates it. No code of it runs yet.
+    pub(in crate::plugin) fn make(
+        artifact: &[u8],
+        host: Host,
+        limits: &Limits,
+        keeper: &Arc<Timekeeper>,
+    ) -> Result<(Self, wasmer::Instance), Refusal> {
+        let code = Share::take(artifact.len() as u64, limits.code_bytes)?;
+        let stop = Arc::new(StopCell::default());
+        let mut engine: Engine = EngineBuilder::headless().engine().into();
+        // SAFETY: artifacts come from the compile worker, which is this same program. Those from
+        // the cache are used only after `Cache::load` has compared their checksum, and
+        // `Cache::open` makes the cache's folder private to the daemon's user. A module that takes
+        // the worker over by a defect of the compiler is not covered: invariant 5 in `lib.rs` says
+        // so.
+        let module = unsafe { Module::deserialize(&engine, artifact) }.map_err(|error| {
+            let reason = format!("its artifact does not load: {error}");
+            Refusal::new(reason, "clear the cache folder and try again")
+        })?;
+        engine.set_tunables(Bounds::new(limits, &module, Arc::clone(&stop)));
+        let mut store = Store::new(engine);
+        let host = FunctionEnv::new(&mut store, host);
+        let imports = bind::imports(&module, &mut store, &host);
+        let instance = wasmer::Instance::new(&mut store, &module, &imports)
+            .map_err(|error| not_instantiated(&error))?;
+        let memory = instance.exports.get_memory("memory").ok().cloned();
+        host.as_mut(&mut store).memory.clone_from(&memory);
+        let poll = instance
+            .exports
+            .get_typed_function(&store, "poll")
+            .map_err(|error| Refusal::new(format!("export `poll`: {error}"), "it is () -> ()"))?;
+        let optional = |name| instance.exports.get_typed_function(&store, name).ok();
+        let hand_over = optional("save").zip(optional("restore")).map(<[_; 2]>::from);
+        let parts = Parts::of(&instance.exports, memory, &store);
+        let hidden = Hidden::of(&module, &instance.exports, &mut store);
+        let body = Body { store, host, stop, hidden, fall: None, is_spent: false };
+        let keeper = Arc::clone(keeper);
+        Ok((Self { body, poll, hand_over, parts, recorder: None, keeper, _code: code }, instance))
+    }
+
+    /// Runs the start section, `_initialize` and `init`.
+    pub(in crate::plugin) fn initialize(
+        &mut self,
+        instance: &wasmer::Instance,
+        mut world: Box<World>,
+        budget: Duration,
+    ) -> (Box<World>, Result<(), Arc<Trap>>) {
+        let slot = self.keeper.slot();
+        // One start for all of them, so that the CPU time of each counts towards the one budget.
+        slot.mark();
+        let started_ns = now_ns();
+        // The timekeeper may sleep for long. From now on it looks when this budget may be over.
+        slot.shortest(budget);
+        self.keeper.wake();
+        for name in [START, "_initialize", "init"] {
+            let function = instance.exports.get_typed_function::<(), ()>(&self.body.store, name);
+            let Ok(function) = function else { continue };
+            let call = Call { phase: Phase::Init, slot: &slot, started_ns, budget };
+            let result;
+            (world, result) = self.body.call(&function, world, &call);
+            if let Err(trap) = result {
+                return (world, Err(trap));
+            }
+        }
+        (world, Ok(()))
+    }
+
+    /// Runs one poll that started at `started_ns`. Its outputs and variables are valid if it
+    /// returns well.
+    pub(in crate::plugin) fn poll(
+        &mut self,
+        world: Box<World>,
+        slot: &BudgetSlot,
+        started_ns: u64,
+        budget: Duration,
+    ) -> (Box<World>, Result<(), Arc<Trap>>) {
+        let call = Call { phase: Phase::Poll, slot, started_ns, budget };
+        let (world, result) = self.body.call(&self.poll, world, &call);
+        if let (Ok(()), Some(recorder)) = (&result, &mut self.recorder) {
+            let Body { store, host, .. } = &mut self.body;
+            if recorder.is_due(|position| host.as_ref(store).tape.since(position)) {
+                let position = host.as_mut(store).tape.position();
+                recorder.take(&self.parts, store, position);
+            }
+        }
+        (world, result)
+    }
+
+    /// How the last failed call ended.
+    pub(in crate::plugin) fn fall(&self) -> Option<&CallError> {
+        self.body.fall.as_deref()
+    }
+
+    /// Whether a call was cut off, so that the instance is not called any more.
+    pub(super) fn is_spent(&self) -> bool {
+        self.body.is_spent
+    }
+
+    /// The post-mortem, if a call has failed.
+    pub(super) fn post_mortem(mut self) -> Option<PostMortem> {
+        let fall = *self.body.fall.take()?;
+        let recorder = self.recorder.take();
+        let Body { store, host, .. } = &self.body;
+        Some(PostMortem::new(fall, recorder, &host.as_ref(store).tape, &self.parts, store))
+    }
+
+    /// What the instance's functions can reach.
+    pub(in crate::plugin) fn host(&mut self) -> &mut Host {
+        self.body.host.as_mut(&mut self.body.store)
+    }
+
+    /// The parts that a checkpoint copies.
+    pub(in crate::plugin) fn parts(&mut self) -> (&Parts, &mut Store) {
+        (&self.parts, &mut self.body.store)
+    }
+
+    /// Size of the linear memory in bytes.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.parts.memory_bytes(&self.body.store)
+    }
+
+    /// The host's side of the instance.
+    pub(super) fn guest(&mut self) -> &mut Guest {
+        self.body.guest()
+    }
+}
+
+/// Wasmer's hooks for the parts of an instance. They limit memories and tables, and take the
+/// address of the stop flag.
+struct Bounds {
+    base: BaseTunables,
+    memory: Pages,
+    tables: Tables,
+    stop: Arc<StopCell>,
+    vm: VMConfig,
+}
+
+/// Most pages of a memory: one less than 32-bit addresses reach. If a range ends at the very end of
+/// the addresses, wasmer fails in its own code, on the guest's stack (see `module/routine.rs`).
+const MAX_PAGES: u64 = u16::MAX as u64;
+
+impl Bounds {
+    fn new(limits: &Limits, module: &Module, stop: Arc<StopCell>) -> Self {
+        let pages = limits.memory_bytes / wasmer::WASM_PAGE_SIZE as u64;
+        let pages = pages.min(MAX_PAGES);
+        Self {
+            base: BaseTunables::new(),
+            memory: Pages(u32::try_from(pages).unwrap_or(u32::MAX)),
+            tables: Tables::new(limits.table_elements, module),
+            stop,
+            vm: VMConfig { wasm_stack_size: Some(limits.stack_bytes) },
+        }
+    }
+
+    fn memory(&self, asked: &MemoryType) -> Result<MemoryType, MemoryError> {
+        if asked.minimum > self.memory {
+            let size = |pages: Pages| pages.bytes().0;
+            let (asked, allowed) = (size(asked.minimum), size(self.memory));
+            let why = format!("its memory has {asked} bytes, plugins.memory allows {allowed}");
+            return Err(MemoryError::Generic(why));
+        }
+        let maximum = asked.maximum.map_or(self.memory, |maximum| maximum.min(self.memory));
+        Ok(MemoryType { maximum: Some(maximum), ..*asked })
+    }
+}
+
+impl Tunables for Bounds {
+    fn memory_style(&self, memory: &MemoryType) -> MemoryStyle {
+        self.base.memory_style(memory)
+    }
+
+    fn table_style(&self, table: &TableType) -> TableStyle {
+        self.base.table_style(table)
+    }
+
+    fn create_host_memory(
+        &self,
+        ty: &MemoryType,
+        style: &MemoryStyle,
+    ) -> Result<VMMemory, MemoryError> {
+        self.base.create_host_memory(&self.memory(ty)?, style)
+    }
+
+    unsafe fn create_vm_memory(
+        &self,
+        ty: &MemoryType,
+        style: &MemoryStyle,
+        place: NonNull<VMMemoryDefinition>,
+    ) -> Result<VMMemory, MemoryError> {
+        // SAFETY: the caller's promise about the place is passed on.
+        unsafe { self.base.create_vm_memory(&self.memory(ty)?, style, place) }
+    }
+
+    fn create_host_table(&self, ty: &TableType, style: &TableStyle) -> Result<VMTable, String> {
+        self.base.create_host_table(&self.tables.next(ty)?, style)
+    }
+
+    unsafe fn create_vm_table(
+        &self,
+        ty: &TableType,
+        style: &TableStyle,
+        place: NonNull<VMTableDefinition>,
+    ) -> Result<VMTable, String> {
+        // SAFETY: the caller's promise about the place is passed on.
+        unsafe { self.base.create_vm_table(&self.tables.next(ty)?, style, place) }
+    }
+
+    unsafe fn create_vm_global(
+        &self,
+        ty: GlobalType,
+        place: NonNull<VMGlobalDefinition>,
+    ) -> Result<VMGlobal, String> {
+        self.stop.take(place);
+        // SAFETY: the caller's promise about the place is passed on.
+        unsafe { self.base.create_vm_global(ty, place) }
+    }
+
+    fn vmconfig(&self) -> &VMConfig {
+        &self.vm
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::process::image::Points;
+    use crate::process::seat::Seat;
+
+    /// A host with nothing in it.
+    pub(in crate::plugin) fn host() -> Host {
+        let points = Points::default();
+        let settings = crate::plugin::Settings::default();
+        let guest = Guest::new(Seat(0), 0, &settings, &points, 1);
+        Host { guest, memory: None, tape: Tape::default(), player: None }
+    }
+}

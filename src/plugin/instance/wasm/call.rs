@@ -1,0 +1,123 @@
+//! One call into an instance: lends the world to the guest, calls it, and settles the result.
+//!
+//! Which calls there are, and when, is in `wasm.rs` and `wasm/hand_over.rs`. The text of a failure
+//! is made in `trap.rs`.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmer::{FunctionEnv, Store, TypedFunction};
+
+use super::super::bind::Host;
+use super::super::guest::Guest;
+use super::super::stop::{BudgetSlot, StopCell};
+use super::super::trap::{Full, describe, is_overflow, over, panicked, plain};
+use crate::plugin::Trap;
+use crate::plugin::module::hidden::Hidden;
+use crate::plugin::trace::record::{self, CallError};
+use crate::process::call::Phase;
+use crate::process::world::World;
+
+/// What a call into the instance works on.
+pub(super) struct Body {
+    pub(super) store: Store,
+    pub(super) host: FunctionEnv<Host>,
+    pub(super) stop: Arc<StopCell>,
+    pub(super) hidden: Hidden,
+    /// How the last failed call ended.
+    pub(super) fall: Option<Box<CallError>>,
+    /// Whether a call was cut off where wasmer's code may have stood on the guest's stack, because
+    /// its time was over or its stack full. What such code leaves half done cannot be known, so
+    /// this instance is never called again.
+    pub(super) is_spent: bool,
+}
+
+/// The settings of one call.
+pub(super) struct Call<'a> {
+    pub(super) phase: Phase,
+    pub(super) slot: &'a BudgetSlot,
+    /// The start of the call, by [`now_ns`](super::super::stop::now_ns).
+    pub(super) started_ns: u64,
+    pub(super) budget: Duration,
+}
+
+impl Body {
+    pub(super) fn guest(&mut self) -> &mut Guest {
+        &mut self.host.as_mut(&mut self.store).guest
+    }
+
+    /// The memory, if it could not grow when the call that has just ended last asked. A failure in
+    /// an earlier call is no reason for this call's end, because that call went on without the
+    /// memory.
+    fn full(&mut self) -> Option<Full> {
+        let call = self.hidden.lacked_memory_in(&mut self.store);
+        if call == 0 || !self.stop.is_call(call) {
+            return None;
+        }
+        let memory = self.host.as_ref(&self.store).memory.as_ref()?;
+        let limit = memory.ty(&self.store).maximum?.bytes().0 as u64;
+        let is_own = self.hidden.most_memory().is_some_and(|most| most <= limit);
+        Some(Full { size: memory.view(&self.store).data_size(), limit, is_own })
+    }
+
+    /// Lends the world to the guest, calls it, and settles what the guest did.
+    pub(super) fn call(
+        &mut self,
+        function: &TypedFunction<(), ()>,
+        world: Box<World>,
+        call: &Call<'_>,
+    ) -> (Box<World>, Result<(), Arc<Trap>>) {
+        if self.is_spent {
+            return (world, Err(Arc::new(plain("called again after a call that was cut off"))));
+        }
+        let host = self.host.as_mut(&mut self.store);
+        host.tape.begin(call.phase, world.cycle, world.now);
+        if let Some(player) = &mut host.player {
+            player.begin(call.phase);
+        }
+        host.guest.world = Some(world);
+        host.guest.phase = call.phase;
+        call.slot.arm(&self.stop, call.started_ns, call.budget);
+        let store = &mut self.store;
+        let result = catch_unwind(AssertUnwindSafe(|| function.call(store)));
+        call.slot.disarm();
+        let stopped = self.stop.is_stopped().then_some(call.budget);
+        let is_trapped = result.as_ref().is_ok_and(Result::is_err);
+        let why = is_trapped.then(|| self.hidden.take_why(&mut self.store)).flatten();
+        let full = if is_trapped { self.full() } else { None };
+        let Host { guest, tape, player, .. } = self.host.as_mut(&mut self.store);
+        tape.end();
+        let mut frames = Vec::new();
+        let result = match result {
+            Ok(Ok(())) if stopped.is_none() => {
+                guest.commit();
+                Ok(())
+            }
+            // The call came back by itself, after its time.
+            Ok(Ok(())) => Err(plain(over(call.budget))),
+            Ok(Err(error)) => {
+                self.is_spent = stopped.is_some() || is_overflow(&error);
+                frames = record::frames(&error, &self.hidden);
+                Err(describe(&error, guest, &frames, why, stopped, full))
+            }
+            Err(panic) => {
+                self.is_spent = true;
+                Err(panicked(&*panic))
+            }
+        };
+        let result = result.map_err(|trap| {
+            guest.discard();
+            // Behind a pointer: a result as large as a trap would cost every good poll time.
+            let trap = Arc::new(Trap { cycle: guest.world().cycle, ..trap });
+            let is_over = trap.kind == over(call.budget);
+            self.fall = Some(Box::new(CallError { trap: Arc::clone(&trap), frames, is_over }));
+            trap
+        });
+        if let Some(player) = player {
+            player.end(result.as_ref().err().map(|trap| &**trap));
+        }
+        let world = guest.world.take().expect("it was lent above and host functions keep it");
+        (world, result)
+    }
+}

@@ -1,0 +1,76 @@
+//! `save` and `restore` of one instance.
+//!
+//! When they are called, and what follows from a failure, is in `program.rs` and in `scan/swap.rs`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::state::State;
+use super::super::stop::BudgetSlot;
+use super::super::trap::plain;
+use super::{Call, Instance};
+use crate::plugin::Trap;
+use crate::process::call::{MAX_STATE_BYTES, Phase};
+use crate::process::world::World;
+
+/// How the kind of a trap begins if `save` has written more than a state may have.
+pub(in super::super) const STATE_TOO_LONG: &str = "its state has more than ";
+
+impl Instance {
+    /// Whether the instance has `save` and `restore`.
+    pub(in super::super) fn hands_over(&self) -> bool {
+        self.hand_over.is_some()
+    }
+
+    /// Runs `save`, which must return within `budget` from `started_ns`, and returns the state.
+    ///
+    /// The call leaves no trace in the instance, which may have to go on: after a failed `restore`,
+    /// or after a rollback. With a large memory, only a failed call is undone, and only the globals
+    /// are. A call that is cut off is not undone, because the instance is never called again.
+    pub(in crate::plugin) fn save(
+        &mut self,
+        world: Box<World>,
+        slot: &BudgetSlot,
+        started_ns: u64,
+        budget: Duration,
+    ) -> (Box<World>, Result<Vec<u8>, Arc<Trap>>) {
+        let Some([save, _]) = &self.hand_over else { return (world, Ok(Vec::new())) };
+        let before = self.parts.checkpoint(&mut self.body.store);
+        let call = Call { phase: Phase::Save, slot, started_ns, budget };
+        let (world, result) = self.body.call(save, world, &call);
+        let state = std::mem::take(&mut self.body.guest().state);
+        let result = match result {
+            Ok(()) if state.overflowed => {
+                let kind = format!("{STATE_TOO_LONG}{MAX_STATE_BYTES} bytes");
+                Err(Arc::new(Trap { cycle: world.cycle, ..plain(kind) }))
+            }
+            other => other,
+        };
+        // Only the globals of a good call must not be undone: they belong to the memory.
+        let is_whole = before.is_whole;
+        if !self.is_spent() && (result.is_err() || is_whole) {
+            self.parts.rewind(&mut self.body.store, before);
+            self.body.fall = None;
+            self.host().tape.forget(is_whole);
+        }
+        (world, result.map(|()| state.into_bytes()))
+    }
+
+    /// Runs `restore` on the state that another version has saved. It must return within `budget`
+    /// from `started_ns`.
+    pub(in crate::plugin) fn restore(
+        &mut self,
+        state: Vec<u8>,
+        world: Box<World>,
+        slot: &BudgetSlot,
+        started_ns: u64,
+        budget: Duration,
+    ) -> (Box<World>, Result<(), Arc<Trap>>) {
+        let Some([_, restore]) = &self.hand_over else { return (world, Ok(())) };
+        self.body.guest().state = State::new(state);
+        let call = Call { phase: Phase::Restore, slot, started_ns, budget };
+        let (world, result) = self.body.call(restore, world, &call);
+        self.body.guest().state = State::default();
+        (world, result)
+    }
+}

@@ -1,0 +1,390 @@
+//! From a module's bytes to an artifact, in a child process with limits.
+//!
+//! Code that parses or compiles a module works on hostile bytes: a valid file of a few megabytes
+//! can cost gigabytes and minutes. So this program starts itself again with a hidden verb, sends
+//! the module to that child, and gets either an artifact or a refusal back. The daemon itself
+//! parses no module; it only looks at a file's first bytes.
+//!
+//! What a module must be is in `check.rs`. How an artifact is kept is in `compile/artifact.rs` and
+//! `cache.rs`. How the child is started is in `compile/worker.rs`, and which of its rights the
+//! child gives up, in `compile/confined.rs`.
+
+use std::io::{self, Read, Write};
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::process::{ExitCode, ExitStatus};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use wasmer::sys::{CompilerConfig, Cranelift, EngineBuilder, Features, Singlepass};
+
+mod artifact;
+mod confined;
+mod worker;
+
+pub use artifact::Artifact;
+use worker::Worker;
+
+use super::cache::Cache;
+use super::check::{self, Report};
+use super::flag::StopFlag;
+use super::{malformed, routine};
+use crate::confine::Death;
+use crate::plugin::{Compiler, Limits, ModuleHash, Refusal};
+
+/// The hidden verb of the command line that makes a process a compile worker.
+pub const WORKER_VERB: &str = "compile-worker";
+
+/// Most wall time of one compilation. It is far above the CPU time, because the worker runs only
+/// when no other process wants the CPU.
+const MAX_WALL: Duration = Duration::from_secs(120);
+
+/// Most bytes of the answer in front of an artifact. The answer names the imports: at most 20 000,
+/// in 200 bytes each.
+const MAX_ANSWER: u64 = 4 << 20;
+
+/// The order to the worker; it stands in front of the module on the worker's standard input.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Job {
+    compiler: Compiler,
+    limits: Limits,
+    wanted: Wanted,
+}
+
+/// What the worker is to answer with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Wanted {
+    /// A report of what the module is.
+    Report,
+    /// The module, compiled.
+    Artifact,
+    /// A list of what the worker could still do if a module took it over. There is no module.
+    Confinement,
+}
+
+/// The worker's answer; it stands in front of the artifact on the worker's standard output.
+#[derive(Debug, Serialize, Deserialize)]
+enum Answer {
+    /// The module is good; the length is that of the artifact that follows, in bytes.
+    Done(Report, usize),
+    /// The module is refused.
+    Refused(Refusal),
+    /// What the system did not take away from the worker.
+    Open(Vec<String>),
+}
+
+/// The compile service: makes artifacts of modules in a child process, or takes them from the
+/// cache.
+#[derive(Debug, Clone)]
+pub struct CompileService {
+    /// The program to start as worker: this program.
+    pub program: PathBuf,
+    /// The compiler that the worker uses.
+    pub compiler: Compiler,
+    /// The limits of a module.
+    pub limits: Limits,
+    /// The cache of artifacts; without one, every module is compiled each time.
+    pub cache: Option<Cache>,
+}
+
+impl CompileService {
+    /// The artifact of a module, from the cache or freshly compiled.
+    ///
+    /// # Errors
+    /// A refusal that says what is wrong with the module, or which limit its compilation exceeded.
+    pub async fn artifact(&self, hash: ModuleHash, module: Arc<[u8]>) -> Result<Artifact, Refusal> {
+        // Another compilation may have put it into the cache meanwhile.
+        if let Some(found) = self.cached(hash, module.len()).await {
+            return Ok(found);
+        }
+        let key = super::cache::key(hash, self.compiler, &self.limits);
+        let (report, bytes) = self.work(&module, Wanted::Artifact).await?;
+        let artifact = Artifact::new(bytes, report.notes);
+        if let Some(cache) = self.cache.clone() {
+            artifact.store(cache, key);
+        }
+        Ok(artifact)
+    }
+
+    /// The artifact of a module, for a caller that can wait. The work runs on a thread of its own,
+    /// so the caller may be inside a runtime or not.
+    ///
+    /// # Errors
+    /// Those of [`CompileService::artifact`], and when the system cannot provide a runtime.
+    pub fn artifact_now(&self, hash: ModuleHash, module: Vec<u8>) -> anyhow::Result<Artifact> {
+        let work = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            Ok(runtime.block_on(self.artifact(hash, module.into()))?)
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(work).join().expect("nothing in a compilation panics on this side")
+        })
+    }
+
+    /// A report of what a module is, without compiling it.
+    ///
+    /// # Errors
+    /// Those of [`CompileService::artifact`].
+    pub async fn check(&self, module: &[u8]) -> Result<Report, Refusal> {
+        Ok(self.work(module, Wanted::Report).await?.0)
+    }
+
+    /// What a module could do if it took the worker over, beyond using up the worker's limits and
+    /// sending back an artifact of its own. The list is empty if the system offers everything that
+    /// confines the worker.
+    pub async fn confinement(&self) -> Vec<String> {
+        let job = self.job(Wanted::Confinement);
+        let answer = match tokio::time::timeout(MAX_WALL, self.exchange(job, &[])).await {
+            Ok(Ok((_, output, _))) => output,
+            Ok(Err(error)) => return vec![format!("it does not start: {error}")],
+            Err(_) => return vec![format!("it did not answer within {MAX_WALL:?}")],
+        };
+        match serde_json::from_slice(&answer) {
+            Ok(Answer::Open(found)) => found,
+            _ => vec!["it did not answer".into()],
+        }
+    }
+
+    fn job(&self, wanted: Wanted) -> Job {
+        Job { compiler: self.compiler, limits: self.limits, wanted }
+    }
+
+    /// Runs workers until one gives an answer. A worker that is killed from outside is started
+    /// again, after a pause, up to [`MAX_ATTEMPTS`] times in all.
+    async fn work(&self, module: &[u8], wanted: Wanted) -> Result<(Report, Vec<u8>), Refusal> {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..MAX_ATTEMPTS {
+            match self.attempt(module, wanted).await {
+                Err(Failed::ByAccident(_)) => tokio::time::sleep(pause).await,
+                Err(Failed::ByFault(refusal)) => return Err(refusal),
+                Ok(done) => return Ok(done),
+            }
+            pause *= 2;
+        }
+        self.attempt(module, wanted).await.map_err(|failed| match failed {
+            Failed::ByAccident(refusal) | Failed::ByFault(refusal) => refusal,
+        })
+    }
+
+    /// Runs one worker with a time limit, and judges how it ended.
+    async fn attempt(&self, module: &[u8], wanted: Wanted) -> Result<(Report, Vec<u8>), Failed> {
+        let limit = self.limits.module_bytes;
+        if module.len() as u64 > limit {
+            return Err(Failed::ByFault(Refusal::new(
+                format!("it has {} bytes", module.len()),
+                format!("the limit is {limit} (plugins.module in the configuration)"),
+            )));
+        }
+        let exchange = self.exchange(self.job(wanted), module);
+        let exchange = tokio::time::timeout(MAX_WALL, exchange).await;
+        let (status, output, complaint) = match exchange {
+            Ok(Ok(done)) => done,
+            Ok(Err(error)) => {
+                let reason = format!("the compile worker did not run: {error}");
+                return Err(Failed::ByAccident(Refusal::new(reason, ONCE_MORE).by_accident()));
+            }
+            // The worker's CPU time is limited far below this time, so other processes had the CPU.
+            Err(_) => {
+                let reason = format!("its compilation did not end within {MAX_WALL:?}");
+                return Err(Failed::ByAccident(Refusal::new(reason, ONCE_MORE).by_accident()));
+            }
+        };
+        match parse(&output) {
+            Some(Ok(done)) => Ok(done),
+            Some(Err(refusal)) => Err(Failed::ByFault(refusal)),
+            None => Err(died(status, &complaint)),
+        }
+    }
+
+    /// Runs one worker. Dropping the future kills the worker.
+    async fn exchange(
+        &self,
+        job: Job,
+        module: &[u8],
+    ) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
+        let Worker { mut child, parent: _parent } = Worker::start(&self.program).await?;
+        let mut head = serde_json::to_vec(&job).expect("a job is plain numbers");
+        head.push(b'\n');
+        let mut stdin = child.stdin.take().expect("it was asked for above");
+        let stdout = child.stdout.take().expect("it was asked for above");
+        let stderr = child.stderr.take().expect("it was asked for above");
+        let send = async {
+            stdin.write_all(&head).await?;
+            stdin.write_all(module).await?;
+            drop(stdin);
+            io::Result::Ok(())
+        };
+        let mut output = Vec::new();
+        let mut complaint = Vec::new();
+        let most = artifact::most_bytes(module.len(), self.limits.functions);
+        let mut answer = stdout.take(MAX_ANSWER + most);
+        let mut words = stderr.take(MAX_COMPLAINT);
+        // A worker that refuses early closes its input. Its answer counts, and not our broken pipe.
+        let (_, read, _) =
+            tokio::join!(send, answer.read_to_end(&mut output), words.read_to_end(&mut complaint));
+        read?;
+        Ok((child.wait().await?, output, complaint))
+    }
+}
+
+/// Most bytes that are read of what a dying worker writes to its standard error; one line is shown.
+const MAX_COMPLAINT: u64 = 4096;
+
+/// Most attempts at a compilation whose worker is killed from outside.
+const MAX_ATTEMPTS: u32 = 6;
+
+/// The pause before the second attempt. It doubles from one attempt to the next, to 3 s in all.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The remedy after passing trouble of the machine.
+const ONCE_MORE: &str = "that says nothing about the module; the next attempt may succeed";
+
+/// Why a worker gave no artifact.
+#[derive(Debug)]
+enum Failed {
+    /// The module is at fault.
+    ByFault(Refusal),
+    /// The module is not at fault, and another attempt may succeed.
+    ByAccident(Refusal),
+}
+
+/// Takes an answer apart. `None` if it is not whole, because the worker was killed while it wrote.
+fn parse(output: &[u8]) -> Option<Result<(Report, Vec<u8>), Refusal>> {
+    let end = output.iter().position(|&byte| byte == b'\n')?;
+    match serde_json::from_slice(&output[..end]).ok()? {
+        Answer::Done(report, len) => {
+            let artifact = &output[end + 1..];
+            (artifact.len() == len).then(|| Ok((report, artifact.to_vec())))
+        }
+        Answer::Refused(refusal) => Some(Err(refusal)),
+        // This answer is never asked for together with a module.
+        Answer::Open(_) => None,
+    }
+}
+
+/// The refusal of a module whose compilation took too much time or memory.
+fn too_dear(what: &str, limit: &str) -> Refusal {
+    Refusal::new(
+        format!("its compilation {what}"),
+        format!(
+            "the {limit} of the compile worker is limited; make the module smaller, split its \
+             largest functions, or try compiler = \"singlepass\""
+        ),
+    )
+}
+
+/// The failure of a worker that has ended without an answer.
+fn died(status: ExitStatus, complaint: &[u8]) -> Failed {
+    let complaint = String::from_utf8_lossy(complaint);
+    let words = complaint.lines().find(|line| !line.is_empty()).unwrap_or_default();
+    match Death::of(status, words) {
+        Death::OutOfTime => Failed::ByFault(too_dear("used up its CPU time", "time")),
+        Death::OutOfMemory => Failed::ByFault(match confined::inherited_memory() {
+            None => too_dear("ran out of memory", "memory"),
+            Some(bytes) => Refusal::new(
+                format!(
+                    "its compilation ran out of memory: this process and the compile worker may \
+                     use {} MiB of addresses (RLIMIT_AS)",
+                    bytes >> 20
+                ),
+                "take `LimitAS=` out of the unit, or `ulimit -v` out of the shell",
+            ),
+        }),
+        // The module may be innocent.
+        Death::Killed => {
+            let reason = format!("its compilation was killed {MAX_ATTEMPTS} times");
+            Failed::ByAccident(Refusal::new(reason, ONCE_MORE).by_accident())
+        }
+        Death::Other => Failed::ByFault(Refusal::new(
+            format!("its compilation failed ({status}): {words}"),
+            "make the module smaller or build it with another toolchain",
+        )),
+    }
+}
+
+/// The work of a compile worker: one job from standard input, one answer on standard output.
+pub fn worker() -> ExitCode {
+    let missing = confined::confine();
+    let mut input = Vec::new();
+    if io::stdin().lock().read_to_end(&mut input).is_err() {
+        return ExitCode::FAILURE;
+    }
+    let Some(end) = input.iter().position(|&byte| byte == b'\n') else {
+        return ExitCode::FAILURE;
+    };
+    let Ok(job) = serde_json::from_slice::<Job>(&input[..end]) else {
+        return ExitCode::FAILURE;
+    };
+    let (answer, artifact) = match work(job, &input[end + 1..]) {
+        _ if job.wanted == Wanted::Confinement => {
+            (Answer::Open(confined::still_open(missing)), Vec::new())
+        }
+        Ok((report, artifact)) => (Answer::Done(report, artifact.len()), artifact),
+        Err(refusal) => (Answer::Refused(refusal), Vec::new()),
+    };
+    let mut head = serde_json::to_vec(&answer).expect("an answer is plain text and numbers");
+    head.push(b'\n');
+    let mut out = io::stdout().lock();
+    match out.write_all(&head).and_then(|()| out.write_all(&artifact)).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// The worker's work: checks the module and, if the job wants it, compiles it.
+fn work(job: Job, module: &[u8]) -> Result<(Report, Vec<u8>), Refusal> {
+    let report = check::check(module, &job.limits, job.compiler)?;
+    if job.wanted == Wanted::Report {
+        return Ok((report, Vec::new()));
+    }
+    let artifact = compile(job.compiler, module)?;
+    artifact::check(module.len(), report.functions, artifact.len())?;
+    Ok((report, artifact))
+}
+
+/// Compiles a module that was found to be valid, with the host's own code added.
+fn compile(compiler: Compiler, module: &[u8]) -> Result<Vec<u8>, Refusal> {
+    confined::keep_to_this_thread();
+    let one = NonZero::<usize>::MIN;
+    let extended = routine::extend(module).map_err(|error| malformed(&error))?;
+    let stop_flag = Arc::new(StopFlag::new(&extended));
+    let builder = match compiler {
+        Compiler::Cranelift => {
+            let mut config = Cranelift::new();
+            config.num_threads(one);
+            config.push_middleware(stop_flag);
+            config.push_middleware(Arc::new(confined::LastThread));
+            EngineBuilder::new(config)
+        }
+        Compiler::Singlepass => {
+            let mut config = Singlepass::new();
+            config.num_threads(one);
+            config.push_middleware(stop_flag);
+            config.push_middleware(Arc::new(confined::LastThread));
+            EngineBuilder::new(config)
+        }
+    };
+    let failed = |error: &dyn std::fmt::Display| {
+        Refusal::new(
+            format!("it does not compile: {error}"),
+            "build it with another toolchain or optimisation level",
+        )
+    };
+    let engine: wasmer::Engine = builder.set_features(Some(features())).engine().into();
+    let module = wasmer::Module::new(&engine, extended.module).map_err(|error| failed(&error))?;
+    Ok(module.serialize().map_err(|error| failed(&error))?.to_vec())
+}
+
+/// The language features, the same as those that `check.rs` validates against.
+fn features() -> Features {
+    let mut features = Features::none();
+    features
+        .bulk_memory(true)
+        .reference_types(true)
+        .simd(true)
+        .multi_value(true)
+        .extended_const(true);
+    features
+}

@@ -1,0 +1,569 @@
+//! Links in the plugin folder: followed on a thread of their own, with a limit for each and for all
+//! of them together.
+//!
+//! A link may lead to another file system, which may give no answer. Then only this one file does
+//! not answer, and not the folder. The thread stays behind with that link, and another thread
+//! follows the other links. The link is not followed again before its answer has come.
+//!
+//! If a file system answers late, a look has time for a few of its links only. The others stay
+//! listed as before, and come first in the next look. Files that are no links are examined and read
+//! by the folder's thread itself. How both are done is in `folder/disk.rs`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use super::disk;
+use super::settle::{Listing, Outcome, Sample};
+use super::wait::Wait;
+use crate::patience::PATIENCE;
+use crate::stamp::Stamp;
+
+/// Most links without an answer at one time, each with its thread: more than a machine has disks.
+/// While there are so many, no other link is followed, and each is refused with that reason.
+const MAX_SILENT: usize = 16;
+
+/// The time for each further link in a look, after one has given no answer. They may lead to the
+/// same place, and the folder's thread waits meanwhile.
+const IMPATIENCE: Duration = Duration::from_millis(100);
+
+/// The time of all links of a look together, beside the limit of one. In this time the look can
+/// find all links that may be without an answer.
+const ALL_IMPATIENCE: Duration = IMPATIENCE.saturating_mul(MAX_SILENT as u32);
+
+/// The text about a link without an answer.
+const NO_ANSWER: &str = "it is a link, and the file system that it leads to does not answer";
+
+/// The text about a link that was not followed yet.
+const NOT_REACHED: &str = "it is a link, and those before it take their time to answer";
+
+/// A function that examines what a link leads to.
+type Look = fn(&Path) -> io::Result<Sample>;
+
+/// The links of the folder. Only the folder's thread uses them.
+#[derive(Debug)]
+pub(super) struct Links {
+    /// The links that were found at the last look.
+    found: BTreeMap<PathBuf, Link>,
+    /// Links without an answer, and readings that were given up.
+    silent: Vec<Silent>,
+    /// Files that take longer than a look to read.
+    reading: Vec<Reading>,
+    /// When this look stops waiting for readings.
+    end: Instant,
+    /// The thread that follows links.
+    worker: Option<Worker>,
+    look: Look,
+    /// How long one call may last.
+    limit: Duration,
+}
+
+/// A link that was found.
+#[derive(Debug)]
+struct Link {
+    /// The stamp of the link itself. A link that was made anew may lead elsewhere.
+    stamp: Stamp,
+    /// What the link led to when it was followed last, or why that is not known.
+    lead: Result<Sample, String>,
+    /// Since when the link waits to be followed.
+    waits_since: Option<Instant>,
+}
+
+/// A link without an answer.
+#[derive(Debug)]
+struct Silent {
+    path: PathBuf,
+    /// The stamp of the link; `None` for a reading that is not wanted any more.
+    stamp: Option<Stamp>,
+    /// From when on it counts as a link that does not answer: its look may have had no time for it.
+    counts_from: Instant,
+    answers: Receiver<Answer>,
+}
+
+/// A reading that goes on after the look that began it.
+#[derive(Debug)]
+struct Reading {
+    path: PathBuf,
+    sample: Sample,
+    since: Instant,
+    order: Order,
+}
+
+/// Why there is no answer.
+enum Silence {
+    /// A call has lasted as long as it may.
+    Call,
+    /// The look has lasted as long as it may.
+    Look,
+}
+
+/// A thread that follows links. It ends when this is dropped and its present call has returned.
+#[derive(Debug)]
+struct Worker {
+    jobs: Sender<Job>,
+    /// The thread's present call. The thread writes it; the folder's thread reads it.
+    wait: Arc<Wait>,
+}
+
+/// An order to the thread that follows links.
+#[derive(Debug)]
+struct Job {
+    work: Work,
+    answers: Sender<Answer>,
+    /// Has no owner any more when the job was given up.
+    wanted: Weak<()>,
+}
+
+#[derive(Debug)]
+enum Work {
+    /// Examine what these lead to, one after the other; each gets an answer.
+    Look(Vec<PathBuf>),
+    /// Read what this leads to.
+    Read(PathBuf, Sample),
+}
+
+#[derive(Debug)]
+enum Answer {
+    Looked(io::Result<Sample>),
+    Read(Outcome),
+}
+
+/// A job whose answers the folder's thread waits for.
+#[derive(Debug)]
+struct Order {
+    answers: Receiver<Answer>,
+    wait: Arc<Wait>,
+    _wanted: Arc<()>,
+}
+
+impl Links {
+    pub(super) fn new() -> Self {
+        Self::with(disk::led_to, PATIENCE)
+    }
+
+    pub(super) fn with(look: Look, limit: Duration) -> Self {
+        let (found, silent, reading) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Self { found, silent, reading, end: Instant::now(), worker: None, look, limit }
+    }
+
+    /// Examines what the links of a listing lead to. A link without an answer costs its limit once.
+    /// The links that answer cost one change of threads for all of them. Links without a turn in
+    /// this look stay listed as before.
+    pub(super) fn follow(&mut self, listing: &mut Listing) {
+        let mut before = std::mem::take(&mut self.found);
+        for entry in listing.links.iter().filter_map(|name| listing.entries.get(name)) {
+            let stamp = entry.sample.stamp;
+            let known = before.remove(&entry.path).filter(|link| link.stamp == stamp);
+            let unknown = || Link { stamp, lead: Err(NOT_REACHED.into()), waits_since: None };
+            self.found.insert(entry.path.clone(), known.unwrap_or_else(unknown));
+        }
+        self.silent.retain(Silent::has_no_answer);
+        let paths = self.turns();
+        let answers = self.look(&paths);
+        for (path, lead) in paths.iter().zip(answers) {
+            if let Some(link) = self.found.get_mut(path) {
+                link.has_led(lead);
+            }
+        }
+        for name in &listing.links {
+            if let Some(entry) = listing.entries.get_mut(name)
+                && let Some(link) = self.found.get(&entry.path)
+            {
+                entry.lead_to(link.lead.clone());
+            }
+        }
+        self.give_up_readings();
+        self.end = Instant::now() + self.limit;
+    }
+
+    /// The links that are to be followed; those that have waited longest come first. A link without
+    /// an answer is marked as such.
+    fn turns(&mut self) -> Vec<PathBuf> {
+        let mut turns = Vec::new();
+        for (path, link) in &mut self.found {
+            match self.silent.iter().find(|one| one.is(path, link.stamp)) {
+                Some(one) if one.counts_from <= Instant::now() => {
+                    link.has_led(Some(Err(NO_ANSWER.into())));
+                }
+                Some(_) => link.has_led(None),
+                // Without this flag, `None` would come first.
+                None => turns.push((link.waits_since.is_none(), link.waits_since, path.clone())),
+            }
+        }
+        turns.sort();
+        turns.into_iter().map(|(.., path)| path).collect()
+    }
+
+    /// What each of these leads to, or why that is not known; `None` if it had no turn.
+    fn look(&mut self, paths: &[PathBuf]) -> Vec<Option<Result<Sample, String>>> {
+        let end = Instant::now() + self.limit + ALL_IMPATIENCE;
+        let (mut found, mut limit) = (Vec::new(), self.limit);
+        while found.len() < paths.len() {
+            let rest = &paths[found.len()..];
+            let order = match self.order(Work::Look(rest.to_vec())) {
+                Ok(order) => order,
+                Err(why) => {
+                    found.resize(paths.len(), Some(Err(why)));
+                    break;
+                }
+            };
+            for path in rest {
+                match order.answer(limit, end) {
+                    Ok(Answer::Looked(sample)) => {
+                        found.push(Some(sample.map_err(|error| error.to_string())));
+                        continue;
+                    }
+                    Err(Silence::Look) => {
+                        found.resize(paths.len(), None);
+                        self.fall_silent(path, order, self.limit);
+                    }
+                    _ => {
+                        found.push(Some(Err(NO_ANSWER.to_owned())));
+                        self.fall_silent(path, order, Duration::ZERO);
+                        limit = limit.min(IMPATIENCE);
+                    }
+                }
+                break;
+            }
+        }
+        found
+    }
+
+    /// Whether this was a link at the last look.
+    pub(super) fn has(&self, path: &Path) -> bool {
+        self.found.contains_key(path)
+    }
+
+    /// How long a link has waited for its turn, or for the end of its reading.
+    pub(super) fn lateness(&self) -> Duration {
+        let waiting = self.found.values().filter_map(|link| link.waits_since);
+        let reading = self.reading.iter().map(|reading| reading.since);
+        waiting.chain(reading).min().map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Reads what a link leads to, if that is still the sampled file. Each call has its limit, and
+    /// so have all readings of a look together. `None` means that the reading goes on; the caller
+    /// asks again at the next look.
+    pub(super) fn read(&mut self, path: &Path, sample: &Sample) -> Option<Outcome> {
+        let is_it = |reading: &Reading| reading.path == path && reading.sample == *sample;
+        let (since, order) = match self.reading.iter().position(is_it) {
+            Some(at) => {
+                let Reading { since, order, .. } = self.reading.swap_remove(at);
+                (since, order)
+            }
+            // Another look will have time for it.
+            None if Instant::now() >= self.end => return None,
+            None => match self.order(Work::Read(path.to_owned(), sample.clone())) {
+                Ok(order) => (Instant::now(), order),
+                Err(why) => return Some(Outcome::Failed(why)),
+            },
+        };
+        match order.answer(self.limit, self.end) {
+            Ok(Answer::Read(outcome)) => Some(outcome),
+            Err(Silence::Look) => {
+                // Other links get another thread.
+                self.worker = None;
+                let (path, sample) = (path.to_owned(), sample.clone());
+                self.reading.push(Reading { path, sample, since, order });
+                None
+            }
+            _ => {
+                self.fall_silent(path, order, Duration::ZERO);
+                Some(Outcome::Failed(NO_ANSWER.to_owned()))
+            }
+        }
+    }
+
+    /// Gives up the readings of files that are other files by now, or none. The thread of such a
+    /// reading counts as silent until it has its answer.
+    fn give_up_readings(&mut self) {
+        let Self { reading, found, silent, .. } = self;
+        let is_over = |reading: &mut Reading| {
+            found.get(&reading.path).is_none_or(|link| link.lead.as_ref() != Ok(&reading.sample))
+        };
+        silent.extend(reading.extract_if(.., is_over).map(
+            |Reading { path, order, since, .. }| Silent {
+                path,
+                stamp: None,
+                counts_from: since,
+                answers: order.answers,
+            },
+        ));
+    }
+
+    /// Gives this work to the thread.
+    fn order(&mut self, work: Work) -> Result<Order, String> {
+        if self.silent.len() + self.reading.len() >= MAX_SILENT {
+            return Err(format!(
+                "it is a link, and is not followed while {MAX_SILENT} others have no answer"
+            ));
+        }
+        let worker = match self.worker.take() {
+            Some(worker) => worker,
+            None => Worker::start(self.look).map_err(|error| error.to_string())?,
+        };
+        let (answers, wanted) = (channel(), Arc::new(()));
+        let job = Job { work, answers: answers.0, wanted: Arc::downgrade(&wanted) };
+        let order = Order { answers: answers.1, wait: Arc::clone(&worker.wait), _wanted: wanted };
+        // A thread that has panicked takes no job, and then there is no answer.
+        if worker.jobs.send(job).is_ok() {
+            self.worker = Some(worker);
+        }
+        Ok(order)
+    }
+
+    /// Notes a link without an answer, which counts as such after this time. The thread is left
+    /// behind, and further links get another one.
+    fn fall_silent(&mut self, path: &Path, order: Order, after: Duration) {
+        self.worker = None;
+        let stamp = self.found.get(path).map(|link| link.stamp);
+        let (path, counts_from) = (path.to_owned(), Instant::now() + after);
+        self.silent.push(Silent { path, stamp, counts_from, answers: order.answers });
+    }
+}
+
+impl Link {
+    /// Takes in what the link leads to; `None` means that it had no turn.
+    fn has_led(&mut self, lead: Option<Result<Sample, String>>) {
+        match lead {
+            Some(lead) => (self.lead, self.waits_since) = (lead, None),
+            None => drop(self.waits_since.get_or_insert_with(Instant::now)),
+        }
+    }
+}
+
+impl Silent {
+    fn is(&self, path: &Path, stamp: Stamp) -> bool {
+        self.path == path && self.stamp == Some(stamp)
+    }
+
+    /// Whether the thread still has no answer. An answer, or the end of the thread, ends the
+    /// silence.
+    fn has_no_answer(&self) -> bool {
+        matches!(self.answers.try_recv(), Err(TryRecvError::Empty))
+    }
+}
+
+impl Worker {
+    fn start(look: Look) -> io::Result<Self> {
+        let (jobs, orders) = channel();
+        let wait = Arc::<Wait>::default();
+        let calls = Arc::clone(&wait);
+        let work = move || orders.into_iter().for_each(|job: Job| job.work(look, &calls));
+        thread::Builder::new().name("link".to_owned()).spawn(work)?;
+        Ok(Self { jobs, wait })
+    }
+}
+
+impl Job {
+    /// Does the job, on the thread that follows links.
+    fn work(self, look: Look, wait: &Wait) {
+        let Self { work, answers, wanted } = self;
+        // An answer that comes too late is not read; only that it has come is noticed.
+        let tell = |answer| drop(answers.send(answer));
+        match work {
+            Work::Look(paths) => {
+                for path in paths {
+                    if wanted.strong_count() == 0 {
+                        break;
+                    }
+                    tell(Answer::Looked(wait.during(|| look(&path))));
+                }
+            }
+            Work::Read(path, sample) => tell(Answer::Read(disk::read_link(&path, &sample, wait))),
+        }
+    }
+}
+
+impl Order {
+    /// The next answer, if no call lasts as long as `limit`, and it comes before `end`.
+    fn answer(&self, limit: Duration, end: Instant) -> Result<Answer, Silence> {
+        loop {
+            let of_look = end.saturating_duration_since(Instant::now());
+            let of_call = limit.saturating_sub(self.wait.lasts());
+            match self.answers.recv_timeout(of_call.min(of_look)) {
+                Ok(answer) => return Ok(answer),
+                Err(RecvTimeoutError::Disconnected) => return Err(Silence::Call),
+                Err(_) if self.wait.lasts() >= limit => return Err(Silence::Call),
+                Err(_) if Instant::now() >= end => return Err(Silence::Look),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs::{self, File};
+    use std::os::unix::fs::symlink;
+    use std::time::Instant;
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::super::disk::list;
+    use super::super::settle::Kind;
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(200);
+
+    /// Hangs if a link leads to a pipe, until the test writes into the pipe.
+    fn look(path: &Path) -> io::Result<Sample> {
+        let lead = fs::read_link(path)?;
+        if lead.ends_with("pipe") {
+            File::open(lead)?;
+        }
+        disk::led_to(path)
+    }
+
+    fn kinds(dir: &Path, links: &mut Links) -> BTreeMap<String, Kind> {
+        let mut listing = list(dir, std::iter::empty(), &Wait::default()).unwrap();
+        links.follow(&mut listing);
+        listing.entries.into_iter().map(|(name, entry)| (name, entry.sample.kind)).collect()
+    }
+
+    /// One link to a disk that gave no answer made the whole folder a lost one.
+    #[test]
+    fn only_the_link_that_has_no_answer_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("file.wasm"), "file").unwrap();
+        fs::write(at("lead"), "led to").unwrap();
+        mkfifo(&at("pipe"), Mode::S_IRWXU).unwrap();
+        for (name, lead) in [("a", "lead"), ("b", "pipe"), ("c", "lead"), ("d", "nothing")] {
+            symlink(at(lead), at(&format!("{name}.wasm"))).unwrap();
+        }
+        let mut links = Links::with(look, LIMIT);
+        let silent = Kind::Unreadable(NO_ANSWER.to_owned());
+        let check = |found: BTreeMap<String, Kind>| {
+            assert_eq!(
+                (&found["a"], &found["c"], &found["file"]),
+                (&Kind::File, &Kind::File, &Kind::File)
+            );
+            assert!(matches!(&found["d"], Kind::Unreadable(why) if why.contains("No such")));
+            found["b"].clone()
+        };
+        assert_eq!(check(kinds(dir.path(), &mut links)), silent);
+        // The link is known by now, so it costs nothing.
+        let started = Instant::now();
+        for _ in 0..3 {
+            assert_eq!(check(kinds(dir.path(), &mut links)), silent);
+        }
+        assert!(started.elapsed() < LIMIT && links.silent.len() == 1);
+        // A link that was made anew may lead elsewhere.
+        fs::rename(at("b.wasm"), at("e.wasm")).unwrap();
+        symlink(at("lead"), at("b.wasm")).unwrap();
+        assert_eq!(check(kinds(dir.path(), &mut links)), Kind::File);
+        // The link answers.
+        fs::remove_file(at("e.wasm")).unwrap();
+        drop(File::options().write(true).open(at("pipe")).unwrap());
+        let started = Instant::now();
+        while !links.silent.is_empty() {
+            check(kinds(dir.path(), &mut links));
+            assert!(started.elapsed() < PATIENCE);
+        }
+        let sample = disk::led_to(&at("a.wasm")).unwrap();
+        assert!(links.has(&at("a.wasm")) && !links.has(&at("file.wasm")));
+        assert!(matches!(links.read(&at("a.wasm"), &sample), Some(Outcome::Bytes(..))));
+    }
+
+    /// Each link that hangs keeps a thread.
+    #[test]
+    fn of_many_links_that_hang_few_are_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        for n in 0..=MAX_SILENT {
+            symlink(&pipe, dir.path().join(format!("{n:02}.wasm"))).unwrap();
+        }
+        let mut links = Links::with(look, LIMIT);
+        let found = kinds(dir.path(), &mut links);
+        let last = &found[&format!("{MAX_SILENT:02}")];
+        let why = "it is a link, and is not followed while 16 others have no answer";
+        assert_eq!(*last, Kind::Unreadable(why.to_owned()));
+        assert_eq!(links.silent.len(), MAX_SILENT);
+        drop(File::options().read(true).write(true).open(pipe).unwrap());
+    }
+
+    /// Answers so late that a look has no time for three of them.
+    fn look_late(path: &Path) -> io::Result<Sample> {
+        let begun = Instant::now();
+        while begun.elapsed() < (LIMIT + ALL_IMPATIENCE) / 2 {
+            thread::yield_now();
+        }
+        disk::led_to(path)
+    }
+
+    /// A look at many links that each answered late lasted as long as all of them together.
+    /// Meanwhile the files in the folder itself were not looked at.
+    #[test]
+    fn links_that_answer_late_have_the_time_of_one_look() {
+        const LATE: Duration = Duration::from_secs(1);
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("lead"), "led to").unwrap();
+        let names = ["a", "b", "c", "d", "e"];
+        for name in names {
+            symlink(dir.path().join("lead"), dir.path().join(format!("{name}.wasm"))).unwrap();
+        }
+        let mut links = Links::with(look_late, 2 * LATE);
+        let is_file = |found: &BTreeMap<String, Kind>| -> Vec<_> {
+            names.iter().filter(|name| found[**name] == Kind::File).copied().collect()
+        };
+        let started = Instant::now();
+        let found = kinds(dir.path(), &mut links);
+        assert!(started.elapsed() < 2 * LATE + ALL_IMPATIENCE + LATE, "{:?}", started.elapsed());
+        let first = is_file(&found);
+        assert!(!first.is_empty() && first.len() < names.len(), "{found:?}");
+        let why = Kind::Unreadable(NOT_REACHED.to_owned());
+        assert!(found.values().all(|kind| *kind == Kind::File || *kind == why), "{found:?}");
+        assert!(links.lateness() > Duration::ZERO);
+        // The others come first then, and these stay as they were.
+        let found = kinds(dir.path(), &mut links);
+        assert!(found.values().all(|kind| *kind == Kind::File || *kind == why), "{found:?}");
+        let second = is_file(&found);
+        assert!(second.len() > first.len() && second.starts_with(&first), "{first:?}, {second:?}");
+    }
+
+    /// Begins to read in a look that has little time for it.
+    fn begin(links: &mut Links, link: &Path, sample: &Sample) {
+        while links.reading.is_empty() {
+            links.end = Instant::now() + Duration::from_millis(2);
+            assert!(links.read(link, sample).is_none());
+        }
+        assert_eq!((links.reading.len(), links.silent.len()), (1, 0));
+    }
+
+    /// A file that takes longer to read than a look lasts was begun anew in each look.
+    #[test]
+    fn a_reading_goes_on_after_the_look_that_began_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("lead"), dir.path().join("a.wasm"));
+        File::create(&file).unwrap().set_len(256 << 20).unwrap();
+        symlink(&file, &link).unwrap();
+        let mut links = Links::with(disk::led_to, PATIENCE);
+        assert_eq!(kinds(dir.path(), &mut links)["a"], Kind::File);
+        let sample = disk::led_to(&link).unwrap();
+        links.end = Instant::now();
+        assert!(links.read(&link, &sample).is_none() && links.reading.is_empty());
+        begin(&mut links, &link, &sample);
+        assert_eq!(kinds(dir.path(), &mut links)["a"], Kind::File);
+        let started = Instant::now();
+        loop {
+            links.end = Instant::now();
+            if let Some(outcome) = links.read(&link, &sample) {
+                assert!(matches!(outcome, Outcome::Bytes(..)), "{outcome:?}");
+                break;
+            }
+            assert!(links.reading.len() == 1 && started.elapsed() < 12 * PATIENCE);
+        }
+        // A file that is another one by now is not waited for.
+        begin(&mut links, &link, &sample);
+        fs::write(&file, "another").unwrap();
+        assert_eq!(kinds(dir.path(), &mut links)["a"], Kind::File);
+        assert_eq!((links.reading.len(), links.silent.len()), (0, 1));
+    }
+}

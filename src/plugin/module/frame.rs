@@ -1,0 +1,148 @@
+//! The limit on how much of the guest's stack one function may take at a time.
+//!
+//! Stack overflow is noticed because the page below the stack, of 4 KiB, may not be touched. Code
+//! that moves the stack pointer further than a page, without touching the bytes in between, would
+//! pass over that page. It would then write into memory that is not the guest's.
+//!
+//! Cranelift touches every page of a large frame. Singlepass (7.4.2) does so for locals only, and 8
+//! to 16 bytes too late. It does not for results of blocks and calls, for which it makes room in
+//! advance. So types are bounded for both compilers, and locals and open blocks for Singlepass.
+//! Further limits of a module are in `size.rs`.
+
+use wasmer::sys::wasmparser::{
+    BinaryReaderError, BlockType, FuncType, FunctionBody, Operator, Parser, Payload,
+};
+
+use super::malformed;
+use super::size::locals;
+use crate::plugin::{Compiler, Refusal};
+
+/// Most parameters and results of one function or block, together. They take 8 bytes each if they
+/// do not fit the registers. Real modules have at most a few dozen.
+const MAX_VALUES: usize = 128;
+
+/// Most locals of one function with Singlepass. Together with [`MAX_VALUES`] parameters and the
+/// saved registers, of 8 bytes each, they take less than a page.
+const MAX_LOCALS: u64 = 320;
+
+/// Most results of all blocks that are open at one place, and parameters of loops, with Singlepass.
+/// A call makes room for its results twice. With [`MAX_VALUES`] of them, and about 64 bytes that
+/// Singlepass saves, at most 3 136 bytes are passed over. With 256 open results it was more than a
+/// page, and the daemon died (seen).
+const MAX_OPEN_RESULTS: usize = 128;
+
+/// Checks how much of the stack each function takes.
+///
+/// # Errors
+/// A refusal that names the type or function that takes too much.
+pub(super) fn check(module: &[u8], compiler: Compiler) -> Result<(), Refusal> {
+    let bad = |error: BinaryReaderError| malformed(&error);
+    let mut types = Vec::new();
+    for payload in Parser::new(0).parse_all(module) {
+        match payload.map_err(bad)? {
+            Payload::TypeSection(section) => {
+                for ty in section.into_iter_err_on_gc_types() {
+                    types.push(values(types.len(), &ty.map_err(bad)?)?);
+                }
+            }
+            Payload::CodeSectionEntry(body) if compiler == Compiler::Singlepass => {
+                at_most(&body, "locals", locals(&body)?, MAX_LOCALS)?;
+                check_blocks(&body, &types)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The number of parameters and of results of a type.
+fn values(index: usize, ty: &FuncType) -> Result<[usize; 2], Refusal> {
+    let found = [ty.params().len(), ty.results().len()];
+    let sum: usize = found.iter().sum();
+    if sum > MAX_VALUES {
+        return Err(Refusal::new(
+            format!("its type {index} has {sum} parameters and results"),
+            format!("the limit is {MAX_VALUES}; pass more through the memory"),
+        ));
+    }
+    Ok(found)
+}
+
+/// Checks the results of all blocks that are open at one place, for each place in a function.
+fn check_blocks(body: &FunctionBody<'_>, types: &[[usize; 2]]) -> Result<(), Refusal> {
+    let bad = |error: BinaryReaderError| malformed(&error);
+    let of = |ty: BlockType, is_loop: bool| match ty {
+        BlockType::Empty => 0,
+        BlockType::Type(_) => 1,
+        BlockType::FuncType(index) => {
+            let [params, results] = types.get(index as usize).copied().unwrap_or_default();
+            results + if is_loop { params } else { 0 }
+        }
+    };
+    let (mut open, mut sum) = (Vec::new(), 0);
+    for operator in body.get_operators_reader().map_err(bad)? {
+        let results = match operator.map_err(bad)? {
+            Operator::Block { blockty } | Operator::If { blockty } => of(blockty, false),
+            Operator::Loop { blockty } => of(blockty, true),
+            Operator::End => {
+                sum -= open.pop().unwrap_or(0);
+                continue;
+            }
+            _ => continue,
+        };
+        open.push(results);
+        sum += results;
+        at_most(body, "results of open blocks", sum as u64, MAX_OPEN_RESULTS as u64)?;
+    }
+    Ok(())
+}
+
+fn at_most(body: &FunctionBody<'_>, what: &str, found: u64, limit: u64) -> Result<(), Refusal> {
+    if found <= limit {
+        return Ok(());
+    }
+    let place = body.range().start;
+    Err(Refusal::new(
+        format!("the function at offset {place:#x} has {found} {what}"),
+        format!("the limit with Singlepass is {limit}; use compiler = \"cranelift\""),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(text: &str, compiler: Compiler) -> Option<String> {
+        let module = wat::parse_str(text).expect("it is valid text");
+        check(&module, compiler).err().map(|refusal| refusal.reason)
+    }
+
+    #[test]
+    fn no_function_may_step_over_the_page_below_the_stack() {
+        let function = |inside: &str| format!("(module (func {inside}))");
+        let locals = |n: usize| function(&format!("(local {})", "i64 ".repeat(n)));
+        assert_eq!(reason(&locals(320), Compiler::Singlepass), None);
+        let found = reason(&locals(321), Compiler::Singlepass).expect("it is refused");
+        assert!(found.ends_with("has 321 locals"), "{found}");
+        assert_eq!(reason(&locals(5000), Compiler::Cranelift), None);
+
+        let types = |n: usize| format!("(module (type (func (param {}))))", "i32 ".repeat(n));
+        for compiler in [Compiler::Cranelift, Compiler::Singlepass] {
+            assert_eq!(reason(&types(128), compiler), None);
+            let found = reason(&types(129), compiler).expect("it is refused");
+            assert_eq!(found, "its type 0 has 129 parameters and results");
+        }
+
+        let blocks = |n: usize| {
+            let (open, close) = ("(block (result i32) ".repeat(n), ")".repeat(n));
+            function(&format!("(drop {open} i32.const 1 {close})"))
+        };
+        assert_eq!(reason(&blocks(128), Compiler::Singlepass), None);
+        let found = reason(&blocks(129), Compiler::Singlepass).expect("it is refused");
+        assert!(found.ends_with("has 129 results of open blocks"), "{found}");
+        assert_eq!(reason(&blocks(300), Compiler::Cranelift), None);
+        // Blocks that stand one after the other do not add up.
+        let row = "(drop (block (result i32) i32.const 1))".repeat(300);
+        assert_eq!(reason(&function(&row), Compiler::Singlepass), None);
+    }
+}

@@ -1,0 +1,86 @@
+//! The hidden exports of a compiled module, and what they say about its code.
+//!
+//! `flag.rs` adds them. From them the host knows why a guest's code trapped. They also convert each
+//! place in the code to its offset in the original module, as it was before `routine.rs` extended
+//! it.
+
+use wasmer::{ExportIndex, Exports, FrameInfo, Global, Module, RuntimeError, Store, Value};
+
+use super::flag::{FIRST_ROUTINE, GREW_NOT, OURS, SHIFT, WHY};
+use super::reason::Why;
+
+/// The hidden exports of one instance.
+#[derive(Debug)]
+pub(in crate::plugin) struct Hidden {
+    why: Option<Global>,
+    grew_not: Option<Global>,
+    /// The index of the first routine: functions from there on are the host's additions.
+    first_routine: u32,
+    /// The number of bytes by which the code lies further back than in the original module.
+    shift: i32,
+    /// The module, which lists the exported functions.
+    module: Module,
+}
+
+impl Hidden {
+    /// The hidden exports of an instance of `module` with these exports.
+    pub(in crate::plugin) fn of(module: &Module, exports: &Exports, store: &mut Store) -> Self {
+        let mut number = |name| match exports.get_global(name).map(|global| global.get(store)) {
+            Ok(Value::I32(number)) => number,
+            _ => 0,
+        };
+        let (first_routine, shift) = (number(FIRST_ROUTINE).cast_unsigned(), number(SHIFT));
+        let global = |name| exports.get_global(name).ok().cloned();
+        let (why, grew_not, module) = (global(WHY), global(GREW_NOT), module.clone());
+        Self { why, grew_not, first_routine, shift, module }
+    }
+
+    /// Why the code trapped, if the code did so itself and not by a fault of the CPU. The reason is
+    /// erased by this: an instance whose `save` has trapped may go on.
+    pub(in crate::plugin) fn take_why(&self, store: &mut Store) -> Option<Why> {
+        let global = self.why.as_ref()?;
+        let Value::I32(number) = global.get(store) else { return None };
+        global.set(store, Value::I32(0)).expect("it is mutable and an i32");
+        Why::of(number)
+    }
+
+    /// The number of the call in which the memory could not grow when the guest last asked; 0 if it
+    /// could.
+    pub(in crate::plugin) fn lacked_memory_in(&self, store: &mut Store) -> i32 {
+        match self.grew_not.as_ref().map(|global| global.get(store)) {
+            Some(Value::I32(call)) => call,
+            _ => 0,
+        }
+    }
+
+    /// The most bytes of memory that the module itself asks for, if it gives a number.
+    pub(in crate::plugin) fn most_memory(&self) -> Option<u64> {
+        let memory = self.module.info().memories.values().next()?;
+        memory.maximum.map(|pages| pages.bytes().0 as u64)
+    }
+
+    /// The name under which the guest exports this function.
+    pub(in crate::plugin) fn export_of(&self, function: u32) -> Option<&str> {
+        let exports = self.module.info().exports.iter();
+        let is_it = |index: &ExportIndex| match index {
+            ExportIndex::Function(index) => index.as_u32() == function,
+            _ => false,
+        };
+        let mut found = exports.filter(|(_, index)| is_it(index));
+        found.find(|(name, _)| !name.starts_with(OURS)).map(|(name, _)| &**name)
+    }
+
+    /// The calls that had not returned, the innermost first, without those of routines. Each comes
+    /// with its offset in the original module.
+    pub(in crate::plugin) fn frames<'e>(
+        &self,
+        error: &'e RuntimeError,
+    ) -> impl Iterator<Item = (&'e FrameInfo, u32)> + use<'e> {
+        let Self { first_routine, shift, .. } = *self;
+        let own = error.trace().iter().filter(move |frame| frame.func_index() < first_routine);
+        own.map(move |frame| {
+            let offset = u32::try_from(frame.module_offset()).unwrap_or(u32::MAX);
+            (frame, offset.saturating_add_signed(-shift))
+        })
+    }
+}

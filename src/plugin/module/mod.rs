@@ -1,0 +1,40 @@
+//! Modules: bytes that are watched, checked, compiled and kept, and never run.
+//!
+//! - `folder.rs` watches the folder of the plugins.
+//! - `compile.rs` makes artifacts in a child process; `check.rs` checks the module there first,
+//!   with the limits of `size.rs` and `frame.rs`. `offer.rs` lists what a module may import.
+//! - `flag.rs`, `routine.rs` and `stretch.rs` add the host's own code to it: checks of the stop
+//!   flag, and routines. `hidden.rs` and `reason.rs` read what that code says at a trap.
+//! - `note.rs` finds what an operator should know about a module that runs.
+//! - `cache.rs` keeps artifacts on disk, `versions.rs` the modules that have run.
+//!
+//! How an artifact becomes an instance is in `instance`.
+
+pub mod cache;
+pub mod check;
+pub mod compile;
+pub(super) mod flag;
+pub mod folder;
+mod frame;
+pub(super) mod hidden;
+pub mod note;
+pub mod offer;
+pub(super) mod reason;
+mod routine;
+mod size;
+mod stretch;
+pub mod versions;
+
+use wasmer::sys::wasmparser::BinaryReaderError;
+
+use super::Refusal;
+
+/// The refusal of a module that is not valid, or uses a proposal that this host does not run.
+fn malformed(error: &BinaryReaderError) -> Refusal {
+    let reason = format!("not valid: {} (at offset {:#x})", error.message(), error.offset());
+    Refusal::new(
+        reason,
+        "this host runs WebAssembly 2.0: one 32-bit memory, no threads, tail calls, exceptions or \
+         GC; build without them, and copy the whole file",
+    )
+}

@@ -1,0 +1,72 @@
+//! The functions that a module may import, with their types: for the check, and for its refusals.
+//!
+//! What the functions do is in `instance/abi.rs` and `instance/wasi.rs`; how they are bound, in
+//! `instance/bind.rs`. The functions of WASI are listed in `offer/wasi.rs`.
+
+pub(in crate::plugin) mod wasi;
+
+/// A function that a module may import.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offer {
+    /// The module of the function: `env` or `wasi_snapshot_preview1`.
+    pub module: &'static str,
+    /// The name of the function.
+    pub name: &'static str,
+    /// The types of its parameters: `i` is i32, `I` is i64, `d` is f64.
+    pub parameters: &'static str,
+    /// Whether the function returns an i32; otherwise it returns nothing.
+    pub returns: bool,
+}
+
+/// The module of the contract's own functions.
+pub const ENV: &str = "env";
+
+/// An offered function of module `env` that answers with a [`Code`](crate::process::call::Code).
+const fn env(name: &'static str, parameters: &'static str) -> Offer {
+    Offer { module: ENV, name, parameters, returns: true }
+}
+
+/// The functions of version 0 of the contract.
+pub const VERSION_0: &[Offer] = &[
+    env("wasm_log", "iiiiii"),
+    env("wasm_read_input", "iii"),
+    env("wasm_write_output", "iii"),
+    env("wasm_current_time", "ii"),
+    env("wasm_variable_read_boolean", "iii"),
+    env("wasm_variable_read_double", "iii"),
+    env("wasm_variable_read_int", "iii"),
+    env("wasm_variable_write_boolean", "iii"),
+    env("wasm_variable_write_double", "iid"),
+    env("wasm_variable_write_int", "iii"),
+];
+
+/// The functions that version 1 adds. AssemblyScript's `abort` is in [`ABORT`].
+pub const VERSION_1: &[Offer] = &[
+    env("wasm_point_find", "iii"),
+    env("wasm_point_read_boolean", "iii"),
+    env("wasm_point_read_double", "iii"),
+    env("wasm_point_read_int", "iii"),
+    env("wasm_point_write_boolean", "ii"),
+    env("wasm_point_write_double", "id"),
+    env("wasm_point_write_int", "ii"),
+    env("wasm_read_output", "iii"),
+    env("wasm_cycle", "ii"),
+    env("wasm_state_write", "ii"),
+    env("wasm_state_read", "iii"),
+    env("wasm_point_quality", "iii"),
+    env("wasm_degraded", "i"),
+];
+
+/// AssemblyScript's default import: `abort(message, file, line, column)`.
+pub const ABORT: Offer = Offer { module: ENV, name: "abort", parameters: "iiii", returns: false };
+
+/// The call by which Emscripten's runtime reports that the memory has grown. The host does nothing.
+pub const GROWTH: Offer =
+    Offer { module: ENV, name: "emscripten_notify_memory_growth", parameters: "i", returns: false };
+
+/// All functions that a module may import.
+pub fn offers() -> impl Iterator<Item = Offer> {
+    let own = VERSION_0.iter().chain(VERSION_1).copied();
+    // Tapes number the functions in this order, so a new function comes last.
+    own.chain([ABORT]).chain(wasi::offers()).chain([GROWTH])
+}

@@ -1,0 +1,77 @@
+//! The functions of WASI preview 1 that a module may import.
+//!
+//! Every function of preview 1 is listed, because usual toolchains import more than they use. What
+//! the functions do is in `plugin/instance/wasi.rs`.
+
+use super::Offer;
+
+/// The name of the module.
+pub(in crate::plugin) const WASI: &str = "wasi_snapshot_preview1";
+
+const fn wasi(name: &'static str, parameters: &'static str) -> Offer {
+    Offer { module: WASI, name, parameters, returns: true }
+}
+
+/// Functions that do something.
+pub(in crate::plugin) const WORKING: &[Offer] = &[
+    wasi("fd_write", "iiii"),
+    wasi("clock_time_get", "iIi"),
+    wasi("random_get", "ii"),
+    wasi("args_get", "ii"),
+    wasi("args_sizes_get", "ii"),
+    wasi("environ_get", "ii"),
+    wasi("environ_sizes_get", "ii"),
+    wasi("sched_yield", ""),
+    Offer { module: WASI, name: "proc_exit", parameters: "i", returns: false },
+];
+
+/// Functions on file descriptors. There are only the descriptors 1 and 2, and they can only be
+/// written.
+pub(in crate::plugin) const BAD_DESCRIPTOR: &[Offer] = &[
+    wasi("fd_advise", "iIIi"),
+    wasi("fd_allocate", "iII"),
+    wasi("fd_close", "i"),
+    wasi("fd_datasync", "i"),
+    wasi("fd_fdstat_get", "ii"),
+    wasi("fd_fdstat_set_flags", "ii"),
+    wasi("fd_fdstat_set_rights", "iII"),
+    wasi("fd_filestat_get", "ii"),
+    wasi("fd_filestat_set_size", "iI"),
+    wasi("fd_filestat_set_times", "iIIi"),
+    wasi("fd_pread", "iiiIi"),
+    wasi("fd_prestat_get", "ii"),
+    wasi("fd_prestat_dir_name", "iii"),
+    wasi("fd_pwrite", "iiiIi"),
+    wasi("fd_read", "iiii"),
+    wasi("fd_readdir", "iiiIi"),
+    wasi("fd_renumber", "ii"),
+    wasi("fd_seek", "iIii"),
+    wasi("fd_sync", "i"),
+    wasi("fd_tell", "ii"),
+];
+
+/// Functions that are not supported here.
+pub(in crate::plugin) const UNSUPPORTED: &[Offer] = &[
+    wasi("clock_res_get", "ii"),
+    wasi("path_create_directory", "iii"),
+    wasi("path_filestat_get", "iiiii"),
+    wasi("path_filestat_set_times", "iiiiIIi"),
+    wasi("path_link", "iiiiiii"),
+    wasi("path_open", "iiiiiIIii"),
+    wasi("path_readlink", "iiiiii"),
+    wasi("path_remove_directory", "iii"),
+    wasi("path_rename", "iiiiii"),
+    wasi("path_symlink", "iiiii"),
+    wasi("path_unlink_file", "iii"),
+    wasi("poll_oneoff", "iiii"),
+    wasi("proc_raise", "i"),
+    wasi("sock_accept", "iii"),
+    wasi("sock_recv", "iiiiii"),
+    wasi("sock_send", "iiiii"),
+    wasi("sock_shutdown", "ii"),
+];
+
+/// All functions of preview 1.
+pub(super) fn offers() -> impl Iterator<Item = Offer> {
+    WORKING.iter().chain(BAD_DESCRIPTOR).chain(UNSUPPORTED).copied()
+}

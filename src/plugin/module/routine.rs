@@ -1,0 +1,416 @@
+//! Routines: functions that are appended to a module, one for each operation that must not be left
+//! to wasmer alone.
+//!
+//! wasmer carries out `unreachable`, `memory.copy`, `table.get` and similar operations by calls of
+//! its own code on the guest's stack. If such a call fails, wasmer takes a backtrace there. If the
+//! guest has nearly used up its stack, the stack overflows inside the backtrace. Then the signal
+//! handler resets the stack without any destructor, and a lock of the whole process stays held. The
+//! next trap of any thread then waits for ever. (Seen with wasmer 7.4.2: a refused module without
+//! any rights froze the scan.) So no call of wasmer on a guest's stack may fail.
+//!
+//! A routine therefore tests the bounds itself. It traps by a division by zero, which the CPU
+//! reports by a signal, on a stack of its own. It also works in pieces, so that its loop checks the
+//! stop flag.
+//!
+//! The compiler middleware in `flag.rs` puts a call of the routine in place of each operation.
+//! Nothing in the module changes its index; code moves by a fixed distance ([`Extended::shift`]).
+//! Operations on passive segments have no routine: `size.rs` refuses them.
+
+use std::collections::BTreeSet;
+
+use wasm_encoder::{
+    BlockType, Encode, Function, InstructionSink, RawSection, RefType, Section, ValType,
+};
+use wasmer::sys::wasmparser::{
+    self, BinaryReader, BinaryReaderError, Operator, Parser, Payload, TypeRef,
+};
+
+use super::reason::Why;
+
+/// Bytes of memory between two checks of the stop flag: 64 KiB of fresh memory take at most 0.1 ms.
+const MEMORY_PIECE: i32 = 64 << 10;
+
+/// Elements of a table between two checks of the stop flag. Copying one takes some nanoseconds. But
+/// if the size of a table is fixed, wasmer goes through all its elements after each piece, which
+/// takes 0.1 ms for 100 000. That is why `plugins.table` has no higher limit.
+const TABLE_PIECE: i32 = 1 << 10;
+
+/// An operation that has a routine. A table is given by its index; a module has only one memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Operation {
+    Unreachable,
+    MemoryFill,
+    MemoryCopy,
+    TableGet(u32),
+    TableSet(u32),
+    TableFill(u32),
+    /// Destination and source.
+    TableCopy(u32, u32),
+}
+
+impl Operation {
+    /// The operation that `operator` is, if it has a routine.
+    pub(super) fn of(operator: &Operator<'_>) -> Option<Self> {
+        Some(match *operator {
+            Operator::Unreachable => Self::Unreachable,
+            Operator::MemoryFill { .. } => Self::MemoryFill,
+            Operator::MemoryCopy { .. } => Self::MemoryCopy,
+            Operator::TableGet { table } => Self::TableGet(table),
+            Operator::TableSet { table } => Self::TableSet(table),
+            Operator::TableFill { table } => Self::TableFill(table),
+            Operator::TableCopy { dst_table, src_table } => Self::TableCopy(dst_table, src_table),
+            _ => return None,
+        })
+    }
+
+    /// The reason with which its routine traps.
+    pub(super) fn why(self) -> Why {
+        match self {
+            Self::Unreachable => Why::Unreachable,
+            Self::MemoryFill | Self::MemoryCopy => Why::OutsideMemory,
+            _ => Why::OutsideTable,
+        }
+    }
+}
+
+/// A module with the routines that it needs.
+#[derive(Debug)]
+pub(super) struct Extended {
+    /// The module's bytes.
+    pub(super) module: Vec<u8>,
+    /// The operations whose routines are the module's last functions, in this order.
+    pub(super) routines: Vec<Operation>,
+    /// The number of bytes by which all code lies further back than in the given module. It is
+    /// negative if that module wrote the lengths of its sections with more bytes than they need, as
+    /// Go does.
+    pub(super) shift: i32,
+}
+
+/// The parts of a module that matter here.
+#[derive(Debug, Default)]
+struct Outline {
+    /// Number of types; a new type gets this index.
+    types: u32,
+    /// Number of functions, imported ones included.
+    functions: u32,
+    /// The operations in its code that need a routine.
+    operations: BTreeSet<Operation>,
+    /// The type of the elements of each table.
+    tables: Vec<RefType>,
+}
+
+/// Appends the routines that a module needs. The module must be valid.
+///
+/// # Errors
+/// When the module is not valid, as far as that is noticed.
+pub(super) fn extend(module: &[u8]) -> Result<Extended, BinaryReaderError> {
+    let outline = Outline::of(module)?;
+    let routines: Vec<_> = outline.operations.iter().copied().collect();
+    let (mut types, mut functions, mut bodies) = (Vec::new(), Vec::new(), Vec::new());
+    for (operation, ty) in routines.iter().zip(outline.types..) {
+        outline.put_type(*operation, &mut types);
+        ty.encode(&mut functions);
+        body(*operation).encode(&mut bodies);
+    }
+    let mut extended = module[..HEADER].to_vec();
+    let mut shift = 0;
+    let mut reader = BinaryReader::new(&module[HEADER..], HEADER as u64);
+    while !reader.eof() {
+        let id = reader.read_u8()?;
+        let len = reader.read_var_u32()? as usize;
+        let mut content = BinaryReader::new(reader.read_bytes(len)?, reader.original_position());
+        let more = match id {
+            TYPES => &types,
+            FUNCTIONS => &functions,
+            CODE => &bodies,
+            _ => &Vec::new(),
+        };
+        let mut data = Vec::with_capacity(len + more.len() + 5);
+        if !more.is_empty() {
+            (content.read_var_u32()? + routines.len() as u32).encode(&mut data);
+        }
+        let old = reader.original_position() - content.bytes_remaining() as u64;
+        let (rest, count) = (content.read_bytes(content.bytes_remaining())?, data.len());
+        data.extend_from_slice(rest);
+        data.extend_from_slice(more);
+        RawSection { id, data: &data }.append_to(&mut extended);
+        if id == CODE {
+            let new = extended.len() - (data.len() - count);
+            shift = new as i64 - old.cast_signed();
+        }
+    }
+    let shift = i32::try_from(shift).expect("routines and lengths of sections are short");
+    Ok(Extended { module: extended, routines, shift })
+}
+
+/// Bytes of a module's magic number and version.
+const HEADER: usize = 8;
+
+/// Numbers of sections, from the specification of the binary format.
+const TYPES: u8 = 1;
+const FUNCTIONS: u8 = 3;
+const CODE: u8 = 10;
+
+impl Outline {
+    fn of(module: &[u8]) -> Result<Self, BinaryReaderError> {
+        let mut outline = Self::default();
+        for payload in Parser::new(0).parse_all(module) {
+            match payload? {
+                Payload::TypeSection(types) => outline.types = types.count(),
+                Payload::ImportSection(imports) => {
+                    for import in imports.into_imports() {
+                        let is_function = matches!(import?.ty, TypeRef::Func(_));
+                        outline.functions += u32::from(is_function);
+                    }
+                }
+                Payload::FunctionSection(functions) => outline.functions += functions.count(),
+                Payload::TableSection(tables) => {
+                    for table in tables {
+                        let ty = table?.ty.element_type;
+                        let is_extern = ty == wasmparser::RefType::EXTERNREF;
+                        let ty = if is_extern { RefType::EXTERNREF } else { RefType::FUNCREF };
+                        outline.tables.push(ty);
+                    }
+                }
+                Payload::CodeSectionEntry(body) => {
+                    for operator in body.get_operators_reader()? {
+                        outline.operations.extend(Operation::of(&operator?));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(outline)
+    }
+
+    /// Writes the type of the routine for an operation: what the operation takes from the stack,
+    /// and what it leaves there.
+    fn put_type(&self, operation: Operation, to: &mut Vec<u8>) {
+        const FUNCTION: u8 = 0x60;
+        let element = |table: u32| ValType::Ref(self.tables[table as usize]);
+        let (takes, leaves) = match operation {
+            Operation::Unreachable => (vec![], vec![]),
+            Operation::MemoryFill | Operation::MemoryCopy | Operation::TableCopy(..) => {
+                (vec![ValType::I32; 3], vec![])
+            }
+            Operation::TableGet(table) => (vec![ValType::I32], vec![element(table)]),
+            Operation::TableSet(table) => (vec![ValType::I32, element(table)], vec![]),
+            Operation::TableFill(table) => {
+                (vec![ValType::I32, element(table), ValType::I32], vec![])
+            }
+        };
+        to.push(FUNCTION);
+        takes.encode(to);
+        leaves.encode(to);
+    }
+}
+
+/// What a routine works on.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Memory,
+    Table(u32),
+}
+
+impl Place {
+    /// Puts its size on the stack, in bytes or elements, as an i64.
+    fn size(self, code: &mut InstructionSink<'_>) {
+        const LOG2_PAGE: i64 = 16;
+        match self {
+            Self::Memory => {
+                code.memory_size(0).i64_extend_i32_u().i64_const(LOG2_PAGE).i64_shl();
+            }
+            Self::Table(table) => {
+                code.table_size(table).i64_extend_i32_u();
+            }
+        }
+    }
+
+    /// Bytes or elements between two checks of the stop flag.
+    fn piece(self) -> i32 {
+        match self {
+            Self::Memory => MEMORY_PIECE,
+            Self::Table(_) => TABLE_PIECE,
+        }
+    }
+
+    /// Traps unless a range lies within it. The start and length of the range, in bytes or
+    /// elements, are in locals. wasmer itself adds them in 32 bits and fails if a range ends at 4
+    /// GiB; a memory is smaller.
+    fn within(self, code: &mut InstructionSink<'_>, start: u32, length: u32) {
+        code.local_get(start).i64_extend_i32_u().local_get(length).i64_extend_i32_u().i64_add();
+        self.size(code);
+        code.i64_gt_u().if_(BlockType::Empty).unreachable().end();
+    }
+}
+
+/// The code of a routine. In it, `unreachable` stands for the trap that the middleware puts there.
+fn body(operation: Operation) -> Function {
+    match operation {
+        Operation::Unreachable => {
+            let mut function = Function::new([]);
+            function.instructions().unreachable().end();
+            function
+        }
+        Operation::TableGet(table) => element(table, |code| {
+            code.local_get(0).table_get(table);
+        }),
+        Operation::TableSet(table) => element(table, |code| {
+            code.local_get(0).local_get(1).table_set(table);
+        }),
+        Operation::MemoryFill => fill(Place::Memory, |code| {
+            code.memory_fill(0);
+        }),
+        Operation::TableFill(table) => fill(Place::Table(table), |code| {
+            code.table_fill(table);
+        }),
+        Operation::MemoryCopy => copy([Place::Memory; 2], |code| {
+            code.memory_copy(0, 0);
+        }),
+        Operation::TableCopy(to, from) => copy([to, from].map(Place::Table), |code| {
+            code.table_copy(to, from);
+        }),
+    }
+}
+
+/// A routine that works on the one element of a table whose index is in local 0.
+fn element(table: u32, work: impl Fn(&mut InstructionSink<'_>)) -> Function {
+    let mut function = Function::new([]);
+    let code = &mut function.instructions();
+    code.local_get(0).table_size(table).i32_ge_u();
+    code.if_(BlockType::Empty).unreachable().end();
+    work(code);
+    code.end();
+    function
+}
+
+/// The routine `fill(destination, value, length)`. It works from the front.
+fn fill(place: Place, whole: impl Fn(&mut InstructionSink<'_>)) -> Function {
+    let [destination, value, length, piece] = [0, 1, 2, 3];
+    let mut function = Function::new([(1, ValType::I32)]);
+    let code = &mut function.instructions();
+    place.within(code, destination, length);
+    code.loop_(BlockType::Empty);
+    next_piece(code, place, length, piece);
+    code.local_get(destination).local_get(value).local_get(piece);
+    whole(code);
+    code.local_get(destination).local_get(piece).i32_add().local_set(destination);
+    code.local_get(length).br_if(0).end().end();
+    function
+}
+
+/// The routine `copy(destination, source, length)`. It works from the front or from the back, so
+/// that no piece is overwritten before it was read.
+fn copy([to, from]: [Place; 2], whole: impl Fn(&mut InstructionSink<'_>)) -> Function {
+    let [destination, source, length, piece] = [0, 1, 2, 3];
+    let mut function = Function::new([(1, ValType::I32)]);
+    let code = &mut function.instructions();
+    to.within(code, destination, length);
+    from.within(code, source, length);
+    code.loop_(BlockType::Empty);
+    next_piece(code, to, length, piece);
+    code.local_get(destination).local_get(source).i32_le_u().if_(BlockType::Empty);
+    code.local_get(destination).local_get(source).local_get(piece);
+    whole(code);
+    for place in [destination, source] {
+        code.local_get(place).local_get(piece).i32_add().local_set(place);
+    }
+    code.else_();
+    for place in [destination, source] {
+        code.local_get(place).local_get(length).i32_add();
+    }
+    code.local_get(piece);
+    whole(code);
+    code.end().local_get(length).br_if(0).end().end();
+    function
+}
+
+/// Code for `piece = min(length, most); length -= piece`.
+fn next_piece(code: &mut InstructionSink<'_>, place: Place, length: u32, piece: u32) {
+    let most = place.piece();
+    code.local_get(length).i32_const(most);
+    code.local_get(length).i32_const(most).i32_lt_u().select().local_set(piece);
+    code.local_get(length).local_get(piece).i32_sub().local_set(length);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wasmer::sys::wasmparser::Validator;
+
+    const ALL: &str = r#"(module
+        (import "env" "sched_yield" (func (result i32)))
+        (memory 1) (table $f 4 funcref) (table $e 4 externref)
+        (func (export "poll")
+            (memory.fill (i32.const 0) (i32.const 1) (i32.const 2))
+            (memory.copy (i32.const 0) (i32.const 1) (i32.const 2))
+            (table.set $f (i32.const 0) (table.get $f (i32.const 1)))
+            (table.set $e (i32.const 0) (ref.null extern))
+            (table.fill $e (i32.const 0) (ref.null extern) (i32.const 2))
+            (table.copy $e $e (i32.const 0) (i32.const 1) (i32.const 2))
+            unreachable)
+        (data (i32.const 0) "text"))"#;
+
+    #[test]
+    fn a_module_gets_one_routine_for_each_operation_and_stays_valid() {
+        let module = wat::parse_str(ALL).unwrap();
+        let extended = extend(&module).unwrap();
+        use Operation::*;
+        let expected = [
+            Unreachable,
+            MemoryFill,
+            MemoryCopy,
+            TableGet(0),
+            TableSet(0),
+            TableSet(1),
+            TableFill(1),
+            TableCopy(1, 1),
+        ];
+        assert_eq!(extended.routines, expected);
+        Validator::new().validate_all(&extended.module).unwrap();
+    }
+
+    #[test]
+    fn code_moves_by_the_shift_that_is_given() {
+        fn bodies(module: &[u8]) -> Vec<u64> {
+            let body = |payload| match payload {
+                Payload::CodeSectionEntry(body) => Some(body.range().start),
+                _ => None,
+            };
+            Parser::new(0).parse_all(module).filter_map(|p| body(p.unwrap())).collect()
+        }
+        let many = "(func unreachable) ".repeat(200);
+        let texts = [ALL, "(module (func unreachable) (func))", &format!("(module {many})")];
+        let mut modules = texts.map(|text| wat::parse_str(text).unwrap()).to_vec();
+        modules.push(with_long_lengths(&modules[1]));
+        for module in modules {
+            let extended = extend(&module).unwrap();
+            let (before, after) = (bodies(&module), bodies(&extended.module));
+            assert!(after.len() > before.len());
+            for (before, after) in before.iter().zip(after) {
+                assert_eq!(before.cast_signed() + i64::from(extended.shift), after.cast_signed());
+            }
+        }
+    }
+
+    /// The module with five bytes for the length of each section.
+    fn with_long_lengths(module: &[u8]) -> Vec<u8> {
+        let mut long = module[..HEADER].to_vec();
+        let mut reader = BinaryReader::new(&module[HEADER..], HEADER as u64);
+        while !reader.eof() {
+            long.push(reader.read_u8().unwrap());
+            let len = reader.read_var_u32().unwrap();
+            long.extend([0, 7, 14, 21].map(|bits| (len >> bits) as u8 & 0x7f | 0x80));
+            long.push((len >> 28) as u8);
+            long.extend_from_slice(reader.read_bytes(len as usize).unwrap());
+        }
+        long
+    }
+
+    #[test]
+    fn a_module_without_such_operations_stays_as_it_is() {
+        let module = wat::parse_str("(module (func (export \"poll\")))").unwrap();
+        let extended = extend(&module).unwrap();
+        assert_eq!((extended.module, extended.shift), (module, 0));
+    }
+}

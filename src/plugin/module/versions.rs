@@ -1,0 +1,523 @@
+//! The last versions of each plugin, kept on the disk for a rollback.
+//!
+//! Each plugin has a folder, and each version a file in it. The file's name has a number, which
+//! counts up over all plugins, and the hash of the module. The bytes that are read are compared
+//! with that hash, so a damaged file is no version. Which version is good, and when a plugin goes
+//! back to it, is not decided here: `daemon/version.rs` and the supervisor do that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use nix::libc::EIO;
+
+use super::folder::{MAX_PLUGINS, check_name, put};
+use crate::file;
+use crate::plugin::ModuleHash;
+
+/// Most versions of one plugin: the running one, and a few deploys that turned out to be wrong.
+const MOST_VERSIONS: usize = 5;
+
+/// Most bytes of all versions of all plugins. The flash of a small board has room for that, and it
+/// is enough for a thousand plugins of the usual size.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// Most plugins whose versions are listed: as many as can run at once, and three times as many that
+/// were removed long ago. Those with the newest versions are listed.
+const MOST_NAMES: usize = 4 * MAX_PLUGINS;
+
+/// Most entries of the folder that are looked at, of any kind. A disk reads so many in a second or
+/// two.
+const MOST_ENTRIES: usize = 64 << 10;
+
+/// All versions on the disk.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The versions of each plugin, the newest first.
+    pub kept: BTreeMap<String, Vec<ModuleHash>>,
+    /// Plugins whose versions cannot be read, and why.
+    pub unread: BTreeMap<String, String>,
+}
+
+/// The folder of all versions.
+#[derive(Debug, Clone)]
+pub struct Versions(PathBuf);
+
+/// One kept version.
+#[derive(Debug)]
+struct Kept {
+    path: PathBuf,
+    plugin: String,
+    /// Counts up over all plugins, so it gives the age without a clock.
+    number: u64,
+    hash: ModuleHash,
+    bytes: u64,
+}
+
+impl Kept {
+    /// Whether its file has these bytes. A damaged or unreadable file has not.
+    fn holds(&self, module: &[u8]) -> bool {
+        let read = || file::read_present(&self.path, self.bytes);
+        self.bytes == module.len() as u64 && read().is_ok_and(|found| found == module)
+    }
+}
+
+impl Versions {
+    /// The versions in the folder `dir`, which need not exist.
+    pub fn new(dir: PathBuf) -> Self {
+        Self(dir)
+    }
+
+    /// Keeps this module as the newest version of the plugin `name`. Returns the plugins whose kept
+    /// versions have changed, or `None` if there was no room.
+    ///
+    /// `rank` gives the worth of a version of a plugin, and `None` for a plugin that is gone. The
+    /// oldest versions of the lowest rank of this plugin make room for the new one, but none of a
+    /// higher rank than its own. If all versions together are too large, those of plugins that are
+    /// gone make room first. Then come those of other plugins, but not the best one of each, which
+    /// may be needed at any moment. The log names a version that is removed for another plugin, or
+    /// that cannot be removed.
+    ///
+    /// # Errors
+    /// The name breaks the rules, the module is larger than all versions together may be, or the
+    /// file system reports an error. Older versions are still there then.
+    pub fn keep(
+        &self,
+        name: &str,
+        module: &[u8],
+        rank: impl Fn(&str, ModuleHash) -> Option<u8>,
+    ) -> io::Result<Option<BTreeSet<String>>> {
+        check_name(name).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
+        if module.len() as u64 > MOST_BYTES {
+            let why =
+                format!("it has {} bytes; all versions together have {MOST_BYTES}", module.len());
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+        }
+        let (hash, dir) = (ModuleHash::of(module), self.0.join(name));
+        let ours = kept(&dir)?;
+        if ours.last().is_some_and(|newest| newest.hash == hash && newest.holds(module)) {
+            return Ok(Some(BTreeSet::new()));
+        }
+        let (all, bytes) = (self.with_others(name, ours), module.len() as u64);
+        let Some(leaving) = make_room(&all, (name, hash), bytes, rank) else { return Ok(None) };
+        let number = all.iter().map(|kept| kept.number).max().map_or(1, |last| last + 1);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        put(&dir, &format!("{number:010}-{hash:#}.wasm"), module)?;
+        let mut changed = BTreeSet::from([name.to_owned()]);
+        for old in leaving {
+            remove(old, name);
+            changed.insert(old.plugin.clone());
+        }
+        Ok(Some(changed))
+    }
+
+    /// The versions `ours` of the plugin `name`, and those of all other plugins. A stray file or an
+    /// unreadable folder has no versions, and the others are still found.
+    fn with_others(&self, name: &str, ours: Vec<Kept>) -> Vec<Kept> {
+        let mut all = ours;
+        for folder in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            if folder.file_name() != *name {
+                all.extend(kept(&folder.path()).unwrap_or_default());
+            }
+        }
+        all
+    }
+
+    /// The versions of the plugin `name`, the newest first.
+    ///
+    /// # Errors
+    /// The folder cannot be read. A folder that does not exist has no versions.
+    pub fn list(&self, name: &str) -> io::Result<Vec<ModuleHash>> {
+        if check_name(name).is_err() {
+            return Ok(Vec::new());
+        }
+        Ok(kept(&self.0.join(name))?.iter().rev().map(|kept| kept.hash).collect())
+    }
+
+    /// The versions of all plugins. An entry that is no folder of versions, or has no versions any
+    /// more, is left out. If there is too much to be listed, the log says so.
+    ///
+    /// # Errors
+    /// The folder of all versions cannot be read.
+    pub fn all(&self) -> io::Result<Listing> {
+        let mut folders = match fs::read_dir(&self.0) {
+            Ok(folders) => folders,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Listing::default()),
+            Err(error) => return Err(error),
+        };
+        let (mut found, mut unread) = (Vec::new(), BTreeMap::new());
+        for folder in folders.by_ref().take(MOST_ENTRIES) {
+            let folder = folder?;
+            let Ok(name) = folder.file_name().into_string() else { continue };
+            if check_name(&name).is_err() {
+                continue;
+            }
+            let path = folder.path();
+            match kept(&path) {
+                // To remove thousands of empty folders takes a disk longer than an operator waits.
+                Ok(all) if all.is_empty() => {}
+                Ok(all) => found.push((all.last().map(|newest| newest.number), name, all)),
+                Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
+                Err(error) if unread.len() < MOST_NAMES => {
+                    unread.insert(name, format!("{}: {error}", path.display()));
+                }
+                Err(_) => {}
+            }
+        }
+        found.sort_by_key(|(newest, ..)| std::cmp::Reverse(*newest));
+        let hidden = found.len().saturating_sub(MOST_NAMES);
+        let is_cut = folders.next().is_some();
+        if hidden > 0 || is_cut {
+            let folder = self.0.display();
+            tracing::error!(
+                %folder,
+                hidden,
+                "{folder} holds too much: the versions of {MOST_NAMES} plugins and {MOST_ENTRIES} \
+                 entries are looked at, and what else there is cannot be gone back to"
+            );
+        }
+        let hashes = |all: Vec<Kept>| all.iter().rev().map(|kept| kept.hash).collect();
+        let kept = found.into_iter().take(MOST_NAMES).map(|(_, name, all)| (name, hashes(all)));
+        Ok(Listing { kept: kept.collect(), unread })
+    }
+
+    /// The bytes of one version.
+    ///
+    /// # Errors
+    /// The version is missing, cannot be read, or is damaged.
+    pub fn read(&self, name: &str, hash: ModuleHash) -> io::Result<Vec<u8>> {
+        let all = kept(&self.0.join(name))?;
+        let found = all.iter().find(|kept| kept.hash == hash).ok_or(io::ErrorKind::NotFound)?;
+        let path = found.path.display();
+        // No version was longer than this when it was kept, whatever has happened to its file.
+        let module = file::read(&found.path, MOST_BYTES)
+            .map_err(|error| io::Error::new(kind(&error), format!("{path}: {error}")))?
+            .ok_or(io::ErrorKind::NotFound)?;
+        if ModuleHash::of(&module) != hash {
+            let why = format!("{path} is damaged");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        Ok(module)
+    }
+}
+
+/// The kind of a file's error. A sector that cannot be read stays so; then the file is damaged.
+fn kind(error: &io::Error) -> io::ErrorKind {
+    match error.raw_os_error() {
+        Some(EIO) => io::ErrorKind::InvalidData,
+        _ => error.kind(),
+    }
+}
+
+/// The versions that must be removed so that a new one of this plugin has room; `None` if even that
+/// is not enough.
+fn make_room<'k>(
+    all: &'k [Kept],
+    (name, hash): (&str, ModuleHash),
+    bytes: u64,
+    rank: impl Fn(&str, ModuleHash) -> Option<u8>,
+) -> Option<Vec<&'k Kept>> {
+    let worth = |kept: &Kept| (rank(&kept.plugin, kept.hash), kept.number);
+    let is_sound = |kept: &&Kept| kept.bytes <= MOST_BYTES;
+    let newcomer = rank(name, hash);
+    let (mut leaving, mut others): (Vec<_>, Vec<_>) =
+        all.iter().filter(|kept| kept.plugin == name).partition(|kept| kept.hash == hash);
+    others.sort_by_key(|kept| worth(kept));
+    leaving.extend(others.drain(..others.len().saturating_sub(MOST_VERSIONS - 1)));
+    if leaving.iter().any(|kept| kept.hash != hash && worth(kept).0 > newcomer) {
+        return None;
+    }
+    let class = |kept: &Kept| {
+        let of_the_same = || all.iter().filter(|other| other.plugin == kept.plugin);
+        let best = || of_the_same().filter(is_sound).map(worth).max();
+        match worth(kept) {
+            _ if kept.bytes > MOST_BYTES => Some(0),
+            own if kept.plugin == name => (own.0 <= newcomer).then_some(3),
+            (None, _) => Some(1),
+            other => (Some(other) != best()).then_some(2),
+        }
+    };
+    let stays = |kept: &&Kept| !leaving.iter().any(|leaving| leaving.path == kept.path);
+    let staying: Vec<_> = all.iter().filter(stays).collect();
+    let mut total = staying.iter().fold(bytes, |sum, kept| sum.saturating_add(kept.bytes));
+    let mut order: Vec<_> =
+        staying.into_iter().filter_map(|kept| Some((class(kept)?, worth(kept), kept))).collect();
+    order.sort_by_key(|(class, worth, _)| (*class, *worth));
+    for (_, _, kept) in order {
+        if total > MOST_BYTES {
+            total = total.saturating_sub(kept.bytes);
+            leaving.push(kept);
+        }
+    }
+    (total <= MOST_BYTES).then_some(leaving)
+}
+
+/// Removes an old version, because one of the plugin `name` needs its room.
+fn remove(old: &Kept, name: &str) {
+    let Kept { path, plugin, hash, .. } = old;
+    match fs::remove_file(path) {
+        Ok(()) if plugin != name => {
+            path.parent().into_iter().for_each(remove_empty);
+            tracing::warn!(
+                plugin,
+                "{plugin}: version {hash} is not kept for a rollback any more: {name} needs the \
+                 room"
+            );
+        }
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => {
+            let file = path.display();
+            tracing::warn!(%file, %error, "the old version {file} cannot be removed: {error}");
+        }
+    }
+}
+
+/// Removes the folder of a plugin that has no version any more. If anything else is in it, the
+/// system refuses that, and the folder stays.
+fn remove_empty(folder: &Path) {
+    let _ = fs::remove_dir(folder);
+}
+
+/// The versions in the folder of one plugin, the oldest first. An entry with another form of name,
+/// or that is no file, is no version.
+fn kept(dir: &Path) -> io::Result<Vec<Kept>> {
+    let files = match fs::read_dir(dir) {
+        Ok(files) => files,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let plugin = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut all = Vec::new();
+    for file in files {
+        let file = file?;
+        let name = file.file_name();
+        let parts = name.to_str().and_then(|name| name.strip_suffix(".wasm")?.split_once('-'));
+        let Some((number, hash)) = parts else { continue };
+        if let (Ok(number), Some(hash)) = (number.parse(), ModuleHash::from_hex(hash)) {
+            // The file may have gone since the folder was read.
+            let about = file.metadata().ok().filter(fs::Metadata::is_file);
+            let path = file.path();
+            let plugin = plugin.clone();
+            all.extend(about.map(|about| Kept { path, plugin, number, hash, bytes: about.len() }));
+        }
+    }
+    all.sort_by_key(|kept| kept.number);
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hashes(modules: &[&[u8]]) -> Vec<ModuleHash> {
+        modules.iter().map(|module| ModuleHash::of(module)).collect()
+    }
+
+    #[test]
+    fn the_last_five_are_kept_each_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions::new(dir.path().join("versions"));
+        assert_eq!(versions.list("a").unwrap(), []);
+        for module in [b"1", b"2", b"3", b"3", b"1", b"4", b"5", b"6"] {
+            versions.keep("a", module, |_, _| Some(0)).unwrap();
+        }
+        versions.keep("b", b"1", |_, _| Some(0)).unwrap();
+        assert_eq!(versions.list("a").unwrap(), hashes(&[b"6", b"5", b"4", b"1", b"3"]));
+        assert_eq!(versions.list("b").unwrap(), hashes(&[b"1"]));
+        assert_eq!(versions.read("a", ModuleHash::of(b"1")).unwrap(), b"1");
+        let gone = versions.read("a", ModuleHash::of(b"2")).unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+        assert!(versions.keep("../a", b"1", |_, _| Some(0)).is_err());
+        assert_eq!(versions.list("../a").unwrap(), []);
+        fs::write(dir.path().join("versions/stray"), b"").unwrap();
+        let all = versions.all().unwrap().kept;
+        assert_eq!(all.keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(all["b"], hashes(&[b"1"]));
+        assert!(Versions::new(dir.path().join("none")).all().unwrap().kept.is_empty());
+    }
+
+    #[test]
+    fn a_sector_that_cannot_be_read_is_damage() {
+        let of = |code| kind(&io::Error::from_raw_os_error(code));
+        assert_eq!(of(EIO), io::ErrorKind::InvalidData);
+        assert_eq!(of(nix::libc::EACCES), io::ErrorKind::PermissionDenied);
+    }
+
+    /// The newest version was damaged. Another good run with the same bytes did not repair it, so
+    /// no rollback to it was ever possible.
+    #[test]
+    fn a_damaged_file_is_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions::new(dir.path().into());
+        let keep = || versions.keep("a", b"1", |_, _| Some(0)).unwrap().expect("there is room");
+        let files = || fs::read_dir(dir.path().join("a")).unwrap().map(|file| file.unwrap().path());
+        assert!(!keep().is_empty());
+        assert!(keep().is_empty(), "it is there");
+        for damage in [b"2", &b""[..]] {
+            fs::write(files().next().unwrap(), damage).unwrap();
+            assert!(!keep().is_empty());
+            assert_eq!(versions.read("a", ModuleHash::of(b"1")).unwrap(), b"1");
+            assert_eq!(files().count(), 1);
+        }
+    }
+
+    /// The first thousand names counted, of whatever kind. So names of removed plugins hid a good
+    /// version.
+    #[test]
+    fn what_has_no_version_hides_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions::new(dir.path().into());
+        let old = |n: usize| dir.path().join(format!("old{n}"));
+        (0..3 * MOST_NAMES).for_each(|n| fs::create_dir(old(n)).unwrap());
+        versions.keep("z", b"1", |_, _| Some(0)).unwrap();
+        assert_eq!(versions.all().unwrap().kept["z"], hashes(&[b"1"]));
+        // If too many plugins have versions, those with the newest versions are listed.
+        for n in 0..MOST_NAMES {
+            let folder = dir.path().join(format!("p{n}"));
+            fs::create_dir(&folder).unwrap();
+            let name = format!("{:010}-{:#}.wasm", n + 2, ModuleHash::of(b"1"));
+            fs::write(folder.join(name), b"1").unwrap();
+        }
+        let all = versions.all().unwrap().kept;
+        assert_eq!((all.len(), all.contains_key("z")), (MOST_NAMES, false));
+    }
+
+    /// An unreadable folder was left out without a word, and the log said "no version of it is
+    /// kept".
+    #[test]
+    fn what_cannot_be_read_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions::new(dir.path().into());
+        versions.keep("good", b"1", |_, _| Some(0)).unwrap();
+        fs::write(dir.path().join("stray"), b"").unwrap();
+        // Root may read files of any mode, but no user can follow a link to itself.
+        std::os::unix::fs::symlink("loop", dir.path().join("loop")).unwrap();
+        let Listing { kept, unread } = versions.all().unwrap();
+        assert_eq!(kept.keys().collect::<Vec<_>>(), ["good"]);
+        assert_eq!(unread.keys().collect::<Vec<_>>(), ["loop"]);
+        assert!(unread["loop"].contains("loop: "), "{unread:?}");
+    }
+
+    /// After five bad deploys in a row, no version was left for a rollback.
+    #[test]
+    fn what_is_worth_less_makes_room_and_pushes_nothing_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions::new(dir.path().into());
+        // Good versions are digits, doubtful ones letters, bad ones capitals.
+        let rank = |_: &str, hash: ModuleHash| {
+            let is_of = |mut all: std::ops::RangeInclusive<u8>| {
+                all.any(|byte| ModuleHash::of(&[byte]) == hash)
+            };
+            Some(if is_of(b'0'..=b'9') { 2 } else { u8::from(is_of(b'a'..=b'z')) })
+        };
+        let check = |keep: &[u8], is_kept, expected: &[&[u8]]| {
+            assert_eq!(versions.keep("p", keep, rank).unwrap().is_some(), is_kept, "{keep:?}");
+            assert_eq!(versions.list("p").unwrap(), hashes(expected), "{keep:?}");
+        };
+        check(b"1", true, &[b"1"]);
+        check(b"2", true, &[b"2", b"1"]);
+        check(b"a", true, &[b"a", b"2", b"1"]);
+        check(b"B", true, &[b"B", b"a", b"2", b"1"]);
+        check(b"b", true, &[b"b", b"B", b"a", b"2", b"1"]);
+        check(b"3", true, &[b"3", b"b", b"a", b"2", b"1"]);
+        check(b"c", true, &[b"c", b"3", b"b", b"2", b"1"]);
+        check(b"C", false, &[b"c", b"3", b"b", b"2", b"1"]);
+        check(b"4", true, &[b"4", b"c", b"3", b"2", b"1"]);
+        check(b"5", true, &[b"5", b"4", b"3", b"2", b"1"]);
+        check(b"d", false, &[b"5", b"4", b"3", b"2", b"1"]);
+        check(b"6", true, &[b"6", b"5", b"4", b"3", b"2"]);
+        check(b"3", true, &[b"3", b"6", b"5", b"4", b"2"]);
+    }
+
+    #[test]
+    fn a_damaged_version_is_none_and_strangers_are_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions::new(dir.path().into());
+        versions.keep("a", b"good", |_, _| Some(0)).unwrap();
+        let all = kept(&dir.path().join("a")).unwrap();
+        fs::write(&all[0].path, b"goof").unwrap();
+        for name in ["x", "1-2.wasm", ".0000000002-aa.wasm.tmp", "-.wasm"] {
+            fs::write(dir.path().join("a").join(name), b"").unwrap();
+        }
+        assert_eq!(versions.list("a").unwrap(), hashes(&[b"good"]));
+        let damaged = versions.read("a", ModuleHash::of(b"good")).unwrap_err();
+        assert!(damaged.to_string().ends_with("is damaged"), "{damaged}");
+    }
+
+    #[test]
+    fn a_stray_file_or_folder_disturbs_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions::new(dir.path().into());
+        fs::write(dir.path().join("README"), b"").unwrap();
+        versions.keep("old", b"1", |_, _| Some(0)).unwrap();
+        let hash = ModuleHash::of(b"0");
+        fs::create_dir(dir.path().join(format!("old/0000000000-{hash:#}.wasm"))).unwrap();
+        versions.keep("old", b"2", |_, _| Some(0)).unwrap();
+        versions.keep("old", b"1", |_, _| Some(0)).unwrap();
+        assert_eq!(versions.list("old").unwrap(), hashes(&[b"1", b"2"]));
+        // The limit of all versions together is kept too.
+        let large = vec![0; MOST_BYTES as usize];
+        let only_large = |name: &str, _| (name == "large").then_some(0);
+        assert!(versions.keep("large", &large, only_large).unwrap().is_some());
+        assert_eq!(versions.list("old").unwrap(), []);
+    }
+
+    #[test]
+    fn a_version_that_has_grown_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions::new(dir.path().into());
+        versions.keep("a", b"small", |_, _| Some(0)).unwrap();
+        let path = kept(&dir.path().join("a")).unwrap().remove(0).path;
+        // The file is sparse, so it takes no room here. Read as a whole, it would.
+        fs::File::options().write(true).open(path).unwrap().set_len(8 << 40).unwrap();
+        let error = versions.read("a", ModuleHash::of(b"small")).unwrap_err().to_string();
+        assert!(error.ends_with("it has more than 67108864 bytes"), "{error}");
+        // It also does not keep other versions, or itself, from being removed.
+        versions.keep("b", b"other", |_, _| Some(0)).unwrap();
+        assert_eq!(versions.list("a").unwrap(), []);
+    }
+
+    /// A version of one plugin took the room of the last good version of every other.
+    #[test]
+    fn the_best_version_of_each_plugin_makes_no_room_for_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions::new(dir.path().into());
+        let bad = ModuleHash::of(&[8]);
+        let rank = |_: &str, hash: ModuleHash| Some(if hash == bad { 0 } else { 2 });
+        for n in 5..9u8 {
+            versions.keep("other", &[n], rank).unwrap();
+        }
+        let kept = hashes(&[&[8], &[7], &[6], &[5]]);
+        assert_eq!(versions.list("other").unwrap(), kept);
+        let most = MOST_BYTES as usize;
+        assert!(
+            versions.keep("large", &vec![0; most], rank).unwrap().is_none(),
+            "there is one byte less"
+        );
+        assert_eq!(versions.list("other").unwrap(), kept, "and nothing left in vain");
+        assert!(versions.keep("large", &vec![0; most - 1], rank).unwrap().is_some());
+        assert_eq!(versions.list("other").unwrap(), hashes(&[&[7]]));
+        // One plugin may not exceed the limit either, and a plugin that is gone has no claim.
+        assert!(versions.keep("large", b"x", rank).unwrap().is_some());
+        assert_eq!(versions.list("large").unwrap(), hashes(&[b"x"]));
+        let is_there = |name: &str, _| (name == "large").then_some(2);
+        assert!(versions.keep("large", &vec![1; most], is_there).unwrap().is_some());
+        assert!(!dir.path().join("other").exists(), "no empty folder stays");
+        versions.keep("large", &vec![1; most + 1], rank).unwrap_err();
+    }
+
+    /// The version that was kept last is the newest, whatever a clock says.
+    #[test]
+    fn the_oldest_of_all_plugins_goes_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions::new(dir.path().into());
+        let half = |n: u8| vec![n; MOST_BYTES as usize / 2];
+        for (name, module) in [("a", vec![1]), ("b", half(2)), ("a", half(3)), ("b", vec![4])] {
+            assert!(versions.keep(name, &module, |_, _| Some(0)).unwrap().is_some());
+        }
+        let names = ["a", "b"].map(|name| versions.list(name).unwrap().len());
+        assert_eq!(names, [1, 1], "each has lost the older one");
+    }
+}

@@ -1,0 +1,155 @@
+//! The backtrace of a trap: its calls, and the one of them that the author of the module looks for.
+//!
+//! When a guest ends itself, the innermost calls are those of its language's library. The call that
+//! made the mistake stands above them. This file is pure: names in, a name out. A list of
+//! beginnings and parts, as toolchains write them, says which names belong to a library. If all
+//! names do, the innermost call is taken. The backtrace itself is made in `record.rs`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::text::legible_up_to;
+
+/// One call in a backtrace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// Its name, the name of its export, or its index as `#12`.
+    pub function: String,
+    /// Its index in the module.
+    pub index: u32,
+    /// Byte offset in the module.
+    pub offset: u32,
+}
+
+/// Longest name of a function in a backtrace, in bytes. An artifact keeps no longer names, but an
+/// artifact in a replay elsewhere may.
+const MAX_NAME: usize = 256;
+
+/// How the names of functions begin that belong to the libraries of Rust, C, C++, AssemblyScript
+/// and Go.
+const BEGINNINGS: [&str; 23] = [
+    "core::",
+    "<core::",
+    "std::",
+    "<std::",
+    "alloc::",
+    "<alloc::",
+    "<T as core::",
+    "<&T as core::",
+    "rust_",
+    "__rust",
+    "__rg_",
+    "__rdl_",
+    "panic_abort::",
+    "wasi::",
+    "wasi_",
+    "__wasi_",
+    "__imported_wasi",
+    "__cxa_",
+    "operator new",
+    "dlmalloc",
+    "~lib/",
+    "runtime.",
+    "syscall.",
+];
+
+/// Whole names of such functions.
+const NAMES: [&str; 5] = ["abort", "exit", "_exit", "_Exit", "proc_exit"];
+
+/// Parts of such names in the newer mangling of Rust, which is shown unchanged.
+const PARTS: [&str; 6] = [
+    "4core9panicking",
+    "3std9panicking",
+    "3std3sys",
+    "5alloc5alloc",
+    "rust_begin_unwind",
+    "rust_panic",
+];
+
+/// The name of a function as its author knows it.
+///
+/// Only the older mangling of Rust is undone. The newer one can refer back to parts of itself, so a
+/// short name in a hostile module could become endless. This runs on the scan's thread.
+pub(in crate::plugin) fn readable(name: &str) -> String {
+    if name.starts_with("_ZN") && name.len() <= MAX_NAME {
+        let demangled = format!("{:#}", rustc_demangle::demangle(name));
+        return legible_up_to(MAX_NAME, &demangled);
+    }
+    legible_up_to(MAX_NAME, name)
+}
+
+/// The call that ended the guest on purpose. In `frames` the innermost call comes first.
+pub(in crate::plugin) fn culprit(frames: &[Frame]) -> Option<&Frame> {
+    frames.iter().find(|frame| !is_library(&frame.function)).or(frames.first())
+}
+
+/// Whether the library calls below that one say that the guest panicked.
+pub(in crate::plugin) fn is_panic(frames: &[Frame]) -> bool {
+    library(frames).any(|name| name.contains("panic") && !name.starts_with("panic_abort"))
+}
+
+/// Whether the library calls below that one say that memory was lacking.
+pub(in crate::plugin) fn is_out_of_memory(frames: &[Frame]) -> bool {
+    let words = ["alloc_error", "rust_oom", "outOfMemory", "capacity_overflow_oom"];
+    library(frames).any(|name| words.iter().any(|word| name.contains(word)))
+}
+
+/// The names of the library calls that come before that one in `frames`.
+fn library(frames: &[Frame]) -> impl Iterator<Item = &str> {
+    frames.iter().map(|frame| &*frame.function).take_while(|name| is_library(name))
+}
+
+/// Whether this is the name of a library's function.
+fn is_library(name: &str) -> bool {
+    NAMES.contains(&name)
+        || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+        || PARTS.iter().any(|part| name.contains(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(names: &[&str]) -> Vec<Frame> {
+        let frame = |name: &&str| Frame { function: readable(name), index: 0, offset: 0 };
+        names.iter().map(frame).collect()
+    }
+
+    #[test]
+    fn the_call_of_the_author_is_found_below_those_of_the_library() {
+        let check = |names: &[&str], expected: &str| {
+            let frames = frames(names);
+            assert_eq!(culprit(&frames).unwrap().function, expected, "{names:?}");
+        };
+        check(&["poll"], "poll");
+        check(
+            &[
+                "_ZN3std9panicking15rust_panic_impl17h0123456789abcdefE",
+                "rust_begin_unwind",
+                "_ZN4core9panicking9panic_fmt17h0123456789abcdefE",
+                "_ZN5mixer5level5limit17h0123456789abcdefE",
+                "poll",
+            ],
+            "mixer::level::limit",
+        );
+        check(&["_RNvNtCs1_4core9panicking5panic", "_RNvCs2_5mixer4poll"], "_RNvCs2_5mixer4poll");
+        check(&["~lib/builtins/abort", "assembly/index/poll"], "assembly/index/poll");
+        check(&["runtime.fatalpanic", "runtime.gopanic", "main.poll"], "main.poll");
+        check(&["abort", "std::__2::vector<int>::at(unsigned long)"], "abort");
+    }
+
+    #[test]
+    fn a_panic_and_a_lack_of_memory_are_told_by_the_library() {
+        assert!(is_panic(&frames(&["rust_panic", "mixer::poll"])));
+        assert!(!is_panic(&frames(&["mixer::panic_button", "rust_panic"])));
+        assert!(is_out_of_memory(&frames(&["alloc::alloc::handle_alloc_error", "mixer::poll"])));
+        assert!(!is_out_of_memory(&frames(&["mixer::rust_oom"])));
+    }
+
+    #[test]
+    fn only_the_older_mangling_is_undone() {
+        assert_eq!(readable("_ZN1a1b17h0123456789abcdefE"), "a::b");
+        assert_eq!(readable("_RNvCs1_1a1b"), "_RNvCs1_1a1b");
+        assert_eq!(readable("po\x1bll"), "po\\u{1b}ll");
+        assert!(readable(&"x".repeat(1000)).len() <= MAX_NAME + 3);
+    }
+}

@@ -1,0 +1,199 @@
+//! The player of a tape: compares what a guest does with what is on the tape, and answers from it.
+//!
+//! At the first difference it ends the run. It knows neither the instance nor what its ending
+//! means: `instance/bind/played.rs` gives it the guest's calls, and `replay.rs` runs the guest.
+
+use wasmer::MemoryView;
+
+use super::tape::{Called, Section};
+use crate::plugin::Trap;
+use crate::plugin::module::offer;
+use crate::process::call::Phase;
+
+/// Bytes that are shown where two byte strings differ.
+const SHOWN: usize = 16;
+
+/// The first difference between a replay and its tape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Divergence {
+    /// The cycle of the difference; 0 before the first poll.
+    pub cycle: u64,
+    /// The kind of the call into the guest.
+    pub phase: Phase,
+    /// The number of the call to the host, counted from 1.
+    pub call: usize,
+    /// What the module did.
+    pub did: String,
+    /// What is on the tape instead.
+    pub tape: String,
+}
+
+/// The player: answers a guest from the tape.
+#[derive(Debug)]
+pub(in crate::plugin) struct Player {
+    sections: Vec<Section>,
+    /// Calls into the guest so far.
+    pub(in crate::plugin) begun: usize,
+    /// Calls to the host in the present call into the guest.
+    made: usize,
+    /// Calls to the host in all.
+    pub(in crate::plugin) calls: usize,
+    /// The first difference, if there was one.
+    pub(in crate::plugin) divergence: Option<Divergence>,
+    /// Whether the time of the last recorded call was over.
+    is_over: bool,
+    /// Whether the guest has gone on to do more than is on the tape.
+    pub(in crate::plugin) is_beyond: bool,
+}
+
+impl Player {
+    /// A player at the beginning of these calls. `is_over` says whether the time of the last one
+    /// was over.
+    pub(in crate::plugin) fn new(sections: Vec<Section>, is_over: bool) -> Self {
+        let (begun, made, calls) = (0, 0, 0);
+        let (divergence, is_beyond) = (None, false);
+        Self { sections, begun, made, calls, divergence, is_over, is_beyond }
+    }
+
+    /// Notes that a call into the guest begins.
+    pub(in crate::plugin) fn begin(&mut self, phase: Phase) {
+        self.begun += 1;
+        self.made = 0;
+        match self.section().map(|section| section.phase) {
+            Some(recorded) if recorded == phase => {}
+            Some(recorded) => self.diverge(format!("{phase} was run"), format!("{recorded}")),
+            None => self.diverge(format!("{phase} was run"), "its end".into()),
+        }
+    }
+
+    /// The next call into the guest with its number, counted from 1; `None` at the end or after a
+    /// difference.
+    pub(in crate::plugin) fn next(&self) -> Option<(usize, &Section)> {
+        let section = self.sections.get(self.begun)?;
+        self.divergence.is_none().then_some((self.begun + 1, section))
+    }
+
+    /// Notes that the call has ended, with a trap or without. If calls are left on the tape, the
+    /// guest has not made them.
+    pub(in crate::plugin) fn end(&mut self, trap: Option<&Trap>) {
+        let Some(section) = self.section() else { return };
+        let is_last = self.begun == self.sections.len();
+        let next = section.calls.get(self.made).map(describe);
+        let stays_open = is_last && self.is_over && trap.is_some();
+        match (trap, next) {
+            (None, Some(next)) => self.diverge("it returned".into(), next),
+            (Some(trap), Some(next)) if !stays_open => {
+                self.diverge(format!("it trapped ({trap})"), next)
+            }
+            (Some(trap), None) if !is_last => {
+                self.diverge(format!("it trapped ({trap})"), "a good end".into())
+            }
+            _ => {}
+        }
+    }
+
+    /// The recorded call that is being played.
+    fn section(&self) -> Option<&Section> {
+        self.sections.get(self.begun.checked_sub(1)?)
+    }
+
+    /// Notes the first difference; later ones follow from it and are not noted.
+    fn diverge(&mut self, did: String, tape: String) {
+        if self.divergence.is_some() || self.is_beyond {
+            return;
+        }
+        let section = self.section().or(self.sections.last());
+        let (cycle, phase) = section.map_or((0, Phase::Init), |s| (s.cycle, s.phase));
+        self.divergence = Some(Divergence { cycle, phase, call: self.made + 1, did, tape });
+    }
+
+    /// The recorded answer to a call to the host; `None` ends the guest.
+    pub(in crate::plugin) fn answer(
+        &mut self,
+        id: u8,
+        words: Vec<u64>,
+        memory: Option<&MemoryView<'_>>,
+    ) -> Option<i32> {
+        if self.divergence.is_some() || self.is_beyond {
+            return None;
+        }
+        let is_last = self.begun == self.sections.len();
+        let section = self.section()?;
+        let did = Called { function: id, arguments: words, ..nothing() };
+        let Some(called) = section.calls.get(self.made) else {
+            match is_last && (self.is_over || section.is_cut) {
+                true => self.is_beyond = true,
+                false => self.diverge(called_it(&did), "no more calls".into()),
+            }
+            return None;
+        };
+        if (called.function, &called.arguments) != (id, &did.arguments) {
+            let tape = describe(called);
+            self.diverge(called_it(&did), tape);
+            return None;
+        }
+        let code = called.code;
+        if let Err((did, tape)) = exchange(called, memory) {
+            let call = describe(called);
+            self.diverge(format!("it called {call} {did}"), format!("{call} {tape}"));
+            return None;
+        }
+        self.made += 1;
+        self.calls += 1;
+        Some(code)
+    }
+}
+
+/// Compares the bytes that the host took from the guest's memory, and puts the recorded bytes
+/// there. The error has two texts: what the guest has, and what is on the tape.
+fn exchange(called: &Called, memory: Option<&MemoryView<'_>>) -> Result<(), (String, String)> {
+    let lost = |_| ("has less memory".to_string(), "goes beyond it".to_string());
+    let Some(memory) = memory else {
+        return if called.taken.is_empty() && called.given.is_empty() {
+            Ok(())
+        } else {
+            Err(("has no memory".into(), "has one".into()))
+        };
+    };
+    for (at, bytes) in &called.taken {
+        let mut present = vec![0; bytes.len()];
+        memory.read(u64::from(*at), &mut present).map_err(lost)?;
+        if present != *bytes {
+            return Err((format!("with {}", hex(&present)), format!("with {}", hex(bytes))));
+        }
+    }
+    for (at, bytes) in &called.given {
+        memory.write(u64::from(*at), bytes).map_err(lost)?;
+    }
+    Ok(())
+}
+
+fn called_it(called: &Called) -> String {
+    format!("it called {}", describe(called))
+}
+
+fn nothing() -> Called {
+    Called { function: 0, arguments: vec![], taken: vec![], given: vec![], code: 0 }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text: String = bytes.iter().take(SHOWN).map(|byte| format!("{byte:02x}")).collect();
+    if bytes.len() > SHOWN {
+        text += &format!("… ({} bytes)", bytes.len());
+    }
+    text
+}
+
+/// A call as its author would write it.
+pub fn describe(called: &Called) -> String {
+    let Some(offer) = offer::offers().nth(called.function.into()) else {
+        return format!("function {}", called.function);
+    };
+    let word = |(word, ty): (&u64, char)| match ty {
+        'd' => format!("{}", f64::from_bits(*word)),
+        _ => word.to_string(),
+    };
+    let arguments: Vec<_> =
+        called.arguments.iter().zip(offer.parameters.chars()).map(word).collect();
+    format!("{}({})", offer.name, arguments.join(", "))
+}

@@ -1,0 +1,347 @@
+//! The tape: what an instance was given and what it did, so that its end can be played again.
+//!
+//! A module has no files, no sockets and no clock of its own. So what it does depends only on what
+//! the host gives it. For each call into the guest, the tape therefore notes every call that the
+//! guest makes to the host. It notes the function, the arguments and the code, and the bytes that
+//! the host took from the memory and put there. Nothing here knows what the functions mean.
+//!
+//! A tape is a ring of bytes, made in advance: old sections fall out whole, and nothing allocates.
+//! Polls that call nothing are only counted, and a row of them becomes one section (`tape/row.rs`).
+//!
+//! `instance/bind.rs` writes the tape. `record.rs` decides from where it can be played,
+//! `tape/read.rs` reads it back, and `player.rs` plays it.
+
+use std::time::Duration;
+
+use crate::clock::nanos;
+use crate::plugin::module::offer::{self, Offer};
+use crate::process::call::Phase;
+
+mod read;
+mod row;
+#[cfg(test)]
+mod tests;
+
+pub use read::{Called, Section, Sections, parse};
+use row::Row;
+
+/// Bytes of one tape. Two stretches of 100 polls fit with 600 bytes each, some twenty host calls.
+/// The tapes of a hundred programs take 12 MB.
+const TAPE_BYTES: usize = 128 << 10;
+
+/// The longest tape that is exported, in bytes: all of the ring, and the row that is not on it yet.
+pub const MAX_EXPORT: usize = TAPE_BYTES + HEAD + 3 * LONGEST;
+
+/// Most bytes of one section, so that there is always room for earlier ones. What a guest does
+/// beyond that is not noted.
+const MOST_SECTION: u64 = TAPE_BYTES as u64 / 2;
+
+/// Bytes of a section's head: length, phase, cycle, nanoseconds.
+const HEAD: usize = 4 + 1 + 8 + 8;
+
+/// Flag in the byte of the phase: the section is not whole.
+const CUT: u8 = 0x80;
+
+/// Kinds of what follows an entry's head: the answer, bytes that the host took, or bytes that it
+/// gave.
+const ANSWER: u8 = 0;
+const TAKEN: u8 = 1;
+const GIVEN: u8 = 2;
+
+/// A host function, as a tape names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::plugin) struct Tag {
+    /// The position among all offers.
+    pub(in crate::plugin) id: u8,
+    /// Whether the host takes only text for the log from the memory. Such bytes are not kept.
+    is_talk: bool,
+}
+
+impl Tag {
+    /// The tag of an offered function.
+    pub(in crate::plugin) fn of(module: &str, name: &str) -> Self {
+        let is_it = |offer: Offer| offer.module == module && offer.name == name;
+        let id = offer::offers().position(is_it).unwrap_or(usize::from(u8::MAX));
+        Self { id: id as u8, is_talk: matches!(name, "wasm_log" | "fd_write") }
+    }
+}
+
+/// The names of all functions, in the order of a tape's numbers.
+pub fn functions() -> Vec<String> {
+    offer::offers().map(|offer| offer.name.to_string()).collect()
+}
+
+/// The name of the function with this number.
+pub fn name(function: u8) -> &'static str {
+    offer::offers().nth(function.into()).map_or("", |offer| offer.name)
+}
+
+/// The tape of one instance: what it did last.
+#[derive(Debug, Default)]
+pub(in crate::plugin) struct Tape {
+    /// The bytes. It is empty if nothing is recorded.
+    ring: Box<[u8]>,
+    /// The position of the oldest byte. Positions count all bytes that were ever written.
+    head: u64,
+    tail: u64,
+    /// The position where the open section begins.
+    section: u64,
+    /// The position where the open entry begins.
+    entry: u64,
+    /// The present call into the guest.
+    call: Begun,
+    is_open: bool,
+    /// Whether the head of the open section is written.
+    is_begun: bool,
+    is_within_call: bool,
+    is_cut: bool,
+    is_talk: bool,
+    /// The position after the last section that is not whole.
+    sound_from: u64,
+    /// Polls that are not on the ring yet.
+    row: Row,
+}
+
+/// The beginning of a call into the guest.
+#[derive(Debug, Default, Clone, Copy)]
+struct Begun {
+    phase: Phase,
+    cycle: u64,
+    now: Duration,
+}
+
+impl Tape {
+    /// An empty tape; it records nothing unless `records` is set.
+    pub(in crate::plugin) fn new(records: bool) -> Self {
+        let room = if records { TAPE_BYTES } else { 0 };
+        Self { ring: vec![0; room].into(), ..Self::default() }
+    }
+
+    /// Whether the tape records.
+    pub(super) fn is_on(&self) -> bool {
+        !self.ring.is_empty()
+    }
+
+    /// The position where the next section will begin.
+    pub(in crate::plugin) fn position(&mut self) -> u64 {
+        self.put_row();
+        self.tail
+    }
+
+    /// Bytes from a position to the end.
+    pub(in crate::plugin) fn since(&self, position: u64) -> u64 {
+        self.tail - position
+    }
+
+    /// Whether everything from `position` to the open section is there and whole.
+    pub(super) fn reaches(&self, position: u64) -> bool {
+        self.is_on() && position >= self.head.max(self.sound_from)
+    }
+
+    /// Notes that a call into the guest begins.
+    pub(in crate::plugin) fn begin(&mut self, phase: Phase, cycle: u64, now: Duration) {
+        if !self.is_on() {
+            return;
+        }
+        if self.is_cut {
+            // The call that is missing in part was not the last one after all.
+            self.sound_from = self.tail;
+        }
+        self.call = Begun { phase, cycle, now };
+        (self.is_open, self.is_begun, self.is_cut, self.is_within_call) =
+            (true, false, false, false);
+    }
+
+    /// Notes that the call has ended, in whatever way. If its section is not whole, that section
+    /// counts as the last one on the tape. After a further call, nothing from before it can be
+    /// played.
+    pub(in crate::plugin) fn end(&mut self) {
+        if !std::mem::take(&mut self.is_open) {
+            return;
+        }
+        if !self.is_begun {
+            if self.call.phase == Phase::Poll {
+                self.count();
+                return;
+            }
+            self.put_head();
+        }
+        if self.is_within_call {
+            self.cut();
+        }
+        self.close();
+    }
+
+    /// Counts the poll that has ended and called nothing.
+    fn count(&mut self) {
+        if !self.row.takes(&self.call) {
+            self.put_row();
+        }
+        self.row.add(self.call);
+    }
+
+    /// Writes the row, if there is one.
+    fn put_row(&mut self) {
+        if let Some((section, len)) = self.row.section() {
+            self.row = Row::default();
+            self.section = self.tail;
+            self.push(&[&section[..len]]);
+        }
+    }
+
+    /// Begins a section, after the row before it.
+    fn put_head(&mut self) {
+        self.put_row();
+        (self.section, self.entry, self.is_begun) = (self.tail, self.tail, true);
+        self.push(&[&self.call.head(self.call.phase as u8)]);
+    }
+
+    /// Writes the length of the open section.
+    fn close(&mut self) {
+        let len = (self.tail - self.section) as u32;
+        for (byte, at) in len.to_le_bytes().into_iter().zip(self.section..) {
+            self.ring[place(at)] = byte;
+        }
+    }
+
+    /// Drops the last section, because its effect was undone. If the effect was undone only in
+    /// part, nothing from before it can be played any more.
+    pub(in crate::plugin) fn forget(&mut self, is_undone: bool) {
+        if is_undone {
+            self.tail = self.section;
+            self.is_cut = false;
+        } else {
+            self.sound_from = self.tail;
+        }
+    }
+
+    /// Notes that the guest calls a host function with these arguments.
+    pub(in crate::plugin) fn call(&mut self, tag: Tag, words: &[u64]) {
+        if !self.is_open || self.is_cut {
+            return;
+        }
+        if !self.is_begun {
+            self.put_head();
+        }
+        (self.entry, self.is_within_call, self.is_talk) = (self.tail, true, tag.is_talk);
+        let mut head = [0; 2 + 9 * LONGEST];
+        (head[0], head[1]) = (tag.id, words.len() as u8);
+        let mut len = 2;
+        for &word in words {
+            len += number(word, &mut head[len..]);
+        }
+        self.push(&[&head[..len]]);
+    }
+
+    /// Notes that the host took these bytes from the guest's memory.
+    pub(in crate::plugin) fn taken(&mut self, at: u32, bytes: &[u8]) {
+        if !self.is_talk {
+            self.moved(TAKEN, at, bytes);
+        }
+    }
+
+    /// Notes that the host gave the guest these bytes.
+    pub(in crate::plugin) fn given(&mut self, at: u32, bytes: &[u8]) {
+        self.moved(GIVEN, at, bytes);
+    }
+
+    fn moved(&mut self, kind: u8, at: u32, bytes: &[u8]) {
+        if !self.is_within_call || self.is_cut {
+            return;
+        }
+        let mut head = [0; 1 + 2 * LONGEST];
+        head[0] = kind;
+        let mut len = 1 + number(at.into(), &mut head[1..]);
+        len += number(bytes.len() as u64, &mut head[len..]);
+        self.push(&[&head[..len], bytes]);
+    }
+
+    /// Notes the host's answer.
+    pub(in crate::plugin) fn answer(&mut self, code: i32) {
+        if !self.is_within_call || self.is_cut {
+            return;
+        }
+        let mut head = [ANSWER; 1 + LONGEST];
+        let len = 1 + number(code.cast_unsigned().into(), &mut head[1..]);
+        self.push(&[&head[..len]]);
+        self.is_within_call = false;
+    }
+
+    /// Everything on the tape, from the oldest section on.
+    pub(super) fn export(&self) -> Vec<u8> {
+        let mut bytes: Vec<u8> = (self.head..self.tail).map(|at| self.ring[place(at)]).collect();
+        if let Some((section, len)) = self.row.section() {
+            bytes.extend(&section[..len]);
+        }
+        bytes
+    }
+
+    /// Bytes of [`Tape::export`] that lie before `position`.
+    pub(super) fn exported_before(&self, position: u64) -> usize {
+        position.saturating_sub(self.head) as usize
+    }
+
+    fn push(&mut self, pieces: &[&[u8]]) {
+        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let end = self.tail + len as u64;
+        if end - self.section > MOST_SECTION {
+            self.cut();
+            return;
+        }
+        while end - self.head > TAPE_BYTES as u64 {
+            let mut len = [0; 4];
+            for (byte, at) in len.iter_mut().zip(self.head..) {
+                *byte = self.ring[place(at)];
+            }
+            self.head += u64::from(u32::from_le_bytes(len));
+        }
+        for piece in pieces {
+            let at = place(self.tail);
+            let first = piece.len().min(TAPE_BYTES - at);
+            self.ring[at..at + first].copy_from_slice(&piece[..first]);
+            self.ring[..piece.len() - first].copy_from_slice(&piece[first..]);
+            self.tail += piece.len() as u64;
+        }
+    }
+
+    /// Ends the noting of this section, which is not whole then.
+    fn cut(&mut self) {
+        self.tail = self.entry;
+        (self.is_cut, self.is_within_call) = (true, false);
+        self.ring[place(self.section + 4)] |= CUT;
+    }
+}
+
+impl Begun {
+    /// The head of the section, still without the length.
+    fn head(&self, kind: u8) -> [u8; HEAD] {
+        let mut head = [0; HEAD];
+        head[4] = kind;
+        head[5..13].copy_from_slice(&self.cycle.to_le_bytes());
+        head[13..].copy_from_slice(&nanos(self.now).to_le_bytes());
+        head
+    }
+}
+
+/// The index in the ring of a position.
+fn place(position: u64) -> usize {
+    // The size is a power of two, so this is as quick as a mask.
+    (position % TAPE_BYTES as u64) as usize
+}
+
+/// Most bytes of a number: seven bits to a byte.
+const LONGEST: usize = 10;
+
+/// Writes a number in as few bytes as it needs (LEB128). Returns how many.
+fn number(mut value: u64, to: &mut [u8]) -> usize {
+    let mut len = 0;
+    loop {
+        let is_last = value < 0x80;
+        to[len] = value as u8 & 0x7f | if is_last { 0 } else { 0x80 };
+        len += 1;
+        if is_last {
+            return len;
+        }
+        value >>= 7;
+    }
+}

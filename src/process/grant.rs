@@ -1,0 +1,154 @@
+//! Grants: the points and variables that the configuration allows a program to use.
+//!
+//! Variables are granted by name, because programs make them; every program may read all of them.
+//! This file only holds what was granted. What an instance makes of its grants, as lists that a
+//! call can look up, is in `plugin/instance/rights.rs`; the present owner of each output is in
+//! `world.rs`.
+
+use std::sync::Arc;
+
+use super::image::PointId;
+
+/// The points of one direction that a program may use.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Grant {
+    /// Every point of that direction. For outputs, the configuration replaces it by a list of those
+    /// outputs that no entry names.
+    #[default]
+    All,
+    /// These points and no others; the list may be empty.
+    Only(Vec<PointId>),
+}
+
+impl Grant {
+    /// Whether the program may use this point of that direction.
+    pub fn allows(&self, id: PointId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(ids) => ids.contains(&id),
+        }
+    }
+}
+
+/// Names of variables, and beginnings of names, as the configuration lists them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VariableNames {
+    /// Whole names, sorted.
+    names: Vec<Box<str>>,
+    /// Beginnings of names, sorted. None of them is the beginning of another.
+    beginnings: Vec<Box<str>>,
+}
+
+impl VariableNames {
+    /// The names of a list such as `["tank.setpoint", "alarm.*"]`. An entry that ends in `*` stands
+    /// for every name that begins with the text before the `*`.
+    pub fn new<'n>(entries: impl IntoIterator<Item = &'n str>) -> Self {
+        let (mut names, mut beginnings) = (Vec::<Box<str>>::new(), Vec::<Box<str>>::new());
+        for entry in entries {
+            match entry.strip_suffix('*') {
+                Some(beginning) => beginnings.push(beginning.into()),
+                None => names.push(entry.into()),
+            }
+        }
+        names.sort_unstable();
+        names.dedup();
+        // In a sorted list, a text that begins with another comes right after it.
+        beginnings.sort_unstable();
+        beginnings.dedup_by(|next, kept| next.starts_with(&**kept));
+        Self { names, beginnings }
+    }
+
+    /// Whether the list names this variable.
+    pub fn contains(&self, name: &str) -> bool {
+        if self.names.binary_search_by(|other| (**other).cmp(name)).is_ok() {
+            return true;
+        }
+        // Of all beginnings, only the last one that does not sort after the name can match it.
+        let behind = self.beginnings.partition_point(|beginning| **beginning <= *name);
+        behind.checked_sub(1).is_some_and(|last| name.starts_with(&*self.beginnings[last]))
+    }
+}
+
+/// The variables that a program may write. Two programs may have the same one: they share it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VariableGrant {
+    /// All but these, which are granted to other programs by name.
+    AllBut(Arc<VariableNames>),
+    /// These and no others; the list may be empty.
+    Only(Arc<VariableNames>),
+}
+
+impl VariableGrant {
+    /// Whether the program may write the variable `name`.
+    pub fn allows(&self, name: &str) -> bool {
+        match self {
+            Self::AllBut(names) => !names.contains(name),
+            Self::Only(names) => names.contains(name),
+        }
+    }
+}
+
+impl Default for VariableGrant {
+    /// All variables.
+    fn default() -> Self {
+        Self::AllBut(Arc::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_names_variables_and_beginnings() {
+        let names = VariableNames::new([
+            "tank.setpoint",
+            "alarm.*",
+            "alarm.high.*",
+            "a*",
+            "x",
+            "x",
+            "zz.*",
+        ]);
+        let check = |name: &str, expected| assert_eq!(names.contains(name), expected, "{name}");
+        check("tank.setpoint", true);
+        check("tank.setpoint2", false);
+        check("tank.", false);
+        check("alarm.low", true);
+        check("alarm.high.3", true);
+        check("a", true);
+        check("b", false);
+        check("x", true);
+        check("xy", false);
+        check("zz", false);
+        check("zz.", true);
+        check("zzz", false);
+        check("", false);
+        assert!(VariableNames::new(["*"]).contains("anything"));
+        assert!(!VariableNames::default().contains("anything"));
+    }
+
+    #[test]
+    fn beginnings_are_found_wherever_they_stand() {
+        // Compared with a plain search, over all names of up to three letters.
+        let letters = ["a", "b", "."];
+        let words: Vec<String> = letters
+            .iter()
+            .flat_map(|x| letters.iter().map(move |y| format!("{x}{y}")))
+            .flat_map(|xy| letters.iter().map(move |z| format!("{xy}{z}")))
+            .collect();
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..200 {
+            let count = random.usize(..4);
+            let picked: Vec<String> = (0..count)
+                .map(|_| words[random.usize(..words.len())][..random.usize(..3)].to_owned())
+                .collect();
+            let entries: Vec<String> = picked.iter().map(|word| format!("{word}*")).collect();
+            let names = VariableNames::new(entries.iter().map(String::as_str));
+            for word in &words {
+                let expected = picked.iter().any(|beginning| word.starts_with(&**beginning));
+                assert_eq!(names.contains(word), expected, "{word} in {entries:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! Refused calls: a call of a guest that failed is logged once and then counted, so that no error
+//! code of the contract goes unseen.
+//!
+//! Each kind and name of a refused call has an entry, counted in `refused/tally.rs`. The first call
+//! of each is also a line of the log, which `plugin/instance/guest/refuse.rs` makes. Nothing in
+//! this file waits. Only the texts allocate, and they are made outside of the scan.
+
+mod tally;
+
+use std::mem::discriminant;
+
+use super::call::{Code, MAX_STATE_BYTES, Phase};
+use super::seat::Seat;
+use super::variable::{Denied, MAX_MADE, MAX_NAME_BYTES, MAX_VARIABLES, VariableKind};
+use crate::text::Text;
+pub(crate) use tally::Counted;
+pub use tally::{Others, Refusals, Tally};
+
+/// Most entries of one instance, for denials and for other refusals each: more than an operator
+/// reads. Further calls are counted together.
+pub const MAX_ENTRIES: usize = 32;
+
+/// Why a call was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The output is not granted to the program.
+    NotGranted,
+    /// The output belongs to this other program.
+    Owned(Seat),
+    /// The bytes for an output are no finite number.
+    NotFinite,
+    /// The input is not granted to the program.
+    InputNotGranted,
+    /// The program wrote to an input.
+    NoOutput,
+    /// There is no point of this name.
+    NoPoint,
+    /// There is no point with this id.
+    NoPointId(i32),
+    /// The point has another type than the call takes.
+    PointType,
+    /// The type of the point cannot hold the value, or the type of the call cannot hold the point's
+    /// value.
+    OutOfRange,
+    /// The variable is not granted to the program.
+    VariableNotGranted,
+    /// The program has made too many variables.
+    VariableQuota,
+    /// There are too many variables, or the name is empty.
+    VariableLimit,
+    /// The variable has the first type, and the call is for the second.
+    VariableType(VariableKind, VariableKind),
+    /// There is no variable of this name.
+    NoVariable,
+    /// What the program's start wrote to the variable, of this type, became invalid when the
+    /// program took its seat, for this reason. There was no such reason when it was written.
+    Dropped(Denied, VariableKind),
+    /// The call is not for this phase.
+    Phase(Phase),
+    /// The address or the length is outside of the image.
+    OutOfImage,
+    /// The state that `save` writes is too long.
+    StateLimit,
+    /// A pointer, a length, a level or a text is wrong.
+    Malformed,
+}
+
+impl Why {
+    /// The code that the guest gets.
+    pub(crate) fn code(self) -> Code {
+        match self {
+            Self::NotFinite | Self::OutOfRange | Self::VariableQuota => Code::Error,
+            Self::VariableLimit | Self::StateLimit | Self::Malformed => Code::Error,
+            Self::OutOfImage => Code::OutOfBounds,
+            Self::NoPoint | Self::NoPointId(_) | Self::NoVariable => Code::Unknown,
+            Self::PointType | Self::VariableType(..) => Code::OtherType,
+            Self::NotGranted | Self::Owned(_) | Self::InputNotGranted => Code::Denied,
+            Self::NoOutput | Self::VariableNotGranted | Self::Phase(_) => Code::Denied,
+            Self::Dropped(denied, _) => denied.into(),
+        }
+    }
+
+    /// Whether the refusal keeps the program from something. A missing variable does not: it may
+    /// appear later.
+    pub(crate) fn is_denial(self) -> bool {
+        self != Self::NoVariable
+    }
+
+    /// Whether the name of the call is that of a variable; otherwise it is that of a point.
+    pub fn is_about_variable(self) -> bool {
+        match self {
+            Self::VariableNotGranted | Self::VariableQuota | Self::VariableLimit => true,
+            Self::VariableType(..) | Self::NoVariable | Self::Dropped(..) => true,
+            Self::NotGranted | Self::Owned(_) | Self::NotFinite | Self::InputNotGranted => false,
+            Self::NoOutput | Self::NoPoint | Self::NoPointId(_) | Self::PointType => false,
+            Self::OutOfRange | Self::Phase(_) | Self::OutOfImage => false,
+            Self::StateLimit | Self::Malformed => false,
+        }
+    }
+
+    /// Whether only the arguments or the moment of the call were wrong: another call may go well.
+    pub(crate) fn is_mistake(self) -> bool {
+        match self {
+            Self::NotFinite | Self::OutOfRange | Self::NoPointId(_) | Self::Phase(_) => true,
+            Self::OutOfImage | Self::StateLimit | Self::Malformed => true,
+            Self::NotGranted | Self::Owned(_) | Self::InputNotGranted | Self::NoOutput => false,
+            Self::NoPoint | Self::PointType | Self::NoVariable | Self::VariableLimit => false,
+            Self::VariableNotGranted | Self::VariableQuota | Self::VariableType(..) => false,
+            Self::Dropped(..) => false,
+        }
+    }
+
+    /// The reason of a refusal of which only the code is known.
+    pub(crate) fn of(code: Code, phase: Phase) -> Self {
+        match code {
+            Code::Success | Code::Error => Self::Malformed,
+            Code::OutOfBounds => Self::OutOfImage,
+            Code::Unknown => Self::NoVariable,
+            Code::OtherType => Self::PointType,
+            Code::Denied => Self::Phase(phase),
+        }
+    }
+}
+
+/// The program that has the output or variable of a refused call, as far as the caller of
+/// [`RefusedCall::words`] knows.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Keeper<'a> {
+    /// It is not known.
+    #[default]
+    Unknown,
+    /// Another program has it: it owns the output, or it wrote or made the variable. That program
+    /// runs, or will run.
+    Program(&'a str),
+    /// The refused program itself has written the variable with the other type.
+    Itself,
+    /// Both the refused program and this other one have written it so. The other one runs, or will
+    /// run.
+    Both(&'a str),
+    /// Two programs have it: one of them wrote the variable last, and one has made it. Both run, or
+    /// will run.
+    Two(&'a str, &'a str),
+    /// No running program has it.
+    Nobody,
+    /// The configuration declares the variable.
+    Configuration,
+}
+
+impl<'a> Keeper<'a> {
+    /// The program to name, if there is one.
+    fn name(self) -> Option<&'a str> {
+        match self {
+            Self::Program(name) | Self::Both(name) | Self::Two(name, _) => Some(name),
+            Self::Unknown | Self::Itself | Self::Nobody | Self::Configuration => None,
+        }
+    }
+
+    /// Why a write of a start does not count.
+    fn why_dropped(self, why: Denied, asked: VariableKind) -> String {
+        match why {
+            Denied::NotGranted => "it is not granted to it".into(),
+            Denied::OtherType(is) => {
+                format!("it has another type, {is} and not {asked}; {}", self.way_out(is, asked))
+            }
+            Denied::Quota => format!("it has made {MAX_MADE} variables"),
+            Denied::Limit => format!("there are {MAX_VARIABLES} variables already"),
+        }
+    }
+
+    /// How the variable gets another type. A cold restart forgets the variable, and the next
+    /// program that writes it makes it anew; so the order of the steps counts.
+    fn way_out(self, is: VariableKind, asked: VariableKind) -> String {
+        match self {
+            Self::Unknown => format!(
+                "hold whoever writes it as {is}, see `camshaft vars`, then `camshaft restart \
+                 --cold`"
+            ),
+            Self::Program(name) => format!(
+                "{name} writes it as {is}: hold {name} or deploy one that writes {asked}, then \
+                 `camshaft restart --cold`"
+            ),
+            Self::Itself => format!(
+                "it writes it as {is} itself: deploy a version that writes {asked} only, then \
+                 `camshaft restart --cold`"
+            ),
+            Self::Both(name) => format!(
+                "{name} writes it as {is}, and so does it itself: hold {name} or deploy one that \
+                 writes {asked}, deploy a version of it that writes {asked} only, then `camshaft \
+                 restart --cold`"
+            ),
+            Self::Two(one, two) => format!(
+                "{one} and {two} write it as {is}: hold both or deploy versions that write \
+                 {asked}, then `camshaft restart --cold`"
+            ),
+            Self::Nobody => {
+                "nobody else writes it, so `camshaft restart --cold` forgets it".to_owned()
+            }
+            Self::Configuration => "the configuration declares it so".to_owned(),
+        }
+    }
+}
+
+/// A call that was refused.
+#[derive(Debug, Clone)]
+pub struct RefusedCall {
+    /// The reason.
+    pub why: Why,
+    /// The function, such as `wasm_point_find`.
+    pub call: &'static str,
+    /// The name of the point or variable; empty if there is none.
+    pub name: Text<MAX_NAME_BYTES>,
+}
+
+impl RefusedCall {
+    /// The code that the guest got, or would get now: 1 to 5.
+    pub fn code(&self) -> i32 {
+        self.why.code() as i32
+    }
+
+    /// The program that owned the output at the first of these calls.
+    pub fn owner(&self) -> Option<Seat> {
+        match self.why {
+            Why::Owned(seat) => Some(seat),
+            _ => None,
+        }
+    }
+
+    /// Whether the refusal keeps the program from something.
+    pub fn is_denial(&self) -> bool {
+        self.why.is_denial()
+    }
+
+    /// Whether a further refused call belongs to the same entry.
+    fn is(&self, why: Why, call: &str, name: &str) -> bool {
+        // Names for which there is no room can be invented without end, so they share one entry.
+        let is_any_name = matches!(why, Why::VariableQuota | Why::VariableLimit);
+        let is_about_call = name.is_empty();
+        discriminant(&self.why) == discriminant(&why)
+            && (is_any_name || self.name.as_str() == name && (!is_about_call || self.call == call))
+    }
+
+    /// Whether only the arguments or the moment of the call were wrong: another call may go well.
+    pub fn is_mistake(&self) -> bool {
+        self.why.is_mistake()
+    }
+
+    /// The text about a call that was refused before the first poll and would be allowed now. The
+    /// program has not made the call again. The text goes after the plugin's name and a colon.
+    pub fn words_of_the_start(&self) -> String {
+        let name = self.name.as_str();
+        let what = match self.why {
+            Why::NoPoint => format!("there was no point {name:?}"),
+            Why::NoVariable => format!("there was no variable {name}"),
+            Why::VariableType(is, _) => format!("the variable {name} had another type, {is},"),
+            Why::Dropped(..) => format!("what it wrote to the variable {name} did not count"),
+            _ => format!("{name} was not granted to it"),
+        };
+        format!("{what} at its start; that has changed, and `camshaft restart` has it ask again")
+    }
+
+    /// The text about the refused call; it goes after the plugin's name and a colon.
+    pub fn words(&self, keeper: Keeper<'_>) -> String {
+        let (call, name, code) = (self.call, self.name.as_str(), self.code());
+        match self.why {
+            Why::NotGranted => {
+                format!("{name} is not granted to it; its writes are refused with code {code}")
+            }
+            Why::Owned(_) => {
+                let owner = keeper.name().unwrap_or("another plugin");
+                format!("{name} belongs to {owner}; writes are refused with code 5")
+            }
+            Why::NotFinite => {
+                format!("what it gives {name} is no finite number; it keeps its value")
+            }
+            Why::InputNotGranted => {
+                format!("the input {name} is not granted to it; reads are refused with code {code}")
+            }
+            Why::NoOutput => format!("{name} is an input; {call} is refused with code {code}"),
+            Why::NoPoint => format!("there is no point {name:?}"),
+            Why::NoPointId(id) => format!(
+                "there is no point with the id {id}, {call} is refused with code {code}; \
+                 wasm_point_find gives the id of a name"
+            ),
+            Why::PointType => {
+                format!("{name} has another type; {call} is refused with code {code}")
+            }
+            Why::OutOfRange => {
+                format!("a value does not fit {name}; {call} is refused with code {code}")
+            }
+            Why::VariableNotGranted => format!(
+                "the variable {name} is not granted to it; its writes are refused with code {code}"
+            ),
+            Why::VariableQuota => format!(
+                "it has made {MAX_MADE} variables, and {name} is refused with code {code}; those \
+                 that are declared as [[variable]] do not count"
+            ),
+            Why::VariableLimit => format!(
+                "the variable {name:?} cannot be made: its name is empty, or there are \
+                 {MAX_VARIABLES} already; {call} is refused with code {code}"
+            ),
+            Why::VariableType(is, asked) => format!(
+                "the variable {name} has another type, {is} and not {asked}; {call} is refused \
+                 with code {code}; {}",
+                keeper.way_out(is, asked)
+            ),
+            Why::NoVariable => {
+                format!("there is no variable {name} yet; {call} is refused with code {code}")
+            }
+            Why::Dropped(why, asked) => format!(
+                "what its start wrote to the variable {name} does not count: {}",
+                keeper.why_dropped(why, asked)
+            ),
+            Why::Phase(phase) => format!("{call} is refused with code {code} in {phase}"),
+            Why::OutOfImage => format!(
+                "{call} is refused with code {code}: its address and length are outside of the \
+                 image"
+            ),
+            Why::StateLimit => format!(
+                "{call} is refused with code {code}: a state has at most {MAX_STATE_BYTES} bytes"
+            ),
+            Why::Malformed => format!(
+                "{call} is refused with code {code}: a pointer, a length, a level or a text is \
+                 wrong"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Counts a call of `f`. Returns whether it is the first.
+    fn is_first(tally: &Tally, why: Why, name: &str, cycle: u64) -> bool {
+        matches!(tally.count((why, "f", name), cycle), Counted::First(_))
+    }
+
+    #[test]
+    fn the_first_is_told_and_the_others_are_counted() {
+        let tally = Tally::default();
+        let count = |why, name: &str, cycle| is_first(&tally, why, name, cycle);
+        assert!(count(Why::NotGranted, "a", 1) && count(Why::NotGranted, "b", 1));
+        assert!(!count(Why::NotGranted, "a", 2) && count(Why::Owned(Seat(1)), "a", 2));
+        assert!(!count(Why::Owned(Seat(2)), "a", 3), "whose it is makes no other kind");
+        assert!(count(Why::Malformed, "", 3) && !count(Why::Malformed, "", 4));
+        let another = tally.count((Why::Malformed, "g", ""), 4);
+        assert!(matches!(another, Counted::First(_)), "another function");
+        assert!(count(Why::VariableQuota, "x", 4) && !count(Why::VariableQuota, "y", 4));
+        let entries = tally.entries();
+        let counts: Vec<_> = entries.iter().map(|entry| (entry.count, entry.last_cycle)).collect();
+        assert_eq!(counts, [(2, 2), (1, 1), (2, 3), (2, 4), (1, 4), (2, 4)]);
+        (0..26).for_each(|n| assert!(count(Why::NoPoint, &n.to_string(), 5)));
+        let beyond = |n: u32| tally.count((Why::NoPoint, "f", &n.to_string()), 5);
+        assert!(matches!(beyond(26), Counted::Full) && matches!(beyond(27), Counted::Again));
+        assert_eq!(tally.entries().len(), MAX_ENTRIES);
+        assert_eq!(tally.others(), Others { denials: 2, absences: 0 });
+    }
+
+    #[test]
+    fn what_denies_nothing_takes_no_place_of_a_denial() {
+        let tally = Tally::default();
+        for n in 0..40 {
+            is_first(&tally, Why::NoVariable, &n.to_string(), 1);
+        }
+        assert_eq!(tally.others(), Others { denials: 0, absences: 40 - MAX_ENTRIES as u64 });
+        assert!(is_first(&tally, Why::NoPoint, "pump", 2));
+        assert_eq!(tally.entries()[0].first.name.as_str(), "pump");
+    }
+
+    #[test]
+    fn under_other_rights_every_place_is_free_again() {
+        let tally = Tally::default();
+        assert!(tally.begin_anew().is_none() && tally.newest().is_none(), "nothing is counted");
+        is_first(&tally, Why::NoPoint, "early", 0);
+        for n in 0..40 {
+            is_first(&tally, Why::NotGranted, &n.to_string(), 1);
+        }
+        let next = tally.begin_anew().unwrap();
+        assert!(Arc::ptr_eq(&next, tally.newest().unwrap()));
+        let entries = next.entries();
+        let names: Vec<_> = entries.iter().map(|entry| entry.first.name.as_str()).collect();
+        assert_eq!((names, next.others()), (vec!["early"], Others::default()));
+        next.end(|call| call.why == Why::NoPoint);
+        assert!(next.begin_anew().unwrap().entries().is_empty(), "it was found since");
+        let next = tally.begin_anew().unwrap();
+        assert!(is_first(&next, Why::NoPoint, "early", 2), "it is asked for after all");
+        assert!(is_first(&next, Why::NotGranted, "0", 2), "it is refused under these, too");
+        let third = next.begin_anew().unwrap();
+        assert!(third.entries().is_empty());
+        assert!(Arc::ptr_eq(&third, tally.newest().unwrap()));
+    }
+
+    #[test]
+    fn what_is_allowed_since_is_over() {
+        let tally = Tally::default();
+        let owned = Why::Owned(Seat(1));
+        let over = || tally.entries().iter().map(|entry| entry.is_over).collect::<Vec<_>>();
+        let end = |why: Why, name: &str| {
+            tally.end(|call| {
+                discriminant(&call.why) == discriminant(&why) && call.name.as_str() == name
+            })
+        };
+        assert!(is_first(&tally, Why::NotGranted, "a", 1) && is_first(&tally, owned, "a", 1));
+        assert!(is_first(&tally, Why::NotFinite, "a", 1));
+        assert_eq!((end(owned, "b"), over()), (0, vec![false; 3]));
+        assert_eq!((end(Why::Owned(Seat(0)), "a"), over()), (1, vec![false, true, false]));
+        assert_eq!((end(owned, "a"), end(Why::NotFinite, "a")), (0, 1));
+        assert!(is_first(&tally, owned, "a", 3), "somebody else has it again");
+        assert!(!is_first(&tally, Why::NotFinite, "a", 3), "the same once more");
+        assert_eq!(over(), [false; 3]);
+    }
+}

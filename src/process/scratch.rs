@@ -1,0 +1,112 @@
+//! The scratch: output bytes that a poll has written and that are not valid yet.
+//!
+//! After a good poll they move into the output image; after a failed one they are dropped. Which of
+//! them a guest may write is in `plugin/instance/rights.rs`; when they become valid is decided in
+//! `plugin/instance/guest.rs`. Nothing in this file allocates after construction.
+
+use std::ops::Range;
+
+/// Output bytes that were written in this poll and are not valid yet.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    bytes: Vec<u8>,
+    /// For each byte, the bits that were written.
+    written: Vec<u8>,
+    /// The part of the image outside which nothing was written.
+    touched: Range<usize>,
+    /// Whether a part of a float was written. Then only all parts together show whether it is a
+    /// number.
+    has_part: bool,
+}
+
+impl Scratch {
+    /// A scratch for an output image of this many bytes.
+    pub(crate) fn new(len: usize) -> Self {
+        Self { bytes: vec![0; len], written: vec![0; len], touched: len..0, has_part: false }
+    }
+
+    /// Size of the output image in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Stages `bits` of `raw` at one byte.
+    pub(crate) fn stage(&mut self, at: usize, raw: u8, bits: u8) {
+        self.bytes[at] = self.bytes[at] & !bits | raw & bits;
+        self.written[at] |= bits;
+        self.touched = self.touched.start.min(at)..self.touched.end.max(at + 1);
+    }
+
+    /// Notes that a part of a float was written.
+    pub(crate) fn note_part(&mut self) {
+        self.has_part = true;
+    }
+
+    /// Whether a part of a float was written.
+    pub(crate) fn has_part(&self) -> bool {
+        self.has_part
+    }
+
+    /// The part of the image outside which nothing was written.
+    pub(crate) fn touched(&self) -> Range<usize> {
+        self.touched.clone()
+    }
+
+    /// The value that a byte of `outputs` will have when the scratch becomes valid.
+    pub(crate) fn over(&self, at: usize, outputs: &[u8]) -> u8 {
+        let bits = self.written[at];
+        outputs[at] & !bits | self.bytes[at] & bits
+    }
+
+    /// Drops what was written to one byte.
+    pub(crate) fn forget(&mut self, at: usize) {
+        self.written[at] = 0;
+    }
+
+    /// Moves everything that was written into `outputs`.
+    pub(crate) fn move_to(&mut self, outputs: &mut [u8]) {
+        for at in self.touched.clone() {
+            outputs[at] = self.over(at, outputs);
+        }
+        self.clear();
+    }
+
+    /// Drops everything that was written.
+    pub(crate) fn clear(&mut self) {
+        self.has_part = false;
+        if !self.touched.is_empty() {
+            self.written[self.touched.clone()].fill(0);
+            self.touched = self.bytes.len()..0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scratch_moves_only_the_bits_that_were_written() {
+        let mut scratch = Scratch::new(4);
+        let mut outputs = [0xaa; 4];
+        scratch.stage(2, 0xff, 0b0000_0001);
+        scratch.stage(1, 0x0f, 0xff);
+        scratch.move_to(&mut outputs);
+        assert_eq!(outputs, [0xaa, 0x0f, 0xab, 0xaa]);
+        scratch.stage(0, 0, 0xff);
+        scratch.clear();
+        scratch.move_to(&mut outputs);
+        assert_eq!(outputs, [0xaa, 0x0f, 0xab, 0xaa]);
+    }
+
+    #[test]
+    fn a_byte_that_is_forgotten_stays_what_it_was() {
+        let mut scratch = Scratch::new(3);
+        let mut outputs = [1, 2, 3];
+        (0..3).for_each(|at| scratch.stage(at, 9, 0xff));
+        scratch.forget(1);
+        assert_eq!((scratch.over(0, &outputs), scratch.over(1, &outputs)), (9, 2));
+        scratch.move_to(&mut outputs);
+        assert_eq!(outputs, [9, 2, 9]);
+    }
+}

@@ -1,0 +1,53 @@
+//! A text that holds its own room, for places where nothing may be allocated.
+//!
+//! It keeps what fits and drops the rest. How a text is made legible is in `text.rs`.
+
+use std::fmt;
+
+/// A short text that holds its own room, because log lines are made inside a cycle.
+#[derive(Clone, Copy)]
+pub struct Text<const N: usize> {
+    bytes: [u8; N],
+    len: usize,
+}
+
+impl<const N: usize> Default for Text<N> {
+    fn default() -> Self {
+        Self { bytes: [0; N], len: 0 }
+    }
+}
+
+impl<const N: usize> Text<N> {
+    /// The text. If the cut is in the middle of a character, that character is dropped.
+    pub fn as_str(&self) -> &str {
+        let bytes = &self.bytes[..self.len];
+        match std::str::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()])
+                .expect("valid up to there by what the error says"),
+        }
+    }
+
+    /// Adds as much of `more` as there is room for.
+    pub fn push(&mut self, more: &[u8]) {
+        let taken = more.len().min(N - self.len);
+        self.bytes[self.len..][..taken].copy_from_slice(&more[..taken]);
+        self.len += taken;
+    }
+
+    /// Whether the text has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether there is no more room.
+    pub fn is_full(&self) -> bool {
+        self.len == N
+    }
+}
+
+impl<const N: usize> fmt::Debug for Text<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
