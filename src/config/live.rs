@@ -2,8 +2,8 @@
 //! counts from the next start on.
 //!
 //! The half in which a key stands decides that, and nothing else does: a reload replaces [`Live`]
-//! as a whole ([`Config::adopt`]), and no code ever writes to [`Fixed`]. Each half says which of its
-//! keys differ in a newer one; what becomes of a difference is in `change.rs`.
+//! as a whole ([`Config::adopt`]), and no code ever writes to [`Fixed`]. Each half says which of
+//! its keys differ in a newer one; what becomes of a difference is in `change.rs`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use super::change::{Change, Effect, Place, has_moved, has_other_field};
 use super::{
     Config, ControlSettings, CrashSettings, Device, RecoverySettings, RetainSettings, StateSettings,
 };
-use crate::image::{PointId, Points};
 use crate::log;
 use crate::plugin::{self, Compiler, Limits, SwapPolicy};
 use crate::process::grant::VariableGrant;
+use crate::process::image::{PointId, Points};
+use crate::process::variable::Variable;
 use crate::scan::thread;
 use crate::supervisor::RestartPolicy;
-use crate::variable::Variable;
 
 /// What a reload takes over between two cycles.
 #[derive(Debug, Clone)]
@@ -33,8 +33,8 @@ pub struct Live {
     pub programs: Vec<(String, plugin::Settings)>,
     /// All points of all devices.
     pub points: Arc<Points>,
-    /// The entries `[[device]]` in the order of the file. [`Point::device`](crate::image::Point) is
-    /// an index into this list.
+    /// The entries `[[device]]` in the order of the file.
+    /// [`Point::device`](crate::process::image::Point) is an index into this list.
     pub devices: Vec<Device>,
     /// The entries `[[variable]]` with their first values, in the order of the file. Those that
     /// change their type or are retained wait for a restart, each for itself.

@@ -47,8 +47,8 @@ pub struct Problems {
 }
 
 impl fmt::Display for Problems {
-    /// One line for each problem: `FILE:LINE: KEY: expected X, found Y`, with the column behind the line
-    /// for a mistake in the syntax.
+    /// One line for each problem: `FILE:LINE: KEY: expected X, found Y`, with the column behind the
+    /// line for a mistake in the syntax.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.list.iter().enumerate() {
             if index > 0 {

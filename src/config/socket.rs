@@ -1,5 +1,7 @@
-//! The places of the control socket where no configuration says another: one list for the daemon,
-//! which makes the socket in the first place, and for the command line, which looks in all of them.
+//! The places of the control socket where no configuration says another.
+//!
+//! There is one list: the daemon makes the socket in its first place, and the command line looks in
+//! all of them. A configuration that names a place is read in `check.rs`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -94,10 +94,9 @@ fn a_stall_is_twenty_cycles_and_the_exit_comes_well_after_it() {
     check("stall = '60s'\nstall_exit = '1h'", 60_000, 3_600_000);
 }
 
-#[test]
-fn every_key_is_heard() {
-    let config = good(
-        "[scan]\nperiod = '1ms'\npriority = 98\ncpu = [3, 1, 3]\nlock_memory = true\n\
+/// A file with each key of each section but those of entries.
+const EVERY_KEY: &str = "\
+         [scan]\nperiod = '1ms'\npriority = 98\ncpu = [3, 1, 3]\nlock_memory = true\n\
          stall = '70ms'\nstall_exit = '1s'\n\
          [plugins]\ndir = '/p'\ngrant = 'none'\npoll_budget = '20us'\ninit_budget = '1s'\n\
          memory = '64KiB'\ntable = 1\nstack = 8192\nmodule = '1 GiB'\n\
@@ -111,8 +110,11 @@ fn every_key_is_heard() {
          [state]\ndir = 'st'\n[retain]\nflush = '5ms'\non_corrupt = 'refuse'\n\
          on_readonly = 'refuse'\n\
          [control]\nsocket = 's'\nmode = '0660'\n[crash]\nrecord = false\n\
-         [log]\nlevel = 'trace'\nformat = 'json'\n",
-    );
+         [log]\nlevel = 'trace'\nformat = 'json'\n";
+
+#[test]
+fn every_key_is_heard() {
+    let config = good(EVERY_KEY);
     let (stall, stall_exit) = (Duration::from_millis(70), Duration::from_secs(1));
     let (period, priority, cpus) = (Duration::from_millis(1), Some(98), vec![1, 3]);
     let scan = thread::Settings { period, priority, cpus, lock_memory: true, stall, stall_exit };

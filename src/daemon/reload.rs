@@ -260,7 +260,7 @@ impl Daemon {
         self.reload.refused = None;
         let (live, fixed): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.is_live());
         for change in &fixed {
-            tracing::warn!(key = %change.place, "{change}: counts after a restart of the daemon only");
+            tracing::warn!(key = %change.place, "{change}: counts after a restart only");
         }
         self.reload.waiting = fixed.iter().map(ToString::to_string).collect();
         let outcome = outcome(&live, &fixed);

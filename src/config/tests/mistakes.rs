@@ -100,10 +100,8 @@ fn what_a_plugin_requires() {
     );
     check(
         &text("requires_timeout = '1s'\n"),
-        &[
-            "10: plugin[p].requires_timeout: expected `requires` with the names of inputs beside it, \
-           found a timeout and nothing that is required",
-        ],
+        &["10: plugin[p].requires_timeout: expected `requires` with the names of inputs beside \
+           it, found a timeout and nothing that is required"],
     );
 }
 
@@ -222,17 +220,13 @@ fn names() {
     check("[[plugin]]\n", &["1: plugin[#1].name: expected a name in quotes, found nothing"]);
     check(
         "[[plugin]]\nname = 'a'\n[[plugin]]\nname = 'a'\n",
-        &[
-            "4: plugin[a].name: expected another name, found a second plugin \"a\", the first is on \
-           line 2",
-        ],
+        &["4: plugin[a].name: expected another name, found a second plugin \"a\", the first is \
+           on line 2"],
     );
     check(
         "[[device]]\nname = 'a'\ndriver = 'sim'\n[[device]]\nname = 'a'\ndriver = 'sim'\n",
-        &[
-            "5: device[a].name: expected another name, found a second device \"a\", the first is on \
-           line 2",
-        ],
+        &["5: device[a].name: expected another name, found a second device \"a\", the first is \
+           on line 2"],
     );
     check(
         &plant(&[LAMP, LAMP]),
@@ -241,10 +235,8 @@ fn names() {
     );
     check(
         "[[variable]]\nname = 'a'\ntype = 'int'\n[[variable]]\nname = 'a'\ntype = 'int'\n",
-        &[
-            "5: variable[a].name: expected another name, found a second variable \"a\", the first is \
-           on line 2",
-        ],
+        &["5: variable[a].name: expected another name, found a second variable \"a\", the first \
+           is on line 2"],
     );
 }
 
