@@ -4,7 +4,8 @@
 //! the name of a file: it has no slash and does not begin with a dot, so it leads out of no folder.
 //! The plugin folder, the requests and the configuration ask the same question here, and answer it
 //! with the same words. Programs may give other names to the variables that they make; those are
-//! bounded in `variable.rs`. Names for strangers, such as MQTT topics, have rules of their own.
+//! bounded in `process/variable.rs`. Names for strangers, such as MQTT topics, have rules of their
+//! own.
 
 use std::fmt;
 

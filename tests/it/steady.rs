@@ -4,8 +4,8 @@
 //! stopped and goes on, every CPU is busy, pages come and go, and signals rain on the scan's thread
 //! from within and without. None of them may be stopped. Between the storms there are runaways, on
 //! a machine that is quiet again: each must be stopped within its budget and a millisecond. What a
-//! host does to a virtual machine cannot be made here; the unit tests of `stop/inquiry.rs` have its
-//! figures.
+//! host does to a virtual machine cannot be made here; the unit tests of `instance/stop/inquiry.rs`
+//! have its figures.
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
