@@ -144,6 +144,24 @@
 //! 13. What was good once and trapped later is not good: a rollback, a fall-back or a start never
 //!     picks a version that is in quarantine, nor by itself one that trapped after its probation.
 //!
+//! # Where a feature is
+//! | feature | file |
+//! |---|---|
+//! | probation, and the way back | `scan/swap.rs`; what follows: `supervisor/plugin/observe.rs` |
+//! | restarts, quarantine, what runs instead | `supervisor.rs`, `supervisor/plugin/target.rs` |
+//! | safe over force over program | `process/overlay.rs` |
+//! | why a module is refused | `plugin/module/check.rs` and its folder |
+//! | time limits of a poll | `plugin/instance/stop.rs` |
+//! | a new file in the plugin folder | `plugin/module/folder.rs`, `daemon/folder.rs` |
+//! | a reload: SIGHUP, the file, an operator | `daemon/reload.rs`; which keys: `config/live.rs` |
+//! | the answer to `camshaft status` | asked in `control/client.rs`, made in `daemon/view.rs` |
+//! | an order of an operator, and its receipt | `daemon/answer.rs`, `daemon/audit.rs` |
+//! | files of retained variables, torn ones too | `retain.rs`; when written: `daemon/retain.rs` |
+//! | a Modbus reply that comes too late | `driver/modbus/client/outstanding.rs` |
+//! | a new driver | `driver/mod.rs`, `driver/registry.rs` |
+//! | a start after too many bad ends | `daemon/recovery.rs` |
+//! | the end of the process | `daemon/stop.rs`; after a stall: `daemon/stall.rs` |
+//!
 //! # What is not here
 //! No web page: see the README. No instruction metering and no signal that stops a
 //! guest: `plugin/instance/stop.rs` tells why.

@@ -1,10 +1,10 @@
 //! RETAIN: values of variables on disk, in two files of which at least one is always whole.
 //!
-//! Each write is a new generation and replaces the file with the *older* one. So the newest whole
-//! generation stays where it is, whatever happens to a write. Files have a version, a checksum and
-//! the wear so far. A generation is one snapshot: names, types and values of one cycle, never a
-//! mixture of two. This module knows no programs, because an edit of a program must not lose its
-//! values. `daemon/retain.rs` decides which variables are kept, and when.
+//! Each write is a new generation, and overwrites the file that has the *older* one. So the newest
+//! whole generation stays where it is, whatever happens to a write. Files have a version, a
+//! checksum and the wear so far. A generation is one snapshot: names, types and values of one
+//! cycle, never a mixture of two. This module knows no programs, because an edit of a program must
+//! not lose its values. `daemon/retain.rs` decides which variables are kept, and when.
 //!
 //! ```text
 //! file    "camshaft retain\n", version u32 = 1, generation u64, bytes u64, count u32,

@@ -82,8 +82,8 @@ struct Sum {
     seq: u64,
     /// The versions by plugin; the one that started last is the last.
     plugins: BTreeMap<String, Vec<Version>>,
-    /// By plugin, the order by which its program leaves the scan, or has left it. It counts until a
-    /// version of the plugin starts. A hold counts until it is over.
+    /// By plugin, the order by which its program leaves the scan, or has left it. The order stays
+    /// here until a version of the plugin starts, and a hold only until the operator ends it.
     #[serde(default)]
     leaving: BTreeMap<String, String>,
     /// By plugin, the version that ran when the daemon ended, or that ended in quarantine before.

@@ -5,9 +5,9 @@
 //! has to wait for a wire does so on another thread, behind `link.rs`. This file knows no kind of
 //! device. Each kind has a folder of its own, such as `sim/` for the simulated plant.
 //!
-//! A new driver is one folder, one line in `registry.rs` and one example in `config/`. The folder
-//! has a `Config` that implements [`Settings`], and a type that implements [`Driver`], or one that
-//! serves a `Link`.
+//! A new driver is one folder with its `mod` line here, one line in `registry.rs`, and one example
+//! in the repository's `config/`. The folder has a `Config` that implements [`Settings`], and a
+//! type that implements [`Driver`], or one that serves a `Link`.
 //!
 //! Where to look next: `registry.rs` is the list of drivers; it plans, checks and opens devices.
 //! `watchdog.rs` makes outputs safe when the scan itself stands. `export.rs` holds the values that

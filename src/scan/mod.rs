@@ -6,9 +6,9 @@
 //! which program runs.
 //!
 //! Next: `pacer.rs` (when a cycle begins), `thread.rs` (the thread), `stats.rs` (how long cycles
-//! take), `exchange.rs` (queues and snapshot), `swap.rs` (how a program takes its seat),
-//! `reconfigure.rs` (a new configuration), `require.rs` (programs that lack an input), `shadow.rs`
-//! (what a shadow run gets to see), `position.rs` (what a scan that stands was doing).
+//! take), `exchange.rs` (queues and snapshot), `swap.rs` (how a program takes its seat, and its
+//! probation), `reconfigure.rs` (a new configuration), `require.rs` (programs that lack an input),
+//! `shadow.rs` (what a shadow run gets to see), `position.rs` (what a scan that stands was doing).
 
 mod device;
 mod exchange;

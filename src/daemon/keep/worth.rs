@@ -16,7 +16,8 @@ pub(super) type Worth = HashMap<String, HashMap<ModuleHash, Soundness>>;
 /// The soundness of all kept versions of plugins that exist.
 ///
 /// Plugins whose file is in the folder and not read yet exist too. Without `files` any file may be
-/// there. The version that ran before the start may lie among files that are overlooked.
+/// there. If the folder holds more files than are looked at, the file of a version that ran before
+/// the daemon started may be among the others, so its plugin counts as existing.
 pub(super) fn worth(
     store: &Store,
     supervisor: &Supervisor,

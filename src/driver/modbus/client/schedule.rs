@@ -96,8 +96,8 @@ pub(super) fn again(due: Duration, period: Duration, now: Duration) -> (Duration
     (due + period * missed + period, missed)
 }
 
-/// The reserve with which a read begins, in addition to its duration, so that its values are there
-/// in time. The timers of tokio count milliseconds, and threads must be woken.
+/// A read begins earlier than its duration before the cycle by this time, so that its values are
+/// there when the cycle begins. The timers of tokio count milliseconds, and threads must be woken.
 const HASTE: Duration = Duration::from_micros(1500);
 
 /// The scan's cycles, as far as a bus needs them.

@@ -52,7 +52,7 @@ pub(super) fn plugin_name(file: &OsStr) -> Option<Result<String, String>> {
 }
 
 /// Whether the name ends in `.wasm`, in upper or lower case. `X.WASM` is no plugin, because two
-/// files could then have one name. It is refused by name, so that its author learns of it.
+/// files could then have one name. The refusal names the file, so that its author learns of it.
 fn has_suffix(name: &[u8]) -> bool {
     let end = name.len().checked_sub(SUFFIX.len()).and_then(|at| name.get(at..));
     end.is_some_and(|end| end.eq_ignore_ascii_case(SUFFIX.as_bytes()))
