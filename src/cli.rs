@@ -216,7 +216,7 @@ fn client(reach: Reach) -> Client {
 /// Runs the daemon until it is ordered to stop.
 fn run(config: &Path, no_plugins: bool) -> Outcome {
     daemon::run(config, no_plugins).map_err(|error| match error.downcast::<Problems>() {
-        Ok(problems) => Failed::new(Exit::Config, problems.to_string()),
+        Ok(problems) => outcome::wrong(&problems),
         Err(error) => failure(error),
     })
 }
@@ -237,7 +237,7 @@ fn test(what: &Test) -> Outcome {
 /// The configuration is wrong.
 fn limits(config: Option<&Path>) -> Result<Limits, Failed> {
     let Some(file) = config else { return Ok(Limits::default()) };
-    let config = config::load(file).map_err(|e| Failed::new(Exit::Config, e.to_string()))?;
+    let config = config::load(file).map_err(|problems| outcome::wrong(&problems))?;
     Ok(config.fixed.plugins.limits)
 }
 
@@ -313,33 +313,40 @@ async fn vars(list: List, screen: &mut Screen) -> Outcome {
 async fn hold(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
     let client = client(reach);
     client.act(&name, "hold").await?;
-    let is_held = |view: &PluginView| view.state == PluginState::Held;
+    let is_held = |view: &PluginView| (view.state == PluginState::Held).then_some(true);
     settle(&client, &name, "it shall be held", is_held, screen).await
 }
 
-/// Restarts a program and waits for another instance than the one before.
+/// Restarts a program and waits for another instance than the one before, or for the reason why
+/// there is none.
 async fn restart(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
     let client = client(reach);
     let before = client.plugin(&name).await?.map(|view| view.generation);
     client.act(&name, "restart").await?;
-    let is_new =
-        |view: &PluginView| Some(view.generation) != before && view.state != PluginState::Preparing;
-    settle(&client, &name, "it shall start anew", is_new, screen).await
+    let has_begun = |view: &PluginView| match (view.state, &view.reason) {
+        (PluginState::Preparing, _) => None,
+        (PluginState::Running, _) if Some(view.generation) != before => Some(true),
+        (_, reason) => reason.is_some().then_some(false),
+    };
+    settle(&client, &name, "it shall start anew", has_begun, screen).await
 }
 
-/// Waits until `is_done`, then prints the state of the plugin.
+/// Waits until `judge` finds that what was wanted is so, or will not be; prints the state.
 async fn settle(
     client: &Client,
     name: &str,
     wanted: &str,
-    is_done: impl Fn(&PluginView) -> bool,
+    judge: impl Fn(&PluginView) -> Option<bool>,
     screen: &mut Screen,
 ) -> Outcome {
-    let judge = |view: Option<&PluginView>| view.filter(|view| is_done(view)).cloned();
-    match outcome::watch(client, name, ORDER_TIME, judge).await? {
-        Ok(view) => Ok(screen.print(&format!("{}: {}\n", name, show::name(view.state)))?),
-        Err(seen) => Err(outcome::too_late(client, name, wanted, seen.as_ref()).await),
-    }
+    let judge = |view: Option<&PluginView>| Some((judge(view?)?, view.cloned()));
+    let seen = match outcome::watch(client, name, ORDER_TIME, judge).await? {
+        Ok((true, Some(view))) => {
+            return Ok(screen.print(&format!("{name}: {}\n", show::name(view.state)))?);
+        }
+        Ok((_, seen)) | Err(seen) => seen,
+    };
+    Err(outcome::too_late(client, name, wanted, seen.as_ref()).await)
 }
 
 /// Sets a point or a variable. If both have the name, the point is meant.

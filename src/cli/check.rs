@@ -14,7 +14,7 @@ use super::args::CONFIG;
 use super::screen::Screen;
 use super::table::Style;
 use super::unit::bytes;
-use super::{Exit, Failed, Outcome, compile_service};
+use super::{Exit, Failed, Outcome, compile_service, outcome};
 use crate::config::{self, Config, Problems};
 use crate::patience::{self, PATIENCE};
 use crate::plugin::module::check::Report;
@@ -150,9 +150,7 @@ fn measure(files: &[PathBuf], said: Option<&Path>, loaded: &Loaded<'_>) -> Resul
             let words = format!("with the limits of {file}");
             Ok(Measure { compile_service, file: Some(file), words })
         }
-        Some((_, Err(problems))) if said.is_some() => {
-            Err(Failed::new(Exit::Config, problems.to_string()))
-        }
+        Some((_, Err(problems))) if said.is_some() => Err(outcome::wrong(problems)),
         _ => Ok(Measure {
             compile_service,
             file: None,

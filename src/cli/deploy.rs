@@ -117,6 +117,10 @@ impl<'w> Wait<'w> {
             Ok(found) => found,
             Err(Some(seen)) if self.is_unpolled(&seen) => {
                 outcome::moves(self.client, name, &wanted).await?;
+                if self.how.wait {
+                    let why = "it has its seat, and was not polled yet";
+                    return Err(failed(name, version, "is not proved", why));
+                }
                 return Ok(screen.print(&format!(
                     "{name}: version {version}: it has its seat, and was not polled yet{}\n{}",
                     on_probation(&seen),
@@ -155,7 +159,7 @@ impl<'w> Wait<'w> {
     /// Whether the version is in the scan and has not been polled, because it is polled seldom.
     fn is_unpolled(&self, view: &PluginView) -> bool {
         let is_it = view.hash.as_deref() == Some(self.hash);
-        !self.how.wait && view.state == PluginState::Running && is_it && view.polls == 0
+        view.state == PluginState::Running && is_it && view.polls == 0
     }
 
     /// The failure of a version whose file was replaced. For a while the file has held no module,

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::show::short;
 use super::unit::age_ms;
 use super::{Exit, Failed};
+use crate::config::Problems;
 use crate::control::client::{Client, Error};
 use crate::control::{PluginState, PluginView, StallView, SwapView};
 use crate::plugin::Trap;
@@ -152,12 +153,19 @@ pub(super) async fn too_late(
         None => "there is no such plugin".into(),
         Some(view) => {
             let hash = view.hash.as_deref().map(|hash| format!(", version {}", short(hash)));
-            let reason = view.reason.as_deref().map(|reason| format!(" ({reason})"));
+            let reason = view.reason.as_deref().map(|reason| format!(" ({})", legible(reason)));
             let state = super::show::name(view.state);
             format!("it is {state}{}{}", hash.unwrap_or_default(), reason.unwrap_or_default())
         }
     };
     Failed::new(Exit::Failure, format!("{name}: {wanted}, but so far {is}"))
+}
+
+/// The error of a configuration that is wrong: exit code 78, after which systemd does not try
+/// again. One that a file left without an answer may be right, so that has exit code 1.
+pub(super) fn wrong(problems: &Problems) -> Failed {
+    let exit = if problems.is_late { Exit::Failure } else { Exit::Config };
+    Failed::new(exit, problems.to_string())
 }
 
 /// Checks that the scan moves: while it stands, the last view of a plugin is no outcome.

@@ -59,6 +59,8 @@ fn is_over(before: Option<&PluginView>, now: Option<&PluginView>) -> bool {
             PluginState::Preparing => false,
             // The release forgets the reason, so that one that is there is new.
             PluginState::Refused => now.reason.is_some(),
+            // The release ended the quarantine from before, if it ended no hold.
+            PluginState::Quarantined => true,
             other => before.is_none_or(|before| before.state != other),
         }
 }
@@ -136,7 +138,7 @@ mod tests {
         check(held(Held), Some(view(Preparing)), false);
         check(held(Held), Some(view(Running)), true);
         check(held(Held), Some(bad(view(Quarantined))), true);
-        check(bad(view(Quarantined)), Some(bad(view(Quarantined))), false);
+        check(bad(view(Quarantined)), Some(bad(view(Quarantined))), true);
         check(gone(held(Held)), None, true);
         check(gone(held(Held)), Some(gone(view(Held))), true);
         check(view(Refused), Some(view(Refused)), false);

@@ -56,10 +56,10 @@ fn is_refused(daemon: &Daemon, words: [&str; 2]) {
 }
 
 /// The next start is refused for this reason, in time and without a word of anything else.
-fn start_is_refused(plant: &Plant, words: [&str; 2]) {
+fn start_is_refused(plant: &Plant, words: [&str; 2], code: i32) {
     let mut child = Killed(launch(plant, &plant.path("second"), &[], &[]));
     let status = wait("the start is refused", 2 * END, || child.0.try_wait().unwrap());
-    assert_eq!(status.code(), Some(78));
+    assert_eq!(status.code(), Some(code));
     let text = fs::read_to_string(plant.path("second")).unwrap();
     assert!(words.iter().all(|word| text.contains(word)), "{text}");
 }
@@ -91,7 +91,7 @@ fn a_pipe_in_the_place_of_a_devices_file_makes_nobody_wait() {
         block_on(daemon.client.reload()).unwrap();
         add(&daemon, &device(&daemon.path("pipe")));
         let plant = daemon.slay();
-        start_is_refused(&plant, [key, "it is a pipe"]);
+        start_is_refused(&plant, [key, "it is a pipe"], 78);
     }
 }
 
@@ -142,7 +142,8 @@ fn a_file_of_a_device_that_gives_no_answer_stops_nothing() {
     share.hang();
     let plant = ends_in_time(daemon, &[share]);
     share.hang();
-    start_is_refused(&plant, ["script.csv", "no answer for 5s"]);
+    // systemd tries again: the disk may have been asleep.
+    start_is_refused(&plant, ["script.csv", "no answer for 5s"], 1);
     share.answer();
     was_orderly(plant);
 }
