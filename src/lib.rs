@@ -46,7 +46,7 @@
 //! | 2 | [`scan`] | obey, read, run, write, publish; when, and on which thread |
 //! | 1 | [`driver`], [`plugin`], [`log`] | devices; modules up to a poll; where the log goes |
 //! | 1 | [`retain`] | values that outlive the daemon |
-//! | 0 | [`process`], with [`image`] and [`variable`] | the process image: what a cycle works on |
+//! | 0 | [`process`] | the process image: what a cycle works on |
 //! | -1 | [`clock`], [`latest`], [`systemd`], [`text`] | the base: it knows nothing of a PLC |
 //! | -1 | [`confine`], [`file`](mod@file), [`journal`], [`patience`] | the base: files and limits |
 //! | -1 | [`stamp`], [`state`] | the base: the calendar and the state directory |
@@ -191,6 +191,3 @@ pub mod state;
 pub mod supervisor;
 pub mod systemd;
 pub mod text;
-
-// Devices and tests name the image and the variables by these short paths.
-pub use process::{image, variable};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::duration;
-use crate::image::{PointId, Value};
+use crate::process::image::{PointId, Value};
 
 /// What an operator can order a device to do while it runs.
 #[derive(Debug, Clone, PartialEq)]

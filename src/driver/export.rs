@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
-use crate::image::{Direction, Inputs, Points, Quality, Value};
-use crate::variable::Variables;
+use crate::process::image::{Direction, Inputs, Points, Quality, Value};
+use crate::process::variable::Variables;
 
 /// All points and variables at one instant.
 #[derive(Debug, Clone)]

@@ -46,8 +46,8 @@ use super::export::Exports;
 use super::link::{Link, Serve, Side};
 use super::location::word;
 use super::{Fault, Location, OpenError, Part, Plan, Settings, duration};
-use crate::image::{Direction, Freshness, Point, PointId, Points, Quality, Raw};
 use crate::logged::OnChange;
+use crate::process::image::{Direction, Freshness, Point, PointId, Points, Quality, Raw};
 
 /// The range of `period`. A shorter period leaves the threads no time for anything else; a longer
 /// one is no measurement.
@@ -361,7 +361,7 @@ mod tests {
     use super::*;
     use crate::clock::{Clock, MonotonicClock};
     use crate::driver::Driver;
-    use crate::image::Kind;
+    use crate::process::image::Kind;
 
     /// A driver that reports twice for each write: whether the file counts as having the value
     /// before, and then whether it counts as having its own value.

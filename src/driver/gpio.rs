@@ -54,7 +54,7 @@ use serde::Deserialize;
 use super::export::Exports;
 use super::link::Link;
 use super::{Location, OpenError, Plan, Settings, duration};
-use crate::image::{PointId, Points};
+use crate::process::image::{PointId, Points};
 use board::Board;
 
 /// A `[[device]]` of this driver.

@@ -29,9 +29,9 @@ use tokio::sync::Notify;
 use super::watchdog::Watchdog;
 use super::{Command, Delivery, Driver, Fault, Monitor};
 use crate::clock::{Clock, MonotonicClock};
-use crate::image::{Direction, Freshness, Inputs, PointId, Points, Quality, Raw, Safe};
 use crate::latest::{self, Reader, Writer};
 use crate::patience;
+use crate::process::image::{Direction, Freshness, Inputs, PointId, Points, Quality, Raw, Safe};
 
 pub(super) use side::Side;
 

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::image::Direction;
+use crate::process::image::Direction;
 
 /// The place of a point in the field.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -39,8 +39,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::image::{Inputs, PointId, Points};
 use crate::patience;
+use crate::process::image::{Inputs, PointId, Points};
 
 pub use command::{Command, Injection};
 use disk::{Named, no_answer};

@@ -17,8 +17,8 @@ use serde::{Deserialize, Deserializer};
 use super::disk::{GROUPS, no_answer};
 use super::export::{Exports, exports};
 use super::{Driver, OpenError, Plan, Settings, file, gpio, modbus, mqtt, sim};
-use crate::image::Points;
 use crate::patience::{self, PATIENCE};
+use crate::process::image::Points;
 
 /// Makes [`Config`] of the list of drivers. A line has the word of the key `driver`, the variant,
 /// and the module with the driver's own `Config`.

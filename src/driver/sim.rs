@@ -33,7 +33,7 @@ use self::plant::Plant;
 use self::wire::Wire;
 use super::export::Exports;
 use super::{Command, Driver, Fault, Injection, Named, OpenError, Plan as Planned, Settings};
-use crate::image::{Inputs, Points};
+use crate::process::image::{Inputs, Points};
 
 pub use self::config::{Config, Loopback, Plan, Script, Signal, Tank};
 

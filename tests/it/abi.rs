@@ -18,16 +18,16 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use camshaft::image::{Direction, Kind, Points, Quality, Safe};
 use camshaft::plugin::instance::program::{Preparation, Prepared, Program, Request};
 use camshaft::plugin::instance::stop::{BudgetSlot, Timekeeper, now_ns};
 use camshaft::plugin::module::offer::{self, Offer};
 use camshaft::plugin::{Generation, Limits, Refusal, Settings, Trap};
+use camshaft::process::image::{Direction, Kind, Points, Quality, Safe};
 use camshaft::process::line::{Line, LogSink, Message};
 use camshaft::process::refused::Why;
 use camshaft::process::seat::Seat;
+use camshaft::process::variable::{Variable, Variables};
 use camshaft::process::world::World;
-use camshaft::variable::{Variable, Variables};
 
 use crate::rig::{PERIOD, compiled, point, wat};
 

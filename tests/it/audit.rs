@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::Command;
 
 use camshaft::control::{Event, ForceOrder, OrderKind, Ordered, Receipt};
-use camshaft::image::Value;
 use camshaft::plugin::ModuleHash;
+use camshaft::process::image::Value;
 use nix::sys::signal::Signal;
 use nix::unistd::{User, getuid};
 

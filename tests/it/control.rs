@@ -16,12 +16,12 @@ use camshaft::control::{
     Request, Response, RetainView, StatusView, SwapView, VarView, Want,
 };
 use camshaft::driver::Delivery;
-use camshaft::image::{Class, Direction, Kind, Quality, Safe, Value};
 use camshaft::journal::Entry;
 use camshaft::plugin::shadow::{Difference, Report};
 use camshaft::plugin::{ModuleHash, Trap};
+use camshaft::process::image::{Class, Direction, Kind, Quality, Safe, Value};
+use camshaft::process::variable::VariableKind;
 use camshaft::scan::stats::Summary;
-use camshaft::variable::VariableKind;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 

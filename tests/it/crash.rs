@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use camshaft::crash::{self, About, Judgement, Report, Verdict};
 use camshaft::driver::{Command, Driver, Fault};
-use camshaft::image::{Inputs, Quality};
 use camshaft::plugin::instance::program::Program;
 use camshaft::plugin::trace::record::PostMortem;
 use camshaft::plugin::{Compiler, ModuleHash, Settings};
+use camshaft::process::image::{Inputs, Quality};
+use camshaft::process::variable::Variable;
 use camshaft::scan::{Order, Return};
-use camshaft::variable::Variable;
 
 use crate::rig::{Rig, compile_service, points, wat};
 

@@ -9,7 +9,7 @@ use camshaft::clock::{Clock, MonotonicClock};
 use camshaft::config;
 use camshaft::driver::export::{Export, exports};
 use camshaft::driver::{self, Delivery, Driver, Fault, Monitor, Part};
-use camshaft::image::{Direction, Inputs, Point, PointId, Points, Quality, Safe, Value};
+use camshaft::process::image::{Direction, Inputs, Point, PointId, Points, Quality, Safe, Value};
 use tokio::sync::watch;
 
 mod by_hand;

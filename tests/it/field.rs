@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use camshaft::crash::{self, Report};
 use camshaft::driver::{Command, Driver, Fault};
-use camshaft::image::{Direction, Inputs, Kind, Point, PointId, Points, Quality, Safe, Value};
 use camshaft::plugin::Settings;
 use camshaft::process::grant::Grant;
+use camshaft::process::image::{
+    Direction, Inputs, Kind, Point, PointId, Points, Quality, Safe, Value,
+};
 use camshaft::process::overlay::Force;
 use camshaft::process::seat::Seat;
 use camshaft::scan::{DeviceSet, Order, Reconfiguration, Return, Slot, Snapshot};

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use camshaft::driver::{Command, Driver, Fault};
-use camshaft::image::{
+use camshaft::plugin::Settings;
+use camshaft::process::image::{
     Direction, Freshness, Inputs, Kind, OnBad, Point, PointId, Points, Quality, Safe, Value,
 };
-use camshaft::plugin::Settings;
 use camshaft::process::overlay::{Force, MAX_FORCES};
 use camshaft::process::seat::Seat;
 use camshaft::scan::{Order, Return, Snapshot};

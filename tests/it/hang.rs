@@ -19,7 +19,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use camshaft::image::Value;
+use camshaft::process::image::Value;
 use nix::sys::signal::Signal;
 
 use crate::daemon::fan::{board, fan_is, writes};

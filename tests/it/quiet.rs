@@ -8,8 +8,8 @@ use camshaft::driver::{self, Command, Injection, sim};
 use camshaft::plugin::Settings;
 use camshaft::process::line::Message;
 use camshaft::process::overlay::Force;
+use camshaft::process::variable::Variable;
 use camshaft::scan::Order;
-use camshaft::variable::Variable;
 
 use crate::rig::{COUNTER, Rig, points};
 use crate::simulation::plant;

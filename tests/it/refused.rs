@@ -7,7 +7,7 @@ use std::fs;
 use std::time::Duration;
 
 use camshaft::control::{PluginState, PluginView, VarView};
-use camshaft::image::Value;
+use camshaft::process::image::Value;
 
 use crate::daemon::{Daemon, Keys, wait};
 use crate::rig::{block_on, wat};

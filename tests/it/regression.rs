@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use camshaft::control::client::Error;
 use camshaft::control::{Code, PluginState};
-use camshaft::image::Value;
 use camshaft::plugin::ModuleHash;
 use camshaft::plugin::module::folder::MAX_PLUGINS;
+use camshaft::process::image::Value;
 
 use nix::sys::signal::Signal;
 

@@ -12,11 +12,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use camshaft::driver::{Command, Driver, Fault};
-use camshaft::image::{Inputs, Value};
 use camshaft::plugin::Settings;
+use camshaft::process::image::{Inputs, Value};
 use camshaft::process::seat::Seat;
+use camshaft::process::variable::Variable;
 use camshaft::scan::{DeviceSet, Order, Reconfiguration, Return, Slot};
-use camshaft::variable::Variable;
 use tokio::time::timeout;
 
 use crate::daemon::{Daemon, Keys, LIMIT, Plant, wait};

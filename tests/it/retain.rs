@@ -11,9 +11,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use camshaft::control::VarView;
-use camshaft::image::Value;
+use camshaft::process::image::Value;
+use camshaft::process::variable::Variable;
 use camshaft::retain::{self, FILES};
-use camshaft::variable::Variable;
 
 use crate::daemon::{Daemon, Keys, LIMIT, Plant, launch, log_lines, through, unharmed, wait};
 use crate::rig::{block_on, wat};

@@ -5,16 +5,16 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use camshaft::driver::Driver;
-use camshaft::image::{Direction, Kind, Point, Points, Safe, Value};
 use camshaft::plugin::instance::program::{Preparation, Prepared, Program, Request};
 use camshaft::plugin::instance::stop::Timekeeper;
 use camshaft::plugin::module::compile::{Artifact, CompileService};
 use camshaft::plugin::{Compiler, Generation, Limits, ModuleHash, Refusal, Settings};
+use camshaft::process::image::{Direction, Kind, Point, Points, Safe, Value};
 use camshaft::process::line::{Line, LogSink};
 use camshaft::process::seat::Seat;
+use camshaft::process::variable::{Variable, Variables};
 use camshaft::process::world::World;
 use camshaft::scan::{self, Order, Reconfiguration, Return, Scan, ScanHandle, Snapshot, thread};
-use camshaft::variable::{Variable, Variables};
 
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =
     LazyLock::new(|| tokio::runtime::Runtime::new().expect("a runtime starts"));

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Output;
 use std::time::Duration;
 
-use camshaft::image::Value;
+use camshaft::process::image::Value;
 
 use crate::daemon::{Daemon, Keys, wait};
 use crate::rig::{block_on, wat};

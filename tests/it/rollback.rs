@@ -8,8 +8,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use camshaft::control::{Event, PluginState, PluginView, Soundness, VersionView};
-use camshaft::image::Value;
 use camshaft::plugin::ModuleHash;
+use camshaft::process::image::Value;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

@@ -8,11 +8,11 @@ use camshaft::clock::SimClock;
 use camshaft::config;
 use camshaft::driver::export::exports;
 use camshaft::driver::{self, Command, Driver, Fault};
-use camshaft::image::{Inputs, Value};
 use camshaft::plugin::Settings;
+use camshaft::process::image::{Inputs, Value};
 use camshaft::process::seat::Seat;
+use camshaft::process::variable::Variable;
 use camshaft::scan::{MAX_ORDERS, Order, Return, thread};
-use camshaft::variable::Variable;
 
 use crate::rig::{COUNTER, PERIOD, Rig, configure, points, wat};
 

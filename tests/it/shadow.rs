@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use camshaft::control::{Event, PluginState};
-use camshaft::image::Value;
 use camshaft::plugin::shadow::{Difference, Frames, Outcome, Report, Shadow};
 use camshaft::plugin::{Settings, SwapPolicy};
+use camshaft::process::image::Value;
 use camshaft::process::seat::Seat;
 use camshaft::scan::{self, DeviceSet, Order, Reconfiguration, Return};
 

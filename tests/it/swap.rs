@@ -5,14 +5,14 @@
 
 use std::time::{Duration, Instant};
 
-use camshaft::image::Value;
 use camshaft::plugin::{RollbackState, Settings, SwapPolicy};
 use camshaft::process::grant::Grant;
+use camshaft::process::image::Value;
 use camshaft::process::line::Message;
 use camshaft::process::refused::Keeper;
 use camshaft::process::seat::Seat;
+use camshaft::process::variable::Variable;
 use camshaft::scan::{Order, ProgramFact, Return, Snapshot};
-use camshaft::variable::Variable;
 
 use crate::rig::{Rig, configure, points, wat};
 

@@ -13,7 +13,7 @@ use crate::cli::help::{MODBUS_READ_HELP, MODBUS_SCAN_HELP, MODBUS_WRITE_HELP};
 use crate::driver::modbus::client::line::{Parity, Target};
 use crate::driver::modbus::wire::register::Order;
 use crate::driver::modbus::wire::table::Table;
-use crate::image::{Kind, Value};
+use crate::process::image::{Kind, Value};
 
 /// Addresses that a unit can have (Modbus over serial line 1.02, 2.2).
 const UNITS: std::ops::RangeInclusive<i64> = 1..=247;

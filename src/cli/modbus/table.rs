@@ -11,7 +11,7 @@ use crate::cli::screen::Screen;
 use crate::cli::table::{Cell, Paint, Side, Table as Columns};
 use crate::cli::unit::time_us;
 use crate::driver::modbus::wire::register::{Layout, Order};
-use crate::image::{Direction, Kind, Point, Value};
+use crate::process::image::{Direction, Kind, Point, Value};
 
 use Side::{Left, Right};
 

@@ -14,7 +14,7 @@ use crate::driver::modbus::client::transport::Transport;
 use crate::driver::modbus::wire::register::{Layout, MAX_REGISTERS};
 use crate::driver::modbus::wire::request::{Ask, Reply, Request, WireError, exception};
 use crate::driver::modbus::wire::table::Table;
-use crate::image::{Direction, Point, Value};
+use crate::process::image::{Direction, Point, Value};
 
 /// Time limit for each unit of a scan: most devices answer faster. 247 units take 50 s at most over
 /// TCP.

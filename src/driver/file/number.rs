@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::image::{Direction, Kind, Point, Raw, Value};
+use crate::process::image::{Direction, Kind, Point, Raw, Value};
 
 /// The maximum length of a line with a number, in bytes: more digits than any type has. The first
 /// bytes of a longer line may be another number, so such a line is refused.

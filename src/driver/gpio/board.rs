@@ -20,7 +20,7 @@ use super::line::Line;
 use super::notice::{News, Notice};
 use crate::driver::link::{Serve, Side};
 use crate::driver::{Fault, Location, OpenError};
-use crate::image::{Direction, Freshness, PointId, Points};
+use crate::process::image::{Direction, Freshness, PointId, Points};
 
 /// The range of `period`. The runtime's timers count milliseconds; a level that is read less often
 /// than this is of no use.

@@ -18,7 +18,7 @@ use super::board::Board;
 use super::chip::{Survey, consumer};
 use super::held::{Held, Seat, errno};
 use crate::driver::link::Side;
-use crate::image::{Direction, Quality};
+use crate::process::image::{Direction, Quality};
 
 /// The maximum number of lines in one request: the kernel's limit (`GPIO_V2_LINES_MAX`). A call
 /// carries one bit for each line.

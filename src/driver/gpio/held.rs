@@ -16,7 +16,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::line::Line;
-use crate::image::{Direction, Quality, Raw};
+use crate::process::image::{Direction, Quality, Raw};
 
 /// How many edges the kernel keeps for one request until they are read: its maximum. It covers the
 /// time in which the device's thread gets no CPU. Edges that are lost nevertheless are counted, see

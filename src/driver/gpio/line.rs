@@ -12,7 +12,7 @@ use gpiocdev::line::{self as kernel, EdgeDetection, EdgeEvent, Offset};
 
 use super::{At, Edge, Mode};
 use crate::driver::{OpenError, Part};
-use crate::image::{Direction, Kind, Point, PointId, Raw};
+use crate::process::image::{Direction, Kind, Point, PointId, Raw};
 
 /// The range of `debounce`. The kernel counts microseconds; a program can wait for longer times
 /// itself.

@@ -16,8 +16,8 @@ use tokio::net::unix::pipe;
 use super::{News, Reading, Shared, Wants};
 use crate::clock::{Clock, MonotonicClock};
 use crate::driver::{Fault, Monitor, Part};
-use crate::image::{Point, PointId, Points, Quality, Raw, Safe};
 use crate::latest::{Reader, Writer};
+use crate::process::image::{Point, PointId, Points, Quality, Raw, Safe};
 
 /// The time between two looks whether outputs differ, where the bell does not work.
 const WITHOUT_BELL: Duration = Duration::from_millis(10);
@@ -259,7 +259,7 @@ mod tests {
     use super::*;
     use crate::driver::Driver;
     use crate::driver::link::{Link, Serve};
-    use crate::image::{Direction, Freshness, Kind};
+    use crate::process::image::{Direction, Freshness, Kind};
 
     /// A driver that compares two outputs which the scan always changes together.
     struct Twins {
@@ -299,7 +299,7 @@ mod tests {
             let points = Arc::new(Points::new(vec![point], 8, 0));
             let giver = Giver(values.to_vec());
             let mut link = Link::start(&points, 0, Freshness::default(), giver).unwrap();
-            let mut inputs = crate::image::Inputs::unread(&points);
+            let mut inputs = crate::process::image::Inputs::unread(&points);
             let began = std::time::Instant::now();
             while inputs.quality[0] == Quality::Waiting {
                 assert!(began.elapsed() < Duration::from_secs(20), "nothing has come");
@@ -345,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_stall_and_its_end_wake_the_device() {
-        let safe = Safe::Value(crate::image::Value::Int(9));
+        let safe = Safe::Value(crate::process::image::Value::Int(9));
         let point = Point { safe, ..Point::new("p", Direction::Out, Kind::U8) };
         let points = Arc::new(Points::new(vec![point], 0, 1));
         let (told, heard) = std::sync::mpsc::channel();

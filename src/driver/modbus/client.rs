@@ -60,7 +60,7 @@ use crate::driver::link::Link;
 use crate::driver::modbus::wire::register::{Byte, Order};
 use crate::driver::modbus::wire::table::Table;
 use crate::driver::{Location, OpenError, Plan, Settings, duration};
-use crate::image::{PointId, Points};
+use crate::process::image::{PointId, Points};
 use bus::Client;
 use line::Parity;
 

@@ -15,8 +15,8 @@ use serde::Deserialize;
 use crate::clock::{Clock, MonotonicClock};
 use crate::driver::Part;
 use crate::driver::link::Side;
-use crate::image::{Kind, Point, PointId, Quality, Value, exact};
 use crate::logged::OnChange;
+use crate::process::image::{Kind, Point, PointId, Quality, Value, exact};
 
 /// The maximum length of a command's payload, in bytes. A JSON object with a number and an instant
 /// needs a tenth of it.
@@ -247,7 +247,7 @@ fn instant(time: &str) -> Result<SystemTime, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::Direction;
+    use crate::process::image::Direction;
 
     fn said(payload: &str) -> Result<Value, String> {
         Said::parse(payload.as_bytes(), None).map(|said| said.value)

@@ -14,7 +14,7 @@ use super::publish::{Item, Rule};
 use super::session::Dialect;
 use super::sparkplug::{self, Node};
 use crate::driver::OpenError;
-use crate::image::{Direction, Point, PointId, Points};
+use crate::process::image::{Direction, Point, PointId, Points};
 
 /// The maximum number of published values of one device. Each is compared at every change.
 const MAX_PUBLISH: usize = 4096;

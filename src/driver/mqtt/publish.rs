@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::driver::export::Shown;
-use crate::image::{Class, Quality, Value};
+use crate::process::image::{Class, Quality, Value};
 
 /// The form of a value in a message of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]

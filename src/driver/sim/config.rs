@@ -14,7 +14,7 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::driver::{Injection, duration};
-use crate::image::Value;
+use crate::process::image::Value;
 
 /// A simulated device. Inputs that nothing here drives keep the value that an operator sets.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]

@@ -12,7 +12,7 @@ use super::signal::Signal;
 use super::tank::Tank;
 use super::wiring::{Wiring, fits};
 use crate::driver::OpenError;
-use crate::image::{Direction, PointId, Points, Unfit, Value};
+use crate::process::image::{Direction, PointId, Points, Unfit, Value};
 
 /// The models of one device, and the values on which they work.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ use super::config;
 use super::wiring::Wiring;
 use crate::driver::OpenError;
 use crate::file;
-use crate::image::{Kind, Point, PointId, Points, Value};
+use crate::process::image::{Kind, Point, PointId, Points, Value};
 
 /// The maximum size of the file in bytes. A row a second for a day with a dozen points has 5 MB.
 const MAX_BYTES: u64 = 16 << 20;
@@ -234,7 +234,7 @@ mod tests {
     /// Checks that the script shows `expected` at `seconds`, if the inputs start at 99 and false.
     fn check(text: &str, repeat: bool, seconds: f64, expected: (i128, bool)) {
         let (script, points) = (script(text, repeat).unwrap(), points());
-        let mut field = vec![0; points.image_bytes(crate::image::Direction::In)];
+        let mut field = vec![0; points.image_bytes(crate::process::image::Direction::In)];
         points[INT_IN].write(&mut field, Value::Int(99)).unwrap();
         script.show(Duration::from_secs_f64(seconds), &points, &mut field);
         let shown = (points[INT_IN].read(&field), points[BOOL_IN].read(&field));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::config;
 use super::wiring::{Wiring, fits, within};
 use crate::driver::OpenError;
-use crate::image::{Kind, Point, PointId, Points, Value};
+use crate::process::image::{Kind, Point, PointId, Points, Value};
 
 /// A generator and the input that it drives.
 #[derive(Debug)]

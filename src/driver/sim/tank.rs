@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::config;
 use super::wiring::{Wiring, fits, within};
 use crate::driver::OpenError;
-use crate::image::{PointId, Points, Value};
+use crate::process::image::{PointId, Points, Value};
 
 /// The longest step of the integration. At rates of some percent per second the error stays far
 /// below the resolution of a level sensor.

@@ -2,7 +2,7 @@
 //! numbers.
 
 use super::*;
-use crate::image::{Direction, Kind, Point, PointId, Quality, Value};
+use crate::process::image::{Direction, Kind, Point, PointId, Quality, Value};
 
 /// The points of the test device. Each id is the place of its point in [`points`].
 pub(super) const BOOL_IN: PointId = PointId(0);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::delay::Delay;
 use crate::driver::{Fault, Injection};
-use crate::image::{Direction, Inputs, Kind, Point, PointId, Points, Quality};
+use crate::process::image::{Direction, Inputs, Kind, Point, PointId, Points, Quality};
 
 /// One of this many random floats is not finite. Random bits alone make that too rare for practice
 /// (one in 2048 for f64).

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::driver::OpenError;
-use crate::image::{Direction, Point, PointId, Points, Value};
+use crate::process::image::{Direction, Point, PointId, Points, Value};
 
 /// The points of one device, and the keys that drive its inputs.
 pub(super) struct Wiring<'a> {

@@ -1,6 +1,6 @@
 //! What several programs share, in a real scan: variables, outputs, and who owns them.
 
-use camshaft::image::Value;
+use camshaft::process::image::Value;
 use camshaft::process::line::Message;
 use camshaft::process::seat::Seat;
 use camshaft::scan::Order;

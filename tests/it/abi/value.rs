@@ -1,7 +1,7 @@
 //! The images by address, and variables: every code, and what a poll leaves behind.
 
-use camshaft::image::PointId;
 use camshaft::process::grant::Grant;
+use camshaft::process::image::PointId;
 
 use super::*;
 

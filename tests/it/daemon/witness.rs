@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use camshaft::control::PluginState;
-use camshaft::image::Value;
+use camshaft::process::image::Value;
 
 use super::{Daemon, LIMIT, wait};
 use crate::rig::block_on;

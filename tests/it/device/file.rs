@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use camshaft::driver::Fault;
-use camshaft::image::{Quality, Value};
+use camshaft::process::image::{Quality, Value};
 
 use super::{Bench, reports};
 

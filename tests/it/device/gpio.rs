@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use camshaft::driver::{Fault, Part};
-use camshaft::image::{Quality, Value};
+use camshaft::process::image::{Quality, Value};
 use gpiosim::{Bank, Level, Sim};
 use thread_priority::{
     NormalThreadSchedulePolicy, RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use camshaft::driver::{Fault, Part};
-use camshaft::image::{Quality, Value};
+use camshaft::process::image::{Quality, Value};
 
 use self::desk::{Answer, Asked, Desk, Frames};
 use super::Bench;

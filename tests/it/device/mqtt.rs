@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use camshaft::driver::Part;
 use camshaft::driver::export::Export;
-use camshaft::image::{Direction, Inputs, Kind, Point, Points, Quality, Value};
+use camshaft::process::image::{Direction, Inputs, Kind, Point, Points, Quality, Value};
 
 use super::{Bench, PATIENCE};
 use mosquitto::Mosquitto;

@@ -14,8 +14,8 @@ use std::time::{Duration, SystemTime};
 use camshaft::clock::{Clock, MonotonicClock};
 use camshaft::driver::export::Export;
 use camshaft::driver::{Fault, Part};
-use camshaft::image::{Direction, Inputs, Quality, Value};
-use camshaft::variable::{Variable, Variables};
+use camshaft::process::image::{Direction, Inputs, Quality, Value};
+use camshaft::process::variable::{Variable, Variables};
 
 use super::{Bench, PATIENCE};
 

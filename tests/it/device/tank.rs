@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use camshaft::control::PointView;
 use camshaft::driver::Delivery;
-use camshaft::image::{Quality, Value};
+use camshaft::process::image::{Quality, Value};
 
 use super::peer::Script;
 use crate::daemon::{Daemon, Keys, Plant, wait};

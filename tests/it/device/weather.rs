@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use camshaft::image::{Direction, Quality, Value};
+use camshaft::process::image::{Direction, Quality, Value};
 
 use super::Bench;
 use super::peer::PyServer;

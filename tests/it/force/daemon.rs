@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use camshaft::image::{Class, Quality, Value};
+use camshaft::process::image::{Class, Quality, Value};
 
 use crate::daemon::{Daemon, Keys, wait};
 use crate::rig::block_on;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use camshaft::control::StatusView;
 use camshaft::control::client::Client;
-use camshaft::image::Value;
+use camshaft::process::image::Value;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

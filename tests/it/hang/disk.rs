@@ -5,8 +5,8 @@ use std::thread;
 use std::time::Instant;
 
 use camshaft::control::Event;
-use camshaft::image::Value;
 use camshaft::plugin::ModuleHash;
+use camshaft::process::image::Value;
 
 use super::end::{ends_in_time, was_orderly};
 use super::{END, plant};

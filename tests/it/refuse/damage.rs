@@ -9,8 +9,8 @@ use camshaft::plugin::module::compile::CompileService;
 use camshaft::plugin::{Compiler, Generation, Limits, ModuleHash, Refusal, Settings};
 use camshaft::process::line::LogSink;
 use camshaft::process::seat::Seat;
+use camshaft::process::variable::Variables;
 use camshaft::process::world::World;
-use camshaft::variable::Variables;
 
 use crate::rig::{PERIOD, block_on, compile_service, points, wat};
 

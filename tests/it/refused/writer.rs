@@ -8,9 +8,9 @@ use camshaft::process::grant::VariableGrant;
 use camshaft::process::line::{Line, Message};
 use camshaft::process::refused::{Keeper, Why};
 use camshaft::process::seat::Seat;
+use camshaft::process::variable::VariableKind::{Double, Int};
+use camshaft::process::variable::{Denied, Variable, VariableKind};
 use camshaft::scan::{Order, Reconfiguration};
-use camshaft::variable::VariableKind::{Double, Int};
-use camshaft::variable::{Denied, Variable, VariableKind};
 
 use super::*;
 use crate::daemon::Plant;

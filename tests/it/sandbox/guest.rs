@@ -4,7 +4,7 @@
 use camshaft::plugin::module::compile::Artifact;
 use camshaft::plugin::module::offer::offers;
 use camshaft::plugin::{Compiler, ModuleHash};
-use camshaft::variable::Variable;
+use camshaft::process::variable::Variable;
 use serde::{Deserialize, Serialize};
 use wasmer::sys::wasmparser::{KnownCustom, Name, Operator, Parser, Payload};
 

@@ -256,7 +256,7 @@ impl Bench {
     }
 
     /// Gives the variables their values, as the next preparation sees them.
-    fn set(&mut self, values: [camshaft::variable::Variable; 4]) {
+    fn set(&mut self, values: [camshaft::process::variable::Variable; 4]) {
         self.rig.order(Order::SetVariables { ticket: 0, values: named(values) });
         // A program that runs is not to see them yet: this cycle takes it out first.
         self.rig.step();
@@ -327,7 +327,7 @@ impl Bench {
     fn shadow(
         &mut self,
         probe: Probe,
-        go: [camshaft::variable::Variable; 4],
+        go: [camshaft::process::variable::Variable; 4],
         settings: &Settings,
     ) -> Found {
         let (_, guest) = self.guest(probe.part, probe.compiler, 1);

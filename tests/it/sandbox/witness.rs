@@ -1,7 +1,7 @@
 //! Another program on another thread, which has to poll and to trap as ever.
 
-use camshaft::image::Value;
 use camshaft::plugin::Settings;
+use camshaft::process::image::Value;
 
 use super::guest::Compiled;
 use crate::rig::{COUNTER, Rig, compiled, points, wat};

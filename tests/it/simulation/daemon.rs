@@ -8,9 +8,9 @@ use camshaft::driver::Command;
 use camshaft::plugin::instance::program::{Program, Request};
 use camshaft::plugin::{Generation, ModuleHash, Refusal};
 use camshaft::process::seat::Seat;
+use camshaft::process::variable::Variable;
 use camshaft::scan::{self, MAX_ORDERS, Order, Return};
 use camshaft::supervisor::{Action, Fact, Note, OnQuarantine, State, Want};
-use camshaft::variable::Variable;
 
 use super::guest::{CHAIN, Instance};
 use super::house::{House, NAMES, Preparing, Ready, Seen};

@@ -12,11 +12,11 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use camshaft::image::{Class, Direction, Kind, Point, PointId, Points};
 use camshaft::plugin::Settings;
 use camshaft::process::grant::{Grant, VariableGrant};
+use camshaft::process::image::{Class, Direction, Kind, Point, PointId, Points};
 use camshaft::process::seat::Seat;
-use camshaft::variable::Variable;
+use camshaft::process::variable::Variable;
 
 use super::model::{Said, World};
 use super::plant::{BACK, LAMP, OUT, OUT_BYTES, PROGRAMS, RAMP};

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camshaft::driver::{Command, Injection};
-use camshaft::image::{PointId, Value};
 use camshaft::plugin::instance::program::Prepared;
 use camshaft::plugin::module::compile::Artifact;
 use camshaft::plugin::{Generation, ModuleHash, Refusal, Settings, Trap};
+use camshaft::process::image::{PointId, Value};
 use camshaft::process::seat::Seat;
+use camshaft::process::variable::Variable;
 use camshaft::scan::{DeviceSet, MAX_ORDERS, Order, ProgramFact, Reconfiguration, Slot};
 use camshaft::supervisor::{OnQuarantine, Released, RestartPolicy, Supervisor};
-use camshaft::variable::Variable;
 
 use super::guest::{MAY_TRAP, MIX};
 use super::model::{self, Annex, Model};

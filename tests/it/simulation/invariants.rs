@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camshaft::driver::{Fault, Injection};
-use camshaft::image::{Direction, Kind, Points, Quality, Safe};
 use camshaft::plugin::Generation;
+use camshaft::process::image::{Direction, Kind, Points, Quality, Safe};
 use camshaft::process::line::Message;
 use camshaft::process::refused::{RefusedCall, Why};
 use camshaft::process::seat::Seat;
+use camshaft::process::variable::Variable;
 use camshaft::scan::Snapshot;
 use camshaft::scan::stats::{Sample, What};
-use camshaft::variable::Variable;
 
 use super::guest::{CHAIN, FOLD, MIX, TALLY, is_finite, is_granted, link};
 use super::house::House;

@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camshaft::driver::{Command, Fault};
-use camshaft::image::{Direction, Inputs, PointId, Points, Raw, Safe};
 use camshaft::plugin::instance::program::Takeover;
 use camshaft::plugin::{Generation, Settings};
+use camshaft::process::image::{Direction, Inputs, PointId, Points, Raw, Safe};
 use camshaft::process::seat::{MAX_PROGRAMS, Seat};
+use camshaft::process::variable::Variable;
 use camshaft::scan::MAX_ORDERS;
-use camshaft::variable::Variable;
 
 use super::guest::Instance;
 use super::plant::Mirror;

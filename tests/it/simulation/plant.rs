@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camshaft::driver::{self, Command, Driver, Fault, Injection, sim};
-use camshaft::image::{Direction, Inputs, Kind, Point, PointId, Points, Quality, Safe, Value};
+use camshaft::process::image::{
+    Direction, Inputs, Kind, Point, PointId, Points, Quality, Safe, Value,
+};
 
 use crate::rig::point;
 

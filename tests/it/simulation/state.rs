@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use camshaft::crash::Verdict;
 use camshaft::plugin::instance::program::Program;
+use camshaft::process::variable::Variable;
 use camshaft::retain::{Store, look};
 use camshaft::state::Folder;
-use camshaft::variable::Variable;
 use tempfile::TempDir;
 
 use super::guest::{CHAIN, MIX, TALLY};

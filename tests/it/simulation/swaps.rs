@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use camshaft::image::Quality;
 use camshaft::plugin::Generation;
+use camshaft::process::image::Quality;
+use camshaft::process::variable::Variable;
 use camshaft::scan::{ProgramFact, Snapshot};
-use camshaft::variable::Variable;
 
 use super::guest::{COUNT, TALLY};
 use super::invariants::Before;

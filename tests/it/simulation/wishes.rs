@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use camshaft::image::{Direction, PointId};
 use camshaft::plugin::{RollbackState, Settings, SwapPolicy};
 use camshaft::process::grant::{Grant, VariableGrant, VariableNames};
+use camshaft::process::image::{Direction, PointId};
 use camshaft::process::overlay::Force;
 use camshaft::scan::Order;
 

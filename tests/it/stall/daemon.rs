@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use camshaft::control::{PluginState, StallView};
 use camshaft::driver::Delivery;
-use camshaft::image::{Quality, Value};
+use camshaft::process::image::{Quality, Value};
 use nix::errno::Errno;
 use nix::sys::ptrace;
 use nix::sys::signal::Signal;

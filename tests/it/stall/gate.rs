@@ -7,7 +7,7 @@ use std::thread::spawn;
 use std::time::Duration;
 
 use camshaft::driver::{Command, Driver, Fault};
-use camshaft::image::Inputs;
+use camshaft::process::image::Inputs;
 
 /// Something that a thread passes, or not.
 pub struct Gate {

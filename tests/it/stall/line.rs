@@ -13,9 +13,9 @@ use camshaft::plugin::instance::program::{Program, Request};
 use camshaft::plugin::{Generation, Limits, Settings};
 use camshaft::process::line::LogSink;
 use camshaft::process::seat::Seat;
+use camshaft::process::variable::Variables;
 use camshaft::process::world::World;
 use camshaft::scan::{self, Order, ScanHandle, Snapshot, thread};
-use camshaft::variable::Variables;
 
 use super::gate::Gate;
 use crate::rig::{compiled, wat};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use camshaft::image::Value;
+use camshaft::process::image::Value;
 
 use super::version;
 use crate::daemon::{Daemon, Keys, LIMIT, Plant, beside_the_witness, unharmed, wait};

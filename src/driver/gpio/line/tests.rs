@@ -6,7 +6,7 @@ use gpiocdev::line::EdgeKind;
 
 use super::*;
 use crate::driver::gpio::{Board, Config, Drive};
-use crate::image::Points;
+use crate::process::image::Points;
 
 /// The plan of one point with this key `at`.
 fn plan(direction: Direction, kind: Kind, at: At) -> Result<Line, OpenError> {

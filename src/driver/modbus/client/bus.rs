@@ -23,8 +23,8 @@ use crate::driver::link::{Serve, Side};
 use crate::driver::modbus::wire::request::{Ask, Request};
 use crate::driver::modbus::wire::table::Table;
 use crate::driver::{Fault, Part};
-use crate::image::{Freshness, PointId};
 use crate::logged::OnChange;
+use crate::process::image::{Freshness, PointId};
 
 /// The pause between two attempts to connect: the first one and the longest one. A device that has
 /// just started needs about half a second. A device that is off for the night must not cost much.

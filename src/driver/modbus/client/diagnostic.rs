@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::session::Outcome;
 use crate::driver::modbus::wire::request::WireError;
-use crate::image::{Direction, Kind, Point, Raw, Value};
+use crate::process::image::{Direction, Kind, Point, Raw, Value};
 
 /// The longest round trip that the histogram distinguishes, in microseconds: longer than a timeout
 /// may be.

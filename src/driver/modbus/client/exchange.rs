@@ -16,7 +16,7 @@ use super::session::{Outcome, Over, Session};
 use super::unit::Unit;
 use crate::driver::link::Side;
 use crate::driver::modbus::wire::request::{Request, WireError};
-use crate::image::Quality;
+use crate::process::image::Quality;
 
 /// The number of requests in a row without a reply that ends a TCP connection. It holds if no other
 /// unit is left to ask, or if [`DEAF_UNITS`] units were silent.

@@ -8,7 +8,7 @@
 use super::At;
 use crate::driver::modbus::wire::register::{Layout, Misfit};
 use crate::driver::modbus::wire::table::Table;
-use crate::image::{Direction, Kind};
+use crate::process::image::{Direction, Kind};
 
 /// A place on a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,8 +23,8 @@ use crate::driver::OpenError;
 use crate::driver::modbus::wire::register::Misfit;
 use crate::driver::modbus::wire::request::{Ask, Request};
 use crate::driver::modbus::wire::table::Table;
-use crate::image::{Point, PointId, Points, Safe};
 use crate::logged::OnChange;
+use crate::process::image::{Point, PointId, Points, Safe};
 
 impl Client {
     /// Plans the bus of device number `device` and finds the place of each of its points.

@@ -11,8 +11,8 @@ use crate::driver::Part;
 use crate::driver::link::Side;
 use crate::driver::modbus::wire::register::Layout;
 use crate::driver::modbus::wire::request::{Reply, Request};
-use crate::image::{Freshness, PointId, Quality};
 use crate::logged::OnChange;
+use crate::process::image::{Freshness, PointId, Quality};
 
 /// A request that is repeated with a period.
 #[derive(Debug)]

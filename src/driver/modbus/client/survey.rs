@@ -8,7 +8,7 @@ use super::place::{Place, Use};
 use super::{At, Config};
 use crate::driver::Location;
 use crate::driver::location::word;
-use crate::image::{Point, PointId, Points};
+use crate::process::image::{Point, PointId, Points};
 
 /// The places of the points of device number `device` that are read or written.
 pub(super) fn locations(

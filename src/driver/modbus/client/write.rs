@@ -10,8 +10,8 @@ use super::place::Place;
 use super::refusal::{BUSY_AGAIN, CONFIG_AGAIN, DEVICE_AGAIN, Refusal, SILENT_AGAIN};
 use crate::driver::modbus::wire::register::MAX_REGISTERS;
 use crate::driver::modbus::wire::request::{Ask, Reply, Request, WireError};
-use crate::image::{PointId, Raw};
 use crate::logged::OnChange;
+use crate::process::image::{PointId, Raw};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -151,7 +151,7 @@ impl Write {
 mod tests {
     use super::*;
     use crate::driver::modbus::wire::table::Table;
-    use crate::image::{Direction, Kind, Point, Points};
+    use crate::process::image::{Direction, Kind, Point, Points};
 
     const MS: Duration = Duration::from_millis(1);
 

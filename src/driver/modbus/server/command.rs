@@ -17,7 +17,7 @@ use super::shown::form;
 use crate::driver::OpenError;
 use crate::driver::modbus::wire::register::{Byte, Order};
 use crate::driver::modbus::wire::table::Table;
-use crate::image::{Direction, Freshness, Kind, Point, PointId, Quality, Raw, Value};
+use crate::process::image::{Direction, Freshness, Kind, Point, PointId, Quality, Raw, Value};
 
 /// The range of `expires`. No client can repeat a command over a network faster than the first;
 /// longer than a day is for ever.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::request::Exception;
 use crate::driver::modbus::wire::register::{Layout, MAX_REGISTERS, NotFinite};
 use crate::driver::modbus::wire::table::Table;
-use crate::image::Raw;
+use crate::process::image::Raw;
 
 /// The form of a value in its cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,7 +161,7 @@ impl<T: Item> Map<T> {
 mod tests {
     use super::*;
     use crate::driver::modbus::wire::register::{Byte, Order};
-    use crate::image::Kind;
+    use crate::process::image::Kind;
 
     impl Item for u8 {
         /// Even items share with even ones, odd items with odd ones.

@@ -15,8 +15,8 @@ use super::shown::Shown;
 use crate::driver::OpenError;
 use crate::driver::export::Export;
 use crate::driver::modbus::wire::table::Table;
-use crate::image::{MAX_POINTS, Point, PointId, Points, Raw};
-use crate::variable::MAX_VARIABLES;
+use crate::process::image::{MAX_POINTS, Point, PointId, Points, Raw};
+use crate::process::variable::MAX_VARIABLES;
 
 /// The maximum number of entries in `show`: as many as there can be names.
 const MAX_SHOWN: usize = MAX_POINTS + MAX_VARIABLES;
@@ -143,7 +143,7 @@ impl Offer {
     }
 
     /// How long the scan trusts an input of this device.
-    pub(super) fn freshness(&self, id: PointId) -> crate::image::Freshness {
+    pub(super) fn freshness(&self, id: PointId) -> crate::process::image::Freshness {
         let command = self.commands.iter().find(|command| command.id == id);
         command.map(Command::freshness).unwrap_or_default()
     }

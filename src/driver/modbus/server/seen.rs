@@ -13,7 +13,7 @@
 
 use super::request::Exception;
 use crate::driver::modbus::wire::table::Table;
-use crate::image::{Class, Quality, Raw};
+use crate::process::image::{Class, Quality, Raw};
 
 /// What is known about a value.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -14,7 +14,7 @@ use crate::driver::OpenError;
 use crate::driver::export::Export;
 use crate::driver::modbus::wire::register::{Byte, Layout, Order};
 use crate::driver::modbus::wire::table::Table;
-use crate::image::{Direction, Kind, Point, Points, Quality, Value};
+use crate::process::image::{Direction, Kind, Point, Points, Quality, Value};
 
 /// The age after which an export is outdated. The daemon fills it about ten times a second. An
 /// older one comes from a scan that stands, so none of its values is valid any more.
@@ -168,7 +168,7 @@ impl Shown {
 
 /// The raw value on the wire. An image has no place for NaN, but on the wire a float may use it to
 /// say that the value is bad.
-fn raw_on_wire(wire: &Point, value: Value) -> Option<crate::image::Raw> {
+fn raw_on_wire(wire: &Point, value: Value) -> Option<crate::process::image::Raw> {
     let mut raw = [0; 8];
     match (wire.kind, value) {
         (Kind::F32, Value::Real(nan)) if nan.is_nan() => {

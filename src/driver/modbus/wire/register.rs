@@ -9,7 +9,7 @@
 
 use serde::Deserialize;
 
-use crate::image::{Kind, Raw};
+use crate::process::image::{Kind, Raw};
 
 /// The number of registers of the widest value, which has 64 bits.
 pub const MAX_REGISTERS: usize = 4;

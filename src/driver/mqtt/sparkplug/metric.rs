@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::payload::{DataType, Held, Metric, PropertySet};
 use crate::driver::export::{Export, Shown};
-use crate::image::{Quality, Value};
+use crate::process::image::{Quality, Value};
 
 /// The type of a point or variable; `None` if there is none of this name.
 pub(super) fn datatype(export: &Export, name: &str) -> Option<DataType> {

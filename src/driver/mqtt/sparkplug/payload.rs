@@ -9,7 +9,7 @@ use std::fmt;
 
 use prost::Message;
 
-use crate::image::{Kind, Point, Quality, Value};
+use crate::process::image::{Kind, Point, Quality, Value};
 
 /// The type of a metric. The numbers are those of the specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, prost::Enumeration)]
@@ -191,7 +191,7 @@ const fn signed(raw: u64, bits: u32) -> i64 {
 impl PropertySet {
     /// The property `Quality`: 192 for good, 500 for stale, 0 for bad. There are no others.
     pub(super) fn quality(quality: Quality) -> Self {
-        use crate::image::Class;
+        use crate::process::image::Class;
         let code = match quality.class() {
             Class::Good => 192,
             Class::Uncertain => 500,

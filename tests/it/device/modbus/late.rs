@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use camshaft::image::Value;
+use camshaft::process::image::Value;
 
 use super::{Answer, Asked, Bench, Desk, Frames, GOOD, ONE_UNIT, bench, fact};
 

@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use camshaft::driver::Fault;
-use camshaft::image::{Quality, Value};
+use camshaft::process::image::{Quality, Value};
 use serde_json::{Value as Json, json};
 
 use super::super::peer::Script;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use camshaft::clock::{Clock, MonotonicClock};
 use camshaft::driver::Delivery;
-use camshaft::image::{Class, Quality, Value};
+use camshaft::process::image::{Class, Quality, Value};
 
 use super::{Answer, Asked, Bench, Desk, Frames, GOOD, ONE_UNIT, bench, fact, part};
 

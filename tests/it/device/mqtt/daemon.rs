@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use camshaft::image::{Quality, Value};
+use camshaft::process::image::{Quality, Value};
 
 use super::mosquitto::Mosquitto;
 use super::{command, toml};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use camshaft::driver::Part;
-use camshaft::image::{Quality, Value};
+use camshaft::process::image::{Quality, Value};
 
 use super::stub::{
     CONNECT, PUBLISH, Packet, SUBSCRIBE, Stub, UNSUBSCRIBE, message, polite, published, subscribed,

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use camshaft::image::Quality;
+use camshaft::process::image::Quality;
 
 use super::mosquitto::Mosquitto;
 use super::{command, connected, session, toml};

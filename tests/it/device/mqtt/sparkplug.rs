@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant, SystemTime};
 
-use camshaft::image::{Quality, Value};
+use camshaft::process::image::{Quality, Value};
 use serde_json::{Value as Json, json};
 
 use super::mosquitto::Mosquitto;

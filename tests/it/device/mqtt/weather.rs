@@ -8,7 +8,7 @@ use std::thread::spawn;
 use std::time::{Duration, Instant};
 
 use camshaft::driver::Fault;
-use camshaft::image::{Quality, Value};
+use camshaft::process::image::{Quality, Value};
 
 use super::mosquitto::{Mosquitto, free_port};
 use super::{Plant, command, connected, fact, session, toml};

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use camshaft::image::{Quality, Value};
+use camshaft::process::image::{Quality, Value};
 use serde_json::json;
 
 use super::{ENERGY, Plant, SCADA, SOUND, open};

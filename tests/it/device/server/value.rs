@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use camshaft::image::{Quality, Value};
+use camshaft::process::image::{Quality, Value};
 
 use super::{Plant, Raw, SCADA, SOUND, open};
 use crate::device::Bench;

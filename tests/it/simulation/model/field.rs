@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use camshaft::image::{Direction, Quality, Safe};
+use camshaft::process::image::{Direction, Quality, Safe};
 
 use super::super::plant::{ANNEX, Mirror};
 use super::{Annex, Field, Model};

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use camshaft::image::{Class, Direction, PointId, Quality, Raw, Safe};
+use camshaft::process::image::{Class, Direction, PointId, Quality, Raw, Safe};
 use camshaft::process::seat::Seat;
 
 use super::{Model, World};

@@ -7,7 +7,7 @@ use camshaft::plugin::instance::program::Takeover;
 use camshaft::plugin::{RollbackState, Settings};
 use camshaft::process::grant::Grant;
 use camshaft::process::seat::Seat;
-use camshaft::variable::Variable;
+use camshaft::process::variable::Variable;
 
 use super::super::guest::{STATE_BYTES, is_granted};
 use super::super::version::Failure;
