@@ -60,12 +60,12 @@ impl Artifact {
         let asked = cache.clone();
         let load = move || {
             let found = asked.load(&key, most);
-            // Also where the answer comes too late: the folder answers again.
-            asked.heard(None);
+            // Also where it comes too late: the folder answers again, unless writes wait.
+            asked.heard(no_room().as_ref());
             Ok(found)
         };
         let loaded = patience::within(MAX_CACHE_WAIT, &READING, load).await;
-        if let Some(late) = loaded.as_ref().err().or(no_room().as_ref()) {
+        if let Err(late) = &loaded {
             cache.heard(Some(late));
         }
         let mut bytes = loaded.ok()??;
