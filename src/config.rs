@@ -24,7 +24,6 @@ use crate::process::grant::Grant;
 use crate::process::image::{PointId, Points};
 use crate::process::variable::Variable;
 use crate::retain::{OnCorrupt, OnReadonly};
-use crate::scan::thread;
 use crate::stamp::Stamp;
 
 mod change;
@@ -200,10 +199,10 @@ fn decide(
     here: &Surroundings<'_>,
     report: &Report<'_>,
 ) -> Option<Config> {
-    let scan = scan::scan(&file.scan, report);
-    let (rules, places) = check::plugins(&file.plugins, scan.period, here, report);
+    let (times, thread) = scan::scan(&file.scan, report);
+    let (rules, places) = check::plugins(&file.plugins, times.period, here, report);
     let names = points::names(file, here.before, report);
-    let programs = grant::programs(&file.programs, &names, &rules, scan.period, report);
+    let programs = grant::programs(&file.programs, &names, &rules, times.period, report);
     let devices = devices(file, here, report);
     let layout = layout::place(&file.devices, report);
     let variables = check::variables(&file.variables, report);
@@ -222,7 +221,7 @@ fn decide(
     try_devices(&file.devices, &devices, &points, report);
     let log = check::log(&file.log);
     let live = Live {
-        scan: ScanTimes { period: scan.period, stall: scan.stall, stall_exit: scan.stall_exit },
+        scan: times,
         plugins: rules,
         programs: programs.listed,
         points,
@@ -232,9 +231,8 @@ fn decide(
         unclaimed: programs.unclaimed,
         unlisted: programs.unlisted,
     };
-    let thread::Settings { priority, cpus, lock_memory, .. } = scan;
     let fixed = Fixed {
-        scan: ScanThread { priority, cpus, lock_memory },
+        scan: thread,
         plugins: places,
         state: check::state(&file.state, here),
         retain,

@@ -9,7 +9,7 @@ use super::check::{ranged, show_duration, show_number};
 use super::file::ScanFile;
 use super::problem::{Report, Said};
 use super::word::Cpus;
-use crate::scan::thread;
+use super::{ScanThread, ScanTimes};
 
 /// Range of the period. Below 100 us the kernel's wake-up is most of a cycle. Above 1 s a scan
 /// would be too slow for the watchdog, and for safe outputs within the stop deadline.
@@ -50,7 +50,7 @@ const PRIORITY: RangeInclusive<u32> = 1..=98;
 const CPU: RangeInclusive<u32> = 0..=1023;
 
 /// The settings of `[scan]`. Without a priority the scan has no real-time scheduling.
-pub(super) fn scan(file: &ScanFile, report: &Report<'_>) -> thread::Settings {
+pub(super) fn scan(file: &ScanFile, report: &Report<'_>) -> (ScanTimes, ScanThread) {
     let mut cpus = match &file.cpu {
         None => Vec::new(),
         Some(Said { value: Cpus::One(cpu), .. }) => vec![*cpu],
@@ -72,12 +72,11 @@ pub(super) fn scan(file: &ScanFile, report: &Report<'_>) -> thread::Settings {
     // The outputs must be safe and confirmed before the process that drives them ends.
     let exit = (2 * stall)..=MOST_STALL_EXIT;
     let usual = STALL_EXIT.max(2 * stall);
-    thread::Settings {
-        period,
-        stall,
-        stall_exit: ranged(&file.stall_exit, exit, usual, show_duration, report),
+    let stall_exit = ranged(&file.stall_exit, exit, usual, show_duration, report);
+    let thread = ScanThread {
         priority: given.then(|| ranged(&file.priority, PRIORITY, 1, show_number, report) as u8),
         cpus,
         lock_memory: file.lock_memory.as_ref().is_some_and(|said| said.value),
-    }
+    };
+    (ScanTimes { period, stall, stall_exit }, thread)
 }

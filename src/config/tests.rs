@@ -8,6 +8,7 @@ use super::*;
 use crate::log;
 use crate::plugin::{Compiler, Limits, RollbackState, SwapPolicy};
 use crate::process::image::{Direction, Kind, MAX_IMAGE_BYTES, Point, PointId, Safe, Value};
+use crate::scan::thread;
 use crate::supervisor::RestartPolicy;
 
 mod mistakes;
