@@ -38,10 +38,8 @@ pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
     let before = client.plugin(&name).await?;
     let hash = client.deploy(&name, module.into()).await?;
     let wait = Wait::new(&client, &name, &hash, &what.outcome, before.as_ref());
-    let runs = |view: &PluginView| view.state == PluginState::Running;
-    let same =
-        |view: &PluginView| [&view.hash, &view.file_hash].map(Option::as_ref) == [Some(&hash); 2];
-    if let Some(view) = before.as_ref().filter(|view| runs(view) && same(view)) {
+    let is_it = |view: &&PluginView| outcome::is_seated(view) && view.hash.as_ref() == Some(&hash);
+    if let Some(view) = before.as_ref().filter(is_it) {
         let version = show::short(&hash);
         outcome::moves(&client, &name, &format!("version {version} shall run")).await?;
         let (probation, lacks) = (on_probation(view), lacks(view));

@@ -57,6 +57,11 @@ pub(super) fn fate(view: &PluginView, hash: &str, traps: u64) -> Option<Fate> {
     }
 }
 
+/// Whether the version in the file is in the scan, polled or not.
+pub(super) fn is_seated(view: &PluginView) -> bool {
+    view.state == PluginState::Running && view.hash.is_some() && view.hash == view.file_hash
+}
+
 /// Why the file's version does not run, except for two traps. One is `trap`, which is reported in
 /// other words. The other is an old trap of a plugin that is held, or that is being made again.
 fn reason<'v>(view: &'v PluginView, trap: Option<&String>) -> Option<&'v String> {

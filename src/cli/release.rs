@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::args::Named;
 use super::deploy::on_probation;
-use super::outcome;
+use super::outcome::{self, is_seated};
 use super::screen::Screen;
 use super::{Exit, Failed, Outcome, client, show};
 use crate::control::{PluginState, PluginView, Want};
@@ -63,11 +63,6 @@ fn is_over(before: Option<&PluginView>, now: Option<&PluginView>) -> bool {
             PluginState::Quarantined => true,
             other => before.is_none_or(|before| before.state != other),
         }
-}
-
-/// Whether the version in the file is in the scan, polled or not.
-fn is_seated(view: &PluginView) -> bool {
-    view.state == PluginState::Running && view.hash.is_some() && view.hash == view.file_hash
 }
 
 /// The end of the hold or the quarantine, and the state after it, in words.

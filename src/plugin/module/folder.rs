@@ -158,7 +158,7 @@ impl fmt::Display for Overlooked {
 /// # Errors
 /// It breaks the rule for names, see [`name`].
 pub fn check_name(name: &str) -> Result<(), Refusal> {
-    name::check(name).map_err(|_| misnamed(&disk::quoted(name)))
+    if name::is_name(name) { Ok(()) } else { Err(misnamed(&disk::quoted(name))) }
 }
 
 /// The refusal of a file whose name breaks the rules for plugins.

@@ -14,6 +14,7 @@ use nix::libc::EIO;
 
 use super::folder::{MAX_PLUGINS, check_name, put};
 use crate::file;
+use crate::name::is_name;
 use crate::plugin::ModuleHash;
 
 /// Most versions of one plugin: the running one, and a few deploys that turned out to be wrong.
@@ -129,7 +130,7 @@ impl Versions {
     /// # Errors
     /// The folder cannot be read. A folder that does not exist has no versions.
     pub fn list(&self, name: &str) -> io::Result<Vec<ModuleHash>> {
-        if check_name(name).is_err() {
+        if !is_name(name) {
             return Ok(Vec::new());
         }
         Ok(kept(&self.0.join(name))?.iter().rev().map(|kept| kept.hash).collect())
@@ -150,7 +151,7 @@ impl Versions {
         for folder in folders.by_ref().take(MOST_ENTRIES) {
             let folder = folder?;
             let Ok(name) = folder.file_name().into_string() else { continue };
-            if check_name(&name).is_err() {
+            if !is_name(&name) {
                 continue;
             }
             let path = folder.path();

@@ -16,9 +16,10 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
+use super::Overlooked;
 use super::settle::{Entry, Kind, Listing, Outcome, Sample};
 use super::wait::Wait;
-use super::{Overlooked, check_name};
+use crate::name::is_name;
 use crate::plugin::ModuleHash;
 use crate::stamp::Stamp;
 
@@ -47,7 +48,7 @@ pub(super) fn plugin_name(file: &OsStr) -> Option<Result<String, String>> {
     }
     let text = file.to_string_lossy();
     let Some(stem) = text.strip_suffix(SUFFIX) else { return Some(Err(quoted(&text))) };
-    let is_valid = file.to_str().is_some() && check_name(stem).is_ok();
+    let is_valid = file.to_str().is_some() && is_name(stem);
     Some(if is_valid { Ok(stem.to_owned()) } else { Err(quoted(stem)) })
 }
 
