@@ -145,17 +145,31 @@ const SLOW: &str = r#"(module (func (export "poll") (local $n i32)
     (local.set $n (i32.add (local.get $n) (i32.const 1)))
     (br_if $more (i32.lt_u (local.get $n) (i32.const 40000))))))"#;
 
-/// Holds a thread of another process until it is detached.
-fn hold(thread: Pid) {
-    ptrace::seize(thread, ptrace::Options::empty()).unwrap();
-    ptrace::interrupt(thread).unwrap();
-    loop {
-        match waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap() {
-            WaitStatus::PtraceEvent(..) => return,
-            // A signal of its own came first.
-            WaitStatus::Stopped(_, signal) => ptrace::cont(thread, signal).unwrap(),
-            other => panic!("{other:?}"),
+/// A thread of another process, held until this is dropped.
+struct Held(Pid);
+
+impl Held {
+    fn hold(thread: Pid) -> Self {
+        ptrace::seize(thread, ptrace::Options::empty()).unwrap();
+        let held = Self(thread);
+        ptrace::interrupt(thread).unwrap();
+        loop {
+            match waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap() {
+                WaitStatus::PtraceEvent(..) => return held,
+                // A signal of its own came first.
+                WaitStatus::Stopped(_, signal) => ptrace::cont(thread, signal).unwrap(),
+                other => panic!("{other:?}"),
+            }
         }
+    }
+}
+
+impl Drop for Held {
+    /// Lets the thread go, or sees its end: a process whose traced thread has ended unseen is not
+    /// over for its parent either. A test that panics here would wait for it for ever.
+    fn drop(&mut self) {
+        let _ = ptrace::detach(self.0, None);
+        let _ = waitpid(self.0, Some(GONE));
     }
 }
 
@@ -180,15 +194,15 @@ fn a_version_in_whose_poll_the_scan_stands_is_not_run_again() {
     let scan = scan_of(&daemon);
     // Now here, now there, until it is in the poll.
     let mut tries = 0;
-    let stall = loop {
+    let (stall, _held) = loop {
         tries += 1;
-        hold(scan);
+        let held = Held::hold(scan);
         let stall = stalled(&daemon);
         if stall.doing.starts_with("polling slow") {
-            break stall;
+            break (stall, held);
         }
         assert!(tries < 200, "never in the poll: {stall:?}");
-        ptrace::detach(scan, None).unwrap();
+        drop(held);
         wait("it moves again", LIMIT, || daemon.status().stalled.is_none().then_some(()));
     };
     println!("{stall:?} in attempt {tries}");
