@@ -152,14 +152,14 @@
 //! | safe over force over program | `process/overlay.rs` |
 //! | why a module is refused | `plugin/module/check.rs` and its folder |
 //! | time limits of a poll | `plugin/instance/stop.rs` |
-//! | a new file in the plugin folder | `plugin/module/folder.rs`, `daemon/folder.rs` |
+//! | a new file in the plugin folder | `plugin/module/folder.rs`, `daemon/plugins/folder.rs` |
 //! | a reload: SIGHUP, the file, an operator | `daemon/reload.rs`; which keys: `config/live.rs` |
 //! | the answer to `camshaft status` | asked in `control/client.rs`, made in `daemon/view.rs` |
 //! | an order of an operator, and its receipt | `daemon/answer.rs`, `daemon/audit.rs` |
-//! | files of retained variables, torn ones too | `retain.rs`; when written: `daemon/retain.rs` |
+//! | files of retained variables, torn ones too | `retain.rs`; when: `daemon/field/retain.rs` |
 //! | a Modbus reply that comes too late | `driver/modbus/client/outstanding.rs` |
 //! | a new driver | `driver/mod.rs`, `driver/registry.rs` |
-//! | a start after too many bad ends | `daemon/recovery.rs` |
+//! | a start after too many bad ends | `daemon/plugins/recovery.rs` |
 //! | the end of the process | `daemon/stop.rs`; after a stall: `daemon/stall.rs` |
 //!
 //! # What is not here

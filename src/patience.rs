@@ -8,7 +8,7 @@
 //! purpose: [`Places`].
 //!
 //! `file.rs` sees that a pipe in the place of a file makes no thread wait. Waits for the plugin
-//! folder and for orders of people are in `daemon/folder/call.rs`.
+//! folder and for orders of people are in `daemon/plugins/call.rs`.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

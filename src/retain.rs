@@ -4,7 +4,7 @@
 //! whole generation stays where it is, whatever happens to a write. Files have a version, a
 //! checksum and the wear so far. A generation is one snapshot: names, types and values of one
 //! cycle, never a mixture of two. This module knows no programs, because an edit of a program must
-//! not lose its values. `daemon/retain.rs` decides which variables are kept, and when.
+//! not lose its values. `daemon/field/retain.rs` decides which variables are kept, and when.
 //!
 //! ```text
 //! file    "camshaft retain\n", version u32 = 1, generation u64, bytes u64, count u32,

@@ -3,8 +3,8 @@
 //! It belongs to one daemon at a time, which holds a lock as long as it lives. A file in it is
 //! replaced whole or not at all: written under another name, flushed and renamed, and then the
 //! folder is flushed. Other modules decide what the files contain: `retain.rs`,
-//! `daemon/recovery.rs` and `journal/disk.rs`, whose files grow instead. The key `[state] dir` of
-//! the configuration says where the directory is.
+//! `daemon/plugins/recovery.rs` and `journal/disk.rs`, whose files grow instead. The key `[state]
+//! dir` of the configuration says where the directory is.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write};

@@ -7,7 +7,7 @@
 //! The answer passes through the loop once more before it is sent. An operator who then reads the
 //! history finds the order there. An order that was refused changes nothing and has no receipt. An
 //! order that is open at the end of the daemon has one that says so. Orders to hold and to release
-//! have theirs in `record.rs`. How a line reads is in `control/ordered.rs`.
+//! have theirs in `plugins/record.rs`. How a line reads is in `control/ordered.rs`.
 
 mod draft;
 mod open;
@@ -20,17 +20,16 @@ use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Daemon;
+use crate::clock::{Clock, MonotonicClock};
 use crate::control::{
     ChangeView, Code, Event, Failure, OrderKind, Ordered, Receipt, Reply, Request, Response, Who,
 };
 use crate::plugin::ModuleHash;
-use crate::process::image::{Direction, Value};
+use crate::process::image::Value;
 use crate::text::legible_up_to;
 use draft::Draft;
 use open::{Open, Outcome};
 use rows::Rows;
-
-pub(super) use rows::{Lines, Store};
 
 /// The longest text for the changes of a reload in one line, in bytes. The log and `camshaft diff`
 /// have them all.
@@ -109,7 +108,7 @@ impl Daemon {
     }
 
     /// The draft of an order that is to be recorded; `None` for a request that changes nothing, and
-    /// for a hold or a release, which `record.rs` records.
+    /// for a hold or a release, which `plugins/record.rs` records.
     fn draft(&mut self, request: &Request, who: &Option<Who>) -> Option<Draft> {
         use OrderKind as Kind;
         let of = |kind| Draft::of(kind, who);
@@ -126,19 +125,20 @@ impl Daemon {
             Request::Recover => of(Kind::Recover),
             Request::Reload => of(Kind::Reload),
             Request::Set { point, value } => {
-                of(Kind::Set).target(point, self.unforced_value(point), Some(value))
+                of(Kind::Set).target(point, self.link.unforced_value(point), Some(value))
             }
             Request::SetVar { name, value } => {
-                let old = self.handle.latest.read().variables.read(name);
+                let old = self.link.news().variables.read(name);
                 let old = old.map(|old| Value::from(old).to_string());
                 of(Kind::Set).target(name, old, Some(value))
             }
             Request::Force { point, order } => {
-                let force = of(Kind::Force).target(point, self.value(point), Some(order.value));
+                let force =
+                    of(Kind::Force).target(point, self.link.value(point), Some(order.value));
                 force.terms(order)
             }
             Request::Unforce { point: Some(point) } => {
-                of(Kind::Unforce).target(point, self.value(point), none)
+                of(Kind::Unforce).target(point, self.link.value(point), none)
             }
             Request::Unforce { point: None } => of(Kind::Unforce),
             Request::Inject { device, injection } => {
@@ -161,31 +161,12 @@ impl Daemon {
 
     /// The module in the file of a plugin.
     fn in_file(&mut self, name: &str) -> Option<ModuleHash> {
-        let now = self.now();
+        let now = MonotonicClock.now();
         self.audit.put.retain(|_, (_, at)| now < *at + FRESH);
         match self.audit.put.get(name) {
             Some((put, _)) => *put,
-            None => self.supervisor.plugin(name)?.file,
+            None => self.plugins.supervisor.plugin(name)?.file,
         }
-    }
-
-    /// The present value of a point.
-    fn value(&mut self, name: &str) -> Option<String> {
-        let news = self.handle.latest.read();
-        let point = &news.points[news.points.find(name)?];
-        let image = match point.direction {
-            Direction::In => &news.inputs.bytes,
-            Direction::Out => &news.outputs,
-        };
-        Some(point.read(image).to_string())
-    }
-
-    /// The present value of a point; `None` if a force hides the value that is meant.
-    fn unforced_value(&mut self, name: &str) -> Option<String> {
-        let news = self.handle.latest.read();
-        let id = news.points.find(name)?;
-        let is_forced = news.forces.iter().any(|force| force.point == id);
-        if is_forced { None } else { self.value(name) }
     }
 
     /// Takes in the outcome of an order: records it when its turn has come, and then sends the
@@ -218,26 +199,40 @@ impl Daemon {
     fn note_file(&mut self, draft: &Draft) {
         let Some(name) = &draft.plugin else { return };
         if draft.hash.is_some() || draft.ordered.order == OrderKind::Remove {
-            self.audit.put.insert(name.clone(), (draft.hash, self.now()));
+            self.audit.put.insert(name.clone(), (draft.hash, MonotonicClock.now()));
         }
         if let Some(hash) = draft.hash.filter(|_| draft.forgives) {
-            self.supervisor.release_version(name, hash);
-            self.record.versions.forgive(name, hash);
+            self.plugins.supervisor.release_version(name, hash);
+            self.plugins.record.versions.forgive(name, hash);
         }
     }
 
     /// Records the orders that have waited for their line and have one now.
     pub(super) fn pursue_audit(&mut self) {
-        for draft in self.audit.rows.due(self.now()) {
+        for draft in self.audit.rows.due(MonotonicClock.now()) {
             self.enter(draft);
         }
     }
 
     /// Records that the force of a point has ended by itself.
-    pub(super) fn force_is_over(&mut self, point: &str, owner: &str) {
+    fn force_is_over(&mut self, point: &str, owner: &str) {
         let mut draft = Draft::of(OrderKind::Unforce, &None).target(point, None, None::<String>);
         draft.ordered.details = Some(format!("ordered by {owner}"));
         self.admit(draft);
+    }
+
+    /// Records which forces have ended by themselves.
+    pub(super) fn settle_forces(&mut self) {
+        for (point, owner) in self.field.forces_over(&mut self.link) {
+            self.force_is_over(&point, &owner);
+        }
+    }
+
+    /// Records the end of all forces: none outlives the daemon.
+    pub(super) fn end_forces(&mut self) {
+        for (point, owner) in self.field.last_forces() {
+            self.force_is_over(&point, &format!("{owner}; the daemon stops"));
+        }
     }
 
     /// At the end of the daemon records the orders without an outcome and those without a line.
@@ -264,12 +259,12 @@ impl Daemon {
     fn admit(&mut self, draft: Draft) {
         let Ordered { order, target, .. } = &draft.ordered;
         let is_for_all = *order == OrderKind::Unforce && target.is_none();
-        let ended = if is_for_all { self.ended_by_order() } else { Vec::new() };
+        let ended = if is_for_all { self.field.ended_by_order() } else { Vec::new() };
         if !ended.is_empty() {
             for (point, value) in ended {
                 self.enter(draft.clone().target(&point, Some(value), None::<String>));
             }
-        } else if let Some(draft) = self.audit.rows.admit(draft, self.now()) {
+        } else if let Some(draft) = self.audit.rows.admit(draft, MonotonicClock.now()) {
             self.enter(draft);
         }
     }
@@ -277,7 +272,7 @@ impl Daemon {
     /// Puts an order into the history and the log.
     fn enter(&mut self, draft: Draft) {
         let Draft { plugin, hash, old_hash, ordered, .. } = draft;
-        say(&self.record.ordered(plugin, hash, old_hash, ordered));
+        say(&self.plugins.record.ordered(plugin, hash, old_hash, ordered));
     }
 }
 

@@ -6,7 +6,7 @@
 //! (`build/signal.rs`), in order and with no effect on the field. How the parts work together from
 //! then on is in `daemon.rs`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,17 +17,11 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::audit::Audit;
-use super::crash::Crashes;
-use super::device::Devices;
-use super::folder::PluginFolder;
-use super::force::Forces;
-use super::keep::Store;
-use super::loader::Loader;
-use super::recovery::Beginning;
+use super::field::{Devices, Field, Forces};
+use super::link::{Reserved, ScanLink, Stall};
+use super::plugins::{Beginning, Crashes, Loader, Owners, PluginFolder, Plugins, Roster, Store};
 use super::reload::{self, Reload};
-use super::roster::Roster;
-use super::say::Told;
-use super::stall::Stall;
+use super::service::{Service, Told};
 use super::stop::{STOPPED_BUT, halt, leave_in_time, unconfirmed};
 use super::{Daemon, Event, TICK};
 use crate::config::{self, Config};
@@ -220,37 +214,40 @@ fn assemble(
     }
     let mut supervisor = Supervisor::new(config.live.plugins.restart);
     record.versions.recall(&mut supervisor);
-    let daemon = Daemon {
+    let link = ScanLink {
         stall: Stall::new(&handle.position),
-        supervisor,
-        roster: Roster::default(),
-        loader,
-        feeds: Vec::new(),
         scan: Some(scan),
         handle,
         lines,
         stats: Stats::new(samples),
-        crashes: Crashes::new(config.fixed.state.dir.join("crash")),
-        devices,
-        forces: Forces::default(),
-        folder,
-        retain,
-        reset: None,
-        store: Store::new(recovery.folder().map(|dir| Versions::new(dir.join("versions")))),
-        recovery,
-        reload: Reload::default(),
         askers: HashMap::new(),
         last_ticket: 0,
+        reserved: Reserved::default(),
+    };
+    let plugins = Plugins {
+        supervisor,
+        roster: Roster::default(),
+        loader,
+        feeds: Vec::new(),
+        crashes: Crashes::new(config.fixed.state.dir.join("crash")),
+        folder,
+        store: Store::new(recovery.folder().map(|dir| Versions::new(dir.join("versions")))),
+        record,
+        recovery,
+        owners: Owners::default(),
+        lacks: BTreeSet::new(),
+    };
+    let field = Field { devices, forces: Forces::default(), retain, reset: None };
+    let service = Service {
+        log,
         notifier: Notifier::from_env(),
         watchdog: Watchdog::from_env(),
         started: Instant::now(),
         told: Told::default(),
-        record,
         is_ready: false,
-        audit: Audit::new(events),
-        config,
-        log,
     };
+    let (reload, audit) = (Reload::default(), Audit::new(events));
+    let daemon = Daemon { config, link, plugins, field, service, reload, audit };
     (daemon, people)
 }
 

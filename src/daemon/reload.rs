@@ -7,9 +7,11 @@
 //! the new configuration), `reload/leaving.rs` (devices that it removes), `config/change.rs` (what
 //! can change live), `scan/reconfigure.rs` (the change in the scan).
 
+mod adopt;
 mod devices;
 mod leaving;
 mod reading;
+mod unread;
 mod variable;
 
 use std::sync::Arc;
@@ -19,16 +21,16 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Daemon;
-use super::view::writers;
-use crate::config::{Change, Config, Place};
+use super::plugins::writers;
+use crate::config::{Change, Config};
 use crate::control::{ChangeView, Code, Failure, Reply, Response};
-use crate::plugin::Settings;
 use crate::process::image::Points;
-use crate::process::variable::{Variable, VariableKind};
-use crate::scan::{DeviceSet, Order, Reconfiguration, Slot};
+use crate::process::variable::Variable;
+use crate::scan::{DeviceSet, Reconfiguration};
 use crate::stamp::Stamp;
 use leaving::Leaving;
-use reading::{New, Read, Reading, Unread};
+use reading::{New, Read, Reading};
+use unread::Unread;
 use variable::variables;
 
 pub(super) use reading::watch_file;
@@ -64,8 +66,6 @@ pub(super) struct Reload {
     refused: Option<Refused>,
     /// Changes in the file that wait for a restart.
     waiting: Vec<String>,
-    /// Declared variables among them: a program may make one early, with this type only.
-    reserved: Vec<(String, VariableKind)>,
     /// The reading that is under way.
     reading: Option<Reading>,
     /// The reload that the scan has been ordered to take over.
@@ -151,12 +151,6 @@ impl Reload {
         }
     }
 
-    /// The type of the declared variable of this name, if its declaration waits for a restart.
-    pub(super) fn reserved(&self, name: &str) -> Option<VariableKind> {
-        let found = self.reserved.iter().find(|(reserved, _)| reserved == name);
-        found.map(|(_, kind)| *kind)
-    }
-
     /// The changes in the file that wait for a restart.
     pub(super) fn waiting(&self) -> &[String] {
         &self.waiting
@@ -167,9 +161,9 @@ impl Daemon {
     /// Begins to read the file, or puts that off until the reload under way has ended.
     pub(super) fn reload(&mut self, cause: Cause) {
         let is_busy = self.reload.reading.is_some() || self.reload.flight.is_some();
-        match (cause, self.takes_orders()) {
+        match (cause, self.link.takes_orders()) {
             (cause, _) if !is_busy => {
-                let reading = Reading::begin(cause, &self.config, self.devices.exports());
+                let reading = Reading::begin(cause, &self.config, self.field.devices.exports());
                 self.reload.reading = Some(reading);
             }
             // A scan that stands does not end the reload that is under way.
@@ -181,7 +175,7 @@ impl Daemon {
     /// Answers a comparison, or takes the file over or refuses it; then systemd gets READY.
     fn have_read(&mut self, cause: Cause, (now, new): Read) {
         let is_asked_for = !matches!(cause, Cause::File | Cause::Again);
-        let new = match (&cause, self.takes_orders()) {
+        let new = match (&cause, self.link.takes_orders()) {
             (Cause::Comparison(_), _) | (_, Ok(())) => new,
             // A mistake in the file is the more useful answer.
             (_, Err(stands)) => new.and(Err(not_now(&stands))),
@@ -201,10 +195,10 @@ impl Daemon {
             Cause::File => Some(self.audited_reload("the file was saved")),
         };
         self.reload.seen = now;
-        self.notifier.reloading();
+        self.service.notifier.reloading();
         let outcome = match new.and_then(|new| self.plan(new)) {
             Ok((new, changes, reconfiguration)) => {
-                is_asked_for.then(|| self.folder.accept());
+                is_asked_for.then(|| self.plugins.folder.accept());
                 self.take_over(&new, &changes, reconfiguration, reply)
             }
             Err(unread) => {
@@ -212,11 +206,11 @@ impl Daemon {
                     let code = if unread.is_late { Code::Busy } else { Code::Refused };
                     let _ = reply.send(Err(Failure::new(code, unread.why.clone())));
                 }
-                self.refuse(unread);
+                self.reload.refuse(unread);
                 "reload refused, the old configuration stays".to_string()
             }
         };
-        self.notifier.ready(&outcome);
+        self.service.notifier.ready(&outcome);
     }
 
     /// The answer to a comparison: the changes that a reload would make now.
@@ -230,7 +224,7 @@ impl Daemon {
     /// The variables that the new configuration adds, or why one of them cannot be added.
     fn added(&mut self, new: &New) -> Result<Vec<(String, Variable)>, String> {
         let (news, roster, supervisor) =
-            (self.handle.latest.read(), &self.roster, &self.supervisor);
+            (self.link.news(), &self.plugins.roster, &self.plugins.supervisor);
         variables(&new.config, &new.changes, news, |variable, wanted| {
             let mut all: Vec<_> = writers((variable, wanted), news, roster, supervisor).collect();
             all.dedup();
@@ -249,87 +243,12 @@ impl Daemon {
         ))
     }
 
-    /// Takes over what can change live; returns a line about what was done.
-    fn take_over(
-        &mut self,
-        new: &Config,
-        changes: &[Change],
-        reconfiguration: Reconfiguration,
-        reply: Option<oneshot::Sender<Reply>>,
-    ) -> String {
-        self.reload.refused = None;
-        let (live, fixed): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.is_live());
-        for change in &fixed {
-            tracing::warn!(key = %change.place, "{change}: counts after a restart only");
-        }
-        self.reload.waiting = fixed.iter().map(ToString::to_string).collect();
-        let outcome = outcome(&live, &fixed);
-        tracing::info!("{outcome}");
-        let has_reserved = fixed.iter().any(|change| matches!(change.place, Place::Variable(_)));
-        let had_reserved = !self.reload.reserved.is_empty();
-        if !live.is_empty() || has_reserved || had_reserved {
-            self.adopt(new, changes, reconfiguration, reply);
-        } else if let Some(reply) = reply {
-            let _ = reply.send(Ok(Response::Changes(changes.iter().map(view).collect())));
-        }
-        outcome
-    }
-
-    /// Takes the changes into the daemon's own configuration, and orders them from the scan.
-    fn adopt(
-        &mut self,
-        new: &Config,
-        changes: &[Change],
-        mut reconfiguration: Reconfiguration,
-        reply: Option<oneshot::Sender<Reply>>,
-    ) {
-        let names: Vec<String> =
-            self.supervisor.plugins().map(|(name, _)| name.to_string()).collect();
-        let before: Vec<Settings> = names.iter().map(|name| self.settings(name)).collect();
-        self.config.adopt(new, changes);
-        let declares = |(name, _): &&(String, Variable)| {
-            !self.config.live.variables.iter().any(|(ours, _)| ours == name)
-        };
-        let waiting = new.live.variables.iter().filter(declares);
-        reconfiguration.reserved =
-            waiting.map(|(name, value)| (name.clone(), value.kind())).collect();
-        self.reload.reserved.clone_from(&reconfiguration.reserved);
-        self.log.set_level(&self.config.live.log_level);
-        self.supervisor.set_policy(self.config.live.plugins.restart);
-        for (name, before) in names.iter().zip(before) {
-            let after = self.settings(name);
-            if after.hold != before.hold {
-                self.hold_as_configured(name, after.hold);
-            }
-            if after != before
-                && let Some(entry) = self.roster.get(name)
-            {
-                reconfiguration.settings.push((entry.seat, after));
-            }
-        }
-        if let Some(device_set) = &reconfiguration.device_set {
-            for (device, slot) in self.config.live.devices.iter().zip(&device_set.devices) {
-                if let Slot::Opened(driver) = slot {
-                    self.devices.add(&device.name, &**driver);
-                }
-            }
-        }
-        self.last_ticket += 1;
-        let ticket = self.last_ticket;
-        (reconfiguration.ticket, reconfiguration.period) = (ticket, self.config.live.scan.period);
-        reconfiguration.stall = self.config.live.scan.stall;
-        let ordered = self.handle.orders.push(Order::Reconfigure(Box::new(reconfiguration)));
-        debug_assert!(ordered.is_ok(), "`pursue_reload` has looked for room");
-        let changes = changes.iter().map(view).collect();
-        self.reload.flight = Some(Flight { ticket, reply, changes });
-    }
-
     /// Goes on with a reload whose file was read, begins one that was put off, repeats what is
     /// wrong with the file, and frees points that no other part uses any more.
     pub(super) fn pursue_reload(&mut self) {
         if let Some(reading) = self.reload.reading.take_if(|reading| {
             // A comparison gives no order, and a scan that stands takes none: no room is needed.
-            reading.is_comparison() || !self.handle.orders.is_full() || self.stall.is_on()
+            reading.is_comparison() || !self.link.handle.orders.is_full() || self.link.stall.is_on()
         }) {
             match reading.end() {
                 Ok((cause, read)) => self.have_read(cause, read),
@@ -357,16 +276,18 @@ impl Daemon {
 
     /// Takes in that the scan has taken over a reconfiguration.
     pub(super) fn reconfigured(&mut self, reconfiguration: Reconfiguration) {
-        self.roster.follow_refused();
+        self.plugins.roster.follow_refused();
         // Until now a device that leaves was the scan's, and a stall or a stop made it safe.
-        self.devices.retain(|name| self.config.live.devices.iter().any(|d| d.name == name));
+        self.field.devices.retain(|name| self.config.live.devices.iter().any(|d| d.name == name));
         self.reload.taken_over(reconfiguration);
     }
+}
 
+impl Reload {
     fn refuse(&mut self, Unread { why, is_late }: Unread) {
         say_refused(&why);
         let said = Instant::now();
-        self.reload.refused = Some(Refused { why, said, again: is_late.then_some(said + AGAIN) });
+        self.refused = Some(Refused { why, said, again: is_late.then_some(said + AGAIN) });
     }
 }
 
@@ -379,18 +300,6 @@ fn say_refused(why: &str) {
     // Each problem has a line of its own: the log would escape a line end.
     for why in why.lines() {
         tracing::error!("the configuration stays as it was: {why}");
-    }
-}
-
-fn outcome(live: &[&Change], fixed: &[&Change]) -> String {
-    let list = |all: &[&Change]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    match (live, fixed) {
-        ([], []) => "reloaded, nothing has changed".to_string(),
-        (live, []) => format!("reloaded: {}", list(live)),
-        ([], fixed) => format!("reloaded, but refused until a restart: {}", list(fixed)),
-        (live, fixed) => {
-            format!("reloaded: {}; refused until a restart: {}", list(live), list(fixed))
-        }
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! The stop also waits for devices that a reload has just taken out of the field. It does not wait
 //! for ever: at the deadline the daemon says what is not confirmed, and the process ends.
-//! `recovery.rs` records that the end was orderly, as soon as the outputs are safe. The steps after
-//! that may hang, and a disk that hangs is no defect of a program. `retain.rs` keeps the values.
+//! `plugins/recovery.rs` records that the end was orderly, as soon as the outputs are safe. The
+//! steps after that may hang, and a disk that hangs is no defect of a program. `field/retain.rs`
+//! keeps the values.
 //!
 //! ```text
 //!   SIGTERM ---- 5 s at most ----> outputs safe ---- 4 s at most ----> exit ---- 1 s ----> SIGKILL
@@ -17,10 +18,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::Daemon;
+use super::service::outputs_that_are;
 use crate::driver::Delivery;
-use crate::process::image::Point;
 use crate::scan::{Order, Return, ScanHandle, Snapshot};
-use crate::text::first_of;
 
 /// The time after SIGTERM within which devices must confirm their safe outputs. `TimeoutStopSec=`
 /// of the unit is longer.
@@ -41,14 +41,14 @@ impl Daemon {
     /// # Errors
     /// If a device has not confirmed its safe outputs; the message names the outputs.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
-        self.notifier.stopping("programs out, outputs safe");
+        self.service.notifier.stopping("programs out, outputs safe");
         tracing::info!("stopping: programs out, outputs safe");
         // The stop has a deadline of its own.
-        self.stall.disarm();
+        self.link.stall.disarm();
         // Devices need this only if the scan stands, which may also begin during the stop.
-        self.devices.make_safe_now();
+        self.field.devices.make_safe_now();
         let deadline = Instant::now() + STOP_DEADLINE;
-        let confirmed = halt(&mut self.handle, |thing| {
+        let confirmed = halt(&mut self.link.handle, |thing| {
             // All else that the scan returns ends with the process.
             if let Return::Reconfigured(reconfiguration) = thing {
                 self.reload.taken_over(*reconfiguration);
@@ -57,34 +57,34 @@ impl Daemon {
         let confirmed = confirmed.await;
         let left = self.reload.leaving.end(deadline).await;
         let trouble = self.trouble_at_the_stop(confirmed, left);
-        self.stall.begin_exit();
+        self.link.stall.begin_exit();
         leave_in_time(trouble.clone());
-        self.recovery.end();
-        while let Ok(line) = self.lines.pop() {
-            self.say(&line);
+        self.plugins.recovery.end();
+        while let Ok(line) = self.link.lines.pop() {
+            self.plugins.say(&line, &self.config, &self.link);
         }
         self.close_audit();
         self.end_forces();
-        self.keep_last().await;
-        self.record.save_last().await;
+        self.field.keep_last(&mut self.link).await;
+        self.plugins.record.save_last().await;
         if !confirmed {
             // A scan that hangs cannot be waited for; the process ends with it.
-            self.scan.iter_mut().for_each(|scan| scan.give_up());
+            self.link.scan.iter_mut().for_each(|scan| scan.give_up());
         }
         if let Some(trouble) = trouble {
             anyhow::bail!(trouble);
         }
         tracing::info!("stopped; the devices have confirmed their safe outputs");
-        self.scan.take();
+        self.link.scan.take();
         Ok(())
     }
 
     /// The message for people if safe outputs are not confirmed: by devices of the scan, or by
     /// those that a reload has removed (`left`). `None` if all are confirmed.
     fn trouble_at_the_stop(&mut self, confirmed: bool, left: Vec<String>) -> Option<String> {
-        let in_the_field = (!confirmed).then(|| match self.stall.doing() {
-            Some(doing) => format!("the scan stands, {doing}; {}", self.devices.safety()),
-            None => unconfirmed(self.handle.latest.read()),
+        let in_the_field = (!confirmed).then(|| match self.link.stall.doing() {
+            Some(doing) => format!("the scan stands, {doing}; {}", self.field.devices.safety()),
+            None => unconfirmed(self.link.news()),
         });
         let all: Vec<_> = in_the_field.into_iter().chain(left).collect();
         (!all.is_empty()).then(|| format!("{STOPPED_BUT} {}", all.join("; ")))
@@ -137,21 +137,5 @@ pub(super) fn leave_in_time(trouble: Option<String>) {
     };
     if let Err(error) = thread::Builder::new().name("leave".into()).spawn(leave) {
         tracing::warn!(%error, "there is no thread to leave the process in time ({error})");
-    }
-}
-
-/// The outputs for whose delivery `is_it` holds, as text: the names and devices of the first few.
-/// If there is none, the text says that the scan does not answer.
-pub(super) fn outputs_that_are(is_it: impl Fn(Delivery) -> bool, news: &Snapshot) -> String {
-    /// A line of the log has no room for more.
-    const NAMED: usize = 10;
-    let points = news.points.iter().filter(|(id, _)| is_it(news.deliveries[id.index()]));
-    let devices = news.points.devices();
-    let device = |point: &Point| devices.get(point.device).map_or("?", |name| name);
-    let names: Vec<_> =
-        points.map(|(_, point)| format!("{} of {}", point.name, device(point))).collect();
-    match names.is_empty() {
-        true => "the scan does not answer".into(),
-        false => first_of(&names, NAMED),
     }
 }

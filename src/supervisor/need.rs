@@ -1,7 +1,7 @@
 //! Which modules may be asked for again, so that their bytes are worth the memory they take.
 //!
 //! A module that was refused and never ran is not among them: another try reads it from its file.
-//! `daemon/roster.rs` drops all other modules.
+//! `daemon/plugins/roster.rs` drops all other modules.
 
 use super::Supervisor;
 use super::plugin::Plugin;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::draft::Draft;
 use crate::control::OrderKind;
+use crate::daemon::plugins::{LineStore, Lines};
 
 /// The lines for one kind of order of one user about one thing. People give fewer by hand one after
 /// the other. Beyond that there are at most 144 a day.
@@ -32,7 +33,7 @@ type Key = (Option<u32>, OrderKind, Option<String>);
 pub(super) struct Rows {
     rows: HashMap<Key, Row>,
     /// The store that all owners share.
-    all: Store,
+    all: LineStore,
     /// When the orders that wait were last looked at, on the monotonic clock.
     looked: Duration,
 }
@@ -40,40 +41,8 @@ pub(super) struct Rows {
 /// The store of one owner, with its newest order that has no line yet.
 #[derive(Debug, Default)]
 struct Row {
-    store: Store,
+    store: LineStore,
     waiting: Option<Draft>,
-}
-
-/// How many lines a full store has, and how long one more line takes.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::daemon) struct Lines {
-    /// The number of lines in a full store.
-    pub(in crate::daemon) full: u32,
-    /// The time in which one more line comes.
-    pub(in crate::daemon) refill: Duration,
-}
-
-/// A store of lines (a token bucket).
-#[derive(Debug, Default)]
-pub(in crate::daemon) struct Store {
-    /// When it is full again.
-    full_at: Duration,
-}
-
-impl Store {
-    /// Whether the store has a line now.
-    fn has(&self, lines: Lines, now: Duration) -> bool {
-        self.full_at.max(now) + lines.refill <= now + lines.full * lines.refill
-    }
-
-    /// Takes a line if there is one; returns whether there was.
-    pub(in crate::daemon) fn take(&mut self, lines: Lines, now: Duration) -> bool {
-        let has = self.has(lines, now);
-        if has {
-            self.full_at = self.full_at.max(now) + lines.refill;
-        }
-        has
-    }
 }
 
 impl Rows {
@@ -117,7 +86,7 @@ impl Rows {
 
 impl Row {
     /// Removes and returns the order that waits, if there is a line for it.
-    fn release(&mut self, all: &mut Store, now: Duration) -> Option<Draft> {
+    fn release(&mut self, all: &mut LineStore, now: Duration) -> Option<Draft> {
         self.waiting.as_ref()?;
         if !self.store.has(ONE, now) || !all.take(ALL, now) {
             return None;

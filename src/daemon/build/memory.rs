@@ -1,7 +1,7 @@
 //! What outlives the daemon, opened at its start: the state directory and the files in it.
 //!
 //! Each step waits for the disk, so the caller runs all of it on a thread that may wait. The
-//! contents belong to `retain.rs`, `recovery.rs` and `record.rs`.
+//! contents belong to `field/retain.rs`, `plugins/recovery.rs` and `plugins/record.rs`.
 
 use std::sync::Arc;
 
@@ -9,9 +9,8 @@ use anyhow::Context;
 
 use crate::config::Config;
 use crate::control::Receipt;
-use crate::daemon::record::Record;
-use crate::daemon::recovery::{self, Beginning, Recovery};
-use crate::daemon::retain::Retain;
+use crate::daemon::field::Retain;
+use crate::daemon::plugins::{Beginning, Record, Recovery, recovery};
 use crate::journal::Journal;
 use crate::patience::{self, PATIENCE};
 use crate::state::Folder;

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tokio::task::spawn_blocking;
 
-use super::reading::Unread;
+use super::unread::Unread;
 use crate::config::{self, Change, Config, Device, Place};
 use crate::driver::export::Exports;
 use crate::driver::{self, Plan};

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 use super::Cause;
 use super::devices::Planned;
+use super::unread::Unread;
 use crate::config::{self, Change, Config};
 use crate::daemon::Event;
 use crate::driver::export::Exports;
@@ -33,21 +34,6 @@ pub(super) struct Reading {
 
 /// The state of the file, and its content or why that cannot be read.
 pub(super) type Read = (Option<Stamp>, Result<New, Unread>);
-
-/// Why the file cannot be read or used.
-#[derive(Debug)]
-pub(super) struct Unread {
-    pub(super) why: String,
-    /// Whether a file gave no answer in time, or the scan stands, so that another try may find
-    /// nothing wrong.
-    pub(super) is_late: bool,
-}
-
-impl From<String> for Unread {
-    fn from(why: String) -> Self {
-        Self { why, is_late: false }
-    }
-}
 
 /// The content of the file.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 //! Each plugin has a folder, and each version a file in it. The file's name has a number, which
 //! counts up over all plugins, and the hash of the module. The bytes that are read are compared
 //! with that hash, so a damaged file is no version. Which version is good, and when a plugin goes
-//! back to it, is not decided here: `daemon/version.rs` and the supervisor do that.
+//! back to it, is not decided here: `daemon/plugins/version.rs` and the supervisor do that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::DirBuilderExt;

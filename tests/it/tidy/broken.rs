@@ -2,7 +2,8 @@
 
 use super::{
     FLOORS, INVARIANTS, Rule, circles, columns, drivers, file_name, file_size, floors,
-    function_size, header, libraries, map, rooms, unsafe_code, walls, without_example, words,
+    function_size, header, libraries, map, parts, rooms, unsafe_code, walls, without_example,
+    words,
 };
 
 #[test]
@@ -171,6 +172,51 @@ fn a_room_knows_lower_rooms_only() {
     check("src/plugin/mod.rs", "use crate::plugin::module::check;", &["1: floor -1 of `plugin`"]);
     check("src/plugin/attic.rs", "", &["the room `attic` of `plugin` has no floor"]);
     check("src/scan/mod.rs", "use crate::plugin::instance::program::Program;", &[]);
+}
+
+#[test]
+fn a_part_of_the_daemon_knows_lower_parts_only() {
+    let check = |path: &str, text: &str, expected: &[&str]| {
+        let found = rooms(path, text);
+        assert_eq!(found.len(), expected.len(), "{path}: {text}\n{found:?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.contains(expected), "{found} lacks {expected}");
+        }
+    };
+    check("src/daemon/field/reset.rs", "use crate::daemon::plugins::Plugins;", &[]);
+    check("src/daemon/plugins.rs", "use super::link::ScanLink;\nuse super::micros;", &[]);
+    check("src/daemon/plugins.rs", "use super::field::Field;", &["`field` (floor 2)"]);
+    check("src/daemon/link/stall.rs", "use super::super::plugins::Record;", &["`plugins`"]);
+    check("src/daemon/stop.rs", "use super::view::Words;", &["`view` (floor 4)"]);
+    check("src/daemon/more.rs", "", &["the room `more` of `daemon` has no floor"]);
+}
+
+#[test]
+fn a_daemon_that_grows_is_found() {
+    let daemon = |fields: usize, calls: usize, arm: &str| {
+        format!(
+            "struct Daemon {{\n{}}}\nfn look() {{\n{}}}\nfn live() {{\n    match event {{\n        \
+             Event::Tick => self.look(),\n{arm}    }}\n    self.one();\n    self.two();\n}}\n",
+            "    /// What: it is.\n    one: Part,\n".repeat(fields),
+            "    self.call();\n".repeat(calls),
+        )
+    };
+    let check = |text: &str, expected: &[&str]| {
+        assert_eq!(parts("src/daemon.rs", text), expected, "{text}");
+    };
+    check(&daemon(8, 6, ""), &[]);
+    check(&daemon(9, 6, ""), &["1: 9 fields; 8 are allowed"]);
+    check(&daemon(1, 7, ""), &["5: 7 calls; 6 are allowed"]);
+    let one = "        Event::Stop => {\n            self.stop();\n        }\n";
+    check(&daemon(1, 1, one), &[]);
+    let two =
+        "        Event::Stop => {\n            self.look();\n            self.stop();\n        }\n";
+    check(&daemon(1, 1, two), &["11: an arm of the loop is one call"]);
+    check(
+        "struct Demon;",
+        &["1: there is no `struct Daemon`", "1: there is no `look`", "1: there is no `live`"],
+    );
+    assert!(parts("src/scan/mod.rs", "").is_empty());
 }
 
 #[test]

@@ -1,0 +1,228 @@
+//! Forces: which operator ordered them, for how long and why.
+//!
+//! The scan knows the values and ends a force on time by itself. Here its snapshots are compared
+//! with the orders of the operators. No force outlives the daemon. `audit.rs` writes a receipt of
+//! each beginning and end.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use tokio::sync::oneshot;
+
+use super::Field;
+use crate::clock::{Clock, MonotonicClock};
+use crate::config::Config;
+use crate::control::{
+    Code, Failure, ForceOrder, ForceView, MAX_FORCE, MAX_OWNER_BYTES, MAX_REASON_BYTES, Reply,
+    Response,
+};
+use crate::daemon::link::{ScanLink, unknown};
+use crate::process::image::{PointId, Quality};
+use crate::process::overlay::Force;
+use crate::scan::Order;
+use crate::text::legible;
+
+/// The forces that the operators have ordered.
+#[derive(Debug, Default)]
+pub(in crate::daemon) struct Forces {
+    /// The forces that the scan has taken over.
+    noted: BTreeMap<PointId, Noted>,
+    /// The orders that the scan has not answered yet, by ticket.
+    ordered: BTreeMap<u64, Change>,
+    /// The forces that orders to end all forces have ended, not yet recorded: points and values.
+    ended: Vec<(String, String)>,
+}
+
+/// What an order changes once the scan has taken it over.
+#[derive(Debug)]
+enum Change {
+    Force(PointId, Noted),
+    /// The end of one force, or of all.
+    Unforce(Option<PointId>),
+}
+
+/// What is known of one force.
+#[derive(Debug)]
+struct Noted {
+    /// The name of the point, which a reload may take away before the force ends.
+    name: String,
+    /// The value as text, in the unit of the point.
+    value: String,
+    /// The person who ordered it, as named in the order.
+    owner: String,
+    /// The reason, as given in the order; may be empty.
+    reason: String,
+    /// When it was ordered, by the wall clock.
+    since: SystemTime,
+    /// The newest cycle when the scan took the force over.
+    cycle: u64,
+}
+
+impl Field {
+    /// Orders a force from the scan, or answers why the order is refused.
+    pub(in crate::daemon) fn force(
+        &mut self,
+        name: &str,
+        order: ForceOrder,
+        reply: oneshot::Sender<Reply>,
+        config: &Config,
+        link: &mut ScanLink,
+    ) {
+        match self.understand(name, &order, config) {
+            Ok(force) => {
+                let ForceOrder { owner, reason, .. } = order;
+                let (owner, reason) = (legible(&owner), legible(&reason));
+                let value = config.live.points[force.point].value_of(&force.raw).to_string();
+                let (name, since) = (name.to_owned(), SystemTime::now());
+                let noted = Noted { name, value, owner, reason, since, cycle: 0 };
+                let change = Change::Force(force.point, noted);
+                let ticket = link.order(reply, |ticket| Order::Force { ticket, force });
+                self.forces.ordered.extend(ticket.map(|ticket| (ticket, change)));
+            }
+            Err(failure) => drop(reply.send(Err(failure))),
+        }
+    }
+
+    /// The force for the scan that this order means.
+    fn understand(
+        &mut self,
+        name: &str,
+        order: &ForceOrder,
+        config: &Config,
+    ) -> Result<Force, Failure> {
+        let invalid = |message: String| Err(Failure::new(Code::Invalid, message));
+        let points = &config.live.points;
+        let Some(point) = points.find(name) else {
+            return Err(unknown("point", name, points.iter().map(|(_, point)| &*point.name)));
+        };
+        let raw = match points[point].raw_of(order.value) {
+            Ok(raw) => raw,
+            Err(unfit) => return invalid(format!("{name}: {unfit}")),
+        };
+        if order.owner.is_empty() || order.owner.len() > MAX_OWNER_BYTES {
+            return invalid(format!("an owner of 1 to {MAX_OWNER_BYTES} bytes is wanted"));
+        }
+        if order.reason.len() > MAX_REASON_BYTES {
+            return invalid(format!("a reason of at most {MAX_REASON_BYTES} bytes is wanted"));
+        }
+        let until = match (order.lasting(), order.for_ms) {
+            (None, Some(_)) => return invalid("either for_ms or forever is wanted".into()),
+            (None, None) => None,
+            (Some(time), _) if time.is_zero() || time > MAX_FORCE => {
+                return invalid("a time up to 7 days is wanted, or forever".into());
+            }
+            (Some(time), _) => Some(MonotonicClock.now() + time),
+        };
+        Ok(Force { point, raw, until })
+    }
+
+    /// Ends the force of a point, or all forces.
+    pub(in crate::daemon) fn unforce(
+        &mut self,
+        name: Option<&str>,
+        reply: oneshot::Sender<Reply>,
+        config: &Config,
+        link: &mut ScanLink,
+    ) {
+        let forces = &link.news().forces;
+        let points = &config.live.points;
+        let point = name.and_then(|name| points.find(name));
+        // A force that was taken over just now is in no snapshot yet.
+        let is_noted = point.is_some_and(|point| self.forces.noted.contains_key(&point));
+        if let Some(name) = name
+            && !is_noted
+            && !forces.iter().any(|force| Some(force.point) == point)
+        {
+            let forced = forces.iter().filter_map(|force| points.get(force.point));
+            let failure = match point {
+                None => unknown("point", name, forced.map(|point| &*point.name)),
+                Some(_) => Failure::new(Code::Unknown, format!("{name} is not forced")),
+            };
+            let _ = reply.send(Err(failure));
+            return;
+        }
+        let ticket = link.order(reply, |ticket| Order::Unforce { ticket, point });
+        self.forces.ordered.extend(ticket.map(|ticket| (ticket, Change::Unforce(point))));
+    }
+
+    /// Takes in the scan's answer to an order, which may be about forces.
+    pub(in crate::daemon) fn force_answered(
+        &mut self,
+        ticket: u64,
+        is_done: bool,
+        link: &mut ScanLink,
+    ) {
+        let cycle = link.news().cycle;
+        match self.forces.ordered.remove(&ticket).filter(|_| is_done) {
+            Some(Change::Force(point, noted)) => {
+                self.forces.noted.insert(point, Noted { cycle, ..noted });
+            }
+            Some(Change::Unforce(Some(point))) => drop(self.forces.noted.remove(&point)),
+            Some(Change::Unforce(None)) => {
+                let ended = std::mem::take(&mut self.forces.noted).into_values();
+                self.forces.ended.extend(ended.map(|noted| (noted.name, noted.value)));
+            }
+            None => {}
+        }
+    }
+
+    /// The forces, in the order in which they were ordered.
+    pub(in crate::daemon) fn forces(&self, link: &mut ScanLink) -> Reply {
+        // While the scan stands, its clock does too, and the values at the devices are safe or old.
+        let stands = link.stall.is_on();
+        let news = link.news();
+        let now = if stands { MonotonicClock.now() } else { news.now };
+        let view = |force: &Force| {
+            let (point, noted) =
+                (news.points.get(force.point)?, self.forces.noted.get(&force.point));
+            let is_forced = news.inputs.quality[force.point.index()] == Quality::Forced;
+            Some(ForceView {
+                point: point.name.clone(),
+                value: point.value_of(&force.raw),
+                active: is_forced && !stands,
+                left_ms: force.until.map(|until| until.saturating_sub(now).as_millis() as u64),
+                owner: noted.map(|noted| noted.owner.clone()).unwrap_or_default(),
+                reason: noted.map(|noted| noted.reason.clone()).unwrap_or_default(),
+                since: noted
+                    .map(|noted| humantime::format_rfc3339_seconds(noted.since).to_string())
+                    .unwrap_or_default(),
+            })
+        };
+        Ok(Response::Forces(news.forces.iter().filter_map(view).collect()))
+    }
+
+    /// Takes the forces, with their values, that orders to end all forces have ended since the last
+    /// call.
+    pub(in crate::daemon) fn ended_by_order(&mut self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.forces.ended)
+    }
+
+    /// Takes all forces at the end of the daemon, which none of them outlives: points and owners.
+    pub(in crate::daemon) fn last_forces(&mut self) -> Vec<(String, String)> {
+        let all = std::mem::take(&mut self.forces.noted).into_values();
+        all.map(|noted| (noted.name, noted.owner)).collect()
+    }
+
+    /// Takes the forces that have ended by themselves: points and owners.
+    pub(in crate::daemon) fn forces_over(&mut self, link: &mut ScanLink) -> Vec<(String, String)> {
+        let mut over = Vec::new();
+        let news = link.news();
+        let Forces { noted, ordered, .. } = &mut self.forces;
+        let is_ended = |id: &PointId| {
+            ordered.values().any(|change| match change {
+                Change::Unforce(point) => point.is_none_or(|point| point == *id),
+                Change::Force(..) => false,
+            })
+        };
+        noted.retain(|id, noted| {
+            let is_there = news.forces.iter().any(|force| force.point == *id);
+            // The order to end a force has a line of its own.
+            if is_there || is_ended(id) || news.cycle < noted.cycle + 2 {
+                return true;
+            }
+            over.push((noted.name.clone(), noted.owner.clone()));
+            false
+        });
+        over
+    }
+}

@@ -1,0 +1,86 @@
+//! A deploy: the bytes of an operator become a file of the plugin folder.
+//!
+//! What certainly would not run is refused before it is a file. From then on the folder says what
+//! is to run, as for any other file (`folder.rs`).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use tokio::sync::oneshot;
+
+use super::Plugins;
+use super::call::{Ended, put};
+use super::folder;
+use super::loader::Loader;
+use crate::config::Config;
+use crate::control::{Code, Failure, Reply, Response, Who};
+use crate::plugin::module::check;
+use crate::plugin::module::folder::Home;
+use crate::plugin::{ModuleHash, Refusal};
+
+impl Plugins {
+    /// Begins to put a module into the folder, or refuses at once what certainly would not run.
+    pub(in crate::daemon) fn deploy(
+        &mut self,
+        name: String,
+        module: Bytes,
+        who: Option<Who>,
+        reply: oneshot::Sender<Reply>,
+        config: &Config,
+    ) {
+        if let Err(refusal) = self.supervisor.admits_name(&name) {
+            let message = format!("nothing is deployed as {name}: {refusal}");
+            let _ = reply.send(Err(Failure::new(Code::Refused, message)));
+            return;
+        }
+        if let Err(failure) = self.takes_files() {
+            let _ = reply.send(Err(failure));
+            return;
+        }
+        let folder = (config.fixed.plugins.dir.clone(), self.folder.watch.home());
+        let loader = self.loader.clone();
+        let quarantined = self.supervisor.quarantined(&name);
+        let under_way = self.folder.begin_deploy(&name);
+        tokio::spawn(async move {
+            let answer = deploy(&loader, folder, (name, module), &quarantined, who).await;
+            drop(under_way);
+            let _ = reply.send(answer);
+        });
+    }
+}
+
+/// Checks a module and puts it into the folder. What is no module, or is in quarantine, is refused:
+/// a slip must not replace a good file.
+async fn deploy(
+    loader: &Loader,
+    (folder, home): (PathBuf, Arc<Home>),
+    (name, module): (String, Bytes),
+    quarantined: &[(ModuleHash, String)],
+    who: Option<Who>,
+) -> Reply {
+    let hash = ModuleHash::of(&module);
+    let checked = match quarantined.iter().find(|(of, _)| *of == hash) {
+        Some((_, why)) => Err(Refusal::new(
+            format!("these bytes are in quarantine: {why}"),
+            format!("deploy other bytes; `camshaft release {name}` gives these another chance"),
+        )),
+        None => loader.compile_service.check(&module).await,
+    };
+    if let Err(refusal) = checked {
+        let failure = Failure::new(Code::Refused, format!("{name} stays as it is: {refusal}"));
+        // The file may be a secret that was deployed by a slip: the history gets no hash of it.
+        let hash = check::stranger(&module).is_none().then_some(hash);
+        loader.turned_away(name, hash, refusal, who).await;
+        return Err(failure);
+    }
+    let shown = folder.display().to_string();
+    let why = match put((folder, home), name.clone(), module).await {
+        Ended::Done => return Ok(Response::Deployed { name, hash: format!("{hash:#}") }),
+        Ended::NotDone(error) => format!("{name}.wasm cannot be written to {shown}: {error}"),
+        Ended::Unknown(error) => {
+            folder::unknown(&format!("{name}.wasm"), &format!("written to {shown}"), &error)
+        }
+    };
+    Err(Failure::new(Code::Internal, why))
+}

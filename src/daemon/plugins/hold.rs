@@ -1,0 +1,78 @@
+//! Orders to hold, to release and to restart a plugin, each with its line in the history.
+//!
+//! The supervisor decides what follows from them.
+
+use super::Plugins;
+use crate::control::{By, Code, Failure, Who};
+use crate::daemon::link::ScanLink;
+use crate::plugin::Refusal;
+use crate::supervisor::Released;
+
+impl Plugins {
+    /// Holds a plugin until it is released.
+    ///
+    /// # Errors
+    /// If there is none of this name.
+    pub(in crate::daemon) fn hold(
+        &mut self,
+        name: &str,
+        who: Option<Who>,
+        link: &mut ScanLink,
+    ) -> Result<(), Failure> {
+        // A swap that ended before the order is recorded before it.
+        self.settle_swaps(link);
+        self.known(name)?;
+        self.supervisor.hold(name).map_err(refused)?;
+        self.record.held(name, By::Operator, who.clone());
+        self.recovery.forget(name);
+        say(name, "held", who);
+        Ok(())
+    }
+
+    /// Ends a hold, or lets what is in quarantine run again.
+    ///
+    /// # Errors
+    /// If there is no plugin of this name, or if a cold restart is under way (`is_emptying`).
+    pub(in crate::daemon) fn release(
+        &mut self,
+        name: &str,
+        who: Option<Who>,
+        is_emptying: bool,
+    ) -> Result<(), Failure> {
+        if is_emptying {
+            let message = "a cold restart is under way; try again when it is over";
+            return Err(Failure::new(Code::Busy, message));
+        }
+        // Bytes may be in quarantine whose file is gone, and the plugin with it.
+        if self.supervisor.quarantined(name).is_empty() {
+            self.known(name)?;
+        }
+        let ended = self.supervisor.release(name).map_err(refused)?;
+        self.record.released(name, By::Operator, ended == Released::Forgiven, who.clone());
+        self.recovery.forget(name);
+        say(name, "released", who);
+        Ok(())
+    }
+
+    /// Restarts a plugin.
+    ///
+    /// # Errors
+    /// If there is none of this name, or if it is held or in quarantine.
+    pub(in crate::daemon) fn restart(&mut self, name: &str) -> Result<(), Failure> {
+        self.known(name)?;
+        self.supervisor.restart(name).map_err(refused)?;
+        self.record.afresh(name);
+        Ok(())
+    }
+}
+
+/// Logs that a plugin is held or released, and by whom.
+fn say(name: &str, what: &str, who: Option<Who>) {
+    let who = who.map_or_else(|| "the operator".into(), |who| who.to_string());
+    tracing::info!(plugin = name, who, "{name} is {what} by {who}");
+}
+
+/// The supervisor's refusal as the failure of a request.
+fn refused(refusal: Refusal) -> Failure {
+    Failure::new(Code::Refused, refusal.to_string())
+}

@@ -1,0 +1,191 @@
+//! Which of the kept versions a rollback takes, and the message when none will do.
+//!
+//! Pure functions. A version that is known to be bad is never chosen by itself: the operator has to
+//! name it by its hash, with `--even-bad`.
+
+use std::fmt;
+
+use crate::control::{Soundness, VersionView};
+use crate::daemon::plugins::version::short;
+
+/// A kept version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Candidate(pub(super) VersionView);
+
+impl Candidate {
+    /// The beginning of its hash, as it is logged and can be typed.
+    fn short(&self) -> &str {
+        short(&self.0.hash)
+    }
+
+    fn is_bad(&self) -> bool {
+        self.0.soundness == Soundness::Bad
+    }
+}
+
+impl fmt::Display for Candidate {
+    /// Writes its hash, and in parentheses its state.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let VersionView { runs, in_file, soundness, reason, .. } = &self.0;
+        let reason = || reason.as_deref().unwrap_or("it trapped");
+        let mut words: Vec<String> = Vec::new();
+        words.extend(runs.then(|| "it runs".into()));
+        words.extend(in_file.then(|| "it is in the file".into()));
+        match soundness {
+            Soundness::Bad => words.push(format!("bad: {}", reason())),
+            Soundness::Doubtful => words.push(format!("doubtful: {}", reason())),
+            Soundness::Good | Soundness::Unproven => {}
+        }
+        f.write_str(self.short())?;
+        if words.is_empty() { Ok(()) } else { write!(f, " ({})", words.join(", ")) }
+    }
+}
+
+/// The wanted version among the kept ones, which are sorted newest first; or why there is none.
+pub(super) fn choose<'k>(
+    name: &str,
+    kept: &'k [Candidate],
+    to: Option<&str>,
+    even_bad: bool,
+) -> Result<&'k VersionView, String> {
+    if kept.is_empty() {
+        return Err("no version of it is kept; one is when it has survived its probation".into());
+    }
+    let list = || kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let Some(to) = to else {
+        // A version that runs in place of the file's is the one that is wanted in the file.
+        let newest = best(kept.iter().filter(|one| !one.0.in_file));
+        return newest.map(|one| &one.0).ok_or_else(|| {
+            format!("no other good version is kept; kept are {}{}", list(), way_out(name, kept))
+        });
+    };
+    let mut meant = kept.iter().filter(|one| one.0.hash.starts_with(to));
+    match (meant.next(), meant.next()) {
+        (Some(one), None) if one.is_bad() && !even_bad => Err(format!(
+            "version {one}; `camshaft rollback {name} --to {} --even-bad` takes it all the same{}",
+            one.short(),
+            match best(kept.iter().filter(|one| !one.0.in_file)) {
+                Some(good) => format!(", and `--to {}` takes the newest good one", good.short()),
+                None => String::new(),
+            }
+        )),
+        (Some(one), None) => Ok(&one.0),
+        (None, _) => {
+            Err(format!("no version is kept whose hash begins with {to:?}; kept are {}", list()))
+        }
+        (Some(_), Some(_)) => Err(format!("several versions begin with {to:?}: {}", list())),
+    }
+}
+
+/// The newest good version, or else the newest that is not bad.
+fn best<'k>(candidates: impl Iterator<Item = &'k Candidate> + Clone) -> Option<&'k Candidate> {
+    let first = |wanted: fn(&Candidate) -> bool| candidates.clone().find(|one| wanted(one));
+    first(|one| !one.is_bad() && one.0.soundness != Soundness::Doubtful)
+        .or_else(|| first(|one| !one.is_bad()))
+}
+
+/// The advice for the case that the chosen version turns out to be damaged.
+pub(super) fn in_place_of(name: &str, kept: &[Candidate], chosen: &VersionView) -> String {
+    let others = kept.iter().filter(|one| !one.0.in_file && one.0.hash != chosen.hash);
+    match best(others) {
+        Some(other) => {
+            format!("`camshaft rollback {name} --to {}` takes the next one", other.short())
+        }
+        None => "`camshaft deploy FILE` brings another".into(),
+    }
+}
+
+/// The advice for the case that no version is chosen by itself.
+fn way_out(name: &str, kept: &[Candidate]) -> String {
+    match kept.iter().find(|one| !one.0.in_file || one.0.quarantined) {
+        Some(one) if one.is_bad() => {
+            let short = one.short();
+            format!("; `camshaft rollback {name} --to {short} --even-bad` takes a bad one")
+        }
+        _ => "; `camshaft deploy FILE` brings another".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A version by its letter, its state, and whether it is good.
+    fn kept(letter: char, is: &str, soundness: Soundness) -> Candidate {
+        Candidate(VersionView {
+            hash: letter.to_string().repeat(64),
+            kept: true,
+            in_file: is.contains("file"),
+            runs: is.contains("runs"),
+            started: None,
+            ran_s: 0,
+            ended: None,
+            end: None,
+            soundness,
+            reason: (soundness != Soundness::Good).then(|| "it trapped".into()),
+            quarantined: is.contains("quarantine"),
+        })
+    }
+
+    #[test]
+    fn the_version_that_is_meant() {
+        use Soundness::{Bad, Doubtful, Good};
+        let check = |kept: &[Candidate], to: &str, even_bad, expected: Result<char, &[&str]>| {
+            let to = (!to.is_empty()).then_some(to);
+            let found = choose("tank", kept, to, even_bad);
+            match (&found, expected) {
+                (Ok(view), Ok(letter)) => assert!(view.hash.starts_with(letter), "{found:?}"),
+                (Err(why), Err(words)) => {
+                    words.iter().for_each(|word| assert!(why.contains(word), "{word}: {why}"));
+                }
+                _ => panic!("{found:?} is not {expected:?}"),
+            }
+        };
+        let all = |is: [&str; 3], of: [Soundness; 3]| {
+            [kept('c', is[0], of[0]), kept('b', is[1], of[1]), kept('a', is[2], of[2])]
+        };
+        let good = [Good; 3];
+        check(&all(["runs file", "", ""], good), "", false, Ok('b'));
+        // A version that stands in for the file's is put into the file.
+        check(&all(["file", "runs", ""], good), "", false, Ok('b'));
+        check(&all(["file quarantine", "runs", ""], [Bad, Good, Bad]), "", false, Ok('b'));
+        check(&all(["", "", ""], good), "", false, Ok('c'));
+        check(&all(["runs file", "", ""], good), "aa", false, Ok('a'));
+        // A bad version is passed over. A doubtful one is taken only if there is no better one.
+        check(&all(["runs file", "", ""], [Good, Bad, Good]), "", false, Ok('a'));
+        check(&all(["runs file", "", ""], [Good, Doubtful, Good]), "", false, Ok('a'));
+        check(&all(["runs file", "", ""], [Good, Doubtful, Bad]), "", false, Ok('b'));
+        let c = "cccccccccccccccc (it runs, it is in the file)";
+        let bad = all(["runs file", "", ""], [Good, Bad, Bad]);
+        let b = "rollback tank --to bbbbbbbbbbbbbbbb --even-bad` takes a bad one";
+        let none: &[&str] = &["no other good version is kept", c, "(bad: it trapped)", b];
+        check(&bad, "", false, Err(none));
+        check(&bad, "", true, Err(none));
+        let named: &[&str] = &["version bbbbbbbbbbbbbbbb (bad: it trapped)", "--even-bad"];
+        check(&bad, "b", false, Err(named));
+        check(&bad, "b", true, Ok('b'));
+        let better: &[&str] = &["--even-bad", "`--to aaaaaaaaaaaaaaaa` takes the newest good one"];
+        check(&all(["runs file", "", ""], [Good, Bad, Good]), "b", false, Err(better));
+        check(&bad[..1], "", false, Err(&["no other good version", c, "camshaft deploy FILE"]));
+        check(&[], "", false, Err(&["no version of it is kept"]));
+        let unknown = "no version is kept whose hash begins with \"f\"; kept are cccc";
+        check(&bad, "f", false, Err(&[unknown]));
+        let twins = [kept('c', "", Good), kept('c', "", Good)];
+        check(&twins, "c", false, Err(&["several versions begin with \"c\""]));
+    }
+
+    /// Each rollback chose the newest good version, which was damaged, and the next one was never
+    /// named.
+    #[test]
+    fn the_next_one_is_named_for_what_is_damaged() {
+        use Soundness::{Bad, Doubtful, Good};
+        let check = |of: [Soundness; 3], expected: &str| {
+            let all = [kept('c', "file", of[0]), kept('b', "", of[1]), kept('a', "", of[2])];
+            let said = in_place_of("tank", &all, &all[1].0);
+            assert!(said.contains(expected), "{said}");
+        };
+        check([Good, Good, Good], "rollback tank --to aaaaaaaaaaaaaaaa` takes the next one");
+        check([Good, Good, Doubtful], "--to aaaaaaaaaaaaaaaa`");
+        check([Good, Good, Bad], "`camshaft deploy FILE`");
+    }
+}

@@ -1,0 +1,84 @@
+//! What kept versions are worth when there is no room for all: which of them make room first.
+//!
+//! Pure functions. Which versions leave is decided in `plugin/module/versions.rs`.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::Store;
+use crate::control::Soundness;
+use crate::daemon::plugins::version::Versions;
+use crate::plugin::ModuleHash;
+use crate::supervisor::Supervisor;
+
+/// The soundness of the kept versions, for each plugin that exists.
+pub(super) type Worth = HashMap<String, HashMap<ModuleHash, Soundness>>;
+
+/// The soundness of all kept versions of plugins that exist.
+///
+/// Plugins whose file is in the folder and not read yet exist too. Without `files` any file may be
+/// there. If the folder holds more files than are looked at, the file of a version that ran before
+/// the daemon started may be among the others, so its plugin counts as existing.
+pub(super) fn worth(
+    store: &Store,
+    supervisor: &Supervisor,
+    files: Option<&BTreeSet<String>>,
+    versions: &Versions,
+) -> Worth {
+    let of = |name: &str| {
+        let kept = store.of(name).iter();
+        kept.map(|hash| (*hash, versions.soundness(name, *hash))).collect()
+    };
+    let may_be = |name: &&str| {
+        files.is_none_or(|files| files.contains(*name)) || versions.ran(name).is_some()
+    };
+    let names = store.listed.iter().flatten().map(|(name, _)| name).chain(store.unread.keys());
+    let plugins = supervisor.plugins().map(|(name, _)| name);
+    let all = names.map(String::as_str).filter(may_be).chain(plugins);
+    all.map(|name| (name.to_owned(), of(name))).collect()
+}
+
+/// The rank of a version: versions of the lowest rank make room first.
+pub(super) fn rank(soundness: Option<Soundness>) -> u8 {
+    match soundness {
+        Some(Soundness::Bad) => 0,
+        Some(Soundness::Doubtful) => 1,
+        Some(Soundness::Good | Soundness::Unproven) | None => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervisor::RestartPolicy;
+
+    /// The versions of a plugin whose file was not read yet made room first, like those of a
+    /// removed plugin.
+    #[test]
+    fn a_plugin_may_be_there_before_its_file_is_seen() {
+        let mut supervisor = Supervisor::new(RestartPolicy::default());
+        supervisor.folder("tank", Some(ModuleHash::of(b"bytes"))).unwrap();
+        let (names, files) = (["tank", "pump", "lamp"], BTreeSet::from(["pump".to_owned()]));
+        let mut store = Store::new(None);
+        store.listed = Some(names.map(|name| (name.to_owned(), Vec::new())).into());
+        let found = |files| {
+            let worth = worth(&store, &supervisor, files, &Default::default());
+            names.map(|name| worth.contains_key(name))
+        };
+        assert_eq!(found(None), [true; 3], "nobody has looked yet");
+        assert_eq!(found(Some(&files)), [true, true, false]);
+    }
+
+    /// Versions that could not be listed made room first, like those of a removed plugin.
+    #[tokio::test]
+    async fn versions_that_cannot_be_listed_are_worth_something() {
+        let mut store = Store::new(None);
+        store.unread = ["tank", "gone"].map(|name| (name.to_owned(), "denied".into())).into();
+        // A plugin without any version yet does not make room either.
+        let mut supervisor = Supervisor::new(RestartPolicy::default());
+        supervisor.folder("pump", Some(ModuleHash::of(b"bytes"))).unwrap();
+        let files = BTreeSet::from(["tank".to_owned()]);
+        let found = worth(&store, &supervisor, Some(&files), &Default::default());
+        let expected = ["tank", "pump"].map(|name| (name.to_owned(), HashMap::new()));
+        assert_eq!(found, Worth::from(expected));
+    }
+}

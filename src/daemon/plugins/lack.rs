@@ -1,0 +1,42 @@
+//! Programs that lack a required input, as logged: their outputs are safe until it is back.
+//!
+//! The scan decides which programs lack one (`requires` of the configuration); this only says it.
+
+use super::Plugins;
+use crate::config::Config;
+use crate::daemon::link::ScanLink;
+use crate::process::image::Class;
+
+impl Plugins {
+    /// Logs which programs have begun or ceased to lack a required input.
+    pub(in crate::daemon) fn tell_of_lacks(&mut self, config: &Config, link: &mut ScanLink) {
+        let (news, told) = (link.news(), &mut self.lacks);
+        for (name, fact) in self.roster.seats.programs(news) {
+            let before = told.contains(name);
+            if fact.degraded && !before {
+                let required = config.settings(name).requires;
+                let bad = required.iter().filter(|id| {
+                    let quality = news.inputs.quality.get(id.index());
+                    quality.is_none_or(|quality| quality.class() == Class::Bad)
+                });
+                let bad: Vec<_> =
+                    bad.filter_map(|id| Some(&*config.live.points.get(*id)?.name)).collect();
+                let (are, back) = match bad.len() {
+                    1 => ("is", "it is back"),
+                    _ => ("are", "they are back"),
+                };
+                let bad = bad.join(", ");
+                tracing::error!(
+                    plugin = &**name,
+                    bad,
+                    "{name} requires {bad}, which {are} bad: its outputs are safe until {back}"
+                );
+                told.insert(name.clone());
+            } else if !fact.degraded && before {
+                tracing::info!(plugin = &**name, "{name} has what it requires; its outputs count");
+                told.remove(name);
+            }
+        }
+        told.retain(|name| self.roster.get(name).is_some());
+    }
+}

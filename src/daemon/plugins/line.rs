@@ -1,0 +1,151 @@
+//! The log lines about programs: their own, what they were refused, and their swaps.
+//!
+//! Each line makes sense by its message alone; its fields repeat the facts for machines. Lines
+//! about the supervisor's notes are in `verdict.rs`, about a module's unusual properties in
+//! `note.rs`, about owners of outputs in `owner.rs`.
+
+use super::Plugins;
+use crate::config::Config;
+use crate::control::SwapView;
+use crate::daemon::link::ScanLink;
+use crate::plugin::Refusal;
+use crate::process::line::{Level, Line, Message};
+use crate::process::refused::{Keeper, MAX_ENTRIES, RefusedCall, Why};
+use crate::text::{counted, legible, nearest};
+
+impl Plugins {
+    /// Logs a line of a guest, or a line about what a guest was refused.
+    pub(in crate::daemon) fn say(&self, line: &Line, config: &Config, link: &ScanLink) {
+        let Some(name) = self.roster.name(line.seat) else { return };
+        let cycle = line.cycle;
+        match &line.message {
+            Message::Said { level, file, line, text } => {
+                let (text, file) = (legible(text.as_str()), legible(file.as_str()));
+                macro_rules! event {
+                    ($level:ident) => {
+                        tracing::$level!(plugin = &**name, cycle, file, line, "{name}: {text}")
+                    };
+                }
+                match level {
+                    Level::Error => event!(error),
+                    Level::Warn => event!(warn),
+                    Level::Info => event!(info),
+                    Level::Debug => event!(debug),
+                    Level::Trace => event!(trace),
+                }
+            }
+            Message::Dropped(lines) => {
+                tracing::warn!(
+                    plugin = &**name,
+                    cycle,
+                    lines,
+                    "{name}: {} dropped, over plugins.log_rate",
+                    counted(*lines, "log line")
+                );
+            }
+            Message::Refused(call) => self.say_refused(name, cycle, call, config, link),
+            Message::OthersRefused { is_denial: true } => tracing::warn!(
+                plugin = &**name,
+                cycle,
+                "{name}: more than {MAX_ENTRIES} kinds and names of calls were refused; further \
+                 ones are only counted"
+            ),
+            Message::OthersRefused { is_denial: false } => tracing::info!(
+                plugin = &**name,
+                cycle,
+                "{name}: more than {MAX_ENTRIES} variables that it asked for are not there yet; \
+                 further ones are only counted"
+            ),
+        }
+    }
+
+    /// Logs the first call of a kind that a guest was refused, with the code that it got.
+    fn say_refused(
+        &self,
+        name: &str,
+        cycle: u64,
+        refused: &RefusedCall,
+        config: &Config,
+        link: &ScanLink,
+    ) {
+        let (call, code) = (refused.call, refused.code());
+        let name_of = |seat| self.roster.name(seat).map(|owner| &**owner);
+        let owner = refused.owner().and_then(name_of);
+        let keeper = match owner {
+            Some(owner) => Keeper::Program(owner),
+            None => self.keeper(name, refused, link.handle.latest.seen(), config, link),
+        };
+        let about = Some(legible(refused.name.as_str())).filter(|about| !about.is_empty());
+        let (point, variable) = match refused.why.is_about_variable() {
+            true => (None, about.as_deref()),
+            false => (about.as_deref(), None),
+        };
+        let words = legible(&refused.words(keeper));
+        let words = match refused.why {
+            Why::NoPoint => {
+                format!("{words}; {}", remedy_of_no_point(refused.name.as_str(), config))
+            }
+            _ => words,
+        };
+        macro_rules! event {
+            ($level:ident) => {
+                tracing::$level!(
+                    plugin = name,
+                    cycle,
+                    call,
+                    code,
+                    point,
+                    variable,
+                    owner,
+                    "{name}: {words}"
+                )
+            };
+        }
+        match refused.is_denial() {
+            true => event!(warn),
+            false => event!(info),
+        }
+    }
+}
+
+/// Logs the line of a swap, with its five times.
+pub(in crate::daemon) fn took_over(name: &str, swap: SwapView, cycle: u64) {
+    let SwapView { detect_us, compile_us, prepare_us, boundary_us, .. } = swap;
+    let SwapView { missed_cycles, cached, .. } = swap;
+    tracing::info!(
+        plugin = name,
+        detect_us,
+        compile_us,
+        prepare_us,
+        boundary_us,
+        missed_cycles,
+        cached,
+        cycle,
+        "{name} took over in cycle {cycle}: detect {}, compile {}{}, prepare {}, \
+         boundary {}, missed cycles {missed_cycles}",
+        ms(detect_us),
+        ms(compile_us),
+        if cached { " (cached)" } else { "" },
+        ms(prepare_us),
+        ms(boundary_us),
+    );
+}
+
+/// Logs that a file is not taken as a plugin, with reason and remedy.
+pub(in crate::daemon) fn refused(name: &str, path: &dyn std::fmt::Display, refusal: &Refusal) {
+    let Refusal { reason, remedy, .. } = refusal;
+    tracing::warn!(plugin = name, %path, reason, "{path} is not taken: {reason}; {remedy}");
+}
+
+/// Microseconds as text in milliseconds.
+fn ms(micros: u64) -> String {
+    format!("{:.1} ms", micros as f64 / 1000.0)
+}
+
+/// The advice for a point that does not exist.
+fn remedy_of_no_point(name: &str, config: &Config) -> String {
+    match nearest(name, config.live.points.iter().map(|(_, point)| &*point.name)) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => "`camshaft points` lists them".into(),
+    }
+}

@@ -1,0 +1,519 @@
+//! Recovery: the scan runs, every output is safe, and no plugin is run until an operator says so.
+//!
+//! `run --no-plugins` begins it, or too many ends that were not orderly, as `[recovery]` of the
+//! configuration counts them. There are two sorts of such ends, and the number that the kernel
+//! draws at each boot tells them apart. If the number is still the same, the end was *abnormal*: a
+//! watchdog, a panic, a scan that stood, or a kill. If the number is another one, the machine
+//! itself went down: a *power cut*, a reset or a panic of the kernel, which says little about the
+//! programs. A start that is refused counts as orderly, because no program ran.
+//!
+//! The count uses no wall clock, because many boards have none. Ends in one boot are compared by
+//! the monotonic clock, which all processes share. Ends in earlier boots count until a daemon has
+//! run for `within`, which clears all counts.
+//!
+//! Plugins that may not run are *parked*: recovery holds them, not the operator, so that all can
+//! be let go together. A cold restart (`field/reset.rs`) parks them too.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use super::Plugins;
+use crate::clock::{Clock, MonotonicClock};
+use crate::config::Config;
+use crate::config::RecoverySettings;
+use crate::control::{By, Code, Failure, Reply, Response};
+use crate::daemon::link::ScanLink;
+use crate::file;
+use crate::patience::{self, PATIENCE};
+use crate::state::Folder;
+use crate::text::counted;
+
+mod beginning;
+mod forget;
+mod later;
+
+pub(in crate::daemon) use beginning::Beginning;
+use forget::{FORGET_AGAIN, end_recovery, forget_later};
+use later::answer_later;
+
+/// The file of the record, in the state directory.
+const FILE: &str = "starts.json";
+
+/// The longest file that is read. The record has some hundred bytes, and 1 200 with the most ends
+/// that can be configured; a longer file is not ours.
+const MAX_FILE_BYTES: u64 = 4096;
+
+/// The time that the disk has to take the record of an orderly end, whatever else it has not
+/// taken. The process should have ended within 5 s of its SIGTERM.
+const LAST_WRITE: Duration = Duration::from_secs(1);
+
+/// The file with the identity of this boot, which the kernel draws anew at each boot.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// The longest identity that is read. It has 36 characters and a line end.
+const MAX_BOOT_ID_BYTES: u64 = 64;
+
+/// The lock that a thread holds while it reads, changes and writes the record, so that no change
+/// is lost.
+static CHANGING: Mutex<()> = Mutex::new(());
+
+/// The record of starts and ends, kept on the disk from one start to the next.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Record {
+    /// Whether a daemon runs: set at the start and cleared at an orderly end.
+    running: bool,
+    /// The identity of the boot in which the last start was.
+    boot: String,
+    /// The starts in this boot that found that the end before was abnormal: seconds of the
+    /// monotonic clock, oldest first.
+    ends: Vec<u64>,
+    /// The number of abnormal ends in earlier boots.
+    earlier_ends: u32,
+    /// The number of ends that came with the end of the machine.
+    power_cuts: u32,
+    /// Whether recovery is on. It stays so, over any number of starts, until an operator runs
+    /// `camshaft recover`.
+    recovery: bool,
+}
+
+/// How the daemon ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The daemon stopped in order, or its start was refused.
+    Orderly,
+    /// The daemon ended otherwise, in the boot that still lasts.
+    Abnormal,
+    /// The boot ended while the daemon ran.
+    PowerCut,
+}
+
+impl Record {
+    /// Notes a start in this boot, at this second of the monotonic clock. Returns how the daemon
+    /// before it ended.
+    fn start(&mut self, boot: &str, now_s: u64, settings: &RecoverySettings) -> End {
+        let is_same_boot = self.boot == boot;
+        let end = match (self.running, is_same_boot) {
+            (false, _) => End::Orderly,
+            (true, true) => End::Abnormal,
+            (true, false) => End::PowerCut,
+        };
+        if !is_same_boot {
+            self.earlier_ends = self.abnormal_ends();
+            self.ends.clear();
+            boot.clone_into(&mut self.boot);
+        }
+        match end {
+            End::Orderly => {}
+            End::Abnormal => self.ends.push(now_s),
+            End::PowerCut => self.power_cuts = self.power_cuts.saturating_add(1),
+        }
+        self.running = true;
+        self.ends.retain(|end| now_s.abs_diff(*end) <= settings.within.as_secs());
+        // More ends than the limit change nothing.
+        let surplus = self.ends.len().saturating_sub(settings.ends.max(1) as usize);
+        self.ends.drain(..surplus);
+        self.recovery |= is_reached(self.abnormal_ends(), settings.ends)
+            || is_reached(self.power_cuts, settings.power_cuts);
+        end
+    }
+
+    /// The number of abnormal ends that count.
+    fn abnormal_ends(&self) -> u32 {
+        let here = u32::try_from(self.ends.len()).unwrap_or(u32::MAX);
+        self.earlier_ends.saturating_add(here)
+    }
+
+    /// Ends recovery, as the operator has ordered.
+    fn end_recovery(&mut self) {
+        self.recovery = false;
+        self.forget_ends();
+    }
+
+    /// Clears all counts. Returns whether there was anything to clear.
+    fn forget_ends(&mut self) -> bool {
+        let is_news = self.abnormal_ends() > 0 || self.power_cuts > 0;
+        self.ends.clear();
+        (self.earlier_ends, self.power_cuts) = (0, 0);
+        is_news
+    }
+}
+
+/// Whether so many ends lead to recovery; a limit of 0 is none.
+fn is_reached(ends: u32, limit: u32) -> bool {
+    limit > 0 && ends >= limit
+}
+
+/// The identity of this boot. Where the kernel does not say it, all boots are one, and every end
+/// that is not orderly counts as abnormal.
+fn boot() -> String {
+    let id = file::read(Path::new(BOOT_ID), MAX_BOOT_ID_BYTES).ok().flatten();
+    String::from_utf8_lossy(&id.unwrap_or_default()).trim().to_owned()
+}
+
+/// Reads the record from the disk, which may take long. A file that is none counts as an empty
+/// record.
+fn load(folder: &Folder) -> Record {
+    let path = folder.path().join(FILE);
+    let text = match file::read(&path, MAX_FILE_BYTES) {
+        Ok(None) => return Record::default(),
+        Ok(Some(bytes)) => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    text.unwrap_or_else(|error| {
+        let file = path.display();
+        tracing::warn!(%file, error, "{file} is no record of starts ({error}); a new one begins");
+        Record::default()
+    })
+}
+
+/// Changes the record on the disk. Returns the result of `change`, and that of the write. A record
+/// that stays as it is costs no write.
+fn change<T>(folder: &Folder, change: impl FnOnce(&mut Record) -> T) -> (T, io::Result<()>) {
+    // The lock guards only the file, and a panic leaves that whole.
+    let _alone = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = load(folder);
+    let mut record = before.clone();
+    let outcome = change(&mut record);
+    if record == before {
+        return (outcome, Ok(()));
+    }
+    let text = serde_json::to_vec(&record).expect("a record is plain");
+    (outcome, folder.replace(FILE, &text))
+}
+
+/// Whether recovery is on, and which plugins are parked.
+#[derive(Debug, Default)]
+pub(in crate::daemon) struct Recovery {
+    /// The state directory, which has the record; `None` if it cannot be used.
+    folder: Option<Arc<Folder>>,
+    /// Why no plugin may run; `None` if recovery is off.
+    reason: Option<String>,
+    /// The names of the parked plugins.
+    parked: BTreeSet<String>,
+}
+
+/// Records a start, and decides whether recovery is on.
+pub(in crate::daemon) fn begin(
+    folder: Option<&Arc<Folder>>,
+    no_plugins: bool,
+    settings: &RecoverySettings,
+    beginning: &Arc<Beginning>,
+) -> Recovery {
+    let mut reason = no_plugins.then(|| "started with --no-plugins".to_owned());
+    if let Some(folder) = folder {
+        reason = beginning.record(folder, settings, PATIENCE).or(reason);
+    }
+    match (&reason, folder) {
+        (Some(reason), _) => tracing::error!(
+            reason,
+            "RECOVERY: no plugin is run and outputs are safe ({reason}); `camshaft plugins` lists \
+             what waits, `camshaft hold NAME` keeps one out, `camshaft recover` lets the others run"
+        ),
+        // Running without plugins proves nothing: the counts stay until the operator ends recovery.
+        (None, Some(folder)) => forget_later(Arc::clone(folder), settings.within),
+        (None, None) => {}
+    }
+    Recovery { folder: folder.cloned(), reason, parked: BTreeSet::new() }
+}
+
+/// Counts a start in the record. Returns the reason if no plugin may run.
+fn count(record: &mut Record, settings: &RecoverySettings) -> Option<String> {
+    let was_in_recovery = record.recovery;
+    let end = record.start(&boot(), MonotonicClock.now().as_secs(), settings);
+    let (ends, cuts) = (record.abnormal_ends(), record.power_cuts);
+    let within = humantime::format_duration(settings.within);
+    let so_many = |limit| match limit {
+        0 => "no number of them leads".to_owned(),
+        1 => "1 leads".to_owned(),
+        limit => format!("{limit} lead"),
+    };
+    let (of_ends, of_cuts) = (counted(ends, "abnormal end"), counted(cuts, "power cut"));
+    match end {
+        End::Orderly => {}
+        End::Abnormal => tracing::warn!(
+            ends,
+            "the last end was abnormal (watchdog, panic, stall or kill): {ends} within {within}, \
+             {} to recovery",
+            so_many(settings.ends)
+        ),
+        End::PowerCut => tracing::warn!(
+            cuts,
+            "the machine went down while the daemon ran (a power cut, a reset or a panic of the \
+             kernel): {cuts} without {within} of running in between, {} to recovery",
+            so_many(settings.power_cuts)
+        ),
+    }
+    record.recovery.then(|| match was_in_recovery {
+        true => "nobody has ended the recovery from before this start".to_owned(),
+        false if is_reached(ends, settings.ends) => {
+            format!("{of_ends} within {within}")
+        }
+        false => format!("{of_cuts} without {within} of running in between"),
+    })
+}
+
+/// Records an orderly end, if the disk takes it within [`LAST_WRITE`].
+fn end(folder: Option<&Arc<Folder>>) {
+    let Some(folder) = folder.cloned() else { return };
+    let mark = move || change(&folder, |record| record.running = false).1;
+    if let Err(error) = patience::wait(LAST_WRITE, mark) {
+        tracing::warn!(%error, "this end cannot be recorded ({error}) and will count as abnormal");
+    }
+}
+
+impl Recovery {
+    /// Whether recovery is on: no plugin may run.
+    pub(in crate::daemon) fn is_on(&self) -> bool {
+        self.reason.is_some()
+    }
+
+    /// Why no plugin may run; `None` if recovery is off.
+    pub(in crate::daemon) fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    /// Records that this end is an orderly one, if the disk takes it within [`LAST_WRITE`].
+    pub(in crate::daemon) fn end(&self) {
+        end(self.folder.as_ref());
+    }
+
+    /// The state directory, if it can be used.
+    pub(in crate::daemon) fn folder(&self) -> Option<&Path> {
+        self.folder.as_ref().map(|folder| folder.path())
+    }
+
+    /// Whether this plugin is parked.
+    pub(in crate::daemon) fn is_parked(&self, name: &str) -> bool {
+        self.parked.contains(name)
+    }
+
+    /// Takes this plugin from the parked ones: an order or the configuration has decided about it.
+    pub(in crate::daemon) fn forget(&mut self, name: &str) {
+        self.parked.remove(name);
+    }
+}
+
+impl Plugins {
+    /// Holds a plugin that is seen for the first time if the configuration says so, or parks it if
+    /// no plugin may run.
+    pub(in crate::daemon) fn meet(&mut self, name: &str, is_emptying: bool, config: &Config) {
+        if self.supervisor.plugin(name).is_some() {
+            return;
+        }
+        self.store.is_stale = true;
+        if config.settings(name).hold {
+            // A wrong name, or one plugin too many, is refused together with its file.
+            if self.supervisor.hold(name).is_ok() {
+                self.record.held(name, By::Configuration, None);
+            }
+        } else if self.is_closed(is_emptying) {
+            self.park(name);
+        }
+    }
+
+    /// Whether new plugins must wait: in recovery, or during a cold restart.
+    fn is_closed(&self, is_emptying: bool) -> bool {
+        self.recovery.is_on() || is_emptying
+    }
+
+    /// Holds or lets go a plugin, as a reload has changed its `hold`. The supervisor must know it.
+    pub(in crate::daemon) fn hold_as_configured(
+        &mut self,
+        name: &str,
+        hold: bool,
+        is_emptying: bool,
+        link: &mut ScanLink,
+    ) {
+        self.recovery.forget(name);
+        if hold {
+            self.settle_swaps(link);
+            self.record.held(name, By::Configuration, None);
+            self.supervisor.hold(name).expect("the name comes from the supervisor");
+            return;
+        }
+        // A change of `hold` decides nothing about the quarantine.
+        self.record.released(name, By::Configuration, false, None);
+        match self.is_closed(is_emptying) {
+            true => self.park(name),
+            false => self.supervisor.let_go(name),
+        }
+    }
+
+    /// Holds a plugin until all parked ones are let go.
+    pub(in crate::daemon) fn park(&mut self, name: &str) {
+        // A name that cannot be held is no plugin's, and is refused together with its file.
+        if self.supervisor.hold(name).is_ok() {
+            self.recovery.parked.insert(name.to_owned());
+        }
+    }
+
+    /// Lets all parked plugins run.
+    pub(in crate::daemon) fn unpark(&mut self) {
+        for name in std::mem::take(&mut self.recovery.parked) {
+            self.supervisor.let_go(&name);
+        }
+    }
+
+    /// Ends recovery, as the operator orders, and records that.
+    pub(in crate::daemon) fn recover(&mut self, is_emptying: bool, reply: oneshot::Sender<Reply>) {
+        if self.recovery.reason.take().is_none() {
+            let message = "there is no recovery to end; `camshaft plugins` says what runs and why";
+            let _ = reply.send(Err(Failure::new(Code::Refused, message)));
+            return;
+        }
+        tracing::warn!("recovery is over: what is neither held nor in quarantine starts");
+        if !is_emptying {
+            self.unpark();
+        }
+        let folder = self.recovery.folder.clone();
+        let place = folder.as_ref().map(|folder| folder.path().display().to_string());
+        let so_far = format!(
+            "plugins start, but this is not recorded yet in {}, and the next start may be one for \
+             recovery again",
+            place.unwrap_or_default()
+        );
+        answer_later(reply, so_far, move || {
+            let Some(folder) = folder else { return Ok(Response::Done) };
+            change(&folder, Record::end_recovery).1.map_err(|error| {
+                let again = humantime::format_duration(FORGET_AGAIN);
+                tokio::spawn(end_recovery(folder, FORGET_AGAIN));
+                let message = format!(
+                    "plugins start, but this cannot be recorded yet, and until then the next start \
+                     may be one for recovery again: {error}; it is tried again every {again}"
+                );
+                Failure::new(Code::Internal, message)
+            })?;
+            Ok(Response::Done)
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(ends: u32, power_cuts: u32) -> RecoverySettings {
+        RecoverySettings { ends, power_cuts, within: Duration::from_secs(600) }
+    }
+
+    /// Lives of the daemon, each from a start to its end: the boot, the second of the start, and
+    /// the end.
+    type Lives<'l> = &'l [(&'l str, u64, Fate)];
+
+    /// How a life ends: in order, abnormally, or abnormally after ten minutes.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Fate {
+        Stopped,
+        Killed,
+        Healthy,
+    }
+    use Fate::{Healthy, Killed, Stopped};
+
+    /// Whether recovery is on at the start that follows these lives. That start is in the boot
+    /// `next`, a second after the start of the last life.
+    fn recovers(lives: Lives<'_>, next: &str, settings: &RecoverySettings) -> bool {
+        let mut record = Record::default();
+        for (boot, at, fate) in lives {
+            record.start(boot, *at, settings);
+            assert!(record.running && record.ends.len() <= settings.ends.max(1) as usize);
+            if *fate == Healthy {
+                record.forget_ends();
+            }
+            record.running = *fate != Stopped;
+        }
+        record.start(next, lives.last().map_or(0, |(_, at, _)| at + 1), settings);
+        record.recovery
+    }
+
+    #[test]
+    fn three_abnormal_ends_within_ten_minutes_lead_to_recovery() {
+        let check = |lives: &[(u64, Fate)], expected| {
+            let lives: Vec<_> = lives.iter().map(|(at, fate)| ("boot", *at, *fate)).collect();
+            assert_eq!(recovers(&lives, "boot", &settings(3, 0)), expected, "{lives:?}");
+        };
+        check(&[], false);
+        check(&[(5000, Killed), (5010, Killed)], false);
+        check(&[(5000, Killed), (5010, Killed), (5020, Killed)], true);
+        check(&[(5000, Killed), (5010, Stopped), (5020, Killed), (5030, Killed)], true);
+        check(&[(5000, Killed), (5010, Stopped), (5020, Stopped), (5030, Killed)], false);
+        // The first end is found at 5010, and the last start is at 5611.
+        check(&[(5000, Killed), (5010, Killed), (5610, Killed)], false);
+        check(&[(5000, Killed), (5010, Killed), (5609, Killed)], true);
+        // Ten minutes of life clear the list; an orderly stop does not.
+        check(&[(5000, Killed), (5010, Killed), (5020, Healthy), (5030, Killed)], false);
+        // Recovery stays, whatever comes after.
+        check(&[(5000, Killed), (5010, Killed), (5020, Killed), (5030, Stopped)], true);
+        check(&[(1, Killed), (2, Killed), (3, Killed), (4, Stopped), (9999, Stopped)], true);
+    }
+
+    #[test]
+    fn an_end_with_the_machine_is_a_power_cut_and_counts_apart() {
+        let storm: Lives<'_> =
+            &[("a", 9, Killed), ("b", 9, Killed), ("c", 9, Killed), ("d", 9, Killed)];
+        let check = |lives, next, ends, power_cuts, expected| {
+            let found = recovers(lives, next, &settings(ends, power_cuts));
+            assert_eq!(found, expected, "{lives:?}, then {next}; {ends} ends, {power_cuts} cuts");
+        };
+        check(storm, "e", 3, 0, false);
+        check(storm, "e", 3, 5, false);
+        check(storm, "e", 3, 4, true);
+        // Weeks lie between the starts, and the monotonic clock begins anew at each boot.
+        let weeks = &storm.iter().map(|(boot, at, _)| (*boot, *at, Healthy)).collect::<Vec<_>>();
+        check(weeks, "e", 3, 2, false);
+        // A power cut and crashes do not add up, and crashes of earlier boots are not forgotten.
+        check(&[("a", 9, Killed), ("b", 9, Killed), ("b", 10, Killed)], "b", 3, 2, false);
+        check(&[("a", 9, Killed), ("a", 10, Killed), ("a", 11, Stopped)], "b", 2, 0, true);
+        let crashes: Lives<'_> =
+            &[("a", 9, Killed), ("a", 10, Killed), ("a", 11, Stopped), ("b", 9, Killed)];
+        check(crashes, "b", 3, 0, true);
+        check(crashes, "b", 0, 0, false);
+    }
+
+    /// The disk was slow at the moment of the start. Then plugins ran that should have waited for
+    /// an operator.
+    #[test]
+    fn a_recovery_that_was_read_counts_though_the_start_cannot_be_recorded() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::open(dir.path()).unwrap());
+        change(&folder, |record| record.recovery = true).1.unwrap();
+        // Each write waits for this lock.
+        let _slow = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
+        let (beginning, limit) = (Arc::<Beginning>::default(), Duration::from_millis(500));
+        assert!(beginning.record(&folder, &settings(3, 0), limit).is_some());
+    }
+
+    #[test]
+    fn a_record_survives_and_a_bad_one_is_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        assert_eq!(load(&folder), Record::default());
+        let full = || Record {
+            running: true,
+            boot: boot(),
+            ends: vec![u64::from(u32::MAX); 100],
+            earlier_ends: u32::MAX,
+            power_cuts: u32::MAX,
+            recovery: true,
+        };
+        change(&folder, |record| *record = full()).1.unwrap();
+        assert_eq!(load(&folder), full());
+        assert_eq!(full().boot.len(), 36, "the kernel tells its boots apart");
+        assert!(std::fs::metadata(dir.path().join(FILE)).unwrap().len() < MAX_FILE_BYTES);
+        for bad in ["", "{}", "[]", "{\"running\":1}"] {
+            std::fs::write(dir.path().join(FILE), bad).unwrap();
+            assert_eq!(load(&folder), Record::default(), "{bad}");
+        }
+        // Earlier versions wrote this. Its recovery stays, and its wall-clock times are forgotten.
+        let old = r#"{"running":true,"abnormal_ends":[1764000000,1764000001],"recovery":true}"#;
+        std::fs::write(dir.path().join(FILE), old).unwrap();
+        let expected = Record { running: true, recovery: true, ..Record::default() };
+        assert_eq!(load(&folder), expected);
+    }
+}

@@ -1,0 +1,266 @@
+//! What programs are refused and which outputs they have lost, for the view of a plugin.
+//!
+//! The scan counts refused calls, and this part reads the counts. The first call of each kind and
+//! name is also a log line, see `line.rs`. Nothing is decided here.
+
+use std::time::Duration;
+
+use super::Plugins;
+use super::roster::Roster;
+use crate::config::Config;
+use crate::control::RefusedView;
+use crate::daemon::link::ScanLink;
+use crate::plugin::instance::program::maker;
+use crate::process::image::PointId;
+use crate::process::refused::{Keeper, Refusals, RefusedCall, Why};
+use crate::process::seat::Seat;
+use crate::process::variable::{Denied, Variable, VariableKind};
+use crate::scan::{ProgramFact, Snapshot};
+use crate::supervisor::{State, Supervisor, View, Want};
+
+/// A mistake that recurs within this time is shown all the time, not only until the next call that
+/// succeeds. Otherwise the operator would see it only by luck.
+const NOW_AND_THEN: Duration = Duration::from_secs(2);
+
+/// The refused calls of a program.
+#[derive(Debug, Default)]
+pub(in crate::daemon) struct Refused {
+    /// Each kind and name that is refused now, or was at the start and was not asked for since.
+    pub(in crate::daemon) calls: Vec<RefusedView>,
+    /// The number of calls beyond those that are told apart.
+    pub(in crate::daemon) others: u64,
+    /// Whether a right that the program lacks keeps it from something.
+    pub(in crate::daemon) is_denied: bool,
+}
+
+impl Plugins {
+    /// The refused calls of the instance of this plugin that is in the scan.
+    pub(in crate::daemon) fn refused(
+        &self,
+        name: &str,
+        fact: Option<&ProgramFact>,
+        news: &Snapshot,
+        config: &Config,
+        link: &ScanLink,
+    ) -> Refused {
+        let entry = self.roster.get(name).zip(fact);
+        let tally = entry.and_then(|(entry, fact)| entry.refused(fact.generation));
+        let Some(tally) = tally else { return Refused::default() };
+        let others = tally.others();
+        let mut refused = Refused {
+            calls: Vec::new(),
+            others: others.denials + others.absences,
+            is_denied: others.denials > 0,
+        };
+        for refusals in tally.entries().iter().filter(|it| !self.is_over(it, news, config)) {
+            let first = &refusals.first;
+            let words = if self.stands(name, first, news, config, link) {
+                refused.is_denied |= first.is_denial();
+                first.words(self.keeper(name, first, news, config, link))
+            } else if refusals.last_cycle == 0 {
+                first.words_of_the_start()
+            } else {
+                continue;
+            };
+            refused.calls.push(view(refusals, words));
+        }
+        refused
+    }
+
+    /// Whether a call of this kind was allowed since, and the refusal is no mistake that the
+    /// program makes now and then.
+    fn is_over(&self, refusals: &Refusals, news: &Snapshot, config: &Config) -> bool {
+        let ago = news.cycle.saturating_sub(refusals.last_cycle);
+        let ago = config.live.scan.period.saturating_mul(u32::try_from(ago).unwrap_or(u32::MAX));
+        refusals.is_over && !(refusals.first.is_mistake() && ago < NOW_AND_THEN)
+    }
+
+    /// Whether the plugin would be refused this call again, as far as that does not depend on the
+    /// values that it passes.
+    fn stands(
+        &self,
+        plugin: &str,
+        call: &RefusedCall,
+        news: &Snapshot,
+        config: &Config,
+        link: &ScanLink,
+    ) -> bool {
+        let name = call.name.as_str();
+        let (point, settings) = (news.points.find(name), || config.settings(plugin));
+        let variable = news.variables.read(name);
+        match call.why {
+            Why::NoPoint => point.is_none(),
+            Why::NotGranted => point.is_none_or(|id| !settings().outputs.allows(id)),
+            Why::Owned(_) => {
+                let own = self.roster.get(plugin).map(|entry| entry.seat);
+                owner(name, news).is_some_and(|seat| Some(seat) != own)
+            }
+            Why::InputNotGranted => point.is_none_or(|id| !settings().inputs.allows(id)),
+            Why::NoVariable => variable.is_none(),
+            Why::VariableNotGranted | Why::Dropped(Denied::NotGranted, _) => {
+                !settings().variables.allows(name)
+            }
+            Why::VariableType(_, asked) | Why::Dropped(Denied::OtherType(_), asked) => {
+                let kind = variable.map(Variable::kind).or_else(|| link.reserved.kind(name));
+                kind.is_some_and(|kind| kind != asked)
+            }
+            _ => true,
+        }
+    }
+
+    /// Which program or part has the thing that this plugin was refused.
+    pub(in crate::daemon) fn keeper(
+        &self,
+        name: &str,
+        call: &RefusedCall,
+        news: &Snapshot,
+        config: &Config,
+        link: &ScanLink,
+    ) -> Keeper<'_> {
+        let wanted = call.name.as_str();
+        let (is, asked) = match call.why {
+            Why::Owned(_) => {
+                let owner = owner(wanted, news).and_then(|seat| self.roster.name(seat));
+                return owner.map_or(Keeper::Unknown, |owner| Keeper::Program(owner));
+            }
+            Why::VariableType(is, asked) | Why::Dropped(Denied::OtherType(is), asked) => {
+                (is, asked)
+            }
+            _ => return Keeper::Unknown,
+        };
+        // A variable without a value yet may come from a `[[variable]]` that counts after a
+        // restart.
+        if config.declares(wanted) || link.reserved.kind(wanted) == Some(is) {
+            return Keeper::Configuration;
+        }
+        if news.variables.read(wanted).is_none() {
+            // The variable was made in a cycle that no snapshot shows yet.
+            return Keeper::Unknown;
+        }
+        let all = writers((wanted, asked), news, &self.roster, &self.supervisor);
+        let mut others = all.filter(|writer| *writer != name);
+        let (other, itself) = (others.next(), self.has_written(name, wanted, news));
+        match (other, others.find(|another| Some(*another) != other), itself) {
+            (Some(one), Some(two), _) => Keeper::Two(one, two),
+            (Some(other), None, false) => Keeper::Program(other),
+            (Some(other), None, true) => Keeper::Both(other),
+            (None, _, true) => Keeper::Itself,
+            (None, _, false) => Keeper::Nobody,
+        }
+    }
+
+    /// Whether the instance that runs is known to have written this variable.
+    fn has_written(&self, name: &str, variable: &str, news: &Snapshot) -> bool {
+        let fact = self.roster.fact(name, news);
+        let mut written = news.variables.writers(variable).programs();
+        // A value written before it took its seat is the work of the version before.
+        fact.is_some_and(|fact| written.any(|it| it.by == maker(name) && it.at >= fact.since))
+    }
+
+    /// The outputs that this plugin owned last and that have no owner now, although it runs and may
+    /// write them.
+    pub(in crate::daemon) fn lost_outputs(
+        &self,
+        name: &str,
+        news: &Snapshot,
+        config: &Config,
+    ) -> Vec<String> {
+        if !is_polled(name, &self.roster, news) {
+            return Vec::new();
+        }
+        let is_free = |id: PointId| news.owners[id.index()].is_none() && config.may_write(name, id);
+        let free = news.points.iter().filter(|(id, _)| is_free(*id));
+        let lost = free.filter(|(id, _)| self.owners.last(*id).is_some_and(|last| last == name));
+        lost.map(|(_, point)| point.name.clone()).collect()
+    }
+}
+
+/// The present owner of the output of this name. Its first owner may have left, and another plugin
+/// may have that seat.
+fn owner(output: &str, news: &Snapshot) -> Option<Seat> {
+    *news.owners.get(news.points.find(output)?.index())?
+}
+
+/// The plugins that would write this variable again after a cold restart, as far as that is known.
+/// These are the last writer, operators aside, and the maker. A plugin that would make it with the
+/// wanted type is left out.
+pub(in crate::daemon) fn writers<'r>(
+    (variable, wanted): (&str, VariableKind),
+    news: &Snapshot,
+    roster: &'r Roster,
+    supervisor: &'r Supervisor,
+) -> impl Iterator<Item = &'r str> {
+    let all = news.variables.writers(variable).programs();
+    let names = all.filter_map(move |written| {
+        let name: &str = roster.maker(written.by)?;
+        let writes_it_so = writes_it_so(name, (variable, wanted), written.at, (news, roster));
+        (!writes_it_so).then_some(name)
+    });
+    names.filter(|name| supervisor.plugin(name).is_some_and(|view| is_to_run(&view)))
+}
+
+/// Whether this plugin, which wrote the variable at that time, has a newer version that was refused
+/// to write it with the wanted type.
+fn writes_it_so(
+    name: &str,
+    (variable, wanted): (&str, VariableKind),
+    at: Duration,
+    (news, roster): (&Snapshot, &Roster),
+) -> bool {
+    let Some(entry) = roster.get(name) else { return false };
+    let fact = roster.fact(name, news).filter(|fact| fact.since > at);
+    let is_it = |call: &RefusedCall| match call.why {
+        Why::VariableType(_, asked) | Why::Dropped(Denied::OtherType(_), asked) => {
+            asked == wanted && call.name.as_str() == variable
+        }
+        _ => false,
+    };
+    let tally = fact.and_then(|fact| entry.refused(fact.generation));
+    tally.is_some_and(|tally| tally.entries().iter().any(|refusals| is_it(&refusals.first)))
+}
+
+/// Whether the plugin runs, or will run without an order. One that waits after a trap is out only
+/// for a moment.
+fn is_to_run(view: &View<'_>) -> bool {
+    match view.state {
+        State::Preparing | State::Starting | State::Running | State::Backoff { .. } => {
+            view.want == Want::Run
+        }
+        State::Stopping | State::Stopped | State::Held => false,
+        State::Refused | State::Quarantined => false,
+    }
+}
+
+/// Whether the plugin is in the scan or on its way there. One that waits for its restart is not.
+pub(in crate::daemon) fn is_seated(
+    name: &str,
+    news: &Snapshot,
+    roster: &Roster,
+    supervisor: &Supervisor,
+) -> bool {
+    let is_in = roster.fact(name, news).is_some_and(|fact| fact.trap.is_none());
+    let is_on_its_way = |view: View<'_>| match view.state {
+        State::Preparing | State::Starting => view.want == Want::Run,
+        State::Running | State::Stopping | State::Backoff { .. } => false,
+        State::Stopped | State::Held | State::Refused | State::Quarantined => false,
+    };
+    is_in || supervisor.plugin(name).is_some_and(is_on_its_way)
+}
+
+/// Whether the plugin runs and had at least one good poll.
+pub(in crate::daemon) fn is_polled(name: &str, roster: &Roster, news: &Snapshot) -> bool {
+    roster.fact(name, news).is_some_and(|fact| fact.trap.is_none() && fact.polls > 0)
+}
+
+/// The view of one kind of refused call.
+fn view(refusals: &Refusals, words: String) -> RefusedView {
+    let Refusals { first, count, last_cycle, .. } = refusals;
+    RefusedView {
+        call: first.call.into(),
+        code: first.code(),
+        name: first.name.as_str().into(),
+        words,
+        count: *count,
+        last_cycle: *last_cycle,
+    }
+}

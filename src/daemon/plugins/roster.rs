@@ -1,0 +1,273 @@
+//! The roster: names and seats, modules and swaps, put together from what the parts know.
+//!
+//! Nothing is decided here. An entry begins when the folder shows a name. It ends when the
+//! supervisor has forgotten the name and no program sits on its seat.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::loader::{Loading, Module};
+use crate::control::SwapView;
+use crate::daemon::micros;
+use crate::plugin::instance::program::{Prepared, maker};
+use crate::plugin::module::note::Note;
+use crate::plugin::{Generation, ModuleHash};
+use crate::process::refused::Tally;
+use crate::process::seat::{MAX_PROGRAMS, Seat};
+use crate::process::variable::{MAX_VARIABLES, Maker};
+use crate::scan::{ProgramFact, Snapshot};
+
+/// What the daemon remembers about one plugin.
+#[derive(Debug)]
+pub(in crate::daemon) struct Entry {
+    /// The seat of the plugin in the scan, for as long as the entry lives.
+    pub(in crate::daemon) seat: Seat,
+    /// The time from the first hint of the newest file until its bytes were read.
+    pub(in crate::daemon) detect: Duration,
+    /// A program that is prepared and not yet ordered into the scan.
+    pub(in crate::daemon) ready: Option<Ready>,
+    /// Swaps that were ordered and not yet seen, oldest first. Several of them wait if the scan is
+    /// slow, and one may trap and be rolled back before another is seen.
+    ordered: Vec<Ordered>,
+    /// The times of the newest swap that the scan has shown.
+    pub(in crate::daemon) last_swap: Option<SwapView>,
+    /// The newest instance whose version was given to the store, and whether that was in doubt.
+    pub(in crate::daemon) kept: Option<(Generation, bool)>,
+    /// The preparation under way.
+    pub(in crate::daemon) loading: Loading,
+    /// The refused calls of its newest instances, newest last.
+    refused: Vec<(Generation, Arc<Tally>)>,
+}
+
+/// The largest number of instances that are remembered for one plugin. An instance that resumes may
+/// be older than several that have replaced each other while they were on probation.
+const MAX_INSTANCES: usize = 8;
+
+impl Entry {
+    /// Notes that this instance is on its way into the scan. `refused` counts its refused calls.
+    pub(in crate::daemon) fn order(&mut self, what: Ordered, refused: Arc<Tally>) {
+        self.refused.retain(|(other, _)| *other != what.generation);
+        self.refused.push((what.generation, refused));
+        let surplus = self.refused.len().saturating_sub(MAX_INSTANCES);
+        self.refused.drain(..surplus);
+        self.ordered.retain(|other| other.generation != what.generation);
+        self.ordered.push(what);
+        let surplus = self.ordered.len().saturating_sub(MAX_INSTANCES);
+        self.ordered.drain(..surplus);
+    }
+
+    /// Removes and returns the swap to this instance, which the scan shows for the first time.
+    pub(in crate::daemon) fn arrived(&mut self, generation: Generation) -> Option<Ordered> {
+        let at = self.ordered.iter().position(|ordered| ordered.generation == generation)?;
+        Some(self.ordered.remove(at))
+    }
+
+    /// Forgets the swaps up to the newest instance that the scan shows: older ones do not come any
+    /// more.
+    pub(in crate::daemon) fn forget_ordered(&mut self, newest: Generation) {
+        self.ordered.retain(|ordered| ordered.generation > newest);
+    }
+
+    /// The module of an instance that is on its way into the scan.
+    pub(in crate::daemon) fn on_its_way(&self, generation: Generation) -> Option<ModuleHash> {
+        let found = self.ordered.iter().find(|ordered| ordered.generation == generation);
+        found.map(|ordered| ordered.hash)
+    }
+
+    /// Follows the new counts of refused calls that a reload has begun; the old counts go.
+    fn follow_refused(&mut self) {
+        for (_, refused) in &mut self.refused {
+            if let Some(newest) = refused.newest().cloned() {
+                *refused = newest;
+            }
+        }
+    }
+
+    /// The refused calls of this instance under its present rights.
+    pub(in crate::daemon) fn refused(&self, generation: Generation) -> Option<&Tally> {
+        let found = self.refused.iter().find(|(other, _)| *other == generation);
+        found.map(|(_, refused)| &**refused.newest().unwrap_or(refused))
+    }
+}
+
+/// A prepared program, with the times so far.
+#[derive(Debug)]
+pub(in crate::daemon) struct Ready {
+    pub(in crate::daemon) program: Box<Prepared>,
+    /// The times of its preparation.
+    pub(in crate::daemon) times: SwapView,
+}
+
+impl Ready {
+    /// The number of the prepared instance.
+    pub(in crate::daemon) fn generation(&self) -> Generation {
+        self.program.program.generation
+    }
+}
+
+/// An ordered swap, with the times so far.
+#[derive(Debug)]
+pub(in crate::daemon) struct Ordered {
+    pub(in crate::daemon) hash: ModuleHash,
+    pub(in crate::daemon) generation: Generation,
+    /// The times until the order.
+    pub(in crate::daemon) times: SwapView,
+    /// When it was ordered, on the scan's clock.
+    pub(in crate::daemon) at: Duration,
+    /// The number of missed cycles before it.
+    pub(in crate::daemon) missed: u64,
+}
+
+impl Ordered {
+    /// The times of this swap, now that the scan shows it.
+    pub(super) fn shown(&self, fact: &ProgramFact, missed: u64) -> SwapView {
+        let takeover = &fact.takeover;
+        SwapView {
+            boundary_us: micros(fact.since.saturating_sub(self.at)),
+            missed_cycles: missed - self.missed,
+            state_bytes: takeover.state_bytes,
+            variables_carried: takeover.variables_carried,
+            variables_new: takeover.variables_new,
+            variables_dropped: takeover.variables_dropped,
+            ..self.times
+        }
+    }
+}
+
+/// The largest number of names that are remembered after their plugins have gone: as many as all
+/// variables can have makers and last writers.
+const MAX_MAKERS: usize = 2 * MAX_VARIABLES;
+
+/// The names of plugins by seat.
+#[derive(Debug, Default)]
+pub(in crate::daemon) struct Seats(Vec<Option<Arc<str>>>);
+
+impl Seats {
+    /// The name of the plugin on that seat.
+    fn name(&self, seat: Seat) -> Option<&Arc<str>> {
+        self.0.get(usize::from(seat.0))?.as_ref()
+    }
+
+    /// The programs in this snapshot, each with the name of its plugin. A program whose plugin was
+    /// forgotten is left out.
+    pub(in crate::daemon) fn programs<'s>(
+        &'s self,
+        news: &'s Snapshot,
+    ) -> impl Iterator<Item = (&'s Arc<str>, &'s ProgramFact)> {
+        news.programs.iter().filter_map(|fact| Some((self.name(fact.seat)?, fact)))
+    }
+}
+
+/// All plugins that have a seat.
+#[derive(Debug, Default)]
+pub(in crate::daemon) struct Roster {
+    /// The entries by name.
+    pub(super) entries: BTreeMap<Arc<str>, Entry>,
+    /// The names by seat.
+    pub(in crate::daemon) seats: Seats,
+    /// The names by maker, as variables note their writers; also of plugins that have gone.
+    makers: HashMap<Maker, Arc<str>>,
+    /// The modules that run or may be asked for.
+    pub(in crate::daemon) modules: HashMap<ModuleHash, Module>,
+    /// The notes about unusual properties of modules, of those that were loaded.
+    notes: HashMap<ModuleHash, Vec<Note>>,
+}
+
+impl Roster {
+    /// The entry of a name, with a seat; `None` when all seats are taken.
+    pub(in crate::daemon) fn enter(&mut self, name: &str) -> Option<&mut Entry> {
+        if !self.entries.contains_key(name) {
+            let free = self.seats.0.iter().position(Option::is_none).unwrap_or(self.seats.0.len());
+            if free == MAX_PROGRAMS {
+                return None;
+            }
+            if free == self.seats.0.len() {
+                self.seats.0.push(None);
+            }
+            let name: Arc<str> = name.into();
+            self.seats.0[free] = Some(Arc::clone(&name));
+            if self.makers.len() >= MAX_MAKERS {
+                self.makers.retain(|_, name| self.entries.contains_key(name));
+            }
+            self.makers.insert(maker(&name), Arc::clone(&name));
+            let entry = Entry {
+                seat: Seat(free as u16),
+                detect: Duration::ZERO,
+                ready: None,
+                ordered: Vec::new(),
+                last_swap: None,
+                kept: None,
+                loading: Loading::default(),
+                refused: Vec::new(),
+            };
+            self.entries.insert(name, entry);
+        }
+        self.entries.get_mut(name)
+    }
+
+    pub(in crate::daemon) fn get(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(name)
+    }
+
+    pub(in crate::daemon) fn get_mut(&mut self, name: &str) -> Option<&mut Entry> {
+        self.entries.get_mut(name)
+    }
+
+    /// Drops the counts of refused calls under former rights.
+    pub(in crate::daemon) fn follow_refused(&mut self) {
+        self.entries.values_mut().for_each(Entry::follow_refused);
+    }
+
+    /// The name of the plugin on that seat.
+    pub(in crate::daemon) fn name(&self, seat: Seat) -> Option<&Arc<str>> {
+        self.seats.name(seat)
+    }
+
+    /// The scan's fact about the program of this plugin.
+    pub(in crate::daemon) fn fact<'n>(
+        &self,
+        name: &str,
+        news: &'n Snapshot,
+    ) -> Option<&'n ProgramFact> {
+        let seat = self.get(name)?.seat;
+        news.programs.iter().find(|fact| fact.seat == seat)
+    }
+
+    /// The name of the plugin that has written a variable, even if the plugin is gone.
+    pub(in crate::daemon) fn maker(&self, maker: Maker) -> Option<&Arc<str>> {
+        self.makers.get(&maker)
+    }
+
+    /// Takes in the notes about a module that was loaded; returns whether they are new.
+    pub(in crate::daemon) fn learn(&mut self, hash: ModuleHash, notes: &[Note]) -> bool {
+        self.notes.insert(hash, notes.to_vec()).is_none()
+    }
+
+    /// The notes about a module, in words.
+    pub(in crate::daemon) fn notes(&self, hash: Option<ModuleHash>) -> Vec<String> {
+        let notes = hash.and_then(|hash| self.notes.get(&hash));
+        notes.into_iter().flatten().map(ToString::to_string).collect()
+    }
+
+    /// Forgets all modules but these, and the artifacts that the cache has.
+    pub(in crate::daemon) fn keep_modules(&mut self, used: &[ModuleHash]) {
+        self.modules.values_mut().for_each(Module::lighten);
+        self.modules.retain(|hash, _| used.contains(hash));
+        self.notes.retain(|hash, _| used.contains(hash));
+    }
+
+    /// Ends every entry for which `keep` is false; returns the seats that are free now.
+    pub(in crate::daemon) fn retain(&mut self, keep: impl Fn(&str, Seat) -> bool) -> Vec<Seat> {
+        let mut free = Vec::new();
+        self.entries.retain(|name, entry| {
+            let kept = keep(name, entry.seat);
+            if !kept {
+                self.seats.0[usize::from(entry.seat.0)] = None;
+                free.push(entry.seat);
+            }
+            kept
+        });
+        free
+    }
+}

@@ -1,0 +1,56 @@
+//! Shadow runs: which versions are tried before they take over, and what is logged about that.
+//!
+//! The run itself is in `plugin/shadow.rs`, and `loader.rs` starts its thread. This part asks the
+//! scan for frames.
+
+use super::Plugins;
+use super::loader::Loaded;
+use crate::config::Config;
+use crate::daemon::link::ScanLink;
+use crate::plugin::ModuleHash;
+use crate::plugin::shadow::Feed;
+use crate::scan::Order;
+use crate::supervisor::State;
+
+impl Plugins {
+    /// Takes in a shadow run that is ready to be fed, and orders its frames.
+    pub(in crate::daemon) fn take_feed(&mut self, feed: Feed, link: &mut ScanLink) {
+        self.feeds.push(feed);
+        self.order_feeds(link);
+    }
+
+    /// Whether this version is to poll in the shadow of a running one.
+    pub(in crate::daemon) fn is_to_be_tried(
+        &self,
+        name: &str,
+        hash: ModuleHash,
+        config: &Config,
+    ) -> bool {
+        config.settings(name).swap.shadow > 0
+            && self.supervisor.plugin(name).is_some_and(|view| {
+                let is_other = view.running.is_some_and(|running| running.hash != hash);
+                view.state == State::Running && is_other
+            })
+    }
+
+    /// Asks the scan for frames. When the queue is full, the next look goes on.
+    pub(in crate::daemon) fn order_feeds(&mut self, link: &mut ScanLink) {
+        while let Some(feed) = self.feeds.pop() {
+            if let Err(rtrb::PushError::Full(Order::Shadow(feed))) =
+                link.handle.orders.push(Order::Shadow(feed))
+            {
+                return self.feeds.push(feed);
+            }
+        }
+    }
+
+    /// Logs the report of a shadow run, and keeps it for the receipt.
+    pub(in crate::daemon) fn tell_of_shadow(&mut self, loaded: &Loaded) {
+        let (Some(report), name) = (&loaded.shadow, &*loaded.name) else { return };
+        match report.differing > 0 || report.dropped > 0 || report.cut_short.is_some() {
+            true => tracing::warn!(plugin = name, "{name}: {report}"),
+            false => tracing::info!(plugin = name, "{name}: {report}"),
+        }
+        self.record.tried(name, loaded.hash, report.clone());
+    }
+}

@@ -1,0 +1,831 @@
+//! The record of each version of each plugin: when it ran, for how long, why it ended, and whether
+//! it is good.
+//!
+//! It is the sum of the receipts. Each version keeps its sum when the journal has long dropped the
+//! receipts. A file in the state directory says up to which receipt it has counted; the next start
+//! counts the rest. Which versions lie on the disk is in `keep.rs`, not here.
+//!
+//! ```text
+//!            probation over                 trap, quarantine, rollback
+//!  unproven ────────────────▶ good, doubtful ─────────────────────────▶ bad
+//!                                  ▲                                      │
+//!                                  └───── proved again after a release ───┘
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+
+use crate::control::{Event, Receipt, Soundness};
+use crate::journal::Entry;
+use crate::plugin::ModuleHash;
+use crate::plugin::module::folder::MAX_PLUGINS;
+use crate::state::Folder;
+use crate::supervisor::Supervisor;
+
+mod disk;
+mod one;
+
+use disk::{FILE, read};
+use one::End;
+pub(super) use one::Version;
+
+/// Beginning of the reason of a version that is bad because it trapped; the trap follows.
+const TRAPPED: &str = "it trapped: ";
+
+/// The end of a version that leaves the scan without an order about it, as in a cold restart.
+const STOPPED: &str = "it was stopped";
+
+/// The end of a version whose plugin is put on hold.
+const HELD: &str = "the plugin was held";
+
+/// The largest number of versions of one plugin: the five that are kept, and as many again that
+/// turned out to be wrong, and some more.
+const MAX_VERSIONS: usize = 16;
+
+/// The largest number of plugins, those that are long gone included. The one whose last start is
+/// the oldest is forgotten first.
+const MAX_NAMES: usize = 2 * MAX_PLUGINS;
+
+/// The versions of all plugins.
+#[derive(Debug, Default)]
+pub(in crate::daemon) struct Versions {
+    sum: Sum,
+    /// The folder of their file; `None` without a state directory, or while the file there cannot
+    /// be read.
+    folder: Option<Arc<Folder>>,
+    /// The file that could not be read, and is left as it is.
+    left: Option<PathBuf>,
+    /// The newest write, under way or finished. There is one at a time.
+    writing: Option<JoinHandle<()>>,
+    /// When the newest write was begun, and the value of `changes` then.
+    written: (Duration, u64),
+    /// Whether the newest write failed. The writing task sets it, the daemon's loop reads it.
+    has_failed: Arc<AtomicBool>,
+    /// Whether the newest write gets no answer from the disk.
+    is_stalled: bool,
+    /// Whether there was trouble at the last check.
+    had_trouble: bool,
+    /// The number of changes so far.
+    pub(in crate::daemon) changes: u64,
+}
+
+/// The content of the file.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Sum {
+    /// The newest receipt of the journal that is counted.
+    seq: u64,
+    /// The versions by plugin; the one that started last is the last.
+    plugins: BTreeMap<String, Vec<Version>>,
+    /// By plugin, the order by which its program leaves the scan, or has left it. The order stays
+    /// here until a version of the plugin starts, and a hold only until the operator ends it.
+    #[serde(default)]
+    leaving: BTreeMap<String, String>,
+    /// By plugin, the version that ran when the daemon ended, or that ended in quarantine before.
+    /// It counts until a version of the plugin runs, over any number of starts. All 64 hexadecimal
+    /// digits.
+    #[serde(default)]
+    ran: BTreeMap<String, String>,
+}
+
+impl Versions {
+    /// The content of the file in this folder, and the receipts since then.
+    pub(in crate::daemon) fn load(
+        folder: Option<Arc<Folder>>,
+        receipts: &[Entry<Receipt>],
+    ) -> Self {
+        let file = folder.as_ref().map(|folder| folder.path().join(FILE));
+        let (sum, folder) = folder.map(read).unwrap_or_default();
+        let left = file.filter(|_| folder.is_none());
+        let mut all = Self { sum, folder, left, ..Self::default() };
+        for Entry { seq, time, what } in receipts {
+            if *seq > all.sum.seq {
+                all.count(what, time, None);
+            }
+        }
+        let Sum { plugins, leaving, ran, .. } = &mut all.sum;
+        for (name, versions) in plugins {
+            let last = versions.iter().rfind(|version| !version.first.is_empty());
+            // A version that trapped was waiting for its restart, unless another event followed. A
+            // version that stopped without an order was to start again, as in a cold restart.
+            let waits = |end: &End| end.why.starts_with(TRAPPED) || end.why == STOPPED;
+            let last = last
+                .filter(|last| last.end.as_ref().is_none_or(waits) || last.quarantine.is_some());
+            ran.extend(last.map(|last| (name.clone(), last.hash.clone())));
+            for version in versions.iter_mut().filter(|version| version.end.is_none()) {
+                version.end("", None, || "the daemon ended".into());
+            }
+        }
+        ran.retain(|name, _| !leaving.contains_key(name));
+        all
+    }
+
+    /// Passes the versions in quarantine on to a new supervisor.
+    pub(in crate::daemon) fn recall(&self, supervisor: &mut Supervisor) {
+        for (name, version) in self.all() {
+            let hash = ModuleHash::from_hex(&version.hash);
+            if let (Some(hash), Some(why)) = (hash, &version.quarantine) {
+                supervisor.recall(name, hash, why.clone());
+            }
+        }
+    }
+
+    /// All known versions with their plugins.
+    fn all(&self) -> impl Iterator<Item = (&str, &Version)> {
+        let plugins = self.sum.plugins.iter();
+        plugins.flat_map(|(name, versions)| versions.iter().map(|version| (&**name, version)))
+    }
+
+    /// The known versions of this plugin; the one that started last is the last.
+    pub(super) fn of(&self, name: &str) -> &[Version] {
+        self.sum.plugins.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// This version, if it is known.
+    pub(super) fn find(&self, name: &str, hash: ModuleHash) -> Option<&Version> {
+        let digits = format!("{hash:#}");
+        self.of(name).iter().find(|version| version.hash == digits)
+    }
+
+    /// Whether a kept version is good enough for a rollback. A kept version has passed its
+    /// probation, whether that is known here or not.
+    pub(in crate::daemon) fn soundness(&self, name: &str, hash: ModuleHash) -> Soundness {
+        match self.find(name, hash).map(Version::soundness) {
+            None | Some(Soundness::Unproven) => Soundness::Good,
+            Some(known) => known,
+        }
+    }
+
+    /// The version that ran under this name when the daemon ended, or that ended in quarantine
+    /// before; `None` if a version has run since.
+    pub(in crate::daemon) fn ran(&self, name: &str) -> Option<ModuleHash> {
+        self.sum.ran.get(name).and_then(|digits| ModuleHash::from_hex(digits))
+    }
+
+    /// The plugins that ran when the daemon ended, and have not run since.
+    pub(in crate::daemon) fn have_run(&self) -> impl Iterator<Item = &str> {
+        self.sum.ran.keys().map(String::as_str)
+    }
+
+    /// Forgets what ran under names that are gone; returns those names.
+    pub(in crate::daemon) fn forget_what_ran(
+        &mut self,
+        is_there: impl Fn(&str) -> bool,
+    ) -> Vec<String> {
+        let gone: Vec<_> = self.sum.ran.keys().filter(|name| !is_there(name)).cloned().collect();
+        self.sum.ran.retain(|name, _| !gone.contains(name));
+        self.changes += u64::from(!gone.is_empty());
+        gone
+    }
+
+    /// Gives this version another chance, as the operator wants.
+    pub(in crate::daemon) fn forgive(&mut self, name: &str, hash: ModuleHash) {
+        let version = self.version(name, &format!("{hash:#}"));
+        (version.quarantine, version.is_forgiven) = (None, true);
+        self.changes += 1;
+    }
+
+    /// Adds these outputs to those that this version owns; it has passed its probation.
+    pub(in crate::daemon) fn owns(&mut self, name: &str, hash: ModuleHash, outputs: Vec<String>) {
+        let is_news = self.version(name, &format!("{hash:#}")).owns(outputs);
+        self.changes += u64::from(is_news);
+    }
+
+    /// Notes that this version has passed its probation and owns these outputs. `is_lost` is true
+    /// for an output that this version may write and that no other plugin owns. Such an output, if
+    /// the last good version owned it, puts this version in doubt.
+    pub(in crate::daemon) fn proved(
+        &mut self,
+        name: &str,
+        hash: ModuleHash,
+        outputs: Vec<String>,
+        is_lost: impl Fn(&str) -> bool,
+        now: Duration,
+    ) -> Soundness {
+        let digits = format!("{hash:#}");
+        let is_good = |version: &&Version| version.soundness() == Soundness::Good;
+        let others = self.of(name).iter().filter(|version| version.hash != digits);
+        let before = others.rev().find(is_good).map_or(&[][..], |before| &before.outputs);
+        let own = self.find(name, hash).map_or(&[][..], |own| &own.outputs);
+        let is_own = |output: &String| outputs.contains(output) || own.contains(output);
+        let is_missing = |output: &&String| !is_own(output) && is_lost(output);
+        let lost: Vec<String> = before.iter().filter(is_missing).cloned().collect();
+        let version = self.version(name, &digits);
+        let is_news = version.prove(outputs, &lost, now);
+        let soundness = version.soundness();
+        self.changes += u64::from(is_news);
+        soundness
+    }
+
+    /// Counts a receipt that is made now.
+    pub(in crate::daemon) fn on_receipt(&mut self, receipt: &Receipt, now: Duration) {
+        let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        self.count(receipt, &time, Some(now));
+    }
+
+    /// Counts a receipt of this time. A receipt from before this start comes without a monotonic
+    /// time.
+    fn count(&mut self, receipt: &Receipt, time: &str, now: Option<Duration>) {
+        let Receipt { plugin: Some(name), hash, old_hash, event, .. } = receipt else { return };
+        match (event, hash) {
+            (Event::Started { .. } | Event::Swapped { .. }, Some(hash)) => {
+                if let Some(old) = old_hash.as_ref().filter(|old| *old != hash) {
+                    let why = || format!("{} took over", short(hash));
+                    self.version(name, old).end(time, now, why);
+                }
+                self.begin(name, hash, time, now);
+            }
+            (Event::Restarted { .. }, Some(hash)) => self.begin(name, hash, time, now),
+            (Event::Trapped { trap, .. }, Some(hash)) => {
+                let version = self.version(name, hash);
+                version.end(time, now, || format!("{TRAPPED}{trap}"));
+                version.turns_bad(format!("{TRAPPED}{trap}"));
+            }
+            (Event::Quarantined { reason }, Some(hash)) => {
+                self.quarantine(name, hash, reason.clone(), (time, now));
+            }
+            // The version that was rolled back is not run again either.
+            (Event::Rollback, Some(hash)) => {
+                if let Some(old) = old_hash {
+                    let trap = self.version(name, old).bad.clone();
+                    let trap = trap.as_deref().and_then(|bad| bad.strip_prefix(TRAPPED));
+                    let why = format!("trapped on probation: {}", trap.unwrap_or("unknown"));
+                    self.quarantine(name, old, why, (time, now));
+                }
+                self.begin(name, hash, time, now);
+            }
+            (Event::Released { forgives, .. }, _) => self.release(name, *forgives),
+            (Event::Held { .. }, _) => self.leaves(name, HELD),
+            (Event::Removed, _) => {
+                self.sum.ran.remove(name);
+                self.sum.leaving.remove(name);
+                self.leaves(name, "its file was removed");
+            }
+            (Event::Stopped, Some(hash)) => {
+                let why = self.sum.leaving.get(name).cloned();
+                let version = self.version(name, hash);
+                if why.is_some() {
+                    // It was waiting for its restart after a trap, and an order has ended that.
+                    version.end.take_if(|end| end.why.starts_with(TRAPPED));
+                }
+                version.end(time, now, || why.unwrap_or_else(|| STOPPED.into()));
+            }
+            _ => return,
+        }
+        self.changes += 1;
+    }
+
+    /// Takes in that a plugin was released. Only with `forgives` do its versions have another
+    /// chance: the end of a hold gives none.
+    fn release(&mut self, name: &str, forgives: bool) {
+        for version in self.sum.plugins.get_mut(name).into_iter().flatten() {
+            if forgives {
+                version.quarantine = None;
+                version.is_forgiven = true;
+            }
+            // What a hold had ended is to run again.
+            if let Some(end) = version.end.as_mut().filter(|end| end.why == HELD) {
+                end.why = STOPPED.into();
+            }
+        }
+        self.sum.leaving.retain(|of, why| of != name || why != HELD);
+    }
+
+    /// Notes the order that ends what runs of a plugin, unless an earlier order has done so.
+    fn leaves(&mut self, name: &str, why: &str) {
+        if self.sum.plugins.contains_key(name) {
+            self.sum.leaving.entry(name.to_owned()).or_insert_with(|| why.to_owned());
+        }
+    }
+
+    /// Counts a start of this version: it moves to the end of its plugin's list, and ends the order
+    /// by which its program left.
+    fn begin(&mut self, name: &str, hash: &str, time: &str, now: Option<Duration>) {
+        self.version(name, hash).begin(time, now);
+        let versions = self.sum.plugins.get_mut(name).expect("it has a version");
+        let at = versions.iter().position(|version| version.hash == hash);
+        let at = at.expect("it was just found");
+        versions[at..].rotate_left(1);
+        self.sum.leaving.remove(name);
+        self.sum.ran.remove(name);
+    }
+
+    /// Counts that this version is in quarantine: it has ended and is bad.
+    fn quarantine(
+        &mut self,
+        name: &str,
+        hash: &str,
+        why: String,
+        (time, now): (&str, Option<Duration>),
+    ) {
+        let version = self.version(name, hash);
+        version.end(time, now, || why.clone());
+        version.turns_bad(why.clone());
+        version.quarantine.get_or_insert(why);
+    }
+
+    /// The version with this hash; room is made for it if it is new.
+    fn version(&mut self, name: &str, hash: &str) -> &mut Version {
+        if !self.sum.plugins.contains_key(name) && self.sum.plugins.len() == MAX_NAMES {
+            let last = |versions: &Vec<Version>| versions.last().map(|last| last.last.clone());
+            let oldest = self.sum.plugins.iter().min_by_key(|(_, versions)| last(versions));
+            if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
+                self.sum.plugins.remove(&oldest);
+                self.sum.leaving.remove(&oldest);
+                self.sum.ran.remove(&oldest);
+            }
+        }
+        let versions = self.sum.plugins.entry(name.to_owned()).or_default();
+        let at = versions.iter().position(|version| version.hash == hash).unwrap_or_else(|| {
+            if versions.len() == MAX_VERSIONS {
+                // Versions that have not passed a probation are not kept either. One in quarantine
+                // would run again if it were forgotten.
+                let first = |is_spare: fn(&Version) -> bool| versions.iter().position(is_spare);
+                let spare = first(|version| !version.is_proven && version.quarantine.is_none());
+                let spare = spare.or_else(|| first(|version| !version.is_proven));
+                versions.remove(spare.unwrap_or(0));
+            }
+            versions.push(Version::new(hash));
+            versions.len() - 1
+        });
+        &mut versions[at]
+    }
+}
+
+/// The digits of a hash in a sentence.
+pub(in crate::daemon) fn short(hash: &str) -> &str {
+    hash.get(..16).unwrap_or(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::disk::{SAVE_AGAIN, SAVE_EVERY};
+    use super::one::DAY;
+    use super::*;
+    use crate::control::{By, SwapView};
+    use crate::plugin::Trap;
+    use crate::supervisor::RestartPolicy;
+
+    impl Versions {
+        /// Waits for the write that is under way.
+        pub(in super::super) async fn written_down(&mut self) {
+            self.writing.take().expect("it is being written").await.unwrap();
+        }
+    }
+
+    fn hash(text: &str) -> ModuleHash {
+        ModuleHash::of(text.as_bytes())
+    }
+
+    fn hex(text: &str) -> Option<String> {
+        Some(format!("{:#}", hash(text)))
+    }
+
+    /// Receipts of `tank`, numbered from 1.
+    fn receipts(all: &[(&str, &str, Event)]) -> Vec<Entry<Receipt>> {
+        let some = |text: &str| if text.is_empty() { None } else { hex(text) };
+        let entry = |(n, (new, old, event)): (usize, &(&str, &str, Event))| Entry {
+            seq: n as u64 + 1,
+            time: format!("2026-01-01T00:00:{n:02}Z"),
+            what: Receipt {
+                plugin: Some("tank".into()),
+                cycle: 1,
+                hash: some(new),
+                old_hash: some(old),
+                event: event.clone(),
+            },
+        };
+        all.iter().enumerate().map(entry).collect()
+    }
+
+    fn swapped() -> Event {
+        Event::Swapped { swap: SwapView::default(), shadow: None }
+    }
+
+    fn started() -> Event {
+        Event::Started { swap: SwapView::default() }
+    }
+
+    fn trapped() -> Event {
+        let trap = Trap { kind: "unreachable".into(), function: None, offset: None, cycle: 7 };
+        Event::Trapped { trap, count: 1 }
+    }
+
+    fn quarantined() -> Event {
+        Event::Quarantined { reason: "5 traps".into() }
+    }
+
+    fn released() -> Event {
+        Event::Released { by: By::Operator, forgives: true, who: None }
+    }
+
+    /// How the versions a, b and c ended, and why they are in quarantine.
+    fn ends(versions: &Versions) -> Vec<(String, String)> {
+        let all = ["a", "b", "c"].into_iter().filter_map(|text| versions.find("tank", hash(text)));
+        let end = |version: &Version| {
+            let end = version.end.as_ref().map(|end| end.why.clone());
+            (end.unwrap_or_default(), version.quarantine.clone().unwrap_or_default())
+        };
+        all.map(end).collect()
+    }
+
+    #[test]
+    fn the_receipts_say_what_became_of_a_version() {
+        let check = |all: &[(&str, &str, Event)], expected: &[(&str, &str)]| {
+            let found = ends(&Versions::load(None, &receipts(all)));
+            let expected: Vec<_> =
+                expected.iter().map(|(end, why)| (end.to_string(), why.to_string())).collect();
+            assert_eq!(found, expected, "{all:?}");
+        };
+        let (b, trap) = (format!("{} took over", hash("b")), "it trapped: unreachable, cycle 7");
+        check(&[("a", "", started())], &[("the daemon ended", "")]);
+        check(
+            &[("a", "", started()), ("b", "a", swapped())],
+            &[(&b, ""), ("the daemon ended", "")],
+        );
+        check(
+            &[
+                ("a", "", started()),
+                ("b", "a", swapped()),
+                ("b", "b", trapped()),
+                ("a", "b", Event::Rollback),
+            ],
+            &[("the daemon ended", ""), (trap, "trapped on probation: unreachable, cycle 7")],
+        );
+        check(
+            &[
+                ("a", "", started()),
+                ("a", "a", trapped()),
+                ("a", "a", quarantined()),
+                ("a", "a", Event::Stopped),
+            ],
+            &[(trap, "5 traps")],
+        );
+        check(&[("a", "a", quarantined()), ("a", "a", released())], &[("5 traps", "")]);
+        let held = Event::Held { by: By::Operator, who: None };
+        check(
+            &[("a", "", started()), ("a", "a", held), ("a", "a", Event::Stopped)],
+            &[("the plugin was held", "")],
+        );
+        check(
+            &[("a", "", started()), ("a", "a", Event::Removed), ("a", "a", Event::Stopped)],
+            &[("its file was removed", "")],
+        );
+    }
+
+    #[test]
+    fn the_last_word_about_a_quarantine_counts() {
+        let all = receipts(&[
+            ("a", "", quarantined()),
+            ("a", "", released()),
+            ("b", "", quarantined()),
+            ("b", "", Event::Quarantined { reason: "from before".into() }),
+        ]);
+        let mut supervisor = Supervisor::new(RestartPolicy::default());
+        Versions::load(None, &all).recall(&mut supervisor);
+        assert_eq!(supervisor.quarantined("tank"), [(hash("b"), "5 traps".to_owned())]);
+        assert_eq!(supervisor.quarantined("pump"), []);
+    }
+
+    /// The configuration put a plugin on hold and released it, and a version in quarantine ran
+    /// again.
+    #[test]
+    fn the_end_of_a_hold_is_no_other_chance() {
+        let end = Event::Released { by: By::Configuration, forgives: false, who: None };
+        let mut versions =
+            Versions::load(None, &receipts(&[("a", "", started()), ("a", "a", quarantined())]));
+        versions.on_receipt(&receipts(&[("a", "a", end)])[0].what, Duration::ZERO);
+        assert_eq!(ends(&versions), [("5 traps".to_owned(), "5 traps".to_owned())]);
+        versions.on_receipt(&receipts(&[("a", "a", released())])[0].what, Duration::ZERO);
+        assert_eq!(ends(&versions), [("5 traps".to_owned(), String::new())]);
+    }
+
+    /// Outputs stayed safe after a start though a good version was kept: the file was no good, and
+    /// the version that had run before had ended in quarantine.
+    #[test]
+    fn what_ran_may_have_ended_in_quarantine() {
+        let held = || Event::Held { by: By::Operator, who: None };
+        let check = |more: &[(&str, &str, Event)], expected: Option<&str>| {
+            let start = [("a", "", started()), ("b", "a", swapped()), ("b", "b", quarantined())];
+            let all = [&start[..], more].concat();
+            let found = Versions::load(None, &receipts(&all)).ran("tank");
+            assert_eq!(found, expected.map(hash), "{more:?}");
+        };
+        check(&[], Some("b"));
+        check(&[("b", "b", Event::Stopped)], Some("b"));
+        check(&[("a", "", started())], Some("a"));
+        check(&[("b", "b", released())], None);
+        // An order counts more than what ran.
+        check(&[("b", "b", Event::Stopped), ("b", "b", Event::Removed)], None);
+        check(&[("b", "b", Event::Stopped), ("b", "b", held())], None);
+        check(&[("b", "b", Event::Removed), ("b", "b", Event::Stopped)], None);
+        // A removal outlives a hold, the end of a hold, and the end of a quarantine.
+        let let_go = || Event::Released { by: By::Operator, forgives: false, who: None };
+        let gone = [("b", "b", held()), ("b", "b", Event::Removed)];
+        check(&[&gone[..], &[("b", "b", let_go())]].concat(), None);
+        check(&[("b", "b", Event::Removed), ("b", "b", held()), ("b", "b", let_go())], None);
+        check(&[("b", "b", Event::Removed), ("b", "b", released())], None);
+        check(&[("b", "b", held()), ("b", "b", let_go())], Some("b"));
+        let again = [("a", "", started()), ("a", "a", held()), ("a", "a", Event::Stopped)];
+        check(&again, None);
+        check(&[&again[..], &[("a", "a", let_go())]].concat(), Some("a"));
+        check(&[("b", "b", Event::Removed), ("a", "", started())], Some("a"));
+        // It was on its way out of the scan for a cold restart.
+        check(&[("a", "", started()), ("a", "a", Event::Stopped)], Some("a"));
+    }
+
+    /// A start lost the version that had run if it did not run in that life, for example a start
+    /// for recovery, or a daemon killed at once. If the file was no good, no version ran any more.
+    #[tokio::test]
+    async fn what_ran_is_known_until_something_has_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::open(dir.path()).unwrap());
+        // A life of the daemon with these receipts; gives the version that ran before it and after
+        // it.
+        let life = async |all: &[(&str, &str, Event)]| {
+            let mut versions = Versions::load(Some(Arc::clone(&folder)), &[]);
+            let before = versions.ran("tank");
+            receipts(all).iter().for_each(|entry| versions.on_receipt(&entry.what, Duration::ZERO));
+            versions.save_last(None, Duration::ZERO).await;
+            (before, versions.ran("tank"))
+        };
+        let (a, b) = (Some(hash("a")), Some(hash("b")));
+        assert_eq!(life(&[("a", "", started())]).await, (None, None));
+        assert_eq!(life(&[]).await, (a, a));
+        assert_eq!(life(&[]).await, (a, a));
+        // Receipts that are counted at the start come after the content of the file.
+        let load =
+            |all: &[_]| Versions::load(Some(Arc::clone(&folder)), &receipts(all)).ran("tank");
+        assert_eq!(load(&[]), a);
+        assert_eq!(load(&[("b", "", started()), ("b", "b", Event::Stopped)]), b);
+        let held = Event::Held { by: By::Operator, who: None };
+        life(&[("", "", held)]).await;
+        assert_eq!(life(&[]).await.0, None, "an order comes before what was");
+        assert_eq!(life(&[("a", "", started())]).await.0, None);
+        assert_eq!(life(&[]).await, (a, a));
+        assert_eq!(life(&[("b", "", started())]).await, (a, None), "another runs");
+        assert_eq!(life(&[]).await, (b, b));
+        assert_eq!(life(&[("", "", Event::Removed)]).await, (b, None));
+    }
+
+    /// A version that was removed or held after a trap counted as what ran at the next start.
+    #[test]
+    fn what_an_order_ends_while_it_waits_does_not_run_after_a_start() {
+        let held = Event::Held { by: By::Operator, who: None };
+        let ran = |order: &[(&str, &str, Event)]| {
+            let waits = [("a", "", started()), ("a", "a", trapped())];
+            Versions::load(None, &receipts(&[&waits, order].concat())).ran("tank")
+        };
+        assert_eq!(ran(&[]), Some(hash("a")));
+        for order in [held, Event::Removed] {
+            assert_eq!(ran(&[("a", "a", order), ("a", "a", Event::Stopped)]), None);
+        }
+    }
+
+    /// A file on its way may need longer than a start, and the name may not be read yet.
+    #[test]
+    fn what_ran_is_forgotten_where_its_file_is_gone() {
+        let mut versions = Versions::load(None, &receipts(&[("a", "", started())]));
+        assert_eq!(versions.forget_what_ran(|name| name == "tank"), [""; 0]);
+        assert_eq!((versions.ran("tank"), versions.changes), (Some(hash("a")), 1));
+        assert_eq!(versions.forget_what_ran(|_| false), ["tank"]);
+        assert_eq!((versions.ran("tank"), versions.changes), (None, 2));
+    }
+
+    /// After two orderly lives of some seconds, the version counted as one that had never run.
+    #[tokio::test]
+    async fn the_time_that_it_has_run_is_written_at_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::open(dir.path()).unwrap());
+        for life in 1..=2 {
+            let mut versions = Versions::load(Some(Arc::clone(&folder)), &[]);
+            let now = Duration::from_secs(50);
+            versions.on_receipt(&receipts(&[("a", "", started())])[0].what, now);
+            versions.save(None, now);
+            versions.save_last(None, now + Duration::from_secs(7)).await;
+            let loaded = Versions::load(Some(Arc::clone(&folder)), &[]);
+            let found = loaded.find("tank", hash("a")).unwrap();
+            assert_eq!(found.ran, Duration::from_secs(7 * life));
+        }
+    }
+
+    #[test]
+    fn who_trapped_is_good_again_when_the_operator_says_so_and_it_proves_itself() {
+        let mut versions = Versions::load(None, &receipts(&[("a", "", started())]));
+        let prove = |versions: &mut Versions| {
+            versions.proved("tank", hash("a"), vec![], |_| true, Duration::ZERO)
+        };
+        let unproven = versions.find("tank", hash("a")).unwrap().soundness();
+        assert_eq!(unproven, Soundness::Unproven);
+        assert_eq!(prove(&mut versions), Soundness::Good);
+        let both = receipts(&[("a", "a", trapped()), ("a", "a", released())]);
+        let (trap, release) = (&both[0], &both[1]);
+        versions.on_receipt(&trap.what, Duration::ZERO);
+        assert_eq!(prove(&mut versions), Soundness::Bad, "its next instance changes nothing");
+        versions.on_receipt(&release.what, Duration::ZERO);
+        assert_eq!(versions.soundness("tank", hash("a")), Soundness::Bad);
+        assert_eq!(prove(&mut versions), Soundness::Good);
+        versions.on_receipt(&trap.what, Duration::ZERO);
+        assert_eq!(prove(&mut versions), Soundness::Bad, "one chance is one chance");
+        assert_eq!(versions.soundness("tank", hash("never seen")), Soundness::Good);
+    }
+
+    #[test]
+    fn who_loses_an_output_is_in_doubt_until_it_has_run_for_a_day() {
+        let mut versions = Versions::default();
+        let start = Duration::from_secs(100);
+        let two = || vec!["lamp".to_owned(), "pump".to_owned()];
+        let mut prove = |text: &str, outputs: Vec<String>, lost: bool, now| {
+            let receipt = &receipts(&[(text, "", started())])[0].what;
+            versions.on_receipt(receipt, start);
+            versions.proved("tank", hash(text), outputs, |_| lost, now)
+        };
+        assert_eq!(prove("a", two(), true, start), Soundness::Good, "the first has lost nothing");
+        assert_eq!(prove("b", vec![], true, start), Soundness::Doubtful);
+        assert_eq!(prove("c", vec!["lamp".into()], true, start), Soundness::Doubtful);
+        assert_eq!(prove("b", two(), true, start), Soundness::Good, "it writes late");
+        assert_eq!(prove("c", vec!["lamp".into()], false, start), Soundness::Good, "it was moved");
+        assert_eq!(prove("a", two(), true, start), Soundness::Good);
+        assert_eq!(prove("d", vec![], true, start), Soundness::Doubtful);
+        assert_eq!(prove("d", vec![], true, start + DAY), Soundness::Good);
+    }
+
+    /// A good version wrote its lamp only on demand, after its probation. A version that never
+    /// wrote it counted as good too.
+    #[test]
+    fn outputs_that_come_after_the_proof_count() {
+        let mut versions = Versions::default();
+        let lamp = || vec!["lamp".to_owned()];
+        let prove = |versions: &mut Versions, text: &str, outputs| {
+            versions.on_receipt(&receipts(&[(text, "", started())])[0].what, Duration::ZERO);
+            versions.proved("tank", hash(text), outputs, |_| true, Duration::ZERO)
+        };
+        assert_eq!(prove(&mut versions, "a", vec![]), Soundness::Good);
+        let changes = versions.changes;
+        versions.owns("tank", hash("a"), lamp());
+        assert_eq!(versions.changes, changes + 1);
+        versions.owns("tank", hash("a"), lamp());
+        assert_eq!(versions.changes, changes + 1, "it is no news");
+        assert_eq!(prove(&mut versions, "a", vec![]), Soundness::Good, "a new instance of it");
+        assert_eq!(prove(&mut versions, "b", vec![]), Soundness::Doubtful);
+        assert_eq!(prove(&mut versions, "b", lamp()), Soundness::Good);
+        assert_eq!(prove(&mut versions, "b", vec![]), Soundness::Good, "it can write it");
+    }
+
+    #[tokio::test]
+    async fn they_are_written_and_the_receipts_since_are_counted_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::open(dir.path()).unwrap());
+        let folder = || Some(Arc::clone(&folder));
+        let second = Duration::from_secs(1);
+        let mut versions = Versions::load(folder(), &[]);
+        let all = receipts(&[("a", "", started()), ("b", "a", swapped()), ("b", "b", trapped())]);
+        for (n, entry) in all[..2].iter().enumerate() {
+            versions.on_receipt(&entry.what, second * n as u32);
+        }
+        versions.proved("tank", hash("b"), vec!["lamp".into()], |_| true, second);
+        versions.save(Some(2), 9 * second);
+        versions.written_down().await;
+        versions.save(Some(2), 10 * second);
+        assert!(versions.writing.is_none(), "nothing has changed");
+        drop(versions);
+        let loaded = Versions::load(folder(), &all);
+        let [a, b] = ["a", "b"].map(|text| loaded.find("tank", hash(text)).unwrap().clone());
+        assert_eq!((a.ran, b.ran), (second, 8 * second));
+        assert_eq!((a.soundness(), b.soundness()), (Soundness::Unproven, Soundness::Bad));
+        assert_eq!(b.outputs, ["lamp"]);
+        assert_eq!(loaded.ran("tank"), Some(hash("b")), "it waited for its next turn");
+        // A damaged file does not prevent the start; then only the receipts are left.
+        for bad in ["", "[]", "{\"seq\":1}"] {
+            std::fs::write(dir.path().join(FILE), bad).unwrap();
+            let loaded = Versions::load(folder(), &all[..2]);
+            assert_eq!(loaded.ran("tank"), Some(hash("b")), "{bad:?}");
+        }
+    }
+
+    /// The disk was full in the second of a quarantine, and after a crash within the hour it was
+    /// forgotten.
+    #[tokio::test]
+    async fn what_the_disk_did_not_take_is_written_soon() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::open(dir.path()).unwrap());
+        let in_the_way = dir.path().join(format!("{FILE}.tmp"));
+        std::fs::create_dir(&in_the_way).unwrap();
+        let mut versions = Versions::load(Some(folder), &[]);
+        versions.on_receipt(&receipts(&[("a", "", started())])[0].what, Duration::ZERO);
+        versions.save(Some(1), Duration::ZERO);
+        versions.written_down().await;
+        let trouble = versions.trouble().expect("the disk has not taken it");
+        assert!(trouble.ends_with("versions.json cannot be written"), "{trouble}");
+        std::fs::remove_dir(in_the_way).unwrap();
+        for (at, is_written) in [(SAVE_AGAIN / 2, false), (SAVE_AGAIN, true), (SAVE_EVERY, false)] {
+            versions.save(Some(1), at);
+            assert_eq!(versions.writing.is_some(), is_written, "after {at:?}");
+            if is_written {
+                versions.written_down().await;
+            }
+        }
+        assert!(dir.path().join(FILE).exists());
+        assert_eq!(versions.trouble(), None);
+    }
+
+    /// The next write replaced a damaged file, and versions that were known to be bad counted as
+    /// good.
+    #[tokio::test]
+    async fn a_damaged_file_is_set_aside_and_what_cannot_be_is_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::open(dir.path()).unwrap());
+        let file = |name: &str| std::fs::read(dir.path().join(name)).unwrap_or_default();
+        let aside = format!("{FILE}.damaged");
+        std::fs::write(dir.path().join(FILE), "damaged").unwrap();
+        let live = async || {
+            let mut versions = Versions::load(Some(Arc::clone(&folder)), &[]);
+            versions.on_receipt(&receipts(&[("a", "", started())])[0].what, Duration::ZERO);
+            versions.save(Some(1), Duration::from_secs(9));
+            if let Some(writing) = versions.writing.take() {
+                writing.await.unwrap();
+            }
+            versions.trouble()
+        };
+        assert_eq!(live().await, None);
+        assert_eq!(file(&aside), b"damaged");
+        assert!(file(FILE).starts_with(b"{"), "a new one begins");
+        // A directory at the target path, so that the file cannot be set aside.
+        std::fs::write(dir.path().join(FILE), "damaged").unwrap();
+        std::fs::remove_file(dir.path().join(&aside)).unwrap();
+        std::fs::create_dir(dir.path().join(&aside)).unwrap();
+        let trouble = live().await.expect("it is not written for the whole life");
+        assert!(trouble.contains("is left as it is"), "{trouble}");
+        assert_eq!(file(FILE), b"damaged");
+    }
+
+    /// A series of versions pushed out the one in quarantine, whose file then ran again.
+    #[test]
+    fn what_is_in_quarantine_is_remembered_longest() {
+        let mut versions = Versions::default();
+        let mut on_receipt = |text: &str, event| {
+            versions.on_receipt(&receipts(&[(text, "", event)])[0].what, Duration::ZERO);
+            (versions.of("tank").len(), versions.find("tank", hash("bad")).is_some())
+        };
+        on_receipt("bad", started());
+        on_receipt("bad", quarantined());
+        for n in 0..3 * MAX_VERSIONS {
+            assert!(on_receipt(&n.to_string(), started()).1, "after {n} others");
+        }
+        // A series of versions in quarantine is forgotten all the same, the oldest first.
+        let last = (0..MAX_VERSIONS).map(|n| on_receipt(&format!("bad{n}"), quarantined())).last();
+        assert_eq!(last, Some((MAX_VERSIONS, false)));
+    }
+
+    /// The file says up to which receipt it has counted. A pardon by the operator has no receipt,
+    /// and a trap that is counted again would undo it.
+    #[tokio::test]
+    async fn a_receipt_counts_once_over_a_start_and_the_next_one_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::open(dir.path()).unwrap());
+        let load = |receipts: &[_]| Versions::load(Some(Arc::clone(&folder)), receipts);
+        let trap = || ("a", "a", trapped());
+        let all = receipts(&[("a", "", started()), trap(), trap()]);
+        let mut versions = load(&[]);
+        all[..2].iter().for_each(|entry| versions.on_receipt(&entry.what, Duration::ZERO));
+        versions.forgive("tank", hash("a"));
+        versions.proved("tank", hash("a"), vec![], |_| true, Duration::ZERO);
+        versions.save(Some(2), Duration::ZERO);
+        versions.written_down().await;
+        let soundness = |count| load(&all[..count]).soundness("tank", hash("a"));
+        assert_eq!(soundness(2), Soundness::Good);
+        assert_eq!(soundness(3), Soundness::Bad);
+        // A history that was deleted has nothing to count, and takes nothing away.
+        assert_eq!(soundness(0), Soundness::Good);
+    }
+
+    #[test]
+    fn there_are_limits() {
+        let mut versions = Versions::default();
+        let mut start = |name: &str, version: usize, is_good: bool| {
+            let text = version.to_string();
+            let Receipt { cycle, old_hash, event, hash: digits, .. } =
+                receipts(&[(&text, "", started())]).remove(0).what;
+            let plugin = Some(name.to_owned());
+            let receipt = Receipt { plugin, cycle, old_hash, event, hash: digits };
+            versions.on_receipt(&receipt, Duration::ZERO);
+            if is_good {
+                versions.proved(name, hash(&text), vec![], |_| true, Duration::ZERO);
+            }
+            (versions.of(name).len(), versions.find(name, hash("0")).is_some())
+        };
+        start("tank", 0, true);
+        let many = (1..100).map(|n| start("tank", n, false)).max();
+        assert_eq!(many, Some((MAX_VERSIONS, true)), "the good one stays");
+        assert_eq!(start("tank", 100, false), (MAX_VERSIONS, true));
+        for n in 0..2 * MAX_NAMES {
+            start(&format!("p{n}"), 0, true);
+        }
+        assert_eq!(versions.sum.plugins.len(), MAX_NAMES);
+    }
+}

@@ -1,0 +1,168 @@
+//! The view of a plugin, as people see it: what the supervisor, the roster, the scan and the
+//! recovery know of it.
+//!
+//! Nothing is changed here. What a plugin is refused is in `refused.rs`.
+
+use std::time::Duration;
+
+use super::Plugins;
+use crate::clock::{Clock, MonotonicClock};
+use crate::config::Config;
+use crate::control::{PluginState, PluginView, ProbationView, Want};
+use crate::daemon::link::ScanLink;
+use crate::daemon::micros;
+use crate::plugin::{SwapPolicy, Trap};
+use crate::scan::{ProgramFact, Snapshot};
+use crate::supervisor::{self, View};
+
+impl Plugins {
+    /// The views of all plugins, in the order of polling.
+    pub(in crate::daemon) fn plugins(
+        &self,
+        config: &Config,
+        link: &mut ScanLink,
+    ) -> Vec<PluginView> {
+        let news = link.news().clone();
+        self.plugins_in(&news, config, link)
+    }
+
+    /// The views of all plugins in this snapshot, in the order of polling.
+    pub(in crate::daemon) fn plugins_in(
+        &self,
+        news: &Snapshot,
+        config: &Config,
+        link: &ScanLink,
+    ) -> Vec<PluginView> {
+        let mut all: Vec<_> = self
+            .supervisor
+            .plugins()
+            .map(|(name, view)| self.plugin(name, &view, news, config, link))
+            .collect();
+        all.sort_by_cached_key(|view| (config.settings(&view.name).order, view.name.clone()));
+        all
+    }
+
+    /// The view of one plugin.
+    pub(in crate::daemon) fn plugin_named(
+        &self,
+        name: &str,
+        config: &Config,
+        link: &mut ScanLink,
+    ) -> Option<PluginView> {
+        let news = link.news().clone();
+        let view = self.supervisor.plugin(name)?;
+        Some(self.plugin(name, &view, &news, config, link))
+    }
+
+    /// The view of one plugin: what the supervisor, the roster, the scan and the recovery know of
+    /// it.
+    fn plugin(
+        &self,
+        name: &str,
+        view: &View<'_>,
+        news: &Snapshot,
+        config: &Config,
+        link: &ScanLink,
+    ) -> PluginView {
+        let entry = self.roster.get(name);
+        let settings = config.settings(name);
+        let fact = self.roster.fact(name, news);
+        let runs = fact.filter(|fact| fact.trap.is_none());
+        let restart_in_ms = match view.state {
+            supervisor::State::Backoff { restart_at } => {
+                Some(restart_at.saturating_sub(MonotonicClock.now()).as_millis() as u64)
+            }
+            _ => None,
+        };
+        let parked = self.recovery.is_parked(name).then(|| match self.recovery.is_on() {
+            true => "held for recovery".to_owned(),
+            false => "held for a cold restart".to_owned(),
+        });
+        let reason = reason(view).or(parked).or_else(|| trap_that_counts(view));
+        let refused = self.refused(name, fact, news, config, link);
+        PluginView {
+            name: name.into(),
+            file: format!("{name}.wasm"),
+            want: match view.want {
+                supervisor::Want::Run => Want::Run,
+                supervisor::Want::Hold => Want::Hold,
+            },
+            state: state(view),
+            reason,
+            quarantined: view.quarantined,
+            hash: runs.and(view.running).map(|version| format!("{:#}", version.hash)),
+            file_hash: view.file.map(|hash| format!("{hash:#}")),
+            generation: fact.map_or(0, |fact| fact.generation.0),
+            polls: fact.map_or(0, |fact| fact.polls),
+            degraded: runs.is_some_and(|fact| fact.degraded),
+            probation: runs.is_some_and(|fact| fact.standby.is_some()),
+            probation_left: runs.and_then(|fact| left_to_prove(fact, settings.swap, news.now)),
+            traps: view.traps,
+            since_cycle: fact.map_or(0, |fact| fact.since_cycle),
+            restart_in_ms,
+            memory_bytes: runs.map_or(0, |fact| fact.memory_bytes),
+            budget_us: micros(settings.poll_budget),
+            every: settings.every,
+            poll: entry.map(|entry| link.stats.poll(entry.seat)).unwrap_or_default(),
+            last_trap: view.last_trap.cloned(),
+            trapped_hash: view.trapped.map(|hash| format!("{hash:#}")),
+            last_swap: entry.and_then(|entry| entry.last_swap),
+            denied: refused.is_denied,
+            refused: refused.calls,
+            refused_others: refused.others,
+            lost: self.lost_outputs(name, news, config),
+            notes: self.roster.notes(runs.and(view.running).map(|it| it.hash).or(view.file)),
+            report: self.crashes.newest(name).cloned(),
+        }
+    }
+}
+
+/// What a program must still do to pass its probation, under this policy; `None` if it has passed.
+fn left_to_prove(fact: &ProgramFact, policy: SwapPolicy, now: Duration) -> Option<ProbationView> {
+    let left = policy.probation.saturating_sub(now.saturating_sub(fact.since));
+    let polls = u64::from(policy.polls).saturating_sub(fact.polls);
+    (!fact.is_proven).then_some(ProbationView { ms: left.as_millis() as u64, polls })
+}
+
+/// Why the file does not run, and which version runs instead or cannot run.
+fn reason(view: &View<'_>) -> Option<String> {
+    let again = |is_again: bool| if is_again { "; it is tried again by itself" } else { "" };
+    let runs = view.running.filter(|_| view.state == supervisor::State::Running);
+    let instead = match (runs, view.other_refusal) {
+        (Some(version), _) if Some(version.hash) != view.file => {
+            format!("; version {} runs instead", version.hash)
+        }
+        (None, Some((hash, refusal, is_again))) => {
+            format!("; version {hash} cannot run instead: {refusal}{}", again(is_again))
+        }
+        _ => String::new(),
+    };
+    match (view.refusal, view.quarantine) {
+        (Some(refusal), _) => Some(format!("{refusal}{}{instead}", again(view.is_tried_again))),
+        (None, Some(why)) => Some(format!("the file is in quarantine: {why}{instead}")),
+        (None, None) => None,
+    }
+}
+
+/// The supervisor's state in the words of the control interface, which has fewer of them.
+fn state(view: &View<'_>) -> PluginState {
+    use supervisor::State;
+    match view.state {
+        // It is polled, or its outputs are not yet safe, until a snapshot shows that it has left.
+        State::Running | State::Stopping => PluginState::Running,
+        State::Backoff { .. } => PluginState::Backoff,
+        State::Quarantined => PluginState::Quarantined,
+        State::Refused => PluginState::Refused,
+        State::Preparing | State::Starting => PluginState::Preparing,
+        State::Held | State::Stopped => PluginState::Held,
+    }
+}
+
+/// The trap that is the reason why a plugin does not run, in words.
+fn trap_that_counts(view: &View<'_>) -> Option<String> {
+    use supervisor::State::{Running, Stopping};
+    let stands_still = !matches!(view.state, Running | Stopping) || view.quarantined;
+    // What another version did is no reason why this one does not run.
+    let is_of_it = view.file.is_some_and(|file| view.trapped.is_none_or(|hash| file == hash));
+    view.last_trap.filter(|_| stands_still && is_of_it).map(Trap::explained)
+}

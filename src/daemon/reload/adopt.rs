@@ -1,0 +1,110 @@
+//! What a reload changes: the parts of the daemon take over what can change live, and the scan is
+//! ordered to do so between two cycles.
+//!
+//! The configuration is read, checked and compared by then, so nothing here can fail. What cannot
+//! change live is logged, and waits for a restart.
+
+use tokio::sync::oneshot;
+
+use super::{Flight, view};
+use crate::config::{Change, Config, Place};
+use crate::control::{Reply, Response};
+use crate::daemon::Daemon;
+use crate::plugin::Settings;
+use crate::process::variable::Variable;
+use crate::scan::{Order, Reconfiguration, Slot};
+
+impl Daemon {
+    /// Takes over what can change live; returns a line about what was done.
+    pub(super) fn take_over(
+        &mut self,
+        new: &Config,
+        changes: &[Change],
+        reconfiguration: Reconfiguration,
+        reply: Option<oneshot::Sender<Reply>>,
+    ) -> String {
+        self.reload.refused = None;
+        let (live, fixed): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.is_live());
+        for change in &fixed {
+            tracing::warn!(key = %change.place, "{change}: counts after a restart only");
+        }
+        self.reload.waiting = fixed.iter().map(ToString::to_string).collect();
+        let outcome = outcome(&live, &fixed);
+        tracing::info!("{outcome}");
+        let has_reserved = fixed.iter().any(|change| matches!(change.place, Place::Variable(_)));
+        let had_reserved = !self.link.reserved.0.is_empty();
+        if !live.is_empty() || has_reserved || had_reserved {
+            self.adopt(new, changes, reconfiguration, reply);
+        } else if let Some(reply) = reply {
+            let _ = reply.send(Ok(Response::Changes(changes.iter().map(view).collect())));
+        }
+        outcome
+    }
+
+    /// Takes the changes into the daemon's own configuration, and orders them from the scan.
+    fn adopt(
+        &mut self,
+        new: &Config,
+        changes: &[Change],
+        mut reconfiguration: Reconfiguration,
+        reply: Option<oneshot::Sender<Reply>>,
+    ) {
+        let names: Vec<String> =
+            self.plugins.supervisor.plugins().map(|(name, _)| name.to_string()).collect();
+        let before: Vec<Settings> = names.iter().map(|name| self.config.settings(name)).collect();
+        self.config.adopt(new, changes);
+        let declares = |(name, _): &&(String, Variable)| {
+            !self.config.live.variables.iter().any(|(ours, _)| ours == name)
+        };
+        let waiting = new.live.variables.iter().filter(declares);
+        reconfiguration.reserved =
+            waiting.map(|(name, value)| (name.clone(), value.kind())).collect();
+        self.link.reserved.0.clone_from(&reconfiguration.reserved);
+        self.service.log.set_level(&self.config.live.log_level);
+        self.plugins.supervisor.set_policy(self.config.live.plugins.restart);
+        for (name, before) in names.iter().zip(before) {
+            let after = self.config.settings(name);
+            if after.hold != before.hold {
+                self.plugins.hold_as_configured(
+                    name,
+                    after.hold,
+                    self.field.is_emptying(),
+                    &mut self.link,
+                );
+            }
+            if after != before
+                && let Some(entry) = self.plugins.roster.get(name)
+            {
+                reconfiguration.settings.push((entry.seat, after));
+            }
+        }
+        if let Some(device_set) = &reconfiguration.device_set {
+            for (device, slot) in self.config.live.devices.iter().zip(&device_set.devices) {
+                if let Slot::Opened(driver) = slot {
+                    self.field.devices.add(&device.name, &**driver);
+                }
+            }
+        }
+        self.link.last_ticket += 1;
+        let ticket = self.link.last_ticket;
+        (reconfiguration.ticket, reconfiguration.period) = (ticket, self.config.live.scan.period);
+        reconfiguration.stall = self.config.live.scan.stall;
+        let ordered = self.link.handle.orders.push(Order::Reconfigure(Box::new(reconfiguration)));
+        debug_assert!(ordered.is_ok(), "`pursue_reload` has looked for room");
+        let changes = changes.iter().map(view).collect();
+        self.reload.flight = Some(Flight { ticket, reply, changes });
+    }
+}
+
+/// The line about a reload: what has changed, and what waits for a restart.
+fn outcome(live: &[&Change], fixed: &[&Change]) -> String {
+    let list = |all: &[&Change]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match (live, fixed) {
+        ([], []) => "reloaded, nothing has changed".to_string(),
+        (live, []) => format!("reloaded: {}", list(live)),
+        ([], fixed) => format!("reloaded, but refused until a restart: {}", list(fixed)),
+        (live, fixed) => {
+            format!("reloaded: {}; refused until a restart: {}", list(live), list(fixed))
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The daemon as a service: what it tells the log about devices and the scan, and what systemd.
+//!
+//! Each line makes sense by its message alone; its fields repeat the facts for machines. Only
+//! changes are logged. Lines about lost lines are in `service/unread.rs`; what is said of plugins
+//! is in `plugins/line.rs` and beside it.
+
+mod unread;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::field::Field;
+use super::link::ScanLink;
+use super::plugins::Plugins;
+use crate::driver::{Delivery, Fault};
+use crate::log;
+use crate::process::image::Point;
+use crate::scan::Snapshot;
+use crate::systemd::{Notifier, Watchdog};
+use crate::text::{counted, first_of};
+use unread::{Unread, Unwritten};
+
+/// The daemon as systemd and the reader of the log see it.
+pub(super) struct Service {
+    pub(super) log: log::Handle,
+    /// The messages to systemd.
+    pub(super) notifier: Notifier,
+    /// The watchdog of systemd, if the unit has one.
+    pub(super) watchdog: Option<Watchdog>,
+    /// When the parts were assembled, just before the loop began.
+    pub(super) started: Instant,
+    /// What was last logged, so that only changes are logged.
+    pub(super) told: Told,
+    /// Whether systemd was told that the daemon is ready, which is after the first cycle.
+    pub(super) is_ready: bool,
+}
+
+/// The time in which there is at most one line about overruns: a plant under load must not fill its
+/// log.
+const OVERRUN_PAUSE: Duration = Duration::from_secs(10);
+
+/// What was last logged, so that only changes are logged.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// The faults as last logged, by device; only of devices that have one.
+    faults: BTreeMap<String, Fault>,
+    /// Since when outputs are not confirmed, and whether that was logged.
+    doubt: Option<(Instant, bool)>,
+    /// The counts as last logged: overruns, missed cycles, and lost lines of guests.
+    overruns: u64,
+    missed: u64,
+    lines_lost: u64,
+    /// When the line about overruns was last logged.
+    overruns_at: Option<Instant>,
+    unread: Unread,
+    unwritten: Unwritten,
+}
+
+/// The time without a confirmation after which outputs get a log line: longer than any healthy bus
+/// takes, shorter than an operator waits.
+const DOUBT: Duration = Duration::from_secs(2);
+
+impl Told {
+    /// Logs when devices take no values of outputs any more, and when they take them again.
+    fn tell_of_doubt(&mut self, news: &Snapshot) {
+        let is_fine = !news.deliveries.contains(&Delivery::Unconfirmed);
+        match (is_fine, self.doubt) {
+            (true, Some((_, true))) => {
+                tracing::info!("every device takes its outputs again");
+                self.doubt = None;
+            }
+            (true, _) => self.doubt = None,
+            (false, None) => self.doubt = Some((Instant::now(), false)),
+            (false, Some((since, false))) if since.elapsed() >= DOUBT => {
+                let outputs = outputs_that_are(|it| it == Delivery::Unconfirmed, news);
+                tracing::error!(
+                    outputs,
+                    "outputs are UNCONFIRMED, their devices may not have them: {outputs}"
+                );
+                self.doubt = Some((since, true));
+            }
+            (false, Some(_)) => {}
+        }
+    }
+}
+
+impl Service {
+    /// Logs what has changed about devices, overruns and lost log lines.
+    pub(super) fn tell_the_operator(&mut self, link: &mut ScanLink) {
+        let (news, told) = (link.news(), &mut self.told);
+        told.unread.tell(
+            Instant::now(),
+            || self.log.lost(),
+            |lost| {
+                let lines = counted(lost, "line");
+                tracing::warn!(lost, "lost {lines} of this log: nobody read it");
+            },
+        );
+        let unwritten = self.log.unwritten();
+        told.unwritten.tell(unwritten.map(|all| all.lines), |lost| {
+            let why = unwritten.map(|all| all.to_string()).unwrap_or_default();
+            let lines = counted(lost, "line");
+            tracing::warn!(lost, "lost {lines} of this log that could not be written: {why}");
+        });
+        for (name, fact) in news.points.devices().iter().zip(news.devices.iter()) {
+            let before = match fact.fault {
+                Some(fault) => told.faults.insert(name.clone(), fault),
+                None => told.faults.remove(name),
+            };
+            match fact.fault {
+                same if same == before => {}
+                Some(fault) => tracing::error!(device = name, %fault, "device {name}: {fault}"),
+                None => tracing::info!(device = name, "device {name} answers again"),
+            }
+        }
+        told.tell_of_doubt(news);
+        told.faults.retain(|name, _| news.points.devices().contains(name));
+        let quiet = told.overruns_at.is_none_or(|at| at.elapsed() >= OVERRUN_PAUSE);
+        if quiet && (news.overruns, news.lines_lost) != (told.overruns, told.lines_lost) {
+            let overruns = news.overruns - told.overruns;
+            let missed = news.missed - told.missed;
+            let lost = news.lines_lost - told.lines_lost;
+            if overruns > 0 {
+                tracing::warn!(
+                    overruns,
+                    missed,
+                    "{}, {} missed",
+                    counted(overruns, "overrun"),
+                    counted(missed, "cycle")
+                );
+            }
+            if lost > 0 {
+                tracing::warn!(lost, "too many log lines of programs at once, {lost} of them lost");
+            }
+            told.overruns_at = Some(Instant::now());
+            (told.overruns, told.missed) = (news.overruns, news.missed);
+            told.lines_lost = news.lines_lost;
+        }
+    }
+
+    /// Sends readiness, the status line and the watchdog's signal to systemd.
+    pub(super) fn tell_the_manager(
+        &mut self,
+        plugins: &Plugins,
+        field: &Field,
+        link: &mut ScanLink,
+    ) {
+        let news = link.news();
+        let cycle = news.cycle;
+        let running = news.programs.iter().filter(|fact| fact.trap.is_none()).count();
+        let runs = if running == 1 { "runs" } else { "run" };
+        let (programs, overruns) = (counted(running, "program"), counted(news.overruns, "overrun"));
+        let mut status = format!("{programs} {runs}, {overruns}");
+        if !news.forces.is_empty() {
+            status = format!("{} FORCED, {status}", news.forces.len());
+        }
+        if let Some(reason) = plugins.recovery.reason() {
+            status = format!("RECOVERY, `camshaft recover` ends it: {reason}; {status}");
+        }
+        if let Some(reason) = field.retain.failure() {
+            status = format!("{status}, retained values CANNOT BE WRITTEN: {reason}");
+        }
+        if let Some(trouble) = plugins.folder_trouble() {
+            status = format!("{status}, the plugin folder {trouble}");
+        }
+        if let Some(stall) = link.stall.doing() {
+            status = format!("the scan STANDS, {stall}; outputs are made safe; {status}");
+        }
+        if !self.is_ready && cycle > 0 {
+            self.is_ready = true;
+            self.notifier.ready(&status);
+        }
+        if self.is_ready {
+            self.notifier.status(&status);
+        }
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.feed(cycle, &mut self.notifier);
+        }
+    }
+}
+
+/// The outputs for whose delivery `is_it` holds, as text: the names and devices of the first few.
+/// If there is none, the text says that the scan does not answer.
+pub(super) fn outputs_that_are(is_it: impl Fn(Delivery) -> bool, news: &Snapshot) -> String {
+    /// A line of the log has no room for more.
+    const NAMED: usize = 10;
+    let points = news.points.iter().filter(|(id, _)| is_it(news.deliveries[id.index()]));
+    let devices = news.points.devices();
+    let device = |point: &Point| devices.get(point.device).map_or("?", |name| name);
+    let names: Vec<_> =
+        points.map(|(_, point)| format!("{} of {}", point.name, device(point))).collect();
+    match names.is_empty() {
+        true => "the scan does not answer".into(),
+        false => first_of(&names, NAMED),
+    }
+}
