@@ -13,6 +13,7 @@
 
 mod file;
 mod head;
+mod named;
 mod report;
 
 use std::path::{Path, PathBuf};

@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::io::Read;
-use std::marker::PhantomData;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,9 +14,10 @@ use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visito
 use serde::{Deserialize, Deserializer};
 
 use super::head::{Head, ImageSize};
+use super::named::Named;
 use crate::file;
 use crate::process::image::{Points, Value};
-use crate::process::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variables};
+use crate::process::variable::{MAX_NAME_BYTES, Variables};
 
 /// Largest recipe file, in bytes: a day with one pass per second takes half of it.
 const MAX_FILE_BYTES: u64 = 16 << 20;
@@ -92,50 +92,6 @@ fn duration<'de, D: Deserializer<'de>>(json: D) -> Result<Duration, D::Error> {
     humantime::parse_duration(&text).map_err(|error| {
         D::Error::custom(format!("elapsed \"{text}\": {error}; write it like \"50ms\" or \"1s\""))
     })
-}
-
-/// A JSON object as a list in the order of the file, without double names. It has at most as many
-/// names as there can be variables, which also bounds the search for double names.
-#[derive(Debug)]
-pub(super) struct Named<T>(pub(super) Vec<(String, T)>);
-
-impl<T> Default for Named<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
-    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        struct Entries<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
-            type Value = Named<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of names")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Named<T>, A::Error> {
-                let mut entries: Vec<(String, T)> = Vec::new();
-                while let Some(name) = map.next_key::<String>()? {
-                    if entries.len() == MAX_VARIABLES {
-                        let why =
-                            format!("more than {MAX_VARIABLES} names; so many variables can be");
-                        return Err(A::Error::custom(why));
-                    }
-                    if entries.iter().any(|(other, _)| *other == name) {
-                        return Err(A::Error::custom(format!("`{name}` occurs twice")));
-                    }
-                    let value = map.next_value();
-                    let value =
-                        value.map_err(|error| A::Error::custom(format!("`{name}`: {error}")))?;
-                    entries.push((name, value));
-                }
-                Ok(Named(entries))
-            }
-        }
-        json.deserialize_map(Entries(PhantomData))
-    }
 }
 
 /// Reads the passes of a recipe whose images have these sizes.

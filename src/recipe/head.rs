@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use serde::de::{Error, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
-use super::file::Named;
+use super::named::Named;
 use crate::process::image::{Direction, Kind, MAX_IMAGE_BYTES, MAX_POINTS, Point, Points, Value};
 use crate::process::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variable, VariableKind, Variables};
 

@@ -1,0 +1,56 @@
+//! The objects of a recipe whose keys are names of variables.
+//!
+//! It checks only how often a name occurs and how many names there are. What the values mean, and
+//! which names can be, is known in `head.rs` and `file.rs`.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::process::variable::MAX_VARIABLES;
+
+/// A JSON object as a list in the order of the file, without double names. It has at most as many
+/// names as there can be variables, which also bounds the search for double names.
+#[derive(Debug)]
+pub(super) struct Named<T>(pub(super) Vec<(String, T)>);
+
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        struct Entries<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = Named<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of names")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Named<T>, A::Error> {
+                let mut entries: Vec<(String, T)> = Vec::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    if entries.len() == MAX_VARIABLES {
+                        let why =
+                            format!("more than {MAX_VARIABLES} names; so many variables can be");
+                        return Err(A::Error::custom(why));
+                    }
+                    if entries.iter().any(|(other, _)| *other == name) {
+                        return Err(A::Error::custom(format!("`{name}` occurs twice")));
+                    }
+                    let value = map.next_value();
+                    let value =
+                        value.map_err(|error| A::Error::custom(format!("`{name}`: {error}")))?;
+                    entries.push((name, value));
+                }
+                Ok(Named(entries))
+            }
+        }
+        json.deserialize_map(Entries(PhantomData))
+    }
+}
