@@ -32,8 +32,9 @@
 //! The lines of one device are served in turn. A chip that answers slowly, such as an expander on
 //! I2C, delays the others, so it should be a device of its own.
 //!
-//! `gpio/board.rs` is the loop and `gpio/line.rs` the meaning of one line. `gpio/chip.rs` finds a
-//! line, `gpio/claim.rs` requests lines from the kernel and tries again, `gpio/held.rs` is what the
+//! `gpio/serve.rs` is the loop over `gpio/board.rs`, which is all lines of a device, and
+//! `gpio/line.rs` the meaning of one line. `gpio/chip.rs` finds a line, `gpio/claim.rs` requests
+//! lines from the kernel, `gpio/retry.rs` says when to try again, and `gpio/held.rs` is what the
 //! kernel has given. `gpio/notice.rs` decides what is logged. Not here: sysfs, global numbers,
 //! pulse width modulation, and keeping a line over a restart of the daemon.
 
@@ -43,6 +44,8 @@ mod claim;
 mod held;
 mod line;
 mod notice;
+mod retry;
+mod serve;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

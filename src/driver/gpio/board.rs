@@ -1,41 +1,23 @@
-//! All lines of one device, and the loop that serves them.
+//! All lines of one device, and their plan: everything that the configuration says about them.
 //!
-//! The loop runs once in a period, at each edge that the kernel reports, and when the scan wants
-//! other outputs. It writes the outputs that differ, reads all inputs, and publishes everything to
-//! the scan at once. Outputs come first, so that inputs on a chip that is stuck do not delay them.
-//! How lines are requested is in `claim.rs`, what is logged in `notice.rs`, the meaning of a line
-//! in `line.rs`.
+//! The plan checks all and looks at no chip; `camshaft check` ends here too. The loop that serves
+//! the lines is in `serve.rs`. How lines are requested is in `claim.rs`, the meaning of a line in
+//! `line.rs`.
 
-use std::future::poll_fn;
 use std::ops::RangeInclusive;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tokio::time::{MissedTickBehavior, interval, sleep_until};
-
 use super::Config;
-use super::claim::Retry;
-use super::held::{self, Held};
+use super::held::Held;
 use super::line::Line;
-use super::notice::{News, Notice};
-use crate::driver::link::{Serve, Side};
-use crate::driver::{Fault, Location, OpenError};
-use crate::process::image::{Direction, Freshness, PointId, Points};
+use super::notice::Notice;
+use super::retry::Retry;
+use crate::driver::{Location, OpenError};
+use crate::process::image::{Freshness, PointId, Points};
 
 /// The range of `period`. The runtime's timers count milliseconds; a level that is read less often
 /// than this is of no use.
 const PERIOD: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
-
-/// The number of edges in one read that counts as a storm. After a storm, edges wait for a while,
-/// so that a line that chatters costs a bounded part of a CPU. Counters lose nothing by that.
-const STORM: usize = 256;
-
-/// The longest time that edges wait after a storm, however long the period is. So short a delay
-/// disturbs no operator, and reading the edges of that time takes far less.
-const CALM: Duration = Duration::from_millis(10);
-
-/// The time between two updates of the status, which people read.
-const SHOWN_EVERY: Duration = Duration::from_millis(200);
 
 /// The lines of the points of device number `device`. The kernel gives a line to one point only,
 /// whether it is an input or an output.
@@ -59,12 +41,15 @@ pub(super) fn locations(
 pub(super) struct Board {
     /// The device's name. The kernel shows it in the name of the lines' consumer.
     pub(super) device: String,
-    period: Duration,
+    /// The time between two reads of the levels.
+    pub(super) period: Duration,
     pub(super) lines: Vec<Line>,
+    /// What the kernel has given.
     pub(super) held: Vec<Held>,
     pub(super) retry: Retry,
-    notice: Notice,
-    shown_at: Option<Instant>,
+    pub(super) notice: Notice,
+    /// When the status was updated last.
+    pub(super) shown_at: Option<Instant>,
 }
 
 impl Board {
@@ -107,143 +92,5 @@ impl Board {
         let bad = (10 * self.period).max(Duration::from_secs(2));
         let stale = (3 * self.period).max(Duration::from_millis(100));
         Freshness { stale_after: Some(stale), bad_after: Some(bad) }
-    }
-
-    /// Reads the edges and levels of all inputs. Returns the number of edges.
-    fn read(&mut self, side: &mut Side) -> usize {
-        let (Self { lines, held, .. }, beats) = (self, side.beats());
-        let mut edges = 0;
-        held.retain_mut(|held| {
-            if held.direction == Direction::Out {
-                return true;
-            }
-            let read = held.edges(lines).and_then(|count| {
-                edges += count;
-                held.levels()
-            });
-            for seat in &held.seats {
-                let line = &mut lines[seat.line];
-                match &read {
-                    Ok(levels) => {
-                        let level = levels.get(seat.offset).is_some_and(bool::from);
-                        side.put(line.id, line.sense(level, beats));
-                    }
-                    Err(error) => side.spoil(line.id, held::quality(error)),
-                }
-            }
-            held.survives(read.err(), lines)
-        });
-        edges
-    }
-
-    /// Writes the outputs that are not as wanted: all outputs of a request at once.
-    fn write(&mut self, side: &mut Side) {
-        let Self { lines, held, .. } = self;
-        held.retain(|held| {
-            if held.direction == Direction::In {
-                return true;
-            }
-            let outputs = || held.seats.iter().map(|seat| lines[seat.line].id);
-            let wanted = side.wanted_together(outputs());
-            if outputs().zip(&wanted).all(|(id, raw)| side.has(id, *raw)) {
-                return true;
-            }
-            let written = held.write(&wanted);
-            for (seat, raw) in held.seats.iter().zip(wanted) {
-                match &written {
-                    Ok(()) => side.confirm(lines[seat.line].id, raw),
-                    Err(_) => side.doubt(lines[seat.line].id),
-                }
-            }
-            held.survives(written.err(), lines)
-        });
-    }
-
-    /// Checks that the chips of the outputs are still there. A write notices a lost chip only when
-    /// there is something to write. Older kernels do not wake a task that waits for a lost chip.
-    fn probe(&mut self, side: &mut Side) {
-        let Self { lines, held, .. } = self;
-        held.retain(|held| {
-            let error = match held.direction {
-                Direction::Out => held.levels().err().filter(held::is_gone),
-                Direction::In => return true,
-            };
-            if error.is_some() {
-                held.seats.iter().for_each(|seat| side.doubt(lines[seat.line].id));
-            }
-            error.is_none() || held.survives(error, lines)
-        });
-    }
-
-    /// Publishes the values to the scan, and from time to time the lines to the status.
-    fn publish(&mut self, side: &mut Side) {
-        let is_shown_again = self.shown_at.is_none_or(|at| at.elapsed() >= SHOWN_EVERY);
-        if is_shown_again {
-            self.probe(side);
-        }
-        let in_trouble = self.lines.iter().filter(|line| line.trouble.is_some()).count();
-        let is_dead = self.held.is_empty() && in_trouble > 0;
-        side.fault(is_dead.then_some(Fault::Disconnected));
-        side.publish();
-        let beats = side.beats();
-        self.lines.iter_mut().for_each(|line| line.published(beats));
-        self.say();
-        if is_shown_again {
-            self.shown_at = Some(Instant::now());
-            side.show(self.lines.iter().map(Line::part).collect());
-        }
-    }
-
-    /// Logs the trouble of lines, if there is a change.
-    fn say(&mut self) {
-        let device = &self.device;
-        let all = self.lines.len();
-        let count = |is_held: bool, what: &str| {
-            let is_meant = |line: &&Line| line.is_held == is_held && line.trouble.is_some();
-            let first = self.lines.iter().find(is_meant)?;
-            let (number, why) =
-                (self.lines.iter().filter(is_meant).count(), first.trouble.as_ref()?);
-            Some(format!("{what} {number} of {all} GPIO lines; {}: {why}", first.name))
-        };
-        let troubles = [count(false, "not to be had are"), count(true, "held, but at fault are")];
-        let trouble = troubles.into_iter().flatten().reduce(|both, one| both + "; " + &one);
-        match self.notice.hear(trouble, Instant::now()) {
-            Some(News::Trouble(what)) => tracing::warn!(device, "device {device}: {what}"),
-            Some(News::Over) => tracing::info!(device, "device {device}: all GPIO lines are there"),
-            None => {}
-        }
-    }
-}
-
-impl Serve for Board {
-    async fn serve(&mut self, side: &mut Side) {
-        let mut readings = interval(self.period);
-        readings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut calm_at: Option<tokio::time::Instant> = None;
-        loop {
-            self.write(side);
-            self.claim(side);
-            if self.read(side) >= STORM {
-                calm_at = Some(tokio::time::Instant::now() + self.period.min(CALM));
-            }
-            self.publish(side);
-            calm_at.take_if(|calm_at| tokio::time::Instant::now() >= *calm_at);
-            let held = &self.held;
-            let edges = poll_fn(|context| {
-                let mut rings = held.iter().map(|held| held.poll_edges(context));
-                if rings.any(|rings| rings) { Poll::Ready(()) } else { Poll::Pending }
-            });
-            let edges = async {
-                if let Some(calm_at) = calm_at {
-                    sleep_until(calm_at).await;
-                }
-                edges.await;
-            };
-            tokio::select! {
-                _ = readings.tick() => {}
-                () = edges => {}
-                () = side.changed() => {}
-            }
-        }
     }
 }

@@ -5,11 +5,10 @@
 //! requested without it, and it comes later in a request of its own, because the kernel adds no
 //! line to an existing request. There is one exception. If a daemon of the same name has the line,
 //! the chip's lines wait, because that daemon is leaving after a reload. How a line is found is in
-//! `chip.rs`.
+//! `chip.rs`, when it is requested again in `retry.rs`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use gpiocdev::Error;
 use nix::errno::Errno;
@@ -17,6 +16,7 @@ use nix::errno::Errno;
 use super::board::Board;
 use super::chip::{Survey, consumer};
 use super::held::{Held, Seat, errno};
+use super::retry::Retry;
 use crate::driver::link::Side;
 use crate::process::image::{Direction, Quality};
 
@@ -24,56 +24,8 @@ use crate::process::image::{Direction, Quality};
 /// carries one bit for each line.
 const MAX_LINES: usize = 64;
 
-/// How long the lines of a chip wait for a line that a daemon of the same name has: twice as long
-/// as a device that leaves may take for its last outputs.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// The pause before the second attempt. In a reload the old device needs some milliseconds.
-const FIRST_RETRY: Duration = Duration::from_millis(20);
-
-/// The longest pause between attempts. An expander that is plugged in again comes back before the
-/// operator begins to doubt it.
-const LAST_RETRY: Duration = Duration::from_secs(3);
-
 /// The maximum length of a consumer's name that the kernel shows, in bytes.
 const MAX_CONSUMER: usize = 31;
-
-/// When to request lines again.
-#[derive(Debug)]
-pub(super) struct Retry {
-    /// The time of the first attempt since lines are missing.
-    since: Option<Instant>,
-    /// When the next attempt is due; `None` means at once.
-    due: Option<Instant>,
-    /// The pause before the attempt after that.
-    delay: Duration,
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        Self { since: None, due: None, delay: FIRST_RETRY }
-    }
-}
-
-impl Retry {
-    /// Whether an attempt is due. The first call starts the time of `since`.
-    fn is_due(&mut self) -> bool {
-        self.since.get_or_insert_with(Instant::now);
-        self.due.is_none_or(|due| Instant::now() >= due)
-    }
-
-    /// Whether the lines of a chip still wait for another daemon.
-    fn is_patient(&self) -> bool {
-        self.since.is_some_and(|since| since.elapsed() < PATIENCE)
-    }
-
-    /// Sets the next attempt: twice as late as last time, plus or minus a quarter. Devices that
-    /// were started at the same time then do not try at the same time again.
-    fn later(&mut self) {
-        self.due = Some(Instant::now() + self.delay.mul_f64(0.75 + 0.5 * fastrand::f64()));
-        self.delay = (2 * self.delay).min(LAST_RETRY);
-    }
-}
 
 impl Board {
     /// Requests the lines that are missing, if an attempt is due. Outputs are not requested until
