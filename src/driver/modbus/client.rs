@@ -24,10 +24,11 @@
 //! request is under way at a time. The driver never invents a value that was not read: after a
 //! silence or a busy reply a value ages, after any other failure it has a quality of its own.
 //!
-//! `client/bus.rs` is the loop. `client/schedule.rs` chooses the next job, `client/breaker.rs`
-//! decides whether a unit is present. `client/transport.rs` and `wire/request.rs` decide what
-//! counts as a reply. `client/survey.rs` lists the points' places and what nothing uses. Not here:
-//! broadcasts, Modbus ASCII, file records, FIFO queues, and writes to a part of a register.
+//! `client/serve.rs` is the loop over `client/bus.rs`, which is the bus with all its units.
+//! `client/schedule.rs` chooses the next job, and `client/breaker.rs` decides whether a unit is
+//! present. `client/transport.rs` and `wire/request.rs` decide what counts as a reply.
+//! `client/survey.rs` lists the points' places and what nothing uses. Not here: broadcasts, Modbus
+//! ASCII, file records, FIFO queues, and writes to a part of a register.
 
 pub mod line;
 pub mod transport;
@@ -44,7 +45,9 @@ mod plan;
 mod read;
 mod refusal;
 mod schedule;
+mod serve;
 mod session;
+mod silence;
 mod survey;
 mod unit;
 mod write;

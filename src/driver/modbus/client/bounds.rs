@@ -1,5 +1,5 @@
 //! The checks of what the configuration says about a bus as a whole: its line, its units, its
-//! groups, its heartbeat.
+//! groups, its heartbeat, and the names by which these are known.
 //!
 //! Each limit stands here with its reason. `place.rs` and `plan.rs` check the points.
 
@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use super::bus::Beat;
 use super::line::{Line, Serial, Target};
-use super::plan::{find, names};
 use super::{Config, UnitConfig};
 use crate::driver::OpenError;
-use crate::driver::modbus::wire::register::MAX_REGISTERS;
+use crate::driver::modbus::wire::register::{MAX_REGISTERS, Misfit};
 use crate::driver::modbus::wire::table::Table;
 use crate::logged::OnChange;
 
@@ -51,6 +50,20 @@ pub(super) fn within(
     let text = |time: &Duration| humantime::format_duration(*time).to_string();
     let wanted = format!("from {} to {}", text(range.start()), text(range.end()));
     Err(OpenError::new(key, text(&time), wanted))
+}
+
+/// The names of all units.
+pub(super) fn names(config: &Config) -> Vec<&str> {
+    config.unit.iter().map(|unit| &*unit.name).collect()
+}
+
+/// The index of `name` in `names`.
+pub(super) fn find(key: &'static str, name: Option<&str>, names: &[&str]) -> Result<usize, Misfit> {
+    let place = name.and_then(|name| names.iter().position(|other| *other == name));
+    place.ok_or_else(|| {
+        let found = name.map_or("nothing".to_owned(), |name| format!("{name:?}"));
+        Misfit { key, found, wanted: format!("the name of a {key}: {}", names.join(", ")) }
+    })
 }
 
 /// The line that the configuration describes.

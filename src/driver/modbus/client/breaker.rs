@@ -8,8 +8,8 @@
 //!     |   +------- silent `offline_after` times ----------+   |
 //!     +---------------------- answered a probe ---------------+
 //! ```
-//! The caller says what happened and when; this file asks nothing and reads no clock. `bus.rs`
-//! decides what is read and written in each state.
+//! The caller says what happened and when; this file asks nothing and reads no clock.
+//! `serve.rs` decides what is read and written in each state.
 
 use std::time::Duration;
 

@@ -2,9 +2,8 @@
 //!
 //! A reply is a fact, also if it is an exception. Its absence says something about the unit, and
 //! perhaps about the connection. `refusal.rs` says what an exception means, `schedule.rs` decides
-//! when jobs are done, `bus.rs` is the loop.
+//! when jobs are done, `serve.rs` is the loop.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::bus::{BACKOFF, Client};
@@ -13,40 +12,11 @@ use super::read::Read;
 use super::refusal::{BUSY_AGAIN, CONFIG_AGAIN, Refusal, SILENT_AGAIN};
 use super::schedule::{Cycles, Job, again};
 use super::session::{Outcome, Over, Session};
+use super::silence::Silence;
 use super::unit::Unit;
 use crate::driver::link::Side;
 use crate::driver::modbus::wire::request::{Request, WireError};
 use crate::process::image::Quality;
-
-/// The number of requests in a row without a reply that ends a TCP connection. It holds if no other
-/// unit is left to ask, or if [`DEAF_UNITS`] units were silent.
-const DEAF: u32 = 2;
-
-/// The number of silent units that shows a dead connection, because so many units do not fail at
-/// once. If fewer are silent, the reply of another unit shows that the connection is sound. A new
-/// connection would then only cut off the others.
-const DEAF_UNITS: usize = 3;
-
-/// The requests in a row without a reply, over the whole connection.
-#[derive(Debug, Default)]
-pub(super) struct Silence {
-    requests: u32,
-    units: BTreeSet<usize>,
-}
-
-impl Silence {
-    /// Adds a request to `unit` that had no reply.
-    fn grows(&mut self, unit: usize) {
-        self.requests += 1;
-        self.units.insert(unit);
-    }
-
-    /// Whether the connection and not a unit must be the reason. `others` is the number of units
-    /// that count as present and have not been asked since the last reply.
-    fn is_of_connection(&self, others: usize) -> bool {
-        self.requests >= DEAF && (others == 0 || self.units.len() >= DEAF_UNITS)
-    }
-}
 
 impl Client {
     /// Does one job.
@@ -362,25 +332,5 @@ fn say(device: &str, what: &str, error: Option<&WireError>) {
     match error {
         Some(error) => tracing::warn!(device, "device {device}: {what}: {error}"),
         None => tracing::info!(device, "device {device}: {what}: works again"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn silence_is_of_the_connection_when_nobody_else_could_answer() {
-        fn check(units: &[usize], others: usize, expected: bool) {
-            let mut silence = Silence::default();
-            units.iter().for_each(|unit| silence.grows(*unit));
-            assert_eq!(silence.is_of_connection(others), expected, "{units:?}, {others} others");
-        }
-        check(&[0], 0, false);
-        check(&[0, 0], 0, true);
-        check(&[0, 1], 0, true);
-        check(&[0, 0, 0, 0], 1, false);
-        check(&[0, 1, 0, 1], 1, false);
-        check(&[0, 1, 2], 9, true);
     }
 }

@@ -7,15 +7,15 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use super::bounds::{PERIOD, beat, check_groups, check_units, line};
+use super::bounds::{PERIOD, beat, check_groups, check_units, find, line, names};
 use super::breaker::Breaker;
 use super::bus::{BACKOFF, Client};
 use super::diagnostic::Counters;
-use super::exchange::Silence;
 use super::load::{MOST, load};
 use super::place::{Place, Use};
 use super::read::{Read, Spot, gather};
 use super::schedule::Schedule;
+use super::silence::Silence;
 use super::unit::Unit;
 use super::write::{Policy, Write};
 use super::{At, Config, GroupConfig, UnitConfig, When};
@@ -201,20 +201,6 @@ impl Client {
             });
         }
     }
-}
-
-/// The names of all units.
-pub(super) fn names(config: &Config) -> Vec<&str> {
-    config.unit.iter().map(|unit| &*unit.name).collect()
-}
-
-/// The index of `name` in `names`.
-pub(super) fn find(key: &'static str, name: Option<&str>, names: &[&str]) -> Result<usize, Misfit> {
-    let place = name.and_then(|name| names.iter().position(|other| *other == name));
-    place.ok_or_else(|| {
-        let found = name.map_or("nothing".to_owned(), |name| format!("{name:?}"));
-        Misfit { key, found, wanted: format!("the name of a {key}: {}", names.join(", ")) }
-    })
 }
 
 /// Plans an output.

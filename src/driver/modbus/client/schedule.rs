@@ -3,7 +3,7 @@
 //!
 //! There is no queue. Each possible job says since when it is due, and one is chosen. A job that
 //! waits too long misses its period, without any further effect. Reads begin so that they end just
-//! before the scan reads its inputs. This file knows no wire and reads no clock; `bus.rs` does
+//! before the scan reads its inputs. This file knows no wire and reads no clock; `serve.rs` does
 //! the jobs.
 
 use std::time::Duration;

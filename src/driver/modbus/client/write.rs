@@ -2,7 +2,7 @@
 //!
 //! An output is written once whenever the unit appears or comes back, and then as the configuration
 //! says. It is never written before the scan has wanted a value. A write sets an absolute value, so
-//! it may be repeated. `bus.rs` and `exchange.rs` do the writing.
+//! it may be repeated. `serve.rs` and `exchange.rs` do the writing.
 
 use std::time::Duration;
 
