@@ -261,6 +261,7 @@ impl RefusedCall {
     /// The text about the refused call; it goes after the plugin's name and a colon.
     pub fn words(&self, keeper: Keeper<'_>) -> String {
         let (call, name, code) = (self.call, self.name.as_str(), self.code());
+        let refused = format!("{call} is refused with code {code}");
         match self.why {
             Why::NotGranted => {
                 format!("{name} is not granted to it; its writes are refused with code {code}")
@@ -275,18 +276,14 @@ impl RefusedCall {
             Why::InputNotGranted => {
                 format!("the input {name} is not granted to it; reads are refused with code {code}")
             }
-            Why::NoOutput => format!("{name} is an input; {call} is refused with code {code}"),
+            Why::NoOutput => format!("{name} is an input; {refused}"),
             Why::NoPoint => format!("there is no point {name:?}"),
             Why::NoPointId(id) => format!(
-                "there is no point with the id {id}, {call} is refused with code {code}; \
-                 wasm_point_find gives the id of a name"
+                "there is no point with the id {id}, {refused}; wasm_point_find gives the id of a \
+                 name"
             ),
-            Why::PointType => {
-                format!("{name} has another type; {call} is refused with code {code}")
-            }
-            Why::OutOfRange => {
-                format!("a value does not fit {name}; {call} is refused with code {code}")
-            }
+            Why::PointType => format!("{name} has another type; {refused}"),
+            Why::OutOfRange => format!("a value does not fit {name}; {refused}"),
             Why::VariableNotGranted => format!(
                 "the variable {name} is not granted to it; its writes are refused with code {code}"
             ),
@@ -296,32 +293,25 @@ impl RefusedCall {
             ),
             Why::VariableLimit => format!(
                 "the variable {name:?} cannot be made: its name is empty, or there are \
-                 {MAX_VARIABLES} already; {call} is refused with code {code}"
+                 {MAX_VARIABLES} already; {refused}"
             ),
             Why::VariableType(is, asked) => format!(
-                "the variable {name} has another type, {is} and not {asked}; {call} is refused \
-                 with code {code}; {}",
+                "the variable {name} has another type, {is} and not {asked}; {refused}; {}",
                 keeper.way_out(is, asked)
             ),
-            Why::NoVariable => {
-                format!("there is no variable {name} yet; {call} is refused with code {code}")
-            }
+            Why::NoVariable => format!("there is no variable {name} yet; {refused}"),
             Why::Dropped(why, asked) => format!(
                 "what its start wrote to the variable {name} does not count: {}",
                 keeper.why_dropped(why, asked)
             ),
-            Why::Phase(phase) => format!("{call} is refused with code {code} in {phase}"),
-            Why::OutOfImage => format!(
-                "{call} is refused with code {code}: its address and length are outside of the \
-                 image"
-            ),
-            Why::StateLimit => format!(
-                "{call} is refused with code {code}: a state has at most {MAX_STATE_BYTES} bytes"
-            ),
-            Why::Malformed => format!(
-                "{call} is refused with code {code}: a pointer, a length, a level or a text is \
-                 wrong"
-            ),
+            Why::Phase(phase) => format!("{refused} in {phase}"),
+            Why::OutOfImage => {
+                format!("{refused}: its address and length are outside of the image")
+            }
+            Why::StateLimit => format!("{refused}: a state has at most {MAX_STATE_BYTES} bytes"),
+            Why::Malformed => {
+                format!("{refused}: a pointer, a length, a level or a text is wrong")
+            }
         }
     }
 }
