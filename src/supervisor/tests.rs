@@ -32,12 +32,37 @@ mod traps;
 /// | `is` | the expected state, what runs, and what comes next |
 #[track_caller]
 fn check(script: &str) {
-    let policy = RestartPolicy::default();
-    let mut supervisor = Supervisor::new(policy);
-    let mut now = Duration::from_secs(1000);
-    let mut seen: Option<Fact<'static>> = None;
+    let mut run = Run {
+        supervisor: Supervisor::new(RestartPolicy::default()),
+        now: Duration::from_secs(1000),
+        seen: None,
+    };
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (command, expected) = line.split_once(':').expect("every line of a script has a colon");
+        if command.trim() == "is" {
+            assert_eq!(state(&run.supervisor), expected.trim(), "state, script:{script}");
+            continue;
+        }
+        run.carry_out(command);
+        let actions = run.supervisor.step(run.now, run.seen.as_slice());
+        let actions: Vec<String> = actions.iter().map(brief).collect();
+        assert_eq!(actions.join(", "), expected.trim(), "after {command:?}, script:{script}");
+    }
+}
+
+/// A script in the middle of its run.
+struct Run {
+    supervisor: Supervisor,
+    now: Duration,
+    /// What the scan's snapshots say of the plugin.
+    seen: Option<Fact<'static>>,
+}
+
+impl Run {
+    /// Carries out one command of a script.
+    fn carry_out(&mut self, command: &str) {
+        let supervisor = &mut self.supervisor;
+        let policy = RestartPolicy::default();
         let words: Vec<&str> = command.split_whitespace().collect();
         match words[..] {
             ["file", "-"] => supervisor.folder("a", None).unwrap(),
@@ -63,40 +88,41 @@ fn check(script: &str) {
                 ..policy
             }),
             ["lift", text] => supervisor.release_version("a", hash(text)),
-            ["ok", n] => supervisor.prepared("a", generation(n), Ok(())),
-            ["fail", n] => {
-                supervisor.prepared("a", generation(n), Err(Refusal::new("no", "")));
+            [answer @ ("ok" | "fail" | "miss" | "lost"), n] => {
+                supervisor.prepared("a", generation(n), prepared(answer));
             }
-            ["miss", n] => {
-                let refusal = Refusal::new("not now", "").by_accident();
-                supervisor.prepared("a", generation(n), Err(refusal));
-            }
-            ["lost", n] => {
-                let refusal = Refusal::new("it is nowhere", "").of_lost_bytes();
-                supervisor.prepared("a", generation(n), Err(refusal));
-            }
-            ["see", "-"] => seen = None,
-            ["see", n] => seen = Some(fact(n)),
-            ["see", n, "trap"] => seen = Some(Fact { trap: Some(trap()), ..fact(n) }),
-            ["see", n, "after", m] => seen = Some(Fact { standby: Some(generation(m)), ..fact(n) }),
-            ["see", n, "beat", m] => {
-                seen = Some(Fact { rolled_back: Some((generation(m), trap())), ..fact(n) });
-            }
-            ["see", n, "after", m, "beat", rolled_back] => {
-                let rolled_back = Some((generation(rolled_back), trap()));
-                seen = Some(Fact { standby: Some(generation(m)), rolled_back, ..fact(n) });
-            }
-            ["is"] => {
-                assert_eq!(state(&supervisor), expected.trim(), "state, script:{script}");
-                continue;
-            }
-            [time] => now += Duration::from_millis(time[1..].parse().unwrap()),
+            ["see", ref words @ ..] => self.seen = seen(words),
+            [time] => self.now += Duration::from_millis(time[1..].parse().unwrap()),
             _ => panic!("unknown command {command:?}"),
         }
-        let actions: Vec<String> =
-            supervisor.step(now, seen.as_slice()).iter().map(brief).collect();
-        assert_eq!(actions.join(", "), expected.trim(), "after {command:?}, script:{script}");
     }
+}
+
+/// The answer to a prepare that a script calls by this word.
+fn prepared(word: &str) -> Result<(), Refusal> {
+    match word {
+        "ok" => Ok(()),
+        "fail" => Err(Refusal::new("no", "")),
+        "miss" => Err(Refusal::new("not now", "").by_accident()),
+        "lost" => Err(Refusal::new("it is nowhere", "").of_lost_bytes()),
+        _ => panic!("unknown answer {word:?}"),
+    }
+}
+
+/// What snapshots say that a script describes by the words after `see`.
+fn seen(words: &[&str]) -> Option<Fact<'static>> {
+    Some(match *words {
+        ["-"] => return None,
+        [n] => fact(n),
+        [n, "trap"] => Fact { trap: Some(trap()), ..fact(n) },
+        [n, "after", m] => Fact { standby: Some(generation(m)), ..fact(n) },
+        [n, "beat", m] => Fact { rolled_back: Some((generation(m), trap())), ..fact(n) },
+        [n, "after", m, "beat", rolled_back] => {
+            let rolled_back = Some((generation(rolled_back), trap()));
+            Fact { standby: Some(generation(m)), rolled_back, ..fact(n) }
+        }
+        _ => panic!("unknown command {words:?}"),
+    })
 }
 
 fn fact(n: &str) -> Fact<'static> {

@@ -131,8 +131,11 @@ fn a_kept_version_takes_the_place_of_what_ran_and_cannot_be_had() {
          +100         :
          is           : backoff refusal",
     );
-    // An accident is no reason for a stand-in. Neither are the lost bytes of a file that has never
-    // run.
+}
+
+/// Neither are the lost bytes of a file that has never run.
+#[test]
+fn an_accident_is_no_reason_for_a_stand_in() {
     for what in ["miss", "lost"] {
         check(&format!(
             "one trap     :
