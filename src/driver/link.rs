@@ -9,14 +9,14 @@
 //! A driver for a wire implements [`Serve`] and gets a thread with an async runtime of its own. A
 //! wire that hangs stops only that thread. The scan only copies and never waits. A value of which
 //! the scan has no news for too long is stale, whatever the reason. If the scan is silent for too
-//! long, the outputs become safe: `watchdog.rs`. `link/side.rs` is the thread's side. Times on both
-//! sides are those of [`MonotonicClock`].
+//! long, the outputs become safe: `watchdog.rs`. `link/thread.rs` is the thread, and `link/side.rs`
+//! is what it works with. Times on both sides are those of [`MonotonicClock`].
 
 mod side;
+mod thread;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -34,23 +34,14 @@ use crate::patience;
 use crate::process::image::{Direction, Freshness, Inputs, PointId, Points, Quality, Raw, Safe};
 
 pub(super) use side::Side;
-
-/// How long a device that leaves has to take its last outputs: as long as an operator waits for a
-/// reload without concern.
-const LEAVE_TIME: Duration = Duration::from_secs(1);
+use thread::LEAVE_TIME;
 
 /// When a thread that waits in a call is given up: half a second after the end of [`LEAVE_TIME`].
-const GIVEN_UP: Duration = Duration::from_millis(1500);
-
-/// The thread's stack: four times what a TLS handshake needs. With `lock_memory` all is in RAM.
-const STACK_BYTES: usize = 512 * 1024;
+const GIVEN_UP: Duration = LEAVE_TIME.saturating_add(Duration::from_millis(500));
 
 /// How old the last acknowledgement of an output may be while it changes all the time: longer than
 /// a round trip on any healthy bus.
 const LATELY: Duration = Duration::from_secs(1);
-
-/// The pause before a thread whose work has ended or panicked tries again.
-const AGAIN: Duration = Duration::from_secs(1);
 
 /// The code that serves a device on its wire.
 pub(super) trait Serve: Send + 'static {
@@ -191,7 +182,7 @@ impl Link {
         let ids = [inputs.iter().map(|(id, _)| *id).collect(), outputs.clone()];
         let side = Side::new(points, ids, first, (told, wishes, heard), &shared, &monitor);
         let name = points.devices().get(device).cloned().unwrap_or_default();
-        let thread = start_thread(name, side, worker, Arc::clone(&shared), bell.try_clone()?)?;
+        let thread = thread::start(name, side, worker, Arc::clone(&shared), bell.try_clone()?)?;
         Ok(Self {
             points: Arc::clone(points),
             standings: vec![Standing { is_missing: true, ..Standing::default() }; outputs.len()],
@@ -335,66 +326,9 @@ impl Drop for Link {
     }
 }
 
-fn start_thread(
-    name: String,
-    mut side: Side,
-    mut worker: impl Serve,
-    shared: Arc<Shared>,
-    bell: OwnedFd,
-) -> io::Result<JoinHandle<()>> {
-    let holds = side.holds();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .thread_stack_size(STACK_BYTES)
-        .enable_all()
-        .build()?;
-    // Linux shows 15 bytes of a thread's name.
-    let thread = std::thread::Builder::new().name(format!("dev {name}")).stack_size(STACK_BYTES);
-    thread.spawn(move || {
-        while !shared.ended.load(Ordering::Relaxed) {
-            let life = async {
-                tokio::select! {
-                    () = worker.serve(&mut side) => {}
-                    () = leave_time_is_over(&shared) => {}
-                    () = shared.watchdog.watch(&holds, || ring(&bell)) => {}
-                }
-            };
-            let panicked = catch_unwind(AssertUnwindSafe(|| runtime.block_on(life))).is_err();
-            if shared.ended.load(Ordering::Relaxed) {
-                break;
-            }
-            shared.is_down.store(true, Ordering::Relaxed);
-            side.lose_all();
-            let how = if panicked { "has panicked, which is a defect" } else { "has ended" };
-            tracing::error!(device = name, "device {name}: its driver {how}; it begins anew");
-            // The pause ends early when the link is dropped.
-            runtime.block_on(async {
-                let _ = tokio::time::timeout(AGAIN, shared.end.notified()).await;
-            });
-            shared.is_down.store(false, Ordering::Relaxed);
-        }
-        // Blocking work goes on until it ends by itself; the thread does not wait for it.
-        runtime.shutdown_background();
-    })
-}
-
 /// Wakes the thread. It fails only when the pipe is full, and then a wake-up is due already.
 fn ring(bell: &OwnedFd) {
     let _ = write(bell, &[1]);
-}
-
-/// Returns when the link was dropped and the device has its last outputs, or [`LEAVE_TIME`] later.
-async fn leave_time_is_over(shared: &Shared) {
-    shared.end.notified().await;
-    let is_there = || {
-        let is_heard = shared.heard.load(Ordering::Acquire) == shared.turn.load(Ordering::Acquire);
-        is_heard && shared.watchdog.missing() == 0
-    };
-    let all_there = async {
-        while !is_there() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let _ = tokio::time::timeout(LEAVE_TIME, all_there).await;
 }
 
 #[cfg(test)]
