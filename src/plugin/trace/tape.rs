@@ -84,22 +84,46 @@ pub(in crate::plugin) struct Tape {
     /// The position of the oldest byte. Positions count all bytes that were ever written.
     head: u64,
     tail: u64,
-    /// The position where the open section begins.
-    section: u64,
-    /// The position where the open entry begins.
-    entry: u64,
-    /// The present call into the guest.
-    call: Begun,
-    is_open: bool,
-    /// Whether the head of the open section is written.
-    is_begun: bool,
-    is_within_call: bool,
-    is_cut: bool,
-    is_talk: bool,
-    /// The position after the last section that is not whole.
+    state: State,
+    /// The position after the last section that is not whole and was not the last one.
     sound_from: u64,
     /// Polls that are not on the ring yet.
     row: Row,
+}
+
+/// How far the recording of a call into the guest has come. Each position is that of a first byte.
+///
+/// ```text
+///                begin           call             answer
+///   Whole, Torn -------> Quiet ---------> Calling <-------> Open
+///                          |               |  |     call     |
+///                          | end   no room |  | end          | end
+///                          v               v  |              v
+///                        Whole           Full |            Whole
+///                                      end |  |
+///                                          v  v     forget
+///                                          Torn ------------> Whole
+/// ```
+#[derive(Debug, Clone, Copy)]
+enum State {
+    /// The guest does not run. The last section on the ring is whole.
+    Whole { section: u64 },
+    /// The guest does not run. The last section is not whole, so a tape can end with it only.
+    Torn { section: u64 },
+    /// The guest runs and has called nothing yet: nothing of this call is on the ring.
+    Quiet(Begun),
+    /// The guest runs, and each of its calls to the host has an answer.
+    Open { section: u64 },
+    /// The host carries out a call, the entry. In talk it takes only text for the log.
+    Calling { section: u64, entry: u64, is_talk: bool },
+    /// The guest runs on, and there is no room in the section for what it does.
+    Full { section: u64 },
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Whole { section: 0 }
+    }
 }
 
 /// The beginning of a call into the guest.
@@ -143,63 +167,72 @@ impl Tape {
         if !self.is_on() {
             return;
         }
-        if self.is_cut {
+        if let State::Torn { .. } = self.state {
             // The call that is missing in part was not the last one after all.
             self.sound_from = self.tail;
         }
-        self.call = Begun { phase, cycle, now };
-        (self.is_open, self.is_begun, self.is_cut, self.is_within_call) =
-            (true, false, false, false);
+        self.state = State::Quiet(Begun { phase, cycle, now });
     }
 
     /// Notes that the call has ended, in whatever way. If its section is not whole, that section
     /// counts as the last one on the tape. After a further call, nothing from before it can be
     /// played.
     pub(in crate::plugin) fn end(&mut self) {
-        if !std::mem::take(&mut self.is_open) {
-            return;
-        }
-        if !self.is_begun {
-            if self.call.phase == Phase::Poll {
-                self.count();
-                return;
+        self.state = match self.state {
+            State::Quiet(begun) if begun.phase == Phase::Poll => {
+                self.count(begun);
+                State::Whole { section: self.tail }
             }
-            self.put_head();
-        }
-        if self.is_within_call {
-            self.cut();
-        }
-        self.close();
+            State::Quiet(begun) => {
+                let section = self.put_head(begun);
+                self.close(section);
+                State::Whole { section }
+            }
+            State::Open { section } => {
+                self.close(section);
+                State::Whole { section }
+            }
+            State::Calling { section, entry, .. } => {
+                self.cut(section, entry);
+                self.close(section);
+                State::Torn { section }
+            }
+            State::Full { section } => {
+                self.close(section);
+                State::Torn { section }
+            }
+            ended @ (State::Whole { .. } | State::Torn { .. }) => ended,
+        };
     }
 
-    /// Counts the poll that has ended and called nothing.
-    fn count(&mut self) {
-        if !self.row.takes(&self.call) {
+    /// Counts a poll that has called nothing.
+    fn count(&mut self, poll: Begun) {
+        if !self.row.takes(&poll) {
             self.put_row();
         }
-        self.row.add(self.call);
+        self.row.add(poll);
     }
 
     /// Writes the row, if there is one.
     fn put_row(&mut self) {
         if let Some((section, len)) = self.row.section() {
             self.row = Row::default();
-            self.section = self.tail;
             self.push(&[&section[..len]]);
         }
     }
 
-    /// Begins a section, after the row before it.
-    fn put_head(&mut self) {
+    /// Begins a section, after the row before it. Returns where it begins.
+    fn put_head(&mut self, call: Begun) -> u64 {
         self.put_row();
-        (self.section, self.entry, self.is_begun) = (self.tail, self.tail, true);
-        self.push(&[&self.call.head(self.call.phase as u8)]);
+        let section = self.tail;
+        self.push(&[&call.head(call.phase as u8)]);
+        section
     }
 
-    /// Writes the length of the open section.
-    fn close(&mut self) {
-        let len = (self.tail - self.section) as u32;
-        for (byte, at) in len.to_le_bytes().into_iter().zip(self.section..) {
+    /// Writes the length of a section that has ended.
+    fn close(&mut self, section: u64) {
+        let len = (self.tail - section) as u32;
+        for (byte, at) in len.to_le_bytes().into_iter().zip(section..) {
             self.ring[place(at)] = byte;
         }
     }
@@ -207,35 +240,36 @@ impl Tape {
     /// Drops the last section, because its effect was undone. If the effect was undone only in
     /// part, nothing from before it can be played any more.
     pub(in crate::plugin) fn forget(&mut self, is_undone: bool) {
-        if is_undone {
-            self.tail = self.section;
-            self.is_cut = false;
-        } else {
-            self.sound_from = self.tail;
+        match self.state {
+            State::Whole { section } | State::Torn { section } if is_undone => {
+                self.tail = section;
+                self.state = State::Whole { section };
+            }
+            _ => self.sound_from = self.tail,
         }
     }
 
     /// Notes that the guest calls a host function with these arguments.
     pub(in crate::plugin) fn call(&mut self, tag: Tag, words: &[u64]) {
-        if !self.is_open || self.is_cut {
-            return;
-        }
-        if !self.is_begun {
-            self.put_head();
-        }
-        (self.entry, self.is_within_call, self.is_talk) = (self.tail, true, tag.is_talk);
+        let section = match self.state {
+            State::Quiet(begun) => self.put_head(begun),
+            State::Open { section } => section,
+            _ => return,
+        };
+        let entry = self.tail;
+        self.state = State::Calling { section, entry, is_talk: tag.is_talk };
         let mut head = [0; 2 + 9 * LONGEST];
         (head[0], head[1]) = (tag.id, words.len() as u8);
         let mut len = 2;
         for &word in words {
             len += number(word, &mut head[len..]);
         }
-        self.push(&[&head[..len]]);
+        self.add(section, entry, &[&head[..len]]);
     }
 
     /// Notes that the host took these bytes from the guest's memory.
     pub(in crate::plugin) fn taken(&mut self, at: u32, bytes: &[u8]) {
-        if !self.is_talk {
+        if !matches!(self.state, State::Calling { is_talk: true, .. }) {
             self.moved(TAKEN, at, bytes);
         }
     }
@@ -246,25 +280,42 @@ impl Tape {
     }
 
     fn moved(&mut self, kind: u8, at: u32, bytes: &[u8]) {
-        if !self.is_within_call || self.is_cut {
-            return;
-        }
+        let State::Calling { section, entry, .. } = self.state else { return };
         let mut head = [0; 1 + 2 * LONGEST];
         head[0] = kind;
         let mut len = 1 + number(at.into(), &mut head[1..]);
         len += number(bytes.len() as u64, &mut head[len..]);
-        self.push(&[&head[..len], bytes]);
+        self.add(section, entry, &[&head[..len], bytes]);
     }
 
     /// Notes the host's answer.
     pub(in crate::plugin) fn answer(&mut self, code: i32) {
-        if !self.is_within_call || self.is_cut {
-            return;
-        }
+        let State::Calling { section, entry, .. } = self.state else { return };
         let mut head = [ANSWER; 1 + LONGEST];
         let len = 1 + number(code.cast_unsigned().into(), &mut head[1..]);
-        self.push(&[&head[..len]]);
-        self.is_within_call = false;
+        if self.add(section, entry, &[&head[..len]]) {
+            self.state = State::Open { section };
+        }
+    }
+
+    /// Adds bytes to the open entry, if there is room for them in its section. Otherwise the
+    /// section ends before this entry and is full. Returns whether there was room.
+    fn add(&mut self, section: u64, entry: u64, pieces: &[&[u8]]) -> bool {
+        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let has_room = self.tail + len as u64 - section <= MOST_SECTION;
+        if has_room {
+            self.push(pieces);
+        } else {
+            self.cut(section, entry);
+            self.state = State::Full { section };
+        }
+        has_room
+    }
+
+    /// Takes the entry from its section, which is not whole then.
+    fn cut(&mut self, section: u64, entry: u64) {
+        self.tail = entry;
+        self.ring[place(section + 4)] |= CUT;
     }
 
     /// Everything on the tape, from the oldest section on.
@@ -281,13 +332,10 @@ impl Tape {
         position.saturating_sub(self.head) as usize
     }
 
+    /// Writes bytes at the end of the ring. Old sections make room for them.
     fn push(&mut self, pieces: &[&[u8]]) {
         let len: usize = pieces.iter().map(|piece| piece.len()).sum();
         let end = self.tail + len as u64;
-        if end - self.section > MOST_SECTION {
-            self.cut();
-            return;
-        }
         while end - self.head > TAPE_BYTES as u64 {
             let mut len = [0; 4];
             for (byte, at) in len.iter_mut().zip(self.head..) {
@@ -302,13 +350,6 @@ impl Tape {
             self.ring[..piece.len() - first].copy_from_slice(&piece[first..]);
             self.tail += piece.len() as u64;
         }
-    }
-
-    /// Ends the noting of this section, which is not whole then.
-    fn cut(&mut self) {
-        self.tail = self.entry;
-        (self.is_cut, self.is_within_call) = (true, false);
-        self.ring[place(self.section + 4)] |= CUT;
     }
 }
 

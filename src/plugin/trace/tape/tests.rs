@@ -71,6 +71,26 @@ fn a_section_that_is_too_large_is_cut_after_a_whole_call() {
 }
 
 #[test]
+fn a_call_that_was_not_answered_is_not_on_the_tape_and_cuts_its_section() {
+    let mut tape = Tape::new(true);
+    let before = tape.position();
+    tape.begin(Phase::Save, 1, Duration::ZERO);
+    tape.call(READ, &[1]);
+    tape.answer(0);
+    tape.call(READ, &[2]);
+    tape.given(0, &[1, 2, 3]);
+    tape.end();
+    let found = parse(&tape.export()).collect::<Result<Vec<_>, _>>().unwrap();
+    let [(0, section)] = &found[..] else { panic!("{} sections", found.len()) };
+    assert!(section.is_cut && section.calls.len() == 1 && section.calls[0].arguments == [1]);
+    assert!(tape.reaches(before), "it may be the last");
+    tape.forget(true);
+    assert!(tape.export().is_empty());
+    tape.begin(Phase::Poll, 2, Duration::ZERO);
+    assert!(tape.reaches(before), "the section that was cut is gone");
+}
+
+#[test]
 fn words_for_the_log_are_not_kept_and_what_was_undone_is_forgotten() {
     let mut tape = Tape::new(true);
     let poll = |tape: &mut Tape, phase| {
